@@ -1,0 +1,51 @@
+"""Pretrained models in JAX: stateless linen modules, explicit parameter trees.
+
+>>> import flaxmodels as fm
+>>> from flaxmodels import params as fp, sharding as fs
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+
+_HOMES = {
+    "AutoConfig": "auto",
+    "load_plan": "auto",
+    "register_for_auto_class": "auto",
+    "PretrainedModel": "base",
+    "Config": "config",
+    "ConfigError": "config",
+    "GenerationConfig": "generation",
+    "LoadingInfo": "loading",
+    "CheckpointError": "params",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for: the package itself stays cheap, and no family comes unasked."""
+    import importlib
+
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    elif name in ("params", "sharding", "blocks"):
+        value = importlib.import_module(f".{name}", __name__)
+    else:
+        auto = importlib.import_module(".auto", __name__)
+        plain = name.removeprefix("Flax")
+        if plain in auto.AUTO_CLASSES:
+            value = auto.AUTO_CLASSES[plain]
+        else:
+            try:
+                value = auto.family_class(name)
+            except KeyError:
+                raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    from .auto import AUTO_CLASSES, FAMILIES
+
+    families = [name for names in FAMILIES.values() for name in names]
+    return sorted([*_HOMES, *AUTO_CLASSES, *families, "params", "sharding", "__version__"])

@@ -1,0 +1,204 @@
+"""Auto classes: from a `config.json` to the class that runs it, imported when it is asked for."""
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from .base import PretrainedModel
+from .config import CONFIG_NAME, Config, ConfigError, read_json
+from .hub import resolve
+from .loading import build, plan_load
+from .params import LoadPlan
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "bert": (
+        "BertConfig",
+        "BertModel",
+        "BertForMaskedLM",
+        "BertForPreTraining",
+        "BertForNextSentencePrediction",
+        "BertForSequenceClassification",
+        "BertForTokenClassification",
+        "BertForQuestionAnswering",
+        "BertForMultipleChoice",
+    ),
+    "gpt2": (
+        "GPT2Config",
+        "GPT2Model",
+        "GPT2LMHeadModel",
+        "GPT2ForSequenceClassification",
+        "GPT2ForTokenClassification",
+        "GPT2ForQuestionAnswering",
+    ),
+    "llama": (
+        "LlamaConfig",
+        "LlamaModel",
+        "LlamaForCausalLM",
+        "LlamaForSequenceClassification",
+        "LlamaForTokenClassification",
+        "LlamaForQuestionAnswering",
+    ),
+}
+"""model_type = module in `families/` -> its public classes. The end of a class's name says which
+auto classes it serves."""
+
+_ENDINGS = {
+    "AutoModel": ("Model",),
+    "AutoModelForCausalLM": ("ForCausalLM", "LMHeadModel"),
+    "AutoModelForPreTraining": ("ForPreTraining", "ForCausalLM", "LMHeadModel"),
+} | {
+    f"AutoModelFor{head}": (f"For{head}",)
+    for head in (
+        "MaskedLM Seq2SeqLM SequenceClassification TokenClassification QuestionAnswering "
+        "MultipleChoice NextSentencePrediction ImageClassification SpeechSeq2Seq CTC Vision2Seq"
+    ).split()
+}
+_registered: dict[tuple[str, str], type[PretrainedModel]] = {}
+
+
+def family_class(name: str) -> Any:
+    """The class of a family by its name, such as "BertForMaskedLM"; KeyError if there is none."""
+    for module, names in FAMILIES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".families.{module}", __package__), name)
+    raise KeyError(name)
+
+
+def register_for_auto_class(
+    auto_class: str = "AutoModel",
+) -> Callable[[type[PretrainedModel]], type[PretrainedModel]]:
+    """Decorator: lets an auto class find a model class of your own by its config's `model_type`.
+
+    Nothing is ever found by running code out of a repository.
+
+    Raises:
+        ValueError: no such auto class, or a config class without a `model_type`.
+    """
+    auto_class = auto_class.removeprefix("Flax")
+    if auto_class not in _ENDINGS:
+        raise ValueError(f"no auto class {auto_class!r}; there are {', '.join(_ENDINGS)}")
+
+    def register(cls: type[PretrainedModel]) -> type[PretrainedModel]:
+        model_type = cls.config_class.model_type
+        if not model_type:
+            raise ValueError(f"{cls.__name__}.config_class has no model_type to be found by")
+        _registered[auto_class, model_type] = cls
+        return cls
+
+    return register
+
+
+class AutoConfig:
+    """`from_pretrained` -> the configuration of whatever family `config.json` names."""
+
+    @staticmethod
+    def from_pretrained(name_or_path: str | os.PathLike, **changes: Any) -> Config:
+        """Reads `config.json` of a folder or repository; `changes` override fields.
+
+        Raises:
+            ConfigError: a family that is not there.
+        """
+        values = _config_values(resolve(name_or_path))
+        return _config_class(values).from_dict(values).replace(**changes)
+
+
+class _Auto:
+    """An auto class: `from_pretrained` and `from_config` of the class that fits."""
+
+    @classmethod
+    def class_for(cls, model_type: str) -> type[PretrainedModel]:
+        """The model class of a family for this head.
+
+        Raises:
+            ConfigError: no such family, or none with this head.
+        """
+        auto = cls.__name__
+        if (auto, model_type) in _registered:
+            return _registered[auto, model_type]
+        names = FAMILIES.get(model_type)
+        if names is None:
+            known = sorted({*FAMILIES, *(kind for _, kind in _registered)})
+            raise ConfigError(
+                f"no family for model_type {model_type!r}; there are {', '.join(known)}; add one "
+                "with register_for_auto_class"
+            )
+        for ending in _ENDINGS[auto]:
+            for name in names:
+                if name.endswith(ending) and (ending != "Model" or "LMHead" not in name):
+                    return family_class(name)
+        raise ConfigError(f"{model_type} has no class for {auto}; it has {', '.join(names[1:])}")
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+        """`(model, params)`; arguments as `PretrainedModel.from_pretrained`."""
+        config = kwargs.get("config")
+        if isinstance(config, Config):
+            model_type = config.model_type
+        else:
+            places = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+            where = {name: kwargs[name] for name in places if name in kwargs}
+            folder = resolve(name_or_path if config is None else config, **where)
+            model_type = _config_values(folder).get("model_type", "")
+        return cls.class_for(model_type).from_pretrained(name_or_path, **kwargs)
+
+    @classmethod
+    def from_config(cls, config: Config, **fields: Any) -> PretrainedModel:
+        """The model of a configuration, with the given module fields."""
+        return cls.class_for(config.model_type)(config, **fields)
+
+
+AUTO_CLASSES: dict[str, type[_Auto]] = {
+    name: type(name, (_Auto,), {"__doc__": _Auto.__doc__, "__module__": __name__})
+    for name in _ENDINGS
+}
+
+
+def load_plan(
+    name_or_path: str | os.PathLike,
+    *,
+    model_class: type[PretrainedModel] | None = None,
+    config: Config | str | os.PathLike | None = None,
+    fields: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> LoadPlan:
+    """What loading a checkpoint would read and where it would go, without reading a weight.
+
+    Args:
+        model_class: the class that `architectures` of `config.json` names, or `AutoModel`'s, if
+            None.
+        fields: fields of the model and its configuration, as `from_pretrained` takes them.
+        **kwargs: as `flaxmodels.loading.plan_load`: param_dtype, mesh, max_host_memory, ...
+    """
+    folder = resolve(name_or_path)
+    if model_class is None:
+        model_class = architecture(folder)
+    return plan_load(build(model_class, folder, config, **(fields or {})), folder, **kwargs)
+
+
+def architecture(folder: str) -> type[PretrainedModel]:
+    """The class that a folder's `config.json` names in `architectures`, or its bare model."""
+    values = _config_values(folder)
+    for name in values.get("architectures") or ():
+        try:
+            return family_class(str(name))
+        except KeyError:
+            continue
+    return AUTO_CLASSES["AutoModel"].class_for(values.get("model_type", ""))
+
+
+def _config_values(folder: str) -> dict[str, Any]:
+    path = os.path.join(folder, CONFIG_NAME) if os.path.isdir(folder) else folder
+    return read_json(path)
+
+
+def _config_class(values: dict[str, Any]) -> type[Config]:
+    model_type = values.get("model_type", "")
+    if model_type in FAMILIES:
+        return family_class(FAMILIES[model_type][0])
+    for (_, kind), cls in _registered.items():
+        if kind == model_type:
+            return cls.config_class
+    raise ConfigError(
+        f"no family for model_type {model_type!r}; there are {', '.join(sorted(FAMILIES))}"
+    )

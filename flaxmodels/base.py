@@ -1,0 +1,137 @@
+"""The base of every model: a linen module with a frozen config, and no arrays."""
+
+import functools
+import os
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from . import params as fp
+from . import sharding as fs
+from .blocks import Run
+from .config import Config
+from .generation import Generates, GenerationConfig
+from .loading import load
+from .saving import save
+
+
+class PretrainedModel(Generates, nn.Module):
+    """A model as a value: hashable, comparable, holds no array; `clone` changes a field.
+
+    Params are a separate tree: `model.apply({"params": params}, input_ids, ...)` runs it.
+
+    Attributes:
+        config: what `config.json` says.
+        dtype: what is computed in; enters where the input is embedded.
+        scan_layers: one stacked layer under `lax.scan` instead of a loop over layers. Compile
+            time no longer grows with depth; the params tree has a leading layer axis.
+        remat: None, "full" (keep nothing), or a policy's name in `jax.checkpoint_policies`.
+        attn_implementation: "eager" (the formula), "sdpa" (`jax.nn.dot_product_attention`), or
+            "flash" (cuDNN, on a GPU in a 16-bit dtype).
+        rules: logical axes -> mesh axes, for the constraints on activations.
+        generation_config: defaults of `generate`.
+    """
+
+    config: Any
+    dtype: Any = jnp.float32
+    scan_layers: bool = False
+    remat: str | None = None
+    attn_implementation: str = "sdpa"
+    rules: fs.Rules = fs.DEFAULT_RULES
+    generation_config: GenerationConfig | None = None
+
+    config_class: ClassVar[type[Config]] = Config
+    base_model_prefix: ClassVar[str] = ""
+    main_input_name: ClassVar[str] = "input_ids"
+    naming: ClassVar[fp.Naming] = fp.Naming()
+    tied: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """(path that has no leaf while `tie_word_embeddings` holds, path of the leaf that serves)."""
+
+    def __post_init__(self) -> None:
+        self.dtype = jnp.dtype(self.dtype)  # jnp.bfloat16 and its dtype hash differently
+        super().__post_init__()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields that a model shares with the models it is made of."""
+        return {name: getattr(self, name) for name in PretrainedModel._shared}
+
+    _shared: ClassVar[tuple[str, ...]] = (
+        "config",
+        "dtype",
+        "scan_layers",
+        "remat",
+        "attn_implementation",
+        "rules",
+    )
+
+    @property
+    def run(self) -> Run:
+        """The choices of ours that inner modules need."""
+        return Run(self.attn_implementation, self.scan_layers, self.remat, self.rules)
+
+    def dummy_inputs(self) -> dict[str, jax.Array]:
+        """The smallest inputs that reach every parameter; int32 [1, 1]."""
+        return {self.main_input_name: jnp.zeros((1, 1), jnp.int32)}
+
+    def abstract_params(self, param_dtype: Any = jnp.float32) -> Any:
+        """The tree of `fs.AbstractParam` (shape, dtype, logical axes); nothing is allocated."""
+        return fp.cast(_abstract(self), param_dtype)
+
+    def init_params(
+        self,
+        key: jax.Array,
+        mesh: Mesh | None = None,
+        rules: fs.Rules | None = None,
+        *,
+        param_dtype: Any = jnp.float32,
+    ) -> Any:
+        """Random params, made by one compiled call, each shard on the device that keeps it.
+
+        Args:
+            key: a `jax.random.key`.
+            mesh: where to place them; the default device if None.
+            rules: logical axes -> mesh axes (`self.rules` if None).
+            param_dtype: dtype of the floating-point leaves.
+        """
+        shardings = None
+        if mesh is not None:
+            shardings = fs.shardings(self.abstract_params(), mesh, rules or self.rules)
+        init = functools.partial(self.random_params, param_dtype=param_dtype)
+        return jax.jit(init, out_shardings=shardings)(key)
+
+    def random_params(self, key: jax.Array, param_dtype: Any = jnp.float32) -> Any:
+        """`init_params` as a plain function of the key, to be traced."""
+        boxed = _boxed(self, key)
+        return fp.cast(jax.tree.map(lambda box: box.value, boxed, is_leaf=_is_box), param_dtype)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+        """Opens a checkpoint folder -> `(model, params)`; see `flaxmodels.loading.load`."""
+        return load(cls, name_or_path, **kwargs)
+
+    def save_pretrained(self, params: Any, folder: str | os.PathLike, **kwargs: Any) -> None:
+        """Writes config and weights into `folder`; see `flaxmodels.saving.save`."""
+        save(self, params, folder, **kwargs)
+
+    @classmethod
+    def from_config(cls, config: Config, **fields: Any) -> Self:
+        """The model of a configuration; params come from `init_params`."""
+        return cls(config, **fields)
+
+
+@functools.lru_cache(maxsize=64)
+def _abstract(model: PretrainedModel) -> Any:
+    boxed = jax.eval_shape(lambda key: _boxed(model, key), jax.random.key(0))
+    return jax.tree.map(lambda box: box.abstract(), boxed, is_leaf=_is_box)
+
+
+def _boxed(model: PretrainedModel, key: jax.Array) -> Any:
+    return model.init(key, **model.dummy_inputs())["params"]
+
+
+def _is_box(x: Any) -> bool:
+    return isinstance(x, fs.Axes)

@@ -1,0 +1,26 @@
+"""What families are composed of.
+
+Shapes: B batch, T queries, S keys (slots of a cache), D model, F hidden width of the MLP, N heads,
+K key-value heads, G = N / K, H head dimension, V vocabulary, L layers.
+"""
+
+from .activations import ACTIVATIONS as ACTIVATIONS
+from .attention import attend as attend
+from .attention import check_attention as check_attention
+from .attention import make_mask as make_mask
+from .cache import Cache as Cache
+from .cache import causal as causal
+from .cache import init_cache as init_cache
+from .linear import Embed as Embed
+from .linear import Linear as Linear
+from .linear import embed_inputs as embed_inputs
+from .norm import LayerNorm as LayerNorm
+from .norm import RMSNorm as RMSNorm
+from .rotary import ROPE_TYPES as ROPE_TYPES
+from .rotary import apply_rotary as apply_rotary
+from .rotary import rotary as rotary
+from .run import Call as Call
+from .run import Run as Run
+from .self_attention import self_attention as self_attention
+from .stack import Layers as Layers
+from .stack import check_remat as check_remat

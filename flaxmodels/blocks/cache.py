@@ -1,0 +1,109 @@
+"""The keys and values of tokens already seen: a pytree of fixed shape, cache in and cache out."""
+
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from .attention import make_mask
+from .run import Call
+
+_Arrays = tuple[jax.Array, ...] | jax.Array
+
+
+@struct.dataclass
+class Cache:
+    """Slots for S tokens of every layer, of which the first `index` are filled.
+
+    A looped model has one array per layer, a scanned one a stack of all. Each is written in place
+    when the cache is donated, or carried by `lax.while_loop`. More than S tokens must not be
+    written: the last slots would be overwritten.
+
+    Attributes:
+        keys: per layer [B, S, K, H], or stacked [L, B, S, K, H].
+        values: as keys.
+        mask: bool [B, S], which slots hold a token rather than padding.
+        index: int32 [], the number of slots filled.
+    """
+
+    keys: _Arrays
+    values: _Arrays
+    mask: jax.Array
+    index: jax.Array
+
+    def claim(self, attention_mask: jax.Array | None, length: int) -> Self:
+        """The cache with the next `length` slots marked as `attention_mask` [B, T] says.
+
+        None marks them all as tokens. `index` stays: layers write there, then comes `advance`.
+        """
+        shape = (self.mask.shape[0], length)
+        if attention_mask is None:
+            attention_mask = jnp.ones(shape, bool)
+        if attention_mask.shape != shape:
+            raise ValueError(
+                f"attention_mask {attention_mask.shape}: with a cache it covers the new tokens "
+                f"alone, {list(shape)}"
+            )
+        start = (0, self.index)
+        new = jax.lax.dynamic_update_slice(self.mask, jnp.asarray(attention_mask) != 0, start)
+        return self.replace(mask=new)
+
+    def write(
+        self, layer: int | jax.Array, keys: jax.Array, values: jax.Array
+    ) -> tuple[jax.Array, jax.Array, Self]:
+        """Puts new keys and values [B, T, K, H] of a layer into slots `index`...
+
+        Returns:
+            all keys [B, S, K, H] and values of that layer, and the new cache.
+        """
+        all_keys, new_keys = self._put(self.keys, layer, keys)
+        all_values, new_values = self._put(self.values, layer, values)
+        return all_keys, all_values, self.replace(keys=new_keys, values=new_values)
+
+    def advance(self, length: int) -> Self:
+        """The cache with `length` more slots filled."""
+        return self.replace(index=self.index + length)
+
+    def _put(self, old: _Arrays, layer, new: jax.Array) -> tuple[jax.Array, _Arrays]:
+        update = jax.lax.dynamic_update_slice
+        if isinstance(old, tuple):
+            of_layer = update(old[layer], new.astype(old[layer].dtype), (0, self.index, 0, 0))
+            return of_layer, (*old[:layer], of_layer, *old[layer + 1 :])
+        stack = update(old, new[None].astype(old.dtype), (layer, 0, self.index, 0, 0))
+        return jax.lax.dynamic_index_in_dim(stack, layer, keepdims=False), stack
+
+
+def init_cache(
+    shape: tuple[int, int, int, int],
+    *,
+    depth: int,
+    dtype: jax.typing.DTypeLike,
+    stacked: bool,
+) -> Cache:
+    """An empty cache for `depth` layers of `shape` (B, S, K, H) each."""
+
+    def arrays() -> _Arrays:
+        if stacked:
+            return jnp.zeros((depth, *shape), dtype)
+        return tuple(jnp.zeros(shape, dtype) for _ in range(depth))
+
+    return Cache(arrays(), arrays(), jnp.zeros(shape[:2], bool), jnp.zeros((), jnp.int32))
+
+
+def causal(
+    call: Call, cache: Cache | None, attention_mask: jax.Array | None, length: int
+) -> tuple[Call, Cache | None, jax.Array]:
+    """Makes a call one of a decoder over `length` new tokens.
+
+    Returns:
+        the call with its mask, the cache with their slots claimed, and the positions int32 [1, T]
+        of tokens of which the caller says nothing else: one after another.
+    """
+    positions = jnp.arange(length, dtype=jnp.int32)[None]
+    if cache is None:
+        mask = make_mask(attention_mask, length=length)
+        return call._replace(mask=mask, causal=True), None, positions
+    cache = cache.claim(attention_mask, length)
+    mask = make_mask(None, length=length, slots=cache.mask, start=cache.index)
+    return call._replace(mask=mask), cache, positions + cache.index

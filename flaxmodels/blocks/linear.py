@@ -1,0 +1,80 @@
+"""Matrix products: every product with a weight in the library is a `contract` of this file."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from .. import sharding as fs
+
+
+def contract(x: jax.Array, weight: jax.Array, axis: int) -> jax.Array:
+    """The last axis of x [..., D] against `axis` of a 2-D weight, in the dtype of x -> [..., F]."""
+    dimensions = (((x.ndim - 1,), (axis,)), ((), ()))
+    return jax.lax.dot_general(x, weight.astype(x.dtype), dimensions)
+
+
+class Linear(nn.Module):
+    """x [..., in] -> x @ kernel + bias [..., features], in the dtype of x.
+
+    Attributes:
+        axes: logical names of (in, features); the bias has that of `features`.
+        std: of the normal from which the kernel is drawn.
+    """
+
+    features: int
+    axes: tuple[str, str]
+    std: float
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        draw = fs.with_axes(nn.initializers.normal(self.std), *self.axes)
+        y = contract(x, self.param("kernel", draw, (x.shape[-1], self.features)), 0)
+        if not self.use_bias:
+            return y
+        zeros = fs.with_axes(nn.initializers.zeros, self.axes[1])
+        bias = self.param("bias", zeros, (self.features,))
+        return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
+
+
+class Embed(nn.Module):
+    """ids int [...] -> rows [..., D] of a table, in `dtype`; an id that has no row gives NaN.
+
+    Attributes:
+        axes: logical names of (rows, D).
+        std: of the normal from which the table is drawn.
+        padding_id: a row that starts as zero.
+    """
+
+    rows: int
+    features: int
+    std: float
+    axes: tuple[str, str] = ("vocab", "embed")
+    padding_id: int | None = None
+
+    def setup(self) -> None:
+        draw = fs.with_axes(self._draw, *self.axes)
+        self.embedding = self.param("embedding", draw, (self.rows, self.features))
+
+    def _draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        table = nn.initializers.normal(self.std)(key, shape)
+        return table if self.padding_id is None else table.at[self.padding_id].set(0)
+
+    def __call__(self, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+        return jnp.take(self.embedding, jnp.asarray(ids), axis=0).astype(dtype)
+
+    def attend(self, x: jax.Array) -> jax.Array:
+        """x [..., D] -> its product with every row [..., rows]: the head tied to this table."""
+        return contract(x, self.embedding, 1)
+
+
+def embed_inputs(
+    embed: Embed,
+    input_ids: jax.Array | None,
+    inputs_embeds: jax.Array | None,
+    dtype: jax.typing.DTypeLike,
+) -> jax.Array:
+    """Tokens [B, T], or vectors [B, T, D] in their place -> [B, T, D] in `dtype`."""
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("give either input_ids or inputs_embeds, and not both")
+    return embed(input_ids, dtype) if inputs_embeds is None else inputs_embeds.astype(dtype)

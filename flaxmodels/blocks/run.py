@@ -1,0 +1,55 @@
+"""What layers are told beside their config: once for a model, and once for a forward pass."""
+
+from typing import Any, NamedTuple, Self
+
+import jax
+
+from .. import sharding as fs
+
+
+class Run(NamedTuple):
+    """The choices of ours that inner modules need; hashable. See `PretrainedModel`."""
+
+    attn_implementation: str = "sdpa"
+    scan_layers: bool = False
+    remat: str | None = None
+    rules: fs.Rules = fs.DEFAULT_RULES
+
+
+class Call(NamedTuple):
+    """What one forward pass tells every layer.
+
+    Attributes:
+        mask: bool [B or 1, 1, T or 1, S], True where a query may attend; None for everywhere.
+        causal: query t may attend to keys 0..t only; T = S.
+        rotary: cosines and sines float32 [B or 1, T, H / 2].
+        deterministic: no dropout.
+        output_hidden_states: keep what enters every layer.
+        output_attentions: keep the attention weights of every layer.
+    """
+
+    mask: jax.Array | None = None
+    causal: bool = False
+    rotary: tuple[jax.Array, jax.Array] | None = None
+    deterministic: bool = True
+    output_hidden_states: bool = False
+    output_attentions: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        config: Any,
+        deterministic: bool,
+        output_hidden_states: bool | None,
+        output_attentions: bool | None,
+    ) -> Self:
+        """What the caller asks for; the config decides what is None."""
+        if output_hidden_states is None:
+            output_hidden_states = config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = config.output_attentions
+        return cls(
+            deterministic=deterministic,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )

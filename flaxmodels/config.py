@@ -1,0 +1,277 @@
+"""Configurations: what `config.json` says, as a frozen, hashable dataclass."""
+
+import dataclasses
+import functools
+import json
+import os
+import types
+import typing
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from flax.core import FrozenDict
+
+CONFIG_NAME = "config.json"
+MAX_CONFIG_BYTES = 16 << 20
+
+# Keys of every Transformers configuration that change nothing in a forward pass: kept, written
+# back, and not worth a warning.
+_HARMLESS = frozenset(
+    "_attn_implementation_autoset _commit_hash _name_or_path architectures attn_implementation "
+    "auto_map bad_words_ids begin_suppress_tokens chunk_size_feed_forward decoder_start_token_id "
+    "diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size "
+    "exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id "
+    "gradient_checkpointing length_penalty max_length min_length model_type model_tags "
+    "no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_past output_scores "
+    "prefix pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict "
+    "return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature "
+    "tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript transformers_version "
+    "typical_p use_bfloat16 use_cache summary_activation summary_first_dropout "
+    "summary_proj_to_labels summary_type summary_use_proj n_ctx directionality "
+    "pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head "
+    "pooler_type language unk_token_id mlm_probability".split()
+)
+
+
+class ConfigError(ValueError):
+    """A configuration that names a field this library cannot honour, or a value that is none."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Fields that every family has. A family adds its own under the names of `config.json`, with
+    the defaults of the reference implementation (Transformers 5.23).
+
+    Instances hash and compare by value. `extra` holds the keys of a `config.json` that no field
+    claims; they are read as attributes and written back by `to_dict`.
+    """
+
+    model_type: ClassVar[str] = ""
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Other names under which a field may be read or given: {"hidden_size": "n_embd"}."""
+    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Keys that change the mathematics in ways not implemented -> the values that are fine."""
+
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
+    tie_word_embeddings: bool = True
+    num_labels: int = 2
+    id2label: FrozenDict[str, str] | None = None
+    output_hidden_states: bool = False
+    output_attentions: bool = False
+    extra: FrozenDict[str, Any] = FrozenDict()
+
+    def __post_init__(self):
+        hints = _hints(type(self))
+        for field in dataclasses.fields(self):
+            value = freeze(getattr(self, field.name))
+            value = _checked(type(self), field.name, value, hints[field.name])
+            object.__setattr__(self, field.name, value)
+        if self.id2label is not None and len(self.id2label) != self.num_labels:
+            raise ConfigError(
+                f"{type(self).__name__}: id2label names {len(self.id2label)} labels, num_labels is "
+                f"{self.num_labels}; give only id2label, or make them agree"
+            )
+        self.validate()
+
+    def validate(self) -> None:
+        """Checks what one field alone cannot show; raises `ConfigError`."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in type(self).aliases:
+            return getattr(self, type(self).aliases[name])
+        extra = self.__dict__.get("extra", {})
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+
+    @property
+    def position_limit(self) -> int | None:
+        """The most positions the model can tell apart; None where there is no hard limit."""
+        return None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed; a key that is no field goes to `extra`."""
+        fields, extra = type(self)._split(changes)
+        if "id2label" in fields and "num_labels" not in fields:
+            fields["num_labels"] = len(fields["id2label"])
+        elif "num_labels" in fields and fields["num_labels"] != self.num_labels:
+            fields.setdefault("id2label", None)
+        if extra:
+            fields["extra"] = FrozenDict({**self.extra, **extra})
+        return dataclasses.replace(self, **fields)
+
+    @classmethod
+    def knows(cls, key: str) -> bool:
+        """Whether `key` is a field, an alias of one, or a key any configuration may have."""
+        return key in cls.aliases or key in _hints(cls) or key in _HARMLESS
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration that a decoded `config.json` of Transformers 4 or 5 describes.
+
+        Raises:
+            ConfigError: a value of the wrong type, or mathematics that is not implemented.
+        """
+        values = cls.from_json_keys(dict(values))
+        if values.get("model_type", cls.model_type) != cls.model_type:
+            raise ConfigError(
+                f"{cls.__name__} reads model_type {cls.model_type!r}, config.json says "
+                f"{values['model_type']!r}; use AutoConfig, or the class of that family"
+            )
+        values.pop("model_type", None)
+        for key, allowed in cls.unsupported.items():
+            if key in values and freeze(values[key]) not in allowed:
+                raise ConfigError(
+                    f"{cls.__name__}: {key} = {values[key]!r} changes the model in a way that is "
+                    f"not implemented (implemented: {', '.join(map(repr, allowed))})"
+                )
+        if values.get("quantization_config"):
+            raise ConfigError(
+                f"{cls.__name__}: quantization_config is set; quantised checkpoints cannot be "
+                "loaded; use the original, unquantised checkpoint"
+            )
+        if values.get("id2label") is not None:
+            values["num_labels"] = len(values["id2label"])
+        values.pop("label2id", None)
+        fields, extra = cls._split(values)
+        odd = sorted(set(extra) - _HARMLESS - set(cls.unsupported) - {"quantization_config"})
+        if odd:
+            warnings.warn(
+                f"{cls.__name__} does not know {', '.join(map(repr, odd))} of config.json: kept "
+                "and written back, but not used",
+                stacklevel=2,
+            )
+        return cls(**fields, extra=FrozenDict(extra))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `config.json`, readable by Transformers 4 and 5."""
+        values = dict(self.extra)
+        for field in dataclasses.fields(self):
+            if field.name not in ("extra", "num_labels", "id2label"):
+                values[field.name] = getattr(self, field.name)
+        if self.id2label is not None or self.num_labels != 2:
+            labels = self.id2label or {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
+            values["id2label"] = dict(labels)
+            values["label2id"] = {label: int(i) for i, label in labels.items()}
+        for key in ("output_hidden_states", "output_attentions"):
+            if not values[key]:
+                del values[key]
+        values["model_type"] = self.model_type
+        return thaw(self.to_json_keys(values))
+
+    @classmethod
+    def from_json_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A family's hook: other spellings of `config.json` -> this class's fields."""
+        return values
+
+    def to_json_keys(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The inverse hook: what other readers expect beside this class's fields."""
+        return values
+
+    @classmethod
+    def from_json_file(cls, path: str | os.PathLike) -> Self:
+        """Reads one `config.json`; for a file of unknown family use `AutoConfig`."""
+        return cls.from_dict(read_json(path))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike, **changes: Any) -> Self:
+        """Reads `config.json` of a folder (or the file itself); `changes` override fields."""
+        folder = os.fspath(folder)
+        path = os.path.join(folder, CONFIG_NAME) if os.path.isdir(folder) else folder
+        return cls.from_json_file(path).replace(**changes)
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Writes `config.json` into `folder`, which is made if absent."""
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, CONFIG_NAME), "w", encoding="utf-8") as file:
+            file.write(self.to_json())
+
+    def to_json(self) -> str:
+        """`to_dict` as text, keys sorted."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def _split(cls, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        fields: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for key, value in values.items():
+            key = cls.aliases.get(key, key)
+            (fields if key in _hints(cls) and key != "extra" else extra)[key] = value
+        return fields, extra
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """A JSON object from a file of at most 16 MiB; no duplicate keys, no NaN.
+
+    Raises:
+        ConfigError: with the file's name.
+    """
+    try:
+        if (size := os.stat(path).st_size) > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: {size} bytes; a configuration has at most 16 MiB")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (OSError, RecursionError, ValueError) as error:
+        raise error if isinstance(error, ConfigError) else ConfigError(f"{path}: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} appears twice")
+    return values
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def freeze(value: Any) -> Any:
+    """A decoded JSON value with mappings and lists made immutable and hashable."""
+    if isinstance(value, Mapping):
+        return FrozenDict({str(key): freeze(item) for key, item in value.items()})
+    if isinstance(value, list | tuple):
+        return tuple(freeze(item) for item in value)
+    return value
+
+
+def thaw(value: Any) -> Any:
+    """The inverse of `freeze`, up to the type of keys: what `json.dumps` takes."""
+    if isinstance(value, Mapping):
+        return {key: thaw(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [thaw(item) for item in value]
+    return value
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _checked(cls: type, name: str, value: Any, hint: Any) -> Any:
+    """`value` if it is what `hint` says; an int, or the text of a number, serves as a float."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if union else (hint,)
+    kinds = [typing.get_origin(option) or option for option in options]
+    if any(type(value) is kind for kind in kinds) or any(
+        kind not in (int, float, bool, str) and isinstance(value, kind) for kind in kinds
+    ):
+        return value
+    if float in kinds and type(value) in (int, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    expected = getattr(hint, "__name__", None) if not union else str(hint)
+    raise ConfigError(f"{cls.__name__}: {name} must be {expected or hint}, got {value!r}")

@@ -1,0 +1,266 @@
+"""GPT-2: learned positions, LayerNorm before each sublayer, one projection for q, k and v.
+
+Radford et al. 2019; reference: `models/gpt2` of Transformers 5.23.
+"""
+
+import dataclasses
+import math
+from typing import ClassVar, Unpack
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from .. import blocks, heads, outputs
+from .. import sharding as fs
+from ..config import Config, ConfigError
+from . import checks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GPT2Config(Config):
+    """`config.json` of a GPT-2. `reorder_and_upcast_attn` is always so here: the attention logits
+    and their softmax are float32. The `summary_*` fields are of `GPT2DoubleHeadsModel`."""
+
+    model_type: ClassVar[str] = "gpt2"
+    aliases: ClassVar = {
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    }
+    unsupported: ClassVar = {
+        **checks.NOT_IMPLEMENTED,
+        "is_decoder": (False, True, None),
+        "reorder_and_upcast_attn": (False, True),
+    }
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int | None = None
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    summary_use_proj: bool = True
+    summary_activation: str | None = None
+    summary_proj_to_labels: bool = True
+    summary_first_dropout: float = 0.1
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    classifier_dropout: float | None = None
+    bos_token_id: int | None = 50256
+    eos_token_id: int | tuple[int, ...] | None = 50256
+
+    @property
+    def head_dim(self) -> int:
+        return self.n_embd // self.n_head
+
+    @property
+    def num_key_value_heads(self) -> int:
+        return self.n_head
+
+    @property
+    def position_limit(self) -> int:
+        return self.n_positions
+
+    def validate(self) -> None:
+        checks.multiple(self, "n_embd", of="n_head")
+        checks.activation(self, "activation_function")
+        if self.summary_activation:
+            checks.activation(self, "summary_activation")
+
+
+class GPT2Attention(nn.Module):
+    config: GPT2Config
+    run: blocks.Run
+
+    @nn.compact
+    def __call__(self, x, cache, index, call):
+        cfg = self.config
+        std = cfg.initializer_range
+        qkv = blocks.Linear(3 * cfg.n_embd, ("embed", "heads"), std, name="c_attn")(x)
+        q, k, v = jnp.split(qkv, 3, axis=-1)
+        if cfg.scale_attn_by_inverse_layer_idx:
+            q = q / jnp.asarray(index + 1, q.dtype)
+        y, cache, weights = blocks.self_attention(
+            self,
+            (q, k, v),
+            cache,
+            index,
+            head_dim=cfg.head_dim,
+            scale=cfg.head_dim**-0.5 if cfg.scale_attn_weights else 1.0,
+            dropout=cfg.attn_pdrop,
+            run=self.run,
+            call=call,
+        )
+        y = blocks.Linear(cfg.n_embd, ("heads", "embed"), _residual_std(cfg), name="c_proj")(y)
+        y = nn.Dropout(cfg.resid_pdrop)(y, deterministic=call.deterministic)
+        return y, cache, weights
+
+
+class GPT2MLP(nn.Module):
+    config: GPT2Config
+    run: blocks.Run
+
+    @nn.compact
+    def __call__(self, x, call):
+        cfg = self.config
+        inner = 4 * cfg.n_embd if cfg.n_inner is None else cfg.n_inner
+        y = blocks.Linear(inner, ("embed", "mlp"), cfg.initializer_range, name="c_fc")(x)
+        y = blocks.ACTIVATIONS[cfg.activation_function](y)
+        y = fs.constrain(y, ("batch", "length", "mlp"), self.run.rules)
+        y = blocks.Linear(cfg.n_embd, ("mlp", "embed"), _residual_std(cfg), name="c_proj")(y)
+        return nn.Dropout(cfg.resid_pdrop)(y, deterministic=call.deterministic)
+
+
+class GPT2Block(nn.Module):
+    """(x [B, T, D], cache, index, call) -> (x, cache, attention weights or None)."""
+
+    config: GPT2Config
+    run: blocks.Run
+
+    @nn.compact
+    def __call__(self, x, cache, index, call):
+        cfg = self.config
+        y = blocks.LayerNorm(cfg.layer_norm_epsilon, name="ln_1")(x)
+        y, cache, weights = GPT2Attention(cfg, self.run, name="attn")(y, cache, index, call)
+        x = x + y
+        y = blocks.LayerNorm(cfg.layer_norm_epsilon, name="ln_2")(x)
+        x = x + GPT2MLP(cfg, self.run, name="mlp")(y, call)
+        return fs.constrain(x, ("batch", "length", "hidden"), self.run.rules), cache, weights
+
+
+def _residual_std(config: GPT2Config) -> float:
+    """The two projections of each layer that add to the residual start smaller with depth."""
+    return config.initializer_range / math.sqrt(2 * config.n_layer)
+
+
+class GPT2Pretrained(heads.Decoder):
+    """What every model of the family shares."""
+
+    config_class = GPT2Config
+    base_model_prefix = "transformer"
+
+
+class GPT2Model(GPT2Pretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+    def setup(self) -> None:
+        cfg = self.config
+        std = cfg.initializer_range
+        self.wte = blocks.Embed(cfg.vocab_size, cfg.n_embd, std)
+        self.wpe = blocks.Embed(cfg.n_positions, cfg.n_embd, std, axes=("position", "embed"))
+        self.drop = nn.Dropout(cfg.embd_pdrop)
+        self.h = blocks.Layers(GPT2Block, cfg, cfg.n_layer, self.run)
+        self.ln_f = blocks.LayerNorm(cfg.layer_norm_epsilon)
+
+    def __call__(
+        self,
+        input_ids: jax.Array | None = None,
+        attention_mask: jax.Array | None = None,
+        *,
+        token_type_ids: jax.Array | None = None,
+        position_ids: jax.Array | None = None,
+        inputs_embeds: jax.Array | None = None,
+        cache: blocks.Cache | None = None,
+        deterministic: bool = True,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> outputs.BaseOutput:
+        """The arguments are those of `heads.Inputs`; token types are tokens of the vocabulary."""
+        x = blocks.embed_inputs(self.wte, input_ids, inputs_embeds, self.dtype)
+        call = blocks.Call.of(self.config, deterministic, output_hidden_states, output_attentions)
+        call, cache, positions = blocks.causal(call, cache, attention_mask, x.shape[1])
+        places = self.wpe(positions if position_ids is None else position_ids, self.dtype)
+        x = x + jnp.broadcast_to(places, x.shape)
+        if token_type_ids is not None:
+            x = x + self.wte(token_type_ids, self.dtype)
+        x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
+        x = self.drop(x, deterministic=deterministic)
+        x, cache, entered, weights = self.h(x, cache, call)
+        return outputs.backbone(call, self.ln_f(x), entered, weights, cache)
+
+    def attend(self, x: jax.Array) -> jax.Array:
+        """x [..., D] against the embedding table -> [..., V]."""
+        return self.wte.attend(x)
+
+
+class GPT2LMHeadModel(GPT2Pretrained, heads.CausalLM):
+    backbone = GPT2Model
+
+
+class GPT2ForSequenceClassification(GPT2Pretrained, heads.LastTokenClassification):
+    backbone = GPT2Model
+
+
+class GPT2ForTokenClassification(GPT2Pretrained, heads.TokenClassification):
+    backbone = GPT2Model
+
+
+class GPT2ForQuestionAnswering(GPT2Pretrained, heads.QuestionAnswering):
+    backbone = GPT2Model
+
+
+class GPT2DoubleHeadsModel(GPT2Pretrained, heads.CausalLM):
+    """Tokens of several choices [B, C, T] -> a language model's logits [B, C, T, V], and one logit
+    [B, C] for each choice, read off one of its tokens."""
+
+    backbone = GPT2Model
+
+    @nn.compact
+    def __call__(
+        self,
+        input_ids: jax.Array | None = None,
+        attention_mask: jax.Array | None = None,
+        *,
+        mc_token_ids: jax.Array | None = None,
+        **inputs: Unpack[heads.Inputs],
+    ) -> outputs.DoubleHeadsOutput:
+        """As the backbone, with a leading axis for choices; hidden states and attentions have it
+        folded into the batch.
+
+        Args:
+            mc_token_ids: int [B, C], which token a choice is read off; the last if None.
+        """
+        if self.config.extra.get("summary_type", "cls_index") != "cls_index":
+            raise ConfigError("GPT2DoubleHeadsModel: only summary_type 'cls_index' is implemented")
+        tokens = {"input_ids": input_ids, "attention_mask": attention_mask}
+        lead, folded = heads.fold_choices(tokens | inputs)
+        base = self.base()
+        out = base(**folded)
+        x = out.last_hidden_state
+        logits = self.vocabulary(base, x)
+        if mc_token_ids is None:
+            mc_token_ids = jnp.full(lead, x.shape[1] - 1)
+        chosen = jnp.take_along_axis(x, jnp.reshape(mc_token_ids, (-1, 1, 1)), axis=1)[:, 0]
+        head = SequenceSummary(self.config, name="multiple_choice_head")
+        scores = head(chosen, deterministic=inputs.get("deterministic", True))
+        return outputs.DoubleHeadsOutput.of(
+            out,
+            logits=logits.reshape(*lead, *logits.shape[1:]),
+            mc_logits=scores.reshape(*lead, *scores.shape[1:]),
+        )
+
+
+class SequenceSummary(nn.Module):
+    """x [B, D] -> [B], or [B, D] if the config projects to no labels."""
+
+    config: GPT2Config
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
+        cfg = self.config
+        x = nn.Dropout(cfg.summary_first_dropout)(x, deterministic=deterministic)
+        if cfg.summary_use_proj:
+            features = 1 if cfg.summary_proj_to_labels else cfg.n_embd
+            axes = ("embed", "labels")
+            x = blocks.Linear(features, axes, cfg.initializer_range, name="summary")(x)
+        if cfg.summary_activation:
+            x = blocks.ACTIVATIONS[cfg.summary_activation](x)
+        return x[:, 0] if x.shape[-1] == 1 else x

@@ -1,0 +1,227 @@
+"""Llama 1-3: RMSNorm before each sublayer, rotary grouped-query attention, SwiGLU, no biases.
+
+Touvron et al. 2023, arXiv:2302.13971; reference: `models/llama` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+from flax import linen as nn
+from flax.core import FrozenDict
+
+from .. import blocks, heads, outputs
+from .. import params as fp
+from .. import sharding as fs
+from ..config import Config
+from . import checks, rope
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LlamaConfig(Config):
+    """`config.json` of a Llama. `head_dim` and `num_key_value_heads` are filled in if None, and
+    `rope_parameters` where it leaves `rope_type` or `rope_theta` open."""
+
+    model_type: ClassVar[str] = "llama"
+    unsupported: ClassVar = {
+        **checks.NOT_IMPLEMENTED,
+        "is_decoder": (False, True, None),
+        "token_classification_bias": (True,),
+    }
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 2048
+    initializer_range: float = 0.02
+    rms_norm_eps: float = 1e-6
+    rope_parameters: FrozenDict[str, Any] | None = None
+    attention_bias: bool = False
+    attention_dropout: float = 0.0
+    mlp_bias: bool = False
+    classifier_dropout: float | None = None
+    bos_token_id: int | None = 1
+    eos_token_id: int | tuple[int, ...] | None = 2
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        given = rope.normalised(self.rope_parameters, self.max_position_embeddings)
+        object.__setattr__(self, "rope_parameters", given)
+        if self.num_key_value_heads is None:
+            object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
+        if self.head_dim is None:
+            object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
+        super().__post_init__()
+
+    def validate(self) -> None:
+        checks.multiple(self, "hidden_size", of="num_attention_heads")
+        checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
+        checks.activation(self, "hidden_act")
+        rope.check(self)
+
+    @classmethod
+    def from_json_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return rope.from_json(values)
+
+    def to_json_keys(self, values: dict[str, Any]) -> dict[str, Any]:
+        return rope.to_json(values)
+
+
+class LlamaAttention(nn.Module):
+    config: LlamaConfig
+    run: blocks.Run
+
+    @nn.compact
+    def __call__(self, x, cache, index, call):
+        cfg = self.config
+
+        def project(x, heads, axis, name):
+            return blocks.Linear(
+                heads * cfg.head_dim,
+                ("embed", axis),
+                cfg.initializer_range,
+                use_bias=cfg.attention_bias,
+                name=name,
+            )(x)
+
+        qkv = (
+            project(x, cfg.num_attention_heads, "heads", "q_proj"),
+            project(x, cfg.num_key_value_heads, "kv_heads", "k_proj"),
+            project(x, cfg.num_key_value_heads, "kv_heads", "v_proj"),
+        )
+        y, cache, weights = blocks.self_attention(
+            self,
+            qkv,
+            cache,
+            index,
+            head_dim=cfg.head_dim,
+            scale=cfg.head_dim**-0.5,
+            dropout=cfg.attention_dropout,
+            run=self.run,
+            call=call,
+        )
+        out = blocks.Linear(
+            cfg.hidden_size,
+            ("heads", "embed"),
+            cfg.initializer_range,
+            use_bias=cfg.attention_bias,
+            name="o_proj",
+        )
+        return out(y), cache, weights
+
+
+class LlamaMLP(nn.Module):
+    config: LlamaConfig
+    run: blocks.Run
+
+    @nn.compact
+    def __call__(self, x):
+        cfg = self.config
+
+        def linear(features, axes, name):
+            std, bias = cfg.initializer_range, cfg.mlp_bias
+            return blocks.Linear(features, axes, std, use_bias=bias, name=name)
+
+        act = blocks.ACTIVATIONS[cfg.hidden_act]
+        gate = act(linear(cfg.intermediate_size, ("embed", "mlp"), "gate_proj")(x))
+        hidden = gate * linear(cfg.intermediate_size, ("embed", "mlp"), "up_proj")(x)
+        hidden = fs.constrain(hidden, ("batch", "length", "mlp"), self.run.rules)
+        return linear(cfg.hidden_size, ("mlp", "embed"), "down_proj")(hidden)
+
+
+class LlamaLayer(nn.Module):
+    """(x [B, T, D], cache, index, call) -> (x, cache, attention weights or None)."""
+
+    config: LlamaConfig
+    run: blocks.Run
+
+    @nn.compact
+    def __call__(self, x, cache, index, call):
+        cfg = self.config
+        y = blocks.RMSNorm(cfg.rms_norm_eps, name="input_layernorm")(x)
+        y, cache, weights = LlamaAttention(cfg, self.run, name="self_attn")(y, cache, index, call)
+        x = x + y
+        y = blocks.RMSNorm(cfg.rms_norm_eps, name="post_attention_layernorm")(x)
+        x = x + LlamaMLP(cfg, self.run, name="mlp")(y)
+        return fs.constrain(x, ("batch", "length", "hidden"), self.run.rules), cache, weights
+
+
+class LlamaPretrained(heads.Decoder):
+    """What every model of the family shares."""
+
+    config_class = LlamaConfig
+    base_model_prefix = "model"
+    naming = fp.Naming(
+        stack="layers",
+        flax_names=((r"norm/scale$", "norm/weight"),),
+        ignored=(r"\.rotary_emb\.inv_freq$",),
+    )
+    tied = (("lm_head/kernel", "model/embed_tokens/embedding"),)
+
+
+class LlamaModel(LlamaPretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.embed_tokens = blocks.Embed(
+            cfg.vocab_size, cfg.hidden_size, cfg.initializer_range, padding_id=cfg.pad_token_id
+        )
+        self.layers = blocks.Layers(LlamaLayer, cfg, cfg.num_hidden_layers, self.run)
+        self.norm = blocks.RMSNorm(cfg.rms_norm_eps)
+
+    def __call__(
+        self,
+        input_ids: jax.Array | None = None,
+        attention_mask: jax.Array | None = None,
+        *,
+        position_ids: jax.Array | None = None,
+        inputs_embeds: jax.Array | None = None,
+        cache: blocks.Cache | None = None,
+        deterministic: bool = True,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> outputs.BaseOutput:
+        """The arguments are those of `heads.Inputs`."""
+        cfg = self.config
+        x = blocks.embed_inputs(self.embed_tokens, input_ids, inputs_embeds, self.dtype)
+        x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
+        call = blocks.Call.of(cfg, deterministic, output_hidden_states, output_attentions)
+        call, cache, positions = blocks.causal(call, cache, attention_mask, x.shape[1])
+        rotation = blocks.rotary(
+            cfg.rope_parameters,
+            positions if position_ids is None else position_ids,
+            head_dim=cfg.head_dim,
+            max_positions=cfg.max_position_embeddings,
+        )
+        x, cache, entered, weights = self.layers(x, cache, call._replace(rotary=rotation))
+        return outputs.backbone(call, self.norm(x), entered, weights, cache)
+
+    def attend(self, x: jax.Array) -> jax.Array:
+        """x [..., D] against the embedding table -> [..., V]."""
+        return self.embed_tokens.attend(x)
+
+
+class LlamaForCausalLM(LlamaPretrained, heads.CausalLM):
+    backbone = LlamaModel
+
+
+class LlamaForSequenceClassification(LlamaPretrained, heads.LastTokenClassification):
+    backbone = LlamaModel
+
+
+class LlamaForTokenClassification(LlamaPretrained, heads.TokenClassification):
+    backbone = LlamaModel
+    classifier_name = "score"
+
+
+class LlamaForQuestionAnswering(LlamaPretrained, heads.QuestionAnswering):
+    """Its checkpoints call the backbone `transformer`."""
+
+    backbone = LlamaModel
+    base_model_prefix = "transformer"

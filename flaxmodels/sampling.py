@@ -1,0 +1,51 @@
+"""Sampling: from logits to the next token."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Sampling(NamedTuple):
+    """How the next token is chosen; a part that is None does not exist in the compiled program.
+
+    Attributes:
+        do_sample: draw; else take the most probable (the parts below are then not used).
+        top_k: keep the k most probable, static.
+        temperature: float32 []; divides the logits.
+        top_p: float32 []; keep the fewest most probable whose probabilities reach top_p.
+    """
+
+    do_sample: bool
+    top_k: int | None = None
+    temperature: jax.Array | None = None
+    top_p: jax.Array | None = None
+
+
+def choose(logits: jax.Array, sampling: Sampling, key: jax.Array | None) -> jax.Array:
+    """logits [B, V] -> tokens int32 [B]."""
+    if not sampling.do_sample:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    scores = warp(logits.astype(jnp.float32), sampling)
+    return jax.random.categorical(key, scores).astype(jnp.int32)
+
+
+def warp(logits: jax.Array, sampling: Sampling) -> jax.Array:
+    """Scores [B, V] after temperature, top-k and top-p, in this order; -inf for what is out.
+
+    As in Transformers' logits processors: ties with the k-th token stay; top-p goes by the
+    probabilities that top-k leaves, and always keeps the most probable token.
+    """
+    if sampling.temperature is not None:
+        logits = logits / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
+        smallest = jax.lax.top_k(logits, sampling.top_k)[0][..., -1:]
+        logits = jnp.where(logits < smallest, -jnp.inf, logits)
+    if sampling.top_p is not None:
+        order = jnp.argsort(logits, axis=-1, descending=True)
+        probabilities = jnp.take_along_axis(jax.nn.softmax(logits), order, axis=-1)
+        before = jnp.cumsum(probabilities, axis=-1) - probabilities
+        keep = (before < sampling.top_p).at[..., 0].set(True)
+        keep = jnp.take_along_axis(keep, jnp.argsort(order, axis=-1), axis=-1)
+        logits = jnp.where(keep, logits, -jnp.inf)
+    return logits

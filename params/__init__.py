@@ -1,0 +1,37 @@
+"""Parameter trees: everything about them that needs no model."""
+
+from .cast import cast as cast
+from .cast import parse_dtype as parse_dtype
+from .cast import to_bf16 as to_bf16
+from .cast import to_fp16 as to_fp16
+from .cast import to_fp32 as to_fp32
+from .errors import CheckpointError as CheckpointError
+from .errors import some as some
+from .formats import Source as Source
+from .formats import Tensor as Tensor
+from .formats import open_checkpoint as open_checkpoint
+from .masks import Mask as Mask
+from .masks import as_mask as as_mask
+from .masks import mask_except as mask_except
+from .measure import memory_footprint as memory_footprint
+from .measure import num_parameters as num_parameters
+from .measure import summary as summary
+from .measure import table as table
+from .names import Naming as Naming
+from .paths import flatten as flatten
+from .paths import unflatten as unflatten
+from .plan import LeafPlan as LeafPlan
+from .plan import LoadPlan as LoadPlan
+from .plan import make_plan as make_plan
+from .reconcile import Match as Match
+from .reconcile import check as check
+from .reconcile import check_shapes as check_shapes
+from .reconcile import reconcile as reconcile
+from .select import merge as merge
+from .select import partition as partition
+from .select import select as select
+from .stack import stack_layers as stack_layers
+from .stack import unstack_layers as unstack_layers
+from .stream import stream as stream
+from .write import parse_size as parse_size
+from .write import write_checkpoint as write_checkpoint

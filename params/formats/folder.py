@@ -1,0 +1,158 @@
+"""Folders: which files of a folder are the checkpoint, single or sharded with an index."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..errors import CheckpointError, quoted, some
+from ..names import FLAX, layout_of
+from . import msgpack, safetensors
+from .files import File
+from .source import Source, Tensor
+
+SAFETENSORS = "model.safetensors"
+MSGPACK = "flax_model.msgpack"
+_MAX_INDEX = 100 << 20
+
+Reader = Callable[[File], tuple[dict[str, Tensor], dict[str, str]]]
+
+
+def open_checkpoint(path: str | os.PathLike, *, use_safetensors: bool | None = None) -> Source:
+    """Opens a checkpoint: a folder, a weights file, or the index of a sharded one.
+
+    Of a folder, safetensors is taken before msgpack, and a single file before a sharded one.
+
+    Args:
+        use_safetensors: True takes nothing else, False never takes it.
+
+    Raises:
+        CheckpointError: nothing there, or something in it that is not as its format says.
+    """
+    path = os.fspath(path)
+    if not os.path.isdir(path):
+        return _open_named(path, os.path.basename(path))
+    names = [SAFETENSORS] * (use_safetensors is not False) + [MSGPACK] * (not use_safetensors)
+    candidates = [name + end for name in names for end in ("", ".index.json")]
+    for name in candidates:
+        if os.path.lexists(os.path.join(path, name)):
+            return _open_named(os.path.join(path, name), name)
+    try:
+        there = sorted(os.listdir(path))
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error
+    raise CheckpointError(
+        f"{path}: no checkpoint: looked for {', '.join(candidates)}; the folder holds "
+        f"{some(there) or 'nothing'}"
+    )
+
+
+def _open_named(path: str, name: str) -> Source:
+    read = _safetensors if ".safetensors" in name else _msgpack if ".msgpack" in name else None
+    if read is None:
+        raise CheckpointError(
+            f"{path}: not a checkpoint folder, a .safetensors or .msgpack file, or the .index.json "
+            f"of one{'' if os.path.exists(path) else '; there is no such file or folder'}"
+        )
+    if name.endswith(".index.json"):
+        tensors, metadata = _open_sharded(path, read)
+    else:
+        tensors, metadata = read(File(path))
+    layout = FLAX if read is _msgpack else layout_of(tensors, metadata)
+    if layout == FLAX:  # old Flax joins names by "." in safetensors, by "/" elsewhere
+        tensors = {name.replace(".", "/"): tensor for name, tensor in tensors.items()}
+    return Source(path, tensors, layout, metadata)
+
+
+def _safetensors(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
+    return safetensors.read_header(file)
+
+
+def _msgpack(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
+    return msgpack.read_index(file), {}
+
+
+def _open_sharded(path: str, read: Reader) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors that an index names, each from the shard it names."""
+    weight_map = read_weight_map(path)
+    folder = os.path.dirname(path)
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    owner: dict[str, str] = {}
+    shards: dict[str, list[str]] = {}
+    for name, shard in weight_map.items():
+        shards.setdefault(shard, []).append(name)
+    for shard, inside in sorted(shards.items()):
+        shard_path = os.path.join(folder, shard)
+        if not os.path.exists(shard_path):
+            raise CheckpointError(
+                f"{path}: shard {quoted(shard)} is missing; it holds {some(map(quoted, inside), 3)}"
+            )
+        _stays_inside(folder, shard_path)
+        found, said = read(File(shard_path))
+        metadata |= said
+        for name in inside:
+            if name not in found:
+                raise CheckpointError(f"{shard_path}: no tensor {quoted(name)}, which {path} names")
+        for name, tensor in found.items():
+            if name in owner:
+                raise CheckpointError(f"{path}: {quoted(name)} is in {owner[name]} and in {shard}")
+            owner[name] = shard
+            tensors[name] = tensor
+    return tensors, metadata
+
+
+def read_weight_map(path: str) -> dict[str, str]:
+    """{tensor name: file name} of a sharded checkpoint's index; every name stays in the folder.
+
+    Raises:
+        CheckpointError: not an index, or a shard name that is not a plain relative path.
+    """
+    file = File(path)
+    if file.size > _MAX_INDEX:
+        raise CheckpointError(f"{path}: {file.size} bytes; an index has at most {_MAX_INDEX}")
+    try:
+        index = json.loads(file.read(0, file.size).decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not an index: {error}") from None
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{path}: not an index: no weight_map of tensor names to files")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or not _plain(shard) or shard == os.path.basename(path):
+            raise CheckpointError(
+                f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is not the name "
+                "of a file in this folder"
+            )
+    return weight_map
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name appears twice")
+    return values
+
+
+def _plain(name: str) -> bool:
+    """Whether `name` is a relative path that cannot leave the folder on any system."""
+    parts = PurePosixPath(name).parts
+    return (
+        bool(parts)
+        and "/".join(parts) == name
+        and not name.startswith("~")
+        and not set(name) & set("\\:\0")
+        and not any(part in (".", "..") for part in parts)
+        and not name.startswith("/")
+    )
+
+
+def _stays_inside(folder: str, path: str) -> None:
+    """Refuses a link out of the folder, except from a Hub cache's snapshot to its blobs."""
+    root, real = os.path.realpath(folder or "."), os.path.realpath(path)
+    parent = os.path.dirname(root)
+    blobs = os.path.join(os.path.dirname(parent), "blobs")
+    roots = [root, blobs] if os.path.basename(parent) == "snapshots" else [root]
+    if not any(os.path.commonpath([base, real]) == base for base in roots):
+        raise CheckpointError(f"{path}: a link that leads out of the folder, to {real}")

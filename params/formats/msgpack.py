@@ -1,0 +1,229 @@
+"""flax msgpack: a nested map of arrays, indexed without decoding the arrays' bytes.
+
+What `flax.serialization.to_bytes` writes: maps with string keys; an array is extension 1 holding
+the msgpack array [shape, dtype name, bytes]; arrays above 2**30 bytes are split into a map
+{"__msgpack_chunked_array__": true, "shape": {"0": n, ...}, "chunks": {"0": array, ...}}.
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import CheckpointError, quoted
+from .files import File, Span
+from .source import Tensor
+
+MAX_NODES = 2_000_000
+MAX_DEPTH = 64
+CHUNKED = "__msgpack_chunked_array__"
+_ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
+
+DTYPES = {
+    name: jnp.dtype(name)
+    for name in (
+        "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 float8_e4m3b11fnuz "
+        "float8_e4m3fnuz float8_e5m2fnuz complex64 int64 int32 int16 int8 uint64 uint32 uint16 "
+        "uint8 bool"
+    ).split()
+}
+
+
+def read_index(file: File) -> dict[str, Tensor]:
+    """"a/b/c" -> lazy tensor for every array of the file.
+
+    Raises:
+        CheckpointError: anything that is not a tree of arrays as flax writes it.
+    """
+    if file.size == 0:
+        raise CheckpointError(f"{file.path}: the file is empty")
+    file.reject_lookalikes()
+    walker = _Walker(file)
+    tree = walker.value("", 0)
+    if walker.position != file.size:
+        raise CheckpointError(
+            f"{file.path}: {file.size - walker.position} bytes follow the tree that ends at byte "
+            f"{walker.position}"
+        )
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{file.path}: expected a map of names at the top")
+    tensors: dict[str, Tensor] = {}
+    _collect(file, "", tree, tensors)
+    return tensors
+
+
+class _Walker:
+    """A cursor over msgpack that steps over the bytes of arrays; reads 64 KiB at a time."""
+
+    def __init__(self, file: File):
+        self.file = file
+        self.position = 0
+        self.nodes = 0
+        self._window = b""
+        self._start = 0
+
+    def take(self, count: int) -> bytes:
+        if count > self.file.size - self.position:
+            raise CheckpointError(
+                f"{self.file.path}: cut short: {count} bytes expected at byte {self.position} of "
+                f"{self.file.size}"
+            )
+        at = self.position - self._start
+        if at < 0 or at + count > len(self._window):
+            self._start, at = self.position, 0
+            length = min(max(count, 1 << 16), self.file.size - self.position)
+            self._window = self.file.read(self.position, length)
+        self.position += count
+        return self._window[at : at + count]
+
+    def skip(self, count: int) -> None:
+        if count > self.file.size - self.position:
+            raise CheckpointError(
+                f"{self.file.path}: cut short: an array claims {count} bytes at byte "
+                f"{self.position} of {self.file.size}"
+            )
+        self.position += count
+
+    def size(self, width: int) -> int:
+        return int.from_bytes(self.take(width), "big")
+
+    def value(self, path: str, depth: int) -> Any:
+        """The next value: a dict, a `Tensor`, or a plain bool or int (in a chunked array)."""
+        self.nodes += 1
+        if self.nodes > MAX_NODES or depth > MAX_DEPTH:
+            raise CheckpointError(
+                f"{self.file.path}: more than {MAX_NODES} values, or deeper than {MAX_DEPTH}"
+            )
+        code = self.take(1)[0]
+        if code & 0xF0 == 0x80:
+            return self._map(code & 0x0F, path, depth)
+        if code in (0xDE, 0xDF):
+            return self._map(self.size(2 if code == 0xDE else 4), path, depth)
+        if code in _EXTENSIONS:
+            fixed, width = _EXTENSIONS[code]
+            return self._extension(path, fixed or self.size(width))
+        if code < 0x80:
+            return code
+        if code in (0xC2, 0xC3):
+            return code == 0xC3
+        if code in (0xCC, 0xCD, 0xCE, 0xCF):
+            return self.size(1 << (code - 0xCC))
+        kind = _KINDS.get(code) or _KINDS.get(code & 0xE0) or _KINDS.get(code & 0xF0)
+        raise self._error(path, f"a {kind or f'value of code 0x{code:02x}'} where an array belongs")
+
+    def _map(self, count: int, path: str, depth: int) -> dict[str, Any]:
+        if count > self.file.size - self.position:
+            raise self._error(path, f"a map claims {count} entries, more than the file has bytes")
+        values: dict[str, Any] = {}
+        for _ in range(count):
+            name = self._name(path)
+            if name in values:
+                raise self._error(path, f"key {quoted(name)} appears twice")
+            values[name] = self.value(f"{path}/{name}" if path else name, depth + 1)
+        return values
+
+    def _name(self, path: str) -> str:
+        code = self.take(1)[0]
+        if code & 0xE0 == 0xA0:
+            length = code & 0x1F
+        elif code in (0xD9, 0xDA, 0xDB):
+            length = self.size(1 << (code - 0xD9))
+        else:
+            raise self._error(path, "a key that is not a string")
+        try:
+            return self.take(length).decode()
+        except UnicodeDecodeError:
+            raise self._error(path, "a key that is not UTF-8") from None
+
+    def _extension(self, path: str, length: int) -> Tensor:
+        kind = int.from_bytes(self.take(1), "big", signed=True)
+        end = self.position + length
+        if end > self.file.size:
+            raise self._error(path, f"an array of {length} bytes in a file that is cut short")
+        if kind not in (_ARRAY, _SCALAR):
+            name = "a complex number" if kind == _COMPLEX else f"extension {kind}"
+            raise self._error(path, f"{name} where an array belongs")
+        shape, dtype, size = self._array_head(path)
+        expected = math.prod(shape) * dtype.itemsize
+        if size != expected or self.position + size != end or (kind == _SCALAR and shape):
+            raise self._error(
+                path, f"{dtype} of shape {shape} takes {expected} bytes, the file gives it {size}"
+            )
+        span = Span(self.file, self.position, size)
+        self.skip(size)
+        return Tensor(path, shape, dtype, (span,))
+
+    def _array_head(self, path: str) -> tuple[tuple[int, ...], np.dtype, int]:
+        if self.take(1) != b"\x93":
+            raise self._error(path, "an array without [shape, dtype, bytes]")
+        code = self.take(1)[0]
+        if code & 0xF0 != 0x90:
+            raise self._error(path, "an array whose shape is no short list")
+        shape = tuple(self.value(path, MAX_DEPTH) for _ in range(code & 0x0F))
+        if not all(type(size) is int and size <= 1 << 62 for size in shape):
+            raise self._error(path, f"an array of shape {quoted(shape)}")
+        dtype = self._name(path)
+        if dtype not in DTYPES:
+            raise self._error(
+                path, f"dtype {quoted(dtype)}, which JAX cannot hold; known: {', '.join(DTYPES)}"
+            )
+        code = self.take(1)[0]
+        if code not in (0xC4, 0xC5, 0xC6):
+            raise self._error(path, "an array whose data is not bytes")
+        return shape, DTYPES[dtype], self.size(1 << (code - 0xC4))
+
+    def _error(self, path: str, got: str) -> CheckpointError:
+        where = f" at {quoted(path)}" if path else ""
+        return CheckpointError(f"{self.file.path}:{where} byte {self.position}: {got}")
+
+
+_EXTENSIONS = {0xC7: (0, 1), 0xC8: (0, 2), 0xC9: (0, 4)} | {
+    0xD4 + power: (1 << power, 0) for power in range(5)
+}
+_KINDS = {0xA0: "string", 0xC0: "nil", 0xCA: "float", 0xCB: "float", 0x90: "list", 0xE0: "integer"}
+_KINDS |= {code: "string" for code in (0xD9, 0xDA, 0xDB)} | {0xDC: "list", 0xDD: "list"}
+
+
+def _collect(file: File, path: str, node: Any, tensors: dict[str, Tensor]) -> None:
+    if isinstance(node, dict) and CHUNKED in node:
+        node = _joined(file, path, node)
+    if isinstance(node, dict):
+        for name, child in node.items():
+            _collect(file, f"{path}/{name}" if path else name, child, tensors)
+    elif not isinstance(node, Tensor):
+        raise CheckpointError(f"{file.path}: {quoted(path)} holds {node!r}, expected an array")
+    elif path in tensors:
+        raise CheckpointError(f"{file.path}: two arrays are called {quoted(path)}")
+    else:
+        tensors[path] = node
+
+
+def _joined(file: File, path: str, node: dict[str, Any]) -> Tensor:
+    """The tensor that a map of chunks stands for."""
+    shape, chunks = node.get("shape"), node.get("chunks")
+    sizes = _in_order(shape, int)
+    parts = _in_order(chunks, Tensor)
+    if node[CHUNKED] is not True or not path or sizes is None or not parts or len(node) != 3:
+        raise CheckpointError(f"{file.path}: {quoted(path)} is not a chunked array as flax writes it")
+    dtypes = {part.dtype for part in parts}
+    total = sum(math.prod(part.shape) for part in parts)
+    if len(dtypes) != 1 or total != math.prod(sizes):
+        raise CheckpointError(
+            f"{file.path}: {quoted(path)}: chunks of {total} elements of {_and(dtypes)} do "
+            f"not make shape {tuple(sizes)}"
+        )
+    spans = tuple(span for part in parts for span in part.spans)
+    return Tensor(path, tuple(sizes), parts[0].dtype, spans)
+
+
+def _and(dtypes: set[np.dtype]) -> str:
+    return " and ".join(sorted(map(str, dtypes)))
+
+
+def _in_order(values: Any, kind: type) -> list[Any] | None:
+    """The values of {"0": ..., "1": ...}, or None if it is anything else."""
+    if not isinstance(values, dict) or values.keys() != {str(i) for i in range(len(values))}:
+        return None
+    ordered = [values[str(i)] for i in range(len(values))]
+    return ordered if all(type(value) is kind for value in ordered) else None

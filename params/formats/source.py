@@ -1,0 +1,127 @@
+"""Sources: an opened checkpoint, name -> lazy tensor; no weight is read until asked for."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..errors import CheckpointError, quoted
+from .files import File, Span
+
+Bounds = tuple[tuple[int, int], ...]
+_SHORTEST_RUN = 4096  # bytes; below a page, skipping between runs saves no reading
+_BLOCK = 4 << 20  # bytes read at once where runs are short
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor in one or more files: C order, little endian.
+
+    Attributes:
+        spans: the bytes, in order; more than one where a format splits large arrays.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    spans: tuple[Span, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def file(self) -> File:
+        return self.spans[0].file
+
+    def read(self, bounds: Bounds | None = None, scratch: np.ndarray | None = None) -> np.ndarray:
+        """The tensor, or the part of it between `bounds`, in C order; only the bytes asked for
+        are read, to the page.
+
+        Args:
+            bounds: (start, stop) of each dimension.
+            scratch: bytes to put the result in; else it gets (64-byte aligned) memory of its own.
+        """
+        bounds = tuple((0, size) for size in self.shape) if bounds is None else bounds
+        shape = tuple(stop - start for start, stop in bounds)
+        if scratch is None:
+            scratch = empty_bytes(math.prod(shape) * self.dtype.itemsize)
+        count = math.prod(shape) * self.dtype.itemsize
+        out = scratch[:count].view(self.dtype).reshape(shape)
+        if out.size:
+            self._fill(out, bounds, 0)
+        if self.dtype == np.bool_:  # any byte that is not 0 is True; XLA knows only 0 and 1
+            np.not_equal(out.view(np.uint8), 0, out=out)
+        return out
+
+    def _fill(self, out: np.ndarray, bounds: Bounds, offset: int) -> None:
+        """Fills `out`, the cut `bounds` of the subarray at byte `offset`, run by run."""
+        rank = out.ndim
+        shape = self.shape[len(self.shape) - rank :]
+        row = math.prod(shape[1:]) * self.dtype.itemsize
+        whole = all(stop - start == size for (start, stop), size in zip(bounds[1:], shape[1:]))
+        if rank == 0:
+            self._read_bytes(offset, out)
+        elif whole:
+            self._read_bytes(offset + bounds[0][0] * row, out)
+        elif out[0].nbytes < _SHORTEST_RUN:
+            inner = tuple(slice(*bound) for bound in bounds[1:])
+            start, stop = bounds[0]
+            step = max(1, _BLOCK // row)
+            for first in range(start, stop, step):
+                rows = np.empty((min(step, stop - first), *shape[1:]), self.dtype)
+                self._read_bytes(offset + first * row, rows)
+                out[first - start :][: len(rows)] = rows[(slice(None), *inner)]
+        else:
+            for i, position in enumerate(range(*bounds[0])):
+                self._fill(out[i], bounds[1:], offset + position * row)
+
+    def _read_bytes(self, start: int, out: np.ndarray) -> None:
+        """Fills contiguous `out` from byte `start` of the tensor, across spans."""
+        view = memoryview(out.reshape(-1).view(np.uint8))
+        for span in self.spans:
+            if start < span.length and len(view):
+                count = min(len(view), span.length - start)
+                span.file.read_into(span.offset + start, view[:count])
+                view, start = view[count:], 0
+            else:
+                start = max(0, start - span.length)
+
+
+def empty_bytes(count: int) -> np.ndarray:
+    """Uninitialised bytes on a 64-byte boundary, which a CPU device takes without a copy."""
+    raw = np.empty(count + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + count]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An opened checkpoint.
+
+    Attributes:
+        where: what to call it in errors: a file or a folder.
+        tensors: name -> lazy tensor.
+        layout: `names.TORCH` or `names.FLAX`: how names and kernels are to be understood.
+        metadata: what the file says of itself.
+    """
+
+    where: str
+    tensors: Mapping[str, Tensor]
+    layout: str
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def files(self) -> list[File]:
+        return list({t.file.path: t.file for t in self.tensors.values() if t.spans}.values())
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from all files since they were opened, headers included."""
+        return sum(file.bytes_read for file in self.files)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise CheckpointError(f"{self.where}: no tensor {quoted(name)}")
+        return self.tensors[name]

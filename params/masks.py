@@ -1,0 +1,91 @@
+"""Masks: which leaves of a tree something is done to. One notion for all of the library."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import tree_flatten_with_path, tree_map_with_path
+
+from .paths import flatten, matches, nearest, path_of
+
+Mask = bool | None | Mapping[str, Any] | Callable[[str, Any], bool]
+"""`True` or None: every leaf; a tree of bools with the structure of the params or a prefix of it;
+or `predicate(path, leaf)`."""
+
+
+def as_mask(mask: Mask, params: Any) -> Any:
+    """`mask` as a tree of bools with the structure of `params`.
+
+    A tree is paired with `params` by path, never by position, so the order of keys and the kind
+    of mapping (dict, FrozenDict) do not matter.
+
+    Raises:
+        ValueError: `mask` misses a leaf of `params`, names one that is not there, or holds
+            something other than a bool; with the path.
+
+    >>> as_mask({"b": False, "a": True}, {"a": {"x": 1, "y": 2}, "b": 3})
+    {'a': {'x': True, 'y': True}, 'b': False}
+    >>> as_mask(lambda path, leaf: path.endswith("x"), {"a": {"x": 1, "y": 2}})
+    {'a': {'x': True, 'y': False}}
+    """
+    if mask is None:
+        mask = True
+    if callable(mask):
+        return tree_map_with_path(lambda path, leaf: bool(mask(path_of(path), leaf)), params)
+    chosen = {path_of(path): _bool(path_of(path), value) for path, value in _mask_leaves(mask)}
+    used: set[str] = set()
+
+    def select(key_path, _):
+        path = path_of(key_path)
+        prefix = path
+        while prefix not in chosen:
+            if not prefix:
+                raise ValueError(
+                    f"the mask has no entry for {path}{nearest(path, chosen)}; give every leaf, or "
+                    "a subtree's name, a bool"
+                )
+            prefix = prefix.rpartition("/")[0]
+        used.add(prefix)
+        return chosen[prefix]
+
+    tree = tree_map_with_path(select, params)
+    if unused := sorted(set(chosen) - used - {""}):
+        raise ValueError(
+            f"the mask names {unused[0]!r}, which the params do not have"
+            f"{nearest(unused[0], flatten(params))}"
+        )
+    return tree
+
+
+def mask_except(params: Any, patterns: str | Iterable[str]) -> Any:
+    """The mask of every leaf whose path none of the regular expressions matches.
+
+    `to_bf16(params, mask_except(params, ["LayerNorm", "ln_"]))` keeps norms, scale and bias
+    both, as they are.
+
+    Raises:
+        ValueError: a pattern matches no path at all.
+
+    >>> mask_except({"norm": {"scale": 1, "bias": 2}, "kernel": 3}, "norm")
+    {'kernel': True, 'norm': {'bias': False, 'scale': False}}
+    """
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    paths = flatten(params)
+    for pattern in patterns:
+        if not any(matches(pattern, path) for path in paths):
+            raise ValueError(f"pattern {pattern!r} matches no path{nearest(pattern, paths)}")
+    return as_mask(lambda path, _: not matches(patterns, path), params)
+
+
+def _mask_leaves(mask: Any) -> list[tuple[Any, Any]]:
+    return tree_flatten_with_path(mask, is_leaf=lambda x: x is None)[0]
+
+
+def _bool(path: str, value: Any) -> bool:
+    is_bool = isinstance(value, bool | np.bool_) or (
+        isinstance(value, jax.Array | np.ndarray) and value.shape == () and value.dtype == bool
+    )
+    if not is_bool:
+        raise ValueError(f"the mask holds {value!r} at {path or 'its root'}; expected a bool")
+    return bool(value)

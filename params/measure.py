@@ -1,0 +1,95 @@
+"""Measuring: how many parameters, how many bytes, and a table of both."""
+
+import math
+from typing import Any
+
+import jax
+
+from .masks import Mask, as_mask
+from .paths import flatten
+
+
+def num_parameters(params: Any, mask: Mask = True) -> int:
+    """How many numbers the leaves that `mask` selects hold; abstract trees too.
+
+    >>> num_parameters({"a": jax.ShapeDtypeStruct((2, 3), "float32")})
+    6
+    """
+    chosen = flatten(as_mask(mask, params))
+    return sum(math.prod(leaf.shape) for path, leaf in flatten(params).items() if chosen[path])
+
+
+def memory_footprint(params: Any, *, per_device: bool = False) -> Any:
+    """Bytes of a tree, each leaf counted once; or `{device: bytes}` of what this process holds.
+
+    >>> memory_footprint({"a": jax.ShapeDtypeStruct((2, 3), "bfloat16")})
+    12
+    """
+    if not per_device:
+        return sum(nbytes(leaf) for leaf in jax.tree.leaves(params))
+    held: dict[Any, int] = {}
+    for leaf in jax.tree.leaves(params):
+        for shard in leaf.addressable_shards:
+            held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
+    return held
+
+
+def summary(params: Any, depth: int = 3) -> str:
+    """A table, one row per module down to `depth` names: leaves, parameters, bytes, dtypes.
+
+    Args:
+        params: a tree of arrays or abstract leaves.
+    """
+    rows: dict[str, list[Any]] = {}
+    for path, leaf in flatten(params).items():
+        parents = path.split("/")[:-1]
+        row = rows.setdefault("/".join(parents[:depth]) or path, [0, 0, 0, set(), set()])
+        row[0] += 1
+        row[1] += math.prod(leaf.shape)
+        row[2] += nbytes(leaf)
+        row[3].add(str(leaf.dtype))
+        row[4].add(_placement(leaf))
+    total = [sum(row[i] for row in rows.values()) for i in range(3)]
+    lines = [("module", "leaves", "parameters", "bytes", "dtype", "sharding")]
+    for name, (leaves, count, size, dtypes, specs) in rows.items():
+        spec = specs.pop() if len(specs) == 1 else "mixed"
+        lines.append((name, str(leaves), f"{count:,}", human(size), "+".join(sorted(dtypes)), spec))
+    lines.append(("total", str(total[0]), f"{total[1]:,}", human(total[2]), "", ""))
+    return table(lines)
+
+
+def table(rows: list[tuple[str, ...]], numeric: tuple[int, ...] = (1, 2, 3)) -> str:
+    """Rows of text as aligned columns, the first row underlined."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i in numeric else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)
+
+
+def human(size: float) -> str:
+    """Bytes as a person reads them.
+
+    >>> human(2_200_000_000)
+    '2.20 GB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} B" if unit == "B" else f"{size:.2f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def nbytes(leaf: Any) -> int:
+    """Bytes of one array, abstract or not."""
+    return math.prod(leaf.shape) * leaf.dtype.itemsize
+
+
+def _placement(leaf: Any) -> str:
+    spec = getattr(getattr(leaf, "sharding", None), "spec", None)
+    return "" if spec is None else str(tuple(spec))

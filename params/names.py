@@ -1,0 +1,127 @@
+"""Names: the path of a leaf <-> its name and layout in a checkpoint.
+
+The rule, for checkpoints under PyTorch names: `/` <-> `.`; `kernel`, `scale`, `embedding` <->
+`weight`; a kernel is transposed, (in, out) <-> (out, in), windows of a convolution moved to the
+front; a leaf with a leading layer axis is the stack over the index missing from its path. Old Flax
+checkpoints use paths as names and kernels as they are. A family's `Naming` lists exceptions only.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+
+from .errors import CheckpointError, quoted
+from .paths import matches
+
+TORCH = "torch"
+FLAX = "flax"
+_WEIGHTS = ("kernel", "scale", "embedding")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Naming:
+    """What a family's checkpoints have that the rule does not say; patterns are regular
+    expressions, linear in the length of a name.
+
+    Attributes:
+        stack: name of the list of layers that stacked leaves leave the index out of ("layers").
+        kernels_in_out: paths whose kernel PyTorch stores as (in, out), as GPT-2's Conv1D does.
+        flax_kernels_out_in: paths whose kernel old Flax stores as (out, in).
+        flax_names: (pattern, replacement) from a path to what old Flax calls it.
+        aliases: (pattern, replacement) on checkpoint names, from old spellings to today's.
+        ignored: checkpoint names that hold no parameter, such as buffers.
+        optional: paths that a checkpoint of the same backbone may lack, such as the pooler.
+    """
+
+    stack: str = ""
+    kernels_in_out: tuple[str, ...] = ()
+    flax_kernels_out_in: tuple[str, ...] = ()
+    flax_names: tuple[tuple[str, str], ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where one piece of a leaf stands in a checkpoint.
+
+    Attributes:
+        name: the tensor's name.
+        permutation: `leaf_piece = tensor.transpose(permutation)`.
+        index: leading index of the piece in the leaf: () for a whole leaf, (i,) for layer i.
+    """
+
+    name: str
+    permutation: tuple[int, ...]
+    index: tuple[int, ...] = ()
+
+
+def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, stacked: bool):
+    """The `Place` of every piece of a leaf, in the order of the stacking axis.
+
+    Args:
+        shape: of the leaf, its layer axis included.
+        layout: `TORCH` or `FLAX`.
+        stacked: whether the leaf's first axis is a layer axis.
+    """
+    if not stacked:
+        return (_place(path, len(shape), naming, layout),)
+    before, found, after = f"/{path}".partition(f"/{naming.stack}/")
+    if not found or not naming.stack:
+        raise CheckpointError(f"{path}: a stacked leaf that is not under {naming.stack!r}")
+    made = []
+    for i in range(shape[0]):
+        layer = f"{before}/{naming.stack}/{i}/{after}".removeprefix("/")
+        made.append(dataclasses.replace(_place(layer, len(shape) - 1, naming, layout), index=(i,)))
+    return tuple(made)
+
+
+def _place(path: str, rank: int, naming: Naming, layout: str) -> Place:
+    identity = tuple(range(rank))
+    is_kernel = path.endswith("/kernel") and rank >= 2
+    if layout == FLAX:
+        for pattern, replacement in naming.flax_names:
+            path = re.sub(pattern, replacement, path)
+        swap = is_kernel and matches(naming.flax_kernels_out_in, path)
+        return Place(path, identity[::-1] if swap else identity)
+    parents, _, leaf = path.rpartition("/")
+    name = f"{parents}/weight" if leaf in _WEIGHTS else path
+    swap = is_kernel and not matches(naming.kernels_in_out, path)
+    # (out, in, *window) -> (*window, in, out)
+    permutation = (*identity[2:], 1, 0) if swap else identity
+    return Place(name.strip("/").replace("/", "."), permutation)
+
+
+def canonical(names: Iterable[str], naming: Naming) -> dict[str, str]:
+    """{today's name: the name in the checkpoint}, without what `naming.ignored` matches.
+
+    Raises:
+        CheckpointError: two names of the checkpoint mean the same tensor.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        today = name
+        for pattern, replacement in naming.aliases:
+            today = re.sub(pattern, replacement, today)
+        if matches(naming.ignored, today):
+            continue
+        if today in found:
+            raise CheckpointError(
+                f"tensors {quoted(found[today])} and {quoted(name)} both stand for {today}"
+            )
+        found[today] = name
+    return found
+
+
+def layout_of(names: Iterable[str], metadata: dict[str, str] | None = None) -> str:
+    """Whether names are of the `TORCH` or the `FLAX` kind, by the file's `format` or by spelling.
+
+    >>> layout_of(["bert.pooler.dense.weight"]), layout_of(["bert/pooler/dense/kernel"])
+    ('torch', 'flax')
+    """
+    known = {"pt": TORCH, "flax": FLAX}.get((metadata or {}).get("format", ""))
+    if known == FLAX:
+        return FLAX
+    leaves = {re.split(r"[./]", name)[-1] for name in names}
+    return FLAX if leaves & {"kernel", "scale", "embedding"} else TORCH

@@ -1,0 +1,56 @@
+"""Paths: the one spelling of a leaf, `model/layers/0/self_attn/q_proj/kernel`."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jax.tree_util import KeyPath, keystr, tree_flatten_with_path
+
+
+def path_of(key_path: KeyPath) -> str:
+    """The spelling of a JAX key path."""
+    return keystr(key_path, simple=True, separator="/")
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """A nested tree as `{path: leaf}`, in the tree's own (sorted) order.
+
+    >>> flatten({"a": {"b": 1, "c": 2}})
+    {'a/b': 1, 'a/c': 2}
+    """
+    return {path_of(path): leaf for path, leaf in tree_flatten_with_path(tree)[0]}
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested dict of `{path: leaf}`.
+
+    Raises:
+        ValueError: one path runs through another path's leaf.
+
+    >>> unflatten({"a/b": 1, "a/c": 2})
+    {'a': {'b': 1, 'c': 2}}
+    """
+    tree: dict[str, Any] = {}
+    leaves = set(flat)
+    for path, leaf in flat.items():
+        *parents, name = path.split("/")
+        node = tree
+        for depth, parent in enumerate(parents, 1):
+            if "/".join(parents[:depth]) in leaves:
+                raise ValueError(f"{path} runs through the leaf {'/'.join(parents[:depth])}")
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+def matches(patterns: str | Iterable[str], path: str) -> bool:
+    """Whether any of the regular expressions is found in `path`."""
+    patterns = (patterns,) if isinstance(patterns, str) else patterns
+    return any(re.search(pattern, path) for pattern in patterns)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """" (nearest: a, b)" for an error about a name that is not there; "" if nothing is near."""
+    close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
+    return f" (nearest: {', '.join(close)})" if close else ""

@@ -1,0 +1,210 @@
+"""Reconciling: which tensors of a source make which leaves of a template, and what is left over."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .errors import CheckpointError, quoted, some
+from .formats import Source, Tensor
+from .names import FLAX, TORCH, Naming, Place, canonical, places
+from .paths import flatten, matches
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """One tensor's part in a leaf: `leaf[index] = tensor.transpose(permutation)`."""
+
+    tensor: Tensor
+    permutation: tuple[int, ...]
+    index: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mismatch:
+    """A tensor whose shape is not the leaf's."""
+
+    path: str
+    name: str
+    found: tuple[int, ...]
+    expected: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.path}: {quoted(self.name)} has shape {self.found}, expected {self.expected}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """What of a template a source fills.
+
+    Attributes:
+        found: path -> the pieces that make the leaf.
+        missing: paths that nothing in the source makes.
+        unexpected: names in the source that no leaf wants.
+        mismatched: leaves whose tensor has another shape.
+    """
+
+    source: Source
+    found: Mapping[str, tuple[Piece, ...]]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[Mismatch, ...]
+
+
+def reconcile(
+    template: Any,
+    source: Source,
+    naming: Naming = Naming(),
+    *,
+    prefix: str = "",
+    tied: tuple[tuple[str, str], ...] = (),
+) -> Match:
+    """Walks `template` and asks `source` for each leaf; reads headers only.
+
+    Args:
+        template: tree of abstract leaves; a leaf whose `axes[0]` is "layers" is a stack.
+        naming: the family's exceptions to the naming rule.
+        prefix: name under which the backbone sits in models with a head; added to or taken off
+            the source's names where template and source differ.
+        tied: (path without a leaf, path of the leaf that serves it): a source may hold either
+            name, or both.
+
+    Raises:
+        CheckpointError: two names of the source mean the same leaf.
+    """
+    leaves = flatten(template)
+    wanted = {path: _places(path, leaf, naming, source.layout) for path, leaf in leaves.items()}
+    expected = {place.name for where in wanted.values() for place in where}
+    aliases = _tied_names(tied, leaves, naming, source.layout)
+    names = _with_prefix(canonical(source.tensors, naming), expected, prefix, source.layout)
+    found: dict[str, tuple[Piece, ...]] = {}
+    missing, mismatched, used = [], [], set()
+    for path, where in wanted.items():
+        here = [next((n for n in (p.name, *aliases.get(p.name, ())) if n in names), "") for p in where]
+        used |= set(here)
+        if not all(here):
+            missing.append(path)
+            continue
+        pieces = tuple(
+            Piece(source[names[name]], place.permutation, place.index)
+            for name, place in zip(here, where, strict=True)
+        )
+        wrong = [bad for piece in pieces if (bad := _mismatch(path, leaves[path].shape, piece))]
+        if wrong:
+            mismatched += wrong[:1]
+        else:
+            found[path] = pieces
+    spare = {name for group in aliases.values() for name in group}
+    unexpected = tuple(sorted(names[name] for name in names.keys() - used - spare))
+    return Match(source, found, tuple(missing), unexpected, tuple(mismatched))
+
+
+def check(match: Match, prefix: str = "", optional: tuple[str, ...] = ()) -> None:
+    """Refuses what would give wrong answers: a backbone that is not all there, or that has more
+    than the template. A head may be missing (it is initialised) or unused.
+
+    Args:
+        prefix: as in `reconcile`. Without one, everything is backbone.
+        optional: patterns of leaves that a good checkpoint may lack, or have in excess.
+
+    Raises:
+        CheckpointError: with the first names of each kind.
+    """
+    where = match.source.where
+    if not match.found and not match.mismatched:
+        raise CheckpointError(
+            f"{where}: no tensor fits this model; it is another architecture's checkpoint: it "
+            f"holds {some(map(quoted, match.source.tensors), 5)}; the model needs "
+            f"{some(match.missing, 5)}"
+        )
+    lost = _backbone(match.missing, [*match.found, *match.missing], prefix, optional)
+    if lost:
+        raise CheckpointError(
+            f"{where}: {len(lost)} leaves of the model are not in the checkpoint: {some(lost)}; "
+            "check that the config belongs to it, or pass strict=False to initialise them"
+        )
+    odd = _backbone(match.unexpected, match.source.tensors, prefix, optional)
+    if odd:
+        raise CheckpointError(
+            f"{where}: the model has no place for {len(odd)} tensors: {some(map(quoted, odd))}; "
+            "check that the config belongs to it, or pass strict=False to leave them out"
+        )
+
+
+def _backbone(
+    names: Iterable[str], among: Iterable[str], prefix: str, optional: tuple[str, ...]
+) -> list[str]:
+    """Those of `names` that belong to the backbone of the model whose names are `among`."""
+
+    def prefixed(name: str) -> bool:
+        return re.split(r"[./]", name, maxsplit=1)[0] == prefix
+
+    headed = any(map(prefixed, among))
+    names = [name for name in names if not matches(optional, name.replace(".", "/"))]
+    return [name for name in names if prefixed(name) or not headed]
+
+
+def check_shapes(match: Match) -> None:
+    """Raises `CheckpointError` if a tensor's shape is not its leaf's, with the first ten."""
+    if match.mismatched:
+        raise CheckpointError(
+            f"{match.source.where}: {len(match.mismatched)} tensors do not fit (of the model's "
+            f"{len(match.found)} others do): {some(match.mismatched)}; check the config, or pass "
+            "ignore_mismatched_sizes=True to initialise these leaves"
+        )
+
+
+def is_stacked(leaf: Any) -> bool:
+    """Whether a template's leaf has a leading layer axis."""
+    return getattr(leaf, "axes", ())[:1] == ("layers",)
+
+
+def _places(path: str, leaf: Any, naming: Naming, layout: str) -> tuple[Place, ...]:
+    return places(path, leaf.shape, naming, layout, stacked=is_stacked(leaf))
+
+
+def _tied_names(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):
+    """{name of the serving leaf: the other names that the same tensor may have}."""
+    aliases: dict[str, tuple[str, ...]] = {}
+    for absent, serving in tied:
+        if absent in leaves or serving not in leaves:
+            continue
+        (own,) = places(serving, leaves[serving].shape, naming, layout, stacked=False)
+        (other,) = places(absent, leaves[serving].shape, naming, layout, stacked=False)
+        aliases[own.name] = (*aliases.get(own.name, ()), other.name)
+    return aliases
+
+
+def _with_prefix(names: dict[str, str], expected: set[str], prefix: str, layout: str):
+    """`names` with the prefix added or taken off where that is what the template expects."""
+    if layout == FLAX and names and all(name.startswith("params/") for name in names):
+        names = {name.removeprefix("params/"): where for name, where in names.items()}
+    if not prefix:
+        return names
+    prefix += "." if layout == TORCH else "/"
+    here = any(name.startswith(prefix) for name in names)
+    there = any(name.startswith(prefix) for name in expected)
+    if there and not here:
+        return {prefix + n if prefix + n in expected else n: where for n, where in names.items()}
+    if here and not there:
+        return {name.removeprefix(prefix): where for name, where in names.items()}
+    return names
+
+
+def _mismatch(path: str, shape: tuple[int, ...], piece: Piece) -> Mismatch | None:
+    permuted = tuple(piece.tensor.shape[axis] for axis in piece.permutation) if (
+        len(piece.tensor.shape) == len(piece.permutation)
+    ) else None
+    expected = shape[len(piece.index) :]
+    if permuted == expected:
+        return None
+    stored = [0] * len(expected)
+    for axis, size in zip(piece.permutation, expected, strict=True):
+        stored[axis] = size
+    return Mismatch(path, piece.tensor.name, piece.tensor.shape, tuple(stored))
+
+
+def stored_bytes(pieces: tuple[Piece, ...]) -> int:
+    """Bytes that a leaf takes in the source."""
+    return sum(math.prod(p.tensor.shape) * p.tensor.dtype.itemsize for p in pieces)

@@ -1,0 +1,225 @@
+"""Streaming: from the files of a checkpoint into sharded arrays, one slab per worker at a time.
+
+A slab is a run of rows of one tensor, small enough for a worker's share of the host memory. It is
+read, turned into the leaf's layout as a view, cut into the shards that this process's devices
+hold, put there, and dropped. The device does the transposition and the cast.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from .formats.source import Bounds, empty_bytes
+from .paths import unflatten
+from .plan import LeafPlan, LoadPlan
+from .reconcile import Piece
+
+_WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
+
+
+def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None) -> dict[str, Any]:
+    """Reads what `plan` says -> the tree of its leaves, each on its devices and ready.
+
+    Host memory in use beyond the finished params stays below `plan.max_host_memory`.
+
+    Args:
+        progress: show a bar in bytes if it takes longer than a second.
+        workers: threads that read; as many as there are cores, at most 8, if None.
+
+    Raises:
+        CheckpointError: a file that changed, or cannot be read any more.
+    """
+    workers = workers or max(1, min(8, os.cpu_count() or 1, len(plan.leaves)))
+    with (
+        tqdm(
+            total=plan.stored_bytes, unit="B", unit_scale=True, delay=1, disable=not progress
+        ) as bar,
+        ThreadPoolExecutor(workers, thread_name_prefix="flaxmodels-load") as pool,
+    ):
+        loader = _Loader(plan.max_host_memory // workers, bar)
+        futures = {pool.submit(loader.leaf, leaf): leaf.path for leaf in plan.leaves}
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+            arrays = {path: future.result() for future, path in futures.items() if future.done()}
+            return unflatten({leaf.path: arrays[leaf.path] for leaf in plan.leaves})
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    """A part of a leaf, and the devices of this process that hold it."""
+
+    bounds: Bounds
+    devices: tuple[jax.Device, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return _shape(self.bounds)
+
+
+class _Loader:
+    """Loads leaves; one scratch buffer per thread."""
+
+    def __init__(self, slab_bytes: int, bar: tqdm):
+        self.slab_bytes = slab_bytes
+        self.bar = bar
+        self.local = threading.local()
+
+    def leaf(self, plan: LeafPlan) -> jax.Array:
+        shards = _local_shards(plan)
+        held: dict[jax.Device, Any] = {}
+        for group in _groups(shards):
+            self._group(plan, group, held)
+        arrays = [jax.device_put(held[d], d) for shard in shards for d in shard.devices]
+        array = jax.make_array_from_single_device_arrays(plan.shape, plan.sharding, arrays)
+        return jax.block_until_ready(_cast(array, plan.dtype))
+
+    def _group(self, plan: LeafPlan, shards: list[_Shard], held: dict[jax.Device, Any]) -> None:
+        """Reads the box around `shards` slab by slab and puts its parts on their devices."""
+        for piece in plan.pieces:
+            for bounds, block in self._slabs(piece, shards):
+                for shard in shards:
+                    common = _intersection(bounds, shard.bounds)
+                    if common is None:
+                        continue
+                    part = block[_relative(common, bounds)]
+                    for device in shard.devices:
+                        held[device] = self._put(part, common, shard, device, held.get(device))
+                jax.block_until_ready([held[d] for s in shards for d in s.devices if d in held])
+
+    def _slabs(self, piece: Piece, shards: list[_Shard]) -> Iterator[tuple[Bounds, np.ndarray]]:
+        """(bounds in the leaf, the block that belongs there) of a piece around `shards`."""
+        box, lead = _around(shards), len(piece.index)
+        if not all(start <= i < stop for i, (start, stop) in zip(piece.index, box)):
+            return
+        tensor = piece.tensor
+        wanted = tuple(box[lead:][axis] for axis in np.argsort(piece.permutation))
+        row = tensor.dtype.itemsize * math.prod(_shape(wanted[1:]))
+        first, last = wanted[0] if wanted else (0, 1)
+        keep = _stays_on_host(piece, shards)
+        step = max(1, last - first if keep else self.slab_bytes // max(row, 1))
+        for begin in range(first, last, step):
+            end = min(begin + step, last)
+            part = ((begin, end), *wanted[1:]) if wanted else ()
+            scratch = None if keep else self._scratch(row * (end - begin))
+            block = tensor.read(part, scratch).transpose(piece.permutation)
+            self.bar.update(block.nbytes)
+            here = tuple(part[axis] for axis in piece.permutation)
+            bounds = (*((i, i + 1) for i in piece.index), *here)
+            yield bounds, _canonical(block).reshape((1,) * lead + block.shape)
+
+    def _put(
+        self, part: np.ndarray, bounds: Bounds, shard: _Shard, device: jax.Device, held: Any
+    ) -> Any:
+        """What the device holds, with `part` in it: the part itself where it is all there is.
+
+        A CPU device's array is put together in host memory, which it then keeps; the runtime
+        transposes several times faster than NumPy, so the parts still go through it.
+        """
+        on_cpu = device.platform == "cpu"
+        if bounds == shard.bounds:
+            if on_cpu and part.flags.c_contiguous and self._is_scratch(part):
+                part = part.copy()  # or the device would keep the scratch memory
+            return jax.device_put(part, device)
+        here = _relative(bounds, shard.bounds)
+        if on_cpu:
+            if held is None:
+                held = empty_bytes(math.prod(shard.shape) * part.dtype.itemsize)
+                held = held.view(part.dtype).reshape(shard.shape)
+            held[here] = part if part.flags.c_contiguous else jax.device_put(part, device)
+            return held
+        if held is None:
+            held = jnp.zeros(shard.shape, part.dtype, device=device)
+        part = jax.device_put(np.ascontiguousarray(part), device)
+        return _update(held, part, [cut.start for cut in here])
+
+    def _scratch(self, count: int) -> np.ndarray:
+        scratch = getattr(self.local, "scratch", None)
+        if scratch is None or scratch.nbytes < count:
+            self.local.scratch = scratch = empty_bytes(count)
+        return scratch
+
+    def _is_scratch(self, part: np.ndarray) -> bool:
+        scratch = getattr(self.local, "scratch", None)
+        return scratch is not None and np.may_share_memory(part, scratch)
+
+
+def _local_shards(plan: LeafPlan) -> list[_Shard]:
+    devices: dict[Bounds, list[jax.Device]] = {}
+    for device, index in plan.sharding.addressable_devices_indices_map(plan.shape).items():
+        bounds = tuple(s.indices(size)[:2] for s, size in zip(index, plan.shape, strict=True))
+        devices.setdefault(bounds, []).append(device)
+    return [_Shard(bounds, tuple(where)) for bounds, where in devices.items()]
+
+
+def _stays_on_host(piece: Piece, shards: list[_Shard]) -> bool:
+    """Whether a block may become the params as it is: CPU devices, the checkpoint's own layout,
+    and shards that are runs of its rows."""
+    box = _around(shards)
+    return (
+        all(device.platform == "cpu" for shard in shards for device in shard.devices)
+        and not piece.index
+        and piece.permutation == tuple(range(len(box)))
+        and all(shard.bounds[1:] == box[1:] for shard in shards)
+    )
+
+
+def _groups(shards: list[_Shard]) -> list[list[_Shard]]:
+    """All shards together if the box around them is hardly larger than they are, else each."""
+    box = math.prod(_shape(_around(shards)))
+    held = sum(math.prod(shard.shape) for shard in shards)
+    return [shards] if box <= _WASTE * held else [[shard] for shard in shards]
+
+
+def _around(shards: list[_Shard]) -> Bounds:
+    return tuple(
+        (min(start for start, _ in dimension), max(stop for _, stop in dimension))
+        for dimension in zip(*(shard.bounds for shard in shards), strict=True)
+    )
+
+
+def _shape(bounds: Bounds) -> tuple[int, ...]:
+    return tuple(stop - start for start, stop in bounds)
+
+
+def _intersection(a: Bounds, b: Bounds) -> Bounds | None:
+    common = tuple((max(p[0], q[0]), min(p[1], q[1])) for p, q in zip(a, b, strict=True))
+    return common if all(start < stop for start, stop in common) else None
+
+
+def _relative(bounds: Bounds, origin: Bounds) -> tuple[slice, ...]:
+    return tuple(
+        slice(start - base, stop - base)
+        for (start, stop), (base, _) in zip(bounds, origin, strict=True)
+    )
+
+
+def _canonical(block: np.ndarray) -> np.ndarray:
+    """`block` in a dtype that JAX holds: without x64, 64-bit numbers become 32-bit ones."""
+    return block.astype(jax.dtypes.canonicalize_dtype(block.dtype), copy=False)
+
+
+def _cast(array: jax.Array, dtype: np.dtype) -> jax.Array:
+    return array if array.dtype == dtype else _astype(array, dtype)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _astype(array: jax.Array, dtype: np.dtype) -> jax.Array:
+    return array.astype(dtype)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _update(held: jax.Array, part: jax.Array, start: list[int]) -> jax.Array:
+    return jax.lax.dynamic_update_slice(held, part, start)

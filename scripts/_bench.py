@@ -1,0 +1,101 @@
+"""What the benchmarks share: the 1.1B shape, its checkpoint, floors, and memory."""
+
+import json
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+
+SHAPE_1B = {
+    "vocab_size": 32000,
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 22,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 2048,
+}
+
+
+def config(layers: int | None = None) -> Any:
+    """The Llama shape of 1.1B parameters, or the same with fewer layers."""
+    depth = {} if layers is None else {"num_hidden_layers": layers}
+    return fm.LlamaConfig(**{**SHAPE_1B, **depth})
+
+
+def checkpoint(folder: Path, *, layers: int | None = None, msgpack: bool = False) -> Path:
+    """A bf16 checkpoint of the shape, in 500 MB shards, made once and kept under `folder`."""
+    model = fm.LlamaForCausalLM(config(layers))
+    path = folder / f"llama-{model.config.num_hidden_layers}-{'msgpack' if msgpack else 'safetensors'}"
+    if (path / "config.json").exists():
+        return path
+    rng = np.random.default_rng(0)
+
+    def draw(leaf: Any) -> np.ndarray:
+        # Bit patterns of bf16 numbers between 2**-7 and 2**-6: cheap to draw, and never NaN.
+        bits = rng.integers(0x3C00, 0x3C80, leaf.shape, dtype=np.uint16)
+        return bits.view(fp.parse_dtype("bfloat16"))
+
+    params = jax.tree.map(draw, model.abstract_params())
+    model.save_pretrained(
+        params, path, max_shard_size="500MB", safe_serialization=not msgpack, progress=False
+    )
+    return path
+
+
+def read_floor(path: Path) -> float:
+    """Seconds to `readinto` every weights file, each into the same preallocated buffer."""
+    files = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".msgpack"))
+    buffer = memoryview(bytearray(max(p.stat().st_size for p in files)))
+    buffer[:: 4096] = bytes(len(buffer[::4096]))  # touch every page
+    start = time.perf_counter()
+    for file in files:
+        with open(file, "rb", buffering=0) as stream:
+            done = 0
+            while count := stream.readinto(buffer[done:]):
+                done += count
+    return time.perf_counter() - start
+
+
+def resident() -> int:
+    """Bytes of this process's resident memory now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak() -> int:
+    """Bytes of the most resident memory this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """(seconds, result) of a call, its arrays ready."""
+    start = time.perf_counter()
+    result = jax.block_until_ready(call())
+    return time.perf_counter() - start, result
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def report(rows: list[dict[str, Any]], as_json: str | None = None) -> None:
+    """Prints rows as a table, and writes them to a file if one is named."""
+    names = list(rows[0])
+    text = [tuple(names)] + [tuple(_cell(row[name]) for name in names) for row in rows]
+    print(fp.table(text, numeric=tuple(range(1, len(names)))))
+    if as_json:
+        Path(as_json).write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,73 @@
+# To be sourced by bash. Makes or repairs .venv from pyproject.toml and constraints.txt, then
+# leaves `root` (the repo) and `python` (the environment's interpreter) set.
+# FLAXMODELS_PYTHON names the interpreter to make it from; otherwise the first fit one on PATH.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+python=$root/.venv/bin/python
+
+_say() { printf 'venv: %s\n' "$*" >&2; }
+
+_base_python() {
+  local names=(python3 python3.13 python3.12 python3.11 python) name unfit=
+  if [ -n "${FLAXMODELS_PYTHON:-}" ]; then names=("$FLAXMODELS_PYTHON"); fi
+  for name in "${names[@]}"; do
+    "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue
+    if "$name" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+      command -v "$name"
+      return
+    fi
+    unfit=$name
+  done
+  if [ -n "$unfit" ]; then
+    _say "$unfit cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv"
+  else
+    _say "no Python >= 3.11 among: ${names[*]}; set FLAXMODELS_PYTHON to one"
+  fi
+  return 1
+}
+
+# What the environment was made from, or nothing where its interpreter is missing or broken.
+_fingerprint() {
+  local made_by
+  made_by=$("$python" -c 'import sys; print(sys.version)' 2>/dev/null) || return 0
+  printf '%s\n%s\n' "$root" "$made_by"
+  cat "$root/pyproject.toml" "$root/constraints.txt" | cksum
+}
+
+_is_current() {
+  [ -f "$root/.venv/stamp" ] && [ "$(_fingerprint)" = "$(cat "$root/.venv/stamp")" ]
+}
+
+_is_from() { # whether .venv is this checkout's and runs the given interpreter's version
+  local version
+  version=$("$1" -c 'import sys; print(sys.version)')
+  [ -f "$root/.venv/stamp" ] && [ "$(head -n 1 "$root/.venv/stamp")" = "$root" ] &&
+    [ "$("$python" -c 'import sys; print(sys.version)' 2>/dev/null)" = "$version" ]
+}
+
+_make_venv() {
+  local base pip
+  base=$(_base_python) || return 1
+  if _is_from "$base"; then
+    _say "pyproject.toml or constraints.txt changed; updating .venv"
+    rm -f "$root/.venv/stamp"
+  else
+    _say "making .venv with $("$base" --version) (about a minute)"
+    "$base" -m venv --clear "$root/.venv" || return 1
+  fi
+  pip=("$python" -m pip --disable-pip-version-check install -qq -c "$root/constraints.txt")
+  "${pip[@]}" setuptools || return 1
+  "${pip[@]}" --no-build-isolation -e "$root[dev,tokenizers]" || return 1
+  _fingerprint >"$root/.venv/stamp.new"
+  mv "$root/.venv/stamp.new" "$root/.venv/stamp" # last: without it the next run starts again
+  _say "ready"
+}
+
+if ! _is_current || { [ -n "${FLAXMODELS_PYTHON:-}" ] && ! _is_from "$FLAXMODELS_PYTHON"; }; then
+  exec 9<"$root"
+  if command -v flock >/dev/null; then flock 9; fi # one installer at a time
+  if ! _is_current || { [ -n "${FLAXMODELS_PYTHON:-}" ] && ! _is_from "$FLAXMODELS_PYTHON"; }; then
+    _make_venv 9<&-
+  fi
+  exec 9<&-
+fi

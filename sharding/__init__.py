@@ -1,0 +1,13 @@
+"""Where arrays live: meshes, logical axes, and the shardings that follow from them."""
+
+from .axes import AbstractParam as AbstractParam
+from .axes import Axes as Axes
+from .axes import with_axes as with_axes
+from .mesh import initialize as initialize
+from .mesh import make_mesh as make_mesh
+from .rules import DEFAULT_RULES as DEFAULT_RULES
+from .rules import Rules as Rules
+from .rules import constrain as constrain
+from .rules import partition_spec as partition_spec
+from .rules import shardings as shardings
+from .show import picture as picture

@@ -1,0 +1,86 @@
+"""Logical axes: what each dimension of a parameter means, declared where it is made."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax.core import meta
+
+
+class AbstractParam(jax.ShapeDtypeStruct):
+    """A `jax.ShapeDtypeStruct` whose dimensions have names: shape (V, D) with axes
+    ("vocab", "embed").
+
+    It is a leaf to every JAX transform that takes abstract values. `axes` does not take part in
+    equality, so a template compares equal to the plain abstract tree of the same arrays.
+    """
+
+    __slots__ = ("axes",)
+
+    def __init__(self, shape, dtype, *, axes: tuple[str | None, ...], **kwargs):
+        super().__init__(shape, dtype, **kwargs)
+        if len(axes) != len(self.shape):
+            raise ValueError(f"axes {axes} do not name the dimensions of shape {self.shape}")
+        self.axes = axes
+
+    def update(self, **kwargs) -> "AbstractParam":
+        """The same leaf with some of shape, dtype, sharding, axes replaced."""
+        plain = super().update(**{k: v for k, v in kwargs.items() if k != "axes"})
+        return AbstractParam(
+            plain.shape,
+            plain.dtype,
+            axes=kwargs.get("axes", self.axes),
+            sharding=plain.sharding,
+            weak_type=plain.weak_type,
+        )
+
+    def __reduce__(self):
+        return _rebuild, (self.shape, self.dtype, self.axes, self.sharding)
+
+
+def _rebuild(shape, dtype, axes, sharding) -> AbstractParam:
+    return AbstractParam(shape, dtype, axes=axes, sharding=sharding)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Axes(meta.AxisMetadata):
+    """The box in which a linen initializer hands a value and its axes to `Module.init`.
+
+    Lifted transforms add their axis through it (`nn.scan(metadata_params={"axis": "layers"})`).
+    Unlike `nn.Partitioned` it never constrains: params leave `init_params` unboxed, placed by
+    `out_shardings`.
+    """
+
+    value: Any
+    names: tuple[str | None, ...] = dataclasses.field(metadata={"static": True})
+
+    def unbox(self) -> Any:
+        return self.value
+
+    def replace_boxed(self, val: Any) -> "Axes":
+        return Axes(val, self.names)
+
+    def add_axis(self, index: int, params: dict[Any, Any]) -> "Axes":
+        names = list(self.names)
+        names.insert(index, params["axis"])
+        return Axes(self.value, tuple(names))
+
+    def remove_axis(self, index: int, params: dict[Any, Any]) -> "Axes":
+        names = list(self.names)
+        del names[index]
+        return Axes(self.value, tuple(names))
+
+    def abstract(self) -> AbstractParam:
+        """The box of an abstract value as one leaf."""
+        return AbstractParam(self.value.shape, self.value.dtype, axes=self.names)
+
+
+def with_axes(init: Callable[..., jax.Array], *names: str | None) -> Callable[..., Axes]:
+    """Wraps an initializer so that the parameter it makes carries one axis name per dimension."""
+
+    def boxed(*args, **kwargs) -> Axes:
+        return Axes(init(*args, **kwargs), names)
+
+    return boxed

@@ -1,0 +1,47 @@
+"""Pictures of shardings for the terminal."""
+
+import jax
+import numpy as np
+
+
+def picture(array: jax.Array, name: str = "") -> str:
+    """Which devices hold which part of an array: a grid of its first two sharded dimensions.
+
+    Each cell is a shard with the numbers of the devices that hold it (replicas share a cell).
+    """
+    shape, sharding = array.shape, array.sharding
+    cells: dict[tuple[int, ...], list[int]] = {}
+    for device, index in sharding.devices_indices_map(shape).items():
+        start = tuple(s.indices(size)[0] for s, size in zip(index, shape, strict=True))
+        cells.setdefault(start, []).append(device.id)
+    cuts = [sorted({start[axis] for start in cells}) for axis in range(len(shape))]
+    split = [axis for axis, starts in enumerate(cuts) if len(starts) > 1][:2]
+    rows = cuts[split[0]] if split else [0]
+    columns = cuts[split[1]] if len(split) > 1 else [0]
+    grid = np.full((len(rows), len(columns)), "", dtype=object)
+    for start, devices in sorted(cells.items()):
+        row = rows.index(start[split[0]]) if split else 0
+        column = columns.index(start[split[1]]) if len(split) > 1 else 0
+        grid[row, column] = _numbers(sorted(devices))
+    width = max(len(cell) for cell in grid.flat) + 2
+    line = "+".join(["-" * width] * len(columns))
+    spec = getattr(sharding, "spec", None)
+    title = f"{name} {tuple(shape)} {array.dtype} {'' if spec is None else tuple(spec)}".strip()
+    body = [f"+{line}+"]
+    for row in grid:
+        body += ["|" + "|".join(cell.center(width) for cell in row) + "|", f"+{line}+"]
+    return "\n".join([title, *("  " + text for text in body)])
+
+
+def _numbers(devices: list[int]) -> str:
+    """[0, 1, 2, 3, 6] as "0-3,6"."""
+    parts: list[str] = []
+    start = previous = devices[0]
+    for device in [*devices[1:], None]:
+        if device is not None and device == previous + 1:
+            previous = device
+            continue
+        parts.append(str(start) if start == previous else f"{start}-{previous}")
+        if device is not None:
+            start = previous = device
+    return ",".join(parts)

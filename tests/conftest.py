@@ -1,0 +1,80 @@
+"""Where the tests run: eight CPU devices, no network, no compilation cache, one thread a process.
+
+FLAXMODELS_TEST_PLATFORM=gpu runs on a GPU instead, and adds the tests marked `gpu`.
+"""
+
+import os
+import socket
+import sys
+
+import pytest
+
+if "jax" in sys.modules:
+    raise pytest.UsageError("jax was imported before tests/conftest.py could configure it")
+
+PLATFORM = os.environ.get("FLAXMODELS_TEST_PLATFORM", "cpu")
+if PLATFORM not in ("cpu", "gpu"):
+    raise pytest.UsageError(f"FLAXMODELS_TEST_PLATFORM is {PLATFORM!r}; it may be cpu or gpu")
+
+# All through the environment, so that a test's subprocesses run alike.
+os.environ["JAX_PLATFORMS"] = "cuda,cpu" if PLATFORM == "gpu" else "cpu"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_cpu_multi_thread_eigen=false",
+    ]
+).strip()
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+
+
+class NetworkUsed(BaseException):
+    """A test left this machine. No `except Exception` that falls back to offline can hide it."""
+
+
+_LOOPBACK = ("localhost", "::1", "", None)
+
+
+def _refuse_remote(host: object, what: str) -> None:
+    host = host.decode() if isinstance(host, bytes) else host
+    if host not in _LOOPBACK and not str(host).startswith("127."):
+        raise NetworkUsed(f"tests run without a network, and this one {what} {host}")
+
+
+def _guarded(name: str):
+    method = getattr(socket.socket, name)
+
+    def call(self, *args):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            _refuse_remote(args[-1][0], "connects to")
+        return method(self, *args)
+
+    return call
+
+
+def _guarded_lookup(host, *args, _lookup=socket.getaddrinfo, **kwargs):
+    _refuse_remote(host, "looks up")
+    return _lookup(host, *args, **kwargs)
+
+
+for _name in ("connect", "connect_ex", "sendto"):
+    setattr(socket.socket, _name, _guarded(_name))
+socket.getaddrinfo = _guarded_lookup
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if PLATFORM == "gpu":
+        import jax
+
+        if jax.default_backend() != "gpu":
+            raise pytest.UsageError("FLAXMODELS_TEST_PLATFORM is gpu, and JAX finds none")
+        return
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu:
+        config.hook.pytest_deselected(items=gpu)
+        items[:] = [item for item in items if item not in gpu]
