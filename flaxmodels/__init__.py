@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AutoConfig": "auto",
     "load_plan": "auto",
+    "bundled_checkpoint": "hub",
     "register_for_auto_class": "auto",
     "PretrainedModel": "base",
     "Config": "config",

@@ -30,6 +30,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "GPT2ForSequenceClassification",
         "GPT2ForTokenClassification",
         "GPT2ForQuestionAnswering",
+        "GPT2DoubleHeadsModel",
     ),
     "llama": (
         "LlamaConfig",
@@ -40,8 +41,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "LlamaForQuestionAnswering",
     ),
 }
-"""model_type = module in `families/` -> its public classes. The end of a class's name says which
-auto classes it serves."""
+"""model_type = module in `families/` -> its public classes: the configuration, the bare model, then
+the others. The end of a class's name says which auto classes it serves; the first that fits does."""
 
 _ENDINGS = {
     "AutoModel": ("Model",),
@@ -125,7 +126,7 @@ class _Auto:
             )
         for ending in _ENDINGS[auto]:
             for name in names:
-                if name.endswith(ending) and (ending != "Model" or "LMHead" not in name):
+                if name.endswith(ending):
                     return family_class(name)
         raise ConfigError(f"{model_type} has no class for {auto}; it has {', '.join(names[1:])}")
 

@@ -48,7 +48,8 @@ class PretrainedModel(Generates, nn.Module):
     main_input_name: ClassVar[str] = "input_ids"
     naming: ClassVar[fp.Naming] = fp.Naming()
     tied: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """(path that has no leaf while `tie_word_embeddings` holds, path of the leaf that serves)."""
+    """(path, the path of the leaf that serves where the model has none there): a checkpoint may
+    hold the tensor under either name, or under both."""
 
     def __post_init__(self) -> None:
         self.dtype = jnp.dtype(self.dtype)  # jnp.bfloat16 and its dtype hash differently

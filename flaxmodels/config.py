@@ -68,6 +68,11 @@ class Config:
         for field in dataclasses.fields(self):
             value = freeze(getattr(self, field.name))
             value = _checked(type(self), field.name, value, hints[field.name])
+            if _is_size(field.name) and value is not None and not 0 < value < 1 << 31:
+                raise ConfigError(
+                    f"{type(self).__name__}: {field.name} is {value}; it must be positive and "
+                    "below 2**31"
+                )
             object.__setattr__(self, field.name, value)
         if self.id2label is not None and len(self.id2label) != self.num_labels:
             raise ConfigError(
@@ -233,6 +238,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _is_size(name: str) -> bool:
+    return name.endswith("_size") or name.startswith(("num_", "n_"))
 
 
 def freeze(value: Any) -> Any:

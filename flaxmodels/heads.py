@@ -42,7 +42,10 @@ class Decoder(PretrainedModel):
         """An empty cache for `max_length` tokens, in `dtype` (`self.dtype` if None)."""
         cfg = self.config
         return blocks.init_cache(
-            (batch_size, max_length, cfg.num_key_value_heads, cfg.head_dim),
+            batch_size=batch_size,
+            max_length=max_length,
+            num_heads=cfg.num_key_value_heads,
+            head_dim=cfg.head_dim,
             depth=cfg.num_hidden_layers,
             dtype=self.dtype if dtype is None else dtype,
             stacked=self.scan_layers,
@@ -54,30 +57,9 @@ class Head(PretrainedModel):
 
     backbone: ClassVar[type[PretrainedModel]]
 
-    @nn.compact
-    def __call__(
-        self,
-        input_ids: jax.Array | None = None,
-        attention_mask: jax.Array | None = None,
-        **inputs: Unpack[Inputs],
-    ) -> Any:
-        base = self.base()
-        out = base(input_ids, attention_mask, **inputs)
-        return self.head(base, out, input_ids, inputs.get("deterministic", True))
-
     def base(self) -> nn.Module:
         """The backbone, as a submodule."""
         return self.backbone(**self.fields, name=self.base_model_prefix)
-
-    def head(
-        self,
-        base: nn.Module,
-        out: outputs.BaseOutput,
-        input_ids: jax.Array | None,
-        deterministic: bool,
-    ) -> outputs.Output:
-        """What this class makes of the backbone's output; its submodules are created here."""
-        raise NotImplementedError
 
     def classify(
         self, x: jax.Array, labels: int, name: str = "classifier", *, use_bias: bool = True
@@ -93,7 +75,42 @@ class Head(PretrainedModel):
         return nn.Dropout(0.1 if rate is None else rate)(x, deterministic=deterministic)
 
 
-class CausalLM(Head):
+class SimpleHead(Head):
+    """A head that takes what its backbone takes."""
+
+    @nn.compact
+    def __call__(
+        self,
+        input_ids: jax.Array | None = None,
+        attention_mask: jax.Array | None = None,
+        **inputs: Unpack[Inputs],
+    ) -> Any:
+        base = self.base()
+        out = base(input_ids, attention_mask, **inputs)
+        return self.head(base, out, input_ids, inputs.get("deterministic", True))
+
+    def head(
+        self, base: nn.Module, out: Any, input_ids: jax.Array | None, deterministic: bool
+    ) -> outputs.Output:
+        """What this class makes of the backbone's `BaseOutput`; its submodules are made here."""
+        raise NotImplementedError
+
+
+class VocabularyHead(Head):
+    """A head with a logit for every token of the vocabulary."""
+
+    def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
+        """x [B, T, D] -> logits [B, T, V]: by the embedding table if tied, else by `lm_head`."""
+        if self.config.tie_word_embeddings:
+            logits = base.attend(x)
+        else:
+            size, std = self.config.vocab_size, self.config.initializer_range
+            axes = ("embed", "vocab")
+            logits = blocks.Linear(size, axes, std, use_bias=False, name="lm_head")(x)
+        return fs.constrain(logits, ("batch", "length", "vocab"), self.rules)
+
+
+class CausalLM(VocabularyHead):
     """tokens [B, T] -> logits [B, T, V] of the token after each."""
 
     @classmethod
@@ -117,18 +134,8 @@ class CausalLM(Head):
         logits = self.vocabulary(base, out.last_hidden_state[:, -logits_to_keep:])
         return outputs.LogitsOutput.of(out, logits=logits)
 
-    def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
-        """x [B, T, D] -> logits [B, T, V]: by the embedding table if tied, else by `lm_head`."""
-        if self.config.tie_word_embeddings:
-            logits = base.attend(x)
-        else:
-            size, std = self.config.vocab_size, self.config.initializer_range
-            axes = ("embed", "vocab")
-            logits = blocks.Linear(size, axes, std, use_bias=False, name="lm_head")(x)
-        return fs.constrain(logits, ("batch", "length", "vocab"), self.rules)
 
-
-class LastTokenClassification(Head):
+class LastTokenClassification(SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the last token that is not padding."""
 
     def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
@@ -150,7 +157,7 @@ class LastTokenClassification(Head):
         return jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
 
 
-class PooledClassification(Head):
+class PooledClassification(SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the pooled output of the backbone."""
 
     def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
@@ -176,7 +183,7 @@ class MultipleChoice(Head):
         return outputs.LogitsOutput.of(out, logits=self.classify(x, 1).reshape(lead))
 
 
-class TokenClassification(Head):
+class TokenClassification(SimpleHead):
     """tokens [B, T] -> logits [B, T, labels]."""
 
     classifier_name: ClassVar[str] = "classifier"
@@ -187,7 +194,7 @@ class TokenClassification(Head):
         return outputs.LogitsOutput.of(out, logits=logits)
 
 
-class QuestionAnswering(Head):
+class QuestionAnswering(SimpleHead):
     """tokens [B, T] -> logits [B, T] of the first and of the last token of the answer."""
 
     def head(self, base, out, input_ids, deterministic) -> outputs.QuestionAnsweringOutput:

@@ -182,8 +182,7 @@ def plan_load(
         shardings = fs.shardings(template, mesh, model.rules)
     source = fp.open_checkpoint(folder, use_safetensors=use_safetensors)
     prefix = model.base_model_prefix
-    tied = model.tied if model.config.tie_word_embeddings else ()
-    match = fp.reconcile(template, source, model.naming, prefix=prefix, tied=tied)
+    match = fp.reconcile(template, source, model.naming, prefix=prefix, tied=model.tied)
     if strict:
         fp.check(match, prefix, model.naming.optional)
     if not ignore_mismatched_sizes:

@@ -1,4 +1,4 @@
-"""What models return: pytrees whose fields are None unless the model has them or is asked for them.
+"""What models return: pytrees, in which what a model was not asked for is None.
 
 Shapes: B batch, T tokens, D model, V vocabulary, N heads, S tokens attended to.
 """
@@ -11,7 +11,7 @@ from flax import struct
 from .blocks import Cache, Call
 
 
-@struct.dataclass
+@struct.dataclass(kw_only=True)
 class Output:
     """What every model can return.
 
@@ -29,48 +29,48 @@ class Output:
     @classmethod
     def of(cls, base: "Output", **fields: Any) -> Self:
         """`fields`, with what the backbone returned beside its last hidden state."""
-        traces = (base.hidden_states, base.attentions, base.cache)
-        return cls(*traces, **fields)
+        fields |= {"hidden_states": base.hidden_states, "attentions": base.attentions}
+        return cls(cache=base.cache, **fields)
 
 
-@struct.dataclass
+@struct.dataclass(kw_only=True)
 class BaseOutput(Output):
     """Of a backbone: last_hidden_state [B, T, D], and pooler_output [B, D] if it has a pooler."""
 
-    last_hidden_state: jax.Array | None = None
+    last_hidden_state: jax.Array
     pooler_output: jax.Array | None = None
 
 
-@struct.dataclass
+@struct.dataclass(kw_only=True)
 class LogitsOutput(Output):
     """Of a model with one head: logits [B, T, V] of a language model, [B, T, labels] of a token
     classifier, [B, labels] of a sequence classifier, [B, choices] of multiple choice."""
 
-    logits: jax.Array | None = None
+    logits: jax.Array
 
 
-@struct.dataclass
+@struct.dataclass(kw_only=True)
 class QuestionAnsweringOutput(Output):
     """start_logits and end_logits [B, T]: where the answer starts, and its last token."""
 
-    start_logits: jax.Array | None = None
-    end_logits: jax.Array | None = None
+    start_logits: jax.Array
+    end_logits: jax.Array
 
 
-@struct.dataclass
+@struct.dataclass(kw_only=True)
 class PreTrainingOutput(Output):
     """BERT's two: prediction_logits [B, T, V] and seq_relationship_logits [B, 2]."""
 
-    prediction_logits: jax.Array | None = None
-    seq_relationship_logits: jax.Array | None = None
+    prediction_logits: jax.Array
+    seq_relationship_logits: jax.Array
 
 
-@struct.dataclass
+@struct.dataclass(kw_only=True)
 class DoubleHeadsOutput(Output):
     """logits [B, choices, T, V] of the language model, and mc_logits [B, choices]."""
 
-    logits: jax.Array | None = None
-    mc_logits: jax.Array | None = None
+    logits: jax.Array
+    mc_logits: jax.Array
 
 
 def backbone(

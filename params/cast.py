@@ -36,7 +36,7 @@ def parse_dtype(dtype: DtypeLike) -> np.dtype:
         name = _SHORT.get(name, name)
         if name in DTYPES:
             return DTYPES[name]
-    else:
+    elif dtype is not None:  # which NumPy takes for float64
         try:
             known = jnp.dtype(dtype)
         except TypeError:
@@ -77,6 +77,9 @@ def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = T
     >>> str(half["kernel"].dtype), half["norm"]["scale"] is tree["norm"]["scale"]
     ('bfloat16', True)
     """
+    for wanted in dtype.values() if isinstance(dtype, Mapping) else [dtype]:
+        if not (isinstance(wanted, str) and wanted == "auto"):
+            parse_dtype(wanted)
 
     def one(key_path, leaf, selected: bool):
         if not selected or not hasattr(leaf, "dtype"):

@@ -31,6 +31,7 @@ class Naming:
         aliases: (pattern, replacement) on checkpoint names, from old spellings to today's.
         ignored: checkpoint names that hold no parameter, such as buffers.
         optional: paths that a checkpoint of the same backbone may lack, such as the pooler.
+        copies: (path of a leaf, path without one under which PyTorch expects the same again).
     """
 
     stack: str = ""
@@ -40,6 +41,11 @@ class Naming:
     aliases: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
+
+
+PLAIN = Naming()
+"""No exceptions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +85,7 @@ def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, st
 
 def _place(path: str, rank: int, naming: Naming, layout: str) -> Place:
     identity = tuple(range(rank))
-    is_kernel = path.endswith("/kernel") and rank >= 2
+    is_kernel = path.rpartition("/")[2] == "kernel" and rank >= 2
     if layout == FLAX:
         for pattern, replacement in naming.flax_names:
             path = re.sub(pattern, replacement, path)
@@ -121,7 +127,7 @@ def layout_of(names: Iterable[str], metadata: dict[str, str] | None = None) -> s
     ('torch', 'flax')
     """
     known = {"pt": TORCH, "flax": FLAX}.get((metadata or {}).get("format", ""))
-    if known == FLAX:
-        return FLAX
+    if known:
+        return known
     leaves = {re.split(r"[./]", name)[-1] for name in names}
     return FLAX if leaves & {"kernel", "scale", "embedding"} else TORCH

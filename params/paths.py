@@ -16,14 +16,23 @@ def path_of(key_path: KeyPath) -> str:
 def flatten(tree: Any) -> dict[str, Any]:
     """A nested tree as `{path: leaf}`, in the tree's own (sorted) order.
 
+    Raises:
+        ValueError: two leaves have one path: {"a/b": 1, "a": {"b": 2}}.
+
     >>> flatten({"a": {"b": 1, "c": 2}})
     {'a/b': 1, 'a/c': 2}
     """
-    return {path_of(path): leaf for path, leaf in tree_flatten_with_path(tree)[0]}
+    flat: dict[str, Any] = {}
+    for key_path, leaf in tree_flatten_with_path(tree)[0]:
+        path = path_of(key_path)
+        if path in flat:
+            raise ValueError(f"two leaves of the tree have the path {path!r}")
+        flat[path] = leaf
+    return flat
 
 
-def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested dict of `{path: leaf}`.
+def unflatten(flat: Mapping[str, Any]) -> Any:
+    """The nested dict of `{path: leaf}`; `{"": leaf}` is the leaf itself.
 
     Raises:
         ValueError: one path runs through another path's leaf.
@@ -31,6 +40,8 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     >>> unflatten({"a/b": 1, "a/c": 2})
     {'a': {'b': 1, 'c': 2}}
     """
+    if flat.keys() == {""}:
+        return flat[""]
     tree: dict[str, Any] = {}
     leaves = set(flat)
     for path, leaf in flat.items():

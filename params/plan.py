@@ -144,8 +144,13 @@ def make_plan(
         (stored,) = dtypes
         final = jax.dtypes.canonicalize_dtype(dtype_for(dtype, path, stored))
         leaves.append(LeafPlan(path, leaf.shape, stored, final, where[path], pieces))
-    leaves.sort(key=lambda leaf: (leaf.pieces[0].tensor.file.path, leaf.pieces[0].tensor.spans[0].offset))
+    leaves.sort(key=_position)
     return LoadPlan(tuple(leaves), match, max_host_memory)
+
+
+def _position(leaf: LeafPlan) -> tuple[str, int]:
+    first = leaf.pieces[0].tensor
+    return first.file.path, first.spans[0].offset
 
 
 def _shardings(shardings: Any, template: Any) -> dict[str, jax.sharding.Sharding]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import CheckpointError, quoted, some
 from .formats import Source, Tensor
-from .names import FLAX, TORCH, Naming, Place, canonical, places
+from .names import FLAX, PLAIN, TORCH, Naming, Place, canonical, places
 from .paths import flatten, matches
 
 
@@ -55,7 +55,7 @@ class Match:
 def reconcile(
     template: Any,
     source: Source,
-    naming: Naming = Naming(),
+    naming: Naming = PLAIN,
     *,
     prefix: str = "",
     tied: tuple[tuple[str, str], ...] = (),
@@ -76,26 +76,27 @@ def reconcile(
     leaves = flatten(template)
     wanted = {path: _places(path, leaf, naming, source.layout) for path, leaf in leaves.items()}
     expected = {place.name for where in wanted.values() for place in where}
-    aliases = _tied_names(tied, leaves, naming, source.layout)
+    aliases = _tied_places(tied, leaves, naming, source.layout)
     names = _with_prefix(canonical(source.tensors, naming), expected, prefix, source.layout)
     found: dict[str, tuple[Piece, ...]] = {}
     missing, mismatched, used = [], [], set()
     for path, where in wanted.items():
-        here = [next((n for n in (p.name, *aliases.get(p.name, ())) if n in names), "") for p in where]
-        used |= set(here)
-        if not all(here):
+        choices = ((place, *aliases.get(place.name, ())) for place in where)
+        first = (next((p for p in choice if p.name in names), None) for choice in choices)
+        here = [place for place in first if place is not None]
+        used |= {place.name for place in here}
+        if len(here) != len(where):
             missing.append(path)
             continue
         pieces = tuple(
-            Piece(source[names[name]], place.permutation, place.index)
-            for name, place in zip(here, where, strict=True)
+            Piece(source[names[place.name]], place.permutation, place.index) for place in here
         )
         wrong = [bad for piece in pieces if (bad := _mismatch(path, leaves[path].shape, piece))]
         if wrong:
             mismatched += wrong[:1]
         else:
             found[path] = pieces
-    spare = {name for group in aliases.values() for name in group}
+    spare = {place.name for group in aliases.values() for place in group}
     unexpected = tuple(sorted(names[name] for name in names.keys() - used - spare))
     return Match(source, found, tuple(missing), unexpected, tuple(mismatched))
 
@@ -164,15 +165,18 @@ def _places(path: str, leaf: Any, naming: Naming, layout: str) -> tuple[Place, .
     return places(path, leaf.shape, naming, layout, stacked=is_stacked(leaf))
 
 
-def _tied_names(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):
-    """{name of the serving leaf: the other names that the same tensor may have}."""
-    aliases: dict[str, tuple[str, ...]] = {}
+def _tied_places(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):
+    """{name of the serving leaf: the other places where the same tensor may stand}."""
+    aliases: dict[str, tuple[Place, ...]] = {}
     for absent, serving in tied:
         if absent in leaves or serving not in leaves:
             continue
         (own,) = places(serving, leaves[serving].shape, naming, layout, stacked=False)
         (other,) = places(absent, leaves[serving].shape, naming, layout, stacked=False)
-        aliases[own.name] = (*aliases.get(own.name, ()), other.name)
+        if absent.endswith("/kernel") and not serving.endswith("/kernel"):
+            # A head's kernel is the transpose of the embedding that serves it.
+            other = dataclasses.replace(other, permutation=other.permutation[::-1])
+        aliases[own.name] = (*aliases.get(own.name, ()), other)
     return aliases
 
 
@@ -188,21 +192,29 @@ def _with_prefix(names: dict[str, str], expected: set[str], prefix: str, layout:
     if there and not here:
         return {prefix + n if prefix + n in expected else n: where for n, where in names.items()}
     if here and not there:
-        return {name.removeprefix(prefix): where for name, where in names.items()}
+        return _without_prefix(names, prefix)
     return names
 
 
+def _without_prefix(names: dict[str, str], prefix: str) -> dict[str, str]:
+    stripped = {name.removeprefix(prefix): where for name, where in names.items()}
+    if len(stripped) != len(names):
+        both = next(name for name in names if prefix + name in names)
+        raise CheckpointError(
+            f"tensors {quoted(names[both])} and {quoted(names[prefix + both])} both stand for "
+            f"{quoted(both)} in a model without {prefix!r}"
+        )
+    return stripped
+
+
 def _mismatch(path: str, shape: tuple[int, ...], piece: Piece) -> Mismatch | None:
-    permuted = tuple(piece.tensor.shape[axis] for axis in piece.permutation) if (
-        len(piece.tensor.shape) == len(piece.permutation)
-    ) else None
-    expected = shape[len(piece.index) :]
-    if permuted == expected:
+    inner = shape[len(piece.index) :]
+    expected = [0] * len(inner)
+    for axis, size in zip(piece.permutation, inner, strict=True):
+        expected[axis] = size
+    if piece.tensor.shape == tuple(expected):
         return None
-    stored = [0] * len(expected)
-    for axis, size in zip(piece.permutation, expected, strict=True):
-        stored[axis] = size
-    return Mismatch(path, piece.tensor.name, piece.tensor.shape, tuple(stored))
+    return Mismatch(path, piece.tensor.name, piece.tensor.shape, tuple(expected))
 
 
 def stored_bytes(pieces: tuple[Piece, ...]) -> int:

@@ -1,6 +1,7 @@
 """Stacking: a model's layers as `layers/0/...`, `layers/1/...`, or as one `layers/...` whose leaves
 have a leading layer axis (what `scan_layers` runs)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,20 +15,28 @@ def stack_layers(params: Any) -> dict[str, Any]:
     """Every list of layers (children named "0", "1", ...) as one stacked layer.
 
     Raises:
-        ValueError: layers of a list that differ in structure or shape; with the path.
+        ValueError: layers of a list that are missing, or differ in structure, shape or dtype; with
+            the path.
 
-    >>> stack_layers({"h": {"0": {"bias": np.zeros(3)}, "1": {"bias": np.ones(3)}}})["h"]["bias"].shape
+    >>> stacked = stack_layers({"h": {"0": {"bias": np.zeros(3)}, "1": {"bias": np.ones(3)}}})
+    >>> stacked["h"]["bias"].shape
     (2, 3)
     """
-    if not isinstance(params, dict):
+    return _stacked(params, "")
+
+
+def _stacked(params: Any, where: str) -> Any:
+    if not isinstance(params, Mapping):
         return params
-    if params and all(key.isdecimal() for key in params):
-        layers = [stack_layers(params[str(i)]) for i in range(len(params))]
-        flat = [flatten(layer) for layer in layers]
-        for i, layer in enumerate(flat):
-            _same(flat[0], layer, i)
-        return unflatten({path: _stack([layer[path] for layer in flat]) for path in flat[0]})
-    return {key: stack_layers(value) for key, value in params.items()}
+    inner = {name: _stacked(child, f"{where}{name}/") for name, child in params.items()}
+    if not inner or not all(name.isdecimal() for name in inner):
+        return inner
+    if lost := [str(i) for i in range(len(inner)) if str(i) not in inner]:
+        raise ValueError(f"{where}{lost[0]} is missing of the layers {', '.join(sorted(inner))}")
+    layers = [flatten(inner[str(i)]) for i in range(len(inner))]
+    for i, layer in enumerate(layers):
+        _same(layers[0], layer, f"{where}{i}")
+    return unflatten({path: _stack([layer[path] for layer in layers]) for path in layers[0]})
 
 
 def unstack_layers(params: Any, path: str) -> dict[str, Any]:
@@ -42,8 +51,8 @@ def unstack_layers(params: Any, path: str) -> dict[str, Any]:
     """
     leaves = flatten(params)
     inside = {name: leaf for name, leaf in leaves.items() if name.startswith(path + "/")}
-    depths = {leaf.shape[0] if leaf.shape else 0 for leaf in inside.values()}
-    if len(depths) != 1:
+    depths = {leaf.shape[:1] for leaf in inside.values()}
+    if len(depths) != 1 or () in depths:
         raise ValueError(f"no stacked layers at {path!r}: leading axes there are {sorted(depths)}")
     for name, leaf in inside.items():
         del leaves[name]
@@ -52,14 +61,16 @@ def unstack_layers(params: Any, path: str) -> dict[str, Any]:
     return unflatten(leaves)
 
 
-def _same(first: dict[str, Any], layer: dict[str, Any], index: int) -> None:
+def _same(first: dict[str, Any], layer: dict[str, Any], where: str) -> None:
     if first.keys() != layer.keys():
         odd = sorted(first.keys() ^ layer.keys())
-        raise ValueError(f"layer {index} and layer 0 do not have the same leaves: {odd[0]}")
+        raise ValueError(f"{where} and layer 0 do not have the same leaves: {odd[0]}")
     for path, leaf in layer.items():
-        if leaf.shape != first[path].shape:
+        here, there = (leaf.shape, leaf.dtype), (first[path].shape, first[path].dtype)
+        if here != there:
             raise ValueError(
-                f"{path} has shape {leaf.shape} in layer {index}, {first[path].shape} in layer 0"
+                f"{where}/{path} has shape {here[0]} and dtype {here[1]}, in layer 0 it has "
+                f"{there[0]} and {there[1]}"
             )
 
 
@@ -68,12 +79,12 @@ def _stack(leaves: list[Any]) -> Any:
     if isinstance(first, jax.ShapeDtypeStruct):
         shape = (len(leaves), *first.shape)
         axes = getattr(first, "axes", None)
-        return first.update(shape=shape, **({"axes": ("layers", *axes)} if axes is not None else {}))
+        return first.update(shape=shape, **({} if axes is None else {"axes": ("layers", *axes)}))
     return np.stack(leaves) if isinstance(first, np.ndarray) else jnp.stack(leaves)
 
 
 def _layer(leaf: Any, index: int) -> Any:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         axes = getattr(leaf, "axes", None)
-        return leaf.update(shape=leaf.shape[1:], **({"axes": axes[1:]} if axes is not None else {}))
+        return leaf.update(shape=leaf.shape[1:], **({} if axes is None else {"axes": axes[1:]}))
     return leaf[index]

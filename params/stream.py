@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from tqdm import tqdm
 
 from .formats.source import Bounds, empty_bytes
@@ -46,7 +47,8 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
         ) as bar,
         ThreadPoolExecutor(workers, thread_name_prefix="flaxmodels-load") as pool,
     ):
-        loader = _Loader(plan.max_host_memory // workers, bar)
+        # A slab is at most in four places at once: read, transposed, cast, and on its device.
+        loader = _Loader(plan.max_host_memory // (4 * workers), bar)
         futures = {pool.submit(loader.leaf, leaf): leaf.path for leaf in plan.leaves}
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
@@ -82,33 +84,42 @@ class _Loader:
         held: dict[jax.Device, Any] = {}
         for group in _groups(shards):
             self._group(plan, group, held)
-        arrays = [jax.device_put(held[d], d) for shard in shards for d in shard.devices]
+        arrays = []
+        for shard in shards:
+            for device in shard.devices:
+                where = SingleDeviceSharding(device, memory_kind=plan.sharding.memory_kind)
+                nothing = np.empty(shard.shape, plan.dtype) if 0 in shard.shape else None
+                arrays.append(jax.device_put(held.pop(device, nothing), where))
         array = jax.make_array_from_single_device_arrays(plan.shape, plan.sharding, arrays)
-        return jax.block_until_ready(_cast(array, plan.dtype))
+        return jax.block_until_ready(array)
 
     def _group(self, plan: LeafPlan, shards: list[_Shard], held: dict[jax.Device, Any]) -> None:
         """Reads the box around `shards` slab by slab and puts its parts on their devices."""
         for piece in plan.pieces:
-            for bounds, block in self._slabs(piece, shards):
+            for bounds, block in self._slabs(piece, shards, plan.dtype):
                 for shard in shards:
                     common = _intersection(bounds, shard.bounds)
                     if common is None:
                         continue
                     part = block[_relative(common, bounds)]
                     for device in shard.devices:
-                        held[device] = self._put(part, common, shard, device, held.get(device))
+                        held[device] = self._put(
+                            part, common, shard, device, plan.dtype, held.get(device)
+                        )
                 jax.block_until_ready([held[d] for s in shards for d in s.devices if d in held])
 
-    def _slabs(self, piece: Piece, shards: list[_Shard]) -> Iterator[tuple[Bounds, np.ndarray]]:
+    def _slabs(
+        self, piece: Piece, shards: list[_Shard], dtype: np.dtype
+    ) -> Iterator[tuple[Bounds, np.ndarray]]:
         """(bounds in the leaf, the block that belongs there) of a piece around `shards`."""
         box, lead = _around(shards), len(piece.index)
-        if not all(start <= i < stop for i, (start, stop) in zip(piece.index, box)):
+        if not all(box[axis][0] <= i < box[axis][1] for axis, i in enumerate(piece.index)):
             return
         tensor = piece.tensor
         wanted = tuple(box[lead:][axis] for axis in np.argsort(piece.permutation))
         row = tensor.dtype.itemsize * math.prod(_shape(wanted[1:]))
         first, last = wanted[0] if wanted else (0, 1)
-        keep = _stays_on_host(piece, shards)
+        keep = tensor.dtype == dtype and _stays_on_host(piece, shards)
         step = max(1, last - first if keep else self.slab_bytes // max(row, 1))
         for begin in range(first, last, step):
             end = min(begin + step, last)
@@ -121,7 +132,13 @@ class _Loader:
             yield bounds, _canonical(block).reshape((1,) * lead + block.shape)
 
     def _put(
-        self, part: np.ndarray, bounds: Bounds, shard: _Shard, device: jax.Device, held: Any
+        self,
+        part: np.ndarray,
+        bounds: Bounds,
+        shard: _Shard,
+        device: jax.Device,
+        dtype: np.dtype,
+        held: Any,
     ) -> Any:
         """What the device holds, with `part` in it: the part itself where it is all there is.
 
@@ -132,16 +149,17 @@ class _Loader:
         if bounds == shard.bounds:
             if on_cpu and part.flags.c_contiguous and self._is_scratch(part):
                 part = part.copy()  # or the device would keep the scratch memory
-            return jax.device_put(part, device)
+            return _cast(jax.device_put(part, device), dtype)
         here = _relative(bounds, shard.bounds)
         if on_cpu:
             if held is None:
-                held = empty_bytes(math.prod(shard.shape) * part.dtype.itemsize)
-                held = held.view(part.dtype).reshape(shard.shape)
-            held[here] = part if part.flags.c_contiguous else jax.device_put(part, device)
+                held = empty_bytes(math.prod(shard.shape) * dtype.itemsize)
+                held = held.view(dtype).reshape(shard.shape)
+            as_it_is = part.flags.c_contiguous and part.dtype == dtype
+            held[here] = part if as_it_is else _cast(jax.device_put(part, device), dtype)
             return held
         if held is None:
-            held = jnp.zeros(shard.shape, part.dtype, device=device)
+            held = jnp.zeros(shard.shape, dtype, device=device)
         part = jax.device_put(np.ascontiguousarray(part), device)
         return _update(held, part, [cut.start for cut in here])
 
@@ -222,4 +240,4 @@ def _astype(array: jax.Array, dtype: np.dtype) -> jax.Array:
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _update(held: jax.Array, part: jax.Array, start: list[int]) -> jax.Array:
-    return jax.lax.dynamic_update_slice(held, part, start)
+    return jax.lax.dynamic_update_slice(held, part.astype(held.dtype), start)

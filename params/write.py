@@ -6,6 +6,7 @@ import math
 import os
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -19,7 +20,7 @@ from .errors import CheckpointError
 from .formats import MSGPACK, SAFETENSORS
 from .formats import msgpack as msgpack_format
 from .formats import safetensors as safetensors_format
-from .names import FLAX, TORCH, Naming, Place, places
+from .names import FLAX, PLAIN, TORCH, Naming, Place, places
 from .paths import flatten, unflatten
 
 _UNITS = {"": 1, "B": 1} | {
@@ -71,7 +72,8 @@ def entries(params: Any, template: Any, naming: Naming, layout: str) -> list[Ent
         template: tree of abstract leaves that `params` must agree with, in structure and shapes.
 
     Raises:
-        CheckpointError: a leaf that is missing, too much, or of another shape; with its path.
+        CheckpointError: a leaf that is missing, too much, of another shape, or that has the name
+            of another; with its path.
     """
     leaves, wanted = flatten(params), flatten(template)
     if odd := sorted(leaves.keys() ^ wanted.keys()):
@@ -87,6 +89,14 @@ def entries(params: Any, template: Any, naming: Naming, layout: str) -> list[Ent
         stacked = getattr(wanted[path], "axes", ())[:1] == ("layers",)
         where = places(path, leaf.shape, naming, layout, stacked=stacked)
         made += [Entry(leaf, place) for place in where]
+    for path, copy in naming.copies:
+        if layout == TORCH and path in leaves and copy not in leaves:
+            shape = leaves[path].shape
+            where = places(copy, shape, naming, layout, stacked=False)
+            made += [Entry(leaves[path], place) for place in where]
+    names = [entry.name for entry in made]
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise CheckpointError(f"two leaves have the name {twice[0]}; nothing was written")
     return sorted(made, key=lambda entry: _natural(entry.name))
 
 
@@ -127,7 +137,7 @@ def write_checkpoint(
     folder: str | os.PathLike,
     params: Any,
     template: Any,
-    naming: Naming = Naming(),
+    naming: Naming = PLAIN,
     *,
     safe_serialization: bool = True,
     max_shard_size: int | str = "5GB",

@@ -16,6 +16,7 @@ from .linear import Linear as Linear
 from .linear import embed_inputs as embed_inputs
 from .norm import LayerNorm as LayerNorm
 from .norm import RMSNorm as RMSNorm
+from .parameter import parameter as parameter
 from .rotary import ROPE_TYPES as ROPE_TYPES
 from .rotary import apply_rotary as apply_rotary
 from .rotary import rotary as rotary

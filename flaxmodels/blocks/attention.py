@@ -68,8 +68,9 @@ def attend(
     """softmax(q k^T scale) v for N query heads in groups over K key-value heads.
 
     The softmax is computed in float32. A query that may attend to nothing gets a mean of the
-    values: finite, and of no meaning. Weights and dropout exist only in the formula, which serves
-    such calls whatever the `implementation`.
+    values: finite, and of no meaning. Weights and dropout exist only in the formula ("eager"),
+    which serves such calls whatever the `implementation`; and a single query, to which cuDNN
+    brings nothing, is computed as by "sdpa".
 
     Args:
         q: [B, T, N, H].
@@ -89,19 +90,27 @@ def attend(
         key = dropout_key if dropping else None
         out, weights = _formula(q, k, v, mask, scale, dropout, key)
         return out, weights if need_weights else None
-    if implementation == "flash":
-        if q.dtype not in (jnp.bfloat16, jnp.float16):
-            raise ValueError(
-                f"attn_implementation 'flash' needs bfloat16 or float16, this model computes in "
-                f"{q.dtype.name}: give dtype=jnp.bfloat16, or use 'sdpa'"
-            )
-        if mask is not None:
-            mask = jnp.broadcast_to(mask, (*mask.shape[:2], q.shape[1], k.shape[1]))
-    backend = {"sdpa": "xla", "flash": "cudnn"}[implementation]
-    out = jax.nn.dot_product_attention(
-        q, k, v, mask=mask, scale=scale, is_causal=causal, implementation=backend
+    compute = _flash if implementation == "flash" and q.shape[1] > 1 else _sdpa
+    return compute(q, k, v, mask, scale, causal), None
+
+
+def _sdpa(q, k, v, mask, scale, causal) -> jax.Array:
+    return jax.nn.dot_product_attention(
+        q, k, v, mask=mask, scale=scale, is_causal=causal, implementation="xla"
     )
-    return out, None
+
+
+def _flash(q, k, v, mask, scale, causal) -> jax.Array:
+    if q.dtype not in (jnp.bfloat16, jnp.float16):
+        raise ValueError(
+            f"attn_implementation 'flash' needs bfloat16 or float16, and this model computes in "
+            f"{q.dtype.name}: give dtype=jnp.bfloat16, or use 'sdpa'"
+        )
+    if mask is not None:
+        mask = jnp.broadcast_to(mask, (*mask.shape[:2], q.shape[1], k.shape[1]))
+    return jax.nn.dot_product_attention(
+        q, k, v, mask=mask, scale=scale, is_causal=causal, implementation="cudnn"
+    )
 
 
 def _causal(mask: jax.Array | None, q: jax.Array, k: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """The keys and values of tokens already seen: a pytree of fixed shape, cache in and cache out."""
 
+import dataclasses
 from typing import Self
 
 import jax
@@ -17,11 +18,13 @@ class Cache:
     """Slots for S tokens of every layer, of which the first `index` are filled.
 
     A looped model has one array per layer, a scanned one a stack of all. Each is written in place
-    when the cache is donated, or carried by `lax.while_loop`. More than S tokens must not be
-    written: the last slots would be overwritten.
+    when the cache is donated, or carried by `lax.while_loop`. Heads come before slots, so that
+    attention reads the slots of a head one after another: slots first, as everywhere else, would
+    transpose the whole cache for every token. More than S tokens must not be written: they would
+    overwrite the last slots.
 
     Attributes:
-        keys: per layer [B, S, K, H], or stacked [L, B, S, K, H].
+        keys: per layer [B, K, S, H], or stacked [L, B, K, S, H].
         values: as keys.
         mask: bool [B, S], which slots hold a token rather than padding.
         index: int32 [], the number of slots filled.
@@ -47,7 +50,7 @@ class Cache:
             )
         start = (0, self.index)
         new = jax.lax.dynamic_update_slice(self.mask, jnp.asarray(attention_mask) != 0, start)
-        return self.replace(mask=new)
+        return dataclasses.replace(self, mask=new)
 
     def write(
         self, layer: int | jax.Array, keys: jax.Array, values: jax.Array
@@ -59,36 +62,44 @@ class Cache:
         """
         all_keys, new_keys = self._put(self.keys, layer, keys)
         all_values, new_values = self._put(self.values, layer, values)
-        return all_keys, all_values, self.replace(keys=new_keys, values=new_values)
+        return all_keys, all_values, dataclasses.replace(self, keys=new_keys, values=new_values)
 
     def advance(self, length: int) -> Self:
         """The cache with `length` more slots filled."""
-        return self.replace(index=self.index + length)
+        return dataclasses.replace(self, index=self.index + length)
 
     def _put(self, old: _Arrays, layer, new: jax.Array) -> tuple[jax.Array, _Arrays]:
         update = jax.lax.dynamic_update_slice
+        new = new.swapaxes(1, 2)
         if isinstance(old, tuple):
-            of_layer = update(old[layer], new.astype(old[layer].dtype), (0, self.index, 0, 0))
-            return of_layer, (*old[:layer], of_layer, *old[layer + 1 :])
-        stack = update(old, new[None].astype(old.dtype), (layer, 0, self.index, 0, 0))
-        return jax.lax.dynamic_index_in_dim(stack, layer, keepdims=False), stack
+            of_layer = update(old[layer], new.astype(old[layer].dtype), (0, 0, self.index, 0))
+            return of_layer.swapaxes(1, 2), (*old[:layer], of_layer, *old[layer + 1 :])
+        stack = update(old, new[None].astype(old.dtype), (layer, 0, 0, self.index, 0))
+        of_layer = jax.lax.dynamic_index_in_dim(stack, layer, keepdims=False)
+        return of_layer.swapaxes(1, 2), stack
 
 
 def init_cache(
-    shape: tuple[int, int, int, int],
     *,
+    batch_size: int,
+    max_length: int,
+    num_heads: int,
+    head_dim: int,
     depth: int,
     dtype: jax.typing.DTypeLike,
     stacked: bool,
 ) -> Cache:
-    """An empty cache for `depth` layers of `shape` (B, S, K, H) each."""
+    """An empty cache for B = `batch_size` sequences and S = `max_length` slots in `depth` layers,
+    stacked if the model scans them."""
+    shape = (batch_size, num_heads, max_length, head_dim)
 
     def arrays() -> _Arrays:
         if stacked:
             return jnp.zeros((depth, *shape), dtype)
         return tuple(jnp.zeros(shape, dtype) for _ in range(depth))
 
-    return Cache(arrays(), arrays(), jnp.zeros(shape[:2], bool), jnp.zeros((), jnp.int32))
+    mask = jnp.zeros((batch_size, max_length), bool)
+    return Cache(keys=arrays(), values=arrays(), mask=mask, index=jnp.zeros((), jnp.int32))
 
 
 def causal(

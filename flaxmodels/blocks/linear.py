@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from .. import sharding as fs
+from .parameter import parameter
 
 
 def contract(x: jax.Array, weight: jax.Array, axis: int) -> jax.Array:
@@ -28,12 +28,12 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        draw = fs.with_axes(nn.initializers.normal(self.std), *self.axes)
-        y = contract(x, self.param("kernel", draw, (x.shape[-1], self.features)), 0)
+        shape = (x.shape[-1], self.features)
+        draw = nn.initializers.normal(self.std)
+        y = contract(x, parameter(self, "kernel", draw, shape, self.axes), 0)
         if not self.use_bias:
             return y
-        zeros = fs.with_axes(nn.initializers.zeros, self.axes[1])
-        bias = self.param("bias", zeros, (self.features,))
+        bias = parameter(self, "bias", nn.initializers.zeros, shape[1:], self.axes[1:])
         return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
 
 
@@ -53,12 +53,15 @@ class Embed(nn.Module):
     padding_id: int | None = None
 
     def setup(self) -> None:
-        draw = fs.with_axes(self._draw, *self.axes)
-        self.embedding = self.param("embedding", draw, (self.rows, self.features))
+        shape = (self.rows, self.features)
+        self.embedding = parameter(self, "embedding", self._draw, shape, self.axes)
 
     def _draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         table = nn.initializers.normal(self.std)(key, shape)
-        return table if self.padding_id is None else table.at[self.padding_id].set(0)
+        if self.padding_id is None:
+            return table
+        zeros = jnp.zeros((1, shape[1]), table.dtype)
+        return jnp.concatenate([table[: self.padding_id], zeros, table[self.padding_id + 1 :]])
 
     def __call__(self, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
         return jnp.take(self.embedding, jnp.asarray(ids), axis=0).astype(dtype)
@@ -75,6 +78,8 @@ def embed_inputs(
     dtype: jax.typing.DTypeLike,
 ) -> jax.Array:
     """Tokens [B, T], or vectors [B, T, D] in their place -> [B, T, D] in `dtype`."""
-    if (input_ids is None) == (inputs_embeds is None):
-        raise ValueError("give either input_ids or inputs_embeds, and not both")
-    return embed(input_ids, dtype) if inputs_embeds is None else inputs_embeds.astype(dtype)
+    if inputs_embeds is None and input_ids is not None:
+        return embed(input_ids, dtype)
+    if input_ids is None and inputs_embeds is not None:
+        return inputs_embeds.astype(dtype)
+    raise ValueError("give either input_ids or inputs_embeds, and not both")

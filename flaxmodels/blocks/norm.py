@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from .. import sharding as fs
+from .parameter import parameter
 
 
 class RMSNorm(nn.Module):
@@ -34,5 +34,5 @@ class LayerNorm(nn.Module):
 
 
 def _parameter(norm: nn.Module, name: str, init, like: jax.Array) -> jax.Array:
-    value = norm.param(name, fs.with_axes(init, "norm"), (like.shape[-1],))
+    value = parameter(norm, name, init, like.shape[-1:], ("norm",))
     return jnp.broadcast_to(value.astype(like.dtype), like.shape)

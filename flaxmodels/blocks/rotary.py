@@ -59,7 +59,7 @@ def _frequencies(
     rope: Mapping[str, Any], length: jax.Array, dim: int, max_positions: int
 ) -> tuple[Any, float]:
     """Angle per position [H / 2], and the factor on cosines and sines."""
-    base, factor = rope["rope_theta"], rope.get("factor")
+    base, factor = rope["rope_theta"], rope.get("factor", 1.0)
     match rope["rope_type"]:
         case "default":
             return _inverse(base, dim), 1.0

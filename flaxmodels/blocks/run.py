@@ -44,12 +44,9 @@ class Call(NamedTuple):
         output_attentions: bool | None,
     ) -> Self:
         """What the caller asks for; the config decides what is None."""
-        if output_hidden_states is None:
-            output_hidden_states = config.output_hidden_states
-        if output_attentions is None:
-            output_attentions = config.output_attentions
+        states, weights = output_hidden_states, output_attentions
         return cls(
             deterministic=deterministic,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
+            output_hidden_states=config.output_hidden_states if states is None else states,
+            output_attentions=config.output_attentions if weights is None else weights,
         )

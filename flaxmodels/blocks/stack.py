@@ -52,8 +52,8 @@ class Layers(nn.Module):
             return (y, cache), (kept, weights if call.output_attentions else None)
 
         run = self._scan if self.run.scan_layers else self._loop
-        (x, cache), traces = run(step, (x, cache))
-        return x, cache, *traces
+        (x, cache), (entered, weights) = run(step, (x, cache))
+        return x, cache, entered, weights
 
     def _loop(self, step: Callable, carry):
         entered, weights = [], []
@@ -75,8 +75,11 @@ class Layers(nn.Module):
             metadata_params={"axis": "layers"},
             length=self.depth,
         )
-        carry, traces = body(layer, carry, jnp.arange(self.depth))
-        return carry, tuple(() if trace is None else tuple(trace) for trace in traces)
+        carry, (entered, weights) = body(layer, carry, jnp.arange(self.depth))
+        return carry, (
+            tuple(() if entered is None else entered),
+            tuple(() if weights is None else weights),
+        )
 
 
 def check_remat(name: str | None) -> None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks, heads, outputs
+from .. import params as fp
 from .. import sharding as fs
 from ..base import PretrainedModel
 from ..config import Config
@@ -179,6 +180,21 @@ class BertPretrained(PretrainedModel):
 
     config_class = BertConfig
     base_model_prefix = "bert"
+    naming = fp.Naming(
+        stack="layer",
+        aliases=(
+            (r"LayerNorm\.gamma$", "LayerNorm.weight"),
+            (r"LayerNorm\.beta$", "LayerNorm.bias"),
+        ),
+        ignored=(r"embeddings\.position_ids$",),
+        optional=("pooler/",),
+        copies=(("cls/predictions/decoder/bias", "cls/predictions/bias"),),
+    )
+    tied = (
+        ("cls/predictions/decoder/kernel", "bert/embeddings/word_embeddings/embedding"),
+        ("cls/predictions/decoder/bias", "cls/predictions/bias"),
+        ("cls/predictions/bias", "cls/predictions/decoder/bias"),
+    )
 
 
 class BertModel(BertPretrained):
@@ -260,10 +276,10 @@ class BertPredictions(nn.Module):
         cfg = self.config
         x = BertTransform(cfg, name="transform")(x)
         if cfg.tie_word_embeddings:
-            zeros = fs.with_axes(nn.initializers.zeros, "vocab")
-            bias = self.param("bias", zeros, (cfg.vocab_size,)).astype(x.dtype)
+            shape = (cfg.vocab_size,)
+            bias = blocks.parameter(self, "bias", nn.initializers.zeros, shape, ("vocab",))
             logits = attend(x)
-            logits = logits + jnp.broadcast_to(bias, logits.shape)
+            logits = logits + jnp.broadcast_to(bias.astype(x.dtype), logits.shape)
         else:
             axes = ("embed", "vocab")
             std = cfg.initializer_range
@@ -283,7 +299,7 @@ class BertPreTrainingHeads(nn.Module):
         self.seq_relationship = blocks.Linear(2, ("embed", "labels"), std)
 
 
-class BertForMaskedLM(BertHead):
+class BertForMaskedLM(BertHead, heads.SimpleHead):
     """tokens [B, T] -> logits [B, T, V] of the token in each place."""
 
     def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
@@ -292,7 +308,7 @@ class BertForMaskedLM(BertHead):
         return outputs.LogitsOutput.of(out, logits=logits)
 
 
-class BertForNextSentencePrediction(BertHead):
+class BertForNextSentencePrediction(BertHead, heads.SimpleHead):
     """tokens [B, T] -> logits [B, 2]: the second sentence follows the first, or is another."""
 
     pooling = True
@@ -302,7 +318,7 @@ class BertForNextSentencePrediction(BertHead):
         return outputs.LogitsOutput.of(out, logits=cls.seq_relationship(out.pooler_output))
 
 
-class BertForPreTraining(BertHead):
+class BertForPreTraining(BertHead, heads.SimpleHead):
     """tokens [B, T] -> the logits of `BertForMaskedLM` and of `BertForNextSentencePrediction`."""
 
     pooling = True

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks, heads, outputs
+from .. import params as fp
 from .. import sharding as fs
 from ..config import Config, ConfigError
 from . import checks
@@ -145,6 +146,13 @@ class GPT2Pretrained(heads.Decoder):
     """What every model of the family shares."""
 
     config_class = GPT2Config
+    naming = fp.Naming(
+        stack="h",
+        kernels_in_out=(r"/c_(attn|proj|fc)/kernel$",),
+        flax_kernels_out_in=(r"/c_(attn|proj|fc)/kernel$",),
+        ignored=(r"\.attn\.(masked_)?bias$",),
+    )
+    tied = (("lm_head/kernel", "transformer/wte/embedding"),)
     base_model_prefix = "transformer"
 
 
@@ -207,7 +215,7 @@ class GPT2ForQuestionAnswering(GPT2Pretrained, heads.QuestionAnswering):
     backbone = GPT2Model
 
 
-class GPT2DoubleHeadsModel(GPT2Pretrained, heads.CausalLM):
+class GPT2DoubleHeadsModel(GPT2Pretrained, heads.VocabularyHead):
     """Tokens of several choices [B, C, T] -> a language model's logits [B, C, T, V], and one logit
     [B, C] for each choice, read off one of its tokens."""
 

@@ -16,11 +16,13 @@ from .. import sharding as fs
 from ..config import Config
 from . import checks, rope
 
+_FROM_OTHERS: Any = None
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LlamaConfig(Config):
-    """`config.json` of a Llama. `head_dim` and `num_key_value_heads` are filled in if None, and
-    `rope_parameters` where it leaves `rope_type` or `rope_theta` open."""
+    """`config.json` of a Llama. `head_dim` and `num_key_value_heads` follow from the other fields
+    if None, and what `rope_parameters` leaves open is filled in."""
 
     model_type: ClassVar[str] = "llama"
     unsupported: ClassVar = {
@@ -34,13 +36,13 @@ class LlamaConfig(Config):
     intermediate_size: int = 11008
     num_hidden_layers: int = 32
     num_attention_heads: int = 32
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
+    num_key_value_heads: int = _FROM_OTHERS
+    head_dim: int = _FROM_OTHERS
     hidden_act: str = "silu"
     max_position_embeddings: int = 2048
     initializer_range: float = 0.02
     rms_norm_eps: float = 1e-6
-    rope_parameters: FrozenDict[str, Any] | None = None
+    rope_parameters: FrozenDict[str, Any] = _FROM_OTHERS
     attention_bias: bool = False
     attention_dropout: float = 0.0
     mlp_bias: bool = False
@@ -187,7 +189,7 @@ class LlamaModel(LlamaPretrained):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> outputs.BaseOutput:
-        """The arguments are those of `heads.Inputs`."""
+        """The arguments are those of `heads.Inputs`, without token types."""
         cfg = self.config
         x = blocks.embed_inputs(self.embed_tokens, input_ids, inputs_embeds, self.dtype)
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)

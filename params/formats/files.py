@@ -75,7 +75,7 @@ class File:
             raise CheckpointError(
                 f"{self.path}: this is a Git LFS pointer, not the file itself; run git lfs pull"
             )
-        if start.lstrip()[:9].lower() in (b"<!doctype", b"<html><he") or start[:5] == b"<html":
+        if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
             raise CheckpointError(f"{self.path}: starts with HTML; this is a web page, not a file")
 
     def _open(self) -> tuple[int, os.stat_result]:

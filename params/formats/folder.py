@@ -60,9 +60,23 @@ def _open_named(path: str, name: str) -> Source:
     else:
         tensors, metadata = read(File(path))
     layout = FLAX if read is _msgpack else layout_of(tensors, metadata)
-    if layout == FLAX:  # old Flax joins names by "." in safetensors, by "/" elsewhere
-        tensors = {name.replace(".", "/"): tensor for name, tensor in tensors.items()}
+    if layout == FLAX:
+        tensors = _slashed(path, tensors)
     return Source(path, tensors, layout, metadata)
+
+
+def _slashed(path: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Old Flax joins names by "." in safetensors, by "/" elsewhere; here it is "/" always."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        slashed = name.replace(".", "/")
+        if slashed in found:
+            raise CheckpointError(
+                f"{path}: tensors {quoted(found[slashed].name)} and {quoted(name)} both stand for "
+                f"{quoted(slashed)}"
+            )
+        found[slashed] = tensor
+    return found
 
 
 def _safetensors(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -131,7 +145,9 @@ def read_weight_map(path: str) -> dict[str, str]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise ValueError("a name appears twice")
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"{quoted(twice)} appears twice")
     return values
 
 

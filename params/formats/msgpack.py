@@ -13,10 +13,11 @@ import numpy as np
 
 from ..errors import CheckpointError, quoted
 from .files import File, Span
-from .source import Tensor
+from .source import Tensor, too_large
 
 MAX_NODES = 2_000_000
 MAX_DEPTH = 64
+_LONGEST_NAME = 4096
 CHUNKED = "__msgpack_chunked_array__"
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 
@@ -109,8 +110,7 @@ class _Walker:
             return code == 0xC3
         if code in (0xCC, 0xCD, 0xCE, 0xCF):
             return self.size(1 << (code - 0xCC))
-        kind = _KINDS.get(code) or _KINDS.get(code & 0xE0) or _KINDS.get(code & 0xF0)
-        raise self._error(path, f"a {kind or f'value of code 0x{code:02x}'} where an array belongs")
+        raise self._error(path, f"{_kind(code)} where an array belongs")
 
     def _map(self, count: int, path: str, depth: int) -> dict[str, Any]:
         if count > self.file.size - self.position:
@@ -131,6 +131,8 @@ class _Walker:
             length = self.size(1 << (code - 0xD9))
         else:
             raise self._error(path, "a key that is not a string")
+        if length > _LONGEST_NAME:
+            raise self._error(path, f"a name of {length} bytes; one has at most {_LONGEST_NAME}")
         try:
             return self.take(length).decode()
         except UnicodeDecodeError:
@@ -161,13 +163,15 @@ class _Walker:
         if code & 0xF0 != 0x90:
             raise self._error(path, "an array whose shape is no short list")
         shape = tuple(self.value(path, MAX_DEPTH) for _ in range(code & 0x0F))
-        if not all(type(size) is int and size <= 1 << 62 for size in shape):
+        if not all(type(size) is int for size in shape):
             raise self._error(path, f"an array of shape {quoted(shape)}")
         dtype = self._name(path)
         if dtype not in DTYPES:
             raise self._error(
                 path, f"dtype {quoted(dtype)}, which JAX cannot hold; known: {', '.join(DTYPES)}"
             )
+        if too_large(shape, DTYPES[dtype]):
+            raise self._error(path, f"an array of shape {quoted(shape)}, which is too large")
         code = self.take(1)[0]
         if code not in (0xC4, 0xC5, 0xC6):
             raise self._error(path, "an array whose data is not bytes")
@@ -181,8 +185,22 @@ class _Walker:
 _EXTENSIONS = {0xC7: (0, 1), 0xC8: (0, 2), 0xC9: (0, 4)} | {
     0xD4 + power: (1 << power, 0) for power in range(5)
 }
-_KINDS = {0xA0: "string", 0xC0: "nil", 0xCA: "float", 0xCB: "float", 0x90: "list", 0xE0: "integer"}
-_KINDS |= {code: "string" for code in (0xD9, 0xDA, 0xDB)} | {0xDC: "list", 0xDD: "list"}
+_KINDS = (  # first code, last code, what it starts
+    (0x90, 0x9F, "a list"),
+    (0xA0, 0xBF, "a string"),
+    (0xC0, 0xC0, "nil"),
+    (0xC4, 0xC6, "bare bytes"),
+    (0xCA, 0xCB, "a float"),
+    (0xD0, 0xD3, "an integer"),
+    (0xD9, 0xDB, "a string"),
+    (0xDC, 0xDD, "a list"),
+    (0xE0, 0xFF, "an integer"),
+)
+
+
+def _kind(code: int) -> str:
+    kinds = (kind for first, last, kind in _KINDS if first <= code <= last)
+    return next(kinds, f"a value of code 0x{code:02x}")
 
 
 def _collect(file: File, path: str, node: Any, tensors: dict[str, Tensor]) -> None:
@@ -205,10 +223,12 @@ def _joined(file: File, path: str, node: dict[str, Any]) -> Tensor:
     sizes = _in_order(shape, int)
     parts = _in_order(chunks, Tensor)
     if node[CHUNKED] is not True or not path or sizes is None or not parts or len(node) != 3:
-        raise CheckpointError(f"{file.path}: {quoted(path)} is not a chunked array as flax writes it")
+        raise CheckpointError(
+            f"{file.path}: {quoted(path)} is not a chunked array as flax writes it"
+        )
     dtypes = {part.dtype for part in parts}
     total = sum(math.prod(part.shape) for part in parts)
-    if len(dtypes) != 1 or total != math.prod(sizes):
+    if len(dtypes) != 1 or total != math.prod(sizes) or too_large(sizes, parts[0].dtype):
         raise CheckpointError(
             f"{file.path}: {quoted(path)}: chunks of {total} elements of {_and(dtypes)} do "
             f"not make shape {tuple(sizes)}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import CheckpointError, quoted
 from .files import File, Span
-from .source import Tensor
+from .source import Tensor, too_large
 
 MAX_HEADER = 100_000_000
 _MAX_NODES = 5_000_000
@@ -75,7 +75,9 @@ def _decode(file: File, raw: bytes) -> dict[str, Any]:
         for name, value in pairs:
             if name in values:
                 raise ValueError(f"{quoted(name)} appears twice")
-            name.encode()  # a lone surrogate is no name
+            for text in (name, value):
+                if isinstance(text, str):
+                    text.encode()  # a lone surrogate is no text
             values[name] = value
         return values
 
@@ -83,9 +85,7 @@ def _decode(file: File, raw: bytes) -> dict[str, Any]:
         raise ValueError(f"{name} is not JSON")
 
     try:
-        return json.loads(
-            raw.decode(), object_pairs_hook=unique, parse_constant=no_constant
-        )
+        return json.loads(raw.decode(), object_pairs_hook=unique, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file.path}: header is not valid: {error}") from None
 
@@ -104,17 +104,19 @@ def _tensor(file: File, name: str, entry: Any, start: int) -> Tensor:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise CheckpointError(
-            f"{where}: dtype {dtype!r} cannot be held by JAX; known: {', '.join(DTYPES)}"
+            f"{where}: dtype {quoted(dtype)} cannot be held by JAX; known: {', '.join(DTYPES)}"
         )
     if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
-        raise CheckpointError(f"{where}: shape {shape} and data_offsets {offsets} must be sizes")
+        raise CheckpointError(
+            f"{where}: shape {quoted(shape)} and data_offsets {quoted(offsets)} must be sizes"
+        )
     begin, end = offsets
     if not begin <= end <= file.size - start:
         raise CheckpointError(
             f"{where}: data_offsets {offsets} do not lie in the {file.size - start} bytes of data "
             "that the file holds"
         )
-    if len(shape) > 32 or any(size > 1 << 62 for size in shape):
+    if too_large(shape, DTYPES[dtype]):
         raise CheckpointError(f"{where}: shape {quoted(shape)} is too large")
     expected = math.prod(shape) * DTYPES[dtype].itemsize
     if expected != end - begin:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Tensor:
 
     def read(self, bounds: Bounds | None = None, scratch: np.ndarray | None = None) -> np.ndarray:
         """The tensor, or the part of it between `bounds`, in C order; only the bytes asked for
-        are read, to the page.
+        are read, and what lies between runs of them that are shorter than a page.
 
         Args:
             bounds: (start, stop) of each dimension.
@@ -60,15 +60,15 @@ class Tensor:
         rank = out.ndim
         shape = self.shape[len(self.shape) - rank :]
         row = math.prod(shape[1:]) * self.dtype.itemsize
-        whole = all(stop - start == size for (start, stop), size in zip(bounds[1:], shape[1:]))
+        whole = bounds[1:] == tuple((0, size) for size in shape[1:])
         if rank == 0:
             self._read_bytes(offset, out)
         elif whole:
             self._read_bytes(offset + bounds[0][0] * row, out)
-        elif out[0].nbytes < _SHORTEST_RUN:
+        elif out[0].nbytes < _SHORTEST_RUN and row <= _BLOCK:
             inner = tuple(slice(*bound) for bound in bounds[1:])
             start, stop = bounds[0]
-            step = max(1, _BLOCK // row)
+            step = _BLOCK // row
             for first in range(start, stop, step):
                 rows = np.empty((min(step, stop - first), *shape[1:]), self.dtype)
                 self._read_bytes(offset + first * row, rows)
@@ -87,6 +87,11 @@ class Tensor:
                 view, start = view[count:], 0
             else:
                 start = max(0, start - span.length)
+
+
+def too_large(shape: Sequence[int], dtype: np.dtype) -> bool:
+    """Whether NumPy cannot make such an array, even if one of its dimensions is 0."""
+    return len(shape) > 32 or math.prod(max(n, 1) for n in shape) * dtype.itemsize > 1 << 62
 
 
 def empty_bytes(count: int) -> np.ndarray:

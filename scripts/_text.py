@@ -1,0 +1,147 @@
+"""The text of the bundled checkpoint: what every Python carries, as bytes, and bits per byte of it.
+
+A token is a byte. A share of pydoc's topics, chosen by a hash of their names, is held out; the
+other topics, and docstrings of the standard library, are there to train on. Topics quote each
+other, so a paragraph of a held-out topic is dropped wherever else it stands.
+"""
+
+import ast
+import functools
+import hashlib
+import os
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+WINDOW = 128
+"""Bytes that a model sees at once, in training and when it is measured."""
+
+SAMPLE = 768
+"""Bytes of the start of every held-out topic that make the sample of the demo."""
+
+Tokens = tuple[Callable[[str], list[int]], Callable[[list[int]], str]]
+"""Text -> ids, and ids -> text."""
+
+_START = b"\n\n"  # context for the first byte
+_ABSENT = set("distutils lib2to3 tkinter turtle turtledemo idlelib pydoc_data ensurepip".split())
+"""Modules that not every Python carries, or that hold no prose."""
+
+
+def is_held_out(topic: str) -> bool:
+    """Whether a topic is in the eighth that no training sees, by a hash of its name."""
+    return hashlib.sha256(topic.encode()).digest()[0] % 8 == 0
+
+
+def held_out(limit: int | None = None) -> np.ndarray:
+    """Held-out text, uint8 [N]: the first `limit` bytes of every held-out topic."""
+    names = sorted(filter(is_held_out, topics))
+    return _bytes(topics[name].encode()[:limit].decode(errors="ignore") for name in names)
+
+
+def training() -> np.ndarray:
+    """Text to train on, uint8 [N]: topics twice, because they are what is measured; docstrings."""
+    names = sorted(name for name in topics if not is_held_out(name))
+    prose = [_without_held_out(topics[name]) for name in names]
+    return _bytes([*prose, *prose, *map(_without_held_out, _docstrings())])
+
+
+def bits_per_byte(model: Any, params: Any, text: np.ndarray) -> float:
+    """-log2 of the probability of a byte, given at least the half window before it; the mean."""
+    ids, scored = _windows(text, WINDOW)
+    return float(_bits(model, params, ids, scored)) / len(text)
+
+
+def tokens_of(folder: str, config: Any) -> Tokens:
+    """The tokenizer of a checkpoint; bytes, if it has none."""
+    if os.path.exists(os.path.join(folder, "tokenizer.json")):
+        try:
+            from tokenizers import Tokenizer
+        except ImportError:
+            print("tokenizer.json is not used: pip install flaxmodels[tokenizers]")
+        else:
+            tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+            return lambda text: tokenizer.encode(text).ids, tokenizer.decode
+    size = config.vocab_size
+    if size == 256:
+        return lambda text: list(text.encode()), lambda ids: bytes(ids).decode(errors="replace")
+    print("no tokenizer: bytes of the prompt, modulo the vocabulary, stand in for tokens")
+    return lambda text: [byte % size for byte in text.encode()], lambda ids: f" {ids}"
+
+
+def left_padded(rows: list[list[int]], config: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and mask int32 [B, T]; of prompts too long for the model, the last part."""
+    longest = min(max(map(len, rows)), (config.position_limit or sys.maxsize) // 2)
+    rows = [row[-longest:] for row in rows]
+    ids = np.full((len(rows), longest), config.pad_token_id or 0, np.int32)
+    mask = np.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, longest - len(row) :], mask[i, longest - len(row) :] = row, 1
+    return ids, mask
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _bits(model: Any, params: Any, ids: jax.Array, scored: jax.Array) -> jax.Array:
+    logits = model.apply({"params": params}, ids[:, :-1]).logits.astype(jnp.float32)
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, ids[:, 1:])
+    return jnp.sum(nats * scored[:, 1:]) / jnp.log(2)
+
+
+def _windows(text: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping windows int32 [W, size], and which bytes of each are scored, every one once."""
+    half = size // 2
+    data = np.concatenate([np.frombuffer(_START, np.uint8), text])
+    count = max(1, -(-(len(data) - half) // half))
+    places = np.arange(count)[:, None] * half + np.arange(size)
+    first = np.where(np.arange(count) == 0, len(_START), half)
+    scored = (np.arange(size) >= first[:, None]) & (places < len(data))
+    return data[np.minimum(places, len(data) - 1)].astype(np.int32), scored
+
+
+def _bytes(documents: Any) -> np.ndarray:
+    return np.frombuffer("\n\n".join(map(str.strip, documents)).encode(), np.uint8)
+
+
+@functools.cache
+def _held_out_paragraphs() -> frozenset[str]:
+    return frozenset(
+        _squeezed(paragraph)
+        for name in filter(is_held_out, topics)
+        for paragraph in topics[name].split("\n\n")
+    )
+
+
+def _without_held_out(text: str) -> str:
+    held = _held_out_paragraphs()
+    return "\n\n".join(part for part in text.split("\n\n") if _squeezed(part) not in held)
+
+
+def _squeezed(paragraph: str) -> str:
+    return " ".join(paragraph.split())
+
+
+def _docstrings() -> Iterator[str]:
+    """Docstrings of the standard library's pure Python modules, in the order of their names."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for name in sorted(sys.stdlib_module_names - _ABSENT):
+        for path in [root / f"{name}.py", *sorted((root / name).rglob("*.py"))]:
+            if path.exists() and "test" not in str(path.relative_to(root)):
+                yield from _docstrings_of(path)
+
+
+def _docstrings_of(path: Path) -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd escapes in the source
+        tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if text := ast.get_docstring(node):
+                yield text

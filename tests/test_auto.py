@@ -1,0 +1,117 @@
+"""Auto classes, the registry, and the package's names."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import flaxmodels as fm
+from flaxmodels.auto import AUTO_CLASSES, FAMILIES, architecture
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+@pytest.mark.parametrize(
+    ("auto", "golden", "expected"),
+    [
+        ("AutoModel", "bert-masked-lm", "BertModel"),
+        ("AutoModel", "gpt2-model", "GPT2Model"),
+        ("AutoModelForMaskedLM", "bert-masked-lm", "BertForMaskedLM"),
+        ("AutoModelForPreTraining", "bert-pre-training", "BertForPreTraining"),
+        ("AutoModelForPreTraining", "gpt2-lm-head", "GPT2LMHeadModel"),
+        ("AutoModelForPreTraining", "llama-causal-lm", "LlamaForCausalLM"),
+        ("AutoModelForCausalLM", "gpt2-lm-head", "GPT2LMHeadModel"),
+        ("AutoModelForCausalLM", "llama-causal-lm", "LlamaForCausalLM"),
+        ("FlaxAutoModelForCausalLM", "flax-gpt2-lm-head", "GPT2LMHeadModel"),
+        ("AutoModelForSequenceClassification", "llama-sequence-classification", None),
+        ("AutoModelForTokenClassification", "bert-token-classification", None),
+        ("AutoModelForQuestionAnswering", "gpt2-question-answering", None),
+        ("AutoModelForMultipleChoice", "bert-multiple-choice", None),
+        ("AutoModelForNextSentencePrediction", "bert-next-sentence-prediction", None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Weights from")
+def test_auto_class_finds_the_class(auto, golden, expected):
+    folder = GOLDENS / golden / "checkpoint"
+    expected = expected or json.loads((folder / "config.json").read_text())["architectures"][0]
+    model, params = getattr(fm, auto).from_pretrained(folder)
+    assert type(model).__name__ == expected
+    assert type(getattr(fm, auto).from_config(model.config)).__name__ == expected
+
+
+def test_every_auto_class_and_its_flax_alias_exist():
+    for name in AUTO_CLASSES:
+        assert getattr(fm, name) is getattr(fm, f"Flax{name}")
+
+
+def test_every_family_class_is_named_by_the_package():
+    for names in FAMILIES.values():
+        for name in names:
+            assert getattr(fm, name).__name__ == name and name in dir(fm)
+    with pytest.raises(AttributeError, match="BertForNothing"):
+        _ = fm.BertForNothing
+
+
+def test_unknown_family_and_missing_head(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba9"}))
+    with pytest.raises(fm.ConfigError, match="'mamba9'; there are bert, gpt2, llama"):
+        fm.AutoModel.from_pretrained(tmp_path)
+    with pytest.raises(fm.ConfigError, match="'mamba9'"):
+        fm.AutoConfig.from_pretrained(tmp_path)
+    with pytest.raises(fm.ConfigError, match="llama has no class for AutoModelForMaskedLM"):
+        fm.AutoModelForMaskedLM.from_pretrained(GOLDENS / "llama-causal-lm" / "checkpoint")
+
+
+def test_auto_config_overrides():
+    config = fm.AutoConfig.from_pretrained(
+        GOLDENS / "gpt2-lm-head" / "checkpoint", output_attentions=True, note="kept"
+    )
+    assert isinstance(config, fm.GPT2Config) and config.output_attentions
+    assert config.note == "kept" and config.hidden_size == config.n_embd
+
+
+@pytest.mark.parametrize("row", ["P25", "F9", "T19"])
+def test_P25_F9_T19_register_for_auto_class(row, tmp_path, monkeypatch):
+    from flaxmodels import auto
+
+    monkeypatch.setattr(auto, "_registered", {})
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class MineConfig(fm.LlamaConfig):
+        model_type = "mine"
+
+    named = {"P25": "AutoModelForCausalLM", "F9": "FlaxAutoModelForCausalLM"}
+    decorate = fm.register_for_auto_class(named.get(row, "AutoModelForCausalLM"))
+
+    @decorate
+    class MineForCausalLM(fm.LlamaForCausalLM):
+        config_class = MineConfig
+
+    model = MineForCausalLM(
+        MineConfig(
+            hidden_size=8,
+            num_attention_heads=2,
+            vocab_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+        )
+    )
+    import jax
+
+    model.save_pretrained(model.init_params(jax.random.key(0)), tmp_path / "saved")
+    loaded, _ = fm.AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    assert type(loaded) is MineForCausalLM and loaded.config.hidden_size == 8
+    assert isinstance(fm.AutoConfig.from_pretrained(tmp_path / "saved"), MineConfig)
+    with pytest.raises(ValueError, match="no auto class 'AutoModelForTea'"):
+        fm.register_for_auto_class("AutoModelForTea")
+
+
+def test_R7_code_in_a_repository_is_never_imported(tmp_path):
+    values = json.loads((GOLDENS / "llama-causal-lm/checkpoint/config.json").read_text())
+    values["auto_map"] = {"AutoModelForCausalLM": "modeling_evil.Evil"}
+    values["architectures"] = ["os.system", "Evil"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "modeling_evil.py").write_text("raise SystemExit('imported')")
+    assert architecture(str(tmp_path)) is fm.LlamaModel
+    assert fm.AutoConfig.from_pretrained(tmp_path).extra["auto_map"]
