@@ -41,8 +41,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "LlamaForQuestionAnswering",
     ),
 }
-"""model_type = module in `families/` -> its public classes: the configuration, the bare model, then
-the others. The end of a class's name says which auto classes it serves; the first that fits does."""
+"""model_type = module in `families/` -> its public classes: the configuration, the bare model,
+the others. The end of a name says which auto classes it serves; the first that fits does."""
 
 _ENDINGS = {
     "AutoModel": ("Model",),

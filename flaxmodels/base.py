@@ -80,7 +80,8 @@ class PretrainedModel(Generates, nn.Module):
 
     def abstract_params(self, param_dtype: Any = jnp.float32) -> Any:
         """The tree of `fs.AbstractParam` (shape, dtype, logical axes); nothing is allocated."""
-        return fp.cast(_abstract(self), param_dtype)
+        model: Any = self  # hashable, which a dataclass's type does not tell
+        return fp.cast(_abstract(model), param_dtype)
 
     def init_params(
         self,
@@ -126,12 +127,27 @@ class PretrainedModel(Generates, nn.Module):
 
 @functools.lru_cache(maxsize=64)
 def _abstract(model: PretrainedModel) -> Any:
-    boxed = jax.eval_shape(lambda key: _boxed(model, key), jax.random.key(0))
-    return jax.tree.map(lambda box: box.abstract(), boxed, is_leaf=_is_box)
+    """The template. One layer is traced instead of all: tracing a deep loop would take longer than
+    reading its weights, and the stacked tree differs by the index only."""
+    stack = model.naming.stack
+    traced = model.clone(scan_layers=True) if stack else model
+    boxed = jax.eval_shape(lambda key: _boxed(traced, key), jax.random.key(0))
+    template = jax.tree.map(lambda box: box.abstract(), boxed, is_leaf=_is_box)
+    if model.scan_layers or not stack:
+        return template
+    leaves = {}
+    for path, leaf in fp.flatten(template).items():
+        if leaf.axes[:1] != ("layers",):
+            leaves[path] = leaf
+            continue
+        layer = leaf.update(shape=leaf.shape[1:], axes=leaf.axes[1:])
+        leaves |= {fp.layer_path(path, stack, i): layer for i in range(leaf.shape[0])}
+    return fp.unflatten(leaves)
 
 
 def _boxed(model: PretrainedModel, key: jax.Array) -> Any:
-    return model.init(key, **model.dummy_inputs())["params"]
+    inputs: Any = model.dummy_inputs()
+    return model.init(key, **inputs)["params"]
 
 
 def _is_box(x: Any) -> bool:

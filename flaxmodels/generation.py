@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from flax.core import FrozenDict
+from jax.core import Tracer
 
 from .config import Config, ConfigError, freeze, read_json, thaw
 from .sampling import Sampling, choose
@@ -149,8 +150,11 @@ class Generates:
         if do_sample and key is None:
             raise ValueError("do_sample needs a key: pass key=jax.random.key(seed)")
         count = given("max_new_tokens", max_new_tokens)
-        eos = _ids(self.config.eos_token_id if given("eos_token_id", eos_token_id) is None
-                   else given("eos_token_id", eos_token_id))
+        eos = _ids(
+            self.config.eos_token_id
+            if given("eos_token_id", eos_token_id) is None
+            else given("eos_token_id", eos_token_id)
+        )
         pad = given("pad_token_id", pad_token_id)
         pad = self.config.pad_token_id if pad is None else pad
         spec = _Spec(20 if count is None else count, eos, pad if pad is not None else (*eos, 0)[0])
@@ -158,8 +162,17 @@ class Generates:
         mask = _prompt_mask(input_ids, attention_mask)
         _check_length(self.config, input_ids.shape[1], spec.max_new_tokens)
         plain = self.clone(generation_config=None)
-        return _generate(plain, spec, sampling.do_sample, sampling.top_k, params, input_ids, mask,
-                         (sampling.temperature, sampling.top_p), key)
+        return _generate(
+            plain,
+            spec,
+            sampling.do_sample,
+            sampling.top_k,
+            params,
+            input_ids,
+            mask,
+            (sampling.temperature, sampling.top_p),
+            key,
+        )
 
 
 class _Spec(NamedTuple):
@@ -187,7 +200,7 @@ def _generate(
     cache = model.init_cache(batch, length + spec.max_new_tokens)
 
     def forward(ids, cache, positions, mask=None):
-        out = model.apply(
+        out: Any = model.apply(
             {"params": params},
             ids,
             attention_mask=mask,
@@ -229,7 +242,9 @@ def _sampling(
     if not do_sample:
         return Sampling(False)
     if temperature is not None and not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; it must be above 0 (greedy: do_sample=False)")
+        raise ValueError(
+            f"temperature is {temperature}; it must be above 0 (greedy: do_sample=False)"
+        )
     if top_k is not None and (top_k < 0 or top_k != int(top_k)):
         raise ValueError(f"top_k is {top_k}; it must be a positive integer, or 0 or None for all")
     if top_p is not None and not 0 < top_p <= 1:
@@ -254,7 +269,7 @@ def _prompt_mask(input_ids: jax.Array, attention_mask: Any) -> jax.Array:
     mask = jnp.asarray(attention_mask) != 0
     if mask.shape != input_ids.shape:
         raise ValueError(f"attention_mask has shape {mask.shape}, input_ids {input_ids.shape}")
-    if not isinstance(mask, jax.core.Tracer) and not bool(mask[:, -1].all()):
+    if not isinstance(mask, Tracer) and not bool(mask[:, -1].all()):
         raise ValueError(
             "attention_mask ends in 0: prompts must be padded on the left, so that the last token "
             "of every row is the one to continue"

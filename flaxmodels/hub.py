@@ -39,11 +39,11 @@ def resolve(
     if os.path.exists(name) or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise CheckpointError(f"{path}: no such folder")
     import huggingface_hub as hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub import constants
 
     common = {"revision": revision, "token": token, "cache_dir": cache_dir}
     try:
-        if local_files_only or hub.constants.HF_HUB_OFFLINE:
+        if local_files_only or constants.HF_HUB_OFFLINE:
             root = hub.snapshot_download(name, local_files_only=True, **common)
         else:
             info = hub.HfApi(token=token).model_info(name, revision=revision)
@@ -52,7 +52,7 @@ def resolve(
             inside = f"{subfolder}/" if subfolder else ""
             wanted = [inside + pattern for pattern in (*_SMALL, *_weights(files, use_safetensors))]
             root = hub.snapshot_download(name, allow_patterns=wanted, **common)
-    except (HfHubHTTPError, HFValidationError, OSError, hub.errors.LocalEntryNotFoundError) as error:
+    except Exception as error:  # the client's transport raises errors of its own, of no common base
         raise CheckpointError(
             f"{name}: no such folder, and not to be had from the Hub: {error}"
         ) from error
@@ -61,7 +61,9 @@ def resolve(
 
 def _weights(files: list[str], use_safetensors: bool | None) -> tuple[str, ...]:
     """Patterns of the weights to download, of one format."""
-    safe = any(os.path.basename(file).startswith("model") and ".safetensors" in file for file in files)
+    safe = any(
+        os.path.basename(file).startswith("model") and ".safetensors" in file for file in files
+    )
     if use_safetensors or (safe and use_safetensors is None):
         return ("model*.safetensors", "model.safetensors.index.json")
     return ("flax_model*.msgpack", "flax_model.msgpack.index.json")

@@ -26,6 +26,7 @@ def choose(logits: jax.Array, sampling: Sampling, key: jax.Array | None) -> jax.
     """logits [B, V] -> tokens int32 [B]."""
     if not sampling.do_sample:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    assert key is not None
     scores = warp(logits.astype(jnp.float32), sampling)
     return jax.random.categorical(key, scores).astype(jnp.int32)
 

@@ -73,14 +73,23 @@ def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, st
     """
     if not stacked:
         return (_place(path, len(shape), naming, layout),)
-    before, found, after = f"/{path}".partition(f"/{naming.stack}/")
-    if not found or not naming.stack:
-        raise CheckpointError(f"{path}: a stacked leaf that is not under {naming.stack!r}")
     made = []
     for i in range(shape[0]):
-        layer = f"{before}/{naming.stack}/{i}/{after}".removeprefix("/")
+        layer = layer_path(path, naming.stack, i)
         made.append(dataclasses.replace(_place(layer, len(shape) - 1, naming, layout), index=(i,)))
     return tuple(made)
+
+
+def layer_path(path: str, stack: str, index: int) -> str:
+    """The path in layer `index` of a leaf that is stacked at `path`.
+
+    >>> layer_path("model/layers/mlp/up_proj/kernel", "layers", 3)
+    'model/layers/3/mlp/up_proj/kernel'
+    """
+    before, found, after = f"/{path}".partition(f"/{stack}/")
+    if not found or not stack:
+        raise CheckpointError(f"{path}: a stacked leaf that is not under {stack!r}")
+    return f"{before}/{stack}/{index}/{after}".removeprefix("/")
 
 
 def _place(path: str, rank: int, naming: Naming, layout: str) -> Place:

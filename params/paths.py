@@ -62,6 +62,6 @@ def matches(patterns: str | Iterable[str], path: str) -> bool:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """" (nearest: a, b)" for an error about a name that is not there; "" if nothing is near."""
+    """ " (nearest: a, b)" for an error about a name that is not there; "" if nothing is near."""
     close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
     return f" (nearest: {', '.join(close)})" if close else ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .cast import DtypeLike, dtype_for
@@ -155,17 +156,10 @@ def _position(leaf: LeafPlan) -> tuple[str, int]:
 
 def _shardings(shardings: Any, template: Any) -> dict[str, jax.sharding.Sharding]:
     if shardings is None:
-        shardings = jax.sharding.SingleDeviceSharding(_default_device())
+        shardings = jnp.zeros(()).sharding  # the default device
     if isinstance(shardings, jax.sharding.Sharding):
         return dict.fromkeys(flatten(template), shardings)
     found = flatten(shardings)
     if lost := sorted(flatten(template).keys() - found.keys()):
         raise ValueError(f"shardings have no entry for {lost[0]}")
     return found
-
-
-def _default_device() -> jax.Device:
-    device = jax.config.jax_default_device
-    if device is None:
-        return jax.local_devices()[0]
-    return jax.local_devices(backend=device)[0] if isinstance(device, str) else device

@@ -17,7 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
 from .formats.source import Bounds, empty_bytes
@@ -49,7 +50,8 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
     ):
         # A slab is at most in four places at once: read, transposed, cast, and on its device.
         loader = _Loader(plan.max_host_memory // (4 * workers), bar)
-        futures = {pool.submit(loader.leaf, leaf): leaf.path for leaf in plan.leaves}
+        x64 = jax.config.jax_enable_x64  # if by a context manager, then in this thread only
+        futures = {pool.submit(loader.leaf, leaf, x64): leaf.path for leaf in plan.leaves}
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
             arrays = {path: future.result() for future, path in futures.items() if future.done()}
@@ -78,18 +80,25 @@ class _Loader:
         self.slab_bytes = slab_bytes
         self.bar = bar
         self.local = threading.local()
+        self.host = jax.local_devices(backend="cpu")[0]
 
-    def leaf(self, plan: LeafPlan) -> jax.Array:
+    def leaf(self, plan: LeafPlan, x64: bool) -> jax.Array:
+        with jax.enable_x64(x64):
+            return self._leaf(plan)
+
+    def _leaf(self, plan: LeafPlan) -> jax.Array:
         shards = _local_shards(plan)
         held: dict[jax.Device, Any] = {}
         for group in _groups(shards):
             self._group(plan, group, held)
-        arrays = []
-        for shard in shards:
-            for device in shard.devices:
-                where = SingleDeviceSharding(device, memory_kind=plan.sharding.memory_kind)
-                nothing = np.empty(shard.shape, plan.dtype) if 0 in shard.shape else None
-                arrays.append(jax.device_put(held.pop(device, nothing), where))
+        if math.prod(plan.shape) == 0:  # nothing was read
+            held = {d: np.empty(s.shape, plan.dtype) for s in shards for d in s.devices}
+        arrays = _cast([jax.device_put(part, device) for device, part in held.items()], plan.dtype)
+        if (kind := plan.sharding.memory_kind) is not None:
+            arrays = [
+                jax.device_put(array, SingleDeviceSharding(device, memory_kind=kind))
+                for array, device in zip(arrays, held, strict=True)
+            ]
         array = jax.make_array_from_single_device_arrays(plan.shape, plan.sharding, arrays)
         return jax.block_until_ready(array)
 
@@ -142,24 +151,26 @@ class _Loader:
     ) -> Any:
         """What the device holds, with `part` in it: the part itself where it is all there is.
 
-        A CPU device's array is put together in host memory, which it then keeps; the runtime
-        transposes several times faster than NumPy, so the parts still go through it.
+        A CPU device's array is put together and cast in host memory, which it then keeps; the
+        runtime transposes and casts several times faster than NumPy, so parts still go through it.
+        Elsewhere the array is cast when it is whole.
         """
-        on_cpu = device.platform == "cpu"
-        if bounds == shard.bounds:
-            if on_cpu and part.flags.c_contiguous and self._is_scratch(part):
+        on_host = _on_host(device)
+        if bounds == shard.bounds and (part.dtype == dtype or not on_host):
+            if device.platform == "cpu" and part.flags.c_contiguous and self._is_scratch(part):
                 part = part.copy()  # or the device would keep the scratch memory
-            return _cast(jax.device_put(part, device), dtype)
+            return jax.device_put(part, device)
         here = _relative(bounds, shard.bounds)
-        if on_cpu:
+        if on_host:
             if held is None:
                 held = empty_bytes(math.prod(shard.shape) * dtype.itemsize)
                 held = held.view(dtype).reshape(shard.shape)
-            as_it_is = part.flags.c_contiguous and part.dtype == dtype
-            held[here] = part if as_it_is else _cast(jax.device_put(part, device), dtype)
+            if part.dtype != dtype or not part.flags.c_contiguous:
+                (part,) = _cast([jax.device_put(part, self.host)], dtype)
+            held[here] = part
             return held
         if held is None:
-            held = jnp.zeros(shard.shape, dtype, device=device)
+            held = jnp.zeros(shard.shape, part.dtype, device=device)
         part = jax.device_put(np.ascontiguousarray(part), device)
         return _update(held, part, [cut.start for cut in here])
 
@@ -177,7 +188,7 @@ class _Loader:
 def _local_shards(plan: LeafPlan) -> list[_Shard]:
     devices: dict[Bounds, list[jax.Device]] = {}
     for device, index in plan.sharding.addressable_devices_indices_map(plan.shape).items():
-        bounds = tuple(s.indices(size)[:2] for s, size in zip(index, plan.shape, strict=True))
+        bounds = tuple(s.indices(size)[:2] for s, size in zip(index or (), plan.shape, strict=True))
         devices.setdefault(bounds, []).append(device)
     return [_Shard(bounds, tuple(where)) for bounds, where in devices.items()]
 
@@ -187,7 +198,7 @@ def _stays_on_host(piece: Piece, shards: list[_Shard]) -> bool:
     and shards that are runs of its rows."""
     box = _around(shards)
     return (
-        all(device.platform == "cpu" for shard in shards for device in shard.devices)
+        all(_on_host(device) for shard in shards for device in shard.devices)
         and not piece.index
         and piece.permutation == tuple(range(len(box)))
         and all(shard.bounds[1:] == box[1:] for shard in shards)
@@ -229,8 +240,27 @@ def _canonical(block: np.ndarray) -> np.ndarray:
     return block.astype(jax.dtypes.canonicalize_dtype(block.dtype), copy=False)
 
 
-def _cast(array: jax.Array, dtype: np.dtype) -> jax.Array:
-    return array if array.dtype == dtype else _astype(array, dtype)
+def _on_host(device: jax.Device) -> bool:
+    return device.platform == "cpu"
+
+
+def _cast(arrays: list[jax.Array], dtype: np.dtype) -> list[jax.Array]:
+    """One array of each device, in `dtype`.
+
+    Arrays of one shape are cast in one computation, compiled once, which no other process takes
+    part in: the processes of a run load their leaves in any order.
+    """
+    if all(array.dtype == dtype for array in arrays):
+        return arrays
+    first, devices = arrays[0], [array.device for array in arrays]
+    if not first.ndim or any(array.shape != first.shape for array in arrays):
+        return [_astype(array, dtype) for array in arrays]
+    mesh = Mesh(np.array(devices), ("device",), axis_types=(AxisType.Auto,))
+    joined = jax.make_array_from_single_device_arrays(
+        (len(arrays) * first.shape[0], *first.shape[1:]), NamedSharding(mesh, P("device")), arrays
+    )
+    shards = {shard.device: shard.data for shard in _astype(joined, dtype).addressable_shards}
+    return [shards[device] for device in devices]
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -240,4 +270,4 @@ def _astype(array: jax.Array, dtype: np.dtype) -> jax.Array:
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _update(held: jax.Array, part: jax.Array, start: list[int]) -> jax.Array:
-    return jax.lax.dynamic_update_slice(held, part.astype(held.dtype), start)
+    return jax.lax.dynamic_update_slice(held, part, start)

@@ -266,7 +266,7 @@ def _extension_header(length: int) -> bytes:
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _natural(name: str) -> list[Any]:

@@ -35,7 +35,9 @@ def config(layers: int | None = None) -> Any:
 def checkpoint(folder: Path, *, layers: int | None = None, msgpack: bool = False) -> Path:
     """A bf16 checkpoint of the shape, in 500 MB shards, made once and kept under `folder`."""
     model = fm.LlamaForCausalLM(config(layers))
-    path = folder / f"llama-{model.config.num_hidden_layers}-{'msgpack' if msgpack else 'safetensors'}"
+    path = (
+        folder / f"llama-{model.config.num_hidden_layers}-{'msgpack' if msgpack else 'safetensors'}"
+    )
     if (path / "config.json").exists():
         return path
     rng = np.random.default_rng(0)
@@ -56,7 +58,7 @@ def read_floor(path: Path) -> float:
     """Seconds to `readinto` every weights file, each into the same preallocated buffer."""
     files = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".msgpack"))
     buffer = memoryview(bytearray(max(p.stat().st_size for p in files)))
-    buffer[:: 4096] = bytes(len(buffer[::4096]))  # touch every page
+    buffer[::4096] = bytes(len(buffer[::4096]))  # touch every page
     start = time.perf_counter()
     for file in files:
         with open(file, "rb", buffering=0) as stream:

@@ -20,7 +20,7 @@ from flaxmodels import params as fp
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--layers", type=int, default=22)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--runs", type=int, default=5)
@@ -73,8 +73,8 @@ def bandwidth() -> float:
         jax.block_until_ready(copy(x))
         start = time.perf_counter()
         for _ in range(5):
-            y = copy(x)
-        jax.block_until_ready(y)
+            x = copy(x)
+        jax.block_until_ready(x)
         return 5 * 2 * x.nbytes / (time.perf_counter() - start) / 1e9
     weights = [jnp.ones((2048, 5632), jnp.float32) * i for i in range(24)]
     x = jnp.ones((1, 2048), jnp.float32)

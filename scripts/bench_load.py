@@ -17,7 +17,7 @@ import _bench
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fm-bench")
     parser.add_argument("--layers", type=int, default=22)
     parser.add_argument("--runs", type=int, default=5)

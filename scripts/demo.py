@@ -37,9 +37,7 @@ PROMPTS = ["The for statement is used to iterate over", "Return the"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A checkpoint on a mesh.")
-    parser.add_argument(
-        "checkpoint", nargs="?", help="folder or repository; the bundled one if none"
-    )
+    parser.add_argument("checkpoint", nargs="?", help="folder or repository, if not the bundled")
     parser.add_argument("--dtype", type=fp.parse_dtype, help="of params and computation")
     parser.add_argument("--mesh", type=parse_mesh, default={"fsdp": 4, "tensor": 2})
     parser.add_argument("--prompt", action="append", help="may be repeated")
@@ -68,13 +66,10 @@ def show(args: argparse.Namespace) -> None:
     show_sharding(params)
     if bundled:
         show_bits(model, params)
-    tokens = _text.tokens_of(folder, model.config)
-    ids, mask = _text.left_padded(
-        [tokens[0](text) for text in args.prompt or PROMPTS], model.config
-    )
-    show_forward(model, params, ids, mask)
-    if model.can_generate() and set(model.dummy_inputs()) == {"input_ids"}:
-        show_generation(model, params, ids, mask, tokens, args.max_new_tokens)
+    if set(model.dummy_inputs()) == {"input_ids"}:
+        show_text(model, params, _text.tokens_of(folder, model.config), args)
+    else:
+        show_forward(model, params, model.dummy_inputs())
     if bundled:
         show_msgpack(model_class, params, mesh, dtype=dtype, param_dtype=stored)
 
@@ -127,17 +122,27 @@ def show_bits(model: Any, params: Any) -> None:
     print(fp.table(rows, numeric=(1, 2)))
 
 
-def show_forward(model: Any, params: Any, ids: np.ndarray, mask: np.ndarray) -> None:
-    """One forward pass; what it returns, and whether all of it is finite."""
+def show_text(model: Any, params: Any, tokens: _text.Tokens, args: argparse.Namespace) -> None:
+    """A forward pass over the prompts and, if the model generates, their continuations."""
+    prompts = args.prompt or PROMPTS
+    if model.config.pad_token_id is None and not model.can_generate():
+        prompts = prompts[:1]  # a classifier could not tell where the shorter ones end
+    ids, mask = _text.left_padded([tokens[0](text) for text in prompts], model.config)
+    shape = (len(ids), *model.dummy_inputs()["input_ids"].shape[1:-1], -1)  # choices, if any
+    inputs = {"input_ids": ids.reshape(shape), "attention_mask": mask.reshape(shape)}
+    show_forward(model, params, inputs)
+    if model.can_generate() and args.max_new_tokens > 0:
+        show_generation(model, params, ids, mask, tokens, args.max_new_tokens)
+
+
+def show_forward(model: Any, params: Any, inputs: dict[str, Any]) -> None:
+    """What one forward pass returns, and whether all of it is finite."""
     title("one forward pass")
-    inputs = model.dummy_inputs()
-    if set(inputs) == {"input_ids"}:
-        shape = (len(ids), *inputs["input_ids"].shape[1:-1], -1)  # choices, where there are any
-        inputs = {"input_ids": ids.reshape(shape), "attention_mask": mask.reshape(shape)}
     seconds, out = timed(lambda: jax.jit(model.apply)({"params": params}, **inputs))
+    print(f"{seconds:.1f} s with compilation")
     for path, leaf in fp.flatten(out).items():
         finite = "finite" if bool(jnp.isfinite(leaf).all()) else "NOT FINITE"
-        print(f"{path} {leaf.shape} {leaf.dtype}, {finite}, {seconds:.1f} s with compilation")
+        print(f"{path} {leaf.shape} {leaf.dtype}, {finite}")
 
 
 def show_generation(
@@ -160,9 +165,8 @@ def show_generation(
             text = tokens[1](prompt[seen > 0].tolist())
             more = tokens[1](row[ids.shape[1] : ids.shape[1] + int(new)].tolist())
             for line in f"[{text}]{more}".split("\n"):
-                line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-                bar = {"initial_indent": "  | ", "subsequent_indent": "  | "}
-                print(textwrap.fill(line, 96, **bar) or "  |")
+                line = "".join(c if c.isprintable() else "?" for c in line)
+                print(textwrap.indent(textwrap.fill(line, 92), "  | ") or "  |")
 
 
 def show_msgpack(model_class: Any, params: Any, mesh: Any, **dtypes: Any) -> None:

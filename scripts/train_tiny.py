@@ -2,7 +2,7 @@
 
     python scripts/train_tiny.py [--steps 3000] [--seed 0] [--folder flaxmodels/checkpoints]
 
-Takes about ten minutes on two cores. Writes `tiny-llama` (safetensors) and `tiny-llama-msgpack`
+Takes ten minutes or so on two cores. Writes `tiny-llama` (safetensors) and `tiny-llama-msgpack`
 in bf16, the figures of held-out text, and a README. Fails, writing nothing, if the model does not
 beat a trigram model of the same training text.
 """

@@ -5,7 +5,8 @@ import numpy as np
 
 
 def picture(array: jax.Array, name: str = "") -> str:
-    """Which devices hold which part of an array: a grid of its first two sharded dimensions.
+    """Which devices hold which part of an array: a grid of its first two sharded dimensions, or a
+    row where only one is sharded.
 
     Each cell is a shard with the numbers of the devices that hold it (replicas share a cell).
     """
@@ -16,12 +17,14 @@ def picture(array: jax.Array, name: str = "") -> str:
         cells.setdefault(start, []).append(device.id)
     cuts = [sorted({start[axis] for start in cells}) for axis in range(len(shape))]
     split = [axis for axis, starts in enumerate(cuts) if len(starts) > 1][:2]
-    rows = cuts[split[0]] if split else [0]
-    columns = cuts[split[1]] if len(split) > 1 else [0]
+    across = split[-1] if split else None
+    down = split[0] if len(split) > 1 else None
+    rows = [0] if down is None else cuts[down]
+    columns = [0] if across is None else cuts[across]
     grid = np.full((len(rows), len(columns)), "", dtype=object)
     for start, devices in sorted(cells.items()):
-        row = rows.index(start[split[0]]) if split else 0
-        column = columns.index(start[split[1]]) if len(split) > 1 else 0
+        row = 0 if down is None else rows.index(start[down])
+        column = 0 if across is None else columns.index(start[across])
         grid[row, column] = _numbers(sorted(devices))
     width = max(len(cell) for cell in grid.flat) + 2
     line = "+".join(["-" * width] * len(columns))

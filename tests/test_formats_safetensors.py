@@ -417,7 +417,7 @@ def test_read_of_bounds_equals_slicing(tmp_path_factory, data):
         start = data.draw(st.integers(0, size))
         bounds.append((start, data.draw(st.integers(start, size))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "_SHORTEST_RUN", runs)
+        patch.setattr(source, "_SHORT_RUN", runs)
         patch.setattr(source, "_BLOCK", data.draw(st.sampled_from([1, 16, 1 << 20])))
         part = tensor.read(tuple(bounds))
     assert same(part, array[tuple(slice(*bound) for bound in bounds)])
@@ -430,7 +430,7 @@ def test_read_of_bounds_equals_slicing(tmp_path_factory, data):
         (((100, 101), (0, 4096)), 1.0),
         (((0, 1024), (1024, 2048)), 1.0),  # columns, in runs of 4096 bytes
         (((7, 9), (3, 1500)), 1.0),
-        (((0, 1024), (0, 4)), 1024.0),  # runs shorter than a page: all that lies between
+        (((0, 1024), (0, 4)), 1024.0),  # runs shorter than a page: with what lies between them
     ],
 )
 def test_reads_about_what_is_asked_for(bounds, most, tmp_path):

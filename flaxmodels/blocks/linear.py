@@ -8,9 +8,24 @@ from .parameter import parameter
 
 
 def contract(x: jax.Array, weight: jax.Array, axis: int) -> jax.Array:
-    """The last axis of x [..., D] against `axis` of a 2-D weight, in the dtype of x -> [..., F]."""
-    dimensions = (((x.ndim - 1,), (axis,)), ((), ()))
-    return jax.lax.dot_general(x, weight.astype(x.dtype), dimensions)
+    """The last axis of x [..., D] against `axis` of a 2-D weight -> [..., F] in the dtype of x.
+
+    On a CPU the product of 16-bit arrays is computed in float32 and rounded: XLA's own is slower,
+    for a single row some twenty times, and a loop of decoding converts the weights once.
+    """
+
+    def product(x: jax.Array, weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        dimensions = (((x.ndim - 1,), (axis,)), ((), ()))
+        return jax.lax.dot_general(x.astype(dtype), weight.astype(dtype), dimensions)
+
+    if x.dtype.itemsize > 2:
+        return product(x, weight, x.dtype)
+    return jax.lax.platform_dependent(
+        x,
+        weight,
+        cpu=lambda x, weight: product(x, weight, jnp.dtype(jnp.float32)).astype(x.dtype),
+        default=lambda x, weight: product(x, weight, x.dtype),
+    )
 
 
 class Linear(nn.Module):

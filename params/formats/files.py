@@ -9,8 +9,6 @@ import os
 import stat
 import threading
 
-import numpy as np
-
 from ..errors import CheckpointError
 
 _LARGEST_READ = 1 << 30  # Linux reads at most 0x7ffff000 bytes at once
@@ -38,7 +36,7 @@ class File:
         self.size = info.st_size
         self._identity = _identity(info)
 
-    def read_into(self, offset: int, buffer: memoryview | np.ndarray) -> None:
+    def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fills `buffer` (contiguous bytes) from `offset` on."""
         view = memoryview(buffer).cast("B")
         descriptor, info = self._open()

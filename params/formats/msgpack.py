@@ -15,7 +15,7 @@ from ..errors import CheckpointError, quoted
 from .files import File, Span
 from .source import Tensor, too_large
 
-MAX_NODES = 2_000_000
+MAX_NODES = 250_000
 MAX_DEPTH = 64
 _LONGEST_NAME = 4096
 CHUNKED = "__msgpack_chunked_array__"
@@ -32,7 +32,7 @@ DTYPES = {
 
 
 def read_index(file: File) -> dict[str, Tensor]:
-    """"a/b/c" -> lazy tensor for every array of the file.
+    """ "a/b/c" -> lazy tensor for every array of the file.
 
     Raises:
         CheckpointError: anything that is not a tree of arrays as flax writes it.

@@ -10,8 +10,11 @@ from ..errors import CheckpointError, quoted
 from .files import File, Span
 
 Bounds = tuple[tuple[int, int], ...]
-_SHORTEST_RUN = 4096  # bytes; below a page, skipping between runs saves no reading
-_BLOCK = 4 << 20  # bytes read at once where runs are short
+# Runs shorter than a page, from rows no longer than a call costs time to read, are read with all
+# that lies between them.
+_SHORT_RUN = 4096
+_SHORT_ROW = 16 << 10
+_BLOCK = 4 << 20  # bytes read at once of such rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Tensor:
 
     def read(self, bounds: Bounds | None = None, scratch: np.ndarray | None = None) -> np.ndarray:
         """The tensor, or the part of it between `bounds`, in C order; only the bytes asked for
-        are read, and what lies between runs of them that are shorter than a page.
+        are read, and what lies between short runs of them.
 
         Args:
             bounds: (start, stop) of each dimension.
@@ -65,10 +68,10 @@ class Tensor:
             self._read_bytes(offset, out)
         elif whole:
             self._read_bytes(offset + bounds[0][0] * row, out)
-        elif out[0].nbytes < _SHORTEST_RUN and row <= _BLOCK:
+        elif out[0].nbytes < _SHORT_RUN and row <= _SHORT_ROW:
             inner = tuple(slice(*bound) for bound in bounds[1:])
             start, stop = bounds[0]
-            step = _BLOCK // row
+            step = max(1, _BLOCK // row)
             for first in range(start, stop, step):
                 rows = np.empty((min(step, stop - first), *shape[1:]), self.dtype)
                 self._read_bytes(offset + first * row, rows)
@@ -79,7 +82,7 @@ class Tensor:
 
     def _read_bytes(self, start: int, out: np.ndarray) -> None:
         """Fills contiguous `out` from byte `start` of the tensor, across spans."""
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = out.reshape(-1).view(np.uint8).data
         for span in self.spans:
             if start < span.length and len(view):
                 count = min(len(view), span.length - start)

@@ -1,0 +1,353 @@
+"""Folders and indexes of sharded checkpoints: what is taken, and what is refused."""
+
+import json
+import os
+import time
+
+import flax.serialization
+import numpy as np
+import pytest
+from _files import (
+    GOLDENS,
+    extension,
+    pack,
+    put,
+    put_index,
+    quick,
+    same,
+    write_safetensors,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flaxmodels.params import CheckpointError, open_checkpoint
+from flaxmodels.params.formats import folder as folder_format
+
+ONE = np.ones(2, np.float32)
+TWO = np.full(2, 2, np.float32)
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    """Two shards: a and b in the first, c in the second."""
+    write_safetensors(tmp_path / "model-1.safetensors", {"a": ONE, "b": TWO})
+    write_safetensors(tmp_path / "model-2.safetensors", {"c": ONE})
+    put_index(
+        tmp_path,
+        {"a": "model-1.safetensors", "b": "model-1.safetensors", "c": "model-2.safetensors"},
+    )
+    return tmp_path
+
+
+def test_a_sharded_checkpoint(sharded):
+    checkpoint = open_checkpoint(sharded)
+    assert checkpoint.tensors.keys() == {"a", "b", "c"}
+    assert len(checkpoint.files) == 2
+    assert same(checkpoint["b"].read(), TWO)
+    assert open_checkpoint(sharded / INDEX).tensors.keys() == {"a", "b", "c"}
+
+
+def refused(path, message, *names):
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_checkpoint(path)
+    for name in (path, *names):
+        assert str(name) in str(caught.value)
+
+
+def test_I1_shard_missing(sharded):
+    os.unlink(sharded / "model-1.safetensors")
+    refused(sharded, "shard 'model-1.safetensors' is missing; it holds 'a', 'b'")
+
+
+def test_I2_shard_truncated(sharded):
+    os.truncate(sharded / "model-2.safetensors", 70)
+    refused(sharded, "'c': data_offsets", sharded / "model-2.safetensors")
+
+
+def test_I3_extra_shard_on_disk(sharded):
+    write_safetensors(sharded / "model-3.safetensors", {"d": ONE})
+    assert "d" not in open_checkpoint(sharded).tensors
+
+
+OUTSIDE = [
+    "../../etc/passwd", "../model-1.safetensors", "/etc/passwd", "C:\\x", "C:x", "\\\\host\\share",
+    "~/x", "~root/x", "a/../../x", "a/../model-1.safetensors", "..\\x", "./model-1.safetensors",
+    "a//x", "x/.", "x/..", "x/", "..", ".", "", "x\0y", "/", "file:///etc/passwd",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_I4_I5_I6_R7_names_that_may_leave_the_folder(name, tmp_path, monkeypatch):
+    index = put_index(tmp_path, {"w": name})
+    opened = []
+    open_file = os.open
+    monkeypatch.setattr(os, "open", lambda path, *args: opened.append(path) or open_file(path, *args))
+    refused(tmp_path, "'w' is said to be in .* not the name of a file in this folder", index)
+    assert opened and set(opened) == {str(index)}
+
+
+@quick
+@given(
+    st.lists(st.sampled_from(["..", ".", "a", "/", "\\", "\0", "C:", "~", "model", "\u2215"]), max_size=6),
+    st.sampled_from(["/", "", "\\"]),
+)
+def test_R7_no_name_leads_outside(parts, between):
+    name = between.join(parts)
+    if folder_format._plain(name):
+        assert os.path.normpath(os.path.join("/folder", name)).startswith("/folder/")
+        assert not {"..", "."} & set(name.replace("\\", "/").split("/"))
+
+
+def test_I7_shard_is_a_link_out_of_the_folder(sharded, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    os.rename(sharded / "model-1.safetensors", outside / "secret")
+    os.symlink(outside / "secret", sharded / "model-1.safetensors")
+    refused(sharded, "a link that leads out of the folder", sharded / "model-1.safetensors")
+
+
+def test_I7_links_inside_the_folder_and_the_cache_are_fine(sharded, tmp_path_factory):
+    os.rename(sharded / "model-1.safetensors", sharded / "blob")
+    os.symlink("blob", sharded / "model-1.safetensors")
+    assert open_checkpoint(sharded).tensors.keys() == {"a", "b", "c"}
+    cache = tmp_path_factory.mktemp("cache")  # as the Hub lays it out
+    (cache / "blobs").mkdir()
+    (cache / "snapshots" / "abc").mkdir(parents=True)
+    for name in ("model-1.safetensors", "model-2.safetensors", INDEX):
+        os.rename(os.path.realpath(sharded / name), cache / "blobs" / name)
+        os.symlink(f"../../blobs/{name}", cache / "snapshots" / "abc" / name)
+    assert open_checkpoint(cache / "snapshots" / "abc").tensors.keys() == {"a", "b", "c"}
+    os.rename(cache / "blobs" / "model-2.safetensors", cache / "elsewhere")
+    os.symlink("../elsewhere", cache / "blobs" / "model-2.safetensors")
+    refused(cache / "snapshots" / "abc", "a link that leads out of the folder")
+
+
+def test_I8_folder_inside_is_a_link_out(tmp_path, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    write_safetensors(outside / "x.safetensors", {"a": ONE})
+    os.symlink(outside, tmp_path / "sub")
+    put_index(tmp_path, {"a": "sub/x.safetensors"})
+    refused(tmp_path, "a link that leads out of the folder")
+
+
+def test_a_shard_in_a_folder_inside(tmp_path):
+    (tmp_path / "sub").mkdir()
+    write_safetensors(tmp_path / "sub" / "x.safetensors", {"a": ONE})
+    put_index(tmp_path, {"a": "sub/x.safetensors"})
+    assert same(open_checkpoint(tmp_path)["a"].read(), ONE)
+
+
+def test_I9_index_is_a_loop_of_links(tmp_path):
+    os.symlink(tmp_path / INDEX, tmp_path / INDEX)
+    refused(tmp_path, "Too many levels of symbolic links")
+
+
+def test_I11_tensor_not_in_its_shard(sharded):
+    write_safetensors(sharded / "model-2.safetensors", {"other": ONE})
+    refused(sharded, "no tensor 'c', which", sharded / "model-2.safetensors", sharded / INDEX)
+
+
+def test_I12_tensor_that_the_index_lacks(sharded):
+    """It is there, so that a strict load refuses it by name."""
+    write_safetensors(sharded / "model-2.safetensors", {"c": ONE, "more": ONE})
+    assert "more" in open_checkpoint(sharded).tensors
+
+
+def test_I13_tensor_in_two_shards(sharded):
+    write_safetensors(sharded / "model-2.safetensors", {"c": ONE, "a": TWO})
+    refused(sharded, "'a' is in model-1.safetensors and in model-2.safetensors")
+
+
+BAD_INDEX = {
+    "I14-twice": ('{"weight_map": {"a": "x", "b": "x", "a": "y"}}', "'a' appears twice"),
+    "I15-missing": ("{}", "no weight_map"),
+    "I15-empty": ('{"weight_map": {}}', "no weight_map"),
+    "I15-list": ('{"weight_map": ["a"]}', "no weight_map"),
+    "I15-null": ('{"weight_map": null}', "no weight_map"),
+    "I15-int-values": ('{"weight_map": {"a": 1}}', "'a' is said to be in '1'"),
+    "I15-null-values": ('{"weight_map": {"a": null}}', "'a' is said to be in 'None'"),
+    "I15-top-level-list": ("[1]", "no weight_map"),
+    "empty": ("", "not an index: Expecting value"),
+    "not-json": ("{'weight_map'}", "not an index: Expecting property name"),
+    "not-utf8": (b"\xff\xfe", "not an index: .*utf-8"),
+    "bom": (b"\xef\xbb\xbf{}", "not an index"),
+    "deep": ('{"a":' + "[" * 100_000, "not an index: .*recursion"),
+    "long-number": ('{"a":' + "9" * 5000 + "}", "not an index: .*digits"),
+    "lfs": ("version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "not an index|git lfs"),
+    "I25-percent": ('{"weight_map": {"a": "%2e%2e%2fx"}}', "shard '%2e%2e%2fx' is missing"),
+    "I25-url": ('{"weight_map": {"a": "https://example.invalid/x"}}', "'a' is said to be in"),
+    "I26-itself": (json.dumps({"weight_map": {"a": INDEX}}), "'a' is said to be in"),
+    "surrogate": ('{"weight_map": {"a": "\\ud800"}}', r"shard '\\ud800' is missing"),
+    "long-name": (json.dumps({"weight_map": {"a": "x" * 5000}}), "is missing"),
+    "control": ('{"weight_map": {"\\u001b[2J": "x"}}', r"it holds '\\x1b\[2J'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INDEX)
+def test_bad_index(case, tmp_path):
+    content, message = BAD_INDEX[case]
+    refused(tmp_path, message, put(tmp_path, INDEX, content))
+
+
+def test_I17_many_entries_and_many_shards(tmp_path):
+    start = time.perf_counter()
+    put_index(tmp_path, {f"t{i}": f"model-{i % 100_000}.safetensors" for i in range(200_000)})
+    refused(tmp_path, "shard 'model-0.safetensors' is missing; it holds 't0', 't100000'")
+    assert time.perf_counter() - start < 10
+
+
+def test_I17_no_file_stays_open(tmp_path):
+    for i in range(100):
+        write_safetensors(tmp_path / f"{i}.safetensors", {f"t{i}": ONE})
+    put_index(tmp_path, {f"t{i}": f"{i}.safetensors" for i in range(100)})
+    before = len(os.listdir("/proc/self/fd"))
+    checkpoint = open_checkpoint(tmp_path)
+    assert all(same(tensor.read(), ONE) for tensor in checkpoint.tensors.values())
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_I18_huge_index(tmp_path):
+    os.truncate(put(tmp_path, INDEX, "{}"), 1 << 30)
+    refused(tmp_path, "1073741824 bytes; an index has at most 104857600", tmp_path / INDEX)
+
+
+def test_I19_one_file_under_two_names(tmp_path):
+    """What a case-insensitive disk makes of names that differ in case."""
+    write_safetensors(tmp_path / "a.safetensors", {"x": ONE, "y": ONE})
+    os.link(tmp_path / "a.safetensors", tmp_path / "A.safetensors")
+    put_index(tmp_path, {"x": "a.safetensors", "y": "A.safetensors"})
+    refused(tmp_path, "'.' is in A.safetensors and in a.safetensors")
+
+
+MSGPACK = pack({"m": extension((2,), "float32", ONE.tobytes())})
+
+
+def everything(folder):
+    write_safetensors(folder / "model.safetensors", {"single": ONE})
+    write_safetensors(folder / "shard.safetensors", {"sharded": ONE})
+    put_index(folder, {"sharded": "shard.safetensors"})
+    put(folder, "flax_model.msgpack", MSGPACK)
+    put(folder, "part.msgpack", pack({"part": extension((2,), "float32", ONE.tobytes())}))
+    put_index(folder, {"part": "part.msgpack"}, "flax_model.msgpack.index.json")
+    put(folder, "pytorch_model.bin", b"never opened")
+
+
+@pytest.mark.parametrize(
+    ("use_safetensors", "gone", "found"),
+    [
+        (None, [], "single"),
+        (None, ["model.safetensors"], "sharded"),
+        (None, ["model.safetensors", INDEX], "m"),
+        (None, ["model.safetensors", INDEX, "flax_model.msgpack"], "part"),
+        (True, [], "single"),
+        (True, ["model.safetensors"], "sharded"),
+        (False, [], "m"),
+        (False, ["flax_model.msgpack"], "part"),
+    ],
+)
+def test_I20_which_file_is_taken(use_safetensors, gone, found, tmp_path):
+    everything(tmp_path)
+    for name in gone:
+        os.unlink(tmp_path / name)
+    checkpoint = open_checkpoint(tmp_path, use_safetensors=use_safetensors)
+    assert list(checkpoint.tensors) == [found]
+
+
+def test_I21_no_other_format_after_an_error(tmp_path):
+    everything(tmp_path)
+    put(tmp_path, "model.safetensors", b"broken")
+    refused(tmp_path, "too small for safetensors", tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("use_safetensors", [True, False, None])
+def test_I23_nothing_there(use_safetensors, tmp_path):
+    put(tmp_path, "pytorch_model.bin", b"never opened")
+    with pytest.raises(CheckpointError, match="the folder holds pytorch_model.bin") as caught:
+        open_checkpoint(tmp_path, use_safetensors=use_safetensors)
+    said = str(caught.value)
+    assert ("model.safetensors" in said) == (use_safetensors is not False)
+    assert ("flax_model.msgpack" in said) == (use_safetensors is not True)
+
+
+def test_I23_empty_missing_file_unreadable(tmp_path, monkeypatch):
+    refused(tmp_path, "the folder holds nothing")
+    refused(tmp_path / "gone", "no such file or folder")
+    refused(put(tmp_path, "file", b""), "not a checkpoint folder")
+    refused(tmp_path / "nul\0byte.safetensors", "cannot be opened")
+
+    def fail(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", fail)
+    refused(tmp_path, "Permission denied")
+
+
+def test_I24_many_other_files(tmp_path, monkeypatch):
+    write_safetensors(tmp_path / "model.safetensors", {"a": ONE})
+    monkeypatch.setattr(os, "listdir", None)
+    monkeypatch.setattr(os, "scandir", None)
+    assert list(open_checkpoint(tmp_path).tensors) == ["a"]
+
+
+def test_M30_sharded_msgpack(tmp_path):
+    index = "flax_model.msgpack.index.json"
+    for i in (1, 2):
+        tree = {"params": {f"w{i}": ONE * i}}
+        put(tmp_path, f"f{i}.msgpack", flax.serialization.msgpack_serialize(tree))
+    put_index(tmp_path, {"params/w1": "f1.msgpack", "params/w2": "f2.msgpack"}, index)
+    checkpoint = open_checkpoint(tmp_path)
+    assert checkpoint.layout == "flax"
+    assert same(checkpoint["params/w2"].read(), ONE * 2)
+    put(tmp_path, "f2.msgpack", (tmp_path / "f1.msgpack").read_bytes())
+    refused(tmp_path, "no tensor 'params/w2'", tmp_path / "f2.msgpack")
+    put_index(tmp_path, {"params/w1": "../f1.msgpack"}, index)
+    refused(tmp_path, "not the name of a file in this folder")
+    put(tmp_path, "f2.msgpack", flax.serialization.msgpack_serialize({"params": {"w1": ONE, "w2": ONE}}))
+    put_index(tmp_path, {"params/w1": "f1.msgpack", "params/w2": "f2.msgpack"}, index)
+    refused(tmp_path, "'params/w1' is in f1.msgpack and in f2.msgpack")
+
+
+def test_S48_names_that_become_one(tmp_path):
+    content = {"a.kernel": ONE, "a/kernel": TWO}
+    path = write_safetensors(tmp_path / "model.safetensors", content, {"format": "flax"})
+    refused(path, "'a.kernel' and 'a/kernel' both stand for 'a/kernel'")
+
+
+@pytest.mark.parametrize(
+    ("names", "metadata", "layout"),
+    [
+        (["a.weight"], {"format": "pt"}, "torch"),
+        (["a.weight", "b.bias"], None, "torch"),
+        (["a.scale"], {"format": "pt"}, "torch"),
+        (["a.kernel", "b.bias"], None, "flax"),
+        (["a.embedding"], None, "flax"),
+        (["a.scale"], {"format": "np"}, "flax"),
+        (["a.weight"], {"format": "flax"}, "flax"),
+        ([], None, "torch"),
+    ],
+)
+def test_layout(names, metadata, layout, tmp_path):
+    tensors = dict.fromkeys(names, ONE)
+    path = write_safetensors(tmp_path / "model.safetensors", tensors, metadata)
+    assert open_checkpoint(path).layout == layout
+
+
+def test_goldens_open():
+    """Each flax golden has the same tensors in three formats."""
+    folders = [path.parent for path in sorted(GOLDENS.glob("*/sharded"))]
+    assert folders
+    for folder in folders:
+        single, parts, safe = (
+            open_checkpoint(folder / name) for name in ("checkpoint", "sharded", "safetensors")
+        )
+        assert {source.layout for source in (single, parts, safe)} == {"flax"}
+        assert len(parts.files) > 1
+        assert single.tensors.keys() == parts.tensors.keys() == safe.tensors.keys()
+        for name, tensor in single.tensors.items():
+            assert same(tensor.read(), parts[name].read())
+            assert same(tensor.read(), safe[name].read())
+
+
+def test_metadata(tmp_path):
+    path = write_safetensors(tmp_path / "model.safetensors", {"a": ONE}, {"format": "pt", "k": "v"})
+    assert open_checkpoint(path).metadata == {"format": "pt", "k": "v"}
