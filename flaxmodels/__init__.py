@@ -17,7 +17,7 @@ _HOMES = {
     "PretrainedModel": "base",
     "Config": "config",
     "ConfigError": "config",
-    "GenerationConfig": "generation",
+    "GenerationConfig": "generation_config",
     "LoadingInfo": "loading",
     "CheckpointError": "params",
 }

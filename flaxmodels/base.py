@@ -13,7 +13,8 @@ from . import params as fp
 from . import sharding as fs
 from .blocks import Run
 from .config import Config
-from .generation import Generates, GenerationConfig
+from .generation import Generates
+from .generation_config import GenerationConfig
 from .loading import load
 from .saving import save
 

@@ -67,7 +67,7 @@ class Config:
         hints = _hints(type(self))
         for field in dataclasses.fields(self):
             value = freeze(getattr(self, field.name))
-            value = _checked(type(self), field.name, value, hints[field.name])
+            value = checked(type(self), field.name, value, hints[field.name])
             if _is_size(field.name) and value is not None and not 0 < value < 1 << 31:
                 raise ConfigError(
                     f"{type(self).__name__}: {field.name} is {value}; it must be positive and "
@@ -268,7 +268,7 @@ def _hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _checked(cls: type, name: str, value: Any, hint: Any) -> Any:
+def checked(cls: type, name: str, value: Any, hint: Any) -> Any:
     """`value` if it is what `hint` says; an int, or the text of a number, serves as a float."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     options = typing.get_args(hint) if union else (hint,)

@@ -2,10 +2,7 @@
 
 import dataclasses
 import functools
-import json
-import os
-import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,63 +11,12 @@ from flax import struct
 from flax.core import FrozenDict
 from jax.core import Tracer
 
-from .config import Config, ConfigError, freeze, read_json, thaw
+from .config import Config
+from .generation_config import GenerationConfig
 from .sampling import Sampling, choose
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
-
-GENERATION_CONFIG_NAME = "generation_config.json"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GenerationConfig:
-    """Defaults of `generate`, as `generation_config.json` gives them; None: not given.
-
-    `extra` holds the keys that nothing here uses; they are written back.
-    """
-
-    max_new_tokens: int | None = None
-    do_sample: bool = False
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    eos_token_id: int | tuple[int, ...] | None = None
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
-    extra: FrozenDict[str, Any] = FrozenDict()
-
-    @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike, config: Config) -> Self:
-        """What a folder's `generation_config.json` says; the token ids of `config` fill gaps.
-
-        A file that cannot be read is warned about: weights do not depend on it.
-        """
-        path = os.path.join(folder, GENERATION_CONFIG_NAME)
-        values: dict[str, Any] = {}
-        if os.path.exists(path):
-            try:
-                values = {key: freeze(value) for key, value in read_json(path).items()}
-            except ConfigError as error:
-                warnings.warn(f"{error}; generation defaults are not read", stacklevel=2)
-        names = {field.name for field in dataclasses.fields(cls)} - {"extra"}
-        known = {key: values.pop(key) for key in list(values) if key in names}
-        if known.get("do_sample") is None:
-            known.pop("do_sample", None)
-        for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
-            if known.get(name) is None:
-                known[name] = getattr(config, name)
-        return cls(**known, extra=FrozenDict(values))
-
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Writes `generation_config.json` into an existing folder."""
-        values = dict(self.extra)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name != "extra" and value is not None:
-                values[field.name] = value
-        with open(os.path.join(folder, GENERATION_CONFIG_NAME), "w", encoding="utf-8") as file:
-            file.write(json.dumps(thaw(values), indent=2, sort_keys=True) + "\n")
 
 
 @struct.dataclass
@@ -123,7 +69,7 @@ class Generates:
             max_new_tokens: length of the continuation (20 if nothing says otherwise).
             do_sample: draw the next token; else take the most probable.
             temperature, top_k, top_p: of the draw, applied in this order.
-            eos_token_id: a row that produced one of these is finished.
+            eos_token_id: a row that produced one of these is finished; () for none.
             pad_token_id: what follows then; the first end-of-sequence token if there is none.
             key: a `jax.random.key`, needed to draw.
 
@@ -135,69 +81,43 @@ class Generates:
             raise TypeError(
                 f"{type(self).__name__} has no head over the vocabulary and cannot generate"
             )
-        defaults = self.generation_config or GenerationConfig()
-
-        def given(name: str, value: Any) -> Any:
-            return getattr(defaults, name) if value is None else value
-
-        do_sample = bool(given("do_sample", do_sample))
-        sampling = _sampling(
-            do_sample,
-            given("temperature", temperature),
-            given("top_k", top_k),
-            given("top_p", top_p),
+        options = (self.generation_config or GenerationConfig.of(self.config)).given(
+            max_new_tokens=max_new_tokens,
+            do_sample=do_sample,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            eos_token_id=eos_token_id,
+            pad_token_id=pad_token_id,
         )
-        if do_sample and key is None:
-            raise ValueError("do_sample needs a key: pass key=jax.random.key(seed)")
-        count = given("max_new_tokens", max_new_tokens)
-        eos = _ids(
-            self.config.eos_token_id
-            if given("eos_token_id", eos_token_id) is None
-            else given("eos_token_id", eos_token_id)
-        )
-        pad = given("pad_token_id", pad_token_id)
-        pad = self.config.pad_token_id if pad is None else pad
-        spec = _Spec(20 if count is None else count, eos, pad if pad is not None else (*eos, 0)[0])
+        options.check(key)
         input_ids = jnp.asarray(input_ids, jnp.int32)
         mask = _prompt_mask(input_ids, attention_mask)
-        _check_length(self.config, input_ids.shape[1], spec.max_new_tokens)
+        _check_length(self.config, input_ids.shape[1], options.count)
+        continuous = (options.temperature, options.top_p) if options.do_sample else (None, None)
+        temperature, top_p = (x if x is None else jnp.float32(x) for x in continuous)
+        static = dataclasses.replace(options, temperature=None, top_p=None, extra=FrozenDict())
         plain = self.clone(generation_config=None)
-        return _generate(
-            plain,
-            spec,
-            sampling.do_sample,
-            sampling.top_k,
-            params,
-            input_ids,
-            mask,
-            (sampling.temperature, sampling.top_p),
-            key,
-        )
+        return _generate(plain, static, params, input_ids, mask, temperature, top_p, key)
 
 
-class _Spec(NamedTuple):
-    max_new_tokens: int
-    eos: tuple[int, ...]
-    pad: int
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _generate(
     model: "PretrainedModel",
-    spec: _Spec,
-    do_sample: bool,
-    top_k: int | None,
+    options: GenerationConfig,
     params: Any,
     input_ids: jax.Array,
     mask: jax.Array,
-    continuous: tuple[jax.Array | None, jax.Array | None],
+    temperature: jax.Array | None,
+    top_p: jax.Array | None,
     key: jax.Array | None,
 ) -> GenerateOutput:
-    sampling = Sampling(do_sample, top_k, *continuous)
+    sampling = Sampling(options.do_sample, options.top_k or None, temperature, top_p)
+    count, eos, pad = options.count, options.eos, options.pad
     batch, length = input_ids.shape
     prompt = mask.sum(axis=1, dtype=jnp.int32)
     positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
-    cache = model.init_cache(batch, length + spec.max_new_tokens)
+    cache = model.init_cache(batch, length + count)
 
     def forward(ids, cache, positions, mask=None):
         out: Any = model.apply(
@@ -212,12 +132,12 @@ def _generate(
 
     def pick(logits, step, done):
         step_key = None if key is None else jax.random.fold_in(key, step)
-        token = jnp.where(done, spec.pad, choose(logits, sampling, step_key))
-        return token, done | jnp.isin(token, jnp.array(spec.eos, jnp.int32))
+        token = jnp.where(done, pad, choose(logits, sampling, step_key))
+        return token, done | jnp.isin(token, jnp.array(eos, jnp.int32))
 
     def more(state):
         step, _, _, _, done, _ = state
-        return (step < spec.max_new_tokens) & ~done.all()
+        return (step < count) & ~done.all()
 
     def decode(state):
         step, token, tokens, lengths, done, cache = state
@@ -229,36 +149,11 @@ def _generate(
 
     logits, cache = forward(input_ids, cache, positions, mask)
     token, done = pick(logits, 0, jnp.zeros(batch, bool))
-    tokens = jnp.full((batch, spec.max_new_tokens), spec.pad, jnp.int32).at[:, 0].set(token)
+    tokens = jnp.full((batch, count), pad, jnp.int32).at[:, 0].set(token)
     lengths = jnp.ones(batch, jnp.int32)
     state = (jnp.int32(1), token, tokens, lengths, done, cache)
     _, _, tokens, lengths, _, _ = jax.lax.while_loop(more, decode, state)
     return GenerateOutput(jnp.concatenate([input_ids, tokens], axis=1), lengths)
-
-
-def _sampling(
-    do_sample: bool, temperature: float | None, top_k: int | None, top_p: float | None
-) -> Sampling:
-    if not do_sample:
-        return Sampling(False)
-    if temperature is not None and not temperature > 0:
-        raise ValueError(
-            f"temperature is {temperature}; it must be above 0 (greedy: do_sample=False)"
-        )
-    if top_k is not None and (top_k < 0 or top_k != int(top_k)):
-        raise ValueError(f"top_k is {top_k}; it must be a positive integer, or 0 or None for all")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p is {top_p}; it must be above 0 and at most 1")
-    return Sampling(
-        True,
-        int(top_k) if top_k else None,
-        None if temperature is None else jnp.float32(temperature),
-        None if top_p is None else jnp.float32(top_p),
-    )
-
-
-def _ids(ids: int | tuple[int, ...] | None) -> tuple[int, ...]:
-    return () if ids is None else (ids,) if isinstance(ids, int) else tuple(ids)
 
 
 def _prompt_mask(input_ids: jax.Array, attention_mask: Any) -> jax.Array:
@@ -278,8 +173,6 @@ def _prompt_mask(input_ids: jax.Array, attention_mask: Any) -> jax.Array:
 
 
 def _check_length(config: Config, prompt: int, new: int) -> None:
-    if new < 1:
-        raise ValueError(f"max_new_tokens is {new}; it must be at least 1")
     limit = config.position_limit
     if limit is not None and prompt + new > limit:
         raise ValueError(

@@ -13,7 +13,7 @@ from . import params as fp
 from . import sharding as fs
 from .blocks import check_attention
 from .config import Config
-from .generation import GenerationConfig
+from .generation_config import GenerationConfig
 from .hub import resolve
 
 if TYPE_CHECKING:

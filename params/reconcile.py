@@ -182,8 +182,9 @@ def _tied_places(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):
 
 def _with_prefix(names: dict[str, str], expected: set[str], prefix: str, layout: str):
     """`names` with the prefix added or taken off where that is what the template expects."""
-    if layout == FLAX and names and all(name.startswith("params/") for name in names):
-        names = {name.removeprefix("params/"): where for name, where in names.items()}
+    for wrapper in ("model/params/", "params/"):  # around the whole tree, in old Flax files
+        if layout == FLAX and names and all(name.startswith(wrapper) for name in names):
+            names = {name.removeprefix(wrapper): where for name, where in names.items()}
     if not prefix:
         return names
     prefix += "." if layout == TORCH else "/"

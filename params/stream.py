@@ -167,7 +167,7 @@ class _Loader:
                 held = held.view(dtype).reshape(shard.shape)
             if part.dtype != dtype or not part.flags.c_contiguous:
                 (part,) = _cast([jax.device_put(part, self.host)], dtype)
-            held[here] = part
+            held[here] = np.asarray(part)
             return held
         if held is None:
             held = jnp.zeros(shard.shape, part.dtype, device=device)

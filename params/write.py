@@ -43,8 +43,8 @@ class Entry:
         return self.place.name
 
     @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(self.leaf.dtype)
+    def dtype(self) -> Any:
+        return self.leaf.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,12 +57,25 @@ class Entry:
 
     def read(self) -> np.ndarray:
         """The tensor in host memory, in the checkpoint's layout; the device transposes it."""
-        piece = self.leaf[self.place.index] if self.place.index else self.leaf
+        piece = _layer(self.leaf, *self.place.index) if self.place.index else self.leaf
         inverse = tuple(int(axis) for axis in np.argsort(self.place.permutation))
         if inverse != tuple(range(len(inverse))):
             xp = np if isinstance(piece, np.ndarray) else jnp
             piece = xp.transpose(piece, inverse)
-        return np.ascontiguousarray(jax.device_get(piece))
+        return np.asarray(jax.device_get(piece), order="C")
+
+
+def _layer(leaf: Any, index: int) -> Any:
+    """`leaf[index]`. Layers spread over devices are put together on the host: what the partitioner
+    makes of the lookup is a sum, and loses the sign of a zero."""
+    if isinstance(leaf, np.ndarray) or leaf.sharding.shard_shape(leaf.shape)[0] == leaf.shape[0]:
+        return leaf[index]
+    layer = np.empty(leaf.shape[1:], leaf.dtype)
+    for shard in leaf.addressable_shards:
+        start, stop, _ = shard.index[0].indices(leaf.shape[0])
+        if shard.replica_id == 0 and start <= index < stop:
+            layer[shard.index[1:]] = np.asarray(shard.data[index - start])
+    return layer
 
 
 def entries(params: Any, template: Any, naming: Naming, layout: str) -> list[Entry]:

@@ -1,5 +1,6 @@
 """Generation against Transformers' `generate` and logits processors, and its own promises."""
 
+import shutil
 from pathlib import Path
 
 import jax
@@ -185,3 +186,22 @@ def test_P9_can_generate(tiny):
     bare = fm.LlamaModel(model.config)
     with pytest.raises(TypeError, match="cannot generate"):
         bare.generate(params["model"], [[3]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "generation defaults are not read"),
+        ('{"temperature": "hot", "top_k": 5}', "temperature must be.*left out"),
+        ('{"max_new_tokens": 2.5}', "max_new_tokens must be.*left out"),
+    ],
+)
+def test_C20_a_bad_generation_config_is_said_and_weights_load(tmp_path, text, message):
+    folder = tmp_path / "x"
+    shutil.copytree(GOLDENS / "llama-causal-lm" / "checkpoint", folder)
+    (folder / "generation_config.json").write_text(text)
+    with pytest.warns(UserWarning, match=message):
+        model, _ = fm.LlamaForCausalLM.from_pretrained(folder)
+    assert model.generation_config.temperature is None
+    assert model.generation_config.eos_token_id == model.config.eos_token_id
+    assert model.generation_config.top_k == (5 if "top_k" in text else None)

@@ -188,7 +188,7 @@ def test_every_dtype(dtype, where, mesh, tmp_path):
         ("bool", "float32", "bool"),
     ],
 )
-def test_cast_on_load(stored, dtype, loaded, where, assembly, mesh, tmp_path):
+def test_cast_on_load(stored, dtype, loaded, where, mesh, tmp_path):
     leaves = numbers(stored)
     path = write(tmp_path / "model.safetensors", leaves)
     shardings = placed(mesh, where)
@@ -201,6 +201,18 @@ def test_cast_on_load(stored, dtype, loaded, where, assembly, mesh, tmp_path):
         assert same(np.asarray(leaf), leaves[name].astype(leaf.dtype)), name
         if shardings:
             assert leaf.sharding == shardings[name]
+
+
+@pytest.mark.parametrize("where", [None, ("fsdp", "tensor")])
+def test_cast_on_a_device(where, mesh, tmp_path, monkeypatch):
+    """As on a GPU: a leaf is put together as it is stored, and cast when it is whole."""
+    monkeypatch.setattr(stream_module, "_on_host", lambda device: False)
+    leaves = {name: leaf for name, leaf in numbers("bfloat16").items() if name[0] in "adij"}
+    path = write(tmp_path / "model.safetensors", leaves)
+    shardings = where and {name: specs(mesh, *where)[name] for name in leaves}
+    for name, leaf in load(path, leaves, shardings=shardings, dtype="float32").items():
+        assert same(np.asarray(leaf), leaves[name].astype(np.float32)), name
+        assert not shardings or leaf.sharding == shardings[name]
 
 
 def test_64_bit_numbers_with_x64(tmp_path):

@@ -1,0 +1,362 @@
+"""The blocks by themselves: what goldens of whole models would not show, or not say where."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxmodels import blocks
+from flaxmodels import sharding as fs
+
+rng = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order():
+    global rng
+    rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+# --- attention ---
+
+SOME = rng.random((2, 1, 5, 7)) < 0.6
+SOME[..., 0] = True
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)], ids=["all", "grouped", "one"])
+@pytest.mark.parametrize("mask", [None, SOME, SOME[:1], SOME[:, :, :1]], ids=list("nfbk"))
+@pytest.mark.parametrize("causal", [False, True])
+def test_both_formulas_are_softmax_attention(heads, mask, causal):
+    n, k_heads = heads
+    q, k, v = normal(2, 5, n, 8), normal(2, 7, k_heads, 8), normal(2, 7, k_heads, 8)
+    keys, values = (np.repeat(x, n // k_heads, axis=2) for x in (k, v))
+    logits = np.einsum("btnh,bsnh->bnts", q, keys) * 0.3
+    seen = np.ones((2, 1, 5, 7), bool) if mask is None else np.broadcast_to(mask, (2, 1, 5, 7))
+    if causal:
+        seen = seen & np.tri(5, 7, dtype=bool)
+    weights = np.where(seen, np.exp(logits), 0)
+    weights = weights / weights.sum(-1, keepdims=True)
+    expected = np.einsum("bnts,bsnh->btnh", weights, values)
+    options = {"scale": 0.3, "causal": causal}
+    for implementation in ("eager", "sdpa"):
+        out, none = blocks.attend(q, k, v, mask, implementation=implementation, **options)
+        assert none is None
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+    out, got = blocks.attend(q, k, v, mask, need_weights=True, **options)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+    np.testing.assert_allclose(got, weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_a_query_that_sees_nothing_gives_finite_values_and_gradients(implementation, dtype):
+    q, k, v = (normal(1, 3, 2, 8).astype(dtype) for _ in range(3))
+    mask = np.array([[[[False] * 3, [True] * 3, [False] * 3]]])
+
+    def loss(q, k, v):
+        out, _ = blocks.attend(q, k, v, mask, scale=0.3, implementation=implementation)
+        return jnp.sum(out.astype(jnp.float32) ** 2), out
+
+    gradients, out = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(q, k, v)
+    assert out.dtype == dtype
+    for array in (out, *gradients):
+        assert np.isfinite(np.asarray(array, np.float32)).all()
+    np.testing.assert_array_equal(gradients[0][0, 0], 0)
+
+
+def test_dropped_weights_are_scaled_up_and_need_a_key():
+    q, k = normal(1, 4, 2, 8), normal(1, 400, 2, 8)
+    ones = np.ones_like(k)
+    attend = lambda key: blocks.attend(  # noqa: E731
+        q, k, ones, None, scale=0.1, dropout=0.5, dropout_key=key, need_weights=True
+    )
+    out, weights = attend(jax.random.key(0))
+    assert 0.3 < np.mean(np.asarray(weights) == 0) < 0.7
+    np.testing.assert_allclose(out, 1.0, atol=0.3)
+    np.testing.assert_allclose(attend(None)[0], 1.0, atol=1e-5)
+
+
+def test_attention_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="'fast'.*eager, sdpa, flash"):
+        blocks.check_attention("fast")
+    if jax.default_backend() != "gpu":
+        with pytest.raises(ValueError, match="'flash'.*GPU.*'cpu'.*'sdpa'"):
+            blocks.check_attention("flash")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mask", [None, SOME[:, :, :1, :5]], ids=["full", "padded"])
+def test_flash_agrees_with_the_formula(mask):
+    q, k, v = (normal(2, 5, 4, 64).astype(jnp.bfloat16) for _ in range(3))
+    flash, _ = blocks.attend(q, k, v, mask, scale=0.1, causal=True, implementation="flash")
+    plain, _ = blocks.attend(q, k, v, mask, scale=0.1, causal=True, implementation="eager")
+    np.testing.assert_allclose(*(np.asarray(x, np.float32) for x in (flash, plain)), atol=2e-2)
+    with pytest.raises(ValueError, match="bfloat16 or float16.*float32"):
+        q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
+        blocks.attend(q, k, v, mask, scale=0.1, implementation="flash")
+
+
+# --- masks and caches ---
+
+
+def test_masks():
+    tokens = np.array([[0, 1, 1], [1, 1, 1]])
+    assert blocks.make_mask(None, length=3) is None
+    np.testing.assert_array_equal(
+        blocks.make_mask(tokens, length=3), (tokens == 1)[:, None, None, :]
+    )
+    pairs = rng.random((2, 3, 3)) < 0.5
+    np.testing.assert_array_equal(blocks.make_mask(pairs, length=3), pairs[:, None])
+    for shape in [(2, 4), (2, 3, 4), (3,), (2, 1, 3, 3)]:
+        with pytest.raises(ValueError, match=r"expected \[B, 3\]"):
+            blocks.make_mask(np.ones(shape), length=3)
+
+
+def test_a_mask_over_slots_sees_what_is_filled_and_not_later():
+    slots = np.array([[False, True, True, True, False]])
+    mask = blocks.make_mask(None, length=2, slots=slots, start=2)
+    np.testing.assert_array_equal(mask[0, 0], [[0, 1, 1, 0, 0], [0, 1, 1, 1, 0]])
+
+
+def cache_of(stacked):
+    return blocks.init_cache(
+        batch_size=2,
+        max_length=6,
+        num_heads=3,
+        head_dim=4,
+        depth=2,
+        dtype=jnp.bfloat16,
+        stacked=stacked,
+    )
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_cache_keeps_what_is_written(stacked):
+    cache = cache_of(stacked)
+    written = []
+    for length, mask in [(3, np.array([[0, 1, 1], [1, 1, 1]])), (1, None)]:
+        cache = cache.claim(mask, length)
+        new = [jnp.asarray(normal(2, length, 3, 4), jnp.bfloat16) for _ in range(4)]
+        keys, values, cache = cache.write(0, *new[:2])
+        keys, values, cache = cache.write(1, *new[2:])
+        cache = cache.advance(length)
+        written.append(new)
+    for got, index in [(keys, 2), (values, 3)]:
+        expected = jnp.concatenate([new[index] for new in written], axis=1)
+        assert got.shape == (2, 6, 3, 4)
+        np.testing.assert_array_equal(got[:, :4], expected)
+        np.testing.assert_array_equal(got[:, 4:], 0)
+    assert int(cache.index) == 4
+    np.testing.assert_array_equal(cache.mask.astype(int), [[0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0]])
+    assert isinstance(cache.keys, tuple) != stacked
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_donated_cache_is_written_in_place(stacked):
+    def step(cache, new):
+        for layer in range(2):
+            _, _, cache = cache.write(layer, new, new)
+        return cache.advance(1)
+
+    new = jnp.ones((2, 1, 3, 4), jnp.bfloat16)
+    compiled = jax.jit(step, donate_argnums=0).lower(cache_of(stacked), new).compile()
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(cache_of(stacked)))
+    assert compiled.memory_analysis().alias_size_in_bytes == size
+
+
+def test_with_a_cache_the_mask_is_of_the_new_tokens():
+    with pytest.raises(ValueError, match=r"new tokens alone, \[2, 1\]"):
+        cache_of(False).claim(np.ones((2, 4)), 1)
+
+
+# --- rotary ---
+
+PLAIN = {"rope_type": "default", "rope_theta": 10_000.0}
+LONG = {
+    "rope_type": "longrope",
+    "short_factor": (1.0,) * 4,
+    "long_factor": (2.0,) * 4,
+    "original_max_position_embeddings": 8,
+    "attention_factor": 1.0,
+}
+
+
+def angles(rope, length, max_positions=16):
+    """The angles of the last of `length` positions, [H / 2], for H = 8."""
+    positions = jnp.arange(length)[None]
+    cos, sin = jax.jit(
+        lambda p: blocks.rotary(PLAIN | rope, p, head_dim=8, max_positions=max_positions)
+    )(positions)
+    return cos[0, -1], sin[0, -1]
+
+
+def turned(frequencies, length):
+    return np.cos(frequencies * (length - 1)), np.sin(frequencies * (length - 1))
+
+
+FREQUENCIES = 10_000.0 ** (-np.arange(0, 8, 2) / 8)
+
+
+@pytest.mark.parametrize(
+    ("rope", "length", "frequencies"),
+    [
+        ({}, 12, FREQUENCIES),
+        ({"rope_type": "linear", "factor": 4.0}, 12, FREQUENCIES / 4),
+        ({"rope_type": "dynamic", "factor": 4.0}, 16, FREQUENCIES),
+        (
+            {"rope_type": "dynamic", "factor": 4.0},
+            32,
+            (10_000.0 * (4 * 32 / 16 - 3) ** (8 / 6)) ** (-np.arange(0, 8, 2) / 8),
+        ),
+        (LONG, 8, FREQUENCIES),
+        (LONG, 9, FREQUENCIES / 2),
+        (
+            {"rope_type": "proportional", "partial_rotary_factor": 0.5, "factor": 2.0},
+            12,
+            np.array([1, 0.1, 0, 0]) / 2,
+        ),
+    ],
+)
+def test_frequencies(rope, length, frequencies):
+    for got, want in zip(angles(rope, length), turned(frequencies, length), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_llama3_keeps_the_fast_and_slows_the_slow():
+    rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0}
+    rope |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    # wavelengths 6.3, 63, ...: below 8 all is kept, above 32 it is divided by the factor
+    kept = FREQUENCIES / [1, 8, 8, 8]
+    for got, want in zip(angles(rope, 12), turned(kept, 12), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rope", "scale"),
+    [
+        ({}, 0.1 * math.log(4) + 1),
+        ({"attention_factor": 1.5}, 1.5),
+        (
+            {"mscale": 0.5, "mscale_all_dim": 2.0},
+            (0.05 * math.log(4) + 1) / (0.2 * math.log(4) + 1),
+        ),
+    ],
+)
+def test_yarn_scales_attention(rope, scale):
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16} | rope
+    cos, sin = angles(rope, 12)
+    np.testing.assert_allclose(jnp.hypot(cos, sin), scale, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_rotation_keeps_lengths_and_depends_on_distance_alone(dtype):
+    q, k = (jnp.asarray(normal(1, 1, 2, 8), dtype) for _ in range(2))
+
+    def product(here, there):
+        turned = [
+            blocks.apply_rotary(
+                x, blocks.rotary(PLAIN, jnp.array([[place]]), head_dim=8, max_positions=99)
+            )
+            for x, place in ((q, here), (k, there))
+        ]
+        assert {x.dtype for x in turned} == {jnp.dtype(dtype)}
+        lengths = jnp.linalg.norm(turned[0].astype(jnp.float32), axis=-1)
+        expected = jnp.linalg.norm(q.astype(jnp.float32), axis=-1)
+        np.testing.assert_allclose(lengths, expected, rtol=1e-2)
+        return np.asarray(jnp.sum(turned[0] * turned[1], -1), np.float32)
+
+    atol = 1e-5 if dtype == jnp.float32 else 0.1
+    np.testing.assert_allclose(product(3, 1), product(53, 51), atol=atol)
+
+
+def test_a_rope_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="'spiral'.*yarn"):
+        blocks.rotary(
+            {**PLAIN, "rope_type": "spiral"}, jnp.zeros((1, 1)), head_dim=8, max_positions=9
+        )
+
+
+# --- layers with weights ---
+
+
+def unboxed(variables):
+    return jax.tree.map(lambda box: box.value, variables["params"], is_leaf=_is_box)
+
+
+def _is_box(x):
+    return isinstance(x, fs.Axes)
+
+
+def test_linear():
+    layer = blocks.Linear(5, ("embed", "mlp"), 0.5)
+    x = jnp.asarray(normal(2, 3, 4), jnp.bfloat16)
+    boxes = layer.init(jax.random.key(0), x)["params"]
+    assert {name: box.names for name, box in boxes.items()} == {
+        "kernel": ("embed", "mlp"),
+        "bias": ("mlp",),
+    }
+    params = {"kernel": normal(4, 5), "bias": normal(5)}
+    y = layer.apply({"params": params}, x)
+    assert y.dtype == jnp.bfloat16 and y.shape == (2, 3, 5)
+    y = layer.apply({"params": params}, x.astype(jnp.float32))
+    expected = np.asarray(x, np.float32) @ params["kernel"] + params["bias"]
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_embed():
+    table = blocks.Embed(6, 400, 0.5, padding_id=2)
+    drawn = table.init(jax.random.key(0), jnp.zeros((1,), int), jnp.float32)["params"]["embedding"]
+    assert drawn.names == ("vocab", "embed")
+    np.testing.assert_array_equal(drawn.value[2], 0)
+    assert 0.45 < drawn.value[3].std() < 0.55
+    variables = {"params": {"embedding": drawn.value}}
+    rows = table.apply(variables, np.array([[3, 5]]), jnp.bfloat16)
+    assert rows.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(rows[0], drawn.value[jnp.array([3, 5])].astype(jnp.bfloat16))
+    assert np.isnan(table.apply(variables, np.array([6]), jnp.float32)).all()
+    x = normal(2, 400)
+    scores = table.apply(variables, x, method="attend")
+    np.testing.assert_allclose(scores, x @ np.asarray(drawn.value).T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", [blocks.LayerNorm, blocks.RMSNorm])
+def test_norms_are_computed_in_float32(norm):
+    x = 300 + 100 * normal(2, 3, 64)
+    layer = norm(1e-6)
+    params = unboxed(layer.init(jax.random.key(0), x))
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + normal(*leaf.shape), params)
+    centred = x - x.mean(-1, keepdims=True) if norm is blocks.LayerNorm else x
+    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+    expected = expected * params["scale"] + params.get("bias", 0)
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-4)
+    half = layer.apply({"params": params}, x.astype(jnp.float16))  # x**2 is infinite in float16
+    assert half.dtype == jnp.float16
+    np.testing.assert_allclose(half, expected, atol=3e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gelu", 0.8411920),  # jax.nn.gelu's own default is the approximation
+        ("gelu_new", 0.8411919),
+        ("quick_gelu", 0.8457958),
+        ("silu", 0.7310586),
+        ("relu2", 1.0),
+        ("linear", 1.0),
+    ],
+)
+def test_activations_at_one(name, value):
+    np.testing.assert_allclose(blocks.ACTIVATIONS[name](jnp.ones(1)), value, rtol=2e-4)
+
+
+def test_the_exact_gelu_is_not_the_approximation():
+    x = jnp.linspace(-3, 3, 50)
+    exact = np.array([0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in np.asarray(x)])
+    np.testing.assert_allclose(blocks.ACTIVATIONS["gelu"](x), exact, atol=1e-6)
+    assert np.abs(blocks.ACTIVATIONS["gelu_new"](x) - exact).max() > 1e-4

@@ -1,0 +1,121 @@
+"""Names: the rule between paths and checkpoints, both ways, and a family's exceptions to it."""
+
+import time
+
+import numpy as np
+import pytest
+from _files import write_safetensors
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+from flaxmodels.params.names import FLAX, TORCH, canonical, places
+
+PLAIN = fp.Naming()
+GPT2 = fp.Naming(
+    stack="h",
+    kernels_in_out=("c_attn",),
+    flax_kernels_out_in=("c_attn",),
+    flax_names=((r"norm/scale$", "norm/weight"),),
+    aliases=((r"\.gamma$", ".weight"),),
+    ignored=(r"\.masked_bias$",),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "rank", "naming", "layout", "name", "permutation"),
+    [
+        ("a/b/kernel", 2, PLAIN, TORCH, "a.b.weight", (1, 0)),
+        ("a/b/kernel", 3, PLAIN, TORCH, "a.b.weight", (2, 1, 0)),  # (out, in, w) -> (w, in, out)
+        ("a/b/kernel", 4, PLAIN, TORCH, "a.b.weight", (2, 3, 1, 0)),  # -> (h, w, in, out)
+        ("a/b/kernel", 1, PLAIN, TORCH, "a.b.weight", (0,)),
+        ("kernel", 2, PLAIN, TORCH, "weight", (1, 0)),
+        ("a/my_kernel", 2, PLAIN, TORCH, "a.my_kernel", (0, 1)),
+        ("a/norm/scale", 1, PLAIN, TORCH, "a.norm.weight", (0,)),
+        ("a/embedding", 2, PLAIN, TORCH, "a.weight", (0, 1)),
+        ("a/bias", 1, PLAIN, TORCH, "a.bias", (0,)),
+        ("a/cls_token", 3, PLAIN, TORCH, "a.cls_token", (0, 1, 2)),
+        ("kernel/bias", 1, PLAIN, TORCH, "kernel.bias", (0,)),
+        ("h/0/c_attn/kernel", 2, GPT2, TORCH, "h.0.c_attn.weight", (0, 1)),
+        ("h/0/c_fc/kernel", 2, GPT2, TORCH, "h.0.c_fc.weight", (1, 0)),
+        ("a/b/kernel", 2, PLAIN, FLAX, "a/b/kernel", (0, 1)),
+        ("a/b/kernel", 4, PLAIN, FLAX, "a/b/kernel", (0, 1, 2, 3)),
+        ("h/0/c_attn/kernel", 2, GPT2, FLAX, "h/0/c_attn/kernel", (1, 0)),
+        ("a/norm/scale", 1, GPT2, FLAX, "a/norm/weight", (0,)),
+        ("a/norm/scale", 1, PLAIN, FLAX, "a/norm/scale", (0,)),
+    ],
+)
+def test_the_rule(path, rank, naming, layout, name, permutation):
+    (place,) = places(path, tuple(range(2, 2 + rank)), naming, layout, stacked=False)
+    assert (place.name, place.permutation, place.index) == (name, permutation, ())
+
+
+@pytest.mark.parametrize("layout", [TORCH, FLAX])
+def test_stacked(layout):
+    dot = "." if layout == TORCH else "/"
+    found = places("t/h/x/kernel", (3, 4, 5), fp.Naming(stack="h"), layout, stacked=True)
+    leaf = "weight" if layout == TORCH else "kernel"
+    assert [place.name for place in found] == [
+        dot.join(["t", "h", str(i), "x", leaf]) for i in range(3)
+    ]
+    assert [place.index for place in found] == [(0,), (1,), (2,)]
+    assert {place.permutation for place in found} == {(1, 0) if layout == TORCH else (0, 1)}
+    (first, *_) = places("h/bias", (3, 4), fp.Naming(stack="h"), layout, stacked=True)
+    assert first.name == f"h{dot}0{dot}bias"
+
+
+@pytest.mark.parametrize("naming", [PLAIN, fp.Naming(stack="layers")])
+def test_stacked_where_no_stack_is(naming):
+    with pytest.raises(fp.CheckpointError, match="h/x/kernel: a stacked leaf that is not under"):
+        places("h/x/kernel", (3, 4, 5), naming, TORCH, stacked=True)
+
+
+def test_canonical():
+    names = ["a.gamma", "b.weight", "b.masked_bias"]
+    assert canonical(names, GPT2) == {"a.weight": "a.gamma", "b.weight": "b.weight"}
+
+
+def test_S48_aliases_that_clash():
+    with pytest.raises(
+        fp.CheckpointError, match="'a.gamma' and 'a.weight' both stand for a.weight"
+    ):
+        canonical(["a.gamma", "a.weight"], GPT2)
+
+
+def families():
+    classes = (getattr(fm, name) for name in dir(fm))
+    models = [
+        c
+        for c in classes
+        if isinstance(c, type) and isinstance(getattr(c, "naming", None), fp.Naming)
+    ]
+    return sorted(
+        {model.naming: model.__name__ for model in models}.items(), key=lambda pair: pair[1]
+    )
+
+
+def test_C23_no_name_takes_long(tmp_path):
+    """Every pattern of every family on names made to be slow."""
+    assert len(families()) >= 2
+    hostile = [
+        "a" * 50_000 + "!",
+        "layer." * 10_000,
+        "h.0." * 12_000 + "x",
+        "." * 50_000,
+        "0" * 50_000,
+    ]
+    for naming, family in families():
+        start = time.perf_counter()
+        canonical(hostile, naming)
+        for name in hostile:
+            places(name.replace(".", "/") + "/kernel", (2, 2), naming, TORCH, stacked=False)
+            places(name.replace(".", "/") + "/kernel", (2, 2), naming, FLAX, stacked=False)
+        assert time.perf_counter() - start < 1, family
+
+
+def test_C23_from_a_file(tmp_path):
+    tensors = {"a" * 50_000 + "!": np.zeros(1, np.float32)}
+    path = write_safetensors(tmp_path / "model.safetensors", tensors)
+    match = fp.reconcile({}, fp.open_checkpoint(path))
+    with pytest.raises(fp.CheckpointError) as caught:
+        fp.check(match)
+    assert len(str(caught.value)) < 1000
