@@ -1,9 +1,12 @@
 """Configurations: what `config.json` says, as a frozen, hashable dataclass."""
 
+import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
+import stat
 import types
 import typing
 import warnings
@@ -11,6 +14,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from flax.core import FrozenDict
+
+from .params.errors import quoted, some
 
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 16 << 20
@@ -74,6 +79,8 @@ class Config:
                     "below 2**31"
                 )
             object.__setattr__(self, field.name, value)
+        if not all(str(key).isdecimal() for key in self.id2label or ()):
+            raise ConfigError(f"{type(self).__name__}: id2label must map numbers to labels")
         if self.id2label is not None and len(self.id2label) != self.num_labels:
             raise ConfigError(
                 f"{type(self).__name__}: id2label names {len(self.id2label)} labels, num_labels is "
@@ -100,7 +107,7 @@ class Config:
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed; a key that is no field goes to `extra`."""
         fields, extra = type(self)._split(changes)
-        if "id2label" in fields and "num_labels" not in fields:
+        if isinstance(fields.get("id2label"), Mapping) and "num_labels" not in fields:
             fields["num_labels"] = len(fields["id2label"])
         elif "num_labels" in fields and fields["num_labels"] != self.num_labels:
             fields.setdefault("id2label", None)
@@ -120,6 +127,10 @@ class Config:
         Raises:
             ConfigError: a value of the wrong type, or mathematics that is not implemented.
         """
+        try:
+            freeze(values)
+        except RecursionError:
+            raise ConfigError(f"{cls.__name__}: config.json is nested too deeply") from None
         values = cls.from_json_keys(dict(values))
         if values.get("model_type", cls.model_type) != cls.model_type:
             raise ConfigError(
@@ -138,14 +149,14 @@ class Config:
                 f"{cls.__name__}: quantization_config is set; quantised checkpoints cannot be "
                 "loaded; use the original, unquantised checkpoint"
             )
-        if values.get("id2label") is not None:
+        if isinstance(values.get("id2label"), Mapping):
             values["num_labels"] = len(values["id2label"])
         values.pop("label2id", None)
         fields, extra = cls._split(values)
         odd = sorted(set(extra) - _HARMLESS - set(cls.unsupported) - {"quantization_config"})
         if odd:
             warnings.warn(
-                f"{cls.__name__} does not know {', '.join(map(repr, odd))} of config.json: kept "
+                f"{cls.__name__} does not know {some(map(quoted, odd))} of config.json: kept "
                 "and written back, but not used",
                 stacklevel=2,
             )
@@ -202,8 +213,13 @@ class Config:
     def _split(cls, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         fields: dict[str, Any] = {}
         extra: dict[str, Any] = {}
-        for key, value in values.items():
-            key = cls.aliases.get(key, key)
+        for given, value in values.items():
+            key = cls.aliases.get(given, given)
+            if key in fields and freeze(fields[key]) != freeze(value):
+                raise ConfigError(
+                    f"{cls.__name__}: {key} is given under two names, as {fields[key]!r:.100} and "
+                    f"as {value!r:.100}"
+                )
             (fields if key in _hints(cls) and key != "extra" else extra)[key] = value
         return fields, extra
 
@@ -215,8 +231,11 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
         ConfigError: with the file's name.
     """
     try:
-        if (size := os.stat(path).st_size) > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: {size} bytes; a configuration has at most 16 MiB")
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):
+            raise ConfigError(f"{path}: not a regular file")
+        if info.st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: {info.st_size} bytes; a configuration has at most 16 MiB")
         with open(path, encoding="utf-8") as file:
             text = file.read()
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -230,9 +249,9 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} appears twice")
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"key {quoted(twice)} appears twice")
     return values
 
 
@@ -272,15 +291,27 @@ def checked(cls: type, name: str, value: Any, hint: Any) -> Any:
     """`value` if it is what `hint` says; an int, or the text of a number, serves as a float."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     options = typing.get_args(hint) if union else (hint,)
-    kinds = [typing.get_origin(option) or option for option in options]
-    if any(type(value) is kind for kind in kinds) or any(
-        kind not in (int, float, bool, str) and isinstance(value, kind) for kind in kinds
-    ):
+    if any(_is(value, option) for option in options):
         return value
-    if float in kinds and type(value) in (int, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    expected = getattr(hint, "__name__", None) if not union else str(hint)
-    raise ConfigError(f"{cls.__name__}: {name} must be {expected or hint}, got {value!r}")
+    if float in options and type(value) in (int, str):
+        with contextlib.suppress(ValueError, OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+    expected = str(hint) if union or typing.get_args(hint) else hint.__name__
+    raise ConfigError(f"{cls.__name__}: {name} must be {expected}, got {value!r:.200}")
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether `value` is exactly of type `hint`, down to the items of a tuple or FrozenDict."""
+    kind, inside = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind is Any:
+        return True
+    if kind is float:
+        return type(value) is float and math.isfinite(value)
+    if kind in (int, bool, str):
+        return type(value) is kind
+    if not isinstance(value, kind):
+        return False
+    items = value.values() if isinstance(value, Mapping) else value if kind is tuple else ()
+    wanted = [option for option in inside if option is not Ellipsis][-1:]
+    return all(_is(item, option) for option in wanted for item in items)

@@ -21,11 +21,13 @@ def picture(array: jax.Array, name: str = "") -> str:
     down = split[0] if len(split) > 1 else None
     rows = [0] if down is None else cuts[down]
     columns = [0] if across is None else cuts[across]
-    grid = np.full((len(rows), len(columns)), "", dtype=object)
+    grid = np.empty((len(rows), len(columns)), dtype=object)
+    grid.fill([])
     for start, devices in sorted(cells.items()):
         row = 0 if down is None else rows.index(start[down])
         column = 0 if across is None else columns.index(start[across])
-        grid[row, column] = _numbers(sorted(devices))
+        grid[row, column] = grid[row, column] + devices  # a third sharded dimension shares cells
+    grid = np.vectorize(lambda devices: _numbers(sorted(devices)), otypes=[object])(grid)
     width = max(len(cell) for cell in grid.flat) + 2
     line = "+".join(["-" * width] * len(columns))
     spec = getattr(sharding, "spec", None)

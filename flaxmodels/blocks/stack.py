@@ -51,8 +51,8 @@ class Layers(nn.Module):
             kept = x if call.output_hidden_states else None
             return (y, cache), (kept, weights if call.output_attentions else None)
 
-        run = self._scan if self.run.scan_layers else self._loop
-        (x, cache), (entered, weights) = run(step, (x, cache))
+        through = self._scan if self.run.scan_layers else self._loop
+        (x, cache), (entered, weights) = through(step, (x, cache))
         return x, cache, entered, weights
 
     def _loop(self, step: Callable, carry):
@@ -75,11 +75,8 @@ class Layers(nn.Module):
             metadata_params={"axis": "layers"},
             length=self.depth,
         )
-        carry, (entered, weights) = body(layer, carry, jnp.arange(self.depth))
-        return carry, (
-            tuple(() if entered is None else entered),
-            tuple(() if weights is None else weights),
-        )
+        carry, traces = body(layer, carry, jnp.arange(self.depth))
+        return carry, tuple(() if trace is None else tuple(trace) for trace in traces)
 
 
 def check_remat(name: str | None) -> None:

@@ -1,0 +1,371 @@
+"""Meshes, logical axes, rules, and pictures of where an array lies."""
+
+import copy
+import pickle
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from flaxmodels import sharding as fs
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return fs.make_mesh(fsdp=-1, tensor=2)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [
+        ({"fsdp": -1, "tensor": 2}, {"fsdp": 4, "tensor": 2}),
+        ({"tensor": 2, "fsdp": -1}, {"tensor": 2, "fsdp": 4}),
+        ({"data": 2, "fsdp": 2, "tensor": 2}, {"data": 2, "fsdp": 2, "tensor": 2}),
+        ({"data": -1}, {"data": 8}),
+        ({"data": 8, "fsdp": -1}, {"data": 8, "fsdp": 1}),
+        ({"data": 1, "fsdp": 8}, {"data": 1, "fsdp": 8}),
+    ],
+)
+def test_make_mesh(axes, shape):
+    mesh = fs.make_mesh(**axes)
+    assert dict(mesh.shape) == shape and list(mesh.axis_names) == list(axes)
+    assert set(mesh.axis_types) == {AxisType.Auto}
+    assert {device.id for device in mesh.devices.flat} == set(range(8))
+
+
+def test_the_last_axis_joins_neighbours(mesh):
+    assert [[d.id for d in row] for row in mesh.devices] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_make_mesh_of_some_devices():
+    mesh = fs.make_mesh(devices=jax.devices()[2:4], tensor=-1)
+    assert [device.id for device in mesh.devices.flat] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        ({}, "make_mesh needs at least one axis, such as make_mesh(fsdp=-1, tensor=2)"),
+        ({"fsdp": 3}, "make_mesh(fsdp=3) does not fit 8 devices; choose sizes whose product is 8"),
+        ({"fsdp": -1, "tensor": 3}, "make_mesh(fsdp=-1, tensor=3) does not fit 8 devices"),
+        ({"fsdp": -1, "tensor": 16}, "make_mesh(fsdp=-1, tensor=16) does not fit 8 devices"),
+        ({"fsdp": 4, "tensor": 4}, "devices=jax.devices()[:n] to use fewer"),
+        ({"fsdp": 0}, "make_mesh(fsdp=0): size of axis 'fsdp' must be positive or -1"),
+        ({"data": 2, "fsdp": -2}, "size of axis 'fsdp' must be positive or -1"),
+        ({"data": -1, "fsdp": -1}, "only one axis may be -1"),
+    ],
+)
+def test_bad_meshes(axes, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        fs.make_mesh(**axes)
+
+
+def leaf(shape, *axes):
+    return fs.AbstractParam(shape, jnp.float32, axes=axes)
+
+
+TEMPLATE = {
+    "embed": {"embedding": leaf((16, 8), "vocab", "embed")},
+    "layers": {"q": {"kernel": leaf((3, 8, 16), "layers", "embed", "heads")}},
+    "norm": {"scale": leaf((8,), "norm")},
+    "scalar": leaf(()),
+}
+
+
+def specs(mesh, rules=fs.DEFAULT_RULES, template=TEMPLATE):
+    made = fs.shardings(template, mesh, rules)
+    assert jax.tree.structure(made) == jax.tree.structure(template)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): s.spec for p, s in
+            jax.tree_util.tree_flatten_with_path(made)[0]}  # fmt: skip
+
+
+def test_default_rules(mesh):
+    assert specs(mesh) == {
+        "embed/embedding": P("tensor", "fsdp"),
+        "layers/q/kernel": P(None, "fsdp", "tensor"),
+        "norm/scale": P(None),
+        "scalar": P(),
+    }
+    sharding = fs.shardings(TEMPLATE, mesh)["embed"]["embedding"]
+    assert isinstance(sharding, NamedSharding) and sharding.mesh == mesh
+
+
+def test_a_mesh_axis_that_is_absent_counts_as_replicated():
+    found = specs(fs.make_mesh(fsdp=-1))
+    assert found["embed/embedding"] == P(None, "fsdp")
+    assert set(specs(fs.make_mesh(other=-1)).values()) == {
+        P(None, None),
+        P(None, None, None),
+        P(None),
+        P(),
+    }
+
+
+def test_the_first_rule_wins(mesh):
+    found = specs(mesh, (("vocab", None), ("embed", "tensor"), ("heads", None), *fs.DEFAULT_RULES))
+    assert found["embed/embedding"] == P(None, "tensor")
+    assert found["layers/q/kernel"] == P(None, "tensor", None)
+
+
+def test_an_axis_over_several_mesh_axes(mesh):
+    found = specs(mesh, (("vocab", ("fsdp", "tensor")), ("embed", None), *fs.DEFAULT_RULES))
+    assert found["embed/embedding"] == P(("fsdp", "tensor"), None)
+    found = specs(mesh, (("vocab", ("data", "tensor")), ("embed", ()), *fs.DEFAULT_RULES))
+    assert found["embed/embedding"] == P("tensor", None)
+
+
+@pytest.mark.parametrize(
+    ("template", "rules", "said"),
+    [
+        (
+            {"a": {"kernel": leaf((8, 8), "embed", "experts")}},
+            (),
+            "a/kernel: no rule for logical axis 'experts' (there are rules for batch, embed",
+        ),
+        ({"a": {"kernel": leaf((8,), "experts")}}, (), "add ('experts', None) to replicate it"),
+        (
+            {"a": {"kernel": leaf((8, 8), "embed", "mlp")}},
+            (("mlp", "fsdp"),),
+            "a/kernel: logical axes 'embed' and 'mlp' are both on mesh axis 'fsdp'; give one of",
+        ),
+        (
+            {"a": {"kernel": leaf((8, 8), "embed", "embed")}},
+            (),
+            "logical axes 'embed' and 'embed' are both on mesh axis 'fsdp'",
+        ),
+        (
+            {"a": {"kernel": leaf((8, 8), "embed", None)}},
+            (("embed", ("fsdp", "fsdp")),),
+            "are both on mesh axis 'fsdp'",
+        ),
+        (
+            {"a": {"kernel": leaf((6, 8), "embed", "mlp")}},
+            (),
+            "a/kernel: dimension 'embed' of size 6 (shape (6, 8)) does not divide over mesh axes "
+            "('fsdp',) of size 4; choose another mesh, or replicate it with the rule "
+            "('embed', None)",
+        ),
+        (
+            {"a": {"bias": leaf((12,), "mlp")}},
+            (("mlp", ("fsdp", "tensor")),),
+            "does not divide over mesh axes ('fsdp', 'tensor') of size 8",
+        ),
+        (
+            {"a": {"kernel": jax.ShapeDtypeStruct((8, 8), jnp.float32)}},
+            (),
+            "a/kernel: ShapeDtypeStruct has no logical axes; pass model.abstract_params()",
+        ),
+        ({"a": np.ones(3)}, (), "a: ndarray has no logical axes"),
+    ],
+)
+def test_bad_shardings_name_path_axis_and_sizes(template, rules, said, mesh):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        fs.shardings(template, mesh, (*rules, *fs.DEFAULT_RULES))
+
+
+def test_partition_spec(mesh):
+    assert fs.partition_spec(("vocab", None), (4, 3), mesh, fs.DEFAULT_RULES) == P("tensor", None)
+    assert fs.partition_spec((), (), mesh, fs.DEFAULT_RULES) == P()
+    with pytest.raises(ValueError, match="shorter|longer"):
+        fs.partition_spec(("vocab",), (4, 3), mesh, fs.DEFAULT_RULES)
+
+
+def test_constrain_is_nothing_without_a_mesh():
+    x = jnp.ones((4, 2))
+    assert fs.constrain(x, ("batch", "hidden"), fs.DEFAULT_RULES) is x
+    text = (
+        jax.jit(lambda x: fs.constrain(x, ("batch", "hidden"), fs.DEFAULT_RULES)).lower(x).as_text()
+    )
+    assert "sharding_constraint" not in text
+    explicit = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    y = jax.device_put(jnp.ones((8, 2)), NamedSharding(explicit, P("data")))
+    assert fs.constrain(y, ("batch", "hidden"), fs.DEFAULT_RULES) is y
+
+
+def constrained(mesh, shape, axes, rules=fs.DEFAULT_RULES):
+    """The sharding that a result of `constrain` has, of an input that is replicated."""
+    x = jax.device_put(jnp.ones(shape), NamedSharding(mesh, P()))
+    return jax.jit(lambda x: fs.constrain(x * 2, axes, rules))(x).sharding.spec
+
+
+def padded(spec, rank):
+    entries = [e[0] if isinstance(e, tuple) and len(e) == 1 else e for e in spec]
+    return (*entries, *[None] * (rank - len(entries)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "spec"),
+    [
+        ((8, 3, 4), ("batch", "length", "mlp"), ("fsdp", None, "tensor")),
+        ((8, 3, 4), ("batch", "length", "hidden"), ("fsdp", None, None)),
+        ((1, 3, 4), ("batch", "length", "mlp"), (None, None, "tensor")),  # 1 does not divide
+        ((8, 3, 3), ("batch", "length", "mlp"), ("fsdp", None, None)),
+        ((8, 4), ("batch", "embed"), ("fsdp", None)),  # the mesh axis is taken
+        ((1, 4), ("batch", "embed"), (None, "fsdp")),  # what did not divide takes none
+        ((8, 4), (None, "mlp"), (None, "tensor")),
+    ],
+)
+def test_constrain_inside_jit(shape, axes, spec, mesh):
+    assert padded(constrained(mesh, shape, axes), len(shape)) == spec
+
+
+def test_constrain_changes_no_number_and_no_gradient(mesh):
+    x = jax.device_put(jnp.arange(32.0).reshape(8, 4), NamedSharding(mesh, P("fsdp", "tensor")))
+
+    def loss(x):
+        return jnp.sum(fs.constrain(x, ("batch", "mlp"), fs.DEFAULT_RULES) ** 2)
+
+    assert jax.jit(loss)(x) == jnp.sum(np.arange(32.0) ** 2)
+    assert (jax.jit(jax.grad(loss))(x) == 2 * x).all()
+    assert jax.vmap(lambda y: fs.constrain(y, ("mlp",), fs.DEFAULT_RULES))(x).shape == (8, 4)
+
+
+def test_constrain_without_a_rule(mesh):
+    with pytest.raises(ValueError, match="activation: no rule for logical axis 'experts'"):
+        constrained(mesh, (8,), ("experts",))
+
+
+def test_abstract_param():
+    param = leaf((4, 2), "vocab", "embed")
+    assert param.update(dtype=jnp.bfloat16).axes == ("vocab", "embed")
+    assert param.update(dtype=jnp.bfloat16).dtype == jnp.bfloat16
+    stacked = param.update(shape=(3, 4, 2), axes=("layers", "vocab", "embed"))
+    assert (stacked.shape, stacked.axes) == ((3, 4, 2), ("layers", "vocab", "embed"))
+    with pytest.raises(ValueError, match=r"axes \('vocab', 'embed'\) do not name the dimensions"):
+        param.update(shape=(3, 4, 2))
+    with pytest.raises(ValueError, match=r"axes \('vocab',\) do not name .* \(4, 2\)"):
+        leaf((4, 2), "vocab")
+
+
+def test_abstract_param_equals_the_plain_one():
+    param, plain = leaf((4, 2), "vocab", "embed"), jax.ShapeDtypeStruct((4, 2), jnp.float32)
+    assert param == plain and plain == param and hash(param) == hash(plain)
+    assert param == leaf((4, 2), None, None)
+    assert param != leaf((2, 4), "vocab", "embed")
+    assert param != param.update(dtype=jnp.bfloat16)
+    assert jax.tree.leaves({"a": param}) == [param]
+
+
+def test_abstract_param_pickles():
+    param = leaf((4, 2), "vocab", "embed")
+    again = pickle.loads(pickle.dumps(param))
+    assert again == param and again.axes == param.axes
+    assert copy.deepcopy(param).axes == param.axes
+
+
+def test_abstract_param_in_transforms(mesh):
+    param = leaf((8, 2), "vocab", "embed").update(sharding=NamedSharding(mesh, P("fsdp")))
+    assert jax.eval_shape(lambda x: x @ x.T, param).shape == (8, 8)
+    compiled = jax.jit(lambda x: x * 2).lower(param).compile()
+    assert compiled.input_shardings[0][0].spec == P("fsdp")
+    assert jax.tree.map(lambda x: x.axes, {"a": param}) == {"a": ("vocab", "embed")}
+
+
+class Layer(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        init = fs.with_axes(nn.initializers.ones, "embed", "mlp")
+        kernel = self.param("kernel", init, (4, 4))
+        return x @ kernel, None
+
+
+def boxed(tree):
+    return jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, fs.Axes))
+
+
+def test_axes_through_init_and_scan():
+    shapes = jax.eval_shape(Layer().init, jax.random.key(0), jnp.ones((2, 4)), None)
+    (box,) = boxed(shapes)
+    assert isinstance(box, fs.Axes) and box.names == ("embed", "mlp")
+    assert box.abstract() == jax.ShapeDtypeStruct((4, 4), jnp.float32)
+    assert box.abstract().axes == ("embed", "mlp")
+    scanned = nn.scan(
+        Layer,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        length=3,
+        metadata_params={"axis": "layers"},
+    )()
+    shapes = jax.eval_shape(scanned.init, jax.random.key(0), jnp.ones((2, 4)), None)
+    (box,) = boxed(shapes)
+    assert box.names == ("layers", "embed", "mlp") and box.value.shape == (3, 4, 4)
+    assert box.remove_axis(0, {}).names == ("embed", "mlp")
+    assert box.replace_boxed(1).unbox() == 1
+
+
+PICTURES = {
+    "both": (
+        (8, 8),
+        P("fsdp", "tensor"),
+        """
+w (8, 8) float32 ('fsdp', 'tensor')
+  +---+---+
+  | 0 | 1 |
+  +---+---+
+  | 2 | 3 |
+  +---+---+
+  | 4 | 5 |
+  +---+---+
+  | 6 | 7 |
+  +---+---+""",
+    ),
+    "one": (
+        (8, 8),
+        P("fsdp"),
+        """
+w (8, 8) float32 ('fsdp',)
+  +-----+-----+-----+-----+
+  | 0-1 | 2-3 | 4-5 | 6-7 |
+  +-----+-----+-----+-----+""",
+    ),
+    "other": (
+        (8, 8),
+        P(None, "tensor"),
+        """
+w (8, 8) float32 (None, 'tensor')
+  +---------+---------+
+  | 0,2,4,6 | 1,3,5,7 |
+  +---------+---------+""",
+    ),
+    "replicated": ((8, 8), P(), "\nw (8, 8) float32 ()\n  +-----+\n  | 0-7 |\n  +-----+"),
+    "scalar": ((), P(), "\nw () float32 ()\n  +-----+\n  | 0-7 |\n  +-----+"),
+    "stacked": (
+        (2, 4, 4),
+        P("tensor", None, "fsdp"),
+        """
+w (2, 4, 4) float32 ('tensor', None, 'fsdp')
+  +---+---+---+---+
+  | 0 | 2 | 4 | 6 |
+  +---+---+---+---+
+  | 1 | 3 | 5 | 7 |
+  +---+---+---+---+""",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PICTURES)
+def test_picture(case, mesh):
+    shape, spec, text = PICTURES[case]
+    array = jax.device_put(np.ones(shape, np.float32), NamedSharding(mesh, spec))
+    assert fs.picture(array, "w") == text.removeprefix("\n")
+
+
+def test_picture_of_one_device_and_of_three_sharded_dimensions():
+    assert fs.picture(jnp.ones((4, 4))) == "(4, 4) float32\n  +---+\n  | 0 |\n  +---+"
+    cube = fs.make_mesh(a=2, b=2, c=2)
+    array = jax.device_put(jnp.ones((2, 2, 2)), NamedSharding(cube, P("a", "b", "c")))
+    assert fs.picture(array).splitlines()[2::2] == ["  | 0-1 | 2-3 |", "  | 4-5 | 6-7 |"]
+
+
+def test_initialize_a_second_time_does_nothing(monkeypatch):
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **kwargs: calls.append(kwargs))
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: bool(calls))
+    for _ in range(2):
+        fs.initialize(num_processes=2)
+    assert calls == [{"num_processes": 2}]
