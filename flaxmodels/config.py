@@ -149,8 +149,10 @@ class Config:
                 f"{cls.__name__}: quantization_config is set; quantised checkpoints cannot be "
                 "loaded; use the original, unquantised checkpoint"
             )
-        if isinstance(values.get("id2label"), Mapping):
-            values["num_labels"] = len(values["id2label"])
+        if isinstance(labels := values.get("id2label"), Mapping):
+            values["num_labels"] = len(labels)
+            if freeze(labels) == {str(i): f"LABEL_{i}" for i in range(len(labels))}:
+                del values["id2label"]  # as `to_dict` writes labels that nobody gave
         values.pop("label2id", None)
         fields, extra = cls._split(values)
         odd = sorted(set(extra) - _HARMLESS - set(cls.unsupported) - {"quantization_config"})

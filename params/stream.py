@@ -50,7 +50,7 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
     ):
         # A slab is at most in four places at once: read, transposed, cast, and on its device.
         loader = _Loader(plan.max_host_memory // (4 * workers), bar)
-        x64 = jax.config.jax_enable_x64  # if by a context manager, then in this thread only
+        x64 = _x64()  # a context manager would set it for this thread only
         futures = {pool.submit(loader.leaf, leaf, x64): leaf.path for leaf in plan.leaves}
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
@@ -166,8 +166,8 @@ class _Loader:
                 held = empty_bytes(math.prod(shard.shape) * dtype.itemsize)
                 held = held.view(dtype).reshape(shard.shape)
             if part.dtype != dtype or not part.flags.c_contiguous:
-                (part,) = _cast([jax.device_put(part, self.host)], dtype)
-            held[here] = np.asarray(part)
+                part = np.asarray(_cast([jax.device_put(part, self.host)], dtype)[0])
+            held[here] = part
             return held
         if held is None:
             held = jnp.zeros(shard.shape, part.dtype, device=device)
@@ -233,6 +233,10 @@ def _relative(bounds: Bounds, origin: Bounds) -> tuple[slice, ...]:
         slice(start - base, stop - base)
         for (start, stop), (base, _) in zip(bounds, origin, strict=True)
     )
+
+
+def _x64() -> bool:
+    return jax.dtypes.canonicalize_dtype(np.int64).itemsize == 8
 
 
 def _canonical(block: np.ndarray) -> np.ndarray:

@@ -193,7 +193,9 @@ def test_labels():
         "1": "LABEL_1",
         "2": "LABEL_2",
     }
-    assert Toy.from_dict(Toy(num_labels=3).to_dict()).num_labels == 3
+    assert Toy.from_dict(Toy(num_labels=3).to_dict()) == Toy(num_labels=3)
+    assert Toy.from_dict({"id2label": {"5": "LABEL_5"}}).id2label == FrozenDict({"5": "LABEL_5"})
+    assert Toy.from_dict({"id2label": {"0": "LABEL_1"}}).id2label == FrozenDict({"0": "LABEL_1"})
     assert "id2label" not in Toy().to_dict()
     assert config.replace(num_labels=5).id2label is None
     assert config.replace(num_labels=3).id2label == FrozenDict(LABELS)

@@ -138,16 +138,15 @@ def placed(mesh, where):
     return None if PLACES[where] is None else specs(mesh, *PLACES[where])
 
 
-@pytest.fixture(params=["cpu", "device"])
-def assembly(request, monkeypatch):
-    """Arrays are put together in host memory, or, as on a GPU, where they belong."""
-    if request.param == "device":
-        monkeypatch.setattr(stream_module, "_on_host", lambda device: False)
-
-
+@pytest.mark.parametrize(
+    ("where", "device"),
+    [*((where, False) for where in PLACES), ("replicated", True), ("both", True)],
+)
 @pytest.mark.parametrize("budget", [MIB, 1 << 30], ids=["slabs", "whole"])
-@pytest.mark.parametrize("where", PLACES)
-def test_equals_numpy(where, budget, assembly, mesh, tmp_path):
+def test_equals_numpy(where, device, budget, mesh, tmp_path, monkeypatch):
+    """Put together in host memory or, as on a GPU, on the device."""
+    if device:
+        monkeypatch.setattr(stream_module, "_on_host", lambda device: False)
     leaves = leaves_of(np.float32)
     shardings = placed(mesh, where)
     path = write(tmp_path / "model.safetensors", leaves)
@@ -442,7 +441,9 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from flaxmodels import params as fp, sharding as fs
 
-path, dtype, budget, spec = json.loads(sys.argv[1])
+path, dtype, budget, spec, device = json.loads(sys.argv[1])
+if device:
+    sys.modules["flaxmodels.params.stream"]._on_host = lambda device: False
 mesh = fs.make_mesh(fsdp=4, tensor=2)
 sharding = NamedSharding(mesh, P(*spec)) if spec is not None else None
 
@@ -474,16 +475,17 @@ json.dump({"peak": status("VmHWM") - before, "held": held, "predicted": plan.pre
 
 
 @pytest.mark.parametrize(
-    ("stored", "dtype", "spec"),
+    ("stored", "dtype", "spec", "device"),
     [
-        ("float32", "auto", None),
-        ("float32", "auto", ("fsdp", "tensor")),
-        ("bfloat16", "float32", ("tensor", "fsdp")),
-        ("bfloat16", "float32", None),
+        ("float32", "auto", None, False),
+        ("float32", "auto", None, True),
+        ("float32", "auto", ("fsdp", "tensor"), False),
+        ("bfloat16", "float32", ("tensor", "fsdp"), False),
+        ("bfloat16", "float32", None, False),
     ],
     ids=str,
 )
-def test_host_memory_stays_below_what_was_promised(stored, dtype, spec, tmp_path):
+def test_host_memory_stays_below_what_was_promised(stored, dtype, spec, device, tmp_path):
     """200 MB (of holes in a file), in a process of its own; 24 MB for what lies outside arrays."""
     budget = 32 * MIB
     size = 6000 if stored == "bfloat16" else 4096
@@ -491,7 +493,7 @@ def test_host_memory_stays_below_what_was_promised(stored, dtype, spec, tmp_path
         leaf = np.broadcast_to(np.zeros((), stored), shape)
         paths = ("a/kernel", "e1/embedding", "b/kernel")
         sparse(tmp_path / f"{name}.safetensors", dict.fromkeys(paths, leaf))
-    arguments = json.dumps([str(tmp_path / "m"), dtype, budget, spec])
+    arguments = json.dumps([str(tmp_path / "m"), dtype, budget, spec, device])
     run = subprocess.run(
         [sys.executable, "-P", "-c", PEAK, arguments],
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},  # or glibc keeps what was freed
