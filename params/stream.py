@@ -11,7 +11,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -54,9 +54,11 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
         futures = {pool.submit(loader.leaf, leaf, x64): leaf.path for leaf in plan.leaves}
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
-            arrays = {path: future.result() for future, path in futures.items() if future.done()}
-            return unflatten({leaf.path: arrays[leaf.path] for leaf in plan.leaves})
-        except BaseException:
+            if loader.error is not None:
+                raise loader.error
+            return unflatten({path: future.result() for future, path in futures.items()})
+        except BaseException:  # Ctrl-C too: nothing goes on in the background
+            loader.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -81,10 +83,20 @@ class _Loader:
         self.bar = bar
         self.local = threading.local()
         self.host = jax.local_devices(backend="cpu")[0]
+        self.stop = threading.Event()
+        self.error: BaseException | None = None
 
-    def leaf(self, plan: LeafPlan, x64: bool) -> jax.Array:
-        with jax.enable_x64(x64):
-            return self._leaf(plan)
+    def leaf(self, plan: LeafPlan, x64: bool) -> jax.Array | None:
+        """The leaf; None once another leaf has failed."""
+        if self.stop.is_set():
+            return None
+        try:
+            with jax.enable_x64(x64):
+                return self._leaf(plan)
+        except BaseException as error:
+            self.error = self.error or error
+            self.stop.set()
+            raise
 
     def _leaf(self, plan: LeafPlan) -> jax.Array:
         shards = _local_shards(plan)
@@ -131,6 +143,8 @@ class _Loader:
         keep = tensor.dtype == dtype and _stays_on_host(piece, shards)
         step = max(1, last - first if keep else self.slab_bytes // max(row, 1))
         for begin in range(first, last, step):
+            if self.stop.is_set():
+                raise CancelledError
             end = min(begin + step, last)
             part = ((begin, end), *wanted[1:]) if wanted else ()
             scratch = None if keep else self._scratch(row * (end - begin))

@@ -82,14 +82,18 @@ def test_I4_I5_I6_R7_names_that_may_leave_the_folder(name, tmp_path, monkeypatch
     index = put_index(tmp_path, {"w": name})
     opened = []
     open_file = os.open
-    monkeypatch.setattr(os, "open", lambda path, *args: opened.append(path) or open_file(path, *args))
+    monkeypatch.setattr(
+        os, "open", lambda path, *args: opened.append(path) or open_file(path, *args)
+    )
     refused(tmp_path, "'w' is said to be in .* not the name of a file in this folder", index)
     assert opened and set(opened) == {str(index)}
 
 
 @quick
 @given(
-    st.lists(st.sampled_from(["..", ".", "a", "/", "\\", "\0", "C:", "~", "model", "\u2215"]), max_size=6),
+    st.lists(
+        st.sampled_from(["..", ".", "a", "/", "\\", "\0", "C:", "~", "model", "\u2215"]), max_size=6
+    ),
     st.sampled_from(["/", "", "\\"]),
 )
 def test_R7_no_name_leads_outside(parts, between):
@@ -302,7 +306,11 @@ def test_M30_sharded_msgpack(tmp_path):
     refused(tmp_path, "no tensor 'params/w2'", tmp_path / "f2.msgpack")
     put_index(tmp_path, {"params/w1": "../f1.msgpack"}, index)
     refused(tmp_path, "not the name of a file in this folder")
-    put(tmp_path, "f2.msgpack", flax.serialization.msgpack_serialize({"params": {"w1": ONE, "w2": ONE}}))
+    put(
+        tmp_path,
+        "f2.msgpack",
+        flax.serialization.msgpack_serialize({"params": {"w1": ONE, "w2": ONE}}),
+    )
     put_index(tmp_path, {"params/w1": "f1.msgpack", "params/w2": "f2.msgpack"}, index)
     refused(tmp_path, "'params/w1' is in f1.msgpack and in f2.msgpack")
 

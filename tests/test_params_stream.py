@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -420,12 +421,14 @@ def test_a_file_that_changes_halfway(tmp_path, monkeypatch):
         reads.append(self.name)
         if len(reads) == 10:
             os.truncate(path, 10_000)
+        if len(reads) > 10:
+            time.sleep(0.01)  # so that there is time to stop
         return read(self, *args)
 
     monkeypatch.setattr(source.Tensor, "read", counting)
     with pytest.raises(fp.CheckpointError, match="changed|cut"):
         fp.stream(plan, progress=False, workers=4)
-    assert len(reads) < 100
+    assert len(reads) < 30
     assert not [t for t in threading.enumerate() if "flaxmodels" in t.name]
 
 
