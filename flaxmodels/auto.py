@@ -139,7 +139,7 @@ class _Auto:
         else:
             places = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
             where = {name: kwargs[name] for name in places if name in kwargs}
-            folder = resolve(name_or_path if config is None else config, **where)
+            folder = resolve(name_or_path, **where) if config is None else os.fspath(config)
             model_type = _config_values(folder).get("model_type", "")
         return cls.class_for(model_type).from_pretrained(name_or_path, **kwargs)
 

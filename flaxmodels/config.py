@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 
 from flax.core import FrozenDict
 
+from .params import strict_json
 from .params.errors import quoted, some
 
 CONFIG_NAME = "config.json"
@@ -58,6 +59,9 @@ class Config:
     unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Keys that change the mathematics in ways not implemented -> the values that are fine."""
 
+    derived: ClassVar[tuple[str, ...]] = ()
+    """Fields that may be given as None, and then follow from others."""
+
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
@@ -72,13 +76,13 @@ class Config:
         hints = _hints(type(self))
         for field in dataclasses.fields(self):
             value = freeze(getattr(self, field.name))
+            if value is None and field.name in self.derived:
+                continue
             value = checked(type(self), field.name, value, hints[field.name])
-            if _is_size(field.name) and value is not None and not 0 < value < 1 << 31:
-                raise ConfigError(
-                    f"{type(self).__name__}: {field.name} is {value}; it must be positive and "
-                    "below 2**31"
-                )
+            if value is not None and (problem := _out_of_range(field.name, value)):
+                raise ConfigError(f"{type(self).__name__}: {field.name} is {value}; {problem}")
             object.__setattr__(self, field.name, value)
+        self.derive()
         if not all(str(key).isdecimal() for key in self.id2label or ()):
             raise ConfigError(f"{type(self).__name__}: id2label must map numbers to labels")
         if self.id2label is not None and len(self.id2label) != self.num_labels:
@@ -87,6 +91,9 @@ class Config:
                 f"{self.num_labels}; give only id2label, or make them agree"
             )
         self.validate()
+
+    def derive(self) -> None:
+        """Fills in the fields of `derived` that are None, from others that have been checked."""
 
     def validate(self) -> None:
         """Checks what one field alone cannot show; raises `ConfigError`."""
@@ -238,31 +245,26 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
             raise ConfigError(f"{path}: not a regular file")
         if info.st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: {info.st_size} bytes; a configuration has at most 16 MiB")
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (OSError, RecursionError, ValueError) as error:
+        with open(path, "rb") as file:
+            value = strict_json.loads(file.read())
+    except (OSError, ValueError) as error:
         raise error if isinstance(error, ConfigError) else ConfigError(f"{path}: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"key {quoted(twice)} appears twice")
-    return values
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _is_size(name: str) -> bool:
-    return name.endswith("_size") or name.startswith(("num_", "n_"))
+def _out_of_range(name: str, value: Any) -> str | None:
+    """What is wrong with a field's value, by the kind of quantity that its name says it is."""
+    if name.endswith(("_size", "_dim", "position_embeddings")) or name.startswith(("num_", "n_")):
+        return None if 0 < value < 1 << 31 else "it must be positive and below 2**31"
+    if name.endswith(("_eps", "_epsilon")):
+        return None if value > 0 else "it must be positive"
+    if "drop" in name:
+        return None if 0 <= value <= 1 else "it must be a probability"
+    if name == "initializer_range":
+        return None if value >= 0 else "it must not be negative"
+    return None
 
 
 def freeze(value: Any) -> Any:

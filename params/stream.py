@@ -26,6 +26,7 @@ from .paths import unflatten
 from .plan import LeafPlan, LoadPlan
 from .reconcile import Piece
 
+_CAST_SLAB = 8 << 20  # bytes; what is transposed, cast and copied in turn stays in the cache
 _WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
 
 
@@ -141,7 +142,9 @@ class _Loader:
         row = tensor.dtype.itemsize * math.prod(_shape(wanted[1:]))
         first, last = wanted[0] if wanted else (0, 1)
         keep = tensor.dtype == dtype and _stays_on_host(piece, shards)
-        step = max(1, last - first if keep else self.slab_bytes // max(row, 1))
+        casting = tensor.dtype != dtype and _all_on_host(shards)
+        slab = min(self.slab_bytes, _CAST_SLAB) if casting else self.slab_bytes
+        step = max(1, last - first if keep else slab // max(row, 1))
         for begin in range(first, last, step):
             if self.stop.is_set():
                 raise CancelledError
@@ -207,12 +210,16 @@ def _local_shards(plan: LeafPlan) -> list[_Shard]:
     return [_Shard(bounds, tuple(where)) for bounds, where in devices.items()]
 
 
+def _all_on_host(shards: list[_Shard]) -> bool:
+    return all(_on_host(device) for shard in shards for device in shard.devices)
+
+
 def _stays_on_host(piece: Piece, shards: list[_Shard]) -> bool:
     """Whether a block may become the params as it is: CPU devices, the checkpoint's own layout,
     and shards that are runs of its rows."""
     box = _around(shards)
     return (
-        all(_on_host(device) for shard in shards for device in shard.devices)
+        _all_on_host(shards)
         and not piece.index
         and piece.permutation == tuple(range(len(box)))
         and all(shard.bounds[1:] == box[1:] for shard in shards)

@@ -40,6 +40,12 @@ def test_auto_class_finds_the_class(auto, golden, expected):
     assert type(getattr(fm, auto).from_config(model.config)).__name__ == expected
 
 
+def test_P13_3_config_may_be_a_file():
+    folder = GOLDENS / "llama-causal-lm" / "checkpoint"
+    model, _ = fm.AutoModelForCausalLM.from_pretrained(folder, config=folder / "config.json")
+    assert isinstance(model, fm.LlamaForCausalLM)
+
+
 def test_every_auto_class_and_its_flax_alias_exist():
     for name in AUTO_CLASSES:
         assert getattr(fm, name) is getattr(fm, f"Flax{name}")

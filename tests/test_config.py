@@ -252,7 +252,7 @@ def nested(depth):
 
 
 BAD_JSON = {
-    "C2-deep": (nested(100_000), "recursion"),
+    "C2-deep": (nested(100_000), "nested too deeply"),
     "C2-long-number": (b'{"a":' + b"9" * 10**6 + b"}", "digits"),
     "C2-nan": (b'{"eps":NaN}', "NaN is not a JSON number"),
     "C2-infinity": (b'{"eps":-Infinity}', "-Infinity is not a JSON number"),
@@ -453,3 +453,24 @@ def test_C12_rope_of_both_generations(values, rope):
 
 def test_C13_a_real_eps():
     assert fm.LlamaConfig.from_dict(LLAMA | {"rms_norm_eps": "1e-05"}).rms_norm_eps == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"hidden_size": "8"}, "hidden_size must be"),
+        ({"num_attention_heads": "2"}, "num_attention_heads must be"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0; it must be positive"),
+        ({"head_dim": 0}, "head_dim is 0; it must be positive"),
+        ({"rope_scaling": "linear"}, "must be a mapping, got 'linear'"),
+        ({"rope_scaling": ["x"]}, "must be a mapping, got"),
+        ({"rms_norm_eps": 0}, "rms_norm_eps is 0.0; it must be positive"),
+        ({"attention_dropout": 2.0}, "attention_dropout is 2.0; it must be a probability"),
+        ({"initializer_range": -1}, "initializer_range is -1.0; it must not be negative"),
+        ({"rope_theta": float("inf")}, "rope_theta = inf"),
+        ({"rope_theta": float("nan")}, "rope_theta = nan"),
+    ],
+)
+def test_C8_C9_C12_C13_llama_values_out_of_range(values, said):
+    with pytest.raises(ConfigError, match=said):
+        fm.LlamaConfig.from_dict(values)

@@ -31,6 +31,8 @@ class LlamaConfig(Config):
         "token_classification_bias": (True,),
     }
 
+    derived: ClassVar[tuple[str, ...]] = ("num_key_value_heads", "head_dim", "rope_parameters")
+
     vocab_size: int = 32000
     hidden_size: int = 4096
     intermediate_size: int = 11008
@@ -51,14 +53,13 @@ class LlamaConfig(Config):
     eos_token_id: int | tuple[int, ...] | None = 2
     tie_word_embeddings: bool = False
 
-    def __post_init__(self) -> None:
+    def derive(self) -> None:
         given = rope.normalised(self.rope_parameters, self.max_position_embeddings)
         object.__setattr__(self, "rope_parameters", given)
         if self.num_key_value_heads is None:
             object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
         if self.head_dim is None:
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
-        super().__post_init__()
 
     def validate(self) -> None:
         checks.multiple(self, "hidden_size", of="num_attention_heads")

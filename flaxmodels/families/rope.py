@@ -1,5 +1,6 @@
 """`rope_parameters` of a config: read from both generations of `config.json`, checked, written."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,10 @@ def from_json(values: dict[str, Any]) -> dict[str, Any]:
     Transformers 5 writes all in `rope_parameters`. Where there are both, they agree or, as in the
     reference, `rope_scaling` wins.
     """
-    rope = dict(values.pop("rope_scaling", None) or values.get("rope_parameters") or {})
+    rope = values.pop("rope_scaling", None) or values.get("rope_parameters") or {}
+    if not isinstance(rope, Mapping):
+        raise ConfigError(f"rope_scaling (or rope_parameters) must be a mapping, got {rope!r}")
+    rope = dict(rope)
     for key in ("rope_theta", "partial_rotary_factor"):
         if (value := values.pop(key, None)) is not None:
             rope.setdefault(key, value)
@@ -79,7 +83,7 @@ def check(config: Any) -> None:
     if missing := [key for key in ROPE_TYPES[kind] if key not in rope]:
         refuse(f"of type {kind!r} lacks {missing[0]!r}")
     for key in _NUMBERS:
-        if key in rope and (type(rope[key]) not in (int, float) or rope[key] < 0):
+        if key in rope and (type(rope[key]) not in (int, float) or not 0 <= rope[key] < math.inf):
             refuse(f"has {key} = {rope[key]!r}; expected a number that is not negative")
     for key in ("rope_theta", "factor", "original_max_position_embeddings"):
         if rope.get(key) == 0:

@@ -1,11 +1,10 @@
 """Folders: which files of a folder are the checkpoint, single or sharded with an index."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Any
 
+from .. import strict_json
 from ..errors import CheckpointError, quoted, some
 from ..names import FLAX, layout_of
 from . import msgpack, safetensors
@@ -127,8 +126,8 @@ def read_weight_map(path: str) -> dict[str, str]:
     if file.size > _MAX_INDEX:
         raise CheckpointError(f"{path}: {file.size} bytes; an index has at most {_MAX_INDEX}")
     try:
-        index = json.loads(file.read(0, file.size).decode(), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        index = strict_json.loads(file.read(0, file.size))
+    except ValueError as error:
         raise CheckpointError(f"{path}: not an index: {error}") from None
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
@@ -140,15 +139,6 @@ def read_weight_map(path: str) -> dict[str, str]:
                 "of a file in this folder"
             )
     return weight_map
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"{quoted(twice)} appears twice")
-    return values
 
 
 def _plain(name: str) -> bool:

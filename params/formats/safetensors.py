@@ -5,7 +5,6 @@ checked completely before any tensor is read; names are unique, which the refere
 does not check.
 """
 
-import json
 import math
 import struct
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from .. import strict_json
 from ..errors import CheckpointError, quoted
 from .files import File, Span
 from .source import Tensor, too_large
@@ -70,23 +70,9 @@ def _decode(file: File, raw: bytes) -> dict[str, Any]:
     if raw.lstrip()[:1] != b"{":
         raise CheckpointError(f"{file.path}: not safetensors: header does not start with '{{'")
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in values:
-                raise ValueError(f"{quoted(name)} appears twice")
-            for text in (name, value):
-                if isinstance(text, str):
-                    text.encode()  # a lone surrogate is no text
-            values[name] = value
-        return values
-
-    def no_constant(name: str) -> Any:
-        raise ValueError(f"{name} is not JSON")
-
     try:
-        return json.loads(raw.decode(), object_pairs_hook=unique, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
+        return strict_json.loads(raw)
+    except ValueError as error:
         raise CheckpointError(f"{file.path}: header is not valid: {error}") from None
 
 
