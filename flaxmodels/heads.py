@@ -93,7 +93,7 @@ class SimpleHead(Head):
         self, base: nn.Module, out: Any, input_ids: jax.Array | None, deterministic: bool
     ) -> outputs.Output:
         """What this class makes of the backbone's `BaseOutput`; its submodules are made here."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} defines no head")
 
 
 class VocabularyHead(Head):
