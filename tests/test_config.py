@@ -226,11 +226,11 @@ def test_C17_unknown_keys_are_kept_with_a_warning():
 
 
 def test_C17_very_many_unknown_keys():
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.warns(UserWarning, match=r"\(199990 more\)") as caught:
         config = Toy.from_dict({f"key{i}": i for i in range(200_000)})
     assert len(str(caught[0].message)) < 1000 and config.key7 == 7
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_C6_C7_C14_nothing_named_is_opened_imported_or_evaluated(monkeypatch):
@@ -281,10 +281,10 @@ def test_bad_json_names_the_file(case, tmp_path):
 
 def test_C2_many_keys_and_one_twice(tmp_path):
     content = "{" + "".join(f'"{i}":0,' for i in range(100_000)) + '"99999":0}'
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ConfigError, match="'99999' appears twice"):
         read_json(put(tmp_path, "config.json", content))
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("depth", [30, 200, 400, 480, 600, 900])

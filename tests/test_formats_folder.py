@@ -194,10 +194,10 @@ def test_bad_index(case, tmp_path):
 
 
 def test_I17_many_entries_and_many_shards(tmp_path):
-    start = time.perf_counter()
+    start = time.process_time()
     put_index(tmp_path, {f"t{i}": f"model-{i % 100_000}.safetensors" for i in range(200_000)})
     refused(tmp_path, "shard 'model-0.safetensors' is missing; it holds 't0', 't100000'")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_I17_no_file_stays_open(tmp_path):

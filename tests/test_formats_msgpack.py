@@ -166,10 +166,10 @@ BAD |= {
 def test_bad_file(case, tmp_path):
     content, message = BAD[case]
     path = put(tmp_path, "flax_model.msgpack", content)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(CheckpointError, match=message) as caught:
         open_checkpoint(path)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     said = str(caught.value)
     assert str(path) in said
     assert "\x1b" not in said and "\u202e" not in said and len(said) < 2000

@@ -194,10 +194,10 @@ def test_odd_but_good_file(case, tmp_path):
 def test_S20_many_tensors_over_the_same_bytes(tmp_path):
     header = {f"t{i}": entry("U8", (160_000,), (0, 160_000)) for i in range(100_000)}
     path = put(tmp_path, "model.safetensors", st_file(header, b"\0" * 160_000))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(CheckpointError, match="overlaps"):
         open_checkpoint(path)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_S39_any_byte_but_0_is_true(tmp_path):
@@ -210,10 +210,10 @@ def test_S39_any_byte_but_0_is_true(tmp_path):
 
 def test_S50_header_of_brackets(tmp_path):
     path = put(tmp_path, "model.safetensors", st_file(b'{"x":[' + b"[]," * 5_000_001 + b"[]]}"))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(CheckpointError, match="more than 5000000 JSON containers"):
         open_checkpoint(path)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def make_socket(path):
