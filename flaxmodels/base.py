@@ -138,7 +138,7 @@ def _abstract(model: PretrainedModel) -> Any:
         return template
     leaves = {}
     for path, leaf in fp.flatten(template).items():
-        if leaf.axes[:1] != ("layers",):
+        if not fp.is_stacked(leaf):
             leaves[path] = leaf
             continue
         layer = leaf.update(shape=leaf.shape[1:], axes=leaf.axes[1:])

@@ -18,6 +18,7 @@ from .measure import num_parameters as num_parameters
 from .measure import summary as summary
 from .measure import table as table
 from .names import Naming as Naming
+from .names import is_stacked as is_stacked
 from .names import layer_path as layer_path
 from .paths import flatten as flatten
 from .paths import unflatten as unflatten

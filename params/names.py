@@ -9,6 +9,7 @@ checkpoints use paths as names and kernels as they are. A family's `Naming` list
 import dataclasses
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from .errors import CheckpointError, quoted
 from .paths import matches
@@ -78,6 +79,11 @@ def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, st
         layer = layer_path(path, naming.stack, i)
         made.append(dataclasses.replace(_place(layer, len(shape) - 1, naming, layout), index=(i,)))
     return tuple(made)
+
+
+def is_stacked(leaf: Any) -> bool:
+    """Whether a template's leaf has a leading layer axis."""
+    return getattr(leaf, "axes", ())[:1] == ("layers",)
 
 
 def layer_path(path: str, stack: str, index: int) -> str:

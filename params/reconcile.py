@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import CheckpointError, quoted, some
 from .formats import Source, Tensor
-from .names import FLAX, PLAIN, TORCH, Naming, Place, canonical, places
+from .names import FLAX, PLAIN, TORCH, Naming, Place, canonical, is_stacked, places
 from .paths import flatten, matches
 
 
@@ -154,11 +154,6 @@ def check_shapes(match: Match) -> None:
             f"{len(match.found)} others do): {some(match.mismatched)}; check the config, or pass "
             "ignore_mismatched_sizes=True to initialise these leaves"
         )
-
-
-def is_stacked(leaf: Any) -> bool:
-    """Whether a template's leaf has a leading layer axis."""
-    return getattr(leaf, "axes", ())[:1] == ("layers",)
 
 
 def _places(path: str, leaf: Any, naming: Naming, layout: str) -> tuple[Place, ...]:

@@ -20,7 +20,7 @@ from .errors import CheckpointError
 from .formats import MSGPACK, SAFETENSORS
 from .formats import msgpack as msgpack_format
 from .formats import safetensors as safetensors_format
-from .names import FLAX, PLAIN, TORCH, Naming, Place, places
+from .names import FLAX, PLAIN, TORCH, Naming, Place, is_stacked, places
 from .paths import flatten, unflatten
 
 _UNITS = {"": 1, "B": 1} | {
@@ -99,8 +99,7 @@ def entries(params: Any, template: Any, naming: Naming, layout: str) -> list[Ent
                 f"{path} has shape {tuple(leaf.shape)}, the model's is {wanted[path].shape}; "
                 "nothing was written"
             )
-        stacked = getattr(wanted[path], "axes", ())[:1] == ("layers",)
-        where = places(path, leaf.shape, naming, layout, stacked=stacked)
+        where = places(path, leaf.shape, naming, layout, stacked=is_stacked(wanted[path]))
         made += [Entry(leaf, place) for place in where]
     for path, copy in naming.copies:
         if layout == TORCH and path in leaves and copy not in leaves:
