@@ -145,13 +145,8 @@ def make_plan(
         (stored,) = dtypes
         final = jax.dtypes.canonicalize_dtype(dtype_for(dtype, path, stored))
         leaves.append(LeafPlan(path, leaf.shape, stored, final, where[path], pieces))
-    leaves.sort(key=_position)
+    leaves.sort(key=lambda leaf: leaf.pieces[0].tensor.position)
     return LoadPlan(tuple(leaves), match, max_host_memory)
-
-
-def _position(leaf: LeafPlan) -> tuple[str, int]:
-    first = leaf.pieces[0].tensor
-    return first.file.path, first.spans[0].offset
 
 
 def _shardings(shardings: Any, template: Any) -> dict[str, jax.sharding.Sharding]:

@@ -170,7 +170,8 @@ def write_checkpoint(
     limit = parse_size(max_shard_size)
     made = entries(params, template, naming, TORCH if safe_serialization else FLAX)
     write = _write_safetensors if safe_serialization else _write_msgpack
-    stem, _, ending = (SAFETENSORS if safe_serialization else MSGPACK).partition(".")
+    format = SAFETENSORS if safe_serialization else MSGPACK
+    stem, ending = format.stem, format.ending
     known = safetensors_format.NAMES if safe_serialization else msgpack_format.DTYPES.values()
     for entry in made:
         if entry.dtype not in known:

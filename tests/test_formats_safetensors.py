@@ -469,7 +469,7 @@ def test_goldens_equal_the_reference():
 def test_is_not_a_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="no such file or folder"):
         open_checkpoint(tmp_path / "gone")
-    with pytest.raises(CheckpointError, match="not a checkpoint folder, a .safetensors"):
+    with pytest.raises(CheckpointError, match="not a checkpoint folder, a weights file"):
         open_checkpoint(put(tmp_path, "weights.bin", b""))
     with pytest.raises(CheckpointError, match="'nowhere'"):
         path = write_safetensors(tmp_path / "a.safetensors", {})

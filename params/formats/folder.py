@@ -1,5 +1,6 @@
 """Folders: which files of a folder are the checkpoint, single or sharded with an index."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import PurePosixPath
@@ -11,20 +12,63 @@ from . import msgpack, safetensors
 from .files import File
 from .source import Source, Tensor
 
-SAFETENSORS = "model.safetensors"
-MSGPACK = "flax_model.msgpack"
 _MAX_INDEX = 100 << 20
+_INDEX = ".index.json"
 
-Reader = Callable[[File], tuple[dict[str, Tensor], dict[str, str]]]
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format of weights files.
+
+    Attributes:
+        file_name: of the checkpoint in a folder; its index adds ".index.json".
+        endings: of a file's name, by which the format is known.
+        read: an opened file -> (name -> lazy tensor, what the file says of itself).
+        frameworks: whose checkpoints it may hold: "pt", "tf", "flax".
+    """
+
+    file_name: str
+    endings: tuple[str, ...]
+    read: Callable[[File], tuple[dict[str, Tensor], dict[str, str]]]
+    frameworks: tuple[str, ...]
+
+    @property
+    def stem(self) -> str:
+        return self.file_name.partition(".")[0]
+
+    @property
+    def ending(self) -> str:
+        return self.file_name.partition(".")[2]
 
 
-def open_checkpoint(path: str | os.PathLike, *, use_safetensors: bool | None = None) -> Source:
+def _msgpack(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
+    return msgpack.read_index(file), {"format": FLAX}
+
+
+SAFETENSORS = Format(
+    "model.safetensors", (".safetensors",), safetensors.read_header, ("pt", "tf", "flax")
+)
+MSGPACK = Format("flax_model.msgpack", (".msgpack",), _msgpack, ("flax",))
+FORMATS = (SAFETENSORS, MSGPACK)
+"""In the order in which they are looked for in a folder."""
+
+
+def open_checkpoint(
+    path: str | os.PathLike,
+    *,
+    use_safetensors: bool | None = None,
+    framework: str | None = None,
+    variant: str | None = None,
+) -> Source:
     """Opens a checkpoint: a folder, a weights file, or the index of a sharded one.
 
-    Of a folder, safetensors is taken before msgpack, and a single file before a sharded one.
+    Of a folder, the first format of `FORMATS` that is there is taken, and a single file before a
+    sharded one.
 
     Args:
         use_safetensors: True takes nothing else, False never takes it.
+        framework: take only what "pt", "tf" or "flax" writes.
+        variant: take `model.<variant>.safetensors` and its like, nothing else.
 
     Raises:
         CheckpointError: nothing there, or something in it that is not as its format says.
@@ -32,8 +76,13 @@ def open_checkpoint(path: str | os.PathLike, *, use_safetensors: bool | None = N
     path = os.fspath(path)
     if not os.path.isdir(path):
         return _open_named(path, os.path.basename(path))
-    names = [SAFETENSORS] * (use_safetensors is not False) + [MSGPACK] * (not use_safetensors)
-    candidates = [name + end for name in names for end in ("", ".index.json")]
+    formats = [
+        format
+        for format in FORMATS
+        if use_safetensors in (None, format is SAFETENSORS)
+        and (framework is None or framework in format.frameworks)
+    ]
+    candidates = [name for format in formats for name in _names(format, variant)]
     for name in candidates:
         if os.path.lexists(os.path.join(path, name)):
             return _open_named(os.path.join(path, name), name)
@@ -47,18 +96,27 @@ def open_checkpoint(path: str | os.PathLike, *, use_safetensors: bool | None = N
     )
 
 
+def _names(format: Format, variant: str | None) -> tuple[str, str]:
+    """The names of a folder's single file and of its index."""
+    name = format.file_name if variant is None else f"{format.stem}.{variant}.{format.ending}"
+    return name, f"{format.stem}.{format.ending}{_INDEX}" if variant is None else (
+        f"{format.stem}.{format.ending}.index.{variant}.json"
+    )
+
+
 def _open_named(path: str, name: str) -> Source:
-    read = _safetensors if ".safetensors" in name else _msgpack if ".msgpack" in name else None
-    if read is None:
+    is_index = name.endswith(".json") and ".index." in name
+    stem = name.partition(".index.")[0] if is_index else name
+    format = next((format for format in FORMATS if stem.endswith(format.endings)), None)
+    if format is None:
+        known = ", ".join(ending for format in FORMATS for ending in format.endings)
         raise CheckpointError(
-            f"{path}: not a checkpoint folder, a .safetensors or .msgpack file, or the .index.json "
-            f"of one{'' if os.path.exists(path) else '; there is no such file or folder'}"
+            f"{path}: not a checkpoint folder, a weights file ({known}), or the .index.json of "
+            f"one{'' if os.path.exists(path) else '; there is no such file or folder'}"
         )
-    if name.endswith(".index.json"):
-        tensors, metadata = _open_sharded(path, read)
-    else:
-        tensors, metadata = read(File(path))
-    layout = FLAX if read is _msgpack else layout_of(tensors, metadata)
+    read = format.read
+    tensors, metadata = _open_sharded(path, read) if is_index else read(File(path))
+    layout = layout_of(tensors, metadata)
     if layout == FLAX:
         tensors = _slashed(path, tensors)
     return Source(path, tensors, layout, metadata)
@@ -78,15 +136,7 @@ def _slashed(path: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _safetensors(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
-    return safetensors.read_header(file)
-
-
-def _msgpack(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
-    return msgpack.read_index(file), {}
-
-
-def _open_sharded(path: str, read: Reader) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _open_sharded(path: str, read: Callable) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors that an index names, each from the shard it names."""
     weight_map = read_weight_map(path)
     folder = os.path.dirname(path)

@@ -19,7 +19,8 @@ _BLOCK = 4 << 20  # bytes read at once of such rows
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor in one or more files: C order, little endian.
+    """A tensor that is read in parts. This one lies in files, C order and little endian; a format
+    whose tensors lie otherwise has a class of its own that says how to `fill` an array.
 
     Attributes:
         spans: the bytes, in order; more than one where a format splits large arrays.
@@ -28,15 +29,16 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
-    spans: tuple[Span, ...]
+    spans: tuple[Span, ...] = ()
 
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
-    def file(self) -> File:
-        return self.spans[0].file
+    def position(self) -> tuple[str, int]:
+        """Tensors read in this order are read from files front to back."""
+        return (self.spans[0].file.path, self.spans[0].offset) if self.spans else ("", 0)
 
     def read(self, bounds: Bounds | None = None, scratch: np.ndarray | None = None) -> np.ndarray:
         """The tensor, or the part of it between `bounds`, in C order; only the bytes asked for
@@ -53,10 +55,14 @@ class Tensor:
         count = math.prod(shape) * self.dtype.itemsize
         out = scratch[:count].view(self.dtype).reshape(shape)
         if out.size:
-            self._fill(out, bounds, 0)
+            self.fill(out, bounds)
         if self.dtype == np.bool_:  # any byte that is not 0 is True; XLA knows only 0 and 1
             np.not_equal(out.view(np.uint8), 0, out=out)
         return out
+
+    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
+        """Fills `out`, which is in C order and not empty, with the part between `bounds`."""
+        self._fill(out, bounds, 0)
 
     def _fill(self, out: np.ndarray, bounds: Bounds, offset: int) -> None:
         """Fills `out`, the cut `bounds` of the subarray at byte `offset`, run by run."""
@@ -122,7 +128,8 @@ class Source:
 
     @property
     def files(self) -> list[File]:
-        return list({t.file.path: t.file for t in self.tensors.values() if t.spans}.values())
+        spans = (span for tensor in self.tensors.values() for span in tensor.spans)
+        return list({span.file.path: span.file for span in spans}.values())
 
     @property
     def bytes_read(self) -> int:
