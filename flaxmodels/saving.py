@@ -1,9 +1,9 @@
-"""Saving: config and weights into a folder; a save that fails leaves the folder as it was."""
+"""Saving: config and weights into a folder; a reader finds the old checkpoint or the new one."""
 
+import contextlib
+import functools
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import jax
 
 from . import params as fp
 from .config import CONFIG_NAME
+from .generation_config import GENERATION_CONFIG_NAME
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -23,55 +24,84 @@ def save(
     *,
     safe_serialization: bool = True,
     max_shard_size: int | str = "5GB",
+    variant: str | None = None,
+    select: fp.Mask | None = None,
+    checksums: bool = False,
     is_main_process: bool | None = None,
+    save_function: fp.SaveFunction | None = None,
     progress: bool = True,
 ) -> None:
     """Writes `config.json` and weights, so that `from_pretrained` and Transformers can read them.
 
-    Everything is written beside `folder` and moved in when it is whole; other files in the folder
-    stay, weights of an earlier save go.
+    Everything is written beside `folder` and takes its place when it is whole and on the disk
+    (`params/publish.py`); other files in the folder stay, weights of an earlier save go.
 
     Args:
-        params: the model's tree, looped or stacked as the model is; sharded leaves are gathered
-            one at a time.
+        params: the model's tree, looped or stacked as the model is; leaves that are spread over
+            devices, or over the processes of a run, are put together one at a time.
         folder: made if absent.
         safe_serialization: safetensors under PyTorch names (opens in Transformers and vLLM); else
             flax msgpack under the names of old Flax checkpoints.
-        max_shard_size: bytes, or a string such as "5GB"; a larger leaf is a file of its own.
-        is_main_process: whether this process writes; process 0 does if None.
+        max_shard_size: bytes, or a string such as "5GB"; a larger tensor is a file of its own.
+        variant: part of the files' names: `model.<variant>.safetensors`.
+        select: which leaves to write (a mask); `params` may then lack the others.
+        checksums: also write `checksums.json`, for `from_pretrained(verify=True)`.
+        is_main_process: whether this process writes; process 0 does if None. Where leaves are
+            spread over processes, all of them must call this, and they wait for each other.
+        save_function: called with {name: array} and a path for each file, instead of the format.
 
     Raises:
-        fp.CheckpointError: params that are not this model's; nothing was written.
-        OSError: the disk's own error; the folder is as it was.
+        fp.CheckpointError: params that are not this model's, or the disk's own error; the folder
+            is as it was.
     """
-    if is_main_process is None:
-        is_main_process = jax.process_index() == 0
-    if not is_main_process:
-        return
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: a file, expected a folder to save into")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
-    try:
-        weights = fp.write_checkpoint(
-            staging,
-            params,
-            model.abstract_params(),
-            model.naming,
-            safe_serialization=safe_serialization,
-            max_shard_size=max_shard_size,
-            progress=progress,
+    writes = jax.process_index() == 0 if is_main_process is None else is_main_process
+    together = functools.partial(
+        fp.together, alone=not any(map(fp.is_spread, jax.tree.leaves(params)))
+    )
+    with contextlib.ExitStack() as stack:
+        staging = together(
+            lambda: stack.enter_context(_staging(folder, variant)) if writes else None
         )
-        config = _written_config(model, params)
-        (staging / CONFIG_NAME).write_text(config, encoding="utf-8")
-        names = [CONFIG_NAME]
-        if model.can_generate() and model.generation_config is not None:
-            model.generation_config.save_pretrained(staging)
-            names += [path.name for path in staging.glob("generation_config.json")]
-        _publish(staging, folder, [*weights[:-1], *names, weights[-1]])
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+
+        def write() -> None:
+            fp.write_checkpoint(
+                staging and staging.path,
+                params,
+                model.abstract_params(),
+                model.naming,
+                safe_serialization=safe_serialization,
+                max_shard_size=max_shard_size,
+                variant=variant,
+                tag=staging.tag if staging else "",
+                select=select,
+                save_function=save_function,
+                progress=progress,
+            )
+            if staging is not None:
+                _write_side_files(model, params, staging.path, checksums)
+
+        together(write)
+        together(stack.close)  # publishes
+
+
+def _staging(folder: Path, variant: str | None):
+    others = (CONFIG_NAME, GENERATION_CONFIG_NAME, fp.MANIFEST)
+    return fp.replacing(
+        folder,
+        is_ours=lambda name: name in others or fp.is_weights(name, variant),
+        is_head=lambda name: fp.is_head(name, variant),
+    )
+
+
+def _write_side_files(model: "PretrainedModel", params: Any, folder: Path, checksums: bool) -> None:
+    (folder / CONFIG_NAME).write_text(_written_config(model, params), encoding="utf-8")
+    if model.can_generate() and model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+    if checksums:
+        fp.write_checksums(folder)
 
 
 def _written_config(model: "PretrainedModel", params: Any) -> str:
@@ -83,25 +113,3 @@ def _written_config(model: "PretrainedModel", params: Any) -> str:
         (dtype,) = dtypes
         values |= {"dtype": dtype, "torch_dtype": dtype}  # Transformers 5 and 4
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
-
-
-def _publish(staging: Path, folder: Path, names: list[str]) -> None:
-    """Moves the files in, the one that makes them a checkpoint last, then removes stale weights."""
-    if not folder.exists():
-        staging.chmod(0o777 & ~_umask())
-        staging.rename(folder)
-        return
-    for name in names:
-        os.replace(staging / name, folder / name)
-    for path in folder.iterdir():
-        is_weights = path.name.startswith(("model", "flax_model")) and path.name.endswith(
-            (".safetensors", ".msgpack", ".safetensors.index.json", ".msgpack.index.json")
-        )
-        if is_weights and path.name not in names:
-            path.unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

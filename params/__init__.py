@@ -5,10 +5,16 @@ from .cast import parse_dtype as parse_dtype
 from .cast import to_bf16 as to_bf16
 from .cast import to_fp16 as to_fp16
 from .cast import to_fp32 as to_fp32
+from .checksums import MANIFEST as MANIFEST
+from .checksums import verify as verify
+from .checksums import write_checksums as write_checksums
+from .entries import parse_size as parse_size
 from .errors import CheckpointError as CheckpointError
 from .errors import some as some
 from .formats import Source as Source
 from .formats import Tensor as Tensor
+from .formats import is_head as is_head
+from .formats import is_weights as is_weights
 from .formats import open_checkpoint as open_checkpoint
 from .masks import Mask as Mask
 from .masks import as_mask as as_mask
@@ -25,6 +31,9 @@ from .paths import unflatten as unflatten
 from .plan import LeafPlan as LeafPlan
 from .plan import LoadPlan as LoadPlan
 from .plan import make_plan as make_plan
+from .processes import is_spread as is_spread
+from .processes import together as together
+from .publish import replacing as replacing
 from .reconcile import Match as Match
 from .reconcile import check as check
 from .reconcile import check_shapes as check_shapes
@@ -35,5 +44,5 @@ from .select import select as select
 from .stack import stack_layers as stack_layers
 from .stack import unstack_layers as unstack_layers
 from .stream import stream as stream
-from .write import parse_size as parse_size
+from .write import SaveFunction as SaveFunction
 from .write import write_checkpoint as write_checkpoint

@@ -1,5 +1,6 @@
 """Folders and indexes of sharded checkpoints: what is taken, and what is refused."""
 
+import gc
 import json
 import os
 import time
@@ -15,12 +16,13 @@ from _files import (
     put_index,
     quick,
     same,
+    template,
     write_safetensors,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxmodels.params import CheckpointError, open_checkpoint
+from flaxmodels.params import CheckpointError, open_checkpoint, write_checkpoint
 from flaxmodels.params.formats import folder as folder_format
 
 ONE = np.ones(2, np.float32)
@@ -200,13 +202,16 @@ def test_I17_many_entries_and_many_shards(tmp_path):
     assert time.process_time() - start < 10
 
 
-def test_I17_no_file_stays_open(tmp_path):
+def test_I17_few_files_stay_open_and_those_until_the_source_is_gone(tmp_path):
     for i in range(100):
         write_safetensors(tmp_path / f"{i}.safetensors", {f"t{i}": ONE})
     put_index(tmp_path, {f"t{i}": f"{i}.safetensors" for i in range(100)})
     before = len(os.listdir("/proc/self/fd"))
     checkpoint = open_checkpoint(tmp_path)
     assert all(same(tensor.read(), ONE) for tensor in checkpoint.tensors.values())
+    assert len(os.listdir("/proc/self/fd")) <= before + 32
+    del checkpoint
+    gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
@@ -359,3 +364,14 @@ def test_goldens_open():
 def test_metadata(tmp_path):
     path = write_safetensors(tmp_path / "model.safetensors", {"a": ONE}, {"format": "pt", "k": "v"})
     assert open_checkpoint(path).metadata == {"format": "pt", "k": "v"}
+
+
+def test_I22_shards_of_two_saves(tmp_path):
+    """Of the same names and shapes, which no other check would tell apart."""
+    tree = {"a": np.zeros(8, np.float32), "b": np.zeros(8, np.float32)}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_checkpoint(tmp_path / name, tree, template(tree), max_shard_size=32, progress=False)
+    shard = "model-00002-of-00002.safetensors"
+    os.replace(tmp_path / "two" / shard, tmp_path / "one" / shard)
+    refused(tmp_path / "one", "the folder holds a mixture of two", tmp_path / "one" / shard)

@@ -2,6 +2,8 @@
 
 from .folder import MSGPACK as MSGPACK
 from .folder import SAFETENSORS as SAFETENSORS
+from .folder import is_head as is_head
+from .folder import is_weights as is_weights
 from .folder import open_checkpoint as open_checkpoint
 from .source import Source as Source
 from .source import Tensor as Tensor

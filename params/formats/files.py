@@ -8,15 +8,20 @@ import dataclasses
 import os
 import stat
 import threading
+import weakref
 
 from ..errors import CheckpointError
 
 _LARGEST_READ = 1 << 30  # Linux reads at most 0x7ffff000 bytes at once
+_MOST_KEPT = 32  # files kept open, of the 1024 or fewer that a process may have
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
 class File:
-    """A regular file that is opened for each read and must not change in between.
+    """A regular file that must not change while it is in use.
+
+    It stays open, so that a file that is replaced meanwhile is read as it was; where many are open
+    already, it is opened for each read instead and must then still be the same.
 
     Attributes:
         path: as given.
@@ -32,31 +37,37 @@ class File:
         self.bytes_read = 0
         self._lock = threading.Lock()
         descriptor, info = self._open()
-        os.close(descriptor)
         self.size = info.st_size
         self._identity = _identity(info)
+        self._descriptor = _kept(self, descriptor)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fills `buffer` (contiguous bytes) from `offset` on."""
         view = memoryview(buffer).cast("B")
-        descriptor, info = self._open()
         try:
-            if _identity(info) != self._identity:
-                raise CheckpointError(f"{self.path}: the file changed while it was being read")
-            done = 0
-            while done < len(view):
-                chunk = view[done : done + _LARGEST_READ]
-                count = os.preadv(descriptor, [chunk], offset + done)
-                if count == 0:
-                    raise CheckpointError(
-                        f"{self.path}: ended at byte {offset + done}, expected "
-                        f"{offset + len(view)}: the file was cut while it was being read"
-                    )
-                done += count
+            if self._descriptor is not None:
+                self._fill(self._descriptor, os.fstat(self._descriptor), offset, view)
+                return
+            descriptor, info = self._open()
+            try:
+                self._fill(descriptor, info, offset, view)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise CheckpointError(f"{self.path}: {error.strerror}") from error
-        finally:
-            os.close(descriptor)
+
+    def _fill(self, descriptor: int, info: os.stat_result, offset: int, view: memoryview) -> None:
+        if _identity(info) != self._identity:
+            raise CheckpointError(f"{self.path}: the file changed while it was being read")
+        done = 0
+        while done < len(view):
+            count = os.preadv(descriptor, [view[done : done + _LARGEST_READ]], offset + done)
+            if count == 0:
+                raise CheckpointError(
+                    f"{self.path}: ended at byte {offset + done}, expected "
+                    f"{offset + len(view)}: the file was cut while it was being read"
+                )
+            done += count
         with self._lock:
             self.bytes_read += len(view)
 
@@ -88,6 +99,24 @@ class File:
             os.close(descriptor)
             raise CheckpointError(f"{self.path}: not a regular file")
         return descriptor, info
+
+
+_keepers: set[int] = set()
+
+
+def _kept(file: File, descriptor: int) -> int | None:
+    """`descriptor`, to be closed when `file` is no more; None, closed, where enough are open."""
+    if len(_keepers) >= _MOST_KEPT:
+        os.close(descriptor)
+        return None
+    _keepers.add(descriptor)
+    weakref.finalize(file, _close, descriptor)
+    return descriptor
+
+
+def _close(descriptor: int) -> None:
+    _keepers.discard(descriptor)
+    os.close(descriptor)
 
 
 def _identity(info: os.stat_result) -> tuple[int, ...]:

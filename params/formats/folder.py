@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
@@ -40,6 +41,26 @@ class Format:
     def ending(self) -> str:
         return self.file_name.partition(".")[2]
 
+    def heads(self, variant: str | None = None) -> tuple[str, str]:
+        """What makes a folder a checkpoint: the name of the single file, and of the index."""
+        if variant is None:
+            return self.file_name, f"{self.file_name}{_INDEX}"
+        single = f"{self.stem}.{variant}.{self.ending}"
+        return single, f"{self.file_name}.index.{variant}.json"  # as Transformers has it
+
+    def files(self, count: int, *, variant: str | None = None, tag: str = "") -> list[str]:
+        """The names of `count` files of weights."""
+        if count == 1:
+            return [self.heads(variant)[0]]
+        stem = self.stem if variant is None else f"{self.stem}.{variant}"
+        return [f"{stem}{tag}-{i:05d}-of-{count:05d}.{self.ending}" for i in range(1, count + 1)]
+
+    def owns(self, name: str, variant: str | None = None) -> bool:
+        """Whether `name` is a file of such a checkpoint."""
+        stem = self.stem if variant is None else f"{self.stem}.{variant}"
+        shard = rf"{re.escape(stem)}(-[0-9a-f]{{8}})?-\d{{5}}-of-\d{{5}}\.{self.ending}"
+        return name in self.heads(variant) or re.fullmatch(shard, name) is not None
+
 
 def _msgpack(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
     return msgpack.read_index(file), {"format": FLAX}
@@ -51,6 +72,7 @@ SAFETENSORS = Format(
 MSGPACK = Format("flax_model.msgpack", (".msgpack",), _msgpack, ("flax",))
 FORMATS = (SAFETENSORS, MSGPACK)
 """In the order in which they are looked for in a folder."""
+WRITTEN = (SAFETENSORS, MSGPACK)
 
 
 def open_checkpoint(
@@ -82,7 +104,7 @@ def open_checkpoint(
         if use_safetensors in (None, format is SAFETENSORS)
         and (framework is None or framework in format.frameworks)
     ]
-    candidates = [name for format in formats for name in _names(format, variant)]
+    candidates = [name for format in formats for name in format.heads(variant)]
     for name in candidates:
         if os.path.lexists(os.path.join(path, name)):
             return _open_named(os.path.join(path, name), name)
@@ -96,12 +118,14 @@ def open_checkpoint(
     )
 
 
-def _names(format: Format, variant: str | None) -> tuple[str, str]:
-    """The names of a folder's single file and of its index."""
-    name = format.file_name if variant is None else f"{format.stem}.{variant}.{format.ending}"
-    return name, f"{format.stem}.{format.ending}{_INDEX}" if variant is None else (
-        f"{format.stem}.{format.ending}.index.{variant}.json"
-    )
+def is_weights(name: str, variant: str | None = None) -> bool:
+    """Whether a file of this name holds weights that a save into its folder replaces."""
+    return any(format.owns(name, variant) for format in WRITTEN)
+
+
+def is_head(name: str, variant: str | None = None) -> bool:
+    """Whether a file of this name makes its folder a checkpoint."""
+    return any(name in format.heads(variant) for format in WRITTEN)
 
 
 def _open_named(path: str, name: str) -> Source:
@@ -138,7 +162,7 @@ def _slashed(path: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _open_sharded(path: str, read: Callable) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors that an index names, each from the shard it names."""
-    weight_map = read_weight_map(path)
+    weight_map, save_id = _read_index(path)
     folder = os.path.dirname(path)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
@@ -154,6 +178,11 @@ def _open_sharded(path: str, read: Callable) -> tuple[dict[str, Tensor], dict[st
             )
         _stays_inside(folder, shard_path)
         found, said = read(File(shard_path))
+        if save_id is not None and said.get("save_id") != save_id:
+            raise CheckpointError(
+                f"{shard_path}: of save {quoted(said.get('save_id'))}, the index is of "
+                f"{quoted(save_id)}: the folder holds a mixture of two; save it again"
+            )
         metadata |= said
         for name in inside:
             if name not in found:
@@ -166,8 +195,9 @@ def _open_sharded(path: str, read: Callable) -> tuple[dict[str, Tensor], dict[st
     return tensors, metadata
 
 
-def read_weight_map(path: str) -> dict[str, str]:
-    """{tensor name: file name} of a sharded checkpoint's index; every name stays in the folder.
+def _read_index(path: str) -> tuple[dict[str, str], str | None]:
+    """({tensor name: file name}, which save it is of, if it says so) of a sharded checkpoint's
+    index; every name stays in the folder.
 
     Raises:
         CheckpointError: not an index, or a shard name that is not a plain relative path.
@@ -188,7 +218,8 @@ def read_weight_map(path: str) -> dict[str, str]:
                 f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is not the name "
                 "of a file in this folder"
             )
-    return weight_map
+    metadata = index.get("metadata")
+    return weight_map, metadata.get("save_id") if isinstance(metadata, dict) else None
 
 
 def _plain(name: str) -> bool:

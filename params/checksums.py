@@ -1,0 +1,71 @@
+"""Checksums: sha256 of the files of a checkpoint, written at save and checked before a load."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from . import strict_json
+from .errors import CheckpointError, quoted
+from .formats.files import File
+
+MANIFEST = "checksums.json"
+_MAX_MANIFEST = 100 << 20
+
+
+def write_checksums(folder: str | os.PathLike) -> None:
+    """Writes `checksums.json`, {"sha256": {relative path: hex}}, of all files under `folder`."""
+    names = sorted(
+        os.path.relpath(os.path.join(root, name), folder)
+        for root, _, files in os.walk(folder)
+        for name in files
+        if name != MANIFEST
+    )
+    with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
+        digests = dict(zip(names, _digests(folder, names), strict=True))
+        file.write(json.dumps({"sha256": digests}, indent=2) + "\n")
+
+
+def verify(folder: str | os.PathLike, paths: Iterable[str]) -> None:
+    """Reads files whole and compares them with what `checksums.json` in `folder` says of them.
+
+    Raises:
+        CheckpointError: no manifest, a file that it does not list, or one that has changed.
+    """
+    expected = _read(File(os.path.join(folder, MANIFEST)))
+    names = [os.path.relpath(path, folder) for path in paths]
+    for name in names:
+        if name not in expected:
+            raise CheckpointError(f"{os.path.join(folder, name)}: {MANIFEST} does not list it")
+    for name, found in zip(names, _digests(folder, names), strict=True):
+        if found != expected[name]:
+            raise CheckpointError(
+                f"{os.path.join(folder, name)}: sha256 {found}, {MANIFEST} says "
+                f"{quoted(expected[name])}: the file is not what was saved; get it again"
+            )
+
+
+def _digests(folder: str | os.PathLike, names: list[str]) -> list[str]:
+    def digest(name: str) -> str:
+        try:
+            with open(os.path.join(folder, name), "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{os.path.join(folder, name)}: {error.strerror}") from error
+
+    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
+        return list(pool.map(digest, names))
+
+
+def _read(file: File) -> dict[str, str]:
+    if file.size > _MAX_MANIFEST:
+        raise CheckpointError(f"{file.path}: {file.size} bytes; a manifest has fewer")
+    try:
+        values = strict_json.loads(file.read(0, file.size))
+    except ValueError as error:
+        raise CheckpointError(f"{file.path}: not a manifest: {error}") from None
+    digests = values.get("sha256") if isinstance(values, dict) else None
+    if not isinstance(digests, dict) or not all(isinstance(v, str) for v in digests.values()):
+        raise CheckpointError(f"{file.path}: not a manifest: no sha256 of file names to hex digits")
+    return digests
