@@ -1,7 +1,9 @@
 """The Hub: from the name of a repository to a folder."""
 
 import os
+from typing import Any
 
+from . import params as fp
 from .params import CheckpointError
 
 _SMALL = ("config.json", "generation_config.json", "tokenizer*", "vocab*", "merges.txt", "special*")
@@ -22,22 +24,29 @@ def resolve(
     token: str | bool | None = None,
     cache_dir: str | os.PathLike | None = None,
     local_files_only: bool = False,
-    use_safetensors: bool | None = None,
+    state_dict: Any = None,
+    **how: Any,
 ) -> str:
-    """The folder that holds a checkpoint: itself, or the local copy of a repository's files.
+    """The folder (or file) that holds a checkpoint: itself, or the local copy of a repository's.
 
     Only the configuration and one format's weights are downloaded, all from one commit.
+
+    Args:
+        state_dict: if given, no weights are wanted.
+        **how: which weights, as `fp.open_checkpoint`.
 
     Raises:
         CheckpointError: neither a folder nor a repository that can be reached.
     """
     path = os.path.join(os.fspath(name_or_path), subfolder) if subfolder else name_or_path
     path = os.fspath(path)
-    if os.path.isdir(path):
+    if os.path.exists(path) or os.path.exists(f"{path}.index"):  # of a TensorFlow checkpoint
         return path
+    if "://" in path:
+        raise CheckpointError(f"{path}: an address; download it, and give the file")
     name = os.fspath(name_or_path)
     if os.path.exists(name) or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise CheckpointError(f"{path}: no such folder")
+        raise CheckpointError(f"{path}: no such folder or file")
     import huggingface_hub as hub
     from huggingface_hub import constants
 
@@ -50,7 +59,8 @@ def resolve(
             common["revision"] = info.sha or revision
             files = [file.rfilename for file in info.siblings or []]
             inside = f"{subfolder}/" if subfolder else ""
-            wanted = [inside + pattern for pattern in (*_SMALL, *_weights(files, use_safetensors))]
+            weights = () if state_dict is not None else _weights(files, inside, **how)
+            wanted = [inside + pattern for pattern in (*_SMALL, *weights)]
             root = hub.snapshot_download(name, allow_patterns=wanted, **common)
     except Exception as error:  # the client's transport raises errors of its own, of no common base
         raise CheckpointError(
@@ -59,11 +69,18 @@ def resolve(
     return os.path.join(root, subfolder) if subfolder else root
 
 
-def _weights(files: list[str], use_safetensors: bool | None) -> tuple[str, ...]:
-    """Patterns of the weights to download, of one format."""
-    safe = any(
-        os.path.basename(file).startswith("model") and ".safetensors" in file for file in files
-    )
-    if use_safetensors or (safe and use_safetensors is None):
-        return ("model*.safetensors", "model.safetensors.index.json")
-    return ("flax_model*.msgpack", "flax_model.msgpack.index.json")
+def commit_of(folder: str) -> str | None:
+    """The commit that a folder of the Hub's cache is a copy of."""
+    parents = [name for name in os.path.abspath(folder).split(os.sep)]
+    if "snapshots" not in parents[:-1]:
+        return None
+    return parents[parents.index("snapshots") + 1]
+
+
+def _weights(files: list[str], inside: str, **how: Any) -> list[str]:
+    """Patterns of the weights to download: of the first format that the repository has."""
+    for name, format in fp.heads(**how).items():
+        if inside + name in files:
+            stem = name.partition(".")[0]
+            return [name, f"{stem}*.{format.ending}"] if name.endswith(".json") else [name]
+    return []

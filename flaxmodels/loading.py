@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +16,14 @@ from . import sharding as fs
 from .blocks import check_attention
 from .config import Config
 from .generation_config import GenerationConfig
-from .hub import resolve
+from .hub import commit_of, resolve
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
+
+
+T = TypeVar("T")
+_TRIES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +37,9 @@ class LoadingInfo:
             initialised because `ignore_mismatched_sizes` was set.
         error_msgs: empty: an error is raised, not collected.
         plan: the `fp.LoadPlan` that was carried out.
+        revision: the commit that the files are of, where they come from the Hub.
+        bytes_read: {file: bytes}, headers included.
+        seconds: that reading and placing the weights took.
     """
 
     missing_keys: list[str]
@@ -38,11 +47,14 @@ class LoadingInfo:
     mismatched_keys: list[tuple[str, tuple[int, ...], tuple[int, ...]]]
     error_msgs: list[str]
     plan: fp.LoadPlan
+    revision: str | None
+    bytes_read: dict[str, int]
+    seconds: float
 
 
 def load(
     cls: "type[PretrainedModel]",
-    name_or_path: str | os.PathLike,
+    name_or_path: str | os.PathLike | None,
     *,
     config: Config | str | os.PathLike | None = None,
     dtype: Any = jnp.float32,
@@ -55,7 +67,15 @@ def load(
     ignore_mismatched_sizes: bool = False,
     key: jax.Array | None = None,
     output_loading_info: bool = False,
+    state_dict: Mapping[str, Any] | None = None,
     use_safetensors: bool | None = None,
+    from_pt: bool = False,
+    from_tf: bool = False,
+    from_flax: bool = False,
+    variant: str | None = None,
+    weights_only: bool = True,
+    key_mapping: Mapping[str, str] | None = None,
+    verify: bool = False,
     subfolder: str = "",
     revision: str = "main",
     token: str | bool | None = None,
@@ -67,8 +87,9 @@ def load(
     """Opens a checkpoint -> `(model, params)`, the params as stored, each leaf where it belongs.
 
     Args:
-        name_or_path: a folder with `config.json` and weights (safetensors or flax msgpack, single
-            or sharded, under PyTorch or old Flax names), or the name of a repository on the Hub.
+        name_or_path: a folder with `config.json` and weights of any format of `docs/formats.md`,
+            the name of a repository on the Hub, or a weights file (`config` is then needed unless
+            one lies beside it). None if `config` and `state_dict` are given.
         config: used instead of the folder's own: a configuration, or where to read one.
         dtype: what the model computes in.
         param_dtype: what the params are stored in: "auto" as in the checkpoint, a dtype or its
@@ -81,7 +102,16 @@ def load(
         ignore_mismatched_sizes: initialise leaves whose tensor has another shape.
         key: for leaves that are initialised; `jax.random.key(0)` if None.
         output_loading_info: return `(model, params, LoadingInfo)`.
+        state_dict: {PyTorch name: array}, or a tree of params, used instead of saved weights.
         use_safetensors: True takes only safetensors, False never.
+        from_pt, from_tf, from_flax: take only what PyTorch, TensorFlow or Flax writes. Without
+            them, what there is: safetensors before msgpack before the others.
+        variant: take `model.<variant>.safetensors` and its like, nothing else.
+        weights_only: for PyTorch's pickles: False passes over objects that are no tensors. No code
+            of a file ever runs, either way.
+        key_mapping: ordered {regular expression: replacement} on the names in the checkpoint.
+        verify: first compare the sha256 of every file with `checksums.json`
+            (`save_pretrained(checksums=True)`).
         subfolder, revision, token, cache_dir, local_files_only: where in a repository, as in
             `huggingface_hub`.
         progress: show a bar if it takes longer than a second.
@@ -93,28 +123,48 @@ def load(
         ConfigError: a configuration that cannot be honoured.
         TypeError: a keyword that is neither a field of the model nor of its configuration.
     """
-    folder = resolve(
-        name_or_path,
-        subfolder=subfolder,
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
-        use_safetensors=use_safetensors,
-    )
-    model = build(cls, folder, config, dtype=dtype, rules=rules, **kwargs)
-    plan = plan_load(
-        model,
-        folder,
-        param_dtype=param_dtype,
-        mesh=mesh,
-        shardings=shardings,
-        max_host_memory=max_host_memory,
-        strict=strict,
-        ignore_mismatched_sizes=ignore_mismatched_sizes,
-        use_safetensors=use_safetensors,
-    )
+    how = {
+        "state_dict": state_dict,
+        "use_safetensors": use_safetensors,
+        "framework": _framework(from_pt, from_tf, from_flax),
+        "variant": variant,
+    }
+    folder = ""
+    if name_or_path is not None:
+        folder = resolve(
+            name_or_path,
+            subfolder=subfolder,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            **how,
+        )
+    elif not isinstance(config, Config) or state_dict is None:
+        raise TypeError("without a name or path, from_pretrained needs config and state_dict")
+
+    def prepare() -> "tuple[PretrainedModel, fp.LoadPlan]":
+        model = build(cls, folder, config, dtype=dtype, rules=rules, **kwargs)
+        plan = plan_load(
+            model,
+            folder,
+            param_dtype=param_dtype,
+            mesh=mesh,
+            shardings=shardings,
+            max_host_memory=max_host_memory,
+            strict=strict,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            weights_only=weights_only,
+            key_mapping=key_mapping,
+            verify=verify,
+            **how,
+        )
+        return model, plan
+
+    model, plan = _settled(folder, prepare)
+    start = time.perf_counter()
     params = fp.stream(plan, progress=progress)
+    seconds = time.perf_counter() - start
     match = plan.match
     fresh = (*match.missing, *(bad.path for bad in match.mismatched))
     if fresh:
@@ -124,8 +174,49 @@ def load(
     if not output_loading_info:
         return model, params
     mismatched = [(bad.path, bad.found, bad.expected) for bad in match.mismatched]
-    info = LoadingInfo(list(match.missing), list(match.unexpected), mismatched, [], plan)
+    read = {file.path: file.bytes_read for file in match.source.files}
+    info = LoadingInfo(
+        list(match.missing),
+        list(match.unexpected),
+        mismatched,
+        [],
+        plan,
+        commit_of(folder),
+        read,
+        seconds,
+    )
     return model, params, info
+
+
+def _framework(from_pt: bool, from_tf: bool, from_flax: bool) -> str | None:
+    asked = [name for name, on in (("pt", from_pt), ("tf", from_tf), ("flax", from_flax)) if on]
+    if len(asked) > 1:
+        raise TypeError(f"give one of {', '.join('from_' + name for name in asked)}, not all")
+    return asked[0] if asked else None
+
+
+def _settled(folder: str, prepare: Callable[[], T]) -> T:
+    """`prepare()`, again while another process saves into the folder: config and weights must be
+    of one save. Files that are open by then stay what they are."""
+    for _ in range(_TRIES - 1):
+        before = _state(folder)
+        try:
+            result = prepare()
+        except fp.CheckpointError:
+            if _state(folder) == before:
+                raise
+        else:
+            if _state(folder) == before:
+                return result
+    return prepare()
+
+
+def _state(folder: str) -> tuple[int, ...] | None:
+    try:
+        info = os.stat(folder)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino, info.st_mtime_ns
 
 
 def build(
@@ -146,7 +237,7 @@ def build(
                 f"{cls.__name__} takes a {cls.config_class.__name__}, got {type(config).__name__}"
             )
     else:
-        config = cls.config_class.from_pretrained(folder if config is None else config)
+        config = cls.config_class.from_pretrained(_beside(folder) if config is None else config)
         known = {name: kwargs.pop(name) for name in list(kwargs) if config.knows(name)}
         config = config.replace(**known)
     if kwargs:
@@ -156,10 +247,17 @@ def build(
         )
     check_attention(fields.get("attn_implementation", "sdpa"))
     if cls.can_generate():
-        fields.setdefault("generation_config", GenerationConfig.from_pretrained(folder, config))
+        fields.setdefault(
+            "generation_config", GenerationConfig.from_pretrained(_beside(folder), config)
+        )
     if rules is not None:
         fields["rules"] = rules
     return cls(config, dtype=dtype, **fields)
+
+
+def _beside(path: str) -> str:
+    """The folder in which the other files of a checkpoint are."""
+    return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def plan_load(
@@ -172,15 +270,30 @@ def plan_load(
     max_host_memory: int = 1 << 30,
     strict: bool = True,
     ignore_mismatched_sizes: bool = False,
-    use_safetensors: bool | None = None,
+    key_mapping: Mapping[str, str] | None = None,
+    verify: bool = False,
+    state_dict: Mapping[str, Any] | None = None,
+    **how: Any,
 ) -> fp.LoadPlan:
-    """What loading `folder` into `model` will read and where it will go; reads headers only."""
+    """What loading `folder` into `model` will read and where it will go; reads headers only, unless
+    told to `verify`.
+
+    Args:
+        **how: as `fp.open_checkpoint`; the others are those of `load`.
+    """
     if mesh is not None and shardings is not None:
         raise TypeError("give mesh (and rules) or shardings, not both")
     template = model.abstract_params()
     if mesh is not None:
         shardings = fs.shardings(template, mesh, model.rules)
-    source = fp.open_checkpoint(folder, use_safetensors=use_safetensors)
+    if state_dict is not None:
+        source = fp.source_of(state_dict, template)
+    else:
+        source = fp.open_checkpoint(folder, **how)
+    if verify:
+        fp.verify(_beside(folder), (file.path for file in source.files))
+    if key_mapping:
+        source = fp.renamed(source, key_mapping)
     prefix = model.base_model_prefix
     match = fp.reconcile(template, source, model.naming, prefix=prefix, tied=model.tied)
     if strict:

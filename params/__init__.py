@@ -13,6 +13,7 @@ from .errors import CheckpointError as CheckpointError
 from .errors import some as some
 from .formats import Source as Source
 from .formats import Tensor as Tensor
+from .formats import heads as heads
 from .formats import is_head as is_head
 from .formats import is_weights as is_weights
 from .formats import open_checkpoint as open_checkpoint
@@ -35,12 +36,18 @@ from .processes import is_spread as is_spread
 from .processes import together as together
 from .publish import replacing as replacing
 from .reconcile import Match as Match
+from .reconcile import as_it_is as as_it_is
 from .reconcile import check as check
 from .reconcile import check_shapes as check_shapes
 from .reconcile import reconcile as reconcile
 from .select import merge as merge
 from .select import partition as partition
 from .select import select as select
+from .sharded import LoadResult as LoadResult
+from .sharded import load_flax_sharded_weights as load_flax_sharded_weights
+from .sharded import load_sharded_checkpoint as load_sharded_checkpoint
+from .sources import renamed as renamed
+from .sources import source_of as source_of
 from .stack import stack_layers as stack_layers
 from .stack import unstack_layers as unstack_layers
 from .stream import stream as stream

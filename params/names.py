@@ -16,6 +16,7 @@ from .paths import matches
 
 TORCH = "torch"
 FLAX = "flax"
+PATHS = "paths"  # the leaves' own paths and layouts
 _WEIGHTS = ("kernel", "scale", "embedding")
 
 
@@ -69,10 +70,10 @@ def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, st
 
     Args:
         shape: of the leaf, its layer axis included.
-        layout: `TORCH` or `FLAX`.
+        layout: `TORCH`, `FLAX` or `PATHS`.
         stacked: whether the leaf's first axis is a layer axis.
     """
-    if not stacked:
+    if not stacked or layout == PATHS:
         return (_place(path, len(shape), naming, layout),)
     made = []
     for i in range(shape[0]):
@@ -100,6 +101,8 @@ def layer_path(path: str, stack: str, index: int) -> str:
 
 def _place(path: str, rank: int, naming: Naming, layout: str) -> Place:
     identity = tuple(range(rank))
+    if layout == PATHS:
+        return Place(path, identity)
     is_kernel = path.rpartition("/")[2] == "kernel" and rank >= 2
     if layout == FLAX:
         for pattern, replacement in naming.flax_names:

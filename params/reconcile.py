@@ -101,6 +101,15 @@ def reconcile(
     return Match(source, found, tuple(missing), unexpected, tuple(mismatched))
 
 
+def as_it_is(source: Source) -> Match:
+    """Every tensor of a source as a leaf of its own, under the name that it has."""
+    found = {
+        name: (Piece(tensor, tuple(range(len(tensor.shape))), ()),)
+        for name, tensor in source.tensors.items()
+    }
+    return Match(source, found, (), (), ())
+
+
 def check(match: Match, prefix: str = "", optional: tuple[str, ...] = ()) -> None:
     """Refuses what would give wrong answers: a backbone that is not all there, or that has more
     than the template. A head may be missing (it is initialised) or unused.

@@ -2,6 +2,7 @@
 
 from .folder import MSGPACK as MSGPACK
 from .folder import SAFETENSORS as SAFETENSORS
+from .folder import heads as heads
 from .folder import is_head as is_head
 from .folder import is_weights as is_weights
 from .folder import open_checkpoint as open_checkpoint

@@ -81,6 +81,7 @@ def open_checkpoint(
     use_safetensors: bool | None = None,
     framework: str | None = None,
     variant: str | None = None,
+    weights_only: bool = True,
 ) -> Source:
     """Opens a checkpoint: a folder, a weights file, or the index of a sharded one.
 
@@ -98,13 +99,7 @@ def open_checkpoint(
     path = os.fspath(path)
     if not os.path.isdir(path):
         return _open_named(path, os.path.basename(path))
-    formats = [
-        format
-        for format in FORMATS
-        if use_safetensors in (None, format is SAFETENSORS)
-        and (framework is None or framework in format.frameworks)
-    ]
-    candidates = [name for format in formats for name in format.heads(variant)]
+    candidates = heads(use_safetensors=use_safetensors, framework=framework, variant=variant)
     for name in candidates:
         if os.path.lexists(os.path.join(path, name)):
             return _open_named(os.path.join(path, name), name)
@@ -116,6 +111,23 @@ def open_checkpoint(
         f"{path}: no checkpoint: looked for {', '.join(candidates)}; the folder holds "
         f"{some(there) or 'nothing'}"
     )
+
+
+def heads(
+    *,
+    use_safetensors: bool | None = None,
+    framework: str | None = None,
+    variant: str | None = None,
+) -> dict[str, Format]:
+    """{name of a file that makes a folder a checkpoint: its format}, in the order of preference;
+    arguments as `open_checkpoint`."""
+    return {
+        name: format
+        for format in FORMATS
+        if use_safetensors in (None, format is SAFETENSORS)
+        and (framework is None or framework in format.frameworks)
+        for name in format.heads(variant)
+    }
 
 
 def is_weights(name: str, variant: str | None = None) -> bool:

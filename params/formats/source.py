@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -96,6 +97,16 @@ class Tensor:
                 view, start = view[count:], 0
             else:
                 start = max(0, start - span.length)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayTensor(Tensor):
+    """A tensor that is an array in memory."""
+
+    array: Any = None
+
+    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
+        out[...] = np.asarray(self.array[tuple(slice(*bound) for bound in bounds)])
 
 
 def too_large(shape: Sequence[int], dtype: np.dtype) -> bool:
