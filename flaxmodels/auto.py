@@ -9,7 +9,7 @@ from .base import PretrainedModel
 from .config import CONFIG_NAME, Config, ConfigError, read_json
 from .hub import resolve
 from .loading import build, plan_load
-from .params import LoadPlan
+from .params import LoadPlan, open_checkpoint
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "bert": (
@@ -161,6 +161,7 @@ def load_plan(
     model_class: type[PretrainedModel] | None = None,
     config: Config | str | os.PathLike | None = None,
     fields: dict[str, Any] | None = None,
+    how: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> LoadPlan:
     """What loading a checkpoint would read and where it would go, without reading a weight.
@@ -169,12 +170,14 @@ def load_plan(
         model_class: the class that `architectures` of `config.json` names, or `AutoModel`'s, if
             None.
         fields: fields of the model and its configuration, as `from_pretrained` takes them.
+        how: which weights, as `fp.open_checkpoint` takes it.
         **kwargs: as `flaxmodels.loading.plan_load`: param_dtype, mesh, max_host_memory, ...
     """
     folder = resolve(name_or_path)
     if model_class is None:
         model_class = architecture(folder)
-    return plan_load(build(model_class, folder, config, **(fields or {})), folder, **kwargs)
+    model = build(model_class, folder, config, **(fields or {}))
+    return plan_load(model, open_checkpoint(folder, **(how or {})), **kwargs)
 
 
 def architecture(folder: str) -> type[PretrainedModel]:

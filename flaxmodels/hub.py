@@ -24,7 +24,7 @@ def resolve(
     token: str | bool | None = None,
     cache_dir: str | os.PathLike | None = None,
     local_files_only: bool = False,
-    state_dict: Any = None,
+    weights: bool = True,
     **how: Any,
 ) -> str:
     """The folder (or file) that holds a checkpoint: itself, or the local copy of a repository's.
@@ -32,7 +32,7 @@ def resolve(
     Only the configuration and one format's weights are downloaded, all from one commit.
 
     Args:
-        state_dict: if given, no weights are wanted.
+        weights: whether they are wanted.
         **how: which weights, as `fp.open_checkpoint`.
 
     Raises:
@@ -59,8 +59,8 @@ def resolve(
             common["revision"] = info.sha or revision
             files = [file.rfilename for file in info.siblings or []]
             inside = f"{subfolder}/" if subfolder else ""
-            weights = () if state_dict is not None else _weights(files, inside, **how)
-            wanted = [inside + pattern for pattern in (*_SMALL, *weights)]
+            found = _weights(files, inside, **how) if weights else []
+            wanted = [inside + pattern for pattern in (*_SMALL, *found)]
             root = hub.snapshot_download(name, allow_patterns=wanted, **common)
     except Exception as error:  # the client's transport raises errors of its own, of no common base
         raise CheckpointError(

@@ -124,7 +124,6 @@ def load(
         TypeError: a keyword that is neither a field of the model nor of its configuration.
     """
     how = {
-        "state_dict": state_dict,
         "use_safetensors": use_safetensors,
         "framework": _framework(from_pt, from_tf, from_flax),
         "variant": variant,
@@ -138,30 +137,31 @@ def load(
             token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
+            weights=state_dict is None,
             **how,
         )
     elif not isinstance(config, Config) or state_dict is None:
         raise TypeError("without a name or path, from_pretrained needs config and state_dict")
 
-    def prepare() -> "tuple[PretrainedModel, fp.LoadPlan]":
+    def prepare() -> "tuple[PretrainedModel, fp.Source]":
         model = build(cls, folder, config, dtype=dtype, rules=rules, **kwargs)
-        plan = plan_load(
-            model,
-            folder,
-            param_dtype=param_dtype,
-            mesh=mesh,
-            shardings=shardings,
-            max_host_memory=max_host_memory,
-            strict=strict,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            weights_only=weights_only,
-            key_mapping=key_mapping,
-            verify=verify,
-            **how,
-        )
-        return model, plan
+        if state_dict is not None:
+            return model, fp.source_of(state_dict, model.abstract_params())
+        return model, fp.open_checkpoint(folder, weights_only=weights_only, **how)
 
-    model, plan = _settled(folder, prepare)
+    model, source = _settled(folder, prepare)
+    if verify:
+        fp.verify(_beside(folder), (file.path for file in source.files))
+    plan = plan_load(
+        model,
+        fp.renamed(source, key_mapping) if key_mapping else source,
+        param_dtype=param_dtype,
+        mesh=mesh,
+        shardings=shardings,
+        max_host_memory=max_host_memory,
+        strict=strict,
+        ignore_mismatched_sizes=ignore_mismatched_sizes,
+    )
     start = time.perf_counter()
     params = fp.stream(plan, progress=progress)
     seconds = time.perf_counter() - start
@@ -198,7 +198,7 @@ def _framework(from_pt: bool, from_tf: bool, from_flax: bool) -> str | None:
 def _settled(folder: str, prepare: Callable[[], T]) -> T:
     """`prepare()`, again while another process saves into the folder: config and weights must be
     of one save. Files that are open by then stay what they are."""
-    for _ in range(_TRIES - 1):
+    for _ in range(_TRIES):
         before = _state(folder)
         try:
             result = prepare()
@@ -208,7 +208,7 @@ def _settled(folder: str, prepare: Callable[[], T]) -> T:
         else:
             if _state(folder) == before:
                 return result
-    return prepare()
+    raise fp.CheckpointError(f"{folder}: other processes keep changing what is in it")
 
 
 def _state(folder: str) -> tuple[int, ...] | None:
@@ -262,7 +262,7 @@ def _beside(path: str) -> str:
 
 def plan_load(
     model: "PretrainedModel",
-    folder: str,
+    source: fp.Source,
     *,
     param_dtype: Any = "auto",
     mesh: Mesh | None = None,
@@ -270,30 +270,13 @@ def plan_load(
     max_host_memory: int = 1 << 30,
     strict: bool = True,
     ignore_mismatched_sizes: bool = False,
-    key_mapping: Mapping[str, str] | None = None,
-    verify: bool = False,
-    state_dict: Mapping[str, Any] | None = None,
-    **how: Any,
 ) -> fp.LoadPlan:
-    """What loading `folder` into `model` will read and where it will go; reads headers only, unless
-    told to `verify`.
-
-    Args:
-        **how: as `fp.open_checkpoint`; the others are those of `load`.
-    """
+    """What loading `source` into `model` will read and where it will go; reads no weights."""
     if mesh is not None and shardings is not None:
         raise TypeError("give mesh (and rules) or shardings, not both")
     template = model.abstract_params()
     if mesh is not None:
         shardings = fs.shardings(template, mesh, model.rules)
-    if state_dict is not None:
-        source = fp.source_of(state_dict, template)
-    else:
-        source = fp.open_checkpoint(folder, **how)
-    if verify:
-        fp.verify(_beside(folder), (file.path for file in source.files))
-    if key_mapping:
-        source = fp.renamed(source, key_mapping)
     prefix = model.base_model_prefix
     match = fp.reconcile(template, source, model.naming, prefix=prefix, tied=model.tied)
     if strict:

@@ -172,14 +172,16 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _can_exchange(path: Path) -> bool:
-    other = path.with_name(f"{path.name}-probe")
-    other.mkdir()
+    probes = path / "a", path / "b"
+    for probe in probes:
+        probe.mkdir()
     try:
-        _exchange(path, other)
+        _exchange(*probes)
     except OSError:
         return False
     finally:
-        other.rmdir()
+        for probe in probes:
+            probe.rmdir()
     return True
 
 

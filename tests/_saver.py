@@ -1,0 +1,217 @@
+"""Saves that are killed, fail, and race each other; run as a program, prints JSON.
+
+    python _saver.py GOLDEN FOLDER {swap | in-place} {random N | killed | full | raced | endless}
+
+Imports once and forks a child for each save. Children touch no device: their params are NumPy's.
+"""
+
+import builtins
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+from flaxmodels import saving
+from flaxmodels.params import publish
+
+CALLS = ("open", "mkdir", "rmdir", "replace", "rename", "unlink", "fsync", "write", "listdir")
+
+
+class Saver:
+    def __init__(self, golden: str, folder: str, *, in_place: bool):
+        self.model = fm.LlamaForCausalLM(fm.LlamaConfig.from_pretrained(golden))
+        template = self.model.abstract_params()
+        # Children must not trace: one template for every config.
+        type(self.model).abstract_params = lambda _: template
+        self.template = fp.flatten(template)
+        self.folder = Path(folder)
+        self.in_place = in_place
+
+    def params(self, value: int):
+        leaves = {p: np.full(x.shape, value, np.float32) for p, x in self.template.items()}
+        return fp.unflatten(leaves)
+
+    def save(self, value: int) -> None:
+        """Params that are `value` everywhere, in several shards, with a config that says it too."""
+        config = self.model.config if self.in_place else self.model.config.replace(prefix=value)
+        model = self.model.clone(config=config)
+        saving.save(
+            model,
+            self.params(value),
+            self.folder,
+            max_shard_size="10KB",
+            is_main_process=True,
+            progress=False,
+        )
+
+    def found(self) -> int:
+        """The value that the whole checkpoint has; raises if it is no checkpoint or a mixture."""
+        source = fp.open_checkpoint(self.folder)
+        assert len(source.files) > 3 and len(source.tensors) == len(self.template)
+        values = {float(v) for t in source.tensors.values() for v in np.unique(t.read())}
+        if not self.in_place:
+            values.add(float(json.loads((self.folder / "config.json").read_text())["prefix"]))
+        assert len(values) == 1, f"a mixture of {values}"
+        return int(values.pop())
+
+    def fresh(self) -> None:
+        """An old checkpoint of zeros."""
+        self.save(0)
+        if self.in_place:
+            (self.folder / "README.md").write_text("mine")
+            (self.folder / "runs").mkdir(exist_ok=True)
+            self.save(0)
+
+    def intact(self) -> bool:
+        if not self.in_place:
+            return True
+        return (self.folder / "README.md").read_text() == "mine" and (self.folder / "runs").is_dir()
+
+
+def child(action) -> int:
+    """Runs `action` in a child -> its process id."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        action()
+        os._exit(0)
+    except fp.CheckpointError:
+        os._exit(1)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(2)
+
+
+def at_call(index: int, action) -> None:
+    """From the `index`-th call on that touches files, `action()` comes before each."""
+    count = 0
+
+    def wrapped(function):
+        def call(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count > index:
+                action()
+            return function(*args, **kwargs)
+
+        return call
+
+    builtins.open = wrapped(open)
+    for name in CALLS:
+        setattr(os, name, wrapped(getattr(os, name)))
+    publish._exchange = wrapped(publish._exchange)
+
+
+def killed_at_random(saver: Saver, times: int) -> dict:
+    saver.fresh()
+    start = time.perf_counter()
+    os.waitpid(child(lambda: saver.save(0)), 0)
+    duration = time.perf_counter() - start
+    rng = random.Random(0)
+    outcome = {"old": 0, "new": 0, "finished": 0, "wrong": []}
+    old = 0
+    for new in range(1, times + 1):
+        process = child(lambda value=new: saver.save(value))
+        time.sleep(rng.uniform(0, 1.2 * duration))
+        os.kill(process, signal.SIGKILL)
+        outcome["finished"] += os.waitpid(process, 0)[1] == 0
+        try:
+            value = saver.found()
+            assert value in (old, new) and saver.intact(), f"{value} is neither {old} nor {new}"
+            outcome["new" if value == new else "old"] += 1
+            old = value
+        except Exception as error:
+            outcome["wrong"].append(f"{type(error).__name__}: {error}")
+            saver.fresh()
+            old = 0
+    saver.save(-1)
+    return outcome | {"left": left_over(saver)}
+
+
+def stopped_at_each_call(saver: Saver, action) -> dict:
+    """One save for each call that touches a file, stopped just before it."""
+    outcome = {"old": 0, "new": 0, "other errors": 0, "wrong": []}
+    index = 0
+    while True:
+        saver.fresh()
+
+        def run(index=index):
+            at_call(index, action)
+            saver.save(1)
+
+        _, status = os.waitpid(child(run), 0)
+        try:
+            value = saver.found()
+            assert value in (0, 1) and saver.intact()
+            outcome["new" if value else "old"] += 1
+        except Exception as error:
+            outcome["wrong"].append(f"call {index}: {type(error).__name__}: {error}")
+        outcome["other errors"] += os.WIFEXITED(status) and os.WEXITSTATUS(status) == 2
+        if status == 0:
+            break
+        index += 1
+    saver.save(-1)
+    return outcome | {"calls": index, "left": left_over(saver)}
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def full() -> None:
+    raise OSError(28, "No space left on device")
+
+
+def raced(saver: Saver, savers: int, times: int) -> dict:
+    """Several processes save at once."""
+    saver.fresh()
+
+    def run(base):
+        for i in range(times):
+            saver.save(base + i)
+
+    children = [child(lambda base=1000 * (i + 1): run(base)) for i in range(savers)]
+    statuses = [os.waitpid(process, 0)[1] for process in children]
+    return {"failed": sum(map(bool, statuses)), "found": saver.found(), "left": left_over(saver)}
+
+
+def endless(saver: Saver) -> None:
+    saver.fresh()
+    print("saving", flush=True)
+    for value in itertools.count(1):
+        saver.save(value)
+
+
+def left_over(saver: Saver) -> list[str]:
+    inside, beside = os.listdir(saver.folder), os.listdir(saver.folder.parent)
+    return [name for name in (*inside, *beside) if ".tmp-" in name]
+
+
+def main() -> None:
+    tqdm.set_lock(threading.RLock())  # its own is shared with forked children, which are killed
+    golden, folder, mode, kind, *rest = sys.argv[1:]
+    saver = Saver(golden, folder, in_place=mode == "in-place")
+    runs = {
+        "random": lambda: killed_at_random(saver, int(rest[0])),
+        "killed": lambda: stopped_at_each_call(saver, kill),
+        "full": lambda: stopped_at_each_call(saver, full),
+        "raced": lambda: raced(saver, 3, 20),
+        "endless": lambda: endless(saver),
+    }
+    print(json.dumps(runs[kind]()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""Saving while the disk fills up, the process is killed, and others load or save."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+from flaxmodels.params import publish
+
+LLAMA = Path(__file__).parent / "goldens" / "llama-causal-lm" / "checkpoint"
+SAVER = Path(__file__).parent / "_saver.py"
+
+
+def ours(name):
+    return name.startswith("w")
+
+
+def head(name):
+    return name == "w.index"
+
+
+def replace(folder, files, **how):
+    with publish.replacing(folder, is_ours=ours, is_head=head, **how) as staging:
+        for name, content in files.items():
+            (staging.path / name).write_text(content)
+        return staging
+
+
+def contents(folder):
+    return {p.name: p.read_text() for p in folder.iterdir() if p.is_file()}
+
+
+def saver(tmp_path, mode, *what) -> dict:
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-P", SAVER, LLAMA / "config.json", tmp_path / "ck", mode]
+        + list(what),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+MODES = pytest.mark.parametrize("mode", ["swap", "in-place"])
+
+
+@MODES
+def test_200_kills_at_random_instants_leave_the_old_or_the_new(mode, tmp_path):
+    outcome = saver(tmp_path, mode, "random", "200")
+    assert outcome["wrong"] == [] and outcome["left"] == []
+    assert outcome["old"] + outcome["new"] == 200
+    assert outcome["old"] > 10 and outcome["new"] > 5, outcome
+
+
+@MODES
+@pytest.mark.parametrize("how", ["killed", "full"])
+def test_a_stop_before_any_call_that_touches_a_file(how, mode, tmp_path):
+    outcome = saver(tmp_path, mode, how)
+    assert outcome["wrong"] == [] and outcome["left"] == [] and outcome["other errors"] == 0
+    assert outcome["calls"] > 30 and outcome["old"] > 20 and outcome["new"] >= 1, outcome
+
+
+@MODES
+def test_savers_at_once_leave_the_whole_of_one(mode, tmp_path):
+    outcome = saver(tmp_path, mode, "raced")
+    assert outcome == {"failed": 0, "found": outcome["found"], "left": []}
+    assert outcome["found"] % 1000 == 19
+
+
+@MODES
+def test_loads_while_another_process_saves(mode, tmp_path):
+    """Every load is of one save, its config included where folders change places."""
+    folder = tmp_path / "ck"
+    command = [sys.executable, "-W", "ignore", "-P", SAVER, LLAMA / "config.json", folder, mode]
+    with subprocess.Popen([*command, "endless"], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"saving\n"
+        try:
+            seen = set()
+            until = time.monotonic() + 5
+            while time.monotonic() < until or len(seen) < 3:
+                model, params = fm.LlamaForCausalLM.from_pretrained(folder, progress=False)
+                values = {float(v) for leaf in jax.tree.leaves(params) for v in np.unique(leaf)}
+                if mode == "swap":
+                    values.add(float(model.config.prefix))
+                assert len(values) == 1, values
+                seen |= values
+        finally:
+            process.kill()
+
+
+def test_a_folder_of_the_checkpoint_alone_changes_places(tmp_path):
+    folder = tmp_path / "f"
+    replace(folder, {"w1": "old", "w2": "old", "w.index": "old"})
+    before = folder.stat().st_ino
+    folder.chmod(0o750)
+    staging = replace(folder, {"w1": "new", "w.index": "new"})
+    assert staging.tag == "" and staging.path.parent == tmp_path
+    assert contents(folder) == {"w1": "new", "w.index": "new"}
+    assert folder.stat().st_ino != before and folder.stat().st_mode & 0o777 == 0o750
+    assert os.listdir(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("why", ["other file", "subfolder", "working directory", "no exchange"])
+def test_any_other_folder_stays_itself(why, tmp_path, monkeypatch):
+    folder = tmp_path / "f"
+    replace(folder, {"w1": "old", "w2": "old", "w.index": "old"})
+    if why == "other file":
+        (folder / "README").write_text("mine")
+    elif why == "subfolder":
+        (folder / "runs").mkdir()
+    elif why == "working directory":
+        monkeypatch.chdir(folder)
+    else:
+        monkeypatch.setattr(publish, "_EXCHANGE", 1 << 20)  # EINVAL, as a disk without it says
+    before = folder.stat().st_ino
+    staging = replace(folder, {"w3": "new", "w.index": "new"})
+    assert len(staging.tag) == 9 and staging.path.parent == folder
+    assert contents(folder) == {"w3": "new", "w.index": "new"} | (
+        {"README": "mine"} if why == "other file" else {}
+    )
+    assert folder.stat().st_ino == before
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_the_head_comes_last_and_goes_first(tmp_path, monkeypatch):
+    """At every step the index that is there refers to files that are there, on the disk."""
+    folder = tmp_path / "f"
+    replace(folder, {"w1": "old", "w.index": "old"})
+    (folder / "README").write_text("mine")
+    steps = []
+
+    def spy(name, function):
+        def call(*args, **kwargs):
+            target = Path(os.fspath(args[-1])).name if isinstance(args[-1], str | Path) else ""
+            if name == "fsync":
+                target = Path(os.readlink(f"/proc/self/fd/{args[0]}")).name
+            steps.append((name, target))
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, spy(name, getattr(os, name)))
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda p: (steps.append(("unlink", p.name)), unlink(p)))
+    replace(folder, {"w2": "new", "w.index": "new"})
+    assert {("fsync", "w2"), ("fsync", "w.index")} <= set(steps[:2])
+    moves = [step for step in steps if step[0] != "fsync"]
+    assert moves == [("replace", "w2"), ("replace", "w.index"), ("unlink", "w1")]
+    between = steps[steps.index(moves[0]) : steps.index(moves[1])]
+    assert ("fsync", "f") in between
+    after = steps[steps.index(moves[1]) : steps.index(moves[2])]
+    assert ("fsync", "f") in after
+
+
+def test_what_comes_in_meanwhile_stays(tmp_path):
+    folder = tmp_path / "f"
+    replace(folder, {"w.index": "old"})
+    with publish.replacing(folder, is_ours=ours, is_head=head) as staging:
+        (staging.path / "w.index").write_text("new")
+        (folder / "notes").write_text("mine")
+        (folder / "runs").mkdir()
+    assert contents(folder) == {"w.index": "new", "notes": "mine"}
+    assert (folder / "runs").is_dir()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, RuntimeError])
+def test_a_save_that_is_left_changes_nothing(stop, tmp_path):
+    folder = tmp_path / "f"
+    replace(folder, {"w.index": "old"})
+    with pytest.raises(stop), publish.replacing(folder, is_ours=ours, is_head=head) as staging:
+        (staging.path / "w.index").write_text("new")
+        raise stop
+    assert contents(folder) == {"w.index": "old"} and os.listdir(tmp_path) == ["f"]
+    with pytest.raises(stop), publish.replacing(tmp_path / "g", is_ours=ours, is_head=head):
+        raise stop
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_what_killed_writers_left_is_swept(tmp_path):
+    folder = tmp_path / "f"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    here, day = os.uname().nodename, 25 * 60 * 60
+    left = {
+        f".f.tmp-{here}-{dead.pid}-0123abcd": 0,  # swept: no longer runs
+        f".f.tmp-{here}-{os.getpid()}-0123abcd": day,  # stays: runs
+        ".f.tmp-other-host-1-0123abcd": day,  # swept: a day old
+        ".f.tmp-other-host-2-0123abcd": 0,  # stays
+        ".f.tmp-mine": day,  # stays: not of this making
+        f".g.tmp-{here}-{dead.pid}-0123abcd": day,  # stays: another folder's
+    }
+    for name, age in left.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "w1").write_text("")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    replace(folder, {"w.index": "new"})
+    names = list(left)
+    assert set(os.listdir(tmp_path)) == {"f", names[1], names[3], names[4], names[5]}
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    os.symlink("real", tmp_path / "link")
+    replace(tmp_path / "link", {"w.index": "new"})
+    assert (tmp_path / "link").is_symlink() and contents(tmp_path / "real") == {"w.index": "new"}
+
+
+@pytest.mark.parametrize("name", ["a b", "ü-✓", "x" * 200])
+def test_odd_names_of_folders(name, tmp_path):
+    replace(tmp_path / name, {"w.index": "1"})
+    replace(tmp_path / name, {"w.index": "2"})
+    assert contents(tmp_path / name) == {"w.index": "2"}
+
+
+def test_a_file_limit_is_an_error_and_the_old_stays(tmp_path):
+    """EFBIG, from the system itself."""
+    model, params = fm.LlamaForCausalLM.from_pretrained(LLAMA)
+    model.save_pretrained(params, tmp_path / "s")
+    before = (tmp_path / "s/model.safetensors").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(fp.CheckpointError, match="model.safetensors: File too large; the weig"):
+            model.save_pretrained(params, tmp_path / "s")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "s/model.safetensors").read_bytes() == before
+    assert os.listdir(tmp_path) == ["s"]
+
+
+TMPFS = """
+import sys
+import flaxmodels as fm
+import numpy as np
+from flaxmodels import params as fp
+tree = {"w": np.zeros(300_000, np.uint8)}
+def save(value, size):
+    tree = {"w": np.full(size, value, np.uint8)}
+    with fp.replacing("/mnt/ck", is_ours=fp.is_weights, is_head=fp.is_head) as staging:
+        fp.write_checkpoint(staging.path, tree, tree, progress=False)
+try:
+    save(1, int(sys.argv[1]))
+    print("saved")
+    save(2, int(sys.argv[1]))
+    print("saved twice")
+except fp.CheckpointError as error:
+    print(error)
+print(fp.open_checkpoint("/mnt/ck")["w"].read().max())
+"""
+
+
+def on_a_small_disk(options, command, *args) -> str:
+    mount = f"mount -t tmpfs -o {options} tmpfs /mnt && {command}"
+    run = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", mount, "sh", sys.executable, "-P", "-c", TMPFS, *args],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare failed" in run.stderr or "not permitted" in run.stderr:
+        pytest.skip(run.stderr)
+    return run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("options", ["size=1m", "size=1m,nr_inodes=5"])
+def test_a_full_disk_leaves_the_old(options):
+    said = on_a_small_disk(options, '"$@"', "700000" if "nr" not in options else "1000")
+    assert said.startswith("saved\n/mnt/"), said
+    assert "the disk has 3" in said or "No space left on device" in said, said
+    assert said.endswith("\n1\n"), said
+
+
+def test_a_read_only_disk_leaves_the_old(tmp_path):
+    remount = '"$1" -P -c "$4" 1 && mount -o remount,ro /mnt && "$@"'
+    said = on_a_small_disk("size=9m", remount, "1000")
+    assert "/mnt/ck: not saved: Read-only file system" in said and said.endswith("\n2\n"), said
+
+
+def test_one_may_save_over_what_was_loaded(tmp_path):
+    model, params = fm.LlamaForCausalLM.from_pretrained(LLAMA)
+    for _ in range(3):
+        model.save_pretrained(params, tmp_path / "s", max_shard_size="10KB")
+        model, params = fm.LlamaForCausalLM.from_pretrained(tmp_path / "s")
+    expected = fm.LlamaForCausalLM.from_pretrained(LLAMA)[1]
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, expected))
+
+
+def test_threads_save_at_once(tmp_path):
+    threads = [
+        threading.Thread(target=replace, args=(tmp_path / "f", {"w.index": str(i), "w1": str(i)}))
+        for i in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(contents(tmp_path / "f").values())) == 1
+    assert os.listdir(tmp_path) == ["f"]
