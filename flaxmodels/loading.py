@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from . import params as fp
 from . import sharding as fs
 from .blocks import check_attention
-from .config import Config
+from .config import CONFIG_NAME, Config
 from .generation_config import GenerationConfig
 from .hub import commit_of, resolve
 
@@ -151,7 +151,7 @@ def load(
 
     model, source = _settled(folder, prepare)
     if verify:
-        fp.verify(_beside(folder), (file.path for file in source.files))
+        fp.verify(source, os.path.join(_beside(folder), CONFIG_NAME))
     plan = plan_load(
         model,
         fp.renamed(source, key_mapping) if key_mapping else source,

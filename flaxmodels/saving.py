@@ -23,6 +23,7 @@ def save(
     folder: str | os.PathLike,
     *,
     safe_serialization: bool = True,
+    format: str | None = None,
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
     select: fp.Mask | None = None,
@@ -42,6 +43,8 @@ def save(
         folder: made if absent.
         safe_serialization: safetensors under PyTorch names (opens in Transformers and vLLM); else
             flax msgpack under the names of old Flax checkpoints.
+        format: "safetensors", "msgpack" or "orbax" (the tree as it is), instead of
+            `safe_serialization`.
         max_shard_size: bytes, or a string such as "5GB"; a larger tensor is a file of its own.
         variant: part of the files' names: `model.<variant>.safetensors`.
         select: which leaves to write (a mask); `params` may then lack the others.
@@ -62,32 +65,31 @@ def save(
         fp.together, alone=not any(map(fp.is_spread, jax.tree.leaves(params)))
     )
     with contextlib.ExitStack() as stack:
-        staging = together(
-            lambda: stack.enter_context(_staging(folder, variant)) if writes else None
-        )
+        place = together(lambda: stack.enter_context(staging(folder, variant)) if writes else None)
 
         def write() -> None:
             fp.write_checkpoint(
-                staging and staging.path,
+                place and place.path,
                 params,
                 model.abstract_params(),
                 model.naming,
-                safe_serialization=safe_serialization,
+                format=format or ("safetensors" if safe_serialization else "msgpack"),
                 max_shard_size=max_shard_size,
                 variant=variant,
-                tag=staging.tag if staging else "",
+                tag=place.tag if place else "",
                 select=select,
                 save_function=save_function,
                 progress=progress,
             )
-            if staging is not None:
-                _write_side_files(model, params, staging.path, checksums)
+            if place is not None:
+                _write_side_files(model, params, place.path, checksums)
 
         together(write)
         together(stack.close)  # publishes
 
 
-def _staging(folder: Path, variant: str | None):
+def staging(folder: str | os.PathLike, variant: str | None):
+    """The context in which a checkpoint is written to take the place of `folder`'s."""
     others = (CONFIG_NAME, GENERATION_CONFIG_NAME, fp.MANIFEST)
     return fp.replacing(
         folder,

@@ -8,6 +8,8 @@ from .cast import to_fp32 as to_fp32
 from .checksums import MANIFEST as MANIFEST
 from .checksums import verify as verify
 from .checksums import write_checksums as write_checksums
+from .entries import Entry as Entry
+from .entries import entries as entries
 from .entries import parse_size as parse_size
 from .errors import CheckpointError as CheckpointError
 from .errors import some as some
@@ -24,6 +26,7 @@ from .measure import memory_footprint as memory_footprint
 from .measure import num_parameters as num_parameters
 from .measure import summary as summary
 from .measure import table as table
+from .names import PATHS as PATHS
 from .names import Naming as Naming
 from .names import is_stacked as is_stacked
 from .names import layer_path as layer_path
@@ -36,6 +39,7 @@ from .processes import is_spread as is_spread
 from .processes import together as together
 from .publish import replacing as replacing
 from .reconcile import Match as Match
+from .reconcile import Piece as Piece
 from .reconcile import as_it_is as as_it_is
 from .reconcile import check as check
 from .reconcile import check_shapes as check_shapes
@@ -52,4 +56,5 @@ from .stack import stack_layers as stack_layers
 from .stack import unstack_layers as unstack_layers
 from .stream import stream as stream
 from .write import SaveFunction as SaveFunction
+from .write import layout_for as layout_for
 from .write import write_checkpoint as write_checkpoint

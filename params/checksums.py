@@ -3,11 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from . import strict_json
 from .errors import CheckpointError, quoted
+from .formats import Source
 from .formats.files import File
 
 MANIFEST = "checksums.json"
@@ -27,14 +27,17 @@ def write_checksums(folder: str | os.PathLike) -> None:
         file.write(json.dumps({"sha256": digests}, indent=2) + "\n")
 
 
-def verify(folder: str | os.PathLike, paths: Iterable[str]) -> None:
-    """Reads files whole and compares them with what `checksums.json` in `folder` says of them.
+def verify(source: Source, *others: str) -> None:
+    """Reads the files of a source whole, and `others`, and compares them with the manifest that
+    lies beside them.
 
     Raises:
         CheckpointError: no manifest, a file that it does not list, or one that has changed.
     """
+    paths = {source.where, *(file.path for file in source.files), *others}
+    folder = os.path.dirname(source.where)
     expected = _read(File(os.path.join(folder, MANIFEST)))
-    names = [os.path.relpath(path, folder) for path in paths]
+    names = sorted(os.path.relpath(path, folder) for path in paths)
     for name in names:
         if name not in expected:
             raise CheckpointError(f"{os.path.join(folder, name)}: {MANIFEST} does not list it")

@@ -1,10 +1,11 @@
 """Writing: params -> the files of a checkpoint, one tensor after the other."""
 
+import dataclasses
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from .encode import Parts, msgpack_parts, safetensors_parts
 from .entries import Entry, entries, parse_size, plan_shards
 from .errors import CheckpointError
-from .formats import MSGPACK, SAFETENSORS
+from .formats import MSGPACK, SAFETENSORS, Format
 from .formats import msgpack as msgpack_format
 from .formats import safetensors as safetensors_format
 from .masks import Mask
@@ -31,7 +32,8 @@ def write_checkpoint(
     template: Any,
     naming: Naming = PLAIN,
     *,
-    safe_serialization: bool = True,
+    format: str = "safetensors",
+    layout: str | None = None,
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
     tag: str = "",
@@ -46,8 +48,9 @@ def write_checkpoint(
 
     Args:
         folder: None takes part and writes nothing.
-        safe_serialization: safetensors under PyTorch names; else flax msgpack, in the names and
-            layouts of old Flax checkpoints.
+        format: "safetensors" under PyTorch names, or "msgpack" in the names and layouts of old
+            Flax checkpoints.
+        layout: of names and kernels, instead of the format's own.
         max_shard_size: bytes, or a string such as "5GB"; a larger tensor is a file of its own.
         variant: part of the files' names: `model.<variant>.safetensors`.
         tag: part of the shards' names, to tell them from those of another save.
@@ -62,20 +65,19 @@ def write_checkpoint(
             disk that is full or fails, after the others have their part of every tensor.
     """
     limit = parse_size(max_shard_size)
+    written = _written(format)
     if select is not None:
         params = select_leaves(params, select)
-    format, layout = (SAFETENSORS, TORCH) if safe_serialization else (MSGPACK, FLAX)
+    layout = layout or written.layout
     made = entries(params, template, naming, layout, partial=select is not None)
-    known = safetensors_format.NAMES if safe_serialization else msgpack_format.DTYPES.values()
     for entry in made:
-        if entry.dtype not in known:
-            raise CheckpointError(f"{entry.name}: {format.ending} cannot hold dtype {entry.dtype}")
+        if entry.dtype not in written.dtypes:
+            raise CheckpointError(f"{entry.name}: {format} cannot hold dtype {entry.dtype}")
     shards = plan_shards(made, limit)
-    names = format.files(len(shards), variant=variant, tag=tag)
+    names = written.format.files(len(shards), variant=variant, tag=tag)
     metadata = {"format": "pt"}
-    if len(shards) > 1 and safe_serialization:
+    if len(shards) > 1 and written.format is SAFETENSORS:
         metadata["save_id"] = secrets.token_hex(8)  # shards of two saves are then told apart
-    encode = safetensors_parts if safe_serialization else msgpack_parts
     total = sum(entry.nbytes for entry in made)
     with tqdm(
         total=total, unit="B", unit_scale=True, delay=1, disable=not progress or folder is None
@@ -83,15 +85,42 @@ def write_checkpoint(
         writer = _Writer(folder, total, bar)
         for name, shard in zip(names, shards, strict=True):
             if save_function is None:
-                writer.write(name, encode(shard, metadata))
+                writer.write(name, written.encode(shard, metadata))
             else:
                 writer.call(save_function, name, shard)
     if len(shards) > 1:
-        names.append(format.heads(variant)[1])
+        names.append(written.format.heads(variant)[1])
         writer.write(names[-1], _index(names, shards, total, metadata))
     if writer.error is not None:
         raise writer.error
     return names
+
+
+def layout_for(format: str) -> str:
+    """The names and layouts in which a format is written."""
+    return _written(format).layout
+
+
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    """How a format is written."""
+
+    format: Format
+    layout: str
+    dtypes: Collection[np.dtype]
+    encode: Callable[[list[Entry], dict[str, str]], Parts]
+
+
+_WRITTEN = {
+    "safetensors": _Written(SAFETENSORS, TORCH, safetensors_format.NAMES, safetensors_parts),
+    "msgpack": _Written(MSGPACK, FLAX, set(msgpack_format.DTYPES.values()), msgpack_parts),
+}
+
+
+def _written(format: str) -> _Written:
+    if format not in _WRITTEN:
+        raise ValueError(f"format is {format!r}; what can be written is {', '.join(_WRITTEN)}")
+    return _WRITTEN[format]
 
 
 class _Writer:

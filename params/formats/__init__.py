@@ -2,6 +2,7 @@
 
 from .folder import MSGPACK as MSGPACK
 from .folder import SAFETENSORS as SAFETENSORS
+from .folder import Format as Format
 from .folder import heads as heads
 from .folder import is_head as is_head
 from .folder import is_weights as is_weights

@@ -1,0 +1,94 @@
+"""Two processes, each with half of the devices, load and save one checkpoint together."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import flaxmodels as fm
+
+LLAMA = Path(__file__).parent / "goldens" / "llama-causal-lm" / "checkpoint"
+
+PROGRAM = """
+import json, os, sys
+rank, port, folder, source, fault = int(sys.argv[1]), *sys.argv[2:]
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import jax
+import jax.numpy as jnp
+import flaxmodels as fm
+from flaxmodels import params as fp, sharding as fs
+fs.initialize(coordinator_address=f"localhost:{port}", num_processes=2, process_id=rank)
+mesh = fs.make_mesh(stage=2, fsdp=2, tensor=2)  # the stages are the processes
+rules = (("vocab", None), *fs.DEFAULT_RULES)
+said = {}
+for scan in (False, True):
+    stack = (("layers", "stage"), *rules) if scan else rules
+    model, params = fm.LlamaForCausalLM.from_pretrained(
+        source, mesh=mesh, rules=stack, scan_layers=scan, progress=False
+    )
+    spread = [not leaf.is_fully_addressable for leaf in jax.tree.leaves(params)]
+    said["spread"] = all(spread)
+    if fault == "full" and rank == 0:
+        write = os.fsync
+        def full(*args):
+            raise OSError(28, "No space left on device")
+        os.fsync = full
+    if fault == "folder" and rank == 0:
+        folder = os.path.join(source, "config.json", "inside")
+    try:
+        model.save_pretrained(
+            params, os.path.join(folder, str(scan)), max_shard_size="20KB", progress=False
+        )
+    except fm.CheckpointError as error:
+        said["error"] = str(error)
+    except OSError as error:
+        said["error"] = f"{type(error).__name__}: {error}"
+print(json.dumps(said))
+"""
+
+
+def run_both(tmp_path, fault="none") -> list[dict]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    arguments = [str(port), tmp_path, LLAMA, fault]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", PROGRAM, str(rank), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=240) for process in processes]
+    assert all(process.returncode == 0 for process in processes), said
+    return [json.loads(out.splitlines()[-1]) for out, _ in said]
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_R6_every_process_takes_part_and_one_writes(scan, together):
+    _, expected = fm.LlamaForCausalLM.from_pretrained(LLAMA)
+    _, params = fm.LlamaForCausalLM.from_pretrained(together / str(scan))
+    for one, two in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("together")
+    assert run_both(folder) == [{"spread": True}, {"spread": True}]
+    return folder
+
+
+@pytest.mark.parametrize("fault", ["full", "folder"])
+def test_R6_the_error_of_one_is_raised_by_all(fault, tmp_path):
+    first, second = run_both(tmp_path, fault)
+    assert "No space left" in first["error"] or "config.json" in first["error"]
+    assert second["error"] == "process 0 failed, see its error"
+    assert list(tmp_path.rglob("*.safetensors")) == []
