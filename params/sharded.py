@@ -50,9 +50,13 @@ def load_flax_sharded_weights(
     if not tensors:
         raise CheckpointError("load_flax_sharded_weights: no files, or nothing in them")
     where = os.path.dirname(os.fspath(shard_files[0]))
+    try:
+        template = unflatten(tensors)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from None
     match = as_it_is(Source(where, tensors, FLAX))
     plan = make_plan(
-        match, unflatten(tensors), dtype=dtype, shardings=shardings, max_host_memory=max_host_memory
+        match, template, dtype=dtype, shardings=shardings, max_host_memory=max_host_memory
     )
     return stream(plan, progress=False)
 
