@@ -135,7 +135,7 @@ class Cursor:
         self.position += count
 
     def line(self, most: int) -> bytes:
-        """What precedes the next newline, which is taken too and is one of the next `most` bytes."""
+        """What precedes the next newline, one of the next `most` bytes, which is taken too."""
         start = self.position
         line, newline, _ = self.take(min(most, self.stop - start)).partition(b"\n")
         if not newline:

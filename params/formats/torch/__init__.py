@@ -1,5 +1,5 @@
-"""PyTorch's own files (`torch.save`): a pickled dict of tensors, whose bytes lie in the file as they
-are. Nothing of a pickle is ever run: see `pickles`."""
+"""PyTorch's own files (`torch.save`): a pickled dict of tensors, whose bytes lie in the file as
+they are. Nothing of a pickle is ever run: see `pickles`."""
 
 from ...errors import CheckpointError
 from ..files import File

@@ -1,8 +1,8 @@
 """The format since PyTorch 1.6: a zip archive of a pickle and of each storage, stored as it is.
 
-`<root>/data.pkl` is the pickle, `<root>/data/<key>` a storage, `<root>/byteorder` says "little". The
-format's description: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT. Nothing is
-extracted: an entry is a span of the archive.
+`<root>/data.pkl` is the pickle, `<root>/data/<key>` a storage, `<root>/byteorder` says "little".
+The archive's own description: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT. Nothing
+is extracted: an entry is a span of the archive.
 """
 
 import dataclasses
@@ -149,7 +149,8 @@ class _Archive:
 
 def _directory(file: File) -> tuple[int, int, int]:
     """(start, length, number of entries) of the directory, which the end records follow."""
-    end = file.size - _END.size
+    if (end := file.size - _END.size) < 0:
+        raise ValueError(f"{file.size} bytes")
     mark, *_, count, length, start, comment = _END.unpack(file.read(end, _END.size))
     if mark != b"PK\5\6" or comment:
         raise ValueError("no end of a directory at the end")

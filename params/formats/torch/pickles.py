@@ -1,11 +1,10 @@
 """Pickles: evaluated to inert terms by a machine of our own, which knows no functions to call.
 
 The opcodes are those that Python's pickler writes, protocols 1 to 5, as `pickletools` of the
-standard library documents them. A global becomes a `Global`, a call of one a `Call`, whatever it
-names. Numbers, short texts, tuples, lists and dicts are themselves; other bytes are stepped over.
+standard library documents them. Numbers, short texts, tuples, lists and dicts are themselves;
+other bytes are stepped over.
 """
 
-import dataclasses
 import re
 import struct
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import Any
 
 from ...errors import CheckpointError, quoted
 from ..files import Cursor
+from .terms import Call, Global, Persistent
 
 MAX_OPCODES = 1_000_000
 LONGEST_TEXT = 4096
@@ -20,33 +20,6 @@ _LONGEST_LINE = 512
 _STOP = b"."
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _DECIMAL = re.compile(rb"(-?\d{1,40})L?")
-
-
-@dataclasses.dataclass(eq=False, repr=False, slots=True)
-class Global:
-    """A name that the pickler would have imported: "module.name"."""
-
-    name: str
-
-
-@dataclasses.dataclass(eq=False, repr=False, slots=True)
-class Call:
-    """What calling a global would have made.
-
-    Attributes:
-        built: whether the object was then given a state or items.
-    """
-
-    name: str
-    args: Any
-    built: bool = False
-
-
-@dataclasses.dataclass(eq=False, repr=False, slots=True)
-class Persistent:
-    """What the pickler wrote elsewhere, by its id."""
-
-    id: Any
 
 
 class Machine:
@@ -223,7 +196,7 @@ class Machine:
 
     def _call(self, suffix: str) -> None:
         args, target = self._stack.pop(), self._stack.pop()
-        if not isinstance(target, Global | Call) or not isinstance(args, tuple):
+        if not isinstance(target, Global | Call | Persistent) or not isinstance(args, tuple):
             raise self._error("a call of something that is no global")
         if isinstance(target, Global) and target.name == "collections.OrderedDict" and not suffix:
             self._stack.append(self._ordered_dict(args))
@@ -238,6 +211,7 @@ class Machine:
             case ():
                 pass
             case (list(pairs),) if all(isinstance(p, list) and len(p) == 2 for p in pairs):
+                self._count += len(pairs)  # the same list may be met again and again
                 self._fill(made, pairs)
             case _:
                 raise self._error("an OrderedDict of something that is no list of pairs")

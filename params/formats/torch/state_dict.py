@@ -11,7 +11,8 @@ from ...errors import CheckpointError, quoted, some
 from ..files import File, Span
 from ..source import Tensor, too_large
 from ..strided import Strided
-from .pickles import LONGEST_TEXT, Call, Global, Machine, Persistent
+from .pickles import LONGEST_TEXT, Machine
+from .terms import Call, Global, Persistent
 
 DTYPES = {
     f"torch.{name}": jnp.dtype(getattr(jnp, name))
@@ -111,7 +112,7 @@ def _storage(where: str, term: Any) -> tuple[Storage, tuple[int, int] | None]:
         case Persistent(("storage", Global(kind), str(key), _, int(size), *view)):
             pass
         case _:
-            raise CheckpointError(f"{where}: a persistent object that is no storage")
+            raise CheckpointError(f"{where}: an object stored apart that is no storage")
     where = f"{where}: storage {quoted(key)}"
     if kind not in _ITEMSIZES or size < 0:
         raise CheckpointError(f"{where}: {size} elements of {kind}; known: {', '.join(_STORAGES)}")
@@ -130,7 +131,7 @@ def read_tensors(file: File, saved: Saved, *, weights_only: bool) -> dict[str, T
     for name, value in entries.items():
         if _is_tensor(value):
             where = f"{file.path}: tensor {quoted(name)}"
-            tensors[name] = _Views(where, saved.spans, weights_only).tensor(name, value)
+            tensors[name] = _Rebuilt(where, saved.spans, weights_only).tensor(name, value)
         elif weights_only:
             _refuse(file, entries, f"{quoted(name)} holds {_kind(value)}, not a tensor; {_HINT}")
     unknown = sorted(saved.machine.globals - _KNOWN)
@@ -168,14 +169,13 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    known = {dict: "a dict", list: "a list", tuple: "a tuple", Persistent: "a storage"}
-    if isinstance(value, Call | Global):
-        return quoted(value.name)
-    return known.get(type(value)) or type(value).__name__
+    if isinstance(value, Call | Global | Persistent):
+        return value.name
+    return f"a {type(value).__name__}"
 
 
 @dataclasses.dataclass(frozen=True)
-class _Views:
+class _Rebuilt:
     """Makes a tensor of the call that would have rebuilt it.
 
     Attributes:
@@ -207,7 +207,7 @@ class _Views:
                 False,
             ) if not any(metadata):
                 return self._view(name, storage, offset, size, strides, dtype)
-        raise CheckpointError(f"{self.where}: {call.name} with what it is given here is not read")
+        raise CheckpointError(f"{self.where}: what {call.name} makes of such arguments is not read")
 
     def _view(
         self, name: str, term: Any, offset: Any, size: Any, strides: Any, dtype: str | None = None
