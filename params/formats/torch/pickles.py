@@ -201,8 +201,9 @@ class Machine:
         if isinstance(target, Global) and target.name == "collections.OrderedDict" and not suffix:
             self._stack.append(self._ordered_dict(args))
         else:
+            name = target.name if isinstance(target, Global) else target.name.removesuffix("()")
             suffix = suffix if isinstance(target, Global) else "()"
-            self._stack.append(Call(target.name + suffix, args))
+            self._stack.append(Call(name + suffix, args))
 
     def _ordered_dict(self, args: tuple) -> dict[str, Any]:
         """A dict, of the list of pairs that Python 2 gives."""

@@ -138,7 +138,7 @@ def read_tensors(file: File, saved: Saved, *, weights_only: bool) -> dict[str, T
     if weights_only and (unknown or saved.machine.odd_key):
         odd = f"a key that is no text of at most {LONGEST_TEXT} bytes"
         _refuse(file, entries, f"not only tensors: {some(unknown, 3) or odd}; {_HINT}")
-    if not tensors and entries:
+    if not tensors and (entries or saved.machine.odd_key):
         _refuse(file, entries, "no tensors")
     _check_expansion(file, tensors)
     return tensors
