@@ -55,6 +55,7 @@ def views():
         "ones": draw(1, 1, 7).transpose(0, 1),
         "tied": base,
         "half": base.half()[:, 1],
+        "float8-transposed": draw(3, 5, dtype=torch.float8_e4m3fn).T,
         "int8-transposed": draw(5, 3, dtype=torch.int8).T,
         "bool-steps": draw(9, dtype=torch.bool)[::2],
     }

@@ -86,13 +86,17 @@ def one(value: bytes, storages=None, **how) -> bytes:
     return archive(map_of({"w": value}), storages, **how)
 
 
+VERSION = pickled(number(1001))
+MACHINE = pickled(map_of({"protocol_version": number(1001), "little_endian": TRUE}))
+
+
 def legacy(
     body: bytes | None = None,
     storages=None,
     *,
     magic=MAGIC,
-    version=pickled(number(1001)),
-    machine=pickled(map_of({"protocol_version": number(1001), "little_endian": TRUE})),
+    version=VERSION,
+    machine=MACHINE,
     keys=None,
     tail=b"",
 ) -> bytes:

@@ -22,7 +22,8 @@ class Strided(Tensor):
 
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
         first = sum(start * step for (start, _), step in zip(bounds, self.strides, strict=True))
-        self._gather(out, first)
+        # As plain bits: `as_strided` fails on dtypes that NumPy does not know, such as float8.
+        self._gather(out.view(f"u{self.dtype.itemsize}"), first)
 
     def _gather(self, out: np.ndarray, first: int) -> None:
         """Fills `out` with the view that starts at element `first`, in halves along the largest

@@ -243,6 +243,7 @@ class _Rebuilt:
         spans = (Span(span.file, span.offset + start, extent),)
         if _is_contiguous(size, strides):
             return Tensor(name, size, dtype, spans)
+        strides = tuple(step if n > 1 else 0 for n, step in zip(size, strides, strict=True))
         return Strided(name, size, dtype, spans, strides)
 
 
