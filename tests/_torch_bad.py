@@ -202,6 +202,7 @@ BAD = {
         one(tensor(None, 0, (2,), (1,), map_of({"conj": b"\x88"}))),
         NAMED.format("tensor_v2"),
     ),
+    "P23-more-arguments": (one(tensor(None, 0, (2,), (1,), NONE, NONE)), NAMED.format("tensor_v2")),
     "P23-parameter-of-parameter": (
         one(call("torch._utils._rebuild_parameter",
                  call("torch._utils._rebuild_parameter", tensor(), FALSE, ORDERED),
@@ -256,6 +257,7 @@ BAD = {
     "P30-extra": (patched(ZIP, DATA, 28, "<H", 60000, central=False), "reach beyond byte"),
     "P30-offset": (patched(ZIP, DATA, 42, "<L", 2**31), "overlaps the one after"),
     "P31-name": (patched(ZIP, DATA, 30, "4s", b"evil", central=False), "another entry's header"),
+    "P31-name-length": (patched(ZIP, DATA, 26, "<H", 15, central=False), "another entry's header"),
     "P31-mark": (patched(ZIP, DATA, 0, "4s", b"PK\5\5", central=False), "another entry's header"),
     "P31-crc": (patched(ZIP, PKL, 16, "<L", 7), r"'archive/data.pkl' is damaged: CRC \w{8}, exp"),
     "P31-encrypted": (patched(ZIP, DATA, 8, "<H", 1), "is encrypted"),

@@ -5,9 +5,9 @@ The archive's own description: https://pkware.cachefly.net/webdocs/casestudies/A
 is extracted: an entry is a span of the archive.
 """
 
-import dataclasses
 import struct
 import zlib
+from typing import NamedTuple
 
 from ...errors import CheckpointError, quoted, some
 from ..files import Cursor, File, Span
@@ -20,7 +20,7 @@ _LOCATOR = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _HARMLESS = 1 << 3 | 1 << 11  # sizes again after the data; the name is UTF-8
-_MAX_DIRECTORY = 64 << 20
+_MAX_DIRECTORY = 16 << 20
 _MAX_PICKLE = 256 << 20
 _CHUNK = 1 << 20
 
@@ -64,8 +64,7 @@ def _spans(archive: "_Archive", root: bytes, machine: Machine) -> dict[str, Span
     return spans
 
 
-@dataclasses.dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """An entry as the directory has it.
 
     Attributes:
@@ -114,8 +113,8 @@ class _Archive:
             raise CheckpointError(f"{where} is missing")
         entry = self.entries[name]
         header = self.file.read(entry.offset, _LOCAL.size + len(name))
-        mark, _, flags, method, *_, extra = _LOCAL.unpack_from(header)
-        if mark != b"PK\3\4" or header[_LOCAL.size :] != name:
+        mark, _, flags, method, *_, name_length, extra = _LOCAL.unpack_from(header)
+        if mark != b"PK\3\4" or header[_LOCAL.size :] != name or name_length != len(name):
             raise CheckpointError(f"{where}: another entry's header, or none")
         if method or entry.method or entry.packed != entry.size:
             raise CheckpointError(f"{where} is compressed; torch.save does not do that")
@@ -180,7 +179,7 @@ def _entries(raw: bytes, count: int, stop: int) -> dict[bytes, _Entry]:
     for name, entry in sorted(found.items(), key=lambda item: -item[1].offset):
         if entry.offset + _LOCAL.size + len(name) + entry.packed > stop:
             raise ValueError(f"entry {_text(name)} overlaps the one after it")
-        found[name] = dataclasses.replace(entry, stop=stop)
+        found[name] = entry._replace(stop=stop)
         stop = entry.offset
     return found
 

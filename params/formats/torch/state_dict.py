@@ -57,6 +57,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _HINT = (
     f"weights_only=False leaves out what is no tensor, and looks into {some(map(repr, _WRAPPERS))}"
 )
+_PLAIN = [], [None], [{}]  # metadata that does not say to conjugate or negate values
 _MOST_EXPANSION = 2  # bytes of all views over bytes of the file
 
 
@@ -199,13 +200,13 @@ class _Rebuilt:
                 "torch._utils._rebuild_tensor_v2",
                 (storage, offset, size, strides, _, _, *metadata),
                 False,
-            ) if not any(metadata):  # which says that values are to be conjugated or negated
+            ) if metadata in _PLAIN:
                 return self._view(name, storage, offset, size, strides)
             case Call(
                 "torch._utils._rebuild_tensor_v3",
                 (storage, offset, size, strides, _, _, Global(dtype), *metadata),
                 False,
-            ) if not any(metadata):
+            ) if metadata in _PLAIN:
                 return self._view(name, storage, offset, size, strides, dtype)
         raise CheckpointError(f"{self.where}: what {call.name} makes of such arguments is not read")
 
