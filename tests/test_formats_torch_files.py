@@ -75,7 +75,7 @@ REFUSED = {
     "integer-key": "a key that is no text",
     "list": "a list at the top",
     "meta": "'w': what torch._utils._rebuild_meta_tensor_no_storage makes",
-    "module": "at the top, expected a dict|stored apart that is no storage",
+    "module": "__main__.Net.__new__ at the top, expected a dict",
     "nested": "'b' holds a dict",
     "number": "'epoch' holds a int",
     "quantised": "'w': what torch._utils._rebuild_qtensor makes",
