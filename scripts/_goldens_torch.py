@@ -71,6 +71,11 @@ class Net(torch.nn.Module):
         self.head.weight = self.embed.weight
 
 
+class Increment(torch.nn.Module):
+    def forward(self, x):
+        return x + 1
+
+
 def with_attribute():
     parameter = torch.nn.Parameter(draw(2))
     parameter.note = "kept in its __dict__"
@@ -159,7 +164,7 @@ def make(folder: Path):
         save(folder, f"refused-{stem}", value)
         if stem != "module":  # which would put the source of PyTorch's modules into the file
             save(folder, f"refused-{stem}-legacy", value, legacy=True)
-    torch.jit.script(torch.nn.Linear(2, 2)).save(folder / "refused-script.pt")
+    torch.jit.script(Increment()).save(folder / "refused-script.pt")
     np.savez_compressed(folder / "expected.npz", **answers)
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     (folder / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
