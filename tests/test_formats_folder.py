@@ -180,12 +180,12 @@ BAD_INDEX = {
     "deep": ('{"a":' + "[" * 100_000, "not an index: nested too deeply"),
     "long-number": ('{"a":' + "9" * 5000 + "}", "not an index: .*digits"),
     "lfs": ("version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "not an index|git lfs"),
-    "I25-percent": ('{"weight_map": {"a": "%2e%2e%2fx"}}', "shard '%2e%2e%2fx' is missing"),
+    "I25-percent": ('{"weight_map": {"a": "%2e%2e%2f.safetensors"}}', "shard '%2e.* is missing"),
     "I25-url": ('{"weight_map": {"a": "https://example.invalid/x"}}', "'a' is said to be in"),
     "I26-itself": (json.dumps({"weight_map": {"a": INDEX}}), "'a' is said to be in"),
     "surrogate": ('{"weight_map": {"a": "\\ud800"}}', "not an index: .*surrogates"),
-    "long-name": (json.dumps({"weight_map": {"a": "x" * 5000}}), "is missing"),
-    "control": ('{"weight_map": {"\\u001b[2J": "x"}}', r"it holds '\\x1b\[2J'"),
+    "long-name": (json.dumps({"weight_map": {"a": "x" * 5000 + ".safetensors"}}), "is missing"),
+    "control": ('{"weight_map": {"\\u001b[2J": "x.safetensors"}}', r"it holds '\\x1b\[2J'"),
 }
 
 
@@ -270,8 +270,8 @@ def test_I21_no_other_format_after_an_error(tmp_path):
 
 @pytest.mark.parametrize("use_safetensors", [True, False, None])
 def test_I23_nothing_there(use_safetensors, tmp_path):
-    put(tmp_path, "pytorch_model.bin", b"never opened")
-    with pytest.raises(CheckpointError, match="the folder holds pytorch_model.bin") as caught:
+    put(tmp_path, "notes.txt", b"never opened")
+    with pytest.raises(CheckpointError, match="the folder holds notes.txt") as caught:
         open_checkpoint(tmp_path, use_safetensors=use_safetensors)
     said = str(caught.value)
     assert ("model.safetensors" in said) == (use_safetensors is not False)

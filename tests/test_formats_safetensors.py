@@ -486,7 +486,7 @@ def test_is_not_a_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="no such file or folder"):
         open_checkpoint(tmp_path / "gone")
     with pytest.raises(CheckpointError, match="not a checkpoint folder, a weights file"):
-        open_checkpoint(put(tmp_path, "weights.bin", b""))
+        open_checkpoint(put(tmp_path, "weights.txt", b""))
     with pytest.raises(CheckpointError, match="'nowhere'"):
         path = write_safetensors(tmp_path / "a.safetensors", {})
         open_checkpoint(path)["nowhere"]

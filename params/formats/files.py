@@ -14,6 +14,7 @@ from ..errors import CheckpointError
 
 _LARGEST_READ = 1 << 30  # Linux reads at most 0x7ffff000 bytes at once
 _MOST_KEPT = 32  # files kept open, of the 1024 or fewer that a process may have
+_WINDOW = 1 << 16
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
@@ -130,3 +131,50 @@ class Span:
     file: File
     offset: int
     length: int
+
+
+class Cursor:
+    """Reads a part of a file from front to back, 64 KiB at a time.
+
+    Attributes:
+        position: where the next byte lies in the file.
+        stop: where the part ends.
+    """
+
+    def __init__(self, file: File, start: int = 0, stop: int | None = None):
+        self.file = file
+        self.position = start
+        self.stop = file.size if stop is None else stop
+        self._window = b""
+        self._start = start
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        self._check(count)
+        at = self.position - self._start
+        if at + count > len(self._window):
+            self._start, at = self.position, 0
+            length = min(max(count, _WINDOW), self.stop - self.position)
+            self._window = self.file.read(self.position, length)
+        self.position += count
+        return self._window[at : at + count]
+
+    def skip(self, count: int) -> None:
+        self._check(count)
+        self.position += count
+
+    def line(self, most: int) -> bytes:
+        """What precedes the next newline, one of the next `most` bytes, which is taken too."""
+        start = self.position
+        line, newline, _ = self.take(min(most, self.stop - start)).partition(b"\n")
+        if not newline:
+            raise CheckpointError(f"{self.file.path}: byte {start}: no line of {most} bytes")
+        self.position = start + len(line) + 1
+        return line
+
+    def _check(self, count: int) -> None:
+        if count > self.stop - self.position:
+            raise CheckpointError(
+                f"{self.file.path}: cut short: {count} bytes expected at byte {self.position} of "
+                f"{self.stop}"
+            )

@@ -1,6 +1,7 @@
 """Folders: which files of a folder are the checkpoint, single or sharded with an index."""
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import PurePosixPath
 from .. import strict_json
 from ..errors import CheckpointError, quoted, some
 from ..names import FLAX, layout_of
-from . import msgpack, safetensors
+from . import msgpack, safetensors, torch
 from .files import File
 from .source import Source, Tensor
 
@@ -66,11 +67,16 @@ def _msgpack(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
     return msgpack.read_index(file), {"format": FLAX}
 
 
+def _torch(file: File, weights_only: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    return torch.read_index(file, weights_only=weights_only), {"format": "pt"}
+
+
 SAFETENSORS = Format(
     "model.safetensors", (".safetensors",), safetensors.read_header, ("pt", "tf", "flax")
 )
 MSGPACK = Format("flax_model.msgpack", (".msgpack",), _msgpack, ("flax",))
-FORMATS = (SAFETENSORS, MSGPACK)
+TORCH = Format("pytorch_model.bin", (".bin", ".pt", ".pth"), _torch, ("pt",))
+FORMATS = (SAFETENSORS, MSGPACK, TORCH)
 """In the order in which they are looked for in a folder."""
 WRITTEN = (SAFETENSORS, MSGPACK)
 
@@ -92,17 +98,19 @@ def open_checkpoint(
         use_safetensors: True takes nothing else, False never takes it.
         framework: take only what "pt", "tf" or "flax" writes.
         variant: take `model.<variant>.safetensors` and its like, nothing else.
+        weights_only: of PyTorch's own files; False reads the tensors of one that also holds other
+            things, which are left out. No code of a file is ever run.
 
     Raises:
         CheckpointError: nothing there, or something in it that is not as its format says.
     """
     path = os.fspath(path)
     if not os.path.isdir(path):
-        return _open_named(path, os.path.basename(path))
+        return _open_named(path, os.path.basename(path), weights_only)
     candidates = heads(use_safetensors=use_safetensors, framework=framework, variant=variant)
     for name in candidates:
         if os.path.lexists(os.path.join(path, name)):
-            return _open_named(os.path.join(path, name), name)
+            return _open_named(os.path.join(path, name), name, weights_only)
     try:
         there = sorted(os.listdir(path))
     except OSError as error:
@@ -140,10 +148,9 @@ def is_head(name: str, variant: str | None = None) -> bool:
     return any(name in format.heads(variant) for format in WRITTEN)
 
 
-def _open_named(path: str, name: str) -> Source:
+def _open_named(path: str, name: str, weights_only: bool) -> Source:
     is_index = name.endswith(".json") and ".index." in name
-    stem = name.partition(".index.")[0] if is_index else name
-    format = next((format for format in FORMATS if stem.endswith(format.endings)), None)
+    format = _format_of(name.partition(".index.")[0] if is_index else name)
     if format is None:
         known = ", ".join(ending for format in FORMATS for ending in format.endings)
         raise CheckpointError(
@@ -151,11 +158,17 @@ def _open_named(path: str, name: str) -> Source:
             f"one{'' if os.path.exists(path) else '; there is no such file or folder'}"
         )
     read = format.read
+    if format is TORCH:
+        read = functools.partial(_torch, weights_only=weights_only)
     tensors, metadata = _open_sharded(path, read) if is_index else read(File(path))
     layout = layout_of(tensors, metadata)
     if layout == FLAX:
         tensors = _slashed(path, tensors)
     return Source(path, tensors, layout, metadata)
+
+
+def _format_of(name: str) -> Format | None:
+    return next((format for format in FORMATS if name.endswith(format.endings)), None)
 
 
 def _slashed(path: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -224,11 +237,17 @@ def _read_index(path: str) -> tuple[dict[str, str], str | None]:
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path}: not an index: no weight_map of tensor names to files")
+    format = _format_of(os.path.basename(path).partition(".index.")[0])
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or not _plain(shard) or shard == os.path.basename(path):
             raise CheckpointError(
                 f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is not the name "
                 "of a file in this folder"
+            )
+        if format is None or _format_of(shard) is not format:
+            raise CheckpointError(
+                f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is no file of "
+                "this format"
             )
     metadata = index.get("metadata")
     return weight_map, metadata.get("save_id") if isinstance(metadata, dict) else None

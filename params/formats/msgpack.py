@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import CheckpointError, quoted
-from .files import File, Span
+from .files import Cursor, File, Span
 from .source import Tensor, too_large
 
 MAX_NODES = 250_000
@@ -54,37 +54,12 @@ def read_index(file: File) -> dict[str, Tensor]:
     return tensors
 
 
-class _Walker:
-    """A cursor over msgpack that steps over the bytes of arrays; reads 64 KiB at a time."""
+class _Walker(Cursor):
+    """A cursor over msgpack that steps over the bytes of arrays."""
 
     def __init__(self, file: File):
-        self.file = file
-        self.position = 0
+        super().__init__(file)
         self.nodes = 0
-        self._window = b""
-        self._start = 0
-
-    def take(self, count: int) -> bytes:
-        if count > self.file.size - self.position:
-            raise CheckpointError(
-                f"{self.file.path}: cut short: {count} bytes expected at byte {self.position} of "
-                f"{self.file.size}"
-            )
-        at = self.position - self._start
-        if at < 0 or at + count > len(self._window):
-            self._start, at = self.position, 0
-            length = min(max(count, 1 << 16), self.file.size - self.position)
-            self._window = self.file.read(self.position, length)
-        self.position += count
-        return self._window[at : at + count]
-
-    def skip(self, count: int) -> None:
-        if count > self.file.size - self.position:
-            raise CheckpointError(
-                f"{self.file.path}: cut short: an array claims {count} bytes at byte "
-                f"{self.position} of {self.file.size}"
-            )
-        self.position += count
 
     def size(self, width: int) -> int:
         return int.from_bytes(self.take(width), "big")
