@@ -15,6 +15,7 @@ from .blocks import check_attention
 from .config import Config
 from .generation_config import GenerationConfig
 from .hub import resolve
+from .params.names import TF
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -126,6 +127,20 @@ def load(
     mismatched = [(bad.path, bad.found, bad.expected) for bad in match.mismatched]
     info = LoadingInfo(list(match.missing), list(match.unexpected), mismatched, [], plan)
     return model, params, info
+
+
+def load_tf(model: "PretrainedModel", path: str, **placement: Any) -> Any:
+    """The params of a TensorFlow checkpoint; see `PretrainedModel.load_tf_weights`."""
+    plan = plan_load(model, path, **placement)
+    source, missing = plan.match.source, plan.match.missing
+    if source.layout != TF:
+        raise fp.CheckpointError(f"{source.where}: not a TensorFlow checkpoint: {source.layout}")
+    if missing:
+        raise fp.CheckpointError(
+            f"{source.where}: not in the checkpoint: {fp.some(missing)}; from_pretrained "
+            "initialises the leaves of a new head"
+        )
+    return fp.stream(plan, progress=False)
 
 
 def build(

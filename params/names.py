@@ -151,8 +151,8 @@ def spelling(name: str, layout: str) -> str | None:
 
 _TF_LEAVES = {"kernel": "weight", "gamma": "weight", "embeddings": "weight", "beta": "bias"}
 _TF_STATE = re.compile(  # of optimizers, of training, and of saving
-    r"(^|/)(optimizer/|\.OPTIMIZER_SLOT/|((adam|lamb)_[mv]|(Adam|LAMB|Momentum|RMSProp)\w*"
-    r"|global_step|save_counter(/\.ATTRIBUTES/VARIABLE_VALUE)?|beta[12]_power)(:0)?$)"
+    r"(^|/)(optimizer/|\.OPTIMIZER_SLOT/|(Adam|LAMB|Momentum|RMSProp)\w*(/\w+)?(:0)?$"
+    r"|((adam|lamb)_[mv]|global_step|save_counter|beta[12]_power)(:0|/\.ATTRIBUTES/\w+)?$)"
 )
 
 

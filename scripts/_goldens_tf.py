@@ -1,12 +1,12 @@
-"""Make tests/goldens/formats/tf with TensorFlow, Keras 2 and the TensorFlow classes of Transformers.
+"""Make tests/goldens/formats/tf with TensorFlow, Keras 2 and Transformers' TensorFlow classes.
 
 Run by hand, in an environment of its own:
 
     pip install tensorflow-cpu==2.18.1 tf-keras==2.18.0 transformers==4.53.3 h5py==3.16.0
     python scripts/_goldens_tf.py
 
-A folder with `expected.npz` holds a model: inputs as `in.*`, its logits as `out.*`. The folders of
-BERT for pre-training hold the same parameters in every format, so their logits are in `h5` alone.
+A folder with config.json holds a model, and `expected.npz` inputs as `in.*`, logits as `out.*`.
+`h5`, `safetensors`, `google` and `objects` hold the same parameters, the latter two those alone.
 `variables` and `partitioned` are checkpoints of plain variables, their values in `expected.npz`.
 """
 
@@ -33,7 +33,8 @@ BERT = {
     "intermediate_size": 24,
     "max_position_embeddings": 16,
 }
-GPT2 = {"vocab_size": 40, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 16}
+ONE_LAYER = {"num_hidden_layers": 1}
+GPT2 = {"vocab_size": 40, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16}
 INPUTS = {
     "input_ids": np.array([[5, 9, 31, 2, 17, 8], [7, 3, 3, 22, 0, 0]], np.int32),
     "attention_mask": np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]], np.int32),
@@ -57,14 +58,12 @@ def model(cls, config):
     return made
 
 
-def save(name, made, *, outputs=True, **kwargs):
+def save(name, made, **kwargs):
     made.save_pretrained(ROOT / name, **kwargs)
-    if outputs:
-        found = made(INPUTS)
-        logits = {key: found[key].numpy() for key in found if key.endswith("logits")}
-        inputs = {f"in.{key}": value for key, value in INPUTS.items()}
-        arrays = inputs | {f"out.{key}": value for key, value in logits.items()}
-        np.savez_compressed(ROOT / name / "expected.npz", **arrays)
+    found = made(INPUTS)
+    inputs = {f"in.{key}": value for key, value in INPUTS.items()}
+    logits = {f"out.{key}": found[key].numpy() for key in found if key.endswith("logits")}
+    np.savez_compressed(ROOT / name / "expected.npz", **inputs, **logits)
 
 
 def google_name(name):
@@ -79,12 +78,13 @@ def google_name(name):
 
 def save_google(made):
     """The parameters under Google's names, some with an optimizer's moments beside them."""
+    values = {google_name(weight.name): weight.numpy() for weight in made.weights}
+    head = "cls/seq_relationship/output_weights"
+    values[head] = values[head].T
+    for name in ("bert/pooler/dense/kernel", "bert/embeddings/LayerNorm/gamma"):
+        values |= {f"{name}/adam_{moment}": np.ones_like(values[name]) for moment in "mv"}
+    values["global_step"] = np.int64(1000)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        values = {google_name(weight.name): value for weight, value in zip(made.weights, made.get_weights())}
-        values["cls/seq_relationship/output_weights"] = values["cls/seq_relationship/output_weights"].T
-        for name in ("bert/pooler/dense/kernel", "bert/embeddings/LayerNorm/gamma"):
-            values |= {f"{name}/adam_{moment}": np.ones_like(values[name]) for moment in "mv"}
-        values["global_step"] = np.int64(1000)
         for name, value in values.items():
             tf.compat.v1.get_variable(name, initializer=value)
         session.run(tf.compat.v1.global_variables_initializer())
@@ -93,44 +93,116 @@ def save_google(made):
 
 
 def save_objects(made):
-    """A TensorFlow 2 checkpoint, with a counter, an optimizer that has taken a step, and the rest
-    of what a training script keeps."""
-    optimizer = tf_keras.optimizers.Adam()
-    small = [weight for weight in made.trainable_weights if "pooler" in weight.name]
-    optimizer.build(small)
-    tf.train.Checkpoint(model=made, optimizer=optimizer).write(str(ROOT / "objects" / "model.ckpt"))
-    legacy = tf_keras.optimizers.legacy.Adam()
+    """A TensorFlow 2 checkpoint, with what a training script keeps: a counter, and optimizers of
+    both kinds after a step without effect."""
+    pooler = [weight for weight in made.trainable_weights if "pooler" in weight.name]
     before = made.get_weights()
-    legacy.apply_gradients([(tf.zeros_like(weight), weight) for weight in small])
-    made.set_weights(before)
-    saved = tf.train.Checkpoint(network=made.bert, training=legacy)
-    saved.save(str(ROOT / "slots" / "model.ckpt"))
+    optimizers = [tf_keras.optimizers.Adam(), tf_keras.optimizers.legacy.Adam()]
+    for optimizer in optimizers:
+        optimizer.apply_gradients([(tf.zeros_like(weight), weight) for weight in pooler])
+    assert all(map(np.array_equal, before, made.get_weights()))
+    new, legacy = optimizers
+    saved = tf.train.Checkpoint(model=made, optimizer=new, legacy=legacy)
+    saved.save(str(ROOT / "objects" / "model.ckpt"))
+    for path in (ROOT / "objects").glob("model.ckpt-1.*"):
+        path.rename(path.with_name(path.name.replace("ckpt-1", "ckpt")))
 
 
 def save_variables():
-    """Every dtype, in an object checkpoint of two shards."""
+    """Every dtype, in two shards."""
     rng = np.random.default_rng(1)
-    values = {}
+    values = {"scalar": np.float32(3.5), "empty": np.zeros((0, 4), np.float32)}
     for name in DTYPES:
-        dtype = tf.as_dtype(name).as_numpy_dtype
-        value = rng.standard_normal((3, 5)) * 20
-        values[name] = (value > 0 if name == "bool" else np.abs(value)).astype(dtype)
-    values |= {"scalar": np.float32(3.5), "empty": np.zeros((0, 4), np.float32)}
+        value = np.abs(rng.standard_normal((3, 5)) * 20)
+        values[name] = (value > 10 if name == "bool" else value).astype(
+            tf.as_dtype(name).as_numpy_dtype
+        )
     folder = ROOT / "variables"
-    folder.mkdir(parents=True)
-    with tf.device("CPU:0"):
-        names = [*values]
-        tf.raw_ops.SaveV2(
-            prefix=str(folder / "part0"), tensor_names=names[::2], shape_and_slices=[""] * len(names[::2]),
-            tensors=[tf.constant(values[n]) for n in names[::2]],
-        )
-        tf.raw_ops.SaveV2(
-            prefix=str(folder / "part1"), tensor_names=names[1::2], shape_and_slices=[""] * len(names[1::2]),
-            tensors=[tf.constant(values[n]) for n in names[1::2]],
-        )
-        tf.raw_ops.MergeV2Checkpoints(
-            checkpoint_prefixes=[str(folder / "part0"), str(folder / "part1")],
-            destination_prefix=str(folder / "model.ckpt"),
-            delete_old_dirs=False,
-        )
-    write_bytes(folder / "expected.npz", values)
+    names = sorted(values)
+    for half, inside in (("a", names[::2]), ("b", names[1::2])):
+        save_slices(folder / half, [(name, "", values[name]) for name in inside])
+    tf.raw_ops.MergeV2Checkpoints(
+        checkpoint_prefixes=[str(folder / "a"), str(folder / "b")],
+        destination_prefix=str(folder / "model.ckpt"),
+        delete_old_dirs=False,
+    )
+    save_bytes(folder, values)
+
+
+def save_partitioned():
+    """Variables in slices, by rows and (in `columns`) not by rows."""
+    sizes = {"few": (10, 4), "many": (17000, 1), "row": (3,), "whole": (1, 2)}
+    values = {
+        name: np.arange(np.prod(shape)).reshape(shape).astype(np.int8)
+        for name, shape in sizes.items()
+    }
+    cuts = {"few": (4, 7), "many": (100, 9000, 16000), "row": (1, 2), "whole": ()}
+    slices = []
+    for name, value in values.items():
+        bounds = [0, *cuts[name], len(value)]
+        inner = ":".join("-" for _ in value.shape[1:])
+        for start, stop in zip(bounds, bounds[1:], strict=False):
+            extents = f"{start},{stop - start}" + (f":{inner}" if inner else "")
+            shape = " ".join(map(str, value.shape))
+            slices.append((name, f"{shape} {extents}", value[start:stop]))
+    save_slices(ROOT / "partitioned" / "model.ckpt", slices)
+    save_bytes(ROOT / "partitioned", values)
+    columns = [("cut", f"10 4 -:{at},2", values["few"][:, at : at + 2]) for at in (0, 2)]
+    save_slices(ROOT / "columns" / "model.ckpt", columns)
+
+
+def save_slices(prefix, rows):
+    """(name, "" or what part of which shape, value) of each tensor."""
+    names, slices, values = zip(*rows, strict=True)
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=names,
+        shape_and_slices=slices,
+        tensors=[tf.constant(value) for value in values],
+    )
+
+
+def save_bytes(folder, values):
+    """The values as NumPy can store them: bytes, the last axis those of one number."""
+    arrays = {
+        name: np.frombuffer(value.tobytes(), np.uint8).reshape(*value.shape, value.dtype.itemsize)
+        for name, value in values.items()
+    }
+    np.savez_compressed(folder / "expected.npz", **arrays)
+
+
+def save_keras():
+    """A whole Keras model, its optimizer and a Lambda layer in the one file."""
+    layers = tf_keras.layers
+    made = tf_keras.Sequential([layers.Dense(2, input_shape=(3,)), layers.Lambda(lambda x: x + 1)])
+    made.compile("sgd", "mse")
+    (ROOT / "keras").mkdir()
+    made.save(ROOT / "keras" / "model.h5")
+
+
+def main():
+    shutil.rmtree(ROOT, ignore_errors=True)
+    ROOT.mkdir(parents=True)
+    bert, small = (transformers.BertConfig(**BERT | more) for more in ({}, ONE_LAYER))
+    made = model(transformers.TFBertForPreTraining, bert)
+    save("h5", made)
+    save("safetensors", made, safe_serialization=True)
+    save_google(made)
+    save_objects(made)
+    made = model(transformers.TFBertForMaskedLM, small)
+    save("sharded", made, max_shard_size="8KB")
+    save("sharded-safetensors", made, safe_serialization=True, max_shard_size="8KB")
+    gpt2 = transformers.GPT2Config(**GPT2)
+    save("gpt2", model(transformers.TFGPT2LMHeadModel, gpt2))
+    save_variables()
+    save_partitioned()
+    save_keras()
+    for path in ROOT.rglob("checkpoint"):
+        path.unlink()  # text that names the newest of several
+    packages = {"tensorflow": tf, "tf-keras": tf_keras, "transformers": transformers, "h5py": h5py}
+    versions = {name: package.__version__ for name, package in packages.items()}
+    (ROOT / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -115,8 +115,10 @@ def open_checkpoint(
 def _names(format: Format, variant: str | None) -> list[str]:
     """The names of a folder's single file and of its index."""
     name = format.file_name if variant is None else f"{format.stem}.{variant}.{format.ending}"
-    index = f"{format.stem}.{format.ending}{_INDEX}" if variant is None else (
-        f"{format.stem}.{format.ending}.index.{variant}.json"
+    index = (
+        f"{format.stem}.{format.ending}{_INDEX}"
+        if variant is None
+        else (f"{format.stem}.{format.ending}.index.{variant}.json")
     )
     return [name, index] if format.has_index else [name]
 

@@ -23,11 +23,9 @@ from .files import File, Span
 from .source import Tensor, too_large
 
 _WALK = os.path.join(os.path.dirname(__file__), "_h5_walk.py")
-_SECONDS = 120
+_SECONDS = 60
 _LONGEST_NAME = 4096
-_DTYPES = (
-    "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool"
-).split()
+_DTYPES = ("float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool").split()
 
 
 def read_index(file: File) -> dict[str, Tensor]:
@@ -95,5 +93,7 @@ def _tensor(file: File, row: Any) -> Tensor:
             f"{expected} bytes; it has {size} at byte {offset} of {file.size}"
         )
     if too_large(shape, np.dtype(dtype)):
-        raise CheckpointError(f"{file.path}: dataset {quoted(name)}: shape {quoted(shape)}")
+        raise CheckpointError(
+            f"{file.path}: dataset {quoted(name)}: shape {quoted(shape)} is too large"
+        )
     return Tensor(name, tuple(shape), np.dtype(dtype), (Span(file, offset, size),))

@@ -146,7 +146,8 @@ class _Bundle:
         for key in keys:
             name = key.decode()
             if key != _GRAPH and ("/.ATTRIBUTES/" not in name or name.endswith(_VARIABLE)):
-                names[key] = called[name] if uses[called.get(name)] == 1 else name
+                given = called.get(name, "")
+                names[key] = given if uses[given] == 1 else name
         if len(set(names.values())) != len(names):
             raise ValueError("two variables have one name")
         return names
