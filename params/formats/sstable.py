@@ -14,7 +14,7 @@ _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
 _TRAILER = 5  # of a block: compression, checksum
 _LONGEST_KEY = 4096
-_MAX_ENTRIES = 1_000_000
+_MAX_ENTRIES = 250_000
 _MAX_KEYS = 64 << 20  # bytes of all keys, which share their prefixes in the file
 
 

@@ -22,15 +22,17 @@ import numpy as np
 from ..errors import CheckpointError, quoted
 from .crc32c import crc32c, masked
 from .files import File, Span, stays_inside
-from .protobuf import BYTES, FIXED32, VARINT, fields, signed, varint
+from .protobuf import BYTES, FIXED32, VARINT, Messages, signed, varint
 from .source import Bounds, Tensor, too_large
 from .sstable import read_table
 
 MAX_INDEX = 64 << 20
+_MAX_FIELDS = 1_000_000
 _GRAPH = b"_CHECKPOINTABLE_OBJECT_GRAPH"
 _VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _STATE = re.compile(r"(^|/)optimizer/|/\.OPTIMIZER_SLOT/")  # of keys that keep their names
 _STRING = 7
+_NOTHING = memoryview(b"")
 _VERSION = 1  # of the format; an index says which a reader must understand
 
 DTYPES = {  # numbers of tensorflow/core/framework/types.proto
@@ -62,8 +64,8 @@ Extents = tuple[tuple[int, int | None], ...]
 
 @dataclasses.dataclass(frozen=True)
 class CheckedTensor(Tensor):
-    """A tensor whose bytes are compared with their checksums when it is read whole. A part of it,
-    as a process reads that holds a shard, cannot be.
+    """A tensor whose bytes are compared with their checksums when it is read whole. A part, as is
+    read of what is sharded or too large for the host's memory, cannot be.
 
     Attributes:
         checksums: the masked CRC-32C of each span.
@@ -126,8 +128,10 @@ class _Bundle:
         self.entries = read_table(memoryview(file.read(0, file.size)))
         if b"" not in self.entries:
             raise ValueError("no header")
+        self.messages = Messages(_MAX_FIELDS)
+        fields = self.messages.fields
         header = fields(self.entries[b""], {1: VARINT, 2: VARINT, 3: BYTES})
-        version = fields(_last(header[3], b""), {2: VARINT})
+        version = fields(_last(header[3], _NOTHING), {2: VARINT})
         self.num_shards = signed(_last(header[1], 0))
         if self.num_shards < 1:
             raise ValueError(f"the header claims {self.num_shards} shards")
@@ -154,7 +158,7 @@ class _Bundle:
 
     def _called(self) -> dict[str, str]:
         """{key: what the variable is called}, out of a `TrackableObjectGraph`."""
-        entry = _entry(self.entries[_GRAPH])
+        entry, fields = self._entry(_GRAPH), self.messages.fields
         if entry.dtype != _STRING or entry.size > MAX_INDEX:
             raise ValueError(f"an object graph of {entry.size} bytes, dtype {entry.dtype}")
         span = self._span(_GRAPH.decode(), entry)
@@ -166,7 +170,7 @@ class _Bundle:
         for node in fields(data[start + 4 :], {1: BYTES})[1]:
             for attribute in fields(node, {2: BYTES})[2]:
                 texts = fields(attribute, {2: BYTES, 3: BYTES})
-                name, key = (bytes(_last(texts[number], b"")).decode() for number in (2, 3))
+                name, key = (bytes(_last(texts[number], _NOTHING)).decode() for number in (2, 3))
                 if name and not _STATE.search(key):
                     called[key] = name
         return called
@@ -178,7 +182,7 @@ class _Bundle:
             CheckpointError: anything about it that is not as the format says.
         """
         try:
-            whole = _entry(self.entries[key])
+            whole = self._entry(key)
             if whole.dtype not in DTYPES:
                 known = ", ".join(map(str, DTYPES.values()))
                 raise ValueError(f"dtype {whole.dtype} cannot be held by JAX; known: {known}")
@@ -206,7 +210,7 @@ class _Bundle:
             inner = [0] * (len(whole.shape) - 1)
             if not shape or starts != [row, *inner] or shape[1:] != whole.shape[1:]:
                 raise ValueError(f"slice {quoted(extents)} of {whole.shape} is no run of rows")
-            part = _entry(self.entries.get(_slice_key(key, extents), memoryview(b"")))
+            part = self._entry(_slice_key(key, extents))
             if (part.dtype, part.shape, part.slices) != (whole.dtype, shape, ()):
                 raise ValueError(f"slice {quoted(extents)} is not there, in shape {shape}")
             parts.append(part)
@@ -214,6 +218,33 @@ class _Bundle:
         if row != whole.shape[0]:
             raise ValueError(f"its slices end at row {row} of shape {whole.shape}")
         return parts
+
+    def _entry(self, key: bytes) -> _Entry:
+        """The entry of a key; one of nothing if there is none."""
+        fields = self.messages.fields
+        kinds = {1: VARINT, 2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT, 6: FIXED32, 7: BYTES}
+        found = fields(self.entries.get(key, _NOTHING), kinds)
+        shape = fields(_last(found[2], _NOTHING), {2: BYTES, 3: VARINT})
+        if _last(shape[3], 0):
+            raise ValueError("its rank is unknown")
+        sizes = [_last(fields(size, {1: VARINT})[1], 0) for size in shape[2]]
+        shard, offset, size = (signed(_last(found[number], 0)) for number in (3, 4, 5))
+        return _Entry(
+            dtype=_last(found[1], 0),
+            shape=tuple(map(signed, sizes)),
+            shard=shard,
+            offset=offset,
+            size=size,
+            checksum=_last(found[6], 0),
+            slices=tuple(map(self._extents, found[7])),
+        )
+
+    def _extents(self, data: memoryview) -> Extents:
+        fields = self.messages.fields
+        found = (fields(one, {1: VARINT, 2: VARINT}) for one in fields(data, {1: BYTES})[1])
+        return tuple(
+            (signed(_last(one[1], 0)), signed(one[2][-1]) if one[2] else None) for one in found
+        )
 
     def _span(self, name: str, entry: _Entry) -> Span:
         """The bytes of an entry, in a file that has them."""
@@ -241,33 +272,6 @@ class _Bundle:
         stays_inside(os.path.dirname(path), path)
         self._shards[shard] = File(path)
         return self._shards[shard]
-
-
-def _entry(data: memoryview) -> _Entry:
-    kinds = {1: VARINT, 2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT, 6: FIXED32, 7: BYTES}
-    found = fields(data, kinds)
-    shape = fields(_last(found[2], b""), {2: BYTES, 3: VARINT})
-    if _last(shape[3], 0):
-        raise ValueError("its rank is unknown")
-    sizes = [_last(fields(size, {1: VARINT})[1], 0) for size in shape[2]]
-    shard, offset, size = (signed(_last(found[number], 0)) for number in (3, 4, 5))
-    return _Entry(
-        dtype=_last(found[1], 0),
-        shape=tuple(map(signed, sizes)),
-        shard=shard,
-        offset=offset,
-        size=size,
-        checksum=_last(found[6], 0),
-        slices=tuple(map(_extents, found[7])),
-    )
-
-
-def _extents(data: memoryview) -> Extents:
-    dimensions = [fields(extent, {1: VARINT, 2: VARINT}) for extent in fields(data, {1: BYTES})[1]]
-    return tuple(
-        (signed(_last(found[1], 0)), signed(found[2][-1]) if found[2] else None)
-        for found in dimensions
-    )
 
 
 def _last(values: list[Any], default: Any) -> Any:
