@@ -120,6 +120,7 @@ BAD = {
     "H12-outside": (lists(["layer"], ["../x"]), r"'../x' is named, but is not there"),
     "H12-absolute": (lists(["/layer"]), "'/layer' is named, but is not there"),
     "H12-layer-missing": (lists(["other"]), "'other' is named, but is not there"),
+    "H12-no-weight-names": (lists(["layer"]), "layer 'layer' has no weight_names"),
     "H12-weight-missing": (lists(["layer"], ["w", "x"]), "'x' is named, but is not there"),
     "H12-through-a-dataset": (lists(["layer"], ["w/x"]), "'w/x' is named, but is not there"),
     "H12-number": (lists(3), NAMES),
@@ -345,12 +346,12 @@ def test_lists_in_parts_and_variables_of_the_model_itself(tmp_path):
     assert found["y"].read()[0] == 1  # the first of the two layers
 
 
-def test_it_opens_what_has_an_odd_path(tmp_path):
+def test_it_opens_what_has_an_odd_path(tmp_path, monkeypatch):
     folder = tmp_path / "a b'\udcff\n-"
     folder.mkdir()
     (folder / "tf_model.h5").write_bytes(GOOD)
     assert len(open_checkpoint(folder).tensors) == 2
-    os.chdir(folder)
+    monkeypatch.chdir(folder)
     (folder / "-x.h5").write_bytes(GOOD)
     assert len(open_checkpoint("-x.h5").tensors) == 2
 

@@ -64,9 +64,12 @@ def datasets(file) -> dict:
         node = member(root, layer)
         if isinstance(node, h5py.Dataset):
             found[layer] = node
-        else:
-            for name in listed(node, "weight_names") or ():
-                found.setdefault(name, member(node, name))
+            continue
+        names = listed(node, "weight_names")
+        if names is None:
+            raise Refused(f"layer {layer[:200]!a} has no weight_names")
+        for name in names:
+            found.setdefault(name, member(node, name))
         if len(found) > MAX_NAMES:
             raise Refused(f"more than {MAX_NAMES} datasets")
     return found
