@@ -8,6 +8,7 @@ import dataclasses
 import os
 import stat
 import threading
+from pathlib import Path
 
 from ..errors import CheckpointError
 
@@ -101,3 +102,12 @@ class Span:
     file: File
     offset: int
     length: int
+
+
+def check_inside(folder: str, path: str) -> None:
+    """Refuses a link out of the folder, except from a Hub cache's snapshot to its blobs."""
+    root, real = os.path.realpath(folder or "."), os.path.realpath(path)
+    snapshots = (parent for parent in Path(root).parents if parent.name == "snapshots")
+    roots = [root, *(str(parent.parent / "blobs") for parent in snapshots)]
+    if not any(os.path.commonpath([base, real]) == base for base in roots):
+        raise CheckpointError(f"{path}: a link that leads out of the folder, to {real}")

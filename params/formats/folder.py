@@ -9,7 +9,7 @@ from .. import strict_json
 from ..errors import CheckpointError, quoted, some
 from ..names import FLAX, layout_of
 from . import msgpack, safetensors
-from .files import File
+from .files import File, check_inside
 from .source import Source, Tensor
 
 _MAX_INDEX = 100 << 20
@@ -152,7 +152,7 @@ def _open_sharded(path: str, read: Callable) -> tuple[dict[str, Tensor], dict[st
             raise CheckpointError(
                 f"{path}: shard {quoted(shard)} is missing; it holds {some(map(quoted, inside), 3)}"
             )
-        _stays_inside(folder, shard_path)
+        check_inside(folder, shard_path)
         found, said = read(File(shard_path))
         metadata |= said
         for name in inside:
@@ -202,13 +202,3 @@ def _plain(name: str) -> bool:
         and not any(part in (".", "..") for part in parts)
         and not name.startswith("/")
     )
-
-
-def _stays_inside(folder: str, path: str) -> None:
-    """Refuses a link out of the folder, except from a Hub cache's snapshot to its blobs."""
-    root, real = os.path.realpath(folder or "."), os.path.realpath(path)
-    parent = os.path.dirname(root)
-    blobs = os.path.join(os.path.dirname(parent), "blobs")
-    roots = [root, blobs] if os.path.basename(parent) == "snapshots" else [root]
-    if not any(os.path.commonpath([base, real]) == base for base in roots):
-        raise CheckpointError(f"{path}: a link that leads out of the folder, to {real}")
