@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from .. import strict_json
 from ..errors import CheckpointError, quoted, some
 from ..names import FLAX, layout_of
-from . import msgpack, safetensors
+from . import msgpack, orbax, safetensors
 from .files import File, check_inside
 from .source import Source, Tensor
 
@@ -51,6 +51,8 @@ SAFETENSORS = Format(
 MSGPACK = Format("flax_model.msgpack", (".msgpack",), _msgpack, ("flax",))
 FORMATS = (SAFETENSORS, MSGPACK)
 """In the order in which they are looked for in a folder."""
+ORBAX = "flax_model.orbax"
+"""The folder that is looked for after them."""
 
 
 def open_checkpoint(
@@ -63,7 +65,7 @@ def open_checkpoint(
     """Opens a checkpoint: a folder, a weights file, or the index of a sharded one.
 
     Of a folder, the first format of `FORMATS` that is there is taken, and a single file before a
-    sharded one.
+    sharded one; then `flax_model.orbax` in it, then the folder itself if orbax wrote it.
 
     Args:
         use_safetensors: True takes nothing else, False never takes it.
@@ -86,6 +88,13 @@ def open_checkpoint(
     for name in candidates:
         if os.path.lexists(os.path.join(path, name)):
             return _open_named(os.path.join(path, name), name)
+    if use_safetensors is not True and framework in (None, "flax"):
+        candidates.append(_orbax_name(variant))
+        folder = os.path.join(path, candidates[-1])
+        if os.path.isdir(folder):
+            return _open_orbax(folder)
+        if variant is None and orbax.is_folder(path):
+            return _open_orbax(path)
     try:
         there = sorted(os.listdir(path))
     except OSError as error:
@@ -102,6 +111,15 @@ def _names(format: Format, variant: str | None) -> tuple[str, str]:
     return name, f"{format.stem}.{format.ending}{_INDEX}" if variant is None else (
         f"{format.stem}.{format.ending}.index.{variant}.json"
     )
+
+
+def _orbax_name(variant: str | None) -> str:
+    return ORBAX if variant is None else f"flax_model.{variant}.orbax"
+
+
+def _open_orbax(path: str) -> Source:
+    tensors, metadata = orbax.read_folder(path)
+    return Source(path, _slashed(path, tensors), FLAX, metadata)
 
 
 def _open_named(path: str, name: str) -> Source:

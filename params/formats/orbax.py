@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import strict_json
 from ..errors import CheckpointError, quoted, some
+from ..names import FLAX
 from .files import File, check_inside
 from .msgpack import MAX_DEPTH, MAX_NODES, Walker, read_index
 from .source import Tensor
@@ -51,7 +52,7 @@ def is_folder(path: str) -> bool:
 
 
 def read_folder(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """ "a/b/c" -> lazy tensor for every array of a checkpoint, and what it says of itself: nothing.
+    """("a/b/c" -> lazy tensor for every array of a checkpoint, whose names these are).
 
     Of a step with several parts the one called `default` is taken, else the only one; of a folder
     of steps, the last that is finished.
@@ -70,7 +71,7 @@ def read_folder(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
             version=3 if _flag(folder, metadata, "use_zarr3", False) else 2,
             stored=stored,
         )
-    return inline, {}
+    return inline, {"format": FLAX}
 
 
 def write_folder(path: str, tree: Any) -> None:
