@@ -39,14 +39,15 @@ _CHUNK = 32 << 20  # bytes; as much as is read at once by default
 
 _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
 _EMPTY = ("None", "Dict", "List", "Tuple", "NamedTuple")
+_STEP_NAME = re.compile("[0-9]{1,18}")
 _POINTER = "PLACEHOLDER://"
 
 
 def is_folder(path: str) -> bool:
     """Whether this is an orbax checkpoint, a step with one, a folder of steps, or the rest of an
     interrupted save."""
-    return _has_tree(path) or any(
-        _UNFINISHED in name or _is_step(folder) or _has_tree(folder)
+    return _is_step(path) or any(
+        _UNFINISHED in name or (_STEP_NAME.fullmatch(name) and _is_step(folder))
         for name, folder in _folders(path)
     )
 
@@ -99,7 +100,7 @@ def write_folder(path: str, tree: Any) -> None:
 
 def _find(path: str) -> str:
     """The folder that the tree lies in."""
-    steps = {int(n): f for n, f in _folders(path) if re.fullmatch("[0-9]{1,18}", n) and _is_step(f)}
+    steps = {int(n): f for n, f in _folders(path) if _STEP_NAME.fullmatch(n) and _is_step(f)}
     if not _has_tree(path) and (finished := [n for n in steps if _is_finished(steps[n])]):
         path = steps[max(finished)]
     elif not _is_finished(path):
@@ -237,12 +238,13 @@ def _listed(where: str, tree: Any) -> Iterator[tuple[str, str]]:
     for label, entry in tree.items():
         entry = entry if isinstance(entry, dict) else {}
         keys, value = entry.get("key_metadata"), entry.get("value_metadata")
+        value = value if isinstance(value, dict) else {}
         if not isinstance(keys, list) or not 0 < len(keys) <= MAX_DEPTH or not all(map(_key, keys)):
             raise CheckpointError(
                 f"{where}: {quoted(label)}: expected 1 to {MAX_DEPTH} keys of type 1 (an index) "
                 "or 2 (a name)"
             )
-        kind = value.get("value_type") if isinstance(value, dict) else None
+        kind = value.get("value_type")
         if kind in _EMPTY:
             continue
         if kind not in _ARRAYS:

@@ -11,7 +11,7 @@ import itertools
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +78,7 @@ class ZarrTensor(Tensor):
     def _store(self) -> Any:
         import tensorstore as ts
 
-        return ts.open(dict(self.spec), open=True, read=True, context=self.context).result()
+        return ts.open(dict(self.spec), read=True, context=self.context).result()
 
 
 def open_arrays(
@@ -113,6 +113,7 @@ def open_arrays(
             "driver": _DRIVER[version],
             "kvstore": {**kvstore, "path": kvstore.get("path", "") + names[name] + "/"},
             "metadata": metadata,
+            "open": True,
             "assume_metadata": True,
             "recheck_cached_metadata": False,
             "recheck_cached_data": False,
@@ -188,7 +189,7 @@ class _Refused(Exception):
     """What metadata says that is not supported."""
 
 
-def _sizes(values: Any) -> bool:
+def _sizes(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
 
 
@@ -258,7 +259,7 @@ def _named(value: Any) -> tuple[Any, dict[str, Any]]:
 
 def _codecs(codecs: Any, chunks: Any, *, sharding: bool = True) -> Any:
     """`codecs`, if they are such as orbax uses."""
-    if not isinstance(codecs, list) or len(codecs) > 4:
+    if not isinstance(codecs, list) or not 0 < len(codecs) <= 4:
         raise _Refused(f"codecs {quoted(codecs)}")
     for codec in codecs:
         name, options = _named(codec)
