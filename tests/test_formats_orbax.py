@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import tensorstore
-from _files import GOLDENS, arrays, extension, pack, put, quick, random_array, same
+from _files import GOLDENS, arrays, extension, listed, pack, put, quick, random_array, same
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -30,14 +30,6 @@ from flaxmodels.params.formats import orbax, zarr
 
 ORBAX = GOLDENS / "formats" / "orbax"
 FOUR = np.arange(4, dtype=np.float32)
-
-
-def expected_of(golden: Path) -> dict[str, np.ndarray]:
-    listed = json.loads((golden / "expected.json").read_text())
-    return {
-        path: np.frombuffer(bytes.fromhex(data), jnp.dtype(dtype)).reshape(shape)
-        for path, (dtype, shape, data) in listed.items()
-    }
 
 
 def tree_of(*paths: str, kind="jax.Array", **more) -> dict:
@@ -111,7 +103,7 @@ def refused(path: Path, message: str) -> None:
 @pytest.mark.parametrize("golden", sorted(path.name for path in ORBAX.iterdir()))
 def test_reads_what_orbax_wrote(golden):
     """All nodes and dtypes, sharded leaves, zarr 2 and 3, databases and folders, steps."""
-    expected = expected_of(ORBAX / golden)
+    expected = listed(ORBAX / golden / "expected.json")
     found = open_checkpoint(ORBAX / golden / "checkpoint")
     assert found.layout == "flax" and found.tensors.keys() == expected.keys()
     lost = {"layers/0/w"} if golden == "old-zarr3" else set()  # see test_O10_zeros_left_out

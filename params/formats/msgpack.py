@@ -24,9 +24,9 @@ _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 DTYPES = {
     name: jnp.dtype(name)
     for name in (
-        "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 float8_e4m3b11fnuz "
-        "float8_e4m3fnuz float8_e5m2fnuz complex64 int64 int32 int16 int8 uint64 uint32 uint16 "
-        "uint8 bool"
+        "float64 float32 float16 bfloat16 float8_e3m4 float8_e4m3 float8_e4m3fn float8_e4m3fnuz "
+        "float8_e4m3b11fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu complex128 complex64 int64 "
+        "int32 int16 int8 uint64 uint32 uint16 uint8 bool"
     ).split()
 }
 
