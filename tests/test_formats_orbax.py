@@ -570,7 +570,10 @@ def test_a_folder_is_not_overwritten(tmp_path):
     assert same(open_checkpoint(tmp_path / "ck")["w"].read(), FOUR)
 
 
-nonempty = arrays(list(zarr.DTYPES)).filter(lambda array: array.size)
+NARROW = ("float4_e2m1fn", "int4", "int2")  # a byte each, of which only some bits count
+nonempty = arrays([d for d in zarr.DTYPES if hasattr(tensorstore, d.name)]).filter(
+    lambda array: array.size
+)
 
 
 @quick
@@ -578,8 +581,8 @@ nonempty = arrays(list(zarr.DTYPES)).filter(lambda array: array.size)
 def test_any_part_of_any_array(tmp_path_factory, data):
     """Against TensorStore's own writer: both versions of zarr, any chunks and compressor."""
     array, version = data.draw(nonempty), data.draw(st.sampled_from([2, 3]))
-    if array.dtype == jnp.int4:
-        array = (array.view(np.int8) % 8).astype(jnp.int4)
+    if array.dtype.name in NARROW:
+        array = (array.view(np.uint8) % 2).astype(array.dtype)
     chunks = [data.draw(st.integers(1, size)) for size in array.shape]
     metadata: dict = {"shape": list(array.shape)}
     if version == 2:

@@ -24,8 +24,8 @@ DTYPES = tuple(
     jnp.dtype(name)
     for name in (
         "float64 float32 float16 bfloat16 float8_e3m4 float8_e4m3fn float8_e4m3fnuz "
-        "float8_e4m3b11fnuz float8_e5m2 float8_e5m2fnuz complex64 complex128 int64 int32 int16 "
-        "int8 int4 uint64 uint32 uint16 uint8 bool"
+        "float8_e4m3b11fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn complex64 "
+        "complex128 int64 int32 int16 int8 int4 int2 uint64 uint32 uint16 uint8 bool"
     ).split()
 )
 _DTYPES = {
