@@ -187,6 +187,18 @@ BAD_TREE = {
     ),
     "O9-long": (changed("key_metadata", 0, "key", value="a" * 100_000), "cannot be the name"),
     "O10-no-array": (tree_of("a/w", "a/v"), "'a/v' is in the tree, and its array is not there"),
+    "names-with-slashes": (
+        {
+            "tree_metadata": {
+                "1": tree_of("a/w")["tree_metadata"]["('a', 'w')"],
+                "2": {
+                    "key_metadata": [{"key": "a/w", "key_type": 2}],
+                    "value_metadata": {"value_type": "jax.Array"},
+                },
+            }
+        },
+        "'a/w' and 'a/w' have the same name",
+    ),
     "names-with-dots": (tree_of("a/w", "a.w"), "'a/w' and 'a.w' have the same name"),
 }
 
@@ -374,6 +386,20 @@ def test_O10_data_missing(make, tmp_path):
         chunk.unlink()
     with pytest.raises(CheckpointError, match="'a/w'.*is missing"):
         tensor.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        (".zarray", 1 << 40, "1099511627776 bytes; such a file has at most 16777216"),
+        ("0", 1 << 40, "1099511627776 bytes; such a file has at most 17179869184"),
+        ("0", 1 << 30, "a file of 1073741824 bytes, and all arrays take 16"),
+    ],
+)
+def test_O7_O15_sparse_files(name, size, message, tmp_path):
+    """TensorStore would read them whole, and end the process where memory does not suffice."""
+    os.truncate(checkpoint(tmp_path / "ck") / "a.w" / name, size)
+    refused(tmp_path / "ck", message)
 
 
 def test_O11_not_committed(tmp_path):

@@ -10,6 +10,7 @@ from ..errors import CheckpointError, quoted, some
 from ..names import FLAX, layout_of
 from . import msgpack, orbax, safetensors
 from .files import File, check_inside
+from .orbax_layout import is_folder as is_orbax
 from .source import Source, Tensor
 
 _MAX_INDEX = 100 << 20
@@ -93,7 +94,7 @@ def open_checkpoint(
         folder = os.path.join(path, candidates[-1])
         if os.path.isdir(folder):
             return _open_orbax(folder)
-        if variant is None and orbax.is_folder(path):
+        if variant is None and is_orbax(path):
             return _open_orbax(path)
     try:
         there = sorted(os.listdir(path))

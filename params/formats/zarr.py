@@ -37,11 +37,13 @@ _DRIVER = {2: "zarr", 3: "zarr3"}
 _LARGEST_CHUNK = 2 << 30  # bytes; what orbax splits into files of
 _LARGEST_METADATA = 1 << 20
 _MOST_EXPANSION = 1 << 15  # zstd makes 128 KiB of four bytes; gzip does less
+_SLACK = 64 << 20  # bytes; of a file, beside the data
 _COMPRESSORS = ("zstd", "gzip", "zlib")
 
-# Slabs of one chunk come soon after one another; the cache saves decoding it for each of them.
+# Slabs of one chunk come soon after one another; the cache saves decoding it for each of them. Its
+# bytes, and the chunks that are being decoded, come on top of the loader's budget.
 _CONTEXT = {
-    "cache_pool": {"total_bytes_limit": 512 << 20},
+    "cache_pool": {"total_bytes_limit": 256 << 20},
     "data_copy_concurrency": {"limit": 8},
     "file_io_concurrency": {"limit": 16},
 }
@@ -82,7 +84,13 @@ class ZarrTensor(Tensor):
 
 
 def open_arrays(
-    folder: str, names: Mapping[str, str], *, ocdbt: bool, version: int, stored: int
+    folder: str,
+    names: Mapping[str, str],
+    *,
+    ocdbt: bool,
+    version: int,
+    stored: int,
+    largest: int,
 ) -> dict[str, Tensor]:
     """Lazy tensors of a folder's arrays; reads and checks their metadata only.
 
@@ -90,6 +98,7 @@ def open_arrays(
         names: tensor name -> name of the array in the folder.
         version: of zarr: 2 or 3.
         stored: bytes of all files in the folder; arrays that cannot come of them are refused.
+        largest: bytes of the largest file; one that cannot come of the arrays is refused.
 
     Raises:
         CheckpointError: metadata that is missing, or not what zarr and JAX can hold.
@@ -120,6 +129,10 @@ def open_arrays(
             "fill_missing_data_reads": False,
         }
         tensors[name] = ZarrTensor(name, shape, dtype, (), folder, spec, context)
+    if largest > claimed + claimed // 64 + _SLACK:
+        raise CheckpointError(
+            f"{folder}: a file of {largest} bytes, and all arrays take {claimed}: it holds none"
+        )
     return tensors
 
 
