@@ -26,9 +26,9 @@ from .paths import unflatten
 from .plan import LeafPlan, LoadPlan
 from .reconcile import Piece
 
-# On the host, the runtime transposes and casts faster than NumPy, with all cores, but into memory of
-# its own. A tensor for which the budget has no room is transposed by NumPy, straight to where it
-# belongs, in slabs so small that they stay in the cache.
+# On the host, the runtime transposes and casts faster than NumPy, with all cores, but into memory
+# of its own. A tensor for which the budget has no room is transposed by NumPy, straight to where
+# it belongs, in slabs so small that they stay in the cache.
 _COPY_SLAB = 1 << 20
 _CAST_SLAB = 8 << 20
 _WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
