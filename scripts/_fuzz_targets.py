@@ -1,0 +1,183 @@
+"""What is fuzzed: for each parser of files, a function of bytes that returns, or raises what a
+caller has been told to expect."""
+
+import dataclasses
+import functools
+import os
+import struct
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from unittest import mock
+
+from flaxmodels.auto import AutoConfig
+from flaxmodels.config import ConfigError
+from flaxmodels.params import CheckpointError, checksums, open_checkpoint
+from flaxmodels.params.formats import msgpack, safetensors
+from flaxmodels.params.formats.files import Cursor, File, Span
+from flaxmodels.params.formats.source import Tensor
+from flaxmodels.params.formats.torch import archive, legacy
+from flaxmodels.params.formats.torch.pickles import Machine
+from flaxmodels.params.formats.torch.state_dict import Saved, read_tensors, storages
+
+LONGEST_MESSAGE = 4000
+_LARGEST_READ = 1 << 20
+_MOST_READ = 16 << 20
+
+
+class Memory(File):
+    """Bytes in memory as a file. Reading beyond its end is a fault of the reader: it has taken a
+    length for true that it did not compare with the file's."""
+
+    def __init__(self, data: bytes, path: str = "memory"):
+        self.path = path
+        self.size = len(data)
+        self.bytes_read = 0
+        self._data = data
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        view = memoryview(buffer).cast("B")
+        assert 0 <= offset <= self.size - len(view), f"{len(view)} bytes at {offset}"
+        view[:] = self._data[offset : offset + len(view)]
+
+    def read(self, offset: int, length: int) -> bytes:
+        assert 0 <= offset <= self.size - length, f"{length} bytes at {offset}"
+        return self._data[offset : offset + length]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A parser.
+
+    Attributes:
+        parse: a whole file -> nothing.
+        head: bytes of a length before the JSON that such a file is; None if it is none.
+    """
+
+    parse: Callable[[bytes], None]
+    head: int | None = None
+
+
+def accepts(target: Target, data: bytes) -> bool:
+    """Whether a file is read; the rule is that nothing but the expected errors escapes.
+
+    Raises:
+        AssertionError: an error that does not name the file, or that is not fit to print.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of keys of config.json that are not known
+            target.parse(data)
+    except CheckpointError as error:
+        said = str(error)
+        assert "memory" in said, f"does not name the file: {said!r}"
+        assert len(said) <= LONGEST_MESSAGE and said.isprintable(), f"not to be printed: {said!r}"
+        return False
+    except ConfigError:
+        return False
+    return True
+
+
+def _read(tensors: Iterable[Tensor]) -> None:
+    """Reads every small tensor, whole and a part of it."""
+    left = _MOST_READ
+    for tensor in tensors:
+        if tensor.nbytes < _LARGEST_READ and tensor.nbytes <= left:
+            left -= tensor.nbytes
+            array = tensor.read()
+            assert array.shape == tensor.shape and array.dtype == tensor.dtype
+            part = tuple((size // 3, size - size // 3) for size in tensor.shape)
+            assert (tensor.read(part).tobytes() == array[tuple(slice(*b) for b in part)].tobytes())
+
+
+def _safetensors(data: bytes) -> None:
+    _read(safetensors.read_header(Memory(data))[0].values())
+
+
+def _msgpack(data: bytes) -> None:
+    _read(msgpack.read_index(Memory(data)).values())
+
+
+def _saved(file: File, saved: Saved) -> None:
+    """Reads a PyTorch file's tensors, alone and from among other things."""
+    for weights_only in (False, True):
+        _read(read_tensors(file, saved, weights_only=weights_only).values())
+
+
+def _torch_zip(data: bytes) -> None:
+    file = Memory(data)
+    # Changes to a pickle would all end at its checksum.
+    with mock.patch.object(archive._Archive, "check", lambda self, name: None):
+        _saved(file, archive.load(file))
+
+
+def _torch_legacy(data: bytes) -> None:
+    file = Memory(data)
+    _saved(file, legacy.load(file))
+
+
+def _pickle(data: bytes) -> None:
+    """A pickle whose storages, up to 1 MiB, are all there."""
+    file = Memory(data)
+    machine = Machine(Cursor(file))
+    root = machine.load()
+    zeros = Memory(bytes(_LARGEST_READ))
+    spans = {
+        key: Span(zeros, 0, min(storage.nbytes, zeros.size))
+        for key, storage in storages(file, machine).items()
+    }
+    _saved(file, Saved(root, machine, spans))
+
+
+@functools.cache
+def _folder() -> Path:
+    """A folder of shards, with a link out of it; gone when the process is."""
+    made = tempfile.TemporaryDirectory(prefix="memory-", dir=_SHARED)
+    _kept.append(made)
+    folder = Path(made.name)
+    header = b'{"%s":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    for name in ("a", "b"):
+        raw = header % name.encode()
+        (folder / f"{name}.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(8))
+    (folder / "out.safetensors").symlink_to("/etc/hostname")
+    (folder / "loop.safetensors").symlink_to("loop.safetensors")
+    (folder / "folder.safetensors").mkdir()
+    return folder
+
+
+_SHARED = "/dev/shm" if os.path.isdir("/dev/shm") else None  # never written to a disk
+_kept: list[tempfile.TemporaryDirectory] = []
+
+
+def _index(data: bytes) -> None:
+    path = _folder() / "model.safetensors.index.json"
+    path.write_bytes(data)
+    source = open_checkpoint(path)
+    for file in source.files:
+        assert os.path.dirname(os.path.realpath(file.path)) == str(_folder()), file.path
+    _read(source.tensors.values())
+
+
+def _checksums(data: bytes) -> None:
+    checksums._read(Memory(data))
+
+
+def _config(data: bytes) -> None:
+    path = _folder() / "config.json"
+    path.write_bytes(data)
+    config = AutoConfig.from_pretrained(path)
+    hash(config)
+    config.to_json()
+
+
+TARGETS = {
+    "safetensors": Target(_safetensors, head=8),
+    "index": Target(_index, head=0),
+    "msgpack": Target(_msgpack),
+    "torch-zip": Target(_torch_zip),
+    "torch-legacy": Target(_torch_legacy),
+    "pickle": Target(_pickle),
+    "checksums": Target(_checksums, head=0),
+    "config": Target(_config, head=0),
+}
