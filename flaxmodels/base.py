@@ -15,7 +15,7 @@ from .blocks import Run
 from .config import Config
 from .generation import Generates
 from .generation_config import GenerationConfig
-from .loading import load
+from .loading import load, load_tf
 from .saving import save
 
 
@@ -115,6 +115,19 @@ class PretrainedModel(Generates, nn.Module):
     def from_pretrained(cls, name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
         """Opens a checkpoint folder -> `(model, params)`; see `flaxmodels.loading.load`."""
         return load(cls, name_or_path, **kwargs)
+
+    @classmethod
+    def load_tf_weights(cls, config: Config, path: str | os.PathLike, **placement: Any) -> Any:
+        """The params of a TensorFlow checkpoint (H5, `model.ckpt`, or a folder with one), every
+        leaf of this model out of it; nothing is initialised.
+
+        Args:
+            **placement: as `flaxmodels.loading.plan_load`: mesh, shardings, param_dtype, ...
+
+        Raises:
+            fp.CheckpointError: not TensorFlow's, or not all of this model.
+        """
+        return load_tf(cls(config), os.fspath(path), **placement)
 
     def save_pretrained(self, params: Any, folder: str | os.PathLike, **kwargs: Any) -> None:
         """Writes config and weights into `folder`; see `flaxmodels.saving.save`."""

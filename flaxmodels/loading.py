@@ -17,6 +17,7 @@ from .blocks import check_attention
 from .config import CONFIG_NAME, Config
 from .generation_config import GenerationConfig
 from .hub import commit_of, resolve
+from .params.names import TF
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -217,6 +218,20 @@ def _state(folder: str) -> tuple[int, ...] | None:
     except OSError:
         return None
     return info.st_dev, info.st_ino, info.st_mtime_ns
+
+
+def load_tf(model: "PretrainedModel", path: str, **placement: Any) -> Any:
+    """The params of a TensorFlow checkpoint; see `PretrainedModel.load_tf_weights`."""
+    plan = plan_load(model, fp.open_checkpoint(path, framework="tf"), **placement)
+    source, missing = plan.match.source, plan.match.missing
+    if source.layout != TF:
+        raise fp.CheckpointError(f"{source.where}: not a TensorFlow checkpoint: {source.layout}")
+    if missing:
+        raise fp.CheckpointError(
+            f"{source.where}: not in the checkpoint: {fp.some(missing)}; from_pretrained "
+            "initialises the leaves of a new head"
+        )
+    return fp.stream(plan, progress=False)
 
 
 def build(

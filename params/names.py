@@ -3,7 +3,8 @@
 The rule, for checkpoints under PyTorch names: `/` <-> `.`; `kernel`, `scale`, `embedding` <->
 `weight`; a kernel is transposed, (in, out) <-> (out, in), windows of a convolution moved to the
 front; a leaf with a leading layer axis is the stack over the index missing from its path. Old Flax
-checkpoints use paths as names and kernels as they are. A family's `Naming` lists exceptions only.
+checkpoints use paths as names and kernels as they are. TensorFlow's names are turned into PyTorch's
+when a file is opened; its kernels are as ours. A family's `Naming` lists exceptions only.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from .paths import matches
 TORCH = "torch"
 FLAX = "flax"
 PATHS = "paths"  # the leaves' own paths and layouts
+TF = "tf"
 _WEIGHTS = ("kernel", "scale", "embedding")
 
 
@@ -29,6 +31,7 @@ class Naming:
         stack: name of the list of layers that stacked leaves leave the index out of ("layers").
         kernels_in_out: paths whose kernel PyTorch stores as (in, out), as GPT-2's Conv1D does.
         flax_kernels_out_in: paths whose kernel old Flax stores as (out, in).
+        tf_kernels_out_in: names under which TensorFlow stores a kernel as (out, in).
         flax_names: (pattern, replacement) from a path to what old Flax calls it.
         aliases: (pattern, replacement) on checkpoint names, from old spellings to today's.
         ignored: checkpoint names that hold no parameter, such as buffers.
@@ -39,6 +42,7 @@ class Naming:
     stack: str = ""
     kernels_in_out: tuple[str, ...] = ()
     flax_kernels_out_in: tuple[str, ...] = ()
+    tf_kernels_out_in: tuple[str, ...] = ()
     flax_names: tuple[tuple[str, str], ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
@@ -70,7 +74,7 @@ def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, st
 
     Args:
         shape: of the leaf, its layer axis included.
-        layout: `TORCH`, `FLAX` or `PATHS`.
+        layout: `TORCH`, `FLAX`, `TF` or `PATHS`.
         stacked: whether the leaf's first axis is a layer axis.
     """
     if not stacked or layout == PATHS:
@@ -111,7 +115,7 @@ def _place(path: str, rank: int, naming: Naming, layout: str) -> Place:
         return Place(path, identity[::-1] if swap else identity)
     parents, _, leaf = path.rpartition("/")
     name = f"{parents}/weight" if leaf in _WEIGHTS else path
-    swap = is_kernel and not matches(naming.kernels_in_out, path)
+    swap = is_kernel and layout == TORCH and not matches(naming.kernels_in_out, path)
     # (out, in, *window) -> (*window, in, out)
     permutation = (*identity[2:], 1, 0) if swap else identity
     return Place(name.strip("/").replace("/", "."), permutation)
@@ -138,13 +142,47 @@ def canonical(names: Iterable[str], naming: Naming) -> dict[str, str]:
     return found
 
 
+def spelling(name: str, layout: str) -> str | None:
+    """The name in a `Source` of a tensor in a file; None for what is no parameter.
+
+    Old Flax joins names by "." in safetensors, by "/" elsewhere; here it is "/" always.
+    """
+    if layout == FLAX:
+        return name.replace(".", "/")
+    return tf_name(name) if layout == TF else name
+
+
+_TF_LEAVES = {"kernel": "weight", "gamma": "weight", "embeddings": "weight", "beta": "bias"}
+_TF_STATE = re.compile(  # of optimizers, of training, and of saving
+    r"(^|/)(optimizer/|\.OPTIMIZER_SLOT/|(Adam|LAMB|Momentum|RMSProp)\w*(/\w+)?(:0)?$"
+    r"|((adam|lamb)_[mv]|global_step|save_counter|beta[12]_power)(:0|/\.ATTRIBUTES/\w+)?$)"
+)
+
+
+def tf_name(name: str) -> str | None:
+    """PyTorch's name of a TensorFlow variable; None for the state of an optimizer and its like.
+
+    >>> tf_name("tf_bert_for_masked_lm/bert/encoder/layer_._0/output/LayerNorm/gamma:0")
+    'bert.encoder.layer.0.output.LayerNorm.weight'
+    >>> tf_name("tf_bert_for_masked_lm/mlm___cls/predictions/transform/dense/kernel:0")
+    'cls.predictions.transform.dense.weight'
+    """
+    if _TF_STATE.search(name):
+        return None
+    name = re.sub(r":\d+$", "", name).removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+    parts = [part.rpartition("___")[2] for part in name.replace("_._", "/").split("/")]
+    if len(parts) > 1 and parts[0].startswith("tf"):  # the model's own scope
+        parts = parts[1:]
+    return ".".join([*parts[:-1], _TF_LEAVES.get(parts[-1], parts[-1])])
+
+
 def layout_of(names: Iterable[str], metadata: dict[str, str] | None = None) -> str:
-    """Whether names are of the `TORCH` or the `FLAX` kind, by the file's `format` or by spelling.
+    """The layout of a checkpoint, by the `format` that it names or by the spelling of its names.
 
     >>> layout_of(["bert.pooler.dense.weight"]), layout_of(["bert/pooler/dense/kernel"])
     ('torch', 'flax')
     """
-    known = {"pt": TORCH, "flax": FLAX}.get((metadata or {}).get("format", ""))
+    known = {"pt": TORCH, "flax": FLAX, "tf": TF}.get((metadata or {}).get("format", ""))
     if known:
         return known
     leaves = {re.split(r"[./]", name)[-1] for name in names}

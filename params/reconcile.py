@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import CheckpointError, quoted, some
 from .formats import Source, Tensor
-from .names import FLAX, PLAIN, TORCH, Naming, Place, canonical, is_stacked, places
+from .names import FLAX, PLAIN, TF, Naming, Place, canonical, is_stacked, places
 from .paths import flatten, matches
 
 
@@ -88,9 +88,7 @@ def reconcile(
         if len(here) != len(where):
             missing.append(path)
             continue
-        pieces = tuple(
-            Piece(source[names[place.name]], place.permutation, place.index) for place in here
-        )
+        pieces = tuple(_piece(source, names[place.name], place, naming) for place in here)
         wrong = [bad for piece in pieces if (bad := _mismatch(path, leaves[path].shape, piece))]
         if wrong:
             mismatched += wrong[:1]
@@ -108,6 +106,13 @@ def as_it_is(source: Source) -> Match:
         for name, tensor in source.tensors.items()
     }
     return Match(source, found, (), (), ())
+
+
+def _piece(source: Source, name: str, place: Place, naming: Naming) -> Piece:
+    permutation = place.permutation
+    if source.layout == TF and matches(naming.tf_kernels_out_in, name):
+        permutation = permutation[::-1]
+    return Piece(source[name], permutation, place.index)
 
 
 def check(match: Match, prefix: str = "", optional: tuple[str, ...] = ()) -> None:
@@ -191,7 +196,7 @@ def _with_prefix(names: dict[str, str], expected: set[str], prefix: str, layout:
             names = {name.removeprefix(wrapper): where for name, where in names.items()}
     if not prefix:
         return names
-    prefix += "." if layout == TORCH else "/"
+    prefix += "/" if layout == FLAX else "."
     here = any(name.startswith(prefix) for name in names)
     there = any(name.startswith(prefix) for name in expected)
     if there and not here:

@@ -57,7 +57,7 @@ _make_venv() {
   fi
   pip=("$python" -m pip --disable-pip-version-check install -qq -c "$root/constraints.txt")
   "${pip[@]}" setuptools || return 1
-  "${pip[@]}" --no-build-isolation -e "$root[dev,tokenizers]" || return 1
+  "${pip[@]}" --no-build-isolation -e "$root[dev,tokenizers,h5]" || return 1
   _fingerprint >"$root/.venv/stamp.new"
   mv "$root/.venv/stamp.new" "$root/.venv/stamp" # last: without it the next run starts again
   _say "ready"

@@ -20,7 +20,7 @@ ROOTS = {
 }
 
 MAY_IMPORT = {
-    "params": {"jax", "ml_dtypes", "msgpack", "numpy", "safetensors", "tqdm"},
+    "params": {"h5py", "jax", "ml_dtypes", "msgpack", "numpy", "safetensors", "tqdm"},
     "sharding": {"flax", "jax", "numpy"},
 }
 

@@ -185,7 +185,15 @@ class BertPretrained(PretrainedModel):
         aliases=(
             (r"LayerNorm\.gamma$", "LayerNorm.weight"),
             (r"LayerNorm\.beta$", "LayerNorm.bias"),
+            # Google's checkpoints
+            (r"\.layer_(\d+)\.", r".layer.\1."),
+            (r"(word|position|token_type)_embeddings$", r"\1_embeddings.weight"),
+            (r"^cls\.squad\.output_", "qa_outputs.output_"),
+            (r"^output_(weights|bias)$", r"classifier.output_\1"),
+            (r"\.output_weights$", ".weight"),
+            (r"\.output_bias$", ".bias"),
         ),
+        tf_kernels_out_in=(r"(^|\.)output_weights$",),
         ignored=(r"embeddings\.position_ids$",),
         optional=("pooler/",),
         copies=(("cls/predictions/decoder/bias", "cls/predictions/bias"),),

@@ -178,3 +178,13 @@ class Cursor:
                 f"{self.file.path}: cut short: {count} bytes expected at byte {self.position} of "
                 f"{self.stop}"
             )
+
+
+def stays_inside(folder: str, path: str) -> None:
+    """Refuses a link out of the folder, except from a Hub cache's snapshot to its blobs."""
+    root, real = os.path.realpath(folder or "."), os.path.realpath(path)
+    parent = os.path.dirname(root)
+    blobs = os.path.join(os.path.dirname(parent), "blobs")
+    roots = [root, blobs] if os.path.basename(parent) == "snapshots" else [root]
+    if not any(os.path.commonpath([base, real]) == base for base in roots):
+        raise CheckpointError(f"{path}: a link that leads out of the folder, to {real}")

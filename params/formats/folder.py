@@ -9,13 +9,12 @@ from pathlib import PurePosixPath
 
 from .. import strict_json
 from ..errors import CheckpointError, quoted, some
-from ..names import FLAX, layout_of
-from . import msgpack, safetensors, torch
-from .files import File
+from ..names import FLAX, TF, layout_of, spelling
+from . import h5, msgpack, safetensors, tf_checkpoint, torch
+from .files import File, stays_inside
 from .source import Source, Tensor
 
 _MAX_INDEX = 100 << 20
-_INDEX = ".index.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +26,14 @@ class Format:
         endings: of a file's name, by which the format is known.
         read: an opened file -> (name -> lazy tensor, what the file says of itself).
         frameworks: whose checkpoints it may hold: "pt", "tf", "flax".
+        has_index: whether such files may be the shards of a .index.json.
     """
 
     file_name: str
     endings: tuple[str, ...]
     read: Callable[[File], tuple[dict[str, Tensor], dict[str, str]]]
     frameworks: tuple[str, ...]
+    has_index: bool = True
 
     @property
     def stem(self) -> str:
@@ -42,12 +43,13 @@ class Format:
     def ending(self) -> str:
         return self.file_name.partition(".")[2]
 
-    def heads(self, variant: str | None = None) -> tuple[str, str]:
+    def heads(self, variant: str | None = None) -> tuple[str, ...]:
         """What makes a folder a checkpoint: the name of the single file, and of the index."""
-        if variant is None:
-            return self.file_name, f"{self.file_name}{_INDEX}"
-        single = f"{self.stem}.{variant}.{self.ending}"
-        return single, f"{self.file_name}.index.{variant}.json"  # as Transformers has it
+        single, index = self.file_name, f"{self.file_name}.index.json"
+        if variant is not None:  # as Transformers has it
+            single = f"{self.stem}.{variant}.{self.ending}"
+            index = f"{self.file_name}.index.{variant}.json"
+        return (single, index) if self.has_index else (single,)
 
     def files(self, count: int, *, variant: str | None = None, tag: str = "") -> list[str]:
         """The names of `count` files of weights."""
@@ -71,12 +73,23 @@ def _torch(file: File, weights_only: bool = True) -> tuple[dict[str, Tensor], di
     return torch.read_index(file, weights_only=weights_only), {"format": "pt"}
 
 
+def _h5(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
+    return h5.read_index(file), {"format": TF}
+
+
+def _tf_checkpoint(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
+    return tf_checkpoint.read_index(file), {"format": TF}
+
+
 SAFETENSORS = Format(
     "model.safetensors", (".safetensors",), safetensors.read_header, ("pt", "tf", "flax")
 )
 MSGPACK = Format("flax_model.msgpack", (".msgpack",), _msgpack, ("flax",))
 TORCH = Format("pytorch_model.bin", (".bin", ".pt", ".pth"), _torch, ("pt",))
-FORMATS = (SAFETENSORS, MSGPACK, TORCH)
+TF_H5 = Format("tf_model.h5", (".h5",), _h5, ("tf",))
+TF_CHECKPOINT = Format("model.ckpt.index", (".index",), _tf_checkpoint, ("tf",), False)
+BERT_CHECKPOINT = dataclasses.replace(TF_CHECKPOINT, file_name="bert_model.ckpt.index")
+FORMATS = (SAFETENSORS, MSGPACK, TORCH, TF_H5, TF_CHECKPOINT, BERT_CHECKPOINT)
 """In the order in which they are looked for in a folder."""
 WRITTEN = (SAFETENSORS, MSGPACK)
 
@@ -89,7 +102,8 @@ def open_checkpoint(
     variant: str | None = None,
     weights_only: bool = True,
 ) -> Source:
-    """Opens a checkpoint: a folder, a weights file, or the index of a sharded one.
+    """Opens a checkpoint: a folder, a weights file, or the index of a sharded one; "x/model.ckpt"
+    is short for "x/model.ckpt.index".
 
     Of a folder, the first format of `FORMATS` that is there is taken, and a single file before a
     sharded one.
@@ -105,6 +119,8 @@ def open_checkpoint(
         CheckpointError: nothing there, or something in it that is not as its format says.
     """
     path = os.fspath(path)
+    if not os.path.exists(path) and os.path.exists(f"{path}.index"):
+        path = f"{path}.index"
     if not os.path.isdir(path):
         return _open_named(path, os.path.basename(path), weights_only)
     candidates = heads(use_safetensors=use_safetensors, framework=framework, variant=variant)
@@ -162,26 +178,28 @@ def _open_named(path: str, name: str, weights_only: bool) -> Source:
         read = functools.partial(_torch, weights_only=weights_only)
     tensors, metadata = _open_sharded(path, read) if is_index else read(File(path))
     layout = layout_of(tensors, metadata)
-    if layout == FLAX:
-        tensors = _slashed(path, tensors)
-    return Source(path, tensors, layout, metadata)
+    return Source(path, _spelled(path, tensors, layout), layout, metadata)
 
 
 def _format_of(name: str) -> Format | None:
     return next((format for format in FORMATS if name.endswith(format.endings)), None)
 
 
-def _slashed(path: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Old Flax joins names by "." in safetensors, by "/" elsewhere; here it is "/" always."""
+def _spelled(path: str, tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """The parameters among `tensors`, under the names of their layout."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        slashed = name.replace(".", "/")
-        if slashed in found:
+        spelled = spelling(name, layout)
+        if spelled in found:
             raise CheckpointError(
-                f"{path}: tensors {quoted(found[slashed].name)} and {quoted(name)} both stand for "
-                f"{quoted(slashed)}"
+                f"{path}: tensors {quoted(found[spelled].name)} and {quoted(name)} both stand for "
+                f"{quoted(spelled)}"
             )
-        found[slashed] = tensor
+        if spelled is not None:
+            is_row = layout == TF and len(tensor.shape) == 2 and tensor.shape[0] == 1
+            if is_row and spelled.endswith(".bias"):  # GPT-2's
+                tensor = dataclasses.replace(tensor, shape=tensor.shape[1:])
+            found[spelled] = tensor
     return found
 
 
@@ -201,7 +219,7 @@ def _open_sharded(path: str, read: Callable) -> tuple[dict[str, Tensor], dict[st
             raise CheckpointError(
                 f"{path}: shard {quoted(shard)} is missing; it holds {some(map(quoted, inside), 3)}"
             )
-        _stays_inside(folder, shard_path)
+        stays_inside(folder, shard_path)
         found, said = read(File(shard_path))
         if save_id is not None and said.get("save_id") != save_id:
             raise CheckpointError(
@@ -209,8 +227,10 @@ def _open_sharded(path: str, read: Callable) -> tuple[dict[str, Tensor], dict[st
                 f"{quoted(save_id)}: the folder holds a mixture of two; save it again"
             )
         metadata |= said
+        layout = layout_of(found, said)  # TensorFlow's index has longer names than its shards
+        spelled = {spelling(name, layout) for name in found}
         for name in inside:
-            if name not in found:
+            if spelling(name, layout) not in spelled:
                 raise CheckpointError(f"{shard_path}: no tensor {quoted(name)}, which {path} names")
         for name, tensor in found.items():
             if name in owner:
@@ -264,13 +284,3 @@ def _plain(name: str) -> bool:
         and not any(part in (".", "..") for part in parts)
         and not name.startswith("/")
     )
-
-
-def _stays_inside(folder: str, path: str) -> None:
-    """Refuses a link out of the folder, except from a Hub cache's snapshot to its blobs."""
-    root, real = os.path.realpath(folder or "."), os.path.realpath(path)
-    parent = os.path.dirname(root)
-    blobs = os.path.join(os.path.dirname(parent), "blobs")
-    roots = [root, blobs] if os.path.basename(parent) == "snapshots" else [root]
-    if not any(os.path.commonpath([base, real]) == base for base in roots):
-        raise CheckpointError(f"{path}: a link that leads out of the folder, to {real}")

@@ -128,7 +128,8 @@ class Source:
     Attributes:
         where: what to call it in errors: a file or a folder.
         tensors: name -> lazy tensor.
-        layout: `names.TORCH` or `names.FLAX`: how names and kernels are to be understood.
+        layout: `names.TORCH`, `names.FLAX` or `names.TF`: how names and kernels are to be
+            understood.
         metadata: what the file says of itself.
     """
 
