@@ -5,16 +5,18 @@ import dataclasses
 import functools
 import os
 import struct
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO
 from unittest import mock
 
 from flaxmodels.auto import AutoConfig
 from flaxmodels.config import ConfigError
 from flaxmodels.params import CheckpointError, checksums, open_checkpoint
-from flaxmodels.params.formats import msgpack, safetensors
+from flaxmodels.params.formats import h5, msgpack, safetensors, sstable, tf_checkpoint
 from flaxmodels.params.formats.files import Cursor, File, Span
 from flaxmodels.params.formats.source import Tensor
 from flaxmodels.params.formats.torch import archive, legacy
@@ -22,6 +24,7 @@ from flaxmodels.params.formats.torch.pickles import Machine
 from flaxmodels.params.formats.torch.state_dict import Saved, read_tensors, storages
 
 LONGEST_MESSAGE = 4000
+TF_MARK = b"\xfe\xff\xfe"
 _LARGEST_READ = 1 << 20
 _MOST_READ = 16 << 20
 
@@ -143,6 +146,7 @@ def _folder() -> Path:
     (folder / "out.safetensors").symlink_to("/etc/hostname")
     (folder / "loop.safetensors").symlink_to("loop.safetensors")
     (folder / "folder.safetensors").mkdir()
+    (folder / "model.ckpt.data-00000-of-00001").write_bytes(bytes(4096))
     return folder
 
 
@@ -157,6 +161,43 @@ def _index(data: bytes) -> None:
     for file in source.files:
         assert os.path.dirname(os.path.realpath(file.path)) == str(_folder()), file.path
     _read(source.tensors.values())
+
+
+class _Equal:
+    """A checksum that is the right one."""
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+def _tf_table(data: bytes) -> None:
+    """An index beside a shard of zeros."""
+    path = _folder() / "model.ckpt.index"
+    path.write_bytes(data)
+    with (
+        mock.patch.object(sstable, "masked", lambda crc: _Equal()),
+        mock.patch.object(tf_checkpoint, "masked", lambda crc: _Equal()),
+    ):
+        _read(open_checkpoint(path).tensors.values())
+
+
+def _tf_entries(data: bytes) -> None:
+    """The entries of an index, names and messages in turn, which marks keep apart."""
+    parts = [memoryview(part) for part in data.split(TF_MARK)]
+    entries = {bytes(name): value for name, value in zip(parts[::2], parts[1::2])}
+    with mock.patch.object(tf_checkpoint, "read_table", lambda data: entries):
+        _tf_table(b"")
+
+
+def _h5_answer(data: bytes) -> None:
+    """What the process that walks an HDF5 file prints."""
+
+    def call(command: list[str], *, stdout: IO[bytes], **how: object) -> int:
+        stdout.write(data)
+        return 0
+
+    with mock.patch.object(subprocess, "call", call):
+        _read(h5.read_index(Memory(bytes(64))).values())
 
 
 def _checksums(data: bytes) -> None:
@@ -178,6 +219,9 @@ TARGETS = {
     "torch-zip": Target(_torch_zip),
     "torch-legacy": Target(_torch_legacy),
     "pickle": Target(_pickle),
+    "tf-table": Target(_tf_table),
+    "tf-entries": Target(_tf_entries),
+    "h5-answer": Target(_h5_answer, head=0),
     "checksums": Target(_checksums, head=0),
     "config": Target(_config, head=0),
 }
