@@ -42,7 +42,8 @@ def read_index(file: File) -> dict[str, Tensor]:
     file.reject_lookalikes()
     answer = _walk(file)
     if not isinstance(answer, list):
-        raise CheckpointError(f"{file.path}: {repr(str(answer)[:1000])[1:-1]}")
+        said = (c if c.isprintable() else repr(c)[1:-1] for c in str(answer)[:1000])
+        raise CheckpointError(f"{file.path}: {''.join(said)}")
     tensors = [_tensor(file, row) for row in answer]
     return {tensor.name: tensor for tensor in tensors}
 
