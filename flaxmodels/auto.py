@@ -1,7 +1,9 @@
 """Auto classes: from a `config.json` to the class that runs it, imported when it is asked for."""
 
+import contextlib
 import importlib
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ from .config import CONFIG_NAME, Config, ConfigError, read_json
 from .hub import resolve
 from .loading import build, plan_load
 from .params import LoadPlan, open_checkpoint
+from .params.errors import quoted, some
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "bert": (
@@ -140,7 +143,7 @@ class _Auto:
             places = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
             where = {name: kwargs[name] for name in places if name in kwargs}
             folder = resolve(name_or_path, **where) if config is None else os.fspath(config)
-            model_type = _config_values(folder).get("model_type", "")
+            model_type = _model_type(_config_values(folder))
         return cls.class_for(model_type).from_pretrained(name_or_path, **kwargs)
 
     @classmethod
@@ -183,12 +186,20 @@ def load_plan(
 def architecture(folder: str) -> type[PretrainedModel]:
     """The class that a folder's `config.json` names in `architectures`, or its bare model."""
     values = _config_values(folder)
-    for name in values.get("architectures") or ():
-        try:
+    names = values.get("architectures") or []
+    if not isinstance(names, list):
+        raise ConfigError(f"{folder}: architectures must be a list, got {names!r:.200}")
+    for name in names:
+        with contextlib.suppress(KeyError):
             return family_class(str(name))
-        except KeyError:
-            continue
-    return AUTO_CLASSES["AutoModel"].class_for(values.get("model_type", ""))
+    bare = AUTO_CLASSES["AutoModel"].class_for(_model_type(values))
+    if names:
+        warnings.warn(
+            f"{folder}: no class here is called {some(map(quoted, names))}; {bare.__name__} is "
+            "taken",
+            stacklevel=2,
+        )
+    return bare
 
 
 def _config_values(folder: str) -> dict[str, Any]:
@@ -196,8 +207,15 @@ def _config_values(folder: str) -> dict[str, Any]:
     return read_json(path)
 
 
-def _config_class(values: dict[str, Any]) -> type[Config]:
+def _model_type(values: dict[str, Any]) -> str:
     model_type = values.get("model_type", "")
+    if not isinstance(model_type, str):
+        raise ConfigError(f"model_type of config.json must be a name, got {model_type!r:.200}")
+    return model_type
+
+
+def _config_class(values: dict[str, Any]) -> type[Config]:
+    model_type = _model_type(values)
     if model_type in FAMILIES:
         return family_class(FAMILIES[model_type][0])
     for (_, kind), cls in _registered.items():

@@ -25,10 +25,10 @@ MAX_CONFIG_BYTES = 16 << 20
 # back, and not worth a warning.
 _HARMLESS = frozenset(
     "_attn_implementation_autoset _commit_hash _name_or_path architectures attn_implementation "
-    "auto_map bad_words_ids begin_suppress_tokens chunk_size_feed_forward decoder_start_token_id "
+    "bad_words_ids begin_suppress_tokens chunk_size_feed_forward decoder_start_token_id "
     "diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size "
     "exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id "
-    "gradient_checkpointing length_penalty max_length min_length model_type model_tags "
+    "gradient_checkpointing layer_types length_penalty max_length min_length model_type model_tags "
     "no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_past output_scores "
     "prefix pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict "
     "return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature "
@@ -38,6 +38,8 @@ _HARMLESS = frozenset(
     "pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head "
     "pooler_type language unk_token_id mlm_probability".split()
 )
+
+_NAMES_CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 
 
 class ConfigError(ValueError):
@@ -90,6 +92,12 @@ class Config:
                 f"{type(self).__name__}: id2label names {len(self.id2label)} labels, num_labels is "
                 f"{self.num_labels}; give only id2label, or make them agree"
             )
+        kinds = self.extra.get("layer_types")
+        if kinds not in (None, ("full_attention",) * getattr(self, "num_hidden_layers", 0)):
+            raise ConfigError(
+                f"{type(self).__name__}: layer_types is {kinds!r:.200}; implemented is "
+                "'full_attention', once for each layer"
+            )
         self.validate()
 
     def derive(self) -> None:
@@ -125,7 +133,7 @@ class Config:
     @classmethod
     def knows(cls, key: str) -> bool:
         """Whether `key` is a field, an alias of one, or a key any configuration may have."""
-        return key in cls.aliases or key in _hints(cls) or key in _HARMLESS
+        return key in cls.aliases or key in _hints(cls) or key in _HARMLESS.union(_NAMES_CODE)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -162,7 +170,13 @@ class Config:
                 del values["id2label"]  # as `to_dict` writes labels that nobody gave
         values.pop("label2id", None)
         fields, extra = cls._split(values)
-        odd = sorted(set(extra) - _HARMLESS - set(cls.unsupported) - {"quantization_config"})
+        if code := [key for key in _NAMES_CODE if extra.get(key)]:
+            warnings.warn(
+                f"{cls.__name__}: {', '.join(code)} of config.json: remote code ignored",
+                stacklevel=2,
+            )
+        fine = _HARMLESS.union(_NAMES_CODE, cls.unsupported, ["quantization_config"])
+        odd = sorted(set(extra) - fine)
         if odd:
             warnings.warn(
                 f"{cls.__name__} does not know {some(map(quoted, odd))} of config.json: kept "

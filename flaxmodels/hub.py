@@ -80,7 +80,9 @@ def commit_of(folder: str) -> str | None:
 def _weights(files: list[str], inside: str, **how: Any) -> list[str]:
     """Patterns of the weights to download: of the first format that the repository has."""
     for name, format in fp.heads(**how).items():
+        if format.is_folder and any(file.startswith(f"{inside}{name}/") for file in files):
+            return [f"{name}/*"]
         if inside + name in files:
-            stem = name.partition(".")[0]
-            return [name, f"{stem}*.{format.ending}"] if name.endswith(".json") else [name]
+            many = name.endswith((".json", ".index"))  # of shards, or of TensorFlow's data files
+            return [f"{name.partition('.')[0]}*"] if many else [name]
     return []

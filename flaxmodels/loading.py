@@ -1,6 +1,7 @@
 """Loading: resolve -> open -> reconcile -> plan -> stream; each step's result can be printed."""
 
 import dataclasses
+import functools
 import os
 import time
 import warnings
@@ -147,24 +148,29 @@ def load(
     def prepare() -> "tuple[PretrainedModel, fp.Source]":
         model = build(cls, folder, config, dtype=dtype, rules=rules, **kwargs)
         if state_dict is not None:
-            return model, fp.source_of(state_dict, model.abstract_params())
+            return model, fp.source_of(state_dict)
         return model, fp.open_checkpoint(folder, weights_only=weights_only, **how)
 
-    model, source = _settled(folder, prepare)
-    if verify:
-        fp.verify(source, os.path.join(_beside(folder), CONFIG_NAME))
-    plan = plan_load(
-        model,
-        fp.renamed(source, key_mapping) if key_mapping else source,
-        param_dtype=param_dtype,
-        mesh=mesh,
-        shardings=shardings,
-        max_host_memory=max_host_memory,
-        strict=strict,
-        ignore_mismatched_sizes=ignore_mismatched_sizes,
-    )
+    def plan_one() -> "tuple[PretrainedModel, fp.LoadPlan]":
+        model, source = _settled(folder, prepare)
+        if verify:
+            fp.verify(source, os.path.join(_beside(folder), CONFIG_NAME))
+        return model, plan_load(
+            model,
+            fp.renamed(source, key_mapping) if key_mapping else source,
+            param_dtype=param_dtype,
+            mesh=mesh,
+            shardings=shardings,
+            max_host_memory=max_host_memory,
+            strict=strict,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+        )
+
+    # A process that cannot read its part must not leave the others waiting in the first step.
+    together = functools.partial(fp.together, alone=_is_local(mesh, shardings))
+    model, plan = together(plan_one)
     start = time.perf_counter()
-    params = fp.stream(plan, progress=progress)
+    params = together(lambda: fp.stream(plan, progress=progress))
     seconds = time.perf_counter() - start
     match = plan.match
     fresh = (*match.missing, *(bad.path for bad in match.mismatched))
@@ -194,6 +200,13 @@ def _framework(from_pt: bool, from_tf: bool, from_flax: bool) -> str | None:
     if len(asked) > 1:
         raise TypeError(f"give one of {', '.join('from_' + name for name in asked)}, not all")
     return asked[0] if asked else None
+
+
+def _is_local(mesh: Mesh | None, shardings: Any) -> bool:
+    """Whether all devices that params go to are this process's own."""
+    if mesh is not None:
+        return not mesh.is_multi_process
+    return all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings))
 
 
 def _settled(folder: str, prepare: Callable[[], T]) -> T:

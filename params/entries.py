@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .errors import CheckpointError
-from .names import TORCH, Naming, Place, is_stacked, places
+from .names import PATHS, TORCH, Naming, Place, is_stacked, places
 from .paths import flatten
 from .processes import gather, is_spread, join
 
@@ -59,6 +59,10 @@ class Entry:
             xp = np if isinstance(piece, np.ndarray) else jnp
             piece = xp.transpose(piece, inverse)
         return np.asarray(jax.device_get(piece), order="C")
+
+    def whole(self) -> Any:
+        """The leaf where it is, on its devices; read, if it is still in a file."""
+        return self.leaf.read() if hasattr(self.leaf, "read") else self.leaf
 
 
 def _whole(leaf: Any) -> Any:
@@ -108,7 +112,9 @@ def entries(
                 f"{path} has shape {tuple(leaf.shape)}, the model's is {wanted[path].shape}; "
                 "nothing was written"
             )
-        where = places(path, leaf.shape, naming, layout, stacked=is_stacked(wanted[path]))
+        where = places(
+            path, leaf.shape, naming, layout, stacked=is_stacked(wanted[path]) and layout != PATHS
+        )
         made += [Entry(leaf, place) for place in where]
     for path, copy in naming.copies:
         if layout == TORCH and path in leaves and copy not in leaves:

@@ -77,7 +77,7 @@ def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, st
         layout: `TORCH`, `FLAX`, `TF` or `PATHS`.
         stacked: whether the leaf's first axis is a layer axis.
     """
-    if not stacked or layout == PATHS:
+    if not stacked:
         return (_place(path, len(shape), naming, layout),)
     made = []
     for i in range(shape[0]):
@@ -89,6 +89,12 @@ def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, st
 def is_stacked(leaf: Any) -> bool:
     """Whether a template's leaf has a leading layer axis."""
     return getattr(leaf, "axes", ())[:1] == ("layers",)
+
+
+def is_looped(names: Iterable[str], stack: str) -> bool:
+    """Whether names have the index of a layer after the name of the stack."""
+    pattern = re.compile(rf"(^|/){re.escape(stack)}/[0-9]+/")
+    return any(pattern.search(name) for name in names)
 
 
 def layer_path(path: str, stack: str, index: int) -> str:
@@ -103,14 +109,20 @@ def layer_path(path: str, stack: str, index: int) -> str:
     return f"{before}/{stack}/{index}/{after}".removeprefix("/")
 
 
+def flax_name(path: str, naming: Naming) -> str:
+    """What old Flax calls a leaf."""
+    for pattern, replacement in naming.flax_names:
+        path = re.sub(pattern, replacement, path)
+    return path
+
+
 def _place(path: str, rank: int, naming: Naming, layout: str) -> Place:
     identity = tuple(range(rank))
     if layout == PATHS:
         return Place(path, identity)
     is_kernel = path.rpartition("/")[2] == "kernel" and rank >= 2
     if layout == FLAX:
-        for pattern, replacement in naming.flax_names:
-            path = re.sub(pattern, replacement, path)
+        path = flax_name(path, naming)
         swap = is_kernel and matches(naming.flax_kernels_out_in, path)
         return Place(path, identity[::-1] if swap else identity)
     parents, _, leaf = path.rpartition("/")

@@ -46,3 +46,11 @@ def together(action: Callable[[], T], *, alone: bool) -> T:
     if failed.any():
         raise CheckpointError(f"process {failed.argmax()} failed, see its error")
     return result
+
+
+def said_by_one(text: str | None) -> str:
+    """The text that one process gives and the others, with None, get to know."""
+    given = np.frombuffer((text or "").encode(), np.uint8)
+    size = int(multihost_utils.process_allgather(np.asarray(given.size)).max())
+    padded = np.pad(given, (0, size - given.size)) if given.size else np.zeros(size, np.uint8)
+    return multihost_utils.process_allgather(padded).max(axis=0).astype(np.uint8).tobytes().decode()

@@ -8,8 +8,20 @@ from typing import Any
 
 from .errors import CheckpointError, quoted, some
 from .formats import Source, Tensor
-from .names import FLAX, PLAIN, TF, Naming, Place, canonical, is_stacked, places
+from .names import (
+    FLAX,
+    PATHS,
+    PLAIN,
+    TF,
+    Naming,
+    Place,
+    canonical,
+    is_looped,
+    is_stacked,
+    places,
+)
 from .paths import flatten, matches
+from .sources import fitted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +86,12 @@ def reconcile(
         CheckpointError: two names of the source mean the same leaf.
     """
     leaves = flatten(template)
-    wanted = {path: _places(path, leaf, naming, source.layout) for path, leaf in leaves.items()}
+    source = fitted(source, leaves, naming)
+    apart = source.layout != PATHS or is_looped(source.tensors, naming.stack)
+    wanted = {
+        path: places(path, leaf.shape, naming, source.layout, stacked=is_stacked(leaf) and apart)
+        for path, leaf in leaves.items()
+    }
     expected = {place.name for where in wanted.values() for place in where}
     aliases = _tied_places(tied, leaves, naming, source.layout)
     names = _with_prefix(canonical(source.tensors, naming), expected, prefix, source.layout)
@@ -168,10 +185,6 @@ def check_shapes(match: Match) -> None:
             f"{len(match.found)} others do): {some(match.mismatched)}; check the config, or pass "
             "ignore_mismatched_sizes=True to initialise these leaves"
         )
-
-
-def _places(path: str, leaf: Any, naming: Naming, layout: str) -> tuple[Place, ...]:
-    return places(path, leaf.shape, naming, layout, stacked=is_stacked(leaf))
 
 
 def _tied_places(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):

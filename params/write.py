@@ -15,12 +15,15 @@ from tqdm import tqdm
 from .encode import Parts, msgpack_parts, safetensors_parts
 from .entries import Entry, entries, parse_size, plan_shards
 from .errors import CheckpointError
-from .formats import MSGPACK, SAFETENSORS, Format
+from .formats import MSGPACK, ORBAX, SAFETENSORS, Format
 from .formats import msgpack as msgpack_format
 from .formats import safetensors as safetensors_format
+from .formats.orbax import write_folder
 from .masks import Mask
 from .measure import human
-from .names import FLAX, PLAIN, TORCH, Naming
+from .names import FLAX, PATHS, PLAIN, TORCH, Naming
+from .paths import unflatten
+from .processes import is_spread, said_by_one
 from .select import select as select_leaves
 
 SaveFunction = Callable[[dict[str, np.ndarray], str], None]
@@ -48,8 +51,8 @@ def write_checkpoint(
 
     Args:
         folder: None takes part and writes nothing.
-        format: "safetensors" under PyTorch names, or "msgpack" in the names and layouts of old
-            Flax checkpoints.
+        format: "safetensors" under PyTorch names, "msgpack" in the names and layouts of old Flax
+            checkpoints, or "orbax": the tree as it is, written by orbax from where it lies.
         layout: of names and kernels, instead of the format's own.
         max_shard_size: bytes, or a string such as "5GB"; a larger tensor is a file of its own.
         variant: part of the files' names: `model.<variant>.safetensors`.
@@ -68,6 +71,8 @@ def write_checkpoint(
     written = _written(format)
     if select is not None:
         params = select_leaves(params, select)
+    if format == "orbax" and save_function is None:
+        return [_write_orbax(folder, params, template, variant, select is not None)]
     layout = layout or written.layout
     made = entries(params, template, naming, layout, partial=select is not None)
     for entry in made:
@@ -96,6 +101,19 @@ def write_checkpoint(
     return names
 
 
+def _write_orbax(
+    folder: str | os.PathLike | None, params: Any, template: Any, variant: str | None, partial: bool
+) -> str:
+    made = entries(params, template, PLAIN, PATHS, partial=partial)
+    (name,) = ORBAX.heads(variant)
+    if any(is_spread(entry.leaf) for entry in made):
+        folder = said_by_one(None if folder is None else os.fspath(folder))
+    if folder is not None:
+        leaves = {entry.name: entry.whole() for entry in made}
+        write_folder(os.path.join(folder, name), unflatten(leaves))
+    return name
+
+
 def layout_for(format: str) -> str:
     """The names and layouts in which a format is written."""
     return _written(format).layout
@@ -107,13 +125,14 @@ class _Written:
 
     format: Format
     layout: str
-    dtypes: Collection[np.dtype]
-    encode: Callable[[list[Entry], dict[str, str]], Parts]
+    dtypes: Collection[np.dtype] = ()
+    encode: Callable[[list[Entry], dict[str, str]], Parts] = safetensors_parts
 
 
 _WRITTEN = {
     "safetensors": _Written(SAFETENSORS, TORCH, safetensors_format.NAMES, safetensors_parts),
     "msgpack": _Written(MSGPACK, FLAX, set(msgpack_format.DTYPES.values()), msgpack_parts),
+    "orbax": _Written(ORBAX, PATHS),
 }
 
 

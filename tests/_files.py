@@ -66,6 +66,14 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata=None)
     return put(path.parent, path.name, safetensors(header) + b"".join(map(raw, tensors.values())))
 
 
+def listed(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a golden's {path: [dtype, shape, bytes in hexadecimal]}."""
+    return {
+        name: np.frombuffer(bytes.fromhex(data), jnp.dtype(dtype)).reshape(shape)
+        for name, (dtype, shape, data) in json.loads(path.read_text()).items()
+    }
+
+
 def raw(array) -> bytes:
     """The bytes of an array in C order."""
     return np.asarray(array).tobytes()

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 import flaxmodels as fm
 from flaxmodels.auto import AUTO_CLASSES, FAMILIES, architecture
+from flaxmodels.config import ConfigError
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -119,5 +121,46 @@ def test_R7_code_in_a_repository_is_never_imported(tmp_path):
     values["architectures"] = ["os.system", "Evil"]
     (tmp_path / "config.json").write_text(json.dumps(values))
     (tmp_path / "modeling_evil.py").write_text("raise SystemExit('imported')")
-    assert architecture(str(tmp_path)) is fm.LlamaModel
-    assert fm.AutoConfig.from_pretrained(tmp_path).extra["auto_map"]
+    with pytest.warns(UserWarning, match="no class here is called 'os.system', 'Evil'; LlamaModel"):
+        assert architecture(str(tmp_path)) is fm.LlamaModel
+    with pytest.warns(UserWarning, match="auto_map of config.json: remote code ignored"):
+        assert fm.AutoConfig.from_pretrained(tmp_path).extra["auto_map"]
+
+
+BAD_NAMES = {
+    "C5-text": ({"architectures": "LlamaModel"}, "architectures must be a list, got 'LlamaModel'"),
+    "C5-int": ({"architectures": 3}, "architectures must be a list, got 3"),
+    "C5-map": ({"architectures": {"a": 1}}, "architectures must be a list"),
+    "C5-type-list": ({"model_type": ["llama"]}, "model_type of config.json must be a name, got"),
+    "C5-type-null": ({"model_type": None}, "model_type of config.json must be a name, got None"),
+    "C5-type-unknown": ({"model_type": "x"}, "no family for model_type 'x'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NAMES)
+def test_C5_names_that_are_none(case, tmp_path):
+    values, said = BAD_NAMES[case]
+    values = {"architectures": None, "model_type": "llama"} | values
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=said):
+        architecture(str(tmp_path))
+    if "type" in case:
+        with pytest.raises(ConfigError, match=said):
+            fm.AutoConfig.from_pretrained(tmp_path)
+        with pytest.raises(ConfigError, match=said):
+            fm.AutoModelForCausalLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("names", [None, [], ["LlamaForCausalLM"], [3, None, "LlamaForCausalLM"]])
+def test_C5_architectures(names, tmp_path):
+    values = {"architectures": names, "model_type": "llama"}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    expected = fm.LlamaForCausalLM if names else fm.LlamaModel
+    assert architecture(str(tmp_path)) is expected
+
+
+def test_C19_broken_files_of_a_tokenizer(tmp_path):
+    shutil.copytree(GOLDENS / "llama-causal-lm" / "checkpoint", tmp_path, dirs_exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json"):
+        (tmp_path / name).write_bytes(b"\xff{")
+    assert isinstance(fm.AutoModelForCausalLM.from_pretrained(tmp_path)[0], fm.LlamaForCausalLM)

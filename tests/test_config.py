@@ -220,9 +220,7 @@ def test_C17_unknown_keys_are_kept_with_a_warning():
     assert {key: written[key] for key in values} == values
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Toy.from_dict(
-            {"torch_dtype": "float99", "architectures": None, "auto_map": {"A": "evil.A"}}
-        )
+        Toy.from_dict({"torch_dtype": "float99", "architectures": None, "auto_map": None})
 
 
 def test_C17_very_many_unknown_keys():
@@ -243,8 +241,21 @@ def test_C6_C7_C14_nothing_named_is_opened_imported_or_evaluated(monkeypatch):
     }
     monkeypatch.setattr("builtins.open", None)
     monkeypatch.setattr("builtins.__import__", None)
-    config = Toy.from_dict(values)
+    with pytest.warns(UserWarning, match="Toy: auto_map of config.json: remote code ignored"):
+        config = Toy.from_dict(values)
     assert config.to_dict()["auto_map"] == values["auto_map"]
+
+
+def test_C6_what_names_code_is_said_to_be_ignored():
+    code = {"custom_pipelines": {"x": {"impl": "evil.Pipeline"}}, "trust_remote_code": True}
+    with pytest.warns(UserWarning, match="custom_pipelines, trust_remote_code of config.json: rem"):
+        assert Toy.from_dict(code).to_dict()["trust_remote_code"] is True
+    assert Toy.from_dict({"trust_remote_code": False}).trust_remote_code is False
+    with pytest.warns(UserWarning, match="Toy does not know '_attn_implementation_internal'"):
+        Toy.from_dict({"_attn_implementation_internal": "evil/kernels"})
+    quantised = {"quantization_config": {"quant_method": "evil", "modules": "os.system"}}
+    with pytest.raises(ConfigError, match="quantised checkpoints cannot be loaded"):
+        Toy.from_dict(quantised)
 
 
 def nested(depth):
@@ -410,6 +421,10 @@ BAD_LLAMA = {
     "C11-vocab-negative": ({"vocab_size": -1}, "vocab_size is -1"),
     "C11-vocab-huge": ({"vocab_size": 10**12}, "vocab_size is 1000000000000"),
     "C13-eps": ({"rms_norm_eps": "tiny"}, "rms_norm_eps must be float"),
+    "C15-too-few": ({"layer_types": []}, r"layer_types is \(\); implemented is 'full_attention'"),
+    "C15-too-many": ({"layer_types": ["full_attention"] * 2}, "layer_types is"),
+    "C15-other": ({"layer_types": ["sliding_attention"]}, "layer_types is .'sliding_attention'"),
+    "C15-text": ({"layer_types": "full_attention"}, "layer_types is 'full_attention'"),
 }
 
 
@@ -449,6 +464,15 @@ def test_C12_rope_of_both_generations(values, rope):
     assert written["rope_theta"] == rope["rope_theta"]  # for Transformers 4
     assert (written["rope_scaling"] is None) == (rope["rope_type"] == "default")
     assert written["rope_parameters"] == rope  # for 5
+
+
+def test_C15_a_list_of_layers():
+    values = LLAMA | {"layer_types": ["full_attention"]}
+    config = fm.LlamaConfig.from_dict(values)
+    assert config.to_dict()["layer_types"] == values["layer_types"]
+    with pytest.raises(ConfigError, match="layer_types"):
+        config.replace(num_hidden_layers=2)
+    fm.GPT2Config.from_dict({"n_layer": 2, "layer_types": ["full_attention"] * 2})
 
 
 def test_C13_a_real_eps():

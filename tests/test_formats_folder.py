@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxmodels.params import CheckpointError, open_checkpoint, write_checkpoint
-from flaxmodels.params.formats import folder as folder_format
+from flaxmodels.params.formats import index as index_format
 
 ONE = np.ones(2, np.float32)
 TWO = np.full(2, 2, np.float32)
@@ -100,7 +100,7 @@ def test_I4_I5_I6_R7_names_that_may_leave_the_folder(name, tmp_path, monkeypatch
 )
 def test_R7_no_name_leads_outside(parts, between):
     name = between.join(parts)
-    if folder_format._plain(name):
+    if index_format._plain(name):
         assert os.path.normpath(os.path.join("/folder", name)).startswith("/folder/")
         assert not {"..", "."} & set(name.replace("\\", "/").split("/"))
 

@@ -9,6 +9,7 @@ import pytest
 from _files import (
     GOLDENS,
     extension,
+    listed,
     msgpack_arrays,
     pack,
     put,
@@ -96,6 +97,8 @@ BAD = {
     "M17-code-0": (leaf((2,), data=bytes(8), code=0), "'a/w'.*extension 0"),
     "M17-timestamp": (pack({"a": msgpack.Timestamp(1, 2)}), "'a'.*extension -1"),
     "M18-complex": (payload(pack(("1", "2")), code=2), "'a/w'.*a complex number"),
+    "M18-complex-number": (payload(pack((1.0, 2.0)), code=2), "'a/w'.*a complex number where"),
+    "M18-empty": (payload(b"", code=2), "'a/w'.*a complex number where"),
     "M19-scalar-of-shape-5": (leaf((5,), data=bytes(20), code=3), r"'a/w'.*shape \(5,\)"),
     "M21-list": (pack([1]), "a list where an array belongs"),
     "M21-nil": (pack(None), "nil where an array belongs"),
@@ -275,6 +278,39 @@ def test_any_bytes_give_an_error_or_tensors(tmp_path_factory, noise):
             tensor.read()
     except CheckpointError as error:
         assert str(path) in str(error)
+
+
+FLAX = GOLDENS / "formats" / "flax"
+
+
+@pytest.mark.parametrize("name", ["dtypes", "numpy-scalars", "lists", "chunks"])
+def test_what_flax_0_7_wrote(name):
+    """M29: every dtype there was; scalars of NumPy, lists and tuples, arrays in chunks."""
+    expected = listed(FLAX / f"{name}.expected.json")
+    found = read_index(File(FLAX / f"{name}.msgpack"))
+    assert found.keys() == expected.keys()
+    assert all(same(found[path].read(), array) for path, array in expected.items())
+    assert (name == "chunks") == any(len(tensor.spans) > 2 for tensor in found.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("int", "3, expected an array"),
+        ("float", "a float where"),
+        ("bool", "True, expected an array"),
+        ("text", "a string where"),
+        ("none", "nil where"),
+    ],
+)
+def test_M20_what_flax_0_7_wrote_of_python_values(kind, said):
+    with pytest.raises(CheckpointError, match=f"'a/w'.*{said}"):
+        open_checkpoint(FLAX / f"python-{kind}.msgpack")
+
+
+def test_M18_flax_0_7_wrote_a_complex_number_as_an_array():
+    tensor = open_checkpoint(FLAX / "python-complex.msgpack")["a/w"]
+    assert tensor.dtype == np.complex128 and tensor.read() == 1 + 2j
 
 
 def test_goldens_equal_the_reference():

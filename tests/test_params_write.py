@@ -285,7 +285,7 @@ BAD = {
     ),
     "object": ({"a": {"kernel": KERNEL, "bias": np.array([None] * 6)}}, "a.bias: .*dtype object"),
     "big-endian": ({"a": {"kernel": KERNEL, "bias": np.zeros(6, ">f4")}}, "a.bias: .*dtype >f4"),
-    "complex128": ({"a": {"kernel": KERNEL, "bias": np.zeros(6, "c16")}}, "a.bias: .*complex128"),
+    "int4": ({"a": {"kernel": KERNEL, "bias": np.zeros(6, jnp.int4)}}, "a.bias: .*dtype int4"),
 }
 
 

@@ -22,15 +22,24 @@ import jax
 import jax.numpy as jnp
 import flaxmodels as fm
 from flaxmodels import params as fp, sharding as fs
+if fault == "load" and rank == 1:
+    from flaxmodels.params.formats.source import Tensor
+    def broken(*args):
+        raise fm.CheckpointError("a disk of process 1 is broken")
+    Tensor.fill = broken
 fs.initialize(coordinator_address=f"localhost:{port}", num_processes=2, process_id=rank)
 mesh = fs.make_mesh(stage=2, fsdp=2, tensor=2)  # the stages are the processes
 rules = (("vocab", None), *fs.DEFAULT_RULES)
 said = {}
 for scan in (False, True):
     stack = (("layers", "stage"), *rules) if scan else rules
-    model, params = fm.LlamaForCausalLM.from_pretrained(
-        source, mesh=mesh, rules=stack, scan_layers=scan, progress=False
-    )
+    try:
+        model, params = fm.LlamaForCausalLM.from_pretrained(
+            source, mesh=mesh, rules=stack, scan_layers=scan, progress=False
+        )
+    except fm.CheckpointError as error:
+        said["error"] = str(error)
+        continue
     spread = [not leaf.is_fully_addressable for leaf in jax.tree.leaves(params)]
     said["spread"] = all(spread)
     if fault == "full" and rank == 0:
@@ -44,6 +53,8 @@ for scan in (False, True):
         model.save_pretrained(
             params, os.path.join(folder, str(scan)), max_shard_size="20KB", progress=False
         )
+        if fault == "none":
+            model.save_pretrained(params, os.path.join(folder, f"{scan}-orbax"), format="orbax")
     except fm.CheckpointError as error:
         said["error"] = str(error)
     except OSError as error:
@@ -71,10 +82,11 @@ def run_both(tmp_path, fault="none") -> list[dict]:
     return [json.loads(out.splitlines()[-1]) for out, _ in said]
 
 
+@pytest.mark.parametrize("end", ["", "-orbax"])
 @pytest.mark.parametrize("scan", [False, True])
-def test_R6_every_process_takes_part_and_one_writes(scan, together):
+def test_R6_every_process_takes_part_and_one_writes(scan, end, together):
     _, expected = fm.LlamaForCausalLM.from_pretrained(LLAMA)
-    _, params = fm.LlamaForCausalLM.from_pretrained(together / str(scan))
+    _, params = fm.LlamaForCausalLM.from_pretrained(together / f"{scan}{end}")
     for one, two in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
 
@@ -92,3 +104,9 @@ def test_R6_the_error_of_one_is_raised_by_all(fault, tmp_path):
     assert "No space left" in first["error"] or "config.json" in first["error"]
     assert second["error"] == "process 0 failed, see its error"
     assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+def test_R6_a_load_that_fails_on_one_fails_on_all(tmp_path):
+    first, second = run_both(tmp_path, "load")
+    assert first["error"] == "process 1 failed, see its error"
+    assert second["error"] == "a disk of process 1 is broken"

@@ -19,7 +19,8 @@ CASES = ("bert-pre-training", "bert-untied", "gpt2-lm-head", "llama-causal-lm", 
 
 
 def load(folder, **kwargs):
-    return fm.auto.architecture(str(folder)).from_pretrained(folder, **kwargs)
+    config = folder if (Path(folder) / "config.json").exists() else Path(folder).parent
+    return fm.auto.architecture(str(config)).from_pretrained(folder, **kwargs)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -189,3 +190,30 @@ def test_D30_a_leaf_above_the_limit_stands_alone(tmp_path):
     assert index["metadata"]["total_size"] == fp.memory_footprint(params)
     alone = [names for names in held.values() if "lm_head.weight" in names]
     assert alone == [["lm_head.weight"]] and all(held.values())
+
+
+@pytest.mark.parametrize("golden", ["gpt2-lm-head", "llama-tied", "bert-masked-lm"])
+@pytest.mark.parametrize("scan", [False, True])
+def test_orbax_holds_the_tree_as_it_is(golden, scan, tmp_path):
+    """Looped or stacked, and loads as either."""
+    import orbax.checkpoint as ocp
+
+    model, params = load(GOLDENS / golden / "checkpoint", scan_layers=scan)
+    model.save_pretrained(params, tmp_path / "s", format="orbax")
+    model.save_pretrained(params, tmp_path / "s", format="orbax", checksums=True)
+    assert sorted(
+        path.name for path in (tmp_path / "s").iterdir() if "config" not in path.name
+    ) == [
+        "checksums.json",
+        "flax_model.orbax",
+    ]
+    with ocp.StandardCheckpointer() as checkpointer:
+        found = checkpointer.restore(tmp_path / "s" / "flax_model.orbax", params)
+    assert_equal(found, params)
+    for as_scan in (False, True):
+        _, expected = load(GOLDENS / golden / "checkpoint", scan_layers=as_scan)
+        assert_equal(load(tmp_path / "s", scan_layers=as_scan)[1], expected)
+        assert_equal(
+            load(tmp_path / "s/flax_model.orbax", scan_layers=as_scan, config=model.config)[1],
+            expected,
+        )

@@ -1,11 +1,12 @@
 """Checkpoint formats: each opens as a `Source`, name -> lazy tensor."""
 
-from .folder import MSGPACK as MSGPACK
-from .folder import SAFETENSORS as SAFETENSORS
-from .folder import Format as Format
-from .folder import heads as heads
-from .folder import is_head as is_head
-from .folder import is_weights as is_weights
 from .folder import open_checkpoint as open_checkpoint
+from .known import MSGPACK as MSGPACK
+from .known import ORBAX as ORBAX
+from .known import SAFETENSORS as SAFETENSORS
+from .known import Format as Format
+from .known import heads as heads
+from .known import is_head as is_head
+from .known import is_weights as is_weights
 from .source import Source as Source
 from .source import Tensor as Tensor

@@ -9,6 +9,7 @@ import os
 import stat
 import threading
 import weakref
+from pathlib import Path
 
 from ..errors import CheckpointError
 
@@ -180,11 +181,10 @@ class Cursor:
             )
 
 
-def stays_inside(folder: str, path: str) -> None:
+def check_inside(folder: str, path: str) -> None:
     """Refuses a link out of the folder, except from a Hub cache's snapshot to its blobs."""
     root, real = os.path.realpath(folder or "."), os.path.realpath(path)
-    parent = os.path.dirname(root)
-    blobs = os.path.join(os.path.dirname(parent), "blobs")
-    roots = [root, blobs] if os.path.basename(parent) == "snapshots" else [root]
+    snapshots = (parent for parent in Path(root).parents if parent.name == "snapshots")
+    roots = [root, *(str(parent.parent / "blobs") for parent in snapshots)]
     if not any(os.path.commonpath([base, real]) == base for base in roots):
         raise CheckpointError(f"{path}: a link that leads out of the folder, to {real}")

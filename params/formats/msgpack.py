@@ -25,15 +25,18 @@ _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 DTYPES = {
     name: jnp.dtype(name)
     for name in (
-        "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 float8_e4m3b11fnuz "
-        "float8_e4m3fnuz float8_e5m2fnuz complex64 int64 int32 int16 int8 uint64 uint32 uint16 "
-        "uint8 bool"
+        "float64 float32 float16 bfloat16 float8_e3m4 float8_e4m3 float8_e4m3fn float8_e4m3fnuz "
+        "float8_e4m3b11fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu complex128 complex64 int64 "
+        "int32 int16 int8 uint64 uint32 uint16 uint8 bool"
     ).split()
 }
 
 
-def read_index(file: File) -> dict[str, Tensor]:
+def read_index(file: File, walker: type["Walker"] | None = None) -> dict[str, Tensor]:
     """ "a/b/c" -> lazy tensor for every array of the file.
+
+    Args:
+        walker: that of a format which holds more than arrays.
 
     Raises:
         CheckpointError: anything that is not a tree of arrays as flax writes it.
@@ -41,12 +44,12 @@ def read_index(file: File) -> dict[str, Tensor]:
     if file.size == 0:
         raise CheckpointError(f"{file.path}: the file is empty")
     file.reject_lookalikes()
-    walker = _Walker(file)
-    tree = walker.value("", 0)
-    if walker.position != file.size:
+    cursor = (walker or Walker)(file)
+    tree = cursor.value("", 0)
+    if cursor.position != file.size:
         raise CheckpointError(
-            f"{file.path}: {file.size - walker.position} bytes follow the tree that ends at byte "
-            f"{walker.position}"
+            f"{file.path}: {file.size - cursor.position} bytes follow the tree that ends at byte "
+            f"{cursor.position}"
         )
     if not isinstance(tree, dict):
         raise CheckpointError(f"{file.path}: expected a map of names at the top")
@@ -55,7 +58,7 @@ def read_index(file: File) -> dict[str, Tensor]:
     return tensors
 
 
-class _Walker(Cursor):
+class Walker(Cursor):
     """A cursor over msgpack that steps over the bytes of arrays."""
 
     def __init__(self, file: File):
@@ -88,21 +91,29 @@ class _Walker(Cursor):
             return code == 0xC3
         if code in (0xCC, 0xCD, 0xCE, 0xCF):
             return self.size(1 << (code - 0xCC))
+        return self.other(code, path, depth)
+
+    def other(self, code: int, path: str, depth: int) -> Any:
+        """The value that starts with `code`, which is none of a tree of arrays."""
         raise self._error(path, f"{_kind(code)} where an array belongs")
 
     def _map(self, count: int, path: str, depth: int) -> dict[str, Any]:
-        if count > self.file.size - self.position:
-            raise self._error(path, f"a map claims {count} entries, more than the file has bytes")
         values: dict[str, Any] = {}
-        for _ in range(count):
-            name = self._name(path)
+        for _ in self.up_to(count, path):
+            name = self.text(self.take(1)[0], path)
             if name in values:
                 raise self._error(path, f"key {quoted(name)} appears twice")
             values[name] = self.value(f"{path}/{name}" if path else name, depth + 1)
         return values
 
-    def _name(self, path: str) -> str:
-        code = self.take(1)[0]
+    def up_to(self, count: int, path: str) -> range:
+        """`range(count)` for a container that claims so many entries."""
+        if count > self.file.size - self.position:
+            raise self._error(path, f"a map claims {count} entries, more than the file has bytes")
+        return range(count)
+
+    def text(self, code: int, path: str) -> str:
+        """The string that starts with `code`."""
         if code & 0xE0 == 0xA0:
             length = code & 0x1F
         elif code in (0xD9, 0xDA, 0xDB):
@@ -143,7 +154,7 @@ class _Walker(Cursor):
         shape = tuple(self.value(path, MAX_DEPTH) for _ in range(code & 0x0F))
         if not all(type(size) is int for size in shape):
             raise self._error(path, f"an array of shape {quoted(shape)}")
-        dtype = self._name(path)
+        dtype = self.text(self.take(1)[0], path)
         if dtype not in DTYPES:
             raise self._error(
                 path, f"dtype {quoted(dtype)}, which JAX cannot hold; known: {', '.join(DTYPES)}"

@@ -109,6 +109,21 @@ class ArrayTensor(Tensor):
         out[...] = np.asarray(self.array[tuple(slice(*bound) for bound in bounds)])
 
 
+@dataclasses.dataclass(frozen=True)
+class LayerTensor(Tensor):
+    """`stacked[index]` of another tensor."""
+
+    stacked: Any = None
+    index: int = 0
+
+    @property
+    def position(self) -> tuple[str, int]:
+        return self.stacked.position
+
+    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
+        self.stacked.fill(out[None], ((self.index, self.index + 1), *bounds))
+
+
 def too_large(shape: Sequence[int], dtype: np.dtype) -> bool:
     """Whether NumPy cannot make such an array, even if one of its dimensions is 0."""
     return len(shape) > 32 or math.prod(max(n, 1) for n in shape) * dtype.itemsize > 1 << 62

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import CheckpointError, quoted
 from .crc32c import crc32c, masked
-from .files import File, Span, stays_inside
+from .files import File, Span, check_inside
 from .protobuf import BYTES, FIXED32, VARINT, Messages, signed, varint
 from .source import Bounds, Tensor, too_large
 from .sstable import read_table
@@ -269,7 +269,7 @@ class _Bundle:
         path = f"{prefix}.data-{shard:05d}-of-{self.num_shards:05d}"
         if not os.path.exists(path):
             raise CheckpointError(f"{self.file.path}: {path} is missing; it holds {quoted(name)}")
-        stays_inside(os.path.dirname(path), path)
+        check_inside(os.path.dirname(path), path)
         self._shards[shard] = File(path)
         return self._shards[shard]
 

@@ -1,0 +1,95 @@
+"""Indexes of sharded checkpoints: which tensor is in which file of the folder."""
+
+import os
+from pathlib import PurePosixPath
+
+from .. import strict_json
+from ..errors import CheckpointError, quoted, some
+from ..names import layout_of, spelling
+from .files import File, check_inside
+from .known import Content, Format
+from .source import Tensor
+
+_MAX_INDEX = 100 << 20
+
+
+def read_sharded(path: str, format: Format, weights_only: bool) -> Content:
+    """The tensors that an index names, each from the shard it names."""
+    weight_map, save_id = _read_index(path, format)
+    folder = os.path.dirname(path)
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    owner: dict[str, str] = {}
+    shards: dict[str, list[str]] = {}
+    for name, shard in weight_map.items():
+        shards.setdefault(shard, []).append(name)
+    for shard, inside in sorted(shards.items()):
+        shard_path = os.path.join(folder, shard)
+        if not os.path.exists(shard_path):
+            raise CheckpointError(
+                f"{path}: shard {quoted(shard)} is missing; it holds {some(map(quoted, inside), 3)}"
+            )
+        check_inside(folder, shard_path)
+        found, said = format.read(shard_path, weights_only)
+        if save_id is not None and said.get("save_id") != save_id:
+            raise CheckpointError(
+                f"{shard_path}: of save {quoted(said.get('save_id'))}, the index is of "
+                f"{quoted(save_id)}: the folder holds a mixture of two; save it again"
+            )
+        metadata |= said
+        layout = layout_of(found, said)  # TensorFlow's index has longer names than its shards
+        spelled = {spelling(name, layout) for name in found}
+        for name in inside:
+            if spelling(name, layout) not in spelled:
+                raise CheckpointError(f"{shard_path}: no tensor {quoted(name)}, which {path} names")
+        for name, tensor in found.items():
+            if name in owner:
+                raise CheckpointError(f"{path}: {quoted(name)} is in {owner[name]} and in {shard}")
+            owner[name] = shard
+            tensors[name] = tensor
+    return tensors, metadata
+
+
+def _read_index(path: str, format: Format) -> tuple[dict[str, str], str | None]:
+    """({tensor name: file name}, which save it is of, if it says so) of a sharded checkpoint's
+    index; every name stays in the folder.
+
+    Raises:
+        CheckpointError: not an index, or a shard name that is not a plain relative path.
+    """
+    file = File(path)
+    if file.size > _MAX_INDEX:
+        raise CheckpointError(f"{path}: {file.size} bytes; an index has at most {_MAX_INDEX}")
+    try:
+        index = strict_json.loads(file.read(0, file.size))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not an index: {error}") from None
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{path}: not an index: no weight_map of tensor names to files")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or not _plain(shard) or shard == os.path.basename(path):
+            raise CheckpointError(
+                f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is not the name "
+                "of a file in this folder"
+            )
+        if not shard.endswith(format.endings):
+            raise CheckpointError(
+                f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is no file of "
+                "this format"
+            )
+    metadata = index.get("metadata")
+    return weight_map, metadata.get("save_id") if isinstance(metadata, dict) else None
+
+
+def _plain(name: str) -> bool:
+    """Whether `name` is a relative path that cannot leave the folder on any system."""
+    parts = PurePosixPath(name).parts
+    return (
+        bool(parts)
+        and "/".join(parts) == name
+        and not name.startswith("~")
+        and not set(name) & set("\\:\0")
+        and not any(part in (".", "..") for part in parts)
+        and not name.startswith("/")
+    )
