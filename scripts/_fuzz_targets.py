@@ -1,14 +1,16 @@
 """What is fuzzed: for each parser of files, a function of bytes that returns, or raises what a
 caller has been told to expect."""
 
+import contextlib
 import dataclasses
 import functools
+import json
 import os
 import struct
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 from unittest import mock
@@ -16,7 +18,15 @@ from unittest import mock
 from flaxmodels.auto import AutoConfig
 from flaxmodels.config import ConfigError
 from flaxmodels.params import CheckpointError, checksums, open_checkpoint
-from flaxmodels.params.formats import h5, msgpack, safetensors, sstable, tf_checkpoint
+from flaxmodels.params.formats import (
+    h5,
+    msgpack,
+    orbax,
+    safetensors,
+    sstable,
+    tf_checkpoint,
+    zarr,
+)
 from flaxmodels.params.formats.files import Cursor, File, Span
 from flaxmodels.params.formats.source import Tensor
 from flaxmodels.params.formats.torch import archive, legacy
@@ -27,6 +37,7 @@ LONGEST_MESSAGE = 4000
 TF_MARK = b"\xfe\xff\xfe"
 _LARGEST_READ = 1 << 20
 _MOST_READ = 16 << 20
+_MOST_CUT = 4
 
 
 class Memory(File):
@@ -49,6 +60,9 @@ class Memory(File):
         return self._data[offset : offset + length]
 
 
+_ZEROS = Memory(bytes(_LARGEST_READ))
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     """A parser.
@@ -56,10 +70,12 @@ class Target:
     Attributes:
         parse: a whole file -> nothing.
         head: bytes of a length before the JSON that such a file is; None if it is none.
+        around: what files are parsed in.
     """
 
     parse: Callable[[bytes], None]
     head: int | None = None
+    around: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
 
 
 def accepts(target: Target, data: bytes) -> bool:
@@ -69,9 +85,7 @@ def accepts(target: Target, data: bytes) -> bool:
         AssertionError: an error that does not name the file, or that is not fit to print.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of keys of config.json that are not known
-            target.parse(data)
+        target.parse(data)
     except CheckpointError as error:
         said = str(error)
         assert "memory" in said, f"does not name the file: {said!r}"
@@ -83,15 +97,18 @@ def accepts(target: Target, data: bytes) -> bool:
 
 
 def _read(tensors: Iterable[Tensor]) -> None:
-    """Reads every small tensor, whole and a part of it."""
+    """Reads every small tensor, and a part of the first few."""
     left = _MOST_READ
-    for tensor in tensors:
-        if tensor.nbytes < _LARGEST_READ and tensor.nbytes <= left:
-            left -= tensor.nbytes
-            array = tensor.read()
-            assert array.shape == tensor.shape and array.dtype == tensor.dtype
-            part = tuple((size // 3, size - size // 3) for size in tensor.shape)
-            assert (tensor.read(part).tobytes() == array[tuple(slice(*b) for b in part)].tobytes())
+    for i, tensor in enumerate(tensors):
+        if tensor.nbytes >= _LARGEST_READ or tensor.nbytes > left:
+            continue
+        left -= tensor.nbytes
+        array = tensor.read()
+        assert array.shape == tensor.shape and array.dtype == tensor.dtype
+        if i < _MOST_CUT:
+            cut = tuple((size // 3, size - size // 3) for size in array.shape)
+            part = array[tuple(slice(*bounds) for bounds in cut)]
+            assert tensor.read(cut).tobytes() == part.tobytes()
 
 
 def _safetensors(data: bytes) -> None:
@@ -110,9 +127,12 @@ def _saved(file: File, saved: Saved) -> None:
 
 def _torch_zip(data: bytes) -> None:
     file = Memory(data)
-    # Changes to a pickle would all end at its checksum.
-    with mock.patch.object(archive._Archive, "check", lambda self, name: None):
-        _saved(file, archive.load(file))
+    _saved(file, archive.load(file))
+
+
+def _unchecked_zip() -> contextlib.AbstractContextManager:
+    """Changes to a pickle would all end at its checksum."""
+    return mock.patch.object(archive._Archive, "check", lambda self, name: None)
 
 
 def _torch_legacy(data: bytes) -> None:
@@ -125,9 +145,8 @@ def _pickle(data: bytes) -> None:
     file = Memory(data)
     machine = Machine(Cursor(file))
     root = machine.load()
-    zeros = Memory(bytes(_LARGEST_READ))
     spans = {
-        key: Span(zeros, 0, min(storage.nbytes, zeros.size))
+        key: Span(_ZEROS, 0, min(storage.nbytes, _ZEROS.size))
         for key, storage in storages(file, machine).items()
     }
     _saved(file, Saved(root, machine, spans))
@@ -147,6 +166,11 @@ def _folder() -> Path:
     (folder / "loop.safetensors").symlink_to("loop.safetensors")
     (folder / "folder.safetensors").mkdir()
     (folder / "model.ckpt.data-00000-of-00001").write_bytes(bytes(4096))
+    (folder / "orbax").mkdir()
+    for name in ("0", "0.0", "c/0", "c.0", "c.0.0"):
+        chunk = folder / "zarr" / name
+        chunk.parent.mkdir(parents=True, exist_ok=True)
+        chunk.write_bytes(bytes(range(16)))
     return folder
 
 
@@ -170,34 +194,78 @@ class _Equal:
         return False
 
 
-def _tf_table(data: bytes) -> None:
-    """An index beside a shard of zeros."""
-    path = _folder() / "model.ckpt.index"
-    path.write_bytes(data)
+@contextlib.contextmanager
+def _unchecked_tf() -> Iterator[None]:
     with (
         mock.patch.object(sstable, "masked", lambda crc: _Equal()),
         mock.patch.object(tf_checkpoint, "masked", lambda crc: _Equal()),
     ):
-        _read(open_checkpoint(path).tensors.values())
+        yield
 
 
-def _tf_entries(data: bytes) -> None:
-    """The entries of an index, names and messages in turn, which marks keep apart."""
-    parts = [memoryview(part) for part in data.split(TF_MARK)]
-    entries = {bytes(name): value for name, value in zip(parts[::2], parts[1::2])}
-    with mock.patch.object(tf_checkpoint, "read_table", lambda data: entries):
-        _tf_table(b"")
+def _tf_table(data: bytes) -> None:
+    """An index beside a shard of zeros."""
+    index = Memory(data, str(_folder() / "model.ckpt.index"))
+    _read(tf_checkpoint.read_index(index).values())
+
+
+@contextlib.contextmanager
+def _tf_parts() -> Iterator[None]:
+    """The entries of an index are names and messages in turn, which marks keep apart."""
+
+    def read_table(data: memoryview) -> dict[bytes, memoryview]:
+        parts = bytes(data).split(TF_MARK)
+        return {name: memoryview(value) for name, value in zip(parts[::2], parts[1::2])}  # noqa: B905
+
+    with _unchecked_tf(), mock.patch.object(tf_checkpoint, "read_table", read_table):
+        yield
+
+
+_answer = b""
 
 
 def _h5_answer(data: bytes) -> None:
     """What the process that walks an HDF5 file prints."""
+    global _answer
+    _answer = data
+    _read(h5.read_index(Memory(bytes(64))).values())
 
+
+def _h5_process() -> contextlib.AbstractContextManager:
     def call(command: list[str], *, stdout: IO[bytes], **how: object) -> int:
-        stdout.write(data)
+        stdout.write(_answer)
         return 0
 
-    with mock.patch.object(subprocess, "call", call):
-        _read(h5.read_index(Memory(bytes(64))).values())
+    return mock.patch.object(subprocess, "call", call)
+
+
+def _orbax_tree(data: bytes) -> None:
+    folder = _folder() / "orbax"
+    (folder / "_METADATA").write_bytes(data)
+    _read(orbax.read_folder(str(folder))[0].values())
+
+
+def _no_arrays() -> contextlib.AbstractContextManager:
+    return mock.patch.object(orbax, "open_arrays", lambda folder, names, **how: {})
+
+
+def _orbax_aggregate(data: bytes) -> None:
+    _read(msgpack.read_index(Memory(data), orbax._Aggregate).values())
+
+
+def _zarr(data: bytes, version: int) -> None:
+    """An array's metadata, beside chunks of 16 bytes of which TensorStore makes what it can."""
+    shape, dtype, metadata = zarr._checked("memory", data, version)
+    store = {"driver": "file", "path": f"{_folder()}/zarr/"}
+    spec = {
+        "driver": zarr._DRIVER[version],
+        "kvstore": store,
+        "metadata": metadata,
+        "open": True,
+        "assume_metadata": True,
+        "fill_missing_data_reads": False,
+    }
+    _read([zarr.ZarrTensor("w", shape, dtype, (), "memory", spec)])
 
 
 def _checksums(data: bytes) -> None:
@@ -209,19 +277,31 @@ def _config(data: bytes) -> None:
     path.write_bytes(data)
     config = AutoConfig.from_pretrained(path)
     hash(config)
-    config.to_json()
+    if config.num_labels < 1000:  # what is written names each of them
+        assert type(config).from_dict(json.loads(config.to_json())) == config
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of keys of config.json that are not known
+        yield
 
 
 TARGETS = {
     "safetensors": Target(_safetensors, head=8),
     "index": Target(_index, head=0),
     "msgpack": Target(_msgpack),
-    "torch-zip": Target(_torch_zip),
+    "torch-zip": Target(_torch_zip, around=_unchecked_zip),
     "torch-legacy": Target(_torch_legacy),
     "pickle": Target(_pickle),
-    "tf-table": Target(_tf_table),
-    "tf-entries": Target(_tf_entries),
-    "h5-answer": Target(_h5_answer, head=0),
+    "tf-table": Target(_tf_table, around=_unchecked_tf),
+    "tf-entries": Target(_tf_table, around=_tf_parts),
+    "h5-answer": Target(_h5_answer, head=0, around=_h5_process),
+    "orbax-tree": Target(_orbax_tree, head=0, around=_no_arrays),
+    "orbax-aggregate": Target(_orbax_aggregate),
+    "zarr-2": Target(functools.partial(_zarr, version=2), head=0),
+    "zarr-3": Target(functools.partial(_zarr, version=3), head=0),
     "checksums": Target(_checksums, head=0),
-    "config": Target(_config, head=0),
+    "config": Target(_config, head=0, around=_quietly),
 }

@@ -120,22 +120,19 @@ def fuzz(name: str, flags: list[str]) -> None:
 
     target = _fuzz_targets.TARGETS[name]
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
-    for path in sorted((CORPUS / name).glob("[!.]*")):  # what is loaded and cached on first use
-        if not path.name.startswith("crash-"):
-            _fuzz_targets.accepts(target, path.read_bytes())
-    most = _peak()
+    most = 0
 
     def one(data: bytes) -> None:
         nonlocal most
         _fuzz_targets.accepts(target, data)
         before, most = most, _peak()
-        if most - before > _MOST_GROWTH:
+        if before and most - before > _MOST_GROWTH:
             raise MemoryError(f"{most - before} bytes more than ever before")
 
     def mutated(data: bytes, most_bytes: int, seed: int) -> bytes:
         rng = random.Random(seed)
-        if target.head is not None and rng.random() < 0.7:
-            made = _fuzz_mutate.mutated_json(data, rng, target.head)
+        if rng.random() < 0.7:
+            made = _fuzz_mutate.mutated_json(data, rng, target.head or 0)
             if made is not None and len(made) <= most_bytes:
                 return made
         return atheris.Mutate(data, most_bytes)
@@ -143,7 +140,9 @@ def fuzz(name: str, flags: list[str]) -> None:
     program = os.environ.get("FUZZ_PROGRAM", sys.argv[0])
     mutator = {} if target.head is None else {"custom_mutator": mutated}
     atheris.Setup([program, *flags], one, **mutator)
-    atheris.Fuzz()
+    with target.around():
+        _fuzz_targets.accepts(target, b"")  # loads what is loaded on first use
+        atheris.Fuzz()
 
 
 def _peak() -> int:

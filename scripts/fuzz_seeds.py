@@ -24,6 +24,7 @@ import _torch_files  # noqa: E402
 import test_config  # noqa: E402
 import test_formats_folder  # noqa: E402
 import test_formats_msgpack  # noqa: E402
+import test_formats_orbax  # noqa: E402
 import test_formats_safetensors  # noqa: E402
 import test_formats_tf  # noqa: E402
 from _fuzz_targets import TF_MARK  # noqa: E402
@@ -63,6 +64,13 @@ def made() -> dict[str, dict[str, bytes]]:
         "tf-table": _tf_tables(),
         "tf-entries": _tf_entries(),
         "h5-answer": _h5_answers(),
+        "orbax-tree": _orbax_trees(),
+        "orbax-aggregate": {
+            path.parents[1].name: path.read_bytes()
+            for path in _files.GOLDENS.glob("formats/orbax/*/checkpoint/checkpoint")
+        },
+        "zarr-2": _zarrs(test_formats_orbax.ZARRAY, ".zarray"),
+        "zarr-3": _zarrs(test_formats_orbax.ZARR3, "zarr.json"),
         "checksums": {
             "good": b'{"sha256": {"config.json": "%s"}}' % (b"0" * 64),
             "empty": b'{"sha256": {}}',
@@ -154,6 +162,44 @@ def _tf_entries() -> dict[str, bytes]:
         name: TF_MARK.join(part for item in ({b"": _tf.header()} | row[0]).items() for part in item)
         for name, row in rows.items()
     }
+
+
+def _orbax_trees() -> dict[str, bytes]:
+    tree_of = test_formats_orbax.tree_of
+    paths = _files.GOLDENS.glob("formats/orbax/*/checkpoint/_METADATA")
+    trees = {
+        "good": tree_of("a/w", "b"),
+        "outside": tree_of("../a"),
+        "twice": tree_of("a/b", "a.b"),
+        "empty": tree_of("a", kind="Dict"),
+        "kind": tree_of("a", kind="str"),
+        "flags": tree_of("a", use_ocdbt=1),
+        "none": {},
+    }
+    good = {path.parents[1].name: path.read_bytes() for path in paths}
+    return good | {name: json.dumps(tree).encode() for name, tree in trees.items()}
+
+
+def _zarrs(good: dict, name: str) -> dict[str, bytes]:
+    """Good metadata, that of the goldens, and with one thing changed."""
+    paths = _files.GOLDENS.glob(f"formats/orbax/*/checkpoint/*/{name}")
+    found = {path.parent.name: path.read_bytes() for path in paths}
+    shard = {"chunk_shape": [2], "codecs": good.get("codecs"), "index_codecs": good.get("codecs")}
+    changes = {
+        "good": {},
+        "huge": {"shape": [2**62], "chunks": [2**62]},
+        "zero": {"chunks": [0]},
+        "gzip": {"compressor": {"id": "gzip", "level": 5}},
+        "zstd": {"compressor": {"id": "zstd", "level": 1}},
+        "blosc": {"compressor": {"id": "blosc"}},
+        "object": {"dtype": "|O", "data_type": "object"},
+        "order": {"order": "F", "dimension_separator": "/"},
+        "sharded": {"codecs": [{"name": "sharding_indexed", "configuration": shard}]},
+        "codecs": {"codecs": [{"name": "transpose", "configuration": {"order": [0]}},
+                              {"name": "bytes"}, {"name": "gzip"}, {"name": "crc32c"}]},
+    }  # fmt: skip
+    made = {change: json.dumps(good | what).encode() for change, what in changes.items()}
+    return found | made
 
 
 def _h5_answers() -> dict[str, bytes]:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import time
+import tracemalloc
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -319,6 +320,14 @@ def test_C1_huge_config(tmp_path):
         read_json(path)
 
 
+def test_C17_very_many_values(tmp_path):
+    path = put(tmp_path, "config.json", b'{"x":[' + b"[]," * 5_000_000 + b"[]]}")
+    start = time.process_time()
+    with pytest.raises(ConfigError, match="config.json: more than 250000 values"):
+        read_json(path)
+    assert time.process_time() - start < 1
+
+
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     os.symlink(tmp_path / "loop", tmp_path / "loop")
@@ -473,6 +482,15 @@ def test_C15_a_list_of_layers():
     with pytest.raises(ConfigError, match="layer_types"):
         config.replace(num_hidden_layers=2)
     fm.GPT2Config.from_dict({"n_layer": 2, "layer_types": ["full_attention"] * 2})
+
+
+def test_C11_very_many_layers_take_no_memory():
+    tracemalloc.start()
+    try:
+        fm.LlamaConfig.from_dict(LLAMA | {"num_hidden_layers": 2**31 - 1})
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_C13_a_real_eps():

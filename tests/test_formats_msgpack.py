@@ -1,6 +1,7 @@
 """The flax msgpack reader: what a bad file gets, and that good ones are read to the last bit."""
 
 import time
+import tracemalloc
 
 import flax.serialization
 import msgpack
@@ -186,6 +187,28 @@ def test_M7_too_many_values(tmp_path, monkeypatch):
     ):
         with pytest.raises(CheckpointError):
             open_checkpoint(put(tmp_path, "flax_model.msgpack", content))
+
+
+def test_M23_long_paths_take_bounded_memory(tmp_path):
+    """Each array has the names of all the maps that it is in."""
+    content = pack({f"{i:06d}": extension((), "int8", b"a") for i in range(5000)})
+    for _ in range(60):
+        content = b"\x81\xda\x10\x00" + b"a" * 4096 + content
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="paths of 33554432 characters"):
+            open_checkpoint(put(tmp_path, "flax_model.msgpack", content))
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_M24_a_shape_of_very_many_sizes(tmp_path):
+    path = put(tmp_path, "flax_model.msgpack", chunked(shape=[2**64 - 1] * 50_000))
+    start = time.process_time()
+    with pytest.raises(CheckpointError, match="'a/w': chunks of 4 elements") as caught:
+        open_checkpoint(path)
+    assert time.process_time() - start < 2 and len(str(caught.value)) < 1000
 
 
 def test_M27_chunks_of_nothing(tmp_path):

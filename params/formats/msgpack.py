@@ -17,7 +17,7 @@ from .source import Tensor, too_large
 
 MAX_NODES = 250_000
 MAX_DEPTH = 64
-_MAX_PATHS = 16 << 20  # characters of all paths: every array of a map has its names once more
+_MAX_PATHS = 32 << 20  # characters of all paths: every array of a map has its names once more
 _LONGEST_NAME = 4096
 CHUNKED = "__msgpack_chunked_array__"
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
