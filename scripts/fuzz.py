@@ -6,10 +6,10 @@ TARGET is one of `scripts/_fuzz_targets.py`, or `all` of them in turn. Needs ath
 dependency of the project: `pip install atheris` (Linux, Python 3.11 to 3.14).
 
 A file is read, or refused with CheckpointError (ConfigError for config.json). Anything else, more
-than 5 s, or 64 MiB more memory than before is a failure, and the file that caused it is left in
-`tests/corpus/<target>/crash-...`, where `tests/test_fuzz_corpus.py` finds it. What it finds on the
-way is kept in `build/fuzz/<target>` for the next run; `--merge` puts the smallest files that
-together reach all that code into `tests/corpus/<target>` instead of fuzzing.
+than 5 s, or 64 MiB more memory than ever before is a failure, and the file that caused it is left
+in `tests/corpus/<target>`, called crash-, timeout- or oom-..., for `tests/test_fuzz_corpus.py`.
+What it finds on the way is kept in `build/fuzz/<target>` for the next run; `--merge` puts the
+smallest files that together reach all that code into `tests/corpus/<target>` instead of fuzzing.
 """
 
 import argparse
@@ -43,12 +43,14 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("target", help="a target, or all")
-    parser.add_argument("--runs", type=int, default=-1, help="executions of each target")
-    parser.add_argument("--seconds", type=int, default=0, help="of each target")
+    parser.add_argument("--runs", type=int, default=100_000, help="of each target; -1: no limit")
+    parser.add_argument("--seconds", type=int, default=0, help="of each target; 0: no limit")
     parser.add_argument("--json")
     parser.add_argument("--merge", action="store_true")
     args = parser.parse_args()
-    names = _targets() if args.target == "all" else [args.target]
+    names = [name for name in _targets() if args.target in (name, "all")]
+    if not names:
+        parser.error(f"no target {args.target}; there are {', '.join(_targets())}")
     if args.merge:
         for name in names:
             merge(name)
@@ -73,7 +75,7 @@ def measured(name: str, limits: list[str]) -> dict[str, Any]:
     work, committed = ROOT / "build" / "fuzz" / name, CORPUS / name
     work.mkdir(parents=True, exist_ok=True)
     committed.mkdir(parents=True, exist_ok=True)
-    flags = [*_LIMITS, *limits, f"-artifact_prefix={committed}/crash-", "-print_final_stats=1"]
+    flags = [*_LIMITS, *limits, f"-artifact_prefix={committed}/", "-print_final_stats=1"]
     if (words := CORPUS / f"{name}.dict").exists():
         flags.append(f"-dict={words}")
     start = time.monotonic()
@@ -90,7 +92,8 @@ def measured(name: str, limits: list[str]) -> dict[str, Any]:
         "executions": count,
         "per second": round(count / seconds),
         "new units": int(_found(said, r"stat::new_units_added: *(\d+)")),
-        "MiB grown": int(_found(said, r"stat::peak_rss_mb: *(\d+)")) - int(_found(said, r"INITED.*rss: (\d+)")),
+        "MiB grown": int(_found(said, r"stat::peak_rss_mb: *(\d+)"))
+        - int(_found(said, r"INITED.*rss: (\d+)")),
         "result": Path(left[1]).name if left else f"exit {code}" if code else "passed",
     }
 
@@ -107,14 +110,21 @@ def merge(name: str) -> None:
     command = shlex.join([sys.executable, __file__, "--child", name])
     starter.write_text(f'#!/bin/sh\nFUZZ_PROGRAM="$0" exec {command} "$@"\n')
     starter.chmod(0o755)
-    flags = ["-merge=1", "-use_counters=0", *_LIMITS, str(CORPUS / name), str(starter.parent / name)]
+    flags = [
+        "-merge=1",
+        "-use_counters=0",
+        *_LIMITS,
+        str(CORPUS / name),
+        str(starter.parent / name),
+    ]
     done = subprocess.run([starter, *flags], capture_output=True, text=True, errors="replace")
     print("\n".join(done.stderr.splitlines()[-3:]))
 
 
 def fuzz(name: str, flags: list[str]) -> None:
     """Fuzzes one target in this process, until libFuzzer ends it."""
-    with atheris.instrument_imports(include=["flaxmodels"]):
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    with atheris.instrument_imports(include=["flaxmodels"]):  # pyright: ignore[reportAttributeAccessIssue]
         import _fuzz_targets
     import _fuzz_mutate
 

@@ -9,7 +9,6 @@ import json
 import re
 import sys
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ from _fuzz_targets import TF_MARK  # noqa: E402
 _LONGEST = 4096
 _TORCH = _files.GOLDENS / "formats" / "torch"
 _BAD = {name: content for name, (content, _) in (_torch_bad.BAD | _torch_bad.ODD).items()}
-_ARCHIVE = ("P18", "P19", "P27", "P29", "P3", "P39")
+_ARCHIVES = re.compile(r"P(18|19|27|29|3\d)")  # rows that are not of pickles
 
 
 def main() -> None:
@@ -54,13 +53,14 @@ def made() -> dict[str, dict[str, bytes]]:
         "msgpack": _contents(_first(test_formats_msgpack.BAD))
         | _contents(test_formats_msgpack.ODD)
         | {"chunked": test_formats_msgpack.chunked()},
-        "torch-zip": _first({n: c for n, c in _BAD.items() if re.match("P(18|19|2[079]|3)", n)})
-        | {p.name: p.read_bytes() for p in _goldens(legacy=False)}
+        "torch-zip": _first({n: c for n, c in _BAD.items() if _ARCHIVES.match(n)})
+        | _goldens(legacy=False)
         | {"good": _torch_bad.ZIP},
-        "torch-legacy": {n: c for n, c in _BAD.items() if n.startswith("P37") or "legacy" in n}
-        | {p.name: p.read_bytes() for p in _goldens(legacy=True)}
+        "torch-legacy": {n: c for n, c in _BAD.items() if re.match("P37-(keys|huge|view)", n)}
+        | _goldens(legacy=True)
         | {"good": _torch_files.legacy()},
-        "pickle": _pickles(_first(_BAD)) | _pickles({p.name: p.read_bytes() for p in _goldens(legacy=False)}),
+        "pickle": _pickles(_first({n: c for n, c in _BAD.items() if not _ARCHIVES.match(n)}))
+        | _pickles(_goldens(legacy=False)),
         "tf-table": _tf_tables(),
         "tf-entries": _tf_entries(),
         "h5-answer": _h5_answers(),
@@ -121,15 +121,24 @@ def _indexes() -> dict[str, bytes]:
     }
     return {
         name: json.dumps(
-            {"metadata": {"total_size": 8}, "weight_map": {k: f"{v}.safetensors" for k, v in map.items()}}
+            {
+                "metadata": {"total_size": 8},
+                "weight_map": {k: f"{v}.safetensors" for k, v in map.items()},
+            }
         ).encode()
         for name, map in shards.items()
     }
 
 
-def _goldens(*, legacy: bool) -> Iterable[Path]:
-    paths = sorted(p for p in _TORCH.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
-    return [p for p in paths if ("legacy" in p.name) == legacy]
+def _goldens(*, legacy: bool) -> dict[str, bytes]:
+    """Of torch.save; of those that are refused, only some."""
+    paths = [p for p in sorted(_TORCH.iterdir()) if p.suffix in (".bin", ".pt", ".pth")]
+    wanted = re.compile("(?!refused)|refused-(sparse|quantised|module)")
+    return {
+        p.name: p.read_bytes()
+        for p in paths
+        if ("legacy" in p.name) == legacy and wanted.match(p.name)
+    }
 
 
 def _pickles(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -157,7 +166,7 @@ def _tf_tables() -> dict[str, bytes]:
 def _tf_entries() -> dict[str, bytes]:
     good = test_formats_tf.rows(), test_formats_tf.called(a="b", c="")[0]
     rows = {f"good-{i}": (index, "") for i, index in enumerate(good)}
-    rows |= {n: r for n, r in test_formats_tf.BAD.items() if isinstance(r[0], dict)}
+    rows |= _first({n: r for n, r in test_formats_tf.BAD.items() if isinstance(r[0], dict)})
     return {
         name: TF_MARK.join(part for item in ({b"": _tf.header()} | row[0]).items() for part in item)
         for name, row in rows.items()
@@ -220,8 +229,10 @@ def _h5_answers() -> dict[str, bytes]:
 
 
 def _configs() -> dict[str, bytes]:
-    folders = sorted({p.parent.parent.name: p for p in _files.GOLDENS.glob("*/checkpoint/config.json")}.items())
-    wanted = ("bert-model", "bert-token-classification", "gpt2-", "llama-rope", "llama-v4", "llama-head", "flax-")
+    folders = sorted(
+        {p.parent.parent.name: p for p in _files.GOLDENS.glob("*/checkpoint/config.json")}.items()
+    )
+    wanted = ("bert-token", "gpt2-token", "gpt2-scale", "llama-rope", "llama-v4", "llama-head")
     good = {name: path.read_bytes() for name, path in folders if name.startswith(wanted)}
     llama = {
         name: json.dumps({"model_type": "llama", **test_config.LLAMA, **row[0]}).encode()
