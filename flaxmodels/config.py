@@ -21,6 +21,7 @@ from .params.errors import quoted, some
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 16 << 20
 _MAX_VALUES = 250_000  # a million take ten seconds
+_MAX_DEPTH = 64  # far from where Python cannot compare two that are equal
 
 # Keys of every Transformers configuration that change nothing in a forward pass: kept, written
 # back, and not worth a warning.
@@ -146,10 +147,8 @@ class Config:
         Raises:
             ConfigError: a value of the wrong type, or mathematics that is not implemented.
         """
-        try:
-            freeze(values)
-        except RecursionError:
-            raise ConfigError(f"{cls.__name__}: config.json is nested too deeply") from None
+        if _is_deep(values):
+            raise ConfigError(f"{cls.__name__}: config.json is nested too deeply")
         values = cls.from_json_keys(dict(values))
         if values.get("model_type", cls.model_type) != cls.model_type:
             raise ConfigError(
@@ -283,6 +282,15 @@ def _out_of_range(name: str, value: Any) -> str | None:
     if name == "initializer_range":
         return None if value >= 0 else "it must not be negative"
     return None
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a decoded JSON value is nested more than 64 deep."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        parts = (v.values() if isinstance(v, Mapping) else v for v in level)
+        level = [v for part in parts for v in part if isinstance(v, Mapping | list | tuple)]
+    return bool(level)
 
 
 def freeze(value: Any) -> Any:

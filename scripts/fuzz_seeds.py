@@ -60,7 +60,7 @@ def made() -> dict[str, dict[str, bytes]]:
         | _goldens(legacy=True)
         | {"good": _torch_files.legacy()},
         "pickle": _pickles(_first({n: c for n, c in _BAD.items() if not _ARCHIVES.match(n)}))
-        | _pickles(_goldens(legacy=False)),
+        | _pickles({n: c for n, c in _goldens(legacy=False).items() if "protocol" in n}),
         "tf-table": _tf_tables(),
         "tf-entries": _tf_entries(),
         "h5-answer": _h5_answers(),
@@ -68,7 +68,8 @@ def made() -> dict[str, dict[str, bytes]]:
         "orbax-aggregate": {
             path.parents[1].name: path.read_bytes()
             for path in _files.GOLDENS.glob("formats/orbax/*/checkpoint/checkpoint")
-        },
+        }
+        | _contents(_first(test_formats_msgpack.BAD)),
         "zarr-2": _zarrs(test_formats_orbax.ZARRAY, ".zarray"),
         "zarr-3": _zarrs(test_formats_orbax.ZARR3, "zarr.json"),
         "checksums": {
