@@ -5,7 +5,6 @@ from typing import Any
 
 from .errors import quoted
 
-
 MAX_VALUES = 2_000_000  # 100 MB of brackets would take ten seconds, and a gigabyte
 
 
