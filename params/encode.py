@@ -1,12 +1,13 @@
-"""Encoding: the bytes of a weights file, part by part, one tensor in memory at a time."""
+"""Encoding: what the bytes of a weights file are, part by part, before any tensor is read."""
 
+import dataclasses
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgpack
-import numpy as np
 
 from .entries import Entry
 from .formats import msgpack as msgpack_format
@@ -14,8 +15,18 @@ from .formats import safetensors as safetensors_format
 from .paths import unflatten
 
 _MSGPACK_CHUNK = 1 << 30  # bytes; flax splits larger arrays
-Parts = Iterator[bytes | memoryview]
-"""A memoryview is a tensor's data, bytes are what stands around it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The bytes of elements `start` to `stop` of a tensor."""
+
+    entry: Entry
+    start: int
+    stop: int
+
+
+Parts = Iterator[bytes | Data]
 
 
 def safetensors_parts(shard: list[Entry], metadata: Mapping[str, str]) -> Parts:
@@ -36,7 +47,7 @@ def safetensors_parts(shard: list[Entry], metadata: Mapping[str, str]) -> Parts:
     text += b" " * (-len(text) % 8)
     yield struct.pack("<Q", len(text)) + text
     for entry in shard:
-        yield _bytes(entry.read())
+        yield Data(entry, 0, math.prod(entry.shape))
 
 
 def msgpack_parts(shard: list[Entry], metadata: Mapping[str, str]) -> Parts:
@@ -56,26 +67,28 @@ def msgpack_parts(shard: list[Entry], metadata: Mapping[str, str]) -> Parts:
 
 
 def _msgpack_array(entry: Entry, packer: msgpack.Packer) -> Parts:
-    """The bytes of one array; of a large one, a map of chunks as flax makes it."""
-    array = entry.read()
-    if array.nbytes <= _MSGPACK_CHUNK:
-        yield from _msgpack_extension(array, packer)
+    """One array; a large one as a map of chunks, as flax makes it."""
+    size = math.prod(entry.shape)
+    if entry.nbytes <= _MSGPACK_CHUNK:
+        yield _msgpack_head(entry, entry.shape, packer)
+        yield Data(entry, 0, size)
         return
-    flat = array.reshape(-1)
-    step = max(1, _MSGPACK_CHUNK // array.dtype.itemsize)
-    chunks = range(0, flat.size, step)
+    step = max(1, _MSGPACK_CHUNK // entry.dtype.itemsize)
+    chunks = range(0, size, step)
     yield packer.pack_map_header(3)
     yield packer.pack(msgpack_format.CHUNKED) + packer.pack(True)
-    yield packer.pack("shape") + packer.pack({str(i): n for i, n in enumerate(array.shape)})
+    yield packer.pack("shape") + packer.pack({str(i): n for i, n in enumerate(entry.shape)})
     yield packer.pack("chunks") + packer.pack_map_header(len(chunks))
     for i, start in enumerate(chunks):
-        yield packer.pack(str(i))
-        yield from _msgpack_extension(flat[start : start + step], packer)
+        stop = min(start + step, size)
+        yield packer.pack(str(i)) + _msgpack_head(entry, (stop - start,), packer)
+        yield Data(entry, start, stop)
 
 
-def _msgpack_extension(array: np.ndarray, packer: msgpack.Packer) -> Parts:
-    head = b"\x93" + packer.pack(list(array.shape)) + packer.pack(array.dtype.name)
-    size = array.nbytes
+def _msgpack_head(entry: Entry, shape: tuple[int, ...], packer: msgpack.Packer) -> bytes:
+    """What precedes the bytes of an array of this shape: an extension of [shape, dtype, bytes]."""
+    head = b"\x93" + packer.pack(list(shape)) + packer.pack(entry.dtype.name)
+    size = math.prod(shape) * entry.dtype.itemsize
     head += (
         struct.pack(">BB", 0xC4, size)
         if size < 1 << 8
@@ -83,8 +96,7 @@ def _msgpack_extension(array: np.ndarray, packer: msgpack.Packer) -> Parts:
         if size < 1 << 16
         else struct.pack(">BI", 0xC6, size)
     )
-    yield _extension_header(len(head) + size) + head
-    yield _bytes(array)
+    return _extension_header(len(head) + size) + head
 
 
 def _extension_header(length: int) -> bytes:
@@ -93,7 +105,3 @@ def _extension_header(length: int) -> bytes:
     if length < 1 << 16:
         return struct.pack(">BHb", 0xC8, length, 1)
     return struct.pack(">BIb", 0xC9, length, 1)
-
-
-def _bytes(array: np.ndarray) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data

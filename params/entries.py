@@ -49,20 +49,27 @@ class Entry:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> np.ndarray:
-        """The tensor in host memory, in the checkpoint's layout; the device transposes it.
+        """The tensor in host memory, in the checkpoint's layout: a view of the leaf where that is
+        in host memory already, else transposed by the device.
 
         Every process of a run that holds a part of the leaf must call it, all in one order.
         """
-        piece = _layer(self.leaf, *self.place.index) if self.place.index else _whole(self.leaf)
+        leaf = _on_host(self.leaf)
+        piece = _layer(leaf, *self.place.index) if self.place.index else _whole(leaf)
         inverse = tuple(int(axis) for axis in np.argsort(self.place.permutation))
-        if inverse != tuple(range(len(inverse))):
-            xp = np if isinstance(piece, np.ndarray) else jnp
-            piece = xp.transpose(piece, inverse)
-        return np.asarray(jax.device_get(piece), order="C")
+        if isinstance(piece, np.ndarray) or inverse == tuple(range(len(inverse))):
+            return np.asarray(jax.device_get(piece)).transpose(inverse)
+        return np.asarray(jax.device_get(jnp.transpose(piece, inverse)), order="C")
 
     def whole(self) -> Any:
         """The leaf where it is, on its devices; read, if it is still in a file."""
         return self.leaf.read() if hasattr(self.leaf, "read") else self.leaf
+
+
+def _on_host(leaf: Any) -> Any:
+    """The leaf's own memory as a NumPy array, if the host can see it."""
+    alone = isinstance(leaf, jax.Array) and leaf.is_fully_addressable and len(leaf.devices()) == 1
+    return np.asarray(leaf) if alone and leaf.device.platform == "cpu" else leaf
 
 
 def _whole(leaf: Any) -> Any:

@@ -1,11 +1,12 @@
 """Writing: params -> the files of a checkpoint, one tensor after the other."""
 
 import dataclasses
+import itertools
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,12 +20,16 @@ from .formats import MSGPACK, ORBAX, SAFETENSORS, Format
 from .formats import msgpack as msgpack_format
 from .formats import safetensors as safetensors_format
 from .formats.orbax import write_folder
+from .formats.source import copy, empty_bytes
 from .masks import Mask
 from .measure import human
 from .names import FLAX, PATHS, PLAIN, TORCH, Naming
 from .paths import unflatten
 from .processes import is_spread, said_by_one
 from .select import select as select_leaves
+
+_BLOCK = 1 << 20  # bytes transposed at once: they are still in the cache when they are written
+Block = bytes | memoryview
 
 SaveFunction = Callable[[dict[str, np.ndarray], str], None]
 
@@ -143,7 +148,7 @@ def _written(format: str) -> _Written:
 
 
 class _Writer:
-    """Writes files into a folder; after an error, and without a folder, only drains what it is
+    """Writes files into a folder; after an error, and without a folder, only reads what it is
     given, so that the other processes of a run, which wait for each tensor, get to the end."""
 
     def __init__(self, folder: str | os.PathLike | None, total: int, bar: tqdm):
@@ -155,17 +160,18 @@ class _Writer:
             self._fail(folder, f"the disk has {human(free)} left")
 
     def write(self, name: str, parts: Parts) -> None:
+        blocks = _blocks(parts)
         if self.folder is not None and self.error is None:
             path = os.path.join(self.folder, name)
             try:
                 with open(path, "xb") as file:
-                    for part in _ahead(parts):
-                        file.write(part)
-                        if isinstance(part, memoryview):
-                            self.bar.update(len(part))
+                    for block in _ahead(blocks):
+                        file.write(block)
+                        if isinstance(block, memoryview):
+                            self.bar.update(len(block))
             except OSError as error:
                 self._fail(path, error.strerror or str(error))
-        for _ in parts:
+        for _ in blocks:
             pass
 
     def call(self, save_function: SaveFunction, name: str, shard: list[Entry]) -> None:
@@ -183,14 +189,41 @@ class _Writer:
         )
 
 
-def _ahead(parts: Iterable[Any]) -> Iterator[Any]:
-    """`parts`, each made while the one before it is in use."""
-    iterator = iter(parts)
+def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """`blocks`, each made while the one before it is in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-save") as pool:
-        future = pool.submit(next, iterator, None)
-        while (part := future.result()) is not None:
-            future = pool.submit(next, iterator, None)
+        future = pool.submit(next, blocks, None)
+        while (block := future.result()) is not None:
+            future = pool.submit(next, blocks, None)
+            yield block
+
+
+def _blocks(parts: Parts) -> Iterator[Block]:
+    """The bytes of `parts`. A block is good until the next but one is asked for."""
+    entry, tensor = None, np.empty(0)
+    for part in parts:
+        if isinstance(part, bytes):
             yield part
+            continue
+        if part.entry is not entry:
+            entry, tensor = part.entry, part.entry.read()
+        if tensor.flags.c_contiguous or part.stop - part.start < tensor.size:
+            flat = np.ascontiguousarray(tensor).reshape(-1)
+            yield flat[part.start : part.stop].view(np.uint8).data
+        else:
+            yield from _in_order(tensor)
+
+
+def _in_order(tensor: np.ndarray) -> Iterator[memoryview]:
+    """The bytes in C order of an array that lies otherwise, some rows at a time."""
+    row = tensor[:1].nbytes
+    rows = max(1, _BLOCK // row)
+    buffers = itertools.cycle([empty_bytes(rows * row) for _ in range(3)])
+    for start in range(0, len(tensor), rows):
+        source = tensor[start : start + rows]
+        block = next(buffers)[: source.nbytes]
+        copy(source, block.view(source.dtype).reshape(source.shape))
+        yield block.data
 
 
 def _index(

@@ -9,12 +9,14 @@ legacy files are addresses, so these files differ from run to run.
 import argparse
 import json
 import platform
+import shutil
 import warnings
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 GOLDENS = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "formats" / "torch"
 DTYPES = (
@@ -146,6 +148,24 @@ def expected(stem, value):
         yield f"{stem}|{name}|{str(tensor.dtype).removeprefix('torch.')}", bits.numpy()
 
 
+def make_model(folder: Path):
+    """A golden's weights as `pytorch_model.bin`: single, legacy, and in two shards."""
+    source = GOLDENS.parents[1] / "llama-causal-lm" / "checkpoint"
+    state = load_file(source / "model.safetensors")
+    for name in ("single", "legacy", "sharded"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / "config.json", folder / name)
+    torch.save(state, folder / "single" / "pytorch_model.bin")
+    torch.save(state, folder / "legacy" / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    weight_map = {}
+    for i, names in enumerate((sorted(state)[::2], sorted(state)[1::2]), 1):
+        shard = f"pytorch_model-{i:05d}-of-00002.bin"
+        torch.save({name: state[name] for name in names}, folder / "sharded" / shard)
+        weight_map |= dict.fromkeys(names, shard)
+    index = json.dumps({"metadata": {}, "weight_map": weight_map})
+    (folder / "sharded" / "pytorch_model.bin.index.json").write_text(index)
+
+
 def make(folder: Path):
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -166,6 +186,7 @@ def make(folder: Path):
             save(folder, f"refused-{stem}-legacy", value, legacy=True)
     torch.jit.script(Increment()).save(folder / "refused-script.pt")
     np.savez_compressed(folder / "expected.npz", **answers)
+    make_model(folder / "llama")
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     (folder / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
 

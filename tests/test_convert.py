@@ -134,3 +134,43 @@ def test_the_script_and_the_module(tmp_path):
         )
         assert run.returncode == 0, run.stderr
         assert {str(x.dtype) for x in params_of(target).values()} == {"float16"}
+
+
+@pytest.mark.parametrize(
+    "source", ["torch/llama/sharded", "torch/llama/legacy", "tf/h5", "tf/sharded", "tf/gpt2"]
+)
+@pytest.mark.parametrize("format", ["safetensors", "msgpack", "orbax"])
+def test_from_every_format_to_every_format(source, format, tmp_path):
+    source = GOLDENS / "formats" / source
+    convert(source, tmp_path / "a", format=format, progress=False)
+    assert_same(params_of(tmp_path / "a"), params_of(source))
+    if format == "orbax":
+        convert(tmp_path / "a", tmp_path / "b", progress=False)
+        assert_same(params_of(tmp_path / "b"), params_of(source))
+
+
+def test_memory_stays_at_one_tensor(tmp_path):
+    """A 200 MB file of ten tensors, in a process that may take 100 MB more than it has."""
+    rng = np.random.default_rng(0)
+    tree = {f"t{i}": rng.integers(0, 255, (5 << 20, 4), np.uint8) for i in range(10)}
+    (tmp_path / "a").mkdir()
+    fp.write_checkpoint(tmp_path / "a", tree, tree, progress=False)
+    program = """
+import resource, sys
+from flaxmodels.convert import convert
+convert(sys.argv[1], sys.argv[3], progress=False)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+convert(sys.argv[2], sys.argv[4], progress=False, max_shard_size="50MB", dtype="uint8")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    small = GOLDENS / "llama-causal-lm" / "checkpoint"
+    targets = tmp_path / "small", tmp_path / "large"
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", program, small, tmp_path / "a", *targets],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) < 100_000, run.stdout
+    assert len(list((tmp_path / "large").glob("*.safetensors"))) == 5

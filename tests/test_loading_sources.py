@@ -316,3 +316,57 @@ def test_S1_D3_prefer_safe(tmp_path):
     assert_equal(found, fp.flatten(params))
     with pytest.raises(fm.CheckpointError, match="no checkpoint"):
         fp.load_sharded_checkpoint(template, tmp_path)
+
+
+TORCH = GOLDENS / "formats" / "torch" / "llama"
+TF = GOLDENS / "formats" / "tf"
+
+
+@pytest.mark.parametrize("kind", ["single", "legacy", "sharded"])
+def test_P13_30_T9_3_F7_4_what_torch_saved(kind, expected, tmp_path):
+    """Taken by itself where there is nothing else; `from_pt` takes nothing of others'."""
+    shutil.copytree(TORCH / kind, tmp_path / "f")
+    assert_equal(load(tmp_path / "f")[1], expected)
+    assert_equal(load(tmp_path / "f", from_pt=True, weights_only=True)[1], expected)
+    assert_equal(load(tmp_path / "f", weights_only=False, scan_layers=True)[1], stacked())
+    with pytest.raises(fm.CheckpointError, match="no checkpoint"):
+        load(tmp_path / "f", from_flax=True)
+    with pytest.raises(fm.CheckpointError, match="no checkpoint"):
+        load(tmp_path / "f", use_safetensors=True)
+
+
+def stacked():
+    return fp.flatten(load(LLAMA, scan_layers=True)[1])
+
+
+def test_T9_1_F7_1_a_torch_file_with_from_pt_and_a_config(expected):
+    """The example of the page."""
+    config = fm.LlamaConfig.from_pretrained(TORCH / "single")
+    path = TORCH / "legacy" / "pytorch_model.bin"
+    assert_equal(load(path, from_pt=True, config=config)[1], expected)
+
+
+@pytest.mark.parametrize("end", [".index", ""])
+def test_P13_1c_P13_6_a_tf_checkpoint_with_from_tf_and_a_config(end):
+    """The example of the page: the index file, and a config object."""
+    config = fm.BertConfig.from_pretrained(TF / "h5")
+    path = TF / "google" / f"bert_model.ckpt{end}"
+    _, params = fm.BertForPreTraining.from_pretrained(path, from_tf=True, config=config)
+    _, same_as = fm.BertForPreTraining.from_pretrained(TF / "h5", from_tf=True)
+    assert_equal(params, fp.flatten(same_as))
+
+
+def test_I21_R1_the_order_in_which_formats_are_taken(expected, tmp_path):
+    shutil.copytree(TORCH / "single", tmp_path / "f")
+    model, params = load(LLAMA)
+    other = jax.tree.map(lambda leaf: leaf + 1, params)
+    model.save_pretrained(other, tmp_path / "o", format="msgpack")
+    shutil.copy(tmp_path / "o/flax_model.msgpack", tmp_path / "f")
+    assert_equal(load(tmp_path / "f")[1], fp.flatten(other))  # msgpack before torch
+    assert_equal(load(tmp_path / "f", from_pt=True)[1], expected)
+    shutil.copy(LLAMA / "model.safetensors", tmp_path / "f")
+    assert_equal(load(tmp_path / "f")[1], expected)  # safetensors first
+    (tmp_path / "f/model.safetensors").write_bytes(b"broken")
+    for options in ({}, {"from_pt": True}):  # an error is no reason to try another
+        with pytest.raises(fm.CheckpointError, match="model.safetensors: 6 bytes is too small"):
+            load(tmp_path / "f", **options)

@@ -329,4 +329,3 @@ def test_layouts_of_entries():
         for entry in made:
             assert entry.read().shape == entry.shape, entry.name
             assert entry.read().nbytes == entry.nbytes
-            assert entry.read().flags.c_contiguous

