@@ -20,6 +20,8 @@ from .params.errors import quoted, some
 
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 16 << 20
+_MAX_VALUES = 250_000  # a million take ten seconds
+_MAX_DEPTH = 64  # far from where Python cannot compare two that are equal
 
 # Keys of every Transformers configuration that change nothing in a forward pass: kept, written
 # back, and not worth a warning.
@@ -93,7 +95,10 @@ class Config:
                 f"{self.num_labels}; give only id2label, or make them agree"
             )
         kinds = self.extra.get("layer_types")
-        if kinds not in (None, ("full_attention",) * getattr(self, "num_hidden_layers", 0)):
+        layers = getattr(self, "num_hidden_layers", 0)  # maybe 2**31: no tuple is made of them
+        if kinds is not None and not (
+            isinstance(kinds, tuple) and len(kinds) == layers and {*kinds} <= {"full_attention"}
+        ):
             raise ConfigError(
                 f"{type(self).__name__}: layer_types is {kinds!r:.200}; implemented is "
                 "'full_attention', once for each layer"
@@ -142,10 +147,8 @@ class Config:
         Raises:
             ConfigError: a value of the wrong type, or mathematics that is not implemented.
         """
-        try:
-            freeze(values)
-        except RecursionError:
-            raise ConfigError(f"{cls.__name__}: config.json is nested too deeply") from None
+        if _is_deep(values):
+            raise ConfigError(f"{cls.__name__}: config.json is nested too deeply")
         values = cls.from_json_keys(dict(values))
         if values.get("model_type", cls.model_type) != cls.model_type:
             raise ConfigError(
@@ -260,7 +263,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
         if info.st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: {info.st_size} bytes; a configuration has at most 16 MiB")
         with open(path, "rb") as file:
-            value = strict_json.loads(file.read())
+            value = strict_json.loads(file.read(), _MAX_VALUES)
     except (OSError, ValueError) as error:
         raise error if isinstance(error, ConfigError) else ConfigError(f"{path}: {error}") from None
     if not isinstance(value, dict):
@@ -279,6 +282,15 @@ def _out_of_range(name: str, value: Any) -> str | None:
     if name == "initializer_range":
         return None if value >= 0 else "it must not be negative"
     return None
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a decoded JSON value is nested more than 64 deep."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        parts = (v.values() if isinstance(v, Mapping) else v for v in level)
+        level = [v for part in parts for v in part if isinstance(v, Mapping | list | tuple)]
+    return bool(level)
 
 
 def freeze(value: Any) -> Any:

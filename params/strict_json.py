@@ -5,17 +5,21 @@ from typing import Any
 
 from .errors import quoted
 
+MAX_VALUES = 2_000_000  # 100 MB of brackets would take ten seconds, and a gigabyte
 
-def loads(raw: bytes) -> Any:
-    """Decodes one document.
+
+def loads(raw: bytes, most: int = MAX_VALUES) -> Any:
+    """Decodes one document of at most `most` values, as commas tell.
 
     Raises:
         ValueError: not UTF-8, a key twice, NaN or Infinity, half of a surrogate pair, a number of
-            thousands of digits, or nesting that is too deep.
+            thousands of digits, nesting that is too deep, or too many values.
 
     >>> loads(b'{"a": [1, 2.5, null]}')
     {'a': [1, 2.5, None]}
     """
+    if raw.count(b",") >= most:
+        raise ValueError(f"more than {most} values")
     try:
         return json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
     except RecursionError:

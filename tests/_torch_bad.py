@@ -90,6 +90,11 @@ BAD = {
     "P5-space": (raw(START + b"cos \nsystem\n."), "global 'os .system'"),
     "P5-unicode": (raw(START + "cоs\nsystem\n.".encode()), "which cannot be a name"),
     "P5-empty-name": (raw(START + b"c\n\n."), "which cannot be a name"),
+    "P5-long-name": (raw(START + named("a." + "b" * 255)), "which cannot be a name"),
+    "P5-long-names": (  # a million opcodes would make 3 GB of them
+        raw(START + text("a" * 4096) + b"q\0" + text("b" * 4096) + b"q\1" + b"h\0h\1\x93" * 9999),
+        "which cannot be a name",
+    ),
     "P5-endless-name": (raw(START + b"c" + b"a" * MANY), "no line of 512 bytes"),
     "P6-class": (
         archive(map_of({}, STATE) + map_of({"__class__": named("os.Sys")}) + b"b"),

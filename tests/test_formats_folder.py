@@ -180,6 +180,10 @@ BAD_INDEX = {
     "deep": ('{"a":' + "[" * 100_000, "not an index: nested too deeply"),
     "long-number": ('{"a":' + "9" * 5000 + "}", "not an index: .*digits"),
     "lfs": ("version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "not an index|git lfs"),
+    "I6-control": (
+        '{"weight_map": {"a": "\\u001b[2J.safetensors"}}',
+        r"in '\\x1b\[2J.safetensors'",
+    ),
     "I25-percent": ('{"weight_map": {"a": "%2e%2e%2f.safetensors"}}', "shard '%2e.* is missing"),
     "I25-url": ('{"weight_map": {"a": "https://example.invalid/x"}}', "'a' is said to be in"),
     "I26-itself": (json.dumps({"weight_map": {"a": INDEX}}), "'a' is said to be in"),

@@ -230,6 +230,8 @@ def walker(monkeypatch, tmp_path):
         ("""print('[["w", [2], "float32", -8, 8]]')""", "'w': .*it has 8 at byte -8"),
         ("""print('[["w", [2], "float32", 1000000, 8]]')""", "'w': .*8 at byte 1000000 of"),
         ("""print('[["w", [0, %d], "int8", 0, 0]]' % (2**63))""", "'w': shape .*too large"),
+        ("""print('[["w", [%s1], "int8", 0, 0]]' % ("9223372036854775807," * 50000))""", "large"),
+        ("""print('"' + chr(92) + 'u001b[2J"')""", r"\\x1b\[2J"),
     ],
 )  # fmt: skip
 def test_H14_what_the_process_may_say(walker, monkeypatch, code, message):

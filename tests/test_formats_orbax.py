@@ -265,6 +265,7 @@ BAD_ARRAY = {
     "O7-shape-2**60": ({"shape": [2**60], "chunks": [4]}, "cannot be in the .* bytes"),
     "O7-chunk-2**60": ({"shape": [2**60], "chunks": [2**60]}, "too large|cannot be in the"),
     "O7-chunk-over-array": ({"chunks": [2**30]}, "a chunk of 4294967296 bytes in an array of 16"),
+    "O7-rank-20000": ({"shape": [2**63] * 20_000, "chunks": [1] * 20_000}, "too large"),
     "O7-shape-overflows": ({"shape": [2**62, 2**62], "chunks": [1, 1]}, "too large"),
     "O7-empty-but-huge": ({"shape": [0, 2**62], "chunks": [1, 1]}, "too large"),
     "O7-chunks-0": ({"chunks": [0]}, r"chunks '\[0\]' must be as many sizes"),

@@ -224,7 +224,7 @@ def test_S39_any_byte_but_0_is_true(tmp_path):
 def test_S50_header_of_brackets(tmp_path):
     path = put(tmp_path, "model.safetensors", st_file(b'{"x":[' + b"[]," * 5_000_001 + b"[]]}"))
     start = time.process_time()
-    with pytest.raises(CheckpointError, match="more than 5000000 JSON containers"):
+    with pytest.raises(CheckpointError, match="header is not valid: more than 2000000 values"):
         open_checkpoint(path)
     assert time.process_time() - start < 2
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import struct
 import time
 
 import h5py
@@ -319,6 +320,14 @@ def test_many_keys_take_bounded_memory(tmp_path, monkeypatch):
     assert path.stat().st_size < 20_000
     with pytest.raises(CheckpointError, match="1000000 bytes of keys"):
         open_checkpoint(path)
+
+
+def test_T11_many_empty_blocks_take_bounded_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("flaxmodels.params.formats.sstable._MAX_BLOCKS", 100)
+    empty = struct.pack("<I", 0)
+    assert open_checkpoint(bundle(tmp_path, table(*[empty] * 99, BLOCK), DATA)).tensors
+    with pytest.raises(CheckpointError, match="more than 100 blocks"):
+        open_checkpoint(bundle(tmp_path, table(*[empty] * 100, BLOCK), DATA))
 
 
 def test_many_fields_take_bounded_time(tmp_path):

@@ -4,7 +4,9 @@ import math
 import os
 import random
 import struct
+import time
 import tracemalloc
+import zipfile
 
 import ml_dtypes
 import numpy as np
@@ -216,6 +218,19 @@ def test_P31_zip64_of_more_than_4_GiB(tmp_path):
             file.seek(at)
             file.write(kept)
     assert open_checkpoint(path).tensors
+
+
+def test_P31_extra_fields_take_time_with_their_size(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    with zipfile.ZipFile(path, "w") as file:
+        for i in range(100):
+            entry = zipfile.ZipInfo(f"archive/{i}")
+            entry.extra = b"\2\0\0\0" * 16_000  # fields of no bytes
+            file.writestr(entry, b"")
+    start = time.process_time()
+    with pytest.raises(CheckpointError, match="with 0 data.pkl"):
+        open_checkpoint(path)
+    assert time.process_time() - start < 1
 
 
 def test_opens_a_large_checkpoint_by_its_index(tmp_path):

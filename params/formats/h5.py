@@ -42,7 +42,8 @@ def read_index(file: File) -> dict[str, Tensor]:
     file.reject_lookalikes()
     answer = _walk(file)
     if not isinstance(answer, list):
-        raise CheckpointError(f"{file.path}: {str(answer)[:1000]}")
+        said = (c if c.isprintable() else repr(c)[1:-1] for c in str(answer)[:1000])
+        raise CheckpointError(f"{file.path}: {''.join(said)}")
     tensors = [_tensor(file, row) for row in answer]
     return {tensor.name: tensor for tensor in tensors}
 
@@ -86,14 +87,14 @@ def _tensor(file: File, row: Any) -> Tensor:
             pass
         case _:
             raise CheckpointError(f"{file.path}: no description of a dataset: {quoted(row)}")
+    if too_large(shape, np.dtype(dtype)):
+        raise CheckpointError(
+            f"{file.path}: dataset {quoted(name)}: shape {quoted(shape)} is too large"
+        )
     expected = math.prod(shape) * np.dtype(dtype).itemsize
     if size != expected or offset < 0 or offset + size > file.size:
         raise CheckpointError(
             f"{file.path}: dataset {quoted(name)}: {dtype} of shape {quoted(shape)} takes "
             f"{expected} bytes; it has {size} at byte {offset} of {file.size}"
-        )
-    if too_large(shape, np.dtype(dtype)):
-        raise CheckpointError(
-            f"{file.path}: dataset {quoted(name)}: shape {quoted(shape)} is too large"
         )
     return Tensor(name, tuple(shape), np.dtype(dtype), (Span(file, offset, size),))

@@ -89,7 +89,8 @@ def _plain(name: str) -> bool:
         bool(parts)
         and "/".join(parts) == name
         and not name.startswith("~")
-        and not set(name) & set("\\:\0")
+        and name.isprintable()
+        and not set(name) & set("\\:")
         and not any(part in (".", "..") for part in parts)
         and not name.startswith("/")
     )

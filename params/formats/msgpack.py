@@ -17,6 +17,7 @@ from .source import Tensor, too_large
 
 MAX_NODES = 250_000
 MAX_DEPTH = 64
+_MAX_PATHS = 32 << 20  # characters of all paths: every array of a map has its names once more
 _LONGEST_NAME = 4096
 CHUNKED = "__msgpack_chunked_array__"
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
@@ -62,7 +63,7 @@ class Walker(Cursor):
 
     def __init__(self, file: File):
         super().__init__(file)
-        self.nodes = 0
+        self.nodes = self.paths = 0
 
     def size(self, width: int) -> int:
         return int.from_bytes(self.take(width), "big")
@@ -70,9 +71,11 @@ class Walker(Cursor):
     def value(self, path: str, depth: int) -> Any:
         """The next value: a dict, a `Tensor`, or a plain bool or int (in a chunked array)."""
         self.nodes += 1
-        if self.nodes > MAX_NODES or depth > MAX_DEPTH:
+        self.paths += len(path)
+        if self.nodes > MAX_NODES or depth > MAX_DEPTH or self.paths > _MAX_PATHS:
             raise CheckpointError(
-                f"{self.file.path}: more than {MAX_NODES} values, or deeper than {MAX_DEPTH}"
+                f"{self.file.path}: more than {MAX_NODES} values, deeper than {MAX_DEPTH}, or "
+                f"paths of {_MAX_PATHS} characters"
             )
         code = self.take(1)[0]
         if code & 0xF0 == 0x80:
@@ -214,10 +217,11 @@ def _joined(file: File, path: str, node: dict[str, Any]) -> Tensor:
         )
     dtypes = {part.dtype for part in parts}
     total = sum(math.prod(part.shape) for part in parts)
-    if len(dtypes) != 1 or total != math.prod(sizes) or too_large(sizes, parts[0].dtype):
+    # `too_large` first: a product of many numbers takes time with the square of how many.
+    if len(dtypes) != 1 or too_large(sizes, parts[0].dtype) or total != math.prod(sizes):
         raise CheckpointError(
             f"{file.path}: {quoted(path)}: chunks of {total} elements of {_and(dtypes)} do "
-            f"not make shape {tuple(sizes)}"
+            f"not make shape {quoted(tuple(sizes))}"
         )
     spans = tuple(span for part in parts for span in part.spans)
     return Tensor(path, tuple(sizes), parts[0].dtype, spans)

@@ -15,6 +15,7 @@ _FOOTER = 48
 _TRAILER = 5  # of a block: compression, checksum
 _LONGEST_KEY = 4096
 _MAX_ENTRIES = 250_000
+_MAX_BLOCKS = 50_000  # TensorFlow's are of 256 KiB; the checksum of an empty one takes 25 us
 _MAX_KEYS = 64 << 20  # bytes of all keys, which share their prefixes in the file
 
 
@@ -31,7 +32,9 @@ def read_table(data: memoryview) -> dict[bytes, memoryview]:
     index, _ = _handle(footer, position)
     entries: dict[bytes, memoryview] = {}
     last, end, budget = None, 0, _MAX_KEYS
-    for _, where in _entries(_block(data, index, 0)):
+    for count, (_, where) in enumerate(_entries(_block(data, index, 0))):
+        if count == _MAX_BLOCKS:
+            raise ValueError(f"more than {_MAX_BLOCKS} blocks")
         handle, _ = _handle(where, 0)
         for key, value in _entries(_block(data, handle, end)):
             if last is not None and key <= last:

@@ -190,9 +190,9 @@ def _checked(
         raise CheckpointError(
             f"{where}: shape {quoted(shape)} and chunks {quoted(chunks)} must be as many sizes"
         )
-    size, chunk = (math.prod(sizes) * dtype.itemsize for sizes in (shape, chunks))
     if too_large(shape, dtype) or too_large(chunks, dtype):
         raise CheckpointError(f"{where}: shape {quoted(shape)} is too large")
+    size, chunk = (math.prod(sizes) * dtype.itemsize for sizes in (shape, chunks))
     if chunk > max(_LARGEST_CHUNK, size):
         raise CheckpointError(f"{where}: a chunk of {chunk} bytes in an array of {size}")
     return tuple(shape), dtype, checked | {"shape": shape, "zarr_format": version}

@@ -203,12 +203,12 @@ def _entry(raw: bytes, position: int, stop: int) -> tuple[bytes, _Entry, int]:
 
 def _wide(extra: bytes, *sizes: int) -> list[int]:
     """`sizes`, each that has all bits set replaced by the next 8-byte number in `extra`."""
-    numbers = b""
-    while len(extra) >= 4:
-        kind, length = struct.unpack_from("<2H", extra)
+    numbers, position = b"", 0
+    while len(extra) - position >= 4:
+        kind, length = struct.unpack_from("<2H", extra, position)
+        position += 4 + length
         if kind == 1:
-            numbers = extra[4 : 4 + length]
-        extra = extra[4 + length :]
+            numbers = extra[position - length : position]
     wide = iter(struct.unpack_from(f"<{len(numbers) // 8}Q", numbers))
     return [next(wide, size) if size == 0xFFFFFFFF else size for size in sizes]
 

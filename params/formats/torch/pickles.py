@@ -17,6 +17,7 @@ from .terms import Call, Global, Persistent
 MAX_OPCODES = 1_000_000
 LONGEST_TEXT = 4096
 _LONGEST_LINE = 512
+_LONGEST_NAME = 256
 _STOP = b"."
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _DECIMAL = re.compile(rb"(-?\d{1,40})L?")
@@ -189,7 +190,7 @@ class Machine:
         if type(module) is not str or type(name) is not str:
             raise self._error("a global whose name is not a text")
         full = f"{module}.{name}"
-        if not _NAME.fullmatch(full):
+        if len(full) > _LONGEST_NAME or not _NAME.fullmatch(full):
             raise self._error(f"global {quoted(full)}, which cannot be a name")
         self.globals.add(full)
         self._stack.append(Global(full))
