@@ -68,8 +68,10 @@ class Entry:
 
 def _on_host(leaf: Any) -> Any:
     """The leaf's own memory as a NumPy array, if the host can see it."""
-    alone = isinstance(leaf, jax.Array) and leaf.is_fully_addressable and len(leaf.devices()) == 1
-    return np.asarray(leaf) if alone and leaf.device.platform == "cpu" else leaf
+    if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable or len(leaf.devices()) > 1:
+        return leaf
+    (device,) = leaf.devices()
+    return np.asarray(leaf) if device.platform == "cpu" else leaf
 
 
 def _whole(leaf: Any) -> Any:

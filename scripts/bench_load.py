@@ -4,11 +4,11 @@
 
 Makes a 1.1B checkpoint (bf16, 500 MB shards; safetensors, msgpack and .bin) in DIR by itself, and
 loads it with different caps on host memory. Floor: the same files read with `readinto` into
-buffers that have been touched before. A case runs in a process of its own: its first load, into memory
-that the process never had (page faults are part of it, and the peak is taken here), then floor and
-load in turn, `--runs` times, for the ratio. The allocator is told to keep freed memory (glibc's
-MALLOC_ variables), so that, as for the floor, the system does not take it back in between. The page
-cache is warm.
+buffers that have been touched before. A case runs in a process of its own: its first load, into
+memory that the process never had (page faults are part of it, and the peak is taken here), then
+floor and load in turn, `--runs` times, for the ratio. The allocator is told to keep freed memory
+(glibc's MALLOC_ variables), so that, as for the floor, the system does not take it back in
+between. The page cache is warm.
 """
 
 import argparse
