@@ -10,9 +10,9 @@ from typing import Any
 from .base import PretrainedModel
 from .config import CONFIG_NAME, Config, ConfigError, read_json
 from .hub import resolve
-from .loading import build, plan_load
 from .params import LoadPlan, open_checkpoint
 from .params.errors import quoted, some
+from .planning import beside, build, plan_load
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "bert": (
@@ -134,17 +134,20 @@ class _Auto:
         raise ConfigError(f"{model_type} has no class for {auto}; it has {', '.join(names[1:])}")
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls, name_or_path: str | os.PathLike, *model_args: Any, **kwargs: Any
+    ) -> Any:
         """`(model, params)`; arguments as `PretrainedModel.from_pretrained`."""
         config = kwargs.get("config")
         if isinstance(config, Config):
             model_type = config.model_type
         else:
             places = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
-            where = {name: kwargs[name] for name in places if name in kwargs}
-            folder = resolve(name_or_path, **where) if config is None else os.fspath(config)
+            which = ("use_safetensors", "variant")
+            where = {name: kwargs[name] for name in (*places, *which) if name in kwargs}
+            folder = beside(resolve(name_or_path, **where)) if config is None else os.fspath(config)
             model_type = _model_type(_config_values(folder))
-        return cls.class_for(model_type).from_pretrained(name_or_path, **kwargs)
+        return cls.class_for(model_type).from_pretrained(name_or_path, *model_args, **kwargs)
 
     @classmethod
     def from_config(cls, config: Config, **fields: Any) -> PretrainedModel:
@@ -174,11 +177,11 @@ def load_plan(
             None.
         fields: fields of the model and its configuration, as `from_pretrained` takes them.
         how: which weights, as `fp.open_checkpoint` takes it.
-        **kwargs: as `flaxmodels.loading.plan_load`: param_dtype, mesh, max_host_memory, ...
+        **kwargs: as `flaxmodels.planning.plan_load`: param_dtype, mesh, max_host_memory, ...
     """
     folder = resolve(name_or_path)
     if model_class is None:
-        model_class = architecture(folder)
+        model_class = architecture(beside(folder))
     model = build(model_class, folder, config, **(fields or {}))
     return plan_load(model, open_checkpoint(folder, **(how or {})), **kwargs)
 

@@ -18,6 +18,8 @@ from .generation_config import GenerationConfig
 from .loading import load, load_tf
 from .saving import save
 
+_NOT_GIVEN = ("config", "parent", "name")
+
 
 class PretrainedModel(Generates, nn.Module):
     """A model as a value: hashable, comparable, holds no array; `clone` changes a field.
@@ -112,9 +114,18 @@ class PretrainedModel(Generates, nn.Module):
         return fp.cast(jax.tree.map(lambda box: box.value, boxed, is_leaf=_is_box), param_dtype)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
-        """Opens a checkpoint folder -> `(model, params)`; see `flaxmodels.loading.load`."""
-        return load(cls, name_or_path, **kwargs)
+    def from_pretrained(
+        cls, name_or_path: str | os.PathLike | None, *model_args: Any, **kwargs: Any
+    ) -> Any:
+        """Opens a checkpoint -> `(model, params)`; see `flaxmodels.loading.load`.
+
+        Args:
+            *model_args: fields of the model by position, `dtype` first.
+        """
+        names = [name for name in cls.__dataclass_fields__ if name not in _NOT_GIVEN]
+        if len(model_args) > len(names):
+            raise TypeError(f"{cls.__name__} has {len(names)} fields, got {len(model_args)}")
+        return load(cls, name_or_path, **dict(zip(names, model_args, strict=False)), **kwargs)
 
     @classmethod
     def load_tf_weights(cls, config: Config, path: str | os.PathLike, **placement: Any) -> Any:
@@ -122,7 +133,7 @@ class PretrainedModel(Generates, nn.Module):
         leaf of this model out of it; nothing is initialised.
 
         Args:
-            **placement: as `flaxmodels.loading.plan_load`: mesh, shardings, param_dtype, ...
+            **placement: as `flaxmodels.planning.plan_load`: mesh, shardings, param_dtype, ...
 
         Raises:
             fp.CheckpointError: not TensorFlow's, or not all of this model.

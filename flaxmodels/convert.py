@@ -12,7 +12,7 @@ from . import params as fp
 from .auto import architecture
 from .config import CONFIG_NAME
 from .hub import resolve
-from .loading import build, plan_load
+from .planning import beside, build, plan_load
 from .saving import save, staging
 
 _COMPANIONS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "chat_template*")
@@ -50,15 +50,15 @@ def convert(
     """
     source_folder = resolve(name_or_path)
     source = fp.open_checkpoint(source_folder, **(how or {}))
-    beside = source_folder if os.path.isdir(source_folder) else os.path.dirname(source_folder)
+    near = beside(source_folder)
     options = {
         "format": format,
         "max_shard_size": max_shard_size,
         "variant": variant,
         "progress": progress,
     }
-    if os.path.exists(os.path.join(beside, CONFIG_NAME)):
-        model = build(architecture(beside), beside)
+    if os.path.exists(os.path.join(near, CONFIG_NAME)):
+        model = build(architecture(near), near)
         template, naming = model.abstract_params(), model.naming
         layout = fp.layout_for(format)
         params = _lazy(plan_load(model, source, param_dtype=dtype))
@@ -78,7 +78,7 @@ def convert(
             )
             if checksums:
                 fp.write_checksums(place.path)
-    _copy_companions(Path(beside), Path(folder))
+    _copy_companions(Path(near), Path(folder))
     made = fp.entries(params, template, naming, layout)
     if verify:
         _compare(made, fp.open_checkpoint(folder, variant=variant, framework=_FRAMEWORK[format]))

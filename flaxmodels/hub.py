@@ -24,6 +24,7 @@ def resolve(
     token: str | bool | None = None,
     cache_dir: str | os.PathLike | None = None,
     local_files_only: bool = False,
+    force_download: bool = False,
     weights: bool = True,
     **how: Any,
 ) -> str:
@@ -32,6 +33,7 @@ def resolve(
     Only the configuration and one format's weights are downloaded, all from one commit.
 
     Args:
+        force_download: fetch again what is in the cache.
         weights: whether they are wanted.
         **how: which weights, as `fp.open_checkpoint`.
 
@@ -51,6 +53,7 @@ def resolve(
     from huggingface_hub import constants
 
     common = {"revision": revision, "token": token, "cache_dir": cache_dir}
+    common["force_download"] = force_download
     try:
         if local_files_only or constants.HF_HUB_OFFLINE:
             root = hub.snapshot_download(name, local_files_only=True, **common)

@@ -14,11 +14,10 @@ from jax.sharding import Mesh
 
 from . import params as fp
 from . import sharding as fs
-from .blocks import check_attention
 from .config import CONFIG_NAME, Config
-from .generation_config import GenerationConfig
 from .hub import commit_of, resolve
 from .params.names import TF
+from .planning import beside, build, plan_load
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -83,6 +82,7 @@ def load(
     token: str | bool | None = None,
     cache_dir: str | os.PathLike | None = None,
     local_files_only: bool = False,
+    force_download: bool = False,
     progress: bool = True,
     **kwargs: Any,
 ) -> Any:
@@ -114,8 +114,8 @@ def load(
         key_mapping: ordered {regular expression: replacement} on the names in the checkpoint.
         verify: first compare the sha256 of every file with `checksums.json`
             (`save_pretrained(checksums=True)`).
-        subfolder, revision, token, cache_dir, local_files_only: where in a repository, as in
-            `huggingface_hub`.
+        subfolder, revision, token, cache_dir, local_files_only, force_download: where in a
+            repository, and whether to fetch it again, as in `huggingface_hub`.
         progress: show a bar if it takes longer than a second.
         **kwargs: fields of the model (`scan_layers`, `remat`, `attn_implementation`), and, unless
             `config` is given, fields of the configuration, which they override.
@@ -139,6 +139,7 @@ def load(
             token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
+            force_download=force_download,
             weights=state_dict is None,
             **how,
         )
@@ -154,7 +155,7 @@ def load(
     def plan_one() -> "tuple[PretrainedModel, fp.LoadPlan]":
         model, source = _settled(folder, prepare)
         if verify:
-            fp.verify(source, os.path.join(_beside(folder), CONFIG_NAME))
+            fp.verify(source, os.path.join(beside(folder), CONFIG_NAME))
         return model, plan_load(
             model,
             fp.renamed(source, key_mapping) if key_mapping else source,
@@ -245,75 +246,6 @@ def load_tf(model: "PretrainedModel", path: str, **placement: Any) -> Any:
             "initialises the leaves of a new head"
         )
     return fp.stream(plan, progress=False)
-
-
-def build(
-    cls: "type[PretrainedModel]",
-    folder: str,
-    config: Config | str | os.PathLike | None = None,
-    *,
-    dtype: Any = jnp.float32,
-    rules: fs.Rules | None = None,
-    **kwargs: Any,
-) -> "PretrainedModel":
-    """The model that a folder's `config.json` (or `config`) and `kwargs` describe; no weights."""
-    own = {name for name in cls.__dataclass_fields__ if name not in ("config", "parent", "name")}
-    fields = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
-    if isinstance(config, Config):
-        if not isinstance(config, cls.config_class):
-            raise TypeError(
-                f"{cls.__name__} takes a {cls.config_class.__name__}, got {type(config).__name__}"
-            )
-    else:
-        config = cls.config_class.from_pretrained(_beside(folder) if config is None else config)
-        known = {name: kwargs.pop(name) for name in list(kwargs) if config.knows(name)}
-        config = config.replace(**known)
-    if kwargs:
-        raise TypeError(
-            f"{cls.__name__}.from_pretrained got {sorted(kwargs)}, which are fields neither of the "
-            f"model ({', '.join(sorted(own))}) nor of a {cls.config_class.__name__} to be read"
-        )
-    check_attention(fields.get("attn_implementation", "sdpa"))
-    if cls.can_generate():
-        fields.setdefault(
-            "generation_config", GenerationConfig.from_pretrained(_beside(folder), config)
-        )
-    if rules is not None:
-        fields["rules"] = rules
-    return cls(config, dtype=dtype, **fields)
-
-
-def _beside(path: str) -> str:
-    """The folder in which the other files of a checkpoint are."""
-    return path if os.path.isdir(path) else os.path.dirname(path)
-
-
-def plan_load(
-    model: "PretrainedModel",
-    source: fp.Source,
-    *,
-    param_dtype: Any = "auto",
-    mesh: Mesh | None = None,
-    shardings: Any = None,
-    max_host_memory: int = 1 << 30,
-    strict: bool = True,
-    ignore_mismatched_sizes: bool = False,
-) -> fp.LoadPlan:
-    """What loading `source` into `model` will read and where it will go; reads no weights."""
-    if mesh is not None and shardings is not None:
-        raise TypeError("give mesh (and rules) or shardings, not both")
-    template = model.abstract_params()
-    if mesh is not None:
-        shardings = fs.shardings(template, mesh, model.rules)
-    prefix = model.base_model_prefix
-    match = fp.reconcile(template, source, model.naming, prefix=prefix, tied=model.tied)
-    if strict:
-        fp.check(match, prefix, model.naming.optional)
-    if not ignore_mismatched_sizes:
-        fp.check_shapes(match)
-    return fp.make_plan(
-        match, template, dtype=param_dtype, shardings=shardings, max_host_memory=max_host_memory
-    )
 
 
 def _initialised(

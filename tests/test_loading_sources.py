@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -21,8 +22,8 @@ LLAMA = GOLDENS / "llama-causal-lm" / "checkpoint"
 FLAX = GOLDENS / "flax-llama-causal-lm" / "checkpoint"
 
 
-def load(folder, **options):
-    return fm.LlamaForCausalLM.from_pretrained(folder, progress=False, **options)
+def load(folder, *fields, **options):
+    return fm.LlamaForCausalLM.from_pretrained(folder, *fields, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -370,3 +371,94 @@ def test_I21_R1_the_order_in_which_formats_are_taken(expected, tmp_path):
     for options in ({}, {"from_pt": True}):  # an error is no reason to try another
         with pytest.raises(fm.CheckpointError, match="model.safetensors: 6 bytes is too small"):
             load(tmp_path / "f", **options)
+
+
+def test_P13_1b_P13_1d_what_was_saved_is_found_without_flags(expected, tmp_path):
+    model, params = load(LLAMA)
+    for format in ("safetensors", "msgpack", "orbax"):
+        model.save_pretrained(params, tmp_path / format, format=format)
+        assert_equal(load(tmp_path / format)[1], expected)
+        _, found = fm.AutoModelForCausalLM.from_pretrained(tmp_path / format)
+        assert_equal(found, expected)
+    assert_equal(load(tmp_path / "msgpack", from_flax=True)[1], expected)
+
+
+def test_P13_2_F7_2_F7_3_fields_by_position(expected):
+    model, params = load(LLAMA, jnp.bfloat16, True)
+    assert model.dtype == jnp.bfloat16 and model.scan_layers
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))  # F7.2
+    model, _ = fm.AutoModelForCausalLM.from_pretrained(LLAMA, jnp.float16)
+    assert model.dtype == jnp.float16
+    with pytest.raises(TypeError, match="LlamaForCausalLM has 7 fields, got 9"):
+        load(LLAMA, *range(9))
+    with pytest.raises(TypeError, match="dtype"):
+        load(LLAMA, jnp.float16, dtype=jnp.float16)
+
+
+def test_P13_1a_P13_5_P13_9_what_is_asked_of_the_hub(expected, tmp_path, monkeypatch):
+    """One commit, one format, into the cache that is named; the client is a stand-in."""
+    import huggingface_hub as hub
+    from huggingface_hub import constants
+
+    calls = []
+
+    class Api:
+        def __init__(self, token=None):
+            calls.append(("token", token))
+
+        def model_info(self, name, revision):
+            calls.append((name, revision))
+            names = ("config.json", "model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
+            files = [type("File", (), {"rfilename": f"sub/{file}"}) for file in names]
+            return type("Info", (), {"sha": "f" * 40, "siblings": files})
+
+    def snapshot_download(name, **options):
+        calls.append(options)
+        root = tmp_path / "models--org--name" / "snapshots" / ("f" * 40)
+        shutil.copytree(LLAMA, root / "sub", dirs_exist_ok=True)
+        return str(root)
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    _, params, info = load(
+        "org/name",
+        revision="v1",
+        token="t",
+        subfolder="sub",
+        cache_dir=tmp_path,
+        force_download=True,
+        output_loading_info=True,
+    )
+    assert_equal(params, expected)
+    assert info.revision == "f" * 40
+    assert calls[:2] == [("token", "t"), ("org/name", "v1")]
+    options = calls[2]
+    assert options["revision"] == "f" * 40 and options["token"] == "t"
+    assert options["cache_dir"] == tmp_path and options["force_download"] is True
+    weights = [name for name in options["allow_patterns"] if "model" in name]
+    assert weights == ["sub/model.safetensors"]
+    calls.clear()
+    load("org/name", subfolder="sub", local_files_only=True)
+    assert calls[0]["local_files_only"] is True and len(calls) == 1
+    for framework, pattern in (("pt", "sub/model.safetensors"), ("flax", "sub/flax_model.msgpack")):
+        calls.clear()
+        with pytest.raises(fm.CheckpointError) if framework == "flax" else nullcontext():
+            load("org/name", subfolder="sub", **{f"from_{framework}": True})
+        assert pattern in calls[2]["allow_patterns"]
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_T21_F10_presets_of_old_calls_keep_their_meaning(safe, tmp_path, expected):
+    """`safe_serialization=False` is flax msgpack here, never h5 or pickle (D19)."""
+    model, params = load(LLAMA)
+    model.save_pretrained(params, tmp_path, max_shard_size="20KB", safe_serialization=safe)
+    endings = {path.suffix for path in tmp_path.iterdir()} - {".json"}
+    assert endings == {".safetensors" if safe else ".msgpack"}
+    assert_equal(load(tmp_path)[1], expected)
+
+
+def test_P28_2_only_the_main_process_writes(tmp_path):
+    model, params = load(LLAMA)
+    model.save_pretrained(params, tmp_path / "s", is_main_process=False)
+    assert not (tmp_path / "s").exists()
