@@ -21,12 +21,16 @@ from jax.sharding import AxisType, Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
-from .formats.source import Bounds, empty_bytes
+from .formats.source import Bounds, copy, empty_bytes
 from .paths import unflatten
 from .plan import LeafPlan, LoadPlan
 from .reconcile import Piece
 
-_CAST_SLAB = 8 << 20  # bytes; what is transposed, cast and copied in turn stays in the cache
+# On the host, the runtime transposes and casts faster than NumPy, with all cores, but into memory
+# of its own. A tensor for which the budget has no room is transposed by NumPy, straight to where
+# it belongs, in slabs so small that they stay in the cache.
+_COPY_SLAB = 1 << 20
+_CAST_SLAB = 8 << 20
 _WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
 
 
@@ -142,8 +146,12 @@ class _Loader:
         row = tensor.dtype.itemsize * math.prod(_shape(wanted[1:]))
         first, last = wanted[0] if wanted else (0, 1)
         keep = tensor.dtype == dtype and _stays_on_host(piece, shards)
-        casting = tensor.dtype != dtype and _all_on_host(shards)
-        slab = min(self.slab_bytes, _CAST_SLAB) if casting else self.slab_bytes
+        slab = self.slab_bytes
+        if _all_on_host(shards):
+            if tensor.dtype != dtype:
+                slab = min(slab, _CAST_SLAB)
+            elif row * (last - first) > slab:
+                slab = min(slab, _COPY_SLAB)
         step = max(1, last - first if keep else slab // max(row, 1))
         for begin in range(first, last, step):
             if self.stop.is_set():
@@ -168,8 +176,7 @@ class _Loader:
     ) -> Any:
         """What the device holds, with `part` in it: the part itself where it is all there is.
 
-        A CPU device's array is put together and cast in host memory, which it then keeps; the
-        runtime transposes and casts several times faster than NumPy, so parts still go through it.
+        A CPU device's array is put together and cast in host memory, which it then keeps.
         Elsewhere the array is cast when it is whole.
         """
         on_host = _on_host(device)
@@ -182,9 +189,9 @@ class _Loader:
             if held is None:
                 held = empty_bytes(math.prod(shard.shape) * dtype.itemsize)
                 held = held.view(dtype).reshape(shard.shape)
-            if part.dtype != dtype or not part.flags.c_contiguous:
+            if part.dtype != dtype or (part.nbytes > _COPY_SLAB and not part.flags.c_contiguous):
                 part = np.asarray(_cast([jax.device_put(part, self.host)], dtype)[0])
-            held[here] = part
+            copy(part, held[(*here, ...)])
             return held
         if held is None:
             held = jnp.zeros(shard.shape, part.dtype, device=device)

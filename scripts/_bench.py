@@ -4,7 +4,9 @@ import json
 import os
 import resource
 import statistics
+import struct
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,9 +56,52 @@ def checkpoint(folder: Path, *, layers: int | None = None, msgpack: bool = False
     return path
 
 
+def torch_checkpoint(folder: Path, *, layers: int | None = None) -> Path:
+    """The same weights as sharded `pytorch_model.bin`, byte for byte as `torch.save` lays them out,
+    without torch."""
+    source = checkpoint(folder, layers=layers)
+    path = source.with_name(source.name.replace("safetensors", "bin"))
+    if (path / "pytorch_model.bin.index.json").exists():
+        return path
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_bytes((source / "config.json").read_bytes())
+    weight_map = {}
+    for shard in sorted(source.glob("*.safetensors")):
+        name = shard.name.replace("model", "pytorch_model").replace("safetensors", "bin")
+        tensors = fp.open_checkpoint(shard).tensors
+        weight_map |= dict.fromkeys(tensors, name)
+        with zipfile.ZipFile(path / name, "w") as archive:
+            state = b"".join(map(_torch_entry, range(len(tensors)), tensors.values()))
+            archive.writestr("archive/data.pkl", b"\x80\x02}(" + state + b"u.")
+            for i, tensor in enumerate(tensors.values()):
+                archive.writestr(f"archive/data/{i}", tensor.read().view(np.uint8).data)
+            archive.writestr("archive/version", b"3\n")
+    index = json.dumps({"metadata": {}, "weight_map": weight_map})
+    (path / "pytorch_model.bin.index.json").write_text(index)
+    return path
+
+
+def _torch_entry(key: int, tensor: fp.Tensor) -> bytes:
+    """The pickle of a name and its tensor: storage `key`, contiguous, bf16."""
+
+    def text(value: str) -> bytes:
+        return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+    def numbers(values: list[int]) -> bytes:
+        return b"(" + b"".join(b"J" + struct.pack("<i", value) for value in values) + b"t"
+
+    count = int(np.prod(tensor.shape))
+    strides = [int(np.prod(tensor.shape[i + 1 :])) for i in range(len(tensor.shape))]
+    storage = b"(" + text("storage") + b"ctorch\nBFloat16Storage\n" + text(str(key)) + text("cpu")
+    storage += b"J" + struct.pack("<i", count) + b"tQ"
+    rest = b"K\x00" + numbers(list(tensor.shape)) + numbers(strides)
+    rest += b"\x89ccollections\nOrderedDict\n)RtR"
+    return text(tensor.name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + rest
+
+
 def read_floor(path: Path) -> float:
     """Seconds to `readinto` every weights file, each into the same preallocated buffer."""
-    files = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".msgpack"))
+    files = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".msgpack", ".bin"))
     buffer = memoryview(bytearray(max(p.stat().st_size for p in files)))
     buffer[::4096] = bytes(len(buffer[::4096]))  # touch every page
     start = time.perf_counter()

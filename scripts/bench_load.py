@@ -2,12 +2,13 @@
 
     python scripts/bench_load.py [--folder DIR] [--layers N] [--runs 5] [--json FILE]
 
-Makes a 1.1B checkpoint (bf16, 500 MB shards; safetensors and msgpack) in DIR by itself. Floor: the
-same files read with `readinto` into buffers that have been touched before. A case runs in a process
-of its own: its first load, into memory that the process never had (page faults are part of it, and
-the peak is taken here), then floor and load in turn, `--runs` times, for the ratio. The allocator
-is told to keep freed memory (glibc's MALLOC_ variables), so that, as for the floor, the system does
-not take it back in between. The page cache is warm.
+Makes a 1.1B checkpoint (bf16, 500 MB shards; safetensors, msgpack and .bin) in DIR by itself, and
+loads it with different caps on host memory. Floor: the same files read with `readinto` into
+buffers that have been touched before. A case runs in a process of its own: its first load, into memory
+that the process never had (page faults are part of it, and the peak is taken here), then floor and
+load in turn, `--runs` times, for the ratio. The allocator is told to keep freed memory (glibc's
+MALLOC_ variables), so that, as for the floor, the system does not take it back in between. The page
+cache is warm.
 """
 
 import argparse
@@ -35,23 +36,35 @@ def main() -> None:
     if args.once:
         once(args)
         return
-    cases = [
-        ("safetensors", False, []),
-        ("msgpack", True, []),
-        ("safetensors, to float32", False, ["--dtype", "float32"]),
-        ("safetensors, stacked layers", False, ["--scan"]),
-    ]
-    budget = ["--max-host-memory", str(args.max_host_memory), "--runs", str(args.runs)]
+    made = {
+        "safetensors": _bench.checkpoint(args.folder, layers=args.layers),
+        "msgpack": _bench.checkpoint(args.folder, layers=args.layers, msgpack=True),
+        ".bin": _bench.torch_checkpoint(args.folder, layers=args.layers),
+    }
     rows = []
-    for name, msgpack, options in cases:
-        path = _bench.checkpoint(args.folder, layers=args.layers, msgpack=msgpack)
-        _bench.read_floor(path)
-        command = [sys.executable, __file__, "--once", str(path), *options, *budget]
-        result = subprocess.run(
-            command, capture_output=True, text=True, check=True, env=os.environ | KEEP_MEMORY
-        )
-        rows.append({"load": name} | json.loads(result.stdout.splitlines()[-1]))
+    for name, path in made.items():
+        rows += [run(args, name, path, [], budget) for budget in BUDGETS]
+    path = made["safetensors"]
+    rows += [run(args, "stacked layers", path, ["--scan"], budget) for budget in BUDGETS]
+    rows.append(run(args, "to float32", path, ["--dtype", "float32"], 1 << 30))
     _bench.report(rows, args.json)
+
+
+BUDGETS = (64 << 20, 256 << 20, 1 << 30)  # bytes of max_host_memory
+
+
+def run(
+    args: argparse.Namespace, name: str, path: Path, options: list[str], budget: int
+) -> dict[str, object]:
+    """The figures of one case, from a process of its own."""
+    _bench.read_floor(path)
+    command = [sys.executable, __file__, "--once", str(path), *options]
+    command += ["--max-host-memory", str(budget), "--runs", str(args.runs)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | KEEP_MEMORY
+    )
+    figures = json.loads(result.stdout.splitlines()[-1])
+    return {"load": name, "max_host_memory MiB": budget >> 20} | figures
 
 
 KEEP_MEMORY = {
