@@ -127,7 +127,7 @@ def merge(name: str) -> None:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[dict[str, str]]:
-    """An environment that names a folder for files; libFuzzer ends a process without removing any."""
+    """An environment that names a folder for files, which libFuzzer would leave behind."""
     shared = "/dev/shm" if os.path.isdir("/dev/shm") else None  # never written to a disk
     with tempfile.TemporaryDirectory(dir=shared) as folder:
         yield os.environ | {"FUZZ_FOLDER": folder}
