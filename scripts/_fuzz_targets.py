@@ -155,7 +155,7 @@ def _pickle(data: bytes) -> None:
 @functools.cache
 def _folder() -> Path:
     """A folder of shards, with a link out of it; gone when the process is."""
-    made = tempfile.TemporaryDirectory(prefix="memory-", dir=_SHARED)
+    made = tempfile.TemporaryDirectory(prefix="memory-", dir=os.environ.get("FUZZ_FOLDER"))
     _kept.append(made)
     folder = Path(made.name)
     header = b'{"%s":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
@@ -174,7 +174,6 @@ def _folder() -> Path:
     return folder
 
 
-_SHARED = "/dev/shm" if os.path.isdir("/dev/shm") else None  # never written to a disk
 _kept: list[tempfile.TemporaryDirectory] = []
 
 

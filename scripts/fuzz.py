@@ -13,6 +13,7 @@ smallest files that together reach all that code into `tests/corpus/<target>` in
 """
 
 import argparse
+import contextlib
 import os
 import random
 import re
@@ -20,7 +21,9 @@ import resource
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +84,8 @@ def measured(name: str, limits: list[str]) -> dict[str, Any]:
     start = time.monotonic()
     command = [sys.executable, __file__, "--child", name, *flags, str(work), str(committed)]
     log = work.parent / f"{name}.log"
-    with log.open("wb") as file:
-        code = subprocess.call(command, stdout=file, stderr=subprocess.STDOUT)
+    with log.open("wb") as file, _folder() as env:
+        code = subprocess.call(command, stdout=file, stderr=subprocess.STDOUT, env=env)
     seconds = time.monotonic() - start
     said = log.read_text(errors="replace")
     count = int(_found(said, r"stat::number_of_executed_units: *(\d+)"))
@@ -117,8 +120,17 @@ def merge(name: str) -> None:
         str(CORPUS / name),
         str(starter.parent / name),
     ]
-    done = subprocess.run([starter, *flags], capture_output=True, text=True, errors="replace")
+    with _folder() as env:
+        done = subprocess.run([starter, *flags], capture_output=True, text=True, env=env)
     print("\n".join(done.stderr.splitlines()[-3:]))
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[dict[str, str]]:
+    """An environment that names a folder for files, which libFuzzer would leave behind."""
+    shared = "/dev/shm" if os.path.isdir("/dev/shm") else None  # never written to a disk
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        yield os.environ | {"FUZZ_FOLDER": folder}
 
 
 def fuzz(name: str, flags: list[str]) -> None:
