@@ -38,14 +38,13 @@ def test_mutants(name):
     target, files, rng = TARGETS[name], corpus(name), random.Random(0)
     count, end = 0, time.process_time() + SECONDS
     with target.around():
-        while count < MUTANTS and time.process_time() < end:
+        while count < 100 or (count < MUTANTS and time.process_time() < end):
             content = rng.choice(files)
             made = None
             if target.head is not None and rng.random() < 0.7:
                 made = mutated_json(content, rng, target.head)
             accepts(target, mutated(content, rng, files) if made is None else made)
             count += 1
-    assert count > 100
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -100,6 +100,8 @@ def test_P13_6_P13_7_F7_4_of_which_framework(tmp_path):
     assert_equal(load(tmp_path / "f", use_safetensors=False)[1], flax)
     (tmp_path / "f/model.safetensors").unlink()
     assert_equal(load(tmp_path / "f", from_flax=True)[1], flax)
+    with pytest.raises(fm.CheckpointError, match="written by pt, and flax was asked for"):
+        load(LLAMA, from_flax=True)
     for other in ("from_pt", "from_tf"):
         with pytest.raises(fm.CheckpointError, match="looked for .*the folder holds"):
             load(tmp_path / "f", **{other: True})
@@ -368,9 +370,9 @@ def test_I21_R1_the_order_in_which_formats_are_taken(expected, tmp_path):
     shutil.copy(LLAMA / "model.safetensors", tmp_path / "f")
     assert_equal(load(tmp_path / "f")[1], expected)  # safetensors first
     (tmp_path / "f/model.safetensors").write_bytes(b"broken")
-    for options in ({}, {"from_pt": True}):  # an error is no reason to try another
-        with pytest.raises(fm.CheckpointError, match="model.safetensors: 6 bytes is too small"):
-            load(tmp_path / "f", **options)
+    with pytest.raises(fm.CheckpointError, match="model.safetensors: 6 bytes is too small"):
+        load(tmp_path / "f")  # an error is no reason to try another
+    assert_equal(load(tmp_path / "f", from_pt=True)[1], expected)  # a framework's own come first
 
 
 def test_P13_1b_P13_1d_what_was_saved_is_found_without_flags(expected, tmp_path):
@@ -389,8 +391,8 @@ def test_P13_2_F7_2_F7_3_fields_by_position(expected):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))  # F7.2
     model, _ = fm.AutoModelForCausalLM.from_pretrained(LLAMA, jnp.float16)
     assert model.dtype == jnp.float16
-    with pytest.raises(TypeError, match="LlamaForCausalLM has 7 fields, got 9"):
-        load(LLAMA, *range(9))
+    with pytest.raises(TypeError, match="LlamaForCausalLM has [0-9]+ fields, got 50"):
+        load(LLAMA, *range(50))
     with pytest.raises(TypeError, match="dtype"):
         load(LLAMA, jnp.float16, dtype=jnp.float16)
 
@@ -441,7 +443,7 @@ def test_P13_1a_P13_5_P13_9_what_is_asked_of_the_hub(expected, tmp_path, monkeyp
     calls.clear()
     load("org/name", subfolder="sub", local_files_only=True)
     assert calls[0]["local_files_only"] is True and len(calls) == 1
-    for framework, pattern in (("pt", "sub/model.safetensors"), ("flax", "sub/flax_model.msgpack")):
+    for framework, pattern in (("pt", "sub/pytorch_model.bin"), ("flax", "sub/flax_model.msgpack")):
         calls.clear()
         with pytest.raises(fm.CheckpointError) if framework == "flax" else nullcontext():
             load("org/name", subfolder="sub", **{f"from_{framework}": True})

@@ -11,16 +11,23 @@ import resource
 import sys
 from typing import Any
 
-for _limit, _value in (  # before anything of the file is looked at
-    (resource.RLIMIT_AS, 2 << 30),
-    (resource.RLIMIT_CPU, 20),  # seconds
-    (resource.RLIMIT_FSIZE, 64 << 20),  # of what is printed
-    (resource.RLIMIT_CORE, 0),
-):
-    _most = resource.getrlimit(_limit)[1]
-    _value = _value if _most == resource.RLIM_INFINITY else min(_value, _most)
-    resource.setrlimit(_limit, (_value, _value))
-sys.path[:] = sys.argv[2:]
+
+def limited() -> None:
+    """Limits this process, before h5py is loaded and anything of the file is looked at."""
+    for limit, value in (
+        (resource.RLIMIT_AS, 2 << 30),
+        (resource.RLIMIT_CPU, 20),  # seconds
+        (resource.RLIMIT_FSIZE, 64 << 20),  # of what is printed
+        (resource.RLIMIT_CORE, 0),
+    ):
+        most = resource.getrlimit(limit)[1]
+        value = value if most == resource.RLIM_INFINITY else min(value, most)
+        resource.setrlimit(limit, (value, value))
+
+
+if __name__ == "__main__":
+    limited()
+    sys.path[:] = sys.argv[2:]
 
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402

@@ -4,11 +4,13 @@ import dataclasses
 import os
 
 from ..errors import CheckpointError, quoted, some
-from ..names import PATHS, TF, layout_of, spelling
+from ..names import FLAX, PATHS, TF, TORCH, layout_of, spelling
 from . import orbax_layout
 from .index import read_sharded
 from .known import FORMATS, ORBAX, Format, format_of, heads
 from .source import Source, Tensor
+
+_WRITER = {TORCH: "pt", TF: "tf", FLAX: "flax", PATHS: "flax"}
 
 
 def open_checkpoint(
@@ -27,7 +29,7 @@ def open_checkpoint(
 
     Args:
         use_safetensors: True takes nothing else, False never takes it.
-        framework: take only what "pt", "tf" or "flax" writes.
+        framework: take only what "pt", "tf" or "flax" writes, its own formats first.
         variant: take `model.<variant>.safetensors` and its like, nothing else.
         weights_only: of PyTorch's own files; False reads the tensors of one that also holds other
             things, which are left out. No code of a file is ever run.
@@ -44,7 +46,12 @@ def open_checkpoint(
     for name, format in candidates.items():
         head = os.path.join(path, name)
         if os.path.lexists(head):
-            return _source(head, format, weights_only)
+            source = _source(head, format, weights_only)
+            if framework not in (None, _WRITER[source.layout]):
+                raise CheckpointError(
+                    f"{head}: written by {_WRITER[source.layout]}, and {framework} was asked for"
+                )
+            return source
     if ORBAX in candidates.values() and variant is None and orbax_layout.is_folder(path):
         return _source(path, ORBAX, weights_only)
     try:

@@ -112,12 +112,16 @@ def heads(
     variant: str | None = None,
 ) -> dict[str, Format]:
     """{name of what makes a folder a checkpoint: its format}, in the order of preference; arguments
-    as `open_checkpoint`."""
+    as `open_checkpoint`. A framework's own formats come before safetensors, which all of them use.
+    """
+    formats = FORMATS
+    if framework is not None:
+        own = [format for format in FORMATS if framework in format.frameworks]
+        formats = sorted(own, key=lambda format: format is SAFETENSORS)
     return {
         name: format
-        for format in FORMATS
+        for format in formats
         if use_safetensors in (None, format is SAFETENSORS)
-        and (framework is None or framework in format.frameworks)
         for name in format.heads(variant)
     }
 
