@@ -16,7 +16,6 @@ from . import params as fp
 from . import sharding as fs
 from .config import CONFIG_NAME, Config
 from .hub import commit_of, resolve
-from .params.names import TF
 from .planning import beside, build, plan_load
 
 if TYPE_CHECKING:
@@ -238,8 +237,6 @@ def load_tf(model: "PretrainedModel", path: str, **placement: Any) -> Any:
     """The params of a TensorFlow checkpoint; see `PretrainedModel.load_tf_weights`."""
     plan = plan_load(model, fp.open_checkpoint(path, framework="tf"), **placement)
     source, missing = plan.match.source, plan.match.missing
-    if source.layout != TF:
-        raise fp.CheckpointError(f"{source.where}: not a TensorFlow checkpoint: {source.layout}")
     if missing:
         raise fp.CheckpointError(
             f"{source.where}: not in the checkpoint: {fp.some(missing)}; from_pretrained "

@@ -148,8 +148,8 @@ class _Loader:
         keep = tensor.dtype == dtype and _stays_on_host(piece, shards)
         slab = self.slab_bytes
         if _all_on_host(shards):
-            if tensor.dtype != dtype:
-                slab = min(slab, _CAST_SLAB)
+            if tensor.dtype != dtype:  # what is cast is several times a slab, for a moment
+                slab = min(slab // 8, _CAST_SLAB)
             elif row * (last - first) > slab:
                 slab = min(slab, _COPY_SLAB)
         step = max(1, last - first if keep else slab // max(row, 1))
