@@ -26,9 +26,10 @@ from .paths import unflatten
 from .plan import LeafPlan, LoadPlan
 from .reconcile import Piece
 
-# On the host, the runtime transposes and casts faster than NumPy, with all cores, but into memory
-# of its own. A tensor for which the budget has no room is transposed by NumPy, straight to where
-# it belongs, in slabs so small that they stay in the cache.
+# On the host, the runtime transposes and casts faster than NumPy, but into memory of its own, which
+# the allocator is slow to give back. What is large, or for what the budget has no room, is
+# transposed by NumPy, straight to where it belongs, in slabs so small that they stay in the cache.
+_RUNTIME_MOST = 32 << 20
 _COPY_SLAB = 1 << 20
 _CAST_SLAB = 8 << 20
 _WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
@@ -150,7 +151,7 @@ class _Loader:
         if _all_on_host(shards):
             if tensor.dtype != dtype:  # what is cast is several times a slab, for a moment
                 slab = min(slab // 8, _CAST_SLAB)
-            elif row * (last - first) > slab:
+            elif row * (last - first) > min(slab // 2, _RUNTIME_MOST):
                 slab = min(slab, _COPY_SLAB)
         step = max(1, last - first if keep else slab // max(row, 1))
         for begin in range(first, last, step):

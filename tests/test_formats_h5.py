@@ -251,9 +251,8 @@ LIMITS = {
 def test_H14_limits(walker, limit):
     """They hold once the program has been read, before it is given a file."""
     code, message = LIMITS[limit]
-    walker(
-        f"import resource, runpy, sys\nsys.path[:] = sys.argv[2:]\nrunpy.run_path({h5._WALK!r})['limited']()\n{code}\n"
-    )
+    limited = f"sys.path[:] = sys.argv[2:]\nrunpy.run_path({h5._WALK!r})['limited']()"
+    walker(f"import resource, runpy, sys\n{limited}\n{code}\n")
     refused(TF_GOLDENS / "keras" / "model.h5", f"the HDF5 reader process failed: .*{message}")
 
 
