@@ -149,9 +149,10 @@ class _Loader:
         keep = tensor.dtype == dtype and _stays_on_host(piece, shards)
         slab = self.slab_bytes
         if _all_on_host(shards):
+            room = slab // 2 if piece.index else slab  # a layer is copied once more
             if tensor.dtype != dtype:  # what is cast is several times a slab, for a moment
                 slab = min(slab // 8, _CAST_SLAB)
-            elif row * (last - first) > min(slab // 2, _RUNTIME_MOST):
+            elif row * (last - first) > min(room, _RUNTIME_MOST):
                 slab = min(slab, _COPY_SLAB)
         step = max(1, last - first if keep else slab // max(row, 1))
         for begin in range(first, last, step):
