@@ -143,9 +143,12 @@ class _Auto:
             model_type = config.model_type
         else:
             places = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
-            which = ("use_safetensors", "variant")
-            where = {name: kwargs[name] for name in (*places, *which) if name in kwargs}
-            folder = beside(resolve(name_or_path, **where)) if config is None else os.fspath(config)
+            where = {name: kwargs[name] for name in places if name in kwargs}
+            folder = (
+                beside(resolve(name_or_path, weights=False, **where))
+                if config is None
+                else os.fspath(config)
+            )
             model_type = _model_type(_config_values(folder))
         return cls.class_for(model_type).from_pretrained(name_or_path, *model_args, **kwargs)
 
@@ -179,7 +182,7 @@ def load_plan(
         how: which weights, as `fp.open_checkpoint` takes it.
         **kwargs: as `flaxmodels.planning.plan_load`: param_dtype, mesh, max_host_memory, ...
     """
-    folder = resolve(name_or_path)
+    folder = resolve(name_or_path, **(how or {}))
     if model_class is None:
         model_class = architecture(beside(folder))
     model = build(model_class, folder, config, **(fields or {}))

@@ -48,7 +48,7 @@ def convert(
     Raises:
         fp.CheckpointError: a source that cannot be read, or that what was written is not it.
     """
-    source_folder = resolve(name_or_path)
+    source_folder = resolve(name_or_path, **(how or {}))
     source = fp.open_checkpoint(source_folder, **(how or {}))
     near = beside(source_folder)
     options = {

@@ -74,13 +74,11 @@ def resolve(
 
 def commit_of(folder: str) -> str | None:
     """The commit that a folder of the Hub's cache is a copy of."""
-    parents = [name for name in os.path.abspath(folder).split(os.sep)]
-    if "snapshots" not in parents[:-1]:
-        return None
-    return parents[parents.index("snapshots") + 1]
+    names = os.path.abspath(folder).split(os.sep)
+    return names[names.index("snapshots") + 1] if "snapshots" in names[:-1] else None
 
 
-def _weights(files: list[str], inside: str, **how: Any) -> list[str]:
+def _weights(files: list[str], inside: str, weights_only: bool = True, **how: Any) -> list[str]:
     """Patterns of the weights to download: of the first format that the repository has."""
     for name, format in fp.heads(**how).items():
         if format.is_folder and any(file.startswith(f"{inside}{name}/") for file in files):

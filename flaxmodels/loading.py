@@ -124,6 +124,8 @@ def load(
         ConfigError: a configuration that cannot be honoured.
         TypeError: a keyword that is neither a field of the model nor of its configuration.
     """
+    if verify and state_dict is not None:
+        raise TypeError("verify compares files, and state_dict has none; give one of them")
     how = {
         "use_safetensors": use_safetensors,
         "framework": _framework(from_pt, from_tf, from_flax),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from . import strict_json
@@ -16,12 +17,7 @@ _MAX_MANIFEST = 100 << 20
 
 def write_checksums(folder: str | os.PathLike) -> None:
     """Writes `checksums.json`, {"sha256": {relative path: hex}}, of all files under `folder`."""
-    names = sorted(
-        os.path.relpath(os.path.join(root, name), folder)
-        for root, _, files in os.walk(folder)
-        for name in files
-        if name != MANIFEST
-    )
+    names = [name for name in _names(folder, [os.fspath(folder)]) if name != MANIFEST]
     with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
         digests = dict(zip(names, _digests(folder, names), strict=True))
         file.write(json.dumps({"sha256": digests}, indent=2) + "\n")
@@ -37,7 +33,7 @@ def verify(source: Source, *others: str) -> None:
     paths = {source.where, *(file.path for file in source.files), *others}
     folder = os.path.dirname(source.where)
     expected = _read(File(os.path.join(folder, MANIFEST)))
-    names = sorted(os.path.relpath(path, folder) for path in paths)
+    names = _names(folder, paths)
     for name in names:
         if name not in expected:
             raise CheckpointError(f"{os.path.join(folder, name)}: {MANIFEST} does not list it")
@@ -47,6 +43,15 @@ def verify(source: Source, *others: str) -> None:
                 f"{os.path.join(folder, name)}: sha256 {found}, {MANIFEST} says "
                 f"{quoted(expected[name])}: the file is not what was saved; get it again"
             )
+
+
+def _names(folder: str | os.PathLike, paths: Iterable[str]) -> list[str]:
+    """The names, relative to `folder`, of files, and of all that is in folders, as orbax's are."""
+    found = []
+    for path in paths:
+        inside = [os.path.join(root, name) for root, _, names in os.walk(path) for name in names]
+        found += inside if os.path.isdir(path) else [path]
+    return sorted(os.path.relpath(path, folder) for path in found)
 
 
 def _digests(folder: str | os.PathLike, names: list[str]) -> list[str]:

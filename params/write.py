@@ -207,8 +207,10 @@ def _blocks(parts: Parts) -> Iterator[Block]:
             continue
         if part.entry is not entry:
             entry, tensor = part.entry, part.entry.read()
-        if tensor.flags.c_contiguous or part.stop - part.start < tensor.size:
-            flat = np.ascontiguousarray(tensor).reshape(-1)
+        if part.stop - part.start < tensor.size:  # a chunk of a large one
+            tensor = np.ascontiguousarray(tensor)
+        if tensor.flags.c_contiguous:
+            flat = tensor.reshape(-1)
             yield flat[part.start : part.stop].view(np.uint8).data
         else:
             yield from _in_order(tensor)

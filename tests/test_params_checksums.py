@@ -89,3 +89,15 @@ def test_no_manifest(copy):
     (copy / "checksums.json").unlink()
     with pytest.raises(fp.CheckpointError, match="checksums.json: cannot be opened"):
         load(copy, verify=True)
+
+
+def test_O6_orbax_is_covered(tmp_path):
+    model, params = load(LLAMA)
+    model.save_pretrained(params, tmp_path, format="orbax", checksums=True)
+    load(tmp_path, verify=True)
+    data = max(tmp_path.rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(fp.CheckpointError, match="sha256 .*not what was saved"):
+        load(tmp_path, verify=True)
