@@ -5,8 +5,8 @@ import functools
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,6 @@ from .planning import beside, build, plan_load
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
-
-
-T = TypeVar("T")
-_TRIES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +150,7 @@ def load(
         return model, fp.open_checkpoint(folder, weights_only=weights_only, **how)
 
     def plan_one() -> "tuple[PretrainedModel, fp.LoadPlan]":
-        model, source = _settled(folder, prepare)
+        model, source = fp.settled(beside(folder), prepare)
         if verify:
             fp.verify(source, os.path.join(beside(folder), CONFIG_NAME))
         return model, plan_load(
@@ -209,30 +205,6 @@ def _is_local(mesh: Mesh | None, shardings: Any) -> bool:
     if mesh is not None:
         return not mesh.is_multi_process
     return all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings))
-
-
-def _settled(folder: str, prepare: Callable[[], T]) -> T:
-    """`prepare()`, again while another process saves into the folder: config and weights must be
-    of one save. Files that are open by then stay what they are."""
-    for _ in range(_TRIES):
-        before = _state(folder)
-        try:
-            result = prepare()
-        except fp.CheckpointError:
-            if _state(folder) == before:
-                raise
-        else:
-            if _state(folder) == before:
-                return result
-    raise fp.CheckpointError(f"{folder}: other processes keep changing what is in it")
-
-
-def _state(folder: str) -> tuple[int, ...] | None:
-    try:
-        info = os.stat(folder)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino, info.st_mtime_ns
 
 
 def load_tf(model: "PretrainedModel", path: str, **placement: Any) -> Any:

@@ -38,6 +38,7 @@ from .plan import make_plan as make_plan
 from .processes import is_spread as is_spread
 from .processes import together as together
 from .publish import replacing as replacing
+from .publish import settled as settled
 from .reconcile import Match as Match
 from .reconcile import Piece as Piece
 from .reconcile import as_it_is as as_it_is

@@ -6,13 +6,11 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from . import strict_json
 from .errors import CheckpointError, quoted
 from .formats import Source
 from .formats.files import File
 
 MANIFEST = "checksums.json"
-_MAX_MANIFEST = 100 << 20
 
 
 def write_checksums(folder: str | os.PathLike) -> None:
@@ -67,12 +65,7 @@ def _digests(folder: str | os.PathLike, names: list[str]) -> list[str]:
 
 
 def _read(file: File) -> dict[str, str]:
-    if file.size > _MAX_MANIFEST:
-        raise CheckpointError(f"{file.path}: {file.size} bytes; a manifest has fewer")
-    try:
-        values = strict_json.loads(file.read(0, file.size))
-    except ValueError as error:
-        raise CheckpointError(f"{file.path}: not a manifest: {error}") from None
+    values = file.json("a manifest")
     digests = values.get("sha256") if isinstance(values, dict) else None
     if not isinstance(digests, dict) or not all(isinstance(v, str) for v in digests.values()):
         raise CheckpointError(f"{file.path}: not a manifest: no sha256 of file names to hex digits")

@@ -18,11 +18,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from .errors import CheckpointError
 
+T = TypeVar("T")
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
 _DAY = 24 * 60 * 60
+_TRIES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +66,47 @@ def replacing(
         yield Staging(path, "" if swaps else f"-{secrets.token_hex(4)}")
         with _errors_name(folder):
             _sync(path)
-            with _locked(folder.parent):
+            with _locked(folder.parent, fcntl.LOCK_EX):
                 if swaps:
                     _swap(path, folder, is_ours)
                 else:
                     _move_in(path, folder, is_ours, is_head)
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def settled(folder: str | os.PathLike, read: Callable[[], T]) -> T:
+    """`read()`, so that no `replacing(folder)` takes effect in its middle: what it opens is of one
+    save, and files that are open stay what they are. It may be called more than once.
+
+    Raises:
+        CheckpointError: `read`'s own, or other processes never leave the folder alone.
+    """
+    folder = Path(os.path.realpath(folder))
+    for attempt in range(_TRIES):
+        with (
+            _locked(folder.parent, fcntl.LOCK_SH)
+            if attempt
+            else contextlib.nullcontext(False) as locked
+        ):
+            before = _state(folder)
+            try:
+                result = read()
+            except CheckpointError:
+                if locked or _state(folder) == before:
+                    raise
+            else:
+                if locked or _state(folder) == before:
+                    return result
+    raise CheckpointError(f"{folder}: other processes keep changing what is in it")
+
+
+def _state(folder: Path) -> tuple[int, ...] | None:
+    try:
+        info = os.stat(folder)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino, info.st_mtime_ns
 
 
 @contextlib.contextmanager
@@ -160,15 +197,18 @@ def _runs(process: int) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One publishing at a time beside another; a disk without locks does without."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _locked(folder: Path, kind: int) -> Iterator[bool]:
+    """One publishing at a time beside another, and none while others read: yields whether it is
+    so, for a disk without locks does without."""
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, kind)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def _can_exchange(path: Path) -> bool:

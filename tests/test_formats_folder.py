@@ -221,7 +221,7 @@ def test_I17_few_files_stay_open_and_those_until_the_source_is_gone(tmp_path):
 
 def test_I18_huge_index(tmp_path):
     os.truncate(put(tmp_path, INDEX, "{}"), 1 << 30)
-    refused(tmp_path, "1073741824 bytes; an index has at most 104857600", tmp_path / INDEX)
+    refused(tmp_path, "1073741824 bytes; it has at most 104857600", tmp_path / INDEX)
 
 
 def test_I19_one_file_under_two_names(tmp_path):

@@ -100,6 +100,37 @@ def test_loads_while_another_process_saves(mode, tmp_path):
             process.kill()
 
 
+@MODES
+def test_a_reader_slower_than_saves_has_the_whole_of_one(mode, tmp_path):
+    folder, stop, calls = tmp_path / "f", threading.Event(), []
+
+    def content(value):
+        return {"w1": str(value), "w.index": str(value)}
+
+    def endless():
+        value = 0
+        while not stop.is_set():
+            replace(folder, content(value := value + 1))
+
+    def read():
+        calls.append(None)
+        first = (folder / "w1").read_text()
+        time.sleep(0.3)
+        return first, (folder / "w.index").read_text()
+
+    replace(folder, content(0))
+    if mode == "in-place":
+        (folder / "README").write_text("mine")
+    thread = threading.Thread(target=endless)
+    thread.start()
+    try:
+        first, second = publish.settled(folder, read)
+    finally:
+        stop.set()
+        thread.join()
+    assert first == second and len(calls) == 2
+
+
 def test_a_folder_of_the_checkpoint_alone_changes_places(tmp_path):
     folder = tmp_path / "f"
     replace(folder, {"w1": "old", "w2": "old", "w.index": "old"})

@@ -10,10 +10,13 @@ import stat
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
 
+from .. import strict_json
 from ..errors import CheckpointError
 
 _LARGEST_READ = 1 << 30  # Linux reads at most 0x7ffff000 bytes at once
+_LARGEST_JSON = 100 << 20
 _MOST_KEPT = 32  # files kept open, of the 1024 or fewer that a process may have
 _WINDOW = 1 << 16
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -78,6 +81,15 @@ class File:
         buffer = bytearray(length)
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
+
+    def json(self, what: str) -> Any:
+        """The JSON document that the file is; an error calls it `what`."""
+        if self.size > _LARGEST_JSON:
+            raise CheckpointError(f"{self.path}: {self.size} bytes; it has at most {_LARGEST_JSON}")
+        try:
+            return strict_json.loads(self.read(0, self.size))
+        except ValueError as error:
+            raise CheckpointError(f"{self.path}: not {what}: {error}") from None
 
     def reject_lookalikes(self) -> None:
         """Raises for what is often found under a checkpoint's name: LFS pointers and web pages."""

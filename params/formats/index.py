@@ -3,14 +3,11 @@
 import os
 from pathlib import PurePosixPath
 
-from .. import strict_json
 from ..errors import CheckpointError, quoted, some
 from ..names import layout_of, spelling
 from .files import File, check_inside
 from .known import Content, Format
 from .source import Tensor
-
-_MAX_INDEX = 100 << 20
 
 
 def read_sharded(path: str, format: Format, weights_only: bool) -> Content:
@@ -57,13 +54,7 @@ def _read_index(path: str, format: Format) -> tuple[dict[str, str], str | None]:
     Raises:
         CheckpointError: not an index, or a shard name that is not a plain relative path.
     """
-    file = File(path)
-    if file.size > _MAX_INDEX:
-        raise CheckpointError(f"{path}: {file.size} bytes; an index has at most {_MAX_INDEX}")
-    try:
-        index = strict_json.loads(file.read(0, file.size))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not an index: {error}") from None
+    index = File(path).json("an index")
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path}: not an index: no weight_map of tensor names to files")

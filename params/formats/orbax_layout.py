@@ -6,7 +6,6 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
-from .. import strict_json
 from ..errors import CheckpointError, quoted, some
 from .files import File, check_inside
 
@@ -17,7 +16,6 @@ _STEP = "_CHECKPOINT_METADATA"
 _COMMITTED = "commit_success.txt"
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _STEP_NAME = re.compile("[0-9]{1,18}")
-_LARGEST_JSON = 100 << 20
 _MOST_FILES = 2_000_000
 # TensorStore ends the process where memory for a file is not to be had.
 _LARGEST_FILE = 16 << 30
@@ -106,12 +104,7 @@ def _is_finished(folder: str) -> bool:
 def read_json(folder: str, name: str) -> dict[str, Any]:
     """A file of a folder that holds a JSON object."""
     file = File(os.path.join(folder, name))
-    if file.size > _LARGEST_JSON:
-        raise CheckpointError(f"{file.path}: {file.size} bytes; it has at most {_LARGEST_JSON}")
-    try:
-        value = strict_json.loads(file.read(0, file.size))
-    except ValueError as error:
-        raise CheckpointError(f"{file.path}: not valid: {error}") from None
+    value = file.json("valid")
     if not isinstance(value, dict):
         raise CheckpointError(f"{file.path}: expected a map at the top")
     return value
