@@ -21,17 +21,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
-from .formats.source import Bounds, copy, empty_bytes
+from .formats.source import Bounds
+from .memory import TILE_ROWS, copy, empty_bytes
 from .paths import unflatten
 from .plan import LeafPlan, LoadPlan
 from .reconcile import Piece
 
-# On the host, the runtime transposes and casts faster than NumPy, but into memory of its own, which
-# the allocator is slow to give back. What is large, or for what the budget has no room, is
-# transposed by NumPy, straight to where it belongs, in slabs so small that they stay in the cache.
-_RUNTIME_MOST = 32 << 20
-_COPY_SLAB = 1 << 20
-_CAST_SLAB = 8 << 20
+_HOST_SLAB = 8 << 20  # bytes; smaller ones cost calls, larger ones leave the cache
 _WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
 
 
@@ -88,7 +84,6 @@ class _Loader:
         self.slab_bytes = slab_bytes
         self.bar = bar
         self.local = threading.local()
-        self.host = jax.local_devices(backend="cpu")[0]
         self.stop = threading.Event()
         self.error: BaseException | None = None
 
@@ -112,7 +107,8 @@ class _Loader:
         if math.prod(plan.shape) == 0:  # nothing was read
             held = {d: np.empty(s.shape, plan.dtype) for s in shards for d in s.devices}
         arrays = _cast([jax.device_put(part, device) for device, part in held.items()], plan.dtype)
-        if (kind := plan.sharding.memory_kind) is not None:
+        kind = plan.sharding.memory_kind
+        if kind not in (None, *(array.sharding.memory_kind for array in arrays)):
             arrays = [
                 jax.device_put(array, SingleDeviceSharding(device, memory_kind=kind))
                 for array, device in zip(arrays, held, strict=True)
@@ -133,7 +129,8 @@ class _Loader:
                         held[device] = self._put(
                             part, common, shard, device, plan.dtype, held.get(device)
                         )
-                jax.block_until_ready([held[d] for s in shards for d in s.devices if d in held])
+                if not _all_on_host(shards):  # the scratch memory is still being read
+                    jax.block_until_ready([held[d] for s in shards for d in s.devices if d in held])
 
     def _slabs(
         self, piece: Piece, shards: list[_Shard], dtype: np.dtype
@@ -147,14 +144,12 @@ class _Loader:
         row = tensor.dtype.itemsize * math.prod(_shape(wanted[1:]))
         first, last = wanted[0] if wanted else (0, 1)
         keep = tensor.dtype == dtype and _stays_on_host(piece, shards)
-        slab = self.slab_bytes
-        if _all_on_host(shards):
-            room = slab // 2 if piece.index else slab  # a layer is copied once more
-            if tensor.dtype != dtype:  # what is cast is several times a slab, for a moment
-                slab = min(slab // 8, _CAST_SLAB)
-            elif row * (last - first) > min(room, _RUNTIME_MOST):
-                slab = min(slab, _COPY_SLAB)
-        step = max(1, last - first if keep else slab // max(row, 1))
+        step = self.slab_bytes // max(row, 1)
+        if keep:
+            step = last - first
+        elif _all_on_host(shards):
+            step = min(step, max(TILE_ROWS, _HOST_SLAB // max(row, 1)))
+        step = max(1, step)
         for begin in range(first, last, step):
             if self.stop.is_set():
                 raise CancelledError
@@ -178,23 +173,21 @@ class _Loader:
     ) -> Any:
         """What the device holds, with `part` in it: the part itself where it is all there is.
 
-        A CPU device's array is put together and cast in host memory, which it then keeps.
-        Elsewhere the array is cast when it is whole.
+        A CPU device's array is put together in host memory, which it then keeps, and cast on the
+        way. Elsewhere the array is cast when it is whole.
         """
-        on_host = _on_host(device)
-        if bounds == shard.bounds and (part.dtype == dtype or not on_host):
-            if device.platform == "cpu" and part.flags.c_contiguous and self._is_scratch(part):
-                part = part.copy()  # or the device would keep the scratch memory
-            return jax.device_put(part, device)
+        whole = bounds == shard.bounds
         here = _relative(bounds, shard.bounds)
-        if on_host:
+        if _on_host(device):
+            if whole and part.dtype == dtype and not self._is_scratch(part):
+                return jax.device_put(part, device)
             if held is None:
                 held = empty_bytes(math.prod(shard.shape) * dtype.itemsize)
                 held = held.view(dtype).reshape(shard.shape)
-            if part.dtype != dtype or (part.nbytes > _COPY_SLAB and not part.flags.c_contiguous):
-                part = np.asarray(_cast([jax.device_put(part, self.host)], dtype)[0])
             copy(part, held[(*here, ...)])
             return held
+        if whole:
+            return jax.device_put(part, device)
         if held is None:
             held = jnp.zeros(shard.shape, part.dtype, device=device)
         part = jax.device_put(np.ascontiguousarray(part), device)

@@ -20,9 +20,9 @@ from .formats import MSGPACK, ORBAX, SAFETENSORS, Format
 from .formats import msgpack as msgpack_format
 from .formats import safetensors as safetensors_format
 from .formats.orbax import write_folder
-from .formats.source import copy, empty_bytes
 from .masks import Mask
 from .measure import human
+from .memory import copy, empty_bytes
 from .names import FLAX, PATHS, PLAIN, TORCH, Naming
 from .paths import unflatten
 from .processes import is_spread, said_by_one

@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.params.formats import source
+from flaxmodels.params.memory import empty_bytes
 
 stream_module = sys.modules["flaxmodels.params.stream"]
 
@@ -135,6 +136,13 @@ PLACES = {
 }
 
 
+def as_on_a_gpu(patch):
+    """CPU devices are used as if their memory were not the host's."""
+    patch.setattr(stream_module, "_on_host", lambda device: False)
+    # A CPU device keeps the memory it is given.
+    patch.setattr(stream_module._Loader, "_scratch", lambda self, count: empty_bytes(count))
+
+
 def placed(mesh, where):
     return None if PLACES[where] is None else specs(mesh, *PLACES[where])
 
@@ -147,7 +155,7 @@ def placed(mesh, where):
 def test_equals_numpy(where, device, budget, mesh, tmp_path, monkeypatch):
     """Put together in host memory or, as on a GPU, on the device."""
     if device:
-        monkeypatch.setattr(stream_module, "_on_host", lambda device: False)
+        as_on_a_gpu(monkeypatch)
     leaves = leaves_of(np.float32)
     shardings = placed(mesh, where)
     path = write(tmp_path / "model.safetensors", leaves)
@@ -206,7 +214,7 @@ def test_cast_on_load(stored, dtype, loaded, where, mesh, tmp_path):
 @pytest.mark.parametrize("where", [None, ("fsdp", "tensor")])
 def test_cast_on_a_device(where, mesh, tmp_path, monkeypatch):
     """As on a GPU: a leaf is put together as it is stored, and cast when it is whole."""
-    monkeypatch.setattr(stream_module, "_on_host", lambda device: False)
+    as_on_a_gpu(monkeypatch)
     leaves = {name: leaf for name, leaf in numbers("bfloat16").items() if name[0] in "adij"}
     path = write(tmp_path / "model.safetensors", leaves)
     shardings = where and {name: specs(mesh, *where)[name] for name in leaves}
@@ -244,7 +252,7 @@ def test_any_shape_permutation_and_sharding(tmp_path_factory, data):
         small = stream_module._Loader.__init__
         patch.setattr(stream_module._Loader, "__init__", lambda self, _, bar: small(self, 24, bar))
         if data.draw(st.booleans()):  # what is done on a GPU
-            patch.setattr(stream_module, "_on_host", lambda device: False)
+            as_on_a_gpu(patch)
         loaded = fp.stream(plan, progress=False, workers=1)["w"]
     assert same(np.asarray(loaded), leaf)
     assert loaded.sharding == sharding
@@ -445,7 +453,9 @@ from flaxmodels import params as fp, sharding as fs
 
 path, dtype, budget, spec, device = json.loads(sys.argv[1])
 if device:
-    sys.modules["flaxmodels.params.stream"]._on_host = lambda device: False
+    stream = sys.modules["flaxmodels.params.stream"]
+    stream._on_host = lambda device: False
+    stream._Loader._scratch = lambda self, count: stream.empty_bytes(count)
 mesh = fs.make_mesh(fsdp=4, tensor=2)
 sharding = NamedSharding(mesh, P(*spec)) if spec is not None else None
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError, quoted
+from ..memory import empty_bytes
 from .files import File, Span
 
 Bounds = tuple[tuple[int, int], ...]
@@ -15,7 +16,6 @@ Bounds = tuple[tuple[int, int], ...]
 # that lies between them.
 _SHORT_RUN = 4096
 _SHORT_ROW = 16 << 10
-_CACHE_LINE = 64  # bytes
 _BLOCK = 4 << 20  # bytes read at once of such rows
 
 
@@ -128,27 +128,6 @@ class LayerTensor(Tensor):
 def too_large(shape: Sequence[int], dtype: np.dtype) -> bool:
     """Whether NumPy cannot make such an array, even if one of its dimensions is 0."""
     return len(shape) > 32 or math.prod(max(n, 1) for n in shape) * dtype.itemsize > 1 << 62
-
-
-def empty_bytes(count: int) -> np.ndarray:
-    """Uninitialised bytes on a 64-byte boundary, which a CPU device takes without a copy."""
-    raw = np.empty(count + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + count]
-
-
-def copy(source: np.ndarray, target: np.ndarray) -> None:
-    """`target[...] = source`; where one is the other's transpose, in stripes of a cache line, which
-    is six times faster."""
-    if source.flags.c_contiguous or source.ndim < 2:
-        target[...] = source
-        return
-    if source.itemsize <= 8:  # NumPy knows numbers of this size; extension types go one by one
-        source, target = (array.view(f"u{source.itemsize}") for array in (source, target))
-    step = max(1, _CACHE_LINE // source.itemsize)
-    for start in range(0, source.shape[-1], step):
-        stripe = (..., slice(start, start + step))
-        target[stripe] = source[stripe]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,65 @@
+"""Host memory: aligned bytes, and copies that transpose and cast at the speed of the cache."""
+
+import numpy as np
+
+_CACHE_LINE = 64  # bytes
+# A tile is 512 bytes of each of 512 rows. Longer runs leave the second-level cache, shorter ones
+# fetch more pages of the target than the processor remembers.
+TILE_ROWS = 512
+_TILE_RUN = 512  # bytes
+
+
+def empty_bytes(count: int) -> np.ndarray:
+    """Uninitialised bytes on a 64-byte boundary, which a CPU device takes without a copy."""
+    raw = np.empty(count + _CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % _CACHE_LINE
+    return raw[start : start + count]
+
+
+def copy(source: np.ndarray, target: np.ndarray) -> None:
+    """`target[...] = source`, cast as XLA casts: what a dtype cannot hold becomes inf or NaN.
+
+    Where one is the other's transpose, in tiles: NumPy follows the order of one of the two and
+    misses the cache in the other.
+    """
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        _copy(source, target)
+
+
+def _copy(source: np.ndarray, target: np.ndarray) -> None:
+    if source.dtype == target.dtype:
+        source, target = _plain(source), _plain(target)
+    if source.ndim < 2 or _is_ordered(source):
+        target[...] = source
+    elif source.ndim > 2:
+        for part, place in zip(source, target, strict=True):
+            _copy(part, place)
+    else:
+        _transpose(source, target)
+
+
+def _transpose(source: np.ndarray, target: np.ndarray) -> None:
+    columns, rows = source.shape
+    width = max(1, _TILE_RUN // source.itemsize)
+    # Rows that are a power of two apart would share few lines of the cache: a line between them.
+    pad = max(1, _CACHE_LINE // target.itemsize)
+    tile = np.empty((min(rows, TILE_ROWS), min(columns, width) + pad), target.dtype)
+    plain = _plain(tile)
+    target = _plain(target)
+    for row in range(0, rows, TILE_ROWS):
+        for column in range(0, columns, width):
+            part = source[column : column + width, row : row + TILE_ROWS]
+            here = (slice(part.shape[1]), slice(part.shape[0]))
+            tile[here] = part.T
+            target[column : column + width, row : row + TILE_ROWS] = plain[here].T
+
+
+def _is_ordered(array: np.ndarray) -> bool:
+    """Whether elements lie in memory in the order of their indices, with gaps perhaps."""
+    strides = [stride for stride, size in zip(array.strides, array.shape, strict=True) if size > 1]
+    return strides == sorted(strides, reverse=True)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The same bits as integers; NumPy moves extension types one element at a time."""
+    return array.view(f"u{array.itemsize}") if array.itemsize in (1, 2, 4, 8) else array
