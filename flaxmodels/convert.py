@@ -124,7 +124,7 @@ def _compare(made: list[fp.Entry], written: fp.Source) -> None:
 
 
 def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+    return hashlib.sha256(fp.contiguous(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def _copy_companions(source: Path, folder: Path) -> None:

@@ -26,6 +26,7 @@ from .measure import memory_footprint as memory_footprint
 from .measure import num_parameters as num_parameters
 from .measure import summary as summary
 from .measure import table as table
+from .memory import contiguous as contiguous
 from .names import PATHS as PATHS
 from .names import Naming as Naming
 from .names import is_stacked as is_stacked

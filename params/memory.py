@@ -16,6 +16,15 @@ def empty_bytes(count: int) -> np.ndarray:
     return raw[start : start + count]
 
 
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """`array`, or a copy of it in C order if it lies otherwise."""
+    if array.flags.c_contiguous:
+        return array
+    result = empty_bytes(array.nbytes).view(array.dtype).reshape(array.shape)
+    copy(array, result)
+    return result
+
+
 def copy(source: np.ndarray, target: np.ndarray) -> None:
     """`target[...] = source`, cast as XLA casts: what a dtype cannot hold becomes inf or NaN.
 

@@ -2,7 +2,7 @@
 
 A slab is a run of rows of one tensor, small enough for a worker's share of the host memory. It is
 read, turned into the leaf's layout as a view, cut into the shards that this process's devices
-hold, put there, and dropped. The device does the transposition and the cast.
+hold, put there, and dropped. The transposition is the host's; the cast is the device's.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
 from .formats.source import Bounds
-from .memory import TILE_ROWS, copy, empty_bytes
+from .memory import TILE_ROWS, contiguous, copy, empty_bytes
 from .paths import unflatten
 from .plan import LeafPlan, LoadPlan
 from .reconcile import Piece
@@ -186,11 +186,11 @@ class _Loader:
                 held = held.view(dtype).reshape(shard.shape)
             copy(part, held[(*here, ...)])
             return held
+        part = jax.device_put(contiguous(part), device)
         if whole:
-            return jax.device_put(part, device)
+            return part
         if held is None:
             held = jnp.zeros(shard.shape, part.dtype, device=device)
-        part = jax.device_put(np.ascontiguousarray(part), device)
         return _update(held, part, [cut.start for cut in here])
 
     def _scratch(self, count: int) -> np.ndarray:

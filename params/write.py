@@ -22,7 +22,7 @@ from .formats import safetensors as safetensors_format
 from .formats.orbax import write_folder
 from .masks import Mask
 from .measure import human
-from .memory import copy, empty_bytes
+from .memory import contiguous, copy, empty_bytes
 from .names import FLAX, PATHS, PLAIN, TORCH, Naming
 from .paths import unflatten
 from .processes import is_spread, said_by_one
@@ -208,7 +208,7 @@ def _blocks(parts: Parts) -> Iterator[Block]:
         if part.entry is not entry:
             entry, tensor = part.entry, part.entry.read()
         if part.stop - part.start < tensor.size:  # a chunk of a large one
-            tensor = np.ascontiguousarray(tensor)
+            tensor = contiguous(tensor)
         if tensor.flags.c_contiguous:
             flat = tensor.reshape(-1)
             yield flat[part.start : part.stop].view(np.uint8).data
