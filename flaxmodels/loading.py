@@ -178,19 +178,21 @@ def load(
     _warn(cls, match)
     if not output_loading_info:
         return model, params
-    mismatched = [(bad.path, bad.found, bad.expected) for bad in match.mismatched]
-    read = {file.path: file.bytes_read for file in match.source.files}
-    info = LoadingInfo(
-        list(match.missing),
-        list(match.unexpected),
-        mismatched,
-        [],
-        plan,
-        commit_of(folder),
-        read,
-        seconds,
+    return model, params, _info(plan, commit_of(folder), seconds)
+
+
+def _info(plan: fp.LoadPlan, revision: str | None, seconds: float) -> LoadingInfo:
+    match = plan.match
+    return LoadingInfo(
+        missing_keys=list(match.missing),
+        unexpected_keys=list(match.unexpected),
+        mismatched_keys=[(bad.path, bad.found, bad.expected) for bad in match.mismatched],
+        error_msgs=[],
+        plan=plan,
+        revision=revision,
+        bytes_read={file.path: file.bytes_read for file in match.source.files},
+        seconds=seconds,
     )
-    return model, params, info
 
 
 def _framework(from_pt: bool, from_tf: bool, from_flax: bool) -> str | None:

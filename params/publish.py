@@ -26,6 +26,8 @@ T = TypeVar("T")
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
 _DAY = 24 * 60 * 60
 _TRIES = 10
+_OLD = "not saved: {}; what was there still is"
+_WHOLE = "while publishing: {}; the old checkpoint or the new one is there, whole"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +60,19 @@ def replacing(
         CheckpointError: a disk that is full, fails, or may not be written.
     """
     folder = Path(os.path.realpath(folder))
-    with _errors_name(folder):
+    with _errors_name(folder, _OLD):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         path, swaps = _stage(folder, is_ours)
     try:
         yield Staging(path, "" if swaps else f"-{secrets.token_hex(4)}")
-        with _errors_name(folder):
+        with _errors_name(folder, _OLD):
             _sync(path)
-            with _locked(folder.parent, fcntl.LOCK_EX):
-                if swaps:
-                    _swap(path, folder, is_ours)
-                else:
-                    _move_in(path, folder, is_ours, is_head)
+        with _errors_name(folder, _WHOLE), _locked(folder.parent, fcntl.LOCK_EX):
+            if swaps:
+                _swap(path, folder, is_ours)
+            else:
+                _move_in(path, folder, is_ours, is_head)
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -110,14 +112,13 @@ def _state(folder: Path) -> tuple[int, ...] | None:
 
 
 @contextlib.contextmanager
-def _errors_name(folder: Path) -> Iterator[None]:
+def _errors_name(folder: Path, said: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        raise CheckpointError(
-            f"{folder}: not saved: {error.strerror or error}{where}; what was there still is"
-        ) from error
+        what = said.format(f"{error.strerror or error}{where}")
+        raise CheckpointError(f"{folder}: {what}") from error
 
 
 def _stage(folder: Path, is_ours: Callable[[str], bool]) -> tuple[Path, bool]:
