@@ -1,10 +1,12 @@
 """What the benchmarks share: the 1.1B shape, its checkpoint, floors, and memory."""
 
+import argparse
 import json
 import os
 import resource
 import statistics
 import struct
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -26,6 +28,16 @@ SHAPE_1B = {
     "num_key_value_heads": 4,
     "max_position_embeddings": 2048,
 }
+
+
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """What every benchmark is asked for."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fm-bench")
+    parser.add_argument("--layers", type=int, default=22)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json")
+    return parser
 
 
 def config(layers: int | None = None) -> Any:

@@ -20,11 +20,8 @@ from flaxmodels import params as fp
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--layers", type=int, default=22)
+    parser = _bench.arguments(__doc__)
     parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json")
     args = parser.parse_args()
     cases = [("float32", "float32"), ("bfloat16", "float32"), ("bfloat16", "bfloat16")]
     rows = [measure(args, stored, computed) for stored, computed in cases]

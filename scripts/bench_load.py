@@ -16,18 +16,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import _bench
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fm-bench")
-    parser.add_argument("--layers", type=int, default=22)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json")
+    parser = _bench.arguments(__doc__)
     parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", default="auto", help=argparse.SUPPRESS)
     parser.add_argument("--scan", action="store_true", help=argparse.SUPPRESS)

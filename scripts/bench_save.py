@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -29,11 +28,7 @@ CASES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fm-bench")
-    parser.add_argument("--layers", type=int, default=22)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json")
+    parser = _bench.arguments(__doc__)
     parser.add_argument("--once", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.once:

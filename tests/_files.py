@@ -3,12 +3,14 @@
 import json
 import math
 import struct
+import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import msgpack
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -21,6 +23,20 @@ GOLDENS = Path(__file__).parent / "goldens"
 
 # The same examples every run; randomise by hand with `settings(derandomize=False)`.
 quick = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def refused(path: Path, message: str, *names: str | Path, read: bool = False) -> None:
+    """Opening is an error, or reading everything if `read`, soon, that names the path and `names`,
+    is not long, and has nothing in it that a terminal would act on."""
+    start = time.process_time()
+    with pytest.raises(fp.CheckpointError, match=message) as caught:
+        for tensor in fp.open_checkpoint(path).tensors.values():
+            if read:
+                tensor.read()
+    assert time.process_time() - start < 2
+    said = str(caught.value)
+    assert all(str(name) in said for name in (path, *names)), said
+    assert not {"\x1b", "\u202e"} & set(said) and len(said) < 2000
 
 
 def safetensors(header, data: bytes = b"", length: int | None = None) -> bytes:

@@ -15,6 +15,7 @@ from _files import (
     put,
     put_index,
     quick,
+    refused,
     same,
     template,
     write_safetensors,
@@ -48,13 +49,6 @@ def test_a_sharded_checkpoint(sharded):
     assert len(checkpoint.files) == 2
     assert same(checkpoint["b"].read(), TWO)
     assert open_checkpoint(sharded / INDEX).tensors.keys() == {"a", "b", "c"}
-
-
-def refused(path, message, *names):
-    with pytest.raises(CheckpointError, match=message) as caught:
-        open_checkpoint(path)
-    for name in (path, *names):
-        assert str(name) in str(caught.value)
 
 
 def test_I1_shard_missing(sharded):

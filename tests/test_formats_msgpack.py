@@ -17,6 +17,7 @@ from _files import (
     quick,
     random_array,
     raw,
+    refused,
     same,
 )
 from flax.traverse_util import flatten_dict
@@ -170,13 +171,7 @@ BAD |= {
 def test_bad_file(case, tmp_path):
     content, message = BAD[case]
     path = put(tmp_path, "flax_model.msgpack", content)
-    start = time.process_time()
-    with pytest.raises(CheckpointError, match=message) as caught:
-        open_checkpoint(path)
-    assert time.process_time() - start < 2
-    said = str(caught.value)
-    assert str(path) in said
-    assert "\x1b" not in said and "\u202e" not in said and len(said) < 2000
+    refused(path, message)
 
 
 def test_M7_too_many_values(tmp_path, monkeypatch):

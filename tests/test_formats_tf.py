@@ -11,7 +11,7 @@ import h5py
 import jax
 import numpy as np
 import pytest
-from _files import GOLDENS, put, quick, random_array, raw, same
+from _files import GOLDENS, put, quick, random_array, raw, refused, same
 from _tf import (
     block,
     bundle,
@@ -166,13 +166,7 @@ BAD |= {
 def test_bad_checkpoint(case, tmp_path):
     index, message = BAD[case]
     path = bundle(tmp_path, index, DATA)
-    start = time.process_time()
-    with pytest.raises(CheckpointError, match=message) as caught:
-        open_checkpoint(path)
-    assert time.process_time() - start < 2
-    said = str(caught.value)
-    assert str(path) in said
-    assert "\x1b" not in said and len(said) < 2000
+    refused(path, message)
 
 
 def test_a_good_checkpoint_of_our_own(tmp_path):
