@@ -102,16 +102,12 @@ class PretrainedModel(Generates, nn.Module):
             rules: logical axes -> mesh axes (`self.rules` if None).
             param_dtype: dtype of the floating-point leaves.
         """
+        template = self.abstract_params(param_dtype)
         shardings = None
         if mesh is not None:
-            shardings = fs.shardings(self.abstract_params(), mesh, rules or self.rules)
-        init = functools.partial(self.random_params, param_dtype=param_dtype)
+            shardings = fs.shardings(template, mesh, rules or self.rules)
+        init = functools.partial(fp.initialize, template)
         return jax.jit(init, out_shardings=shardings)(key)
-
-    def random_params(self, key: jax.Array, param_dtype: Any = jnp.float32) -> Any:
-        """`init_params` as a plain function of the key, to be traced."""
-        boxed = _boxed(self, key)
-        return fp.cast(jax.tree.map(lambda box: box.value, boxed, is_leaf=_is_box), param_dtype)
 
     @classmethod
     def from_pretrained(

@@ -224,20 +224,16 @@ def load_tf(model: "PretrainedModel", path: str, **placement: Any) -> Any:
 def _initialised(
     model: "PretrainedModel", key: jax.Array, paths: tuple[str, ...], param_dtype, mesh, shardings
 ) -> dict[str, Any]:
-    """The leaves at `paths` of `model.init_params(key)`; the compiler drops the others."""
-    template = fp.flatten(model.abstract_params())
+    """The leaves at `paths` of `model.init_params(key)`."""
+    dtype = jnp.float32 if param_dtype == "auto" else param_dtype
+    template = fp.flatten(model.abstract_params(dtype))
     wanted = fp.unflatten({path: template[path] for path in paths})
     if mesh is not None:
         shardings = fs.shardings(wanted, mesh, model.rules)
     elif shardings is not None and not isinstance(shardings, jax.sharding.Sharding):
         given = fp.flatten(shardings)
         shardings = fp.unflatten({path: given[path] for path in paths})
-
-    def init(key):
-        leaves = fp.flatten(model.random_params(key))
-        chosen = fp.unflatten({path: leaves[path] for path in paths})
-        return chosen if param_dtype == "auto" else fp.cast(chosen, param_dtype)
-
+    init = functools.partial(fp.initialize, wanted)
     return jax.jit(init, out_shardings=shardings)(key)
 
 

@@ -19,6 +19,7 @@ from .formats import heads as heads
 from .formats import is_head as is_head
 from .formats import is_weights as is_weights
 from .formats import open_checkpoint as open_checkpoint
+from .initialize import initialize as initialize
 from .masks import Mask as Mask
 from .masks import as_mask as as_mask
 from .masks import mask_except as mask_except

@@ -2,6 +2,7 @@
 
 from .axes import AbstractParam as AbstractParam
 from .axes import Axes as Axes
+from .axes import Draw as Draw
 from .axes import with_axes as with_axes
 from .mesh import initialize as initialize
 from .mesh import make_mesh as make_mesh

@@ -7,22 +7,32 @@ from typing import Any
 import jax
 from flax.core import meta
 
+Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+"""An initializer: (key, shape) -> array."""
+
 
 class AbstractParam(jax.ShapeDtypeStruct):
     """A `jax.ShapeDtypeStruct` whose dimensions have names: shape (V, D) with axes
     ("vocab", "embed").
 
-    It is a leaf to every JAX transform that takes abstract values. `axes` does not take part in
-    equality, so a template compares equal to the plain abstract tree of the same arrays.
+    It is a leaf to every JAX transform that takes abstract values. `axes` and `draw` do not take
+    part in equality, so a template compares equal to the plain abstract tree of the same arrays.
+
+    Attributes:
+        axes: a logical name for each dimension; "layers" first in a stacked leaf.
+        draw: the initializer (of one layer, in a stacked leaf); lost by pickling.
     """
 
-    __slots__ = ("axes",)
+    __slots__ = ("axes", "draw")
 
-    def __init__(self, shape, dtype, *, axes: tuple[str | None, ...], **kwargs):
+    def __init__(
+        self, shape, dtype, *, axes: tuple[str | None, ...], draw: Draw | None = None, **kwargs
+    ):
         super().__init__(shape, dtype, **kwargs)
         if len(axes) != len(self.shape):
             raise ValueError(f"axes {axes} do not name the dimensions of shape {self.shape}")
         self.axes = axes
+        self.draw = draw
 
     def update(self, **kwargs) -> "AbstractParam":
         """The same leaf with some of shape, dtype, sharding, axes replaced."""
@@ -31,6 +41,7 @@ class AbstractParam(jax.ShapeDtypeStruct):
             plain.shape,
             plain.dtype,
             axes=kwargs.get("axes", self.axes),
+            draw=self.draw,
             sharding=plain.sharding,
             weak_type=plain.weak_type,
         )
@@ -41,6 +52,20 @@ class AbstractParam(jax.ShapeDtypeStruct):
 
 def _rebuild(shape, dtype, axes, sharding) -> AbstractParam:
     return AbstractParam(shape, dtype, axes=axes, sharding=sharding)
+
+
+class _Drawn:
+    """An initializer as part of a tree's structure. All are equal: the modules of one trace make
+    closures of their own, which draw the same."""
+
+    def __init__(self, draw: Draw):
+        self.draw = draw
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Drawn)
+
+    def __hash__(self) -> int:
+        return 0
 
 
 @jax.tree_util.register_dataclass
@@ -55,32 +80,34 @@ class Axes(meta.AxisMetadata):
 
     value: Any
     names: tuple[str | None, ...] = dataclasses.field(metadata={"static": True})
+    drawn: _Drawn = dataclasses.field(metadata={"static": True})
 
     def unbox(self) -> Any:
         return self.value
 
     def replace_boxed(self, val: Any) -> "Axes":
-        return Axes(val, self.names)
+        return Axes(val, self.names, self.drawn)
 
     def add_axis(self, index: int, params: dict[Any, Any]) -> "Axes":
         names = list(self.names)
         names.insert(index, params["axis"])
-        return Axes(self.value, tuple(names))
+        return Axes(self.value, tuple(names), self.drawn)
 
     def remove_axis(self, index: int, params: dict[Any, Any]) -> "Axes":
         names = list(self.names)
         del names[index]
-        return Axes(self.value, tuple(names))
+        return Axes(self.value, tuple(names), self.drawn)
 
     def abstract(self) -> AbstractParam:
         """The box of an abstract value as one leaf."""
-        return AbstractParam(self.value.shape, self.value.dtype, axes=self.names)
+        value = self.value
+        return AbstractParam(value.shape, value.dtype, axes=self.names, draw=self.drawn.draw)
 
 
-def with_axes(init: Callable[..., jax.Array], *names: str | None) -> Callable[..., Axes]:
+def with_axes(init: Draw, *names: str | None) -> Callable[..., Axes]:
     """Wraps an initializer so that the parameter it makes carries one axis name per dimension."""
 
-    def boxed(*args, **kwargs) -> Axes:
-        return Axes(init(*args, **kwargs), names)
+    def boxed(key: jax.Array, shape: tuple[int, ...]) -> Axes:
+        return Axes(init(key, shape), names, _Drawn(init))
 
     return boxed

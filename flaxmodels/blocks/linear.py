@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from .. import sharding as fs
 from .parameter import parameter
 
 
@@ -69,14 +70,9 @@ class Embed(nn.Module):
 
     def setup(self) -> None:
         shape = (self.rows, self.features)
-        self.embedding = parameter(self, "embedding", self._draw, shape, self.axes)
-
-    def _draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        table = nn.initializers.normal(self.std)(key, shape)
-        if self.padding_id is None:
-            return table
-        zeros = jnp.zeros((1, shape[1]), table.dtype)
-        return jnp.concatenate([table[: self.padding_id], zeros, table[self.padding_id + 1 :]])
+        self.embedding = parameter(
+            self, "embedding", _table(self.std, self.padding_id), shape, self.axes
+        )
 
     def __call__(self, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
         return jnp.take(self.embedding, jnp.asarray(ids), axis=0).astype(dtype)
@@ -84,6 +80,16 @@ class Embed(nn.Module):
     def attend(self, x: jax.Array) -> jax.Array:
         """x [..., D] -> its product with every row [..., rows]: the head tied to this table."""
         return contract(x, self.embedding, 1)
+
+
+def _table(std: float, padding_id: int | None) -> fs.Draw:
+    normal = nn.initializers.normal(std)
+
+    def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        table = normal(key, shape)
+        return table if padding_id is None else table.at[padding_id].set(0)
+
+    return draw
 
 
 def embed_inputs(

@@ -1,6 +1,5 @@
 """How a block makes a parameter."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from .. import sharding as fs
 def parameter(
     module: nn.Module,
     name: str,
-    init: Callable[..., jax.Array],
+    init: fs.Draw,
     shape: tuple[int, ...],
     axes: tuple[str, ...],
 ) -> jax.Array:
