@@ -16,12 +16,14 @@ from .config import Config
 from .generation import Generates
 from .generation_config import GenerationConfig
 from .loading import load, load_tf
+from .measures import Measures
 from .saving import save
+from .switches import Switches
 
 _NOT_GIVEN = ("config", "parent", "name")
 
 
-class PretrainedModel(Generates, nn.Module):
+class PretrainedModel(Generates, Measures, Switches, nn.Module):
     """A model as a value: hashable, comparable, holds no array; `clone` changes a field.
 
     Params are a separate tree: `model.apply({"params": params}, input_ids, ...)` runs it.
@@ -36,6 +38,7 @@ class PretrainedModel(Generates, nn.Module):
             "flash" (cuDNN, on a GPU in a 16-bit dtype).
         rules: logical axes -> mesh axes, for the constraints on activations.
         generation_config: defaults of `generate`.
+        embed_tap: whether gradients at the input embeddings can be had (`embedding_taps`).
     """
 
     config: Any
@@ -45,6 +48,7 @@ class PretrainedModel(Generates, nn.Module):
     attn_implementation: str = "sdpa"
     rules: fs.Rules = fs.DEFAULT_RULES
     generation_config: GenerationConfig | None = None
+    embed_tap: bool = False
 
     config_class: ClassVar[type[Config]] = Config
     base_model_prefix: ClassVar[str] = ""
@@ -70,12 +74,17 @@ class PretrainedModel(Generates, nn.Module):
         "remat",
         "attn_implementation",
         "rules",
+        "embed_tap",
     )
 
     @property
     def run(self) -> Run:
         """The choices of ours that inner modules need."""
         return Run(self.attn_implementation, self.scan_layers, self.remat, self.rules)
+
+    def tap(self, x: jax.Array) -> jax.Array:
+        """The input embeddings [B, T, D], where their gradient can be taken."""
+        return self.perturb("input_embeds", x) if self.embed_tap else x
 
     def dummy_inputs(self) -> dict[str, jax.Array]:
         """The smallest inputs that reach every parameter; int32 [1, 1]."""

@@ -23,6 +23,7 @@ from .initialize import initialize as initialize
 from .masks import Mask as Mask
 from .masks import as_mask as as_mask
 from .masks import mask_except as mask_except
+from .measure import human as human
 from .measure import memory_footprint as memory_footprint
 from .measure import num_parameters as num_parameters
 from .measure import summary as summary
@@ -47,6 +48,7 @@ from .reconcile import as_it_is as as_it_is
 from .reconcile import check as check
 from .reconcile import check_shapes as check_shapes
 from .reconcile import reconcile as reconcile
+from .select import get_leaf as get_leaf
 from .select import merge as merge
 from .select import partition as partition
 from .select import select as select

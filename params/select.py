@@ -3,7 +3,7 @@
 from typing import Any
 
 from .masks import Mask, as_mask
-from .paths import flatten, unflatten
+from .paths import flatten, nearest, unflatten
 
 
 def select(params: Any, mask: Mask) -> dict[str, Any]:
@@ -13,6 +13,26 @@ def select(params: Any, mask: Mask) -> dict[str, Any]:
     {'a': {'x': 1}}
     """
     return partition(params, mask)[0]
+
+
+def get_leaf(params: Any, target: str) -> Any:
+    """The leaf at `target`, a path with slashes or with dots.
+
+    Raises:
+        KeyError: nothing is there; with the nearest names.
+        ValueError: what is there is not a leaf.
+
+    >>> get_leaf({"a": {"x": 1}}, "a.x")
+    1
+    """
+    path = target.replace(".", "/")
+    leaves = flatten(params)
+    if path in leaves:
+        return leaves[path]
+    inside = [leaf for leaf in leaves if leaf.startswith(f"{path}/")]
+    if inside:
+        raise ValueError(f"{path} is no leaf; it holds {', '.join(inside[:3])}")
+    raise KeyError(f"the params have no leaf {path!r}{nearest(path, leaves)}")
 
 
 def partition(params: Any, mask: Mask) -> tuple[dict[str, Any], dict[str, Any]]:

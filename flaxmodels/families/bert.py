@@ -69,9 +69,9 @@ class BertEmbeddings(nn.Module):
         self.dropout = nn.Dropout(cfg.hidden_dropout_prob)
 
     def __call__(
-        self, input_ids, token_type_ids, position_ids, inputs_embeds, *, dtype, deterministic
+        self, input_ids, token_type_ids, position_ids, inputs_embeds, *, dtype, tap, deterministic
     ):
-        x = blocks.embed_inputs(self.word_embeddings, input_ids, inputs_embeds, dtype)
+        x = tap(blocks.embed_inputs(self.word_embeddings, input_ids, inputs_embeds, dtype))
         types = jnp.zeros(x.shape[:2], jnp.int32) if token_type_ids is None else token_type_ids
         places = jnp.arange(x.shape[1])[None] if position_ids is None else position_ids
         x = x + self.token_type_embeddings(types, dtype)
@@ -232,7 +232,8 @@ class BertModel(BertPretrained):
     ) -> outputs.BaseOutput:
         """The arguments are those of `heads.Inputs`, without a cache; types are 0 if None."""
         tokens = (input_ids, token_type_ids, position_ids, inputs_embeds)
-        x = self.embeddings(*tokens, dtype=self.dtype, deterministic=deterministic)
+        made = {"dtype": self.dtype, "tap": self.tap, "deterministic": deterministic}
+        x = self.embeddings(*tokens, **made)
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
         call = blocks.Call.of(self.config, deterministic, output_hidden_states, output_attentions)
         call = call._replace(mask=blocks.make_mask(attention_mask, length=x.shape[1]))

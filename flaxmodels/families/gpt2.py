@@ -182,7 +182,7 @@ class GPT2Model(GPT2Pretrained):
         output_attentions: bool | None = None,
     ) -> outputs.BaseOutput:
         """The arguments are those of `heads.Inputs`; token types are tokens of the vocabulary."""
-        x = blocks.embed_inputs(self.wte, input_ids, inputs_embeds, self.dtype)
+        x = self.tap(blocks.embed_inputs(self.wte, input_ids, inputs_embeds, self.dtype))
         call = blocks.Call.of(self.config, deterministic, output_hidden_states, output_attentions)
         call, cache, positions = blocks.causal(call, cache, attention_mask, x.shape[1])
         places = self.wpe(positions if position_ids is None else position_ids, self.dtype)

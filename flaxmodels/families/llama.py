@@ -192,7 +192,7 @@ class LlamaModel(LlamaPretrained):
     ) -> outputs.BaseOutput:
         """The arguments are those of `heads.Inputs`, without token types."""
         cfg = self.config
-        x = blocks.embed_inputs(self.embed_tokens, input_ids, inputs_embeds, self.dtype)
+        x = self.tap(blocks.embed_inputs(self.embed_tokens, input_ids, inputs_embeds, self.dtype))
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
         call = blocks.Call.of(cfg, deterministic, output_hidden_states, output_attentions)
         call, cache, positions = blocks.causal(call, cache, attention_mask, x.shape[1])

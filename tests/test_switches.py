@@ -1,0 +1,215 @@
+"""The same params, run another way: remat, fused attention, taps, compiled programs."""
+
+import functools
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _files import same
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+from flaxmodels import sharding as fs
+from flaxmodels.compiled import CompiledCall
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 16,
+}
+MODELS = {
+    "bert": fm.BertForMaskedLM(fm.BertConfig(**SMALL, intermediate_size=48)),
+    "gpt2": fm.GPT2LMHeadModel(fm.GPT2Config.from_dict({"model_type": "gpt2", **SMALL})),
+    "llama": fm.LlamaForCausalLM(fm.LlamaConfig(**SMALL, intermediate_size=48)),
+}
+TABLES = {
+    "bert": "bert/embeddings/word_embeddings/embedding",
+    "gpt2": "transformer/wte/embedding",
+    "llama": "model/embed_tokens/embedding",
+}
+IDS = np.arange(12, dtype=np.int32).reshape(2, 6)
+each = pytest.mark.parametrize("name", MODELS)
+scanned = pytest.mark.parametrize("scan", [False, True])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@functools.cache
+def made(name, scan=False):
+    model = MODELS[name].clone(scan_layers=scan)
+    return model, model.init_params(jax.random.key(0, impl="rbg"))
+
+
+def loss(model, params, **variables):
+    logits = model.apply({"params": params, **variables}, IDS).logits
+    return (logits * jnp.cos(jnp.arange(logits.size)).reshape(logits.shape)).sum()
+
+
+@each
+@scanned
+def test_P19_P20_remat_on_and_off(name, scan):
+    model, params = made(name, scan)
+    on = model.gradient_checkpointing_enable()
+    dots = model.gradient_checkpointing_enable("dots_saveable")
+    assert (on.remat, dots.remat) == ("full", "dots_saveable")
+    assert on.gradient_checkpointing_disable() == model and model.remat is None
+    traced = {
+        m.remat: str(jax.make_jaxpr(jax.grad(lambda p, m=m: loss(m, p)))(params))
+        for m in (model, on)
+    }
+    assert "remat" in traced["full"] and "remat" not in traced[None]
+    with pytest.raises(ValueError, match="remat 'some': expected None or one of full"):
+        model.gradient_checkpointing_enable("some")
+
+
+@each
+@scanned
+def test_P11_P12_gradients_at_the_input_embeddings(name, scan):
+    model, params = made(name, scan)
+    tapped = model.enable_input_require_grads()
+    assert tapped.disable_input_require_grads() == model
+    taps = tapped.embedding_taps(IDS)
+    (tap,) = jax.tree.leaves(taps)
+    assert tap.shape == (2, 6, 32) and not tap.any()
+    at_taps = jax.jit(jax.grad(lambda t: loss(tapped, params, perturbations=t)))(taps)
+    (found,) = jax.tree.leaves(at_taps)
+    # The tokens of IDS differ, so the table's gradient has a row for each.
+    untied = fp.flatten(jax.jit(jax.grad(lambda p: loss(model, p)))(params))
+    if not model.config.tie_word_embeddings:
+        assert np.allclose(untied[TABLES[name]][:12], found.reshape(12, 32), rtol=1e-3, atol=1e-5)
+    table = fp.flatten(params)[TABLES[name]]
+    vectors = jnp.asarray(table)[IDS]
+
+    def from_vectors(x):
+        logits = model.apply({"params": params}, inputs_embeds=x).logits
+        return (logits * jnp.cos(jnp.arange(logits.size)).reshape(logits.shape)).sum()
+
+    assert np.allclose(jax.jit(jax.grad(from_vectors))(vectors), found, rtol=1e-3, atol=1e-5)
+    assert jax.tree.structure(tapped.abstract_params()) == jax.tree.structure(params)
+    with pytest.raises(ValueError, match="call enable_input_require_grads"):
+        model.embedding_taps(IDS)
+
+
+@each
+def test_P27_P31_fused_attention_on_and_off(name):
+    model, params = made(name)
+    fused = model.to_bettertransformer()
+    plain = fused.reverse_bettertransformer()
+    assert fused.attn_implementation in ("sdpa", "flash")
+    assert plain.attn_implementation == "eager"
+    a, b = (jax.jit(m.apply)({"params": params}, IDS).logits for m in (fused, plain))
+    assert np.allclose(a, b, atol=1e-5)
+
+
+@each
+def test_P13_33_training_mode_is_of_the_call(name):
+    model, params = made(name)
+    model = model.clone(config=model.config.replace(**dropout(name)))
+    forward = jax.jit(model.apply, static_argnames="deterministic")
+    quiet = forward({"params": params}, IDS).logits
+    assert same(np.asarray(quiet), np.asarray(forward({"params": params}, IDS).logits))
+    if name != "llama":
+        rngs = {"dropout": jax.random.key(1)}
+        noisy = forward({"params": params}, IDS, deterministic=False, rngs=rngs).logits
+        assert not np.allclose(quiet, noisy, atol=1e-3)
+
+
+def dropout(name):
+    return {
+        "bert": {"hidden_dropout_prob": 0.5},
+        "gpt2": {"resid_pdrop": 0.5},
+        "llama": {"attention_dropout": 0.5},
+    }[name]
+
+
+@each
+@scanned
+def test_P14_one_program_for_each_kind_of_arguments(name, scan):
+    model, params = made(name, scan)
+    call = model.get_compiled_call()
+    expected = jax.jit(model.apply)({"params": params}, IDS).logits
+    assert same(np.asarray(call(params, IDS).logits), np.asarray(expected))
+    assert len(call.programs) == 1
+    call(params, IDS + 1)
+    assert len(call.programs) == 1
+    call(params, IDS[:1])
+    call(params, IDS, np.ones_like(IDS))
+    states = call(params, IDS, output_hidden_states=True).hidden_states
+    assert len(states) == 3
+    call(fp.to_bf16(params), IDS)
+    assert len(call.programs) == 5
+    mesh = fs.make_mesh(fsdp=4, tensor=2)
+    spread = jax.device_put(params, fs.shardings(model.abstract_params(), mesh))
+    found = call(spread, IDS).logits
+    assert len(call.programs) == 6 and len(found.sharding.device_set) == 8
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_P14_decoding_gives_the_cache_s_memory_on(name):
+    model, params = made(name)
+    call = model.get_compiled_call(donate_cache=True)
+    cache = model.init_cache(2, 8)
+    expected = jax.jit(model.apply)({"params": params}, IDS).logits
+    for step in range(6):
+        given = cache
+        out = call(params, IDS[:, step : step + 1], cache=cache)
+        cache = out.cache
+        assert np.allclose(out.logits[:, 0], expected[:, step], atol=1e-5)
+        assert any(leaf.is_deleted() for leaf in jax.tree.leaves(given))
+    assert len(call.programs) == 1
+
+
+NEXT = """
+import sys, jax, numpy as np, flaxmodels as fm
+from flaxmodels import compiled, sharding as fs
+model = fm.LlamaForCausalLM(fm.LlamaConfig(
+    vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+    max_position_embeddings=16, intermediate_size=48))
+params = jax.tree.map(lambda x: np.cos(np.arange(x.size, dtype=np.float32)).reshape(x.shape) / 8,
+                      model.abstract_params())
+call = model.get_compiled_call(folder=sys.argv[1])
+spread = fs.shardings(model.abstract_params(), fs.make_mesh(fsdp=4, tensor=2))
+if sys.argv[2] == "reused":
+    jax.stages.Lowered.compile = None
+ids = np.arange(12, dtype=np.int32).reshape(2, 6)
+print(float(call(jax.device_put(params), ids).logits.sum()))
+print(float(call(jax.device_put(params, spread), ids).logits.sum()))
+"""
+
+
+def test_P14_the_next_process_does_not_compile(tmp_path):
+    folder = tmp_path / "programs"
+    said = []
+    for which in ("made", "reused"):
+        run = subprocess.run(
+            [sys.executable, "-P", "-c", NEXT, folder, which],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr[-2000:]
+        said.append(run.stdout)
+    assert said[0] == said[1]
+    assert len(list(folder.iterdir())) == 2
+    for program in folder.iterdir():
+        assert program.suffix == ".xla" and program.stat().st_mode & 0o077 == 0
+    os.chmod(folder, 0o777)
+    model, params = made("llama")
+    call = CompiledCall(model, folder=folder)
+    (folder / f"{call._key((params, None, [IDS]), ((None,), {}))}.xla").write_bytes(b"code")
+    with pytest.raises(
+        PermissionError, match="others may write it, and a compiled program is code"
+    ):
+        call(params, IDS)
