@@ -56,9 +56,8 @@ def prune_heads(
     stack = model.naming.stack
     scan = model.scan_layers and blocks.heads_are_even(after)
     if model.scan_layers and not scan:
-        where = _stack_path(template, stack)
-        params = fp.unstack_layers(params, where)
-        template = fp.flatten(fp.unstack_layers(fp.unflatten(template), where))
+        params = fp.unstack_layers(params, _stack_path(template, stack))
+        template = fp.flatten(model.clone(scan_layers=False).abstract_params())
     leaves = {}
     for path, leaf in fp.flatten(params).items():
         axes = template[path].axes

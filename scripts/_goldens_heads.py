@@ -22,8 +22,8 @@ SOURCES = {"bert-masked-lm": BertForMaskedLM, "gpt2-lm-head": GPT2LMHeadModel}
 ONCE = {1: [0, 2]}
 TWICE = {0: [3], 1: [2, 3]}  # head 2 of layer 1 for the second time
 MASKS = {
-    "n": np.float32([1, 0, 0.5, 1]),
-    "ln": np.float32([[0, 1, 1, 0.25], [1, 1, 0, 0]]),
+    "n": np.array([1, 0, 0.5, 1], "float32"),
+    "ln": np.array([[0, 1, 1, 0.25], [1, 1, 0, 0]], "float32"),
 }
 
 
@@ -45,7 +45,8 @@ def make(source, cls):
         mask = torch.from_numpy(mask)
         made |= named(f"masked_{name}", outputs(model, inputs, head_mask=mask))
         made |= named("head_mask", {name: model.get_head_mask(mask, 2)})
-    made |= named("head_mask", {"chunked": model.get_head_mask(mask, 2, True)})
+    chunked = model.get_head_mask(torch.from_numpy(MASKS["ln"]), 2, is_attention_chunked=True)
+    made |= named("head_mask", {"chunked": chunked})
     model.prune_heads(ONCE)
     made |= named("once", outputs(model, inputs))
     model.prune_heads(TWICE)

@@ -1,6 +1,5 @@
 """What layers are told beside their config: once for a model, and once for a forward pass."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -23,7 +22,7 @@ class Call(NamedTuple):
     Attributes:
         mask: bool [B or 1, 1, T or 1, S], True where a query may attend; None for everywhere.
         causal: query t may attend to keys 0..t only; T = S.
-        head_scales: of each layer [N], what the output of a head is multiplied with.
+        head_scales: [N] of each layer, what the output of a head is multiplied with; or None.
         rotary: cosines and sines float32 [B or 1, T, H / 2].
         deterministic: no dropout.
         output_hidden_states: keep what enters every layer.
@@ -32,7 +31,7 @@ class Call(NamedTuple):
 
     mask: jax.Array | None = None
     causal: bool = False
-    head_scales: Sequence[jax.Array] | jax.Array | None = None
+    head_scales: Any = None
     rotary: tuple[jax.Array, jax.Array] | None = None
     deterministic: bool = True
     output_hidden_states: bool = False
