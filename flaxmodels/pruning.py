@@ -34,9 +34,9 @@ def prune_heads(
     all must go, and it goes with them. A scanned model stays one if all its layers then have as
     many heads; otherwise a looped one is returned, with `scan_layers=False` and params unstacked.
 
-    Dtypes and shardings stay; NumPy and abstract leaves, and `jit` over `params`, are served. A
-    leaf without heads is the same object. It knows where heads are from the axes "heads" and
-    "kv_heads" of `model.abstract_params()`, so a family needs only to follow `blocks.num_heads`.
+    Dtypes and shardings stay; NumPy and abstract leaves, and `jit` over `params`, are served.
+    Where heads are is told by the axes "heads" and "kv_heads" of `model.abstract_params()`, so a
+    family needs only to make its projections as wide as `blocks.num_heads` says.
 
     Args:
         heads_to_prune: {1: [0, 2], 2: [2, 3]}: heads 0 and 2 of layer 1, and 2 and 3 of layer 2.
@@ -58,15 +58,14 @@ def prune_heads(
     if model.scan_layers and not scan:
         params = fp.unstack_layers(params, _stack_path(template, stack))
         template = fp.flatten(model.clone(scan_layers=False).abstract_params())
-    leaves = {}
-    for path, leaf in fp.flatten(params).items():
+    leaves = fp.flatten(params)
+    for path, leaf in leaves.items():
         axes = template[path].axes
         axis = next((i for i, name in enumerate(axes) if name in _LEFT), None)
         if axis is not None:
-            layers = _layers(path, stack, leaf.shape[0] if "layers" in axes else None)
+            layers = range(leaf.shape[0]) if axes[0] == "layers" else [_layer_of(path, stack)]
             kept = [_kept(before, after, i, axes[axis], leaf.shape[axis]) for i in layers]
-            leaf = _cut(path, leaf, np.stack(kept), axis)
-        leaves[path] = leaf
+            leaves[path] = _cut(path, leaf, np.stack(kept), axis)
     return model.clone(config=after, scan_layers=scan), fp.unflatten(leaves)
 
 
@@ -96,14 +95,11 @@ def _stack_path(template: Mapping[str, Any], stack: str) -> str:
     return (f"/{stacked}".partition(f"/{stack}/")[0] + f"/{stack}").removeprefix("/")
 
 
-def _layers(path: str, stack: str, depth: int | None) -> Iterable[int]:
-    """The layers of which a leaf holds parameters: all `depth` of a stack, or that in its path."""
-    if depth is not None:
-        return range(depth)
+def _layer_of(path: str, stack: str) -> int:
     found = re.search(rf"(?:^|/){stack}/([0-9]+)/", path)
     if found is None:
         raise ValueError(f"{path} has an axis of heads, and is in no layer under {stack!r}")
-    return (int(found[1]),)
+    return int(found[1])
 
 
 def _kept(before: Config, after: Config, layer: int, name: str, size: int) -> np.ndarray:
