@@ -14,6 +14,8 @@ _HOMES = {
     "load_plan": "auto",
     "bundled_checkpoint": "hub",
     "register_for_auto_class": "auto",
+    "prune_heads": "pruning",
+    "get_head_mask": "blocks",
     "PretrainedModel": "base",
     "Config": "config",
     "ConfigError": "config",

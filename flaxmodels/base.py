@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import jax
@@ -11,12 +12,13 @@ from jax.sharding import Mesh
 
 from . import params as fp
 from . import sharding as fs
-from .blocks import Run
-from .config import Config
+from .blocks import Run, heads_are_even
+from .config import Config, ConfigError
 from .generation import Generates
 from .generation_config import GenerationConfig
 from .loading import load, load_tf
 from .measures import Measures
+from .pruning import prune_heads
 from .saving import save
 from .switches import Switches
 
@@ -60,6 +62,11 @@ class PretrainedModel(Generates, Measures, Switches, nn.Module):
 
     def __post_init__(self) -> None:
         self.dtype = jnp.dtype(self.dtype)  # jnp.bfloat16 and its dtype hash differently
+        if self.scan_layers and not heads_are_even(self.config):
+            raise ConfigError(
+                f"{type(self).__name__}: scan_layers needs as many heads in every layer, and "
+                f"config.pruned_heads is {dict(self.config.pruned_heads)}; use scan_layers=False"
+            )
         super().__post_init__()
 
     @property
@@ -145,6 +152,13 @@ class PretrainedModel(Generates, Measures, Switches, nn.Module):
         """
         return load_tf(cls(config), os.fspath(path), **placement)
 
+    def prune_heads(
+        self, params: Any, heads_to_prune: Mapping[int, Iterable[int]]
+    ) -> tuple[Self, Any]:
+        """`(model, params)` without some attention heads, given as {layer: heads}; see
+        `flaxmodels.pruning.prune_heads`."""
+        return prune_heads(self, params, heads_to_prune)
+
     def save_pretrained(self, params: Any, folder: str | os.PathLike, **kwargs: Any) -> None:
         """Writes config and weights into `folder`; see `flaxmodels.saving.save`."""
         save(self, params, folder, **kwargs)
@@ -158,8 +172,8 @@ class PretrainedModel(Generates, Measures, Switches, nn.Module):
 @functools.lru_cache(maxsize=64)
 def _abstract(model: PretrainedModel) -> Any:
     """The template. One layer is traced instead of all: tracing a deep loop would take longer than
-    reading its weights, and the stacked tree differs by the index only."""
-    stack = model.naming.stack
+    reading its weights, and the stacked tree differs by the index only, unless heads are pruned."""
+    stack = "" if model.config.pruned_heads else model.naming.stack
     traced = model.clone(scan_layers=True) if stack else model
     boxed = jax.eval_shape(lambda key: _boxed(traced, key), jax.random.key(0))
     template = jax.tree.map(lambda box: box.abstract(), boxed, is_leaf=_is_box)

@@ -54,7 +54,8 @@ class Config:
     the defaults of the reference implementation (Transformers 5.23).
 
     Instances hash and compare by value. `extra` holds the keys of a `config.json` that no field
-    claims; they are read as attributes and written back by `to_dict`.
+    claims; they are read as attributes and written back by `to_dict`. `pruned_heads` is {layer:
+    heads}, both numbered from 0 as if none were pruned; `model.prune_heads` makes it.
     """
 
     model_type: ClassVar[str] = ""
@@ -74,6 +75,7 @@ class Config:
     id2label: FrozenDict[str, str] | None = None
     output_hidden_states: bool = False
     output_attentions: bool = False
+    pruned_heads: FrozenDict[str, tuple[int, ...]] = FrozenDict()
     extra: FrozenDict[str, Any] = FrozenDict()
 
     def __post_init__(self):
@@ -86,6 +88,10 @@ class Config:
             if value is not None and (problem := _out_of_range(field.name, value)):
                 raise ConfigError(f"{type(self).__name__}: {field.name} is {value}; {problem}")
             object.__setattr__(self, field.name, value)
+        pruned = {
+            layer: tuple(sorted({*heads})) for layer, heads in self.pruned_heads.items() if heads
+        }
+        object.__setattr__(self, "pruned_heads", FrozenDict(pruned))
         self.derive()
         if not all(str(key).isdecimal() for key in self.id2label or ()):
             raise ConfigError(f"{type(self).__name__}: id2label must map numbers to labels")
@@ -172,6 +178,8 @@ class Config:
             if freeze(labels) == {str(i): f"LABEL_{i}" for i in range(len(labels))}:
                 del values["id2label"]  # as `to_dict` writes labels that nobody gave
         values.pop("label2id", None)
+        if values.get("pruned_heads", {}) is None:
+            del values["pruned_heads"]
         fields, extra = cls._split(values)
         if code := [key for key in _NAMES_CODE if extra.get(key)]:
             warnings.warn(
@@ -198,7 +206,7 @@ class Config:
             labels = self.id2label or {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
             values["id2label"] = dict(labels)
             values["label2id"] = {label: int(i) for i, label in labels.items()}
-        for key in ("output_hidden_states", "output_attentions"):
+        for key in ("output_hidden_states", "output_attentions", "pruned_heads"):
             if not values[key]:
                 del values[key]
         values["model_type"] = self.model_type

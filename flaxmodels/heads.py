@@ -21,6 +21,8 @@ class Inputs(TypedDict, total=False):
         inputs_embeds: [B, T, D], in the place of `input_ids`.
         cache: of a decoder, from `init_cache`; `attention_mask` [B, T] then covers the new tokens
             alone, and the output has the cache with them in it.
+        head_mask: [N], or [L, N] over layers and heads, of BERT and GPT-2: what the output of each
+            head is multiplied with; 1 keeps it, 0 drops it.
         deterministic: no dropout; False needs `rngs={"dropout": key}`.
         output_hidden_states: see `Output`; None for what the config says.
         output_attentions: likewise; the weights are computed by the "eager" formula.
@@ -30,6 +32,7 @@ class Inputs(TypedDict, total=False):
     position_ids: jax.Array | None
     inputs_embeds: jax.Array | None
     cache: blocks.Cache | None
+    head_mask: jax.Array | None
     deterministic: bool
     output_hidden_states: bool | None
     output_attentions: bool | None
@@ -44,9 +47,8 @@ class Decoder(PretrainedModel):
         return blocks.init_cache(
             batch_size=batch_size,
             max_length=max_length,
-            num_heads=cfg.num_key_value_heads,
+            num_heads=[blocks.num_heads(cfg, i)[1] for i in range(cfg.num_hidden_layers)],
             head_dim=cfg.head_dim,
-            depth=cfg.num_hidden_layers,
             dtype=self.dtype if dtype is None else dtype,
             stacked=self.scan_layers,
         )

@@ -85,6 +85,9 @@ def _stack(leaves: list[Any]) -> Any:
 
 def _layer(leaf: Any, index: int) -> Any:
     if isinstance(leaf, jax.ShapeDtypeStruct):
-        axes = getattr(leaf, "axes", None)
-        return leaf.update(shape=leaf.shape[1:], **({} if axes is None else {"axes": axes[1:]}))
+        axes, sharding = getattr(leaf, "axes", None), leaf.sharding
+        if isinstance(sharding, jax.sharding.NamedSharding):
+            sharding = sharding.update(spec=jax.P(*sharding.spec[1:]))
+        inner = {} if axes is None else {"axes": axes[1:]}
+        return leaf.update(shape=leaf.shape[1:], sharding=sharding, **inner)
     return leaf[index]

@@ -128,9 +128,8 @@ def cache_of(stacked):
     return blocks.init_cache(
         batch_size=2,
         max_length=6,
-        num_heads=3,
+        num_heads=(3, 3),
         head_dim=4,
-        depth=2,
         dtype=jnp.bfloat16,
         stacked=stacked,
     )

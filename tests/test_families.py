@@ -272,6 +272,7 @@ COMMON = {
     "output_attentions": ("{}Model", True),
     "num_labels": ("{}ForSequenceClassification", 4),
     "classifier_dropout": ("{}ForTokenClassification", 0.9),
+    "pruned_heads": ("{}Model", {"1": [0, 2]}),
 }
 CHANGES = {
     "Bert": COMMON

@@ -8,6 +8,12 @@ from .activations import ACTIVATIONS as ACTIVATIONS
 from .attention import attend as attend
 from .attention import check_attention as check_attention
 from .attention import make_mask as make_mask
+from .attention_heads import get_head_mask as get_head_mask
+from .attention_heads import head_scales as head_scales
+from .attention_heads import heads_are_even as heads_are_even
+from .attention_heads import heads_left as heads_left
+from .attention_heads import kv_heads_left as kv_heads_left
+from .attention_heads import num_heads as num_heads
 from .cache import Cache as Cache
 from .cache import causal as causal
 from .cache import init_cache as init_cache

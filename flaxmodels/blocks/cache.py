@@ -1,6 +1,7 @@
 """The keys and values of tokens already seen: a pytree of fixed shape, cache in and cache out."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Self
 
 import jax
@@ -83,20 +84,19 @@ def init_cache(
     *,
     batch_size: int,
     max_length: int,
-    num_heads: int,
+    num_heads: Sequence[int],
     head_dim: int,
-    depth: int,
     dtype: jax.typing.DTypeLike,
     stacked: bool,
 ) -> Cache:
-    """An empty cache for B = `batch_size` sequences and S = `max_length` slots in `depth` layers,
-    stacked if the model scans them."""
-    shape = (batch_size, num_heads, max_length, head_dim)
+    """An empty cache for B = `batch_size` sequences and S = `max_length` slots in layers of
+    `num_heads` key-value heads each, stacked if the model scans them."""
+    shapes = [(batch_size, heads, max_length, head_dim) for heads in num_heads]
 
     def arrays() -> _Arrays:
         if stacked:
-            return jnp.zeros((depth, *shape), dtype)
-        return tuple(jnp.zeros(shape, dtype) for _ in range(depth))
+            return jnp.zeros((len(shapes), *shapes[0]), dtype)
+        return tuple(jnp.zeros(shape, dtype) for shape in shapes)
 
     mask = jnp.zeros((batch_size, max_length), bool)
     return Cache(keys=arrays(), values=arrays(), mask=mask, index=jnp.zeros((), jnp.int32))

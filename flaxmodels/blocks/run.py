@@ -22,6 +22,7 @@ class Call(NamedTuple):
     Attributes:
         mask: bool [B or 1, 1, T or 1, S], True where a query may attend; None for everywhere.
         causal: query t may attend to keys 0..t only; T = S.
+        head_scales: [N] of each layer, what the output of a head is multiplied with; or None.
         rotary: cosines and sines float32 [B or 1, T, H / 2].
         deterministic: no dropout.
         output_hidden_states: keep what enters every layer.
@@ -30,6 +31,7 @@ class Call(NamedTuple):
 
     mask: jax.Array | None = None
     causal: bool = False
+    head_scales: Any = None
     rotary: tuple[jax.Array, jax.Array] | None = None
     deterministic: bool = True
     output_hidden_states: bool = False

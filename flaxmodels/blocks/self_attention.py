@@ -49,4 +49,8 @@ def self_attention(
         dropout_key=module.make_rng("dropout") if dropping else None,
         need_weights=call.output_attentions,
     )
+    if call.head_scales is not None:
+        scales = call.head_scales[index].astype(out.dtype)
+        out = out * scales[None, None, :, None]
+        weights = None if weights is None else weights * scales[None, :, None, None]
     return out.reshape(*out.shape[:2], -1), cache, weights

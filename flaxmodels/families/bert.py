@@ -46,11 +46,20 @@ class BertConfig(Config):
     pad_token_id: int | None = 0
 
     @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def num_key_value_heads(self) -> int:
+        return self.num_attention_heads
+
+    @property
     def position_limit(self) -> int:
         return self.max_position_embeddings
 
     def validate(self) -> None:
         checks.multiple(self, "hidden_size", of="num_attention_heads")
+        checks.pruned_heads(self)
         checks.activation(self, "hidden_act")
 
 
@@ -86,19 +95,19 @@ class BertSelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x, index, call):
         cfg = self.config
-        head_dim = cfg.hidden_size // cfg.num_attention_heads
+        width = blocks.num_heads(cfg, index)[0] * cfg.head_dim
 
         def project(name):
             axes = ("embed", "heads")
-            return blocks.Linear(cfg.hidden_size, axes, cfg.initializer_range, name=name)(x)
+            return blocks.Linear(width, axes, cfg.initializer_range, name=name)(x)
 
         y, _, weights = blocks.self_attention(
             self,
             (project("query"), project("key"), project("value")),
             None,
             index,
-            head_dim=head_dim,
-            scale=head_dim**-0.5,
+            head_dim=cfg.head_dim,
+            scale=cfg.head_dim**-0.5,
             dropout=cfg.attention_probs_dropout_prob,
             run=self.run,
             call=call,
@@ -226,6 +235,7 @@ class BertModel(BertPretrained):
         token_type_ids: jax.Array | None = None,
         position_ids: jax.Array | None = None,
         inputs_embeds: jax.Array | None = None,
+        head_mask: jax.Array | None = None,
         deterministic: bool = True,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
@@ -236,7 +246,10 @@ class BertModel(BertPretrained):
         x = self.embeddings(*tokens, **made)
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
         call = blocks.Call.of(self.config, deterministic, output_hidden_states, output_attentions)
-        call = call._replace(mask=blocks.make_mask(attention_mask, length=x.shape[1]))
+        call = call._replace(
+            mask=blocks.make_mask(attention_mask, length=x.shape[1]),
+            head_scales=blocks.head_scales(self.config, head_mask, stacked=self.scan_layers),
+        )
         x, _, entered, weights = self.encoder(x, call)
         pooled = self.pooler(x[:, 0]) if self.add_pooling_layer else None
         return outputs.backbone(call, x, entered, weights, None, pooler_output=pooled)

@@ -72,6 +72,7 @@ class GPT2Config(Config):
 
     def validate(self) -> None:
         checks.multiple(self, "n_embd", of="n_head")
+        checks.pruned_heads(self)
         checks.activation(self, "activation_function")
         if self.summary_activation:
             checks.activation(self, "summary_activation")
@@ -85,7 +86,8 @@ class GPT2Attention(nn.Module):
     def __call__(self, x, cache, index, call):
         cfg = self.config
         std = cfg.initializer_range
-        qkv = blocks.Linear(3 * cfg.n_embd, ("embed", "heads"), std, name="c_attn")(x)
+        width = blocks.num_heads(cfg, index)[0] * cfg.head_dim
+        qkv = blocks.Linear(3 * width, ("embed", "heads"), std, name="c_attn")(x)
         q, k, v = jnp.split(qkv, 3, axis=-1)
         if cfg.scale_attn_by_inverse_layer_idx:
             q = q / jnp.asarray(index + 1, q.dtype)
@@ -177,6 +179,7 @@ class GPT2Model(GPT2Pretrained):
         position_ids: jax.Array | None = None,
         inputs_embeds: jax.Array | None = None,
         cache: blocks.Cache | None = None,
+        head_mask: jax.Array | None = None,
         deterministic: bool = True,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
@@ -191,7 +194,8 @@ class GPT2Model(GPT2Pretrained):
             x = x + self.wte(token_type_ids, self.dtype)
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
         x = self.drop(x, deterministic=deterministic)
-        x, cache, entered, weights = self.h(x, cache, call)
+        scales = blocks.head_scales(self.config, head_mask, stacked=self.scan_layers)
+        x, cache, entered, weights = self.h(x, cache, call._replace(head_scales=scales))
         return outputs.backbone(call, self.ln_f(x), entered, weights, cache)
 
     def attend(self, x: jax.Array) -> jax.Array:

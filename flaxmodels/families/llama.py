@@ -64,6 +64,7 @@ class LlamaConfig(Config):
     def validate(self) -> None:
         checks.multiple(self, "hidden_size", of="num_attention_heads")
         checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
+        checks.pruned_heads(self)
         checks.activation(self, "hidden_act")
         rope.check(self)
 
@@ -82,6 +83,7 @@ class LlamaAttention(nn.Module):
     @nn.compact
     def __call__(self, x, cache, index, call):
         cfg = self.config
+        num_heads, num_kv_heads = blocks.num_heads(cfg, index)
 
         def project(x, heads, axis, name):
             return blocks.Linear(
@@ -93,9 +95,9 @@ class LlamaAttention(nn.Module):
             )(x)
 
         qkv = (
-            project(x, cfg.num_attention_heads, "heads", "q_proj"),
-            project(x, cfg.num_key_value_heads, "kv_heads", "k_proj"),
-            project(x, cfg.num_key_value_heads, "kv_heads", "v_proj"),
+            project(x, num_heads, "heads", "q_proj"),
+            project(x, num_kv_heads, "kv_heads", "k_proj"),
+            project(x, num_kv_heads, "kv_heads", "v_proj"),
         )
         y, cache, weights = blocks.self_attention(
             self,
@@ -190,7 +192,7 @@ class LlamaModel(LlamaPretrained):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> outputs.BaseOutput:
-        """The arguments are those of `heads.Inputs`, without token types."""
+        """The arguments are those of `heads.Inputs`, without token types and head mask."""
         cfg = self.config
         x = self.tap(blocks.embed_inputs(self.embed_tokens, input_ids, inputs_embeds, self.dtype))
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)

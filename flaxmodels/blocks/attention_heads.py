@@ -1,0 +1,85 @@
+"""The attention heads of each layer: which are left, and how much each counts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def heads_left(config: Any, layer: int) -> tuple[int, ...]:
+    """The heads of a layer that `config.pruned_heads` leaves, numbered as if none were pruned."""
+    pruned = config.pruned_heads.get(str(layer), ())
+    return tuple(head for head in range(config.num_attention_heads) if head not in pruned)
+
+
+def kv_heads_left(config: Any, layer: int) -> tuple[int, ...]:
+    """Likewise the key-value heads: those that a head which is left attends with."""
+    group = config.num_attention_heads // config.num_key_value_heads
+    return tuple(dict.fromkeys(head // group for head in heads_left(config, layer)))
+
+
+def num_heads(config: Any, index: int | jax.Array) -> tuple[int, int]:
+    """(heads, key-value heads) of layer `index`; one that is traced is in a scan, whose layers
+    have as many each."""
+    layer = index if isinstance(index, int) else 0
+    return len(heads_left(config, layer)), len(kv_heads_left(config, layer))
+
+
+def heads_are_even(config: Any) -> bool:
+    """Whether all layers have as many heads, so that their params can be stacked."""
+    counts = {len(heads) for heads in config.pruned_heads.values()}
+    return not counts or (len(counts) == 1 and len(config.pruned_heads) == config.num_hidden_layers)
+
+
+def get_head_mask(
+    head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False
+) -> jax.Array | None:
+    """A head mask as attention weights [L, B, N, T, S] can be multiplied with: [L, 1, N, 1, 1].
+
+    Source: `get_head_mask` of Transformers 4.53, which has a list of None for None.
+
+    Args:
+        head_mask: [N] for every layer, or [L, N]: 1 keeps a head, 0 drops it. None, and what this
+            function returned, stay as they are.
+        num_hidden_layers: L.
+        is_attention_chunked: attention is computed by chunks: one more axis, [L, 1, N, 1, 1, 1].
+
+    Raises:
+        ValueError: a mask of another shape.
+    """
+    if head_mask is None:
+        return None
+    mask = jnp.asarray(head_mask)
+    if mask.ndim == 1:
+        mask = jnp.broadcast_to(mask[None], (num_hidden_layers, mask.shape[0]))
+    if mask.ndim == 2:
+        mask = mask[:, None, :, None, None]
+    if mask.ndim != 5 or mask.shape[0] != num_hidden_layers:
+        raise ValueError(
+            f"head_mask {jnp.shape(head_mask)}: expected [heads], or [{num_hidden_layers}, heads] "
+            "over layers and heads"
+        )
+    return mask[..., None] if is_attention_chunked else mask
+
+
+def head_scales(
+    config: Any, head_mask: Any, *, stacked: bool
+) -> Sequence[jax.Array] | jax.Array | None:
+    """What the output of each head that is left is multiplied with: [N] for each layer, or
+    [L, N] if `stacked`; None for a mask that is None.
+
+    Args:
+        head_mask: as `get_head_mask` takes or returns it, over all heads, pruned ones too.
+    """
+    depth, heads = config.num_hidden_layers, config.num_attention_heads
+    mask = get_head_mask(head_mask, depth)
+    if mask is None:
+        return None
+    if mask.shape != (depth, 1, heads, 1, 1):
+        raise ValueError(
+            f"head_mask {jnp.shape(head_mask)}: expected [{heads}] or [{depth}, {heads}]"
+        )
+    rows = [mask[layer, 0, np.array(heads_left(config, layer)), 0, 0] for layer in range(depth)]
+    return jnp.stack(rows) if stacked else rows
