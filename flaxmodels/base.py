@@ -17,11 +17,12 @@ from .generation import Generates
 from .generation_config import GenerationConfig
 from .loading import load, load_tf
 from .saving import save
+from .vocabulary import HasVocabulary
 
 _NOT_GIVEN = ("config", "parent", "name")
 
 
-class PretrainedModel(Generates, nn.Module):
+class PretrainedModel(Generates, HasVocabulary, nn.Module):
     """A model as a value: hashable, comparable, holds no array; `clone` changes a field.
 
     Params are a separate tree: `model.apply({"params": params}, input_ids, ...)` runs it.
@@ -53,6 +54,12 @@ class PretrainedModel(Generates, nn.Module):
     tied: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(path, the path of the leaf that serves where the model has none there): a checkpoint may
     hold the tensor under either name, or under both."""
+    input_embeddings_path: ClassVar[str] = ""
+    """Of the table of token embeddings, in the backbone."""
+    output_embeddings_path: ClassVar[str | None] = None
+    """Of the product that makes logits of tokens, where it is not tied; None without an LM head."""
+    lm_head_path: ClassVar[str | None] = None
+    """Of all between the backbone and these logits."""
 
     def __post_init__(self) -> None:
         self.dtype = jnp.dtype(self.dtype)  # jnp.bfloat16 and its dtype hash differently
@@ -76,6 +83,10 @@ class PretrainedModel(Generates, nn.Module):
     def run(self) -> Run:
         """The choices of ours that inner modules need."""
         return Run(self.attn_implementation, self.scan_layers, self.remat, self.rules)
+
+    def in_backbone(self, path: str) -> str:
+        """The path in this model of what is at `path` in its backbone."""
+        return path
 
     def dummy_inputs(self) -> dict[str, jax.Array]:
         """The smallest inputs that reach every parameter; int32 [1, 1]."""

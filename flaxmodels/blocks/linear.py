@@ -58,7 +58,7 @@ class Embed(nn.Module):
     Attributes:
         axes: logical names of (rows, D).
         std: of the normal from which the table is drawn.
-        padding_id: a row that starts as zero.
+        padding_id: a row that starts as zero, if there is one.
     """
 
     rows: int
@@ -75,8 +75,7 @@ class Embed(nn.Module):
         table = nn.initializers.normal(self.std)(key, shape)
         if self.padding_id is None:
             return table
-        zeros = jnp.zeros((1, shape[1]), table.dtype)
-        return jnp.concatenate([table[: self.padding_id], zeros, table[self.padding_id + 1 :]])
+        return table.at[self.padding_id].set(0.0, mode="drop")
 
     def __call__(self, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
         return jnp.take(self.embedding, jnp.asarray(ids), axis=0).astype(dtype)
