@@ -17,7 +17,7 @@ _SPREAD = 1e-9
 """What Transformers 5.23 multiplies the covariance of the old embeddings by, and the standard
 deviation of the old biases: new tokens start at the mean, hardly apart."""
 _ROWS_AT_ONCE = 256
-"""Drawn together: takes this many times V float32 numbers."""
+"""Drawn together; their noise is this many times V float32 numbers."""
 
 
 def resize_token_embeddings(
@@ -29,8 +29,8 @@ def resize_token_embeddings(
     pad_to_multiple_of: int | None = None,
     mean_resizing: bool = True,
 ) -> "tuple[PretrainedModel, Any]":
-    """`(model, params)` with another number of tokens: the last are cut, or new ones joined to them,
-    in the table and in the LM head. If the number stays, both are returned as they are.
+    """`(model, params)` with another number of tokens: the last are cut, or new ones are joined to
+    them, in the table and in the LM head. If the number stays, both are returned as they are.
 
     New rows of the table and columns of an untied head are drawn as Transformers 5.23 does: from
     the normal with the mean of the old ones and 1e-9 of their covariance, in float32, so that the
@@ -77,12 +77,11 @@ def resize_token_embeddings(
 
 
 def _draw(own: embeddings.TokenLeaves, path: str, std: float | None) -> resize.Draw:
-    """How the new entries of a leaf are drawn; close to the mean of the old ones if `std` is None."""
+    """How a leaf's new entries are drawn; close to the mean of the old ones if `std` is None."""
     if path == own.bias:
         tied = own.kernel is None
         return resize.zeros if tied or std is not None else _biases
-    rows = _rows if std is None else functools.partial(_initial_rows, std=std)
-    return rows if own.axes[path] == 0 else functools.partial(_columns, rows)
+    return _rows if std is None else functools.partial(_initial_rows, std=std)
 
 
 def _rows(key: jax.Array, table: jax.Array, count: int) -> jax.Array:
@@ -90,23 +89,20 @@ def _rows(key: jax.Array, table: jax.Array, count: int) -> jax.Array:
     covariance. Centred noise [V] times the table has just that covariance, times V: nothing is
     decomposed, and a table with fewer rows than columns, or with equal rows, is one like any other.
     """
-    size = table.shape[0]
-    rows = table.astype(jnp.float32)
-    mean = jnp.mean(rows, axis=0)
+    rows, size = table.astype(jnp.float32), table.shape[0]
+    together = min(count, _ROWS_AT_ONCE)
 
     def draw(key: jax.Array) -> jax.Array:
-        noise = jax.random.normal(key, (size,))
-        return mean + (_SPREAD / size) ** 0.5 * (noise - jnp.mean(noise)) @ rows
+        noise = jax.random.normal(key, (together, size))
+        return (noise - jnp.mean(noise, axis=1, keepdims=True)) @ rows
 
-    return jax.lax.map(draw, jax.random.split(key, count), batch_size=_ROWS_AT_ONCE)
+    drawn = jax.lax.map(draw, jax.random.split(key, -(-count // together)))
+    spread = (_SPREAD / size) ** 0.5 * drawn.reshape(-1, rows.shape[1])[:count]
+    return jnp.mean(rows, axis=0, keepdims=True) + spread
 
 
 def _initial_rows(key: jax.Array, table: jax.Array, count: int, *, std: float) -> jax.Array:
     return std * jax.random.normal(key, (count, table.shape[1]))
-
-
-def _columns(rows: resize.Draw, key: jax.Array, kernel: jax.Array, count: int) -> jax.Array:
-    return rows(key, kernel.T, count).T
 
 
 def _biases(key: jax.Array, bias: jax.Array, count: int) -> jax.Array:

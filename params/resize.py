@@ -10,40 +10,45 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
-Draw = Callable[[Any, Any, int], jax.Array]
-"""(key, leaf, how many) -> the entries to join to the leaf."""
+Draw = Callable[[Any, jax.Array, int], jax.Array]
+"""(key, the leaf with the axis in front, how many) -> the entries to join to it, likewise."""
 
 
 def resized(leaf: Any, size: int, axis: int, draw: Draw, key: jax.Array | None = None) -> Any:
-    """`leaf` with `size` entries along `axis`: its last cut, or `draw` joined to them.
+    """`leaf` with `size` entries along `axis`: its last cut, or what `draw` makes joined to them.
 
     >>> resized(np.arange(3), 2, 0, zeros)
     array([0, 1])
     >>> resized(np.arange(3), 5, 0, zeros)
     array([0, 1, 2, 0, 0])
     """
-    shape = (*leaf.shape[:axis], size, *leaf.shape[axis + 1 :])
-    kept = (slice(None),) * axis + (slice(size),)
-    added = size - leaf.shape[axis]
     if isinstance(leaf, jax.ShapeDtypeStruct):
-        return leaf.update(shape=shape)
-    if isinstance(leaf, np.ndarray):
-        if added <= 0:
-            return leaf[kept].copy()
-        new = jax.jit(draw, static_argnums=2)(key, leaf, added)
-        return np.concatenate([leaf, np.asarray(new).astype(leaf.dtype)], axis)
-
-    def make(leaf: jax.Array, key: jax.Array | None) -> jax.Array:
-        if added <= 0:
-            return leaf[kept]
-        return jnp.concatenate([leaf, draw(key, leaf, added).astype(leaf.dtype)], axis)
-
-    return jax.jit(make, out_shardings=placement(leaf))(leaf, key)
+        return leaf.update(shape=(*leaf.shape[:axis], size, *leaf.shape[axis + 1 :]))
+    if not isinstance(leaf, np.ndarray):
+        make = jax.jit(_resized, static_argnums=(2, 3, 4), out_shardings=placement(leaf))
+        return make(leaf, key, size, axis, draw)
+    added = size - leaf.shape[axis]
+    if added <= 0:
+        return leaf[(slice(None),) * axis + (slice(size),)].copy()
+    new = jax.jit(_drawn, static_argnums=(2, 3, 4))(leaf, key, added, axis, draw)
+    return np.concatenate([leaf, np.asarray(new, leaf.dtype)], axis)
 
 
-def zeros(key: Any, leaf: Any, count: int) -> jax.Array:
-    """Draws nothing: the `count` entries that join a vector are zero."""
-    return jnp.zeros(count, leaf.dtype)
+def _resized(leaf: jax.Array, key: Any, size: int, axis: int, draw: Draw) -> jax.Array:
+    added = size - leaf.shape[axis]
+    if added <= 0:
+        return jax.lax.slice_in_dim(leaf, 0, size, axis=axis)
+    return jnp.concatenate([leaf, _drawn(leaf, key, added, axis, draw)], axis)
+
+
+def _drawn(leaf: jax.Array, key: Any, count: int, axis: int, draw: Draw) -> jax.Array:
+    new = draw(key, jnp.moveaxis(leaf, axis, 0), count)
+    return jnp.moveaxis(new, 0, axis).astype(leaf.dtype)
+
+
+def zeros(key: Any, leaf: jax.Array, count: int) -> jax.Array:
+    """Draws nothing: the entries that join are zero."""
+    return jnp.zeros((count, *leaf.shape[1:]), leaf.dtype)
 
 
 def like(value: Any, leaf: Any) -> Any:
