@@ -7,7 +7,26 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from . import embeddings
+from .embeddings import (
+    TokenLeaves,
+    check_shards,
+    checked_leaves,
+    get_bias,
+    get_input_embeddings,
+    get_lm_head,
+    get_output_embeddings,
+    get_output_layer_with_bias,
+    get_prefix_bias_name,
+    of_size,
+    replaced,
+    round_up,
+    set_bias,
+    set_input_embeddings,
+    set_output_embeddings,
+    tie_weights,
+    token_leaves,
+    untie_weights,
+)
 from .params import resize
 
 if TYPE_CHECKING:
@@ -56,12 +75,12 @@ def resize_token_embeddings(
     old = model.config.vocab_size
     size = old if new_num_tokens is None else _positive("new_num_tokens", new_num_tokens)
     step = 1 if pad_to_multiple_of is None else _positive("pad_to_multiple_of", pad_to_multiple_of)
-    size = embeddings.round_up(size, step)
+    size = round_up(size, step)
     if size == old:
         return model, params
-    new, own = embeddings.of_size(model, size), embeddings.token_leaves(model)
-    leaves = embeddings.checked_leaves(model, params)
-    embeddings.check_shards(own, leaves, size, step)
+    new, own = of_size(model, size), token_leaves(model)
+    leaves = checked_leaves(model, params)
+    check_shards(own, leaves, size, step)
     abstract = all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves.values())
     if size > old and key is None and not abstract:
         raise ValueError(
@@ -73,10 +92,10 @@ def resize_token_embeddings(
         path: resize.resized(leaf, size, own.axes[path], _draw(own, path, std), one)
         for (path, leaf), one in zip(leaves.items(), keys, strict=True)
     }
-    return new, embeddings.replaced(params, made)
+    return new, replaced(params, made)
 
 
-def _draw(own: embeddings.TokenLeaves, path: str, std: float | None) -> resize.Draw:
+def _draw(own: TokenLeaves, path: str, std: float | None) -> resize.Draw:
     """How a leaf's new entries are drawn; close to the mean of the old ones if `std` is None."""
     if path == own.bias:
         tied = own.kernel is None
@@ -108,7 +127,7 @@ def _initial_rows(key: jax.Array, table: jax.Array, count: int, *, std: float) -
 def _biases(key: jax.Array, bias: jax.Array, count: int) -> jax.Array:
     old = bias.astype(jnp.float32)
     noise = jax.random.normal(key, (count,))
-    return jnp.mean(old) + _SPREAD * jnp.std(old, ddof=1) * noise
+    return jnp.mean(old) + _SPREAD * jnp.std(old) * noise
 
 
 def _positive(name: str, value: Any) -> int:
@@ -120,15 +139,15 @@ def _positive(name: str, value: Any) -> int:
 class HasVocabulary:
     """The functions of `embeddings` and of this file as methods of a model."""
 
-    get_input_embeddings = embeddings.get_input_embeddings
-    get_output_embeddings = embeddings.get_output_embeddings
-    get_lm_head = embeddings.get_lm_head
-    get_output_layer_with_bias = embeddings.get_output_layer_with_bias
-    get_prefix_bias_name = embeddings.get_prefix_bias_name
-    get_bias = embeddings.get_bias
-    set_input_embeddings = embeddings.set_input_embeddings
-    set_output_embeddings = embeddings.set_output_embeddings
-    set_bias = embeddings.set_bias
-    tie_weights = embeddings.tie_weights
-    untie_weights = embeddings.untie_weights
+    get_input_embeddings = get_input_embeddings
+    get_output_embeddings = get_output_embeddings
+    get_lm_head = get_lm_head
+    get_output_layer_with_bias = get_output_layer_with_bias
+    get_prefix_bias_name = get_prefix_bias_name
+    get_bias = get_bias
+    set_input_embeddings = set_input_embeddings
+    set_output_embeddings = set_output_embeddings
+    set_bias = set_bias
+    tie_weights = tie_weights
+    untie_weights = untie_weights
     resize_token_embeddings = resize_token_embeddings

@@ -1,7 +1,7 @@
 """Make tests/goldens/vocabulary: what PyTorch's models answer after edits of their vocabulary.
 
-Run by hand where torch is: `python scripts/_goldens_vocabulary.py`. A file is named for the golden
-whose checkpoint is edited, and holds `<edit>.input_ids` and `<edit>.<output>` for each of the edits
+Run by hand where torch is: `python scripts/_goldens_vocabulary.py`. A folder is named for the golden
+whose checkpoint is edited, and its `expected.safetensors` holds `<edit>.input_ids` and `<edit>.<output>` for each of the edits
 
     shrunk   resize_token_embeddings(50)
     grown    resize_token_embeddings(66, pad_to_multiple_of=10); grown.new.* is what was drawn
@@ -19,25 +19,20 @@ import numpy as np
 import torch
 import transformers
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from make_goldens import ROOT, call, torch_versions  # noqa: E402
+from make_goldens import ROOT, call, fresh, save_expected, torch_versions  # noqa: E402
 
 LANGUAGE_MODELS = (
     "bert-masked-lm",
     "bert-untied",
     "gpt2-lm-head",
-    "gpt2-untied",
     "llama-causal-lm",
     "llama-tied",
 )
 OTHERS = (  # only grown
-    "bert-model",
     "bert-pre-training",
-    "bert-token-classification",
     "gpt2-double-heads",
-    "gpt2-model",
     "llama-model",
     "llama-question-answering",
 )
@@ -90,7 +85,7 @@ def headed(model):
 def answers(model, edit):
     edit(model)
     size = model.get_input_embeddings().weight.shape[0]
-    ids = np.int32([[3, 49, 7, size - 1, 20, size - 2]])
+    ids = np.array([[3, 49, 7, size - 1, 20, size - 2]], np.int32)
     if "DoubleHeads" in type(model).__name__:
         ids = np.stack([ids, ids[:, ::-1]], axis=1)
     new = {"table": model.get_input_embeddings().weight[61:]} if edit is grown else {}
@@ -117,26 +112,19 @@ def moments(name):
 
 
 def main():
-    torch.manual_seed(0)
     torch.set_num_threads(1)
-    folder = ROOT / "vocabulary"
-    folder.mkdir(exist_ok=True)
     for name in LANGUAGE_MODELS + OTHERS:
-        edits = {"grown": grown}
+        torch.manual_seed(0)
+        model, edits = load(name), {"grown": grown}
         if name in LANGUAGE_MODELS:
-            is_tied = load(name).config.tie_word_embeddings
+            is_tied = model.config.tie_word_embeddings
             edits |= {"shrunk": shrunk, "set": set_table}
             edits |= {"headed": headed} if is_tied else {"tied": tied}
         arrays = dict(moments(name)) if name == "llama-causal-lm" else {}
         for edit, function in edits.items():
             out = answers(load(name), function)
             arrays |= {f"{edit}.{key}": value for key, value in out.items()}
-        save_file(
-            {key: np.ascontiguousarray(value) for key, value in arrays.items()},
-            folder / f"{name}.safetensors",
-            torch_versions(),
-        )
-        print(name, sorted(arrays))
+        save_expected(fresh(f"vocabulary/{name}"), arrays, type(model).__name__, **torch_versions())
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from flaxmodels.embeddings import token_leaves
 from flaxmodels.params import names
 
 FOLDER = golden.FOLDER / "vocabulary"
-GOLDENS = sorted(path.stem for path in FOLDER.iterdir())
-EDITS = {name: load_file(FOLDER / f"{name}.safetensors") for name in GOLDENS}
+GOLDENS = sorted(path.name for path in FOLDER.iterdir())
+EDITS = {name: load_file(FOLDER / name / "expected.safetensors") for name in GOLDENS}
 CASES = [
     (name, edit)
     for name, arrays in EDITS.items()
@@ -119,8 +119,8 @@ def test_P26_3_new_tokens_have_the_moments_of_the_reference(kind):
     np.testing.assert_allclose(
         np.cov(new.T) / 1e-9, covariance, atol=0.15 * np.diag(covariance).mean()
     )
-    other = kernel[:, 61:].T if kind == "rows" else table[61:]
-    assert abs(np.corrcoef(new.ravel() - new.mean(), other.ravel())[0, 1]) < 0.5
+    spreads = [(x - x.mean(0)).ravel() for x in (table[61:], kernel[:, 61:].T)]
+    assert abs(np.corrcoef(*spreads)[0, 1]) < 0.03  # drawn apart
 
 
 # --- where things are ---
@@ -248,15 +248,15 @@ def test_P29_an_untied_head_keeps_the_size():
         ({"embedding": [[1.0]]}, "list"),
         ({"weight": known(12, 8)}, "'weight'"),
         ({"embedding": known(12, 8), "bias": known(12)}, "'bias'"),
-        ({}, "got {}"),
-        (known(12, 8), "got float32 (12, 8)"),
-        (None, "got NoneType"),
+        ({}, "{}"),
+        (known(12, 8), "float32 (12, 8)"),
+        (None, "NoneType"),
     ],
 )
 def test_P29_what_is_no_table_is_refused(value, got):
     model = tiny("GPT2Model")
     said = r"wte/embedding: expected {name: shape} of floats {'embedding': \(None, 8\)}, got .*"
-    with pytest.raises(ValueError, match=said + re.escape(got).removeprefix("got\\ ")):
+    with pytest.raises(ValueError, match=said + re.escape(got)):
         model.set_input_embeddings(numbered(model), value)
 
 
@@ -343,9 +343,14 @@ def test_P30_what_cannot_be_tied_is_refused(edit):
     model = tiny("BertForSequenceClassification")
     with pytest.raises(ValueError, match="BertForSequenceClassification has no LM head"):
         getattr(model, edit)(numbered(model))
-    model = tiny("LlamaForCausalLM", tie_word_embeddings=edit == "tie_weights")
-    with pytest.raises(ValueError, match="no leaf model/embed_tokens/embedding"):
-        model.clone(config=model.config.replace(tie_word_embeddings=True)).untie_weights({})
+
+
+def test_P30_a_table_that_is_not_there_cannot_be_untied():
+    model = tiny("GPT2LMHeadModel")
+    params = {"transformer": {"wte": {"kernel": known(12, 8)}}}
+    said = "no leaf transformer/wte/embedding (nearest: transformer/wte/kernel)"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        model.untie_weights(params)
 
 
 @pytest.mark.parametrize("name", ["bert-masked-lm", "gpt2-lm-head", "llama-tied"])
@@ -366,12 +371,14 @@ def test_P30_what_was_untied_loads_as_either(name, tmp_path):
 @pytest.mark.parametrize("name", MODELS)
 def test_P26_1_D29_every_class_grows_and_shrinks(name):
     for tied in (True, False):
-        model = tiny(name, scan_layers=False, tie_word_embeddings=tied)
+        model = tiny(name, tie_word_embeddings=tied)
+        if model.output_embeddings_path is None and not tied:
+            continue
         params = numbered(model)
         bigger, grown = model.resize_token_embeddings(params, 15, KEY)
         assert bigger.config == model.config.replace(vocab_size=15)
-        wanted = bigger.abstract_params()
-        assert jax.tree.all(jax.tree.map(lambda x, y: x.shape == y.shape, grown, wanted))
+        shapes = jax.tree.map(lambda x: x.shape, bigger.abstract_params())
+        assert jax.tree.map(jnp.shape, grown) == shapes
         assert_untouched(params, grown, *token_leaves(model).axes)
         smaller, cut = bigger.resize_token_embeddings(grown, 12)
         assert smaller == model
