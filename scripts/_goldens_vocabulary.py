@@ -1,7 +1,8 @@
 """Make tests/goldens/vocabulary: what PyTorch's models answer after edits of their vocabulary.
 
-Run by hand where torch is: `python scripts/_goldens_vocabulary.py`. A folder is named for the golden
-whose checkpoint is edited, and its `expected.safetensors` holds `<edit>.input_ids` and `<edit>.<output>` for each of the edits
+Run by hand where torch is: `python scripts/_goldens_vocabulary.py`. A folder is named for the
+golden whose checkpoint is edited; its `expected.safetensors` holds `<edit>.input_ids` and
+`<edit>.<output>` for each of the edits
 
     shrunk   resize_token_embeddings(50)
     grown    resize_token_embeddings(66, pad_to_multiple_of=10); grown.new.* is what was drawn
