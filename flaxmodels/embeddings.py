@@ -122,7 +122,7 @@ def set_input_embeddings(
         )
     check_shards(own, leaves, size)
     made = {own.table: resize.like(new, table)}
-    if own.bias is not None:
+    if own.bias is not None and size != table.shape[0]:
         made[own.bias] = resize.resized(leaves[own.bias], size, 0, resize.zeros)
     return of_size(model, size), replaced(params, made)
 

@@ -230,6 +230,10 @@ def test_P29_T25_D16_a_table_set_is_the_table_got(name):
 
 
 def test_P29_an_untied_head_keeps_the_size():
+    model = tiny("BertForMaskedLM", tie_word_embeddings=False)
+    params, table = numbered(model), "bert/embeddings/word_embeddings/embedding"
+    _, after = model.set_input_embeddings(params, {"embedding": known(12, 8)})
+    assert_untouched(params, after, table)
     model = tiny("LlamaForCausalLM", tie_word_embeddings=False)
     params = numbered(model)
     new, after = model.set_input_embeddings(params, {"embedding": known(12, 8)})
