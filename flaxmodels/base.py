@@ -21,11 +21,12 @@ from .measures import Measures
 from .pruning import prune_heads
 from .saving import save
 from .switches import Switches
+from .vocabulary import HasVocabulary
 
 _NOT_GIVEN = ("config", "parent", "name")
 
 
-class PretrainedModel(Generates, Measures, Switches, nn.Module):
+class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
     """A model as a value: hashable, comparable, holds no array; `clone` changes a field.
 
     Params are a separate tree: `model.apply({"params": params}, input_ids, ...)` runs it.
@@ -59,6 +60,12 @@ class PretrainedModel(Generates, Measures, Switches, nn.Module):
     tied: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(path, the path of the leaf that serves where the model has none there): a checkpoint may
     hold the tensor under either name, or under both."""
+    input_embeddings_path: ClassVar[str] = ""
+    """Of the table of token embeddings, in the backbone."""
+    output_embeddings_path: ClassVar[str | None] = None
+    """Of the product that makes logits of tokens, where it is not tied; None without an LM head."""
+    lm_head_path: ClassVar[str | None] = None
+    """Of all between the backbone and these logits."""
 
     def __post_init__(self) -> None:
         self.dtype = jnp.dtype(self.dtype)  # jnp.bfloat16 and its dtype hash differently
@@ -92,6 +99,10 @@ class PretrainedModel(Generates, Measures, Switches, nn.Module):
     def tap(self, x: jax.Array) -> jax.Array:
         """The input embeddings [B, T, D], where their gradient can be taken."""
         return self.perturb("input_embeds", x) if self.embed_tap else x
+
+    def in_backbone(self, path: str) -> str:
+        """The path in this model of what is at `path` in its backbone."""
+        return path
 
     def dummy_inputs(self) -> dict[str, jax.Array]:
         """The smallest inputs that reach every parameter; int32 [1, 1]."""

@@ -5,11 +5,11 @@ import os
 import stat
 import tempfile
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 from jax.experimental import serialize_executable
 from jax.sharding import NamedSharding
 
@@ -67,7 +67,7 @@ class CompiledCall:
         leaves, structure = jax.tree.flatten(arguments)
         described = [(leaf.shape, str(leaf.dtype), _placement(leaf)) for leaf in leaves]
         options = (self.donate_cache, sorted(self.compiler_options.items()))
-        host = (jax.__version__, jaxlib.__version__, str(jax.devices()), jax.default_backend())
+        host = (jax.__version__, metadata.version("jaxlib"), str(jax.devices()))
         text = repr((self.model, str(structure), described, others, options, host))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -92,7 +92,8 @@ def _devices(arguments: Any) -> list[jax.Device]:
     placed = [leaf.sharding for leaf in jax.tree.leaves(arguments) if isinstance(leaf, jax.Array)]
     for sharding in placed:
         if isinstance(sharding, NamedSharding):
-            return list(sharding.mesh.devices.flat)
+            devices: Any = sharding.mesh.devices
+            return list(devices.flat)
     return list(placed[0].device_set) if placed else jax.devices()[:1]
 
 

@@ -63,6 +63,9 @@ class Head(PretrainedModel):
         """The backbone, as a submodule."""
         return self.backbone(**self.fields, name=self.base_model_prefix)
 
+    def in_backbone(self, path: str) -> str:
+        return f"{self.base_model_prefix}/{path}"
+
     def classify(
         self, x: jax.Array, labels: int, name: str = "classifier", *, use_bias: bool = True
     ) -> jax.Array:
@@ -100,6 +103,9 @@ class SimpleHead(Head):
 
 class VocabularyHead(Head):
     """A head with a logit for every token of the vocabulary."""
+
+    output_embeddings_path = "lm_head"
+    lm_head_path = "lm_head"
 
     def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
         """x [B, T, D] -> logits [B, T, V]: by the embedding table if tied, else by `lm_head`."""

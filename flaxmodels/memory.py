@@ -98,7 +98,7 @@ class MemoryReport(tuple[ModuleMemory, ...]):
     """One row for each module, in the order in which they are called; prints as a table."""
 
     def __str__(self) -> str:
-        rows = [("module", "params", "inputs", "outputs", "temporary")]
+        rows: list[tuple[str, ...]] = [("module", "params", "inputs", "outputs", "temporary")]
         for row in self:
             sizes = (row.params, row.inputs, row.outputs, row.temporary)
             rows.append((row.path or "(all)", *map(fp.human, sizes)))
@@ -151,6 +151,11 @@ def _compiled(
         args, kwargs = rebuild(arrays)
         return module.apply(variables, *args, **kwargs)
 
-    memory = jax.jit(call).lower(variables, arrays).compile().memory_analysis()
-    sizes = (fp.memory_footprint(tree) for tree in (variables, arrays))
-    return ModuleMemory(path, *sizes, memory.output_size_in_bytes, memory.temp_size_in_bytes)
+    memory: Any = jax.jit(call).lower(variables, arrays).compile().memory_analysis()
+    return ModuleMemory(
+        path,
+        params=fp.memory_footprint(variables),
+        inputs=fp.memory_footprint(arrays),
+        outputs=memory.output_size_in_bytes,
+        temporary=memory.temp_size_in_bytes,
+    )

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +14,17 @@ from .compiled import CompiledCall
 class Switches:
     """What `PreTrainedModel` switches on and off."""
 
-    def gradient_checkpointing_enable(self: Any, policy: str = "full") -> Self:
+    def gradient_checkpointing_enable(self: Any, policy: str = "full") -> Any:
         """The model with each layer computed again in the backward pass, except what `policy`
         saves: "full" (nothing), or a name in `jax.checkpoint_policies`."""
         check_remat(policy)
         return self.clone(remat=policy)
 
-    def gradient_checkpointing_disable(self: Any) -> Self:
+    def gradient_checkpointing_disable(self: Any) -> Any:
         """The model that keeps what the backward pass needs."""
         return self.clone(remat=None)
 
-    def enable_input_require_grads(self: Any) -> Self:
+    def enable_input_require_grads(self: Any) -> Any:
         """The model with a tap at its input embeddings: `embedding_taps` makes zeros that are
         added there, and the gradient with respect to them is that of the embeddings.
 
@@ -33,7 +33,7 @@ class Switches:
         """
         return self.clone(embed_tap=True)
 
-    def disable_input_require_grads(self: Any) -> Self:
+    def disable_input_require_grads(self: Any) -> Any:
         """The model without the tap."""
         return self.clone(embed_tap=False)
 
@@ -49,12 +49,12 @@ class Switches:
         made = jax.eval_shape(lambda: self.init(jax.random.key(0), *args, **kwargs))
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), made["perturbations"])
 
-    def to_bettertransformer(self: Any) -> Self:
+    def to_bettertransformer(self: Any) -> Any:
         """The model with fused attention: cuDNN's on a GPU in a 16-bit dtype, else JAX's."""
         flash = jax.default_backend() == "gpu" and self.dtype.itemsize == 2
         return self.clone(attn_implementation="flash" if flash else "sdpa")
 
-    def reverse_bettertransformer(self: Any) -> Self:
+    def reverse_bettertransformer(self: Any) -> Any:
         """The model with attention by the formula. What is saved is the same either way."""
         return self.clone(attn_implementation="eager")
 

@@ -59,7 +59,7 @@ class Embed(nn.Module):
     Attributes:
         axes: logical names of (rows, D).
         std: of the normal from which the table is drawn.
-        padding_id: a row that starts as zero.
+        padding_id: a row that starts as zero, if there is one.
     """
 
     rows: int
@@ -70,9 +70,8 @@ class Embed(nn.Module):
 
     def setup(self) -> None:
         shape = (self.rows, self.features)
-        self.embedding = parameter(
-            self, "embedding", _table(self.std, self.padding_id), shape, self.axes
-        )
+        draw = _table(self.std, self.padding_id)
+        self.embedding = parameter(self, "embedding", draw, shape, self.axes)
 
     def __call__(self, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
         return jnp.take(self.embedding, jnp.asarray(ids), axis=0).astype(dtype)
@@ -87,7 +86,7 @@ def _table(std: float, padding_id: int | None) -> fs.Draw:
 
     def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         table = normal(key, shape)
-        return table if padding_id is None else table.at[padding_id].set(0)
+        return table if padding_id is None else table.at[padding_id].set(0, mode="drop")
 
     return draw
 

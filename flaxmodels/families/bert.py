@@ -189,6 +189,7 @@ class BertPretrained(PretrainedModel):
 
     config_class = BertConfig
     base_model_prefix = "bert"
+    input_embeddings_path = "embeddings/word_embeddings"
     naming = fp.Naming(
         stack="layer",
         aliases=(
@@ -324,6 +325,9 @@ class BertPreTrainingHeads(nn.Module):
 class BertForMaskedLM(BertHead, heads.SimpleHead):
     """tokens [B, T] -> logits [B, T, V] of the token in each place."""
 
+    output_embeddings_path = "cls/predictions/decoder"
+    lm_head_path = "cls/predictions"
+
     def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
         cls = BertPreTrainingHeads(self.config, self.rules, name="cls")
         logits = cls.predictions(out.last_hidden_state, base.attend)
@@ -344,6 +348,8 @@ class BertForPreTraining(BertHead, heads.SimpleHead):
     """tokens [B, T] -> the logits of `BertForMaskedLM` and of `BertForNextSentencePrediction`."""
 
     pooling = True
+    output_embeddings_path = BertForMaskedLM.output_embeddings_path
+    lm_head_path = BertForMaskedLM.lm_head_path
 
     def head(self, base, out, input_ids, deterministic) -> outputs.PreTrainingOutput:
         cls = BertPreTrainingHeads(self.config, self.rules, name="cls")

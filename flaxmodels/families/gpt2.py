@@ -156,6 +156,7 @@ class GPT2Pretrained(heads.Decoder):
     )
     tied = (("lm_head/kernel", "transformer/wte/embedding"),)
     base_model_prefix = "transformer"
+    input_embeddings_path = "wte"
 
 
 class GPT2Model(GPT2Pretrained):

@@ -161,6 +161,7 @@ class LlamaPretrained(heads.Decoder):
 
     config_class = LlamaConfig
     base_model_prefix = "model"
+    input_embeddings_path = "embed_tokens"
     naming = fp.Naming(
         stack="layers",
         flax_names=((r"norm/scale$", "norm/weight"),),
