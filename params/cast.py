@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_map_with_path
 
+from .elementwise import elementwise
 from .masks import Mask, as_mask
 from .paths import matches, path_of
 
@@ -87,9 +87,7 @@ def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = T
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype) if _floating(leaf) else leaf.dtype
         if leaf.dtype == wanted:
             return leaf
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            return leaf.update(dtype=wanted)
-        return leaf.astype(wanted)
+        return elementwise(_itself, leaf, dtype=wanted)
 
     return tree_map_with_path(one, params, as_mask(mask, params))
 
@@ -107,6 +105,10 @@ def to_fp16(params: Any, mask: Mask = None) -> Any:
 def to_fp32(params: Any, mask: Mask = None) -> Any:
     """`cast` to float32: full precision."""
     return cast(params, jnp.float32, mask)
+
+
+def _itself(leaf: Any) -> Any:
+    return leaf
 
 
 def _floating(leaf: Any) -> bool:
