@@ -114,9 +114,7 @@ def _mapped(
         if not chosen[path] or not jnp.issubdtype(leaf.dtype, jnp.inexact):
             return leaf
         rest = (other[path] for other in others)
-        return elementwise(
-            function, leaf, *rest, dtype=leaf.dtype, scalars=scalars, donate=donate
-        )
+        return elementwise(function, leaf, *rest, dtype=leaf.dtype, scalars=scalars, donate=donate)
 
     leaves = [one(path, leaf) for path, leaf in first.items()]
     return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
@@ -152,6 +150,6 @@ def _is_float(leaf: Any) -> bool:
 
 
 def _scalar(name: str, value: Any) -> Any:
-    if jnp.shape(value) != ():
-        raise ValueError(f"{name} has shape {jnp.shape(value)}; expected one number")
+    if np.shape(value) != ():
+        raise ValueError(f"{name} has shape {np.shape(value)}; expected one number")
     return value

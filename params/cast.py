@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_map_with_path
 
-from .elementwise import elementwise
+from .elementwise import cast_leaf
 from .masks import Mask, as_mask
 from .paths import matches, path_of
 
@@ -87,7 +87,7 @@ def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = T
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype) if _floating(leaf) else leaf.dtype
         if leaf.dtype == wanted:
             return leaf
-        return elementwise(_itself, leaf, dtype=wanted)
+        return cast_leaf(leaf, wanted)
 
     return tree_map_with_path(one, params, as_mask(mask, params))
 
@@ -105,10 +105,6 @@ def to_fp16(params: Any, mask: Mask = None) -> Any:
 def to_fp32(params: Any, mask: Mask = None) -> Any:
     """`cast` to float32: full precision."""
     return cast(params, jnp.float32, mask)
-
-
-def _itself(leaf: Any) -> Any:
-    return leaf
 
 
 def _floating(leaf: Any) -> bool:

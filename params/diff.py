@@ -131,24 +131,45 @@ def _row(path: str, a: Any, b: Any) -> DiffRow:
 
 def _compare(a: Any, b: Any) -> tuple[float, float]:
     """(largest absolute, largest relative difference) of two arrays of one shape."""
-    read_a, read_b = _reader(a), _reader(b)
-
-    def slab(bounds: Bounds) -> tuple[float, float]:
-        return _worst(_runs(read_a(bounds), read_b(bounds)))
-
+    a, b = _plain(a), _plain(b)
+    placed = [leaf for leaf in (a, b) if isinstance(leaf, jax.Array)]
+    if len(placed) == 2 and a.sharding != b.sharding:
+        b = jax.device_put(b, a.sharding)
     count = math.prod(a.shape)
     most = min(_SLAB, max(_RUN, count // 16))
-    return _worst(in_threads(slab, list(slabs(a.shape, most)), count * a.dtype.itemsize))
+    boxes = list(_shards(placed[0]) if placed else slabs(a.shape, most))
+    read_a, read_b = _reader(a), _reader(b)
+
+    def compare(box: Bounds) -> tuple[float, float]:
+        return _worst(_runs(read_a(box), read_b(box)))
+
+    return _worst(in_threads(compare, boxes, count * a.dtype.itemsize))
+
+
+def _plain(leaf: Any) -> Any:
+    """A leaf of numbers, NumPy's where that takes no copy."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf) if is_on_host(leaf) else leaf
+
+
+def _shards(leaf: jax.Array) -> dict[Bounds, jax.Array]:
+    """What this process holds of a leaf, each part once."""
+
+    def bounds(index: tuple[slice, ...]) -> Bounds:
+        return tuple(part.indices(n)[:2] for part, n in zip(index, leaf.shape, strict=True))
+
+    return {bounds(shard.index): shard.data for shard in leaf.addressable_shards}
 
 
 def _reader(leaf: Any) -> Callable[[Bounds], np.ndarray]:
     """What reads a part of a leaf into host memory."""
     if isinstance(leaf, Tensor):
         return leaf.read
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-        leaf = jax.random.key_data(leaf)
-    array = np.asarray(leaf) if is_on_host(leaf) else leaf
-    return lambda bounds: np.asarray(array[tuple(slice(*bound) for bound in bounds)])
+    if isinstance(leaf, jax.Array):
+        shards = _shards(leaf)
+        return lambda bounds: np.asarray(shards[bounds])
+    return lambda bounds: np.asarray(leaf[tuple(slice(*bound) for bound in bounds)])
 
 
 def _runs(a: np.ndarray, b: np.ndarray):
@@ -182,14 +203,17 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 def _of_floats(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     distance = np.abs(a - b)
-    size = np.maximum(np.abs(a), np.abs(b))
-    if not np.isfinite(distance.max()):
+    size = np.abs(a)
+    np.maximum(size, np.abs(b), out=size)
+    largest = distance.max()
+    if not np.isfinite(largest):
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         distance[same] = 0
         size[same | np.isinf(size)] = 1
-    smallest = np.nextafter(size.dtype.type(0), size.dtype.type(1))
-    relative = distance / np.maximum(size, smallest)
-    return float(distance.max()), float(relative.max())
+        largest = distance.max()
+    np.maximum(size, np.nextafter(size.dtype.type(0), size.dtype.type(1)), out=size)
+    np.divide(distance, size, out=distance)
+    return float(largest), float(distance.max())
 
 
 def _of_integers(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

@@ -1,8 +1,9 @@
 """Computing each element of a leaf from the same elements of others, wherever the leaf lives.
 
-On a CPU it is done by threads, run by run of what stays in the cache, straight into memory of our
-own: the runtime's is made of small pages, whose first touch costs more than the arithmetic. On
-other devices, and for a leaf on several, it is one compiled computation per shape.
+A NumPy leaf is computed by threads, run by run of what stays in the cache. Any other is one
+compiled computation, used again for leaves of the same shape. A cast, which XLA does no faster, is
+NumPy's on a CPU for either: the runtime's own memory is made of small pages, whose first touch
+costs more than the cast.
 """
 
 import functools
@@ -24,7 +25,11 @@ _TASK = 4 << 20  # bytes, below which another thread costs more than it saves
 
 
 def elementwise(
-    function: Callable[..., Any], *leaves: Any, dtype: Any, scalars: tuple = (), donate: bool = False
+    function: Callable[..., Any],
+    *leaves: Any,
+    dtype: Any,
+    scalars: tuple = (),
+    donate: bool = False,
 ) -> Any:
     """`function(*leaves, *scalars)` in `dtype`: a leaf of the kind, and where, the first one is.
 
@@ -37,14 +42,18 @@ def elementwise(
     first = leaves[0]
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
         return _abstract(first).update(dtype=dtype)
-    if all(map(is_on_host, leaves)) and not any(map(_is_traced, scalars)):
-        if not isinstance(first, jax.Array):
-            return _computed(function, leaves, scalars, _memory(first, dtype, donate))
-        if not donate:
-            result = _computed(function, leaves, scalars, empty(first.shape, dtype))
-            return placed_like(first, result)
+    numpy = not any(isinstance(leaf, jax.Array) for leaf in leaves)
+    if numpy and not any(map(_is_traced, scalars)):
+        return _computed(function, leaves, scalars, _memory(first, dtype, donate))
     leaves = (first, *(_beside(leaf, first) for leaf in leaves[1:]))
     return _compiled(donate)(function, np.dtype(dtype), *leaves, scalars=scalars)
+
+
+def cast_leaf(leaf: Any, dtype: np.dtype) -> Any:
+    """`leaf` in another dtype."""
+    if isinstance(leaf, jax.Array) and is_on_host(leaf):
+        return placed_like(leaf, _computed(_itself, (leaf,), (), empty(leaf.shape, dtype)))
+    return elementwise(_itself, leaf, dtype=dtype)
 
 
 def is_on_host(leaf: Any) -> bool:
@@ -89,6 +98,10 @@ def slabs(shape: tuple[int, ...], most: int) -> Iterator[Bounds]:
         for start in range(0, shape[0], step):
             stop = min(start + step, shape[0])
             yield ((start, stop), *((0, size) for size in shape[1:]))
+
+
+def _itself(leaf: Any) -> Any:
+    return leaf
 
 
 def _computed(

@@ -10,6 +10,7 @@ seconds: the function's over the copy's, made by as many threads as help. Goal: 
 """
 
 import argparse
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -63,7 +64,8 @@ def once(args: argparse.Namespace) -> None:
     dtype, count, name = CASES[args.once]
     trees = [tree(args.layers, dtype, 0 if "all equal" in args.once else i) for i in range(count)]
     if not args.numpy:
-        trees = [jax.tree.map(jax.device_put, tree) for tree in trees]
+        trees = jax.block_until_ready(jax.tree.map(jax.device_put, trees))
+        gc.collect()
     rest = (0.25,) if name == "interpolate" else ()
 
     def call() -> Any:
