@@ -63,7 +63,7 @@ def table(leaves: Leaves, depth: int | None = None) -> str:
         return fp.summary(leaves, depth)
     sharded = any(leaf.sharding is not None for leaf in leaves.values())
     head = ("module", "shape", "dtype", "bytes")
-    rows = [head + ("sharding", "bytes per device") * sharded]
+    rows: list[tuple[str, ...]] = [head + ("sharding", "bytes per device") * sharded]
     for path, leaf in leaves.items():
         row = (path, str(leaf.shape), str(leaf.dtype), human(nbytes(leaf)))
         rows.append(row + (placement(leaf), human(_shard_bytes(leaf))) * sharded)

@@ -119,14 +119,17 @@ def _in_file_order(names: list[str], leaves: Mapping[str, Any]) -> list[str]:
 
 
 def _row(path: str, a: Any, b: Any) -> DiffRow:
-    shapes = tuple(None if x is None else tuple(x.shape) for x in (a, b))
-    dtypes = tuple(None if x is None else str(x.dtype) for x in (a, b))
-    alike = shapes[0] == shapes[1]
-    same = alike and dtypes[0] == dtypes[1]
-    if not alike or any(isinstance(x, jax.ShapeDtypeStruct) for x in (a, b)):
+    (shape_a, dtype_a), (shape_b, dtype_b) = map(_kind, (a, b))
+    shapes, dtypes = (shape_a, shape_b), (dtype_a, dtype_b)
+    same = shape_a == shape_b and dtype_a == dtype_b
+    if shape_a != shape_b or any(isinstance(x, jax.ShapeDtypeStruct) for x in (a, b)):
         return DiffRow(path, shapes, dtypes, None, None, same)
     largest, relative = _compare(a, b)
     return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
+
+
+def _kind(leaf: Any) -> tuple[tuple[int, ...] | None, str | None]:
+    return (None, None) if leaf is None else (tuple(leaf.shape), str(leaf.dtype))
 
 
 def _compare(a: Any, b: Any) -> tuple[float, float]:

@@ -16,11 +16,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from .memory import contiguous, copy, empty
 
 Bounds = tuple[tuple[int, int], ...]
 _RUN = 1 << 16  # elements; with a few temporaries, a share of the second-level cache
+_PART = 1 << 20  # elements that a thread does before it asks for more
 _TASK = 4 << 20  # bytes, below which another thread costs more than it saves
 
 
@@ -42,8 +44,7 @@ def elementwise(
     first = leaves[0]
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
         return _abstract(first).update(dtype=dtype)
-    numpy = not any(isinstance(leaf, jax.Array) for leaf in leaves)
-    if numpy and not any(map(_is_traced, scalars)):
+    if not isinstance(first, jax.Array) and not any(map(_is_traced, (*leaves, *scalars))):
         return _computed(function, leaves, scalars, _memory(first, dtype, donate))
     leaves = (first, *(_beside(leaf, first) for leaf in leaves[1:]))
     return _compiled(donate)(function, np.dtype(dtype), *leaves, scalars=scalars)
@@ -111,12 +112,13 @@ def _computed(
     sources = [contiguous(np.asarray(leaf)).reshape(-1) for leaf in leaves]
     target = out.reshape(-1)
 
-    def run(start: int) -> None:
-        here = slice(start, start + _RUN)
-        with np.errstate(all="ignore"):
-            copy(function(*(source[here] for source in sources), *scalars), target[here])
+    def part(first: int) -> None:
+        for start in range(first, min(first + _PART, target.size), _RUN):
+            here = slice(start, start + _RUN)
+            with np.errstate(all="ignore"):
+                copy(function(*(source[here] for source in sources), *scalars), target[here])
 
-    in_threads(run, range(0, target.size, _RUN), target.nbytes)
+    in_threads(part, range(0, target.size, _PART), target.nbytes)
     return out
 
 
@@ -144,7 +146,7 @@ def _beside(leaf: Any, first: Any) -> Any:
 
 
 def _is_traced(value: Any) -> bool:
-    return isinstance(value, jax.core.Tracer)
+    return isinstance(value, Tracer)
 
 
 @functools.cache

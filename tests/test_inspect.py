@@ -22,6 +22,15 @@ FORMATS = ("torch/llama/sharded", "torch/llama/legacy", "tf/h5", "tf/sharded", "
 BROWSERS = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
 
 
+@pytest.fixture(scope="module", params=["msgpack", "orbax"])
+def written(request, tmp_path_factory):
+    """A folder in a format that JAX writes, without its config."""
+    folder = tmp_path_factory.mktemp(request.param)
+    convert(LLAMA, folder, format=request.param, progress=False)
+    (folder / "config.json").unlink()
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def no_weight_is_read(monkeypatch):
     def read(self, *args):
@@ -78,14 +87,9 @@ def test_every_format_without_a_config(folder, capsys, tmp_path):
     assert len(rows) == 3 + len(fp.open_checkpoint(tmp_path / "a").tensors)
 
 
-@pytest.mark.parametrize("format", ["msgpack", "orbax"])
-def test_formats_that_jax_wrote(format, capsys, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.undo()
-        convert(LLAMA, tmp_path, format=format, progress=False)
-    (tmp_path / "config.json").unlink()
-    names = [cells(line)[0] for line in printed(capsys, tmp_path)]
-    assert any(name.endswith("layers/1/mlp/up_proj/kernel") for name in names)
+def test_formats_that_jax_wrote(written, capsys):
+    names = [cells(line)[0] for line in printed(capsys, written)]
+    assert "model/layers/1/mlp/up_proj/kernel" in names
 
 
 def test_a_mesh_shows_the_shardings_of_the_models_leaves(capsys, tmp_path):
@@ -115,7 +119,7 @@ def test_a_large_model_is_quick(capsys, tmp_path):
     start = time.process_time()
     assert len(inspection.table(leaves).splitlines()) == 3 + 560
     assert len(inspection.table(leaves, 3).splitlines()) == 3 + 80
-    assert "ShapeDtypeStruct" in inspection.page(leaves, "large")
+    assert 1000 < len(inspection.page(leaves, "large")) < 1_000_000
     assert time.process_time() - start < 5
 
 
@@ -138,7 +142,7 @@ COLLECT = """
 def rendered(page, tmp_path) -> str:
     """The text of a page as a browser without a network shows it."""
     program = browser()
-    assert not re.search(r"""(src|href)=["']|@import|url\\(""", page)
+    assert not re.search(r"(src|href)=|@import|url\(|https?:", page)
     (tmp_path / "shown.html").write_text(page.replace("</body>", f"{COLLECT}</body>"))
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000"]
@@ -168,8 +172,8 @@ def test_a_page_of_params(tmp_path):
         def __array__(self, *args):
             raise AssertionError("read")
 
-    tree = {"a": {"<script>alert(1)</script>": Leaf()}, "b": jnp.ones(2)}
-    page = inspection.page(tree, "<b>&title")
+    leaves = ("<script>alert(1)</script>", "w", "w/absmax")  # the last is in no module `w`
+    page = inspection.page({name: Leaf() for name in leaves} | {"b": jnp.ones(2)}, "<b>&title")
     assert "<script>alert" not in page and "<b>&title" not in page
-    odd = inspection.page({"x.weight": Leaf(), "x.weight/absmax": Leaf(), "x": {"y": Leaf()}}, "t")
-    assert "absmax" in inspection.table(fp.flatten({"x.weight/absmax": Leaf()}) and {}) or odd
+    text = rendered(page, tmp_path)
+    assert all(f"'{name}'" in text for name in leaves) and "<b>&title" in text

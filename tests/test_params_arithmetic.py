@@ -136,6 +136,7 @@ def test_eight_devices_and_their_shardings():
         assert made["w"].sharding.spec == P(None, *spec)
         assert fp.unstack_layers({"h": made}, "h")["h"]["1"]["w"] == struct
         host = fp.add(jax.tree.map(np.asarray, a), a)["0"]["w"]
+        assert isinstance(host, np.ndarray)
         np.testing.assert_allclose(host, 2 * array)
 
 
