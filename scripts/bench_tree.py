@@ -90,14 +90,20 @@ def once(args: argparse.Namespace) -> None:
 
 
 def measured(trees: list[Any], call: Callable[[], Any]) -> tuple[int, int, float]:
-    """(bytes read and written, peak above the result, bytes per second) of a call."""
+    """(bytes read and written, peak above the result, bytes per second) of a call; leaves that
+    go through as they are do not count."""
+    import jax
+
     from flaxmodels import params as fp
 
     _bench.forget_peak()
     before = _bench.resident()
     seconds, result = _bench.timed(call)
-    made = 0 if isinstance(result, fp.Diff) else fp.memory_footprint(result)
-    size = made + sum(map(fp.memory_footprint, trees))
+    there = jax.tree.leaves(trees)
+    new = [] if isinstance(result, fp.Diff) else jax.tree.leaves(result)
+    kept = {id(leaf) for leaf in there} & {id(leaf) for leaf in new}
+    made = fp.memory_footprint([leaf for leaf in new if id(leaf) not in kept])
+    size = made + fp.memory_footprint([leaf for leaf in there if id(leaf) not in kept])
     return size, _bench.peak() - before - made, size / seconds
 
 

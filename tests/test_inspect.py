@@ -128,14 +128,18 @@ def browser() -> str:
     return found or pytest.skip(f"no browser on the PATH: {', '.join(BROWSERS)}")
 
 
-# Puts what is visible, inside treescope's shadow roots too, where `--dump-dom` prints it.
+# Puts what is visible, inside treescope's shadow roots too, where `--dump-dom` prints it. The page
+# unpacks itself in a thread that the browser's virtual time does not wait for: hence the work.
 COLLECT = """
-<script>setTimeout(() => {
+<script>const poll = setInterval(() => {
+  for (let i = 0; i < 3e6; i++);
   const shown = [...document.querySelectorAll("treescope-container")].map(
     node => [...node.shadowRoot.children].map(child => child.innerText).join("\\n"));
+  if (!shown.join().includes("ShapeDtypeStruct")) return;
+  clearInterval(poll);
   const text = document.body.innerText + shown.join("\\n");
   document.body.replaceChildren(Object.assign(document.createElement("pre"), {textContent: text}));
-}, 3000)</script>
+}, 20)</script>
 """
 
 
@@ -145,7 +149,7 @@ def rendered(page, tmp_path) -> str:
     assert not re.search(r"(src|href)=|@import|url\(|https?:", page)
     (tmp_path / "shown.html").write_text(page.replace("</body>", f"{COLLECT}</body>"))
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=100000"]
     command += ["--host-resolver-rules=MAP * ~NOTFOUND", str(tmp_path / "shown.html")]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return html.unescape(run.stdout)
