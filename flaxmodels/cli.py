@@ -1,25 +1,33 @@
-"""The command line: `flaxmodels convert SOURCE FOLDER`, `flaxmodels plan SOURCE`."""
+"""The command line: `flaxmodels convert SOURCE FOLDER`, `plan SOURCE`, `inspect SOURCE`,
+`diff A B`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command -> its exit status: 0, or 1 with the reason on stderr."""
+    """Runs a command -> its exit status: 0, or 1 with the reason on stderr; for `diff` 1 where
+    there are differences, and 2 with the reason."""
     parser = argparse.ArgumentParser(prog="flaxmodels", description="Pretrained models in JAX.")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_convert(commands)
     plan = commands.add_parser("plan", help="print what loading a checkpoint would read")
     plan.add_argument("source", help="a folder or a repository")
+    _add_inspect(commands)
+    diff = commands.add_parser("diff", help="compare two checkpoints, tensor by tensor")
+    diff.add_argument("a", help="a folder, a weights file, or a repository")
+    diff.add_argument("b", help="another")
     args = parser.parse_args(arguments)
+    run = {"convert": _convert, "plan": _plan, "inspect": _inspect, "diff": _diff}
     try:
-        return {"convert": _convert, "plan": _plan}[args.command](args)
+        return run[args.command](args)
     except BrokenPipeError:  # whoever reads what is printed has seen enough
         return 0
     except (ValueError, OSError) as error:
         print(f"flaxmodels: {error}", file=sys.stderr)
-        return 1
+        return 2 if args.command == "diff" else 1
 
 
 def _add_convert(commands) -> None:
@@ -37,6 +45,14 @@ def _add_convert(commands) -> None:
         "--any-pickle", action="store_true", help="pass over objects in PyTorch files; runs no code"
     )
     parser.add_argument("--no-verify", dest="verify", action="store_false", help="no reading back")
+
+
+def _add_inspect(commands) -> None:
+    parser = commands.add_parser("inspect", help="print what a checkpoint holds, from its headers")
+    parser.add_argument("source", help="a folder, a weights file, or a repository")
+    parser.add_argument("--depth", type=int, help="a row per module down to so many names")
+    parser.add_argument("--mesh", help="show the sharding on a mesh: fsdp=4,tensor=2")
+    parser.add_argument("--html", metavar="PAGE", help="also write a page for a browser")
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -67,3 +83,23 @@ def _plan(args: argparse.Namespace) -> int:
 
     print(load_plan(args.source))
     return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from . import inspection
+
+    mesh = inspection.parse_mesh(args.mesh) if args.mesh else None
+    leaves = inspection.leaves_of(args.source, mesh=mesh)
+    print(inspection.table(leaves, args.depth))
+    if args.html:
+        Path(args.html).write_text(inspection.page(leaves, args.source), encoding="utf-8")
+    return 0
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from . import params as fp
+    from .hub import resolve
+
+    found = fp.diff(resolve(args.a), resolve(args.b))
+    print(found)
+    return 0 if found.equal else 1

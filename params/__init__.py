@@ -1,5 +1,9 @@
 """Parameter trees: everything about them that needs no model."""
 
+from .arithmetic import add as add
+from .arithmetic import ema as ema
+from .arithmetic import interpolate as interpolate
+from .arithmetic import scale as scale
 from .cast import cast as cast
 from .cast import parse_dtype as parse_dtype
 from .cast import to_bf16 as to_bf16
@@ -8,6 +12,9 @@ from .cast import to_fp32 as to_fp32
 from .checksums import MANIFEST as MANIFEST
 from .checksums import verify as verify
 from .checksums import write_checksums as write_checksums
+from .diff import Diff as Diff
+from .diff import DiffRow as DiffRow
+from .diff import diff as diff
 from .entries import Entry as Entry
 from .entries import entries as entries
 from .entries import parse_size as parse_size

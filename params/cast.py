@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_map_with_path
 
+from .elementwise import cast_leaf
 from .masks import Mask, as_mask
 from .paths import matches, path_of
 
@@ -87,9 +87,7 @@ def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = T
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype) if _floating(leaf) else leaf.dtype
         if leaf.dtype == wanted:
             return leaf
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            return leaf.update(dtype=wanted)
-        return leaf.astype(wanted)
+        return cast_leaf(leaf, wanted)
 
     return tree_map_with_path(one, params, as_mask(mask, params))
 

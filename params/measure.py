@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from .masks import Mask, as_mask
-from .paths import flatten
+from .paths import flatten, natural
 
 
 def num_parameters(params: Any, mask: Mask = True) -> int:
@@ -41,14 +41,15 @@ def summary(params: Any, depth: int = 3) -> str:
         params: a tree of arrays or abstract leaves.
     """
     rows: dict[str, list[Any]] = {}
-    for path, leaf in flatten(params).items():
-        parents = path.split("/")[:-1]
+    leaves = flatten(params)
+    for path in sorted(leaves, key=natural):
+        leaf, parents = leaves[path], path.split("/")[:-1]
         row = rows.setdefault("/".join(parents[:depth]) or path, [0, 0, 0, set(), set()])
         row[0] += 1
         row[1] += math.prod(leaf.shape)
         row[2] += nbytes(leaf)
         row[3].add(str(leaf.dtype))
-        row[4].add(_placement(leaf))
+        row[4].add(placement(leaf))
     total = [sum(row[i] for row in rows.values()) for i in range(3)]
     lines = [("module", "leaves", "parameters", "bytes", "dtype", "sharding")]
     for name, (leaves, count, size, dtypes, specs) in rows.items():
@@ -59,7 +60,8 @@ def summary(params: Any, depth: int = 3) -> str:
 
 
 def table(rows: list[tuple[str, ...]], numeric: tuple[int, ...] = (1, 2, 3)) -> str:
-    """Rows of text as aligned columns, the first row underlined."""
+    """Rows of text as aligned columns, the first row underlined; safe to print."""
+    rows = [tuple(cell if cell.isprintable() else repr(cell) for cell in row) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -90,6 +92,7 @@ def nbytes(leaf: Any) -> int:
     return math.prod(leaf.shape) * leaf.dtype.itemsize
 
 
-def _placement(leaf: Any) -> str:
+def placement(leaf: Any) -> str:
+    """The axes of the mesh that each dimension is on; nothing where there is no mesh."""
     spec = getattr(getattr(leaf, "sharding", None), "spec", None)
     return "" if spec is None else str(tuple(spec))

@@ -1,5 +1,7 @@
 """Host memory: aligned bytes, and copies that transpose and cast at the speed of the cache."""
 
+import math
+
 import numpy as np
 
 _CACHE_LINE = 64  # bytes
@@ -16,11 +18,17 @@ def empty_bytes(count: int) -> np.ndarray:
     return raw[start : start + count]
 
 
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Such bytes as an array."""
+    dtype = np.dtype(dtype)
+    return empty_bytes(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
 def contiguous(array: np.ndarray) -> np.ndarray:
     """`array`, or a copy of it in C order if it lies otherwise."""
     if array.flags.c_contiguous:
         return array
-    result = empty_bytes(array.nbytes).view(array.dtype).reshape(array.shape)
+    result = empty(array.shape, array.dtype)
     copy(array, result)
     return result
 

@@ -61,6 +61,15 @@ def matches(patterns: str | Iterable[str], path: str) -> bool:
     return any(re.search(pattern, path) for pattern in patterns)
 
 
+def natural(path: str) -> list[Any]:
+    """A key to sort paths by, numbers in them by size.
+
+    >>> sorted(["h/10/w", "h/9/w"], key=natural)
+    ['h/9/w', 'h/10/w']
+    """
+    return [int(x) if x.isdecimal() else x for x in re.split("([0-9]+)", path)]
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """ " (nearest: a, b)" for an error about a name that is not there; "" if nothing is near."""
     close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)

@@ -1,13 +1,18 @@
 """Stacking: a model's layers as `layers/0/...`, `layers/1/...`, or as one `layers/...` whose leaves
 have a leading layer axis (what `scan_layers` runs)."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 
+from .elementwise import in_threads, is_on_host, placed_like
+from .memory import copy, empty
 from .paths import flatten, unflatten
 
 
@@ -76,18 +81,38 @@ def _same(first: dict[str, Any], layer: dict[str, Any], where: str) -> None:
 
 def _stack(leaves: list[Any]) -> Any:
     first = leaves[0]
+    shape = (len(leaves), *first.shape)
     if isinstance(first, jax.ShapeDtypeStruct):
-        shape = (len(leaves), *first.shape)
-        axes = getattr(first, "axes", None)
-        return first.update(shape=shape, **({} if axes is None else {"axes": ("layers", *axes)}))
-    return np.stack(leaves) if isinstance(first, np.ndarray) else jnp.stack(leaves)
+        return _abstract(first, shape, lambda axes, new: (new, *axes))
+    if not all(map(is_on_host, leaves)):
+        traced = any(isinstance(leaf, Tracer) for leaf in leaves)
+        where = None if traced else _moved(first.sharding, lambda axes, new: (new, *axes))
+        return _compiled_stack(where)(*leaves)
+    out = empty(shape, first.dtype)
+    in_threads(lambda i: copy(np.asarray(leaves[i]), out[i, ...]), range(len(out)), out.nbytes)
+    return placed_like(first, out) if isinstance(first, jax.Array) else out
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled_stack(sharding: Any) -> Any:
+    return jax.jit(lambda *leaves: jnp.stack(leaves), out_shardings=sharding)
 
 
 def _layer(leaf: Any, index: int) -> Any:
     if isinstance(leaf, jax.ShapeDtypeStruct):
-        axes, sharding = getattr(leaf, "axes", None), leaf.sharding
-        if isinstance(sharding, jax.sharding.NamedSharding):
-            sharding = sharding.update(spec=jax.P(*sharding.spec[1:]))
-        inner = {} if axes is None else {"axes": axes[1:]}
-        return leaf.update(shape=leaf.shape[1:], sharding=sharding, **inner)
+        return _abstract(leaf, leaf.shape[1:], lambda axes, new: axes[1:])
     return leaf[index]
+
+
+def _abstract(leaf: Any, shape: tuple[int, ...], change: Callable[..., Any]) -> Any:
+    """An abstract leaf of another shape, its axes and its sharding changed alike."""
+    axes = getattr(leaf, "axes", None)
+    named = {} if axes is None else {"axes": change(axes, "layers")}
+    return leaf.update(shape=shape, sharding=_moved(leaf.sharding, change), **named)
+
+
+def _moved(sharding: Any, change: Callable[..., Any]) -> Any:
+    if not isinstance(sharding, NamedSharding):
+        return None
+    spec = PartitionSpec(*change(tuple(sharding.spec), None))
+    return NamedSharding(sharding.mesh, spec, memory_kind=sharding.memory_kind)

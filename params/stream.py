@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
 from .formats.source import Bounds
-from .memory import TILE_ROWS, contiguous, copy, empty_bytes
+from .memory import TILE_ROWS, contiguous, copy, empty, empty_bytes
 from .paths import unflatten
 from .plan import LeafPlan, LoadPlan
 from .reconcile import Piece
@@ -182,8 +182,7 @@ class _Loader:
             if whole and part.dtype == dtype and not self._is_scratch(part):
                 return jax.device_put(part, device)
             if held is None:
-                held = empty_bytes(math.prod(shard.shape) * dtype.itemsize)
-                held = held.view(dtype).reshape(shard.shape)
+                held = empty(shard.shape, dtype)
             copy(part, held[(*here, ...)])
             return held
         part = jax.device_put(contiguous(part), device)

@@ -6,10 +6,13 @@ import os
 import resource
 import statistics
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +114,23 @@ def _torch_entry(key: int, tensor: fp.Tensor) -> bytes:
     return text(tensor.name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + rest
 
 
+# For the allocator, so that the system does not take freed memory back between runs.
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+}
+
+
+def once(command: list[str], *, keep_memory: bool) -> dict[str, Any]:
+    """The figures that a script prints as JSON on its last line, in a process of its own."""
+    environment = dict(os.environ) | (KEEP_MEMORY if keep_memory else {})
+    result = subprocess.run(
+        [sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True, env=environment
+    )
+    return json.loads(result.stdout.splitlines()[-1])
+
+
 def read_floor(path: Path) -> float:
     """Seconds to `readinto` every weights file, each into the same preallocated buffer."""
     files = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".msgpack", ".bin"))
@@ -125,6 +145,23 @@ def read_floor(path: Path) -> float:
     return time.perf_counter() - start
 
 
+def copy_bandwidth(tree: Any, threads: int) -> float:
+    """Bytes read and written in a second by a copy of a tree in host memory, leaf by leaf, each
+    cut into a part per thread."""
+
+    def copied(array: np.ndarray) -> np.ndarray:
+        array = array.reshape(-1)
+        result, step = np.empty_like(array), -(-array.size // threads)
+        parts = [slice(i, i + step) for i in range(0, array.size, step)]
+        list(pool.map(lambda part: np.copyto(result[part], array[part]), parts))
+        return result
+
+    with ThreadPoolExecutor(threads) as pool:
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+        seconds, _ = timed(lambda: [copied(leaf) for leaf in leaves])
+    return 2 * fp.memory_footprint(tree) / seconds
+
+
 def resident() -> int:
     """Bytes of this process's resident memory now."""
     with open("/proc/self/statm") as file:
@@ -134,6 +171,11 @@ def resident() -> int:
 def peak() -> int:
     """Bytes of the most resident memory this process has had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget_peak() -> None:
+    """Lets `peak` start again from what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:

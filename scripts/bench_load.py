@@ -13,9 +13,6 @@ system does not take it back in between. The page cache is warm.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import _bench
@@ -53,27 +50,13 @@ def run(
 ) -> dict[str, object]:
     """The figures of one case, from a process of its own."""
     _bench.read_floor(path)
-    command = [sys.executable, __file__, "--once", str(path), *options]
+    command = [__file__, "--once", str(path), *options]
     command += ["--max-host-memory", str(budget), "--runs"]
-
-    def figures(runs: int, environment: dict[str, str]) -> dict[str, object]:
-        result = subprocess.run(
-            [*command, str(runs)], capture_output=True, text=True, check=True, env=environment
-        )
-        return json.loads(result.stdout.splitlines()[-1])
-
-    first = figures(1, dict(os.environ))
-    repeated = figures(args.runs, os.environ | KEEP_MEMORY)
+    first = _bench.once([*command, "1"], keep_memory=False)
+    repeated = _bench.once([*command, str(args.runs)], keep_memory=True)
     kept = ("first load s", "peak above params MiB")
     case = {"load": name, "max_host_memory MiB": budget >> 20}
     return case | repeated | {key: first[key] for key in kept}
-
-
-KEEP_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-}
 
 
 def once(args: argparse.Namespace) -> None:

@@ -1,0 +1,249 @@
+"""Differences: two trees or two checkpoints, tensor by tensor, by name, in bounded memory."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .elementwise import Bounds, in_threads, is_on_host, slabs
+from .formats import Source, Tensor, open_checkpoint
+from .measure import table
+from .paths import flatten, natural
+
+_SLAB = 1 << 20  # elements read at a time by a thread
+_RUN = 1 << 15  # elements; with the temporaries, a share of the second-level cache
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffRow:
+    """One name in two trees; what one of them lacks is None.
+
+    Attributes:
+        shapes, dtypes: in the first and in the second.
+        max_abs: largest |a - b|; exact for integers, else in float32 or what is wider; NaN if
+            numbers stand against NaNs. None where no values were compared: shapes that differ,
+            abstract leaves.
+        max_rel: largest |a - b| / max(|a|, |b|), 0 where both are 0.
+        equal: shapes, dtypes and values agree; a NaN equals a NaN.
+    """
+
+    path: str
+    shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
+    dtypes: tuple[str | None, str | None]
+    max_abs: float | None
+    max_rel: float | None
+    equal: bool
+
+    @property
+    def verdict(self) -> str:
+        """What is said of it in the table."""
+        if None in self.shapes:
+            return "only in b" if self.shapes[0] is None else "only in a"
+        return "equal" if self.equal else "different"
+
+
+@dataclasses.dataclass(frozen=True)
+class Diff:
+    """What `diff` found, a row per name; `print` it to see it."""
+
+    rows: tuple[DiffRow, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether both have the same names, and all of them are equal."""
+        return all(row.equal for row in self.rows)
+
+    @property
+    def only_in_a(self) -> tuple[str, ...]:
+        return tuple(row.path for row in self.rows if row.verdict == "only in a")
+
+    @property
+    def only_in_b(self) -> tuple[str, ...]:
+        return tuple(row.path for row in self.rows if row.verdict == "only in b")
+
+    def __str__(self) -> str:
+        lines = [("path", "shape", "dtype", "max abs", "max rel", "")]
+        for row in self.rows:
+            values = (_number(row.max_abs), _number(row.max_rel))
+            lines.append((row.path, _both(row.shapes), _both(row.dtypes), *values, row.verdict))
+        counts = [sum(row.verdict == verdict for row in self.rows) for verdict in _VERDICTS]
+        total = ", ".join(f"{n} {verdict}" for n, verdict in zip(counts, _VERDICTS, strict=True))
+        return f"{table(lines, numeric=(3, 4))}\n{total}"
+
+
+_VERDICTS = ("equal", "different", "only in a", "only in b")
+
+
+def diff(a: Any, b: Any) -> Diff:
+    """Compares two trees, or two checkpoints, or one with the other.
+
+    Checkpoints are read slab by slab; nothing is held of them, and no model or config is needed:
+    tensors are matched by the names that they have there. Abstract leaves are compared by shape
+    and dtype alone.
+
+    Args:
+        a, b: a tree of arrays; or a `fp.Source`; or what `fp.open_checkpoint` opens, by path.
+
+    Raises:
+        CheckpointError: a checkpoint that cannot be read.
+
+    >>> found = diff({"w": np.float32([1, 2])}, {"w": np.float32([1, 4]), "b": np.int8(0)})
+    >>> found.equal, found.only_in_b, found.rows[1].max_abs, found.rows[1].max_rel
+    (False, ('b',), 2.0, 0.5)
+    """
+    first, second = _leaves(a), _leaves(b)
+    names = [*first, *(name for name in second if name not in first)]
+    rows = [_row(name, first.get(name), second.get(name)) for name in _in_file_order(names, first)]
+    return Diff(tuple(sorted(rows, key=lambda row: natural(row.path))))
+
+
+def _leaves(tree: Any) -> Mapping[str, Any]:
+    if isinstance(tree, str | os.PathLike):
+        tree = open_checkpoint(tree)
+    if isinstance(tree, Source):
+        return tree.tensors
+    leaves = flatten(tree)
+    return {path: x if hasattr(x, "dtype") else np.asarray(x) for path, x in leaves.items()}
+
+
+def _in_file_order(names: list[str], leaves: Mapping[str, Any]) -> list[str]:
+    def position(name: str) -> tuple[str, int]:
+        return getattr(leaves.get(name), "position", ("", 0))
+
+    return sorted(names, key=position)
+
+
+def _row(path: str, a: Any, b: Any) -> DiffRow:
+    (shape_a, dtype_a), (shape_b, dtype_b) = map(_kind, (a, b))
+    shapes, dtypes = (shape_a, shape_b), (dtype_a, dtype_b)
+    same = shape_a == shape_b and dtype_a == dtype_b
+    if shape_a != shape_b or any(isinstance(x, jax.ShapeDtypeStruct) for x in (a, b)):
+        return DiffRow(path, shapes, dtypes, None, None, same)
+    largest, relative = _compare(a, b)
+    return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
+
+
+def _kind(leaf: Any) -> tuple[tuple[int, ...] | None, str | None]:
+    return (None, None) if leaf is None else (tuple(leaf.shape), str(leaf.dtype))
+
+
+def _compare(a: Any, b: Any) -> tuple[float, float]:
+    """(largest absolute, largest relative difference) of two arrays of one shape."""
+    a, b = _plain(a), _plain(b)
+    placed = [leaf for leaf in (a, b) if isinstance(leaf, jax.Array)]
+    if len(placed) == 2 and a.sharding != b.sharding:
+        b = jax.device_put(b, a.sharding)
+    count = math.prod(a.shape)
+    most = min(_SLAB, max(_RUN, count // 16))
+    boxes = list(_shards(placed[0]) if placed else slabs(a.shape, most))
+    read_a, read_b = _reader(a), _reader(b)
+
+    def compare(box: Bounds) -> tuple[float, float]:
+        return _worst(_runs(read_a(box), read_b(box)))
+
+    return _worst(in_threads(compare, boxes, count * a.dtype.itemsize))
+
+
+def _plain(leaf: Any) -> Any:
+    """A leaf of numbers, NumPy's where that takes no copy."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf) if is_on_host(leaf) else leaf
+
+
+def _shards(leaf: jax.Array) -> dict[Bounds, jax.Array]:
+    """What this process holds of a leaf, each part once."""
+
+    def bounds(index: tuple[slice, ...]) -> Bounds:
+        return tuple(part.indices(n)[:2] for part, n in zip(index, leaf.shape, strict=True))
+
+    return {bounds(shard.index): shard.data for shard in leaf.addressable_shards}
+
+
+def _reader(leaf: Any) -> Callable[[Bounds], np.ndarray]:
+    """What reads a part of a leaf into host memory."""
+    if isinstance(leaf, Tensor):
+        return leaf.read
+    if isinstance(leaf, jax.Array):
+        shards = _shards(leaf)
+        return lambda bounds: np.asarray(shards[bounds])
+    return lambda bounds: np.asarray(leaf[tuple(slice(*bound) for bound in bounds)])
+
+
+def _runs(a: np.ndarray, b: np.ndarray):
+    a, b = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)
+    for start in range(0, a.size, _RUN):
+        yield _run(a[start : start + _RUN], b[start : start + _RUN])
+
+
+def _worst(pairs) -> tuple[float, float]:
+    """The largest of each; NaN, which is no number's greater or less, if there is one."""
+    largest = relative = 0
+    for one, two in pairs:
+        largest = one if one > largest or one != one else largest
+        relative = two if two > relative or two != two else relative
+    return largest, relative
+
+
+def _run(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    if a.dtype == b.dtype and np.array_equal(_bits(a), _bits(b)):
+        return 0, 0
+    dtype = _common(a.dtype, b.dtype)
+    a, b = a.astype(dtype, copy=False), b.astype(dtype, copy=False)
+    with np.errstate(all="ignore"):
+        return _of_integers(a, b) if dtype.kind in "iu" else _of_floats(a, b)
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """The same bytes as few integers."""
+    return array.view("u8" if array.nbytes % 8 == 0 else f"u{array.itemsize}")
+
+
+def _of_floats(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    distance = np.abs(a - b)
+    size = np.abs(a)
+    np.maximum(size, np.abs(b), out=size)
+    largest = distance.max()
+    if not np.isfinite(largest):
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        distance[same] = 0
+        size[same | np.isinf(size)] = 1
+        largest = distance.max()
+    np.maximum(size, np.nextafter(size.dtype.type(0), size.dtype.type(1)), out=size)
+    np.divide(distance, size, out=distance)
+    return float(largest), float(distance.max())
+
+
+def _of_integers(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    unsigned = f"u{a.itemsize}"  # whose differences are exact where the signed ones overflow
+    distance = np.maximum(a, b).view(unsigned) - np.minimum(a, b).view(unsigned)
+    size = np.maximum(np.abs(a.astype(np.float64)), np.abs(b.astype(np.float64)))
+    return int(distance.max()), float((distance / np.maximum(size, 1)).max())
+
+
+def _common(a: np.dtype, b: np.dtype) -> np.dtype:
+    """What both are compared in."""
+    return np.promote_types(_native(a), _native(b))
+
+
+def _native(dtype: np.dtype) -> np.dtype:
+    """A dtype of NumPy's own that holds all of `dtype`'s numbers: float32 for narrow floats."""
+    if dtype.kind in "iuc":
+        return dtype
+    if jnp.issubdtype(dtype, jnp.floating):
+        return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+    return np.dtype(np.int8 if jnp.issubdtype(dtype, jnp.signedinteger) else np.uint8)
+
+
+def _both(pair: tuple[Any, Any]) -> str:
+    there = [str(x) for x in pair if x is not None]
+    return " -> ".join(dict.fromkeys(there))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
