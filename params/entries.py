@@ -14,7 +14,7 @@ import numpy as np
 
 from .errors import CheckpointError
 from .names import PATHS, TORCH, Naming, Place, is_stacked, places
-from .paths import flatten
+from .paths import flatten, natural
 from .processes import gather, is_spread, join
 
 _UNITS = {"": 1, "B": 1} | {
@@ -133,7 +133,7 @@ def entries(
     names = [entry.name for entry in made]
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise CheckpointError(f"two leaves have the name {twice[0]}; nothing was written")
-    return sorted(made, key=lambda entry: _natural(entry.name))
+    return sorted(made, key=lambda entry: natural(entry.name))
 
 
 def parse_size(size: int | str) -> int:
@@ -167,8 +167,3 @@ def plan_shards(made: Iterable[Entry], limit: int) -> list[list[Entry]]:
         shards[-1].append(entry)
         size += entry.nbytes
     return shards
-
-
-def _natural(name: str) -> list[Any]:
-    """Layer 10 after layer 9."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
