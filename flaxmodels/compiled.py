@@ -46,6 +46,9 @@ class CompiledCall:
         self.compiler_options = dict(compiler_options or {})
         self.folder = None if folder is None else Path(folder)
         self.programs: dict[str, Any] = {}
+        options = (donate_cache, sorted(self.compiler_options.items()))
+        host = (jax.__version__, metadata.version("jaxlib"), str(jax.devices()))
+        self._identity = repr((model, options, host))
 
     def __call__(self, params: Any, *args: Any, cache: Any = None, **kwargs: Any) -> Any:
         arrays, rebuild = split((args, kwargs))
@@ -66,9 +69,7 @@ class CompiledCall:
     def _key(self, arguments: Any, others: Any) -> str:
         leaves, structure = jax.tree.flatten(arguments)
         described = [(leaf.shape, str(leaf.dtype), _placement(leaf)) for leaf in leaves]
-        options = (self.donate_cache, sorted(self.compiler_options.items()))
-        host = (jax.__version__, metadata.version("jaxlib"), str(jax.devices()))
-        text = repr((self.model, str(structure), described, others, options, host))
+        text = repr((self._identity, str(structure), described, others))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _made(self, key: str, jitted: Any, arguments: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from .elementwise import Bounds, in_threads, is_on_host, slabs
 from .formats import Source, Tensor, open_checkpoint
 from .measure import table
+from .memory import contiguous
 from .paths import flatten, natural
 
 _SLAB = 1 << 20  # elements read at a time by a thread
@@ -176,7 +177,7 @@ def _reader(leaf: Any) -> Callable[[Bounds], np.ndarray]:
 
 
 def _runs(a: np.ndarray, b: np.ndarray):
-    a, b = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)
+    a, b = contiguous(a).reshape(-1), contiguous(b).reshape(-1)
     for start in range(0, a.size, _RUN):
         yield _run(a[start : start + _RUN], b[start : start + _RUN])
 
