@@ -20,10 +20,16 @@ from .entries import entries as entries
 from .entries import parse_size as parse_size
 from .errors import CheckpointError as CheckpointError
 from .errors import some as some
+from .formats import LOCAL as LOCAL
+from .formats import File as File
+from .formats import LocalFile as LocalFile
+from .formats import Reads as Reads
 from .formats import Source as Source
+from .formats import Store as Store
 from .formats import Tensor as Tensor
 from .formats import heads as heads
 from .formats import is_head as is_head
+from .formats import is_plain as is_plain
 from .formats import is_weights as is_weights
 from .formats import open_checkpoint as open_checkpoint
 from .initialize import initialize as initialize
@@ -46,6 +52,7 @@ from .plan import LeafPlan as LeafPlan
 from .plan import LoadPlan as LoadPlan
 from .plan import make_plan as make_plan
 from .processes import is_spread as is_spread
+from .processes import said_by_one as said_by_one
 from .processes import together as together
 from .publish import replacing as replacing
 from .publish import settled as settled

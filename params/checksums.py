@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .errors import CheckpointError, quoted
 from .formats import Source
-from .formats.files import File
+from .formats.files import File, LocalFile
 
 MANIFEST = "checksums.json"
 
@@ -30,7 +30,7 @@ def verify(source: Source, *others: str) -> None:
     """
     paths = {source.where, *(file.path for file in source.files), *others}
     folder = os.path.dirname(source.where)
-    expected = _read(File(os.path.join(folder, MANIFEST)))
+    expected = _read(LocalFile(os.path.join(folder, MANIFEST)))
     names = _names(folder, paths)
     for name in names:
         if name not in expected:

@@ -249,7 +249,8 @@ def _no_arrays() -> contextlib.AbstractContextManager:
 
 
 def _orbax_aggregate(data: bytes) -> None:
-    _read(msgpack.read_index(Memory(data), orbax._Aggregate).values())
+    tensors = msgpack.read_index(Memory(data), orbax._Aggregate).values()
+    _read(tensor for tensor in tensors if tensor.spans)  # the others only say where an array is
 
 
 def _zarr(data: bytes, version: int) -> None:

@@ -94,7 +94,7 @@ def test_I4_I5_I6_R7_names_that_may_leave_the_folder(name, tmp_path, monkeypatch
 )
 def test_R7_no_name_leads_outside(parts, between):
     name = between.join(parts)
-    if index_format._plain(name):
+    if index_format.is_plain(name):
         assert os.path.normpath(os.path.join("/folder", name)).startswith("/folder/")
         assert not {"..", "."} & set(name.replace("\\", "/").split("/"))
 

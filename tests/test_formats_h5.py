@@ -14,7 +14,7 @@ from _files import GOLDENS, put, random_array, refused, same
 
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.formats import h5
-from flaxmodels.params.formats.files import File
+from flaxmodels.params.formats.files import LocalFile
 from flaxmodels.params.formats.h5 import read_index
 
 TF_GOLDENS = GOLDENS / "formats" / "tf"
@@ -174,7 +174,7 @@ def test_H15_a_whole_model_and_its_lambda():
     with h5py.File(path) as file:
         assert "Lambda" in file.attrs["model_config"] and "optimizer_weights" in file
         kernel = file["model_weights/dense/dense/kernel:0"][()]
-    found = read_index(File(path))
+    found = read_index(LocalFile(path))
     assert found.keys() == {"dense/kernel:0", "dense/bias:0"}
     assert same(found["dense/kernel:0"].read(), kernel)
 
@@ -290,7 +290,7 @@ def test_H14_mutants(tmp_path, monkeypatch):
             answer = json.load(file)
         monkeypatch.setattr(h5, "_walk", lambda file, answer=answer: answer)
         try:
-            for tensor in read_index(File(path)).values():
+            for tensor in read_index(LocalFile(path)).values():
                 tensor.read()
             read += 1
         except CheckpointError as error:
@@ -313,7 +313,7 @@ def test_every_dtype_and_shape(tmp_path):
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, array in arrays.items():
             file[name] = array
-    found = read_index(File(path))
+    found = read_index(LocalFile(path))
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         assert same(found[name].read(), array)
@@ -333,7 +333,7 @@ def test_lists_in_parts_and_variables_of_the_model_itself(tmp_path):
         top = file.create_group("top_level_model_weights")
         top["t"] = ONE
         top.attrs["weight_names"] = ["t"]
-    found = read_index(File(path))
+    found = read_index(LocalFile(path))
     assert found.keys() == {"a/x", "y", "t"}
     assert found["y"].read()[0] == 1  # the first of the two layers
 

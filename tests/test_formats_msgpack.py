@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxmodels.params import CheckpointError, open_checkpoint
-from flaxmodels.params.formats.files import File
+from flaxmodels.params.formats.files import LocalFile
 from flaxmodels.params.formats.msgpack import CHUNKED, read_index
 
 GOOD = extension((2,), "float32", bytes(8))
@@ -260,7 +260,7 @@ def test_reads_what_flax_writes(tmp_path_factory, tree, chunk):
         patch.setattr(flax.serialization, "MAX_CHUNK_SIZE", chunk)
         content = flax.serialization.msgpack_serialize(tree)
     path = put(tmp_path_factory.mktemp("mp"), "flax_model.msgpack", content)
-    found = read_index(File(path))
+    found = read_index(LocalFile(path))
     expected = flatten_dict(tree, sep="/")
     assert found.keys() == expected.keys()
     for name, array in expected.items():
@@ -305,7 +305,7 @@ FLAX = GOLDENS / "formats" / "flax"
 def test_what_flax_0_7_wrote(name):
     """M29: every dtype there was; scalars of NumPy, lists and tuples, arrays in chunks."""
     expected = listed(FLAX / f"{name}.expected.json")
-    found = read_index(File(FLAX / f"{name}.msgpack"))
+    found = read_index(LocalFile(FLAX / f"{name}.msgpack"))
     assert found.keys() == expected.keys()
     assert all(same(found[path].read(), array) for path, array in expected.items())
     assert (name == "chunks") == any(len(tensor.spans) > 2 for tensor in found.values())
@@ -338,7 +338,7 @@ def test_goldens_equal_the_reference():
     assert len(paths) >= 3
     for path in paths:
         expected = flatten_dict(flax.serialization.msgpack_restore(path.read_bytes()), sep="/")
-        found = read_index(File(path))
+        found = read_index(LocalFile(path))
         assert found.keys() == expected.keys()
         for name, array in expected.items():
             assert same(found[name].read(), np.asarray(array))

@@ -32,7 +32,7 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.formats import crc32c as fast
-from flaxmodels.params.formats.files import File
+from flaxmodels.params.formats.files import LocalFile
 from flaxmodels.params.formats.tf_checkpoint import DTYPES, read_index
 from flaxmodels.params.names import TF, canonical, layout_of, tf_name
 
@@ -251,7 +251,7 @@ def test_T16_graphs_are_not_descended_into(tmp_path):
     shard = made["data"] + DATA
     path = bundle(tmp_path, rows(w=entry(DATA, offset=len(made["data"]))) | made["index"], shard)
     start = time.process_time()
-    assert read_index(File(path)).keys() == {"name"}
+    assert read_index(LocalFile(path)).keys() == {"name"}
     assert time.process_time() - start < 1
 
 
@@ -259,7 +259,7 @@ def test_T16_graphs_are_not_descended_into(tmp_path):
 def test_T16_graph_of_another_length(tmp_path, length):
     made = graph(b"\x0a\x00", length)
     with pytest.raises(CheckpointError, match=f"object graph of {length} bytes"):
-        read_index(File(bundle(tmp_path, made["index"], made["data"])))
+        read_index(LocalFile(bundle(tmp_path, made["index"], made["data"])))
 
 
 def called(**names):
@@ -272,10 +272,10 @@ def called(**names):
 
 def test_names_out_of_the_object_graph(tmp_path):
     path = bundle(tmp_path, *called(a="bert/kernel", b="", c="same", d="same"))
-    assert read_index(File(path)).keys() == {"bert/kernel", "b", "c", "d"}
+    assert read_index(LocalFile(path)).keys() == {"bert/kernel", "b", "c", "d"}
     path = bundle(tmp_path, *called(a="b", b=""))
     with pytest.raises(CheckpointError, match="two variables have one name"):
-        read_index(File(path))
+        read_index(LocalFile(path))
 
 
 def test_what_python_objects_keep_is_left_out(tmp_path):
@@ -380,7 +380,7 @@ def test_reads_what_the_format_says(tmp_path_factory, data):
         for i in range(0, len(rows), size)
     ]
     path = bundle(tmp_path_factory.mktemp("tf"), table(*blocks), *shards)
-    found = read_index(File(path))
+    found = read_index(LocalFile(path))
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         assert same(found[name].read(), array)

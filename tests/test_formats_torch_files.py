@@ -36,7 +36,7 @@ from hypothesis import strategies as st
 
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.formats import strided
-from flaxmodels.params.formats.files import File, Span
+from flaxmodels.params.formats.files import LocalFile, Span
 from flaxmodels.params.formats.strided import Strided
 from flaxmodels.params.names import TORCH
 
@@ -322,7 +322,7 @@ def test_reads_any_view_as_numpy_does(tmp_path_factory, data, saved, as_legacy, 
 )
 def test_strided_needs_little_memory_and_reads_little_more(shape, strides, most, tmp_path):
     array = random_array(0, (2048 * 4096,), np.uint32)
-    file = File(put(tmp_path, "blob", array.tobytes()))
+    file = LocalFile(put(tmp_path, "blob", array.tobytes()))
     found = Strided("a", shape, array.dtype, (Span(file, 0, array.nbytes),), strides)
     scratch = np.empty(math.prod(shape) * 4, np.uint8)
     tracemalloc.start()

@@ -1,6 +1,9 @@
 """Checkpoint formats: each opens as a `Source`, name -> lazy tensor."""
 
+from .files import File as File
+from .files import LocalFile as LocalFile
 from .folder import open_checkpoint as open_checkpoint
+from .index import is_plain as is_plain
 from .known import MSGPACK as MSGPACK
 from .known import ORBAX as ORBAX
 from .known import SAFETENSORS as SAFETENSORS
@@ -10,3 +13,6 @@ from .known import is_head as is_head
 from .known import is_weights as is_weights
 from .source import Source as Source
 from .source import Tensor as Tensor
+from .store import LOCAL as LOCAL
+from .store import Reads as Reads
+from .store import Store as Store

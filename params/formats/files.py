@@ -23,58 +23,35 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 
 
 class File:
-    """A regular file that must not change while it is in use.
-
-    It stays open, so that a file that is replaced meanwhile is read as it was; where many are open
-    already, it is opened for each read instead and must then still be the same.
+    """Bytes that must not change while they are in use, wherever they are.
 
     Attributes:
-        path: as given.
+        path: what to call them.
         size: in bytes.
         bytes_read: how many payload bytes have been read so far, by all threads.
-
-    Raises:
-        CheckpointError: not there, not readable, or not a regular file.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = os.fspath(path)
+    def __init__(self, path: str, size: int):
+        self.path = path
+        self.size = size
         self.bytes_read = 0
         self._lock = threading.Lock()
-        descriptor, info = self._open()
-        self.size = info.st_size
-        self._identity = _identity(info)
-        self._descriptor = _kept(self, descriptor)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fills `buffer` (contiguous bytes) from `offset` on."""
         view = memoryview(buffer).cast("B")
-        try:
-            if self._descriptor is not None:
-                self._fill(self._descriptor, os.fstat(self._descriptor), offset, view)
-                return
-            descriptor, info = self._open()
-            try:
-                self._fill(descriptor, info, offset, view)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise CheckpointError(f"{self.path}: {error.strerror}") from error
-
-    def _fill(self, descriptor: int, info: os.stat_result, offset: int, view: memoryview) -> None:
-        if _identity(info) != self._identity:
-            raise CheckpointError(f"{self.path}: the file changed while it was being read")
-        done = 0
-        while done < len(view):
-            count = os.preadv(descriptor, [view[done : done + _LARGEST_READ]], offset + done)
-            if count == 0:
-                raise CheckpointError(
-                    f"{self.path}: ended at byte {offset + done}, expected "
-                    f"{offset + len(view)}: the file was cut while it was being read"
-                )
-            done += count
+        self._fill(offset, view)
         with self._lock:
             self.bytes_read += len(view)
+
+    def _fill(self, offset: int, view: memoryview) -> None:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begins to bring the file here, if it is not; a read of it then waits."""
+
+    def stop(self) -> None:
+        """Ends that."""
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` on; `length` must have been checked against `size`."""
@@ -101,6 +78,50 @@ class File:
         if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
             raise CheckpointError(f"{self.path}: starts with HTML; this is a web page, not a file")
 
+
+class LocalFile(File):
+    """A regular file.
+
+    It stays open, so that a file that is replaced meanwhile is read as it was; where many are open
+    already, it is opened for each read instead and must then still be the same.
+
+    Raises:
+        CheckpointError: not there, not readable, or not a regular file.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = os.fspath(path)
+        descriptor, info = self._open()
+        super().__init__(self.path, info.st_size)
+        self._identity = _identity(info)
+        self._descriptor = _kept(self, descriptor)
+
+    def _fill(self, offset: int, view: memoryview) -> None:
+        try:
+            if self._descriptor is not None:
+                self._read(self._descriptor, os.fstat(self._descriptor), offset, view)
+                return
+            descriptor, info = self._open()
+            try:
+                self._read(descriptor, info, offset, view)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: {error.strerror}") from error
+
+    def _read(self, descriptor: int, info: os.stat_result, offset: int, view: memoryview) -> None:
+        if _identity(info) != self._identity:
+            raise CheckpointError(f"{self.path}: the file changed while it was being read")
+        done = 0
+        while done < len(view):
+            count = os.preadv(descriptor, [view[done : done + _LARGEST_READ]], offset + done)
+            if count == 0:
+                raise CheckpointError(
+                    f"{self.path}: ended at byte {offset + done}, expected "
+                    f"{offset + len(view)}: the file was cut while it was being read"
+                )
+            done += count
+
     def _open(self) -> tuple[int, os.stat_result]:
         try:
             # O_NONBLOCK: opening a FIFO must not wait for a writer.
@@ -118,7 +139,7 @@ class File:
 _keepers: set[int] = set()
 
 
-def _kept(file: File, descriptor: int) -> int | None:
+def _kept(file: LocalFile, descriptor: int) -> int | None:
     """`descriptor`, to be closed when `file` is no more; None, closed, where enough are open."""
     if len(_keepers) >= _MOST_KEPT:
         os.close(descriptor)

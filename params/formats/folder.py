@@ -9,6 +9,7 @@ from . import orbax_layout
 from .index import read_sharded
 from .known import FORMATS, ORBAX, Format, format_of, heads
 from .source import Source, Tensor
+from .store import LOCAL, Reads, Store
 
 _WRITER = {TORCH: "pt", TF: "tf", FLAX: "flax", PATHS: "flax"}
 
@@ -20,6 +21,7 @@ def open_checkpoint(
     framework: str | None = None,
     variant: str | None = None,
     weights_only: bool = True,
+    store: Store = LOCAL,
 ) -> Source:
     """Opens a checkpoint: a folder, a weights file, or the index of a sharded one; "x/model.ckpt"
     is short for "x/model.ckpt.index".
@@ -33,38 +35,38 @@ def open_checkpoint(
         variant: take `model.<variant>.safetensors` and its like, nothing else.
         weights_only: of PyTorch's own files; False reads the tensors of one that also holds other
             things, which are left out. No code of a file is ever run.
+        store: where the path is, if not on this machine's disks.
 
     Raises:
         CheckpointError: nothing there, or something in it that is not as its format says.
     """
     path = os.fspath(path)
-    if not os.path.exists(path) and os.path.exists(f"{path}.index"):
+    if not store.exists(path) and store.exists(f"{path}.index"):
         path = f"{path}.index"
-    if not os.path.isdir(path):
-        return _open_file(path, weights_only)
+    if not store.is_folder(path):
+        return _open_file(path, weights_only, store)
     candidates = heads(use_safetensors=use_safetensors, framework=framework, variant=variant)
     for name, format in candidates.items():
         head = os.path.join(path, name)
-        if os.path.lexists(head):
-            source = _source(head, format, weights_only)
+        if store.exists(head):
+            source = _source(head, format, weights_only, store)
             if framework not in (None, _WRITER[source.layout]):
                 raise CheckpointError(
                     f"{head}: written by {_WRITER[source.layout]}, and {framework} was asked for"
                 )
             return source
-    if ORBAX in candidates.values() and variant is None and orbax_layout.is_folder(path):
-        return _source(path, ORBAX, weights_only)
-    try:
-        there = sorted(os.listdir(path))
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from error
+    there = store.names(path)
+    if ORBAX in candidates.values() and variant is None and orbax_layout.may_be(there):
+        store.expect([path], Reads.PATH)
+        if orbax_layout.is_folder(path):
+            return _source(path, ORBAX, weights_only, store)
     raise CheckpointError(
         f"{path}: no checkpoint: looked for {', '.join(candidates)}; the folder holds "
         f"{some(there) or 'nothing'}"
     )
 
 
-def _open_file(path: str, weights_only: bool) -> Source:
+def _open_file(path: str, weights_only: bool, store: Store) -> Source:
     name = os.path.basename(path)
     format = format_of(name.partition(".index.")[0] if _is_index(name) else name)
     if format is None or format.is_folder:
@@ -73,18 +75,28 @@ def _open_file(path: str, weights_only: bool) -> Source:
         )
         raise CheckpointError(
             f"{path}: not a checkpoint folder, a weights file ({known}), or the .index.json of "
-            f"one{'' if os.path.exists(path) else '; there is no such file or folder'}"
+            f"one{'' if store.exists(path) else '; there is no such file or folder'}"
         )
-    return _source(path, format, weights_only)
+    return _source(path, format, weights_only, store)
 
 
-def _source(path: str, format: Format, weights_only: bool) -> Source:
+def _source(path: str, format: Format, weights_only: bool, store: Store) -> Source:
     if _is_index(os.path.basename(path)):
-        tensors, metadata = read_sharded(path, format, weights_only)
+        tensors, metadata = read_sharded(path, format, weights_only, store)
     else:
-        tensors, metadata = format.read(path, weights_only)
+        store.expect(_parts(path, format, store), format.reads)
+        tensors, metadata = format.read(path, weights_only, store)
     layout = PATHS if format is ORBAX else layout_of(tensors, metadata)
     return Source(path, _spelled(path, tensors, layout), layout, metadata)
+
+
+def _parts(path: str, format: Format, store: Store) -> list[str]:
+    """What must be there to read a checkpoint that has no index of shards."""
+    if format.is_folder or format.has_index:
+        return [path]
+    folder, head = os.path.split(path)  # TensorFlow's table lies beside its data
+    start = head.removesuffix("index")
+    return [os.path.join(folder, name) for name in store.names(folder) if name.startswith(start)]
 
 
 def _is_index(name: str) -> bool:

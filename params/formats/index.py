@@ -5,14 +5,15 @@ from pathlib import PurePosixPath
 
 from ..errors import CheckpointError, quoted, some
 from ..names import layout_of, spelling
-from .files import File, check_inside
+from .files import check_inside
 from .known import Content, Format
 from .source import Tensor
+from .store import LOCAL, Store
 
 
-def read_sharded(path: str, format: Format, weights_only: bool) -> Content:
+def read_sharded(path: str, format: Format, weights_only: bool, store: Store) -> Content:
     """The tensors that an index names, each from the shard it names."""
-    weight_map, save_id = _read_index(path, format)
+    weight_map, save_id = _read_index(path, format, store)
     folder = os.path.dirname(path)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
@@ -20,14 +21,15 @@ def read_sharded(path: str, format: Format, weights_only: bool) -> Content:
     shards: dict[str, list[str]] = {}
     for name, shard in weight_map.items():
         shards.setdefault(shard, []).append(name)
-    for shard, inside in sorted(shards.items()):
-        shard_path = os.path.join(folder, shard)
-        if not os.path.exists(shard_path):
-            raise CheckpointError(
-                f"{path}: shard {quoted(shard)} is missing; it holds {some(map(quoted, inside), 3)}"
-            )
-        check_inside(folder, shard_path)
-        found, said = format.read(shard_path, weights_only)
+    _check_there(path, shards, store)
+    paths = {shard: os.path.join(folder, shard) for shard in sorted(shards)}
+    if store is LOCAL:
+        for shard_path in paths.values():
+            check_inside(folder, shard_path)
+    store.expect(list(paths.values()), format.reads)
+    for shard, shard_path in paths.items():
+        inside = shards[shard]
+        found, said = format.read(shard_path, weights_only, store)
         if save_id is not None and said.get("save_id") != save_id:
             raise CheckpointError(
                 f"{shard_path}: of save {quoted(said.get('save_id'))}, the index is of "
@@ -47,19 +49,30 @@ def read_sharded(path: str, format: Format, weights_only: bool) -> Content:
     return tensors, metadata
 
 
-def _read_index(path: str, format: Format) -> tuple[dict[str, str], str | None]:
+def _check_there(path: str, shards: dict[str, list[str]], store: Store) -> None:
+    folder = os.path.dirname(path)
+    lost = [shard for shard in sorted(shards) if not store.exists(os.path.join(folder, shard))]
+    if lost:
+        others = f"; so are {some(map(quoted, lost[1:]))}" if lost[1:] else ""
+        raise CheckpointError(
+            f"{path}: shard {quoted(lost[0])} is missing; it holds "
+            f"{some(map(quoted, shards[lost[0]]), 3)}{others}"
+        )
+
+
+def _read_index(path: str, format: Format, store: Store) -> tuple[dict[str, str], str | None]:
     """({tensor name: file name}, which save it is of, if it says so) of a sharded checkpoint's
     index; every name stays in the folder.
 
     Raises:
         CheckpointError: not an index, or a shard name that is not a plain relative path.
     """
-    index = File(path).json("an index")
+    index = store.open(path).json("an index")
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path}: not an index: no weight_map of tensor names to files")
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not _plain(shard) or shard == os.path.basename(path):
+        if not isinstance(shard, str) or not is_plain(shard) or shard == os.path.basename(path):
             raise CheckpointError(
                 f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is not the name "
                 "of a file in this folder"
@@ -73,7 +86,7 @@ def _read_index(path: str, format: Format) -> tuple[dict[str, str], str | None]:
     return weight_map, metadata.get("save_id") if isinstance(metadata, dict) else None
 
 
-def _plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
     """Whether `name` is a relative path that cannot leave the folder on any system."""
     parts = PurePosixPath(name).parts
     return (

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from ..names import FLAX, TF
 from . import h5, msgpack, orbax, safetensors, tf_checkpoint, torch
-from .files import File
 from .source import Tensor
+from .store import Reads, Store
 
 Content = tuple[dict[str, Tensor], dict[str, str]]
 """(name -> lazy tensor, what the file says of itself)."""
@@ -20,7 +20,8 @@ class Format:
     Attributes:
         file_name: of the checkpoint in a folder.
         endings: of a file's name, by which the format is known.
-        read: (path, weights_only) -> the content of a file.
+        read: (path, weights_only, store) -> the content of a file.
+        reads: how it does so.
         frameworks: whose checkpoints it may hold: "pt", "tf", "flax".
         has_index: whether such files may be the shards of an index.
         is_folder: whether what is called a file here is a folder.
@@ -28,7 +29,8 @@ class Format:
 
     file_name: str
     endings: tuple[str, ...]
-    read: Callable[[str, bool], Content]
+    read: Callable[[str, bool, Store], Content]
+    reads: Reads
     frameworks: tuple[str, ...]
     has_index: bool = True
     is_folder: bool = False
@@ -63,36 +65,42 @@ class Format:
         return name in self.heads(variant) or re.fullmatch(shard, name) is not None
 
 
-def _safetensors(path: str, weights_only: bool) -> Content:
-    return safetensors.read_header(File(path))
+def _safetensors(path: str, weights_only: bool, store: Store) -> Content:
+    return safetensors.read_header(store.open(path))
 
 
-def _msgpack(path: str, weights_only: bool) -> Content:
-    return msgpack.read_index(File(path)), {"format": FLAX}
+def _msgpack(path: str, weights_only: bool, store: Store) -> Content:
+    return msgpack.read_index(store.open(path)), {"format": FLAX}
 
 
-def _orbax(path: str, weights_only: bool) -> Content:
+def _orbax(path: str, weights_only: bool, store: Store) -> Content:
     return orbax.read_folder(path)
 
 
-def _torch(path: str, weights_only: bool) -> Content:
-    return torch.read_index(File(path), weights_only=weights_only), {"format": "pt"}
+def _torch(path: str, weights_only: bool, store: Store) -> Content:
+    return torch.read_index(store.open(path), weights_only=weights_only), {"format": "pt"}
 
 
-def _h5(path: str, weights_only: bool) -> Content:
-    return h5.read_index(File(path)), {"format": TF}
+def _h5(path: str, weights_only: bool, store: Store) -> Content:
+    return h5.read_index(store.open(path)), {"format": TF}
 
 
-def _tf_checkpoint(path: str, weights_only: bool) -> Content:
-    return tf_checkpoint.read_index(File(path)), {"format": TF}
+def _tf_checkpoint(path: str, weights_only: bool, store: Store) -> Content:
+    return tf_checkpoint.read_index(store.open(path)), {"format": TF}
 
 
-SAFETENSORS = Format("model.safetensors", (".safetensors",), _safetensors, ("pt", TF, FLAX))
-MSGPACK = Format("flax_model.msgpack", (".msgpack",), _msgpack, (FLAX,))
-ORBAX = Format("flax_model.orbax", (".orbax",), _orbax, (FLAX,), has_index=False, is_folder=True)
-TORCH = Format("pytorch_model.bin", (".bin", ".pt", ".pth"), _torch, ("pt",))
-TF_H5 = Format("tf_model.h5", (".h5",), _h5, (TF,))
-TF_CHECKPOINT = Format("model.ckpt.index", (".index",), _tf_checkpoint, (TF,), has_index=False)
+SAFETENSORS = Format(
+    "model.safetensors", (".safetensors",), _safetensors, Reads.START, ("pt", TF, FLAX)
+)
+MSGPACK = Format("flax_model.msgpack", (".msgpack",), _msgpack, Reads.ALL, (FLAX,))
+ORBAX = Format(
+    "flax_model.orbax", (".orbax",), _orbax, Reads.PATH, (FLAX,), has_index=False, is_folder=True
+)
+TORCH = Format("pytorch_model.bin", (".bin", ".pt", ".pth"), _torch, Reads.ALL, ("pt",))
+TF_H5 = Format("tf_model.h5", (".h5",), _h5, Reads.PATH, (TF,))
+TF_CHECKPOINT = Format(
+    "model.ckpt.index", (".index",), _tf_checkpoint, Reads.PATH, (TF,), has_index=False
+)
 BERT_CHECKPOINT = dataclasses.replace(TF_CHECKPOINT, file_name="bert_model.ckpt.index")
 
 FORMATS = (SAFETENSORS, MSGPACK, ORBAX, TORCH, TF_H5, TF_CHECKPOINT, BERT_CHECKPOINT)

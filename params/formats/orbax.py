@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import CheckpointError, quoted
 from ..names import FLAX
-from .files import File
+from .files import LocalFile
 from .msgpack import MAX_DEPTH, MAX_NODES, Walker, read_index
 from .orbax_layout import (
     AGGREGATE,
@@ -99,7 +99,7 @@ def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, A
     """(path -> tensor in the msgpack file, path -> name of an array, what `_METADATA` says)."""
     inline: dict[str, Tensor] = {}
     if has_aggregate(folder):
-        inline = read_index(File(os.path.join(folder, AGGREGATE)), _Aggregate)
+        inline = read_index(LocalFile(os.path.join(folder, AGGREGATE)), _Aggregate)
     arrays = {path: leaf.target for path, leaf in inline.items() if isinstance(leaf, _Pointer)}
     inline = {path: leaf for path, leaf in inline.items() if path not in arrays}
     metadata: dict[str, Any] = {}

@@ -3,11 +3,11 @@
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import CheckpointError, quoted, some
-from .files import File, check_inside
+from .files import LocalFile, check_inside
 
 TREE = "_METADATA"
 AGGREGATE = "checkpoint"
@@ -30,6 +30,12 @@ def is_folder(path: str) -> bool:
         _UNFINISHED in name or (_STEP_NAME.fullmatch(name) and _is_step(folder))
         for name, folder in _folders(path)
     )
+
+
+def may_be(names: Iterable[str]) -> bool:
+    """Whether a folder with these names in it is worth a look."""
+    known = (TREE, AGGREGATE, _STEP, "default")
+    return any(name in known or _UNFINISHED in name or _STEP_NAME.fullmatch(name) for name in names)
 
 
 def find(path: str) -> str:
@@ -86,7 +92,7 @@ def has_aggregate(folder: str) -> bool:
     """Whether there is a msgpack map called `checkpoint`; TensorFlow writes a text of this name."""
     if not holds(folder, AGGREGATE):
         return False
-    file = File(os.path.join(folder, AGGREGATE))
+    file = LocalFile(os.path.join(folder, AGGREGATE))
     start = file.read(0, min(file.size, 1))
     return not start or 0x80 <= start[0] <= 0x8F or start[0] in (0xDE, 0xDF)
 
@@ -103,7 +109,7 @@ def _is_finished(folder: str) -> bool:
 
 def read_json(folder: str, name: str) -> dict[str, Any]:
     """A file of a folder that holds a JSON object."""
-    file = File(os.path.join(folder, name))
+    file = LocalFile(os.path.join(folder, name))
     value = file.json("valid")
     if not isinstance(value, dict):
         raise CheckpointError(f"{file.path}: expected a map at the top")

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import CheckpointError, quoted
 from .crc32c import crc32c, masked
-from .files import File, Span, check_inside
+from .files import File, LocalFile, Span, check_inside
 from .protobuf import BYTES, FIXED32, VARINT, Messages, signed, varint
 from .source import Bounds, Tensor, too_large
 from .sstable import read_table
@@ -270,7 +270,7 @@ class _Bundle:
         if not os.path.exists(path):
             raise CheckpointError(f"{self.file.path}: {path} is missing; it holds {quoted(name)}")
         check_inside(os.path.dirname(path), path)
-        self._shards[shard] = File(path)
+        self._shards[shard] = LocalFile(path)
         return self._shards[shard]
 
 

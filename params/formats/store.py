@@ -1,0 +1,61 @@
+"""Stores: what is in a folder, and how its files are opened, wherever the folder is."""
+
+import enum
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..errors import CheckpointError
+from .files import File, LocalFile
+
+
+class Reads(enum.Enum):
+    """How a format reads its files: what it needs to know of them is at their START, it is ALL over
+    them, or another library opens them by their PATH."""
+
+    START = enum.auto()
+    ALL = enum.auto()
+    PATH = enum.auto()
+
+
+class Store(Protocol):
+    """Folders and files by their paths, which need not exist on this machine's disk."""
+
+    def is_folder(self, path: str) -> bool: ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def names(self, folder: str) -> list[str]:
+        """What is in a folder."""
+        ...
+
+    def expect(self, paths: Sequence[str], reads: Reads) -> None:
+        """Says which files, or folders of files, are opened next; `Reads.PATH`: from the disk."""
+        ...
+
+    def open(self, path: str) -> File: ...
+
+
+class _Local:
+    """This machine's disks."""
+
+    def is_folder(self, path: str) -> bool:
+        return os.path.isdir(path)
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(path)
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return sorted(os.listdir(folder or "."))
+        except OSError as error:
+            raise CheckpointError(f"{folder}: {error.strerror}") from error
+
+    def expect(self, paths: Sequence[str], reads: Reads) -> None:
+        pass
+
+    def open(self, path: str) -> File:
+        return LocalFile(path)
+
+
+LOCAL: Store = _Local()
