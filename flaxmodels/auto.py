@@ -9,10 +9,11 @@ from typing import Any
 
 from .base import PretrainedModel
 from .config import CONFIG_NAME, Config, ConfigError, read_json
-from .hub import resolve
-from .params import LoadPlan, open_checkpoint
+from .hub import Found, resolve
+from .loading import locate
+from .params import LoadPlan
 from .params.errors import quoted, some
-from .planning import beside, build, plan_load
+from .planning import build, plan_load
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "bert": (
@@ -58,6 +59,10 @@ _ENDINGS = {
         "MultipleChoice NextSentencePrediction ImageClassification SpeechSeq2Seq CTC Vision2Seq"
     ).split()
 }
+_PLACES = (
+    "subfolder revision token cache_dir local_files_only force_download proxies progress mesh "
+    "shardings"
+).split()
 _registered: dict[tuple[str, str], type[PretrainedModel]] = {}
 
 
@@ -103,7 +108,7 @@ class AutoConfig:
         Raises:
             ConfigError: a family that is not there.
         """
-        values = _config_values(resolve(name_or_path))
+        values = _config_values(resolve(name_or_path).folder)
         return _config_class(values).from_dict(values).replace(**changes)
 
 
@@ -142,14 +147,11 @@ class _Auto:
         if isinstance(config, Config):
             model_type = config.model_type
         else:
-            places = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
-            where = {name: kwargs[name] for name in places if name in kwargs}
-            folder = (
-                beside(resolve(name_or_path, weights=False, **where))
-                if config is None
-                else os.fspath(config)
-            )
-            model_type = _model_type(_config_values(folder))
+            if config is None:
+                where = {name: kwargs[name] for name in _PLACES if name in kwargs}
+                name_or_path = locate(name_or_path, **where)
+                config = name_or_path.folder
+            model_type = _model_type(_config_values(os.fspath(config)))
         return cls.class_for(model_type).from_pretrained(name_or_path, *model_args, **kwargs)
 
     @classmethod
@@ -165,7 +167,7 @@ AUTO_CLASSES: dict[str, type[_Auto]] = {
 
 
 def load_plan(
-    name_or_path: str | os.PathLike,
+    name_or_path: str | os.PathLike | Found,
     *,
     model_class: type[PretrainedModel] | None = None,
     config: Config | str | os.PathLike | None = None,
@@ -182,11 +184,11 @@ def load_plan(
         how: which weights, as `fp.open_checkpoint` takes it.
         **kwargs: as `flaxmodels.planning.plan_load`: param_dtype, mesh, max_host_memory, ...
     """
-    folder = resolve(name_or_path, **(how or {}))
+    found = resolve(name_or_path)
     if model_class is None:
-        model_class = architecture(beside(folder))
-    model = build(model_class, folder, config, **(fields or {}))
-    return plan_load(model, open_checkpoint(folder, **(how or {})), **kwargs)
+        model_class = architecture(found.folder)
+    model = build(model_class, found.folder, config, **(fields or {}))
+    return plan_load(model, found.open(**(how or {})), **kwargs)
 
 
 def architecture(folder: str) -> type[PretrainedModel]:

@@ -98,8 +98,8 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _diff(args: argparse.Namespace) -> int:
     from . import params as fp
-    from .hub import resolve
+    from .hub import fetched, resolve
 
-    found = fp.diff(resolve(args.a), resolve(args.b))
+    found = fp.diff(*(fetched(resolve(name)).open() for name in (args.a, args.b)))
     print(found)
     return 0 if found.equal else 1

@@ -11,8 +11,8 @@ import numpy as np
 from . import params as fp
 from .auto import architecture
 from .config import CONFIG_NAME
-from .hub import resolve
-from .planning import beside, build, plan_load
+from .hub import fetched, resolve
+from .planning import build, plan_load
 from .saving import save, staging
 
 _COMPANIONS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "chat_template*")
@@ -48,9 +48,8 @@ def convert(
     Raises:
         fp.CheckpointError: a source that cannot be read, or that what was written is not it.
     """
-    source_folder = resolve(name_or_path, **(how or {}))
-    source = fp.open_checkpoint(source_folder, **(how or {}))
-    near = beside(source_folder)
+    found = fetched(resolve(name_or_path, progress=progress), how)
+    source, near = found.open(**(how or {})), found.folder
     options = {
         "format": format,
         "max_shard_size": max_shard_size,

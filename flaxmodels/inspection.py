@@ -35,7 +35,7 @@ def leaves_of(name_or_path: str | os.PathLike, *, mesh: AbstractMesh | None = No
         plan = load_plan(name_or_path, mesh=mesh)
         found = {leaf.path: _abstract(leaf, leaf.sharding) for leaf in plan.leaves}
     else:
-        source = fp.open_checkpoint(resolve(name_or_path))
+        source = resolve(name_or_path).open()
         dotted = source.layout in ("torch", "tf")
         found = {
             name.replace(".", "/") if dotted else name: _abstract(tensor)

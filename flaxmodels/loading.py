@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from . import params as fp
 from . import sharding as fs
 from .config import CONFIG_NAME, Config
-from .hub import commit_of, resolve
-from .planning import beside, build, plan_load
+from .hub import Found, proxied, resolve
+from .planning import build, plan_load
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -50,7 +50,7 @@ class LoadingInfo:
 
 def load(
     cls: "type[PretrainedModel]",
-    name_or_path: str | os.PathLike | None,
+    name_or_path: str | os.PathLike | Found | None,
     *,
     config: Config | str | os.PathLike | None = None,
     dtype: Any = jnp.float32,
@@ -78,6 +78,7 @@ def load(
     cache_dir: str | os.PathLike | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
+    proxies: Mapping[str, str] | None = None,
     progress: bool = True,
     **kwargs: Any,
 ) -> Any:
@@ -85,8 +86,9 @@ def load(
 
     Args:
         name_or_path: a folder with `config.json` and weights of any format of `docs/formats.md`,
-            the name of a repository on the Hub, or a weights file (`config` is then needed unless
-            one lies beside it). None if `config` and `state_dict` are given.
+            the name of a repository on the Hub, a weights file (`config` is then needed unless one
+            lies beside it), or the address of any of them: `https://`, `gs://`, and what else
+            fsspec knows. None if `config` and `state_dict` are given.
         config: used instead of the folder's own: a configuration, or where to read one.
         dtype: what the model computes in.
         param_dtype: what the params are stored in: "auto" as in the checkpoint, a dtype or its
@@ -111,6 +113,8 @@ def load(
             (`save_pretrained(checksums=True)`).
         subfolder, revision, token, cache_dir, local_files_only, force_download: where in a
             repository, and whether to fetch it again, as in `huggingface_hub`.
+        proxies: {"http" | "https" | "http://host": "host:port"}, used by this whole process until
+            the load ends.
         progress: show a bar if it takes longer than a second.
         **kwargs: fields of the model (`scan_layers`, `remat`, `attn_implementation`), and, unless
             `config` is given, fields of the configuration, which they override.
@@ -127,32 +131,36 @@ def load(
         "framework": _framework(from_pt, from_tf, from_flax),
         "variant": variant,
     }
-    folder = ""
+    found = None
     if name_or_path is not None:
-        folder = resolve(
+        found = locate(
             name_or_path,
+            mesh=mesh,
+            shardings=shardings,
             subfolder=subfolder,
             revision=revision,
             token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             force_download=force_download,
-            weights=state_dict is None,
-            **how,
+            proxies=proxies,
+            progress=progress,
         )
     elif not isinstance(config, Config) or state_dict is None:
         raise TypeError("without a name or path, from_pretrained needs config and state_dict")
+    folder = found.folder if found else ""
 
     def prepare() -> "tuple[PretrainedModel, fp.Source]":
         model = build(cls, folder, config, dtype=dtype, rules=rules, **kwargs)
-        if state_dict is not None:
-            return model, fp.source_of(state_dict)
-        return model, fp.open_checkpoint(folder, weights_only=weights_only, **how)
+        if found is None or state_dict is not None:
+            return model, fp.source_of(state_dict or {})
+        return model, found.open(weights_only=weights_only, **how)
 
     def plan_one() -> "tuple[PretrainedModel, fp.LoadPlan]":
-        model, source = fp.settled(beside(folder), prepare)
-        if verify:
-            fp.verify(source, os.path.join(beside(folder), CONFIG_NAME))
+        model, source = fp.settled(folder, prepare)
+        if verify and found is not None:
+            found.bring(source)
+            fp.verify(source, os.path.join(folder, CONFIG_NAME))
         return model, plan_load(
             model,
             fp.renamed(source, key_mapping) if key_mapping else source,
@@ -166,10 +174,11 @@ def load(
 
     # A process that cannot read its part must not leave the others waiting in the first step.
     together = functools.partial(fp.together, alone=_is_local(mesh, shardings))
-    model, plan = together(plan_one)
-    start = time.perf_counter()
-    params = together(lambda: fp.stream(plan, progress=progress))
-    seconds = time.perf_counter() - start
+    with proxied(proxies):
+        model, plan = together(plan_one)
+        start = time.perf_counter()
+        params = together(lambda: fp.stream(plan, progress=progress))
+        seconds = time.perf_counter() - start
     match = plan.match
     fresh = (*match.missing, *(bad.path for bad in match.mismatched))
     if fresh:
@@ -178,7 +187,22 @@ def load(
     _warn(cls, match)
     if not output_loading_info:
         return model, params
-    return model, params, _info(plan, commit_of(folder), seconds)
+    return model, params, _info(plan, found and found.revision, seconds)
+
+
+def locate(
+    name_or_path: str | os.PathLike | Found,
+    *,
+    mesh: Mesh | None = None,
+    shardings: Any = None,
+    **where: Any,
+) -> Found:
+    """`resolve`, by all processes that the params are spread over: one of them says which commit
+    of a repository it is to be, and an error of one is raised by all."""
+    if _is_local(mesh, shardings):
+        return resolve(name_or_path, **where)
+    find = functools.partial(resolve, name_or_path, agree=fp.told_by_first, **where)
+    return fp.together(find, alone=False)
 
 
 def _info(plan: fp.LoadPlan, revision: str | None, seconds: float) -> LoadingInfo:

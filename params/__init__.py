@@ -19,6 +19,7 @@ from .entries import Entry as Entry
 from .entries import entries as entries
 from .entries import parse_size as parse_size
 from .errors import CheckpointError as CheckpointError
+from .errors import quoted as quoted
 from .errors import some as some
 from .formats import LOCAL as LOCAL
 from .formats import File as File
@@ -31,6 +32,7 @@ from .formats import heads as heads
 from .formats import is_head as is_head
 from .formats import is_plain as is_plain
 from .formats import is_weights as is_weights
+from .formats import is_weights_file as is_weights_file
 from .formats import open_checkpoint as open_checkpoint
 from .initialize import initialize as initialize
 from .masks import Mask as Mask
@@ -54,6 +56,7 @@ from .plan import make_plan as make_plan
 from .processes import is_spread as is_spread
 from .processes import said_by_one as said_by_one
 from .processes import together as together
+from .processes import told_by_first as told_by_first
 from .publish import replacing as replacing
 from .publish import settled as settled
 from .reconcile import Match as Match

@@ -54,3 +54,19 @@ def said_by_one(text: str | None) -> str:
     size = int(multihost_utils.process_allgather(np.asarray(given.size)).max())
     padded = np.pad(given, (0, size - given.size)) if given.size else np.zeros(size, np.uint8)
     return multihost_utils.process_allgather(padded).max(axis=0).astype(np.uint8).tobytes().decode()
+
+
+def told_by_first(find: Callable[[], str]) -> str:
+    """What `find()` gives on process 0, told to all; its error there is raised by all."""
+    said, error = None, None
+    if jax.process_index() == 0:
+        try:
+            said = find()
+        except Exception as raised:
+            error = raised
+    told = said_by_one(said)
+    if error is not None:
+        raise error
+    if not told:
+        raise CheckpointError("process 0 failed, see its error")
+    return told

@@ -21,6 +21,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
+from .formats.files import File
 from .formats.source import Bounds
 from .memory import TILE_ROWS, contiguous, copy, empty, empty_bytes
 from .paths import unflatten
@@ -44,6 +45,9 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
         CheckpointError: a file that changed, or cannot be read any more.
     """
     workers = workers or max(1, min(8, os.cpu_count() or 1, len(plan.leaves)))
+    files = _files(plan)
+    for file in files:
+        file.start()
     with (
         tqdm(
             total=plan.stored_bytes, unit="B", unit_scale=True, delay=1, disable=not progress
@@ -61,8 +65,26 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
             return unflatten({path: future.result() for future, path in futures.items()})
         except BaseException:  # Ctrl-C too: nothing goes on in the background
             loader.stop.set()
+            for file in files:
+                file.stop()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _files(plan: LoadPlan) -> list[File]:
+    """The files that this process reads, in the order in which it does."""
+    found: dict[File, None] = {}
+    for leaf in plan.leaves:
+        shards = _local_shards(leaf) if leaf.pieces[0].index else []
+        for piece in leaf.pieces:
+            if not piece.index or any(_holds(shard.bounds, piece.index) for shard in shards):
+                found |= dict.fromkeys(span.file for span in piece.tensor.spans)
+    return list(found)
+
+
+def _holds(bounds: Bounds, index: tuple[int, ...]) -> bool:
+    """Whether what belongs at `index` of the leading axes is in there."""
+    return all(bounds[axis][0] <= i < bounds[axis][1] for axis, i in enumerate(index))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +159,7 @@ class _Loader:
     ) -> Iterator[tuple[Bounds, np.ndarray]]:
         """(bounds in the leaf, the block that belongs there) of a piece around `shards`."""
         box, lead = _around(shards), len(piece.index)
-        if not all(box[axis][0] <= i < box[axis][1] for axis, i in enumerate(piece.index)):
+        if not _holds(box, piece.index):
             return
         tensor = piece.tensor
         wanted = tuple(box[lead:][axis] for axis in np.argsort(piece.permutation))

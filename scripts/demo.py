@@ -51,7 +51,7 @@ def main() -> None:
 
 def show(args: argparse.Namespace) -> None:
     bundled = args.checkpoint is None
-    folder = hub.resolve(BUNDLED if bundled else args.checkpoint)
+    folder = hub.download(BUNDLED if bundled else args.checkpoint)
     model_class = auto.architecture(folder)
     stored = args.dtype or "auto"
     dtype = args.dtype or (jnp.bfloat16 if bundled else jnp.float32)

@@ -11,6 +11,7 @@ from .known import Format as Format
 from .known import heads as heads
 from .known import is_head as is_head
 from .known import is_weights as is_weights
+from .known import is_weights_file as is_weights_file
 from .source import Source as Source
 from .source import Tensor as Tensor
 from .store import LOCAL as LOCAL

@@ -113,6 +113,12 @@ def format_of(name: str) -> Format | None:
     return next((format for format in FORMATS if name.endswith(format.endings)), None)
 
 
+def is_weights_file(name: str) -> bool:
+    """Whether a name ends as that of a weights file does, or of an index of such files."""
+    format = format_of(name.partition(".index.")[0] if name.endswith(".json") else name)
+    return format is not None and not format.is_folder
+
+
 def heads(
     *,
     use_safetensors: bool | None = None,

@@ -1,0 +1,239 @@
+"""A repository of the Hub at one commit: what is in it, and its files in huggingface_hub's cache."""
+
+import dataclasses
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import params as fp
+from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A file of a repository: its size, and the hash that its bytes have."""
+
+    size: int
+    sha256: str | None
+    git_sha1: str | None
+
+    def matches(self, path: str) -> bool:
+        """Whether the file at `path` is this one."""
+        if os.path.getsize(path) != self.size:
+            return False
+        start = b"" if self.sha256 else b"blob %d\0" % self.size  # as git hashes what it holds
+        digest = hashlib.new("sha256" if self.sha256 else "sha1", start, usedforsecurity=False)
+        with open(path, "rb", buffering=0) as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest() == (self.sha256 or self.git_sha1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Repository:
+    """A repository at a commit.
+
+    Attributes:
+        name: "organisation/name".
+        entries: {path in the repository: what is known of it}.
+        folder: where the cache has, or will have, the files of this commit.
+    """
+
+    name: str
+    commit: str
+    entries: dict[str, Entry] = dataclasses.field(repr=False)
+    folder: str
+    cache_dir: str
+    token: str | bool | None = dataclasses.field(default=None, repr=False)
+    force_download: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.commit[:12]}"
+
+    def path(self, file: str) -> str:
+        """Where the cache has, or will have, a file."""
+        return os.path.join(self.folder, *file.split("/"))
+
+    def has(self, file: str) -> bool:
+        """Whether the cache has it, at its full size."""
+        try:
+            return os.path.getsize(self.path(file)) == self.entries[file].size
+        except OSError:
+            return False
+
+    def fetch(self, file: str, *, report: Any = None) -> str:
+        """Has a file in the cache, and its bytes as the Hub's hash says -> its path.
+
+        Args:
+            report: a class like tqdm, told of bytes as they come.
+
+        Raises:
+            HubError: it cannot be had, or is twice not what the Hub says.
+        """
+        import huggingface_hub as hub
+
+        broken = os.path.lexists(self.path(file)) and not self.has(file)
+        for again in (self.force_download or broken, True):
+            path = attempt(
+                f"{self}, {file}",
+                lambda again=again: hub.hf_hub_download(
+                    self.name,
+                    file,
+                    revision=self.commit,
+                    cache_dir=self.cache_dir,
+                    token=self.token,
+                    endpoint=endpoint(),
+                    force_download=again,
+                    library_name="flaxmodels",
+                    tqdm_class=report,
+                ),
+            )
+            if self.entries[file].matches(path):
+                return path
+            _remove(path)
+        raise HubError(
+            f"{self}, {file}: what came is not what the Hub's hash says, twice; it was removed "
+            "from the cache. Something between here and the Hub changes files, or cuts them short"
+        )
+
+
+def find(
+    name: str,
+    *,
+    revision: str = "main",
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+    agree: Callable[[Callable[[], str]], str] | None = None,
+) -> Repository | str:
+    """The repository at the commit that `revision` is now; or the folder of the cache with what
+    there is of it, where the Hub may not be asked or does not answer.
+
+    Args:
+        agree: of several processes, makes one find the commit and the others take its word.
+
+    Raises:
+        HubError: no such repository or revision, or it cannot be had.
+    """
+    _check(name, revision)
+    cache = cache_dir_of(cache_dir)
+    if local_files_only or is_offline():
+        return _cached(name, revision, cache)
+    try:
+        if agree is not None:
+            revision = agree(lambda: str(_info(name, revision, token).sha))
+        info = _info(name, revision, token)
+    except HubError as error:
+        if not error.may_pass or force_download:
+            raise
+        try:
+            folder = _cached(name, revision, cache)
+        except HubError:
+            raise error from None
+        warnings.warn(f"{error}; what the cache has of {revision} is taken", stacklevel=2)
+        return folder
+    commit = str(info.sha)
+    if not _COMMIT.fullmatch(commit):
+        raise HubError(f"{name}: {revision} is said to be commit {fp.quoted(commit)}, no git hash")
+    return Repository(
+        name=name,
+        commit=commit,
+        entries=_entries(name, info),
+        folder=os.path.join(_home(name, cache), "snapshots", commit),
+        cache_dir=cache,
+        token=token,
+        force_download=force_download,
+    )
+
+
+def remember(repository: Repository, revision: str) -> None:
+    """Notes in the cache, if it can be written, which commit a branch or tag was."""
+    if revision == repository.commit:
+        return
+    ref = Path(_home(repository.name, repository.cache_dir), "refs", *revision.split("/"))
+    try:
+        if ref.exists() and ref.read_text() == repository.commit:
+            return
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        new = ref.with_name(f"{ref.name}.{os.getpid()}")
+        new.write_text(repository.commit)
+        new.replace(ref)
+    except OSError:
+        pass
+
+
+def commit_of(folder: str) -> str | None:
+    """The commit that a folder of the cache is a copy of."""
+    names = os.path.abspath(folder).split(os.sep)
+    return names[names.index("snapshots") + 1] if "snapshots" in names[:-1] else None
+
+
+def _info(name: str, revision: str, token: str | bool | None) -> Any:
+    return attempt(
+        f"{name}, revision {revision}",
+        lambda: api(token).model_info(name, revision=revision, files_metadata=True, timeout=30),
+    )
+
+
+def _entries(name: str, info: Any) -> dict[str, Entry]:
+    entries = {}
+    for file in info.siblings or []:
+        if not fp.is_plain(file.rfilename):
+            raise HubError(
+                f"{name}: lists {fp.quoted(file.rfilename)}, which is not the name of a file in a "
+                "folder; this is not a repository to be trusted"
+            )
+        large = getattr(file.lfs, "sha256", None)
+        if file.size is None or not (large or file.blob_id):
+            raise HubError(f"{name}: {file.rfilename}: the Hub gives neither size nor hash")
+        entries[file.rfilename] = Entry(file.size, large, None if large else file.blob_id)
+    return entries
+
+
+def _check(name: str, revision: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise HubError(f"{fp.quoted(name)}: no such folder, nor a repository: {error}") from None
+    if not fp.is_plain(revision):
+        raise HubError(f"{name}: {fp.quoted(revision)} is not a branch, a tag or a commit")
+
+
+def _cached(name: str, revision: str, cache: str) -> str:
+    """The folder of the cache for a revision."""
+    home = _home(name, cache)
+    commit = revision
+    if not _COMMIT.fullmatch(revision):
+        try:
+            commit = Path(home, "refs", *revision.split("/")).read_text().strip()
+        except OSError:
+            commit = ""
+    folder = os.path.join(home, "snapshots", commit)
+    if not _COMMIT.fullmatch(commit) or not os.path.isdir(folder):
+        raise HubError(
+            f"{name}, revision {revision}: not in the cache {cache}, and the Hub may not be asked "
+            "(local_files_only, or HF_HUB_OFFLINE); load it once with a network"
+        )
+    return folder
+
+
+def _home(name: str, cache: str) -> str:
+    return os.path.join(cache, f"models--{name.replace('/', '--')}")
+
+
+def _remove(path: str) -> None:
+    """A file of the cache: the link, and what it points to beside it."""
+    real = os.path.realpath(path)
+    os.unlink(path)
+    if os.path.basename(os.path.dirname(real)) == "blobs" and os.path.lexists(real):
+        os.unlink(real)

@@ -1,0 +1,218 @@
+"""From a name to where its files are: a folder, a file, a repository, an address."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .. import params as fp
+from .arriving import Arriving
+from .client import HubError, endpoint, proxied
+from .elsewhere import Elsewhere
+from .repository import Repository, commit_of, find, remember
+
+_SIDE_FILES = ("config.json", "generation_config.json", fp.MANIFEST)
+_PUBLIC = ("huggingface.co", "www.huggingface.co", "hf.co")
+_VERBS = ("resolve", "blob", "raw", "tree")
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Where a checkpoint is.
+
+    Attributes:
+        path: the folder, or the weights file; of what is elsewhere, where the disk has it once it
+            is here. The configuration is there already.
+        store: how its files are opened.
+        revision: the commit that they are of, where they come from the Hub.
+        note: what to add to an error, where not everything may be there.
+    """
+
+    path: str
+    store: Any = fp.LOCAL
+    revision: str | None = None
+    note: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where the configuration is."""
+        return self.path if self.store.is_folder(self.path) else os.path.dirname(self.path)
+
+    def open(self, **how: Any) -> fp.Source:
+        """The checkpoint's source; arguments as `fp.open_checkpoint`."""
+        try:
+            return fp.open_checkpoint(self.path, store=self.store, **how)
+        except fp.CheckpointError as error:
+            if not self.note or isinstance(error, HubError):
+                raise
+            raise fp.CheckpointError(f"{error}; {self.note}") from None
+
+    def bring(self, source: fp.Source) -> None:
+        """Has all files of an opened source on the disk."""
+        if isinstance(self.store, Arriving):
+            self.store.bring([file.path for file in source.files if not os.path.exists(file.path)])
+
+
+def resolve(
+    name_or_path: "str | os.PathLike | Found",
+    *,
+    subfolder: str = "",
+    revision: str = "main",
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+    proxies: Mapping[str, str] | None = None,
+    progress: bool = True,
+    agree: Callable[[Callable[[], str]], str] | None = None,
+) -> Found:
+    """Where a checkpoint is; its configuration is fetched, its weights are not until they are read.
+
+    Args:
+        name_or_path: a folder or file; the name of a repository; the address of a repository, of a
+            file in one, or of a folder or file on a web server or an object store.
+        force_download: fetch again what is in the cache.
+        proxies: as `flaxmodels.hub.client.proxied`.
+        progress: show a bar if a download takes longer than a second.
+        agree: see `flaxmodels.hub.repository.find`.
+
+    Raises:
+        CheckpointError: neither a folder nor anything that can be reached.
+    """
+    if isinstance(name_or_path, Found):
+        return name_or_path
+    name = os.fspath(name_or_path)
+    path = os.path.join(name, subfolder) if subfolder else name
+    if os.path.exists(path) or os.path.exists(f"{path}.index"):  # of a TensorFlow checkpoint
+        return Found(path, revision=commit_of(path))
+    address = _of_repository(name)
+    if "://" in name and address is None:
+        if local_files_only:
+            raise fp.CheckpointError(f"{name}: not on this machine, and local_files_only is set")
+        with proxied(proxies):
+            return _elsewhere(f"{name.rstrip('/')}/{subfolder}" if subfolder else name)
+    if os.path.exists(name) or name.startswith((".", "/", "~")):
+        raise fp.CheckpointError(f"{path}: no such folder or file")
+    repo, at, inside = address or (name, None, "")
+    inside = "/".join(filter(None, (inside, subfolder)))
+    if inside and not fp.is_plain(inside):
+        raise fp.CheckpointError(f"{name}: {fp.quoted(inside)} is not a folder of a repository")
+    with proxied(proxies):
+        repository = find(
+            repo,
+            revision=at or revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            agree=agree,
+        )
+        return _in_repository(repository, at or revision, inside, progress)
+
+
+def fetched(found: Found, how: Mapping[str, Any] | None = None) -> Found:
+    """A checkpoint of the Hub on the disk, whole and with its tokenizer; any other as it is.
+
+    Args:
+        how: which weights, as `fp.open_checkpoint`.
+    """
+    if not isinstance(found.store, Arriving):
+        return found
+    store, folder = found.store, found.folder
+    along = [name for name in store.names(folder) if name.startswith(TOKENIZER_FILES)]
+    store.bring([os.path.join(folder, name) for name in along])
+    found.bring(found.open(**(how or {})))
+    return Found(found.path, revision=found.revision)
+
+
+def download(
+    name_or_path: str | os.PathLike, *, weights: Mapping[str, Any] | None = None, **where: Any
+) -> str:
+    """Fetches a checkpoint whole, with its tokenizer -> the folder (or file) where it is.
+
+    Args:
+        weights: which, as `fp.open_checkpoint`: use_safetensors, framework, variant.
+        **where: as `resolve`.
+
+    Raises:
+        CheckpointError: as `resolve`; or it is at an address whose files are read in place.
+    """
+    found = resolve(name_or_path, **where)
+    if isinstance(found.store, Elsewhere):
+        raise fp.CheckpointError(
+            f"{name_or_path}: not a repository; its weights are read where they are, by ranges"
+        )
+    return fetched(found, weights).path
+
+
+def _in_repository(repository: Repository | str, revision: str, inside: str, progress: bool) -> Found:
+    if isinstance(repository, str):
+        path = os.path.join(repository, inside) if inside else repository
+        note = (
+            "the cache does not have all of it, and the Hub may not be asked, or does not answer; "
+            "load it once with a network"
+        )
+        return Found(path, revision=commit_of(repository), note=note)
+    store = Arriving(repository, progress=progress)
+    path = repository.path(inside) if inside else repository.folder
+    if not store.exists(path) and not store.exists(f"{path}.index"):
+        raise HubError(f"{repository}: the repository has no {inside}")
+    folder = path if store.is_folder(path) else os.path.dirname(path)
+    side = [os.path.join(folder, name) for name in _SIDE_FILES]
+    store.bring([path for path in side if store.exists(path)])
+    remember(repository, revision)
+    return Found(path, store, repository.commit)
+
+
+def _elsewhere(url: str) -> Found:
+    base, _, last = url.rstrip("/").rpartition("/")
+    is_file = fp.is_weights_file(last)
+    store = Elsewhere(base if is_file else url)
+    for name in _SIDE_FILES:
+        path = os.path.join(store.folder, name)
+        if store.exists(path):
+            store.copy(path)
+    return Found(os.path.join(store.folder, last) if is_file else store.folder, store)
+
+
+def _of_repository(name: str) -> tuple[str, str | None, str] | None:
+    """(repository, revision, path in it) of an address on the Hub; None for any other name."""
+    if name.startswith("hf://"):
+        parts = name.removeprefix("hf://").strip("/").split("/")
+        if len(parts) < 2:
+            raise fp.CheckpointError(f"{name}: expected hf://organisation/name")
+        last, _, revision = parts[1].partition("@")
+        return f"{parts[0]}/{last}", revision or None, "/".join(parts[2:])
+    address, here = urlsplit(name), urlsplit(endpoint())
+    if address.scheme not in ("http", "https"):
+        return None
+    if address.netloc not in _PUBLIC and (address.scheme, address.netloc) != here[:2]:
+        return None
+    parts = [unquote(part) for part in address.path.split("/") if part]
+    if len(parts) > 2 and parts[2] in _VERBS:
+        # refs/pr/1 has slashes, which an address may or may not quote
+        rest = re.fullmatch(r"(refs/[^/]+/[^/]+|[^/]+)(?:/(.*))?", "/".join(parts[3:]))
+        if rest is not None:
+            return "/".join(parts[:2]), rest[1], rest[2] or ""
+    if len(parts) != 2:
+        raise fp.CheckpointError(
+            f"{name}: expected {endpoint()}/organisation/name, or .../resolve/REVISION/FILE"
+        )
+    return "/".join(parts), None, ""
+
+
+TOKENIZER_FILES = (
+    "tokenizer",
+    "vocab",
+    "merges.txt",
+    "special_tokens",
+    "added_tokens",
+    "spiece.model",
+    "sentencepiece",
+    "chat_template",
+    "preprocessor_config",
+    "processor_config",
+)
+"""How the names of a tokenizer's and a processor's files begin."""
