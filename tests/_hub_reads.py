@@ -13,11 +13,7 @@ from _hub_server import Answer, Request
 
 @route("GET", "/{repo}/resolve/{revision}/{path}")
 def _resolve(call: Call) -> Answer:
-    commit = call.commit(call.read())
-    file = commit.files.get(call.path)
-    if file is None:
-        raise Refusal(404, "Entry not found", "EntryNotFound", X_Repo_Commit=commit.oid)
-    headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{file.etag}"'}
+    file, headers = _file(call)
     if not file.lfs:
         return _small(call, file, headers)
     headers |= {
@@ -26,6 +22,15 @@ def _resolve(call: Call) -> Answer:
         "X-Linked-Size": str(len(file.data)),
     }
     return Answer(302, f"Found. Redirecting to {headers['Location']}".encode(), headers)
+
+
+def _file(call: Call) -> tuple[Any, dict[str, str]]:
+    """The file asked for, and the headers that say which it is."""
+    commit = call.commit(call.read())
+    file = commit.files.get(call.path)
+    if file is None:
+        raise Refusal(404, "Entry not found", "EntryNotFound", X_Repo_Commit=commit.oid)
+    return file, {"X-Repo-Commit": commit.oid, "ETag": f'"{file.etag}"'}
 
 
 def _small(call: Call, file: Any, headers: dict[str, str]) -> Answer:
@@ -40,9 +45,7 @@ def _small(call: Call, file: Any, headers: dict[str, str]) -> Answer:
 
 @route("GET", "/api/resolve-cache/models/{repo}/{revision}/{path}")
 def _get_small(call: Call) -> Answer:
-    commit = call.commit(call.read())
-    file = commit.files[call.path]
-    headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{file.etag}"'}
+    file, headers = _file(call)
     return _bytes(call.request, file.data, headers)
 
 

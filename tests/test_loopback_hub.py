@@ -1,5 +1,7 @@
 """The loopback Hub is to huggingface_hub what the Hub is: downloads, listings, uploads, rights."""
 
+import hashlib
+import socket
 import subprocess
 import sys
 import time
@@ -353,6 +355,18 @@ def test_nothing_new_is_no_commit(filled, writer, tmp_path):
         (folder / path).write_bytes(data)
     assert writer.upload_folder(repo_id="org/name", folder_path=folder).oid == head
     assert filled.head("org/name") == head and not filled.requests.of("PUT")
+
+
+@pytest.mark.parametrize("header", ["Content-Length: 9", "Transfer-Encoding: chunked"])
+def test_an_upload_that_breaks_off_is_none(hub, header):
+    path = f"/lfs/put/{hashlib.sha256(b'whole').hexdigest()}"
+    address = hub.cdn.removeprefix("http://").split(":")
+    with socket.create_connection(address) as connection:
+        connection.sendall(f"PUT {path} HTTP/1.1\r\n{header}\r\n\r\n5\r\nwhole".encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b""
+    [request] = hub.requests
+    assert (request.path, request.status, hub.objects, hub.errors) == (path, None, {}, [])
 
 
 # The fixture
