@@ -4,10 +4,13 @@
         commit = hub.commit("org/name", {"config.json": b"{}", "model.safetensors": data})
         HfApi(endpoint=hub.endpoint).model_info("org/name").sha == commit
 
-It speaks what huggingface_hub 2.4.0 speaks without Xet (`_hub_api.py`), serves large files from a
-second origin as the real one does, records every request, and misbehaves on demand
-(`hub.fault(Fault("reset", path="*.safetensors", after=100))`, `_hub_faults.py`). The fixture `hub`
-of `_hub_client.py` points the client of this process at one.
+It speaks what huggingface_hub 2.4.0 speaks without Xet (`_hub_reads.py`, `_hub_writes.py`), serves
+large files from a second origin as the real one does, records every request, and misbehaves on
+demand (`hub.fault(Fault("reset", port="cdn", after=100))`, `_hub_faults.py`). The fixture `hub` of
+`_hub_client.py` points the client of this process at one.
+
+Like the real one it begins a repository that `create_repo` makes with a commit of .gitattributes,
+and its store refuses a request that bears a token.
 """
 
 import dataclasses
@@ -19,7 +22,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import _hub_api
-import _hub_uploads  # noqa: F401  adds its routes
+import _hub_reads  # noqa: F401  adds its routes
+import _hub_writes  # noqa: F401  adds its routes
 from _hub_faults import Fault
 from _hub_server import Answer, Request, Server
 
@@ -134,6 +138,8 @@ class LoopbackHub:
         rate: bytes a second for the bodies of GET, of all connections of one port together.
         lfs_threshold: the size from which a file is large; weights are at any size.
         multipart: the size of parts in which large files are to be uploaded; None: in one.
+        redirects: whether small files are elsewhere on the Hub, too (status 307), as those of the
+            real Hub are unless private, gated or empty.
         page: entries on a page of a tree's listing.
         errors: of the Hub itself, or of a hook; the first is raised on exit.
         waits: seconds that the client of the fixture `hub` would have slept between tries.
@@ -146,6 +152,7 @@ class LoopbackHub:
         self.rate: float | None = None
         self.lfs_threshold = 1024
         self.multipart: int | None = None
+        self.redirects = False
         self.page = 1000
         self.errors: list[Exception] = []
         self.waits: list[float] = []

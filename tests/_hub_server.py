@@ -91,13 +91,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if self.headers["Transfer-Encoding"] != "chunked":
-            return self.rfile.read(int(self.headers["Content-Length"] or 0))
+            return self._read(int(self.headers["Content-Length"] or 0))
         chunks = []
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
-            chunks.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
+        while size := int(self._read_line().partition(b";")[0], 16):
+            chunks.append(self._read(size))
+            self._read_line()
+        self._read_line()
         return b"".join(chunks)
+
+    def _read(self, size: int) -> bytes:
+        data = self.rfile.read(size)
+        if len(data) < size:
+            raise ConnectionError("the client hung up within a request")
+        return data
+
+    def _read_line(self) -> bytes:
+        line = self.rfile.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionError("the client hung up within a request")
+        return line
 
     def _send(self, request: Request, answer: Answer) -> None:
         body = b"" if request.method == "HEAD" else answer.body

@@ -1,5 +1,7 @@
 """The loopback Hub is to huggingface_hub what the Hub is: downloads, listings, uploads, rights."""
 
+import hashlib
+import socket
 import subprocess
 import sys
 import time
@@ -54,6 +56,19 @@ def test_a_large_file_comes_from_the_other_origin_without_the_token(filled):
     head, get = filled.requests
     assert head.token == "hf_read" and head.headers["AUTHORIZATION"] == "Bearer hf_read"
     assert get.token is None and get.sent == len(WEIGHTS)
+
+
+def test_a_small_file_elsewhere_on_the_hub(filled):
+    filled.redirects = True
+    path = client.hf_hub_download("org/name", "config.json", token="hf_read")
+    assert Path(path).read_bytes() == FILES["config.json"]
+    assert seen(filled) == [("hub", "HEAD", 307), ("hub", "HEAD", 200), ("hub", "GET", 200)]
+    [first, *others] = filled.requests
+    assert first.path == "/org/name/resolve/main/config.json"
+    cached = f"/api/resolve-cache/models/org/name/{filled.head('org/name')}/config.json"
+    assert {request.path for request in others} == {cached}
+    assert all(request.token == "hf_read" for request in filled.requests)
+    assert contents(client.snapshot_download("org/name")) == FILES
 
 
 def test_the_store_refuses_a_token(filled):
@@ -342,6 +357,18 @@ def test_nothing_new_is_no_commit(filled, writer, tmp_path):
     assert filled.head("org/name") == head and not filled.requests.of("PUT")
 
 
+@pytest.mark.parametrize("header", ["Content-Length: 9", "Transfer-Encoding: chunked"])
+def test_an_upload_that_breaks_off_is_none(hub, header):
+    path = f"/lfs/put/{hashlib.sha256(b'whole').hexdigest()}"
+    address = hub.cdn.removeprefix("http://").split(":")
+    with socket.create_connection(address) as connection:
+        connection.sendall(f"PUT {path} HTTP/1.1\r\n{header}\r\n\r\n5\r\nwhole".encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b""
+    [request] = hub.requests
+    assert (request.path, request.status, hub.objects, hub.errors) == (path, None, {}, [])
+
+
 # The fixture
 
 
@@ -364,24 +391,34 @@ except Exception as error:
     assert [(r.method, r.path) for r in filled.requests[2:]] == [("CONNECT", "huggingface.co:443")]
 
 
+def test_the_real_hub_is_out_of_reach(filled):
+    for url in ("https://huggingface.co/org/name/resolve/main/config.json", "https://hf.co"):
+        with pytest.raises(BaseException, match="without a network"):
+            client.get_session().get(url)
+
+
 def test_nothing_of_a_hub_is_left_after_its_test(request):
+    """The fixture ends only after this test, so what it changed is put back by hand."""
     before = _where_text_is("http://127.0.0.1:")
     hub = request.getfixturevalue("hub")
-    assert client.constants.ENDPOINT == client.hf_api.api.endpoint == hub.endpoint
-    assert not client.is_offline_mode()
+    changed = _where_text_is(hub.endpoint)
+    assert {"huggingface_hub.constants.ENDPOINT", "huggingface_hub.hf_api.api"} <= set(changed)
+    assert client.constants.HF_HUB_OFFLINE is False and client.file_download.time is not time
     request.getfixturevalue("monkeypatch").undo()
-    assert client.is_offline_mode()
+    assert client.constants.HF_HUB_OFFLINE is True and client.file_download.time is time
     assert _where_text_is(hub.endpoint) == before == []
 
 
 def _where_text_is(text: str) -> list[str]:
-    """Names in the client's modules whose value, or a function's default, has the text in it."""
+    """Names in the client's modules whose value, attributes or defaults have the text in them."""
     found = []
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "huggingface_hub":
             for key, value in vars(module).items():
-                shown = [repr(value), repr(getattr(value, "__defaults__", None))]
-                if key.isupper() and any(text in one for one in shown):
+                seen = [value, getattr(value, "__defaults__", None)]
+                if type(value).__module__.startswith("huggingface_hub"):
+                    seen.append(vars(value))
+                if not key.startswith("__") and text in repr(seen):
                     found.append(f"{name}.{key}")
     return found
 

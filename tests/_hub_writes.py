@@ -1,4 +1,4 @@
-"""The loopback Hub's uploads: which files are large, where their bytes go, and the commit."""
+"""What changes the loopback Hub: repositories, branches, uploads of large files, commits."""
 
 import base64
 import hashlib
@@ -6,8 +6,80 @@ import json
 from fnmatch import fnmatchcase
 from typing import Any
 
-from _hub_api import Call, Refusal, json_answer, route, store
+from _hub_api import USER, Call, Refusal, json_answer, route, store
 from _hub_server import Answer
+
+GITATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"  # of every new repository
+
+# Repositories and branches
+
+
+@route("POST", "/api/repos/create")
+def _create(call: Call) -> Answer:
+    call.need_write()
+    asked = call.request.json()
+    if asked.get("type") not in (None, "model"):
+        raise Refusal(400, "The loopback Hub holds models only")
+    repo = call.hub.repo(f"{asked.get('organization') or USER}/{asked['name']}")
+    made = {"url": f"{call.hub.endpoint}/{repo.name}", "name": repo.name}
+    if repo.exists:
+        return json_answer(made | {"error": "You already created this model repo"}, 409)
+    repo.exists = True
+    repo.private = asked.get("visibility") == "private"
+    file = call.hub.file(".gitattributes", GITATTRIBUTES)
+    repo.add("refs/heads/main", None, {".gitattributes": file}, "initial commit", "")
+    return json_answer(made)
+
+
+@route("DELETE", "/api/repos/delete")
+def _delete(call: Call) -> Answer:
+    asked = call.request.json()
+    call.parts["repo"] = f"{asked.get('organization') or USER}/{asked['name']}"
+    repo = call.write()
+    repo.exists = False
+    repo.refs.clear()
+    repo.commits.clear()
+    return json_answer({})
+
+
+@route("PUT", "/api/models/{repo}/settings")
+def _settings(call: Call) -> Answer:
+    repo, asked = call.write(), call.request.json()
+    repo.gated = asked.get("gated", repo.gated)
+    if "visibility" in asked:
+        repo.private = asked["visibility"] == "private"
+    return json_answer({"private": repo.private, "gated": repo.gated})
+
+
+@route("POST", "/api/models/{repo}/branch/{revision}")
+def _branch(call: Call) -> Answer:
+    repo = call.write()
+    return _point(call, repo, repo.ref(call.revision), call.request.json().get("startingPoint"))
+
+
+@route("POST", "/api/models/{repo}/tag/{revision}")
+def _tag(call: Call) -> Answer:
+    ref = f"refs/tags/{call.request.json()['tag']}"
+    return _point(call, call.write(), ref, call.revision)
+
+
+def _point(call: Call, repo: Any, ref: str, start: str | None) -> Answer:
+    if ref in repo.refs:
+        raise Refusal(409, f"Reference already exists: {ref}")
+    call.parts["revision"] = start
+    repo.refs[ref] = call.commit(repo).oid
+    return json_answer({})
+
+
+@route("DELETE", "/api/models/{repo}/branch/{revision}")
+def _drop_branch(call: Call) -> Answer:
+    repo = call.write()
+    if repo.refs.pop(repo.ref(call.revision), None) is None:
+        raise Refusal(404, f"Invalid rev id: {call.revision}", "RevisionNotFound")
+    return json_answer({})
+
+
+# Uploads
 
 
 @route("POST", "/api/validate-yaml")
