@@ -12,7 +12,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "AutoConfig": "auto",
     "load_plan": "auto",
-    "bundled_checkpoint": "hub",
+    "bundled_checkpoint": "bundled",
+    "download": "hub",
+    "HubError": "hub",
     "register_for_auto_class": "auto",
     "prune_heads": "pruning",
     "get_head_mask": "blocks",

@@ -140,7 +140,7 @@ class _Auto:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | os.PathLike, *model_args: Any, **kwargs: Any
+        cls, name_or_path: str | os.PathLike | Found, *model_args: Any, **kwargs: Any
     ) -> Any:
         """`(model, params)`; arguments as `PretrainedModel.from_pretrained`."""
         config = kwargs.get("config")

@@ -16,6 +16,7 @@ from .blocks import Run, heads_are_even
 from .config import Config, ConfigError
 from .generation import Generates
 from .generation_config import GenerationConfig
+from .hub import Found
 from .loading import load, load_tf
 from .measures import Measures
 from .pruning import prune_heads
@@ -138,7 +139,7 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | os.PathLike | None, *model_args: Any, **kwargs: Any
+        cls, name_or_path: str | os.PathLike | Found | None, *model_args: Any, **kwargs: Any
     ) -> Any:
         """Opens a checkpoint -> `(model, params)`; see `flaxmodels.loading.load`.
 

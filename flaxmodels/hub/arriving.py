@@ -15,7 +15,7 @@ from .ranges import ranged
 from .repository import Repository
 
 _AT_ONCE = 4  # files; a server gives each connection its share, so the first is here late if many
-_HEAD = 256 << 10  # bytes of a file that are asked for first
+_HEAD = 64 << 10  # bytes of a file that are asked for first
 
 
 class Arriving:

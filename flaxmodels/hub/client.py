@@ -1,5 +1,5 @@
-"""The Hub's client, huggingface_hub, within limits: tries again where it does not, believes no header
-that becomes a path, waits no longer than a minute, and tells in a sentence what went wrong."""
+"""The Hub's client, huggingface_hub, within limits: tries again where it does not, believes no
+header that becomes a path, waits at most a minute, and tells in a sentence what went wrong."""
 
 import contextlib
 import functools
@@ -61,9 +61,7 @@ def api(token: str | bool | None) -> Any:
     return HfApi(endpoint=endpoint(), token=token, library_name="flaxmodels")
 
 
-def attempt(
-    what: str, call: Callable[[], T], *, tries: int = TRIES, whose: str = "the Hub"
-) -> T:
+def attempt(what: str, call: Callable[[], T], *, tries: int = TRIES, whose: str = "the Hub") -> T:
     """`call()`, tried again after what may pass: a connection that breaks, a server that is busy.
 
     Args:

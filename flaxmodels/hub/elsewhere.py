@@ -134,7 +134,9 @@ class _Web:
             hf_raise_for_status(answer)
             said = answer.headers.get("content-length", "")
             if not said.isdigit():
-                raise fp.CheckpointError(f"{scrubbed(url)}: the server does not say how large it is")
+                raise fp.CheckpointError(
+                    f"{scrubbed(url)}: the server does not say how large it is"
+                )
             return int(said)
 
         return attempt(scrubbed(url), call, whose="the server")
@@ -183,5 +185,3 @@ class _Fsspec:
 
     def _attempt(self, url: str, call: Any) -> Any:
         return attempt(scrubbed(url), call, whose="the store")
-
-

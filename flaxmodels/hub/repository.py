@@ -1,4 +1,4 @@
-"""A repository of the Hub at one commit: what is in it, and its files in huggingface_hub's cache."""
+"""A repository of the Hub at one commit: what is in it, and its files in the client's cache."""
 
 import dataclasses
 import hashlib

@@ -147,7 +147,9 @@ def download(
     return fetched(found, weights).path
 
 
-def _in_repository(repository: Repository | str, revision: str, inside: str, progress: bool) -> Found:
+def _in_repository(
+    repository: Repository | str, revision: str, inside: str, progress: bool
+) -> Found:
     if isinstance(repository, str):
         path = os.path.join(repository, inside) if inside else repository
         note = (
