@@ -20,7 +20,7 @@ _HOMES = {
     "get_head_mask": "blocks",
     "PretrainedModel": "base",
     "Config": "config",
-    "ConfigError": "config",
+    "ConfigError": "values",
     "GenerationConfig": "generation_config",
     "LoadingInfo": "loading",
     "CheckpointError": "params",

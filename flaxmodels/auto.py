@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from .base import PretrainedModel
-from .config import CONFIG_NAME, Config, ConfigError, read_json
+from .config import CONFIG_NAME, Config
 from .hub import Found, resolve
 from .loading import locate
 from .params import LoadPlan
 from .params.errors import quoted, some
 from .planning import build, plan_load
+from .values import ConfigError, read_json
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "bert": (

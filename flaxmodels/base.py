@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from . import params as fp
 from . import sharding as fs
 from .blocks import Run, heads_are_even
-from .config import Config, ConfigError
+from .config import Config
 from .generation import Generates
 from .generation_config import GenerationConfig
 from .hub import Found
@@ -22,6 +22,7 @@ from .measures import Measures
 from .pruning import prune_heads
 from .saving import save
 from .switches import Switches
+from .values import ConfigError
 from .vocabulary import HasVocabulary
 
 _NOT_GIVEN = ("config", "parent", "name")

@@ -10,7 +10,8 @@ from typing import Any, Self
 import jax
 from flax.core import FrozenDict
 
-from .config import Config, ConfigError, checked, freeze, read_json, thaw
+from .config import Config
+from .values import ConfigError, checked, freeze, read_json, thaw
 
 GENERATION_CONFIG_NAME = "generation_config.json"
 

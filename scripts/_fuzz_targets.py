@@ -16,7 +16,6 @@ from typing import IO
 from unittest import mock
 
 from flaxmodels.auto import AutoConfig
-from flaxmodels.config import ConfigError
 from flaxmodels.params import CheckpointError, checksums, open_checkpoint
 from flaxmodels.params.formats import (
     h5,
@@ -32,6 +31,7 @@ from flaxmodels.params.formats.source import Tensor
 from flaxmodels.params.formats.torch import archive, legacy
 from flaxmodels.params.formats.torch.pickles import Machine
 from flaxmodels.params.formats.torch.state_dict import Saved, read_tensors, storages
+from flaxmodels.values import ConfigError
 
 LONGEST_MESSAGE = 4000
 TF_MARK = b"\xfe\xff\xfe"

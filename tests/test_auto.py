@@ -9,7 +9,7 @@ import pytest
 
 import flaxmodels as fm
 from flaxmodels.auto import AUTO_CLASSES, FAMILIES, architecture
-from flaxmodels.config import ConfigError
+from flaxmodels.values import ConfigError
 
 GOLDENS = Path(__file__).parent / "goldens"
 

@@ -14,7 +14,8 @@ from flax import linen as nn
 from .. import blocks, heads, outputs
 from .. import params as fp
 from .. import sharding as fs
-from ..config import Config, ConfigError
+from ..config import Config
+from ..values import ConfigError
 from . import checks
 
 

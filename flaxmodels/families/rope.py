@@ -7,7 +7,7 @@ from typing import Any
 from flax.core import FrozenDict
 
 from ..blocks import ROPE_TYPES
-from ..config import ConfigError
+from ..values import ConfigError
 
 _LISTS = ("short_factor", "long_factor")
 _NUMBERS = (

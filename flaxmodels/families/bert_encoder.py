@@ -1,0 +1,177 @@
+"""BERT's configuration, embeddings and layers."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from .. import blocks
+from .. import sharding as fs
+from ..config import Config
+from . import checks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertConfig(Config):
+    """`config.json` of a BERT encoder."""
+
+    model_type: ClassVar[str] = "bert"
+    unsupported: ClassVar = {
+        **checks.NOT_IMPLEMENTED,
+        "is_decoder": (False, None),
+        "position_embedding_type": ("absolute", None),
+    }
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    classifier_dropout: float | None = None
+    pad_token_id: int | None = 0
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def num_key_value_heads(self) -> int:
+        return self.num_attention_heads
+
+    @property
+    def position_limit(self) -> int:
+        return self.max_position_embeddings
+
+    def validate(self) -> None:
+        checks.multiple(self, "hidden_size", of="num_attention_heads")
+        checks.pruned_heads(self)
+        checks.activation(self, "hidden_act")
+
+
+class BertEmbeddings(nn.Module):
+    """tokens, types and positions [B, T] -> their vectors' normed sum [B, T, D]."""
+
+    config: BertConfig
+
+    def setup(self) -> None:
+        cfg = self.config
+        d, std, axes = cfg.hidden_size, cfg.initializer_range, ("position", "embed")
+        self.word_embeddings = blocks.Embed(cfg.vocab_size, d, std, padding_id=cfg.pad_token_id)
+        self.position_embeddings = blocks.Embed(cfg.max_position_embeddings, d, std, axes=axes)
+        self.token_type_embeddings = blocks.Embed(cfg.type_vocab_size, d, std, axes=axes)
+        self.LayerNorm = blocks.LayerNorm(cfg.layer_norm_eps)
+        self.dropout = nn.Dropout(cfg.hidden_dropout_prob)
+
+    def __call__(
+        self, input_ids, token_type_ids, position_ids, inputs_embeds, *, dtype, tap, deterministic
+    ):
+        x = tap(blocks.embed_inputs(self.word_embeddings, input_ids, inputs_embeds, dtype))
+        types = jnp.zeros(x.shape[:2], jnp.int32) if token_type_ids is None else token_type_ids
+        places = jnp.arange(x.shape[1])[None] if position_ids is None else position_ids
+        x = x + self.token_type_embeddings(types, dtype)
+        x = x + jnp.broadcast_to(self.position_embeddings(places, dtype), x.shape)
+        return self.dropout(self.LayerNorm(x), deterministic=deterministic)
+
+
+class BertSelfAttention(nn.Module):
+    config: BertConfig
+    run: blocks.Run
+
+    @nn.compact
+    def __call__(self, x, index, call):
+        cfg = self.config
+        width = blocks.num_heads(cfg, index)[0] * cfg.head_dim
+
+        def project(name):
+            axes = ("embed", "heads")
+            return blocks.Linear(width, axes, cfg.initializer_range, name=name)(x)
+
+        y, _, weights = blocks.self_attention(
+            self,
+            (project("query"), project("key"), project("value")),
+            None,
+            index,
+            head_dim=cfg.head_dim,
+            scale=cfg.head_dim**-0.5,
+            dropout=cfg.attention_probs_dropout_prob,
+            run=self.run,
+            call=call,
+        )
+        return y, weights
+
+
+class BertDense(nn.Module):
+    """x [..., in] -> act(dense(x)) [..., features]."""
+
+    config: BertConfig
+    features: int
+    axes: tuple[str, str]
+    act: str
+
+    @nn.compact
+    def __call__(self, x):
+        std = self.config.initializer_range
+        x = blocks.Linear(self.features, self.axes, std, name="dense")(x)
+        return blocks.ACTIVATIONS[self.act](x)
+
+
+class BertOutput(nn.Module):
+    """(y [B, T, in], residual [B, T, D]) -> the norm of the residual plus y projected."""
+
+    config: BertConfig
+    axis: str
+
+    @nn.compact
+    def __call__(self, y, residual, call):
+        cfg = self.config
+        axes = (self.axis, "embed")
+        y = blocks.Linear(cfg.hidden_size, axes, cfg.initializer_range, name="dense")(y)
+        y = nn.Dropout(cfg.hidden_dropout_prob)(y, deterministic=call.deterministic)
+        return blocks.LayerNorm(cfg.layer_norm_eps, name="LayerNorm")(y + residual)
+
+
+class BertAttention(nn.Module):
+    config: BertConfig
+    run: blocks.Run
+
+    @nn.compact
+    def __call__(self, x, index, call):
+        y, weights = BertSelfAttention(self.config, self.run, name="self")(x, index, call)
+        return BertOutput(self.config, "heads", name="output")(y, x, call), weights
+
+
+class BertLayer(nn.Module):
+    """(x [B, T, D], no cache, index, call) -> (x, no cache, attention weights or None)."""
+
+    config: BertConfig
+    run: blocks.Run
+
+    @nn.compact
+    def __call__(self, x, cache, index, call):
+        cfg, rules = self.config, self.run.rules
+        up = (cfg.intermediate_size, ("embed", "mlp"), cfg.hidden_act)
+        x, weights = BertAttention(cfg, self.run, name="attention")(x, index, call)
+        y = BertDense(cfg, *up, name="intermediate")(x)
+        y = fs.constrain(y, ("batch", "length", "mlp"), rules)
+        x = BertOutput(cfg, "mlp", name="output")(y, x, call)
+        return fs.constrain(x, ("batch", "length", "hidden"), rules), cache, weights
+
+
+class BertEncoder(nn.Module):
+    config: BertConfig
+    run: blocks.Run
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.layer = blocks.Layers(BertLayer, cfg, cfg.num_hidden_layers, self.run)
+
+    def __call__(self, x, call):
+        return self.layer(x, None, call)
