@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -87,7 +86,7 @@ def test_P13_7_F7_1_T9_1_a_file_and_a_config(expected, tmp_path):
         load(tmp_path / "weights.safetensors")
     shutil.copy(LLAMA / "config.json", tmp_path)
     assert_equal(load(tmp_path / "weights.safetensors")[1], expected)
-    with pytest.raises(fm.CheckpointError, match="an address; download it"):
+    with pytest.raises(fm.CheckpointError, match="https://example.invalid.*HF_HUB_OFFLINE"):
         load("https://example.invalid/pytorch_model.bin", config=config)
 
 
@@ -395,59 +394,6 @@ def test_P13_2_F7_2_F7_3_fields_by_position(expected):
         load(LLAMA, *range(50))
     with pytest.raises(TypeError, match="dtype"):
         load(LLAMA, jnp.float16, dtype=jnp.float16)
-
-
-def test_P13_1a_P13_5_P13_9_what_is_asked_of_the_hub(expected, tmp_path, monkeypatch):
-    """One commit, one format, into the cache that is named; the client is a stand-in."""
-    import huggingface_hub as hub
-    from huggingface_hub import constants
-
-    calls = []
-
-    class Api:
-        def __init__(self, token=None):
-            calls.append(("token", token))
-
-        def model_info(self, name, revision):
-            calls.append((name, revision))
-            names = ("config.json", "model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
-            files = [type("File", (), {"rfilename": f"sub/{file}"}) for file in names]
-            return type("Info", (), {"sha": "f" * 40, "siblings": files})
-
-    def snapshot_download(name, **options):
-        calls.append(options)
-        root = tmp_path / "models--org--name" / "snapshots" / ("f" * 40)
-        shutil.copytree(LLAMA, root / "sub", dirs_exist_ok=True)
-        return str(root)
-
-    monkeypatch.setattr(hub, "HfApi", Api)
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    _, params, info = load(
-        "org/name",
-        revision="v1",
-        token="t",
-        subfolder="sub",
-        cache_dir=tmp_path,
-        force_download=True,
-        output_loading_info=True,
-    )
-    assert_equal(params, expected)
-    assert info.revision == "f" * 40
-    assert calls[:2] == [("token", "t"), ("org/name", "v1")]
-    options = calls[2]
-    assert options["revision"] == "f" * 40 and options["token"] == "t"
-    assert options["cache_dir"] == tmp_path and options["force_download"] is True
-    weights = [name for name in options["allow_patterns"] if "model" in name]
-    assert weights == ["sub/model.safetensors"]
-    calls.clear()
-    load("org/name", subfolder="sub", local_files_only=True)
-    assert calls[0]["local_files_only"] is True and len(calls) == 1
-    for framework, pattern in (("pt", "sub/pytorch_model.bin"), ("flax", "sub/flax_model.msgpack")):
-        calls.clear()
-        with pytest.raises(fm.CheckpointError) if framework == "flax" else nullcontext():
-            load("org/name", subfolder="sub", **{f"from_{framework}": True})
-        assert pattern in calls[2]["allow_patterns"]
 
 
 @pytest.mark.parametrize("safe", [True, False])

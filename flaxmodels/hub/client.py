@@ -147,6 +147,8 @@ def _sentence(error: BaseException, tries: int, whose: str) -> str:
         return "not in the cache, and the Hub may not be asked; load it once with a network"
     if isinstance(error, errors.EntryNotFoundError):
         return "the repository has no such file"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so no request may be made; unset it, or give a folder"
     if isinstance(error, errors.HFValidationError):
         return f"not the name of a repository: {scrubbed(error)}"
     again = f" (tried {tries} times)" if tries > 1 else ""
