@@ -29,6 +29,7 @@ from .plan import LeafPlan, LoadPlan
 from .reconcile import Piece
 
 _HOST_SLAB = 8 << 20  # bytes; smaller ones cost calls, larger ones leave the cache
+_WAITING = 16  # threads
 _WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
 
 
@@ -39,13 +40,15 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
 
     Args:
         progress: show a bar in bytes if it takes longer than a second.
-        workers: threads that read; as many as there are cores, at most 8, if None.
+        workers: threads that read; as many as there are cores, at most 8, if None; 16 where they
+            wait for a network.
 
     Raises:
         CheckpointError: a file that changed, or cannot be read any more.
     """
-    workers = workers or max(1, min(8, os.cpu_count() or 1, len(plan.leaves)))
     files = _files(plan)
+    most = _WAITING if any(file.is_remote for file in files) else min(8, os.cpu_count() or 1)
+    workers = workers or max(1, min(most, len(plan.leaves)))
     for file in files:
         file.start()
     with (

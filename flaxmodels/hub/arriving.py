@@ -142,6 +142,8 @@ class ArrivingFile(fp.File):
     """A file of a repository that is not here yet: until it is started it is read by requests for
     ranges, and from then on from the disk, when it is there."""
 
+    is_remote = True
+
     def __init__(self, store: Arriving, name: str):
         repository = store.repository
         super().__init__(repository.path(name), repository.entries[name].size)

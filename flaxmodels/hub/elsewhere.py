@@ -105,6 +105,8 @@ class Elsewhere:
 class RangedFile(fp.File):
     """A file at an address, of which only what is asked for is read."""
 
+    is_remote = True
+
     def __init__(self, url: str, size: int, reader: _Reader):
         super().__init__(scrubbed(url), size)
         self._url, self._reader = url, reader

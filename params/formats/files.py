@@ -29,7 +29,10 @@ class File:
         path: what to call them.
         size: in bytes.
         bytes_read: how many payload bytes have been read so far, by all threads.
+        is_remote: whether a read may wait for a network.
     """
+
+    is_remote = False
 
     def __init__(self, path: str, size: int):
         self.path = path
