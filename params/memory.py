@@ -24,6 +24,23 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return empty_bytes(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
+class RowsApart:
+    """Uninitialised rows an odd number of cache lines apart: a column of them is spread over the
+    whole cache, where rows a power of two apart would share a few lines of it.
+
+    Attributes:
+        array: uint8 [rows, bytes].
+        views: the rows as buffers.
+    """
+
+    def __init__(self, count: int, nbytes: int):
+        pitch = (-(-nbytes // _CACHE_LINE) | 1) * _CACHE_LINE
+        raw = empty_bytes(count * pitch)
+        self.nbytes = nbytes
+        self.array = raw.reshape(count, pitch)[:, :nbytes]
+        self.views = [raw.data[start : start + nbytes] for start in range(0, len(raw), pitch)]
+
+
 def contiguous(array: np.ndarray) -> np.ndarray:
     """`array`, or a copy of it in C order if it lies otherwise."""
     if array.flags.c_contiguous:
@@ -57,6 +74,9 @@ def _copy(source: np.ndarray, target: np.ndarray) -> None:
 
 def _transpose(source: np.ndarray, target: np.ndarray) -> None:
     columns, rows = source.shape
+    if source.dtype == target.dtype and rows <= TILE_ROWS and _are_apart(source.strides[1]):
+        target[...] = source
+        return
     width = max(1, _TILE_RUN // source.itemsize)
     # Rows that are a power of two apart would share few lines of the cache: a line between them.
     pad = max(1, _CACHE_LINE // target.itemsize)
@@ -69,6 +89,10 @@ def _transpose(source: np.ndarray, target: np.ndarray) -> None:
             here = (slice(part.shape[1]), slice(part.shape[0]))
             tile[here] = part.T
             target[column : column + width, row : row + TILE_ROWS] = plain[here].T
+
+
+def _are_apart(pitch: int) -> bool:
+    return pitch % _CACHE_LINE == 0 and pitch // _CACHE_LINE % 2 == 1
 
 
 def _is_ordered(array: np.ndarray) -> bool:

@@ -23,11 +23,14 @@ from tqdm import tqdm
 
 from .formats.files import File
 from .formats.source import Bounds
-from .memory import TILE_ROWS, contiguous, copy, empty, empty_bytes
+from .memory import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
 from .paths import unflatten
 from .plan import LeafPlan, LoadPlan
 from .reconcile import Piece
 
+_ROWS_SLAB = 1 << 20  # bytes of rows whose columns are read
+_LONG_ROW = 1024  # bytes
+_LEAST_ROWS = 128  # of them, for shorter runs of the result cost more
 _HOST_SLAB = 8 << 20  # bytes; smaller ones cost calls, larger ones leave the cache
 _WAITING = 16  # threads
 _WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
@@ -170,9 +173,14 @@ class _Loader:
         first, last = wanted[0] if wanted else (0, 1)
         keep = tensor.dtype == dtype and _stays_on_host(piece, shards)
         step = self.slab_bytes // max(row, 1)
+        on_host = _all_on_host(shards)
+        apart = on_host and piece.permutation == (1, 0) and row >= _LONG_ROW
+        apart = apart and tensor.has_rows(wanted)
         if keep:
             step = last - first
-        elif _all_on_host(shards):
+        elif apart:
+            step = min(step, max(_LEAST_ROWS, min(TILE_ROWS, _ROWS_SLAB // max(row, 1))))
+        elif on_host:
             step = min(step, max(TILE_ROWS, _HOST_SLAB // max(row, 1)))
         step = max(1, step)
         for begin in range(first, last, step):
@@ -180,8 +188,11 @@ class _Loader:
                 raise CancelledError
             end = min(begin + step, last)
             part = ((begin, end), *wanted[1:]) if wanted else ()
-            scratch = None if keep else self._scratch(row * (end - begin))
-            block = tensor.read(part, scratch).transpose(piece.permutation)
+            if apart:
+                block = tensor.read_rows(part, self._rows(step, row))
+            else:
+                block = tensor.read(part, None if keep else self._scratch(row * (end - begin)))
+            block = block.transpose(piece.permutation)
             self.bar.update(block.nbytes)
             here = tuple(part[axis] for axis in piece.permutation)
             bounds = (*((i, i + 1) for i in piece.index), *here)
@@ -217,6 +228,13 @@ class _Loader:
             held = jnp.zeros(shard.shape, part.dtype, device=device)
         return _update(held, part, [cut.start for cut in here])
 
+    def _rows(self, count: int, nbytes: int) -> RowsApart:
+        rows = getattr(self.local, "rows", None)
+        if rows is None or rows.nbytes != nbytes or len(rows.views) < count:
+            self.local.rows = None  # before there is another
+            self.local.rows = rows = RowsApart(count, nbytes)
+        return rows
+
     def _scratch(self, count: int) -> np.ndarray:
         scratch = getattr(self.local, "scratch", None)
         if scratch is None or scratch.nbytes < count:
@@ -224,8 +242,9 @@ class _Loader:
         return scratch
 
     def _is_scratch(self, part: np.ndarray) -> bool:
-        scratch = getattr(self.local, "scratch", None)
-        return scratch is not None and np.may_share_memory(part, scratch)
+        rows, scratch = getattr(self.local, "rows", None), getattr(self.local, "scratch", None)
+        used = (rows and rows.array, scratch)
+        return any(memory is not None and np.may_share_memory(part, memory) for memory in used)
 
 
 def _local_shards(plan: LeafPlan) -> list[_Shard]:

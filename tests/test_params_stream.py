@@ -1,5 +1,6 @@
 """Streaming: the right numbers on the right devices, few bytes read, little memory used."""
 
+import itertools
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.params.formats import source
+from flaxmodels.params.formats import files, source
 from flaxmodels.params.memory import empty_bytes
 
 stream_module = sys.modules["flaxmodels.params.stream"]
@@ -437,6 +438,32 @@ def test_a_file_that_changes_halfway(tmp_path, monkeypatch):
         fp.stream(plan, progress=False, workers=4)
     assert len(reads) < 30
     assert not [t for t in threading.enumerate() if "flaxmodels" in t.name]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_reads_that_end_early_go_on(kept, tmp_path, monkeypatch):
+    """The system may fill a part of what it is asked for, at any byte, of one buffer or of many."""
+    leaves = {"a/kernel": random_array(0, (1500, 700), "uint16"), "b/scale": np.arange(5000.0)}
+    path = write(tmp_path / "model.safetensors", leaves)
+    monkeypatch.setattr(files, "_MOST_KEPT", 32 if kept else 0)
+    plan = plan_for(path, leaves)
+    sizes = itertools.cycle([1, 1000, 1399, 1401, 1 << 20])
+    whole, calls = os.preadv, []  # how many buffers
+
+    def some(descriptor, buffers, offset):
+        calls.append(len(buffers))
+        left, taken = next(sizes), []
+        for buffer in buffers:
+            taken.append(buffer[:left])
+            left -= len(taken[-1])
+            if not left:
+                break
+        return whole(descriptor, taken, offset)
+
+    monkeypatch.setattr(os, "preadv", some)
+    found = fp.flatten(fp.stream(plan, progress=False, workers=1))
+    assert all(np.array_equal(found[name], leaves[name]) for name in leaves)
+    assert max(calls) > 50 and sum(file.bytes_read for file in plan.match.source.files) > 2_000_000
 
 
 def test_nothing_to_read(tmp_path):

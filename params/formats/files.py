@@ -16,6 +16,7 @@ from .. import strict_json
 from ..errors import CheckpointError
 
 _LARGEST_READ = 1 << 30  # Linux reads at most 0x7ffff000 bytes at once
+_MOST_ROWS = 1024  # buffers that Linux fills at once
 _LARGEST_JSON = 100 << 20
 _MOST_KEPT = 32  # files kept open, of the 1024 or fewer that a process may have
 _WINDOW = 1 << 16
@@ -46,6 +47,14 @@ class File:
         self._fill(offset, view)
         with self._lock:
             self.bytes_read += len(view)
+
+    def read_rows(self, offset: int, rows: list[memoryview]) -> None:
+        """Fills one buffer after the other from `offset` on."""
+        data = memoryview(self.read(offset, sum(map(len, rows))))
+        start = 0
+        for row in rows:
+            row[:] = data[start : start + len(row)]
+            start += len(row)
 
     def _fill(self, offset: int, view: memoryview) -> None:
         raise NotImplementedError
@@ -99,31 +108,48 @@ class LocalFile(File):
         self._identity = _identity(info)
         self._descriptor = _kept(self, descriptor)
 
+    def read_rows(self, offset: int, rows: list[memoryview]) -> None:
+        for first in range(0, len(rows), _MOST_ROWS):
+            some = rows[first : first + _MOST_ROWS]
+            self._fill_all(offset, some)
+            count = sum(map(len, some))
+            offset += count
+            with self._lock:
+                self.bytes_read += count
+
     def _fill(self, offset: int, view: memoryview) -> None:
+        for start in range(0, len(view), _LARGEST_READ):
+            self._fill_all(offset + start, [view[start : start + _LARGEST_READ]])
+
+    def _fill_all(self, offset: int, views: list[memoryview]) -> None:
         try:
             if self._descriptor is not None:
-                self._read(self._descriptor, os.fstat(self._descriptor), offset, view)
+                self._read(self._descriptor, os.fstat(self._descriptor), offset, views)
                 return
             descriptor, info = self._open()
             try:
-                self._read(descriptor, info, offset, view)
+                self._read(descriptor, info, offset, views)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise CheckpointError(f"{self.path}: {error.strerror}") from error
 
-    def _read(self, descriptor: int, info: os.stat_result, offset: int, view: memoryview) -> None:
+    def _read(
+        self, descriptor: int, info: os.stat_result, offset: int, views: list[memoryview]
+    ) -> None:
         if _identity(info) != self._identity:
             raise CheckpointError(f"{self.path}: the file changed while it was being read")
-        done = 0
-        while done < len(view):
-            count = os.preadv(descriptor, [view[done : done + _LARGEST_READ]], offset + done)
+        stop = offset + sum(map(len, views))
+        while offset < stop:
+            count = os.preadv(descriptor, views, offset)
             if count == 0:
                 raise CheckpointError(
-                    f"{self.path}: ended at byte {offset + done}, expected "
-                    f"{offset + len(view)}: the file was cut while it was being read"
+                    f"{self.path}: ended at byte {offset}, expected {stop}: the file was cut while "
+                    "it was being read"
                 )
-            done += count
+            offset += count
+            if offset < stop:
+                views = _without(views, count)
 
     def _open(self) -> tuple[int, os.stat_result]:
         try:
@@ -137,6 +163,15 @@ class LocalFile(File):
             os.close(descriptor)
             raise CheckpointError(f"{self.path}: not a regular file")
         return descriptor, info
+
+
+def _without(views: list[memoryview], count: int) -> list[memoryview]:
+    """What is left of buffers whose first `count` bytes are filled."""
+    for i, view in enumerate(views):
+        if count < len(view):
+            return [view[count:], *views[i + 1 :]]
+        count -= len(view)
+    return []
 
 
 _keepers: set[int] = set()

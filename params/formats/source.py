@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError, quoted
-from ..memory import empty_bytes
+from ..memory import RowsApart, empty_bytes
 from .files import File, Span
 
 Bounds = tuple[tuple[int, int], ...]
@@ -61,6 +61,18 @@ class Tensor:
         if self.dtype == np.bool_:  # any byte that is not 0 is True; XLA knows only 0 and 1
             np.not_equal(out.view(np.uint8), 0, out=out)
         return out
+
+    def has_rows(self, bounds: Bounds) -> bool:
+        """Whether the part between `bounds` is whole rows, one after the other in a file."""
+        is_plain = type(self) is Tensor and len(self.spans) == 1 and len(bounds) == 2
+        return is_plain and bounds[1] == (0, self.shape[1]) and self.dtype != np.bool_
+
+    def read_rows(self, bounds: Bounds, rows: RowsApart) -> np.ndarray:
+        """`read`, of a part that has rows, into the first of `rows`."""
+        (span,) = self.spans
+        first, last = bounds[0]
+        span.file.read_rows(span.offset + first * rows.nbytes, rows.views[: last - first])
+        return rows.array[: last - first].view(self.dtype)
 
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
         """Fills `out`, which is in C order and not empty, with the part between `bounds`."""
