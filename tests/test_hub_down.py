@@ -1,8 +1,5 @@
 """From a name to a tree: repositories of a loopback Hub, whole, in part, and from the cache."""
 
-import numpy as np
-import pytest
-
 import flaxmodels as fm
 from flaxmodels import params as fp
 
