@@ -1,4 +1,4 @@
-"""Pushing: config and weights become one commit of a repository, one shard on the disk at a time."""
+"""Pushing: config and weights become one commit; one shard at a time is on the disk."""
 
 import contextlib
 import functools
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from .base import PretrainedModel
 
-_METADATA = ("language", "license", "finetuned_from", "tasks", "dataset_tags")
-_ON_CARD = (*_METADATA, "dataset", "dataset_args", "history")
+_ON_CARD = (*hub.METADATA, "dataset", "dataset_args", "history")
 _WHERE = ("private", "token", "create_pr", "revision")
 _OF_PUSH = (*_WHERE, "commit_message", "commit_description", "tags", "use_auth_token", *_ON_CARD)
 _OLD_NAMES = {
@@ -115,7 +114,7 @@ def push(
         pushed = together(lambda: stack.enter_context(opened) if _is_first() else None)
         together(lambda: _write(model, params, pushed, how, beside))
         said |= {"variant": variant, "checksums": checksums}
-        return _by_first(params, lambda: pushed and _commit(pushed, model, params, **said))
+        return _by_first(params, lambda: pushed and hub.release(pushed, model, params, **said))
 
 
 def save_and_push(
@@ -174,7 +173,7 @@ def _upload(
     files = _files(folder, said.get("variant"))
     with hub.pushing(repo_id, **where) as pushed:
         pushed.add(files)
-        return _commit(pushed, model, params, **said)
+        return hub.release(pushed, model, params, **said)
 
 
 def _files(folder: Path, variant: str | None) -> dict[str, Path]:
@@ -213,64 +212,6 @@ def _write(
     if pushed:
         write_side_files(model, params, pushed.folder, **beside)
         pushed.add_folder()
-
-
-def _commit(
-    pushed: hub.Push,
-    model: "PretrainedModel",
-    params: Any,
-    *,
-    commit_message: str | None = None,
-    commit_description: str | None = None,
-    variant: str | None = None,
-    checksums: bool = False,
-    tags: hub.Words = None,
-    token: str | bool | None = None,
-    **card: Any,
-) -> "CommitInfo":
-    files = pushed.digests()
-    known: dict[str, Any] = {name: card[name] for name in _METADATA if name in card} | {
-        "tags": tags
-    }
-
-    def replaces(name: str) -> bool:
-        top, _, inside = name.partition("/")
-        return fp.is_weights(top, variant) and (not inside or top.endswith(".orbax"))
-
-    def new_card() -> str:
-        about = {"files": files, "params": params, "tags": tags, "token": token}
-        return hub.model_card(model, pushed.branch.name, **about, **card)
-
-    def finish(pushed: hub.Push) -> dict[str, bytes]:
-        there, data = pushed.read(hub.CARD_NAME), hub.metadata(model, **known)
-        small = {
-            hub.CARD_NAME: hub.finished(there, data, new_card),
-            fp.MANIFEST: _manifest(pushed, replaces, checksums),
-        }
-        return {name: content for name, content in small.items() if content is not None}
-
-    return pushed.commit(
-        commit_message or "Upload model", commit_description, replaces=replaces, finish=finish
-    )
-
-
-def _manifest(
-    pushed: hub.Push, replaces: Callable[[str], bool], is_asked_for: bool
-) -> bytes | None:
-    """`checksums.json`, if it is asked for, or if the repository has one, which would be wrong."""
-    digests = pushed.digests()
-    if fp.MANIFEST in digests:
-        return None
-    try:
-        there = json.loads(pushed.read(fp.MANIFEST) or b"null")
-        old = dict(there["sha256"])
-    except (ValueError, TypeError, KeyError):  # none, or none of ours
-        if not is_asked_for:
-            return None
-        old = {}
-    stay = {name for name in pushed.branch.head.entries if not replaces(name)}
-    kept = {name: digest for name, digest in old.items() if name in stay}
-    return fp.manifest(kept | digests).encode()
 
 
 def _by_first(params: Any, act: "Callable[[], CommitInfo | None]") -> "CommitInfo | None":

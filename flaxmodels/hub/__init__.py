@@ -1,18 +1,16 @@
 """The Hub: from a name to files, and back."""
 
 from .branch import commit_info as commit_info
+from .card import METADATA as METADATA
 from .card import create_model_card as create_model_card
-from .card import metadata as metadata
-from .card import model_card as model_card
 from .client import HubError as HubError
 from .client import proxied as proxied
 from .front_matter import CARD_NAME as CARD_NAME
 from .front_matter import Words as Words
-from .front_matter import finished as finished
-from .front_matter import listed as listed
 from .push import Push as Push
 from .push import push_files as push_files
 from .push import pushing as pushing
+from .release import release as release
 from .repository import check_name as check_name
 from .repository import commit_of as commit_of
 from .repository import name_of as name_of

@@ -1,5 +1,6 @@
 """Model cards: the README.md in which a repository says what it holds."""
 
+import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,10 +32,11 @@ _TASKS = {  # how the name of a class ends -> its task on the Hub
     "Model": "feature-extraction",
 }
 _WEIGHTS = {  # how the name of a file ends -> what it is to a reader
-    "safetensors": "safetensors, under the names that PyTorch's Transformers knows",
-    "msgpack": "flax msgpack, under the names of old Flax checkpoints",
-    "orbax": "orbax, the tree as it is",
+    ".safetensors": "safetensors, under the names that PyTorch's Transformers knows",
+    ".msgpack": "flax msgpack, under the names of old Flax checkpoints",
+    ".orbax": "orbax, the tree as it is",
 }
+METADATA = ("language", "license", "finetuned_from", "tasks", "dataset_tags")
 _ROWS = 20  # of a history that are shown
 _NO_METRIC = ("step", "epoch")
 
@@ -117,11 +119,9 @@ def model_card(
     data |= _index(
         model_name, data.get("pipeline_tag"), dataset_tags, dataset, dataset_args, history
     )
-    rows = _facts(model, params, files) | (
-        {"fine-tuned from": f"[{finetuned_from}]({endpoint()}/{finetuned_from})"}
-        if finetuned_from
-        else {}
-    )
+    rows = _facts(model, params, files)
+    if finetuned_from:
+        rows["fine-tuned from"] = f"[{finetuned_from}]({endpoint()}/{finetuned_from})"
     parts = [
         f"# {model_name.rpartition('/')[2]}",
         _table(["", ""], [[name, value] for name, value in rows.items()]),
@@ -178,36 +178,31 @@ def _index(
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
-    metrics = {key: value for row in history or () for key, value in row.items()}
-    tags, names, args = (
-        listed(tags) or listed(dataset),
-        listed(dataset) or listed(tags),
-        listed(args),
-    )
-    metrics = {key: float(value) for key, value in metrics.items() if key not in _NO_METRIC}
-    if len(tags) != 1 or task is None or not metrics:
+    last = {key: float(value) for row in history or () for key, value in row.items()}
+    metrics = {k: v for k, v in last.items() if k not in _NO_METRIC and math.isfinite(v)}
+    ids, names, configs = listed(tags), listed(dataset), listed(args)
+    ids, names = ids or names, names or ids
+    if len(ids) != 1 or task is None or not metrics:
         return {}
     results = [
         EvalResult(
             task_type=task,
-            dataset_type=tags[0],
+            dataset_type=ids[0],
             dataset_name=names[0],
-            dataset_config=args[0] if args else None,
+            dataset_config=configs[0] if configs else None,
             metric_type=key,
             metric_value=value,
         )
         for key, value in metrics.items()
-        if math.isfinite(value)
     ]
     return {"model-index": eval_results_to_model_index(name.rpartition("/")[2], results)}
 
 
 def _facts(model: Any, params: Any, files: Iterable[str]) -> dict[str, str]:
-    params, files = model.abstract_params() if params is None else params, list(files)
+    params = model.abstract_params() if params is None else params
     dtypes = sorted({str(np.dtype(leaf.dtype)) for leaf in fp.flatten(params).values()})
-    kept = [
-        _WEIGHTS[end] for end in _WEIGHTS if any(f"{name}/".find(f".{end}/") > 0 for name in files)
-    ]
+    tops = {name.partition("/")[0] for name in files}
+    kept = [said for end, said in _WEIGHTS.items() if any(top.endswith(end) for top in tops)]
     return {
         "architecture": f"`{type(model).__name__}` ({model.config.model_type})",
         "parameters": f"{fp.num_parameters(params):,}",
@@ -223,7 +218,7 @@ def _snippet(model: Any, name: str) -> str:
         "import jax.numpy as jnp",
         "import flaxmodels as fm" if ours else f"from {cls.__module__} import {cls.__name__}",
         "",
-        f'model, params = {"fm." if ours else ""}{cls.__name__}.from_pretrained("{name}")',
+        f"model, params = {'fm.' if ours else ''}{cls.__name__}.from_pretrained({json.dumps(name)})",
     ]
     given = inputs[model.main_input_name]
     if given.shape == (1, 1):
