@@ -251,6 +251,6 @@ def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     if given.get("use_auth_token") is not None:
         if where.get("token") is not None:
             raise TypeError("use_auth_token is the old name of token; give token alone")
-        warnings.warn("use_auth_token is deprecated; give token", FutureWarning, stacklevel=4)
+        warnings.warn("use_auth_token is deprecated; give token", FutureWarning, stacklevel=6)
         where["token"] = given["use_auth_token"]
     return where, said | {"token": where.get("token")}

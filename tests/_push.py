@@ -1,32 +1,15 @@
-"""What the tests of pushing share: somebody who is logged in, and a small model to push."""
+"""What the tests of pushing share."""
 
 from pathlib import Path
 
 import numpy as np
-import pytest
-from _hub_client import _Clock
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.hub import client
 
 GOLDENS = Path(__file__).parent / "goldens"
 LLAMA = GOLDENS / "llama-causal-lm" / "checkpoint"
 REPO = "org/name"
-
-
-@pytest.fixture
-def logged_in(hub, monkeypatch):
-    """A loopback Hub that this process may write to; waits between tries take no time."""
-    monkeypatch.setenv("HF_TOKEN", "hf_write")
-    monkeypatch.setattr(client, "time", _Clock(hub.waits))
-    return hub
-
-
-@pytest.fixture(scope="module")
-def pair():
-    """(model, params) of a Llama of two layers."""
-    return fm.LlamaForCausalLM.from_pretrained(LLAMA, progress=False)
 
 
 def pull(name=REPO, cls=fm.LlamaForCausalLM, **how):

@@ -214,11 +214,12 @@ def _snippet(model: Any, name: str) -> str:
     """Code that loads the model and runs it once."""
     cls, inputs = type(model), model.dummy_inputs()
     ours = cls.__module__.startswith("flaxmodels.")
+    called = f"fm.{cls.__name__}" if ours else cls.__name__
     lines = [
         "import jax.numpy as jnp",
         "import flaxmodels as fm" if ours else f"from {cls.__module__} import {cls.__name__}",
         "",
-        f"model, params = {'fm.' if ours else ''}{cls.__name__}.from_pretrained({json.dumps(name)})",
+        f"model, params = {called}.from_pretrained({json.dumps(name)})",
     ]
     given = inputs[model.main_input_name]
     if given.shape == (1, 1):
