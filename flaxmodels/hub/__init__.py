@@ -3,6 +3,7 @@
 from .branch import commit_info as commit_info
 from .card import METADATA as METADATA
 from .card import create_model_card as create_model_card
+from .card import model_card as model_card
 from .client import HubError as HubError
 from .client import proxied as proxied
 from .front_matter import CARD_NAME as CARD_NAME

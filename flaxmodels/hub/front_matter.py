@@ -1,5 +1,6 @@
 """The metadata at the head of a card: made, and added to without touching the rest."""
 
+import contextlib
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -63,9 +64,10 @@ def _merged(text: str, data: Mapping[str, Any]) -> str:
         block += line + _yaml(absent, line)
     made = match[1] + block + match[3] + text[match.end() :]
     expected = before | absent | ({"tags": [*old, *new]} if new else {})
-    if _parsed(made) != expected:
-        raise ValueError("nothing can be added to its metadata without changing the rest")
-    return made
+    with contextlib.suppress(ValueError):
+        if _parsed(made) == expected:
+            return made
+    raise ValueError("nothing can be added to its metadata without changing the rest")
 
 
 def _with_tags(block: str, tags: list[str], line: str) -> str:
