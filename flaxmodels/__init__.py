@@ -15,6 +15,8 @@ _HOMES = {
     "bundled_checkpoint": "bundled",
     "download": "hub",
     "HubError": "hub",
+    "push_files": "hub",
+    "create_model_card": "hub",
     "register_for_auto_class": "auto",
     "prune_heads": "pruning",
     "get_head_mask": "blocks",

@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from .base import PretrainedModel
 from .config import CONFIG_NAME, Config
 from .hub import Found, resolve
 from .loading import locate
-from .params import LoadPlan
+from .params import LoadPlan, open_checkpoint, unflatten
 from .params.errors import quoted, some
 from .planning import build, plan_load
 from .values import ConfigError, read_json
@@ -190,6 +192,14 @@ def load_plan(
         model_class = architecture(found.folder)
     model = build(model_class, found.folder, config, **(fields or {}))
     return plan_load(model, found.open(**(how or {})), **kwargs)
+
+
+def saved(folder: str, variant: str | None = None) -> tuple[PretrainedModel, Any]:
+    """The model of a saved checkpoint and its abstract params; reads no weight."""
+    model = build(architecture(folder), folder)
+    plan = plan_load(model, open_checkpoint(folder, variant=variant))
+    leaves = {leaf.path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in plan.leaves}
+    return model, unflatten(leaves)
 
 
 def architecture(folder: str) -> type[PretrainedModel]:

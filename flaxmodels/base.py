@@ -1,5 +1,6 @@
 """The base of every model: a linen module with a frozen config, and no arrays."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Iterable, Mapping
@@ -16,10 +17,11 @@ from .blocks import Run, heads_are_even
 from .config import Config
 from .generation import Generates
 from .generation_config import GenerationConfig
-from .hub import Found
+from .hub import Found, create_model_card
 from .loading import load, load_tf
 from .measures import Measures
 from .pruning import prune_heads
+from .pushing import push, save_and_push
 from .saving import save
 from .switches import Switches
 from .values import ConfigError
@@ -44,6 +46,9 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
         rules: logical axes -> mesh axes, for the constraints on activations.
         generation_config: defaults of `generate`.
         embed_tap: whether gradients at the input embeddings can be had (`embedding_taps`).
+        model_tags: for the card of a repository that the model is pushed to (`add_model_tags`); as
+            `origin`, it makes no other model: such two are equal, and compile once.
+        origin: the repository that the model was loaded from.
     """
 
     config: Any
@@ -54,6 +59,8 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
     rules: fs.Rules = fs.DEFAULT_RULES
     generation_config: GenerationConfig | None = None
     embed_tap: bool = False
+    model_tags: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    origin: str | None = dataclasses.field(default=None, compare=False)
 
     config_class: ClassVar[type[Config]] = Config
     base_model_prefix: ClassVar[str] = ""
@@ -172,9 +179,33 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
         `flaxmodels.pruning.prune_heads`."""
         return prune_heads(self, params, heads_to_prune)
 
-    def save_pretrained(self, params: Any, folder: str | os.PathLike, **kwargs: Any) -> None:
-        """Writes config and weights into `folder`; see `flaxmodels.saving.save`."""
-        save(self, params, folder, **kwargs)
+    def save_pretrained(
+        self, params: Any, folder: str | os.PathLike, *, push_to_hub: bool = False, **kwargs: Any
+    ) -> Any:
+        """Writes config and weights into `folder`; see `flaxmodels.saving.save`.
+
+        Args:
+            push_to_hub: then push what was saved, and return the commit; see
+                `flaxmodels.pushing.save_and_push`.
+        """
+        if push_to_hub:
+            return save_and_push(self, params, folder, **kwargs)
+        return save(self, params, folder, **kwargs)
+
+    def push_to_hub(self, params: Any, repo_id: str, **kwargs: Any) -> Any:
+        """Makes config and weights one commit of a repository, and returns it; see
+        `flaxmodels.pushing.push`."""
+        return push(self, params, repo_id, **kwargs)
+
+    def add_model_tags(self, tags: str | Iterable[str]) -> Self:
+        """The model with more tags, for the card of a repository that it is pushed to. Tags are in
+        that card and nowhere else: a load does not bring them back, and a push loses none."""
+        more = [tags] if isinstance(tags, str) else tags
+        return self.clone(model_tags=tuple(dict.fromkeys((*self.model_tags, *more))))
+
+    def create_model_card(self, output_dir: str | os.PathLike, model_name: str, **said: Any) -> Any:
+        """Writes `README.md`; see `flaxmodels.hub.create_model_card`."""
+        return create_model_card(self, output_dir, model_name, **said)
 
     @classmethod
     def from_config(cls, config: Config, **fields: Any) -> Self:

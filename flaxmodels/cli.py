@@ -1,5 +1,5 @@
 """The command line: `flaxmodels convert SOURCE FOLDER`, `plan SOURCE`, `inspect SOURCE`,
-`diff A B`."""
+`diff A B`, `download REPO`, `upload FOLDER REPO`, `card FOLDER`."""
 
 import argparse
 import sys
@@ -19,8 +19,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     diff = commands.add_parser("diff", help="compare two checkpoints, tensor by tensor")
     diff.add_argument("a", help="a folder, a weights file, or a repository")
     diff.add_argument("b", help="another")
+    _add_hub(commands)
     args = parser.parse_args(arguments)
-    run = {"convert": _convert, "plan": _plan, "inspect": _inspect, "diff": _diff}
+    run = {
+        "convert": _convert,
+        "plan": _plan,
+        "inspect": _inspect,
+        "diff": _diff,
+        "download": _download,
+        "upload": _upload,
+        "card": _card,
+    }
     try:
         return run[args.command](args)
     except BrokenPipeError:  # whoever reads what is printed has seen enough
@@ -53,6 +62,34 @@ def _add_inspect(commands) -> None:
     parser.add_argument("--depth", type=int, help="a row per module down to so many names")
     parser.add_argument("--mesh", help="show the sharding on a mesh: fsdp=4,tensor=2")
     parser.add_argument("--html", metavar="PAGE", help="also write a page for a browser")
+
+
+def _add_hub(commands) -> None:
+    """Commands of the Hub. Its token is that of `hf auth login`, or HF_TOKEN: never an argument,
+    which everybody on the machine could read."""
+    download = commands.add_parser("download", help="fetch a checkpoint, and print its folder")
+    download.add_argument("repo", help="organisation/name")
+    download.add_argument("--revision", default="main", help="a branch, a tag, a commit, refs/pr/N")
+    download.add_argument("--cache-dir")
+    download.add_argument("--framework", choices=("pt", "tf", "flax"), help="whose weights")
+    download.add_argument("--variant", help="which weights")
+    upload = commands.add_parser("upload", help="push a saved checkpoint, in one commit")
+    upload.add_argument("folder", help="where save_pretrained wrote")
+    upload.add_argument("repo", help="organisation/name; made if absent")
+    upload.add_argument("--revision", help="the branch; made if absent")
+    upload.add_argument("--variant", help="which weights")
+    upload.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    upload.add_argument("--private", action="store_true", default=None, help="if it is made")
+    upload.add_argument("--message", help="of the commit")
+    card = commands.add_parser("card", help="write a README.md for a saved checkpoint")
+    card.add_argument("folder", help="where save_pretrained wrote")
+    card.add_argument("--name", help="organisation/name of its repository; else the folder")
+    card.add_argument("--variant", help="which weights")
+    card.add_argument("--language", action="append")
+    for parser in (upload, card):
+        parser.add_argument("--tag", action="append", help="for the card; may be repeated")
+        parser.add_argument("--license")
+        parser.add_argument("--finetuned-from", metavar="REPO", help="the original")
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -103,3 +140,54 @@ def _diff(args: argparse.Namespace) -> int:
     found = fp.diff(*(fetched(resolve(name)).open() for name in (args.a, args.b)))
     print(found)
     return 0 if found.equal else 1
+
+
+def _download(args: argparse.Namespace) -> int:
+    from .hub import download
+
+    weights = {"framework": args.framework, "variant": args.variant}
+    folder = download(args.repo, weights=weights, revision=args.revision, cache_dir=args.cache_dir)
+    print(folder)
+    return 0
+
+
+def _upload(args: argparse.Namespace) -> int:
+    from .auto import saved
+    from .pushing import upload
+
+    model, params = saved(args.folder, args.variant)
+    commit = upload(
+        args.folder,
+        args.repo,
+        model=model,
+        params=params,
+        variant=args.variant,
+        revision=args.revision,
+        create_pr=args.create_pr,
+        private=args.private,
+        commit_message=args.message,
+        tags=args.tag,
+        license=args.license,
+        finetuned_from=args.finetuned_from,
+    )
+    print(commit.pr_url or commit.commit_url)
+    return 0
+
+
+def _card(args: argparse.Namespace) -> int:
+    from .auto import saved
+    from .hub import create_model_card
+
+    model, params = saved(args.folder, args.variant)
+    path = create_model_card(
+        model,
+        args.folder,
+        args.name or args.folder,
+        params=params,
+        tags=args.tag,
+        language=args.language,
+        license=args.license,
+        finetuned_from=args.finetuned_from,
+    )
+    print(path)
+    return 0

@@ -11,6 +11,7 @@ from . import sharding as fs
 from .blocks import check_attention
 from .config import Config
 from .generation_config import GenerationConfig
+from .hub import name_of
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -47,6 +48,8 @@ def build(
         fields.setdefault(
             "generation_config", GenerationConfig.from_pretrained(beside(folder), config)
         )
+    if folder:
+        fields.setdefault("origin", name_of(folder))
     if rules is not None:
         fields["rules"] = rules
     return cls(config, dtype=dtype, **fields)

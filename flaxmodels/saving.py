@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import jax
 from . import params as fp
 from .config import CONFIG_NAME
 from .generation_config import GENERATION_CONFIG_NAME
+from .hub import tokenizer_files
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -30,6 +32,8 @@ def save(
     checksums: bool = False,
     is_main_process: bool | None = None,
     save_function: fp.SaveFunction | None = None,
+    tokenizer_from: str | os.PathLike | None = None,
+    token: str | bool | None = None,
     progress: bool = True,
 ) -> None:
     """Writes `config.json` and weights, so that `from_pretrained` and Transformers can read them.
@@ -52,6 +56,8 @@ def save(
         is_main_process: whether this process writes; process 0 does if None. Where leaves are
             spread over processes, all of them must call this, and they wait for each other.
         save_function: called with {name: array} and a path for each file, instead of the format.
+        tokenizer_from: a folder or repository whose tokenizer's and processor's files come along.
+        token: for that repository, as `from_pretrained`.
 
     Raises:
         fp.CheckpointError: params that are not this model's, or the disk's own error; the folder
@@ -68,11 +74,10 @@ def save(
         place = together(lambda: stack.enter_context(staging(folder, variant)) if writes else None)
 
         def write() -> None:
-            fp.write_checkpoint(
-                place and place.path,
+            write_weights(
+                model,
                 params,
-                model.abstract_params(),
-                model.naming,
+                place and place.path,
                 format=format or ("safetensors" if safe_serialization else "msgpack"),
                 max_shard_size=max_shard_size,
                 variant=variant,
@@ -82,10 +87,19 @@ def save(
                 progress=progress,
             )
             if place is not None:
-                _write_side_files(model, params, place.path, checksums)
+                write_side_files(model, params, place.path, tokenizer_from, token)
+                if checksums:
+                    fp.write_checksums(place.path)
 
         together(write)
         together(stack.close)  # publishes
+
+
+def write_weights(
+    model: "PretrainedModel", params: Any, folder: Path | None, **how: Any
+) -> list[str]:
+    """The model's weights, into an empty folder; arguments as `fp.write_checkpoint`."""
+    return fp.write_checkpoint(folder, params, model.abstract_params(), model.naming, **how)
 
 
 def staging(folder: str | os.PathLike, variant: str | None):
@@ -98,12 +112,20 @@ def staging(folder: str | os.PathLike, variant: str | None):
     )
 
 
-def _write_side_files(model: "PretrainedModel", params: Any, folder: Path, checksums: bool) -> None:
+def write_side_files(
+    model: "PretrainedModel",
+    params: Any,
+    folder: Path,
+    tokenizer_from: str | os.PathLike | None = None,
+    token: str | bool | None = None,
+) -> None:
+    """What lies beside the weights."""
     (folder / CONFIG_NAME).write_text(_written_config(model, params), encoding="utf-8")
     if model.can_generate() and model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
-    if checksums:
-        fp.write_checksums(folder)
+    if tokenizer_from is not None:
+        for path in tokenizer_files(tokenizer_from, token=token):
+            shutil.copyfile(path, folder / os.path.basename(path))
 
 
 def _written_config(model: "PretrainedModel", params: Any) -> str:

@@ -10,6 +10,7 @@ from .cast import to_bf16 as to_bf16
 from .cast import to_fp16 as to_fp16
 from .cast import to_fp32 as to_fp32
 from .checksums import MANIFEST as MANIFEST
+from .checksums import manifest as manifest
 from .checksums import verify as verify
 from .checksums import write_checksums as write_checksums
 from .diff import Diff as Diff

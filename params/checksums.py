@@ -17,8 +17,12 @@ def write_checksums(folder: str | os.PathLike) -> None:
     """Writes `checksums.json`, {"sha256": {relative path: hex}}, of all files under `folder`."""
     names = [name for name in _names(folder, [os.fspath(folder)]) if name != MANIFEST]
     with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
-        digests = dict(zip(names, _digests(folder, names), strict=True))
-        file.write(json.dumps({"sha256": digests}, indent=2) + "\n")
+        file.write(manifest(dict(zip(names, _digests(folder, names), strict=True))))
+
+
+def manifest(digests: dict[str, str]) -> str:
+    """The text of a `checksums.json`."""
+    return json.dumps({"sha256": digests}, indent=2) + "\n"
 
 
 def verify(source: Source, *others: str) -> None:

@@ -32,6 +32,7 @@ _BLOCK = 1 << 20  # bytes transposed at once: they are still in the cache when t
 Block = bytes | memoryview
 
 SaveFunction = Callable[[dict[str, np.ndarray], str], None]
+OnFile = Callable[[str], None]
 
 
 def write_checkpoint(
@@ -47,6 +48,8 @@ def write_checkpoint(
     tag: str = "",
     select: Mask | None = None,
     save_function: SaveFunction | None = None,
+    on_file: OnFile | None = None,
+    save_id: bool = True,
     progress: bool = True,
 ) -> list[str]:
     """Writes weights, and an index if there are several files, into an empty folder.
@@ -64,6 +67,10 @@ def write_checkpoint(
         tag: part of the shards' names, to tell them from those of another save.
         select: which leaves to write; all if None.
         save_function: called with {name: array} and a path for each file, instead of the format.
+        on_file: called with the path of each file when it is whole. It may take the file away: the
+            disk then needs room for the largest only. Not called for orbax, which is a folder.
+        save_id: whether the shards of safetensors say which save they are of, so that those of two
+            are told apart; without it, the same params make the same files.
 
     Returns:
         The names of the files, the index last.
@@ -86,14 +93,18 @@ def write_checkpoint(
     shards = plan_shards(made, limit)
     names = written.format.files(len(shards), variant=variant, tag=tag)
     metadata = {"format": "pt"}
-    if len(shards) > 1 and written.format is SAFETENSORS:
+    if save_id and len(shards) > 1 and written.format is SAFETENSORS:
         metadata["save_id"] = secrets.token_hex(8)  # shards of two saves are then told apart
-    total = sum(entry.nbytes for entry in made)
+    sizes = [sum(entry.nbytes for entry in shard) for shard in shards]
+    total = sum(sizes)
     with tqdm(
         total=total, unit="B", unit_scale=True, delay=1, disable=not progress or folder is None
     ) as bar:
-        writer = _Writer(folder, total, bar)
+        writer = _Writer(folder, total if on_file is None else max(sizes), bar, on_file)
+        others_wait = any(is_spread(entry.leaf) for entry in made)
         for name, shard in zip(names, shards, strict=True):
+            if writer.error is not None and not others_wait:
+                break
             if save_function is None:
                 writer.write(name, written.encode(shard, metadata))
             else:
@@ -151,41 +162,53 @@ class _Writer:
     """Writes files into a folder; after an error, and without a folder, only reads what it is
     given, so that the other processes of a run, which wait for each tensor, get to the end."""
 
-    def __init__(self, folder: str | os.PathLike | None, total: int, bar: tqdm):
+    def __init__(
+        self, folder: str | os.PathLike | None, room: int, bar: tqdm, on_file: OnFile | None
+    ):
         self.folder = folder
         self.bar = bar
-        self.total = total
+        self.room = room
+        self.on_file = on_file
         self.error: CheckpointError | None = None
-        if folder is not None and (free := shutil.disk_usage(folder).free) < total:
+        if folder is not None and (free := shutil.disk_usage(folder).free) < room:
             self._fail(folder, f"the disk has {human(free)} left")
 
     def write(self, name: str, parts: Parts) -> None:
         blocks = _blocks(parts)
-        if self.folder is not None and self.error is None:
-            path = os.path.join(self.folder, name)
-            try:
-                with open(path, "xb") as file:
-                    for block in _ahead(blocks):
-                        file.write(block)
-                        if isinstance(block, memoryview):
-                            self.bar.update(len(block))
-            except OSError as error:
-                self._fail(path, error.strerror or str(error))
+
+        def save(path: str) -> None:
+            with open(path, "xb") as file:
+                for block in _ahead(blocks):
+                    file.write(block)
+                    if isinstance(block, memoryview):
+                        self.bar.update(len(block))
+
+        self._make(name, save)
         for _ in blocks:
             pass
 
     def call(self, save_function: SaveFunction, name: str, shard: list[Entry]) -> None:
         arrays = {entry.name: entry.read() for entry in shard}
-        if self.folder is not None and self.error is None:
-            path = os.path.join(self.folder, name)
-            try:
-                save_function(arrays, path)
-            except OSError as error:
-                self._fail(path, error.strerror or str(error))
+        self._make(name, lambda path: save_function(arrays, path))
+
+    def _make(self, name: str, save: Callable[[str], None]) -> None:
+        if self.folder is None or self.error is not None:
+            return
+        path = os.path.join(self.folder, name)
+        try:
+            save(path)
+        except OSError as error:
+            self._fail(path, error.strerror or str(error))
+            return
+        try:
+            if self.on_file is not None:
+                self.on_file(path)
+        except CheckpointError as error:
+            self.error = error
 
     def _fail(self, path: str | os.PathLike, reason: str) -> None:
         self.error = CheckpointError(
-            f"{os.fspath(path)}: {reason}; the weights take {human(self.total)}"
+            f"{os.fspath(path)}: {reason}; the weights take {human(self.room)}"
         )
 
 

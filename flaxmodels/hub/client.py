@@ -3,6 +3,7 @@ header that becomes a path, waits at most a minute, and tells in a sentence what
 
 import contextlib
 import functools
+import json
 import os
 import random
 import re
@@ -108,12 +109,11 @@ def _bare(match: re.Match[str]) -> str:
 
 
 def _cause(error: Exception) -> BaseException:
-    """What made the client look in its cache in vain, rather than that."""
+    """What made the client look in its cache in vain, or an upload fail, rather than that."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
-        return error.__cause__
-    return error
+    says_less = isinstance(error, LocalEntryNotFoundError) or type(error) is RuntimeError
+    return error.__cause__ if says_less and error.__cause__ is not None else error
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -160,6 +160,10 @@ def _sentence(error: BaseException, tries: int, whose: str) -> str:
         return f"{whose} answers {status}{again}: {reason}"
     if isinstance(error, errors.FileMetadataError):
         return f"what answers is not a Hub; a proxy or a login page may be in between: {reason}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{whose} gives no JSON; a proxy or a login page may be in between: {reason}"
+    if isinstance(error, ValueError):  # what the client makes of a refusal
+        return f"refused: {reason}"
     if isinstance(error, OSError) and error.errno is not None:
         where = f" ({error.filename})" if error.filename else ""
         return (

@@ -5,14 +5,15 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from .. import params as fp
 from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline
+from .ranges import ranged
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,18 @@ class Entry:
         """Whether the file at `path` is this one."""
         if os.path.getsize(path) != self.size:
             return False
+        with open(path, "rb", buffering=0) as file:
+            return self._are_of(iter(lambda: file.read(1 << 20), b""))
+
+    def holds(self, data: bytes) -> bool:
+        """Whether this file is `data`."""
+        return len(data) == self.size and self._are_of([data])
+
+    def _are_of(self, blocks: Iterable[bytes]) -> bool:
         start = b"" if self.sha256 else b"blob %d\0" % self.size  # as git hashes what it holds
         digest = hashlib.new("sha256" if self.sha256 else "sha1", start, usedforsecurity=False)
-        with open(path, "rb", buffering=0) as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        for block in blocks:
+            digest.update(block)
         return digest.hexdigest() == (self.sha256 or self.git_sha1)
 
 
@@ -66,6 +74,17 @@ class Repository:
             return os.path.getsize(self.path(file)) == self.entries[file].size
         except OSError:
             return False
+
+    def read(self, file: str) -> bytes:
+        """A small file, past the cache.
+
+        Raises:
+            HubError: it cannot be had, or is not what the Hub says.
+        """
+        data = ranged(self, file, 0, self.entries[file].size)
+        if not self.entries[file].holds(data):
+            raise HubError(f"{self}, {file}: what came is not what the Hub's hash says")
+        return data
 
     def fetch(self, file: str, *, report: Any = None) -> str:
         """Has a file in the cache, and its bytes as the Hub's hash says -> its path.
@@ -122,7 +141,7 @@ def find(
     Raises:
         HubError: no such repository or revision, or it cannot be had.
     """
-    _check(name, revision)
+    check_name(name, revision)
     cache = cache_dir_of(cache_dir)
     if local_files_only or is_offline():
         return _cached(name, revision, cache)
@@ -140,7 +159,7 @@ def find(
         warnings.warn(f"{error}; what the cache has of {revision} is taken", stacklevel=2)
         return folder
     commit = str(info.sha)
-    if not _COMMIT.fullmatch(commit):
+    if not COMMIT.fullmatch(commit):
         raise HubError(f"{name}: {revision} is said to be commit {fp.quoted(commit)}, no git hash")
     return Repository(
         name=name,
@@ -175,6 +194,12 @@ def commit_of(folder: str) -> str | None:
     return names[names.index("snapshots") + 1] if "snapshots" in names[:-1] else None
 
 
+def name_of(folder: str) -> str | None:
+    """The repository that a folder of the cache is a copy of."""
+    match = re.search(r"/models--([^/]+)/snapshots/", f"{os.path.abspath(folder)}/")
+    return match[1].replace("--", "/") if match else None
+
+
 def _info(name: str, revision: str, token: str | bool | None) -> Any:
     return attempt(
         f"{name}, revision {revision}",
@@ -197,7 +222,8 @@ def _entries(name: str, info: Any) -> dict[str, Entry]:
     return entries
 
 
-def _check(name: str, revision: str) -> None:
+def check_name(name: str, revision: str = "main") -> None:
+    """Raises `HubError` where there can be no such repository, or no such revision."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -213,13 +239,13 @@ def _cached(name: str, revision: str, cache: str) -> str:
     """The folder of the cache for a revision."""
     home = _home(name, cache)
     commit = revision
-    if not _COMMIT.fullmatch(revision):
+    if not COMMIT.fullmatch(revision):
         try:
             commit = Path(home, "refs", *revision.split("/")).read_text().strip()
         except OSError:
             commit = ""
     folder = os.path.join(home, "snapshots", commit)
-    if not _COMMIT.fullmatch(commit) or not os.path.isdir(folder):
+    if not COMMIT.fullmatch(commit) or not os.path.isdir(folder):
         raise HubError(
             f"{name}, revision {revision}: not in the cache {cache}, and the Hub may not be asked "
             "(local_files_only, or HF_HUB_OFFLINE); load it once with a network"

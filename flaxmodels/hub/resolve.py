@@ -120,11 +120,39 @@ def fetched(found: Found, how: Mapping[str, Any] | None = None) -> Found:
     """
     if not isinstance(found.store, Arriving):
         return found
-    store, folder = found.store, found.folder
-    along = [name for name in store.names(folder) if name.startswith(TOKENIZER_FILES)]
-    store.bring([os.path.join(folder, name) for name in along])
+    _tokenizer_of(found)
     found.bring(found.open(**(how or {})))
     return Found(found.path, revision=found.revision)
+
+
+def tokenizer_files(name_or_path: "str | os.PathLike | Found", **where: Any) -> list[str]:
+    """The paths, on the disk, of a tokenizer's and a processor's files, and no weights.
+
+    Args:
+        **where: as `resolve`.
+
+    Raises:
+        CheckpointError: as `resolve`; or there are none.
+    """
+    found = resolve(name_or_path, **where)
+    paths = _tokenizer_of(found)
+    if not paths:
+        raise fp.CheckpointError(f"{name_or_path}: no files of a tokenizer or a processor there")
+    return paths
+
+
+def _tokenizer_of(found: Found) -> list[str]:
+    store, folder = found.store, found.folder
+    names = [name for name in store.names(folder) if is_tokenizer_file(name)]
+    paths = [os.path.join(folder, name) for name in names]
+    if isinstance(store, Arriving):
+        store.bring(paths)
+    return [path for path in paths if os.path.isfile(path)]
+
+
+def is_tokenizer_file(name: str) -> bool:
+    """Whether a file of this name is a tokenizer's or a processor's."""
+    return name.startswith(TOKENIZER_FILES)
 
 
 def download(

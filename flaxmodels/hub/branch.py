@@ -1,0 +1,180 @@
+"""A branch of the Hub that is to get a commit."""
+
+from typing import TYPE_CHECKING, Any
+
+from .. import params as fp
+from .client import HubError, api, attempt, endpoint, is_offline, status_of
+from .repository import COMMIT, Repository, check_name, find
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+_UPLOADS = 2  # tries, each of five of the client's
+_NEWEST = 3  # pull requests among which one of ours is looked for
+
+
+class Branch:
+    """A branch, or a pull request to be opened against it; the repository is made if absent.
+
+    Attributes:
+        name: "namespace/name" of the repository.
+        head: the repository at the commit that the next one is to follow.
+
+    Raises:
+        HubError: as every method: it says of what, and what to do.
+    """
+
+    def __init__(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        create_pr: bool = False,
+        revision: str | None = None,
+    ):
+        self.revision = revision or "main"
+        check_name(repo_id, self.revision)
+        self._token = _checked(repo_id, token)
+        self._api = api(self._token)
+        self._create_pr = create_pr
+        made = attempt(
+            repo_id, lambda: self._api.create_repo(repo_id, private=private, exist_ok=True)
+        )
+        self.name: str = made.repo_id
+        self._is_new = not self._exists()
+        self.head = self._find("main" if self._is_new else self.revision)
+
+    def __str__(self) -> str:
+        return self.name if self.revision == "main" else f"{self.name}, revision {self.revision}"
+
+    def upload(self, operations: list[Any]) -> None:
+        """Uploads those of the client's `CommitOperationAdd` that are large."""
+        names = [operation.path_in_repo for operation in operations]
+        attempt(
+            f"{self}, {fp.some(names)}",
+            lambda: self._api.preupload_lfs_files(
+                self.name,
+                operations,
+                revision=None if self._is_new else self.revision,
+                create_pr=self._create_pr,
+            ),
+            tries=_UPLOADS,
+        )
+        for operation in operations:
+            if operation._should_ignore:  # the client would leave it out without a word
+                raise HubError(
+                    f"{self}, {operation.path_in_repo}: the repository's .gitignore leaves it "
+                    "out; change that first"
+                )
+
+    def make(self) -> None:
+        """Makes the branch, as main is, unless it is there."""
+        if self._is_new:
+            attempt(
+                str(self),
+                lambda: self._api.create_branch(
+                    self.name, branch=self.revision, revision=self.head.commit, exist_ok=True
+                ),
+            )
+            self._is_new = False
+
+    def refresh(self) -> None:
+        """Looks again where the branch is."""
+        self.head = self._find(self.revision)
+
+    def post(self, operations: list[Any], **said: str) -> "CommitInfo | None":
+        """Commits on top of the head, once; None where the branch has moved."""
+
+        def call() -> Any:
+            try:
+                return self._api.create_commit(
+                    self.name,
+                    operations,
+                    revision=self.revision,
+                    parent_commit=self.head.commit,
+                    create_pr=self._create_pr,
+                    **said,
+                )
+            except Exception as error:  # of the client or of its transport
+                if status_of(error) in (409, 412):
+                    return None
+                raise
+
+        return attempt(str(self), call, tries=1)
+
+    def next(self) -> tuple[Repository, str] | None:
+        """What came on top of the head: the repository then, and the branch or pull request."""
+        for ref in self._pull_requests() if self._create_pr else [self.revision]:
+            log = attempt(
+                str(self), lambda ref=ref: self._api.list_repo_commits(self.name, revision=ref)
+            )
+            oids = [commit.commit_id for commit in log]
+            if self.head.commit in oids[1:]:
+                return self._find(oids[oids.index(self.head.commit) - 1]), ref
+        return None
+
+    def info(self, oid: str, ref: str | None = None, **said: str) -> "CommitInfo":
+        """What the client says of a commit that it made."""
+        number = ref.removeprefix("refs/pr/") if ref and self._create_pr else None
+        return commit_info(
+            commit_url=f"{self.url}/commit/{oid}",
+            oid=oid,
+            pr_url=number and f"{self.url}/discussions/{number}",
+            **said,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"{endpoint()}/{self.name}"
+
+    def _find(self, revision: str) -> Repository:
+        found = find(self.name, revision=revision, token=self._token, force_download=True)
+        assert isinstance(found, Repository)  # never what the cache has
+        return found
+
+    def _exists(self) -> bool:
+        if self.revision == "main" or self.revision.startswith("refs/"):
+            return True
+        refs = attempt(self.name, lambda: self._api.list_repo_refs(self.name))
+        if self.revision in [ref.name for ref in refs.branches]:
+            return True
+        is_tag = self.revision in [ref.name for ref in refs.tags]
+        if is_tag or COMMIT.fullmatch(self.revision):
+            kind = "a tag" if is_tag else "a commit"
+            raise HubError(f"{self}: {kind}; give a branch, nothing else can be pushed to")
+        return False
+
+    def _pull_requests(self) -> list[str]:
+        """Newest first."""
+        refs = attempt(
+            self.name,
+            lambda: self._api.list_repo_refs(self.name, include_pull_requests=True).pull_requests,
+        )
+        numbers = sorted((int(ref.ref.removeprefix("refs/pr/")) for ref in refs), reverse=True)
+        return [f"refs/pr/{number}" for number in numbers[:_NEWEST]]
+
+
+def commit_info(**known: Any) -> "CommitInfo":
+    """huggingface_hub's, of a commit that another process made, or that an answer was lost of."""
+    from huggingface_hub import CommitInfo
+
+    return CommitInfo(**known)
+
+
+def _checked(repo_id: str, token: str | bool | None) -> str | bool:
+    """The token: None and True are the stored login.
+
+    Raises:
+        HubError: nobody is logged in, or the Hub may not be asked.
+    """
+    from huggingface_hub import get_token
+
+    if is_offline():
+        raise HubError(f"{repo_id}: HF_HUB_OFFLINE is set, so nothing can be pushed; unset it")
+    if token in (None, True) and not get_token():
+        raise HubError(
+            f"{repo_id}: nobody is logged in; log in with `hf auth login`, set HF_TOKEN, or give "
+            "token"
+        )
+    return True if token is None else token

@@ -1,0 +1,105 @@
+"""The metadata at the head of a card: made, and added to without touching the rest."""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .. import params as fp
+
+CARD_NAME = "README.md"
+Words = str | Sequence[str] | None
+
+
+def listed(words: Words) -> list[str]:
+    """One word, several, or none, as a list."""
+    return [words] if isinstance(words, str) else list(words or ())
+
+
+def front_matter(data: Mapping[str, Any]) -> str:
+    """The head of a card."""
+    return f"---\n{_yaml(data)}\n---\n"
+
+
+def finished(there: bytes | None, data: Mapping[str, Any], new: Callable[[], str]) -> bytes | None:
+    """The card that a repository is to have; None where the one that is there stays.
+
+    Args:
+        there: the card that there is: it gets the keys of `data` that it lacks, and tags.
+        new: makes one where there is none.
+    """
+    if there is None:
+        return new().encode()
+    try:
+        made = _merged(there.decode(), data).encode()
+    except ValueError as error:
+        warnings.warn(f"{CARD_NAME} stays as it is: {error}", stacklevel=2)
+        return None
+    return None if made == there else made
+
+
+def _merged(text: str, data: Mapping[str, Any]) -> str:
+    """A card with the keys of `data` that it lacks and all tags; else byte for byte what it was.
+
+    Raises:
+        ValueError: it has no metadata, or none that can be read or added to.
+    """
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    match = REGEX_YAML_BLOCK.search(text)
+    if match is None:
+        raise ValueError("it does not begin with metadata between two lines of ---")
+    before, block = _parsed(text), match[2]
+    absent = {key: value for key, value in data.items() if key not in before}
+    old = before.get("tags") or []
+    if not isinstance(old, str | list):
+        raise ValueError(f"its tags are {fp.quoted(old)}, which is no list")
+    old = listed(old)
+    new = [tag for tag in data.get("tags", ()) if tag not in old and "tags" not in absent]
+    line = "\r\n" if "\r\n" in match[0] else "\n"
+    if new:
+        block = _with_tags(block, new, line)
+    if absent:
+        block += line + _yaml(absent, line)
+    made = match[1] + block + match[3] + text[match.end() :]
+    expected = before | absent | ({"tags": [*old, *new]} if new else {})
+    with contextlib.suppress(ValueError):
+        if _parsed(made) == expected:
+            return made
+    raise ValueError("nothing can be added to its metadata without changing the rest")
+
+
+def _with_tags(block: str, tags: list[str], line: str) -> str:
+    """`block` with more tags, whichever way it writes them; what cannot be is not done."""
+    items = _yaml({"tags": tags}).splitlines()[1:]
+    if match := re.search(r"^tags:[ \t]*(?:\r?\n)((?:[ \t]*- .*(?:\r?\n|\Z))+)", block, re.M):
+        indent = re.match(r"[ \t]*", match[1])
+        more = line.join(f"{indent[0] if indent else ''}{item}" for item in items)
+        kept, rest = block[: match.end()], block[match.end() :]
+        kept += "" if kept.endswith("\n") else line
+        return kept + more + (line + rest if rest else "")
+    words = ", ".join(item.removeprefix("- ") for item in items)
+    if match := re.search(r"^tags:[ \t]*\[(.*)\]", block, re.M):
+        words = f"{match[1]}, {words}" if match[1].strip() else words
+    elif match := re.search(r"^tags:[ \t]*(.*?)[ \t]*$", block, re.M):
+        words = f"{match[1]}, {words}" if match[1] else words
+    else:
+        return block
+    return f"{block[: match.start()]}tags: [{words}]{block[match.end() :]}"
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    from huggingface_hub.repocard import RepoCard
+
+    try:
+        return dict(vars(RepoCard(text).data))
+    except Exception as error:  # the parser has errors of its own
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"its metadata cannot be read: {reason}") from None
+
+
+def _yaml(data: Mapping[str, Any], line: str = "\n") -> str:
+    from huggingface_hub import CardData
+
+    return CardData(**data).to_yaml(line_break=line)
