@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import params as fp
-from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline
+from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline, timeout
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,30 +172,44 @@ def remember(repository: Repository, revision: str) -> None:
 
 def commit_of(folder: str) -> str | None:
     """The commit that a folder of the cache is a copy of."""
-    names = os.path.abspath(folder).split(os.sep)
-    return names[names.index("snapshots") + 1] if "snapshots" in names[:-1] else None
+    match = re.search(r"/models--[^/]+/snapshots/([0-9a-f]{40})(?:/|$)", os.path.abspath(folder))
+    return match[1] if match else None
 
 
 def _info(name: str, revision: str, token: str | bool | None) -> Any:
     return attempt(
         f"{name}, revision {revision}",
-        lambda: api(token).model_info(name, revision=revision, files_metadata=True, timeout=30),
+        lambda: api(token).model_info(
+            name, revision=revision, files_metadata=True, timeout=timeout()
+        ),
     )
 
 
 def _entries(name: str, info: Any) -> dict[str, Entry]:
     entries = {}
     for file in info.siblings or []:
-        if not fp.is_plain(file.rfilename):
+        path = file.rfilename
+        if not isinstance(path, str) or not fp.is_plain(path):
             raise HubError(
-                f"{name}: lists {fp.quoted(file.rfilename)}, which is not the name of a file in a "
-                "folder; this is not a repository to be trusted"
+                f"{name}: lists {fp.quoted(path)}, which is not the name of a file in a folder; "
+                "this is not a repository to be trusted"
             )
-        large = getattr(file.lfs, "sha256", None)
-        if file.size is None or not (large or file.blob_id):
-            raise HubError(f"{name}: {file.rfilename}: the Hub gives neither size nor hash")
-        entries[file.rfilename] = Entry(file.size, large, None if large else file.blob_id)
+        if path in entries:
+            raise HubError(f"{name}: lists {fp.quoted(path)} twice")
+        entries[path] = _entry(name, file)
     return entries
+
+
+def _entry(name: str, file: Any) -> Entry:
+    large = getattr(file.lfs, "sha256", None)
+    digest, pattern = (file.blob_id, _COMMIT) if large is None else (large, _SHA256)
+    if type(file.size) is not int or not 0 <= file.size < 1 << 63:
+        raise HubError(f"{name}: says that {file.rfilename} has {fp.quoted(file.size)} bytes")
+    if not isinstance(digest, str) or not pattern.fullmatch(digest):
+        raise HubError(
+            f"{name}: says that the hash of {file.rfilename} is {fp.quoted(digest)}, which is none"
+        )
+    return Entry(file.size, large, None if large else digest)
 
 
 def _check(name: str, revision: str) -> None:
@@ -216,7 +231,7 @@ def _cached(name: str, revision: str, cache: str) -> str:
     if not _COMMIT.fullmatch(revision):
         try:
             commit = Path(home, "refs", *revision.split("/")).read_text().strip()
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             commit = ""
     folder = os.path.join(home, "snapshots", commit)
     if not _COMMIT.fullmatch(commit) or not os.path.isdir(folder):
@@ -234,6 +249,6 @@ def _home(name: str, cache: str) -> str:
 def _remove(path: str) -> None:
     """A file of the cache: the link, and what it points to beside it."""
     real = os.path.realpath(path)
-    os.unlink(path)
-    if os.path.basename(os.path.dirname(real)) == "blobs" and os.path.lexists(real):
-        os.unlink(real)
+    Path(path).unlink(missing_ok=True)
+    if os.path.basename(os.path.dirname(real)) == "blobs":
+        Path(real).unlink(missing_ok=True)
