@@ -194,8 +194,8 @@ class ArrivingFile(fp.File):
                 file = fp.LocalFile(self._store.here(self._name))
                 if file.read(0, len(self._head)) != self._head:
                     raise HubError(
-                        f"{self.path}: begins otherwise than what the Hub gave of it before; the "
-                        "file that came is the one that its hash says: load it again"
+                        f"{self._store.repository}, {self._name}: begins otherwise than what the Hub gave "
+                        "of it before; the file that came is the one that its hash says: load it again"
                     )
                 self._local = file
             return self._local

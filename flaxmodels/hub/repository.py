@@ -160,7 +160,7 @@ def remember(repository: Repository, revision: str) -> None:
         return
     ref = Path(_home(repository.name, repository.cache_dir), "refs", *revision.split("/"))
     try:
-        if ref.exists() and ref.read_text() == repository.commit:
+        if ref.exists() and ref.read_bytes() == repository.commit.encode():
             return
         ref.parent.mkdir(parents=True, exist_ok=True)
         new = ref.with_name(f"{ref.name}.{os.getpid()}")
@@ -197,6 +197,12 @@ def _entries(name: str, info: Any) -> dict[str, Entry]:
         if path in entries:
             raise HubError(f"{name}: lists {fp.quoted(path)} twice")
         entries[path] = _entry(name, file)
+    for path in entries:
+        folder = path.rpartition("/")[0]
+        while folder:
+            if folder in entries:
+                raise HubError(f"{name}: lists {fp.quoted(folder)} as a file and as a folder")
+            folder = folder.rpartition("/")[0]
     return entries
 
 
