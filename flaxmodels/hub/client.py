@@ -152,7 +152,7 @@ def _sentence(error: BaseException, tries: int, whose: str) -> str:
     again = f" (tried {tries} times)" if tries > 1 else ""
     reason = _short(scrubbed(error)) or type(error).__name__
     status = status_of(error)
-    if status in (401, 403):
+    if status in (401, 403) and whose == "the Hub":
         return f"{whose} refuses ({status}): log in with `hf auth login`, or give token: {reason}"
     if status is not None:
         return f"{whose} answers {status}{again}: {reason}"
@@ -166,10 +166,9 @@ def _sentence(error: BaseException, tries: int, whose: str) -> str:
         return f"what {whose} answers is not as expected: {type(error).__name__}: {reason}"
     if isinstance(error, OSError) and error.errno is not None:
         where = f" ({error.filename})" if error.filename else ""
-        return (
-            f"{error.strerror}{where}; set cache_dir or HF_HOME to a disk that can be written and "
-            "has room"
-        )
+        disk = "a disk that can be written and has room"
+        hint = f"; set cache_dir or HF_HOME to {disk}" if whose == "the Hub" else ""
+        return f"{error.strerror}{where}{hint}"
     where = f" at {endpoint()}" if whose == "the Hub" else ""
     return f"{whose} cannot be reached{where}{again}: {type(error).__name__}: {reason}"
 

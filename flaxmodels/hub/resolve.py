@@ -99,7 +99,9 @@ def resolve(
     address = _of_repository(name)
     if "://" in name and address is None:
         if local_files_only:
-            raise fp.CheckpointError(f"{name}: not on this machine, and local_files_only is set")
+            raise fp.CheckpointError(
+                f"{scrubbed(name)}: not on this machine, and local_files_only is set"
+            )
         with proxied(proxies):
             return _elsewhere(f"{name.rstrip('/')}/{subfolder}" if subfolder else name)
     if os.path.exists(name) or name.startswith((".", "/", "~")):
@@ -151,7 +153,7 @@ def download(
     found = resolve(name_or_path, **where)
     if isinstance(found.store, Elsewhere):
         raise fp.CheckpointError(
-            f"{name_or_path}: not a repository; its weights are read where they are, by ranges"
+            f"{scrubbed(found.store.url)}: not a repository; its weights are read where they are"
         )
     return fetched(found, weights).path
 
@@ -188,7 +190,10 @@ def _elsewhere(url: str) -> Found:
         path = os.path.join(store.folder, name)
         if store.exists(path):
             store.copy(path)
-    return Found(os.path.join(store.folder, last) if is_file else store.folder, store)
+    has_config = store.exists(os.path.join(store.folder, CONFIG_NAME))
+    note = "" if has_config else f"{scrubbed(store.url)} has no {CONFIG_NAME}"
+    path = os.path.join(store.folder, last) if is_file else store.folder
+    return Found(path, store, note=note)
 
 
 def _of_repository(name: str) -> tuple[str, str | None, str] | None:
