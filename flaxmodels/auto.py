@@ -12,7 +12,7 @@ import jax
 from .base import PretrainedModel
 from .config import CONFIG_NAME, Config
 from .hub import Found, resolve
-from .loading import locate
+from .loading import configuration, locate, renamed
 from .params import LoadPlan, open_checkpoint, unflatten
 from .params.errors import quoted, some
 from .planning import build, plan_load
@@ -63,8 +63,7 @@ _ENDINGS = {
     ).split()
 }
 _PLACES = (
-    "subfolder revision token cache_dir local_files_only force_download proxies progress mesh "
-    "shardings"
+    "subfolder revision token cache_dir local_files_only force_download proxies progress"
 ).split()
 _registered: dict[tuple[str, str], type[PretrainedModel]] = {}
 
@@ -106,12 +105,17 @@ class AutoConfig:
 
     @staticmethod
     def from_pretrained(name_or_path: str | os.PathLike, **changes: Any) -> Config:
-        """Reads `config.json` of a folder or repository; `changes` override fields.
+        """Reads `config.json` of a folder or repository; `changes` override fields, but for what
+        says where it is (`flaxmodels.hub.resolve`): revision, token, cache_dir, ...
 
         Raises:
             ConfigError: a family that is not there.
         """
-        values = _config_values(resolve(name_or_path).folder)
+        changes = renamed(changes)
+        where = {name: changes.pop(name) for name in _PLACES if name in changes}
+        found = resolve(name_or_path, **where)
+        with found.noting():
+            values = _config_values(found.folder)
         return _config_class(values).from_dict(values).replace(**changes)
 
 
@@ -146,14 +150,17 @@ class _Auto:
         cls, name_or_path: str | os.PathLike | Found, *model_args: Any, **kwargs: Any
     ) -> Any:
         """`(model, params)`; arguments as `PretrainedModel.from_pretrained`."""
+        kwargs = renamed(kwargs)
+        where = {name: kwargs[name] for name in (*_PLACES, "mesh", "shardings") if name in kwargs}
         config = kwargs.get("config")
         if isinstance(config, Config):
             model_type = config.model_type
+        elif config is None:
+            name_or_path = found = locate(name_or_path, **where)
+            with found.noting():
+                model_type = _model_type(_config_values(found.folder))
         else:
-            if config is None:
-                where = {name: kwargs[name] for name in _PLACES if name in kwargs}
-                name_or_path = locate(name_or_path, **where)
-                config = name_or_path.folder
+            kwargs["config"] = config = configuration(config, **where)
             model_type = _model_type(_config_values(os.fspath(config)))
         return cls.class_for(model_type).from_pretrained(name_or_path, *model_args, **kwargs)
 
@@ -222,8 +229,8 @@ def architecture(folder: str) -> type[PretrainedModel]:
 
 
 def _config_values(folder: str) -> dict[str, Any]:
-    path = os.path.join(folder, CONFIG_NAME) if os.path.isdir(folder) else folder
-    return read_json(path)
+    is_file = os.path.isfile(folder)
+    return read_json(folder if is_file else os.path.join(folder, CONFIG_NAME))
 
 
 def _model_type(values: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from .config import Config
 from .generation import Generates
 from .generation_config import GenerationConfig
 from .hub import Found, create_model_card
-from .loading import load, load_tf
+from .loading import load, load_tf, renamed
 from .measures import Measures
 from .pruning import prune_heads
 from .pushing import push, save_and_push
@@ -157,7 +157,8 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
         names = [name for name in cls.__dataclass_fields__ if name not in _NOT_GIVEN]
         if len(model_args) > len(names):
             raise TypeError(f"{cls.__name__} has {len(names)} fields, got {len(model_args)}")
-        return load(cls, name_or_path, **dict(zip(names, model_args, strict=False)), **kwargs)
+        fields = dict(zip(names, model_args, strict=False))
+        return load(cls, name_or_path, **fields, **renamed(kwargs))
 
     @classmethod
     def load_tf_weights(cls, config: Config, path: str | os.PathLike, **placement: Any) -> Any:

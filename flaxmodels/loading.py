@@ -1,5 +1,6 @@
 """Loading: resolve -> open -> reconcile -> plan -> stream; each step's result can be printed."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -89,7 +90,8 @@ def load(
             the name of a repository on the Hub, a weights file (`config` is then needed unless one
             lies beside it), or the address of any of them: `https://`, `gs://`, and what else
             fsspec knows. None if `config` and `state_dict` are given.
-        config: used instead of the folder's own: a configuration, or where to read one.
+        config: used instead of the folder's own: a configuration, or where to read one: a folder,
+            a file, the name of a repository.
         dtype: what the model computes in.
         param_dtype: what the params are stored in: "auto" as in the checkpoint, a dtype or its
             name, or an ordered `{regular expression on the path: dtype}`.
@@ -112,7 +114,8 @@ def load(
         verify: first compare the sha256 of every file with `checksums.json`
             (`save_pretrained(checksums=True)`).
         subfolder, revision, token, cache_dir, local_files_only, force_download: where in a
-            repository, and whether to fetch it again, as in `huggingface_hub`.
+            repository, and whether to fetch it again, as in `huggingface_hub`. Two old names give
+            a warning: use_auth_token is token, and resume_download is ignored.
         proxies: {"http" | "https" | "http://host": "host:port"}, used by this whole process until
             the load ends.
         progress: show a bar if it takes longer than a second.
@@ -131,27 +134,30 @@ def load(
         "framework": _framework(from_pt, from_tf, from_flax),
         "variant": variant,
     }
+    where = {
+        "mesh": mesh,
+        "shardings": shardings,
+        "subfolder": subfolder,
+        "revision": revision,
+        "token": token,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+        "force_download": force_download,
+        "proxies": proxies,
+        "progress": progress,
+    }
     found = None
     if name_or_path is not None:
-        found = locate(
-            name_or_path,
-            mesh=mesh,
-            shardings=shardings,
-            subfolder=subfolder,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            force_download=force_download,
-            proxies=proxies,
-            progress=progress,
-        )
+        found = locate(name_or_path, **where)
     elif not isinstance(config, Config) or state_dict is None:
         raise TypeError("without a name or path, from_pretrained needs config and state_dict")
+    if config is not None:
+        config = configuration(config, **where)
     folder = found.folder if found else ""
 
     def prepare() -> "tuple[PretrainedModel, fp.Source]":
-        model = build(cls, folder, config, dtype=dtype, rules=rules, **kwargs)
+        with found.noting() if found else contextlib.nullcontext():
+            model = build(cls, folder, config, dtype=dtype, rules=rules, **kwargs)
         if found is None or state_dict is not None:
             return model, fp.source_of(state_dict or {})
         return model, found.open(weights_only=weights_only, **how)
@@ -203,6 +209,26 @@ def locate(
         return resolve(name_or_path, **where)
     find = functools.partial(resolve, name_or_path, agree=fp.told_by_first, **where)
     return fp.together(find, alone=False)
+
+
+def configuration(config: Config | str | os.PathLike, **where: Any) -> Config | str | os.PathLike:
+    """A configuration, or the folder or file that has it: of a repository, in the cache."""
+    if isinstance(config, Config) or os.path.exists(config):
+        return config
+    return locate(config, **where).folder
+
+
+def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of `from_pretrained` with those of old calls replaced, aloud."""
+    options = dict(options)
+    if options.pop("resume_download", None) is not None:
+        warnings.warn("resume_download is ignored; leave it out", FutureWarning, stacklevel=3)
+    if "use_auth_token" in options:
+        warnings.warn("use_auth_token is now token", FutureWarning, stacklevel=3)
+        if options.get("token") is not None:
+            raise TypeError("give token, and not use_auth_token as well")
+        options["token"] = options.pop("use_auth_token")
+    return options
 
 
 def _info(plan: fp.LoadPlan, revision: str | None, seconds: float) -> LoadingInfo:

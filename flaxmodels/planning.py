@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from . import params as fp
 from . import sharding as fs
 from .blocks import check_attention
-from .config import Config
+from .config import CONFIG_NAME, Config
 from .generation_config import GenerationConfig
 from .hub import name_of
 
@@ -35,7 +35,8 @@ def build(
                 f"{cls.__name__} takes a {cls.config_class.__name__}, got {type(config).__name__}"
             )
     else:
-        config = cls.config_class.from_pretrained(beside(folder) if config is None else config)
+        given = os.path.join(folder, CONFIG_NAME) if config is None else config
+        config = cls.config_class.from_pretrained(given)
         known = {name: kwargs.pop(name) for name in list(kwargs) if config.knows(name)}
         config = config.replace(**known)
     if kwargs:
@@ -45,19 +46,12 @@ def build(
         )
     check_attention(fields.get("attn_implementation", "sdpa"))
     if cls.can_generate():
-        fields.setdefault(
-            "generation_config", GenerationConfig.from_pretrained(beside(folder), config)
-        )
+        fields.setdefault("generation_config", GenerationConfig.from_pretrained(folder, config))
     if folder:
         fields.setdefault("origin", name_of(folder))
     if rules is not None:
         fields["rules"] = rules
     return cls(config, dtype=dtype, **fields)
-
-
-def beside(path: str) -> str:
-    """The folder in which the other files of a checkpoint are."""
-    return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def plan_load(

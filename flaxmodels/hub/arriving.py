@@ -1,19 +1,21 @@
 """Files on their way from the Hub: what a load needs of them first is asked for by itself, the rest
 is read as soon as the file is here, while the next ones come."""
 
+import contextlib
 import os
 import threading
-from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from typing import Any
-
-from tqdm import tqdm
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 from .. import params as fp
+from .bar import Bar
 from .client import HubError
 from .ranges import ranged
 from .repository import Repository
+from .stopping import Stop
 
+T = TypeVar("T")
 _AT_ONCE = 4  # files; a server gives each connection its share, so the first is here late if many
 _HEAD = 64 << 10  # bytes of a file that are asked for first
 
@@ -29,10 +31,9 @@ class Arriving:
         self.repository = repository
         self._progress = progress
         self._lock = threading.RLock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._run = _Run(progress)
         self._coming: dict[str, Future[str]] = {}
         self._opened: dict[str, fp.File] = {}
-        self._bar = _Bar(progress)
 
     def is_folder(self, path: str) -> bool:
         return not self.file(path) or bool(self._inside(path))
@@ -48,15 +49,25 @@ class Arriving:
         files = [name for path in paths for name in self._inside(path) or [self.file(path)]]
         if reads is fp.Reads.START:
             absent = [name for name in files if name not in self._opened and not self._has(name)]
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                found = pool.map(lambda name: ArrivingFile(self, name), absent)
-                self._opened.update(zip(absent, found, strict=True))
+            self._opened.update(zip(absent, self._begun(absent), strict=True))
             return
         for name in files:
             self.start(name)
         if reads is fp.Reads.PATH:
             for name in files:
                 self.here(name)
+
+    def _begun(self, names: list[str]) -> list["ArrivingFile"]:
+        """These files, the first bytes of each read."""
+        run = _Run(shown=False)
+        try:
+            futures = [run.submit(ArrivingFile, self, name) for name in names]
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
+            return [future.result() for future in futures]
+        except BaseException:  # Ctrl-C too
+            run.stop()
+            raise
 
     def open(self, path: str) -> fp.File:
         name = self.file(path)
@@ -72,51 +83,58 @@ class Arriving:
 
     def start(self, name: str) -> None:
         """Begins to fetch a file, unless it is here or on its way."""
-        with self._lock:
-            if name in self._coming or self._has(name):
-                return
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="flaxmodels-hub")
-            self._bar.expect(self.repository.entries[name].size)
-            self._coming[name] = self._pool.submit(self._fetch, name)
+        with self._lock, self._stopped_is_an_error(name, self._run):
+            if name not in self._coming and not self._has(name):
+                self._run.bar.expect(self.repository.entries[name].size)
+                self._coming[name] = self._run.submit(self._fetch, name, self._run)
 
     def here(self, name: str) -> str:
-        """The path of a file, once it is here.
+        """The path of a file, once it is here. Where it cannot be had, all downloads end.
 
         Raises:
             HubError: it cannot be had.
         """
-        self.start(name)
-        coming = self._coming.get(name)
+        with self._lock:
+            self.start(name)
+            coming, run = self._coming.get(name), self._run
         try:
-            return self.repository.path(name) if coming is None else coming.result()
-        except CancelledError:
-            raise HubError(f"{self.repository}, {name}: its download was stopped") from None
-        except KeyboardInterrupt:
+            with self._stopped_is_an_error(name, run):
+                return self.repository.path(name) if coming is None else coming.result()
+        except BaseException:  # Ctrl-C too
             self.stop()
             raise
+
+    @contextlib.contextmanager
+    def _stopped_is_an_error(self, name: str, run: "_Run") -> Iterator[None]:
+        try:
+            yield
+        except CancelledError:
+            error = run.error or HubError(f"{self.repository}, {name}: its download was stopped")
+            raise HubError(str(error), may_pass=error.may_pass) from None
 
     def stop(self) -> None:
         """Ends all downloads; what was not whole is gone."""
         with self._lock:
-            pool, self._pool = self._pool, None
-            self._bar.stopped.set()
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            run = self._run
+        run.stop()
         with self._lock:
-            self._bar = _Bar(self._progress)
+            if self._run is not run:
+                return
+            self._run = _Run(self._progress)
             self._coming = {
                 name: future
                 for name, future in self._coming.items()
                 if future.done() and not future.cancelled() and future.exception() is None
             }
 
-    def _fetch(self, name: str) -> str:
-        bar = self._bar
-        if bar.stopped.is_set():
-            raise CancelledError
-        path = self.repository.fetch(name, report=bar.report())
-        bar.arrived()
+    def _fetch(self, name: str, run: "_Run") -> str:
+        size = self.repository.entries[name].size
+        try:
+            path = self.repository.fetch(name, report=run.bar.report(size))
+        except HubError as error:
+            run.error = run.error or error
+            raise
+        run.bar.arrived()
         return path
 
     def _has(self, name: str) -> bool:
@@ -178,79 +196,48 @@ class ArrivingFile(fp.File):
                 file = fp.LocalFile(self._store.here(self._name))
                 if file.read(0, len(self._head)) != self._head:
                     raise HubError(
-                        f"{self.path}: begins otherwise than what the Hub gave of it before; the "
-                        "file that came is the one that its hash says: load it again"
+                        f"{self._store.repository}, {self._name}: begins otherwise than what the Hub gave "
+                        "of it before; the file that came is the one that its hash says: load it again"
                     )
                 self._local = file
             return self._local
 
 
-class _Bar:
-    """One bar for all files of a store, in bytes; told by threads."""
+class _Run:
+    """Downloads that end together, where one of them fails or somebody says so."""
 
     def __init__(self, shown: bool):
-        self.stopped = threading.Event()
-        self._shown = shown
+        self.stopped = Stop()
+        self.bar = Bar(shown, self.stopped)
+        self.error: HubError | None = None  # the first
         self._lock = threading.Lock()
-        self._bar: tqdm | None = None
-        self._files = self._arrived = 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending = 0
 
-    def expect(self, size: int) -> None:
+    def submit(self, call: Callable[..., T], *args: Any) -> "Future[T]":
         with self._lock:
-            if self._bar is None:
-                disable = not self._shown
-                self._bar = tqdm(
-                    total=0, unit="B", unit_scale=True, delay=1, disable=disable, desc="download"
-                )
-            self._files += 1
-            self._bar.total += size
-            self._say()
+            self.stopped.check()
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="flaxmodels-hub")
+            self._pending += 1
+            return self._pool.submit(self._called, call, *args)
 
-    def arrived(self) -> None:
+    def _called(self, call: Callable[..., T], *args: Any) -> T:
+        try:
+            with self.stopped.heeded():
+                self.stopped.check()
+                return call(*args)
+        finally:
+            with self._lock:
+                self._pending -= 1
+                if not self._pending and self._pool is not None:  # its threads end
+                    self._pool.shutdown(wait=False)
+                    self._pool = None
+
+    def stop(self) -> None:
         with self._lock:
-            self._arrived += 1
-            self._say()
-            if self._bar is not None and self._arrived == self._files:
-                self._bar.close()
-                self._bar = None
-                self._files = self._arrived = 0
-
-    def add(self, count: float) -> None:
-        if self.stopped.is_set():
-            raise CancelledError
-        with self._lock:
-            if self._bar is not None:
-                self._bar.update(count)
-
-    def report(self) -> type:
-        """What huggingface_hub takes for the bar of one file; another try at it starts anew."""
-        return type("Report", (_Report,), {"bar": self, "told": [0.0]})
-
-    def _say(self) -> None:
-        if self._bar is not None and not self._bar.disable:
-            self._bar.set_postfix_str(f"{self._arrived} of {self._files} files", refresh=False)
-
-
-class _Report:
-    bar: _Bar
-    told: list[float]  # bytes, over all tries
-
-    def __init__(self, *_: Any, desc: str | None = None, initial: int = 0, **__: Any):
-        # Xet shows what comes over the wire as well, which is not what there is of the file.
-        self._counts = "downloading bytes" not in (desc or "")
-        if self._counts:
-            self.update(initial - self.told[0])
-
-    def __enter__(self) -> "_Report":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:  # of a bar: refresh, set_description, close, ...
-        return lambda *_, **__: None
-
-    def update(self, count: float | None = 1) -> None:
-        if self._counts and count:
-            self.told[0] += count
-            self.bar.add(count)
+            self.stopped.give()
+            pool = self._pool
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+        self.bar.close()

@@ -1,58 +1,48 @@
 """The Hub's client, huggingface_hub, within limits: tries again where it does not, believes no
 header that becomes a path, waits at most a minute, and tells in a sentence what went wrong."""
 
-import contextlib
-import functools
 import json
 import os
 import random
 import re
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from .. import params as fp
+from . import stopping
+from .errors import HubError as HubError
+from .errors import scrubbed as scrubbed
+from .session import LONGEST_WAIT, constants, guarded
+from .session import proxied as proxied
 
 T = TypeVar("T")
 TRIES = 6
-LONGEST_WAIT = 60.0  # seconds
-_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_ETAG = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{0,199}")
-_WINDOWED = re.compile(r"\bt=(\d+)")
-_SECRET = re.compile(r"\bhf_[0-9A-Za-z]{4,}|(?i:\bbearer\s+)\S+")
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)]+")
-# Errors of the transport that would come again; it is httpx or httpx2 by the client's version.
-_FINAL = ("UnsupportedProtocol", "TooManyRedirects", "InvalidURL", "OfflineModeIsEnabled")
-
-
-class HubError(fp.CheckpointError):
-    """Something that the Hub does not have, or does not give.
-
-    Attributes:
-        may_pass: whether it may work at another time.
-    """
-
-    def __init__(self, message: str, *, may_pass: bool = False):
-        super().__init__(message)
-        self.may_pass = may_pass
+_SECONDS = re.compile(r"\d{1,9}", re.ASCII)
+_USED_UP = re.compile(r"\br=0;t=(\d{1,9})", re.ASCII)
+# Errors that would come again. Those of the transport are httpx's or httpx2's by the client's
+# version, and come by their names.
+_FINAL = (
+    "InvalidURL LocalProtocolError LocalTokenNotFoundError OfflineModeIsEnabled TooManyRedirects "
+    "UnsupportedProtocol"
+).split()
+_MISUNDERSTOOD = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def endpoint() -> str:
     """Where the Hub is: HF_ENDPOINT, or the public one."""
-    from huggingface_hub import constants
-
-    return constants.ENDPOINT.rstrip("/")
+    return constants().ENDPOINT.rstrip("/")
 
 
 def is_offline() -> bool:
     """Whether no request may be made: HF_HUB_OFFLINE."""
-    from huggingface_hub import constants
+    return bool(constants().HF_HUB_OFFLINE)
 
-    return bool(constants.HF_HUB_OFFLINE)
+
+def timeout() -> float:
+    """Seconds that an answer may keep us waiting: HF_HUB_DOWNLOAD_TIMEOUT."""
+    return constants().HF_HUB_DOWNLOAD_TIMEOUT
 
 
 def api(token: str | bool | None) -> Any:
@@ -72,24 +62,31 @@ def attempt(what: str, call: Callable[[], T], *, tries: int = TRIES, whose: str 
     Raises:
         HubError: what went wrong and what to do, without any secret.
     """
-    with _guarded():
+    with guarded():
         for count in range(1, tries + 1):
             try:
                 return call()
             except (fp.CheckpointError, CancelledError):
                 raise
             except Exception as error:  # the transport has errors of no common base
-                error, passes = _cause(error), _may_pass(_cause(error))
+                error = _cause(error)
+                stop, passes = stopping.current(), _may_pass(error)
+                if stop is not None:
+                    stop.check()
                 if not passes or count == tries:
                     said = f"{what}: {_sentence(error, count, whose)}"
                     raise HubError(said, may_pass=passes) from None
-            pause(min(LONGEST_WAIT, 2.0 ** (count - 1)) * random.uniform(0.5, 1))
+                wait = min(LONGEST_WAIT, 2.0 ** (count - 1)) * random.uniform(0.5, 1)
+                pause(max(wait, _asked(error)), stop)
     raise AssertionError("not reached")
 
 
-def pause(seconds: float) -> None:
-    """Sleeps; the tests' own clock goes here."""
-    time.sleep(seconds)
+def pause(seconds: float, stop: stopping.Stop | None = None) -> None:
+    """Sleeps until the sign to stop is given; the tests' own clock goes here."""
+    if stop is None:
+        time.sleep(seconds)
+    else:
+        stop.wait(seconds)
 
 
 def status_of(error: BaseException) -> int | None:
@@ -97,22 +94,22 @@ def status_of(error: BaseException) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def scrubbed(text: object) -> str:
-    """A text without tokens, and without the queries of addresses, which may be signatures."""
-    return _ADDRESS.sub(_bare, _SECRET.sub("***", str(text)))
-
-
-def _bare(match: re.Match[str]) -> str:
-    parts = urlsplit(match[0])
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "***" if parts.query else "", ""))
+def _asked(error: BaseException) -> float:
+    """The seconds that a refusal asks to wait; `_look` has seen to it that they are not many."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    said = _SECONDS.fullmatch(headers.get("retry-after", ""))
+    used_up = _USED_UP.search(headers.get("ratelimit", ""))
+    return float(max(said[0] if said else "0", used_up[1] if used_up else "0", key=int))
 
 
 def _cause(error: Exception) -> BaseException:
     """What made the client look in its cache in vain, or an upload fail, rather than that."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    says_less = isinstance(error, LocalEntryNotFoundError) or type(error) is RuntimeError
+    says_less = isinstance(error, LocalEntryNotFoundError) or type(error) in (
+        RuntimeError,
+        ValueError,  # where a download is forced
+    )
     return error.__cause__ if says_less and error.__cause__ is not None else error
 
 
@@ -122,11 +119,12 @@ def _may_pass(error: BaseException) -> bool:
     status = status_of(error)
     if status is not None:
         return status in (408, 429) or status >= 500
-    if type(error).__name__ in _FINAL or isinstance(error, LocalEntryNotFoundError | TypeError):
+    if type(error).__name__ in _FINAL or isinstance(error, (*_MISUNDERSTOOD, Warning)):
         return False
     if isinstance(error, OSError):  # with a number it is the disk's
-        return error.errno is None and not isinstance(error, FileMetadataError)
-    return not isinstance(error, ValueError)
+        final = LocalEntryNotFoundError | FileMetadataError
+        return error.errno is None and not isinstance(error, final)
+    return True
 
 
 def _sentence(error: BaseException, tries: int, whose: str) -> str:
@@ -151,10 +149,12 @@ def _sentence(error: BaseException, tries: int, whose: str) -> str:
         return "HF_HUB_OFFLINE is set, so no request may be made; unset it, or give a folder"
     if isinstance(error, errors.HFValidationError):
         return f"not the name of a repository: {scrubbed(error)}"
+    if isinstance(error, errors.LocalTokenNotFoundError):
+        return "token is True, and no login is stored: run `hf auth login`, or give the token"
     again = f" (tried {tries} times)" if tries > 1 else ""
-    reason = scrubbed(error).strip().replace("\n", " ") or type(error).__name__
+    reason = _short(scrubbed(error)) or type(error).__name__
     status = status_of(error)
-    if status in (401, 403):
+    if status in (401, 403) and whose == "the Hub":
         return f"{whose} refuses ({status}): log in with `hf auth login`, or give token: {reason}"
     if status is not None:
         return f"{whose} answers {status}{again}: {reason}"
@@ -164,126 +164,24 @@ def _sentence(error: BaseException, tries: int, whose: str) -> str:
         return f"{whose} gives no JSON; a proxy or a login page may be in between: {reason}"
     if isinstance(error, ValueError):  # what the client makes of a refusal
         return f"refused: {reason}"
+    if isinstance(error, _MISUNDERSTOOD):
+        return f"what {whose} answers is not as expected: {type(error).__name__}: {reason}"
     if isinstance(error, OSError) and error.errno is not None:
         where = f" ({error.filename})" if error.filename else ""
-        return (
-            f"{error.strerror}{where}; set cache_dir or HF_HOME to a disk that can be written and "
-            "has room"
-        )
+        disk = "a disk that can be written and has room"
+        hint = f"; set cache_dir or HF_HOME to {disk}" if whose == "the Hub" else ""
+        return f"{error.strerror}{where}{hint}"
     where = f" at {endpoint()}" if whose == "the Hub" else ""
     return f"{whose} cannot be reached{where}{again}: {type(error).__name__}: {reason}"
 
 
-# -- The session of huggingface_hub, while we use it -----------------------------------------------
-
-_lock = threading.RLock()
-_users = 0
-_factory: Any = None  # the one that ours stands in for
-
-
-@contextlib.contextmanager
-def _guarded() -> Iterator[None]:
-    """Every answer that huggingface_hub gets meanwhile is looked at first (`_look`)."""
-    global _users, _factory
-    http = _http()
-    with _lock:
-        if not _users:
-            _factory = http._GLOBAL_CLIENT_FACTORY
-            http._GLOBAL_CLIENT_FACTORY = functools.partial(_watched, _factory)
-            if http._GLOBAL_CLIENT is not None:
-                _hooks(http._GLOBAL_CLIENT).append(_look)
-        _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if not _users:
-                http._GLOBAL_CLIENT_FACTORY = _factory
-                if http._GLOBAL_CLIENT is not None:
-                    hooks = _hooks(http._GLOBAL_CLIENT)
-                    hooks[:] = [hook for hook in hooks if hook is not _look]
-
-
-@contextlib.contextmanager
-def proxied(proxies: Mapping[str, str] | None) -> Iterator[None]:
-    """huggingface_hub goes through `proxies` meanwhile, in this whole process: {"http" | "https" |
-    "http://host": "host:port"}."""
-    if not proxies:
-        yield
-        return
-    import huggingface_hub as hub
-
-    http = _http()
-    before, xet = http._GLOBAL_CLIENT_FACTORY, hub.constants.HF_HUB_DISABLE_XET
-    hub.set_client_factory(functools.partial(_through, before, dict(proxies)))
-    hub.constants.HF_HUB_DISABLE_XET = True  # which has a way of its own
-    try:
-        yield
-    finally:
-        hub.set_client_factory(before)
-        hub.constants.HF_HUB_DISABLE_XET = xet
-
-
-def _http() -> Any:
-    from huggingface_hub.utils import _http
-
-    return _http
-
-
-def _watched(factory: Callable[[], Any]) -> Any:
-    client = factory()
-    _hooks(client).append(_look)
-    return client
-
-
-def _hooks(client: Any) -> list[Any]:
-    return client.event_hooks["response"]
-
-
-def _through(factory: Callable[[], Any], proxies: dict[str, str]) -> Any:
-    """A client like `factory`'s that goes through `proxies`."""
-    plain = factory()
-    module = sys.modules[type(plain).__module__.partition(".")[0]]  # httpx or httpx2
-    mounts = {
-        key if "://" in key else f"{key}://": module.HTTPTransport(
-            proxy=address if "://" in address else f"http://{address}"
-        )
-        for key, address in proxies.items()
-    }
-    hooks = plain.event_hooks
-    plain.close()
-    return type(plain)(event_hooks=hooks, follow_redirects=True, timeout=None, mounts=mounts)
-
-
-def _look(response: Any) -> None:
-    """Refuses names that would lead out of the cache, and shortens waits that are too long."""
-    headers = response.headers
-    for name in ("etag", "x-linked-etag"):
-        value = headers.get(name)
-        plain = value and value.removeprefix("W/").strip('"')
-        if plain and not _ETAG.fullmatch(plain):
-            _refuse(response, name, value)
-    commit = headers.get("x-repo-commit")
-    if commit and not _HASH.fullmatch(commit):
-        _refuse(response, "x-repo-commit", commit)
-    if headers.get("retry-after", "").strip().isdigit():
-        headers["retry-after"] = str(min(int(headers["retry-after"]), int(LONGEST_WAIT)))
-    if "ratelimit" in headers:
-        headers["ratelimit"] = _WINDOWED.sub(
-            lambda match: f"t={min(int(match[1]), int(LONGEST_WAIT))}", headers["ratelimit"]
-        )
-
-
-def _refuse(response: Any, name: str, value: str) -> None:
-    raise HubError(
-        f"{scrubbed(response.request.url)}: the header {name} is {fp.quoted(value)}, which is no "
-        "hash; what answers is not the Hub"
-    )
+def _short(said: str) -> str:
+    """What somebody else's error says, on one line that is safe to print."""
+    line = "".join(c if c.isprintable() else " " for c in said).strip()
+    return line if len(line) <= 600 else f"{line[:600]}..."
 
 
 def cache_dir_of(cache_dir: str | os.PathLike | None) -> str:
-    """The cache that is used."""
-    from huggingface_hub import constants
-
-    return os.fspath(constants.HF_HUB_CACHE if cache_dir is None else cache_dir)
+    """The cache that is used, whatever the working directory is later."""
+    folder = constants().HF_HUB_CACHE if cache_dir is None else cache_dir
+    return os.path.abspath(os.path.expanduser(os.fspath(folder)))

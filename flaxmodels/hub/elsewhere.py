@@ -1,28 +1,40 @@
 """Folders on object stores and plain web servers: read by ranges, no file is copied whole unless a
 library wants it on the disk."""
 
+import dataclasses
 import importlib
 import os
+import re
 import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from .. import params as fp
-from .client import attempt, scrubbed
+from .client import attempt, scrubbed, timeout
 from .ranges import get
 
 _AT_ONCE = 8
 _BLOCK = 8 << 20  # bytes copied at a time
 
 
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """What is there: a folder, or a file; of one that comes only as a whole the size is not asked
+    for."""
+
+    size: int = 0
+    by_ranges: bool = True
+    is_folder: bool = False
+
+
 class _Reader(Protocol):
     """Files by their addresses."""
 
-    def size(self, url: str) -> int | None:
-        """Bytes of a file; None if there is none."""
+    def look(self, url: str) -> _Known | None:
+        """What is there; None if nothing is that may be read."""
         ...
 
     def names(self, url: str) -> list[str]:
@@ -30,6 +42,10 @@ class _Reader(Protocol):
         ...
 
     def read(self, url: str, offset: int, count: int) -> bytes: ...
+
+    def copy(self, url: str, target: BinaryIO) -> None:
+        """Writes a file that cannot be read by ranges."""
+        ...
 
 
 class Elsewhere:
@@ -46,17 +62,17 @@ class Elsewhere:
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         is_web = self.url.startswith(("http://", "https://"))
         self._reader: _Reader = _Web() if is_web else _Fsspec(self.url)
-        self._sizes: dict[str, int | None] = {}
+        self._found: dict[str, _Known | None] = {}
         self._names: dict[str, list[str]] = {}
 
     def is_folder(self, path: str) -> bool:
-        return path == self.folder or bool(not self.exists(path) and self.names(path))
+        if path == self.folder:
+            return True
+        known = self._look(path)
+        return known is not None and known.is_folder
 
     def exists(self, path: str) -> bool:
-        url = self._url(path)
-        if url not in self._sizes:
-            self._sizes[url] = self._reader.size(url)
-        return self._sizes[url] is not None
+        return self._look(path) is not None
 
     def names(self, folder: str) -> list[str]:
         url = self._url(folder)
@@ -69,33 +85,42 @@ class Elsewhere:
             for path in paths:
                 self.copy(path)
         else:
-            with ThreadPoolExecutor(_AT_ONCE) as pool:  # a request for each size
-                list(pool.map(self.exists, paths))
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="flaxmodels-look") as pool:
+                list(pool.map(self._look, paths))
 
     def open(self, path: str) -> fp.File:
         if os.path.exists(path):
             return fp.LocalFile(path)
-        return self._remote(path)
+        url, known = self._url(path), self._look(path)
+        if known is None or known.is_folder:
+            raise fp.CheckpointError(f"{scrubbed(url)}: no such file, or none that may be read")
+        if known.by_ranges:
+            return RangedFile(url, known.size, self._reader)
+        self.copy(path)
+        return fp.LocalFile(path)
 
     def copy(self, path: str) -> None:
         """Has a file, or all of a folder, on the disk."""
-        if not self.exists(path):
+        known = self._look(path)
+        if known is None or known.is_folder:
             for name in self.names(path):
                 self.copy(os.path.join(path, name))
             return
-        file = self._remote(path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as target:
-            for offset in range(0, file.size, _BLOCK):
-                target.write(file.read(offset, min(_BLOCK, file.size - offset)))
+        with open(f"{path}.part", "wb") as target:
+            if known.by_ranges:
+                file = RangedFile(self._url(path), known.size, self._reader)
+                for offset in range(0, file.size, _BLOCK):
+                    target.write(file.read(offset, min(_BLOCK, file.size - offset)))
+            else:
+                self._reader.copy(self._url(path), target)
+        os.replace(f"{path}.part", path)
 
-    def _remote(self, path: str) -> "RangedFile":
+    def _look(self, path: str) -> _Known | None:
         url = self._url(path)
-        if not self.exists(path):
-            raise fp.CheckpointError(f"{scrubbed(url)}: no such file")
-        size = self._sizes[url]
-        assert size is not None
-        return RangedFile(url, size, self._reader)
+        if url not in self._found:
+            self._found[url] = self._reader.look(url)
+        return self._found[url]
 
     def _url(self, path: str) -> str:
         inside = os.path.relpath(path, self.folder).replace(os.sep, "/")
@@ -124,30 +149,55 @@ class RangedFile(fp.File):
 class _Web:
     """Web servers, through the session of huggingface_hub, with no token."""
 
-    def size(self, url: str) -> int | None:
-        from huggingface_hub import get_session
-        from huggingface_hub.utils import hf_raise_for_status
+    _ALL = re.compile(r"bytes (?:0-0|\*)/(\d{1,18})", re.ASCII)
 
-        def call() -> int | None:
-            headers = {"Accept-Encoding": "identity"}
-            answer = get_session().head(url, headers=headers, timeout=30)
-            if answer.status_code in (404, 410):
-                return None
-            hf_raise_for_status(answer)
-            said = answer.headers.get("content-length", "")
-            if not said.isdigit():
-                raise fp.CheckpointError(
-                    f"{scrubbed(url)}: the server does not say how large it is"
-                )
-            return int(said)
+    def look(self, url: str) -> _Known | None:
+        """By the first byte: some addresses are good for GET alone, and not every server that
+        has ranges says so."""
+        what = scrubbed(url)
 
-        return attempt(scrubbed(url), call, whose="the server")
+        def call() -> _Known | None:
+            from huggingface_hub.utils import hf_raise_for_status
+
+            with self._get(url, {"Range": "bytes=0-0"}) as answer:
+                if answer.status_code in (401, 403, 404, 410):  # 403: S3, of what is not there
+                    return None
+                said = self._ALL.fullmatch(answer.headers.get("content-range", ""))
+                if answer.status_code == 416 and said and int(said[1]) == 0:
+                    return _Known()
+                hf_raise_for_status(answer)
+                if answer.status_code != 206:
+                    return _Known(by_ranges=False)
+                if said is None:
+                    raise fp.CheckpointError(f"{what}: the server does not say how large it is")
+                return _Known(int(said[1]))
+
+        return attempt(what, call, whose="the server")
 
     def names(self, url: str) -> list[str]:
         return []
 
     def read(self, url: str, offset: int, count: int) -> bytes:
         return get(scrubbed(url), url, offset, count, {}, whose="the server")
+
+    def copy(self, url: str, target: BinaryIO) -> None:
+        def call() -> None:
+            from huggingface_hub.utils import hf_raise_for_status
+
+            target.seek(0)
+            target.truncate()
+            with self._get(url, {}) as answer:
+                hf_raise_for_status(answer)
+                for block in answer.iter_bytes():
+                    target.write(block)
+
+        attempt(scrubbed(url), call, whose="the server")
+
+    def _get(self, url: str, headers: dict[str, str]) -> Any:
+        from huggingface_hub import get_session
+
+        headers = headers | {"Accept-Encoding": "identity"}
+        return get_session().stream("GET", url, headers=headers, timeout=timeout())
 
 
 class _Fsspec:
@@ -162,13 +212,13 @@ class _Fsspec:
                 f"{scrubbed(url)}: fsspec cannot open such addresses here: {scrubbed(error)}"
             ) from None
 
-    def size(self, url: str) -> int | None:
-        def call() -> int | None:
+    def look(self, url: str) -> _Known | None:
+        def call() -> _Known | None:
             try:
                 said = self._system.info(url)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
-            return said["size"] if said["type"] == "file" else None
+            return _Known(said["size"] or 0, is_folder=said["type"] != "file")
 
         return self._attempt(url, call)
 
@@ -184,6 +234,9 @@ class _Fsspec:
 
     def read(self, url: str, offset: int, count: int) -> bytes:
         return self._attempt(url, lambda: self._system.cat_file(url, offset, offset + count))
+
+    def copy(self, url: str, target: BinaryIO) -> None:
+        raise AssertionError("stores have ranges")
 
     def _attempt(self, url: str, call: Any) -> Any:
         return attempt(scrubbed(url), call, whose="the store")

@@ -4,12 +4,11 @@ import re
 from typing import TYPE_CHECKING
 
 from .. import params as fp
-from .client import HubError, attempt, endpoint
+from .client import HubError, attempt, endpoint, timeout
 
 if TYPE_CHECKING:
     from .repository import Repository
 
-_TIMEOUT = 30  # seconds
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -35,7 +34,7 @@ def get(
     asked["Accept-Encoding"] = "identity"
 
     def call() -> bytes:
-        with get_session().stream("GET", url, headers=asked, timeout=_TIMEOUT) as answer:
+        with get_session().stream("GET", url, headers=asked, timeout=timeout()) as answer:
             hf_raise_for_status(answer)
             skip = 0 if answer.status_code == 206 else offset
             if answer.status_code == 206:

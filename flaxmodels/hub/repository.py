@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import params as fp
-from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline
+from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline, timeout
 from .ranges import ranged
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +179,7 @@ def remember(repository: Repository, revision: str) -> None:
         return
     ref = Path(_home(repository.name, repository.cache_dir), "refs", *revision.split("/"))
     try:
-        if ref.exists() and ref.read_text() == repository.commit:
+        if ref.exists() and ref.read_bytes() == repository.commit.encode():
             return
         ref.parent.mkdir(parents=True, exist_ok=True)
         new = ref.with_name(f"{ref.name}.{os.getpid()}")
@@ -190,8 +191,8 @@ def remember(repository: Repository, revision: str) -> None:
 
 def commit_of(folder: str) -> str | None:
     """The commit that a folder of the cache is a copy of."""
-    names = os.path.abspath(folder).split(os.sep)
-    return names[names.index("snapshots") + 1] if "snapshots" in names[:-1] else None
+    match = re.search(r"/models--[^/]+/snapshots/([0-9a-f]{40})(?:/|$)", os.path.abspath(folder))
+    return match[1] if match else None
 
 
 def name_of(folder: str) -> str | None:
@@ -203,23 +204,43 @@ def name_of(folder: str) -> str | None:
 def _info(name: str, revision: str, token: str | bool | None) -> Any:
     return attempt(
         f"{name}, revision {revision}",
-        lambda: api(token).model_info(name, revision=revision, files_metadata=True, timeout=30),
+        lambda: api(token).model_info(
+            name, revision=revision, files_metadata=True, timeout=timeout()
+        ),
     )
 
 
 def _entries(name: str, info: Any) -> dict[str, Entry]:
     entries = {}
     for file in info.siblings or []:
-        if not fp.is_plain(file.rfilename):
+        path = file.rfilename
+        if not isinstance(path, str) or not fp.is_plain(path):
             raise HubError(
-                f"{name}: lists {fp.quoted(file.rfilename)}, which is not the name of a file in a "
-                "folder; this is not a repository to be trusted"
+                f"{name}: lists {fp.quoted(path)}, which is not the name of a file in a folder; "
+                "this is not a repository to be trusted"
             )
-        large = getattr(file.lfs, "sha256", None)
-        if file.size is None or not (large or file.blob_id):
-            raise HubError(f"{name}: {file.rfilename}: the Hub gives neither size nor hash")
-        entries[file.rfilename] = Entry(file.size, large, None if large else file.blob_id)
+        if path in entries:
+            raise HubError(f"{name}: lists {fp.quoted(path)} twice")
+        entries[path] = _entry(name, file)
+    for path in entries:
+        folder = path.rpartition("/")[0]
+        while folder:
+            if folder in entries:
+                raise HubError(f"{name}: lists {fp.quoted(folder)} as a file and as a folder")
+            folder = folder.rpartition("/")[0]
     return entries
+
+
+def _entry(name: str, file: Any) -> Entry:
+    large = getattr(file.lfs, "sha256", None)
+    digest, pattern = (file.blob_id, COMMIT) if large is None else (large, _SHA256)
+    if type(file.size) is not int or not 0 <= file.size < 1 << 63:
+        raise HubError(f"{name}: says that {file.rfilename} has {fp.quoted(file.size)} bytes")
+    if not isinstance(digest, str) or not pattern.fullmatch(digest):
+        raise HubError(
+            f"{name}: says that the hash of {file.rfilename} is {fp.quoted(digest)}, which is none"
+        )
+    return Entry(file.size, large, None if large else digest)
 
 
 def check_name(name: str, revision: str = "main") -> None:
@@ -242,7 +263,7 @@ def _cached(name: str, revision: str, cache: str) -> str:
     if not COMMIT.fullmatch(revision):
         try:
             commit = Path(home, "refs", *revision.split("/")).read_text().strip()
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             commit = ""
     folder = os.path.join(home, "snapshots", commit)
     if not COMMIT.fullmatch(commit) or not os.path.isdir(folder):
@@ -260,6 +281,6 @@ def _home(name: str, cache: str) -> str:
 def _remove(path: str) -> None:
     """A file of the cache: the link, and what it points to beside it."""
     real = os.path.realpath(path)
-    os.unlink(path)
-    if os.path.basename(os.path.dirname(real)) == "blobs" and os.path.lexists(real):
-        os.unlink(real)
+    Path(path).unlink(missing_ok=True)
+    if os.path.basename(os.path.dirname(real)) == "blobs":
+        Path(real).unlink(missing_ok=True)

@@ -1,21 +1,24 @@
 """From a name to where its files are: a folder, a file, a repository, an address."""
 
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .. import params as fp
+from ..config import CONFIG_NAME, ConfigError
 from .arriving import Arriving
-from .client import HubError, endpoint, proxied
+from .client import HubError, endpoint, proxied, scrubbed
 from .elsewhere import Elsewhere
 from .repository import Repository, commit_of, find, remember
 
-_SIDE_FILES = ("config.json", "generation_config.json", fp.MANIFEST)
+_SIDE_FILES = (CONFIG_NAME, "generation_config.json", fp.MANIFEST)
 _PUBLIC = ("huggingface.co", "www.huggingface.co", "hf.co")
 _VERBS = ("resolve", "blob", "raw", "tree")
+_REVISION = "(refs/[^/]+/[^/]+|[^/]+)"  # other slashes are quoted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +45,18 @@ class Found:
 
     def open(self, **how: Any) -> fp.Source:
         """The checkpoint's source; arguments as `fp.open_checkpoint`."""
-        try:
+        with self.noting():
             return fp.open_checkpoint(self.path, store=self.store, **how)
-        except fp.CheckpointError as error:
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        """Adds the note to errors of what is read meanwhile."""
+        try:
+            yield
+        except (ConfigError, fp.CheckpointError) as error:
             if not self.note or isinstance(error, HubError):
                 raise
-            raise fp.CheckpointError(f"{error}; {self.note}") from None
+            raise type(error)(f"{error}; {self.note}") from None
 
     def bring(self, source: fp.Source) -> None:
         """Has all files of an opened source on the disk."""
@@ -90,7 +99,9 @@ def resolve(
     address = _of_repository(name)
     if "://" in name and address is None:
         if local_files_only:
-            raise fp.CheckpointError(f"{name}: not on this machine, and local_files_only is set")
+            raise fp.CheckpointError(
+                f"{scrubbed(name)}: not on this machine, and local_files_only is set"
+            )
         with proxied(proxies):
             return _elsewhere(f"{name.rstrip('/')}/{subfolder}" if subfolder else name)
     if os.path.exists(name) or name.startswith((".", "/", "~")):
@@ -170,7 +181,7 @@ def download(
     found = resolve(name_or_path, **where)
     if isinstance(found.store, Elsewhere):
         raise fp.CheckpointError(
-            f"{name_or_path}: not a repository; its weights are read where they are, by ranges"
+            f"{scrubbed(found.store.url)}: not a repository; its weights are read where they are"
         )
     return fetched(found, weights).path
 
@@ -181,7 +192,7 @@ def _in_repository(
     if isinstance(repository, str):
         path = os.path.join(repository, inside) if inside else repository
         note = (
-            "the cache does not have all of it, and the Hub may not be asked, or does not answer; "
+            "the cache does not have all of it, and the Hub may not be asked, or does not answer: "
             "load it once with a network"
         )
         return Found(path, revision=commit_of(repository), note=note)
@@ -193,7 +204,10 @@ def _in_repository(
     side = [os.path.join(folder, name) for name in _SIDE_FILES]
     store.bring([path for path in side if store.exists(path)])
     remember(repository, revision)
-    return Found(path, store, repository.commit)
+    has_config = store.exists(os.path.join(folder, CONFIG_NAME))
+    where = f"{repository}/{inside}" if inside else str(repository)
+    note = "" if has_config else f"{where} has no {CONFIG_NAME}"
+    return Found(path, store, repository.commit, note)
 
 
 def _elsewhere(url: str) -> Found:
@@ -204,33 +218,36 @@ def _elsewhere(url: str) -> Found:
         path = os.path.join(store.folder, name)
         if store.exists(path):
             store.copy(path)
-    return Found(os.path.join(store.folder, last) if is_file else store.folder, store)
+    has_config = store.exists(os.path.join(store.folder, CONFIG_NAME))
+    note = "" if has_config else f"{scrubbed(store.url)} has no {CONFIG_NAME}"
+    path = os.path.join(store.folder, last) if is_file else store.folder
+    return Found(path, store, note=note)
 
 
 def _of_repository(name: str) -> tuple[str, str | None, str] | None:
     """(repository, revision, path in it) of an address on the Hub; None for any other name."""
     if name.startswith("hf://"):
-        parts = name.removeprefix("hf://").strip("/").split("/")
-        if len(parts) < 2:
-            raise fp.CheckpointError(f"{name}: expected hf://organisation/name")
-        last, _, revision = parts[1].partition("@")
-        return f"{parts[0]}/{last}", revision or None, "/".join(parts[2:])
+        match = re.fullmatch(
+            rf"([^/@]+/[^/@]+)(?:@{_REVISION})?(?:/(.*?))?/?", name[len("hf://") :]
+        )
+        if match is None:
+            raise fp.CheckpointError(f"{name}: expected hf://organisation/name@REVISION/FOLDER")
+        return unquote(match[1]), match[2] and unquote(match[2]), unquote(match[3] or "")
     address, here = urlsplit(name), urlsplit(endpoint())
     if address.scheme not in ("http", "https"):
         return None
     if address.netloc not in _PUBLIC and (address.scheme, address.netloc) != here[:2]:
         return None
-    parts = [unquote(part) for part in address.path.split("/") if part]
-    if len(parts) > 2 and parts[2] in _VERBS:
-        # refs/pr/1 has slashes, which an address may or may not quote
-        rest = re.fullmatch(r"(refs/[^/]+/[^/]+|[^/]+)(?:/(.*))?", "/".join(parts[3:]))
-        if rest is not None:
-            return "/".join(parts[:2]), rest[1], rest[2] or ""
+    parts = [part for part in address.path.split("/") if part]
+    repository, verb, rest = "/".join(map(unquote, parts[:2])), parts[2:3], "/".join(parts[3:])
+    match = re.fullmatch(rf"{_REVISION}(?:/(.*))?", rest) if verb and verb[0] in _VERBS else None
+    if match is not None:
+        return repository, unquote(match[1]), unquote(match[2] or "")
     if len(parts) != 2:
         raise fp.CheckpointError(
-            f"{name}: expected {endpoint()}/organisation/name, or .../resolve/REVISION/FILE"
+            f"{scrubbed(name)}: expected {endpoint()}/organisation/name, or .../resolve/REVISION/FILE"
         )
-    return "/".join(parts), None, ""
+    return repository, None, ""
 
 
 TOKENIZER_FILES = (

@@ -86,7 +86,7 @@ def _h5(path: str, weights_only: bool, store: Store) -> Content:
 
 
 def _tf_checkpoint(path: str, weights_only: bool, store: Store) -> Content:
-    return tf_checkpoint.read_index(store.open(path)), {"format": TF}
+    return tf_checkpoint.read_index(store.open(path), path, store), {"format": TF}
 
 
 SAFETENSORS = Format(
@@ -99,7 +99,7 @@ ORBAX = Format(
 TORCH = Format("pytorch_model.bin", (".bin", ".pt", ".pth"), _torch, Reads.ALL, ("pt",))
 TF_H5 = Format("tf_model.h5", (".h5",), _h5, Reads.PATH, (TF,))
 TF_CHECKPOINT = Format(
-    "model.ckpt.index", (".index",), _tf_checkpoint, Reads.PATH, (TF,), has_index=False
+    "model.ckpt.index", (".index",), _tf_checkpoint, Reads.START, (TF,), has_index=False
 )
 BERT_CHECKPOINT = dataclasses.replace(TF_CHECKPOINT, file_name="bert_model.ckpt.index")
 

@@ -21,10 +21,11 @@ import numpy as np
 
 from ..errors import CheckpointError, quoted
 from .crc32c import crc32c, masked
-from .files import File, LocalFile, Span, check_inside
+from .files import File, Span, check_inside
 from .protobuf import BYTES, FIXED32, VARINT, Messages, signed, varint
 from .source import Bounds, Tensor, too_large
 from .sstable import read_table
+from .store import LOCAL, Store
 
 MAX_INDEX = 64 << 20
 _MAX_FIELDS = 1_000_000
@@ -87,8 +88,11 @@ class CheckedTensor(Tensor):
             rest = rest[span.length :]
 
 
-def read_index(file: File) -> dict[str, Tensor]:
+def read_index(file: File, path: str | None = None, store: Store = LOCAL) -> dict[str, Tensor]:
     """name -> lazy tensor of every variable; shards are looked for beside the index.
+
+    Args:
+        path: of the index in its store, if that is not what the file is called.
 
     Raises:
         CheckpointError: anything that is not as the format says, a shard that is missing, or a
@@ -98,7 +102,7 @@ def read_index(file: File) -> dict[str, Tensor]:
     if file.size > MAX_INDEX:
         raise CheckpointError(f"{file.path}: {file.size} bytes; an index has at most {MAX_INDEX}")
     try:
-        bundle = _Bundle(file)
+        bundle = _Bundle(file, path or file.path, store)
         names = bundle.names()
     except CheckpointError:
         raise
@@ -123,8 +127,8 @@ class _Entry:
 class _Bundle:
     """An index, and its shards once they are asked for."""
 
-    def __init__(self, file: File):
-        self.file = file
+    def __init__(self, file: File, path: str, store: Store):
+        self.file, self.path, self.store = file, path, store
         self.entries = read_table(memoryview(file.read(0, file.size)))
         if b"" not in self.entries:
             raise ValueError("no header")
@@ -265,12 +269,15 @@ class _Bundle:
         return Span(file, entry.offset, entry.size)
 
     def _open(self, name: str, shard: int) -> File:
-        prefix = self.file.path.removesuffix(".index")
+        prefix = self.path.removesuffix(".index")
         path = f"{prefix}.data-{shard:05d}-of-{self.num_shards:05d}"
-        if not os.path.exists(path):
-            raise CheckpointError(f"{self.file.path}: {path} is missing; it holds {quoted(name)}")
-        check_inside(os.path.dirname(path), path)
-        self._shards[shard] = LocalFile(path)
+        if not self.store.exists(path):
+            raise CheckpointError(
+                f"{self.file.path}: {os.path.basename(path)} is missing; it holds {quoted(name)}"
+            )
+        if self.store is LOCAL:
+            check_inside(os.path.dirname(path), path)
+        self._shards[shard] = self.store.open(path)
         return self._shards[shard]
 
 
