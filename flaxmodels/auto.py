@@ -160,8 +160,8 @@ class _Auto:
             with found.noting():
                 model_type = _model_type(_config_values(found.folder))
         else:
-            kwargs["config"] = config = configuration(config, **where)
-            model_type = _model_type(_config_values(os.fspath(config)))
+            kwargs["config"] = path = configuration(config, **where)
+            model_type = _model_type(_config_values(path))
         return cls.class_for(model_type).from_pretrained(name_or_path, *model_args, **kwargs)
 
     @classmethod

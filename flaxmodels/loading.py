@@ -151,7 +151,7 @@ def load(
         found = locate(name_or_path, **where)
     elif not isinstance(config, Config) or state_dict is None:
         raise TypeError("without a name or path, from_pretrained needs config and state_dict")
-    if config is not None:
+    if config is not None and not isinstance(config, Config):
         config = configuration(config, **where)
     folder = found.folder if found else ""
 
@@ -211,11 +211,11 @@ def locate(
     return fp.together(find, alone=False)
 
 
-def configuration(config: Config | str | os.PathLike, **where: Any) -> Config | str | os.PathLike:
-    """A configuration, or the folder or file that has it: of a repository, in the cache."""
-    if isinstance(config, Config) or os.path.exists(config):
-        return config
-    return locate(config, **where).folder
+def configuration(name_or_path: str | os.PathLike, **where: Any) -> str:
+    """The folder or file that has a configuration: of a repository, in the cache."""
+    if os.path.exists(name_or_path):
+        return os.fspath(name_or_path)
+    return locate(name_or_path, **where).folder
 
 
 def renamed(options: Mapping[str, Any]) -> dict[str, Any]:

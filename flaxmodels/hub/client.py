@@ -106,10 +106,8 @@ def _cause(error: Exception) -> BaseException:
     """What made the client look in its cache in vain, or an upload fail, rather than that."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    says_less = isinstance(error, LocalEntryNotFoundError) or type(error) in (
-        RuntimeError,
-        ValueError,  # where a download is forced
-    )
+    says_less = isinstance(error, LocalEntryNotFoundError) or type(error) is RuntimeError
+    says_less |= type(error) is ValueError and "orce download failed" in str(error)
     return error.__cause__ if says_less and error.__cause__ is not None else error
 
 
