@@ -131,6 +131,17 @@ def test_P7_1_what_is_no_name_is_refused_before_any_request(logged_in, pair, nam
     assert logged_in.requests == []
 
 
+def test_P7_6_what_can_be_known_before_is_found_before_any_request(logged_in, pair):
+    model, params = pair
+    with pytest.raises(ValueError, match="max_shard_size is '5 parsecs'"):
+        push(pair, max_shard_size="5 parsecs")
+    with pytest.raises(ValueError, match="format is 'h5'; what can be written is safetensors"):
+        push(pair, format="h5")
+    with pytest.raises(fm.CheckpointError, match="lm_head/kernel is not in the params"):
+        model.push_to_hub({"model": params["model"]}, REPO)
+    assert logged_in.requests == []
+
+
 @pytest.mark.parametrize("use_temp_dir", [None, False, True])
 def test_P7_2_a_folder_called_like_the_repository(
     logged_in, pair, monkeypatch, tmp_path, use_temp_dir
