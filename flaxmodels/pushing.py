@@ -102,6 +102,7 @@ def push(
         | {"commit_message": commit_message, "commit_description": commit_description}
         | {"tags": tags, "use_auth_token": use_auth_token}
     )
+    said["variant"] = variant
     if use_temp_dir is False or (use_temp_dir is None and os.path.isdir(repo_id)):
         beside = {"tokenizer_from": tokenizer_from, "token": where["token"], "checksums": checksums}
         save(model, params, repo_id, **how, **beside)
@@ -123,7 +124,7 @@ def push(
 
         started = together(start)
         together(lambda: _write(model, params, started, how))
-        said |= {"variant": variant, "checksums": checksums}
+        said["checksums"] = checksums
         return _by_first(params, lambda: started and hub.release(started[0], model, params, **said))
 
 

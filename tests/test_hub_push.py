@@ -160,6 +160,14 @@ def test_P7_2_a_folder_called_like_the_repository(
     assert_same(pull(f"hf://{REPO}", verify=True)[1], pair[1])
 
 
+def test_P7_2_a_variant_from_a_folder(logged_in, pair, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    push(pair)
+    push(pair, use_temp_dir=False, variant="x")
+    assert {"model.safetensors", "model.x.safetensors"} <= set(logged_in.files(REPO))
+    assert_same(pull(f"hf://{REPO}", variant="x")[1], pair[1])
+
+
 def test_P7_2_without_one_it_is_made_if_it_is_asked_for(logged_in, pair, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     push(pair)
@@ -228,6 +236,12 @@ def test_P7_9_revision(logged_in, pair):
     again = push(pair, revision="half/done")
     assert [c.oid for c in logged_in.history(REPO, "half/done")][:2] == [again.oid, info.oid]
     assert_same(pull(revision="half/done")[1], pair[1])
+
+
+def test_P7_9_a_branch_on_which_nothing_differs_is_made(logged_in, pair):
+    before = push(pair)
+    assert push(pair, revision="same").oid == before.oid == logged_in.head(REPO, "same")
+    assert len(commits(logged_in)) == 1
 
 
 def test_P7_9_a_pull_request_that_is_there(logged_in, pair):
