@@ -15,7 +15,7 @@ from . import hub
 from . import params as fp
 from .config import CONFIG_NAME
 from .generation_config import GENERATION_CONFIG_NAME
-from .saving import save, write_side_files, write_weights
+from .saving import companions, save, write_side_files, write_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -102,19 +102,30 @@ def push(
         | {"commit_message": commit_message, "commit_description": commit_description}
         | {"tags": tags, "use_auth_token": use_auth_token}
     )
-    beside = {"tokenizer_from": tokenizer_from, "token": where["token"]}
+    said["variant"] = variant
     if use_temp_dir is False or (use_temp_dir is None and os.path.isdir(repo_id)):
-        save(model, params, repo_id, checksums=checksums, **how, **beside)
+        beside = {"tokenizer_from": tokenizer_from, "token": where["token"], "checksums": checksums}
+        save(model, params, repo_id, **how, **beside)
         return _by_first(
             params, lambda: _upload(Path(repo_id), repo_id, where, model, params, said)
         )
+    # What can be wrong without a request is found before one is made.
+    fp.parse_size(max_shard_size)
+    fp.entries(params, model.abstract_params(), model.naming, fp.layout_for(how["format"]))
     with contextlib.ExitStack() as stack:
         together = functools.partial(fp.together, alone=not _are_spread(params))
         opened = hub.pushing(repo_id, progress=progress, **where)
-        pushed = together(lambda: stack.enter_context(opened) if _is_first() else None)
-        together(lambda: _write(model, params, pushed, how, beside))
-        said |= {"variant": variant, "checksums": checksums}
-        return _by_first(params, lambda: pushed and hub.release(pushed, model, params, **said))
+
+        def start() -> tuple[hub.Push, list[str]] | None:
+            if jax.process_index():
+                return None
+            along = companions(tokenizer_from, where["token"])
+            return stack.enter_context(opened), along
+
+        started = together(start)
+        together(lambda: _write(model, params, started, how))
+        said["checksums"] = checksums
+        return _by_first(params, lambda: started and hub.release(started[0], model, params, **said))
 
 
 def save_and_push(
@@ -201,23 +212,25 @@ def _files(folder: Path, variant: str | None) -> dict[str, Path]:
 def _write(
     model: "PretrainedModel",
     params: Any,
-    pushed: hub.Push | None,
+    started: tuple[hub.Push, list[str]] | None,
     how: dict[str, Any],
-    beside: dict[str, Any],
 ) -> None:
-    """Sends all files; where nothing is pushed, takes part in putting the leaves together."""
-    folder, take = (pushed.folder, pushed.take) if pushed else (None, None)
+    """Sends all files; a process that does not push takes part in putting the leaves together."""
     # Without the id of a save, the same params make the same files, which are not sent again.
-    write_weights(model, params, folder, on_file=take, save_id=False, **how)
-    if pushed:
-        write_side_files(model, params, pushed.folder, **beside)
-        pushed.add_folder()
+    write = functools.partial(write_weights, model, params, save_id=False, **how)
+    if started is None:
+        write(None)
+        return
+    pushed, along = started
+    write(pushed.folder, on_file=pushed.take)
+    write_side_files(model, params, pushed.folder, along)
+    pushed.add_folder()
 
 
 def _by_first(params: Any, act: "Callable[[], CommitInfo | None]") -> "CommitInfo | None":
     """`act()`, by process 0; all get to know, where params are spread over them."""
     is_alone = not _are_spread(params)
-    info = fp.together(lambda: act() if _is_first() else None, alone=is_alone)
+    info = fp.together(lambda: None if jax.process_index() else act(), alone=is_alone)
     if is_alone:
         return info
     names = ("commit_url", "commit_message", "commit_description", "oid", "pr_url")
@@ -227,10 +240,6 @@ def _by_first(params: Any, act: "Callable[[], CommitInfo | None]") -> "CommitInf
 
 def _are_spread(params: Any) -> bool:
     return any(map(fp.is_spread, jax.tree.leaves(params)))
-
-
-def _is_first() -> bool:
-    return jax.process_index() == 0
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

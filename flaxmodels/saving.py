@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ def save(
     together = functools.partial(
         fp.together, alone=not any(map(fp.is_spread, jax.tree.leaves(params)))
     )
+    along = together(lambda: companions(tokenizer_from, token) if writes else [])
     with contextlib.ExitStack() as stack:
         place = together(lambda: stack.enter_context(staging(folder, variant)) if writes else None)
 
@@ -87,7 +89,7 @@ def save(
                 progress=progress,
             )
             if place is not None:
-                write_side_files(model, params, place.path, tokenizer_from, token)
+                write_side_files(model, params, place.path, along)
                 if checksums:
                     fp.write_checksums(place.path)
 
@@ -112,20 +114,22 @@ def staging(folder: str | os.PathLike, variant: str | None):
     )
 
 
+def companions(
+    tokenizer_from: str | os.PathLike | None, token: str | bool | None = None
+) -> list[str]:
+    """The paths of the files that come along."""
+    return [] if tokenizer_from is None else tokenizer_files(tokenizer_from, token=token)
+
+
 def write_side_files(
-    model: "PretrainedModel",
-    params: Any,
-    folder: Path,
-    tokenizer_from: str | os.PathLike | None = None,
-    token: str | bool | None = None,
+    model: "PretrainedModel", params: Any, folder: Path, along: Sequence[str]
 ) -> None:
-    """What lies beside the weights."""
+    """What lies beside the weights, and copies of the files that come along."""
     (folder / CONFIG_NAME).write_text(_written_config(model, params), encoding="utf-8")
     if model.can_generate() and model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
-    if tokenizer_from is not None:
-        for path in tokenizer_files(tokenizer_from, token=token):
-            shutil.copyfile(path, folder / os.path.basename(path))
+    for path in along:
+        shutil.copyfile(path, folder / os.path.basename(path))
 
 
 def _written_config(model: "PretrainedModel", params: Any) -> str:

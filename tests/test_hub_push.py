@@ -131,6 +131,17 @@ def test_P7_1_what_is_no_name_is_refused_before_any_request(logged_in, pair, nam
     assert logged_in.requests == []
 
 
+def test_P7_6_what_can_be_known_before_is_found_before_any_request(logged_in, pair):
+    model, params = pair
+    with pytest.raises(ValueError, match="max_shard_size is '5 parsecs'"):
+        push(pair, max_shard_size="5 parsecs")
+    with pytest.raises(ValueError, match="format is 'h5'; what can be written is safetensors"):
+        push(pair, format="h5")
+    with pytest.raises(fm.CheckpointError, match="lm_head/kernel is not in the params"):
+        model.push_to_hub({"model": params["model"]}, REPO)
+    assert logged_in.requests == []
+
+
 @pytest.mark.parametrize("use_temp_dir", [None, False, True])
 def test_P7_2_a_folder_called_like_the_repository(
     logged_in, pair, monkeypatch, tmp_path, use_temp_dir
@@ -147,6 +158,14 @@ def test_P7_2_a_folder_called_like_the_repository(
     assert "notes.txt" not in there and ("tokenizer.json" in there) is bool(weights)
     assert weights <= there
     assert_same(pull(f"hf://{REPO}", verify=True)[1], pair[1])
+
+
+def test_P7_2_a_variant_from_a_folder(logged_in, pair, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    push(pair)
+    push(pair, use_temp_dir=False, variant="x")
+    assert {"model.safetensors", "model.x.safetensors"} <= set(logged_in.files(REPO))
+    assert_same(pull(f"hf://{REPO}", variant="x")[1], pair[1])
 
 
 def test_P7_2_without_one_it_is_made_if_it_is_asked_for(logged_in, pair, monkeypatch, tmp_path):
@@ -217,6 +236,12 @@ def test_P7_9_revision(logged_in, pair):
     again = push(pair, revision="half/done")
     assert [c.oid for c in logged_in.history(REPO, "half/done")][:2] == [again.oid, info.oid]
     assert_same(pull(revision="half/done")[1], pair[1])
+
+
+def test_P7_9_a_branch_on_which_nothing_differs_is_made(logged_in, pair):
+    before = push(pair)
+    assert push(pair, revision="same").oid == before.oid == logged_in.head(REPO, "same")
+    assert len(commits(logged_in)) == 1
 
 
 def test_P7_9_a_pull_request_that_is_there(logged_in, pair):

@@ -171,9 +171,9 @@ class Push:
             files = self._files | self._written(finish(self))
             gone = [name for name in branch.head.entries if replaces(name) and name not in files]
             changed = [file for name, file in files.items() if not file.is_in(branch.head, name)]
+            branch.make()
             if not changed and not gone:
                 return branch.info(branch.head.commit, **said)
-            branch.make()
             made, error = self._try(_operations(changed, gone), **said)
             made = made or self._found(files, gone, **said)
             if made is not None:
