@@ -370,6 +370,18 @@ def test_two_processes_on_one_cache_and_one_that_is_killed(hub, tmp_path):
     assert is_whole(load()[1])
 
 
+def test_parts_that_a_killed_process_left(hub, cached):
+    """Old ones go when their file comes; a young one may be another process's."""
+    blob = Path(os.path.realpath(cached / SECOND))
+    old, young = (blob.with_name(f"{blob.name}.{name}.incomplete") for name in ("old", "young"))
+    for part in (old, young):
+        part.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    gone(cached, SECOND)
+    assert is_whole(load()[1])
+    assert not old.exists() and young.exists()
+
+
 @pytest.mark.parametrize("proxied", [False, True])
 def test_two_loads_in_two_threads(proxied, hub, monkeypatch, tmp_path):
     for name in ("NO_PROXY", "no_proxy"):
