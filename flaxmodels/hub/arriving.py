@@ -166,7 +166,7 @@ class ArrivingFile(fp.File):
         repository = store.repository
         super().__init__(repository.path(name), repository.entries[name].size)
         self._store, self._name = store, name
-        self._started = False
+        self._started: bool | None = None  # False once it was stopped, for readers that wait
         self._local: fp.File | None = None
         self._head = self._ask(0, min(_HEAD, self.size))
 
@@ -175,11 +175,11 @@ class ArrivingFile(fp.File):
         self._store.start(self._name)
 
     def stop(self) -> None:
-        self._store.stop()
         self._started = False
+        self._store.stop()
 
     def _fill(self, offset: int, view: memoryview) -> None:
-        if self._started:
+        if self._started is not None:
             self._here().read_into(offset, view)
             return
         head = self._head[offset : offset + len(view)]
@@ -193,11 +193,14 @@ class ArrivingFile(fp.File):
     def _here(self) -> fp.File:
         with self._lock:
             if self._local is None:
+                if not self._started:  # meanwhile
+                    raise HubError(f"{self._store.repository}, {self._name}: it was stopped")
                 file = fp.LocalFile(self._store.here(self._name))
                 if file.read(0, len(self._head)) != self._head:
                     raise HubError(
-                        f"{self._store.repository}, {self._name}: begins otherwise than what the Hub gave "
-                        "of it before; the file that came is the one that its hash says: load it again"
+                        f"{self._store.repository}, {self._name}: begins otherwise than what the "
+                        "Hub gave of it before; the file that came is the one that its hash says: "
+                        "load it again"
                     )
                 self._local = file
             return self._local

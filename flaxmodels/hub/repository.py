@@ -1,9 +1,11 @@
 """A repository of the Hub at one commit: what is in it, and its files in the client's cache."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +17,7 @@ from .ranges import ranged
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_ABANDONED = 3600  # seconds since anything was written to a part of a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Repository:
                 ),
             )
             if self.entries[file].matches(path):
+                _sweep(path)
                 return path
             _remove(path)
         raise HubError(
@@ -276,6 +280,15 @@ def _cached(name: str, revision: str, cache: str) -> str:
 
 def _home(name: str, cache: str) -> str:
     return os.path.join(cache, f"models--{name.replace('/', '--')}")
+
+
+def _sweep(path: str) -> None:
+    """Removes what processes that were killed have left of a file that is whole now."""
+    blob = Path(os.path.realpath(path))
+    for part in blob.parent.glob(f"{blob.name}.*.incomplete"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > _ABANDONED:
+                part.unlink()
 
 
 def _remove(path: str) -> None:
