@@ -3,21 +3,24 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .elementwise import Bounds, in_threads, is_on_host, slabs
+from . import tiles
 from .formats import Source, Tensor, open_checkpoint
+from .formats.source import Bounds
 from .measure import table
 from .memory import contiguous
 from .paths import flatten, natural
+from .placing import is_on_host
 
 _SLAB = 1 << 20  # elements read at a time by a thread
 _RUN = 1 << 15  # elements; with the temporaries, a share of the second-level cache
+_TINY = 2.0**-100  # what is so small is compared by NumPy: XLA's differences of it may be 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,15 +142,15 @@ def _compare(a: Any, b: Any) -> tuple[float, float]:
     placed = [leaf for leaf in (a, b) if isinstance(leaf, jax.Array)]
     if len(placed) == 2 and a.sharding != b.sharding:
         b = jax.device_put(b, a.sharding)
-    count = math.prod(a.shape)
-    most = min(_SLAB, max(_RUN, count // 16))
-    boxes = list(_shards(placed[0]) if placed else slabs(a.shape, most))
+    if not placed and all(isinstance(x, np.ndarray) and x.flags.c_contiguous for x in (a, b)):
+        a, b = a.reshape(-1), b.reshape(-1)
+    boxes = list(_shards(placed[0])) if placed else _slabs(a)
     read_a, read_b = _reader(a), _reader(b)
 
     def compare(box: Bounds) -> tuple[float, float]:
-        return _worst(_runs(read_a(box), read_b(box)))
+        return _block(*(contiguous(part).reshape(-1) for part in (read_a(box), read_b(box))))
 
-    return _worst(in_threads(compare, boxes, count * a.dtype.itemsize))
+    return _worst(tiles.in_threads(compare, boxes, math.prod(a.shape) * a.dtype.itemsize))
 
 
 def _plain(leaf: Any) -> Any:
@@ -176,10 +179,63 @@ def _reader(leaf: Any) -> Callable[[Bounds], np.ndarray]:
     return lambda bounds: np.asarray(leaf[tuple(slice(*bound) for bound in bounds)])
 
 
-def _runs(a: np.ndarray, b: np.ndarray):
-    a, b = contiguous(a).reshape(-1), contiguous(b).reshape(-1)
-    for start in range(0, a.size, _RUN):
-        yield _run(a[start : start + _RUN], b[start : start + _RUN])
+def _slabs(leaf: Any) -> list[Bounds]:
+    if isinstance(leaf, np.ndarray) and leaf.ndim == 1:
+        return [((here.start, here.stop),) for here in tiles.cuts(leaf, _SLAB)]
+    return list(slabs(leaf.shape, _SLAB))
+
+
+def slabs(shape: tuple[int, ...], most: int) -> Iterator[Bounds]:
+    """Cuts an array into boxes of at most `most` elements that are contiguous in C order.
+
+    >>> list(slabs((3, 4), 8))
+    [((0, 2), (0, 4)), ((2, 3), (0, 4))]
+    """
+    row = math.prod(shape[1:])
+    if not shape:
+        yield ()
+    elif row > most:
+        for i in range(shape[0]):
+            for rest in slabs(shape[1:], most):
+                yield ((i, i + 1), *rest)
+    else:
+        step = max(1, most // max(row, 1))
+        for start in range(0, shape[0], step):
+            stop = min(start + step, shape[0])
+            yield ((start, stop), *((0, size) for size in shape[1:]))
+
+
+def _block(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    if a.size > _RUN and tiles.compiles(a.dtype, b.dtype) and _is_float(a) and _is_float(b):
+        largest, relative, tiny = tiles.call(_largest, a, b).view(np.float32)
+        if not tiny and np.isfinite(largest):
+            return float(largest), float(relative)
+    runs = (slice(start, start + _RUN) for start in range(0, a.size, _RUN))
+    return _worst(_run(a[here], b[here]) for here in runs)
+
+
+def _is_float(array: np.ndarray) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.floating)
+
+
+def _largest(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The bits of the largest difference, the largest relative one, and the largest number below
+    `_TINY`; of numbers that are not negative they have the same order, and are compared faster."""
+
+    def bits(x: jax.Array) -> jax.Array:
+        return jax.lax.bitcast_convert_type(x, jnp.int32) & 0x7FFFFFFF
+
+    def larger(x: tuple[jax.Array, ...], y: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        return tuple(map(jnp.maximum, x, y))
+
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    distance, size = bits(a - b), jnp.maximum(bits(a), bits(b))
+    least = int(np.float32(_TINY).view(np.int32))
+    divisor = jax.lax.bitcast_convert_type(jnp.maximum(size, least), jnp.float32)
+    relative = bits(jnp.abs(a - b) / divisor)
+    tiny = jnp.where(size < least, size, 0)
+    zero = jnp.int32(0)
+    return jnp.stack(jax.lax.reduce((distance, relative, tiny), (zero,) * 3, larger, (0,)))
 
 
 def _worst(pairs) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-_CACHE_LINE = 64  # bytes
+CACHE_LINE = 64  # bytes
 # A tile is 512 bytes of each of 512 rows. Longer runs leave the second-level cache, shorter ones
 # fetch more pages of the target than the processor remembers.
 TILE_ROWS = 512
@@ -13,8 +13,8 @@ _TILE_RUN = 512  # bytes
 
 def empty_bytes(count: int) -> np.ndarray:
     """Uninitialised bytes on a 64-byte boundary, which a CPU device takes without a copy."""
-    raw = np.empty(count + _CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % _CACHE_LINE
+    raw = np.empty(count + CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
     return raw[start : start + count]
 
 
@@ -62,7 +62,7 @@ def copy(source: np.ndarray, target: np.ndarray) -> None:
 
 def _copy(source: np.ndarray, target: np.ndarray) -> None:
     if source.dtype == target.dtype:
-        source, target = _plain(source), _plain(target)
+        source, target = as_integers(source), as_integers(target)
     if source.ndim < 2 or _is_ordered(source):
         target[...] = source
     elif source.ndim > 2:
@@ -79,10 +79,10 @@ def _transpose(source: np.ndarray, target: np.ndarray) -> None:
         return
     width = max(1, _TILE_RUN // source.itemsize)
     # Rows that are a power of two apart would share few lines of the cache: a line between them.
-    pad = max(1, _CACHE_LINE // target.itemsize)
+    pad = max(1, CACHE_LINE // target.itemsize)
     tile = np.empty((min(rows, TILE_ROWS), min(columns, width) + pad), target.dtype)
-    plain = _plain(tile)
-    target = _plain(target)
+    plain = as_integers(tile)
+    target = as_integers(target)
     for row in range(0, rows, TILE_ROWS):
         for column in range(0, columns, width):
             part = source[column : column + width, row : row + TILE_ROWS]
@@ -101,6 +101,6 @@ def _is_ordered(array: np.ndarray) -> bool:
     return strides == sorted(strides, reverse=True)
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
+def as_integers(array: np.ndarray) -> np.ndarray:
     """The same bits as integers; NumPy moves extension types one element at a time."""
     return array.view(f"u{array.itemsize}") if array.itemsize in (1, 2, 4, 8) else array

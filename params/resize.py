@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
+
+from .placing import is_traced, placement
 
 Draw = Callable[[Any, jax.Array, int], jax.Array]
 """(key, the leaf with the axis in front, how many) -> the entries to join to it, likewise."""
@@ -73,15 +74,9 @@ def transposed(leaf: Any) -> Any:
     return leaf.update(shape=leaf.shape[::-1], sharding=_swapped(leaf.sharding), **named)
 
 
-def placement(leaf: Any) -> Any:
-    """The sharding that what is made of an array gets; None where JAX chooses: under `jit`, and of
-    an array that is on its device by default."""
-    return None if isinstance(leaf, Tracer) or not leaf.committed else leaf.sharding
-
-
 def shards_along(leaf: Any, axis: int) -> int:
     """Into how many parts `axis` is cut; 1 for what is not on devices yet."""
-    sharding = None if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
+    sharding = None if is_traced(leaf) else getattr(leaf, "sharding", None)
     return 1 if sharding is None else leaf.shape[axis] // sharding.shard_shape(leaf.shape)[axis]
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .elementwise import in_threads, is_on_host, placed_like
 from .memory import copy, empty
 from .paths import flatten, unflatten
+from .placing import is_on_host, is_traced, placed_like
+from .tiles import in_threads
 
 
 def stack_layers(params: Any) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _stack(leaves: list[Any]) -> Any:
     if isinstance(first, jax.ShapeDtypeStruct):
         return _abstract(first, shape, lambda axes, new: (new, *axes))
     if not all(map(is_on_host, leaves)):
-        traced = any(isinstance(leaf, Tracer) for leaf in leaves)
+        traced = any(map(is_traced, leaves))
         where = None if traced else _moved(first.sharding, lambda axes, new: (new, *axes))
         return _compiled_stack(where)(*leaves)
     out = empty(shape, first.dtype)

@@ -86,6 +86,41 @@ def test_narrow_floats_are_compared_in_float32(dtype):
     assert differences(a, b) == (1, pytest.approx(1 / 3), False)
 
 
+LONG = 70_000  # elements: XLA's to compare, not NumPy's
+DRAWN = np.random.default_rng(0).standard_normal((2, LONG)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        (0, 0),
+        (0, 3e38),
+        (-3e38, 3e38),
+        (1e-45, 0),
+        (1e-39, -1e-39),
+        (2**-100, 2**-100 * (1 + 2**-23)),
+        (2**-101, 2**-101 * (1 + 2**-23)),
+        (2**-126, 2**-126 * (1 + 2**-23)),
+        (INF, INF),
+        (-INF, 1),
+        (NAN, NAN),
+        (NAN, 1),
+    ],
+)
+@pytest.mark.parametrize("dtypes", [("float32", "float32"), ("bfloat16", "bfloat16"),
+                                    ("bfloat16", "float16"), ("float8_e5m2", "float32")])  # fmt: skip
+def test_long_tensors_are_compared_as_short_ones(extra, dtypes):
+    a, b = (array.astype(jnp.dtype(dtype)) for array, dtype in zip(DRAWN, dtypes, strict=True))
+    with np.errstate(over="ignore"):
+        a[-1], b[-1] = extra
+    for first, second in ((a, b), (np.r_[np.zeros_like(a[:-1]), a[-1]], a), (a, a)):
+        whole = compared(first, second)
+        rows = [compared(first[i : i + 1000], second[i : i + 1000]) for i in range(0, LONG, 1000)]
+        largest, relative = (np.max([[r.max_abs, r.max_rel] for r in rows], 0)).tolist()
+        assert repr((whole.max_abs, whole.max_rel)) == repr((largest, relative))
+        assert whole.equal == all(row.equal for row in rows)
+
+
 def test_other_dtypes_have_values_that_may_agree():
     row = compared(f32(1, 2), np.array([1, 2], jnp.bfloat16))
     assert (row.max_abs, row.equal, row.dtypes) == (0, False, ("float32", "bfloat16"))

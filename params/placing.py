@@ -1,0 +1,41 @@
+"""Where a leaf is, and how what is made of it gets there."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+
+def is_traced(value: Any) -> bool:
+    return isinstance(value, Tracer)
+
+
+def is_on_host(leaf: Any) -> bool:
+    """Whether NumPy can see the leaf without a copy: it is NumPy's, or on one CPU device."""
+    if not isinstance(leaf, jax.Array):
+        return isinstance(leaf, np.ndarray | np.generic)
+    if is_traced(leaf) or len(leaf.sharding.device_set) != 1:
+        return False
+    (device,) = leaf.sharding.device_set
+    return device.platform == "cpu" and leaf.is_fully_addressable
+
+
+def placement(leaf: Any) -> Any:
+    """The sharding that what is made of an array gets; None where JAX chooses: under `jit`, and of
+    an array that is on its device by default."""
+    return None if is_traced(leaf) or not leaf.committed else leaf.sharding
+
+
+def placed_like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
+    """`array`, which nobody else holds, as a JAX array where `leaf` is; a CPU takes its memory."""
+    return jax.device_put(array, placement(leaf))
+
+
+def beside(leaf: Any, first: Any) -> Any:
+    """`leaf` where `first` is, if it is known where that is."""
+    if not isinstance(first, jax.Array) or is_traced(first) or is_traced(leaf):
+        return leaf
+    if isinstance(leaf, jax.Array) and leaf.sharding == first.sharding:
+        return leaf
+    return jax.device_put(leaf, first.sharding)

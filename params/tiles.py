@@ -1,0 +1,88 @@
+"""Compiled functions of NumPy arrays, tile by tile.
+
+XLA's loops over numbers of 16 and 8 bits are several times as fast as NumPy's. A whole array would
+need a compilation for each shape, and a result in the runtime's own memory, which is made of small
+pages whose first touch costs more than the loop. A tile's result is still in the cache when it is
+copied to where it belongs, and lies in memory that the allocator has again and again.
+"""
+
+import functools
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from .memory import CACHE_LINE, as_integers
+
+# A call costs as much as some 100 KiB, and what is larger leaves the cache and the allocator.
+TILE_BYTES = 2 << 20
+_SMALLEST = 1 << 12  # elements
+_TASK = 4 << 20  # bytes, below which another thread costs more than it saves
+
+
+def compiles(*dtypes: np.dtype) -> bool:
+    """Whether `call` takes arrays of these dtypes: at most 32 bits wide, of which JAX has the same
+    whether or not it may use 64; and there is a CPU device."""
+    return all(dtype.itemsize <= 4 and dtype.isnative for dtype in dtypes) and _cpu() is not None
+
+
+def call(function: Callable[..., Any], *tiles: np.ndarray, scalars: tuple = ()) -> np.ndarray:
+    """`function(*tiles, *scalars)` on the CPU device; what it returns, read-only.
+
+    Args:
+        function: of JAX arrays; the same object every time, for what is compiled is kept by it.
+            What it returns should have a dtype of NumPy's own, which alone is seen without delay.
+        tiles: of one size. The function gets them with zeros joined, so that there are few sizes
+            to compile for, and may return as many numbers more.
+    """
+    with jax.default_device(_cpu()), jax.transfer_guard("allow"):
+        return np.asarray(_compiled(function, *map(_padded, tiles), scalars=scalars))
+
+
+def cuts(array: np.ndarray, size: int) -> list[slice]:
+    """Cuts a flat array into tiles of `size`, which begin on cache lines: JAX takes them without a
+    copy. Only the first and the last may be shorter.
+
+    >>> from .memory import empty
+    >>> cuts(empty((20,), "float32")[3:], 8)
+    [slice(0, 13, None), slice(13, 17, None)]
+    """
+    start = -array.ctypes.data % CACHE_LINE // array.itemsize
+    edges = [0] * (start > 0) + [*range(start, array.size, size)]
+    return [slice(*pair) for pair in itertools.pairwise([*edges, array.size])]
+
+
+def in_threads(work: Callable[[Any], Any], parts: Sequence[Any], nbytes: int) -> list[Any]:
+    """`work` of every part, in their order; by as many threads as `nbytes` of work pay for."""
+    workers = min(8, os.cpu_count() or 1, len(parts), 1 + nbytes // _TASK)
+    if workers < 2:
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(workers, thread_name_prefix="flaxmodels-leaf") as pool:
+        return list(pool.map(work, parts))
+
+
+def _padded(tile: np.ndarray) -> np.ndarray:
+    size = max(_SMALLEST, 1 << (tile.size - 1).bit_length())
+    if tile.size == size:
+        return tile
+    whole = np.zeros(size, tile.dtype)
+    as_integers(whole)[: tile.size] = as_integers(tile)
+    return whole
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _compiled(function: Callable[..., Any], *tiles: jax.Array, scalars: tuple) -> jax.Array:
+    return function(*tiles, *scalars)
+
+
+@functools.cache
+def _cpu() -> Any:
+    """JAX's first CPU device, or None if it was told to have none."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
