@@ -34,7 +34,7 @@ class RowsApart:
     """
 
     def __init__(self, count: int, nbytes: int):
-        pitch = (-(-nbytes // _CACHE_LINE) | 1) * _CACHE_LINE
+        pitch = (-(-nbytes // CACHE_LINE) | 1) * CACHE_LINE
         raw = empty_bytes(count * pitch)
         self.nbytes = nbytes
         self.array = raw.reshape(count, pitch)[:, :nbytes]
@@ -92,7 +92,7 @@ def _transpose(source: np.ndarray, target: np.ndarray) -> None:
 
 
 def _are_apart(pitch: int) -> bool:
-    return pitch % _CACHE_LINE == 0 and pitch // _CACHE_LINE % 2 == 1
+    return pitch % CACHE_LINE == 0 and pitch // CACHE_LINE % 2 == 1
 
 
 def _is_ordered(array: np.ndarray) -> bool:

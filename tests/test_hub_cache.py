@@ -182,7 +182,9 @@ def test_P13_9_a_forced_download_is_not_taken_from_the_cache(hub, cached):
 
 def test_P13_9_one_request_where_all_is_there(hub, cached):
     assert is_whole(load()[1])
-    assert [(r.method, r.path) for r in hub.requests] == [("GET", "/api/models/org/name/revision/main")]
+    assert [(r.method, r.path) for r in hub.requests] == [
+        ("GET", "/api/models/org/name/revision/main")
+    ]
 
 
 @pytest.mark.parametrize("by", ["snapshot_download", "hf_hub_download"])
@@ -245,7 +247,15 @@ def test_verify_has_every_file_of_the_repository(hub, tmp_path):
 
 _frozen: list[str] = []
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = {"os.mkdir", "os.symlink", "os.rename", "os.remove", "os.link", "os.truncate", "os.chmod"}
+_CHANGES = {
+    "os.mkdir",
+    "os.symlink",
+    "os.rename",
+    "os.remove",
+    "os.link",
+    "os.truncate",
+    "os.chmod",
+}
 
 
 def _no_writes(event, args):

@@ -107,8 +107,15 @@ DRAWN = np.random.default_rng(0).standard_normal((2, LONG)).astype(np.float32)
         (NAN, 1),
     ],
 )
-@pytest.mark.parametrize("dtypes", [("float32", "float32"), ("bfloat16", "bfloat16"),
-                                    ("bfloat16", "float16"), ("float8_e5m2", "float32")])  # fmt: skip
+@pytest.mark.parametrize(
+    "dtypes",
+    [
+        ("float32", "float32"),
+        ("bfloat16", "bfloat16"),
+        ("bfloat16", "float16"),
+        ("float8_e5m2", "float32"),
+    ],
+)
 def test_long_tensors_are_compared_as_short_ones(extra, dtypes):
     a, b = (array.astype(jnp.dtype(dtype)) for array, dtype in zip(DRAWN, dtypes, strict=True))
     with np.errstate(over="ignore"):

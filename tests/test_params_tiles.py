@@ -54,8 +54,8 @@ def test_arithmetic_is_that_of_jax_arrays_to_the_bit(dtype):
 def test_casts_are_those_of_xla_to_the_bit(stored, dtype):
     leaf = random_array(0, (70_001,), stored)
     expected = np.asarray(jax.lax.convert_element_type(jnp.asarray(leaf), jnp.dtype(dtype)))
-    for given in (leaf, jnp.asarray(leaf)):
-        assert same(np.asarray(fp.cast({"w": given}, dtype)["w"]), expected)
+    for kind in (leaf, jnp.asarray(leaf)):
+        assert same(np.asarray(fp.cast({"w": kind}, dtype)["w"]), expected)
 
 
 def test_donated_memory_is_overwritten_tile_by_tile():

@@ -245,7 +245,8 @@ def _of_repository(name: str) -> tuple[str, str | None, str] | None:
         return repository, unquote(match[1]), unquote(match[2] or "")
     if len(parts) != 2:
         raise fp.CheckpointError(
-            f"{scrubbed(name)}: expected {endpoint()}/organisation/name, or .../resolve/REVISION/FILE"
+            f"{scrubbed(name)}: expected {endpoint()}/organisation/name, or "
+            ".../resolve/REVISION/FILE"
         )
     return repository, None, ""
 
