@@ -205,7 +205,7 @@ def _in_repository(
     store.bring([path for path in side if store.exists(path)])
     remember(repository, revision)
     has_config = store.exists(os.path.join(folder, CONFIG_NAME))
-    where = f"{repository}/{inside}" if inside else str(repository)
+    where = "/".join(filter(None, (str(repository), store.file(folder))))
     note = "" if has_config else f"{where} has no {CONFIG_NAME}"
     return Found(path, store, repository.commit, note)
 

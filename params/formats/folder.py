@@ -94,8 +94,8 @@ def _parts(path: str, format: Format, store: Store) -> list[str]:
     """What must be there to read a checkpoint that has no index of shards."""
     if format.is_folder or format.has_index:
         return [path]
-    folder, head = os.path.split(path)  # TensorFlow's table lies beside its data
-    start = head.removesuffix("index")
+    folder, head = os.path.split(path)  # TensorFlow's table, which is read whole, and its data
+    start = f"{head.removesuffix('index')}data-"
     return [os.path.join(folder, name) for name in store.names(folder) if name.startswith(start)]
 
 
