@@ -10,7 +10,7 @@ from typing import Any
 from .base import PretrainedModel
 from .config import CONFIG_NAME, Config, ConfigError, read_json
 from .hub import Found, resolve
-from .loading import configuration, locate, renamed
+from .loading import locate, place_of_config, renamed
 from .params import LoadPlan
 from .params.errors import quoted, some
 from .planning import build, plan_load
@@ -157,8 +157,8 @@ class _Auto:
             with found.noting():
                 model_type = _model_type(_config_values(found.folder))
         else:
-            kwargs["config"] = config = configuration(config, **where)
-            model_type = _model_type(_config_values(os.fspath(config)))
+            kwargs["config"] = place = place_of_config(config, **where)
+            model_type = _model_type(_config_values(place))
         return cls.class_for(model_type).from_pretrained(name_or_path, *model_args, **kwargs)
 
     @classmethod

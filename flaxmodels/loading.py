@@ -151,8 +151,8 @@ def load(
         found = locate(name_or_path, **where)
     elif not isinstance(config, Config) or state_dict is None:
         raise TypeError("without a name or path, from_pretrained needs config and state_dict")
-    if config is not None:
-        config = configuration(config, **where)
+    if isinstance(config, str | os.PathLike):
+        config = place_of_config(config, **where)
     folder = found.folder if found else ""
 
     def prepare() -> "tuple[PretrainedModel, fp.Source]":
@@ -211,11 +211,9 @@ def locate(
     return fp.together(find, alone=False)
 
 
-def configuration(config: Config | str | os.PathLike, **where: Any) -> Config | str | os.PathLike:
-    """A configuration, or the folder or file that has it: of a repository, in the cache."""
-    if isinstance(config, Config) or os.path.exists(config):
-        return config
-    return locate(config, **where).folder
+def place_of_config(config: str | os.PathLike, **where: Any) -> str:
+    """The folder or file that has a configuration: of a repository, in the cache."""
+    return os.fspath(config) if os.path.exists(config) else locate(config, **where).folder
 
 
 def renamed(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,9 +45,7 @@ def build(
         )
     check_attention(fields.get("attn_implementation", "sdpa"))
     if cls.can_generate():
-        fields.setdefault(
-            "generation_config", GenerationConfig.from_pretrained(folder, config)
-        )
+        fields.setdefault("generation_config", GenerationConfig.from_pretrained(folder, config))
     if rules is not None:
         fields["rules"] = rules
     return cls(config, dtype=dtype, **fields)

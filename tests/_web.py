@@ -83,7 +83,9 @@ def proxying() -> Iterator[tuple[str, list[str]]]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def forward(self) -> None:
             asked.append(self.path)
-            kept = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
+            kept = {
+                k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")
+            }
             request = urllib.request.Request(self.path, headers=kept, method=self.command)
             with direct.open(request) as answer:
                 body = answer.read()

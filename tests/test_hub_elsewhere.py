@@ -157,7 +157,9 @@ def test_a_shard_that_may_not_be_read(status, web):
 def test_errors_of_a_server_have_no_secrets(web):
     secret = web.url.replace("//", "//user:hf_password@") + "/models/llama"
     web.answers = {f"models/llama/{SECOND}": [500] * 6}
-    with pytest.raises(HubError, match=f"{SECOND}: the server answers 500 .tried 6 times") as caught:
+    with pytest.raises(
+        HubError, match=f"{SECOND}: the server answers 500 .tried 6 times"
+    ) as caught:
         load(secret)
     assert "password" not in str(caught.value) and "user" not in str(caught.value)
     web.answers = {f"models/llama/{CONFIG}": [500] * 6}

@@ -152,9 +152,7 @@ def test_errors_have_no_signed_addresses(what, hub):
 def test_a_server_that_repeats_the_token(code, file, hub):
     said = f"your Bearer {TOKEN} at https://host/x{SIGNED}"
     headers = {"X-Error-Message": said}
-    hub.fault(
-        Fault("status", path=f"*{file}", code=code, times=None, body=said, headers=headers)
-    )
+    hub.fault(Fault("status", path=f"*{file}", code=code, times=None, body=said, headers=headers))
     with pytest.raises(HubError, match=NAME) as caught:
         load(token=TOKEN)
     assert_nothing_said(caught.value)

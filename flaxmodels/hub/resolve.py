@@ -199,7 +199,9 @@ def _elsewhere(url: str) -> Found:
 def _of_repository(name: str) -> tuple[str, str | None, str] | None:
     """(repository, revision, path in it) of an address on the Hub; None for any other name."""
     if name.startswith("hf://"):
-        match = re.fullmatch(rf"([^/@]+/[^/@]+)(?:@{_REVISION})?(?:/(.*?))?/?", name[len("hf://") :])
+        match = re.fullmatch(
+            rf"([^/@]+/[^/@]+)(?:@{_REVISION})?(?:/(.*?))?/?", name[len("hf://") :]
+        )
         if match is None:
             raise fp.CheckpointError(f"{name}: expected hf://organisation/name@REVISION/FOLDER")
         return unquote(match[1]), match[2] and unquote(match[2]), unquote(match[3] or "")
@@ -215,7 +217,8 @@ def _of_repository(name: str) -> tuple[str, str | None, str] | None:
         return repository, unquote(match[1]), unquote(match[2] or "")
     if len(parts) != 2:
         raise fp.CheckpointError(
-            f"{scrubbed(name)}: expected {endpoint()}/organisation/name, or .../resolve/REVISION/FILE"
+            f"{scrubbed(name)}: expected {endpoint()}/organisation/name, or "
+            ".../resolve/REVISION/FILE"
         )
     return repository, None, ""
 

@@ -1,5 +1,5 @@
-"""The session of huggingface_hub while we use it: each answer is looked at before the client acts on
-it, and the way there may lead through proxies."""
+"""The session of huggingface_hub while we use it: each answer is looked at before the client acts
+on it, and the way there may lead through proxies."""
 
 import contextlib
 import re

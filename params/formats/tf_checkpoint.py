@@ -88,9 +88,7 @@ class CheckedTensor(Tensor):
             rest = rest[span.length :]
 
 
-def read_index(
-    file: File, path: str | None = None, store: Store = LOCAL
-) -> dict[str, Tensor]:
+def read_index(file: File, path: str | None = None, store: Store = LOCAL) -> dict[str, Tensor]:
     """name -> lazy tensor of every variable; shards are looked for beside the index.
 
     Args:
