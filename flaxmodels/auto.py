@@ -10,7 +10,7 @@ from typing import Any
 from .base import PretrainedModel
 from .config import CONFIG_NAME, Config, ConfigError, read_json
 from .hub import Found, resolve
-from .loading import locate, place_of_config, renamed
+from .loading import configuration, locate, renamed
 from .params import LoadPlan
 from .params.errors import quoted, some
 from .planning import build, plan_load
@@ -157,8 +157,8 @@ class _Auto:
             with found.noting():
                 model_type = _model_type(_config_values(found.folder))
         else:
-            kwargs["config"] = place = place_of_config(config, **where)
-            model_type = _model_type(_config_values(place))
+            kwargs["config"] = path = configuration(config, **where)
+            model_type = _model_type(_config_values(path))
         return cls.class_for(model_type).from_pretrained(name_or_path, *model_args, **kwargs)
 
     @classmethod

@@ -151,8 +151,8 @@ def load(
         found = locate(name_or_path, **where)
     elif not isinstance(config, Config) or state_dict is None:
         raise TypeError("without a name or path, from_pretrained needs config and state_dict")
-    if isinstance(config, str | os.PathLike):
-        config = place_of_config(config, **where)
+    if config is not None and not isinstance(config, Config):
+        config = configuration(config, **where)
     folder = found.folder if found else ""
 
     def prepare() -> "tuple[PretrainedModel, fp.Source]":
@@ -213,9 +213,11 @@ def locate(
     return fp.together(find, alone=False)
 
 
-def place_of_config(config: str | os.PathLike, **where: Any) -> str:
+def configuration(name_or_path: str | os.PathLike, **where: Any) -> str:
     """The folder or file that has a configuration: of a repository, in the cache."""
-    return os.fspath(config) if os.path.exists(config) else locate(config, **where).folder
+    if os.path.exists(name_or_path):
+        return os.fspath(name_or_path)
+    return locate(name_or_path, **where).folder
 
 
 def renamed(options: Mapping[str, Any]) -> dict[str, Any]:

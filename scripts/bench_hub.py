@@ -1,109 +1,90 @@
-"""Time from a repository's name to params over the time of the download alone.
+"""Time to loaded params over the time of the download alone, from a Hub of limited speed.
 
-    python scripts/bench_hub.py [--folder DIR] [--layers 3] [--rate 20] [--runs 5] [--json FILE]
+    python scripts/bench_hub.py [--megabytes 64] [--rate 20] [--runs 3] [--json FILE]
 
-A loopback Hub (`tests/_hub.py`) in this process serves a checkpoint of about 100 MB (bf16, 8
-shards) at `--rate` MB/s in all, as a network would. In turn, each in a process and a cache of its
-own: `fm.download`, which fetches the files and compares their hashes; `from_pretrained`, which has
-the params ready on the CPU as well; and one after the other, `from_pretrained` of what `download`
-brought. The clock runs from the call to its result; a process has imported everything and compiled
-something before. Goal: 1.15.
+A Llama of random weights (float32, eight shards) lies in the tests' loopback Hub, which sends
+`--rate` megabytes a second in all. Download: `fm.download` into an empty cache, hashes compared.
+Load: `from_pretrained` into another empty cache, arrays ready. Both in turn, `--runs` times each,
+after one load that is not counted.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-import _bench
+os.environ["HF_HUB_DISABLE_XET"] = os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
-SHAPE = {
-    "vocab_size": 8000,
-    "hidden_size": 1024,
-    "intermediate_size": 2816,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 4,
-}
-NAME = "org/bench"
+import _bench
+import _hub
+
+NAME = "bench/llama"
 
 
 def main() -> None:
-    parser = _bench.arguments(__doc__)
-    parser.set_defaults(layers=3)
-    parser.add_argument("--rate", type=float, nargs="+", default=[20.0], help="MB/s")
-    parser.add_argument("--once", choices=CASES, help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--megabytes", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=20)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json")
     args = parser.parse_args()
-    if args.once:
-        once(args)
-        return
-    _bench.report([run(args, rate) for rate in args.rate], args.json)
+    with _hub.LoopbackHub() as hub, tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": folder, "NO_PROXY": "127.0.0.1"}
+        size = fill(hub, Path(folder) / "made", args.megabytes)
+        hub.rate = args.rate * 1e6
+        rows = [
+            {"layers": "stacked" if scan else "apart"} | figures(Path(folder), size, scan, args)
+            for scan in (False, True)
+        ]
+    _bench.report(rows, args.json)
 
 
-CASES = ("download", "load", "in turn")
+def fill(hub: Any, folder: Path, megabytes: int) -> int:
+    """Puts a checkpoint into the Hub -> its bytes."""
+    import jax
 
+    import flaxmodels as fm
 
-def run(args: argparse.Namespace, rate: float) -> dict[str, Any]:
-    """The figures at one rate; the calls of a round follow one another."""
-    sys.path.insert(0, str(TESTS))
-    from _hub import LoopbackHub
-    from _hub_client import hub_environment
-
-    folder = checkpoint(args.folder, args.layers)
+    config = fm.LlamaConfig(
+        vocab_size=2048,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=max(1, round(megabytes / 12.85)),
+        num_attention_heads=8,
+    )
+    model = fm.LlamaForCausalLM(config)
+    params = model.init_params(jax.random.key(0))
+    model.save_pretrained(params, folder, max_shard_size=megabytes * 10**6 // 8, progress=False)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    seconds: dict[str, list[float]] = {case: [] for case in CASES}
-    with LoopbackHub() as hub:
-        hub.commit(NAME, files)
-        hub.rate = rate * 1e6
-        for _ in range(args.runs):
-            for case in CASES:
-                with tempfile.TemporaryDirectory() as home:
-                    os.environ.update(hub_environment(hub, Path(home)))
-                    figures = _bench.once([__file__, "--once", case], keep_memory=False)
-                    seconds[case].append(figures["seconds"])
-    alone = seconds["download"]
+    hub.commit(NAME, files)
+    return sum(map(len, files.values()))
+
+
+def figures(folder: Path, size: int, scan: bool, args: argparse.Namespace) -> dict[str, Any]:
+    """The figures of loads with layers apart, or stacked."""
+    import flaxmodels as fm
+
+    def where() -> dict[str, Any]:
+        return {"cache_dir": tempfile.mkdtemp(dir=folder), "progress": False}
+
+    def load() -> Any:
+        return fm.LlamaForCausalLM.from_pretrained(NAME, scan_layers=scan, **where())[1]
+
+    def download() -> Any:
+        return fm.download(NAME, **where())
+
+    load()
+    pairs = [(_bench.timed(download)[0], _bench.timed(load)[0]) for _ in range(args.runs)]
     return {
-        "MB/s": rate,
-        "MB": sum(map(len, files.values())) / 1e6,
-        "shards": sum(name.endswith(".safetensors") for name in files),
-        **{f"{case} s": _bench.median(seconds[case]) for case in CASES},
-        "ratio": _bench.median([b / a for a, b in zip(alone, seconds["load"], strict=True)]),
-        "in turn": _bench.median([b / a for a, b in zip(alone, seconds["in turn"], strict=True)]),
+        "MB": size / 1e6,
+        "MB/s": args.rate,
+        "download s": _bench.median([alone for alone, _ in pairs]),
+        "load s": _bench.median([loaded for _, loaded in pairs]),
+        "ratio": _bench.median([loaded / alone for alone, loaded in pairs]),
     }
-
-
-def checkpoint(folder: Path, layers: int) -> Path:
-    """A bf16 checkpoint of random params in 16 MB shards, made once."""
-    import jax
-
-    import flaxmodels as fm
-
-    path = folder / f"hub-{layers}"
-    if not (path / "config.json").exists():
-        model = fm.LlamaForCausalLM(fm.LlamaConfig(**SHAPE, num_hidden_layers=layers))
-        params = fm.params.to_bf16(model.init_params(jax.random.key(0)))
-        model.save_pretrained(params, path, max_shard_size="16MB", progress=False)
-    return path
-
-
-def once(args: argparse.Namespace) -> None:
-    """One call in this process; prints its seconds as JSON."""
-    import jax
-
-    import flaxmodels as fm
-
-    jax.block_until_ready(jax.numpy.zeros(8) + 1)
-    cls = fm.LlamaForCausalLM  # imported before the clock starts
-    start = time.perf_counter()
-    if args.once != "load":
-        fm.download(NAME, progress=False)
-    if args.once != "download":
-        jax.block_until_ready(cls.from_pretrained(NAME, progress=False)[1])
-    print(json.dumps({"seconds": time.perf_counter() - start}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What tests of downloads share: a small sharded repository, loads of it, what no load leaves."""
+"""What tests of downloads share: a small sharded repository, loads of it, what none leaves."""
 
 import functools
 import re
