@@ -175,7 +175,7 @@ def test_one_bar_counts_each_byte_once(fault, hub, monkeypatch):
     bars.clear()
     if fault != "none":
         after = {"after": 5000} if fault in ("close", "reset", "corrupt") else {}
-        hub.fault(Fault(fault, port="cdn", skip=6, times=2, **after))
+        hub.fault(Fault(fault, port="cdn", skip=6, **after))
     assert is_whole(load()[1])
     assert all(bar.closed and bar.n == bar.total for bar in bars)
     assert bars[-1].total == sum(len(files_of(SHARDED)[shard]) for shard in SHARDS)
