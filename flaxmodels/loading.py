@@ -163,7 +163,9 @@ def load(
         return model, found.open(weights_only=weights_only, **how)
 
     def plan_one() -> "tuple[PretrainedModel, fp.LoadPlan]":
-        model, source = fp.settled(folder, prepare)
+        # Only what is on the disk may be replaced meanwhile; a commit stays what it is.
+        changes = found is not None and found.store is fp.LOCAL
+        model, source = fp.settled(folder, prepare) if changes else prepare()
         if verify and found is not None:
             found.bring(source)
             fp.verify(source, os.path.join(folder, CONFIG_NAME))

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
+from _hub import LoopbackHub
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -71,6 +71,12 @@ def refused(*names: str, match: str = "", **options: Any) -> HubError:
     return caught.value
 
 
+def asked(hub: LoopbackHub) -> set[str]:
+    """The files of repositories that were asked for."""
+    paths = [r.name for r in hub.requests.of(port="hub") if "/resolve/" in r.path]
+    return {path.split("/resolve/")[1].partition("/")[2] for path in paths}
+
+
 def below(folder: Path) -> set[str]:
     """All paths in a folder, links not followed."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
@@ -105,7 +111,3 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
     monkeypatch.setattr("flaxmodels.hub.client.pause", lambda seconds, *_: waited.append(seconds))
     return waited
-
-
-def device_count(params: Any) -> int:
-    return len({device for leaf in jax.tree.leaves(params) for device in leaf.devices()})

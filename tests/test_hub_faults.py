@@ -77,6 +77,10 @@ HEAD = BROKEN | {
     "redirect-file": (BROKEN["redirect-file"][0], NO_HUB),
     "redirect-nowhere": (BROKEN["redirect-nowhere"][0], NO_HUB),
 }
+IN_BETWEEN = (
+    "reset-within reset-always closed-within 503 429-eleven-days 404 redirect-loop stalled-within "
+    "too-short corrupt corrupt-always portal"
+).split()
 RANGE = {
     name: BODY[name]
     for name in (
@@ -113,7 +117,8 @@ def where(part: str, file: str, hub) -> dict:
 CASES = [
     *itertools.product(["api"], [""], API),
     *itertools.product(["head"], [CONFIG, SECOND], HEAD),
-    *itertools.product(["body"], [CONFIG, INDEX, FIRST, SECOND, LAST], BODY),
+    *itertools.product(["body"], [CONFIG, INDEX, FIRST, LAST], BODY),
+    *itertools.product(["body"], [SECOND], IN_BETWEEN),
     *itertools.product(["range"], [FIRST, LAST], RANGE),
 ]
 TABLES = {"api": API, "head": HEAD, "body": BODY, "range": RANGE}

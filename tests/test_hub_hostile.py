@@ -313,7 +313,7 @@ def test_a_redirect_to_this_machine_s_files(file, hub, nothing_else):
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_body_without_end(packed, file, after, hub, nothing_else, tmp_path):
     """What is more than the listing says is not written, packed or not."""
-    body = bytes(64 << 20)
+    body = bytes(8 << 20)
     headers = {"Content-Encoding": "gzip"} if packed else {}
     body = gzip.compress(body, 1) if packed else body
     stored = hub.repo(NAME).find("main").files[file]
