@@ -220,15 +220,16 @@ def configuration(name_or_path: str | os.PathLike, **where: Any) -> str:
     return locate(name_or_path, **where).folder
 
 
-def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords of `from_pretrained` with those of old calls replaced, aloud."""
+def renamed(options: Mapping[str, Any], *, stacklevel: int = 3) -> dict[str, Any]:
+    """Keywords of a call with those of old calls replaced, aloud."""
     options = dict(options)
+    said = functools.partial(warnings.warn, category=FutureWarning, stacklevel=stacklevel)
     if options.pop("resume_download", None) is not None:
-        warnings.warn("resume_download is ignored; leave it out", FutureWarning, stacklevel=3)
+        said("resume_download is ignored; leave it out")
     if "use_auth_token" in options:
-        warnings.warn("use_auth_token is now token", FutureWarning, stacklevel=3)
+        said("use_auth_token is now token; give token")
         if options.get("token") is not None:
-            raise TypeError("give token, and not use_auth_token as well")
+            raise TypeError("use_auth_token is the old name of token; give token alone")
         options["token"] = options.pop("use_auth_token")
     return options
 

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from . import hub
 from . import params as fp
 from .config import CONFIG_NAME
 from .generation_config import GENERATION_CONFIG_NAME
+from .loading import renamed
 from .saving import companions, save, write_side_files, write_weights
 
 if TYPE_CHECKING:
@@ -255,11 +255,9 @@ def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
             raise TypeError(
                 f"push_to_hub has no {name}; for the card it takes {', '.join(_ON_CARD)}"
             )
+    if given.get("use_auth_token") is None:
+        given = {name: given[name] for name in given if name != "use_auth_token"}
+    given = renamed(given, stacklevel=7)
     where = {name: given[name] for name in _WHERE if name in given}
-    said = {name: given[name] for name in given if name not in (*_WHERE, "use_auth_token")}
-    if given.get("use_auth_token") is not None:
-        if where.get("token") is not None:
-            raise TypeError("use_auth_token is the old name of token; give token alone")
-        warnings.warn("use_auth_token is deprecated; give token", FutureWarning, stacklevel=6)
-        where["token"] = given["use_auth_token"]
+    said = {name: given[name] for name in given if name not in _WHERE}
     return where, said | {"token": where.get("token")}

@@ -52,8 +52,6 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
     files = _files(plan)
     most = _WAITING if any(file.is_remote for file in files) else min(8, os.cpu_count() or 1)
     workers = workers or max(1, min(most, len(plan.leaves)))
-    for file in files:
-        file.start()
     with (
         tqdm(
             total=plan.stored_bytes, unit="B", unit_scale=True, delay=1, disable=not progress
@@ -63,8 +61,10 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
         # A slab is at most in four places at once: read, transposed, cast, and on its device.
         loader = _Loader(plan.max_host_memory // (4 * workers), bar)
         x64 = _x64()  # a context manager would set it for this thread only
-        futures = {pool.submit(loader.leaf, leaf, x64): leaf.path for leaf in plan.leaves}
         try:
+            for file in files:
+                file.start()
+            futures = {pool.submit(loader.leaf, leaf, x64): leaf.path for leaf in plan.leaves}
             wait(futures, return_when=FIRST_EXCEPTION)
             if loader.error is not None:
                 raise loader.error

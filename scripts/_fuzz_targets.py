@@ -45,13 +45,10 @@ class Memory(File):
     length for true that it did not compare with the file's."""
 
     def __init__(self, data: bytes, path: str = "memory"):
-        self.path = path
-        self.size = len(data)
-        self.bytes_read = 0
+        super().__init__(path, len(data))
         self._data = data
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        view = memoryview(buffer).cast("B")
+    def _fill(self, offset: int, view: memoryview) -> None:
         assert 0 <= offset <= self.size - len(view), f"{len(view)} bytes at {offset}"
         view[:] = self._data[offset : offset + len(view)]
 

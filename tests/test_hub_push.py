@@ -212,7 +212,7 @@ def test_T5_use_auth_token_is_the_old_name(logged_in, pair, monkeypatch):
     with pytest.warns(FutureWarning, match="give token") as warned:
         push(pair, use_auth_token="hf_write")
     assert warned[0].filename == __file__
-    with pytest.raises(TypeError, match="give token alone"):
+    with pytest.warns(FutureWarning), pytest.raises(TypeError, match="give token alone"):
         push(pair, use_auth_token="hf_write", token="hf_write")
 
 

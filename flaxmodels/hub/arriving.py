@@ -187,6 +187,12 @@ class ArrivingFile(fp.File):
         if len(head) < len(view):
             view[len(head) :] = self._ask(offset + len(head), len(view) - len(head))
 
+    def _fill_rows(self, offset: int, rows: list[memoryview]) -> None:
+        if self._started is None:
+            super()._fill_rows(offset, rows)
+        else:
+            self._here().read_rows(offset, rows)
+
     def _ask(self, offset: int, count: int) -> bytes:
         return ranged(self._store.repository, self._name, offset, count)
 

@@ -4,6 +4,7 @@ A map of the file would be shorter, but reading through one costs twice the resi
 times the time, and a signal instead of an error when the file shrinks.
 """
 
+import abc
 import dataclasses
 import os
 import stat
@@ -23,7 +24,7 @@ _WINDOW = 1 << 16
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
-class File:
+class File(abc.ABC):
     """Bytes that must not change while they are in use, wherever they are.
 
     Attributes:
@@ -45,25 +46,34 @@ class File:
         """Fills `buffer` (contiguous bytes) from `offset` on."""
         view = memoryview(buffer).cast("B")
         self._fill(offset, view)
-        with self._lock:
-            self.bytes_read += len(view)
+        self._count(len(view))
 
     def read_rows(self, offset: int, rows: list[memoryview]) -> None:
         """Fills one buffer after the other from `offset` on."""
-        data = memoryview(self.read(offset, sum(map(len, rows))))
-        start = 0
-        for row in rows:
-            row[:] = data[start : start + len(row)]
-            start += len(row)
+        self._fill_rows(offset, rows)
+        self._count(sum(map(len, rows)))
 
-    def _fill(self, offset: int, view: memoryview) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _fill(self, offset: int, view: memoryview) -> None: ...
+
+    def _fill_rows(self, offset: int, rows: list[memoryview]) -> None:
+        data = memoryview(bytearray(sum(map(len, rows))))
+        self._fill(offset, data)
+        for row in rows:
+            row[:] = data[: len(row)]
+            data = data[len(row) :]
+
+    def _count(self, count: int) -> None:
+        with self._lock:
+            self.bytes_read += count
 
     def start(self) -> None:
         """Begins to bring the file here, if it is not; a read of it then waits."""
+        return
 
     def stop(self) -> None:
         """Ends that."""
+        return
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` on; `length` must have been checked against `size`."""
@@ -108,14 +118,11 @@ class LocalFile(File):
         self._identity = _identity(info)
         self._descriptor = _kept(self, descriptor)
 
-    def read_rows(self, offset: int, rows: list[memoryview]) -> None:
+    def _fill_rows(self, offset: int, rows: list[memoryview]) -> None:
         for first in range(0, len(rows), _MOST_ROWS):
             some = rows[first : first + _MOST_ROWS]
             self._fill_all(offset, some)
-            count = sum(map(len, some))
-            offset += count
-            with self._lock:
-                self.bytes_read += count
+            offset += sum(map(len, some))
 
     def _fill(self, offset: int, view: memoryview) -> None:
         for start in range(0, len(view), _LARGEST_READ):
