@@ -16,7 +16,7 @@ from .formats.source import Bounds
 from .measure import table
 from .memory import contiguous
 from .paths import flatten, natural
-from .placing import is_on_host
+from .placing import is_on_host, is_traced
 
 _SLAB = 1 << 20  # elements read at a time by a thread
 _RUN = 1 << 15  # elements; with the temporaries, a share of the second-level cache
@@ -95,6 +95,7 @@ def diff(a: Any, b: Any) -> Diff:
 
     Raises:
         CheckpointError: a checkpoint that cannot be read.
+        ValueError: a traced leaf, which has no numbers to compare.
 
     >>> found = diff({"w": np.float32([1, 2])}, {"w": np.float32([1, 4]), "b": np.int8(0)})
     >>> found.equal, found.only_in_b, found.rows[1].max_abs, found.rows[1].max_rel
@@ -128,6 +129,8 @@ def _row(path: str, a: Any, b: Any) -> DiffRow:
     same = shape_a == shape_b and dtype_a == dtype_b
     if shape_a != shape_b or any(isinstance(x, jax.ShapeDtypeStruct) for x in (a, b)):
         return DiffRow(path, shapes, dtypes, None, None, same)
+    if is_traced(a) or is_traced(b):
+        raise ValueError(f"{path} is traced, and a diff is of numbers; call it outside of jit")
     largest, relative = _compare(a, b)
     return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
 

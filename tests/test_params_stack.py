@@ -51,16 +51,6 @@ def test_stack_and_unstack_are_inverse(kind):
             assert leaf.axes == original.axes
 
 
-def test_under_jit_and_eval_shape():
-    tree = looped(KINDS["jax"], 3)
-    stacked = jax.jit(fp.stack_layers)(tree)
-    assert stacked["model"]["layers"]["bias"].shape == (3, 2, 3)
-    assert jax.eval_shape(fp.stack_layers, tree) == jax.eval_shape(lambda: stacked)
-    assert jax.eval_shape(
-        lambda t: fp.unstack_layers(t, "model/layers"), stacked
-    ) == jax.eval_shape(lambda: tree)
-
-
 def test_lists_within_lists():
     tree = {
         "h": {
