@@ -8,6 +8,7 @@ other, so a paragraph of a held-out topic is dropped wherever else it stands.
 import ast
 import functools
 import hashlib
+import inspect
 import os
 import sys
 import sysconfig
@@ -51,7 +52,8 @@ def training() -> np.ndarray:
     """Text to train on, uint8 [N]: topics twice, because they are what is measured; docstrings."""
     names = sorted(name for name in topics if not is_held_out(name))
     prose = [_without_held_out(topics[name]) for name in names]
-    return _bytes([*prose, *prose, *map(_without_held_out, _docstrings())])
+    code = (text for path in library() for text in docstrings(path))
+    return _bytes([*prose, *prose, *map(_without_held_out, code)])
 
 
 def bits_per_byte(model: Any, params: Any, text: np.ndarray) -> float:
@@ -128,20 +130,40 @@ def _squeezed(paragraph: str) -> str:
     return " ".join(paragraph.split())
 
 
-def _docstrings() -> Iterator[str]:
-    """Docstrings of the standard library's pure Python modules, in the order of their names."""
+def modules(name: str) -> Iterator[Path]:
+    """The pure Python files of a package or module of the standard library, without its tests."""
     root = Path(sysconfig.get_path("stdlib"))
-    for name in sorted(sys.stdlib_module_names - _ABSENT):
-        for path in [root / f"{name}.py", *sorted((root / name).rglob("*.py"))]:
-            if path.exists() and "test" not in str(path.relative_to(root)):
-                yield from _docstrings_of(path)
+    for path in [root / f"{name}.py", *sorted((root / name).rglob("*.py"))]:
+        if path.exists() and "test" not in str(path.relative_to(root)):
+            yield path
 
 
-def _docstrings_of(path: Path) -> Iterator[str]:
+def docstrings(path: Path) -> Iterator[str]:
+    """Those of a file: of the module, of its classes and functions."""
+    return (inspect.cleandoc(str(node.value)) for node in _docstring_nodes(path))
+
+
+def without_docstrings(path: Path) -> str:
+    """The other lines of a file."""
+    lines = path.read_bytes().decode(errors="replace").split("\n")
+    for node in _docstring_nodes(path):
+        there = slice(node.lineno - 1, node.end_lineno)
+        lines[there] = [""] * len(lines[there])
+    return "\n".join(lines)
+
+
+def _docstring_nodes(path: Path) -> Iterator[ast.Constant]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd escapes in the source
         tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if text := ast.get_docstring(node):
-                yield text
+            match node.body:
+                case [ast.Expr(ast.Constant(str()) as docstring), *_]:
+                    yield docstring
+
+
+def library() -> Iterator[Path]:
+    """The pure Python files of all of the standard library, in the order of modules' names."""
+    for name in sorted(sys.stdlib_module_names - _ABSENT):
+        yield from modules(name)

@@ -8,7 +8,6 @@ Where the checkpoint does not divide over the mesh, another mesh is taken, and s
 
 import argparse
 import json
-import os
 import sys
 import textwrap
 import time
@@ -16,11 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-if os.environ.get("JAX_PLATFORMS", "cpu") in ("", "cpu"):
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "host_platform_device_count" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
-
+import _eight_devices  # noqa: F401  before jax
 import _text
 import jax
 import jax.numpy as jnp
