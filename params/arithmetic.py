@@ -18,6 +18,8 @@ import numpy as np
 from .elementwise import elementwise
 from .masks import Mask, as_mask
 from .paths import flatten, nearest
+from .placing import bytes_for_threads
+from .tiles import in_threads
 
 
 def add(a: Any, b: Any, mask: Mask = True, *, donate: bool = False) -> Any:
@@ -110,13 +112,15 @@ def _mapped(
         _check(first, other, any_float)
     chosen = flatten(as_mask(mask, trees[0]))
 
-    def one(path: str, leaf: Any) -> Any:
+    def one(item: tuple[str, Any]) -> Any:
+        path, leaf = item
         if not chosen[path] or not jnp.issubdtype(leaf.dtype, jnp.inexact):
             return leaf
         rest = (other[path] for other in others)
         return elementwise(function, leaf, *rest, dtype=leaf.dtype, scalars=scalars, donate=donate)
 
-    leaves = [one(path, leaf) for path, leaf in first.items()]
+    arrays = [*scalars, *(leaf for tree in (first, *others) for leaf in tree.values())]
+    leaves = in_threads(one, [*first.items()], bytes_for_threads(arrays))
     return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
 
 

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import tree_map_with_path
+from jax.tree_util import tree_flatten_with_path
 
 from .elementwise import cast_leaf
 from .masks import Mask, as_mask
 from .paths import matches, path_of
+from .placing import bytes_for_threads
+from .tiles import in_threads
 
 DtypeLike = Any
 DTYPES = {
@@ -81,7 +84,8 @@ def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = T
         if not (isinstance(wanted, str) and wanted == "auto"):
             parse_dtype(wanted)
 
-    def one(key_path, leaf, selected: bool):
+    def one(item: tuple[Any, Any, bool]) -> Any:
+        key_path, leaf, selected = item
         if not selected or not hasattr(leaf, "dtype"):
             return leaf
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype) if _floating(leaf) else leaf.dtype
@@ -89,7 +93,11 @@ def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = T
             return leaf
         return cast_leaf(leaf, wanted)
 
-    return tree_map_with_path(one, params, as_mask(mask, params))
+    paths, treedef = tree_flatten_with_path(params)
+    chosen = jax.tree.leaves(as_mask(mask, params))
+    items = [(*pair, selected) for pair, selected in zip(paths, chosen, strict=True)]
+    leaves = in_threads(one, items, bytes_for_threads(leaf for _, leaf in paths))
+    return jax.tree.unflatten(treedef, leaves)
 
 
 def to_bf16(params: Any, mask: Mask = None) -> Any:

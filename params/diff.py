@@ -16,9 +16,10 @@ from .formats.source import Bounds
 from .measure import table
 from .memory import contiguous
 from .paths import flatten, natural
-from .placing import is_on_host, is_traced
+from .placing import bytes_for_threads, is_on_host, is_traced
 
 _SLAB = 1 << 20  # elements read at a time by a thread
+_TILE = 1 << 22  # elements in memory, compared at a time
 _RUN = 1 << 15  # elements; with the temporaries, a share of the second-level cache
 _TINY = 2.0**-100  # what is so small is compared by NumPy: XLA's differences of it may be 0
 
@@ -102,8 +103,12 @@ def diff(a: Any, b: Any) -> Diff:
     (False, ('b',), 2.0, 0.5)
     """
     first, second = _leaves(a), _leaves(b)
-    names = [*first, *(name for name in second if name not in first)]
-    rows = [_row(name, first.get(name), second.get(name)) for name in _in_file_order(names, first)]
+    names = _in_file_order([*first, *(name for name in second if name not in first)], first)
+
+    def row(name: str) -> DiffRow:
+        return _row(name, first.get(name), second.get(name))
+
+    rows = tiles.in_threads(row, names, bytes_for_threads([*first.values(), *second.values()]))
     return Diff(tuple(sorted(rows, key=lambda row: natural(row.path))))
 
 
@@ -112,8 +117,15 @@ def _leaves(tree: Any) -> Mapping[str, Any]:
         tree = open_checkpoint(tree)
     if isinstance(tree, Source):
         return tree.tensors
-    leaves = flatten(tree)
-    return {path: x if hasattr(x, "dtype") else np.asarray(x) for path, x in leaves.items()}
+    return {path: _in_numpy(leaf) for path, leaf in flatten(tree).items()}
+
+
+def _in_numpy(leaf: Any) -> Any:
+    """A leaf as NumPy's where that takes no copy."""
+    if not hasattr(leaf, "dtype"):
+        return np.asarray(leaf)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return np.asarray(leaf) if is_on_host(leaf) and not is_key else leaf
 
 
 def _in_file_order(names: list[str], leaves: Mapping[str, Any]) -> list[str]:
@@ -141,7 +153,7 @@ def _kind(leaf: Any) -> tuple[tuple[int, ...] | None, str | None]:
 
 def _compare(a: Any, b: Any) -> tuple[float, float]:
     """(largest absolute, largest relative difference) of two arrays of one shape."""
-    a, b = _plain(a), _plain(b)
+    a, b = _numbers(a), _numbers(b)
     placed = [leaf for leaf in (a, b) if isinstance(leaf, jax.Array)]
     if len(placed) == 2 and a.sharding != b.sharding:
         b = jax.device_put(b, a.sharding)
@@ -156,11 +168,11 @@ def _compare(a: Any, b: Any) -> tuple[float, float]:
     return _worst(tiles.in_threads(compare, boxes, math.prod(a.shape) * a.dtype.itemsize))
 
 
-def _plain(leaf: Any) -> Any:
-    """A leaf of numbers, NumPy's where that takes no copy."""
+def _numbers(leaf: Any) -> Any:
+    """A leaf of numbers."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-        leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf) if is_on_host(leaf) else leaf
+        return _in_numpy(jax.random.key_data(leaf))
+    return leaf
 
 
 def _shards(leaf: jax.Array) -> dict[Bounds, jax.Array]:
@@ -184,7 +196,7 @@ def _reader(leaf: Any) -> Callable[[Bounds], np.ndarray]:
 
 def _slabs(leaf: Any) -> list[Bounds]:
     if isinstance(leaf, np.ndarray) and leaf.ndim == 1:
-        return [((here.start, here.stop),) for here in tiles.cuts(leaf, _SLAB)]
+        return [((here.start, here.stop),) for here in tiles.cuts(leaf, _TILE)]
     return list(slabs(leaf.shape, _SLAB))
 
 

@@ -1,5 +1,7 @@
 """Where a leaf is, and how what is made of it gets there."""
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -19,6 +21,15 @@ def is_on_host(leaf: Any) -> bool:
         return False
     (device,) = leaf.sharding.device_set
     return device.platform == "cpu" and leaf.is_fully_addressable
+
+
+def bytes_for_threads(leaves: Iterable[Any]) -> int:
+    """Bytes of arrays, if any thread may work on them. 0 if one is JAX's: what is made of it is a
+    matter of the calling thread, for traces and contexts such as `jax.enable_x64` are."""
+    leaves = [leaf for leaf in leaves if hasattr(leaf, "dtype")]
+    if any(isinstance(leaf, jax.Array) for leaf in leaves):
+        return 0
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def placement(leaf: Any) -> Any:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -19,8 +19,9 @@ import numpy as np
 from .memory import CACHE_LINE, as_integers
 
 # A call costs as much as some 100 KiB, and what is larger leaves the cache and the allocator.
-TILE_BYTES = 2 << 20
+TILE_BYTES = 4 << 20
 _SMALLEST = 1 << 12  # elements
+_SHORTEST = 1 << 17  # elements of a cut, rather than of a tile that is padded
 _TASK = 4 << 20  # bytes, below which another thread costs more than it saves
 
 
@@ -44,25 +45,55 @@ def call(function: Callable[..., Any], *tiles: np.ndarray, scalars: tuple = ()) 
 
 
 def cuts(array: np.ndarray, size: int) -> list[slice]:
-    """Cuts a flat array into tiles of `size`, which begin on cache lines: JAX takes them without a
-    copy. Only the first and the last may be shorter.
+    """Cuts a flat array into tiles of `size`, a power of two, and at last smaller powers. They
+    begin on cache lines, so that JAX takes them without a copy. Only the first and the last may
+    have another size.
 
     >>> from .memory import empty
-    >>> cuts(empty((20,), "float32")[3:], 8)
-    [slice(0, 13, None), slice(13, 17, None)]
+    >>> cuts(empty((180_000,), "float32")[3:], 1 << 16)[1:]
+    [slice(13, 65549, None), slice(65549, 131085, None), slice(131085, 179997, None)]
     """
-    start = -array.ctypes.data % CACHE_LINE // array.itemsize
-    edges = [0] * (start > 0) + [*range(start, array.size, size)]
-    return [slice(*pair) for pair in itertools.pairwise([*edges, array.size])]
+    start = min(-array.ctypes.data % CACHE_LINE // array.itemsize, array.size)
+    edges = [0, start] if start else [0]
+    while (left := array.size - edges[-1]) > 0:
+        step = min(size, 1 << (left.bit_length() - 1))
+        edges.append(edges[-1] + (step if step >= min(size, _SHORTEST) else left))
+    return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
 def in_threads(work: Callable[[Any], Any], parts: Sequence[Any], nbytes: int) -> list[Any]:
-    """`work` of every part, in their order; by as many threads as `nbytes` of work pay for."""
-    workers = min(8, os.cpu_count() or 1, len(parts), 1 + nbytes // _TASK)
-    if workers < 2:
-        return [work(part) for part in parts]
-    with ThreadPoolExecutor(workers, thread_name_prefix="flaxmodels-leaf") as pool:
-        return list(pool.map(work, parts))
+    """`work` of every part, in their order; with the help of other threads if `nbytes` of work pay
+    for it. A part's work may call this too: this thread does what no other has begun."""
+    results: list[Any] = [None] * len(parts)
+    left = iter(range(len(parts)))
+
+    def take() -> None:
+        for i in left:
+            results[i] = work(parts[i])
+
+    most = min(len(parts), _workers()) - 1 if nbytes >= _TASK else 0
+    helpers = [_pool().submit(take) for _ in range(most)]
+    try:
+        take()
+    finally:
+        for _ in left:  # after an error
+            pass
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()
+    return results
+
+
+def _workers() -> int:
+    return min(8, os.cpu_count() or 1)
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads that stay: to begin them costs as much as a leaf of some MiB. A forked child has none
+    of them, and does the work alone."""
+    return ThreadPoolExecutor(max(1, _workers() - 1), thread_name_prefix="flaxmodels-leaf")
 
 
 def _padded(tile: np.ndarray) -> np.ndarray:

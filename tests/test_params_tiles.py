@@ -1,5 +1,8 @@
 """Compiled functions of NumPy arrays, tile by tile: their cuts, and that nobody sees them."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,14 +20,16 @@ SIZE = 3 * tiles.TILE_BYTES // 4 + 77  # neither a tile of any of them nor a mul
 
 
 @quick
-@given(st.integers(0, 300), st.integers(0, 40), st.sampled_from([16, 32, 64]))
+@given(st.integers(0, 3000), st.integers(0, 40), st.sampled_from([16, 32, 1024]))
 def test_cuts_cover_an_array_and_begin_on_cache_lines(size, offset, step):
     array = empty((size + offset,), np.float32)[offset:]
     parts = tiles.cuts(array, step)
     covered = [i for part in parts for i in range(part.start, part.stop)]
     assert covered == list(range(size))
     assert all(array[part].ctypes.data % 64 == 0 for part in parts[1:])
-    assert all(part.stop - part.start == step for part in parts[1:-1])
+    inner = [part.stop - part.start for part in parts[1:-1]]
+    assert all(count <= step and count.bit_count() == 1 for count in inner)
+    assert inner == sorted(inner, reverse=True) and len(set(inner) - {step}) <= step.bit_length()
 
 
 def test_a_function_gets_few_sizes():
@@ -80,3 +85,25 @@ def test_numpy_computes_where_jax_has_no_cpu_device(monkeypatch):
     monkeypatch.setattr(tiles, "_compiled", None)
     np.testing.assert_allclose(fp.interpolate(a, b, 0.25)["w"], expected[0], rtol=1e-3)
     assert same(fp.to_fp32(a)["w"], expected[1]) and fp.diff(a, b) == expected[2]
+
+
+def test_threads_help_and_nobody_waits_for_work_that_nobody_does():
+    def inner(i):
+        assert i < 99, "of the work"
+        return i + 1
+
+    def outer(i):
+        return sum(tiles.in_threads(inner, range(i, i + 9), 1 << 30))
+
+    assert tiles.in_threads(outer, range(50), 1 << 30) == [9 * i + 45 for i in range(50)]
+    with pytest.raises(AssertionError, match="of the work"):
+        tiles.in_threads(outer, range(1000), 1 << 30)
+
+
+def test_a_child_without_its_parents_threads_works_alone():
+    code = "import os; from flaxmodels.params import tiles\n"
+    code += "def call(): return tiles.in_threads(lambda i: i, range(99), 1 << 30) == [*range(99)]\n"
+    code += "assert call()\nif child := os.fork():\n"
+    code += "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    code += "os._exit(0 if call() else 3)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
