@@ -11,7 +11,7 @@ from jax.tree_util import tree_flatten_with_path
 from .elementwise import cast_leaf
 from .masks import Mask, as_mask
 from .paths import matches, path_of
-from .placing import bytes_for_threads
+from .placing import bytes_for_threads, in_numpy, placed_like
 from .tiles import in_threads
 
 DtypeLike = Any
@@ -86,18 +86,28 @@ def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = T
 
     def one(item: tuple[Any, Any, bool]) -> Any:
         key_path, leaf, selected = item
-        if not selected or not hasattr(leaf, "dtype"):
+        if not selected or not hasattr(leaf, "dtype") or not _floating(leaf):
             return leaf
-        wanted = dtype_for(dtype, path_of(key_path), leaf.dtype) if _floating(leaf) else leaf.dtype
-        if leaf.dtype == wanted:
-            return leaf
-        return cast_leaf(leaf, wanted)
+        wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)
+        return leaf if leaf.dtype == wanted else cast_leaf(leaf, wanted)
 
-    paths, treedef = tree_flatten_with_path(params)
+    leaves, treedef = tree_flatten_with_path(params)
+    views = [in_numpy(leaf) if hasattr(leaf, "dtype") else leaf for _, leaf in leaves]
     chosen = jax.tree.leaves(as_mask(mask, params))
-    items = [(*pair, selected) for pair, selected in zip(paths, chosen, strict=True)]
-    leaves = in_threads(one, items, bytes_for_threads(leaf for _, leaf in paths))
-    return jax.tree.unflatten(treedef, leaves)
+    items = [*zip((path for path, _ in leaves), views, chosen, strict=True)]
+    made = in_threads(one, items, bytes_for_threads(views))
+    results = (
+        _put_back(leaf, view, new) for (_, leaf), view, new in zip(leaves, views, made, strict=True)
+    )
+    return jax.tree.unflatten(treedef, results)
+
+
+def _put_back(leaf: Any, view: Any, new: Any) -> Any:
+    """What a leaf becomes, if its view became `new`. A CPU device is lent NumPy's memory: its own
+    is made of small pages, whose first touch costs more than a cast."""
+    if new is view:
+        return leaf
+    return placed_like(leaf, new) if isinstance(leaf, jax.Array) and view is not leaf else new
 
 
 def to_bf16(params: Any, mask: Mask = None) -> Any:

@@ -16,7 +16,7 @@ from .formats.source import Bounds
 from .measure import table
 from .memory import contiguous
 from .paths import flatten, natural
-from .placing import bytes_for_threads, is_on_host, is_traced
+from .placing import bytes_for_threads, in_numpy, is_traced
 
 _SLAB = 1 << 20  # elements read at a time by a thread
 _TILE = 1 << 22  # elements in memory, compared at a time
@@ -117,15 +117,11 @@ def _leaves(tree: Any) -> Mapping[str, Any]:
         tree = open_checkpoint(tree)
     if isinstance(tree, Source):
         return tree.tensors
-    return {path: _in_numpy(leaf) for path, leaf in flatten(tree).items()}
-
-
-def _in_numpy(leaf: Any) -> Any:
-    """A leaf as NumPy's where that takes no copy."""
-    if not hasattr(leaf, "dtype"):
-        return np.asarray(leaf)
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
-    return np.asarray(leaf) if is_on_host(leaf) and not is_key else leaf
+    leaves = flatten(tree)
+    return {
+        path: in_numpy(leaf if hasattr(leaf, "dtype") else np.asarray(leaf))
+        for path, leaf in leaves.items()
+    }
 
 
 def _in_file_order(names: list[str], leaves: Mapping[str, Any]) -> list[str]:
@@ -171,7 +167,7 @@ def _compare(a: Any, b: Any) -> tuple[float, float]:
 def _numbers(leaf: Any) -> Any:
     """A leaf of numbers."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-        return _in_numpy(jax.random.key_data(leaf))
+        return in_numpy(jax.random.key_data(leaf))
     return leaf
 
 

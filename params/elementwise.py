@@ -1,8 +1,7 @@
 """Computing each element of a leaf from the same elements of others, wherever the leaf lives.
 
 A NumPy leaf is computed tile by tile, by threads. Any other is one compiled computation, used again
-for leaves of the same shape. A cast is done by tiles on a CPU for either, into memory that the
-runtime is lent: its own is made of small pages, whose first touch costs more than the cast.
+for leaves of the same shape.
 """
 
 import functools
@@ -15,7 +14,7 @@ import numpy as np
 
 from . import tiles
 from .memory import contiguous, copy, empty
-from .placing import beside, is_on_host, is_traced, placed_like
+from .placing import beside, is_traced
 
 _QUICK_CASTS = {np.dtype(np.float32), jnp.dtype(jnp.bfloat16)}  # NumPy's are as fast as XLA's
 
@@ -48,8 +47,6 @@ def elementwise(
 
 def cast_leaf(leaf: Any, dtype: np.dtype) -> Any:
     """`leaf` in another dtype."""
-    if isinstance(leaf, jax.Array) and is_on_host(leaf):
-        return placed_like(leaf, _computed(_itself, (leaf,), (), empty(leaf.shape, dtype)))
     return elementwise(_itself, leaf, dtype=dtype)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -21,6 +22,12 @@ def is_on_host(leaf: Any) -> bool:
         return False
     (device,) = leaf.sharding.device_set
     return device.platform == "cpu" and leaf.is_fully_addressable
+
+
+def in_numpy(leaf: Any) -> Any:
+    """The leaf as NumPy's, if that takes no copy; keys stay what they are."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return np.asarray(leaf) if is_on_host(leaf) and not is_key else leaf
 
 
 def bytes_for_threads(leaves: Iterable[Any]) -> int:

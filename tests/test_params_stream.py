@@ -437,7 +437,7 @@ def test_a_file_that_changes_halfway(tmp_path, monkeypatch):
     with pytest.raises(fp.CheckpointError, match="changed|cut"):
         fp.stream(plan, progress=False, workers=4)
     assert len(reads) < 30
-    assert not [t for t in threading.enumerate() if "flaxmodels" in t.name]
+    assert not [t for t in threading.enumerate() if "flaxmodels-load" in t.name]
 
 
 @pytest.mark.parametrize("kept", [True, False])
