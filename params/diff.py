@@ -161,7 +161,8 @@ def _compare(a: Any, b: Any) -> tuple[float, float]:
     def compare(box: Bounds) -> tuple[float, float]:
         return _block(*(contiguous(part).reshape(-1) for part in (read_a(box), read_b(box))))
 
-    return _worst(tiles.in_threads(compare, boxes, math.prod(a.shape) * a.dtype.itemsize))
+    nbytes = math.prod(a.shape) * a.dtype.itemsize
+    return _worst(tiles.in_threads(compare, boxes, nbytes, tiles.on_cpu))
 
 
 def _numbers(leaf: Any) -> Any:

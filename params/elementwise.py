@@ -68,7 +68,7 @@ def _computed(
         copy(compute(function, out.dtype, [x[here] for x in sources], scalars), target[here])
 
     parts = tiles.cuts(sources[0], tiles.TILE_BYTES // out.itemsize)
-    tiles.in_threads(part, parts, target.nbytes)
+    tiles.in_threads(part, parts, target.nbytes, tiles.on_cpu)
     return out
 
 

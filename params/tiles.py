@@ -6,11 +6,13 @@ pages whose first touch costs more than the loop. A tile's result is still in th
 copied to where it belongs, and lies in memory that the allocator has again and again.
 """
 
+import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -31,6 +33,14 @@ def compiles(*dtypes: np.dtype) -> bool:
     return all(dtype.itemsize <= 4 and dtype.isnative for dtype in dtypes) and _cpu() is not None
 
 
+@contextlib.contextmanager
+def on_cpu() -> Iterator[None]:
+    """Where `call` may be called: JAX's CPU device is the default one of this thread, whatever its
+    transfers are guarded against. To enter this costs as much as a small tile."""
+    with jax.default_device(_cpu()), jax.transfer_guard("allow"):
+        yield
+
+
 def call(function: Callable[..., Any], *tiles: np.ndarray, scalars: tuple = ()) -> np.ndarray:
     """`function(*tiles, *scalars)` on the CPU device; what it returns, read-only.
 
@@ -40,8 +50,7 @@ def call(function: Callable[..., Any], *tiles: np.ndarray, scalars: tuple = ()) 
         tiles: of one size. The function gets them with zeros joined, so that there are few sizes
             to compile for, and may return as many numbers more.
     """
-    with jax.default_device(_cpu()), jax.transfer_guard("allow"):
-        return np.asarray(_compiled(function, *map(_padded, tiles), scalars=scalars))
+    return np.asarray(_compiled(function, *map(_padded, tiles), scalars=scalars))
 
 
 def cuts(array: np.ndarray, size: int) -> list[slice]:
@@ -61,15 +70,25 @@ def cuts(array: np.ndarray, size: int) -> list[slice]:
     return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
-def in_threads(work: Callable[[Any], Any], parts: Sequence[Any], nbytes: int) -> list[Any]:
+def in_threads(
+    work: Callable[[Any], Any],
+    parts: Sequence[Any],
+    nbytes: int,
+    within: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> list[Any]:
     """`work` of every part, in their order; with the help of other threads if `nbytes` of work pay
-    for it. A part's work may call this too: this thread does what no other has begun."""
+    for it. A part's work may call this too: this thread does what no other has begun.
+
+    Args:
+        within: what each thread enters, once.
+    """
     results: list[Any] = [None] * len(parts)
     left = iter(range(len(parts)))
 
     def take() -> None:
-        for i in left:
-            results[i] = work(parts[i])
+        with within():
+            for i in left:
+                results[i] = work(parts[i])
 
     most = min(len(parts), _workers()) - 1 if nbytes >= _TASK else 0
     helpers = [_pool().submit(take) for _ in range(most)]

@@ -41,7 +41,8 @@ def test_a_function_gets_few_sizes():
 
     for size in (1, 7, 4096, 4097, 5000, 8192):
         for part in (np.ones(size, np.float32), np.ones(size + 1, np.float32)[1:]):
-            assert tiles.call(total, part) == size
+            with tiles.on_cpu():
+                assert tiles.call(total, part) == size
     assert seen == [(4096,), (8192,)]
 
 
