@@ -1,27 +1,19 @@
 """Differences: two trees or two checkpoints, tensor by tensor, by name, in bounded memory."""
 
 import dataclasses
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from . import tiles
-from .formats import Source, Tensor, open_checkpoint
-from .formats.source import Bounds
+from .compare import compare
+from .formats import Source, open_checkpoint
 from .measure import table
-from .memory import contiguous
 from .paths import flatten, natural
 from .placing import bytes_for_threads, in_numpy, is_traced
-
-_SLAB = 1 << 20  # elements read at a time by a thread
-_TILE = 1 << 22  # elements in memory, compared at a time
-_RUN = 1 << 15  # elements; with the temporaries, a share of the second-level cache
-_TINY = 2.0**-100  # what is so small is compared by NumPy: XLA's differences of it may be 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,174 +131,12 @@ def _row(path: str, a: Any, b: Any) -> DiffRow:
         return DiffRow(path, shapes, dtypes, None, None, same)
     if is_traced(a) or is_traced(b):
         raise ValueError(f"{path} is traced, and a diff is of numbers; call it outside of jit")
-    largest, relative = _compare(a, b)
+    largest, relative = compare(a, b)
     return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
 
 
 def _kind(leaf: Any) -> tuple[tuple[int, ...] | None, str | None]:
     return (None, None) if leaf is None else (tuple(leaf.shape), str(leaf.dtype))
-
-
-def _compare(a: Any, b: Any) -> tuple[float, float]:
-    """(largest absolute, largest relative difference) of two arrays of one shape."""
-    a, b = _numbers(a), _numbers(b)
-    placed = [leaf for leaf in (a, b) if isinstance(leaf, jax.Array)]
-    if len(placed) == 2 and a.sharding != b.sharding:
-        b = jax.device_put(b, a.sharding)
-    if not placed and all(isinstance(x, np.ndarray) and x.flags.c_contiguous for x in (a, b)):
-        a, b = a.reshape(-1), b.reshape(-1)
-    boxes = list(_shards(placed[0])) if placed else _slabs(a)
-    read_a, read_b = _reader(a), _reader(b)
-
-    def compare(box: Bounds) -> tuple[float, float]:
-        return _block(*(contiguous(part).reshape(-1) for part in (read_a(box), read_b(box))))
-
-    nbytes = math.prod(a.shape) * a.dtype.itemsize
-    return _worst(tiles.in_threads(compare, boxes, nbytes, tiles.on_cpu))
-
-
-def _numbers(leaf: Any) -> Any:
-    """A leaf of numbers."""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-        return in_numpy(jax.random.key_data(leaf))
-    return leaf
-
-
-def _shards(leaf: jax.Array) -> dict[Bounds, jax.Array]:
-    """What this process holds of a leaf, each part once."""
-
-    def bounds(index: tuple[slice, ...]) -> Bounds:
-        return tuple(part.indices(n)[:2] for part, n in zip(index, leaf.shape, strict=True))
-
-    return {bounds(shard.index): shard.data for shard in leaf.addressable_shards}
-
-
-def _reader(leaf: Any) -> Callable[[Bounds], np.ndarray]:
-    """What reads a part of a leaf into host memory."""
-    if isinstance(leaf, Tensor):
-        return leaf.read
-    if isinstance(leaf, jax.Array):
-        shards = _shards(leaf)
-        return lambda bounds: np.asarray(shards[bounds])
-    return lambda bounds: np.asarray(leaf[tuple(slice(*bound) for bound in bounds)])
-
-
-def _slabs(leaf: Any) -> list[Bounds]:
-    if isinstance(leaf, np.ndarray) and leaf.ndim == 1:
-        return [((here.start, here.stop),) for here in tiles.cuts(leaf, _TILE)]
-    return list(slabs(leaf.shape, _SLAB))
-
-
-def slabs(shape: tuple[int, ...], most: int) -> Iterator[Bounds]:
-    """Cuts an array into boxes of at most `most` elements that are contiguous in C order.
-
-    >>> list(slabs((3, 4), 8))
-    [((0, 2), (0, 4)), ((2, 3), (0, 4))]
-    """
-    row = math.prod(shape[1:])
-    if not shape:
-        yield ()
-    elif row > most:
-        for i in range(shape[0]):
-            for rest in slabs(shape[1:], most):
-                yield ((i, i + 1), *rest)
-    else:
-        step = max(1, most // max(row, 1))
-        for start in range(0, shape[0], step):
-            stop = min(start + step, shape[0])
-            yield ((start, stop), *((0, size) for size in shape[1:]))
-
-
-def _block(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    if a.size > _RUN and tiles.compiles(a.dtype, b.dtype) and _is_float(a) and _is_float(b):
-        largest, relative, tiny = tiles.call(_largest, a, b).view(np.float32)
-        if not tiny and np.isfinite(largest):
-            return float(largest), float(relative)
-    runs = (slice(start, start + _RUN) for start in range(0, a.size, _RUN))
-    return _worst(_run(a[here], b[here]) for here in runs)
-
-
-def _is_float(array: np.ndarray) -> bool:
-    return jnp.issubdtype(array.dtype, jnp.floating)
-
-
-def _largest(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The bits of the largest difference, the largest relative one, and the largest number below
-    `_TINY`; of numbers that are not negative they have the same order, and are compared faster."""
-
-    def bits(x: jax.Array) -> jax.Array:
-        return jax.lax.bitcast_convert_type(x, jnp.int32) & 0x7FFFFFFF
-
-    def larger(x: tuple[jax.Array, ...], y: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        return tuple(map(jnp.maximum, x, y))
-
-    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
-    distance, size = bits(a - b), jnp.maximum(bits(a), bits(b))
-    least = int(np.float32(_TINY).view(np.int32))
-    divisor = jax.lax.bitcast_convert_type(jnp.maximum(size, least), jnp.float32)
-    relative = bits(jnp.abs(a - b) / divisor)
-    tiny = jnp.where(size < least, size, 0)
-    zero = jnp.int32(0)
-    return jnp.stack(jax.lax.reduce((distance, relative, tiny), (zero,) * 3, larger, (0,)))
-
-
-def _worst(pairs) -> tuple[float, float]:
-    """The largest of each; NaN, which is no number's greater or less, if there is one."""
-    largest = relative = 0
-    for one, two in pairs:
-        largest = one if one > largest or one != one else largest
-        relative = two if two > relative or two != two else relative
-    return largest, relative
-
-
-def _run(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    if a.dtype == b.dtype and np.array_equal(_bits(a), _bits(b)):
-        return 0, 0
-    dtype = _common(a.dtype, b.dtype)
-    a, b = a.astype(dtype, copy=False), b.astype(dtype, copy=False)
-    with np.errstate(all="ignore"):
-        return _of_integers(a, b) if dtype.kind in "iu" else _of_floats(a, b)
-
-
-def _bits(array: np.ndarray) -> np.ndarray:
-    """The same bytes as few integers."""
-    return array.view("u8" if array.nbytes % 8 == 0 else f"u{array.itemsize}")
-
-
-def _of_floats(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    distance = np.abs(a - b)
-    size = np.abs(a)
-    np.maximum(size, np.abs(b), out=size)
-    largest = distance.max()
-    if not np.isfinite(largest):
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-        distance[same] = 0
-        size[same | np.isinf(size)] = 1
-        largest = distance.max()
-    np.maximum(size, np.nextafter(size.dtype.type(0), size.dtype.type(1)), out=size)
-    np.divide(distance, size, out=distance)
-    return float(largest), float(distance.max())
-
-
-def _of_integers(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    unsigned = f"u{a.itemsize}"  # whose differences are exact where the signed ones overflow
-    distance = np.maximum(a, b).view(unsigned) - np.minimum(a, b).view(unsigned)
-    size = np.maximum(np.abs(a.astype(np.float64)), np.abs(b.astype(np.float64)))
-    return int(distance.max()), float((distance / np.maximum(size, 1)).max())
-
-
-def _common(a: np.dtype, b: np.dtype) -> np.dtype:
-    """What both are compared in."""
-    return np.promote_types(_native(a), _native(b))
-
-
-def _native(dtype: np.dtype) -> np.dtype:
-    """A dtype of NumPy's own that holds all of `dtype`'s numbers: float32 for narrow floats."""
-    if dtype.kind in "iuc":
-        return dtype
-    if jnp.issubdtype(dtype, jnp.floating):
-        return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
-    return np.dtype(np.int8 if jnp.issubdtype(dtype, jnp.signedinteger) else np.uint8)
 
 
 def _both(pair: tuple[Any, Any]) -> str:
