@@ -35,6 +35,7 @@ def prune_heads(
     many heads; otherwise a looped one is returned, with `scan_layers=False` and params unstacked.
 
     Dtypes and shardings stay; NumPy and abstract leaves, and `jit` over `params`, are served.
+    Under `jit` it is XLA that places what was cut across shards: give `out_shardings` there.
     Where heads are is told by the axes "heads" and "kv_heads" of `model.abstract_params()`, so a
     family needs only to make its projections as wide as `blocks.num_heads` says.
 
