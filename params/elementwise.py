@@ -1,7 +1,9 @@
 """Computing each element of a leaf from the same elements of others, wherever the leaf lives.
 
-A NumPy leaf is computed tile by tile, by threads. Any other is one compiled computation, used again
-for leaves of the same shape.
+A leaf is one compiled computation, used again for leaves of the same shape; a NumPy leaf too, if it
+is large and JAX sees it without a copy. Other NumPy leaves, and those whose memory the result
+takes, are computed tile by tile, by threads. So are casts, for which the runtime's own memory is
+too slow: it is made of small pages, whose first touch costs more than the cast.
 """
 
 import functools
@@ -14,8 +16,9 @@ import numpy as np
 
 from . import tiles
 from .memory import contiguous, copy, empty
-from .placing import beside, is_traced
+from .placing import adopted, beside, is_traced
 
+_WORTH = 1 << 18  # elements
 _QUICK_CASTS = {np.dtype(np.float32), jnp.dtype(jnp.bfloat16)}  # NumPy's are as fast as XLA's
 
 
@@ -40,7 +43,7 @@ def elementwise(
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
         return _abstract(first).update(dtype=dtype)
     if not isinstance(first, jax.Array) and not any(map(is_traced, (*leaves, *scalars))):
-        return _computed(function, leaves, scalars, _memory(first, dtype, donate))
+        return _computed(function, leaves, scalars, np.dtype(dtype), donate)
     leaves = (first, *(beside(leaf, first) for leaf in leaves[1:]))
     return _compiled(donate)(function, np.dtype(dtype), *leaves, scalars=scalars)
 
@@ -55,21 +58,36 @@ def _itself(leaf: Any) -> Any:
 
 
 def _computed(
-    function: Callable[..., Any], leaves: tuple[Any, ...], scalars: tuple, out: np.ndarray
+    function: Callable[..., Any],
+    leaves: tuple[Any, ...],
+    scalars: tuple,
+    dtype: np.dtype,
+    donate: bool,
 ) -> np.ndarray:
     scalars = tuple(np.asarray(x) if isinstance(x, jax.Array) else x for x in scalars)
     sources = [contiguous(np.asarray(leaf)).reshape(-1) for leaf in leaves]
+    compiles = tiles.compiles(dtype, *(source.dtype for source in sources))
+    is_cast = function is _itself
+    if compiles and not is_cast and not donate and _goes_whole(sources):
+        with tiles.on_cpu():
+            result = _compiled(False)(function, dtype, *sources, scalars=scalars)
+            return adopted(result).reshape(leaves[0].shape)
+    out = _memory(leaves[0], dtype, donate)
     target = out.reshape(-1)
-    dtypes = {out.dtype, *(source.dtype for source in sources)}
-    is_quick = function is _itself and dtypes <= _QUICK_CASTS
-    compute = _by_numpy if is_quick or not tiles.compiles(*dtypes) else _by_xla
+    is_quick = is_cast and {dtype, sources[0].dtype} <= _QUICK_CASTS
+    compute = _by_xla if compiles and not is_quick else _by_numpy
 
     def part(here: slice) -> None:
-        copy(compute(function, out.dtype, [x[here] for x in sources], scalars), target[here])
+        copy(compute(function, dtype, [x[here] for x in sources], scalars), target[here])
 
-    parts = tiles.cuts(sources[0], tiles.TILE_BYTES // out.itemsize)
+    parts = tiles.cuts(sources[0], tiles.TILE_BYTES // dtype.itemsize)
     tiles.in_threads(part, parts, target.nbytes, tiles.on_cpu)
     return out
+
+
+def _goes_whole(sources: list[np.ndarray]) -> bool:
+    """Whether JAX takes them without a copy, and they are worth a compilation for their size."""
+    return sources[0].size >= _WORTH and all(map(tiles.is_aligned, sources))
 
 
 def _by_numpy(

@@ -50,6 +50,24 @@ def placed_like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
     return jax.device_put(array, placement(leaf))
 
 
+def adopted(array: jax.Array) -> np.ndarray:
+    """The memory of an array on the CPU, which nobody else holds, as NumPy's: it can be written."""
+    return np.asarray(_Memory(array)).view(array.dtype).reshape(array.shape)
+
+
+class _Memory:
+    """What keeps the memory of an array, for NumPy's views of it."""
+
+    def __init__(self, array: jax.Array):
+        self._array = array.block_until_ready()
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (array.nbytes,),
+            "typestr": "|u1",
+            "data": (array.unsafe_buffer_pointer(), False),
+        }
+
+
 def beside(leaf: Any, first: Any) -> Any:
     """`leaf` where `first` is, if it is known where that is."""
     if not isinstance(first, jax.Array) or is_traced(first) or is_traced(leaf):

@@ -1,5 +1,6 @@
 """Compiled functions of NumPy arrays, tile by tile: their cuts, and that nobody sees them."""
 
+import gc
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from flaxmodels import params as fp
 from flaxmodels.params import tiles
-from flaxmodels.params.memory import empty
+from flaxmodels.params.memory import contiguous, empty
 
 NARROW = ("float32", "bfloat16", "float16", "float8_e4m3fn")
 SIZE = 3 * tiles.TILE_BYTES // 4 + 77  # neither a tile of any of them nor a multiple
@@ -51,8 +52,11 @@ def test_arithmetic_is_that_of_jax_arrays_to_the_bit(dtype):
     """Of any bits: NaNs, infinities and subnormals too."""
     a, b = ({"w": random_array(seed, (SIZE,), dtype)} for seed in (0, 1))
     arrays = [jax.tree.map(jnp.asarray, tree) for tree in (a, b)]
+    whole = [{"w": contiguous(tree["w"][::-1])} for tree in (a, b)]  # large and aligned
     for call in (fp.add, lambda a, b: fp.interpolate(a, b, 0.3)):
-        assert same(call(a, b)["w"], np.asarray(call(*arrays)["w"]))
+        expected = np.asarray(call(*arrays)["w"])
+        assert same(call(a, b)["w"], expected)
+        assert same(call(*whole)["w"], expected[::-1])
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -62,6 +66,20 @@ def test_casts_are_those_of_xla_to_the_bit(stored, dtype):
     expected = np.asarray(jax.lax.convert_element_type(jnp.asarray(leaf), jnp.dtype(dtype)))
     for kind in (leaf, jnp.asarray(leaf)):
         assert same(np.asarray(fp.cast({"w": kind}, dtype)["w"]), expected)
+
+
+def test_large_leaves_are_computed_whole_and_their_memory_is_numpys():
+    a, b = ({"w": empty((512, 1024), np.float32)} for _ in range(2))
+    a["w"][:], b["w"][:] = 1, 2
+    results = [fp.add(a, b)["w"] for _ in range(3)]
+    assert all(x.base is not None and type(x) is np.ndarray for x in results)
+    results[0][:] = 7
+    results[1] += 1
+    del a, b
+    gc.collect()
+    rest = [fp.scale({"w": results[2]}, 2.0)["w"] for _ in range(3)]
+    assert [float(x.min()) for x in (*results, *rest)] == [7, 4, 3, 6, 6, 6]
+    assert [float(x.max()) for x in (*results, *rest)] == [7, 4, 3, 6, 6, 6]
 
 
 def test_donated_memory_is_overwritten_tile_by_tile():
