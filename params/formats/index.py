@@ -1,7 +1,6 @@
 """Indexes of sharded checkpoints: which tensor is in which file of the folder."""
 
 import os
-from pathlib import PurePosixPath
 
 from ..errors import CheckpointError, quoted, some
 from ..names import layout_of, spelling
@@ -71,8 +70,9 @@ def _read_index(path: str, format: Format, store: Store) -> tuple[dict[str, str]
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path}: not an index: no weight_map of tensor names to files")
+    own = os.path.basename(path)
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not is_plain(shard) or shard == os.path.basename(path):
+        if not isinstance(shard, str) or not is_plain(shard) or shard == own:
             raise CheckpointError(
                 f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is not the name "
                 "of a file in this folder"
@@ -88,13 +88,13 @@ def _read_index(path: str, format: Format, store: Store) -> tuple[dict[str, str]
 
 def is_plain(name: str) -> bool:
     """Whether `name` is a relative path that cannot leave the folder on any system."""
-    parts = PurePosixPath(name).parts
+    parts = name.split("/")
     return (
-        bool(parts)
-        and "/".join(parts) == name
-        and not name.startswith("~")
+        all(parts)
+        and ".." not in parts
+        and "." not in parts
+        and name[0] != "~"
         and name.isprintable()
-        and not set(name) & set("\\:")
-        and not any(part in (".", "..") for part in parts)
-        and not name.startswith("/")
+        and "\\" not in name
+        and ":" not in name
     )
