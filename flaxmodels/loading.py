@@ -226,11 +226,12 @@ def renamed(options: Mapping[str, Any], *, stacklevel: int = 3) -> dict[str, Any
     said = functools.partial(warnings.warn, category=FutureWarning, stacklevel=stacklevel)
     if options.pop("resume_download", None) is not None:
         said("resume_download is ignored; leave it out")
-    if "use_auth_token" in options:
+    old = options.pop("use_auth_token", None)
+    if old is not None:
         said("use_auth_token is now token; give token")
         if options.get("token") is not None:
             raise TypeError("use_auth_token is the old name of token; give token alone")
-        options["token"] = options.pop("use_auth_token")
+        options["token"] = old
     return options
 
 

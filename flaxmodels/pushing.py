@@ -255,8 +255,6 @@ def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
             raise TypeError(
                 f"push_to_hub has no {name}; for the card it takes {', '.join(_ON_CARD)}"
             )
-    if given.get("use_auth_token") is None:
-        given = {name: given[name] for name in given if name != "use_auth_token"}
     given = renamed(given, stacklevel=7)
     where = {name: given[name] for name in _WHERE if name in given}
     said = {name: given[name] for name in given if name not in _WHERE}
