@@ -88,7 +88,8 @@ def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = T
         key_path, leaf, selected = item
         if not selected or not hasattr(leaf, "dtype") or not _floating(leaf):
             return leaf
-        wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)
+        path = path_of(key_path) if isinstance(dtype, Mapping) else ""
+        wanted = dtype_for(dtype, path, leaf.dtype)
         return leaf if leaf.dtype == wanted else cast_leaf(leaf, wanted)
 
     leaves, treedef = tree_flatten_with_path(params)
@@ -96,18 +97,25 @@ def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = T
     chosen = jax.tree.leaves(as_mask(mask, params))
     items = [*zip((path for path, _ in leaves), views, chosen, strict=True)]
     made = in_threads(one, items, bytes_for_threads(views))
-    results = (
-        _put_back(leaf, view, new) for (_, leaf), view, new in zip(leaves, views, made, strict=True)
-    )
-    return jax.tree.unflatten(treedef, results)
+    originals = [leaf for _, leaf in leaves]
+    return jax.tree.unflatten(treedef, _put_back(originals, views, made))
 
 
-def _put_back(leaf: Any, view: Any, new: Any) -> Any:
-    """What a leaf becomes, if its view became `new`. A CPU device is lent NumPy's memory: its own
-    is made of small pages, whose first touch costs more than a cast."""
-    if new is view:
-        return leaf
-    return placed_like(leaf, new) if isinstance(leaf, jax.Array) and view is not leaf else new
+def _put_back(leaves: list[Any], views: list[Any], made: list[Any]) -> list[Any]:
+    """What the leaves become, if their views became `made`. A CPU device is lent NumPy's memory:
+    its own is made of small pages, whose first touch costs more than a cast."""
+    result = [
+        leaf if new is view else new for leaf, view, new in zip(leaves, views, made, strict=True)
+    ]
+    lent = [
+        i
+        for i, leaf in enumerate(leaves)
+        if isinstance(leaf, jax.Array) and isinstance(result[i], np.ndarray)
+    ]
+    placed = placed_like([leaves[i] for i in lent], [result[i] for i in lent])
+    for i, array in zip(lent, placed, strict=True):
+        result[i] = array
+    return result
 
 
 def to_bf16(params: Any, mask: Mask = None) -> Any:

@@ -8,6 +8,7 @@ too slow: it is made of small pages, whose first touch costs more than the cast.
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -75,13 +76,15 @@ def _computed(
     out = _memory(leaves[0], dtype, donate)
     target = out.reshape(-1)
     is_quick = is_cast and {dtype, sources[0].dtype} <= _QUICK_CASTS
-    compute = _by_xla if compiles and not is_quick else _by_numpy
+    by_xla = compiles and not is_quick
+    compute = _by_xla if by_xla else _by_numpy
 
     def part(here: slice) -> None:
         copy(compute(function, dtype, [x[here] for x in sources], scalars), target[here])
 
     parts = tiles.cuts(sources[0], tiles.TILE_BYTES // dtype.itemsize)
-    tiles.in_threads(part, parts, target.nbytes, tiles.on_cpu)
+    within = tiles.on_cpu if by_xla else nullcontext
+    tiles.in_threads(part, parts, target.nbytes, within)
     return out
 
 

@@ -31,6 +31,8 @@ def as_mask(mask: Mask, params: Any) -> Any:
     """
     if mask is None:
         mask = True
+    if isinstance(mask, bool):
+        return jax.tree.map(lambda _: mask, params)
     if callable(mask):
         return tree_map_with_path(lambda path, leaf: bool(mask(path_of(path), leaf)), params)
     chosen = {path_of(path): _bool(path_of(path), value) for path, value in _mask_leaves(mask)}

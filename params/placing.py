@@ -45,9 +45,10 @@ def placement(leaf: Any) -> Any:
     return None if is_traced(leaf) or not leaf.committed else leaf.sharding
 
 
-def placed_like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
-    """`array`, which nobody else holds, as a JAX array where `leaf` is; a CPU takes its memory."""
-    return jax.device_put(array, placement(leaf))
+def placed_like(leaves: list[jax.Array], arrays: list[np.ndarray]) -> list[jax.Array]:
+    """The arrays, which nobody else holds, as JAX arrays where the leaves are; a CPU takes their
+    memory. All at once: one by one costs twice as much."""
+    return jax.device_put(arrays, [placement(leaf) for leaf in leaves])
 
 
 def adopted(array: jax.Array) -> np.ndarray:

@@ -90,7 +90,7 @@ def _stack(leaves: list[Any]) -> Any:
         return _compiled_stack(where)(*leaves)
     out = empty(shape, first.dtype)
     in_threads(lambda i: copy(np.asarray(leaves[i]), out[i, ...]), range(len(out)), out.nbytes)
-    return placed_like(first, out) if isinstance(first, jax.Array) else out
+    return placed_like([first], [out])[0] if isinstance(first, jax.Array) else out
 
 
 @functools.lru_cache(maxsize=64)
