@@ -49,14 +49,20 @@ def test_a_function_gets_few_sizes():
 
 @pytest.mark.parametrize("dtype", NARROW)
 def test_arithmetic_is_that_of_jax_arrays_to_the_bit(dtype):
-    """Of any bits: NaNs, infinities and subnormals too."""
+    """Of any bits: infinities and subnormals too. Of the sum of two NaNs the order of a machine
+    instruction's operands decides the sign."""
+
+    def alike(made: np.ndarray, expected: np.ndarray) -> bool:
+        nan = np.isnan(made)
+        return np.array_equal(nan, np.isnan(expected)) and same(made[~nan], expected[~nan])
+
     a, b = ({"w": random_array(seed, (SIZE,), dtype)} for seed in (0, 1))
     arrays = [jax.tree.map(jnp.asarray, tree) for tree in (a, b)]
     whole = [{"w": contiguous(tree["w"][::-1])} for tree in (a, b)]  # large and aligned
     for call in (fp.add, lambda a, b: fp.interpolate(a, b, 0.3)):
         expected = np.asarray(call(*arrays)["w"])
-        assert same(call(a, b)["w"], expected)
-        assert same(call(*whole)["w"], expected[::-1])
+        assert alike(call(a, b)["w"], expected)
+        assert alike(call(*whole)["w"], expected[::-1])
 
 
 @pytest.mark.parametrize("dtype", NARROW)
