@@ -1,7 +1,7 @@
 """Comparing: the largest differences of two arrays, wherever they are, in bounded memory."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -15,27 +15,41 @@ from .memory import contiguous
 from .placing import in_numpy
 
 _SLAB = 1 << 20  # elements read at a time by a thread
-_TILE = 1 << 24  # elements in memory, where JAX takes them as they are
+_TILE = 1 << 22  # elements in memory, where JAX takes them as they are
 _RUN = 1 << 15  # elements; with the temporaries, a share of the second-level cache
 _TINY = 2.0**-100  # what is so small is compared by NumPy: XLA's differences of it may be 0
 
 
-def compare(a: Any, b: Any) -> tuple[float, float]:
-    """(largest absolute, largest relative difference) of two arrays of one shape."""
+Worst = tuple[float, float]
+"""(largest absolute, largest relative difference)"""
+
+
+def comparison(a: Any, b: Any) -> Callable[[], Worst]:
+    """Begins to compare two arrays of one shape; to call what it returns is to wait for the result.
+
+    What NumPy holds is compared meanwhile, so that one comparison begins before another ends.
+    """
     a, b = _numbers(a), _numbers(b)
     placed = [leaf for leaf in (a, b) if isinstance(leaf, jax.Array)]
     if len(placed) == 2 and a.sharding != b.sharding:
         b = jax.device_put(b, a.sharding)
-    if not placed and all(isinstance(x, np.ndarray) and x.flags.c_contiguous for x in (a, b)):
+    in_memory = all(isinstance(x, np.ndarray) and x.flags.c_contiguous for x in (a, b))
+    if in_memory:
         a, b = a.reshape(-1), b.reshape(-1)
     boxes = list(_shards(placed[0])) if placed else _slabs(a, b)
     read_a, read_b = _reader(a), _reader(b)
 
-    def of_box(box: Bounds) -> tuple[float, float]:
-        return _block(*(contiguous(part).reshape(-1) for part in (read_a(box), read_b(box))))
+    def of_box(box: Bounds) -> Callable[[], Worst]:
+        parts = [contiguous(part).reshape(-1) for part in (read_a(box), read_b(box))]
+        wait = _block(*parts)
+        if in_memory and all(map(tiles.is_aligned, parts)):
+            return wait
+        worst = wait()  # and what was read, or copied, is let go
+        return lambda: worst
 
     nbytes = math.prod(a.shape) * a.dtype.itemsize
-    return _worst(tiles.in_threads(of_box, boxes, nbytes, tiles.on_cpu))
+    begun = tiles.in_threads(of_box, boxes, nbytes, tiles.on_cpu)
+    return lambda: _worst(wait() for wait in begun)
 
 
 def _numbers(leaf: Any) -> Any:
@@ -93,11 +107,21 @@ def slabs(shape: tuple[int, ...], most: int) -> Iterator[Bounds]:
             yield ((start, stop), *((0, size) for size in shape[1:]))
 
 
-def _block(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    if a.size > _RUN and tiles.compiles(a.dtype, b.dtype) and _is_float(a) and _is_float(b):
-        largest, relative, tiny = tiles.call(_largest, a, b).view(np.float32)
-        if not tiny and np.isfinite(largest):
-            return float(largest), float(relative)
+def _block(a: np.ndarray, b: np.ndarray) -> Callable[[], Worst]:
+    if a.size <= _RUN or not (tiles.compiles(a.dtype, b.dtype) and _is_float(a) and _is_float(b)):
+        return lambda: _by_numpy(a, b)
+    found = tiles.start(_largest, a, b)
+
+    def wait() -> Worst:
+        largest, relative, tiny = np.asarray(found).view(np.float32)
+        if tiny or not np.isfinite(largest):
+            return _by_numpy(a, b)
+        return float(largest), float(relative)
+
+    return wait
+
+
+def _by_numpy(a: np.ndarray, b: np.ndarray) -> Worst:
     runs = (slice(start, start + _RUN) for start in range(0, a.size, _RUN))
     return _worst(_run(a[here], b[here]) for here in runs)
 
@@ -126,7 +150,7 @@ def _largest(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.stack(jax.lax.reduce((distance, relative, tiny), (zero,) * 3, larger, (0,)))
 
 
-def _worst(pairs) -> tuple[float, float]:
+def _worst(pairs: Iterable[Worst]) -> Worst:
     """The largest of each; NaN, which is no number's greater or less, if there is one."""
     largest = relative = 0
     for one, two in pairs:
@@ -135,7 +159,7 @@ def _worst(pairs) -> tuple[float, float]:
     return largest, relative
 
 
-def _run(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+def _run(a: np.ndarray, b: np.ndarray) -> Worst:
     if a.dtype == b.dtype and np.array_equal(_bits(a), _bits(b)):
         return 0, 0
     dtype = _common(a.dtype, b.dtype)
@@ -149,7 +173,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
     return array.view("u8" if array.nbytes % 8 == 0 else f"u{array.itemsize}")
 
 
-def _of_floats(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+def _of_floats(a: np.ndarray, b: np.ndarray) -> Worst:
     distance = np.abs(a - b)
     size = np.abs(a)
     np.maximum(size, np.abs(b), out=size)
@@ -164,7 +188,7 @@ def _of_floats(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(largest), float(distance.max())
 
 
-def _of_integers(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+def _of_integers(a: np.ndarray, b: np.ndarray) -> Worst:
     unsigned = f"u{a.itemsize}"  # whose differences are exact where the signed ones overflow
     distance = np.maximum(a, b).view(unsigned) - np.minimum(a, b).view(unsigned)
     size = np.maximum(np.abs(a.astype(np.float64)), np.abs(b.astype(np.float64)))

@@ -2,14 +2,14 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from . import tiles
-from .compare import compare
+from .compare import comparison
 from .formats import Source, open_checkpoint
 from .measure import table
 from .paths import flatten, natural
@@ -97,10 +97,12 @@ def diff(a: Any, b: Any) -> Diff:
     first, second = _leaves(a), _leaves(b)
     names = _in_file_order([*first, *(name for name in second if name not in first)], first)
 
-    def row(name: str) -> DiffRow:
+    def begin(name: str) -> Callable[[], DiffRow]:
         return _row(name, first.get(name), second.get(name))
 
-    rows = tiles.in_threads(row, names, bytes_for_threads([*first.values(), *second.values()]))
+    nbytes = bytes_for_threads([*first.values(), *second.values()])
+    begun = tiles.in_threads(begin, names, nbytes)
+    rows = tiles.in_threads(lambda wait: wait(), begun, nbytes, tiles.on_cpu)
     return Diff(tuple(sorted(rows, key=lambda row: natural(row.path))))
 
 
@@ -123,16 +125,22 @@ def _in_file_order(names: list[str], leaves: Mapping[str, Any]) -> list[str]:
     return sorted(names, key=position)
 
 
-def _row(path: str, a: Any, b: Any) -> DiffRow:
+def _row(path: str, a: Any, b: Any) -> Callable[[], DiffRow]:
+    """Begins to compare; to call what it returns is to wait for the row."""
     (shape_a, dtype_a), (shape_b, dtype_b) = map(_kind, (a, b))
     shapes, dtypes = (shape_a, shape_b), (dtype_a, dtype_b)
     same = shape_a == shape_b and dtype_a == dtype_b
     if shape_a != shape_b or any(isinstance(x, jax.ShapeDtypeStruct) for x in (a, b)):
-        return DiffRow(path, shapes, dtypes, None, None, same)
+        return lambda: DiffRow(path, shapes, dtypes, None, None, same)
     if is_traced(a) or is_traced(b):
         raise ValueError(f"{path} is traced, and a diff is of numbers; call it outside of jit")
-    largest, relative = compare(a, b)
-    return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
+    compared = comparison(a, b)
+
+    def wait() -> DiffRow:
+        largest, relative = compared()
+        return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
+
+    return wait
 
 
 def _kind(leaf: Any) -> tuple[tuple[int, ...] | None, str | None]:

@@ -42,7 +42,12 @@ def on_cpu() -> Iterator[None]:
 
 
 def call(function: Callable[..., Any], *tiles: np.ndarray, scalars: tuple = ()) -> np.ndarray:
-    """`function(*tiles, *scalars)` on the CPU device; what it returns, read-only.
+    """`function(*tiles, *scalars)` on the CPU device; what it returns, read-only."""
+    return np.asarray(start(function, *tiles, scalars=scalars))
+
+
+def start(function: Callable[..., Any], *tiles: np.ndarray, scalars: tuple = ()) -> jax.Array:
+    """The same, not waited for: until it is there, nobody may write to the tiles.
 
     Args:
         function: of JAX arrays; the same object every time, for what is compiled is kept by it.
@@ -50,7 +55,7 @@ def call(function: Callable[..., Any], *tiles: np.ndarray, scalars: tuple = ()) 
         tiles: of one size. The function gets them with zeros joined, so that there are few sizes
             to compile for, and may return as many numbers more.
     """
-    return np.asarray(_compiled(function, *map(_padded, tiles), scalars=scalars))
+    return _compiled(function, *map(_padded, tiles), scalars=scalars)
 
 
 def cuts(array: np.ndarray, size: int) -> list[slice]:
