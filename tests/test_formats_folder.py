@@ -3,7 +3,6 @@
 import gc
 import json
 import os
-import time
 
 import flax.serialization
 import numpy as np
@@ -194,10 +193,9 @@ def test_bad_index(case, tmp_path):
 
 
 def test_I17_many_entries_and_many_shards(tmp_path):
-    start = time.process_time()
     put_index(tmp_path, {f"t{i}": f"model-{i % 100_000}.safetensors" for i in range(200_000)})
-    refused(tmp_path, "shard 'model-0.safetensors' is missing; it holds 't0', 't100000'")
-    assert time.process_time() - start < 10
+    missing = "shard 'model-0.safetensors' is missing; it holds 't0', 't100000'"
+    refused(tmp_path, missing, within=10)
 
 
 def test_I17_few_files_stay_open_and_those_until_the_source_is_gone(tmp_path):
