@@ -77,7 +77,7 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
     """Of all between the backbone and these logits."""
 
     def __post_init__(self) -> None:
-        self.dtype = jnp.dtype(self.dtype)  # jnp.bfloat16 and its dtype hash differently
+        self.dtype = fp.parse_dtype(self.dtype)  # jnp.bfloat16 and its dtype hash differently
         if self.scan_layers and not heads_are_even(self.config):
             raise ConfigError(
                 f"{type(self).__name__}: scan_layers needs as many heads in every layer, and "

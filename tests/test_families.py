@@ -467,3 +467,12 @@ def test_a_batch_without_a_padding_token_has_no_known_ends(family):
     assert one.shape == (1, 3)
     with pytest.raises(ValueError, match="pad_token_id is None"):
         model.apply({"params": params}, np.array([[5, 6], [7, 8]]))
+
+
+def test_the_dtype_of_computing_is_any_name_of_one():
+    config = fm.LlamaConfig()
+    for name in ("bf16", "torch.bfloat16", jnp.bfloat16):
+        assert fm.LlamaModel(config, dtype=name).dtype == jnp.bfloat16
+    for name in ("auto", None, "int8"):
+        with pytest.raises(ValueError, match=f"unknown dtype {name!r}; known: float64"):
+            fm.LlamaModel(config, dtype=name)
