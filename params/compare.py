@@ -27,7 +27,8 @@ Worst = tuple[float, float]
 def comparison(a: Any, b: Any) -> Callable[[], Worst]:
     """Begins to compare two arrays of one shape; to call what it returns is to wait for the result.
 
-    What NumPy holds is compared meanwhile, so that one comparison begins before another ends.
+    What NumPy holds is compared meanwhile, so that one comparison begins before another ends; until
+    the end nobody may write to it.
     """
     a, b = _numbers(a), _numbers(b)
     placed = [leaf for leaf in (a, b) if isinstance(leaf, jax.Array)]
@@ -49,7 +50,7 @@ def comparison(a: Any, b: Any) -> Callable[[], Worst]:
 
     nbytes = math.prod(a.shape) * a.dtype.itemsize
     begun = tiles.in_threads(of_box, boxes, nbytes, tiles.on_cpu)
-    return lambda: _worst(wait() for wait in begun)
+    return lambda: _worst(tiles.in_threads(lambda wait: wait(), begun, nbytes, tiles.on_cpu))
 
 
 def _numbers(leaf: Any) -> Any:

@@ -102,7 +102,7 @@ def diff(a: Any, b: Any) -> Diff:
 
     nbytes = bytes_for_threads([*first.values(), *second.values()])
     begun = tiles.in_threads(begin, names, nbytes)
-    rows = tiles.in_threads(lambda wait: wait(), begun, nbytes, tiles.on_cpu)
+    rows = tiles.in_threads(lambda wait: wait(), begun, nbytes)
     return Diff(tuple(sorted(rows, key=lambda row: natural(row.path))))
 
 

@@ -76,14 +76,13 @@ def _computed(
     out = _memory(leaves[0], dtype, donate)
     target = out.reshape(-1)
     is_quick = is_cast and {dtype, sources[0].dtype} <= _QUICK_CASTS
-    by_xla = compiles and not is_quick
-    compute = _by_xla if by_xla else _by_numpy
+    by_xla = (_by_xla, tiles.on_cpu)
+    compute, within = by_xla if compiles and not is_quick else (_by_numpy, nullcontext)
 
     def part(here: slice) -> None:
         copy(compute(function, dtype, [x[here] for x in sources], scalars), target[here])
 
     parts = tiles.cuts(sources[0], tiles.TILE_BYTES // dtype.itemsize)
-    within = tiles.on_cpu if by_xla else nullcontext
     tiles.in_threads(part, parts, target.nbytes, within)
     return out
 
