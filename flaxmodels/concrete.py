@@ -1,0 +1,59 @@
+"""Values that are known now, apart from those of which a trace knows shape and dtype alone."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+
+def is_traced(*trees: Any) -> bool:
+    """Whether a computation on these arrays is recorded (`jit`, `vmap`, ...) instead of run.
+
+    Under `jit` that is so for arrays that are known, too.
+    """
+    return any(isinstance(x, Tracer) for x in (jnp.zeros(()), *jax.tree.leaves(trees)))
+
+
+def known(x: Any) -> np.ndarray | None:
+    """The values of an array-like in host memory; None if a trace, or another process, has them.
+
+    Those of an accelerator are waited for and copied.
+    """
+    if isinstance(x, Tracer | jax.ShapeDtypeStruct):
+        return None
+    if isinstance(x, jax.Array):
+        return np.asarray(jax.device_get(x)) if x.is_fully_addressable else None
+    return np.asarray(x)
+
+
+def check_token_ids(ids: Any, vocab_size: int | None, name: str = "input_ids") -> None:
+    """Refuses what are no tokens of a vocabulary: JAX would read other rows of the table, or NaN.
+
+    Their dtype is always checked, their values where they are known: outside of `jit`, and the
+    constants of a traced program. The cost is two passes over them in host memory; ids on an
+    accelerator are copied first, 4 bytes each, which is little beside the pass that reads them.
+
+    Args:
+        ids: integers of any shape.
+        vocab_size: how many tokens there are; None if that is not known.
+
+    Raises:
+        TypeError: not integers.
+        ValueError: an id below 0, or at or above `vocab_size`; the message says where.
+    """
+    if not hasattr(ids, "dtype"):
+        ids = np.asarray(ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers, the numbers of tokens; got {ids.dtype}")
+    values = known(ids)
+    if values is None or vocab_size is None or not values.size:
+        return
+    if 0 <= values.min() and values.max() < vocab_size:
+        return
+    place = np.argwhere((values < 0) | (values >= vocab_size))[0].tolist()
+    raise ValueError(
+        f"{name}{place} is {values[tuple(place)]}, and the model has the tokens 0 to "
+        f"{vocab_size - 1}; if the tokenizer knows more, see resize_token_embeddings"
+    )
