@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from flax.core import FrozenDict
 
 from .params.errors import quoted, some
-from .values import ConfigError, checked, freeze, hints_of, is_deep, out_of_range, read_json, thaw
+from .values import ConfigError, checked, freeze, hints_of, out_of_range, read_json, thaw
 
 CONFIG_NAME = "config.json"
 
@@ -68,7 +68,7 @@ class Config:
     def __post_init__(self):
         hints = hints_of(type(self))
         for field in dataclasses.fields(self):
-            value = freeze(getattr(self, field.name))
+            value = getattr(self, field.name)
             if value is None and field.name in self.derived:
                 continue
             value = checked(type(self), field.name, value, hints[field.name])
@@ -140,8 +140,10 @@ class Config:
         Raises:
             ConfigError: a value of the wrong type, or mathematics that is not implemented.
         """
-        if is_deep(values):
-            raise ConfigError(f"{cls.__name__}: config.json is nested too deeply")
+        try:
+            freeze(values)
+        except ConfigError as error:
+            raise ConfigError(f"{cls.__name__}: config.json {error}") from None
         values = cls.from_json_keys(dict(values))
         if values.get("model_type", cls.model_type) != cls.model_type:
             raise ConfigError(

@@ -106,7 +106,7 @@ def test_one_field_under_two_names():
 
 WRONG = {  # field, value, what is said
     "C8-text": ("hidden_size", "4096", "hidden_size must be int, got '4096'"),
-    "C8-float": ("hidden_size", 4096.0, "hidden_size must be int, got 4096.0"),
+    "C8-half": ("hidden_size", 4096.5, "hidden_size must be int, got 4096.5"),
     "C8-bool": ("hidden_size", True, "hidden_size must be int, got True"),
     "C8-null": ("hidden_size", None, "hidden_size must be int, got None"),
     "C8-list": ("hidden_size", [4096], r"hidden_size must be int, got \(4096,\)"),
@@ -161,6 +161,8 @@ def test_wrong_values_name_the_field(case):
 
 
 FINE = [
+    ("hidden_size", 4096.0, 4096),  # C8: to JSON the same number as 4096 and 4.096e3
+    ("shape", [1e4, 2.0], (10_000, 2)),
     ("eps", "1e-5", 1e-5),  # YAML reads 1e-5 as text, so real files have it
     ("eps", 1, 1.0),
     ("dropout", None, None),
