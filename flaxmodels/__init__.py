@@ -6,8 +6,11 @@
 
 from typing import Any
 
+from . import checkout as _checkout
+
 __version__ = "0.1.0"
 
+_checkout.find_rooms(__name__)  # where params/ and sharding/ stand beside this folder
 
 _HOMES = {
     "AutoConfig": "auto",

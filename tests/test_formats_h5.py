@@ -194,7 +194,7 @@ def walker(monkeypatch, tmp_path):
 
     def replace(code):
         path = put(tmp_path, "walk.py", "import os, sys, time\n" + code)
-        monkeypatch.setattr(h5, "_WALK", str(path))
+        monkeypatch.setattr(h5, "_WALK", path)
 
     return replace
 
@@ -240,7 +240,7 @@ LIMITS = {
 def test_H14_limits(walker, limit):
     """They hold once the program has been read, before it is given a file."""
     code, message = LIMITS[limit]
-    limited = f"sys.path[:] = sys.argv[2:]\nrunpy.run_path({h5._WALK!r})['limited']()"
+    limited = f"sys.path[:] = sys.argv[2:]\nrunpy.run_path({str(h5._WALK)!r})['limited']()"
     walker(f"import resource, runpy, sys\n{limited}\n{code}\n")
     refused(TF_GOLDENS / "keras" / "model.h5", f"the HDF5 reader process failed: .*{message}")
 
@@ -269,7 +269,7 @@ def test_H14_mutants(tmp_path, monkeypatch):
     paths, deaths = list(left), 0
     while left:
         done = subprocess.run(
-            [sys.executable, "-c", MUTANTS, h5._WALK, *sys.path],
+            [sys.executable, "-c", MUTANTS, str(h5._WALK), *sys.path],
             input=json.dumps(left),
             capture_output=True,
             text=True,

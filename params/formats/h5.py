@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..errors import CheckpointError, quoted
 from .files import File, Span
 from .source import Tensor, too_large
 
-_WALK = os.path.join(os.path.dirname(__file__), "_h5_walk.py")
+_WALK = resources.files(__name__.rpartition(".")[0]) / "_h5_walk.py"
 _SECONDS = 60
 _LONGEST_NAME = 4096
 _DTYPES = ("float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool").split()
@@ -50,13 +51,16 @@ def read_index(file: File) -> dict[str, Tensor]:
 
 def _walk(file: File) -> Any:
     """What the other process says."""
-    command = [sys.executable, "-I", "-S", _WALK, file.path, *filter(None, sys.path)]
     # No filters from shared libraries; no threads, whose stacks count as memory.
     settings = {"HDF5_PLUGIN_PRELOAD": "::", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    with (
+        resources.as_file(_WALK) as program,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+    ):
         try:
             code = subprocess.call(
-                command,
+                [sys.executable, "-I", "-S", program, file.path, *filter(None, sys.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
