@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ import numpy as np
 from . import params as fp
 from .auto import architecture
 from .config import CONFIG_NAME
-from .hub import fetched, resolve
+from .hub import companions, fetched, resolve
 from .planning import build, plan_load
 from .saving import save, staging
-
-_COMPANIONS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "chat_template*")
 
 
 def convert(
@@ -50,6 +47,7 @@ def convert(
     """
     found = fetched(resolve(name_or_path, progress=progress), how)
     source, near = found.open(**(how or {})), found.folder
+    along = _companions(near)
     options = {
         "format": format,
         "max_shard_size": max_shard_size,
@@ -77,7 +75,9 @@ def convert(
             )
             if checksums:
                 fp.write_checksums(place.path)
-    _copy_companions(Path(near), Path(folder))
+    for file in along:
+        if not os.path.lexists(Path(folder, file.name)):  # what is there stays
+            file.copy(folder)
     made = fp.entries(params, template, naming, layout)
     if verify:
         _compare(made, fp.open_checkpoint(folder, variant=variant, framework=_FRAMEWORK[format]))
@@ -126,9 +126,11 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(fp.contiguous(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def _copy_companions(source: Path, folder: Path) -> None:
-    """The tokenizer's files come along; what is there already stays."""
-    for pattern in _COMPANIONS:
-        for path in source.glob(pattern):
-            if path.is_file() and not (folder / path.name).exists():
-                shutil.copyfile(path, folder / path.name)
+def _companions(folder: str) -> list[fp.FolderFile]:
+    """The files that come along, all of which may be copied. The configurations are written anew,
+    with what the old ones say."""
+    along = companions(folder)
+    for file in (*along, fp.FolderFile(folder, CONFIG_NAME)):
+        if os.path.lexists(file.path):
+            file.check()
+    return along

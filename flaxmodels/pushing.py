@@ -116,7 +116,7 @@ def push(
         together = functools.partial(fp.together, alone=not _are_spread(params))
         opened = hub.pushing(repo_id, progress=progress, **where)
 
-        def start() -> tuple[hub.Push, list[str]] | None:
+        def start() -> tuple[hub.Push, list[fp.FolderFile]] | None:
             if jax.process_index():
                 return None
             along = companions(tokenizer_from, where["token"])
@@ -202,17 +202,20 @@ def _files(folder: Path, variant: str | None) -> dict[str, Path]:
             f"{f' of variant {variant}' if variant else ''}, found {fp.some(names) or 'nothing'}; "
             "`flaxmodels convert` makes them of other formats"
         )
-    beside = [name for name in names if name in sides or hub.is_tokenizer_file(name)]
-    plain = [folder / name for name in (*weights, *beside)]
+    plain = [folder / name for name in names if name in weights or name in sides]
     inside = [path for name in plain for path in name.rglob("*")]  # orbax is a folder
     paths = [path for path in (*plain, *inside) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path for path in paths}
+    found = [fp.FolderFile(str(folder), path.relative_to(folder).as_posix()) for path in paths]
+    found += hub.companions(str(folder))
+    for file in found:
+        file.check()
+    return {file.name: Path(file.path) for file in found}
 
 
 def _write(
     model: "PretrainedModel",
     params: Any,
-    started: tuple[hub.Push, list[str]] | None,
+    started: tuple[hub.Push, list[fp.FolderFile]] | None,
     how: dict[str, Any],
 ) -> None:
     """Sends all files; a process that does not push takes part in putting the leaves together."""

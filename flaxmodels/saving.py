@@ -4,7 +4,6 @@ import contextlib
 import functools
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,20 +115,21 @@ def staging(folder: str | os.PathLike, variant: str | None):
 
 def companions(
     tokenizer_from: str | os.PathLike | None, token: str | bool | None = None
-) -> list[str]:
-    """The paths of the files that come along."""
+) -> list[fp.FolderFile]:
+    """The files that come along."""
     return [] if tokenizer_from is None else tokenizer_files(tokenizer_from, token=token)
 
 
 def write_side_files(
-    model: "PretrainedModel", params: Any, folder: Path, along: Sequence[str]
+    model: "PretrainedModel", params: Any, folder: Path, along: Sequence[fp.FolderFile]
 ) -> None:
     """What lies beside the weights, and copies of the files that come along."""
     (folder / CONFIG_NAME).write_text(_written_config(model, params), encoding="utf-8")
     if model.can_generate() and model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
-    for path in along:
-        shutil.copyfile(path, folder / os.path.basename(path))
+    for file in along:
+        if not (folder / file.name).exists():  # such as a generation_config.json of the model's own
+            file.copy(folder)
 
 
 def _written_config(model: "PretrainedModel", params: Any) -> str:

@@ -23,6 +23,7 @@ from flax.core import FrozenDict
 from jax.core import Tracer
 
 from .params import strict_json
+from .params.errors import PrintableError
 
 MAX_CONFIG_BYTES = 16 << 20
 _MAX_VALUES = 250_000  # a million take ten seconds
@@ -31,7 +32,7 @@ _MAX_BITS = 14_000  # more digits than Python writes
 _EXACT = 2.0**53  # below it every integer is a float of its own
 
 
-class ConfigError(ValueError):
+class ConfigError(PrintableError):
     """A configuration that names a field this library cannot honour, or a value that is none."""
 
 

@@ -20,10 +20,14 @@ from .entries import Entry as Entry
 from .entries import entries as entries
 from .entries import parse_size as parse_size
 from .errors import CheckpointError as CheckpointError
+from .errors import PrintableError as PrintableError
+from .errors import printable as printable
 from .errors import quoted as quoted
 from .errors import some as some
+from .errors import warn as warn
 from .formats import LOCAL as LOCAL
 from .formats import File as File
+from .formats import FolderFile as FolderFile
 from .formats import LocalFile as LocalFile
 from .formats import Reads as Reads
 from .formats import Source as Source

@@ -1,18 +1,61 @@
-"""The error that every reader and writer of checkpoints raises."""
+"""The error of every reader and writer of checkpoints, and texts that are safe to print."""
+
+import warnings
+
+LONGEST_TEXT = 4000  # characters of an error or a warning
+_LONGEST_NAME = 200
 
 
-class CheckpointError(ValueError):
+class PrintableError(ValueError):
+    """An error whose text may be printed, whatever files and servers have put into it: characters
+    that a terminal would act on are escaped, and the middle of a long one is left out."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(printable(message))
+
+
+class CheckpointError(PrintableError):
     """A checkpoint that cannot be read or written as asked: file, tensor, expected, got."""
+
+
+def warn(message: object, category: type[Warning] = UserWarning, *, stacklevel: int = 1) -> None:
+    """`warnings.warn` of a text that may hold what files and servers say."""
+    warnings.warn(printable(message), category, stacklevel=stacklevel + 1)
+
+
+def printable(text: object, most: int = LONGEST_TEXT) -> str:
+    """A text of at most about `most` characters, all of which can be printed: control characters,
+    marks that turn the direction of writing, and what is no UTF-8 are escaped.
+
+    >>> printable("a\\x1b[2J")
+    'a\\\\x1b[2J'
+    """
+    text = str(text)
+    shown = _escaped(text[: most + 1])
+    if len(text) <= most and len(shown) <= most:
+        return shown
+    start, end = most * 2 // 3, most // 4  # what to do about it is often said at the end
+    head, tail = _escaped(text[:start])[:start], _escaped(text[-end:])[-end:]
+    return f"{head} ... ({len(text)} characters) ... {tail}"
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def quoted(name: object) -> str:
     """A name out of a file, safe to print: control characters escaped, at most 200 characters."""
-    text = repr(str(name))
-    return text if len(text) <= 200 else f"{text[:180]}... ({len(text)} characters)"
+    text = str(name)
+    shown = repr(text[:_LONGEST_NAME])
+    if len(text) <= _LONGEST_NAME and len(shown) <= _LONGEST_NAME:
+        return shown
+    return f"{shown[: _LONGEST_NAME - 20]}... ({len(text)} characters)"
 
 
 def some(names, most: int = 10) -> str:
     """The first `most` names of a collection, and how many more there are."""
     names = list(names)
-    shown = ", ".join(str(name) for name in names[:most])
+    shown = ", ".join(printable(name, 2 * _LONGEST_NAME) for name in names[:most])
     return shown if len(names) <= most else f"{shown}, ... ({len(names) - most} more)"

@@ -6,6 +6,8 @@ from .card import create_model_card as create_model_card
 from .card import model_card as model_card
 from .client import HubError as HubError
 from .client import proxied as proxied
+from .companions import companions as companions
+from .companions import is_companion as is_companion
 from .front_matter import CARD_NAME as CARD_NAME
 from .front_matter import Words as Words
 from .push import Push as Push
@@ -18,6 +20,5 @@ from .repository import name_of as name_of
 from .resolve import Found as Found
 from .resolve import download as download
 from .resolve import fetched as fetched
-from .resolve import is_tokenizer_file as is_tokenizer_file
 from .resolve import resolve as resolve
 from .resolve import tokenizer_files as tokenizer_files

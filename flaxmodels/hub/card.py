@@ -63,11 +63,12 @@ def create_model_card(
         FileExistsError: there is one; it is not touched.
     """
     path = Path(output_dir, CARD_NAME)
-    if path.exists():
+    if os.path.lexists(path):
         raise FileExistsError(f"{path}: there is one already, and it stays; remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     said = {"params": params, "token": token, "files": os.listdir(output_dir)} | said
-    path.write_text(model_card(model, model_name, **said), encoding="utf-8")
+    with open(path, "x", encoding="utf-8") as file:  # not through a link that is there meanwhile
+        file.write(model_card(model, model_name, **said))
     return path
 
 

@@ -12,6 +12,7 @@ from .. import params as fp
 from ..config import CONFIG_NAME, ConfigError
 from .arriving import Arriving
 from .client import HubError, endpoint, proxied, scrubbed
+from .companions import companions, is_tokenizer_file
 from .elsewhere import Elsewhere
 from .repository import Repository, commit_of, find, remember
 
@@ -131,13 +132,13 @@ def fetched(found: Found, how: Mapping[str, Any] | None = None) -> Found:
     """
     if not isinstance(found.store, Arriving):
         return found
-    _tokenizer_of(found)
+    companions(found.folder, found.store)
     found.bring(found.open(**(how or {})))
     return Found(found.path, revision=found.revision)
 
 
-def tokenizer_files(name_or_path: "str | os.PathLike | Found", **where: Any) -> list[str]:
-    """The paths, on the disk, of a tokenizer's and a processor's files, and no weights.
+def tokenizer_files(name_or_path: "str | os.PathLike | Found", **where: Any) -> list[fp.FolderFile]:
+    """The companions of a tokenizer or a processor, on the disk, and no weights.
 
     Args:
         **where: as `resolve`.
@@ -146,24 +147,10 @@ def tokenizer_files(name_or_path: "str | os.PathLike | Found", **where: Any) -> 
         CheckpointError: as `resolve`; or there are none.
     """
     found = resolve(name_or_path, **where)
-    paths = _tokenizer_of(found)
-    if not paths:
+    files = companions(found.folder, found.store)
+    if not any(is_tokenizer_file(file.name) for file in files):
         raise fp.CheckpointError(f"{name_or_path}: no files of a tokenizer or a processor there")
-    return paths
-
-
-def _tokenizer_of(found: Found) -> list[str]:
-    store, folder = found.store, found.folder
-    names = [name for name in store.names(folder) if is_tokenizer_file(name)]
-    paths = [os.path.join(folder, name) for name in names]
-    if isinstance(store, Arriving):
-        store.bring(paths)
-    return [path for path in paths if os.path.isfile(path)]
-
-
-def is_tokenizer_file(name: str) -> bool:
-    """Whether a file of this name is a tokenizer's or a processor's."""
-    return name.startswith(TOKENIZER_FILES)
+    return files
 
 
 def download(
@@ -249,18 +236,3 @@ def _of_repository(name: str) -> tuple[str, str | None, str] | None:
             ".../resolve/REVISION/FILE"
         )
     return repository, None, ""
-
-
-TOKENIZER_FILES = (
-    "tokenizer",
-    "vocab",
-    "merges.txt",
-    "special_tokens",
-    "added_tokens",
-    "spiece.model",
-    "sentencepiece",
-    "chat_template",
-    "preprocessor_config",
-    "processor_config",
-)
-"""How the names of a tokenizer's and a processor's files begin."""

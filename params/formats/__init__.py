@@ -4,6 +4,7 @@ from .files import File as File
 from .files import LocalFile as LocalFile
 from .folder import open_checkpoint as open_checkpoint
 from .index import is_plain as is_plain
+from .inside import FolderFile as FolderFile
 from .known import MSGPACK as MSGPACK
 from .known import ORBAX as ORBAX
 from .known import SAFETENSORS as SAFETENSORS

@@ -1,0 +1,87 @@
+"""The files that travel with weights: of a tokenizer, of a processor, of what comes after the
+model, and what may be done with it all. This is the one list of them."""
+
+import re
+from fnmatch import fnmatchcase
+
+from .. import params as fp
+
+_TOKENIZER = (
+    "tokenizer*",
+    "vocab*",
+    "merges*",
+    "special_tokens*",
+    "added_tokens*",
+    "spiece.*",
+    "sentencepiece*",
+    "*.spm",
+    "spm.*",
+    "bpe.*",
+    "*.bpe",
+    "*.tiktoken",
+    "tekken.json",
+    "encoder.json",
+    "normalizer.json",
+    "chat_template*",
+    "preprocessor_config*",
+    "processor_config*",
+    "video_preprocessor_config*",
+    "image_processor*",
+    "feature_extractor*",
+)
+_OTHERS = (
+    "generation_config*",
+    "modules.json",  # of sentence-transformers, as the next two
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
+    "license*",
+    "licence*",
+    "copying*",
+    "notice*",
+    "use_policy*",
+)
+_CODE = ("*.py", "*.pyc", "*.so", "*.sh")
+# Folders whose files come along. Old sentence-transformers keep the model in 0_Transformer.
+_FOLDERS = re.compile(r"additional_chat_templates|[0-9]+_(?!Transformer$)[A-Za-z]\w*")
+_DEEPEST = 4  # folders
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file of this name in a folder of weights, "1_Pooling/config.json", travels with
+    them."""
+    top, _, inside = name.partition("/")
+    if _is_one_of(_CODE, name):
+        return False
+    return bool(_FOLDERS.fullmatch(top)) if inside else _is_one_of(_TOKENIZER + _OTHERS, name)
+
+
+def is_tokenizer_file(name: str) -> bool:
+    """Whether a companion is a tokenizer's or a processor's."""
+    return is_companion(name) and ("/" in name or _is_one_of(_TOKENIZER, name))
+
+
+def companions(folder: str, store: fp.Store = fp.LOCAL) -> list[fp.FolderFile]:
+    """The companions that a folder holds, on the disk."""
+    names: list[str] = []
+    for name in store.names(folder):
+        if _FOLDERS.fullmatch(name) and store.is_folder(f"{folder}/{name}"):
+            names += filter(is_companion, _below(folder, name, store))
+        elif is_companion(name) and not store.is_folder(f"{folder}/{name}"):
+            names.append(name)
+    found = [fp.FolderFile(folder, name) for name in names]
+    store.expect([file.path for file in found], fp.Reads.PATH)
+    return found
+
+
+def _below(folder: str, name: str, store: fp.Store) -> list[str]:
+    """The files in a folder inside, by their names in `folder`."""
+    if not store.is_folder(f"{folder}/{name}"):
+        return [name]
+    if name.count("/") >= _DEEPEST:
+        raise fp.CheckpointError(f"{folder}/{name}: more than {_DEEPEST} folders deep")
+    inside = store.names(f"{folder}/{name}")
+    return [file for part in inside for file in _below(folder, f"{name}/{part}", store)]
+
+
+def _is_one_of(patterns: tuple[str, ...], name: str) -> bool:
+    return any(fnmatchcase(name.lower(), pattern) for pattern in patterns)
