@@ -3,19 +3,22 @@
 import contextlib
 import importlib
 import os
-import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, Unpack, overload
 
 import jax
 
+from . import callers, keywords
+from .arguments import documented
 from .base import PretrainedModel
 from .config import CONFIG_NAME, Config
 from .hub import Found, resolve
-from .loading import configuration, locate, renamed
+from .loading import LoadingInfo, configuration, load, locate, named, planned, requested
+from .options import Options
 from .params import LoadPlan, open_checkpoint, unflatten
 from .params.errors import quoted, some
 from .planning import build, plan_load
+from .request import PLACE, Request
 from .values import ConfigError, read_json
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -51,20 +54,6 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """model_type = module in `families/` -> its public classes: the configuration, the bare model,
 the others. The end of a name says which auto classes it serves; the first that fits does."""
 
-_ENDINGS = {
-    "AutoModel": ("Model",),
-    "AutoModelForCausalLM": ("ForCausalLM", "LMHeadModel"),
-    "AutoModelForPreTraining": ("ForPreTraining", "ForCausalLM", "LMHeadModel"),
-} | {
-    f"AutoModelFor{head}": (f"For{head}",)
-    for head in (
-        "MaskedLM Seq2SeqLM SequenceClassification TokenClassification QuestionAnswering "
-        "MultipleChoice NextSentencePrediction ImageClassification SpeechSeq2Seq CTC Vision2Seq"
-    ).split()
-}
-_PLACES = (
-    "subfolder revision token cache_dir local_files_only force_download proxies progress"
-).split()
 _registered: dict[tuple[str, str], type[PretrainedModel]] = {}
 
 
@@ -87,8 +76,8 @@ def register_for_auto_class(
         ValueError: no such auto class, or a config class without a `model_type`.
     """
     auto_class = auto_class.removeprefix("Flax")
-    if auto_class not in _ENDINGS:
-        raise ValueError(f"no auto class {auto_class!r}; there are {', '.join(_ENDINGS)}")
+    if auto_class not in AUTO_CLASSES:
+        raise ValueError(f"no auto class {auto_class!r}; there are {', '.join(AUTO_CLASSES)}")
 
     def register(cls: type[PretrainedModel]) -> type[PretrainedModel]:
         model_type = cls.config_class.model_type
@@ -111,8 +100,8 @@ class AutoConfig:
         Raises:
             ConfigError: a family that is not there.
         """
-        changes = renamed(changes)
-        where = {name: changes.pop(name) for name in _PLACES if name in changes}
+        changes = keywords.placed(changes, "AutoConfig.from_pretrained")
+        where = {name: changes.pop(name) for name in PLACE if name in changes}
         found = resolve(name_or_path, **where)
         with found.noting():
             values = _config_values(found.folder)
@@ -121,6 +110,9 @@ class AutoConfig:
 
 class _Auto:
     """An auto class: `from_pretrained` and `from_config` of the class that fits."""
+
+    endings: ClassVar[tuple[str, ...]] = ()
+    """How the names of the classes end that serve it; the first of a family that fits does."""
 
     @classmethod
     def class_for(cls, model_type: str) -> type[PretrainedModel]:
@@ -139,30 +131,52 @@ class _Auto:
                 f"no family for model_type {model_type!r}; there are {', '.join(known)}; add one "
                 "with register_for_auto_class"
             )
-        for ending in _ENDINGS[auto]:
+        for ending in cls.endings:
             for name in names:
                 if name.endswith(ending):
                     return family_class(name)
         raise ConfigError(f"{model_type} has no class for {auto}; it has {', '.join(names[1:])}")
 
+    @overload
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | os.PathLike | Found, *model_args: Any, **kwargs: Any
-    ) -> Any:
-        """`(model, params)`; arguments as `PretrainedModel.from_pretrained`."""
-        kwargs = renamed(kwargs)
-        where = {name: kwargs[name] for name in (*_PLACES, "mesh", "shardings") if name in kwargs}
-        config = kwargs.get("config")
+        cls,
+        name_or_path: str | os.PathLike | Found | None = None,
+        *model_args: Any,
+        output_loading_info: Literal[True],
+        **options: Unpack[Options],
+    ) -> tuple[PretrainedModel, Any, LoadingInfo]: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike | Found | None = None,
+        *model_args: Any,
+        output_loading_info: Literal[False] = False,
+        **options: Unpack[Options],
+    ) -> tuple[PretrainedModel, Any]: ...
+
+    @classmethod
+    @documented(load, Request, "    The class is that of the family which `config.json` names.")
+    def from_pretrained(cls, *args: Any, **options: Any) -> Any:
+        call = f"{cls.__name__}.from_pretrained"
+        options = keywords.placed(options, call)
+        name_or_path, args = named(call, args, options)
+        where = {name: options[name] for name in PLACE if options.get(name) is not None}
+        config = options.get("config")
         if isinstance(config, Config):
             model_type = config.model_type
         elif config is None:
+            if name_or_path is None:
+                raise TypeError(f"{call} needs a name or path, or config and state_dict")
             name_or_path = found = locate(name_or_path, **where)
             with found.noting():
                 model_type = _model_type(_config_values(found.folder))
         else:
-            kwargs["config"] = path = configuration(config, **where)
+            options["config"] = path = configuration(config, **where)
             model_type = _model_type(_config_values(path))
-        return cls.class_for(model_type).from_pretrained(name_or_path, *model_args, **kwargs)
+        return cls.class_for(model_type).from_pretrained(name_or_path, *args, **options)
 
     @classmethod
     def from_config(cls, config: Config, **fields: Any) -> PretrainedModel:
@@ -170,35 +184,131 @@ class _Auto:
         return cls.class_for(config.model_type)(config, **fields)
 
 
-AUTO_CLASSES: dict[str, type[_Auto]] = {
-    name: type(name, (_Auto,), {"__doc__": _Auto.__doc__, "__module__": __name__})
-    for name in _ENDINGS
-}
+class AutoModel(_Auto):
+    """The bare model of a family: hidden states."""
+
+    endings = ("Model",)
+
+
+class AutoModelForCausalLM(_Auto):
+    """Models that predict the next token."""
+
+    endings = ("ForCausalLM", "LMHeadModel")
+
+
+class AutoModelForPreTraining(_Auto):
+    """Models with the heads that a family was pretrained with."""
+
+    endings = ("ForPreTraining", "ForCausalLM", "LMHeadModel")
+
+
+class AutoModelForMaskedLM(_Auto):
+    """Models that fill in masked tokens."""
+
+    endings = ("ForMaskedLM",)
+
+
+class AutoModelForSeq2SeqLM(_Auto):
+    """Models from sequence to sequence."""
+
+    endings = ("ForSeq2SeqLM",)
+
+
+class AutoModelForSequenceClassification(_Auto):
+    """Models that label a sequence."""
+
+    endings = ("ForSequenceClassification",)
+
+
+class AutoModelForTokenClassification(_Auto):
+    """Models that label every token."""
+
+    endings = ("ForTokenClassification",)
+
+
+class AutoModelForQuestionAnswering(_Auto):
+    """Models that find the answer's span."""
+
+    endings = ("ForQuestionAnswering",)
+
+
+class AutoModelForMultipleChoice(_Auto):
+    """Models that choose among continuations."""
+
+    endings = ("ForMultipleChoice",)
+
+
+class AutoModelForNextSentencePrediction(_Auto):
+    """Models that tell whether one sentence follows another."""
+
+    endings = ("ForNextSentencePrediction",)
+
+
+class AutoModelForImageClassification(_Auto):
+    """Models that label an image."""
+
+    endings = ("ForImageClassification",)
+
+
+class AutoModelForSpeechSeq2Seq(_Auto):
+    """Models from speech to text."""
+
+    endings = ("ForSpeechSeq2Seq",)
+
+
+class AutoModelForCTC(_Auto):
+    """Models with a head for connectionist temporal classification."""
+
+    endings = ("ForCTC",)
+
+
+class AutoModelForVision2Seq(_Auto):
+    """Models from images to text."""
+
+    endings = ("ForVision2Seq",)
+
+
+AUTO_CLASSES: dict[str, type[_Auto]] = {cls.__name__: cls for cls in _Auto.__subclasses__()}
 
 
 def load_plan(
-    name_or_path: str | os.PathLike | Found,
-    *,
+    name_or_path: str | os.PathLike | Found | None = None,
+    *model_args: Any,
     model_class: type[PretrainedModel] | None = None,
-    config: Config | str | os.PathLike | None = None,
-    fields: dict[str, Any] | None = None,
-    how: dict[str, Any] | None = None,
-    **kwargs: Any,
+    **options: Unpack[Options],
 ) -> LoadPlan:
-    """What loading a checkpoint would read and where it would go, without reading a weight.
+    """What a load would read and where it would go, without reading a weight.
 
     Args:
+        name_or_path: and what follows, as `from_pretrained` takes them.
         model_class: the class that `architectures` of `config.json` names, or `AutoModel`'s, if
             None.
-        fields: fields of the model and its configuration, as `from_pretrained` takes them.
-        how: which weights, as `fp.open_checkpoint` takes it.
-        **kwargs: as `flaxmodels.planning.plan_load`: param_dtype, mesh, max_host_memory, ...
     """
-    found = resolve(name_or_path)
+    call = "load_plan"
+    given = keywords.placed(options, call)
+    given_args = model_args if name_or_path is None else (name_or_path, *model_args)
+    name, args = named(call, given_args, given)
     if model_class is None:
-        model_class = architecture(found.folder)
-    model = build(model_class, found.folder, config, **(fields or {}))
-    return plan_load(model, found.open(**(how or {})), **kwargs)
+        name, model_class = _described(name, given)
+    request = requested(model_class, call, args, given)
+    if request.verify:
+        raise TypeError(f"{call} reads no weights, and verify all of them; give it to the load")
+    return planned(model_class, name, request).plan
+
+
+def _described(name: Any, options: dict[str, Any]) -> tuple[Any, type[PretrainedModel]]:
+    """(the checkpoint, found; the class that its configuration, or the given one, names)."""
+    config = options.get("config")
+    where = {name: options[name] for name in PLACE if options.get(name) is not None}
+    if isinstance(config, Config):
+        return name, _architecture(config.to_dict(), type(config).__name__)
+    if config is not None:
+        options["config"] = path = configuration(config, **where)
+        return name, architecture(path)
+    if name is None:
+        raise TypeError("load_plan needs a name or path, or config and state_dict")
+    found = locate(name, **where)
+    return found, architecture(found.folder)
 
 
 def saved(folder: str, variant: str | None = None) -> tuple[PretrainedModel, Any]:
@@ -211,21 +321,33 @@ def saved(folder: str, variant: str | None = None) -> tuple[PretrainedModel, Any
 
 def architecture(folder: str) -> type[PretrainedModel]:
     """The class that a folder's `config.json` names in `architectures`, or its bare model."""
-    values = _config_values(folder)
+    return _architecture(_config_values(folder), folder)
+
+
+def _architecture(values: Mapping[str, Any], where: str) -> type[PretrainedModel]:
     names = values.get("architectures") or []
-    if not isinstance(names, list):
-        raise ConfigError(f"{folder}: architectures must be a list, got {names!r:.200}")
+    if not isinstance(names, list | tuple):
+        raise ConfigError(f"{where}: architectures must be a list, got {names!r:.200}")
     for name in names:
         with contextlib.suppress(KeyError):
-            return family_class(str(name))
-    bare = AUTO_CLASSES["AutoModel"].class_for(_model_type(values))
+            return model_class(str(name))
+    bare = AutoModel.class_for(_model_type(values))
     if names:
-        warnings.warn(
-            f"{folder}: no class here is called {some(map(quoted, names))}; {bare.__name__} is "
-            "taken",
-            stacklevel=2,
+        callers.warn(
+            f"{where}: no class here is called {some(map(quoted, names))}; {bare.__name__} is taken"
         )
     return bare
+
+
+def model_class(name: str) -> type[PretrainedModel]:
+    """The model class of that name, of a family or registered; KeyError if there is none."""
+    for cls in _registered.values():
+        if cls.__name__ == name:
+            return cls
+    plain = name.removeprefix("Flax")
+    if any(plain in names[1:] for names in FAMILIES.values()):
+        return family_class(plain)
+    raise KeyError(name)
 
 
 def _config_values(folder: str) -> dict[str, Any]:
@@ -233,7 +355,7 @@ def _config_values(folder: str) -> dict[str, Any]:
     return read_json(folder if is_file else os.path.join(folder, CONFIG_NAME))
 
 
-def _model_type(values: dict[str, Any]) -> str:
+def _model_type(values: Mapping[str, Any]) -> str:
     model_type = values.get("model_type", "")
     if not isinstance(model_type, str):
         raise ConfigError(f"model_type of config.json must be a name, got {model_type!r:.200}")

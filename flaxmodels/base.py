@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, Unpack, overload
 
 import jax
 import jax.numpy as jnp
@@ -13,21 +13,22 @@ from jax.sharding import Mesh
 
 from . import params as fp
 from . import sharding as fs
+from .arguments import documented
 from .blocks import Run, heads_are_even
 from .config import Config
 from .generation import Generates
 from .generation_config import GenerationConfig
 from .hub import Found, create_model_card
-from .loading import load, load_tf, renamed
+from .loading import LoadingInfo, load, load_tf, named, requested
 from .measures import Measures
+from .options import Options
 from .pruning import prune_heads
 from .pushing import push, save_and_push
+from .request import Request
 from .saving import save
 from .switches import Switches
 from .values import ConfigError
 from .vocabulary import HasVocabulary
-
-_NOT_GIVEN = ("config", "parent", "name")
 
 
 class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
@@ -145,20 +146,32 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
         init = functools.partial(fp.initialize, template)
         return jax.jit(init, out_shardings=shardings)(key)
 
+    @overload
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | os.PathLike | Found | None, *model_args: Any, **kwargs: Any
-    ) -> Any:
-        """Opens a checkpoint -> `(model, params)`; see `flaxmodels.loading.load`.
+        cls,
+        name_or_path: str | os.PathLike | Found | None = None,
+        *model_args: Any,
+        output_loading_info: Literal[True],
+        **options: Unpack[Options],
+    ) -> tuple[Self, Any, LoadingInfo]: ...
 
-        Args:
-            *model_args: fields of the model by position, `dtype` first.
-        """
-        names = [name for name in cls.__dataclass_fields__ if name not in _NOT_GIVEN]
-        if len(model_args) > len(names):
-            raise TypeError(f"{cls.__name__} has {len(names)} fields, got {len(model_args)}")
-        fields = dict(zip(names, model_args, strict=False))
-        return load(cls, name_or_path, **fields, **renamed(kwargs))
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike | Found | None = None,
+        *model_args: Any,
+        output_loading_info: Literal[False] = False,
+        **options: Unpack[Options],
+    ) -> tuple[Self, Any]: ...
+
+    @classmethod
+    @documented(load, Request)
+    def from_pretrained(cls, *args: Any, **options: Any) -> Any:
+        call = f"{cls.__name__}.from_pretrained"
+        name_or_path, args = named(call, args, options)
+        return load(cls, name_or_path, requested(cls, call, args, options))
 
     @classmethod
     def load_tf_weights(cls, config: Config, path: str | os.PathLike, **placement: Any) -> Any:

@@ -5,19 +5,21 @@ import dataclasses
 import functools
 import os
 import time
-import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from . import callers, keywords
 from . import params as fp
 from . import sharding as fs
 from .config import CONFIG_NAME, Config
 from .hub import Found, proxied, resolve
-from .planning import build, plan_load
+from .options import LOAD
+from .planning import build, config_names, field_names, plan_load
+from .request import Request
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -49,39 +51,16 @@ class LoadingInfo:
     seconds: float
 
 
+class Planned(NamedTuple):
+    """A load before any weight is read."""
+
+    model: "PretrainedModel"
+    plan: fp.LoadPlan
+    found: Found | None
+
+
 def load(
-    cls: "type[PretrainedModel]",
-    name_or_path: str | os.PathLike | Found | None,
-    *,
-    config: Config | str | os.PathLike | None = None,
-    dtype: Any = jnp.float32,
-    param_dtype: Any = "auto",
-    mesh: Mesh | None = None,
-    rules: fs.Rules | None = None,
-    shardings: Any = None,
-    max_host_memory: int = 1 << 30,
-    strict: bool = True,
-    ignore_mismatched_sizes: bool = False,
-    key: jax.Array | None = None,
-    output_loading_info: bool = False,
-    state_dict: Mapping[str, Any] | None = None,
-    use_safetensors: bool | None = None,
-    from_pt: bool = False,
-    from_tf: bool = False,
-    from_flax: bool = False,
-    variant: str | None = None,
-    weights_only: bool = True,
-    key_mapping: Mapping[str, str] | None = None,
-    verify: bool = False,
-    subfolder: str = "",
-    revision: str = "main",
-    token: str | bool | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    local_files_only: bool = False,
-    force_download: bool = False,
-    proxies: Mapping[str, str] | None = None,
-    progress: bool = True,
-    **kwargs: Any,
+    cls: "type[PretrainedModel]", name_or_path: str | os.PathLike | Found | None, request: Request
 ) -> Any:
     """Opens a checkpoint -> `(model, params)`, the params as stored, each leaf where it belongs.
 
@@ -94,7 +73,7 @@ def load(
             a file, the name of a repository.
         dtype: what the model computes in.
         param_dtype: what the params are stored in: "auto" as in the checkpoint, a dtype or its
-            name, or an ordered `{regular expression on the path: dtype}`.
+            name, or an ordered `{regular expression on the path: dtype}`; None is float32.
         mesh: place every leaf on it by `rules`; this process reads only what its devices hold.
         rules: logical axes -> mesh axes; `fs.DEFAULT_RULES` if None.
         shardings: instead of `mesh`: a tree of `jax.sharding.Sharding`, or one for all leaves.
@@ -114,88 +93,70 @@ def load(
         verify: first compare the sha256 of every file with `checksums.json`
             (`save_pretrained(checksums=True)`).
         subfolder, revision, token, cache_dir, local_files_only, force_download: where in a
-            repository, and whether to fetch it again, as in `huggingface_hub`. Two old names give
-            a warning: use_auth_token is token, and resume_download is ignored.
+            repository, and whether to fetch it again, as in `huggingface_hub`.
         proxies: {"http" | "https" | "http://host": "host:port"}, used by this whole process until
             the load ends.
         progress: show a bar if it takes longer than a second.
         **kwargs: fields of the model (`scan_layers`, `remat`, `attn_implementation`), and, unless
-            `config` is given, fields of the configuration, which they override.
+            `config` is given, fields of the configuration, which they override. Keywords of
+            Transformers act as ours do, or raise with what to write (`flaxmodels/keywords.py`).
 
     Raises:
         fp.CheckpointError: a checkpoint that cannot be read, or is not this model's.
         ConfigError: a configuration that cannot be honoured.
-        TypeError: a keyword that is neither a field of the model nor of its configuration.
+        TypeError: a keyword that nothing here takes.
     """
-    if verify and state_dict is not None:
-        raise TypeError("verify compares files, and state_dict has none; give one of them")
-    how = {
-        "use_safetensors": use_safetensors,
-        "framework": _framework(from_pt, from_tf, from_flax),
-        "variant": variant,
-    }
-    where = {
-        "mesh": mesh,
-        "shardings": shardings,
-        "subfolder": subfolder,
-        "revision": revision,
-        "token": token,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-        "force_download": force_download,
-        "proxies": proxies,
-        "progress": progress,
-    }
+    # A process that cannot read its part must not leave the others waiting in the first step.
+    together = functools.partial(fp.together, alone=_is_local(request.mesh, request.shardings))
+    with proxied(request.proxies):
+        model, plan, found = planned(cls, name_or_path, request)
+        start = time.perf_counter()
+        params = together(lambda: fp.stream(plan, progress=request.progress))
+        seconds = time.perf_counter() - start
+    match = plan.match
+    if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
+        params = fp.merge(params, _initialised(model, fresh, request))
+    _warn(cls, match)
+    if not request.output_loading_info:
+        return model, params
+    return model, params, _info(plan, found and found.revision, seconds)
+
+
+def planned(
+    cls: "type[PretrainedModel]", name_or_path: str | os.PathLike | Found | None, request: Request
+) -> Planned:
+    """What a load will do, by all processes together; arguments as `load`."""
+    config = request.config
     found = None
     if name_or_path is not None:
-        found = locate(name_or_path, **where)
-    elif not isinstance(config, Config) or state_dict is None:
+        found = locate(name_or_path, **request.place)
+    elif not isinstance(config, Config) or request.state_dict is None:
         raise TypeError("without a name or path, from_pretrained needs config and state_dict")
     if config is not None and not isinstance(config, Config):
-        config = configuration(config, **where)
+        config = configuration(config, **request.place)
     folder = found.folder if found else ""
 
     def prepare() -> "tuple[PretrainedModel, fp.Source]":
         with found.noting() if found else contextlib.nullcontext():
-            model = build(cls, folder, config, dtype=dtype, rules=rules, **kwargs)
-        if found is None or state_dict is not None:
-            return model, fp.source_of(state_dict or {})
-        return model, found.open(weights_only=weights_only, **how)
+            model = build(
+                cls, folder, config, dtype=request.dtype, rules=request.rules, **request.fields
+            )
+        if found is None or request.state_dict is not None:
+            return model, fp.source_of(request.state_dict or {})
+        return model, request.open(found)
 
-    def plan_one() -> "tuple[PretrainedModel, fp.LoadPlan]":
+    def plan_one() -> Planned:
         # Only what is on the disk may be replaced meanwhile; a commit stays what it is.
         changes = found is not None and found.store is fp.LOCAL
         model, source = fp.settled(folder, prepare) if changes else prepare()
-        if verify and found is not None:
+        if request.verify and found is not None:
             found.bring(source)
             fp.verify(source, os.path.join(folder, CONFIG_NAME))
-        return model, plan_load(
-            model,
-            fp.renamed(source, key_mapping) if key_mapping else source,
-            param_dtype=param_dtype,
-            mesh=mesh,
-            shardings=shardings,
-            max_host_memory=max_host_memory,
-            strict=strict,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-        )
+        if request.key_mapping:
+            source = fp.renamed(source, request.key_mapping)
+        return Planned(model, plan_load(model, source, **request.placement), found)
 
-    # A process that cannot read its part must not leave the others waiting in the first step.
-    together = functools.partial(fp.together, alone=_is_local(mesh, shardings))
-    with proxied(proxies):
-        model, plan = together(plan_one)
-        start = time.perf_counter()
-        params = together(lambda: fp.stream(plan, progress=progress))
-        seconds = time.perf_counter() - start
-    match = plan.match
-    fresh = (*match.missing, *(bad.path for bad in match.mismatched))
-    if fresh:
-        key = jax.random.key(0) if key is None else key
-        params = fp.merge(params, _initialised(model, key, fresh, param_dtype, mesh, shardings))
-    _warn(cls, match)
-    if not output_loading_info:
-        return model, params
-    return model, params, _info(plan, found and found.revision, seconds)
+    return fp.together(plan_one, alone=_is_local(request.mesh, request.shardings))
 
 
 def locate(
@@ -220,19 +181,43 @@ def configuration(name_or_path: str | os.PathLike, **where: Any) -> str:
     return locate(name_or_path, **where).folder
 
 
-def renamed(options: Mapping[str, Any], *, stacklevel: int = 3) -> dict[str, Any]:
-    """Keywords of a call with those of old calls replaced, aloud."""
-    options = dict(options)
-    said = functools.partial(warnings.warn, category=FutureWarning, stacklevel=stacklevel)
-    if options.pop("resume_download", None) is not None:
-        said("resume_download is ignored; leave it out")
-    old = options.pop("use_auth_token", None)
-    if old is not None:
-        said("use_auth_token is now token; give token")
-        if options.get("token") is not None:
-            raise TypeError("use_auth_token is the old name of token; give token alone")
-        options["token"] = old
-    return options
+def named(call: str, args: Sequence[Any], options: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+    """(where the checkpoint is, the other arguments by position); taken out of `options`, where it
+    may have Transformers' name.
+
+    Raises:
+        TypeError: nothing says where, or two do.
+    """
+    names = [n for n in ("pretrained_model_name_or_path", "name_or_path") if n in options]
+    if len(names) + bool(args) > 1:
+        raise TypeError(f"{call} got the name of the checkpoint twice, as {names[-1]} too")
+    if not args and not names:
+        raise TypeError(f"{call} needs name_or_path: a folder, a repository, a file, or None")
+    return (args[0], tuple(args[1:])) if args else (options.pop(names[0]), ())
+
+
+def requested(
+    cls: "type[PretrainedModel]", call: str, args: Sequence[Any], options: Mapping[str, Any]
+) -> Request:
+    """What a call of `from_pretrained` asks for, by position after the checkpoint's name and by
+    keyword.
+
+    Raises:
+        TypeError: a keyword that asks for what is not done here, more fields than there are, or
+            one given twice.
+    """
+    names = field_names(cls)
+    known = {*LOAD, *names, *config_names(cls.config_class)}
+    options = keywords.ours(options, known, cls.__name__, call)
+    if len(args) > len(names):
+        raise TypeError(
+            f"{call} takes {len(names)} fields of the model by position ({', '.join(names)}), got "
+            f"{len(args)}"
+        )
+    fields = dict(zip(names, args, strict=False))
+    if twice := sorted(fields.keys() & options.keys()):
+        raise TypeError(f"{call} got {', '.join(twice)} by position and by keyword; give one")
+    return Request.of(options | fields)
 
 
 def _info(plan: fp.LoadPlan, revision: str | None, seconds: float) -> LoadingInfo:
@@ -247,13 +232,6 @@ def _info(plan: fp.LoadPlan, revision: str | None, seconds: float) -> LoadingInf
         bytes_read={file.path: file.bytes_read for file in match.source.files},
         seconds=seconds,
     )
-
-
-def _framework(from_pt: bool, from_tf: bool, from_flax: bool) -> str | None:
-    asked = [name for name, on in (("pt", from_pt), ("tf", from_tf), ("flax", from_flax)) if on]
-    if len(asked) > 1:
-        raise TypeError(f"give one of {', '.join('from_' + name for name in asked)}, not all")
-    return asked[0] if asked else None
 
 
 def _is_local(mesh: Mesh | None, shardings: Any) -> bool:
@@ -276,14 +254,16 @@ def load_tf(model: "PretrainedModel", path: str, **placement: Any) -> Any:
 
 
 def _initialised(
-    model: "PretrainedModel", key: jax.Array, paths: tuple[str, ...], param_dtype, mesh, shardings
+    model: "PretrainedModel", paths: tuple[str, ...], request: Request
 ) -> dict[str, Any]:
     """The leaves at `paths` of `model.init_params(key)`."""
-    dtype = jnp.float32 if param_dtype == "auto" else param_dtype
+    key = jax.random.key(0) if request.key is None else request.key
+    dtype, shardings = request.param_dtype, request.shardings
+    dtype = jnp.float32 if dtype is None or isinstance(dtype, str) and dtype == "auto" else dtype
     template = fp.flatten(model.abstract_params(dtype))
     wanted = fp.unflatten({path: template[path] for path in paths})
-    if mesh is not None:
-        shardings = fs.shardings(wanted, mesh, model.rules)
+    if request.mesh is not None:
+        shardings = fs.shardings(wanted, request.mesh, model.rules)
     elif shardings is not None and not isinstance(shardings, jax.sharding.Sharding):
         given = fp.flatten(shardings)
         shardings = fp.unflatten({path: given[path] for path in paths})
@@ -294,12 +274,9 @@ def _initialised(
 def _warn(cls: "type[PretrainedModel]", match: fp.Match) -> None:
     where, name = match.source.where, cls.__name__
     if fresh := [*match.missing, *(bad.path for bad in match.mismatched)]:
-        warnings.warn(
+        callers.warn(
             f"Weights from {name} not initialized from pretrained model {where}: "
-            f"{fp.some(fresh)}. Train it on a downstream task before using it.",
-            stacklevel=4,
+            f"{fp.some(fresh)}. Train it on a downstream task before using it."
         )
     if match.unexpected:
-        warnings.warn(
-            f"Weights from {where} not used in {name}: {fp.some(match.unexpected)}", stacklevel=4
-        )
+        callers.warn(f"Weights from {where} not used in {name}: {fp.some(match.unexpected)}")

@@ -1,17 +1,21 @@
 """Planning: which model a folder describes, and what loading its weights will read."""
 
+import dataclasses
 import os
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from . import keywords
 from . import params as fp
 from . import sharding as fs
 from .blocks import check_attention
 from .config import CONFIG_NAME, Config
 from .generation_config import GenerationConfig
 from .hub import name_of
+from .options import LOAD
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -27,24 +31,20 @@ def build(
     **kwargs: Any,
 ) -> "PretrainedModel":
     """The model that a folder's `config.json` (or `config`) and `kwargs` describe; no weights."""
-    own = {name for name in cls.__dataclass_fields__ if name not in ("config", "parent", "name")}
-    fields = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
+    fields = {name: kwargs.pop(name) for name in field_names(cls) if name in kwargs}
+    given = isinstance(config, Config)
     if isinstance(config, Config):
-        if not isinstance(config, cls.config_class):
-            raise TypeError(
-                f"{cls.__name__} takes a {cls.config_class.__name__}, got {type(config).__name__}"
-            )
+        check_config(cls, config)
     else:
-        given = os.path.join(folder, CONFIG_NAME) if config is None else config
-        config = cls.config_class.from_pretrained(given)
-        known = {name: kwargs.pop(name) for name in list(kwargs) if config.knows(name)}
-        config = config.replace(**known)
-    if kwargs:
-        raise TypeError(
-            f"{cls.__name__}.from_pretrained got {sorted(kwargs)}, which are fields neither of the "
-            f"model ({', '.join(sorted(own))}) nor of a {cls.config_class.__name__} to be read"
+        config = cls.config_class.from_pretrained(
+            os.path.join(folder, CONFIG_NAME) if config is None else config
         )
-    check_attention(fields.get("attn_implementation", "sdpa"))
+        settable = config_names(type(config))
+        config = config.replace(**{n: kwargs.pop(n) for n in list(kwargs) if n in settable})
+    if kwargs:
+        raise unknown_keywords(cls, kwargs, type(config), given)
+    if "attn_implementation" in fields:
+        check_attention(keywords.attention(fields["attn_implementation"]))
     if cls.can_generate():
         fields.setdefault("generation_config", GenerationConfig.from_pretrained(folder, config))
     if folder:
@@ -52,6 +52,49 @@ def build(
     if rules is not None:
         fields["rules"] = rules
     return cls(config, dtype=dtype, **fields)
+
+
+def field_names(cls: "type[PretrainedModel]") -> tuple[str, ...]:
+    """The fields of a model class that a caller may give, in their order; `dtype` first."""
+    given = ("config", "parent", "name")
+    return tuple(field.name for field in dataclasses.fields(cls) if field.name not in given)
+
+
+def config_names(cls: type[Config]) -> frozenset[str]:
+    """What a caller may set of a configuration: fields, under their old names too, notes, and
+    what `replace` refuses with a reason."""
+    fields = {field.name for field in dataclasses.fields(cls)} - {"extra"}
+    old = {"rope_theta", "rope_scaling"} if "rope_parameters" in fields else set()
+    return frozenset({*fields, *cls.aliases, *cls.unsupported, *old, "label2id", *keywords.NOTES})
+
+
+def check_config(cls: "type[PretrainedModel]", config: Config) -> None:
+    """Raises `TypeError` unless `config` is of the class that the model class reads."""
+    if not isinstance(config, cls.config_class):
+        raise TypeError(
+            f"{cls.__name__} takes a {cls.config_class.__name__}, got {type(config).__name__}"
+        )
+
+
+def unknown_keywords(
+    cls: "type[PretrainedModel]", names: Collection[str], config_class: type[Config], given: bool
+) -> TypeError:
+    """The error for what neither a load, nor a model, nor its configuration takes."""
+    call = f"{cls.__name__}.from_pretrained"
+    kind = config_class.__name__
+    own = {field.name for field in dataclasses.fields(config_class)} - {"extra"}
+    if given and (set_there := sorted(own.intersection(names))):
+        line = ", ".join(f"{name}=..." for name in set_there)
+        return TypeError(
+            f"{call} does not take {', '.join(set_there)} beside config=, a {kind}; give "
+            f"config=config.replace({line})"
+        )
+    takes = {
+        "of a load": LOAD,
+        f"of a {cls.__name__}": field_names(cls),
+        f"of a {kind}": () if given else own,
+    }
+    return keywords.unknown(names, call, {what: group for what, group in takes.items() if group})
 
 
 def plan_load(
@@ -65,7 +108,11 @@ def plan_load(
     strict: bool = True,
     ignore_mismatched_sizes: bool = False,
 ) -> fp.LoadPlan:
-    """What loading `source` into `model` will read and where it will go; reads no weights."""
+    """What loading `source` into `model` will read and where it will go; reads no weights.
+
+    Args:
+        param_dtype: as in `from_pretrained`; None is float32.
+    """
     if mesh is not None and shardings is not None:
         raise TypeError("give mesh (and rules) or shardings, not both")
     template = model.abstract_params()
@@ -78,5 +125,9 @@ def plan_load(
     if not ignore_mismatched_sizes:
         fp.check_shapes(match)
     return fp.make_plan(
-        match, template, dtype=param_dtype, shardings=shardings, max_host_memory=max_host_memory
+        match,
+        template,
+        dtype=jnp.float32 if param_dtype is None else param_dtype,
+        shardings=shardings,
+        max_host_memory=max_host_memory,
     )

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from . import hub
+from . import hub, keywords
 from . import params as fp
 from .config import CONFIG_NAME
 from .generation_config import GENERATION_CONFIG_NAME
-from .loading import renamed
 from .saving import companions, save, write_side_files, write_weights
 
 if TYPE_CHECKING:
@@ -258,7 +257,7 @@ def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
             raise TypeError(
                 f"push_to_hub has no {name}; for the card it takes {', '.join(_ON_CARD)}"
             )
-    given = renamed(given, stacklevel=7)
+    given = keywords.placed(given, "push_to_hub")
     where = {name: given[name] for name in _WHERE if name in given}
     said = {name: given[name] for name in given if name not in _WHERE}
     return where, said | {"token": where.get("token")}
