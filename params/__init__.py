@@ -33,6 +33,7 @@ from .formats import Reads as Reads
 from .formats import Source as Source
 from .formats import Store as Store
 from .formats import Tensor as Tensor
+from .formats import check_size as check_size
 from .formats import heads as heads
 from .formats import is_head as is_head
 from .formats import is_plain as is_plain

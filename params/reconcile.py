@@ -55,6 +55,7 @@ class Match:
         missing: paths that nothing in the source makes.
         unexpected: names in the source that no leaf wants.
         mismatched: leaves whose tensor has another shape.
+        absent: {path of a missing leaf: tensor that an index names for it, in vain}.
     """
 
     source: Source
@@ -62,6 +63,7 @@ class Match:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     mismatched: tuple[Mismatch, ...]
+    absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def reconcile(
@@ -113,7 +115,9 @@ def reconcile(
             found[path] = pieces
     spare = {place.name for group in aliases.values() for place in group}
     unexpected = tuple(sorted(names[name] for name in names.keys() - used - spare))
-    return Match(source, found, tuple(missing), unexpected, tuple(mismatched))
+    named = _with_prefix(canonical(source.absent, naming), expected, prefix, source.layout)
+    absent = {p: named[place.name] for p in missing for place in wanted[p] if place.name in named}
+    return Match(source, found, tuple(missing), unexpected, tuple(mismatched), absent)
 
 
 def as_it_is(source: Source) -> Match:
@@ -149,6 +153,12 @@ def check(match: Match, prefix: str = "", optional: tuple[str, ...] = ()) -> Non
             f"{where}: no tensor fits this model; it is another architecture's checkpoint: it "
             f"holds {some(map(quoted, match.source.tensors), 5)}; the model needs "
             f"{some(match.missing, 5)}"
+        )
+    for path, name in match.absent.items():
+        raise CheckpointError(
+            f"{match.source.absent[name]}: no tensor {quoted(name)}, which the index {where} says "
+            f"is in it and which {path} of the model needs; get the file again, or pass "
+            "strict=False to initialise what is not there"
         )
     lost = _backbone(match.missing, [*match.found, *match.missing], prefix, optional)
     if lost:

@@ -347,18 +347,23 @@ def test_O7_bad_array_of_zarr_3(case, tmp_path):
 
 def test_O8_links_pipes_and_folders_elsewhere(tmp_path, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside")
-    secret = put(outside, "secret", FOUR.tobytes())
+    elsewhere = put(outside, "elsewhere", FOUR.tobytes())
     folder = checkpoint(tmp_path / "ck")
     chunk = folder / "a.w" / "0"
     chunk.unlink()
-    chunk.symlink_to(secret)
-    refused(folder, "a link that leads out of the folder")
-    chunk.unlink()
-    os.mkfifo(chunk)
-    refused(folder, "not a regular file")
+    chunk.symlink_to(elsewhere)
+    assert same(open_checkpoint(folder)["a/w"].read(), FOUR)  # links are followed, as DVC's are
     shutil.move(folder / "a.w", outside)
     (folder / "a.w").symlink_to(outside / "a.w")
-    refused(folder, "a link that leads out of the folder")
+    assert same(open_checkpoint(folder)["a/w"].read(), FOUR)
+    os.unlink(elsewhere)
+    refused(folder, "No such file or directory")
+    (outside / "a.w" / "0").unlink()
+    os.mkfifo(outside / "a.w" / "0")
+    refused(folder, "not a regular file")
+    (outside / "a.w" / "0").unlink()
+    (outside / "a.w" / "0").symlink_to(folder)
+    refused(folder, "a folder that is there twice, through a link")
 
 
 def test_O8_links_into_a_hub_cache(tmp_path):

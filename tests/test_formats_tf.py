@@ -184,13 +184,19 @@ def test_T1_files_missing(tmp_path):
 
 
 def test_T1_shard_is_a_link_out_of_the_folder(tmp_path):
+    """It is followed, and what is no shard fails as such."""
     inside = tmp_path / "inside"
     inside.mkdir()
     path = bundle(inside, rows(), DATA)
-    os.rename(inside / "model.ckpt.data-00000-of-00001", tmp_path / "secret")
-    os.symlink(tmp_path / "secret", inside / "model.ckpt.data-00000-of-00001")
-    with pytest.raises(CheckpointError, match="a link that leads out of the folder"):
-        open_checkpoint(path)
+    os.rename(inside / "model.ckpt.data-00000-of-00001", tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", inside / "model.ckpt.data-00000-of-00001")
+    whole = {name: tensor.read() for name, tensor in open_checkpoint(path).tensors.items()}
+    assert whole
+    content = (tmp_path / "elsewhere").read_bytes()
+    (tmp_path / "elsewhere").write_bytes(b"x" * len(content))
+    with pytest.raises(CheckpointError, match="the checksum of its .* is wrong"):
+        for tensor in open_checkpoint(path).tensors.values():
+            tensor.read()
 
 
 def test_T5_data_is_cut(tmp_path):

@@ -69,12 +69,13 @@ class Arriving:
             run.stop()
             raise
 
-    def open(self, path: str) -> fp.File:
+    def open(self, path: str, most: int | None = None) -> fp.File:
         name = self.file(path)
         if name in self._opened:
             return self._opened[name]
         if name not in self.repository.entries:
             raise HubError(f"{self.repository}: the repository has no file {name}")
+        fp.check_size(f"{self.repository}, {name}", self.repository.entries[name].size, most)
         return fp.LocalFile(self.here(name))
 
     def bring(self, paths: Sequence[str]) -> None:

@@ -18,6 +18,8 @@ from .ranges import get
 
 _AT_ONCE = 8
 _BLOCK = 8 << 20  # bytes copied at a time
+_MOST_UNSIZED = 16 << 30  # bytes of a file whose server gives neither ranges nor its length
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ class _Reader(Protocol):
 
     def read(self, url: str, offset: int, count: int) -> bytes: ...
 
-    def copy(self, url: str, target: BinaryIO) -> None:
+    def copy(self, url: str, target: BinaryIO, most: int | None) -> None:
         """Writes a file that cannot be read by ranges."""
         ...
 
@@ -88,19 +90,24 @@ class Elsewhere:
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="flaxmodels-look") as pool:
                 list(pool.map(self._look, paths))
 
-    def open(self, path: str) -> fp.File:
+    def open(self, path: str, most: int | None = None) -> fp.File:
         if os.path.exists(path):
-            return fp.LocalFile(path)
+            return fp.LOCAL.open(path, most)
         url, known = self._url(path), self._look(path)
         if known is None or known.is_folder:
             raise fp.CheckpointError(f"{scrubbed(url)}: no such file, or none that may be read")
         if known.by_ranges:
+            fp.check_size(scrubbed(url), known.size, most)
             return RangedFile(url, known.size, self._reader)
-        self.copy(path)
+        self.copy(path, most)
         return fp.LocalFile(path)
 
-    def copy(self, path: str) -> None:
-        """Has a file, or all of a folder, on the disk."""
+    def copy(self, path: str, most: int | None = None) -> None:
+        """Has a file, or all of a folder, on the disk.
+
+        Args:
+            most: bytes of a file; of one that is larger no more than that is fetched.
+        """
         known = self._look(path)
         if known is None or known.is_folder:
             for name in self.names(path):
@@ -109,11 +116,12 @@ class Elsewhere:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(f"{path}.part", "wb") as target:
             if known.by_ranges:
+                fp.check_size(scrubbed(self._url(path)), known.size, most)
                 file = RangedFile(self._url(path), known.size, self._reader)
                 for offset in range(0, file.size, _BLOCK):
                     target.write(file.read(offset, min(_BLOCK, file.size - offset)))
             else:
-                self._reader.copy(self._url(path), target)
+                self._reader.copy(self._url(path), target, most)
         os.replace(f"{path}.part", path)
 
     def _look(self, path: str) -> _Known | None:
@@ -180,7 +188,9 @@ class _Web:
     def read(self, url: str, offset: int, count: int) -> bytes:
         return get(scrubbed(url), url, offset, count, {}, whose="the server")
 
-    def copy(self, url: str, target: BinaryIO) -> None:
+    def copy(self, url: str, target: BinaryIO, most: int | None) -> None:
+        what = scrubbed(url)
+
         def call() -> None:
             from huggingface_hub.utils import hf_raise_for_status
 
@@ -188,10 +198,17 @@ class _Web:
             target.truncate()
             with self._get(url, {}) as answer:
                 hf_raise_for_status(answer)
+                length = answer.headers.get("content-length", "")
+                if _LENGTH.fullmatch(length):  # the client holds the server to it
+                    fp.check_size(what, int(length), most)
+                    limit = int(length)
+                else:
+                    limit = _MOST_UNSIZED if most is None else most
                 for block in answer.iter_bytes():
+                    fp.check_size(what, target.tell() + len(block), limit)
                     target.write(block)
 
-        attempt(scrubbed(url), call, whose="the server")
+        attempt(what, call, whose="the server")
 
     def _get(self, url: str, headers: dict[str, str]) -> Any:
         from huggingface_hub import get_session
@@ -235,7 +252,7 @@ class _Fsspec:
     def read(self, url: str, offset: int, count: int) -> bytes:
         return self._attempt(url, lambda: self._system.cat_file(url, offset, offset + count))
 
-    def copy(self, url: str, target: BinaryIO) -> None:
+    def copy(self, url: str, target: BinaryIO, most: int | None) -> None:
         raise AssertionError("stores have ranges")
 
     def _attempt(self, url: str, call: Any) -> Any:

@@ -17,6 +17,7 @@ from .ranges import ranged
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LARGEST_SMALL = 16 << 20  # bytes of a file that is read past the cache
 _ABANDONED = 3600  # seconds since anything was written to a part of a file
 
 
@@ -85,6 +86,7 @@ class Repository:
         Raises:
             HubError: it cannot be had, or is not what the Hub says.
         """
+        fp.check_size(f"{self}, {file}", self.entries[file].size, _LARGEST_SMALL)
         data = ranged(self, file, 0, self.entries[file].size)
         if not self.entries[file].holds(data):
             raise HubError(f"{self}, {file}: what came is not what the Hub's hash says")

@@ -10,13 +10,18 @@ from urllib.parse import unquote, urlsplit
 
 from .. import params as fp
 from ..config import CONFIG_NAME, ConfigError
+from ..values import MAX_CONFIG_BYTES
 from .arriving import Arriving
 from .client import HubError, endpoint, proxied, scrubbed
 from .companions import companions, is_tokenizer_file
 from .elsewhere import Elsewhere
 from .repository import Repository, commit_of, find, remember
 
-_SIDE_FILES = (CONFIG_NAME, "generation_config.json", fp.MANIFEST)
+_SIDE_FILES = {  # {name: bytes that it has at most}
+    CONFIG_NAME: MAX_CONFIG_BYTES,
+    "generation_config.json": MAX_CONFIG_BYTES,
+    fp.MANIFEST: 2 * MAX_CONFIG_BYTES,
+}
 _PUBLIC = ("huggingface.co", "www.huggingface.co", "hf.co")
 _VERBS = ("resolve", "blob", "raw", "tree")
 _REVISION = "(refs/[^/]+/[^/]+|[^/]+)"  # other slashes are quoted
@@ -188,8 +193,13 @@ def _in_repository(
     if not store.exists(path) and not store.exists(f"{path}.index"):
         raise HubError(f"{repository}: the repository has no {inside}")
     folder = path if store.is_folder(path) else os.path.dirname(path)
-    side = [os.path.join(folder, name) for name in _SIDE_FILES]
-    store.bring([path for path in side if store.exists(path)])
+    side = {os.path.join(folder, name): most for name, most in _SIDE_FILES.items()}
+    side = {path: most for path, most in side.items() if store.exists(path)}
+    for path, most in side.items():
+        name = store.file(path)
+        if name in repository.entries:
+            fp.check_size(f"{repository}, {name}", repository.entries[name].size, most)
+    store.bring([*side])
     remember(repository, revision)
     has_config = store.exists(os.path.join(folder, CONFIG_NAME))
     where = "/".join(filter(None, (str(repository), store.file(folder))))
@@ -201,10 +211,10 @@ def _elsewhere(url: str) -> Found:
     base, _, last = url.rstrip("/").rpartition("/")
     is_file = fp.is_weights_file(last)
     store = Elsewhere(base if is_file else url)
-    for name in _SIDE_FILES:
+    for name, most in _SIDE_FILES.items():
         path = os.path.join(store.folder, name)
         if store.exists(path):
-            store.copy(path)
+            store.copy(path, most)
     has_config = store.exists(os.path.join(store.folder, CONFIG_NAME))
     note = "" if has_config else f"{scrubbed(store.url)} has no {CONFIG_NAME}"
     path = os.path.join(store.folder, last) if is_file else store.folder

@@ -2,6 +2,7 @@
 
 from .files import File as File
 from .files import LocalFile as LocalFile
+from .files import check_size as check_size
 from .folder import open_checkpoint as open_checkpoint
 from .index import is_plain as is_plain
 from .inside import FolderFile as FolderFile

@@ -7,19 +7,19 @@ times the time, and a signal instead of an error when the file shrinks.
 import abc
 import dataclasses
 import os
+import resource
 import stat
 import threading
 import weakref
-from pathlib import Path
 from typing import Any
 
 from .. import strict_json
-from ..errors import CheckpointError
+from ..errors import CheckpointError, quoted
 
 _LARGEST_READ = 1 << 30  # Linux reads at most 0x7ffff000 bytes at once
 _MOST_ROWS = 1024  # buffers that Linux fills at once
-_LARGEST_JSON = 100 << 20
-_MOST_KEPT = 32  # files kept open, of the 1024 or fewer that a process may have
+LARGEST_JSON = 100 << 20
+_MOST_KEPT = 32  # files kept open; no more than a quarter of those that this process may have
 _WINDOW = 1 << 16
 _LFS = b"version https://git-lfs.github.com/spec/"
 
@@ -83,8 +83,8 @@ class File(abc.ABC):
 
     def json(self, what: str) -> Any:
         """The JSON document that the file is; an error calls it `what`."""
-        if self.size > _LARGEST_JSON:
-            raise CheckpointError(f"{self.path}: {self.size} bytes; it has at most {_LARGEST_JSON}")
+        check_size(self.path, self.size, LARGEST_JSON)
+        self.reject_lookalikes()
         try:
             return strict_json.loads(self.read(0, self.size))
         except ValueError as error:
@@ -99,6 +99,12 @@ class File(abc.ABC):
             )
         if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
             raise CheckpointError(f"{self.path}: starts with HTML; this is a web page, not a file")
+
+
+def check_size(path: str, size: int, most: int | None) -> None:
+    """Refuses a file that is larger than what it should be ever is."""
+    if most is not None and size > most:
+        raise CheckpointError(f"{path}: {size} bytes; it has at most {most}")
 
 
 class LocalFile(File):
@@ -164,12 +170,22 @@ class LocalFile(File):
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise CheckpointError(f"{self.path}: cannot be opened: {reason}") from error
+            raise CheckpointError(
+                f"{self.path}: cannot be opened: {reason}{_link(self.path)}"
+            ) from error
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             os.close(descriptor)
             raise CheckpointError(f"{self.path}: not a regular file")
         return descriptor, info
+
+
+def _link(path: str) -> str:
+    """Where a path leads, for the error of one that cannot be opened."""
+    try:
+        return f"; it is a link to {quoted(os.readlink(path))}"
+    except (OSError, ValueError):
+        return ""
 
 
 def _without(views: list[memoryview], count: int) -> list[memoryview]:
@@ -186,7 +202,9 @@ _keepers: set[int] = set()
 
 def _kept(file: LocalFile, descriptor: int) -> int | None:
     """`descriptor`, to be closed when `file` is no more; None, closed, where enough are open."""
-    if len(_keepers) >= _MOST_KEPT:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = allowed // 4 if allowed != resource.RLIM_INFINITY else _MOST_KEPT
+    if len(_keepers) >= min(_MOST_KEPT, few):
         os.close(descriptor)
         return None
     _keepers.add(descriptor)
@@ -257,12 +275,3 @@ class Cursor:
                 f"{self.file.path}: cut short: {count} bytes expected at byte {self.position} of "
                 f"{self.stop}"
             )
-
-
-def check_inside(folder: str, path: str) -> None:
-    """Refuses a link out of the folder, except from a Hub cache's snapshot to its blobs."""
-    root, real = os.path.realpath(folder or "."), os.path.realpath(path)
-    snapshots = (parent for parent in Path(root).parents if parent.name == "snapshots")
-    roots = [root, *(str(parent.parent / "blobs") for parent in snapshots)]
-    if not any(os.path.commonpath([base, real]) == base for base in roots):
-        raise CheckpointError(f"{path}: a link that leads out of the folder, to {real}")

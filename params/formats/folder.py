@@ -82,12 +82,19 @@ def _open_file(path: str, weights_only: bool, store: Store) -> Source:
 
 def _source(path: str, format: Format, weights_only: bool, store: Store) -> Source:
     if _is_index(os.path.basename(path)):
-        tensors, metadata = read_sharded(path, format, weights_only, store)
+        (tensors, metadata), absent = read_sharded(path, format, weights_only, store)
     else:
+        absent = {}
         store.expect(_parts(path, format, store), format.reads)
         tensors, metadata = format.read(path, weights_only, store)
     layout = PATHS if format is ORBAX else layout_of(tensors, metadata)
-    return Source(path, _spelled(path, tensors, layout), layout, metadata)
+    tensors, absent = _spelled(path, tensors, layout), _respelled(absent, layout)
+    return Source(path, tensors, layout, metadata, absent)
+
+
+def _respelled(absent: dict[str, str], layout: str) -> dict[str, str]:
+    pairs = ((spelling(name, layout), where) for name, where in absent.items())
+    return {name: where for name, where in pairs if name is not None}
 
 
 def _parts(path: str, format: Format, store: Store) -> list[str]:

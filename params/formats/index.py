@@ -1,33 +1,34 @@
 """Indexes of sharded checkpoints: which tensor is in which file of the folder."""
 
 import os
+from collections.abc import Mapping
 
-from ..errors import CheckpointError, quoted, some
+from ..errors import CheckpointError, quoted, some, warn
 from ..names import layout_of, spelling
-from .files import check_inside
+from .files import LARGEST_JSON
 from .known import Content, Format
 from .source import Tensor
 from .store import LOCAL, Store
 
+_BLOCK = 4 << 20  # bytes compared at a time
 
-def read_sharded(path: str, format: Format, weights_only: bool, store: Store) -> Content:
-    """The tensors that an index names, each from the shard it names."""
+
+def read_sharded(
+    path: str, format: Format, weights_only: bool, store: Store
+) -> tuple[Content, dict[str, str]]:
+    """(the tensors of the shards that an index names, {tensor: shard} of those that it names and
+    that are not there)."""
     weight_map, save_id = _read_index(path, format, store)
-    folder = os.path.dirname(path)
-    tensors: dict[str, Tensor] = {}
-    metadata: dict[str, str] = {}
-    owner: dict[str, str] = {}
     shards: dict[str, list[str]] = {}
     for name, shard in weight_map.items():
         shards.setdefault(shard, []).append(name)
-    _check_there(path, shards, store)
-    paths = {shard: os.path.join(folder, shard) for shard in sorted(shards)}
-    if store is LOCAL:
-        for shard_path in paths.values():
-            check_inside(folder, shard_path)
+    paths = _paths(path, shards, store)
     store.expect(list(paths.values()), format.reads)
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    owner: dict[str, str] = {}
+    absent: dict[str, str] = {}
     for shard, shard_path in paths.items():
-        inside = shards[shard]
         found, said = format.read(shard_path, weights_only, store)
         if save_id is not None and said.get("save_id") != save_id:
             raise CheckpointError(
@@ -37,26 +38,79 @@ def read_sharded(path: str, format: Format, weights_only: bool, store: Store) ->
         metadata |= said
         layout = layout_of(found, said)  # TensorFlow's index has longer names than its shards
         spelled = {spelling(name, layout) for name in found}
-        for name in inside:
-            if spelling(name, layout) not in spelled:
-                raise CheckpointError(f"{shard_path}: no tensor {quoted(name)}, which {path} names")
+        absent |= {n: shard_path for n in shards[shard] if spelling(n, layout) not in spelled}
         for name, tensor in found.items():
             if name in owner:
-                raise CheckpointError(f"{path}: {quoted(name)} is in {owner[name]} and in {shard}")
-            owner[name] = shard
-            tensors[name] = tensor
-    return tensors, metadata
+                _check_equal(path, tensors[name], owner[name], tensor, shard)
+            if name not in owner or weight_map.get(name) == shard:
+                owner[name], tensors[name] = shard, tensor
+    if absent and not tensors.keys() & weight_map.keys():
+        _refuse_absent(path, absent)
+    if absent:
+        name, shard_path = next(iter(absent.items()))
+        warn(
+            f"{path} lists {len(absent)} tensors that are not in their shards: {quoted(name)} in "
+            f"{shard_path}{', ...' * (len(absent) > 1)}; no matter where the model does not need "
+            "them",
+            stacklevel=2,
+        )
+    return (tensors, metadata), absent
 
 
-def _check_there(path: str, shards: dict[str, list[str]], store: Store) -> None:
+def _refuse_absent(path: str, absent: Mapping[str, str]) -> None:
+    name, shard_path = next(iter(absent.items()))
+    raise CheckpointError(
+        f"{shard_path}: no tensor {quoted(name)}, which {path} names, nor any other that it names"
+    )
+
+
+def _check_equal(path: str, one: Tensor, of_one: str, two: Tensor, of_two: str) -> None:
+    """Refuses a tensor that two shards have, unless it is the same byte for byte."""
+    same = (one.shape, one.dtype) == (two.shape, two.dtype)
+    if not same or not _have_equal_bytes(one, two):
+        raise CheckpointError(
+            f"{path}: {quoted(one.name)} is in {quoted(of_one)} and in {quoted(of_two)}, and is "
+            "not the same there"
+        )
+
+
+def _have_equal_bytes(one: Tensor, two: Tensor) -> bool:
+    rows = one.shape[0] if one.shape else 0
+    step = max(1, _BLOCK * rows // max(one.nbytes, 1))
+    inner = tuple((0, size) for size in one.shape[1:])
+    parts = [((at, min(at + step, rows)), *inner) for at in range(0, rows, step)] or [None]
+    return all(one.read(part).tobytes() == two.read(part).tobytes() for part in parts)
+
+
+def _paths(path: str, shards: Mapping[str, list[str]], store: Store) -> dict[str, str]:
+    """{shard: its path}, all of which are there."""
     folder = os.path.dirname(path)
-    lost = [shard for shard in sorted(shards) if not store.exists(os.path.join(folder, shard))]
+    paths = {shard: os.path.join(folder, shard) for shard in sorted(shards)}
+    lost = [shard for shard in paths if not store.exists(paths[shard])]
     if lost:
         others = f"; so are {some(map(quoted, lost[1:]))}" if lost[1:] else ""
         raise CheckpointError(
             f"{path}: shard {quoted(lost[0])} is missing; it holds "
             f"{some(map(quoted, shards[lost[0]]), 3)}{others}"
         )
+    if store is LOCAL:
+        _check_apart(path, paths)
+    return paths
+
+
+def _check_apart(path: str, paths: Mapping[str, str]) -> None:
+    """Refuses two names for one file, as a disk that does not tell case gives."""
+    known: dict[tuple[int, int], str] = {}
+    for shard, shard_path in paths.items():
+        try:
+            info = os.stat(shard_path)
+        except (OSError, ValueError):
+            continue  # opening it says so
+        if (twin := known.setdefault((info.st_dev, info.st_ino), shard)) != shard:
+            raise CheckpointError(
+                f"{path}: {quoted(twin)} and {quoted(shard)} are one file, and each should have "
+                "tensors of its own"
+            )
 
 
 def _read_index(path: str, format: Format, store: Store) -> tuple[dict[str, str], str | None]:
@@ -66,7 +120,7 @@ def _read_index(path: str, format: Format, store: Store) -> tuple[dict[str, str]
     Raises:
         CheckpointError: not an index, or a shard name that is not a plain relative path.
     """
-    index = store.open(path).json("an index")
+    index = store.open(path, most=LARGEST_JSON).json("an index")
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path}: not an index: no weight_map of tensor names to files")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import CheckpointError, quoted, some
-from .files import LocalFile, check_inside
+from .files import LocalFile
 
 TREE = "_METADATA"
 AGGREGATE = "checkpoint"
@@ -120,8 +120,8 @@ def check_files(folder: str) -> tuple[int, int]:
     """(bytes of all files, of the largest in a subfolder) of a folder.
 
     Raises:
-        CheckpointError: files that TensorStore must not open: links out of the folder, pipes,
-            devices, and ones too large for what they are.
+        CheckpointError: files that TensorStore must not open: pipes, devices, links in a circle,
+            and ones too large for what they are.
     """
     total = largest = 0
     for path, size in _files(folder):
@@ -135,16 +135,19 @@ def check_files(folder: str) -> tuple[int, int]:
 
 
 def _files(folder: str) -> Iterator[tuple[str, int]]:
-    """(path, bytes) of the regular files in a folder and its subfolders; nothing else is there."""
-    count, waiting = 0, [folder]
+    """(path, bytes) of the regular files in a folder and its subfolders, wherever links lead;
+    nothing else is there."""
+    count, waiting, seen = 0, [folder], set()
     while waiting:
         try:
-            with os.scandir(waiting.pop()) as entries:
+            inside = waiting.pop()
+            if (real := os.path.realpath(inside)) in seen:
+                raise CheckpointError(f"{inside}: a folder that is there twice, through a link")
+            seen.add(real)
+            with os.scandir(inside) as entries:
                 for entry in entries:
                     count += 1
-                    if entry.is_symlink():
-                        check_inside(folder, entry.path)
-                    elif entry.is_dir():
+                    if entry.is_dir():
                         waiting.append(entry.path)
                         continue
                     info = entry.stat()

@@ -152,12 +152,14 @@ class Source:
         layout: `names.TORCH`, `names.FLAX` or `names.TF`: how names and kernels are to be
             understood.
         metadata: what the file says of itself.
+        absent: {tensor: file} of those that an index names and that are not in their files.
     """
 
     where: str
     tensors: Mapping[str, Tensor]
     layout: str
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def files(self) -> list[File]:

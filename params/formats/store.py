@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..errors import CheckpointError
-from .files import File, LocalFile
+from .files import File, LocalFile, check_size
 
 
 class Reads(enum.Enum):
@@ -33,7 +33,9 @@ class Store(Protocol):
         """Says which files, or folders of files, are opened next; `Reads.PATH`: from the disk."""
         ...
 
-    def open(self, path: str) -> File: ...
+    def open(self, path: str, most: int | None = None) -> File:
+        """A file; one of more than `most` bytes is refused, and not fetched first."""
+        ...
 
 
 class _Local:
@@ -54,8 +56,10 @@ class _Local:
     def expect(self, paths: Sequence[str], reads: Reads) -> None:
         pass
 
-    def open(self, path: str) -> File:
-        return LocalFile(path)
+    def open(self, path: str, most: int | None = None) -> File:
+        file = LocalFile(path)
+        check_size(path, file.size, most)
+        return file
 
 
 LOCAL: Store = _Local()
