@@ -233,8 +233,8 @@ def _abstract(model: PretrainedModel) -> Any:
     reading its weights, and the stacked tree differs by the index only, unless heads are pruned."""
     stack = "" if model.config.pruned_heads else model.naming.stack
     traced = model.clone(scan_layers=True) if stack else model
-    boxed = jax.eval_shape(lambda key: _boxed(traced, key), jax.random.key(0))
-    template = jax.tree.map(lambda box: box.abstract(), boxed, is_leaf=_is_box)
+    init = functools.partial(traced.init, **traced.dummy_inputs())
+    template = fs.declared_axes(init, jax.random.key(0))["params"]
     if model.scan_layers or not stack:
         return template
     leaves = {}
@@ -246,11 +246,3 @@ def _abstract(model: PretrainedModel) -> Any:
         leaves |= {fp.layer_path(path, stack, i): layer for i in range(leaf.shape[0])}
     return fp.unflatten(leaves)
 
-
-def _boxed(model: PretrainedModel, key: jax.Array) -> Any:
-    inputs: Any = model.dummy_inputs()
-    return model.init(key, **inputs)["params"]
-
-
-def _is_box(x: Any) -> bool:
-    return isinstance(x, fs.Axes)

@@ -71,11 +71,12 @@ class _Drawn:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class Axes(meta.AxisMetadata):
-    """The box in which a linen initializer hands a value and its axes to `Module.init`.
+    """The box in which an initializer hands a value and its axes to `declared_axes`, and to nobody
+    else: `Module.init` makes plain arrays.
 
-    Lifted transforms add their axis through it (`nn.scan(metadata_params={"axis": "layers"})`).
-    Unlike `nn.Partitioned` it never constrains: params leave `init_params` unboxed, placed by
-    `out_shardings`.
+    Lifted transforms add their axis through it (`nn.scan(metadata_params={"axis": "layers"})`, or
+    flax's own `nn.PARTITION_NAME`); an axis that they do not name has no name. Unlike
+    `nn.Partitioned` it never constrains.
     """
 
     value: Any
@@ -90,7 +91,7 @@ class Axes(meta.AxisMetadata):
 
     def add_axis(self, index: int, params: dict[Any, Any]) -> "Axes":
         names = list(self.names)
-        names.insert(index, params["axis"])
+        names.insert(index, params.get("axis", params.get(meta.PARTITION_NAME)))
         return Axes(self.value, tuple(names), self.drawn)
 
     def remove_axis(self, index: int, params: dict[Any, Any]) -> "Axes":
@@ -104,10 +105,35 @@ class Axes(meta.AxisMetadata):
         return AbstractParam(value.shape, value.dtype, axes=self.names, draw=self.drawn.draw)
 
 
-def with_axes(init: Draw, *names: str | None) -> Callable[..., Axes]:
-    """Wraps an initializer so that the parameter it makes carries one axis name per dimension."""
+_declaring = jax.make_user_context(default_value=False)
+"""Whether initializers box what they make. Part of the key of JAX's caches, so that a function
+compiled or traced on one side is not taken for the other's."""
 
-    def boxed(key: jax.Array, shape: tuple[int, ...]) -> Axes:
-        return Axes(init(key, shape), names, _Drawn(init))
 
-    return boxed
+def with_axes(init: Draw, *names: str | None) -> Callable[..., Any]:
+    """Wraps an initializer so that the parameter it makes has one axis name per dimension.
+
+    The names are there for `declared_axes`; in any other call the initializer is `init` itself, so
+    that `Module.init`, `nn.vmap`, `nn.jit`, `nnx.bridge.ToNNX` and others see plain arrays.
+    """
+
+    def named(key: jax.Array, shape: tuple[int, ...]) -> Any:
+        value = init(key, shape)
+        return Axes(value, names, _Drawn(init)) if _declaring.value else value
+
+    return named
+
+
+def declared_axes(init: Callable[..., Any], *args: Any) -> Any:
+    """The tree of `AbstractParam` that `init(*args)`, such as `Module.init`, would make; nothing is
+    computed. A parameter whose initializer is not wrapped with `with_axes` has axes without names.
+    """
+
+    def leaf(x: Any) -> AbstractParam:
+        if isinstance(x, Axes):
+            return x.abstract()
+        return AbstractParam(x.shape, x.dtype, axes=(None,) * len(x.shape))
+
+    with _declaring(True):
+        made = jax.eval_shape(init, *args)
+    return jax.tree.map(leaf, made, is_leaf=lambda x: isinstance(x, Axes))

@@ -284,19 +284,11 @@ def test_a_rope_that_does_not_exist_is_refused():
 # --- layers with weights ---
 
 
-def unboxed(variables):
-    return jax.tree.map(lambda box: box.value, variables["params"], is_leaf=_is_box)
-
-
-def _is_box(x):
-    return isinstance(x, fs.Axes)
-
-
 def test_linear():
     layer = blocks.Linear(5, ("embed", "mlp"), 0.5)
     x = jnp.asarray(normal(2, 3, 4), jnp.bfloat16)
-    boxes = layer.init(jax.random.key(0), x)["params"]
-    assert {name: box.names for name, box in boxes.items()} == {
+    declared = fs.declared_axes(layer.init, jax.random.key(0), x)["params"]
+    assert {name: param.axes for name, param in declared.items()} == {
         "kernel": ("embed", "mlp"),
         "bias": ("mlp",),
     }
@@ -311,24 +303,23 @@ def test_linear():
 def test_embed():
     table = blocks.Embed(6, 400, 0.5, padding_id=2)
     drawn = table.init(jax.random.key(0), jnp.zeros((1,), int), jnp.float32)["params"]["embedding"]
-    assert drawn.names == ("vocab", "embed")
-    np.testing.assert_array_equal(drawn.value[2], 0)
-    assert 0.45 < drawn.value[3].std() < 0.55
-    variables = {"params": {"embedding": drawn.value}}
+    np.testing.assert_array_equal(drawn[2], 0)
+    assert 0.45 < drawn[3].std() < 0.55
+    variables = {"params": {"embedding": drawn}}
     rows = table.apply(variables, np.array([[3, 5]]), jnp.bfloat16)
     assert rows.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(rows[0], drawn.value[jnp.array([3, 5])].astype(jnp.bfloat16))
+    np.testing.assert_array_equal(rows[0], drawn[jnp.array([3, 5])].astype(jnp.bfloat16))
     assert np.isnan(table.apply(variables, np.array([6]), jnp.float32)).all()
     x = normal(2, 400)
     scores = table.apply(variables, x, method="attend")
-    np.testing.assert_allclose(scores, x @ np.asarray(drawn.value).T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(scores, x @ np.asarray(drawn).T, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", [blocks.LayerNorm, blocks.RMSNorm])
 def test_norms_are_computed_in_float32(norm):
     x = 300 + 100 * normal(2, 3, 64)
     layer = norm(1e-6)
-    params = unboxed(layer.init(jax.random.key(0), x))
+    params = layer.init(jax.random.key(0), x)["params"]
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + normal(*leaf.shape), params)
     centred = x - x.mean(-1, keepdims=True) if norm is blocks.LayerNorm else x
     expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)

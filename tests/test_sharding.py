@@ -274,27 +274,45 @@ class Layer(nn.Module):
         return x @ kernel, None
 
 
-def boxed(tree):
-    return jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, fs.Axes))
+def test_declared_axes():
+    init = Layer().init, jax.random.key(0), jnp.ones((2, 4)), None
+    param = fs.declared_axes(*init)["params"]["kernel"]
+    assert param == jax.ShapeDtypeStruct((4, 4), jnp.float32)
+    assert param.axes == ("embed", "mlp") and param.draw is nn.initializers.ones
+    dense = fs.declared_axes(nn.Dense(3).init, *init[1:3])["params"]
+    assert (dense["kernel"].axes, dense["bias"].axes) == ((None, None), (None,))
 
 
-def test_axes_through_init_and_scan():
-    shapes = jax.eval_shape(Layer().init, jax.random.key(0), jnp.ones((2, 4)), None)
-    (box,) = boxed(shapes)
-    assert isinstance(box, fs.Axes) and box.names == ("embed", "mlp")
-    assert box.abstract() == jax.ShapeDtypeStruct((4, 4), jnp.float32)
-    assert box.abstract().axes == ("embed", "mlp")
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [({"axis": "layers"}, "layers"), ({nn.PARTITION_NAME: "layers"}, "layers"), ({}, None)],
+)
+def test_declared_axes_through_scan(how, name):
     scanned = nn.scan(
         Layer,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         length=3,
-        metadata_params={"axis": "layers"},
+        metadata_params=how,
     )()
-    shapes = jax.eval_shape(scanned.init, jax.random.key(0), jnp.ones((2, 4)), None)
-    (box,) = boxed(shapes)
-    assert box.names == ("layers", "embed", "mlp") and box.value.shape == (3, 4, 4)
-    assert box.remove_axis(0, {}).names == ("embed", "mlp")
+    init = scanned.init, jax.random.key(0), jnp.ones((2, 4)), None
+    param = fs.declared_axes(*init)["params"]["kernel"]
+    assert param.shape == (3, 4, 4) and param.axes == (name, "embed", "mlp")
+
+
+def test_D30_declared_axes_are_not_what_a_compiled_init_returns():
+    init = jax.jit(Layer().init)
+    arguments = jax.random.key(0), jnp.ones((2, 4)), None
+    for _ in range(2):
+        assert isinstance(init(*arguments)["params"]["kernel"], jax.Array)
+        assert fs.declared_axes(init, *arguments)["params"]["kernel"].axes == ("embed", "mlp")
+
+
+def test_axes_box():
+    box = fs.Axes(jnp.ones((2, 3)), ("embed", "mlp"), None)
+    added = box.add_axis(1, {"axis": "layers"})
+    assert added.names == ("embed", "layers", "mlp")
+    assert added.remove_axis(1, {"axis": "layers"}).names == box.names
     assert box.replace_boxed(1).unbox() == 1
 
 
