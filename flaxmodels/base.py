@@ -245,4 +245,3 @@ def _abstract(model: PretrainedModel) -> Any:
         layer = leaf.update(shape=leaf.shape[1:], axes=leaf.axes[1:])
         leaves |= {fp.layer_path(path, stack, i): layer for i in range(leaf.shape[0])}
     return fp.unflatten(leaves)
-

@@ -63,7 +63,9 @@ def test_D30_what_model_init_makes_can_be_saved_resized_and_cast(family, tmp_pat
 def test_D30_nn_vmap_over_members_of_an_ensemble(family):
     cls, config = CLASSES[family]
     over = {"params": 0}
-    ensemble = nn.vmap(cls, in_axes=None, variable_axes=over, split_rngs={"params": True}, axis_size=3)
+    ensemble = nn.vmap(
+        cls, in_axes=None, variable_axes=over, split_rngs={"params": True}, axis_size=3
+    )
     variables = jax.jit(ensemble(config).init)(KEY, IDS)
     out = jax.jit(ensemble(config).apply)(variables, IDS).logits
     model, _, _ = made(family)
