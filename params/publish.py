@@ -2,29 +2,29 @@
 
 A reader finds the whole old checkpoint or the whole new one, whenever it looks and whenever the
 writer is killed. Where a folder holds nothing but the checkpoint, old and new folder change places
-in one step (Linux: `renameat2`). A folder that holds other things as well stays itself: new shards
-come in under names of their own, and the rename of one file, the index or the single weights file,
-makes them the checkpoint. A config that differs is renamed just before it.
+in one step (Linux: `renameat2`). A folder that holds other things as well, and one that may not be
+renamed, stays itself (`in_place`).
 """
 
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import fcntl
 import os
 import secrets
-import shutil
-import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from . import staging
+from .durable import folders, sync, sync_folder
 from .errors import CheckpointError
+from .in_place import move_in
+from .locks import is_held, locked
 
 T = TypeVar("T")
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
-_DAY = 24 * 60 * 60
 _TRIES = 10
 _OLD = "not saved: {}; what was there still is"
 _WHOLE = "while publishing: {}; the old checkpoint or the new one is there, whole"
@@ -46,7 +46,11 @@ class Staging:
 
 @contextlib.contextmanager
 def replacing(
-    folder: str | os.PathLike, *, is_ours: Callable[[str], bool], is_head: Callable[[str], bool]
+    folder: str | os.PathLike,
+    *,
+    is_ours: Callable[[str], bool],
+    is_head: Callable[[str], bool],
+    retag: Callable[[Path, str], None] | None = None,
 ) -> Iterator[Staging]:
     """A staging folder, whose content takes the place of `folder`'s on leaving the context; if
     that is left by an exception, `folder` is as it was.
@@ -55,26 +59,30 @@ def replacing(
         is_ours: whether a name in the folder belongs to the checkpoint that is replaced. Others
             stay.
         is_head: whether a name makes a folder a checkpoint: an index or a single weights file.
+        retag: gives the shards in a folder, written without a tag, this one. It is called where
+            the folders turn out not to change places.
 
     Raises:
-        CheckpointError: a disk that is full, fails, or may not be written.
+        CheckpointError: a disk that is full, fails, or may not be written; or somebody has a lock
+            on the folder above for long.
     """
     folder = Path(os.path.realpath(folder))
-    with _errors_name(folder, _OLD):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        path, swaps = _stage(folder, is_ours)
-    try:
-        yield Staging(path, "" if swaps else f"-{secrets.token_hex(4)}")
+    with contextlib.ExitStack() as stack:
         with _errors_name(folder, _OLD):
-            _sync(path)
-        with _errors_name(folder, _WHOLE), _locked(folder.parent, fcntl.LOCK_EX):
-            if swaps:
-                _swap(path, folder, is_ours)
-            else:
-                _move_in(path, folder, is_ours, is_head)
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+            stack.enter_context(folders(folder.parent))
+            staging.sweep(folder)
+            path, swaps = _stage(folder, is_ours, stack)
+        tag = f"-{secrets.token_hex(4)}"
+        yield Staging(path, "" if swaps else tag)
+        with _errors_name(folder, _OLD):
+            sync(path)
+        with _errors_name(folder, _WHOLE), locked(folder.parent, fcntl.LOCK_EX):
+            if swaps and _swap(path, folder, is_ours):
+                return
+            if swaps and retag is not None:
+                retag(path, tag)
+                sync(path)
+            move_in(path, folder, is_ours, is_head, _exchange)
 
 
 def settled(folder: str | os.PathLike, read: Callable[[], T]) -> T:
@@ -86,29 +94,29 @@ def settled(folder: str | os.PathLike, read: Callable[[], T]) -> T:
     """
     folder = Path(os.path.realpath(folder))
     for attempt in range(_TRIES):
-        with (
-            _locked(folder.parent, fcntl.LOCK_SH)
-            if attempt
-            else contextlib.nullcontext(False) as locked
-        ):
+        waits = attempt > 0 or is_held(folder.parent, fcntl.LOCK_SH)
+        with locked(folder.parent, fcntl.LOCK_SH) if waits else contextlib.nullcontext(False) as alone:
             before = _state(folder)
             try:
                 result = read()
             except CheckpointError:
-                if locked or _state(folder) == before:
+                if alone or _state(folder) == before:
                     raise
             else:
-                if locked or _state(folder) == before:
+                if alone or _state(folder) == before:
                     return result
     raise CheckpointError(f"{folder}: other processes keep changing what is in it")
 
 
-def _state(folder: Path) -> tuple[int, ...] | None:
+def _state(folder: Path) -> object:
+    """What differs once a save has taken effect."""
     try:
         info = os.stat(folder)
+        with os.scandir(folder) as entries:
+            names = {(entry.name, entry.inode()) for entry in entries}
     except OSError:
         return None
-    return info.st_dev, info.st_ino, info.st_mtime_ns
+    return info.st_dev, info.st_ino, info.st_mtime_ns, names
 
 
 @contextlib.contextmanager
@@ -121,95 +129,26 @@ def _errors_name(folder: Path, said: str) -> Iterator[None]:
         raise CheckpointError(f"{folder}: {what}") from error
 
 
-def _stage(folder: Path, is_ours: Callable[[str], bool]) -> tuple[Path, bool]:
+def _stage(
+    folder: Path, is_ours: Callable[[str], bool], stack: contextlib.ExitStack
+) -> tuple[Path, bool]:
     """(a new folder on the disk of `folder`, whether the two can change places)."""
-    name = f".{folder.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    path = folder.parent / name
     if not folder.exists():
-        path.mkdir()
-        return path, True
-    alone = all(map(is_ours, os.listdir(folder))) and not _is_inside(_here(), folder)
-    if alone and folder.stat().st_dev == folder.parent.stat().st_dev:
-        with contextlib.suppress(PermissionError):
-            path.mkdir()
-            path.chmod(folder.stat().st_mode & 0o7777)
-            if _can_exchange(path):
+        return stack.enter_context(staging.held(folder.parent, folder)), True
+    if all(map(is_ours, os.listdir(folder))) and not _is_inside(_here(), folder):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as beside:
+            path = beside.enter_context(staging.held(folder.parent, folder))
+            if _are_alike(path, folder) and _can_exchange(path) and _may_be_renamed(folder, path):
+                stack.push(beside.pop_all())
                 return path, True
-            path.rmdir()
-    path = folder / name
-    path.mkdir()
-    return path, False
+    return stack.enter_context(staging.held(folder, folder)), False
 
 
-def _swap(path: Path, folder: Path, is_ours: Callable[[str], bool]) -> None:
-    """`path` becomes `folder`; what came into the old one meanwhile and is not ours goes along."""
-    if not folder.exists():
-        path.rename(folder)
-    else:
-        _exchange(path, folder)
-        for name in os.listdir(path):
-            if not is_ours(name) and not os.path.lexists(folder / name):
-                os.rename(path / name, folder / name)
-    _sync_folder(folder.parent)
-
-
-def _move_in(
-    path: Path, folder: Path, is_ours: Callable[[str], bool], is_head: Callable[[str], bool]
-) -> None:
-    names = sorted(os.listdir(path), key=is_head)
-    for name in names:
-        if is_head(name):
-            _sync_folder(folder)  # whatever it refers to is there before it
-        if (folder / name).is_dir():
-            _exchange(path / name, folder / name)
-        else:
-            os.replace(path / name, folder / name)
-    _sync_folder(folder)
-    stale = [name for name in os.listdir(folder) if is_ours(name) and name not in names]
-    for name in sorted(stale, key=lambda name: not is_head(name)):
-        _remove(folder / name)
-    _sync_folder(folder)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what writers left that were killed: those of this machine that no longer run, and
-    those of others after a day."""
-    prefix = f".{folder.name}.tmp-"
-    for parent in (folder.parent, folder):
-        with contextlib.suppress(OSError):
-            for name in os.listdir(parent):
-                host, _, process = name.removeprefix(prefix).rpartition("-")[0].rpartition("-")
-                if not name.startswith(prefix) or not process.isdecimal():
-                    continue
-                here = host == socket.gethostname()
-                old = time.time() - (parent / name).stat().st_mtime > _DAY
-                if not _runs(int(process)) if here else old:
-                    shutil.rmtree(parent / name, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, kind: int) -> Iterator[bool]:
-    """One publishing at a time beside another, and none while others read: yields whether it is
-    so, for a disk without locks does without."""
-    with contextlib.ExitStack() as stack:
-        try:
-            descriptor = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
-            fcntl.flock(descriptor, kind)
-        except OSError:
-            yield False
-        else:
-            yield True
+def _are_alike(path: Path, folder: Path) -> bool:
+    """Whether one may take the place of the other: on one disk, of one owner; modes are copied."""
+    new, old = path.stat(), folder.stat()
+    path.chmod(old.st_mode & 0o7777)
+    return (new.st_dev, new.st_uid, new.st_gid) == (old.st_dev, old.st_uid, old.st_gid)
 
 
 def _can_exchange(path: Path) -> bool:
@@ -226,6 +165,41 @@ def _can_exchange(path: Path) -> bool:
     return True
 
 
+def _may_be_renamed(folder: Path, path: Path) -> bool:
+    """Whether nothing but what is in `path` keeps `folder` from being renamed to it: not so if it
+    is a mount point (EBUSY), of an image's lower layer (EXDEV), or others' (EPERM)."""
+    obstacle = path / "a"
+    obstacle.mkdir()
+    try:
+        os.rename(folder, path)
+    except OSError as error:
+        return error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+    else:  # a disk that lets folders replace full ones
+        os.rename(path, folder)
+        path.mkdir()
+        return False
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            obstacle.rmdir()
+
+
+def _swap(path: Path, folder: Path, is_ours: Callable[[str], bool]) -> bool:
+    """`path` becomes `folder`; what came into the old one meanwhile and is not ours goes along.
+    False if nothing happened, because the folders cannot change places."""
+    if not folder.exists():
+        path.rename(folder)
+    else:
+        try:
+            _exchange(path, folder)
+        except OSError:
+            return False
+        for name in os.listdir(path):
+            if not is_ours(name) and not os.path.lexists(folder / name):
+                os.rename(path / name, folder / name)
+    sync_folder(folder.parent)
+    return True
+
+
 def _exchange(a: Path, b: Path) -> None:
     """Makes two folders change places in one step."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -235,33 +209,6 @@ def _exchange(a: Path, b: Path) -> None:
     if rename(here, os.fsencode(a), here, os.fsencode(b), ctypes.c_uint(_EXCHANGE)):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(b))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    """Everything under `folder` is on the disk."""
-    for root, _, files in os.walk(folder):
-        for name in files:
-            descriptor = os.open(os.path.join(root, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        _sync_folder(Path(root))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_inside(path: str, folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """Saving while the disk fills up, the process is killed, and others load or save."""
 
+import fcntl
 import json
 import os
 import resource
@@ -15,7 +16,7 @@ import pytest
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.params import publish
+from flaxmodels.params import locks, publish
 
 LLAMA = Path(__file__).parent / "goldens" / "llama-causal-lm" / "checkpoint"
 SAVER = Path(__file__).parent / "_saver.py"
@@ -221,25 +222,30 @@ def test_a_save_that_is_left_changes_nothing(stop, tmp_path):
 
 
 def test_what_killed_writers_left_is_swept(tmp_path):
-    folder = tmp_path / "f"
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    here, day = os.uname().nodename, 25 * 60 * 60
+    here, day = locks.kernel(), 25 * 60 * 60
     left = {
-        f".f.tmp-{here}-{dead.pid}-0123abcd": 0,  # swept: no longer runs
-        f".f.tmp-{here}-{os.getpid()}-0123abcd": day,  # stays: runs
-        ".f.tmp-other-host-1-0123abcd": day,  # swept: a day old
-        ".f.tmp-other-host-2-0123abcd": 0,  # stays
+        f".f.tmp-{here}-00000001": 0,  # swept: nobody has its lock
+        f".f.tmp-{here}-00000002": day,  # stays: somebody has, however old it is
+        ".f.tmp-89abcdef-00000003": day,  # swept: of another kernel, a day old
+        ".f.tmp-89abcdef-00000004": 0,  # stays: whoever has the lock there is not known here
+        ".f.tmp-host-12-0123abcd": day,  # swept: of an earlier version, a day old
         ".f.tmp-mine": day,  # stays: not of this making
-        f".g.tmp-{here}-{dead.pid}-0123abcd": day,  # stays: another folder's
+        f".g.tmp-{here}-00000005": day,  # stays: another folder's
     }
     for name, age in left.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "w1").write_text("")
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    replace(folder, {"w.index": "new"})
+        (tmp_path / f"{name}.lock").write_text("")
+        for path in (tmp_path / name / "w1", tmp_path / name):
+            os.utime(path, (time.time() - age,) * 2)
+    (tmp_path / ".f.tmp-host-12-0123abcd.lock").unlink()
+    (tmp_path / f".f.tmp-{here}-00000006.lock").write_text("")  # swept
     names = list(left)
-    assert set(os.listdir(tmp_path)) == {"f", names[1], names[3], names[4], names[5]}
+    with open(tmp_path / f"{names[1]}.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        replace(tmp_path / "f", {"w.index": "new"})
+    stay = [names[i] for i in (1, 3, 5, 6)]
+    assert set(os.listdir(tmp_path)) == {"f", *stay, *(f"{name}.lock" for name in stay)}
 
 
 def test_a_link_to_a_folder_stays_a_link(tmp_path):

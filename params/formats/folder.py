@@ -48,6 +48,9 @@ def open_checkpoint(
     candidates = heads(use_safetensors=use_safetensors, framework=framework, variant=variant)
     for name, format in candidates.items():
         head = os.path.join(path, name)
+        if format.is_folder and not store.exists(head):
+            waiting = [there for there in store.names(path) if format.waits(there, variant)]
+            head = os.path.join(path, waiting[0]) if len(waiting) == 1 else head
         if store.exists(head):
             source = _source(head, format, weights_only, store)
             if framework not in (None, _WRITER[source.layout]):

@@ -62,7 +62,16 @@ class Format:
         """Whether `name` is a file of such a checkpoint."""
         stem = self.stem if variant is None else f"{self.stem}.{variant}"
         shard = rf"{re.escape(stem)}(-[0-9a-f]{{8}})?-\d{{5}}-of-\d{{5}}\.{self.ending}"
-        return name in self.heads(variant) or re.fullmatch(shard, name) is not None
+        is_shard = re.fullmatch(shard, name) is not None
+        return name in self.heads(variant) or is_shard or self.waits(name, variant)
+
+    def waits(self, name: str, variant: str | None = None) -> bool:
+        """Whether `name` is that of a folder which a save was about to rename to the checkpoint's,
+        on a disk that cannot make two folders change places; it is the checkpoint if there is none
+        of that name."""
+        stem = self.stem if variant is None else f"{self.stem}.{variant}"
+        waiting = rf"{re.escape(stem)}-[0-9a-f]{{8}}\.{self.ending}"
+        return self.is_folder and re.fullmatch(waiting, name) is not None
 
 
 def _safetensors(path: str, weights_only: bool, store: Store) -> Content:
@@ -147,4 +156,4 @@ def is_weights(name: str, variant: str | None = None) -> bool:
 
 def is_head(name: str, variant: str | None = None) -> bool:
     """Whether a file of this name makes its folder a checkpoint."""
-    return any(name in format.heads(variant) for format in WRITTEN)
+    return any(name in format.heads(variant) or format.waits(name, variant) for format in WRITTEN)
