@@ -63,9 +63,9 @@ def save(
         fp.CheckpointError: params that are not this model's, or the disk's own error; the folder
             is as it was.
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: a file, expected a folder to save into")
+    folder = checked_folder(folder)
+    fp.check_variant(variant)
+    params = fp.saveable(params, model.abstract_params())
     writes = jax.process_index() == 0 if is_main_process is None else is_main_process
     together = functools.partial(
         fp.together, alone=not any(map(fp.is_spread, jax.tree.leaves(params)))
@@ -96,6 +96,34 @@ def save(
         together(stack.close)  # publishes
 
 
+def checked_folder(folder: str | os.PathLike) -> Path:
+    """
+    Raises:
+        TypeError: not a path.
+        ValueError: a path that is no folder to save into; it is named.
+        NotADirectoryError: a file.
+    """
+    text = os.fspath(folder)
+    if not isinstance(text, str):
+        raise TypeError(f"the folder to save into is {text!r}; give a str or a pathlib.Path")
+    if reason := _refused(text):
+        raise ValueError(f"cannot save into {text!r}: {reason}; name a folder for the checkpoint")
+    if os.path.exists(text) and not os.path.isdir(text):
+        raise NotADirectoryError(f"{text}: a file, expected a folder to save into")
+    return Path(text)
+
+
+def _refused(folder: str) -> str | None:
+    if not folder:
+        return "it is empty"
+    if "\0" in folder:
+        return "it holds a NUL"
+    if folder.startswith("~") and not os.path.exists(folder):
+        return "only a shell replaces ~, give os.path.expanduser(...)"
+    real = os.path.realpath(folder)
+    return "it is the root of the file system" if os.path.dirname(real) == real else None
+
+
 def write_weights(
     model: "PretrainedModel", params: Any, folder: Path | None, **how: Any
 ) -> list[str]:
@@ -110,6 +138,7 @@ def staging(folder: str | os.PathLike, variant: str | None):
         folder,
         is_ours=lambda name: name in others or fp.is_weights(name, variant),
         is_head=lambda name: fp.is_head(name, variant),
+        retag=lambda path, tag: fp.retag(path, tag, variant),
     )
 
 
@@ -123,10 +152,17 @@ def companions(
 def write_side_files(
     model: "PretrainedModel", params: Any, folder: Path, along: Sequence[fp.FolderFile]
 ) -> None:
-    """What lies beside the weights, and copies of the files that come along."""
-    (folder / CONFIG_NAME).write_text(_written_config(model, params), encoding="utf-8")
-    if model.can_generate() and model.generation_config is not None:
-        model.generation_config.save_pretrained(folder)
+    """What lies beside the weights, and copies of the files that come along.
+
+    Raises:
+        fp.CheckpointError: the disk's own error.
+    """
+    try:
+        (folder / CONFIG_NAME).write_text(_written_config(model, params), encoding="utf-8")
+        if model.can_generate() and model.generation_config is not None:
+            model.generation_config.save_pretrained(folder)
+    except OSError as error:
+        raise fp.CheckpointError(f"{error.filename or folder}: {error.strerror}") from error
     for file in along:
         if not (folder / file.name).exists():  # such as a generation_config.json of the model's own
             file.copy(folder)

@@ -71,6 +71,8 @@ from .reconcile import as_it_is as as_it_is
 from .reconcile import check as check
 from .reconcile import check_shapes as check_shapes
 from .reconcile import reconcile as reconcile
+from .saveable import check_variant as check_variant
+from .saveable import saveable as saveable
 from .select import get_leaf as get_leaf
 from .select import merge as merge
 from .select import partition as partition
@@ -85,4 +87,5 @@ from .stack import unstack_layers as unstack_layers
 from .stream import stream as stream
 from .write import SaveFunction as SaveFunction
 from .write import layout_for as layout_for
+from .write import retag as retag
 from .write import write_checkpoint as write_checkpoint

@@ -1,4 +1,4 @@
-"""In place: new files come into a folder that stays itself, and one rename makes them the checkpoint.
+"""In place: new files come into a folder that stays itself; one rename makes them the checkpoint.
 
 What no file refers to yet comes first, under names of its own, and is on the disk before the rest:
 then `config.json` and its like, if they differ, and the head are renamed one right after the other.

@@ -14,7 +14,9 @@ T = TypeVar("T")
 
 def is_spread(leaf: Any) -> bool:
     """Whether other processes hold a part of the leaf, so that to read it all must take part."""
-    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+        return False
+    return not leaf.is_fully_addressable
 
 
 def gather(leaf: Any) -> Any:

@@ -67,6 +67,8 @@ def replacing(
             on the folder above for long.
     """
     folder = Path(os.path.realpath(folder))
+    if os.path.islink(folder):
+        raise CheckpointError(f"{folder}: not saved: a link that leads back to itself")
     with contextlib.ExitStack() as stack:
         with _errors_name(folder, _OLD):
             stack.enter_context(folders(folder.parent))
@@ -95,7 +97,11 @@ def settled(folder: str | os.PathLike, read: Callable[[], T]) -> T:
     folder = Path(os.path.realpath(folder))
     for attempt in range(_TRIES):
         waits = attempt > 0 or is_held(folder.parent, fcntl.LOCK_SH)
-        with locked(folder.parent, fcntl.LOCK_SH) if waits else contextlib.nullcontext(False) as alone:
+        with (
+            locked(folder.parent, fcntl.LOCK_SH)
+            if waits
+            else contextlib.nullcontext(False) as alone
+        ):
             before = _state(folder)
             try:
                 result = read()

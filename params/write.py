@@ -8,15 +8,17 @@ import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from .checksums import MANIFEST, write_checksums
 from .encode import Parts, msgpack_parts, safetensors_parts
 from .entries import Entry, entries, parse_size, plan_shards
 from .errors import CheckpointError
-from .formats import MSGPACK, ORBAX, SAFETENSORS, Format
+from .formats import MSGPACK, ORBAX, SAFETENSORS, Format, zarr
 from .formats import msgpack as msgpack_format
 from .formats import safetensors as safetensors_format
 from .formats.orbax import write_folder
@@ -24,8 +26,9 @@ from .masks import Mask
 from .measure import human
 from .memory import contiguous, copy, empty_bytes
 from .names import FLAX, PATHS, PLAIN, TORCH, Naming
-from .paths import unflatten
+from .paths import flatten, unflatten
 from .processes import is_spread, said_by_one
+from .saveable import check_variant, saveable
 from .select import select as select_leaves
 
 _BLOCK = 1 << 20  # bytes transposed at once: they are still in the cache when they are written
@@ -80,16 +83,18 @@ def write_checkpoint(
             disk that is full or fails, after the others have their part of every tensor.
     """
     limit = parse_size(max_shard_size)
+    check_variant(variant)
     written = _written(format)
+    params = saveable(params, template)
     if select is not None:
         params = select_leaves(params, select)
+        if not flatten(params):
+            raise CheckpointError("select selects no leaf; nothing was written")
     if format == "orbax" and save_function is None:
         return [_write_orbax(folder, params, template, variant, select is not None)]
     layout = layout or written.layout
     made = entries(params, template, naming, layout, partial=select is not None)
-    for entry in made:
-        if entry.dtype not in written.dtypes:
-            raise CheckpointError(f"{entry.name}: {format} cannot hold dtype {entry.dtype}")
+    _check_dtypes(made, format)
     shards = plan_shards(made, limit)
     names = written.format.files(len(shards), variant=variant, tag=tag)
     metadata = {"format": "pt"}
@@ -117,10 +122,38 @@ def write_checkpoint(
     return names
 
 
+def retag(folder: Path, tag: str, variant: str | None = None) -> None:
+    """Gives the shards in a folder, which have no tag yet, this one, in their names and wherever
+    the index and `checksums.json` have these."""
+    names = os.listdir(folder)
+    for format in _WRITTEN.values():
+        index = format.format.heads(variant)[-1]
+        if format.format.is_folder or index not in names:
+            continue
+        values = json.loads((folder / index).read_text(encoding="utf-8"))
+        shards = sorted(set(values["weight_map"].values()))
+        tagged = dict(
+            zip(shards, format.format.files(len(shards), variant=variant, tag=tag), strict=True)
+        )
+        for old, new in tagged.items():
+            os.rename(folder / old, folder / new)
+        values["weight_map"] = {name: tagged[old] for name, old in values["weight_map"].items()}
+        (folder / index).write_text(_json(values), encoding="utf-8")
+        if MANIFEST in names:
+            write_checksums(folder)
+
+
+def _check_dtypes(made: list[Entry], format: str) -> None:
+    for entry in made:
+        if entry.dtype not in _WRITTEN[format].dtypes:
+            raise CheckpointError(f"{entry.name}: {format} cannot hold dtype {entry.dtype}")
+
+
 def _write_orbax(
     folder: str | os.PathLike | None, params: Any, template: Any, variant: str | None, partial: bool
 ) -> str:
     made = entries(params, template, PLAIN, PATHS, partial=partial)
+    _check_dtypes(made, "orbax")
     (name,) = ORBAX.heads(variant)
     if any(is_spread(entry.leaf) for entry in made):
         folder = said_by_one(None if folder is None else os.fspath(folder))
@@ -148,7 +181,7 @@ class _Written:
 _WRITTEN = {
     "safetensors": _Written(SAFETENSORS, TORCH, safetensors_format.NAMES, safetensors_parts),
     "msgpack": _Written(MSGPACK, FLAX, set(msgpack_format.DTYPES.values()), msgpack_parts),
-    "orbax": _Written(ORBAX, PATHS),
+    "orbax": _Written(ORBAX, PATHS, set(zarr.DTYPES)),
 }
 
 
@@ -170,8 +203,11 @@ class _Writer:
         self.room = room
         self.on_file = on_file
         self.error: CheckpointError | None = None
-        if folder is not None and (free := shutil.disk_usage(folder).free) < room:
-            self._fail(folder, f"the disk has {human(free)} left")
+        try:
+            if folder is not None and (free := shutil.disk_usage(folder).free) < room:
+                self._fail(folder, f"the disk has {human(free)} left")
+        except OSError as error:
+            self._fail(folder or "", error.strerror or str(error))
 
     def write(self, name: str, parts: Parts) -> None:
         blocks = _blocks(parts)
@@ -197,6 +233,7 @@ class _Writer:
         path = os.path.join(self.folder, name)
         try:
             save(path)
+            os.stat(path)  # a function of the caller's may have put it elsewhere
         except OSError as error:
             self._fail(path, error.strerror or str(error))
             return
@@ -258,5 +295,8 @@ def _index(
     weight_map = {
         entry.name: name for name, shard in zip(names, shards, strict=False) for entry in shard
     }
-    text = json.dumps({"metadata": said, "weight_map": weight_map}, indent=2, sort_keys=True)
-    yield (text + "\n").encode()
+    yield _json({"metadata": said, "weight_map": weight_map}).encode()
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"

@@ -84,7 +84,7 @@ def write_folder(path: str, tree: Any) -> None:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(os.path.abspath(path), tree, save_args=arguments)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{path}: orbax cannot write it: {error}") from error
 
 
