@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.experimental import multihost_utils
 
 from .errors import CheckpointError
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 def is_spread(leaf: Any) -> bool:
     """Whether other processes hold a part of the leaf, so that to read it all must take part."""
-    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
         return False
     return not leaf.is_fully_addressable
 

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from .errors import CheckpointError, quoted
 from .paths import flatten, path_of
@@ -60,7 +61,7 @@ def _unboxed(leaf: Any) -> Any:
 
 
 def _problem(leaf: Any) -> str | None:
-    if isinstance(leaf, jax.core.Tracer):
+    if isinstance(leaf, Tracer):
         return (
             "is traced: inside jit, grad, vmap and their like there are no numbers to save; "
             "return the params and save them outside"
