@@ -1,9 +1,11 @@
 # To be sourced by bash. Makes or repairs .venv from pyproject.toml and constraints.txt, then
-# leaves `root` (the repo) and `python` (the environment's interpreter) set.
+# leaves `root` (the repo), `venv` and `python` (the environment and its interpreter) set.
 # FLAXMODELS_PYTHON names the interpreter to make it from; otherwise the first fit one on PATH.
+# FLAXMODELS_VENV names another folder of the repo for it, as .ci/run does for a second interpreter.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-python=$root/.venv/bin/python
+venv=$root/${FLAXMODELS_VENV:-.venv}
+python=$venv/bin/python
 
 _say() { printf 'venv: %s\n' "$*" >&2; }
 
@@ -35,13 +37,13 @@ _fingerprint() {
 }
 
 _is_current() {
-  [ -f "$root/.venv/stamp" ] && [ "$(_fingerprint)" = "$(cat "$root/.venv/stamp")" ]
+  [ -f "$venv/stamp" ] && [ "$(_fingerprint)" = "$(cat "$venv/stamp")" ]
 }
 
-_is_from() { # whether .venv is this checkout's and runs the given interpreter's version
+_is_from() { # whether the environment is this checkout's and runs the given interpreter's version
   local version
   version=$("$1" -c 'import sys; print(sys.version)')
-  [ -f "$root/.venv/stamp" ] && [ "$(head -n 1 "$root/.venv/stamp")" = "$root" ] &&
+  [ -f "$venv/stamp" ] && [ "$(head -n 1 "$venv/stamp")" = "$root" ] &&
     [ "$("$python" -c 'import sys; print(sys.version)' 2>/dev/null)" = "$version" ]
 }
 
@@ -49,17 +51,17 @@ _make_venv() {
   local base pip
   base=$(_base_python) || return 1
   if _is_from "$base"; then
-    _say "pyproject.toml or constraints.txt changed; updating .venv"
-    rm -f "$root/.venv/stamp"
+    _say "pyproject.toml or constraints.txt changed; updating ${venv##*/}"
+    rm -f "$venv/stamp"
   else
-    _say "making .venv with $("$base" --version) (about a minute)"
-    "$base" -m venv --clear "$root/.venv" || return 1
+    _say "making ${venv##*/} with $("$base" --version) (about a minute)"
+    "$base" -m venv --clear "$venv" || return 1
   fi
   pip=("$python" -m pip --disable-pip-version-check install -qq -c "$root/constraints.txt")
   "${pip[@]}" setuptools || return 1
   "${pip[@]}" --no-build-isolation -e "$root[dev,tokenizers,h5]" || return 1
-  _fingerprint >"$root/.venv/stamp.new"
-  mv "$root/.venv/stamp.new" "$root/.venv/stamp" # last: without it the next run starts again
+  _fingerprint >"$venv/stamp.new"
+  mv "$venv/stamp.new" "$venv/stamp" # last: without it the next run starts again
   _say "ready"
 }
 

@@ -1,10 +1,13 @@
 """Configurations: what a `config.json` may say, what is refused, and that nothing is lost."""
 
+import builtins
 import copy
 import dataclasses
 import json
 import os
 import pickle
+import sys
+import threading
 import time
 import tracemalloc
 import warnings
@@ -243,10 +246,24 @@ def test_C6_C7_C14_nothing_named_is_opened_imported_or_evaluated(monkeypatch):
         "torch_dtype": "os.system",
         "dtype": {"x": 1},
     }
-    monkeypatch.setattr("builtins.open", None)
-    monkeypatch.setattr("builtins.__import__", None)
-    with pytest.warns(UserWarning, match="Toy: auto_map of config.json: remote code ignored"):
+    here, modules, asked = threading.get_ident(), set(sys.modules), []
+
+    def noted(name, function):
+        def call(*args, **kwargs):
+            if threading.get_ident() == here:  # the runner's threads do as they like
+                asked.append((name, args[0]))
+            return function(*args, **kwargs)
+
+        return call
+
+    with warnings.catch_warnings(record=True) as caught, monkeypatch.context() as patch:
+        warnings.simplefilter("always")
+        for name in ("open", "__import__", "eval", "exec", "compile"):
+            patch.setattr(builtins, name, noted(name, getattr(builtins, name)))
         config = Toy.from_dict(values)
+    new = [(name, what) for name, what in asked if name != "__import__" or what not in modules]
+    assert new == [] and not {what for _, what in asked} & {"os", "evil", "evil--code"}
+    assert "Toy: auto_map of config.json: remote code ignored" in str(caught[0].message)
     assert config.to_dict()["auto_map"] == values["auto_map"]
 
 
