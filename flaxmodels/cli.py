@@ -53,6 +53,13 @@ def _add_convert(commands) -> None:
     parser.add_argument(
         "--any-pickle", action="store_true", help="pass over objects in PyTorch files; runs no code"
     )
+    parser.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out tensors in whose names this is found; may be repeated",
+    )
     parser.add_argument("--no-verify", dest="verify", action="store_false", help="no reading back")
 
 
@@ -105,6 +112,7 @@ def _convert(args: argparse.Namespace) -> int:
         variant=args.variant,
         checksums=args.checksums,
         verify=args.verify,
+        drop=args.drop,
         how={
             "framework": args.framework,
             "variant": args.from_variant,

@@ -33,6 +33,7 @@ from .formats import Reads as Reads
 from .formats import Source as Source
 from .formats import Store as Store
 from .formats import Tensor as Tensor
+from .formats import are_equal as are_equal
 from .formats import check_size as check_size
 from .formats import heads as heads
 from .formats import is_head as is_head
@@ -52,9 +53,11 @@ from .measure import table as table
 from .memory import contiguous as contiguous
 from .names import PATHS as PATHS
 from .names import Naming as Naming
+from .names import canonical as canonical
 from .names import is_stacked as is_stacked
 from .names import layer_path as layer_path
 from .paths import flatten as flatten
+from .paths import matches as matches
 from .paths import unflatten as unflatten
 from .plan import LeafPlan as LeafPlan
 from .plan import LoadPlan as LoadPlan

@@ -16,6 +16,7 @@ from .known import is_weights as is_weights
 from .known import is_weights_file as is_weights_file
 from .source import Source as Source
 from .source import Tensor as Tensor
+from .source import are_equal as are_equal
 from .store import LOCAL as LOCAL
 from .store import Reads as Reads
 from .store import Store as Store

@@ -91,8 +91,9 @@ def _source(path: str, format: Format, weights_only: bool, store: Store) -> Sour
         store.expect(_parts(path, format, store), format.reads)
         tensors, metadata = format.read(path, weights_only, store)
     layout = PATHS if format is ORBAX else layout_of(tensors, metadata)
+    passed_over = tuple(name for name in tensors if spelling(name, layout) is None)
     tensors, absent = _spelled(path, tensors, layout), _respelled(absent, layout)
-    return Source(path, tensors, layout, metadata, absent)
+    return Source(path, tensors, layout, metadata, absent, passed_over)
 
 
 def _respelled(absent: dict[str, str], layout: str) -> dict[str, str]:
@@ -118,14 +119,15 @@ def _spelled(path: str, tensors: dict[str, Tensor], layout: str) -> dict[str, Te
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         spelled = spelling(name, layout)
+        if spelled is None:
+            continue
         if spelled in found:
             raise CheckpointError(
                 f"{path}: tensors {quoted(found[spelled].name)} and {quoted(name)} both stand for "
                 f"{quoted(spelled)}"
             )
-        if spelled is not None:
-            is_row = layout == TF and len(tensor.shape) == 2 and tensor.shape[0] == 1
-            if is_row and spelled.endswith(".bias"):  # GPT-2's
-                tensor = dataclasses.replace(tensor, shape=tensor.shape[1:])
-            found[spelled] = tensor
+        is_row = layout == TF and len(tensor.shape) == 2 and tensor.shape[0] == 1
+        if is_row and spelled.endswith(".bias"):  # GPT-2's
+            tensor = dataclasses.replace(tensor, shape=tensor.shape[1:])
+        found[spelled] = tensor
     return found

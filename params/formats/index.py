@@ -7,10 +7,8 @@ from ..errors import CheckpointError, quoted, some, warn
 from ..names import layout_of, spelling
 from .files import LARGEST_JSON
 from .known import Content, Format
-from .source import Tensor
+from .source import Tensor, are_equal
 from .store import LOCAL, Store
-
-_BLOCK = 4 << 20  # bytes compared at a time
 
 
 def read_sharded(
@@ -66,20 +64,11 @@ def _refuse_absent(path: str, absent: Mapping[str, str]) -> None:
 
 def _check_equal(path: str, one: Tensor, of_one: str, two: Tensor, of_two: str) -> None:
     """Refuses a tensor that two shards have, unless it is the same byte for byte."""
-    same = (one.shape, one.dtype) == (two.shape, two.dtype)
-    if not same or not _have_equal_bytes(one, two):
+    if not are_equal(one, two):
         raise CheckpointError(
             f"{path}: {quoted(one.name)} is in {quoted(of_one)} and in {quoted(of_two)}, and is "
             "not the same there"
         )
-
-
-def _have_equal_bytes(one: Tensor, two: Tensor) -> bool:
-    rows = one.shape[0] if one.shape else 0
-    step = max(1, _BLOCK * rows // max(one.nbytes, 1))
-    inner = tuple((0, size) for size in one.shape[1:])
-    parts = [((at, min(at + step, rows)), *inner) for at in range(0, rows, step)] or [None]
-    return all(one.read(part).tobytes() == two.read(part).tobytes() for part in parts)
 
 
 def _paths(path: str, shards: Mapping[str, list[str]], store: Store) -> dict[str, str]:

@@ -137,6 +137,19 @@ class LayerTensor(Tensor):
         self.stacked.fill(out[None], ((self.index, self.index + 1), *bounds))
 
 
+def are_equal(one: Tensor, two: Tensor) -> bool:
+    """Whether two tensors are the same byte for byte; a block of each is read at a time."""
+    if (one.shape, one.dtype) != (two.shape, two.dtype):
+        return False
+    if one.spans and one.spans == two.spans and type(one) is type(two) is Tensor:
+        return True
+    rows = one.shape[0] if one.shape else 0
+    step = max(1, _BLOCK * rows // max(one.nbytes, 1))
+    inner = tuple((0, size) for size in one.shape[1:])
+    parts = [((at, min(at + step, rows)), *inner) for at in range(0, rows, step)] or [None]
+    return all(one.read(part).tobytes() == two.read(part).tobytes() for part in parts)
+
+
 def too_large(shape: Sequence[int], dtype: np.dtype) -> bool:
     """Whether NumPy cannot make such an array, even if one of its dimensions is 0."""
     return len(shape) > 32 or math.prod(max(n, 1) for n in shape) * dtype.itemsize > 1 << 62
@@ -153,6 +166,7 @@ class Source:
             understood.
         metadata: what the file says of itself.
         absent: {tensor: file} of those that an index names and that are not in their files.
+        passed_over: names of what the files hold and no model needs: the state of an optimizer.
     """
 
     where: str
@@ -160,6 +174,7 @@ class Source:
     layout: str
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[File]:
