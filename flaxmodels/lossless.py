@@ -81,6 +81,7 @@ def _others(folder: str, source: fp.Source, named: type[PretrainedModel]) -> Ite
     class with a head that is not tied."""
     names = FAMILIES.get(named.config_class.model_type, ())[1:]
     for cls in (named, *(family_class(name) for name in names if name != named.__name__)):
+        changes: dict[str, Any]
         for changes in ({}, {"tie_word_embeddings": False}):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they were given for the first class
