@@ -233,8 +233,12 @@ def _abstract(model: PretrainedModel) -> Any:
     reading its weights, and the stacked tree differs by the index only, unless heads are pruned."""
     stack = "" if model.config.pruned_heads else model.naming.stack
     traced = model.clone(scan_layers=True) if stack else model
-    init = functools.partial(traced.init, **traced.dummy_inputs())
-    template = fs.declared_axes(init, jax.random.key(0))["params"]
+
+    def shapes() -> Any:
+        init = functools.partial(traced.init, **traced.dummy_inputs())
+        return fs.declared_axes(init, jax.random.key(0))["params"]
+
+    template = fp.apart(shapes)  # what is kept must not be of the caller's trace or mesh
     if model.scan_layers or not stack:
         return template
     leaves = {}

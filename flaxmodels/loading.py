@@ -115,7 +115,10 @@ def load(
         seconds = time.perf_counter() - start
     match = plan.match
     if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
-        params = fp.merge(params, _initialised(model, fresh, request))
+        made = functools.partial(_initialised, model, fresh, request)
+        # A load in the middle of a trace gives arrays, but for what the caller's own key draws.
+        is_traced = isinstance(request.key, jax.core.Tracer)
+        params = fp.merge(params, made() if is_traced else fp.apart(made))
     _warn(cls, match)
     if not request.output_loading_info:
         return model, params

@@ -1,5 +1,6 @@
 """Parameter trees: everything about them that needs no model."""
 
+from .apart import apart as apart
 from .arithmetic import add as add
 from .arithmetic import ema as ema
 from .arithmetic import interpolate as interpolate

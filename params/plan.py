@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from .apart import default_sharding
 from .cast import DtypeLike, dtype_for
 from .errors import CheckpointError
 from .measure import human, table
@@ -25,6 +25,8 @@ class LeafPlan:
     Attributes:
         dtype: what it is cast to once it is on its device.
         stored: what the checkpoint holds.
+        committed: whether the leaf was told where to be; if not, it is on the default device as
+            any other array, and goes where it is computed with.
     """
 
     path: str
@@ -33,6 +35,7 @@ class LeafPlan:
     dtype: np.dtype
     sharding: jax.sharding.Sharding
     pieces: tuple[Piece, ...]
+    committed: bool = True
 
     @property
     def nbytes(self) -> int:
@@ -144,14 +147,16 @@ def make_plan(
             )
         (stored,) = dtypes
         final = jax.dtypes.canonicalize_dtype(dtype_for(dtype, path, stored))
-        leaves.append(LeafPlan(path, leaf.shape, stored, final, where[path], pieces))
+        leaves.append(
+            LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
+        )
     leaves.sort(key=lambda leaf: leaf.pieces[0].tensor.position)
     return LoadPlan(tuple(leaves), match, max_host_memory)
 
 
 def _shardings(shardings: Any, template: Any) -> dict[str, jax.sharding.Sharding]:
     if shardings is None:
-        shardings = jnp.zeros(()).sharding  # the default device
+        shardings = default_sharding()
     if isinstance(shardings, jax.sharding.Sharding):
         return dict.fromkeys(flatten(template), shardings)
     found = flatten(shardings)

@@ -13,6 +13,7 @@ from .formats import Source, Tensor
 from .formats.source import ArrayTensor, LayerTensor
 from .names import FLAX, PATHS, Naming, flax_name, is_looped, layer_path, layout_of
 from .paths import flatten
+from .placing import is_traced
 
 
 def source_of(state: Mapping[str, Any]) -> Source:
@@ -61,6 +62,11 @@ def _without_index(path: str, stack: str) -> str:
 
 
 def _tensor(name: str, value: Any) -> Tensor:
+    if is_traced(value):
+        raise CheckpointError(
+            f"state_dict: {quoted(name)} is traced, and a load reads arrays: load outside of what "
+            "is traced, or use the tree as params as it is"
+        )
     try:
         array = value if isinstance(value, jax.Array) else np.asarray(value)
     except Exception as error:  # of whatever library the value is

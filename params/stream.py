@@ -21,6 +21,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
+from .apart import Modes
 from .formats.files import File
 from .formats.source import Bounds
 from .memory import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
@@ -60,11 +61,11 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
     ):
         # A slab is at most in four places at once: read, transposed, cast, and on its device.
         loader = _Loader(plan.max_host_memory // (4 * workers), bar)
-        x64 = _x64()  # a context manager would set it for this thread only
+        modes = Modes.of_caller()
         try:
             for file in files:
                 file.start()
-            futures = {pool.submit(loader.leaf, leaf, x64): leaf.path for leaf in plan.leaves}
+            futures = {pool.submit(loader.leaf, leaf, modes): leaf.path for leaf in plan.leaves}
             wait(futures, return_when=FIRST_EXCEPTION)
             if loader.error is not None:
                 raise loader.error
@@ -115,12 +116,13 @@ class _Loader:
         self.stop = threading.Event()
         self.error: BaseException | None = None
 
-    def leaf(self, plan: LeafPlan, x64: bool) -> jax.Array | None:
+    def leaf(self, plan: LeafPlan, modes: Modes) -> jax.Array | None:
         """The leaf; None once another leaf has failed."""
         if self.stop.is_set():
             return None
+        device = modes.device if plan.committed else next(iter(plan.sharding.device_set))
         try:
-            with jax.enable_x64(x64):
+            with dataclasses.replace(modes, device=device).kept():
                 return self._leaf(plan)
         except BaseException as error:
             self.error = self.error or error
@@ -134,7 +136,10 @@ class _Loader:
             self._group(plan, group, held)
         if math.prod(plan.shape) == 0:  # nothing was read
             held = {d: np.empty(s.shape, plan.dtype) for s in shards for d in s.devices}
-        arrays = _cast([jax.device_put(part, device) for device, part in held.items()], plan.dtype)
+        arrays = [jax.device_put(part, _place(plan, device)) for device, part in held.items()]
+        arrays = _cast(arrays, plan.dtype)
+        if not plan.committed:
+            return jax.block_until_ready(arrays[0])
         kind = plan.sharding.memory_kind
         if kind not in (None, *(array.sharding.memory_kind for array in arrays)):
             arrays = [
@@ -155,7 +160,7 @@ class _Loader:
                     part = block[_relative(common, bounds)]
                     for device in shard.devices:
                         held[device] = self._put(
-                            part, common, shard, device, plan.dtype, held.get(device)
+                            part, common, shard, device, plan, held.get(device)
                         )
                 if not _all_on_host(shards):  # the scratch memory is still being read
                     jax.block_until_ready([held[d] for s in shards for d in s.devices if d in held])
@@ -204,7 +209,7 @@ class _Loader:
         bounds: Bounds,
         shard: _Shard,
         device: jax.Device,
-        dtype: np.dtype,
+        plan: LeafPlan,
         held: Any,
     ) -> Any:
         """What the device holds, with `part` in it: the part itself where it is all there is.
@@ -215,17 +220,17 @@ class _Loader:
         whole = bounds == shard.bounds
         here = _relative(bounds, shard.bounds)
         if _on_host(device):
-            if whole and part.dtype == dtype and not self._is_scratch(part):
-                return jax.device_put(part, device)
+            if whole and part.dtype == plan.dtype and not self._is_scratch(part):
+                return jax.device_put(part, _place(plan, device))
             if held is None:
-                held = empty(shard.shape, dtype)
+                held = empty(shard.shape, plan.dtype)
             copy(part, held[(*here, ...)])
             return held
-        part = jax.device_put(contiguous(part), device)
+        part = jax.device_put(contiguous(part), _place(plan, device))
         if whole:
             return part
         if held is None:
-            held = jnp.zeros(shard.shape, part.dtype, device=device)
+            held = jnp.zeros(shard.shape, part.dtype, device=_place(plan, device))
         return _update(held, part, [cut.start for cut in here])
 
     def _rows(self, count: int, nbytes: int) -> RowsApart:
@@ -245,6 +250,11 @@ class _Loader:
         rows, scratch = getattr(self.local, "rows", None), getattr(self.local, "scratch", None)
         used = (rows and rows.array, scratch)
         return any(memory is not None and np.may_share_memory(part, memory) for memory in used)
+
+
+def _place(plan: LeafPlan, device: jax.Device) -> jax.Device | None:
+    """What to tell JAX of where an array goes: nothing, where that is its own choice."""
+    return device if plan.committed else None
 
 
 def _local_shards(plan: LeafPlan) -> list[_Shard]:
@@ -299,10 +309,6 @@ def _relative(bounds: Bounds, origin: Bounds) -> tuple[slice, ...]:
         slice(start - base, stop - base)
         for (start, stop), (base, _) in zip(bounds, origin, strict=True)
     )
-
-
-def _x64() -> bool:
-    return jax.dtypes.canonicalize_dtype(np.int64).itemsize == 8
 
 
 def _canonical(block: np.ndarray) -> np.ndarray:

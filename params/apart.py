@@ -1,0 +1,74 @@
+"""Apart from the caller: work whose arrays are arrays, whatever the caller is in the middle of.
+
+Under `jax.jit`, `shard_map` and their like what a function makes belongs to the trace, and a context
+such as `jax.set_mesh` or `jax.disable_jit` changes where and how it is made. All of that belongs to a
+thread. So what must not depend on it, such as loading, is done by another thread.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+T = TypeVar("T")
+
+
+def apart(work: Callable[[], T]) -> T:
+    """`work()`, in a thread that knows nothing of the caller but its `Modes`."""
+    modes = Modes.of_caller()
+
+    def inside() -> T:
+        with modes.kept():
+            return work()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-apart") as pool:
+        return pool.submit(inside).result()
+
+
+@dataclasses.dataclass(frozen=True)
+class Modes:
+    """What of the caller's contexts decides what a load gives.
+
+    Attributes:
+        x64: whether there are 64-bit dtypes.
+        device: the default device.
+    """
+
+    x64: bool
+    device: Any
+
+    @classmethod
+    def of_caller(cls) -> "Modes":
+        return cls(jax.dtypes.canonicalize_dtype(np.int64).itemsize == 8, default_device())
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """This thread in the same modes, and in none that looks at values or forbids transfers: a
+        NaN in a file is the file's."""
+        with (
+            jax.enable_x64(self.x64),
+            jax.default_device(self.device),
+            jax.disable_jit(False),
+            jax.debug_nans(False),
+            jax.debug_infs(False),
+            jax.transfer_guard("allow"),
+        ):
+            yield
+
+
+def default_device() -> Any:
+    """The device on which JAX makes an array that it is told no device for."""
+    device = jax.config.jax_default_device
+    if isinstance(device, str):
+        return jax.local_devices(backend=device)[0]
+    return device or jax.local_devices()[0]
+
+
+def default_sharding() -> SingleDeviceSharding:
+    """That of an array which JAX is told no device for."""
+    return SingleDeviceSharding(default_device())
