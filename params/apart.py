@@ -1,8 +1,8 @@
 """Apart from the caller: work whose arrays are arrays, whatever the caller is in the middle of.
 
-Under `jax.jit`, `shard_map` and their like what a function makes belongs to the trace, and a context
-such as `jax.set_mesh` or `jax.disable_jit` changes where and how it is made. All of that belongs to a
-thread. So what must not depend on it, such as loading, is done by another thread.
+Under `jax.jit`, `shard_map` and their like what a function makes belongs to the trace, and a
+context such as `jax.set_mesh` or `jax.disable_jit` changes where and how it is made. All of that
+belongs to a thread. So what must not depend on it, such as loading, is done by another thread.
 """
 
 import contextlib

@@ -502,7 +502,7 @@ def status(key):
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
 
-jax.block_until_ready(jnp.zeros(3))  # the compiler's own memory, which a load of whole arrays spares
+jax.block_until_ready(jnp.zeros(3))  # the compiler's own memory
 load(path + ".small.safetensors")
 before = status("VmRSS")
 with open("/proc/self/clear_refs", "w") as file:
