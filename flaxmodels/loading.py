@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.sharding import Mesh
 
 from . import callers, keywords
@@ -117,7 +118,7 @@ def load(
     if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
         made = functools.partial(_initialised, model, fresh, request)
         # A load in the middle of a trace gives arrays, but for what the caller's own key draws.
-        is_traced = isinstance(request.key, jax.core.Tracer)
+        is_traced = isinstance(request.key, Tracer)
         params = fp.merge(params, made() if is_traced else fp.apart(made))
     _warn(cls, match)
     if not request.output_loading_info:

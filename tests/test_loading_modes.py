@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -32,7 +33,7 @@ def loaded(cls=fm.LlamaForCausalLM, **options):
         warnings.filterwarnings("ignore", "Weights from")
         model, params = cls.from_pretrained(LLAMA, **options)
     for path, leaf in fp.flatten(params).items():
-        assert isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer), path
+        assert isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer), path
     return model, params
 
 
