@@ -63,7 +63,8 @@ class Modes:
 
 def default_device() -> Any:
     """The device on which JAX makes an array that it is told no device for."""
-    device = jax.config.jax_default_device
+    config: Any = jax.config  # whose options have no types
+    device = config.jax_default_device
     if isinstance(device, str):
         return jax.local_devices(backend=device)[0]
     return device or jax.local_devices()[0]
