@@ -5,8 +5,11 @@ from typing import Any
 
 import jax
 
+from .errors import quoted
 from .masks import Mask, as_mask
 from .paths import flatten, natural
+
+_WIDEST = 160  # characters of a cell
 
 
 def num_parameters(params: Any, mask: Mask = True) -> int:
@@ -61,7 +64,7 @@ def summary(params: Any, depth: int = 3) -> str:
 
 def table(rows: list[tuple[str, ...]], numeric: tuple[int, ...] = (1, 2, 3)) -> str:
     """Rows of text as aligned columns, the first row underlined; safe to print."""
-    rows = [tuple(cell if cell.isprintable() else repr(cell) for cell in row) for row in rows]
+    rows = [tuple(map(_cell, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -72,6 +75,10 @@ def table(rows: list[tuple[str, ...]], numeric: tuple[int, ...] = (1, 2, 3)) -> 
     ]
     lines.insert(1, "-" * max(map(len, lines)))
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text if text.isprintable() and len(text) <= _WIDEST else quoted(text)
 
 
 def human(size: float) -> str:

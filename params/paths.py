@@ -62,12 +62,15 @@ def matches(patterns: str | Iterable[str], path: str) -> bool:
 
 
 def natural(path: str) -> list[Any]:
-    """A key to sort paths by, numbers in them by size.
+    """A key to sort paths by, numbers in them by size, however many digits they have.
 
     >>> sorted(["h/10/w", "h/9/w"], key=natural)
     ['h/9/w', 'h/10/w']
     """
-    return [int(x) if x.isdecimal() else x for x in re.split("([0-9]+)", path)]
+    parts: list[Any] = re.split("([0-9]+)", path)  # texts and numbers by turns
+    numbers = [part.lstrip("0") for part in parts[1::2]]
+    parts[1::2] = [(len(number), number) for number in numbers]
+    return parts
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

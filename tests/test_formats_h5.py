@@ -39,6 +39,23 @@ def virtual(file, folder):
     file.create_virtual_dataset("k", layout)
 
 
+def one_dataset_under_many_names(file, _):
+    file["w"] = ONE
+    for i in range(20_000):
+        file[f"w{i}"] = file["w"]
+
+
+def one_group_as_many_layers(file, _):
+    """Ten kilobytes that say nine million times where one array is."""
+    names = [f"layer{i}" for i in range(300)]
+    group = file.create_group("layer")
+    group["w"] = ONE
+    group.attrs["weight_names"] = np.array([b"w"] * 3000)
+    for name in names:
+        file[name] = group
+    file.attrs["layer_names"] = np.array([name.encode() for name in names])
+
+
 def two_groups_in_a_circle(file, folder):
     file["a/w"] = ONE
     file["a/b"] = file["a"]
@@ -128,6 +145,9 @@ BAD = {
     "H12-square": (lists(np.full((2, 2), b"layer")), NAMES),
     "H12-not-utf8": (lists(np.array([b"\xff"])), "not HDF5, or damaged"),
     "H12-a-group": (lists(["layer"], [""]), "'' is named, but is not there"),
+    "H12-many-names-of-one": (one_dataset_under_many_names, "more than 20000 groups and datasets"),
+    "H12-a-dataset-twice": (lambda f, _: f.update({"a": ONE}) or f.update({"b": f["a"]}), "twice"),
+    "H12-many-layers-of-one": (one_group_as_many_layers, "lists more than 20000 layers"),
     "H12-million": (lists(np.full(120_000, b"w"), ["w"]), NAMES),
     "circle": (two_groups_in_a_circle, "'a/b' is there twice, or too deep"),
     "deep": (array(ONE) and (lambda f, _: f.update({"a/" * 70 + "k": ONE})), "or too deep"),

@@ -146,7 +146,7 @@ def test_a_cache_in_part_while_the_hub_is_down(lost, hub, cached):
 
 def test_no_cache_while_the_hub_is_down(hub):
     hub.stop()
-    refused(NAME, match=r"cannot be reached at .*tried 6 times")
+    refused(NAME, match=r"cannot be reached at .*tried 2 times")
     assert not threads()
 
 

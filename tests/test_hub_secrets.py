@@ -2,7 +2,9 @@
 
 import logging
 import os
+import re
 import traceback
+from urllib.parse import quote
 
 import pytest
 from _down import CONFIG, FIRST, NAME, SECOND, SHARDED, SHARDS, files_of, is_whole, load, no_pauses
@@ -10,7 +12,8 @@ from _hub import Fault
 from _web import serving
 
 import flaxmodels as fm
-from flaxmodels.hub import HubError, resolve
+from flaxmodels.hub import HubError, errors, resolve
+from flaxmodels.hub.errors import scrubbed
 
 TOKEN = "hf_readreadread"
 SIGNED = "?X-Amz-Signature=5ec4e7&Expires=1"
@@ -169,3 +172,58 @@ def test_the_environment_stays_as_it_was(hub):
     before = dict(os.environ)
     load(token=TOKEN)
     assert dict(os.environ) == before
+
+
+SECRETS = {
+    "access": "hf_AbCdEfGhIjKlMnOp",
+    "oauth": "hf_oauth_eyJhbGciOiJFZERTQSJ9.eyJzY29wZSI6Wy.Pq-rs_Tu.v~w",
+    "jwt": "hf_jwt_eyJhbGciOiJFZERTQSIsImtpZCI6.AbCd-Ef_gh",
+    "app": "hf_app_12345.x+y/z==",
+    "organisation": "api_org_QwErTyUiOpAsDf",
+    "web token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0.SflKxwRJ-SM_e",
+    "unknown kind": "corp-9f8e7d6c5b4a",
+}
+SHAPES = {
+    "plain": "token {} is bad",
+    "quoted": "the token '{}', of whom?",
+    "in a key": '{{"token": "{}", "error": "no"}}',
+    "header": "headers: {{'authorization': 'Bearer {}'}}",
+    "basic": "Authorization: Basic {}",
+    "query": "GET https://cdn.test/x?token={}&Expires=1 failed",
+    "relative": "GET /lfs/x?X-Amz-Credential=me&X-Amz-Signature={} failed",
+    "user": "https://me:{}@hub.test/org/name says no",
+    "proxy": "proxy me:{}@10.0.0.1:3128 says no",
+    "upper": "HTTPS://me:{}@hub.test/a",
+    "glued": "HF_TOKEN={};next",
+    "after a letter": "_{}",
+    "two": "{0} {0}",
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_hostile_17_no_part_of_a_token_is_told(shape, kind, monkeypatch):
+    secret = SECRETS[kind]
+    monkeypatch.setattr(errors, "_known", {SECRETS["unknown kind"]})
+    said = scrubbed(SHAPES[shape].format(secret))
+    parts = [part for part in re.split(r"[^0-9A-Za-z]", secret) if len(part) > 3]
+    assert not [part for part in parts if part in said and part not in ("oauth",)], said
+    assert "***" in said or shape in ("user", "upper")
+
+
+def test_a_token_that_was_given_is_not_told_in_any_form(hub):
+    token = "a b/c%d-of no known kind"
+    with pytest.raises(HubError):
+        load(token=token)
+    said = scrubbed(f"{token} {quote(token, safe='')} {token!r} {{'t': {token!r}}}")
+    assert "known kind" not in said and "known%20kind" not in said
+
+
+def test_what_is_no_secret_stays():
+    for said in (
+        "org/name@0123456789ab, config.json: the Hub answers 503 (tried 6 times): busy",
+        "https://huggingface.co/org/name/resolve/main/model.safetensors: no such file",
+        "set cache_dir or HF_HOME; HF_HUB_OFFLINE is set, log in with `hf auth login`",
+        "at 12:30, user@host.test, 3 tokens, hf_x",
+    ):
+        assert scrubbed(said) == said

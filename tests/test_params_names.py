@@ -8,7 +8,9 @@ from _files import write_safetensors
 
 import flaxmodels as fm
 from flaxmodels import params as fp
+from flaxmodels.inspection import leaves_of, table
 from flaxmodels.params.names import FLAX, TORCH, canonical, places
+from flaxmodels.params.paths import natural
 
 PLAIN = fp.Naming()
 GPT2 = fp.Naming(
@@ -113,9 +115,30 @@ def test_C23_no_name_takes_long(tmp_path):
 
 
 def test_C23_from_a_file(tmp_path):
-    tensors = {"a" * 50_000 + "!": np.zeros(1, np.float32)}
+    tensors = {"a" * 4095 + "!": np.zeros(1, np.float32)}
     path = write_safetensors(tmp_path / "model.safetensors", tensors)
     match = fp.reconcile({}, fp.open_checkpoint(path))
     with pytest.raises(fp.CheckpointError) as caught:
         fp.check(match)
     assert len(str(caught.value)) < 1000
+    path = write_safetensors(tmp_path / "x.safetensors", {"a" * 4097: np.zeros(1, np.float32)})
+    with pytest.raises(fp.CheckpointError, match="a name has at most 4096 characters"):
+        fp.open_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["\u0661", "9" * 4000, "a", "layers.x"],
+        ["layers.\u0967", "layers.1", "layers.x", "layers.10", "layers.010"],
+        ["0", "00", "", "a0b00", "a00b0", "\u00b2"],
+    ],
+)
+def test_hostile_12_any_names_can_be_sorted(names, tmp_path):
+    assert {*sorted(names, key=natural)} == {*names}
+    assert sorted(["h.10", "h.9", "h.010", "g.2"], key=natural)[:2] == ["g.2", "h.9"]
+    tensors = dict.fromkeys(filter(None, names), np.zeros(1, np.float32))
+    path = write_safetensors(tmp_path / "model.safetensors", tensors)
+    leaves = leaves_of(path)
+    assert {*leaves} == {name.replace(".", "/") for name in tensors}
+    assert max(map(len, table(leaves).splitlines())) < 400

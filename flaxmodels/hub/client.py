@@ -1,10 +1,12 @@
 """The Hub's client, huggingface_hub, within limits: tries again where it does not, believes no
 header that becomes a path, waits at most a minute, and tells in a sentence what went wrong."""
 
+import errno
 import json
 import os
 import random
 import re
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -13,12 +15,21 @@ from typing import Any, TypeVar
 from .. import params as fp
 from . import stopping
 from .errors import HubError as HubError
+from .errors import keep_secret as keep_secret
 from .errors import scrubbed as scrubbed
 from .session import LONGEST_WAIT, constants, guarded
 from .session import proxied as proxied
 
 T = TypeVar("T")
 TRIES = 6
+_TRIES_TO_CONNECT = 2  # where there is no network, or nobody at the address
+_NOBODY = (
+    errno.ECONNREFUSED,
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.EADDRNOTAVAIL,
+)
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 _USED_UP = re.compile(r"\br=0;t=(\d{1,9})", re.ASCII)
 # Errors that would come again. Those of the transport are httpx's or httpx2's by the client's
@@ -49,6 +60,7 @@ def api(token: str | bool | None) -> Any:
     """`huggingface_hub.HfApi`, which says who calls."""
     from huggingface_hub import HfApi
 
+    keep_secret(token)
     return HfApi(endpoint=endpoint(), token=token, library_name="flaxmodels")
 
 
@@ -73,10 +85,12 @@ def attempt(what: str, call: Callable[[], T], *, tries: int = TRIES, whose: str 
                 stop, passes = stopping.current(), _may_pass(error)
                 if stop is not None:
                     stop.check()
-                if not passes or count == tries:
+                enough = min(tries, _TRIES_TO_CONNECT) if _is_unreachable(error) else tries
+                if not passes or count >= enough:
                     said = f"{what}: {_sentence(error, count, whose)}"
                     raise HubError(said, may_pass=passes) from None
-                wait = min(LONGEST_WAIT, 2.0 ** (count - 1)) * random.uniform(0.5, 1)
+                longest = LONGEST_WAIT if enough == tries else 1
+                wait = min(longest, 2.0 ** (count - 1)) * random.uniform(0.5, 1)
                 pause(max(wait, _asked(error)), stop)
     raise AssertionError("not reached")
 
@@ -123,6 +137,17 @@ def _may_pass(error: BaseException) -> bool:
         final = LocalEntryNotFoundError | FileMetadataError
         return error.errno is None and not isinstance(error, final)
     return True
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether no name was found, or nobody answers, which another try hardly changes."""
+    for _ in range(8):
+        if isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NOBODY:
+            return True
+        if error is None:
+            return False
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _sentence(error: BaseException, tries: int, whose: str) -> str:

@@ -1,12 +1,26 @@
 """The error of everything here, and texts without secrets."""
 
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from .. import params as fp
 
-_SECRET = re.compile(r"\bhf_[0-9A-Za-z]{4,}|(?i:\bbearer\s+)\S+")
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)]+")
+_END = r"\s'\"<>()\[\]{},;"  # what ends a secret in a text
+# A token of the Hub, with all that hangs on it: hf_..., hf_oauth_<three parts>, hf_jwt_...
+_TOKEN = re.compile(rf"(?<![0-9A-Za-z])(?:hf_|api_)[^{_END}]{{4,}}")
+_CREDENTIALS = re.compile(
+    rf"(?i:\b(?:bearer|basic)\s+)[^{_END}]+"
+    rf"|(?i:\b(?:authorization|cookie|x-[a-z-]*(?:token|key|auth)[a-z-]*)['\"]?\s*[:=]\s*['\"]?)"
+    rf"(?:[A-Za-z]+\s+)?[^{_END}]+"
+    rf"|(?<![0-9A-Za-z])eyJ[0-9A-Za-z_-]{{8,}}(?:\.[0-9A-Za-z_-]*)*"  # a JSON web token
+    rf"|(?i:\b[\w-]*(?:token|secret|password|passwd|signature|credential|api[_-]?key)"
+    rf"['\"]?=['\"]?)[^{_END}&]+"
+)
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)]+", re.IGNORECASE)
+_QUERY = re.compile(r"\?[\w.~%-]+=[^\s'\"<>)]*")  # of an address without its host
+_USER = re.compile(r"(?<![\w/.-])[\w.+-]+:[^\s@/'\"<>]+@(?=[\w.-]+)")
+_SHORTEST = 6  # characters of a token; a shorter one would be found in plain words
+_known: set[str] = set()
 
 
 class HubError(fp.CheckpointError):
@@ -21,12 +35,37 @@ class HubError(fp.CheckpointError):
         self.may_pass = may_pass
 
 
+def keep_secret(token: object) -> None:
+    """No text that is scrubbed has this token in it from now on, whatever its form."""
+    if isinstance(token, str) and len(token.strip()) >= _SHORTEST:
+        _known.add(token.strip())
+
+
 def scrubbed(text: object) -> str:
     """A text without tokens, and without the queries of addresses, which may be signatures."""
-    return _ADDRESS.sub(_bare, _SECRET.sub("***", str(text)))
+    said = str(text)
+    for token in sorted({*_known, *_stored()}, key=len, reverse=True):
+        for form in (token, quote(token, safe=""), repr(token)[1:-1]):
+            said = said.replace(form, "***")
+    said = _TOKEN.sub("***", _CREDENTIALS.sub("***", said))
+    return _QUERY.sub("?***", _USER.sub("***@", _ADDRESS.sub(_bare, said)))
+
+
+def _stored() -> set[str]:
+    """The login of this machine, if it can be had."""
+    try:
+        from huggingface_hub import get_token
+
+        token = get_token()
+    except Exception:  # of a library that is not there, or a file that cannot be read
+        return set()
+    return {token} if token and len(token) >= _SHORTEST else set()
 
 
 def _bare(match: re.Match[str]) -> str:
-    parts = urlsplit(match[0])
+    try:
+        parts = urlsplit(match[0])
+    except ValueError:  # no address, whatever it is
+        return "***"
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "***" if parts.query else "", ""))

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from .. import params as fp
-from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline, timeout
+from .client import (
+    HubError,
+    api,
+    attempt,
+    cache_dir_of,
+    endpoint,
+    is_offline,
+    keep_secret,
+    timeout,
+)
 from .ranges import ranged
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -149,6 +158,7 @@ def find(
         HubError: no such repository or revision, or it cannot be had.
     """
     check_name(name, revision)
+    keep_secret(token)
     cache = cache_dir_of(cache_dir)
     if local_files_only or is_offline():
         return _cached(name, revision, cache)

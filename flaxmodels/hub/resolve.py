@@ -15,7 +15,8 @@ from .arriving import Arriving
 from .client import HubError, endpoint, proxied, scrubbed
 from .companions import companions, is_tokenizer_file
 from .elsewhere import Elsewhere
-from .repository import Repository, commit_of, find, remember
+from .paths import is_a_path, no_such_path
+from .repository import Repository, check_name, commit_of, find, remember
 
 _SIDE_FILES = {  # {name: bytes that it has at most}
     CONFIG_NAME: MAX_CONFIG_BYTES,
@@ -110,22 +111,29 @@ def resolve(
             )
         with proxied(proxies):
             return _elsewhere(f"{name.rstrip('/')}/{subfolder}" if subfolder else name)
-    if os.path.exists(name) or name.startswith((".", "/", "~")):
-        raise fp.CheckpointError(f"{path}: no such folder or file")
+    if address is None and (os.path.exists(name) or is_a_path(name)):
+        raise HubError(no_such_path(name, path))
     repo, at, inside = address or (name, None, "")
     inside = "/".join(filter(None, (inside, subfolder)))
     if inside and not fp.is_plain(inside):
         raise fp.CheckpointError(f"{name}: {fp.quoted(inside)} is not a folder of a repository")
+    check_name(repo, at or revision)
     with proxied(proxies):
-        repository = find(
-            repo,
-            revision=at or revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            force_download=force_download,
-            agree=agree,
-        )
+        try:
+            repository = find(
+                repo,
+                revision=at or revision,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                force_download=force_download,
+                agree=agree,
+            )
+        except HubError as error:
+            if address is not None:
+                raise
+            said = f"there is no folder or file {fp.quoted(name)} here, and on the Hub: {error}"
+            raise HubError(said, may_pass=error.may_pass) from None
         return _in_repository(repository, at or revision, inside, progress)
 
 
@@ -194,9 +202,8 @@ def _in_repository(
         raise HubError(f"{repository}: the repository has no {inside}")
     folder = path if store.is_folder(path) else os.path.dirname(path)
     side = {os.path.join(folder, name): most for name, most in _SIDE_FILES.items()}
-    side = {path: most for path, most in side.items() if store.exists(path)}
-    for path, most in side.items():
-        name = store.file(path)
+    side = {file: most for file, most in side.items() if store.exists(file)}
+    for name, most in ((store.file(file), most) for file, most in side.items()):
         if name in repository.entries:
             fp.check_size(f"{repository}, {name}", repository.entries[name].size, most)
     store.bring([*side])

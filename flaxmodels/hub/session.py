@@ -13,6 +13,7 @@ from . import stopping
 from .errors import HubError, scrubbed
 
 LONGEST_WAIT = 60  # seconds
+_LONGEST_ANSWER = 64 << 20  # bytes of what is no file: the list of a repository, an error
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _OF_COMMIT = re.compile(r"/resolve/([0-9a-f]{40})/")
 _ETAG = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{0,199}")
@@ -113,6 +114,7 @@ def _look(response: Any) -> None:
     if stop is not None:
         stop.reads(response)
     headers = response.headers
+    _limit(response)
     for name in ("etag", "x-linked-etag"):
         value = headers.get(name)
         plain = value and value.removeprefix("W/").strip('"')
@@ -130,6 +132,28 @@ def _look(response: Any) -> None:
         headers["ratelimit"] = _WINDOWED.sub(
             lambda match: f"t={_at_most(match[1])}", headers["ratelimit"]
         )
+
+
+def _limit(response: Any) -> None:
+    """Ends an answer that is read whole, into memory, where it gets too long."""
+    if response.is_success and "/api/" not in response.request.url.path:
+        return
+    module = sys.modules[type(response).__module__.partition(".")[0]]  # httpx or httpx2
+    what, stream = scrubbed(response.request.url), response.stream
+
+    class Limited(module.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            count = 0
+            for block in stream:
+                count += len(block)
+                if count > _LONGEST_ANSWER:
+                    raise HubError(f"{what}: an answer of more than {_LONGEST_ANSWER} bytes")
+                yield block
+
+        def close(self) -> None:
+            stream.close()
+
+    response.stream = Limited()
 
 
 def _at_most(seconds: str) -> int:

@@ -18,6 +18,7 @@ from .files import File, Span
 from .source import Tensor, too_large
 
 MAX_HEADER = 100_000_000
+_LONGEST_NAME = 4096
 
 DTYPES = {
     "F64": np.dtype(np.float64),
@@ -85,6 +86,8 @@ def _metadata(file: File, metadata: Any) -> dict[str, str]:
 
 def _tensor(file: File, name: str, entry: Any, start: int) -> Tensor:
     where = f"{file.path}: tensor {quoted(name)}"
+    if len(name) > _LONGEST_NAME:
+        raise CheckpointError(f"{where}: a name has at most {_LONGEST_NAME} characters")
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise CheckpointError(f"{where}: expected dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

@@ -1,0 +1,60 @@
+"""Names that can only be meant as paths: a mistyped one is said at once, without the network."""
+
+import difflib
+import os
+
+from .. import params as fp
+
+_ENDINGS = (  # of files that people give, weights aside
+    ".json .ckpt .gguf .ggml .onnx .tflite .mlmodel .mlpackage .mar .nemo .npz .pkl .keras .pb "
+    ".zip .tar .gz .txt .yaml .model"
+).split()
+_MOST_LOOKED_AT = 1000  # names in a folder
+
+
+def is_a_path(name: str) -> bool:
+    """Whether a name is no repository's: those are "organisation/name" or "name"."""
+    if name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1:
+        return True
+    if os.sep != "/" and os.sep in name or any(c.isspace() or not c.isprintable() for c in name):
+        return True
+    if fp.is_weights_file(name) or name.lower().endswith(tuple(_ENDINGS)):
+        return True
+    folder = os.path.dirname(name)
+    return bool(folder) and os.path.isdir(folder)
+
+
+def no_such_path(name: str, path: str) -> str:
+    """What to say of a path where nothing is, and of what may have been meant."""
+    plain = name.split("/")
+    could_be = not name.startswith((".", "/", "~")) and all(plain) and len(plain) > 1
+    if name.startswith("~"):
+        said = f"{path}: no such folder or file; ~ is taken as it is: give os.path.expanduser(...)"
+    elif not could_be or fp.is_weights_file(name):
+        said = f"{path}: no such folder or file"
+    elif len(plain) > 2:
+        said = (
+            f"{path}: no such folder, nor a repository, which is organisation/name: of one, give "
+            f"{fp.quoted('/'.join(plain[:2]))} and subfolder={fp.quoted('/'.join(plain[2:]))}"
+        )
+    elif os.path.isdir(plain[0]):
+        said = (
+            f"{path}: no such folder, nor a repository: it would be in the folder "
+            f"{fp.quoted(plain[0])}, which is here; the Hub's is hf://{name}"
+        )
+    else:
+        said = f"{path}: no such folder, nor a repository"
+    near = _near(path)
+    return f"{said}; nearest here: {fp.some(map(fp.quoted, near), 3)}" if near else said
+
+
+def _near(path: str) -> list[str]:
+    """Names in the folder that a path would be in, or in the last of its folders that is there,
+    which look like it."""
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = [entry.name for entry, _ in zip(entries, range(_MOST_LOOKED_AT), strict=False)]
+    except (OSError, ValueError):
+        return []
+    return [os.path.join(folder, close) for close in difflib.get_close_matches(name, names, n=3)]
