@@ -8,6 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental import multihost_utils
 
+from . import peers
 from .errors import CheckpointError
 
 T = TypeVar("T")
@@ -22,41 +23,47 @@ def is_spread(leaf: Any) -> bool:
 
 def gather(leaf: Any) -> Any:
     """The whole leaf where it is spread over processes, in host memory of each of them."""
-    return multihost_utils.process_allgather(leaf, tiled=True) if is_spread(leaf) else leaf
+    return _all(leaf, tiled=True) if is_spread(leaf) else leaf
 
 
 def join(part: np.ndarray) -> np.ndarray:
     """One array of what each process has a part of, and zeros elsewhere. Bits are joined, not
     numbers added: every NaN and every sign of a zero stays."""
     bits = part.reshape(-1).view(np.uint8)
-    joined = np.bitwise_or.reduce(multihost_utils.process_allgather(bits))
+    joined = np.bitwise_or.reduce(_all(bits, tiled=False))
     return joined.view(part.dtype).reshape(part.shape)
 
 
 def together(action: Callable[[], T], *, alone: bool) -> T:
-    """`action()`, whose error on one process is raised by all, unless each is `alone`."""
-    if alone:
+    """`action()`, whose error on one process is raised by all, unless each is `alone`.
+
+    Raises:
+        peers.PeerLost: a process died.
+    """
+    if alone or jax.process_count() == 1:
         return action()
     result: Any = None
     error = None
-    try:
-        result = action()
-    except Exception as raised:
-        error = raised
-    failed = multihost_utils.process_allgather(np.asarray(error is not None))
+    with peers.watched():
+        try:
+            result = action()
+        except peers.PeerLost:
+            raise
+        except Exception as raised:
+            error = raised
+        failed = list(map(bool, _exchange("failed" if error is not None else "")))
     if error is not None:
         raise error
-    if failed.any():
-        raise CheckpointError(f"process {failed.argmax()} failed, see its error")
+    if any(failed):
+        raise CheckpointError(f"process {failed.index(True)} failed, see its error")
     return result
 
 
 def said_by_one(text: str | None) -> str:
     """The text that one process gives and the others, with None, get to know."""
-    given = np.frombuffer((text or "").encode(), np.uint8)
-    size = int(multihost_utils.process_allgather(np.asarray(given.size)).max())
-    padded = np.pad(given, (0, size - given.size)) if given.size else np.zeros(size, np.uint8)
-    return multihost_utils.process_allgather(padded).max(axis=0).astype(np.uint8).tobytes().decode()
+    if jax.process_count() == 1:
+        return text or ""
+    return next(filter(None, _exchange(text or "")), "")
 
 
 def told_by_first(find: Callable[[], str]) -> str:
@@ -73,3 +80,21 @@ def told_by_first(find: Callable[[], str]) -> str:
     if not told:
         raise CheckpointError("process 0 failed, see its error")
     return told
+
+
+def _exchange(text: str) -> list[str]:
+    """The texts of all processes."""
+    if peers.have_coordinator():
+        return peers.exchange(text)
+    given = np.frombuffer(text.encode(), np.uint8)
+    sizes = _all(np.asarray(given.size), tiled=False).reshape(-1)
+    texts = _all(np.pad(given, (0, sizes.max() - given.size)), tiled=False)
+    return [row[:size].tobytes().decode() for row, size in zip(texts, sizes, strict=True)]
+
+
+def _all(array: Any, *, tiled: bool) -> np.ndarray:
+    """What every process has, in host memory of each of them."""
+    try:
+        return np.asarray(multihost_utils.process_allgather(array, tiled=tiled))
+    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        raise peers.explained(error) from error

@@ -5,7 +5,7 @@ from .axes import Axes as Axes
 from .axes import Draw as Draw
 from .axes import declared_axes as declared_axes
 from .axes import with_axes as with_axes
-from .mesh import initialize as initialize
+from .joining import initialize as initialize
 from .mesh import make_mesh as make_mesh
 from .rules import DEFAULT_RULES as DEFAULT_RULES
 from .rules import Rules as Rules

@@ -40,14 +40,3 @@ def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
     return jax.make_mesh(
         tuple(sizes), tuple(axes), axis_types=(AxisType.Auto,) * len(axes), devices=devices
     )
-
-
-def initialize(**kwargs) -> None:
-    """Joins this process to a multi-host run; call it before anything touches a device.
-
-    On TPU pods and under SLURM or Open MPI the arguments are found by JAX; elsewhere pass
-    `coordinator_address`, `num_processes` and `process_id` (`jax.distributed.initialize`).
-    A second call in the same process does nothing.
-    """
-    if not jax.distributed.is_initialized():
-        jax.distributed.initialize(**kwargs)

@@ -1,0 +1,218 @@
+"""Peers: what the processes of a run tell each other, and which of them died.
+
+A thread asks the coordinator (process 0 has it) who is alive; the answer comes once all that are
+alive have asked, so a process that is only slow is waited for. One is dead when its heartbeats have
+stopped, which the runtime sends whatever Python does, or when its end closed the connection.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import itertools
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
+
+import jax
+from jax._src import distributed  # the only way to the coordinator
+
+from .errors import CheckpointError
+
+_PACE = 1.0  # seconds between two questions
+_POLL = 1000  # milliseconds of one wait for a peer
+_VERDICT = 12.0  # seconds; after this long it is known who died, with `sharding.initialize`
+_HANGS = 1.0  # seconds; the coordinator answers in milliseconds
+
+T = TypeVar("T")
+_rounds = itertools.count()
+
+
+class PeerLost(CheckpointError):
+    """Another process of the run died."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(message or _watch.said())
+
+
+class _Watch:
+    """Who died, and which threads are to hear of it."""
+
+    def __init__(self) -> None:
+        self.lost: list[int] = []
+        self.seen = threading.Event()
+        self._waiting: list[int] = []
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="flaxmodels-peers", daemon=True
+                )
+                self._thread.start()
+
+    @contextlib.contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """`PeerLost` is raised in this thread as soon as somebody dies."""
+        self.check()
+        with self._lock:
+            self._waiting.append(threading.get_ident())
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.remove(threading.get_ident())
+
+    def check(self, seconds: float = 0) -> None:
+        """
+        Raises:
+            PeerLost: somebody died, or it turns out within so many seconds.
+        """
+        if self.seen.wait(seconds):
+            raise PeerLost
+
+    def said(self) -> str:
+        names = " and ".join(map(str, self.lost))
+        return f"process {names} of this run died; this one, {jax.process_index()}, stops here"
+
+    def _run(self) -> None:
+        client, everybody = _client(), list(range(jax.process_count()))
+        while True:
+            if jax.process_index() == 0:  # the others' questions wait for this one's
+                time.sleep(_PACE)
+            try:
+                alive = client.get_live_nodes(everybody)
+            except Exception as error:
+                if "CANCELLED" in str(error):  # this process leaves
+                    return
+                alive = everybody[1:]
+            if lost := [number for number in everybody if number not in alive]:
+                self.tell(lost)
+                return
+
+    def tell(self, lost: list[int]) -> None:
+        atexit.register(_leave)  # before JAX's own, which would wait for the dead
+        with self._lock:
+            if self.lost:
+                return
+            self.lost = lost
+            self.seen.set()
+            for thread in self._waiting:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread), ctypes.py_object(PeerLost)
+                )
+
+
+_watch = _Watch()
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """What is done meanwhile, by every process of the run, ends with `PeerLost` where one dies."""
+    if _client() is None:
+        yield
+        return
+    _watch.start()
+    with _watch.interrupting():
+        yield
+
+
+def exchange(text: str) -> list[str]:
+    """The texts of all processes, in their order; every process must call it.
+
+    Raises:
+        PeerLost: one died, or left, meanwhile.
+    """
+    client = _client()
+    _watch.start()
+    key, own = f"flaxmodels/{next(_rounds)}", jax.process_index()
+    _asked(lambda: client.key_value_set(f"{key}/{own}", f"={text}"))
+    return [_told(client, key, number) for number in range(jax.process_count())]
+
+
+def explained(error: Exception) -> CheckpointError:
+    """The reason for which processes could not do something together."""
+    client = _client()
+    try:
+        if client is not None:
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                _asked(lambda: client.key_value_try_get("flaxmodels/nothing"))
+            _watch.check(_VERDICT)
+    except PeerLost as lost:
+        return lost
+    return CheckpointError(f"the processes of this run could not exchange data: {error}")
+
+
+def have_coordinator() -> bool:
+    return _client() is not None
+
+
+def _told(client: Any, key: str, number: int) -> str:
+    """What another process has said under a key, once it has."""
+    while True:
+        try:
+            said = _asked(lambda: client.blocking_key_value_get(f"{key}/{number}", _POLL))
+            return said.removeprefix("=")
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise explained(error) from error
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # it has not
+            _asked(lambda: client.key_value_try_get(f"flaxmodels/left/{number}"))
+            raise PeerLost(
+                f"process {number} has left this run, and process {jax.process_index()} waits for "
+                "it: all of them must make the same calls"
+            )
+
+
+def _asked(call: Callable[[], T]) -> T:
+    """`call()` of the coordinator's client, which may hang once the coordinator is gone."""
+    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put((call(), None))
+        except Exception as raised:
+            answers.put((None, raised))
+
+    threading.Thread(target=ask, name="flaxmodels-ask", daemon=True).start()
+    patience = _POLL / 1000 + _HANGS
+    while True:
+        try:
+            result, error = answers.get(timeout=patience)
+            break
+        except queue.Empty:
+            patience = _HANGS
+            if not _is_listening(distributed.global_state.coordinator_address):
+                _watch.tell([0])
+            _watch.check()
+    if error is not None:
+        raise error
+    return cast(T, result)
+
+
+def _is_listening(address: str | None) -> bool:
+    """Whether the coordinator's process is there, however slow it is."""
+    host, _, port = (address or "").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _client() -> Any:
+    return distributed.global_state.client
+
+
+def _leave() -> None:
+    """At the end of this process nobody is waited for any more: the runtime's objects stay, without
+    being closed."""
+    state = distributed.global_state
+    for name in ("preemption_sync_manager", "client", "service"):
+        if (held := getattr(state, name, None)) is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
+            setattr(state, name, None)
