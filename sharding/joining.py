@@ -32,7 +32,8 @@ def initialize(**kwargs: Any) -> None:
         # Else the coordinator tells all processes to abort when it misses one.
         jax.config.update("jax_enable_recoverability", True)
     try:
-        jax.distributed.initialize(**{"heartbeat_timeout_seconds": _HEARTBEATS} | kwargs)
+        kwargs.setdefault("heartbeat_timeout_seconds", _HEARTBEATS)
+        jax.distributed.initialize(**kwargs)
     finally:
         if recovers is False:
             jax.config.update("jax_enable_recoverability", False)
