@@ -1,36 +1,22 @@
-"""Generation: prefill and decode loop in one compiled program per shape."""
+"""Generation: what is asked for, checked, and the call of the program that does it."""
 
-import dataclasses
-import functools
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
-from flax.core import FrozenDict
 from jax.core import Tracer
 
+from . import generation_settings as settings
+from .concrete import is_traced
 from .config import Config
+from .decoding import GenerateOutput as GenerateOutput
+from .decoding import Request, decode
 from .generation_config import GenerationConfig
-from .sampling import Sampling, choose
-
-if TYPE_CHECKING:
-    from .base import PretrainedModel
-
-
-@struct.dataclass
-class GenerateOutput:
-    """What `generate` returns.
-
-    Attributes:
-        sequences: int32 [B, T + max_new_tokens]: the prompt, the new tokens, and padding after an
-            end-of-sequence token.
-        lengths: int32 [B]: new tokens of each row, the end-of-sequence token included.
-    """
-
-    sequences: jax.Array
-    lengths: jax.Array
+from .prompts import read_prompt
+from .sampling import one_key
 
 
 class Generates:
@@ -47,135 +33,180 @@ class Generates:
         input_ids: jax.Array | np.ndarray,
         attention_mask: jax.Array | np.ndarray | None = None,
         *,
+        generation_config: GenerationConfig | None = None,
         max_new_tokens: int | None = None,
+        max_length: int | None = None,
         do_sample: bool | None = None,
-        temperature: float | None = None,
+        temperature: float | jax.Array | None = None,
         top_k: int | None = None,
-        top_p: float | None = None,
+        top_p: float | jax.Array | None = None,
         eos_token_id: int | tuple[int, ...] | None = None,
         pad_token_id: int | None = None,
         key: jax.Array | None = None,
+        **others: Any,
     ) -> GenerateOutput:
-        """Continues prompts, greedily or by sampling; what is None comes from
-        `self.generation_config`.
+        """Continues prompts, greedily or by sampling; what is None comes from `generation_config`,
+        and what that does not say from `self.generation_config`. `docs/generation.md` has it all.
 
         One program does prefill and decode loop; it is compiled for the shapes and choices of
         the first call and reused by the next one with the same. Temperature and top-p may change
-        without compiling again. Works under `jit`.
+        without compiling again. Works under `jit`, `vmap` and `shard_map`, where values that only
+        the running program knows are not checked. Outside of them it waits for its result, to
+        see that all logits were finite.
 
         Args:
             input_ids: int [B, T].
-            attention_mask: [B, T], nonzero for tokens; prompts are padded on the left.
+            attention_mask: [B, T], nonzero for tokens. Where there is none, `pad_token_id` is
+                padding, unless it is an end-of-sequence token too. Rows may be padded on either
+                side.
+            generation_config: settings for this call.
             max_new_tokens: length of the continuation (20 if nothing says otherwise).
+            max_length: length with the prompt; `max_new_tokens` goes before it.
             do_sample: draw the next token; else take the most probable.
-            temperature, top_k, top_p: of the draw, applied in this order.
+            temperature, top_k, top_p: of the draw, applied in this order; 0 for all tokens.
             eos_token_id: a row that produced one of these is finished; () for none.
             pad_token_id: what follows then; the first end-of-sequence token if there is none.
-            key: a `jax.random.key`, needed to draw.
+            key: one `jax.random.key`, needed to draw and else not used. Each row draws from it; for
+                a key per row, map `generate` over rows and keys with `jax.vmap`.
+            **others: settings of Transformers that change nothing, as `num_beams=1`.
 
         Raises:
-            TypeError: the class cannot generate.
-            ValueError: arguments out of range, a prompt padded on the right, or too long.
+            TypeError: the class cannot generate; a name that is no setting; ids that are no
+                integers.
+            ValueError: arguments out of range, a prompt that is no batch, or too long, ids that
+                the vocabulary does not have; logits that are not finite, by row and step.
+            NotImplementedError: a setting of Transformers that is not done yet.
         """
         if not self.can_generate():
             raise TypeError(
                 f"{type(self).__name__} has no head over the vocabulary and cannot generate"
             )
-        options = (self.generation_config or GenerationConfig.of(self.config)).given(
-            max_new_tokens=max_new_tokens,
-            do_sample=do_sample,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            eos_token_id=eos_token_id,
-            pad_token_id=pad_token_id,
+        _check_params(params)
+        asked = {
+            "max_new_tokens": max_new_tokens,
+            "max_length": max_length,
+            "do_sample": do_sample,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "eos_token_id": eos_token_id,
+            "pad_token_id": pad_token_id,
+        }
+        settings.neutral("generate", others, [*asked, "generation_config", "key"])
+        # What only the running program knows is no part of what it is compiled for.
+        traced = {k: asked.pop(k) for k in ("temperature", "top_p") if _is_traced(k, asked[k])}
+        options = _settled(self, asked, generation_config, traced)
+        prompt = read_prompt(
+            input_ids,
+            attention_mask,
+            pad=options.pad_token_id,
+            eos=options.eos,
+            vocab_size=getattr(self.config, "vocab_size", None),
         )
-        options.check(key)
-        input_ids = jnp.asarray(input_ids, jnp.int32)
-        mask = _prompt_mask(input_ids, attention_mask)
-        _check_length(self.config, input_ids.shape[1], options.count)
-        continuous = (options.temperature, options.top_p) if options.do_sample else (None, None)
-        temperature, top_p = (x if x is None else jnp.float32(x) for x in continuous)
-        static = dataclasses.replace(options, temperature=None, top_p=None, extra=FrozenDict())
+        count = _count(self.config, prompt.ids.shape[1], options)
+        draw = [None, None, None]
+        if options.do_sample:
+            values = {"temperature": options.temperature, "top_p": options.top_p} | traced
+            draw = [x if x is None else jnp.asarray(x, jnp.float32) for x in values.values()]
+            draw.append(one_key(key))
+        watched = not is_traced(params, prompt, draw)
+        request = Request(
+            count, bool(options.do_sample), options.top_k or None, options.eos, options.pad, watched
+        )
         plain = self.clone(generation_config=None)
-        return _generate(plain, static, params, input_ids, mask, temperature, top_p, key)
+        output, failure = decode(plain, request, params, prompt, *draw)
+        if watched:
+            _check_finite(failure)
+        return output
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _generate(
-    model: "PretrainedModel",
-    options: GenerationConfig,
-    params: Any,
-    input_ids: jax.Array,
-    mask: jax.Array,
-    temperature: jax.Array | None,
-    top_p: jax.Array | None,
-    key: jax.Array | None,
-) -> GenerateOutput:
-    sampling = Sampling(options.do_sample, options.top_k or None, temperature, top_p)
-    count, eos, pad = options.count, options.eos, options.pad
-    batch, length = input_ids.shape
-    prompt = mask.sum(axis=1, dtype=jnp.int32)
-    positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
-    cache = model.init_cache(batch, length + count)
-
-    def forward(ids, cache, positions, mask=None):
-        out: Any = model.apply(
-            {"params": params},
-            ids,
-            attention_mask=mask,
-            position_ids=positions,
-            cache=cache,
-            logits_to_keep=1,
-        )
-        return out.logits[:, -1], out.cache
-
-    def pick(logits, step, done):
-        step_key = None if key is None else jax.random.fold_in(key, step)
-        token = jnp.where(done, pad, choose(logits, sampling, step_key))
-        return token, done | jnp.isin(token, jnp.array(eos, jnp.int32))
-
-    def more(state):
-        step, _, _, _, done, _ = state
-        return (step < count) & ~done.all()
-
-    def decode(state):
-        step, token, tokens, lengths, done, cache = state
-        logits, cache = forward(token[:, None], cache, (prompt + step - 1)[:, None])
-        lengths = lengths + ~done
-        token, done = pick(logits, step, done)
-        tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (0, step))
-        return step + 1, token, tokens, lengths, done, cache
-
-    logits, cache = forward(input_ids, cache, positions, mask)
-    token, done = pick(logits, 0, jnp.zeros(batch, bool))
-    tokens = jnp.full((batch, count), pad, jnp.int32).at[:, 0].set(token)
-    lengths = jnp.ones(batch, jnp.int32)
-    state = (jnp.int32(1), token, tokens, lengths, done, cache)
-    _, _, tokens, lengths, _, _ = jax.lax.while_loop(more, decode, state)
-    return GenerateOutput(jnp.concatenate([input_ids, tokens], axis=1), lengths)
+def _check_params(params: Any) -> None:
+    if isinstance(params, Mapping) and set(params) != {"params"}:
+        return
+    got = "{'params': ...}" if isinstance(params, Mapping) else f"a {type(params).__name__}"
+    raise TypeError(
+        f"generate takes the tree of params before the prompt, model.generate(params, input_ids); "
+        f"got {got}"
+    )
 
 
-def _prompt_mask(input_ids: jax.Array, attention_mask: Any) -> jax.Array:
-    if input_ids.ndim != 2 or input_ids.shape[1] == 0:
-        raise ValueError(f"input_ids has shape {input_ids.shape}; expected [B, T] with T >= 1")
-    if attention_mask is None:
-        return jnp.ones(input_ids.shape, bool)
-    mask = jnp.asarray(attention_mask) != 0
-    if mask.shape != input_ids.shape:
-        raise ValueError(f"attention_mask has shape {mask.shape}, input_ids {input_ids.shape}")
-    if not isinstance(mask, Tracer) and not bool(mask[:, -1].all()):
-        raise ValueError(
-            "attention_mask ends in 0: prompts must be padded on the left, so that the last token "
-            "of every row is the one to continue"
-        )
-    return mask
+def _is_traced(name: str, value: Any) -> bool:
+    if not isinstance(value, Tracer):
+        return False
+    if value.shape:
+        raise ValueError(f"{name} has shape {value.shape}; expected one number for all rows")
+    return True
 
 
-def _check_length(config: Config, prompt: int, new: int) -> None:
+def _settled(
+    model: Any,
+    asked: Mapping[str, Any],
+    config: GenerationConfig | None,
+    traced: Mapping[str, Any],
+) -> GenerationConfig:
+    """The settings of a call: its keywords, then its `generation_config`, then the model's."""
+    keywords = GenerationConfig().given(**asked)
+    for given in (config, model.generation_config):
+        if not isinstance(given, GenerationConfig | None):
+            raise TypeError(
+                f"generation_config is a {type(given).__name__}; expected a GenerationConfig, as "
+                "GenerationConfig(**settings)"
+            )
+    caller = keywords if config is None else keywords.over(config)
+    default = model.generation_config or GenerationConfig.of(model.config)
+    limit = model.config.position_limit
+    if limit is not None and default.max_length is not None:
+        default = default.given(max_length=min(default.max_length, limit))
+    options = caller.over(default)
+    options.check(getattr(model.config, "vocab_size", None))
+    _say_two_lengths(keywords, config)
+    if not options.do_sample:
+        idle = keywords if config is None or config.do_sample else caller
+        _say_idle(idle, traced)
+    return options
+
+
+_WITHOUT_EFFECT = {"temperature": (None, 0, 1), "top_k": (None, 0, 50), "top_p": (None, 1)}
+"""Values that a draw need not be asked for; 50 is what Transformers has by default."""
+
+
+def _say_idle(caller: GenerationConfig, traced: Mapping[str, Any]) -> None:
+    values = {name: getattr(caller, name) for name in _WITHOUT_EFFECT}
+    idle = [name for name, same in _WITHOUT_EFFECT.items() if values[name] not in same]
+    if idle := [*idle, *traced]:
+        _say(f"{', '.join(idle)} of a draw have no effect: give do_sample=True, or leave them out")
+
+
+def _say_two_lengths(*given: GenerationConfig | None) -> None:
+    for one in given:
+        if one and (one.max_new_tokens or one.max_length):
+            if one.max_new_tokens and one.max_length:
+                _say("max_new_tokens goes before max_length: give one of them")
+            return
+
+
+def _say(text: str) -> None:
+    warnings.warn(f"generate: {text}", stacklevel=5)
+
+
+def _count(config: Config, length: int, options: GenerationConfig) -> int:
     limit = config.position_limit
-    if limit is not None and prompt + new > limit:
+    count = options.count(length, limit)
+    if limit is not None and length + count > limit:
         raise ValueError(
-            f"a prompt of {prompt} tokens and {new} new ones are {prompt + new}; the model has "
+            f"a prompt of {length} tokens and {count} new ones are {length + count}; the model has "
             f"{limit} positions"
         )
+    return count
+
+
+def _check_finite(failure: jax.Array) -> None:
+    rows, row, step = np.asarray(jax.device_get(failure)).tolist()
+    if not rows:
+        return
+    others = f" (and of {rows - 1} more)" if rows > 1 else ""
+    raise ValueError(
+        f"the logits of row {row}{others} are not finite at step {step}, after {step} new tokens, "
+        "so that there is no next token: look for NaN or infinity in the params; in float16 they "
+        "may overflow, in bfloat16 (dtype=jnp.bfloat16) less so"
+    )

@@ -1,9 +1,10 @@
 """Sampling: from logits to the next token."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Sampling(NamedTuple):
@@ -31,6 +32,22 @@ def choose(logits: jax.Array, sampling: Sampling, key: jax.Array | None) -> jax.
     return jax.random.categorical(key, scores).astype(jnp.int32)
 
 
+def can_choose(logits: jax.Array, sampling: Sampling) -> jax.Array:
+    """logits [B, V] -> bool [B], where they say what the next token is.
+
+    Not where they hold a NaN, or where the greatest is infinite: any token would be as good. Nor
+    where temperature or top-p are out of range, which only the running program may know.
+    """
+    greatest = jnp.max(logits, axis=-1).astype(jnp.float32)
+    fine = jnp.isfinite(greatest)
+    if sampling.do_sample and sampling.temperature is not None:
+        positive = sampling.temperature > 0
+        fine &= positive & jnp.isfinite(greatest / jnp.where(positive, sampling.temperature, 1))
+    if sampling.do_sample and sampling.top_p is not None:
+        fine &= (sampling.top_p >= 0) & (sampling.top_p <= 1)
+    return fine
+
+
 def warp(logits: jax.Array, sampling: Sampling) -> jax.Array:
     """Scores [B, V] after temperature, top-k and top-p, in this order; -inf for what is out.
 
@@ -50,3 +67,33 @@ def warp(logits: jax.Array, sampling: Sampling) -> jax.Array:
         keep = jnp.take_along_axis(keep, jnp.argsort(order, axis=-1), axis=-1)
         logits = jnp.where(keep, logits, -jnp.inf)
     return logits
+
+
+def one_key(key: Any) -> jax.Array:
+    """A key that draws, typed: itself, or the bits of an old-style one, uint32 [2] or [4].
+
+    Raises:
+        TypeError: what is no key.
+        ValueError: none, or several.
+    """
+    if key is None:
+        raise ValueError("do_sample needs a key: pass key=jax.random.key(seed)")
+    if isinstance(key, jax.Array | np.ndarray):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            return _single(key, key.shape)
+        if key.dtype == jnp.uint32 and key.shape[-1:] in ((2,), (4,)):
+            default = str(jax.random.key_impl(jax.random.key(0)))
+            rbg = default if default.endswith("rbg") else "rbg"
+            impl = "threefry2x32" if key.shape[-1] == 2 else rbg
+            return _single(jax.random.wrap_key_data(jnp.asarray(key), impl=impl), key.shape[:-1])
+    got = f"{key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else f"a {type(key).__name__}"
+    raise TypeError(f"key is {got}; pass key=jax.random.key(seed)")
+
+
+def _single(key: Any, shape: tuple[int, ...]) -> jax.Array:
+    if shape:
+        raise ValueError(
+            f"key holds {shape} keys, and all rows draw from one; for a key per row, jax.vmap over "
+            "rows and keys"
+        )
+    return key

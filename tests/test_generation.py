@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import flaxmodels as fm
-from flaxmodels import generation
+from flaxmodels import decoding, generation
 from flaxmodels.sampling import Sampling, choose, warp
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -103,7 +103,7 @@ def test_the_most_probable_token_survives_any_top_p():
 def test_second_call_does_not_trace_again(tiny, monkeypatch):
     model, params = tiny
     traces = []
-    monkeypatch.setattr(generation, "choose", lambda *a: traces.append(1) or choose(*a))
+    monkeypatch.setattr(decoding, "choose", lambda *a: traces.append(1) or choose(*a))
     prompt = np.arange(3, 10)[None]
     generate = {"max_new_tokens": 5, "do_sample": True, "key": KEY}
     one = model.generate(params, prompt, temperature=0.5, top_p=0.9, **generate)
@@ -162,14 +162,130 @@ def test_on_a_mesh_the_tokens_are_the_same(tiny):
         ({"do_sample": True, "key": KEY, "top_p": 1.5}, "top_p is 1.5"),
         ({"do_sample": True, "key": KEY, "top_k": -1}, "top_k is -1"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"attention_mask": [[1, 1, 0]]}, "padded on the left"),
-        ({"attention_mask": [[1, 1]]}, "attention_mask has shape"),
+        ({"top_p": jnp.float32(1.5), "do_sample": True, "key": KEY}, "top_p is 1.5"),
+        ({"eos_token_id": 61}, "eos_token_id is 61, and the model has the tokens 0 to 60"),
+        ({"pad_token_id": 10**6}, "pad_token_id is 1000000"),
+        ({"max_length": 3}, "max_length is 3, the prompt counted in"),
     ],
 )
 def test_bad_arguments(tiny, kwargs, message):
     model, params = tiny
     with pytest.raises(ValueError, match=message):
         model.generate(params, [[3, 4, 5]], **kwargs)
+
+
+def test_D8_keywords_act_or_are_refused(tiny):
+    model, params = tiny
+    prompt = [[3, 4, 5]]
+    for name, value in {"num_beams": 4, "output_scores": True, "stop_strings": ["."]}.items():
+        with pytest.raises(NotImplementedError, match=f"generate: {name} = .* not implemented"):
+            model.generate(params, prompt, **{name: value})
+    for name in ("streamer", "logits_processor", "past_key_values", "inputs_embeds"):
+        with pytest.raises(NotImplementedError, match=f"{name} = a object"):
+            model.generate(params, prompt, **{name: object()})
+    for name, hint in {"max_tokens": "'max_new_tokens'", "seed": "give key=jax.random.key"}.items():
+        with pytest.raises(TypeError, match=f"generate has no '{name}'.*{hint}"):
+            model.generate(params, prompt, **{name: 3})
+    with pytest.raises(TypeError, match="generation_config is a dict"):
+        model.generate(params, prompt, generation_config={"top_k": 3})
+    for wrong in (prompt, {"params": params}):
+        with pytest.raises(TypeError, match="generate takes the tree of params before the prompt"):
+            model.generate(wrong, prompt)
+    plain = model.generate(params, prompt, max_new_tokens=4).sequences
+    neutral = {"num_beams": 1, "use_cache": True, "streamer": None, "synced_gpus": False}
+    same = model.generate(params, prompt, max_length=7, eos_token_id=[2, 9], **neutral).sequences
+    np.testing.assert_array_equal(same, plain)
+
+
+def test_settings_of_a_call_go_before_its_config_and_that_before_the_models(tiny, monkeypatch):
+    model, params = tiny
+    asked = []
+    monkeypatch.setattr(
+        generation, "decode", lambda *a: asked.append((a[1], *a[4:])) or (0, [0] * 3)
+    )
+    model = model.clone(generation_config=fm.GenerationConfig(max_new_tokens=9, top_k=4, top_p=0.7))
+    config = fm.GenerationConfig(do_sample=True, max_length=8, temperature=0.5, top_k=5)
+    prompt = np.arange(3, 8)[None]
+    model.generate(params, prompt, generation_config=config, top_k=np.int32(6), key=KEY)
+    request, temperature, top_p, key = asked.pop()
+    assert (request.steps, request.do_sample, request.top_k) == (3, True, 6)
+    assert (float(temperature), float(top_p), key) == (0.5, np.float32(0.7), KEY)
+    model.generate(params, prompt, generation_config=config, max_new_tokens=2, do_sample=False)
+    request, *draw = asked.pop()
+    assert (request.steps, request.do_sample, draw) == (2, False, [None] * 3)
+    model.generate(params, prompt)
+    assert asked.pop()[0].steps == 9
+    short = fm.GPT2Config(vocab_size=9, n_positions=8, eos_token_id=2, extra={"max_length": 50})
+    fm.GPT2LMHeadModel(short).generate(params, prompt)
+    assert asked.pop()[0].steps == 3, "a file's length ends where the positions do"
+    with pytest.raises(ValueError, match="the model has 8 positions"):
+        fm.GPT2LMHeadModel(short).generate(params, prompt, max_length=9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0.7}, "temperature of a draw have no effect: give do_sample=True"),
+        ({"do_sample": False, "top_k": 3, "top_p": 0.5}, "top_k, top_p of a draw have no effect"),
+        ({"generation_config": fm.GenerationConfig(top_p=0.5)}, "top_p of a draw"),
+        ({"max_length": 9, "max_new_tokens": 2}, "max_new_tokens goes before max_length"),
+    ],
+)
+def test_what_has_no_effect_is_said(tiny, options, message):
+    model, params = tiny
+    with pytest.warns(UserWarning, match=message) as said:
+        model.generate(params, [[3, 4, 5]], **{"max_new_tokens": 2} | options)
+    assert len(said) == 1 and said[0].filename == __file__
+
+
+def test_what_has_no_effect_on_purpose_is_not_said(tiny):
+    model, params = tiny
+    sampling = fm.GenerationConfig(do_sample=True, temperature=0.6, top_p=0.9)
+    model = model.clone(generation_config=sampling)
+    for options in ({}, {"temperature": 0, "top_k": 0}, {"generation_config": sampling}):
+        model.generate(params, [[3, 4, 5]], max_new_tokens=2, do_sample=False, **options)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_not_finite_stop_generation_by_row_and_step(tiny, bad):
+    """Row 1 meets a token whose embedding is not finite, after some that are."""
+    model, params = tiny
+    prompt = np.array([[3, 4, 5], [6, 7, 8]])
+    free = np.asarray(model.generate(params, prompt, max_new_tokens=8, eos_token_id=()).sequences)
+    step, token = next(
+        (i, token)
+        for i, token in enumerate(free[1, 3:])
+        if i and token not in free[0] and token not in free[1, : 3 + i]
+    )
+    table = params["model"]["embed_tokens"]["embedding"].at[token].set(bad)
+    inner = {**params["model"], "embed_tokens": {"embedding": table}}
+    broken = {**params, "model": inner}
+    options = {"max_new_tokens": 8, "eos_token_id": ()}
+    message = f"logits of row 1 are not finite at step {step + 1}, after {step + 1} new tokens"
+    with pytest.raises(ValueError, match=message):
+        model.generate(broken, prompt, **options)
+    traced = jax.jit(lambda p: model.generate(p, prompt, **options))(broken)
+    assert traced.lengths.tolist() == [8, -2 - step]
+    np.testing.assert_array_equal(traced.sequences[0], free[0])
+    np.testing.assert_array_equal(traced.sequences[1, : 4 + step], free[1, : 4 + step])
+    assert (np.asarray(traced.sequences[1, 4 + step :]) == model.generation_config.pad).all()
+    stop = model.generate(broken, prompt, max_new_tokens=8, eos_token_id=[int(token)])
+    assert stop.lengths[1] == step + 1, "a finished row cannot fail"
+
+
+def test_prompts_padded_on_either_side_are_continued_alike(tiny):
+    model, params = tiny
+    prompt = np.array([[3, 4, 5, 6, 7], [8, 9, 10, 0, 0]])
+    mask = (prompt != 0).astype(int)
+    alone = model.generate(params, prompt[1:, :3], max_new_tokens=5).sequences[0, 3:]
+    for call in (model.generate, jax.jit(model.generate, static_argnames="max_new_tokens")):
+        out = call(params, prompt, mask, max_new_tokens=5)
+        np.testing.assert_array_equal(out.sequences[:, :5], prompt)
+        np.testing.assert_array_equal(out.sequences[1, 5:], alone)
+    left = np.array([[3, 4, 5, 6, 7], [0, 0, 8, 9, 10]])
+    for padded in (prompt, left):
+        out = model.generate(params, padded, max_new_tokens=5)  # pad_token_id is 0
+        np.testing.assert_array_equal(out.sequences[1, 5:], alone)
 
 
 def test_prompt_longer_than_the_positions_is_refused():

@@ -49,8 +49,8 @@ class Cache:
                 f"attention_mask {attention_mask.shape}: with a cache it covers the new tokens "
                 f"alone, {list(shape)}"
             )
-        start = (0, self.index)
-        new = jax.lax.dynamic_update_slice(self.mask, jnp.asarray(attention_mask) != 0, start)
+        new = jnp.asarray(attention_mask).astype(bool)
+        new = jax.lax.dynamic_update_slice(self.mask, new, _start(0, self.index))
         return dataclasses.replace(self, mask=new)
 
     def write(
@@ -73,11 +73,18 @@ class Cache:
         update = jax.lax.dynamic_update_slice
         new = new.swapaxes(1, 2)
         if isinstance(old, tuple):
-            of_layer = update(old[layer], new.astype(old[layer].dtype), (0, 0, self.index, 0))
+            start = _start(0, 0, self.index, 0)
+            of_layer = update(old[layer], new.astype(old[layer].dtype), start)
             return of_layer.swapaxes(1, 2), (*old[:layer], of_layer, *old[layer + 1 :])
-        stack = update(old, new[None].astype(old.dtype), (layer, 0, 0, self.index, 0))
+        start = _start(layer, 0, 0, self.index, 0)
+        stack = update(old, new[None].astype(old.dtype), start)
         of_layer = jax.lax.dynamic_index_in_dim(stack, layer, keepdims=False)
         return of_layer.swapaxes(1, 2), stack
+
+
+def _start(*indices: int | jax.Array) -> list[jax.Array]:
+    """Where a slice starts: of one dtype, whatever JAX makes of a Python int in its 64-bit mode."""
+    return [jnp.asarray(index, jnp.int32) for index in indices]
 
 
 def init_cache(
