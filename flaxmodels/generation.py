@@ -1,6 +1,5 @@
 """Generation: what is asked for, checked, and the call of the program that does it."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from . import generation_settings as settings
+from .callers import warn
 from .concrete import is_traced
 from .config import Config
 from .decoding import GenerateOutput as GenerateOutput
@@ -174,19 +174,15 @@ def _say_idle(caller: GenerationConfig, traced: Mapping[str, Any]) -> None:
     values = {name: getattr(caller, name) for name in _WITHOUT_EFFECT}
     idle = [name for name, same in _WITHOUT_EFFECT.items() if values[name] not in same]
     if idle := [*idle, *traced]:
-        _say(f"{', '.join(idle)} of a draw have no effect: give do_sample=True, or leave them out")
+        warn(f"{', '.join(idle)} of a draw have no effect: give do_sample=True, or leave them out")
 
 
 def _say_two_lengths(*given: GenerationConfig | None) -> None:
     for one in given:
         if one and (one.max_new_tokens or one.max_length):
             if one.max_new_tokens and one.max_length:
-                _say("max_new_tokens goes before max_length: give one of them")
+                warn("max_new_tokens goes before max_length: give one of them")
             return
-
-
-def _say(text: str) -> None:
-    warnings.warn(f"generate: {text}", stacklevel=5)
 
 
 def _count(config: Config, length: int, options: GenerationConfig) -> int:

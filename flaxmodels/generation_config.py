@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
@@ -12,6 +11,7 @@ import numpy as np
 from flax.core import FrozenDict
 
 from . import generation_settings as settings
+from .callers import warn
 from .config import CONFIG_NAME, Config
 from .params.errors import quoted, some
 from .values import ConfigError, checked, freeze, hints_of, read_json, shown, thaw
@@ -176,7 +176,7 @@ class GenerationConfig:
         try:
             values = read_json(path)
         except ConfigError as error:
-            warnings.warn(f"{error}; generation defaults are not read", stacklevel=2)
+            warn(f"{error}; generation defaults are not read")
             return cls.of(config, old)
         return cls._read(values, path, config).over(cls._read(_own_ids(config), old, config))
 
@@ -206,7 +206,7 @@ class GenerationConfig:
         if odd := [name for name in others if not settings.is_setting(name)]:
             said.append(f"not known, and kept: {some(map(quoted, odd))}")
         if said:
-            warnings.warn(f"{where}: {'; '.join(said)}", stacklevel=2)
+            warn(f"{where}: {'; '.join(said)}")
         return cls(**own, extra=freeze(others))
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:

@@ -1,12 +1,12 @@
 """Prompts: what may be continued, and where its padding is."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .callers import warn
 from .concrete import check_token_ids, known
 
 
@@ -117,9 +117,8 @@ def _warn_of_padding(ids: np.ndarray | None, pad: int) -> None:
     for rows in (ids, ids[:, ::-1]):
         runs = np.logical_and.accumulate(rows == pad, axis=1).sum(axis=1)
         if runs.max() > 1 or runs.min() < runs.max():
-            warnings.warn(
+            warn(
                 f"input_ids look padded with token {pad}, which ends sequences too, so that "
-                "padding cannot be told from tokens: give attention_mask, or all of them count",
-                stacklevel=4,
+                "padding cannot be told from tokens: give attention_mask, or all of them count"
             )
             return
