@@ -1,14 +1,13 @@
 """Auto classes: from a `config.json` to the class that runs it, imported when it is asked for."""
 
 import contextlib
-import importlib
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Unpack, overload
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Unpack, overload
 
 import jax
 
-from . import callers, keywords
+from . import callers, keywords, registry
 from .arguments import documented
 from .base import PretrainedModel
 from .config import CONFIG_NAME, Config
@@ -17,125 +16,102 @@ from .loading import LoadingInfo, configuration, load, locate, named, planned, r
 from .options import Options
 from .params import LoadPlan, open_checkpoint, unflatten
 from .params.errors import quoted, some
-from .planning import build, plan_load
+from .planning import build, config_names, plan_load
 from .request import PLACE, Request
 from .values import ConfigError, read_json
-
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "bert": (
-        "BertConfig",
-        "BertModel",
-        "BertForMaskedLM",
-        "BertForPreTraining",
-        "BertForNextSentencePrediction",
-        "BertForSequenceClassification",
-        "BertForTokenClassification",
-        "BertForQuestionAnswering",
-        "BertForMultipleChoice",
-    ),
-    "gpt2": (
-        "GPT2Config",
-        "GPT2Model",
-        "GPT2LMHeadModel",
-        "GPT2ForSequenceClassification",
-        "GPT2ForTokenClassification",
-        "GPT2ForQuestionAnswering",
-        "GPT2DoubleHeadsModel",
-    ),
-    "llama": (
-        "LlamaConfig",
-        "LlamaModel",
-        "LlamaForCausalLM",
-        "LlamaForSequenceClassification",
-        "LlamaForTokenClassification",
-        "LlamaForQuestionAnswering",
-    ),
-}
-"""model_type = module in `families/` -> its public classes: the configuration, the bare model,
-the others. The end of a name says which auto classes it serves; the first that fits does."""
-
-_registered: dict[tuple[str, str], type[PretrainedModel]] = {}
-
-
-def family_class(name: str) -> Any:
-    """The class of a family by its name, such as "BertForMaskedLM"; KeyError if there is none."""
-    for module, names in FAMILIES.items():
-        if name in names:
-            return getattr(importlib.import_module(f".families.{module}", __package__), name)
-    raise KeyError(name)
-
-
-def register_for_auto_class(
-    auto_class: str = "AutoModel",
-) -> Callable[[type[PretrainedModel]], type[PretrainedModel]]:
-    """Decorator: lets an auto class find a model class of your own by its config's `model_type`.
-
-    Nothing is ever found by running code out of a repository.
-
-    Raises:
-        ValueError: no such auto class, or a config class without a `model_type`.
-    """
-    auto_class = auto_class.removeprefix("Flax")
-    if auto_class not in AUTO_CLASSES:
-        raise ValueError(f"no auto class {auto_class!r}; there are {', '.join(AUTO_CLASSES)}")
-
-    def register(cls: type[PretrainedModel]) -> type[PretrainedModel]:
-        model_type = cls.config_class.model_type
-        if not model_type:
-            raise ValueError(f"{cls.__name__}.config_class has no model_type to be found by")
-        _registered[auto_class, model_type] = cls
-        return cls
-
-    return register
 
 
 class AutoConfig:
     """`from_pretrained` -> the configuration of whatever family `config.json` names."""
 
     @staticmethod
-    def from_pretrained(name_or_path: str | os.PathLike, **changes: Any) -> Config:
-        """Reads `config.json` of a folder or repository; `changes` override fields, but for what
-        says where it is (`flaxmodels.hub.resolve`): revision, token, cache_dir, ...
+    def from_pretrained(
+        name_or_path: str | os.PathLike | Found | None = None, **options: Any
+    ) -> Config:
+        """Reads `config.json` of a folder or repository.
+
+        Args:
+            name_or_path: as a model's `from_pretrained` takes it.
+            **options: fields of the configuration, which they override, and what says where it is:
+                revision, token, cache_dir, ...
 
         Raises:
             ConfigError: a family that is not there.
+            TypeError: a keyword of a model's load, or one that nothing takes.
         """
-        changes = keywords.placed(changes, "AutoConfig.from_pretrained")
-        where = {name: changes.pop(name) for name in PLACE if name in changes}
-        found = resolve(name_or_path, **where)
+        call = "AutoConfig.from_pretrained"
+        given = keywords.placed(options, call)
+        name, _ = named(call, () if name_or_path is None else (name_or_path,), given)
+        where = {key: given.pop(key) for key in PLACE if key in given}
+        found = resolve(name, **{key: value for key, value in where.items() if value is not None})
         with found.noting():
             values = _config_values(found.folder)
-        return _config_class(values).from_dict(values).replace(**changes)
+        cls = _config_class(values)
+        changes = keywords.ours(given, config_names(cls), cls.__name__, call)
+        if odd := changes.keys() - config_names(cls):
+            raise keywords.unknown(
+                odd, call, {"where it is": PLACE, f"of a {cls.__name__}": config_names(cls)}
+            )
+        return cls.from_dict(values).replace(**changes)
+
+    @staticmethod
+    def register(model_type: str, config: type[Config], exist_ok: bool = False) -> None:
+        """Lets configurations of a kind be read by a class of your own.
+
+        Raises:
+            ValueError: the class's `model_type` is another, or is taken.
+        """
+        registry.add_config(model_type, config, exist_ok=exist_ok)
 
 
 class _Auto:
     """An auto class: `from_pretrained` and `from_config` of the class that fits."""
 
-    endings: ClassVar[tuple[str, ...]] = ()
-    """How the names of the classes end that serve it; the first of a family that fits does."""
-
     @classmethod
-    def class_for(cls, model_type: str) -> type[PretrainedModel]:
+    def class_for(cls, model_type: str, named: Iterable[str] = ()) -> type[PretrainedModel]:
         """The model class of a family for this head.
+
+        Args:
+            named: the names of classes that a checkpoint's configuration gives: how it is told that
+                a class of yours, registered for a family's own configuration, is meant.
 
         Raises:
             ConfigError: no such family, or none with this head.
         """
-        auto = cls.__name__
-        if (auto, model_type) in _registered:
-            return _registered[auto, model_type]
-        names = FAMILIES.get(model_type)
-        if names is None:
-            known = sorted({*FAMILIES, *(kind for _, kind in _registered)})
+        try:
+            return registry.model_for(cls.__name__, model_type, named)
+        except KeyError as error:
+            (names,) = error.args
+        if model_type not in registry.kinds():
             raise ConfigError(
-                f"no family for model_type {model_type!r}; there are {', '.join(known)}; add one "
+                f"no family for model_type {model_type!r}; there are {', '.join(names)}; add one "
                 "with register_for_auto_class"
             )
-        for ending in cls.endings:
-            for name in names:
-                if name.endswith(ending):
-                    return family_class(name)
-        raise ConfigError(f"{model_type} has no class for {auto}; it has {', '.join(names[1:])}")
+        raise ConfigError(
+            f"{model_type} has no class for {cls.__name__}; it has {', '.join(names)}"
+        )
+
+    @classmethod
+    def register(
+        cls, config_class: type[Config], model_class: type[PretrainedModel], exist_ok: bool = False
+    ) -> None:
+        """Lets this auto class find a model class of your own by its configuration's class.
+
+        Raises:
+            ValueError: the model class reads another configuration, or a family has one for it.
+        """
+        kind = config_class.model_type
+        if model_class.config_class is not config_class:
+            raise ValueError(
+                f"{model_class.__name__} reads a {model_class.config_class.__name__}, not a "
+                f"{config_class.__name__}"
+            )
+        if kind in registry.FAMILIES and not exist_ok:
+            raise ValueError(
+                f"{cls.class_for(kind).__name__} serves {config_class.__name__}; give exist_ok=True"
+                " to take its place, or your configuration a model_type of its own"
+            )
+        registry.add_model(cls.__name__, model_class, instead=exist_ok)
 
     @overload
     @classmethod
@@ -166,106 +142,80 @@ class _Auto:
         where = {name: options[name] for name in PLACE if options.get(name) is not None}
         config = options.get("config")
         if isinstance(config, Config):
-            model_type = config.model_type
+            values = config.to_dict()
         elif config is None:
             if name_or_path is None:
                 raise TypeError(f"{call} needs a name or path, or config and state_dict")
             name_or_path = found = locate(name_or_path, **where)
             with found.noting():
-                model_type = _model_type(_config_values(found.folder))
+                values = _config_values(found.folder)
         else:
             options["config"] = path = configuration(config, **where)
-            model_type = _model_type(_config_values(path))
-        return cls.class_for(model_type).from_pretrained(name_or_path, *args, **options)
+            values = _config_values(path)
+        model_class = cls.class_for(_model_type(values), _named_classes(values))
+        return model_class.from_pretrained(name_or_path, *args, **options)
 
     @classmethod
     def from_config(cls, config: Config, **fields: Any) -> PretrainedModel:
-        """The model of a configuration, with the given module fields."""
-        return cls.class_for(config.model_type)(config, **fields)
+        """The model of a configuration, with the given module fields; no params."""
+        found = cls.class_for(config.model_type, _named_classes(config.to_dict()))
+        return found.from_config(config, **fields)
 
 
 class AutoModel(_Auto):
     """The bare model of a family: hidden states."""
 
-    endings = ("Model",)
-
 
 class AutoModelForCausalLM(_Auto):
     """Models that predict the next token."""
-
-    endings = ("ForCausalLM", "LMHeadModel")
 
 
 class AutoModelForPreTraining(_Auto):
     """Models with the heads that a family was pretrained with."""
 
-    endings = ("ForPreTraining", "ForCausalLM", "LMHeadModel")
-
 
 class AutoModelForMaskedLM(_Auto):
     """Models that fill in masked tokens."""
-
-    endings = ("ForMaskedLM",)
 
 
 class AutoModelForSeq2SeqLM(_Auto):
     """Models from sequence to sequence."""
 
-    endings = ("ForSeq2SeqLM",)
-
 
 class AutoModelForSequenceClassification(_Auto):
     """Models that label a sequence."""
-
-    endings = ("ForSequenceClassification",)
 
 
 class AutoModelForTokenClassification(_Auto):
     """Models that label every token."""
 
-    endings = ("ForTokenClassification",)
-
 
 class AutoModelForQuestionAnswering(_Auto):
     """Models that find the answer's span."""
-
-    endings = ("ForQuestionAnswering",)
 
 
 class AutoModelForMultipleChoice(_Auto):
     """Models that choose among continuations."""
 
-    endings = ("ForMultipleChoice",)
-
 
 class AutoModelForNextSentencePrediction(_Auto):
     """Models that tell whether one sentence follows another."""
-
-    endings = ("ForNextSentencePrediction",)
 
 
 class AutoModelForImageClassification(_Auto):
     """Models that label an image."""
 
-    endings = ("ForImageClassification",)
-
 
 class AutoModelForSpeechSeq2Seq(_Auto):
     """Models from speech to text."""
-
-    endings = ("ForSpeechSeq2Seq",)
 
 
 class AutoModelForCTC(_Auto):
     """Models with a head for connectionist temporal classification."""
 
-    endings = ("ForCTC",)
-
 
 class AutoModelForVision2Seq(_Auto):
     """Models from images to text."""
-
-    endings = ("ForVision2Seq",)
 
 
 AUTO_CLASSES: dict[str, type[_Auto]] = {cls.__name__: cls for cls in _Auto.__subclasses__()}
@@ -330,8 +280,8 @@ def _architecture(values: Mapping[str, Any], where: str) -> type[PretrainedModel
         raise ConfigError(f"{where}: architectures must be a list, got {names!r:.200}")
     for name in names:
         with contextlib.suppress(KeyError):
-            return model_class(str(name))
-    bare = AutoModel.class_for(_model_type(values))
+            return registry.model_class(str(name))
+    bare = AutoModel.class_for(_model_type(values), _named_classes(values))
     if names:
         callers.warn(
             f"{where}: no class here is called {some(map(quoted, names))}; {bare.__name__} is taken"
@@ -339,15 +289,12 @@ def _architecture(values: Mapping[str, Any], where: str) -> type[PretrainedModel
     return bare
 
 
-def model_class(name: str) -> type[PretrainedModel]:
-    """The model class of that name, of a family or registered; KeyError if there is none."""
-    for cls in _registered.values():
-        if cls.__name__ == name:
-            return cls
-    plain = name.removeprefix("Flax")
-    if any(plain in names[1:] for names in FAMILIES.values()):
-        return family_class(plain)
-    raise KeyError(name)
+def _named_classes(values: Mapping[str, Any]) -> list[str]:
+    """The names of classes that a configuration gives, under `architectures` and `auto_map`."""
+    names, places = values.get("architectures"), values.get("auto_map")
+    found = [*names] if isinstance(names, list | tuple) else []
+    found += [*places.values()] if isinstance(places, Mapping) else []
+    return [name for name in found if isinstance(name, str)]
 
 
 def _config_values(folder: str) -> dict[str, Any]:
@@ -364,11 +311,9 @@ def _model_type(values: Mapping[str, Any]) -> str:
 
 def _config_class(values: dict[str, Any]) -> type[Config]:
     model_type = _model_type(values)
-    if model_type in FAMILIES:
-        return family_class(FAMILIES[model_type][0])
-    for (_, kind), cls in _registered.items():
-        if kind == model_type:
-            return cls.config_class
-    raise ConfigError(
-        f"no family for model_type {model_type!r}; there are {', '.join(sorted(FAMILIES))}"
-    )
+    try:
+        return registry.config_for(model_type)
+    except KeyError:
+        raise ConfigError(
+            f"no family for model_type {model_type!r}; there are {', '.join(registry.kinds())}"
+        ) from None

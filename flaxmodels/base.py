@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from . import attributes, constructed
 from . import params as fp
 from . import sharding as fs
 from .arguments import documented
-from .blocks import Run, heads_are_even
+from .blocks import Run
 from .config import Config
 from .generation import Generates
 from .generation_config import GenerationConfig
@@ -24,10 +25,11 @@ from .measures import Measures
 from .options import Options
 from .pruning import prune_heads
 from .pushing import push, save_and_push
+from .registry import register_for_auto_class
 from .request import Request
 from .saving import save
 from .switches import Switches
-from .values import ConfigError
+from .templates import drawn, template_of
 from .vocabulary import HasVocabulary
 
 
@@ -41,7 +43,8 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
         dtype: what is computed in; enters where the input is embedded.
         scan_layers: one stacked layer under `lax.scan` instead of a loop over layers. Compile
             time no longer grows with depth; the params tree has a leading layer axis.
-        remat: None, "full" (keep nothing), or a policy's name in `jax.checkpoint_policies`.
+        remat: None, "full" (keep nothing), or a policy: its name in `jax.checkpoint_policies`, or
+            itself, or a mapping of `policy` and `prevent_cse`.
         attn_implementation: "eager" (the formula), "sdpa" (`jax.nn.dot_product_attention`), or
             "flash" (cuDNN, on a GPU in a 16-bit dtype).
         rules: logical axes -> mesh axes, for the constraints on activations.
@@ -50,18 +53,20 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
         model_tags: for the card of a repository that the model is pushed to (`add_model_tags`); as
             `origin`, it makes no other model: such two are equal, and compile once.
         origin: the repository that the model was loaded from.
+        attn_original: what `reverse_bettertransformer` goes back to.
     """
 
     config: Any
     dtype: Any = jnp.float32
     scan_layers: bool = False
-    remat: str | None = None
+    remat: Any = None
     attn_implementation: str = "sdpa"
     rules: fs.Rules = fs.DEFAULT_RULES
     generation_config: GenerationConfig | None = None
     embed_tap: bool = False
     model_tags: tuple[str, ...] = dataclasses.field(default=(), compare=False)
     origin: str | None = dataclasses.field(default=None, compare=False)
+    attn_original: str | None = dataclasses.field(default=None, compare=False)
 
     config_class: ClassVar[type[Config]] = Config
     base_model_prefix: ClassVar[str] = ""
@@ -70,6 +75,9 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
     tied: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(path, the path of the leaf that serves where the model has none there): a checkpoint may
     hold the tensor under either name, or under both."""
+    is_parallelizable: ClassVar[bool] = False
+    """Whether params have logical axes, by which a mesh spreads them; those of plain linen layers
+    are replicated."""
     input_embeddings_path: ClassVar[str] = ""
     """Of the table of token embeddings, in the backbone."""
     output_embeddings_path: ClassVar[str | None] = None
@@ -77,14 +85,31 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
     lm_head_path: ClassVar[str | None] = None
     """Of all between the backbone and these logits."""
 
+    supports_abstract_init: ClassVar[bool] = True
+    """Whether `init` can be traced: then nothing is initialised that is loaded. False for a module
+    of your own whose `init` needs values, which is then run."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        constructed.by(cls)
+
     def __post_init__(self) -> None:
-        self.dtype = fp.parse_dtype(self.dtype)  # jnp.bfloat16 and its dtype hash differently
-        if self.scan_layers and not heads_are_even(self.config):
-            raise ConfigError(
-                f"{type(self).__name__}: scan_layers needs as many heads in every layer, and "
-                f"config.pruned_heads is {dict(self.config.pruned_heads)}; use scan_layers=False"
-            )
+        constructed.settle(self)
         super().__post_init__()
+
+    @nn.nowrap
+    def __setattr__(self, name: str, value: Any) -> None:
+        constructed.check_assignment(self, name)
+        super().__setattr__(name, value)
+
+    @nn.nowrap
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("__"):
+                raise
+        raise attributes.missing(self, name)
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -121,7 +146,7 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
     def abstract_params(self, param_dtype: Any = jnp.float32) -> Any:
         """The tree of `fs.AbstractParam` (shape, dtype, logical axes); nothing is allocated."""
         model: Any = self  # hashable, which a dataclass's type does not tell
-        return fp.cast(_abstract(model), param_dtype)
+        return fp.cast(template_of(model), param_dtype)
 
     def init_params(
         self,
@@ -143,8 +168,16 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
         shardings = None
         if mesh is not None:
             shardings = fs.shardings(template, mesh, rules or self.rules)
-        init = functools.partial(fp.initialize, template)
-        return jax.jit(init, out_shardings=shardings)(key)
+        init = functools.partial(drawn, self, template)
+        if self.supports_abstract_init:
+            return self.post_init(jax.jit(init, out_shardings=shardings)(key))
+        params = init(key)
+        return self.post_init(params if shardings is None else jax.device_put(params, shardings))
+
+    def post_init(self, params: Any) -> Any:
+        """A hook of your own classes: the params as they are to be, called once, after all of them
+        were initialised or loaded: to tie, mask, cast, check. Here it changes nothing."""
+        return params
 
     @overload
     @classmethod
@@ -213,39 +246,30 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
 
     def add_model_tags(self, tags: str | Iterable[str]) -> Self:
         """The model with more tags, for the card of a repository that it is pushed to. Tags are in
-        that card and nowhere else: a load does not bring them back, and a push loses none."""
-        more = [tags] if isinstance(tags, str) else tags
+        that card and nowhere else: a load does not bring them back, and a push loses none.
+
+        Raises:
+            ValueError: a tag that is no text, or empty.
+        """
+        more = [tags] if isinstance(tags, str) else [*tags]
+        if odd := [tag for tag in more if not isinstance(tag, str) or not tag.strip()]:
+            raise ValueError(f"tags must be words, got {', '.join(map(repr, odd))}")
         return self.clone(model_tags=tuple(dict.fromkeys((*self.model_tags, *more))))
 
     def create_model_card(self, output_dir: str | os.PathLike, model_name: str, **said: Any) -> Any:
         """Writes `README.md`; see `flaxmodels.hub.create_model_card`."""
         return create_model_card(self, output_dir, model_name, **said)
 
+    to_bf16 = staticmethod(fp.to_bf16)
+    to_fp16 = staticmethod(fp.to_fp16)
+    to_fp32 = staticmethod(fp.to_fp32)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = "AutoModel") -> type[Self]:
+        """Lets an auto class find this class; see `flaxmodels.registry.register_for_auto_class`."""
+        return register_for_auto_class(auto_class)(cls)
+
     @classmethod
     def from_config(cls, config: Config, **fields: Any) -> Self:
         """The model of a configuration; params come from `init_params`."""
         return cls(config, **fields)
-
-
-@functools.lru_cache(maxsize=64)
-def _abstract(model: PretrainedModel) -> Any:
-    """The template. One layer is traced instead of all: tracing a deep loop would take longer than
-    reading its weights, and the stacked tree differs by the index only, unless heads are pruned."""
-    stack = "" if model.config.pruned_heads else model.naming.stack
-    traced = model.clone(scan_layers=True) if stack else model
-
-    def shapes() -> Any:
-        init = functools.partial(traced.init, **traced.dummy_inputs())
-        return fs.declared_axes(init, jax.random.key(0))["params"]
-
-    template = fp.apart(shapes)  # what is kept must not be of the caller's trace or mesh
-    if model.scan_layers or not stack:
-        return template
-    leaves = {}
-    for path, leaf in fp.flatten(template).items():
-        if not fp.is_stacked(leaf):
-            leaves[path] = leaf
-            continue
-        layer = leaf.update(shape=leaf.shape[1:], axes=leaf.axes[1:])
-        leaves |= {fp.layer_path(path, stack, i): layer for i in range(leaf.shape[0])}
-    return fp.unflatten(leaves)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.experimental import serialize_executable
 from jax.sharding import NamedSharding
 
@@ -51,6 +52,9 @@ class CompiledCall:
         self._identity = repr((model, options, host))
 
     def __call__(self, params: Any, *args: Any, cache: Any = None, **kwargs: Any) -> Any:
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, args, cache, kwargs))):
+            given = kwargs if cache is None else {"cache": cache, **kwargs}  # part of that program
+            return self.model.apply({"params": params}, *args, **given)
         arrays, rebuild = split((args, kwargs))
         others = rebuild([None] * len(arrays))
         key = self._key((params, cache, arrays), others)

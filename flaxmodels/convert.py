@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import params as fp
+from . import registry
 from .config import CONFIG_NAME
 from .hub import companions, fetched, resolve
 from .lossless import Account, account, accounts, without
@@ -203,9 +204,7 @@ def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
 
 def _is_known(values: Mapping[str, Any]) -> bool:
     """Whether a configuration is of a family that is here."""
-    from .auto import FAMILIES
-
-    return values.get("model_type") in FAMILIES
+    return values.get("model_type") in registry.kinds()
 
 
 def _found(whole: Account | None, written: fp.Source) -> dict[str, StoredLeaf]:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -21,14 +21,16 @@ from .hub import Found, proxied, resolve
 from .options import LOAD
 from .planning import build, config_names, field_names, plan_load
 from .request import Request
+from .templates import drawn
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
 
 
-@dataclasses.dataclass(frozen=True)
-class LoadingInfo:
-    """What a load found: paths of leaves, names of tensors.
+@dataclasses.dataclass(frozen=True, repr=False)
+class LoadingInfo(Mapping[str, Any]):
+    """What a load found: paths of leaves, names of tensors. It is a mapping of the first four too,
+    as Transformers returns it: `info["missing_keys"]`.
 
     Attributes:
         missing_keys: leaves that the checkpoint does not have; they were initialised.
@@ -50,6 +52,32 @@ class LoadingInfo:
     revision: str | None
     bytes_read: dict[str, int]
     seconds: float
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.__dict__:
+            raise KeyError(f"{name}; there are {', '.join(self.__dict__)}")
+        return self.__dict__[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"))
+
+    def __len__(self) -> int:
+        return 4
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        """One screen, however many leaves there are."""
+        lines = [f"loading info of {self.plan.match.source.where}"]
+        for name, value in self.items():
+            named = [item if isinstance(item, str) else item[0] for item in value]
+            lines.append(f"  {name}: {len(named)}" + (f" ({fp.some(named)})" if named else ""))
+        read = sum(self.bytes_read.values())
+        of = f" of commit {self.revision}" if self.revision else ""
+        files = len(self.bytes_read)
+        lines.append(f"  {fp.human(read)} read from {files} files{of} in {self.seconds:.2f} s")
+        return "\n".join(lines)
 
 
 class Planned(NamedTuple):
@@ -120,6 +148,7 @@ def load(
         # A load in the middle of a trace gives arrays, but for what the caller's own key draws.
         is_traced = isinstance(request.key, Tracer)
         params = fp.merge(params, made() if is_traced else fp.apart(made))
+    params = model.post_init(params)
     _warn(cls, match)
     if not request.output_loading_info:
         return model, params
@@ -241,7 +270,7 @@ def _info(plan: fp.LoadPlan, revision: str | None, seconds: float) -> LoadingInf
 def _is_local(mesh: Mesh | None, shardings: Any) -> bool:
     """Whether all devices that params go to are this process's own."""
     if mesh is not None:
-        return isinstance(mesh, jax.sharding.AbstractMesh) or not mesh.is_multi_process
+        return not mesh.is_multi_process
     return all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings))
 
 
@@ -271,7 +300,7 @@ def _initialised(
     elif shardings is not None and not isinstance(shardings, jax.sharding.Sharding):
         given = fp.flatten(shardings)
         shardings = fp.unflatten({path: given[path] for path in paths})
-    init = functools.partial(fp.initialize, wanted)
+    init = functools.partial(drawn, model, wanted)
     return jax.jit(init, out_shardings=shardings)(key)
 
 

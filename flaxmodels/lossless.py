@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from . import params as fp
-from .auto import FAMILIES, architecture, family_class
+from .auto import architecture
 from .base import PretrainedModel
 from .planning import build, plan_load
+from .registry import FAMILIES, family_class
 from .values import ConfigError
 
 

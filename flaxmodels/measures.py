@@ -1,7 +1,6 @@
 """Measures of a model and its params: how many, how large, how much work."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from . import callers
 from . import params as fp
 from .arguments import abstract, split
+from .blocks import get_head_mask
 from .masks import extended_attention_mask, invert_attention_mask
 
 _said: set[str] = set()
@@ -42,8 +43,17 @@ class Measures:
 
         return fp.num_parameters(params, counted)
 
-    def get_memory_footprint(self, params: Any, *, per_device: bool = False) -> Any:
-        """Bytes of the params: `fp.memory_footprint`. Models have no buffers."""
+    def get_memory_footprint(
+        self, params: Any, return_buffers: bool = True, *, per_device: bool = False
+    ) -> Any:
+        """Bytes of the params, or {device: bytes} with `per_device`: `fp.memory_footprint`.
+
+        Args:
+            params: the tree; or all variables, {"params": tree, collection: tree, ...}.
+            return_buffers: count the other collections too; our models have none.
+        """
+        if not return_buffers and _are_variables(params):
+            params = params["params"]
         return fp.memory_footprint(params, per_device=per_device)
 
     def get_parameter_or_buffer(self, params: Any, target: str) -> Any:
@@ -56,10 +66,10 @@ class Measures:
         return fp.get_leaf(params, target)
 
     def estimate_tokens(self: Any, inputs: Mapping[str, Any]) -> int:
-        """How many tokens the main input holds; 0, said once, if it is not there. Abstract values
-        and tracers too."""
+        """How many tokens the main input holds; 0, said once, if it is not there. Lists, abstract
+        values and tracers too."""
         if self.main_input_name in inputs:
-            return math.prod(inputs[self.main_input_name].shape)
+            return math.prod(np.shape(inputs[self.main_input_name]))
         _once(
             f"{type(self).__name__}: without {self.main_input_name!r} the number of tokens is not "
             "known, and the estimate of floating-point operations is 0"
@@ -87,7 +97,8 @@ class Measures:
                 since XLA counts a loop's body once.
         """
         if exact:
-            return _counted(self.clone(scan_layers=False), inputs)
+            arrays = {key: _as_array(value) for key, value in inputs.items()}
+            return _counted(self.clone(scan_layers=False), arrays)
         count = self.num_parameters(self.abstract_params(), exclude_embeddings=exclude_embeddings)
         return 6 * self.estimate_tokens(inputs) * count
 
@@ -95,17 +106,31 @@ class Measures:
         self: Any,
         attention_mask: jax.Array,
         input_shape: tuple[int, int],
+        device: Any = None,
+        dtype: Any = None,
         *,
         causal: bool | None = None,
-        dtype: Any = None,
     ) -> jax.Array:
-        """`masks.extended_attention_mask`, in the model's dtype; causal if the config says
-        `is_decoder`, unless told."""
+        """`masks.extended_attention_mask`, in the model's dtype.
+
+        Args:
+            device: where to put it: a device, a sharding, or the name of a platform, "cpu".
+            causal: whether tokens ignore later ones; None for what the config's `is_decoder` says.
+        """
         if causal is None:
             causal = bool(self.config.to_dict().get("is_decoder"))
-        return extended_attention_mask(
+        mask = extended_attention_mask(
             attention_mask, input_shape, causal=causal, dtype=dtype or self.dtype
         )
+        if isinstance(device, str):
+            device = jax.devices(device)[0]
+        return mask if device is None else jax.device_put(mask, device)
+
+    def get_head_mask(
+        self, head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False
+    ) -> Any:
+        """`fm.get_head_mask`: [N] or [L, N] -> [L, 1, N, 1, 1]; None stays None."""
+        return get_head_mask(head_mask, num_hidden_layers, is_attention_chunked)
 
     def invert_attention_mask(
         self: Any, encoder_attention_mask: jax.Array, dtype: Any = None
@@ -121,7 +146,8 @@ class Measures:
         pad = self.config.pad_token_id
         if attention_mask is not None or pad is None or isinstance(input_ids, Tracer):
             return
-        if not np.isin(np.asarray(input_ids)[..., [0, -1]], pad).any():
+        ids = np.asarray(input_ids)
+        if not ids.size or not np.isin(ids[..., [0, -1]], pad).any():
             return
         same = [name for name in ("bos", "eos") if _is(self.config, f"{name}_token_id", pad)]
         also = f", or that is the {' and the '.join(same)} token, which has its id" if same else ""
@@ -129,6 +155,15 @@ class Measures:
             f"input_ids begin or end with the padding token ({pad}){also}, and there is no "
             "attention_mask; give one, or padding takes part in the result"
         )
+
+
+def _are_variables(tree: Any) -> bool:
+    """Whether a tree holds collections, as linen's `init` makes them, one of them params."""
+    return isinstance(tree, Mapping) and isinstance(tree.get("params"), Mapping)
+
+
+def _as_array(value: Any) -> Any:
+    return np.asarray(value) if isinstance(value, list | tuple) else value
 
 
 def _counted(model: Any, inputs: Mapping[str, Any]) -> int:
@@ -153,4 +188,4 @@ def _is(config: Any, name: str, token: int) -> bool:
 def _once(message: str) -> None:
     if message not in _said:
         _said.add(message)
-        warnings.warn(message, stacklevel=3)
+        callers.warn(message)

@@ -62,6 +62,7 @@ class ModelFields(TypedDict, total=False):
     embed_tap: bool
     model_tags: tuple[str, ...]
     origin: str | None
+    attn_original: str | None
     add_pooling_layer: bool
 
 

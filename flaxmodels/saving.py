@@ -14,6 +14,7 @@ from . import params as fp
 from .config import CONFIG_NAME
 from .generation_config import GENERATION_CONFIG_NAME
 from .hub import tokenizer_files
+from .registry import auto_names
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -171,8 +172,10 @@ def write_side_files(
 def _written_config(model: "PretrainedModel", params: Any) -> str:
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(params)}
     values = model.config.to_dict() | {"architectures": [type(model).__name__]}
-    values.pop("torch_dtype", None)
-    values.pop("dtype", None)
+    for name in ("torch_dtype", "dtype", "auto_map"):
+        values.pop(name, None)
+    if autos := auto_names(type(model)):  # names without a module: no reader takes them for code
+        values["auto_map"] = dict.fromkeys(autos, type(model).__name__)
     if len(dtypes) == 1:
         (dtype,) = dtypes
         values |= {"dtype": dtype, "torch_dtype": dtype}  # Transformers 5 and 4

@@ -23,7 +23,9 @@ def num_parameters(params: Any, mask: Mask = True) -> int:
 
 
 def memory_footprint(params: Any, *, per_device: bool = False) -> Any:
-    """Bytes of a tree, each leaf counted once; or `{device: bytes}` of what this process holds.
+    """Bytes of a tree, each leaf counted once; or `{device: bytes}` of what this process holds, or
+    would hold of abstract leaves. NumPy arrays are on the "host", abstract leaves without a
+    sharding where JAX would put them.
 
     >>> memory_footprint({"a": jax.ShapeDtypeStruct((2, 3), "bfloat16")})
     12
@@ -32,9 +34,23 @@ def memory_footprint(params: Any, *, per_device: bool = False) -> Any:
         return sum(nbytes(leaf) for leaf in jax.tree.leaves(params))
     held: dict[Any, int] = {}
     for leaf in jax.tree.leaves(params):
-        for shard in leaf.addressable_shards:
-            held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
+        for device, size in _held(leaf):
+            held[device] = held.get(device, 0) + size
     return held
+
+
+def _held(leaf: Any) -> list[tuple[Any, int]]:
+    """(device, bytes) of the parts of a leaf that are this process's."""
+    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return [("host", nbytes(leaf))]
+    if leaf.sharding is None:
+        return [(jax.local_devices()[0], nbytes(leaf))]
+    part = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    return [(device, part) for device in sorted(leaf.sharding.addressable_devices, key=_id)]
+
+
+def _id(device: Any) -> int:
+    return device.id
 
 
 def summary(params: Any, depth: int = 3) -> str:

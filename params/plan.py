@@ -47,7 +47,7 @@ class LeafPlan:
         return math.prod(self.sharding.shard_shape(self.shape)) * self.dtype.itemsize
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LoadPlan:
     """Every leaf that a load reads, and what it leaves over; `print` it to see it.
 
@@ -84,7 +84,7 @@ class LoadPlan:
         )
         return on_host + self.max_host_memory
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         held = self.bytes_per_device
         per_device = f"{human(min(held.values()))}" if held else "0 B"
         if held and max(held.values()) != min(held.values()):

@@ -45,8 +45,10 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
 
 def config(layers: int | None = None) -> Any:
     """The Llama shape of 1.1B parameters, or the same with fewer layers."""
-    depth = {} if layers is None else {"num_hidden_layers": layers}
-    return fm.LlamaConfig(**{**SHAPE_1B, **depth})
+    fields: dict[str, Any] = dict(SHAPE_1B)
+    if layers is not None:
+        fields["num_hidden_layers"] = layers
+    return fm.LlamaConfig(**fields)
 
 
 def checkpoint(folder: Path, *, layers: int | None = None, msgpack: bool = False) -> Path:

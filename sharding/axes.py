@@ -126,14 +126,17 @@ def with_axes(init: Draw, *names: str | None) -> Callable[..., Any]:
 
 def declared_axes(init: Callable[..., Any], *args: Any) -> Any:
     """The tree of `AbstractParam` that `init(*args)`, such as `Module.init`, would make; nothing is
-    computed. A parameter whose initializer is not wrapped with `with_axes` has axes without names.
+    computed. A parameter whose initializer is not wrapped with `with_axes` has the names of
+    flax's own boxes (`nn.with_logical_partitioning`), or axes without names.
     """
 
     def leaf(x: Any) -> AbstractParam:
         if isinstance(x, Axes):
             return x.abstract()
-        return AbstractParam(x.shape, x.dtype, axes=(None,) * len(x.shape))
+        value, names = (x.value, x.names) if isinstance(x, meta.Partitioned) else (x, ())
+        axes = (*names, *[None] * (len(value.shape) - len(names)))
+        return AbstractParam(value.shape, value.dtype, axes=axes)
 
     with _declaring(True):
         made = jax.eval_shape(init, *args)
-    return jax.tree.map(leaf, made, is_leaf=lambda x: isinstance(x, Axes))
+    return jax.tree.map(leaf, made, is_leaf=lambda x: isinstance(x, Axes | meta.Partitioned))

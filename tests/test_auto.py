@@ -1,6 +1,5 @@
 """Auto classes, the registry, and the package's names."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import flaxmodels as fm
-from flaxmodels.auto import AUTO_CLASSES, FAMILIES, architecture
+from flaxmodels.auto import AUTO_CLASSES, architecture
+from flaxmodels.registry import FAMILIES
 from flaxmodels.values import ConfigError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -73,46 +73,10 @@ def test_unknown_family_and_missing_head(tmp_path):
 
 def test_auto_config_overrides():
     config = fm.AutoConfig.from_pretrained(
-        GOLDENS / "gpt2-lm-head" / "checkpoint", output_attentions=True, note="kept"
+        GOLDENS / "gpt2-lm-head" / "checkpoint", output_attentions=True, tokenizer_class="Mine"
     )
     assert isinstance(config, fm.GPT2Config) and config.output_attentions
-    assert config.note == "kept" and config.hidden_size == config.n_embd
-
-
-@pytest.mark.parametrize("row", ["P25", "F9", "T19"])
-def test_P25_F9_T19_register_for_auto_class(row, tmp_path, monkeypatch):
-    from flaxmodels import auto
-
-    monkeypatch.setattr(auto, "_registered", {})
-
-    @dataclasses.dataclass(frozen=True, kw_only=True)
-    class MineConfig(fm.LlamaConfig):
-        model_type = "mine"
-
-    named = {"P25": "AutoModelForCausalLM", "F9": "FlaxAutoModelForCausalLM"}
-    decorate = fm.register_for_auto_class(named.get(row, "AutoModelForCausalLM"))
-
-    @decorate
-    class MineForCausalLM(fm.LlamaForCausalLM):
-        config_class = MineConfig
-
-    model = MineForCausalLM(
-        MineConfig(
-            hidden_size=8,
-            num_attention_heads=2,
-            vocab_size=8,
-            intermediate_size=8,
-            num_hidden_layers=1,
-        )
-    )
-    import jax
-
-    model.save_pretrained(model.init_params(jax.random.key(0)), tmp_path / "saved")
-    loaded, _ = fm.AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
-    assert type(loaded) is MineForCausalLM and loaded.config.hidden_size == 8
-    assert isinstance(fm.AutoConfig.from_pretrained(tmp_path / "saved"), MineConfig)
-    with pytest.raises(ValueError, match="no auto class 'AutoModelForTea'"):
-        fm.register_for_auto_class("AutoModelForTea")
+    assert config.tokenizer_class == "Mine" and config.hidden_size == config.n_embd
 
 
 def test_R7_code_in_a_repository_is_never_imported(tmp_path):

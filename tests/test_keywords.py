@@ -10,9 +10,9 @@ import pytest
 
 import flaxmodels as fm
 from flaxmodels import keywords, options
-from flaxmodels.auto import FAMILIES
 from flaxmodels.keywords import KEYWORDS
 from flaxmodels.planning import config_names, field_names
+from flaxmodels.registry import FAMILIES
 from flaxmodels.request import Request
 
 ASKS = {

@@ -73,6 +73,36 @@ def test_P19_P20_remat_on_and_off(name, scan):
         model.gradient_checkpointing_enable("some")
 
 
+@scanned
+def test_P20_D21_policies_dicts_and_old_arguments(scan):
+    model, params = made("llama", scan)
+    names = jax.checkpoint_policies.save_only_these_names("nothing")
+    enable = model.gradient_checkpointing_enable
+    ways = [
+        enable(names),
+        enable({"policy": names, "prevent_cse": False}),
+        enable({"use_reentrant": False}),
+        enable(gradient_checkpointing_kwargs={"use_reentrant": False, "policy": "dots_saveable"}),
+        model.clone(remat=True),
+    ]
+    expected = jax.jit(jax.grad(lambda p: loss(model, p)))(params)
+    for way in ways:
+        assert hash(way) and way.gradient_checkpointing_disable() == model
+        traced = jax.make_jaxpr(jax.grad(lambda p, m=way: loss(m, p)))(params)
+        assert "remat" in str(traced) or "checkpoint" in str(traced)
+    got = jax.jit(jax.grad(lambda p: loss(ways[1], p)))(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, expected)
+    assert [way.remat for way in ways[2:]] == ["full", "dots_saveable", "full"]
+    for options, said in (
+        ({"use_reentrant": True}, "use_reentrant=True would change nothing"),
+        ({"polcy": names}, "remat has no option 'polcy'"),
+        ({"prevent_cse": 3}, "prevent_cse must be a bool"),
+        ({"static_argnums": (1,)}, "static_argnums=.1,. would change nothing"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            enable(options)
+
+
 @each
 @scanned
 def test_P11_P12_gradients_at_the_input_embeddings(name, scan):
@@ -105,9 +135,13 @@ def test_P11_P12_gradients_at_the_input_embeddings(name, scan):
 def test_P27_P31_fused_attention_on_and_off(name):
     model, params = made(name)
     fused = model.to_bettertransformer()
-    plain = fused.reverse_bettertransformer()
     assert fused.attn_implementation in ("sdpa", "flash")
-    assert plain.attn_implementation == "eager"
+    plain = model.clone(attn_implementation="eager")
+    for before in (model, plain):  # D20
+        assert before.to_bettertransformer().reverse_bettertransformer() == before
+        assert before.reverse_bettertransformer() == before
+        twice = before.to_bettertransformer().to_bettertransformer()
+        assert twice.reverse_bettertransformer() == before
     a, b = (jax.jit(m.apply)({"params": params}, IDS).logits for m in (fused, plain))
     assert np.allclose(a, b, atol=1e-5)
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import flaxmodels as fm
-from flaxmodels import auto
 from flaxmodels import params as fp
+from flaxmodels import registry
 from flaxmodels import sharding as fs
 
 NOT_TRANSFORMS = {
@@ -224,10 +224,10 @@ def test_every_public_transform_has_an_entry_and_every_entry_a_transform():
     public = {name: x for name, x in vars(fp).items() if name.islower() and name[0] != "_"}
     functions = {name for name, x in public.items() if not isinstance(x, ModuleType)}
     assert sorted(functions) == sorted([*FUNCTIONS, *" ".join(NOT_TRANSFORMS.values()).split()])
-    names = [name for names in auto.FAMILIES.values() for name in names]
+    names = [name for names in registry.FAMILIES.values() for name in names]
     methods = {
         name
-        for cls in (auto.family_class(name) for name in names if not name.endswith("Config"))
+        for cls in (registry.family_class(name) for name in names if not name.endswith("Config"))
         for name, method in inspect.getmembers(cls, callable)
         if name[0] != "_" and "params" in inspect.signature(method).parameters
     }

@@ -12,8 +12,8 @@ from jax.sharding import PartitionSpec as P
 from safetensors.numpy import load_file
 
 import flaxmodels as fm
-from flaxmodels import auto
 from flaxmodels import params as fp
+from flaxmodels import registry
 from flaxmodels import sharding as fs
 from flaxmodels.embeddings import token_leaves
 from flaxmodels.params import names
@@ -26,7 +26,7 @@ CASES = [
     for name, arrays in EDITS.items()
     for edit in sorted({key.split(".")[0] for key in arrays} - {"moments"})
 ]
-CLASSES = sorted({name for members in auto.FAMILIES.values() for name in members})
+CLASSES = sorted({name for members in registry.FAMILIES.values() for name in members})
 MODELS = [name for name in CLASSES if not name.endswith("Config")]
 KEY = jax.random.key(7)
 TINY = {"vocab_size": 12, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -23,6 +23,7 @@ from .linear import embed_inputs as embed_inputs
 from .norm import LayerNorm as LayerNorm
 from .norm import RMSNorm as RMSNorm
 from .parameter import parameter as parameter
+from .remat import as_remat as as_remat
 from .rotary import ROPE_TYPES as ROPE_TYPES
 from .rotary import apply_rotary as apply_rotary
 from .rotary import rotary as rotary
@@ -30,4 +31,3 @@ from .run import Call as Call
 from .run import Run as Run
 from .self_attention import self_attention as self_attention
 from .stack import Layers as Layers
-from .stack import check_remat as check_remat

@@ -12,7 +12,7 @@ class Run(NamedTuple):
 
     attn_implementation: str = "sdpa"
     scan_layers: bool = False
-    remat: str | None = None
+    remat: Any = None
     rules: fs.Rules = fs.DEFAULT_RULES
 
 

@@ -8,17 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .cache import Cache
+from .remat import remat
 from .run import Call, Run
-
-REMAT = (
-    "full",
-    "nothing_saveable",
-    "everything_saveable",
-    "dots_saveable",
-    "dots_with_no_batch_dims_saveable",
-    "checkpoint_dots",
-    "checkpoint_dots_with_no_batch_dims",
-)
 
 
 class Layers(nn.Module):
@@ -59,7 +50,7 @@ class Layers(nn.Module):
         entered, weights = [], []
         for index in range(self.depth):
             layer = self.layer(self.config, self.run, name=str(index))
-            body = _remat(lambda layer, carry, i=index: step(layer, carry, i), self.run.remat)
+            body = remat(lambda layer, carry, i=index: step(layer, carry, i), self.run.remat)
             carry, trace = body(layer, carry)
             entered.append(trace[0])
             weights.append(trace[1])
@@ -69,7 +60,7 @@ class Layers(nn.Module):
         layer = self.layer(self.config, self.run)
         nn.share_scope(self, layer)
         body = nn.scan(
-            _remat(step, self.run.remat, prevent_cse=False),
+            remat(step, self.run.remat, prevent_cse=False),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             metadata_params={"axis": "layers"},
@@ -77,20 +68,6 @@ class Layers(nn.Module):
         )
         carry, traces = body(layer, carry, jnp.arange(self.depth))
         return carry, tuple(() if trace is None else tuple(trace) for trace in traces)
-
-
-def check_remat(name: str | None) -> None:
-    """Raises `ValueError` unless `name` is None or a policy that `remat` understands."""
-    if name is not None and name not in REMAT:
-        raise ValueError(f"remat {name!r}: expected None or one of {', '.join(REMAT)}")
-
-
-def _remat(body: Callable, name: str | None, **options: Any) -> Callable:
-    check_remat(name)
-    if name is None:
-        return body
-    policy = None if name == "full" else getattr(jax.checkpoint_policies, name)
-    return nn.remat(body, policy=policy, **options)
 
 
 def _present(traces: list) -> tuple[jax.Array, ...]:

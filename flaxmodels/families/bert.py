@@ -21,6 +21,7 @@ class BertPretrained(PretrainedModel):
     """What every model of the family shares."""
 
     config_class = BertConfig
+    is_parallelizable = True
     base_model_prefix = "bert"
     input_embeddings_path = "embeddings/word_embeddings"
     naming = fp.Naming(

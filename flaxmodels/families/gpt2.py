@@ -156,6 +156,7 @@ class GPT2Pretrained(heads.Decoder):
         ignored=(r"\.attn\.(masked_)?bias$",),
     )
     tied = (("lm_head/kernel", "transformer/wte/embedding"),)
+    is_parallelizable = True
     base_model_prefix = "transformer"
     input_embeddings_path = "wte"
 

@@ -160,6 +160,7 @@ class LlamaPretrained(heads.Decoder):
     """What every model of the family shares."""
 
     config_class = LlamaConfig
+    is_parallelizable = True
     base_model_prefix = "model"
     input_embeddings_path = "embed_tokens"
     naming = fp.Naming(

@@ -1,0 +1,125 @@
+"""Attributes that models of Transformers have and ours have not: what to write instead."""
+
+import difflib
+from typing import Any
+
+_SECOND = (
+    "a model holds no params; they are the second of what from_pretrained and init_params make"
+)
+_CALL = "model.apply({'params': params}, input_ids, attention_mask)"
+_TRAINING = "models have no modes: dropout is off unless a call says deterministic=False, "
+_LATER = "is not there yet"
+
+
+def _each(names: str, use: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), use)
+
+
+INSTEAD: dict[str, str] = {
+    **_each(
+        "params params_shape_tree required_params _params",
+        f"{_SECOND}: "
+        "model, params = Class.from_pretrained(name); shapes are model.abstract_params()",
+    ),
+    **_each("parameters buffers", f"{_SECOND}: jax.tree.leaves(params)"),
+    **_each("named_parameters named_buffers", f"{_SECOND}: fp.flatten(params).items()"),
+    **_each("state_dict", f"{_SECOND}: fp.flatten(params); save_pretrained writes PyTorch's names"),
+    **_each(
+        "load_state_dict",
+        "give it to the load: Class.from_pretrained(None, config=config, state_dict=state_dict)",
+    ),
+    **_each(
+        "load_weights save_weights",
+        "model.save_pretrained(params, folder), and Class.from_pretrained(folder)",
+    ),
+    **_each(
+        "to cuda cpu xpu tpu npu mps",
+        f"{_SECOND}: jax.device_put(params, device_or_sharding) "
+        "moves them, fp.cast(params, dtype) casts them, and model.clone(dtype=...) computes in "
+        "another dtype",
+    ),
+    **_each("half", "fp.to_fp16(params), and model.clone(dtype=jnp.float16)"),
+    **_each("bfloat16", "fp.to_bf16(params), and model.clone(dtype=jnp.bfloat16)"),
+    **_each("float double type", "fp.to_fp32(params), and model.clone(dtype=jnp.float32)"),
+    **_each("device", f"{_SECOND}: jax.tree.leaves(params)[0].sharding says where they are"),
+    **_each("hf_device_map", f"{_SECOND}: fs.show(params) pictures where they are"),
+    **_each("eval", f"{_TRAINING}rngs={{'dropout': key}}"),
+    **_each("train training", f"{_TRAINING}rngs={{'dropout': key}}"),
+    **_each("forward call", _CALL),
+    **_each(
+        "module base_model",
+        "the model is the module, and submodules are params[...]: "
+        "Base(model.config).apply({'params': params[Class.base_model_prefix]}, ids)",
+    ),
+    **_each(
+        "requires_grad_ requires_grad freeze",
+        "choose what is trained by a mask: optax.multi_transform, or fp.partition(params, mask)",
+    ),
+    **_each(
+        "zero_grad grad",
+        "jax.grad makes gradients anew: "
+        "jax.grad(lambda params: loss(model.apply({'params': params}, ids)))(params)",
+    ),
+    **_each(
+        "init_weights initialize_weights _init_weights reset_parameters",
+        "params = model.init_params(jax.random.key(0))",
+    ),
+    **_each("torch_dtype", "model.dtype is what is computed in; params have dtypes of their own"),
+    **_each("is_gradient_checkpointing gradient_checkpointing", "model.remat says it"),
+    **_each(
+        "config_class_name name_or_path", "model.config, and model.origin where it is of the Hub"
+    ),
+    **_each("parallelize deparallelize tensor_parallel", "mesh=fs.make_mesh(tensor=8) at the load"),
+    **_each(
+        "add_memory_hooks",
+        "with fm.memory_trace() as trace: ..., or fm.memory_report(model, params, input_ids)",
+    ),
+    **_each(
+        "reset_memory_hooks_state mem_rss_diff",
+        "with fm.memory_trace() as trace: trace.reset() and trace.mem_rss_diff",
+    ),
+    **_each(
+        "compile fit evaluate predict train_step test_step compile_training compute_loss "
+        "make_train_step make_eval_step",
+        f"training {_LATER}; a step is jax.value_and_grad of your loss and optax (README.md)",
+    ),
+    **_each(
+        "prepare_tf_dataset prepare_dataset",
+        f"preparing data {_LATER}; give batches as NumPy arrays",
+    ),
+    **_each(
+        "serving serving_output eager_serving export",
+        f"serving {_LATER}; jax.export takes jax.jit(model.apply)",
+    ),
+    **_each(
+        "quantize quantization_config is_quantized is_loaded_in_8bit is_loaded_in_4bit "
+        "hf_quantizer",
+        f"quantisation {_LATER}",
+    ),
+    **_each(
+        "add_adapter load_adapter set_adapter enable_adapters disable_adapters active_adapters "
+        "active_adapter get_adapter_state_dict delete_adapter merge_adapter",
+        f"an adapter {_LATER}",
+    ),
+    **_each(
+        "beam_search greedy_search sample contrastive_search", "model.generate(params, ids, ...)"
+    ),
+    **_each("get_base_model", "params[Class.base_model_prefix] are its params"),
+    **_each("encode decode", f"models from sequence to sequence: {_LATER}"),
+}
+"""Name -> what to write, the second half of an error's sentence."""
+
+
+def missing(model: Any, name: str) -> AttributeError:
+    """The error for an attribute that a model has not."""
+    cls = type(model).__name__
+    if name in INSTEAD:
+        return AttributeError(f"{cls} has no {name!r}: {INSTEAD[name]}", name=name)
+    public = [each for each in dir(type(model)) if not each.startswith("_")]
+    near = difflib.get_close_matches(name, public, n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return AttributeError(
+        f"{cls} has no attribute {name!r}{hint} (what setup() makes is there inside init and apply "
+        "only)",
+        name=name,
+    )

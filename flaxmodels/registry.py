@@ -1,0 +1,212 @@
+"""Which classes there are: those of the families, by name, and those that users register."""
+
+import importlib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+if TYPE_CHECKING:
+    from flax import linen as nn
+
+Model = TypeVar("Model", bound="nn.Module")
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "bert": (
+        "BertConfig",
+        "BertModel",
+        "BertForMaskedLM",
+        "BertForPreTraining",
+        "BertForNextSentencePrediction",
+        "BertForSequenceClassification",
+        "BertForTokenClassification",
+        "BertForQuestionAnswering",
+        "BertForMultipleChoice",
+    ),
+    "gpt2": (
+        "GPT2Config",
+        "GPT2Model",
+        "GPT2LMHeadModel",
+        "GPT2ForSequenceClassification",
+        "GPT2ForTokenClassification",
+        "GPT2ForQuestionAnswering",
+        "GPT2DoubleHeadsModel",
+    ),
+    "llama": (
+        "LlamaConfig",
+        "LlamaModel",
+        "LlamaForCausalLM",
+        "LlamaForSequenceClassification",
+        "LlamaForTokenClassification",
+        "LlamaForQuestionAnswering",
+    ),
+}
+"""model_type = module in `families/` -> its public classes: the configuration, the bare model,
+the others. The end of a name says which auto classes it serves; the first that fits does."""
+
+ENDINGS: dict[str, tuple[str, ...]] = {
+    "AutoModel": ("Model",),
+    "AutoModelForCausalLM": ("ForCausalLM", "LMHeadModel"),
+    "AutoModelForPreTraining": ("ForPreTraining", "ForCausalLM", "LMHeadModel"),
+} | {
+    f"AutoModelFor{head}": (f"For{head}",)
+    for head in (
+        "MaskedLM Seq2SeqLM SequenceClassification TokenClassification QuestionAnswering "
+        "MultipleChoice NextSentencePrediction ImageClassification SpeechSeq2Seq CTC Vision2Seq"
+    ).split()
+}
+"""Auto class -> how the names of the classes end that serve it."""
+
+_models: dict[tuple[str, str], list[type]] = {}
+"""(auto class, model_type) -> model classes of users, the newest last."""
+_configs: dict[str, type] = {}
+"""model_type -> configuration classes of users."""
+
+
+def family_class(name: str) -> Any:
+    """The class of a family by its name, such as "BertForMaskedLM"; KeyError if there is none."""
+    for module, names in FAMILIES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".families.{module}", __package__), name)
+    raise KeyError(name)
+
+
+def model_class(name: str) -> Any:
+    """The model class of that name, registered or of a family; KeyError if there is none. Old Flax
+    classes had the same names after "Flax"."""
+    for classes in _models.values():
+        for cls in reversed(classes):
+            if cls.__name__ == name:
+                return cls
+    name = name.removeprefix("Flax")
+    if any(name in names[1:] for names in FAMILIES.values()):
+        return family_class(name)
+    raise KeyError(name)
+
+
+def model_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> Any:
+    """The model class that serves an auto class for a kind of configuration.
+
+    A class of the user's whose configuration is a family's own serves checkpoints that name it, and
+    no others, unless it was put in the family's place.
+
+    Args:
+        named: the names of classes that the checkpoint's configuration gives.
+
+    Raises:
+        KeyError: no such kind: (known kinds); or a kind without such a class: (its classes).
+    """
+    registered = _models.get((auto_class, model_type), [])
+    for cls in reversed(registered):
+        if cls.__name__ in named or model_type not in FAMILIES or cls in _instead:
+            return cls
+    if model_type not in FAMILIES:
+        raise KeyError(kinds())
+    for ending in ENDINGS[auto_class]:
+        for name in FAMILIES[model_type][1:]:
+            if name.endswith(ending):
+                return family_class(name)
+    raise KeyError(FAMILIES[model_type][1:])
+
+
+_instead: set[type] = set()
+"""Classes of users that take the place of a family's."""
+
+
+def config_for(model_type: str) -> Any:
+    """The configuration class of a kind; KeyError if there is none."""
+    if model_type in _configs:
+        return _configs[model_type]
+    return family_class(FAMILIES[model_type][0])
+
+
+def kinds() -> list[str]:
+    """The kinds of configuration that there are classes for."""
+    return sorted({*FAMILIES, *_configs})
+
+
+def auto_names(cls: type) -> list[str]:
+    """The auto classes that a class is registered with."""
+    return sorted({auto for (auto, _), classes in _models.items() if cls in classes})
+
+
+def auto_name(auto_class: Any) -> str:
+    """The name of an auto class, given as such, as the class, or under its Flax or TF name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    name = auto_class.__name__ if isinstance(auto_class, type) else auto_class
+    plain = name.removeprefix("Flax").removeprefix("TF") if isinstance(name, str) else name
+    if plain not in ENDINGS:
+        raise ValueError(f"no auto class {name!r}; there are {', '.join(ENDINGS)}")
+    return plain
+
+
+def add_config(model_type: str, cls: Any, *, exist_ok: bool = False) -> None:
+    """Lets `AutoConfig` find a configuration class.
+
+    Raises:
+        ValueError: one of another `model_type`, or of one that is taken.
+    """
+    if cls.model_type != model_type:
+        raise ValueError(f"{cls.__name__}.model_type is {cls.model_type!r}, not {model_type!r}")
+    taken = _configs.get(model_type, cls) is not cls or model_type in FAMILIES
+    if taken and not exist_ok:
+        raise ValueError(
+            f"model_type {model_type!r} is {config_for(model_type).__name__}'s; give the class "
+            "another one, or exist_ok=True to take its place"
+        )
+    _configs[model_type] = cls
+
+
+def add_model(auto_class: str, cls: Any, *, instead: bool = False) -> None:
+    """Lets an auto class find a model class.
+
+    Raises:
+        ValueError: its configuration class has no `model_type` to be found by.
+    """
+    config = cls.config_class
+    if not config.model_type:
+        raise ValueError(f"{cls.__name__}.config_class has no model_type to be found by")
+    if config.model_type not in FAMILIES:
+        _configs.setdefault(config.model_type, config)
+    classes = _models.setdefault((auto_class, config.model_type), [])
+    classes[:] = [other for other in classes if other.__name__ != cls.__name__] + [cls]
+    if instead:
+        _instead.add(cls)
+
+
+@overload
+def register_for_auto_class(  # pyright: ignore[reportOverlappingOverload] - auto classes are none
+    auto_class: type[Model],
+) -> type[Model]: ...
+@overload
+def register_for_auto_class(
+    auto_class: Any = "AutoModel",
+) -> Callable[[type[Model]], type[Model]]: ...
+def register_for_auto_class(auto_class: Any = "AutoModel") -> Any:
+    """Decorator: lets an auto class find a model class of your own by its config's `model_type`,
+    `load_plan` and the command line too. A save writes the class's name into `auto_map`.
+
+    Nothing is ever found by running code out of a repository: the class is there because your
+    program has imported it.
+
+    Args:
+        auto_class: its name, with "Flax" or "TF" in front or without, or the class; the decorator
+            without an argument stands for "AutoModel".
+
+    Raises:
+        ValueError: no such auto class, or a config class without a `model_type`.
+
+    >>> @register_for_auto_class("AutoModelForCausalLM")  # doctest: +SKIP
+    ... class MyForCausalLM(fm.LlamaForCausalLM):
+    ...     config_class = MyConfig
+    """
+    if hasattr(auto_class, "config_class"):  # the decorator without an argument
+        return register_for_auto_class()(auto_class)
+    name = auto_name(auto_class)
+
+    def register(cls: type[Model]) -> type[Model]:
+        add_model(name, cls)
+        return cls
+
+    return register
