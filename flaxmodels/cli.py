@@ -2,6 +2,8 @@
 `diff A B`, `download REPO`, `upload FOLDER REPO`, `card FOLDER`."""
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,12 +33,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "card": _card,
     }
     try:
-        return run[args.command](args)
+        status = run[args.command](args)
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:  # whoever reads what is printed has seen enough
+        with contextlib.suppress(OSError, ValueError):  # nor may the interpreter print the rest
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
-        print(f"flaxmodels: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("flaxmodels: stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, TypeError, ImportError, MemoryError, RecursionError) as error:
+        print(f"flaxmodels: {_said(error)}", file=sys.stderr)
         return 2 if args.command == "diff" else 1
+
+
+def _said(error: BaseException) -> str:
+    from .hub.errors import scrubbed
+    from .params import printable
+
+    return printable(scrubbed(error)) or type(error).__name__
 
 
 def _add_convert(commands) -> None:

@@ -270,7 +270,7 @@ def _info(plan: fp.LoadPlan, revision: str | None, seconds: float) -> LoadingInf
 def _is_local(mesh: Mesh | None, shardings: Any) -> bool:
     """Whether all devices that params go to are this process's own."""
     if mesh is not None:
-        return not mesh.is_multi_process
+        return isinstance(mesh, jax.sharding.AbstractMesh) or not mesh.is_multi_process
     return all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings))
 
 

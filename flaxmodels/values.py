@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import os
-import stat
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Set
@@ -22,11 +22,12 @@ import numpy as np
 from flax.core import FrozenDict
 from jax.core import Tracer
 
-from .params import strict_json
+from .params import CheckpointError, LocalFile, strict_json, without_config
 from .params.errors import PrintableError
 
 MAX_CONFIG_BYTES = 16 << 20
 _MAX_VALUES = 250_000  # a million take ten seconds
+_CACHED = re.compile(r"/models--[^/]+/snapshots/")  # which has but what was asked for
 _MAX_DEPTH = 64  # far from where Python cannot compare two that are equal
 _MAX_BITS = 14_000  # more digits than Python writes
 _EXACT = 2.0**53  # below it every integer is a float of its own
@@ -42,16 +43,23 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         ConfigError: with the file's name.
     """
+    path = os.fspath(path)
+    if "\0" not in path and not os.path.lexists(path):
+        folder = os.path.dirname(path)
+        said = "" if _CACHED.search(folder) else f": {without_config(folder or '.')}"
+        raise ConfigError(f"{path}: No such file{said}")
     try:
-        info = os.stat(path)
-        if not stat.S_ISREG(info.st_mode):
-            raise ConfigError(f"{path}: not a regular file")
-        if info.st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: {info.st_size} bytes; a configuration has at most 16 MiB")
-        with open(path, "rb") as file:
-            value = strict_json.loads(file.read(), _MAX_VALUES)
-    except (OSError, ValueError) as error:
-        raise error if isinstance(error, ConfigError) else ConfigError(f"{path}: {error}") from None
+        file = LocalFile(path)
+        if file.size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: {file.size} bytes; a configuration has at most 16 MiB")
+        file.reject_lookalikes()
+        raw = file.read(0, file.size)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from None
+    try:
+        value = strict_json.loads(raw, _MAX_VALUES)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value

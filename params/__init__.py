@@ -42,6 +42,7 @@ from .formats import is_plain as is_plain
 from .formats import is_weights as is_weights
 from .formats import is_weights_file as is_weights_file
 from .formats import open_checkpoint as open_checkpoint
+from .formats import without_config as without_config
 from .initialize import initialize as initialize
 from .masks import Mask as Mask
 from .masks import as_mask as as_mask

@@ -297,7 +297,7 @@ BAD_JSON = {
     "C3-null": (b"null", "expected a JSON object, got NoneType"),
     "C3-empty": (b"", "Expecting value"),
     "C3-not-json": (b"{'a': 1}", "property name"),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "Expecting value"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "run git lfs pull"),
 }
 
 

@@ -6,8 +6,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from .. import params as fp
 
 _END = r"\s'\"<>()\[\]{},;"  # what ends a secret in a text
+_OURS = r"(?:hub_download|hub_url|raise_for_status|transfer|xet)\b"  # of the client
 # A token of the Hub, with all that hangs on it: hf_..., hf_oauth_<three parts>, hf_jwt_...
-_TOKEN = re.compile(rf"(?<![0-9A-Za-z])(?:hf_|api_)[^{_END}]{{4,}}")
+_TOKEN = re.compile(rf"(?<![0-9A-Za-z])(?:hf_|api_)(?!{_OURS})[^{_END}]{{4,}}")
 _CREDENTIALS = re.compile(
     rf"(?i:\b(?:bearer|basic)\s+)[^{_END}]+"
     rf"|(?i:\b(?:authorization|cookie|x-[a-z-]*(?:token|key|auth)[a-z-]*)['\"]?\s*[:=]\s*['\"]?)"

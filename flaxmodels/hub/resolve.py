@@ -210,8 +210,12 @@ def _in_repository(
     remember(repository, revision)
     has_config = store.exists(os.path.join(folder, CONFIG_NAME))
     where = "/".join(filter(None, (str(repository), store.file(folder))))
-    note = "" if has_config else f"{where} has no {CONFIG_NAME}"
+    note = "" if has_config else _lacks_config(where, folder, store)
     return Found(path, store, repository.commit, note)
+
+
+def _lacks_config(where: str, folder: str, store: fp.Store) -> str:
+    return f"{where} has no {CONFIG_NAME}: {fp.without_config(folder, store)}"
 
 
 def _elsewhere(url: str) -> Found:
@@ -223,7 +227,7 @@ def _elsewhere(url: str) -> Found:
         if store.exists(path):
             store.copy(path, most)
     has_config = store.exists(os.path.join(store.folder, CONFIG_NAME))
-    note = "" if has_config else f"{scrubbed(store.url)} has no {CONFIG_NAME}"
+    note = "" if has_config else _lacks_config(scrubbed(store.url), store.folder, store)
     path = os.path.join(store.folder, last) if is_file else store.folder
     return Found(path, store, note=note)
 

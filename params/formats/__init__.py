@@ -1,5 +1,6 @@
 """Checkpoint formats: each opens as a `Source`, name -> lazy tensor."""
 
+from .diagnosis import without_config as without_config
 from .files import File as File
 from .files import LocalFile as LocalFile
 from .files import check_size as check_size

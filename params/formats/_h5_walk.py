@@ -32,6 +32,7 @@ if __name__ == "__main__":
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
 
+MAX_LISTED = 100_000
 MAX_NAMES = 20_000  # that are looked up, each of which takes a tenth of a millisecond
 MAX_DEPTH = 64
 TOP = "top_level_model_weights"
@@ -100,8 +101,8 @@ def strings(group, name: str) -> list[str]:
     if attribute.shape == (0,):  # Keras gives an empty list of names no type
         return []
     is_text = isinstance(attribute.get_type(), h5py.h5t.TypeStringID)
-    if not is_text or len(attribute.shape) != 1 or attribute.shape[0] > MAX_NAMES:
-        raise Refused(f"attribute {name} is not a list of at most {MAX_NAMES} names")
+    if not is_text or len(attribute.shape) != 1 or attribute.shape[0] > MAX_LISTED:
+        raise Refused(f"attribute {name} is not a list of at most {MAX_LISTED} names")
     values = group.attrs[name]
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 

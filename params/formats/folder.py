@@ -3,11 +3,11 @@
 import dataclasses
 import os
 
-from ..errors import CheckpointError, quoted, some
+from ..errors import CheckpointError, quoted, some, warn
 from ..names import FLAX, PATHS, TF, TORCH, layout_of, spelling
-from . import orbax_layout
+from . import diagnosis, orbax_layout
 from .index import read_sharded
-from .known import FORMATS, ORBAX, Format, format_of, heads
+from .known import FORMATS, ORBAX, SAFETENSORS, Format, format_of, heads
 from .source import Source, Tensor
 from .store import LOCAL, Reads, Store
 
@@ -53,6 +53,8 @@ def open_checkpoint(
             head = os.path.join(path, waiting[0]) if len(waiting) == 1 else head
         if store.exists(head):
             source = _source(head, format, weights_only, store)
+            if beside := diagnosis.adapter(path, store):
+                warn(f"{path}: {beside}; the base model's weights are loaded without it")
             if framework not in (None, _WRITER[source.layout]):
                 raise CheckpointError(
                     f"{head}: written by {_WRITER[source.layout]}, and {framework} was asked for"
@@ -63,9 +65,10 @@ def open_checkpoint(
         store.expect([path], Reads.PATH)
         if orbax_layout.is_folder(path):
             return _source(path, ORBAX, weights_only, store)
+    said = diagnosis.of_folder(path, store)
     raise CheckpointError(
-        f"{path}: no checkpoint: looked for {', '.join(candidates)}; the folder holds "
-        f"{some(there) or 'nothing'}"
+        f"{path}: no checkpoint: {said + '; ' if said else ''}looked for {', '.join(candidates)}; "
+        f"the folder holds {some(there) or 'nothing'}"
     )
 
 
@@ -76,9 +79,11 @@ def _open_file(path: str, weights_only: bool, store: Store) -> Source:
         known = ", ".join(
             end for format in FORMATS if not format.is_folder for end in format.endings
         )
+        said = diagnosis.of_file(path, store)
         raise CheckpointError(
-            f"{path}: not a checkpoint folder, a weights file ({known}), or the .index.json of "
-            f"one{'' if store.exists(path) else '; there is no such file or folder'}"
+            f"{path}: {said + '; it is ' if said else ''}not a checkpoint folder, a weights file "
+            f"({known}), or the .index.json of one"
+            f"{'' if store.exists(path) else '; there is no such file or folder'}"
         )
     return _source(path, format, weights_only, store)
 
@@ -91,9 +96,31 @@ def _source(path: str, format: Format, weights_only: bool, store: Store) -> Sour
         store.expect(_parts(path, format, store), format.reads)
         tensors, metadata = format.read(path, weights_only, store)
     layout = PATHS if format is ORBAX else layout_of(tensors, metadata)
+    if format is SAFETENSORS:  # the others have one layout each
+        layout = _spelled_as(path, tensors, metadata, layout)
     passed_over = tuple(name for name in tensors if spelling(name, layout) is None)
     tensors, absent = _spelled(path, tensors, layout), _respelled(absent, layout)
     return Source(path, tensors, layout, metadata, absent, passed_over)
+
+
+def _spelled_as(path: str, tensors: dict[str, Tensor], metadata: dict[str, str], said: str) -> str:
+    """The layout that a file says it has, unless the spelling of its names is another's."""
+    names = list(tensors)
+    leaves = {name.replace("/", ".").rpartition(".")[2] for name in names}
+    spelled = said
+    if any(name.endswith(":0") or "_._" in name for name in names):
+        spelled = TF
+    elif "weight" in leaves and not leaves & {"kernel", "embedding"}:
+        spelled = TORCH
+    elif "weight" not in leaves and leaves & {"kernel", "embedding"}:
+        spelled = FLAX
+    if spelled == said or "format" not in metadata or len(names) < 2:
+        return said
+    warn(
+        f"{path}: its format says {quoted(metadata['format'])}, and its names are spelled as "
+        f"{_WRITER[spelled]!r} has them ({some(map(quoted, names), 2)}): it is read as that"
+    )
+    return spelled
 
 
 def _respelled(absent: dict[str, str], layout: str) -> dict[str, str]:

@@ -1,0 +1,213 @@
+"""What a folder or a file is that holds no checkpoint of a kind that is read here, and the way from
+there: for errors, which would else say only what is missing."""
+
+import os
+import re
+from collections.abc import Sequence
+
+from ..errors import CheckpointError, quoted, some
+from . import orbax_layout
+from .files import LocalFile
+from .known import BERT_CHECKPOINT, FORMATS, TF_CHECKPOINT, is_weights_file
+from .store import LOCAL, Store
+
+_ADAPTER = "adapter_config.json"
+_OTHERS = {  # how a file's name ends: what it is, and the way
+    ".gguf": "GGUF, of llama.cpp: load the repository that it was made of",
+    ".ggml": "GGML, of llama.cpp: load the repository that it was made of",
+    ".onnx": "ONNX, a graph for inference: load the checkpoint that it was exported from",
+    ".tflite": "TensorFlow Lite, for inference: load the checkpoint that it was exported from",
+    ".mlmodel": "Core ML, for inference: load the checkpoint that it was exported from",
+    ".mlpackage": "Core ML, for inference: load the checkpoint that it was exported from",
+    ".mar": "a TorchServe archive: unpack it (it is a zip) and load the weights in it",
+    ".nemo": "a NeMo archive: export it to Hugging Face's layout with NeMo first",
+    ".ckpt": "a PyTorch checkpoint of Lightning or its like: rename it to .pt, and load it as a "
+    "file with config= and weights_only=False",
+    ".keras": "a Keras 3 archive: save the model's weights as tf_model.h5 with Transformers",
+    ".pb": "a TensorFlow SavedModel: load the checkpoint that it was exported from",
+    ".npz": "NumPy arrays: load them with np.load and pass them as state_dict=",
+    ".npy": "NumPy arrays: load them with np.load and pass them as state_dict=",
+    ".pkl": "a pickle, which may run code and is not read: save arrays as safetensors",
+    ".pickle": "a pickle, which may run code and is not read: save arrays as safetensors",
+    ".joblib": "a pickle, which may run code and is not read: save arrays as safetensors",
+    ".ot": "weights for Rust: load the repository's safetensors or pytorch_model.bin",
+    ".pdparams": "PaddlePaddle's: convert it to safetensors first",
+    ".engine": "a TensorRT engine: load the checkpoint that it was built from",
+    ".zip": "an archive: unpack it first",
+    ".tar": "an archive: unpack it first",
+    ".tgz": "an archive: unpack it first",
+    ".gz": "compressed: unpack it first",
+    ".zst": "compressed: unpack it first",
+}
+_STARTS = {  # how a file begins, whatever it is called
+    b"GGUF": _OTHERS[".gguf"],
+    b"\x89HDF\r\n\x1a\n": "HDF5: call it tf_model.h5",
+    b"PK\x03\x04": "a zip archive: of PyTorch, call it pytorch_model.bin; else unpack it first",
+    b"\x1f\x8b": "compressed (gzip): unpack it first",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd): unpack it first",
+    b"\x80\x02": "a pickle: of PyTorch, call it pytorch_model.bin",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself: run git lfs pull",
+}
+_STEP = re.compile(r"checkpoint-[0-9]+")
+_PARTS = re.compile(r"(?P<stem>[^.]+)\.(?P<variant>[\w-]+?)(-\d{5}-of-\d{5})?\.(?P<ending>\w+)")
+
+
+def of_folder(folder: str, store: Store = LOCAL) -> str:
+    """A sentence about a folder; "" if nothing is known of it."""
+    try:
+        names = store.names(folder)
+    except CheckpointError:
+        return ""
+    found = _known(folder, {*names}, store) or _variants(names) or _apart(folder, names, store)
+    return found or _files(names)
+
+
+def without_config(folder: str, store: Store = LOCAL) -> str:
+    """What to say where a folder has no `config.json`."""
+    if not store.is_folder(folder):
+        return "there is no such folder"
+    try:
+        names = store.names(folder)
+    except CheckpointError:
+        return "the folder cannot be read"
+    if not names:
+        return "the folder is empty"
+    give = "give config= (a configuration, or the folder or repository of one)"
+    if said := _known(folder, {*names}, store):
+        return said
+    if any(name in names for format in FORMATS for name in format.heads()):
+        return f"there are weights without their configuration: {give}"
+    if orbax_layout.may_be(names) and store is LOCAL and orbax_layout.is_folder(folder):
+        return f"this is a checkpoint of orbax, which keeps no configuration: {give}"
+    said = _variants(names) or _apart(folder, names, store) or _files(names)
+    return f"{said}; the folder holds {some(names)}" if said else f"the folder holds {some(names)}"
+
+
+def of_file(path: str, store: Store = LOCAL) -> str:
+    """A sentence about a file that no format has the name of; "" if nothing is known of it."""
+    name = os.path.basename(path)
+    if said := _OTHERS.get(_ending(name)):
+        return f"it is {said}"
+    if store is not LOCAL or not os.path.isfile(path):
+        return ""
+    try:
+        file = LocalFile(path)
+        start = file.read(0, min(64, file.size))
+    except CheckpointError:
+        return ""
+    found = (said for mark, said in _STARTS.items() if start.startswith(mark))
+    return next((f"it is {said}" for said in found), "")
+
+
+def adapter(folder: str, store: Store = LOCAL) -> str:
+    """The sentence about an adapter that lies in a folder; "" if there is none."""
+    path = os.path.join(folder, _ADAPTER)
+    if not store.exists(path):
+        return ""
+    base = ""
+    try:
+        values = store.open(path, 1 << 20).json("the configuration of an adapter")
+        if isinstance(values, dict) and isinstance(values.get("base_model_name_or_path"), str):
+            base = f", made for {quoted(values['base_model_name_or_path'])}"
+    except CheckpointError:
+        pass
+    return (
+        f"{_ADAPTER} is that of an adapter (PEFT){base}, and adapters are not supported yet: merge "
+        "it into its base model with peft's merge_and_unload(), and save that"
+    )
+
+
+def _known(folder: str, names: set[str], store: Store) -> str:
+    """Of layouts that are known by a file or two."""
+    originals = sorted(name for name in names if re.fullmatch(r"consolidated\..+", name))
+    if originals or {"params.json", "tokenizer.model"} <= names:
+        whose = "Mistral's" if any(n.endswith(".safetensors") for n in originals) else "Meta's"
+        return (
+            f"this is the layout of {whose} own download ({some(originals or ['params.json'], 2)}, "
+            "params.json): load the repository itself, of which it is the folder 'original', or "
+            "convert it with the script of Transformers for its family (convert_*_weights_to_hf.py)"
+        )
+    if _ADAPTER in names:
+        return adapter(folder, store)
+    if "model_index.json" in names:
+        parts = _with_config(folder, names, store)
+        return f"this is a pipeline of diffusers: give subfolder= of one of its parts{parts}"
+    if "modules.json" in names:
+        parts = _with_config(folder, names, store)
+        return f"this is a model of sentence-transformers: give subfolder= of its weights{parts}"
+    if names & {"quantize_config.json", "quant_config.json"}:
+        return (
+            "quantize_config.json says that it is quantised, which cannot be loaded yet: use the "
+            "original checkpoint"
+        )
+    if "bert_config.json" in names:
+        return (
+            "bert_config.json is the configuration of Google's own download: give it as config= "
+            f"({quoted(os.path.join(folder, 'bert_config.json'))}) to the class itself, such as "
+            "BertForPreTraining"
+        )
+    if "saved_model.pb" in names:
+        return f"this is {_OTHERS['.pb']}"
+    return ""
+
+
+def _with_config(folder: str, names: set[str], store: Store) -> str:
+    has = [n for n in sorted(names) if store.exists(os.path.join(folder, n, "config.json"))]
+    return f" ({some(map(quoted, has), 5)})" if has else ""
+
+
+def _variants(names: Sequence[str]) -> str:
+    """Of weights that `variant=` would find."""
+    found = set()
+    for format in FORMATS:
+        if format in (TF_CHECKPOINT, BERT_CHECKPOINT):
+            continue
+        index = re.compile(rf"{re.escape(format.file_name)}\.index\.([\w-]+)\.json")
+        for name in names:
+            parts = _PARTS.fullmatch(name)
+            if parts and (parts["stem"], parts["ending"]) == (format.stem, format.ending):
+                found.add(parts["variant"])
+            elif match := index.fullmatch(name):
+                found.add(match[1])
+    if not found:
+        return ""
+    return f"there are weights of a variant: give variant={some(map(quoted, sorted(found)), 3)}"
+
+
+def _apart(folder: str, names: Sequence[str], store: Store) -> str:
+    """Of checkpoints in the folders of a folder."""
+    steps = [name for name in names if _STEP.fullmatch(name)]
+    if steps:
+        last = max(steps, key=lambda name: (len(name), name))
+        return (
+            f"this is the folder of a training run: give {quoted(os.path.join(folder, last))}, or "
+            f"subfolder={quoted(last)}"
+        )
+    heads = [name for format in FORMATS for name in format.heads()]
+    for name in names[:50]:
+        inside = os.path.join(folder, name)
+        if store.is_folder(inside) and any(store.exists(f"{inside}/{head}") for head in heads):
+            return f"a checkpoint is in the folder {quoted(name)}: give subfolder={quoted(name)}"
+    return ""
+
+
+def _files(names: Sequence[str]) -> str:
+    """Of files that are weights, under names of their own or of formats that are not read."""
+    own = [name for name in names if is_weights_file(name)]
+    if own:
+        return (
+            f"there are weights under other names: give the path of {quoted(own[0])}, and config="
+        )
+    tables = [name for name in names if re.search(r"\.data-\d{5}-of-\d{5}$", name)]
+    if tables:
+        return f"{quoted(tables[0])} is TensorFlow's, and the .index that belongs to it is not here"
+    for name in names:
+        if said := _OTHERS.get(_ending(name)):
+            return f"{quoted(name)} is {said}"
+    if "config.json" in names:
+        return "there is a configuration and no weights"
+    return ""
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name.lower())[1]
