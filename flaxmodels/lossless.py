@@ -67,7 +67,7 @@ def accounts(folder: str, source: fp.Source) -> Account:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a class that the configuration does not name
         named = architecture(folder)
-    first = account(build(named, folder), source)
+    first = account(_built(named, folder), source)
     if first.is_whole:
         return first
     for other in _others(folder, source, named):
@@ -75,6 +75,13 @@ def accounts(folder: str, source: fp.Source) -> Account:
             fp.warn(f"{source.where} {_otherwise(first, other)}", stacklevel=3)
             return other
     raise fp.CheckpointError(f"{source.where}: {_lost(first)}; nothing was written")
+
+
+def _built(cls: type[PretrainedModel], folder: str, **changes: Any) -> PretrainedModel:
+    """The model that a folder describes. `generation_config.json` is copied, not written anew."""
+    if cls.can_generate():
+        changes["generation_config"] = None
+    return build(cls, folder, **changes)
 
 
 def _others(folder: str, source: fp.Source, named: type[PretrainedModel]) -> Iterator[Account]:
@@ -87,7 +94,7 @@ def _others(folder: str, source: fp.Source, named: type[PretrainedModel]) -> Ite
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they were given for the first class
                 try:
-                    found = account(build(cls, folder, **changes), source)
+                    found = account(_built(cls, folder, **changes), source)
                 except (ConfigError, fp.CheckpointError):
                     continue
             yield found

@@ -136,6 +136,7 @@ def test_the_script_and_the_module(tmp_path):
         assert {str(x.dtype) for x in params_of(target).values()} == {"float16"}
 
 
+@pytest.mark.filterwarnings("ignore:.*the model has the tokens 0 to 39")
 @pytest.mark.parametrize(
     "source", ["torch/llama/sharded", "torch/llama/legacy", "tf/h5", "tf/sharded", "tf/gpt2"]
 )

@@ -237,10 +237,10 @@ def test_a_family_that_is_not_known(tmp_path):
 
 
 CLASHES = {
-    "leaf and module": ["block", "block/kernel"],
+    "leaf and module": ["block", "block/w"],
     "dots": ["a.b.c", "a.b"],
     "empty part": ["x/", "x"],
-    "deep": ["a/b/c/d/kernel", "a/b"],
+    "deep": ["a/b/c/d/w", "a/b"],
 }
 
 

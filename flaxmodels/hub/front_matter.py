@@ -2,13 +2,14 @@
 
 import contextlib
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import params as fp
 
 CARD_NAME = "README.md"
+_DEEPEST = 32
+_LONGEST_BLOCK = 1 << 19  # characters, which take seconds to read
 Words = str | Sequence[str] | None
 
 
@@ -34,7 +35,7 @@ def finished(there: bytes | None, data: Mapping[str, Any], new: Callable[[], str
     try:
         made = _merged(there.decode(), data).encode()
     except ValueError as error:
-        warnings.warn(f"{CARD_NAME} stays as it is: {error}", stacklevel=2)
+        fp.warn(f"{CARD_NAME} stays as it is: {error}", stacklevel=2)
         return None
     return None if made == there else made
 
@@ -90,8 +91,31 @@ def _with_tags(block: str, tags: list[str], line: str) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    from huggingface_hub.repocard import RepoCard
+    """What the metadata of a card says.
 
+    Raises:
+        ValueError: none that can be read, or that is cheap to: no part of it may stand for another,
+            since a few such parts of parts would be gigabytes.
+    """
+    import yaml
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK, RepoCard
+
+    match = REGEX_YAML_BLOCK.search(text)
+    block = match[2] if match else ""
+    if len(block) > _LONGEST_BLOCK:
+        raise ValueError(f"its metadata has {len(block)} characters, more than {_LONGEST_BLOCK}")
+    try:
+        depth = 0
+        for event in yaml.parse(block, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("nothing can be added to metadata that refers to parts of itself")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise ValueError(f"its metadata cannot be read: more than {_DEEPEST} deep")
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"its metadata cannot be read: {reason}") from None
     try:
         return dict(vars(RepoCard(text).data))
     except Exception as error:  # the parser has errors of its own
