@@ -167,7 +167,8 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
         template = self.abstract_params(param_dtype)
         shardings = None
         if mesh is not None:
-            shardings = fs.shardings(template, mesh, rules or self.rules)
+            fs.check_mesh(mesh)
+            shardings = fs.shardings(template, mesh, self.rules if rules is None else rules)
         init = functools.partial(drawn, self, template)
         if self.supports_abstract_init:
             return self.post_init(jax.jit(init, out_shardings=shardings)(key))

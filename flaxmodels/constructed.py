@@ -6,7 +6,8 @@ from typing import Any
 
 from . import keywords
 from . import params as fp
-from .blocks import as_remat, heads_are_even
+from . import sharding as fs
+from .blocks import as_remat, check_dtype, heads_are_even
 from .planning import check_config, config_names, field_names
 from .values import ConfigError
 
@@ -35,11 +36,14 @@ def settle(model: Any) -> None:
     Raises:
         TypeError: a configuration of another family.
         ConfigError: `scan_layers` where layers differ.
-        ValueError: no such remat policy.
+        TypeError: rules that are none.
+        ValueError: no such remat policy, a dtype that no layer computes in.
     """
     cls = type(model)
     check_config(cls, model.config)
     model.dtype = fp.parse_dtype(model.dtype)  # jnp.bfloat16 and its dtype hash differently
+    check_dtype(model.dtype)
+    model.rules = fs.as_rules(model.rules)
     model.remat = as_remat(model.remat)
     model.attn_implementation = keywords.attention(model.attn_implementation)
     if model.scan_layers and not heads_are_even(model.config):

@@ -1,9 +1,11 @@
 """The heads that families share; a family's class names its backbone and its exceptions."""
 
+import operator
 from typing import Any, ClassVar, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from . import blocks, outputs
@@ -13,11 +15,17 @@ from .base import PretrainedModel
 
 class Inputs(TypedDict, total=False):
     """What a model takes beside `input_ids` int [B, T] and `attention_mask`, which says where
-    tokens are (nonzero) and where padding: [B, T], or [B, T, T] over pairs (query, key).
+    tokens are (1) and where padding (0): [B or 1, T], or [B or 1, T, T] over pairs (query, key).
+
+    Ids, positions and masks are checked where their values are known, outside of `jit`; what is
+    traced must hold to it: a mask of other numbers is read as 1 where it is not 0, and an id that
+    has no row gives NaN.
 
     Attributes:
-        token_type_ids: int [B, T], of families that have token types.
-        position_ids: int [B or 1, T]; one after another from 0, or from the cache's index, if None.
+        token_type_ids: int [B or 1, T], of families that have token types.
+        position_ids: int [B or 1, T]; if None one after another from 0, or from the cache's index,
+            whatever the mask says: tokens after padding on the left stand at 0, 1, ... only if the
+            caller says so (`generate` does).
         inputs_embeds: [B, T, D], in the place of `input_ids`.
         cache: of a decoder, from `init_cache`; `attention_mask` [B, T] then covers the new tokens
             alone, and the output has the cache with them in it.
@@ -41,9 +49,34 @@ class Inputs(TypedDict, total=False):
 class Decoder(PretrainedModel):
     """A model, or the backbone of one, that generates from left to right."""
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token sees those before it alone."""
+        return True
+
+    def attending(
+        self, call: blocks.Call, cache: blocks.Cache | None, tokens: blocks.Tokens
+    ) -> tuple[blocks.Call, blocks.Cache | None, jax.Array]:
+        """`blocks.causal`, or its like where each token sees all."""
+        if self.is_causal:
+            return blocks.causal(call, cache, tokens)
+        if cache is not None:
+            raise ValueError(self._no_decoder())
+        return blocks.bidirectional(call, tokens)
+
+    def _no_decoder(self) -> str:
+        return f"{type(self).__name__}: a cache is for a decoder; set config.is_decoder"
+
     def init_cache(self, batch_size: int, max_length: int, dtype: Any = None) -> blocks.Cache:
-        """An empty cache for `max_length` tokens, in `dtype` (`self.dtype` if None)."""
+        """An empty cache for `max_length` tokens, in `dtype` (`self.dtype` if None).
+
+        Raises:
+            ValueError: more tokens than the model has positions, or a model that is no decoder.
+        """
         cfg = self.config
+        if not self.is_causal:
+            raise ValueError(self._no_decoder())
+        blocks.check_positions(cfg, max_length, "slots")
         return blocks.init_cache(
             batch_size=batch_size,
             max_length=max_length,
@@ -137,9 +170,11 @@ class CausalLM(VocabularyHead):
         """Args:
         logits_to_keep: of how many of the last tokens logits are computed; 0 for all.
         """
+        if (keep := operator.index(logits_to_keep)) < 0:
+            raise ValueError(f"logits_to_keep is {keep}; expected 0 for all, or how many")
         base = self.base()
         out = base(input_ids, attention_mask, **inputs)
-        logits = self.vocabulary(base, out.last_hidden_state[:, -logits_to_keep:])
+        logits = self.vocabulary(base, out.last_hidden_state[:, -keep:])
         return outputs.LogitsOutput.of(out, logits=logits)
 
 
@@ -173,7 +208,14 @@ class PooledClassification(SimpleHead):
         return outputs.LogitsOutput.of(out, logits=self.classify(x, self.config.num_labels))
 
 
-class MultipleChoice(Head):
+class OverChoices(PretrainedModel):
+    """A model whose inputs have an axis for choices, [B, C, T]."""
+
+    def dummy_inputs(self) -> dict[str, jax.Array]:
+        return {self.main_input_name: jnp.zeros((1, 1, 1), jnp.int32)}
+
+
+class MultipleChoice(Head, OverChoices):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off the pooled outputs; hidden
     states and attentions have the choices folded into the batch."""
 
@@ -216,10 +258,24 @@ _FOLDED |= {"inputs_embeds": 2}
 
 
 def fold_choices(inputs: dict[str, Any]) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """Arguments over choices [B, C, T] -> (B, C), and the arguments with these folded into one."""
-    lead, folded = (), dict(inputs)
+    """Arguments over choices [B, C, T] -> (B, C), and the arguments with these folded into one.
+
+    Raises:
+        ValueError: an argument without these axes, or with others than the rest.
+    """
+    lead, folded = None, dict(inputs)
     for name, kept in _FOLDED.items():
-        if (x := inputs.get(name)) is not None:
-            lead = x.shape[:-kept]
-            folded[name] = jnp.reshape(x, (-1, *x.shape[-kept:]))
-    return lead, folded
+        if (x := inputs.get(name)) is None:
+            continue
+        shape = jnp.shape(x)
+        if len(shape) != 2 + kept or 0 in shape or lead not in (None, shape[:2]):
+            form = ["B", "C"] if lead is None else list(lead)
+            form = ", ".join(map(str, [*form, "T", "D"][: 2 + kept]))
+            raise ValueError(
+                f"{name} has shape {shape}: expected [{form}], the tokens of C choices, nothing "
+                "of it empty"
+            )
+        lead = shape[:2]
+        x = x if hasattr(x, "reshape") else np.asarray(x)
+        folded[name] = x.reshape(-1, *shape[2:])
+    return lead or (), folded

@@ -135,6 +135,8 @@ def load(
         ConfigError: a configuration that cannot be honoured.
         TypeError: a keyword that nothing here takes.
     """
+    if request.mesh is not None:
+        fs.check_mesh(request.mesh)
     # A process that cannot read its part must not leave the others waiting in the first step.
     together = functools.partial(fp.together, alone=_is_local(request.mesh, request.shardings))
     with proxied(request.proxies):
@@ -270,6 +272,7 @@ def _info(plan: fp.LoadPlan, revision: str | None, seconds: float) -> LoadingInf
 def _is_local(mesh: Mesh | None, shardings: Any) -> bool:
     """Whether all devices that params go to are this process's own."""
     if mesh is not None:
+        fs.check_mesh(mesh, abstract=True)
         return isinstance(mesh, jax.sharding.AbstractMesh) or not mesh.is_multi_process
     return all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings))
 
@@ -293,11 +296,12 @@ def _initialised(
     key = jax.random.key(0) if request.key is None else request.key
     dtype, shardings = request.param_dtype, request.shardings
     dtype = jnp.float32 if dtype is None or isinstance(dtype, str) and dtype == "auto" else dtype
-    template = fp.flatten(model.abstract_params(dtype))
-    wanted = fp.unflatten({path: template[path] for path in paths})
+    template = model.abstract_params(dtype)
     if request.mesh is not None:
-        shardings = fs.shardings(wanted, request.mesh, model.rules)
-    elif shardings is not None and not isinstance(shardings, jax.sharding.Sharding):
+        shardings = fs.shardings(template, request.mesh, model.rules)
+    template = fp.flatten(template)
+    wanted = fp.unflatten({path: template[path] for path in paths})
+    if shardings is not None and not isinstance(shardings, jax.sharding.Sharding):
         given = fp.flatten(shardings)
         shardings = fp.unflatten({path: given[path] for path in paths})
     init = functools.partial(drawn, model, wanted)

@@ -116,7 +116,9 @@ def plan_load(
     if mesh is not None and shardings is not None:
         raise TypeError("give mesh (and rules) or shardings, not both")
     template = model.abstract_params()
-    if mesh is not None:
+    if mesh is None:
+        fs.check_rules(model.rules, template)
+    else:
         shardings = fs.shardings(template, mesh, model.rules)
     prefix = model.base_model_prefix
     match = fp.reconcile(template, source, model.naming, prefix=prefix, tied=model.tied)

@@ -14,6 +14,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "BertConfig",
         "BertModel",
         "BertForMaskedLM",
+        "BertLMHeadModel",
         "BertForPreTraining",
         "BertForNextSentencePrediction",
         "BertForSequenceClassification",

@@ -25,6 +25,7 @@ HEADS = {
     "bert-masked-lm": ("BertForMaskedLM", {}, "all"),
     "gpt2-lm-head": ("GPT2LMHeadModel", {}, "all"),
     "llama-causal-lm": ("LlamaForCausalLM", {}, "all"),
+    "bert-lm-head": ("BertLMHeadModel", {"is_decoder": True}, "all"),
     "bert-model": ("BertModel", {}, "states"),
     "bert-pre-training": ("BertForPreTraining", {}, "all"),
     "bert-next-sentence-prediction": ("BertForNextSentencePrediction", {}, "head"),

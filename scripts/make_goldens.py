@@ -48,10 +48,11 @@ def draw(rng, name, shape):
 
 
 def make_inputs(rng, class_name, config, length=9, pad=3, side=None):
-    """Random tokens, the last row padded: on the right for BERT, else on the left."""
+    """Random tokens, the last row padded: on the right for BERT's encoders, else on the left."""
     lead = {"BertForMultipleChoice": (2, 3), "GPT2DoubleHeadsModel": (2, 2)}.get(class_name, (2,))
     mask = np.ones((*lead, length), np.int32)
-    side = side or ("right" if "Bert" in class_name else "left")
+    encodes = "Bert" in class_name and class_name != "BertLMHeadModel"
+    side = side or ("right" if encodes else "left")
     mask[-1, ..., slice(length - pad, None) if side == "right" else slice(pad)] = 0
     ids = rng.integers(3, config.vocab_size, mask.shape, dtype=np.int32)
     inputs = {"input_ids": np.where(mask, ids, config.pad_token_id), "attention_mask": mask}
@@ -202,7 +203,7 @@ def make_head(name, class_name, config, stored):
         arrays |= gradients(model, rng, outputs, inputs, everything=stored == "all")
     if second := second_inputs(rng, class_name, model.config, inputs):
         arrays |= named("in2", second) | named("out2", call(model, second))
-    if class_name in ("GPT2LMHeadModel", "LlamaForCausalLM"):
+    if class_name in ("BertLMHeadModel", "GPT2LMHeadModel", "LlamaForCausalLM"):
         arrays |= greedy(model, inputs) | warpers(rng)
     save_expected(folder, arrays, class_name, **torch_versions())
 

@@ -1,9 +1,10 @@
 """Meshes: how the devices of a run are arranged and named."""
 
 import math
+from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh
 
 
 def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
@@ -40,3 +41,55 @@ def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
     return jax.make_mesh(
         tuple(sizes), tuple(axes), axis_types=(AxisType.Auto,) * len(axes), devices=devices
     )
+<<<<<<< HEAD
+=======
+
+
+def check_mesh(mesh: Any, *, abstract: bool = False) -> None:
+    """Refuses what is no mesh that a model's params can be placed on, with the line that makes one.
+
+    A mesh of Explicit axes is not converted: inside its `jax.set_mesh`, and beside arrays of the
+    caller's on it, JAX would refuse params that are on another.
+
+    Args:
+        abstract: whether a mesh without devices, `jax.sharding.AbstractMesh`, will do.
+
+    Raises:
+        TypeError: no mesh.
+        ValueError: a mesh without axes, or with axes that are not Auto.
+    """
+    if isinstance(mesh, AbstractMesh) and not abstract:
+        raise TypeError("mesh is abstract and has no devices; give a jax.sharding.Mesh of them")
+    if not isinstance(mesh, Mesh | AbstractMesh):
+        raise TypeError(
+            f"mesh is a {type(mesh).__name__}: expected a jax.sharding.Mesh, as "
+            "flaxmodels.sharding.make_mesh(fsdp=-1) makes it"
+        )
+    if not mesh.axis_names:
+        raise ValueError("mesh has no axes; make one with flaxmodels.sharding.make_mesh(fsdp=-1)")
+    if not mesh.are_all_axes_auto:
+        raise ValueError(explicit_axes(mesh))
+
+
+def explicit_axes(mesh: Mesh | AbstractMesh) -> str:
+    """What is wrong with a mesh of axes that are not Auto, and what to write instead."""
+    kinds = dict.fromkeys(kind.name for kind in mesh.axis_types if kind != AxisType.Auto)
+    sizes = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
+    return (
+        f"the axes of the mesh ({sizes}) are {' and '.join(kinds)}, as jax.make_mesh makes them, "
+        "and a model's lookups and products leave their shardings to the compiler, which takes "
+        f"Auto axes: make it with flaxmodels.sharding.make_mesh({sizes}), or of the same devices "
+        "with jax.sharding.Mesh(mesh.devices, mesh.axis_names)"
+    )
+
+
+def initialize(**kwargs) -> None:
+    """Joins this process to a multi-host run; call it before anything touches a device.
+
+    On TPU pods and under SLURM or Open MPI the arguments are found by JAX; elsewhere pass
+    `coordinator_address`, `num_processes` and `process_id` (`jax.distributed.initialize`).
+    A second call in the same process does nothing.
+    """
+    if not jax.distributed.is_initialized():
+        jax.distributed.initialize(**kwargs)
+>>>>>>> 9bffdf2 (What a forward pass is given acts or raises; outputs answer as ModelOutput; BERT decodes; meshes and rules that do not serve are named)

@@ -1,10 +1,15 @@
 """Rules: logical axes -> mesh axes, for parameters and for activations."""
 
+import difflib
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_map_with_path
+
+from .mesh import check_mesh
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
@@ -26,19 +31,162 @@ DEFAULT_RULES: Rules = (
 """Ordered (logical axis, mesh axis or axes): tensor parallelism over what is computed side by
 side, fully sharded data parallelism over the model dimension. A mesh axis that the mesh does not
 have counts as absent, so that the same rules serve `make_mesh(fsdp=-1)` and a full pod. The first
-rule of an axis wins: change one with `(("vocab", None), *DEFAULT_RULES)`."""
+rule of an axis wins: change one with `(("vocab", None), *DEFAULT_RULES)`. `default_rules` has other
+names for the mesh axes."""
+
+_USUAL = {
+    "data": ("dp", "batch", "replica", "data_parallel"),
+    "fsdp": ("zero", "shard", "sharded", "fully_sharded"),
+    "tensor": ("tp", "mp", "model", "tensor_parallel", "model_parallel"),
+}
+"""A mesh axis of `DEFAULT_RULES` -> what others call it."""
 
 
-def shardings(template: Any, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> Any:
+def default_rules(**names: str) -> Rules:
+    """`DEFAULT_RULES` for a mesh whose axes are called otherwise.
+
+    >>> default_rules(tensor="model")[0]
+    ('vocab', 'model')
+
+    Args:
+        **names: of the mesh axes data, fsdp and tensor. Two may be one:
+            `default_rules(fsdp="data")` shards params and batch over the same axis.
+
+    Raises:
+        TypeError: another keyword.
+    """
+    if odd := sorted(set(names) - set(_USUAL)):
+        raise TypeError(f"default_rules names the axes {', '.join(_USUAL)}; got {', '.join(odd)}")
+
+    def renamed(target: Any) -> Any:
+        if isinstance(target, tuple):
+            return tuple(dict.fromkeys(names.get(name, name) for name in target))
+        return names.get(target, target)
+
+    return tuple((axis, renamed(target)) for axis, target in DEFAULT_RULES)
+
+
+def as_rules(rules: Any) -> Rules:
+    """Rules from what a caller has: pairs in any list or mapping; `DEFAULT_RULES` for None.
+
+    Raises:
+        TypeError: not (logical axis, mesh axis or several in a list or None); with the rule.
+        ValueError: a rule that names a mesh axis twice.
+    """
+    if rules is None:
+        return DEFAULT_RULES
+    pairs = rules.items() if isinstance(rules, Mapping) else rules
+    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
+        raise TypeError(f"rules is {rules!r:.100}: expected pairs (logical axis, mesh axis)")
+    return tuple(_rule(pair) for pair in pairs)
+
+
+def _rule(pair: Any) -> tuple[str, str | tuple[str, ...] | None]:
+    if isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str):
+        axis, target = pair
+        if target is None or isinstance(target, str):
+            return axis, target
+        if isinstance(target, tuple | list) and all(isinstance(name, str) for name in target):
+            if len(set(target)) < len(target):
+                raise ValueError(f"rules: {pair!r:.100} names a mesh axis twice")
+            return axis, tuple(target)
+    raise TypeError(
+        f"rules: {pair!r:.100} is no rule; expected (logical axis, mesh axis), such as "
+        '("vocab", "tensor"), with None, or several mesh axes in a tuple, in its second place'
+    )
+
+
+def check_rules(rules: Any, template: Any, mesh: Mesh | AbstractMesh | None = None) -> None:
+    """Refuses rules that act on nothing, and a mesh of which they leave axes unused.
+
+    Args:
+        template: tree of `AbstractParam`; a rule must name a logical axis of it, or one of
+            `DEFAULT_RULES`.
+        mesh: every axis of it that is longer than 1 must be named by a rule, and a rule's mesh
+            axis must be on it, or one of `DEFAULT_RULES`.
+
+    Raises:
+        ValueError: with the nearest name, or the rules that would do.
+    """
+    rules = as_rules(rules)
+    logical = {axis for axis, _ in DEFAULT_RULES}
+    for leaf in jax.tree.leaves(template):
+        logical |= {axis for axis in getattr(leaf, "axes", None) or () if axis is not None}
+    for axis, _ in rules:
+        if axis not in logical:
+            raise ValueError(
+                f"rules: no parameter and no activation has a logical axis {axis!r}"
+                f"{_nearest(axis, logical)}; there are {', '.join(sorted(logical))}"
+            )
+    if mesh is None:
+        return
+    for axis, target in rules:
+        for name in _names(target):
+            if name not in mesh.axis_names and name not in _USUAL:
+                raise ValueError(
+                    f"rules: ({axis!r}, {target!r}) names mesh axis {name!r}"
+                    f"{_nearest(name, mesh.axis_names)}; the mesh has "
+                    f"{', '.join(mesh.axis_names)}; an axis that it may do without has size 1"
+                )
+    named = {name for _, target in rules for name in _names(target)}
+    unused = [name for name, size in mesh.shape.items() if size > 1 and name not in named]
+    if unused:
+        raise ValueError(
+            f"no rule names the mesh axes {', '.join(map(repr, unused))}: every param would be "
+            f"whole on each of their devices. {_remedy(unused, mesh)}"
+        )
+
+
+def _remedy(unused: list[str], mesh: Mesh | AbstractMesh) -> str:
+    """What to write so that these axes of a mesh are used."""
+    usual = {
+        kind: name
+        for name in unused
+        for kind, others in _USUAL.items()
+        if name.lower() in others and kind not in mesh.axis_names
+    }
+    if len(usual) == len(unused):
+        called = ", ".join(f"{kind}={name!r}" for kind, name in usual.items())
+        names = {name: kind for kind, name in usual.items()}
+        sizes = ", ".join(f"{names.get(name, name)}={n}" for name, n in mesh.shape.items())
+        return (
+            f"Give rules=flaxmodels.sharding.default_rules({called}), or call them as the rules "
+            f"do: flaxmodels.sharding.make_mesh({sizes})"
+        )
+    batch = tuple(name for name in mesh.axis_names if name in ("data", "fsdp") or name in unused)
+    return (
+        "If that is what is wanted, and the batch is split over them, give "
+        f'rules=(("batch", {batch!r}), *flaxmodels.sharding.DEFAULT_RULES); else add rules that '
+        "put a logical axis on them"
+    )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" (nearest: {close[0]!r})" if close else ""
+
+
+def _names(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if target is None else (target,) if isinstance(target, str) else target
+
+
+def shardings(template: Any, mesh: Mesh | AbstractMesh, rules: Any = DEFAULT_RULES) -> Any:
     """The tree of `NamedSharding` in which `template`'s parameters live on `mesh`.
 
     Args:
         template: tree of `AbstractParam`, such as `model.abstract_params()`.
+        mesh: of Auto axes (`make_mesh`); an abstract one will do.
+        rules: as `as_rules` takes them.
 
     Raises:
-        ValueError: a leaf without axes, an axis without a rule, two dimensions of a leaf on one
-            mesh axis, or a dimension that the mesh axes do not divide; with the leaf's path.
+        TypeError: no mesh, or no rules.
+        ValueError: what `check_mesh` and `check_rules` refuse; a leaf without axes, an axis without
+            a rule, two dimensions of a leaf on one mesh axis, or a dimension that the mesh axes do
+            not divide; with the leaf's path.
     """
+    check_mesh(mesh, abstract=True)
+    rules = as_rules(rules)
+    check_rules(rules, template, mesh)
 
     def place(path, leaf) -> NamedSharding:
         name = keystr(path, simple=True, separator="/")
@@ -53,10 +201,10 @@ def shardings(template: Any, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> Any:
 
 
 def partition_spec(
-    axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any, rules: Rules, *, name: str = ""
+    axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any, rules: Any, *, name: str = ""
 ) -> PartitionSpec:
     """The spec of one array, one entry per dimension; raises as `shardings` does."""
-    table = _first_wins(rules)
+    table = _first_wins(as_rules(rules))
     taken: dict[str, str] = {}
     entries = []
     for axis, size in zip(axes, shape, strict=True):
@@ -79,7 +227,7 @@ def partition_spec(
     return PartitionSpec(*entries)
 
 
-def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: Rules) -> jax.Array:
+def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: Any) -> jax.Array:
     """`x` with a sharding hint for the compiler: its logical `axes`, by `rules`.
 
     The mesh is the one that `x`'s own tracer carries (it comes from the params), so nothing has
@@ -89,7 +237,7 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: Rules) -> jax.A
     mesh = jax.typeof(x).sharding.mesh
     if mesh.empty or not mesh.are_all_axes_auto:
         return x
-    table, free, entries = _first_wins(rules), set(mesh.axis_names), []
+    table, free, entries = _first_wins(as_rules(rules)), set(mesh.axis_names), []
     for axis, size in zip(axes, x.shape, strict=True):
         chosen = () if axis is None else _mesh_axes(axis, table, mesh, "activation")
         chosen = tuple(name for name in chosen if name in free)
@@ -100,6 +248,7 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: Rules) -> jax.A
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*entries)))
 
 
+@functools.lru_cache(maxsize=64)
 def _first_wins(rules: Rules) -> dict[str, str | tuple[str, ...] | None]:
     return dict(reversed(rules))
 
@@ -111,9 +260,7 @@ def _mesh_axes(axis: str, table: dict, mesh: Any, name: str) -> tuple[str, ...]:
             f"{name}: no rule for logical axis {axis!r} (there are rules for {known}); add "
             f"({axis!r}, None) to replicate it"
         )
-    rule = table[axis]
-    rule = () if rule is None else (rule,) if isinstance(rule, str) else tuple(rule)
-    return tuple(mesh_axis for mesh_axis in rule if mesh_axis in mesh.axis_names)
+    return tuple(mesh_axis for mesh_axis in _names(table[axis]) if mesh_axis in mesh.axis_names)
 
 
 def _parts(mesh_axes: tuple[str, ...], mesh: Any) -> int:

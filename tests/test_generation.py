@@ -14,7 +14,7 @@ from flaxmodels import decoding, generation
 from flaxmodels.sampling import Sampling, choose, warp
 
 GOLDENS = Path(__file__).parent / "goldens"
-DECODERS = ("gpt2-lm-head", "llama-causal-lm")
+DECODERS = ("gpt2-lm-head", "llama-causal-lm", "bert-lm-head")
 
 
 @pytest.fixture(scope="module", params=DECODERS)

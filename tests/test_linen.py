@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _quick import quick_compilation  # noqa: F401  a fixture for all tests here
 from flax import linen as nn
 from flax import nnx
 

@@ -98,7 +98,7 @@ def test_default_rules(mesh):
 def test_a_mesh_axis_that_is_absent_counts_as_replicated():
     found = specs(fs.make_mesh(fsdp=-1))
     assert found["embed/embedding"] == P(None, "fsdp")
-    assert set(specs(fs.make_mesh(other=-1)).values()) == {
+    assert set(specs(fs.make_mesh(data=-1)).values()) == {
         P(None, None),
         P(None, None, None),
         P(None),
@@ -141,7 +141,7 @@ def test_an_axis_over_several_mesh_axes(mesh):
         (
             {"a": {"kernel": leaf((8, 8), "embed", None)}},
             (("embed", ("fsdp", "fsdp")),),
-            "are both on mesh axis 'fsdp'",
+            "rules: ('embed', ('fsdp', 'fsdp')) names a mesh axis twice",
         ),
         (
             {"a": {"kernel": leaf((6, 8), "embed", "mlp")}},
@@ -387,3 +387,139 @@ def test_initialize_a_second_time_does_nothing(monkeypatch):
     for _ in range(2):
         fs.initialize(num_processes=2)
     assert calls == [{"num_processes": 2}]
+
+
+# --- D7, D26: meshes and rules of users ---
+
+
+EXPLICIT = jax.make_mesh((4, 2), ("fsdp", "tensor"))
+BAD_MESHES = {
+    "explicit": (EXPLICIT, ValueError, r"Explicit.*make_mesh\(fsdp=4, tensor=2\).*Mesh\(mesh\.dev"),
+    "half explicit": (
+        jax.make_mesh((8, 1), ("fsdp", "x"), axis_types=(AxisType.Auto, AxisType.Explicit)),
+        ValueError,
+        r"\(fsdp=8, x=1\) are Explicit",
+    ),
+    "manual": (
+        jax.make_mesh((8,), ("fsdp",), axis_types=(AxisType.Manual,)),
+        ValueError,
+        "are Manual",
+    ),
+    "none": (jax.sharding.get_mesh(), ValueError, "mesh has no axes; make one with"),
+    "devices": (jax.devices(), TypeError, "mesh is a list: expected a jax.sharding.Mesh"),
+    "sizes": ({"fsdp": 8}, TypeError, r"mesh is a dict.*make_mesh\(fsdp=-1\)"),
+}
+
+
+@pytest.mark.parametrize(("mesh", "error", "said"), BAD_MESHES.values(), ids=BAD_MESHES)
+def test_D7_meshes_that_do_not_serve_are_refused_with_the_line_that_does(mesh, error, said):
+    template = {"w": leaf((8, 4), "vocab", "embed")}
+    for call in (lambda: fs.check_mesh(mesh), lambda: fs.shardings(template, mesh)):
+        with pytest.raises(error, match=said):
+            call()
+
+
+def test_D7_the_lines_that_are_suggested_serve():
+    for made in (fs.make_mesh(fsdp=4, tensor=2), jax.sharding.Mesh(*_parts_of(EXPLICIT))):
+        fs.check_mesh(made)
+        assert made.axis_names == EXPLICIT.axis_names and made.devices.shape == (4, 2)
+
+
+def _parts_of(mesh):
+    return mesh.devices, mesh.axis_names
+
+
+def test_an_abstract_mesh_is_planned_on():
+    template = {"w": leaf((8, 4), "vocab", "embed")}
+    mesh = jax.sharding.AbstractMesh((2, 4), ("fsdp", "tensor"))
+    assert fs.shardings(template, mesh)["w"].spec == P("tensor", "fsdp")
+    with pytest.raises(TypeError, match="mesh is abstract and has no devices"):
+        fs.check_mesh(mesh)
+
+
+UNUSED = {
+    "data, model": (
+        {"data": 2, "model": 4},
+        r"no rule names the mesh axes 'model'.*default_rules\(tensor='model'\), or call them as the"
+        r" rules do: .*make_mesh\(data=2, tensor=4\)",
+    ),
+    "dp, tp": (
+        {"dp": 2, "tp": 4},
+        r"'dp', 'tp'.*default_rules\(data='dp', tensor='tp'\).*make_mesh\(data=2, tensor=4\)",
+    ),
+    "another": (
+        {"data": 2, "stage": 4},
+        r"'stage'.*rules=\(\(\"batch\", \('data', 'stage'\)\), \*.*DEFAULT_RULES\)",
+    ),
+    "taken": ({"tensor": 2, "model": 4}, r"mesh axes 'model'.*\(\"batch\", \('model',\)\)"),
+}
+
+
+@pytest.mark.parametrize(("axes", "said"), UNUSED.values(), ids=UNUSED)
+def test_D7_mesh_axes_that_no_rule_names_are_listed(axes, said):
+    template = {"w": leaf((8, 4), "vocab", "embed")}
+    with pytest.raises(ValueError, match=said):
+        fs.shardings(template, fs.make_mesh(**axes))
+
+
+def test_D7_the_rules_that_are_suggested_serve():
+    template = {"w": leaf((8, 4), "vocab", "embed")}
+
+    def spec(rules, **axes):
+        return fs.shardings(template, fs.make_mesh(**axes), rules)["w"].spec
+
+    assert spec(fs.default_rules(data="dp", tensor="tp"), dp=2, tp=4) == P("tp", None)
+    assert spec(fs.default_rules(tensor="model", fsdp="data"), data=2, model=4) == P(
+        "model", "data"
+    )
+    rules = (("batch", ("data", "stage")), *fs.DEFAULT_RULES)
+    assert spec(rules, data=2, stage=4) == P(None, None)
+    alone = spec(fs.DEFAULT_RULES, stage=1, tensor=8)
+    assert alone == P("tensor", None), "an axis of one device loses nothing"
+
+
+def test_default_rules_of_one_axis():
+    rules = dict(fs.default_rules(fsdp="data"))
+    assert rules["batch"] == ("data",) and rules["embed"] == "data"
+    assert fs.default_rules() == fs.DEFAULT_RULES
+    with pytest.raises(TypeError, match="names the axes data, fsdp, tensor; got model"):
+        fs.default_rules(model="tensor")
+
+
+def test_D26_rules_of_other_containers():
+    listed = [["vocab", None], ["batch", ["data", "fsdp"]], *map(list, fs.DEFAULT_RULES)]
+    rules = fs.as_rules(listed)
+    assert hash(rules) == hash((("vocab", None), ("batch", ("data", "fsdp")), *fs.DEFAULT_RULES))
+    assert fs.as_rules(dict(fs.DEFAULT_RULES)) == fs.DEFAULT_RULES == fs.as_rules(None)
+    template = {"w": leaf((8, 4), "vocab", "embed")}
+    mesh = fs.make_mesh(fsdp=-1)
+    assert fs.shardings(template, mesh, iter([["vocab", "fsdp"], ["embed", None]]))["w"].spec == P(
+        "fsdp", None
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "error", "said"),
+    [
+        ("vocab", TypeError, r"rules is 'vocab': expected pairs"),
+        (3, TypeError, "rules is 3: expected pairs"),
+        ([("vocab",)], TypeError, r"\('vocab',\) is no rule"),
+        (["vocab"], TypeError, "'vocab' is no rule"),
+        ([("vocab", 3)], TypeError, "is no rule; expected"),
+        ([("batch", {"data", "fsdp"})], TypeError, "is no rule"),
+        ([("batch", ("data", "data"))], ValueError, "names a mesh axis twice"),
+        ([("vocb", None)], ValueError, r"logical axis 'vocb' \(nearest: 'vocab'\); there are b"),
+        ([("mlp", "tensr")], ValueError, r"mesh axis 'tensr' \(nearest: 'tensor'\); the mesh has"),
+        ([("mlp", "expert")], ValueError, "mesh axis 'expert'; the mesh has fsdp, tensor; an axis"),
+    ],
+)
+def test_D26_rules_that_are_none_or_act_on_nothing(mesh, rules, error, said):
+    rules = [*rules, *fs.DEFAULT_RULES] if isinstance(rules, list) else rules
+    with pytest.raises(error, match=said):
+        fs.shardings({"w": leaf((8, 4), "vocab", "embed")}, mesh, rules)
+
+
+def test_D26_a_template_brings_axes_of_its_own(mesh):
+    template = {"w": leaf((8, 4), "expert", "embed")}
+    rules = (("expert", "tensor"), *fs.DEFAULT_RULES)
+    assert fs.shardings(template, mesh, rules)["w"].spec == P("tensor", "fsdp")

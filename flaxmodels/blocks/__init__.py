@@ -15,8 +15,11 @@ from .attention_heads import heads_left as heads_left
 from .attention_heads import kv_heads_left as kv_heads_left
 from .attention_heads import num_heads as num_heads
 from .cache import Cache as Cache
-from .cache import causal as causal
 from .cache import init_cache as init_cache
+from .inputs import Tokens as Tokens
+from .inputs import check_attention_mask as check_attention_mask
+from .inputs import check_ids as check_ids
+from .inputs import check_positions as check_positions
 from .linear import Embed as Embed
 from .linear import Linear as Linear
 from .linear import embed_inputs as embed_inputs
@@ -29,5 +32,8 @@ from .rotary import apply_rotary as apply_rotary
 from .rotary import rotary as rotary
 from .run import Call as Call
 from .run import Run as Run
+from .run import check_dtype as check_dtype
+from .seen import bidirectional as bidirectional
+from .seen import causal as causal
 from .self_attention import self_attention as self_attention
 from .stack import Layers as Layers

@@ -36,12 +36,12 @@ def make_mask(
             already, and query t stands at slot `start` + t and sees no later one.
     """
     if slots is not None:
-        queries = start + jnp.arange(length)
-        seen = queries[:, None] >= jnp.arange(slots.shape[1])[None]
+        queries = start + jnp.arange(length, dtype=jnp.int32)
+        seen = queries[:, None] >= jnp.arange(slots.shape[1], dtype=jnp.int32)[None]
         return slots[:, None, None] & seen[None, None]
     if attention_mask is None:
         return None
-    mask = jnp.asarray(attention_mask) != 0
+    mask = jnp.asarray(attention_mask).astype(bool)
     if mask.ndim == 2 and mask.shape[1] == length:
         return mask[:, None, None]
     if mask.ndim == 3 and mask.shape[1:] == (length, length):

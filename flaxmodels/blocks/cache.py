@@ -8,9 +8,6 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from .attention import make_mask
-from .run import Call
-
 _Arrays = tuple[jax.Array, ...] | jax.Array
 
 
@@ -21,8 +18,8 @@ class Cache:
     A looped model has one array per layer, a scanned one a stack of all. Each is written in place
     when the cache is donated, or carried by `lax.while_loop`. Heads come before slots, so that
     attention reads the slots of a head one after another: slots first, as everywhere else, would
-    transpose the whole cache for every token. More than S tokens must not be written: they would
-    overwrite the last slots.
+    transpose the whole cache for every token. More than S tokens must not be written: a forward
+    pass refuses them where `index` is known, and under `jit` they would overwrite the last slots.
 
     Attributes:
         keys: per layer [B, K, S, H], or stacked [L, B, K, S, H].
@@ -37,20 +34,21 @@ class Cache:
     index: jax.Array
 
     def claim(self, attention_mask: jax.Array | None, length: int) -> Self:
-        """The cache with the next `length` slots marked as `attention_mask` [B, T] says.
+        """The cache with the next `length` slots marked as `attention_mask` [B or 1, T] says.
 
         None marks them all as tokens. `index` stays: layers write there, then comes `advance`.
         """
         shape = (self.mask.shape[0], length)
         if attention_mask is None:
             attention_mask = jnp.ones(shape, bool)
-        if attention_mask.shape != shape:
+        given = jnp.shape(attention_mask)
+        if given not in (shape, (1, length)):
             raise ValueError(
-                f"attention_mask {attention_mask.shape}: with a cache it covers the new tokens "
-                f"alone, {list(shape)}"
+                f"attention_mask {given}: with a cache it covers the new tokens alone, "
+                f"{list(shape)}"
             )
-        new = jnp.asarray(attention_mask).astype(bool)
-        new = jax.lax.dynamic_update_slice(self.mask, new, _start(0, self.index))
+        marks = jnp.broadcast_to(jnp.asarray(attention_mask).astype(bool), shape)
+        new = jax.lax.dynamic_update_slice(self.mask, marks, _start(0, self.index))
         return dataclasses.replace(self, mask=new)
 
     def write(
@@ -107,21 +105,3 @@ def init_cache(
 
     mask = jnp.zeros((batch_size, max_length), bool)
     return Cache(keys=arrays(), values=arrays(), mask=mask, index=jnp.zeros((), jnp.int32))
-
-
-def causal(
-    call: Call, cache: Cache | None, attention_mask: jax.Array | None, length: int
-) -> tuple[Call, Cache | None, jax.Array]:
-    """Makes a call one of a decoder over `length` new tokens.
-
-    Returns:
-        the call with its mask, the cache with their slots claimed, and the positions int32 [1, T]
-        of tokens of which the caller says nothing else: one after another.
-    """
-    positions = jnp.arange(length, dtype=jnp.int32)[None]
-    if cache is None:
-        mask = make_mask(attention_mask, length=length)
-        return call._replace(mask=mask, causal=True), None, positions
-    cache = cache.claim(attention_mask, length)
-    mask = make_mask(None, length=length, slots=cache.mask, start=cache.index)
-    return call._replace(mask=mask), cache, positions + cache.index

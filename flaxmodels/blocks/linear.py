@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import sharding as fs
+from .inputs import Tokens
 from .parameter import parameter
 
 
@@ -91,15 +92,8 @@ def _table(std: float, padding_id: int | None) -> fs.Draw:
     return draw
 
 
-def embed_inputs(
-    embed: Embed,
-    input_ids: jax.Array | None,
-    inputs_embeds: jax.Array | None,
-    dtype: jax.typing.DTypeLike,
-) -> jax.Array:
-    """Tokens [B, T], or vectors [B, T, D] in their place -> [B, T, D] in `dtype`."""
-    if inputs_embeds is None and input_ids is not None:
-        return embed(input_ids, dtype)
-    if input_ids is None and inputs_embeds is not None:
-        return inputs_embeds.astype(dtype)
-    raise ValueError("give either input_ids or inputs_embeds, and not both")
+def embed_inputs(embed: Embed, tokens: Tokens, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Tokens, or vectors in their place -> [B, T, D] in `dtype`."""
+    if tokens.input_ids is None:
+        return jnp.asarray(tokens.inputs_embeds).astype(dtype)
+    return embed(tokens.input_ids, dtype)

@@ -15,6 +15,25 @@ def parameter(
     shape: tuple[int, ...],
     axes: tuple[str, ...],
 ) -> jax.Array:
-    """The parameter `name` of a module, whose dimensions have the logical `axes`."""
-    unboxed: Any = module.param(name, fs.with_axes(init, *axes), shape)
-    return unboxed
+    """The parameter `name` of a module, whose dimensions have the logical `axes`.
+
+    Raises:
+        ValueError: it is on a mesh of Explicit axes (whole, inside its `jax.set_mesh`, it may be),
+            or on one of Auto axes inside a `jax.set_mesh` of Explicit ones.
+    """
+    value: Any = module.param(name, fs.with_axes(init, *axes), shape)
+    _check_mesh(jax.typeof(value).sharding, "/".join((*module.path, name)))
+    return value
+
+
+def _check_mesh(sharding: Any, path: str) -> None:
+    """JAX would fail some layers later, in a lookup or a product, with nothing to hold on to."""
+    mesh, around = sharding.mesh, jax.sharding.get_abstract_mesh()
+    split = any(part is not None for part in sharding.spec)
+    if mesh.explicit_axes and (split or around.empty):
+        raise ValueError(f"{path}: {fs.explicit_axes(mesh)}")
+    if not mesh.empty and mesh.are_all_axes_auto and around.explicit_axes:
+        raise ValueError(
+            f"{path} is on a mesh of Auto axes, and jax.set_mesh is one of others: "
+            f"{fs.explicit_axes(around)}; or leave jax.set_mesh: params bring their mesh along"
+        )

@@ -6,6 +6,16 @@ import jax
 
 from .. import sharding as fs
 
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raises `ValueError` unless layers can compute in `dtype`."""
+    if dtype.name not in DTYPES:
+        raise ValueError(f"dtype {dtype.name}: no layer computes in it; use {', '.join(DTYPES)}")
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError("dtype float64: JAX makes float32 of it unless jax_enable_x64 is set")
+
 
 class Run(NamedTuple):
     """The choices of ours that inner modules need; hashable. See `PretrainedModel`."""

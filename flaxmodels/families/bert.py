@@ -1,10 +1,11 @@
-"""BERT: a bidirectional encoder with LayerNorm after each sublayer, learned positions, and types.
+"""BERT: LayerNorm after each sublayer, learned positions, and types; an encoder, or a decoder
+without cross-attention.
 
 Devlin et al. 2018, arXiv:1810.04805; reference: `models/bert` of Transformers 5.23.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,11 @@ from flax import linen as nn
 from .. import blocks, heads, outputs
 from .. import params as fp
 from .. import sharding as fs
-from ..base import PretrainedModel
+from ..values import ConfigError
 from .bert_encoder import BertConfig, BertDense, BertEmbeddings, BertEncoder
 
 
-class BertPretrained(PretrainedModel):
+class BertPretrained(heads.Decoder):
     """What every model of the family shares."""
 
     config_class = BertConfig
@@ -48,10 +49,14 @@ class BertPretrained(PretrainedModel):
         ("cls/predictions/bias", "cls/predictions/decoder/bias"),
     )
 
+    @property
+    def is_causal(self) -> bool:
+        return self.config.is_decoder
+
 
 class BertModel(BertPretrained):
     """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
-    through one more layer [B, D]."""
+    through one more layer [B, D]. Causal if the config says `is_decoder`."""
 
     add_pooling_layer: bool = True
 
@@ -70,24 +75,28 @@ class BertModel(BertPretrained):
         token_type_ids: jax.Array | None = None,
         position_ids: jax.Array | None = None,
         inputs_embeds: jax.Array | None = None,
+        cache: blocks.Cache | None = None,
         head_mask: jax.Array | None = None,
         deterministic: bool = True,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-    ) -> outputs.BaseOutput:
-        """The arguments are those of `heads.Inputs`, without a cache; types are 0 if None."""
-        tokens = (input_ids, token_type_ids, position_ids, inputs_embeds)
+    ) -> outputs.PooledOutput:
+        """The arguments are those of `heads.Inputs`; types are 0 if None, and a cache is for a
+        decoder."""
+        cfg = self.config
+        given = blocks.Tokens(
+            input_ids, inputs_embeds, attention_mask, token_type_ids, position_ids
+        ).checked(cfg, cache=cache, stacked=self.scan_layers, token_types=cfg.type_vocab_size)
+        call = blocks.Call.of(cfg, deterministic, output_hidden_states, output_attentions)
+        call, cache, positions = self.attending(call, cache, given)
         made = {"dtype": self.dtype, "tap": self.tap, "deterministic": deterministic}
-        x = self.embeddings(*tokens, **made)
+        x = self.embeddings(given, positions, **made)
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
-        call = blocks.Call.of(self.config, deterministic, output_hidden_states, output_attentions)
-        call = call._replace(
-            mask=blocks.make_mask(attention_mask, length=x.shape[1]),
-            head_scales=blocks.head_scales(self.config, head_mask, stacked=self.scan_layers),
-        )
-        x, _, entered, weights = self.encoder(x, call)
+        scales = blocks.head_scales(cfg, head_mask, stacked=self.scan_layers)
+        x, cache, entered, weights = self.encoder(x, cache, call._replace(head_scales=scales))
         pooled = self.pooler(x[:, 0]) if self.add_pooling_layer else None
-        return outputs.backbone(call, x, entered, weights, None, pooler_output=pooled)
+        made = (call, x, entered, weights, cache)
+        return outputs.backbone(outputs.PooledOutput, *made, pooler_output=pooled)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """x [..., D] against the table of word embeddings -> [..., V]."""
@@ -166,6 +175,25 @@ class BertForMaskedLM(BertHead, heads.SimpleHead):
         cls = BertPreTrainingHeads(self.config, self.rules, name="cls")
         logits = cls.predictions(out.last_hidden_state, base.attend)
         return outputs.LogitsOutput.of(out, logits=logits)
+
+
+class BertLMHeadModel(BertHead, heads.CausalLM):
+    """tokens [B, T] -> logits [B, T, V] of the token after each, by a BERT that `is_decoder`."""
+
+    output_embeddings_path = BertForMaskedLM.output_embeddings_path
+    lm_head_path = BertForMaskedLM.lm_head_path
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.is_causal:
+            raise ConfigError(
+                "BertLMHeadModel generates from left to right, and its config does not say "
+                "is_decoder: give is_decoder=True, or use BertForMaskedLM"
+            )
+
+    def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
+        cls = BertPreTrainingHeads(self.config, self.rules, name="cls")
+        return cls.predictions(x, base.attend)
 
 
 class BertForNextSentencePrediction(BertHead, heads.SimpleHead):

@@ -14,12 +14,11 @@ from . import checks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BertConfig(Config):
-    """`config.json` of a BERT encoder."""
+    """`config.json` of a BERT; one that `is_decoder` attends to what comes before alone."""
 
     model_type: ClassVar[str] = "bert"
     unsupported: ClassVar = {
         **checks.NOT_IMPLEMENTED,
-        "is_decoder": (False, None),
         "position_embedding_type": ("absolute", None),
     }
 
@@ -37,6 +36,7 @@ class BertConfig(Config):
     layer_norm_eps: float = 1e-12
     classifier_dropout: float | None = None
     pad_token_id: int | None = 0
+    is_decoder: bool = False
 
     @property
     def head_dim(self) -> int:
@@ -70,14 +70,15 @@ class BertEmbeddings(nn.Module):
         self.LayerNorm = blocks.LayerNorm(cfg.layer_norm_eps)
         self.dropout = nn.Dropout(cfg.hidden_dropout_prob)
 
-    def __call__(
-        self, input_ids, token_type_ids, position_ids, inputs_embeds, *, dtype, tap, deterministic
-    ):
-        x = tap(blocks.embed_inputs(self.word_embeddings, input_ids, inputs_embeds, dtype))
-        types = jnp.zeros(x.shape[:2], jnp.int32) if token_type_ids is None else token_type_ids
-        places = jnp.arange(x.shape[1])[None] if position_ids is None else position_ids
-        x = x + self.token_type_embeddings(types, dtype)
-        x = x + jnp.broadcast_to(self.position_embeddings(places, dtype), x.shape)
+    def __call__(self, tokens, positions, *, dtype, tap, deterministic):
+        x = tap(blocks.embed_inputs(self.word_embeddings, tokens, dtype))
+        types = tokens.token_type_ids
+        types = jnp.zeros((1, 1), jnp.int32) if types is None else types
+        for added in (
+            self.token_type_embeddings(types, dtype),
+            self.position_embeddings(positions, dtype),
+        ):
+            x = x + jnp.broadcast_to(added, x.shape)
         return self.dropout(self.LayerNorm(x), deterministic=deterministic)
 
 
@@ -86,7 +87,7 @@ class BertSelfAttention(nn.Module):
     run: blocks.Run
 
     @nn.compact
-    def __call__(self, x, index, call):
+    def __call__(self, x, cache, index, call):
         cfg = self.config
         width = blocks.num_heads(cfg, index)[0] * cfg.head_dim
 
@@ -94,10 +95,10 @@ class BertSelfAttention(nn.Module):
             axes = ("embed", "heads")
             return blocks.Linear(width, axes, cfg.initializer_range, name=name)(x)
 
-        y, _, weights = blocks.self_attention(
+        return blocks.self_attention(
             self,
             (project("query"), project("key"), project("value")),
-            None,
+            cache,
             index,
             head_dim=cfg.head_dim,
             scale=cfg.head_dim**-0.5,
@@ -105,7 +106,6 @@ class BertSelfAttention(nn.Module):
             run=self.run,
             call=call,
         )
-        return y, weights
 
 
 class BertDense(nn.Module):
@@ -143,13 +143,14 @@ class BertAttention(nn.Module):
     run: blocks.Run
 
     @nn.compact
-    def __call__(self, x, index, call):
-        y, weights = BertSelfAttention(self.config, self.run, name="self")(x, index, call)
-        return BertOutput(self.config, "heads", name="output")(y, x, call), weights
+    def __call__(self, x, cache, index, call):
+        attention = BertSelfAttention(self.config, self.run, name="self")
+        y, cache, weights = attention(x, cache, index, call)
+        return BertOutput(self.config, "heads", name="output")(y, x, call), cache, weights
 
 
 class BertLayer(nn.Module):
-    """(x [B, T, D], no cache, index, call) -> (x, no cache, attention weights or None)."""
+    """(x [B, T, D], cache, index, call) -> (x, cache, attention weights or None)."""
 
     config: BertConfig
     run: blocks.Run
@@ -158,7 +159,8 @@ class BertLayer(nn.Module):
     def __call__(self, x, cache, index, call):
         cfg, rules = self.config, self.run.rules
         up = (cfg.intermediate_size, ("embed", "mlp"), cfg.hidden_act)
-        x, weights = BertAttention(cfg, self.run, name="attention")(x, index, call)
+        attention = BertAttention(cfg, self.run, name="attention")
+        x, cache, weights = attention(x, cache, index, call)
         y = BertDense(cfg, *up, name="intermediate")(x)
         y = fs.constrain(y, ("batch", "length", "mlp"), rules)
         x = BertOutput(cfg, "mlp", name="output")(y, x, call)
@@ -173,5 +175,5 @@ class BertEncoder(nn.Module):
         cfg = self.config
         self.layer = blocks.Layers(BertLayer, cfg, cfg.num_hidden_layers, self.run)
 
-    def __call__(self, x, call):
-        return self.layer(x, None, call)
+    def __call__(self, x, cache, call):
+        return self.layer(x, cache, call)

@@ -188,18 +188,21 @@ class GPT2Model(GPT2Pretrained):
         output_attentions: bool | None = None,
     ) -> outputs.BaseOutput:
         """The arguments are those of `heads.Inputs`; token types are tokens of the vocabulary."""
-        x = self.tap(blocks.embed_inputs(self.wte, input_ids, inputs_embeds, self.dtype))
-        call = blocks.Call.of(self.config, deterministic, output_hidden_states, output_attentions)
-        call, cache, positions = blocks.causal(call, cache, attention_mask, x.shape[1])
-        places = self.wpe(positions if position_ids is None else position_ids, self.dtype)
-        x = x + jnp.broadcast_to(places, x.shape)
-        if token_type_ids is not None:
-            x = x + self.wte(token_type_ids, self.dtype)
+        cfg = self.config
+        given = blocks.Tokens(
+            input_ids, inputs_embeds, attention_mask, token_type_ids, position_ids
+        ).checked(cfg, cache=cache, stacked=self.scan_layers, token_types=cfg.vocab_size)
+        x = self.tap(blocks.embed_inputs(self.wte, given, self.dtype))
+        call = blocks.Call.of(cfg, deterministic, output_hidden_states, output_attentions)
+        call, cache, positions = blocks.causal(call, cache, given)
+        x = x + jnp.broadcast_to(self.wpe(positions, self.dtype), x.shape)
+        if given.token_type_ids is not None:
+            x = x + jnp.broadcast_to(self.wte(given.token_type_ids, self.dtype), x.shape)
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
         x = self.drop(x, deterministic=deterministic)
-        scales = blocks.head_scales(self.config, head_mask, stacked=self.scan_layers)
+        scales = blocks.head_scales(cfg, head_mask, stacked=self.scan_layers)
         x, cache, entered, weights = self.h(x, cache, call._replace(head_scales=scales))
-        return outputs.backbone(call, self.ln_f(x), entered, weights, cache)
+        return outputs.backbone(outputs.BaseOutput, call, self.ln_f(x), entered, weights, cache)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """x [..., D] against the embedding table -> [..., V]."""
@@ -222,7 +225,7 @@ class GPT2ForQuestionAnswering(GPT2Pretrained, heads.QuestionAnswering):
     backbone = GPT2Model
 
 
-class GPT2DoubleHeadsModel(GPT2Pretrained, heads.VocabularyHead):
+class GPT2DoubleHeadsModel(GPT2Pretrained, heads.VocabularyHead, heads.OverChoices):
     """Tokens of several choices [B, C, T] -> a language model's logits [B, C, T, V], and one logit
     [B, C] for each choice, read off one of its tokens."""
 
@@ -252,7 +255,8 @@ class GPT2DoubleHeadsModel(GPT2Pretrained, heads.VocabularyHead):
         x = out.last_hidden_state
         logits = self.vocabulary(base, x)
         if mc_token_ids is None:
-            mc_token_ids = jnp.full(lead, x.shape[1] - 1)
+            mc_token_ids = jnp.full(lead, x.shape[1] - 1, jnp.int32)
+        blocks.check_ids("mc_token_ids", mc_token_ids, lead, x.shape[1], "tokens in a choice")
         chosen = jnp.take_along_axis(x, jnp.reshape(mc_token_ids, (-1, 1, 1)), axis=1)[:, 0]
         head = SequenceSummary(self.config, name="multiple_choice_head")
         scores = head(chosen, deterministic=inputs.get("deterministic", True))

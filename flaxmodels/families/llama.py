@@ -196,18 +196,20 @@ class LlamaModel(LlamaPretrained):
     ) -> outputs.BaseOutput:
         """The arguments are those of `heads.Inputs`, without token types and head mask."""
         cfg = self.config
-        x = self.tap(blocks.embed_inputs(self.embed_tokens, input_ids, inputs_embeds, self.dtype))
+        given = blocks.Tokens(input_ids, inputs_embeds, attention_mask, position_ids=position_ids)
+        given = given.checked(cfg, cache=cache, stacked=self.scan_layers)
+        x = self.tap(blocks.embed_inputs(self.embed_tokens, given, self.dtype))
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
         call = blocks.Call.of(cfg, deterministic, output_hidden_states, output_attentions)
-        call, cache, positions = blocks.causal(call, cache, attention_mask, x.shape[1])
+        call, cache, positions = blocks.causal(call, cache, given)
         rotation = blocks.rotary(
             cfg.rope_parameters,
-            positions if position_ids is None else position_ids,
+            positions,
             head_dim=cfg.head_dim,
             max_positions=cfg.max_position_embeddings,
         )
         x, cache, entered, weights = self.layers(x, cache, call._replace(rotary=rotation))
-        return outputs.backbone(call, self.norm(x), entered, weights, cache)
+        return outputs.backbone(outputs.BaseOutput, call, self.norm(x), entered, weights, cache)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """x [..., D] against the embedding table -> [..., V]."""

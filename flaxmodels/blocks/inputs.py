@@ -1,0 +1,188 @@
+"""What a forward pass is given, checked in one place for all families: where PyTorch raises, JAX
+broadcasts, clamps and gives NaN.
+
+Shapes and dtypes are checked whenever a program is traced; values where they are known
+(`concrete.known`): in a call outside of `jit`, and of constants.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..concrete import check_token_ids, known
+from .cache import Cache
+
+
+class Tokens(NamedTuple):
+    """The arguments of a backbone about its tokens, of which there is one of the first two.
+
+    Attributes:
+        input_ids: int [B, T].
+        inputs_embeds: float [B, T, D].
+        attention_mask: 0 and 1 of any dtype: [B or 1, T], or without a cache [B or 1, T, T].
+        token_type_ids: int [B or 1, T].
+        position_ids: int [B or 1, T].
+    """
+
+    input_ids: Any = None
+    inputs_embeds: Any = None
+    attention_mask: Any = None
+    token_type_ids: Any = None
+    position_ids: Any = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T)."""
+        x = self.inputs_embeds if self.input_ids is None else self.input_ids
+        return x.shape[:2]
+
+    def checked(
+        self,
+        config: Any,
+        *,
+        cache: Cache | None = None,
+        stacked: bool = False,
+        token_types: int | None = None,
+    ) -> "Tokens":
+        """The same, as arrays.
+
+        Args:
+            cache: what the new tokens go into.
+            stacked: whether the model scans its layers.
+            token_types: how many there are; None for a family without them.
+
+        Raises:
+            TypeError: ids that are no integers, vectors that are no floats, no cache of ours.
+            ValueError: another shape, an id that has no row, a mask that is not of 0 and 1, more
+                tokens than the cache or the table of positions has room for.
+        """
+        given = Tokens(*(x if x is None or hasattr(x, "dtype") else np.asarray(x) for x in self))
+        _check_tokens(config, given.input_ids, given.inputs_embeds)
+        shape = given.shape
+        check_attention_mask(given.attention_mask, shape, pairs=cache is None)
+        check_ids("token_type_ids", given.token_type_ids, shape, token_types, "token types")
+        check_ids("position_ids", given.position_ids, shape, config.position_limit, "positions")
+        if cache is not None:
+            _check_cache(cache, shape, config.num_hidden_layers, stacked)
+        if given.position_ids is None:
+            _check_length(config, shape[1], cache)
+        return given
+
+
+def check_attention_mask(mask: Any, shape: tuple[int, int], *, pairs: bool = True) -> None:
+    """Refuses a mask that does not say of each token [B, T] = `shape`, or of each pair of them,
+    whether it is there.
+
+    An additive mask (0 to attend, a large negative number to ignore) would mean the reverse. Its
+    values are seen outside of `jit` alone.
+    """
+    if mask is None:
+        return
+    batch, length = shape
+    shapes = [(length,), (length, length)] if pairs else [(length,)]
+    if mask.shape[1:] not in shapes or mask.shape[0] not in (1, batch):
+        forms = " or ".join(str([batch, *form]) for form in shapes)
+        hint = "" if pairs else "; with a cache it covers the new tokens alone"
+        raise ValueError(f"attention_mask has shape {mask.shape}: expected {forms}{hint}")
+    values = known(mask)
+    if values is None or values.dtype == bool:
+        return
+    odd = values[(values != 0) & (values != 1)]
+    if odd.size:
+        problem = f"holds {odd[0]}"
+    elif values.dtype.kind not in "iu" and not values.any():
+        problem = "is of floats and holds no 1"
+    else:
+        return
+    raise ValueError(
+        f"attention_mask {problem}: expected 1 for tokens and 0 for padding; of an additive mask "
+        "(0 to attend, a large negative number to ignore) give mask == 0"
+    )
+
+
+def _check_tokens(config: Any, input_ids: Any, inputs_embeds: Any) -> None:
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("give either input_ids or inputs_embeds, and not both")
+    if input_ids is None:
+        width = config.hidden_size
+        _check_form("inputs_embeds", inputs_embeds, f"[B, T, {width}]", 3)
+        if inputs_embeds.shape[2] != width:
+            raise ValueError(
+                f"inputs_embeds has shape {inputs_embeds.shape}: expected [B, T, {width}]"
+            )
+        if not jnp.issubdtype(inputs_embeds.dtype, jnp.floating):
+            raise TypeError(f"inputs_embeds must be floats, got {inputs_embeds.dtype}")
+    else:
+        _check_form("input_ids", input_ids, "[B, T]", 2)
+        check_token_ids(input_ids, config.vocab_size)
+
+
+def _check_form(name: str, x: Any, form: str, rank: int) -> None:
+    if x.ndim == rank and 0 not in x.shape:
+        return
+    hint = ""
+    if x.ndim == rank - 1:
+        hint = f"; a single sequence is {name}[None]"
+    elif x.ndim == rank + 1 and x.shape[0] == 1:
+        hint = f"; that is {name}[0]"
+    raise ValueError(f"{name} has shape {x.shape}: expected {form}, nothing of it empty{hint}")
+
+
+def check_ids(name: str, ids: Any, shape: tuple[int, ...], limit: int | None, what: str) -> None:
+    """Refuses ids that are not int of `shape`, or of a batch of 1, or not from 0 to `limit` - 1."""
+    if ids is None:
+        return
+    if jnp.shape(ids) not in (shape, (1, *shape[1:])):
+        raise ValueError(f"{name} has shape {jnp.shape(ids)}: expected {list(shape)}")
+    if not jnp.issubdtype(jnp.result_type(ids), jnp.integer):
+        raise TypeError(f"{name} must be integers, got {jnp.result_type(ids)}")
+    if (values := known(ids)) is None:
+        return
+    below = np.inf if limit is None else limit
+    if not (0 <= values.min() and values.max() < below):
+        place = np.argwhere((values < 0) | (values >= below))[0].tolist()
+        there = (
+            "they begin at 0" if limit is None else f"there are {limit} {what}, 0 to {limit - 1}"
+        )
+        raise ValueError(f"{name}{place} is {values[tuple(place)]}; {there}")
+
+
+def _check_cache(cache: Any, shape: tuple[int, int], depth: int, stacked: bool) -> None:
+    if not isinstance(cache, Cache):
+        raise TypeError(f"cache is a {type(cache).__name__}; expected what init_cache returns")
+    batch, slots = cache.mask.shape
+    if batch != shape[0]:
+        raise ValueError(f"the cache is of {batch} sequences, and there are {shape[0]}")
+    if stacked == isinstance(cache.keys, tuple) or len(cache.keys) != depth:
+        raise ValueError(
+            f"the cache is of {len(cache.keys)} layers, in "
+            f"{'a tuple' if isinstance(cache.keys, tuple) else 'one stack'}; this model has "
+            f"{depth}{', scanned' if stacked else ''}: make it with this model's init_cache"
+        )
+    filled = known(cache.index)
+    end = shape[1] if filled is None else int(filled) + shape[1]
+    if _exceeds(end, slots):
+        before = f"{int(filled)} of them filled, " if filled is not None else ""
+        raise ValueError(
+            f"the cache has {slots} slots, {before}and there are {shape[1]} new tokens"
+        )
+
+
+def _check_length(config: Any, length: int, cache: Cache | None) -> None:
+    filled = None if cache is None else known(cache.index)
+    check_positions(config, length if filled is None else int(filled) + length)
+
+
+def check_positions(config: Any, length: int, what: str = "tokens") -> None:
+    """Refuses more tokens than a model with a table of positions can tell apart."""
+    limit = config.position_limit
+    if limit is not None and _exceeds(length, limit):
+        raise ValueError(
+            f"{length} {what}, and the model has {limit} positions; cut what it is given, or say "
+            "with position_ids which positions there are"
+        )
+
+
+def _exceeds(length: int, limit: int) -> bool:
+    return isinstance(length, int) and length > limit  # a symbolic length may be anything
