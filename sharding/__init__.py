@@ -5,13 +5,9 @@ from .axes import Axes as Axes
 from .axes import Draw as Draw
 from .axes import declared_axes as declared_axes
 from .axes import with_axes as with_axes
-<<<<<<< HEAD
 from .joining import initialize as initialize
-=======
 from .mesh import check_mesh as check_mesh
 from .mesh import explicit_axes as explicit_axes
-from .mesh import initialize as initialize
->>>>>>> 9bffdf2 (What a forward pass is given acts or raises; outputs answer as ModelOutput; BERT decodes; meshes and rules that do not serve are named)
 from .mesh import make_mesh as make_mesh
 from .rules import DEFAULT_RULES as DEFAULT_RULES
 from .rules import Rules as Rules

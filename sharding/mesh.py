@@ -41,8 +41,6 @@ def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
     return jax.make_mesh(
         tuple(sizes), tuple(axes), axis_types=(AxisType.Auto,) * len(axes), devices=devices
     )
-<<<<<<< HEAD
-=======
 
 
 def check_mesh(mesh: Any, *, abstract: bool = False) -> None:
@@ -81,15 +79,3 @@ def explicit_axes(mesh: Mesh | AbstractMesh) -> str:
         f"Auto axes: make it with flaxmodels.sharding.make_mesh({sizes}), or of the same devices "
         "with jax.sharding.Mesh(mesh.devices, mesh.axis_names)"
     )
-
-
-def initialize(**kwargs) -> None:
-    """Joins this process to a multi-host run; call it before anything touches a device.
-
-    On TPU pods and under SLURM or Open MPI the arguments are found by JAX; elsewhere pass
-    `coordinator_address`, `num_processes` and `process_id` (`jax.distributed.initialize`).
-    A second call in the same process does nothing.
-    """
-    if not jax.distributed.is_initialized():
-        jax.distributed.initialize(**kwargs)
->>>>>>> 9bffdf2 (What a forward pass is given acts or raises; outputs answer as ModelOutput; BERT decodes; meshes and rules that do not serve are named)
