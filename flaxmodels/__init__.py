@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # what editors and type checkers read; `__getattr__` serves t
     from .families.bert import BertForQuestionAnswering as BertForQuestionAnswering
     from .families.bert import BertForSequenceClassification as BertForSequenceClassification
     from .families.bert import BertForTokenClassification as BertForTokenClassification
+    from .families.bert import BertLMHeadModel as BertLMHeadModel
     from .families.bert import BertModel as BertModel
     from .families.gpt2 import GPT2Config as GPT2Config
     from .families.gpt2 import GPT2DoubleHeadsModel as GPT2DoubleHeadsModel
@@ -92,6 +93,7 @@ if TYPE_CHECKING:  # what editors and type checkers read; `__getattr__` serves t
     FlaxBertForQuestionAnswering = BertForQuestionAnswering
     FlaxBertForSequenceClassification = BertForSequenceClassification
     FlaxBertForTokenClassification = BertForTokenClassification
+    BertForCausalLM = FlaxBertForCausalLM = FlaxBertLMHeadModel = BertLMHeadModel
     FlaxBertModel = BertModel
     FlaxGPT2DoubleHeadsModel = GPT2DoubleHeadsModel
     FlaxGPT2ForQuestionAnswering = GPT2ForQuestionAnswering
@@ -132,6 +134,8 @@ _OTHER_NAMES = {
     "PreTrainedModel": "PretrainedModel",
     "FlaxPreTrainedModel": "PretrainedModel",
     "PretrainedConfig": "Config",
+    "BertForCausalLM": "BertLMHeadModel",
+    "FlaxBertForCausalLM": "BertLMHeadModel",
 }
 """As Transformers spells them; its Flax classes are ours without "Flax"."""
 _ROOMS = ("params", "sharding", "blocks")

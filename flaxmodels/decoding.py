@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from .outputs import ModelOutput
 from .prompts import Prompt, align_right
 from .sampling import Sampling, can_choose, choose
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @struct.dataclass
-class GenerateOutput:
+class GenerateOutput(ModelOutput):
     """What `generate` returns.
 
     Attributes:
