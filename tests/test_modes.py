@@ -105,7 +105,7 @@ VALUES += ["jit, x64", "jit, debug_nans", "jit, auto mesh", *_modes.TRANSFORMS]
 
 
 ONCE = ("x64", "debug_nans", "disable_jit", "explicit mesh")
-"""Slow where each operation is compiled or run alone: the cached call goes through them in `jit`."""
+"""Slow where each operation is compiled or run alone; the cached call is compiled in them."""
 
 
 @pytest.mark.parametrize(
