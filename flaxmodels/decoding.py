@@ -82,8 +82,10 @@ def decode(
     sampling = Sampling(request.do_sample, request.top_k, temperature, top_p)
     aligned = align_right(prompt)
     batch, length = prompt.ids.shape
+    good = _are_tokens(prompt.ids, getattr(model.config, "vocab_size", None))
     mask, positions, ends = aligned.mask, None, jnp.full(batch, length, jnp.int32)
     if mask is not None:
+        good &= mask.any(axis=1)
         ends = mask.sum(axis=1, dtype=jnp.int32)
         positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
 
@@ -101,7 +103,7 @@ def decode(
     def add(state, logits, cache):
         """The state with the token that the logits say."""
         step, going = state.step, ~state.done
-        fine = can_choose(logits, sampling) & (ends > 0)
+        fine = can_choose(logits, sampling) & good
         chosen = choose(logits, sampling, None if key is None else jax.random.fold_in(key, step))
         token = jnp.where(going & fine, chosen, request.pad)
         lengths = jnp.where(going, jnp.where(fine, step + 1, -1 - step), state.lengths)
@@ -122,11 +124,17 @@ def decode(
     empty = jnp.full((batch, request.steps), request.pad, jnp.int32)
     cache = model.init_cache(batch, length + request.steps)
     start = _State(jnp.int32(0), none, empty, none, none.astype(bool), cache)
-    state = add(start, *forward(aligned.ids, cache, positions, mask))
-    state = _varying(state, over=(params, prompt, temperature, top_p, key))
+    start = _varying(start, over=(params, prompt, temperature, top_p, key))
+    state = add(start, *forward(aligned.ids, start.cache, positions, mask))
     state = jax.lax.while_loop(more, next_token, state)
     sequences = jnp.concatenate([prompt.ids, state.tokens], axis=1)
     return GenerateOutput(sequences, state.lengths), _failure(state.lengths)
+
+
+def _are_tokens(ids: jax.Array, vocab_size: int | None) -> jax.Array:
+    """int32 [B, T] -> bool [B], which rows have no id that the vocabulary does not have."""
+    fine = ids >= 0 if vocab_size is None else (ids >= 0) & (ids < vocab_size)
+    return fine.all(axis=1)
 
 
 def _failure(lengths: jax.Array) -> jax.Array:

@@ -1,5 +1,8 @@
 """Generation: what is asked for, checked, and the call of the program that does it."""
 
+import functools
+import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +18,7 @@ from .config import Config
 from .decoding import GenerateOutput as GenerateOutput
 from .decoding import Request, decode
 from .generation_config import GenerationConfig
+from .params import human
 from .prompts import read_prompt
 from .sampling import one_key
 
@@ -92,7 +96,7 @@ class Generates:
             "eos_token_id": eos_token_id,
             "pad_token_id": pad_token_id,
         }
-        settings.neutral("generate", others, [*asked, "generation_config", "key"])
+        settings.neutral("generate", others, [*asked, *_NO_SETTINGS])
         # What only the running program knows is no part of what it is compiled for.
         traced = {k: asked.pop(k) for k in ("temperature", "top_p") if _is_traced(k, asked[k])}
         options = _settled(self, asked, generation_config, traced)
@@ -114,10 +118,19 @@ class Generates:
             count, bool(options.do_sample), options.top_k or None, options.eos, options.pad, watched
         )
         plain = self.clone(generation_config=None)
-        output, failure = decode(plain, request, params, prompt, *draw)
-        if watched:
-            _check_finite(failure)
+        _check_memory(plain, *prompt.ids.shape, count)
+        try:
+            output, failure = decode(plain, request, params, prompt, *draw)
+            if watched:
+                _check_finite(failure)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise ValueError(_no_room(*prompt.ids.shape, count)) from error
         return output
+
+
+_NO_SETTINGS = ("input_ids", "attention_mask", "generation_config", "key")
 
 
 def _check_params(params: Any) -> None:
@@ -194,6 +207,36 @@ def _count(config: Config, length: int, options: GenerationConfig) -> int:
             f"{limit} positions"
         )
     return count
+
+
+def _check_memory(model: Any, batch: int, length: int, count: int) -> None:
+    """Refuses a cache larger than all memory: a length may come from a file."""
+    needed = _cache_bytes(model, batch, length + count) if length + count < 1 << 31 else math.inf
+    if needed > _memory():
+        raise ValueError(_no_room(batch, length, count))
+
+
+def _no_room(batch: int, length: int, count: int) -> str:
+    return (
+        f"{batch} rows of {length} and {count} new tokens need a cache that does not fit the "
+        f"memory of the devices ({human(_memory())} together): give a smaller max_new_tokens"
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _cache_bytes(model: Any, batch: int, slots: int) -> int:
+    cache = jax.eval_shape(lambda: model.init_cache(batch, slots))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
+
+
+@functools.cache
+def _memory() -> int:
+    """Bytes of memory of all devices; those of a CPU share the machine's."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    if device.platform != "cpu" and "bytes_limit" in stats:
+        return stats["bytes_limit"] * jax.device_count()
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _check_finite(failure: jax.Array) -> None:

@@ -288,6 +288,24 @@ def test_prompts_padded_on_either_side_are_continued_alike(tiny):
         np.testing.assert_array_equal(out.sequences[1, 5:], alone)
 
 
+def test_more_tokens_than_memory_holds_are_refused(tiny, monkeypatch):
+    model, params = tiny
+    for lie in (False, True):
+        with pytest.raises(ValueError, match="need a cache that does not fit the memory"):
+            model.generate(params, [[3, 4]], max_new_tokens=2**31 - 10)
+        assert not lie or generation._memory() > 2**60, "then by the runtime"
+        monkeypatch.setattr(generation, "_memory", lambda: 2**61)
+
+
+def test_ids_that_only_the_program_knows_fail_their_rows(tiny):
+    model, params = tiny
+    rows = np.array([[3, -1], [3, 4], [61, 3]])
+    lengths = jax.jit(lambda ids: model.generate(params, ids, max_new_tokens=2).lengths)(rows)
+    assert lengths.tolist() == [-1, 2, -1]
+    with pytest.raises(ValueError, match=r"input_ids\[0, 1\] is -1"):
+        model.generate(params, rows)
+
+
 def test_prompt_longer_than_the_positions_is_refused():
     model, params = fm.GPT2LMHeadModel.from_pretrained(GOLDENS / "gpt2-lm-head" / "checkpoint")
     with pytest.raises(ValueError, match="has 32 positions"):
