@@ -107,7 +107,8 @@ class Generates:
             eos=options.eos,
             vocab_size=getattr(self.config, "vocab_size", None),
         )
-        count = _count(self.config, prompt.ids.shape[1], options)
+        batch, length = prompt.ids.shape
+        count = _count(self.config, length, options)
         draw = [None, None, None]
         if options.do_sample:
             values = {"temperature": options.temperature, "top_p": options.top_p} | traced
@@ -118,7 +119,7 @@ class Generates:
             count, bool(options.do_sample), options.top_k or None, options.eos, options.pad, watched
         )
         plain = self.clone(generation_config=None)
-        _check_memory(plain, *prompt.ids.shape, count)
+        _check_memory(plain, batch, length, count)
         try:
             output, failure = decode(plain, request, params, prompt, *draw)
             if watched:
@@ -126,7 +127,7 @@ class Generates:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise ValueError(_no_room(*prompt.ids.shape, count)) from error
+            raise ValueError(_no_room(batch, length, count)) from error
         return output
 
 

@@ -193,7 +193,8 @@ class GenerationConfig:
                 said.append(f"{error}; it is left out")
                 continue
             if bad := _beyond(name, value, vocab_size):
-                said.append(f"{name} is {some(bad)}, and {_tokens(vocab_size)}; left out")
+                if value != _family_ids(config)[name]:
+                    said.append(f"{name} is {some(bad)}, and {_tokens(vocab_size)}; left out")
                 value = tuple(id for id in _ids(value) if id not in bad) or None
             if value is not None:
                 own[name] = value
@@ -262,12 +263,12 @@ def _tokens(vocab_size: int | None) -> str:
 
 
 def _own_ids(config: Config) -> dict[str, Any]:
-    """The tokens that a model's configuration names. What its family has by default is no word of
-    the file: a small vocabulary may be without it."""
-    vocab_size = getattr(config, "vocab_size", None)
-    values = {name: getattr(config, name) for name in _IDS}
-    for field in dataclasses.fields(config):
-        value = values.get(field.name)
-        if value == field.default and _beyond(field.name, value, vocab_size):
-            values[field.name] = None
-    return values
+    """The tokens that a model's configuration names."""
+    return {name: getattr(config, name) for name in _IDS}
+
+
+def _family_ids(config: Config | None) -> dict[str, Any]:
+    """The tokens that a family has by default, with which Transformers writes both files: a small
+    vocabulary may be without them, and nobody said that they are there."""
+    fields = () if config is None else dataclasses.fields(config)
+    return {field.name: field.default for field in fields if field.name in _IDS}

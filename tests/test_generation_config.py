@@ -202,6 +202,8 @@ def test_tokens_beyond_the_vocabulary(tmp_path, name, id):
 def test_the_tokens_of_a_family_are_no_word_of_a_file(tmp_path):
     assert TINY_GPT2.eos_token_id > TINY_GPT2.vocab_size
     assert GenerationConfig.from_pretrained(tmp_path, TINY_GPT2).eos == ()
+    ids = {"bos_token_id": 50256, "eos_token_id": 50256}
+    assert read(tmp_path, ids, TINY_GPT2).eos == (), "Transformers writes them there, too"
 
 
 def test_D8_an_old_config_json_counts_where_there_is_no_generation_config(tmp_path):
