@@ -10,15 +10,16 @@ import jax
 from . import callers, keywords, registry
 from .arguments import documented
 from .base import PretrainedModel
-from .config import CONFIG_NAME, Config
-from .hub import Found, resolve
+from .config import Config, find_config
+from .config_files import config_path, naming
+from .hub import Found
 from .loading import LoadingInfo, configuration, load, locate, named, planned, requested
 from .options import Options
 from .params import LoadPlan, open_checkpoint, unflatten
 from .params.errors import quoted, some
-from .planning import build, config_names, plan_load
+from .planning import build, plan_load
 from .request import PLACE, Request
-from .values import ConfigError, read_json
+from .values import ConfigError, read_json, shown
 
 
 class AutoConfig:
@@ -43,16 +44,11 @@ class AutoConfig:
         given = keywords.placed(options, call)
         name, _ = named(call, () if name_or_path is None else (name_or_path,), given)
         where = {key: given.pop(key) for key in PLACE if key in given}
-        found = resolve(name, **{key: value for key, value in where.items() if value is not None})
-        with found.noting():
-            values = _config_values(found.folder)
-        cls = _config_class(values)
-        changes = keywords.ours(given, config_names(cls), cls.__name__, call)
-        if odd := changes.keys() - config_names(cls):
-            raise keywords.unknown(
-                odd, call, {"where it is": PLACE, f"of a {cls.__name__}": config_names(cls)}
-            )
-        return cls.from_dict(values).replace(**changes)
+        found, path = find_config(name, **{k: v for k, v in where.items() if v is not None})
+        with found.noting(), naming(path):
+            values = read_json(path)
+            config = _config_class(values).from_dict(values, path=path)
+        return config.replace(**given)
 
     @staticmethod
     def register(model_type: str, config: type[Config], exist_ok: bool = False) -> None:
@@ -84,8 +80,8 @@ class _Auto:
             (names,) = error.args
         if model_type not in registry.kinds():
             raise ConfigError(
-                f"no family for model_type {model_type!r}; there are {', '.join(names)}; add one "
-                "with register_for_auto_class"
+                f"no family for model_type {quoted(model_type)}; there are {', '.join(names)}; add "
+                "one with register_for_auto_class"
             )
         raise ConfigError(
             f"{model_type} has no class for {cls.__name__}; it has {', '.join(names)}"
@@ -142,18 +138,27 @@ class _Auto:
         where = {name: options[name] for name in PLACE if options.get(name) is not None}
         config = options.get("config")
         if isinstance(config, Config):
-            values = config.to_dict()
+            model_class = cls._class_of(config.to_dict())
         elif config is None:
             if name_or_path is None:
                 raise TypeError(f"{call} needs a name or path, or config and state_dict")
             name_or_path = found = locate(name_or_path, **where)
             with found.noting():
-                values = _config_values(found.folder)
+                model_class = cls._class_at(found.folder)
         else:
             options["config"] = path = configuration(config, **where)
-            values = _config_values(path)
-        model_class = cls.class_for(_model_type(values), _named_classes(values))
+            model_class = cls._class_at(path)
         return model_class.from_pretrained(name_or_path, *args, **options)
+
+    @classmethod
+    def _class_at(cls, place: str) -> type[PretrainedModel]:
+        """The class for what the configuration in a folder, or in a file, names."""
+        with naming(config_path(place)):
+            return cls._class_of(_config_values(place))
+
+    @classmethod
+    def _class_of(cls, values: Mapping[str, Any]) -> type[PretrainedModel]:
+        return cls.class_for(_model_type(values), _named_classes(values))
 
     @classmethod
     def from_config(cls, config: Config, **fields: Any) -> PretrainedModel:
@@ -277,7 +282,7 @@ def architecture(folder: str) -> type[PretrainedModel]:
 def _architecture(values: Mapping[str, Any], where: str) -> type[PretrainedModel]:
     names = values.get("architectures") or []
     if not isinstance(names, list | tuple):
-        raise ConfigError(f"{where}: architectures must be a list, got {names!r:.200}")
+        raise ConfigError(f"{where}: architectures must be a list, got {shown(names)}")
     for name in names:
         with contextlib.suppress(KeyError):
             return registry.model_class(str(name))
@@ -298,14 +303,13 @@ def _named_classes(values: Mapping[str, Any]) -> list[str]:
 
 
 def _config_values(folder: str) -> dict[str, Any]:
-    is_file = os.path.isfile(folder)
-    return read_json(folder if is_file else os.path.join(folder, CONFIG_NAME))
+    return read_json(config_path(folder))
 
 
 def _model_type(values: Mapping[str, Any]) -> str:
     model_type = values.get("model_type", "")
     if not isinstance(model_type, str):
-        raise ConfigError(f"model_type of config.json must be a name, got {model_type!r:.200}")
+        raise ConfigError(f"model_type of config.json must be a name, got {shown(model_type)}")
     return model_type
 
 
@@ -315,5 +319,6 @@ def _config_class(values: dict[str, Any]) -> type[Config]:
         return registry.config_for(model_type)
     except KeyError:
         raise ConfigError(
-            f"no family for model_type {model_type!r}; there are {', '.join(registry.kinds())}"
+            f"no family for model_type {quoted(model_type)}; there are "
+            f"{', '.join(registry.kinds())}"
         ) from None

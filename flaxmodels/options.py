@@ -104,6 +104,8 @@ class ConfigFields(TypedDict, total=False):
     attention_bias: bool
     mlp_bias: bool
     rope_parameters: Mapping[str, Any]
+    original_max_position_embeddings: int
+    partial_rotary_factor: float
     rope_theta: float
     rope_scaling: Mapping[str, Any] | None
     n_positions: int

@@ -63,9 +63,7 @@ def field_names(cls: "type[PretrainedModel]") -> tuple[str, ...]:
 def config_names(cls: type[Config]) -> frozenset[str]:
     """What a caller may set of a configuration: fields, under their old names too, notes, and
     what `replace` refuses with a reason."""
-    fields = {field.name for field in dataclasses.fields(cls)} - {"extra"}
-    old = {"rope_theta", "rope_scaling"} if "rope_parameters" in fields else set()
-    return frozenset({*fields, *cls.aliases, *cls.unsupported, *old, "label2id", *keywords.NOTES})
+    return cls.names().union(cls.unsupported, keywords.NOTES)
 
 
 def check_config(cls: "type[PretrainedModel]", config: Config) -> None:

@@ -26,7 +26,7 @@ from .params import CheckpointError, LocalFile, strict_json, without_config
 from .params.errors import PrintableError
 
 MAX_CONFIG_BYTES = 16 << 20
-_MAX_VALUES = 250_000  # a million take ten seconds
+MAX_VALUES = 250_000  # a million take ten seconds
 _CACHED = re.compile(r"/models--[^/]+/snapshots/")  # which has but what was asked for
 _MAX_DEPTH = 64  # far from where Python cannot compare two that are equal
 _MAX_BITS = 14_000  # more digits than Python writes
@@ -38,7 +38,8 @@ class ConfigError(PrintableError):
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
-    """A JSON object from a file of at most 16 MiB; no duplicate keys, no NaN.
+    """A JSON object from a file of at most 16 MiB, no key twice. Infinity and NaN, which Python
+    writes, are floats: whoever uses a value checks it, and `config_files.is_finite` tells.
 
     Raises:
         ConfigError: with the file's name.
@@ -57,7 +58,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     except CheckpointError as error:
         raise ConfigError(str(error)) from None
     try:
-        value = strict_json.loads(raw, _MAX_VALUES)
+        value = strict_json.loads(raw, MAX_VALUES, constants=float)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(value, dict):
@@ -69,6 +70,10 @@ def out_of_range(name: str, value: Any) -> str | None:
     """What is wrong with a field's value, by the kind of quantity that its name says it is."""
     if name.endswith(("_size", "_dim", "position_embeddings")) or name.startswith(("num_", "n_")):
         return None if 0 < value < 1 << 31 else "it must be positive and below 2**31"
+    if name.endswith("_token_id"):
+        ids = value if isinstance(value, tuple) else (value,)
+        fits = all(-(1 << 31) <= i < 1 << 31 for i in ids)
+        return None if fits else "a token id is an int32"
     if name.endswith(("_eps", "_epsilon")):
         return None if value > 0 else "it must be positive"
     if "drop" in name:
@@ -145,8 +150,8 @@ def _key(key: Any) -> str:
 
 
 def _sequence(values: Iterable[Any], depth: int) -> tuple[Any, ...]:
-    if isinstance(values, range) and len(values) > _MAX_VALUES:
-        raise ConfigError(f"is {values}; at most {_MAX_VALUES} values")
+    if isinstance(values, range) and len(values) > MAX_VALUES:
+        raise ConfigError(f"is {values}; at most {MAX_VALUES} values")
     items = tuple(freeze(item, depth + 1) for item in values)
     if not isinstance(values, Set):
         return items
@@ -157,8 +162,8 @@ def _sequence(values: Iterable[Any], depth: int) -> tuple[Any, ...]:
 
 
 def _of_array(array: Any, depth: int) -> Any:
-    if array.size > _MAX_VALUES:
-        raise ConfigError(f"is an array of shape {array.shape}; at most {_MAX_VALUES} values")
+    if array.size > MAX_VALUES:
+        raise ConfigError(f"is an array of shape {array.shape}; at most {MAX_VALUES} values")
     values = np.asarray(array).tolist()
     if isinstance(values, np.generic):  # of a dtype that is not NumPy's own
         values = float(values)

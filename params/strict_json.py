@@ -1,6 +1,8 @@
 """JSON as the standard has it, where Python's reader is lenient: for files from strangers."""
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 from .errors import quoted
@@ -8,8 +10,15 @@ from .errors import quoted
 MAX_VALUES = 2_000_000  # 100 MB of brackets would take ten seconds, and a gigabyte
 
 
-def loads(raw: bytes, most: int = MAX_VALUES) -> Any:
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def loads(raw: bytes, most: int = MAX_VALUES, *, constants: Callable[[str], Any] | None = None):
     """Decodes one document of at most `most` values, as commas tell.
+
+    Args:
+        constants: what Infinity, -Infinity and NaN become; they are refused if None. `1e999` is
+            JSON, and infinite, whatever this says.
 
     Raises:
         ValueError: not UTF-8, a key twice, NaN or Infinity, half of a surrogate pair, a number of
@@ -21,9 +30,23 @@ def loads(raw: bytes, most: int = MAX_VALUES) -> Any:
     if raw.count(b",") >= most:
         raise ValueError(f"more than {most} values")
     try:
-        return json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(
+            raw.decode(), object_pairs_hook=_unique, parse_constant=constants or _refuse
+        )
+        if _SURROGATE.search(raw):
+            _check_text(value)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return value
+
+
+def _check_text(value: Any) -> None:
+    """Raises `ValueError` for half of a surrogate pair, which has no UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = quoted(error.object[error.start : error.end])
+        raise ValueError(f"half of a surrogate pair, {half}: {error.reason}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -31,9 +54,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in pairs:
         if name in values:
             raise ValueError(f"key {quoted(name)} appears twice")
-        for text in (name, value):
-            if isinstance(text, str):
-                text.encode()  # half of a surrogate pair has no UTF-8
         values[name] = value
     return values
 

@@ -72,11 +72,12 @@ def test_unknown_family_and_missing_head(tmp_path):
 
 
 def test_auto_config_overrides():
-    config = fm.AutoConfig.from_pretrained(
-        GOLDENS / "gpt2-lm-head" / "checkpoint", output_attentions=True, tokenizer_class="Mine"
-    )
+    folder = GOLDENS / "gpt2-lm-head" / "checkpoint"
+    config = fm.AutoConfig.from_pretrained(folder, output_attentions=True, tokenizer_class="Mine")
     assert isinstance(config, fm.GPT2Config) and config.output_attentions
     assert config.tokenizer_class == "Mine" and config.hidden_size == config.n_embd
+    with pytest.raises(TypeError, match="'output_atentions'.*did you mean"):
+        fm.AutoConfig.from_pretrained(folder, output_atentions=True)
 
 
 def test_R7_code_in_a_repository_is_never_imported(tmp_path):
@@ -88,7 +89,7 @@ def test_R7_code_in_a_repository_is_never_imported(tmp_path):
     with pytest.warns(UserWarning, match="no class here is called 'os.system', 'Evil'; LlamaModel"):
         assert architecture(str(tmp_path)) is fm.LlamaModel
     with pytest.warns(UserWarning, match="auto_map of config.json: remote code ignored"):
-        assert fm.AutoConfig.from_pretrained(tmp_path).extra["auto_map"]
+        assert "auto_map" not in fm.AutoConfig.from_pretrained(tmp_path).extra
 
 
 BAD_NAMES = {

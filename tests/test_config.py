@@ -92,7 +92,10 @@ def test_replace_and_aliases():
     assert config.replace(n_embd=6) == config.replace(hidden_size=6) == Toy(hidden_size=6)
     assert "n_embd" not in config.to_dict()
     assert config.replace() == config
-    assert Toy().replace(mine=3).mine == 3 and Toy().replace(mine=3).to_dict()["mine"] == 3
+    mine = Toy().replace(extra={"mine": 3})
+    assert mine.mine == 3 and mine.to_dict()["mine"] == 3 and mine.replace(n_embd=4).mine == 3
+    with pytest.raises(TypeError, match="Toy has no field 'hiden_size': did you mean hidden_size"):
+        config.replace(hiden_size=3)
     with pytest.raises(AttributeError, match="Toy has no field 'hiden_size'"):
         _ = config.hiden_size
     with pytest.raises(ConfigError, match="hidden_size = 5 is no multiple"):
@@ -143,7 +146,7 @@ WRONG = {  # field, value, what is said
     "labels-int": ("id2label", 3, "id2label must be .*FrozenDict"),
     "labels-true": ("id2label", True, "id2label must be"),
     "labels-list": ("id2label", ["a"], "id2label must be"),
-    "labels-no-text": ("id2label", {"0": 1}, "id2label must be"),
+    "labels-lists": ("id2label", {"0": ["a"]}, "id2label must map numbers to labels, got the lab"),
     "labels-no-numbers": ("id2label", {"a": "b"}, "id2label must map numbers to labels"),
     "labels-count": ("num_labels", "3", "num_labels must be int, got '3'"),
     "C6-decoder": ("is_decoder", True, "is_decoder = True changes the model .*implemented: False"),
@@ -195,11 +198,8 @@ def test_labels():
     assert written["id2label"] == LABELS
     assert written["label2id"] == {"no": 0, "yes": 1, "maybe": 2}
     assert "num_labels" not in written and Toy.from_dict(written) == config
-    assert Toy(num_labels=3).to_dict()["id2label"] == {
-        "0": "LABEL_0",
-        "1": "LABEL_1",
-        "2": "LABEL_2",
-    }
+    written = Toy(num_labels=3).to_dict()
+    assert written["num_labels"] == 3 and not {"id2label", "label2id"} & written.keys()
     assert Toy.from_dict(Toy(num_labels=3).to_dict()) == Toy(num_labels=3)
     assert Toy.from_dict({"id2label": {"5": "LABEL_5"}}).id2label == FrozenDict({"5": "LABEL_5"})
     assert Toy.from_dict({"id2label": {"0": "LABEL_1"}}).id2label == FrozenDict({"0": "LABEL_1"})
@@ -209,7 +209,7 @@ def test_labels():
     assert config.replace(id2label={0: "a"}).num_labels == 1
     assert config.replace(id2label=None).num_labels == 3
     with pytest.raises(ConfigError, match="id2label names 3 labels, num_labels is 2"):
-        Toy(id2label=LABELS)
+        Toy(id2label=LABELS, num_labels=2)
 
 
 def test_C17_unknown_keys_are_kept_with_a_warning():
@@ -264,16 +264,15 @@ def test_C6_C7_C14_nothing_named_is_opened_imported_or_evaluated(monkeypatch):
     new = [(name, what) for name, what in asked if name != "__import__" or what not in modules]
     assert new == [] and not {what for _, what in asked} & {"os", "evil", "evil--code"}
     assert "Toy: auto_map of config.json: remote code ignored" in str(caught[0].message)
-    assert config.to_dict()["auto_map"] == values["auto_map"]
+    assert "auto_map" not in config.to_dict()
+    assert config.to_dict()["_name_or_path"] == values["_name_or_path"]
 
 
 def test_C6_what_names_code_is_said_to_be_ignored():
     code = {"custom_pipelines": {"x": {"impl": "evil.Pipeline"}}, "trust_remote_code": True}
     with pytest.warns(UserWarning, match="custom_pipelines, trust_remote_code of config.json: rem"):
-        assert Toy.from_dict(code).to_dict()["trust_remote_code"] is True
+        assert not code.keys() & Toy.from_dict(code).to_dict().keys()
     assert Toy.from_dict({"trust_remote_code": False}).trust_remote_code is False
-    with pytest.warns(UserWarning, match="Toy does not know '_attn_implementation_internal'"):
-        Toy.from_dict({"_attn_implementation_internal": "evil/kernels"})
     quantised = {"quantization_config": {"quant_method": "evil", "modules": "os.system"}}
     with pytest.raises(ConfigError, match="quantised checkpoints cannot be loaded"):
         Toy.from_dict(quantised)
@@ -286,8 +285,7 @@ def nested(depth):
 BAD_JSON = {
     "C2-deep": (nested(100_000), "nested too deeply"),
     "C2-long-number": (b'{"a":' + b"9" * 10**6 + b"}", "digits"),
-    "C2-nan": (b'{"eps":NaN}', "NaN is not a JSON number"),
-    "C2-infinity": (b'{"eps":-Infinity}', "-Infinity is not a JSON number"),
+    "C2-surrogate": (b'{"x":["\\ud800"]}', "half of a surrogate pair"),
     "C2-bom": (b"\xef\xbb\xbf{}", "BOM"),
     "C2-utf16": ('{"a":1}'.encode("utf-16"), "utf-8"),
     "C2-twice": (b'{"a":1,"b":2,"a":1}', "'a' appears twice"),
@@ -399,7 +397,7 @@ def test_freeze_and_thaw_are_inverse(value):
         st.sampled_from([f.name for f in dataclasses.fields(Toy)] + ["n_embd", "odd"]), json_values
     )
 )
-@pytest.mark.filterwarnings("ignore:Toy does not know")
+@pytest.mark.filterwarnings("ignore:Toy does not know", "ignore:Toy. .* Infinity or NaN")
 def test_any_values_give_a_config_or_an_error(values):
     try:
         config = Toy.from_dict(values)
@@ -437,9 +435,9 @@ BAD_LLAMA = {
         "factor = '2'; expected a number",
     ),
     "C12-factor-0": ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor = 0"),
-    "C12-unknown-key": (
-        {"rope_scaling": {"type": "linear", "factor": 2.0, "spice": 1}},
-        "the unknown key 'spice'",
+    "C12-one-per-kind": (
+        {"rope_parameters": {"full_attention": {"rope_theta": 1e6}}},
+        "has 'full_attention' apart; implemented is one for all layers",
     ),
     "C12-llama3-incomplete": (
         {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},

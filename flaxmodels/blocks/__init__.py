@@ -29,6 +29,7 @@ from .parameter import parameter as parameter
 from .remat import as_remat as as_remat
 from .rotary import ROPE_TYPES as ROPE_TYPES
 from .rotary import apply_rotary as apply_rotary
+from .rotary import rope_frequencies as rope_frequencies
 from .rotary import rotary as rotary
 from .run import Call as Call
 from .run import Run as Run

@@ -42,7 +42,7 @@ def rotary(
         max_positions: `max_position_embeddings` of the config.
     """
     length = jnp.max(positions) + 1
-    frequencies, scale = _frequencies(rope, length, head_dim, max_positions)
+    frequencies, scale = rope_frequencies(rope, length, head_dim, max_positions)
     angles = positions[..., None].astype(jnp.float32) * jnp.asarray(frequencies)[None, None]
     return jnp.cos(angles) * scale, jnp.sin(angles) * scale
 
@@ -55,18 +55,20 @@ def apply_rotary(x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Arr
     return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
-def _frequencies(
-    rope: Mapping[str, Any], length: jax.Array, dim: int, max_positions: int
+def rope_frequencies(
+    rope: Mapping[str, Any], length: jax.Array | int, dim: int, max_positions: int
 ) -> tuple[Any, float]:
-    """Angle per position [H / 2], and the factor on cosines and sines."""
-    base, factor = rope["rope_theta"], rope.get("factor", 1.0)
+    """Angle per position, float32 [H / 2], and the factor on cosines and sines; without JAX for a
+    length that is an int, as a configuration checks them."""
+    base, factor = float(rope["rope_theta"]), float(rope.get("factor", 1.0))
     match rope["rope_type"]:
         case "default":
             return _inverse(base, dim), 1.0
         case "linear":
             return _inverse(base, dim) / np.float32(factor), 1.0
         case "dynamic":
-            stretch = jnp.maximum(length, max_positions).astype(jnp.float32) / max_positions
+            longest = _numpy(length).maximum(length, max_positions).astype(np.float32)
+            stretch = longest / max_positions
             return _inverse(base * (factor * stretch - (factor - 1)) ** (dim / (dim - 2)), dim), 1.0
         case "yarn":
             return _yarn(rope, dim, max_positions)
@@ -77,6 +79,10 @@ def _frequencies(
         case "proportional":
             return _proportional(rope, dim), 1.0
     raise ValueError(f"rope_type {rope['rope_type']!r}: expected one of {', '.join(ROPE_TYPES)}")
+
+
+def _numpy(length: jax.Array | int) -> Any:
+    return jnp if isinstance(length, jax.Array) else np
 
 
 def _inverse(base: Any, dim: int, count: int | None = None) -> Any:
@@ -118,8 +124,8 @@ def _yarn_scale(rope: Mapping[str, Any], factor: float) -> float:
 
 
 def _longrope(
-    rope: Mapping[str, Any], length: jax.Array, dim: int, max_positions: int
-) -> tuple[jax.Array, float]:
+    rope: Mapping[str, Any], length: jax.Array | int, dim: int, max_positions: int
+) -> tuple[Any, float]:
     """Ding et al. 2024, arXiv:2402.13753: one set of factors up to the original length, and
     another beyond it."""
     original = rope["original_max_position_embeddings"]
@@ -127,7 +133,8 @@ def _longrope(
     scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
     scale = rope.get("attention_factor", scale)
     short, long = (np.array(rope[key], np.float32) for key in ("short_factor", "long_factor"))
-    return _inverse(rope["rope_theta"], dim) / jnp.where(length > original, long, short), scale
+    stretch = _numpy(length).where(length > original, long, short)
+    return _inverse(rope["rope_theta"], dim) / stretch, scale
 
 
 def _llama3(rope: Mapping[str, Any], dim: int) -> np.ndarray:

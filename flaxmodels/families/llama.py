@@ -20,7 +20,7 @@ _FROM_OTHERS: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LlamaConfig(Config):
+class LlamaConfig(rope.Rotary, Config):
     """`config.json` of a Llama. `head_dim` and `num_key_value_heads` follow from the other fields
     if None, and what `rope_parameters` leaves open is filled in."""
 
@@ -67,13 +67,6 @@ class LlamaConfig(Config):
         checks.pruned_heads(self)
         checks.activation(self, "hidden_act")
         rope.check(self)
-
-    @classmethod
-    def from_json_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return rope.from_json(values)
-
-    def to_json_keys(self, values: dict[str, Any]) -> dict[str, Any]:
-        return rope.to_json(values)
 
 
 class LlamaAttention(nn.Module):

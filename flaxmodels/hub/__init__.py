@@ -17,6 +17,7 @@ from .release import release as release
 from .repository import check_name as check_name
 from .repository import commit_of as commit_of
 from .repository import name_of as name_of
+from .resolve import PLACES as PLACES
 from .resolve import Found as Found
 from .resolve import download as download
 from .resolve import fetched as fetched

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .. import params as fp
-from ..config import CONFIG_NAME, ConfigError
-from ..values import MAX_CONFIG_BYTES
+from ..config_files import CONFIG_NAME
+from ..values import MAX_CONFIG_BYTES, ConfigError
 from .arriving import Arriving
 from .client import HubError, endpoint, proxied, scrubbed
 from .companions import companions, is_tokenizer_file
@@ -18,6 +18,10 @@ from .elsewhere import Elsewhere
 from .paths import is_a_path, no_such_path
 from .repository import Repository, check_name, commit_of, find, remember
 
+PLACES = frozenset(
+    "subfolder revision token cache_dir local_files_only force_download proxies progress".split()
+)
+"""The keywords of `resolve` that a user may give."""
 _SIDE_FILES = {  # {name: bytes that it has at most}
     CONFIG_NAME: MAX_CONFIG_BYTES,
     "generation_config.json": MAX_CONFIG_BYTES,

@@ -1,0 +1,101 @@
+"""`config.json` and its like as files: what strangers write into them, and what is written back.
+
+Python writes Infinity and NaN, which are no JSON; Transformers writes the names of code that it
+runs when told to trust it. Both are read past, aloud, and neither is written again.
+"""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .config_keys import CODE
+from .params.errors import quoted
+from .values import MAX_CONFIG_BYTES, MAX_VALUES, ConfigError
+
+CONFIG_NAME = "config.json"
+
+_NAMES_IMPLEMENTATION = "_implementation"  # of kernels that the Hub has, where there is a slash
+
+
+def config_path(place: str | os.PathLike) -> str:
+    """The path of the configuration in a folder; of a file, the file."""
+    place = os.fspath(place)
+    return os.path.join(place, CONFIG_NAME) if os.path.isdir(place) else place
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Has every `ConfigError` of what is done meanwhile say which file it is about."""
+    try:
+        yield
+    except ConfigError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def without_code(value: Any) -> tuple[Any, list[str]]:
+    """(`value` without the keys that name code, at any depth; these keys).
+
+    >>> without_code({"auto_map": {"AutoModel": "evil/repo--code.Model"}, "text": {"n": 1}})
+    ({'text': {'n': 1}}, ['auto_map'])
+    """
+    if isinstance(value, Mapping):
+        dropped = [key for key in value if names_code(key, value[key])]
+        kept = {}
+        for key in value.keys() - dropped:
+            kept[key], inside = without_code(value[key])
+            dropped += [f"{key}.{name}" for name in inside]
+        return {key: kept[key] for key in value if key in kept}, dropped
+    if isinstance(value, list | tuple):
+        parts = [without_code(item) for item in value]
+        return [item for item, _ in parts], [name for _, names in parts for name in names]
+    return value, []
+
+
+def names_code(key: Any, value: Any) -> bool:
+    """Whether an entry of a configuration names code that Transformers would fetch and run."""
+    if not isinstance(key, str) or not value:
+        return False
+    return key in CODE or (_NAMES_IMPLEMENTATION in key and "/" in str(value))
+
+
+def is_finite(value: Any) -> bool:
+    """Whether there is no Infinity and no NaN in a decoded JSON value."""
+    if isinstance(value, Mapping):
+        return all(map(is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def text_of(values: Mapping[str, Any]) -> str:
+    """The text of a configuration file, keys sorted: strict JSON, which `values.read_json` reads.
+
+    Where it would be longer than that, as with very many labels, it is written without white space
+    and without `label2id`, which says the same as `id2label`.
+
+    Raises:
+        ConfigError: it is still longer.
+    """
+    text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    if _can_be_read(text):
+        return text
+    shorter = {key: value for key, value in values.items() if key != "label2id"}
+    text = json.dumps(
+        shorter, separators=(",", ":"), sort_keys=True, allow_nan=False, ensure_ascii=False
+    )
+    if _can_be_read(text):
+        return text
+    long = max(values, key=lambda key: len(str(values[key])))
+    raise ConfigError(
+        f"a configuration of {len(text)} characters could not be read again, which takes 16 MiB "
+        f"and {MAX_VALUES} values; the longest value is that of {quoted(long)}"
+    )
+
+
+def _can_be_read(text: str) -> bool:
+    return len(text.encode()) <= MAX_CONFIG_BYTES and text.count(",") < MAX_VALUES
