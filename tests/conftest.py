@@ -1,4 +1,8 @@
-"""Where the tests run: eight CPU devices, no network, no compilation cache, one thread a process.
+"""Where the tests run: eight CPU devices, no network, one thread a process.
+
+Programs run once or twice, and what optimises them takes longer than they do: it is left out, but
+for tests marked `optimized`, and what took long to compile is kept beside the interpreter's
+packages for the next run. FLAXMODELS_TEST_CACHE names another folder; empty, nothing is kept.
 
 FLAXMODELS_TEST_PLATFORM=gpu runs on a GPU instead, and adds the tests marked `gpu`.
 """
@@ -31,7 +35,12 @@ os.environ["NPROC"] = (
 )
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+_CACHE = os.environ.get("FLAXMODELS_TEST_CACHE", os.path.join(sys.prefix, "jax-cache"))
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true" if _CACHE else "false"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -69,6 +78,17 @@ def _guarded_lookup(host, *args, _lookup=socket.getaddrinfo, **kwargs):
 for _name in ("connect", "connect_ex", "sendto"):
     setattr(socket.socket, _name, _guarded(_name))
 socket.getaddrinfo = _guarded_lookup
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Optimises what a test marked `optimized` compiles, and no other."""
+    import jax
+
+    plain = item.get_closest_marker("optimized") is None
+    if jax.config.read("jax_disable_most_optimizations") != plain:
+        jax.config.update("jax_disable_most_optimizations", plain)
+        jax.clear_caches()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -21,14 +21,6 @@ EVEN = {0: [2, 3], 1: [0, 1]}  # whole groups of Llama's
 loop_and_scan = pytest.mark.parametrize("scan_layers", [False, True], ids=["loop", "scan"])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These programs run once: what optimises them takes longer than they do."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.partial(jax.jit, static_argnums=0, static_argnames="output_attentions")
 def run(model, params, arguments, **options):
     return model.apply({"params": params}, **arguments, **options)

@@ -38,13 +38,6 @@ each = pytest.mark.parametrize("name", MODELS)
 scanned = pytest.mark.parametrize("scan", [False, True])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def made(name, scan=False):
     model = MODELS[name].clone(scan_layers=scan)

@@ -157,14 +157,6 @@ each = pytest.mark.parametrize("name", TRANSFORMS)
 loop_and_scan = pytest.mark.parametrize("scan", [False, True], ids=["loop", "scan"])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These programs run once: what optimises them takes longer than they do."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def model_for(bert: bool, large: bool, scan: bool) -> tuple[Any, dict[str, Any]]:
     """(a model, {path: abstract leaf} of it looped and scanned)."""

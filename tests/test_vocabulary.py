@@ -33,13 +33,6 @@ TINY = {"vocab_size": 12, "hidden_size": 8, "num_hidden_layers": 2, "num_attenti
 TINY |= {"intermediate_size": 8, "n_inner": 8, "num_key_value_heads": 1, "pad_token_id": 0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def tiny(name, scan_layers=True, **changes):
     cls = getattr(fm, name)
     taken = {key: value for key, value in TINY.items() if cls.config_class.knows(key)}
