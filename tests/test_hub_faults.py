@@ -48,7 +48,7 @@ BROKEN = {
     "404": (dict(kind="status", code=404, times=None), "answers 404"),
     "redirect-loop": (dict(kind="redirect", times=None), "redirect"),
     "redirect-file": (dict(kind="redirect", to="file:///etc/passwd", times=None), "file://"),
-    "redirect-nowhere": (dict(kind="redirect", to=NOWHERE, times=None), r"tried 6 times"),
+    "redirect-nowhere": (dict(kind="redirect", to=NOWHERE, times=None), r"tried 2 times"),
     "stalled": (dict(kind="stall", seconds=3), None),
 }
 BODY = BROKEN | {

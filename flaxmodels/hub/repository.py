@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -173,7 +172,7 @@ def find(
             folder = _cached(name, revision, cache)
         except HubError:
             raise error from None
-        warnings.warn(f"{error}; what the cache has of {revision} is taken", stacklevel=2)
+        fp.warn(f"{error}; what the cache has of {revision} is taken", stacklevel=2)
         return folder
     commit = str(info.sha)
     if not COMMIT.fullmatch(commit):

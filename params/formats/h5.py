@@ -41,7 +41,10 @@ def read_index(file: File) -> dict[str, Tensor]:
             "pip install flaxmodels[h5]"
         )
     file.reject_lookalikes()
-    answer = _walk(file)
+    try:
+        answer = _walk(file)
+    except OSError as error:  # no room for temporary files, or too many are open
+        raise CheckpointError(f"{file.path}: the HDF5 reader process: {error}") from None
     if not isinstance(answer, list):
         said = (c if c.isprintable() else repr(c)[1:-1] for c in str(answer)[:1000])
         raise CheckpointError(f"{file.path}: {''.join(said)}")

@@ -34,7 +34,7 @@ _DTYPES = {
 }
 _METADATA_NAME = {2: ".zarray", 3: "zarr.json"}
 _DRIVER = {2: "zarr", 3: "zarr3"}
-_LARGEST_CHUNK = 2 << 30  # bytes; what orbax splits into files of
+_SMALL_CHUNK = 1 << 20  # bytes; a larger one is no larger than what it is a part of, padded
 _LARGEST_METADATA = 1 << 20
 _MOST_EXPANSION = 1 << 15  # zstd makes 128 KiB of four bytes; gzip does less
 _SLACK = 64 << 20  # bytes; of a file, beside the data
@@ -193,7 +193,7 @@ def _checked(
     if too_large(shape, dtype) or too_large(chunks, dtype):
         raise CheckpointError(f"{where}: shape {quoted(shape)} is too large")
     size, chunk = (math.prod(sizes) * dtype.itemsize for sizes in (shape, chunks))
-    if chunk > max(_LARGEST_CHUNK, size):
+    if chunk > max(_SMALL_CHUNK, 2 * size):
         raise CheckpointError(f"{where}: a chunk of {chunk} bytes in an array of {size}")
     return tuple(shape), dtype, checked | {"shape": shape, "zarr_format": version}
 
