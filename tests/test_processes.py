@@ -33,7 +33,7 @@ mesh = fs.make_mesh(stage=2, fsdp=2, tensor=2)  # the stages are the processes
 rules = (("vocab", None), *fs.DEFAULT_RULES)
 said = {}
 for scan in (False, True):
-    stack = (("layers", "stage"), *rules) if scan else rules
+    stack = (("layers", "stage"), *rules)  # of a looped model nothing: a copy in each process
     try:
         model, params = fm.LlamaForCausalLM.from_pretrained(
             source, mesh=mesh, rules=stack, scan_layers=scan, progress=False

@@ -498,7 +498,7 @@ def test_P26_a_token_id_of_the_config_may_lose_its_row(name):
     template = new.abstract_params()
     assert jax.tree.map(jnp.shape, cut) == jax.tree.map(lambda x: x.shape, template)
     table = fm.blocks.Embed(9, 8, 0.5, padding_id=new.config.pad_token_id)
-    drawn = table.init(KEY, jnp.zeros((1,), int), jnp.float32)["params"]["embedding"].value
+    drawn = table.init(KEY, jnp.zeros((1,), int), jnp.float32)["params"]["embedding"]
     assert drawn.shape == (9, 8) and (drawn != 0).any(axis=1).all()
 
 
