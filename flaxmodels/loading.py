@@ -310,6 +310,8 @@ def _initialised(
 
 def _warn(cls: "type[PretrainedModel]", match: fp.Match) -> None:
     where, name = match.source.where, cls.__name__
+    if match.said:
+        callers.warn(f"{where}: {match.said}")
     if fresh := [*match.missing, *(bad.path for bad in match.mismatched)]:
         callers.warn(
             f"Weights from {name} not initialized from pretrained model {where}: "

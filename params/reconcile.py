@@ -21,7 +21,8 @@ from .names import (
     places,
 )
 from .paths import flatten, matches
-from .sources import fitted
+from .readings import Expected, best_reading
+from .sources import as_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,9 @@ class Match:
         unexpected: names in the source that no leaf wants.
         mismatched: leaves whose tensor has another shape.
         absent: {path of a missing leaf: tensor that an index names for it, in vain}.
+        said: by which rule the source's names were read, if not as they are.
+        twice: path of a leaf -> other tensors of the source that the config says are the same: the
+            names of a tie. Whether they are is seen when they are read.
     """
 
     source: Source
@@ -64,6 +68,15 @@ class Match:
     unexpected: tuple[str, ...]
     mismatched: tuple[Mismatch, ...]
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    said: str = ""
+    twice: Mapping[str, tuple[Piece, ...]] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"Match({self.source.where!r}: {len(self.found)} leaves found, "
+            f"{len(self.missing)} missing, {len(self.unexpected)} tensors unexpected, "
+            f"{len(self.mismatched)} mismatched)"
+        )
 
 
 def reconcile(
@@ -88,12 +101,8 @@ def reconcile(
         CheckpointError: two names of the source mean the same leaf.
     """
     leaves = flatten(template)
-    source = fitted(source, leaves, naming)
-    apart = source.layout != PATHS or is_looped(source.tensors, naming.stack)
-    wanted = {
-        path: places(path, leaf.shape, naming, source.layout, stacked=is_stacked(leaf) and apart)
-        for path, leaf in leaves.items()
-    }
+    source, said = _read(source, leaves, naming, prefix, tied)
+    wanted = _wanted(leaves, naming, source.layout, source.tensors)
     expected = {place.name for where in wanted.values() for place in where}
     aliases = _tied_places(tied, leaves, naming, source.layout)
     names = _with_prefix(canonical(source.tensors, naming), expected, prefix, source.layout)
@@ -117,7 +126,75 @@ def reconcile(
     unexpected = tuple(sorted(names[name] for name in names.keys() - used - spare))
     named = _with_prefix(canonical(source.absent, naming), expected, prefix, source.layout)
     absent = {p: named[place.name] for p in missing for place in wanted[p] if place.name in named}
-    return Match(source, found, tuple(missing), unexpected, tuple(mismatched), absent)
+    twice = {}
+    for path, where in wanted.items():
+        others = [p for place in where for p in aliases.get(place.name, ()) if p.name in names]
+        others = [_piece(source, names[p.name], p, naming) for p in others if p.name not in used]
+        if others and path in found:
+            twice[path] = tuple(others)
+    return Match(source, found, tuple(missing), unexpected, tuple(mismatched), absent, said, twice)
+
+
+def _wanted(
+    leaves: Mapping[str, Any], naming: Naming, layout: str, names: Iterable[str]
+) -> dict[str, tuple[Place, ...]]:
+    """Where each leaf stands in a source of these names."""
+    apart = layout != PATHS or is_looped(names, naming.stack)
+    return {
+        path: places(path, leaf.shape, naming, layout, stacked=is_stacked(leaf) and apart)
+        for path, leaf in leaves.items()
+    }
+
+
+def _read(
+    source: Source,
+    leaves: Mapping[str, Any],
+    naming: Naming,
+    prefix: str,
+    tied: tuple[tuple[str, str], ...],
+) -> tuple[Source, str]:
+    """The source under the names, and in the layout, that fit the leaves best; what was done."""
+    layouts = [source.layout]
+    if source.layout in (FLAX, PATHS):  # a tree of ours has old Flax's spelling of names
+        layouts += [FLAX if source.layout == PATHS else PATHS]
+    tensors = {
+        layout: as_layers(source.tensors, leaves, naming) if layout == PATHS else source.tensors
+        for layout in layouts
+    }
+    choices = [_expected(leaves, naming, x, tensors[x], prefix, tied) for x in layouts]
+    reading = best_reading(tensors, choices, source.where)
+    layout = reading.expected.layout
+    renamed = {new: tensors[layout][name] for new, name in reading.names.items()}
+    return dataclasses.replace(source, tensors=renamed, layout=layout), reading.said
+
+
+def _expected(
+    leaves: Mapping[str, Any],
+    naming: Naming,
+    layout: str,
+    names: Iterable[str],
+    prefix: str,
+    tied: tuple[tuple[str, str], ...],
+) -> Expected:
+    wanted = _wanted(leaves, naming, layout, names)
+    shapes = {
+        place.name: _stored_shape(leaves[path].shape, place)
+        for path, where in wanted.items()
+        for place in where
+    }
+    aliases = _tied_places(tied, leaves, naming, layout)
+    backbone = _backbone(leaves, leaves, prefix, naming.optional)
+    needed = tuple(
+        (place.name, *(other.name for other in aliases.get(place.name, ())))
+        for path in backbone
+        for place in wanted[path]
+    )
+
+    def known(names: dict[str, str]) -> dict[str, str]:
+        today = {new: names[old] for new, old in canonical(names, naming).items()}
+        return _with_prefix(today, set(shapes), prefix, layout)
+
+    return Expected(layout, shapes, needed, known)
 
 
 def as_it_is(source: Source) -> Match:
@@ -214,12 +291,9 @@ def _tied_places(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):
 
 def _with_prefix(names: dict[str, str], expected: set[str], prefix: str, layout: str):
     """`names` with the prefix added or taken off where that is what the template expects."""
-    for wrapper in ("model/params/", "params/"):  # around the whole tree, in old Flax files
-        if layout == FLAX and names and all(name.startswith(wrapper) for name in names):
-            names = {name.removeprefix(wrapper): where for name, where in names.items()}
     if not prefix:
         return names
-    prefix += "/" if layout == FLAX else "."
+    prefix += "/" if layout in (FLAX, PATHS) else "."
     here = any(name.startswith(prefix) for name in names)
     there = any(name.startswith(prefix) for name in expected)
     if there and not here:
@@ -241,13 +315,19 @@ def _without_prefix(names: dict[str, str], prefix: str) -> dict[str, str]:
 
 
 def _mismatch(path: str, shape: tuple[int, ...], piece: Piece) -> Mismatch | None:
-    inner = shape[len(piece.index) :]
-    expected = [0] * len(inner)
-    for axis, size in zip(piece.permutation, inner, strict=True):
-        expected[axis] = size
-    if piece.tensor.shape == tuple(expected):
+    expected = _stored_shape(shape, piece)
+    if piece.tensor.shape == expected:
         return None
-    return Mismatch(path, piece.tensor.name, piece.tensor.shape, tuple(expected))
+    return Mismatch(path, piece.tensor.name, piece.tensor.shape, expected)
+
+
+def _stored_shape(shape: tuple[int, ...], where: Place | Piece) -> tuple[int, ...]:
+    """That of the tensor which makes a leaf of this shape, or a layer of one."""
+    inner = shape[len(where.index) :]
+    stored = [0] * len(inner)
+    for axis, size in zip(where.permutation, inner, strict=True):
+        stored[axis] = size
+    return tuple(stored)
 
 
 def stored_bytes(pieces: tuple[Piece, ...]) -> int:

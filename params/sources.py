@@ -11,7 +11,7 @@ import numpy as np
 from .errors import CheckpointError, quoted
 from .formats import Source, Tensor
 from .formats.source import ArrayTensor, LayerTensor
-from .names import FLAX, PATHS, Naming, flax_name, is_looped, layer_path, layout_of
+from .names import PATHS, Naming, is_looped, layer_path, layout_of
 from .paths import flatten
 from .placing import is_traced
 
@@ -28,21 +28,13 @@ def source_of(state: Mapping[str, Any]) -> Source:
     return Source("state_dict", tensors, PATHS if nested else layout_of(tensors))
 
 
-def fitted(source: Source, leaves: Mapping[str, Any], naming: Naming) -> Source:
-    """A source of a tree, as the leaves want it: layers apart where they are stacked in it, or as
-    one of old Flax's, if its names are rather that."""
-    if source.layout != PATHS:
-        return source
-    names = source.tensors
-    if all(name.startswith("params/") for name in names):
-        names = {name.removeprefix("params/"): tensor for name, tensor in names.items()}
-    here = {_without_index(name, naming.stack) for name in names}
-    own = {_without_index(path, naming.stack) for path in leaves}
-    if len(here & {flax_name(path, naming) for path in own}) > len(here & own):
-        return dataclasses.replace(source, layout=FLAX)
+def as_layers(
+    tensors: Mapping[str, Tensor], leaves: Mapping[str, Any], naming: Naming
+) -> Mapping[str, Tensor]:
+    """The tensors of a tree, layers apart where they are stacked in it and the leaves are not."""
     if naming.stack and is_looped(leaves, naming.stack):
-        names = _unstacked(names, naming.stack)
-    return dataclasses.replace(source, tensors=names)
+        return _unstacked(tensors, naming.stack)
+    return tensors
 
 
 def _unstacked(tensors: Mapping[str, Tensor], stack: str) -> dict[str, Tensor]:
@@ -55,10 +47,6 @@ def _unstacked(tensors: Mapping[str, Tensor], stack: str) -> dict[str, Tensor]:
             layer = layer_path(name, stack, i)
             apart[layer] = LayerTensor(layer, tensor.shape[1:], tensor.dtype, (), tensor, i)
     return apart
-
-
-def _without_index(path: str, stack: str) -> str:
-    return re.sub(rf"(^|/){re.escape(stack)}/[0-9]+/", rf"\1{stack}/", path) if stack else path
 
 
 def _tensor(name: str, value: Any) -> Tensor:
