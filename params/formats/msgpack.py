@@ -5,6 +5,7 @@ the msgpack array [shape, dtype name, bytes]; arrays above 2**30 bytes are split
 {"__msgpack_chunked_array__": true, "shape": {"0": n, ...}, "chunks": {"0": array, ...}}.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -46,6 +47,8 @@ def read_index(file: File, walker: type["Walker"] | None = None) -> dict[str, Te
     file.reject_lookalikes()
     cursor = (walker or Walker)(file)
     tree = cursor.value("", 0)
+    if isinstance(tree, Plain):
+        raise tree.error
     if cursor.position != file.size:
         raise CheckpointError(
             f"{file.path}: {file.size - cursor.position} bytes follow the tree that ends at byte "
@@ -54,8 +57,29 @@ def read_index(file: File, walker: type["Walker"] | None = None) -> dict[str, Te
     if not isinstance(tree, dict):
         raise CheckpointError(f"{file.path}: expected a map of names at the top")
     tensors: dict[str, Tensor] = {}
-    _collect(file, "", tree, tensors)
+    plain: dict[str, Any] = {}
+    _collect(file, "", tree, tensors, plain)
+    if plain and not tensors:
+        path, value = next(iter(plain.items()))
+        if isinstance(value, Plain):
+            raise value.error
+        raise CheckpointError(f"{file.path}: {quoted(path)} holds {value!r}, expected an array")
     return tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """A number, a text or nil, such as stand beside the params in the state of a training.
+
+    Attributes:
+        said: what it is and where, for an error where it cannot be passed over.
+    """
+
+    said: tuple[File, str, int, str]
+
+    @property
+    def error(self) -> CheckpointError:
+        return _error(*self.said)
 
 
 class Walker(Cursor):
@@ -69,7 +93,7 @@ class Walker(Cursor):
         return int.from_bytes(self.take(width), "big")
 
     def value(self, path: str, depth: int) -> Any:
-        """The next value: a dict, a `Tensor`, or a plain bool or int (in a chunked array)."""
+        """The next value: a dict, a `Tensor`, a bool or int (as in a chunked array), or `Plain`."""
         self.nodes += 1
         self.paths += len(path)
         if self.nodes > MAX_NODES or depth > MAX_DEPTH or self.paths > _MAX_PATHS:
@@ -95,7 +119,17 @@ class Walker(Cursor):
 
     def other(self, code: int, path: str, depth: int) -> Any:
         """The value that starts with `code`, which is none of a tree of arrays."""
-        raise self._error(path, f"{_kind(code)} where an array belongs")
+        plain = Plain((self.file, path, self.position, f"{_kind(code)} where an array belongs"))
+        if code in _NUMBERS:
+            self.take(_NUMBERS[code])
+        elif code & 0xE0 == 0xA0 or code in (0xD9, 0xDA, 0xDB):
+            length = code & 0x1F if code < 0xC0 else self.size(1 << (code - 0xD9))
+            if self.position + length > self.file.size:
+                raise plain.error
+            self.skip(length)
+        elif code != 0xC0 and code < 0xE0:
+            raise plain.error
+        return plain
 
     def _map(self, count: int, path: str, depth: int) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -152,6 +186,9 @@ class Walker(Cursor):
         if code & 0xF0 != 0x90:
             raise self._error(path, "an array whose shape is no short list")
         shape = tuple(self.value(path, MAX_DEPTH) for _ in range(code & 0x0F))
+        for size in shape:
+            if isinstance(size, Plain):
+                raise size.error
         if not all(type(size) is int for size in shape):
             raise self._error(path, f"an array of shape {quoted(shape)}")
         dtype = self.text(self.take(1)[0], path)
@@ -167,13 +204,18 @@ class Walker(Cursor):
         return shape, DTYPES[dtype], self.size(1 << (code - 0xC4))
 
     def _error(self, path: str, got: str) -> CheckpointError:
-        where = f" at {quoted(path)}" if path else ""
-        return CheckpointError(f"{self.file.path}:{where} byte {self.position}: {got}")
+        return _error(self.file, path, self.position, got)
+
+
+def _error(file: File, path: str, position: int, got: str) -> CheckpointError:
+    where = f" at {quoted(path)}" if path else ""
+    return CheckpointError(f"{file.path}:{where} byte {position}: {got}")
 
 
 _EXTENSIONS = {0xC7: (0, 1), 0xC8: (0, 2), 0xC9: (0, 4)} | {
     0xD4 + power: (1 << power, 0) for power in range(5)
 }
+_NUMBERS = {0xCA: 4, 0xCB: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}  # code -> bytes after it
 _KINDS = (  # first code, last code, what it starts
     (0x90, 0x9F, "a list"),
     (0xA0, 0xBF, "a string"),
@@ -192,14 +234,20 @@ def _kind(code: int) -> str:
     return next(kinds, f"a value of code 0x{code:02x}")
 
 
-def _collect(file: File, path: str, node: Any, tensors: dict[str, Tensor]) -> None:
+def _collect(
+    file: File,
+    path: str,
+    node: Any,
+    tensors: dict[str, Tensor],
+    plain: dict[str, Any],
+) -> None:
     if isinstance(node, dict) and CHUNKED in node:
         node = _joined(file, path, node)
     if isinstance(node, dict):
         for name, child in node.items():
-            _collect(file, f"{path}/{name}" if path else name, child, tensors)
+            _collect(file, f"{path}/{name}" if path else name, child, tensors, plain)
     elif not isinstance(node, Tensor):
-        raise CheckpointError(f"{file.path}: {quoted(path)} holds {node!r}, expected an array")
+        plain[path] = node
     elif path in tensors:
         raise CheckpointError(f"{file.path}: two arrays are called {quoted(path)}")
     else:
@@ -236,4 +284,7 @@ def _in_order(values: Any, kind: type) -> list[Any] | None:
     if not isinstance(values, dict) or values.keys() != {str(i) for i in range(len(values))}:
         return None
     ordered = [values[str(i)] for i in range(len(values))]
+    for value in ordered:
+        if isinstance(value, Plain):
+            raise value.error
     return ordered if all(type(value) is kind for value in ordered) else None
