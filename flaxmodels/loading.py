@@ -141,6 +141,7 @@ def load(
     together = functools.partial(fp.together, alone=_is_local(request.mesh, request.shardings))
     with proxied(request.proxies):
         model, plan, found = planned(cls, name_or_path, request)
+        model, plan = together(functools.partial(_as_tied_as_the_file, model, plan, request))
         start = time.perf_counter()
         params = together(lambda: fp.stream(plan, progress=request.progress))
         seconds = time.perf_counter() - start
@@ -192,6 +193,34 @@ def planned(
         return Planned(model, plan_load(model, source, **request.placement), found)
 
     return fp.together(plan_one, alone=_is_local(request.mesh, request.shardings))
+
+
+def _as_tied_as_the_file(
+    model: "PretrainedModel", plan: fp.LoadPlan, request: Request
+) -> "tuple[PretrainedModel, fp.LoadPlan]":
+    """The model without the ties that its config claims and its checkpoint does not keep: a tensor
+    under a tied name that differs from its partner is a head of its own."""
+    match = plan.match
+    differ = fp.untied(match)
+    if not differ:
+        return model, plan
+    said = f"{match.source.where}: {fp.some(differ)}"
+    if request.fields.get("tie_word_embeddings"):
+        callers.warn(f"{said}; tie_word_embeddings=True was given, so the second is used alone")
+        return model, plan
+    if model.config.tie_word_embeddings:
+        apart = model.clone(config=model.config.replace(tie_word_embeddings=False))
+        new = plan_load(apart, match.source, **request.placement)
+        if set(new.match.missing) <= set(match.missing):
+            callers.warn(
+                f"{said}, although the config has tie_word_embeddings: the model is untied, and "
+                "so is its config"
+            )
+            return apart, dataclasses.replace(
+                new, match=dataclasses.replace(new.match, said=match.said)
+            )
+    callers.warn(f"{said}, and they are one in this model; the second is used")
+    return model, plan
 
 
 def locate(

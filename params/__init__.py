@@ -90,6 +90,8 @@ from .sources import source_of as source_of
 from .stack import stack_layers as stack_layers
 from .stack import unstack_layers as unstack_layers
 from .stream import stream as stream
+from .ties import Untied as Untied
+from .ties import untied as untied
 from .write import SaveFunction as SaveFunction
 from .write import layout_for as layout_for
 from .write import retag as retag

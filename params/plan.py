@@ -10,7 +10,7 @@ import numpy as np
 
 from .apart import default_sharding
 from .cast import DtypeLike, dtype_for
-from .errors import CheckpointError
+from .errors import CheckpointError, quoted, some
 from .measure import human, table
 from .paths import flatten
 from .reconcile import Match, Piece, stored_bytes
@@ -84,6 +84,14 @@ class LoadPlan:
         )
         return on_host + self.max_host_memory
 
+    def _notes(self) -> list[str]:
+        match = self.match
+        notes = [match.said] if match.said else []
+        for path, others in match.twice.items():
+            names = some(quoted(piece.tensor.name) for piece in others)
+            notes.append(f"{path} has two names: {names} too; compared when it is loaded")
+        return notes
+
     def __repr__(self) -> str:
         held = self.bytes_per_device
         per_device = f"{human(min(held.values()))}" if held else "0 B"
@@ -106,6 +114,7 @@ class LoadPlan:
                 f"  {len(held)} devices, {per_device} each; host peak below "
                 f"{human(self.predicted_host_peak)}",
                 *("  " + line for line in table(rows, numeric=(1, 2)).splitlines()),
+                *(f"  {note}" for note in self._notes()),
             ]
         )
 

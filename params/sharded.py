@@ -11,6 +11,7 @@ from .paths import unflatten
 from .plan import make_plan
 from .reconcile import as_it_is, check_shapes, reconcile
 from .stream import stream
+from .ties import copies, untied
 
 
 class LoadResult(NamedTuple):
@@ -76,7 +77,8 @@ def load_sharded_checkpoint(
     any weight is read, and each process reads what its own devices hold.
 
     Args:
-        template: the abstract params (`model.abstract_params()`).
+        template: the abstract params (`model.abstract_params()`), or the model itself, which knows
+            the names too.
         strict: raise unless leaves and tensors fit one to one; else leaves without a tensor are
             not in the result.
         prefer_safe: take safetensors where there are other formats too; else others first.
@@ -86,9 +88,18 @@ def load_sharded_checkpoint(
     Raises:
         CheckpointError: no checkpoint, names (if strict) or shapes that do not fit.
     """
-    match = reconcile(template, _preferred(folder, prefer_safe), naming)
+    how: dict[str, Any] = {}
+    if hasattr(template, "abstract_params"):
+        naming = template.naming if naming is PLAIN else naming
+        how = {"prefix": template.base_model_prefix, "tied": template.tied}
+        template = template.abstract_params()
+    match = reconcile(template, _preferred(folder, prefer_safe), naming, **how)
     check_shapes(match)
-    result = LoadResult(list(match.missing), list(match.unexpected))
+    # The same again, under the other name of a tie, is in nobody's way.
+    again = copies(match.source, match.unexpected, match.found)
+    unexpected = [name for name in match.unexpected if name not in again]
+    unexpected += [piece.tensor.name for x in untied(match) for piece in (x.other,)]
+    result = LoadResult(list(match.missing), unexpected)
     if strict and any(result):
         raise CheckpointError(
             f"{match.source.where}: does not fit the template: missing "
