@@ -201,24 +201,22 @@ def _as_tied_as_the_file(
     """The model without the ties that its config claims and its checkpoint does not keep: a tensor
     under a tied name that differs from its partner is a head of its own."""
     match = plan.match
-    differ = fp.untied(match)
-    if not differ:
+    # An untied model computes with its own leaves; what else a checkpoint holds is nobody's.
+    if not model.config.tie_word_embeddings or not (differ := fp.untied(match)):
         return model, plan
     said = f"{match.source.where}: {fp.some(differ)}"
     if request.fields.get("tie_word_embeddings"):
         callers.warn(f"{said}; tie_word_embeddings=True was given, so the second is used alone")
         return model, plan
-    if model.config.tie_word_embeddings:
-        apart = model.clone(config=model.config.replace(tie_word_embeddings=False))
-        new = plan_load(apart, match.source, **request.placement)
-        if set(new.match.missing) <= set(match.missing):
-            callers.warn(
-                f"{said}, although the config has tie_word_embeddings: the model is untied, and "
-                "so is its config"
-            )
-            return apart, dataclasses.replace(
-                new, match=dataclasses.replace(new.match, said=match.said)
-            )
+    apart = model.clone(config=model.config.replace(tie_word_embeddings=False))
+    new = plan_load(apart, match.source, **request.placement)
+    if set(new.match.missing) <= set(match.missing):
+        callers.warn(
+            f"{said}, although the config has tie_word_embeddings: the model is untied, and so is "
+            "its config"
+        )
+        new = dataclasses.replace(new, match=dataclasses.replace(new.match, said=match.said))
+        return apart, new
     callers.warn(f"{said}, and they are one in this model; the second is used")
     return model, plan
 

@@ -20,6 +20,8 @@ from .options import LOAD
 if TYPE_CHECKING:
     from .base import PretrainedModel
 
+_CHEAP = 1 << 16  # of a dimension, up to which the table of mismatches says it better
+
 
 def build(
     cls: "type[PretrainedModel]",
@@ -95,6 +97,28 @@ def unknown_keywords(
     return keywords.unknown(names, call, {what: group for what, group in takes.items() if group})
 
 
+def _check_sizes(model: "PretrainedModel", source: fp.Source) -> None:
+    """Refuses sizes that the checkpoint's headers contradict and that cost something before its
+    tensors are compared: layers, each of which gets its leaves, and tables of positions."""
+    shapes = [tensor.shape for tensor in source.tensors.values()]
+    largest = max((size for shape in shapes for size in shape), default=0)
+    # No layer is without a tensor of its own, or a row of a stacked one.
+    most = max(len(shapes), *(shape[0] for shape in shapes if shape), 0, 0)
+    layers = getattr(model.config, "num_hidden_layers", 0)
+    if layers > most:
+        raise fp.CheckpointError(
+            f"{source.where}: the config has {layers} layers, and the checkpoint holds "
+            f"{len(shapes)} tensors; check that the config belongs to it"
+        )
+    for name in ("hidden_size", "intermediate_size", "head_dim"):
+        size = getattr(model.config, name, None) or 0
+        if size > max(largest, _CHEAP):
+            raise fp.CheckpointError(
+                f"{source.where}: the config has {name} {size}, and no tensor of the checkpoint "
+                f"is larger than {largest} in any dimension; check that the config belongs to it"
+            )
+
+
 def plan_load(
     model: "PretrainedModel",
     source: fp.Source,
@@ -113,6 +137,7 @@ def plan_load(
     """
     if mesh is not None and shardings is not None:
         raise TypeError("give mesh (and rules) or shardings, not both")
+    _check_sizes(model, source)
     template = model.abstract_params()
     if mesh is None:
         fs.check_rules(model.rules, template)

@@ -79,10 +79,13 @@ class LoadPlan:
     def predicted_host_peak(self) -> int:
         """Upper bound on this process's host memory at the end of the load: its buffers, and the
         params themselves where devices are the host (CPU)."""
-        on_host = sum(
-            size for device, size in self.bytes_per_device.items() if device.platform == "cpu"
-        )
-        return on_host + self.max_host_memory
+        return self.held_on_host + self.max_host_memory
+
+    @property
+    def held_on_host(self) -> int:
+        """Bytes of params that are in this process's host memory: those of CPU devices."""
+        held = self.bytes_per_device.items()
+        return sum(size for device, size in held if device.platform == "cpu")
 
     def _notes(self) -> list[str]:
         match = self.match

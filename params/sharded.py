@@ -95,8 +95,8 @@ def load_sharded_checkpoint(
         template = template.abstract_params()
     match = reconcile(template, _preferred(folder, prefer_safe), naming, **how)
     check_shapes(match)
-    # The same again, under the other name of a tie, is in nobody's way.
-    again = copies(match.source, match.unexpected, match.found)
+    # The same table again, under the other name of a tie, is in nobody's way.
+    again = set() if match.missing else copies(match.source, match.unexpected, match.found)
     unexpected = [name for name in match.unexpected if name not in again]
     unexpected += [piece.tensor.name for x in untied(match) for piece in (x.other,)]
     result = LoadResult(list(match.missing), unexpected)

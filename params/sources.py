@@ -23,9 +23,14 @@ def source_of(state: Mapping[str, Any]) -> Source:
         CheckpointError: a value that is no array.
     """
     nested = any(isinstance(value, Mapping) for value in state.values())
-    flat = flatten(state) if nested else dict(state)
+    flat = flatten(state) if nested else {_joined(name): x for name, x in state.items()}
     tensors = {name: _tensor(name, value) for name, value in flat.items()}
     return Source("state_dict", tensors, PATHS if nested else layout_of(tensors))
+
+
+def _joined(name: Any) -> str:
+    """A path that may be a tuple of names, as `flax.traverse_util.flatten_dict` has them."""
+    return "/".join(map(str, name)) if isinstance(name, tuple) else name
 
 
 def as_layers(

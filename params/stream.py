@@ -28,6 +28,7 @@ from .memory import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
 from .paths import unflatten
 from .plan import LeafPlan, LoadPlan
 from .reconcile import Piece
+from .room import check_room
 
 _ROWS_SLAB = 1 << 20  # bytes of rows whose columns are read
 _LONG_ROW = 1024  # bytes
@@ -48,8 +49,10 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
             wait for a network.
 
     Raises:
-        CheckpointError: a file that changed, or cannot be read any more.
+        CheckpointError: a file that changed, or cannot be read any more; or params that are more
+            than all the memory there is.
     """
+    check_room(plan)
     files = _files(plan)
     most = _WAITING if any(file.is_remote for file in files) else min(8, os.cpu_count() or 1)
     workers = workers or max(1, min(most, len(plan.leaves)))

@@ -57,10 +57,11 @@ def same(a: Piece, b: Piece) -> bool:
 def copies(
     source: Source, names: tuple[str, ...], found: Mapping[str, tuple[Piece, ...]]
 ) -> set[str]:
-    """Those of `names` whose tensor is, byte for byte, one that makes a leaf."""
+    """Those of `names` whose tensor is a matrix that makes a leaf already. Vectors are not looked
+    at: many are all ones, or zeros."""
     used: dict[Any, list[Piece]] = {}
     for pieces in found.values():
-        for piece in pieces:
+        for piece in (piece for piece in pieces if len(piece.tensor.shape) > 1):
             used.setdefault((piece.tensor.shape, piece.tensor.dtype), []).append(_as_stored(piece))
     return {
         name
