@@ -147,7 +147,7 @@ def load(
         seconds = time.perf_counter() - start
     match = plan.match
     if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
-        made = functools.partial(_initialised, model, fresh, request)
+        made = functools.partial(_initialised, model, fresh, request, plan)
         # A load in the middle of a trace gives arrays, but for what the caller's own key draws.
         is_traced = isinstance(request.key, Tracer)
         params = fp.merge(params, made() if is_traced else fp.apart(made))
@@ -317,12 +317,16 @@ def load_tf(model: "PretrainedModel", path: str, **placement: Any) -> Any:
 
 
 def _initialised(
-    model: "PretrainedModel", paths: tuple[str, ...], request: Request
+    model: "PretrainedModel", paths: tuple[str, ...], request: Request, plan: fp.LoadPlan
 ) -> dict[str, Any]:
-    """The leaves at `paths` of `model.init_params(key)`."""
+    """The leaves at `paths` of `model.init_params(key)`; as "auto" in the dtype of those that are
+    loaded, if they have one, else in float32."""
     key = jax.random.key(0) if request.key is None else request.key
     dtype, shardings = request.param_dtype, request.shardings
-    dtype = jnp.float32 if dtype is None or isinstance(dtype, str) and dtype == "auto" else dtype
+    if isinstance(dtype, str) and dtype == "auto":
+        loaded = {leaf.dtype for leaf in plan.leaves if jnp.issubdtype(leaf.dtype, jnp.floating)}
+        dtype = loaded.pop() if len(loaded) == 1 else None
+    dtype = jnp.float32 if dtype is None else dtype
     template = model.abstract_params(dtype)
     if request.mesh is not None:
         shardings = fs.shardings(template, request.mesh, model.rules)

@@ -1,6 +1,7 @@
 """Paths: the one spelling of a leaf, `model/layers/0/self_attn/q_proj/kernel`."""
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -58,7 +59,20 @@ def unflatten(flat: Mapping[str, Any]) -> Any:
 def matches(patterns: str | Iterable[str], path: str) -> bool:
     """Whether any of the regular expressions is found in `path`."""
     patterns = (patterns,) if isinstance(patterns, str) else patterns
-    return any(re.search(pattern, path) for pattern in patterns)
+    return any(compiled(pattern).search(path) for pattern in patterns)
+
+
+@functools.lru_cache(maxsize=1024)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """A regular expression, as callers give them.
+
+    Raises:
+        ValueError: it is none, with what is wrong.
+    """
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(f"pattern {pattern!r} is no regular expression: {error}") from None
 
 
 def natural(path: str) -> list[Any]:

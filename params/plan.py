@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .apart import default_sharding
 from .cast import DtypeLike, dtype_for
 from .errors import CheckpointError, quoted, some
 from .measure import human, table
-from .paths import flatten
+from .paths import flatten, matches, nearest
 from .reconcile import Match, Piece, stored_bytes
 
 GIB = 1 << 30
@@ -146,6 +147,8 @@ def make_plan(
     if max_host_memory < 1 << 20:
         raise ValueError(f"max_host_memory is {max_host_memory} bytes; it must be at least 1 MiB")
     where = _shardings(shardings, template)
+    if isinstance(dtype, Mapping):
+        _check_patterns(dtype, template)
     leaves = []
     for path, leaf in flatten(template).items():
         if path not in match.found:
@@ -158,12 +161,34 @@ def make_plan(
                 f"{', '.join(sorted(map(str, dtypes)))}; load with scan_layers=False"
             )
         (stored,) = dtypes
+        _check_numbers(match.source.where, path, leaf, stored)
         final = jax.dtypes.canonicalize_dtype(dtype_for(dtype, path, stored))
         leaves.append(
             LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
         )
     leaves.sort(key=lambda leaf: leaf.pieces[0].tensor.position)
     return LoadPlan(tuple(leaves), match, max_host_memory)
+
+
+def _check_patterns(dtypes: Mapping[str, Any], template: Any) -> None:
+    """Refuses a pattern that no leaf of the template matches."""
+    paths = flatten(template)
+    for pattern in dtypes:
+        if not any(matches(pattern, path) for path in paths):
+            raise ValueError(
+                f"param_dtype: pattern {pattern!r} matches no path{nearest(pattern, paths)}"
+            )
+
+
+def _check_numbers(where: str, path: str, leaf: Any, stored: np.dtype) -> None:
+    """Refuses integers and bools where the template has floating-point numbers: a cast would hide
+    what they are, such as codes of a quantisation."""
+    is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
+    if is_float and not jnp.issubdtype(stored, jnp.floating):
+        raise CheckpointError(
+            f"{where}: {path} is stored as {stored}, and the model computes with floating-point "
+            "numbers there; cast it first: x.astype(numpy.float32)"
+        )
 
 
 def _shardings(shardings: Any, template: Any) -> dict[str, jax.sharding.Sharding]:

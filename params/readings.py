@@ -74,9 +74,10 @@ def best_reading(
         tensors: layout -> the tensors of the source, by its names.
 
     Raises:
-        CheckpointError: two parts of the source fit alike.
+        CheckpointError: two parts of the source fit alike, or two names stand for one leaf.
     """
     choices = list(choices)
+    choices[0].known(_as_they_are(tensors[choices[0].layout]))  # two names of one leaf: an error
     plain = [_reading(choice, _as_they_are(tensors[choice.layout]), tensors) for choice in choices]
     best = max(plain, key=lambda reading: reading.fits)
     if best.fits[0] and best.fits[2] == len(best.expected.shapes):
@@ -116,7 +117,7 @@ def _reading(
 ) -> Reading:
     try:
         known = expected.known(names)
-    except CheckpointError:  # two of them stand for one; raised again if this is chosen
+    except CheckpointError:  # two of them stand for one
         return Reading(expected, names, under, said, (False, 0, 0))
     here = known.keys() & expected.shapes.keys()
     stored = tensors[expected.layout]

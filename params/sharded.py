@@ -1,7 +1,7 @@
 """Checkpoints without a model: trees as they are in their files, or as a template wants them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .errors import CheckpointError, quoted, some
@@ -22,7 +22,7 @@ class LoadResult(NamedTuple):
 
 
 def load_flax_sharded_weights(
-    shard_files: Sequence[str | os.PathLike],
+    shard_files: str | os.PathLike | Iterable[str | os.PathLike],
     *,
     dtype: Any = "auto",
     shardings: Any = None,
@@ -33,7 +33,7 @@ def load_flax_sharded_weights(
     As `flax.serialization.from_bytes`, of several files, streamed: no shard is ever in memory.
 
     Args:
-        shard_files: the shards themselves, in any order.
+        shard_files: the shards themselves, in any order, or the one file that there is.
         dtype: "auto" as stored, a dtype, or an ordered {pattern: dtype}.
         shardings: a `jax.sharding.Sharding` for all leaves, or a tree of them.
         max_host_memory: bytes of host memory to use beyond the finished arrays.
@@ -42,15 +42,22 @@ def load_flax_sharded_weights(
         CheckpointError: a file that is not flax msgpack, or a leaf that two of them hold.
     """
     tensors: dict[str, Tensor] = {}
-    for file in shard_files:
+    alone = isinstance(shard_files, str | os.PathLike)
+    files = [shard_files] if alone else list(shard_files)
+    for file in files:
         source = open_checkpoint(file, framework="flax")
+        if source.layout != FLAX:
+            raise CheckpointError(
+                f"{os.fspath(file)}: its tensors have {source.layout}'s names, not flax's; "
+                "fp.load_sharded_checkpoint(model, folder) reads it into a model's own names"
+            )
         for name, tensor in source.tensors.items():
             if name in tensors:
                 raise CheckpointError(f"{os.fspath(file)}: {quoted(name)} is in another shard too")
             tensors[name] = tensor
     if not tensors:
         raise CheckpointError("load_flax_sharded_weights: no files, or nothing in them")
-    where = os.path.dirname(os.fspath(shard_files[0]))
+    where = os.path.dirname(os.fspath(files[0]))
     try:
         template = unflatten(tensors)
     except ValueError as error:

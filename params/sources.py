@@ -12,7 +12,7 @@ from .errors import CheckpointError, quoted
 from .formats import Source, Tensor
 from .formats.source import ArrayTensor, LayerTensor
 from .names import PATHS, Naming, is_looped, layer_path, layout_of
-from .paths import flatten
+from .paths import compiled, flatten
 from .placing import is_traced
 
 
@@ -26,6 +26,13 @@ def source_of(state: Mapping[str, Any]) -> Source:
     flat = flatten(state) if nested else {_joined(name): x for name, x in state.items()}
     tensors = {name: _tensor(name, value) for name, value in flat.items()}
     return Source("state_dict", tensors, PATHS if nested else layout_of(tensors))
+
+
+def _replaced(pattern: str, replacement: str, name: str) -> str:
+    try:
+        return compiled(pattern).sub(replacement, name)
+    except (re.error, IndexError, TypeError) as error:
+        raise ValueError(f"key_mapping: {replacement!r} replaces nothing: {error}") from None
 
 
 def _joined(name: Any) -> str:
@@ -82,7 +89,7 @@ def renamed(source: Source, key_mapping: Mapping[str, str]) -> Source:
     for name, tensor in source.tensors.items():
         new = name
         for pattern, replacement in key_mapping.items():
-            new = re.sub(pattern, replacement, new)
+            new = _replaced(pattern, replacement, new)
         if new in tensors:
             raise CheckpointError(
                 f"{source.where}: key_mapping calls both {quoted(tensors[new].name)} and "

@@ -253,3 +253,42 @@ def test_params_larger_than_the_machine_are_refused_before_reading(tmp_path):
     assert len(repr(plan)) < 2000 and len(repr(plan.match)) < 500
     with pytest.raises(fm.CheckpointError, match="the params take 70368.74 GB of host memory; "):
         fp.stream(plan, progress=False)
+
+
+def test_D34_a_new_head_has_the_dtype_of_the_checkpoint():
+    folder = GOLDENS / "llama-bf16" / "checkpoint"
+    (_, params), _ = said(lambda: fm.LlamaForSequenceClassification.from_pretrained(folder))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_D35_weights_that_are_no_floats_are_refused_by_path(dtype):
+    model, params = fm.LlamaForCausalLM.from_pretrained(LLAMA)
+    bad = jax.tree.map(lambda x: np.asarray(x).astype(dtype), params)
+    with pytest.raises(fm.CheckpointError, match=f"state_dict: .*/.* is stored as {dtype}"):
+        fm.LlamaForCausalLM.from_pretrained(
+            None, config=model.config, state_dict=bad, param_dtype="float32"
+        )
+
+
+def test_D36_one_file_or_a_generator_of_files(tmp_path):
+    tree = {"a": {"kernel": np.ones((2, 3), np.float32)}}
+    (tmp_path / "one.msgpack").write_bytes(flax.serialization.to_bytes(tree))
+    for files in (tmp_path / "one.msgpack", str(tmp_path / "one.msgpack"), (tmp_path.glob("*"))):
+        assert_same(fp.load_flax_sharded_weights(files), tree)
+    with pytest.raises(fm.CheckpointError, match="torch's names, not flax's"):
+        fp.load_flax_sharded_weights([LLAMA / "model.safetensors"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"param_dtype": {"zzz": "bfloat16"}}, "pattern 'zzz' matches no path"),
+        ({"param_dtype": {"(": "bfloat16"}}, r"pattern '\(' is no regular expression"),
+        ({"key_mapping": {"[": ""}}, r"pattern '\[' is no regular expression"),
+        ({"key_mapping": {"a": r"\2"}}, "invalid group reference"),
+    ],
+)
+def test_D38_patterns_that_match_nothing_or_are_none(options, message):
+    with pytest.raises(ValueError, match=message):
+        fm.LlamaForCausalLM.from_pretrained(LLAMA, **options)
