@@ -16,6 +16,7 @@ from flax.training.train_state import TrainState
 from safetensors.numpy import load_file, save_file
 
 import flaxmodels as fm
+from flaxmodels import auto
 from flaxmodels import params as fp
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -43,7 +44,7 @@ def said(call):
 @pytest.fixture(scope="module", params=MODELS)
 def pair(request):
     folder = MODELS[request.param]
-    return fm.auto.architecture(str(folder)).from_pretrained(folder)
+    return auto.architecture(str(folder)).from_pretrained(folder)
 
 
 @pytest.mark.parametrize("form", ["to_bytes", "flat", "tuples"])
