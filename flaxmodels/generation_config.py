@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
@@ -13,6 +12,7 @@ from flax.core import FrozenDict
 from . import generation_settings as settings
 from .callers import warn
 from .config import CONFIG_NAME, Config
+from .config_files import is_finite, text_of, without_code
 from .params.errors import quoted, some
 from .values import ConfigError, checked, freeze, hints_of, read_json, shown, thaw
 
@@ -25,7 +25,6 @@ _FIELDS = (
 )
 _NEW_TOKENS = 20
 _MANY = 1 << 31
-_REMOTE_CODE = ("auto_map", "custom_generate", "custom_pipelines", "trust_remote_code")
 _T = TypeVar("_T")
 
 
@@ -202,8 +201,12 @@ class GenerationConfig:
         if missed := settings.not_done(others):
             names = some(f"{name} = {shown(value, 60)}" for name, value in missed.items())
             said.append(f"not implemented, so that tokens may differ: {names}")
-        if code := [name for name in _REMOTE_CODE if others.pop(name, None)]:
-            said.append(f"remote code ignored: {', '.join(code)}")
+        others, code = without_code(others)
+        if code:
+            said.append(f"remote code ignored: {some(code)}")
+        if lost := [name for name, value in others.items() if not is_finite(value)]:
+            said.append(f"Infinity or NaN, which is no JSON, left out: {some(map(quoted, lost))}")
+            others = {name: value for name, value in others.items() if name not in lost}
         if odd := [name for name in others if not settings.is_setting(name)]:
             said.append(f"not known, and kept: {some(map(quoted, odd))}")
         if said:
@@ -218,7 +221,7 @@ class GenerationConfig:
                 values[name] = getattr(self, name)
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, GENERATION_CONFIG_NAME), "w", encoding="utf-8") as file:
-            file.write(json.dumps(thaw(values), indent=2, sort_keys=True) + "\n")
+            file.write(text_of(thaw(values)))
 
 
 def _valid(cls: type, name: str, value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from . import params as fp
-from .config import CONFIG_NAME
+from .config_files import CONFIG_NAME, text_of
 from .generation_config import GENERATION_CONFIG_NAME
 from .hub import tokenizer_files
 from .registry import auto_names
@@ -179,4 +178,4 @@ def _written_config(model: "PretrainedModel", params: Any) -> str:
     if len(dtypes) == 1:
         (dtype,) = dtypes
         values |= {"dtype": dtype, "torch_dtype": dtype}  # Transformers 5 and 4
-    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+    return text_of(values)

@@ -94,6 +94,7 @@ def _from_json(values: dict[str, Any], who: str) -> dict[str, Any]:
         rope[_ORIGINAL] = original
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if isinstance(kind, str) and kind in ROPE_TYPES:
+        rope = {key: value for key, value in rope.items() if value is not None}
         odd = [key for key in rope if key not in (*_known(kind), "type")]
         if layered := [key for key in odd if isinstance(rope[key], Mapping)]:
             raise ConfigError(
@@ -198,7 +199,7 @@ def _not_computable(rope: Mapping[str, Any], dim: int, max_positions: int) -> st
     original = int(rope.get(_ORIGINAL, max_positions))
     for length in sorted({1, original, original + 1, max_positions, 2 * max_positions}):
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(divide="raise", over="raise", invalid="raise", under="ignore"):
                 frequencies, scale = rope_frequencies(rope, length, dim, max_positions)
                 angles = np.asarray(frequencies) * np.float32(max(length, max_positions))
         except (ArithmeticError, ValueError) as error:
