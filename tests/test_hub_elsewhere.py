@@ -171,7 +171,7 @@ def test_errors_of_a_server_have_no_secrets(web):
 def test_a_server_that_is_down(waits):
     with pytest.raises(HubError, match="127.0.0.1:9/x/config.json: the server cannot be reached"):
         load("http://127.0.0.1:9/x")
-    assert len(waits) == 5
+    assert len(waits) == 1 and waits[0] <= 1  # nobody there: said soon
 
 
 def test_a_file_that_changes_while_it_is_read(web, monkeypatch):
