@@ -130,7 +130,10 @@ def exchange(text: str) -> list[str]:
     client = _client()
     _watch.start()
     key, own = f"flaxmodels/{next(_rounds)}", jax.process_index()
-    _asked(lambda: client.key_value_set(f"{key}/{own}", f"={text}"))
+    try:
+        _asked(lambda: client.key_value_set(f"{key}/{own}", f"={text}"))
+    except jax.errors.JaxRuntimeError as error:
+        raise explained(error) from error
     return [_told(client, key, number) for number in range(jax.process_count())]
 
 
