@@ -1,8 +1,10 @@
 """Saves that are killed, fail, and race each other; run as a program, prints JSON.
 
-    python _saver.py GOLDEN FOLDER {swap | in-place} {random N | killed | full | raced | endless}
+    python _saver.py GOLDEN FOLDER MODE {random N | killed | full | raced N | endless}
 
+MODE is one of PLACES, and what else is to be so, joined by "+": "in-place+orbax+checksums".
 Imports once and forks a child for each save. Children touch no device: their params are NumPy's.
+orbax is used by children alone, which could not go on with its threads.
 """
 
 import builtins
@@ -15,7 +17,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -25,11 +29,36 @@ from flaxmodels import params as fp
 from flaxmodels import saving
 from flaxmodels.params import publish
 
+PLACES = {
+    "swap": "a folder of the checkpoint alone, which changes places with the new one",
+    "in-place": "a folder that holds other files",
+    "no-exchange": "a disk that cannot make folders change places",
+    "late": "a folder that turns out not to change places only when it should",
+    "mount": "a folder that its disk will not rename: a mount point, an image's",
+}
 CALLS = ("open", "mkdir", "rmdir", "replace", "rename", "unlink", "fsync", "write", "listdir")
 
 
+PARENT = os.getpid()
+
+
 class Saver:
-    def __init__(self, golden: str, folder: str, *, in_place: bool):
+    def __init__(self, golden: str, folder: str, mode: str):
+        place, *words = mode.split("+")
+        in_place = place == "in-place"
+        self.how: dict[str, Any] = {"checksums": "checksums" in words}
+        if formats := {"orbax", "msgpack"} & {*words}:
+            self.how["format"] = formats.pop()
+        self.forks = self.how.get("format") == "orbax"
+        real = publish._exchange
+        if place in ("no-exchange", "late"):
+
+            def refused(a: Path, b: Path) -> None:
+                if place == "no-exchange" or b == self.folder:
+                    raise OSError(18, "Invalid cross-device link", str(b))
+                real(a, b)
+
+            publish._exchange = refused
         self.model = fm.LlamaForCausalLM(fm.LlamaConfig.from_pretrained(golden))
         template = self.model.abstract_params()
         # Children must not trace: one template for every config.
@@ -37,6 +66,7 @@ class Saver:
         self.template = fp.flatten(template)
         self.folder = Path(folder)
         self.in_place = in_place
+        self.is_one_step = place == "swap"  # config and weights
 
     def params(self, value: int):
         leaves = {p: np.full(x.shape, value, np.float32) for p, x in self.template.items()}
@@ -44,34 +74,49 @@ class Saver:
 
     def save(self, value: int) -> None:
         """Params that are `value` everywhere, in several shards, with a config that says it too."""
-        config = self.model.config if self.in_place else self.model.config.replace(prefix=value)
+        config = self.model.config.replace(prefix=value) if self.is_one_step else self.model.config
         model = self.model.clone(config=config)
-        saving.save(
-            model,
-            self.params(value),
-            self.folder,
-            max_shard_size="10KB",
-            is_main_process=True,
-            progress=False,
-        )
+        how = {"max_shard_size": "10KB", "is_main_process": True, "progress": False} | self.how
+        saving.save(model, self.params(value), self.folder, **how)
 
     def found(self) -> int:
         """The value that the whole checkpoint has; raises if it is no checkpoint or a mixture."""
-        source = fp.open_checkpoint(self.folder)
-        assert len(source.files) > 3 and len(source.tensors) == len(self.template)
+        if self.forks and os.getpid() == PARENT:
+            return self._found_by_child()
+        source = fp.settled(self.folder, lambda: fp.open_checkpoint(self.folder))
+        assert len(source.tensors) == len(self.template) and (self.forks or len(source.files) > 3)
+        if self.how["checksums"]:
+            fp.verify(source, str(self.folder / "config.json"))
         values = {float(v) for t in source.tensors.values() for v in np.unique(t.read())}
-        if not self.in_place:
+        if self.is_one_step:
             values.add(float(json.loads((self.folder / "config.json").read_text())["prefix"]))
         assert len(values) == 1, f"a mixture of {values}"
         return int(values.pop())
 
+    def _found_by_child(self) -> int:
+        read, write = os.pipe()
+        process = child(lambda: os.write(write, str(self.found()).encode()))
+        os.close(write)
+        with open(read) as said:
+            text = said.read()
+        os.waitpid(process, 0)
+        assert text, "no whole checkpoint, see the traceback"
+        return int(text)
+
     def fresh(self) -> None:
         """An old checkpoint of zeros."""
-        self.save(0)
-        if self.in_place:
+        self.by_child(0)
+        if self.in_place and not (self.folder / "runs").exists():
             (self.folder / "README.md").write_text("mine")
             (self.folder / "runs").mkdir(exist_ok=True)
-            self.save(0)
+            self.by_child(0)
+
+    def by_child(self, value: int) -> None:
+        """Saves; in a child, where this process must not."""
+        if not self.forks:
+            self.save(value)
+        elif os.waitpid(child(lambda: self.save(value)), 0)[1]:
+            raise AssertionError("the save failed, see the traceback")
 
     def intact(self) -> bool:
         if not self.in_place:
@@ -79,7 +124,7 @@ class Saver:
         return (self.folder / "README.md").read_text() == "mine" and (self.folder / "runs").is_dir()
 
 
-def child(action) -> int:
+def child(action: Callable[[], object]) -> int:
     """Runs `action` in a child -> its process id."""
     process = os.fork()
     if process:
@@ -88,6 +133,8 @@ def child(action) -> int:
         action()
         os._exit(0)
     except fp.CheckpointError:
+        if os.environ.get("SAVER_SAYS"):
+            traceback.print_exc()
         os._exit(1)
     except BaseException:
         traceback.print_exc()
@@ -136,8 +183,27 @@ def killed_at_random(saver: Saver, times: int) -> dict:
             outcome["wrong"].append(f"{type(error).__name__}: {error}")
             saver.fresh()
             old = 0
-    saver.save(-1)
+    saver.by_child(-1)
     return outcome | {"left": left_over(saver)}
+
+
+def killed_beside_others(saver: Saver, times: int, seed: int) -> dict:
+    """As `killed_at_random`, while another such program saves into the folder too."""
+    rng, outcome = random.Random(seed), {"whole": 0, "finished": 0, "wrong": []}
+    duration = 0.3
+    for _ in range(times):
+        start = time.perf_counter()
+        process = child(lambda: saver.save(rng.randrange(1 << 20)))
+        time.sleep(rng.uniform(0, 1.5 * duration))
+        os.kill(process, signal.SIGKILL)
+        if finished := os.waitpid(process, 0)[1] == 0:
+            duration = time.perf_counter() - start
+        outcome["finished"] += finished
+        try:
+            outcome["whole"] += saver.found() >= 0
+        except Exception as error:
+            outcome["wrong"].append(f"{type(error).__name__}: {error}")
+    return outcome
 
 
 def stopped_at_each_call(saver: Saver, action) -> dict:
@@ -202,13 +268,17 @@ def left_over(saver: Saver) -> list[str]:
 def main() -> None:
     tqdm.set_lock(threading.RLock())  # its own is shared with forked children, which are killed
     golden, folder, mode, kind, *rest = sys.argv[1:]
-    saver = Saver(golden, folder, in_place=mode == "in-place")
+    saver = Saver(golden, folder, mode)
+    if saver.forks:
+        import orbax.checkpoint  # noqa: F401  once, not in each child
     runs = {
         "random": lambda: killed_at_random(saver, int(rest[0])),
         "killed": lambda: stopped_at_each_call(saver, kill),
         "full": lambda: stopped_at_each_call(saver, full),
-        "raced": lambda: raced(saver, 3, 20),
+        "raced": lambda: raced(saver, 3, int(rest[0]) if rest else 20),
         "endless": lambda: endless(saver),
+        "beside": lambda: killed_beside_others(saver, int(rest[0]), int(rest[1])),
+        "last": lambda: saver.by_child(0) or {"left": left_over(saver)},
     }
     print(json.dumps(runs[kind]()))
 
