@@ -21,6 +21,7 @@ from . import locks
 _DAY = 24 * 60 * 60
 _LONGEST = 200  # bytes of a folder's name that are part of its staging folders'
 _LOCK = ".lock"
+_SPARE = 8  # descriptors kept for removing folders, for a save may fail because there are no others
 
 
 @contextlib.contextmanager
@@ -31,10 +32,14 @@ def held(parent: Path, folder: Path) -> Iterator[Path]:
         lock = Path(f"{path}{_LOCK}")
         if (descriptor := locks.hold(lock)) is not None:
             break
+    spare: list[int] = []
     try:
+        spare += (os.dup(descriptor) for _ in range(_SPARE))
         path.mkdir()
         yield path
     finally:
+        for one in spare:
+            os.close(one)
         _remove(path, lock)
         locks.release(descriptor)
 

@@ -1,6 +1,6 @@
 """Saves that are killed, fail, and race each other; run as a program, prints JSON.
 
-    python _saver.py GOLDEN FOLDER MODE {random N | killed | full | raced N | endless}
+    python _saver.py GOLDEN FOLDER MODE {random N | killed STEP | full STEP | raced N | endless}
 
 MODE is one of PLACES, and what else is to be so, joined by "+": "in-place+orbax+checksums".
 Imports once and forks a child for each save. Children touch no device: their params are NumPy's.
@@ -206,8 +206,8 @@ def killed_beside_others(saver: Saver, times: int, seed: int) -> dict:
     return outcome
 
 
-def stopped_at_each_call(saver: Saver, action) -> dict:
-    """One save for each call that touches a file, stopped just before it."""
+def stopped_at_each_call(saver: Saver, action, step: int) -> dict:
+    """One save for each `step`-th call that touches a file, stopped just before it."""
     outcome = {"old": 0, "new": 0, "other errors": 0, "wrong": []}
     index = 0
     while True:
@@ -273,8 +273,8 @@ def main() -> None:
         import orbax.checkpoint  # noqa: F401  once, not in each child
     runs = {
         "random": lambda: killed_at_random(saver, int(rest[0])),
-        "killed": lambda: stopped_at_each_call(saver, kill),
-        "full": lambda: stopped_at_each_call(saver, full),
+        "killed": lambda: stopped_at_each_call(saver, kill, int(rest[0])),
+        "full": lambda: stopped_at_each_call(saver, full, int(rest[0])),
         "raced": lambda: raced(saver, 3, int(rest[0]) if rest else 20),
         "endless": lambda: endless(saver),
         "beside": lambda: killed_beside_others(saver, int(rest[0]), int(rest[1])),

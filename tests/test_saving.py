@@ -4,10 +4,12 @@ import json
 import os
 from pathlib import Path
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from safetensors.numpy import load_file
 
 import flaxmodels as fm
@@ -217,3 +219,95 @@ def test_orbax_holds_the_tree_as_it_is(golden, scan, tmp_path):
             load(tmp_path / "s/flax_model.orbax", scan_layers=as_scan, config=model.config)[1],
             expected,
         )
+
+
+def llama():
+    return load(GOLDENS / "llama-causal-lm" / "checkpoint")
+
+
+@pytest.mark.parametrize("form", ["boxed", "variables", "boxed variables", "frozen", "numpy"])
+def test_D30_params_as_jax_and_flax_hand_them_over(form, tmp_path):
+    model, params = llama()
+    if "boxed" in form:
+        boxed = model.init(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))["params"]
+        params = nn.meta.unbox(boxed)
+        given = boxed
+    else:
+        given = {
+            "variables": params,
+            "frozen": flax.core.freeze(params),
+            "numpy": jax.tree.map(np.asarray, params),
+        }[form]
+    model.save_pretrained({"params": given} if "variables" in form else given, tmp_path / "s")
+    assert_equal(load(tmp_path / "s")[1], params)
+
+
+@pytest.mark.parametrize("format", ["safetensors", "orbax"])
+@pytest.mark.parametrize(
+    ("said", "spoil"),
+    [
+        ("is abstract", lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)),
+        ("is a float, expected an array", lambda x: 1.0),
+        ("was deleted, or donated", lambda x: x.delete() or x),
+    ],
+)
+def test_what_holds_no_numbers_is_refused_by_name(said, spoil, format, tmp_path):
+    model, params = llama()
+    params = params | {"lm_head": {"kernel": spoil(jnp.copy(params["lm_head"]["kernel"]))}}
+    with pytest.raises(fm.CheckpointError, match=f"lm_head/kernel {said}.*nothing was written"):
+        model.save_pretrained(params, tmp_path / "s", format=format)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", [jax.jit, jax.eval_shape, jax.make_jaxpr, jax.grad])
+def test_a_save_of_traced_params_says_so(how, tmp_path):
+    model, params = llama()
+
+    def save(tree):
+        model.save_pretrained(tree, tmp_path / "s")
+        return jnp.zeros(())
+
+    with pytest.raises(fm.CheckpointError, match="lm_head/kernel is traced: inside jit"):
+        how(save, params) if how is jax.eval_shape else how(save)(params)
+    model.save_pretrained(params, tmp_path / "s")  # these are not, wherever it is called
+    jax.jit(lambda x: model.save_pretrained(params, tmp_path / "s") or x)(1.0)
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [("", "it is empty"), ("/", "the root of"), ("//", "the root of"), ("~/s", "expanduser"),
+     ("a\0b", "a NUL")],
+)  # fmt: skip
+def test_D38_folders_that_cannot_be_meant(folder, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, params = llama()
+    with pytest.raises(ValueError, match=f"cannot save into .*{said}"):
+        model.save_pretrained(params, folder)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("folder", [".", "a/", "a/../b//", "./c/."])
+def test_D38_folders_in_other_words(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, params = llama()
+    for _ in range(2):
+        model.save_pretrained(params, folder)
+    assert_equal(load(Path(os.path.realpath(folder)))[1], params)
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("variant", ["a/b", "..", "", "../x", "a b", "\0", "a\nb", "x" * 101, 16])
+def test_D38_variants_that_are_no_part_of_a_name(variant, tmp_path):
+    model, params = llama()
+    with pytest.raises(ValueError, match="variant is .*part of file names"):
+        model.save_pretrained(params, tmp_path / "s", variant=variant)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_would_save_nothing_is_refused(tmp_path):
+    model, params = llama()
+    with pytest.raises(fm.CheckpointError, match="select selects no leaf"):
+        model.save_pretrained(params, tmp_path / "s", select=lambda path, _: path == "misspelt")
+    with pytest.raises(fm.CheckpointError, match="model.safetensors: No such file"):
+        model.save_pretrained(params, tmp_path / "s", save_function=lambda arrays, path: None)
+    assert os.listdir(tmp_path) == []

@@ -30,6 +30,7 @@ from .orbax_layout import (
     holds,
     read_json,
 )
+from .pinned import PinnedFolder
 from .source import Tensor
 from .zarr import open_arrays
 
@@ -51,17 +52,19 @@ def read_folder(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         CheckpointError: no finished checkpoint, or anything in it that is not as orbax writes it.
     """
     folder = find(path)
+    pinned = PinnedFolder(folder)
     stored, largest = check_files(folder)
     inline, arrays, metadata = _leaves(folder)
     if arrays:
         inline |= open_arrays(
-            folder,
+            pinned,
             arrays,
             ocdbt=_flag(folder, metadata, "use_ocdbt", holds(folder, MANIFEST)),
             version=3 if _flag(folder, metadata, "use_zarr3", False) else 2,
             stored=stored,
             largest=largest,
         )
+    pinned.check()
     return inline, {"format": FLAX}
 
 

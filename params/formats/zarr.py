@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import strict_json
 from ..errors import CheckpointError, quoted
+from .pinned import PinnedFolder
 from .source import Bounds, Tensor, too_large
 
 DTYPES = tuple(
@@ -57,11 +58,13 @@ class ZarrTensor(Tensor):
         where: the folder, for errors.
         spec: TensorStore's, with the metadata.
         context: the cache and the threads that the tensors of a folder share.
+        pinned: keeps the folder what it is.
     """
 
     where: str = ""
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     context: Any = None
+    pinned: PinnedFolder | None = None
 
     @property
     def position(self) -> tuple[str, int]:
@@ -74,7 +77,7 @@ class ZarrTensor(Tensor):
             part = self._store[tuple(slice(*bound) for bound in bounds)]
             ts.array(out, copy=False, write=True, context=self.context).write(part).result()
         except Exception as error:  # of many kinds, none of its own
-            raise _failed(self.where, self.name, error) from error
+            raise _failed(self.where, self.name, error, self.pinned) from error
 
     @functools.cached_property
     def _store(self) -> Any:
@@ -84,7 +87,7 @@ class ZarrTensor(Tensor):
 
 
 def open_arrays(
-    folder: str,
+    pinned: PinnedFolder,
     names: Mapping[str, str],
     *,
     ocdbt: bool,
@@ -95,6 +98,7 @@ def open_arrays(
     """Lazy tensors of a folder's arrays; reads and checks their metadata only.
 
     Args:
+        pinned: the folder.
         names: tensor name -> name of the array in the folder.
         version: of zarr: 2 or 3.
         stored: bytes of all files in the folder; arrays that cannot come of them are refused.
@@ -105,12 +109,13 @@ def open_arrays(
     """
     import tensorstore as ts
 
-    base = {"driver": "file", "path": os.path.join(os.path.abspath(folder), "")}
+    folder = pinned.folder
+    base = {"driver": "file", "path": os.path.join(pinned.path, "")}
     kvstore = {"driver": "ocdbt", "base": base} if ocdbt else base
     context = ts.Context(_CONTEXT)
     tensors: dict[str, Tensor] = {}
     claimed = 0
-    for name, raw in _read_metadata(folder, kvstore, names, version, context).items():
+    for name, raw in _read_metadata(pinned, kvstore, names, version, context).items():
         where = f"{folder}: {quoted(name)}"
         shape, dtype, metadata = _checked(where, raw, version)
         claimed += math.prod(shape) * dtype.itemsize
@@ -128,7 +133,7 @@ def open_arrays(
             "recheck_cached_data": False,
             "fill_missing_data_reads": False,
         }
-        tensors[name] = ZarrTensor(name, shape, dtype, (), folder, spec, context)
+        tensors[name] = ZarrTensor(name, shape, dtype, (), folder, spec, context, pinned)
     if largest > claimed + claimed // 64 + _SLACK:
         raise CheckpointError(
             f"{folder}: a file of {largest} bytes, and all arrays take {claimed}: it holds none"
@@ -137,12 +142,12 @@ def open_arrays(
 
 
 def _read_metadata(
-    folder: str, kvstore: Any, names: Mapping[str, str], version: int, context: Any
+    pinned: PinnedFolder, kvstore: Any, names: Mapping[str, str], version: int, context: Any
 ) -> dict[str, bytes]:
     """{tensor name: its metadata}, read side by side."""
     import tensorstore as ts
 
-    name = ""
+    name, folder = "", pinned.folder
     found: dict[str, bytes] = {}
     try:
         store = ts.KvStore.open(kvstore, context=context).result()
@@ -158,13 +163,15 @@ def _read_metadata(
     except CheckpointError:
         raise
     except Exception as error:
-        raise _failed(folder, name, error) from error
+        raise _failed(folder, name, error, pinned) from error
     return found
 
 
-def _failed(folder: str, name: str, error: Exception) -> CheckpointError:
+def _failed(
+    folder: str, name: str, error: Exception, pinned: PinnedFolder | None
+) -> CheckpointError:
     where = f": {quoted(name)}" if name else ""
-    said = repr(str(error))[1:-1]
+    said = repr(pinned.said(error) if pinned else str(error))[1:-1]
     return CheckpointError(f"{folder}{where} cannot be read: {said[:400]}")
 
 
