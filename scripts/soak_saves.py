@@ -8,11 +8,13 @@ Mounts and namespaces need root; their rows say so where this is not.
 """
 
 import argparse
+import functools
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,16 +61,26 @@ def outcome(process: "subprocess.Popen[str]") -> dict:
 
 
 def start(words: list[str], folder: str) -> "subprocess.Popen[str]":
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(words, cwd=folder, env=os.environ | {"JAX_PLATFORMS": "cpu"}, **pipes)
+    return subprocess.Popen(
+        words,
+        cwd=folder,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
-def mounted(folder: str, script: str, mode: str, kills: str) -> dict:
+def killed(mode: str, kills: str, folder: str) -> dict:
+    return outcome(start(command(mode, "ck", "random", kills), folder))
+
+
+def mounted(script: str, mode: str, kills: str, folder: str) -> dict:
     words = ["unshare", "-m", "sh", "-c", f'{script} && cd "$PWD" && exec "$@"', "sh"]
     return outcome(start([*words, *command(mode, "ck", "random", kills)], folder))
 
 
-def apart(folder: str, kills: str) -> dict:
+def apart(kills: str, folder: str) -> dict:
     first = outcome(start(command("swap", "ck", "last"), folder))
     words = ["unshare", "-p", "-f", "--mount-proc"]
     both = [
@@ -88,21 +100,20 @@ def row(name: str, said: dict) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Kills savers in every mode of saving.")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--only", default="", help="modes whose name has this word")
     options = parser.parse_args()
     kills = str(options.kills)
-    runs = {
-        name: lambda folder, mode=mode: outcome(start(command(mode, "ck", "random", kills), folder))
-        for name, mode in MODES.items()
+    runs: dict[str, Callable[[str], dict]] = {
+        name: functools.partial(killed, mode, kills) for name, mode in MODES.items()
     }
     if os.getuid() == 0:
         runs |= {
-            name: lambda folder, how=how: mounted(folder, *how, kills)
-            for name, how in MOUNTS.items()
+            name: functools.partial(mounted, script, mode, kills)
+            for name, (script, mode) in MOUNTS.items()
         }
-        runs[APART] = lambda folder: apart(folder, kills)
+        runs[APART] = functools.partial(apart, kills)
     print("| mode | old / new found | wrong | left over |\n|---|---|---|---|", flush=True)
     failed = False
     for name, run in runs.items():
