@@ -89,7 +89,7 @@ def test_tables_are_not_made_of_a_claimed_size():
     assert len(many.to_json()) < 1000 and fm.LlamaConfig.from_dict(many.to_dict()) == many
 
 
-def test_very_many_labels_are_written_so_that_they_can_be_read(tmp_path):
+def test_very_long_labels_are_written_so_that_they_can_be_read(tmp_path):
     config = fm.LlamaConfig.from_dict(
         LLAMA | {"id2label": {str(i): f"é{i}" for i in range(200_000)}}
     )

@@ -193,7 +193,8 @@ def test_tokens_beyond_the_vocabulary(tmp_path, name, id):
     with pytest.raises(ValueError, match=f"{name} is {id}"):
         GenerationConfig(**{name: id}).check(50)
     (tmp_path / "generation_config.json").unlink()
-    config = LLAMA.replace(**{name: id})
+    with pytest.warns(UserWarning, match=f"LlamaConfig: {name} is {id}, and no token has {id}"):
+        config = LLAMA.replace(**{name: id})
     with pytest.warns(UserWarning, match=f"config.json: {name} is {id}"):
         loaded = GenerationConfig.from_pretrained(tmp_path, config)
     assert getattr(loaded, name) is None
