@@ -1,4 +1,5 @@
-"""The README's snippets run, from the top, in one process; the Hub's with a loopback Hub."""
+"""The README's snippets run, from the top, in one process; the Hub's with a loopback Hub; and so do
+those of docs/migration.md."""
 
 import os
 import re
@@ -11,6 +12,7 @@ from _hub_client import hub_environment
 import flaxmodels as fm
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
+MIGRATION = (Path(__file__).parent.parent / "docs" / "migration.md").read_text()
 HUB = re.search(r"\n## From and to the Hub\n.*?(?=\n## )", README, re.DOTALL)
 
 
@@ -44,3 +46,17 @@ def test_snippets_of_the_hub_run(hub, tmp_path):
     said = run(HUB[0], tmp_path, HF_TOKEN="hf_write", **hub_environment(hub, tmp_path))
     assert hub.head("org/name-bf16") in said
     assert "model.safetensors" in hub.files("org/name-bf16")
+
+
+def test_D39_snippets_of_the_migration_page_run(tmp_path):
+    said = run(MIGRATION, tmp_path, "-W", "error")
+    assert "[] []" in said and "loss " in said
+
+
+def test_D39_the_migration_page_names_what_there_is():
+    """Whatever it says of `fm`, `fp` and `fs` is there."""
+    rooms = {"fm": fm, "fp": fm.params, "fs": fm.sharding}
+    named = re.findall(r"\b(f[mps])\.(\w+)", MIGRATION)
+    assert len(named) > 25
+    for room, name in named:
+        assert hasattr(rooms[room], name), f"{room}.{name}"
