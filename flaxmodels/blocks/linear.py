@@ -46,7 +46,7 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (x.shape[-1], self.features)
-        draw = nn.initializers.normal(self.std)
+        draw = nn.initializers.normal(self.std, jnp.float32)  # the same numbers under x64
         y = contract(x, parameter(self, "kernel", draw, shape, self.axes), 0)
         if not self.use_bias:
             return y
@@ -83,7 +83,7 @@ class Embed(nn.Module):
 
 
 def _table(std: float, padding_id: int | None) -> fs.Draw:
-    normal = nn.initializers.normal(std)
+    normal = nn.initializers.normal(std, jnp.float32)
 
     def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         table = normal(key, shape)
