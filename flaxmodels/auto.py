@@ -14,7 +14,7 @@ from .config import Config, find_config
 from .config_files import config_path, naming
 from .hub import Found
 from .loading import LoadingInfo, configuration, load, locate, named, planned, requested
-from .options import Options
+from .options import LOAD, ModelFields, Options
 from .params import LoadPlan, open_checkpoint, unflatten
 from .params.errors import quoted, some
 from .planning import build, plan_load
@@ -44,6 +44,11 @@ class AutoConfig:
         given = keywords.placed(options, call)
         name, _ = named(call, () if name_or_path is None else (name_or_path,), given)
         where = {key: given.pop(key) for key in PLACE if key in given}
+        if odd := sorted(given.keys() & {*LOAD, *ModelFields.__annotations__}):
+            raise TypeError(
+                f"{call} does not take {', '.join(odd)}: a configuration has none; give it to "
+                "from_pretrained of a model"
+            )
         found, path = find_config(name, **{k: v for k, v in where.items() if v is not None})
         with found.noting(), naming(path):
             values = read_json(path)

@@ -272,5 +272,5 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
 
     @classmethod
     def from_config(cls, config: Config, **fields: Any) -> Self:
-        """The model of a configuration; params come from `init_params`."""
+        """The model of a configuration, with the given fields; params come from `init_params`."""
         return cls(config, **fields)

@@ -7,7 +7,7 @@ of what it replaces; leaves that it does not name are the same objects.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax.numpy as jnp
 
@@ -17,6 +17,8 @@ from .params.paths import nearest
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
+
+Model = TypeVar("Model", bound="PretrainedModel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +102,7 @@ def get_bias(model: "PretrainedModel", params: Any) -> dict[str, Any] | None:
 # --- setting ---
 
 
-def set_input_embeddings(
-    model: "PretrainedModel", params: Any, value: Mapping[str, Any]
-) -> "tuple[PretrainedModel, Any]":
+def set_input_embeddings(model: Model, params: Any, value: Mapping[str, Any]) -> tuple[Model, Any]:
     """Puts {"embedding": [V, D]} in the place of the table -> `(model, params)`.
 
     V may be another than before: `config.vocab_size` follows, a tied head is of the new table, and
@@ -127,9 +127,7 @@ def set_input_embeddings(
     return of_size(model, size), replaced(params, made)
 
 
-def set_output_embeddings(
-    model: "PretrainedModel", params: Any, value: Mapping[str, Any]
-) -> "tuple[PretrainedModel, Any]":
+def set_output_embeddings(model: Model, params: Any, value: Mapping[str, Any]) -> tuple[Model, Any]:
     """Puts {"kernel": [D, V]} in the place of the LM head's -> `(model, params)`.
 
     A tied head is untied by it, in the config too, and the table stays what it was. A "bias" [V]
@@ -164,7 +162,7 @@ def set_bias(model: "PretrainedModel", params: Any, value: Mapping[str, Any]) ->
 # --- tying ---
 
 
-def tie_weights(model: "PretrainedModel", params: Any) -> "tuple[PretrainedModel, Any]":
+def tie_weights(model: Model, params: Any) -> tuple[Model, Any]:
     """`(model, params)` with the table for a head, whose own kernel is dropped: also from the tree
     of a tied model that has one all the same.
 
@@ -174,7 +172,7 @@ def tie_weights(model: "PretrainedModel", params: Any) -> "tuple[PretrainedModel
     return _retied(model, params, True)
 
 
-def untie_weights(model: "PretrainedModel", params: Any) -> "tuple[PretrainedModel, Any]":
+def untie_weights(model: Model, params: Any) -> tuple[Model, Any]:
     """`(model, params)` with a kernel of the head's own, at first the transposed table.
 
     Raises:
@@ -183,7 +181,7 @@ def untie_weights(model: "PretrainedModel", params: Any) -> "tuple[PretrainedMod
     return _retied(model, params, False)
 
 
-def _retied(model: "PretrainedModel", params: Any, tied: bool) -> "tuple[PretrainedModel, Any]":
+def _retied(model: Model, params: Any, tied: bool) -> tuple[Model, Any]:
     """What only one of the two trees has moves to where `model.tied` says that it serves."""
     if model.output_embeddings_path is None:
         raise ValueError(f"{type(model).__name__} has no LM head to tie, untie or set")
@@ -232,7 +230,7 @@ def round_up(size: int, step: int) -> int:
     return -(-size // step) * step
 
 
-def of_size(model: "PretrainedModel", size: int) -> "PretrainedModel":
+def of_size(model: Model, size: int) -> Model:
     """The model with `size` tokens."""
     return model.clone(config=model.config.replace(vocab_size=size))
 

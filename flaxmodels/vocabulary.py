@@ -2,12 +2,13 @@
 
 import functools
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .embeddings import (
+    Model,
     TokenLeaves,
     check_shards,
     checked_leaves,
@@ -29,9 +30,6 @@ from .embeddings import (
 )
 from .params import resize
 
-if TYPE_CHECKING:
-    from .base import PretrainedModel
-
 _SPREAD = 1e-9
 """What Transformers 5.23 multiplies the covariance of the old embeddings by, and the standard
 deviation of the old biases: new tokens start at the mean, hardly apart."""
@@ -40,14 +38,14 @@ _ROWS_AT_ONCE = 256
 
 
 def resize_token_embeddings(
-    model: "PretrainedModel",
+    model: Model,
     params: Any,
     new_num_tokens: int | None = None,
     key: jax.Array | None = None,
     *,
     pad_to_multiple_of: int | None = None,
     mean_resizing: bool = True,
-) -> "tuple[PretrainedModel, Any]":
+) -> tuple[Model, Any]:
     """`(model, params)` with another number of tokens: the last are cut, or new ones are joined to
     them, in the table and in the LM head. If the number stays, both are returned as they are.
 

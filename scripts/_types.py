@@ -1,0 +1,30 @@
+"""What a type checker and an editor know of a user's script (D10). `scripts/check` reads it; it is
+never run. Where an error is expected, its absence is one.
+"""
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from typing import assert_type
+
+import flaxmodels as fm
+
+
+def right(folder: str) -> None:
+    model, params = fm.LlamaForCausalLM.from_pretrained(folder, dtype="bfloat16", num_labels=3)
+    assert_type(model, fm.LlamaForCausalLM)
+    larger, params = model.resize_token_embeddings(params, 10)
+    assert_type(larger, fm.LlamaForCausalLM)
+    pruned, params = model.prune_heads(params, {0: [1]})
+    assert_type(pruned, fm.LlamaForCausalLM)
+    auto = fm.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert_type(auto[0], fm.PretrainedModel)
+    assert_type(auto[2], fm.LoadingInfo)
+    assert_type(fm.FlaxBertForMaskedLM(fm.BertConfig(hidden_size=8)), fm.BertForMaskedLM)
+
+
+def wrong(folder: str) -> None:
+    _ = fm.NotAThing  # pyright: ignore[reportAttributeAccessIssue]
+    fm.LlamaForCausalLM.from_pretrained(folder, dtpye="bfloat16")  # pyright: ignore[reportCallIssue]
+    fm.AutoModel.from_pretrained(folder, scan_layer=True)  # pyright: ignore[reportCallIssue]
+    fm.load_plan(folder, revison="main")  # pyright: ignore[reportCallIssue]
+    fm.LlamaForCausalLM(fm.LlamaConfig(), scan_layer=True)  # pyright: ignore[reportCallIssue]
+    fm.LlamaConfig(hiden_size=3)  # pyright: ignore[reportCallIssue]
