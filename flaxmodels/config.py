@@ -15,7 +15,15 @@ from flax.core import FrozenDict
 
 from . import callers, keywords
 from .config_files import CONFIG_NAME as CONFIG_NAME
-from .config_files import config_path, is_finite, names_code, naming, text_of, without_code
+from .config_files import (
+    config_path,
+    is_finite,
+    is_of_ours,
+    names_code,
+    naming,
+    text_of,
+    without_code,
+)
 from .config_keys import HARMLESS, QUANTISED, refusal
 from .hub import PLACES, Found, resolve
 from .labels import LABEL_KEYS, Labels, labels_of_caller, labels_of_file
@@ -297,6 +305,8 @@ class Config(metaclass=_Type):
             fields |= labels_of_file(said, who)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
+        if is_of_ours(extra.get("auto_map")):
+            del extra["auto_map"]  # a save writes it again, from the class
         extra, code = without_code(extra)
         if code:
             callers.warn(

@@ -56,6 +56,16 @@ def without_code(value: Any) -> tuple[Any, list[str]]:
     return value, []
 
 
+def is_of_ours(places: Any) -> bool:
+    """Whether an `auto_map` is what `save_pretrained` writes: names of classes, without a module.
+
+    >>> is_of_ours({"AutoModel": "MyModel"}), is_of_ours({"AutoModel": "evil/repo--code.Model"})
+    (True, False)
+    """
+    named = places.values() if isinstance(places, Mapping) else [None]
+    return all(isinstance(name, str) and name.isidentifier() for name in named)
+
+
 def names_code(key: Any, value: Any) -> bool:
     """Whether an entry of a configuration names code that Transformers would fetch and run."""
     if not isinstance(key, str) or not value:

@@ -34,9 +34,6 @@ class OwnLlama(fm.LlamaForCausalLM):
     """A class of the user's for the family's own configuration."""
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*remote code ignored")
-
-
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     monkeypatch.setattr(registry, "_models", {})
