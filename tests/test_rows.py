@@ -19,7 +19,11 @@ CONFIGS = {
 HEADS = {"bert": fm.BertForMaskedLM, "gpt2": fm.GPT2LMHeadModel, "llama": fm.LlamaForCausalLM}
 IDS = np.arange(8).reshape(2, 4)
 CLASSES = [
-    pytest.param(getattr(fm, name), CONFIGS[family], id=name)
+    pytest.param(
+        getattr(fm, name),
+        CONFIGS[family].replace(is_decoder=True) if name == "BertLMHeadModel" else CONFIGS[family],
+        id=name,
+    )
     for family, (_, *names) in FAMILIES.items()
     for name in names
 ]
