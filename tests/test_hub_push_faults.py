@@ -391,3 +391,18 @@ def test_R7_a_token_is_nowhere(logged_in, pair, monkeypatch, caplog, tmp_path, c
     assert not [body for body in bodies if secret.encode() in body]
     assert {request.token for request in logged_in.requests if request.port == "cdn"} == {None}
     assert {request.token for request in logged_in.requests if request.port == "hub"} == {secret}
+
+
+@pytest.mark.parametrize("name", [".env", ".git/config", "a/.netrc", "token", "link"])
+def test_what_is_private_is_not_published(name, logged_in, tmp_path):
+    (tmp_path / "secret").write_text("hf_SECRET")
+
+    def write(folder):
+        (folder / "tokenizer.json").write_text("{}")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(tmp_path / "secret") if name == "link" else path.write_text("hf_SECRET")
+
+    with pytest.raises(fm.CheckpointError, match="hidden files and tokens|leads out of the folder"):
+        fm.push_files(write, REPO)
+    assert commits(logged_in) == []

@@ -19,6 +19,8 @@ from .repository import Repository
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
+_PUBLIC = (".gitattributes", ".gitignore")
+_TOKENS = ("token", "stored_tokens")
 _COMMITS = 3  # tries, each on top of what the branch is by then
 
 
@@ -121,10 +123,23 @@ class Push:
             self._files |= new
 
     def add_folder(self) -> None:
-        """Adds all that is in the folder and was not added before."""
+        """Adds all that is in the folder and was not added before.
+
+        Raises:
+            HubError: hidden files, or one that is called as tokens are; none of it is sent.
+            fp.CheckpointError: a link that leads out of the folder.
+        """
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
         names = {path.relative_to(self.folder).as_posix(): path for path in paths}
-        self.add({name: path for name, path in names.items() if name not in self._files})
+        new = {name: path for name, path in names.items() if name not in self._files}
+        for name in new:
+            if _is_private(name):
+                raise HubError(
+                    f"{self.branch}: {fp.quoted(name)} is among what was written to be pushed; "
+                    "hidden files and tokens are not published: write it elsewhere"
+                )
+            fp.FolderFile(str(self.folder), name).check()
+        self.add(new)
 
     def take(self, path: str) -> None:
         """Adds a file of the folder; a large one is gone from the disk then."""
@@ -211,6 +226,13 @@ class Push:
         for name, content in contents.items():
             (self.folder / name).write_bytes(content)
         return {name: _File.of(name, self.folder / name) for name in contents}
+
+
+def _is_private(name: str) -> bool:
+    """Whether a file is likely to hold what is nobody else's business: .env, .git/config, token."""
+    parts = name.split("/")
+    hidden = [part for part in parts if part.startswith(".") and part not in _PUBLIC]
+    return bool(hidden) or parts[-1] in _TOKENS
 
 
 class _Unknown(HubError):
