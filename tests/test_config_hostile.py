@@ -91,7 +91,7 @@ def test_tables_are_not_made_of_a_claimed_size():
 
 def test_very_long_labels_are_written_so_that_they_can_be_read(tmp_path):
     config = fm.LlamaConfig.from_dict(
-        LLAMA | {"id2label": {str(i): f"é{i}" for i in range(200_000)}}
+        LLAMA | {"id2label": {str(i): f"{i}" + "é" * 3000 for i in range(1500)}}
     )
     config.save_pretrained(tmp_path)
     assert fm.AutoConfig.from_pretrained(tmp_path) == config
