@@ -48,8 +48,8 @@ def scrubbed(text: object) -> str:
     for token in sorted({*_known, *_stored()}, key=len, reverse=True):
         for form in (token, quote(token, safe=""), repr(token)[1:-1]):
             said = said.replace(form, "***")
-    said = _TOKEN.sub("***", _CREDENTIALS.sub("***", said))
-    return _QUERY.sub("?***", _USER.sub("***@", _ADDRESS.sub(_bare, said)))
+    said = _USER.sub("***@", _ADDRESS.sub(_bare, said))  # first: an address goes on after a token
+    return _QUERY.sub("?***", _TOKEN.sub("***", _CREDENTIALS.sub("***", said)))
 
 
 def _stored() -> set[str]:
