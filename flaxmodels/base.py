@@ -23,6 +23,7 @@ from .hub import Found, create_model_card
 from .loading import LoadingInfo, load, load_tf, named, requested
 from .measures import Measures
 from .options import Options
+from .params.keys import one_key
 from .pruning import prune_heads
 from .pushing import push, save_and_push
 from .registry import register_for_auto_class
@@ -163,8 +164,11 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, nn.Module):
             mesh: where to place them; the default device if None.
             rules: logical axes -> mesh axes (`self.rules` if None).
             param_dtype: dtype of the floating-point leaves.
+
+        Raises:
+            TypeError: a key that is none, such as a seed.
         """
-        template = self.abstract_params(param_dtype)
+        key, template = one_key(key), self.abstract_params(param_dtype)
         shardings = None
         if mesh is not None:
             fs.check_mesh(mesh)

@@ -19,8 +19,8 @@ from .decoding import GenerateOutput as GenerateOutput
 from .decoding import Request, decode
 from .generation_config import GenerationConfig
 from .params import human
+from .params.keys import one_key
 from .prompts import read_prompt
-from .sampling import one_key
 
 
 class Generates:
@@ -113,6 +113,8 @@ class Generates:
         if options.do_sample:
             values = {"temperature": options.temperature, "top_p": options.top_p} | traced
             draw = [x if x is None else jnp.asarray(x, jnp.float32) for x in values.values()]
+            if key is None:
+                raise ValueError("do_sample needs a key: pass key=jax.random.key(seed)")
             draw.append(one_key(key))
         watched = not is_traced(params, prompt, draw)
         request = Request(

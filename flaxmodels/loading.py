@@ -106,7 +106,7 @@ def load(
         mesh: place every leaf on it by `rules`; this process reads only what its devices hold.
         rules: logical axes -> mesh axes; `fs.DEFAULT_RULES` if None.
         shardings: instead of `mesh`: a tree of `jax.sharding.Sharding`, or one for all leaves.
-        max_host_memory: bytes of host memory to use beyond the finished params.
+        max_host_memory: bytes of host memory to use beyond the finished params, or "500MB".
         strict: refuse a backbone with leaves missing or tensors left over.
         ignore_mismatched_sizes: initialise leaves whose tensor has another shape.
         key: for leaves that are initialised; `jax.random.key(0)` if None.

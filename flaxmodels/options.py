@@ -29,7 +29,7 @@ class LoadOptions(TypedDict, total=False):
     mesh: "Mesh | AbstractMesh | None"
     rules: Rules | None
     shardings: Any
-    max_host_memory: int
+    max_host_memory: int | str
     strict: bool
     ignore_mismatched_sizes: bool
     key: jax.Array | None

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from . import params as fp
@@ -14,6 +15,7 @@ from . import sharding as fs
 from .config import Config
 from .hub import Found
 from .options import LOAD
+from .params.keys import one_key
 
 PLACE = (
     "mesh shardings subfolder revision token cache_dir local_files_only force_download proxies "
@@ -35,7 +37,7 @@ class Request:
     mesh: Mesh | None = None
     rules: fs.Rules | None = None
     shardings: Any = None
-    max_host_memory: int = 1 << 30
+    max_host_memory: int | str = 1 << 30
     strict: bool = True
     ignore_mismatched_sizes: bool = False
     key: jax.Array | None = None
@@ -65,9 +67,10 @@ class Request:
         """The request that these keywords of `from_pretrained` make.
 
         Raises:
-            TypeError: two that contradict each other.
+            TypeError: a value of the wrong kind, or two that contradict each other.
+            ValueError: a budget that is no number of bytes.
         """
-        own = {name: value for name, value in options.items() if name in LOAD}
+        own = {name: _valid(name, value) for name, value in options.items() if name in LOAD}
         others = {name: value for name, value in options.items() if name not in LOAD}
         request = cls(**own, fields=others)
         if request.verify and request.state_dict is not None:
@@ -103,3 +106,22 @@ class Request:
             framework=self.framework,
             variant=self.variant,
         )
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Request)}
+
+
+def _valid(name: str, value: Any) -> Any:
+    """Returns the value of a keyword, checked: any text would count as True; None is the default
+    of a flag."""
+    if _FIELDS[name].type in (bool, bool | None):
+        if value is None:
+            return _FIELDS[name].default
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name} is {value!r:.80}; expected True or False")
+        return bool(value)
+    if name == "max_host_memory":
+        return fp.parse_size(value, name)
+    if name == "key" and value is not None:
+        return one_key(value)
+    return value

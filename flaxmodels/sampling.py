@@ -1,10 +1,9 @@
 """Sampling: from logits to the next token."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 class Sampling(NamedTuple):
@@ -67,33 +66,3 @@ def warp(logits: jax.Array, sampling: Sampling) -> jax.Array:
         keep = jnp.take_along_axis(keep, jnp.argsort(order, axis=-1), axis=-1)
         logits = jnp.where(keep, logits, -jnp.inf)
     return logits
-
-
-def one_key(key: Any) -> jax.Array:
-    """A key that draws, typed: itself, or the bits of an old-style one, uint32 [2] or [4].
-
-    Raises:
-        TypeError: what is no key.
-        ValueError: none, or several.
-    """
-    if key is None:
-        raise ValueError("do_sample needs a key: pass key=jax.random.key(seed)")
-    if isinstance(key, jax.Array | np.ndarray):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            return _single(key, key.shape)
-        if key.dtype == jnp.uint32 and key.shape[-1:] in ((2,), (4,)):
-            default = str(jax.random.key_impl(jax.random.key(0)))
-            rbg = default if default.endswith("rbg") else "rbg"
-            impl = "threefry2x32" if key.shape[-1] == 2 else rbg
-            return _single(jax.random.wrap_key_data(jnp.asarray(key), impl=impl), key.shape[:-1])
-    got = f"{key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else f"a {type(key).__name__}"
-    raise TypeError(f"key is {got}; pass key=jax.random.key(seed)")
-
-
-def _single(key: Any, shape: tuple[int, ...]) -> jax.Array:
-    if shape:
-        raise ValueError(
-            f"key holds {shape} keys, and all rows draw from one; for a key per row, jax.vmap over "
-            "rows and keys"
-        )
-    return key

@@ -29,6 +29,7 @@ from .embeddings import (
     untie_weights,
 )
 from .params import resize
+from .params.keys import one_key
 
 _SPREAD = 1e-9
 """What Transformers 5.23 multiplies the covariance of the old embeddings by, and the standard
@@ -84,7 +85,7 @@ def resize_token_embeddings(
         raise ValueError(
             f"{size - old} new tokens are drawn at random: pass key=jax.random.key(seed)"
         )
-    keys = [None] * len(leaves) if key is None else jax.random.split(key, len(leaves))
+    keys = [None] * len(leaves) if key is None else jax.random.split(one_key(key), len(leaves))
     std = None if mean_resizing else model.config.initializer_range
     made = {
         path: resize.resized(leaf, size, own.axes[path], _draw(own, path, std), one)

@@ -136,8 +136,11 @@ def entries(
     return sorted(made, key=lambda entry: natural(entry.name))
 
 
-def parse_size(size: int | str) -> int:
+def parse_size(size: int | str, name: str = "max_shard_size") -> int:
     """Bytes of 5_000_000, "5GB" (decimal) or "5GiB" (binary).
+
+    Args:
+        name: of the argument, for the error.
 
     Raises:
         ValueError: not a positive size.
@@ -145,15 +148,15 @@ def parse_size(size: int | str) -> int:
     >>> parse_size("5GB"), parse_size("1.5 KiB")
     (5000000000, 1536)
     """
-    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
-        return size
+    if isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0:
+        return int(size)
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?i?B)", str(size).strip(), re.IGNORECASE)
     if match:
         unit = match[2].upper().replace("I", "i")
         count = int(float(match[1]) * _UNITS.get(unit, 0))
         if count > 0:
             return count
-    raise ValueError(f'max_shard_size is {size!r}; give bytes, or a string such as "5GB", "500MiB"')
+    raise ValueError(f'{name} is {size!r:.80}; give bytes, or a string such as "5GB", "500MiB"')
 
 
 def plan_shards(made: Iterable[Entry], limit: int) -> list[list[Entry]]:

@@ -10,6 +10,7 @@ import pytest
 
 import flaxmodels as fm
 from flaxmodels import keywords, options
+from flaxmodels import params as fp
 from flaxmodels.keywords import KEYWORDS
 from flaxmodels.planning import config_names, field_names
 from flaxmodels.registry import FAMILIES
@@ -91,6 +92,38 @@ def test_P13_17_param_dtype_none_is_float32_and_dtype_auto_says_which_is_which(f
     for call in calls(folder, dtype="auto"):
         with pytest.raises(TypeError, match="param_dtype, which is 'auto' already"):
             call()
+
+
+def test_D14_a_value_of_another_kind_is_refused(folder):
+    flags = [f.name for f in dataclasses.fields(Request) if f.type in (bool, bool | None)]
+    assert "strict" in flags and "use_safetensors" in flags
+    wrong = [({name: "no"}, TypeError, f"{name} is 'no'; expected True or False") for name in flags]
+    wrong += [({"key": 0}, TypeError, r"key is 0; pass key=jax.random.key\(seed\)")]
+    wrong += [
+        ({"max_host_memory": value}, ValueError, f"max_host_memory is {value!r}; give bytes")
+        for value in (0, -1, "much", 1.5, None)
+    ]
+    for given, error, message in wrong:
+        with pytest.raises(error, match=message):
+            fm.LlamaForCausalLM.from_pretrained(folder, **given)
+
+
+def test_P13_a_flag_that_is_none_is_its_default_and_a_budget_may_be_a_text(folder):
+    plan = fm.load_plan(folder, strict=None, progress=None, max_host_memory="2MB")
+    assert plan.max_host_memory == 2_000_000
+
+
+@pytest.mark.parametrize("key", [0, None, "0", jax.random.key_data(jax.random.key(0))[0]])
+def test_P21_what_is_no_key_is_refused(folder, key):
+    model, _ = fm.AutoModelForCausalLM.from_pretrained(folder)
+    with pytest.raises(TypeError, match=r"pass key=jax.random.key\(seed\)"):
+        model.init_params(key)
+
+
+def test_P21_an_old_key_draws_what_the_new_one_does(folder):
+    model, _ = fm.AutoModelForCausalLM.from_pretrained(folder)
+    old, new = (model.init_params(key) for key in (jax.random.PRNGKey(3), jax.random.key(3)))
+    assert fp.diff(old, new).equal
 
 
 def test_P13_16_P19_P20_old_names_act(folder):

@@ -60,7 +60,7 @@ def test_D7_refused_wherever_a_mesh_enters(folder, mesh, how, error, said):
 
 
 def test_D7_an_abstract_mesh_has_nowhere_to_load(folder):
-    mesh = jax.sharding.AbstractMesh((8,), ("fsdp",))
+    mesh = jax.sharding.AbstractMesh((8,), ("fsdp",), (jax.sharding.AxisType.Auto,))
     assert fm.load_plan(folder, mesh=mesh)
     for call in (
         lambda: fm.AutoModel.from_pretrained(folder, mesh=mesh),

@@ -386,7 +386,7 @@ def test_initialize_a_second_time_does_nothing(monkeypatch):
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: bool(calls))
     for _ in range(2):
         fs.initialize(num_processes=2)
-    assert calls == [{"num_processes": 2}]
+    assert calls == [{"num_processes": 2, "heartbeat_timeout_seconds": 8}]
 
 
 # --- D7, D26: meshes and rules of users ---
@@ -431,7 +431,7 @@ def _parts_of(mesh):
 
 def test_an_abstract_mesh_is_planned_on():
     template = {"w": leaf((8, 4), "vocab", "embed")}
-    mesh = jax.sharding.AbstractMesh((2, 4), ("fsdp", "tensor"))
+    mesh = jax.sharding.AbstractMesh((2, 4), ("fsdp", "tensor"), (AxisType.Auto,) * 2)
     assert fs.shardings(template, mesh)["w"].spec == P("tensor", "fsdp")
     with pytest.raises(TypeError, match="mesh is abstract and has no devices"):
         fs.check_mesh(mesh)
