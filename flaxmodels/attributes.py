@@ -42,7 +42,7 @@ INSTEAD: dict[str, str] = {
     **_each("bfloat16", "fp.to_bf16(params), and model.clone(dtype=jnp.bfloat16)"),
     **_each("float double type", "fp.to_fp32(params), and model.clone(dtype=jnp.float32)"),
     **_each("device", f"{_SECOND}: jax.tree.leaves(params)[0].sharding says where they are"),
-    **_each("hf_device_map", f"{_SECOND}: fs.show(params) pictures where they are"),
+    **_each("hf_device_map", f"{_SECOND}: fs.picture(params[...]) shows where a leaf is"),
     **_each("eval", f"{_TRAINING}rngs={{'dropout': key}}"),
     **_each("train training", f"{_TRAINING}rngs={{'dropout': key}}"),
     **_each("forward call", _CALL),
