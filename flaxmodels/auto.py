@@ -15,7 +15,7 @@ from .config_files import config_path, naming
 from .hub import Found
 from .loading import LoadingInfo, configuration, load, locate, named, planned, requested
 from .options import LOAD, ModelFields, Options
-from .params import LoadPlan, open_checkpoint, unflatten
+from .params import LoadPlan, check_variant, open_checkpoint, unflatten
 from .params.errors import quoted, some
 from .planning import build, plan_load
 from .request import PLACE, Request
@@ -139,6 +139,7 @@ class _Auto:
     def from_pretrained(cls, *args: Any, **options: Any) -> Any:
         call = f"{cls.__name__}.from_pretrained"
         options = keywords.placed(options, call)
+        check_variant(options.get("variant"))  # before the configuration is looked for
         name_or_path, args = named(call, args, options)
         where = {name: options[name] for name in PLACE if options.get(name) is not None}
         config = options.get("config")
@@ -246,6 +247,7 @@ def load_plan(
     """
     call = "load_plan"
     given = keywords.placed(options, call)
+    check_variant(given.get("variant"))
     given_args = model_args if name_or_path is None else (name_or_path, *model_args)
     name, args = named(call, given_args, given)
     if model_class is None:

@@ -56,6 +56,22 @@ def without_code(value: Any) -> tuple[Any, list[str]]:
     return value, []
 
 
+def content_without_code(content: bytes) -> tuple[bytes, list[str]]:
+    """(The text of a JSON file without the keys that name code; these keys). Without any it is the
+    same byte for byte, as is what Python's reader cannot read, where nobody finds code.
+
+    Raises:
+        ConfigError: nested so deeply that another reader might find what this one does not.
+    """
+    try:
+        kept, code = without_code(json.loads(content))
+    except RecursionError:
+        raise ConfigError("nested too deeply to be looked into") from None
+    except ValueError:
+        return content, []
+    return (json.dumps(kept, indent=2).encode() + b"\n" if code else content), code
+
+
 def is_of_ours(places: Any) -> bool:
     """Whether an `auto_map` is what `save_pretrained` writes: names of classes, without a module.
 
@@ -68,7 +84,7 @@ def is_of_ours(places: Any) -> bool:
 
 def names_code(key: Any, value: Any) -> bool:
     """Whether an entry of a configuration names code that Transformers would fetch and run."""
-    if not isinstance(key, str) or not value:
+    if not isinstance(key, str) or not value or (key == "auto_map" and is_of_ours(value)):
         return False
     return key in CODE or (_NAMES_IMPLEMENTATION in key and "/" in str(value))
 

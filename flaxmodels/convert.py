@@ -15,14 +15,12 @@ import numpy as np
 
 from . import params as fp
 from . import registry
-from .config import CONFIG_NAME
-from .hub import companions, fetched, resolve
+from .config_files import CONFIG_NAME, without_code
+from .hub import companions, copy_companion, fetched, resolve
 from .lossless import Account, account, accounts, without
 from .params.cast import dtype_for
 from .saving import save, staging
 from .values import ConfigError, read_json
-
-_CODE = ("auto_map", "custom_pipelines", "trust_remote_code")  # in a config.json: never written
 
 
 def convert(
@@ -89,7 +87,7 @@ def convert(
         _write_model(whole, source, folder, leaves, checksums, **options)
     for file in along:
         if not os.path.lexists(Path(folder, file.name)):
-            file.copy(folder)
+            copy_companion(file, folder)
     if verify:
         written = fp.open_checkpoint(folder, variant=variant, framework=_FRAMEWORK[format])
         _compare(leaves, _found(whole, written))
@@ -194,7 +192,13 @@ def _write_plain(
 def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
     """The configuration of a family that is not known, but for what names code, and the dtype."""
     values = read_json(os.path.join(near, CONFIG_NAME))
-    values = {name: value for name, value in values.items() if name not in _CODE}
+    values, code = without_code(values)
+    if code:
+        fp.warn(
+            f"{os.path.join(near, CONFIG_NAME)}: {fp.some(code)}: names code, and is left out of "
+            "the copy",
+            stacklevel=4,
+        )
     dtypes = {str(leaf.dtype) for leaf in leaves.values() if leaf.dtype.kind not in "iub"}
     for name in ("dtype", "torch_dtype"):
         if name in values and len(dtypes) == 1:

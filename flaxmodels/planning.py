@@ -119,6 +119,18 @@ def _check_sizes(model: "PretrainedModel", source: fp.Source) -> None:
             )
 
 
+def _ties(model: "PretrainedModel", template: Any) -> list[tuple[str, str]]:
+    """The ties that the model has, by paths of its template: of a head and the table only where
+    its configuration says so. The head of another file is one that this model may not have."""
+    leaves = fp.flatten(template)
+    prefix = f"{model.base_model_prefix}/"
+    return [
+        (path, server if server in leaves else server.removeprefix(prefix))
+        for path, server in model.tied
+        if model.config.tie_word_embeddings or not path.endswith("/kernel")
+    ]
+
+
 def plan_load(
     model: "PretrainedModel",
     source: fp.Source,
@@ -144,7 +156,7 @@ def plan_load(
     else:
         shardings = fs.shardings(template, mesh, model.rules)
     prefix = model.base_model_prefix
-    match = fp.reconcile(template, source, model.naming, prefix=prefix, tied=model.tied)
+    match = fp.reconcile(template, source, model.naming, prefix=prefix, tied=_ties(model, template))
     if strict:
         fp.check(match, prefix, model.naming.optional)
     if not ignore_mismatched_sizes:

@@ -182,12 +182,12 @@ def _upload(
 ) -> "CommitInfo":
     files = _files(folder, said.get("variant"))
     with hub.pushing(repo_id, **where) as pushed:
-        pushed.add(files)
+        pushed.bring(files)
         return hub.release(pushed, model, params, **said)
 
 
-def _files(folder: Path, variant: str | None) -> dict[str, Path]:
-    """{name: path} of what is pushed of a folder.
+def _files(folder: Path, variant: str | None) -> list[fp.FolderFile]:
+    """What is pushed of a folder, all of which can be.
 
     Raises:
         fp.CheckpointError: no weights there that we write.
@@ -205,10 +205,12 @@ def _files(folder: Path, variant: str | None) -> dict[str, Path]:
     inside = [path for name in plain for path in name.rglob("*")]  # orbax is a folder
     paths = [path for path in (*plain, *inside) if path.is_file()]
     found = [fp.FolderFile(str(folder), path.relative_to(folder).as_posix()) for path in paths]
-    found += hub.companions(str(folder))
+    found = list(
+        dict.fromkeys(found + hub.companions(str(folder)))
+    )  # generation_config.json is both
     for file in found:
         file.check()
-    return {file.name: Path(file.path) for file in found}
+    return found
 
 
 def _write(

@@ -68,7 +68,7 @@ class Request:
 
         Raises:
             TypeError: a value of the wrong kind, or two that contradict each other.
-            ValueError: a budget that is no number of bytes.
+            ValueError: a budget that is no number of bytes, or a variant that is no part of a name.
         """
         own = {name: _valid(name, value) for name, value in options.items() if name in LOAD}
         others = {name: value for name, value in options.items() if name not in LOAD}
@@ -77,6 +77,7 @@ class Request:
             raise TypeError("verify compares files, and state_dict has none; give one of them")
         if request.mesh is not None and request.shardings is not None:
             raise TypeError("give mesh (and rules) or shardings, not both")
+        fp.check_variant(request.variant)
         _ = request.framework
         return request
 

@@ -12,7 +12,7 @@ import jax
 from . import params as fp
 from .config_files import CONFIG_NAME, text_of
 from .generation_config import GENERATION_CONFIG_NAME
-from .hub import tokenizer_files
+from .hub import copy_companion, tokenizer_files
 from .registry import auto_names
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def write_side_files(
         raise fp.CheckpointError(f"{error.filename or folder}: {error.strerror}") from error
     for file in along:
         if not (folder / file.name).exists():  # such as a generation_config.json of the model's own
-            file.copy(folder)
+            copy_companion(file, folder)
 
 
 def _written_config(model: "PretrainedModel", params: Any) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import CheckpointError, quoted, some
@@ -85,7 +85,7 @@ def reconcile(
     naming: Naming = PLAIN,
     *,
     prefix: str = "",
-    tied: tuple[tuple[str, str], ...] = (),
+    tied: Sequence[tuple[str, str]] = (),
 ) -> Match:
     """Walks `template` and asks `source` for each leaf; reads headers only.
 
@@ -151,7 +151,7 @@ def _read(
     leaves: Mapping[str, Any],
     naming: Naming,
     prefix: str,
-    tied: tuple[tuple[str, str], ...],
+    tied: Sequence[tuple[str, str]],
 ) -> tuple[Source, str]:
     """The source under the names, and in the layout, that fit the leaves best; what was done."""
     layouts = [source.layout]
@@ -174,7 +174,7 @@ def _expected(
     layout: str,
     names: Iterable[str],
     prefix: str,
-    tied: tuple[tuple[str, str], ...],
+    tied: Sequence[tuple[str, str]],
 ) -> Expected:
     wanted = _wanted(leaves, naming, layout, names)
     shapes = {

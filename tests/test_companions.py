@@ -1,5 +1,6 @@
 """What travels with weights, and that nothing of a stranger's link does."""
 
+import json
 import os
 
 import jax
@@ -72,7 +73,7 @@ def test_one_list_for_convert_save_and_upload(llama, tmp_path):
     model.save_pretrained(params, tmp_path / "saved", tokenizer_from=folder, progress=False)
     assert names_of(tmp_path / "saved") == {*ALONG, *made}
     assert (tmp_path / "saved" / "generation_config.json").read_text() != "mine"
-    assert {*_files(folder, None)} == {*ALONG, *made, "README.md"}
+    assert {file.name for file in _files(folder, None)} == {*ALONG, *made, "README.md"}
 
 
 def ways(llama, tmp_path):
@@ -95,6 +96,49 @@ def assert_refused(llama, tmp_path, name, of=("convert", "save", "upload"), said
         assert SECRET not in str(caught.value)
     for path in tmp_path.rglob("*"):
         assert path.is_symlink() or not path.is_file() or SECRET not in path.read_text("latin-1")
+
+
+CODED = {
+    "tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["a/b--tok.Tok", None]}, "pad": "é"},
+    "processor_config.json": {"image": {"auto_map": {"AutoImageProcessor": "proc.P"}}, "size": 3},
+    "preprocessor_config.json": {"trust_remote_code": True, "size": [1.0, 2]},
+    "2_Dense/config.json": {"code_revision": "abc", "in_features": 4},
+}
+PLAIN = {
+    "vocab.json": '{"auto_map": 1, "trust_remote_code": 2}',  # tokens
+    "config_sentence_transformers.json": '{ "auto_map":null,"x" : 1.50 }\r\n',
+    "special_tokens_map.json": "{}",
+    "image_processor.json": '{"auto_map": {"AutoModel": "Plain"}, "x": ',  # no JSON
+}
+
+
+@pytest.mark.parametrize("way", ["convert", "save"])
+def test_keys_that_name_code_are_not_handed_on(way, llama, tmp_path):
+    """Each file and key is named; what has no such keys is the same byte for byte."""
+    _, _, folder = llama
+    fill(folder, CODED)
+    for name, values in CODED.items():
+        put(folder, name, json.dumps(values))
+    for name, text in PLAIN.items():
+        put(folder, name, text)
+    with pytest.warns(UserWarning) as caught:
+        ways(llama, tmp_path)[way]()
+    said = "\n".join(str(warning.message) for warning in caught)
+    made = tmp_path / ("a" if way == "convert" else "b")
+    for name, values in CODED.items():
+        (key,) = {"auto_map", "image", "trust_remote_code", "code_revision"} & values.keys()
+        key = "image.auto_map" if key == "image" else key
+        assert f"{folder / name}: {key}: names code, and is left out of the copy" in said
+        kept = {k: v for k, v in values.items() if not key.startswith(k)}
+        assert json.loads((made / name).read_text()) == kept | ({"image": {}} if "." in key else {})
+    for name, text in PLAIN.items():
+        assert (made / name).read_bytes() == text.encode()
+    assert len(caught) == len(CODED)
+
+
+def test_a_configuration_too_deep_to_be_looked_into(llama, tmp_path):
+    put(llama[2], "tokenizer_config.json", "[" * 200_000 + "]" * 200_000)
+    assert_refused(llama, tmp_path, "tokenizer_config.json", ("convert", "save"), "too deeply")
 
 
 @pytest.fixture

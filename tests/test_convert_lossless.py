@@ -225,7 +225,10 @@ def test_a_family_that_is_not_known(tmp_path):
     folder, tensors = copied(
         tmp_path, "llama", model_type="rwkv9", torch_dtype="float32", auto_map={"AutoModel": "x.Y"}
     )
-    with pytest.warns(UserWarning, match="rwkv9.*keep their names, and config.json is copied"):
+    with (
+        pytest.warns(UserWarning, match="rwkv9.*keep their names, and config.json is copied"),
+        pytest.warns(UserWarning, match="auto_map: names code, and is left out of the copy"),
+    ):
         convert(folder, tmp_path / "a", dtype="bfloat16", progress=False)
     assert {str(t.dtype) for t in tensors_of(tmp_path / "a").values()} == {"bfloat16"}
     assert tensors_of(tmp_path / "a").keys() == tensors.keys()

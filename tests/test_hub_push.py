@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,12 @@ from _hub_client import hub_environment
 from _push import LLAMA, REPO, assert_same, commits, pull, puts
 
 import flaxmodels as fm
+from flaxmodels import hub, pushing
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.cli import main
+from flaxmodels.hub import push as push_module
+from flaxmodels.pushing import upload
 
 pytest_plugins = ["_push_fixtures"]
 
@@ -469,6 +473,56 @@ def test_upload_takes_only_what_we_write(logged_in, pair, tmp_path):
     with pytest.raises(fm.CheckpointError, match="no weights to push.*found pytorch_model.bin"):
         upload(tmp_path, REPO, model=pair[0])
     assert logged_in.requests == []
+
+
+@pytest.mark.parametrize("how", ["upload", "push_files"])
+def test_what_a_user_names_is_pushed_as_it_is_and_code_in_it_is_said(
+    logged_in, pair, tmp_path, how
+):
+    text = '{"auto_map": {"AutoTokenizer": ["mine--tok.Tok", null]}}'
+    folder = tmp_path / "saved"
+    pair[0].save_pretrained(pair[1], folder, progress=False)
+    (folder / "tokenizer_config.json").write_text(text)
+    with pytest.warns(UserWarning, match="'tokenizer_config.json' is pushed with auto_map, which"):
+        if how == "upload":
+            upload(folder, REPO, model=pair[0], params=pair[1])
+        else:
+            fm.push_files(lambda out: (out / "tokenizer_config.json").write_text(text), REPO)
+    assert logged_in.files(REPO)["tokenizer_config.json"] == text.encode()
+
+
+def test_a_link_that_comes_between_the_check_and_the_upload(logged_in, pair, tmp_path, monkeypatch):
+    """Weights too become what the check saw, or nothing."""
+    folder, secret = tmp_path / "saved", tmp_path / "token"
+    pair[0].save_pretrained(pair[1], folder, progress=False)
+    secret.write_text("not for the world")
+
+    def swapped(*args, **how):
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors").symlink_to(secret)
+        return hub.pushing(*args, **how)
+
+    monkeypatch.setattr(pushing, "hub", SimpleNamespace(**{**vars(hub), "pushing": swapped}))
+    with pytest.raises(fm.HubError, match="leads out of the folder.*nothing was pushed"):
+        upload(folder, REPO, model=pair[0], params=pair[1])
+    assert not commits(logged_in) and not puts(logged_in)
+
+
+def test_a_folder_is_uploaded_by_few_copies_at_a_time(logged_in, pair, tmp_path, monkeypatch):
+    folder = tmp_path / "saved"
+    pair[0].save_pretrained(pair[1], folder, max_shard_size="20KB", progress=False)
+    monkeypatch.setattr(push_module, "_MOST_WAITING", 30_000)
+    most, copy = [], fp.FolderFile.copy
+
+    def counted(file, target, *args):
+        made = copy(file, target, *args)
+        most.append(len(list(Path(target).glob("*.safetensors"))))
+        return made
+
+    monkeypatch.setattr(fp.FolderFile, "copy", counted)
+    upload(folder, REPO, model=pair[0], params=pair[1])
+    assert max(most) <= 2 < len(list(folder.glob("*.safetensors")))
+    assert_same(pull()[1], pair[1])
 
 
 def test_a_card_of_the_folder_is_pushed_as_it_is_but_for_metadata(logged_in, pair, tmp_path):

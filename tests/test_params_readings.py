@@ -227,6 +227,28 @@ def test_D23_a_folder_with_both_names_of_a_tie(tmp_path):
         assert not any(result)
 
 
+HEADLESS = [fm.LlamaModel, fm.LlamaForTokenClassification, fm.LlamaForSequenceClassification]
+
+
+@pytest.mark.parametrize("cls", HEADLESS, ids=lambda cls: cls.__name__)
+def test_a_head_of_its_own_is_said_to_be_unused(cls):
+    """An untied model's head is no second name of the table."""
+    load = cls.from_pretrained
+    (_, _, info), warned = said(lambda: load(LLAMA, output_loading_info=True, progress=False))
+    assert info.unexpected_keys == ["lm_head.weight"]
+    assert f"not used in {cls.__name__}: lm_head.weight" in warned
+
+
+def test_a_head_that_is_the_table_is_not_said_to_be_unused(tmp_path):
+    model, params = fm.GPT2LMHeadModel.from_pretrained(GPT2, progress=False)
+    model.save_pretrained(params, tmp_path / "m", progress=False)
+    tensors = load_file(tmp_path / "m" / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["transformer.wte.weight"]
+    save_file(tensors, tmp_path / "m" / "model.safetensors", {"format": "pt"})
+    _, _, info = fm.GPT2Model.from_pretrained(tmp_path / "m", output_loading_info=True)
+    assert not info.unexpected_keys  # nor is there a warning, which would be an error
+
+
 def altered(target, **changes):
     shutil.copytree(LLAMA, target)
     values = json.loads((target / "config.json").read_text())
@@ -242,7 +264,8 @@ def altered(target, **changes):
 def test_sizes_that_the_headers_contradict_are_refused_at_once(changes, tmp_path):
     (name,) = changes
     said = "layers" if name == "num_hidden_layers" else name
-    with pytest.raises(fm.CheckpointError, match=f"the config has .*{said}"):
+    kinds = (fm.CheckpointError, fm.ConfigError)  # the second of rope, whose table it would be
+    with pytest.raises(kinds, match=f"the config has .*{said}|are for a {said} of at most"):
         fm.AutoModelForCausalLM.from_pretrained(altered(tmp_path / "m", **changes))
 
 
@@ -279,6 +302,15 @@ def test_D36_one_file_or_a_generator_of_files(tmp_path):
         assert_same(fp.load_flax_sharded_weights(files), tree)
     with pytest.raises(fm.CheckpointError, match="torch's names, not flax's"):
         fp.load_flax_sharded_weights([LLAMA / "model.safetensors"])
+
+
+@pytest.mark.parametrize(
+    "call", [fm.LlamaModel.from_pretrained, fm.AutoModel.from_pretrained, fm.load_plan]
+)
+@pytest.mark.parametrize("variant", ["a/b", "", "../x", "a\0", 3], ids=repr)
+def test_a_variant_that_is_no_part_of_a_name_is_refused_before_anything_is_read(call, variant):
+    with pytest.raises(ValueError, match="variant is .*it becomes part of file names"):
+        call("org/name", variant=variant)  # nobody is asked for a repository
 
 
 @pytest.mark.parametrize(

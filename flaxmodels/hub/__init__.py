@@ -7,6 +7,7 @@ from .card import model_card as model_card
 from .client import HubError as HubError
 from .client import proxied as proxied
 from .companions import companions as companions
+from .companions import copy_companion as copy_companion
 from .companions import is_companion as is_companion
 from .front_matter import CARD_NAME as CARD_NAME
 from .front_matter import Words as Words

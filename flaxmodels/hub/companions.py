@@ -1,10 +1,15 @@
 """The files that travel with weights: of a tokenizer, of a processor, of what comes after the
 model, and what may be done with it all. This is the one list of them."""
 
+import os
 import re
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from .. import params as fp
+from ..callers import warn
+from ..config_files import content_without_code
+from ..values import MAX_CONFIG_BYTES, ConfigError
 
 _TOKENIZER = (
     "tokenizer*",
@@ -40,6 +45,8 @@ _OTHERS = (
     "notice*",
     "use_policy*",
 )
+# What Transformers looks into for code to run. Keys of a vocabulary are tokens, and no code.
+_CONFIGURATIONS = ("*config*.json", "image_processor*.json", "feature_extractor*.json")
 _CODE = ("*.py", "*.pyc", "*.so", "*.sh")
 # Folders whose files come along. Old sentence-transformers keep the model in 0_Transformer.
 _FOLDERS = re.compile(r"additional_chat_templates|[0-9]+_(?!Transformer$)[A-Za-z]\w*")
@@ -71,6 +78,40 @@ def companions(folder: str, store: fp.Store = fp.LOCAL) -> list[fp.FolderFile]:
     found = [fp.FolderFile(folder, name) for name in names]
     store.expect([file.path for file in found], fp.Reads.PATH)
     return found
+
+
+def copy_companion(file: fp.FolderFile, folder: str | os.PathLike) -> Path:
+    """Copies a companion into another folder, a configuration without the keys that name code: who
+    converts or saves what a stranger wrote hands on no code of theirs. Without such keys it is the
+    same byte for byte.
+
+    Raises:
+        CheckpointError: as `FolderFile.copy`; or a configuration that cannot be looked into.
+    """
+    if not is_configuration(file.name):
+        return file.copy(folder)
+    content, code = _looked_into(file)
+    if code:
+        warn(f"{file.path}: {fp.some(code)}: names code, and is left out of the copy")
+    return file.copy(folder, content)
+
+
+def code_named(file: fp.FolderFile) -> list[str]:
+    """The keys of a configuration that name code; none of any other file. Raises as
+    `copy_companion`."""
+    return _looked_into(file)[1] if is_configuration(file.name) else []
+
+
+def is_configuration(name: str) -> bool:
+    """Whether a file of this name in a folder is one that Transformers looks into for code."""
+    return _is_one_of(_CONFIGURATIONS, name.rpartition("/")[2])
+
+
+def _looked_into(file: fp.FolderFile) -> tuple[bytes, list[str]]:
+    try:
+        return content_without_code(file.read(MAX_CONFIG_BYTES))
+    except ConfigError as error:
+        raise fp.CheckpointError(f"{file.path}: {error}") from None
 
 
 def _below(folder: str, name: str, store: fp.Store) -> list[str]:

@@ -6,13 +6,15 @@ import hashlib
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import params as fp
+from ..callers import warn
 from .branch import Branch
 from .client import HubError, pause
+from .companions import code_named
 from .front_matter import CARD_NAME, Words, finished, front_matter, listed
 from .repository import Repository
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = (".gitattributes", ".gitignore")
 _TOKENS = ("token", "stored_tokens")
+_MOST_WAITING = 1 << 30  # bytes of copies, of which the last may be as large as a file of weights
 _COMMITS = 3  # tries, each on top of what the branch is by then
 
 
@@ -119,6 +122,8 @@ class Push:
         """
         if files:
             new = {name: _File.of(name, path) for name, path in files.items()}
+            for name, path in files.items():
+                _warn_of_code(self.branch, name, os.fspath(path))
             self.branch.upload([file.operation for file in new.values()])
             self._files |= new
 
@@ -143,10 +148,31 @@ class Push:
 
     def take(self, path: str) -> None:
         """Adds a file of the folder; a large one is gone from the disk then."""
-        name = Path(path).relative_to(self.folder).as_posix()
-        self.add({name: path})
-        if self._files[name].is_uploaded:
-            os.unlink(path)
+        self._take({Path(path).relative_to(self.folder).as_posix(): path})
+
+    def bring(self, files: Iterable[fp.FolderFile]) -> None:
+        """Adds files of another folder by copies, few GiB of which are there at a time: what is
+        uploaded is the file that was opened, whatever comes under its name meanwhile.
+
+        Raises:
+            HubError: as `add`.
+            fp.CheckpointError: as `FolderFile.copy`.
+        """
+        waiting: dict[str, Path] = {}
+        size = 0
+        for file in files:
+            copy = waiting[file.name] = file.copy(self.folder)
+            size += copy.stat().st_size
+            if size >= _MOST_WAITING:
+                self._take(waiting)
+                waiting, size = {}, 0
+        self._take(waiting)
+
+    def _take(self, files: Mapping[str, str | os.PathLike]) -> None:
+        self.add(files)
+        for name, path in files.items():
+            if self._files[name].is_uploaded:
+                os.unlink(path)
 
     def digests(self) -> dict[str, str]:
         """{name: sha256} of what was added."""
@@ -226,6 +252,16 @@ class Push:
         for name, content in contents.items():
             (self.folder / name).write_bytes(content)
         return {name: _File.of(name, self.folder / name) for name in contents}
+
+
+def _warn_of_code(branch: Branch, name: str, path: str) -> None:
+    """What somebody pushes of their own is pushed as it is, but not unseen."""
+    folder, file = os.path.split(path)
+    if code := code_named(fp.FolderFile(folder, file)):
+        warn(
+            f"{branch}: {fp.quoted(name)} is pushed with {fp.some(code)}, which names code that "
+            "others may run: take it out unless you trust it"
+        )
 
 
 def _is_private(name: str) -> bool:

@@ -7,6 +7,7 @@ the Hub's cache, and nowhere else.
 
 import contextlib
 import dataclasses
+import io
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import CheckpointError, quoted
+from .files import check_size
 
 _CACHED = re.compile(r"(.*/models--[^/]+)/(blobs|snapshots)/.+", re.DOTALL)
 
@@ -60,10 +62,21 @@ class FolderFile:
         except OSError as error:
             raise CheckpointError(f"{self.path}: cannot be copied: {error.strerror}") from error
 
-    def copy(self, folder: str | os.PathLike) -> Path:
-        """Copies it to the same name in another folder, where nothing may have that name yet."""
-        target = Path(folder, self.name)
+    def read(self, most: int) -> bytes:
+        """Its bytes, of which there may be `most`; raises as `open`."""
         with self.open() as source:
+            content = source.read(most + 1)
+        check_size(self.path, len(content), most)
+        return content
+
+    def copy(self, folder: str | os.PathLike, content: bytes | None = None) -> Path:
+        """Copies it to the same name in another folder, where nothing may have that name yet.
+
+        Args:
+            content: written instead of what the file holds.
+        """
+        target = Path(folder, self.name)
+        with self.open() if content is None else io.BytesIO(content) as source:
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with open(target, "xb") as copy:
