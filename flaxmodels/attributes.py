@@ -111,7 +111,7 @@ INSTEAD: dict[str, str] = {
 
 
 def missing(model: Any, name: str) -> AttributeError:
-    """The error for an attribute that a model has not."""
+    """Makes the error for an attribute that a model has not."""
     cls = type(model).__name__
     if name in INSTEAD:
         return AttributeError(f"{cls} has no {name!r}: {INSTEAD[name]}", name=name)

@@ -16,8 +16,8 @@ _INSIDE = tuple(
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """`warnings.warn` at the nearest line outside of this library's files, and of linen's, which
-    wraps the methods of models.
+    """Warns at the nearest line outside of this library's files, and of linen's, which wraps the
+    methods of models.
 
     Python 3.12 has `skip_file_prefixes` for it; 3.11 has not.
     """

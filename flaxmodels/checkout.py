@@ -44,7 +44,7 @@ def find_rooms(package: str) -> None:
 
 
 def _package_dir(root: str, spec: Any) -> dict[str, str]:
-    """The table in `root`, on the disk or in a zip; nothing where there is none."""
+    """Reads the table in `root`, on the disk or in a zip; {} where there is none."""
     try:
         text = spec.loader.get_data(os.path.join(root, "pyproject.toml")).decode()
         table = tomllib.loads(text)["tool"]["setuptools"]["package-dir"]

@@ -9,7 +9,7 @@ from jax.core import Tracer
 
 
 def is_traced(*trees: Any) -> bool:
-    """Whether a computation on these arrays is recorded (`jit`, `vmap`, ...) instead of run.
+    """Tells whether a computation on these arrays is recorded (`jit`, `vmap`, ...) instead of run.
 
     Under `jit` that is so for arrays that are known, too.
     """
@@ -17,7 +17,8 @@ def is_traced(*trees: Any) -> bool:
 
 
 def known(x: Any) -> np.ndarray | None:
-    """The values of an array-like in host memory; None if a trace, or another process, has them.
+    """Returns the values of an array-like in host memory; None if a trace, or another process, has
+    them.
 
     Those of an accelerator are waited for and copied.
     """
@@ -29,7 +30,7 @@ def known(x: Any) -> np.ndarray | None:
 
 
 def check_token_ids(ids: Any, vocab_size: int | None, name: str = "input_ids") -> None:
-    """Refuses what are no tokens of a vocabulary: JAX would read other rows of the table, or NaN.
+    """Refuses ids that a vocabulary does not have: JAX would read other rows of the table, or NaN.
 
     Their dtype is always checked, their values where they are known: outside of `jit`, and the
     constants of a traced program. The cost is two passes over them in host memory; ids on an

@@ -21,14 +21,14 @@ _NAMES_IMPLEMENTATION = "_implementation"  # of kernels that the Hub has, where 
 
 
 def config_path(place: str | os.PathLike) -> str:
-    """The path of the configuration in a folder; of a file, the file."""
+    """Returns the path of the configuration in a folder; a file's own path."""
     place = os.fspath(place)
     return os.path.join(place, CONFIG_NAME) if os.path.isdir(place) else place
 
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Has every `ConfigError` of what is done meanwhile say which file it is about."""
+    """Adds the file's path to every `ConfigError` that is raised inside the context."""
     try:
         yield
     except ConfigError as error:
@@ -38,7 +38,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
 
 def without_code(value: Any) -> tuple[Any, list[str]]:
-    """(`value` without the keys that name code, at any depth; these keys).
+    """Returns (`value` without the keys that name code, at any depth; these keys).
 
     >>> without_code({"auto_map": {"AutoModel": "evil/repo--code.Model"}, "text": {"n": 1}})
     ({'text': {'n': 1}}, ['auto_map'])
@@ -57,8 +57,8 @@ def without_code(value: Any) -> tuple[Any, list[str]]:
 
 
 def content_without_code(content: bytes) -> tuple[bytes, list[str]]:
-    """(The text of a JSON file without the keys that name code; these keys). Without any it is the
-    same byte for byte, as is what Python's reader cannot read, where nobody finds code.
+    """Returns (the content of a JSON file without the keys that name code; these keys). If there
+    are none, or Python's reader cannot read the file, the content stays byte for byte.
 
     Raises:
         ConfigError: nested so deeply that another reader might find what this one does not.
@@ -73,7 +73,8 @@ def content_without_code(content: bytes) -> tuple[bytes, list[str]]:
 
 
 def is_of_ours(places: Any) -> bool:
-    """Whether an `auto_map` is what `save_pretrained` writes: names of classes, without a module.
+    """Tells whether an `auto_map` is what `save_pretrained` writes: names of classes, without a
+    module.
 
     >>> is_of_ours({"AutoModel": "MyModel"}), is_of_ours({"AutoModel": "evil/repo--code.Model"})
     (True, False)
@@ -83,14 +84,15 @@ def is_of_ours(places: Any) -> bool:
 
 
 def names_code(key: Any, value: Any) -> bool:
-    """Whether an entry of a configuration names code that Transformers would fetch and run."""
+    """Tells whether an entry of a configuration names code, which Transformers would fetch and
+    run."""
     if not isinstance(key, str) or not value or (key == "auto_map" and is_of_ours(value)):
         return False
     return key in CODE or (_NAMES_IMPLEMENTATION in key and "/" in str(value))
 
 
 def is_finite(value: Any) -> bool:
-    """Whether there is no Infinity and no NaN in a decoded JSON value."""
+    """Tells whether there is no Infinity and no NaN in a decoded JSON value."""
     if isinstance(value, Mapping):
         return all(map(is_finite, value.values()))
     if isinstance(value, list | tuple):
@@ -99,7 +101,8 @@ def is_finite(value: Any) -> bool:
 
 
 def text_of(values: Mapping[str, Any]) -> str:
-    """The text of a configuration file, keys sorted: strict JSON, which `values.read_json` reads.
+    """Writes the text of a configuration file, keys sorted: strict JSON, which `values.read_json`
+    reads.
 
     Where it would be longer than that, as with very many labels, it is written without white space
     and without `label2id`, which says the same as `id2label`.

@@ -51,8 +51,8 @@ kept, written back, and not worth a warning."""
 
 
 def refusal(cls: str, key: str, value: Any, names: Collection[str]) -> TypeError | None:
-    """The error for a caller's key that would have no effect; None for one that says what is so
-    anyway, or is meant as a note.
+    """Makes the error for a caller's key that would have no effect. Returns None for one that asks
+    for what is so anyway, or that is a note to be kept.
 
     Args:
         names: what the class takes.

@@ -15,8 +15,8 @@ _LINENS = ("parent", "name", "scope")
 
 
 def by(cls: Any) -> None:
-    """Wraps the constructor that linen made for a class: keywords of Transformers' act or raise
-    with what to write, and when it is through, fields are fixed."""
+    """Wraps the constructor that linen made for a class: Transformers' keywords act, or raise with
+    what to write, and once it has run, fields are fixed."""
     init, names = cls.__init__, {*field_names(cls), "config", "parent", "name"}
 
     @functools.wraps(init)
@@ -34,9 +34,8 @@ def settle(model: Any) -> None:
     """Checks a new model's fields and gives each its one form.
 
     Raises:
-        TypeError: a configuration of another family.
+        TypeError: a configuration of another family, or rules that are none.
         ConfigError: `scan_layers` where layers differ.
-        TypeError: rules that are none.
         ValueError: no such remat policy, a dtype that no layer computes in.
     """
     cls = type(model)

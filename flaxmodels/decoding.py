@@ -101,7 +101,7 @@ def decode(
         return out.logits[:, -1], out.cache
 
     def add(state, logits, cache):
-        """The state with the token that the logits say."""
+        """Adds the token that the logits say to the state."""
         step, going = state.step, ~state.done
         fine = can_choose(logits, sampling) & good
         chosen = choose(logits, sampling, None if key is None else jax.random.fold_in(key, step))
@@ -132,7 +132,7 @@ def decode(
 
 
 def _are_tokens(ids: jax.Array, vocab_size: int | None) -> jax.Array:
-    """int32 [B, T] -> bool [B], which rows have no id that the vocabulary does not have."""
+    """int32 [B, T] -> bool [B]: the rows all of whose ids are in the vocabulary."""
     fine = ids >= 0 if vocab_size is None else (ids >= 0) & (ids < vocab_size)
     return fine.all(axis=1)
 
@@ -144,8 +144,8 @@ def _failure(lengths: jax.Array) -> jax.Array:
 
 
 def _varying(tree: Any, over: Any) -> Any:
-    """Inside `shard_map`, the tree as what differs along every mesh axis along which anything of
-    `over` does: what a loop carries must not begin to differ on the way."""
+    """Inside `shard_map`, marks the tree as varying along every mesh axis along which a part of
+    `over` varies. JAX wants it: what a loop carries must not start to vary inside the loop."""
 
     def axes(x):
         return jax.typeof(x).manual_axis_type.varying

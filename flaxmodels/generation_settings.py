@@ -102,12 +102,12 @@ _INSTEAD = {
 
 
 def is_setting(name: str) -> bool:
-    """Whether Transformers has a setting of this name that is not done here."""
+    """Tells whether Transformers has a setting of this name that is not done here."""
     return name in CHANGE or name in KEEP or name in _BOOKKEEPING
 
 
 def not_done(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those settings out of a file that would give other tokens than `generate` does."""
+    """Selects the settings of a file that would give other tokens than `generate` does."""
     return {
         name: value
         for name, value in values.items()
@@ -116,7 +116,7 @@ def not_done(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def neutral(owner: str, given: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
-    """Settings that a caller gives and that are no field: they must change nothing.
+    """Checks settings that a caller gives and that are no field: they must change nothing.
 
     Args:
         owner: what takes them, for errors.

@@ -235,7 +235,7 @@ NOTES = frozenset(
 
 
 def ours(given: Mapping[str, Any], known: Collection[str], cls: str, call: str) -> dict[str, Any]:
-    """The keywords of a call with those of `KEYWORDS` carried out; others stay as they are.
+    """Carries out those keywords of a call that are in `KEYWORDS`; others stay as they are.
 
     Args:
         known: keywords of the call itself, and fields: they are never looked up.
@@ -267,7 +267,7 @@ def ours(given: Mapping[str, Any], known: Collection[str], cls: str, call: str) 
 
 
 def placed(given: Mapping[str, Any], call: str) -> dict[str, Any]:
-    """The keywords of a call with the old names of those carried out that say where files are."""
+    """Carries out old names of keywords that say where files are; all others stay as they are."""
     return ours(given, given.keys() - {"use_auth_token", "resume_download"}, "", call)
 
 
@@ -285,12 +285,13 @@ def _left_out(name: str, value: Any, call: str) -> bool:
 
 
 def attention(name: Any) -> Any:
-    """The implementation that a name of Transformers means; other names stay as they are."""
+    """Returns the implementation that a name of Transformers means; other names stay as they
+    are."""
     return "flash" if name in ("flash_attention_2", "flash_attention_3") else name
 
 
 def unknown(names: Collection[str], call: str, takes: Mapping[str, Collection[str]]) -> TypeError:
-    """The error for keywords that nobody knows.
+    """Makes the error for keywords that nobody knows.
 
     Args:
         takes: {what they are: names that may be given}.

@@ -15,7 +15,8 @@ LABEL_KEYS = ("id2label", "label2id", "num_labels")
 
 
 class Labels(FrozenDict[str, str]):
-    """{number: label}, asked by the number or by its text, which is what JSON has for keys."""
+    """A map from a number to its label, asked by the number or by its text: JSON's keys are
+    texts."""
 
     __slots__ = ()
 
@@ -37,7 +38,8 @@ def _text(key: Any) -> Any:
 
 
 def labels_of_caller(values: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
-    """What a caller said of labels -> the fields `id2label` and `num_labels`, as far as said.
+    """Turns what a caller said of labels into the fields `id2label` and `num_labels`; of what was
+    not said there is nothing.
 
     Args:
         values: those of `LABEL_KEYS` that were given.
@@ -68,7 +70,8 @@ def labels_of_caller(values: Mapping[str, Any], num_labels: int) -> dict[str, An
 
 
 def labels_of_file(values: dict[str, Any], who: str) -> dict[str, Any]:
-    """What a `config.json` says of labels, with what contradicts `id2label` left out, aloud.
+    """Turns what a `config.json` says of labels into the fields; what contradicts `id2label` is
+    left out, with a warning.
 
     Labels that nobody gave, as `LABEL_0`, and empty lists of them are none.
     """
@@ -97,7 +100,7 @@ def labels_of_file(values: dict[str, Any], who: str) -> dict[str, Any]:
 
 
 def _names(labels: Any, key: str) -> dict[str, str] | None:
-    """{the number's text: label}; a label may be given as a number, or be missing (null)."""
+    """Reads {number: label} -> {the number's text: label}; a label may be a number, or null."""
     if labels is None:
         return None
     if not isinstance(labels, Mapping):
@@ -143,7 +146,8 @@ def _number(label: str, number: Any) -> int:
 
 
 def _agree(names: Mapping[str, str], label2id: Any, whole: bool = True) -> bool:
-    """Whether two maps say the same; of labels that several numbers have, one may be said."""
+    """Tells whether the two maps agree. Where several numbers have one label, `label2id` names one
+    of them."""
     try:
         said = {_label(label): str(_number(label, n)) for label, n in freeze(label2id).items()}
     except (AttributeError, ConfigError):

@@ -40,7 +40,8 @@ class Account:
 
 
 def account(model: PretrainedModel, source: fp.Source) -> Account:
-    """
+    """Finds out what becomes of every tensor of a source in a model; reads no weights but of twins.
+
     Raises:
         CheckpointError: tensors of other shapes than the model's, or nothing that is the model's.
     """
@@ -57,8 +58,8 @@ def account(model: PretrainedModel, source: fp.Source) -> Account:
 
 
 def accounts(folder: str, source: fp.Source) -> Account:
-    """The account of the class that `config.json` names; or of the first other class of its family
-    that has a place for every tensor, and a tensor for every leaf.
+    """Makes the account of the class that `config.json` names; or of the first other class of its
+    family that has a place for every tensor, and a tensor for every leaf.
 
     Raises:
         CheckpointError: there is no such class; with the tensors that have no place.
@@ -78,15 +79,16 @@ def accounts(folder: str, source: fp.Source) -> Account:
 
 
 def _built(cls: type[PretrainedModel], folder: str, **changes: Any) -> PretrainedModel:
-    """The model that a folder describes. `generation_config.json` is copied, not written anew."""
+    """Builds the model that a folder describes. Its `generation_config.json` is copied later, not
+    written anew."""
     if cls.can_generate():
         changes["generation_config"] = None
     return build(cls, folder, **changes)
 
 
 def _others(folder: str, source: fp.Source, named: type[PretrainedModel]) -> Iterator[Account]:
-    """The accounts of what else the tensors may be: the other classes of the family, and each
-    class with a head that is not tied."""
+    """Makes the accounts of what else the tensors may be: of the other classes of the family, and
+    of each class with a head that is not tied."""
     names = FAMILIES.get(named.config_class.model_type, ())[1:]
     for cls in (named, *(family_class(name) for name in names if name != named.__name__)):
         changes: dict[str, Any]
@@ -130,7 +132,8 @@ def _parts(leaf: fp.LeafPlan) -> list[fp.Tensor]:
 
 
 def _is_twin(model: PretrainedModel, source: fp.Source, plan: fp.LoadPlan, name: str) -> bool:
-    """Whether a tensor stands for a leaf that another serves, and is the same byte for byte."""
+    """Tells whether a tensor stands under the other name of a tie, and is the same byte for
+    byte."""
     leaves = {leaf.path: leaf for leaf in plan.leaves}
     for absent, serving in model.tied:
         if serving in leaves and _stands_for(name, absent, model.base_model_prefix):
@@ -144,7 +147,7 @@ def _is_twin(model: PretrainedModel, source: fp.Source, plan: fp.LoadPlan, name:
 
 
 def _stands_for(name: str, path: str, prefix: str) -> bool:
-    """Whether a tensor's name is that of a leaf, in any layout."""
+    """Tells whether a tensor's name is that of a leaf, in any layout."""
     found, wanted = re.split(r"[./]", name), path.split("/")
     kinds = [parts[-1] == "bias" for parts in (found, wanted)]
     stems = [parts[:-1] for parts in (found, wanted)]
@@ -156,7 +159,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 
 def without(source: fp.Source, patterns: Sequence[str]) -> fp.Source:
-    """`source` without the tensors whose names the regular expressions are found in.
+    """Returns `source` without the tensors in whose names one of the regular expressions is found.
 
     Raises:
         CheckpointError: one that is found in no name, or is no regular expression.

@@ -61,8 +61,8 @@ def read_prompt(
 
 
 def align_right(prompt: Prompt) -> Prompt:
-    """The prompt with the padding after the last token of each row moved before the first: then
-    all rows are continued at the same place. Order and positions of tokens stay."""
+    """Moves the padding after the last token of each row before the first: then all rows are
+    continued at the same place. Order and positions of tokens stay."""
     if prompt.mask is None:
         return prompt
     length = prompt.ids.shape[1]

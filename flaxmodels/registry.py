@@ -63,7 +63,7 @@ _configs: dict[str, type] = {}
 
 
 def family_class(name: str) -> Any:
-    """The class of a family by its name, such as "BertForMaskedLM"; KeyError if there is none."""
+    """Imports the class of a family by its name, "BertForMaskedLM"; KeyError if there is none."""
     for module, names in FAMILIES.items():
         if name in names:
             return getattr(importlib.import_module(f".families.{module}", __package__), name)
@@ -71,8 +71,8 @@ def family_class(name: str) -> Any:
 
 
 def model_class(name: str) -> Any:
-    """The model class of that name, registered or of a family; KeyError if there is none. Old Flax
-    classes had the same names after "Flax"."""
+    """Finds the model class of that name, registered or of a family; KeyError if there is none. Old
+    Flax classes had the same names after "Flax"."""
     for classes in _models.values():
         for cls in reversed(classes):
             if cls.__name__ == name:
@@ -84,7 +84,7 @@ def model_class(name: str) -> Any:
 
 
 def model_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> Any:
-    """The model class that serves an auto class for a kind of configuration.
+    """Finds the model class that serves an auto class for a kind of configuration.
 
     A class of the user's whose configuration is a family's own serves checkpoints that name it, and
     no others, unless it was put in the family's place.
@@ -113,24 +113,25 @@ _instead: set[type] = set()
 
 
 def config_for(model_type: str) -> Any:
-    """The configuration class of a kind; KeyError if there is none."""
+    """Finds the configuration class of a kind; KeyError if there is none."""
     if model_type in _configs:
         return _configs[model_type]
     return family_class(FAMILIES[model_type][0])
 
 
 def kinds() -> list[str]:
-    """The kinds of configuration that there are classes for."""
+    """Lists the kinds of configuration that there are classes for."""
     return sorted({*FAMILIES, *_configs})
 
 
 def auto_names(cls: type) -> list[str]:
-    """The auto classes that a class is registered with."""
+    """Lists the auto classes that a class is registered with."""
     return sorted({auto for (auto, _), classes in _models.items() if cls in classes})
 
 
 def auto_name(auto_class: Any) -> str:
-    """The name of an auto class, given as such, as the class, or under its Flax or TF name.
+    """Returns the name of an auto class that is given by name, as the class, or by its Flax or TF
+    name.
 
     Raises:
         ValueError: there is none.
@@ -185,8 +186,8 @@ def register_for_auto_class(
     auto_class: Any = "AutoModel",
 ) -> Callable[[type[Model]], type[Model]]: ...
 def register_for_auto_class(auto_class: Any = "AutoModel") -> Any:
-    """Decorator: lets an auto class find a model class of your own by its config's `model_type`,
-    `load_plan` and the command line too. A save writes the class's name into `auto_map`.
+    """Lets an auto class find a model class of your own by its config's `model_type`; `load_plan`
+    and the command line find it too. A save writes the class's name into `auto_map`. A decorator.
 
     Nothing is ever found by running code out of a repository: the class is there because your
     program has imported it.

@@ -64,7 +64,7 @@ class Request:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """The request that these keywords of `from_pretrained` make.
+        """Makes a request of the keywords of `from_pretrained`.
 
         Raises:
             TypeError: a value of the wrong kind, or two that contradict each other.
@@ -100,7 +100,7 @@ class Request:
         return asked[0] if asked else None
 
     def open(self, found: Found) -> fp.Source:
-        """The source of the weights that are to be read."""
+        """Opens the source of the weights that are to be read."""
         return found.open(
             weights_only=self.weights_only,
             use_safetensors=self.use_safetensors,

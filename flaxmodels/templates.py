@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @functools.lru_cache(maxsize=64)
 def template_of(model: "PretrainedModel") -> Any:
-    """The tree of `fs.AbstractParam` of a model's params.
+    """Makes the tree of `fs.AbstractParam` of a model's params.
 
     One layer is traced instead of all: tracing a deep loop would take longer than reading its
     weights, and the stacked tree differs by the index only, unless heads are pruned.
     """
     stack = "" if model.config.pruned_heads else model.naming.stack
     traced = model.clone(scan_layers=True) if stack else model
-    # What is kept must not be of the caller's trace or mesh.
+    # The cache serves other callers too: nothing of this one's trace or mesh may get into it.
     template = fp.apart(lambda: _declared(traced))
     if model.scan_layers or not stack:
         return template
@@ -37,7 +37,7 @@ def template_of(model: "PretrainedModel") -> Any:
 
 
 def drawn(model: "PretrainedModel", template: Any, key: jax.Array) -> Any:
-    """Random params for the template of `model`, or for a part of it; to be traced.
+    """Draws params for the template of `model`, or for a part of it; to be traced.
 
     Leaves of our blocks say how they are drawn, each from a key of its path. Others, of plain linen
     layers, are what `model.init(key)` makes of them.

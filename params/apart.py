@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def apart(work: Callable[[], T]) -> T:
-    """`work()`, in a thread that knows nothing of the caller but its `Modes`."""
+    """Returns `work()`, done in a thread that knows nothing of the caller but its `Modes`."""
     modes = Modes.of_caller()
 
     def inside() -> T:
@@ -48,8 +48,8 @@ class Modes:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """This thread in the same modes, and in none that looks at values or forbids transfers: a
-        NaN in a file is the file's."""
+        """Puts this thread into these modes, and out of those that look at values or forbid
+        transfers: a NaN that a file holds is no error."""
         with (
             jax.enable_x64(self.x64),
             jax.default_device(self.device),
@@ -62,7 +62,7 @@ class Modes:
 
 
 def default_device() -> Any:
-    """The device on which JAX makes an array that it is told no device for."""
+    """Returns the device on which JAX makes an array that it is told no device for."""
     config: Any = jax.config  # whose options have no types
     device = config.jax_default_device
     if isinstance(device, str):
@@ -71,5 +71,5 @@ def default_device() -> Any:
 
 
 def default_sharding() -> SingleDeviceSharding:
-    """That of an array which JAX is told no device for."""
+    """Returns the sharding of an array that JAX is told no device for."""
     return SingleDeviceSharding(default_device())

@@ -24,7 +24,7 @@ def folders(path: Path) -> Iterator[None]:
 
 
 def sync(folder: Path) -> None:
-    """Everything under `folder` is on the disk."""
+    """Waits until everything under `folder` is on the disk."""
     for root, _, files in os.walk(folder, onerror=_raised):
         for name in files:
             sync_file(os.path.join(root, name))
@@ -32,6 +32,7 @@ def sync(folder: Path) -> None:
 
 
 def sync_file(path: str | os.PathLike) -> None:
+    """Waits until what was written to a file is on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -40,7 +41,7 @@ def sync_file(path: str | os.PathLike) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """The names in a folder are on the disk."""
+    """Waits until the names in a folder are on the disk."""
     sync_file(folder)
 
 

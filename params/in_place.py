@@ -30,7 +30,7 @@ def move_in(
     is_head: Test,
     exchange: Callable[[Path, Path], None],
 ) -> None:
-    """What is in `path` becomes the checkpoint in `folder`; on an error that is what it was.
+    """Makes what is in `path` the checkpoint in `folder`; after an error `folder` is what it was.
 
     Args:
         is_ours, is_head: as `publish.replacing`.
@@ -80,8 +80,8 @@ def move_in(
 def _put_folder(
     source: Path, target: Path, before: Path, exchange: Callable[[Path, Path], None]
 ) -> None:
-    """A folder takes the place of another. Where they cannot change places it waits under a name by
-    which readers find it while there is no `target`."""
+    """Puts a folder in the place of another. Where they cannot change places, the new one waits
+    under a name by which readers find it while there is no `target`."""
     if not os.path.lexists(target):
         os.rename(source, target)
         return
@@ -99,8 +99,8 @@ def _put_folder(
 
 
 def _settle(folder: Path, before: Path, is_ours: Test) -> None:
-    """Ends what a saver was killed in: a folder that waits gets its name, or goes, where a folder
-    of that name is there."""
+    """Ends what a killed saver began: a folder that waits for its name gets it, or goes if there is
+    one of that name."""
     for name in filter(is_ours, os.listdir(folder)):
         found = _WAITING.fullmatch(name)
         if found and (folder / name).is_dir():
@@ -109,7 +109,7 @@ def _settle(folder: Path, before: Path, is_ours: Test) -> None:
 
 
 def _differ(path: Path, folder: Path, name: str) -> bool:
-    """Whether the file in `folder` has to be replaced."""
+    """Tells whether the file in `folder` has to be replaced."""
     new, old = path / name, folder / name
     return not old.is_file() or not filecmp.cmp(new, old, shallow=False)
 

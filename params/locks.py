@@ -1,8 +1,8 @@
-"""Locks of the kernel: whoever holds one is alive, whatever its process number means here, and one
-that died holds none.
+"""Locks of the kernel: whoever holds one is alive, and whoever died holds none. A process number
+would not tell: it means another process in another container.
 
-A disk may have no locks (NFS has none for folders, some FUSE disks none at all). What is said here
-of each function then holds without them.
+A disk may have no locks: NFS has none for folders, some FUSE disks have none at all. Each function
+says what it does there.
 """
 
 import contextlib
@@ -26,8 +26,9 @@ _held: set[int] = set()
 
 @functools.cache
 def kernel() -> str:
-    """Eight digits for the kernel that runs: a lock that is free says that its holder is dead only
-    to those under the same one. Containers of a machine share it, machines of a name do not."""
+    """Returns eight digits for the kernel that runs. Only under the same kernel does a free lock
+    mean that its holder is dead. The containers of a machine share it; two machines of one name do
+    not."""
     try:
         boot = Path(_BOOT).read_text()
     except OSError:  # not Linux
@@ -36,8 +37,8 @@ def kernel() -> str:
 
 
 def hold(path: Path) -> int | None:
-    """Makes a file and locks it -> its descriptor, for `release`; None if somebody who took it for
-    a dead one's was faster."""
+    """Makes a file and locks it -> its descriptor, for `release`; None if somebody removed it
+    before it was locked, as a dead saver's."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
     _held.add(descriptor)
     if try_lock(descriptor, fcntl.LOCK_EX) is False or not _is_at(descriptor, path):
@@ -55,7 +56,7 @@ def release(descriptor: int) -> None:
 
 
 def try_lock(descriptor: int, kind: int) -> bool | None:
-    """Whether the lock is ours now; None if the disk has no locks."""
+    """Tries to lock -> whether the lock is ours now; None if the disk has no locks."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -67,8 +68,8 @@ def try_lock(descriptor: int, kind: int) -> bool | None:
 
 @contextlib.contextmanager
 def locked(folder: Path, kind: int) -> Iterator[bool]:
-    """One at a time with `fcntl.LOCK_EX`, and none while others have `fcntl.LOCK_SH`: yields
-    whether it is so; False where there are no locks.
+    """Locks a folder: `fcntl.LOCK_EX` for one alone, `fcntl.LOCK_SH` for several that keep that one
+    out. Yields whether it is locked; False where there are no locks.
 
     Raises:
         CheckpointError: somebody else holds the lock, and does not let go within `PATIENCE`.
@@ -88,7 +89,7 @@ def locked(folder: Path, kind: int) -> Iterator[bool]:
 
 
 def is_held(folder: Path, kind: int = fcntl.LOCK_EX) -> bool:
-    """Whether somebody has a lock on a folder that keeps others from one of this kind."""
+    """Tells whether somebody has a lock on a folder that keeps others from one of this kind."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -114,7 +115,7 @@ def _wait(descriptor: int, kind: int, folder: Path) -> bool:
 
 
 def _holder(descriptor: int) -> str:
-    """Who has the lock, as far as Linux says it."""
+    """Names who has the lock, as far as Linux says it."""
     info = os.fstat(descriptor)
     file = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
     with contextlib.suppress(OSError, ValueError):
@@ -134,7 +135,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _forget() -> None:
-    """A forked child keeps no lock alive when its parent dies."""
+    """Closes the locks in a forked child, which would keep them when its parent dies."""
     while _held:
         with contextlib.suppress(OSError):
             os.close(_held.pop())

@@ -57,7 +57,7 @@ class _Watch:
 
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
-        """`PeerLost` is raised in this thread as soon as somebody dies."""
+        """Raises `PeerLost` in this thread as soon as somebody dies."""
         self.check()
         with self._lock:
             self._waiting.append(threading.get_ident())
@@ -68,9 +68,10 @@ class _Watch:
                 self._waiting.remove(threading.get_ident())
 
     def check(self, seconds: float = 0) -> None:
-        """
+        """Waits so many seconds for news of a death.
+
         Raises:
-            PeerLost: somebody died, or it turns out within so many seconds.
+            PeerLost: somebody died.
         """
         if self.seen.wait(seconds):
             raise PeerLost
@@ -112,7 +113,7 @@ _watch = _Watch()
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """What is done meanwhile, by every process of the run, ends with `PeerLost` where one dies."""
+    """Ends what every process of the run does inside the context with `PeerLost` if one dies."""
     if _client() is None:
         yield
         return
@@ -122,7 +123,7 @@ def watched() -> Iterator[None]:
 
 
 def exchange(text: str) -> list[str]:
-    """The texts of all processes, in their order; every process must call it.
+    """Returns the texts of all processes, in their order; every process must call it.
 
     Raises:
         PeerLost: one died, or left, meanwhile.
@@ -138,7 +139,7 @@ def exchange(text: str) -> list[str]:
 
 
 def explained(error: Exception) -> CheckpointError:
-    """The reason for which processes could not do something together."""
+    """Makes the error that says why processes could not do something together."""
     try:
         if _client() is not None:
             if not _is_listening(distributed.global_state.coordinator_address):
@@ -150,11 +151,12 @@ def explained(error: Exception) -> CheckpointError:
 
 
 def have_coordinator() -> bool:
+    """Tells whether this run has a coordinator, through which processes tell each other."""
     return _client() is not None
 
 
 def _told(client: Any, key: str, number: int) -> str:
-    """What another process has said under a key, once it has."""
+    """Waits for what another process says under a key."""
     while True:
         try:
             said = _asked(lambda: client.blocking_key_value_get(f"{key}/{number}", _POLL))
@@ -171,7 +173,8 @@ def _told(client: Any, key: str, number: int) -> str:
 
 
 def _asked(call: Callable[[], T]) -> T:
-    """`call()` of the coordinator's client, which may hang once the coordinator is gone."""
+    """Makes a call of the coordinator's client in a thread: it may hang once the coordinator is
+    gone."""
     answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -197,7 +200,7 @@ def _asked(call: Callable[[], T]) -> T:
 
 
 def _is_listening(address: str | None) -> bool:
-    """Whether the coordinator's process is there, however slow it is."""
+    """Tells whether the coordinator's process is there, however slow it is."""
     host, _, port = (address or "").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
@@ -211,8 +214,8 @@ def _client() -> Any:
 
 
 def _leave() -> None:
-    """At the end of this process nobody is waited for any more: the runtime's objects stay, without
-    being closed."""
+    """Keeps this process from waiting for the dead at its end: the runtime's objects are never
+    closed."""
     state = distributed.global_state
     for name in ("preemption_sync_manager", "client", "service"):
         if (held := getattr(state, name, None)) is not None:

@@ -67,8 +67,8 @@ class Reading:
 def best_reading(
     tensors: Mapping[str, Mapping[str, Tensor]], choices: Iterable[Expected], where: str
 ) -> Reading:
-    """The reading that fits best: of the choices of a layout the first, of rules none, if they fit
-    as well as any.
+    """Finds the reading that fits best. Of equally good ones the first layout wins, and names as
+    they are win over names by a rule.
 
     Args:
         tensors: layout -> the tensors of the source, by its names.
@@ -139,7 +139,8 @@ def _by_rules(expected: Expected, tensors: Mapping[str, Mapping[str, Tensor]]) -
 
 
 def _rules(expected: Expected, names: Iterable[str]) -> list[tuple[str, str]]:
-    """(what names begin with, what expected ones begin with), the most frequent first."""
+    """Lists the rules (what names begin with, what expected ones begin with), the most frequent
+    first."""
     separator = expected.separator
     endings: dict[str, str | None] = {}
     for name in expected.shapes:
@@ -156,7 +157,7 @@ def _rules(expected: Expected, names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _endings(name: str, separator: str) -> Iterable[str]:
-    """`name`, and what is left of it after each separator."""
+    """Yields `name`, and what is left of it after each separator."""
     yield name
     at = name.find(separator)
     while at >= 0:
@@ -176,8 +177,8 @@ def _renamed(
     new: str,
     said: str = "",
 ) -> Reading:
-    """Names under `old` as if they were under `new`; what is not under a level of a tree, or of a
-    file of training, is left out."""
+    """Reads names under `old` as names under `new`. If `new` is "", `old` is a level around the
+    params, and names outside of it are left out."""
     separator = expected.separator
     start, instead = old and old + separator, new and new + separator
     inside = {name for name in names if name.startswith(start)}
@@ -211,7 +212,8 @@ def _mapping(old: str, new: str, separator: str) -> str:
 def _without_foreign_segments(
     expected: Expected, names: dict[str, str]
 ) -> tuple[dict[str, str], str]:
-    """Names without the segments that no expected name has, unless two of them are then one."""
+    """Takes the segments that no expected name has out of names -> (names, what was done); ({}, "")
+    if there are none, or two names would become one."""
     separator = expected.separator
     own = {segment for name in expected.shapes for segment in name.split(separator)}
     foreign: dict[str, None] = {}

@@ -26,7 +26,7 @@ def check_room(plan: LoadPlan) -> None:
 
 
 def _limits() -> Iterator[tuple[str, int]]:
-    """(what it is, bytes) of each limit of this process's memory that can be known."""
+    """Yields (what it is, bytes) of each limit of this process's memory that can be known."""
     if (total := _of_machine()) is not None:
         yield "the memory of this machine with its swap", total
     for path in _CGROUPS:

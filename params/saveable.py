@@ -14,8 +14,8 @@ _LONGEST_VARIANT = 100
 
 
 def saveable(params: Any, template: Any) -> Any:
-    """`params` as their arrays: those of `model.init` come out of their `{"params": ...}` and out
-    of the boxes in which linen hands them over.
+    """Returns `params` as plain arrays: what `model.init` makes is taken out of {"params": ...} and
+    out of linen's boxes.
 
     Raises:
         CheckpointError: leaves that hold no numbers: traced, abstract, deleted, or no arrays.
@@ -30,9 +30,10 @@ def saveable(params: Any, template: Any) -> Any:
 
 
 def check_variant(variant: str | None) -> None:
-    """
+    """Refuses a variant that cannot be a part of a file's name, `model.<variant>.safetensors`.
+
     Raises:
-        ValueError: what cannot be a part of a file's name, as `model.<variant>.safetensors` has it.
+        ValueError: such a variant.
     """
     if variant is None:
         return
@@ -46,7 +47,7 @@ def check_variant(variant: str | None) -> None:
 
 
 def _is_variables(params: Any, template: Any) -> bool:
-    """Whether these are the variables of `model.init`, of which the params are one."""
+    """Tells whether these are the variables of `model.init`, of which the params are one."""
     is_only = hasattr(params, "keys") and list(params.keys()) == ["params"]
     return is_only and not any(path.startswith("params/") for path in flatten(template))
 

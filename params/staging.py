@@ -26,7 +26,7 @@ _SPARE = 8  # descriptors kept for removing folders, for a save may fail because
 
 @contextlib.contextmanager
 def held(parent: Path, folder: Path) -> Iterator[Path]:
-    """A new folder in `parent` for what is to be in `folder`; it is gone with the context."""
+    """Makes a folder in `parent` for what is to be in `folder`; it is gone with the context."""
     while True:
         path = parent / f"{_prefix(folder)}{locks.kernel()}-{secrets.token_hex(4)}"
         lock = Path(f"{path}{_LOCK}")
@@ -60,8 +60,8 @@ def sweep(folder: Path) -> None:
 
 
 def discard(path: Path) -> bool:
-    """Removes a folder, unless somebody reads an orbax checkpoint in it, by names that must last
-    for as long -> whether it is gone."""
+    """Removes a folder -> whether it is gone. It stays while somebody reads an orbax checkpoint in
+    it, for that is read by the names of its files."""
     with contextlib.suppress(OSError):
         inside = (Path(root) for root, _, _ in os.walk(path))
         if not any(map(locks.is_held, inside)):
@@ -84,7 +84,7 @@ def _sweep(path: Path, kernel: str) -> None:
 
 
 def _remove(path: Path, lock: Path) -> None:
-    """The lock goes last: a folder without one is not known to be a dead saver's."""
+    """Removes a folder, then its lock: a folder without one is not known to be a dead saver's."""
     if discard(path):
         with contextlib.suppress(OSError):
             os.unlink(lock)

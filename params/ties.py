@@ -34,8 +34,8 @@ class Untied:
 
 
 def untied(match: Match) -> list[Untied]:
-    """The ties that the checkpoint does not keep. Nothing is read where it holds one name of each;
-    else both tensors are, a few MiB at a time, up to the first difference."""
+    """Finds the ties that the checkpoint does not keep. Only where it holds both names of a tie are
+    the two tensors read, a few MiB at a time, up to the first difference."""
     found = []
     for path, others in match.twice.items():
         (own,) = match.found[path]
@@ -44,8 +44,8 @@ def untied(match: Match) -> list[Untied]:
 
 
 def same(a: Piece, b: Piece) -> bool:
-    """Whether two tensors make the same leaf: number by number, NaN being NaN. Of different dtypes,
-    whether the narrower one is the other, cast: such a copy is one too."""
+    """Tells whether two tensors make the same leaf, number by number; NaN equals NaN. If their
+    dtypes differ, the wider one is cast to the narrower one first: such a copy is the same too."""
     shape = _shape(a)
     if shape != _shape(b):
         return False
@@ -57,8 +57,8 @@ def same(a: Piece, b: Piece) -> bool:
 def copies(
     source: Source, names: tuple[str, ...], found: Mapping[str, tuple[Piece, ...]]
 ) -> set[str]:
-    """Those of `names` whose tensor is a matrix that makes a leaf already. Vectors are not looked
-    at: many are all ones, or zeros."""
+    """Finds those of `names` whose tensor is a copy of a matrix that makes a leaf already. Vectors
+    are not looked at: many are all ones, or zeros."""
     used: dict[Any, list[Piece]] = {}
     for pieces in found.values():
         for piece in (piece for piece in pieces if len(piece.tensor.shape) > 1):

@@ -42,8 +42,9 @@ def initialize(**kwargs: Any) -> None:
 
 
 def _leave(seconds: int) -> None:
-    """Waits at the end of this process for the others, as JAX itself does unless it is to recover
-    from deaths; the coordinator goes last. Others that wait for this one learn that it left."""
+    """Waits for the others at the end of this process; the coordinator goes last. JAX does so
+    itself, but not where it is to survive deaths. Others that wait for this one learn that it
+    left."""
     client, state = distributed.global_state.client, distributed.global_state
     if client is None or hasattr(sys, "last_type"):  # an error that nobody caught
         return

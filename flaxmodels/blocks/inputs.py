@@ -15,7 +15,8 @@ from .cache import Cache
 
 
 class Tokens(NamedTuple):
-    """The arguments of a backbone about its tokens, of which there is one of the first two.
+    """The arguments of a backbone that say what its tokens are. Exactly one of `input_ids` and
+    `inputs_embeds` is given.
 
     Attributes:
         input_ids: int [B, T].
@@ -45,7 +46,7 @@ class Tokens(NamedTuple):
         stacked: bool = False,
         token_types: int | None = None,
     ) -> "Tokens":
-        """The same, as arrays.
+        """Checks them against each other, the config and the cache; returns them as arrays.
 
         Args:
             cache: what the new tokens go into.

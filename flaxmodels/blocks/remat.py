@@ -43,8 +43,11 @@ class Remat(NamedTuple):
 
 
 def as_remat(value: Any) -> Hashable:
-    """The one form of what a caller may say of remat: None or False; True for "full"; the name of a
-    policy, or a policy; a mapping of `policy` and `prevent_cse`.
+    """Brings what a caller may say of remat into one form, which `remat` takes.
+
+    Args:
+        value: None or False; True for "full"; the name of a policy, or a policy; or a mapping of
+            `policy` and `prevent_cse`.
 
     Raises:
         ValueError: no such policy.
@@ -86,7 +89,7 @@ def _of_options(options: Mapping[str, Any]) -> Hashable:
 
 
 def remat(body: Callable, how: Any, **options: Any) -> Callable:
-    """A layer's step, computed again in the backward pass as `how` says."""
+    """Wraps a layer's step: what `how` does not keep is computed again in the backward pass."""
     how = as_remat(how)
     if how is None:
         return body

@@ -10,7 +10,7 @@ from .run import Call
 
 
 def bidirectional(call: Call, tokens: Tokens) -> tuple[Call, None, jax.Array]:
-    """As `causal`, of an encoder: each token sees all, and there is no cache."""
+    """Does for an encoder what `causal` does: each token sees all, and there is no cache."""
     length = tokens.shape[1]
     positions = tokens.position_ids
     if positions is None:
@@ -19,7 +19,7 @@ def bidirectional(call: Call, tokens: Tokens) -> tuple[Call, None, jax.Array]:
 
 
 def causal(call: Call, cache: Cache | None, tokens: Tokens) -> tuple[Call, Cache | None, jax.Array]:
-    """Makes a call one of a decoder over new tokens.
+    """Prepares a call of a decoder over new tokens: each sees itself and those before it.
 
     Returns:
         the call with its mask, the cache with their slots claimed, and the positions of the

@@ -54,8 +54,8 @@ _DEEPEST = 4  # folders
 
 
 def is_companion(name: str) -> bool:
-    """Whether a file of this name in a folder of weights, "1_Pooling/config.json", travels with
-    them."""
+    """Tells whether a file of this name in a folder of weights ("1_Pooling/config.json") travels
+    with them."""
     top, _, inside = name.partition("/")
     if _is_one_of(_CODE, name):
         return False
@@ -63,12 +63,12 @@ def is_companion(name: str) -> bool:
 
 
 def is_tokenizer_file(name: str) -> bool:
-    """Whether a companion is a tokenizer's or a processor's."""
+    """Tells whether a companion is a tokenizer's or a processor's."""
     return is_companion(name) and ("/" in name or _is_one_of(_TOKENIZER, name))
 
 
 def companions(folder: str, store: fp.Store = fp.LOCAL) -> list[fp.FolderFile]:
-    """The companions that a folder holds, on the disk."""
+    """Lists the companions that a folder holds, once they are on the disk."""
     names: list[str] = []
     for name in store.names(folder):
         if _FOLDERS.fullmatch(name) and store.is_folder(f"{folder}/{name}"):
@@ -115,7 +115,7 @@ def _looked_into(file: fp.FolderFile) -> tuple[bytes, list[str]]:
 
 
 def _below(folder: str, name: str, store: fp.Store) -> list[str]:
-    """The files in a folder inside, by their names in `folder`."""
+    """Lists the files below `folder`/`name`, by their names in `folder`."""
     if not store.is_folder(f"{folder}/{name}"):
         return [name]
     if name.count("/") >= _DEEPEST:

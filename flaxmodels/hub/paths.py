@@ -13,7 +13,7 @@ _MOST_LOOKED_AT = 1000  # names in a folder
 
 
 def is_a_path(name: str) -> bool:
-    """Whether a name is no repository's: those are "organisation/name" or "name"."""
+    """Tells whether a name can be no repository's, which is "organisation/name" or "name"."""
     if name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1:
         return True
     if os.sep != "/" and os.sep in name or any(c.isspace() or not c.isprintable() for c in name):
@@ -25,7 +25,7 @@ def is_a_path(name: str) -> bool:
 
 
 def no_such_path(name: str, path: str) -> str:
-    """What to say of a path where nothing is, and of what may have been meant."""
+    """Says that nothing is at a path, and what may have been meant."""
     plain = name.split("/")
     could_be = not name.startswith((".", "/", "~")) and all(plain) and len(plain) > 1
     if name.startswith("~"):
@@ -49,8 +49,7 @@ def no_such_path(name: str, path: str) -> str:
 
 
 def _near(path: str) -> list[str]:
-    """Names in the folder that a path would be in, or in the last of its folders that is there,
-    which look like it."""
+    """Lists the names that look like a path's in the folder that it would be in."""
     folder, name = os.path.split(path.rstrip("/"))
     try:
         with os.scandir(folder or ".") as entries:

@@ -1,5 +1,5 @@
-"""What a folder or a file is that holds no checkpoint of a kind that is read here, and the way from
-there: for errors, which would else say only what is missing."""
+"""Diagnosis: what a folder or a file is that holds no checkpoint of the kinds that are read here,
+and what to do with it. Errors would otherwise say only what is missing."""
 
 import os
 import re
@@ -53,7 +53,7 @@ _PARTS = re.compile(r"(?P<stem>[^.]+)\.(?P<variant>[\w-]+?)(-\d{5}-of-\d{5})?\.(
 
 
 def of_folder(folder: str, store: Store = LOCAL) -> str:
-    """A sentence about a folder; "" if nothing is known of it."""
+    """Makes the sentence about a folder; "" if nothing is known of it."""
     try:
         names = store.names(folder)
     except CheckpointError:
@@ -63,7 +63,7 @@ def of_folder(folder: str, store: Store = LOCAL) -> str:
 
 
 def without_config(folder: str, store: Store = LOCAL) -> str:
-    """What to say where a folder has no `config.json`."""
+    """Makes the sentence about a folder that has no `config.json`."""
     if not store.is_folder(folder):
         return "there is no such folder"
     try:
@@ -84,7 +84,7 @@ def without_config(folder: str, store: Store = LOCAL) -> str:
 
 
 def of_file(path: str, store: Store = LOCAL) -> str:
-    """A sentence about a file that no format has the name of; "" if nothing is known of it."""
+    """Makes the sentence about a file whose name is of no format; "" if nothing is known of it."""
     name = os.path.basename(path)
     if said := _OTHERS.get(_ending(name)):
         return f"it is {said}"
@@ -100,7 +100,7 @@ def of_file(path: str, store: Store = LOCAL) -> str:
 
 
 def adapter(folder: str, store: Store = LOCAL) -> str:
-    """The sentence about an adapter that lies in a folder; "" if there is none."""
+    """Makes the sentence about an adapter that lies in a folder; "" if there is none."""
     path = os.path.join(folder, _ADAPTER)
     if not store.exists(path):
         return ""
@@ -118,7 +118,7 @@ def adapter(folder: str, store: Store = LOCAL) -> str:
 
 
 def _known(folder: str, names: set[str], store: Store) -> str:
-    """Of layouts that are known by a file or two."""
+    """Makes the sentence about a layout that a file or two give away."""
     originals = sorted(name for name in names if re.fullmatch(r"consolidated\..+", name))
     if originals or {"params.json", "tokenizer.model"} <= names:
         whose = "Mistral's" if any(n.endswith(".safetensors") for n in originals) else "Meta's"
@@ -157,7 +157,7 @@ def _with_config(folder: str, names: set[str], store: Store) -> str:
 
 
 def _variants(names: Sequence[str]) -> str:
-    """Of weights that `variant=` would find."""
+    """Makes the sentence about weights that `variant=` would find."""
     found = set()
     for format in FORMATS:
         if format in (TF_CHECKPOINT, BERT_CHECKPOINT):
@@ -175,7 +175,7 @@ def _variants(names: Sequence[str]) -> str:
 
 
 def _apart(folder: str, names: Sequence[str], store: Store) -> str:
-    """Of checkpoints in the folders of a folder."""
+    """Makes the sentence about checkpoints in the folders of a folder."""
     steps = [name for name in names if _STEP.fullmatch(name)]
     if steps:
         last = max(steps, key=lambda name: (len(name), name))
@@ -192,7 +192,8 @@ def _apart(folder: str, names: Sequence[str], store: Store) -> str:
 
 
 def _files(names: Sequence[str]) -> str:
-    """Of files that are weights, under names of their own or of formats that are not read."""
+    """Makes the sentence about weights under names of their own, or of formats that are not
+    read."""
     own = [name for name in names if is_weights_file(name)]
     if own:
         return (

@@ -38,14 +38,15 @@ class FolderFile:
         return os.path.join(self.folder, *self.name.split("/"))
 
     def check(self) -> None:
-        """
+        """Sees whether the file could be copied or published.
+
         Raises:
             CheckpointError: as `open`.
         """
         self.open().close()
 
     def open(self) -> BinaryIO:
-        """The file, opened to be read. No link that is put there meanwhile is followed.
+        """Opens the file to be read. No link that is put there meanwhile is followed.
 
         Raises:
             CheckpointError: a link, its own or a folder's on the way, that leads out of the folder
@@ -86,7 +87,7 @@ class FolderFile:
         return target
 
     def _base(self, real: str) -> str:
-        """The folder below which `real` may lie."""
+        """Finds the folder below which `real` may lie."""
         root = os.path.realpath(self.folder or ".")
         snapshots = (parent for parent in Path(root).parents if parent.name == "snapshots")
         bases = [root, *(str(parent.parent / "blobs") for parent in snapshots)]
@@ -103,7 +104,8 @@ class FolderFile:
 
 
 def _opened(base: str, inside: str) -> int:
-    """A descriptor of the regular file `inside` a folder; no part of the way below it is a link."""
+    """Opens the regular file at `inside` below `base`, following no link on the way -> its
+    descriptor."""
     *folders, name = inside.split(os.sep)
     follow = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     with contextlib.ExitStack() as stack:

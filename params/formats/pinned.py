@@ -9,7 +9,7 @@ from ..errors import CheckpointError
 
 
 class PinnedFolder:
-    """A folder that is read as it is now, also once another took its name.
+    """A folder that is read as it is now, even when another takes its name.
 
     Attributes:
         path: leads to it for as long as this object is there. On Linux it names the folder itself,
@@ -34,9 +34,10 @@ class PinnedFolder:
             self.path = own
 
     def check(self) -> None:
-        """
+        """Refuses what was read by the folder's name if another folder may have had that name.
+
         Raises:
-            CheckpointError: another folder took its name: what was read by that may be its.
+            CheckpointError: another folder has it now.
         """
         try:
             is_same = os.path.samestat(os.fstat(self._descriptor), os.stat(self.folder))
@@ -46,5 +47,5 @@ class PinnedFolder:
             raise CheckpointError(f"{self.folder}: it was replaced while it was being opened")
 
     def said(self, error: Exception) -> str:
-        """An error's text, with the name by which the folder is known."""
+        """Returns an error's text, with the name by which the folder is known."""
         return str(error).replace(self.path, self.folder)

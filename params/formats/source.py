@@ -162,8 +162,7 @@ class Source:
     Attributes:
         where: what to call it in errors: a file or a folder.
         tensors: name -> lazy tensor.
-        layout: `names.TORCH`, `names.FLAX` or `names.TF`: how names and kernels are to be
-            understood.
+        layout: `names.TORCH`, `FLAX`, `TF` or `PATHS`: how names and kernels are to be understood.
         metadata: what the file says of itself.
         absent: {tensor: file} of those that an index names and that are not in their files.
         passed_over: names of what the files hold and no model needs: the state of an optimizer.
