@@ -5,7 +5,6 @@ compared afterwards is the source with what a reader finds in the result.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from . import params as fp
 from . import registry
-from .config_files import CONFIG_NAME, without_code
+from .config_files import CONFIG_NAME, is_finite, text_of, without_code
 from .hub import companions, copy_companion, fetched, resolve
 from .lossless import Account, account, accounts, without
 from .params.cast import dtype_for
@@ -190,20 +189,24 @@ def _write_plain(
 
 
 def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
-    """The configuration of a family that is not known, but for what names code, and the dtype."""
-    values = read_json(os.path.join(near, CONFIG_NAME))
-    values, code = without_code(values)
+    """Copies the configuration of a family that is not known, with the dtype of the result, and
+    without what names code or is no JSON."""
+    path = os.path.join(near, CONFIG_NAME)
+    values, code = without_code(read_json(path))
     if code:
+        fp.warn(f"{path}: {fp.some(code)}: names code, and is left out of the copy", stacklevel=4)
+    if odd := [name for name in values if not is_finite(values[name])]:
         fp.warn(
-            f"{os.path.join(near, CONFIG_NAME)}: {fp.some(code)}: names code, and is left out of "
-            "the copy",
+            f"{path}: {fp.some(map(fp.quoted, odd))}: Infinity or NaN, which is no JSON, and is left "
+            "out of the copy",
             stacklevel=4,
         )
+    values = {name: value for name, value in values.items() if name not in odd}
     dtypes = {str(leaf.dtype) for leaf in leaves.values() if leaf.dtype.kind not in "iub"}
     for name in ("dtype", "torch_dtype"):
         if name in values and len(dtypes) == 1:
             values[name] = min(dtypes)
-    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+    return text_of(values)
 
 
 def _is_known(values: Mapping[str, Any]) -> bool:

@@ -221,20 +221,28 @@ def test_what_is_called_verified_was_compared_with_the_source(fault, tmp_path, m
 
 
 def test_a_family_that_is_not_known(tmp_path):
-    """Names stay, and the configuration, but for what names code."""
+    """Names stay, and the configuration, but for what names code, at any depth, or is no JSON."""
     folder, tensors = copied(
-        tmp_path, "llama", model_type="rwkv9", torch_dtype="float32", auto_map={"AutoModel": "x.Y"}
+        tmp_path,
+        "llama",
+        model_type="rwkv9",
+        torch_dtype="float32",
+        auto_map={"AutoModel": "x.Y"},
+        text_config={"kernel_config": {"a": "x/y"}, "width": 3},
+        theta=float("inf"),
     )
     with (
         pytest.warns(UserWarning, match="rwkv9.*keep their names, and config.json is copied"),
-        pytest.warns(UserWarning, match="auto_map: names code, and is left out of the copy"),
+        pytest.warns(UserWarning, match="auto_map, text_config.kernel_config: names code, and is"),
+        pytest.warns(UserWarning, match="'theta': Infinity or NaN, which is no JSON, and is left"),
     ):
         convert(folder, tmp_path / "a", dtype="bfloat16", progress=False)
     assert {str(t.dtype) for t in tensors_of(tmp_path / "a").values()} == {"bfloat16"}
     assert tensors_of(tmp_path / "a").keys() == tensors.keys()
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert config["model_type"] == "rwkv9" and config["torch_dtype"] == "bfloat16"
-    assert "auto_map" not in config
+    assert "auto_map" not in config and "theta" not in config
+    assert config["text_config"] == {"width": 3}
     with pytest.raises(fm.ConfigError, match="rwkv9"):
         convert(folder, tmp_path / "b", format="msgpack", progress=False)
 
