@@ -197,8 +197,8 @@ def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
         fp.warn(f"{path}: {fp.some(code)}: names code, and is left out of the copy", stacklevel=4)
     if odd := [name for name in values if not is_finite(values[name])]:
         fp.warn(
-            f"{path}: {fp.some(map(fp.quoted, odd))}: Infinity or NaN, which is no JSON, and is left "
-            "out of the copy",
+            f"{path}: {fp.some(map(fp.quoted, odd))}: Infinity or NaN, which is no JSON, and is "
+            "left out of the copy",
             stacklevel=4,
         )
     values = {name: value for name, value in values.items() if name not in odd}

@@ -81,9 +81,9 @@ def companions(folder: str, store: fp.Store = fp.LOCAL) -> list[fp.FolderFile]:
 
 
 def copy_companion(file: fp.FolderFile, folder: str | os.PathLike) -> Path:
-    """Copies a companion into another folder, a configuration without the keys that name code: who
-    converts or saves what a stranger wrote hands on no code of theirs. Without such keys it is the
-    same byte for byte.
+    """Copies a companion into another folder, a configuration without the keys that name code, so
+    that nobody hands on a stranger's code by converting or saving. One without such keys is copied
+    byte for byte.
 
     Raises:
         CheckpointError: as `FolderFile.copy`; or a configuration that cannot be looked into.
@@ -97,13 +97,13 @@ def copy_companion(file: fp.FolderFile, folder: str | os.PathLike) -> Path:
 
 
 def code_named(file: fp.FolderFile) -> list[str]:
-    """The keys of a configuration that name code; none of any other file. Raises as
+    """Lists the keys of a configuration that name code; none of any other file. Raises as
     `copy_companion`."""
     return _looked_into(file)[1] if is_configuration(file.name) else []
 
 
 def is_configuration(name: str) -> bool:
-    """Whether a file of this name in a folder is one that Transformers looks into for code."""
+    """Tells whether a file of this name is one that Transformers looks into for code."""
     return _is_one_of(_CONFIGURATIONS, name.rpartition("/")[2])
 
 

@@ -64,7 +64,7 @@ class FolderFile:
             raise CheckpointError(f"{self.path}: cannot be copied: {error.strerror}") from error
 
     def read(self, most: int) -> bytes:
-        """Its bytes, of which there may be `most`; raises as `open`."""
+        """Reads the file, of at most `most` bytes; raises as `open`."""
         with self.open() as source:
             content = source.read(most + 1)
         check_size(self.path, len(content), most)
