@@ -40,6 +40,8 @@ def write(folder: Path) -> None:
     from flaxmodels.auto import architecture
 
     for golden in sorted(GOLDENS.iterdir()):
+        if golden.name.startswith("pruned-"):  # Transformers 5 can no longer prune
+            continue
         source = golden / "checkpoint"
         cls = architecture(str(source))
         for scan in (False, True):
