@@ -97,6 +97,20 @@ def test_every_package_is_declared():
     assert setuptools["package-dir"] == ROOTS
 
 
+def test_D10_type_checkers_see_the_names_that_there_are():
+    import flaxmodels as fm
+
+    typed = set()
+    for node in ast.parse(Path(fm.__file__).read_text()).body:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name):  # if TYPE_CHECKING
+            for line in node.body:
+                if isinstance(line, ast.ImportFrom):
+                    typed |= {alias.asname for alias in line.names}
+                elif isinstance(line, ast.Assign):
+                    typed |= {target.id for target in line.targets}
+    assert typed == {*dir(fm)} - {"__version__"} and all(hasattr(fm, name) for name in typed)
+
+
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_imports_only_what_it_may(package):
     """import-linter can only name what is forbidden; this names what is allowed."""
