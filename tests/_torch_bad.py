@@ -233,7 +233,6 @@ BAD = {
     "P25-list": (archive(b"]" + tensor() + b"a"), "a list at the top, expected a dict"),
     "P25-tensor": (archive(tensor()), "torch._utils._rebuild_tensor_v2 at the top"),
     "P25-module": (archive(named("net.Net") + b")\x81}b"), "net.Net.__new__ at the top"),
-    "P25-two-state-dicts": (archive(map_of({"model": GOOD, "state_dict": GOOD})), "a dict, not a"),
     "P25-nothing": (archive(map_of({"epoch": number(3)})), "'epoch' holds a int|keys are 'epoch'"),
     "P26-1-MB": (archive(map_of({"w" * MANY: tensor()})), "no text of at most 4096 bytes"),
     "P26-twice": (archive(map_of([("w", tensor()), ("w", tensor())])), "key 'w' appears twice"),

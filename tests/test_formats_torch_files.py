@@ -56,6 +56,7 @@ def expected(path) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore:.*the tensors are those under 'state_dict'")
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.name)
 def test_goldens(path):
     checkpoint = open_checkpoint(path, weights_only="training" not in path.name)
@@ -339,6 +340,7 @@ MUTATED = "module.bin module-legacy.bin training.bin protocol-4.pt protocol-1-le
 OPCODES = b"().NQRabcehijqrstu]}KMJXU\x80\x81\x85\x86\x87\x88\x89\x8a\x94"
 
 
+@pytest.mark.filterwarnings("ignore:.*the tensors are those under")
 @pytest.mark.parametrize("name", MUTATED)
 def test_mutants_give_an_error_or_tensors(name, tmp_path):
     rng = random.Random(name)

@@ -17,8 +17,8 @@ def read_index(file: File, *, weights_only: bool = True) -> dict[str, Tensor]:
 
     Args:
         weights_only: refuse a file that holds anything but tensors. Else all the rest is left out,
-            and the state dict may be the "state_dict", "model_state_dict" or "model" of a training
-            checkpoint. In neither case is anything of the file executed.
+            and of a training's file the one dict that has tensors is entered, or all of several
+            are, under names that begin with theirs. In neither case is anything executed.
 
     Raises:
         CheckpointError: anything that is not as `torch.save` writes it, or refused.

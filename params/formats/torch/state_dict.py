@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import jax.numpy as jnp
 import numpy as np
 
-from ...errors import CheckpointError, quoted, some
+from ...errors import CheckpointError, quoted, some, warn
 from ..files import File, Span
 from ..source import Tensor, too_large
 from ..strided import Strided
@@ -54,9 +54,9 @@ _KNOWN = {
     *DTYPES,
 }
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-_HINT = (
-    f"weights_only=False leaves out what is no tensor, and looks into {some(map(repr, _WRAPPERS))}"
-)
+_DEEPEST = 16  # dicts within dicts
+_MOST_CHARACTERS = 1 << 25  # of names that are put together
+_HINT = "weights_only=False leaves out what is no tensor, and enters the dicts of a training"
 _PLAIN = [], [None], [{}]  # metadata that does not say to conjugate or negate values
 _MOST_EXPANSION = 2  # bytes of all views over bytes of the file
 
@@ -146,15 +146,72 @@ def read_tensors(file: File, saved: Saved, *, weights_only: bool) -> dict[str, T
 
 
 def _entries(file: File, root: Any, weights_only: bool) -> dict[str, Any]:
-    """The state dict in `root`: itself, or without `weights_only` the one in its wrapper."""
+    """The state dict in `root`: itself, or without `weights_only` what a training's file holds.
+
+    There the one dict that has tensors is entered, which is said. Of several, all tensors are here
+    under the names of their dicts too: which of them are meant is seen by what a model asks for.
+    """
     if not isinstance(root, dict):
         raise CheckpointError(f"{file.path}: {_kind(root)} at the top, expected a dict of tensors")
-    inside = [key for key in _WRAPPERS if isinstance(root.get(key), dict)]
-    if weights_only or not inside:
+    if weights_only:
         return root
-    if len(inside) > 1:
-        _refuse(file, root, f"more than one state dict: {some(inside)}")
-    return root[inside[0]]
+    entered: list[str] = []
+    beside: list[str] = []
+    for _ in range(_DEEPEST):
+        own = {name: value for name, value in root.items() if _is_tensor(value)}
+        inside = _inside(file, root)
+        is_training = any(key in _WRAPPERS for key in inside)
+        if not is_training and sum(map(len, inside.values())) <= len(own):
+            break
+        if len(inside) > 1:
+            root = own | _joined(file, inside)
+            break
+        (key,) = inside
+        beside += [name for name in root if name != key]
+        entered.append(key)
+        root = root[key]
+    if entered:
+        left = f"; not read: {some(map(quoted, beside), 5)}" if beside else ""
+        warn(f"{file.path}: the tensors are those under {quoted('.'.join(entered))}{left}")
+    return root
+
+
+def _inside(file: File, root: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{key: {name: tensor}} of the dicts in a dict, at any depth. Each is entered once: pickles
+    may hold a dict that holds itself, or the same one a million times."""
+    seen = {id(root)}
+    inside = {}
+    for key, value in root.items():
+        if isinstance(value, dict) and (tensors := _joined(file, {"": value}, seen)):
+            inside[key] = tensors
+    return inside
+
+
+def _joined(
+    file: File, dicts: Mapping[str, dict[str, Any]], seen: set[int] | None = None
+) -> dict[str, Any]:
+    """{name: tensor} of dicts in dicts, names joined by dots."""
+    seen = set() if seen is None else seen
+    found: dict[str, Any] = {}
+    characters = 0
+    waiting = [(key, value, 0) for key, value in reversed(dicts.items())]
+    while waiting:
+        under, node, depth = waiting.pop()
+        if id(node) in seen or depth > _DEEPEST:
+            continue
+        seen.add(id(node))
+        for key, value in node.items():
+            if not (_is_tensor(value) or isinstance(value, dict)):
+                continue
+            name = f"{under}.{key}" if under else key
+            characters += len(name)
+            if characters > _MOST_CHARACTERS or name in found:
+                _refuse(file, dicts, f"{quoted(name)} is there twice, or names are too long")
+            if isinstance(value, dict):
+                waiting.append((name, value, depth + 1))
+            else:
+                found[name] = value
+    return found
 
 
 def _refuse(file: File, entries: dict[str, Any], problem: str) -> NoReturn:
