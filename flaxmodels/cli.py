@@ -5,7 +5,8 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "card": _card,
     }
     try:
-        status = run[args.command](args)
+        with _plain_warnings():
+            status = run[args.command](args)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever reads what is printed has seen enough
@@ -48,7 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if args.command == "diff" else 1
 
 
-def _said(error: BaseException) -> str:
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings as lines of their own, without the line of Python that they are about. Who records
+    warnings gets them as ever."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {_said(message)}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def _said(error: BaseException | str) -> str:
     from .hub.errors import scrubbed
     from .params import printable
 

@@ -136,7 +136,8 @@ def _is_twin(model: PretrainedModel, source: fp.Source, plan: fp.LoadPlan, name:
     byte."""
     leaves = {leaf.path: leaf for leaf in plan.leaves}
     for absent, serving in model.tied:
-        if serving in leaves and _stands_for(name, absent, model.base_model_prefix):
+        names = (absent, serving)
+        if serving in leaves and any(_stands_for(name, n, model.base_model_prefix) for n in names):
             served, own = leaves[serving].pieces[0].tensor, source[name]
             if fp.are_equal(served, own):
                 return True

@@ -54,6 +54,8 @@ class Reading:
         names: new name -> name in the source.
         under: the level of the tree whose content this is; "" if all is read.
         said: what was done to the names; "" if nothing.
+        rule: the same, without what is not read then.
+        hint: the rule that explains more of the names than this reading, and not all.
         fits: (whether all of the backbone is there, names found, shapes that fit).
     """
 
@@ -62,6 +64,8 @@ class Reading:
     under: str
     said: str
     fits: tuple[bool, int, int]
+    rule: str = ""
+    hint: str = ""
 
 
 def best_reading(
@@ -85,7 +89,7 @@ def best_reading(
     found = [reading for choice in choices for reading in _by_rules(choice, tensors)]
     better = [r for r in found if r.fits[0] and r.fits > best.fits]
     if not better:
-        return best
+        return dataclasses.replace(best, hint=_hint(best, found))
     most = max(reading.fits for reading in better)
     alike = {r.under: r for r in reversed(better) if r.fits == most}
     params = {u: r for u, r in alike.items() if not _STATES.intersection(re.split("[/.]", u))}
@@ -93,6 +97,15 @@ def best_reading(
     if len(alike) > 1:
         raise _two_fit(where, list(alike.values()))
     return next(iter(alike.values()))
+
+
+def _hint(best: Reading, found: list[Reading]) -> str:
+    """What to say of the rule that explains most names, where it does not explain all."""
+    near = max(found, key=lambda reading: reading.fits[1:], default=best)
+    if near.fits[1] <= best.fits[1]:
+        return ""
+    count, of = near.fits[1], len(near.expected.shapes)
+    return f"{count} of the model's {of} names would fit if {near.rule}"
 
 
 def _two_fit(where: str, alike: list[Reading]) -> CheckpointError:
@@ -134,7 +147,7 @@ def _by_rules(expected: Expected, tensors: Mapping[str, Mapping[str, Tensor]]) -
     fewer, said = _without_foreign_segments(expected, names)
     if not said:
         return made
-    made = [_reading(expected, fewer, tensors, "", said)]
+    made.append(dataclasses.replace(_reading(expected, fewer, tensors, "", said), rule=said))
     return made + [_renamed(expected, fewer, tensors, *r, said) for r in _rules(expected, fewer)]
 
 
@@ -189,7 +202,7 @@ def _renamed(
         made[moved if not new or moved in expected.shapes else name] = names[name]
     if new:
         made = {name: names[name] for name in outside} | made
-    mapping = _mapping(old, new, separator)
+    mapping, beside = _mapping(old, new, separator), ""
     if new and old:
         rule = f"names under {quoted(old)} are read as names under {quoted(new)} ({mapping})"
     elif new:
@@ -197,11 +210,12 @@ def _renamed(
     else:
         tops = dict.fromkeys(re.split("[/.]", name, maxsplit=1)[0] for name in outside)
         beside = f"; not read: {some(map(quoted, tops), 5)}" if outside else ""
-        rule = f"the params are taken from under {quoted(old)} ({mapping}){beside}"
+        rule = f"the params are taken from under {quoted(old)} ({mapping})"
         if not outside and not said and old in _PLAIN_WRAPPERS:
             return dataclasses.replace(_reading(expected, made, tensors, old, " "), said="")
-    said = f"{said}; {rule}" if said else rule
-    return _reading(expected, made, tensors, "" if new else old, said)
+    rule = f"{said}; {rule}" if said else rule
+    reading = _reading(expected, made, tensors, "" if new else old, rule + beside)
+    return dataclasses.replace(reading, rule=rule)
 
 
 def _mapping(old: str, new: str, separator: str) -> str:

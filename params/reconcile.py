@@ -21,7 +21,7 @@ from .names import (
     places,
 )
 from .paths import flatten, matches
-from .readings import Expected, best_reading
+from .readings import Expected, Reading, best_reading
 from .sources import as_layers
 
 
@@ -60,6 +60,7 @@ class Match:
         said: by which rule the source's names were read, if not as they are.
         twice: path of a leaf -> other tensors of the source that the config says are the same: the
             names of a tie. Whether they are is seen when they are read.
+        hint: how more of the source's names would fit, where they do not.
     """
 
     source: Source
@@ -70,6 +71,7 @@ class Match:
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
     said: str = ""
     twice: Mapping[str, tuple[Piece, ...]] = dataclasses.field(default_factory=dict)
+    hint: str = ""
 
     def __repr__(self) -> str:
         return (
@@ -101,15 +103,15 @@ def reconcile(
         CheckpointError: two names of the source mean the same leaf.
     """
     leaves = flatten(template)
-    source, said = _read(source, leaves, naming, prefix, tied)
+    source, reading = _read(source, leaves, naming, prefix, tied)
     wanted = _wanted(leaves, naming, source.layout, source.tensors)
     expected = {place.name for where in wanted.values() for place in where}
-    aliases = _tied_places(tied, leaves, naming, source.layout)
+    tied_places = _tied_places(tied, leaves, naming, source.layout)
     names = _with_prefix(canonical(source.tensors, naming), expected, prefix, source.layout)
     found: dict[str, tuple[Piece, ...]] = {}
     missing, mismatched, used = [], [], set()
     for path, where in wanted.items():
-        choices = ((place, *aliases.get(place.name, ())) for place in where)
+        choices = (tied_places.get(place.name, (place,)) for place in where)
         first = (next((p for p in choice if p.name in names), None) for choice in choices)
         here = [place for place in first if place is not None]
         used |= {place.name for place in here}
@@ -122,17 +124,27 @@ def reconcile(
             mismatched += wrong[:1]
         else:
             found[path] = pieces
-    spare = {place.name for group in aliases.values() for place in group}
+    spare = {place.name for group in tied_places.values() for place in group}
     unexpected = tuple(sorted(names[name] for name in names.keys() - used - spare))
     named = _with_prefix(canonical(source.absent, naming), expected, prefix, source.layout)
     absent = {p: named[place.name] for p in missing for place in wanted[p] if place.name in named}
     twice = {}
     for path, where in wanted.items():
-        others = [p for place in where for p in aliases.get(place.name, ()) if p.name in names]
+        others = [p for place in where for p in tied_places.get(place.name, ()) if p.name in names]
         others = [_piece(source, names[p.name], p, naming) for p in others if p.name not in used]
         if others and path in found:
             twice[path] = tuple(others)
-    return Match(source, found, tuple(missing), unexpected, tuple(mismatched), absent, said, twice)
+    return Match(
+        source,
+        found,
+        tuple(missing),
+        unexpected,
+        tuple(mismatched),
+        absent,
+        reading.said,
+        twice,
+        reading.hint,
+    )
 
 
 def _wanted(
@@ -152,8 +164,8 @@ def _read(
     naming: Naming,
     prefix: str,
     tied: Sequence[tuple[str, str]],
-) -> tuple[Source, str]:
-    """The source under the names, and in the layout, that fit the leaves best; what was done."""
+) -> tuple[Source, Reading]:
+    """The source under the names, and in the layout, that fit the leaves best; how it was read."""
     layouts = [source.layout]
     if source.layout in (FLAX, PATHS):  # a tree of ours has old Flax's spelling of names
         layouts += [FLAX if source.layout == PATHS else PATHS]
@@ -165,7 +177,7 @@ def _read(
     reading = best_reading(tensors, choices, source.where)
     layout = reading.expected.layout
     renamed = {new: tensors[layout][name] for new, name in reading.names.items()}
-    return dataclasses.replace(source, tensors=renamed, layout=layout), reading.said
+    return dataclasses.replace(source, tensors=renamed, layout=layout), reading
 
 
 def _expected(
@@ -182,10 +194,10 @@ def _expected(
         for path, where in wanted.items()
         for place in where
     }
-    aliases = _tied_places(tied, leaves, naming, layout)
+    tied_places = _tied_places(tied, leaves, naming, layout)
     backbone = _backbone(leaves, leaves, prefix, naming.optional)
     needed = tuple(
-        (place.name, *(other.name for other in aliases.get(place.name, ())))
+        tuple(other.name for other in tied_places.get(place.name, (place,)))
         for path in backbone
         for place in wanted[path]
     )
@@ -225,11 +237,12 @@ def check(match: Match, prefix: str = "", optional: tuple[str, ...] = ()) -> Non
         CheckpointError: with the first names of each kind.
     """
     where = match.source.where
+    hint = f"; {match.hint}" if match.hint else ""
     if not match.found and not match.mismatched:
         raise CheckpointError(
             f"{where}: no tensor fits this model; it is another architecture's checkpoint: it "
             f"holds {some(map(quoted, match.source.tensors), 5)}; the model needs "
-            f"{some(match.missing, 5)}"
+            f"{some(match.missing, 5)}{hint}"
         )
     for path, name in match.absent.items():
         raise CheckpointError(
@@ -240,8 +253,8 @@ def check(match: Match, prefix: str = "", optional: tuple[str, ...] = ()) -> Non
     lost = _backbone(match.missing, [*match.found, *match.missing], prefix, optional)
     if lost:
         raise CheckpointError(
-            f"{where}: {len(lost)} leaves of the model are not in the checkpoint: {some(lost)}; "
-            "check that the config belongs to it, or pass strict=False to initialise them"
+            f"{where}: {len(lost)} leaves of the model are not in the checkpoint: {some(lost)}"
+            f"{hint}; check that the config belongs to it, or pass strict=False to initialise them"
         )
     odd = _backbone(match.unexpected, match.source.tensors, prefix, optional)
     if odd:
@@ -275,8 +288,9 @@ def check_shapes(match: Match) -> None:
 
 
 def _tied_places(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):
-    """{name of the serving leaf: the other places where the same tensor may stand}."""
-    aliases: dict[str, tuple[Place, ...]] = {}
+    """{name of the serving leaf: all places where its tensor may stand, the first that is there
+    being taken}. A name that PyTorch copies from comes before the copy's: it computes with that."""
+    found: dict[str, tuple[Place, ...]] = {}
     for absent, serving in tied:
         if absent in leaves or serving not in leaves:
             continue
@@ -285,8 +299,9 @@ def _tied_places(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):
         if absent.endswith("/kernel") and not serving.endswith("/kernel"):
             # A head's kernel is the transpose of the embedding that serves it.
             other = dataclasses.replace(other, permutation=other.permutation[::-1])
-        aliases[own.name] = (*aliases.get(own.name, ()), other)
-    return aliases
+        group = found.get(own.name, (own,))
+        found[own.name] = (other, *group) if (absent, serving) in naming.copies else (*group, other)
+    return found
 
 
 def _with_prefix(names: dict[str, str], expected: set[str], prefix: str, layout: str):

@@ -69,6 +69,17 @@ def test_a_sentence_and_status_1(case, tmp_path, capsys):
     assert said.err.strip().isprintable() and "verified" not in said.out
 
 
+def test_a_warning_is_a_line_of_its_own(tmp_path):
+    shutil.copytree(LLAMA, tmp_path / "m")
+    values = json.loads((LLAMA / "config.json").read_text())
+    put(tmp_path / "m", "config.json", json.dumps(values | {"auto_map": {"AutoModel": "a--b.C"}}))
+    command = [sys.executable, "-m", "flaxmodels", "plan", str(tmp_path / "m")]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert run.returncode == 0, run.stderr
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("warning: ") and "auto_map" in line and ".py" not in line
+
+
 def test_interrupted(monkeypatch, capsys):
     def interrupt(args):
         raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """From a name to a tree: what may be called how, which files are asked for, and that they are of
 one commit."""
 
+import json
 import shutil
 import threading
 import warnings
@@ -181,6 +182,28 @@ def test_P13_3_auto_config(hub):
     assert asked(hub) == {CONFIG, "generation_config.json"}
     changed = fm.AutoConfig.from_pretrained(NAME, revision="main", rms_norm_eps=0.5)
     assert changed == config.replace(rms_norm_eps=0.5)
+
+
+def test_D28_a_configuration_class_reads_a_repository(hub, commit):
+    config = fm.LlamaConfig.from_pretrained(SHARDED)
+    values = json.loads((SHARDED / CONFIG).read_text())
+    hub.commit(NAME, {CONFIG: json.dumps(values | {"rms_norm_eps": 0.5}).encode()})
+    assert fm.LlamaConfig.from_pretrained(NAME, revision=commit) == config
+    assert fm.LlamaConfig.from_pretrained(NAME, vocab_size=9).rms_norm_eps == 0.5
+    assert asked(hub) == {CONFIG, "generation_config.json"}  # and no weights
+
+
+@pytest.mark.parametrize(
+    "call",
+    [fm.LlamaConfig.from_pretrained, fm.AutoConfig.from_pretrained, LLAMA.from_pretrained],
+    ids=["class", "auto", "model"],
+)
+def test_D28_an_error_about_a_configuration_names_the_repository(call, hub):
+    values = json.loads((SHARDED / CONFIG).read_text())
+    hub.commit(NAME, {CONFIG: json.dumps(values | {"hidden_size": -1}).encode()})
+    where = f"{NAME}@{hub.head(NAME)[:12]}"
+    with pytest.raises(fm.ConfigError, match=f"hidden_size.*; it is of {where}"):
+        call(NAME)
 
 
 def test_P13_2_P13_32_T9_2_F7_2_F7_6_fields_and_keywords(hub):

@@ -111,10 +111,13 @@ def test_an_address_that_is_none(name, hub):
     assert not hub.requests
 
 
-@pytest.mark.parametrize("name", ["a/b/c", "a b/c", "-x/y", "x/y.git", "x--y/z", "a" * 200])
+@pytest.mark.parametrize(
+    "name", ["a/b/c", "a b/c", " ", "\t/x", "-x/y", "x/y.git", "x--y/z", "a" * 200]
+)
 def test_a_name_that_is_none(name, hub):
-    with pytest.raises(HubError, match="no such folder, nor a repository"):
+    with pytest.raises(HubError, match="no such folder(, nor a repository| or file)") as caught:
         load(name)
+    assert str(caught.value).startswith((repr(name), repr(name)[:100]))  # blanks can be seen
     assert not hub.requests
 
 

@@ -139,8 +139,11 @@ def test_kind_7_names_that_no_rule_explains_are_refused_as_before(tmp_path):
     del tensors["_orig_mod.model.layers.0.mlp.up_proj.weight"]
     shutil.copytree(LLAMA, tmp_path / "m")
     save_file(tensors, tmp_path / "m" / "model.safetensors", {"format": "pt"})
-    with pytest.raises(fm.CheckpointError):
+    with pytest.raises(fm.CheckpointError) as caught:
         fm.LlamaForCausalLM.from_pretrained(tmp_path / "m")
+    want, have = len(load_file(LLAMA / "model.safetensors")), len(tensors)
+    assert f"; {have} of the model's {want} names would fit if " in str(caught.value)
+    assert r"from under '_orig_mod' (key_mapping={'^_orig_mod\\.': ''})" in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["orbax", "tree", "flat"])
@@ -225,6 +228,29 @@ def test_D23_a_folder_with_both_names_of_a_tie(tmp_path):
         params, result = fp.load_sharded_checkpoint(template, tmp_path / "m", **how)
         assert_same(params, expected)
         assert not any(result)
+
+
+@pytest.mark.parametrize("there", ["both", "cls.predictions.bias", "cls.predictions.decoder.bias"])
+def test_a_bias_that_stands_twice_is_the_one_that_pytorch_computes_with(there, tmp_path):
+    """Transformers 5.23 adds the decoder's to its logits where both are there, and differ."""
+    ids = jnp.arange(6)[None]
+    model, params = fm.BertForMaskedLM.from_pretrained(BERT, progress=False)
+    expected = model.apply({"params": params}, ids).logits
+    tensors = load_file(BERT / "model.safetensors")
+    bias = tensors["cls.predictions.bias"]
+    biases = {"cls.predictions.bias": bias + 1, "cls.predictions.decoder.bias": bias + 2}
+    own = [name for name in tensors if name in biases or name.startswith("cls.predictions.decoder")]
+    tensors = {name: x for name, x in tensors.items() if name not in own}
+    tensors |= {name: x for name, x in biases.items() if there in ("both", name)}
+    shutil.copytree(BERT, tmp_path / "m")
+    save_file(tensors, tmp_path / "m" / "model.safetensors", {"format": "pt"})
+    (model, params), warned = said(lambda: fm.BertForMaskedLM.from_pretrained(tmp_path / "m"))
+    logits = model.apply({"params": params}, ids).logits
+    more = 1 if there == "cls.predictions.bias" else 2
+    np.testing.assert_allclose(logits, expected + more, atol=1e-5)
+    assert ("is not 'cls.predictions.decoder.bias', and they are one" in warned) == (
+        there == "both"
+    )
 
 
 HEADLESS = [fm.LlamaModel, fm.LlamaForTokenClassification, fm.LlamaForSequenceClassification]

@@ -26,24 +26,24 @@ def is_a_path(name: str) -> bool:
 
 def no_such_path(name: str, path: str) -> str:
     """Says that nothing is at a path, and what may have been meant."""
-    plain = name.split("/")
+    plain, shown = name.split("/"), fp.quoted(path)
     could_be = not name.startswith((".", "/", "~")) and all(plain) and len(plain) > 1
     if name.startswith("~"):
-        said = f"{path}: no such folder or file; ~ is taken as it is: give os.path.expanduser(...)"
+        said = f"{shown}: no such folder or file; ~ is taken as it is: give os.path.expanduser(...)"
     elif not could_be or fp.is_weights_file(name):
-        said = f"{path}: no such folder or file"
+        said = f"{shown}: no such folder or file"
     elif len(plain) > 2:
         said = (
-            f"{path}: no such folder, nor a repository, which is organisation/name: of one, give "
+            f"{shown}: no such folder, nor a repository, which is organisation/name: of one, give "
             f"{fp.quoted('/'.join(plain[:2]))} and subfolder={fp.quoted('/'.join(plain[2:]))}"
         )
     elif os.path.isdir(plain[0]):
         said = (
-            f"{path}: no such folder, nor a repository: it would be in the folder "
+            f"{shown}: no such folder, nor a repository: it would be in the folder "
             f"{fp.quoted(plain[0])}, which is here; the Hub's is hf://{name}"
         )
     else:
-        said = f"{path}: no such folder, nor a repository"
+        said = f"{shown}: no such folder, nor a repository"
     near = _near(path)
     return f"{said}; nearest here: {fp.some(map(fp.quoted, near), 3)}" if near else said
 

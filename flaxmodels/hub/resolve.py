@@ -214,7 +214,7 @@ def _in_repository(
     remember(repository, revision)
     has_config = store.exists(os.path.join(folder, CONFIG_NAME))
     where = "/".join(filter(None, (str(repository), store.file(folder))))
-    note = "" if has_config else _lacks_config(where, folder, store)
+    note = f"it is of {where}" if has_config else _lacks_config(where, folder, store)
     return Found(path, store, repository.commit, note)
 
 

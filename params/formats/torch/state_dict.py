@@ -188,13 +188,13 @@ def _inside(file: File, root: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _joined(
-    file: File, dicts: Mapping[str, dict[str, Any]], seen: set[int] | None = None
+    file: File, dicts: dict[str, dict[str, Any]], seen: set[int] | None = None
 ) -> dict[str, Any]:
     """{name: tensor} of dicts in dicts, names joined by dots."""
     seen = set() if seen is None else seen
     found: dict[str, Any] = {}
     characters = 0
-    waiting = [(key, value, 0) for key, value in reversed(dicts.items())]
+    waiting = [(key, value, 0) for key, value in dicts.items()]
     while waiting:
         under, node, depth = waiting.pop()
         if id(node) in seen or depth > _DEEPEST:
