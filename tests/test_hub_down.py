@@ -360,13 +360,14 @@ def test_a_plan_reads_the_starts_of_shards_alone(hub):
 
 def test_leaves_are_loaded_while_shards_come(hub, monkeypatch):
     """The last shard is not sent before a leaf of another is on its device."""
-    placed, make = threading.Event(), jax.make_array_from_single_device_arrays
+    placed, wait_for = threading.Event(), jax.block_until_ready
 
-    def made(*args, **how):
+    def waited_for(leaf):
+        ready = wait_for(leaf)
         placed.set()
-        return make(*args, **how)
+        return ready
 
-    monkeypatch.setattr(jax, "make_array_from_single_device_arrays", made)
+    monkeypatch.setattr(jax, "block_until_ready", waited_for)
     last = hub.repo(NAME).find("main").files[LAST].sha256
     in_time = []
     wait = Fault(
