@@ -35,6 +35,7 @@ _LONG_ROW = 1024  # bytes
 _LEAST_ROWS = 128  # of them, for shorter runs of the result cost more
 _HOST_SLAB = 8 << 20  # bytes; smaller ones cost calls, larger ones leave the cache
 _WAITING = 16  # threads
+_LOOK = 0.2  # seconds
 _WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
 
 
@@ -69,7 +70,10 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
             for file in files:
                 file.start()
             futures = {pool.submit(loader.leaf, leaf, modes): leaf.path for leaf in plan.leaves}
-            wait(futures, return_when=FIRST_EXCEPTION)
+            # An exception that another thread raises in this one, as when a peer dies, arrives
+            # between two waits: not in the middle of one.
+            while wait(futures, _LOOK, FIRST_EXCEPTION).not_done and loader.error is None:
+                pass
             if loader.error is not None:
                 raise loader.error
             return unflatten({path: future.result() for future, path in futures.items()})
