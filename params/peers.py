@@ -86,7 +86,9 @@ class _Watch:
             if jax.process_index() == 0:  # the others' questions wait for this one's
                 time.sleep(_PACE)
             try:
-                alive = client.get_live_nodes(everybody)
+                alive = _asked(lambda: client.get_live_nodes(everybody))
+            except PeerLost:  # the coordinator itself
+                return
             except Exception as error:
                 if "CANCELLED" in str(error):  # this process leaves
                     return
