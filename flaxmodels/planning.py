@@ -161,6 +161,7 @@ def plan_load(
         fp.check(match, prefix, model.naming.optional)
     if not ignore_mismatched_sizes:
         fp.check_shapes(match)
+    fp.check_numbers(match, template)
     return fp.make_plan(
         match,
         template,

@@ -74,6 +74,7 @@ from .reconcile import Match as Match
 from .reconcile import Piece as Piece
 from .reconcile import as_it_is as as_it_is
 from .reconcile import check as check
+from .reconcile import check_numbers as check_numbers
 from .reconcile import check_shapes as check_shapes
 from .reconcile import reconcile as reconcile
 from .saveable import check_variant as check_variant

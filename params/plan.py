@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .apart import default_sharding
@@ -161,7 +160,6 @@ def make_plan(
                 f"{', '.join(sorted(map(str, dtypes)))}; load with scan_layers=False"
             )
         (stored,) = dtypes
-        _check_numbers(match.source.where, path, leaf, stored)
         final = jax.dtypes.canonicalize_dtype(dtype_for(dtype, path, stored))
         leaves.append(
             LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
@@ -178,17 +176,6 @@ def _check_patterns(dtypes: Mapping[str, Any], template: Any) -> None:
             raise ValueError(
                 f"param_dtype: pattern {pattern!r} matches no path{nearest(pattern, paths)}"
             )
-
-
-def _check_numbers(where: str, path: str, leaf: Any, stored: np.dtype) -> None:
-    """Refuses integers and bools where the template has floating-point numbers: a cast would hide
-    what they are, such as codes of a quantisation."""
-    is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
-    if is_float and not jnp.issubdtype(stored, jnp.floating):
-        raise CheckpointError(
-            f"{where}: {path} is stored as {stored}, and the model computes with floating-point "
-            "numbers there; cast it first: x.astype(numpy.float32)"
-        )
 
 
 def _shardings(shardings: Any, template: Any) -> dict[str, jax.sharding.Sharding]:

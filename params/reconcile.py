@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
+
 from .errors import CheckpointError, quoted, some
 from .formats import Source, Tensor
 from .names import (
@@ -285,6 +287,22 @@ def check_shapes(match: Match) -> None:
             f"{len(match.found)} others do): {some(match.mismatched)}; check the config, or pass "
             "ignore_mismatched_sizes=True to initialise these leaves"
         )
+
+
+def check_numbers(match: Match, template: Any) -> None:
+    """Raises `CheckpointError` if integers, bools or complex numbers are stored where the template
+    has floating-point numbers. A plan would keep them, and a cast would hide what they are, such
+    as codes of a quantisation."""
+    leaves = flatten(template)
+    for path, pieces in match.found.items():
+        if not jnp.issubdtype(leaves[path].dtype, jnp.floating):
+            continue
+        for stored in (piece.tensor.dtype for piece in pieces):
+            if not jnp.issubdtype(stored, jnp.floating):
+                raise CheckpointError(
+                    f"{match.source.where}: {path} is stored as {stored}, and the model computes "
+                    "with floating-point numbers there; cast it first: x.astype(numpy.float32)"
+                )
 
 
 def _tied_places(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):

@@ -9,7 +9,7 @@ from .formats import Source, Tensor, heads, open_checkpoint
 from .names import FLAX, PLAIN, Naming
 from .paths import unflatten
 from .plan import make_plan
-from .reconcile import as_it_is, check_shapes, reconcile
+from .reconcile import as_it_is, check_numbers, check_shapes, reconcile
 from .stream import stream
 from .ties import copies, untied
 
@@ -93,7 +93,8 @@ def load_sharded_checkpoint(
         dtype, shardings, max_host_memory: as `load_flax_sharded_weights`.
 
     Raises:
-        CheckpointError: no checkpoint, names (if strict) or shapes that do not fit.
+        CheckpointError: no checkpoint; names (if strict) or shapes that do not fit; numbers that
+            are no floats where the template's are.
     """
     how: dict[str, Any] = {}
     if hasattr(template, "abstract_params"):
@@ -102,6 +103,7 @@ def load_sharded_checkpoint(
         template = template.abstract_params()
     match = reconcile(template, _preferred(folder, prefer_safe), naming, **how)
     check_shapes(match)
+    check_numbers(match, template)
     # The same table again, under the other name of a tie, is in nobody's way.
     again = set() if match.missing else copies(match.source, match.unexpected, match.found)
     unexpected = [name for name in match.unexpected if name not in again]

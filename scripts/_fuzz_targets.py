@@ -84,13 +84,17 @@ def accepts(target: Target, data: bytes) -> bool:
     try:
         target.parse(data)
     except CheckpointError as error:
-        said = str(error)
-        assert "memory" in said, f"does not name the file: {said!r}"
-        assert len(said) <= LONGEST_MESSAGE and said.isprintable(), f"not to be printed: {said!r}"
+        _check_text(str(error))
         return False
     except ConfigError:
         return False
     return True
+
+
+def _check_text(said: str) -> None:
+    """Refuses an error or a warning that does not name the file, or that is not fit to print."""
+    assert "memory" in said, f"does not name the file: {said!r}"
+    assert len(said) <= LONGEST_MESSAGE and said.isprintable(), f"not to be printed: {said!r}"
 
 
 def _read(tensors: Iterable[Tensor]) -> None:
@@ -177,7 +181,11 @@ _kept: list[tempfile.TemporaryDirectory] = []
 def _index(data: bytes) -> None:
     path = _folder() / "model.safetensors.index.json"
     path.write_bytes(data)
-    source = open_checkpoint(path)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        source = open_checkpoint(path)
+    for warning in said:  # of tensors that are not in their shards
+        _check_text(str(warning.message))
     for file in source.files:
         assert os.path.dirname(os.path.realpath(file.path)) == str(_folder()), file.path
     _read(source.tensors.values())

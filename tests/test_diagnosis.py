@@ -92,6 +92,18 @@ def test_a_folder_without_weights(case, tmp_path):
     assert str(tmp_path) in str(caught.value) and "looked for" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "asked", [{"use_safetensors": True}, {"framework": "flax"}, {"variant": "ema"}], ids=str
+)
+def test_weights_that_are_there_and_were_not_asked_for(asked, tmp_path):
+    fill(tmp_path, ["pytorch_model.bin", "notes.txt"])
+    message = (
+        "no checkpoint: 'pytorch_model.bin' is there, .*leave out use_safetensors=, .*looked for"
+    )
+    with pytest.raises(fm.CheckpointError, match=message):
+        fp.open_checkpoint(tmp_path, **asked)
+
+
 FILES = {
     "x.gguf": (b"GGUF\3\0\0\0", "GGUF"),
     "weights": (b"GGUF\3\0\0\0", "GGUF"),

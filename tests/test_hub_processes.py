@@ -103,12 +103,13 @@ def test_R6_the_error_of_one_is_raised_by_all(what, hub, commit, tmp_path):
     """Process 0 alone asks for the branch; process 1 alone needs the third shard."""
     if what == "listing":
         hub.fault(Fault("status", path="/api/models/*/main", code=403, times=None))
-        failed, sees = 0, "refuses (403)"
+        failed, start = 0, "HubError: there is no folder or file 'org/name' here, and on the Hub: "
+        sees = "org/name, revision main: the Hub refuses (403)"
     else:
         hub.fault(Fault("status", method="HEAD", path=f"*/{SHARDS[2]}", code=403, times=None))
-        failed, sees = 1, f"{SHARDS[2]}: the Hub refuses (403)"
+        failed, start, sees = 1, "HubError: org/name", f"{SHARDS[2]}: the Hub refuses (403)"
     said = run_both(hub, tmp_path)
     for error in said[failed].values():
-        assert error.startswith("HubError: org/name") and sees in error
+        assert error.startswith(start) and sees in error
     for error in said[1 - failed].values():
         assert error == f"CheckpointError: process {failed} failed, see its error"

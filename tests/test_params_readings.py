@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from _files import write_safetensors
 from flax.training.train_state import TrainState
 from safetensors.numpy import load_file, save_file
 
@@ -283,16 +284,17 @@ def altered(target, **changes):
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"head_dim": 2**30}, {"num_hidden_layers": 2**31 - 1}, {"intermediate_size": 2**31 - 1}],
-    ids=str,
+    ("name", "size", "said"),
+    [
+        ("head_dim", 2**30, "config.json: .*a head_dim of at most 65536, got 1073741824"),
+        ("num_hidden_layers", 2**31 - 1, "the config has 2147483647 layers"),
+        ("intermediate_size", 2**31 - 1, "the config has intermediate_size 2147483647"),
+    ],
 )
-def test_sizes_that_the_headers_contradict_are_refused_at_once(changes, tmp_path):
-    (name,) = changes
-    said = "layers" if name == "num_hidden_layers" else name
-    kinds = (fm.CheckpointError, fm.ConfigError)  # the second of rope, whose table it would be
-    with pytest.raises(kinds, match=f"the config has .*{said}|are for a {said} of at most"):
-        fm.AutoModelForCausalLM.from_pretrained(altered(tmp_path / "m", **changes))
+def test_sizes_that_the_headers_contradict_are_refused_at_once(name, size, said, tmp_path):
+    error = fm.ConfigError if name == "head_dim" else fm.CheckpointError  # RoPE has a bound
+    with pytest.raises(error, match=said):
+        fm.AutoModelForCausalLM.from_pretrained(altered(tmp_path / "m", **{name: size}))
 
 
 def test_params_larger_than_the_machine_are_refused_before_reading(tmp_path):
@@ -319,6 +321,26 @@ def test_D35_weights_that_are_no_floats_are_refused_by_path(dtype):
         fm.LlamaForCausalLM.from_pretrained(
             None, config=model.config, state_dict=bad, param_dtype="float32"
         )
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.complex64])
+def test_D35_a_file_of_what_are_no_floats_is_refused_by_path(dtype, tmp_path):
+    """By whatever takes a model; a plan made by hand keeps what is stored."""
+    model, _ = fm.GPT2LMHeadModel.from_pretrained(GPT2, progress=False)
+    folder = tmp_path / "m"
+    shutil.copytree(GPT2, folder)
+    tensors = load_file(folder / "model.safetensors")
+    (name,) = [name for name in tensors if name.endswith("h.1.mlp.c_fc.bias")]
+    tensors[name] = tensors[name].astype(dtype)
+    write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    said = f"transformer/h/.*mlp/c_fc/bias is stored as {np.dtype(dtype)}"
+    for call in (
+        lambda: fm.GPT2LMHeadModel.from_pretrained(folder, scan_layers=False),
+        lambda: fm.load_plan(folder, scan_layers=False),
+        lambda: fp.load_sharded_checkpoint(model.clone(scan_layers=False), folder),
+    ):
+        with pytest.raises(fm.CheckpointError, match=said):
+            call()
 
 
 def test_D36_one_file_or_a_generator_of_files(tmp_path):

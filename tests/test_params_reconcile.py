@@ -272,6 +272,7 @@ def test_plan(tmp_path):
         (np.float16, jnp.bfloat16, "bfloat16"),
         (np.float64, "auto", "float32"),
         (np.float32, "float64", "float32"),
+        (np.int64, "float16", "int32"),
         (np.float32, {"layer": "fp16", ".": "bf16"}, None),
     ],
 )

@@ -25,7 +25,7 @@ NOT_TRANSFORMS = {
     "names and text": "human is_stacked layer_path parse_dtype parse_size quoted some table",
     "files": "heads is_head is_plain is_weights is_weights_file manifest open_checkpoint renamed "
     "source_of verify write_checksums",
-    "loading": "apart as_it_is check check_shapes load_flax_sharded_weights "
+    "loading": "apart as_it_is check check_numbers check_shapes load_flax_sharded_weights "
     "load_sharded_checkpoint make_plan reconcile stream untied",
     "saving": "contiguous entries layout_for replacing settled write_checkpoint",
     "processes": "is_spread said_by_one together told_by_first",

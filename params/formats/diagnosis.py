@@ -58,8 +58,8 @@ def of_folder(folder: str, store: Store = LOCAL) -> str:
         names = store.names(folder)
     except CheckpointError:
         return ""
-    found = _known(folder, {*names}, store) or _variants(names) or _apart(folder, names, store)
-    return found or _files(names)
+    found = _known(folder, {*names}, store) or _variants(names) or _left_out(names)
+    return found or _apart(folder, names, store) or _files(names)
 
 
 def without_config(folder: str, store: Store = LOCAL) -> str:
@@ -172,6 +172,18 @@ def _variants(names: Sequence[str]) -> str:
     if not found:
         return ""
     return f"there are weights of a variant: give variant={some(map(quoted, sorted(found)), 3)}"
+
+
+def _left_out(names: Sequence[str]) -> str:
+    """Makes the sentence about a checkpoint under its usual name in a folder where what the caller
+    asks for was not found."""
+    there = [name for format in FORMATS for name in format.heads() if name in names]
+    if not there:
+        return ""
+    return (
+        f"{some(map(quoted, there), 3)} is there, and is not what was asked for: leave out "
+        "use_safetensors=, framework= or variant="
+    )
 
 
 def _apart(folder: str, names: Sequence[str], store: Store) -> str:
