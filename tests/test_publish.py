@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -55,6 +56,18 @@ def saver(tmp_path, mode, *what) -> dict:
     return json.loads(run.stdout.splitlines()[-1])
 
 
+@pytest.fixture
+def memory(tmp_path):
+    """A folder in memory where there is one: what a kill leaves does not depend on the disk, and
+    hundreds of saves wait for it."""
+    shared = "/dev/shm"
+    if not os.access(shared, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        yield Path(folder)
+
+
 KILLS = int(os.environ.get("FLAXMODELS_KILLS", "15"))
 PLACES = pytest.mark.parametrize("mode", ["swap", "in-place"])
 
@@ -62,9 +75,9 @@ PLACES = pytest.mark.parametrize("mode", ["swap", "in-place"])
 @pytest.mark.parametrize(
     "mode", ["swap+checksums", "in-place+checksums", "no-exchange+orbax+checksums", "late+msgpack"]
 )
-def test_kills_at_random_instants_leave_the_old_or_the_new(mode, tmp_path):
+def test_kills_at_random_instants_leave_the_old_or_the_new(mode, memory):
     """A few; FLAXMODELS_KILLS=200, or `scripts/soak_saves.py` in each mode, does more."""
-    outcome = saver(tmp_path, mode, "random", str(KILLS))
+    outcome = saver(memory, mode, "random", str(KILLS))
     assert outcome["wrong"] == [] and outcome["left"] == []
     assert outcome["old"] + outcome["new"] == KILLS
     assert outcome["old"] > 1 and outcome["new"] > 0, outcome
@@ -81,10 +94,10 @@ def test_kills_at_random_instants_leave_the_old_or_the_new(mode, tmp_path):
         ("full", "in-place+checksums"),
     ],
 )
-def test_a_stop_before_any_call_that_touches_a_file(how, mode, tmp_path):
-    outcome = saver(tmp_path, mode, how, "1" if KILLS >= 200 else "4")
+def test_a_stop_before_any_call_that_touches_a_file(how, mode, memory):
+    outcome = saver(memory, mode, how, "1" if KILLS >= 200 else "9")
     assert outcome["wrong"] == [] and outcome["left"] == [] and outcome["other errors"] == 0
-    assert outcome["calls"] > 30 and outcome["old"] > 5 and outcome["new"] >= 1, outcome
+    assert outcome["calls"] > 30 and outcome["old"] > 3 and outcome["new"] >= 1, outcome
 
 
 @PLACES
