@@ -7,7 +7,7 @@ from typing import Any, Literal, Unpack, overload
 
 import jax
 
-from . import callers, keywords, registry
+from . import callers, config_keys, keywords, registry
 from .arguments import documented
 from .base import PretrainedModel
 from .config import Config, find_config
@@ -18,7 +18,7 @@ from .options import LOAD, ModelFields, Options
 from .params import LoadPlan, check_variant, open_checkpoint, unflatten
 from .params.errors import quoted, some
 from .planning import build, plan_load
-from .request import PLACE, Request
+from .request import PLACE, PLACEMENT, Request
 from .values import ConfigError, read_json, shown
 
 
@@ -43,8 +43,9 @@ class AutoConfig:
         call = "AutoConfig.from_pretrained"
         given = keywords.placed(options, call)
         name, _ = named(call, () if name_or_path is None else (name_or_path,), given)
-        where = {key: given.pop(key) for key in PLACE if key in given}
-        if odd := sorted(given.keys() & {*LOAD, *ModelFields.__annotations__}):
+        where = {key: given.pop(key) for key in PLACE if key in given and key not in PLACEMENT}
+        of_models = {*LOAD, *ModelFields.__annotations__} - config_keys.INSTEAD.keys()
+        if odd := sorted(given.keys() & of_models):
             raise TypeError(
                 f"{call} does not take {', '.join(odd)}: a configuration has none; give it to "
                 "from_pretrained of a model"

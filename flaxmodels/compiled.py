@@ -1,10 +1,12 @@
 """Forward passes compiled ahead of time: one program for each kind of arguments, kept on disk."""
 
+import contextlib
 import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import jax
 from jax.core import Tracer
 from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.sharding import NamedSharding
 
 from .arguments import split
@@ -86,10 +89,30 @@ class CompiledCall:
                 path.read_bytes(), given, result, execution_devices=_devices(arguments)
             )
         options = self.compiler_options or None
-        program = jitted.lower(*arguments).compile(compiler_options=options)
+        with contextlib.nullcontext() if path is None else _without_jax_cache():
+            program = jitted.lower(*arguments).compile(compiler_options=options)
         if path is not None:
             _write(path, serialize_executable.serialize(program)[0])
         return program
+
+
+_COMPILING = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_jax_cache() -> Iterator[None]:
+    """Compiles anew, also what JAX's own cache of programs on disk has: a program read from there
+    is serialised without its functions on a CPU, and the next process could not call it."""
+    with _COMPILING:
+        settings: Any = jax.config
+        enabled = settings.jax_enable_compilation_cache
+        try:
+            settings.update("jax_enable_compilation_cache", False)
+            reset_cache()  # JAX looks at the setting once, and from here on once more
+            yield
+        finally:
+            settings.update("jax_enable_compilation_cache", enabled)
+            reset_cache()
 
 
 def _devices(arguments: Any) -> list[jax.Device]:

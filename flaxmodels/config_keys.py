@@ -25,17 +25,18 @@ _DTYPE = (
     "save_pretrained writes the dtype of the weights; what they are loaded as is param_dtype= of "
     "from_pretrained"
 )
-_INSTEAD = {
+INSTEAD = {
     "dtype": _DTYPE,
     "torch_dtype": _DTYPE,
     "attn_implementation": "it is a field of the model; give it to from_pretrained or to its class",
     "gradient_checkpointing": "it is remat= of the model",
 }
+"""What a caller says to the model, and not to its configuration."""
 
 HARMLESS = NOTES.union(
     CODE,
     keywords.CONFIGURED,
-    _INSTEAD,
+    INSTEAD,
     "_attn_implementation_autoset bad_words_ids begin_suppress_tokens decoder_start_token_id "
     "directionality diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size "
     "exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty "
@@ -62,8 +63,8 @@ def refusal(cls: str, key: str, value: Any, names: Collection[str]) -> TypeError
     keyword = keywords.KEYWORDS.get(key)
     if keyword is not None and any(type(value) is type(f) and value == f for f in keyword.fine):
         return None
-    if key in _INSTEAD or keyword is not None:
-        use = _INSTEAD[key] if keyword is None or key in _INSTEAD else keyword.use
+    if key in INSTEAD or keyword is not None:
+        use = INSTEAD[key] if keyword is None or key in INSTEAD else keyword.use
         use = use.replace("{cls}", cls).replace("{name}", key)
         return TypeError(f"{cls} does not take {key}: {use}")
     if key in HARMLESS:

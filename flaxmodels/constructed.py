@@ -16,8 +16,10 @@ _LINENS = ("parent", "name", "scope")
 
 def by(cls: Any) -> None:
     """Wraps the constructor that linen made for a class: Transformers' keywords act, or raise with
-    what to write, and once it has run, fields are fixed."""
+    what to write, and once it has run, fields are fixed. Linen runs `__post_init__` once more
+    where a module takes the model for a submodule: it sets fields then as it did before."""
     init, names = cls.__init__, {*field_names(cls), "config", "parent", "name"}
+    post_init = cls.__post_init__
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **fields: Any) -> None:
@@ -27,7 +29,14 @@ def by(cls: Any) -> None:
         init(self, *args, **fields)
         object.__setattr__(self, "_fixed", True)
 
-    cls.__init__ = __init__
+    @functools.wraps(post_init)
+    def __post_init__(self: Any) -> None:
+        fixed = vars(self).pop("_fixed", False)
+        post_init(self)
+        if fixed:
+            object.__setattr__(self, "_fixed", True)
+
+    cls.__init__, cls.__post_init__ = __init__, __post_init__
 
 
 def settle(model: Any) -> None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from . import blocks
 from .outputs import ModelOutput
 from .prompts import Prompt, align_right
 from .sampling import Sampling, can_choose, choose
@@ -124,7 +125,7 @@ def decode(
     empty = jnp.full((batch, request.steps), request.pad, jnp.int32)
     cache = model.init_cache(batch, length + request.steps)
     start = _State(jnp.int32(0), none, empty, none, none.astype(bool), cache)
-    start = _varying(start, over=(params, prompt, temperature, top_p, key))
+    start = blocks.varying(start, over=(params, prompt, temperature, top_p, key))
     state = add(start, *forward(aligned.ids, start.cache, positions, mask))
     state = jax.lax.while_loop(more, next_token, state)
     sequences = jnp.concatenate([prompt.ids, state.tokens], axis=1)
@@ -141,19 +142,3 @@ def _failure(lengths: jax.Array) -> jax.Array:
     failed = lengths < 0
     row = jnp.argmax(failed).astype(jnp.int32)
     return jnp.stack([failed.sum(dtype=jnp.int32), row, -1 - lengths[row]])
-
-
-def _varying(tree: Any, over: Any) -> Any:
-    """Inside `shard_map`, marks the tree as varying along every mesh axis along which a part of
-    `over` varies. JAX wants it: what a loop carries must not start to vary inside the loop."""
-
-    def axes(x):
-        return jax.typeof(x).manual_axis_type.varying
-
-    wanted = frozenset().union(*map(axes, jax.tree.leaves(over)))
-
-    def leaf(x):
-        more = tuple(sorted(wanted - axes(x), key=str))
-        return jax.lax.pcast(x, more, to="varying") if more else x
-
-    return jax.tree.map(leaf, tree)

@@ -42,6 +42,7 @@ CONTEXTS: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
     "strict promotion": lambda: jax.numpy_dtype_promotion("strict"),
     "rank promotion": lambda: jax.numpy_rank_promotion("raise"),
     "debug_nans": lambda: jax.debug_nans(True),
+    "debug_infs": lambda: jax.debug_infs(True),
     "disable_jit": jax.disable_jit,
     "checking_leaks": jax.checking_leaks,
     "auto mesh": _auto,

@@ -76,7 +76,12 @@ REFUSED = {  # class, what is said, error, text
     "other-family": ("Llama", {"n_embd": 8}, TypeError, "LlamaConfig has no field 'n_embd'"),
     "rope-of-no-rope": ("Bert", {"rope_theta": 1e6}, TypeError, "no field 'rope_theta'"),
     "unimplemented": ("Llama", {"sliding_window": 4}, TypeError, "no field 'sliding_window'"),
-    "C6-decoder": ("Bert", {"is_decoder": True}, ConfigError, "is_decoder = True changes"),
+    "C6-decoder": (
+        "Bert",
+        {"is_decoder": True, "add_cross_attention": True},
+        ConfigError,
+        "add_cross_attention = True changes",
+    ),
     "position": (
         "Bert",
         {"position_embedding_type": "relative_key"},
@@ -89,7 +94,7 @@ REFUSED = {  # class, what is said, error, text
     "field-in-extra": ("Llama", {"extra": {"hidden_size": 4}}, ConfigError, "field of its own"),
     "old-name-in-extra": ("GPT2", {"extra": {"hidden_size": 4}}, ConfigError, "field of its own"),
     "spelling-in-extra": ("Llama", {"extra": {"rope_theta": 4}}, ConfigError, "field of its own"),
-    "code-in-extra": ("Llama", {"extra": {"auto_map": {"A": "b"}}}, ConfigError, "names code"),
+    "code-in-extra": ("Llama", {"extra": {"auto_map": {"A": "b.C"}}}, ConfigError, "names code"),
     "nan-in-extra": ("Llama", {"extra": {"x": [float("nan")]}}, ConfigError, "is no JSON"),
     "object-in-extra": ("Llama", {"extra": {"x": object()}}, ConfigError, "JSON has no form for"),
     "code": ("Llama", {"trust_remote_code": True}, TypeError, "no code of a repository is ever"),
@@ -137,6 +142,24 @@ def test_D2_what_has_no_effect_raises(case, tmp_path):
         with pytest.raises(error, match=said) as caught:
             call(**given)
         assert cls.__name__ in str(caught.value) and len(str(caught.value)) < 1500
+
+
+def test_C6_a_decoder_is_one_whoever_says_so(tmp_path):
+    fm.BertConfig(**TINY).save_pretrained(tmp_path)
+    for config in (
+        fm.BertConfig(**TINY, is_decoder=True),
+        fm.BertConfig(**TINY).replace(is_decoder=True),
+        fm.BertConfig.from_pretrained(tmp_path, is_decoder=True),
+        fm.AutoConfig.from_pretrained(tmp_path, is_decoder=True),
+    ):
+        assert config.is_decoder and fm.BertLMHeadModel(config).is_causal
+
+
+@pytest.mark.parametrize("name", ["mesh", "shardings", "strict", "scan_layers", "param_dtype"])
+def test_what_a_model_is_told_is_no_configuration_s(name, tmp_path):
+    fm.BertConfig(**TINY).save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=rf"does not take {name}: .*from_pretrained of a model"):
+        fm.AutoConfig.from_pretrained(tmp_path, **{name: "x"})
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from _quick import quick_compilation  # noqa: F401  a fixture for all tests here
 
 import flaxmodels as fm
+from flaxmodels import heads
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 
@@ -245,7 +246,7 @@ def test_a_mesh_changes_where_and_not_what(name, values, scan_layers):
     arguments = {"input_ids": np.arange(36).reshape(4, 9) % 64}
     got = golden.flat(run(model, placed, arguments))
     golden.assert_close(got, golden.flat(run(model, params, arguments)), None, 1e-5)
-    if hasattr(model, "init_cache"):
+    if model.is_causal:
         out = run(model, placed, arguments | {"cache": model.init_cache(4, 12)})
         golden.assert_close(golden.flat(out), got, None, 1e-5)
 
@@ -370,16 +371,20 @@ def first_params(model):
 IDS = np.array([[5, 7, 3, 9, 11, 8, 3]])
 
 
+def ids(model):
+    return IDS[:, None] if isinstance(model, heads.OverChoices) else IDS
+
+
 @functools.cache
 def put_out(model):
-    return run(model, random_params(model), {"input_ids": IDS})
+    return run(model, random_params(model), {"input_ids": ids(model)})
 
 
 @functools.cache
 def put_out_in_training(model):
     rngs = {"dropout": jax.random.key(0, impl="rbg")}
     params = random_params(model)
-    return run(model, params, {"input_ids": IDS}, deterministic=False, rngs=rngs)
+    return run(model, params, {"input_ids": ids(model)}, deterministic=False, rngs=rngs)
 
 
 def differ(one, other):
@@ -434,7 +439,6 @@ REFUSED = [
     ("Llama", {"rope_scaling": {"type": "mrope"}}, "rope_type 'mrope'.*yarn"),
     ("Llama", {"rope_scaling": {"rope_type": "linear"}}, "lacks 'factor'"),
     ("Llama", {"rope_scaling": {"rope_type": "linear", "factor": "2"}}, "factor = '2'"),
-    ("Llama", {"rope_parameters": {"mrope_section": [1, 2]}}, "unknown key 'mrope_section'"),
     ("Llama", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
     (
         "Llama",
@@ -448,6 +452,15 @@ REFUSED = [
 def test_what_is_not_implemented_is_refused(family, values, message):
     with pytest.raises(fm.ConfigError, match=message):
         getattr(fm, f"{family}Config").from_dict(values)
+
+
+def test_what_a_rope_type_does_not_read_is_left_out_of_a_file_and_refused_of_a_caller():
+    rope = {"rope_type": "default", "mrope_section": [1, 2]}
+    with pytest.warns(UserWarning, match="'mrope_section' left out, which 'default' does not read"):
+        config = fm.LlamaConfig.from_dict({"rope_parameters": rope})
+    assert config == fm.LlamaConfig()
+    with pytest.raises(fm.ConfigError, match="unknown key 'mrope_section'"):
+        fm.LlamaConfig(rope_parameters=rope)
 
 
 @pytest.mark.parametrize("family", ["GPT2", "Llama"])
@@ -466,6 +479,8 @@ def test_the_dtype_of_computing_is_any_name_of_one():
     config = fm.LlamaConfig()
     for name in ("bf16", "torch.bfloat16", jnp.bfloat16):
         assert fm.LlamaModel(config, dtype=name).dtype == jnp.bfloat16
-    for name in ("auto", None, "int8"):
-        with pytest.raises(ValueError, match=f"unknown dtype {name!r}; known: float64"):
-            fm.LlamaModel(config, dtype=name)
+    assert fm.LlamaModel(config, dtype=None) == fm.LlamaModel(config)  # as in Transformers
+    with pytest.raises(ValueError, match="unknown dtype 'int8'; known: float64"):
+        fm.LlamaModel(config, dtype="int8")
+    with pytest.raises(TypeError, match="does not take dtype='auto'.*param_dtype, which is 'auto'"):
+        fm.LlamaModel(config, dtype="auto")

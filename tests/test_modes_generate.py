@@ -135,7 +135,7 @@ def test_keys_of_another_generator(params):
     [
         (jax.random.split(KEY, 2), ValueError, r"key holds \(2,\) keys.*jax.vmap"),
         (np.zeros((3, 2), np.uint32), ValueError, r"key holds \(3,\) keys"),
-        (7, TypeError, "key is a int; pass key=jax.random.key"),
+        (7, TypeError, r"key is 7; pass key=jax.random.key\(seed\)"),
         (np.zeros(2, np.int32), TypeError, r"key is int32\[2\]"),
     ],
 )

@@ -202,10 +202,12 @@ NEXT = """
 import sys, jax, numpy as np, flaxmodels as fm
 from flaxmodels import compiled, sharding as fs
 model = fm.LlamaForCausalLM(fm.LlamaConfig(
-    vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+    vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
     max_position_embeddings=16, intermediate_size=48))
 params = jax.tree.map(lambda x: np.cos(np.arange(x.size, dtype=np.float32)).reshape(x.shape) / 8,
                       model.abstract_params())
+if sys.argv[2] == "made":  # JAX's own cache has it by now
+    model.get_compiled_call()(jax.device_put(params), np.arange(12, dtype=np.int32).reshape(2, 6))
 call = model.get_compiled_call(folder=sys.argv[1])
 spread = fs.shardings(model.abstract_params(), fs.make_mesh(fsdp=4, tensor=2))
 if sys.argv[2] == "reused":
@@ -218,10 +220,13 @@ print(float(call(jax.device_put(params, spread), ids).logits.sum()))
 
 def test_P14_the_next_process_does_not_compile(tmp_path):
     folder = tmp_path / "programs"
+    cache = {"JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_COMPILATION_CACHE_DIR": f"{tmp_path}/jax"}
+    cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     said = []
     for which in ("made", "reused"):
         run = subprocess.run(
             [sys.executable, "-P", "-c", NEXT, folder, which],
+            env=os.environ | cache,
             capture_output=True,
             text=True,
             check=False,

@@ -22,15 +22,17 @@ from flaxmodels import registry
 from flaxmodels import sharding as fs
 
 NOT_TRANSFORMS = {
-    "names and text": "human is_stacked layer_path parse_dtype parse_size quoted some table",
-    "files": "heads is_head is_plain is_weights is_weights_file manifest open_checkpoint renamed "
-    "source_of verify write_checksums",
+    "names and text": "canonical human is_stacked layer_path matches parse_dtype parse_size "
+    "printable quoted some table warn",
+    "files": "are_equal check_size heads is_head is_plain is_weights is_weights_file manifest "
+    "open_checkpoint renamed source_of verify without_config write_checksums",
     "loading": "apart as_it_is check check_numbers check_shapes load_flax_sharded_weights "
     "load_sharded_checkpoint make_plan reconcile stream untied",
-    "saving": "contiguous entries layout_for replacing settled write_checkpoint",
+    "saving": "check_variant contiguous entries layout_for replacing retag saveable settled "
+    "write_checkpoint",
     "processes": "is_spread said_by_one together told_by_first",
 }
-NOT_TRANSFORM_METHODS = "generate push_to_hub save_pretrained"
+NOT_TRANSFORM_METHODS = "dequantize generate post_init push_to_hub save_pretrained"
 
 FIELDS = "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads".split()
 FIELDS += ["num_key_value_heads", "max_position_embeddings"]
@@ -147,6 +149,9 @@ METHODS = {
     "set_output_embeddings": T(
         lambda m, p: m.set_output_embeddings(p, twice(m.get_output_embeddings(p)))[1], ALL
     ),
+    "to_bf16": T(lambda m, p: m.to_bf16(p), ALL, dtype="bfloat16"),
+    "to_fp16": T(lambda m, p: m.to_fp16(p), ALL, dtype="float16"),
+    "to_fp32": T(lambda m, p: m.to_fp32(p), ALL, dtype="float32"),
     "tie_weights": T(lambda m, p: m.tie_weights(p)[1], ALL - HEAD),
     "untie_weights": T(lambda m, p: type(m).untie_weights(*m.tie_weights(p))[1], ALL),
 }

@@ -36,6 +36,8 @@ TINY |= {"intermediate_size": 8, "n_inner": 8, "num_key_value_heads": 1, "pad_to
 def tiny(name, scan_layers=True, **changes):
     cls = getattr(fm, name)
     taken = {key: value for key, value in TINY.items() if cls.config_class.knows(key)}
+    if cls is fm.BertLMHeadModel:
+        taken["is_decoder"] = True
     return cls(cls.config_class.from_dict(taken | changes), scan_layers=scan_layers)
 
 

@@ -38,3 +38,4 @@ from .seen import bidirectional as bidirectional
 from .seen import causal as causal
 from .self_attention import self_attention as self_attention
 from .stack import Layers as Layers
+from .varying import varying as varying

@@ -10,6 +10,7 @@ from flax import linen as nn
 from .cache import Cache
 from .remat import remat
 from .run import Call, Run
+from .varying import varying
 
 
 class Layers(nn.Module):
@@ -42,8 +43,11 @@ class Layers(nn.Module):
             kept = x if call.output_hidden_states else None
             return (y, cache), (kept, weights if call.output_attentions else None)
 
-        through = self._scan if self.run.scan_layers else self._loop
-        (x, cache), (entered, weights) = through(step, (x, cache))
+        if self.run.scan_layers:
+            carry = varying((x, cache), over=(x, cache, call, self.variables))
+            (x, cache), (entered, weights) = self._scan(step, carry)
+        else:
+            (x, cache), (entered, weights) = self._loop(step, (x, cache))
         return x, cache, entered, weights
 
     def _loop(self, step: Callable, carry):
