@@ -111,7 +111,7 @@ def test_P13_6_P13_7_F7_4_of_which_framework(tmp_path):
 def test_P13_27_subfolder(tmp_path, expected):
     shutil.copytree(LLAMA, tmp_path / "repo" / "inner" / "model")
     assert_equal(load(tmp_path / "repo", subfolder="inner/model")[1], expected)
-    with pytest.raises(fm.CheckpointError, match="repo/other: no such folder"):
+    with pytest.raises(fm.CheckpointError, match="repo/other': no such folder"):
         load(tmp_path / "repo", subfolder="other")
 
 
