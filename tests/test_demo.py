@@ -59,7 +59,9 @@ def test_a_mesh_that_does_not_fit_the_devices():
 def test_no_such_folder(tmp_path):
     run = demo(str(tmp_path / "nothing"))
     assert run.returncode == 1
-    assert run.stderr.splitlines() == [f"demo: {tmp_path / 'nothing'}: no such folder or file"]
+    assert run.stderr.splitlines() == [
+        f"demo: {str(tmp_path / 'nothing')!r}: no such folder or file"
+    ]
 
 
 def test_a_folder_that_is_no_checkpoint(tmp_path):
