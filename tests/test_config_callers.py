@@ -11,6 +11,7 @@ import pytest
 from _files import GOLDENS, put
 
 import flaxmodels as fm
+from flaxmodels import hub
 from flaxmodels.values import ConfigError
 
 TINY = {
@@ -305,10 +306,10 @@ def test_token_ids_outside_of_the_vocabulary_are_said():
 
 
 def test_D28_a_class_of_configuration_takes_what_resolve_takes(saved):
-    found = fm.hub.resolve(saved) if hasattr(fm, "hub") else None
+    found = hub.resolve(saved)
     for name in (saved, str(saved), saved / "config.json"):
         assert fm.LlamaConfig.from_pretrained(name) == fm.AutoConfig.from_pretrained(name) == BASE
-    assert found is None or fm.LlamaConfig.from_pretrained(found) == BASE
+    assert fm.LlamaConfig.from_pretrained(found) == BASE
     (saved / "deep").mkdir()
     BASE.replace(rope_theta=3.0).save_pretrained(saved / "deep")
     assert fm.LlamaConfig.from_pretrained(saved, subfolder="deep").rope_theta == 3.0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flaxmodels as fm
-from flaxmodels import cli
+from flaxmodels import auto, cli
 from flaxmodels import convert as convert_module
 from flaxmodels import params as fp
 from flaxmodels.convert import convert
@@ -19,7 +19,7 @@ SOURCES = ("bert-pre-training", "gpt2-lm-head", "flax-gpt2-lm-head", "llama-tied
 
 
 def params_of(folder, **how):
-    cls = fm.auto.architecture(str(folder))
+    cls = auto.architecture(str(folder))
     return fp.flatten(cls.from_pretrained(folder, progress=False, **how)[1])
 
 
@@ -28,11 +28,6 @@ def assert_same(one, two):
     for path, leaf in one.items():
         assert leaf.dtype == two[path].dtype, path
         np.testing.assert_array_equal(leaf, two[path], err_msg=path)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def auto_imported():
-    import flaxmodels.auto  # noqa: F401
 
 
 @pytest.mark.parametrize("golden", SOURCES)

@@ -9,6 +9,7 @@ from _hub import Fault
 from _push import GOLDENS, LLAMA, REPO
 
 import flaxmodels as fm
+from flaxmodels import auto
 from flaxmodels import params as fp
 from flaxmodels.cli import main
 from flaxmodels.hub.front_matter import finished
@@ -40,7 +41,7 @@ def code_of(text: str) -> str:
 @pytest.mark.parametrize("golden", CLASSES)
 def test_T8_the_snippet_of_a_pushed_card_runs(logged_in, golden):
     folder = str(GOLDENS / golden / "checkpoint")
-    model, params = fm.auto.architecture(folder).from_pretrained(folder, progress=False)
+    model, params = auto.architecture(folder).from_pretrained(folder, progress=False)
     model.push_to_hub(params, REPO, progress=False)
     text = logged_in.files(REPO)["README.md"].decode()
     scope: dict = {}
@@ -53,11 +54,6 @@ def test_T8_the_snippet_of_a_pushed_card_runs(logged_in, golden):
     assert (data["library_name"], data["tags"]) == ("flaxmodels", ["flax", "jax"])
     assert f"`{type(model).__name__}`" in text and "safetensors" in text
     assert f"| {fp.num_parameters(params):,} |" in text and "| float32 |" in text
-
-
-@pytest.fixture(autouse=True, scope="module")
-def auto_imported():
-    import flaxmodels.auto  # noqa: F401
 
 
 def test_T8_D14_every_argument_as_a_word_or_a_list(logged_in, pair, tmp_path):

@@ -13,6 +13,7 @@ from _files import pack, put, same
 from safetensors.numpy import load_file, save_file
 
 import flaxmodels as fm
+from flaxmodels import auto
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 
@@ -274,7 +275,7 @@ def clashing():
 @pytest.mark.parametrize("golden", ["llama-sharded", "gpt2-sharded", "bert-sharded"])
 def test_S1_load_sharded_checkpoint(golden):
     folder = GOLDENS / golden / "checkpoint"
-    cls = fm.auto.architecture(str(folder))
+    cls = auto.architecture(str(folder))
     model, expected = cls.from_pretrained(folder, progress=False)
     template = model.abstract_params()
     params, result = fp.load_sharded_checkpoint(template, folder, naming=model.naming)

@@ -13,6 +13,7 @@ from flax import linen as nn
 from safetensors.numpy import load_file
 
 import flaxmodels as fm
+from flaxmodels import auto
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 
@@ -22,12 +23,7 @@ CASES = ("bert-pre-training", "bert-untied", "gpt2-lm-head", "llama-causal-lm", 
 
 def load(folder, **kwargs):
     config = folder if (Path(folder) / "config.json").exists() else Path(folder).parent
-    return fm.auto.architecture(str(config)).from_pretrained(folder, **kwargs)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def auto_imported():
-    import flaxmodels.auto  # noqa: F401
+    return auto.architecture(str(config)).from_pretrained(folder, **kwargs)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
