@@ -1,6 +1,8 @@
 """What is put around huggingface_hub: waits, texts, its session, the bar, and the sign to stop."""
 
+import itertools
 import logging
+import re
 import signal
 import threading
 from concurrent.futures import CancelledError
@@ -178,8 +180,11 @@ def test_one_bar_counts_each_byte_once(fault, hub, monkeypatch):
         hub.fault(Fault(fault, port="cdn", skip=6, **after))
     assert is_whole(load()[1])
     assert all(bar.closed and bar.n == bar.total for bar in bars)
-    assert bars[-1].total == sum(len(files_of(SHARDED)[shard]) for shard in SHARDS)
-    assert bars[-1].text == "4 of 4 files"
+    # A bar ends when all that was expected has come; where a shard comes before the next one is
+    # even asked for, as on a busy machine, that one has a bar of its own.
+    totals = itertools.accumulate(bar.total for bar in reversed(bars))
+    assert sum(len(files_of(SHARDED)[shard]) for shard in SHARDS) in totals
+    assert re.fullmatch(r"([1-4]) of \1 files", bars[-1].text)
 
 
 def test_what_xet_tells_of_a_file():
