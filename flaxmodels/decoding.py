@@ -32,7 +32,7 @@ class GenerateOutput(ModelOutput):
     lengths: jax.Array
 
 
-class Request(NamedTuple):
+class Choices(NamedTuple):
     """What a program is compiled for beside model and shapes.
 
     Attributes:
@@ -66,7 +66,7 @@ class _State(NamedTuple):
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def decode(
     model: "PretrainedModel",
-    request: Request,
+    choices: Choices,
     params: Any,
     prompt: Prompt,
     temperature: jax.Array | None,
@@ -80,7 +80,7 @@ def decode(
         tokens.
     """
     params, temperature, top_p = jax.lax.stop_gradient((params, temperature, top_p))
-    sampling = Sampling(request.do_sample, request.top_k, temperature, top_p)
+    sampling = Sampling(choices.do_sample, choices.top_k, temperature, top_p)
     aligned = align_right(prompt)
     batch, length = prompt.ids.shape
     good = _are_tokens(prompt.ids, getattr(model.config, "vocab_size", None))
@@ -106,24 +106,24 @@ def decode(
         step, going = state.step, ~state.done
         fine = can_choose(logits, sampling) & good
         chosen = choose(logits, sampling, None if key is None else jax.random.fold_in(key, step))
-        token = jnp.where(going & fine, chosen, request.pad)
+        token = jnp.where(going & fine, chosen, choices.pad)
         lengths = jnp.where(going, jnp.where(fine, step + 1, -1 - step), state.lengths)
-        done = state.done | ~fine | jnp.isin(token, jnp.array(request.eos, jnp.int32))
+        done = state.done | ~fine | jnp.isin(token, jnp.array(choices.eos, jnp.int32))
         start = [jnp.zeros_like(step), step]
         tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], start)
         return _State(step + 1, token, tokens, lengths, done, cache)
 
     def more(state):
-        go_on = (state.step < request.steps) & ~state.done.all()
-        return go_on & (state.lengths >= 0).all() if request.watched else go_on
+        go_on = (state.step < choices.steps) & ~state.done.all()
+        return go_on & (state.lengths >= 0).all() if choices.watched else go_on
 
     def next_token(state):
         at = (ends + state.step - 1)[:, None]
         return add(state, *forward(state.token[:, None], state.cache, at))
 
     none = jnp.zeros(batch, jnp.int32)
-    empty = jnp.full((batch, request.steps), request.pad, jnp.int32)
-    cache = model.init_cache(batch, length + request.steps)
+    empty = jnp.full((batch, choices.steps), choices.pad, jnp.int32)
+    cache = model.init_cache(batch, length + choices.steps)
     start = _State(jnp.int32(0), none, empty, none, none.astype(bool), cache)
     start = blocks.varying(start, over=(params, prompt, temperature, top_p, key))
     state = add(start, *forward(aligned.ids, start.cache, positions, mask))

@@ -15,8 +15,8 @@ from . import generation_settings as settings
 from .callers import warn
 from .concrete import is_traced
 from .config import Config
+from .decoding import Choices, decode
 from .decoding import GenerateOutput as GenerateOutput
-from .decoding import Request, decode
 from .generation_config import GenerationConfig
 from .params import human
 from .params.keys import one_key
@@ -117,13 +117,13 @@ class Generates:
                 raise ValueError("do_sample needs a key: pass key=jax.random.key(seed)")
             draw.append(one_key(key))
         watched = not is_traced(params, prompt, draw)
-        request = Request(
+        choices = Choices(
             count, bool(options.do_sample), options.top_k or None, options.eos, options.pad, watched
         )
         plain = self.clone(generation_config=None)
         _check_memory(plain, batch, length, count)
         try:
-            output, failure = decode(plain, request, params, prompt, *draw)
+            output, failure = decode(plain, choices, params, prompt, *draw)
             if watched:
                 _check_finite(failure)
         except jax.errors.JaxRuntimeError as error:
