@@ -48,13 +48,19 @@ def check_token_ids(ids: Any, vocab_size: int | None, name: str = "input_ids") -
         ids = np.asarray(ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"{name} must be integers, the numbers of tokens; got {ids.dtype}")
-    values = known(ids)
-    if values is None or vocab_size is None or not values.size:
+    if vocab_size is None or (odd := first_outside(ids, vocab_size)) is None:
         return
-    if 0 <= values.min() and values.max() < vocab_size:
-        return
-    place = np.argwhere((values < 0) | (values >= vocab_size))[0].tolist()
     raise ValueError(
-        f"{name}{place} is {values[tuple(place)]}, and the model has the tokens 0 to "
+        f"{name}{odd[0]} is {odd[1]}, and the model has the tokens 0 to "
         f"{vocab_size - 1}; if the tokenizer knows more, see resize_token_embeddings"
     )
+
+
+def first_outside(ids: Any, limit: float) -> tuple[list[int], int] | None:
+    """Returns (place, id) of the first id that is not from 0 to `limit` - 1; None if there is none,
+    or the ids are not known."""
+    values = known(ids)
+    if values is None or not values.size or (0 <= values.min() and values.max() < limit):
+        return None
+    place = np.argwhere((values < 0) | (values >= limit))[0].tolist()
+    return place, int(values[tuple(place)])

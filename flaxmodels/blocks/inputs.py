@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ..concrete import check_token_ids, known
+from ..concrete import check_token_ids, first_outside, known
 from .cache import Cache
 
 
@@ -138,15 +138,11 @@ def check_ids(name: str, ids: Any, shape: tuple[int, ...], limit: int | None, wh
         raise ValueError(f"{name} has shape {jnp.shape(ids)}: expected {list(shape)}")
     if not jnp.issubdtype(jnp.result_type(ids), jnp.integer):
         raise TypeError(f"{name} must be integers, got {jnp.result_type(ids)}")
-    if (values := known(ids)) is None:
-        return
-    below = np.inf if limit is None else limit
-    if not (0 <= values.min() and values.max() < below):
-        place = np.argwhere((values < 0) | (values >= below))[0].tolist()
+    if (odd := first_outside(ids, np.inf if limit is None else limit)) is not None:
         there = (
             "they begin at 0" if limit is None else f"there are {limit} {what}, 0 to {limit - 1}"
         )
-        raise ValueError(f"{name}{place} is {values[tuple(place)]}; {there}")
+        raise ValueError(f"{name}{odd[0]} is {odd[1]}; {there}")
 
 
 def _check_cache(cache: Any, shape: tuple[int, int], depth: int, stacked: bool) -> None:
