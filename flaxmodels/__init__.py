@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # what editors and type checkers read; `__getattr__` serves t
     from . import blocks as blocks
     from . import params as params
     from . import sharding as sharding
+    from .analysis.memory import memory_report as memory_report
+    from .analysis.memory import memory_trace as memory_trace
     from .auto import AutoConfig as AutoConfig
     from .auto import AutoModel as AutoModel
     from .auto import AutoModelForCausalLM as AutoModelForCausalLM
@@ -32,10 +34,14 @@ if TYPE_CHECKING:  # what editors and type checkers read; `__getattr__` serves t
     from .auto import AutoModelForTokenClassification as AutoModelForTokenClassification
     from .auto import AutoModelForVision2Seq as AutoModelForVision2Seq
     from .auto import load_plan as load_plan
-    from .base import PretrainedModel as PretrainedModel
     from .blocks import get_head_mask as get_head_mask
     from .bundled import bundled_checkpoint as bundled_checkpoint
-    from .config import Config as Config
+    from .checkpoints.load import LoadingInfo as LoadingInfo
+    from .checkpoints.model_card import create_model_card as create_model_card
+    from .config.config import Config as Config
+    from .config.generation_config import GenerationConfig as GenerationConfig
+    from .documents.values import ConfigError as ConfigError
+    from .editing.prune import prune_heads as prune_heads
     from .families.bert import BertConfig as BertConfig
     from .families.bert import BertForMaskedLM as BertForMaskedLM
     from .families.bert import BertForMultipleChoice as BertForMultipleChoice
@@ -59,18 +65,12 @@ if TYPE_CHECKING:  # what editors and type checkers read; `__getattr__` serves t
     from .families.llama import LlamaForSequenceClassification as LlamaForSequenceClassification
     from .families.llama import LlamaForTokenClassification as LlamaForTokenClassification
     from .families.llama import LlamaModel as LlamaModel
-    from .generation_config import GenerationConfig as GenerationConfig
     from .hub import HubError as HubError
-    from .hub import create_model_card as create_model_card
     from .hub import download as download
     from .hub import push_files as push_files
-    from .loading import LoadingInfo as LoadingInfo
-    from .memory import memory_report as memory_report
-    from .memory import memory_trace as memory_trace
+    from .models.base import PretrainedModel as PretrainedModel
     from .params import CheckpointError as CheckpointError
-    from .pruning import prune_heads as prune_heads
     from .registry import register_for_auto_class as register_for_auto_class
-    from .values import ConfigError as ConfigError
 
     FlaxAutoModel = AutoModel
     FlaxAutoModelForCTC = AutoModelForCTC
@@ -117,17 +117,17 @@ _HOMES = {
     "download": "hub",
     "HubError": "hub",
     "push_files": "hub",
-    "create_model_card": "hub",
+    "create_model_card": "checkpoints.model_card",
     "register_for_auto_class": "registry",
-    "prune_heads": "pruning",
+    "prune_heads": "editing.prune",
     "get_head_mask": "blocks",
-    "memory_trace": "memory",
-    "memory_report": "memory",
-    "PretrainedModel": "base",
-    "Config": "config",
-    "ConfigError": "values",
-    "GenerationConfig": "generation_config",
-    "LoadingInfo": "loading",
+    "memory_trace": "analysis.memory",
+    "memory_report": "analysis.memory",
+    "PretrainedModel": "models.base",
+    "Config": "config.config",
+    "ConfigError": "documents.values",
+    "GenerationConfig": "config.generation_config",
+    "LoadingInfo": "checkpoints.load",
     "CheckpointError": "params",
 }
 _OTHER_NAMES = {

@@ -7,19 +7,21 @@ from typing import Any, Literal, Unpack, overload
 
 import jax
 
-from . import callers, config_keys, keywords, registry
-from .arguments import documented
-from .base import PretrainedModel
-from .config import Config, find_config
-from .config_files import config_path, naming
+from . import registry
+from .calls import callers, keywords
+from .calls.arguments import documented
+from .checkpoints.load import LoadingInfo, configuration, load, locate, named, planned, requested
+from .checkpoints.options import LOAD, ModelFields, Options
+from .checkpoints.plan import build, plan_load
+from .checkpoints.request import PLACE, PLACEMENT, Request
+from .config.config import Config, find_config
+from .documents import keys
+from .documents.files import config_path, naming
+from .documents.values import ConfigError, read_json, shown
 from .hub import Found
-from .loading import LoadingInfo, configuration, load, locate, named, planned, requested
-from .options import LOAD, ModelFields, Options
+from .models.base import PretrainedModel
 from .params import LoadPlan, check_variant, open_checkpoint, unflatten
 from .params.errors import quoted, some
-from .planning import build, plan_load
-from .request import PLACE, PLACEMENT, Request
-from .values import ConfigError, read_json, shown
 
 
 class AutoConfig:
@@ -44,7 +46,7 @@ class AutoConfig:
         given = keywords.placed(options, call)
         name, _ = named(call, () if name_or_path is None else (name_or_path,), given)
         where = {key: given.pop(key) for key in PLACE if key in given and key not in PLACEMENT}
-        of_models = {*LOAD, *ModelFields.__annotations__} - config_keys.INSTEAD.keys()
+        of_models = {*LOAD, *ModelFields.__annotations__} - keys.INSTEAD.keys()
         if odd := sorted(given.keys() & of_models):
             raise TypeError(
                 f"{call} does not take {', '.join(odd)}: a configuration has none; give it to "

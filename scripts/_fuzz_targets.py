@@ -16,22 +16,19 @@ from typing import IO
 from unittest import mock
 
 from flaxmodels.auto import AutoConfig
-from flaxmodels.params import CheckpointError, checksums, open_checkpoint
-from flaxmodels.params.formats import (
-    h5,
-    msgpack,
-    orbax,
-    safetensors,
-    sstable,
-    tf_checkpoint,
-    zarr,
-)
+from flaxmodels.documents.values import ConfigError
+from flaxmodels.params import CheckpointError, open_checkpoint
+from flaxmodels.params.formats import checksums, msgpack, safetensors
 from flaxmodels.params.formats.files import Cursor, File, Span
+from flaxmodels.params.formats.hdf5 import reader as h5
+from flaxmodels.params.formats.orbax import checkpoint as orbax
+from flaxmodels.params.formats.orbax import zarr
 from flaxmodels.params.formats.source import Tensor
+from flaxmodels.params.formats.tensorflow import checkpoint as tf_checkpoint
+from flaxmodels.params.formats.tensorflow import sstable
 from flaxmodels.params.formats.torch import archive, legacy
 from flaxmodels.params.formats.torch.pickles import Machine
 from flaxmodels.params.formats.torch.state_dict import Saved, read_tensors, storages
-from flaxmodels.values import ConfigError
 
 LONGEST_MESSAGE = 4000
 TF_MARK = b"\xfe\xff\xfe"

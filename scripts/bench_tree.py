@@ -114,7 +114,7 @@ def tree(layers: int, dtype: str, seed: int) -> Any:
 
     import flaxmodels as fm
     from flaxmodels import params as fp
-    from flaxmodels.params.memory import empty
+    from flaxmodels.params.host.copies import empty
 
     rng = np.random.default_rng(seed)
 

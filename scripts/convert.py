@@ -2,6 +2,6 @@
 
 import sys
 
-from flaxmodels.cli import main
+from flaxmodels.commands.cli import main
 
 sys.exit(main(["convert", *sys.argv[1:]]))

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels import saving
-from flaxmodels.params import publish
+from flaxmodels.checkpoints import save as saving
+from flaxmodels.params.atomic import replace as publish
 
 PLACES = {
     "swap": "a folder of the checkpoint alone, which changes places with the new one",

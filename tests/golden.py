@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.params import names as fp_names
+from flaxmodels.params.tree import naming as fp_names
 
 FOLDER = Path(__file__).parent / "goldens"
 

@@ -8,8 +8,8 @@ import pytest
 
 import flaxmodels as fm
 from flaxmodels.auto import AUTO_CLASSES, architecture
+from flaxmodels.documents.values import ConfigError
 from flaxmodels.registry import FAMILIES
-from flaxmodels.values import ConfigError
 
 GOLDENS = Path(__file__).parent / "goldens"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from _files import GOLDENS, put, write_safetensors
 
-from flaxmodels import cli
+from flaxmodels.commands import cli
 
 LLAMA = GOLDENS / "llama-causal-lm" / "checkpoint"
 

@@ -8,11 +8,12 @@ import pytest
 from _files import put
 
 import flaxmodels as fm
-from flaxmodels import cli, hub
+from flaxmodels import hub
 from flaxmodels import params as fp
-from flaxmodels.convert import convert
+from flaxmodels.checkpoints.push import _files
+from flaxmodels.commands import cli
+from flaxmodels.commands.convert import convert
 from flaxmodels.params.formats import inside
-from flaxmodels.pushing import _files
 
 SECRET = "not for the world"
 ALONG = [

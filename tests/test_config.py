@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flaxmodels as fm
-from flaxmodels.config import Config
-from flaxmodels.values import ConfigError, freeze, read_json, thaw
+from flaxmodels.config.config import Config
+from flaxmodels.documents.values import ConfigError, freeze, read_json, thaw
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from _files import GOLDENS, put
 
 import flaxmodels as fm
 from flaxmodels import hub
-from flaxmodels.values import ConfigError
+from flaxmodels.documents.values import ConfigError
 
 TINY = {
     "vocab_size": 16, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,

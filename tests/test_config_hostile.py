@@ -8,8 +8,8 @@ import pytest
 from _files import put
 
 import flaxmodels as fm
-from flaxmodels.config_files import text_of, without_code
-from flaxmodels.values import ConfigError
+from flaxmodels.documents.files import text_of, without_code
+from flaxmodels.documents.values import ConfigError
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 16, "hidden_size": 8, "intermediate_size": 16,

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import flaxmodels as fm
-from flaxmodels import auto, cli
-from flaxmodels import convert as convert_module
+from flaxmodels import auto
 from flaxmodels import params as fp
-from flaxmodels.convert import convert
+from flaxmodels.commands import cli
+from flaxmodels.commands import convert as convert_module
+from flaxmodels.commands.convert import convert
 
 GOLDENS = Path(__file__).parent / "goldens"
 SOURCES = ("bert-pre-training", "gpt2-lm-head", "flax-gpt2-lm-head", "llama-tied", "llama-sharded")
@@ -153,7 +154,7 @@ def test_memory_stays_at_one_tensor(tmp_path):
     fp.write_checkpoint(tmp_path / "a", tree, tree, progress=False)
     program = """
 import resource, sys
-from flaxmodels.convert import convert
+from flaxmodels.commands.convert import convert
 convert(sys.argv[1], sys.argv[3], progress=False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 convert(sys.argv[2], sys.argv[4], progress=False, max_shard_size="50MB", dtype="uint8")

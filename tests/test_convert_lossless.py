@@ -11,10 +11,10 @@ import pytest
 from _files import same, write_safetensors
 
 import flaxmodels as fm
-from flaxmodels import cli
-from flaxmodels import convert as convert_module
 from flaxmodels import params as fp
-from flaxmodels.convert import convert
+from flaxmodels.commands import cli
+from flaxmodels.commands import convert as convert_module
+from flaxmodels.commands.convert import convert
 
 GOLDENS = Path(__file__).parent / "goldens"
 WHOLE = {

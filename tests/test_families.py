@@ -11,9 +11,9 @@ import pytest
 from _quick import quick_compilation  # noqa: F401  a fixture for all tests here
 
 import flaxmodels as fm
-from flaxmodels import heads
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.models import heads
 
 LOOP_EAGER = {"scan_layers": False, "attn_implementation": "eager"}
 LOOP_SDPA = {"scan_layers": False, "attn_implementation": "sdpa"}

@@ -22,13 +22,8 @@ from _files import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxmodels.params import (
-    CheckpointError,
-    check,
-    open_checkpoint,
-    reconcile,
-    write_checkpoint,
-)
+from flaxmodels.params import CheckpointError, check, open_checkpoint, write_checkpoint
+from flaxmodels.params.checkpoint import reconcile
 from flaxmodels.params.formats import index as index_format
 
 ONE = np.ones(2, np.float32)

@@ -13,9 +13,9 @@ import pytest
 from _files import GOLDENS, put, random_array, refused, same
 
 from flaxmodels.params import CheckpointError, open_checkpoint
-from flaxmodels.params.formats import h5
 from flaxmodels.params.formats.files import LocalFile
-from flaxmodels.params.formats.h5 import read_index
+from flaxmodels.params.formats.hdf5 import reader as h5
+from flaxmodels.params.formats.hdf5.reader import read_index
 
 TF_GOLDENS = GOLDENS / "formats" / "tf"
 ONE = np.ones(4, np.float32)

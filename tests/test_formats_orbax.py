@@ -29,7 +29,8 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.params import CheckpointError, open_checkpoint
-from flaxmodels.params.formats import orbax, zarr
+from flaxmodels.params.formats.orbax import checkpoint as orbax
+from flaxmodels.params.formats.orbax import zarr
 
 ORBAX = GOLDENS / "formats" / "orbax"
 FOUR = np.arange(4, dtype=np.float32)

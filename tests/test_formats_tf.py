@@ -31,10 +31,10 @@ from hypothesis import strategies as st
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels.params import CheckpointError, open_checkpoint
-from flaxmodels.params.formats import crc32c as fast
 from flaxmodels.params.formats.files import LocalFile
-from flaxmodels.params.formats.tf_checkpoint import DTYPES, read_index
-from flaxmodels.params.names import TF, canonical, layout_of, tf_name
+from flaxmodels.params.formats.tensorflow import crc32c as fast
+from flaxmodels.params.formats.tensorflow.checkpoint import DTYPES, read_index
+from flaxmodels.params.tree.naming import TF, canonical, layout_of, tf_name
 
 TF_GOLDENS = GOLDENS / "formats" / "tf"
 DATA = np.arange(2, dtype=np.float32).tobytes()
@@ -316,7 +316,7 @@ def test_T18_a_huge_index(tmp_path):
 
 def test_many_keys_take_bounded_memory(tmp_path, monkeypatch):
     """A prefix that is shared costs nothing in the file."""
-    monkeypatch.setattr("flaxmodels.params.formats.sstable._MAX_KEYS", 10**6)
+    monkeypatch.setattr("flaxmodels.params.formats.tensorflow.sstable._MAX_KEYS", 10**6)
     keys = [b"w" * 4000 + b"%04d" % i for i in range(300)]
     path = bundle(tmp_path, dict.fromkeys(keys, GOOD), DATA)
     assert path.stat().st_size < 20_000
@@ -325,7 +325,7 @@ def test_many_keys_take_bounded_memory(tmp_path, monkeypatch):
 
 
 def test_T11_many_empty_blocks_take_bounded_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("flaxmodels.params.formats.sstable._MAX_BLOCKS", 100)
+    monkeypatch.setattr("flaxmodels.params.formats.tensorflow.sstable._MAX_BLOCKS", 100)
     empty = struct.pack("<I", 0)
     assert open_checkpoint(bundle(tmp_path, table(*[empty] * 99, BLOCK), DATA)).tensors
     with pytest.raises(CheckpointError, match="more than 100 blocks"):

@@ -35,10 +35,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxmodels.params import CheckpointError, open_checkpoint
-from flaxmodels.params.formats import strided
 from flaxmodels.params.formats.files import LocalFile, Span
-from flaxmodels.params.formats.strided import Strided
-from flaxmodels.params.names import TORCH
+from flaxmodels.params.formats.torch import strided
+from flaxmodels.params.formats.torch.strided import Strided
+from flaxmodels.params.tree.naming import TORCH
 
 SAVED = GOLDENS / "formats" / "torch"
 FILES = sorted(path for path in SAVED.iterdir() if path.suffix in (".bin", ".pt", ".pth"))

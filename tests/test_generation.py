@@ -10,8 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import flaxmodels as fm
-from flaxmodels import decoding, generation
-from flaxmodels.sampling import Sampling, choose, warp
+from flaxmodels.generation import decoding
+from flaxmodels.generation import generate as generation
+from flaxmodels.generation.sampling import Sampling, choose, warp
 
 GOLDENS = Path(__file__).parent / "goldens"
 DECODERS = ("gpt2-lm-head", "llama-causal-lm", "bert-lm-head")

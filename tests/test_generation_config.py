@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import flaxmodels as fm
-from flaxmodels import generation_settings as settings
-from flaxmodels.generation_config import GenerationConfig
+from flaxmodels.config.generation_config import GenerationConfig
+from flaxmodels.generation.generate import settings as settings
 
 LLAMA = fm.LlamaConfig(vocab_size=50, eos_token_id=2, pad_token_id=None)
 TINY_GPT2 = fm.GPT2Config(vocab_size=50, n_positions=32)

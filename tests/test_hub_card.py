@@ -11,7 +11,7 @@ from _push import GOLDENS, LLAMA, REPO
 import flaxmodels as fm
 from flaxmodels import auto
 from flaxmodels import params as fp
-from flaxmodels.cli import main
+from flaxmodels.commands.cli import main
 from flaxmodels.hub.front_matter import finished
 
 pytest_plugins = ["_push_fixtures"]
@@ -222,7 +222,7 @@ def test_T8_a_card_is_what_its_hash_says(logged_in, pair):
 
 
 def test_a_class_of_ones_own_is_imported_from_its_module(pair):
-    from flaxmodels.hub import model_card
+    from flaxmodels.checkpoints.model_card import model_card
 
     class Mine(fm.LlamaForCausalLM):
         pass

@@ -16,11 +16,11 @@ from huggingface_hub.utils import _http
 from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
 from flaxmodels.hub import proxied
-from flaxmodels.hub.bar import Bar
+from flaxmodels.hub.cancellation import Stop
 from flaxmodels.hub.client import attempt
 from flaxmodels.hub.errors import HubError, scrubbed
+from flaxmodels.hub.progress import Bar
 from flaxmodels.hub.session import guarded
-from flaxmodels.hub.stopping import Stop
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +172,7 @@ bars: list[Told] = []
 
 @pytest.mark.parametrize("fault", ["none", "close", "reset", "corrupt", "ignore_range", "gzip"])
 def test_one_bar_counts_each_byte_once(fault, hub, monkeypatch):
-    monkeypatch.setattr("flaxmodels.hub.bar.tqdm", Told)
+    monkeypatch.setattr("flaxmodels.hub.progress.tqdm", Told)
     monkeypatch.setattr(client.constants, "DOWNLOAD_CHUNK_SIZE", 1000)
     bars.clear()
     if fault != "none":

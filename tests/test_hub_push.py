@@ -15,12 +15,13 @@ from _hub_client import hub_environment
 from _push import LLAMA, REPO, assert_same, commits, pull, puts
 
 import flaxmodels as fm
-from flaxmodels import hub, pushing
+from flaxmodels import hub
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.cli import main
-from flaxmodels.hub import push as push_module
-from flaxmodels.pushing import upload
+from flaxmodels.checkpoints import push as pushing
+from flaxmodels.checkpoints.push import upload
+from flaxmodels.commands.cli import main
+from flaxmodels.hub import upload as push_module
 
 pytest_plugins = ["_push_fixtures"]
 
@@ -467,7 +468,7 @@ def test_upload_and_download_commands(logged_in, pair, tmp_path, capsys):
 
 
 def test_upload_takes_only_what_we_write(logged_in, pair, tmp_path):
-    from flaxmodels.pushing import upload
+    from flaxmodels.checkpoints.push import upload
 
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(fm.CheckpointError, match="no weights to push.*found pytorch_model.bin"):

@@ -7,7 +7,8 @@ from _down import CONFIG, INDEX, NAME, SHARDED, SINGLE, asked, files_of, load, n
 from _web import serving
 
 import flaxmodels as fm
-from flaxmodels.hub import elsewhere, session
+from flaxmodels.hub import remote as elsewhere
+from flaxmodels.hub import session
 from flaxmodels.hub.front_matter import finished
 
 LARGE = b" " * (17 << 20)

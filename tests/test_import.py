@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "sharding": {"flax", "jax", "numpy"},
 }
 MAY_ALSO_IMPORT = {  # inside functions
-    "params/formats/orbax.py": {"orbax"},
-    "params/formats/zarr.py": {"tensorstore"},
+    "params/formats/orbax/checkpoint.py": {"orbax"},
+    "params/formats/orbax/zarr.py": {"tensorstore"},
 }
 
 PROBE = """

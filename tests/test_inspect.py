@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from _files import GOLDENS, write_safetensors
 
-from flaxmodels import cli, inspection
 from flaxmodels import params as fp
-from flaxmodels.convert import convert
+from flaxmodels.commands import cli
+from flaxmodels.commands import inspect as inspection
+from flaxmodels.commands.convert import convert
 from flaxmodels.params.formats.source import Tensor
 
 LLAMA = GOLDENS / "llama-causal-lm" / "checkpoint"

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import pytest
 
 import flaxmodels as fm
-from flaxmodels import keywords, options
 from flaxmodels import params as fp
-from flaxmodels.keywords import KEYWORDS
-from flaxmodels.planning import config_names, field_names
+from flaxmodels.calls import keywords
+from flaxmodels.calls.keywords import KEYWORDS
+from flaxmodels.checkpoints import options
+from flaxmodels.checkpoints.request import Request
+from flaxmodels.core.fields import config_names, field_names
 from flaxmodels.registry import FAMILIES
-from flaxmodels.request import Request
 
 ASKS = {
     "gradient_checkpointing": True,

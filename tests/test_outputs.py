@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxmodels import outputs
 from flaxmodels.blocks import init_cache
+from flaxmodels.core import outputs
 
 CACHE = init_cache(
     batch_size=2, max_length=3, num_heads=[1], head_dim=2, dtype=jnp.float32, stacked=False

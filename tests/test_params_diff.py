@@ -11,10 +11,10 @@ from _files import GOLDENS, put, random_array, write_safetensors
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flaxmodels import cli
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.convert import convert
+from flaxmodels.commands import cli
+from flaxmodels.commands.convert import convert
 
 FORMATS = GOLDENS / "formats"
 

@@ -8,7 +8,7 @@ from _files import quick, random_array, same
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxmodels.params.memory import TILE_ROWS, copy, empty_bytes
+from flaxmodels.params.host.copies import TILE_ROWS, copy, empty_bytes
 
 DTYPES = ["float32", "bfloat16", "float16", "float8_e4m3fn", "int8", "float64", "complex64"]
 DTYPES += ["complex128", "bool", "int4"]

@@ -8,9 +8,9 @@ from _files import write_safetensors
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.inspection import leaves_of, table
-from flaxmodels.params.names import FLAX, TORCH, canonical, places
-from flaxmodels.params.paths import natural
+from flaxmodels.commands.inspect import leaves_of, table
+from flaxmodels.params.tree.naming import FLAX, TORCH, canonical, places
+from flaxmodels.params.tree.paths import natural
 
 PLAIN = fp.Naming()
 GPT2 = fp.Naming(

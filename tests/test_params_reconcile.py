@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.params.names import FLAX, TORCH
+from flaxmodels.params.tree.naming import FLAX, TORCH
 
 BACKBONE = {"embed/embedding": (7, 4), "layer/kernel": (4, 6), "layer/bias": (6,)}
 HEAD = {"head/kernel": (4, 3)}

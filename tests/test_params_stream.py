@@ -22,9 +22,9 @@ from jax.sharding import PartitionSpec as P
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.params.formats import files, source
-from flaxmodels.params.memory import empty_bytes
+from flaxmodels.params.host.copies import empty_bytes
 
-stream_module = sys.modules["flaxmodels.params.stream"]
+stream_module = sys.modules["flaxmodels.params.checkpoint.stream"]
 
 MIB = 1 << 20
 
@@ -244,7 +244,9 @@ def test_any_shape_permutation_and_sharding(tmp_path_factory, data):
     stored = np.asarray(leaf.transpose(np.argsort(permutation)), order="C")
     path = write_safetensors(tmp_path_factory.mktemp("s") / "model.safetensors", {"w": stored})
     checkpoint = fp.open_checkpoint(path)
-    piece = sys.modules["flaxmodels.params.reconcile"].Piece(checkpoint["w"], permutation, ())
+    piece = sys.modules["flaxmodels.params.checkpoint.reconcile"].Piece(
+        checkpoint["w"], permutation, ()
+    )
     match = fp.Match(checkpoint, {"w": (piece,)}, (), (), ())
     template = {"w": jax.ShapeDtypeStruct(shape, jnp.float32)}
     sharding = NamedSharding(mesh, P(*axes))
@@ -480,7 +482,7 @@ from flaxmodels import params as fp, sharding as fs
 
 path, dtype, budget, spec, device = json.loads(sys.argv[1])
 if device:
-    stream = sys.modules["flaxmodels.params.stream"]
+    stream = sys.modules["flaxmodels.params.checkpoint.stream"]
     stream._on_host = lambda device: False
     stream._Loader._scratch = lambda self, count: stream.empty_bytes(count)
 mesh = fs.make_mesh(fsdp=4, tensor=2)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxmodels import params as fp
-from flaxmodels.params import tiles
-from flaxmodels.params.memory import contiguous, empty
+from flaxmodels.params.host import tiles
+from flaxmodels.params.host.copies import contiguous, empty
 
 NARROW = ("float32", "bfloat16", "float16", "float8_e4m3fn")
 SIZE = 3 * tiles.TILE_BYTES // 4 + 77  # neither a tile of any of them nor a multiple

@@ -18,11 +18,11 @@ from jax.sharding import PartitionSpec as P
 
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.params import encode
-from flaxmodels.params.entries import entries as make_entries
-from flaxmodels.params.entries import plan_shards
+from flaxmodels.params.checkpoint import encode
+from flaxmodels.params.checkpoint.tensor_specs import entries as make_entries
+from flaxmodels.params.checkpoint.tensor_specs import plan_shards
 from flaxmodels.params.formats.safetensors import DTYPES
-from flaxmodels.params.names import FLAX, TORCH
+from flaxmodels.params.tree.naming import FLAX, TORCH
 
 KERNEL = random_array(0, (4, 6), np.float32)
 FLOATS = np.linspace(-1, 1, 4 * 8, dtype=np.float32).reshape(4, 8)

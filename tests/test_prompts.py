@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxmodels.prompts import align_right, read_prompt
+from flaxmodels.generation.prompts import align_right, read_prompt
 
 IDS = np.array([[0, 0, 5, 7], [5, 7, 3, 9]])
 

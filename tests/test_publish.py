@@ -18,7 +18,8 @@ import pytest
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.params import locks, publish
+from flaxmodels.params.atomic import replace as publish
+from flaxmodels.params.host import locks
 
 LLAMA = Path(__file__).parent / "goldens" / "llama-causal-lm" / "checkpoint"
 SAVER = Path(__file__).parent / "_saver.py"

@@ -8,8 +8,8 @@ import pytest
 
 import flaxmodels as fm
 from flaxmodels import registry
-from flaxmodels.cli import main
-from flaxmodels.convert import convert
+from flaxmodels.commands.cli import main
+from flaxmodels.commands.convert import convert
 
 SMALL = {
     "vocab_size": 8,

@@ -14,7 +14,7 @@ from _files import same
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.compiled import CompiledCall
+from flaxmodels.analysis.compiled import CompiledCall
 
 SMALL = {
     "vocab_size": 64,

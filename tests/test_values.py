@@ -12,7 +12,7 @@ import pytest
 from flax.core import FrozenDict
 
 import flaxmodels as fm
-from flaxmodels.values import ConfigError, checked, freeze, shown, thaw
+from flaxmodels.documents.values import ConfigError, checked, freeze, shown, thaw
 
 IDS = int | tuple[int, ...] | None
 

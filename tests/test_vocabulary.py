@@ -15,8 +15,8 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import registry
 from flaxmodels import sharding as fs
-from flaxmodels.embeddings import token_leaves
-from flaxmodels.params import names
+from flaxmodels.editing.embeddings import token_leaves
+from flaxmodels.params.tree import naming as names
 
 FOLDER = golden.FOLDER / "vocabulary"
 GOLDENS = sorted(path.name for path in FOLDER.iterdir())

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ..concrete import check_token_ids, first_outside, known
+from ..calls.concrete import check_token_ids, first_outside, known
 from .cache import Cache
 
 

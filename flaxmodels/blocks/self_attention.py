@@ -6,8 +6,8 @@ from flax import linen as nn
 from .. import sharding as fs
 from .attention import attend
 from .cache import Cache
+from .context import Call, Run
 from .rotary import apply_rotary
-from .run import Call, Run
 
 
 def self_attention(

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .cache import Cache
+from .context import Call, Run
 from .remat import remat
-from .run import Call, Run
 from .varying import varying
 
 

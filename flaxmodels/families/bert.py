@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from .. import blocks, heads, outputs
+from .. import blocks
 from .. import params as fp
 from .. import sharding as fs
-from ..values import ConfigError
+from ..core import outputs
+from ..documents.values import ConfigError
+from ..models import heads
 from .bert_encoder import BertConfig, BertDense, BertEmbeddings, BertEncoder
 
 

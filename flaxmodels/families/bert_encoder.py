@@ -8,8 +8,8 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import sharding as fs
-from ..config import Config
-from . import checks
+from ..config.config import Config
+from ..models import checks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from .. import blocks, heads, outputs
+from .. import blocks
 from .. import params as fp
 from .. import sharding as fs
-from ..config import Config
-from ..values import ConfigError
-from . import checks
+from ..config.config import Config
+from ..core import outputs
+from ..documents.values import ConfigError
+from ..models import checks, heads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

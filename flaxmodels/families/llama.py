@@ -10,11 +10,12 @@ import jax
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from .. import blocks, heads, outputs
+from .. import blocks
 from .. import params as fp
 from .. import sharding as fs
-from ..config import Config
-from . import checks, rope
+from ..config.config import Config
+from ..core import outputs
+from ..models import checks, heads, rope
 
 _FROM_OTHERS: Any = None
 

@@ -1,9 +1,6 @@
 """The Hub: from a name to files, and back."""
 
 from .branch import commit_info as commit_info
-from .card import METADATA as METADATA
-from .card import create_model_card as create_model_card
-from .card import model_card as model_card
 from .client import HubError as HubError
 from .client import proxied as proxied
 from .companions import companions as companions
@@ -11,10 +8,6 @@ from .companions import copy_companion as copy_companion
 from .companions import is_companion as is_companion
 from .front_matter import CARD_NAME as CARD_NAME
 from .front_matter import Words as Words
-from .push import Push as Push
-from .push import push_files as push_files
-from .push import pushing as pushing
-from .release import release as release
 from .repository import check_name as check_name
 from .repository import commit_of as commit_of
 from .repository import name_of as name_of
@@ -24,3 +17,6 @@ from .resolve import download as download
 from .resolve import fetched as fetched
 from .resolve import resolve as resolve
 from .resolve import tokenizer_files as tokenizer_files
+from .upload import Push as Push
+from .upload import push_files as push_files
+from .upload import pushing as pushing

@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from .. import params as fp
-from . import stopping
+from . import cancellation
 from .errors import HubError as HubError
 from .errors import keep_secret as keep_secret
 from .errors import scrubbed as scrubbed
@@ -82,7 +82,7 @@ def attempt(what: str, call: Callable[[], T], *, tries: int = TRIES, whose: str 
                 raise
             except Exception as error:  # the transport has errors of no common base
                 error = _cause(error)
-                stop, passes = stopping.current(), _may_pass(error)
+                stop, passes = cancellation.current(), _may_pass(error)
                 if stop is not None:
                     stop.check()
                 enough = min(tries, _TRIES_TO_CONNECT) if _is_unreachable(error) else tries
@@ -95,7 +95,7 @@ def attempt(what: str, call: Callable[[], T], *, tries: int = TRIES, whose: str 
     raise AssertionError("not reached")
 
 
-def pause(seconds: float, stop: stopping.Stop | None = None) -> None:
+def pause(seconds: float, stop: cancellation.Stop | None = None) -> None:
     """Sleeps until the sign to stop is given; the tests' own clock goes here."""
     if stop is None:
         time.sleep(seconds)

@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .. import params as fp
-from ..callers import warn
-from ..config_files import content_without_code
-from ..values import MAX_CONFIG_BYTES, ConfigError
+from ..calls.callers import warn
+from ..documents.files import content_without_code
+from ..documents.values import MAX_CONFIG_BYTES, ConfigError
 
 _TOKENIZER = (
     "tokenizer*",

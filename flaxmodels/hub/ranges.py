@@ -1,24 +1,11 @@
 """Parts of files by HTTP: a range of bytes, and no more than that."""
 
 import re
-from typing import TYPE_CHECKING
 
 from .. import params as fp
-from .client import HubError, attempt, endpoint, timeout
-
-if TYPE_CHECKING:
-    from .repository import Repository
+from .client import HubError, attempt, timeout
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-
-
-def ranged(repository: "Repository", file: str, offset: int, count: int) -> bytes:
-    """`count` bytes of a repository's file from `offset` on."""
-    import huggingface_hub as hub
-
-    url = hub.hf_hub_url(repository.name, file, revision=repository.commit, endpoint=endpoint())
-    headers = hub.utils.build_hf_headers(token=repository.token, library_name="flaxmodels")
-    return get(f"{repository}, {file}", url, offset, count, headers)
 
 
 def get(

@@ -11,17 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import params as fp
-from .client import (
-    HubError,
-    api,
-    attempt,
-    cache_dir_of,
-    endpoint,
-    is_offline,
-    keep_secret,
-    timeout,
-)
-from .ranges import ranged
+from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline, keep_secret, timeout
+from .ranges import get
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -95,10 +86,18 @@ class Repository:
             HubError: it cannot be had, or is not what the Hub says.
         """
         fp.check_size(f"{self}, {file}", self.entries[file].size, _LARGEST_SMALL)
-        data = ranged(self, file, 0, self.entries[file].size)
+        data = self.read_range(file, 0, self.entries[file].size)
         if not self.entries[file].holds(data):
             raise HubError(f"{self}, {file}: what came is not what the Hub's hash says")
         return data
+
+    def read_range(self, file: str, offset: int, count: int) -> bytes:
+        """Reads `count` bytes of a file from `offset` on, past the cache."""
+        import huggingface_hub as hub
+
+        url = hub.hf_hub_url(self.name, file, revision=self.commit, endpoint=endpoint())
+        headers = hub.utils.build_hf_headers(token=self.token, library_name="flaxmodels")
+        return get(f"{self}, {file}", url, offset, count, headers)
 
     def fetch(self, file: str, *, report: Any = None) -> str:
         """Has a file in the cache, and its bytes as the Hub's hash says -> its path.

@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .. import params as fp
-from ..config_files import CONFIG_NAME
-from ..values import MAX_CONFIG_BYTES, ConfigError
-from .arriving import Arriving
+from ..documents.files import CONFIG_NAME
+from ..documents.values import MAX_CONFIG_BYTES, ConfigError
 from .client import HubError, endpoint, proxied, scrubbed
 from .companions import companions, is_tokenizer_file
-from .elsewhere import Elsewhere
+from .downloads import Arriving
 from .paths import is_a_path, no_such_path
+from .remote import Elsewhere
 from .repository import Repository, check_name, commit_of, find, remember
 
 PLACES = frozenset(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import params as fp
-from . import stopping
+from . import cancellation
 from .errors import HubError, scrubbed
 
 LONGEST_WAIT = 60  # seconds
@@ -110,7 +110,7 @@ def _through(plain: Any, proxies: Mapping[str, str]) -> Any:
 
 def _look(response: Any) -> None:
     """Refuses names that would lead out of the cache, and shortens waits that are too long."""
-    stop = stopping.current()
+    stop = cancellation.current()
     if stop is not None:
         stop.reads(response)
     headers = response.headers

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 
 from ..errors import CheckpointError, quoted, some
-from . import orbax_layout
 from .files import LocalFile
-from .known import BERT_CHECKPOINT, FORMATS, TF_CHECKPOINT, is_weights_file
+from .orbax import layout
+from .registry import BERT_CHECKPOINT, FORMATS, TF_CHECKPOINT, is_weights_file
 from .store import LOCAL, Store
 
 _ADAPTER = "adapter_config.json"
@@ -77,7 +77,7 @@ def without_config(folder: str, store: Store = LOCAL) -> str:
         return said
     if any(name in names for format in FORMATS for name in format.heads()):
         return f"there are weights without their configuration: {give}"
-    if orbax_layout.may_be(names) and store is LOCAL and orbax_layout.is_folder(folder):
+    if layout.may_be(names) and store is LOCAL and layout.is_folder(folder):
         return f"this is a checkpoint of orbax, which keeps no configuration: {give}"
     said = _variants(names) or _apart(folder, names, store) or _files(names)
     return f"{said}; the folder holds {some(names)}" if said else f"the folder holds {some(names)}"

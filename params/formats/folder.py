@@ -4,10 +4,11 @@ import dataclasses
 import os
 
 from ..errors import CheckpointError, quoted, some, warn
-from ..names import FLAX, PATHS, TF, TORCH, layout_of, spelling
-from . import diagnosis, orbax_layout
+from ..tree.naming import FLAX, PATHS, TF, TORCH, layout_of, spelling
+from . import diagnosis
 from .index import read_sharded
-from .known import FORMATS, ORBAX, SAFETENSORS, Format, format_of, heads
+from .orbax import layout
+from .registry import FORMATS, ORBAX, SAFETENSORS, Format, format_of, heads
 from .source import Source, Tensor
 from .store import LOCAL, Reads, Store
 
@@ -61,9 +62,9 @@ def open_checkpoint(
                 )
             return source
     there = store.names(path)
-    if ORBAX in candidates.values() and variant is None and orbax_layout.may_be(there):
+    if ORBAX in candidates.values() and variant is None and layout.may_be(there):
         store.expect([path], Reads.PATH)
-        if orbax_layout.is_folder(path):
+        if layout.is_folder(path):
             return _source(path, ORBAX, weights_only, store)
     said = diagnosis.of_folder(path, store)
     raise CheckpointError(

@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping
 
 from ..errors import CheckpointError, quoted, some, warn
-from ..names import layout_of, spelling
+from ..tree.naming import layout_of, spelling
 from .files import LARGEST_JSON
-from .known import Content, Format
+from .registry import Content, Format
 from .source import Tensor, are_equal
 from .store import LOCAL, Store
 

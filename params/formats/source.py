@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError, quoted
-from ..memory import RowsApart, empty_bytes
+from ..host.copies import RowsApart, empty_bytes
 from .files import File, Span
 
 Bounds = tuple[tuple[int, int], ...]

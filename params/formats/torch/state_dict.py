@@ -10,8 +10,8 @@ import numpy as np
 from ...errors import CheckpointError, quoted, some, warn
 from ..files import File, Span
 from ..source import Tensor, too_large
-from ..strided import Strided
 from .pickles import LONGEST_TEXT, Machine
+from .strided import Strided
 from .terms import Call, Global, Persistent
 
 DTYPES = {

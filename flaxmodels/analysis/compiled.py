@@ -1,0 +1,146 @@
+"""Forward passes compiled ahead of time: one program for each kind of arguments, kept on disk."""
+
+import contextlib
+import hashlib
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.core import Tracer
+from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
+from jax.sharding import NamedSharding
+
+from ..calls.arguments import split
+
+
+class CompiledCall:
+    """`model.apply` as compiled programs: `compiled(params, input_ids, ...)`.
+
+    One program is compiled for each combination of shapes, dtypes, shardings and other arguments,
+    at its first call, and used from then on; nothing is traced again. What varies a lot (a prefill
+    of any length) had better go through `jax.jit(model.apply)` with padded lengths.
+
+    Attributes:
+        programs: {key: executable} of what has been compiled or read so far.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        donate_cache: bool = False,
+        compiler_options: Mapping[str, Any] | None = None,
+        folder: str | os.PathLike | None = None,
+    ):
+        """Args:
+        donate_cache: the argument `cache` gives its memory to the cache that comes back.
+        compiler_options: of XLA.
+        folder: where programs are kept for the next process; made if absent. JAX unpickles them:
+            files that others may write are refused.
+        """
+        self.model = model
+        self.donate_cache = donate_cache
+        self.compiler_options = dict(compiler_options or {})
+        self.folder = None if folder is None else Path(folder)
+        self.programs: dict[str, Any] = {}
+        options = (donate_cache, sorted(self.compiler_options.items()))
+        host = (jax.__version__, metadata.version("jaxlib"), str(jax.devices()))
+        self._identity = repr((model, options, host))
+
+    def __call__(self, params: Any, *args: Any, cache: Any = None, **kwargs: Any) -> Any:
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, args, cache, kwargs))):
+            given = kwargs if cache is None else {"cache": cache, **kwargs}  # part of that program
+            return self.model.apply({"params": params}, *args, **given)
+        arrays, rebuild = split((args, kwargs))
+        others = rebuild([None] * len(arrays))
+        key = self._key((params, cache, arrays), others)
+        if key not in self.programs:
+
+            def forward(params: Any, cache: Any, arrays: list[jax.Array]) -> Any:
+                args, kwargs = rebuild(arrays)
+                given = kwargs if cache is None else {"cache": cache, **kwargs}
+                return self.model.apply({"params": params}, *args, **given)
+
+            donated = ("cache",) if self.donate_cache and cache is not None else ()
+            jitted = jax.jit(forward, donate_argnames=donated)
+            self.programs[key] = self._made(key, jitted, (params, cache, arrays))
+        return self.programs[key](params, cache, arrays)
+
+    def _key(self, arguments: Any, others: Any) -> str:
+        leaves, structure = jax.tree.flatten(arguments)
+        described = [(leaf.shape, str(leaf.dtype), _placement(leaf)) for leaf in leaves]
+        text = repr((self._identity, str(structure), described, others))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _made(self, key: str, jitted: Any, arguments: Any) -> Any:
+        path = None if self.folder is None else self.folder / f"{key}.xla"
+        if path is not None and path.exists():
+            _check_owner(path)
+            given = jax.tree.structure((arguments, {}))
+            result = jax.tree.structure(jax.eval_shape(jitted, *arguments))
+            return serialize_executable.deserialize_and_load(
+                path.read_bytes(), given, result, execution_devices=_devices(arguments)
+            )
+        options = self.compiler_options or None
+        with contextlib.nullcontext() if path is None else _without_jax_cache():
+            program = jitted.lower(*arguments).compile(compiler_options=options)
+        if path is not None:
+            _write(path, serialize_executable.serialize(program)[0])
+        return program
+
+
+_COMPILING = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_jax_cache() -> Iterator[None]:
+    """Compiles anew, also what JAX's own cache of programs on disk has: a program read from there
+    is serialised without its functions on a CPU, and the next process could not call it."""
+    with _COMPILING:
+        settings: Any = jax.config
+        enabled = settings.jax_enable_compilation_cache
+        try:
+            settings.update("jax_enable_compilation_cache", False)
+            reset_cache()  # JAX looks at the setting once, and from here on once more
+            yield
+        finally:
+            settings.update("jax_enable_compilation_cache", enabled)
+            reset_cache()
+
+
+def _devices(arguments: Any) -> list[jax.Device]:
+    """Where a program with these arguments runs, in its order of devices."""
+    placed = [leaf.sharding for leaf in jax.tree.leaves(arguments) if isinstance(leaf, jax.Array)]
+    for sharding in placed:
+        if isinstance(sharding, NamedSharding):
+            devices: Any = sharding.mesh.devices
+            return list(devices.flat)
+    return list(placed[0].device_set) if placed else jax.devices()[:1]
+
+
+def _placement(leaf: Any) -> str:
+    return str(leaf.sharding) if isinstance(leaf, jax.Array) else ""
+
+
+def _check_owner(path: Path) -> None:
+    for place in (path, path.parent):
+        info = place.stat()
+        if info.st_uid != os.getuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(
+                f"{place}: others may write it, and a compiled program is code; use a folder of "
+                "your own"
+            )
+
+
+def _write(path: Path, program: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(program)
+    os.replace(file.name, path)

@@ -1,0 +1,257 @@
+"""Converting: a checkpoint of one format -> the same of another, one tensor in memory at a time.
+
+Every tensor of the source is in the result, or an error names those that have no place; what is
+compared afterwards is the source with what a reader finds in the result.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import params as fp
+from .. import registry
+from ..checkpoints.save import save, staging
+from ..documents.files import CONFIG_NAME, is_finite, text_of, without_code
+from ..documents.values import ConfigError, read_json
+from ..hub import companions, copy_companion, fetched, resolve
+from ..params.tree.cast import dtype_for
+from .lossless import Account, account, accounts, without
+
+
+def convert(
+    name_or_path: str | os.PathLike,
+    folder: str | os.PathLike,
+    *,
+    format: str = "safetensors",
+    dtype: Any = "auto",
+    max_shard_size: int | str = "5GB",
+    variant: str | None = None,
+    checksums: bool = False,
+    verify: bool = True,
+    progress: bool = True,
+    how: dict[str, Any] | None = None,
+    drop: str | Sequence[str] = (),
+) -> int:
+    """Writes the checkpoint at `name_or_path` into `folder` in another format -> bytes of weights.
+
+    With a `config.json` the tensors get the names and layouts that the format's readers expect.
+    Without one, or with one of a family that is not known here, they keep their names, which only
+    works where both formats use the same. Files that travel with weights (a tokenizer's, a licence)
+    come along; those that are there already stay.
+
+    A tensor that has no place in the class that `config.json` names decides for a class of the
+    family that has one. The second of two tied tensors is left out where it is the same byte for
+    byte; buffers, which follow from the configuration, are left out with a warning.
+
+    Args:
+        name_or_path: a folder, a weights file, or a repository, as `from_pretrained` takes it.
+        format: "safetensors", "msgpack" or "orbax".
+        dtype: what the tensors are cast to: "auto" (as stored), a dtype, or {pattern: dtype}.
+        max_shard_size, checksums: as `save_pretrained`.
+        variant: to write; which one to read is said in `how`.
+        verify: read what was written and compare the sha256 of each tensor with the source's.
+        how: which weights to read, as `fp.open_checkpoint` takes it.
+        drop: regular expressions; tensors in whose names one is found are left out.
+
+    Raises:
+        fp.CheckpointError: a source that cannot be read, tensors that have no place in the result,
+            a companion that is a link out of the folder, or a result that is not the source.
+    """
+    found = fetched(resolve(name_or_path, progress=progress), how)
+    source, near = found.open(**(how or {})), found.folder
+    source = without(source, [drop] if isinstance(drop, str) else drop)
+    along = _companions(near)
+    options = {
+        "format": format,
+        "max_shard_size": max_shard_size,
+        "variant": variant,
+        "progress": progress,
+    }
+    whole = _account(near, source, format)
+    if source.passed_over:
+        fp.warn(
+            f"{source.where}: not converted, the state of a training: "
+            f"{fp.some(map(fp.quoted, source.passed_over))}",
+            stacklevel=2,
+        )
+    if whole is None:
+        leaves = {leaf.path: leaf for leaf in _plain_leaves(source, dtype)}
+        _write_plain(source, near, folder, leaves, checksums, **options)
+    else:
+        leaves = {leaf.path: StoredLeaf(leaf, dtype) for leaf in whole.leaves}
+        _write_model(whole, source, folder, leaves, checksums, **options)
+    for file in along:
+        if not os.path.lexists(Path(folder, file.name)):
+            copy_companion(file, folder)
+    if verify:
+        written = fp.open_checkpoint(folder, variant=variant, framework=_FRAMEWORK[format])
+        _compare(leaves, _found(whole, written))
+    return sum(leaf.nbytes for leaf in leaves.values())
+
+
+_FRAMEWORK = {"safetensors": None, "msgpack": "flax", "orbax": "flax"}
+
+
+class StoredLeaf:
+    """A leaf that is still in its files.
+
+    Args:
+        dtype: what it is cast to, as `convert`; what JAX would make of it does not matter.
+    """
+
+    def __init__(self, plan: fp.LeafPlan, dtype: Any = "auto"):
+        self.plan = plan
+        self.path = plan.path
+        self.shape = plan.shape
+        self.dtype = dtype_for(dtype, plan.path, plan.stored)
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    def read(self) -> np.ndarray:
+        """The leaf in host memory; a view of what is in the file where no cast is needed."""
+        if len(self.plan.pieces) == 1 and not self.plan.pieces[0].index:
+            return self._read(self.plan.pieces[0])
+        leaf = np.empty(self.shape, self.dtype)
+        for piece in self.plan.pieces:
+            leaf[piece.index] = self._read(piece)
+        return leaf
+
+    def _read(self, piece: fp.Piece) -> np.ndarray:
+        return piece.tensor.read().transpose(piece.permutation).astype(self.dtype, copy=False)
+
+
+def _account(near: str, source: fp.Source, format: str) -> Account | None:
+    """What becomes of each tensor in the model that a folder describes; None where the tensors
+    keep their names, because nothing is known of them."""
+    keeps_names = fp.layout_for(format) == source.layout
+    if not os.path.lexists(os.path.join(near, CONFIG_NAME)):
+        if not keeps_names:
+            raise fp.CheckpointError(
+                f"{source.where}: no {CONFIG_NAME} beside it, so it is not known what {format} "
+                "calls its tensors; put the model's there"
+            )
+        return None
+    values = read_json(os.path.join(near, CONFIG_NAME))
+    try:
+        whole = accounts(near, source)
+    except ConfigError as error:
+        if not keeps_names or _is_known(values):
+            raise
+        fp.warn(f"{error}; its tensors keep their names, and {CONFIG_NAME} is copied", stacklevel=3)
+        return None
+    if whole.buffers:
+        fp.warn(
+            f"{source.where}: not converted, buffers that follow from the configuration: "
+            f"{fp.some(map(fp.quoted, whole.buffers))}",
+            stacklevel=3,
+        )
+    return whole
+
+
+def _write_model(
+    whole: Account, source: fp.Source, folder: Any, leaves: Mapping[str, Any], checksums, **how
+) -> None:
+    # The pooler of a backbone and its like may be missing.
+    lacks = len(leaves) < len(fp.flatten(whole.model.abstract_params()))
+    if lacks:
+        how["select"] = True
+    save(whole.model, fp.unflatten(leaves), folder, checksums=checksums, **how)
+
+
+def _plain_leaves(source: fp.Source, dtype: Any) -> list[StoredLeaf]:
+    plan = fp.make_plan(fp.as_it_is(source), dict(source.tensors))
+    return [StoredLeaf(leaf, dtype) for leaf in plan.leaves]
+
+
+def _write_plain(
+    source: fp.Source, near: str, folder: Any, leaves: Mapping[str, StoredLeaf], checksums, **how
+) -> None:
+    """Writes tensors under the names that they have, and the configuration as it is."""
+    try:
+        tree = leaves if how["format"] == "safetensors" else fp.unflatten(leaves)
+    except ValueError as error:
+        raise fp.CheckpointError(
+            f"{source.where}: {error}: such names cannot be those of a tree, which "
+            f"{how['format']} holds"
+        ) from None
+    with staging(folder, how["variant"]) as place:
+        fp.write_checkpoint(place.path, tree, tree, layout=fp.PATHS, tag=place.tag, **how)
+        if os.path.lexists(os.path.join(near, CONFIG_NAME)):
+            (place.path / CONFIG_NAME).write_text(_config(near, leaves), encoding="utf-8")
+        if checksums:
+            fp.write_checksums(place.path)
+
+
+def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
+    """Copies the configuration of a family that is not known, with the dtype of the result, and
+    without what names code or is no JSON."""
+    path = os.path.join(near, CONFIG_NAME)
+    values, code = without_code(read_json(path))
+    if code:
+        fp.warn(f"{path}: {fp.some(code)}: names code, and is left out of the copy", stacklevel=4)
+    if odd := [name for name in values if not is_finite(values[name])]:
+        fp.warn(
+            f"{path}: {fp.some(map(fp.quoted, odd))}: Infinity or NaN, which is no JSON, and is "
+            "left out of the copy",
+            stacklevel=4,
+        )
+    values = {name: value for name, value in values.items() if name not in odd}
+    dtypes = {str(leaf.dtype) for leaf in leaves.values() if leaf.dtype.kind not in "iub"}
+    for name in ("dtype", "torch_dtype"):
+        if name in values and len(dtypes) == 1:
+            values[name] = min(dtypes)
+    return text_of(values)
+
+
+def _is_known(values: Mapping[str, Any]) -> bool:
+    """Whether a configuration is of a family that is here."""
+    return values.get("model_type") in registry.kinds()
+
+
+def _found(whole: Account | None, written: fp.Source) -> dict[str, StoredLeaf]:
+    """What a reader finds in the result."""
+    if whole is None:
+        return {leaf.path: leaf for leaf in _plain_leaves(written, "auto")}
+    again = account(whole.model, written)
+    if again.left or again.missing:
+        raise fp.CheckpointError(
+            f"{written.where}: {fp.some([*again.left, *again.missing])}: not what was to be written"
+        )
+    return {leaf.path: StoredLeaf(leaf) for leaf in again.leaves}
+
+
+def _compare(leaves: Mapping[str, StoredLeaf], written: Mapping[str, StoredLeaf]) -> None:
+    """Raises unless the result has the leaves of the source, and no others, bit for bit."""
+    if odd := sorted(leaves.keys() ^ written.keys()):
+        raise fp.CheckpointError(f"{fp.some(odd)}: in the source or the result, and not in both")
+    for path, leaf in leaves.items():
+        expected, found = _digest(leaf), _digest(written[path])
+        if expected != found:
+            tensor = written[path].plan.pieces[0].tensor
+            where = tensor.spans[0].file.path if tensor.spans else path
+            raise fp.CheckpointError(
+                f"{where}: {fp.quoted(tensor.name)} has sha256 {found}, its source {expected}: it "
+                "was not written as it was read; check the disk and the memory of this machine"
+            )
+
+
+def _digest(leaf: StoredLeaf) -> str:
+    digest = hashlib.sha256(f"{leaf.dtype} {tuple(leaf.shape)} ".encode())
+    digest.update(fp.contiguous(leaf.read()).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _companions(folder: str) -> list[fp.FolderFile]:
+    """The files that come along, all of which may be copied. The configurations are written anew,
+    with what the old ones say."""
+    along = companions(folder)
+    for file in (*along, fp.FolderFile(folder, CONFIG_NAME)):
+        if os.path.lexists(file.path):
+            file.check()
+    return along

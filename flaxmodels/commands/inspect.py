@@ -1,0 +1,115 @@
+"""Seeing what a checkpoint holds, from its headers: a table, or a page for a browser."""
+
+import html
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, AxisType
+
+from .. import params as fp
+from ..auto import load_plan
+from ..hub import resolve
+from ..params.tree.measure import human, nbytes, placement
+from ..params.tree.paths import natural
+
+Leaves = Mapping[str, Any]
+
+
+def leaves_of(name_or_path: str | os.PathLike, *, mesh: AbstractMesh | None = None) -> Leaves:
+    """{path: abstract leaf} of a checkpoint, in a reader's order; no weight is read.
+
+    Without a mesh, no `config.json` is needed, and the leaves are the file's own tensors, dots in
+    their names as slashes. With one, they are the model's, with their shardings.
+
+    Args:
+        name_or_path: a folder, a weights file or a repository, as `from_pretrained` takes it.
+
+    Raises:
+        fp.CheckpointError: a checkpoint that cannot be read, or, for a mesh, without a config.
+        ValueError: a mesh that does not fit the model.
+    """
+    if mesh is not None:
+        plan = load_plan(name_or_path, mesh=mesh)
+        found = {leaf.path: _abstract(leaf, leaf.sharding) for leaf in plan.leaves}
+    else:
+        source = resolve(name_or_path).open()
+        dotted = source.layout in ("torch", "tf")
+        found = {
+            name.replace(".", "/") if dotted else name: _abstract(tensor)
+            for name, tensor in source.tensors.items()
+        }
+    return {path: found[path] for path in sorted(found, key=natural)}
+
+
+def parse_mesh(text: str) -> AbstractMesh:
+    """The mesh of "fsdp=4,tensor=2", without its devices.
+
+    Raises:
+        ValueError: something else.
+    """
+    axes = [axis.split("=") for axis in text.split(",")]
+    if not all(len(axis) == 2 and axis[0] and axis[1].isdecimal() for axis in axes):
+        raise ValueError(f"mesh is {text!r}; expected axes and sizes, such as fsdp=4,tensor=2")
+    names, sizes = zip(*axes, strict=True)
+    return AbstractMesh(tuple(map(int, sizes)), names, axis_types=(AxisType.Auto,) * len(names))
+
+
+def table(leaves: Leaves, depth: int | None = None) -> str:
+    """A row per leaf, or per module down to `depth` names, and their total."""
+    if depth is not None:
+        return fp.summary(leaves, depth)
+    sharded = any(leaf.sharding is not None for leaf in leaves.values())
+    head = ("module", "shape", "dtype", "bytes")
+    rows: list[tuple[str, ...]] = [head + ("sharding", "bytes per device") * sharded]
+    for path, leaf in leaves.items():
+        row = (path, str(leaf.shape), str(leaf.dtype), human(nbytes(leaf)))
+        rows.append(row + (placement(leaf), human(_shard_bytes(leaf))) * sharded)
+    size, count = sum(map(nbytes, leaves.values())), fp.num_parameters(leaves)
+    total = ("total", f"{count:,}", "", human(size))
+    per_device = sum(map(_shard_bytes, leaves.values()))
+    rows.append(total + ("", human(per_device)) * sharded)
+    return fp.table(rows, numeric=(3, 5) if sharded else (3,))
+
+
+def page(tree: Any, title: str) -> str:
+    """A self-contained HTML page that shows a tree by the shapes, dtypes and shardings of its
+    leaves, whose values are not read; needs treescope (`pip install flaxmodels[inspect]`)."""
+    import treescope
+
+    leaves = {path: _abstract(leaf, _sharding(leaf)) for path, leaf in fp.flatten(tree).items()}
+    leaves = {path: leaves[path] for path in sorted(leaves, key=natural)}
+    try:
+        nested = fp.unflatten(leaves)
+    except ValueError:  # one tensor's name is another's module
+        nested = leaves
+    with warnings.catch_warnings(), treescope.using_expansion_strategy(max_height=_PAGE_LINES):
+        # treescope looks at every name of NumPy, the deprecated ones too.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        body = treescope.render_to_html(nested)
+    title = html.escape(title)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"</head><body><h1>{title}</h1>\n<pre>{html.escape(table(leaves, _PAGE_DEPTH))}</pre>\n"
+        f"{body}\n</body></html>\n"
+    )
+
+
+_PAGE_LINES = 200  # that are open when the page is
+_PAGE_DEPTH = 2
+
+
+def _abstract(leaf: Any, sharding: Any = None) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _sharding(leaf: Any) -> Any:
+    return getattr(leaf, "sharding", None)
+
+
+def _shard_bytes(leaf: Any) -> int:
+    shape = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
+    return math.prod(shape) * leaf.dtype.itemsize

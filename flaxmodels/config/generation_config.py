@@ -1,0 +1,277 @@
+"""Defaults of generation: what `generation_config.json` says, or an old `config.json`."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from flax.core import FrozenDict
+
+from ..calls.callers import warn
+from ..documents.files import is_finite, text_of, without_code
+from ..documents.values import ConfigError, checked, freeze, hints_of, read_json, shown, thaw
+from ..params.errors import quoted, some
+from . import generation_settings as settings
+from .config import CONFIG_NAME, Config
+
+GENERATION_CONFIG_NAME = "generation_config.json"
+
+_IDS = ("eos_token_id", "pad_token_id", "bos_token_id")
+_FIELDS = (
+    *("max_new_tokens", "max_length", "do_sample", "temperature", "top_k", "top_p"),
+    *_IDS,
+)
+_NEW_TOKENS = 20
+_MANY = 1 << 31
+_T = TypeVar("_T")
+
+
+def _takes_neutral_settings(cls: type[_T]) -> type[_T]:
+    """Lets the constructor of the dataclass take settings of Transformers that change nothing, as
+    any code written for it gives, and name the others: a dataclass would call all of them
+    unexpected."""
+    made: Any = cls
+    init = made.__init__
+
+    @functools.wraps(init)
+    def __init__(self, *, extra: Mapping[str, Any] = FrozenDict(), **given: Any) -> None:
+        own = {name: given.pop(name) for name in list(given) if name in _FIELDS}
+        kept = settings.neutral(cls.__name__, given, _FIELDS)
+        init(self, **own, extra=FrozenDict({**extra, **freeze(kept)}))
+
+    made.__init__ = __init__
+    return cls
+
+
+@_takes_neutral_settings
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """Settings of `generate`, under the names of `generation_config.json`; None: not given.
+
+    Settings of Transformers that are no field here may be given if they change nothing
+    (`num_beams=1`). `docs/generation.md` lists which act.
+
+    Attributes:
+        max_new_tokens: how many tokens a prompt is continued by.
+        max_length: the same with the prompt counted in; `max_new_tokens` goes before it.
+        do_sample: draw the next token; else take the most probable.
+        temperature, top_k, top_p: of the draw, applied in this order.
+        eos_token_id: a row that produced one of these is finished; () for none.
+        pad_token_id: what follows then, and what prompts are padded with.
+        bos_token_id: not used: a prompt has at least one token.
+        extra: what else a file says; it is not used, and written back.
+
+    Raises:
+        ConfigError: a value that its field cannot have.
+        NotImplementedError: a setting of Transformers that is not done yet.
+        TypeError: a name that is no setting.
+    """
+
+    max_new_tokens: int | None = None
+    max_length: int | None = None
+    do_sample: bool | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    extra: FrozenDict[str, Any] = FrozenDict()
+
+    def __post_init__(self) -> None:
+        for name in (*_FIELDS, "extra"):
+            object.__setattr__(self, name, _valid(type(self), name, getattr(self, name)))
+
+    @property
+    def eos(self) -> tuple[int, ...]:
+        """The tokens that finish a row."""
+        return _ids(self.eos_token_id)
+
+    @property
+    def pad(self) -> int:
+        """What follows a finished row: the first end-of-sequence token if nothing else is said."""
+        return (*self.eos, 0)[0] if self.pad_token_id is None else self.pad_token_id
+
+    def given(self, **values: Any) -> Self:
+        """A copy with those of `values` that are not None; the constructor's errors."""
+        return dataclasses.replace(self, **{k: v for k, v in values.items() if v is not None})
+
+    def over(self, other: Self) -> Self:
+        """These settings, and those of `other` where there is none: a length is one setting, in
+        whichever way it is said."""
+        if self.max_new_tokens is None and self.max_length is not None:
+            other = dataclasses.replace(other, max_new_tokens=None)
+        own = {name: getattr(self, name) for name in _FIELDS}
+        return other.given(**own, extra=FrozenDict({**other.extra, **self.extra}))
+
+    def count(self, length: int, limit: int | None = None) -> int:
+        """How many new tokens a prompt of `length` is continued by, for a model of `limit`
+        positions: 20 if nothing says otherwise, or those that are left.
+
+        Raises:
+            ValueError: the prompt leaves no room for one.
+        """
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        if self.max_length is None:
+            return _NEW_TOKENS if limit is None else max(1, min(_NEW_TOKENS, limit - length))
+        if length >= self.max_length:
+            raise ValueError(
+                f"input_ids has {length} tokens, and max_length is {self.max_length}, the prompt "
+                "counted in: give a greater one, or max_new_tokens"
+            )
+        return self.max_length - length
+
+    def check(self, vocab_size: int | None) -> None:
+        """Refuses what one field alone does not show.
+
+        Raises:
+            ValueError: a token that the vocabulary does not have, a temperature of 0 for a draw.
+        """
+        for name in _IDS:
+            if bad := _beyond(name, getattr(self, name), vocab_size):
+                raise ValueError(f"{name} is {some(bad)}, and {_tokens(vocab_size)}")
+        if self.do_sample and self.temperature is not None and not np.float32(self.temperature) > 0:
+            raise ValueError(
+                f"temperature is {self.temperature}; it must be above 0 (greedy: do_sample=False)"
+            )
+
+    @classmethod
+    def of(cls, config: Config, where: str = "config.json") -> Self:
+        """What a model's configuration says: its token ids, and the settings that Transformers 4
+        wrote beside them.
+
+        Args:
+            where: the name of the file, for the warning about what is not done or not possible.
+        """
+        old = {k: v for k, v in config.extra.items() if k in _FIELDS or settings.is_setting(k)}
+        return cls._read(old | _own_ids(config), where, config)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike, config: Config | None = None) -> Self:
+        """What a folder's `generation_config.json` says (or the file itself).
+
+        What `generate` does not do is kept, and named in one warning; so is a value that a setting
+        cannot have, which is left out, and a file that cannot be read: weights do not depend on it.
+
+        Args:
+            config: of the model: its token ids fill gaps, and where there is no such file, the
+                settings of an old `config.json` count.
+
+        Raises:
+            ConfigError: no `config`, and no file that can be read.
+        """
+        path = os.fspath(folder)
+        folder = path if os.path.isdir(path) else os.path.dirname(path)
+        if folder == path:
+            path = os.path.join(folder, GENERATION_CONFIG_NAME)
+        if config is None:
+            return cls._read(read_json(path), path, None)
+        old = os.path.join(folder, CONFIG_NAME)
+        if not os.path.exists(path):
+            return cls.of(config, old)
+        try:
+            values = read_json(path)
+        except ConfigError as error:
+            warn(f"{error}; generation defaults are not read")
+            return cls.of(config, old)
+        return cls._read(values, path, config).over(cls._read(_own_ids(config), old, config))
+
+    @classmethod
+    def _read(cls, values: Mapping[str, Any], where: str, config: Config | None) -> Self:
+        """The settings of a file, and a warning about those that do not act."""
+        vocab_size = getattr(config, "vocab_size", None)
+        own: dict[str, Any] = {}
+        said: list[str] = []
+        for name in _FIELDS:
+            try:
+                value = _valid(cls, name, values.get(name))
+            except ConfigError as error:
+                said.append(f"{error}; it is left out")
+                continue
+            if bad := _beyond(name, value, vocab_size):
+                if value != _family_ids(config)[name]:
+                    said.append(f"{name} is {some(bad)}, and {_tokens(vocab_size)}; left out")
+                value = tuple(id for id in _ids(value) if id not in bad) or None
+            if value is not None:
+                own[name] = value
+        others = {key: value for key, value in values.items() if key not in _FIELDS}
+        if missed := settings.not_done(others):
+            names = some(f"{name} = {shown(value, 60)}" for name, value in missed.items())
+            said.append(f"not implemented, so that tokens may differ: {names}")
+        others, code = without_code(others)
+        if code:
+            said.append(f"remote code ignored: {some(code)}")
+        if lost := [name for name, value in others.items() if not is_finite(value)]:
+            said.append(f"Infinity or NaN, which is no JSON, left out: {some(map(quoted, lost))}")
+            others = {name: value for name, value in others.items() if name not in lost}
+        if odd := [name for name in others if not settings.is_setting(name)]:
+            said.append(f"not known, and kept: {some(map(quoted, odd))}")
+        if said:
+            warn(f"{where}: {'; '.join(said)}")
+        return cls(**own, extra=freeze(others))
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Writes `generation_config.json` into `folder`, which is made if absent."""
+        values = dict(self.extra)
+        for name in _FIELDS:
+            if getattr(self, name) is not None:
+                values[name] = getattr(self, name)
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, GENERATION_CONFIG_NAME), "w", encoding="utf-8") as file:
+            file.write(text_of(thaw(values)))
+
+
+def _valid(cls: type, name: str, value: Any) -> Any:
+    """A setting as its field has it; raises `ConfigError`."""
+    if value is None:
+        return None
+    value = checked(cls, name, value, hints_of(cls)[name])
+    if problem := _problem(name, value):
+        raise ConfigError(f"{cls.__name__}: {name} is {shown(value)}; {problem}")
+    return value
+
+
+def _problem(name: str, value: Any) -> str | None:
+    """What is wrong with a setting's value, whatever the model and the other settings are."""
+    if name in _IDS and not all(0 <= id < _MANY for id in _ids(value)):
+        none = "; for none give ()" if name == "eos_token_id" else ""
+        return f"a token is a number from 0 to 2**31 - 1{none}"
+    if name in ("max_new_tokens", "max_length") and not 0 < value < _MANY:
+        return "it must be at least 1 and below 2**31"
+    if name == "temperature" and value < 0:
+        return "it must be above 0"
+    if name == "top_k" and not 0 <= value < _MANY:
+        return "it must be a positive integer, or 0 for all"
+    if name == "top_p" and not 0 <= value <= 1:
+        return "it must be a probability"
+    return None
+
+
+def _ids(value: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    return () if value is None else (value,) if isinstance(value, int) else value
+
+
+def _beyond(name: str, value: Any, vocab_size: int | None) -> list[int]:
+    """Tokens in a setting that a vocabulary does not have."""
+    if name not in _IDS or vocab_size is None:
+        return []
+    return [id for id in _ids(value) if id >= vocab_size]
+
+
+def _tokens(vocab_size: int | None) -> str:
+    return f"the model has the tokens 0 to {(vocab_size or 0) - 1}"
+
+
+def _own_ids(config: Config) -> dict[str, Any]:
+    """The tokens that a model's configuration names."""
+    return {name: getattr(config, name) for name in _IDS}
+
+
+def _family_ids(config: Config | None) -> dict[str, Any]:
+    """The tokens that a family has by default, with which Transformers writes both files: a small
+    vocabulary may be without them, and nobody said that they are there."""
+    fields = () if config is None else dataclasses.fields(config)
+    return {field.name: field.default for field in fields if field.name in _IDS}

@@ -1,0 +1,163 @@
+"""What Transformers 5.23 calls settings of generation and `generate` does not do yet.
+
+A setting that would change the tokens is named: in a warning where a file has it, in an error where
+a caller gives it. Its default changes nothing and may be given by anyone.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..documents.values import ConfigError, freeze, shown
+
+CHANGE: Mapping[str, tuple[Any, ...]] = {
+    "assistant_early_exit": (),
+    "bad_words_ids": ((),),
+    "begin_suppress_tokens": ((),),
+    "cache_implementation": ("dynamic", "static", "hybrid"),
+    "constraints": ((),),
+    "diversity_penalty": (0,),
+    "dola_layers": (),
+    "early_stopping": (False,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1,),
+    "epsilon_cutoff": (0,),
+    "eta_cutoff": (0,),
+    "exponential_decay_length_penalty": (),
+    "force_words_ids": ((),),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "guidance_scale": (1,),
+    "length_penalty": (1,),
+    "max_time": (),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "min_p": (0,),
+    "no_repeat_ngram_size": (0,),
+    "num_beam_groups": (1,),
+    "num_beams": (1,),
+    "num_return_sequences": (1,),
+    "output_attentions": (False,),
+    "output_hidden_states": (False,),
+    "output_logits": (False,),
+    "output_scores": (False,),
+    "penalty_alpha": (0,),
+    "remove_invalid_values": (False,),
+    "repetition_penalty": (1,),
+    "sequence_bias": ({},),
+    "stop_strings": ((),),
+    "suppress_tokens": ((),),
+    "token_healing": (False,),
+    "top_h": (),
+    "typical_p": (1,),
+    "watermarking_config": (),
+}
+"""Settings that change the tokens, or what is returned -> the values, beside None, that do not."""
+
+KEEP: Mapping[str, tuple[Any, ...]] = {
+    "assistant_confidence_threshold": (0.4,),
+    "assistant_ensemble_weight": (),
+    "assistant_lookbehind": (10,),
+    "cache_config": (),
+    "compile_config": (),
+    "continuous_batching_config": (),
+    "decoder_start_token_id": (),
+    "disable_compile": (False,),
+    "is_assistant": (False,),
+    "low_memory": (False,),
+    "max_cache_len": (),
+    "max_matching_ngram_size": (2,),
+    "num_assistant_tokens": (20,),
+    "num_assistant_tokens_schedule": ("constant",),
+    "prefill_chunk_size": (),
+    "prompt_lookup_num_tokens": (),
+    "renormalize_logits": (False, True),
+    "return_dict_in_generate": (False, True),
+    "speculation_type": (),
+    "target_lookbehind": (10,),
+    "use_cache": (True,),
+    "use_mtp": (False,),
+}
+"""Settings of speed and memory, and of models of other kinds: the tokens are the same whatever a
+file says. A caller may give the values here, and None."""
+
+_BOOKKEEPING = frozenset({"_commit_hash", "_from_model_config", "transformers_version"})
+
+_ARGUMENTS = frozenset(
+    "assistant_model assistant_tokenizer cache custom_generate inputs_embeds logits_processor "
+    "negative_prompt_attention_mask negative_prompt_ids past_key_values position_ids "
+    "prefix_allowed_tokens_fn stopping_criteria streamer synced_gpus token_type_ids tokenizer "
+    "use_model_defaults".split()
+)
+"""What Transformers' `generate` takes beside settings, and this one does not."""
+
+_INSTEAD = {
+    "inputs": "input_ids=",
+    "prng_key": "key=, a jax.random.key(seed)",
+    "rng": "key=, a jax.random.key(seed)",
+    "seed": "key=jax.random.key(seed)",
+    "trace": "nothing: it is always compiled",
+    "trust_remote_code": "nothing: no code of a checkpoint is run",
+}
+
+
+def is_setting(name: str) -> bool:
+    """Tells whether Transformers has a setting of this name that is not done here."""
+    return name in CHANGE or name in KEEP or name in _BOOKKEEPING
+
+
+def not_done(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Selects the settings of a file that would give other tokens than `generate` does."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name in CHANGE and not _is_neutral(value, CHANGE[name])
+    }
+
+
+def neutral(owner: str, given: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+    """Checks settings that a caller gives and that are no field: they must change nothing.
+
+    Args:
+        owner: what takes them, for errors.
+        fields: the names that act.
+
+    Returns:
+        those that are not None.
+
+    Raises:
+        NotImplementedError: a setting, or an argument of Transformers' `generate`, that would
+            change something.
+        TypeError: a name that is none.
+    """
+    for name, value in given.items():
+        same = CHANGE.get(name, KEEP.get(name))
+        if same is None and name not in _ARGUMENTS and name not in _BOOKKEEPING:
+            raise TypeError(f"{owner} has no {name!r}{_hint(name, fields)}")
+        if name not in _BOOKKEEPING and not _is_neutral(value, same or (False,)):
+            raise NotImplementedError(
+                f"{owner}: {name} = {_text(value)} is not implemented yet; leave it out"
+            )
+    return {name: value for name, value in given.items() if value is not None and is_setting(name)}
+
+
+def _is_neutral(value: Any, same: tuple[Any, ...]) -> bool:
+    try:
+        return value is None or freeze(value) in map(freeze, same)
+    except ConfigError:  # an object of another library, an array under a transformation
+        return False
+
+
+def _hint(name: str, fields: Iterable[str]) -> str:
+    if name in _INSTEAD:
+        return f"; give {_INSTEAD[name]}"
+    fields = [*fields]
+    near = difflib.get_close_matches(name, [*fields, *CHANGE, *KEEP], 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(fields)}"
+
+
+def _text(value: Any) -> str:
+    try:
+        return shown(freeze(value))
+    except ConfigError:
+        return f"a {type(value).__name__}"

@@ -1,0 +1,115 @@
+"""Constructing a model: what its fields may be, and that they stay."""
+
+import dataclasses
+import functools
+from typing import Any
+
+from .. import params as fp
+from .. import sharding as fs
+from ..blocks import as_remat, check_dtype, heads_are_even
+from ..calls import keywords
+from ..config.config import Config
+from ..documents.values import ConfigError
+
+_LINENS = ("parent", "name", "scope")
+
+
+def by(cls: Any) -> None:
+    """Wraps the constructor that linen made for a class: Transformers' keywords act, or raise with
+    what to write, and once it has run, fields are fixed. Linen runs `__post_init__` once more
+    where a module takes the model for a submodule: it sets fields then as it did before."""
+    init, names = cls.__init__, {*field_names(cls), "config", "parent", "name"}
+    post_init = cls.__post_init__
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **fields: Any) -> None:
+        fields = keywords.ours(fields, names, cls.__name__, cls.__name__)
+        if odd := fields.keys() - names:
+            raise _unknown(cls, odd)
+        init(self, *args, **fields)
+        object.__setattr__(self, "_fixed", True)
+
+    @functools.wraps(post_init)
+    def __post_init__(self: Any) -> None:
+        fixed = vars(self).pop("_fixed", False)
+        post_init(self)
+        if fixed:
+            object.__setattr__(self, "_fixed", True)
+
+    cls.__init__, cls.__post_init__ = __init__, __post_init__
+
+
+def settle(model: Any) -> None:
+    """Checks a new model's fields and gives each its one form.
+
+    Raises:
+        TypeError: a configuration of another family, or rules that are none.
+        ConfigError: `scan_layers` where layers differ.
+        ValueError: no such remat policy, a dtype that no layer computes in.
+    """
+    cls = type(model)
+    check_config(cls, model.config)
+    model.dtype = fp.parse_dtype(model.dtype)  # jnp.bfloat16 and its dtype hash differently
+    check_dtype(model.dtype)
+    model.rules = fs.as_rules(model.rules)
+    model.remat = as_remat(model.remat)
+    model.attn_implementation = keywords.attention(model.attn_implementation)
+    if model.scan_layers and not heads_are_even(model.config):
+        raise ConfigError(
+            f"{cls.__name__}: scan_layers needs as many heads in every layer, and "
+            f"config.pruned_heads is {dict(model.config.pruned_heads)}; use scan_layers=False"
+        )
+
+
+def check_assignment(model: Any, name: str) -> None:
+    """Raises `dataclasses.FrozenInstanceError` for an attribute set from outside: a model is a
+    value. What linen sets itself, and what `setup` makes, passes."""
+    if name.startswith("_") or name in _LINENS or "_fixed" not in vars(model):
+        return
+    if model._state.in_setup and name not in field_names(type(model)):
+        return
+    cls = type(model).__name__
+    if name in field_names(type(model)) or name == "config":
+        use = f"model = model.clone({name}=...) is another one"
+    elif name == "params":
+        use = "params are a value of their own: model.apply({'params': params}, ...)"
+    else:
+        use = "a class of your own has a field for it"
+    raise dataclasses.FrozenInstanceError(f"{cls}.{name} cannot be assigned: {use}")
+
+
+def field_names(cls: Any) -> tuple[str, ...]:
+    """The fields of a model class that a caller may give, in their order; `dtype` first."""
+    given = ("config", "parent", "name")
+    return tuple(field.name for field in dataclasses.fields(cls) if field.name not in given)
+
+
+def config_names(cls: type[Config]) -> frozenset[str]:
+    """What a caller may set of a configuration: fields, under their old names too, notes, and
+    what `replace` refuses with a reason."""
+    return cls.names().union(cls.unsupported, keywords.NOTES)
+
+
+def check_config(cls: Any, config: Config) -> None:
+    """Raises `TypeError` unless `config` is of the class that the model class reads."""
+    if not isinstance(config, cls.config_class):
+        raise TypeError(
+            f"{cls.__name__} takes a {cls.config_class.__name__}, got {type(config).__name__}"
+        )
+
+
+def _unknown(cls: Any, names: set[str]) -> TypeError:
+    configured = sorted(names & config_names(cls.config_class))
+    if configured:
+        kind = cls.config_class.__name__
+        line = ", ".join(f"{name}=..." for name in configured)
+        return TypeError(
+            f"{cls.__name__} does not take {', '.join(configured)}: give it to the configuration, "
+            f"{cls.__name__}(fm.{kind}({line}))"
+        )
+    if "param_dtype" in names:
+        return TypeError(
+            f"{cls.__name__} does not take param_dtype: params have it, "
+            "model.init_params(key, param_dtype=...) or from_pretrained(name, param_dtype=...)"
+        )
+    return keywords.unknown(names, cls.__name__, {"after config": field_names(cls)})

@@ -1,0 +1,158 @@
+"""What models return: pytrees, in which what a model was not asked for is None.
+
+Shapes: B batch, T tokens, D model, V vocabulary, N heads, S tokens attended to.
+"""
+
+import operator
+from collections.abc import Iterator
+from typing import Any, Self, TypeVar
+
+import jax
+from flax import struct
+
+from ..blocks import Cache, Call
+
+
+class ModelOutput:
+    """A dataclass that answers as Transformers' `ModelOutput` does: a mapping over those fields
+    that are not None, in its order, with numbers and slices in the place of names too.
+
+    `out["logits"]`, `out[0]`, `out[:2]`, `out.to_tuple()`, `len(out)`, `"cache" in out`, `{**out}`;
+    like a dict it iterates over names: `start, end = out.to_tuple()`.
+    """
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the fields that are not None: those of the class first, then those that
+        it has from its bases."""
+        names = dict.fromkeys(
+            name for cls in type(self).__mro__ for name in cls.__dict__.get("__annotations__", ())
+        )
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+    def values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.keys())
+
+    def items(self) -> tuple[tuple[str, Any], ...]:
+        return tuple(zip(self.keys(), self.values(), strict=True))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field `name`, or `default` where it is None or there is none."""
+        return self[name] if name in self else default
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The fields that are not None."""
+        return self.values()
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return self.to_tuple()[key]
+        if not isinstance(key, str):
+            return self.to_tuple()[operator.index(key)]
+        if key not in self:
+            raise KeyError(f"{key!r}: this {type(self).__name__} has {', '.join(self.keys())}")
+        return getattr(self, key)
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
+
+@struct.dataclass(kw_only=True)
+class Output(ModelOutput):
+    """What every model can return.
+
+    Attributes:
+        hidden_states: [B, T, D] each: what enters the first layer, what leaves every layer; of a
+            model with a norm at its end the last is what leaves that.
+        attentions: weights [B, N, T, S] of every layer.
+        cache: of a decoder that was given one, with the new tokens in it.
+    """
+
+    cache: Cache | None = None
+    hidden_states: tuple[jax.Array, ...] | None = None
+    attentions: tuple[jax.Array, ...] | None = None
+
+    @classmethod
+    def of(cls, base: "Output", **fields: Any) -> Self:
+        """`fields`, with what the backbone returned beside its last hidden state."""
+        fields |= {"hidden_states": base.hidden_states, "attentions": base.attentions}
+        return cls(cache=base.cache, **fields)
+
+
+@struct.dataclass(kw_only=True)
+class BaseOutput(Output):
+    """Of a backbone: last_hidden_state [B, T, D], and pooler_output [B, D] if it has a pooler."""
+
+    last_hidden_state: jax.Array
+    pooler_output: jax.Array | None = None
+
+
+@struct.dataclass(kw_only=True)
+class PooledOutput(BaseOutput):
+    """Of BERT's backbone, whose order in Transformers is this."""
+
+    last_hidden_state: jax.Array
+    pooler_output: jax.Array | None = None
+    hidden_states: tuple[jax.Array, ...] | None = None
+    cache: Cache | None = None
+    attentions: tuple[jax.Array, ...] | None = None
+
+
+@struct.dataclass(kw_only=True)
+class LogitsOutput(Output):
+    """Of a model with one head: logits [B, T, V] of a language model, [B, T, labels] of a token
+    classifier, [B, labels] of a sequence classifier, [B, choices] of multiple choice."""
+
+    logits: jax.Array
+
+
+@struct.dataclass(kw_only=True)
+class QuestionAnsweringOutput(Output):
+    """start_logits and end_logits [B, T]: where the answer starts, and its last token."""
+
+    start_logits: jax.Array
+    end_logits: jax.Array
+
+
+@struct.dataclass(kw_only=True)
+class PreTrainingOutput(Output):
+    """BERT's two: prediction_logits [B, T, V] and seq_relationship_logits [B, 2]."""
+
+    prediction_logits: jax.Array
+    seq_relationship_logits: jax.Array
+
+
+@struct.dataclass(kw_only=True)
+class DoubleHeadsOutput(Output):
+    """logits [B, choices, T, V] of the language model, and mc_logits [B, choices]."""
+
+    logits: jax.Array
+    mc_logits: jax.Array
+
+
+Base = TypeVar("Base", bound=BaseOutput)
+
+
+def backbone(
+    cls: type[Base],
+    call: Call,
+    x: jax.Array,
+    entered: tuple[jax.Array, ...],
+    weights: tuple[jax.Array, ...],
+    cache: Cache | None,
+    **fields: Any,
+) -> Base:
+    """What a backbone returns, of class `cls`: its last hidden state x [B, T, D], and of what
+    `Layers` returned that which `call` asks for."""
+    return cls(
+        hidden_states=(*entered, x) if call.output_hidden_states else None,
+        attentions=weights if call.output_attentions else None,
+        cache=None if cache is None else cache.advance(x.shape[1]),
+        last_hidden_state=x,
+        **fields,
+    )

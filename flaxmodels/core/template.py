@@ -1,0 +1,77 @@
+"""Templates: the abstract params of a model, and how they are drawn."""
+
+import functools
+from typing import Any, Protocol
+
+import jax
+from flax.core import meta
+
+from .. import params as fp
+from .. import sharding as fs
+
+
+class Described(Protocol):
+    """What a template is made of: a model."""
+
+    config: Any
+    scan_layers: Any
+
+    @property
+    def naming(self) -> fp.Naming: ...
+    @property
+    def supports_abstract_init(self) -> bool: ...
+    def clone(self, **changes: Any) -> Any: ...
+    def dummy_inputs(self) -> dict[str, jax.Array]: ...
+
+
+@functools.lru_cache(maxsize=64)
+def template_of(model: Described) -> Any:
+    """Makes the tree of `fs.AbstractParam` of a model's params.
+
+    One layer is traced instead of all: tracing a deep loop would take longer than reading its
+    weights, and the stacked tree differs by the index only, unless heads are pruned.
+    """
+    stack = "" if model.config.pruned_heads else model.naming.stack
+    traced = model.clone(scan_layers=True) if stack else model
+    # The cache serves other callers too: nothing of this one's trace or mesh may get into it.
+    template = fp.apart(lambda: _declared(traced))
+    if model.scan_layers or not stack:
+        return template
+    leaves = {}
+    for path, leaf in fp.flatten(template).items():
+        if not fp.is_stacked(leaf):
+            leaves[path] = leaf
+            continue
+        layer = leaf.update(shape=leaf.shape[1:], axes=leaf.axes[1:])
+        leaves |= {fp.layer_path(path, stack, i): layer for i in range(leaf.shape[0])}
+    return fp.unflatten(leaves)
+
+
+def drawn(model: Any, template: Any, key: jax.Array) -> Any:
+    """Draws params for the template of `model`, or for a part of it; to be traced.
+
+    Leaves of our blocks say how they are drawn, each from a key of its path. Others, of plain linen
+    layers, are what `model.init(key)` makes of them.
+    """
+    leaves = fp.flatten(template)
+    known = {path: leaf for path, leaf in leaves.items() if getattr(leaf, "draw", None)}
+    values = fp.flatten(fp.initialize(fp.unflatten(known), key)) if known else {}
+    if len(known) < len(leaves):
+        own = fp.flatten(meta.unbox(_init(model, key)))
+        values |= {p: own[p].astype(leaf.dtype) for p, leaf in leaves.items() if p not in known}
+    return fp.unflatten({path: values[path] for path in leaves})
+
+
+def _declared(model: Described) -> Any:
+    key = jax.random.key(0)
+    init = functools.partial(_init, model)
+    if model.supports_abstract_init:
+        return fs.declared_axes(init, key)
+    with jax.ensure_compile_time_eval():
+        made = init(key)
+    return fs.declared_axes(lambda: made)
+
+
+def _init(model: Any, key: jax.Array) -> Any:
+    inputs: Any = model.dummy_inputs()
+    return model.init(key, **inputs)["params"]

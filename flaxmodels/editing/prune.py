@@ -1,0 +1,143 @@
+"""Pruning: attention heads cut out of a model and its params."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from .. import blocks
+from .. import params as fp
+from ..config.config import Config
+from ..core.model import Model
+from ..params.tree.paths import nearest
+
+M = TypeVar("M", bound=Model)
+
+_LEFT = {"heads": blocks.heads_left, "kv_heads": blocks.kv_heads_left}
+"""The logical axes along which heads lie, by the numbers of those that a layer has."""
+
+
+def prune_heads(
+    model: M, params: Any, heads_to_prune: Mapping[int, Iterable[int]]
+) -> tuple[M, Any]:
+    """The model and its params without some attention heads: columns of the projections to
+    queries, keys and values go, and rows of the one that follows.
+
+    `config.pruned_heads` of the new model names them. Heads have the numbers that they had before
+    any was pruned, so one that is gone already is no change. Of heads that share a key-value head
+    all must go, and it goes with them. A scanned model stays one if all its layers then have as
+    many heads; otherwise a looped one is returned, with `scan_layers=False` and params unstacked.
+
+    Dtypes and shardings stay; NumPy and abstract leaves, and `jit` over `params`, are served.
+    Under `jit` it is XLA that places what was cut across shards: give `out_shardings` there.
+    Where heads are is told by the axes "heads" and "kv_heads" of `model.abstract_params()`, so a
+    family needs only to make its projections as wide as `blocks.num_heads` says.
+
+    Args:
+        heads_to_prune: {1: [0, 2], 2: [2, 3]}: heads 0 and 2 of layer 1, and 2 and 3 of layer 2.
+
+    Raises:
+        ConfigError: no such layer or head, a layer left with none, or a part of those that share
+            a key-value head.
+        ValueError: params that are not the model's, or a sharded axis whose new size does not
+            divide; with the path.
+
+    Source: Michel et al. 2019, arXiv:1905.10650; `prune_heads` of Transformers 4.53.
+    """
+    before = model.config
+    after = before.replace(pruned_heads=_union(before.pruned_heads, heads_to_prune))
+    template = fp.flatten(model.abstract_params())
+    _check(fp.flatten(params), template)
+    stack = model.naming.stack
+    scan = model.scan_layers and blocks.heads_are_even(after)
+    if model.scan_layers and not scan:
+        params = fp.unstack_layers(params, _stack_path(template, stack))
+        template = fp.flatten(model.clone(scan_layers=False).abstract_params())
+    leaves = fp.flatten(params)
+    for path, leaf in leaves.items():
+        axes = template[path].axes
+        axis = next((i for i, name in enumerate(axes) if name in _LEFT), None)
+        if axis is not None:
+            layers = range(leaf.shape[0]) if axes[0] == "layers" else [_layer_of(path, stack)]
+            kept = [_kept(before, after, i, axes[axis], leaf.shape[axis]) for i in layers]
+            leaves[path] = _cut(path, leaf, np.stack(kept), axis)
+    return model.clone(config=after, scan_layers=scan), fp.unflatten(leaves)
+
+
+def _union(
+    pruned: Mapping[str, tuple[int, ...]], more: Mapping[int, Iterable[int]]
+) -> dict[str, tuple[int, ...]]:
+    union = dict(pruned)
+    for layer, heads in more.items():
+        union[str(layer)] = (*union.get(str(layer), ()), *np.asarray([*heads]).tolist())
+    return union
+
+
+def _check(leaves: Mapping[str, Any], template: Mapping[str, Any]) -> None:
+    if odd := sorted(leaves.keys() ^ template.keys()):
+        missing = odd[0] in template
+        problem = "is not in the params" if missing else "is no leaf of the model"
+        raise ValueError(f"{odd[0]} {problem}{nearest(odd[0], leaves if missing else template)}")
+    for path, leaf in leaves.items():
+        if tuple(leaf.shape) != template[path].shape:
+            raise ValueError(
+                f"{path} has shape {tuple(leaf.shape)}, the model's is {template[path].shape}"
+            )
+
+
+def _stack_path(template: Mapping[str, Any], stack: str) -> str:
+    stacked = next(path for path, leaf in template.items() if fp.is_stacked(leaf))
+    return (f"/{stacked}".partition(f"/{stack}/")[0] + f"/{stack}").removeprefix("/")
+
+
+def _layer_of(path: str, stack: str) -> int:
+    found = re.search(rf"(?:^|/){stack}/([0-9]+)/", path)
+    if found is None:
+        raise ValueError(f"{path} has an axis of heads, and is in no layer under {stack!r}")
+    return int(found[1])
+
+
+def _kept(before: Config, after: Config, layer: int, name: str, size: int) -> np.ndarray:
+    """Where along an axis the heads are that `after` leaves. One that is several times as long as
+    the heads holds several projections one after another, as GPT-2's `c_attn`."""
+    old, new = _LEFT[name](before, layer), _LEFT[name](after, layer)
+    return np.arange(size).reshape(-1, len(old), before.head_dim)[:, np.isin(old, new)].ravel()
+
+
+def _cut(path: str, leaf: Any, kept: np.ndarray, axis: int) -> Any:
+    """The leaf with those places [L or 1, size] along `axis` that each layer keeps."""
+    size = kept.shape[1]
+    if size == leaf.shape[axis]:
+        return leaf
+    shape = (*leaf.shape[:axis], size, *leaf.shape[axis + 1 :])
+    _check_divides(path, leaf, shape, axis)
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf.update(shape=shape)
+    index = [1] * leaf.ndim
+    index[0], index[axis] = len(kept), size
+    kept = kept.reshape(index)
+    if isinstance(leaf, np.ndarray):
+        return np.take_along_axis(leaf, kept, axis)
+    sharding = None if isinstance(leaf, Tracer) else leaf.sharding
+    return jax.jit(_take, static_argnums=2, out_shardings=sharding)(leaf, kept, axis)
+
+
+def _take(leaf: jax.Array, kept: jax.Array, axis: int) -> jax.Array:
+    return jnp.take_along_axis(leaf, kept, axis)
+
+
+def _check_divides(path: str, leaf: Any, shape: tuple[int, ...], axis: int) -> None:
+    sharding = None if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        try:
+            sharding.shard_shape(shape)
+        except ValueError:
+            raise ValueError(
+                f"{path}: axis {axis} has size {shape[axis]} without the pruned heads, which does "
+                f"not divide over mesh axis {sharding.spec[axis]!r} of the mesh "
+                f"{dict(sharding.mesh.shape)}; prune another number of heads, or replicate the leaf"
+            ) from None

@@ -1,0 +1,152 @@
+"""Vocabularies: more tokens or fewer, and what a model offers for them."""
+
+import functools
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..params.tree import resize
+from ..params.tree.keys import one_key
+from .embeddings import (
+    M,
+    TokenLeaves,
+    check_shards,
+    checked_leaves,
+    get_bias,
+    get_input_embeddings,
+    get_lm_head,
+    get_output_embeddings,
+    get_output_layer_with_bias,
+    get_prefix_bias_name,
+    of_size,
+    replaced,
+    round_up,
+    set_bias,
+    set_input_embeddings,
+    set_output_embeddings,
+    tie_weights,
+    token_leaves,
+    untie_weights,
+)
+
+_SPREAD = 1e-9
+"""What Transformers 5.23 multiplies the covariance of the old embeddings by, and the standard
+deviation of the old biases: new tokens start at the mean, hardly apart."""
+_ROWS_AT_ONCE = 256
+"""Drawn together; their noise is this many times V float32 numbers."""
+
+
+def resize_token_embeddings(
+    model: M,
+    params: Any,
+    new_num_tokens: int | None = None,
+    key: jax.Array | None = None,
+    *,
+    pad_to_multiple_of: int | None = None,
+    mean_resizing: bool = True,
+) -> tuple[M, Any]:
+    """`(model, params)` with another number of tokens: the last are cut, or new ones are joined to
+    them, in the table and in the LM head. If the number stays, both are returned as they are.
+
+    New rows of the table and columns of an untied head are drawn as Transformers 5.23 does: from
+    the normal with the mean of the old ones and 1e-9 of their covariance, in float32, so that the
+    probabilities of old tokens hardly change (Hewitt 2021, "Initializing new word embeddings for
+    pretrained language models"). New biases are 0 in a tied head, and in an untied one normal with
+    the mean of the old ones and 1e-9 of their standard deviation.
+
+    Token ids of the config stay, even if their row is cut: PyTorch does not open a model whose
+    `pad_token_id` has no row.
+
+    Args:
+        params: arrays, sharded or not, or abstract leaves; also under `jit`.
+        new_num_tokens: `config.vocab_size` if None.
+        key: a `jax.random.key`, needed to add tokens to params that are not abstract.
+        pad_to_multiple_of: the number is rounded up to a multiple of this: of 128 for matrix units,
+            of the devices that the vocabulary is spread over.
+        mean_resizing: False draws rows and columns from the normal with mean 0 and standard
+            deviation `config.initializer_range`; new biases are 0.
+
+    Raises:
+        ValueError: a number below 1, tokens to add without a key, or shards that do not divide.
+    """
+    old = model.config.vocab_size
+    size = old if new_num_tokens is None else _positive("new_num_tokens", new_num_tokens)
+    step = 1 if pad_to_multiple_of is None else _positive("pad_to_multiple_of", pad_to_multiple_of)
+    size = round_up(size, step)
+    if size == old:
+        return model, params
+    new, own = of_size(model, size), token_leaves(model)
+    leaves = checked_leaves(model, params)
+    check_shards(own, leaves, size, step)
+    abstract = all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves.values())
+    if size > old and key is None and not abstract:
+        raise ValueError(
+            f"{size - old} new tokens are drawn at random: pass key=jax.random.key(seed)"
+        )
+    keys = [None] * len(leaves) if key is None else jax.random.split(one_key(key), len(leaves))
+    std = None if mean_resizing else model.config.initializer_range
+    made = {
+        path: resize.resized(leaf, size, own.axes[path], _draw(own, path, std), one)
+        for (path, leaf), one in zip(leaves.items(), keys, strict=True)
+    }
+    return new, replaced(params, made)
+
+
+def _draw(own: TokenLeaves, path: str, std: float | None) -> resize.Draw:
+    """How a leaf's new entries are drawn; close to the mean of the old ones if `std` is None."""
+    if path == own.bias:
+        tied = own.kernel is None
+        return resize.zeros if tied or std is not None else _biases
+    return _rows if std is None else functools.partial(_initial_rows, std=std)
+
+
+def _rows(key: jax.Array, table: jax.Array, count: int) -> jax.Array:
+    """`count` draws from the normal with the mean of the table's V rows and `_SPREAD` of their
+    covariance. Centred noise [V] times the table has just that covariance, times V: nothing is
+    decomposed, and a table with fewer rows than columns, or with equal rows, is one like any other.
+    """
+    rows, size = table.astype(jnp.float32), table.shape[0]
+    together = min(count, _ROWS_AT_ONCE)
+
+    def draw(key: jax.Array) -> jax.Array:
+        noise = jax.random.normal(key, (together, size))
+        return (noise - jnp.mean(noise, axis=1, keepdims=True)) @ rows
+
+    drawn = jax.lax.map(draw, jax.random.split(key, -(-count // together)))
+    spread = (_SPREAD / size) ** 0.5 * drawn.reshape(-1, rows.shape[1])[:count]
+    return jnp.mean(rows, axis=0, keepdims=True) + spread
+
+
+def _initial_rows(key: jax.Array, table: jax.Array, count: int, *, std: float) -> jax.Array:
+    return std * jax.random.normal(key, (count, table.shape[1]))
+
+
+def _biases(key: jax.Array, bias: jax.Array, count: int) -> jax.Array:
+    old = bias.astype(jnp.float32)
+    noise = jax.random.normal(key, (count,))
+    return jnp.mean(old) + _SPREAD * jnp.std(old) * noise
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
+        raise ValueError(f"{name} is {value!r}; it must be an integer above 0")
+    return operator.index(value)
+
+
+class HasVocabulary:
+    """The functions of `embeddings` and of this file as methods of a model."""
+
+    get_input_embeddings = get_input_embeddings
+    get_output_embeddings = get_output_embeddings
+    get_lm_head = get_lm_head
+    get_output_layer_with_bias = get_output_layer_with_bias
+    get_prefix_bias_name = get_prefix_bias_name
+    get_bias = get_bias
+    set_input_embeddings = set_input_embeddings
+    set_output_embeddings = set_output_embeddings
+    set_bias = set_bias
+    tie_weights = tie_weights
+    untie_weights = untie_weights
+    resize_token_embeddings = resize_token_embeddings

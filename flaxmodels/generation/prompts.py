@@ -1,0 +1,124 @@
+"""Prompts: what may be continued, and where its padding is."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..calls.callers import warn
+from ..calls.concrete import check_token_ids, known
+
+
+class Prompt(NamedTuple):
+    """A batch to be continued.
+
+    Attributes:
+        ids: int32 [B, T].
+        mask: bool [B, T], which are tokens rather than padding; None if all are.
+    """
+
+    ids: jax.Array
+    mask: jax.Array | None
+
+
+def read_prompt(
+    input_ids: Any,
+    attention_mask: Any = None,
+    *,
+    pad: int | None = None,
+    eos: tuple[int, ...] = (),
+    vocab_size: int | None = None,
+) -> Prompt:
+    """Checks a prompt as far as it is known (see `check_token_ids`), and finds its padding.
+
+    Without a mask, `pad` is padding wherever it stands, unless it ends sequences too: the rule of
+    Transformers' `generate`. Where it cannot say, and rows begin or end with different numbers of
+    it, a warning does.
+
+    Raises:
+        TypeError: ids that are no integers.
+        ValueError: other shapes than [B, T], ids out of range, a row without a token, an additive
+            mask.
+    """
+    input_ids = _array("input_ids", input_ids)
+    if input_ids.ndim != 2 or 0 in input_ids.shape:
+        hint = "; a single prompt is input_ids[None]" if input_ids.ndim == 1 else ""
+        raise ValueError(
+            f"input_ids has shape {input_ids.shape}; expected [B, T], with at least one row and "
+            f"one token{hint}"
+        )
+    check_token_ids(input_ids, vocab_size)
+    ids = jnp.asarray(input_ids, jnp.int32)
+    if attention_mask is not None:
+        return Prompt(ids, _mask(attention_mask, input_ids.shape))
+    if pad is not None and pad not in eos:
+        _check_rows(known(input_ids), lambda ids: ids != pad, f"but padding ({pad})")
+        return Prompt(ids, ids != pad)
+    if pad is not None or eos:
+        _warn_of_padding(known(input_ids), eos[0] if pad is None else pad)
+    return Prompt(ids, None)
+
+
+def align_right(prompt: Prompt) -> Prompt:
+    """Moves the padding after the last token of each row before the first: then all rows are
+    continued at the same place. Order and positions of tokens stay."""
+    if prompt.mask is None:
+        return prompt
+    length = prompt.ids.shape[1]
+    behind = jnp.argmax(prompt.mask[:, ::-1], axis=1).astype(jnp.int32)
+    source = (jnp.arange(length, dtype=jnp.int32)[None] - behind[:, None]) % length
+    return Prompt(
+        jnp.take_along_axis(prompt.ids, source, axis=1),
+        jnp.take_along_axis(prompt.mask, source, axis=1),
+    )
+
+
+def _array(name: str, x: Any) -> Any:
+    if isinstance(x, jax.Array | np.ndarray):
+        return x
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(
+            f"{name} has rows of different lengths: pad them, and give an attention_mask that is "
+            "0 there"
+        ) from None
+
+
+def _mask(attention_mask: Any, shape: tuple[int, ...]) -> jax.Array:
+    mask = _array("attention_mask", attention_mask)
+    if mask.shape != shape:
+        raise ValueError(
+            f"attention_mask has shape {mask.shape}, input_ids {shape}: expected the same, nonzero "
+            "where there are tokens"
+        )
+    values = known(mask)
+    if values is not None and (values < 0).any():
+        raise ValueError(
+            f"attention_mask holds {values.min()}: expected 1 for tokens and 0 for padding, not "
+            "what is added to attention scores"
+        )
+    _check_rows(values, lambda mask: mask != 0, "in attention_mask")
+    return jnp.asarray(mask).astype(bool)
+
+
+def _check_rows(values: np.ndarray | None, are_tokens: Any, where: str) -> None:
+    if values is None:
+        return
+    empty = np.flatnonzero(~are_tokens(values).any(axis=1))
+    if empty.size:
+        raise ValueError(f"row {empty[0]} of input_ids has no token {where}: nothing to continue")
+
+
+def _warn_of_padding(ids: np.ndarray | None, pad: int) -> None:
+    if ids is None:
+        return
+    for rows in (ids, ids[:, ::-1]):
+        runs = np.logical_and.accumulate(rows == pad, axis=1).sum(axis=1)
+        if runs.max() > 1 or runs.min() < runs.max():
+            warn(
+                f"input_ids look padded with token {pad}, which ends sequences too, so that "
+                "padding cannot be told from tokens: give attention_mask, or all of them count"
+            )
+            return

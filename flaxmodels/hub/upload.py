@@ -1,0 +1,315 @@
+"""Up: files that somebody writes become one commit of a repository, all of them or none."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import params as fp
+from ..calls.callers import warn
+from .branch import Branch
+from .client import HubError, pause
+from .companions import code_named
+from .front_matter import CARD_NAME, Words, finished, front_matter, listed
+from .repository import Repository
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+_PUBLIC = (".gitattributes", ".gitignore")
+_TOKENS = ("token", "stored_tokens")
+_MOST_WAITING = 1 << 30  # bytes of copies, of which the last may be as large as a file of weights
+_COMMITS = 3  # tries, each on top of what the branch is by then
+
+
+def push_files(
+    write: Callable[[Path], object],
+    repo_id: str,
+    *,
+    what: str = "files",
+    commit_message: str | None = None,
+    commit_description: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    create_pr: bool = False,
+    revision: str | None = None,
+    tags: Words = None,
+) -> "CommitInfo":
+    """Whatever can write files can be pushed: `write(folder)` does, and they become one commit.
+
+        push_files(tokenizer.save_pretrained, "org/name", what="tokenizer")
+
+    Args:
+        repo_id: "organisation/name", or a name in one's own namespace; made if absent.
+        commit_message: f"Upload {what}" if None.
+        private: of a repository that is made; its owner's default if None.
+        token: None and True are the stored login.
+        create_pr: open a pull request instead.
+        revision: the branch, "main" if None; made if absent, as main is.
+        tags: added to those of the repository's card.
+
+    Returns:
+        huggingface_hub's `CommitInfo`: `oid`, `commit_url`, `pr_url`, `pr_revision`.
+
+    Raises:
+        HubError: nothing was pushed, and the branch is what it was.
+    """
+    where = {"private": private, "token": token, "create_pr": create_pr, "revision": revision}
+    data = {"tags": listed(tags)}
+
+    def finish(push: Push) -> dict[str, bytes]:
+        made = finished(push.read(CARD_NAME), data, lambda: front_matter(data)) if tags else None
+        return {} if made is None else {CARD_NAME: made}
+
+    with pushing(repo_id, **where) as push:
+        write(push.folder)
+        push.add_folder()
+        return push.commit(commit_message or f"Upload {what}", commit_description, finish=finish)
+
+
+@contextlib.contextmanager
+def pushing(repo_id: str, *, progress: bool = True, **where: Any) -> Iterator["Push"]:
+    """A push, for as long as its temporary folder is there; arguments as `push_files`."""
+    with _bars(progress), tempfile.TemporaryDirectory(prefix="flaxmodels-push-") as folder:
+        push = Push(Branch(repo_id, **where), Path(folder))
+        try:
+            yield push
+        except _Unknown:
+            raise
+        except fp.CheckpointError as error:
+            passes = isinstance(error, HubError) and error.may_pass
+            said = f"{error}; nothing was pushed: {push.branch} is what it was"
+            raise HubError(said, may_pass=passes) from None
+
+
+@contextlib.contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    """Whether the client shows its bars meanwhile."""
+    from huggingface_hub import utils
+
+    if shown or utils.are_progress_bars_disabled():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()
+
+
+class Push:
+    """What is to become a commit: large files are uploaded when they are added, and nobody sees
+    them before `commit`.
+
+    Args:
+        folder: where files are written before they are added.
+    """
+
+    def __init__(self, branch: Branch, folder: Path):
+        self.branch, self.folder = branch, folder
+        self._files: dict[str, _File] = {}
+
+    def add(self, files: Mapping[str, str | os.PathLike]) -> None:
+        """Adds {name in the repository: path}, and uploads those that are large.
+
+        Raises:
+            HubError: they cannot be uploaded, or the repository would leave them out.
+        """
+        if files:
+            new = {name: _File.of(name, path) for name, path in files.items()}
+            for name, path in files.items():
+                _warn_of_code(self.branch, name, os.fspath(path))
+            self.branch.upload([file.operation for file in new.values()])
+            self._files |= new
+
+    def add_folder(self) -> None:
+        """Adds all that is in the folder and was not added before.
+
+        Raises:
+            HubError: hidden files, or one that is called as tokens are; none of it is sent.
+            fp.CheckpointError: a link that leads out of the folder.
+        """
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        names = {path.relative_to(self.folder).as_posix(): path for path in paths}
+        new = {name: path for name, path in names.items() if name not in self._files}
+        for name in new:
+            if _is_private(name):
+                raise HubError(
+                    f"{self.branch}: {fp.quoted(name)} is among what was written to be pushed; "
+                    "hidden files and tokens are not published: write it elsewhere"
+                )
+            fp.FolderFile(str(self.folder), name).check()
+        self.add(new)
+
+    def take(self, path: str) -> None:
+        """Adds a file of the folder; a large one is gone from the disk then."""
+        self._take({Path(path).relative_to(self.folder).as_posix(): path})
+
+    def bring(self, files: Iterable[fp.FolderFile]) -> None:
+        """Adds files of another folder by copies, few GiB of which are there at a time: what is
+        uploaded is the file that was opened, whatever comes under its name meanwhile.
+
+        Raises:
+            HubError: as `add`.
+            fp.CheckpointError: as `FolderFile.copy`.
+        """
+        waiting: dict[str, Path] = {}
+        size = 0
+        for file in files:
+            copy = waiting[file.name] = file.copy(self.folder)
+            size += copy.stat().st_size
+            if size >= _MOST_WAITING:
+                self._take(waiting)
+                waiting, size = {}, 0
+        self._take(waiting)
+
+    def _take(self, files: Mapping[str, str | os.PathLike]) -> None:
+        self.add(files)
+        for name, path in files.items():
+            if self._files[name].is_uploaded:
+                os.unlink(path)
+
+    def digests(self) -> dict[str, str]:
+        """{name: sha256} of what was added."""
+        return {name: file.sha256 for name, file in self._files.items()}
+
+    def read(self, name: str) -> bytes | None:
+        """A small file as it was added, or as the repository has it; None if there is none."""
+        if name in self._files:
+            return Path(self._files[name].path).read_bytes()
+        head = self.branch.head
+        return head.read(name) if name in head.entries else None
+
+    def commit(
+        self,
+        message: str,
+        description: str | None = None,
+        *,
+        replaces: Callable[[str], bool] = lambda name: False,
+        finish: Callable[["Push"], Mapping[str, bytes]] = lambda push: {},
+    ) -> "CommitInfo":
+        """One commit of what was added, on top of what the branch is; where another one comes
+        first, on top of that. Where nothing differs there is none, and the branch's is returned.
+
+        Args:
+            replaces: which names of the repository go, if they were not added.
+            finish: small files that depend on what is in the repository; called for each try.
+
+        Raises:
+            HubError: the branch is what it was, unless the error says that this is not known.
+        """
+        said = {"commit_message": message, "commit_description": description or ""}
+        branch, error = self.branch, None
+        for count in range(_COMMITS):
+            if count:
+                pause(2.0**count * random.uniform(0.5, 1))
+                branch.refresh()
+            files = self._files | self._written(finish(self))
+            gone = [name for name in branch.head.entries if replaces(name) and name not in files]
+            changed = [file for name, file in files.items() if not file.is_in(branch.head, name)]
+            branch.make()
+            if not changed and not gone:
+                return branch.info(branch.head.commit, **said)
+            made, error = self._try(_operations(changed, gone), **said)
+            made = made or self._found(files, gone, **said)
+            if made is not None:
+                return made
+            if error is not None and not error.may_pass:
+                break
+        raise error or HubError(f"{branch}: other commits came first, {_COMMITS} times; push again")
+
+    def _try(self, operations: list[Any], **said: str) -> "tuple[CommitInfo | None, Any]":
+        try:
+            return self.branch.post(operations, **said), None
+        except HubError as error:
+            return None, error
+
+    def _found(
+        self, files: "dict[str, _File]", gone: list[str], **said: str
+    ) -> "CommitInfo | None":
+        """The commit, if it was made and its answer was lost."""
+        try:
+            came = self.branch.next()
+        except HubError as error:
+            raise _Unknown(
+                f"{error}; whether the commit was made is not known: look at {self.branch.url}; "
+                "to push again does no harm"
+            ) from None
+        if came is None:
+            return None
+        repository, ref = came
+        is_ours = all(file.is_in(repository, name) for name, file in files.items())
+        if not is_ours or any(name in repository.entries for name in gone):
+            return None
+        return self.branch.info(repository.commit, ref, **said)
+
+    def _written(self, contents: Mapping[str, bytes]) -> "dict[str, _File]":
+        for name, content in contents.items():
+            (self.folder / name).write_bytes(content)
+        return {name: _File.of(name, self.folder / name) for name in contents}
+
+
+def _warn_of_code(branch: Branch, name: str, path: str) -> None:
+    """What somebody pushes of their own is pushed as it is, but not unseen."""
+    folder, file = os.path.split(path)
+    if code := code_named(fp.FolderFile(folder, file)):
+        warn(
+            f"{branch}: {fp.quoted(name)} is pushed with {fp.some(code)}, which names code that "
+            "others may run: take it out unless you trust it"
+        )
+
+
+def _is_private(name: str) -> bool:
+    """Whether a file is likely to hold what is nobody else's business: .env, .git/config, token."""
+    parts = name.split("/")
+    hidden = [part for part in parts if part.startswith(".") and part not in _PUBLIC]
+    return bool(hidden) or parts[-1] in _TOKENS
+
+
+class _Unknown(HubError):
+    """A commit of which it is not known whether it was made."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    operation: Any  # the client's
+    path: str
+
+    @classmethod
+    def of(cls, name: str, path: str | os.PathLike) -> "_File":
+        from huggingface_hub import CommitOperationAdd
+
+        return cls(CommitOperationAdd(name, os.fspath(path)), os.fspath(path))
+
+    @property
+    def is_uploaded(self) -> bool:
+        """Whether the Hub has its bytes: the client lets go of the path then."""
+        return self.operation.path_or_fileobj == b""
+
+    @property
+    def sha256(self) -> str:
+        if self.is_uploaded:
+            return self.operation.upload_info.sha256.hex()
+        return hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
+
+    def is_in(self, repository: Repository, name: str) -> bool:
+        entry = repository.entries.get(name)
+        if entry is None:
+            return False
+        return entry.sha256 == self.sha256 if self.is_uploaded else entry.matches(self.path)
+
+
+def _operations(changed: list[_File], gone: list[str]) -> list[Any]:
+    from huggingface_hub import CommitOperationDelete
+
+    for file in changed:
+        # The client leaves out what was in the branch when the file was uploaded; we have left out
+        # what is in the head.
+        file.operation._remote_oid = None
+    deleted = [CommitOperationDelete(name, is_folder=False) for name in gone]
+    return [*(file.operation for file in changed), *deleted]

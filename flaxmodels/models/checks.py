@@ -1,0 +1,58 @@
+"""Checks that configs of several families make; each raises `ConfigError` naming the field."""
+
+import re
+from collections import Counter
+from typing import Any
+
+from ..blocks import ACTIVATIONS
+from ..documents.values import ConfigError
+
+NOT_IMPLEMENTED = {
+    "add_cross_attention": (False, None),
+    "cross_attention_hidden_size": (None,),
+    "is_encoder_decoder": (False, None),
+    "tie_encoder_decoder": (False, None),
+}
+"""Keys of any family's `config.json` -> the values that leave the model as it is here."""
+
+
+def multiple(config: Any, name: str, of: str) -> None:
+    """Field `name` must be a multiple of field `of`."""
+    value, unit = getattr(config, name), getattr(config, of)
+    if unit < 1 or value % unit:
+        raise ConfigError(
+            f"{type(config).__name__}: {name} = {value} is not a multiple of {of} = {unit}"
+        )
+
+
+def pruned_heads(config: Any) -> None:
+    """`pruned_heads` must name layers and heads that exist, leave every layer one, and take heads
+    that share a key-value head together."""
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    group = heads // config.num_key_value_heads
+
+    def refuse(problem: str) -> None:
+        raise ConfigError(f"{type(config).__name__}: pruned_heads {problem}")
+
+    for layer, pruned in config.pruned_heads.items():
+        if not re.fullmatch("0|[1-9][0-9]{0,9}", layer) or int(layer) >= layers:
+            refuse(f"names layer {layer:.100}; there are layers 0 to {layers - 1}")
+        if odd := [head for head in pruned if not 0 <= head < heads]:
+            refuse(f"names head {odd[0]} of layer {layer}; there are heads 0 to {heads - 1}")
+        if len(pruned) == heads:
+            refuse(f"leaves layer {layer} none of its {heads} heads")
+        for shared, count in Counter(head // group for head in pruned).items():
+            if count < group:
+                refuse(
+                    f"takes {count} of the heads {shared * group} to {(shared + 1) * group - 1} of "
+                    f"layer {layer}, which share a key-value head; take all {group} or none"
+                )
+
+
+def activation(config: Any, name: str) -> None:
+    """Field `name` must be the name of an activation function that is implemented."""
+    if (value := getattr(config, name)) not in ACTIVATIONS:
+        raise ConfigError(
+            f"{type(config).__name__}: {name} = {value!r} is not implemented (implemented: "
+            f"{', '.join(ACTIVATIONS)})"
+        )

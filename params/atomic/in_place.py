@@ -1,0 +1,136 @@
+"""In place: new files come into a folder that stays itself; one rename makes them the checkpoint.
+
+What no file refers to yet comes first, under names of its own, and is on the disk before the rest:
+then `config.json` and its like, if they differ, and the head are renamed one right after the other.
+A kill in between leaves a new config with the old weights, nothing worse. `checksums.json` lists
+the files of both saves meanwhile.
+"""
+
+import contextlib
+import filecmp
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from ..formats.checksums import MANIFEST, write_bridge
+from ..host.durable import sync_folder
+from .staging import discard
+
+Test = Callable[[str], bool]
+_WAITING = re.compile(r"(.+)-[0-9a-f]{8}(\.[^.]+)")
+
+
+def move_in(
+    path: Path,
+    folder: Path,
+    is_ours: Test,
+    is_head: Test,
+    exchange: Callable[[Path, Path], None],
+) -> None:
+    """Makes what is in `path` the checkpoint in `folder`; after an error `folder` is what it was.
+
+    Args:
+        is_ours, is_head: as `publish.replacing`.
+        exchange: makes two folders change places, where the disk can.
+    """
+    names = [name for name in os.listdir(path) if name != MANIFEST]
+    before = path / secrets.token_hex(8)  # what is replaced, until it is certain
+    before.mkdir()
+    _settle(folder, before, is_ours)
+    bridge = write_bridge(path, folder)
+    fresh = [n for n in names if not is_head(n) and not os.path.lexists(folder / n)]
+    changed = [n for n in names if not is_head(n) and n not in fresh and _differ(path, folder, n)]
+    heads = list(filter(is_head, names))
+    old_heads = [name for name in filter(is_head, os.listdir(folder)) if name not in heads]
+    with contextlib.ExitStack() as undo:
+        replaced = [*changed, MANIFEST] if bridge and (folder / MANIFEST).exists() else changed
+        for name in replaced:
+            _keep(folder / name, before / name)
+        for name in fresh:
+            undo.callback(_restore, before / name, folder / name)
+            os.replace(path / name, folder / name)
+        sync_folder(folder)
+        if bridge:
+            undo.callback(_restore, before / MANIFEST, folder / MANIFEST)
+            os.replace(path / bridge, folder / MANIFEST)
+        for name in changed:
+            undo.callback(_restore, before / name, folder / name)
+            os.replace(path / name, folder / name)
+        for name in heads:
+            if (path / name).is_dir():
+                _put_folder(path / name, folder / name, before, exchange)
+            else:
+                os.replace(path / name, folder / name)
+        undo.pop_all()
+        for name in old_heads:  # readers may prefer them to the new one
+            os.replace(folder / name, before / name)
+    sync_folder(folder)
+    if bridge:
+        os.replace(path / MANIFEST, folder / MANIFEST)
+    kept = {*names, MANIFEST} if bridge else set(names)
+    for name in sorted(os.listdir(folder), key=lambda name: name != MANIFEST):
+        if is_ours(name) and name not in kept:
+            _remove(folder / name)
+    sync_folder(folder)
+
+
+def _put_folder(
+    source: Path, target: Path, before: Path, exchange: Callable[[Path, Path], None]
+) -> None:
+    """Puts a folder in the place of another. Where they cannot change places, the new one waits
+    under a name by which readers find it while there is no `target`."""
+    if not os.path.lexists(target):
+        os.rename(source, target)
+        return
+    try:
+        exchange(source, target)
+    except OSError:
+        waiting = target.with_name(f"{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+        os.rename(source, waiting)
+        try:
+            os.rename(target, before / target.name)
+        except OSError:
+            os.rename(waiting, source)
+            raise
+        os.rename(waiting, target)
+
+
+def _settle(folder: Path, before: Path, is_ours: Test) -> None:
+    """Ends what a killed saver began: a folder that waits for its name gets it, or goes if there is
+    one of that name."""
+    for name in filter(is_ours, os.listdir(folder)):
+        found = _WAITING.fullmatch(name)
+        if found and (folder / name).is_dir():
+            target = folder / "".join(found.groups())
+            os.rename(folder / name, before / name if os.path.lexists(target) else target)
+
+
+def _differ(path: Path, folder: Path, name: str) -> bool:
+    """Tells whether the file in `folder` has to be replaced."""
+    new, old = path / name, folder / name
+    return not old.is_file() or not filecmp.cmp(new, old, shallow=False)
+
+
+def _keep(path: Path, copy: Path) -> None:
+    try:
+        os.link(path, copy)
+    except OSError:  # a disk without links
+        shutil.copy2(path, copy)
+
+
+def _restore(copy: Path, path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if copy.exists():
+            os.replace(copy, path)
+        else:
+            path.unlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        discard(path)
+    else:
+        path.unlink()

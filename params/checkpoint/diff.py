@@ -1,0 +1,156 @@
+"""Differences: two trees or two checkpoints, tensor by tensor, by name, in bounded memory."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..formats import Source, open_checkpoint
+from ..host import tiles
+from ..host.placement import bytes_for_threads, in_numpy, is_traced
+from ..tree.measure import table
+from ..tree.paths import flatten, natural
+from .compare import comparison
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffRow:
+    """One name in two trees; what one of them lacks is None.
+
+    Attributes:
+        shapes, dtypes: in the first and in the second.
+        max_abs: largest |a - b|; exact for integers, else in float32 or what is wider; NaN if
+            numbers stand against NaNs. None where no values were compared: shapes that differ,
+            abstract leaves.
+        max_rel: largest |a - b| / max(|a|, |b|), 0 where both are 0.
+        equal: shapes, dtypes and values agree; a NaN equals a NaN.
+    """
+
+    path: str
+    shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
+    dtypes: tuple[str | None, str | None]
+    max_abs: float | None
+    max_rel: float | None
+    equal: bool
+
+    @property
+    def verdict(self) -> str:
+        """What is said of it in the table."""
+        if None in self.shapes:
+            return "only in b" if self.shapes[0] is None else "only in a"
+        return "equal" if self.equal else "different"
+
+
+@dataclasses.dataclass(frozen=True)
+class Diff:
+    """What `diff` found, a row per name; `print` it to see it."""
+
+    rows: tuple[DiffRow, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether both have the same names, and all of them are equal."""
+        return all(row.equal for row in self.rows)
+
+    @property
+    def only_in_a(self) -> tuple[str, ...]:
+        return tuple(row.path for row in self.rows if row.verdict == "only in a")
+
+    @property
+    def only_in_b(self) -> tuple[str, ...]:
+        return tuple(row.path for row in self.rows if row.verdict == "only in b")
+
+    def __str__(self) -> str:
+        lines = [("path", "shape", "dtype", "max abs", "max rel", "")]
+        for row in self.rows:
+            values = (_number(row.max_abs), _number(row.max_rel))
+            lines.append((row.path, _both(row.shapes), _both(row.dtypes), *values, row.verdict))
+        counts = [sum(row.verdict == verdict for row in self.rows) for verdict in _VERDICTS]
+        total = ", ".join(f"{n} {verdict}" for n, verdict in zip(counts, _VERDICTS, strict=True))
+        return f"{table(lines, numeric=(3, 4))}\n{total}"
+
+
+_VERDICTS = ("equal", "different", "only in a", "only in b")
+
+
+def diff(a: Any, b: Any) -> Diff:
+    """Compares two trees, or two checkpoints, or one with the other.
+
+    Checkpoints are read slab by slab; nothing is held of them, and no model or config is needed:
+    tensors are matched by the names that they have there. Abstract leaves are compared by shape
+    and dtype alone.
+
+    Args:
+        a, b: a tree of arrays; or a `fp.Source`; or what `fp.open_checkpoint` opens, by path.
+
+    Raises:
+        CheckpointError: a checkpoint that cannot be read.
+        ValueError: a traced leaf, which has no numbers to compare.
+
+    >>> found = diff({"w": np.float32([1, 2])}, {"w": np.float32([1, 4]), "b": np.int8(0)})
+    >>> found.equal, found.only_in_b, found.rows[1].max_abs, found.rows[1].max_rel
+    (False, ('b',), 2.0, 0.5)
+    """
+    first, second = _leaves(a), _leaves(b)
+    names = _in_file_order([*first, *(name for name in second if name not in first)], first)
+
+    def begin(name: str) -> Callable[[], DiffRow]:
+        return _row(name, first.get(name), second.get(name))
+
+    nbytes = bytes_for_threads([*first.values(), *second.values()])
+    begun = tiles.in_threads(begin, names, nbytes)
+    rows = tiles.in_threads(lambda wait: wait(), begun, nbytes)
+    return Diff(tuple(sorted(rows, key=lambda row: natural(row.path))))
+
+
+def _leaves(tree: Any) -> Mapping[str, Any]:
+    if isinstance(tree, str | os.PathLike):
+        tree = open_checkpoint(tree)
+    if isinstance(tree, Source):
+        return tree.tensors
+    leaves = flatten(tree)
+    return {
+        path: in_numpy(leaf if hasattr(leaf, "dtype") else np.asarray(leaf))
+        for path, leaf in leaves.items()
+    }
+
+
+def _in_file_order(names: list[str], leaves: Mapping[str, Any]) -> list[str]:
+    def position(name: str) -> tuple[str, int]:
+        return getattr(leaves.get(name), "position", ("", 0))
+
+    return sorted(names, key=position)
+
+
+def _row(path: str, a: Any, b: Any) -> Callable[[], DiffRow]:
+    """Begins to compare; to call what it returns is to wait for the row."""
+    (shape_a, dtype_a), (shape_b, dtype_b) = map(_kind, (a, b))
+    shapes, dtypes = (shape_a, shape_b), (dtype_a, dtype_b)
+    same = shape_a == shape_b and dtype_a == dtype_b
+    if shape_a != shape_b or any(isinstance(x, jax.ShapeDtypeStruct) for x in (a, b)):
+        return lambda: DiffRow(path, shapes, dtypes, None, None, same)
+    if is_traced(a) or is_traced(b):
+        raise ValueError(f"{path} is traced, and a diff is of numbers; call it outside of jit")
+    compared = comparison(a, b)
+
+    def wait() -> DiffRow:
+        largest, relative = compared()
+        return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
+
+    return wait
+
+
+def _kind(leaf: Any) -> tuple[tuple[int, ...] | None, str | None]:
+    return (None, None) if leaf is None else (tuple(leaf.shape), str(leaf.dtype))
+
+
+def _both(pair: tuple[Any, Any]) -> str:
+    there = [str(x) for x in pair if x is not None]
+    return " -> ".join(dict.fromkeys(there))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

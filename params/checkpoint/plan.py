@@ -1,0 +1,189 @@
+"""Plans: what a load will do, before a byte of weights is read."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..errors import CheckpointError, quoted, some
+from ..host.apart import default_sharding
+from ..tree.cast import DtypeLike, dtype_for
+from ..tree.measure import human, table
+from ..tree.paths import flatten, matches, nearest
+from .reconcile import Match, Piece, stored_bytes
+
+GIB = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafPlan:
+    """One leaf: where it comes from and what becomes of it.
+
+    Attributes:
+        dtype: what it is cast to once it is on its device.
+        stored: what the checkpoint holds.
+        committed: whether the leaf was told where to be; if not, it is on the default device as
+            any other array, and goes where it is computed with.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    stored: np.dtype
+    dtype: np.dtype
+    sharding: jax.sharding.Sharding
+    pieces: tuple[Piece, ...]
+    committed: bool = True
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def shard_bytes(self) -> int:
+        """Bytes that each device of the sharding holds."""
+        return math.prod(self.sharding.shard_shape(self.shape)) * self.dtype.itemsize
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class LoadPlan:
+    """Every leaf that a load reads, and what it leaves over; `print` it to see it.
+
+    Attributes:
+        leaves: in the order in which they are read.
+        match: what was found, missing, unexpected and mismatched.
+        max_host_memory: bytes of host memory that the load may use beyond the finished params.
+    """
+
+    leaves: tuple[LeafPlan, ...]
+    match: Match
+    max_host_memory: int
+
+    @property
+    def bytes_per_device(self) -> dict[jax.Device, int]:
+        """Bytes of params that each device of this process will hold."""
+        held: dict[jax.Device, int] = {}
+        for leaf in self.leaves:
+            for device in leaf.sharding.addressable_devices:
+                held[device] = held.get(device, 0) + leaf.shard_bytes
+        return held
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that the wanted tensors take in the checkpoint."""
+        return sum(stored_bytes(leaf.pieces) for leaf in self.leaves)
+
+    @property
+    def predicted_host_peak(self) -> int:
+        """Upper bound on this process's host memory at the end of the load: its buffers, and the
+        params themselves where devices are the host (CPU)."""
+        return self.held_on_host + self.max_host_memory
+
+    @property
+    def held_on_host(self) -> int:
+        """Bytes of params that are in this process's host memory: those of CPU devices."""
+        held = self.bytes_per_device.items()
+        return sum(size for device, size in held if device.platform == "cpu")
+
+    def _notes(self) -> list[str]:
+        match = self.match
+        notes = [match.said] if match.said else []
+        for path, others in match.twice.items():
+            names = some(quoted(piece.tensor.name) for piece in others)
+            notes.append(f"{path} has two names: {names} too; compared when it is loaded")
+        return notes
+
+    def __repr__(self) -> str:
+        held = self.bytes_per_device
+        per_device = f"{human(min(held.values()))}" if held else "0 B"
+        if held and max(held.values()) != min(held.values()):
+            per_device += f" - {human(max(held.values()))}"
+        dtypes: dict[str, list[int]] = {}
+        for leaf in self.leaves:
+            row = dtypes.setdefault(f"{leaf.stored} -> {leaf.dtype}", [0, 0])
+            row[0] += 1
+            row[1] += leaf.nbytes
+        rows = [("dtype: stored -> loaded", "leaves", "bytes")]
+        rows += [(kind, str(count), human(size)) for kind, (count, size) in dtypes.items()]
+        match = self.match
+        return "\n".join(
+            [
+                f"load plan of {match.source.where}",
+                f"  {len(self.leaves)} leaves from {len(match.source.files)} files, "
+                f"{human(self.stored_bytes)} to read, missing {len(match.missing)}, "
+                f"unexpected {len(match.unexpected)}, mismatched {len(match.mismatched)}",
+                f"  {len(held)} devices, {per_device} each; host peak below "
+                f"{human(self.predicted_host_peak)}",
+                *("  " + line for line in table(rows, numeric=(1, 2)).splitlines()),
+                *(f"  {note}" for note in self._notes()),
+            ]
+        )
+
+
+def make_plan(
+    match: Match,
+    template: Any,
+    *,
+    dtype: DtypeLike | Mapping[str, DtypeLike] = "auto",
+    shardings: Any = None,
+    max_host_memory: int = GIB,
+) -> LoadPlan:
+    """Decides dtype, place and order of every leaf that `match` found.
+
+    Args:
+        template: the tree of abstract leaves that `match` was made with.
+        dtype: "auto" (as stored), a dtype or its name, or an ordered `{pattern: dtype}`.
+        shardings: tree of `jax.sharding.Sharding` like `template`, one sharding for all, or None:
+            the default device.
+        max_host_memory: bytes, at least 1 MiB.
+
+    Raises:
+        CheckpointError: pieces of one leaf that differ in dtype.
+        ValueError: an unknown dtype, or a budget that is too small.
+    """
+    if max_host_memory < 1 << 20:
+        raise ValueError(f"max_host_memory is {max_host_memory} bytes; it must be at least 1 MiB")
+    where = _shardings(shardings, template)
+    if isinstance(dtype, Mapping):
+        _check_patterns(dtype, template)
+    leaves = []
+    for path, leaf in flatten(template).items():
+        if path not in match.found:
+            continue
+        pieces = match.found[path]
+        dtypes = {piece.tensor.dtype for piece in pieces}
+        if len(dtypes) != 1:
+            raise CheckpointError(
+                f"{match.source.where}: the layers of {path} have different dtypes: "
+                f"{', '.join(sorted(map(str, dtypes)))}; load with scan_layers=False"
+            )
+        (stored,) = dtypes
+        final = jax.dtypes.canonicalize_dtype(dtype_for(dtype, path, stored))
+        leaves.append(
+            LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
+        )
+    leaves.sort(key=lambda leaf: leaf.pieces[0].tensor.position)
+    return LoadPlan(tuple(leaves), match, max_host_memory)
+
+
+def _check_patterns(dtypes: Mapping[str, Any], template: Any) -> None:
+    """Refuses a pattern that no leaf of the template matches."""
+    paths = flatten(template)
+    for pattern in dtypes:
+        if not any(matches(pattern, path) for path in paths):
+            raise ValueError(
+                f"param_dtype: pattern {pattern!r} matches no path{nearest(pattern, paths)}"
+            )
+
+
+def _shardings(shardings: Any, template: Any) -> dict[str, jax.sharding.Sharding]:
+    if shardings is None:
+        shardings = default_sharding()
+    if isinstance(shardings, jax.sharding.Sharding):
+        return dict.fromkeys(flatten(template), shardings)
+    found = flatten(shardings)
+    if lost := sorted(flatten(template).keys() - found.keys()):
+        raise ValueError(f"shardings have no entry for {lost[0]}")
+    return found

@@ -1,0 +1,53 @@
+"""Room: whether params fit into the memory of this machine, before they are read."""
+
+import os
+import resource
+from collections.abc import Iterator
+
+from ..errors import CheckpointError
+from ..tree.measure import human
+from .plan import LoadPlan
+
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def check_room(plan: LoadPlan) -> None:
+    """Raises `CheckpointError` if the params alone take more host memory than there is in all, so
+    that no order of reading could work. What is in use at the moment is not looked at."""
+    needed = plan.held_on_host
+    limits = dict(_limits())
+    if limits and needed > min(limits.values()):
+        what = min(limits, key=lambda name: limits[name])
+        raise CheckpointError(
+            f"{plan.match.source.where}: the params take {human(needed)} of host memory; {what} "
+            f'is {human(limits[what])}; load fewer bits (param_dtype="bfloat16"), or spread them '
+            "over more processes with mesh="
+        )
+
+
+def _limits() -> Iterator[tuple[str, int]]:
+    """Yields (what it is, bytes) of each limit of this process's memory that can be known."""
+    if (total := _of_machine()) is not None:
+        yield "the memory of this machine with its swap", total
+    for path in _CGROUPS:
+        try:
+            with open(path) as file:
+                yield f"the limit of this container ({path})", int(file.read())
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        yield "the limit of this process (ulimit -v)", limit
+
+
+def _of_machine() -> int | None:
+    try:
+        with open("/proc/meminfo") as file:
+            rows = dict(line.split(":") for line in file)
+        return sum(int(rows[name].split()[0]) * 1024 for name in ("MemTotal", "SwapTotal"))
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,78 @@
+"""What can be saved: which trees and leaves a writer takes, and what it says of others."""
+
+import re
+from typing import Any
+
+import jax
+from jax.core import Tracer
+
+from ..errors import CheckpointError, quoted
+from ..tree.paths import flatten, path_of
+
+_VARIANT = re.compile(r"[\w-]([\w.+-]*[\w-])?")
+_LONGEST_VARIANT = 100
+
+
+def saveable(params: Any, template: Any) -> Any:
+    """Returns `params` as plain arrays: what `model.init` makes is taken out of {"params": ...} and
+    out of linen's boxes.
+
+    Raises:
+        CheckpointError: leaves that hold no numbers: traced, abstract, deleted, or no arrays.
+    """
+    if _is_variables(params, template):
+        params = params["params"]
+    params = jax.tree.map(_unboxed, params, is_leaf=_is_box)
+    for key_path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if problem := _problem(leaf):
+            raise CheckpointError(f"{path_of(key_path)} {problem}; nothing was written")
+    return params
+
+
+def check_variant(variant: str | None) -> None:
+    """Refuses a variant that cannot be a part of a file's name, `model.<variant>.safetensors`.
+
+    Raises:
+        ValueError: such a variant.
+    """
+    if variant is None:
+        return
+    is_name = isinstance(variant, str) and _VARIANT.fullmatch(variant) is not None
+    if not is_name or len(variant.encode()) > _LONGEST_VARIANT:
+        raise ValueError(
+            f"variant is {quoted(variant)}; it becomes part of file names, "
+            'model.<variant>.safetensors: give letters, digits, "-", "_" and "." inside, such as '
+            '"fp16"'
+        )
+
+
+def _is_variables(params: Any, template: Any) -> bool:
+    """Tells whether these are the variables of `model.init`, of which the params are one."""
+    is_only = hasattr(params, "keys") and list(params.keys()) == ["params"]
+    return is_only and not any(path.startswith("params/") for path in flatten(template))
+
+
+def _is_box(node: Any) -> bool:
+    return hasattr(node, "unbox") and hasattr(node, "value")
+
+
+def _unboxed(leaf: Any) -> Any:
+    # Not box.unbox(): that of nn.Partitioned moves the value under a mesh.
+    return _unboxed(leaf.value) if _is_box(leaf) else leaf
+
+
+def _problem(leaf: Any) -> str | None:
+    if isinstance(leaf, Tracer):
+        return (
+            "is traced: inside jit, grad, vmap and their like there are no numbers to save; "
+            "return the params and save them outside"
+        )
+    if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+        return f"is a {type(leaf).__name__}, expected an array"
+    if isinstance(leaf, jax.Array):
+        if leaf.is_deleted():
+            return "was deleted, or donated to a function (donate_argnums): keep what it returned"
+        return None
+    if not hasattr(leaf, "read") and not hasattr(leaf, "__array__"):
+        return f"is abstract ({type(leaf).__name__}): it has a shape, and no numbers to save"
+    return None

@@ -1,0 +1,99 @@
+"""Sources made of arrays, and of other sources."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..errors import CheckpointError, quoted
+from ..formats import Source, Tensor
+from ..formats.source import ArrayTensor, LayerTensor
+from ..host.placement import is_traced
+from ..tree.naming import PATHS, Naming, is_looped, layer_path, layout_of
+from ..tree.paths import compiled, flatten
+
+
+def source_of(state: Mapping[str, Any]) -> Source:
+    """A source of arrays in memory: {PyTorch name: array}, or a tree.
+
+    Raises:
+        CheckpointError: a value that is no array.
+    """
+    nested = any(isinstance(value, Mapping) for value in state.values())
+    flat = flatten(state) if nested else {_joined(name): x for name, x in state.items()}
+    tensors = {name: _tensor(name, value) for name, value in flat.items()}
+    return Source("state_dict", tensors, PATHS if nested else layout_of(tensors))
+
+
+def _replaced(pattern: str, replacement: str, name: str) -> str:
+    try:
+        return compiled(pattern).sub(replacement, name)
+    except (re.error, IndexError, TypeError) as error:
+        raise ValueError(f"key_mapping: {replacement!r} replaces nothing: {error}") from None
+
+
+def _joined(name: Any) -> str:
+    """A path that may be a tuple of names, as `flax.traverse_util.flatten_dict` has them."""
+    return "/".join(map(str, name)) if isinstance(name, tuple) else name
+
+
+def as_layers(
+    tensors: Mapping[str, Tensor], leaves: Mapping[str, Any], naming: Naming
+) -> Mapping[str, Tensor]:
+    """The tensors of a tree, layers apart where they are stacked in it and the leaves are not."""
+    if naming.stack and is_looped(leaves, naming.stack):
+        return _unstacked(tensors, naming.stack)
+    return tensors
+
+
+def _unstacked(tensors: Mapping[str, Tensor], stack: str) -> dict[str, Tensor]:
+    apart: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if f"/{stack}/" not in f"/{name}" or is_looped([name], stack) or not tensor.shape:
+            apart[name] = tensor
+            continue
+        for i in range(tensor.shape[0]):
+            layer = layer_path(name, stack, i)
+            apart[layer] = LayerTensor(layer, tensor.shape[1:], tensor.dtype, (), tensor, i)
+    return apart
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    if is_traced(value):
+        raise CheckpointError(
+            f"state_dict: {quoted(name)} is traced, and a load reads arrays: load outside of what "
+            "is traced, or use the tree as params as it is"
+        )
+    try:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+    except Exception as error:  # of whatever library the value is
+        raise CheckpointError(f"state_dict: {quoted(name)} is no array: {error}") from error
+    if array.dtype == object:
+        raise CheckpointError(f"state_dict: {quoted(name)} is no array: {type(value).__name__}")
+    return ArrayTensor(name, tuple(array.shape), array.dtype, (), array)
+
+
+def renamed(source: Source, key_mapping: Mapping[str, str]) -> Source:
+    """`source` under other names: each pattern is replaced, in order, in each name.
+
+    Args:
+        key_mapping: {regular expression: replacement}.
+
+    Raises:
+        CheckpointError: two tensors come to have one name.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in source.tensors.items():
+        new = name
+        for pattern, replacement in key_mapping.items():
+            new = _replaced(pattern, replacement, new)
+        if new in tensors:
+            raise CheckpointError(
+                f"{source.where}: key_mapping calls both {quoted(tensors[new].name)} and "
+                f"{quoted(name)} {quoted(new)}"
+            )
+        tensors[new] = tensor
+    return dataclasses.replace(source, tensors=tensors)

@@ -1,0 +1,129 @@
+"""Checkpoints without a model: trees as they are in their files, or as a template wants them."""
+
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ..errors import CheckpointError, quoted, some
+from ..formats import Source, Tensor, heads, open_checkpoint
+from ..tree.naming import FLAX, PLAIN, Naming
+from ..tree.paths import unflatten
+from .plan import make_plan
+from .reconcile import as_it_is, check_numbers, check_shapes, reconcile
+from .stream import stream
+from .ties import copies, untied
+
+
+class LoadResult(NamedTuple):
+    """What did not fit: paths of leaves without a tensor, names of tensors without a leaf."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def load_flax_sharded_weights(
+    shard_files: str | os.PathLike | Iterable[str | os.PathLike],
+    *,
+    dtype: Any = "auto",
+    shardings: Any = None,
+    max_host_memory: int = 1 << 30,
+) -> dict[str, Any]:
+    """The shards of a flax msgpack checkpoint -> one nested dict, nested as the files are.
+
+    As `flax.serialization.from_bytes`, of several files, streamed: no shard is ever in memory.
+
+    Args:
+        shard_files: the shards themselves, in any order, or the one file that there is.
+        dtype: "auto" as stored, a dtype, or an ordered {pattern: dtype}.
+        shardings: a `jax.sharding.Sharding` for all leaves, or a tree of them.
+        max_host_memory: bytes of host memory to use beyond the finished arrays.
+
+    Raises:
+        CheckpointError: a file that is not flax msgpack, or a leaf that two of them hold.
+    """
+    tensors: dict[str, Tensor] = {}
+    alone = isinstance(shard_files, str | os.PathLike)
+    files = [shard_files] if alone else list(shard_files)
+    for file in files:
+        source = open_checkpoint(file, framework="flax")
+        if source.layout != FLAX:
+            raise CheckpointError(
+                f"{os.fspath(file)}: its tensors have {source.layout}'s names, not flax's; "
+                "fp.load_sharded_checkpoint(model, folder) reads it into a model's own names"
+            )
+        for name, tensor in source.tensors.items():
+            if name in tensors:
+                raise CheckpointError(f"{os.fspath(file)}: {quoted(name)} is in another shard too")
+            tensors[name] = tensor
+    if not tensors:
+        raise CheckpointError("load_flax_sharded_weights: no files, or nothing in them")
+    where = os.path.dirname(os.fspath(files[0]))
+    try:
+        template = unflatten(tensors)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    match = as_it_is(Source(where, tensors, FLAX))
+    plan = make_plan(
+        match, template, dtype=dtype, shardings=shardings, max_host_memory=max_host_memory
+    )
+    return stream(plan, progress=False)
+
+
+def load_sharded_checkpoint(
+    template: Any,
+    folder: str | os.PathLike,
+    strict: bool = True,
+    prefer_safe: bool = True,
+    *,
+    naming: Naming = PLAIN,
+    dtype: Any = "auto",
+    shardings: Any = None,
+    max_host_memory: int = 1 << 30,
+) -> tuple[dict[str, Any], LoadResult]:
+    """A folder's checkpoint, sharded or not -> `(params, LoadResult)`; names are compared before
+    any weight is read, and each process reads what its own devices hold.
+
+    Args:
+        template: the abstract params (`model.abstract_params()`), or the model itself, which knows
+            the names too.
+        strict: raise unless leaves and tensors fit one to one; else leaves without a tensor are
+            not in the result.
+        prefer_safe: take safetensors where there are other formats too; else others first.
+        naming: how the checkpoint calls the leaves (`model.naming`).
+        dtype, shardings, max_host_memory: as `load_flax_sharded_weights`.
+
+    Raises:
+        CheckpointError: no checkpoint; names (if strict) or shapes that do not fit; numbers that
+            are no floats where the template's are.
+    """
+    how: dict[str, Any] = {}
+    if hasattr(template, "abstract_params"):
+        naming = template.naming if naming is PLAIN else naming
+        how = {"prefix": template.base_model_prefix, "tied": template.tied}
+        template = template.abstract_params()
+    match = reconcile(template, _preferred(folder, prefer_safe), naming, **how)
+    check_shapes(match)
+    check_numbers(match, template)
+    # The same table again, under the other name of a tie, is in nobody's way.
+    again = set() if match.missing else copies(match.source, match.unexpected, match.found)
+    unexpected = [name for name in match.unexpected if name not in again]
+    unexpected += [piece.tensor.name for x in untied(match) for piece in (x.other,)]
+    result = LoadResult(list(match.missing), unexpected)
+    if strict and any(result):
+        raise CheckpointError(
+            f"{match.source.where}: does not fit the template: missing "
+            f"{some(map(quoted, result.missing_keys)) or 'nothing'}; unexpected "
+            f"{some(map(quoted, result.unexpected_keys)) or 'nothing'}"
+        )
+    plan = make_plan(
+        match, template, dtype=dtype, shardings=shardings, max_host_memory=max_host_memory
+    )
+    return stream(plan, progress=False), result
+
+
+def _preferred(folder: str | os.PathLike, prefer_safe: bool) -> Source:
+    if not prefer_safe and any(
+        os.path.lexists(os.path.join(folder, name)) for name in heads(use_safetensors=False)
+    ):
+        return open_checkpoint(folder, use_safetensors=False)
+    return open_checkpoint(folder)

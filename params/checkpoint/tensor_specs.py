@@ -1,0 +1,172 @@
+"""Entries: which tensors of a checkpoint the leaves are, how they come from devices, and in which
+file each goes."""
+
+import dataclasses
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import CheckpointError
+from ..multihost import gather, is_spread, join
+from ..tree.naming import PATHS, TORCH, Naming, Place, is_stacked, places
+from ..tree.paths import flatten, natural
+
+_UNITS = {"": 1, "B": 1} | {
+    f"{letter}{infix}B": base**power
+    for infix, base in (("", 1000), ("i", 1024))
+    for power, letter in enumerate("KMGT", 1)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One tensor of a checkpoint to be written: a leaf, or one layer of a stacked leaf."""
+
+    leaf: Any
+    place: Place
+
+    @property
+    def name(self) -> str:
+        return self.place.name
+
+    @property
+    def dtype(self) -> Any:
+        return self.leaf.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        inner = self.leaf.shape[len(self.place.index) :]
+        return tuple(inner[axis] for axis in np.argsort(self.place.permutation))
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self) -> np.ndarray:
+        """The tensor in host memory, in the checkpoint's layout: a view of the leaf where that is
+        in host memory already, else transposed by the device.
+
+        Every process of a run that holds a part of the leaf must call it, all in one order.
+        """
+        leaf = _on_host(self.leaf)
+        piece = _layer(leaf, *self.place.index) if self.place.index else _whole(leaf)
+        inverse = tuple(int(axis) for axis in np.argsort(self.place.permutation))
+        if isinstance(piece, np.ndarray) or inverse == tuple(range(len(inverse))):
+            return np.asarray(jax.device_get(piece)).transpose(inverse)
+        return np.asarray(jax.device_get(jnp.transpose(piece, inverse)), order="C")
+
+    def whole(self) -> Any:
+        """The leaf where it is, on its devices; read, if it is still in a file."""
+        return self.leaf.read() if hasattr(self.leaf, "read") else self.leaf
+
+
+def _on_host(leaf: Any) -> Any:
+    """The leaf's own memory as a NumPy array, if the host can see it."""
+    if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable or len(leaf.devices()) > 1:
+        return leaf
+    (device,) = leaf.devices()
+    return np.asarray(leaf) if device.platform == "cpu" else leaf
+
+
+def _whole(leaf: Any) -> Any:
+    return leaf.read() if hasattr(leaf, "read") else gather(leaf)  # "read": still in a file
+
+
+def _layer(leaf: Any, index: int) -> Any:
+    """`leaf[index]`. Layers spread over devices are put together on the host: what the partitioner
+    makes of the lookup is a sum, and loses the sign of a zero."""
+    if hasattr(leaf, "read"):
+        return leaf.read(index)
+    if isinstance(leaf, np.ndarray):
+        return leaf[index]
+    if leaf.sharding.shard_shape(leaf.shape)[0] == leaf.shape[0]:
+        return gather(leaf[index])
+    layer = np.zeros(leaf.shape[1:], leaf.dtype)
+    for shard in leaf.addressable_shards:
+        start, stop, _ = shard.index[0].indices(leaf.shape[0])
+        if shard.replica_id == 0 and start <= index < stop:
+            layer[shard.index[1:]] = np.asarray(shard.data[index - start])
+    return join(layer) if is_spread(leaf) else layer
+
+
+def entries(
+    params: Any, template: Any, naming: Naming, layout: str, *, partial: bool = False
+) -> list[Entry]:
+    """What of `params` goes under which name, in the order of names.
+
+    Args:
+        template: tree of abstract leaves that `params` must agree with, in structure and shapes.
+        partial: leaves may be missing from `params`.
+
+    Raises:
+        CheckpointError: a leaf that is missing, too much, of another shape, or that has the name
+            of another; with its path.
+    """
+    leaves, wanted = flatten(params), flatten(template)
+    if partial:
+        wanted = {path: leaf for path, leaf in wanted.items() if path in leaves}
+    if odd := sorted(leaves.keys() ^ wanted.keys()):
+        problem = "is not in the params" if odd[0] in wanted else "is no leaf of the model"
+        raise CheckpointError(f"{odd[0]} {problem} ({len(odd)} such leaves); nothing was written")
+    made = []
+    for path, leaf in leaves.items():
+        if tuple(leaf.shape) != tuple(wanted[path].shape):
+            raise CheckpointError(
+                f"{path} has shape {tuple(leaf.shape)}, the model's is {wanted[path].shape}; "
+                "nothing was written"
+            )
+        where = places(
+            path, leaf.shape, naming, layout, stacked=is_stacked(wanted[path]) and layout != PATHS
+        )
+        made += [Entry(leaf, place) for place in where]
+    for path, copy in naming.copies:
+        if layout == TORCH and path in leaves and copy not in leaves:
+            shape = leaves[path].shape
+            where = places(copy, shape, naming, layout, stacked=False)
+            made += [Entry(leaves[path], place) for place in where]
+    names = [entry.name for entry in made]
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise CheckpointError(f"two leaves have the name {twice[0]}; nothing was written")
+    return sorted(made, key=lambda entry: natural(entry.name))
+
+
+def parse_size(size: int | str, name: str = "max_shard_size") -> int:
+    """Bytes of 5_000_000, "5GB" (decimal) or "5GiB" (binary).
+
+    Args:
+        name: of the argument, for the error.
+
+    Raises:
+        ValueError: not a positive size.
+
+    >>> parse_size("5GB"), parse_size("1.5 KiB")
+    (5000000000, 1536)
+    """
+    if isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0:
+        return int(size)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?i?B)", str(size).strip(), re.IGNORECASE)
+    if match:
+        unit = match[2].upper().replace("I", "i")
+        count = int(float(match[1]) * _UNITS.get(unit, 0))
+        if count > 0:
+            return count
+    raise ValueError(f'{name} is {size!r:.80}; give bytes, or a string such as "5GB", "500MiB"')
+
+
+def plan_shards(made: Iterable[Entry], limit: int) -> list[list[Entry]]:
+    """Entries in order, each shard at most `limit` bytes; one larger than that stands alone."""
+    shards: list[list[Entry]] = [[]]
+    size = 0
+    for entry in made:
+        if shards[-1] and size + entry.nbytes > limit:
+            shards.append([])
+            size = 0
+        shards[-1].append(entry)
+        size += entry.nbytes
+    return shards

@@ -1,0 +1,162 @@
+"""The formats: what their files are called, and what reads them."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+from ..tree.naming import FLAX, TF
+from . import msgpack, safetensors, torch
+from .hdf5 import reader as h5
+from .orbax import checkpoint as orbax
+from .source import Tensor
+from .store import Reads, Store
+from .tensorflow import checkpoint as tf_checkpoint
+
+Content = tuple[dict[str, Tensor], dict[str, str]]
+"""(name -> lazy tensor, what the file says of itself)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format of checkpoints.
+
+    Attributes:
+        file_name: of the checkpoint in a folder.
+        endings: of a file's name, by which the format is known.
+        read: (path, weights_only, store) -> the content of a file.
+        reads: how it does so.
+        frameworks: whose checkpoints it may hold: "pt", "tf", "flax".
+        has_index: whether such files may be the shards of an index.
+        is_folder: whether what is called a file here is a folder.
+    """
+
+    file_name: str
+    endings: tuple[str, ...]
+    read: Callable[[str, bool, Store], Content]
+    reads: Reads
+    frameworks: tuple[str, ...]
+    has_index: bool = True
+    is_folder: bool = False
+
+    @property
+    def stem(self) -> str:
+        return self.file_name.partition(".")[0]
+
+    @property
+    def ending(self) -> str:
+        return self.file_name.partition(".")[2]
+
+    def heads(self, variant: str | None = None) -> tuple[str, ...]:
+        """What makes a folder a checkpoint: the name of the single file, and of the index."""
+        single, index = self.file_name, f"{self.file_name}.index.json"
+        if variant is not None:  # as Transformers has it
+            single = f"{self.stem}.{variant}.{self.ending}"
+            index = f"{self.file_name}.index.{variant}.json"
+        return (single, index) if self.has_index else (single,)
+
+    def files(self, count: int, *, variant: str | None = None, tag: str = "") -> list[str]:
+        """The names of `count` files of weights."""
+        if count == 1:
+            return [self.heads(variant)[0]]
+        stem = self.stem if variant is None else f"{self.stem}.{variant}"
+        return [f"{stem}{tag}-{i:05d}-of-{count:05d}.{self.ending}" for i in range(1, count + 1)]
+
+    def owns(self, name: str, variant: str | None = None) -> bool:
+        """Whether `name` is a file of such a checkpoint."""
+        stem = self.stem if variant is None else f"{self.stem}.{variant}"
+        shard = rf"{re.escape(stem)}(-[0-9a-f]{{8}})?-\d{{5}}-of-\d{{5}}\.{self.ending}"
+        is_shard = re.fullmatch(shard, name) is not None
+        return name in self.heads(variant) or is_shard or self.waits(name, variant)
+
+    def waits(self, name: str, variant: str | None = None) -> bool:
+        """Whether `name` is that of a folder which a save was about to rename to the checkpoint's,
+        on a disk that cannot make two folders change places; it is the checkpoint if there is none
+        of that name."""
+        stem = self.stem if variant is None else f"{self.stem}.{variant}"
+        waiting = rf"{re.escape(stem)}-[0-9a-f]{{8}}\.{self.ending}"
+        return self.is_folder and re.fullmatch(waiting, name) is not None
+
+
+def _safetensors(path: str, weights_only: bool, store: Store) -> Content:
+    return safetensors.read_header(store.open(path))
+
+
+def _msgpack(path: str, weights_only: bool, store: Store) -> Content:
+    return msgpack.read_index(store.open(path)), {"format": FLAX}
+
+
+def _orbax(path: str, weights_only: bool, store: Store) -> Content:
+    return orbax.read_folder(path)
+
+
+def _torch(path: str, weights_only: bool, store: Store) -> Content:
+    return torch.read_index(store.open(path), weights_only=weights_only), {"format": "pt"}
+
+
+def _h5(path: str, weights_only: bool, store: Store) -> Content:
+    return h5.read_index(store.open(path)), {"format": TF}
+
+
+def _tf_checkpoint(path: str, weights_only: bool, store: Store) -> Content:
+    return tf_checkpoint.read_index(store.open(path), path, store), {"format": TF}
+
+
+SAFETENSORS = Format(
+    "model.safetensors", (".safetensors",), _safetensors, Reads.START, ("pt", TF, FLAX)
+)
+MSGPACK = Format("flax_model.msgpack", (".msgpack",), _msgpack, Reads.ALL, (FLAX,))
+ORBAX = Format(
+    "flax_model.orbax", (".orbax",), _orbax, Reads.PATH, (FLAX,), has_index=False, is_folder=True
+)
+TORCH = Format("pytorch_model.bin", (".bin", ".pt", ".pth"), _torch, Reads.ALL, ("pt",))
+TF_H5 = Format("tf_model.h5", (".h5",), _h5, Reads.PATH, (TF,))
+TF_CHECKPOINT = Format(
+    "model.ckpt.index", (".index",), _tf_checkpoint, Reads.START, (TF,), has_index=False
+)
+BERT_CHECKPOINT = dataclasses.replace(TF_CHECKPOINT, file_name="bert_model.ckpt.index")
+
+FORMATS = (SAFETENSORS, MSGPACK, ORBAX, TORCH, TF_H5, TF_CHECKPOINT, BERT_CHECKPOINT)
+"""In the order in which they are looked for in a folder."""
+WRITTEN = (SAFETENSORS, MSGPACK, ORBAX)
+
+
+def format_of(name: str) -> Format | None:
+    """The format that a file of this name has."""
+    return next((format for format in FORMATS if name.endswith(format.endings)), None)
+
+
+def is_weights_file(name: str) -> bool:
+    """Whether a name ends as that of a weights file does, or of an index of such files."""
+    format = format_of(name.partition(".index.")[0] if name.endswith(".json") else name)
+    return format is not None and not format.is_folder
+
+
+def heads(
+    *,
+    use_safetensors: bool | None = None,
+    framework: str | None = None,
+    variant: str | None = None,
+) -> dict[str, Format]:
+    """{name of what makes a folder a checkpoint: its format}, in the order of preference; arguments
+    as `open_checkpoint`. A framework's own formats come before safetensors, which all of them use.
+    """
+    formats = FORMATS
+    if framework is not None:
+        own = [format for format in FORMATS if framework in format.frameworks]
+        formats = sorted(own, key=lambda format: format is SAFETENSORS)
+    return {
+        name: format
+        for format in formats
+        if use_safetensors in (None, format is SAFETENSORS)
+        for name in format.heads(variant)
+    }
+
+
+def is_weights(name: str, variant: str | None = None) -> bool:
+    """Whether a file of this name holds weights that a save into its folder replaces."""
+    return any(format.owns(name, variant) for format in WRITTEN)
+
+
+def is_head(name: str, variant: str | None = None) -> bool:
+    """Whether a file of this name makes its folder a checkpoint."""
+    return any(name in format.heads(variant) or format.waits(name, variant) for format in WRITTEN)

@@ -1,0 +1,159 @@
+"""Arithmetic of trees: sums, averages, and what lies between two of them.
+
+Of all functions here: floating-point (and complex) leaves that `mask` selects are computed, in
+float32 if they are narrower, and cast back; all others are the first tree's own. The result has
+the first tree's containers, dtypes and shardings; NumPy leaves stay on the host, abstract leaves
+stay abstract; `jit`, `grad` and `eval_shape` go through. With `donate=True` the result takes the
+memory of the first tree, whose computed leaves must not be used again: JAX deletes them, and
+NumPy's are overwritten.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..host.elementwise import elementwise
+from ..host.placement import bytes_for_threads
+from ..host.tiles import in_threads
+from .masks import Mask, as_mask
+from .paths import flatten, nearest
+
+
+def add(a: Any, b: Any, mask: Mask = True, *, donate: bool = False) -> Any:
+    """`a + b`: a task vector put onto a model, say.
+
+    Raises:
+        ValueError: trees that differ in their paths, or leaves in shape or dtype.
+
+    >>> add({"w": np.float32([1, 2])}, {"w": np.float32([10, 20])})
+    {'w': array([11., 22.], dtype=float32)}
+    """
+    return _mapped(_add, a, b, mask=mask, donate=donate)
+
+
+def scale(a: Any, factor: Any, mask: Mask = True, *, donate: bool = False) -> Any:
+    """`a * factor`.
+
+    Args:
+        factor: one number, which may be traced.
+
+    >>> scale({"w": np.float32([1, 2]), "step": np.int32(3)}, 2.0)["w"]
+    array([2., 4.], dtype=float32)
+    """
+    return _mapped(_scale, a, mask=mask, scalars=(_scalar("factor", factor),), donate=donate)
+
+
+def interpolate(a: Any, b: Any, t: Any, mask: Mask = True, *, donate: bool = False) -> Any:
+    """`a + t (b - a)`: `a` at 0, `b` at 1, beyond them outside.
+
+    What is not computed, integers for one, is `a`'s, whatever `b` holds there.
+
+    Args:
+        t: one number, which may be traced.
+
+    Raises:
+        ValueError: trees that differ in their paths, or leaves in shape or dtype.
+
+    >>> interpolate({"w": np.float32([0, 2])}, {"w": np.float32([4, 4])}, 0.5)
+    {'w': array([2., 3.], dtype=float32)}
+    """
+    return _mapped(_interpolate, a, b, mask=mask, scalars=(_scalar("t", t),), donate=donate)
+
+
+def ema(average: Any, params: Any, decay: Any, mask: Mask = True, *, donate: bool = False) -> Any:
+    """The next exponential moving average, `decay * average + (1 - decay) * params`.
+
+    Keep the average in float32 (`fp.to_fp32`): in bfloat16 it stands still once a step changes it
+    by less than 1 in 256. `params` may have any floating-point dtype.
+
+    Args:
+        decay: one number, 0.999 say, which may be traced.
+
+    Raises:
+        ValueError: trees that differ in their paths, or leaves in shape.
+    """
+    t = _scalar("decay", 1 - decay)
+    return _mapped(
+        _interpolate, average, params, mask=mask, scalars=(t,), donate=donate, any_float=True
+    )
+
+
+def _add(a: Any, b: Any) -> Any:
+    return _wide(a) + _wide(b)
+
+
+def _scale(a: Any, factor: Any) -> Any:
+    return _wide(a) * factor
+
+
+def _interpolate(a: Any, b: Any, t: Any) -> Any:
+    a = _wide(a)
+    difference = _wide(b) - a
+    return a + t * difference
+
+
+def _wide(x: Any) -> Any:
+    return x.astype(np.float32) if x.dtype.itemsize < 4 else x
+
+
+def _mapped(
+    function: Callable[..., Any],
+    *trees: Any,
+    mask: Mask,
+    scalars: tuple = (),
+    donate: bool,
+    any_float: bool = False,
+) -> Any:
+    first, *others = map(_arrays, trees)
+    for other in others:
+        _check(first, other, any_float)
+    chosen = flatten(as_mask(mask, trees[0]))
+
+    def one(item: tuple[str, Any]) -> Any:
+        path, leaf = item
+        if not chosen[path] or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        rest = (other[path] for other in others)
+        return elementwise(function, leaf, *rest, dtype=leaf.dtype, scalars=scalars, donate=donate)
+
+    arrays = [*scalars, *(leaf for tree in (first, *others) for leaf in tree.values())]
+    leaves = in_threads(one, [*first.items()], bytes_for_threads(arrays))
+    return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
+
+
+def _arrays(tree: Any) -> dict[str, Any]:
+    leaves = flatten(tree)
+    for path, leaf in leaves.items():
+        if not hasattr(leaf, "dtype"):
+            raise ValueError(f"{path} is {leaf!r:.50}, a {type(leaf).__name__}; expected an array")
+    return leaves
+
+
+def _check(first: dict[str, Any], second: dict[str, Any], any_float: bool) -> None:
+    """Refuses trees whose leaves are not pairs."""
+    for here, there, order in ((first, second, "first"), (second, first, "second")):
+        if lost := next((path for path in here if path not in there), None):
+            raise ValueError(
+                f"{lost} {here[lost].shape} is in the {order} tree only{nearest(lost, there)}"
+            )
+    for path, a in first.items():
+        b = second[path]
+        fits = a.dtype == b.dtype or (any_float and _is_float(a) and _is_float(b))
+        if a.shape != b.shape or not fits:
+            raise ValueError(
+                f"{path} has shape {a.shape} and dtype {a.dtype} in the first tree, {b.shape} and "
+                f"{b.dtype} in the second"
+            )
+
+
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _scalar(name: str, value: Any) -> Any:
+    if np.shape(value) != ():
+        raise ValueError(f"{name} has shape {np.shape(value)}; expected one number")
+    return value

@@ -1,0 +1,137 @@
+"""Casting: the dtype of a tree's floating-point leaves, all of them or those a mask selects."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import tree_flatten_with_path
+
+from ..host.elementwise import cast_leaf
+from ..host.placement import bytes_for_threads, in_numpy, placed_like
+from ..host.tiles import in_threads
+from .masks import Mask, as_mask
+from .paths import matches, path_of
+
+DtypeLike = Any
+DTYPES = {
+    name: jnp.dtype(name)
+    for name in (
+        "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 float8_e4m3b11fnuz "
+        "float8_e4m3fnuz float8_e5m2fnuz"
+    ).split()
+}
+_SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "half": "float16"}
+
+
+def parse_dtype(dtype: DtypeLike) -> np.dtype:
+    """The floating-point dtype that a name ("bfloat16", "bf16", "torch.bfloat16") or type means.
+
+    Raises:
+        ValueError: it means none; the known names are listed.
+
+    >>> parse_dtype("bf16")
+    dtype(bfloat16)
+    """
+    if isinstance(dtype, str):
+        name = dtype.removeprefix("torch.")
+        name = _SHORT.get(name, name)
+        if name in DTYPES:
+            return DTYPES[name]
+    elif dtype is not None:  # which NumPy takes for float64
+        try:
+            known = jnp.dtype(dtype)
+        except TypeError:
+            known = None
+        if known is not None and jnp.issubdtype(known, jnp.floating):
+            return known
+    raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join([*DTYPES, *_SHORT])}")
+
+
+def dtype_for(dtypes: DtypeLike | Mapping[str, DtypeLike], path: str, stored: Any) -> np.dtype:
+    """The dtype that a leaf at `path` gets: "auto" keeps `stored`; of an ordered
+    `{regular expression: dtype}` the first that matches decides, and none keeps `stored`."""
+    stored = jnp.dtype(stored)
+    if not jnp.issubdtype(stored, jnp.floating):
+        return stored
+    if isinstance(dtypes, Mapping):
+        found = (dtype for pattern, dtype in dtypes.items() if matches(pattern, path))
+        dtypes = next(found, "auto")
+    return stored if isinstance(dtypes, str) and dtypes == "auto" else parse_dtype(dtypes)
+
+
+def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = True) -> Any:
+    """A new tree with the floating-point leaves that `mask` selects in `dtype`.
+
+    Integer, boolean and key leaves are never cast. A leaf that already has the dtype, or is not
+    selected, is the same object, not a copy. NumPy leaves stay on the host, abstract leaves stay
+    abstract, sharded leaves keep their sharding; works under `jit`.
+
+    Args:
+        dtype: a dtype, its name, "auto" (as it is), or an ordered `{regular expression: dtype}`.
+        mask: `True`, a (prefix) tree of bools, or `predicate(path, leaf)`.
+
+    Raises:
+        ValueError: an unknown dtype, or a mask that does not fit.
+
+    >>> tree = {"norm": {"scale": np.ones(2, np.float32)}, "kernel": np.ones(2, np.float32)}
+    >>> half = cast(tree, "bfloat16", lambda path, leaf: "norm" not in path)
+    >>> str(half["kernel"].dtype), half["norm"]["scale"] is tree["norm"]["scale"]
+    ('bfloat16', True)
+    """
+    for wanted in dtype.values() if isinstance(dtype, Mapping) else [dtype]:
+        if not (isinstance(wanted, str) and wanted == "auto"):
+            parse_dtype(wanted)
+
+    def one(item: tuple[Any, Any, bool]) -> Any:
+        key_path, leaf, selected = item
+        if not selected or not hasattr(leaf, "dtype") or not _floating(leaf):
+            return leaf
+        path = path_of(key_path) if isinstance(dtype, Mapping) else ""
+        wanted = dtype_for(dtype, path, leaf.dtype)
+        return leaf if leaf.dtype == wanted else cast_leaf(leaf, wanted)
+
+    leaves, treedef = tree_flatten_with_path(params)
+    views = [in_numpy(leaf) if hasattr(leaf, "dtype") else leaf for _, leaf in leaves]
+    chosen = jax.tree.leaves(as_mask(mask, params))
+    items = [*zip((path for path, _ in leaves), views, chosen, strict=True)]
+    made = in_threads(one, items, bytes_for_threads(views))
+    originals = [leaf for _, leaf in leaves]
+    return jax.tree.unflatten(treedef, _put_back(originals, views, made))
+
+
+def _put_back(leaves: list[Any], views: list[Any], made: list[Any]) -> list[Any]:
+    """What the leaves become, if their views became `made`. A CPU device is lent NumPy's memory:
+    its own is made of small pages, whose first touch costs more than a cast."""
+    result = [
+        leaf if new is view else new for leaf, view, new in zip(leaves, views, made, strict=True)
+    ]
+    lent = [
+        i
+        for i, leaf in enumerate(leaves)
+        if isinstance(leaf, jax.Array) and isinstance(result[i], np.ndarray)
+    ]
+    placed = placed_like([leaves[i] for i in lent], [result[i] for i in lent])
+    for i, array in zip(lent, placed, strict=True):
+        result[i] = array
+    return result
+
+
+def to_bf16(params: Any, mask: Mask = None) -> Any:
+    """`cast` to bfloat16: for TPUs, or to halve the memory of params kept for inference."""
+    return cast(params, jnp.bfloat16, mask)
+
+
+def to_fp16(params: Any, mask: Mask = None) -> Any:
+    """`cast` to float16, for GPUs. Magnitudes above 65504 become infinite."""
+    return cast(params, jnp.float16, mask)
+
+
+def to_fp32(params: Any, mask: Mask = None) -> Any:
+    """`cast` to float32: full precision."""
+    return cast(params, jnp.float32, mask)
+
+
+def _floating(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)

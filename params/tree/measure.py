@@ -1,0 +1,121 @@
+"""Measuring: how many parameters, how many bytes, and a table of both."""
+
+import math
+from typing import Any
+
+import jax
+
+from ..errors import quoted
+from .masks import Mask, as_mask
+from .paths import flatten, natural
+
+_WIDEST = 160  # characters of a cell
+
+
+def num_parameters(params: Any, mask: Mask = True) -> int:
+    """How many numbers the leaves that `mask` selects hold; abstract trees too.
+
+    >>> num_parameters({"a": jax.ShapeDtypeStruct((2, 3), "float32")})
+    6
+    """
+    chosen = flatten(as_mask(mask, params))
+    return sum(math.prod(leaf.shape) for path, leaf in flatten(params).items() if chosen[path])
+
+
+def memory_footprint(params: Any, *, per_device: bool = False) -> Any:
+    """Bytes of a tree, each leaf counted once; or `{device: bytes}` of what this process holds, or
+    would hold of abstract leaves. NumPy arrays are on the "host", abstract leaves without a
+    sharding where JAX would put them.
+
+    >>> memory_footprint({"a": jax.ShapeDtypeStruct((2, 3), "bfloat16")})
+    12
+    """
+    if not per_device:
+        return sum(nbytes(leaf) for leaf in jax.tree.leaves(params))
+    held: dict[Any, int] = {}
+    for leaf in jax.tree.leaves(params):
+        for device, size in _held(leaf):
+            held[device] = held.get(device, 0) + size
+    return held
+
+
+def _held(leaf: Any) -> list[tuple[Any, int]]:
+    """(device, bytes) of the parts of a leaf that are this process's."""
+    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return [("host", nbytes(leaf))]
+    if leaf.sharding is None:
+        return [(jax.local_devices()[0], nbytes(leaf))]
+    part = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    return [(device, part) for device in sorted(leaf.sharding.addressable_devices, key=_id)]
+
+
+def _id(device: Any) -> int:
+    return device.id
+
+
+def summary(params: Any, depth: int = 3) -> str:
+    """A table, one row per module down to `depth` names: leaves, parameters, bytes, dtypes.
+
+    Args:
+        params: a tree of arrays or abstract leaves.
+    """
+    rows: dict[str, list[Any]] = {}
+    leaves = flatten(params)
+    for path in sorted(leaves, key=natural):
+        leaf, parents = leaves[path], path.split("/")[:-1]
+        row = rows.setdefault("/".join(parents[:depth]) or path, [0, 0, 0, set(), set()])
+        row[0] += 1
+        row[1] += math.prod(leaf.shape)
+        row[2] += nbytes(leaf)
+        row[3].add(str(leaf.dtype))
+        row[4].add(placement(leaf))
+    total = [sum(row[i] for row in rows.values()) for i in range(3)]
+    lines = [("module", "leaves", "parameters", "bytes", "dtype", "sharding")]
+    for name, (leaves, count, size, dtypes, specs) in rows.items():
+        spec = specs.pop() if len(specs) == 1 else "mixed"
+        lines.append((name, str(leaves), f"{count:,}", human(size), "+".join(sorted(dtypes)), spec))
+    lines.append(("total", str(total[0]), f"{total[1]:,}", human(total[2]), "", ""))
+    return table(lines)
+
+
+def table(rows: list[tuple[str, ...]], numeric: tuple[int, ...] = (1, 2, 3)) -> str:
+    """Rows of text as aligned columns, the first row underlined; safe to print."""
+    rows = [tuple(map(_cell, row)) for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i in numeric else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text if text.isprintable() and len(text) <= _WIDEST else quoted(text)
+
+
+def human(size: float) -> str:
+    """Bytes as a person reads them.
+
+    >>> human(2_200_000_000)
+    '2.20 GB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} B" if unit == "B" else f"{size:.2f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def nbytes(leaf: Any) -> int:
+    """Bytes of one array, abstract or not."""
+    return math.prod(leaf.shape) * leaf.dtype.itemsize
+
+
+def placement(leaf: Any) -> str:
+    """The axes of the mesh that each dimension is on; nothing where there is no mesh."""
+    spec = getattr(getattr(leaf, "sharding", None), "spec", None)
+    return "" if spec is None else str(tuple(spec))
