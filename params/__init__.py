@@ -97,3 +97,5 @@ from .tree.select import partition as partition
 from .tree.select import select as select
 from .tree.stack import stack_layers as stack_layers
 from .tree.stack import unstack_layers as unstack_layers
+from .types import Params as Params
+from .types import PyTree as PyTree
