@@ -13,12 +13,12 @@ from .calls.arguments import documented
 from .checkpoints.load import LoadingInfo, configuration, load, locate, named, planned, requested
 from .checkpoints.options import LOAD, ModelFields, Options
 from .checkpoints.plan import build, plan_load
-from .checkpoints.request import PLACE, PLACEMENT, Request
+from .checkpoints.request import PLACE, Request
 from .config.config import Config, find_config
 from .documents import keys
 from .documents.files import config_path, naming
 from .documents.values import ConfigError, read_json, shown
-from .hub import Found
+from .hub import HubOptions, Location
 from .models.base import PretrainedModel
 from .params import LoadPlan, check_variant, open_checkpoint, unflatten
 from .params.errors import quoted, some
@@ -29,7 +29,7 @@ class AutoConfig:
 
     @staticmethod
     def from_pretrained(
-        name_or_path: str | os.PathLike | Found | None = None, **options: Any
+        name_or_path: str | os.PathLike | Location | None = None, **options: Any
     ) -> Config:
         """Reads `config.json` of a folder or repository.
 
@@ -45,14 +45,14 @@ class AutoConfig:
         call = "AutoConfig.from_pretrained"
         given = keywords.placed(options, call)
         name, _ = named(call, () if name_or_path is None else (name_or_path,), given)
-        where = {key: given.pop(key) for key in PLACE if key in given and key not in PLACEMENT}
+        hub_options = HubOptions.take_from(given)
         of_models = {*LOAD, *ModelFields.__annotations__} - keys.INSTEAD.keys()
         if odd := sorted(given.keys() & of_models):
             raise TypeError(
                 f"{call} does not take {', '.join(odd)}: a configuration has none; give it to "
                 "from_pretrained of a model"
             )
-        found, path = find_config(name, **{k: v for k, v in where.items() if v is not None})
+        found, path = find_config(name, hub_options)
         with found.noting(), naming(path):
             values = read_json(path)
             config = _config_class(values).from_dict(values, path=path)
@@ -121,7 +121,7 @@ class _Auto:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike | Found | None = None,
+        name_or_path: str | os.PathLike | Location | None = None,
         *model_args: Any,
         output_loading_info: Literal[True],
         **options: Unpack[Options],
@@ -131,7 +131,7 @@ class _Auto:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike | Found | None = None,
+        name_or_path: str | os.PathLike | Location | None = None,
         *model_args: Any,
         output_loading_info: Literal[False] = False,
         **options: Unpack[Options],
@@ -236,7 +236,7 @@ AUTO_CLASSES: dict[str, type[_Auto]] = {cls.__name__: cls for cls in _Auto.__sub
 
 
 def load_plan(
-    name_or_path: str | os.PathLike | Found | None = None,
+    name_or_path: str | os.PathLike | Location | None = None,
     *model_args: Any,
     model_class: type[PretrainedModel] | None = None,
     **options: Unpack[Options],

@@ -12,7 +12,7 @@ from _hub import Fault
 from _web import serving
 
 import flaxmodels as fm
-from flaxmodels.hub import HubError, errors, resolve
+from flaxmodels.hub import HubError, HubOptions, errors, resolve
 from flaxmodels.hub.errors import scrubbed
 
 TOKEN = "hf_readreadread"
@@ -105,7 +105,7 @@ def assert_nothing_said(error, token=TOKEN):
 
 def test_what_can_be_printed(hub):
     _, _, info = load(token=TOKEN, output_loading_info=True)
-    found = resolve(NAME, token=TOKEN)
+    found = resolve(NAME, HubOptions(token=TOKEN))
     parts = [info, info.plan, str(info.plan), found, found.store, found.store.repository]
     parts += [vars(info.plan.match.source), *map(vars, found.open().files)]
     assert TOKEN not in "".join(map(repr, parts))

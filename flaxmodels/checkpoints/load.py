@@ -20,7 +20,7 @@ from ..config.config import CONFIG_NAME, Config
 from ..core.fields import config_names, field_names
 from ..core.model import Model
 from ..core.template import drawn
-from ..hub import Found, proxied, resolve
+from ..hub import HubOptions, Location, proxied, resolve
 from .options import LOAD
 from .plan import build, plan_load
 from .request import Request
@@ -84,10 +84,12 @@ class Planned(NamedTuple):
 
     model: Model
     plan: fp.LoadPlan
-    found: Found | None
+    found: Location | None
 
 
-def load(cls: type[Model], name_or_path: str | os.PathLike | Found | None, request: Request) -> Any:
+def load(
+    cls: type[Model], name_or_path: str | os.PathLike | Location | None, request: Request
+) -> Any:
     """Opens a checkpoint -> `(model, params)`, the params as stored, each leaf where it belongs.
 
     Args:
@@ -157,7 +159,7 @@ def load(cls: type[Model], name_or_path: str | os.PathLike | Found | None, reque
 
 
 def planned(
-    cls: type[Model], name_or_path: str | os.PathLike | Found | None, request: Request
+    cls: type[Model], name_or_path: str | os.PathLike | Location | None, request: Request
 ) -> Planned:
     """What a load will do, by all processes together; arguments as `load`."""
     config = request.config
@@ -220,17 +222,17 @@ def _as_tied_as_the_file(
 
 
 def locate(
-    name_or_path: str | os.PathLike | Found,
+    name_or_path: str | os.PathLike | Location,
     *,
     mesh: Mesh | None = None,
     shardings: Any = None,
     **where: Any,
-) -> Found:
+) -> Location:
     """`resolve`, by all processes that the params are spread over: one of them says which commit
     of a repository it is to be, and an error of one is raised by all."""
     if _is_local(mesh, shardings):
-        return resolve(name_or_path, **where)
-    find = functools.partial(resolve, name_or_path, agree=fp.told_by_first, **where)
+        return resolve(name_or_path, HubOptions(**where))
+    find = functools.partial(resolve, name_or_path, HubOptions(**where), agree=fp.told_by_first)
     return fp.together(find, alone=False)
 
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from .. import params as fp
 from .. import sharding as fs
 from ..config.config import Config
-from ..hub import Found
+from ..hub import Location
 from ..params.tree.keys import one_key
 from .options import LOAD
 
@@ -99,7 +99,7 @@ class Request:
             raise TypeError(f"give one of {', '.join('from_' + name for name in asked)}, not all")
         return asked[0] if asked else None
 
-    def open(self, found: Found) -> fp.Source:
+    def open(self, found: Location) -> fp.Source:
         """Opens the source of the weights that are to be read."""
         return found.open(
             weights_only=self.weights_only,

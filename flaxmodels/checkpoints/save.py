@@ -13,7 +13,7 @@ from .. import params as fp
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
 from ..documents.files import CONFIG_NAME, text_of
-from ..hub import copy_companion, tokenizer_files
+from ..hub import HubOptions, copy_companion, tokenizer_files
 from ..registry import auto_names
 
 
@@ -142,7 +142,9 @@ def companions(
     tokenizer_from: str | os.PathLike | None, token: str | bool | None = None
 ) -> list[fp.FolderFile]:
     """The files that come along."""
-    return [] if tokenizer_from is None else tokenizer_files(tokenizer_from, token=token)
+    return (
+        [] if tokenizer_from is None else tokenizer_files(tokenizer_from, HubOptions(token=token))
+    )
 
 
 def write_side_files(

@@ -17,7 +17,7 @@ from .. import registry
 from ..checkpoints.save import save, staging
 from ..documents.files import CONFIG_NAME, is_finite, text_of, without_code
 from ..documents.values import ConfigError, read_json
-from ..hub import companions, copy_companion, fetched, resolve
+from ..hub import HubOptions, companions, copy_companion, fetched, resolve
 from ..params.tree.cast import dtype_for
 from .lossless import Account, account, accounts, without
 
@@ -61,7 +61,7 @@ def convert(
         fp.CheckpointError: a source that cannot be read, tensors that have no place in the result,
             a companion that is a link out of the folder, or a result that is not the source.
     """
-    found = fetched(resolve(name_or_path, progress=progress), how)
+    found = fetched(resolve(name_or_path, HubOptions(progress=progress)), how)
     source, near = found.open(**(how or {})), found.folder
     source = without(source, [drop] if isinstance(drop, str) else drop)
     along = _companions(near)

@@ -35,7 +35,7 @@ from ..documents.values import (
     shown,
     thaw,
 )
-from ..hub import PLACES, Found, resolve
+from ..hub import DEFAULT_OPTIONS, HubOptions, Location, resolve
 from ..params.errors import quoted, some
 from .labels import LABEL_KEYS, Labels, labels_of_caller, labels_of_file
 
@@ -220,17 +220,16 @@ class Config(metaclass=_Type):
             return cls.from_dict(read_json(path), path=path)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike | Found, **changes: Any) -> Self:
+    def from_pretrained(cls, name_or_path: str | os.PathLike | Location, **changes: Any) -> Self:
         """Reads `config.json` of a folder or repository, or the file itself; `changes` override
-        fields, but for what says where it is (`flaxmodels.hub.resolve`): revision, token, ...
+        fields, but for what says where it is (`flaxmodels.hub.HubOptions`): revision, token, ...
 
         Raises:
             ConfigError: a file that cannot be read, or describes another family.
             CheckpointError: neither a folder nor anything that can be reached.
         """
         changes = keywords.placed(changes, f"{cls.__name__}.from_pretrained")
-        where = {name: changes.pop(name) for name in PLACES if name in changes}
-        found, path = find_config(name_or_path, **where)
+        found, path = find_config(name_or_path, HubOptions.take_from(changes))
         with found.noting():
             config = cls.from_json_file(path)
         return config.replace(**changes) if changes else config
@@ -390,15 +389,17 @@ class Config(metaclass=_Type):
         return fields, extra
 
 
-def find_config(name_or_path: str | os.PathLike | Found, **where: Any) -> tuple[Found, str]:
-    """(where a configuration is, the path of the file); `where` as `flaxmodels.hub.resolve`.
+def find_config(
+    name_or_path: str | os.PathLike | Location, options: HubOptions = DEFAULT_OPTIONS
+) -> tuple[Location, str]:
+    """Returns (where a configuration is, the path of the file).
 
     A name that ends in `/config.json` is a file, and nobody is asked for a repository of it.
     """
-    if not isinstance(name_or_path, Found):
+    if not isinstance(name_or_path, Location):
         path = os.fspath(name_or_path)
         is_file = os.path.isfile(path) and path.endswith(".json")
         if is_file or os.path.basename(path) == CONFIG_NAME:
-            return Found(path), path
-    found = resolve(name_or_path, **where)
+            return Location(path), path
+    found = resolve(name_or_path, options)
     return found, config_path(found.folder)

@@ -8,11 +8,13 @@ from .companions import copy_companion as copy_companion
 from .companions import is_companion as is_companion
 from .front_matter import CARD_NAME as CARD_NAME
 from .front_matter import Words as Words
+from .options import DEFAULT_OPTIONS as DEFAULT_OPTIONS
+from .options import HubKeywords as HubKeywords
+from .options import HubOptions as HubOptions
 from .repository import check_name as check_name
 from .repository import commit_of as commit_of
 from .repository import name_of as name_of
-from .resolve import PLACES as PLACES
-from .resolve import Found as Found
+from .resolve import Location as Location
 from .resolve import download as download
 from .resolve import fetched as fetched
 from .resolve import resolve as resolve

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import params as fp
 from .client import HubError, api, attempt, endpoint, is_offline, status_of
+from .options import HubOptions
 from .repository import COMMIT, Repository, check_name, find
 
 if TYPE_CHECKING:
@@ -129,9 +130,10 @@ class Branch:
         return f"{endpoint()}/{self.name}"
 
     def _find(self, revision: str) -> Repository:
-        found = find(self.name, revision=revision, token=self._token, force_download=True)
-        assert isinstance(found, Repository)  # never what the cache has
-        return found
+        options = HubOptions(revision=revision, token=self._token, force_download=True)
+        repository = find(self.name, options)
+        assert isinstance(repository, Repository)  # never what the cache has
+        return repository
 
     def _exists(self) -> bool:
         if self.revision == "main" or self.revision.startswith("refs/"):

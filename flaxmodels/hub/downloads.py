@@ -19,7 +19,7 @@ _AT_ONCE = 4  # files; a server gives each connection its share, so the first is
 _HEAD = 64 << 10  # bytes of a file that are asked for first
 
 
-class Arriving:
+class RepositoryStore:
     """The store of a repository: its files by the paths that the cache has, or will have, for them.
 
     Args:
@@ -56,11 +56,11 @@ class Arriving:
             for name in files:
                 self.here(name)
 
-    def _begun(self, names: list[str]) -> list["ArrivingFile"]:
+    def _begun(self, names: list[str]) -> list["RepositoryFile"]:
         """These files, the first bytes of each read."""
         run = _Run(shown=False)
         try:
-            futures = [run.submit(ArrivingFile, self, name) for name in names]
+            futures = [run.submit(RepositoryFile, self, name) for name in names]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
             return [future.result() for future in futures]
@@ -156,13 +156,13 @@ class Arriving:
         return [name for name in self.repository.entries if name.startswith(start)]
 
 
-class ArrivingFile(fp.File):
+class RepositoryFile(fp.File):
     """A file of a repository that is not here yet: until it is started it is read by requests for
     ranges, and from then on from the disk, when it is there."""
 
     is_remote = True
 
-    def __init__(self, store: Arriving, name: str):
+    def __init__(self, store: RepositoryStore, name: str):
         repository = store.repository
         super().__init__(repository.path(name), repository.entries[name].size)
         self._store, self._name = store, name

@@ -50,7 +50,7 @@ class _Reader(Protocol):
         ...
 
 
-class Elsewhere:
+class RemoteStore:
     """The store of a folder at an address; its paths are those of a folder on the disk that holds
     what had to be copied, and that is removed when the store is no more.
 
@@ -98,7 +98,7 @@ class Elsewhere:
             raise fp.CheckpointError(f"{scrubbed(url)}: no such file, or none that may be read")
         if known.by_ranges:
             fp.check_size(scrubbed(url), known.size, most)
-            return RangedFile(url, known.size, self._reader)
+            return RemoteFile(url, known.size, self._reader)
         self.copy(path, most)
         return fp.LocalFile(path)
 
@@ -117,7 +117,7 @@ class Elsewhere:
         with open(f"{path}.part", "wb") as target:
             if known.by_ranges:
                 fp.check_size(scrubbed(self._url(path)), known.size, most)
-                file = RangedFile(self._url(path), known.size, self._reader)
+                file = RemoteFile(self._url(path), known.size, self._reader)
                 for offset in range(0, file.size, _BLOCK):
                     target.write(file.read(offset, min(_BLOCK, file.size - offset)))
             else:
@@ -135,7 +135,7 @@ class Elsewhere:
         return self.url if inside == "." else f"{self.url}/{inside}"
 
 
-class RangedFile(fp.File):
+class RemoteFile(fp.File):
     """A file at an address, of which only what is asked for is read."""
 
     is_remote = True

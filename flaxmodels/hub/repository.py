@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import params as fp
 from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline, keep_secret, timeout
+from .options import HubOptions
 from .ranges import get
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -138,16 +139,12 @@ class Repository:
 
 def find(
     name: str,
+    options: HubOptions,
     *,
-    revision: str = "main",
-    token: str | bool | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    local_files_only: bool = False,
-    force_download: bool = False,
     agree: Callable[[Callable[[], str]], str] | None = None,
 ) -> Repository | str:
-    """The repository at the commit that `revision` is now; or the folder of the cache with what
-    there is of it, where the Hub may not be asked or does not answer.
+    """Returns the repository at the commit that the revision is now; or the folder of the cache
+    with what there is of it, where the Hub may not be asked or does not answer.
 
     Args:
         agree: of several processes, makes one find the commit and the others take its word.
@@ -155,17 +152,18 @@ def find(
     Raises:
         HubError: no such repository or revision, or it cannot be had.
     """
+    revision, token = options.revision, options.token
     check_name(name, revision)
     keep_secret(token)
-    cache = cache_dir_of(cache_dir)
-    if local_files_only or is_offline():
+    cache = cache_dir_of(options.cache_dir)
+    if options.local_files_only or is_offline():
         return _cached(name, revision, cache)
     try:
         if agree is not None:
             revision = agree(lambda: str(_info(name, revision, token).sha))
         info = _info(name, revision, token)
     except HubError as error:
-        if not error.may_pass or force_download:
+        if not error.may_pass or options.force_download:
             raise
         try:
             folder = _cached(name, revision, cache)
@@ -183,7 +181,7 @@ def find(
         folder=os.path.join(_home(name, cache), "snapshots", commit),
         cache_dir=cache,
         token=token,
-        force_download=force_download,
+        force_download=options.force_download,
     )
 
 

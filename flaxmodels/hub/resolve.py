@@ -1,51 +1,45 @@
-"""From a name to where its files are: a folder, a file, a repository, an address."""
+"""Resolving: from a name to the place of a checkpoint: a folder, a file, a repository, an
+address."""
 
 import contextlib
 import dataclasses
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, Unpack
 
 from .. import params as fp
 from ..documents.files import CONFIG_NAME
 from ..documents.values import MAX_CONFIG_BYTES, ConfigError
-from .client import HubError, endpoint, proxied, scrubbed
+from .addresses import Address, parse_address
+from .client import HubError, proxied, scrubbed
 from .companions import companions, is_tokenizer_file
-from .downloads import Arriving
+from .downloads import RepositoryStore
+from .options import DEFAULT_OPTIONS, HubKeywords, HubOptions
 from .paths import is_a_path, no_such_path
-from .remote import Elsewhere
+from .remote import RemoteStore
 from .repository import Repository, check_name, commit_of, find, remember
 
-PLACES = frozenset(
-    "subfolder revision token cache_dir local_files_only force_download proxies progress".split()
-)
-"""The keywords of `resolve` that a user may give."""
 _SIDE_FILES = {  # {name: bytes that it has at most}
     CONFIG_NAME: MAX_CONFIG_BYTES,
     "generation_config.json": MAX_CONFIG_BYTES,
     fp.MANIFEST: 2 * MAX_CONFIG_BYTES,
 }
-_PUBLIC = ("huggingface.co", "www.huggingface.co", "hf.co")
-_VERBS = ("resolve", "blob", "raw", "tree")
-_REVISION = "(refs/[^/]+/[^/]+|[^/]+)"  # other slashes are quoted
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class Location:
     """Where a checkpoint is.
 
     Attributes:
-        path: the folder, or the weights file; of what is elsewhere, where the disk has it once it
-            is here. The configuration is there already.
-        store: how its files are opened.
+        path: the folder, or the weights file; of a remote one, where the disk has it once it is
+            downloaded. The configuration is there already.
+        store: opens its files.
         revision: the commit that they are of, where they come from the Hub.
-        note: what to add to an error, where not everything may be there.
+        note: added to errors, where files may be absent.
     """
 
     path: str
-    store: Any = fp.LOCAL
+    store: fp.Store = fp.LOCAL
     revision: str | None = None
     note: str = ""
 
@@ -54,14 +48,14 @@ class Found:
         """Where the configuration is."""
         return self.path if self.store.is_folder(self.path) else os.path.dirname(self.path)
 
-    def open(self, **how: Any) -> fp.Source:
-        """The checkpoint's source; arguments as `fp.open_checkpoint`."""
+    def open(self, **options: Any) -> fp.Source:
+        """Opens the checkpoint's source; arguments as `fp.open_checkpoint`."""
         with self.noting():
-            return fp.open_checkpoint(self.path, store=self.store, **how)
+            return fp.open_checkpoint(self.path, store=self.store, **options)
 
     @contextlib.contextmanager
     def noting(self) -> Iterator[None]:
-        """Adds the note to errors of what is read meanwhile."""
+        """Adds the note to errors that are raised inside."""
         try:
             yield
         except (ConfigError, fp.CheckpointError) as error:
@@ -70,194 +64,162 @@ class Found:
             raise type(error)(f"{error}; {self.note}") from None
 
     def bring(self, source: fp.Source) -> None:
-        """Has all files of an opened source on the disk."""
-        if isinstance(self.store, Arriving):
+        """Downloads all files of an opened source."""
+        if isinstance(self.store, RepositoryStore):
             self.store.bring([file.path for file in source.files if not os.path.exists(file.path)])
 
 
 def resolve(
-    name_or_path: "str | os.PathLike | Found",
+    name_or_path: "str | os.PathLike | Location",
+    options: HubOptions = DEFAULT_OPTIONS,
     *,
-    subfolder: str = "",
-    revision: str = "main",
-    token: str | bool | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    local_files_only: bool = False,
-    force_download: bool = False,
-    proxies: Mapping[str, str] | None = None,
-    progress: bool = True,
     agree: Callable[[Callable[[], str]], str] | None = None,
-) -> Found:
-    """Where a checkpoint is; its configuration is fetched, its weights are not until they are read.
+) -> Location:
+    """Finds a checkpoint and fetches its configuration; weights are fetched when they are read.
 
     Args:
         name_or_path: a folder or file; the name of a repository; the address of a repository, of a
             file in one, or of a folder or file on a web server or an object store.
-        force_download: fetch again what is in the cache.
-        proxies: as `flaxmodels.hub.client.proxied`.
-        progress: show a bar if a download takes longer than a second.
         agree: see `flaxmodels.hub.repository.find`.
 
     Raises:
         CheckpointError: neither a folder nor anything that can be reached.
     """
-    if isinstance(name_or_path, Found):
+    if isinstance(name_or_path, Location):
         return name_or_path
-    name = os.fspath(name_or_path)
+    name, subfolder = os.fspath(name_or_path), options.subfolder
     path = os.path.join(name, subfolder) if subfolder else name
     if os.path.exists(path) or os.path.exists(f"{path}.index"):  # of a TensorFlow checkpoint
-        return Found(path, revision=commit_of(path))
-    address = _of_repository(name)
+        return Location(path, revision=commit_of(path))
+    address = parse_address(name)
     if "://" in name and address is None:
-        if local_files_only:
+        if options.local_files_only:
             raise fp.CheckpointError(
                 f"{scrubbed(name)}: not on this machine, and local_files_only is set"
             )
-        with proxied(proxies):
-            return _elsewhere(f"{name.rstrip('/')}/{subfolder}" if subfolder else name)
-    if address is None and (os.path.exists(name) or is_a_path(name)):
+        with proxied(options.proxies):
+            return _at_address(f"{name.rstrip('/')}/{subfolder}" if subfolder else name)
+    if address is not None:
+        return _on_hub(address, options, agree)
+    if os.path.exists(name) or is_a_path(name):
         raise HubError(no_such_path(name, path))
-    repo, at, inside = address or (name, None, "")
-    inside = "/".join(filter(None, (inside, subfolder)))
-    if inside and not fp.is_plain(inside):
-        raise fp.CheckpointError(f"{name}: {fp.quoted(inside)} is not a folder of a repository")
-    check_name(repo, at or revision)
-    with proxied(proxies):
-        try:
-            repository = find(
-                repo,
-                revision=at or revision,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                force_download=force_download,
-                agree=agree,
-            )
-        except HubError as error:
-            if address is not None:
-                raise
-            said = f"there is no folder or file {fp.quoted(name)} here, and on the Hub: {error}"
-            raise HubError(said, may_pass=error.may_pass) from None
-        return _in_repository(repository, at or revision, inside, progress)
+    return _on_hub(Address(name), options, agree, could_be_path=True)
 
 
-def fetched(found: Found, how: Mapping[str, Any] | None = None) -> Found:
-    """A checkpoint of the Hub on the disk, whole and with its tokenizer; any other as it is.
+def fetched(location: Location, weights: Mapping[str, Any] | None = None) -> Location:
+    """Downloads a checkpoint of the Hub, whole and with its tokenizer; any other stays where it is.
 
     Args:
-        how: which weights, as `fp.open_checkpoint`.
+        weights: which, as `fp.open_checkpoint`.
     """
-    if not isinstance(found.store, Arriving):
-        return found
-    companions(found.folder, found.store)
-    found.bring(found.open(**(how or {})))
-    return Found(found.path, revision=found.revision)
+    if not isinstance(location.store, RepositoryStore):
+        return location
+    companions(location.folder, location.store)
+    location.bring(location.open(**(weights or {})))
+    return Location(location.path, revision=location.revision)
 
 
-def tokenizer_files(name_or_path: "str | os.PathLike | Found", **where: Any) -> list[fp.FolderFile]:
-    """The companions of a tokenizer or a processor, on the disk, and no weights.
-
-    Args:
-        **where: as `resolve`.
+def tokenizer_files(
+    name_or_path: "str | os.PathLike | Location", options: HubOptions = DEFAULT_OPTIONS
+) -> list[fp.FolderFile]:
+    """Downloads the companions of a tokenizer or a processor, and no weights.
 
     Raises:
         CheckpointError: as `resolve`; or there are none.
     """
-    found = resolve(name_or_path, **where)
-    files = companions(found.folder, found.store)
+    location = resolve(name_or_path, options)
+    files = companions(location.folder, location.store)
     if not any(is_tokenizer_file(file.name) for file in files):
         raise fp.CheckpointError(f"{name_or_path}: no files of a tokenizer or a processor there")
     return files
 
 
 def download(
-    name_or_path: str | os.PathLike, *, weights: Mapping[str, Any] | None = None, **where: Any
+    name_or_path: str | os.PathLike,
+    *,
+    weights: Mapping[str, Any] | None = None,
+    **options: Unpack[HubKeywords],
 ) -> str:
     """Fetches a checkpoint whole, with its tokenizer -> the folder (or file) where it is.
 
     Args:
         weights: which, as `fp.open_checkpoint`: use_safetensors, framework, variant.
-        **where: as `resolve`.
+        **options: subfolder, revision, token, cache_dir, local_files_only, force_download, proxies,
+            progress (`flaxmodels.hub.HubOptions`).
 
     Raises:
-        CheckpointError: as `resolve`; or it is at an address whose files are read in place.
+        CheckpointError: not found; or at an address whose files are read in place.
     """
-    found = resolve(name_or_path, **where)
-    if isinstance(found.store, Elsewhere):
+    location = resolve(name_or_path, HubOptions(**options))
+    if isinstance(location.store, RemoteStore):
         raise fp.CheckpointError(
-            f"{scrubbed(found.store.url)}: not a repository; its weights are read where they are"
+            f"{scrubbed(location.store.url)}: not a repository; its weights are read where they are"
         )
-    return fetched(found, weights).path
+    return fetched(location, weights).path
 
 
-def _in_repository(
-    repository: Repository | str, revision: str, inside: str, progress: bool
-) -> Found:
-    if isinstance(repository, str):
-        path = os.path.join(repository, inside) if inside else repository
-        note = (
-            "the cache does not have all of it, and the Hub may not be asked, or does not answer: "
-            "load it once with a network"
-        )
-        return Found(path, revision=commit_of(repository), note=note)
-    store = Arriving(repository, progress=progress)
+def _on_hub(
+    address: Address,
+    options: HubOptions,
+    agree: Callable[[Callable[[], str]], str] | None,
+    *,
+    could_be_path: bool = False,
+) -> Location:
+    name, revision = address.repo_id, address.revision or options.revision
+    inside = "/".join(filter(None, (address.path, options.subfolder)))
+    if inside and not fp.is_plain(inside):
+        raise fp.CheckpointError(f"{name}: {fp.quoted(inside)} is not a folder of a repository")
+    check_name(name, revision)
+    with proxied(options.proxies):
+        try:
+            repository = find(name, dataclasses.replace(options, revision=revision), agree=agree)
+        except HubError as error:
+            if not could_be_path:
+                raise
+            message = f"there is no folder or file {fp.quoted(name)} here, and on the Hub: {error}"
+            raise HubError(message, may_pass=error.may_pass) from None
+        if isinstance(repository, Repository):
+            return _in_repository(repository, revision, inside, options.progress)
+    path = os.path.join(repository, inside) if inside else repository
+    note = (
+        "the cache does not have all of it, and the Hub may not be asked, or does not answer: "
+        "load it once with a network"
+    )
+    return Location(path, revision=commit_of(repository), note=note)
+
+
+def _in_repository(repository: Repository, revision: str, inside: str, progress: bool) -> Location:
+    store = RepositoryStore(repository, progress=progress)
     path = repository.path(inside) if inside else repository.folder
     if not store.exists(path) and not store.exists(f"{path}.index"):
         raise HubError(f"{repository}: the repository has no {inside}")
     folder = path if store.is_folder(path) else os.path.dirname(path)
-    side = {os.path.join(folder, name): most for name, most in _SIDE_FILES.items()}
-    side = {file: most for file, most in side.items() if store.exists(file)}
-    for name, most in ((store.file(file), most) for file, most in side.items()):
-        if name in repository.entries:
-            fp.check_size(f"{repository}, {name}", repository.entries[name].size, most)
-    store.bring([*side])
+    limits = {os.path.join(folder, name): limit for name, limit in _SIDE_FILES.items()}
+    limits = {file: limit for file, limit in limits.items() if store.exists(file)}
+    for file, limit in limits.items():
+        if (name := store.file(file)) in repository.entries:
+            fp.check_size(f"{repository}, {name}", repository.entries[name].size, limit)
+    store.bring([*limits])
     remember(repository, revision)
+    name = "/".join(filter(None, (str(repository), store.file(folder))))
     has_config = store.exists(os.path.join(folder, CONFIG_NAME))
-    where = "/".join(filter(None, (str(repository), store.file(folder))))
-    note = f"it is of {where}" if has_config else _lacks_config(where, folder, store)
-    return Found(path, store, repository.commit, note)
+    note = f"it is of {name}" if has_config else _lacks_config(name, folder, store)
+    return Location(path, store, repository.commit, note)
 
 
-def _lacks_config(where: str, folder: str, store: fp.Store) -> str:
-    return f"{where} has no {CONFIG_NAME}: {fp.without_config(folder, store)}"
-
-
-def _elsewhere(url: str) -> Found:
+def _at_address(url: str) -> Location:
     base, _, last = url.rstrip("/").rpartition("/")
     is_file = fp.is_weights_file(last)
-    store = Elsewhere(base if is_file else url)
-    for name, most in _SIDE_FILES.items():
+    store = RemoteStore(base if is_file else url)
+    for name, limit in _SIDE_FILES.items():
         path = os.path.join(store.folder, name)
         if store.exists(path):
-            store.copy(path, most)
+            store.copy(path, limit)
     has_config = store.exists(os.path.join(store.folder, CONFIG_NAME))
     note = "" if has_config else _lacks_config(scrubbed(store.url), store.folder, store)
     path = os.path.join(store.folder, last) if is_file else store.folder
-    return Found(path, store, note=note)
+    return Location(path, store, note=note)
 
 
-def _of_repository(name: str) -> tuple[str, str | None, str] | None:
-    """(repository, revision, path in it) of an address on the Hub; None for any other name."""
-    if name.startswith("hf://"):
-        match = re.fullmatch(
-            rf"([^/@]+/[^/@]+)(?:@{_REVISION})?(?:/(.*?))?/?", name[len("hf://") :]
-        )
-        if match is None:
-            raise fp.CheckpointError(f"{name}: expected hf://organisation/name@REVISION/FOLDER")
-        return unquote(match[1]), match[2] and unquote(match[2]), unquote(match[3] or "")
-    address, here = urlsplit(name), urlsplit(endpoint())
-    if address.scheme not in ("http", "https"):
-        return None
-    if address.netloc not in _PUBLIC and (address.scheme, address.netloc) != here[:2]:
-        return None
-    parts = [part for part in address.path.split("/") if part]
-    repository, verb, rest = "/".join(map(unquote, parts[:2])), parts[2:3], "/".join(parts[3:])
-    match = re.fullmatch(rf"{_REVISION}(?:/(.*))?", rest) if verb and verb[0] in _VERBS else None
-    if match is not None:
-        return repository, unquote(match[1]), unquote(match[2] or "")
-    if len(parts) != 2:
-        raise fp.CheckpointError(
-            f"{scrubbed(name)}: expected {endpoint()}/organisation/name, or "
-            ".../resolve/REVISION/FILE"
-        )
-    return repository, None, ""
+def _lacks_config(name: str, folder: str, store: fp.Store) -> str:
+    return f"{name} has no {CONFIG_NAME}: {fp.without_config(folder, store)}"

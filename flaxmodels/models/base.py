@@ -18,7 +18,7 @@ from ..core.model import Model
 from ..editing.prune import prune_heads
 from ..editing.vocabulary import HasVocabulary
 from ..generation.generate import Generates
-from ..hub import Found
+from ..hub import Location
 from ..registry import register_for_auto_class
 from .switches import Switches
 
@@ -33,7 +33,7 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, Model):
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike | Found | None = None,
+        name_or_path: str | os.PathLike | Location | None = None,
         *model_args: Any,
         output_loading_info: Literal[True],
         **options: Unpack[Options],
@@ -43,7 +43,7 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, Model):
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike | Found | None = None,
+        name_or_path: str | os.PathLike | Location | None = None,
         *model_args: Any,
         output_loading_info: Literal[False] = False,
         **options: Unpack[Options],

@@ -1,0 +1,55 @@
+"""The keywords that say where in a repository a checkpoint is, and how it is fetched."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any, Self, TypedDict
+
+
+class HubKeywords(TypedDict, total=False):
+    """`HubOptions`, as the keywords of a public function."""
+
+    subfolder: str
+    revision: str
+    token: str | bool | None
+    cache_dir: str | os.PathLike | None
+    local_files_only: bool
+    force_download: bool
+    proxies: Mapping[str, str] | None
+    progress: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HubOptions:
+    """Where in a repository a checkpoint is, and how it is fetched.
+
+    Attributes:
+        subfolder: of the repository, or of a local folder.
+        revision: a branch, a tag, a commit, or refs/pr/N.
+        token: None and True are the stored login, False is none.
+        cache_dir: huggingface_hub's own cache if None.
+        local_files_only: ask nobody; take what is in the cache.
+        force_download: fetch again what is in the cache.
+        proxies: {"http" | "https" | "http://host": "host:port"}, used by this whole process while
+            something is resolved.
+        progress: show a bar if a download takes longer than a second.
+    """
+
+    subfolder: str = ""
+    revision: str = "main"
+    token: str | bool | None = dataclasses.field(default=None, repr=False)
+    cache_dir: str | os.PathLike | None = None
+    local_files_only: bool = False
+    force_download: bool = False
+    proxies: Mapping[str, str] | None = None
+    progress: bool = True
+
+    @classmethod
+    def take_from(cls, keywords: dict[str, Any]) -> Self:
+        """Takes the options out of `keywords`, where all others stay; None is the default."""
+        taken = {name: keywords.pop(name) for name in _KEYWORDS & keywords.keys()}
+        return cls(**{name: value for name, value in taken.items() if value is not None})
+
+
+_KEYWORDS = frozenset(HubKeywords.__annotations__)
+DEFAULT_OPTIONS = HubOptions()
