@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_DISABLE_XET"] = os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 import _bench
-import _hub
+import loopback
 
 NAME = "bench/llama"
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json")
     args = parser.parse_args()
-    with _hub.LoopbackHub() as hub, tempfile.TemporaryDirectory() as folder:
+    with loopback.LoopbackHub() as hub, tempfile.TemporaryDirectory() as folder:
         os.environ |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": folder, "NO_PROXY": "127.0.0.1"}
         size = fill(hub, Path(folder) / "made", args.megabytes)
         hub.rate = args.rate * 1e6

@@ -7,7 +7,7 @@ dependency of the project: `pip install atheris` (Linux, Python 3.11 to 3.14).
 
 A file is read, or refused with CheckpointError (ConfigError for config.json). Anything else, more
 than 5 s, or 64 MiB more memory than ever before is a failure, and the file that caused it is left
-in `tests/corpus/<target>`, called crash-, timeout- or oom-..., for `tests/test_fuzz_corpus.py`.
+in `tests/corpus/<target>`, called crash-, timeout- or oom-...; `test_fuzz_corpus.py` replays it.
 What it finds on the way is kept in `build/fuzz/<target>` for the next run; `--merge` puts the
 smallest files that together reach all that code into `tests/corpus/<target>` instead of fuzzing.
 """

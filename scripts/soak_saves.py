@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests/goldens/llama-causal-lm/checkpoint/config.json"
-SAVER = ROOT / "tests/_saver.py"
+SAVER = ROOT / "tests/helpers/_saver.py"
 BIND = "mkdir ck && mount --bind ck ck"
 OVERLAY = (
     "mkdir all && mount -t tmpfs tmpfs all && mkdir -p all/lower/ck all/upper all/work && "

@@ -12,7 +12,7 @@ import socket
 import sys
 
 import pytest
-from _hub_client import hub  # noqa: F401  a fixture for all tests
+from loopback.client import hub  # noqa: F401  a fixture for all tests
 
 if "jax" in sys.modules:
     raise pytest.UsageError("jax was imported before tests/conftest.py could configure it")

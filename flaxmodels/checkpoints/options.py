@@ -1,7 +1,7 @@
 """The keywords of `from_pretrained` as types, for editors and type checkers.
 
 What each means is said by `loading.load`, by the model class and by its configuration;
-`tests/test_keywords.py` holds the names here to theirs.
+`tests/checkpoints/test_keywords.py` holds the names here to theirs.
 """
 
 import os

@@ -1,0 +1,181 @@
+"""Two processes, each with half of the devices, load and save one checkpoint together."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from _paths import LLAMA
+
+import flaxmodels as fm
+
+PROGRAM = """
+import json, os, sys
+rank, port, folder, source, fault = int(sys.argv[1]), *sys.argv[2:]
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import jax
+import jax.numpy as jnp
+import flaxmodels as fm
+from flaxmodels import params as fp, sharding as fs
+if fault == "load" and rank == 1:
+    from flaxmodels.params.formats.source import Tensor
+    def broken(*args):
+        raise fm.CheckpointError("a disk of process 1 is broken")
+    Tensor.fill = broken
+fs.initialize(coordinator_address=f"localhost:{port}", num_processes=2, process_id=rank)
+mesh = fs.make_mesh(stage=2, fsdp=2, tensor=2)  # the stages are the processes
+rules = (("vocab", None), *fs.DEFAULT_RULES)
+said = {}
+for scan in (False, True):
+    stack = (("layers", "stage"), *rules)  # of a looped model nothing: a copy in each process
+    try:
+        model, params = fm.LlamaForCausalLM.from_pretrained(
+            source, mesh=mesh, rules=stack, scan_layers=scan, progress=False
+        )
+    except fm.CheckpointError as error:
+        said["error"] = str(error)
+        continue
+    spread = [not leaf.is_fully_addressable for leaf in jax.tree.leaves(params)]
+    said["spread"] = all(spread)
+    if fault == "full" and rank == 0:
+        write = os.fsync
+        def full(*args):
+            raise OSError(28, "No space left on device")
+        os.fsync = full
+    if fault == "folder" and rank == 0:
+        folder = os.path.join(source, "config.json", "inside")
+    try:
+        model.save_pretrained(
+            params, os.path.join(folder, str(scan)), max_shard_size="20KB", progress=False
+        )
+        if fault == "none":
+            model.save_pretrained(params, os.path.join(folder, f"{scan}-orbax"), format="orbax")
+    except fm.CheckpointError as error:
+        said["error"] = str(error)
+    except OSError as error:
+        said["error"] = f"{type(error).__name__}: {error}"
+print(json.dumps(said))
+"""
+
+
+def run_both(tmp_path, fault="none") -> list[dict]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    arguments = [str(port), tmp_path, LLAMA, fault]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", PROGRAM, str(rank), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=240) for process in processes]
+    assert all(process.returncode == 0 for process in processes), said
+    return [json.loads(out.splitlines()[-1]) for out, _ in said]
+
+
+@pytest.mark.parametrize("end", ["", "-orbax"])
+@pytest.mark.parametrize("scan", [False, True])
+def test_R6_every_process_takes_part_and_one_writes(scan, end, together):
+    _, expected = fm.LlamaForCausalLM.from_pretrained(LLAMA)
+    _, params = fm.LlamaForCausalLM.from_pretrained(together / f"{scan}{end}")
+    for one, two in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("together")
+    assert run_both(folder) == [{"spread": True}, {"spread": True}]
+    return folder
+
+
+@pytest.mark.parametrize("fault", ["full", "folder"])
+def test_R6_the_error_of_one_is_raised_by_all(fault, tmp_path):
+    first, second = run_both(tmp_path, fault)
+    assert "No space left" in first["error"] or "config.json" in first["error"]
+    assert second["error"] == "process 0 failed, see its error"
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+def test_R6_a_load_that_fails_on_one_fails_on_all(tmp_path):
+    first, second = run_both(tmp_path, "load")
+    assert first["error"] == "process 1 failed, see its error"
+    assert second["error"] == "a disk of process 1 is broken"
+
+
+PEER = """
+import os, sys, time
+rank, port, folder, source, where = int(sys.argv[1]), *sys.argv[2:6]
+victim = int(sys.argv[6])
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax
+import flaxmodels as fm
+from flaxmodels import sharding as fs
+from flaxmodels.params.checkpoint.tensor_specs import Entry
+from flaxmodels.params.formats.source import Tensor
+fs.initialize(coordinator_address=f"localhost:{port}", num_processes=2, process_id=rank)
+def die(*args):
+    os.kill(os.getpid(), 9)
+def slow(*args, fill=Tensor.fill):
+    time.sleep(0.5)  # the others notice in the middle of a load of their own
+    return fill(*args)
+if where == "load":
+    Tensor.fill = die if rank == victim else slow
+rules = (("vocab", None), *fs.DEFAULT_RULES)
+start = time.monotonic()
+try:
+    model, params = fm.LlamaForCausalLM.from_pretrained(
+        source, mesh=fs.make_mesh(fsdp=4), rules=rules, progress=False
+    )
+    read, count = Entry.read, 0
+    def dying(entry):
+        global count
+        count += 1
+        return die() if count == 3 else read(entry)
+    if where == "save" and rank == victim:
+        Entry.read = dying
+    if where == "error" and rank == victim:
+        raise RuntimeError("of its own")
+    start = time.monotonic()
+    model.save_pretrained(params, folder, progress=False)
+except fm.CheckpointError as error:
+    print(f"{type(error).__name__} {time.monotonic() - start:.1f} {error}", flush=True)
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("where", "victim"), [("load", 0), ("save", 1), ("error", 1)])
+def test_peers_when_a_process_dies_the_others_name_it_and_end(where, victim, tmp_path):
+    """Within 15 s; what was saved before is what it was, and no shard of the new save is there."""
+    model, params = fm.LlamaForCausalLM.from_pretrained(LLAMA)
+    model.save_pretrained(params, tmp_path / "ck")
+    before = (tmp_path / "ck/model.safetensors").read_bytes()
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    arguments = [str(port), tmp_path / "ck", LLAMA, where, str(victim)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", PEER, str(rank), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    processes[victim].wait(timeout=240)
+    start = time.monotonic()
+    out, errors = processes[1 - victim].communicate(timeout=240)
+    assert time.monotonic() - start < 15, errors[-2000:]
+    assert processes[victim].communicate() and processes[victim].returncode != 0
+    assert processes[1 - victim].returncode == 3, (out, errors[-3000:])
+    assert "PeerLost" in out and f"process {victim} " in out
+    assert (tmp_path / "ck/model.safetensors").read_bytes() == before

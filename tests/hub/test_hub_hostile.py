@@ -1,0 +1,392 @@
+"""Answers of a server that means harm, wherever a name, hash, size, header or JSON could lead
+somewhere: an error, or the right tree; nothing is written, read or asked for elsewhere."""
+
+import gzip
+import json
+import time
+
+import pytest
+from _downloads import (
+    CONFIG,
+    FIRST,
+    INDEX,
+    NAME,
+    SECOND,
+    assert_clean,
+    below,
+    files_of,
+    is_whole,
+    load,
+    no_pauses,
+    refused,
+)
+from _paths import SHARDED
+from loopback import Fault
+
+import flaxmodels as fm
+
+OTHER = "0123456789" * 4
+
+
+@pytest.fixture(autouse=True)
+def commit(hub, monkeypatch):
+    no_pauses(monkeypatch)
+    return hub.commit(NAME, files_of(SHARDED))
+
+
+@pytest.fixture
+def nothing_else(hub, tmp_path):
+    """Whatever the answers, only the cache has changed, and only the Hub has been asked."""
+    before = below(tmp_path)
+    yield
+    assert {path.partition("/")[0] for path in below(tmp_path) - before} <= {"hf"}
+    assert_clean(tmp_path / "hf")
+    hub.faults.clear()
+    assert is_whole(load()[1])
+
+
+def api(hub, value):
+    """The answer about the repository is `value`, or that of a function of the true one."""
+    hub.fault(Fault("json", path="/api/models/*", value=value, times=None))
+
+
+def listing(change):
+    """A function of the answer that changes the entry of the first shard, or adds to the list."""
+
+    def changed(info):
+        extra = []
+        for entry in info["siblings"]:
+            if entry["rfilename"] == FIRST:
+                extra += change(entry) or []
+        return info | {"siblings": info["siblings"] + extra}
+
+    return changed
+
+
+NAMES = {
+    "up": "../../x",
+    "up-within": "a/../../x",
+    "here": "./x",
+    "absolute": "/etc/x",
+    "twice-slash": "a//x",
+    "drive": "C:x",
+    "backslash": "a\\..\\x",
+    "home": "~/x",
+    "nul": "x\0y",
+    "escape": "x\x1b[2Jy",
+    "right-to-left": "x\u202ey",
+    "newline": "x\ny",
+    "surrogate": "x\ud800",
+    "empty": "",
+    "dot": ".",
+    "number": 5,
+    "null": None,
+    "list": ["x"],
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_listed_name_that_leads_elsewhere(name, hub, nothing_else):
+    api(hub, listing(lambda entry: [entry | {"rfilename": name}]))
+    refused(NAME, match="not the name of a file in a folder")
+
+
+def test_a_name_listed_twice(hub, nothing_else):
+    api(hub, listing(lambda entry: [entry | {"size": 5}]))
+    refused(NAME, match=f"lists '{FIRST}' twice")
+
+
+@pytest.mark.parametrize("inside", ["x", "a/b/c"])
+def test_a_name_that_is_a_file_and_a_folder(inside, hub, nothing_else):
+    api(hub, listing(lambda entry: [entry | {"rfilename": f"{FIRST}/{inside}"}]))
+    refused(NAME, match=f"lists '{FIRST}' as a file and as a folder")
+
+
+def more(*names):
+    return listing(lambda entry: [entry | {"rfilename": name} for name in names])
+
+
+HARMLESS = {
+    "case": more("CONFIG.JSON", FIRST.upper()),
+    "unicode": more("モデル/ü.safetensors", "e\u0301.bin", "é.bin"),
+    "long": more("x" * 5000, "/".join("abc" for _ in range(2000))),
+    "many": more(*(f"data/{i}.bin" for i in range(100_000))),
+    "more-keys": lambda info: info | {"__class__": 1, "x y": [], "gguf": {"total": "x"}},
+}
+
+
+@pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS)
+def test_a_strange_listing_that_harms_nothing(change, hub, nothing_else):
+    api(hub, change)
+    start = time.process_time()
+    assert is_whole(load()[1])
+    assert time.process_time() - start < 10
+
+
+SIZES = {
+    "negative": -1,
+    "of-64-bits": 1 << 63,
+    "of-70-bits": 1 << 70,
+    "text": "12",
+    "fraction": 1.5,
+    "bool": True,
+    "null": None,
+    "list": [1],
+}
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_a_size_that_is_none(size, hub, nothing_else):
+    api(hub, listing(lambda entry: entry.update(size=size)))
+    refused(NAME, FIRST, match="says that .* has .* bytes")
+
+
+@pytest.mark.parametrize("size", [0, 1, 13295, 13297, 10**15, (1 << 63) - 1])
+def test_a_size_that_is_wrong(size, hub, nothing_else):
+    api(hub, listing(lambda entry: entry.update(size=size)))
+    with pytest.raises(fm.CheckpointError, match=FIRST):
+        load()
+
+
+HASHES = {
+    "none": {"lfs": None, "blobId": None},
+    "path": {"lfs": {"sha256": "../../../x", "size": 1, "pointerSize": 1}},
+    "upper": {"lfs": {"sha256": "A" * 64, "size": 1, "pointerSize": 1}},
+    "short": {"lfs": {"sha256": "a" * 63, "size": 1, "pointerSize": 1}},
+    "long": {"lfs": {"sha256": "a" * 65, "size": 1, "pointerSize": 1}},
+    "number": {"lfs": {"sha256": 5, "size": 1, "pointerSize": 1}},
+    "empty": {"lfs": {"sha256": "", "size": 1, "pointerSize": 1}},
+    "git-path": {"lfs": None, "blobId": "../x"},
+    "git-list": {"lfs": None, "blobId": ["a" * 40]},
+    "git-sha256": {"lfs": None, "blobId": "a" * 64},
+}
+
+
+@pytest.mark.parametrize("change", HASHES.values(), ids=HASHES)
+def test_a_hash_that_is_none(change, hub, nothing_else):
+    api(hub, listing(lambda entry: entry.update(change)))
+    refused(NAME, FIRST, match="says that the hash of .* is .*, which is none")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lfs": {"sha256": "a" * 64, "size": 1, "pointerSize": 1}}, {"lfs": None, "blobId": "a" * 40}],
+    ids=["sha256", "git"],
+)
+def test_a_hash_that_is_wrong(change, hub, nothing_else):
+    api(hub, listing(lambda entry: entry.update(change)))
+    refused(NAME, FIRST, match="not what the Hub's hash says, twice; it was removed")
+
+
+ANSWERS = {
+    "null": None,
+    "list": [],
+    "text": "x",
+    "number": 5,
+    "empty": {},
+    "no-id": lambda info: {key: info[key] for key in info if key != "id"},
+    "self": lambda info: info | {"self": 1},
+    "no-commit": lambda info: info | {"sha": None},
+    "commit-path": lambda info: info | {"sha": "../../../x"},
+    "commit-upper": lambda info: info | {"sha": "A" * 40},
+    "commit-short": lambda info: info | {"sha": "a" * 39},
+    "commit-number": lambda info: info | {"sha": int("1" * 40)},
+    "commit-list": lambda info: info | {"sha": ["a" * 40]},
+    "files-text": lambda info: info | {"siblings": "abc"},
+    "files-number": lambda info: info | {"siblings": 5},
+    "files-mapping": lambda info: info | {"siblings": {"a": 1}},
+    "files-of-numbers": lambda info: info | {"siblings": [1, None]},
+    "files-empty": lambda info: info | {"siblings": [{}]},
+    "files-null": lambda info: info | {"siblings": None},
+    "files-without-hashes": listing(lambda entry: [entry.pop("lfs"), entry.pop("blobId")][:0]),
+    "lfs-text": listing(lambda entry: entry.update(lfs="x")),
+    "lfs-list": listing(lambda entry: entry.update(lfs=["x"])),
+    "lfs-empty": listing(lambda entry: entry.update(lfs={"sha256": "a" * 64})),
+    "safetensors": lambda info: info | {"safetensors": [1]},
+    "date": lambda info: info | {"lastModified": "yesterday"},
+}
+
+
+@pytest.mark.parametrize("value", ANSWERS.values(), ids=ANSWERS)
+def test_an_answer_of_another_shape(value, hub, nothing_else):
+    api(hub, value)
+    with pytest.raises((fm.CheckpointError, fm.ConfigError), match=NAME):
+        load()
+    assert len(hub.requests.of("GET", "/api/models/*")) <= 2  # it would come again
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"id": NaN', b"<html>", b"\0" * 100],
+    ids=["empty", "cut", "utf-16", "deep", "nan", "html", "nul"],
+)
+def test_an_answer_that_is_no_json(body, hub, nothing_else):
+    hub.fault(Fault("status", path="/api/models/*", code=200, body=body, times=None))
+    refused(NAME, match="JSON|not as expected|refused")
+    assert len(hub.requests) == 1
+
+
+ETAGS = {
+    "up": '"../../../../x"',
+    "weak-up": 'W/"../../x"',
+    "parent": '".."',
+    "dot": '"."',
+    "slash": '"a/b"',
+    "absolute": '"/tmp/x"',
+    "backslash": '"..\\x"',
+    "long": f'"{"a" * 300}"',
+    "hidden": '".bashrc"',
+    "blank": '"a b"',
+    "bare-up": "../../x",
+}
+
+
+@pytest.mark.parametrize("header", ["ETag", "X-Linked-Etag"])
+@pytest.mark.parametrize("etag", ETAGS.values(), ids=ETAGS)
+def test_an_etag_that_leads_elsewhere(etag, header, hub, nothing_else):
+    hub.fault(Fault("headers", method="HEAD", path="*.json", headers={header: etag}, times=None))
+    refused(header.lower(), match="which is no hash; what answers is not the Hub")
+
+
+@pytest.mark.parametrize("first", ["reset", "status", "redirect", "stall"])
+def test_an_etag_that_leads_elsewhere_in_the_second_answer(first, hub, nothing_else, monkeypatch):
+    """The client makes a session of its own anew after some errors."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.1)
+    details = {"status": {"code": 503}, "stall": {"seconds": 1}, "redirect": {"to": "/x"}}
+    evil = {"ETag": '"../../../../x"'}
+    hub.fault(Fault("headers", method="HEAD", path="*.json", headers=evil, times=None))
+    hub.fault(Fault(first, method="HEAD", path="*.json", **details.get(first, {})))
+    refused(match="which is no hash|no such file|answers 404")
+
+
+def test_an_etag_that_leads_elsewhere_after_a_refused_connection(hub, nothing_else, monkeypatch):
+    from huggingface_hub.utils import _http
+
+    class Refusing:
+        """A client whose first connection is refused; the real one then closes the session."""
+
+        def __init__(self, client):
+            self.client = client
+
+        def __getattr__(self, name):
+            return getattr(self.client, name)
+
+        def request(self, **how):
+            _http.close_session()
+            import httpx2
+
+            raise httpx2.ConnectError("refused")
+
+    evil = {"ETag": '"../../../../x"'}
+    hub.fault(Fault("headers", method="HEAD", path="*.json", headers=evil, times=None))
+    monkeypatch.setattr(_http, "_GLOBAL_CLIENT", Refusing(_http.default_client_factory()))
+    refused(match="which is no hash")
+
+
+@pytest.mark.parametrize("other", ["../../x", OTHER, "a" * 64, "A" * 40, "main"])
+def test_a_commit_that_was_not_asked_for(other, hub, nothing_else):
+    """It would put the file under another commit's name."""
+    hub.fault(Fault("headers", method="HEAD", headers={"X-Repo-Commit": other}, times=None))
+    refused("x-repo-commit", match="which is (no hash|not the)")
+
+
+@pytest.mark.parametrize("size", ["-5", "x", "13295", "99999"])
+def test_a_size_in_a_header_that_is_wrong(size, hub, nothing_else):
+    headers = {"X-Linked-Size": size}
+    hub.fault(Fault("headers", method="HEAD", path=f"*/{FIRST}", headers=headers, times=None))
+    if size == "x":
+        assert is_whole(load()[1])
+    else:
+        refused(NAME, FIRST, match="tried 6 times")
+
+
+@pytest.mark.parametrize("file", [CONFIG, FIRST])
+def test_a_redirect_to_this_machine_s_files(file, hub, nothing_else):
+    headers = {"Location": "file:///etc/passwd"}
+    hub.fault(Fault("headers", path=f"*/{file}", headers=headers, times=None))
+    hub.fault(Fault("status", path=f"*/{file}", code=302, times=None, headers=headers))
+    refused(NAME, match="file://|not a Hub")
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("file", [CONFIG, SECOND])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_body_without_end(packed, file, after, hub, nothing_else, tmp_path):
+    """What is more than the listing says is not written, packed or not."""
+    body = bytes(8 << 20)
+    headers = {"Content-Encoding": "gzip"} if packed else {}
+    body = gzip.compress(body, 1) if packed else body
+    stored = hub.repo(NAME).find("main").files[file]
+    path = f"/lfs/get/{stored.sha256}" if stored.lfs else f"*/{file}"
+    how = {"path": path, "code": 200, "body": body, "headers": headers, "times": None}
+    hub.fault(Fault("status", method="GET", skip=after if stored.lfs else 0, **how))
+    with pytest.raises(fm.CheckpointError, match=f"{file}.*(more than its|not safetensors)"):
+        load()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 1 << 20
+
+
+@pytest.mark.parametrize(
+    "said", [None, "bytes 5-10/20", "bytes 0-9/10", "bytes */10", "lines 1-2/3", "x"]
+)
+def test_another_range_than_was_asked_for(said, hub, nothing_else):
+    path = f"/lfs/get/{hub.repo(NAME).find('main').files[FIRST].sha256}"
+    hub.fault(Fault("headers", path=path, headers={"Content-Range": said}, times=None))
+    with pytest.raises(fm.CheckpointError, match="were asked for"):
+        load()
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [
+        "../../x",
+        "/etc/passwd",
+        "C:x.safetensors",
+        "a\\x.safetensors",
+        "https://127.0.0.1:9/x.safetensors",
+        "hf://other/name/x.safetensors",
+        INDEX,
+        CONFIG,
+        "x\x1b[2J.safetensors",
+        "other.safetensors",
+        "x" * 300 + ".safetensors",
+    ],
+)
+def test_an_index_that_leads_elsewhere(shard, hub, nothing_else):
+    index = json.loads(files_of(SHARDED)[INDEX])
+    index["weight_map"]["lm_head.weight"] = shard
+    good = hub.head(NAME)
+    hub.commit(NAME, {INDEX: json.dumps(index).encode()})
+    with pytest.raises(fm.CheckpointError, match="lm_head.weight") as caught:
+        load()
+    assert "\x1b" not in str(caught.value) and len(str(caught.value)) < 1000
+    assert not hub.requests.of("GET", "*resolve*.safetensors")
+    hub.repo(NAME).refs["refs/heads/main"] = good
+
+
+@pytest.mark.parametrize("where", [CONFIG, FIRST, "*/api/*"])
+def test_an_error_s_text_is_safe(where, hub, nothing_else):
+    """Neither what a terminal acts on, nor a secret that the server repeats, nor a novel."""
+    said = "\x1b[2J\x1b[31m hf_secretsecret Bearer abcdef https://x.y/z?Signature=abc " + "x" * 5000
+    headers = {"X-Error-Message": said[:2000].replace("\x1b", "\x7f")}
+    details = {"code": 400, "body": json.dumps({"error": said}), "headers": headers}
+    path = where if "*" in where else f"*/{where}"
+    hub.fault(Fault("status", path=path, times=None, **details))
+    said = str(refused(NAME, match="answers 400"))
+    assert "\x7f" not in said and "abcdef" not in said
+
+
+@pytest.mark.parametrize(
+    "revision",
+    ["../../x", "/x", "a\\b", "a:b", "~x", "x\0", "a//b", "", "x\x1b[2J", "refs/../../x"],
+)
+def test_a_revision_that_leads_elsewhere(revision, hub, nothing_else):
+    refused(NAME, revision=revision, match="is not a branch, a tag or a commit")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("kept", [b"../../../../x", b"\xff\xfe", b"", OTHER.encode(), b"a" * 100])
+def test_a_cache_s_note_that_leads_elsewhere(kept, hub, nothing_else, tmp_path):
+    """Offline, the branch's commit is read from a file."""
+    load()
+    (tmp_path / "hf/hub/models--org--name/refs/main").write_bytes(kept)
+    refused(NAME, local_files_only=True, match="not in the cache")

@@ -1,0 +1,129 @@
+"""Auto classes, the registry, and the package's names."""
+
+import json
+import shutil
+
+import pytest
+from _paths import GOLDENS
+
+import flaxmodels as fm
+from flaxmodels.auto import AUTO_CLASSES, architecture
+from flaxmodels.documents.values import ConfigError
+from flaxmodels.registry import FAMILIES
+
+
+@pytest.mark.parametrize(
+    ("auto", "golden", "expected"),
+    [
+        ("AutoModel", "bert-masked-lm", "BertModel"),
+        ("AutoModel", "gpt2-model", "GPT2Model"),
+        ("AutoModelForMaskedLM", "bert-masked-lm", "BertForMaskedLM"),
+        ("AutoModelForPreTraining", "bert-pre-training", "BertForPreTraining"),
+        ("AutoModelForPreTraining", "gpt2-lm-head", "GPT2LMHeadModel"),
+        ("AutoModelForPreTraining", "llama-causal-lm", "LlamaForCausalLM"),
+        ("AutoModelForCausalLM", "gpt2-lm-head", "GPT2LMHeadModel"),
+        ("AutoModelForCausalLM", "llama-causal-lm", "LlamaForCausalLM"),
+        ("FlaxAutoModelForCausalLM", "flax-gpt2-lm-head", "GPT2LMHeadModel"),
+        ("AutoModelForSequenceClassification", "llama-sequence-classification", None),
+        ("AutoModelForTokenClassification", "bert-token-classification", None),
+        ("AutoModelForQuestionAnswering", "gpt2-question-answering", None),
+        ("AutoModelForMultipleChoice", "bert-multiple-choice", None),
+        ("AutoModelForNextSentencePrediction", "bert-next-sentence-prediction", None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Weights from")
+def test_auto_class_finds_the_class(auto, golden, expected):
+    folder = GOLDENS / golden / "checkpoint"
+    expected = expected or json.loads((folder / "config.json").read_text())["architectures"][0]
+    model, params = getattr(fm, auto).from_pretrained(folder)
+    assert type(model).__name__ == expected
+    assert type(getattr(fm, auto).from_config(model.config)).__name__ == expected
+
+
+def test_P13_3_config_may_be_a_file():
+    folder = GOLDENS / "llama-causal-lm" / "checkpoint"
+    model, _ = fm.AutoModelForCausalLM.from_pretrained(folder, config=folder / "config.json")
+    assert isinstance(model, fm.LlamaForCausalLM)
+
+
+def test_every_auto_class_and_its_flax_alias_exist():
+    for name in AUTO_CLASSES:
+        assert getattr(fm, name) is getattr(fm, f"Flax{name}")
+
+
+def test_every_family_class_is_named_by_the_package():
+    for names in FAMILIES.values():
+        for name in names:
+            assert getattr(fm, name).__name__ == name and name in dir(fm)
+    with pytest.raises(AttributeError, match="BertForNothing"):
+        _ = fm.BertForNothing
+
+
+def test_unknown_family_and_missing_head(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba9"}))
+    with pytest.raises(fm.ConfigError, match="'mamba9'; there are bert, gpt2, llama"):
+        fm.AutoModel.from_pretrained(tmp_path)
+    with pytest.raises(fm.ConfigError, match="'mamba9'"):
+        fm.AutoConfig.from_pretrained(tmp_path)
+    with pytest.raises(fm.ConfigError, match="llama has no class for AutoModelForMaskedLM"):
+        fm.AutoModelForMaskedLM.from_pretrained(GOLDENS / "llama-causal-lm" / "checkpoint")
+
+
+def test_auto_config_overrides():
+    folder = GOLDENS / "gpt2-lm-head" / "checkpoint"
+    config = fm.AutoConfig.from_pretrained(folder, output_attentions=True, tokenizer_class="Mine")
+    assert isinstance(config, fm.GPT2Config) and config.output_attentions
+    assert config.tokenizer_class == "Mine" and config.hidden_size == config.n_embd
+    with pytest.raises(TypeError, match="'output_atentions'.*did you mean"):
+        fm.AutoConfig.from_pretrained(folder, output_atentions=True)
+
+
+def test_R7_code_in_a_repository_is_never_imported(tmp_path):
+    values = json.loads((GOLDENS / "llama-causal-lm/checkpoint/config.json").read_text())
+    values["auto_map"] = {"AutoModelForCausalLM": "modeling_evil.Evil"}
+    values["architectures"] = ["os.system", "Evil"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "modeling_evil.py").write_text("raise SystemExit('imported')")
+    with pytest.warns(UserWarning, match="no class here is called 'os.system', 'Evil'; LlamaModel"):
+        assert architecture(str(tmp_path)) is fm.LlamaModel
+    with pytest.warns(UserWarning, match="auto_map of config.json: remote code ignored"):
+        assert "auto_map" not in fm.AutoConfig.from_pretrained(tmp_path).extra
+
+
+BAD_NAMES = {
+    "C5-text": ({"architectures": "LlamaModel"}, "architectures must be a list, got 'LlamaModel'"),
+    "C5-int": ({"architectures": 3}, "architectures must be a list, got 3"),
+    "C5-map": ({"architectures": {"a": 1}}, "architectures must be a list"),
+    "C5-type-list": ({"model_type": ["llama"]}, "model_type of config.json must be a name, got"),
+    "C5-type-null": ({"model_type": None}, "model_type of config.json must be a name, got None"),
+    "C5-type-unknown": ({"model_type": "x"}, "no family for model_type 'x'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NAMES)
+def test_C5_names_that_are_none(case, tmp_path):
+    values, said = BAD_NAMES[case]
+    values = {"architectures": None, "model_type": "llama"} | values
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=said):
+        architecture(str(tmp_path))
+    if "type" in case:
+        with pytest.raises(ConfigError, match=said):
+            fm.AutoConfig.from_pretrained(tmp_path)
+        with pytest.raises(ConfigError, match=said):
+            fm.AutoModelForCausalLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("names", [None, [], ["LlamaForCausalLM"], [3, None, "LlamaForCausalLM"]])
+def test_C5_architectures(names, tmp_path):
+    values = {"architectures": names, "model_type": "llama"}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    expected = fm.LlamaForCausalLM if names else fm.LlamaModel
+    assert architecture(str(tmp_path)) is expected
+
+
+def test_C19_broken_files_of_a_tokenizer(tmp_path):
+    shutil.copytree(GOLDENS / "llama-causal-lm" / "checkpoint", tmp_path, dirs_exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json"):
+        (tmp_path / name).write_bytes(b"\xff{")
+    assert isinstance(fm.AutoModelForCausalLM.from_pretrained(tmp_path)[0], fm.LlamaForCausalLM)

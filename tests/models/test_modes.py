@@ -1,0 +1,145 @@
+"""JAX's modes x forward pass, gradient and cached call, of every family, layers looped and scanned.
+
+Where a mode can make tracing fail, every model is traced in it; numbers are compared in every mode
+too, of one model a mode, since each is compiled again.
+"""
+
+import functools
+
+import _modes
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flaxmodels as fm
+
+TINY = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 16,
+    "initializer_range": 0.3,
+}
+BERT = fm.BertConfig(**TINY, intermediate_size=16)
+CLASSES = {
+    "bert": (fm.BertForMaskedLM, BERT),
+    "bert decoder": (fm.BertLMHeadModel, BERT.replace(is_decoder=True)),
+    "gpt2": (fm.GPT2LMHeadModel, fm.GPT2Config.from_dict({"model_type": "gpt2", **TINY})),
+    "llama": (
+        fm.LlamaForCausalLM,
+        fm.LlamaConfig(**TINY, intermediate_size=16, num_key_value_heads=1),
+    ),
+}
+MODELS = {
+    f"{family}, {'scan' if scan else 'loop'}": cls(config, scan_layers=scan)
+    for family, (cls, config) in CLASSES.items()
+    for scan in (False, True)
+}
+DECODERS = [name for name in MODELS if not name.startswith("bert,")]
+IDS = np.random.default_rng(0).integers(1, 32, (_modes.ROWS, 5))
+PADDED = np.array([0, 0, 1, 1, 1], "int32")
+"""A row's mask: padded on the left, so that the first queries of a causal model see nothing."""
+
+
+def mask(ids):
+    """Every row, so that each is itself in whatever batch it comes."""
+    return jnp.broadcast_to(jnp.asarray(PADDED)[None], ids.shape)
+
+
+def forward(model, params, ids):
+    out = model.apply({"params": params}, ids, mask(ids), output_hidden_states=True)
+    return out.logits, out.hidden_states
+
+
+def gradient(model, params, ids):
+    """Of the loss of each row, so that rows come first."""
+
+    def loss(params, row):
+        logits = model.apply({"params": params}, row[None], mask(row[None])).logits
+        return jnp.mean(jax.nn.logsumexp(logits[:, 2:], -1))
+
+    return jax.vmap(jax.grad(loss), in_axes=(None, 0))(params, ids)
+
+
+def cached(model, params, ids):
+    """A prompt of four tokens, then one more."""
+    variables, seen = {"params": params}, mask(ids)
+    cache = model.init_cache(ids.shape[0], 5)
+    out = model.apply(variables, ids[:, :4], seen[:, :4], cache=cache)
+    last = model.apply(variables, ids[:, 4:], cache=out.cache)
+    return jnp.concatenate([out.logits, last.logits], axis=1)
+
+
+CALLS = {"forward": forward, "gradient": gradient, "cached": cached}
+
+
+@functools.cache
+def case(call, name):
+    """(f, params, what f gives)."""
+    model = MODELS[name]
+    f = functools.partial(CALLS[call], model)
+    params = model.init_params(jax.random.key(0))
+    return f, params, jax.jit(f)(params, IDS)
+
+
+@functools.cache
+def shapes(call, name):
+    model = MODELS[name]
+    f = functools.partial(CALLS[call], model)
+    return f, model.abstract_params(), jax.eval_shape(f, model.abstract_params(), IDS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("mode", _modes.TRACED)
+def test_traced(mode, name):
+    for call in CALLS if name in DECODERS else ("forward", "gradient"):
+        f, params, expected = shapes(call, name)
+        _modes.check(mode, f, params, IDS, expected, 0)
+
+
+VALUES = ["eager", "x64", "debug_nans", "disable_jit", "explicit mesh"]
+VALUES += ["jit, x64", "jit, debug_nans", "jit, auto mesh", *_modes.TRANSFORMS]
+
+
+ONCE = ("x64", "debug_nans", "disable_jit", "explicit mesh")
+"""Slow where each operation is compiled or run alone; the cached call is compiled in them."""
+
+
+@pytest.mark.parametrize(
+    ("mode", "call"),
+    [
+        (mode, call)
+        for mode in VALUES
+        for call in (("forward",) if mode in ONCE else ("forward", "cached"))
+    ],
+)
+def test_values(mode, call):
+    name = DECODERS[VALUES.index(mode) % len(DECODERS)]
+    f, params, expected = case(call, name)
+    _modes.check(mode, f, params, IDS, expected, 1e-4)
+
+
+@pytest.mark.parametrize("mode", ["jit, debug_nans", "jit, x64", "vmap", "scan", "shard_map"])
+def test_values_of_gradients(mode):
+    f, params, expected = case("gradient", DECODERS[-1])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(expected))
+    if mode == "shard_map":  # of params that every device has: JAX sums it over the devices
+        expected = jax.tree.map(
+            lambda x: np.tile(x.sum(0), (len(x), *[1] * (x.ndim - 1))), expected
+        )
+    _modes.check(mode, f, params, IDS, expected, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["bert, loop", "gpt2, scan"])
+def test_D37_a_model_is_run_with_numpy_arguments_of_any_width_under_strict_promotion(name):
+    model = MODELS[name]
+    params = model.init_params(jax.random.key(0))
+    expected = model.apply({"params": params}, IDS, np.tile(PADDED, (_modes.ROWS, 1))).logits
+    with jax.numpy_dtype_promotion("strict"):
+        for dtype in ("int64", "uint8", "bool", "float32", "float64"):
+            ids = IDS.astype("uint8" if dtype == "uint8" else "int64")
+            given = np.tile(PADDED, (_modes.ROWS, 1)).astype(dtype)
+            got = model.apply({"params": params}, ids, given).logits
+            np.testing.assert_array_equal(got, expected)
