@@ -14,22 +14,23 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "helpers"))
+sys.path[:0] = [str(ROOT / "tests" / room) for room in ("helpers", "config", "params/formats")]
 
 import _files  # noqa: E402
+import _paths  # noqa: E402
 import _tf  # noqa: E402
 import _torch_bad  # noqa: E402
 import _torch_files  # noqa: E402
 import test_config  # noqa: E402
-import test_formats_folder  # noqa: E402
-import test_formats_msgpack  # noqa: E402
-import test_formats_orbax  # noqa: E402
-import test_formats_safetensors  # noqa: E402
-import test_formats_tf  # noqa: E402
+import test_folder  # noqa: E402
+import test_msgpack  # noqa: E402
+import test_orbax  # noqa: E402
+import test_safetensors  # noqa: E402
+import test_tensorflow  # noqa: E402
 from _fuzz_targets import TF_MARK  # noqa: E402
 
 _LONGEST = 4096
-_TORCH = _files.GOLDENS / "formats" / "torch"
+_TORCH = _paths.GOLDENS / "formats" / "torch"
 _BAD = {name: content for name, (content, _) in (_torch_bad.BAD | _torch_bad.ODD).items()}
 _ARCHIVES = re.compile(r"P(18|19|27|29|3\d)")  # rows that are not of pickles
 
@@ -46,13 +47,13 @@ def main() -> None:
 def made() -> dict[str, dict[str, bytes]]:
     """Target -> name -> file."""
     return {
-        "safetensors": _contents(_first(test_formats_safetensors.BAD))
-        | _contents(test_formats_safetensors.GOOD)
+        "safetensors": _contents(_first(test_safetensors.BAD))
+        | _contents(test_safetensors.GOOD)
         | {"dtypes": _safetensors()},
-        "index": _texts(test_formats_folder.BAD_INDEX) | _indexes(),
-        "msgpack": _contents(_first(test_formats_msgpack.BAD))
-        | _contents(test_formats_msgpack.ODD)
-        | {"chunked": test_formats_msgpack.chunked()},
+        "index": _texts(test_folder.BAD_INDEX) | _indexes(),
+        "msgpack": _contents(_first(test_msgpack.BAD))
+        | _contents(test_msgpack.ODD)
+        | {"chunked": test_msgpack.chunked()},
         "torch-zip": _first({n: c for n, c in _BAD.items() if _ARCHIVES.match(n)})
         | _goldens(legacy=False)
         | {"good": _torch_bad.ZIP},
@@ -67,11 +68,11 @@ def made() -> dict[str, dict[str, bytes]]:
         "orbax-tree": _orbax_trees(),
         "orbax-aggregate": {
             path.parents[1].name: path.read_bytes()
-            for path in _files.GOLDENS.glob("formats/orbax/*/checkpoint/checkpoint")
+            for path in _paths.GOLDENS.glob("formats/orbax/*/checkpoint/checkpoint")
         }
-        | _contents(_first(test_formats_msgpack.BAD)),
-        "zarr-2": _zarrs(test_formats_orbax.ZARRAY, ".zarray"),
-        "zarr-3": _zarrs(test_formats_orbax.ZARR3, "zarr.json"),
+        | _contents(_first(test_msgpack.BAD)),
+        "zarr-2": _zarrs(test_orbax.ZARRAY, ".zarray"),
+        "zarr-3": _zarrs(test_orbax.ZARR3, "zarr.json"),
         "checksums": {
             "good": b'{"sha256": {"config.json": "%s"}}' % (b"0" * 64),
             "empty": b'{"sha256": {}}',
@@ -100,9 +101,9 @@ def _texts(table: dict) -> dict[str, bytes]:
 
 
 def _safetensors() -> bytes:
-    arrays = [np.zeros((2, 1), dtype) for dtype in test_formats_safetensors.DTYPES.values()]
+    arrays = [np.zeros((2, 1), dtype) for dtype in test_safetensors.DTYPES.values()]
     header, position = {}, 0
-    for name, array in zip(test_formats_safetensors.DTYPES, arrays, strict=True):
+    for name, array in zip(test_safetensors.DTYPES, arrays, strict=True):
         header[name] = _files.entry(name, (2, 1), (position, position + array.nbytes))
         position += array.nbytes
     return _files.safetensors(header, bytes(position))
@@ -158,16 +159,16 @@ def _pickles(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def _tf_tables() -> dict[str, bytes]:
-    folder = _files.GOLDENS / "formats" / "tf"
+    folder = _paths.GOLDENS / "formats" / "tf"
     good = {path.parent.name: path.read_bytes() for path in folder.glob("*/*.index")}
-    tables = {n: row for n, row in test_formats_tf.BAD.items() if isinstance(row[0], bytes)}
+    tables = {n: row for n, row in test_tensorflow.BAD.items() if isinstance(row[0], bytes)}
     return good | _contents(tables)
 
 
 def _tf_entries() -> dict[str, bytes]:
-    good = test_formats_tf.rows(), test_formats_tf.called(a="b", c="")[0]
+    good = test_tensorflow.rows(), test_tensorflow.called(a="b", c="")[0]
     rows = {f"good-{i}": (index, "") for i, index in enumerate(good)}
-    rows |= _first({n: r for n, r in test_formats_tf.BAD.items() if isinstance(r[0], dict)})
+    rows |= _first({n: r for n, r in test_tensorflow.BAD.items() if isinstance(r[0], dict)})
     return {
         name: TF_MARK.join(part for item in ({b"": _tf.header()} | row[0]).items() for part in item)
         for name, row in rows.items()
@@ -175,8 +176,8 @@ def _tf_entries() -> dict[str, bytes]:
 
 
 def _orbax_trees() -> dict[str, bytes]:
-    tree_of = test_formats_orbax.tree_of
-    paths = _files.GOLDENS.glob("formats/orbax/*/checkpoint/_METADATA")
+    tree_of = test_orbax.tree_of
+    paths = _paths.GOLDENS.glob("formats/orbax/*/checkpoint/_METADATA")
     trees = {
         "good": tree_of("a/w", "b"),
         "outside": tree_of("../a"),
@@ -192,7 +193,7 @@ def _orbax_trees() -> dict[str, bytes]:
 
 def _zarrs(good: dict, name: str) -> dict[str, bytes]:
     """Good metadata, that of the goldens, and with one thing changed."""
-    paths = _files.GOLDENS.glob(f"formats/orbax/*/checkpoint/*/{name}")
+    paths = _paths.GOLDENS.glob(f"formats/orbax/*/checkpoint/*/{name}")
     found = {path.parent.name: path.read_bytes() for path in paths}
     shard = {"chunk_shape": [2], "codecs": good.get("codecs"), "index_codecs": good.get("codecs")}
     changes = {
@@ -231,7 +232,7 @@ def _h5_answers() -> dict[str, bytes]:
 
 def _configs() -> dict[str, bytes]:
     folders = sorted(
-        {p.parent.parent.name: p for p in _files.GOLDENS.glob("*/checkpoint/config.json")}.items()
+        {p.parent.parent.name: p for p in _paths.GOLDENS.glob("*/checkpoint/config.json")}.items()
     )
     wanted = ("bert-token", "gpt2-token", "gpt2-scale", "llama-rope", "llama-v4", "llama-head")
     good = {name: path.read_bytes() for name, path in folders if name.startswith(wanted)}

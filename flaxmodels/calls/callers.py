@@ -10,7 +10,7 @@ from .. import params, sharding
 
 _INSIDE = tuple(
     os.path.join(os.path.dirname(os.path.abspath(path)), "")
-    for path in (__file__, params.__file__, sharding.__file__, flax.__file__)
+    for path in (os.path.dirname(__file__), params.__file__, sharding.__file__, flax.__file__)
     if path
 )
 
