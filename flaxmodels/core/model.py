@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -120,6 +120,10 @@ class Model(nn.Module):
     def tap(self, x: jax.Array) -> jax.Array:
         """The input embeddings [B, T, D], where their gradient can be taken."""
         return self.perturb("input_embeds", x) if self.embed_tap else x
+
+    if TYPE_CHECKING:  # linen's own type allows for `mutable=`, and then `.logits` is an error
+
+        def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
 
     @classmethod
     def can_generate(cls) -> bool:

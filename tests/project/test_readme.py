@@ -33,11 +33,13 @@ def run(text: str, tmp_path: Path, *options: str, **environment: str) -> str:
 
 
 def test_snippets_run(tmp_path):
-    assert HUB is not None and README.count("```python") == 4
-    end = "```python\nassert value > 0 and logits.shape[-1] == 256\n```"
-    said = run(README.replace(HUB[0], "") + end, tmp_path, "-W", "error")
-    assert "The import statement " in said and "load plan of saved" in said
-    assert len(list((tmp_path / "saved").glob("*.safetensors"))) == 3
+    assert HUB is not None and README.count("```python") == 5
+    end = "```python\nassert shapes.keys() == params.keys() and logits.shape[-1] == 256\n```"
+    printed = run(README.replace(HUB[0], "") + end, tmp_path, "-W", "error")
+    assert "The import statement " in printed and "load plan of saved" in printed
+    assert len(list((tmp_path / "saved-half").glob("*.safetensors"))) == 3
+    (picture,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    assert picture in printed
 
 
 def test_snippets_of_the_hub_run(hub, tmp_path):
