@@ -1,9 +1,10 @@
 """The programs of `examples/`, which users copy."""
 
 import importlib.util
-from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from _paths import ROOT
+
+EXAMPLES = ROOT / "examples"
 
 
 def program(name: str):
