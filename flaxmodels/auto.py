@@ -20,7 +20,9 @@ from .documents.files import config_path, naming
 from .documents.values import ConfigError, read_json, shown
 from .hub import HubOptions, Location
 from .models.base import PretrainedModel
-from .params import LoadPlan, check_variant, open_checkpoint, unflatten
+from .params import open_checkpoint, unflatten
+from .params.checkpoint.plan import LoadPlan
+from .params.checkpoint.saveable import check_variant
 from .params.errors import quoted, some
 
 

@@ -1,101 +1,62 @@
-"""Parameter trees: everything about them that needs no model."""
+"""Parameter trees: everything about them that needs no model.
 
-from .atomic.replace import replacing as replacing
-from .atomic.replace import settled as settled
-from .checkpoint.diff import Diff as Diff
-from .checkpoint.diff import DiffRow as DiffRow
-from .checkpoint.diff import diff as diff
-from .checkpoint.plan import LeafPlan as LeafPlan
-from .checkpoint.plan import LoadPlan as LoadPlan
-from .checkpoint.plan import make_plan as make_plan
-from .checkpoint.reconcile import Match as Match
-from .checkpoint.reconcile import Piece as Piece
-from .checkpoint.reconcile import as_it_is as as_it_is
-from .checkpoint.reconcile import check as check
-from .checkpoint.reconcile import check_numbers as check_numbers
-from .checkpoint.reconcile import check_shapes as check_shapes
-from .checkpoint.reconcile import reconcile as reconcile
-from .checkpoint.saveable import check_variant as check_variant
-from .checkpoint.saveable import saveable as saveable
-from .checkpoint.sources import renamed as renamed
-from .checkpoint.sources import source_of as source_of
-from .checkpoint.standalone import LoadResult as LoadResult
-from .checkpoint.standalone import load_flax_sharded_weights as load_flax_sharded_weights
-from .checkpoint.standalone import load_sharded_checkpoint as load_sharded_checkpoint
-from .checkpoint.stream import stream as stream
-from .checkpoint.tensor_specs import Entry as Entry
-from .checkpoint.tensor_specs import entries as entries
-from .checkpoint.tensor_specs import parse_size as parse_size
-from .checkpoint.ties import Untied as Untied
-from .checkpoint.ties import untied as untied
-from .checkpoint.write import SaveFunction as SaveFunction
-from .checkpoint.write import layout_for as layout_for
-from .checkpoint.write import retag as retag
-from .checkpoint.write import write_checkpoint as write_checkpoint
-from .errors import CheckpointError as CheckpointError
-from .errors import PrintableError as PrintableError
-from .errors import printable as printable
-from .errors import quoted as quoted
-from .errors import some as some
-from .errors import warn as warn
-from .formats import LOCAL as LOCAL
-from .formats import File as File
-from .formats import FolderFile as FolderFile
-from .formats import LocalFile as LocalFile
-from .formats import Reads as Reads
-from .formats import Source as Source
-from .formats import Store as Store
-from .formats import Tensor as Tensor
-from .formats import are_equal as are_equal
-from .formats import check_size as check_size
-from .formats import heads as heads
-from .formats import is_head as is_head
-from .formats import is_plain as is_plain
-from .formats import is_weights as is_weights
-from .formats import is_weights_file as is_weights_file
-from .formats import open_checkpoint as open_checkpoint
-from .formats import without_config as without_config
-from .formats.checksums import MANIFEST as MANIFEST
-from .formats.checksums import manifest as manifest
-from .formats.checksums import verify as verify
-from .formats.checksums import write_checksums as write_checksums
-from .host.apart import apart as apart
-from .host.copies import contiguous as contiguous
-from .multihost import is_spread as is_spread
-from .multihost import said_by_one as said_by_one
-from .multihost import together as together
-from .multihost import told_by_first as told_by_first
-from .tree.arithmetic import add as add
-from .tree.arithmetic import ema as ema
-from .tree.arithmetic import interpolate as interpolate
-from .tree.arithmetic import scale as scale
-from .tree.cast import cast as cast
-from .tree.cast import parse_dtype as parse_dtype
-from .tree.cast import to_bf16 as to_bf16
-from .tree.cast import to_fp16 as to_fp16
-from .tree.cast import to_fp32 as to_fp32
-from .tree.initialize import initialize as initialize
-from .tree.masks import Mask as Mask
-from .tree.masks import as_mask as as_mask
-from .tree.masks import mask_except as mask_except
-from .tree.measure import human as human
-from .tree.measure import memory_footprint as memory_footprint
-from .tree.measure import num_parameters as num_parameters
-from .tree.measure import summary as summary
-from .tree.measure import table as table
-from .tree.naming import PATHS as PATHS
-from .tree.naming import Naming as Naming
-from .tree.naming import canonical as canonical
-from .tree.naming import is_stacked as is_stacked
-from .tree.naming import layer_path as layer_path
-from .tree.paths import flatten as flatten
-from .tree.paths import matches as matches
-from .tree.paths import unflatten as unflatten
-from .tree.select import get_leaf as get_leaf
-from .tree.select import merge as merge
-from .tree.select import partition as partition
-from .tree.select import select as select
-from .tree.stack import stack_layers as stack_layers
-from .tree.stack import unstack_layers as unstack_layers
-from .types import Params as Params
-from .types import PyTree as PyTree
+What users call; the library itself imports from the modules that have it.
+"""
+
+from .checkpoint.diff import Diff, diff
+from .checkpoint.standalone import (
+    LoadResult,
+    load_flax_sharded_weights,
+    load_sharded_checkpoint,
+)
+from .errors import CheckpointError
+from .formats import Source, Tensor, open_checkpoint
+from .tree.arithmetic import add, ema, interpolate, scale
+from .tree.cast import cast, parse_dtype, to_bf16, to_fp16, to_fp32
+from .tree.initialize import initialize
+from .tree.masks import Mask, as_mask, mask_except
+from .tree.measure import memory_footprint, num_parameters, summary
+from .tree.naming import Naming
+from .tree.paths import flatten, unflatten
+from .tree.select import get_leaf, merge, partition, select
+from .tree.stack import stack_layers, unstack_layers
+from .types import Params, PyTree
+
+__all__ = [
+    "CheckpointError",
+    "Diff",
+    "LoadResult",
+    "Mask",
+    "Naming",
+    "Params",
+    "PyTree",
+    "Source",
+    "Tensor",
+    "add",
+    "as_mask",
+    "cast",
+    "diff",
+    "ema",
+    "flatten",
+    "get_leaf",
+    "initialize",
+    "interpolate",
+    "load_flax_sharded_weights",
+    "load_sharded_checkpoint",
+    "mask_except",
+    "memory_footprint",
+    "merge",
+    "num_parameters",
+    "open_checkpoint",
+    "parse_dtype",
+    "partition",
+    "scale",
+    "select",
+    "stack_layers",
+    "summary",
+    "to_bf16",
+    "to_fp16",
+    "to_fp32",
+    "unflatten",
+    "unstack_layers",
+]

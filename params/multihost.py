@@ -34,7 +34,7 @@ def join(part: np.ndarray) -> np.ndarray:
     return joined.view(part.dtype).reshape(part.shape)
 
 
-def together(action: Callable[[], T], *, alone: bool) -> T:
+def run_on_all_processes(action: Callable[[], T], *, alone: bool) -> T:
     """`action()`, whose error on one process is raised by all, unless each is `alone`.
 
     Raises:
@@ -59,14 +59,14 @@ def together(action: Callable[[], T], *, alone: bool) -> T:
     return result
 
 
-def said_by_one(text: str | None) -> str:
+def broadcast_text(text: str | None) -> str:
     """The text that one process gives and the others, with None, get to know."""
     if jax.process_count() == 1:
         return text or ""
     return next(filter(None, _exchange(text or "")), "")
 
 
-def told_by_first(find: Callable[[], str]) -> str:
+def broadcast_from_process_0(find: Callable[[], str]) -> str:
     """What `find()` gives on process 0, told to all; its error there is raised by all."""
     said, error = None, None
     if jax.process_index() == 0:
@@ -74,7 +74,7 @@ def told_by_first(find: Callable[[], str]) -> str:
             said = find()
         except Exception as raised:
             error = raised
-    told = said_by_one(said)
+    told = broadcast_text(said)
     if error is not None:
         raise error
     if not told:

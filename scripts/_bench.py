@@ -21,6 +21,7 @@ import numpy as np
 
 import flaxmodels as fm
 from flaxmodels import params as fp
+from flaxmodels.params.tree.measure import format_table
 
 SHAPE_1B = {
     "vocab_size": 32000,
@@ -195,7 +196,7 @@ def report(rows: list[dict[str, Any]], as_json: str | None = None) -> None:
     """Prints rows as a table, and writes them to a file if one is named."""
     names = list(rows[0])
     text = [tuple(names)] + [tuple(_cell(row[name]) for name in names) for row in rows]
-    print(fp.table(text, numeric=tuple(range(1, len(names)))))
+    print(format_table(text, numeric=tuple(range(1, len(names)))))
     if as_json:
         Path(as_json).write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -25,6 +25,7 @@ import flaxmodels as fm
 from flaxmodels import auto, hub
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.params.tree.measure import format_table
 
 BUNDLED = Path(fm.__file__).resolve().parent / "checkpoints" / "tiny-llama"
 PROMPTS = ["The for statement is used to iterate over", "Return the"]
@@ -100,7 +101,7 @@ def show_sharding(params: Any) -> None:
     total = fp.memory_footprint(params)
     rows = [("device", "bytes", "of all")]
     rows += [(str(device), f"{size:,}", f"{size / total:.1%}") for device, size in held.items()]
-    print(fp.table([*rows, ("params", f"{total:,}", "")], numeric=(1, 2)))
+    print(format_table([*rows, ("params", f"{total:,}", "")], numeric=(1, 2)))
 
 
 def show_bits(model: Any, params: Any) -> None:
@@ -114,7 +115,7 @@ def show_bits(model: Any, params: Any) -> None:
         seconds, bits = timed(lambda: _text.bits_per_byte(run, cast, text))  # noqa: B023
         rows.append((f"model, {jnp.dtype(dtype)}", f"{bits:.3f}", f"{seconds:.1f}"))
     rows += [(name, f"{figures[name]:.3f}", "") for name in ("trigram", "unigram")]
-    print(fp.table(rows, numeric=(1, 2)))
+    print(format_table(rows, numeric=(1, 2)))
 
 
 def show_text(model: Any, params: Any, tokens: _text.Tokens, args: argparse.Namespace) -> None:

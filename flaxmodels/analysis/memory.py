@@ -13,6 +13,8 @@ from jax.core import Tracer
 
 from .. import params as fp
 from ..calls.arguments import abstract, split
+from ..params.sizes import format_size
+from ..params.tree.measure import format_table
 
 
 class MemoryTrace:
@@ -101,8 +103,8 @@ class MemoryReport(tuple[ModuleMemory, ...]):
         rows: list[tuple[str, ...]] = [("module", "params", "inputs", "outputs", "temporary")]
         for row in self:
             sizes = (row.params, row.inputs, row.outputs, row.temporary)
-            rows.append((row.path or "(all)", *map(fp.human, sizes)))
-        return fp.table(rows, numeric=(1, 2, 3, 4))
+            rows.append((row.path or "(all)", *map(format_size, sizes)))
+        return format_table(rows, numeric=(1, 2, 3, 4))
 
 
 def memory_report(

@@ -7,6 +7,7 @@ import warnings
 import flax
 
 from .. import params, sharding
+from ..params.errors import printable
 
 _INSIDE = tuple(
     os.path.join(os.path.dirname(os.path.abspath(path)), "")
@@ -24,4 +25,4 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     level, frame = 2, sys._getframe(1)
     while frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(_INSIDE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(params.printable(message), category, stacklevel=level)
+    warnings.warn(printable(message), category, stacklevel=level)

@@ -21,6 +21,18 @@ from ..core.fields import config_names, field_names
 from ..core.model import Model
 from ..core.template import drawn
 from ..hub import HubOptions, Location, proxied, resolve
+from ..params.atomic.replace import settled
+from ..params.checkpoint.match import Match
+from ..params.checkpoint.plan import LoadPlan
+from ..params.checkpoint.sources import rename_tensors, source_of
+from ..params.checkpoint.stream import stream
+from ..params.checkpoint.ties import untied
+from ..params.errors import some
+from ..params.formats import LOCAL
+from ..params.formats.checksums import verify
+from ..params.host.apart import run_untraced
+from ..params.multihost import broadcast_from_process_0, run_on_all_processes
+from ..params.sizes import format_size
 from .options import LOAD
 from .plan import build, plan_load
 from .request import Request
@@ -37,7 +49,7 @@ class LoadingInfo(Mapping[str, Any]):
         mismatched_keys: (path, shape in the checkpoint, shape in the model) of leaves that were
             initialised because `ignore_mismatched_sizes` was set.
         error_msgs: empty: an error is raised, not collected.
-        plan: the `fp.LoadPlan` that was carried out.
+        plan: the `LoadPlan` that was carried out.
         revision: the commit that the files are of, where they come from the Hub.
         bytes_read: {file: bytes}, headers included.
         seconds: that reading and placing the weights took.
@@ -47,7 +59,7 @@ class LoadingInfo(Mapping[str, Any]):
     unexpected_keys: list[str]
     mismatched_keys: list[tuple[str, tuple[int, ...], tuple[int, ...]]]
     error_msgs: list[str]
-    plan: fp.LoadPlan
+    plan: LoadPlan
     revision: str | None
     bytes_read: dict[str, int]
     seconds: float
@@ -71,11 +83,11 @@ class LoadingInfo(Mapping[str, Any]):
         lines = [f"loading info of {self.plan.match.source.where}"]
         for name, value in self.items():
             named = [item if isinstance(item, str) else item[0] for item in value]
-            lines.append(f"  {name}: {len(named)}" + (f" ({fp.some(named)})" if named else ""))
+            lines.append(f"  {name}: {len(named)}" + (f" ({some(named)})" if named else ""))
         read = sum(self.bytes_read.values())
         of = f" of commit {self.revision}" if self.revision else ""
         files = len(self.bytes_read)
-        lines.append(f"  {fp.human(read)} read from {files} files{of} in {self.seconds:.2f} s")
+        lines.append(f"  {format_size(read)} read from {files} files{of} in {self.seconds:.2f} s")
         return "\n".join(lines)
 
 
@@ -83,7 +95,7 @@ class Planned(NamedTuple):
     """A load before any weight is read."""
 
     model: Model
-    plan: fp.LoadPlan
+    plan: LoadPlan
     found: Location | None
 
 
@@ -138,19 +150,21 @@ def load(
     if request.mesh is not None:
         fs.check_mesh(request.mesh)
     # A process that cannot read its part must not leave the others waiting in the first step.
-    together = functools.partial(fp.together, alone=_is_local(request.mesh, request.shardings))
+    together = functools.partial(
+        run_on_all_processes, alone=_is_local(request.mesh, request.shardings)
+    )
     with proxied(request.proxies):
         model, plan, found = planned(cls, name_or_path, request)
         model, plan = together(functools.partial(_as_tied_as_the_file, model, plan, request))
         start = time.perf_counter()
-        params = together(lambda: fp.stream(plan, progress=request.progress))
+        params = together(lambda: stream(plan, progress=request.progress))
         seconds = time.perf_counter() - start
     match = plan.match
     if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
         made = functools.partial(_initialised, model, fresh, request, plan)
         # A load in the middle of a trace gives arrays, but for what the caller's own key draws.
         is_traced = isinstance(request.key, Tracer)
-        params = fp.merge(params, made() if is_traced else fp.apart(made))
+        params = fp.merge(params, made() if is_traced else run_untraced(made))
     params = model.post_init(params)
     _warn(cls, match)
     if not request.output_loading_info:
@@ -178,33 +192,31 @@ def planned(
                 cls, folder, config, dtype=request.dtype, rules=request.rules, **request.fields
             )
         if found is None or request.state_dict is not None:
-            return model, fp.source_of(request.state_dict or {})
+            return model, source_of(request.state_dict or {})
         return model, request.open(found)
 
     def plan_one() -> Planned:
         # Only what is on the disk may be replaced meanwhile; a commit stays what it is.
-        changes = found is not None and found.store is fp.LOCAL
-        model, source = fp.settled(folder, prepare) if changes else prepare()
+        changes = found is not None and found.store is LOCAL
+        model, source = settled(folder, prepare) if changes else prepare()
         if request.verify and found is not None:
             found.bring(source)
-            fp.verify(source, os.path.join(folder, CONFIG_NAME))
+            verify(source, os.path.join(folder, CONFIG_NAME))
         if request.key_mapping:
-            source = fp.renamed(source, request.key_mapping)
+            source = rename_tensors(source, request.key_mapping)
         return Planned(model, plan_load(model, source, **request.placement), found)
 
-    return fp.together(plan_one, alone=_is_local(request.mesh, request.shardings))
+    return run_on_all_processes(plan_one, alone=_is_local(request.mesh, request.shardings))
 
 
-def _as_tied_as_the_file(
-    model: Model, plan: fp.LoadPlan, request: Request
-) -> tuple[Model, fp.LoadPlan]:
+def _as_tied_as_the_file(model: Model, plan: LoadPlan, request: Request) -> tuple[Model, LoadPlan]:
     """The model without the ties that its config claims and its checkpoint does not keep: a tensor
     under a tied name that differs from its partner is a head of its own."""
     match = plan.match
     # An untied model computes with its own leaves; what else a checkpoint holds is nobody's.
-    if not model.config.tie_word_embeddings or not (differ := fp.untied(match)):
+    if not model.config.tie_word_embeddings or not (differ := untied(match)):
         return model, plan
-    said = f"{match.source.where}: {fp.some(differ)}"
+    said = f"{match.source.where}: {some(differ)}"
     if request.fields.get("tie_word_embeddings"):
         callers.warn(f"{said}; tie_word_embeddings=True was given, so the second is used alone")
         return model, plan
@@ -232,8 +244,10 @@ def locate(
     of a repository it is to be, and an error of one is raised by all."""
     if _is_local(mesh, shardings):
         return resolve(name_or_path, HubOptions(**where))
-    find = functools.partial(resolve, name_or_path, HubOptions(**where), agree=fp.told_by_first)
-    return fp.together(find, alone=False)
+    find = functools.partial(
+        resolve, name_or_path, HubOptions(**where), agree=broadcast_from_process_0
+    )
+    return run_on_all_processes(find, alone=False)
 
 
 def configuration(name_or_path: str | os.PathLike, **where: Any) -> str:
@@ -282,7 +296,7 @@ def requested(
     return Request.of(options | fields)
 
 
-def _info(plan: fp.LoadPlan, revision: str | None, seconds: float) -> LoadingInfo:
+def _info(plan: LoadPlan, revision: str | None, seconds: float) -> LoadingInfo:
     match = plan.match
     return LoadingInfo(
         missing_keys=list(match.missing),
@@ -310,14 +324,14 @@ def load_tf(model: Model, path: str, **placement: Any) -> Any:
     source, missing = plan.match.source, plan.match.missing
     if missing:
         raise fp.CheckpointError(
-            f"{source.where}: not in the checkpoint: {fp.some(missing)}; from_pretrained "
+            f"{source.where}: not in the checkpoint: {some(missing)}; from_pretrained "
             "initialises the leaves of a new head"
         )
-    return fp.stream(plan, progress=False)
+    return stream(plan, progress=False)
 
 
 def _initialised(
-    model: Model, paths: tuple[str, ...], request: Request, plan: fp.LoadPlan
+    model: Model, paths: tuple[str, ...], request: Request, plan: LoadPlan
 ) -> dict[str, Any]:
     """The leaves at `paths` of `model.init_params(key)`; as "auto" in the dtype of those that are
     loaded, if they have one, else in float32."""
@@ -339,14 +353,14 @@ def _initialised(
     return jax.jit(init, out_shardings=shardings)(key)
 
 
-def _warn(cls: type[Model], match: fp.Match) -> None:
+def _warn(cls: type[Model], match: Match) -> None:
     where, name = match.source.where, cls.__name__
     if match.said:
         callers.warn(f"{where}: {match.said}")
     if fresh := [*match.missing, *(bad.path for bad in match.mismatched)]:
         callers.warn(
             f"Weights from {name} not initialized from pretrained model {where}: "
-            f"{fp.some(fresh)}. Train it on a downstream task before using it."
+            f"{some(fresh)}. Train it on a downstream task before using it."
         )
     if match.unexpected:
-        callers.warn(f"Weights from {where} not used in {name}: {fp.some(match.unexpected)}")
+        callers.warn(f"Weights from {where} not used in {name}: {some(match.unexpected)}")

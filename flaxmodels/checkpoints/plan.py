@@ -17,6 +17,9 @@ from ..config.generation_config import GenerationConfig
 from ..core.fields import check_config, config_names, field_names
 from ..core.model import Model
 from ..hub import name_of
+from ..params.checkpoint.match import check_backbone, check_numbers, check_shapes
+from ..params.checkpoint.plan import LoadPlan, make_plan
+from ..params.checkpoint.reconcile import reconcile
 from .options import LOAD
 
 M = TypeVar("M", bound=Model)
@@ -121,7 +124,7 @@ def plan_load(
     max_host_memory: int = 1 << 30,
     strict: bool = True,
     ignore_mismatched_sizes: bool = False,
-) -> fp.LoadPlan:
+) -> LoadPlan:
     """What loading `source` into `model` will read and where it will go; reads no weights.
 
     Args:
@@ -136,13 +139,13 @@ def plan_load(
     else:
         shardings = fs.shardings(template, mesh, model.rules)
     prefix = model.base_model_prefix
-    match = fp.reconcile(template, source, model.naming, prefix=prefix, tied=_ties(model, template))
+    match = reconcile(template, source, model.naming, prefix=prefix, tied=_ties(model, template))
     if strict:
-        fp.check(match, prefix, model.naming.optional)
+        check_backbone(match, prefix, model.naming.optional)
     if not ignore_mismatched_sizes:
-        fp.check_shapes(match)
-    fp.check_numbers(match, template)
-    return fp.make_plan(
+        check_shapes(match)
+    check_numbers(match, template)
+    return make_plan(
         match,
         template,
         dtype=jnp.float32 if param_dtype is None else param_dtype,

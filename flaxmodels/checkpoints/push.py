@@ -16,6 +16,13 @@ from ..calls import keywords
 from ..config.config import CONFIG_NAME
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
+from ..params.checkpoint.tensor_specs import tensor_specs
+from ..params.checkpoint.write import layout_for
+from ..params.errors import some
+from ..params.formats import FolderFile, is_main_file, is_weights
+from ..params.formats.checksums import MANIFEST
+from ..params.multihost import broadcast_text, is_spread, run_on_all_processes
+from ..params.sizes import parse_size
 from .model_card import METADATA
 from .release import release
 from .save import companions, save, write_side_files, write_weights
@@ -112,13 +119,13 @@ def push(
             params, lambda: _upload(Path(repo_id), repo_id, where, model, params, said)
         )
     # What can be wrong without a request is found before one is made.
-    fp.parse_size(max_shard_size)
-    fp.entries(params, model.abstract_params(), model.naming, fp.layout_for(how["format"]))
+    parse_size(max_shard_size)
+    tensor_specs(params, model.abstract_params(), model.naming, layout_for(how["format"]))
     with contextlib.ExitStack() as stack:
-        together = functools.partial(fp.together, alone=not _are_spread(params))
+        together = functools.partial(run_on_all_processes, alone=not _are_spread(params))
         opened = hub.pushing(repo_id, progress=progress, **where)
 
-        def start() -> tuple[hub.Push, list[fp.FolderFile]] | None:
+        def start() -> tuple[hub.Push, list[FolderFile]] | None:
             if jax.process_index():
                 return None
             along = companions(tokenizer_from, where["token"])
@@ -189,25 +196,25 @@ def _upload(
         return release(pushed, model, params, **said)
 
 
-def _files(folder: Path, variant: str | None) -> list[fp.FolderFile]:
+def _files(folder: Path, variant: str | None) -> list[FolderFile]:
     """What is pushed of a folder, all of which can be.
 
     Raises:
         fp.CheckpointError: no weights there that we write.
     """
-    sides = (CONFIG_NAME, GENERATION_CONFIG_NAME, fp.MANIFEST, hub.CARD_NAME)
+    sides = (CONFIG_NAME, GENERATION_CONFIG_NAME, MANIFEST, hub.CARD_NAME)
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    weights = [name for name in names if fp.is_weights(name, variant)]
-    if not any(fp.is_head(name, variant) for name in weights):
+    weights = [name for name in names if is_weights(name, variant)]
+    if not any(is_main_file(name, variant) for name in weights):
         raise fp.CheckpointError(
             f"{folder}: no weights to push; looked for safetensors, flax msgpack and orbax"
-            f"{f' of variant {variant}' if variant else ''}, found {fp.some(names) or 'nothing'}; "
+            f"{f' of variant {variant}' if variant else ''}, found {some(names) or 'nothing'}; "
             "`flaxmodels convert` makes them of other formats"
         )
     plain = [folder / name for name in names if name in weights or name in sides]
     inside = [path for name in plain for path in name.rglob("*")]  # orbax is a folder
     paths = [path for path in (*plain, *inside) if path.is_file()]
-    found = [fp.FolderFile(str(folder), path.relative_to(folder).as_posix()) for path in paths]
+    found = [FolderFile(str(folder), path.relative_to(folder).as_posix()) for path in paths]
     found = list(
         dict.fromkeys(found + hub.companions(str(folder)))
     )  # generation_config.json is both
@@ -219,7 +226,7 @@ def _files(folder: Path, variant: str | None) -> list[fp.FolderFile]:
 def _write(
     model: Model,
     params: Any,
-    started: tuple[hub.Push, list[fp.FolderFile]] | None,
+    started: tuple[hub.Push, list[FolderFile]] | None,
     how: dict[str, Any],
 ) -> None:
     """Sends all files; a process that does not push takes part in putting the leaves together."""
@@ -237,16 +244,16 @@ def _write(
 def _by_first(params: Any, act: "Callable[[], CommitInfo | None]") -> "CommitInfo | None":
     """`act()`, by process 0; all get to know, where params are spread over them."""
     is_alone = not _are_spread(params)
-    info = fp.together(lambda: None if jax.process_index() else act(), alone=is_alone)
+    info = run_on_all_processes(lambda: None if jax.process_index() else act(), alone=is_alone)
     if is_alone:
         return info
     names = ("commit_url", "commit_message", "commit_description", "oid", "pr_url")
-    said = fp.said_by_one(json.dumps({name: getattr(info, name) for name in names}) if info else "")
+    said = broadcast_text(json.dumps({name: getattr(info, name) for name in names}) if info else "")
     return info or hub.commit_info(**json.loads(said))
 
 
 def _are_spread(params: Any) -> bool:
-    return any(map(fp.is_spread, jax.tree.leaves(params)))
+    return any(map(is_spread, jax.tree.leaves(params)))
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .. import params as fp
 from ..hub.front_matter import CARD_NAME, Words, finished
 from ..hub.upload import Push
+from ..params.formats import is_weights
+from ..params.formats.checksums import MANIFEST, manifest
 from .model_card import METADATA, metadata, model_card
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def release(
 
     def replaces(name: str) -> bool:
         top, _, inside = name.partition("/")
-        return fp.is_weights(top, variant) and (not inside or top.endswith(".orbax"))
+        return is_weights(top, variant) and (not inside or top.endswith(".orbax"))
 
     def new_card() -> str:
         about = {"files": files, "params": params, "tags": tags, "token": token}
@@ -49,7 +50,7 @@ def release(
         there, data = pushed.read(CARD_NAME), metadata(model, tags=tags, **known)
         small = {
             CARD_NAME: finished(there, data, new_card),
-            fp.MANIFEST: _manifest(pushed, replaces, checksums),
+            MANIFEST: _manifest(pushed, replaces, checksums),
         }
         return {name: content for name, content in small.items() if content is not None}
 
@@ -61,10 +62,10 @@ def release(
 def _manifest(pushed: Push, replaces: Callable[[str], bool], is_asked_for: bool) -> bytes | None:
     """`checksums.json`, if it is asked for, or if the repository has one, which would be wrong."""
     digests = pushed.digests()
-    if fp.MANIFEST in digests:
+    if MANIFEST in digests:
         return None
     try:
-        there = json.loads(pushed.read(fp.MANIFEST) or b"null")
+        there = json.loads(pushed.read(MANIFEST) or b"null")
         old = dict(there["sha256"])
     except (ValueError, TypeError, KeyError):  # none, or none of ours
         if not is_asked_for:
@@ -72,4 +73,4 @@ def _manifest(pushed: Push, replaces: Callable[[str], bool], is_asked_for: bool)
         old = {}
     stay = {name for name in pushed.branch.head.entries if not replaces(name)} - {CARD_NAME}
     kept = {name: digest for name, digest in old.items() if name in stay}
-    return fp.manifest(kept | digests).encode()
+    return manifest(kept | digests).encode()

@@ -14,6 +14,8 @@ from .. import params as fp
 from .. import sharding as fs
 from ..config.config import Config
 from ..hub import Location
+from ..params.checkpoint.saveable import check_variant
+from ..params.sizes import parse_size
 from ..params.tree.keys import one_key
 from .options import LOAD
 
@@ -77,7 +79,7 @@ class Request:
             raise TypeError("verify compares files, and state_dict has none; give one of them")
         if request.mesh is not None and request.shardings is not None:
             raise TypeError("give mesh (and rules) or shardings, not both")
-        fp.check_variant(request.variant)
+        check_variant(request.variant)
         _ = request.framework
         return request
 
@@ -122,7 +124,7 @@ def _valid(name: str, value: Any) -> Any:
             raise TypeError(f"{name} is {value!r:.80}; expected True or False")
         return bool(value)
     if name == "max_host_memory":
-        return fp.parse_size(value, name)
+        return parse_size(value, name)
     if name == "key" and value is not None:
         return one_key(value)
     return value

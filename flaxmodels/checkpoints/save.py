@@ -14,6 +14,12 @@ from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
 from ..documents.files import CONFIG_NAME, text_of
 from ..hub import HubOptions, copy_companion, tokenizer_files
+from ..params.atomic.replace import atomic_replace
+from ..params.checkpoint.saveable import check_variant, saveable
+from ..params.checkpoint.write import SaveFunction, retag, write_checkpoint
+from ..params.formats import FolderFile, is_main_file, is_weights
+from ..params.formats.checksums import MANIFEST, write_checksums
+from ..params.multihost import is_spread, run_on_all_processes
 from ..registry import auto_names
 
 
@@ -29,7 +35,7 @@ def save(
     select: fp.Mask | None = None,
     checksums: bool = False,
     is_main_process: bool | None = None,
-    save_function: fp.SaveFunction | None = None,
+    save_function: SaveFunction | None = None,
     tokenizer_from: str | os.PathLike | None = None,
     token: str | bool | None = None,
     progress: bool = True,
@@ -62,11 +68,11 @@ def save(
             is as it was.
     """
     folder = checked_folder(folder)
-    fp.check_variant(variant)
-    params = fp.saveable(params, model.abstract_params())
+    check_variant(variant)
+    params = saveable(params, model.abstract_params())
     writes = jax.process_index() == 0 if is_main_process is None else is_main_process
     together = functools.partial(
-        fp.together, alone=not any(map(fp.is_spread, jax.tree.leaves(params)))
+        run_on_all_processes, alone=not any(map(is_spread, jax.tree.leaves(params)))
     )
     along = together(lambda: companions(tokenizer_from, token) if writes else [])
     with contextlib.ExitStack() as stack:
@@ -88,7 +94,7 @@ def save(
             if place is not None:
                 write_side_files(model, params, place.path, along)
                 if checksums:
-                    fp.write_checksums(place.path)
+                    write_checksums(place.path)
 
         together(write)
         together(stack.close)  # publishes
@@ -123,33 +129,31 @@ def _refused(folder: str) -> str | None:
 
 
 def write_weights(model: Model, params: Any, folder: Path | None, **how: Any) -> list[str]:
-    """The model's weights, into an empty folder; arguments as `fp.write_checkpoint`."""
-    return fp.write_checkpoint(folder, params, model.abstract_params(), model.naming, **how)
+    """The model's weights, into an empty folder; arguments as `write_checkpoint`."""
+    return write_checkpoint(folder, params, model.abstract_params(), model.naming, **how)
 
 
 def staging(folder: str | os.PathLike, variant: str | None):
     """The context in which a checkpoint is written to take the place of `folder`'s."""
-    others = (CONFIG_NAME, GENERATION_CONFIG_NAME, fp.MANIFEST)
-    return fp.replacing(
+    others = (CONFIG_NAME, GENERATION_CONFIG_NAME, MANIFEST)
+    return atomic_replace(
         folder,
-        is_ours=lambda name: name in others or fp.is_weights(name, variant),
-        is_head=lambda name: fp.is_head(name, variant),
-        retag=lambda path, tag: fp.retag(path, tag, variant),
+        is_ours=lambda name: name in others or is_weights(name, variant),
+        is_main_file=lambda name: is_main_file(name, variant),
+        retag=lambda path, tag: retag(path, tag, variant),
     )
 
 
 def companions(
     tokenizer_from: str | os.PathLike | None, token: str | bool | None = None
-) -> list[fp.FolderFile]:
+) -> list[FolderFile]:
     """The files that come along."""
     return (
         [] if tokenizer_from is None else tokenizer_files(tokenizer_from, HubOptions(token=token))
     )
 
 
-def write_side_files(
-    model: Model, params: Any, folder: Path, along: Sequence[fp.FolderFile]
-) -> None:
+def write_side_files(model: Model, params: Any, folder: Path, along: Sequence[FolderFile]) -> None:
     """What lies beside the weights, and copies of the files that come along.
 
     Raises:

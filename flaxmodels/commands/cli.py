@@ -64,7 +64,7 @@ def _plain_warnings() -> Iterator[None]:
 
 def _said(error: BaseException | str) -> str:
     from ..hub.errors import scrubbed
-    from ..params import printable
+    from ..params.errors import printable
 
     return printable(scrubbed(error)) or type(error).__name__
 
@@ -130,7 +130,7 @@ def _add_hub(commands) -> None:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from ..params.tree.measure import human
+    from ..params.sizes import format_size
     from .convert import convert
 
     size = convert(
@@ -149,7 +149,7 @@ def _convert(args: argparse.Namespace) -> int:
             "weights_only": not args.any_pickle,
         },
     )
-    print(f"{args.folder}: {human(size)}{', verified' if args.verify else ''}")
+    print(f"{args.folder}: {format_size(size)}{', verified' if args.verify else ''}")
     return 0
 
 

@@ -18,7 +18,15 @@ from ..checkpoints.save import save, staging
 from ..documents.files import CONFIG_NAME, is_finite, text_of, without_code
 from ..documents.values import ConfigError, read_json
 from ..hub import HubOptions, companions, copy_companion, fetched, resolve
+from ..params.checkpoint.match import Piece, identity_match
+from ..params.checkpoint.plan import LeafPlan, make_plan
+from ..params.checkpoint.write import layout_for, write_checkpoint
+from ..params.errors import quoted, some, warn
+from ..params.formats import FolderFile
+from ..params.formats.checksums import write_checksums
+from ..params.host.copies import contiguous
 from ..params.tree.cast import dtype_for
+from ..params.tree.naming import PATHS
 from .lossless import Account, account, accounts, without
 
 
@@ -73,9 +81,9 @@ def convert(
     }
     whole = _account(near, source, format)
     if source.passed_over:
-        fp.warn(
+        warn(
             f"{source.where}: not converted, the state of a training: "
-            f"{fp.some(map(fp.quoted, source.passed_over))}",
+            f"{some(map(quoted, source.passed_over))}",
             stacklevel=2,
         )
     if whole is None:
@@ -103,7 +111,7 @@ class StoredLeaf:
         dtype: what it is cast to, as `convert`; what JAX would make of it does not matter.
     """
 
-    def __init__(self, plan: fp.LeafPlan, dtype: Any = "auto"):
+    def __init__(self, plan: LeafPlan, dtype: Any = "auto"):
         self.plan = plan
         self.path = plan.path
         self.shape = plan.shape
@@ -122,14 +130,14 @@ class StoredLeaf:
             leaf[piece.index] = self._read(piece)
         return leaf
 
-    def _read(self, piece: fp.Piece) -> np.ndarray:
+    def _read(self, piece: Piece) -> np.ndarray:
         return piece.tensor.read().transpose(piece.permutation).astype(self.dtype, copy=False)
 
 
 def _account(near: str, source: fp.Source, format: str) -> Account | None:
     """What becomes of each tensor in the model that a folder describes; None where the tensors
     keep their names, because nothing is known of them."""
-    keeps_names = fp.layout_for(format) == source.layout
+    keeps_names = layout_for(format) == source.layout
     if not os.path.lexists(os.path.join(near, CONFIG_NAME)):
         if not keeps_names:
             raise fp.CheckpointError(
@@ -143,12 +151,12 @@ def _account(near: str, source: fp.Source, format: str) -> Account | None:
     except ConfigError as error:
         if not keeps_names or _is_known(values):
             raise
-        fp.warn(f"{error}; its tensors keep their names, and {CONFIG_NAME} is copied", stacklevel=3)
+        warn(f"{error}; its tensors keep their names, and {CONFIG_NAME} is copied", stacklevel=3)
         return None
     if whole.buffers:
-        fp.warn(
+        warn(
             f"{source.where}: not converted, buffers that follow from the configuration: "
-            f"{fp.some(map(fp.quoted, whole.buffers))}",
+            f"{some(map(quoted, whole.buffers))}",
             stacklevel=3,
         )
     return whole
@@ -165,7 +173,7 @@ def _write_model(
 
 
 def _plain_leaves(source: fp.Source, dtype: Any) -> list[StoredLeaf]:
-    plan = fp.make_plan(fp.as_it_is(source), dict(source.tensors))
+    plan = make_plan(identity_match(source), dict(source.tensors))
     return [StoredLeaf(leaf, dtype) for leaf in plan.leaves]
 
 
@@ -181,11 +189,11 @@ def _write_plain(
             f"{how['format']} holds"
         ) from None
     with staging(folder, how["variant"]) as place:
-        fp.write_checkpoint(place.path, tree, tree, layout=fp.PATHS, tag=place.tag, **how)
+        write_checkpoint(place.path, tree, tree, layout=PATHS, tag=place.tag, **how)
         if os.path.lexists(os.path.join(near, CONFIG_NAME)):
             (place.path / CONFIG_NAME).write_text(_config(near, leaves), encoding="utf-8")
         if checksums:
-            fp.write_checksums(place.path)
+            write_checksums(place.path)
 
 
 def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
@@ -194,10 +202,10 @@ def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
     path = os.path.join(near, CONFIG_NAME)
     values, code = without_code(read_json(path))
     if code:
-        fp.warn(f"{path}: {fp.some(code)}: names code, and is left out of the copy", stacklevel=4)
+        warn(f"{path}: {some(code)}: names code, and is left out of the copy", stacklevel=4)
     if odd := [name for name in values if not is_finite(values[name])]:
-        fp.warn(
-            f"{path}: {fp.some(map(fp.quoted, odd))}: Infinity or NaN, which is no JSON, and is "
+        warn(
+            f"{path}: {some(map(quoted, odd))}: Infinity or NaN, which is no JSON, and is "
             "left out of the copy",
             stacklevel=4,
         )
@@ -221,7 +229,7 @@ def _found(whole: Account | None, written: fp.Source) -> dict[str, StoredLeaf]:
     again = account(whole.model, written)
     if again.left or again.missing:
         raise fp.CheckpointError(
-            f"{written.where}: {fp.some([*again.left, *again.missing])}: not what was to be written"
+            f"{written.where}: {some([*again.left, *again.missing])}: not what was to be written"
         )
     return {leaf.path: StoredLeaf(leaf) for leaf in again.leaves}
 
@@ -229,29 +237,29 @@ def _found(whole: Account | None, written: fp.Source) -> dict[str, StoredLeaf]:
 def _compare(leaves: Mapping[str, StoredLeaf], written: Mapping[str, StoredLeaf]) -> None:
     """Raises unless the result has the leaves of the source, and no others, bit for bit."""
     if odd := sorted(leaves.keys() ^ written.keys()):
-        raise fp.CheckpointError(f"{fp.some(odd)}: in the source or the result, and not in both")
+        raise fp.CheckpointError(f"{some(odd)}: in the source or the result, and not in both")
     for path, leaf in leaves.items():
         expected, found = _digest(leaf), _digest(written[path])
         if expected != found:
             tensor = written[path].plan.pieces[0].tensor
             where = tensor.spans[0].file.path if tensor.spans else path
             raise fp.CheckpointError(
-                f"{where}: {fp.quoted(tensor.name)} has sha256 {found}, its source {expected}: it "
+                f"{where}: {quoted(tensor.name)} has sha256 {found}, its source {expected}: it "
                 "was not written as it was read; check the disk and the memory of this machine"
             )
 
 
 def _digest(leaf: StoredLeaf) -> str:
     digest = hashlib.sha256(f"{leaf.dtype} {tuple(leaf.shape)} ".encode())
-    digest.update(fp.contiguous(leaf.read()).reshape(-1).view(np.uint8).data)
+    digest.update(contiguous(leaf.read()).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
-def _companions(folder: str) -> list[fp.FolderFile]:
+def _companions(folder: str) -> list[FolderFile]:
     """The files that come along, all of which may be copied. The configurations are written anew,
     with what the old ones say."""
     along = companions(folder)
-    for file in (*along, fp.FolderFile(folder, CONFIG_NAME)):
+    for file in (*along, FolderFile(folder, CONFIG_NAME)):
         if os.path.lexists(file.path):
             file.check()
     return along

@@ -13,7 +13,8 @@ from jax.sharding import AbstractMesh, AxisType
 from .. import params as fp
 from ..auto import load_plan
 from ..hub import resolve
-from ..params.tree.measure import human, nbytes, placement
+from ..params.sizes import format_size
+from ..params.tree.measure import format_table, nbytes, spec_text
 from ..params.tree.paths import natural
 
 Leaves = Mapping[str, Any]
@@ -66,13 +67,13 @@ def table(leaves: Leaves, depth: int | None = None) -> str:
     head = ("module", "shape", "dtype", "bytes")
     rows: list[tuple[str, ...]] = [head + ("sharding", "bytes per device") * sharded]
     for path, leaf in leaves.items():
-        row = (path, str(leaf.shape), str(leaf.dtype), human(nbytes(leaf)))
-        rows.append(row + (placement(leaf), human(_shard_bytes(leaf))) * sharded)
+        row = (path, str(leaf.shape), str(leaf.dtype), format_size(nbytes(leaf)))
+        rows.append(row + (spec_text(leaf), format_size(_shard_bytes(leaf))) * sharded)
     size, count = sum(map(nbytes, leaves.values())), fp.num_parameters(leaves)
-    total = ("total", f"{count:,}", "", human(size))
+    total = ("total", f"{count:,}", "", format_size(size))
     per_device = sum(map(_shard_bytes, leaves.values()))
-    rows.append(total + ("", human(per_device)) * sharded)
-    return fp.table(rows, numeric=(3, 5) if sharded else (3,))
+    rows.append(total + ("", format_size(per_device)) * sharded)
+    return format_table(rows, numeric=(3, 5) if sharded else (3,))
 
 
 def page(tree: Any, title: str) -> str:

@@ -14,6 +14,12 @@ from ..auto import architecture
 from ..checkpoints.plan import build, plan_load
 from ..documents.values import ConfigError
 from ..models.base import PretrainedModel
+from ..params.checkpoint.plan import LeafPlan, LoadPlan
+from ..params.errors import quoted, some, warn
+from ..params.formats import are_equal
+from ..params.host.copies import contiguous
+from ..params.tree.naming import canonical
+from ..params.tree.paths import matches
 from ..registry import FAMILIES, family_class
 
 
@@ -29,7 +35,7 @@ class Account:
     """
 
     model: PretrainedModel
-    leaves: tuple[fp.LeafPlan, ...]
+    leaves: tuple[LeafPlan, ...]
     missing: tuple[str, ...]
     left: tuple[str, ...]
     buffers: tuple[str, ...]
@@ -47,10 +53,10 @@ def account(model: PretrainedModel, source: fp.Source) -> Account:
     """
     plan = plan_load(model, source, strict=False)
     naming = model.naming
-    missing = [path for path in plan.match.missing if not fp.matches(naming.optional, path)]
+    missing = [path for path in plan.match.missing if not matches(naming.optional, path)]
     used = {id(part) for leaf in plan.leaves for part in _parts(leaf)}
     rest = [name for name, tensor in source.tensors.items() if id(tensor) not in used]
-    parameters = {*fp.canonical(source.tensors, naming).values()}
+    parameters = {*canonical(source.tensors, naming).values()}
     buffers = [name for name in rest if name not in parameters]
     twins = [name for name in rest if name in parameters and _is_twin(model, source, plan, name)]
     left = [name for name in rest if name not in {*buffers, *twins}]
@@ -73,7 +79,7 @@ def accounts(folder: str, source: fp.Source) -> Account:
         return first
     for other in _others(folder, source, named):
         if other.is_whole:
-            fp.warn(f"{source.where} {_otherwise(first, other)}", stacklevel=3)
+            warn(f"{source.where} {_otherwise(first, other)}", stacklevel=3)
             return other
     raise fp.CheckpointError(f"{source.where}: {_lost(first)}; nothing was written")
 
@@ -117,21 +123,21 @@ def _lost(found: Account) -> str:
     if found.left:
         return (
             f"{len(found.left)} tensors have no place in {name}, nor in another class of its "
-            f"family: {fp.some(map(fp.quoted, found.left))}; say in config.json (architectures) "
+            f"family: {some(map(quoted, found.left))}; say in config.json (architectures) "
             "which class it is, or leave them out with --drop PATTERN (drop=[...])"
         )
     return (
         f"{len(found.missing)} leaves of {name} are not there, and no other class of its family "
-        f"fits: {fp.some(found.missing)}; say in config.json (architectures) which class it is"
+        f"fits: {some(found.missing)}; say in config.json (architectures) which class it is"
     )
 
 
-def _parts(leaf: fp.LeafPlan) -> list[fp.Tensor]:
+def _parts(leaf: LeafPlan) -> list[fp.Tensor]:
     tensors = [piece.tensor for piece in leaf.pieces]
     return [*tensors, *(whole for t in tensors if (whole := getattr(t, "stacked", None)))]
 
 
-def _is_twin(model: PretrainedModel, source: fp.Source, plan: fp.LoadPlan, name: str) -> bool:
+def _is_twin(model: PretrainedModel, source: fp.Source, plan: LoadPlan, name: str) -> bool:
     """Tells whether a tensor stands under the other name of a tie, and is the same byte for
     byte."""
     leaves = {leaf.path: leaf for leaf in plan.leaves}
@@ -139,7 +145,7 @@ def _is_twin(model: PretrainedModel, source: fp.Source, plan: fp.LoadPlan, name:
         names = (absent, serving)
         if serving in leaves and any(_stands_for(name, n, model.base_model_prefix) for n in names):
             served, own = leaves[serving].pieces[0].tensor, source[name]
-            if fp.are_equal(served, own):
+            if are_equal(served, own):
                 return True
             # Old Flax has the kernel of a head, which is the table's transpose.
             turned = (served.shape, served.dtype) == (own.shape[::-1], own.dtype)
@@ -156,7 +162,7 @@ def _stands_for(name: str, path: str, prefix: str) -> bool:
 
 
 def _bits(array: np.ndarray) -> np.ndarray:
-    return fp.contiguous(array).reshape(-1).view(np.uint8)
+    return contiguous(array).reshape(-1).view(np.uint8)
 
 
 def without(source: fp.Source, patterns: Sequence[str]) -> fp.Source:
@@ -171,7 +177,7 @@ def without(source: fp.Source, patterns: Sequence[str]) -> fp.Source:
             expression = re.compile(pattern)
         except re.error as error:
             raise fp.CheckpointError(
-                f"drop {fp.quoted(pattern)} is no regular expression: {error}"
+                f"drop {quoted(pattern)} is no regular expression: {error}"
             ) from None
         found = [
             name
@@ -180,8 +186,8 @@ def without(source: fp.Source, patterns: Sequence[str]) -> fp.Source:
         ]
         if not found and not any(map(expression.search, source.passed_over)):
             raise fp.CheckpointError(
-                f"{source.where}: drop {fp.quoted(pattern)} is found in no name; there are "
-                f"{fp.some(map(fp.quoted, source.tensors))}"
+                f"{source.where}: drop {quoted(pattern)} is found in no name; there are "
+                f"{some(map(quoted, source.tensors))}"
             )
         kept = {name: tensor for name, tensor in kept.items() if name not in {*found}}
     return dataclasses.replace(source, tensors=kept)

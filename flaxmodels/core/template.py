@@ -8,6 +8,8 @@ from flax.core import meta
 
 from .. import params as fp
 from .. import sharding as fs
+from ..params.host.apart import run_untraced
+from ..params.tree.naming import is_stacked, layer_path
 
 
 class Described(Protocol):
@@ -34,16 +36,16 @@ def template_of(model: Described) -> Any:
     stack = "" if model.config.pruned_heads else model.naming.stack
     traced = model.clone(scan_layers=True) if stack else model
     # The cache serves other callers too: nothing of this one's trace or mesh may get into it.
-    template = fp.apart(lambda: _declared(traced))
+    template = run_untraced(lambda: _declared(traced))
     if model.scan_layers or not stack:
         return template
     leaves = {}
     for path, leaf in fp.flatten(template).items():
-        if not fp.is_stacked(leaf):
+        if not is_stacked(leaf):
             leaves[path] = leaf
             continue
         layer = leaf.update(shape=leaf.shape[1:], axes=leaf.axes[1:])
-        leaves |= {fp.layer_path(path, stack, i): layer for i in range(leaf.shape[0])}
+        leaves |= {layer_path(path, stack, i): layer for i in range(leaf.shape[0])}
     return fp.unflatten(leaves)
 
 

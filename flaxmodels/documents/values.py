@@ -22,8 +22,9 @@ import numpy as np
 from flax.core import FrozenDict
 from jax.core import Tracer
 
-from ..params import CheckpointError, LocalFile, strict_json, without_config
+from ..params import CheckpointError, strict_json
 from ..params.errors import PrintableError
+from ..params.formats import LocalFile, without_config
 
 MAX_CONFIG_BYTES = 16 << 20
 MAX_VALUES = 250_000  # a million take ten seconds

@@ -13,6 +13,7 @@ from .. import blocks
 from .. import params as fp
 from ..config.config import Config
 from ..core.model import Model
+from ..params.tree.naming import is_stacked
 from ..params.tree.paths import nearest
 
 M = TypeVar("M", bound=Model)
@@ -90,7 +91,7 @@ def _check(leaves: Mapping[str, Any], template: Mapping[str, Any]) -> None:
 
 
 def _stack_path(template: Mapping[str, Any], stack: str) -> str:
-    stacked = next(path for path, leaf in template.items() if fp.is_stacked(leaf))
+    stacked = next(path for path, leaf in template.items() if is_stacked(leaf))
     return (f"/{stacked}".partition(f"/{stack}/")[0] + f"/{stack}").removeprefix("/")
 
 

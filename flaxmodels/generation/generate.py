@@ -16,7 +16,7 @@ from ..calls.concrete import is_traced
 from ..config import generation_settings as settings
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
-from ..params import human
+from ..params.sizes import format_size
 from ..params.tree.keys import one_key
 from .decoding import Choices, decode
 from .decoding import GenerateOutput as GenerateOutput
@@ -222,7 +222,7 @@ def _check_memory(model: Any, batch: int, length: int, count: int) -> None:
 def _no_room(batch: int, length: int, count: int) -> str:
     return (
         f"{batch} rows of {length} and {count} new tokens need a cache that does not fit the "
-        f"memory of the devices ({human(_memory())} together): give a smaller max_new_tokens"
+        f"memory of the devices ({format_size(_memory())} together): give a smaller max_new_tokens"
     )
 
 

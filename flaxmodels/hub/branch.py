@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .. import params as fp
+from ..params.errors import some
 from .client import HubError, api, attempt, endpoint, is_offline, status_of
 from .options import HubOptions
 from .repository import COMMIT, Repository, check_name, find
@@ -53,7 +53,7 @@ class Branch:
         """Uploads those of the client's `CommitOperationAdd` that are large."""
         names = [operation.path_in_repo for operation in operations]
         attempt(
-            f"{self}, {fp.some(names)}",
+            f"{self}, {some(names)}",
             lambda: self._api.preupload_lfs_files(
                 self.name,
                 operations,

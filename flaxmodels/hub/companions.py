@@ -10,6 +10,8 @@ from .. import params as fp
 from ..calls.callers import warn
 from ..documents.files import content_without_code
 from ..documents.values import MAX_CONFIG_BYTES, ConfigError
+from ..params.errors import some
+from ..params.formats import LOCAL, FolderFile, Reads, Store
 
 _TOKENIZER = (
     "tokenizer*",
@@ -67,7 +69,7 @@ def is_tokenizer_file(name: str) -> bool:
     return is_companion(name) and ("/" in name or _is_one_of(_TOKENIZER, name))
 
 
-def companions(folder: str, store: fp.Store = fp.LOCAL) -> list[fp.FolderFile]:
+def companions(folder: str, store: Store = LOCAL) -> list[FolderFile]:
     """Lists the companions that a folder holds, once they are on the disk."""
     names: list[str] = []
     for name in store.names(folder):
@@ -75,12 +77,12 @@ def companions(folder: str, store: fp.Store = fp.LOCAL) -> list[fp.FolderFile]:
             names += filter(is_companion, _below(folder, name, store))
         elif is_companion(name) and not store.is_folder(f"{folder}/{name}"):
             names.append(name)
-    found = [fp.FolderFile(folder, name) for name in names]
-    store.expect([file.path for file in found], fp.Reads.PATH)
+    found = [FolderFile(folder, name) for name in names]
+    store.expect([file.path for file in found], Reads.PATH)
     return found
 
 
-def copy_companion(file: fp.FolderFile, folder: str | os.PathLike) -> Path:
+def copy_companion(file: FolderFile, folder: str | os.PathLike) -> Path:
     """Copies a companion into another folder, a configuration without the keys that name code, so
     that nobody hands on a stranger's code by converting or saving. One without such keys is copied
     byte for byte.
@@ -92,11 +94,11 @@ def copy_companion(file: fp.FolderFile, folder: str | os.PathLike) -> Path:
         return file.copy(folder)
     content, code = _looked_into(file)
     if code:
-        warn(f"{file.path}: {fp.some(code)}: names code, and is left out of the copy")
+        warn(f"{file.path}: {some(code)}: names code, and is left out of the copy")
     return file.copy(folder, content)
 
 
-def code_named(file: fp.FolderFile) -> list[str]:
+def code_named(file: FolderFile) -> list[str]:
     """Lists the keys of a configuration that name code; none of any other file. Raises as
     `copy_companion`."""
     return _looked_into(file)[1] if is_configuration(file.name) else []
@@ -107,14 +109,14 @@ def is_configuration(name: str) -> bool:
     return _is_one_of(_CONFIGURATIONS, name.rpartition("/")[2])
 
 
-def _looked_into(file: fp.FolderFile) -> tuple[bytes, list[str]]:
+def _looked_into(file: FolderFile) -> tuple[bytes, list[str]]:
     try:
         return content_without_code(file.read(MAX_CONFIG_BYTES))
     except ConfigError as error:
         raise fp.CheckpointError(f"{file.path}: {error}") from None
 
 
-def _below(folder: str, name: str, store: fp.Store) -> list[str]:
+def _below(folder: str, name: str, store: Store) -> list[str]:
     """Lists the files below `folder`/`name`, by their names in `folder`."""
     if not store.is_folder(f"{folder}/{name}"):
         return [name]

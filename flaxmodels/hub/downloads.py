@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-from .. import params as fp
+from ..params.formats import File, LocalFile, Reads, check_size
 from .cancellation import Stop
 from .client import HubError
 from .progress import Bar
@@ -32,7 +32,7 @@ class RepositoryStore:
         self._lock = threading.RLock()
         self._run = _Run(progress)
         self._coming: dict[str, Future[str]] = {}
-        self._opened: dict[str, fp.File] = {}
+        self._opened: dict[str, File] = {}
 
     def is_folder(self, path: str) -> bool:
         return not self.file(path) or bool(self._inside(path))
@@ -44,15 +44,15 @@ class RepositoryStore:
         start = self._prefix(folder)
         return sorted({name[len(start) :].partition("/")[0] for name in self._inside(folder)})
 
-    def expect(self, paths: Sequence[str], reads: fp.Reads) -> None:
+    def expect(self, paths: Sequence[str], reads: Reads) -> None:
         files = [name for path in paths for name in self._inside(path) or [self.file(path)]]
-        if reads is fp.Reads.START:
+        if reads is Reads.START:
             absent = [name for name in files if name not in self._opened and not self._has(name)]
             self._opened.update(zip(absent, self._begun(absent), strict=True))
             return
         for name in files:
             self.start(name)
-        if reads is fp.Reads.PATH:
+        if reads is Reads.PATH:
             for name in files:
                 self.here(name)
 
@@ -68,18 +68,18 @@ class RepositoryStore:
             run.stop()
             raise
 
-    def open(self, path: str, most: int | None = None) -> fp.File:
+    def open(self, path: str, most: int | None = None) -> File:
         name = self.file(path)
         if name in self._opened:
             return self._opened[name]
         if name not in self.repository.entries:
             raise HubError(f"{self.repository}: the repository has no file {name}")
-        fp.check_size(f"{self.repository}, {name}", self.repository.entries[name].size, most)
-        return fp.LocalFile(self.here(name))
+        check_size(f"{self.repository}, {name}", self.repository.entries[name].size, most)
+        return LocalFile(self.here(name))
 
     def bring(self, paths: Sequence[str]) -> None:
         """Has these files on the disk."""
-        self.expect(paths, fp.Reads.PATH)
+        self.expect(paths, Reads.PATH)
 
     def start(self, name: str) -> None:
         """Begins to fetch a file, unless it is here or on its way."""
@@ -156,7 +156,7 @@ class RepositoryStore:
         return [name for name in self.repository.entries if name.startswith(start)]
 
 
-class RepositoryFile(fp.File):
+class RepositoryFile(File):
     """A file of a repository that is not here yet: until it is started it is read by requests for
     ranges, and from then on from the disk, when it is there."""
 
@@ -167,7 +167,7 @@ class RepositoryFile(fp.File):
         super().__init__(repository.path(name), repository.entries[name].size)
         self._store, self._name = store, name
         self._started: bool | None = None  # False once it was stopped, for readers that wait
-        self._local: fp.File | None = None
+        self._local: File | None = None
         self._head = self._ask(0, min(_HEAD, self.size))
 
     def start(self) -> None:
@@ -196,12 +196,12 @@ class RepositoryFile(fp.File):
     def _ask(self, offset: int, count: int) -> bytes:
         return self._store.repository.read_range(self._name, offset, count)
 
-    def _here(self) -> fp.File:
+    def _here(self) -> File:
         with self._lock:
             if self._local is None:
                 if not self._started:  # meanwhile
                     raise HubError(f"{self._store.repository}, {self._name}: it was stopped")
-                file = fp.LocalFile(self._store.here(self._name))
+                file = LocalFile(self._store.here(self._name))
                 if file.read(0, len(self._head)) != self._head:
                     raise HubError(
                         f"{self._store.repository}, {self._name}: begins otherwise than what the "

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import params as fp
+from ..params.errors import quoted, warn
 
 CARD_NAME = "README.md"
 _DEEPEST = 32
@@ -35,7 +35,7 @@ def finished(there: bytes | None, data: Mapping[str, Any], new: Callable[[], str
     try:
         made = _merged(there.decode(), data).encode()
     except ValueError as error:
-        fp.warn(f"{CARD_NAME} stays as it is: {error}", stacklevel=2)
+        warn(f"{CARD_NAME} stays as it is: {error}", stacklevel=2)
         return None
     return None if made == there else made
 
@@ -55,7 +55,7 @@ def _merged(text: str, data: Mapping[str, Any]) -> str:
     absent = {key: value for key, value in data.items() if key not in before}
     old = before.get("tags") or []
     if not isinstance(old, str | list):
-        raise ValueError(f"its tags are {fp.quoted(old)}, which is no list")
+        raise ValueError(f"its tags are {quoted(old)}, which is no list")
     old = listed(old)
     new = [tag for tag in data.get("tags", ()) if tag not in old and "tags" not in absent]
     line = "\r\n" if "\r\n" in match[0] else "\n"

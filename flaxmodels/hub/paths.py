@@ -3,7 +3,8 @@
 import difflib
 import os
 
-from .. import params as fp
+from ..params.errors import quoted, some
+from ..params.formats import is_weights_file
 
 _ENDINGS = (  # of files that people give, weights aside
     ".json .ckpt .gguf .ggml .onnx .tflite .mlmodel .mlpackage .mar .nemo .npz .pkl .keras .pb "
@@ -18,7 +19,7 @@ def is_a_path(name: str) -> bool:
         return True
     if os.sep != "/" and os.sep in name or any(c.isspace() or not c.isprintable() for c in name):
         return True
-    if fp.is_weights_file(name) or name.lower().endswith(tuple(_ENDINGS)):
+    if is_weights_file(name) or name.lower().endswith(tuple(_ENDINGS)):
         return True
     folder = os.path.dirname(name)
     return bool(folder) and os.path.isdir(folder)
@@ -26,26 +27,26 @@ def is_a_path(name: str) -> bool:
 
 def no_such_path(name: str, path: str) -> str:
     """Says that nothing is at a path, and what may have been meant."""
-    plain, shown = name.split("/"), fp.quoted(path)
+    plain, shown = name.split("/"), quoted(path)
     could_be = not name.startswith((".", "/", "~")) and all(plain) and len(plain) > 1
     if name.startswith("~"):
         said = f"{shown}: no such folder or file; ~ is taken as it is: give os.path.expanduser(...)"
-    elif not could_be or fp.is_weights_file(name):
+    elif not could_be or is_weights_file(name):
         said = f"{shown}: no such folder or file"
     elif len(plain) > 2:
         said = (
             f"{shown}: no such folder, nor a repository, which is organisation/name: of one, give "
-            f"{fp.quoted('/'.join(plain[:2]))} and subfolder={fp.quoted('/'.join(plain[2:]))}"
+            f"{quoted('/'.join(plain[:2]))} and subfolder={quoted('/'.join(plain[2:]))}"
         )
     elif os.path.isdir(plain[0]):
         said = (
             f"{shown}: no such folder, nor a repository: it would be in the folder "
-            f"{fp.quoted(plain[0])}, which is here; the Hub's is hf://{name}"
+            f"{quoted(plain[0])}, which is here; the Hub's is hf://{name}"
         )
     else:
         said = f"{shown}: no such folder, nor a repository"
     near = _near(path)
-    return f"{said}; nearest here: {fp.some(map(fp.quoted, near), 3)}" if near else said
+    return f"{said}; nearest here: {some(map(quoted, near), 3)}" if near else said
 
 
 def _near(path: str) -> list[str]:

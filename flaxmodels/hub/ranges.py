@@ -2,7 +2,7 @@
 
 import re
 
-from .. import params as fp
+from ..params.errors import quoted
 from .client import HubError, attempt, timeout
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -43,5 +43,5 @@ def _check(what: str, said: str | None, offset: int, count: int) -> None:
     if match is None or (int(match[1]), int(match[2])) != (offset, offset + count - 1):
         raise HubError(
             f"{what}: bytes {offset} to {offset + count - 1} were asked for, and "
-            f"{fp.quoted(said)} came"
+            f"{quoted(said)} came"
         )

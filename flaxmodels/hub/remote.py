@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, Protocol
 
 from .. import params as fp
+from ..params.formats import LOCAL, File, LocalFile, Reads, check_size
 from .client import attempt, scrubbed, timeout
 from .ranges import get
 
@@ -82,25 +83,25 @@ class RemoteStore:
             self._names[url] = self._reader.names(url)
         return self._names[url]
 
-    def expect(self, paths: Sequence[str], reads: fp.Reads) -> None:
-        if reads is fp.Reads.PATH:
+    def expect(self, paths: Sequence[str], reads: Reads) -> None:
+        if reads is Reads.PATH:
             for path in paths:
                 self.copy(path)
         else:
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="flaxmodels-look") as pool:
                 list(pool.map(self._look, paths))
 
-    def open(self, path: str, most: int | None = None) -> fp.File:
+    def open(self, path: str, most: int | None = None) -> File:
         if os.path.exists(path):
-            return fp.LOCAL.open(path, most)
+            return LOCAL.open(path, most)
         url, known = self._url(path), self._look(path)
         if known is None or known.is_folder:
             raise fp.CheckpointError(f"{scrubbed(url)}: no such file, or none that may be read")
         if known.by_ranges:
-            fp.check_size(scrubbed(url), known.size, most)
+            check_size(scrubbed(url), known.size, most)
             return RemoteFile(url, known.size, self._reader)
         self.copy(path, most)
-        return fp.LocalFile(path)
+        return LocalFile(path)
 
     def copy(self, path: str, most: int | None = None) -> None:
         """Has a file, or all of a folder, on the disk.
@@ -116,7 +117,7 @@ class RemoteStore:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(f"{path}.part", "wb") as target:
             if known.by_ranges:
-                fp.check_size(scrubbed(self._url(path)), known.size, most)
+                check_size(scrubbed(self._url(path)), known.size, most)
                 file = RemoteFile(self._url(path), known.size, self._reader)
                 for offset in range(0, file.size, _BLOCK):
                     target.write(file.read(offset, min(_BLOCK, file.size - offset)))
@@ -135,7 +136,7 @@ class RemoteStore:
         return self.url if inside == "." else f"{self.url}/{inside}"
 
 
-class RemoteFile(fp.File):
+class RemoteFile(File):
     """A file at an address, of which only what is asked for is read."""
 
     is_remote = True
@@ -200,12 +201,12 @@ class _Web:
                 hf_raise_for_status(answer)
                 length = answer.headers.get("content-length", "")
                 if _LENGTH.fullmatch(length):  # the client holds the server to it
-                    fp.check_size(what, int(length), most)
+                    check_size(what, int(length), most)
                     limit = int(length)
                 else:
                     limit = _MOST_UNSIZED if most is None else most
                 for block in answer.iter_bytes():
-                    fp.check_size(what, target.tell() + len(block), limit)
+                    check_size(what, target.tell() + len(block), limit)
                     target.write(block)
 
         attempt(what, call, whose="the server")

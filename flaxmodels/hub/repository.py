@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from .. import params as fp
+from ..params.errors import quoted, warn
+from ..params.formats import check_size, is_plain
 from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline, keep_secret, timeout
 from .options import HubOptions
 from .ranges import get
@@ -86,7 +87,7 @@ class Repository:
         Raises:
             HubError: it cannot be had, or is not what the Hub says.
         """
-        fp.check_size(f"{self}, {file}", self.entries[file].size, _LARGEST_SMALL)
+        check_size(f"{self}, {file}", self.entries[file].size, _LARGEST_SMALL)
         data = self.read_range(file, 0, self.entries[file].size)
         if not self.entries[file].holds(data):
             raise HubError(f"{self}, {file}: what came is not what the Hub's hash says")
@@ -169,11 +170,11 @@ def find(
             folder = _cached(name, revision, cache)
         except HubError:
             raise error from None
-        fp.warn(f"{error}; what the cache has of {revision} is taken", stacklevel=2)
+        warn(f"{error}; what the cache has of {revision} is taken", stacklevel=2)
         return folder
     commit = str(info.sha)
     if not COMMIT.fullmatch(commit):
-        raise HubError(f"{name}: {revision} is said to be commit {fp.quoted(commit)}, no git hash")
+        raise HubError(f"{name}: {revision} is said to be commit {quoted(commit)}, no git hash")
     return Repository(
         name=name,
         commit=commit,
@@ -226,19 +227,19 @@ def _entries(name: str, info: Any) -> dict[str, Entry]:
     entries = {}
     for file in info.siblings or []:
         path = file.rfilename
-        if not isinstance(path, str) or not fp.is_plain(path):
+        if not isinstance(path, str) or not is_plain(path):
             raise HubError(
-                f"{name}: lists {fp.quoted(path)}, which is not the name of a file in a folder; "
+                f"{name}: lists {quoted(path)}, which is not the name of a file in a folder; "
                 "this is not a repository to be trusted"
             )
         if path in entries:
-            raise HubError(f"{name}: lists {fp.quoted(path)} twice")
+            raise HubError(f"{name}: lists {quoted(path)} twice")
         entries[path] = _entry(name, file)
     for path in entries:
         folder = path.rpartition("/")[0]
         while folder:
             if folder in entries:
-                raise HubError(f"{name}: lists {fp.quoted(folder)} as a file and as a folder")
+                raise HubError(f"{name}: lists {quoted(folder)} as a file and as a folder")
             folder = folder.rpartition("/")[0]
     return entries
 
@@ -247,10 +248,10 @@ def _entry(name: str, file: Any) -> Entry:
     large = getattr(file.lfs, "sha256", None)
     digest, pattern = (file.blob_id, COMMIT) if large is None else (large, _SHA256)
     if type(file.size) is not int or not 0 <= file.size < 1 << 63:
-        raise HubError(f"{name}: says that {file.rfilename} has {fp.quoted(file.size)} bytes")
+        raise HubError(f"{name}: says that {file.rfilename} has {quoted(file.size)} bytes")
     if not isinstance(digest, str) or not pattern.fullmatch(digest):
         raise HubError(
-            f"{name}: says that the hash of {file.rfilename} is {fp.quoted(digest)}, which is none"
+            f"{name}: says that the hash of {file.rfilename} is {quoted(digest)}, which is none"
         )
     return Entry(file.size, large, None if large else digest)
 
@@ -263,9 +264,9 @@ def check_name(name: str, revision: str = "main") -> None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise HubError(f"{fp.quoted(name)}: no such folder, nor a repository: {error}") from None
-    if not fp.is_plain(revision):
-        raise HubError(f"{name}: {fp.quoted(revision)} is not a branch, a tag or a commit")
+        raise HubError(f"{quoted(name)}: no such folder, nor a repository: {error}") from None
+    if not is_plain(revision):
+        raise HubError(f"{name}: {quoted(revision)} is not a branch, a tag or a commit")
 
 
 def _cached(name: str, revision: str, cache: str) -> str:

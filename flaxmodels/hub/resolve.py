@@ -10,6 +10,17 @@ from typing import Any, Unpack
 from .. import params as fp
 from ..documents.files import CONFIG_NAME
 from ..documents.values import MAX_CONFIG_BYTES, ConfigError
+from ..params.errors import quoted
+from ..params.formats import (
+    LOCAL,
+    FolderFile,
+    Store,
+    check_size,
+    is_plain,
+    is_weights_file,
+    without_config,
+)
+from ..params.formats.checksums import MANIFEST
 from .addresses import Address, parse_address
 from .client import HubError, proxied, scrubbed
 from .companions import companions, is_tokenizer_file
@@ -22,7 +33,7 @@ from .repository import Repository, check_name, commit_of, find, remember
 _SIDE_FILES = {  # {name: bytes that it has at most}
     CONFIG_NAME: MAX_CONFIG_BYTES,
     "generation_config.json": MAX_CONFIG_BYTES,
-    fp.MANIFEST: 2 * MAX_CONFIG_BYTES,
+    MANIFEST: 2 * MAX_CONFIG_BYTES,
 }
 
 
@@ -39,7 +50,7 @@ class Location:
     """
 
     path: str
-    store: fp.Store = fp.LOCAL
+    store: Store = LOCAL
     revision: str | None = None
     note: str = ""
 
@@ -121,7 +132,7 @@ def fetched(location: Location, weights: Mapping[str, Any] | None = None) -> Loc
 
 def tokenizer_files(
     name_or_path: "str | os.PathLike | Location", options: HubOptions = DEFAULT_OPTIONS
-) -> list[fp.FolderFile]:
+) -> list[FolderFile]:
     """Downloads the companions of a tokenizer or a processor, and no weights.
 
     Raises:
@@ -167,8 +178,8 @@ def _on_hub(
 ) -> Location:
     name, revision = address.repo_id, address.revision or options.revision
     inside = "/".join(filter(None, (address.path, options.subfolder)))
-    if inside and not fp.is_plain(inside):
-        raise fp.CheckpointError(f"{name}: {fp.quoted(inside)} is not a folder of a repository")
+    if inside and not is_plain(inside):
+        raise fp.CheckpointError(f"{name}: {quoted(inside)} is not a folder of a repository")
     check_name(name, revision)
     with proxied(options.proxies):
         try:
@@ -176,7 +187,7 @@ def _on_hub(
         except HubError as error:
             if not could_be_path:
                 raise
-            message = f"there is no folder or file {fp.quoted(name)} here, and on the Hub: {error}"
+            message = f"there is no folder or file {quoted(name)} here, and on the Hub: {error}"
             raise HubError(message, may_pass=error.may_pass) from None
         if isinstance(repository, Repository):
             return _in_repository(repository, revision, inside, options.progress)
@@ -198,7 +209,7 @@ def _in_repository(repository: Repository, revision: str, inside: str, progress:
     limits = {file: limit for file, limit in limits.items() if store.exists(file)}
     for file, limit in limits.items():
         if (name := store.file(file)) in repository.entries:
-            fp.check_size(f"{repository}, {name}", repository.entries[name].size, limit)
+            check_size(f"{repository}, {name}", repository.entries[name].size, limit)
     store.bring([*limits])
     remember(repository, revision)
     name = "/".join(filter(None, (str(repository), store.file(folder))))
@@ -209,7 +220,7 @@ def _in_repository(repository: Repository, revision: str, inside: str, progress:
 
 def _at_address(url: str) -> Location:
     base, _, last = url.rstrip("/").rpartition("/")
-    is_file = fp.is_weights_file(last)
+    is_file = is_weights_file(last)
     store = RemoteStore(base if is_file else url)
     for name, limit in _SIDE_FILES.items():
         path = os.path.join(store.folder, name)
@@ -221,5 +232,5 @@ def _at_address(url: str) -> Location:
     return Location(path, store, note=note)
 
 
-def _lacks_config(name: str, folder: str, store: fp.Store) -> str:
-    return f"{name} has no {CONFIG_NAME}: {fp.without_config(folder, store)}"
+def _lacks_config(name: str, folder: str, store: Store) -> str:
+    return f"{name} has no {CONFIG_NAME}: {without_config(folder, store)}"

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .. import params as fp
+from ..params.errors import quoted
 from . import cancellation
 from .errors import HubError, scrubbed
 
@@ -162,6 +162,6 @@ def _at_most(seconds: str) -> int:
 
 def _refuse(response: Any, name: str, value: str, why: str) -> None:
     raise HubError(
-        f"{scrubbed(response.request.url)}: the header {name} is {fp.quoted(value)}, which {why}; "
+        f"{scrubbed(response.request.url)}: the header {name} is {quoted(value)}, which {why}; "
         "what answers is not the Hub"
     )

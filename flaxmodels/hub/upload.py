@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import params as fp
 from ..calls.callers import warn
+from ..params.errors import quoted, some
+from ..params.formats import FolderFile
 from .branch import Branch
 from .client import HubError, pause
 from .companions import code_named
@@ -140,17 +142,17 @@ class Push:
         for name in new:
             if _is_private(name):
                 raise HubError(
-                    f"{self.branch}: {fp.quoted(name)} is among what was written to be pushed; "
+                    f"{self.branch}: {quoted(name)} is among what was written to be pushed; "
                     "hidden files and tokens are not published: write it elsewhere"
                 )
-            fp.FolderFile(str(self.folder), name).check()
+            FolderFile(str(self.folder), name).check()
         self.add(new)
 
     def take(self, path: str) -> None:
         """Adds a file of the folder; a large one is gone from the disk then."""
         self._take({Path(path).relative_to(self.folder).as_posix(): path})
 
-    def bring(self, files: Iterable[fp.FolderFile]) -> None:
+    def bring(self, files: Iterable[FolderFile]) -> None:
         """Adds files of another folder by copies, few GiB of which are there at a time: what is
         uploaded is the file that was opened, whatever comes under its name meanwhile.
 
@@ -257,9 +259,9 @@ class Push:
 def _warn_of_code(branch: Branch, name: str, path: str) -> None:
     """What somebody pushes of their own is pushed as it is, but not unseen."""
     folder, file = os.path.split(path)
-    if code := code_named(fp.FolderFile(folder, file)):
+    if code := code_named(FolderFile(folder, file)):
         warn(
-            f"{branch}: {fp.quoted(name)} is pushed with {fp.some(code)}, which names code that "
+            f"{branch}: {quoted(name)} is pushed with {some(code)}, which names code that "
             "others may run: take it out unless you trust it"
         )
 

@@ -27,13 +27,13 @@ def move_in(
     path: Path,
     folder: Path,
     is_ours: Test,
-    is_head: Test,
+    is_main_file: Test,
     exchange: Callable[[Path, Path], None],
 ) -> None:
     """Makes what is in `path` the checkpoint in `folder`; after an error `folder` is what it was.
 
     Args:
-        is_ours, is_head: as `publish.replacing`.
+        is_ours, is_main_file: as `replace.atomic_replace`.
         exchange: makes two folders change places, where the disk can.
     """
     names = [name for name in os.listdir(path) if name != MANIFEST]
@@ -41,10 +41,12 @@ def move_in(
     before.mkdir()
     _settle(folder, before, is_ours)
     bridge = write_bridge(path, folder)
-    fresh = [n for n in names if not is_head(n) and not os.path.lexists(folder / n)]
-    changed = [n for n in names if not is_head(n) and n not in fresh and _differ(path, folder, n)]
-    heads = list(filter(is_head, names))
-    old_heads = [name for name in filter(is_head, os.listdir(folder)) if name not in heads]
+    fresh = [n for n in names if not is_main_file(n) and not os.path.lexists(folder / n)]
+    changed = [
+        n for n in names if not is_main_file(n) and n not in fresh and _differ(path, folder, n)
+    ]
+    main = list(filter(is_main_file, names))
+    old_main = [name for name in filter(is_main_file, os.listdir(folder)) if name not in main]
     with contextlib.ExitStack() as undo:
         replaced = [*changed, MANIFEST] if bridge and (folder / MANIFEST).exists() else changed
         for name in replaced:
@@ -59,13 +61,13 @@ def move_in(
         for name in changed:
             undo.callback(_restore, before / name, folder / name)
             os.replace(path / name, folder / name)
-        for name in heads:
+        for name in main:
             if (path / name).is_dir():
                 _put_folder(path / name, folder / name, before, exchange)
             else:
                 os.replace(path / name, folder / name)
         undo.pop_all()
-        for name in old_heads:  # readers may prefer them to the new one
+        for name in old_main:  # readers may prefer them to the new one
             os.replace(folder / name, before / name)
     sync_folder(folder)
     if bridge:

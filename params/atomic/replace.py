@@ -45,11 +45,11 @@ class Staging:
 
 
 @contextlib.contextmanager
-def replacing(
+def atomic_replace(
     folder: str | os.PathLike,
     *,
     is_ours: Callable[[str], bool],
-    is_head: Callable[[str], bool],
+    is_main_file: Callable[[str], bool],
     retag: Callable[[Path, str], None] | None = None,
 ) -> Iterator[Staging]:
     """A staging folder, whose content takes the place of `folder`'s on leaving the context; if
@@ -58,7 +58,7 @@ def replacing(
     Args:
         is_ours: whether a name in the folder belongs to the checkpoint that is replaced. Others
             stay.
-        is_head: whether a name makes a folder a checkpoint: an index or a single weights file.
+        is_main_file: whether a name makes a folder a checkpoint: an index or a single weights file.
         retag: gives the shards in a folder, written without a tag, this one. It is called where
             the folders turn out not to change places.
 
@@ -84,12 +84,12 @@ def replacing(
             if swaps and retag is not None:
                 retag(path, tag)
                 sync(path)
-            move_in(path, folder, is_ours, is_head, _exchange)
+            move_in(path, folder, is_ours, is_main_file, _exchange)
 
 
 def settled(folder: str | os.PathLike, read: Callable[[], T]) -> T:
-    """`read()`, so that no `replacing(folder)` takes effect in its middle: what it opens is of one
-    save, and files that are open stay what they are. It may be called more than once.
+    """Returns `read()`, during which no `atomic_replace` of `folder` takes effect: what it opens is
+    of one save, and files that are open stay what they are. It may be called more than once.
 
     Raises:
         CheckpointError: `read`'s own, or other processes never leave the folder alone.

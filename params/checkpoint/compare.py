@@ -14,7 +14,7 @@ from ..host import tiles
 from ..host.copies import contiguous
 from ..host.placement import in_numpy
 
-_SLAB = 1 << 20  # elements read at a time by a thread
+_CHUNK = 1 << 20  # elements read at a time by a thread
 _TILE = 1 << 22  # elements in memory, where JAX takes them as they are
 _RUN = 1 << 15  # elements; with the temporaries, a share of the second-level cache
 _TINY = 2.0**-100  # what is so small is compared by NumPy: XLA's differences of it may be 0
@@ -37,7 +37,7 @@ def comparison(a: Any, b: Any) -> Callable[[], Worst]:
     in_memory = all(isinstance(x, np.ndarray) and x.flags.c_contiguous for x in (a, b))
     if in_memory:
         a, b = a.reshape(-1), b.reshape(-1)
-    boxes = list(_shards(placed[0])) if placed else _slabs(a, b)
+    boxes = list(_shards(placed[0])) if placed else _chunks(a, b)
     read_a, read_b = _reader(a), _reader(b)
 
     def of_box(box: Bounds) -> Callable[[], Worst]:
@@ -79,19 +79,19 @@ def _reader(leaf: Any) -> Callable[[Bounds], np.ndarray]:
     return lambda bounds: np.asarray(leaf[tuple(slice(*bound) for bound in bounds)])
 
 
-def _slabs(a: Any, b: Any) -> list[Bounds]:
+def _chunks(a: Any, b: Any) -> list[Bounds]:
     if not all(isinstance(x, np.ndarray) and x.ndim == 1 for x in (a, b)):
-        return list(slabs(a.shape, _SLAB))
+        return list(chunks(a.shape, _CHUNK))
     parts = tiles.cuts(a, _TILE)
     if not all(tiles.is_aligned(x[part.start :]) for part in parts[-1:] for x in (a, b)):
-        parts = tiles.cuts(a, _SLAB)  # of each of which JAX makes a copy
+        parts = tiles.cuts(a, _CHUNK)  # of each of which JAX makes a copy
     return [((part.start, part.stop),) for part in parts]
 
 
-def slabs(shape: tuple[int, ...], most: int) -> Iterator[Bounds]:
+def chunks(shape: tuple[int, ...], most: int) -> Iterator[Bounds]:
     """Cuts an array into boxes of at most `most` elements that are contiguous in C order.
 
-    >>> list(slabs((3, 4), 8))
+    >>> list(chunks((3, 4), 8))
     [((0, 2), (0, 4)), ((2, 3), (0, 4))]
     """
     row = math.prod(shape[1:])
@@ -99,7 +99,7 @@ def slabs(shape: tuple[int, ...], most: int) -> Iterator[Bounds]:
         yield ()
     elif row > most:
         for i in range(shape[0]):
-            for rest in slabs(shape[1:], most):
+            for rest in chunks(shape[1:], most):
                 yield ((i, i + 1), *rest)
     else:
         step = max(1, most // max(row, 1))

@@ -11,7 +11,7 @@ import numpy as np
 from ..formats import Source, open_checkpoint
 from ..host import tiles
 from ..host.placement import bytes_for_threads, in_numpy, is_traced
-from ..tree.measure import table
+from ..tree.measure import format_table
 from ..tree.paths import flatten, natural
 from .compare import comparison
 
@@ -70,7 +70,7 @@ class Diff:
             lines.append((row.path, _both(row.shapes), _both(row.dtypes), *values, row.verdict))
         counts = [sum(row.verdict == verdict for row in self.rows) for verdict in _VERDICTS]
         total = ", ".join(f"{n} {verdict}" for n, verdict in zip(counts, _VERDICTS, strict=True))
-        return f"{table(lines, numeric=(3, 4))}\n{total}"
+        return f"{format_table(lines, numeric=(3, 4))}\n{total}"
 
 
 _VERDICTS = ("equal", "different", "only in a", "only in b")
@@ -79,7 +79,7 @@ _VERDICTS = ("equal", "different", "only in a", "only in b")
 def diff(a: Any, b: Any) -> Diff:
     """Compares two trees, or two checkpoints, or one with the other.
 
-    Checkpoints are read slab by slab; nothing is held of them, and no model or config is needed:
+    Checkpoints are read chunk by chunk; nothing is held of them, and no model or config is needed:
     tensors are matched by the names that they have there. Abstract leaves are compared by shape
     and dtype alone.
 

@@ -12,7 +12,7 @@ import msgpack
 from ..formats import msgpack as msgpack_format
 from ..formats import safetensors as safetensors_format
 from ..tree.paths import unflatten
-from .tensor_specs import Entry
+from .tensor_specs import TensorSpec
 
 _MSGPACK_CHUNK = 1 << 30  # bytes; flax splits larger arrays
 
@@ -21,7 +21,7 @@ _MSGPACK_CHUNK = 1 << 30  # bytes; flax splits larger arrays
 class Data:
     """The bytes of elements `start` to `stop` of a tensor."""
 
-    entry: Entry
+    spec: TensorSpec
     start: int
     stop: int
 
@@ -29,33 +29,33 @@ class Data:
 Parts = Iterator[bytes | Data]
 
 
-def safetensors_parts(shard: list[Entry], metadata: Mapping[str, str]) -> Parts:
+def safetensors_parts(shard: list[TensorSpec], metadata: Mapping[str, str]) -> Parts:
     """A safetensors file of these tensors."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     position = 0
     # Wide dtypes first, as the reference writer does: every tensor is then aligned to its dtype.
-    shard = sorted(shard, key=lambda entry: -entry.dtype.itemsize)
-    for entry in shard:
-        end = position + entry.nbytes
-        header[entry.name] = {
-            "dtype": safetensors_format.NAMES[entry.dtype],
-            "shape": list(entry.shape),
+    shard = sorted(shard, key=lambda spec: -spec.dtype.itemsize)
+    for spec in shard:
+        end = position + spec.nbytes
+        header[spec.name] = {
+            "dtype": safetensors_format.NAMES[spec.dtype],
+            "shape": list(spec.shape),
             "data_offsets": [position, end],
         }
         position = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     yield struct.pack("<Q", len(text)) + text
-    for entry in shard:
-        yield Data(entry, 0, math.prod(entry.shape))
+    for spec in shard:
+        yield Data(spec, 0, math.prod(spec.shape))
 
 
-def msgpack_parts(shard: list[Entry], metadata: Mapping[str, str]) -> Parts:
+def msgpack_parts(shard: list[TensorSpec], metadata: Mapping[str, str]) -> Parts:
     """A flax msgpack file of these tensors; the format has no place for metadata."""
     packer = msgpack.Packer()
 
     def parts(node: Any) -> Parts:
-        if isinstance(node, Entry):
+        if isinstance(node, TensorSpec):
             yield from _msgpack_array(node, packer)
         else:
             yield packer.pack_map_header(len(node))
@@ -63,32 +63,32 @@ def msgpack_parts(shard: list[Entry], metadata: Mapping[str, str]) -> Parts:
                 yield packer.pack(key)
                 yield from parts(child)
 
-    yield from parts(unflatten({entry.name: entry for entry in shard}))
+    yield from parts(unflatten({spec.name: spec for spec in shard}))
 
 
-def _msgpack_array(entry: Entry, packer: msgpack.Packer) -> Parts:
+def _msgpack_array(spec: TensorSpec, packer: msgpack.Packer) -> Parts:
     """One array; a large one as a map of chunks, as flax makes it."""
-    size = math.prod(entry.shape)
-    if entry.nbytes <= _MSGPACK_CHUNK:
-        yield _msgpack_head(entry, entry.shape, packer)
-        yield Data(entry, 0, size)
+    size = math.prod(spec.shape)
+    if spec.nbytes <= _MSGPACK_CHUNK:
+        yield _msgpack_head(spec, spec.shape, packer)
+        yield Data(spec, 0, size)
         return
-    step = max(1, _MSGPACK_CHUNK // entry.dtype.itemsize)
+    step = max(1, _MSGPACK_CHUNK // spec.dtype.itemsize)
     chunks = range(0, size, step)
     yield packer.pack_map_header(3)
     yield packer.pack(msgpack_format.CHUNKED) + packer.pack(True)
-    yield packer.pack("shape") + packer.pack({str(i): n for i, n in enumerate(entry.shape)})
+    yield packer.pack("shape") + packer.pack({str(i): n for i, n in enumerate(spec.shape)})
     yield packer.pack("chunks") + packer.pack_map_header(len(chunks))
     for i, start in enumerate(chunks):
         stop = min(start + step, size)
-        yield packer.pack(str(i)) + _msgpack_head(entry, (stop - start,), packer)
-        yield Data(entry, start, stop)
+        yield packer.pack(str(i)) + _msgpack_head(spec, (stop - start,), packer)
+        yield Data(spec, start, stop)
 
 
-def _msgpack_head(entry: Entry, shape: tuple[int, ...], packer: msgpack.Packer) -> bytes:
+def _msgpack_head(spec: TensorSpec, shape: tuple[int, ...], packer: msgpack.Packer) -> bytes:
     """What precedes the bytes of an array of this shape: an extension of [shape, dtype, bytes]."""
-    head = b"\x93" + packer.pack(list(shape)) + packer.pack(entry.dtype.name)
-    size = math.prod(shape) * entry.dtype.itemsize
+    head = b"\x93" + packer.pack(list(shape)) + packer.pack(spec.dtype.name)
+    size = math.prod(shape) * spec.dtype.itemsize
     head += (
         struct.pack(">BB", 0xC4, size)
         if size < 1 << 8

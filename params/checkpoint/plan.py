@@ -10,10 +10,11 @@ import numpy as np
 
 from ..errors import CheckpointError, quoted, some
 from ..host.apart import default_sharding
+from ..sizes import format_size
 from ..tree.cast import DtypeLike, dtype_for
-from ..tree.measure import human, table
+from ..tree.measure import format_table
 from ..tree.paths import flatten, matches, nearest
-from .reconcile import Match, Piece, stored_bytes
+from .match import Match, Piece, stored_bytes
 
 GIB = 1 << 30
 
@@ -97,26 +98,26 @@ class LoadPlan:
 
     def __repr__(self) -> str:
         held = self.bytes_per_device
-        per_device = f"{human(min(held.values()))}" if held else "0 B"
+        per_device = f"{format_size(min(held.values()))}" if held else "0 B"
         if held and max(held.values()) != min(held.values()):
-            per_device += f" - {human(max(held.values()))}"
+            per_device += f" - {format_size(max(held.values()))}"
         dtypes: dict[str, list[int]] = {}
         for leaf in self.leaves:
             row = dtypes.setdefault(f"{leaf.stored} -> {leaf.dtype}", [0, 0])
             row[0] += 1
             row[1] += leaf.nbytes
         rows = [("dtype: stored -> loaded", "leaves", "bytes")]
-        rows += [(kind, str(count), human(size)) for kind, (count, size) in dtypes.items()]
+        rows += [(kind, str(count), format_size(size)) for kind, (count, size) in dtypes.items()]
         match = self.match
         return "\n".join(
             [
                 f"load plan of {match.source.where}",
                 f"  {len(self.leaves)} leaves from {len(match.source.files)} files, "
-                f"{human(self.stored_bytes)} to read, missing {len(match.missing)}, "
+                f"{format_size(self.stored_bytes)} to read, missing {len(match.missing)}, "
                 f"unexpected {len(match.unexpected)}, mismatched {len(match.mismatched)}",
                 f"  {len(held)} devices, {per_device} each; host peak below "
-                f"{human(self.predicted_host_peak)}",
-                *("  " + line for line in table(rows, numeric=(1, 2)).splitlines()),
+                f"{format_size(self.predicted_host_peak)}",
+                *("  " + line for line in format_table(rows, numeric=(1, 2)).splitlines()),
                 *(f"  {note}" for note in self._notes()),
             ]
         )

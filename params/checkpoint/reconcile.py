@@ -1,15 +1,11 @@
 """Reconciling: which tensors of a source make which leaves of a template, and what is left over."""
 
 import dataclasses
-import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
-from ..errors import CheckpointError, quoted, some
-from ..formats import Source, Tensor
+from ..errors import CheckpointError, quoted
+from ..formats import Source
 from ..tree.naming import (
     FLAX,
     PATHS,
@@ -23,64 +19,9 @@ from ..tree.naming import (
     places,
 )
 from ..tree.paths import flatten, matches
+from .match import Match, Mismatch, Piece, backbone_names
 from .readings import Expected, Reading, best_reading
 from .sources import as_layers
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """One tensor's part in a leaf: `leaf[index] = tensor.transpose(permutation)`."""
-
-    tensor: Tensor
-    permutation: tuple[int, ...]
-    index: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Mismatch:
-    """A tensor whose shape is not the leaf's."""
-
-    path: str
-    name: str
-    found: tuple[int, ...]
-    expected: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.path}: {quoted(self.name)} has shape {self.found}, expected {self.expected}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Match:
-    """What of a template a source fills.
-
-    Attributes:
-        found: path -> the pieces that make the leaf.
-        missing: paths that nothing in the source makes.
-        unexpected: names in the source that no leaf wants.
-        mismatched: leaves whose tensor has another shape.
-        absent: {path of a missing leaf: tensor that an index names for it, in vain}.
-        said: by which rule the source's names were read, if not as they are.
-        twice: path of a leaf -> other tensors of the source that the config says are the same: the
-            names of a tie. Whether they are is seen when they are read.
-        hint: how more of the source's names would fit, where they do not.
-    """
-
-    source: Source
-    found: Mapping[str, tuple[Piece, ...]]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mismatched: tuple[Mismatch, ...]
-    absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    said: str = ""
-    twice: Mapping[str, tuple[Piece, ...]] = dataclasses.field(default_factory=dict)
-    hint: str = ""
-
-    def __repr__(self) -> str:
-        return (
-            f"Match({self.source.where!r}: {len(self.found)} leaves found, "
-            f"{len(self.missing)} missing, {len(self.unexpected)} tensors unexpected, "
-            f"{len(self.mismatched)} mismatched)"
-        )
 
 
 def reconcile(
@@ -197,7 +138,7 @@ def _expected(
         for place in where
     }
     tied_places = _tied_places(tied, leaves, naming, layout)
-    backbone = _backbone(leaves, leaves, prefix, naming.optional)
+    backbone = backbone_names(leaves, leaves, prefix, naming.optional)
     needed = tuple(
         tuple(other.name for other in tied_places.get(place.name, (place,)))
         for path in backbone
@@ -211,98 +152,11 @@ def _expected(
     return Expected(layout, shapes, needed, known)
 
 
-def as_it_is(source: Source) -> Match:
-    """Every tensor of a source as a leaf of its own, under the name that it has."""
-    found = {
-        name: (Piece(tensor, tuple(range(len(tensor.shape))), ()),)
-        for name, tensor in source.tensors.items()
-    }
-    return Match(source, found, (), (), ())
-
-
 def _piece(source: Source, name: str, place: Place, naming: Naming) -> Piece:
     permutation = place.permutation
     if source.layout == TF and matches(naming.tf_kernels_out_in, name):
         permutation = permutation[::-1]
     return Piece(source[name], permutation, place.index)
-
-
-def check(match: Match, prefix: str = "", optional: tuple[str, ...] = ()) -> None:
-    """Refuses what would give wrong answers: a backbone that is not all there, or that has more
-    than the template. A head may be missing (it is initialised) or unused.
-
-    Args:
-        prefix: as in `reconcile`. Without one, everything is backbone.
-        optional: patterns of leaves that a good checkpoint may lack, or have in excess.
-
-    Raises:
-        CheckpointError: with the first names of each kind.
-    """
-    where = match.source.where
-    hint = f"; {match.hint}" if match.hint else ""
-    if not match.found and not match.mismatched:
-        raise CheckpointError(
-            f"{where}: no tensor fits this model; it is another architecture's checkpoint: it "
-            f"holds {some(map(quoted, match.source.tensors), 5)}; the model needs "
-            f"{some(match.missing, 5)}{hint}"
-        )
-    for path, name in match.absent.items():
-        raise CheckpointError(
-            f"{match.source.absent[name]}: no tensor {quoted(name)}, which the index {where} says "
-            f"is in it and which {path} of the model needs; get the file again, or pass "
-            "strict=False to initialise what is not there"
-        )
-    lost = _backbone(match.missing, [*match.found, *match.missing], prefix, optional)
-    if lost:
-        raise CheckpointError(
-            f"{where}: {len(lost)} leaves of the model are not in the checkpoint: {some(lost)}"
-            f"{hint}; check that the config belongs to it, or pass strict=False to initialise them"
-        )
-    odd = _backbone(match.unexpected, match.source.tensors, prefix, optional)
-    if odd:
-        raise CheckpointError(
-            f"{where}: the model has no place for {len(odd)} tensors: {some(map(quoted, odd))}; "
-            "check that the config belongs to it, or pass strict=False to leave them out"
-        )
-
-
-def _backbone(
-    names: Iterable[str], among: Iterable[str], prefix: str, optional: tuple[str, ...]
-) -> list[str]:
-    """Those of `names` that belong to the backbone of the model whose names are `among`."""
-
-    def prefixed(name: str) -> bool:
-        return re.split(r"[./]", name, maxsplit=1)[0] == prefix
-
-    headed = any(map(prefixed, among))
-    names = [name for name in names if not matches(optional, name.replace(".", "/"))]
-    return [name for name in names if prefixed(name) or not headed]
-
-
-def check_shapes(match: Match) -> None:
-    """Raises `CheckpointError` if a tensor's shape is not its leaf's, with the first ten."""
-    if match.mismatched:
-        raise CheckpointError(
-            f"{match.source.where}: {len(match.mismatched)} tensors do not fit (of the model's "
-            f"{len(match.found)} others do): {some(match.mismatched)}; check the config, or pass "
-            "ignore_mismatched_sizes=True to initialise these leaves"
-        )
-
-
-def check_numbers(match: Match, template: Any) -> None:
-    """Raises `CheckpointError` if integers, bools or complex numbers are stored where the template
-    has floating-point numbers. A plan would keep them, and a cast would hide what they are, such
-    as codes of a quantisation."""
-    leaves = flatten(template)
-    for path, pieces in match.found.items():
-        if not jnp.issubdtype(leaves[path].dtype, jnp.floating):
-            continue
-        for stored in (piece.tensor.dtype for piece in pieces):
-            if not jnp.issubdtype(stored, jnp.floating):
-                raise CheckpointError(
-                    f"{match.source.where}: {path} is stored as {stored}, and the model computes "
-                    "with floating-point numbers there; cast it first: x.astype(numpy.float32)"
-                )
 
 
 def _tied_places(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):
@@ -361,8 +215,3 @@ def _stored_shape(shape: tuple[int, ...], where: Place | Piece) -> tuple[int, ..
     for axis, size in zip(where.permutation, inner, strict=True):
         stored[axis] = size
     return tuple(stored)
-
-
-def stored_bytes(pieces: tuple[Piece, ...]) -> int:
-    """Bytes that a leaf takes in the source."""
-    return sum(math.prod(p.tensor.shape) * p.tensor.dtype.itemsize for p in pieces)

@@ -5,7 +5,7 @@ import resource
 from collections.abc import Iterator
 
 from ..errors import CheckpointError
-from ..tree.measure import human
+from ..sizes import format_size
 from .plan import LoadPlan
 
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -19,9 +19,9 @@ def check_room(plan: LoadPlan) -> None:
     if limits and needed > min(limits.values()):
         what = min(limits, key=lambda name: limits[name])
         raise CheckpointError(
-            f"{plan.match.source.where}: the params take {human(needed)} of host memory; {what} "
-            f'is {human(limits[what])}; load fewer bits (param_dtype="bfloat16"), or spread them '
-            "over more processes with mesh="
+            f"{plan.match.source.where}: the params take {format_size(needed)} of host memory; "
+            f'{what} is {format_size(limits[what])}; load fewer bits (param_dtype="bfloat16"), or '
+            "spread them over more processes with mesh="
         )
 
 

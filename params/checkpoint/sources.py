@@ -76,7 +76,7 @@ def _tensor(name: str, value: Any) -> Tensor:
     return ArrayTensor(name, tuple(array.shape), array.dtype, (), array)
 
 
-def renamed(source: Source, key_mapping: Mapping[str, str]) -> Source:
+def rename_tensors(source: Source, key_mapping: Mapping[str, str]) -> Source:
     """`source` under other names: each pattern is replaced, in order, in each name.
 
     Args:

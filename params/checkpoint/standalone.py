@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, quoted, some
-from ..formats import Source, Tensor, heads, open_checkpoint
+from ..formats import Source, Tensor, main_files, open_checkpoint
 from ..tree.naming import FLAX, PLAIN, Naming
 from ..tree.paths import unflatten
+from .match import check_numbers, check_shapes, identity_match
 from .plan import make_plan
-from .reconcile import as_it_is, check_numbers, check_shapes, reconcile
+from .reconcile import reconcile
 from .stream import stream
 from .ties import copies, untied
 
@@ -62,7 +63,7 @@ def load_flax_sharded_weights(
         template = unflatten(tensors)
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from None
-    match = as_it_is(Source(where, tensors, FLAX))
+    match = identity_match(Source(where, tensors, FLAX))
     plan = make_plan(
         match, template, dtype=dtype, shardings=shardings, max_host_memory=max_host_memory
     )
@@ -123,7 +124,7 @@ def load_sharded_checkpoint(
 
 def _preferred(folder: str | os.PathLike, prefer_safe: bool) -> Source:
     if not prefer_safe and any(
-        os.path.lexists(os.path.join(folder, name)) for name in heads(use_safetensors=False)
+        os.path.lexists(os.path.join(folder, name)) for name in main_files(use_safetensors=False)
     ):
         return open_checkpoint(folder, use_safetensors=False)
     return open_checkpoint(folder)

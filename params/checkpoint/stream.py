@@ -1,6 +1,6 @@
-"""Streaming: from the files of a checkpoint into sharded arrays, one slab per worker at a time.
+"""Streaming: from the files of a checkpoint into sharded arrays, one chunk per worker at a time.
 
-A slab is a run of rows of one tensor, small enough for a worker's share of the host memory. It is
+A chunk is a run of rows of one tensor, small enough for a worker's share of the host memory. It is
 read, turned into the leaf's layout as a view, cut into the shards that this process's devices
 hold, put there, and dropped. The transposition is the host's; the cast is the device's.
 """
@@ -26,14 +26,14 @@ from ..formats.source import Bounds
 from ..host.apart import Modes
 from ..host.copies import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
 from ..tree.paths import unflatten
+from .match import Piece
 from .plan import LeafPlan, LoadPlan
-from .reconcile import Piece
 from .room import check_room
 
-_ROWS_SLAB = 1 << 20  # bytes of rows whose columns are read
+_ROWS_CHUNK = 1 << 20  # bytes of rows whose columns are read
 _LONG_ROW = 1024  # bytes
 _LEAST_ROWS = 128  # of them, for shorter runs of the result cost more
-_HOST_SLAB = 8 << 20  # bytes; smaller ones cost calls, larger ones leave the cache
+_HOST_CHUNK = 8 << 20  # bytes; smaller ones cost calls, larger ones leave the cache
 _WAITING = 16  # threads
 _LOOK = 0.2  # seconds
 _WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
@@ -63,7 +63,7 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
         ) as bar,
         ThreadPoolExecutor(workers, thread_name_prefix="flaxmodels-load") as pool,
     ):
-        # A slab is at most in four places at once: read, transposed, cast, and on its device.
+        # A chunk is at most in four places at once: read, transposed, cast, and on its device.
         loader = _Loader(plan.max_host_memory // (4 * workers), bar)
         modes = Modes.of_caller()
         try:
@@ -116,8 +116,8 @@ class _Shard:
 class _Loader:
     """Loads leaves; one scratch buffer per thread."""
 
-    def __init__(self, slab_bytes: int, bar: tqdm):
-        self.slab_bytes = slab_bytes
+    def __init__(self, chunk_bytes: int, bar: tqdm):
+        self.chunk_bytes = chunk_bytes
         self.bar = bar
         self.local = threading.local()
         self.stop = threading.Event()
@@ -157,9 +157,9 @@ class _Loader:
         return jax.block_until_ready(array)
 
     def _group(self, plan: LeafPlan, shards: list[_Shard], held: dict[jax.Device, Any]) -> None:
-        """Reads the box around `shards` slab by slab and puts its parts on their devices."""
+        """Reads the box around `shards` chunk by chunk and puts its parts on their devices."""
         for piece in plan.pieces:
-            for bounds, block in self._slabs(piece, shards, plan.dtype):
+            for bounds, block in self._chunks(piece, shards, plan.dtype):
                 for shard in shards:
                     common = _intersection(bounds, shard.bounds)
                     if common is None:
@@ -172,7 +172,7 @@ class _Loader:
                 if not _all_on_host(shards):  # the scratch memory is still being read
                     jax.block_until_ready([held[d] for s in shards for d in s.devices if d in held])
 
-    def _slabs(
+    def _chunks(
         self, piece: Piece, shards: list[_Shard], dtype: np.dtype
     ) -> Iterator[tuple[Bounds, np.ndarray]]:
         """(bounds in the leaf, the block that belongs there) of a piece around `shards`."""
@@ -184,16 +184,16 @@ class _Loader:
         row = tensor.dtype.itemsize * math.prod(_shape(wanted[1:]))
         first, last = wanted[0] if wanted else (0, 1)
         keep = tensor.dtype == dtype and _stays_on_host(piece, shards)
-        step = self.slab_bytes // max(row, 1)
+        step = self.chunk_bytes // max(row, 1)
         on_host = _all_on_host(shards)
         apart = on_host and piece.permutation == (1, 0) and row >= _LONG_ROW
         apart = apart and tensor.has_rows(wanted)
         if keep:
             step = last - first
         elif apart:
-            step = min(step, max(_LEAST_ROWS, min(TILE_ROWS, _ROWS_SLAB // max(row, 1))))
+            step = min(step, max(_LEAST_ROWS, min(TILE_ROWS, _ROWS_CHUNK // max(row, 1))))
         elif on_host:
-            step = min(step, max(TILE_ROWS, _HOST_SLAB // max(row, 1)))
+            step = min(step, max(TILE_ROWS, _HOST_CHUNK // max(row, 1)))
         step = max(1, step)
         for begin in range(first, last, step):
             if self.stop.is_set():

@@ -1,9 +1,8 @@
-"""Entries: which tensors of a checkpoint the leaves are, how they come from devices, and in which
-file each goes."""
+"""Tensor specs: the tensors that a checkpoint will hold, how each is read off its devices, and the
+shard that it goes into."""
 
 import dataclasses
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -17,15 +16,9 @@ from ..multihost import gather, is_spread, join
 from ..tree.naming import PATHS, TORCH, Naming, Place, is_stacked, places
 from ..tree.paths import flatten, natural
 
-_UNITS = {"": 1, "B": 1} | {
-    f"{letter}{infix}B": base**power
-    for infix, base in (("", 1000), ("i", 1024))
-    for power, letter in enumerate("KMGT", 1)
-}
-
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class TensorSpec:
     """One tensor of a checkpoint to be written: a leaf, or one layer of a stacked leaf."""
 
     leaf: Any
@@ -95,9 +88,9 @@ def _layer(leaf: Any, index: int) -> Any:
     return join(layer) if is_spread(leaf) else layer
 
 
-def entries(
+def tensor_specs(
     params: Any, template: Any, naming: Naming, layout: str, *, partial: bool = False
-) -> list[Entry]:
+) -> list[TensorSpec]:
     """What of `params` goes under which name, in the order of names.
 
     Args:
@@ -114,7 +107,7 @@ def entries(
     if odd := sorted(leaves.keys() ^ wanted.keys()):
         problem = "is not in the params" if odd[0] in wanted else "is no leaf of the model"
         raise CheckpointError(f"{odd[0]} {problem} ({len(odd)} such leaves); nothing was written")
-    made = []
+    specs = []
     for path, leaf in leaves.items():
         if tuple(leaf.shape) != tuple(wanted[path].shape):
             raise CheckpointError(
@@ -124,49 +117,26 @@ def entries(
         where = places(
             path, leaf.shape, naming, layout, stacked=is_stacked(wanted[path]) and layout != PATHS
         )
-        made += [Entry(leaf, place) for place in where]
+        specs += [TensorSpec(leaf, place) for place in where]
     for path, copy in naming.copies:
         if layout == TORCH and path in leaves and copy not in leaves:
             shape = leaves[path].shape
             where = places(copy, shape, naming, layout, stacked=False)
-            made += [Entry(leaves[path], place) for place in where]
-    names = [entry.name for entry in made]
+            specs += [TensorSpec(leaves[path], place) for place in where]
+    names = [spec.name for spec in specs]
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise CheckpointError(f"two leaves have the name {twice[0]}; nothing was written")
-    return sorted(made, key=lambda entry: natural(entry.name))
+    return sorted(specs, key=lambda spec: natural(spec.name))
 
 
-def parse_size(size: int | str, name: str = "max_shard_size") -> int:
-    """Bytes of 5_000_000, "5GB" (decimal) or "5GiB" (binary).
-
-    Args:
-        name: of the argument, for the error.
-
-    Raises:
-        ValueError: not a positive size.
-
-    >>> parse_size("5GB"), parse_size("1.5 KiB")
-    (5000000000, 1536)
-    """
-    if isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0:
-        return int(size)
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?i?B)", str(size).strip(), re.IGNORECASE)
-    if match:
-        unit = match[2].upper().replace("I", "i")
-        count = int(float(match[1]) * _UNITS.get(unit, 0))
-        if count > 0:
-            return count
-    raise ValueError(f'{name} is {size!r:.80}; give bytes, or a string such as "5GB", "500MiB"')
-
-
-def plan_shards(made: Iterable[Entry], limit: int) -> list[list[Entry]]:
-    """Entries in order, each shard at most `limit` bytes; one larger than that stands alone."""
-    shards: list[list[Entry]] = [[]]
+def plan_shards(specs: Iterable[TensorSpec], limit: int) -> list[list[TensorSpec]]:
+    """Cuts specs, in their order, into shards of at most `limit` bytes; a larger tensor alone."""
+    shards: list[list[TensorSpec]] = [[]]
     size = 0
-    for entry in made:
-        if shards[-1] and size + entry.nbytes > limit:
+    for spec in specs:
+        if shards[-1] and size + spec.nbytes > limit:
             shards.append([])
             size = 0
-        shards[-1].append(entry)
-        size += entry.nbytes
+        shards[-1].append(spec)
+        size += spec.nbytes
     return shards

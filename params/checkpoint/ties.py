@@ -9,10 +9,10 @@ import numpy as np
 
 from ..formats import Source
 from ..formats.source import Bounds
-from .compare import slabs
-from .reconcile import Match, Piece
+from .compare import chunks
+from .match import Match, Piece
 
-_SLAB = 1 << 20  # elements
+_CHUNK = 1 << 20  # elements
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def same(a: Piece, b: Piece) -> bool:
         return False
     for file in {span.file for piece in (a, b) for span in piece.tensor.spans}:
         file.start()
-    return all(_equal(_read(a, box), _read(b, box)) for box in slabs(shape, _SLAB))
+    return all(_equal(_read(a, box), _read(b, box)) for box in chunks(shape, _CHUNK))
 
 
 def copies(

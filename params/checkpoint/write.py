@@ -22,15 +22,15 @@ from ..formats.checksums import MANIFEST, write_checksums
 from ..formats.orbax import zarr
 from ..formats.orbax.checkpoint import write_folder
 from ..host.copies import contiguous, copy, empty_bytes
-from ..multihost import is_spread, said_by_one
+from ..multihost import broadcast_text, is_spread
+from ..sizes import format_size, parse_size
 from ..tree.masks import Mask
-from ..tree.measure import human
 from ..tree.naming import FLAX, PATHS, PLAIN, TORCH, Naming
 from ..tree.paths import flatten, unflatten
 from ..tree.select import select as select_leaves
 from .encode import Parts, msgpack_parts, safetensors_parts
 from .saveable import check_variant, saveable
-from .tensor_specs import Entry, entries, parse_size, plan_shards
+from .tensor_specs import TensorSpec, plan_shards, tensor_specs
 
 _BLOCK = 1 << 20  # bytes transposed at once: they are still in the cache when they are written
 Block = bytes | memoryview
@@ -94,20 +94,20 @@ def write_checkpoint(
     if format == "orbax" and save_function is None:
         return [_write_orbax(folder, params, template, variant, select is not None)]
     layout = layout or written.layout
-    made = entries(params, template, naming, layout, partial=select is not None)
-    _check_dtypes(made, format)
-    shards = plan_shards(made, limit)
+    specs = tensor_specs(params, template, naming, layout, partial=select is not None)
+    _check_dtypes(specs, format)
+    shards = plan_shards(specs, limit)
     names = written.format.files(len(shards), variant=variant, tag=tag)
     metadata = {"format": "pt"}
     if save_id and len(shards) > 1 and written.format is SAFETENSORS:
         metadata["save_id"] = secrets.token_hex(8)  # shards of two saves are then told apart
-    sizes = [sum(entry.nbytes for entry in shard) for shard in shards]
+    sizes = [sum(spec.nbytes for spec in shard) for shard in shards]
     total = sum(sizes)
     with tqdm(
         total=total, unit="B", unit_scale=True, delay=1, disable=not progress or folder is None
     ) as bar:
         writer = _Writer(folder, total if on_file is None else max(sizes), bar, on_file)
-        others_wait = any(is_spread(entry.leaf) for entry in made)
+        others_wait = any(is_spread(spec.leaf) for spec in specs)
         for name, shard in zip(names, shards, strict=True):
             if writer.error is not None and not others_wait:
                 break
@@ -116,7 +116,7 @@ def write_checkpoint(
             else:
                 writer.call(save_function, name, shard)
     if len(shards) > 1:
-        names.append(written.format.heads(variant)[1])
+        names.append(written.format.main_files(variant)[1])
         writer.write(names[-1], _index(names, shards, total, metadata))
     if writer.error is not None:
         raise writer.error
@@ -128,7 +128,7 @@ def retag(folder: Path, tag: str, variant: str | None = None) -> None:
     the index and `checksums.json` have these."""
     names = os.listdir(folder)
     for format in _WRITTEN.values():
-        index = format.format.heads(variant)[-1]
+        index = format.format.main_files(variant)[-1]
         if format.format.is_folder or index not in names:
             continue
         values = json.loads((folder / index).read_text(encoding="utf-8"))
@@ -144,22 +144,22 @@ def retag(folder: Path, tag: str, variant: str | None = None) -> None:
             write_checksums(folder)
 
 
-def _check_dtypes(made: list[Entry], format: str) -> None:
-    for entry in made:
-        if entry.dtype not in _WRITTEN[format].dtypes:
-            raise CheckpointError(f"{entry.name}: {format} cannot hold dtype {entry.dtype}")
+def _check_dtypes(specs: list[TensorSpec], format: str) -> None:
+    for spec in specs:
+        if spec.dtype not in _WRITTEN[format].dtypes:
+            raise CheckpointError(f"{spec.name}: {format} cannot hold dtype {spec.dtype}")
 
 
 def _write_orbax(
     folder: str | os.PathLike | None, params: Any, template: Any, variant: str | None, partial: bool
 ) -> str:
-    made = entries(params, template, PLAIN, PATHS, partial=partial)
-    _check_dtypes(made, "orbax")
-    (name,) = ORBAX.heads(variant)
-    if any(is_spread(entry.leaf) for entry in made):
-        folder = said_by_one(None if folder is None else os.fspath(folder))
+    specs = tensor_specs(params, template, PLAIN, PATHS, partial=partial)
+    _check_dtypes(specs, "orbax")
+    (name,) = ORBAX.main_files(variant)
+    if any(is_spread(spec.leaf) for spec in specs):
+        folder = broadcast_text(None if folder is None else os.fspath(folder))
     if folder is not None:
-        leaves = {entry.name: entry.whole() for entry in made}
+        leaves = {spec.name: spec.whole() for spec in specs}
         write_folder(os.path.join(folder, name), unflatten(leaves))
     return name
 
@@ -176,7 +176,7 @@ class _Written:
     format: Format
     layout: str
     dtypes: Collection[np.dtype] = ()
-    encode: Callable[[list[Entry], dict[str, str]], Parts] = safetensors_parts
+    encode: Callable[[list[TensorSpec], dict[str, str]], Parts] = safetensors_parts
 
 
 _WRITTEN = {
@@ -206,7 +206,7 @@ class _Writer:
         self.error: CheckpointError | None = None
         try:
             if folder is not None and (free := shutil.disk_usage(folder).free) < room:
-                self._fail(folder, f"the disk has {human(free)} left")
+                self._fail(folder, f"the disk has {format_size(free)} left")
         except OSError as error:
             self._fail(folder or "", error.strerror or str(error))
 
@@ -224,8 +224,8 @@ class _Writer:
         for _ in blocks:
             pass
 
-    def call(self, save_function: SaveFunction, name: str, shard: list[Entry]) -> None:
-        arrays = {entry.name: entry.read() for entry in shard}
+    def call(self, save_function: SaveFunction, name: str, shard: list[TensorSpec]) -> None:
+        arrays = {spec.name: spec.read() for spec in shard}
         self._make(name, lambda path: save_function(arrays, path))
 
     def _make(self, name: str, save: Callable[[str], None]) -> None:
@@ -246,12 +246,12 @@ class _Writer:
 
     def _fail(self, path: str | os.PathLike, reason: str) -> None:
         self.error = CheckpointError(
-            f"{os.fspath(path)}: {reason}; the weights take {human(self.room)}"
+            f"{os.fspath(path)}: {reason}; the weights take {format_size(self.room)}"
         )
 
 
 def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """`blocks`, each made while the one before it is in use."""
+    """`blocks`, each specs while the one before it is in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-save") as pool:
         future = pool.submit(next, blocks, None)
         while (block := future.result()) is not None:
@@ -261,13 +261,13 @@ def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
 
 def _blocks(parts: Parts) -> Iterator[Block]:
     """The bytes of `parts`. A block is good until the next but one is asked for."""
-    entry, tensor = None, np.empty(0)
+    spec, tensor = None, np.empty(0)
     for part in parts:
         if isinstance(part, bytes):
             yield part
             continue
-        if part.entry is not entry:
-            entry, tensor = part.entry, part.entry.read()
+        if part.spec is not spec:
+            spec, tensor = part.spec, part.spec.read()
         if part.stop - part.start < tensor.size:  # a chunk of a large one
             tensor = contiguous(tensor)
         if tensor.flags.c_contiguous:
@@ -290,11 +290,11 @@ def _in_order(tensor: np.ndarray) -> Iterator[memoryview]:
 
 
 def _index(
-    names: list[str], shards: list[list[Entry]], total: int, metadata: dict[str, str]
+    names: list[str], shards: list[list[TensorSpec]], total: int, metadata: dict[str, str]
 ) -> Parts:
     said = {"total_size": total} | {k: v for k, v in metadata.items() if k == "save_id"}
     weight_map = {
-        entry.name: name for name, shard in zip(names, shards, strict=False) for entry in shard
+        spec.name: name for name, shard in zip(names, shards, strict=False) for spec in shard
     }
     yield _json({"metadata": said, "weight_map": weight_map}).encode()
 

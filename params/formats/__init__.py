@@ -11,10 +11,10 @@ from .registry import MSGPACK as MSGPACK
 from .registry import ORBAX as ORBAX
 from .registry import SAFETENSORS as SAFETENSORS
 from .registry import Format as Format
-from .registry import heads as heads
-from .registry import is_head as is_head
+from .registry import is_main_file as is_main_file
 from .registry import is_weights as is_weights
 from .registry import is_weights_file as is_weights_file
+from .registry import main_files as main_files
 from .source import Source as Source
 from .source import Tensor as Tensor
 from .source import are_equal as are_equal

@@ -75,7 +75,7 @@ def without_config(folder: str, store: Store = LOCAL) -> str:
     give = "give config= (a configuration, or the folder or repository of one)"
     if said := _known(folder, {*names}, store):
         return said
-    if any(name in names for format in FORMATS for name in format.heads()):
+    if any(name in names for format in FORMATS for name in format.main_files()):
         return f"there are weights without their configuration: {give}"
     if layout.may_be(names) and store is LOCAL and layout.is_folder(folder):
         return f"this is a checkpoint of orbax, which keeps no configuration: {give}"
@@ -177,7 +177,7 @@ def _variants(names: Sequence[str]) -> str:
 def _left_out(names: Sequence[str]) -> str:
     """Makes the sentence about a checkpoint under its usual name in a folder where what the caller
     asks for was not found."""
-    there = [name for format in FORMATS for name in format.heads() if name in names]
+    there = [name for format in FORMATS for name in format.main_files() if name in names]
     if not there:
         return ""
     return (
@@ -195,10 +195,10 @@ def _apart(folder: str, names: Sequence[str], store: Store) -> str:
             f"this is the folder of a training run: give {quoted(os.path.join(folder, last))}, or "
             f"subfolder={quoted(last)}"
         )
-    heads = [name for format in FORMATS for name in format.heads()]
+    main = [name for format in FORMATS for name in format.main_files()]
     for name in names[:50]:
         inside = os.path.join(folder, name)
-        if store.is_folder(inside) and any(store.exists(f"{inside}/{head}") for head in heads):
+        if store.is_folder(inside) and any(store.exists(f"{inside}/{name}") for name in main):
             return f"a checkpoint is in the folder {quoted(name)}: give subfolder={quoted(name)}"
     return ""
 

@@ -8,7 +8,7 @@ from ..tree.naming import FLAX, PATHS, TF, TORCH, layout_of, spelling
 from . import diagnosis
 from .index import read_sharded
 from .orbax import layout
-from .registry import FORMATS, ORBAX, SAFETENSORS, Format, format_of, heads
+from .registry import FORMATS, ORBAX, SAFETENSORS, Format, format_of, main_files
 from .source import Source, Tensor
 from .store import LOCAL, Reads, Store
 
@@ -46,7 +46,7 @@ def open_checkpoint(
         path = f"{path}.index"
     if not store.is_folder(path):
         return _open_file(path, weights_only, store)
-    candidates = heads(use_safetensors=use_safetensors, framework=framework, variant=variant)
+    candidates = main_files(use_safetensors=use_safetensors, framework=framework, variant=variant)
     for name, format in candidates.items():
         head = os.path.join(path, name)
         if format.is_folder and not store.exists(head):

@@ -46,7 +46,7 @@ class Format:
     def ending(self) -> str:
         return self.file_name.partition(".")[2]
 
-    def heads(self, variant: str | None = None) -> tuple[str, ...]:
+    def main_files(self, variant: str | None = None) -> tuple[str, ...]:
         """What makes a folder a checkpoint: the name of the single file, and of the index."""
         single, index = self.file_name, f"{self.file_name}.index.json"
         if variant is not None:  # as Transformers has it
@@ -57,7 +57,7 @@ class Format:
     def files(self, count: int, *, variant: str | None = None, tag: str = "") -> list[str]:
         """The names of `count` files of weights."""
         if count == 1:
-            return [self.heads(variant)[0]]
+            return [self.main_files(variant)[0]]
         stem = self.stem if variant is None else f"{self.stem}.{variant}"
         return [f"{stem}{tag}-{i:05d}-of-{count:05d}.{self.ending}" for i in range(1, count + 1)]
 
@@ -66,7 +66,7 @@ class Format:
         stem = self.stem if variant is None else f"{self.stem}.{variant}"
         shard = rf"{re.escape(stem)}(-[0-9a-f]{{8}})?-\d{{5}}-of-\d{{5}}\.{self.ending}"
         is_shard = re.fullmatch(shard, name) is not None
-        return name in self.heads(variant) or is_shard or self.waits(name, variant)
+        return name in self.main_files(variant) or is_shard or self.waits(name, variant)
 
     def waits(self, name: str, variant: str | None = None) -> bool:
         """Whether `name` is that of a folder which a save was about to rename to the checkpoint's,
@@ -131,7 +131,7 @@ def is_weights_file(name: str) -> bool:
     return format is not None and not format.is_folder
 
 
-def heads(
+def main_files(
     *,
     use_safetensors: bool | None = None,
     framework: str | None = None,
@@ -148,7 +148,7 @@ def heads(
         name: format
         for format in formats
         if use_safetensors in (None, format is SAFETENSORS)
-        for name in format.heads(variant)
+        for name in format.main_files(variant)
     }
 
 
@@ -157,6 +157,8 @@ def is_weights(name: str, variant: str | None = None) -> bool:
     return any(format.owns(name, variant) for format in WRITTEN)
 
 
-def is_head(name: str, variant: str | None = None) -> bool:
+def is_main_file(name: str, variant: str | None = None) -> bool:
     """Whether a file of this name makes its folder a checkpoint."""
-    return any(name in format.heads(variant) or format.waits(name, variant) for format in WRITTEN)
+    return any(
+        name in format.main_files(variant) or format.waits(name, variant) for format in WRITTEN
+    )

@@ -18,7 +18,7 @@ from jax.sharding import SingleDeviceSharding
 T = TypeVar("T")
 
 
-def apart(work: Callable[[], T]) -> T:
+def run_untraced(work: Callable[[], T]) -> T:
     """Returns `work()`, done in a thread that knows nothing of the caller but its `Modes`."""
     modes = Modes.of_caller()
 

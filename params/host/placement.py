@@ -39,7 +39,7 @@ def bytes_for_threads(leaves: Iterable[Any]) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def placement(leaf: Any) -> Any:
+def result_sharding(leaf: Any) -> Any:
     """The sharding that what is made of an array gets; None where JAX chooses: under `jit`, and of
     an array that is on its device by default."""
     return None if is_traced(leaf) or not leaf.committed else leaf.sharding
@@ -48,7 +48,7 @@ def placement(leaf: Any) -> Any:
 def placed_like(leaves: list[jax.Array], arrays: list[np.ndarray]) -> list[jax.Array]:
     """The arrays, which nobody else holds, as JAX arrays where the leaves are; a CPU takes their
     memory. All at once: one by one costs twice as much."""
-    return jax.device_put(arrays, [placement(leaf) for leaf in leaves])
+    return jax.device_put(arrays, [result_sharding(leaf) for leaf in leaves])
 
 
 def adopted(array: jax.Array) -> np.ndarray:

@@ -63,7 +63,7 @@ def cuts(array: np.ndarray, size: int) -> list[slice]:
     begin on cache lines, so that JAX takes them without a copy. Only the first and the last may
     have another size.
 
-    >>> from .memory import empty
+    >>> from .copies import empty
     >>> cuts(empty((180_000,), "float32")[3:], 1 << 16)[1:]
     [slice(13, 65549, None), slice(65549, 131085, None), slice(131085, 179997, None)]
     """

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from ..errors import quoted
+from ..sizes import format_size
 from .masks import Mask, as_mask
 from .paths import flatten, natural
 
@@ -68,17 +69,19 @@ def summary(params: Any, depth: int = 3) -> str:
         row[1] += math.prod(leaf.shape)
         row[2] += nbytes(leaf)
         row[3].add(str(leaf.dtype))
-        row[4].add(placement(leaf))
+        row[4].add(spec_text(leaf))
     total = [sum(row[i] for row in rows.values()) for i in range(3)]
     lines = [("module", "leaves", "parameters", "bytes", "dtype", "sharding")]
     for name, (leaves, count, size, dtypes, specs) in rows.items():
         spec = specs.pop() if len(specs) == 1 else "mixed"
-        lines.append((name, str(leaves), f"{count:,}", human(size), "+".join(sorted(dtypes)), spec))
-    lines.append(("total", str(total[0]), f"{total[1]:,}", human(total[2]), "", ""))
-    return table(lines)
+        lines.append(
+            (name, str(leaves), f"{count:,}", format_size(size), "+".join(sorted(dtypes)), spec)
+        )
+    lines.append(("total", str(total[0]), f"{total[1]:,}", format_size(total[2]), "", ""))
+    return format_table(lines)
 
 
-def table(rows: list[tuple[str, ...]], numeric: tuple[int, ...] = (1, 2, 3)) -> str:
+def format_table(rows: list[tuple[str, ...]], numeric: tuple[int, ...] = (1, 2, 3)) -> str:
     """Rows of text as aligned columns, the first row underlined; safe to print."""
     rows = [tuple(map(_cell, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -97,25 +100,12 @@ def _cell(text: str) -> str:
     return text if text.isprintable() and len(text) <= _WIDEST else quoted(text)
 
 
-def human(size: float) -> str:
-    """Bytes as a person reads them.
-
-    >>> human(2_200_000_000)
-    '2.20 GB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} B" if unit == "B" else f"{size:.2f} {unit}"
-        size /= 1000
-    raise AssertionError
-
-
 def nbytes(leaf: Any) -> int:
     """Bytes of one array, abstract or not."""
     return math.prod(leaf.shape) * leaf.dtype.itemsize
 
 
-def placement(leaf: Any) -> str:
+def spec_text(leaf: Any) -> str:
     """The axes of the mesh that each dimension is on; nothing where there is no mesh."""
     spec = getattr(getattr(leaf, "sharding", None), "spec", None)
     return "" if spec is None else str(tuple(spec))

@@ -19,7 +19,7 @@ from _paths import LLAMA, ROOT
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.params.atomic import replace as publish
+from flaxmodels.params.atomic import replace as replace_module
 from flaxmodels.params.host import locks
 
 SAVER = ROOT / "tests" / "helpers" / "_saver.py"
@@ -34,7 +34,7 @@ def head(name):
 
 
 def replace(folder, files, **how):
-    with publish.replacing(folder, is_ours=ours, is_head=head, **how) as staging:
+    with replace_module.atomic_replace(folder, is_ours=ours, is_main_file=head, **how) as staging:
         for name, content in files.items():
             (staging.path / name).write_text(content)
         return staging
@@ -153,7 +153,7 @@ def test_a_reader_slower_than_saves_has_the_whole_of_one(mode, tmp_path):
     thread = threading.Thread(target=endless)
     thread.start()
     try:
-        first, second = publish.settled(folder, read)
+        first, second = replace_module.settled(folder, read)
     finally:
         stop.set()
         thread.join()
@@ -183,7 +183,9 @@ def test_any_other_folder_stays_itself(why, tmp_path, monkeypatch):
     elif why == "working directory":
         monkeypatch.chdir(folder)
     else:
-        monkeypatch.setattr(publish, "_EXCHANGE", 1 << 20)  # EINVAL, as a disk without it says
+        monkeypatch.setattr(
+            replace_module, "_EXCHANGE", 1 << 20
+        )  # EINVAL, as a disk without it says
     before = folder.stat().st_ino
     staging = replace(folder, {"w3": "new", "w.index": "new"})
     assert len(staging.tag) == 9 and staging.path.parent == folder
@@ -228,7 +230,7 @@ def test_the_head_comes_last_and_goes_first(tmp_path, monkeypatch):
 def test_what_comes_in_meanwhile_stays(tmp_path):
     folder = tmp_path / "f"
     replace(folder, {"w.index": "old"})
-    with publish.replacing(folder, is_ours=ours, is_head=head) as staging:
+    with replace_module.atomic_replace(folder, is_ours=ours, is_main_file=head) as staging:
         (staging.path / "w.index").write_text("new")
         (folder / "notes").write_text("mine")
         (folder / "runs").mkdir()
@@ -285,7 +287,7 @@ def test_a_lock_of_somebody_else_is_waited_for_and_named(tmp_path, monkeypatch):
             assert str(tmp_path) in str(error.value) and "0.3 seconds" in str(error.value)
             assert f"process {holder.pid} ('" in str(error.value)
             with pytest.raises(fp.CheckpointError, match="did not let go"):
-                publish.settled(tmp_path / "f", lambda: None)
+                replace_module.settled(tmp_path / "f", lambda: None)
         finally:
             holder.kill()
     assert contents(tmp_path / "f") == {"w.index": "old"}
@@ -303,7 +305,7 @@ def test_folders_that_are_made_are_on_the_disk_and_go_if_the_save_fails(tmp_path
     assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b")} <= set(synced)
     with (
         pytest.raises(RuntimeError),
-        publish.replacing(tmp_path / "x/y/z", is_ours=ours, is_head=head),
+        replace_module.atomic_replace(tmp_path / "x/y/z", is_ours=ours, is_main_file=head),
     ):
         raise RuntimeError
     assert os.listdir(tmp_path) == ["a"]
@@ -368,11 +370,17 @@ def test_a_folder_that_may_not_be_renamed_is_saved_into(place, how, tmp_path):
 def test_a_save_that_is_left_changes_nothing(stop, tmp_path):
     folder = tmp_path / "f"
     replace(folder, {"w.index": "old"})
-    with pytest.raises(stop), publish.replacing(folder, is_ours=ours, is_head=head) as staging:
+    with (
+        pytest.raises(stop),
+        replace_module.atomic_replace(folder, is_ours=ours, is_main_file=head) as staging,
+    ):
         (staging.path / "w.index").write_text("new")
         raise stop
     assert contents(folder) == {"w.index": "old"} and os.listdir(tmp_path) == ["f"]
-    with pytest.raises(stop), publish.replacing(tmp_path / "g", is_ours=ours, is_head=head):
+    with (
+        pytest.raises(stop),
+        replace_module.atomic_replace(tmp_path / "g", is_ours=ours, is_main_file=head),
+    ):
         raise stop
     assert os.listdir(tmp_path) == ["f"]
 
@@ -439,11 +447,14 @@ import sys
 import flaxmodels as fm
 import numpy as np
 from flaxmodels import params as fp
+from flaxmodels.params.atomic.replace import atomic_replace
+from flaxmodels.params.checkpoint.write import write_checkpoint
+from flaxmodels.params.formats import is_main_file, is_weights
 tree = {"w": np.zeros(300_000, np.uint8)}
 def save(value, size):
     tree = {"w": np.full(size, value, np.uint8)}
-    with fp.replacing("/mnt/ck", is_ours=fp.is_weights, is_head=fp.is_head) as staging:
-        fp.write_checkpoint(staging.path, tree, tree, progress=False)
+    with atomic_replace("/mnt/ck", is_ours=is_weights, is_main_file=is_main_file) as staging:
+        write_checkpoint(staging.path, tree, tree, progress=False)
 try:
     save(1, int(sys.argv[1]))
     print("saved")

@@ -16,6 +16,10 @@ from jax.sharding import PartitionSpec as P
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.reconcile import reconcile
+from flaxmodels.params.checkpoint.sources import source_of
+from flaxmodels.params.checkpoint.stream import stream
 
 IDS = np.array([[3, 4, 5, 6]] * 8)
 
@@ -107,10 +111,10 @@ def test_D4_the_mode_of_the_caller_is_kept():
     hold."""
     tree = {"w": np.array([1.5, np.nan]), "n": np.arange(3)}
     template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
-    match = fp.reconcile(template, fp.source_of(tree))
+    match = reconcile(template, source_of(tree))
     for x64, device in ((False, jax.devices()[0]), (True, jax.devices()[3])):
         with jax.enable_x64(x64), jax.default_device(device), jax.debug_nans(True):
-            params = fp.stream(fp.make_plan(match, template, dtype="float64"), progress=False)
+            params = stream(make_plan(match, template, dtype="float64"), progress=False)
         assert params["w"].dtype == ("float64" if x64 else "float32")
         assert params["w"].devices() == {device} and not params["w"].committed
         assert np.isnan(params["w"][1])

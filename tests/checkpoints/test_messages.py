@@ -9,6 +9,8 @@ from _files import put, put_index
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels.hub import HubError
+from flaxmodels.params.errors import printable, warn
+from flaxmodels.params.formats import FolderFile
 
 ODD = {
     "escape": "\x1b[2J\x07evil",
@@ -41,7 +43,7 @@ def test_an_error_is_short_and_keeps_its_ends(text):
 
 def test_what_people_write_stays():
     said = "/home/Zoë/模型/модель.safetensors: naïve – 'ok'"
-    assert str(fp.CheckpointError(said)) == fp.printable(said) == said
+    assert str(fp.CheckpointError(said)) == printable(said) == said
 
 
 @pytest.mark.parametrize("odd", [name for name in ODD if name != "null"])
@@ -63,7 +65,7 @@ def test_paths_that_callers_give(odd, tmp_path):
 def test_where_a_link_leads(tmp_path):
     os.symlink("/\x1b[2J/" + "x" * 200, tmp_path / "vocab.txt")
     with pytest.raises(fp.CheckpointError, match="leads out") as caught:
-        fp.FolderFile(str(tmp_path), "vocab.txt").open()
+        FolderFile(str(tmp_path), "vocab.txt").open()
     assert str(caught.value).isprintable()
 
 
@@ -83,7 +85,7 @@ def test_a_config_with_long_values(tmp_path):
 
 def test_a_warning():
     with pytest.warns(UserWarning) as caught:
-        fp.warn(f"\x1b{'x' * 10**5}")
+        warn(f"\x1b{'x' * 10**5}")
     (said,) = caught
     assert str(said.message).isprintable() and len(str(said.message)) < 4000
     assert said.filename == __file__

@@ -15,6 +15,7 @@ from flaxmodels import params as fp
 from flaxmodels.commands import cli
 from flaxmodels.commands import convert as convert_module
 from flaxmodels.commands.convert import convert
+from flaxmodels.params.checkpoint.write import write_checkpoint
 
 SOURCES = ("bert-pre-training", "gpt2-lm-head", "flax-gpt2-lm-head", "llama-tied", "llama-sharded")
 
@@ -151,7 +152,7 @@ def test_memory_stays_at_one_tensor(tmp_path):
     rng = np.random.default_rng(0)
     tree = {f"t{i}": rng.integers(0, 255, (5 << 20, 4), np.uint8) for i in range(10)}
     (tmp_path / "a").mkdir()
-    fp.write_checkpoint(tmp_path / "a", tree, tree, progress=False)
+    write_checkpoint(tmp_path / "a", tree, tree, progress=False)
     program = """
 import resource, sys
 from flaxmodels.commands.convert import convert

@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from flaxmodels import params as fp
+from flaxmodels.params.errors import printable
 from flaxmodels.params.formats.files import File, Span
 from flaxmodels.params.formats.msgpack import DTYPES as MSGPACK_DTYPES
 from flaxmodels.params.formats.safetensors import DTYPES as SAFETENSORS_DTYPES
@@ -35,7 +36,7 @@ def refused(
                 tensor.read()
     assert time.process_time() - start < within
     said = str(caught.value)
-    assert all(fp.printable(name) in said for name in (path, *names)), said
+    assert all(printable(name) in said for name in (path, *names)), said
     assert not {"\x1b", "\u202e"} & set(said) and len(said) < 2000
 
 

@@ -27,7 +27,9 @@ from tqdm import tqdm
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels.checkpoints import save as saving
-from flaxmodels.params.atomic import replace as publish
+from flaxmodels.params.atomic import replace as replace_module
+from flaxmodels.params.atomic.replace import settled
+from flaxmodels.params.formats.checksums import verify
 
 PLACES = {
     "swap": "a folder of the checkpoint alone, which changes places with the new one",
@@ -50,7 +52,7 @@ class Saver:
         if formats := {"orbax", "msgpack"} & {*words}:
             self.how["format"] = formats.pop()
         self.forks = self.how.get("format") == "orbax"
-        real = publish._exchange
+        real = replace_module._exchange
         if place in ("no-exchange", "late"):
 
             def refused(a: Path, b: Path) -> None:
@@ -58,7 +60,7 @@ class Saver:
                     raise OSError(18, "Invalid cross-device link", str(b))
                 real(a, b)
 
-            publish._exchange = refused
+            replace_module._exchange = refused
         self.model = fm.LlamaForCausalLM(fm.LlamaConfig.from_pretrained(golden))
         template = self.model.abstract_params()
         # Children must not trace: one template for every config.
@@ -83,10 +85,10 @@ class Saver:
         """The value that the whole checkpoint has; raises if it is no checkpoint or a mixture."""
         if self.forks and os.getpid() == PARENT:
             return self._found_by_child()
-        source = fp.settled(self.folder, lambda: fp.open_checkpoint(self.folder))
+        source = settled(self.folder, lambda: fp.open_checkpoint(self.folder))
         assert len(source.tensors) == len(self.template) and (self.forks or len(source.files) > 3)
         if self.how["checksums"]:
-            fp.verify(source, str(self.folder / "config.json"))
+            verify(source, str(self.folder / "config.json"))
         values = {float(v) for t in source.tensors.values() for v in np.unique(t.read())}
         if self.is_one_step:
             values.add(float(json.loads((self.folder / "config.json").read_text())["prefix"]))
@@ -158,7 +160,7 @@ def at_call(index: int, action) -> None:
     builtins.open = wrapped(open)
     for name in CALLS:
         setattr(os, name, wrapped(getattr(os, name)))
-    publish._exchange = wrapped(publish._exchange)
+    replace_module._exchange = wrapped(replace_module._exchange)
 
 
 def killed_at_random(saver: Saver, times: int) -> dict:

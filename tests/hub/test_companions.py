@@ -13,7 +13,7 @@ from flaxmodels import params as fp
 from flaxmodels.checkpoints.push import _files
 from flaxmodels.commands import cli
 from flaxmodels.commands.convert import convert
-from flaxmodels.params.formats import inside
+from flaxmodels.params.formats import FolderFile, inside
 
 SECRET = "not for the world"
 ALONG = [
@@ -230,7 +230,7 @@ def test_links_inside_the_folder_and_to_the_hubs_cache_are_fine(llama, tmp_path)
     assert (tmp_path / "out" / "vocab.txt").read_text() == "inside"
     assert (tmp_path / "out" / "tokenizer.json").read_text() == "cached"
     assert not (tmp_path / "out" / "tokenizer.json").is_symlink()
-    fp.FolderFile(str(snapshot), "tokenizer.json").check()
+    FolderFile(str(snapshot), "tokenizer.json").check()
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "1_Pooling/config.json"])
@@ -252,11 +252,11 @@ def test_a_link_that_comes_between_the_check_and_the_copy(
 
     monkeypatch.setattr(inside.os.path, "realpath", swap)
     with pytest.raises(fm.CheckpointError, match="cannot be copied"):
-        fp.FolderFile(str(folder), name).copy(tmp_path)
+        FolderFile(str(folder), name).copy(tmp_path)
     assert top.is_symlink() and not names_of(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "x\0y"])
 def test_names_that_are_not_in_the_folder(name, tmp_path):
     with pytest.raises(fm.CheckpointError, match="is not the name of a file in it|leads out"):
-        fp.FolderFile(str(tmp_path), name).open()
+        FolderFile(str(tmp_path), name).open()

@@ -23,6 +23,7 @@ from flaxmodels.checkpoints import push as pushing
 from flaxmodels.checkpoints.push import upload
 from flaxmodels.commands.cli import main
 from flaxmodels.hub import upload as push_module
+from flaxmodels.params.formats import FolderFile
 
 WHOLE = {".gitattributes", "README.md", "config.json", "generation_config.json"}
 SHARDS = {
@@ -512,14 +513,14 @@ def test_a_folder_is_uploaded_by_few_copies_at_a_time(logged_in, pair, tmp_path,
     folder = tmp_path / "saved"
     pair[0].save_pretrained(pair[1], folder, max_shard_size="20KB", progress=False)
     monkeypatch.setattr(push_module, "_MOST_WAITING", 30_000)
-    most, copy = [], fp.FolderFile.copy
+    most, copy = [], FolderFile.copy
 
     def counted(file, target, *args):
         made = copy(file, target, *args)
         most.append(len(list(Path(target).glob("*.safetensors"))))
         return made
 
-    monkeypatch.setattr(fp.FolderFile, "copy", counted)
+    monkeypatch.setattr(FolderFile, "copy", counted)
     upload(folder, REPO, model=pair[0], params=pair[1])
     assert max(most) <= 2 < len(list(folder.glob("*.safetensors")))
     assert_same(pull()[1], pair[1])

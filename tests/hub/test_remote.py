@@ -24,6 +24,7 @@ from loopback.web import serving
 
 import flaxmodels as fm
 from flaxmodels.hub import HubError
+from flaxmodels.params.checkpoint.stream import stream
 
 TF = GOLDENS / "formats" / "tf"
 
@@ -177,7 +178,7 @@ def test_a_file_that_changes_while_it_is_read(web, monkeypatch):
     plan = fm.load_plan(url)
     web.files[f"models/llama/{FIRST}"] = web.files[f"models/llama/{FIRST}"][:5000]
     with pytest.raises(HubError, match=rf"{FIRST}: .*(asked for|answers 416)"):
-        fm.params.stream(plan, progress=False)
+        stream(plan, progress=False)
 
 
 def test_a_page_instead_of_files(web):

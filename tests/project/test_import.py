@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -152,3 +153,11 @@ def test_eight_devices():
 
     assert jax.device_count("cpu") == 8
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_the_names_of_params_are_few_and_each_is_in_the_docs():
+    from flaxmodels import params as fp
+
+    assert len(fp.__all__) <= 40
+    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    assert [name for name in fp.__all__ if not re.search(rf"\bfp\.{name}\b", pages)] == []

@@ -16,6 +16,7 @@ from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.commands import cli
 from flaxmodels.commands.convert import convert
+from flaxmodels.params.checkpoint.sources import source_of
 
 FORMATS = GOLDENS / "formats"
 
@@ -197,7 +198,7 @@ def test_folders_of_every_format(folder, tmp_path):
     found = fp.diff(folder, str(folder))
     assert found.equal and len(found.rows) == len(fp.open_checkpoint(folder).tensors)
     tensors = {name: t.read() for name, t in fp.open_checkpoint(folder).tensors.items()}
-    assert fp.diff(folder, fp.source_of(tensors)).equal
+    assert fp.diff(folder, source_of(tensors)).equal
     file = write_safetensors(tmp_path / "model.safetensors", tensors)
     assert fp.diff(folder, file).equal
     name = max(tensors, key=lambda name: tensors[name].size)

@@ -19,6 +19,10 @@ from safetensors.numpy import load_file, save_file
 import flaxmodels as fm
 from flaxmodels import auto
 from flaxmodels import params as fp
+from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.reconcile import reconcile
+from flaxmodels.params.checkpoint.stream import stream
+from flaxmodels.params.tree.naming import PATHS
 
 GPT2 = GOLDENS / "gpt2-lm-head" / "checkpoint"
 BERT = GOLDENS / "bert-masked-lm" / "checkpoint"
@@ -297,12 +301,12 @@ def test_sizes_that_the_headers_contradict_are_refused_at_once(name, size, said,
 
 def test_params_larger_than_the_machine_are_refused_before_reading(tmp_path):
     shape = (1 << 24, 1 << 20)
-    source = fp.Source("x", {"w": fp.Tensor("w", shape, np.dtype(np.float32))}, fp.PATHS)
+    source = fp.Source("x", {"w": fp.Tensor("w", shape, np.dtype(np.float32))}, PATHS)
     template = {"w": jax.ShapeDtypeStruct(shape, jnp.float32)}
-    plan = fp.make_plan(fp.reconcile(template, source), template)
+    plan = make_plan(reconcile(template, source), template)
     assert len(repr(plan)) < 2000 and len(repr(plan.match)) < 500
     with pytest.raises(fm.CheckpointError, match="the params take 70368.74 GB of host memory; "):
-        fp.stream(plan, progress=False)
+        stream(plan, progress=False)
 
 
 def test_D34_a_new_head_has_the_dtype_of_the_checkpoint():

@@ -21,6 +21,10 @@ from jax.sharding import PartitionSpec as P
 
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.params.checkpoint.match import Match
+from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.reconcile import reconcile
+from flaxmodels.params.checkpoint.stream import stream
 from flaxmodels.params.formats import files, source
 from flaxmodels.params.host.copies import empty_bytes
 
@@ -67,17 +71,17 @@ def abstract(path: str, leaf) -> jax.ShapeDtypeStruct:
 
 def plan_for(path, leaves, *, shardings=None, dtype="auto", max_host_memory=MIB):
     template = fp.unflatten({name: abstract(name, leaf) for name, leaf in leaves.items()})
-    match = fp.reconcile(template, fp.open_checkpoint(path), fp.Naming(stack="layers"))
+    match = reconcile(template, fp.open_checkpoint(path), fp.Naming(stack="layers"))
     assert not match.missing and not match.unexpected and not match.mismatched
     if isinstance(shardings, dict):
         shardings = fp.unflatten(shardings)
-    return fp.make_plan(
+    return make_plan(
         match, template, dtype=dtype, shardings=shardings, max_host_memory=max_host_memory
     )
 
 
 def load(path, leaves, *, workers=4, **options):
-    return fp.flatten(fp.stream(plan_for(path, leaves, **options), progress=False, workers=workers))
+    return fp.flatten(stream(plan_for(path, leaves, **options), progress=False, workers=workers))
 
 
 SHAPES = {
@@ -244,19 +248,19 @@ def test_any_shape_permutation_and_sharding(tmp_path_factory, data):
     stored = np.asarray(leaf.transpose(np.argsort(permutation)), order="C")
     path = write_safetensors(tmp_path_factory.mktemp("s") / "model.safetensors", {"w": stored})
     checkpoint = fp.open_checkpoint(path)
-    piece = sys.modules["flaxmodels.params.checkpoint.reconcile"].Piece(
+    piece = sys.modules["flaxmodels.params.checkpoint.match"].Piece(
         checkpoint["w"], permutation, ()
     )
-    match = fp.Match(checkpoint, {"w": (piece,)}, (), (), ())
+    match = Match(checkpoint, {"w": (piece,)}, (), (), ())
     template = {"w": jax.ShapeDtypeStruct(shape, jnp.float32)}
     sharding = NamedSharding(mesh, P(*axes))
-    plan = fp.make_plan(match, template, shardings=sharding)
+    plan = make_plan(match, template, shardings=sharding)
     with pytest.MonkeyPatch.context() as patch:
         small = stream_module._Loader.__init__
         patch.setattr(stream_module._Loader, "__init__", lambda self, _, bar: small(self, 24, bar))
         if data.draw(st.booleans()):  # what is done on a GPU
             as_on_a_gpu(patch)
-        loaded = fp.stream(plan, progress=False, workers=1)["w"]
+        loaded = stream(plan, progress=False, workers=1)["w"]
     assert same(np.asarray(loaded), leaf)
     assert loaded.sharding == sharding
 
@@ -305,7 +309,7 @@ def test_S1_reads_only_what_a_device_holds(spec, device, mesh, tmp_path, monkeyp
     monkeypatch.setattr(jax, "make_array_from_single_device_arrays", lambda *args: args[2][0])
     plan = plan_for(path, leaves, shardings=shardings, max_host_memory=64 * MIB)
     before = plan.match.source.bytes_read
-    loaded = fp.flatten(fp.stream(plan, progress=False, workers=1))
+    loaded = fp.flatten(stream(plan, progress=False, workers=1))
     held = sum(leaf.nbytes for leaf in loaded.values())
     assert held == plan.bytes_per_device[me]
     assert plan.match.source.bytes_read - before <= 1.05 * held
@@ -340,7 +344,7 @@ def test_a_whole_host_reads_each_byte_once(mesh, tmp_path):
     for spec in (P("fsdp", "tensor"), P(("tensor", "fsdp")), P(None, "fsdp"), P()):
         plan = plan_for(path, leaves, shardings=NamedSharding(mesh, spec))
         before = plan.match.source.bytes_read
-        fp.stream(plan, progress=False)
+        stream(plan, progress=False)
         assert plan.match.source.bytes_read - before == plan.stored_bytes
 
 
@@ -415,7 +419,7 @@ def test_a_file_that_changes_before_it_is_read(change, message, tmp_path):
     plan = plan_for(path, leaves)
     change(path)
     with pytest.raises(fp.CheckpointError, match=message) as caught:
-        fp.stream(plan, progress=False)
+        stream(plan, progress=False)
     assert str(path) in str(caught.value)
 
 
@@ -437,7 +441,7 @@ def test_a_file_that_changes_halfway(tmp_path, monkeypatch):
 
     monkeypatch.setattr(source.Tensor, "read", counting)
     with pytest.raises(fp.CheckpointError, match="changed|cut"):
-        fp.stream(plan, progress=False, workers=4)
+        stream(plan, progress=False, workers=4)
     assert len(reads) < 30
     assert not [t for t in threading.enumerate() if "flaxmodels-load" in t.name]
 
@@ -463,15 +467,15 @@ def test_reads_that_end_early_go_on(kept, tmp_path, monkeypatch):
         return whole(descriptor, taken, offset)
 
     monkeypatch.setattr(os, "preadv", some)
-    found = fp.flatten(fp.stream(plan, progress=False, workers=1))
+    found = fp.flatten(stream(plan, progress=False, workers=1))
     assert all(np.array_equal(found[name], leaves[name]) for name in leaves)
     assert max(calls) > 50 and sum(file.bytes_read for file in plan.match.source.files) > 2_000_000
 
 
 def test_nothing_to_read(tmp_path):
     path = write_safetensors(tmp_path / "model.safetensors", {})
-    match = fp.reconcile({}, fp.open_checkpoint(path))
-    assert fp.stream(fp.make_plan(match, {}), progress=False) == {}
+    match = reconcile({}, fp.open_checkpoint(path))
+    assert stream(make_plan(match, {}), progress=False) == {}
 
 
 PEAK = """
@@ -479,10 +483,12 @@ import sys, json
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from flaxmodels import params as fp, sharding as fs
+from flaxmodels.params.checkpoint import stream
+from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.reconcile import reconcile
 
 path, dtype, budget, spec, device = json.loads(sys.argv[1])
 if device:
-    stream = sys.modules["flaxmodels.params.checkpoint.stream"]
     stream._on_host = lambda device: False
     stream._Loader._scratch = lambda self, count: stream.empty_bytes(count)
 mesh = fs.make_mesh(fsdp=4, tensor=2)
@@ -496,9 +502,9 @@ def load(path):
         leaf = "embedding" if module.startswith("e") else "kernel"
         shape = tensor.shape if leaf == "embedding" else tensor.shape[::-1]
         template[module] = {leaf: jax.ShapeDtypeStruct(shape, jnp.float32)}
-    match = fp.reconcile(template, source)
-    plan = fp.make_plan(match, template, dtype=dtype, shardings=sharding, max_host_memory=budget)
-    return plan, fp.stream(plan, progress=False, workers=2)
+    match = reconcile(template, source)
+    plan = make_plan(match, template, dtype=dtype, shardings=sharding, max_host_memory=budget)
+    return plan, stream.stream(plan, progress=False, workers=2)
 
 def status(key):
     with open("/proc/self/status") as file:

@@ -19,9 +19,13 @@ from jax.sharding import PartitionSpec as P
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.params.checkpoint import encode
-from flaxmodels.params.checkpoint.tensor_specs import entries as make_entries
-from flaxmodels.params.checkpoint.tensor_specs import plan_shards
+from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.reconcile import reconcile
+from flaxmodels.params.checkpoint.stream import stream
+from flaxmodels.params.checkpoint.tensor_specs import plan_shards, tensor_specs
+from flaxmodels.params.checkpoint.write import write_checkpoint
 from flaxmodels.params.formats.safetensors import DTYPES
+from flaxmodels.params.sizes import parse_size
 from flaxmodels.params.tree.naming import FLAX, TORCH
 
 KERNEL = random_array(0, (4, 6), np.float32)
@@ -61,11 +65,11 @@ def abstract(tree, stack="h"):
     return fp.unflatten({path: one(path, leaf) for path, leaf in fp.flatten(tree).items()})
 
 
-def entries(*sizes):
+def specs_of(*sizes):
     tree = {
         f"{chr(97 + i)}": jax.ShapeDtypeStruct((size,), jnp.int8) for i, size in enumerate(sizes)
     }
-    return make_entries(tree, tree, fp.Naming(), TORCH)
+    return tensor_specs(tree, tree, fp.Naming(), TORCH)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +88,8 @@ def entries(*sizes):
     ],
 )
 def test_R2_P28_6_plan_of_shards(sizes, limit, shards):
-    planned = plan_shards(entries(*sizes), limit)
-    assert ["".join(entry.name for entry in shard) for shard in planned] == shards
+    planned = plan_shards(specs_of(*sizes), limit)
+    assert ["".join(spec.name for spec in shard) for shard in planned] == shards
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_R2_P28_6_plan_of_shards(sizes, limit, shards):
     ],
 )  # fmt: skip
 def test_D30_sizes(size, count):
-    assert fp.parse_size(size) == count
+    assert parse_size(size) == count
 
 
 @pytest.mark.parametrize(
@@ -108,11 +112,11 @@ def test_D30_sizes(size, count):
 )
 def test_D30_what_is_no_size(size):
     with pytest.raises(ValueError, match="max_shard_size is .*give bytes, or a string"):
-        fp.parse_size(size)
+        parse_size(size)
 
 
 def written(folder, tree=TREE, naming=NAMING, **options):
-    return fp.write_checkpoint(folder, tree, abstract(tree), naming, progress=False, **options)
+    return write_checkpoint(folder, tree, abstract(tree), naming, progress=False, **options)
 
 
 def test_P28_7_safetensors_opens_in_the_reference(tmp_path):
@@ -174,9 +178,9 @@ def test_P28_7_msgpack_opens_in_flax(chunk, tmp_path, monkeypatch):
 def test_P16_round_trip(format, limit, tmp_path):
     names = written(tmp_path, format=format, max_shard_size=limit)
     assert sorted(names) == sorted(os.listdir(tmp_path))
-    match = fp.reconcile(abstract(TREE), fp.open_checkpoint(tmp_path), NAMING)
+    match = reconcile(abstract(TREE), fp.open_checkpoint(tmp_path), NAMING)
     assert not match.missing and not match.unexpected and not match.mismatched
-    loaded = fp.flatten(fp.stream(fp.make_plan(match, abstract(TREE)), progress=False))
+    loaded = fp.flatten(stream(make_plan(match, abstract(TREE)), progress=False))
     assert loaded.keys() == fp.flatten(TREE).keys()
     for path, leaf in fp.flatten(TREE).items():
         assert same(np.asarray(loaded[path]), leaf), path
@@ -295,7 +299,7 @@ def test_wrong_params_are_refused_before_anything_is_written(case, format, tmp_p
     params, said = BAD[case]
     like = abstract({"a": {"kernel": KERNEL, "bias": np.zeros(6, np.float32)}})
     with pytest.raises(fp.CheckpointError, match=said.replace("a.bias", "a[./]bias")):
-        fp.write_checkpoint(tmp_path, params, like, format=format, progress=False)
+        write_checkpoint(tmp_path, params, like, format=format, progress=False)
     assert not os.listdir(tmp_path)
 
 
@@ -303,7 +307,7 @@ def test_a_key_is_no_weight(tmp_path):
     params = {"a": {"key": jax.random.key(0)}}
     like = {"a": {"key": jax.ShapeDtypeStruct((), jnp.uint32)}}
     with pytest.raises(fp.CheckpointError, match="a.key: .* cannot hold dtype key<"):
-        fp.write_checkpoint(tmp_path, params, like, progress=False)
+        write_checkpoint(tmp_path, params, like, progress=False)
     assert not os.listdir(tmp_path)
 
 
@@ -324,8 +328,8 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
 def test_layouts_of_entries():
     like = abstract(TREE)
     for layout in (TORCH, FLAX):
-        made = make_entries(TREE, like, NAMING, layout)
-        assert len({entry.name for entry in made}) == len(made) == 6 + 3 * 12
-        for entry in made:
-            assert entry.read().shape == entry.shape, entry.name
-            assert entry.read().nbytes == entry.nbytes
+        specs = tensor_specs(TREE, like, NAMING, layout)
+        assert len({spec.name for spec in specs}) == len(specs) == 6 + 3 * 12
+        for spec in specs:
+            assert spec.read().shape == spec.shape, spec.name
+            assert spec.read().nbytes == spec.nbytes

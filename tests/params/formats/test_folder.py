@@ -22,8 +22,10 @@ from _paths import GOLDENS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxmodels.params import CheckpointError, check, open_checkpoint, write_checkpoint
+from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.checkpoint import reconcile
+from flaxmodels.params.checkpoint.match import check_backbone
+from flaxmodels.params.checkpoint.write import write_checkpoint
 from flaxmodels.params.formats import index as index_format
 
 ONE = np.ones(2, np.float32)
@@ -177,11 +179,11 @@ def test_I11_tensor_not_in_its_shard(sharded):
         source = open_checkpoint(sharded)
     assert source.tensors.keys() == {"a", "b", "d"}
     assert dict(source.absent) == {"c": str(sharded / "model-2.safetensors")}
-    check(reconcile(template({"a": ONE, "b": ONE, "d": ONE}), source))
+    check_backbone(reconcile(template({"a": ONE, "b": ONE, "d": ONE}), source))
     for prefix in ("", "a"):
         needed = reconcile(template({"a": ONE, "b": ONE, "c": ONE, "d": ONE}), source)
         with pytest.raises(CheckpointError, match="no tensor 'c'.* initialise") as caught:
-            check(needed, prefix)
+            check_backbone(needed, prefix)
         for said in (INDEX, "model-2.safetensors", "c of the model needs"):
             assert said in str(caught.value)
 

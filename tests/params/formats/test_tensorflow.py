@@ -30,8 +30,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flaxmodels as fm
-from flaxmodels import params as fp
 from flaxmodels.params import CheckpointError, open_checkpoint
+from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.reconcile import reconcile
+from flaxmodels.params.checkpoint.stream import stream
 from flaxmodels.params.formats.files import LocalFile
 from flaxmodels.params.formats.tensorflow import crc32c as fast
 from flaxmodels.params.formats.tensorflow.checkpoint import DTYPES, read_index
@@ -628,8 +630,8 @@ def test_a_classifier_of_googles(tmp_path):
     rows = {b"output_weights": entry(raw(head), shape=(3, 2))}
     source = open_checkpoint(bundle(tmp_path, rows, raw(head)))
     template = {"classifier": {"kernel": jax.ShapeDtypeStruct((2, 3), np.float32)}}
-    match = fp.reconcile(template, source, fm.BertModel.naming)
-    params = fp.stream(fp.make_plan(match, template), progress=False)
+    match = reconcile(template, source, fm.BertModel.naming)
+    params = stream(make_plan(match, template), progress=False)
     assert same(np.asarray(params["classifier"]["kernel"]), head.T)
 
 

@@ -126,7 +126,7 @@ def test_threads_help_and_nobody_waits_for_work_that_nobody_does():
 
 
 def test_a_child_without_its_parents_threads_works_alone():
-    code = "import os; from flaxmodels.params import tiles\n"
+    code = "import os; from flaxmodels.params.host import tiles\n"
     code += "def call(): return tiles.in_threads(lambda i: i, range(99), 1 << 30) == [*range(99)]\n"
     code += "assert call()\nif child := os.fork():\n"
     code += "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"

@@ -430,6 +430,6 @@ def test_summary():
      (5e13, "50000.00 GB")],
 )  # fmt: skip
 def test_sizes_for_people(size, said):
-    from flaxmodels.params.tree.measure import human
+    from flaxmodels.params.sizes import format_size
 
-    assert human(size) == said
+    assert format_size(size) == said
