@@ -1,4 +1,4 @@
-"""What a type checker and an editor know of a user's script (D10). `scripts/check` reads it; it is
+"""What a type checker and an editor know of a user's script (D10). `tests/project/test_types.py` reads it; it is
 never run. Where an error is expected, its absence is one.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
