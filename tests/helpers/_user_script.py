@@ -1,5 +1,5 @@
-"""What a type checker and an editor know of a user's script (D10). `tests/project/test_types.py` reads it; it is
-never run. Where an error is expected, its absence is one.
+"""What a type checker and an editor know of a user's script (D10): where an error is expected, its
+absence is one. tests/project/test_types.py reads it; it is never run.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
