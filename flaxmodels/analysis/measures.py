@@ -10,10 +10,9 @@ import numpy as np
 from jax.core import Tracer
 
 from .. import params as fp
-from ..blocks import get_head_mask
+from ..blocks import extended_attention_mask, get_head_mask, invert_attention_mask
 from ..calls import callers
 from ..calls.arguments import abstract, split
-from ..core.additive_masks import extended_attention_mask, invert_attention_mask
 
 _said: set[str] = set()
 

@@ -1,8 +1,9 @@
-"""Scaled dot-product attention: the formula, JAX's, or cuDNN's; and the masks it takes."""
+"""Scaled dot-product attention: by the formula ("eager"), by JAX ("sdpa") or by cuDNN ("flash")."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from .mask import causal_mask
 
 IMPLEMENTATIONS = ("eager", "sdpa", "flash")
 
@@ -20,38 +21,6 @@ def check_attention(name: str) -> None:
         )
 
 
-def make_mask(
-    attention_mask: jax.Array | None,
-    *,
-    length: int,
-    slots: jax.Array | None = None,
-    start: jax.Array | int = 0,
-) -> jax.Array | None:
-    """The mask of `attend`: bool [B, 1, T or 1, S], True = attend; None for everywhere.
-
-    Args:
-        attention_mask: [B, S] over keys or [B, T, S] over pairs, nonzero = attend.
-        length: T.
-        slots: bool [B, S], which slots of a cache hold a token; `attention_mask` is part of it
-            already, and query t stands at slot `start` + t and sees no later one.
-    """
-    if slots is not None:
-        queries = start + jnp.arange(length, dtype=jnp.int32)
-        seen = queries[:, None] >= jnp.arange(slots.shape[1], dtype=jnp.int32)[None]
-        return slots[:, None, None] & seen[None, None]
-    if attention_mask is None:
-        return None
-    mask = jnp.asarray(attention_mask).astype(bool)
-    if mask.ndim == 2 and mask.shape[1] == length:
-        return mask[:, None, None]
-    if mask.ndim == 3 and mask.shape[1:] == (length, length):
-        return mask[:, None]
-    raise ValueError(
-        f"attention_mask {mask.shape}: expected [B, {length}] over tokens, or "
-        f"[B, {length}, {length}] over pairs of them"
-    )
-
-
 def attend(
     q: jax.Array,
     k: jax.Array,
@@ -65,19 +34,19 @@ def attend(
     dropout_key: jax.Array | None = None,
     need_weights: bool = False,
 ) -> tuple[jax.Array, jax.Array | None]:
-    """softmax(q k^T scale) v for N query heads in groups over K key-value heads.
+    """Computes softmax(q k^T scale) v for N query heads in groups over K key-value heads.
 
     The softmax is computed in float32. A query that may attend to nothing gets a mean of the
-    values: finite, and of no meaning. Weights and dropout exist only in the formula ("eager"),
-    which serves such calls whatever the `implementation`; and a single query, to which cuDNN
-    brings nothing, is computed as by "sdpa".
+    values: finite, and of no meaning. Weights and dropout exist only in the formula, which then
+    serves the call under any `implementation`. A single query is left to "sdpa" by "flash": cuDNN
+    brings nothing there.
 
     Args:
         q: [B, T, N, H].
         k: [B, S, K, H], with N a multiple of K.
         v: as k.
         mask: bool [B or 1, 1 or N, T or 1, S], True = attend; None for everywhere.
-        causal: query t also sees keys 0..t only.
+        causal: query t attends to keys 0..t only, beside what `mask` says; S = T.
         dropout: rate at which weights are dropped, if there is a `dropout_key`.
 
     Returns:
@@ -86,7 +55,9 @@ def attend(
     check_attention(implementation)
     dropping = dropout > 0 and dropout_key is not None
     if implementation == "eager" or need_weights or dropping:
-        mask = _causal(mask, q, k) if causal else mask
+        if causal:
+            seen = causal_mask(q.shape[1], k.shape[1])[None, None]
+            mask = seen if mask is None else mask & seen
         key = dropout_key if dropping else None
         out, weights = _formula(q, k, v, mask, scale, dropout, key)
         return out, weights if need_weights else None
@@ -111,11 +82,6 @@ def _flash(q, k, v, mask, scale, causal) -> jax.Array:
     return jax.nn.dot_product_attention(
         q, k, v, mask=mask, scale=scale, is_causal=causal, implementation="cudnn"
     )
-
-
-def _causal(mask: jax.Array | None, q: jax.Array, k: jax.Array) -> jax.Array:
-    seen = np.tri(q.shape[1], k.shape[1], dtype=bool)[None, None]
-    return jnp.asarray(seen) if mask is None else mask & seen
 
 
 def _formula(q, k, v, mask, scale, dropout, key) -> tuple[jax.Array, jax.Array]:

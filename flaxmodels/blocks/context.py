@@ -1,15 +1,20 @@
-"""What layers are told beside their config: once for a model, and once for a forward pass."""
+"""What layers are told beside their configuration: options of the model, and the context of a
+forward pass."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from .. import sharding as fs
+from .inputs import Tokens
+from .kv_cache import Cache
+from .mask import cache_mask, token_mask
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-def check_dtype(dtype: Any) -> None:
+def check_dtype(dtype: jnp.dtype) -> None:
     """Raises `ValueError` unless layers can compute in `dtype`."""
     if dtype.name not in DTYPES:
         raise ValueError(f"dtype {dtype.name}: no layer computes in it; use {', '.join(DTYPES)}")
@@ -17,8 +22,11 @@ def check_dtype(dtype: Any) -> None:
         raise ValueError("dtype float64: JAX makes float32 of it unless jax_enable_x64 is set")
 
 
-class Run(NamedTuple):
-    """The choices of ours that inner modules need; hashable. See `PretrainedModel`."""
+class ModelOptions(NamedTuple):
+    """Options of a model that its layers read: static and hashable, part of what is compiled.
+
+    The attributes are fields of `flaxmodels.core.model.Model`, which documents them.
+    """
 
     attn_implementation: str = "sdpa"
     scan_layers: bool = False
@@ -26,12 +34,14 @@ class Run(NamedTuple):
     rules: fs.Rules = fs.DEFAULT_RULES
 
 
-class Call(NamedTuple):
-    """What one forward pass tells every layer.
+class PassContext(NamedTuple):
+    """The context of one forward pass, which every layer reads.
 
     Attributes:
+        positions: int32 [B or 1, T], where each token stands in its sequence.
+        cache: keys and values of earlier tokens; a layer gets it as the layers before left it.
         mask: bool [B or 1, 1, T or 1, S], True where a query may attend; None for everywhere.
-        causal: query t may attend to keys 0..t only; T = S.
+        causal: query t may attend to keys 0..t only, where S = T and `mask` does not say it.
         head_scales: [N] of each layer, what the output of a head is multiplied with; or None.
         rotary: cosines and sines float32 [B or 1, T, H / 2].
         deterministic: no dropout.
@@ -39,26 +49,37 @@ class Call(NamedTuple):
         output_attentions: keep the attention weights of every layer.
     """
 
+    positions: jax.Array
+    cache: Cache | None = None
     mask: jax.Array | None = None
     causal: bool = False
-    head_scales: Any = None
+    head_scales: Any = None  # a list of arrays; in a scan one array, whose index is traced
     rotary: tuple[jax.Array, jax.Array] | None = None
     deterministic: bool = True
     output_hidden_states: bool = False
     output_attentions: bool = False
 
-    @classmethod
-    def of(
-        cls,
-        config: Any,
-        deterministic: bool,
-        output_hidden_states: bool | None,
-        output_attentions: bool | None,
-    ) -> Self:
-        """What the caller asks for; the config decides what is None."""
-        states, weights = output_hidden_states, output_attentions
-        return cls(
-            deterministic=deterministic,
-            output_hidden_states=config.output_hidden_states if states is None else states,
-            output_attentions=config.output_attentions if weights is None else weights,
-        )
+
+def encoder_context(tokens: Tokens) -> PassContext:
+    """Returns the context of an encoder's pass: each token attends to all."""
+    mask = token_mask(tokens.attention_mask, tokens.shape[1])
+    return PassContext(_positions(tokens, 0), mask=mask)
+
+
+def decoder_context(tokens: Tokens, cache: Cache | None) -> PassContext:
+    """Returns the context of a decoder's pass: each token attends to itself and to those before it.
+
+    With a cache the slots of the new tokens are claimed in it, and positions go on from its index.
+    """
+    if cache is None:
+        return encoder_context(tokens)._replace(causal=True)
+    length = tokens.shape[1]
+    cache = cache.claim(tokens.attention_mask, length)
+    mask = cache_mask(cache.mask, length, cache.index)
+    return PassContext(_positions(tokens, cache.index), cache, mask)
+
+
+def _positions(tokens: Tokens, start: int | jax.Array) -> jax.Array:
+    if tokens.position_ids is not None:
+        return tokens.position_ids
+    return start + jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]

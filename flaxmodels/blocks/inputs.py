@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..calls.concrete import check_token_ids, first_outside, known
-from .cache import Cache
+from .kv_cache import Cache
 
 
 class Tokens(NamedTuple):

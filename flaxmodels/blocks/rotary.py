@@ -1,44 +1,24 @@
-"""Rotary position embedding and the ways of stretching it (Su et al. 2021, arXiv:2104.09864).
+"""Rotary position embedding (Su et al. 2021, arXiv:2104.09864), float32 throughout."""
 
-Frequencies follow the reference implementation, `modeling_rope_utils.py` of Transformers 5.23,
-float32 throughout.
-"""
-
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-ROPE_TYPES: dict[str, tuple[str, ...]] = {
-    "default": (),
-    "linear": ("factor",),
-    "dynamic": ("factor",),
-    "yarn": ("original_max_position_embeddings",),
-    "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
-    "llama3": (
-        "factor",
-        "low_freq_factor",
-        "high_freq_factor",
-        "original_max_position_embeddings",
-    ),
-    "proportional": (),
-}
-"""rope_type -> the keys of `rope_parameters` that it cannot do without, beside `rope_theta`."""
+from .rope_scaling import rope_frequencies
 
 
 def rotary(
     rope: Mapping[str, Any], positions: jax.Array, *, head_dim: int, max_positions: int
 ) -> tuple[jax.Array, jax.Array]:
-    """positions int [B or 1, T] -> cosines and sines, float32 [B or 1, T, H / 2].
+    """Returns cosines and sines, float32 [B or 1, T, H / 2], of positions int [B or 1, T].
 
     "dynamic" and "longrope" depend on the length seen, which is the greatest position + 1: keys
     that a cache holds keep the frequencies of the call that wrote them, as in the reference.
 
     Args:
-        rope: `rope_parameters` of a config; a key that is there has a value.
+        rope: `rope_parameters` of a config; a key that is present has a value.
         max_positions: `max_position_embeddings` of the config.
     """
     length = jnp.max(positions) + 1
@@ -48,107 +28,8 @@ def rotary(
 
 
 def apply_rotary(x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """x [B, T, N, H], its halves rotated against each other, in the dtype of x."""
+    """Rotates the halves of x [B, T, N, H] against each other, in float32; keeps its dtype."""
     cos, sin = (table[:, :, None] for table in rotation)
     left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     rotated = (left * cos - right * sin, right * cos + left * sin)
     return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
-
-
-def rope_frequencies(
-    rope: Mapping[str, Any], length: jax.Array | int, dim: int, max_positions: int
-) -> tuple[Any, float]:
-    """Angle per position, float32 [H / 2], and the factor on cosines and sines; without JAX for a
-    length that is an int, as a configuration checks them."""
-    base, factor = float(rope["rope_theta"]), float(rope.get("factor", 1.0))
-    match rope["rope_type"]:
-        case "default":
-            return _inverse(base, dim), 1.0
-        case "linear":
-            return _inverse(base, dim) / np.float32(factor), 1.0
-        case "dynamic":
-            longest = _numpy(length).maximum(length, max_positions).astype(np.float32)
-            stretch = longest / max_positions
-            return _inverse(base * (factor * stretch - (factor - 1)) ** (dim / (dim - 2)), dim), 1.0
-        case "yarn":
-            return _yarn(rope, dim, max_positions)
-        case "longrope":
-            return _longrope(rope, length, dim, max_positions)
-        case "llama3":
-            return _llama3(rope, dim), 1.0
-        case "proportional":
-            return _proportional(rope, dim), 1.0
-    raise ValueError(f"rope_type {rope['rope_type']!r}: expected one of {', '.join(ROPE_TYPES)}")
-
-
-def _numpy(length: jax.Array | int) -> Any:
-    return jnp if isinstance(length, jax.Array) else np
-
-
-def _inverse(base: Any, dim: int, count: int | None = None) -> Any:
-    """base ** (-2 i / dim), float32, for the first `count` i."""
-    exponents = np.arange(0, dim, 2, dtype=np.float32)[:count] / np.float32(dim)
-    if isinstance(base, jax.Array):
-        return 1.0 / jnp.broadcast_to(base, exponents.shape) ** exponents
-    return 1.0 / np.float32(base) ** exponents
-
-
-def _yarn(rope: Mapping[str, Any], dim: int, max_positions: int) -> tuple[np.ndarray, float]:
-    """Peng et al. 2023, arXiv:2309.00071."""
-    original, base = rope["original_max_position_embeddings"], rope["rope_theta"]
-    factor = rope.get("factor", max_positions / original)
-
-    def dimension(rotations: float) -> float:
-        return dim * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(base))
-
-    low, high = dimension(rope.get("beta_fast") or 32), dimension(rope.get("beta_slow") or 1)
-    if rope.get("truncate", True):
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, dim - 1)
-    width = np.float32(high - low if high != low else 0.001)
-    ramp = np.clip((np.arange(dim // 2, dtype=np.float32) - np.float32(low)) / width, 0, 1)
-    plain = _inverse(base, dim)
-    return plain / np.float32(factor) * ramp + plain * (1 - ramp), _yarn_scale(rope, factor)
-
-
-def _yarn_scale(rope: Mapping[str, Any], factor: float) -> float:
-    if "attention_factor" in rope:
-        return rope["attention_factor"]
-
-    def scale(weight: float) -> float:
-        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
-
-    if rope.get("mscale") and rope.get("mscale_all_dim"):
-        return scale(rope["mscale"]) / scale(rope["mscale_all_dim"])
-    return scale(1.0)
-
-
-def _longrope(
-    rope: Mapping[str, Any], length: jax.Array | int, dim: int, max_positions: int
-) -> tuple[Any, float]:
-    """Ding et al. 2024, arXiv:2402.13753: one set of factors up to the original length, and
-    another beyond it."""
-    original = rope["original_max_position_embeddings"]
-    factor = rope.get("factor", max_positions / original)
-    scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
-    scale = rope.get("attention_factor", scale)
-    short, long = (np.array(rope[key], np.float32) for key in ("short_factor", "long_factor"))
-    stretch = _numpy(length).where(length > original, long, short)
-    return _inverse(rope["rope_theta"], dim) / stretch, scale
-
-
-def _llama3(rope: Mapping[str, Any], dim: int) -> np.ndarray:
-    """Llama 3.1: long wavelengths are stretched, short ones kept, those between interpolated."""
-    plain = _inverse(rope["rope_theta"], dim)
-    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    turns = np.float32(rope["original_max_position_embeddings"] / (2 * math.pi)) * plain
-    kept = np.clip((turns - np.float32(low)) / np.float32(high - low), 0, 1)
-    return (1 - kept) * plain / np.float32(rope["factor"]) + kept * plain
-
-
-def _proportional(rope: Mapping[str, Any], dim: int) -> np.ndarray:
-    """The first `partial_rotary_factor` of the pairs turn, the others keep still."""
-    turning = int(rope.get("partial_rotary_factor", 1.0) * dim // 2)
-    frequencies = np.zeros(dim // 2, np.float32)
-    frequencies[:turning] = _inverse(rope["rope_theta"], dim, turning)
-    return frequencies / np.float32(rope.get("factor", 1.0))

@@ -1,4 +1,4 @@
-"""Constructing a model: what its fields may be, and that they stay."""
+"""The fields of a model: checked and normalised when it is made, fixed afterwards."""
 
 import dataclasses
 import functools
@@ -14,10 +14,9 @@ from ..documents.values import ConfigError
 _LINENS = ("parent", "name", "scope")
 
 
-def by(cls: Any) -> None:
+def wrap_constructor(cls: Any) -> None:
     """Wraps the constructor that linen made for a class: Transformers' keywords act, or raise with
-    what to write, and once it has run, fields are fixed. Linen runs `__post_init__` once more
-    where a module takes the model for a submodule: it sets fields then as it did before."""
+    what to write instead, and fields are fixed once it has run."""
     init, names = cls.__init__, {*field_names(cls), "config", "parent", "name"}
     post_init = cls.__post_init__
 
@@ -29,6 +28,7 @@ def by(cls: Any) -> None:
         init(self, *args, **fields)
         object.__setattr__(self, "_fixed", True)
 
+    # Linen runs it again, and sets fields, where a module adopts the model as a submodule.
     @functools.wraps(post_init)
     def __post_init__(self: Any) -> None:
         fixed = vars(self).pop("_fixed", False)
@@ -39,11 +39,11 @@ def by(cls: Any) -> None:
     cls.__init__, cls.__post_init__ = __init__, __post_init__
 
 
-def settle(model: Any) -> None:
-    """Checks a new model's fields and gives each its one form.
+def normalise(model: Any) -> None:
+    """Checks a new model's fields, and replaces each by its normal form.
 
     Raises:
-        TypeError: a configuration of another family, or rules that are none.
+        TypeError: a configuration of another family, or rules that are no rules.
         ConfigError: `scan_layers` where layers differ.
         ValueError: no such remat policy, a dtype that no layer computes in.
     """
@@ -63,7 +63,7 @@ def settle(model: Any) -> None:
 
 def check_assignment(model: Any, name: str) -> None:
     """Raises `dataclasses.FrozenInstanceError` for an attribute set from outside: a model is a
-    value. What linen sets itself, and what `setup` makes, passes."""
+    value. Linen's own attributes, and those that `setup` makes, may be set."""
     if name.startswith("_") or name in _LINENS or "_fixed" not in vars(model):
         return
     if model._state.in_setup and name not in field_names(type(model)):
@@ -79,14 +79,13 @@ def check_assignment(model: Any, name: str) -> None:
 
 
 def field_names(cls: Any) -> tuple[str, ...]:
-    """The fields of a model class that a caller may give, in their order; `dtype` first."""
+    """Returns the fields of a model class that a caller may give, in order; `dtype` is first."""
     given = ("config", "parent", "name")
     return tuple(field.name for field in dataclasses.fields(cls) if field.name not in given)
 
 
 def config_names(cls: type[Config]) -> frozenset[str]:
-    """What a caller may set of a configuration: fields, under their old names too, notes, and
-    what `replace` refuses with a reason."""
+    """Returns the names that `replace` of a configuration takes, or refuses with a reason."""
     return cls.names().union(cls.unsupported, keywords.NOTES)
 
 

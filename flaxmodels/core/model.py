@@ -1,8 +1,9 @@
-"""The small base of every model, against which what is done with models is written."""
+"""The small base of every model. Features (generating, editing, measuring, switching) are mixins
+typed against it; `flaxmodels.models.base.PretrainedModel` puts them together."""
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +12,17 @@ from jax.sharding import Mesh
 
 from .. import params as fp
 from .. import sharding as fs
-from ..blocks import Run
+from ..blocks import ModelOptions
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
 from ..params.tree.keys import one_key
-from . import attributes, fields
+from . import fields, missing_attributes
 from .template import drawn, template_of
 
 
+@dataclass_transform(eq_default=False)  # linen compares and hashes by value; a type checker is told
 class Model(nn.Module):
-    """A model as a value: hashable, comparable, holds no array; `clone` changes a field.
+    """Describes a model as a value: hashable, comparable, without arrays; `clone` changes a field.
 
     Params are a separate tree: `model.apply({"params": params}, input_ids, ...)` runs it.
 
@@ -35,11 +37,12 @@ class Model(nn.Module):
             "flash" (cuDNN, on a GPU in a 16-bit dtype).
         rules: logical axes -> mesh axes, for the constraints on activations.
         generation_config: defaults of `generate`.
-        embed_tap: whether gradients at the input embeddings can be had (`embedding_taps`).
-        model_tags: for the card of a repository that the model is pushed to (`add_model_tags`); as
-            `origin`, it makes no other model: such two are equal, and compile once.
+        embed_tap: whether gradients at the input embeddings can be taken (`embedding_taps`).
+        model_tags: for the card of a repository that the model is pushed to (`add_model_tags`).
         origin: the repository that the model was loaded from.
         attn_original: what `reverse_bettertransformer` goes back to.
+
+    The last three do not compare: models that differ in them alone are equal, and compile once.
     """
 
     config: Any
@@ -65,11 +68,11 @@ class Model(nn.Module):
     """Whether params have logical axes, by which a mesh spreads them; those of plain linen layers
     are replicated."""
     input_embeddings_path: ClassVar[str] = ""
-    """Of the table of token embeddings, in the backbone."""
+    """Path of the table of token embeddings, in the backbone."""
     output_embeddings_path: ClassVar[str | None] = None
-    """Of the product that makes logits of tokens, where it is not tied; None without an LM head."""
+    """Path of the product that makes logits of tokens, untied; None without an LM head."""
     lm_head_path: ClassVar[str | None] = None
-    """Of all between the backbone and these logits."""
+    """Path of all that is between the backbone and these logits."""
 
     supports_abstract_init: ClassVar[bool] = True
     """Whether `init` can be traced: then nothing is initialised that is loaded. False for a module
@@ -77,10 +80,10 @@ class Model(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        fields.by(cls)
+        fields.wrap_constructor(cls)
 
     def __post_init__(self) -> None:
-        fields.settle(self)
+        fields.normalise(self)
         super().__post_init__()
 
     @nn.nowrap
@@ -95,53 +98,48 @@ class Model(nn.Module):
         except AttributeError:
             if name.startswith("__"):
                 raise
-        raise attributes.missing(self, name)
+        raise missing_attributes.error(self, name)
 
     @property
-    def fields(self) -> dict[str, Any]:
-        """The fields that a model shares with the models it is made of."""
-        return {name: getattr(self, name) for name in Model._shared}
-
-    _shared: ClassVar[tuple[str, ...]] = (
-        "config",
-        "dtype",
-        "scan_layers",
-        "remat",
-        "attn_implementation",
-        "rules",
-        "embed_tap",
-    )
+    def shared_fields(self) -> dict[str, Any]:
+        """The fields that a model has in common with its backbone."""
+        names = ("config", "embed_tap", "dtype", *ModelOptions._fields)
+        return {name: getattr(self, name) for name in names}
 
     @property
-    def run(self) -> Run:
-        """The choices of ours that inner modules need."""
-        return Run(self.attn_implementation, self.scan_layers, self.remat, self.rules)
+    def options(self) -> ModelOptions:
+        """The fields that layers read."""
+        return ModelOptions(*(getattr(self, name) for name in ModelOptions._fields))
 
-    def tap(self, x: jax.Array) -> jax.Array:
-        """The input embeddings [B, T, D], where their gradient can be taken."""
+    def perturb_embeddings(self, x: jax.Array) -> jax.Array:
+        """Adds the perturbation of `embedding_taps` to the input embeddings [B, T, D], by which
+        their gradient is taken; returns x itself unless `embed_tap`."""
         return self.perturb("input_embeds", x) if self.embed_tap else x
 
-    if TYPE_CHECKING:  # linen's own type allows for `mutable=`, and then `.logits` is an error
+    if TYPE_CHECKING:
 
+        def __hash__(self) -> int: ...  # linen makes it
+
+        # linen's own type allows for `mutable=`, and then `.logits` is an error
         def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
 
     @classmethod
     def can_generate(cls) -> bool:
-        """Returns whether `generate` exists for it: an LM head over tokens, and a cache."""
+        """Tells whether the class can produce sequences with `generate`: it has a head over the
+        vocabulary, and a cache."""
         return False
 
     def in_backbone(self, path: str) -> str:
-        """The path in this model of what is at `path` in its backbone."""
+        """Returns the path in this model of what is at `path` in its backbone."""
         return path
 
     def dummy_inputs(self) -> dict[str, jax.Array]:
-        """The smallest inputs that reach every parameter; int32 [1, 1]."""
+        """Makes the smallest inputs that reach every parameter: int32 [1, 1]."""
         return {self.main_input_name: jnp.zeros((1, 1), jnp.int32)}
 
     def abstract_params(self, param_dtype: Any = jnp.float32) -> Any:
-        """The tree of `fs.AbstractParam` (shape, dtype, logical axes); nothing is allocated."""
-        model: Any = self  # hashable, which a dataclass's type does not tell
-        return fp.cast(template_of(model), param_dtype)
+        """Returns a tree of `fs.AbstractParam` (shape, dtype, logical axes); allocates nothing."""
+        return fp.cast(template_of(self), param_dtype)
 
     def init_params(
         self,
@@ -151,7 +149,7 @@ class Model(nn.Module):
         *,
         param_dtype: Any = jnp.float32,
     ) -> Any:
-        """Random params, made by one compiled call, each shard on the device that keeps it.
+        """Draws params by one compiled call, each shard on the device that keeps it.
 
         Args:
             key: a `jax.random.key`.
@@ -174,6 +172,18 @@ class Model(nn.Module):
         return self.post_init(params if shardings is None else jax.device_put(params, shardings))
 
     def post_init(self, params: Any) -> Any:
-        """A hook of your own classes: the params as they are to be, called once, after all of them
-        were initialised or loaded: to tie, mask, cast, check. Here it changes nothing."""
+        """Returns the params that a user is given. A hook for classes of your own (to tie, mask,
+        cast, check): called once, after all params were initialised or loaded."""
         return params
+
+
+if TYPE_CHECKING:
+
+    class Mixin(Model):
+        """A feature of models."""
+
+else:
+
+    class Mixin:
+        """The base of features: a type checker sees the model that they are mixed into. Linen does
+        not, since it would wrap each of their methods as a part of the forward pass."""

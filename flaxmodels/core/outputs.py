@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import jax
 from flax import struct
 
-from ..blocks import Cache, Call
+from ..blocks import Cache, LayersOutput, PassContext
 
 
 class ModelOutput:
@@ -138,20 +138,15 @@ class DoubleHeadsOutput(Output):
 Base = TypeVar("Base", bound=BaseOutput)
 
 
-def backbone(
-    cls: type[Base],
-    call: Call,
-    x: jax.Array,
-    entered: tuple[jax.Array, ...],
-    weights: tuple[jax.Array, ...],
-    cache: Cache | None,
-    **fields: Any,
+def of_backbone(
+    cls: type[Base], context: PassContext, x: jax.Array, layers: LayersOutput, **fields: Any
 ) -> Base:
-    """What a backbone returns, of class `cls`: its last hidden state x [B, T, D], and of what
-    `Layers` returned that which `call` asks for."""
+    """Makes the output of a backbone, of class `cls`: its last hidden state x [B, T, D], and what
+    `context` asks for of what the layers returned."""
+    cache = layers.cache
     return cls(
-        hidden_states=(*entered, x) if call.output_hidden_states else None,
-        attentions=weights if call.output_attentions else None,
+        hidden_states=(*layers.entered, x) if context.output_hidden_states else None,
+        attentions=layers.attentions if context.output_attentions else None,
         cache=None if cache is None else cache.advance(x.shape[1]),
         last_hidden_state=x,
         **fields,

@@ -18,7 +18,7 @@ from ..params.tree.paths import nearest
 
 M = TypeVar("M", bound=Model)
 
-_LEFT = {"heads": blocks.heads_left, "kv_heads": blocks.kv_heads_left}
+_LEFT = {"heads": blocks.kept_heads, "kv_heads": blocks.kept_kv_heads}
 """The logical axes along which heads lie, by the numbers of those that a layer has."""
 
 

@@ -16,12 +16,12 @@ from .. import params as fp
 from .. import sharding as fs
 from ..core import outputs
 from ..documents.values import ConfigError
-from ..models import heads
+from ..models import decoder, task_heads
 from .bert_encoder import BertConfig, BertDense, BertEmbeddings, BertEncoder
 
 
-class BertPretrained(heads.Decoder):
-    """What every model of the family shares."""
+class BertPretrained(decoder.Decoder):
+    """The base of every model of the family."""
 
     config_class = BertConfig
     is_parallelizable = True
@@ -65,7 +65,7 @@ class BertModel(BertPretrained):
     def setup(self) -> None:
         cfg = self.config
         self.embeddings = BertEmbeddings(cfg)
-        self.encoder = BertEncoder(cfg, self.run)
+        self.encoder = BertEncoder(cfg, self.options)
         if self.add_pooling_layer:
             self.pooler = BertDense(cfg, cfg.hidden_size, ("embed", "hidden"), "tanh")
 
@@ -83,36 +83,37 @@ class BertModel(BertPretrained):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> outputs.PooledOutput:
-        """The arguments are those of `heads.Inputs`; types are 0 if None, and a cache is for a
-        decoder."""
+        """Computes hidden states. The arguments are those of `decoder.Inputs`; token types are 0
+        if None, and a cache is for a decoder."""
         cfg = self.config
-        given = blocks.Tokens(
-            input_ids, inputs_embeds, attention_mask, token_type_ids, position_ids
-        ).checked(cfg, cache=cache, stacked=self.scan_layers, token_types=cfg.type_vocab_size)
-        call = blocks.Call.of(cfg, deterministic, output_hidden_states, output_attentions)
-        call, cache, positions = self.attending(call, cache, given)
-        made = {"dtype": self.dtype, "tap": self.tap, "deterministic": deterministic}
-        x = self.embeddings(given, positions, **made)
+        tokens, context = self.begin_pass(
+            blocks.Tokens(input_ids, inputs_embeds, attention_mask, token_type_ids, position_ids),
+            token_types=cfg.type_vocab_size,
+            cache=cache,
+            head_mask=head_mask,
+            deterministic=deterministic,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        x = self.embeddings(tokens, context, dtype=self.dtype, perturb=self.perturb_embeddings)
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
-        scales = blocks.head_scales(cfg, head_mask, stacked=self.scan_layers)
-        x, cache, entered, weights = self.encoder(x, cache, call._replace(head_scales=scales))
-        pooled = self.pooler(x[:, 0]) if self.add_pooling_layer else None
-        made = (call, x, entered, weights, cache)
-        return outputs.backbone(outputs.PooledOutput, *made, pooler_output=pooled)
+        out = self.encoder(x, context)
+        pooled = self.pooler(out.x[:, 0]) if self.add_pooling_layer else None
+        return outputs.of_backbone(outputs.PooledOutput, context, out.x, out, pooler_output=pooled)
 
     def attend(self, x: jax.Array) -> jax.Array:
-        """x [..., D] against the table of word embeddings -> [..., V]."""
+        """Multiplies x [..., D] with the table of word embeddings -> [..., V]."""
         return self.embeddings.word_embeddings.attend(x)
 
 
-class BertHead(BertPretrained, heads.Head):
+class BertHead(BertPretrained, task_heads.TaskHead):
     """A BERT with a head on its hidden states or, if `pooling`, on its pooled output."""
 
     backbone = BertModel
     pooling: ClassVar[bool] = False
 
     def base(self) -> nn.Module:
-        fields = {**self.fields, "add_pooling_layer": self.pooling}
+        fields = {**self.shared_fields, "add_pooling_layer": self.pooling}
         return BertModel(**fields, name=self.base_model_prefix)
 
     def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
@@ -167,7 +168,7 @@ class BertPreTrainingHeads(nn.Module):
         self.seq_relationship = blocks.Linear(2, ("embed", "labels"), std)
 
 
-class BertForMaskedLM(BertHead, heads.SimpleHead):
+class BertForMaskedLM(BertHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, T, V] of the token in each place."""
 
     output_embeddings_path = "cls/predictions/decoder"
@@ -179,7 +180,7 @@ class BertForMaskedLM(BertHead, heads.SimpleHead):
         return outputs.LogitsOutput.of(out, logits=logits)
 
 
-class BertLMHeadModel(BertHead, heads.CausalLM):
+class BertLMHeadModel(BertHead, task_heads.CausalLM):
     """tokens [B, T] -> logits [B, T, V] of the token after each, by a BERT that `is_decoder`."""
 
     output_embeddings_path = BertForMaskedLM.output_embeddings_path
@@ -198,7 +199,7 @@ class BertLMHeadModel(BertHead, heads.CausalLM):
         return cls.predictions(x, base.attend)
 
 
-class BertForNextSentencePrediction(BertHead, heads.SimpleHead):
+class BertForNextSentencePrediction(BertHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, 2]: the second sentence follows the first, or is another."""
 
     pooling = True
@@ -208,7 +209,7 @@ class BertForNextSentencePrediction(BertHead, heads.SimpleHead):
         return outputs.LogitsOutput.of(out, logits=cls.seq_relationship(out.pooler_output))
 
 
-class BertForPreTraining(BertHead, heads.SimpleHead):
+class BertForPreTraining(BertHead, task_heads.SimpleHead):
     """tokens [B, T] -> the logits of `BertForMaskedLM` and of `BertForNextSentencePrediction`."""
 
     pooling = True
@@ -224,17 +225,17 @@ class BertForPreTraining(BertHead, heads.SimpleHead):
         )
 
 
-class BertForSequenceClassification(BertHead, heads.PooledClassification):
+class BertForSequenceClassification(BertHead, task_heads.PooledClassification):
     pooling = True
 
 
-class BertForMultipleChoice(BertHead, heads.MultipleChoice):
+class BertForMultipleChoice(BertHead, task_heads.MultipleChoice):
     pooling = True
 
 
-class BertForTokenClassification(BertHead, heads.TokenClassification):
+class BertForTokenClassification(BertHead, task_heads.TokenClassification):
     pass
 
 
-class BertForQuestionAnswering(BertHead, heads.QuestionAnswering):
+class BertForQuestionAnswering(BertHead, task_heads.QuestionAnswering):
     pass

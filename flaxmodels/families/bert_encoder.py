@@ -9,7 +9,7 @@ from flax import linen as nn
 from .. import blocks
 from .. import sharding as fs
 from ..config.config import Config
-from ..models import checks
+from ..models import config_checks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class BertConfig(Config):
 
     model_type: ClassVar[str] = "bert"
     unsupported: ClassVar = {
-        **checks.NOT_IMPLEMENTED,
+        **config_checks.NOT_IMPLEMENTED,
         "position_embedding_type": ("absolute", None),
     }
 
@@ -51,9 +51,9 @@ class BertConfig(Config):
         return self.max_position_embeddings
 
     def validate(self) -> None:
-        checks.multiple(self, "hidden_size", of="num_attention_heads")
-        checks.pruned_heads(self)
-        checks.activation(self, "hidden_act")
+        config_checks.multiple(self, "hidden_size", of="num_attention_heads")
+        config_checks.pruned_heads(self)
+        config_checks.activation(self, "hidden_act")
 
 
 class BertEmbeddings(nn.Module):
@@ -70,24 +70,24 @@ class BertEmbeddings(nn.Module):
         self.LayerNorm = blocks.LayerNorm(cfg.layer_norm_eps)
         self.dropout = nn.Dropout(cfg.hidden_dropout_prob)
 
-    def __call__(self, tokens, positions, *, dtype, tap, deterministic):
-        x = tap(blocks.embed_inputs(self.word_embeddings, tokens, dtype))
+    def __call__(self, tokens, context, *, dtype, perturb):
+        x = perturb(blocks.embed_inputs(self.word_embeddings, tokens, dtype))
         types = tokens.token_type_ids
         types = jnp.zeros((1, 1), jnp.int32) if types is None else types
         for added in (
             self.token_type_embeddings(types, dtype),
-            self.position_embeddings(positions, dtype),
+            self.position_embeddings(context.positions, dtype),
         ):
             x = x + jnp.broadcast_to(added, x.shape)
-        return self.dropout(self.LayerNorm(x), deterministic=deterministic)
+        return self.dropout(self.LayerNorm(x), deterministic=context.deterministic)
 
 
 class BertSelfAttention(nn.Module):
     config: BertConfig
-    run: blocks.Run
+    options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, cache, index, call):
+    def __call__(self, x, context, index):
         cfg = self.config
         width = blocks.num_heads(cfg, index)[0] * cfg.head_dim
 
@@ -98,13 +98,12 @@ class BertSelfAttention(nn.Module):
         return blocks.self_attention(
             self,
             (project("query"), project("key"), project("value")),
-            cache,
+            context,
             index,
+            options=self.options,
             head_dim=cfg.head_dim,
             scale=cfg.head_dim**-0.5,
             dropout=cfg.attention_probs_dropout_prob,
-            run=self.run,
-            call=call,
         )
 
 
@@ -130,50 +129,50 @@ class BertOutput(nn.Module):
     axis: str
 
     @nn.compact
-    def __call__(self, y, residual, call):
+    def __call__(self, y, residual, context):
         cfg = self.config
         axes = (self.axis, "embed")
         y = blocks.Linear(cfg.hidden_size, axes, cfg.initializer_range, name="dense")(y)
-        y = nn.Dropout(cfg.hidden_dropout_prob)(y, deterministic=call.deterministic)
+        y = nn.Dropout(cfg.hidden_dropout_prob)(y, deterministic=context.deterministic)
         return blocks.LayerNorm(cfg.layer_norm_eps, name="LayerNorm")(y + residual)
 
 
 class BertAttention(nn.Module):
     config: BertConfig
-    run: blocks.Run
+    options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, cache, index, call):
-        attention = BertSelfAttention(self.config, self.run, name="self")
-        y, cache, weights = attention(x, cache, index, call)
-        return BertOutput(self.config, "heads", name="output")(y, x, call), cache, weights
+    def __call__(self, x, context, index):
+        attention = BertSelfAttention(self.config, self.options, name="self")
+        y, cache, weights = attention(x, context, index)
+        return BertOutput(self.config, "heads", name="output")(y, x, context), cache, weights
 
 
 class BertLayer(nn.Module):
-    """(x [B, T, D], cache, index, call) -> (x, cache, attention weights or None)."""
+    """(x [B, T, D], context, index) -> (x, cache, attention weights or None)."""
 
     config: BertConfig
-    run: blocks.Run
+    options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, cache, index, call):
-        cfg, rules = self.config, self.run.rules
+    def __call__(self, x, context, index):
+        cfg, rules = self.config, self.options.rules
         up = (cfg.intermediate_size, ("embed", "mlp"), cfg.hidden_act)
-        attention = BertAttention(cfg, self.run, name="attention")
-        x, cache, weights = attention(x, cache, index, call)
+        attention = BertAttention(cfg, self.options, name="attention")
+        x, cache, weights = attention(x, context, index)
         y = BertDense(cfg, *up, name="intermediate")(x)
         y = fs.constrain(y, ("batch", "length", "mlp"), rules)
-        x = BertOutput(cfg, "mlp", name="output")(y, x, call)
+        x = BertOutput(cfg, "mlp", name="output")(y, x, context)
         return fs.constrain(x, ("batch", "length", "hidden"), rules), cache, weights
 
 
 class BertEncoder(nn.Module):
     config: BertConfig
-    run: blocks.Run
+    options: blocks.ModelOptions
 
     def setup(self) -> None:
         cfg = self.config
-        self.layer = blocks.Layers(BertLayer, cfg, cfg.num_hidden_layers, self.run)
+        self.layer = blocks.Layers(BertLayer, cfg, cfg.num_hidden_layers, self.options)
 
-    def __call__(self, x, cache, call):
-        return self.layer(x, cache, call)
+    def __call__(self, x, context):
+        return self.layer(x, context)

@@ -17,7 +17,7 @@ from .. import sharding as fs
 from ..config.config import Config
 from ..core import outputs
 from ..documents.values import ConfigError
-from ..models import checks, heads
+from ..models import config_checks, decoder, task_heads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class GPT2Config(Config):
         "num_hidden_layers": "n_layer",
     }
     unsupported: ClassVar = {
-        **checks.NOT_IMPLEMENTED,
+        **config_checks.NOT_IMPLEMENTED,
         "is_decoder": (False, True, None),
         "reorder_and_upcast_attn": (False, True),
     }
@@ -73,19 +73,19 @@ class GPT2Config(Config):
         return self.n_positions
 
     def validate(self) -> None:
-        checks.multiple(self, "n_embd", of="n_head")
-        checks.pruned_heads(self)
-        checks.activation(self, "activation_function")
+        config_checks.multiple(self, "n_embd", of="n_head")
+        config_checks.pruned_heads(self)
+        config_checks.activation(self, "activation_function")
         if self.summary_activation:
-            checks.activation(self, "summary_activation")
+            config_checks.activation(self, "summary_activation")
 
 
 class GPT2Attention(nn.Module):
     config: GPT2Config
-    run: blocks.Run
+    options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, cache, index, call):
+    def __call__(self, x, context, index):
         cfg = self.config
         std = cfg.initializer_range
         width = blocks.num_heads(cfg, index)[0] * cfg.head_dim
@@ -96,58 +96,58 @@ class GPT2Attention(nn.Module):
         y, cache, weights = blocks.self_attention(
             self,
             (q, k, v),
-            cache,
+            context,
             index,
+            options=self.options,
             head_dim=cfg.head_dim,
             scale=cfg.head_dim**-0.5 if cfg.scale_attn_weights else 1.0,
             dropout=cfg.attn_pdrop,
-            run=self.run,
-            call=call,
         )
         y = blocks.Linear(cfg.n_embd, ("heads", "embed"), _residual_std(cfg), name="c_proj")(y)
-        y = nn.Dropout(cfg.resid_pdrop)(y, deterministic=call.deterministic)
+        y = nn.Dropout(cfg.resid_pdrop)(y, deterministic=context.deterministic)
         return y, cache, weights
 
 
 class GPT2MLP(nn.Module):
     config: GPT2Config
-    run: blocks.Run
+    options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, call):
+    def __call__(self, x, context):
         cfg = self.config
         inner = 4 * cfg.n_embd if cfg.n_inner is None else cfg.n_inner
         y = blocks.Linear(inner, ("embed", "mlp"), cfg.initializer_range, name="c_fc")(x)
         y = blocks.ACTIVATIONS[cfg.activation_function](y)
-        y = fs.constrain(y, ("batch", "length", "mlp"), self.run.rules)
+        y = fs.constrain(y, ("batch", "length", "mlp"), self.options.rules)
         y = blocks.Linear(cfg.n_embd, ("mlp", "embed"), _residual_std(cfg), name="c_proj")(y)
-        return nn.Dropout(cfg.resid_pdrop)(y, deterministic=call.deterministic)
+        return nn.Dropout(cfg.resid_pdrop)(y, deterministic=context.deterministic)
 
 
 class GPT2Block(nn.Module):
-    """(x [B, T, D], cache, index, call) -> (x, cache, attention weights or None)."""
+    """(x [B, T, D], context, index) -> (x, cache, attention weights or None)."""
 
     config: GPT2Config
-    run: blocks.Run
+    options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, cache, index, call):
+    def __call__(self, x, context, index):
         cfg = self.config
         y = blocks.LayerNorm(cfg.layer_norm_epsilon, name="ln_1")(x)
-        y, cache, weights = GPT2Attention(cfg, self.run, name="attn")(y, cache, index, call)
+        y, cache, weights = GPT2Attention(cfg, self.options, name="attn")(y, context, index)
         x = x + y
         y = blocks.LayerNorm(cfg.layer_norm_epsilon, name="ln_2")(x)
-        x = x + GPT2MLP(cfg, self.run, name="mlp")(y, call)
-        return fs.constrain(x, ("batch", "length", "hidden"), self.run.rules), cache, weights
+        x = x + GPT2MLP(cfg, self.options, name="mlp")(y, context)
+        return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
 
 
 def _residual_std(config: GPT2Config) -> float:
-    """The two projections of each layer that add to the residual start smaller with depth."""
+    """Returns the deviation of the projections that add to the residual: smaller with depth, so
+    that their sum over the layers does not start larger."""
     return config.initializer_range / math.sqrt(2 * config.n_layer)
 
 
-class GPT2Pretrained(heads.Decoder):
-    """What every model of the family shares."""
+class GPT2Pretrained(decoder.Decoder):
+    """The base of every model of the family."""
 
     config_class = GPT2Config
     naming = fp.Naming(
@@ -171,7 +171,7 @@ class GPT2Model(GPT2Pretrained):
         self.wte = blocks.Embed(cfg.vocab_size, cfg.n_embd, std)
         self.wpe = blocks.Embed(cfg.n_positions, cfg.n_embd, std, axes=("position", "embed"))
         self.drop = nn.Dropout(cfg.embd_pdrop)
-        self.h = blocks.Layers(GPT2Block, cfg, cfg.n_layer, self.run)
+        self.h = blocks.Layers(GPT2Block, cfg, cfg.n_layer, self.options)
         self.ln_f = blocks.LayerNorm(cfg.layer_norm_epsilon)
 
     def __call__(
@@ -188,45 +188,48 @@ class GPT2Model(GPT2Pretrained):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> outputs.BaseOutput:
-        """The arguments are those of `heads.Inputs`; token types are tokens of the vocabulary."""
+        """Computes hidden states. The arguments are those of `decoder.Inputs`; token types are
+        tokens of the vocabulary."""
         cfg = self.config
-        given = blocks.Tokens(
-            input_ids, inputs_embeds, attention_mask, token_type_ids, position_ids
-        ).checked(cfg, cache=cache, stacked=self.scan_layers, token_types=cfg.vocab_size)
-        x = self.tap(blocks.embed_inputs(self.wte, given, self.dtype))
-        call = blocks.Call.of(cfg, deterministic, output_hidden_states, output_attentions)
-        call, cache, positions = blocks.causal(call, cache, given)
-        x = x + jnp.broadcast_to(self.wpe(positions, self.dtype), x.shape)
-        if given.token_type_ids is not None:
-            x = x + jnp.broadcast_to(self.wte(given.token_type_ids, self.dtype), x.shape)
+        tokens, context = self.begin_pass(
+            blocks.Tokens(input_ids, inputs_embeds, attention_mask, token_type_ids, position_ids),
+            token_types=cfg.vocab_size,
+            cache=cache,
+            head_mask=head_mask,
+            deterministic=deterministic,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        x = self.perturb_embeddings(blocks.embed_inputs(self.wte, tokens, self.dtype))
+        x = x + jnp.broadcast_to(self.wpe(context.positions, self.dtype), x.shape)
+        if tokens.token_type_ids is not None:
+            x = x + jnp.broadcast_to(self.wte(tokens.token_type_ids, self.dtype), x.shape)
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
-        x = self.drop(x, deterministic=deterministic)
-        scales = blocks.head_scales(cfg, head_mask, stacked=self.scan_layers)
-        x, cache, entered, weights = self.h(x, cache, call._replace(head_scales=scales))
-        return outputs.backbone(outputs.BaseOutput, call, self.ln_f(x), entered, weights, cache)
+        out = self.h(self.drop(x, deterministic=deterministic), context)
+        return outputs.of_backbone(outputs.BaseOutput, context, self.ln_f(out.x), out)
 
     def attend(self, x: jax.Array) -> jax.Array:
-        """x [..., D] against the embedding table -> [..., V]."""
+        """Multiplies x [..., D] with the embedding table -> [..., V]."""
         return self.wte.attend(x)
 
 
-class GPT2LMHeadModel(GPT2Pretrained, heads.CausalLM):
+class GPT2LMHeadModel(GPT2Pretrained, task_heads.CausalLM):
     backbone = GPT2Model
 
 
-class GPT2ForSequenceClassification(GPT2Pretrained, heads.LastTokenClassification):
+class GPT2ForSequenceClassification(GPT2Pretrained, task_heads.LastTokenClassification):
     backbone = GPT2Model
 
 
-class GPT2ForTokenClassification(GPT2Pretrained, heads.TokenClassification):
+class GPT2ForTokenClassification(GPT2Pretrained, task_heads.TokenClassification):
     backbone = GPT2Model
 
 
-class GPT2ForQuestionAnswering(GPT2Pretrained, heads.QuestionAnswering):
+class GPT2ForQuestionAnswering(GPT2Pretrained, task_heads.QuestionAnswering):
     backbone = GPT2Model
 
 
-class GPT2DoubleHeadsModel(GPT2Pretrained, heads.VocabularyHead, heads.OverChoices):
+class GPT2DoubleHeadsModel(GPT2Pretrained, task_heads.VocabularyHead, task_heads.OverChoices):
     """Tokens of several choices [B, C, T] -> a language model's logits [B, C, T, V], and one logit
     [B, C] for each choice, read off one of its tokens."""
 
@@ -239,7 +242,7 @@ class GPT2DoubleHeadsModel(GPT2Pretrained, heads.VocabularyHead, heads.OverChoic
         attention_mask: jax.Array | None = None,
         *,
         mc_token_ids: jax.Array | None = None,
-        **inputs: Unpack[heads.Inputs],
+        **inputs: Unpack[decoder.Inputs],
     ) -> outputs.DoubleHeadsOutput:
         """As the backbone, with a leading axis for choices; hidden states and attentions have it
         folded into the batch.
@@ -250,7 +253,7 @@ class GPT2DoubleHeadsModel(GPT2Pretrained, heads.VocabularyHead, heads.OverChoic
         if self.config.extra.get("summary_type", "cls_index") != "cls_index":
             raise ConfigError("GPT2DoubleHeadsModel: only summary_type 'cls_index' is implemented")
         tokens = {"input_ids": input_ids, "attention_mask": attention_mask}
-        lead, folded = heads.fold_choices(tokens | inputs)
+        lead, folded = task_heads.fold_choices(tokens | inputs)
         base = self.base()
         out = base(**folded)
         x = out.last_hidden_state

@@ -15,19 +15,19 @@ from .. import params as fp
 from .. import sharding as fs
 from ..config.config import Config
 from ..core import outputs
-from ..models import checks, heads, rope
+from ..models import config_checks, decoder, rope_config, task_heads
 
 _FROM_OTHERS: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LlamaConfig(rope.Rotary, Config):
+class LlamaConfig(rope_config.Rotary, Config):
     """`config.json` of a Llama. `head_dim` and `num_key_value_heads` follow from the other fields
     if None, and what `rope_parameters` leaves open is filled in."""
 
     model_type: ClassVar[str] = "llama"
     unsupported: ClassVar = {
-        **checks.NOT_IMPLEMENTED,
+        **config_checks.NOT_IMPLEMENTED,
         "is_decoder": (False, True, None),
         "token_classification_bias": (True,),
     }
@@ -55,7 +55,7 @@ class LlamaConfig(rope.Rotary, Config):
     tie_word_embeddings: bool = False
 
     def derive(self) -> None:
-        given = rope.normalised(self.rope_parameters, self.max_position_embeddings)
+        given = rope_config.normalised(self.rope_parameters, self.max_position_embeddings)
         object.__setattr__(self, "rope_parameters", given)
         if self.num_key_value_heads is None:
             object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
@@ -63,19 +63,19 @@ class LlamaConfig(rope.Rotary, Config):
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
 
     def validate(self) -> None:
-        checks.multiple(self, "hidden_size", of="num_attention_heads")
-        checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
-        checks.pruned_heads(self)
-        checks.activation(self, "hidden_act")
-        rope.check(self)
+        config_checks.multiple(self, "hidden_size", of="num_attention_heads")
+        config_checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
+        config_checks.pruned_heads(self)
+        config_checks.activation(self, "hidden_act")
+        rope_config.check(self)
 
 
 class LlamaAttention(nn.Module):
     config: LlamaConfig
-    run: blocks.Run
+    options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, cache, index, call):
+    def __call__(self, x, context, index):
         cfg = self.config
         num_heads, num_kv_heads = blocks.num_heads(cfg, index)
 
@@ -96,13 +96,12 @@ class LlamaAttention(nn.Module):
         y, cache, weights = blocks.self_attention(
             self,
             qkv,
-            cache,
+            context,
             index,
+            options=self.options,
             head_dim=cfg.head_dim,
             scale=cfg.head_dim**-0.5,
             dropout=cfg.attention_dropout,
-            run=self.run,
-            call=call,
         )
         out = blocks.Linear(
             cfg.hidden_size,
@@ -116,7 +115,7 @@ class LlamaAttention(nn.Module):
 
 class LlamaMLP(nn.Module):
     config: LlamaConfig
-    run: blocks.Run
+    options: blocks.ModelOptions
 
     @nn.compact
     def __call__(self, x):
@@ -129,29 +128,29 @@ class LlamaMLP(nn.Module):
         act = blocks.ACTIVATIONS[cfg.hidden_act]
         gate = act(linear(cfg.intermediate_size, ("embed", "mlp"), "gate_proj")(x))
         hidden = gate * linear(cfg.intermediate_size, ("embed", "mlp"), "up_proj")(x)
-        hidden = fs.constrain(hidden, ("batch", "length", "mlp"), self.run.rules)
+        hidden = fs.constrain(hidden, ("batch", "length", "mlp"), self.options.rules)
         return linear(cfg.hidden_size, ("mlp", "embed"), "down_proj")(hidden)
 
 
 class LlamaLayer(nn.Module):
-    """(x [B, T, D], cache, index, call) -> (x, cache, attention weights or None)."""
+    """(x [B, T, D], context, index) -> (x, cache, attention weights or None)."""
 
     config: LlamaConfig
-    run: blocks.Run
+    options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, cache, index, call):
+    def __call__(self, x, context, index):
         cfg = self.config
         y = blocks.RMSNorm(cfg.rms_norm_eps, name="input_layernorm")(x)
-        y, cache, weights = LlamaAttention(cfg, self.run, name="self_attn")(y, cache, index, call)
+        y, cache, weights = LlamaAttention(cfg, self.options, name="self_attn")(y, context, index)
         x = x + y
         y = blocks.RMSNorm(cfg.rms_norm_eps, name="post_attention_layernorm")(x)
-        x = x + LlamaMLP(cfg, self.run, name="mlp")(y)
-        return fs.constrain(x, ("batch", "length", "hidden"), self.run.rules), cache, weights
+        x = x + LlamaMLP(cfg, self.options, name="mlp")(y)
+        return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
 
 
-class LlamaPretrained(heads.Decoder):
-    """What every model of the family shares."""
+class LlamaPretrained(decoder.Decoder):
+    """The base of every model of the family."""
 
     config_class = LlamaConfig
     is_parallelizable = True
@@ -173,7 +172,7 @@ class LlamaModel(LlamaPretrained):
         self.embed_tokens = blocks.Embed(
             cfg.vocab_size, cfg.hidden_size, cfg.initializer_range, padding_id=cfg.pad_token_id
         )
-        self.layers = blocks.Layers(LlamaLayer, cfg, cfg.num_hidden_layers, self.run)
+        self.layers = blocks.Layers(LlamaLayer, cfg, cfg.num_hidden_layers, self.options)
         self.norm = blocks.RMSNorm(cfg.rms_norm_eps)
 
     def __call__(
@@ -188,42 +187,48 @@ class LlamaModel(LlamaPretrained):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> outputs.BaseOutput:
-        """The arguments are those of `heads.Inputs`, without token types and head mask."""
-        cfg = self.config
-        given = blocks.Tokens(input_ids, inputs_embeds, attention_mask, position_ids=position_ids)
-        given = given.checked(cfg, cache=cache, stacked=self.scan_layers)
-        x = self.tap(blocks.embed_inputs(self.embed_tokens, given, self.dtype))
+        """Computes hidden states. The arguments are those of `decoder.Inputs`, without token types
+        and head mask."""
+        tokens, context = self.begin_pass(
+            blocks.Tokens(input_ids, inputs_embeds, attention_mask, position_ids=position_ids),
+            cache=cache,
+            deterministic=deterministic,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        x = self.perturb_embeddings(blocks.embed_inputs(self.embed_tokens, tokens, self.dtype))
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
-        call = blocks.Call.of(cfg, deterministic, output_hidden_states, output_attentions)
-        call, cache, positions = blocks.causal(call, cache, given)
-        rotation = blocks.rotary(
+        out = self.layers(x, context)
+        return outputs.of_backbone(outputs.BaseOutput, context, self.norm(out.x), out)
+
+    def rotary(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        cfg = self.config
+        return blocks.rotary(
             cfg.rope_parameters,
             positions,
             head_dim=cfg.head_dim,
             max_positions=cfg.max_position_embeddings,
         )
-        x, cache, entered, weights = self.layers(x, cache, call._replace(rotary=rotation))
-        return outputs.backbone(outputs.BaseOutput, call, self.norm(x), entered, weights, cache)
 
     def attend(self, x: jax.Array) -> jax.Array:
-        """x [..., D] against the embedding table -> [..., V]."""
+        """Multiplies x [..., D] with the embedding table -> [..., V]."""
         return self.embed_tokens.attend(x)
 
 
-class LlamaForCausalLM(LlamaPretrained, heads.CausalLM):
+class LlamaForCausalLM(LlamaPretrained, task_heads.CausalLM):
     backbone = LlamaModel
 
 
-class LlamaForSequenceClassification(LlamaPretrained, heads.LastTokenClassification):
+class LlamaForSequenceClassification(LlamaPretrained, task_heads.LastTokenClassification):
     backbone = LlamaModel
 
 
-class LlamaForTokenClassification(LlamaPretrained, heads.TokenClassification):
+class LlamaForTokenClassification(LlamaPretrained, task_heads.TokenClassification):
     backbone = LlamaModel
     classifier_name = "score"
 
 
-class LlamaForQuestionAnswering(LlamaPretrained, heads.QuestionAnswering):
+class LlamaForQuestionAnswering(LlamaPretrained, task_heads.QuestionAnswering):
     """Its checkpoints call the backbone `transformer`."""
 
     backbone = LlamaModel

@@ -107,20 +107,18 @@ def test_flash_agrees_with_the_formula(mask):
 
 def test_masks():
     tokens = np.array([[0, 1, 1], [1, 1, 1]])
-    assert blocks.make_mask(None, length=3) is None
-    np.testing.assert_array_equal(
-        blocks.make_mask(tokens, length=3), (tokens == 1)[:, None, None, :]
-    )
+    assert blocks.token_mask(None, 3) is None
+    np.testing.assert_array_equal(blocks.token_mask(tokens, 3), (tokens == 1)[:, None, None, :])
     pairs = rng.random((2, 3, 3)) < 0.5
-    np.testing.assert_array_equal(blocks.make_mask(pairs, length=3), pairs[:, None])
+    np.testing.assert_array_equal(blocks.token_mask(pairs, 3), pairs[:, None])
     for shape in [(2, 4), (2, 3, 4), (3,), (2, 1, 3, 3)]:
         with pytest.raises(ValueError, match=r"expected \[B, 3\]"):
-            blocks.make_mask(np.ones(shape), length=3)
+            blocks.token_mask(np.ones(shape), 3)
 
 
 def test_a_mask_over_slots_sees_what_is_filled_and_not_later():
     slots = np.array([[False, True, True, True, False]])
-    mask = blocks.make_mask(None, length=2, slots=slots, start=2)
+    mask = blocks.cache_mask(slots, 2, 2)
     np.testing.assert_array_equal(mask[0, 0], [[0, 1, 1, 0, 0], [0, 1, 1, 1, 0]])
 
 

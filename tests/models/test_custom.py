@@ -12,7 +12,7 @@ from flax import linen as nn
 
 import flaxmodels as fm
 from flaxmodels import sharding as fs
-from flaxmodels.core.attributes import INSTEAD
+from flaxmodels.core.missing_attributes import INSTEAD
 
 
 class Compact(fm.PretrainedModel):

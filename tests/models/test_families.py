@@ -12,7 +12,7 @@ import pytest
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.models import heads
+from flaxmodels.models import task_heads
 
 LOOP_EAGER = {"scan_layers": False, "attn_implementation": "eager"}
 LOOP_SDPA = {"scan_layers": False, "attn_implementation": "sdpa"}
@@ -371,7 +371,7 @@ IDS = np.array([[5, 7, 3, 9, 11, 8, 3]])
 
 
 def ids(model):
-    return IDS[:, None] if isinstance(model, heads.OverChoices) else IDS
+    return IDS[:, None] if isinstance(model, task_heads.OverChoices) else IDS
 
 
 @functools.cache

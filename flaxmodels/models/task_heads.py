@@ -1,7 +1,8 @@
-"""The heads that families share; a family's class names its backbone and its exceptions."""
+"""Task heads: what follows a backbone to make logits. A family's class names its backbone, and
+where it differs."""
 
 import operator
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -12,90 +13,17 @@ from .. import blocks
 from .. import sharding as fs
 from ..core import outputs
 from .base import PretrainedModel
+from .decoder import Inputs
 
 
-class Inputs(TypedDict, total=False):
-    """What a model takes beside `input_ids` int [B, T] and `attention_mask`, which says where
-    tokens are (1) and where padding (0): [B or 1, T], or [B or 1, T, T] over pairs (query, key).
-
-    Ids, positions and masks are checked where their values are known, outside of `jit`; what is
-    traced must hold to it: a mask of other numbers is read as 1 where it is not 0, and an id that
-    has no row gives NaN.
-
-    Attributes:
-        token_type_ids: int [B or 1, T], of families that have token types.
-        position_ids: int [B or 1, T]; if None one after another from 0, or from the cache's index,
-            whatever the mask says: tokens after padding on the left stand at 0, 1, ... only if the
-            caller says so (`generate` does).
-        inputs_embeds: [B, T, D], in the place of `input_ids`.
-        cache: of a decoder, from `init_cache`; `attention_mask` [B, T] then covers the new tokens
-            alone, and the output has the cache with them in it.
-        head_mask: [N], or [L, N] over layers and heads, of BERT and GPT-2: what the output of each
-            head is multiplied with; 1 keeps it, 0 drops it.
-        deterministic: no dropout; False needs `rngs={"dropout": key}`.
-        output_hidden_states: see `Output`; None for what the config says.
-        output_attentions: likewise; the weights are computed by the "eager" formula.
-    """
-
-    token_type_ids: jax.Array | None
-    position_ids: jax.Array | None
-    inputs_embeds: jax.Array | None
-    cache: blocks.Cache | None
-    head_mask: jax.Array | None
-    deterministic: bool
-    output_hidden_states: bool | None
-    output_attentions: bool | None
-
-
-class Decoder(PretrainedModel):
-    """A model, or the backbone of one, that generates from left to right."""
-
-    @property
-    def is_causal(self) -> bool:
-        """Whether a token sees those before it alone."""
-        return True
-
-    def attending(
-        self, call: blocks.Call, cache: blocks.Cache | None, tokens: blocks.Tokens
-    ) -> tuple[blocks.Call, blocks.Cache | None, jax.Array]:
-        """`blocks.causal`, or its like where each token sees all."""
-        if self.is_causal:
-            return blocks.causal(call, cache, tokens)
-        if cache is not None:
-            raise ValueError(self._no_decoder())
-        return blocks.bidirectional(call, tokens)
-
-    def _no_decoder(self) -> str:
-        return f"{type(self).__name__}: a cache is for a decoder; set config.is_decoder"
-
-    def init_cache(self, batch_size: int, max_length: int, dtype: Any = None) -> blocks.Cache:
-        """An empty cache for `max_length` tokens, in `dtype` (`self.dtype` if None).
-
-        Raises:
-            ValueError: more tokens than the model has positions, or a model that is no decoder.
-        """
-        cfg = self.config
-        if not self.is_causal:
-            raise ValueError(self._no_decoder())
-        blocks.check_positions(cfg, max_length, "slots")
-        return blocks.init_cache(
-            batch_size=batch_size,
-            max_length=max_length,
-            num_heads=[blocks.num_heads(cfg, i)[1] for i in range(cfg.num_hidden_layers)],
-            head_dim=cfg.head_dim,
-            dtype=self.dtype if dtype is None else dtype,
-            stacked=self.scan_layers,
-        )
-
-
-class Head(PretrainedModel):
+class TaskHead(PretrainedModel):
     """A model made of a backbone, under the name `base_model_prefix`, and what follows it."""
 
     backbone: ClassVar[type[PretrainedModel]]
 
     def base(self) -> nn.Module:
-        """The backbone, as a submodule."""
-        return self.backbone(**self.fields, name=self.base_model_prefix)
+        """Makes the backbone, as a submodule."""
+        return self.backbone(**self.shared_fields, name=self.base_model_prefix)
 
     def in_backbone(self, path: str) -> str:
         return f"{self.base_model_prefix}/{path}"
@@ -103,19 +31,19 @@ class Head(PretrainedModel):
     def classify(
         self, x: jax.Array, labels: int, name: str = "classifier", *, use_bias: bool = True
     ) -> jax.Array:
-        """x [..., D] -> [..., labels]."""
+        """Projects x [..., D] to logits [..., labels]."""
         std = self.config.initializer_range
         axes = ("embed", "labels")
         return blocks.Linear(labels, axes, std, use_bias=use_bias, name=name)(x)
 
     def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        """Dropout before a classifier: `classifier_dropout`, or 0.1 where the config has none."""
+        """Applies dropout before a classifier: `classifier_dropout`, or 0.1 if that is None."""
         rate = self.config.classifier_dropout
         return nn.Dropout(0.1 if rate is None else rate)(x, deterministic=deterministic)
 
 
-class SimpleHead(Head):
-    """A head that takes what its backbone takes."""
+class SimpleHead(TaskHead):
+    """A head whose arguments are those of its backbone."""
 
     @nn.compact
     def __call__(
@@ -131,18 +59,18 @@ class SimpleHead(Head):
     def head(
         self, base: nn.Module, out: Any, input_ids: jax.Array | None, deterministic: bool
     ) -> outputs.Output:
-        """What this class makes of the backbone's `BaseOutput`; its submodules are made here."""
+        """Makes the model's output of the backbone's `BaseOutput`; makes its own submodules."""
         raise TypeError(f"{type(self).__name__} defines no head")
 
 
-class VocabularyHead(Head):
+class VocabularyHead(TaskHead):
     """A head with a logit for every token of the vocabulary."""
 
     output_embeddings_path = "lm_head"
     lm_head_path = "lm_head"
 
     def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
-        """x [B, T, D] -> logits [B, T, V]: by the embedding table if tied, else by `lm_head`."""
+        """Projects x [B, T, D] to logits [B, T, V], by the embedding table if it is tied."""
         if self.config.tie_word_embeddings:
             logits = base.attend(x)
         else:
@@ -168,9 +96,7 @@ class CausalLM(VocabularyHead):
         logits_to_keep: int = 0,
         **inputs: Unpack[Inputs],
     ) -> outputs.LogitsOutput:
-        """Args:
-        logits_to_keep: of how many of the last tokens logits are computed; 0 for all.
-        """
+        """Computes the logits of all tokens, or of the last `logits_to_keep` if that is not 0."""
         if (keep := operator.index(logits_to_keep)) < 0:
             raise ValueError(f"logits_to_keep is {keep}; expected 0 for all, or how many")
         base = self.base()
@@ -216,7 +142,7 @@ class OverChoices(PretrainedModel):
         return {self.main_input_name: jnp.zeros((1, 1, 1), jnp.int32)}
 
 
-class MultipleChoice(Head, OverChoices):
+class MultipleChoice(TaskHead, OverChoices):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off the pooled outputs; hidden
     states and attentions have the choices folded into the batch."""
 
@@ -259,7 +185,10 @@ _FOLDED |= {"inputs_embeds": 2}
 
 
 def fold_choices(inputs: dict[str, Any]) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """Arguments over choices [B, C, T] -> (B, C), and the arguments with these folded into one.
+    """Folds the axes of arguments over choices [B, C, T] into one.
+
+    Returns:
+        (B, C), and the arguments over [B * C, T].
 
     Raises:
         ValueError: an argument without these axes, or with others than the rest.

@@ -1,7 +1,6 @@
 """Attributes that models of Transformers have and ours have not: what to write instead."""
 
 import difflib
-from typing import Any
 
 _SECOND = (
     "a model holds no params; they are the second of what from_pretrained and init_params make"
@@ -110,7 +109,7 @@ INSTEAD: dict[str, str] = {
 """Name -> what to write, the second half of an error's sentence."""
 
 
-def missing(model: Any, name: str) -> AttributeError:
+def error(model: object, name: str) -> AttributeError:
     """Makes the error for an attribute that a model has not."""
     cls = type(model).__name__
     if name in INSTEAD:

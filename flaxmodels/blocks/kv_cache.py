@@ -1,4 +1,4 @@
-"""The keys and values of tokens already seen: a pytree of fixed shape, cache in and cache out."""
+"""The KV cache: keys and values of tokens already seen, in a pytree of fixed shape."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _Arrays = tuple[jax.Array, ...] | jax.Array
 
 @struct.dataclass
 class Cache:
-    """Slots for S tokens of every layer, of which the first `index` are filled.
+    """Holds slots for S tokens of every layer, of which the first `index` are filled.
 
     A looped model has one array per layer, a scanned one a stack of all. Each is written in place
     when the cache is donated, or carried by `lax.while_loop`. Heads come before slots, so that
@@ -34,9 +34,9 @@ class Cache:
     index: jax.Array
 
     def claim(self, attention_mask: jax.Array | None, length: int) -> Self:
-        """The cache with the next `length` slots marked as `attention_mask` [B or 1, T] says.
+        """Marks the next `length` slots as `attention_mask` [B or 1, T] says.
 
-        None marks them all as tokens. `index` stays: layers write there, then comes `advance`.
+        None marks them all as tokens. `index` stays until `advance`: layers write there first.
         """
         shape = (self.mask.shape[0], length)
         if attention_mask is None:
@@ -54,7 +54,7 @@ class Cache:
     def write(
         self, layer: int | jax.Array, keys: jax.Array, values: jax.Array
     ) -> tuple[jax.Array, jax.Array, Self]:
-        """Puts new keys and values [B, T, K, H] of a layer into slots `index`...
+        """Puts new keys and values [B, T, K, H] of a layer into the slots from `index` on.
 
         Returns:
             all keys [B, S, K, H] and values of that layer, and the new cache.
@@ -64,7 +64,7 @@ class Cache:
         return all_keys, all_values, dataclasses.replace(self, keys=new_keys, values=new_values)
 
     def advance(self, length: int) -> Self:
-        """The cache with `length` more slots filled."""
+        """Returns the cache with `length` more slots filled."""
         return dataclasses.replace(self, index=self.index + length)
 
     def _put(self, old: _Arrays, layer, new: jax.Array) -> tuple[jax.Array, _Arrays]:
@@ -81,7 +81,7 @@ class Cache:
 
 
 def _start(*indices: int | jax.Array) -> list[jax.Array]:
-    """Where a slice starts: of one dtype, whatever JAX makes of a Python int in its 64-bit mode."""
+    """Returns the start of a slice, all int32: in JAX's 64-bit mode a Python int would be int64."""
     return [jnp.asarray(index, jnp.int32) for index in indices]
 
 
@@ -94,8 +94,8 @@ def init_cache(
     dtype: jax.typing.DTypeLike,
     stacked: bool,
 ) -> Cache:
-    """An empty cache for B = `batch_size` sequences and S = `max_length` slots in layers of
-    `num_heads` key-value heads each, stacked if the model scans them."""
+    """Makes an empty cache for B = `batch_size` sequences and S = `max_length` slots, in layers of
+    `num_heads` key-value heads each; stacked for a model that scans them."""
     shapes = [(batch_size, heads, max_length, head_dim) for heads in num_heads]
 
     def arrays() -> _Arrays:

@@ -1,4 +1,4 @@
-"""The attention heads of each layer: which are left, and how much each counts."""
+"""The attention heads of each layer: which pruning left there, and how much each counts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,27 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def heads_left(config: Any, layer: int) -> tuple[int, ...]:
-    """The heads of a layer that `config.pruned_heads` leaves, numbered as if none were pruned."""
+def kept_heads(config: Any, layer: int) -> tuple[int, ...]:
+    """Returns the heads of a layer that are not pruned, numbered as if none were."""
     pruned = config.pruned_heads.get(str(layer), ())
     return tuple(head for head in range(config.num_attention_heads) if head not in pruned)
 
 
-def kv_heads_left(config: Any, layer: int) -> tuple[int, ...]:
-    """Likewise the key-value heads: those that a head which is left attends with."""
+def kept_kv_heads(config: Any, layer: int) -> tuple[int, ...]:
+    """Returns the key-value heads of a layer that some head which is not pruned attends with."""
     group = config.num_attention_heads // config.num_key_value_heads
-    return tuple(dict.fromkeys(head // group for head in heads_left(config, layer)))
+    return tuple(dict.fromkeys(head // group for head in kept_heads(config, layer)))
 
 
 def num_heads(config: Any, index: int | jax.Array) -> tuple[int, int]:
-    """(heads, key-value heads) of layer `index`; one that is traced is in a scan, whose layers
-    have as many each."""
+    """Returns the numbers (heads, key-value heads) of layer `index`.
+
+    A traced index is of a scan, all of whose layers have the same numbers.
+    """
     layer = index if isinstance(index, int) else 0
-    return len(heads_left(config, layer)), len(kv_heads_left(config, layer))
+    return len(kept_heads(config, layer)), len(kept_kv_heads(config, layer))
 
 
 def heads_are_even(config: Any) -> bool:
-    """Whether all layers have as many heads, so that their params can be stacked."""
+    """Tells whether all layers have the same number of heads: only then can params be stacked."""
     counts = {len(heads) for heads in config.pruned_heads.values()}
     return not counts or (len(counts) == 1 and len(config.pruned_heads) == config.num_hidden_layers)
 
@@ -36,13 +38,13 @@ def heads_are_even(config: Any) -> bool:
 def get_head_mask(
     head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False
 ) -> jax.Array | None:
-    """A head mask as attention weights [L, B, N, T, S] can be multiplied with: [L, 1, N, 1, 1].
+    """Shapes a head mask for a product with attention weights [L, B, N, T, S]: [L, 1, N, 1, 1].
 
     Source: `get_head_mask` of Transformers 4.53, which has a list of None for None.
 
     Args:
         head_mask: [N] for every layer, or [L, N]: 1 keeps a head, 0 drops it. None, and what this
-            function returned, stay as they are.
+            function returned, are returned unchanged.
         num_hidden_layers: L.
         is_attention_chunked: attention is computed by chunks: one more axis, [L, 1, N, 1, 1, 1].
 
@@ -67,8 +69,8 @@ def get_head_mask(
 def head_scales(
     config: Any, head_mask: Any, *, stacked: bool
 ) -> Sequence[jax.Array] | jax.Array | None:
-    """What the output of each head that is left is multiplied with: [N] for each layer, or
-    [L, N] if `stacked`; None for a mask that is None.
+    """Returns what the output of each head that is not pruned is multiplied with: [N] for each
+    layer, or [L, N] if `stacked`; None for a mask that is None.
 
     Args:
         head_mask: as `get_head_mask` takes or returns it, over all heads, pruned ones too.
@@ -81,5 +83,5 @@ def head_scales(
         raise ValueError(
             f"head_mask {jnp.shape(head_mask)}: expected [{heads}] or [{depth}, {heads}]"
         )
-    rows = [mask[layer, 0, np.array(heads_left(config, layer)), 0, 0] for layer in range(depth)]
+    rows = [mask[layer, 0, np.array(kept_heads(config, layer)), 0, 0] for layer in range(depth)]
     return jnp.stack(rows) if stacked else rows
