@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # what editors and type checkers read; `__getattr__` serves t
     from .checkpoints.model_card import create_model_card as create_model_card
     from .config.config import Config as Config
     from .config.generation_config import GenerationConfig as GenerationConfig
-    from .documents.values import ConfigError as ConfigError
+    from .documents.json_values import ConfigError as ConfigError
     from .editing.prune import prune_heads as prune_heads
     from .families.bert import BertConfig as BertConfig
     from .families.bert import BertForMaskedLM as BertForMaskedLM
@@ -125,7 +125,7 @@ _HOMES = {
     "memory_report": "analysis.memory",
     "PretrainedModel": "models.base",
     "Config": "config.config",
-    "ConfigError": "documents.values",
+    "ConfigError": "documents.json_values",
     "GenerationConfig": "config.generation_config",
     "LoadingInfo": "checkpoints.load",
     "CheckpointError": "params",

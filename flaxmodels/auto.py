@@ -15,9 +15,9 @@ from .checkpoints.options import LOAD, ModelFields, Options
 from .checkpoints.plan import build, plan_load
 from .checkpoints.request import PLACE, Request
 from .config.config import Config, find_config
-from .documents import keys
-from .documents.files import config_path, naming
-from .documents.values import ConfigError, read_json, shown
+from .documents import config_keys
+from .documents.json_files import config_path, naming, read_json
+from .documents.json_values import ConfigError, shown
 from .hub import HubOptions, Location
 from .models.base import PretrainedModel
 from .params import open_checkpoint, unflatten
@@ -48,7 +48,7 @@ class AutoConfig:
         given = keywords.placed(options, call)
         name, _ = named(call, () if name_or_path is None else (name_or_path,), given)
         hub_options = HubOptions.take_from(given)
-        of_models = {*LOAD, *ModelFields.__annotations__} - keys.INSTEAD.keys()
+        of_models = {*LOAD, *ModelFields.__annotations__} - config_keys.INSTEAD.keys()
         if odd := sorted(given.keys() & of_models):
             raise TypeError(
                 f"{call} does not take {', '.join(odd)}: a configuration has none; give it to "

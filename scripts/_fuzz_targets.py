@@ -16,7 +16,7 @@ from typing import IO
 from unittest import mock
 
 from flaxmodels.auto import AutoConfig
-from flaxmodels.documents.values import ConfigError
+from flaxmodels.documents.json_values import ConfigError
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.formats import checksums, msgpack, safetensors
 from flaxmodels.params.formats.files import Cursor, File, Span

@@ -12,7 +12,7 @@ import jax
 from .. import params as fp
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
-from ..documents.files import CONFIG_NAME, text_of
+from ..documents.json_files import CONFIG_NAME, text_of
 from ..hub import HubOptions, copy_companion, tokenizer_files
 from ..params.atomic.replace import atomic_replace
 from ..params.checkpoint.saveable import check_variant, saveable

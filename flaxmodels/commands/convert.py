@@ -15,8 +15,9 @@ import numpy as np
 from .. import params as fp
 from .. import registry
 from ..checkpoints.save import save, staging
-from ..documents.files import CONFIG_NAME, is_finite, text_of, without_code
-from ..documents.values import ConfigError, read_json
+from ..documents.json_files import CONFIG_NAME, read_json, text_of
+from ..documents.json_values import ConfigError, is_finite
+from ..documents.remote_code import without_code
 from ..hub import HubOptions, companions, copy_companion, fetched, resolve
 from ..params.checkpoint.match import Piece, identity_match
 from ..params.checkpoint.plan import LeafPlan, make_plan

@@ -12,7 +12,7 @@ import numpy as np
 from .. import params as fp
 from ..auto import architecture
 from ..checkpoints.plan import build, plan_load
-from ..documents.values import ConfigError
+from ..documents.json_values import ConfigError
 from ..models.base import PretrainedModel
 from ..params.checkpoint.plan import LeafPlan, LoadPlan
 from ..params.errors import quoted, some, warn

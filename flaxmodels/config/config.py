@@ -14,27 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from flax.core import FrozenDict
 
 from ..calls import callers, keywords
-from ..documents.files import CONFIG_NAME as CONFIG_NAME
-from ..documents.files import (
-    config_path,
-    is_finite,
-    is_of_ours,
-    names_code,
-    naming,
-    text_of,
-    without_code,
-)
-from ..documents.keys import HARMLESS, QUANTISED, refusal
-from ..documents.values import (
-    ConfigError,
-    checked,
-    freeze,
-    hints_of,
-    out_of_range,
-    read_json,
-    shown,
-    thaw,
-)
+from ..documents.config_keys import HARMLESS, QUANTISED, refusal
+from ..documents.field_types import checked, hints_of, out_of_range
+from ..documents.json_files import CONFIG_NAME as CONFIG_NAME
+from ..documents.json_files import config_path, naming, read_json, text_of
+from ..documents.json_values import ConfigError, freeze, is_finite, shown, thaw
+from ..documents.remote_code import is_of_ours, names_code, without_code
 from ..hub import DEFAULT_OPTIONS, HubOptions, Location, resolve
 from ..params.errors import quoted, some
 from .labels import LABEL_KEYS, Labels, labels_of_caller, labels_of_file

@@ -10,8 +10,10 @@ import numpy as np
 from flax.core import FrozenDict
 
 from ..calls.callers import warn
-from ..documents.files import is_finite, text_of, without_code
-from ..documents.values import ConfigError, checked, freeze, hints_of, read_json, shown, thaw
+from ..documents.field_types import checked, hints_of
+from ..documents.json_files import read_json, text_of
+from ..documents.json_values import ConfigError, freeze, is_finite, shown, thaw
+from ..documents.remote_code import without_code
 from ..params.errors import quoted, some
 from . import generation_settings as settings
 from .config import CONFIG_NAME, Config

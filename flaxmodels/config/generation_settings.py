@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..documents.values import ConfigError, freeze, shown
+from ..documents.json_values import ConfigError, freeze, shown
 
 CHANGE: Mapping[str, tuple[Any, ...]] = {
     "assistant_early_exit": (),

@@ -8,7 +8,7 @@ from typing import Any
 from flax.core import FrozenDict
 
 from ..calls import callers
-from ..documents.values import ConfigError, freeze, shown
+from ..documents.json_values import ConfigError, freeze, shown
 from ..params.errors import quoted, some
 
 LABEL_KEYS = ("id2label", "label2id", "num_labels")

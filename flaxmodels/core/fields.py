@@ -9,7 +9,7 @@ from .. import sharding as fs
 from ..blocks import as_remat, check_dtype, heads_are_even
 from ..calls import keywords
 from ..config.config import Config
-from ..documents.values import ConfigError
+from ..documents.json_values import ConfigError
 
 _LINENS = ("parent", "name", "scope")
 

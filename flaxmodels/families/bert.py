@@ -15,7 +15,7 @@ from .. import blocks
 from .. import params as fp
 from .. import sharding as fs
 from ..core import outputs
-from ..documents.values import ConfigError
+from ..documents.json_values import ConfigError
 from ..models import decoder, task_heads
 from .bert_encoder import BertConfig, BertDense, BertEmbeddings, BertEncoder
 

@@ -16,7 +16,7 @@ from .. import params as fp
 from .. import sharding as fs
 from ..config.config import Config
 from ..core import outputs
-from ..documents.values import ConfigError
+from ..documents.json_values import ConfigError
 from ..models import config_checks, decoder, task_heads
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from .. import params as fp
 from ..calls.callers import warn
-from ..documents.files import content_without_code
-from ..documents.values import MAX_CONFIG_BYTES, ConfigError
+from ..documents.json_files import MAX_CONFIG_BYTES
+from ..documents.json_values import ConfigError
+from ..documents.remote_code import content_without_code
 from ..params.errors import some
 from ..params.formats import LOCAL, FolderFile, Reads, Store
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Unpack
 
 from .. import params as fp
-from ..documents.files import CONFIG_NAME
-from ..documents.values import MAX_CONFIG_BYTES, ConfigError
+from ..documents.json_files import CONFIG_NAME, MAX_CONFIG_BYTES
+from ..documents.json_values import ConfigError
 from ..params.errors import quoted
 from ..params.formats import (
     LOCAL,

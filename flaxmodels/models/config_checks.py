@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from ..blocks import ACTIVATIONS
-from ..documents.values import ConfigError
+from ..documents.json_values import ConfigError
 
 NOT_IMPLEMENTED = {
     "add_cross_attention": (False, None),

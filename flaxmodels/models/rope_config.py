@@ -8,7 +8,7 @@ from flax.core import FrozenDict
 
 from ..blocks import ROPE_TYPES, rope_frequencies
 from ..calls import callers
-from ..documents.values import ConfigError, freeze, shown
+from ..documents.json_values import ConfigError, freeze, shown
 from ..params.errors import quoted, some
 
 _ORIGINAL = "original_max_position_embeddings"

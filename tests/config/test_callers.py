@@ -13,7 +13,7 @@ from _paths import GOLDENS
 
 import flaxmodels as fm
 from flaxmodels import hub
-from flaxmodels.documents.values import ConfigError
+from flaxmodels.documents.json_values import ConfigError
 
 TINY = {
     "vocab_size": 16, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 import flaxmodels as fm
 from flaxmodels.config.config import Config
-from flaxmodels.documents.values import ConfigError, freeze, read_json, thaw
+from flaxmodels.documents.json_files import read_json
+from flaxmodels.documents.json_values import ConfigError, freeze, thaw
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,9 @@ import pytest
 from _files import put
 
 import flaxmodels as fm
-from flaxmodels.documents.files import text_of, without_code
-from flaxmodels.documents.values import ConfigError
+from flaxmodels.documents.json_files import text_of
+from flaxmodels.documents.json_values import ConfigError
+from flaxmodels.documents.remote_code import without_code
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 16, "hidden_size": 8, "intermediate_size": 16,

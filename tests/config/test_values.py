@@ -12,7 +12,8 @@ import pytest
 from flax.core import FrozenDict
 
 import flaxmodels as fm
-from flaxmodels.documents.values import ConfigError, checked, freeze, shown, thaw
+from flaxmodels.documents.field_types import checked
+from flaxmodels.documents.json_values import ConfigError, freeze, shown, thaw
 
 IDS = int | tuple[int, ...] | None
 

@@ -8,7 +8,7 @@ from _paths import GOLDENS
 
 import flaxmodels as fm
 from flaxmodels.auto import AUTO_CLASSES, architecture
-from flaxmodels.documents.values import ConfigError
+from flaxmodels.documents.json_values import ConfigError
 from flaxmodels.registry import FAMILIES
 
 

@@ -1,23 +1,18 @@
-"""Keys of `config.json` that are no field of a family: which are harmless, which a caller may say,
-and what to write instead of the others."""
+"""Keys of `config.json` that are no field of a family: which change nothing, which a caller may
+give, and what to write instead of the others."""
 
 import difflib
 from collections.abc import Collection
 from typing import Any
 
 from ..calls import keywords
+from .remote_code import CODE
 
 NOTES = keywords.NOTES.union(
     "_commit_hash _name_or_path architectures layer_types model_tags n_ctx problem_type "
     "summary_type transformers_version unk_token_id".split()
 )
-"""What is said by being written into `config.json`."""
-
-CODE = frozenset(
-    "auto_map _auto_map custom_pipelines custom_generate trust_remote_code code_revision "
-    "_attn_implementation_internal _experts_implementation_internal kernel_config".split()
-)
-"""What names code that Transformers would fetch and run, unless it is null, false or empty."""
+"""Keys that act by being written into `config.json`."""
 
 QUANTISED = "quantization_config"
 
@@ -31,7 +26,7 @@ INSTEAD = {
     "attn_implementation": "it is a field of the model; give it to from_pretrained or to its class",
     "gradient_checkpointing": "it is remat= of the model",
 }
-"""What a caller says to the model, and not to its configuration."""
+"""Keys that a caller gives to the model, and not to its configuration -> what to write."""
 
 HARMLESS = NOTES.union(
     CODE,
@@ -52,11 +47,11 @@ kept, written back, and not worth a warning."""
 
 
 def refusal(cls: str, key: str, value: Any, names: Collection[str]) -> TypeError | None:
-    """Makes the error for a caller's key that would have no effect. Returns None for one that asks
-    for what is so anyway, or that is a note to be kept.
+    """Makes the error for a caller's key that would have no effect; returns None for a note, and
+    for a value that asks for what happens anyway.
 
     Args:
-        names: what the class takes.
+        names: of what the class takes.
     """
     if key in NOTES or (value is None and key in HARMLESS):
         return None

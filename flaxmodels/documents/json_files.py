@@ -1,0 +1,93 @@
+"""Files of JSON: `config.json` and `generation_config.json`, read and written."""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..params import CheckpointError, strict_json
+from ..params.errors import quoted
+from ..params.formats import LocalFile, without_config
+from .json_values import MAX_VALUES, ConfigError
+
+CONFIG_NAME = "config.json"
+MAX_CONFIG_BYTES = 16 << 20
+_CACHED = re.compile(r"/models--[^/]+/snapshots/")
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a JSON object from a file of at most 16 MiB, in which no key stands twice. Infinity and
+    NaN, which Python writes, become floats: a user of a value checks it by `is_finite`.
+
+    Raises:
+        ConfigError: with the file's name.
+    """
+    path = os.fspath(path)
+    if "\0" not in path and not os.path.lexists(path):
+        folder = os.path.dirname(path)
+        # A snapshot of the cache holds what was asked for alone: listing it would mislead.
+        hint = "" if _CACHED.search(folder) else f": {without_config(folder or '.')}"
+        raise ConfigError(f"{path}: No such file{hint}")
+    try:
+        file = LocalFile(path)
+        if file.size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: {file.size} bytes; a configuration has at most 16 MiB")
+        file.reject_lookalikes()
+        raw = file.read(0, file.size)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from None
+    try:
+        value = strict_json.loads(raw, MAX_VALUES, constants=float)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def text_of(values: Mapping[str, Any]) -> str:
+    """Formats a configuration as strict JSON, keys sorted, that `read_json` accepts.
+
+    If it would be too long, as with very many labels, white space is left out, and `label2id`,
+    which says the same as `id2label`.
+
+    Raises:
+        ConfigError: it is still too long.
+    """
+    text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    if _can_be_read(text):
+        return text
+    shorter = {key: value for key, value in values.items() if key != "label2id"}
+    text = json.dumps(
+        shorter, separators=(",", ":"), sort_keys=True, allow_nan=False, ensure_ascii=False
+    )
+    if _can_be_read(text):
+        return text
+    long = max(values, key=lambda key: len(str(values[key])))
+    raise ConfigError(
+        f"a configuration of {len(text)} characters could not be read again, which takes 16 MiB "
+        f"and {MAX_VALUES} values; the longest value is that of {quoted(long)}"
+    )
+
+
+def _can_be_read(text: str) -> bool:
+    return len(text.encode()) <= MAX_CONFIG_BYTES and text.count(",") < MAX_VALUES
+
+
+def config_path(place: str | os.PathLike) -> str:
+    """Returns the path of the configuration in a folder; a file's own path."""
+    place = os.fspath(place)
+    return os.path.join(place, CONFIG_NAME) if os.path.isdir(place) else place
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Adds the file's path to every `ConfigError` that is raised inside the context."""
+    try:
+        yield
+    except ConfigError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise ConfigError(f"{path}: {error}") from None
