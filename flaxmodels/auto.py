@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack, overload
 import jax
 
 from . import registry
-from .calls import callers, keywords
+from .calls import keywords
 from .calls.arguments import documented
 from .checkpoints.load import LoadingInfo, configuration, load, locate, named, planned, requested
 from .checkpoints.options import LOAD, ModelFields, Options
@@ -23,7 +23,7 @@ from .models.base import PretrainedModel
 from .params import open_checkpoint, unflatten
 from .params.checkpoint.plan import LoadPlan
 from .params.checkpoint.saveable import check_variant
-from .params.errors import quoted, some
+from .params.errors import quoted, some, warn
 
 
 class AutoConfig:
@@ -300,7 +300,7 @@ def _architecture(values: Mapping[str, Any], where: str) -> type[PretrainedModel
             return registry.model_class(str(name))
     bare = AutoModel.class_for(_model_type(values), _named_classes(values))
     if names:
-        callers.warn(
+        warn(
             f"{where}: no class here is called {some(map(quoted, names))}; {bare.__name__} is taken"
         )
     return bare

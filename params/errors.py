@@ -1,9 +1,11 @@
-"""The error of every reader and writer of checkpoints, and texts that are safe to print."""
+"""Errors and warnings: their texts are safe to print, and warnings point at the caller's line."""
 
+import sys
 import warnings
 
 LONGEST_TEXT = 4000  # characters of an error or a warning
 _LONGEST_NAME = 200
+_INSIDE = (__name__.partition(".")[0], "flax")
 
 
 class PrintableError(ValueError):
@@ -18,9 +20,16 @@ class CheckpointError(PrintableError):
     """A checkpoint that cannot be read or written as asked: file, tensor, expected, got."""
 
 
-def warn(message: object, category: type[Warning] = UserWarning, *, stacklevel: int = 1) -> None:
-    """`warnings.warn` of a text that may hold what files and servers say."""
-    warnings.warn(printable(message), category, stacklevel=stacklevel + 1)
+def warn(message: object, category: type[Warning] = UserWarning) -> None:
+    """Warns at the nearest line outside of this library, and of flax, which wraps the methods of
+    models. The text may hold what files and servers say.
+
+    Python 3.12 has `skip_file_prefixes` for it; the walk serves 3.11 too.
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(printable(message), category, stacklevel=level)
 
 
 def printable(text: object, most: int = LONGEST_TEXT) -> str:

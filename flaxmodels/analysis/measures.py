@@ -11,8 +11,8 @@ from jax.core import Tracer
 
 from .. import params as fp
 from ..blocks import extended_attention_mask, get_head_mask, invert_attention_mask
-from ..calls import callers
 from ..calls.arguments import abstract, split
+from ..params.errors import warn
 
 _said: set[str] = set()
 
@@ -187,4 +187,4 @@ def _is(config: Any, name: str, token: int) -> bool:
 def _once(message: str) -> None:
     if message not in _said:
         _said.add(message)
-        callers.warn(message)
+        warn(message)

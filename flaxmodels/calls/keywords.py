@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from . import callers
+from ..params.errors import warn
 
 
 class Keyword(NamedTuple):
@@ -253,13 +253,13 @@ def ours(given: Mapping[str, Any], known: Collection[str], cls: str, call: str) 
         keyword = KEYWORDS[name]
         if any(_is(value, fine) for fine in keyword.fine):
             if keyword.said and value is not None:
-                callers.warn(keyword.use, FutureWarning)
+                warn(keyword.use, FutureWarning)
             continue
         if not keyword.becomes:
             use = keyword.use.replace("{cls}", cls).replace("{name}", name)
             raise TypeError(f"{call} does not take {name}={value!r:.80}: {use}")
         if keyword.old:
-            callers.warn(f"{name} is now {keyword.becomes}; give {keyword.becomes}", FutureWarning)
+            warn(f"{name} is now {keyword.becomes}; give {keyword.becomes}", FutureWarning)
         if given.get(keyword.becomes) is not None:
             raise TypeError(f"{name} and {keyword.becomes} are one; give {keyword.becomes} alone")
         taken[keyword.becomes] = keyword.convert(value)

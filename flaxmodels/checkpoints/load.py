@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from .. import params as fp
 from .. import sharding as fs
-from ..calls import callers, keywords
+from ..calls import keywords
 from ..config.config import CONFIG_NAME, Config
 from ..core.fields import config_names, field_names
 from ..core.model import Model
@@ -27,7 +27,7 @@ from ..params.checkpoint.plan import LoadPlan
 from ..params.checkpoint.sources import rename_tensors, source_of
 from ..params.checkpoint.stream import stream
 from ..params.checkpoint.ties import untied
-from ..params.errors import some
+from ..params.errors import some, warn
 from ..params.formats import LOCAL
 from ..params.formats.checksums import verify
 from ..params.host.apart import run_untraced
@@ -218,18 +218,18 @@ def _as_tied_as_the_file(model: Model, plan: LoadPlan, request: Request) -> tupl
         return model, plan
     said = f"{match.source.where}: {some(differ)}"
     if request.fields.get("tie_word_embeddings"):
-        callers.warn(f"{said}; tie_word_embeddings=True was given, so the second is used alone")
+        warn(f"{said}; tie_word_embeddings=True was given, so the second is used alone")
         return model, plan
     apart = model.clone(config=model.config.replace(tie_word_embeddings=False))
     new = plan_load(apart, match.source, **request.placement)
     if set(new.match.missing) <= set(match.missing):
-        callers.warn(
+        warn(
             f"{said}, although the config has tie_word_embeddings: the model is untied, and so is "
             "its config"
         )
         new = dataclasses.replace(new, match=dataclasses.replace(new.match, said=match.said))
         return apart, new
-    callers.warn(f"{said}, and they are one in this model; the second is used")
+    warn(f"{said}, and they are one in this model; the second is used")
     return model, plan
 
 
@@ -356,11 +356,11 @@ def _initialised(
 def _warn(cls: type[Model], match: Match) -> None:
     where, name = match.source.where, cls.__name__
     if match.said:
-        callers.warn(f"{where}: {match.said}")
+        warn(f"{where}: {match.said}")
     if fresh := [*match.missing, *(bad.path for bad in match.mismatched)]:
-        callers.warn(
+        warn(
             f"Weights from {name} not initialized from pretrained model {where}: "
             f"{some(fresh)}. Train it on a downstream task before using it."
         )
     if match.unexpected:
-        callers.warn(f"Weights from {where} not used in {name}: {some(match.unexpected)}")
+        warn(f"Weights from {where} not used in {name}: {some(match.unexpected)}")

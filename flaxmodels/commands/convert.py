@@ -84,8 +84,7 @@ def convert(
     if source.passed_over:
         warn(
             f"{source.where}: not converted, the state of a training: "
-            f"{some(map(quoted, source.passed_over))}",
-            stacklevel=2,
+            f"{some(map(quoted, source.passed_over))}"
         )
     if whole is None:
         leaves = {leaf.path: leaf for leaf in _plain_leaves(source, dtype)}
@@ -152,13 +151,12 @@ def _account(near: str, source: fp.Source, format: str) -> Account | None:
     except ConfigError as error:
         if not keeps_names or _is_known(values):
             raise
-        warn(f"{error}; its tensors keep their names, and {CONFIG_NAME} is copied", stacklevel=3)
+        warn(f"{error}; its tensors keep their names, and {CONFIG_NAME} is copied")
         return None
     if whole.buffers:
         warn(
             f"{source.where}: not converted, buffers that follow from the configuration: "
-            f"{some(map(quoted, whole.buffers))}",
-            stacklevel=3,
+            f"{some(map(quoted, whole.buffers))}"
         )
     return whole
 
@@ -203,12 +201,11 @@ def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
     path = os.path.join(near, CONFIG_NAME)
     values, code = without_code(read_json(path))
     if code:
-        warn(f"{path}: {some(code)}: names code, and is left out of the copy", stacklevel=4)
+        warn(f"{path}: {some(code)}: names code, and is left out of the copy")
     if odd := [name for name in values if not is_finite(values[name])]:
         warn(
             f"{path}: {some(map(quoted, odd))}: Infinity or NaN, which is no JSON, and is "
-            "left out of the copy",
-            stacklevel=4,
+            "left out of the copy"
         )
     values = {name: value for name, value in values.items() if name not in odd}
     dtypes = {str(leaf.dtype) for leaf in leaves.values() if leaf.dtype.kind not in "iub"}

@@ -79,7 +79,7 @@ def accounts(folder: str, source: fp.Source) -> Account:
         return first
     for other in _others(folder, source, named):
         if other.is_whole:
-            warn(f"{source.where} {_otherwise(first, other)}", stacklevel=3)
+            warn(f"{source.where} {_otherwise(first, other)}")
             return other
     raise fp.CheckpointError(f"{source.where}: {_lost(first)}; nothing was written")
 

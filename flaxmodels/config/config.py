@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from flax.core import FrozenDict
 
-from ..calls import callers, keywords
+from ..calls import keywords
 from ..documents.config_keys import HARMLESS, QUANTISED, refusal
 from ..documents.field_types import checked, hints_of, out_of_range
 from ..documents.json_files import CONFIG_NAME as CONFIG_NAME
@@ -21,7 +21,7 @@ from ..documents.json_files import config_path, naming, read_json, text_of
 from ..documents.json_values import ConfigError, freeze, is_finite, shown, thaw
 from ..documents.remote_code import is_of_ours, names_code, without_code
 from ..hub import DEFAULT_OPTIONS, HubOptions, Location, resolve
-from ..params.errors import quoted, some
+from ..params.errors import quoted, some, warn
 from .labels import LABEL_KEYS, Labels, labels_of_caller, labels_of_file
 
 
@@ -154,7 +154,7 @@ class Config(metaclass=_Type):
         fields, extra = cls._read(values, who)
         unknown = sorted(extra.keys() - HARMLESS.union(cls.unsupported, [QUANTISED]))
         if unknown:
-            callers.warn(
+            warn(
                 f"{who} does not know {some(map(quoted, unknown))} of config.json: kept and "
                 "written back, but not used"
             )
@@ -241,7 +241,7 @@ class Config(metaclass=_Type):
         config = type.__call__(cls, **fields)
         for name in said:
             if name.endswith("_token_id") and (odd := config._no_tokens(name)):
-                callers.warn(
+                warn(
                     f"{cls.__name__}: {name} is {shown(getattr(config, name))}, and no token has "
                     f"{some(odd)}: vocab_size is {config.vocab_size}"
                 )
@@ -302,11 +302,9 @@ class Config(metaclass=_Type):
             del extra["auto_map"]  # a save writes it again, from the class
         extra, code = without_code(extra)
         if code:
-            callers.warn(
-                f"{who}: {some(code)} of config.json: remote code ignored, and not written back"
-            )
+            warn(f"{who}: {some(code)} of config.json: remote code ignored, and not written back")
         if odd := [key for key, value in extra.items() if not is_finite(value)]:
-            callers.warn(
+            warn(
                 f"{who}: {some(map(quoted, odd))} of config.json: Infinity or NaN, which is no "
                 "JSON; left out"
             )

@@ -9,12 +9,11 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from flax.core import FrozenDict
 
-from ..calls.callers import warn
 from ..documents.field_types import checked, hints_of
 from ..documents.json_files import read_json, text_of
 from ..documents.json_values import ConfigError, freeze, is_finite, shown, thaw
 from ..documents.remote_code import without_code
-from ..params.errors import quoted, some
+from ..params.errors import quoted, some, warn
 from . import generation_settings as settings
 from .config import CONFIG_NAME, Config
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from flax.core import FrozenDict
 
-from ..calls import callers
 from ..documents.json_values import ConfigError, freeze, shown
-from ..params.errors import quoted, some
+from ..params.errors import quoted, some, warn
 
 LABEL_KEYS = ("id2label", "label2id", "num_labels")
 
@@ -84,13 +83,13 @@ def labels_of_file(values: dict[str, Any], who: str) -> dict[str, Any]:
         try:
             names = _inverted(backwards)
         except ConfigError as error:
-            callers.warn(f"{who}: {error}; it is left out")
+            warn(f"{who}: {error}; it is left out")
     elif names and backwards and not _agree(names, backwards, whole=False):
-        callers.warn(f"{who}: label2id says otherwise than id2label, which is used")
+        warn(f"{who}: label2id says otherwise than id2label, which is used")
     if not names:
         return {key: values[key] for key in ("num_labels",) if key in values}
     if values.get("num_labels", len(names)) != len(names):
-        callers.warn(
+        warn(
             f"{who}: num_labels is {shown(values['num_labels'])} and id2label names {len(names)} "
             "labels, which are used"
         )

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..calls.callers import warn
 from ..calls.concrete import is_traced
 from ..config import generation_settings as settings
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
+from ..params.errors import warn
 from ..params.sizes import format_size
 from ..params.tree.keys import one_key
 from .decoding import Choices, decode

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..calls.callers import warn
 from ..calls.concrete import check_token_ids, known
+from ..params.errors import warn
 
 
 class Prompt(NamedTuple):

@@ -7,11 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .. import params as fp
-from ..calls.callers import warn
 from ..documents.json_files import MAX_CONFIG_BYTES
 from ..documents.json_values import ConfigError
 from ..documents.remote_code import content_without_code
-from ..params.errors import some
+from ..params.errors import some, warn
 from ..params.formats import LOCAL, FolderFile, Reads, Store
 
 _TOKENIZER = (

@@ -35,7 +35,7 @@ def finished(there: bytes | None, data: Mapping[str, Any], new: Callable[[], str
     try:
         made = _merged(there.decode(), data).encode()
     except ValueError as error:
-        warn(f"{CARD_NAME} stays as it is: {error}", stacklevel=2)
+        warn(f"{CARD_NAME} stays as it is: {error}")
         return None
     return None if made == there else made
 

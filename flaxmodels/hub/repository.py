@@ -170,7 +170,7 @@ def find(
             folder = _cached(name, revision, cache)
         except HubError:
             raise error from None
-        warn(f"{error}; what the cache has of {revision} is taken", stacklevel=2)
+        warn(f"{error}; what the cache has of {revision} is taken")
         return folder
     commit = str(info.sha)
     if not COMMIT.fullmatch(commit):

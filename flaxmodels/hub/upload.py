@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import params as fp
-from ..calls.callers import warn
-from ..params.errors import quoted, some
+from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
 from .branch import Branch
 from .client import HubError, pause

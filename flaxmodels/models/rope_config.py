@@ -7,9 +7,8 @@ import numpy as np
 from flax.core import FrozenDict
 
 from ..blocks import ROPE_TYPES, rope_frequencies
-from ..calls import callers
 from ..documents.json_values import ConfigError, freeze, shown
-from ..params.errors import quoted, some
+from ..params.errors import quoted, some, warn
 
 _ORIGINAL = "original_max_position_embeddings"
 _BESIDE = ("rope_theta", "partial_rotary_factor", _ORIGINAL)  # where older files have them
@@ -104,7 +103,7 @@ def _from_json(values: dict[str, Any], who: str) -> dict[str, Any]:
         if text := [key for key in odd if len(key) > _LONGEST_NAME]:
             raise ConfigError(f"rope_parameters has {quoted(text[0])}, which is no name of a key")
         if odd:
-            callers.warn(
+            warn(
                 f"{who}: rope_parameters of config.json: {some(map(quoted, odd))} left out, which "
                 f"{kind!r} does not read"
             )

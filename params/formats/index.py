@@ -49,8 +49,7 @@ def read_sharded(
         warn(
             f"{path} lists {len(absent)} tensors that are not in their shards: {quoted(name)} in "
             f"{shard_path}{', ...' * (len(absent) > 1)}; no matter where the model does not need "
-            "them",
-            stacklevel=2,
+            "them"
         )
     return (tensors, metadata), absent
 
