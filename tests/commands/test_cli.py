@@ -111,7 +111,7 @@ def test_names_out_of_a_file_do_nothing_to_the_terminal(tmp_path, capsys):
 def test_few_files_may_be_open(tmp_path):
     """Our error, or the work done; no traceback."""
     program = (
-        "import sys; from flaxmodels import cli; import flaxmodels.auto, resource;"
+        "import sys; from flaxmodels.commands import cli; import flaxmodels.auto, resource;"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2);"
         "sys.exit(cli.main(['convert', sys.argv[2], sys.argv[3], '--max-shard-size', '20KB']))"
     )

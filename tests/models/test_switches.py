@@ -200,7 +200,8 @@ def test_P14_decoding_gives_the_cache_s_memory_on(name):
 
 NEXT = """
 import sys, jax, numpy as np, flaxmodels as fm
-from flaxmodels import compiled, sharding as fs
+from flaxmodels import sharding as fs
+from flaxmodels.analysis import compiled
 model = fm.LlamaForCausalLM(fm.LlamaConfig(
     vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
     max_position_embeddings=16, intermediate_size=48))

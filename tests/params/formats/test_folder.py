@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxmodels.params import CheckpointError, open_checkpoint
-from flaxmodels.params.checkpoint import reconcile
 from flaxmodels.params.checkpoint.match import check_backbone
+from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.write import write_checkpoint
 from flaxmodels.params.formats import index as index_format
 
