@@ -257,17 +257,14 @@ def _orbax_aggregate(data: bytes) -> None:
 
 def _zarr(data: bytes, version: int) -> None:
     """An array's metadata, beside chunks of 16 bytes of which TensorStore makes what it can."""
-    shape, dtype, metadata = zarr._checked("memory", data, version)
-    store = {"driver": "file", "path": f"{_folder()}/zarr/"}
-    spec = {
-        "driver": zarr._DRIVER[version],
-        "kvstore": store,
-        "metadata": metadata,
-        "open": True,
-        "assume_metadata": True,
-        "fill_missing_data_reads": False,
-    }
-    _read([zarr.ZarrTensor("w", shape, dtype, (), "memory", spec)])
+    folder = _folder() / "zarr"
+    (folder / {2: ".zarray", 3: "zarr.json"}[version]).write_bytes(data)
+    try:
+        store = zarr.open_store({"driver": "file", "path": f"{folder}/"}, version).result()
+    except ValueError as error:  # TensorStore's
+        raise CheckpointError(str(error)) from error
+    dtype = zarr.check_store("memory", store)
+    _read([zarr.ZarrTensor("w", store.shape, dtype, (), "memory", store)])
 
 
 def _checksums(data: bytes) -> None:

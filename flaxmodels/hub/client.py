@@ -1,5 +1,5 @@
 """The Hub's client, huggingface_hub, within limits: tries again where it does not, believes no
-header that becomes a path, waits at most a minute, and tells in a sentence what went wrong."""
+header that becomes a path, waits at most a minute, and raises errors that say what to do."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ from .session import proxied as proxied
 T = TypeVar("T")
 TRIES = 6
 _TRIES_TO_CONNECT = 2  # where there is no network, or nobody at the address
-_NOBODY = (
+_UNREACHABLE = (
     errno.ECONNREFUSED,
     errno.ENETUNREACH,
     errno.EHOSTUNREACH,
@@ -42,34 +42,42 @@ _MISUNDERSTOOD = (AttributeError, LookupError, RecursionError, TypeError, ValueE
 
 
 def endpoint() -> str:
-    """Where the Hub is: HF_ENDPOINT, or the public one."""
+    """Returns where the Hub is: HF_ENDPOINT, or the public one."""
     return constants().ENDPOINT.rstrip("/")
 
 
 def is_offline() -> bool:
-    """Whether no request may be made: HF_HUB_OFFLINE."""
+    """Tells whether no request may be made: HF_HUB_OFFLINE."""
     return bool(constants().HF_HUB_OFFLINE)
 
 
 def timeout() -> float:
-    """Seconds that an answer may keep us waiting: HF_HUB_DOWNLOAD_TIMEOUT."""
+    """Returns the seconds that an answer may take: HF_HUB_DOWNLOAD_TIMEOUT."""
     return constants().HF_HUB_DOWNLOAD_TIMEOUT
 
 
+def cache_dir_of(cache_dir: str | os.PathLike | None) -> str:
+    """Returns the cache as an absolute path, which no change of the working directory moves."""
+    folder = constants().HF_HUB_CACHE if cache_dir is None else cache_dir
+    return os.path.abspath(os.path.expanduser(os.fspath(folder)))
+
+
 def api(token: str | bool | None) -> Any:
-    """`huggingface_hub.HfApi`, which says who calls."""
+    """Makes a `huggingface_hub.HfApi` that names this library in its requests."""
     from huggingface_hub import HfApi
 
     keep_secret(token)
     return HfApi(endpoint=endpoint(), token=token, library_name="flaxmodels")
 
 
-def attempt(what: str, call: Callable[[], T], *, tries: int = TRIES, whose: str = "the Hub") -> T:
-    """`call()`, tried again after what may pass: a connection that breaks, a server that is busy.
+def attempt(
+    subject: str, call: Callable[[], T], *, tries: int = TRIES, server: str = "the Hub"
+) -> T:
+    """Calls `call()`, again after errors that may pass: a connection that breaks, a busy server.
 
     Args:
-        what: the repository, and the file if there is one; begins the error's sentence.
-        whose: who answers.
+        subject: the repository, and the file if there is one; begins the error's message.
+        server: who answers, for the message.
 
     Raises:
         HubError: what went wrong and what to do, without any secret.
@@ -82,42 +90,43 @@ def attempt(what: str, call: Callable[[], T], *, tries: int = TRIES, whose: str 
                 raise
             except Exception as error:  # the transport has errors of no common base
                 error = _cause(error)
-                stop, passes = cancellation.current(), _may_pass(error)
-                if stop is not None:
-                    stop.check()
-                enough = min(tries, _TRIES_TO_CONNECT) if _is_unreachable(error) else tries
-                if not passes or count >= enough:
-                    said = f"{what}: {_sentence(error, count, whose)}"
-                    raise HubError(said, may_pass=passes) from None
-                longest = LONGEST_WAIT if enough == tries else 1
-                wait = min(longest, 2.0 ** (count - 1)) * random.uniform(0.5, 1)
-                pause(max(wait, _asked(error)), stop)
+                current, may_pass = cancellation.current(), _may_pass(error)
+                if current is not None:
+                    current.check()
+                most = min(tries, _TRIES_TO_CONNECT) if _is_unreachable(error) else tries
+                if not may_pass or count >= most:
+                    message = f"{subject}: {_explain(error, count, server)}"
+                    raise HubError(message, may_pass=may_pass) from None
+                longest = LONGEST_WAIT if most == tries else 1
+                seconds = min(longest, 2.0 ** (count - 1)) * random.uniform(0.5, 1)
+                pause(max(seconds, _asked_seconds(error)), current)
     raise AssertionError("not reached")
 
 
-def pause(seconds: float, stop: cancellation.Stop | None = None) -> None:
-    """Sleeps until the sign to stop is given; the tests' own clock goes here."""
-    if stop is None:
+def pause(seconds: float, current: cancellation.Cancellation | None = None) -> None:
+    """Sleeps until cancelled; tests put their own clock here."""
+    if current is None:
         time.sleep(seconds)
     else:
-        stop.wait(seconds)
+        current.wait(seconds)
 
 
 def status_of(error: BaseException) -> int | None:
-    """The status of the answer that an error is about."""
+    """Returns the HTTP status of the answer that an error is about."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _asked(error: BaseException) -> float:
-    """The seconds that a refusal asks to wait; `_look` has seen to it that they are not many."""
+def _asked_seconds(error: BaseException) -> float:
+    """Returns the seconds that a refusal asks to wait, which `session` has shortened."""
     headers = getattr(getattr(error, "response", None), "headers", {})
-    said = _SECONDS.fullmatch(headers.get("retry-after", ""))
+    retry_after = _SECONDS.fullmatch(headers.get("retry-after", ""))
     used_up = _USED_UP.search(headers.get("ratelimit", ""))
-    return float(max(said[0] if said else "0", used_up[1] if used_up else "0", key=int))
+    return max(float(retry_after[0]) if retry_after else 0, float(used_up[1]) if used_up else 0)
 
 
 def _cause(error: Exception) -> BaseException:
-    """What made the client look in its cache in vain, or an upload fail, rather than that."""
+    """Returns what made the client look in its cache in vain, or an upload fail, where its own
+    error says less."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     says_less = isinstance(error, LocalEntryNotFoundError) or type(error) is RuntimeError
@@ -140,9 +149,9 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _is_unreachable(error: BaseException | None) -> bool:
-    """Whether no name was found, or nobody answers, which another try hardly changes."""
+    """Tells whether a host has no address, or nobody answers, which another try hardly changes."""
     for _ in range(8):
-        if isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NOBODY:
+        if isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _UNREACHABLE:
             return True
         if error is None:
             return False
@@ -150,61 +159,54 @@ def _is_unreachable(error: BaseException | None) -> bool:
     return False
 
 
-def _sentence(error: BaseException, tries: int, whose: str) -> str:
+_EXPLANATIONS = {  # errors of huggingface_hub, subclasses before their bases
+    "GatedRepoError": "gated: ask for access at {endpoint}, then log in with `hf auth login` or "
+    "give token",
+    "RepositoryNotFoundError": "no such repository on the Hub, or a private one: look at the name, "
+    "and log in with `hf auth login` or give token if it is private",
+    "RevisionNotFoundError": "no such revision: give a branch, a tag, a commit, or refs/pr/N",
+    "LocalEntryNotFoundError": "not in the cache, and the Hub may not be asked; load it once with "
+    "a network",
+    "EntryNotFoundError": "the repository has no such file",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, so no request may be made; unset it, or give a "
+    "folder",
+    "HFValidationError": "not the name of a repository: {error}",
+    "LocalTokenNotFoundError": "token is True, and no login is stored: run `hf auth login`, or "
+    "give the token",
+}
+
+
+def _explain(error: BaseException, tries: int, server: str) -> str:
     from huggingface_hub import errors
 
-    if isinstance(error, errors.GatedRepoError):
-        return (
-            f"gated: ask for access at {endpoint()}, then log in with `hf auth login` or give token"
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            "no such repository on the Hub, or a private one: look at the name, and log in with "
-            "`hf auth login` or give token if it is private"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "no such revision: give a branch, a tag, a commit, or refs/pr/N"
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return "not in the cache, and the Hub may not be asked; load it once with a network"
-    if isinstance(error, errors.EntryNotFoundError):
-        return "the repository has no such file"
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set, so no request may be made; unset it, or give a folder"
-    if isinstance(error, errors.HFValidationError):
-        return f"not the name of a repository: {scrubbed(error)}"
-    if isinstance(error, errors.LocalTokenNotFoundError):
-        return "token is True, and no login is stored: run `hf auth login`, or give the token"
+    for name, text in _EXPLANATIONS.items():
+        if isinstance(error, getattr(errors, name)):
+            return text.format(endpoint=endpoint(), error=scrubbed(error))
     again = f" (tried {tries} times)" if tries > 1 else ""
-    reason = _short(scrubbed(error)) or type(error).__name__
+    reason = _one_line(scrubbed(error)) or type(error).__name__
     status = status_of(error)
-    if status in (401, 403) and whose == "the Hub":
-        return f"{whose} refuses ({status}): log in with `hf auth login`, or give token: {reason}"
+    if status in (401, 403) and server == "the Hub":
+        return f"{server} refuses ({status}): log in with `hf auth login`, or give token: {reason}"
     if status is not None:
-        return f"{whose} answers {status}{again}: {reason}"
+        return f"{server} answers {status}{again}: {reason}"
     if isinstance(error, errors.FileMetadataError):
         return f"what answers is not a Hub; a proxy or a login page may be in between: {reason}"
     if isinstance(error, json.JSONDecodeError):
-        return f"{whose} gives no JSON; a proxy or a login page may be in between: {reason}"
-    if isinstance(error, ValueError):  # what the client makes of a refusal
+        return f"{server} gives no JSON; a proxy or a login page may be in between: {reason}"
+    if isinstance(error, ValueError):  # the client's, of a refusal
         return f"refused: {reason}"
     if isinstance(error, _MISUNDERSTOOD):
-        return f"what {whose} answers is not as expected: {type(error).__name__}: {reason}"
+        return f"what {server} answers is not as expected: {type(error).__name__}: {reason}"
     if isinstance(error, OSError) and error.errno is not None:
-        where = f" ({error.filename})" if error.filename else ""
+        path = f" ({error.filename})" if error.filename else ""
         disk = "a disk that can be written and has room"
-        hint = f"; set cache_dir or HF_HOME to {disk}" if whose == "the Hub" else ""
-        return f"{error.strerror}{where}{hint}"
-    where = f" at {endpoint()}" if whose == "the Hub" else ""
-    return f"{whose} cannot be reached{where}{again}: {type(error).__name__}: {reason}"
+        hint = f"; set cache_dir or HF_HOME to {disk}" if server == "the Hub" else ""
+        return f"{error.strerror}{path}{hint}"
+    address = f" at {endpoint()}" if server == "the Hub" else ""
+    return f"{server} cannot be reached{address}{again}: {type(error).__name__}: {reason}"
 
 
-def _short(said: str) -> str:
-    """What somebody else's error says, on one line that is safe to print."""
-    line = "".join(c if c.isprintable() else " " for c in said).strip()
+def _one_line(text: str) -> str:
+    """Makes the text of somebody else's error safe to print."""
+    line = "".join(c if c.isprintable() else " " for c in text).strip()
     return line if len(line) <= 600 else f"{line[:600]}..."
-
-
-def cache_dir_of(cache_dir: str | os.PathLike | None) -> str:
-    """The cache that is used, whatever the working directory is later."""
-    folder = constants().HF_HUB_CACHE if cache_dir is None else cache_dir
-    return os.path.abspath(os.path.expanduser(os.fspath(folder)))

@@ -1,5 +1,5 @@
-"""Files on their way from the Hub: what a load needs of them first is asked for by itself, the rest
-is read as soon as the file is here, while the next ones come."""
+"""Downloads: of the files of a repository the first bytes are read by themselves, and the rest from
+the disk as soon as the file is there, while the next ones come."""
 
 import contextlib
 import os
@@ -9,9 +9,9 @@ from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPo
 from typing import Any, TypeVar
 
 from ..params.formats import File, LocalFile, Reads, check_size
-from .cancellation import Stop
+from .cancellation import Cancellation
 from .client import HubError
-from .progress import Bar
+from .progress import ProgressBar
 from .repository import Repository
 
 T = TypeVar("T")
@@ -30,8 +30,8 @@ class RepositoryStore:
         self.repository = repository
         self._progress = progress
         self._lock = threading.RLock()
-        self._run = _Run(progress)
-        self._coming: dict[str, Future[str]] = {}
+        self._batch = _Batch(progress)
+        self._downloads: dict[str, Future[str]] = {}
         self._opened: dict[str, File] = {}
 
     def is_folder(self, path: str) -> bool:
@@ -45,27 +45,28 @@ class RepositoryStore:
         return sorted({name[len(start) :].partition("/")[0] for name in self._inside(folder)})
 
     def expect(self, paths: Sequence[str], reads: Reads) -> None:
-        files = [name for path in paths for name in self._inside(path) or [self.file(path)]]
+        names = [name for path in paths for name in self._inside(path) or [self.file(path)]]
         if reads is Reads.START:
-            absent = [name for name in files if name not in self._opened and not self._has(name)]
-            self._opened.update(zip(absent, self._begun(absent), strict=True))
+            absent = [name for name in names if name not in self._opened and not self._has(name)]
+            self._opened.update(zip(absent, self._read_heads(absent), strict=True))
             return
-        for name in files:
+        for name in names:
+            self.announce(name)
+        for name in names:
             self.start(name)
         if reads is Reads.PATH:
-            for name in files:
-                self.here(name)
+            for name in names:
+                self.wait_for(name)
 
-    def _begun(self, names: list[str]) -> list["RepositoryFile"]:
-        """These files, the first bytes of each read."""
-        run = _Run(shown=False)
+    def _read_heads(self, names: list[str]) -> list["RepositoryFile"]:
+        batch = _Batch(progress=False)
         try:
-            futures = [run.submit(RepositoryFile, self, name) for name in names]
+            futures = [batch.submit(RepositoryFile, self, name) for name in names]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
             return [future.result() for future in futures]
         except BaseException:  # Ctrl-C too
-            run.stop()
+            batch.cancel()
             raise
 
     def open(self, path: str, most: int | None = None) -> File:
@@ -75,75 +76,81 @@ class RepositoryStore:
         if name not in self.repository.entries:
             raise HubError(f"{self.repository}: the repository has no file {name}")
         check_size(f"{self.repository}, {name}", self.repository.entries[name].size, most)
-        return LocalFile(self.here(name))
+        return LocalFile(self.wait_for(name))
 
-    def bring(self, paths: Sequence[str]) -> None:
-        """Has these files on the disk."""
+    def download(self, paths: Sequence[str]) -> None:
+        """Downloads files, unless they are here."""
         self.expect(paths, Reads.PATH)
 
-    def start(self, name: str) -> None:
-        """Begins to fetch a file, unless it is here or on its way."""
-        with self._lock, self._stopped_is_an_error(name, self._run):
-            if name not in self._coming and not self._has(name):
-                self._run.bar.expect(self.repository.entries[name].size)
-                self._coming[name] = self._run.submit(self._fetch, name, self._run)
+    def announce(self, name: str) -> None:
+        """Adds a file to the total of the bar, unless it is here or on its way."""
+        with self._lock:
+            if name not in self._downloads and not self._has(name):
+                self._batch.bar.expect(name, self.repository.entries[name].size)
 
-    def here(self, name: str) -> str:
-        """The path of a file, once it is here. Where it cannot be had, all downloads end.
+    def start(self, name: str) -> None:
+        """Begins to download a file, unless it is here or on its way."""
+        with self._lock, self._cancelled_is_an_error(name, self._batch):
+            if name not in self._downloads and not self._has(name):
+                self._batch.bar.expect(name, self.repository.entries[name].size)
+                self._downloads[name] = self._batch.submit(self._fetch, name, self._batch)
+
+    def wait_for(self, name: str) -> str:
+        """Returns the path of a file, once it is here. If it cannot be had, all downloads end.
 
         Raises:
             HubError: it cannot be had.
         """
         with self._lock:
             self.start(name)
-            coming, run = self._coming.get(name), self._run
+            download, batch = self._downloads.get(name), self._batch
         try:
-            with self._stopped_is_an_error(name, run):
-                return self.repository.path(name) if coming is None else coming.result()
+            with self._cancelled_is_an_error(name, batch):
+                return self.repository.path(name) if download is None else download.result()
         except BaseException:  # Ctrl-C too
-            self.stop()
+            self.cancel()
             raise
 
     @contextlib.contextmanager
-    def _stopped_is_an_error(self, name: str, run: "_Run") -> Iterator[None]:
+    def _cancelled_is_an_error(self, name: str, batch: "_Batch") -> Iterator[None]:
         try:
             yield
         except CancelledError:
-            error = run.error or HubError(f"{self.repository}, {name}: its download was stopped")
+            error = batch.error or HubError(f"{self.repository}, {name}: its download was stopped")
             raise HubError(str(error), may_pass=error.may_pass) from None
 
-    def stop(self) -> None:
-        """Ends all downloads; what was not whole is gone."""
+    def cancel(self) -> None:
+        """Ends all downloads; files that are not whole are removed."""
         with self._lock:
-            run = self._run
-        run.stop()
+            batch = self._batch
+        batch.cancel()
         with self._lock:
-            if self._run is not run:
+            if self._batch is not batch:
                 return
-            self._run = _Run(self._progress)
-            self._coming = {
+            self._batch = _Batch(self._progress)
+            self._downloads = {
                 name: future
-                for name, future in self._coming.items()
+                for name, future in self._downloads.items()
                 if future.done() and not future.cancelled() and future.exception() is None
             }
 
-    def _fetch(self, name: str, run: "_Run") -> str:
+    def _fetch(self, name: str, batch: "_Batch") -> str:
         size = self.repository.entries[name].size
         try:
-            path = self.repository.fetch(name, report=run.bar.report(size))
+            path = self.repository.fetch(name, report=batch.bar.report(size))
         except HubError as error:
-            run.error = run.error or error
+            batch.error = batch.error or error
             raise
-        run.bar.arrived()
+        batch.bar.finish(name)
         return path
 
     def _has(self, name: str) -> bool:
-        if self.repository.force_download and name not in self._coming:
+        if self.repository.force_download and name not in self._downloads:
             return False
         return self.repository.has(name)
 
     def file(self, path: str) -> str:
-        """The name in the repository of what has this path."""
+        """Returns the name in the repository of the file, or folder, that has this path."""
         name = os.path.relpath(path, self.repository.folder).replace(os.sep, "/")
         return "" if name == "." else name
 
@@ -168,7 +175,10 @@ class RepositoryFile(File):
         self._store, self._name = store, name
         self._started: bool | None = None  # False once it was stopped, for readers that wait
         self._local: File | None = None
-        self._head = self._ask(0, min(_HEAD, self.size))
+        self._head = self._request(0, min(_HEAD, self.size))
+
+    def announce(self) -> None:
+        self._store.announce(self._name)
 
     def start(self) -> None:
         self._started = True
@@ -176,32 +186,32 @@ class RepositoryFile(File):
 
     def stop(self) -> None:
         self._started = False
-        self._store.stop()
+        self._store.cancel()
 
     def _fill(self, offset: int, view: memoryview) -> None:
         if self._started is not None:
-            self._here().read_into(offset, view)
+            self._downloaded().read_into(offset, view)
             return
         head = self._head[offset : offset + len(view)]
         view[: len(head)] = head
         if len(head) < len(view):
-            view[len(head) :] = self._ask(offset + len(head), len(view) - len(head))
+            view[len(head) :] = self._request(offset + len(head), len(view) - len(head))
 
     def _fill_rows(self, offset: int, rows: list[memoryview]) -> None:
         if self._started is None:
             super()._fill_rows(offset, rows)
         else:
-            self._here().read_rows(offset, rows)
+            self._downloaded().read_rows(offset, rows)
 
-    def _ask(self, offset: int, count: int) -> bytes:
+    def _request(self, offset: int, count: int) -> bytes:
         return self._store.repository.read_range(self._name, offset, count)
 
-    def _here(self) -> File:
+    def _downloaded(self) -> File:
         with self._lock:
             if self._local is None:
                 if not self._started:  # meanwhile
                     raise HubError(f"{self._store.repository}, {self._name}: it was stopped")
-                file = LocalFile(self._store.here(self._name))
+                file = LocalFile(self._store.wait_for(self._name))
                 if file.read(0, len(self._head)) != self._head:
                     raise HubError(
                         f"{self._store.repository}, {self._name}: begins otherwise than what the "
@@ -212,12 +222,12 @@ class RepositoryFile(File):
             return self._local
 
 
-class _Run:
-    """Downloads that end together, where one of them fails or somebody says so."""
+class _Batch:
+    """Downloads that end together when one of them fails, or when they are cancelled."""
 
-    def __init__(self, shown: bool):
-        self.stopped = Stop()
-        self.bar = Bar(shown, self.stopped)
+    def __init__(self, progress: bool):
+        self.cancellation = Cancellation()
+        self.bar = ProgressBar(progress, self.cancellation)
         self.error: HubError | None = None  # the first
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -225,16 +235,16 @@ class _Run:
 
     def submit(self, call: Callable[..., T], *args: Any) -> "Future[T]":
         with self._lock:
-            self.stopped.check()
+            self.cancellation.check()
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="flaxmodels-hub")
             self._pending += 1
-            return self._pool.submit(self._called, call, *args)
+            return self._pool.submit(self._run, call, *args)
 
-    def _called(self, call: Callable[..., T], *args: Any) -> T:
+    def _run(self, call: Callable[..., T], *args: Any) -> T:
         try:
-            with self.stopped.heeded():
-                self.stopped.check()
+            with self.cancellation.scope():
+                self.cancellation.check()
                 return call(*args)
         finally:
             with self._lock:
@@ -243,9 +253,9 @@ class _Run:
                     self._pool.shutdown(wait=False)
                     self._pool = None
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         with self._lock:
-            self.stopped.give()
+            self.cancellation.cancel()
             pool = self._pool
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,74 +1,83 @@
-"""The bar of downloads, and what one file tells it."""
+"""The progress bar of downloads, and what huggingface_hub reports to it."""
 
 import threading
 from typing import Any
 
 from tqdm import tqdm
 
-from .cancellation import Stop
+from .cancellation import Cancellation
 
 
-class Bar:
-    """One bar for all files of a store, in bytes; told by threads."""
+class ProgressBar:
+    """One bar in bytes for several files, each in a thread. It closes when all files that were
+    expected so far have come; a file that is expected later has a bar of its own."""
 
-    def __init__(self, shown: bool, stopped: Stop):
-        self._shown, self._stopped = shown, stopped
+    def __init__(self, shown: bool, cancellation: Cancellation):
+        self._shown, self._cancellation = shown, cancellation
         self._lock = threading.Lock()
         self._bar: tqdm | None = None
-        self._files = self._arrived = 0
+        self._expected: set[str] = set()
+        self._finished: set[str] = set()
 
-    def expect(self, size: int) -> None:
+    def expect(self, name: str, size: int) -> None:
+        """Adds a file to the total, once."""
         with self._lock:
+            if name in self._expected:
+                return
             if self._bar is None:
                 disable = not self._shown
                 self._bar = tqdm(
                     total=0, unit="B", unit_scale=True, delay=1, disable=disable, desc="download"
                 )
-            self._files += 1
+            self._expected.add(name)
             self._bar.total += size
-            self._say()
+            self._count_files()
 
-    def arrived(self) -> None:
+    def finish(self, name: str) -> None:
+        """Counts a file as whole."""
         with self._lock:
-            self._arrived += 1
-            self._say()
-            whole = self._arrived == self._files
-        if whole:
+            self._finished.add(name)
+            self._count_files()
+            is_last = self._finished == self._expected
+        if is_last:
             self.close()
 
     def add(self, count: float) -> None:
-        self._stopped.check()
+        """Adds bytes; raises CancelledError once downloads are cancelled."""
+        self._cancellation.check()
         with self._lock:
             if self._bar is not None:
                 self._bar.update(count)
-
-    def report(self, size: int) -> type:
-        """What huggingface_hub takes for the bar of one file; another try at it starts anew."""
-        return type("Report", (_Report,), {"bar": self, "told": [0.0], "size": size})
 
     def close(self) -> None:
         with self._lock:
             if self._bar is not None:
                 self._bar.close()
                 self._bar = None
-            self._files = self._arrived = 0
+            self._expected, self._finished = set(), set()
 
-    def _say(self) -> None:
+    def report(self, size: int) -> type:
+        """Makes what huggingface_hub takes for the tqdm class of one file, and instantiates for
+        each try at it."""
+        return type("Report", (_Report,), {"bar": self, "counted": [0.0], "size": size})
+
+    def _count_files(self) -> None:
         if self._bar is not None and not self._bar.disable:
-            self._bar.set_postfix_str(f"{self._arrived} of {self._files} files", refresh=False)
+            text = f"{len(self._finished)} of {len(self._expected)} files"
+            self._bar.set_postfix_str(text, refresh=False)
 
 
 class _Report:
-    bar: Bar
-    told: list[float]  # bytes, over all tries
+    bar: ProgressBar
+    counted: list[float]  # bytes, over all tries
     size: int  # of the file
-    n = total = 0  # the client looks at them where Xet tells it
+    n = total = 0  # the client looks at them where Xet reports
 
     def __init__(self, *_: Any, desc: str | None = None, initial: int = 0, **__: Any):
-        # Xet shows what comes over the wire as well, which is not what there is of the file.
-        self._counts = "downloading bytes" not in (desc or "")
-        if self._counts:
-            self.update(initial - self.told[0])
+        # Xet also shows what comes over the wire, which is not what there is of the file.
+        self._is_file = "downloading bytes" not in (desc or "")
+        if self._is_file:
+            self.update(initial - self.counted[0])
 
     def __enter__(self) -> "_Report":
         return self
@@ -80,8 +89,8 @@ class _Report:
         return lambda *_, **__: None
 
     def update(self, count: float | None = 1) -> None:
-        if self._counts and count:
-            self.told[0] += count
-            if self.told[0] > self.size:
+        if self._is_file and count:
+            self.counted[0] += count
+            if self.counted[0] > self.size:
                 raise OSError(f"more than its {self.size} bytes came")
             self.bar.add(count)

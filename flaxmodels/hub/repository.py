@@ -14,7 +14,7 @@ from ..params.errors import quoted, warn
 from ..params.formats import check_size, is_plain
 from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline, keep_secret, timeout
 from .options import HubOptions
-from .ranges import get
+from .ranges import read_range
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -99,7 +99,7 @@ class Repository:
 
         url = hub.hf_hub_url(self.name, file, revision=self.commit, endpoint=endpoint())
         headers = hub.utils.build_hf_headers(token=self.token, library_name="flaxmodels")
-        return get(f"{self}, {file}", url, offset, count, headers)
+        return read_range(f"{self}, {file}", url, offset, count, headers)
 
     def fetch(self, file: str, *, report: Any = None) -> str:
         """Has a file in the cache, and its bytes as the Hub's hash says -> its path.

@@ -77,7 +77,9 @@ class Location:
     def bring(self, source: fp.Source) -> None:
         """Downloads all files of an opened source."""
         if isinstance(self.store, RepositoryStore):
-            self.store.bring([file.path for file in source.files if not os.path.exists(file.path)])
+            self.store.download(
+                [file.path for file in source.files if not os.path.exists(file.path)]
+            )
 
 
 def resolve(
@@ -210,7 +212,7 @@ def _in_repository(repository: Repository, revision: str, inside: str, progress:
     for file, limit in limits.items():
         if (name := store.file(file)) in repository.entries:
             check_size(f"{repository}, {name}", repository.entries[name].size, limit)
-    store.bring([*limits])
+    store.download([*limits])
     remember(repository, revision)
     name = "/".join(filter(None, (str(repository), store.file(folder))))
     has_config = store.exists(os.path.join(folder, CONFIG_NAME))

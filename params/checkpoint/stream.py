@@ -68,6 +68,8 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
         modes = Modes.of_caller()
         try:
             for file in files:
+                file.announce()
+            for file in files:
                 file.start()
             futures = {pool.submit(loader.leaf, leaf, modes): leaf.path for leaf in plan.leaves}
             # An exception that another thread raises in this one, as when a peer dies, arrives

@@ -67,12 +67,16 @@ class File(abc.ABC):
         with self._lock:
             self.bytes_read += count
 
+    def announce(self) -> None:
+        """Says that the file will be started, so that a progress bar knows its total."""
+        return
+
     def start(self) -> None:
-        """Begins to bring the file here, if it is not; a read of it then waits."""
+        """Begins to download the file, if it is remote; a read of it then waits."""
         return
 
     def stop(self) -> None:
-        """Ends that."""
+        """Ends its download."""
         return
 
     def read(self, offset: int, length: int) -> bytes:

@@ -24,6 +24,7 @@ from _paths import SHARDED
 from loopback import Fault
 
 import flaxmodels as fm
+from flaxmodels.hub.session import guarded
 
 OTHER = "0123456789" * 4
 
@@ -279,8 +280,9 @@ def test_an_etag_that_leads_elsewhere_after_a_refused_connection(hub, nothing_el
 
     evil = {"ETag": '"../../../../x"'}
     hub.fault(Fault("headers", method="HEAD", path="*.json", headers=evil, times=None))
-    monkeypatch.setattr(_http, "_GLOBAL_CLIENT", Refusing(_http.default_client_factory()))
-    refused(match="which is no hash")
+    with guarded():  # has our factory set, which ends the session that there was
+        monkeypatch.setattr(_http, "_GLOBAL_CLIENT", Refusing(_http.default_client_factory()))
+        refused(match="which is no hash")
 
 
 @pytest.mark.parametrize("other", ["../../x", OTHER, "a" * 64, "A" * 40, "main"])

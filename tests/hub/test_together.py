@@ -27,6 +27,7 @@ from loopback.client import hub_environment
 from loopback.web import proxying
 
 import flaxmodels as fm
+from flaxmodels.hub import session
 
 CHILD = """
 import sys
@@ -115,8 +116,7 @@ def test_two_loads_in_two_threads(proxied, hub, monkeypatch, tmp_path):
         if proxied:
             assert len(asked) >= len(hub.requests) > 0
     assert_clean(tmp_path / "hf")
-    http = sys.modules["huggingface_hub.utils._http"]
-    assert http._GLOBAL_CLIENT_FACTORY is http.default_client_factory
+    assert not session._guards and not session._proxies
 
 
 # Ctrl-C

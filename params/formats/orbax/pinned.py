@@ -46,6 +46,6 @@ class PinnedFolder:
         if not is_same:
             raise CheckpointError(f"{self.folder}: it was replaced while it was being opened")
 
-    def said(self, error: Exception) -> str:
+    def message_of(self, error: Exception) -> str:
         """Returns an error's text, with the name by which the folder is known."""
         return str(error).replace(self.path, self.folder)

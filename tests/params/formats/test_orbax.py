@@ -167,7 +167,7 @@ BAD_TREE = {
         changed("value_metadata", "skip_deserialize", value=True),
         "'a/w' has no array, nor a value elsewhere",
     ),
-    "O8-up": (tree_of("../w"), r"'\.\.\.w' cannot be|'\.\..*no '"),
+    "O8-up": (tree_of("../w"), r"'\.\./w' cannot be read: .*does not exist"),
     "O8-up-inside-a-key": (
         changed("key_metadata", 0, "key", value="x/../../y"),
         r"'x/../../y.w' cannot be the name of an array",
@@ -181,7 +181,7 @@ BAD_TREE = {
         "expected 1 to 64 keys",
     ),
     "O9-long": (changed("key_metadata", 0, "key", value="a" * 100_000), "cannot be the name"),
-    "O10-no-array": (tree_of("a/w", "a/v"), "'a/v' is in the tree, and its array is not there"),
+    "O10-no-array": (tree_of("a/w", "a/v"), "'a/v' cannot be read: .*does not exist"),
     "names-with-slashes": (
         {
             "tree_metadata": {
@@ -235,7 +235,7 @@ def test_O4_manifest_cut(size, tmp_path):
 
 def test_O4_manifest_gone(tmp_path):
     os.unlink(copy_of("new-ocdbt", tmp_path) / "manifest.ocdbt")
-    refused(tmp_path / "ck", "is in the tree, and its array is not there|cannot be read")
+    refused(tmp_path / "ck", "cannot be read")
 
 
 @pytest.mark.parametrize("harm", [os.unlink, lambda path: os.truncate(path, 30)])
@@ -256,34 +256,37 @@ def test_O6_a_flipped_bit_is_not_noticed(tmp_path):
     assert not same(open_checkpoint(folder)["a/w"].read(), FOUR)
 
 
-BAD_ARRAY = {
+BAD_ARRAY = {  # with what TensorStore says of it, if we leave it to that
     "O7-shape-2**60": ({"shape": [2**60], "chunks": [4]}, "cannot be in the .* bytes"),
     "O7-chunk-2**60": ({"shape": [2**60], "chunks": [2**60]}, "too large|cannot be in the"),
     "O7-chunk-over-array": ({"chunks": [2**30]}, "a chunk of 4294967296 bytes in an array of 16"),
-    "O7-rank-20000": ({"shape": [2**63] * 20_000, "chunks": [1] * 20_000}, "too large"),
+    "O7-rank-20000": ({"shape": [2**63] * 20_000, "chunks": [1] * 20_000}, '"shape"'),
     "O7-shape-overflows": ({"shape": [2**62, 2**62], "chunks": [1, 1]}, "too large"),
-    "O7-empty-but-huge": ({"shape": [0, 2**62], "chunks": [1, 1]}, "too large"),
-    "O7-chunks-0": ({"chunks": [0]}, r"chunks '\[0\]' must be as many sizes"),
-    "O7-chunks-negative": ({"chunks": [-4]}, "must be as many sizes"),
-    "O7-chunks-gone": ({"chunks": None}, "must be as many sizes"),
-    "O7-rank-differs": ({"chunks": [2, 2]}, "must be as many sizes"),
-    "O7-shape-bool": ({"shape": [True]}, "must be as many sizes"),
-    "O7-shape-float": ({"shape": [4.0]}, "must be as many sizes"),
-    "O7-shape-map": ({"shape": {}}, "must be as many sizes"),
-    "O7-dtype-object": ({"dtype": "|O"}, r"dtype '\|O' cannot be held by JAX; known: <f8"),
-    "O7-dtype-text": ({"dtype": "<U4"}, "dtype '<U4' cannot be held"),
-    "O7-dtype-fields": ({"dtype": [["a", "<f4"]]}, "cannot be held"),
-    "O7-dtype-big-endian": ({"dtype": ">f4"}, "dtype '>f4' cannot be held"),
-    "O7-dtype-date": ({"dtype": "<M8[s]"}, "cannot be held"),
-    "O7-dtype-null": ({"dtype": None}, "cannot be held"),
-    "O7-compressor-unknown": ({"compressor": {"id": "lzma"}}, "compressor .*lzma.*known: zstd"),
-    "O7-compressor-blosc": ({"compressor": {"id": "blosc"}}, "compressor .*known: zstd, gzip"),
-    "O7-compressor-text": ({"compressor": "zstd"}, "compressor 'zstd'"),
-    "O7-compressor-level": ({"compressor": {"id": "zstd", "level": "a"}}, "compressor"),
-    "O7-filters": ({"filters": [{"id": "delta"}]}, "filters"),
-    "O7-order": ({"order": "K"}, "order 'K'"),
-    "O7-separator": ({"dimension_separator": "/../"}, "dimension_separator '/../'"),
-    "O7-format": ({"zarr_format": 1}, "metadata is not that of zarr 2"),
+    "O7-empty-but-huge": ({"shape": [0, 2**62], "chunks": [1, 1]}, "too large|cannot be read"),
+    "O7-chunks-0": ({"chunks": [0]}, '"chunks": .*received: 0'),
+    "O7-chunks-negative": ({"chunks": [-4]}, '"chunks": .*received: -4'),
+    "O7-chunks-gone": ({"chunks": None}, '"chunks": Expected array'),
+    "O7-rank-differs": ({"chunks": [2, 2]}, "Array has length 2 but should have length 1"),
+    "O7-shape-bool": ({"shape": [True]}, '"shape": .*received: true'),
+    "O7-shape-text": ({"shape": ["4"]}, '"shape": .*received: "4"'),
+    "O7-shape-map": ({"shape": {}}, '"shape": Expected array'),
+    "O7-dtype-object": ({"dtype": "|O"}, r'Unsupported zarr dtype: "\|O"'),
+    "O7-dtype-text": ({"dtype": "<U4"}, 'Unsupported zarr dtype: "<U4"'),
+    "O7-dtype-bytes": ({"dtype": "|S4", "fill_value": ""}, "cannot be"),
+    "O7-dtype-fields": ({"dtype": [["a", "<f4"]]}, "cannot be"),
+    "O7-dtype-date": ({"dtype": "<M8[s]"}, "Unsupported zarr dtype"),
+    "O7-dtype-null": ({"dtype": None}, '"dtype"'),
+    "O7-compressor-unknown": ({"compressor": {"id": "lzma"}}, '"lzma" is not registered'),
+    "O7-compressor-blosc": ({"compressor": {"id": "blosc"}}, "compressor .*blosc; known: .*zstd"),
+    "O7-compressor-text": ({"compressor": "zstd"}, '"compressor": .*"zstd"'),
+    "O7-compressor-level": (
+        {"compressor": {"id": "zstd", "level": "a"}},
+        '"compressor": .*"level"',
+    ),
+    "O7-filters": ({"filters": [{"id": "delta"}]}, "filters are not supported"),
+    "O7-order": ({"order": "K"}, '"order": .*"K"'),
+    "O7-separator": ({"dimension_separator": "/../"}, '"dimension_separator": .*"/../"'),
+    "O7-format": ({"zarr_format": 1}, '"zarr_format": .*received: 1'),
     "O7-wrong-dtype": ({"dtype": "<f8"}, "cannot be read"),
 }
 
@@ -294,12 +297,23 @@ def test_bad_array(case, tmp_path):
     refused(checkpoint(tmp_path / "ck", zarray=ZARRAY | changes), f"'a/w'.*{message}")
 
 
+def test_O7_big_endian(tmp_path):
+    """TensorStore reads it for what it is."""
+    big = FOUR.astype(">f4").tobytes()
+    two = checkpoint(tmp_path / "two", zarray=ZARRAY | {"dtype": ">f4"}, chunk=big)
+    three = checkpoint_3(tmp_path / "three", codecs=[codec("bytes", endian="big")])
+    put(three / "a.w" / "c", "0", big)
+    for folder in (two, three):
+        assert same(open_checkpoint(folder)["a/w"].read(), FOUR)
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"zarr_format": 2}', b"\xff", b" " * 2**21]
+    "content",
+    [b"", b"{", b"[]", b'{"zarr_format": 2}', b"\xff", b" " * 2**21, b'{"a":' + b"[" * 10**6],
 )
 def test_O7_not_metadata(content, tmp_path):
     put(checkpoint(tmp_path / "ck") / "a.w", ".zarray", content)
-    refused(tmp_path / "ck", "'a/w': ")
+    refused(tmp_path / "ck", "'a/w' cannot be read: ")
 
 
 def codec(name, **options):
@@ -307,38 +321,32 @@ def codec(name, **options):
 
 
 BYTES = codec("bytes", endian="little")
+BLOSC = codec("blosc", cname="lz4", clevel=5, shuffle="shuffle", typesize=4, blocksize=0)
+
+
+def shard(*chunk_shape, codecs=(BYTES,)):
+    return codec("sharding_indexed", chunk_shape=chunk_shape, codecs=codecs, index_codecs=[BYTES])
+
+
 BAD_ARRAY_3 = {
-    "dtype": ({"data_type": "r8"}, "dtype 'r8' cannot be held"),
-    "dtype-map": ({"data_type": {"name": "float32"}}, "cannot be held"),
-    "group": ({"node_type": "group"}, "node_type 'group'"),
-    "grid": ({"chunk_grid": codec("rectilinear")}, "chunk grid 'rectilinear'"),
-    "grid-null": ({"chunk_grid": None}, "where a name and its configuration belong"),
-    "grid-empty": ({"chunk_grid": codec("regular")}, "must be as many sizes"),
-    "keys": ({"chunk_key_encoding": codec("other")}, "with keys 'other'"),
-    "separator": ({"chunk_key_encoding": codec("default", separator="..")}, "separator '..'"),
-    "codecs-null": ({"codecs": None}, "codecs 'None'"),
-    "codecs-many": ({"codecs": [BYTES] * 1000}, "codecs "),
-    "codec-unknown": ({"codecs": [codec("blosc")]}, "compressor .*known"),
-    "big-endian": ({"codecs": [codec("bytes", endian="big")]}, "endian 'big'"),
-    "codecs-empty": ({"codecs": []}, "codecs "),
-    "shard-in-shard": (
-        {
-            "codecs": [
-                codec(
-                    "sharding_indexed",
-                    chunk_shape=[4],
-                    codecs=[codec("sharding_indexed")],
-                    index_codecs=[BYTES],
-                )
-            ]
-        },
-        "compressor .*known",
-    ),
-    "shard-uneven": ({"codecs": [codec("sharding_indexed", chunk_shape=[3])]}, "in a shard of"),
-    "shard-0": ({"codecs": [codec("sharding_indexed", chunk_shape=[0])]}, "in a shard of"),
-    "shard-rank": ({"codecs": [codec("sharding_indexed", chunk_shape=[2, 2])]}, "in a shard of"),
+    "dtype": ({"data_type": "r8", "fill_value": "AA=="}, "cannot be"),
+    "dtype-map": ({"data_type": {"name": "float32"}}, '"data_type"'),
+    "group": ({"node_type": "group"}, '"node_type": .*"group"'),
+    "grid": ({"chunk_grid": codec("rectilinear")}, '"rectilinear"'),
+    "grid-null": ({"chunk_grid": None}, '"chunk_grid": Expected object'),
+    "grid-empty": ({"chunk_grid": codec("regular")}, '"chunk_shape": .*missing'),
+    "keys": ({"chunk_key_encoding": codec("other")}, '"chunk_key_encoding": .*"other"'),
+    "separator": ({"chunk_key_encoding": codec("default", separator="..")}, '"separator"'),
+    "codecs-null": ({"codecs": None}, '"codecs": Expected array'),
+    "codecs-many": ({"codecs": [BYTES] * 1000}, '"codecs": Expected bytes -> bytes codec'),
+    "codec-blosc": ({"codecs": [BYTES, BLOSC]}, "compressor .*blosc; known"),
+    "codec-unknown": ({"codecs": [BYTES, codec("lzma")]}, "lzma"),
+    "shard-in-shard": ({"codecs": [shard(4, codecs=[shard(4)])]}, "codecs .*known"),
+    "shard-uneven": ({"codecs": [shard(3)]}, "evenly divide"),
+    "shard-0": ({"codecs": [shard(0)]}, '"chunk_shape"'),
+    "shard-rank": ({"codecs": [shard(2, 2)]}, "through codec .*sharding_indexed"),
     "shape": ({"shape": [2**60]}, "cannot be in the"),
-    "format": ({"zarr_format": 2}, "metadata is not that of zarr 3"),
+    "format": ({"zarr_format": 2}, '"zarr_format": .*received: 2'),
 }
 
 
@@ -475,7 +483,10 @@ BAD_AGGREGATE = {
     "O14-object": (pack({"a": extension((1,), "O", bytes(8))}), "'a'.*dtype 'O'"),
     "O14-pointer-up": (pack({"a": "PLACEHOLDER://../../x"}), "'../../x' cannot be the name"),
     "O14-pointer-absolute": (pack({"a": "PLACEHOLDER:///etc"}), "'/etc' cannot be the name"),
-    "O14-pointer-nowhere": (pack({"a": "PLACEHOLDER://x"}), "'a' is in the tree.*no 'x/.zarray'"),
+    "O14-pointer-nowhere": (
+        pack({"a": "PLACEHOLDER://x"}),
+        "'a' cannot be read: .*x/.zarray.* does not exist",
+    ),
     "O14-pointer-is-nothing": (pack({"a": "PLACEHOLDER://"}), "'' cannot be the name"),
     "O14-clash": (pack({"a": {"b": GOOD}, "a.b": GOOD}), "have the same name"),
     "O14-extension": (pack({"a": msgpack.ExtType(99, b"")}), "'a'.*extension 99"),
@@ -572,7 +583,7 @@ def test_large_arrays_are_written_in_chunks(tmp_path, monkeypatch):
     array = random_array(0, (100, 10), np.float32)
     orbax.write_folder(tmp_path / "ck", {"w": array})
     tensor = open_checkpoint(tmp_path / "ck")["w"]
-    assert np.prod(tensor.spec["metadata"]["chunks"]) <= 100
+    assert np.prod(tensor.store.chunk_layout.write_chunk.shape) <= 100
     assert same(tensor.read(), array)
 
 
