@@ -198,8 +198,8 @@ class _Equal:
 @contextlib.contextmanager
 def _unchecked_tf() -> Iterator[None]:
     with (
-        mock.patch.object(sstable, "masked", lambda crc: _Equal()),
-        mock.patch.object(tf_checkpoint, "masked", lambda crc: _Equal()),
+        mock.patch.object(sstable, "masked_crc32c", lambda data: _Equal()),
+        mock.patch.object(tf_checkpoint, "masked_crc32c", lambda data: _Equal()),
     ):
         yield
 

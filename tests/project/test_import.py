@@ -21,7 +21,16 @@ ROOTS = {
 }
 
 MAY_IMPORT = {
-    "params": {"h5py", "jax", "ml_dtypes", "msgpack", "numpy", "safetensors", "tqdm"},
+    "params": {
+        "google_crc32c",
+        "h5py",
+        "jax",
+        "ml_dtypes",
+        "msgpack",
+        "numpy",
+        "safetensors",
+        "tqdm",
+    },
     "sharding": {"flax", "jax", "numpy"},
 }
 MAY_ALSO_IMPORT = {  # inside functions

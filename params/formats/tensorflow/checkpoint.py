@@ -23,7 +23,7 @@ from ...errors import CheckpointError, quoted
 from ..files import File, Span
 from ..source import Bounds, Tensor, too_large
 from ..store import LOCAL, Store
-from .crc32c import crc32c, masked
+from .checksum import masked_crc32c
 from .protobuf import BYTES, FIXED32, VARINT, Messages, signed, varint
 from .sstable import read_table
 
@@ -80,7 +80,7 @@ class CheckedTensor(Tensor):
             return
         rest = out.reshape(-1).view(np.uint8)
         for span, stored in zip(self.spans, self.checksums, strict=True):
-            if masked(crc32c(rest[: span.length])) != stored:
+            if masked_crc32c(rest[: span.length]) != stored:
                 raise CheckpointError(
                     f"{span.file.path}: tensor {quoted(self.name)}: the checksum of its "
                     f"{span.length} bytes at byte {span.offset} is wrong: the file is damaged"

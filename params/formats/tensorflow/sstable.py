@@ -7,7 +7,7 @@ compresses none.
 
 from collections.abc import Iterator
 
-from .crc32c import crc32c, masked
+from .checksum import masked_crc32c
 from .protobuf import varint
 
 _MAGIC = 0xDB4775248B80FB57
@@ -15,7 +15,7 @@ _FOOTER = 48
 _TRAILER = 5  # of a block: compression, checksum
 _LONGEST_KEY = 4096
 _MAX_ENTRIES = 250_000
-_MAX_BLOCKS = 50_000  # TensorFlow's are of 256 KiB; the checksum of an empty one takes 25 us
+_MAX_BLOCKS = 50_000  # TensorFlow's are of 256 KiB
 _MAX_KEYS = 64 << 20  # bytes of all keys, which share their prefixes in the file
 
 
@@ -62,7 +62,7 @@ def _block(data: memoryview, handle: tuple[int, int], earliest: int) -> memoryvi
     if offset < earliest or end + _TRAILER > len(data) - _FOOTER:
         raise ValueError(f"a block of {size} bytes at byte {offset}, of {len(data)}")
     stored = int.from_bytes(data[end + 1 : end + _TRAILER], "little")
-    if masked(crc32c(data[offset : end + 1])) != stored:
+    if masked_crc32c(data[offset : end + 1]) != stored:
         raise ValueError(f"the checksum of the block at byte {offset} is wrong")
     if data[end]:
         raise ValueError(f"the block at byte {offset} is compressed (type {data[end]})")
