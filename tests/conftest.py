@@ -80,6 +80,10 @@ for _name in ("connect", "connect_ex", "sendto"):
 socket.getaddrinfo = _guarded_lookup
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the tests marked soak too")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Optimises what a test marked `optimized` compiles, and no other."""
@@ -92,13 +96,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = set()
     if PLATFORM == "gpu":
         import jax
 
         if jax.default_backend() != "gpu":
             raise pytest.UsageError("FLAXMODELS_TEST_PLATFORM is gpu, and JAX finds none")
-        return
-    gpu = [item for item in items if item.get_closest_marker("gpu")]
-    if gpu:
-        config.hook.pytest_deselected(items=gpu)
-        items[:] = [item for item in items if item not in gpu]
+    else:
+        left_out.add("gpu")
+    if not config.getoption("--all"):
+        left_out.add("soak")
+    run = [item for item in items if not any(map(item.get_closest_marker, left_out))]
+    if len(run) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in {*run}])
+        items[:] = run

@@ -32,8 +32,20 @@ def run(model, params, arguments, **options):
 # --- the reference ---
 
 
-@pytest.mark.parametrize("fields", [LOOP_EAGER, SCAN_SDPA], ids=["loop-eager", "scan-sdpa"])
-@pytest.mark.parametrize("name", golden.names())
+RUNS = {"loop-eager": LOOP_EAGER, "scan-sdpa": SCAN_SDPA}
+
+
+def reference_runs():
+    """Both runs of a golden that has hidden states and attentions, which each head and family has
+    one of; of the others one each, in turn, and the second with `--all`."""
+    for i, name in enumerate(golden.names()):
+        both = any("attentions.0" in expected for _, expected in golden.load(name).calls())
+        for j, run_name in enumerate(RUNS):
+            marks = () if both or i % 2 == j else (pytest.mark.soak,)
+            yield pytest.param(name, RUNS[run_name], id=f"{name}-{run_name}", marks=marks)
+
+
+@pytest.mark.parametrize(("name", "fields"), list(reference_runs()))
 def test_outputs_are_those_of_the_reference(name, fields):
     it = golden.load(name)
     model, params = it.load(**fields)
@@ -338,17 +350,43 @@ def test_every_field_of_a_config_is_in_the_table(family):
 @pytest.mark.parametrize(
     ("family", "field"), [(family, field) for family in CHANGES for field in CHANGES[family]]
 )
-def test_every_field_of_a_config_changes_the_model(family, field):
+def test_every_field_of_a_config_changes_the_program(family, field):
+    """Of a pass, in training or not, or of `init_params`; compiled by none, for there are many."""
+    model, changed = before_and_after(family, field)
+    seen = (shapes, forward_program, training_program, initial_program)
+    assert any(see(model) != see(changed) for see in seen)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("family", "field"), [(family, field) for family in CHANGES for field in CHANGES[family]]
+)
+def test_every_field_of_a_config_changes_the_numbers(family, field):
+    model, changed = before_and_after(family, field)
+    if shapes(model) == shapes(changed):
+        seen = (put_out, put_out_in_training, first_params)
+        assert any(differ(see(model), see(changed)) for see in seen)
+
+
+@pytest.mark.parametrize("family", CHANGES)
+def test_a_field_that_no_model_reads_changes_no_program(family):
+    """So that a difference means something."""
+    cls = getattr(fm, f"{family}Model")
+    values = TINY | ({"intermediate_size": 20} if family != "GPT2" else {})
+    one, other = (cls(cls.config_class.from_dict(values | {"bos_token_id": i})) for i in (1, 2))
+    for see in (forward_program, training_program, initial_program):
+        assert see(one) == see(other)
+
+
+def before_and_after(family, field):
+    """A model, and the same with one field changed."""
     name, value, *rest = CHANGES[family][field]
     cls = getattr(fm, name.format(family))
     config = cls.config_class.from_dict(
         TINY | {"intermediate_size": 20} if family != "GPT2" else TINY
     )
     config = config.replace(**(rest[0] if rest else {}))
-    model, changed = cls(config), cls(config.replace(**{field: value}))
-    if shapes(model) == shapes(changed):
-        seen = (put_out, put_out_in_training, first_params)
-        assert any(differ(see(model), see(changed)) for see in seen)
+    return cls(config), cls(config.replace(**{field: value}))
 
 
 def shapes(model):
@@ -372,6 +410,33 @@ IDS = np.array([[5, 7, 3, 9, 11, 8, 3]])
 
 def ids(model):
     return IDS[:, None] if isinstance(model, task_heads.OverChoices) else IDS
+
+
+def program(f, *arguments):
+    """What `f` is compiled from, its constants in full."""
+    return jax.jit(f).lower(*arguments).as_text()
+
+
+@functools.cache
+def forward_program(model):
+    def forward(params):
+        return model.apply({"params": params}, input_ids=ids(model))
+
+    return program(forward, model.abstract_params())
+
+
+@functools.cache
+def training_program(model):
+    def forward(params, key):
+        rngs = {"dropout": key}
+        return model.apply({"params": params}, ids(model), deterministic=False, rngs=rngs)
+
+    return program(forward, model.abstract_params(), jax.random.key(0, impl="rbg"))
+
+
+@functools.cache
+def initial_program(model):
+    return program(model.init_params, jax.random.key(0, impl="rbg"))
 
 
 @functools.cache
