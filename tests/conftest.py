@@ -28,6 +28,10 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
         "--xla_cpu_multi_thread_eigen=false",
+        # Compiling the programs of a test took 7.0 s of CPU time, 2.7 s without the emitters of
+        # fused loops, and 1.7 s with each program one module of LLVM's and not one of 32.
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
     ]
 ).strip()
 os.environ["NPROC"] = (
