@@ -18,14 +18,11 @@ from unittest import mock
 from flaxmodels.auto import AutoConfig
 from flaxmodels.documents.json_values import ConfigError
 from flaxmodels.params import CheckpointError, open_checkpoint
-from flaxmodels.params.formats import checksums, msgpack, safetensors
+from flaxmodels.params.formats import checksums, hdf5, msgpack, safetensors
 from flaxmodels.params.formats.files import Cursor, File, Span
-from flaxmodels.params.formats.hdf5 import reader as h5
-from flaxmodels.params.formats.orbax import checkpoint as orbax
-from flaxmodels.params.formats.orbax import zarr
+from flaxmodels.params.formats.orbax import tree, zarr
 from flaxmodels.params.formats.source import Tensor
-from flaxmodels.params.formats.tensorflow import checkpoint as tf_checkpoint
-from flaxmodels.params.formats.tensorflow import sstable
+from flaxmodels.params.formats.tensorflow import bundle, sstable
 from flaxmodels.params.formats.torch import archive, legacy
 from flaxmodels.params.formats.torch.pickles import Machine
 from flaxmodels.params.formats.torch.state_dict import Saved, read_tensors, storages
@@ -199,7 +196,7 @@ class _Equal:
 def _unchecked_tf() -> Iterator[None]:
     with (
         mock.patch.object(sstable, "masked_crc32c", lambda data: _Equal()),
-        mock.patch.object(tf_checkpoint, "masked_crc32c", lambda data: _Equal()),
+        mock.patch.object(bundle, "masked_crc32c", lambda data: _Equal()),
     ):
         yield
 
@@ -207,7 +204,7 @@ def _unchecked_tf() -> Iterator[None]:
 def _tf_table(data: bytes) -> None:
     """An index beside a shard of zeros."""
     index = Memory(data, str(_folder() / "model.ckpt.index"))
-    _read(tf_checkpoint.read_index(index).values())
+    _read(bundle.read_index(index).values())
 
 
 @contextlib.contextmanager
@@ -218,7 +215,7 @@ def _tf_parts() -> Iterator[None]:
         parts = bytes(data).split(TF_MARK)
         return {name: memoryview(value) for name, value in zip(parts[::2], parts[1::2])}  # noqa: B905
 
-    with _unchecked_tf(), mock.patch.object(tf_checkpoint, "read_table", read_table):
+    with _unchecked_tf(), mock.patch.object(bundle, "read_table", read_table):
         yield
 
 
@@ -229,7 +226,7 @@ def _h5_answer(data: bytes) -> None:
     """What the process that walks an HDF5 file prints."""
     global _answer
     _answer = data
-    _read(h5.read_index(Memory(bytes(64))).values())
+    _read(hdf5.read_index(Memory(bytes(64))).values())
 
 
 def _h5_process() -> contextlib.AbstractContextManager:
@@ -243,15 +240,15 @@ def _h5_process() -> contextlib.AbstractContextManager:
 def _orbax_tree(data: bytes) -> None:
     folder = _folder() / "orbax"
     (folder / "_METADATA").write_bytes(data)
-    _read(orbax.read_folder(str(folder))[0].values())
+    _read(tree.read_folder(str(folder))[0].values())
 
 
 def _no_arrays() -> contextlib.AbstractContextManager:
-    return mock.patch.object(orbax, "open_arrays", lambda folder, names, **how: {})
+    return mock.patch.object(tree, "open_arrays", lambda folder, names, **how: {})
 
 
 def _orbax_aggregate(data: bytes) -> None:
-    tensors = msgpack.read_index(Memory(data), orbax._Aggregate).values()
+    tensors = msgpack.read_index(Memory(data), tree._Aggregate).values()
     _read(tensor for tensor in tensors if tensor.spans)  # the others only say where an array is
 
 

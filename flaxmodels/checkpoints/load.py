@@ -200,7 +200,7 @@ def planned(
         changes = found is not None and found.store is LOCAL
         model, source = settled(folder, prepare) if changes else prepare()
         if request.verify and found is not None:
-            found.bring(source)
+            found.download(source)
             verify(source, os.path.join(folder, CONFIG_NAME))
         if request.key_mapping:
             source = rename_tensors(source, request.key_mapping)

@@ -192,7 +192,7 @@ def _upload(
 ) -> "CommitInfo":
     files = _files(folder, said.get("variant"))
     with hub.pushing(repo_id, **where) as pushed:
-        pushed.bring(files)
+        pushed.add_copies(files)
         return release(pushed, model, params, **said)
 
 

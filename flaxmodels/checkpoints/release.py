@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..hub.front_matter import CARD_NAME, Words, finished
+from ..hub.front_matter import CARD_NAME, Words, merged_card
 from ..hub.upload import Push
 from ..params.formats import is_weights
 from ..params.formats.checksums import MANIFEST, manifest
@@ -49,7 +49,7 @@ def release(
     def finish(pushed: Push) -> dict[str, bytes]:
         there, data = pushed.read(CARD_NAME), metadata(model, tags=tags, **known)
         small = {
-            CARD_NAME: finished(there, data, new_card),
+            CARD_NAME: merged_card(there, data, new_card),
             MANIFEST: _manifest(pushed, replaces, checksums),
         }
         return {name: content for name, content in small.items() if content is not None}

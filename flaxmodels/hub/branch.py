@@ -1,4 +1,4 @@
-"""A branch of the Hub that is to get a commit."""
+"""Branches: one of a repository on the Hub that gets a commit."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ class Branch:
         head: the repository at the commit that the next one is to follow.
 
     Raises:
-        HubError: as every method: it says of what, and what to do.
+        HubError: as every method.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class Branch:
         self._token = _checked(repo_id, token)
         self._api = api(self._token)
         self._create_pr = create_pr
-        made = attempt(
+        created = attempt(
             repo_id, lambda: self._api.create_repo(repo_id, private=private, exist_ok=True)
         )
-        self.name: str = made.repo_id
+        self.name: str = created.repo_id
         self._is_new = not self._exists()
         self.head = self._find("main" if self._is_new else self.revision)
 
@@ -63,14 +63,14 @@ class Branch:
             tries=_UPLOADS,
         )
         for operation in operations:
-            if operation._should_ignore:  # the client would leave it out without a word
+            if operation._should_ignore:  # the client would leave it out silently
                 raise HubError(
                     f"{self}, {operation.path_in_repo}: the repository's .gitignore leaves it "
                     "out; change that first"
                 )
 
-    def make(self) -> None:
-        """Makes the branch, as main is, unless it is there."""
+    def create(self) -> None:
+        """Creates the branch from main, unless it is there."""
         if self._is_new:
             attempt(
                 str(self),
@@ -81,11 +81,11 @@ class Branch:
             self._is_new = False
 
     def refresh(self) -> None:
-        """Looks again where the branch is."""
+        """Finds the branch's head again."""
         self.head = self._find(self.revision)
 
-    def post(self, operations: list[Any], **said: str) -> "CommitInfo | None":
-        """Commits on top of the head, once; None where the branch has moved."""
+    def post(self, operations: list[Any], **text: str) -> "CommitInfo | None":
+        """Tries to commit on top of the head -> None where the branch has moved."""
 
         def call() -> Any:
             try:
@@ -95,7 +95,7 @@ class Branch:
                     revision=self.revision,
                     parent_commit=self.head.commit,
                     create_pr=self._create_pr,
-                    **said,
+                    **text,
                 )
             except Exception as error:  # of the client or of its transport
                 if status_of(error) in (409, 412):
@@ -105,7 +105,7 @@ class Branch:
         return attempt(str(self), call, tries=1)
 
     def next(self) -> tuple[Repository, str] | None:
-        """What came on top of the head: the repository then, and the branch or pull request."""
+        """Finds the commit after the head -> (the repository at it, the branch or pull request)."""
         for ref in self._pull_requests() if self._create_pr else [self.revision]:
             log = attempt(
                 str(self), lambda ref=ref: self._api.list_repo_commits(self.name, revision=ref)
@@ -115,14 +115,14 @@ class Branch:
                 return self._find(oids[oids.index(self.head.commit) - 1]), ref
         return None
 
-    def info(self, oid: str, ref: str | None = None, **said: str) -> "CommitInfo":
-        """What the client says of a commit that it made."""
+    def info(self, oid: str, ref: str | None = None, **text: str) -> "CommitInfo":
+        """Makes the client's description of a commit."""
         number = ref.removeprefix("refs/pr/") if ref and self._create_pr else None
         return commit_info(
             commit_url=f"{self.url}/commit/{oid}",
             oid=oid,
             pr_url=number and f"{self.url}/discussions/{number}",
-            **said,
+            **text,
         )
 
     @property
@@ -148,7 +148,7 @@ class Branch:
         return False
 
     def _pull_requests(self) -> list[str]:
-        """Newest first."""
+        """Lists the newest pull requests, newest first."""
         refs = attempt(
             self.name,
             lambda: self._api.list_repo_refs(self.name, include_pull_requests=True).pull_requests,
@@ -158,14 +158,14 @@ class Branch:
 
 
 def commit_info(**known: Any) -> "CommitInfo":
-    """huggingface_hub's, of a commit that another process made, or that an answer was lost of."""
+    """Makes a `CommitInfo` of a commit that another process made, or whose answer was lost."""
     from huggingface_hub import CommitInfo
 
     return CommitInfo(**known)
 
 
 def _checked(repo_id: str, token: str | bool | None) -> str | bool:
-    """The token: None and True are the stored login.
+    """Returns the token, True for the stored login, which must be there.
 
     Raises:
         HubError: nobody is logged in, or the Hub may not be asked.

@@ -37,23 +37,24 @@ class HubError(fp.CheckpointError):
 
 
 def keep_secret(token: object) -> None:
-    """No text that is scrubbed has this token in it from now on, whatever its form."""
+    """Lets `scrubbed` remove this token, in any form, from now on."""
     if isinstance(token, str) and len(token.strip()) >= _SHORTEST:
         _known.add(token.strip())
 
 
 def scrubbed(text: object) -> str:
-    """A text without tokens, and without the queries of addresses, which may be signatures."""
-    said = str(text)
+    """Removes tokens from a text, and the queries of addresses, which may be signatures."""
+    result = str(text)
     for token in sorted({*_known, *_stored()}, key=len, reverse=True):
         for form in (token, quote(token, safe=""), repr(token)[1:-1]):
-            said = said.replace(form, "***")
-    said = _USER.sub("***@", _ADDRESS.sub(_bare, said))  # first: an address goes on after a token
-    return _QUERY.sub("?***", _TOKEN.sub("***", _CREDENTIALS.sub("***", said)))
+            result = result.replace(form, "***")
+    # Addresses first: one goes on after a token.
+    result = _USER.sub("***@", _ADDRESS.sub(_bare, result))
+    return _QUERY.sub("?***", _TOKEN.sub("***", _CREDENTIALS.sub("***", result)))
 
 
 def _stored() -> set[str]:
-    """The login of this machine, if it can be had."""
+    """Returns the token of this machine's login, if it can be read."""
     try:
         from huggingface_hub import get_token
 
@@ -66,7 +67,7 @@ def _stored() -> set[str]:
 def _bare(match: re.Match[str]) -> str:
     try:
         parts = urlsplit(match[0])
-    except ValueError:  # no address, whatever it is
+    except ValueError:  # not an address after all
         return "***"
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "***" if parts.query else "", ""))

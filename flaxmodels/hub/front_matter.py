@@ -1,4 +1,5 @@
-"""The metadata at the head of a card: made, and added to without touching the rest."""
+"""Front matter: the metadata at the head of a model card, made, and added to without touching the
+rest."""
 
 import contextlib
 import re
@@ -14,34 +15,34 @@ Words = str | Sequence[str] | None
 
 
 def listed(words: Words) -> list[str]:
-    """One word, several, or none, as a list."""
+    """Makes a list of one word, several, or none."""
     return [words] if isinstance(words, str) else list(words or ())
 
 
 def front_matter(data: Mapping[str, Any]) -> str:
-    """The head of a card."""
+    """Makes the head of a card."""
     return f"---\n{_yaml(data)}\n---\n"
 
 
-def finished(there: bytes | None, data: Mapping[str, Any], new: Callable[[], str]) -> bytes | None:
-    """The card that a repository is to have; None where the one that is there stays.
+def merged_card(old: bytes | None, data: Mapping[str, Any], new: Callable[[], str]) -> bytes | None:
+    """Makes the card that a repository is to have; None where the old one stays.
 
     Args:
-        there: the card that there is: it gets the keys of `data` that it lacks, and tags.
+        old: the repository's card: it gets the keys of `data` that it lacks, and tags.
         new: makes one where there is none.
     """
-    if there is None:
+    if old is None:
         return new().encode()
     try:
-        made = _merged(there.decode(), data).encode()
+        result = _merged(old.decode(), data).encode()
     except ValueError as error:
         warn(f"{CARD_NAME} stays as it is: {error}")
         return None
-    return None if made == there else made
+    return None if result == old else result
 
 
 def _merged(text: str, data: Mapping[str, Any]) -> str:
-    """A card with the keys of `data` that it lacks and all tags; else byte for byte what it was.
+    """Adds the keys of `data` that a card lacks, and all tags; the rest stays byte for byte.
 
     Raises:
         ValueError: it has no metadata, or none that can be read or added to.
@@ -63,16 +64,16 @@ def _merged(text: str, data: Mapping[str, Any]) -> str:
         block = _with_tags(block, new, line)
     if absent:
         block += line + _yaml(absent, line)
-    made = match[1] + block + match[3] + text[match.end() :]
+    result = match[1] + block + match[3] + text[match.end() :]
     expected = before | absent | ({"tags": [*old, *new]} if new else {})
     with contextlib.suppress(ValueError):
-        if _parsed(made) == expected:
-            return made
+        if _parsed(result) == expected:
+            return result
     raise ValueError("nothing can be added to its metadata without changing the rest")
 
 
 def _with_tags(block: str, tags: list[str], line: str) -> str:
-    """`block` with more tags, whichever way it writes them; what cannot be is not done."""
+    """Adds tags to a block of YAML, in the style in which it writes them, if that can be done."""
     items = _yaml({"tags": tags}).splitlines()[1:]
     if match := re.search(r"^tags:[ \t]*(?:\r?\n)((?:[ \t]*- .*(?:\r?\n|\Z))+)", block, re.M):
         indent = re.match(r"[ \t]*", match[1])
@@ -91,7 +92,7 @@ def _with_tags(block: str, tags: list[str], line: str) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """What the metadata of a card says.
+    """Parses the metadata of a card.
 
     Raises:
         ValueError: none that can be read, or that is cheap to: no part of it may stand for another,

@@ -1,4 +1,4 @@
-"""Names that can only be meant as paths: a mistyped one is said at once, without the network."""
+"""Names that can only be meant as paths: a mistyped one is text at once, without the network."""
 
 import difflib
 import os
@@ -26,27 +26,27 @@ def is_a_path(name: str) -> bool:
 
 
 def no_such_path(name: str, path: str) -> str:
-    """Says that nothing is at a path, and what may have been meant."""
+    """Makes the message that nothing is at a path, and what may have been meant."""
     plain, shown = name.split("/"), quoted(path)
     could_be = not name.startswith((".", "/", "~")) and all(plain) and len(plain) > 1
     if name.startswith("~"):
-        said = f"{shown}: no such folder or file; ~ is taken as it is: give os.path.expanduser(...)"
+        text = f"{shown}: no such folder or file; ~ is taken as it is: give os.path.expanduser(...)"
     elif not could_be or is_weights_file(name):
-        said = f"{shown}: no such folder or file"
+        text = f"{shown}: no such folder or file"
     elif len(plain) > 2:
-        said = (
+        text = (
             f"{shown}: no such folder, nor a repository, which is organisation/name: of one, give "
             f"{quoted('/'.join(plain[:2]))} and subfolder={quoted('/'.join(plain[2:]))}"
         )
     elif os.path.isdir(plain[0]):
-        said = (
+        text = (
             f"{shown}: no such folder, nor a repository: it would be in the folder "
             f"{quoted(plain[0])}, which is here; the Hub's is hf://{name}"
         )
     else:
-        said = f"{shown}: no such folder, nor a repository"
+        text = f"{shown}: no such folder, nor a repository"
     near = _near(path)
-    return f"{said}; nearest here: {some(map(quoted, near), 3)}" if near else said
+    return f"{text}; nearest here: {some(map(quoted, near), 3)}" if near else text
 
 
 def _near(path: str) -> list[str]:

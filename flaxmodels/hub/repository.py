@@ -31,17 +31,17 @@ class Entry:
     git_sha1: str | None
 
     def matches(self, path: str) -> bool:
-        """Whether the file at `path` is this one."""
+        """Tells whether the file at `path` has this size and hash."""
         if os.path.getsize(path) != self.size:
             return False
         with open(path, "rb", buffering=0) as file:
-            return self._are_of(iter(lambda: file.read(1 << 20), b""))
+            return self._has_hash_of(iter(lambda: file.read(1 << 20), b""))
 
-    def holds(self, data: bytes) -> bool:
-        """Whether this file is `data`."""
-        return len(data) == self.size and self._are_of([data])
+    def matches_bytes(self, data: bytes) -> bool:
+        """Tells whether `data` has this size and hash."""
+        return len(data) == self.size and self._has_hash_of([data])
 
-    def _are_of(self, blocks: Iterable[bytes]) -> bool:
+    def _has_hash_of(self, blocks: Iterable[bytes]) -> bool:
         start = b"" if self.sha256 else b"blob %d\0" % self.size  # as git hashes what it holds
         digest = hashlib.new("sha256" if self.sha256 else "sha1", start, usedforsecurity=False)
         for block in blocks:
@@ -55,7 +55,7 @@ class Repository:
 
     Attributes:
         name: "organisation/name".
-        entries: {path in the repository: what is known of it}.
+        entries: {path in the repository: its size and hash}.
         folder: where the cache has, or will have, the files of this commit.
     """
 
@@ -71,25 +71,25 @@ class Repository:
         return f"{self.name}@{self.commit[:12]}"
 
     def path(self, file: str) -> str:
-        """Where the cache has, or will have, a file."""
+        """Returns where the cache has, or will have, a file."""
         return os.path.join(self.folder, *file.split("/"))
 
     def has(self, file: str) -> bool:
-        """Whether the cache has it, at its full size."""
+        """Tells whether the cache has it, at its full size."""
         try:
             return os.path.getsize(self.path(file)) == self.entries[file].size
         except OSError:
             return False
 
     def read(self, file: str) -> bytes:
-        """A small file, past the cache.
+        """Reads a small file, past the cache.
 
         Raises:
             HubError: it cannot be had, or is not what the Hub says.
         """
         check_size(f"{self}, {file}", self.entries[file].size, _LARGEST_SMALL)
         data = self.read_range(file, 0, self.entries[file].size)
-        if not self.entries[file].holds(data):
+        if not self.entries[file].matches_bytes(data):
             raise HubError(f"{self}, {file}: what came is not what the Hub's hash says")
         return data
 
@@ -102,10 +102,10 @@ class Repository:
         return read_range(f"{self}, {file}", url, offset, count, headers)
 
     def fetch(self, file: str, *, report: Any = None) -> str:
-        """Has a file in the cache, and its bytes as the Hub's hash says -> its path.
+        """Downloads a file into the cache and compares its hash -> its path.
 
         Args:
-            report: a class like tqdm, told of bytes as they come.
+            report: a class like tqdm, which gets the bytes as they come.
 
         Raises:
             HubError: it cannot be had, or is twice not what the Hub says.
@@ -148,7 +148,7 @@ def find(
     with what there is of it, where the Hub may not be asked or does not answer.
 
     Args:
-        agree: of several processes, makes one find the commit and the others take its word.
+        agree: of several processes, lets one find the commit and gives it to the others.
 
     Raises:
         HubError: no such repository or revision, or it cannot be had.
@@ -187,7 +187,7 @@ def find(
 
 
 def remember(repository: Repository, revision: str) -> None:
-    """Notes in the cache, if it can be written, which commit a branch or tag was."""
+    """Writes into the cache, if that can be done, which commit a branch or tag is."""
     if revision == repository.commit:
         return
     ref = Path(_home(repository.name, repository.cache_dir), "refs", *revision.split("/"))
@@ -203,13 +203,13 @@ def remember(repository: Repository, revision: str) -> None:
 
 
 def commit_of(folder: str) -> str | None:
-    """The commit that a folder of the cache is a copy of."""
+    """Returns the commit that a folder of the cache is a copy of."""
     match = re.search(r"/models--[^/]+/snapshots/([0-9a-f]{40})(?:/|$)", os.path.abspath(folder))
     return match[1] if match else None
 
 
 def name_of(folder: str) -> str | None:
-    """The repository that a folder of the cache is a copy of."""
+    """Returns the repository that a folder of the cache is a copy of."""
     match = re.search(r"/models--([^/]+)/snapshots/", f"{os.path.abspath(folder)}/")
     return match[1].replace("--", "/") if match else None
 
@@ -270,7 +270,7 @@ def check_name(name: str, revision: str = "main") -> None:
 
 
 def _cached(name: str, revision: str, cache: str) -> str:
-    """The folder of the cache for a revision."""
+    """Returns the folder that the cache has for a revision."""
     home = _home(name, cache)
     commit = revision
     if not COMMIT.fullmatch(revision):
@@ -301,7 +301,7 @@ def _sweep(path: str) -> None:
 
 
 def _remove(path: str) -> None:
-    """A file of the cache: the link, and what it points to beside it."""
+    """Removes a file of the cache: the link, and the blob that it points to."""
     real = os.path.realpath(path)
     Path(path).unlink(missing_ok=True)
     if os.path.basename(os.path.dirname(real)) == "blobs":

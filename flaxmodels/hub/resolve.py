@@ -74,7 +74,7 @@ class Location:
                 raise
             raise type(error)(f"{error}; {self.note}") from None
 
-    def bring(self, source: fp.Source) -> None:
+    def download(self, source: fp.Source) -> None:
         """Downloads all files of an opened source."""
         if isinstance(self.store, RepositoryStore):
             self.store.download(
@@ -128,7 +128,7 @@ def fetched(location: Location, weights: Mapping[str, Any] | None = None) -> Loc
     if not isinstance(location.store, RepositoryStore):
         return location
     companions(location.folder, location.store)
-    location.bring(location.open(**(weights or {})))
+    location.download(location.open(**(weights or {})))
     return Location(location.path, revision=location.revision)
 
 

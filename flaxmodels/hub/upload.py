@@ -1,4 +1,4 @@
-"""Up: files that somebody writes become one commit of a repository, all of them or none."""
+"""Uploads: files that a caller writes become one commit of a repository, all of them or none."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from ..params.formats import FolderFile
 from .branch import Branch
 from .client import HubError, pause
 from .companions import code_named
-from .front_matter import CARD_NAME, Words, finished, front_matter, listed
+from .front_matter import CARD_NAME, Words, front_matter, listed, merged_card
 from .repository import Repository
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def push_files(
     revision: str | None = None,
     tags: Words = None,
 ) -> "CommitInfo":
-    """Whatever can write files can be pushed: `write(folder)` does, and they become one commit.
+    """Pushes the files that `write(folder)` writes, as one commit.
 
         push_files(tokenizer.save_pretrained, "org/name", what="tokenizer")
 
@@ -60,37 +60,39 @@ def push_files(
     Raises:
         HubError: nothing was pushed, and the branch is what it was.
     """
-    where = {"private": private, "token": token, "create_pr": create_pr, "revision": revision}
+    options = {"private": private, "token": token, "create_pr": create_pr, "revision": revision}
     data = {"tags": listed(tags)}
 
     def finish(push: Push) -> dict[str, bytes]:
-        made = finished(push.read(CARD_NAME), data, lambda: front_matter(data)) if tags else None
-        return {} if made is None else {CARD_NAME: made}
+        if not tags:
+            return {}
+        card = merged_card(push.read(CARD_NAME), data, lambda: front_matter(data))
+        return {} if card is None else {CARD_NAME: card}
 
-    with pushing(repo_id, **where) as push:
+    with pushing(repo_id, **options) as push:
         write(push.folder)
         push.add_folder()
         return push.commit(commit_message or f"Upload {what}", commit_description, finish=finish)
 
 
 @contextlib.contextmanager
-def pushing(repo_id: str, *, progress: bool = True, **where: Any) -> Iterator["Push"]:
-    """A push, for as long as its temporary folder is there; arguments as `push_files`."""
-    with _bars(progress), tempfile.TemporaryDirectory(prefix="flaxmodels-push-") as folder:
-        push = Push(Branch(repo_id, **where), Path(folder))
+def pushing(repo_id: str, *, progress: bool = True, **options: Any) -> Iterator["Push"]:
+    """Opens a push with a temporary folder; arguments as `push_files`."""
+    with _progress_bars(progress), tempfile.TemporaryDirectory(prefix="flaxmodels-push-") as folder:
+        push = Push(Branch(repo_id, **options), Path(folder))
         try:
             yield push
         except _Unknown:
             raise
         except fp.CheckpointError as error:
-            passes = isinstance(error, HubError) and error.may_pass
-            said = f"{error}; nothing was pushed: {push.branch} is what it was"
-            raise HubError(said, may_pass=passes) from None
+            may_pass = isinstance(error, HubError) and error.may_pass
+            message = f"{error}; nothing was pushed: {push.branch} is what it was"
+            raise HubError(message, may_pass=may_pass) from None
 
 
 @contextlib.contextmanager
-def _bars(shown: bool) -> Iterator[None]:
-    """Whether the client shows its bars meanwhile."""
+def _progress_bars(shown: bool) -> Iterator[None]:
+    """Lets the client show its bars inside, or not."""
     from huggingface_hub import utils
 
     if shown or utils.are_progress_bars_disabled():
@@ -104,7 +106,7 @@ def _bars(shown: bool) -> Iterator[None]:
 
 
 class Push:
-    """What is to become a commit: large files are uploaded when they are added, and nobody sees
+    """Files that become a commit: large ones are uploaded when they are added, and nobody sees
     them before `commit`.
 
     Args:
@@ -151,9 +153,9 @@ class Push:
         """Adds a file of the folder; a large one is gone from the disk then."""
         self._take({Path(path).relative_to(self.folder).as_posix(): path})
 
-    def bring(self, files: Iterable[FolderFile]) -> None:
-        """Adds files of another folder by copies, few GiB of which are there at a time: what is
-        uploaded is the file that was opened, whatever comes under its name meanwhile.
+    def add_copies(self, files: Iterable[FolderFile]) -> None:
+        """Adds files of another folder by copies, few GiB of which are there at a time: the file
+        that was opened is uploaded, even if another gets its name meanwhile.
 
         Raises:
             HubError: as `add`.
@@ -176,11 +178,11 @@ class Push:
                 os.unlink(path)
 
     def digests(self) -> dict[str, str]:
-        """{name: sha256} of what was added."""
+        """Returns {name: sha256} of what was added."""
         return {name: file.sha256 for name, file in self._files.items()}
 
     def read(self, name: str) -> bytes | None:
-        """A small file as it was added, or as the repository has it; None if there is none."""
+        """Reads a small file that was added, or that the repository has; None if absent."""
         if name in self._files:
             return Path(self._files[name].path).read_bytes()
         head = self.branch.head
@@ -194,17 +196,17 @@ class Push:
         replaces: Callable[[str], bool] = lambda name: False,
         finish: Callable[["Push"], Mapping[str, bytes]] = lambda push: {},
     ) -> "CommitInfo":
-        """One commit of what was added, on top of what the branch is; where another one comes
-        first, on top of that. Where nothing differs there is none, and the branch's is returned.
+        """Commits the files that were added, on top of the branch; where another commit comes
+        first, on top of that. Where nothing differs, the branch's commit is returned.
 
         Args:
-            replaces: which names of the repository go, if they were not added.
+            replaces: which files of the repository are deleted, if they were not added.
             finish: small files that depend on what is in the repository; called for each try.
 
         Raises:
             HubError: the branch is what it was, unless the error says that this is not known.
         """
-        said = {"commit_message": message, "commit_description": description or ""}
+        text = {"commit_message": message, "commit_description": description or ""}
         branch, error = self.branch, None
         for count in range(_COMMITS):
             if count:
@@ -213,41 +215,39 @@ class Push:
             files = self._files | self._written(finish(self))
             gone = [name for name in branch.head.entries if replaces(name) and name not in files]
             changed = [file for name, file in files.items() if not file.is_in(branch.head, name)]
-            branch.make()
+            branch.create()
             if not changed and not gone:
-                return branch.info(branch.head.commit, **said)
-            made, error = self._try(_operations(changed, gone), **said)
-            made = made or self._found(files, gone, **said)
-            if made is not None:
-                return made
+                return branch.info(branch.head.commit, **text)
+            info, error = self._try(_operations(changed, gone), **text)
+            info = info or self._find(files, gone, **text)
+            if info is not None:
+                return info
             if error is not None and not error.may_pass:
                 break
         raise error or HubError(f"{branch}: other commits came first, {_COMMITS} times; push again")
 
-    def _try(self, operations: list[Any], **said: str) -> "tuple[CommitInfo | None, Any]":
+    def _try(self, operations: list[Any], **text: str) -> "tuple[CommitInfo | None, Any]":
         try:
-            return self.branch.post(operations, **said), None
+            return self.branch.post(operations, **text), None
         except HubError as error:
             return None, error
 
-    def _found(
-        self, files: "dict[str, _File]", gone: list[str], **said: str
-    ) -> "CommitInfo | None":
-        """The commit, if it was made and its answer was lost."""
+    def _find(self, files: "dict[str, _File]", gone: list[str], **text: str) -> "CommitInfo | None":
+        """Finds the commit that was made although its answer was lost."""
         try:
-            came = self.branch.next()
+            following = self.branch.next()
         except HubError as error:
             raise _Unknown(
                 f"{error}; whether the commit was made is not known: look at {self.branch.url}; "
                 "to push again does no harm"
             ) from None
-        if came is None:
+        if following is None:
             return None
-        repository, ref = came
+        repository, ref = following
         is_ours = all(file.is_in(repository, name) for name, file in files.items())
         if not is_ours or any(name in repository.entries for name in gone):
             return None
-        return self.branch.info(repository.commit, ref, **said)
+        return self.branch.info(repository.commit, ref, **text)
 
     def _written(self, contents: Mapping[str, bytes]) -> "dict[str, _File]":
         for name, content in contents.items():
@@ -256,7 +256,7 @@ class Push:
 
 
 def _warn_of_code(branch: Branch, name: str, path: str) -> None:
-    """What somebody pushes of their own is pushed as it is, but not unseen."""
+    """Warns of a configuration that names code; it is pushed all the same."""
     folder, file = os.path.split(path)
     if code := code_named(FolderFile(folder, file)):
         warn(
@@ -266,7 +266,7 @@ def _warn_of_code(branch: Branch, name: str, path: str) -> None:
 
 
 def _is_private(name: str) -> bool:
-    """Whether a file is likely to hold what is nobody else's business: .env, .git/config, token."""
+    """Tells whether a file is likely to hold secrets: .env, .git/config, token."""
     parts = name.split("/")
     hidden = [part for part in parts if part.startswith(".") and part not in _PUBLIC]
     return bool(hidden) or parts[-1] in _TOKENS

@@ -19,8 +19,7 @@ from ..formats import MSGPACK, ORBAX, SAFETENSORS, Format
 from ..formats import msgpack as msgpack_format
 from ..formats import safetensors as safetensors_format
 from ..formats.checksums import MANIFEST, write_checksums
-from ..formats.orbax import zarr
-from ..formats.orbax.checkpoint import write_folder
+from ..formats.orbax import write_folder, zarr
 from ..host.copies import contiguous, copy, empty_bytes
 from ..multihost import broadcast_text, is_spread
 from ..sizes import format_size, parse_size

@@ -30,7 +30,7 @@ def write_checksums(folder: str | os.PathLike) -> None:
 
 
 def manifest(digests: Mapping[str, str], before: Mapping[str, Sequence[str]] | None = None) -> str:
-    """The text of a `checksums.json`.
+    """Returns the text of a `checksums.json`.
 
     Args:
         before: {relative path: other digests that are right}.
@@ -76,7 +76,8 @@ def verify(source: Source, *others: str) -> None:
 
 
 def _names(folder: str | os.PathLike, paths: Iterable[str]) -> list[str]:
-    """The names, relative to `folder`, of files, and of all that is in folders, as orbax's are."""
+    """Returns the names, relative to `folder`, of files, and of all that is in folders, as orbax's
+    are."""
     found = []
     for path in paths:
         inside = [os.path.join(root, name) for root, _, names in os.walk(path) for name in names]
@@ -97,8 +98,8 @@ def _digests(folder: str | os.PathLike, names: list[str]) -> list[str]:
 
 
 def _listed(name: str) -> str:
-    """The name under which the manifest lists a file; that of a folder may be in the making, see
-    `in_place`."""
+    """Returns the name under which the manifest lists a file; that of a folder may be in the
+    making, see `in_place`."""
     return re.sub(r"^([^/]+)-[0-9a-f]{8}(\.orbax/)", r"\1\2", name)
 
 
@@ -111,7 +112,7 @@ def _write(path: str | os.PathLike, *listed: Any) -> None:
 
 
 def _read(file: File) -> tuple[dict[str, str], dict[str, set[str]]]:
-    """(the digests of a manifest, {name: all digests that are right})."""
+    """Returns (the digests of a manifest, {name: all digests that are right})."""
     values = file.json("a manifest")
     values = values if isinstance(values, dict) else {}
     digests, before = values.get("sha256"), values.get("before", {})

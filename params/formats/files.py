@@ -80,13 +80,14 @@ class File(abc.ABC):
         return
 
     def read(self, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset` on; `length` must have been checked against `size`."""
+        """Returns `length` bytes from `offset` on; `length` must have been checked against
+        `size`."""
         buffer = bytearray(length)
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
 
     def json(self, what: str) -> Any:
-        """The JSON document that the file is; an error calls it `what`."""
+        """Returns the JSON document that the file is; an error calls it `what`."""
         check_size(self.path, self.size, LARGEST_JSON)
         self.reject_lookalikes()
         try:
@@ -185,7 +186,7 @@ class LocalFile(File):
 
 
 def _link(path: str) -> str:
-    """Where a path leads, for the error of one that cannot be opened."""
+    """Returns where a path leads, for the error of one that cannot be opened."""
     try:
         return f"; it is a link to {quoted(os.readlink(path))}"
     except (OSError, ValueError):
@@ -193,7 +194,7 @@ def _link(path: str) -> str:
 
 
 def _without(views: list[memoryview], count: int) -> list[memoryview]:
-    """What is left of buffers whose first `count` bytes are filled."""
+    """Returns what is left of buffers whose first `count` bytes are filled."""
     for i, view in enumerate(views):
         if count < len(view):
             return [view[count:], *views[i + 1 :]]
@@ -205,7 +206,8 @@ _keepers: set[int] = set()
 
 
 def _kept(file: LocalFile, descriptor: int) -> int | None:
-    """`descriptor`, to be closed when `file` is no more; None, closed, where enough are open."""
+    """Returns `descriptor`, to be closed when `file` is no more; None, closed, where enough are
+    open."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = allowed // 4 if allowed != resource.RLIM_INFINITY else _MOST_KEPT
     if len(_keepers) >= min(_MOST_KEPT, few):
@@ -250,7 +252,7 @@ class Cursor:
         self._start = start
 
     def take(self, count: int) -> bytes:
-        """The next `count` bytes."""
+        """Returns the next `count` bytes."""
         self._check(count)
         at = self.position - self._start
         if at + count > len(self._window):
@@ -265,7 +267,8 @@ class Cursor:
         self.position += count
 
     def line(self, most: int) -> bytes:
-        """What precedes the next newline, one of the next `most` bytes, which is taken too."""
+        """Returns what precedes the next newline, one of the next `most` bytes, which is taken
+        too."""
         start = self.position
         line, newline, _ = self.take(min(most, self.stop - start)).partition(b"\n")
         if not newline:

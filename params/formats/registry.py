@@ -5,12 +5,9 @@ import re
 from collections.abc import Callable
 
 from ..tree.naming import FLAX, TF
-from . import msgpack, safetensors, torch
-from .hdf5 import reader as h5
-from .orbax import checkpoint as orbax
+from . import hdf5, msgpack, orbax, safetensors, tensorflow, torch
 from .source import Tensor
 from .store import Reads, Store
-from .tensorflow import checkpoint as tf_checkpoint
 
 Content = tuple[dict[str, Tensor], dict[str, str]]
 """(name -> lazy tensor, what the file says of itself)."""
@@ -47,7 +44,8 @@ class Format:
         return self.file_name.partition(".")[2]
 
     def main_files(self, variant: str | None = None) -> tuple[str, ...]:
-        """What makes a folder a checkpoint: the name of the single file, and of the index."""
+        """Returns what makes a folder a checkpoint: the name of the single file, and of the
+        index."""
         single, index = self.file_name, f"{self.file_name}.index.json"
         if variant is not None:  # as Transformers has it
             single = f"{self.stem}.{variant}.{self.ending}"
@@ -55,23 +53,23 @@ class Format:
         return (single, index) if self.has_index else (single,)
 
     def files(self, count: int, *, variant: str | None = None, tag: str = "") -> list[str]:
-        """The names of `count` files of weights."""
+        """Returns the names of `count` files of weights."""
         if count == 1:
             return [self.main_files(variant)[0]]
         stem = self.stem if variant is None else f"{self.stem}.{variant}"
         return [f"{stem}{tag}-{i:05d}-of-{count:05d}.{self.ending}" for i in range(1, count + 1)]
 
     def owns(self, name: str, variant: str | None = None) -> bool:
-        """Whether `name` is a file of such a checkpoint."""
+        """Tells whether `name` is a file of such a checkpoint."""
         stem = self.stem if variant is None else f"{self.stem}.{variant}"
         shard = rf"{re.escape(stem)}(-[0-9a-f]{{8}})?-\d{{5}}-of-\d{{5}}\.{self.ending}"
         is_shard = re.fullmatch(shard, name) is not None
         return name in self.main_files(variant) or is_shard or self.waits(name, variant)
 
     def waits(self, name: str, variant: str | None = None) -> bool:
-        """Whether `name` is that of a folder which a save was about to rename to the checkpoint's,
-        on a disk that cannot make two folders change places; it is the checkpoint if there is none
-        of that name."""
+        """Tells whether `name` is that of a folder which a save was about to rename to the
+        checkpoint's, on a disk that cannot make two folders change places; it is the checkpoint if
+        there is none of that name."""
         stem = self.stem if variant is None else f"{self.stem}.{variant}"
         waiting = rf"{re.escape(stem)}-[0-9a-f]{{8}}\.{self.ending}"
         return self.is_folder and re.fullmatch(waiting, name) is not None
@@ -94,11 +92,11 @@ def _torch(path: str, weights_only: bool, store: Store) -> Content:
 
 
 def _h5(path: str, weights_only: bool, store: Store) -> Content:
-    return h5.read_index(store.open(path)), {"format": TF}
+    return hdf5.read_index(store.open(path)), {"format": TF}
 
 
 def _tf_checkpoint(path: str, weights_only: bool, store: Store) -> Content:
-    return tf_checkpoint.read_index(store.open(path), path, store), {"format": TF}
+    return tensorflow.read_index(store.open(path), path, store), {"format": TF}
 
 
 SAFETENSORS = Format(
@@ -121,12 +119,12 @@ WRITTEN = (SAFETENSORS, MSGPACK, ORBAX)
 
 
 def format_of(name: str) -> Format | None:
-    """The format that a file of this name has."""
+    """Returns the format that a file of this name has."""
     return next((format for format in FORMATS if name.endswith(format.endings)), None)
 
 
 def is_weights_file(name: str) -> bool:
-    """Whether a name ends as that of a weights file does, or of an index of such files."""
+    """Tells whether a name ends as that of a weights file does, or of an index of such files."""
     format = format_of(name.partition(".index.")[0] if name.endswith(".json") else name)
     return format is not None and not format.is_folder
 
@@ -137,9 +135,9 @@ def main_files(
     framework: str | None = None,
     variant: str | None = None,
 ) -> dict[str, Format]:
-    """{name of what makes a folder a checkpoint: its format}, in the order of preference; arguments
-    as `open_checkpoint`. A framework's own formats come before safetensors, which all of them use.
-    """
+    """Returns {name of what makes a folder a checkpoint: its format}, in the order of preference;
+    arguments as `open_checkpoint`. A framework's own formats come before safetensors, which all of
+    them use."""
     formats = FORMATS
     if framework is not None:
         own = [format for format in FORMATS if framework in format.frameworks]
@@ -153,12 +151,12 @@ def main_files(
 
 
 def is_weights(name: str, variant: str | None = None) -> bool:
-    """Whether a file of this name holds weights that a save into its folder replaces."""
+    """Tells whether a file of this name holds weights that a save into its folder replaces."""
     return any(format.owns(name, variant) for format in WRITTEN)
 
 
 def is_main_file(name: str, variant: str | None = None) -> bool:
-    """Whether a file of this name makes its folder a checkpoint."""
+    """Tells whether a file of this name makes its folder a checkpoint."""
     return any(
         name in format.main_files(variant) or format.waits(name, variant) for format in WRITTEN
     )

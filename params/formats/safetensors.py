@@ -45,7 +45,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def read_header(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(name -> lazy tensor, metadata) of a file.
+    """Returns (name -> lazy tensor, metadata) of a file.
 
     Raises:
         CheckpointError: anything in the header that is not as the format says.

@@ -43,8 +43,8 @@ class Tensor:
         return (self.spans[0].file.path, self.spans[0].offset) if self.spans else ("", 0)
 
     def read(self, bounds: Bounds | None = None, scratch: np.ndarray | None = None) -> np.ndarray:
-        """The tensor, or the part of it between `bounds`, in C order; only the bytes asked for
-        are read, and what lies between short runs of them.
+        """Returns the tensor, or the part of it between `bounds`, in C order; only the bytes asked
+        for are read, and what lies between short runs of them.
 
         Args:
             bounds: (start, stop) of each dimension.
@@ -63,12 +63,12 @@ class Tensor:
         return out
 
     def has_rows(self, bounds: Bounds) -> bool:
-        """Whether the part between `bounds` is whole rows, one after the other in a file."""
+        """Tells whether the part between `bounds` is whole rows, one after the other in a file."""
         is_plain = type(self) is Tensor and len(self.spans) == 1 and len(bounds) == 2
         return is_plain and bounds[1] == (0, self.shape[1]) and self.dtype != np.bool_
 
     def read_rows(self, bounds: Bounds, rows: RowsApart) -> np.ndarray:
-        """`read`, of a part that has rows, into the first of `rows`."""
+        """Returns `read`, of a part that has rows, into the first of `rows`."""
         (span,) = self.spans
         first, last = bounds[0]
         span.file.read_rows(span.offset + first * rows.nbytes, rows.views[: last - first])
@@ -138,7 +138,7 @@ class LayerTensor(Tensor):
 
 
 def are_equal(one: Tensor, two: Tensor) -> bool:
-    """Whether two tensors are the same byte for byte; a block of each is read at a time."""
+    """Tells whether two tensors are the same byte for byte; a block of each is read at a time."""
     if (one.shape, one.dtype) != (two.shape, two.dtype):
         return False
     if one.spans and one.spans == two.spans and type(one) is type(two) is Tensor:
@@ -151,7 +151,7 @@ def are_equal(one: Tensor, two: Tensor) -> bool:
 
 
 def too_large(shape: Sequence[int], dtype: np.dtype) -> bool:
-    """Whether NumPy cannot make such an array, even if one of its dimensions is 0."""
+    """Tells whether NumPy cannot make such an array, even if one of its dimensions is 0."""
     return len(shape) > 32 or math.prod(max(n, 1) for n in shape) * dtype.itemsize > 1 << 62
 
 

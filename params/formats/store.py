@@ -26,7 +26,7 @@ class Store(Protocol):
     def exists(self, path: str) -> bool: ...
 
     def names(self, folder: str) -> list[str]:
-        """What is in a folder."""
+        """Returns what is in a folder."""
         ...
 
     def expect(self, paths: Sequence[str], reads: Reads) -> None:
@@ -34,7 +34,7 @@ class Store(Protocol):
         ...
 
     def open(self, path: str, most: int | None = None) -> File:
-        """A file; one of more than `most` bytes is refused, and not fetched first."""
+        """Returns a file; one of more than `most` bytes is refused, and not fetched first."""
         ...
 
 

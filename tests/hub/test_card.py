@@ -13,7 +13,7 @@ import flaxmodels as fm
 from flaxmodels import auto
 from flaxmodels import params as fp
 from flaxmodels.commands.cli import main
-from flaxmodels.hub.front_matter import finished
+from flaxmodels.hub.front_matter import merged_card
 
 CLASSES = {
     "llama-causal-lm": "text-generation",
@@ -174,11 +174,11 @@ def test_P8_T8_a_card_that_is_there_gets_what_it_lacks(block):
     def whole(block: str) -> bytes:
         return f"---{line}{block}---{line}{BODY}".encode()
 
-    made = finished(whole(block), DATA, lambda: pytest.fail("there is one"))
+    made = merged_card(whole(block), DATA, lambda: pytest.fail("there is one"))
     expected = CARDS[block]
     assert made == (None if expected is None else whole(expected))
     if made is not None:
-        assert finished(made, DATA, str) is None
+        assert merged_card(made, DATA, str) is None
 
 
 BROKEN = {

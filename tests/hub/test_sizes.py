@@ -10,7 +10,7 @@ from loopback.web import serving
 import flaxmodels as fm
 from flaxmodels.hub import remote as elsewhere
 from flaxmodels.hub import session
-from flaxmodels.hub.front_matter import finished
+from flaxmodels.hub.front_matter import merged_card
 
 LARGE = b" " * (17 << 20)
 
@@ -24,7 +24,7 @@ def test_hostile_16_a_large_configuration_is_not_fetched(name, hub):
 
 
 def test_hostile_16_a_large_index_is_not_fetched(hub, monkeypatch):
-    monkeypatch.setattr("flaxmodels.params.formats.index.LARGEST_JSON", 1 << 20)
+    monkeypatch.setattr("flaxmodels.params.formats.shard_index.LARGEST_JSON", 1 << 20)
     hub.commit(NAME, files_of(SHARDED) | {INDEX: LARGE})
     with pytest.raises(fm.CheckpointError, match=f"{INDEX}: {len(LARGE)} bytes; it has at most"):
         load()
@@ -78,5 +78,5 @@ for one, two in zip("abcdefghij", "bcdefghijk", strict=True):
 def test_a_card_that_would_cost_much_stays(block, said):
     start = time.process_time()
     with pytest.warns(UserWarning, match=said):
-        assert finished(f"---\n{block}\n---\ntext\n".encode(), {"tags": ["x"]}, str) is None
+        assert merged_card(f"---\n{block}\n---\ntext\n".encode(), {"tags": ["x"]}, str) is None
     assert time.process_time() - start < 2

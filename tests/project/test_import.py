@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "sharding": {"flax", "jax", "numpy"},
 }
 MAY_ALSO_IMPORT = {  # inside functions
-    "params/formats/orbax/checkpoint.py": {"orbax"},
+    "params/formats/orbax/tree.py": {"orbax"},
     "params/formats/orbax/zarr.py": {"tensorstore"},
 }
 

@@ -1,0 +1,4 @@
+"""orbax checkpoints."""
+
+from .tree import read_folder as read_folder
+from .tree import write_folder as write_folder

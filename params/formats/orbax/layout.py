@@ -24,8 +24,8 @@ _SIDE_FILES = (MANIFEST, ".zarray", "zarr.json")
 
 
 def is_folder(path: str) -> bool:
-    """Whether this is an orbax checkpoint, a step with one, a folder of steps, or the rest of an
-    interrupted save."""
+    """Tells whether this is an orbax checkpoint, a step with one, a folder of steps, or the rest of
+    an interrupted save."""
     return _is_step(path) or any(
         _UNFINISHED in name or (_STEP_NAME.fullmatch(name) and _is_step(folder))
         for name, folder in _folders(path)
@@ -33,14 +33,14 @@ def is_folder(path: str) -> bool:
 
 
 def may_be(names: Iterable[str]) -> bool:
-    """Whether a folder with these names in it is worth a look."""
+    """Tells whether a folder with these names in it is worth a look."""
     known = (TREE, AGGREGATE, _STEP, "default")
     return any(name in known or _UNFINISHED in name or _STEP_NAME.fullmatch(name) for name in names)
 
 
 def find(path: str) -> str:
-    """The folder that the tree lies in: of a step with several parts the one called `default`, else
-    the only one; of a folder of steps, in the last that is finished.
+    """Returns the folder that the tree lies in: of a step with several parts the one called
+    `default`, else the only one; of a folder of steps, in the last that is finished.
 
     Raises:
         CheckpointError: there is none, or none that is finished.
@@ -67,7 +67,7 @@ def find(path: str) -> str:
 
 
 def _folders(path: str) -> Iterator[tuple[str, str]]:
-    """(name, path) of the folders in a folder."""
+    """Returns (name, path) of the folders in a folder."""
     try:
         with os.scandir(path) as entries:
             yield from [(entry.name, entry.path) for entry in entries if entry.is_dir()]
@@ -76,7 +76,7 @@ def _folders(path: str) -> Iterator[tuple[str, str]]:
 
 
 def holds(folder: str, name: str) -> bool:
-    """Whether a file of this name is in a folder."""
+    """Tells whether a file of this name is in a folder."""
     return os.path.isfile(os.path.join(folder, name))
 
 
@@ -89,7 +89,8 @@ def _has_tree(folder: str) -> bool:
 
 
 def has_aggregate(folder: str) -> bool:
-    """Whether there is a msgpack map called `checkpoint`; TensorFlow writes a text of this name."""
+    """Tells whether there is a msgpack map called `checkpoint`; TensorFlow writes a text of this
+    name."""
     if not holds(folder, AGGREGATE):
         return False
     file = LocalFile(os.path.join(folder, AGGREGATE))
@@ -108,7 +109,7 @@ def _is_finished(folder: str) -> bool:
 
 
 def read_json(folder: str, name: str) -> dict[str, Any]:
-    """A file of a folder that holds a JSON object."""
+    """Returns a file of a folder that holds a JSON object."""
     file = LocalFile(os.path.join(folder, name))
     value = file.json("valid")
     if not isinstance(value, dict):
@@ -117,7 +118,7 @@ def read_json(folder: str, name: str) -> dict[str, Any]:
 
 
 def check_files(folder: str) -> tuple[int, int]:
-    """(bytes of all files, of the largest in a subfolder) of a folder.
+    """Returns (bytes of all files, of the largest in a subfolder) of a folder.
 
     Raises:
         CheckpointError: files that TensorStore must not open: pipes, devices, links in a circle,
@@ -135,8 +136,8 @@ def check_files(folder: str) -> tuple[int, int]:
 
 
 def _files(folder: str) -> Iterator[tuple[str, int]]:
-    """(path, bytes) of the regular files in a folder and its subfolders, wherever links lead;
-    nothing else is there."""
+    """Returns (path, bytes) of the regular files in a folder and its subfolders, wherever links
+    lead; nothing else is there."""
     count, waiting, seen = 0, [folder], set()
     while waiting:
         try:

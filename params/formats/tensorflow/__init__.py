@@ -1,0 +1,3 @@
+"""TensorFlow checkpoints."""
+
+from .bundle import read_index as read_index

@@ -12,7 +12,7 @@ _WIDTHS = {FIXED64: 8, FIXED32: 4}
 
 
 def varint(data: memoryview, position: int) -> tuple[int, int]:
-    """The number at `position`, and where it ends.
+    """Returns the number at `position`, and where it ends.
 
     Raises:
         ValueError: longer than 10 bytes or 64 bits, or cut short.
@@ -30,7 +30,7 @@ def varint(data: memoryview, position: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """A varint as the int64 that it stands for."""
+    """Returns a varint as the int64 that it stands for."""
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -42,7 +42,8 @@ class Messages:
         self.budget = budget
 
     def fields(self, data: memoryview, kinds: Mapping[int, int]) -> dict[int, list[Any]]:
-        """{field number: its values in order} of the fields in `kinds`; others are stepped over.
+        """Returns {field number: its values in order} of the fields in `kinds`; others are stepped
+        over.
 
         Args:
             data: a message.

@@ -13,7 +13,7 @@ _TAR_AT = 257
 
 
 def read_index(file: File, *, weights_only: bool = True) -> dict[str, Tensor]:
-    """name -> lazy tensor of a state dict.
+    """Returns name -> lazy tensor of a state dict.
 
     Args:
         weights_only: refuse a file that holds anything but tensors. Else all the rest is left out,

@@ -92,7 +92,7 @@ class _Archive:
             raise CheckpointError(f"{file.path}: not a whole zip archive: {error}") from None
 
     def root(self) -> bytes:
-        """The folder of the one pickle."""
+        """Returns the folder of the one pickle."""
         tops = [name for name in self.entries if name.count(b"/") == 1]
         roots = [name.partition(b"/")[0] for name in tops if name.endswith(b"/data.pkl")]
         if len(roots) != 1:
@@ -107,7 +107,7 @@ class _Archive:
         return roots[0]
 
     def span(self, name: bytes) -> Span:
-        """Where the bytes of an entry lie, which is not compressed and not encrypted."""
+        """Returns where the bytes of an entry lie, which is not compressed and not encrypted."""
         where = f"{self.file.path}: entry {_text(name)}"
         if name not in self.entries:
             raise CheckpointError(f"{where} is missing")
@@ -129,7 +129,7 @@ class _Archive:
         return Span(self.file, start, entry.size)
 
     def read(self, name: bytes) -> bytes:
-        """The first bytes of a short entry."""
+        """Returns the first bytes of a short entry."""
         span = self.span(name)
         return self.file.read(span.offset, min(span.length, 16))
 
@@ -147,7 +147,7 @@ class _Archive:
 
 
 def _directory(file: File) -> tuple[int, int, int]:
-    """(start, length, number of entries) of the directory, which the end records follow."""
+    """Returns (start, length, number of entries) of the directory, which the end records follow."""
     if (end := file.size - _END.size) < 0:
         raise ValueError(f"{file.size} bytes")
     mark, *_, count, length, start, comment = _END.unpack(file.read(end, _END.size))
@@ -165,7 +165,7 @@ def _directory(file: File) -> tuple[int, int, int]:
 
 
 def _entries(raw: bytes, count: int, stop: int) -> dict[bytes, _Entry]:
-    """name -> entry, none of which reaches into the next or to `stop`."""
+    """Returns name -> entry, none of which reaches into the next or to `stop`."""
     if count * _CENTRAL.size > len(raw):
         raise ValueError(f"{count} entries in a directory of {len(raw)} bytes")
     found, position = {}, 0
@@ -185,7 +185,7 @@ def _entries(raw: bytes, count: int, stop: int) -> dict[bytes, _Entry]:
 
 
 def _entry(raw: bytes, position: int, stop: int) -> tuple[bytes, _Entry, int]:
-    """(name, entry, where the one after it stands in the directory)."""
+    """Returns (name, entry, where the one after it stands in the directory)."""
     mark, _, _, flags, method, _, _, crc, *sizes, offset = _CENTRAL.unpack_from(raw, position)
     packed, size, name_length, extra_length, comment_length, *_ = sizes
     if mark != b"PK\1\2":
@@ -202,7 +202,7 @@ def _entry(raw: bytes, position: int, stop: int) -> tuple[bytes, _Entry, int]:
 
 
 def _wide(extra: bytes, *sizes: int) -> list[int]:
-    """`sizes`, each that has all bits set replaced by the next 8-byte number in `extra`."""
+    """Returns `sizes`, each that has all bits set replaced by the next 8-byte number in `extra`."""
     numbers, position = b"", 0
     while len(extra) - position >= 4:
         kind, length = struct.unpack_from("<2H", extra, position)

@@ -40,7 +40,7 @@ class Machine:
         self._count = 0
 
     def load(self) -> Any:
-        """The value of the next pickle.
+        """Returns the value of the next pickle.
 
         Raises:
             CheckpointError: not a pickle, or one with more than data in it.
@@ -207,7 +207,7 @@ class Machine:
             self._stack.append(Call(name + suffix, args))
 
     def _ordered_dict(self, args: tuple) -> dict[str, Any]:
-        """A dict, of the list of pairs that Python 2 gives."""
+        """Returns a dict, of the list of pairs that Python 2 gives."""
         made: dict[str, Any] = {}
         match args:
             case ():

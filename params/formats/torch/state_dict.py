@@ -95,7 +95,7 @@ class Saved:
 
 
 def storages(file: File, machine: Machine) -> dict[str, Storage]:
-    """key -> storage, of all that the pickle refers to."""
+    """Returns key -> storage, of all that the pickle refers to."""
     found: dict[str, Storage] = {}
     for term in machine.persistent:
         storage, _ = _storage(file.path, term)
@@ -108,7 +108,7 @@ def storages(file: File, machine: Machine) -> dict[str, Storage]:
 
 
 def _storage(where: str, term: Any) -> tuple[Storage, tuple[int, int] | None]:
-    """(storage, (offset, size) of the view of it that is meant, if not all)."""
+    """Returns (storage, (offset, size) of the view of it that is meant, if not all)."""
     match term:
         case Persistent(("storage", Global(kind), str(key), _, int(size), *view)):
             pass
@@ -126,7 +126,7 @@ def _storage(where: str, term: Any) -> tuple[Storage, tuple[int, int] | None]:
 
 
 def read_tensors(file: File, saved: Saved, *, weights_only: bool) -> dict[str, Tensor]:
-    """name -> lazy tensor; what else there is is an error, or left out."""
+    """Returns name -> lazy tensor; what else there is is an error, or left out."""
     entries = _entries(file, saved.root, weights_only)
     tensors: dict[str, Tensor] = {}
     for name, value in entries.items():
@@ -146,7 +146,8 @@ def read_tensors(file: File, saved: Saved, *, weights_only: bool) -> dict[str, T
 
 
 def _entries(file: File, root: Any, weights_only: bool) -> dict[str, Any]:
-    """The state dict in `root`: itself, or without `weights_only` what a training's file holds.
+    """Returns the state dict in `root`: itself, or without `weights_only` what a training's file
+    holds.
 
     There the one dict that has tensors is entered, which is said. Of several, all tensors are here
     under the names of their dicts too: which of them are meant is seen by what a model asks for.
@@ -177,8 +178,8 @@ def _entries(file: File, root: Any, weights_only: bool) -> dict[str, Any]:
 
 
 def _inside(file: File, root: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """{key: {name: tensor}} of the dicts in a dict, at any depth. Each is entered once: pickles
-    may hold a dict that holds itself, or the same one a million times."""
+    """Returns {key: {name: tensor}} of the dicts in a dict, at any depth. Each is entered once:
+    pickles may hold a dict that holds itself, or the same one a million times."""
     seen = {id(root)}
     inside = {}
     for key, value in root.items():
@@ -190,7 +191,7 @@ def _inside(file: File, root: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _joined(
     file: File, dicts: dict[str, dict[str, Any]], seen: set[int] | None = None
 ) -> dict[str, Any]:
-    """{name: tensor} of dicts in dicts, names joined by dots."""
+    """Returns {name: tensor} of dicts in dicts, names joined by dots."""
     seen = set() if seen is None else seen
     found: dict[str, Any] = {}
     characters = 0

@@ -15,8 +15,7 @@ from _paths import GOLDENS
 
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.formats.files import LocalFile
-from flaxmodels.params.formats.hdf5 import reader as h5
-from flaxmodels.params.formats.hdf5.reader import read_index
+from flaxmodels.params.formats.hdf5 import datasets, read_index
 
 TF_GOLDENS = GOLDENS / "formats" / "tf"
 ONE = np.ones(4, np.float32)
@@ -215,7 +214,7 @@ def walker(monkeypatch, tmp_path):
 
     def replace(code):
         path = put(tmp_path, "walk.py", "import os, sys, time\n" + code)
-        monkeypatch.setattr(h5, "_WALK", path)
+        monkeypatch.setattr(datasets, "_WALK", path)
 
     return replace
 
@@ -245,7 +244,7 @@ def walker(monkeypatch, tmp_path):
     ],
 )  # fmt: skip
 def test_H14_what_the_process_may_say(walker, monkeypatch, code, message):
-    monkeypatch.setattr(h5, "_SECONDS", 1)
+    monkeypatch.setattr(datasets, "_SECONDS", 1)
     walker(code)
     refused(TF_GOLDENS / "keras" / "model.h5", message)
 
@@ -261,7 +260,7 @@ LIMITS = {
 def test_H14_limits(walker, limit):
     """They hold once the program has been read, before it is given a file."""
     code, message = LIMITS[limit]
-    limited = f"sys.path[:] = sys.argv[2:]\nrunpy.run_path({str(h5._WALK)!r})['limited']()"
+    limited = f"sys.path[:] = sys.argv[2:]\nrunpy.run_path({str(datasets._WALK)!r})['limited']()"
     walker(f"import resource, runpy, sys\n{limited}\n{code}\n")
     refused(TF_GOLDENS / "keras" / "model.h5", f"the HDF5 reader process failed: .*{message}")
 
@@ -290,7 +289,7 @@ def test_H14_mutants(tmp_path, monkeypatch):
     paths, deaths = list(left), 0
     while left:
         done = subprocess.run(
-            [sys.executable, "-c", MUTANTS, str(h5._WALK), *sys.path],
+            [sys.executable, "-c", MUTANTS, str(datasets._WALK), *sys.path],
             input=json.dumps(left),
             capture_output=True,
             text=True,
@@ -309,7 +308,7 @@ def test_H14_mutants(tmp_path, monkeypatch):
             continue
         with open(f"{path}.json") as file:
             answer = json.load(file)
-        monkeypatch.setattr(h5, "_walk", lambda file, answer=answer: answer)
+        monkeypatch.setattr(datasets, "_walk", lambda file, answer=answer: answer)
         try:
             for tensor in read_index(LocalFile(path)).values():
                 tensor.read()
@@ -328,7 +327,7 @@ def test_every_dtype_and_shape(tmp_path):
     shapes = [(), (0,), (3,), (2, 0, 3), (2, 3, 4)]
     arrays = {
         f"{dtype}/{i}": random_array(i, shape, dtype)
-        for dtype in h5._DTYPES
+        for dtype in datasets._DTYPES
         for i, shape in enumerate(shapes)
     }
     with h5py.File(path, "w", userblock_size=512) as file:

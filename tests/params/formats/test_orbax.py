@@ -30,8 +30,8 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.params import CheckpointError, open_checkpoint
-from flaxmodels.params.formats.orbax import checkpoint as orbax
-from flaxmodels.params.formats.orbax import zarr
+from flaxmodels.params.formats.orbax import tree as orbax_tree
+from flaxmodels.params.formats.orbax import write_folder, zarr
 
 ORBAX = GOLDENS / "formats" / "orbax"
 FOUR = np.arange(4, dtype=np.float32)
@@ -240,7 +240,7 @@ def test_O4_manifest_gone(tmp_path):
 
 @pytest.mark.parametrize("harm", [os.unlink, lambda path: os.truncate(path, 30)])
 def test_O5_data_gone_or_cut(harm, tmp_path):
-    orbax.write_folder(tmp_path / "ck", {"w": random_array(0, (100, 100), np.float32)})
+    write_folder(tmp_path / "ck", {"w": random_array(0, (100, 100), np.float32)})
     data = (tmp_path / "ck" / "ocdbt.process_0" / "d").iterdir()
     harm(max(data, key=lambda path: path.stat().st_size))
     refused(tmp_path / "ck", "'w' cannot be read: ")
@@ -542,7 +542,7 @@ def test_opening_reads_no_chunk(tmp_path):
 
 def test_many_arrays_open_quickly(tmp_path):
     tree = {str(i): np.full(2, i) for i in range(1000)}
-    orbax.write_folder(tmp_path / "ck", tree)
+    write_folder(tmp_path / "ck", tree)
     start = time.process_time()
     found = open_checkpoint(tmp_path / "ck").tensors
     assert time.process_time() - start < 3
@@ -564,7 +564,7 @@ def test_plain_orbax_restores_what_is_written(tmp_path):
         },
         "zeros": on_mesh(np.zeros((4, 4), np.int32), None, "y"),
     }
-    orbax.write_folder(tmp_path / "ck", tree)
+    write_folder(tmp_path / "ck", tree)
     with ocp.StandardCheckpointer() as checkpointer:
         restored = checkpointer.restore(
             tmp_path / "ck", jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
@@ -579,9 +579,9 @@ def test_plain_orbax_restores_what_is_written(tmp_path):
 
 def test_large_arrays_are_written_in_chunks(tmp_path, monkeypatch):
     """So that a slab can be read without the whole array."""
-    monkeypatch.setattr(orbax, "_CHUNK", 400)
+    monkeypatch.setattr(orbax_tree, "_CHUNK", 400)
     array = random_array(0, (100, 10), np.float32)
-    orbax.write_folder(tmp_path / "ck", {"w": array})
+    write_folder(tmp_path / "ck", {"w": array})
     tensor = open_checkpoint(tmp_path / "ck")["w"]
     assert np.prod(tensor.store.chunk_layout.write_chunk.shape) <= 100
     assert same(tensor.read(), array)
@@ -596,15 +596,15 @@ def test_large_arrays_are_written_in_chunks(tmp_path, monkeypatch):
 )
 def test_what_orbax_does_not_write(tree, message, tmp_path):
     with pytest.raises(CheckpointError, match=message) as caught:
-        orbax.write_folder(tmp_path / "ck", tree)
+        write_folder(tmp_path / "ck", tree)
     assert str(tmp_path / "ck") in str(caught.value)
     assert not (tmp_path / "ck").exists()
 
 
 def test_a_folder_is_not_overwritten(tmp_path):
-    orbax.write_folder(tmp_path / "ck", {"w": FOUR})
+    write_folder(tmp_path / "ck", {"w": FOUR})
     with pytest.raises(CheckpointError, match="orbax cannot write it"):
-        orbax.write_folder(tmp_path / "ck", {"w": FOUR + 1})
+        write_folder(tmp_path / "ck", {"w": FOUR + 1})
     assert same(open_checkpoint(tmp_path / "ck")["w"].read(), FOUR)
 
 
@@ -682,7 +682,7 @@ def model_folder(tmp_path) -> Path:
     shutil.copy(golden / "config.json", tmp_path)
     tensors = open_checkpoint(golden).tensors
     tree = fp.unflatten({name: tensor.read() for name, tensor in tensors.items()})
-    orbax.write_folder(tmp_path / "flax_model.orbax", tree)
+    write_folder(tmp_path / "flax_model.orbax", tree)
     return tmp_path
 
 

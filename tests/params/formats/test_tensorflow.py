@@ -34,7 +34,7 @@ from flaxmodels.params.checkpoint.plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
 from flaxmodels.params.formats.files import LocalFile
-from flaxmodels.params.formats.tensorflow.checkpoint import DTYPES, read_index
+from flaxmodels.params.formats.tensorflow.bundle import DTYPES, read_index
 from flaxmodels.params.formats.tensorflow.checksum import masked_crc32c
 from flaxmodels.params.tree.naming import TF, canonical, layout_of, tf_name
 

@@ -89,7 +89,7 @@ class CheckedTensor(Tensor):
 
 
 def read_index(file: File, path: str | None = None, store: Store = LOCAL) -> dict[str, Tensor]:
-    """name -> lazy tensor of every variable; shards are looked for beside the index.
+    """Returns name -> lazy tensor of every variable; shards are looked for beside the index.
 
     Args:
         path: of the index in its store, if that is not what the file is called.
@@ -146,7 +146,7 @@ class _Bundle:
         self._shards: dict[int, File] = {}
 
     def names(self) -> dict[bytes, str]:
-        """Key -> name of every variable; what else Python objects keep is left out."""
+        """Returns Key -> name of every variable; what else Python objects keep is left out."""
         keys = [key for key in self.entries if key and key[0]]
         called = self._called() if _GRAPH in keys else {}
         uses = collections.Counter(called.values())
@@ -161,7 +161,7 @@ class _Bundle:
         return names
 
     def _called(self) -> dict[str, str]:
-        """{key: what the variable is called}, out of a `TrackableObjectGraph`."""
+        """Returns {key: what the variable is called}, out of a `TrackableObjectGraph`."""
         entry, fields = self._entry(_GRAPH), self.messages.fields
         if entry.dtype != _STRING or entry.size > MAX_INDEX:
             raise ValueError(f"an object graph of {entry.size} bytes, dtype {entry.dtype}")
@@ -180,7 +180,7 @@ class _Bundle:
         return called
 
     def tensor(self, key: bytes, name: str) -> Tensor:
-        """The variable of this key.
+        """Returns the variable of this key.
 
         Raises:
             CheckpointError: anything about it that is not as the format says.
@@ -203,7 +203,7 @@ class _Bundle:
         return CheckedTensor(name, whole.shape, dtype, spans, checksums)
 
     def _slices(self, key: bytes, whole: _Entry) -> list[_Entry]:
-        """The entries of a variable's slices, which must be runs of rows that fill it."""
+        """Returns the entries of a variable's slices, which must be runs of rows that fill it."""
         parts, row = [], 0
         for extents in sorted(whole.slices, key=lambda extents: [start for start, _ in extents]):
             shape = tuple(
@@ -224,7 +224,7 @@ class _Bundle:
         return parts
 
     def _entry(self, key: bytes) -> _Entry:
-        """The entry of a key; one of nothing if there is none."""
+        """Returns the entry of a key; one of nothing if there is none."""
         fields = self.messages.fields
         kinds = {1: VARINT, 2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT, 6: FIXED32, 7: BYTES}
         found = fields(self.entries.get(key, _NOTHING), kinds)
@@ -251,7 +251,7 @@ class _Bundle:
         )
 
     def _span(self, name: str, entry: _Entry) -> Span:
-        """The bytes of an entry, in a file that has them."""
+        """Returns the bytes of an entry, in a file that has them."""
         if not 0 <= entry.shard < self.num_shards:
             raise ValueError(f"it is in shard {entry.shard} of {self.num_shards}")
         file = self._shards.get(entry.shard) or self._open(name, entry.shard)
@@ -280,13 +280,13 @@ class _Bundle:
 
 
 def _last(values: list[Any], default: Any) -> Any:
-    """A field that is not repeated: the last of its values counts."""
+    """Returns a field that is not repeated: the last of its values counts."""
     return values[-1] if values else default
 
 
 def _slice_key(key: bytes, extents: Extents) -> bytes:
-    """The key of a slice: 0, name, rank, then start and length of each dimension, in an encoding
-    whose bytes sort as the values do (tensorflow/core/lib/strings/ordered_code.cc)."""
+    """Returns the key of a slice: 0, name, rank, then start and length of each dimension, in an
+    encoding whose bytes sort as the values do (tensorflow/core/lib/strings/ordered_code.cc)."""
     name = key.replace(b"\0", b"\0\xff")  # and 0xff likewise, which UTF-8 never has
     numbers = [n for start, length in extents for n in (start, -1 if length is None else length)]
     return b"\0" + name + b"\0\1\1" + bytes([len(extents)]) + b"".join(map(_ordered, numbers))

@@ -30,7 +30,8 @@ _DTYPES = ("float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 u
 
 
 def read_index(file: File) -> dict[str, Tensor]:
-    """name -> lazy tensor of every variable that Keras lists, or of every dataset without a list.
+    """Returns name -> lazy tensor of every variable that Keras lists, or of every dataset without a
+    list.
 
     Raises:
         CheckpointError: not HDF5, arrays in another form than Keras writes, or no h5py here.
@@ -53,7 +54,7 @@ def read_index(file: File) -> dict[str, Tensor]:
 
 
 def _walk(file: File) -> Any:
-    """What the other process says."""
+    """Returns what the other process says."""
     # No filters from shared libraries; no threads, whose stacks count as memory.
     settings = {"HDF5_PLUGIN_PRELOAD": "::", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with (
@@ -84,7 +85,8 @@ def _walk(file: File) -> Any:
 
 
 def _tensor(file: File, row: Any) -> Tensor:
-    """The tensor of one line of the answer, which is not to be trusted more than the file."""
+    """Returns the tensor of one line of the answer, which is not to be trusted more than the
+    file."""
     match row:
         case [str(name), [*shape], str(dtype), int(offset), int(size)] if (
             len(name) <= _LONGEST_NAME

@@ -34,7 +34,7 @@ _POINTER = "PLACEHOLDER://"
 
 
 def read_folder(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """("a/b/c" -> lazy tensor for every array of a checkpoint, whose names these are).
+    """Returns ("a/b/c" -> lazy tensor for every array of a checkpoint, whose names these are).
 
     Of a step with several parts the one called `default` is taken, else the only one; of a folder
     of steps, the last that is finished.
@@ -90,7 +90,8 @@ def _flag(folder: str, metadata: dict[str, Any], name: str, default: bool) -> bo
 
 
 def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Any]]:
-    """(path -> tensor in the msgpack file, path -> name of an array, what `_METADATA` says)."""
+    """Returns (path -> tensor in the msgpack file, path -> name of an array, what `_METADATA`
+    says)."""
     inline: dict[str, Tensor] = {}
     if has_aggregate(folder):
         inline = read_index(LocalFile(os.path.join(folder, AGGREGATE)), _Aggregate)
@@ -115,7 +116,7 @@ def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, A
 
 
 def _listed(where: str, tree: Any) -> Iterator[tuple[str, str]]:
-    """(path, name of its array, "" if it has none) of the leaves that `_METADATA` lists."""
+    """Returns (path, name of its array, "" if it has none) of the leaves that `_METADATA` lists."""
     if not isinstance(tree, dict) or len(tree) > MAX_NODES:
         raise CheckpointError(f"{where}: no tree_metadata that maps at most {MAX_NODES} leaves")
     for label, entry in tree.items():
@@ -137,7 +138,7 @@ def _listed(where: str, tree: Any) -> Iterator[tuple[str, str]]:
 
 
 def _key(key: Any) -> bool:
-    """Whether this is the description of one step from a node to its child."""
+    """Tells whether this is the description of one step from a node to its child."""
     name, kind = (key.get("key"), key.get("key_type")) if isinstance(key, dict) else (None, None)
     if not isinstance(name, str) or type(kind) is not int:
         return False

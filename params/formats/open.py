@@ -6,9 +6,9 @@ import os
 from ..errors import CheckpointError, quoted, some, warn
 from ..tree.naming import FLAX, PATHS, TF, TORCH, layout_of, spelling
 from . import diagnosis
-from .index import read_sharded
 from .orbax import layout
 from .registry import FORMATS, ORBAX, SAFETENSORS, Format, format_of, main_files
+from .shard_index import read_sharded
 from .source import Source, Tensor
 from .store import LOCAL, Reads, Store
 
@@ -105,7 +105,7 @@ def _source(path: str, format: Format, weights_only: bool, store: Store) -> Sour
 
 
 def _spelled_as(path: str, tensors: dict[str, Tensor], metadata: dict[str, str], said: str) -> str:
-    """The layout that a file says it has, unless the spelling of its names is another's."""
+    """Returns the layout that a file says it has, unless the spelling of its names is another's."""
     names = list(tensors)
     leaves = {name.replace("/", ".").rpartition(".")[2] for name in names}
     spelled = said
@@ -130,7 +130,7 @@ def _respelled(absent: dict[str, str], layout: str) -> dict[str, str]:
 
 
 def _parts(path: str, format: Format, store: Store) -> list[str]:
-    """What must be there to read a checkpoint that has no index of shards."""
+    """Returns what must be there to read a checkpoint that has no index of shards."""
     if format.is_folder or format.has_index:
         return [path]
     folder, head = os.path.split(path)  # TensorFlow's table, which is read whole, and its data
@@ -143,7 +143,7 @@ def _is_index(name: str) -> bool:
 
 
 def _spelled(path: str, tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """The parameters among `tensors`, under the names of their layout."""
+    """Returns the parameters among `tensors`, under the names of their layout."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         spelled = spelling(name, layout)
