@@ -5,7 +5,7 @@ Shapes: B batch, T tokens, D model, V vocabulary, N heads, S tokens attended to.
 
 import operator
 from collections.abc import Iterator
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import jax
 from flax import struct
@@ -20,6 +20,10 @@ class ModelOutput:
     `out["logits"]`, `out[0]`, `out[:2]`, `out.to_tuple()`, `len(out)`, `"cache" in out`, `{**out}`;
     like a dict it iterates over names: `start, end = out.to_tuple()`.
     """
+
+    if TYPE_CHECKING:  # made by `struct.dataclass`
+
+        def replace(self, **changes: Any) -> Self: ...
 
     def keys(self) -> tuple[str, ...]:
         """The names of the fields that are not None: those of the class first, then those that

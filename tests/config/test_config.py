@@ -84,7 +84,7 @@ def test_hash_and_equality():
     for copied in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
         assert copied == one and hash(copied) == hash(one)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        one.hidden_size = 3
+        one.hidden_size = 3  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_replace_and_aliases():

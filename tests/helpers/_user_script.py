@@ -1,7 +1,7 @@
 """What a type checker and an editor know of a user's script (D10): where an error is expected, its
 absence is one. tests/project/test_types.py reads it; it is never run.
 """
-# pyright: reportUnnecessaryTypeIgnoreComment=true
+# pyright: reportCallIssue=true, reportUnnecessaryTypeIgnoreComment=true
 
 from typing import assert_type
 

@@ -107,7 +107,7 @@ def assert_nothing_said(error, token=TOKEN):
 def test_what_can_be_printed(hub):
     _, _, info = load(token=TOKEN, output_loading_info=True)
     found = resolve(NAME, HubOptions(token=TOKEN))
-    parts = [info, info.plan, str(info.plan), found, found.store, found.store.repository]
+    parts = [info, info.plan, str(info.plan), found, found.store, vars(found.store)["repository"]]
     parts += [vars(info.plan.match.source), *map(vars, found.open().files)]
     assert TOKEN not in "".join(map(repr, parts))
 

@@ -291,7 +291,7 @@ def test_linear():
         "bias": ("mlp",),
     }
     params = {"kernel": normal(4, 5), "bias": normal(5)}
-    y = layer.apply({"params": params}, x)
+    y = jnp.asarray(layer.apply({"params": params}, x))
     assert y.dtype == jnp.bfloat16 and y.shape == (2, 3, 5)
     y = layer.apply({"params": params}, x.astype(jnp.float32))
     expected = np.asarray(x, np.float32) @ params["kernel"] + params["bias"]
@@ -301,10 +301,11 @@ def test_linear():
 def test_embed():
     table = blocks.Embed(6, 400, 0.5, padding_id=2)
     drawn = table.init(jax.random.key(0), jnp.zeros((1,), int), jnp.float32)["params"]["embedding"]
+    drawn = jnp.asarray(drawn)
     np.testing.assert_array_equal(drawn[2], 0)
     assert 0.45 < drawn[3].std() < 0.55
     variables = {"params": {"embedding": drawn}}
-    rows = table.apply(variables, np.array([[3, 5]]), jnp.bfloat16)
+    rows = jnp.asarray(table.apply(variables, np.array([[3, 5]]), jnp.bfloat16))
     assert rows.dtype == jnp.bfloat16
     np.testing.assert_array_equal(rows[0], drawn[jnp.array([3, 5])].astype(jnp.bfloat16))
     assert np.isnan(table.apply(variables, np.array([6]), jnp.float32)).all()

@@ -131,4 +131,4 @@ def test_D30_a_model_inside_a_module_of_ones_own(family):
     params = jax.jit(Scored(model).init)(KEY, IDS)["params"]
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params))
     assert jax.tree.structure(params["member"]) == jax.tree.structure(made(family)[1])
-    assert Scored(model).apply({"params": params}, IDS).shape == (2, 3, 1)
+    assert jnp.shape(Scored(model).apply({"params": params}, IDS)) == (2, 3, 1)

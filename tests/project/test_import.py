@@ -117,7 +117,7 @@ def test_D10_type_checkers_see_the_names_that_there_are():
                 if isinstance(line, ast.ImportFrom):
                     typed |= {alias.asname for alias in line.names}
                 elif isinstance(line, ast.Assign):
-                    typed |= {target.id for target in line.targets}
+                    typed |= {target.id for target in line.targets if isinstance(target, ast.Name)}
     assert typed == {*dir(fm)} - {"__version__"} and all(hasattr(fm, name) for name in typed)
 
 

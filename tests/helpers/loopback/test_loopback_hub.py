@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub as client
 import pytest
@@ -169,7 +170,8 @@ def test_information(filled):
 
 
 def test_listings(filled):
-    entries = {entry.path: entry for entry in client.list_repo_tree("org/name", recursive=True)}
+    listed = client.list_repo_tree("org/name", recursive=True)
+    entries: dict[str, Any] = {entry.path: entry for entry in listed}
     assert sorted(entries) == ["config.json", "empty.bin", "sub", "sub/model.safetensors"]
     assert isinstance(entries["sub"], client.hf_api.RepoFolder)
     empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git's name for nothing
@@ -180,7 +182,8 @@ def test_listings(filled):
         "sub",
     }
     [inside] = client.list_repo_tree("org/name", "sub")
-    assert inside == entries["sub/model.safetensors"] and inside.lfs.sha256 != inside.blob_id
+    assert inside == entries["sub/model.safetensors"]
+    assert entries["sub/model.safetensors"].lfs.sha256 != entries["sub/model.safetensors"].blob_id
     paths = client.HfApi().get_paths_info("org/name", ["sub", "config.json", "nothing"])
     assert paths == [entries["sub"], entries["config.json"]]
 

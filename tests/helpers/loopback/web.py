@@ -67,7 +67,7 @@ def serving(files: Mapping[str, bytes]) -> Iterator[Web]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     with _running(Handler) as web.url:
@@ -97,7 +97,7 @@ def proxying() -> Iterator[tuple[str, list[str]]]:
 
         do_GET = do_HEAD = forward
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     with _running(Handler) as url:

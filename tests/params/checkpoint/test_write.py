@@ -234,7 +234,7 @@ def test_any_msgpack(tmp_path_factory, tree):
         expected = flax.serialization.msgpack_restore(
             flax.serialization.msgpack_serialize({"x": tree})
         )
-    found = flax.serialization.msgpack_restore((folder / "flax_model.msgpack").read_bytes())
+    found = dict(flax.serialization.msgpack_restore((folder / "flax_model.msgpack").read_bytes()))
     assert found["x"].keys() == tree.keys()
     for name, array in tree.items():
         assert same(np.asarray(found["x"][name]), array)

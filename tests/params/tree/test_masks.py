@@ -107,7 +107,8 @@ def test_F11_keeps_the_sharding():
 
 def test_F11_under_jit():
     after = jax.jit(lambda p: fp.to_bf16(p, lambda path, leaf: "z" in path))(tree())
-    assert after["z"]["kernel"].dtype == jnp.bfloat16
+    leaves = fp.flatten(after)
+    assert leaves["z/kernel"].dtype == jnp.bfloat16
     assert after["LayerNorm"]["scale"].dtype == jnp.float32
     gradient = jax.grad(lambda p: fp.to_bf16(p)["a"].sum().astype(jnp.float32))({"a": jnp.ones(2)})
     assert gradient["a"].dtype == jnp.float32
@@ -121,8 +122,9 @@ def test_F11_frozen_dict():
         before, mask=FrozenDict({"z": True, "LayerNorm": False, "a": True, "key": True})
     )
     assert isinstance(after, FrozenDict)
-    assert after["z"]["kernel"].dtype == jnp.bfloat16
-    assert after["LayerNorm"]["scale"].dtype == np.float32
+    leaves = fp.flatten(after)
+    assert leaves["z/kernel"].dtype == jnp.bfloat16
+    assert leaves["LayerNorm/scale"].dtype == np.float32
     after = fp.to_bf16(before, {"key": True, "a": True, "z": False, "LayerNorm": True})
     assert after["z"]["kernel"].dtype == np.float32
 

@@ -39,6 +39,7 @@ def test_stack_and_unstack_are_inverse(kind):
         assert isinstance(leaf, np.ndarray if kind == "numpy" else jax.Array)
         assert leaf[:, 0, 0].tolist() == list(range(12))  # "10" comes after "9"
     if kind == "axes":
+        assert isinstance(leaf, fs.AbstractParam)
         assert leaf.axes == ("layers", "embed", None)
     back = fp.unstack_layers(stacked, "model/layers")
     assert jax.tree.structure(back) == jax.tree.structure(tree)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -72,7 +73,7 @@ def in_mlp(path: str, _: Any) -> bool:
 def twice(params: Any) -> Any:
     """In host memory: what takes it has to bring it to where its params are."""
     made = fp.scale(params, 2.0)
-    without = jax.core.Tracer, jax.ShapeDtypeStruct  # numbers
+    without = Tracer, jax.ShapeDtypeStruct  # numbers
     return made if isinstance(jax.tree.leaves(made)[0], without) else jax.device_get(made)
 
 
