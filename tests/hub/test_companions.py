@@ -13,7 +13,7 @@ from flaxmodels import params as fp
 from flaxmodels.checkpoints.push import _files
 from flaxmodels.commands import cli
 from flaxmodels.commands.convert import convert
-from flaxmodels.params.formats import FolderFile, inside
+from flaxmodels.params.formats import FolderFile, folder_file
 
 SECRET = "not for the world"
 ALONG = [
@@ -250,7 +250,7 @@ def test_a_link_that_comes_between_the_check_and_the_copy(
             os.symlink(secret if top.name == name else secret.parent, top)
         return real
 
-    monkeypatch.setattr(inside.os.path, "realpath", swap)
+    monkeypatch.setattr(folder_file.os.path, "realpath", swap)
     with pytest.raises(fm.CheckpointError, match="cannot be copied"):
         FolderFile(str(folder), name).copy(tmp_path)
     assert top.is_symlink() and not names_of(tmp_path)

@@ -26,7 +26,7 @@ from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.checkpoint.match import check_backbone
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.write import write_checkpoint
-from flaxmodels.params.formats import index as index_format
+from flaxmodels.params.formats import shard_index
 
 ONE = np.ones(2, np.float32)
 TWO = np.full(2, 2, np.float32)
@@ -96,7 +96,7 @@ def test_I4_I5_I6_R7_names_that_may_leave_the_folder(name, tmp_path, monkeypatch
 )
 def test_R7_no_name_leads_outside(parts, between):
     name = between.join(parts)
-    if index_format.is_plain(name):
+    if shard_index.is_plain(name):
         assert os.path.normpath(os.path.join("/folder", name)).startswith("/folder/")
         assert not {"..", "."} & set(name.replace("\\", "/").split("/"))
 
