@@ -4,8 +4,8 @@ import os
 
 
 def bundled_checkpoint(*, msgpack: bool = False) -> str:
-    """The folder of the small byte-level Llama that comes with the package, as sharded safetensors
-    or as sharded msgpack; its tokens are the bytes of a text.
+    """Returns the folder of the small byte-level Llama that comes with the package, as sharded
+    safetensors or as sharded msgpack; its tokens are the bytes of a text.
 
     Raises:
         FileNotFoundError: flaxmodels was imported from a zip, where there are no folders.

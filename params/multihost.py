@@ -15,27 +15,28 @@ T = TypeVar("T")
 
 
 def is_spread(leaf: Any) -> bool:
-    """Whether other processes hold a part of the leaf, so that to read it all must take part."""
+    """Tells whether other processes hold a part of the leaf, so that to read it all must take
+    part."""
     if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
         return False
     return not leaf.is_fully_addressable
 
 
 def gather(leaf: Any) -> Any:
-    """The whole leaf where it is spread over processes, in host memory of each of them."""
+    """Returns the whole leaf where it is spread over processes, in host memory of each of them."""
     return _all(leaf, tiled=True) if is_spread(leaf) else leaf
 
 
 def join(part: np.ndarray) -> np.ndarray:
-    """One array of what each process has a part of, and zeros elsewhere. Bits are joined, not
-    numbers added: every NaN and every sign of a zero stays."""
+    """Returns one array of what each process has a part of, and zeros elsewhere. Bits are joined,
+    not numbers added: every NaN and every sign of a zero stays."""
     bits = part.reshape(-1).view(np.uint8)
     joined = np.bitwise_or.reduce(_all(bits, tiled=False))
     return joined.view(part.dtype).reshape(part.shape)
 
 
 def run_on_all_processes(action: Callable[[], T], *, alone: bool) -> T:
-    """`action()`, whose error on one process is raised by all, unless each is `alone`.
+    """Runs `action()`, whose error on one process is raised by all, unless each is `alone`.
 
     Raises:
         peers.PeerLost: a process died.
@@ -60,14 +61,14 @@ def run_on_all_processes(action: Callable[[], T], *, alone: bool) -> T:
 
 
 def broadcast_text(text: str | None) -> str:
-    """The text that one process gives and the others, with None, get to know."""
+    """Returns the text that one process gives and the others, with None, get to know."""
     if jax.process_count() == 1:
         return text or ""
     return next(filter(None, _exchange(text or "")), "")
 
 
 def broadcast_from_process_0(find: Callable[[], str]) -> str:
-    """What `find()` gives on process 0, told to all; its error there is raised by all."""
+    """Returns what `find()` gives on process 0, told to all; its error there is raised by all."""
     said, error = None, None
     if jax.process_index() == 0:
         try:
@@ -83,7 +84,7 @@ def broadcast_from_process_0(find: Callable[[], str]) -> str:
 
 
 def _exchange(text: str) -> list[str]:
-    """The texts of all processes."""
+    """Returns the texts of all processes."""
     if peers.have_coordinator():
         return peers.exchange(text)
     given = np.frombuffer(text.encode(), np.uint8)
@@ -93,7 +94,7 @@ def _exchange(text: str) -> list[str]:
 
 
 def _all(array: Any, *, tiled: bool) -> np.ndarray:
-    """What every process has, in host memory of each of them."""
+    """Returns what every process has, in host memory of each of them."""
     try:
         return np.asarray(multihost_utils.process_allgather(array, tiled=tiled))
     except (ValueError, jax.errors.JaxRuntimeError) as error:

@@ -12,7 +12,7 @@ _UNITS = {"": 1, "B": 1} | {
 
 
 def format_size(size: float) -> str:
-    """Bytes as a person reads them.
+    """Shows bytes as a person reads them.
 
     >>> format_size(2_200_000_000)
     '2.20 GB'
@@ -25,7 +25,7 @@ def format_size(size: float) -> str:
 
 
 def parse_size(size: int | str, name: str = "max_shard_size") -> int:
-    """Bytes of 5_000_000, "5GB" (decimal) or "5GiB" (binary).
+    """Parses a size, 5_000_000 or "5GB" (decimal) or "5GiB" (binary), as bytes.
 
     Args:
         name: of the argument, for the error.

@@ -21,7 +21,7 @@ Leaves = Mapping[str, Any]
 
 
 def leaves_of(name_or_path: str | os.PathLike, *, mesh: AbstractMesh | None = None) -> Leaves:
-    """{path: abstract leaf} of a checkpoint, in a reader's order; no weight is read.
+    """Returns {path: abstract leaf} of a checkpoint, in a reader's order; no weight is read.
 
     Without a mesh, no `config.json` is needed, and the leaves are the file's own tensors, dots in
     their names as slashes. With one, they are the model's, with their shardings.
@@ -47,7 +47,7 @@ def leaves_of(name_or_path: str | os.PathLike, *, mesh: AbstractMesh | None = No
 
 
 def parse_mesh(text: str) -> AbstractMesh:
-    """The mesh of "fsdp=4,tensor=2", without its devices.
+    """Returns the mesh of "fsdp=4,tensor=2", without its devices.
 
     Raises:
         ValueError: something else.
@@ -60,7 +60,7 @@ def parse_mesh(text: str) -> AbstractMesh:
 
 
 def table(leaves: Leaves, depth: int | None = None) -> str:
-    """A row per leaf, or per module down to `depth` names, and their total."""
+    """Returns a row per leaf, or per module down to `depth` names, and their total."""
     if depth is not None:
         return fp.summary(leaves, depth)
     sharded = any(leaf.sharding is not None for leaf in leaves.values())
@@ -77,8 +77,8 @@ def table(leaves: Leaves, depth: int | None = None) -> str:
 
 
 def page(tree: Any, title: str) -> str:
-    """A self-contained HTML page that shows a tree by the shapes, dtypes and shardings of its
-    leaves, whose values are not read; needs treescope (`pip install flaxmodels[inspect]`)."""
+    """Returns a self-contained HTML page that shows a tree by the shapes, dtypes and shardings of
+    its leaves, whose values are not read; needs treescope (`pip install flaxmodels[inspect]`)."""
     import treescope
 
     leaves = {path: _abstract(leaf, _sharding(leaf)) for path, leaf in fp.flatten(tree).items()}

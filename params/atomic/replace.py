@@ -52,8 +52,8 @@ def atomic_replace(
     is_main_file: Callable[[str], bool],
     retag: Callable[[Path, str], None] | None = None,
 ) -> Iterator[Staging]:
-    """A staging folder, whose content takes the place of `folder`'s on leaving the context; if
-    that is left by an exception, `folder` is as it was.
+    """Yields a staging folder, whose content takes the place of `folder`'s on leaving the context;
+    if that is left by an exception, `folder` is as it was.
 
     Args:
         is_ours: whether a name in the folder belongs to the checkpoint that is replaced. Others
@@ -115,7 +115,7 @@ def settled(folder: str | os.PathLike, read: Callable[[], T]) -> T:
 
 
 def _state(folder: Path) -> object:
-    """What differs once a save has taken effect."""
+    """Returns what differs once a save has taken effect."""
     try:
         info = os.stat(folder)
         with os.scandir(folder) as entries:
@@ -138,7 +138,7 @@ def _errors_name(folder: Path, said: str) -> Iterator[None]:
 def _stage(
     folder: Path, is_ours: Callable[[str], bool], stack: contextlib.ExitStack
 ) -> tuple[Path, bool]:
-    """(a new folder on the disk of `folder`, whether the two can change places)."""
+    """Returns (a new folder on the disk of `folder`, whether the two can change places)."""
     if not folder.exists():
         return stack.enter_context(staging.held(folder.parent, folder)), True
     if all(map(is_ours, os.listdir(folder))) and not _is_inside(_here(), folder):
@@ -151,7 +151,8 @@ def _stage(
 
 
 def _are_alike(path: Path, folder: Path) -> bool:
-    """Whether one may take the place of the other: on one disk, of one owner; modes are copied."""
+    """Tells whether one may take the place of the other: on one disk, of one owner; modes are
+    copied."""
     new, old = path.stat(), folder.stat()
     path.chmod(old.st_mode & 0o7777)
     return (new.st_dev, new.st_uid, new.st_gid) == (old.st_dev, old.st_uid, old.st_gid)
@@ -172,8 +173,8 @@ def _can_exchange(path: Path) -> bool:
 
 
 def _may_be_renamed(folder: Path, path: Path) -> bool:
-    """Whether nothing but what is in `path` keeps `folder` from being renamed to it: not so if it
-    is a mount point (EBUSY), of an image's lower layer (EXDEV), or others' (EPERM)."""
+    """Tells whether nothing but what is in `path` keeps `folder` from being renamed to it: not so
+    if it is a mount point (EBUSY), of an image's lower layer (EXDEV), or others' (EPERM)."""
     obstacle = path / "a"
     obstacle.mkdir()
     try:
@@ -190,8 +191,8 @@ def _may_be_renamed(folder: Path, path: Path) -> bool:
 
 
 def _swap(path: Path, folder: Path, is_ours: Callable[[str], bool]) -> bool:
-    """`path` becomes `folder`; what came into the old one meanwhile and is not ours goes along.
-    False if nothing happened, because the folders cannot change places."""
+    """Lets `path` become `folder`; what came into the old one meanwhile and is not ours goes
+    along. False if nothing happened, because the folders cannot change places."""
     if not folder.exists():
         path.rename(folder)
     else:

@@ -30,7 +30,7 @@ Parts = Iterator[bytes | Data]
 
 
 def safetensors_parts(shard: list[TensorSpec], metadata: Mapping[str, str]) -> Parts:
-    """A safetensors file of these tensors."""
+    """Returns a safetensors file of these tensors."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     position = 0
     # Wide dtypes first, as the reference writer does: every tensor is then aligned to its dtype.
@@ -51,7 +51,7 @@ def safetensors_parts(shard: list[TensorSpec], metadata: Mapping[str, str]) -> P
 
 
 def msgpack_parts(shard: list[TensorSpec], metadata: Mapping[str, str]) -> Parts:
-    """A flax msgpack file of these tensors; the format has no place for metadata."""
+    """Returns a flax msgpack file of these tensors; the format has no place for metadata."""
     packer = msgpack.Packer()
 
     def parts(node: Any) -> Parts:
@@ -67,7 +67,7 @@ def msgpack_parts(shard: list[TensorSpec], metadata: Mapping[str, str]) -> Parts
 
 
 def _msgpack_array(spec: TensorSpec, packer: msgpack.Packer) -> Parts:
-    """One array; a large one as a map of chunks, as flax makes it."""
+    """Returns one array; a large one as a map of chunks, as flax makes it."""
     size = math.prod(spec.shape)
     if spec.nbytes <= _MSGPACK_CHUNK:
         yield _msgpack_head(spec, spec.shape, packer)
@@ -86,7 +86,8 @@ def _msgpack_array(spec: TensorSpec, packer: msgpack.Packer) -> Parts:
 
 
 def _msgpack_head(spec: TensorSpec, shape: tuple[int, ...], packer: msgpack.Packer) -> bytes:
-    """What precedes the bytes of an array of this shape: an extension of [shape, dtype, bytes]."""
+    """Returns what precedes the bytes of an array of this shape: an extension of [shape, dtype,
+    bytes]."""
     head = b"\x93" + packer.pack(list(shape)) + packer.pack(spec.dtype.name)
     size = math.prod(shape) * spec.dtype.itemsize
     head += (

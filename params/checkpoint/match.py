@@ -70,7 +70,7 @@ class Match:
 
 
 def identity_match(source: Source) -> Match:
-    """Every tensor of a source as a leaf of its own, under the name that it has."""
+    """Returns every tensor of a source as a leaf of its own, under the name that it has."""
     found = {
         name: (Piece(tensor, tuple(range(len(tensor.shape))), ()),)
         for name, tensor in source.tensors.items()
@@ -146,7 +146,7 @@ def check_numbers(match: Match, template: Any) -> None:
 def backbone_names(
     names: Iterable[str], among: Iterable[str], prefix: str, optional: tuple[str, ...]
 ) -> list[str]:
-    """Those of `names` that belong to the backbone of the model whose names are `among`."""
+    """Returns those of `names` that belong to the backbone of the model whose names are `among`."""
 
     def prefixed(name: str) -> bool:
         return re.split(r"[./]", name, maxsplit=1)[0] == prefix
@@ -157,5 +157,5 @@ def backbone_names(
 
 
 def stored_bytes(pieces: tuple[Piece, ...]) -> int:
-    """Bytes that a leaf takes in the source."""
+    """Counts the bytes that a leaf takes in the source."""
     return sum(math.prod(p.tensor.shape) * p.tensor.dtype.itemsize for p in pieces)

@@ -100,7 +100,7 @@ def best_reading(
 
 
 def _hint(best: Reading, found: list[Reading]) -> str:
-    """What to say of the rule that explains most names, where it does not explain all."""
+    """Returns what to say of the rule that explains most names, where it does not explain all."""
     near = max(found, key=lambda reading: reading.fits[1:], default=best)
     if near.fits[1] <= best.fits[1]:
         return ""

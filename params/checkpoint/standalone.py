@@ -29,7 +29,7 @@ def load_flax_sharded_weights(
     shardings: Any = None,
     max_host_memory: int = 1 << 30,
 ) -> dict[str, Any]:
-    """The shards of a flax msgpack checkpoint -> one nested dict, nested as the files are.
+    """Reads the shards of a flax msgpack checkpoint into one dict, nested as the files are.
 
     As `flax.serialization.from_bytes`, of several files, streamed: no shard is ever in memory.
 
@@ -81,8 +81,8 @@ def load_sharded_checkpoint(
     shardings: Any = None,
     max_host_memory: int = 1 << 30,
 ) -> tuple[dict[str, Any], LoadResult]:
-    """A folder's checkpoint, sharded or not -> `(params, LoadResult)`; names are compared before
-    any weight is read, and each process reads what its own devices hold.
+    """Reads a folder's checkpoint, sharded or not, and returns `(params, LoadResult)`; names are
+    compared before any weight is read, and each process reads what its own devices hold.
 
     Args:
         template: the abstract params (`model.abstract_params()`), or the model itself, which knows

@@ -42,8 +42,8 @@ class TensorSpec:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> np.ndarray:
-        """The tensor in host memory, in the checkpoint's layout: a view of the leaf where that is
-        in host memory already, else transposed by the device.
+        """Returns the tensor in host memory, in the checkpoint's layout: a view of the leaf where
+        that is in host memory already, else transposed by the device.
 
         Every process of a run that holds a part of the leaf must call it, all in one order.
         """
@@ -55,12 +55,12 @@ class TensorSpec:
         return np.asarray(jax.device_get(jnp.transpose(piece, inverse)), order="C")
 
     def whole(self) -> Any:
-        """The leaf where it is, on its devices; read, if it is still in a file."""
+        """Returns the leaf where it is, on its devices; read, if it is still in a file."""
         return self.leaf.read() if hasattr(self.leaf, "read") else self.leaf
 
 
 def _on_host(leaf: Any) -> Any:
-    """The leaf's own memory as a NumPy array, if the host can see it."""
+    """Returns the leaf's own memory as a NumPy array, if the host can see it."""
     if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable or len(leaf.devices()) > 1:
         return leaf
     (device,) = leaf.devices()
@@ -72,8 +72,8 @@ def _whole(leaf: Any) -> Any:
 
 
 def _layer(leaf: Any, index: int) -> Any:
-    """`leaf[index]`. Layers spread over devices are put together on the host: what the partitioner
-    makes of the lookup is a sum, and loses the sign of a zero."""
+    """Returns `leaf[index]`. Layers spread over devices are put together on the host: what the
+    partitioner makes of the lookup is a sum, and loses the sign of a zero."""
     if hasattr(leaf, "read"):
         return leaf.read(index)
     if isinstance(leaf, np.ndarray):
@@ -91,7 +91,7 @@ def _layer(leaf: Any, index: int) -> Any:
 def tensor_specs(
     params: Any, template: Any, naming: Naming, layout: str, *, partial: bool = False
 ) -> list[TensorSpec]:
-    """What of `params` goes under which name, in the order of names.
+    """Returns what of `params` goes under which name, in the order of names.
 
     Args:
         template: tree of abstract leaves that `params` must agree with, in structure and shapes.

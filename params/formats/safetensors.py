@@ -122,7 +122,8 @@ def _sizes(values: Any) -> bool:
 
 
 def _check_cover(file: File, tensors: dict[str, Tensor], start: int) -> None:
-    """Tensors lie behind one another and fill the file: no overlap, no hole, nothing after."""
+    """Checks that tensors lie behind one another and fill the file: no overlap, no hole,
+    nothing after."""
     position = start
     spans = [(tensor.spans[0], tensor.name) for tensor in tensors.values()]
     for span, name in sorted(spans, key=lambda item: (item[0].offset, item[0].length)):

@@ -12,14 +12,15 @@ _TILE_RUN = 512  # bytes
 
 
 def empty_bytes(count: int) -> np.ndarray:
-    """Uninitialised bytes on a 64-byte boundary, which a CPU device takes without a copy."""
+    """Returns uninitialised bytes on a 64-byte boundary, which a CPU device takes without a
+    copy."""
     raw = np.empty(count + CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     return raw[start : start + count]
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Such bytes as an array."""
+    """Returns such bytes as an array."""
     dtype = np.dtype(dtype)
     return empty_bytes(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
@@ -42,7 +43,7 @@ class RowsApart:
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:
-    """`array`, or a copy of it in C order if it lies otherwise."""
+    """Returns `array`, or a copy of it in C order if it lies otherwise."""
     if array.flags.c_contiguous:
         return array
     result = empty(array.shape, array.dtype)
@@ -51,7 +52,8 @@ def contiguous(array: np.ndarray) -> np.ndarray:
 
 
 def copy(source: np.ndarray, target: np.ndarray) -> None:
-    """`target[...] = source`, cast as XLA casts: what a dtype cannot hold becomes inf or NaN.
+    """Carries out `target[...] = source`, cast as XLA casts: what a dtype cannot hold becomes inf
+    or NaN.
 
     Where one is the other's transpose, in tiles: NumPy follows the order of one of the two and
     misses the cache in the other.
@@ -96,11 +98,11 @@ def _are_apart(pitch: int) -> bool:
 
 
 def _is_ordered(array: np.ndarray) -> bool:
-    """Whether elements lie in memory in the order of their indices, with gaps perhaps."""
+    """Tells whether elements lie in memory in the order of their indices, with gaps perhaps."""
     strides = [stride for stride, size in zip(array.strides, array.shape, strict=True) if size > 1]
     return strides == sorted(strides, reverse=True)
 
 
 def as_integers(array: np.ndarray) -> np.ndarray:
-    """The same bits as integers; NumPy moves extension types one element at a time."""
+    """Returns the same bits as integers; NumPy moves extension types one element at a time."""
     return array.view(f"u{array.itemsize}") if array.itemsize in (1, 2, 4, 8) else array

@@ -12,7 +12,8 @@ from .paths import flatten, unflatten
 
 
 def initialize(template: Any, key: jax.Array) -> Any:
-    """Random params for a template, whose leaves say how they are drawn (`fs.AbstractParam.draw`).
+    """Draws random params for a template, whose leaves say how they are drawn
+    (`fs.AbstractParam.draw`).
 
     A leaf's key is made of `key` and its path alone, so a part of a template gets what the whole
     would give it, and layers the same whether they are stacked or not. Pure, to be traced; values

@@ -15,7 +15,7 @@ or `predicate(path, leaf)`."""
 
 
 def as_mask(mask: Mask, params: Any) -> Any:
-    """`mask` as a tree of bools with the structure of `params`.
+    """Returns `mask` as a tree of bools with the structure of `params`.
 
     A tree is paired with `params` by path, never by position, so the order of keys and the kind
     of mapping (dict, FrozenDict) do not matter.
@@ -61,7 +61,7 @@ def as_mask(mask: Mask, params: Any) -> Any:
 
 
 def mask_except(params: Any, patterns: str | Iterable[str]) -> Any:
-    """The mask of every leaf whose path none of the regular expressions matches.
+    """Returns the mask of every leaf whose path none of the regular expressions matches.
 
     `to_bf16(params, mask_except(params, ["LayerNorm", "ln_"]))` keeps norms, scale and bias
     both, as they are.

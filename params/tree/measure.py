@@ -14,7 +14,7 @@ _WIDEST = 160  # characters of a cell
 
 
 def num_parameters(params: Any, mask: Mask = True) -> int:
-    """How many numbers the leaves that `mask` selects hold; abstract trees too.
+    """Counts how many numbers the leaves that `mask` selects hold; abstract trees too.
 
     >>> num_parameters({"a": jax.ShapeDtypeStruct((2, 3), "float32")})
     6
@@ -24,9 +24,9 @@ def num_parameters(params: Any, mask: Mask = True) -> int:
 
 
 def memory_footprint(params: Any, *, per_device: bool = False) -> Any:
-    """Bytes of a tree, each leaf counted once; or `{device: bytes}` of what this process holds, or
-    would hold of abstract leaves. NumPy arrays are on the "host", abstract leaves without a
-    sharding where JAX would put them.
+    """Counts the bytes of a tree, each leaf counted once; or `{device: bytes}` of what this process
+    holds, or would hold of abstract leaves. NumPy arrays are on the "host", abstract leaves without
+    a sharding where JAX would put them.
 
     >>> memory_footprint({"a": jax.ShapeDtypeStruct((2, 3), "bfloat16")})
     12
@@ -41,7 +41,7 @@ def memory_footprint(params: Any, *, per_device: bool = False) -> Any:
 
 
 def _held(leaf: Any) -> list[tuple[Any, int]]:
-    """(device, bytes) of the parts of a leaf that are this process's."""
+    """Returns (device, bytes) of the parts of a leaf that are this process's."""
     if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         return [("host", nbytes(leaf))]
     if leaf.sharding is None:
@@ -55,7 +55,7 @@ def _id(device: Any) -> int:
 
 
 def summary(params: Any, depth: int = 3) -> str:
-    """A table, one row per module down to `depth` names: leaves, parameters, bytes, dtypes.
+    """Returns a table, one row per module down to `depth` names: leaves, parameters, bytes, dtypes.
 
     Args:
         params: a tree of arrays or abstract leaves.
@@ -82,7 +82,7 @@ def summary(params: Any, depth: int = 3) -> str:
 
 
 def format_table(rows: list[tuple[str, ...]], numeric: tuple[int, ...] = (1, 2, 3)) -> str:
-    """Rows of text as aligned columns, the first row underlined; safe to print."""
+    """Returns rows of text as aligned columns, the first row underlined; safe to print."""
     rows = [tuple(map(_cell, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
@@ -101,11 +101,11 @@ def _cell(text: str) -> str:
 
 
 def nbytes(leaf: Any) -> int:
-    """Bytes of one array, abstract or not."""
+    """Counts the bytes of one array, abstract or not."""
     return math.prod(leaf.shape) * leaf.dtype.itemsize
 
 
 def spec_text(leaf: Any) -> str:
-    """The axes of the mesh that each dimension is on; nothing where there is no mesh."""
+    """Returns the axes of the mesh that each dimension is on; nothing where there is no mesh."""
     spec = getattr(getattr(leaf, "sharding", None), "spec", None)
     return "" if spec is None else str(tuple(spec))

@@ -70,7 +70,7 @@ class Place:
 
 
 def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, stacked: bool):
-    """The `Place` of every piece of a leaf, in the order of the stacking axis.
+    """Returns the `Place` of every piece of a leaf, in the order of the stacking axis.
 
     Args:
         shape: of the leaf, its layer axis included.
@@ -87,18 +87,18 @@ def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, st
 
 
 def is_stacked(leaf: Any) -> bool:
-    """Whether a template's leaf has a leading layer axis."""
+    """Tells whether a template's leaf has a leading layer axis."""
     return getattr(leaf, "axes", ())[:1] == ("layers",)
 
 
 def is_looped(names: Iterable[str], stack: str) -> bool:
-    """Whether names have the index of a layer after the name of the stack."""
+    """Tells whether names have the index of a layer after the name of the stack."""
     pattern = re.compile(rf"(^|/){re.escape(stack)}/[0-9]+/")
     return any(pattern.search(name) for name in names)
 
 
 def layer_path(path: str, stack: str, index: int) -> str:
-    """The path in layer `index` of a leaf that is stacked at `path`.
+    """Returns the path in layer `index` of a leaf that is stacked at `path`.
 
     >>> layer_path("model/layers/mlp/up_proj/kernel", "layers", 3)
     'model/layers/3/mlp/up_proj/kernel'
@@ -110,7 +110,7 @@ def layer_path(path: str, stack: str, index: int) -> str:
 
 
 def flax_name(path: str, naming: Naming) -> str:
-    """What old Flax calls a leaf."""
+    """Returns what old Flax calls a leaf."""
     for pattern, replacement in naming.flax_names:
         path = re.sub(pattern, replacement, path)
     return path
@@ -134,7 +134,7 @@ def _place(path: str, rank: int, naming: Naming, layout: str) -> Place:
 
 
 def canonical(names: Iterable[str], naming: Naming) -> dict[str, str]:
-    """{today's name: the name in the checkpoint}, without what `naming.ignored` matches.
+    """Returns {today's name: the name in the checkpoint}, without what `naming.ignored` matches.
 
     Raises:
         CheckpointError: two names of the checkpoint mean the same tensor.
@@ -155,7 +155,7 @@ def canonical(names: Iterable[str], naming: Naming) -> dict[str, str]:
 
 
 def spelling(name: str, layout: str) -> str | None:
-    """The name in a `Source` of a tensor in a file; None for what is no parameter.
+    """Returns the name in a `Source` of a tensor in a file; None for what is no parameter.
 
     Old Flax joins names by "." in safetensors, by "/" elsewhere; here it is "/" always.
     """
@@ -172,7 +172,8 @@ _TF_STATE = re.compile(  # of optimizers, of training, and of saving
 
 
 def tf_name(name: str) -> str | None:
-    """PyTorch's name of a TensorFlow variable; None for the state of an optimizer and its like.
+    """Returns PyTorch's name of a TensorFlow variable; None for the state of an optimizer and its
+    like.
 
     >>> tf_name("tf_bert_for_masked_lm/bert/encoder/layer_._0/output/LayerNorm/gamma:0")
     'bert.encoder.layer.0.output.LayerNorm.weight'
@@ -189,7 +190,8 @@ def tf_name(name: str) -> str | None:
 
 
 def layout_of(names: Iterable[str], metadata: dict[str, str] | None = None) -> str:
-    """The layout of a checkpoint, by the `format` that it names or by the spelling of its names.
+    """Returns the layout of a checkpoint, by the `format` that it names or by the spelling of its
+    names.
 
     >>> layout_of(["bert.pooler.dense.weight"]), layout_of(["bert/pooler/dense/kernel"])
     ('torch', 'flax')

@@ -10,12 +10,12 @@ from jax.tree_util import KeyPath, keystr, tree_flatten_with_path
 
 
 def path_of(key_path: KeyPath) -> str:
-    """The spelling of a JAX key path."""
+    """Returns the spelling of a JAX key path."""
     return keystr(key_path, simple=True, separator="/")
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """A nested tree as `{path: leaf}`, in the tree's own (sorted) order.
+    """Returns a nested tree as `{path: leaf}`, in the tree's own (sorted) order.
 
     Raises:
         ValueError: two leaves have one path: {"a/b": 1, "a": {"b": 2}}.
@@ -33,7 +33,7 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def unflatten(flat: Mapping[str, Any]) -> Any:
-    """The nested dict of `{path: leaf}`; `{"": leaf}` is the leaf itself.
+    """Returns the nested dict of `{path: leaf}`; `{"": leaf}` is the leaf itself.
 
     Raises:
         ValueError: one path runs through another path's leaf.
@@ -57,14 +57,14 @@ def unflatten(flat: Mapping[str, Any]) -> Any:
 
 
 def matches(patterns: str | Iterable[str], path: str) -> bool:
-    """Whether any of the regular expressions is found in `path`."""
+    """Tells whether any of the regular expressions is found in `path`."""
     patterns = (patterns,) if isinstance(patterns, str) else patterns
     return any(compiled(pattern).search(path) for pattern in patterns)
 
 
 @functools.lru_cache(maxsize=1024)
 def compiled(pattern: str) -> re.Pattern[str]:
-    """A regular expression, as callers give them.
+    """Returns a regular expression, as callers give them.
 
     Raises:
         ValueError: it is none, with what is wrong.
@@ -76,7 +76,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def natural(path: str) -> list[Any]:
-    """A key to sort paths by, numbers in them by size, however many digits they have.
+    """Returns a key to sort paths by, numbers in them by size, however many digits they have.
 
     >>> sorted(["h/10/w", "h/9/w"], key=natural)
     ['h/9/w', 'h/10/w']
@@ -88,6 +88,7 @@ def natural(path: str) -> list[Any]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """ " (nearest: a, b)" for an error about a name that is not there; "" if nothing is near."""
+    """Returns " (nearest: a, b)" for an error about a name that is not there; "" if nothing is
+    near."""
     close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
     return f" (nearest: {', '.join(close)})" if close else ""

@@ -7,7 +7,7 @@ from .paths import flatten, nearest, unflatten
 
 
 def select(params: Any, mask: Mask) -> dict[str, Any]:
-    """The subtree of the leaves that `mask` selects; branches left empty go.
+    """Returns the subtree of the leaves that `mask` selects; branches left empty go.
 
     >>> select({"a": {"x": 1, "y": 2}, "b": 3}, lambda path, _: path == "a/x")
     {'a': {'x': 1}}
@@ -16,7 +16,7 @@ def select(params: Any, mask: Mask) -> dict[str, Any]:
 
 
 def get_leaf(params: Any, target: str) -> Any:
-    """The leaf at `target`, a path with slashes or with dots.
+    """Returns the leaf at `target`, a path with slashes or with dots.
 
     Raises:
         KeyError: nothing is there; with the nearest names.
@@ -36,7 +36,7 @@ def get_leaf(params: Any, target: str) -> Any:
 
 
 def partition(params: Any, mask: Mask) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the leaves that `mask` selects, the others), each a tree; `merge` joins them again.
+    """Returns (the leaves that `mask` selects, the others), each a tree; `merge` joins them again.
 
     >>> partition({"a": {"x": 1, "y": 2}}, {"a": {"x": True, "y": False}})
     ({'a': {'x': 1}}, {'a': {'y': 2}})
@@ -50,7 +50,7 @@ def partition(params: Any, mask: Mask) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def merge(*trees: Any) -> dict[str, Any]:
-    """One tree of all leaves of `trees`.
+    """Returns one tree of all leaves of `trees`.
 
     Raises:
         ValueError: two of them have a leaf at the same path.

@@ -99,8 +99,8 @@ def has_aggregate(folder: str) -> bool:
 
 
 def _is_finished(folder: str) -> bool:
-    """Not, if the step's description lacks the time that orbax enters last, and the mark of a
-    finished save on storage without atomic renames is not there either."""
+    """Tells whether a step is whole: not, if its description lacks the time that orbax enters last,
+    and the mark of a finished save on storage without atomic renames is not there either."""
     if _UNFINISHED in os.path.basename(os.path.normpath(folder)):
         return False
     if not holds(folder, _STEP) or holds(folder, _COMMITTED):

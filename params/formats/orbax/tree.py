@@ -146,7 +146,7 @@ def _key(key: Any) -> bool:
 
 
 def _check_unique(folder: str, paths: Iterable[str]) -> None:
-    """No two leaves have one name, in orbax or here."""
+    """Checks that no two leaves have one name, in orbax or here."""
     seen: dict[str, str] = {}
     for path in paths:
         name = path.replace("/", ".")
@@ -159,7 +159,7 @@ def _check_unique(folder: str, paths: Iterable[str]) -> None:
 
 
 def _check_names(folder: str, names: Iterable[str]) -> None:
-    """No array's name leads out of the folder."""
+    """Checks that no array's name leads out of the folder."""
     for name in names:
         parts = name.split("/")
         if set(name) & set("\0\\") or {"", ".", ".."} & set(parts) or len(name) > _LONGEST_NAME:

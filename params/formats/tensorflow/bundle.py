@@ -293,7 +293,8 @@ def _slice_key(key: bytes, extents: Extents) -> bytes:
 
 
 def _ordered(number: int) -> bytes:
-    """As many leading ones as there are bytes, then the number; all inverted if it is negative."""
+    """Encodes a number: as many leading ones as it has bytes, then the bytes; all inverted if it
+    is negative."""
     size = 1
     while not -(1 << 7 * size - 1) <= number < 1 << 7 * size - 1:
         size += 1
