@@ -7,6 +7,7 @@ packages for the next run. FLAXMODELS_TEST_CACHE names another folder; empty, no
 FLAXMODELS_TEST_PLATFORM=gpu runs on a GPU instead, and adds the tests marked `gpu`.
 """
 
+import importlib.metadata
 import os
 import socket
 import sys
@@ -21,6 +22,8 @@ PLATFORM = os.environ.get("FLAXMODELS_TEST_PLATFORM", "cpu")
 if PLATFORM not in ("cpu", "gpu"):
     raise pytest.UsageError(f"FLAXMODELS_TEST_PLATFORM is {PLATFORM!r}; it may be cpu or gpu")
 
+JAXLIB = importlib.metadata.version("jaxlib")
+
 # All through the environment, so that a test's subprocesses run alike.
 os.environ["JAX_PLATFORMS"] = "cuda,cpu" if PLATFORM == "gpu" else "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
@@ -28,10 +31,11 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
         "--xla_cpu_multi_thread_eigen=false",
-        # Compiling the programs of a test took 7.0 s of CPU time, 2.7 s without the emitters of
-        # fused loops, and 1.7 s with each program one module of LLVM's and not one of 32.
-        "--xla_cpu_use_fusion_emitters=false",
+        # Compiling the programs of some tests took 7.0 s of CPU time; 2.7 s without the emitters
+        # of fused loops (that flag is gone from later XLA); 1.7 s with one module of LLVM's for
+        # each program and not 32.
         "--xla_cpu_parallel_codegen_split_count=1",
+        *(["--xla_cpu_use_fusion_emitters=false"] if JAXLIB.startswith("0.10.") else []),
     ]
 ).strip()
 os.environ["NPROC"] = (
@@ -86,6 +90,12 @@ socket.getaddrinfo = _guarded_lookup
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the tests marked soak too")
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether `--all` was given: a test that tries many of a kind tries all of them."""
+    return request.config.getoption("--all")
 
 
 @pytest.hookimpl(tryfirst=True)

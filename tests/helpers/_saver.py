@@ -230,7 +230,7 @@ def stopped_at_each_call(saver: Saver, action, step: int) -> dict:
         outcome["other errors"] += os.WIFEXITED(status) and os.WEXITSTATUS(status) == 2
         if status == 0:
             break
-        index += 1
+        index += step
     saver.save(-1)
     return outcome | {"calls": index, "left": left_over(saver)}
 
