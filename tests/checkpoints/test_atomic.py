@@ -5,12 +5,15 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,17 +47,40 @@ def contents(folder):
     return {p.name: p.read_text() for p in folder.iterdir() if p.is_file()}
 
 
-def saver(tmp_path, mode, *what) -> dict:
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-P", SAVER, LLAMA / "config.json", tmp_path / "ck", mode]
-        + list(what),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout.splitlines()[-1])
+class Savers:
+    """The program of `_saver.py` as one process, which forks for each run."""
+
+    def __init__(self, process: subprocess.Popen[str]):
+        self.process = process
+
+    def start(self, folder: Path, mode: str, *what: str) -> dict[str, Any]:
+        """Starts a run that saves into `folder` -> what it says first."""
+        assert self.process.stdin is not None
+        arguments = [str(LLAMA / "config.json"), str(folder / "ck"), mode, *what]
+        print(json.dumps(arguments), file=self.process.stdin, flush=True)
+        return self.said()
+
+    def said(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        limit = threading.Timer(300, self.process.kill)
+        limit.start()
+        try:
+            return json.loads(self.process.stdout.readline())
+        finally:
+            limit.cancel()
+
+    def __call__(self, folder: Path, mode: str, *what: str) -> dict[str, Any]:
+        outcome = self.start(folder, mode, *what)
+        assert self.said() == {"status": 0}
+        return outcome
+
+
+@pytest.fixture(scope="module")
+def saver() -> Iterator[Savers]:
+    command = [sys.executable, "-W", "ignore", "-P", str(SAVER), "serve"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        yield Savers(process)
 
 
 @pytest.fixture
@@ -75,7 +101,7 @@ PLACES = pytest.mark.parametrize("mode", ["swap", "in-place"])
 @pytest.mark.parametrize(
     "mode", ["swap+checksums", "in-place+checksums", "no-exchange+orbax+checksums", "late+msgpack"]
 )
-def test_kills_at_random_instants_leave_the_old_or_the_new(mode, memory, thorough):
+def test_kills_at_random_instants_leave_the_old_or_the_new(mode, memory, saver, thorough):
     kills = 200 if thorough else 15
     outcome = saver(memory, mode, "random", str(kills))
     assert outcome["wrong"] == [] and outcome["left"] == []
@@ -94,38 +120,37 @@ def test_kills_at_random_instants_leave_the_old_or_the_new(mode, memory, thoroug
         ("full", "in-place+checksums"),
     ],
 )
-def test_a_stop_before_any_call_that_touches_a_file(how, mode, memory, thorough):
+def test_a_stop_before_any_call_that_touches_a_file(how, mode, memory, saver, thorough):
     outcome = saver(memory, mode, how, "1" if thorough else "9")  # before each, or each ninth
     assert outcome["wrong"] == [] and outcome["left"] == [] and outcome["other errors"] == 0
     assert outcome["calls"] > 30 and outcome["old"] > 3 and outcome["new"] >= 1, outcome
 
 
 @PLACES
-def test_savers_at_once_leave_the_whole_of_one(mode, tmp_path):
+def test_savers_at_once_leave_the_whole_of_one(mode, tmp_path, saver):
     outcome = saver(tmp_path, mode, "raced")
     assert outcome == {"failed": 0, "found": outcome["found"], "left": []}
     assert outcome["found"] % 1000 == 19
 
 
 @pytest.mark.parametrize("mode", ["swap", "in-place", "swap+orbax", "no-exchange+orbax"])
-def test_loads_while_another_process_saves(mode, tmp_path, thorough):
+def test_loads_while_another_process_saves(mode, tmp_path, saver, thorough):
     """Every load is of one save, its config included where folders change places."""
     folder = tmp_path / "ck"
-    command = [sys.executable, "-W", "ignore", "-P", SAVER, LLAMA / "config.json", folder, mode]
-    with subprocess.Popen([*command, "endless"], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"saving\n"
-        try:
-            seen = set()
-            until = time.monotonic() + (20 if thorough else 1)
-            while time.monotonic() < until or len(seen) < 3:
-                model, params = fm.LlamaForCausalLM.from_pretrained(folder, progress=False)
-                values = {float(v) for leaf in jax.tree.leaves(params) for v in np.unique(leaf)}
-                if mode.startswith("swap"):
-                    values.add(float(model.config.prefix))
-                assert len(values) == 1, values
-                seen |= values
-        finally:
-            process.kill()
+    process = saver.start(tmp_path, mode, "endless")["saving"]
+    try:
+        seen = set()
+        until = time.monotonic() + (20 if thorough else 1)
+        while time.monotonic() < until or len(seen) < 3:
+            model, params = fm.LlamaForCausalLM.from_pretrained(folder, progress=False)
+            values = {float(v) for leaf in jax.tree.leaves(params) for v in np.unique(leaf)}
+            if mode.startswith("swap"):
+                values.add(float(model.config.prefix))
+            assert len(values) == 1, values
+            seen |= values
+    finally:
+        os.kill(process, signal.SIGKILL)
+        saver.said()
 
 
 @PLACES

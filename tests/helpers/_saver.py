@@ -1,6 +1,10 @@
 """Saves that are killed, fail, and race each other; run as a program, prints JSON.
 
     python _saver.py GOLDEN FOLDER MODE {random N | killed STEP | full STEP | raced N | endless}
+    python _saver.py serve
+
+The latter runs each line of its input, a JSON list of the arguments of the former, in a child that
+need not import anything, and ends each run with a line {"status": the child's}.
 
 MODE is one of PLACES, and what else is to be so, joined by "+": "in-place+orbax+checksums".
 Imports once and forks a child for each save. Children touch no device: their params are NumPy's.
@@ -258,7 +262,7 @@ def raced(saver: Saver, savers: int, times: int) -> dict:
 
 def endless(saver: Saver) -> None:
     saver.fresh()
-    print("saving", flush=True)
+    print(json.dumps({"saving": os.getpid()}), flush=True)
     for value in itertools.count(1):
         saver.save(value)
 
@@ -268,9 +272,27 @@ def left_over(saver: Saver) -> list[str]:
     return [name for name in (*inside, *beside) if ".tmp-" in name]
 
 
-def main() -> None:
-    tqdm.set_lock(threading.RLock())  # its own is shared with forked children, which are killed
-    golden, folder, mode, kind, *rest = sys.argv[1:]
+def serve() -> None:
+    global PARENT
+    import orbax.checkpoint  # noqa: F401
+
+    for line in sys.stdin:
+        process = os.fork()
+        if not process:
+            PARENT = os.getpid()
+            child_status = 1
+            try:
+                run(*json.loads(line))
+                child_status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(child_status)
+        status = os.waitpid(process, 0)[1]
+        print(json.dumps({"status": status}), flush=True)
+
+
+def run(golden: str, folder: str, mode: str, kind: str, *rest: str) -> None:
     saver = Saver(golden, folder, mode)
     if saver.forks:
         import orbax.checkpoint  # noqa: F401  once, not in each child
@@ -283,8 +305,12 @@ def main() -> None:
         "beside": lambda: killed_beside_others(saver, int(rest[0]), int(rest[1])),
         "last": lambda: saver.by_child(0) or {"left": left_over(saver)},
     }
-    print(json.dumps(runs[kind]()))
+    print(json.dumps(runs[kind]()), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    tqdm.set_lock(threading.RLock())  # its own is shared with forked children, which are killed
+    if sys.argv[1:] == ["serve"]:
+        serve()
+    else:
+        run(*sys.argv[1:])
