@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # what editors and type checkers read; `__getattr__` serves t
     from .auto import load_plan as load_plan
     from .blocks import get_head_mask as get_head_mask
     from .bundled import bundled_checkpoint as bundled_checkpoint
-    from .checkpoints.load import LoadingInfo as LoadingInfo
+    from .checkpoints.loading_info import LoadingInfo as LoadingInfo
     from .checkpoints.model_card import create_model_card as create_model_card
     from .config.config import Config as Config
     from .config.generation_config import GenerationConfig as GenerationConfig
@@ -127,7 +127,7 @@ _HOMES = {
     "Config": "config.config",
     "ConfigError": "documents.json_values",
     "GenerationConfig": "config.generation_config",
-    "LoadingInfo": "checkpoints.load",
+    "LoadingInfo": "checkpoints.loading_info",
     "CheckpointError": "params",
 }
 _OTHER_NAMES = {

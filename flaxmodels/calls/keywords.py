@@ -1,241 +1,26 @@
-"""Keywords of calls that scripts bring along from Transformers and its Flax classes.
+"""The keywords of a call: those that scripts bring along from Transformers act, or raise.
 
-A keyword that is none of ours acts, or raises with what to write instead; nothing is passed over
-but a value that asks for what happens anyway. `KEYWORDS` says it of each, by its name.
+A keyword that is none of ours acts, or raises with what to write instead; only a value that asks
+for what happens anyway is passed over. `KEYWORDS` has a row for each.
 """
 
 import difflib
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from ..params.errors import warn
+from .keyword_table import KEYWORDS
 
-
-class Keyword(NamedTuple):
-    """What becomes of a keyword that is none of ours.
-
-    Attributes:
-        use: what to write instead: the second half of an error's sentence.
-        fine: values that ask for what happens anyway.
-        said: such a value still gets a `FutureWarning` that says `use`.
-        becomes: the keyword of ours that it acts as.
-        convert: its value -> that keyword's; None leaves the keyword out.
-        old: passing it gets a `FutureWarning` that names the keyword it acts as.
-    """
-
-    use: str
-    fine: tuple[Any, ...] = (None,)
-    said: bool = False
-    becomes: str = ""
-    convert: Callable[[Any], Any] = lambda value: value
-    old: bool = False
-
-
-def _same(*names: str, **keyword: Any) -> dict[str, Keyword]:
-    return {name: Keyword(**keyword) for name in names}
-
-
-_INIT = (
-    "a model holds no params here; write\n"
-    "    model, params = {cls}.from_pretrained(name)\n"
-    "or, from scratch,\n"
-    "    model = {cls}(config); params = model.init_params(jax.random.key(0))"
-)
-_PLACED = (
-    "is not there yet; params are placed with mesh=fs.make_mesh(fsdp=-1, tensor=2), or with "
-    "shardings=, a tree of jax.sharding.Sharding or one for all leaves"
-)
-_MESH = (
-    "is not there yet; tensor parallelism is an axis of the mesh: mesh=fs.make_mesh(tensor=8), "
-    "with rules= for other axes than those of fs.DEFAULT_RULES"
-)
-_OFFLOADED = (
-    "is not there yet; a load streams, and needs max_host_memory= bytes of the host's memory beyond"
-    " the finished params; mesh= spreads these over devices"
-)
-_QUANTISED = (
-    "is not there yet; param_dtype='bfloat16' halves float32 params, and {pattern: dtype} chooses "
-    "among them"
-)
-_ADAPTED = "is not there yet; load the base model, and add the adapter's product to its kernels"
-_PRIVATE = "is private to Transformers; leave it out"
-
-PLACEMENT = {
-    "device_map": Keyword(f"placement by module {_PLACED}"),
-    "max_memory": Keyword(f"placement by memory {_PLACED}"),
-    "device": Keyword(
-        "give shardings=jax.sharding.SingleDeviceSharding(jax.devices()[0]), or mesh="
-    ),
-    "tp_plan": Keyword(f"a plan by name {_MESH}"),
-    "tp_size": Keyword(f"a number alone {_MESH}"),
-    "device_mesh": Keyword(f"PyTorch's mesh {_MESH}"),
-    "distributed_config": Keyword(f"PyTorch's configuration {_MESH}"),
-    "local_rank": Keyword("call fs.initialize() once in each process, and give mesh="),
-    "offload_folder": Keyword(f"offloading to disk {_OFFLOADED}"),
-    "offload_state_dict": Keyword(f"offloading to disk {_OFFLOADED}", (None, False)),
-    "offload_buffers": Keyword(f"offloading {_OFFLOADED}", (None, False)),
-}
-
-LATER = {
-    "quantization_config": Keyword(f"quantisation {_QUANTISED}"),
-    **_same("load_in_8bit", "load_in_4bit", use=f"quantisation {_QUANTISED}", fine=(None, False)),
-    "gguf_file": Keyword("GGUF is not read; convert it to safetensors with Transformers first"),
-    "adapter_name": Keyword(f"an adapter {_ADAPTED}", (None, "default")),
-    "adapter_kwargs": Keyword(f"an adapter {_ADAPTED}", (None, {})),
-    "experts_implementation": Keyword("no model here has experts; leave it out"),
-    "fusion_config": Keyword("XLA fuses by itself; leave it out"),
-    **_same(
-        "use_kernels",
-        "allow_all_kernels",
-        use="kernels of the Hub are code, which is never fetched; attn_implementation= chooses "
-        "among ours",
-        fine=(None, False),
-    ),
-    "kernel_config": Keyword(
-        "kernels of the Hub are code, which is never fetched; attn_implementation= chooses among "
-        "ours"
-    ),
-}
-
-OLD = {
-    "torch_dtype": Keyword("it is the old name of param_dtype", becomes="param_dtype", old=True),
-    "use_auth_token": Keyword("it is the old name of token", becomes="token", old=True),
-    "gradient_checkpointing": Keyword(
-        "it is remat",
-        (None, False),
-        becomes="remat",
-        convert=lambda on: "full" if on is True else on,
-    ),
-    "use_flash_attention_2": Keyword(
-        "it is attn_implementation",
-        (None, False),
-        becomes="attn_implementation",
-        convert=lambda on: "flash" if on is True else on,
-        old=True,
-    ),
-    "resume_download": Keyword(
-        "resume_download is ignored: downloads always go on where they stopped; leave it out",
-        (None, True, False),
-        said=True,
-    ),
-    "low_cpu_mem_usage": Keyword(
-        "low_cpu_mem_usage is what every load does; leave it out", (None, True), said=True
-    ),
-    "disable_mmap": Keyword("files are read, never mapped; leave it out", (None, True)),
-}
-
-FLAX = {
-    **_same("_do_init", "input_shape", use=_INIT, fine=()),
-    "seed": Keyword(
-        "a key is given where something is drawn: {cls}.from_pretrained(name, "
-        "key=jax.random.key(0)) for leaves that the checkpoint does not have, "
-        "model.init_params(jax.random.key(0)) for all",
-        (),
-    ),
-    "prng_key": Keyword("it is key=jax.random.key(0)", (None,)),
-    "params": Keyword(
-        "give state_dict=: a tree of params, or {PyTorch name: array}, used instead of the saved "
-        "weights; after the load params are a value of their own: model.apply({'params': params}"
-        ", ...)"
-    ),
-    "abstract_init": Keyword("model.abstract_params() gives shapes without memory"),
-    "module": Keyword("the model is the module: model.apply({'params': params}, ...)"),
-    **_same(
-        "train",
-        "training",
-        "dropout_rng",
-        "deterministic",
-        use="it belongs to the call: model.apply({'params': params}, ids, deterministic=False, "
-        "rngs={'dropout': key}) for training",
-        fine=(None,),
-    ),
-}
-
-CODE = {
-    "trust_remote_code": Keyword(
-        "no code of a repository is ever run; a class of your own is found by its config's "
-        "model_type after fm.register_for_auto_class",
-        (None, False),
-    ),
-    "code_revision": Keyword("no code of a repository is ever run; leave it out"),
-    "custom_pipelines": Keyword("no code of a repository is ever run; leave it out"),
-    "auto_map": Keyword("no code of a repository is ever run; leave it out"),
-    **_same("_from_auto", "_from_pipeline", "_configuration_file", use=_PRIVATE),
-    "_fast_init": Keyword("nothing is initialised that is loaded; leave it out", (None, True)),
-    "_commit_hash": Keyword("give the commit as revision="),
-    "_attn_implementation": Keyword("give attn_implementation="),
-    "mirror": Keyword("set HF_ENDPOINT in the environment"),
-    "tqdm_class": Keyword("progress=False shows no bar"),
-    "return_unused_kwargs": Keyword(
-        "a keyword that is of no use raises, so that none is left over; leave it out",
-        (None, False),
-    ),
-    **_same(
-        "architectures",
-        "model_type",
-        "transformers_version",
-        use="the class that is called decides it; leave it out",
-    ),
-}
-
-CONFIGURED = {
-    "use_cache": Keyword(
-        "a forward pass keeps a cache where it is given one, cache=model.init_cache(...), and "
-        "generate always does; leave it out"
-    ),
-    "return_dict": Keyword("outputs are always named; out.to_tuple() gives a tuple", (None, True)),
-    "problem_type": Keyword("models compute logits, and the loss is yours; leave it out"),
-    "torchscript": Keyword("give a compiled call to jax.export; leave it out", (None, False)),
-    "tf_legacy_loss": Keyword("models compute logits, and the loss is yours", (None, False)),
-    "use_bfloat16": Keyword("give dtype=jnp.bfloat16", (None, False)),
-    "output_past": Keyword("give cache=model.init_cache(...) to the call"),
-    "chunk_size_feed_forward": Keyword(
-        "the MLP is not cut into chunks; the result would be the same", (None, 0)
-    ),
-    "pretraining_tp": Keyword("kernels are not cut; the result would be the same", (None, 1)),
-}
-
-GENERATION = frozenset(
-    "assistant_confidence_threshold assistant_early_exit assistant_ensemble_weight "
-    "assistant_lookbehind assistant_model bad_words_ids begin_suppress_tokens cache_config "
-    "cache_implementation compile_config constraints continuous_batching_config "
-    "decoder_start_token_id disable_compile diversity_penalty do_sample dola_layers early_stopping "
-    "encoder_no_repeat_ngram_size encoder_repetition_penalty epsilon_cutoff eta_cutoff "
-    "exponential_decay_length_penalty force_words_ids forced_bos_token_id forced_decoder_ids "
-    "forced_eos_token_id generation_kwargs guidance_scale is_assistant length_penalty "
-    "logits_processor low_memory "
-    "max_cache_len max_length max_matching_ngram_size max_new_tokens max_time min_length "
-    "min_new_tokens min_p no_repeat_ngram_size num_assistant_tokens num_assistant_tokens_schedule "
-    "num_beam_groups num_beams num_return_sequences output_logits output_scores penalty_alpha "
-    "prefill_chunk_size prompt_lookup_num_tokens remove_invalid_values renormalize_logits "
-    "repetition_penalty return_dict_in_generate sequence_bias speculation_type stop_strings "
-    "stopping_criteria streamer suppress_tokens target_lookbehind temperature token_healing "
-    "tokenizer top_h top_k top_p typical_p use_mtp watermarking_config".split()
-)
-"""Settings of generation in Transformers 4.53 and 5.23; a load takes none of them."""
-
-KEYWORDS: dict[str, Keyword] = {
-    **PLACEMENT,
-    **LATER,
-    **OLD,
-    **FLAX,
-    **CODE,
-    **CONFIGURED,
-    **_same(
-        *sorted(GENERATION),
-        use="it belongs to generation: model.generate(params, ids, {name}=...), or "
-        "generation_config=fm.GenerationConfig(...) to keep it with the model",
-    ),
-}
-
-NOTES = frozenset(
-    "finetuning_task language prefix sep_token_id task_specific_params tokenizer_class".split()
-)
-"""Keys of a configuration that nothing reads and everybody keeps: written into `config.json`."""
+HUB_NAMES = frozenset({"use_auth_token", "resume_download"})
+"""Old keywords that say where files are."""
+LOAD_NAMES = HUB_NAMES | {"torch_dtype"}
+"""Old keywords of a load that are none of a model's fields."""
+NONE_IS_DEFAULT = frozenset("attn_implementation dtype revision subfolder variant".split())
+"""Keywords of ours that None leaves out, as in Transformers."""
 
 
 def ours(given: Mapping[str, Any], known: Collection[str], cls: str, call: str) -> dict[str, Any]:
-    """Carries out those keywords of a call that are in `KEYWORDS`; others stay as they are.
+    """Carries out those keywords of a call that are in `KEYWORDS`; others stay.
 
     Args:
         known: keywords of the call itself, and fields: they are never looked up.
@@ -252,7 +37,7 @@ def ours(given: Mapping[str, Any], known: Collection[str], cls: str, call: str) 
             continue
         keyword = KEYWORDS[name]
         if any(_is(value, fine) for fine in keyword.fine):
-            if keyword.said and value is not None:
+            if keyword.warns and value is not None:
                 warn(keyword.use, FutureWarning)
             continue
         if not keyword.becomes:
@@ -266,13 +51,11 @@ def ours(given: Mapping[str, Any], known: Collection[str], cls: str, call: str) 
     return {name: value for name, value in taken.items() if not _left_out(name, value, call)}
 
 
-def placed(given: Mapping[str, Any], call: str) -> dict[str, Any]:
-    """Carries out old names of keywords that say where files are; all others stay as they are."""
-    return ours(given, given.keys() - {"use_auth_token", "resume_download"}, "", call)
-
-
-NONE_IS_DEFAULT = frozenset("attn_implementation dtype revision subfolder variant".split())
-"""Keywords of ours whose None is as good as leaving them out, as in Transformers."""
+def with_our_names(
+    given: Mapping[str, Any], call: str, names: Collection[str] = HUB_NAMES
+) -> dict[str, Any]:
+    """Carries out the old keywords `names`, which need no class; all others stay."""
+    return ours(given, given.keys() - names, "", call)
 
 
 def _left_out(name: str, value: Any, call: str) -> bool:
@@ -285,8 +68,7 @@ def _left_out(name: str, value: Any, call: str) -> bool:
 
 
 def attention(name: Any) -> Any:
-    """Returns the implementation that a name of Transformers means; other names stay as they
-    are."""
+    """Returns our name of an implementation of attention; other names stay."""
     return "flash" if name in ("flash_attention_2", "flash_attention_3") else name
 
 
@@ -294,15 +76,15 @@ def unknown(names: Collection[str], call: str, takes: Mapping[str, Collection[st
     """Makes the error for keywords that nobody knows.
 
     Args:
-        takes: {what they are: names that may be given}.
+        takes: {what they are of: names that may be given}.
     """
     pool = [name for group in takes.values() for name in group]
-    said = []
+    hints = []
     for name in sorted(names):
         near = difflib.get_close_matches(name, pool, n=3, cutoff=0.6)
-        said.append(f"{name!r}" + (f" (did you mean {' or '.join(near)}?)" if near else ""))
+        hints.append(f"{name!r}" + (f" (did you mean {' or '.join(near)}?)" if near else ""))
     lists = "".join(f"\n  {what}: {', '.join(sorted(group))}" for what, group in takes.items())
-    return TypeError(f"{call} does not know {', '.join(said)}; it takes{lists}")
+    return TypeError(f"{call} does not know {', '.join(hints)}; it takes{lists}")
 
 
 def _is(value: Any, other: Any) -> bool:

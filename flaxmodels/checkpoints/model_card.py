@@ -1,20 +1,24 @@
-"""Model cards: the README.md in which a repository says what it holds."""
+"""Model cards: the README.md of a repository."""
 
+import dataclasses
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from .. import params as fp
+from ..calls.signature import value_of
+from ..core.model import Model
 from ..hub.client import HubError, api, attempt, endpoint
 from ..hub.front_matter import CARD_NAME, Words, front_matter, listed
+from .options import CardKeywords
 
 _TAGS = ("flax", "jax")
-_TASKS = {  # how the name of a class ends -> its task on the Hub
+_TASKS = {  # end of a class's name -> its task on the Hub
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
     "DoubleHeadsModel": "text-generation",
@@ -31,33 +35,64 @@ _TASKS = {  # how the name of a class ends -> its task on the Hub
     "ForVision2Seq": "image-to-text",
     "Model": "feature-extraction",
 }
-_WEIGHTS = {  # how the name of a file ends -> what it is to a reader
+_WEIGHTS = {  # end of a file's name -> what it is to a reader
     ".safetensors": "safetensors, under the names that PyTorch's Transformers knows",
     ".msgpack": "flax msgpack, under the names of old Flax checkpoints",
     ".orbax": "orbax, the tree as it is",
 }
-METADATA = ("language", "license", "finetuned_from", "tasks", "dataset_tags")
-_ROWS = 20  # of a history that are shown
+_ROWS = 20  # shown of a history
 _NO_METRIC = ("step", "epoch")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CardInfo:
+    """What a card says beyond what is read off the model.
+
+    Attributes:
+        language: codes of ISO 639.
+        license: if None, that of `finetuned_from`, where the Hub knows it.
+        tags: added to those of ours and of the model (`add_model_tags`).
+        finetuned_from: the repository of the original; if None, the one that the model was loaded
+            from.
+        tasks: if None, the task that the class is for; the Hub runs the first one.
+        dataset_tags: names of datasets on the Hub.
+        dataset: their names for readers.
+        dataset_args: the arguments that they were loaded with.
+        history: rows of a training, {"step": 100, "loss": 1.5, ...}. Where there is one dataset,
+            the Hub shows the last values as its metrics.
+    """
+
+    language: Words = None
+    license: str | None = None
+    tags: Words = None
+    finetuned_from: str | None = None
+    tasks: Words = None
+    dataset_tags: Words = None
+    dataset: Words = None
+    dataset_args: Words = None
+    history: Sequence[Mapping[str, float]] | None = None
+
+
 def create_model_card(
-    model: Any,
+    model: Model,
     output_dir: str | os.PathLike,
     model_name: str,
     *,
-    params: Any = None,
+    params: fp.PyTree = None,
+    files: Iterable[str] | None = None,
     token: str | bool | None = None,
-    **said: Any,
+    **info: Unpack[CardKeywords],
 ) -> Path:
-    """Writes `README.md`: what the Hub's search goes by, facts, and a snippet that loads the model.
+    """Writes `README.md`: metadata for the Hub's search, facts, and a snippet that loads the model.
 
     Args:
         output_dir: made if absent.
-        model_name: of the repository; in the snippet as well.
-        params: whose dtypes are told; a tree of abstract leaves will do.
-        token: for the licence of `finetuned_from`.
-        **said: as `model_card`.
+        model_name: of the repository; the snippet loads it.
+        params: their dtypes are listed; abstract leaves will do.
+        files: names of the repository's files; those in `output_dir` if None.
+        token: to ask the Hub for the license of `finetuned_from`.
+        **info: the fields of `CardInfo`: language, license, tags, finetuned_from, tasks,
+            dataset_tags, dataset, dataset_args, history.
 
     Raises:
         FileExistsError: there is one; it is not touched.
@@ -65,106 +100,65 @@ def create_model_card(
     path = Path(output_dir, CARD_NAME)
     if os.path.lexists(path):
         raise FileExistsError(f"{path}: there is one already, and it stays; remove it first")
+    card_info = value_of(CardInfo, info, "create_model_card")
     path.parent.mkdir(parents=True, exist_ok=True)
-    said = {"params": params, "token": token, "files": os.listdir(output_dir)} | said
-    with open(path, "x", encoding="utf-8") as file:  # not through a link that is there meanwhile
-        file.write(model_card(model, model_name, **said))
+    files = os.listdir(output_dir) if files is None else files
+    text = model_card(model, model_name, card_info, files=files, params=params, token=token)
+    with open(path, "x", encoding="utf-8") as file:  # not through a link made in the meantime
+        file.write(text)
     return path
 
 
 def model_card(
-    model: Any,
+    model: Model,
     model_name: str,
+    info: CardInfo,
     *,
-    language: Words = None,
-    license: str | None = None,
-    tags: Words = None,
-    finetuned_from: str | None = None,
-    tasks: Words = None,
-    dataset_tags: Words = None,
-    dataset: Words = None,
-    dataset_args: Words = None,
-    history: Sequence[Mapping[str, float]] | None = None,
     files: Iterable[str] = (),
-    params: Any = None,
+    params: fp.PyTree = None,
     token: str | bool | None = None,
 ) -> str:
-    """The text of a new card.
-
-    Args:
-        language: codes of ISO 639.
-        license: that of `finetuned_from`, if the Hub says it, if None.
-        tags: added to those of ours and of the model (`add_model_tags`).
-        finetuned_from: the repository of the original; the one that the model was loaded from, if
-            it was from one, if None.
-        tasks: the task that the class is for if None; the first is the one that the Hub runs.
-        dataset_tags: names of datasets on the Hub.
-        dataset: their names for readers.
-        dataset_args: with which arguments they were loaded.
-        history: rows of a training, {"step": 100, "loss": 1.5, ...}. The last values are also the
-            metrics that the Hub shows, where there is one dataset.
-        files: names, of weights among others.
-    """
-    origin = getattr(model, "origin", None)
-    finetuned_from = finetuned_from or (origin if origin != model_name else None)
-    license = license or (_license_of(finetuned_from, token) if finetuned_from else None)
-    data = metadata(
-        model,
-        language=language,
-        license=license,
-        tags=tags,
-        finetuned_from=finetuned_from,
-        tasks=tasks,
-        dataset_tags=dataset_tags,
-    )
-    data |= _index(
-        model_name, data.get("pipeline_tag"), dataset_tags, dataset, dataset_args, history
-    )
+    """Returns the text of a new card; arguments as `create_model_card`."""
+    origin = info.finetuned_from or (model.origin if model.origin != model_name else None)
+    license = info.license or (_license_of(origin, token) if origin else None)
+    info = dataclasses.replace(info, finetuned_from=origin, license=license)
+    data = metadata(model, info)
+    data |= _model_index(model_name, data.get("pipeline_tag"), info)
     rows = _facts(model, params, files)
-    if finetuned_from:
-        rows["fine-tuned from"] = f"[{finetuned_from}]({endpoint()}/{finetuned_from})"
+    if origin:
+        rows["fine-tuned from"] = f"[{origin}]({endpoint()}/{origin})"
     parts = [
         f"# {model_name.rpartition('/')[2]}",
         _table(["", ""], [[name, value] for name, value in rows.items()]),
         "## Use",
         f"```python\n{_snippet(model, model_name)}\n```",
     ]
-    if history:
-        parts += ["## Training", _history(history)]
+    if info.history:
+        parts += ["## Training", _history_table(info.history)]
     return front_matter(data) + "\n" + "\n\n".join(parts) + "\n"
 
 
-def metadata(
-    model: Any,
-    *,
-    language: Words = None,
-    license: str | None = None,
-    tags: Words = None,
-    finetuned_from: str | None = None,
-    tasks: Words = None,
-    dataset_tags: Words = None,
-) -> dict[str, Any]:
-    """What is known of a model, in the words of the Hub."""
+def metadata(model: Model, info: CardInfo) -> dict[str, Any]:
+    """Returns the metadata of a card, under the Hub's names."""
     from huggingface_hub import ModelCardData
 
-    tasks = listed(tasks) or [
+    tasks = listed(info.tasks) or [
         next((task for end, task in _TASKS.items() if type(model).__name__.endswith(end)), "")
     ]
-    every_tag = [*_TAGS, *model.model_tags, *tasks[1:], *listed(tags)]
     data = ModelCardData(
-        language=language if isinstance(language, str | None) else list(language),
-        license=license,
+        language=info.language if isinstance(info.language, str | None) else list(info.language),
+        license=info.license,
         library_name="flaxmodels",
-        tags=every_tag,
-        base_model=finetuned_from,
+        tags=[*_TAGS, *model.model_tags, *tasks[1:], *listed(info.tags)],
+        base_model=info.finetuned_from,
         pipeline_tag=tasks[0] or None,
-        datasets=listed(dataset_tags) or None,
+        datasets=listed(info.dataset_tags) or None,
     )
     return data.to_dict()
 
 
 def _license_of(repo_id: str, token: str | bool | None) -> str | None:
-    """What the Hub says; None where it cannot be asked."""
+    """Asks the Hub for a repository's license; returns None where it cannot be asked."""
     try:
         info = attempt(repo_id, lambda: api(token).model_info(repo_id, timeout=30), tries=1)
     except HubError:
@@ -172,16 +166,14 @@ def _license_of(repo_id: str, token: str | bool | None) -> str | None:
     return info.card_data.get("license") if info.card_data else None
 
 
-def _index(
-    name: str, task: str | None, tags: Words, dataset: Words, args: Words, history: Any
-) -> dict[str, Any]:
-    """The metrics, where they can only be of one dataset."""
+def _model_index(model_name: str, task: str | None, info: CardInfo) -> dict[str, Any]:
+    """Returns the metrics of a training, unless it is not known which dataset they are of."""
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
-    last = {key: float(value) for row in history or () for key, value in row.items()}
+    last = {key: float(value) for row in info.history or () for key, value in row.items()}
     metrics = {k: v for k, v in last.items() if k not in _NO_METRIC and math.isfinite(v)}
-    ids, names, configs = listed(tags), listed(dataset), listed(args)
+    ids, names, configs = map(listed, (info.dataset_tags, info.dataset, info.dataset_args))
     ids, names = ids or names, names or ids
     if len(ids) != 1 or task is None or not metrics:
         return {}
@@ -196,23 +188,23 @@ def _index(
         )
         for key, value in metrics.items()
     ]
-    return {"model-index": eval_results_to_model_index(name.rpartition("/")[2], results)}
+    return {"model-index": eval_results_to_model_index(model_name.rpartition("/")[2], results)}
 
 
-def _facts(model: Any, params: Any, files: Iterable[str]) -> dict[str, str]:
+def _facts(model: Model, params: fp.PyTree, files: Iterable[str]) -> dict[str, str]:
     params = model.abstract_params() if params is None else params
     dtypes = sorted({str(np.dtype(leaf.dtype)) for leaf in fp.flatten(params).values()})
     tops = {name.partition("/")[0] for name in files}
-    kept = [said for end, said in _WEIGHTS.items() if any(top.endswith(end) for top in tops)]
+    kinds = [kind for end, kind in _WEIGHTS.items() if any(top.endswith(end) for top in tops)]
     return {
         "architecture": f"`{type(model).__name__}` ({model.config.model_type})",
         "parameters": f"{fp.num_parameters(params):,}",
         "dtype": ", ".join(dtypes),
-    } | ({"weights": "; ".join(kept)} if kept else {})
+    } | ({"weights": "; ".join(kinds)} if kinds else {})
 
 
-def _snippet(model: Any, name: str) -> str:
-    """Code that loads the model and runs it once."""
+def _snippet(model: Model, name: str) -> str:
+    """Returns code that loads the model and runs it once."""
     cls, inputs = type(model), model.dummy_inputs()
     ours = cls.__module__.startswith("flaxmodels.")
     called = f"fm.{cls.__name__}" if ours else cls.__name__
@@ -234,8 +226,8 @@ def _snippet(model: Any, name: str) -> str:
     return "\n".join([*lines, f"outputs = {call}"])
 
 
-def _history(history: Sequence[Mapping[str, float]]) -> str:
-    """A table of at most so many rows, the last of them among these."""
+def _history_table(history: Sequence[Mapping[str, float]]) -> str:
+    """Returns a table of at most `_ROWS` rows, evenly spaced; the last is one of them."""
     step = math.ceil(len(history) / _ROWS)
     columns = list(dict.fromkeys(key for row in history for key in row))
     rows = [

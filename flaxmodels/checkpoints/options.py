@@ -1,17 +1,22 @@
-"""The keywords of `from_pretrained` as types, for editors and type checkers.
+"""The keywords of the public calls as types, for editors and type checkers.
 
-What each means is said by `loading.load`, by the model class and by its configuration;
-`tests/checkpoints/test_keywords.py` holds the names here to theirs.
+`PretrainedModel` says what each means; `tests/checkpoints/test_keywords.py` holds the names here to
+those that the calls take.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import jax
 
+from .. import params as fp
+from ..hub import HubKeywords, Words
+from ..params.checkpoint.write import SaveFunction
+
 if TYPE_CHECKING:
     from jax.sharding import AbstractMesh, Mesh
+    from jax.typing import DTypeLike
 
     from ..config.config import Config
     from ..config.generation_config import GenerationConfig
@@ -20,40 +25,43 @@ PathLike = str | os.PathLike[str]
 Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
 
 
-class LoadOptions(TypedDict, total=False):
-    """The keywords of a load, but for `output_loading_info`, which changes what it returns."""
+class WeightKeywords(TypedDict, total=False):
+    """Which of the weights in a folder are read."""
 
-    config: "Config | PathLike | None"
-    dtype: Any
-    param_dtype: Any
-    mesh: "Mesh | AbstractMesh | None"
-    rules: Rules | None
-    shardings: Any
-    max_host_memory: int | str
-    strict: bool
-    ignore_mismatched_sizes: bool
-    key: jax.Array | None
-    state_dict: Mapping[str, Any] | None
     use_safetensors: bool | None
     from_pt: bool
     from_tf: bool
     from_flax: bool
     variant: str | None
     weights_only: bool
+
+
+class PlanKeywords(TypedDict, total=False):
+    """How weights are matched with the model's leaves, cast and placed."""
+
+    param_dtype: "DTypeLike | Mapping[str, DTypeLike] | None"
+    mesh: "Mesh | AbstractMesh | None"
+    shardings: fp.PyTree
+    max_host_memory: int | str
+    strict: bool
+    ignore_mismatched_sizes: bool
+
+
+class OwnLoadKeywords(HubKeywords, WeightKeywords, PlanKeywords, total=False):
+    """The keywords of a load that are no fields of a model or of a configuration."""
+
+    config: "Config | PathLike | None"
+    key: jax.Array | None
+    state_dict: Mapping[str, Any] | None
     key_mapping: Mapping[str, str] | None
     verify: bool
-    subfolder: str
-    revision: str
-    token: str | bool | None
-    cache_dir: PathLike | None
-    local_files_only: bool
-    force_download: bool
-    proxies: Mapping[str, str] | None
-    progress: bool
 
 
 class ModelFields(TypedDict, total=False):
-    """Fields of the models of all families, but for those of a load."""
+    """Fields of the models of all families."""
+
+    dtype: "DTypeLike | None"
+    rules: Rules | None
 
     scan_layers: bool
     remat: "str | bool | Mapping[str, Any] | Callable[..., Any] | None"
@@ -121,9 +129,89 @@ class ConfigFields(TypedDict, total=False):
     scale_attn_by_inverse_layer_idx: bool
 
 
-class Options(LoadOptions, ModelFields, ConfigFields, total=False):
-    """What `from_pretrained` takes by keyword, fields of the configuration unless it is given."""
+class LoadKeywords(OwnLoadKeywords, ModelFields, ConfigFields, total=False):
+    """What `from_pretrained` takes, but for `output_loading_info`, which changes what it returns;
+    fields of the configuration unless it is given."""
 
 
-LOAD = frozenset({*LoadOptions.__annotations__, "output_loading_info"})
-"""The names of the keywords of a load."""
+class PlannedLoadKeywords(LoadKeywords, total=False):
+    """What `load_plan` takes: all that a load does."""
+
+    output_loading_info: bool
+
+
+class ConfigKeywords(HubKeywords, ConfigFields, total=False):
+    """What `AutoConfig.from_pretrained` takes."""
+
+
+class SaveKeywords(TypedDict, total=False):
+    """What `save_pretrained` takes."""
+
+    safe_serialization: bool
+    format: str | None
+    max_shard_size: int | str
+    variant: str | None
+    select: fp.Mask | None
+    checksums: bool
+    is_main_process: bool | None
+    save_function: SaveFunction | None
+    tokenizer_from: PathLike | None
+    token: str | bool | None
+    progress: bool
+
+
+class CardKeywords(TypedDict, total=False):
+    """What a model card is told."""
+
+    language: Words
+    license: str | None
+    tags: Words
+    finetuned_from: str | None
+    tasks: Words
+    dataset_tags: Words
+    dataset: Words
+    dataset_args: Words
+    history: Sequence[Mapping[str, float]] | None
+
+
+class CardFileKeywords(CardKeywords, total=False):
+    """What `create_model_card` takes."""
+
+    params: fp.PyTree
+    files: Iterable[str] | None
+    token: str | bool | None
+
+
+class PushFolderKeywords(CardKeywords, total=False):
+    """Where a folder is pushed, and what the commit and the card say."""
+
+    private: bool | None
+    token: str | bool | None
+    create_pr: bool
+    revision: str | None
+    commit_message: str | None
+    commit_description: str | None
+    use_auth_token: str | bool | None
+
+
+class PushKeywords(PushFolderKeywords, total=False):
+    """What `push_to_hub` takes."""
+
+    use_temp_dir: bool | None
+    safe_serialization: bool
+    format: str | None
+    max_shard_size: int | str
+    variant: str | None
+    checksums: bool
+    tokenizer_from: PathLike | None
+    progress: bool
+
+
+class SaveAndPushKeywords(SaveKeywords, PushFolderKeywords, total=False):
+    """What `save_pretrained(push_to_hub=True)` takes."""
+
+    repo_id: str | None
+
+
+LOAD = frozenset({*OwnLoadKeywords.__annotations__, "dtype", "rules", "output_loading_info"})
+"""The names of the keywords of every load, whatever its class."""

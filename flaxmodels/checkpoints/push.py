@@ -1,18 +1,20 @@
 """Pushing: config and weights become one commit; one shard at a time is on the disk."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 
 from .. import hub
 from .. import params as fp
 from ..calls import keywords
+from ..calls.signature import defaults_of, names_of, take, value_of
 from ..config.config import CONFIG_NAME
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
@@ -23,17 +25,14 @@ from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST
 from ..params.multihost import broadcast_text, is_spread, run_on_all_processes
 from ..params.sizes import parse_size
-from .model_card import METADATA
+from .model_card import CardInfo
+from .options import PushFolderKeywords, PushKeywords, SaveAndPushKeywords
 from .release import release
-from .save import companions, save, write_side_files, write_weights
+from .save import SaveOptions, save, write_side_files, write_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
-
-_ON_CARD = (*METADATA, "dataset", "dataset_args", "history")
-_WHERE = ("private", "token", "create_pr", "revision")
-_OF_PUSH = (*_WHERE, "commit_message", "commit_description", "tags", "use_auth_token", *_ON_CARD)
 _OLD_NAMES = {
     "repo_url": 'repo_id="organisation/name"',
     "repo_name": 'repo_id="organisation/name"',
@@ -43,123 +42,112 @@ _OLD_NAMES = {
 }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PushOptions:
+    """The keywords of `push_to_hub` as one value, but for those of saving;
+    `PretrainedModel.push_to_hub` says what they mean."""
+
+    private: bool | None = None
+    token: str | bool | None = dataclasses.field(default=None, repr=False)
+    create_pr: bool = False
+    revision: str | None = None
+    commit_message: str | None = None
+    commit_description: str | None = None
+    card: CardInfo = CardInfo()
+
+    def opened(self, repo_id: str, progress: bool) -> contextlib.AbstractContextManager[hub.Push]:
+        """Makes the context of a push to the branch."""
+        return hub.pushing(
+            repo_id,
+            progress=progress,
+            private=self.private,
+            token=self.token,
+            create_pr=self.create_pr,
+            revision=self.revision,
+        )
+
+    def release(
+        self, pushed: hub.Push, model: Model, params: fp.PyTree, variant: str | None, **more: bool
+    ) -> "CommitInfo":
+        """Commits what was pushed; `more` as `flaxmodels.checkpoints.release.release`."""
+        return release(
+            pushed,
+            model,
+            params,
+            self.card,
+            commit_message=self.commit_message,
+            commit_description=self.commit_description,
+            variant=variant,
+            token=self.token,
+            **more,
+        )
+
+
+PUSH_DEFAULTS: dict[str, Any] = {
+    name: (defaults_of(SaveOptions) | defaults_of(PushOptions) | defaults_of(CardInfo)).get(name)
+    for name in PushKeywords.__annotations__
+}
+"""{keyword of a push: its default}."""
+
+
 def push(
-    model: Model,
-    params: Any,
-    repo_id: str,
-    *,
-    use_temp_dir: bool | None = None,
-    commit_message: str | None = None,
-    private: bool | None = None,
-    token: str | bool | None = None,
-    max_shard_size: int | str = "5GB",
-    create_pr: bool = False,
-    safe_serialization: bool = True,
-    revision: str | None = None,
-    commit_description: str | None = None,
-    tags: hub.Words = None,
-    variant: str | None = None,
-    format: str | None = None,
-    checksums: bool = False,
-    tokenizer_from: str | os.PathLike | None = None,
-    progress: bool = True,
-    use_auth_token: str | bool | None = None,
-    **card: Any,
+    model: Model, params: fp.PyTree, repo_id: str, **given: Unpack[PushKeywords]
 ) -> "CommitInfo | None":
-    """Makes the model one commit of a repository, which is made if absent.
-
-    Each file of weights is written into a temporary folder (in `TMPDIR`), uploaded, and removed
-    before the next one. Nobody sees any of them before the commit, which also removes the weights
-    of an earlier push; no other file of the repository goes. It gets a card if it has none
-    (`flaxmodels.checkpoints.model_card`); one that is there stays, but for metadata that it lacks.
-
-    Args:
-        params: the model's tree, as `save_pretrained` takes it.
-        repo_id: "organisation/name", or a name in one's own namespace.
-        use_temp_dir: False saves into the folder called `repo_id` and pushes from there; None does
-            so if there is such a folder.
-        commit_message: "Upload model" if None.
-        private: of a repository that is made; its owner's default if None.
-        token: None and True are the stored login.
-        max_shard_size, safe_serialization, variant, format, checksums, tokenizer_from: as
-            `save_pretrained`. Where the repository has a `checksums.json`, it is kept up anyway.
-        create_pr: open a pull request instead.
-        revision: the branch, "main" if None; made if absent, as main is.
-        tags: for the card, beside those that it has and those of `add_model_tags`.
-        use_auth_token: the old name of `token`.
-        **card: as `model_card`: language, license, finetuned_from, tasks, dataset_tags, dataset,
-            dataset_args, history.
-
-    Returns:
-        huggingface_hub's `CommitInfo`: `oid`, `commit_url`, `pr_url`, `pr_revision`; where nothing
-        differs, of the commit that is there. Where params are spread over processes, all of them
-        must call this and get it; where not, process 0 pushes, and the others get None.
-
-    Raises:
-        HubError: nothing was pushed, and the branch is what it was, unless it says otherwise.
-        TypeError: an argument that there is not, or is no longer.
-    """
-    how = {
-        "format": format or ("safetensors" if safe_serialization else "msgpack"),
-        "max_shard_size": max_shard_size,
-        "variant": variant,
-        "progress": progress,
-    }
-    where, said = _sorted_out(
-        card
-        | {"private": private, "token": token, "create_pr": create_pr, "revision": revision}
-        | {"commit_message": commit_message, "commit_description": commit_description}
-        | {"tags": tags, "use_auth_token": use_auth_token}
-    )
-    said["variant"] = variant
+    """Makes the model one commit of a repository; see `PretrainedModel.push_to_hub`."""
+    options, others = _split(given)
+    if odd := others.keys() - PushKeywords.__annotations__:
+        raise TypeError(
+            f"push_to_hub has no {', '.join(sorted(odd))}; for the card it takes "
+            f"{', '.join(names_of(CardInfo))}"
+        )
+    use_temp_dir = others.pop("use_temp_dir", None)
+    saved = SaveOptions(**others, token=options.token)
     if use_temp_dir is False or (use_temp_dir is None and os.path.isdir(repo_id)):
-        beside = {"tokenizer_from": tokenizer_from, "token": where["token"], "checksums": checksums}
-        save(model, params, repo_id, **how, **beside)
-        return _by_first(
-            params, lambda: _upload(Path(repo_id), repo_id, where, model, params, said)
+        save(model, params, repo_id, saved)
+        return _by_process_0(
+            params, lambda: _push_folder(Path(repo_id), repo_id, model, params, saved, options)
         )
     # What can be wrong without a request is found before one is made.
-    parse_size(max_shard_size)
-    tensor_specs(params, model.abstract_params(), model.naming, layout_for(how["format"]))
+    parse_size(saved.max_shard_size)
+    tensor_specs(params, model.abstract_params(), model.naming, layout_for(saved.weights_format))
     with contextlib.ExitStack() as stack:
         together = functools.partial(run_on_all_processes, alone=not _are_spread(params))
-        opened = hub.pushing(repo_id, progress=progress, **where)
 
         def start() -> tuple[hub.Push, list[FolderFile]] | None:
             if jax.process_index():
                 return None
-            along = companions(tokenizer_from, where["token"])
-            return stack.enter_context(opened), along
+            companions = saved.companions()
+            return stack.enter_context(options.opened(repo_id, saved.progress)), companions
 
         started = together(start)
-        together(lambda: _write(model, params, started, how))
-        said["checksums"] = checksums
-        return _by_first(params, lambda: started and release(started[0], model, params, **said))
+        together(lambda: _write(model, params, started, saved))
+        return _by_process_0(
+            params,
+            lambda: (
+                started
+                and options.release(
+                    started[0], model, params, saved.variant, checksums=saved.checksums
+                )
+            ),
+        )
 
 
 def save_and_push(
     model: Model,
-    params: Any,
+    params: fp.PyTree,
     folder: str | os.PathLike,
-    *,
-    repo_id: str | None = None,
-    **kwargs: Any,
+    **given: Unpack[SaveAndPushKeywords],
 ) -> "CommitInfo | None":
-    """`save_pretrained`, and then a push of what is in the folder of the checkpoint, its tokenizer
-    and its card; returns and raises as `push`, the folder being saved.
-
-    Args:
-        repo_id: the folder's name, in one's own namespace, if None.
-        **kwargs: as `flaxmodels.checkpoints.save.save`, and as `push`: private, token, create_pr,
-            revision, commit_message, commit_description, tags, and what is for the card.
-    """
-    given = {name: kwargs.pop(name) for name in (*_OF_PUSH, *_OLD_NAMES) if name in kwargs}
-    where, said = _sorted_out(given)
-    repo_id = repo_id or Path(os.path.abspath(folder)).name
-    hub.check_name(repo_id, where.get("revision") or "main")
-    save(model, params, folder, token=where.get("token"), **kwargs)
-    said["variant"] = kwargs.get("variant")
-    return _by_first(params, lambda: _upload(Path(folder), repo_id, where, model, params, said))
+    """Saves the model, and then pushes the checkpoint, its tokenizer and its card from the folder;
+    returns and raises as `push`."""
+    options, others = _split(given)
+    repo_id = others.pop("repo_id", None) or Path(os.path.abspath(folder)).name
+    saved = value_of(SaveOptions, others | {"token": options.token}, "save_pretrained")
+    hub.check_name(repo_id, options.revision or "main")
+    save(model, params, folder, saved)
+    return _by_process_0(
+        params, lambda: _push_folder(Path(folder), repo_id, model, params, saved, options)
+    )
 
 
 def upload(
@@ -167,37 +155,53 @@ def upload(
     repo_id: str,
     *,
     model: Model,
-    params: Any = None,
+    params: fp.PyTree = None,
     variant: str | None = None,
-    **kwargs: Any,
+    **given: Unpack[PushFolderKeywords],
 ) -> "CommitInfo":
-    """A push of a saved checkpoint, its tokenizer and its card; returns and raises as `push`.
+    """Pushes a saved checkpoint, its tokenizer and its card; returns and raises as `push`.
 
     Args:
         model, params: for the card; abstract leaves will do.
-        **kwargs: as `push`: private, token, create_pr, revision, commit_message,
-            commit_description, tags, and what is for the card.
+        **given: private, token, create_pr, revision, commit_message, commit_description, and the
+            fields of `CardInfo`.
     """
-    where, said = _sorted_out(kwargs)
-    return _upload(Path(folder), repo_id, where, model, params, said | {"variant": variant})
+    options, others = _split(given)
+    saved = value_of(SaveOptions, others | {"variant": variant}, "upload")
+    return _push_folder(Path(folder), repo_id, model, params, saved, options)
 
 
-def _upload(
+def _split(given: Mapping[str, Any]) -> tuple[PushOptions, dict[str, Any]]:
+    """Returns (the options of a push, the other keywords: those of saving).
+
+    Raises:
+        TypeError: a keyword that push_to_hub had once.
+    """
+    for name in given:
+        if name in _OLD_NAMES:
+            raise TypeError(f"push_to_hub has no {name} any more; give {_OLD_NAMES[name]}")
+    others = keywords.with_our_names(given, "push_to_hub")
+    card = CardInfo(**take(names_of(CardInfo), others))
+    own = take([name for name in names_of(PushOptions) if name != "card"], others)
+    return PushOptions(**own, card=card), others
+
+
+def _push_folder(
     folder: Path,
     repo_id: str,
-    where: dict[str, Any],
     model: Model,
-    params: Any,
-    said: dict[str, Any],
+    params: fp.PyTree,
+    saved: SaveOptions,
+    options: PushOptions,
 ) -> "CommitInfo":
-    files = _files(folder, said.get("variant"))
-    with hub.pushing(repo_id, **where) as pushed:
+    files = _files(folder, saved.variant)
+    with options.opened(repo_id, saved.progress) as pushed:
         pushed.add_copies(files)
-        return release(pushed, model, params, **said)
+        return options.release(pushed, model, params, saved.variant)
 
 
 def _files(folder: Path, variant: str | None) -> list[FolderFile]:
-    """What is pushed of a folder, all of which can be.
+    """Lists the files of a folder that are pushed, all of which may be.
 
     Raises:
         fp.CheckpointError: no weights there that we write.
@@ -215,61 +219,43 @@ def _files(folder: Path, variant: str | None) -> list[FolderFile]:
     inside = [path for name in plain for path in name.rglob("*")]  # orbax is a folder
     paths = [path for path in (*plain, *inside) if path.is_file()]
     found = [FolderFile(str(folder), path.relative_to(folder).as_posix()) for path in paths]
-    found = list(
-        dict.fromkeys(found + hub.companions(str(folder)))
-    )  # generation_config.json is both
-    for file in found:
+    # generation_config.json is both
+    files = list(dict.fromkeys(found + hub.companions(str(folder))))
+    for file in files:
         file.check()
-    return found
+    return files
 
 
 def _write(
     model: Model,
-    params: Any,
+    params: fp.PyTree,
     started: tuple[hub.Push, list[FolderFile]] | None,
-    how: dict[str, Any],
+    saved: SaveOptions,
 ) -> None:
     """Sends all files; a process that does not push takes part in putting the leaves together."""
     # Without the id of a save, the same params make the same files, which are not sent again.
-    write = functools.partial(write_weights, model, params, save_id=False, **how)
     if started is None:
-        write(None)
+        write_weights(model, params, None, saved, save_id=False)
         return
-    pushed, along = started
-    write(pushed.folder, on_file=pushed.take)
-    write_side_files(model, params, pushed.folder, along)
+    pushed, companions = started
+    write_weights(model, params, pushed.folder, saved, save_id=False, on_file=pushed.take)
+    write_side_files(model, params, pushed.folder, companions)
     pushed.add_folder()
 
 
-def _by_first(params: Any, act: "Callable[[], CommitInfo | None]") -> "CommitInfo | None":
-    """`act()`, by process 0; all get to know, where params are spread over them."""
-    is_alone = not _are_spread(params)
-    info = run_on_all_processes(lambda: None if jax.process_index() else act(), alone=is_alone)
-    if is_alone:
+def _by_process_0(
+    params: fp.PyTree, action: "Callable[[], CommitInfo | None]"
+) -> "CommitInfo | None":
+    """Returns `action()` of process 0; all get it, where params are spread over them."""
+    is_local = not _are_spread(params)
+    info = run_on_all_processes(lambda: None if jax.process_index() else action(), alone=is_local)
+    if is_local:
         return info
     names = ("commit_url", "commit_message", "commit_description", "oid", "pr_url")
-    said = broadcast_text(json.dumps({name: getattr(info, name) for name in names}) if info else "")
-    return info or hub.commit_info(**json.loads(said))
+    known = json.dumps({name: getattr(info, name) for name in names}) if info else ""
+    told = broadcast_text(known)
+    return info or hub.commit_info(**json.loads(told))
 
 
-def _are_spread(params: Any) -> bool:
+def _are_spread(params: fp.PyTree) -> bool:
     return any(map(is_spread, jax.tree.leaves(params)))
-
-
-def _sorted_out(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(where to push, what to say there) of keyword arguments.
-
-    Raises:
-        TypeError: one that there is not, or is no longer.
-    """
-    for name in given:
-        if name in _OLD_NAMES:
-            raise TypeError(f"push_to_hub has no {name} any more; give {_OLD_NAMES[name]}")
-        if name not in _OF_PUSH:
-            raise TypeError(
-                f"push_to_hub has no {name}; for the card it takes {', '.join(_ON_CARD)}"
-            )
-    given = keywords.placed(given, "push_to_hub")
-    where = {name: given[name] for name in _WHERE if name in given}
-    said = {name: given[name] for name in given if name not in _WHERE}
-    return where, said | {"token": where.get("token")}

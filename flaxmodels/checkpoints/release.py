@@ -1,14 +1,16 @@
-"""A model's commit: which weights it replaces, and the files that depend on what is there."""
+"""Releasing: the commit of a pushed model, and the small files that depend on the repository."""
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..hub.front_matter import CARD_NAME, Words, merged_card
+from .. import params as fp
+from ..core.model import Model
+from ..hub.front_matter import CARD_NAME, merged_card
 from ..hub.upload import Push
 from ..params.formats import is_weights
 from ..params.formats.checksums import MANIFEST, manifest
-from .model_card import METADATA, metadata, model_card
+from .model_card import CardInfo, metadata, model_card
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -16,40 +18,38 @@ if TYPE_CHECKING:
 
 def release(
     pushed: Push,
-    model: Any,
-    params: Any,
+    model: Model,
+    params: fp.PyTree,
+    info: CardInfo,
     *,
     commit_message: str | None = None,
     commit_description: str | None = None,
     variant: str | None = None,
     checksums: bool = False,
-    tags: Words = None,
     token: str | bool | None = None,
-    **card: Any,
 ) -> "CommitInfo":
-    """The commit of a model whose files were added; weights of an earlier one go with it.
+    """Commits a model whose files were added; the weights of an earlier one go with it.
 
     Args:
         params: for the card; abstract leaves will do.
-        variant: of the weights; those of others stay.
-        checksums: write `checksums.json`; one that is in the repository is kept up anyway.
-        tags, **card: as `model_card`.
+        info: for the card.
+        variant: of the weights; those of other variants stay.
+        checksums: write `checksums.json`; one that is in the repository is always kept up.
+        token: to ask the Hub for the license of the original.
     """
     files = pushed.digests()
-    known = {name: card.get(name) for name in METADATA}
 
     def replaces(name: str) -> bool:
         top, _, inside = name.partition("/")
         return is_weights(top, variant) and (not inside or top.endswith(".orbax"))
 
     def new_card() -> str:
-        about = {"files": files, "params": params, "tags": tags, "token": token}
-        return model_card(model, pushed.branch.name, **about, **card)
+        name = pushed.branch.name
+        return model_card(model, name, info, files=files, params=params, token=token)
 
     def finish(pushed: Push) -> dict[str, bytes]:
-        there, data = pushed.read(CARD_NAME), metadata(model, tags=tags, **known)
         small = {
-            CARD_NAME: merged_card(there, data, new_card),
+            CARD_NAME: merged_card(pushed.read(CARD_NAME), metadata(model, info), new_card),
             MANIFEST: _manifest(pushed, replaces, checksums),
         }
         return {name: content for name, content in small.items() if content is not None}
@@ -60,13 +60,12 @@ def release(
 
 
 def _manifest(pushed: Push, replaces: Callable[[str], bool], is_asked_for: bool) -> bytes | None:
-    """`checksums.json`, if it is asked for, or if the repository has one, which would be wrong."""
+    """Returns the new `checksums.json`; None if it is not asked for and the repository has none."""
     digests = pushed.digests()
     if MANIFEST in digests:
         return None
     try:
-        there = json.loads(pushed.read(MANIFEST) or b"null")
-        old = dict(there["sha256"])
+        old = dict(json.loads(pushed.read(MANIFEST) or b"null")["sha256"])
     except (ValueError, TypeError, KeyError):  # none, or none of ours
         if not is_asked_for:
             return None

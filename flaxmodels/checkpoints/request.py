@@ -1,109 +1,60 @@
-"""What a load is asked for: its keywords as one value."""
+"""What a load is asked for: the keywords of `from_pretrained` as one value."""
 
 import dataclasses
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from .. import params as fp
-from .. import sharding as fs
-from ..config.config import Config
-from ..hub import Location
+from ..calls import keywords
+from ..calls.signature import defaults_of, names_of, take
+from ..config.config import Config, find_config
+from ..core.fields import config_names, field_names
+from ..core.model import Model
+from ..documents.json_files import CONFIG_NAME
+from ..hub import HubOptions, Location, resolve
 from ..params.checkpoint.saveable import check_variant
-from ..params.sizes import parse_size
+from ..params.multihost import broadcast_from_process_0, run_on_all_processes
 from ..params.tree.keys import one_key
 from .options import LOAD
+from .plan import PlanOptions
 
-PLACE = (
-    "mesh shardings subfolder revision token cache_dir local_files_only force_download proxies "
-    "progress"
-).split()
-"""The keywords that say where files are, and which processes look for them."""
-
-PLACEMENT = "param_dtype mesh shardings max_host_memory strict ignore_mismatched_sizes".split()
-"""The keywords that say how weights are placed."""
+NameOrPath = str | os.PathLike | Location
+UNSAID: Any = ...
+"""Stands for a name that was not given: None is one, for a load without a checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
-    """The keywords of a load as one value; `load` says what they mean."""
+class WeightChoice:
+    """Which of the weights in a folder are read; see `PretrainedModel.from_pretrained`."""
 
-    config: Config | str | os.PathLike | None = None
-    dtype: Any = jnp.float32
-    param_dtype: Any = "auto"
-    mesh: Mesh | None = None
-    rules: fs.Rules | None = None
-    shardings: Any = None
-    max_host_memory: int | str = 1 << 30
-    strict: bool = True
-    ignore_mismatched_sizes: bool = False
-    key: jax.Array | None = None
-    output_loading_info: bool = False
-    state_dict: Mapping[str, Any] | None = None
     use_safetensors: bool | None = None
     from_pt: bool = False
     from_tf: bool = False
     from_flax: bool = False
     variant: str | None = None
     weights_only: bool = True
-    key_mapping: Mapping[str, str] | None = None
-    verify: bool = False
-    subfolder: str = ""
-    revision: str = "main"
-    token: str | bool | None = None
-    cache_dir: str | os.PathLike | None = None
-    local_files_only: bool = False
-    force_download: bool = False
-    proxies: Mapping[str, str] | None = None
-    progress: bool = True
-    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The other keywords: fields of the model and of its configuration."""
 
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Self:
-        """Makes a request of the keywords of `from_pretrained`.
-
-        Raises:
-            TypeError: a value of the wrong kind, or two that contradict each other.
-            ValueError: a budget that is no number of bytes, or a variant that is no part of a name.
-        """
-        own = {name: _valid(name, value) for name, value in options.items() if name in LOAD}
-        others = {name: value for name, value in options.items() if name not in LOAD}
-        request = cls(**own, fields=others)
-        if request.verify and request.state_dict is not None:
-            raise TypeError("verify compares files, and state_dict has none; give one of them")
-        if request.mesh is not None and request.shardings is not None:
-            raise TypeError("give mesh (and rules) or shardings, not both")
-        check_variant(request.variant)
-        _ = request.framework
-        return request
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Where files are, as `locate` takes it."""
-        return {name: getattr(self, name) for name in PLACE}
-
-    @property
-    def placement(self) -> dict[str, Any]:
-        """How weights are to be placed, as `planning.plan_load` takes it."""
-        return {name: getattr(self, name) for name in PLACEMENT}
+    def __post_init__(self) -> None:
+        check_variant(self.variant)
+        _ = self.framework
 
     @property
     def framework(self) -> str | None:
-        """Whose weights alone are taken: "pt", "tf" or "flax"."""
-        asked = [name for name in ("pt", "tf", "flax") if getattr(self, f"from_{name}")]
-        if len(asked) > 1:
-            raise TypeError(f"give one of {', '.join('from_' + name for name in asked)}, not all")
-        return asked[0] if asked else None
+        """The framework whose weights alone are taken: "pt", "tf" or "flax"."""
+        given = [name for name in ("pt", "tf", "flax") if getattr(self, f"from_{name}")]
+        if len(given) > 1:
+            raise TypeError(f"give one of {', '.join('from_' + name for name in given)}, not all")
+        return given[0] if given else None
 
-    def open(self, found: Location) -> fp.Source:
-        """Opens the source of the weights that are to be read."""
-        return found.open(
+    def open(self, location: Location) -> fp.Source:
+        """Opens the source of the weights."""
+        return location.open(
             weights_only=self.weights_only,
             use_safetensors=self.use_safetensors,
             framework=self.framework,
@@ -111,20 +62,139 @@ class Request:
         )
 
 
-_FIELDS = {field.name: field for field in dataclasses.fields(Request)}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """A call of `from_pretrained`, which says what its keywords mean.
+
+    Attributes:
+        call: "LlamaForCausalLM.from_pretrained", for errors.
+        positional: the arguments after the name; fields of the model.
+        fields: the keywords that are none of a load's own: fields of the model and of its
+            configuration.
+    """
+
+    call: str
+    name_or_path: NameOrPath | None
+    positional: tuple[Any, ...] = ()
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    config: Config | str | os.PathLike | None = None
+    key: jax.Array | None = None
+    state_dict: Mapping[str, Any] | None = None
+    key_mapping: Mapping[str, str] | None = None
+    verify: bool = False
+    output_loading_info: bool = False
+    hub: HubOptions = HubOptions()
+    weights: WeightChoice = WeightChoice()
+    plan: PlanOptions = PlanOptions()
+
+    @classmethod
+    def of(
+        cls, call: str, name_or_path: Any, positional: Sequence[Any], given: Mapping[str, Any]
+    ) -> Self:
+        """Makes a request of the arguments of a call.
+
+        Args:
+            name_or_path: `UNSAID` if it may be among `given`, under Transformers' name.
+
+        Raises:
+            TypeError: a value of the wrong kind, two that contradict each other, or no name.
+            ValueError: a budget that is no number of bytes, or a variant that is no part of a name.
+        """
+        options = keywords.with_our_names(given, call, keywords.LOAD_NAMES)
+        name_or_path = taken_name(call, name_or_path, options)
+        options = {name: _checked(name, value) for name, value in options.items()}
+        request = cls(
+            call=call,
+            name_or_path=name_or_path,
+            positional=tuple(positional),
+            hub=HubOptions(**take(names_of(HubOptions), options)),
+            weights=WeightChoice(**take(names_of(WeightChoice), options)),
+            plan=PlanOptions(**take(names_of(PlanOptions), options)),
+            **take(_OWN, options),
+            fields=options,
+        )
+        if request.verify and request.state_dict is not None:
+            raise TypeError("verify compares files, and state_dict has none; give one of them")
+        return request
+
+    def for_class(self, cls: type[Model]) -> Self:
+        """Returns the request with its fields under the names that a model class has for them.
+
+        Raises:
+            TypeError: a keyword that asks for what is not done here, more fields than there are,
+                or one given twice.
+        """
+        names = field_names(cls)
+        known = {*names, *config_names(cls.config_class)}
+        fields = keywords.ours(self.fields, known, cls.__name__, self.call)
+        if len(self.positional) > len(names):
+            raise TypeError(
+                f"{self.call} takes {len(names)} fields of the model by position "
+                f"({', '.join(names)}), got {len(self.positional)}"
+            )
+        by_position = dict(zip(names, self.positional, strict=False))
+        if twice := sorted(by_position.keys() & fields.keys()):
+            raise TypeError(
+                f"{self.call} got {', '.join(twice)} by position and by keyword; give one"
+            )
+        return dataclasses.replace(self, fields=fields | by_position, positional=())
+
+    def locate(self, name_or_path: NameOrPath) -> Location:
+        """Resolves a name. Where params are spread over processes, process 0 says which commit of
+        a repository it is, and an error of one process is raised by all."""
+        if self.plan.is_local:
+            return resolve(name_or_path, self.hub)
+        find = functools.partial(resolve, name_or_path, self.hub, agree=broadcast_from_process_0)
+        return run_on_all_processes(find, alone=False)
+
+    def locate_config(self, name_or_path: str | os.PathLike) -> str:
+        """Returns the path of the `config.json` that `config=` names: a folder's, a file, or a
+        repository's in the cache."""
+        if os.path.exists(name_or_path):
+            return find_config(name_or_path)[1]
+        return os.path.join(self.locate(name_or_path).folder, CONFIG_NAME)
 
 
-def _valid(name: str, value: Any) -> Any:
-    """Returns the value of a keyword, checked: any text would count as True; None is the default
-    of a flag."""
-    if _FIELDS[name].type in (bool, bool | None):
+_OWN = ("config", "key", "state_dict", "key_mapping", "verify", "output_loading_info")
+
+DEFAULTS: dict[str, Any] = {
+    "config": None,
+    "dtype": jnp.float32,
+    "rules": None,
+    **{name: defaults_of(Request)[name] for name in _OWN},
+    **defaults_of(PlanOptions),
+    **defaults_of(WeightChoice),
+    **defaults_of(HubOptions),
+}
+"""{keyword of a load: its default}."""
+
+_FLAGS = {
+    field.name: field.default
+    for cls in (Request, PlanOptions, WeightChoice, HubOptions)
+    for field in dataclasses.fields(cls)
+    if field.type in (bool, bool | None)
+}
+
+
+def taken_name(call: str, name_or_path: Any, options: dict[str, Any]) -> Any:
+    """Returns where the checkpoint is; taken out of `options`, where it has Transformers' name."""
+    names = [n for n in ("pretrained_model_name_or_path", "name_or_path") if n in options]
+    if len(names) + (name_or_path is not UNSAID) > 1:
+        raise TypeError(f"{call} got the name of the checkpoint twice, as {names[-1]} too")
+    if name_or_path is UNSAID and not names:
+        raise TypeError(f"{call} needs name_or_path: a folder, a repository, a file, or None")
+    return options.pop(names[0]) if names else name_or_path
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Returns the value of a load's own keyword, checked: any text would count as True; None is
+    the default of a flag. Other keywords pass."""
+    if name not in LOAD:
+        return value
+    if name in _FLAGS:
         if value is None:
-            return _FIELDS[name].default
+            return _FLAGS[name]
         if not isinstance(value, bool | np.bool_):
             raise TypeError(f"{name} is {value!r:.80}; expected True or False")
         return bool(value)
-    if name == "max_host_memory":
-        return parse_size(value, name)
-    if name == "key" and value is not None:
-        return one_key(value)
-    return value
+    return one_key(value) if name == "key" and value is not None else value

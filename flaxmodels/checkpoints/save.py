@@ -1,6 +1,7 @@
 """Saving: config and weights into a folder; a reader finds the old checkpoint or the new one."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -23,85 +24,86 @@ from ..params.multihost import is_spread, run_on_all_processes
 from ..registry import auto_names
 
 
-def save(
-    model: Model,
-    params: Any,
-    folder: str | os.PathLike,
-    *,
-    safe_serialization: bool = True,
-    format: str | None = None,
-    max_shard_size: int | str = "5GB",
-    variant: str | None = None,
-    select: fp.Mask | None = None,
-    checksums: bool = False,
-    is_main_process: bool | None = None,
-    save_function: SaveFunction | None = None,
-    tokenizer_from: str | os.PathLike | None = None,
-    token: str | bool | None = None,
-    progress: bool = True,
-) -> None:
-    """Writes `config.json` and weights, so that `from_pretrained` and Transformers can read them.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SaveOptions:
+    """The keywords of `save_pretrained` as one value; `PretrainedModel.save_pretrained` says what
+    they mean."""
+
+    safe_serialization: bool = True
+    format: str | None = None
+    max_shard_size: int | str = "5GB"
+    variant: str | None = None
+    select: fp.Mask | None = None
+    checksums: bool = False
+    is_main_process: bool | None = None
+    save_function: SaveFunction | None = None
+    tokenizer_from: str | os.PathLike | None = None
+    token: str | bool | None = dataclasses.field(default=None, repr=False)
+    progress: bool = True
+
+    @property
+    def weights_format(self) -> str:
+        """The format of the weights: "safetensors", "msgpack" or "orbax"."""
+        return self.format or ("safetensors" if self.safe_serialization else "msgpack")
+
+    def of_weights(self) -> dict[str, Any]:
+        """Returns those of `write_checkpoint`."""
+        return {
+            "format": self.weights_format,
+            "max_shard_size": self.max_shard_size,
+            "variant": self.variant,
+            "select": self.select,
+            "save_function": self.save_function,
+            "progress": self.progress,
+        }
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes."""
+        return jax.process_index() == 0 if self.is_main_process is None else self.is_main_process
+
+    def companions(self) -> list[FolderFile]:
+        """Downloads the files of the tokenizer that is saved along."""
+        if self.tokenizer_from is None:
+            return []
+        return tokenizer_files(self.tokenizer_from, HubOptions(token=self.token))
+
+
+def save(model: Model, params: fp.PyTree, folder: str | os.PathLike, options: SaveOptions) -> None:
+    """Writes `config.json` and weights; see `PretrainedModel.save_pretrained`.
 
     Everything is written beside `folder` and takes its place when it is whole and on the disk
-    (`params/atomic/replace.py`); other files in the folder stay, weights of an earlier save go.
-
-    Args:
-        params: the model's tree, looped or stacked as the model is; leaves that are spread over
-            devices, or over the processes of a run, are put together one at a time.
-        folder: made if absent.
-        safe_serialization: safetensors under PyTorch names (opens in Transformers and vLLM); else
-            flax msgpack under the names of old Flax checkpoints.
-        format: "safetensors", "msgpack" or "orbax" (the tree as it is), instead of
-            `safe_serialization`.
-        max_shard_size: bytes, or a string such as "5GB"; a larger tensor is a file of its own.
-        variant: part of the files' names: `model.<variant>.safetensors`.
-        select: which leaves to write (a mask); `params` may then lack the others.
-        checksums: also write `checksums.json`, for `from_pretrained(verify=True)`.
-        is_main_process: whether this process writes; process 0 does if None. Where leaves are
-            spread over processes, all of them must call this, and they wait for each other.
-        save_function: called with {name: array} and a path for each file, instead of the format.
-        tokenizer_from: a folder or repository whose tokenizer's and processor's files come along.
-        token: for that repository, as `from_pretrained`.
+    (`params/atomic/replace.py`): a reader finds the old checkpoint or the new one.
 
     Raises:
         fp.CheckpointError: params that are not this model's, or the disk's own error; the folder
-            is as it was.
+            is unchanged.
     """
     folder = checked_folder(folder)
-    check_variant(variant)
+    check_variant(options.variant)
     params = saveable(params, model.abstract_params())
-    writes = jax.process_index() == 0 if is_main_process is None else is_main_process
-    together = functools.partial(
-        run_on_all_processes, alone=not any(map(is_spread, jax.tree.leaves(params)))
-    )
-    along = together(lambda: companions(tokenizer_from, token) if writes else [])
+    is_local = not any(map(is_spread, jax.tree.leaves(params)))
+    together = functools.partial(run_on_all_processes, alone=is_local)
+    companions = together(lambda: options.companions() if options.writes else [])
     with contextlib.ExitStack() as stack:
-        place = together(lambda: stack.enter_context(staging(folder, variant)) if writes else None)
+        context = staging(folder, options.variant)
+        place = together(lambda: stack.enter_context(context) if options.writes else None)
 
         def write() -> None:
-            write_weights(
-                model,
-                params,
-                place and place.path,
-                format=format or ("safetensors" if safe_serialization else "msgpack"),
-                max_shard_size=max_shard_size,
-                variant=variant,
-                tag=place.tag if place else "",
-                select=select,
-                save_function=save_function,
-                progress=progress,
-            )
+            tag = place.tag if place else ""
+            write_weights(model, params, place and place.path, options, tag=tag)
             if place is not None:
-                write_side_files(model, params, place.path, along)
-                if checksums:
+                write_side_files(model, params, place.path, companions)
+                if options.checksums:
                     write_checksums(place.path)
 
         together(write)
-        together(stack.close)  # publishes
+        together(stack.close)  # replaces the old checkpoint
 
 
 def checked_folder(folder: str | os.PathLike) -> Path:
-    """
+    """Returns the path of a folder that can be saved into.
+
     Raises:
         TypeError: not a path.
         ValueError: a path that is no folder to save into; it is named.
@@ -118,6 +120,7 @@ def checked_folder(folder: str | os.PathLike) -> Path:
 
 
 def _refused(folder: str) -> str | None:
+    """Returns the reason why a path is no folder to save into; None if it is one."""
     if not folder:
         return "it is empty"
     if "\0" in folder:
@@ -128,13 +131,21 @@ def _refused(folder: str) -> str | None:
     return "it is the root of the file system" if os.path.dirname(real) == real else None
 
 
-def write_weights(model: Model, params: Any, folder: Path | None, **how: Any) -> list[str]:
-    """The model's weights, into an empty folder; arguments as `write_checkpoint`."""
-    return write_checkpoint(folder, params, model.abstract_params(), model.naming, **how)
+def write_weights(
+    model: Model, params: fp.PyTree, folder: Path | None, options: SaveOptions, **more: Any
+) -> list[str]:
+    """Writes the weights into an empty folder; returns the names of their files.
+
+    Args:
+        folder: None takes part in putting leaves together, and writes nothing.
+        **more: of `write_checkpoint`.
+    """
+    template = model.abstract_params()
+    return write_checkpoint(folder, params, template, model.naming, **options.of_weights(), **more)
 
 
 def staging(folder: str | os.PathLike, variant: str | None):
-    """The context in which a checkpoint is written to take the place of `folder`'s."""
+    """Makes the context in which a new checkpoint is written and then replaces `folder`'s."""
     others = (CONFIG_NAME, GENERATION_CONFIG_NAME, MANIFEST)
     return atomic_replace(
         folder,
@@ -144,17 +155,10 @@ def staging(folder: str | os.PathLike, variant: str | None):
     )
 
 
-def companions(
-    tokenizer_from: str | os.PathLike | None, token: str | bool | None = None
-) -> list[FolderFile]:
-    """The files that come along."""
-    return (
-        [] if tokenizer_from is None else tokenizer_files(tokenizer_from, HubOptions(token=token))
-    )
-
-
-def write_side_files(model: Model, params: Any, folder: Path, along: Sequence[FolderFile]) -> None:
-    """What lies beside the weights, and copies of the files that come along.
+def write_side_files(
+    model: Model, params: fp.PyTree, folder: Path, companions: Sequence[FolderFile]
+) -> None:
+    """Writes the configurations beside the weights, and copies the tokenizer's files.
 
     Raises:
         fp.CheckpointError: the disk's own error.
@@ -165,12 +169,13 @@ def write_side_files(model: Model, params: Any, folder: Path, along: Sequence[Fo
             model.generation_config.save_pretrained(folder)
     except OSError as error:
         raise fp.CheckpointError(f"{error.filename or folder}: {error.strerror}") from error
-    for file in along:
+    for file in companions:
         if not (folder / file.name).exists():  # such as a generation_config.json of the model's own
             copy_companion(file, folder)
 
 
-def _written_config(model: Model, params: Any) -> str:
+def _written_config(model: Model, params: fp.PyTree) -> str:
+    """Returns the text of `config.json`, with the class and the dtype of the params."""
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(params)}
     values = model.config.to_dict() | {"architectures": [type(model).__name__]}
     for name in ("torch_dtype", "dtype", "auto_map"):

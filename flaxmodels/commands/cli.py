@@ -143,7 +143,7 @@ def _convert(args: argparse.Namespace) -> int:
         checksums=args.checksums,
         verify=args.verify,
         drop=args.drop,
-        how={
+        weights={
             "framework": args.framework,
             "variant": args.from_variant,
             "weights_only": not args.any_pickle,

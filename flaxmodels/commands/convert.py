@@ -1,9 +1,10 @@
 """Converting: a checkpoint of one format -> the same of another, one tensor in memory at a time.
 
-Every tensor of the source is in the result, or an error names those that have no place; what is
-compared afterwards is the source with what a reader finds in the result.
+Every tensor of the source is in the result, or an error names those that have no place. Afterwards
+the source is compared with what a reader finds in the result.
 """
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 
 from .. import params as fp
 from .. import registry
-from ..checkpoints.save import save, staging
+from ..checkpoints.save import SaveOptions, save, staging
 from ..documents.json_files import CONFIG_NAME, read_json, text_of
 from ..documents.json_values import ConfigError, is_finite
 from ..documents.remote_code import without_code
@@ -42,7 +43,7 @@ def convert(
     checksums: bool = False,
     verify: bool = True,
     progress: bool = True,
-    how: dict[str, Any] | None = None,
+    weights: Mapping[str, Any] | None = None,
     drop: str | Sequence[str] = (),
 ) -> int:
     """Writes the checkpoint at `name_or_path` into `folder` in another format -> bytes of weights.
@@ -61,43 +62,34 @@ def convert(
         format: "safetensors", "msgpack" or "orbax".
         dtype: what the tensors are cast to: "auto" (as stored), a dtype, or {pattern: dtype}.
         max_shard_size, checksums: as `save_pretrained`.
-        variant: to write; which one to read is said in `how`.
+        variant: to write; the one to read is part of `weights`.
         verify: read what was written and compare the sha256 of each tensor with the source's.
-        how: which weights to read, as `fp.open_checkpoint` takes it.
+        weights: which to read, as `fp.open_checkpoint` takes it.
         drop: regular expressions; tensors in whose names one is found are left out.
 
     Raises:
         fp.CheckpointError: a source that cannot be read, tensors that have no place in the result,
             a companion that is a link out of the folder, or a result that is not the source.
     """
-    found = fetched(resolve(name_or_path, HubOptions(progress=progress)), how)
-    source, near = found.open(**(how or {})), found.folder
+    options = SaveOptions(
+        format=format,
+        max_shard_size=max_shard_size,
+        variant=variant,
+        checksums=checksums,
+        progress=progress,
+    )
+    location = fetched(resolve(name_or_path, HubOptions(progress=progress)), weights)
+    source, near = location.open(**(weights or {})), location.folder
     source = without(source, [drop] if isinstance(drop, str) else drop)
-    along = _companions(near)
-    options = {
-        "format": format,
-        "max_shard_size": max_shard_size,
-        "variant": variant,
-        "progress": progress,
-    }
+    travelling = _checked_companions(near)
     whole = _account(near, source, format)
-    if source.passed_over:
-        warn(
-            f"{source.where}: not converted, the state of a training: "
-            f"{some(map(quoted, source.passed_over))}"
-        )
-    if whole is None:
-        leaves = {leaf.path: leaf for leaf in _plain_leaves(source, dtype)}
-        _write_plain(source, near, folder, leaves, checksums, **options)
-    else:
-        leaves = {leaf.path: StoredLeaf(leaf, dtype) for leaf in whole.leaves}
-        _write_model(whole, source, folder, leaves, checksums, **options)
-    for file in along:
+    leaves = _write(whole, source, near, folder, options, dtype)
+    for file in travelling:
         if not os.path.lexists(Path(folder, file.name)):
             copy_companion(file, folder)
     if verify:
         written = fp.open_checkpoint(folder, variant=variant, framework=_FRAMEWORK[format])
-        _compare(leaves, _found(whole, written))
+        _compare(leaves, _written_leaves(whole, written))
     return sum(leaf.nbytes for leaf in leaves.values())
 
 
@@ -108,7 +100,7 @@ class StoredLeaf:
     """A leaf that is still in its files.
 
     Args:
-        dtype: what it is cast to, as `convert`; what JAX would make of it does not matter.
+        dtype: what it is cast to, as `convert`; never narrowed as JAX would.
     """
 
     def __init__(self, plan: LeafPlan, dtype: Any = "auto"):
@@ -122,7 +114,7 @@ class StoredLeaf:
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
     def read(self) -> np.ndarray:
-        """The leaf in host memory; a view of what is in the file where no cast is needed."""
+        """Reads the leaf into host memory; a view of the file's bytes where no cast is needed."""
         if len(self.plan.pieces) == 1 and not self.plan.pieces[0].index:
             return self._read(self.plan.pieces[0])
         leaf = np.empty(self.shape, self.dtype)
@@ -135,8 +127,8 @@ class StoredLeaf:
 
 
 def _account(near: str, source: fp.Source, format: str) -> Account | None:
-    """What becomes of each tensor in the model that a folder describes; None where the tensors
-    keep their names, because nothing is known of them."""
+    """Finds out what becomes of each tensor in the model that a folder describes; None where the
+    tensors keep their names, because nothing is known of them."""
     keeps_names = layout_for(format) == source.layout
     if not os.path.lexists(os.path.join(near, CONFIG_NAME)):
         if not keeps_names:
@@ -161,14 +153,30 @@ def _account(near: str, source: fp.Source, format: str) -> Account | None:
     return whole
 
 
-def _write_model(
-    whole: Account, source: fp.Source, folder: Any, leaves: Mapping[str, Any], checksums, **how
-) -> None:
+def _write(
+    whole: Account | None,
+    source: fp.Source,
+    near: str,
+    folder: str | os.PathLike,
+    options: SaveOptions,
+    dtype: Any,
+) -> dict[str, StoredLeaf]:
+    """Writes the tensors of a source; returns what was written, by path."""
+    if source.passed_over:
+        warn(
+            f"{source.where}: not converted, the state of a training: "
+            f"{some(map(quoted, source.passed_over))}"
+        )
+    if whole is None:
+        leaves = {leaf.path: leaf for leaf in _plain_leaves(source, dtype)}
+        _write_plain(source, near, folder, leaves, options)
+        return leaves
+    leaves = {leaf.path: StoredLeaf(leaf, dtype) for leaf in whole.leaves}
     # The pooler of a backbone and its like may be missing.
-    lacks = len(leaves) < len(fp.flatten(whole.model.abstract_params()))
-    if lacks:
-        how["select"] = True
-    save(whole.model, fp.unflatten(leaves), folder, checksums=checksums, **how)
+    if len(leaves) < len(fp.flatten(whole.model.abstract_params())):
+        options = dataclasses.replace(options, select=True)
+    save(whole.model, fp.unflatten(leaves), folder, options)
+    return leaves
 
 
 def _plain_leaves(source: fp.Source, dtype: Any) -> list[StoredLeaf]:
@@ -177,26 +185,32 @@ def _plain_leaves(source: fp.Source, dtype: Any) -> list[StoredLeaf]:
 
 
 def _write_plain(
-    source: fp.Source, near: str, folder: Any, leaves: Mapping[str, StoredLeaf], checksums, **how
+    source: fp.Source,
+    near: str,
+    folder: str | os.PathLike,
+    leaves: Mapping[str, StoredLeaf],
+    options: SaveOptions,
 ) -> None:
-    """Writes tensors under the names that they have, and the configuration as it is."""
+    """Writes tensors under their own names, and copies the configuration."""
     try:
-        tree = leaves if how["format"] == "safetensors" else fp.unflatten(leaves)
+        tree = leaves if options.format == "safetensors" else fp.unflatten(leaves)
     except ValueError as error:
         raise fp.CheckpointError(
             f"{source.where}: {error}: such names cannot be those of a tree, which "
-            f"{how['format']} holds"
+            f"{options.format} holds"
         ) from None
-    with staging(folder, how["variant"]) as place:
-        write_checkpoint(place.path, tree, tree, layout=PATHS, tag=place.tag, **how)
+    with staging(folder, options.variant) as place:
+        write_checkpoint(
+            place.path, tree, tree, layout=PATHS, tag=place.tag, **options.of_weights()
+        )
         if os.path.lexists(os.path.join(near, CONFIG_NAME)):
             (place.path / CONFIG_NAME).write_text(_config(near, leaves), encoding="utf-8")
-        if checksums:
+        if options.checksums:
             write_checksums(place.path)
 
 
 def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
-    """Copies the configuration of a family that is not known, with the dtype of the result, and
+    """Returns the configuration of a family that is not known, with the dtype of the result, and
     without what names code or is no JSON."""
     path = os.path.join(near, CONFIG_NAME)
     values, code = without_code(read_json(path))
@@ -216,12 +230,12 @@ def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
 
 
 def _is_known(values: Mapping[str, Any]) -> bool:
-    """Whether a configuration is of a family that is here."""
+    """Tells whether a configuration is of a family that is here."""
     return values.get("model_type") in registry.kinds()
 
 
-def _found(whole: Account | None, written: fp.Source) -> dict[str, StoredLeaf]:
-    """What a reader finds in the result."""
+def _written_leaves(whole: Account | None, written: fp.Source) -> dict[str, StoredLeaf]:
+    """Returns the leaves that a reader finds in the result, by path."""
     if whole is None:
         return {leaf.path: leaf for leaf in _plain_leaves(written, "auto")}
     again = account(whole.model, written)
@@ -253,11 +267,11 @@ def _digest(leaf: StoredLeaf) -> str:
     return digest.hexdigest()
 
 
-def _companions(folder: str) -> list[FolderFile]:
-    """The files that come along, all of which may be copied. The configurations are written anew,
-    with what the old ones say."""
-    along = companions(folder)
-    for file in (*along, FolderFile(folder, CONFIG_NAME)):
+def _checked_companions(folder: str) -> list[FolderFile]:
+    """Lists the files that come along, all of which may be copied. The configurations are written
+    anew, with the content of the old ones."""
+    files = companions(folder)
+    for file in (*files, FolderFile(folder, CONFIG_NAME)):
         if os.path.lexists(file.path):
             file.check()
-    return along
+    return files

@@ -2,6 +2,7 @@
 becomes of each."""
 
 import dataclasses
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import params as fp
-from ..auto import architecture
-from ..checkpoints.plan import build, plan_load
+from ..checkpoints.build import build, described
+from ..checkpoints.classes import architecture
+from ..checkpoints.plan import PlanOptions, plan_load
+from ..documents.json_files import CONFIG_NAME
 from ..documents.json_values import ConfigError
 from ..models.base import PretrainedModel
 from ..params.checkpoint.plan import LeafPlan, LoadPlan
@@ -51,7 +54,7 @@ def account(model: PretrainedModel, source: fp.Source) -> Account:
     Raises:
         CheckpointError: tensors of other shapes than the model's, or nothing that is the model's.
     """
-    plan = plan_load(model, source, strict=False)
+    plan = plan_load(model, source, PlanOptions(strict=False))
     naming = model.naming
     missing = [path for path in plan.match.missing if not matches(naming.optional, path)]
     used = {id(part) for leaf in plan.leaves for part in _parts(leaf)}
@@ -89,7 +92,8 @@ def _built(cls: type[PretrainedModel], folder: str, **changes: Any) -> Pretraine
     written anew."""
     if cls.can_generate():
         changes["generation_config"] = None
-    return build(cls, folder, **changes)
+    _, config = described(lambda *_: cls, os.path.join(folder, CONFIG_NAME))
+    return build(cls, config, changes, folder)
 
 
 def _others(folder: str, source: fp.Source, named: type[PretrainedModel]) -> Iterator[Account]:

@@ -213,7 +213,7 @@ class Config(metaclass=_Type):
             ConfigError: a file that cannot be read, or describes another family.
             CheckpointError: neither a folder nor anything that can be reached.
         """
-        changes = keywords.placed(changes, f"{cls.__name__}.from_pretrained")
+        changes = keywords.with_our_names(changes, f"{cls.__name__}.from_pretrained")
         found, path = find_config(name_or_path, HubOptions.take_from(changes))
         with found.noting():
             config = cls.from_json_file(path)

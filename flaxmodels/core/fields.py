@@ -7,7 +7,7 @@ from typing import Any
 from .. import params as fp
 from .. import sharding as fs
 from ..blocks import as_remat, check_dtype, heads_are_even
-from ..calls import keywords
+from ..calls import keyword_table, keywords
 from ..config.config import Config
 from ..documents.json_values import ConfigError
 
@@ -86,7 +86,7 @@ def field_names(cls: Any) -> tuple[str, ...]:
 
 def config_names(cls: type[Config]) -> frozenset[str]:
     """Returns the names that `replace` of a configuration takes, or refuses with a reason."""
-    return cls.names().union(cls.unsupported, keywords.NOTES)
+    return cls.names().union(cls.unsupported, keyword_table.NOTES)
 
 
 def check_config(cls: Any, config: Config) -> None:

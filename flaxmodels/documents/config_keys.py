@@ -5,10 +5,10 @@ import difflib
 from collections.abc import Collection
 from typing import Any
 
-from ..calls import keywords
+from ..calls import keyword_table
 from .remote_code import CODE
 
-NOTES = keywords.NOTES.union(
+NOTES = keyword_table.NOTES.union(
     "_commit_hash _name_or_path architectures layer_types model_tags n_ctx problem_type "
     "summary_type transformers_version unk_token_id".split()
 )
@@ -30,7 +30,7 @@ INSTEAD = {
 
 HARMLESS = NOTES.union(
     CODE,
-    keywords.CONFIGURED,
+    keyword_table.CONFIGURED,
     INSTEAD,
     "_attn_implementation_autoset bad_words_ids begin_suppress_tokens decoder_start_token_id "
     "directionality diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size "
@@ -55,7 +55,7 @@ def refusal(cls: str, key: str, value: Any, names: Collection[str]) -> TypeError
     """
     if key in NOTES or (value is None and key in HARMLESS):
         return None
-    keyword = keywords.KEYWORDS.get(key)
+    keyword = keyword_table.KEYWORDS.get(key)
     if keyword is not None and any(type(value) is type(f) and value == f for f in keyword.fine):
         return None
     if key in INSTEAD or keyword is not None:

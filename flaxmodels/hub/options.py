@@ -9,8 +9,8 @@ from typing import Any, Self, TypedDict
 class HubKeywords(TypedDict, total=False):
     """`HubOptions`, as the keywords of a public function."""
 
-    subfolder: str
-    revision: str
+    subfolder: str | None
+    revision: str | None
     token: str | bool | None
     cache_dir: str | os.PathLike | None
     local_files_only: bool

@@ -2,25 +2,41 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Self, Unpack, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, overload
 
 from .. import params as fp
 from ..analysis.measures import Measures
-from ..calls.arguments import documented
-from ..checkpoints.load import LoadingInfo, load, load_tf, named, requested
-from ..checkpoints.model_card import create_model_card
-from ..checkpoints.options import Options
-from ..checkpoints.push import push, save_and_push
-from ..checkpoints.request import Request
-from ..checkpoints.save import save
+from ..calls.signature import defaults_of, shows, value_of
+from ..checkpoints.load import load, load_tf
+from ..checkpoints.loading_info import LoadingInfo
+from ..checkpoints.model_card import CardInfo, create_model_card
+from ..checkpoints.options import (
+    CardFileKeywords,
+    LoadKeywords,
+    ModelFields,
+    PlanKeywords,
+    PushKeywords,
+    SaveAndPushKeywords,
+    SaveKeywords,
+)
+from ..checkpoints.plan import PlanOptions
+from ..checkpoints.push import PUSH_DEFAULTS, push, save_and_push
+from ..checkpoints.request import DEFAULTS, UNSAID, NameOrPath, Request
+from ..checkpoints.save import SaveOptions, save
 from ..config.config import Config
 from ..core.model import Model
 from ..editing.prune import prune_heads
 from ..editing.vocabulary import HasVocabulary
 from ..generation.generate import Generates
-from ..hub import Location
 from ..registry import register_for_auto_class
 from .switches import Switches
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+Pushed: TypeAlias = "CommitInfo | Any"
+"""A commit; None in processes that do not push, which scripts of one process need not check for."""
 
 
 class PretrainedModel(Generates, HasVocabulary, Measures, Switches, Model):
@@ -33,71 +49,207 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, Model):
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike | Location | None = None,
+        name_or_path: NameOrPath | None = None,
         *model_args: Any,
         output_loading_info: Literal[True],
-        **options: Unpack[Options],
-    ) -> tuple[Self, Any, LoadingInfo]: ...
+        **options: Unpack[LoadKeywords],
+    ) -> tuple[Self, fp.Params, LoadingInfo]: ...
 
     @overload
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike | Location | None = None,
+        name_or_path: NameOrPath | None = None,
         *model_args: Any,
         output_loading_info: Literal[False] = False,
-        **options: Unpack[Options],
-    ) -> tuple[Self, Any]: ...
+        **options: Unpack[LoadKeywords],
+    ) -> tuple[Self, fp.Params]: ...
 
     @classmethod
-    @documented(load, Request)
-    def from_pretrained(cls, *args: Any, **options: Any) -> Any:
-        call = f"{cls.__name__}.from_pretrained"
-        name_or_path, args = named(call, args, options)
-        return load(cls, name_or_path, requested(cls, call, args, options))
-
-    @classmethod
-    def load_tf_weights(cls, config: Config, path: str | os.PathLike, **placement: Any) -> Any:
-        """The params of a TensorFlow checkpoint (H5, `model.ckpt`, or a folder with one), every
-        leaf of this model out of it; nothing is initialised.
+    @shows(DEFAULTS)
+    def from_pretrained(
+        cls, name_or_path: NameOrPath | None = UNSAID, *model_args: Any, **options: Any
+    ) -> tuple[Self, fp.Params] | tuple[Self, fp.Params, LoadingInfo]:
+        """Loads a checkpoint: `(model, params)`, the params as stored, each leaf where it belongs.
 
         Args:
-            **placement: as `flaxmodels.checkpoints.plan.plan_load`: mesh, shardings, param_dtype,
-                ...
+            name_or_path: a folder with `config.json` and weights of any format of
+                `docs/formats.md`, the name of a repository on the Hub, a weights file (`config` is
+                then needed unless one lies beside it), or the address of any of them: `https://`,
+                `gs://`, and others that fsspec knows. None with `config` and `state_dict`.
+            *model_args: fields of the model by position, `dtype` first.
+            config: used instead of the folder's own: a configuration, or where to read one: a
+                folder, a file, the name of a repository.
+            dtype: what the model computes in.
+            rules: logical axes -> mesh axes; `fs.DEFAULT_RULES` if None.
+            key: for leaves that are initialised; `jax.random.key(0)` if None.
+            state_dict: {PyTorch name: array}, or a tree of params, used instead of saved weights.
+            key_mapping: ordered {regular expression: replacement} on the checkpoint's names.
+            verify: first compare the sha256 of every file with `checksums.json`
+                (`save_pretrained(checksums=True)`).
+            output_loading_info: return `(model, params, LoadingInfo)`.
+            param_dtype: what the params are stored in: "auto" as in the checkpoint, a dtype or its
+                name, or an ordered `{regular expression on the path: dtype}`; None is float32.
+            mesh: place every leaf on it by `rules`; this process reads what its devices hold.
+            shardings: instead of `mesh`: a tree of `jax.sharding.Sharding`, or one for all leaves.
+            max_host_memory: bytes of host memory to use beyond the finished params, or "500MB".
+            strict: refuse a backbone with leaves missing or tensors left over.
+            ignore_mismatched_sizes: initialise leaves whose tensor has another shape.
+            use_safetensors: True takes only safetensors, False never.
+            from_pt, from_tf, from_flax: take only what PyTorch, TensorFlow or Flax writes. Without
+                them, the first there is of safetensors, msgpack, and the others.
+            variant: take `model.<variant>.safetensors` and its like, nothing else.
+            weights_only: for PyTorch's pickles: False passes over objects that are no tensors. No
+                code of a file ever runs, either way.
+            subfolder, revision, token, cache_dir, local_files_only, force_download: where in a
+                repository, and whether to fetch it again, as in `huggingface_hub`.
+            proxies: {"http" | "https" | "http://host": "host:port"}, used by this whole process
+                until the load ends.
+            progress: show a bar if it takes longer than a second.
+            **options: fields of the model (`scan_layers`, `remat`, `attn_implementation`), and,
+                unless `config` is given, of the configuration, which they override. Keywords of
+                Transformers act as ours do, or raise with what to write
+                (`flaxmodels/calls/keyword_table.py`).
+
+        Raises:
+            fp.CheckpointError: a checkpoint that cannot be read, or is not this model's.
+            ConfigError: a configuration that cannot be honoured.
+            TypeError: a keyword that nothing here takes.
+        """
+        request = Request.of(f"{cls.__name__}.from_pretrained", name_or_path, model_args, options)
+        return load(request.for_class(cls), lambda *_: cls)
+
+    @classmethod
+    @shows(defaults_of(PlanOptions))
+    def load_tf_weights(
+        cls, config: Config, path: str | os.PathLike, **options: Unpack[PlanKeywords]
+    ) -> fp.Params:
+        """Reads the params of a TensorFlow checkpoint (H5, `model.ckpt`, or a folder with one),
+        every leaf of this model out of it; nothing is initialised.
+
+        Args:
+            **options: as `from_pretrained`: param_dtype, mesh, shardings, max_host_memory, strict,
+                ignore_mismatched_sizes.
 
         Raises:
             fp.CheckpointError: not TensorFlow's, or not all of this model.
         """
-        return load_tf(cls(config), os.fspath(path), **placement)
+        plan_options = value_of(PlanOptions, options, f"{cls.__name__}.load_tf_weights")
+        return load_tf(cls(config), os.fspath(path), plan_options)
 
     def prune_heads(
-        self, params: Any, heads_to_prune: Mapping[int, Iterable[int]]
-    ) -> tuple[Self, Any]:
-        """`(model, params)` without some attention heads, given as {layer: heads}; see
+        self, params: fp.PyTree, heads_to_prune: Mapping[int, Iterable[int]]
+    ) -> tuple[Self, fp.Params]:
+        """Returns `(model, params)` without some attention heads, given as {layer: heads}; see
         `flaxmodels.editing.prune.prune_heads`."""
         return prune_heads(self, params, heads_to_prune)
 
+    @overload
     def save_pretrained(
-        self, params: Any, folder: str | os.PathLike, *, push_to_hub: bool = False, **kwargs: Any
-    ) -> Any:
-        """Writes config and weights into `folder`; see `flaxmodels.checkpoints.save.save`.
+        self,
+        params: Mapping[str, Any],
+        folder: str | os.PathLike,
+        *,
+        push_to_hub: Literal[True],
+        **options: Unpack[SaveAndPushKeywords],
+    ) -> Pushed: ...
+
+    @overload
+    def save_pretrained(
+        self,
+        params: Mapping[str, Any],
+        folder: str | os.PathLike,
+        *,
+        push_to_hub: Literal[False] = False,
+        **options: Unpack[SaveKeywords],
+    ) -> None: ...
+
+    @shows(defaults_of(SaveOptions))
+    def save_pretrained(
+        self,
+        params: fp.PyTree,
+        folder: str | os.PathLike,
+        *,
+        push_to_hub: bool = False,
+        **options: Any,
+    ) -> Pushed:
+        """Writes `config.json` and weights, so that `from_pretrained` and Transformers can read
+        them. Other files in the folder stay, weights of an earlier save go.
 
         Args:
-            push_to_hub: then push what was saved, and return the commit; see
-                `flaxmodels.checkpoints.push.save_and_push`.
+            params: the model's tree, looped or stacked as the model is; leaves that are spread over
+                devices, or over the processes of a run, are put together one at a time.
+            folder: made if absent. It holds the old checkpoint or the new one at any time.
+            push_to_hub: then push what was saved, its tokenizer and its card to `repo_id` (the
+                folder's name if None), and return the commit; more keywords as `push_to_hub`.
+            safe_serialization: safetensors under PyTorch names (opens in Transformers and vLLM);
+                else flax msgpack under the names of old Flax checkpoints.
+            format: "safetensors", "msgpack" or "orbax" (the tree itself), instead of
+                `safe_serialization`.
+            max_shard_size: bytes, or a string such as "5GB"; a larger tensor is a file of its own.
+            variant: part of the files' names: `model.<variant>.safetensors`.
+            select: which leaves to write (a mask); `params` may then lack the others.
+            checksums: also write `checksums.json`, for `from_pretrained(verify=True)`.
+            is_main_process: whether this process writes; process 0 does if None. Where leaves are
+                spread over processes, all of them must call this, and they wait for each other.
+            save_function: called with {name: array} and a path for each file, instead of the
+                format.
+            tokenizer_from: a folder or repository whose tokenizer's and processor's files come
+                along.
+            token: for that repository, as `from_pretrained`.
+            progress: show a bar if it takes longer than a second.
+
+        Raises:
+            fp.CheckpointError: params that are not this model's, or the disk's own error; the
+                folder is unchanged.
         """
         if push_to_hub:
-            return save_and_push(self, params, folder, **kwargs)
-        return save(self, params, folder, **kwargs)
+            return save_and_push(self, params, folder, **options)
+        return save(self, params, folder, value_of(SaveOptions, options, "save_pretrained"))
 
-    def push_to_hub(self, params: Any, repo_id: str, **kwargs: Any) -> Any:
-        """Makes config and weights one commit of a repository, and returns it; see
-        `flaxmodels.checkpoints.push.push`."""
-        return push(self, params, repo_id, **kwargs)
+    @shows(PUSH_DEFAULTS)
+    def push_to_hub(
+        self, params: Mapping[str, Any], repo_id: str, **options: Unpack[PushKeywords]
+    ) -> Pushed:
+        """Makes config and weights one commit of a repository, which is made if absent.
+
+        Each file of weights is written into a temporary folder (in `TMPDIR`), uploaded, and removed
+        before the next one. Nobody sees any of them before the commit, which also removes the
+        weights of an earlier push; no other file of the repository goes. It gets a card if it has
+        none; one that is there stays, but for metadata that it lacks.
+
+        Args:
+            params: the model's tree, as `save_pretrained` takes it.
+            repo_id: "organisation/name", or a name in one's own namespace.
+            use_temp_dir: False saves into the folder called `repo_id` and pushes from there; None
+                does so if there is such a folder.
+            commit_message: "Upload model" if None.
+            private: of a repository that is made; its owner's default if None.
+            token: None and True are the stored login.
+            max_shard_size, safe_serialization, variant, format, checksums, tokenizer_from,
+                progress: as `save_pretrained`. A `checksums.json` in the repository is kept up
+                anyway.
+            create_pr: open a pull request instead.
+            revision: the branch, "main" if None; made if absent, as main is.
+            tags: for the card, beside those that it has and those of `add_model_tags`.
+            language, license, finetuned_from, tasks, dataset_tags, dataset, dataset_args, history:
+                as `create_model_card`.
+
+        Returns:
+            huggingface_hub's `CommitInfo`: `oid`, `commit_url`, `pr_url`, `pr_revision`; where
+            nothing differs, of the commit that is there. Where params are spread over processes,
+            all of them must call this and get it; where not, process 0 pushes, and the others get
+            None.
+
+        Raises:
+            HubError: nothing was pushed, and the branch is unchanged, unless it says otherwise.
+            TypeError: an argument that there is not, or is no longer.
+        """
+        return push(self, params, repo_id, **options)
 
     def add_model_tags(self, tags: str | Iterable[str]) -> Self:
-        """The model with more tags, for the card of a repository that it is pushed to. Tags are in
-        that card and nowhere else: a load does not bring them back, and a push loses none.
+        """Returns the model with more tags, for the card of a repository that it is pushed to. Tags
+        are in that card alone: a load does not bring them back, and a push loses none.
 
         Raises:
             ValueError: a tag that is no text, or empty.
@@ -107,20 +259,24 @@ class PretrainedModel(Generates, HasVocabulary, Measures, Switches, Model):
             raise ValueError(f"tags must be words, got {', '.join(map(repr, odd))}")
         return self.clone(model_tags=tuple(dict.fromkeys((*self.model_tags, *more))))
 
-    def create_model_card(self, output_dir: str | os.PathLike, model_name: str, **said: Any) -> Any:
+    @shows({"params": None, "files": None, "token": None, **defaults_of(CardInfo)})
+    def create_model_card(
+        self, output_dir: str | os.PathLike, model_name: str, **options: Unpack[CardFileKeywords]
+    ) -> Path:
         """Writes `README.md`; see `flaxmodels.checkpoints.model_card.create_model_card`."""
-        return create_model_card(self, output_dir, model_name, **said)
+        return create_model_card(self, output_dir, model_name, **options)
 
     to_bf16 = staticmethod(fp.to_bf16)
     to_fp16 = staticmethod(fp.to_fp16)
     to_fp32 = staticmethod(fp.to_fp32)
 
     @classmethod
-    def register_for_auto_class(cls, auto_class: Any = "AutoModel") -> type[Self]:
+    def register_for_auto_class(cls, auto_class: str | type = "AutoModel") -> type[Self]:
         """Lets an auto class find this class; see `flaxmodels.registry.register_for_auto_class`."""
         return register_for_auto_class(auto_class)(cls)
 
     @classmethod
-    def from_config(cls, config: Config, **fields: Any) -> Self:
-        """The model of a configuration, with the given fields; params come from `init_params`."""
-        return cls(config, **fields)
+    def from_config(cls, config: Config, **fields: Unpack[ModelFields]) -> Self:
+        """Returns the model of a configuration; params come from `init_params`."""
+        given: dict[str, Any] = {**fields}
+        return cls(config, **given)

@@ -10,11 +10,16 @@ import pytest
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.calls import keywords
-from flaxmodels.calls.keywords import KEYWORDS
+from flaxmodels.calls.keyword_table import KEYWORDS, NOTES
+from flaxmodels.calls.signature import names_of
 from flaxmodels.checkpoints import options
-from flaxmodels.checkpoints.request import Request
+from flaxmodels.checkpoints.model_card import CardInfo
+from flaxmodels.checkpoints.plan import PlanOptions
+from flaxmodels.checkpoints.push import PUSH_DEFAULTS, PushOptions
+from flaxmodels.checkpoints.request import DEFAULTS, Request, WeightChoice
+from flaxmodels.checkpoints.save import SaveOptions
 from flaxmodels.core.fields import config_names, field_names
+from flaxmodels.hub import HubKeywords, HubOptions
 from flaxmodels.registry import FAMILIES
 
 ASKS = {
@@ -97,7 +102,9 @@ def test_P13_17_param_dtype_none_is_float32_and_dtype_auto_says_which_is_which(f
 
 
 def test_D14_a_value_of_another_kind_is_refused(folder):
-    flags = [f.name for f in dataclasses.fields(Request) if f.type in (bool, bool | None)]
+    values = (Request, PlanOptions, WeightChoice, HubOptions)
+    fields = [field for cls in values for field in dataclasses.fields(cls)]
+    flags = [field.name for field in fields if field.type in (bool, bool | None)]
     assert "strict" in flags and "use_safetensors" in flags
     wrong = [({name: "no"}, TypeError, f"{name} is 'no'; expected True or False") for name in flags]
     wrong += [({"key": 0}, TypeError, r"key is 0; pass key=jax.random.key\(seed\)")]
@@ -211,15 +218,27 @@ def test_D24_load_plan_takes_what_a_load_takes(folder, tmp_path):
 
 
 def test_D10_the_types_name_what_there_is():
-    listed = {field.name for field in dataclasses.fields(Request)} - {"fields"}
-    assert listed == options.LOAD
+    assert DEFAULTS.keys() == options.LOAD
     families = [[getattr(fm, name) for name in names] for names in FAMILIES.values()]
     models = {name for _, *classes in families for cls in classes for name in field_names(cls)}
-    assert {*options.ModelFields.__annotations__} == models - options.LOAD
+    assert {*options.ModelFields.__annotations__} == models
     configs = {name for config, *_ in families for name in config_names(config)}
     unsupported = {name for config, *_ in families for name in config.unsupported}
-    assert {*options.ConfigFields.__annotations__} >= configs - keywords.NOTES - unsupported
+    assert {*options.ConfigFields.__annotations__} >= configs - NOTES - unsupported
     assert {*options.ConfigFields.__annotations__} <= configs
+    for types, value in (
+        (HubKeywords, HubOptions),
+        (options.WeightKeywords, WeightChoice),
+        (options.PlanKeywords, PlanOptions),
+        (options.SaveKeywords, SaveOptions),
+        (options.CardKeywords, CardInfo),
+    ):
+        assert {*types.__annotations__} == {*names_of(value)}
+    pushed = {*names_of(PushOptions)} - {"card"} | {"use_auth_token"}
+    cards = {*options.CardKeywords.__annotations__}
+    assert {*options.PushFolderKeywords.__annotations__} == pushed | cards
+    saved = {*names_of(SaveOptions)} - {"select", "save_function", "is_main_process"}
+    assert {*options.PushKeywords.__annotations__} == pushed | cards | saved | {"use_temp_dir"}
 
 
 def test_D10_help_shows_the_keywords():
@@ -227,3 +246,32 @@ def test_D10_help_shows_the_keywords():
         shown = inspect.signature(call).parameters
         assert {*shown} >= options.LOAD and shown["revision"].default == "main"
         assert "param_dtype: what the params are stored in" in (call.__doc__ or "")
+    assert {*inspect.signature(fm.load_plan).parameters} >= options.LOAD
+    cls = fm.LlamaForCausalLM
+    assert {*inspect.signature(cls.save_pretrained).parameters} >= {*names_of(SaveOptions)}
+    assert {*inspect.signature(cls.push_to_hub).parameters} >= PUSH_DEFAULTS.keys()
+    assert {*inspect.signature(cls.create_model_card).parameters} >= {*names_of(CardInfo)}
+
+
+def test_a_misspelt_keyword_of_a_save_or_a_card_is_an_error(folder, tmp_path):
+    model, params = fm.AutoModelForCausalLM.from_pretrained(folder)
+    with pytest.raises(TypeError, match="'max_shard_sise'.*did you mean max_shard_size"):
+        model.save_pretrained(params, tmp_path / "a", max_shard_sise="1GB")
+    with pytest.raises(TypeError, match="'max_shard_sise'.*did you mean max_shard_size"):
+        model.save_pretrained(params, tmp_path / "a", push_to_hub=True, max_shard_sise="1GB")
+    with pytest.raises(TypeError, match="'licence'.*did you mean license"):
+        model.create_model_card(tmp_path / "a", "name", licence="mit")
+    with pytest.raises(TypeError, match="'stric'.*did you mean strict"):
+        fm.BertModel.load_tf_weights(fm.BertConfig(), tmp_path, stric=True)
+    assert not (tmp_path / "a").exists()
+
+
+def test_load_plan_without_a_checkpoint_takes_what_a_load_takes(folder):
+    model, params = fm.AutoModelForCausalLM.from_pretrained(folder)
+    given = {"config": model.config, "state_dict": params}
+    plan = fm.load_plan(None, model_class=type(model), **given)
+    assert len(plan.leaves) == len(jax.tree.leaves(params))
+    assert len(fm.load_plan(None, **given).leaves) == len(plan.leaves)
+    for call in (fm.load_plan, fm.AutoModel.from_pretrained, type(model).from_pretrained):
+        with pytest.raises(TypeError, match="needs a name or path, or config and state_dict"):
+            call(None)

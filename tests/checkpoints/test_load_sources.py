@@ -69,9 +69,9 @@ def test_P13_1e_no_path_with_config_and_state_dict(expected):
     config = fm.LlamaConfig.from_pretrained(LLAMA)
     state = fp.unflatten(expected)
     assert_equal(load(None, config=config, state_dict=state)[1], expected)
-    with pytest.raises(TypeError, match="needs config and state_dict"):
+    with pytest.raises(TypeError, match="needs a name or path, or config and state_dict"):
         load(None, config=config)
-    with pytest.raises(TypeError, match="needs config and state_dict"):
+    with pytest.raises(TypeError, match="needs a name or path, or config and state_dict"):
         load(None, state_dict=state)
 
 

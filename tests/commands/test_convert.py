@@ -68,7 +68,7 @@ def test_variant_checksums_and_companions(tmp_path):
         "model.fp16.safetensors",
         "tokenizer.json",
     ]
-    convert(tmp_path / "a", tmp_path / "b", how={"variant": "fp16"}, progress=False)
+    convert(tmp_path / "a", tmp_path / "b", weights={"variant": "fp16"}, progress=False)
     assert_same(params_of(tmp_path / "b"), params_of(source, verify=False))
     assert_same(params_of(tmp_path / "a", variant="fp16", verify=True), params_of(source))
 
@@ -91,8 +91,8 @@ def test_what_was_not_written_as_it_was_read_is_noticed(tmp_path, monkeypatch):
     source = GOLDENS / "llama-causal-lm" / "checkpoint"
     save = convert_module.save
 
-    def flip(model, params, folder, **options):
-        save(model, params, folder, **options)
+    def flip(model, params, folder, options):
+        save(model, params, folder, options)
         path = Path(folder) / "model.safetensors"
         content = bytearray(path.read_bytes())
         content[-5] ^= 1

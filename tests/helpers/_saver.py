@@ -30,7 +30,6 @@ from tqdm import tqdm
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.checkpoints import save as saving
 from flaxmodels.params.atomic import replace as replace_module
 from flaxmodels.params.atomic.replace import settled
 from flaxmodels.params.formats.checksums import verify
@@ -83,7 +82,7 @@ class Saver:
         config = self.model.config.replace(prefix=value) if self.is_one_step else self.model.config
         model = self.model.clone(config=config)
         how = {"max_shard_size": "10KB", "is_main_process": True, "progress": False} | self.how
-        saving.save(model, self.params(value), self.folder, **how)
+        model.save_pretrained(self.params(value), self.folder, **how)
 
     def found(self) -> int:
         """The value that the whole checkpoint has; raises if it is no checkpoint or a mixture."""

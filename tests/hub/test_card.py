@@ -221,12 +221,12 @@ def test_T8_a_card_is_what_its_hash_says(logged_in, pair):
 
 
 def test_a_class_of_ones_own_is_imported_from_its_module(pair):
-    from flaxmodels.checkpoints.model_card import model_card
+    from flaxmodels.checkpoints.model_card import CardInfo, model_card
 
     class Mine(fm.LlamaForCausalLM):
         pass
 
-    text = model_card(Mine(pair[0].config), "org/mine")
+    text = model_card(Mine(pair[0].config), "org/mine", CardInfo())
     assert f"from {__name__} import Mine" in code_of(text)
     assert 'Mine.from_pretrained("org/mine")' in code_of(text) and "fm." not in code_of(text)
 

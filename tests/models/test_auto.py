@@ -7,7 +7,9 @@ import pytest
 from _paths import GOLDENS
 
 import flaxmodels as fm
+from flaxmodels import hub
 from flaxmodels.auto import AUTO_CLASSES, architecture
+from flaxmodels.checkpoints import request
 from flaxmodels.documents.json_values import ConfigError
 from flaxmodels.registry import FAMILIES
 
@@ -38,6 +40,30 @@ def test_auto_class_finds_the_class(auto, golden, expected):
     model, params = getattr(fm, auto).from_pretrained(folder)
     assert type(model).__name__ == expected
     assert type(getattr(fm, auto).from_config(model.config)).__name__ == expected
+
+
+@pytest.mark.parametrize("load", ["auto", "class", "plan"])
+def test_a_load_resolves_once_and_parses_the_config_once(load, monkeypatch):
+    folder = GOLDENS / "llama-causal-lm" / "checkpoint"
+    content = (folder / "config.json").read_text()
+    resolved, parsed = [], []
+
+    def resolve(*args, **options):
+        resolved.append(args)
+        return hub.resolve(*args, **options)
+
+    def loads(text, *args, _loads=json.loads, **options):
+        parsed.append(text)
+        return _loads(text, *args, **options)
+
+    monkeypatch.setattr(request, "resolve", resolve)
+    monkeypatch.setattr(json, "loads", loads)
+    {
+        "auto": fm.AutoModelForCausalLM.from_pretrained,
+        "class": fm.LlamaForCausalLM.from_pretrained,
+        "plan": fm.load_plan,
+    }[load](folder)
+    assert len(resolved) == 1 and parsed.count(content) == 1
 
 
 def test_P13_3_config_may_be_a_file():

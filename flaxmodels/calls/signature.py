@@ -1,0 +1,80 @@
+"""The keywords of a call as values: frozen dataclasses made of them, and what `help` shows."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from . import keywords
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def names_of(cls: type) -> tuple[str, ...]:
+    """Returns the names of a dataclass's fields, in their order."""
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
+def defaults_of(cls: type) -> dict[str, Any]:
+    """Returns {name: default} of a dataclass's fields, in their order."""
+    return {field.name: field.default for field in dataclasses.fields(cls)}
+
+
+def take(names: Iterable[str], given: dict[str, Any]) -> dict[str, Any]:
+    """Takes keywords out of `given`, where all others stay.
+
+    >>> given = {"a": 1, "b": 2}
+    >>> take(["a", "c"], given), given
+    ({'a': 1}, {'b': 2})
+    """
+    return {name: given.pop(name) for name in names if name in given}
+
+
+def value_of(cls: type[T], given: Mapping[str, Any], call: str) -> T:
+    """Makes a dataclass of the keywords of a call.
+
+    Raises:
+        TypeError: a keyword that it has no field for.
+    """
+    names = names_of(cls)
+    if odd := given.keys() - names:
+        raise keywords.unknown(odd, call, {"by keyword": names})
+    return cls(**given)
+
+
+def shows(defaults: Mapping[str, Any]) -> Callable[[F], F]:
+    """Decorates a function that takes `**options`: `help` and completion list the keywords.
+
+    Args:
+        defaults: {keyword: its default}. A parameter whose default is `...` is shown without it.
+    """
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        *first, others = signature.parameters.values()
+        empty, kind = inspect.Parameter.empty, inspect.Parameter.KEYWORD_ONLY
+        first = [p.replace(default=empty) if p.default is ... else p for p in first]
+        listed = [inspect.Parameter(name, kind, default=defaults[name]) for name in defaults]
+        parameters = [*first, *listed, others.replace(annotation=empty)]
+        function.__signature__ = signature.replace(parameters=parameters)
+        return function
+
+    return decorate
+
+
+def like(other: F, *more: str) -> Callable[[Any], F]:
+    """Decorates a class method that type checkers and `help` take for that of another class.
+
+    Args:
+        other: the bound method of the other class.
+        more: paragraphs of documentation, after the first of `other`.
+    """
+
+    def decorate(method: Any) -> Any:
+        first, _, others = (other.__doc__ or "").partition("\n\n")
+        method.__func__.__doc__ = "\n\n".join([first, *more, others])
+        method.__func__.__signature__ = inspect.signature(getattr(other, "__func__", other))
+        return method
+
+    return decorate

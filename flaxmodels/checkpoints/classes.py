@@ -1,0 +1,97 @@
+"""Choosing: from the content of a `config.json` to the classes that run it."""
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .. import registry
+from ..config.config import Config
+from ..documents.json_files import config_path, read_json
+from ..documents.json_values import ConfigError, shown
+from ..params.errors import quoted, some, warn
+
+
+def config_class(values: Mapping[str, Any]) -> type[Config]:
+    """Finds the configuration class of a `model_type`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    model_type = _model_type(values)
+    try:
+        return registry.config_for(model_type)
+    except KeyError:
+        raise ConfigError(
+            f"no family for model_type {quoted(model_type)}; there are "
+            f"{', '.join(registry.kinds())}"
+        ) from None
+
+
+def head_class(auto_class: str, values: Mapping[str, Any]) -> Any:
+    """Finds the model class that serves an auto class for a configuration."""
+    return class_for(auto_class, _model_type(values), _named_classes(values))
+
+
+def class_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> Any:
+    """Finds the model class of a family that serves an auto class.
+
+    Args:
+        named: the classes that a checkpoint's configuration names: a class of yours that is
+            registered for a family's own configuration serves those checkpoints alone.
+
+    Raises:
+        ConfigError: no such family, or none with this head.
+    """
+    try:
+        return registry.model_for(auto_class, model_type, named)
+    except KeyError as error:
+        (names,) = error.args
+    if model_type not in registry.kinds():
+        raise ConfigError(
+            f"no family for model_type {quoted(model_type)}; there are {', '.join(names)}; add "
+            "one with register_for_auto_class"
+        )
+    raise ConfigError(f"{model_type} has no class for {auto_class}; it has {', '.join(names)}")
+
+
+def architecture(folder: str) -> Any:
+    """Finds the class that a folder's `config.json` names in `architectures`, or its bare model."""
+    return named_class(read_json(config_path(folder)), folder)
+
+
+def named_class(values: Mapping[str, Any], where: str) -> Any:
+    """Finds the class that a configuration names in `architectures`, or its bare model.
+
+    Args:
+        where: the configuration is, for errors.
+
+    Raises:
+        ConfigError: no names, or a family that is not there.
+    """
+    names = values.get("architectures") or []
+    if not isinstance(names, list | tuple):
+        raise ConfigError(f"{where}: architectures must be a list, got {shown(names)}")
+    for name in names:
+        with contextlib.suppress(KeyError):
+            return registry.model_class(str(name))
+    bare = head_class("AutoModel", values)
+    if names:
+        warn(
+            f"{where}: no class here is called {some(map(quoted, names))}; {bare.__name__} is taken"
+        )
+    return bare
+
+
+def _named_classes(values: Mapping[str, Any]) -> list[str]:
+    """Lists the names of classes under `architectures` and `auto_map`."""
+    names, places = values.get("architectures"), values.get("auto_map")
+    found = [*names] if isinstance(names, list | tuple) else []
+    found += [*places.values()] if isinstance(places, Mapping) else []
+    return [name for name in found if isinstance(name, str)]
+
+
+def _model_type(values: Mapping[str, Any]) -> str:
+    model_type = values.get("model_type", "")
+    if not isinstance(model_type, str):
+        raise ConfigError(f"model_type of config.json must be a name, got {shown(model_type)}")
+    return model_type
