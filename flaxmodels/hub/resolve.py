@@ -163,7 +163,8 @@ def download(
     Raises:
         CheckpointError: not found; or at an address whose files are read in place.
     """
-    location = resolve(name_or_path, HubOptions(**options))
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    location = resolve(name_or_path, HubOptions(**given))
     if isinstance(location.store, RemoteStore):
         raise fp.CheckpointError(
             f"{scrubbed(location.store.url)}: not a repository; its weights are read where they are"
