@@ -12,32 +12,30 @@ from .registry import BERT_CHECKPOINT, FORMATS, TF_CHECKPOINT, is_weights_file
 from .store import LOCAL, Store
 
 _ADAPTER = "adapter_config.json"
-_OTHERS = {  # how a file's name ends: what it is, and the way
-    ".gguf": "GGUF, of llama.cpp: load the repository that it was made of",
-    ".ggml": "GGML, of llama.cpp: load the repository that it was made of",
-    ".onnx": "ONNX, a graph for inference: load the checkpoint that it was exported from",
-    ".tflite": "TensorFlow Lite, for inference: load the checkpoint that it was exported from",
-    ".mlmodel": "Core ML, for inference: load the checkpoint that it was exported from",
-    ".mlpackage": "Core ML, for inference: load the checkpoint that it was exported from",
-    ".mar": "a TorchServe archive: unpack it (it is a zip) and load the weights in it",
-    ".nemo": "a NeMo archive: export it to Hugging Face's layout with NeMo first",
-    ".ckpt": "a PyTorch checkpoint of Lightning or its like: rename it to .pt, and load it as a "
-    "file with config= and weights_only=False",
-    ".keras": "a Keras 3 archive: save the model's weights as tf_model.h5 with Transformers",
-    ".pb": "a TensorFlow SavedModel: load the checkpoint that it was exported from",
-    ".npz": "NumPy arrays: load them with np.load and pass them as state_dict=",
-    ".npy": "NumPy arrays: load them with np.load and pass them as state_dict=",
-    ".pkl": "a pickle, which may run code and is not read: save arrays as safetensors",
-    ".pickle": "a pickle, which may run code and is not read: save arrays as safetensors",
-    ".joblib": "a pickle, which may run code and is not read: save arrays as safetensors",
-    ".ot": "weights for Rust: load the repository's safetensors or pytorch_model.bin",
-    ".pdparams": "PaddlePaddle's: convert it to safetensors first",
-    ".engine": "a TensorRT engine: load the checkpoint that it was built from",
-    ".zip": "an archive: unpack it first",
-    ".tar": "an archive: unpack it first",
-    ".tgz": "an archive: unpack it first",
-    ".gz": "compressed: unpack it first",
-    ".zst": "compressed: unpack it first",
+_OTHERS = {  # how a file's name ends: what it is, and what to do
+    ending: text
+    for endings, text in {
+        ".gguf .ggml": "GGUF, of llama.cpp: load the repository that it was made of",
+        ".onnx": "ONNX, a graph for inference: load the checkpoint that it was exported from",
+        ".tflite": "TensorFlow Lite, for inference: load the checkpoint that it was exported from",
+        ".mlmodel .mlpackage": "Core ML, for inference: load the checkpoint that it was exported "
+        "from",
+        ".mar": "a TorchServe archive: unpack it (it is a zip) and load the weights in it",
+        ".nemo": "a NeMo archive: export it to Hugging Face's layout with NeMo first",
+        ".ckpt": "a PyTorch checkpoint of Lightning or its like: rename it to .pt, and load it as "
+        "a file with config= and weights_only=False",
+        ".keras": "a Keras 3 archive: save the model's weights as tf_model.h5 with Transformers",
+        ".pb": "a TensorFlow SavedModel: load the checkpoint that it was exported from",
+        ".npz .npy": "NumPy arrays: load them with np.load and pass them as state_dict=",
+        ".pkl .pickle .joblib": "a pickle, which may run code and is not read: save arrays as "
+        "safetensors",
+        ".ot": "weights for Rust: load the repository's safetensors or pytorch_model.bin",
+        ".pdparams": "PaddlePaddle's: convert it to safetensors first",
+        ".engine": "a TensorRT engine: load the checkpoint that it was built from",
+        ".zip .tar .tgz": "an archive: unpack it first",
+        ".gz .zst": "compressed: unpack it first",
+    }.items()
+    for ending in endings.split()
 }
 _STARTS = {  # how a file begins, whatever it is called
     b"GGUF": _OTHERS[".gguf"],
@@ -73,21 +71,21 @@ def without_config(folder: str, store: Store = LOCAL) -> str:
     if not names:
         return "the folder is empty"
     give = "give config= (a configuration, or the folder or repository of one)"
-    if said := _known(folder, {*names}, store):
-        return said
+    if text := _known(folder, {*names}, store):
+        return text
     if any(name in names for format in FORMATS for name in format.main_files()):
         return f"there are weights without their configuration: {give}"
     if layout.may_be(names) and store is LOCAL and layout.is_folder(folder):
         return f"this is a checkpoint of orbax, which keeps no configuration: {give}"
-    said = _variants(names) or _apart(folder, names, store) or _files(names)
-    return f"{said}; the folder holds {some(names)}" if said else f"the folder holds {some(names)}"
+    text = _variants(names) or _apart(folder, names, store) or _files(names)
+    return f"{text}; the folder holds {some(names)}" if text else f"the folder holds {some(names)}"
 
 
 def of_file(path: str, store: Store = LOCAL) -> str:
     """Makes the sentence about a file whose name is of no format; "" if nothing is known of it."""
     name = os.path.basename(path)
-    if said := _OTHERS.get(_ending(name)):
-        return f"it is {said}"
+    if text := _OTHERS.get(_ending(name)):
+        return f"it is {text}"
     if store is not LOCAL or not os.path.isfile(path):
         return ""
     try:
@@ -95,8 +93,8 @@ def of_file(path: str, store: Store = LOCAL) -> str:
         start = file.read(0, min(64, file.size))
     except CheckpointError:
         return ""
-    found = (said for mark, said in _STARTS.items() if start.startswith(mark))
-    return next((f"it is {said}" for said in found), "")
+    found = (text for mark, text in _STARTS.items() if start.startswith(mark))
+    return next((f"it is {text}" for text in found), "")
 
 
 def adapter(folder: str, store: Store = LOCAL) -> str:
@@ -215,8 +213,8 @@ def _files(names: Sequence[str]) -> str:
     if tables:
         return f"{quoted(tables[0])} is TensorFlow's, and the .index that belongs to it is not here"
     for name in names:
-        if said := _OTHERS.get(_ending(name)):
-            return f"{quoted(name)} is {said}"
+        if text := _OTHERS.get(_ending(name)):
+            return f"{quoted(name)} is {text}"
     if "config.json" in names:
         return "there is a configuration and no weights"
     return ""

@@ -72,14 +72,14 @@ class Plain:
     """A number, a text or nil, such as stand beside the params in the state of a training.
 
     Attributes:
-        said: what it is and where, for an error where it cannot be passed over.
+        details: of the error where it cannot be passed over: file, path, position, what it is.
     """
 
-    said: tuple[File, str, int, str]
+    details: tuple[File, str, int, str]
 
     @property
     def error(self) -> CheckpointError:
-        return _error(*self.said)
+        return _error(*self.details)
 
 
 class Walker(Cursor):
@@ -209,8 +209,8 @@ class Walker(Cursor):
 
 
 def _error(file: File, path: str, position: int, got: str) -> CheckpointError:
-    where = f" at {quoted(path)}" if path else ""
-    return CheckpointError(f"{file.path}:{where} byte {position}: {got}")
+    location = f" at {quoted(path)}" if path else ""
+    return CheckpointError(f"{file.path}:{location} byte {position}: {got}")
 
 
 _EXTENSIONS = {0xC7: (0, 1), 0xC8: (0, 2), 0xC9: (0, 4)} | {

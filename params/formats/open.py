@@ -66,9 +66,9 @@ def open_checkpoint(
         store.expect([path], Reads.PATH)
         if layout.is_folder(path):
             return _source(path, ORBAX, weights_only, store)
-    said = diagnosis.of_folder(path, store)
+    text = diagnosis.of_folder(path, store)
     raise CheckpointError(
-        f"{path}: no checkpoint: {said + '; ' if said else ''}looked for {', '.join(candidates)}; "
+        f"{path}: no checkpoint: {text + '; ' if text else ''}looked for {', '.join(candidates)}; "
         f"the folder holds {some(there) or 'nothing'}"
     )
 
@@ -80,9 +80,9 @@ def _open_file(path: str, weights_only: bool, store: Store) -> Source:
         known = ", ".join(
             end for format in FORMATS if not format.is_folder for end in format.endings
         )
-        said = diagnosis.of_file(path, store)
+        text = diagnosis.of_file(path, store)
         raise CheckpointError(
-            f"{path}: {said + '; it is ' if said else ''}not a checkpoint folder, a weights file "
+            f"{path}: {text + '; it is ' if text else ''}not a checkpoint folder, a weights file "
             f"({known}), or the .index.json of one"
             f"{'' if store.exists(path) else '; there is no such file or folder'}"
         )
@@ -104,19 +104,21 @@ def _source(path: str, format: Format, weights_only: bool, store: Store) -> Sour
     return Source(path, tensors, layout, metadata, absent, passed_over)
 
 
-def _spelled_as(path: str, tensors: dict[str, Tensor], metadata: dict[str, str], said: str) -> str:
+def _spelled_as(
+    path: str, tensors: dict[str, Tensor], metadata: dict[str, str], declared: str
+) -> str:
     """Returns the layout that a file says it has, unless the spelling of its names is another's."""
     names = list(tensors)
     leaves = {name.replace("/", ".").rpartition(".")[2] for name in names}
-    spelled = said
+    spelled = declared
     if any(name.endswith(":0") or "_._" in name for name in names):
         spelled = TF
     elif "weight" in leaves and not leaves & {"kernel", "embedding"}:
         spelled = TORCH
     elif "weight" not in leaves and leaves & {"kernel", "embedding"}:
         spelled = FLAX
-    if spelled == said or "format" not in metadata or len(names) < 2:
-        return said
+    if spelled == declared or "format" not in metadata or len(names) < 2:
+        return declared
     warn(
         f"{path}: its format says {quoted(metadata['format'])}, and its names are spelled as "
         f"{_WRITER[spelled]!r} has them ({some(map(quoted, names), 2)}): it is read as that"
@@ -125,8 +127,8 @@ def _spelled_as(path: str, tensors: dict[str, Tensor], metadata: dict[str, str],
 
 
 def _respelled(absent: dict[str, str], layout: str) -> dict[str, str]:
-    pairs = ((spelling(name, layout), where) for name, where in absent.items())
-    return {name: where for name, where in pairs if name is not None}
+    pairs = ((spelling(name, layout), path) for name, path in absent.items())
+    return {name: path for name, path in pairs if name is not None}
 
 
 def _parts(path: str, format: Format, store: Store) -> list[str]:

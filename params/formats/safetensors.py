@@ -85,32 +85,32 @@ def _metadata(file: File, metadata: Any) -> dict[str, str]:
 
 
 def _tensor(file: File, name: str, entry: Any, start: int) -> Tensor:
-    where = f"{file.path}: tensor {quoted(name)}"
+    location = f"{file.path}: tensor {quoted(name)}"
     if len(name) > _LONGEST_NAME:
-        raise CheckpointError(f"{where}: a name has at most {_LONGEST_NAME} characters")
+        raise CheckpointError(f"{location}: a name has at most {_LONGEST_NAME} characters")
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
-        raise CheckpointError(f"{where}: expected dtype, shape and data_offsets")
+        raise CheckpointError(f"{location}: expected dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise CheckpointError(
-            f"{where}: dtype {quoted(dtype)} cannot be held by JAX; known: {', '.join(DTYPES)}"
+            f"{location}: dtype {quoted(dtype)} cannot be held by JAX; known: {', '.join(DTYPES)}"
         )
     if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
         raise CheckpointError(
-            f"{where}: shape {quoted(shape)} and data_offsets {quoted(offsets)} must be sizes"
+            f"{location}: shape {quoted(shape)} and data_offsets {quoted(offsets)} must be sizes"
         )
     begin, end = offsets
     if not begin <= end <= file.size - start:
         raise CheckpointError(
-            f"{where}: data_offsets {offsets} do not lie in the {file.size - start} bytes of data "
-            "that the file holds"
+            f"{location}: data_offsets {offsets} do not lie in the {file.size - start} bytes of "
+            "data that the file holds"
         )
     if too_large(shape, DTYPES[dtype]):
-        raise CheckpointError(f"{where}: shape {quoted(shape)} is too large")
+        raise CheckpointError(f"{location}: shape {quoted(shape)} is too large")
     expected = math.prod(shape) * DTYPES[dtype].itemsize
     if expected != end - begin:
         raise CheckpointError(
-            f"{where}: {dtype} of shape {shape} takes {expected} bytes, the file gives it "
+            f"{location}: {dtype} of shape {shape} takes {expected} bytes, the file gives it "
             f"{end - begin}"
         )
     span = Span(file, start + begin, end - begin)

@@ -27,14 +27,15 @@ def read_sharded(
     owner: dict[str, str] = {}
     absent: dict[str, str] = {}
     for shard, shard_path in paths.items():
-        found, said = format.read(shard_path, weights_only, store)
-        if save_id is not None and said.get("save_id") != save_id:
+        found, shard_metadata = format.read(shard_path, weights_only, store)
+        if save_id is not None and shard_metadata.get("save_id") != save_id:
             raise CheckpointError(
-                f"{shard_path}: of save {quoted(said.get('save_id'))}, the index is of "
+                f"{shard_path}: of save {quoted(shard_metadata.get('save_id'))}, the index is of "
                 f"{quoted(save_id)}: the folder holds a mixture of two; save it again"
             )
-        metadata |= said
-        layout = layout_of(found, said)  # TensorFlow's index has longer names than its shards
+        metadata |= shard_metadata
+        layout = layout_of(found, shard_metadata)
+        # TensorFlow's index has longer names than its shards.
         spelled = {spelling(name, layout) for name in found}
         absent |= {n: shard_path for n in shards[shard] if spelling(n, layout) not in spelled}
         for name, tensor in found.items():

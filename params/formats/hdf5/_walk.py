@@ -143,9 +143,9 @@ def member(group, path: str) -> Any:
 
 
 def described(name: str, dataset) -> list:
-    where = f"dataset {name[:200]!a}"
+    location = f"dataset {name[:200]!a}"
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-        raise Refused(f"{where} is no array")
+        raise Refused(f"{location} is no array")
     stored = dataset.id.get_create_plist()
     if (
         stored.get_layout() != h5py.h5d.CONTIGUOUS
@@ -153,19 +153,19 @@ def described(name: str, dataset) -> list:
         or stored.get_external_count()
     ):
         raise Refused(
-            f"{where} is chunked, compressed, virtual or in another file; only the contiguous "
+            f"{location} is chunked, compressed, virtual or in another file; only the contiguous "
             "datasets that Keras and Transformers write are read"
         )
     kind = dataset.id.get_type()
     dtype = next((name for name, type_ in TYPES.items() if type_ == kind), None)
     if dtype is None:
         raise Refused(
-            f"{where} is of type {str(dataset.dtype)[:200]!a}; known are little-endian "
+            f"{location} is of type {str(dataset.dtype)[:200]!a}; known are little-endian "
             f"{', '.join(TYPES)}"
         )
     offset = dataset.id.get_offset()
     if offset is None and dataset.size:
-        raise Refused(f"{where} was never written")
+        raise Refused(f"{location} was never written")
     return [name, list(dataset.shape), dtype, offset or 0, dataset.id.get_storage_size()]
 
 

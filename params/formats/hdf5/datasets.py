@@ -47,8 +47,8 @@ def read_index(file: File) -> dict[str, Tensor]:
     except OSError as error:  # no room for temporary files, or too many are open
         raise CheckpointError(f"{file.path}: the HDF5 reader process: {error}") from None
     if not isinstance(answer, list):
-        said = (c if c.isprintable() else repr(c)[1:-1] for c in str(answer)[:1000])
-        raise CheckpointError(f"{file.path}: {''.join(said)}")
+        text = (c if c.isprintable() else repr(c)[1:-1] for c in str(answer)[:1000])
+        raise CheckpointError(f"{file.path}: {''.join(text)}")
     tensors = [_tensor(file, row) for row in answer]
     return {tensor.name: tensor for tensor in tensors}
 

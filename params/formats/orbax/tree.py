@@ -100,13 +100,15 @@ def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, A
     metadata: dict[str, Any] = {}
     if holds(folder, TREE):
         metadata = read_json(folder, TREE)
-        where = os.path.join(folder, TREE)
-        pairs = list(_listed(where, metadata.get("tree_metadata")))
+        location = os.path.join(folder, TREE)
+        pairs = list(_listed(location, metadata.get("tree_metadata")))
         _check_unique(folder, [path for path, _ in pairs])
         leaves = dict(pairs)
         arrays = {path: name for path, name in leaves.items() if name}
         if lost := [path for path, name in leaves.items() if not name and path not in inline]:
-            raise CheckpointError(f"{where}: {quoted(lost[0])} has no array, nor a value elsewhere")
+            raise CheckpointError(
+                f"{location}: {quoted(lost[0])} has no array, nor a value elsewhere"
+            )
         inline = {
             path: leaf for path, leaf in inline.items() if path in leaves and not leaves[path]
         }
@@ -115,24 +117,24 @@ def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, A
     return inline, arrays, metadata
 
 
-def _listed(where: str, tree: Any) -> Iterator[tuple[str, str]]:
+def _listed(location: str, tree: Any) -> Iterator[tuple[str, str]]:
     """Returns (path, name of its array, "" if it has none) of the leaves that `_METADATA` lists."""
     if not isinstance(tree, dict) or len(tree) > MAX_NODES:
-        raise CheckpointError(f"{where}: no tree_metadata that maps at most {MAX_NODES} leaves")
+        raise CheckpointError(f"{location}: no tree_metadata that maps at most {MAX_NODES} leaves")
     for label, entry in tree.items():
         entry = entry if isinstance(entry, dict) else {}
         keys, value = entry.get("key_metadata"), entry.get("value_metadata")
         value = value if isinstance(value, dict) else {}
         if not isinstance(keys, list) or not 0 < len(keys) <= MAX_DEPTH or not all(map(_key, keys)):
             raise CheckpointError(
-                f"{where}: {quoted(label)}: expected 1 to {MAX_DEPTH} keys of type 1 (an index) "
+                f"{location}: {quoted(label)}: expected 1 to {MAX_DEPTH} keys of type 1 (an index) "
                 "or 2 (a name)"
             )
         kind = value.get("value_type")
         if kind in _EMPTY:
             continue
         if kind not in _ARRAYS:
-            raise CheckpointError(f"{where}: {quoted(label)} holds {quoted(kind)}, not an array")
+            raise CheckpointError(f"{location}: {quoted(label)} holds {quoted(kind)}, not an array")
         parts = [key["key"] for key in keys]
         yield "/".join(parts), "" if value.get("skip_deserialize") is True else ".".join(parts)
 

@@ -144,21 +144,21 @@ def open_store(kvstore: Mapping[str, Any], version: int, context: Any = None) ->
     return ts.open(spec, open=True, read=True, context=context)
 
 
-def check_store(where: str, store: Any) -> np.dtype:
+def check_store(location: str, store: Any) -> np.dtype:
     """Checks what TensorStore does not -> the array's dtype."""
     dtype, shape = store.dtype.numpy_dtype, store.shape
     if dtype not in DTYPES:
-        raise CheckpointError(f"{where}: dtype {quoted(store.dtype.name)} cannot be held by JAX")
+        raise CheckpointError(f"{location}: dtype {quoted(store.dtype.name)} cannot be held by JAX")
     if too_large(shape, dtype):
-        raise CheckpointError(f"{where}: shape {quoted(shape)} is too large")
+        raise CheckpointError(f"{location}: shape {quoted(shape)} is too large")
     chunk_shape = store.chunk_layout.write_chunk.shape if shape else ()
     size, chunk = (math.prod(sizes) * dtype.itemsize for sizes in (shape, chunk_shape))
     if chunk > max(_SMALL_CHUNK, 2 * size):
-        raise CheckpointError(f"{where}: a chunk of {chunk} bytes in an array of {size}")
+        raise CheckpointError(f"{location}: a chunk of {chunk} bytes in an array of {size}")
     codecs = [*_codec_names(store.codec.to_json())]
     if codecs.count("sharding_indexed") > 1 or not set(codecs) <= set(_CODECS):
         raise CheckpointError(
-            f"{where}: compressor or codecs {', '.join(codecs)}; known: {', '.join(_CODECS)}"
+            f"{location}: compressor or codecs {', '.join(codecs)}; known: {', '.join(_CODECS)}"
         )
     return dtype
 

@@ -32,10 +32,10 @@ def read_table(data: memoryview) -> dict[bytes, memoryview]:
     index, _ = _handle(footer, position)
     entries: dict[bytes, memoryview] = {}
     last, end, budget = None, 0, _MAX_KEYS
-    for count, (_, where) in enumerate(_entries(_block(data, index, 0))):
+    for count, (_, encoded) in enumerate(_entries(_block(data, index, 0))):
         if count == _MAX_BLOCKS:
             raise ValueError(f"more than {_MAX_BLOCKS} blocks")
-        handle, _ = _handle(where, 0)
+        handle, _ = _handle(encoded, 0)
         for key, value in _entries(_block(data, handle, end)):
             if last is not None and key <= last:
                 raise ValueError(f"key {key[:200]!r} follows {last[:200]!r}: not in order")

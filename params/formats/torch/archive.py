@@ -108,23 +108,23 @@ class _Archive:
 
     def span(self, name: bytes) -> Span:
         """Returns where the bytes of an entry lie, which is not compressed and not encrypted."""
-        where = f"{self.file.path}: entry {_text(name)}"
+        location = f"{self.file.path}: entry {_text(name)}"
         if name not in self.entries:
-            raise CheckpointError(f"{where} is missing")
+            raise CheckpointError(f"{location} is missing")
         entry = self.entries[name]
         header = self.file.read(entry.offset, _LOCAL.size + len(name))
         mark, _, flags, method, *_, name_length, extra = _LOCAL.unpack_from(header)
         if mark != b"PK\3\4" or header[_LOCAL.size :] != name or name_length != len(name):
-            raise CheckpointError(f"{where}: another entry's header, or none")
+            raise CheckpointError(f"{location}: another entry's header, or none")
         if method or entry.method or entry.packed != entry.size:
-            raise CheckpointError(f"{where} is compressed; torch.save does not do that")
+            raise CheckpointError(f"{location} is compressed; torch.save does not do that")
         if (flags | entry.flags) & ~_HARMLESS:
-            raise CheckpointError(f"{where} is encrypted, or not plain otherwise")
+            raise CheckpointError(f"{location} is encrypted, or not plain otherwise")
         start = entry.offset + len(header) + extra
         if start + entry.size > entry.stop:
             raise CheckpointError(
-                f"{where}: {entry.size} bytes from byte {start} on reach beyond byte {entry.stop}, "
-                "where the next one begins"
+                f"{location}: {entry.size} bytes from byte {start} on reach beyond byte "
+                f"{entry.stop}, where the next one begins"
             )
         return Span(self.file, start, entry.size)
 
@@ -153,11 +153,12 @@ def _directory(file: File) -> tuple[int, int, int]:
     mark, *_, count, length, start, comment = _END.unpack(file.read(end, _END.size))
     if mark != b"PK\5\6" or comment:
         raise ValueError("no end of a directory at the end")
-    where = end - _LOCATOR.size
-    if where >= _END64.size and file.read(where, 4) == b"PK\6\7":  # more than 4 GiB, or it might be
-        end = where - _END64.size
+    locator = end - _LOCATOR.size
+    # Of more than 4 GiB, or what might have become so:
+    if locator >= _END64.size and file.read(locator, 4) == b"PK\6\7":
+        end = locator - _END64.size
         mark, *_, count, length, start = _END64.unpack(file.read(end, _END64.size))
-        if mark != b"PK\6\6" or _LOCATOR.unpack(file.read(where, _LOCATOR.size))[2] != end:
+        if mark != b"PK\6\6" or _LOCATOR.unpack(file.read(locator, _LOCATOR.size))[2] != end:
             raise ValueError("no end of a large directory before its locator")
     if start + length != end or length > _MAX_DIRECTORY:
         raise ValueError(f"a directory of {length} bytes at byte {start}, expected to end at {end}")

@@ -63,8 +63,8 @@ class Machine:
         return value
 
     def _error(self, got: str) -> CheckpointError:
-        where = f"{self.cursor.file.path}: byte {self.cursor.position}"
-        return CheckpointError(f"{where}: not a pickle of tensors: {got}")
+        location = f"{self.cursor.file.path}: byte {self.cursor.position}"
+        return CheckpointError(f"{location}: not a pickle of tensors: {got}")
 
     def _size(self, width: int) -> int:
         return int.from_bytes(self.cursor.take(width), "little")
@@ -208,16 +208,16 @@ class Machine:
 
     def _ordered_dict(self, args: tuple) -> dict[str, Any]:
         """Returns a dict, of the list of pairs that Python 2 gives."""
-        made: dict[str, Any] = {}
+        result: dict[str, Any] = {}
         match args:
             case ():
                 pass
             case (list(pairs),) if all(isinstance(p, list) and len(p) == 2 for p in pairs):
                 self._count += len(pairs)  # the same list may be met again and again
-                self._fill(made, pairs)
+                self._fill(result, pairs)
             case _:
                 raise self._error("an OrderedDict of something that is no list of pairs")
-        return made
+        return result
 
     def _call_with_keywords(self, _) -> None:
         self._stack.pop()

@@ -107,22 +107,24 @@ def storages(file: File, machine: Machine) -> dict[str, Storage]:
     return found
 
 
-def _storage(where: str, term: Any) -> tuple[Storage, tuple[int, int] | None]:
+def _storage(location: str, term: Any) -> tuple[Storage, tuple[int, int] | None]:
     """Returns (storage, (offset, size) of the view of it that is meant, if not all)."""
     match term:
         case Persistent(("storage", Global(kind), str(key), _, int(size), *view)):
             pass
         case _:
-            raise CheckpointError(f"{where}: an object stored apart that is no storage")
-    where = f"{where}: storage {quoted(key)}"
+            raise CheckpointError(f"{location}: an object stored apart that is no storage")
+    location = f"{location}: storage {quoted(key)}"
     if kind not in _ITEMSIZES or size < 0:
-        raise CheckpointError(f"{where}: {size} elements of {kind}; known: {', '.join(_STORAGES)}")
+        raise CheckpointError(
+            f"{location}: {size} elements of {kind}; known: {', '.join(_STORAGES)}"
+        )
     match view:
         case [] | [None]:
             return Storage(key, kind, size), None
         case [(_, int(offset), int(length))] if 0 <= offset and 0 <= length <= size - offset:
             return Storage(key, kind, size), (offset, length)
-    raise CheckpointError(f"{where}: a view that does not lie in its {size} elements")
+    raise CheckpointError(f"{location}: a view that does not lie in its {size} elements")
 
 
 def read_tensors(file: File, saved: Saved, *, weights_only: bool) -> dict[str, Tensor]:
@@ -131,8 +133,8 @@ def read_tensors(file: File, saved: Saved, *, weights_only: bool) -> dict[str, T
     tensors: dict[str, Tensor] = {}
     for name, value in entries.items():
         if _is_tensor(value):
-            where = f"{file.path}: tensor {quoted(name)}"
-            tensors[name] = _Rebuilt(where, saved.spans, weights_only).tensor(name, value)
+            location = f"{file.path}: tensor {quoted(name)}"
+            tensors[name] = _Rebuilt(location, saved.spans, weights_only).tensor(name, value)
         elif weights_only:
             _refuse(file, entries, f"{quoted(name)} holds {_kind(value)}, not a tensor; {_HINT}")
     unknown = sorted(saved.machine.globals - _KNOWN)
@@ -238,10 +240,10 @@ class _Rebuilt:
     """Makes a tensor of the call that would have rebuilt it.
 
     Attributes:
-        where: to begin errors with.
+        location: begins errors.
     """
 
-    where: str
+    location: str
     spans: Mapping[str, Span]
     weights_only: bool
 
@@ -266,23 +268,25 @@ class _Rebuilt:
                 False,
             ) if metadata in _PLAIN:
                 return self._view(name, storage, offset, size, strides, dtype)
-        raise CheckpointError(f"{self.where}: what {call.name} makes of such arguments is not read")
+        raise CheckpointError(
+            f"{self.location}: what {call.name} makes of such arguments is not read"
+        )
 
     def _view(
         self, name: str, term: Any, offset: Any, size: Any, strides: Any, dtype: str | None = None
     ) -> Tensor:
-        storage, part = _storage(self.where, term)
+        storage, part = _storage(self.location, term)
         kind = dtype or _STORAGES.get(storage.kind, storage.kind)
         if kind not in DTYPES:
             raise CheckpointError(
-                f"{self.where}: {kind} cannot be held by JAX; known: {', '.join(DTYPES)}"
+                f"{self.location}: {kind} cannot be held by JAX; known: {', '.join(DTYPES)}"
             )
         span = self.spans[storage.key]
         if part is not None:
             start, length = (count * _ITEMSIZES[storage.kind] for count in part)
             span = Span(span.file, span.offset + start, length)
         if not _sizes(size) or not _sizes(strides) or not _sizes((offset,)):
-            raise CheckpointError(f"{self.where}: offset, size and strides must be sizes")
+            raise CheckpointError(f"{self.location}: offset, size and strides must be sizes")
         return self._within(span, name, DTYPES[kind], offset, size, strides)
 
     def _within(
@@ -290,14 +294,14 @@ class _Rebuilt:
     ) -> Tensor:
         if len(size) != len(strides) or too_large(size, dtype):
             raise CheckpointError(
-                f"{self.where}: size {quoted(size)} is too large, or does not go with strides "
+                f"{self.location}: size {quoted(size)} is too large, or does not go with strides "
                 f"{quoted(strides)}"
             )
         last = sum((n - 1) * step for n, step in zip(size, strides, strict=True))
         start, extent = offset * dtype.itemsize, (last + 1) * dtype.itemsize * (0 not in size)
         if start + extent > span.length:
             raise CheckpointError(
-                f"{self.where}: bytes {start} to {start + extent} of a storage of {span.length}"
+                f"{self.location}: bytes {start} to {start + extent} of a storage of {span.length}"
             )
         spans = (Span(span.file, span.offset + start, extent),)
         if _is_contiguous(size, strides):
