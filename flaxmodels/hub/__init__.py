@@ -1,4 +1,4 @@
-"""The Hub: from a name to files, and back."""
+"""The Hub: from a name to files (`resolve`), and from files to a commit (`upload`)."""
 
 from .branch import commit_info as commit_info
 from .client import HubError as HubError

@@ -1,4 +1,4 @@
-"""Branches: one of a repository on the Hub that gets a commit."""
+"""The branch of a repository on the Hub that gets a commit."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Cancelling, from another thread, what waits for the Hub: reads, pauses, and what comes next."""
+"""Cancellation, by another thread, of what waits for the Hub: reads, pauses, and later requests."""
 
 import contextlib
 import socket
@@ -41,7 +41,7 @@ class Cancellation:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Lets `cancel` end what this thread asks the Hub for inside."""
+        """Lets `cancel` end the requests that this thread makes inside."""
         _current.cancellation = self
         try:
             yield
@@ -61,7 +61,7 @@ class Cancellation:
 
 
 def current() -> Cancellation | None:
-    """Returns the one in whose scope this thread is."""
+    """Returns the cancellation in whose scope this thread is."""
     return getattr(_current, "cancellation", None)
 
 

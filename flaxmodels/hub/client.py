@@ -125,8 +125,7 @@ def _asked_seconds(error: BaseException) -> float:
 
 
 def _cause(error: Exception) -> BaseException:
-    """Returns what made the client look in its cache in vain, or an upload fail, where its own
-    error says less."""
+    """Returns the cause of an error that says less: of a vain look into the cache, or an upload."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     says_less = isinstance(error, LocalEntryNotFoundError) or type(error) is RuntimeError

@@ -1,5 +1,5 @@
-"""The files that travel with weights: of a tokenizer, of a processor, of what comes after the
-model, and what may be done with it all. This is the one list of them."""
+"""Companions: the one list of the files that travel with weights, of a tokenizer, of a processor,
+of what comes after the model, and of licences."""
 
 import os
 import re
@@ -84,7 +84,7 @@ def companions(folder: str, store: Store = LOCAL) -> list[FolderFile]:
 
 def copy_companion(file: FolderFile, folder: str | os.PathLike) -> Path:
     """Copies a companion into another folder, a configuration without the keys that name code, so
-    that nobody hands on a stranger's code by converting or saving. One without such keys is copied
+    that converting or saving hands on no stranger's code. One without such keys is copied
     byte for byte.
 
     Raises:

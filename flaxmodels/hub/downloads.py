@@ -1,5 +1,5 @@
-"""Downloads: of the files of a repository the first bytes are read by themselves, and the rest from
-the disk as soon as the file is there, while the next ones come."""
+"""Downloads of a repository's files: the first bytes of each are requested by themselves, the rest
+is read from the disk once the file is there, while the next ones come."""
 
 import contextlib
 import os

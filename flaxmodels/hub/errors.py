@@ -1,4 +1,4 @@
-"""The error of everything here, and texts without secrets."""
+"""`HubError`, and texts without secrets."""
 
 import re
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -25,7 +25,7 @@ _known: set[str] = set()
 
 
 class HubError(fp.CheckpointError):
-    """Something that the Hub does not have, or does not give.
+    """The Hub does not have something, or does not give it.
 
     Attributes:
         may_pass: whether it may work at another time.

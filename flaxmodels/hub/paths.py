@@ -1,4 +1,5 @@
-"""Names that can only be meant as paths: a mistyped one is text at once, without the network."""
+"""Names that can only be meant as paths: a mistyped one is an error at once, without the
+network."""
 
 import difflib
 import os

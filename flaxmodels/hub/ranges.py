@@ -1,4 +1,4 @@
-"""Range requests: a part of a file by HTTP, and no more than that."""
+"""Range requests: one part of a file by HTTP."""
 
 import re
 

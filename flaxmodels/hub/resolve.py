@@ -1,5 +1,5 @@
-"""Resolving: from a name to the place of a checkpoint: a folder, a file, a repository, an
-address."""
+"""Resolving a name: a folder, a file, a repository, or an address -> the location of a
+checkpoint."""
 
 import contextlib
 import dataclasses

@@ -1,5 +1,5 @@
-"""The session of huggingface_hub: its answers to us are checked before the client acts on them, and
-proxies may lie on the way.
+"""The session of huggingface_hub: responses are checked before the client acts on them, and
+requests may go through proxies.
 
 The client makes its session anew after some errors, so a hook on the session alone would be lost;
 our factory, set by its public `set_client_factory`, puts the hook on each. It wraps the factory
@@ -34,7 +34,7 @@ _wrapped_factory: Callable[[], Any]
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Checks every answer that huggingface_hub gets inside, in this whole process."""
+    """Checks every response that huggingface_hub gets inside, in this whole process."""
     global _guards
     with _lock:
         _install()
@@ -88,7 +88,7 @@ def _install() -> None:
 
 
 def _reconnect() -> None:
-    """Ends connections on the way that was taken before."""
+    """Closes connections, so that new ones take the proxies of now."""
     from huggingface_hub import close_session
 
     close_session()

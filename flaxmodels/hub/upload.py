@@ -273,7 +273,7 @@ def _is_private(name: str) -> bool:
 
 
 class _Unknown(HubError):
-    """A commit of which it is not known whether it was made."""
+    """It is not known whether a commit was made."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,9 +39,9 @@ def manifest(digests: Mapping[str, str], before: Mapping[str, Sequence[str]] | N
 
 
 def write_bridge(new: Path, old: Path) -> str | None:
-    """Writes what is to be `checksums.json` while the files of `new` come into the folder `old`:
-    the manifest of `new`, and under "before" that of `old` -> its name in `new`; None if `new` has
-    no manifest."""
+    """Writes the `checksums.json` that holds while the files of `new` are moved into the folder
+    `old`: the manifest of `new`, and under "before" that of `old` -> its name in `new`, None if
+    `new` has no manifest."""
     if not (new / MANIFEST).exists():
         return None
     digests, before = _read(LocalFile(new / MANIFEST))[0], {}
@@ -76,8 +76,7 @@ def verify(source: Source, *others: str) -> None:
 
 
 def _names(folder: str | os.PathLike, paths: Iterable[str]) -> list[str]:
-    """Returns the names, relative to `folder`, of files, and of all that is in folders, as orbax's
-    are."""
+    """Lists the files at `paths`, or below them, by their names relative to `folder`."""
     found = []
     for path in paths:
         inside = [os.path.join(root, name) for root, _, names in os.walk(path) for name in names]
@@ -98,8 +97,8 @@ def _digests(folder: str | os.PathLike, names: list[str]) -> list[str]:
 
 
 def _listed(name: str) -> str:
-    """Returns the name under which the manifest lists a file; that of a folder may be in the
-    making, see `in_place`."""
+    """Returns the name under which the manifest lists a file; its folder may have a temporary name
+    (`in_place`)."""
     return re.sub(r"^([^/]+)-[0-9a-f]{8}(\.orbax/)", r"\1\2", name)
 
 
@@ -112,7 +111,7 @@ def _write(path: str | os.PathLike, *listed: Any) -> None:
 
 
 def _read(file: File) -> tuple[dict[str, str], dict[str, set[str]]]:
-    """Returns (the digests of a manifest, {name: all digests that are right})."""
+    """Reads a manifest -> (its digests, {name: all digests that are right})."""
     values = file.json("a manifest")
     values = values if isinstance(values, dict) else {}
     digests, before = values.get("sha256"), values.get("before", {})

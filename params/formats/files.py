@@ -80,14 +80,13 @@ class File(abc.ABC):
         return
 
     def read(self, offset: int, length: int) -> bytes:
-        """Returns `length` bytes from `offset` on; `length` must have been checked against
-        `size`."""
+        """Reads `length` bytes from `offset` on; the caller has checked `length` against `size`."""
         buffer = bytearray(length)
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
 
     def json(self, what: str) -> Any:
-        """Returns the JSON document that the file is; an error calls it `what`."""
+        """Reads the file as JSON; an error calls it `what`."""
         check_size(self.path, self.size, LARGEST_JSON)
         self.reject_lookalikes()
         try:
@@ -186,7 +185,7 @@ class LocalFile(File):
 
 
 def _link(path: str) -> str:
-    """Returns where a path leads, for the error of one that cannot be opened."""
+    """Says where a link leads, for the error of a path that cannot be opened."""
     try:
         return f"; it is a link to {quoted(os.readlink(path))}"
     except (OSError, ValueError):
@@ -194,7 +193,7 @@ def _link(path: str) -> str:
 
 
 def _without(views: list[memoryview], count: int) -> list[memoryview]:
-    """Returns what is left of buffers whose first `count` bytes are filled."""
+    """Returns the parts of buffers that are left when the first `count` bytes are filled."""
     for i, view in enumerate(views):
         if count < len(view):
             return [view[count:], *views[i + 1 :]]
@@ -206,8 +205,8 @@ _keepers: set[int] = set()
 
 
 def _kept(file: LocalFile, descriptor: int) -> int | None:
-    """Returns `descriptor`, to be closed when `file` is no more; None, closed, where enough are
-    open."""
+    """Keeps a descriptor open as long as `file` exists -> None, and it is closed, where enough
+    are open."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = allowed // 4 if allowed != resource.RLIM_INFINITY else _MOST_KEPT
     if len(_keepers) >= min(_MOST_KEPT, few):
@@ -252,7 +251,7 @@ class Cursor:
         self._start = start
 
     def take(self, count: int) -> bytes:
-        """Returns the next `count` bytes."""
+        """Reads the next `count` bytes."""
         self._check(count)
         at = self.position - self._start
         if at + count > len(self._window):
@@ -267,8 +266,7 @@ class Cursor:
         self.position += count
 
     def line(self, most: int) -> bytes:
-        """Returns what precedes the next newline, one of the next `most` bytes, which is taken
-        too."""
+        """Reads up to the next newline, which must be among the next `most` bytes."""
         start = self.position
         line, newline, _ = self.take(min(most, self.stop - start)).partition(b"\n")
         if not newline:

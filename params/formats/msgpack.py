@@ -34,7 +34,7 @@ DTYPES = {
 
 
 def read_index(file: File, walker: type["Walker"] | None = None) -> dict[str, Tensor]:
-    """Returns "a/b/c" -> lazy tensor for every array of the file.
+    """Reads the tree of a file -> {"a/b/c": lazy tensor} of every array.
 
     Args:
         walker: that of a format which holds more than arrays.
@@ -93,7 +93,7 @@ class Walker(Cursor):
         return int.from_bytes(self.take(width), "big")
 
     def value(self, path: str, depth: int) -> Any:
-        """Returns the next value: a dict, a `Tensor`, a bool or int (as in a chunked array), or
+        """Reads the next value: a dict, a `Tensor`, a bool or int (as in a chunked array), or
         `Plain`."""
         self.nodes += 1
         self.paths += len(path)
@@ -119,7 +119,7 @@ class Walker(Cursor):
         return self.other(code, path, depth)
 
     def other(self, code: int, path: str, depth: int) -> Any:
-        """Returns the value that starts with `code`, which is none of a tree of arrays."""
+        """Reads the value that starts with `code`, which belongs in no tree of arrays."""
         plain = Plain((self.file, path, self.position, f"{_kind(code)} where an array belongs"))
         if code in _NUMBERS:
             self.take(_NUMBERS[code])
@@ -142,13 +142,13 @@ class Walker(Cursor):
         return values
 
     def up_to(self, count: int, path: str) -> range:
-        """Returns `range(count)` for a container that claims so many entries."""
+        """Returns `range(count)`, for a container that claims to have `count` entries."""
         if count > self.file.size - self.position:
             raise self._error(path, f"a map claims {count} entries, more than the file has bytes")
         return range(count)
 
     def text(self, code: int, path: str) -> str:
-        """Returns the string that starts with `code`."""
+        """Reads the string that starts with `code`."""
         if code & 0xE0 == 0xA0:
             length = code & 0x1F
         elif code in (0xD9, 0xDA, 0xDB):
@@ -256,7 +256,7 @@ def _collect(
 
 
 def _joined(file: File, path: str, node: dict[str, Any]) -> Tensor:
-    """Returns the tensor that a map of chunks stands for."""
+    """Joins the chunks of an array to one tensor."""
     shape, chunks = node.get("shape"), node.get("chunks")
     sizes = _in_order(shape, int)
     parts = _in_order(chunks, Tensor)

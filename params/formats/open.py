@@ -107,7 +107,7 @@ def _source(path: str, format: Format, weights_only: bool, store: Store) -> Sour
 def _spelled_as(
     path: str, tensors: dict[str, Tensor], metadata: dict[str, str], declared: str
 ) -> str:
-    """Returns the layout that a file says it has, unless the spelling of its names is another's."""
+    """Returns the layout that a file declares, unless its names are spelled as another's."""
     names = list(tensors)
     leaves = {name.replace("/", ".").rpartition(".")[2] for name in names}
     spelled = declared
@@ -132,7 +132,7 @@ def _respelled(absent: dict[str, str], layout: str) -> dict[str, str]:
 
 
 def _parts(path: str, format: Format, store: Store) -> list[str]:
-    """Returns what must be there to read a checkpoint that has no index of shards."""
+    """Lists the files that must be there to read a checkpoint without an index of shards."""
     if format.is_folder or format.has_index:
         return [path]
     folder, head = os.path.split(path)  # TensorFlow's table, which is read whole, and its data
@@ -145,7 +145,7 @@ def _is_index(name: str) -> bool:
 
 
 def _spelled(path: str, tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """Returns the parameters among `tensors`, under the names of their layout."""
+    """Returns the parameters among `tensors`, by their names in the layout."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         spelled = spelling(name, layout)

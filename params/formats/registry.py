@@ -1,4 +1,4 @@
-"""The formats: what their files are called, and what reads them."""
+"""The registry of formats: what their files are called, and what reads them."""
 
 import dataclasses
 import re
@@ -44,8 +44,7 @@ class Format:
         return self.file_name.partition(".")[2]
 
     def main_files(self, variant: str | None = None) -> tuple[str, ...]:
-        """Returns what makes a folder a checkpoint: the name of the single file, and of the
-        index."""
+        """Returns the names that make a folder a checkpoint: the single file's, and the index's."""
         single, index = self.file_name, f"{self.file_name}.index.json"
         if variant is not None:  # as Transformers has it
             single = f"{self.stem}.{variant}.{self.ending}"
@@ -67,9 +66,9 @@ class Format:
         return name in self.main_files(variant) or is_shard or self.waits(name, variant)
 
     def waits(self, name: str, variant: str | None = None) -> bool:
-        """Tells whether `name` is that of a folder which a save was about to rename to the
-        checkpoint's, on a disk that cannot make two folders change places; it is the checkpoint if
-        there is none of that name."""
+        """Tells whether `name` is a folder that a save was about to rename to the checkpoint's
+        name, on a disk that cannot exchange two folders; it is the checkpoint if there is no
+        other."""
         stem = self.stem if variant is None else f"{self.stem}.{variant}"
         waiting = rf"{re.escape(stem)}-[0-9a-f]{{8}}\.{self.ending}"
         return self.is_folder and re.fullmatch(waiting, name) is not None

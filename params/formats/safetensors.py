@@ -45,7 +45,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def read_header(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Returns (name -> lazy tensor, metadata) of a file.
+    """Reads the header of a file -> ({name: lazy tensor}, metadata).
 
     Raises:
         CheckpointError: anything in the header that is not as the format says.
@@ -122,8 +122,7 @@ def _sizes(values: Any) -> bool:
 
 
 def _check_cover(file: File, tensors: dict[str, Tensor], start: int) -> None:
-    """Checks that tensors lie behind one another and fill the file: no overlap, no hole,
-    nothing after."""
+    """Refuses tensors that overlap, leave a hole, or do not end where the file does."""
     position = start
     spans = [(tensor.spans[0], tensor.name) for tensor in tensors.values()]
     for span, name in sorted(spans, key=lambda item: (item[0].offset, item[0].length)):

@@ -14,8 +14,8 @@ from .store import LOCAL, Store
 def read_sharded(
     path: str, format: Format, weights_only: bool, store: Store
 ) -> tuple[Content, dict[str, str]]:
-    """Returns (the tensors of the shards that an index names, {tensor: shard} of those that it
-    names and that are not there)."""
+    """Reads the shards that an index names -> (their tensors, {tensor: shard} of those that are
+    named and absent)."""
     weight_map, save_id = _read_index(path, format, store)
     shards: dict[str, list[str]] = {}
     for name, shard in weight_map.items():
@@ -72,7 +72,7 @@ def _check_equal(path: str, one: Tensor, of_one: str, two: Tensor, of_two: str) 
 
 
 def _paths(path: str, shards: Mapping[str, list[str]], store: Store) -> dict[str, str]:
-    """Returns {shard: its path}, all of which are there."""
+    """Finds all shards -> {shard: its path}."""
     folder = os.path.dirname(path)
     paths = {shard: os.path.join(folder, shard) for shard in sorted(shards)}
     lost = [shard for shard in paths if not store.exists(paths[shard])]
@@ -103,8 +103,8 @@ def _check_apart(path: str, paths: Mapping[str, str]) -> None:
 
 
 def _read_index(path: str, format: Format, store: Store) -> tuple[dict[str, str], str | None]:
-    """Returns ({tensor name: file name}, which save it is of, if it says so) of a sharded
-    checkpoint's index; every name stays in the folder.
+    """Reads the index of a sharded checkpoint -> ({tensor name: file name}, the id of its save, if
+    it has one). No file name leads out of the folder.
 
     Raises:
         CheckpointError: not an index, or a shard name that is not a plain relative path.

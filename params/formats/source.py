@@ -43,7 +43,7 @@ class Tensor:
         return (self.spans[0].file.path, self.spans[0].offset) if self.spans else ("", 0)
 
     def read(self, bounds: Bounds | None = None, scratch: np.ndarray | None = None) -> np.ndarray:
-        """Returns the tensor, or the part of it between `bounds`, in C order; only the bytes asked
+        """Reads the tensor, or the part of it between `bounds`, in C order; only the bytes asked
         for are read, and what lies between short runs of them.
 
         Args:
@@ -68,7 +68,7 @@ class Tensor:
         return is_plain and bounds[1] == (0, self.shape[1]) and self.dtype != np.bool_
 
     def read_rows(self, bounds: Bounds, rows: RowsApart) -> np.ndarray:
-        """Returns `read`, of a part that has rows, into the first of `rows`."""
+        """Reads a part that `has_rows` into the first of `rows`."""
         (span,) = self.spans
         first, last = bounds[0]
         span.file.read_rows(span.offset + first * rows.nbytes, rows.views[: last - first])

@@ -26,15 +26,15 @@ class Store(Protocol):
     def exists(self, path: str) -> bool: ...
 
     def names(self, folder: str) -> list[str]:
-        """Returns what is in a folder."""
+        """Lists a folder."""
         ...
 
     def expect(self, paths: Sequence[str], reads: Reads) -> None:
-        """Says which files, or folders of files, are opened next; `Reads.PATH`: from the disk."""
+        """Prepares files, or folders of files, that are opened next; `Reads.PATH`: on the disk."""
         ...
 
     def open(self, path: str, most: int | None = None) -> File:
-        """Returns a file; one of more than `most` bytes is refused, and not fetched first."""
+        """Opens a file; one of more than `most` bytes is refused, and not fetched first."""
         ...
 
 

@@ -1,3 +1,3 @@
-"""Keras's and Transformers' H5 files."""
+"""H5 files of Keras and Transformers."""
 
 from .datasets import read_index as read_index

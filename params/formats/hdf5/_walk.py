@@ -59,10 +59,10 @@ def main(path: str) -> list | str:
 
 
 def datasets(file) -> dict:
-    """Returns name -> dataset. Keras lists its layers in an attribute of the file (a whole model's
-    are one group down), and each layer's variables in one of its group; a variable that two layers
-    share is there twice, so the first is taken. The shards of Transformers list their datasets
-    where Keras lists layers. Where there is no list, every dataset is taken."""
+    """Finds all datasets -> {name: dataset}. Keras lists its layers in an attribute of the file (a
+    whole model's are one group down), and each layer's variables in one of its group; a variable
+    that two layers share is there twice, so the first is taken. The shards of Transformers list
+    their datasets where Keras lists layers. Where there is no list, every dataset is taken."""
     root = member(file, "model_weights") if "model_weights" in file else file
     layers = listed(root, "layer_names")
     if layers is None:
@@ -86,7 +86,7 @@ def datasets(file) -> dict:
 
 
 def listed(group, name: str) -> list[str] | None:
-    """Returns an attribute that is a list of names, or None. Keras cuts a long one into `name0`,
+    """Reads an attribute that is a list of names, or None; Keras cuts a long one into `name0`,
     ..."""
     if name in group.attrs:
         return strings(group, name)
@@ -109,7 +109,7 @@ def strings(group, name: str) -> list[str]:
 
 
 def everything(root) -> dict:
-    """Returns every dataset below a group, by its path."""
+    """Finds every dataset below a group, by its path."""
     found, seen, groups = {}, {root}, [("", root)]
     while groups:
         path, group = groups.pop()
@@ -129,7 +129,7 @@ def everything(root) -> dict:
 
 
 def member(group, path: str) -> Any:
-    """Returns what is at `path` below a group, every step of it a part of this file."""
+    """Returns the group or dataset at `path` below a group, no step of which leaves this file."""
     node: Any = group
     for part in path.split("/"):
         inside = part and isinstance(node, h5py.Group)

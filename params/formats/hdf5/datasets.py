@@ -54,7 +54,7 @@ def read_index(file: File) -> dict[str, Tensor]:
 
 
 def _walk(file: File) -> Any:
-    """Returns what the other process says."""
+    """Runs the other process -> its answer."""
     # No filters from shared libraries; no threads, whose stacks count as memory.
     settings = {"HDF5_PLUGIN_PRELOAD": "::", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with (

@@ -1,4 +1,5 @@
-"""Where in a folder that orbax wrote the tree lies, and whether its files may be opened."""
+"""The layout of folders that orbax wrote: where the tree lies, and whether its files may be
+opened."""
 
 import os
 import re
@@ -33,13 +34,13 @@ def is_folder(path: str) -> bool:
 
 
 def may_be(names: Iterable[str]) -> bool:
-    """Tells whether a folder with these names in it is worth a look."""
+    """Tells whether a folder with these names in it could be orbax's."""
     known = (TREE, AGGREGATE, _STEP, "default")
     return any(name in known or _UNFINISHED in name or _STEP_NAME.fullmatch(name) for name in names)
 
 
 def find(path: str) -> str:
-    """Returns the folder that the tree lies in: of a step with several parts the one called
+    """Finds the folder that the tree lies in: of a step with several parts the one called
     `default`, else the only one; of a folder of steps, in the last that is finished.
 
     Raises:
@@ -67,7 +68,7 @@ def find(path: str) -> str:
 
 
 def _folders(path: str) -> Iterator[tuple[str, str]]:
-    """Returns (name, path) of the folders in a folder."""
+    """Lists the folders in a folder as (name, path)."""
     try:
         with os.scandir(path) as entries:
             yield from [(entry.name, entry.path) for entry in entries if entry.is_dir()]
@@ -99,8 +100,8 @@ def has_aggregate(folder: str) -> bool:
 
 
 def _is_finished(folder: str) -> bool:
-    """Tells whether a step is whole: not, if its description lacks the time that orbax enters last,
-    and the mark of a finished save on storage without atomic renames is not there either."""
+    """Tells whether a save was finished: orbax enters the time last, or, on storage without atomic
+    renames, leaves a mark."""
     if _UNFINISHED in os.path.basename(os.path.normpath(folder)):
         return False
     if not holds(folder, _STEP) or holds(folder, _COMMITTED):
@@ -109,7 +110,7 @@ def _is_finished(folder: str) -> bool:
 
 
 def read_json(folder: str, name: str) -> dict[str, Any]:
-    """Returns a file of a folder that holds a JSON object."""
+    """Reads a file of a folder that holds a JSON object."""
     file = LocalFile(os.path.join(folder, name))
     value = file.json("valid")
     if not isinstance(value, dict):
@@ -118,7 +119,7 @@ def read_json(folder: str, name: str) -> dict[str, Any]:
 
 
 def check_files(folder: str) -> tuple[int, int]:
-    """Returns (bytes of all files, of the largest in a subfolder) of a folder.
+    """Checks the files of a folder -> (bytes of all, bytes of the largest in a subfolder).
 
     Raises:
         CheckpointError: files that TensorStore must not open: pipes, devices, links in a circle,
@@ -136,8 +137,8 @@ def check_files(folder: str) -> tuple[int, int]:
 
 
 def _files(folder: str) -> Iterator[tuple[str, int]]:
-    """Returns (path, bytes) of the regular files in a folder and its subfolders, wherever links
-    lead; nothing else is there."""
+    """Lists the files in a folder and its subfolders, links followed, as (path, bytes); refuses any
+    that is not regular."""
     count, waiting, seen = 0, [folder], set()
     while waiting:
         try:

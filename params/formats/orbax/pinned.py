@@ -1,4 +1,4 @@
-"""Pinned folders: what another library reads by paths, while savers may replace it."""
+"""Pinned folders, which another library can read by their paths while savers replace them."""
 
 import fcntl
 import os
@@ -34,7 +34,7 @@ class PinnedFolder:
             self.path = own
 
     def check(self) -> None:
-        """Refuses what was read by the folder's name if another folder may have had that name.
+        """Refuses the folder if another one may have had its name while it was read by name.
 
         Raises:
             CheckpointError: another folder has it now.

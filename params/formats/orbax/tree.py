@@ -34,7 +34,7 @@ _POINTER = "PLACEHOLDER://"
 
 
 def read_folder(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Returns ("a/b/c" -> lazy tensor for every array of a checkpoint, whose names these are).
+    """Reads a checkpoint -> ({"a/b/c": lazy tensor} of every array, metadata).
 
     Of a step with several parts the one called `default` is taken, else the only one; of a folder
     of steps, the last that is finished.
@@ -90,8 +90,8 @@ def _flag(folder: str, metadata: dict[str, Any], name: str, default: bool) -> bo
 
 
 def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Any]]:
-    """Returns (path -> tensor in the msgpack file, path -> name of an array, what `_METADATA`
-    says)."""
+    """Lists the leaves -> ({path: tensor in the msgpack file}, {path: name of an array},
+    `_METADATA`)."""
     inline: dict[str, Tensor] = {}
     if has_aggregate(folder):
         inline = read_index(LocalFile(os.path.join(folder, AGGREGATE)), _Aggregate)
@@ -118,7 +118,7 @@ def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, A
 
 
 def _listed(location: str, tree: Any) -> Iterator[tuple[str, str]]:
-    """Returns (path, name of its array, "" if it has none) of the leaves that `_METADATA` lists."""
+    """Lists the leaves of `_METADATA` as (path, name of its array, "" if it has none)."""
     if not isinstance(tree, dict) or len(tree) > MAX_NODES:
         raise CheckpointError(f"{location}: no tree_metadata that maps at most {MAX_NODES} leaves")
     for label, entry in tree.items():
@@ -140,7 +140,7 @@ def _listed(location: str, tree: Any) -> Iterator[tuple[str, str]]:
 
 
 def _key(key: Any) -> bool:
-    """Tells whether this is the description of one step from a node to its child."""
+    """Tells whether this describes one step from a node to its child."""
     name, kind = (key.get("key"), key.get("key_type")) if isinstance(key, dict) else (None, None)
     if not isinstance(name, str) or type(kind) is not int:
         return False
@@ -148,7 +148,7 @@ def _key(key: Any) -> bool:
 
 
 def _check_unique(folder: str, paths: Iterable[str]) -> None:
-    """Checks that no two leaves have one name, in orbax or here."""
+    """Refuses two leaves that have one name, in orbax or here."""
     seen: dict[str, str] = {}
     for path in paths:
         name = path.replace("/", ".")
@@ -161,7 +161,7 @@ def _check_unique(folder: str, paths: Iterable[str]) -> None:
 
 
 def _check_names(folder: str, names: Iterable[str]) -> None:
-    """Checks that no array's name leads out of the folder."""
+    """Refuses the name of an array that leads out of the folder."""
     for name in names:
         parts = name.split("/")
         if set(name) & set("\0\\") or {"", ".", ".."} & set(parts) or len(name) > _LONGEST_NAME:

@@ -89,7 +89,7 @@ class CheckedTensor(Tensor):
 
 
 def read_index(file: File, path: str | None = None, store: Store = LOCAL) -> dict[str, Tensor]:
-    """Returns name -> lazy tensor of every variable; shards are looked for beside the index.
+    """Reads an index -> {name: lazy tensor} of every variable; its shards lie beside it.
 
     Args:
         path: of the index in its store, if that is not what the file is called.
@@ -146,7 +146,7 @@ class _Bundle:
         self._shards: dict[int, File] = {}
 
     def names(self) -> dict[bytes, str]:
-        """Returns Key -> name of every variable; what else Python objects keep is left out."""
+        """Lists all variables -> {key: name}; the rest of what Python objects keep is left out."""
         keys = [key for key in self.entries if key and key[0]]
         called = self._called() if _GRAPH in keys else {}
         uses = collections.Counter(called.values())
@@ -224,7 +224,7 @@ class _Bundle:
         return parts
 
     def _entry(self, key: bytes) -> _Entry:
-        """Returns the entry of a key; one of nothing if there is none."""
+        """Decodes the entry of a key; an empty one if there is none."""
         fields = self.messages.fields
         kinds = {1: VARINT, 2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT, 6: FIXED32, 7: BYTES}
         found = fields(self.entries.get(key, _NOTHING), kinds)
@@ -280,7 +280,7 @@ class _Bundle:
 
 
 def _last(values: list[Any], default: Any) -> Any:
-    """Returns a field that is not repeated: the last of its values counts."""
+    """Returns the value of a field that is not repeated: the last one counts."""
     return values[-1] if values else default
 
 
@@ -293,8 +293,8 @@ def _slice_key(key: bytes, extents: Extents) -> bytes:
 
 
 def _ordered(number: int) -> bytes:
-    """Encodes a number: as many leading ones as it has bytes, then the bytes; all inverted if it
-    is negative."""
+    """Encodes a number: as many leading ones as there are bytes, then the number; all inverted if
+    it is negative."""
     size = 1
     while not -(1 << 7 * size - 1) <= number < 1 << 7 * size - 1:
         size += 1

@@ -1,4 +1,4 @@
-"""Protocol buffers: the fields of messages, of bytes from a stranger.
+"""Protocol buffers: the fields of untrusted messages.
 
 The wire format: https://protobuf.dev/programming-guides/encoding. A message is decoded when it is
 asked for, so nothing can be nested too deeply.
@@ -12,7 +12,7 @@ _WIDTHS = {FIXED64: 8, FIXED32: 4}
 
 
 def varint(data: memoryview, position: int) -> tuple[int, int]:
-    """Returns the number at `position`, and where it ends.
+    """Decodes the number at `position` -> (number, where it ends).
 
     Raises:
         ValueError: longer than 10 bytes or 64 bits, or cut short.
@@ -42,8 +42,7 @@ class Messages:
         self.budget = budget
 
     def fields(self, data: memoryview, kinds: Mapping[int, int]) -> dict[int, list[Any]]:
-        """Returns {field number: its values in order} of the fields in `kinds`; others are stepped
-        over.
+        """Decodes the fields in `kinds` -> {field number: its values in order}; others are skipped.
 
         Args:
             data: a message.

@@ -20,7 +20,7 @@ _MAX_KEYS = 64 << 20  # bytes of all keys, which share their prefixes in the fil
 
 
 def read_table(data: memoryview) -> dict[bytes, memoryview]:
-    """Returns the entries of a table, in its order.
+    """Reads the entries of a table, in its order.
 
     Raises:
         ValueError: anything that is not as the format says.
@@ -48,15 +48,15 @@ def read_table(data: memoryview) -> dict[bytes, memoryview]:
 
 
 def _handle(data: memoryview, position: int) -> tuple[tuple[int, int], int]:
-    """Returns (offset, size) of a block, and where the handle ends."""
+    """Decodes a handle -> ((offset, size) of its block, where the handle ends)."""
     offset, position = varint(data, position)
     size, position = varint(data, position)
     return (offset, size), position
 
 
 def _block(data: memoryview, handle: tuple[int, int], earliest: int) -> memoryview:
-    """Returns the content of a block, its checksum compared. Blocks lie behind one another, so that
-    no byte is looked at twice."""
+    """Returns the content of a block whose checksum is right. Blocks may not overlap, so that no
+    byte is read twice."""
     offset, size = handle
     end = offset + size
     if offset < earliest or end + _TRAILER > len(data) - _FOOTER:

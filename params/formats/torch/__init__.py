@@ -1,5 +1,5 @@
-"""PyTorch's own files (`torch.save`): a pickled dict of tensors, whose bytes lie in the file as
-they are. Nothing of a pickle is ever run: see `pickles`."""
+"""PyTorch's own files (`torch.save`): a pickled dict of tensors, whose bytes lie in the
+file plainly. Nothing of a pickle is ever run: see `pickles`."""
 
 from ...errors import CheckpointError
 from ..files import File
@@ -13,7 +13,7 @@ _TAR_AT = 257
 
 
 def read_index(file: File, *, weights_only: bool = True) -> dict[str, Tensor]:
-    """Returns name -> lazy tensor of a state dict.
+    """Reads a state dict -> {name: lazy tensor}.
 
     Args:
         weights_only: refuse a file that holds anything but tensors. Else all the rest is left out,

@@ -1,4 +1,4 @@
-"""The format since PyTorch 1.6: a zip archive of a pickle and of each storage, stored as it is.
+"""The format since PyTorch 1.6: a zip archive of a pickle and of each storage, uncompressed.
 
 `<root>/data.pkl` is the pickle, `<root>/data/<key>` a storage, `<root>/byteorder` says "little".
 The archive's own description: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT. Nothing
@@ -26,7 +26,8 @@ _CHUNK = 1 << 20
 
 
 def load(file: File) -> Saved:
-    """
+    """Evaluates the pickle of an archive, and finds its storages.
+
     Raises:
         CheckpointError: not such an archive.
     """
@@ -107,7 +108,7 @@ class _Archive:
         return roots[0]
 
     def span(self, name: bytes) -> Span:
-        """Returns where the bytes of an entry lie, which is not compressed and not encrypted."""
+        """Finds the bytes of an entry, which may be neither compressed nor encrypted."""
         location = f"{self.file.path}: entry {_text(name)}"
         if name not in self.entries:
             raise CheckpointError(f"{location} is missing")
@@ -129,7 +130,7 @@ class _Archive:
         return Span(self.file, start, entry.size)
 
     def read(self, name: bytes) -> bytes:
-        """Returns the first bytes of a short entry."""
+        """Reads the first bytes of an entry."""
         span = self.span(name)
         return self.file.read(span.offset, min(span.length, 16))
 
@@ -147,7 +148,7 @@ class _Archive:
 
 
 def _directory(file: File) -> tuple[int, int, int]:
-    """Returns (start, length, number of entries) of the directory, which the end records follow."""
+    """Finds the directory, which the end records follow -> (start, length, number of entries)."""
     if (end := file.size - _END.size) < 0:
         raise ValueError(f"{file.size} bytes")
     mark, *_, count, length, start, comment = _END.unpack(file.read(end, _END.size))
@@ -166,7 +167,7 @@ def _directory(file: File) -> tuple[int, int, int]:
 
 
 def _entries(raw: bytes, count: int, stop: int) -> dict[bytes, _Entry]:
-    """Returns name -> entry, none of which reaches into the next or to `stop`."""
+    """Reads the directory -> {name: entry}; no entry reaches into the next one, or to `stop`."""
     if count * _CENTRAL.size > len(raw):
         raise ValueError(f"{count} entries in a directory of {len(raw)} bytes")
     found, position = {}, 0
@@ -186,7 +187,7 @@ def _entries(raw: bytes, count: int, stop: int) -> dict[bytes, _Entry]:
 
 
 def _entry(raw: bytes, position: int, stop: int) -> tuple[bytes, _Entry, int]:
-    """Returns (name, entry, where the one after it stands in the directory)."""
+    """Reads an entry of the directory -> (name, entry, where the next one stands)."""
     mark, _, _, flags, method, _, _, crc, *sizes, offset = _CENTRAL.unpack_from(raw, position)
     packed, size, name_length, extra_length, comment_length, *_ = sizes
     if mark != b"PK\1\2":
@@ -203,7 +204,7 @@ def _entry(raw: bytes, position: int, stop: int) -> tuple[bytes, _Entry, int]:
 
 
 def _wide(extra: bytes, *sizes: int) -> list[int]:
-    """Returns `sizes`, each that has all bits set replaced by the next 8-byte number in `extra`."""
+    """Replaces each of `sizes` that has all bits set by the next 8-byte number in `extra`."""
     numbers, position = b"", 0
     while len(extra) - position >= 4:
         kind, length = struct.unpack_from("<2H", extra, position)

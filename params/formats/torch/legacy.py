@@ -14,7 +14,8 @@ _VERSION = 1001
 
 
 def load(file: File) -> Saved:
-    """
+    """Evaluates the pickles of a file, and finds its storages.
+
     Raises:
         CheckpointError: not such a file, or one that is not as the format says.
     """

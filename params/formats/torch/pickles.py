@@ -40,7 +40,7 @@ class Machine:
         self._count = 0
 
     def load(self) -> Any:
-        """Returns the value of the next pickle.
+        """Evaluates the next pickle.
 
         Raises:
             CheckpointError: not a pickle, or one with more than data in it.
@@ -207,7 +207,7 @@ class Machine:
             self._stack.append(Call(name + suffix, args))
 
     def _ordered_dict(self, args: tuple) -> dict[str, Any]:
-        """Returns a dict, of the list of pairs that Python 2 gives."""
+        """Makes a dict of the list of pairs that Python 2 gives."""
         result: dict[str, Any] = {}
         match args:
             case ():

@@ -1,4 +1,4 @@
-"""State dicts: from the terms of a pickle to named tensors, every claim of theirs checked."""
+"""State dicts: named tensors out of the terms of a pickle, every claim of which is checked."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -95,7 +95,7 @@ class Saved:
 
 
 def storages(file: File, machine: Machine) -> dict[str, Storage]:
-    """Returns key -> storage, of all that the pickle refers to."""
+    """Lists the storages that the pickle refers to -> {key: storage}."""
     found: dict[str, Storage] = {}
     for term in machine.persistent:
         storage, _ = _storage(file.path, term)
@@ -108,7 +108,7 @@ def storages(file: File, machine: Machine) -> dict[str, Storage]:
 
 
 def _storage(location: str, term: Any) -> tuple[Storage, tuple[int, int] | None]:
-    """Returns (storage, (offset, size) of the view of it that is meant, if not all)."""
+    """Decodes a storage -> (storage, (offset, size) of a view of it, None for all of it)."""
     match term:
         case Persistent(("storage", Global(kind), str(key), _, int(size), *view)):
             pass
@@ -128,7 +128,7 @@ def _storage(location: str, term: Any) -> tuple[Storage, tuple[int, int] | None]
 
 
 def read_tensors(file: File, saved: Saved, *, weights_only: bool) -> dict[str, Tensor]:
-    """Returns name -> lazy tensor; what else there is is an error, or left out."""
+    """Finds the tensors -> {name: lazy tensor}; any other value is an error, or left out."""
     entries = _entries(file, saved.root, weights_only)
     tensors: dict[str, Tensor] = {}
     for name, value in entries.items():
@@ -148,8 +148,8 @@ def read_tensors(file: File, saved: Saved, *, weights_only: bool) -> dict[str, T
 
 
 def _entries(file: File, root: Any, weights_only: bool) -> dict[str, Any]:
-    """Returns the state dict in `root`: itself, or without `weights_only` what a training's file
-    holds.
+    """Finds the state dict in `root`: itself, or without `weights_only` the one in a training's
+    file.
 
     There the one dict that has tensors is entered, which is said. Of several, all tensors are here
     under the names of their dicts too: which of them are meant is seen by what a model asks for.
@@ -180,8 +180,8 @@ def _entries(file: File, root: Any, weights_only: bool) -> dict[str, Any]:
 
 
 def _inside(file: File, root: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Returns {key: {name: tensor}} of the dicts in a dict, at any depth. Each is entered once:
-    pickles may hold a dict that holds itself, or the same one a million times."""
+    """Finds the tensors in the dicts of a dict, at any depth -> {key: {name: tensor}}. Each is
+    entered once: pickles may hold a dict that holds itself, or the same one a million times."""
     seen = {id(root)}
     inside = {}
     for key, value in root.items():
@@ -193,7 +193,7 @@ def _inside(file: File, root: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _joined(
     file: File, dicts: dict[str, dict[str, Any]], seen: set[int] | None = None
 ) -> dict[str, Any]:
-    """Returns {name: tensor} of dicts in dicts, names joined by dots."""
+    """Joins dicts in dicts -> {name: tensor}, names joined by dots."""
     seen = set() if seen is None else seen
     found: dict[str, Any] = {}
     characters = 0
@@ -237,7 +237,7 @@ def _kind(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Rebuilt:
-    """Makes a tensor of the call that would have rebuilt it.
+    """Makes the tensor that a call of PyTorch's would have rebuilt.
 
     Attributes:
         location: begins errors.
@@ -324,7 +324,8 @@ def _is_contiguous(size: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 
 
 def _check_expansion(file: File, tensors: dict[str, Tensor]) -> None:
-    """Views may repeat bytes, but not make terabytes of a few; one of several names counts once."""
+    """Refuses views that make far more bytes than the file has; one of several names counts
+    once."""
     views = {
         (tensor.position, tensor.shape, getattr(tensor, "strides", ()), tensor.dtype): tensor
         for tensor in tensors.values()

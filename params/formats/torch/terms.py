@@ -1,4 +1,4 @@
-"""Terms: what a pickle says of objects that are not plain data. Making one does nothing."""
+"""Terms: inert stand-ins for the objects of a pickle that are not plain data."""
 
 import dataclasses
 from typing import Any, ClassVar
