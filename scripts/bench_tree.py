@@ -6,7 +6,7 @@ Each case runs on the tree of the 1.1B shape in two processes, as JAX arrays on 
 NumPy's. The first calls it once, in memory that the process never had: the peak, and the first
 ratio, compiling included. The second calls it `--runs` times, each after a copy of the same tree,
 with an allocator that keeps freed memory. A ratio is of bandwidths, bytes read and written over
-seconds: the function's over the copy's, made by as many threads as help. Goal: 0.8.
+seconds: the function's over the copy's, made by as many threads as help. Goal: 0.5.
 """
 
 import argparse

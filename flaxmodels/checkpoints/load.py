@@ -26,7 +26,7 @@ from ..params.checkpoint.ties import untied
 from ..params.errors import some, warn
 from ..params.formats import LOCAL
 from ..params.formats.checksums import verify
-from ..params.host.apart import run_untraced
+from ..params.host.threads import run_untraced
 from ..params.multihost import run_on_all_processes
 from .build import Choose, M, build, described
 from .loading_info import LoadingInfo

@@ -16,8 +16,9 @@ from ..core.model import Model
 from ..documents.json_files import CONFIG_NAME, text_of
 from ..hub import HubOptions, copy_companion, tokenizer_files
 from ..params.atomic.replace import atomic_replace
+from ..params.checkpoint.file_writer import OnFile, SaveFunction
 from ..params.checkpoint.saveable import check_variant, saveable
-from ..params.checkpoint.write import SaveFunction, retag, write_checkpoint
+from ..params.checkpoint.write import WriteOptions, retag, write_checkpoint
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST, write_checksums
 from ..params.multihost import is_spread, run_on_all_processes
@@ -46,16 +47,16 @@ class SaveOptions:
         """The format of the weights: "safetensors", "msgpack" or "orbax"."""
         return self.format or ("safetensors" if self.safe_serialization else "msgpack")
 
-    def of_weights(self) -> dict[str, Any]:
-        """Returns those of `write_checkpoint`."""
-        return {
-            "format": self.weights_format,
-            "max_shard_size": self.max_shard_size,
-            "variant": self.variant,
-            "select": self.select,
-            "save_function": self.save_function,
-            "progress": self.progress,
-        }
+    def of_weights(self, **more: Any) -> WriteOptions:
+        """Returns what the files of the weights are; `more` are fields of it."""
+        return WriteOptions(
+            format=self.weights_format,
+            max_shard_size=self.max_shard_size,
+            variant=self.variant,
+            select=self.select,
+            save_function=self.save_function,
+            **more,
+        )
 
     @property
     def writes(self) -> bool:
@@ -132,16 +133,30 @@ def _refused(folder: str) -> str | None:
 
 
 def write_weights(
-    model: Model, params: fp.PyTree, folder: Path | None, options: SaveOptions, **more: Any
+    model: Model,
+    params: fp.PyTree,
+    folder: Path | None,
+    options: SaveOptions,
+    *,
+    on_file: OnFile | None = None,
+    **more: Any,
 ) -> list[str]:
     """Writes the weights into an empty folder; returns the names of their files.
 
     Args:
         folder: None takes part in putting leaves together, and writes nothing.
-        **more: of `write_checkpoint`.
+        on_file: as of `write_checkpoint`.
+        **more: fields of `WriteOptions`.
     """
-    template = model.abstract_params()
-    return write_checkpoint(folder, params, template, model.naming, **options.of_weights(), **more)
+    return write_checkpoint(
+        folder,
+        params,
+        model.abstract_params(),
+        model.naming,
+        options.of_weights(**more),
+        on_file=on_file,
+        progress=options.progress,
+    )
 
 
 def staging(folder: str | os.PathLike, variant: str | None):

@@ -200,9 +200,8 @@ def _write_plain(
             f"{options.format} holds"
         ) from None
     with staging(folder, options.variant) as place:
-        write_checkpoint(
-            place.path, tree, tree, layout=PATHS, tag=place.tag, **options.of_weights()
-        )
+        written = options.of_weights(layout=PATHS, tag=place.tag)
+        write_checkpoint(place.path, tree, tree, options=written, progress=options.progress)
         if os.path.lexists(os.path.join(near, CONFIG_NAME)):
             (place.path / CONFIG_NAME).write_text(_config(near, leaves), encoding="utf-8")
         if options.checksums:

@@ -8,7 +8,7 @@ from flax.core import meta
 
 from .. import params as fp
 from .. import sharding as fs
-from ..params.host.apart import run_untraced
+from ..params.host.threads import run_untraced
 from ..params.tree.naming import is_stacked, layer_path
 
 

@@ -2,18 +2,20 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..formats import Source, open_checkpoint
-from ..host import tiles
-from ..host.placement import bytes_for_threads, in_numpy, is_traced
-from ..tree.measure import format_table
+from ..host.threads import in_threads
+from ..multihost import is_spread
+from ..tree import measure
 from ..tree.paths import flatten, natural
-from .compare import comparison
+from .compare import worst_difference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Diff:
             lines.append((row.path, _both(row.shapes), _both(row.dtypes), *values, row.verdict))
         counts = [sum(row.verdict == verdict for row in self.rows) for verdict in _VERDICTS]
         total = ", ".join(f"{n} {verdict}" for n, verdict in zip(counts, _VERDICTS, strict=True))
-        return f"{format_table(lines, numeric=(3, 4))}\n{total}"
+        return f"{measure.format_table(lines, numeric=(3, 4))}\n{total}"
 
 
 _VERDICTS = ("equal", "different", "only in a", "only in b")
@@ -97,12 +99,10 @@ def diff(a: Any, b: Any) -> Diff:
     first, second = _leaves(a), _leaves(b)
     names = _in_file_order([*first, *(name for name in second if name not in first)], first)
 
-    def begin(name: str) -> Callable[[], DiffRow]:
-        return _row(name, first.get(name), second.get(name))
-
-    nbytes = bytes_for_threads([*first.values(), *second.values()])
-    begun = tiles.in_threads(begin, names, nbytes)
-    rows = tiles.in_threads(lambda wait: wait(), begun, nbytes)
+    leaves = [*first.values(), *second.values()]
+    # Leaves that are spread over processes are compared by all in one order.
+    nbytes = 0 if any(map(is_spread, leaves)) else sum(map(measure.nbytes, leaves))
+    rows = in_threads(lambda name: _row(name, first.get(name), second.get(name)), names, nbytes)
     return Diff(tuple(sorted(rows, key=lambda row: natural(row.path))))
 
 
@@ -112,10 +112,7 @@ def _leaves(tree: Any) -> Mapping[str, Any]:
     if isinstance(tree, Source):
         return tree.tensors
     leaves = flatten(tree)
-    return {
-        path: in_numpy(leaf if hasattr(leaf, "dtype") else np.asarray(leaf))
-        for path, leaf in leaves.items()
-    }
+    return {p: x if hasattr(x, "dtype") else np.asarray(x) for p, x in leaves.items()}
 
 
 def _in_file_order(names: list[str], leaves: Mapping[str, Any]) -> list[str]:
@@ -125,22 +122,21 @@ def _in_file_order(names: list[str], leaves: Mapping[str, Any]) -> list[str]:
     return sorted(names, key=position)
 
 
-def _row(path: str, a: Any, b: Any) -> Callable[[], DiffRow]:
-    """Begins to compare; to call what it returns is to wait for the row."""
+def _row(path: str, a: Any, b: Any) -> DiffRow:
     (shape_a, dtype_a), (shape_b, dtype_b) = map(_kind, (a, b))
     shapes, dtypes = (shape_a, shape_b), (dtype_a, dtype_b)
     same = shape_a == shape_b and dtype_a == dtype_b
-    if shape_a != shape_b or any(isinstance(x, jax.ShapeDtypeStruct) for x in (a, b)):
-        return lambda: DiffRow(path, shapes, dtypes, None, None, same)
-    if is_traced(a) or is_traced(b):
+    is_abstract = any(isinstance(x, jax.ShapeDtypeStruct) for x in (a, b))
+    if shape_a != shape_b or is_abstract or (not same and (_is_key(a) or _is_key(b))):
+        return DiffRow(path, shapes, dtypes, None, None, same)
+    if isinstance(a, Tracer) or isinstance(b, Tracer):
         raise ValueError(f"{path} is traced, and a diff is of numbers; call it outside of jit")
-    compared = comparison(a, b)
+    largest, relative = worst_difference(a, b)
+    return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
 
-    def wait() -> DiffRow:
-        largest, relative = compared()
-        return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
 
-    return wait
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
 
 
 def _kind(leaf: Any) -> tuple[tuple[int, ...] | None, str | None]:

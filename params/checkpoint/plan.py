@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ..errors import CheckpointError, quoted, some
-from ..host.apart import default_sharding
+from ..host.threads import default_sharding
 from ..sizes import format_size
 from ..tree.cast import DtypeLike, dtype_for
 from ..tree.measure import format_table

@@ -1,7 +1,7 @@
 """Reconciling: which tensors of a source make which leaves of a template, and what is left over."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import CheckpointError, quoted
@@ -32,7 +32,7 @@ def reconcile(
     prefix: str = "",
     tied: Sequence[tuple[str, str]] = (),
 ) -> Match:
-    """Walks `template` and asks `source` for each leaf; reads headers only.
+    """Walks `template` and asks `source` for each leaf; reads no weights.
 
     Args:
         template: tree of abstract leaves; a leaf whose `axes[0]` is "layers" is a stack.
@@ -45,111 +45,138 @@ def reconcile(
     Raises:
         CheckpointError: two names of the source mean the same leaf.
     """
-    leaves = flatten(template)
-    source, reading = _read(source, leaves, naming, prefix, tied)
-    wanted = _wanted(leaves, naming, source.layout, source.tensors)
-    expected = {place.name for where in wanted.values() for place in where}
-    tied_places = _tied_places(tied, leaves, naming, source.layout)
-    names = _with_prefix(canonical(source.tensors, naming), expected, prefix, source.layout)
+    asked = _Template(flatten(template), naming, prefix, tied)
+    source, reading = _read(source, asked)
+    wanted = asked.in_layout(source.layout, source.tensors)
+    names = wanted.known({name: name for name in source.tensors})
+    chosen = {path: wanted.chosen(path, names) for path in wanted.places}
+    missing: list[str] = []
     found: dict[str, tuple[Piece, ...]] = {}
-    missing, mismatched, used = [], [], set()
-    for path, where in wanted.items():
-        choices = (tied_places.get(place.name, (place,)) for place in where)
-        first = (next((p for p in choice if p.name in names), None) for choice in choices)
-        here = [place for place in first if place is not None]
-        used |= {place.name for place in here}
-        if len(here) != len(where):
+    mismatched: list[Mismatch] = []
+    for path, group in chosen.items():
+        pieces = tuple(_piece(source, names[x.name], x, naming) for x in group if x is not None)
+        wrong = [bad for x in pieces if (bad := _mismatch(path, asked.leaves[path].shape, x))]
+        if len(pieces) < len(group):
             missing.append(path)
-            continue
-        pieces = tuple(_piece(source, names[place.name], place, naming) for place in here)
-        wrong = [bad for piece in pieces if (bad := _mismatch(path, leaves[path].shape, piece))]
-        if wrong:
-            mismatched += wrong[:1]
+        elif wrong:
+            mismatched.append(wrong[0])
         else:
             found[path] = pieces
-    spare = {place.name for group in tied_places.values() for place in group}
-    unexpected = tuple(sorted(names[name] for name in names.keys() - used - spare))
-    named = _with_prefix(canonical(source.absent, naming), expected, prefix, source.layout)
-    absent = {p: named[place.name] for p in missing for place in wanted[p] if place.name in named}
-    twice = {}
-    for path, where in wanted.items():
-        others = [p for place in where for p in tied_places.get(place.name, ()) if p.name in names]
-        others = [_piece(source, names[p.name], p, naming) for p in others if p.name not in used]
-        if others and path in found:
-            twice[path] = tuple(others)
+    used = {place.name for group in chosen.values() for place in group if place is not None}
+    spare = {place.name for group in wanted.tied.values() for place in group}
+    twice: dict[str, tuple[Piece, ...]] = {}
+    for path in found:
+        others = [x for place in wanted.places[path] for x in wanted.tied.get(place.name, ())]
+        others = [x for x in others if x.name in names and x.name not in used]
+        if others:
+            twice[path] = tuple(_piece(source, names[x.name], x, naming) for x in others)
+    named = wanted.known({name: name for name in source.absent})
     return Match(
         source,
         found,
         tuple(missing),
-        unexpected,
+        tuple(sorted(names[name] for name in names.keys() - used - spare)),
         tuple(mismatched),
-        absent,
+        {p: named[x.name] for p in missing for x in wanted.places[p] if x.name in named},
         reading.said,
         twice,
         reading.hint,
     )
 
 
-def _wanted(
-    leaves: Mapping[str, Any], naming: Naming, layout: str, names: Iterable[str]
-) -> dict[str, tuple[Place, ...]]:
-    """Where each leaf stands in a source of these names."""
-    apart = layout != PATHS or is_looped(names, naming.stack)
-    return {
-        path: places(path, leaf.shape, naming, layout, stacked=is_stacked(leaf) and apart)
-        for path, leaf in leaves.items()
-    }
+@dataclasses.dataclass(frozen=True)
+class _Template:
+    """The leaves of a template, and how checkpoints call them; arguments as `reconcile`."""
+
+    leaves: Mapping[str, Any]
+    naming: Naming
+    prefix: str
+    tied: Sequence[tuple[str, str]]
+
+    def in_layout(self, layout: str, names: Iterable[str]) -> "_Wanted":
+        """Where each leaf stands in a source of these names."""
+        apart = layout != PATHS or is_looped(names, self.naming.stack)
+        wanted = {
+            path: places(path, leaf.shape, self.naming, layout, stacked=is_stacked(leaf) and apart)
+            for path, leaf in self.leaves.items()
+        }
+        return _Wanted(self, layout, wanted, self._tied_places(layout))
+
+    def _tied_places(self, layout: str) -> dict[str, tuple[Place, ...]]:
+        found: dict[str, tuple[Place, ...]] = {}
+        for absent, serving in self.tied:
+            if absent in self.leaves or serving not in self.leaves:
+                continue
+            shape = self.leaves[serving].shape
+            (own,) = places(serving, shape, self.naming, layout, stacked=False)
+            (other,) = places(absent, shape, self.naming, layout, stacked=False)
+            if absent.endswith("/kernel") and not serving.endswith("/kernel"):
+                # A head's kernel is the transpose of the embedding that serves it.
+                other = dataclasses.replace(other, permutation=other.permutation[::-1])
+            group = found.get(own.name, (own,))
+            # PyTorch computes with the name that it copies from.
+            is_copied = (absent, serving) in self.naming.copies
+            found[own.name] = (other, *group) if is_copied else (*group, other)
+        return found
 
 
-def _read(
-    source: Source,
-    leaves: Mapping[str, Any],
-    naming: Naming,
-    prefix: str,
-    tied: Sequence[tuple[str, str]],
-) -> tuple[Source, Reading]:
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What a template asks of a source in one layout.
+
+    Attributes:
+        places: path of a leaf -> where its pieces stand.
+        tied: name of a serving leaf -> all places where its tensor may stand; the first one that
+            is there is taken.
+    """
+
+    template: _Template
+    layout: str
+    places: Mapping[str, tuple[Place, ...]]
+    tied: Mapping[str, tuple[Place, ...]]
+
+    def chosen(self, path: str, names: Container[str]) -> list[Place | None]:
+        """The place of each piece of a leaf that is among `names`."""
+        choices = (self.tied.get(place.name, (place,)) for place in self.places[path])
+        return [next((x for x in choice if x.name in names), None) for choice in choices]
+
+    def known(self, names: Mapping[str, str]) -> dict[str, str]:
+        """`names` by today's spelling, and with the prefix of the backbone or without it as the
+        template has it."""
+        today = {new: names[old] for new, old in canonical(names, self.template.naming).items()}
+        expected = {place.name for group in self.places.values() for place in group}
+        return _with_prefix(today, expected, self.template.prefix, self.layout)
+
+    def expected(self) -> Expected:
+        template = self.template
+        shapes = {
+            place.name: _stored_shape(template.leaves[path].shape, place)
+            for path, group in self.places.items()
+            for place in group
+        }
+        leaves = template.leaves
+        backbone = backbone_names(leaves, leaves, template.prefix, template.naming.optional)
+        needed = tuple(
+            tuple(other.name for other in self.tied.get(place.name, (place,)))
+            for path in backbone
+            for place in self.places[path]
+        )
+        return Expected(self.layout, shapes, needed, self.known)
+
+
+def _read(source: Source, template: _Template) -> tuple[Source, Reading]:
     """The source under the names, and in the layout, that fit the leaves best; how it was read."""
     layouts = [source.layout]
     if source.layout in (FLAX, PATHS):  # a tree of ours has old Flax's spelling of names
         layouts += [FLAX if source.layout == PATHS else PATHS]
-    tensors = {
-        layout: as_layers(source.tensors, leaves, naming) if layout == PATHS else source.tensors
-        for layout in layouts
-    }
-    choices = [_expected(leaves, naming, x, tensors[x], prefix, tied) for x in layouts]
+    tensors = dict.fromkeys(layouts, source.tensors)
+    if PATHS in tensors:
+        tensors[PATHS] = as_layers(source.tensors, template.leaves, template.naming)
+    choices = [template.in_layout(x, tensors[x]).expected() for x in layouts]
     reading = best_reading(tensors, choices, source.where)
     layout = reading.expected.layout
-    renamed = {new: tensors[layout][name] for new, name in reading.names.items()}
-    return dataclasses.replace(source, tensors=renamed, layout=layout), reading
-
-
-def _expected(
-    leaves: Mapping[str, Any],
-    naming: Naming,
-    layout: str,
-    names: Iterable[str],
-    prefix: str,
-    tied: Sequence[tuple[str, str]],
-) -> Expected:
-    wanted = _wanted(leaves, naming, layout, names)
-    shapes = {
-        place.name: _stored_shape(leaves[path].shape, place)
-        for path, where in wanted.items()
-        for place in where
-    }
-    tied_places = _tied_places(tied, leaves, naming, layout)
-    backbone = backbone_names(leaves, leaves, prefix, naming.optional)
-    needed = tuple(
-        tuple(other.name for other in tied_places.get(place.name, (place,)))
-        for path in backbone
-        for place in wanted[path]
-    )
-
-    def known(names: dict[str, str]) -> dict[str, str]:
-        today = {new: names[old] for new, old in canonical(names, naming).items()}
-        return _with_prefix(today, set(shapes), prefix, layout)
-
-    return Expected(layout, shapes, needed, known)
+    by_new_name = {new: tensors[layout][name] for new, name in reading.names.items()}
+    return dataclasses.replace(source, tensors=by_new_name, layout=layout), reading
 
 
 def _piece(source: Source, name: str, place: Place, naming: Naming) -> Piece:
@@ -159,24 +186,9 @@ def _piece(source: Source, name: str, place: Place, naming: Naming) -> Piece:
     return Piece(source[name], permutation, place.index)
 
 
-def _tied_places(tied, leaves: Mapping[str, Any], naming: Naming, layout: str):
-    """{name of the serving leaf: all places where its tensor may stand, the first that is there
-    being taken}. A name that PyTorch copies from comes before the copy's: it computes with that."""
-    found: dict[str, tuple[Place, ...]] = {}
-    for absent, serving in tied:
-        if absent in leaves or serving not in leaves:
-            continue
-        (own,) = places(serving, leaves[serving].shape, naming, layout, stacked=False)
-        (other,) = places(absent, leaves[serving].shape, naming, layout, stacked=False)
-        if absent.endswith("/kernel") and not serving.endswith("/kernel"):
-            # A head's kernel is the transpose of the embedding that serves it.
-            other = dataclasses.replace(other, permutation=other.permutation[::-1])
-        group = found.get(own.name, (own,))
-        found[own.name] = (other, *group) if (absent, serving) in naming.copies else (*group, other)
-    return found
-
-
-def _with_prefix(names: dict[str, str], expected: set[str], prefix: str, layout: str):
+def _with_prefix(
+    names: dict[str, str], expected: set[str], prefix: str, layout: str
+) -> dict[str, str]:
     """`names` with the prefix added or taken off where that is what the template expects."""
     if not prefix:
         return names

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from ..errors import CheckpointError, quoted
 from ..formats import Source, Tensor
 from ..formats.source import ArrayTensor, LayerTensor
-from ..host.placement import is_traced
 from ..tree.naming import PATHS, Naming, is_looped, layer_path, layout_of
 from ..tree.paths import compiled, flatten
 
@@ -62,7 +62,7 @@ def _unstacked(tensors: Mapping[str, Tensor], stack: str) -> dict[str, Tensor]:
 
 
 def _tensor(name: str, value: Any) -> Tensor:
-    if is_traced(value):
+    if isinstance(value, Tracer):
         raise CheckpointError(
             f"state_dict: {quoted(name)} is traced, and a load reads arrays: load outside of what "
             "is traced, or use the tree as params as it is"

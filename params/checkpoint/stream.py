@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from ..formats.files import File
 from ..formats.source import Bounds
-from ..host.apart import Modes
 from ..host.copies import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
+from ..host.threads import Modes
 from ..tree.paths import unflatten
 from .match import Piece
 from .plan import LeafPlan, LoadPlan
@@ -131,7 +131,7 @@ class _Loader:
             return None
         device = modes.device if plan.committed else next(iter(plan.sharding.device_set))
         try:
-            with dataclasses.replace(modes, device=device).kept():
+            with dataclasses.replace(modes, device=device).entered():
                 return self._leaf(plan)
         except BaseException as error:
             self.error = self.error or error

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..formats import Source
 from ..formats.source import Bounds
-from .compare import chunks
+from .bounds import chunks
 from .match import Match, Piece
 
 _CHUNK = 1 << 20  # elements

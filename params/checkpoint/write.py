@@ -1,13 +1,10 @@
 """Writing: params -> the files of a checkpoint, one tensor after the other."""
 
 import dataclasses
-import itertools
 import json
 import os
 import secrets
-import shutil
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +17,48 @@ from ..formats import msgpack as msgpack_format
 from ..formats import safetensors as safetensors_format
 from ..formats.checksums import MANIFEST, write_checksums
 from ..formats.orbax import write_folder, zarr
-from ..host.copies import contiguous, copy, empty_bytes
 from ..multihost import broadcast_text, is_spread
-from ..sizes import format_size, parse_size
+from ..sizes import parse_size
 from ..tree.masks import Mask
 from ..tree.naming import FLAX, PATHS, PLAIN, TORCH, Naming
 from ..tree.paths import flatten, unflatten
 from ..tree.select import select as select_leaves
 from .encode import Parts, msgpack_parts, safetensors_parts
+from .file_writer import FileWriter, OnFile, SaveFunction
 from .saveable import check_variant, saveable
 from .tensor_specs import TensorSpec, plan_shards, tensor_specs
 
-_BLOCK = 1 << 20  # bytes transposed at once: they are still in the cache when they are written
-Block = bytes | memoryview
 
-SaveFunction = Callable[[dict[str, np.ndarray], str], None]
-OnFile = Callable[[str], None]
+@dataclasses.dataclass(frozen=True)
+class WriteOptions:
+    """What the files of a checkpoint are.
+
+    Attributes:
+        format: "safetensors" under PyTorch names, "msgpack" in the names and layouts of old Flax
+            checkpoints, or "orbax": the tree itself, written by orbax from where it lies.
+        layout: of names and kernels, instead of the format's own.
+        max_shard_size: bytes, or a string such as "5GB"; a larger tensor is a file of its own.
+        variant: part of the files' names: `model.<variant>.safetensors`.
+        tag: part of the shards' names, to tell them from those of another save.
+        select: which leaves to write; all if None.
+        save_function: called with {name: array} and a path for each file, instead of the format.
+        save_id: whether the shards of safetensors say which save they are of, so that those of two
+            are told apart; without it, the same params make the same files.
+    """
+
+    format: str = "safetensors"
+    layout: str | None = None
+    max_shard_size: int | str = "5GB"
+    variant: str | None = None
+    tag: str = ""
+    select: Mask | None = None
+    save_function: SaveFunction | None = None
+    save_id: bool = True
+
+    def __post_init__(self):
+        parse_size(self.max_shard_size)
+        check_variant(self.variant)
+        _written(self.format)
 
 
 def write_checkpoint(
@@ -43,16 +66,9 @@ def write_checkpoint(
     params: Any,
     template: Any,
     naming: Naming = PLAIN,
+    options: WriteOptions | None = None,
     *,
-    format: str = "safetensors",
-    layout: str | None = None,
-    max_shard_size: int | str = "5GB",
-    variant: str | None = None,
-    tag: str = "",
-    select: Mask | None = None,
-    save_function: SaveFunction | None = None,
     on_file: OnFile | None = None,
-    save_id: bool = True,
     progress: bool = True,
 ) -> list[str]:
     """Writes weights, and an index if there are several files, into an empty folder.
@@ -62,18 +78,8 @@ def write_checkpoint(
 
     Args:
         folder: None takes part and writes nothing.
-        format: "safetensors" under PyTorch names, "msgpack" in the names and layouts of old Flax
-            checkpoints, or "orbax": the tree as it is, written by orbax from where it lies.
-        layout: of names and kernels, instead of the format's own.
-        max_shard_size: bytes, or a string such as "5GB"; a larger tensor is a file of its own.
-        variant: part of the files' names: `model.<variant>.safetensors`.
-        tag: part of the shards' names, to tell them from those of another save.
-        select: which leaves to write; all if None.
-        save_function: called with {name: array} and a path for each file, instead of the format.
         on_file: called with the path of each file when it is whole. It may take the file away: the
             disk then needs room for the largest only. Not called for orbax, which is a folder.
-        save_id: whether the shards of safetensors say which save they are of, so that those of two
-            are told apart; without it, the same params make the same files.
 
     Returns:
         The names of the files, the index last.
@@ -82,41 +88,46 @@ def write_checkpoint(
         CheckpointError: params that are not the model's, a dtype the format does not have, or a
             disk that is full or fails, after the others have their part of every tensor.
     """
-    limit = parse_size(max_shard_size)
-    check_variant(variant)
-    written = _written(format)
+    options = options or WriteOptions()
+    written = _written(options.format)
     params = saveable(params, template)
-    if select is not None:
-        params = select_leaves(params, select)
+    is_part = options.select is not None
+    if options.select is not None:
+        params = select_leaves(params, options.select)
         if not flatten(params):
             raise CheckpointError("select selects no leaf; nothing was written")
-    if format == "orbax" and save_function is None:
-        return [_write_orbax(folder, params, template, variant, select is not None)]
-    layout = layout or written.layout
-    specs = tensor_specs(params, template, naming, layout, partial=select is not None)
-    _check_dtypes(specs, format)
-    shards = plan_shards(specs, limit)
-    names = written.format.files(len(shards), variant=variant, tag=tag)
-    metadata = {"format": "pt"}
-    if save_id and len(shards) > 1 and written.format is SAFETENSORS:
-        metadata["save_id"] = secrets.token_hex(8)  # shards of two saves are then told apart
+    if options.format == "orbax" and options.save_function is None:
+        return [_write_orbax(folder, params, template, options.variant, is_part)]
+    layout = options.layout or written.layout
+    specs = tensor_specs(params, template, naming, layout, partial=is_part)
+    _check_dtypes(specs, options.format)
+    shards = plan_shards(specs, parse_size(options.max_shard_size))
     sizes = [sum(spec.nbytes for spec in shard) for shard in shards]
-    total = sum(sizes)
-    with tqdm(
-        total=total, unit="B", unit_scale=True, delay=1, disable=not progress or folder is None
-    ) as bar:
-        writer = _Writer(folder, total if on_file is None else max(sizes), bar, on_file)
-        others_wait = any(is_spread(spec.leaf) for spec in specs)
-        for name, shard in zip(names, shards, strict=True):
-            if writer.error is not None and not others_wait:
-                break
-            if save_function is None:
-                writer.write(name, written.encode(shard, metadata))
-            else:
-                writer.call(save_function, name, shard)
+    is_quiet = not progress or folder is None
+    with tqdm(total=sum(sizes), unit="B", unit_scale=True, delay=1, disable=is_quiet) as bar:
+        room = sum(sizes) if on_file is None else max(sizes)
+        return _write_shards(FileWriter(folder, room, bar, on_file), shards, options)
+
+
+def _write_shards(
+    writer: FileWriter, shards: list[list[TensorSpec]], options: WriteOptions
+) -> list[str]:
+    written = _written(options.format)
+    names = written.format.files(len(shards), variant=options.variant, tag=options.tag)
+    metadata = {"format": "pt"}
+    if options.save_id and len(shards) > 1 and written.format is SAFETENSORS:
+        metadata["save_id"] = secrets.token_hex(8)
+    others_wait = any(is_spread(spec.leaf) for shard in shards for spec in shard)
+    for name, shard in zip(names, shards, strict=True):
+        if writer.error is not None and not others_wait:
+            break
+        if options.save_function is None:
+            writer.write(name, written.encode(shard, metadata))
+        else:
+            writer.call(options.save_function, name, shard)
     if len(shards) > 1:
-        names.append(written.format.main_files(variant)[1])
-        writer.write(names[-1], _index(names, shards, total, metadata))
+        names.append(written.format.main_files(options.variant)[1])
+        writer.write(names[-1], _index(names, shards, metadata))
     if writer.error is not None:
         raise writer.error
     return names
@@ -191,111 +202,15 @@ def _written(format: str) -> _Written:
     return _WRITTEN[format]
 
 
-class _Writer:
-    """Writes files into a folder; after an error, and without a folder, only reads what it is
-    given, so that the other processes of a run, which wait for each tensor, get to the end."""
-
-    def __init__(
-        self, folder: str | os.PathLike | None, room: int, bar: tqdm, on_file: OnFile | None
-    ):
-        self.folder = folder
-        self.bar = bar
-        self.room = room
-        self.on_file = on_file
-        self.error: CheckpointError | None = None
-        try:
-            if folder is not None and (free := shutil.disk_usage(folder).free) < room:
-                self._fail(folder, f"the disk has {format_size(free)} left")
-        except OSError as error:
-            self._fail(folder or "", error.strerror or str(error))
-
-    def write(self, name: str, parts: Parts) -> None:
-        blocks = _blocks(parts)
-
-        def save(path: str) -> None:
-            with open(path, "xb") as file:
-                for block in _ahead(blocks):
-                    file.write(block)
-                    if isinstance(block, memoryview):
-                        self.bar.update(len(block))
-
-        self._make(name, save)
-        for _ in blocks:
-            pass
-
-    def call(self, save_function: SaveFunction, name: str, shard: list[TensorSpec]) -> None:
-        arrays = {spec.name: spec.read() for spec in shard}
-        self._make(name, lambda path: save_function(arrays, path))
-
-    def _make(self, name: str, save: Callable[[str], None]) -> None:
-        if self.folder is None or self.error is not None:
-            return
-        path = os.path.join(self.folder, name)
-        try:
-            save(path)
-            os.stat(path)  # a function of the caller's may have put it elsewhere
-        except OSError as error:
-            self._fail(path, error.strerror or str(error))
-            return
-        try:
-            if self.on_file is not None:
-                self.on_file(path)
-        except CheckpointError as error:
-            self.error = error
-
-    def _fail(self, path: str | os.PathLike, reason: str) -> None:
-        self.error = CheckpointError(
-            f"{os.fspath(path)}: {reason}; the weights take {format_size(self.room)}"
-        )
-
-
-def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """`blocks`, each specs while the one before it is in use."""
-    with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-save") as pool:
-        future = pool.submit(next, blocks, None)
-        while (block := future.result()) is not None:
-            future = pool.submit(next, blocks, None)
-            yield block
-
-
-def _blocks(parts: Parts) -> Iterator[Block]:
-    """The bytes of `parts`. A block is good until the next but one is asked for."""
-    spec, tensor = None, np.empty(0)
-    for part in parts:
-        if isinstance(part, bytes):
-            yield part
-            continue
-        if part.spec is not spec:
-            spec, tensor = part.spec, part.spec.read()
-        if part.stop - part.start < tensor.size:  # a chunk of a large one
-            tensor = contiguous(tensor)
-        if tensor.flags.c_contiguous:
-            flat = tensor.reshape(-1)
-            yield flat[part.start : part.stop].view(np.uint8).data
-        else:
-            yield from _in_order(tensor)
-
-
-def _in_order(tensor: np.ndarray) -> Iterator[memoryview]:
-    """The bytes in C order of an array that lies otherwise, some rows at a time."""
-    row = tensor[:1].nbytes
-    rows = max(1, _BLOCK // row)
-    buffers = itertools.cycle([empty_bytes(rows * row) for _ in range(3)])
-    for start in range(0, len(tensor), rows):
-        source = tensor[start : start + rows]
-        block = next(buffers)[: source.nbytes]
-        copy(source, block.view(source.dtype).reshape(source.shape))
-        yield block.data
-
-
-def _index(
-    names: list[str], shards: list[list[TensorSpec]], total: int, metadata: dict[str, str]
-) -> Parts:
-    said = {"total_size": total} | {k: v for k, v in metadata.items() if k == "save_id"}
+def _index(names: list[str], shards: list[list[TensorSpec]], metadata: dict[str, str]) -> Parts:
+    total = sum(spec.nbytes for shard in shards for spec in shard)
+    about: dict[str, Any] = {"total_size": total} | {
+        k: v for k, v in metadata.items() if k == "save_id"
+    }
     weight_map = {
         spec.name: name for name, shard in zip(names, shards, strict=False) for spec in shard
     }
-    yield _json({"metadata": said, "weight_map": weight_map}).encode()
+    yield _json({"metadata": about, "weight_map": weight_map}).encode()
 
 
 def _json(values: Any) -> str:

@@ -15,9 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..host.elementwise import elementwise
-from ..host.placement import bytes_for_threads
-from ..host.tiles import in_threads
+from ..host.kernels import elementwise
 from .masks import Mask, as_mask
 from .paths import flatten, nearest
 
@@ -112,15 +110,13 @@ def _mapped(
         _check(first, other, any_float)
     chosen = flatten(as_mask(mask, trees[0]))
 
-    def one(item: tuple[str, Any]) -> Any:
-        path, leaf = item
+    def one(path: str, leaf: Any) -> Any:
         if not chosen[path] or not jnp.issubdtype(leaf.dtype, jnp.inexact):
             return leaf
         rest = (other[path] for other in others)
         return elementwise(function, leaf, *rest, dtype=leaf.dtype, scalars=scalars, donate=donate)
 
-    arrays = [*scalars, *(leaf for tree in (first, *others) for leaf in tree.values())]
-    leaves = in_threads(one, [*first.items()], bytes_for_threads(arrays))
+    leaves = [one(path, leaf) for path, leaf in first.items()]
     return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
 
 

@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import tree_flatten_with_path
+from jax.tree_util import tree_map_with_path
 
-from ..host.elementwise import cast_leaf
-from ..host.placement import bytes_for_threads, in_numpy, placed_like
-from ..host.tiles import in_threads
+from ..host.kernels import elementwise
 from .masks import Mask, as_mask
 from .paths import matches, path_of
 
@@ -84,38 +81,17 @@ def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = T
         if not (isinstance(wanted, str) and wanted == "auto"):
             parse_dtype(wanted)
 
-    def one(item: tuple[Any, Any, bool]) -> Any:
-        key_path, leaf, selected = item
-        if not selected or not hasattr(leaf, "dtype") or not _floating(leaf):
+    def one(key_path: Any, leaf: Any, selected: bool) -> Any:
+        if not selected or not hasattr(leaf, "dtype") or not _is_floating(leaf):
             return leaf
-        path = path_of(key_path) if isinstance(dtype, Mapping) else ""
-        wanted = dtype_for(dtype, path, leaf.dtype)
-        return leaf if leaf.dtype == wanted else cast_leaf(leaf, wanted)
+        wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)
+        return leaf if leaf.dtype == wanted else elementwise(_itself, leaf, dtype=wanted)
 
-    leaves, treedef = tree_flatten_with_path(params)
-    views = [in_numpy(leaf) if hasattr(leaf, "dtype") else leaf for _, leaf in leaves]
-    chosen = jax.tree.leaves(as_mask(mask, params))
-    items = [*zip((path for path, _ in leaves), views, chosen, strict=True)]
-    made = in_threads(one, items, bytes_for_threads(views))
-    originals = [leaf for _, leaf in leaves]
-    return jax.tree.unflatten(treedef, _put_back(originals, views, made))
+    return tree_map_with_path(one, params, as_mask(mask, params))
 
 
-def _put_back(leaves: list[Any], views: list[Any], made: list[Any]) -> list[Any]:
-    """What the leaves become, if their views became `made`. A CPU device is lent NumPy's memory:
-    its own is made of small pages, whose first touch costs more than a cast."""
-    result = [
-        leaf if new is view else new for leaf, view, new in zip(leaves, views, made, strict=True)
-    ]
-    lent = [
-        i
-        for i, leaf in enumerate(leaves)
-        if isinstance(leaf, jax.Array) and isinstance(result[i], np.ndarray)
-    ]
-    placed = placed_like([leaves[i] for i in lent], [result[i] for i in lent])
-    for i, array in zip(lent, placed, strict=True):
-        result[i] = array
-    return result
+def _itself(leaf: Any) -> Any:
+    return leaf
 
 
 def to_bf16(params: Any, mask: Mask = None) -> Any:
@@ -133,5 +109,5 @@ def to_fp32(params: Any, mask: Mask = None) -> Any:
     return cast(params, jnp.float32, mask)
 
 
-def _floating(leaf: Any) -> bool:
+def _is_floating(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
-
-from ..host.placement import is_traced, result_sharding
 
 Draw = Callable[[Any, jax.Array, int], jax.Array]
 """(key, the leaf with the axis in front, how many) -> the entries to join to it, likewise."""
@@ -26,7 +25,7 @@ def resized(leaf: Any, size: int, axis: int, draw: Draw, key: jax.Array | None =
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf.update(shape=(*leaf.shape[:axis], size, *leaf.shape[axis + 1 :]))
     if not isinstance(leaf, np.ndarray):
-        make = jax.jit(_resized, static_argnums=(2, 3, 4), out_shardings=result_sharding(leaf))
+        make = jax.jit(_resized, static_argnums=(2, 3, 4), out_shardings=_result_sharding(leaf))
         return make(leaf, key, size, axis, draw)
     added = size - leaf.shape[axis]
     if added <= 0:
@@ -59,7 +58,7 @@ def like(value: Any, leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray):
         return np.array(value, leaf.dtype)
     array = jnp.array(value, leaf.dtype)
-    place = result_sharding(leaf)
+    place = _result_sharding(leaf)
     return array if place is None else jax.device_put(array, place)
 
 
@@ -68,7 +67,7 @@ def transposed(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray):
         return leaf.T.copy()
     if not isinstance(leaf, jax.ShapeDtypeStruct):
-        return jax.jit(jnp.transpose, out_shardings=_swapped(result_sharding(leaf)))(leaf)
+        return jax.jit(jnp.transpose, out_shardings=_swapped(_result_sharding(leaf)))(leaf)
     names = getattr(leaf, "axes", None)
     named = {} if names is None else {"axes": names[::-1]}
     return leaf.update(shape=leaf.shape[::-1], sharding=_swapped(leaf.sharding), **named)
@@ -76,8 +75,14 @@ def transposed(leaf: Any) -> Any:
 
 def shards_along(leaf: Any, axis: int) -> int:
     """Into how many parts `axis` is cut; 1 for what is not on devices yet."""
-    sharding = None if is_traced(leaf) else getattr(leaf, "sharding", None)
+    sharding = None if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
     return 1 if sharding is None else leaf.shape[axis] // sharding.shard_shape(leaf.shape)[axis]
+
+
+def _result_sharding(leaf: Any) -> Any:
+    """The sharding that what is made of an array gets; None where JAX chooses: under `jit`, and of
+    an array that is on its device by default."""
+    return None if isinstance(leaf, Tracer) or not leaf.committed else leaf.sharding
 
 
 def _swapped(sharding: Any) -> Any:

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ..host.copies import copy, empty
-from ..host.placement import is_on_host, is_traced, placed_like
-from ..host.tiles import in_threads
+from ..host.threads import in_threads
 from .paths import flatten, unflatten
 
 
@@ -84,13 +84,13 @@ def _stack(leaves: list[Any]) -> Any:
     shape = (len(leaves), *first.shape)
     if isinstance(first, jax.ShapeDtypeStruct):
         return _abstract(first, shape, lambda axes, new: (new, *axes))
-    if not all(map(is_on_host, leaves)):
-        traced = any(map(is_traced, leaves))
+    if not all(isinstance(leaf, np.ndarray | np.generic) for leaf in leaves):
+        traced = any(isinstance(leaf, Tracer) for leaf in leaves)
         where = None if traced else _moved(first.sharding, lambda axes, new: (new, *axes))
         return _compiled_stack(where)(*leaves)
     out = empty(shape, first.dtype)
     in_threads(lambda i: copy(np.asarray(leaves[i]), out[i, ...]), range(len(out)), out.nbytes)
-    return placed_like([first], [out])[0] if isinstance(first, jax.Array) else out
+    return out
 
 
 @functools.lru_cache(maxsize=64)

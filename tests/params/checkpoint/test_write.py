@@ -23,7 +23,7 @@ from flaxmodels.params.checkpoint.plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
 from flaxmodels.params.checkpoint.tensor_specs import plan_shards, tensor_specs
-from flaxmodels.params.checkpoint.write import write_checkpoint
+from flaxmodels.params.checkpoint.write import WriteOptions, write_checkpoint
 from flaxmodels.params.formats.safetensors import DTYPES
 from flaxmodels.params.sizes import parse_size
 from flaxmodels.params.tree.naming import FLAX, TORCH
@@ -115,8 +115,11 @@ def test_D30_what_is_no_size(size):
         parse_size(size)
 
 
-def written(folder, tree=TREE, naming=NAMING, **options):
-    return write_checkpoint(folder, tree, abstract(tree), naming, progress=False, **options)
+def written(folder, tree=TREE, naming=NAMING, on_file=None, **options):
+    options = WriteOptions(**options)
+    return write_checkpoint(
+        folder, tree, abstract(tree), naming, options, on_file=on_file, progress=False
+    )
 
 
 def test_P28_7_safetensors_opens_in_the_reference(tmp_path):
@@ -299,7 +302,7 @@ def test_wrong_params_are_refused_before_anything_is_written(case, format, tmp_p
     params, said = BAD[case]
     like = abstract({"a": {"kernel": KERNEL, "bias": np.zeros(6, np.float32)}})
     with pytest.raises(fp.CheckpointError, match=said.replace("a.bias", "a[./]bias")):
-        write_checkpoint(tmp_path, params, like, format=format, progress=False)
+        write_checkpoint(tmp_path, params, like, options=WriteOptions(format), progress=False)
     assert not os.listdir(tmp_path)
 
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.checkpoint.match import check_backbone
 from flaxmodels.params.checkpoint.reconcile import reconcile
-from flaxmodels.params.checkpoint.write import write_checkpoint
+from flaxmodels.params.checkpoint.write import WriteOptions, write_checkpoint
 from flaxmodels.params.formats import shard_index
 
 ONE = np.ones(2, np.float32)
@@ -436,7 +436,8 @@ def test_I22_shards_of_two_saves(tmp_path):
     tree = {"a": np.zeros(8, np.float32), "b": np.zeros(8, np.float32)}
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        write_checkpoint(tmp_path / name, tree, template(tree), max_shard_size=32, progress=False)
+        options = WriteOptions(max_shard_size=32)
+        write_checkpoint(tmp_path / name, tree, template(tree), options=options, progress=False)
     shard = "model-00002-of-00002.safetensors"
     os.replace(tmp_path / "two" / shard, tmp_path / "one" / shard)
     refused(tmp_path / "one", "the folder holds a mixture of two", tmp_path / "one" / shard)

@@ -1,4 +1,4 @@
-"""Apart from the caller: work whose arrays are arrays, whatever the caller is in the middle of.
+"""Threads: work that knows nothing of what its caller is in the middle of, and work shared out.
 
 Under `jax.jit`, `shard_map` and their like what a function makes belongs to the trace, and a
 context such as `jax.set_mesh` or `jax.disable_jit` changes where and how it is made. All of that
@@ -7,7 +7,8 @@ belongs to a thread. So what must not depend on it, such as loading, is done by 
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 T = TypeVar("T")
+R = TypeVar("R")
+_TASK = 4 << 20  # bytes, below which other threads cost more than they save
 
 
 def run_untraced(work: Callable[[], T]) -> T:
@@ -23,11 +26,20 @@ def run_untraced(work: Callable[[], T]) -> T:
     modes = Modes.of_caller()
 
     def inside() -> T:
-        with modes.kept():
+        with modes.entered():
             return work()
 
-    with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-apart") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-untraced") as pool:
         return pool.submit(inside).result()
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T], nbytes: int) -> list[R]:
+    """Returns `work` of every item, done by several threads if `nbytes` of memory pay for them."""
+    count = min(8, os.cpu_count() or 1, len(items)) if nbytes >= _TASK else 1
+    if count < 2:
+        return list(map(work, items))
+    with ThreadPoolExecutor(count, thread_name_prefix="flaxmodels-leaf") as pool:
+        return list(pool.map(work, items))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +59,7 @@ class Modes:
         return cls(jax.dtypes.canonicalize_dtype(np.int64).itemsize == 8, default_device())
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def entered(self) -> Iterator[None]:
         """Puts this thread into these modes, and out of those that look at values or forbid
         transfers: a NaN that a file holds is no error."""
         with (

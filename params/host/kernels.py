@@ -1,0 +1,105 @@
+"""Host kernels: the elements of a leaf from the same elements of others, wherever the leaf lives.
+
+A leaf is one compiled computation on its own device, used again for leaves of the same shape. NumPy
+lends the CPU device its memory and takes over the result's. NumPy itself computes what is too small
+to compile for, and what is wider than 32 bits, which JAX may not have.
+"""
+
+import contextlib
+import ctypes
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from .copies import copy
+
+_WORTH = 1 << 16  # elements; a compilation takes some 30 ms
+
+
+def elementwise(
+    function: Callable[..., Any],
+    *leaves: Any,
+    dtype: Any,
+    scalars: tuple = (),
+    donate: bool = False,
+) -> Any:
+    """Returns `function(*leaves, *scalars)` in `dtype`, of the first leaf's kind and where it is.
+
+    Numbers too small for the exponent of the dtype it is computed in may become 0, as XLA's do.
+
+    Args:
+        function: of arrays of either NumPy or JAX, by operators and methods that both have; the
+            same object every time, for what is compiled is kept by it.
+        leaves: of one shape. If one is abstract, so is the result.
+        donate: the result may take the first leaf's memory.
+    """
+    first, dtype = leaves[0], np.dtype(dtype)
+    for leaf in leaves:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf.update(dtype=dtype)
+    if any(isinstance(x, Tracer) for x in (*leaves, *scalars)):
+        return _compiled(False)(function, dtype, *leaves, scalars=scalars)
+    if isinstance(first, jax.Array):
+        where = first.sharding
+        leaves = [
+            x if getattr(x, "sharding", None) == where else jax.device_put(x, where) for x in leaves
+        ]
+        return _compiled(donate)(function, dtype, *leaves, scalars=scalars)
+    leaves, scalars = jax.device_get((leaves, scalars))
+    if leaves[0].size >= _WORTH and compiles(dtype, *(leaf.dtype for leaf in leaves)):
+        with on_cpu():
+            result = _adopted(_compiled(False)(function, dtype, *leaves, scalars=scalars))
+    else:
+        with np.errstate(all="ignore"):
+            result = np.asarray(function(*leaves, *scalars)).astype(dtype, copy=False)
+    if donate and isinstance(first, np.ndarray) and first.dtype == dtype and first.flags.writeable:
+        copy(result, first)
+        return first
+    return result
+
+
+def compiles(*dtypes: np.dtype) -> bool:
+    """Whether the CPU device computes in these dtypes: at most 32 bits wide, of which JAX has the
+    same whether or not it may use 64; and there is one."""
+    return all(dtype.itemsize <= 4 and dtype.isnative for dtype in dtypes) and _cpu() is not None
+
+
+@contextlib.contextmanager
+def on_cpu() -> Iterator[None]:
+    """Lets this thread compute on the CPU device now, whatever it traces or guards against."""
+    device = jax.default_device(_cpu())
+    with device, jax.transfer_guard("allow"), jax.ensure_compile_time_eval():
+        yield
+
+
+@functools.cache
+def _compiled(donate: bool) -> Callable[..., jax.Array]:
+    def compute(function, dtype, first, *rest, scalars):
+        return jnp.astype(function(first, *rest, *scalars), dtype)
+
+    return jax.jit(compute, static_argnums=(0, 1), donate_argnums=(2,) if donate else ())
+
+
+def _beside(leaf: Any, first: jax.Array) -> Any:
+    is_there = isinstance(leaf, jax.Array) and leaf.sharding == first.sharding
+    return leaf if is_there else jax.device_put(leaf, first.sharding)
+
+
+@functools.cache
+def _cpu() -> Any:
+    """JAX's first CPU device, or None if it was told to have none."""
+    with contextlib.suppress(RuntimeError):
+        return jax.local_devices(backend="cpu")[0]
+
+
+def _adopted(array: jax.Array) -> np.ndarray:
+    """The memory of an array on the CPU, which nobody else holds, as NumPy's: it can be written."""
+    start = array.block_until_ready().unsafe_buffer_pointer()
+    memory: Any = (ctypes.c_uint8 * array.nbytes).from_address(start)
+    memory.owner = array  # for as long as a view of the memory lives
+    return np.frombuffer(memory, array.dtype).reshape(array.shape)
