@@ -64,12 +64,7 @@ def reconcile(
             found[path] = pieces
     used = {place.name for group in chosen.values() for place in group if place is not None}
     spare = {place.name for group in wanted.tied.values() for place in group}
-    twice: dict[str, tuple[Piece, ...]] = {}
-    for path in found:
-        others = [x for place in wanted.places[path] for x in wanted.tied.get(place.name, ())]
-        others = [x for x in others if x.name in names and x.name not in used]
-        if others:
-            twice[path] = tuple(_piece(source, names[x.name], x, naming) for x in others)
+    others = {path: wanted.others(path, names.keys() - used) for path in found}
     named = wanted.known({name: name for name in source.absent})
     return Match(
         source,
@@ -79,7 +74,11 @@ def reconcile(
         tuple(mismatched),
         {p: named[x.name] for p in missing for x in wanted.places[p] if x.name in named},
         reading.said,
-        twice,
+        {
+            path: tuple(_piece(source, names[x.name], x, naming) for x in group)
+            for path, group in others.items()
+            if group
+        },
         reading.hint,
     )
 
@@ -139,6 +138,11 @@ class _Wanted:
         """The place of each piece of a leaf that is among `names`."""
         choices = (self.tied.get(place.name, (place,)) for place in self.places[path])
         return [next((x for x in choice if x.name in names), None) for choice in choices]
+
+    def others(self, path: str, names: Container[str]) -> list[Place]:
+        """The places of a leaf's tensor under other names of its tie that are among `names`."""
+        group = (x for place in self.places[path] for x in self.tied.get(place.name, ()))
+        return [place for place in group if place.name in names]
 
     def known(self, names: Mapping[str, str]) -> dict[str, str]:
         """`names` by today's spelling, and with the prefix of the backbone or without it as the

@@ -45,11 +45,8 @@ def elementwise(
     if any(isinstance(x, Tracer) for x in (*leaves, *scalars)):
         return _compiled(False)(function, dtype, *leaves, scalars=scalars)
     if isinstance(first, jax.Array):
-        where = first.sharding
-        leaves = [
-            x if getattr(x, "sharding", None) == where else jax.device_put(x, where) for x in leaves
-        ]
-        return _compiled(donate)(function, dtype, *leaves, scalars=scalars)
+        beside = (_beside(leaf, first) for leaf in leaves[1:])
+        return _compiled(donate)(function, dtype, first, *beside, scalars=scalars)
     leaves, scalars = jax.device_get((leaves, scalars))
     if leaves[0].size >= _WORTH and compiles(dtype, *(leaf.dtype for leaf in leaves)):
         with on_cpu():
