@@ -91,8 +91,15 @@ def shapes(call, name):
     return f, model.abstract_params(), jax.eval_shape(f, model.abstract_params(), IDS)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("mode", _modes.TRACED)
+def traced():
+    """Each mode with each family, layers looped and scanned in turn; both with `--all`."""
+    for i, mode in enumerate(_modes.TRACED):
+        for j, name in enumerate(MODELS):
+            marks = pytest.mark.soak if (i + j + j // 2) % 2 else ()
+            yield pytest.param(mode, name, id=f"{mode}-{name}", marks=marks)
+
+
+@pytest.mark.parametrize(("mode", "name"), list(traced()))
 def test_traced(mode, name):
     for call in CALLS if name in DECODERS else ("forward", "gradient"):
         f, params, expected = shapes(call, name)
