@@ -36,6 +36,17 @@ TABLES = {
 IDS = np.arange(12, dtype=np.int32).reshape(2, 6)
 each = pytest.mark.parametrize("name", MODELS)
 scanned = pytest.mark.parametrize("scan", [False, True])
+each_in_turn = pytest.mark.parametrize(
+    ("name", "scan"),
+    [
+        ("bert", False),
+        ("gpt2", True),
+        ("llama", False),
+        pytest.param("bert", True, marks=pytest.mark.soak),
+        pytest.param("gpt2", False, marks=pytest.mark.soak),
+        ("llama", True),
+    ],
+)
 
 
 @functools.cache
@@ -49,18 +60,14 @@ def loss(model, params, **variables):
     return (logits * jnp.cos(jnp.arange(logits.size)).reshape(logits.shape)).sum()
 
 
-@each
-@scanned
+@each_in_turn
 def test_P19_P20_remat_on_and_off(name, scan):
     model, params = made(name, scan)
     on = model.gradient_checkpointing_enable()
     dots = model.gradient_checkpointing_enable("dots_saveable")
     assert (on.remat, dots.remat) == ("full", "dots_saveable")
     assert on.gradient_checkpointing_disable() == model and model.remat is None
-    traced = {
-        m.remat: str(jax.make_jaxpr(jax.grad(lambda p, m=m: loss(m, p)))(params))
-        for m in (model, on)
-    }
+    traced = {m.remat: str(jax.make_jaxpr(lambda p, m=m: loss(m, p))(params)) for m in (model, on)}
     assert "remat" in traced["full"] and "remat" not in traced[None]
     with pytest.raises(ValueError, match="remat 'some': expected None or one of full"):
         model.gradient_checkpointing_enable("some")
@@ -81,8 +88,7 @@ def test_P20_D21_policies_dicts_and_old_arguments(scan):
     expected = jax.jit(jax.grad(lambda p: loss(model, p)))(params)
     for way in ways:
         assert hash(way) and way.gradient_checkpointing_disable() == model
-        traced = jax.make_jaxpr(jax.grad(lambda p, m=way: loss(m, p)))(params)
-        assert "remat" in str(traced) or "checkpoint" in str(traced)
+        assert "remat" in str(jax.make_jaxpr(lambda p, m=way: loss(m, p))(params))
     got = jax.jit(jax.grad(lambda p: loss(ways[1], p)))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, expected)
     assert [way.remat for way in ways[2:]] == ["full", "dots_saveable", "full"]
@@ -96,8 +102,7 @@ def test_P20_D21_policies_dicts_and_old_arguments(scan):
             enable(options)
 
 
-@each
-@scanned
+@each_in_turn
 def test_P11_P12_gradients_at_the_input_embeddings(name, scan):
     model, params = made(name, scan)
     tapped = model.enable_input_require_grads()
@@ -160,8 +165,7 @@ def dropout(name):
     }[name]
 
 
-@each
-@scanned
+@each_in_turn
 def test_P14_one_program_for_each_kind_of_arguments(name, scan):
     model, params = made(name, scan)
     call = model.get_compiled_call()
