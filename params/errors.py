@@ -6,6 +6,7 @@ import warnings
 LONGEST_TEXT = 4000  # characters of an error or a warning
 _LONGEST_NAME = 200
 _INSIDE = (__name__.partition(".")[0], "flax")
+_warned: set[str] = set()
 
 
 class PrintableError(ValueError):
@@ -30,6 +31,13 @@ def warn(message: object, category: type[Warning] = UserWarning) -> None:
     while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         level, frame = level + 1, frame.f_back
     warnings.warn(printable(message), category, stacklevel=level)
+
+
+def warn_once(message: str) -> None:
+    """Warns as `warn` does, once in a process for the same message."""
+    if message not in _warned:
+        _warned.add(message)
+        warn(message)
 
 
 def printable(text: object, most: int = LONGEST_TEXT) -> str:

@@ -1,4 +1,4 @@
-"""Logical axes: what each dimension of a parameter means, declared where it is made."""
+"""Logical axes: names for the dimensions of a parameter, declared where it is made."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,8 +12,8 @@ Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 
 class AbstractParam(jax.ShapeDtypeStruct):
-    """A `jax.ShapeDtypeStruct` whose dimensions have names: shape (V, D) with axes
-    ("vocab", "embed").
+    """Describes an array whose dimensions have names, as `jax.ShapeDtypeStruct` does without: shape
+    (V, D) with axes ("vocab", "embed").
 
     It is a leaf to every JAX transform that takes abstract values. `axes` and `draw` do not take
     part in equality, so a template compares equal to the plain abstract tree of the same arrays.
@@ -35,7 +35,7 @@ class AbstractParam(jax.ShapeDtypeStruct):
         self.draw = draw
 
     def update(self, **kwargs) -> "AbstractParam":
-        """The same leaf with some of shape, dtype, sharding, axes replaced."""
+        """Returns the leaf with some of shape, dtype, sharding, axes replaced."""
         plain = super().update(**{k: v for k, v in kwargs.items() if k != "axes"})
         return AbstractParam(
             plain.shape,
@@ -55,8 +55,8 @@ def _rebuild(shape, dtype, axes, sharding) -> AbstractParam:
 
 
 class _Drawn:
-    """An initializer as part of a tree's structure. All are equal: the modules of one trace make
-    closures of their own, which draw the same."""
+    """Wraps an initializer as a part of a tree's structure. All wrappers are equal: modules of one
+    trace make closures of their own, which draw the same."""
 
     def __init__(self, draw: Draw):
         self.draw = draw
@@ -71,8 +71,8 @@ class _Drawn:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class Axes(meta.AxisMetadata):
-    """The box in which an initializer hands a value and its axes to `declared_axes`, and to nobody
-    else: `Module.init` makes plain arrays.
+    """Boxes a value and its axes, from an initializer to `declared_axes` alone: `Module.init` makes
+    plain arrays.
 
     Lifted transforms add their axis through it (`nn.scan(metadata_params={"axis": "layers"})`, or
     flax's own `nn.PARTITION_NAME`); an axis that they do not name has no name. Unlike
@@ -100,20 +100,20 @@ class Axes(meta.AxisMetadata):
         return Axes(self.value, tuple(names), self.drawn)
 
     def abstract(self) -> AbstractParam:
-        """The box of an abstract value as one leaf."""
+        """Returns the box of an abstract value as one leaf."""
         value = self.value
         return AbstractParam(value.shape, value.dtype, axes=self.names, draw=self.drawn.draw)
 
 
 _declaring = jax.make_user_context(default_value=False)
 """Whether initializers box what they make. Part of the key of JAX's caches, so that a function
-compiled or traced on one side is not taken for the other's."""
+compiled or traced on one side is not reused on the other."""
 
 
 def with_axes(init: Draw, *names: str | None) -> Callable[..., Any]:
     """Wraps an initializer so that the parameter it makes has one axis name per dimension.
 
-    The names are there for `declared_axes`; in any other call the initializer is `init` itself, so
+    `declared_axes` alone sees the names; in any other call the initializer is `init` itself, so
     that `Module.init`, `nn.vmap`, `nn.jit`, `nnx.bridge.ToNNX` and others see plain arrays.
     """
 
@@ -125,8 +125,8 @@ def with_axes(init: Draw, *names: str | None) -> Callable[..., Any]:
 
 
 def declared_axes(init: Callable[..., Any], *args: Any) -> Any:
-    """The tree of `AbstractParam` that `init(*args)`, such as `Module.init`, would make; nothing is
-    computed. A parameter whose initializer is not wrapped with `with_axes` has the names of
+    """Returns the tree of `AbstractParam` that `init(*args)`, such as `Module.init`, would make;
+    computes nothing. A parameter whose initializer is not wrapped with `with_axes` has the names of
     flax's own boxes (`nn.with_logical_partitioning`), or axes without names.
     """
 

@@ -1,4 +1,4 @@
-"""Joining a run of several processes, so that the death of one is noticed by the others."""
+"""Joins a run of several processes, so that the death of one is noticed by the others."""
 
 import atexit
 import contextlib
@@ -12,7 +12,7 @@ import jax
 from jax._src import distributed  # the only way to the coordinator
 
 _HEARTBEATS = 8  # seconds without any, after which a process is dead
-_LEAVING = 300  # seconds that a process waits at its end for the others; JAX's default
+_LEAVING = 300  # seconds to wait for the others at the end of a process; JAX's default
 
 
 def initialize(**kwargs: Any) -> None:
@@ -42,9 +42,8 @@ def initialize(**kwargs: Any) -> None:
 
 
 def _leave(seconds: int) -> None:
-    """Waits for the others at the end of this process; the coordinator goes last. JAX does so
-    itself, but not where it is to survive deaths. Others that wait for this one learn that it
-    left."""
+    """Waits for the others at the end of this process; the coordinator ends last. JAX does so
+    itself, but not with recoverability. The key tells those that wait for this one that it left."""
     client, state = distributed.global_state.client, distributed.global_state
     if client is None or hasattr(sys, "last_type"):  # an error that nobody caught
         return
@@ -60,7 +59,7 @@ def _leave(seconds: int) -> None:
 
 
 def _delay_abort() -> None:
-    """Gives this process some seconds to say what happened before it aborts.
+    """Gives this process six seconds to report what happened before it aborts.
 
     A thread of the runtime calls abort() at once when the coordinator, process 0, is gone. The
     handler of its signal is C's own sleep(), to which the number of the signal, 6, is seconds:

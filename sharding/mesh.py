@@ -1,4 +1,4 @@
-"""Meshes: how the devices of a run are arranged and named."""
+"""Meshes: devices of a run, arranged along named axes."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh
 
 
 def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
-    """A mesh with the given axis sizes, in the given order; one size may be -1: what is left.
+    """Makes a mesh with the given axis sizes, in the given order; -1 takes what is left.
 
     `make_mesh(fsdp=-1, tensor=2)` on eight devices is fsdp 4 x tensor 2. The last axis joins
     neighbouring devices: put the axis with the most communication (`tensor`) last. Axes are
@@ -44,10 +44,10 @@ def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
 
 
 def check_mesh(mesh: Any, *, abstract: bool = False) -> None:
-    """Refuses what is no mesh that a model's params can be placed on, with the line that makes one.
+    """Refuses a value that params cannot be placed on, with the line that makes a mesh.
 
     A mesh of Explicit axes is not converted: inside its `jax.set_mesh`, and beside arrays of the
-    caller's on it, JAX would refuse params that are on another.
+    caller on it, JAX would refuse params that are on another mesh.
 
     Args:
         abstract: whether a mesh without devices, `jax.sharding.AbstractMesh`, will do.
@@ -70,7 +70,7 @@ def check_mesh(mesh: Any, *, abstract: bool = False) -> None:
 
 
 def explicit_axes(mesh: Mesh | AbstractMesh) -> str:
-    """What is wrong with a mesh of axes that are not Auto, and what to write instead."""
+    """Returns what is wrong with a mesh of axes that are not Auto, and what to write instead."""
     kinds = dict.fromkeys(kind.name for kind in mesh.axis_types if kind != AxisType.Auto)
     sizes = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
     return (

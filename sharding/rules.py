@@ -1,7 +1,8 @@
-"""Rules: logical axes -> mesh axes, for parameters and for activations."""
+"""Rules: logical axes -> mesh axes, of parameters and of activations."""
 
 import difflib
 import functools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,8 +32,8 @@ DEFAULT_RULES: Rules = (
 """Ordered (logical axis, mesh axis or axes): tensor parallelism over what is computed side by
 side, fully sharded data parallelism over the model dimension. A mesh axis that the mesh does not
 have counts as absent, so that the same rules serve `make_mesh(fsdp=-1)` and a full pod. The first
-rule of an axis wins: change one with `(("vocab", None), *DEFAULT_RULES)`. `default_rules` has other
-names for the mesh axes."""
+rule of an axis wins: change one with `(("vocab", None), *DEFAULT_RULES)`. `default_rules` renames
+the mesh axes."""
 
 _USUAL = {
     "data": ("dp", "batch", "replica", "data_parallel"),
@@ -43,7 +44,7 @@ _USUAL = {
 
 
 def default_rules(**names: str) -> Rules:
-    """`DEFAULT_RULES` for a mesh whose axes are called otherwise.
+    """Returns `DEFAULT_RULES` for a mesh whose axes have other names.
 
     >>> default_rules(tensor="model")[0]
     ('vocab', 'model')
@@ -67,7 +68,7 @@ def default_rules(**names: str) -> Rules:
 
 
 def as_rules(rules: Any) -> Rules:
-    """Rules from what a caller has: pairs in any list or mapping; `DEFAULT_RULES` for None.
+    """Normalises rules: pairs in any list or mapping; `DEFAULT_RULES` for None.
 
     Raises:
         TypeError: not (logical axis, mesh axis or several in a list or None); with the rule.
@@ -97,7 +98,7 @@ def _rule(pair: Any) -> tuple[str, str | tuple[str, ...] | None]:
 
 
 def check_rules(rules: Any, template: Any, mesh: Mesh | AbstractMesh | None = None) -> None:
-    """Refuses rules that act on nothing, and a mesh of which they leave axes unused.
+    """Refuses rules that act on nothing, and a mesh with axes that they leave unused.
 
     Args:
         template: tree of `AbstractParam`; a rule must name a logical axis of it, or one of
@@ -138,7 +139,7 @@ def check_rules(rules: Any, template: Any, mesh: Mesh | AbstractMesh | None = No
 
 
 def _remedy(unused: list[str], mesh: Mesh | AbstractMesh) -> str:
-    """What to write so that these axes of a mesh are used."""
+    """Returns what to write so that these axes of a mesh are used."""
     usual = {
         kind: name
         for name in unused
@@ -171,7 +172,7 @@ def _names(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def shardings(template: Any, mesh: Mesh | AbstractMesh, rules: Any = DEFAULT_RULES) -> Any:
-    """The tree of `NamedSharding` in which `template`'s parameters live on `mesh`.
+    """Returns the tree of `NamedSharding` in which `template`'s parameters live on `mesh`.
 
     Args:
         template: tree of `AbstractParam`, such as `model.abstract_params()`.
@@ -203,7 +204,7 @@ def shardings(template: Any, mesh: Mesh | AbstractMesh, rules: Any = DEFAULT_RUL
 def partition_spec(
     axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any, rules: Any, *, name: str = ""
 ) -> PartitionSpec:
-    """The spec of one array, one entry per dimension; raises as `shardings` does."""
+    """Returns the spec of one array, one entry per dimension; raises as `shardings` does."""
     table = _first_wins(as_rules(rules))
     taken: dict[str, str] = {}
     entries = []
@@ -228,10 +229,10 @@ def partition_spec(
 
 
 def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: Any) -> jax.Array:
-    """`x` with a sharding hint for the compiler: its logical `axes`, by `rules`.
+    """Gives the compiler a hint of how `x` is sharded: its logical `axes`, by `rules`.
 
-    The mesh is the one that `x`'s own tracer carries (it comes from the params), so nothing has
-    to be set around the call; without a mesh, or with explicit axes, `x` is returned as it is.
+    The mesh is the one that the tracer of `x` carries (it comes from the params), so nothing has
+    to be set around the call; without a mesh, or with explicit axes, `x` is returned unchanged.
     A dimension that does not divide is left to the compiler: a hint must not refuse a batch of 1.
     """
     mesh = jax.typeof(x).sharding.mesh
@@ -263,8 +264,5 @@ def _mesh_axes(axis: str, table: dict, mesh: Any, name: str) -> tuple[str, ...]:
     return tuple(mesh_axis for mesh_axis in _names(table[axis]) if mesh_axis in mesh.axis_names)
 
 
-def _parts(mesh_axes: tuple[str, ...], mesh: Any) -> int:
-    parts = 1
-    for mesh_axis in mesh_axes:
-        parts *= mesh.shape[mesh_axis]
-    return parts
+def _parts(mesh_axes: tuple[str, ...], mesh: Mesh | AbstractMesh) -> int:
+    return math.prod(mesh.shape[name] for name in mesh_axes)

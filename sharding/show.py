@@ -1,12 +1,12 @@
-"""Pictures of shardings for the terminal."""
+"""Pictures of shardings for a terminal."""
 
 import jax
 import numpy as np
 
 
 def picture(array: jax.Array, name: str = "") -> str:
-    """Which devices hold which part of an array: a grid of its first two sharded dimensions, or a
-    row where only one is sharded.
+    """Draws which devices hold which part of an array: a grid of its first two sharded dimensions,
+    or a row if one is sharded.
 
     Each cell is a shard with the numbers of the devices that hold it (replicas share a cell).
     """
@@ -39,7 +39,7 @@ def picture(array: jax.Array, name: str = "") -> str:
 
 
 def _numbers(devices: list[int]) -> str:
-    """[0, 1, 2, 3, 6] as "0-3,6"."""
+    """Formats [0, 1, 2, 3, 6] as "0-3,6"."""
     parts: list[str] = []
     start = previous = devices[0]
     for device in [*devices[1:], None]:

@@ -17,15 +17,17 @@ from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.sharding import NamedSharding
 
+from .. import params as fp
 from ..calls.arguments import split
+from ..core.model import Model
 
 
 class CompiledCall:
-    """`model.apply` as compiled programs: `compiled(params, input_ids, ...)`.
+    """Calls `model.apply` as compiled programs: `compiled(params, input_ids, ...)`.
 
     One program is compiled for each combination of shapes, dtypes, shardings and other arguments,
-    at its first call, and used from then on; nothing is traced again. What varies a lot (a prefill
-    of any length) had better go through `jax.jit(model.apply)` with padded lengths.
+    at its first call, and used from then on; nothing is traced again. For arguments that vary a lot
+    (a prefill of any length) `jax.jit(model.apply)` with padded lengths is better.
 
     Attributes:
         programs: {key: executable} of what has been compiled or read so far.
@@ -33,17 +35,19 @@ class CompiledCall:
 
     def __init__(
         self,
-        model: Any,
+        model: Model,
         *,
         donate_cache: bool = False,
         compiler_options: Mapping[str, Any] | None = None,
         folder: str | os.PathLike | None = None,
     ):
-        """Args:
-        donate_cache: the argument `cache` gives its memory to the cache that comes back.
-        compiler_options: of XLA.
-        folder: where programs are kept for the next process; made if absent. JAX unpickles them:
-            files that others may write are refused.
+        """Keeps the options; compiles nothing yet.
+
+        Args:
+            donate_cache: the argument `cache` gives its memory to the cache that is returned.
+            compiler_options: of XLA.
+            folder: where programs are kept for the next process; made if absent. JAX unpickles
+                them: files that others may write are refused.
         """
         self.model = model
         self.donate_cache = donate_cache
@@ -54,9 +58,10 @@ class CompiledCall:
         host = (jax.__version__, metadata.version("jaxlib"), str(jax.devices()))
         self._identity = repr((model, options, host))
 
-    def __call__(self, params: Any, *args: Any, cache: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, params: fp.Params, *args: Any, cache: Any = None, **kwargs: Any) -> Any:
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, args, cache, kwargs))):
-            given = kwargs if cache is None else {"cache": cache, **kwargs}  # part of that program
+            given = kwargs if cache is None else {"cache": cache, **kwargs}
+            # the call becomes a part of the program that is being traced
             return self.model.apply({"params": params}, *args, **given)
         arrays, rebuild = split((args, kwargs))
         others = rebuild([None] * len(arrays))
@@ -70,7 +75,7 @@ class CompiledCall:
 
             donated = ("cache",) if self.donate_cache and cache is not None else ()
             jitted = jax.jit(forward, donate_argnames=donated)
-            self.programs[key] = self._made(key, jitted, (params, cache, arrays))
+            self.programs[key] = self._load_or_compile(key, jitted, (params, cache, arrays))
         return self.programs[key](params, cache, arrays)
 
     def _key(self, arguments: Any, others: Any) -> str:
@@ -79,7 +84,7 @@ class CompiledCall:
         text = repr((self._identity, str(structure), described, others))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _made(self, key: str, jitted: Any, arguments: Any) -> Any:
+    def _load_or_compile(self, key: str, jitted: Any, arguments: Any) -> Any:
         path = None if self.folder is None else self.folder / f"{key}.xla"
         if path is not None and path.exists():
             _check_owner(path)
@@ -101,14 +106,14 @@ _COMPILING = threading.Lock()
 
 @contextlib.contextmanager
 def _without_jax_cache() -> Iterator[None]:
-    """Compiles anew, also what JAX's own cache of programs on disk has: a program read from there
-    is serialised without its functions on a CPU, and the next process could not call it."""
+    """Turns JAX's own cache of programs on disk off: on a CPU a program that was read from it is
+    serialised without its functions, and the next process could not call it."""
     with _COMPILING:
         settings: Any = jax.config
         enabled = settings.jax_enable_compilation_cache
         try:
             settings.update("jax_enable_compilation_cache", False)
-            reset_cache()  # JAX looks at the setting once, and from here on once more
+            reset_cache()  # JAX reads the setting once; this makes it read it again
             yield
         finally:
             settings.update("jax_enable_compilation_cache", enabled)
@@ -116,7 +121,7 @@ def _without_jax_cache() -> Iterator[None]:
 
 
 def _devices(arguments: Any) -> list[jax.Device]:
-    """Where a program with these arguments runs, in its order of devices."""
+    """Returns the devices that a program with these arguments runs on, in its order."""
     placed = [leaf.sharding for leaf in jax.tree.leaves(arguments) if isinstance(leaf, jax.Array)]
     for sharding in placed:
         if isinstance(sharding, NamedSharding):
@@ -130,11 +135,11 @@ def _placement(leaf: Any) -> str:
 
 
 def _check_owner(path: Path) -> None:
-    for place in (path, path.parent):
-        info = place.stat()
+    for entry in (path, path.parent):
+        info = entry.stat()
         if info.st_uid != os.getuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PermissionError(
-                f"{place}: others may write it, and a compiled program is code; use a folder of "
+                f"{entry}: others may write it, and a compiled program is code; use a folder of "
                 "your own"
             )
 

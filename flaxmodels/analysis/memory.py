@@ -1,4 +1,4 @@
-"""Memory of a forward pass, module by module: of the compiled program, or as it runs eagerly."""
+"""Memory of a forward pass, module by module: compiled, or as it runs eagerly."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from ..params.tree.measure import format_table
 
 
 class MemoryTrace:
-    """What each module's call added to memory, while `memory_trace` is open.
+    """Records what each module's call added to memory while `memory_trace` is open.
 
     Attributes:
         mem_rss_diff: {path: bytes} by which the resident memory of the process grew.
@@ -43,9 +43,9 @@ class MemoryTrace:
 
 @contextlib.contextmanager
 def memory_trace() -> Iterator[MemoryTrace]:
-    """A context in which eager calls of modules are measured, submodules within them.
+    """Opens a context that measures eager calls of modules, their submodules included.
 
-    What is traced (under `jit`, in a scan over layers) allocates nothing and is passed over: see
+    Traced calls (under `jit`, in a scan over layers) allocate nothing and are skipped: see
     `memory_report` for compiled programs.
 
     >>> with memory_trace() as trace:
@@ -79,14 +79,14 @@ _PAGE = resource.getpagesize()
 
 @dataclasses.dataclass(frozen=True)
 class ModuleMemory:
-    """Bytes, on one device, of a module compiled by itself.
+    """Holds the bytes, on one device, of a module compiled by itself.
 
     Attributes:
         path: of the module; "" for the model.
         params: those of its own.
         inputs: arrays that it is called with.
         outputs: what it returns.
-        temporary: what it needs beside them while it runs.
+        temporary: memory that it needs beside them while it runs.
     """
 
     path: str
@@ -97,7 +97,7 @@ class ModuleMemory:
 
 
 class MemoryReport(tuple[ModuleMemory, ...]):
-    """One row for each module, in the order in which they are called; prints as a table."""
+    """Holds one row for each module, in the order in which they are called; prints as a table."""
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [("module", "params", "inputs", "outputs", "temporary")]
@@ -110,10 +110,10 @@ class MemoryReport(tuple[ModuleMemory, ...]):
 def memory_report(
     model: nn.Module, params: Any, *args: Any, depth: int = 2, **kwargs: Any
 ) -> MemoryReport:
-    """What XLA says of the memory of a forward pass; runs nothing, and allocates nothing.
+    """Reports the memory of a forward pass as XLA plans it; runs nothing, and allocates nothing.
 
     The model is compiled, and each module down to `depth` names by itself, with the arguments
-    that it gets there.
+    that it gets in the pass.
 
     Args:
         params: arrays or abstract.

@@ -1,4 +1,4 @@
-"""What a forward pass is given, checked in one place for all families: where PyTorch raises, JAX
+"""Inputs of a forward pass, checked in one place for all families: where PyTorch raises, JAX
 broadcasts, clamps and gives NaN.
 
 Shapes and dtypes are checked whenever a program is traced; values where they are known
@@ -15,7 +15,7 @@ from .kv_cache import Cache
 
 
 class Tokens(NamedTuple):
-    """The arguments of a backbone that say what its tokens are. Exactly one of `input_ids` and
+    """Holds the arguments of a backbone that describe its tokens. Exactly one of `input_ids` and
     `inputs_embeds` is given.
 
     Attributes:
@@ -46,7 +46,7 @@ class Tokens(NamedTuple):
         stacked: bool = False,
         token_types: int | None = None,
     ) -> "Tokens":
-        """Checks them against each other, the config and the cache; returns them as arrays.
+        """Checks the arguments against each other, the config and the cache; returns arrays.
 
         Args:
             cache: what the new tokens go into.
@@ -54,7 +54,7 @@ class Tokens(NamedTuple):
             token_types: how many there are; None for a family without them.
 
         Raises:
-            TypeError: ids that are no integers, vectors that are no floats, no cache of ours.
+            TypeError: ids that are not integers, vectors that are not floats, a foreign cache.
             ValueError: another shape, an id that has no row, a mask that is not of 0 and 1, more
                 tokens than the cache or the table of positions has room for.
         """
@@ -72,11 +72,10 @@ class Tokens(NamedTuple):
 
 
 def check_attention_mask(mask: Any, shape: tuple[int, int], *, pairs: bool = True) -> None:
-    """Refuses a mask that does not say of each token [B, T] = `shape`, or of each pair of them,
-    whether it is there.
+    """Refuses a mask that is not 0 or 1 for each token [B, T] = `shape`, or for each pair of them.
 
-    An additive mask (0 to attend, a large negative number to ignore) would mean the reverse. Its
-    values are seen outside of `jit` alone.
+    An additive mask (0 to attend, a large negative number to ignore) would mean the reverse. Values
+    are checked outside of `jit` alone.
     """
     if mask is None:
         return

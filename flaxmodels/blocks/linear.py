@@ -10,10 +10,10 @@ from .parameter import parameter
 
 
 def contract(x: jax.Array, weight: jax.Array, axis: int) -> jax.Array:
-    """The last axis of x [..., D] against `axis` of a 2-D weight -> [..., F] in the dtype of x.
+    """Multiplies the last axis of x [..., D] with `axis` of a 2-D weight -> [..., F], as x.dtype.
 
     On a CPU the product of 16-bit arrays is computed in float32 and rounded: XLA's own is slower,
-    for a single row some twenty times, and a loop of decoding converts the weights once.
+    for a single row about twenty times, and a decode loop converts the weights once.
     """
 
     def product(x: jax.Array, weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -31,7 +31,7 @@ def contract(x: jax.Array, weight: jax.Array, axis: int) -> jax.Array:
 
 
 class Linear(nn.Module):
-    """x [..., in] -> x @ kernel + bias [..., features], in the dtype of x.
+    """Computes x @ kernel + bias: x [..., in] -> [..., features], in the dtype of x.
 
     Attributes:
         axes: logical names of (in, features); the bias has that of `features`.
@@ -55,7 +55,7 @@ class Linear(nn.Module):
 
 
 class Embed(nn.Module):
-    """ids int [...] -> rows [..., D] of a table, in `dtype`; an id that has no row gives NaN.
+    """Looks up ids int [...] in a table -> rows [..., D]; an id that has no row gives NaN.
 
     Attributes:
         axes: logical names of (rows, D).
@@ -78,7 +78,7 @@ class Embed(nn.Module):
         return jnp.take(self.embedding, jnp.asarray(ids), axis=0).astype(dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
-        """x [..., D] -> its product with every row [..., rows]: the head tied to this table."""
+        """Multiplies x [..., D] with each row -> [..., rows], as a head tied to this table."""
         return contract(x, self.embedding, 1)
 
 
@@ -93,7 +93,7 @@ def _table(std: float, padding_id: int | None) -> fs.Draw:
 
 
 def embed_inputs(embed: Embed, tokens: Tokens, dtype: jax.typing.DTypeLike) -> jax.Array:
-    """Tokens, or vectors in their place -> [B, T, D] in `dtype`."""
+    """Returns the vectors of tokens, or those given in their place: [B, T, D] in `dtype`."""
     if tokens.input_ids is None:
         return jnp.asarray(tokens.inputs_embeds).astype(dtype)
     return embed(tokens.input_ids, dtype)

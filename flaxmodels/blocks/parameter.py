@@ -1,4 +1,4 @@
-"""How a block makes a parameter."""
+"""Parameters of blocks: made with logical axes, and refused on meshes that blocks cannot use."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def parameter(
     shape: tuple[int, ...],
     axes: tuple[str, ...],
 ) -> jax.Array:
-    """The parameter `name` of a module, whose dimensions have the logical `axes`.
+    """Makes the parameter `name` of a module; its dimensions have the logical `axes`.
 
     Raises:
         ValueError: it is on a mesh of Explicit axes (whole, inside its `jax.set_mesh`, it may be),
@@ -27,7 +27,7 @@ def parameter(
 
 
 def _check_mesh(sharding: Any, path: str) -> None:
-    """JAX would fail some layers later, in a lookup or a product, with nothing to hold on to."""
+    """Refuses what JAX would fail on some layers later, without a parameter's name."""
     mesh, around = sharding.mesh, jax.sharding.get_abstract_mesh()
     split = any(part is not None for part in sharding.spec)
     if mesh.explicit_axes and (split or around.empty):

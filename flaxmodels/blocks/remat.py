@@ -1,4 +1,4 @@
-"""Remat: what a layer keeps for the backward pass, and what is computed again."""
+"""Rematerialisation: what a layer keeps for the backward pass, and what is computed again."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ POLICIES = (
 """Names: "full" keeps what enters a layer and nothing in it; others are of
 `jax.checkpoint_policies`."""
 
-_OF_TORCH = {
+_TORCH_OPTIONS = {
     "use_reentrant": (None, False),
     "preserve_rng_state": (None, True),
     "determinism_check": (None, "default"),
@@ -26,8 +26,8 @@ _OF_TORCH = {
     "context_fn": (None,),
     "static_argnums": (None, ()),
 }
-"""Options of `torch.utils.checkpoint`, and one of JAX's that layers have no use for -> the values
-that change nothing here."""
+"""Options of `torch.utils.checkpoint`, and one of JAX's that layers cannot use -> the values that
+change nothing here."""
 
 
 class Remat(NamedTuple):
@@ -43,7 +43,7 @@ class Remat(NamedTuple):
 
 
 def as_remat(value: Any) -> Hashable:
-    """Brings what a caller may say of remat into one form, which `remat` takes.
+    """Normalises the field `remat` of a model to what `remat` takes.
 
     Args:
         value: None or False; True for "full"; the name of a policy, or a policy; or a mapping of
@@ -75,9 +75,9 @@ def _of_options(options: Mapping[str, Any]) -> Hashable:
     for name, value in options.items():
         if name in ("policy", "prevent_cse"):
             continue
-        if name not in _OF_TORCH:
+        if name not in _TORCH_OPTIONS:
             raise TypeError(f"remat has no option {name!r}; there are policy and prevent_cse")
-        if not any(value is fine or value == fine for fine in _OF_TORCH[name]):
+        if not any(value is neutral or value == neutral for neutral in _TORCH_OPTIONS[name]):
             raise TypeError(f"remat's option {name}={value!r} would change nothing; leave it out")
     policy = as_remat(options.get("policy", "full"))
     prevent_cse = options.get("prevent_cse")
@@ -88,12 +88,17 @@ def _of_options(options: Mapping[str, Any]) -> Hashable:
     return Remat(policy, prevent_cse)
 
 
-def remat(body: Callable, how: Any, **options: Any) -> Callable:
-    """Wraps a layer's step: what `how` does not keep is computed again in the backward pass."""
-    how = as_remat(how)
-    if how is None:
+def remat(body: Callable, setting: Any, **options: Any) -> Callable:
+    """Wraps a layer's step: the backward pass computes again what the policy does not save.
+
+    Args:
+        setting: as `as_remat` takes it.
+        **options: of `nn.remat`; those of `setting` override them.
+    """
+    setting = as_remat(setting)
+    if setting is None:
         return body
-    policy, prevent_cse = how if isinstance(how, Remat) else (how, None)
+    policy, prevent_cse = setting if isinstance(setting, Remat) else (setting, None)
     if prevent_cse is not None:
         options["prevent_cse"] = prevent_cse
     if isinstance(policy, str):

@@ -1,4 +1,4 @@
-"""Values that are known now, apart from those of which a trace knows shape and dtype alone."""
+"""Concrete values: those that are known now, where a trace knows shape and dtype alone."""
 
 from typing import Any
 

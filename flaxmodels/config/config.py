@@ -1,39 +1,38 @@
 """Configurations: what `config.json` says, as a frozen, hashable dataclass.
 
-Two ways lead to one. `from_dict` reads what a file says: what is of no use is kept or left out,
-aloud. Constructors, `replace` and the keywords of `from_pretrained` take what a caller says: each
-value takes effect or raises. Both end in the same checks.
+`from_dict` reads a file; constructors, `replace` and the keywords of `from_pretrained` take what a
+caller says (`reading`). Both end in the checks of `__post_init__`.
 """
 
 import dataclasses
 import inspect
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from flax.core import FrozenDict
 
 from ..calls import keywords
-from ..documents.config_keys import HARMLESS, QUANTISED, refusal
 from ..documents.field_types import checked, hints_of, out_of_range
 from ..documents.json_files import CONFIG_NAME as CONFIG_NAME
 from ..documents.json_files import config_path, naming, read_json, text_of
-from ..documents.json_values import ConfigError, freeze, is_finite, shown, thaw
-from ..documents.remote_code import is_of_ours, names_code, without_code
+from ..documents.json_values import ConfigError, shown, thaw
 from ..hub import DEFAULT_OPTIONS, HubOptions, Location, resolve
-from ..params.errors import quoted, some, warn
-from .labels import LABEL_KEYS, Labels, labels_of_caller, labels_of_file
+from ..params.errors import some, warn
+from .labels import LABEL_KEYS, Labels
+from .reading import check_extra, fields_of_caller, fields_of_file
+from .schema import Schema
 
 
 class _Type(type):
-    """Lets a constructor take what `replace` takes: fields under any name, labels either way."""
+    """Makes a constructor take what `replace` takes: fields under any name, labels either way."""
 
     if not TYPE_CHECKING:  # a type checker reads the dataclass
 
         def __call__(cls, *args: Any, **given: Any) -> Any:
             if args:
                 raise TypeError(f"{cls.__name__} takes its fields by name, got {shown(args)}")
-            return cls._made(cls._taken(given), given)
+            return cls._construct(fields_of_caller(cls, given), given)
 
     @property
     def __signature__(cls) -> inspect.Signature:
@@ -41,26 +40,15 @@ class _Type(type):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(metaclass=_Type):
-    """Fields that every family has. A family adds its own under the names of `config.json`, with
-    the defaults of the reference implementation (Transformers 5.23).
+class Config(Schema, metaclass=_Type):
+    """Holds the fields that every family has. A family adds its own, under the names of
+    `config.json`, with the defaults of the reference implementation (Transformers 5.23).
 
     Instances hash and compare by value. `extra` holds the keys of a `config.json` that no field
     claims; they are read as attributes and written back by `to_dict`. `id2label` is asked by a
     number or by its text. `pruned_heads` is {layer: heads}, both numbered from 0 as if none were
     pruned; `model.prune_heads` makes it.
     """
-
-    model_type: ClassVar[str] = ""
-    aliases: ClassVar[Mapping[str, str]] = {}
-    """Other names under which a field may be read or given: {"hidden_size": "n_embd"}."""
-    spellings: ClassVar[tuple[str, ...]] = ()
-    """Names that a caller may give beside, and that `from_spellings` makes fields of."""
-    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Keys that change the mathematics in ways not implemented -> the values that are fine."""
-
-    derived: ClassVar[tuple[str, ...]] = ()
-    """Fields that may be given as None, and then follow from others."""
 
     pad_token_id: int | None = None
     bos_token_id: int | None = None
@@ -92,7 +80,7 @@ class Config(metaclass=_Type):
         if self.id2label is not None:
             object.__setattr__(self, "id2label", Labels(self.id2label))
         self.derive()
-        self._check_extra()
+        check_extra(self)
         self.validate()
 
     def derive(self) -> None:
@@ -116,13 +104,13 @@ class Config(metaclass=_Type):
 
     @property
     def label2id(self) -> dict[str, int] | None:
-        """{label: number}, as `id2label` says."""
+        """{label: number}, the inverse of `id2label`."""
         if self.id2label is None:
             return None
         return {str(label): int(number) for number, label in self.id2label.items()}
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed, each under any name it has.
+        """Returns a copy with some fields changed, each under any of its names.
 
         `id2label` or `label2id` decides `num_labels`; another `num_labels` takes the labels away.
         A new `rope_theta` keeps the scaling, a new `rope_scaling` or `rope_parameters` theta.
@@ -132,17 +120,11 @@ class Config(metaclass=_Type):
             ConfigError: a value that cannot be honoured.
         """
         there = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return self._made(there | self._taken(changes, self), changes)
-
-    @classmethod
-    def knows(cls, key: str) -> bool:
-        """Whether `replace` has something to do for `key`, or to say about it: a field, another
-        name of one, or a key that any `config.json` may have."""
-        return key in cls.names() or key in HARMLESS or key in (QUANTISED, *cls.unsupported)
+        return self._construct(there | fields_of_caller(type(self), changes, self), changes)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, path: str | os.PathLike = "") -> Self:
-        """The configuration that a decoded `config.json` of Transformers 4 or 5 describes.
+        """Makes the configuration that a decoded `config.json` of Transformers 4 or 5 describes.
 
         Args:
             path: of the file, which warnings then begin with.
@@ -151,18 +133,11 @@ class Config(metaclass=_Type):
             ConfigError: a value of the wrong type, or mathematics that is not implemented.
         """
         who = f"{path}: {cls.__name__}" if path else cls.__name__
-        fields, extra = cls._read(values, who)
-        unknown = sorted(extra.keys() - HARMLESS.union(cls.unsupported, [QUANTISED]))
-        if unknown:
-            warn(
-                f"{who} does not know {some(map(quoted, unknown))} of config.json: kept and "
-                "written back, but not used"
-            )
-        fields["extra"] = extra
-        return cls._made(fields, fields)
+        fields = fields_of_file(cls, values, who)
+        return cls._construct(fields, fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of `config.json`, readable by Transformers 4 and 5.
+        """Returns the content of `config.json`, readable by Transformers 4 and 5.
 
         Labels that nobody gave are not written: their number is.
         """
@@ -179,24 +154,6 @@ class Config(metaclass=_Type):
                 del values[key]
         values["model_type"] = self.model_type
         return thaw(self.to_json_keys(values))
-
-    @classmethod
-    def from_json_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """A family's hook: other spellings of `config.json` -> this class's fields."""
-        return values
-
-    def to_json_keys(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The inverse hook: what other readers expect beside this class's fields."""
-        return values
-
-    @classmethod
-    def from_spellings(cls, values: dict[str, Any], current: Self | None) -> dict[str, Any]:
-        """A family's hook: what a caller gives under the names in `spellings` -> fields.
-
-        Args:
-            current: what is being changed; None for a constructor.
-        """
-        return values
 
     @classmethod
     def from_json_file(cls, path: str | os.PathLike) -> Self:
@@ -227,157 +184,38 @@ class Config(metaclass=_Type):
             file.write(text)
 
     def to_json(self) -> str:
-        """`to_dict` as text, keys sorted: strict JSON of at most 16 MiB."""
+        """Formats `to_dict` as strict JSON of at most 16 MiB, keys sorted."""
         return text_of(self.to_dict())
 
     @classmethod
-    def names(cls) -> frozenset[str]:
-        """All names under which something of this class can be given."""
-        return frozenset({*hints_of(cls), *cls.aliases, *cls.spellings, *LABEL_KEYS} - {"extra"})
-
-    @classmethod
-    def _made(cls, fields: Mapping[str, Any], said: Mapping[str, Any]) -> Self:
-        """The configuration; warns of token ids among the keys of `said` that no token has."""
+    def _construct(cls, fields: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        """Makes the configuration; warns of token ids under the keys of `given` that are outside
+        of the vocabulary."""
         config = type.__call__(cls, **fields)
-        for name in said:
-            if name.endswith("_token_id") and (odd := config._no_tokens(name)):
+        for name in given:
+            if name.endswith("_token_id") and (odd := config._unknown_tokens(name)):
                 warn(
                     f"{cls.__name__}: {name} is {shown(getattr(config, name))}, and no token has "
                     f"{some(odd)}: vocab_size is {config.vocab_size}"
                 )
         return config
 
-    def _no_tokens(self, name: str) -> list[int]:
-        """The ids of a field that are outside of the vocabulary: but for -1, as files say none, and
-        for the default, which nobody chose."""
+    def _unknown_tokens(self, name: str) -> list[int]:
+        """Returns the ids of a field that are outside of the vocabulary. The field's default is
+        passed over, since nobody chose it, and -1, which files write for none."""
         ids, size = getattr(self, name, None), getattr(self, "vocab_size", None)
         if size is None or ids is None or ids == getattr(type(self), name, None):
             return []
         ids = ids if isinstance(ids, tuple) else (ids,)
         return [i for i in ids if type(i) is int and i != -1 and not 0 <= i < size]
 
-    @classmethod
-    def _taken(cls, given: Mapping[str, Any], current: Self | None = None) -> dict[str, Any]:
-        """A caller's keywords -> fields; each takes effect or raises."""
-        values = dict(given)
-        extra = values.pop("extra", current.extra if current is not None else {})
-        try:
-            fields, rest = cls._split(cls.from_spellings(values, current))
-            said = {key: fields.pop(key) for key in LABEL_KEYS if key in fields}
-            number = 2 if current is None else current.num_labels
-            fields |= labels_of_caller(said, number)
-        except ConfigError as error:
-            said = str(error).removeprefix(f"{cls.__name__}: ")
-            raise ConfigError(f"{cls.__name__}: {said}") from None
-        for key, value in rest.items():
-            if key in cls.unsupported or key == QUANTISED:
-                continue  # which of their values are fine is checked with the whole
-            if error := refusal(cls.__name__, key, value, cls.names()):
-                raise error
-        if rest:
-            extra = {**extra, **rest}
-        return cls._without_nulls(fields) | {"extra": extra}
-
-    @classmethod
-    def _read(cls, values: Mapping[str, Any], who: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What a file says -> (fields, other keys); what is left out is said."""
-        name = cls.__name__
-        try:
-            freeze(values)
-        except ConfigError as error:
-            raise ConfigError(f"{name}: config.json {error}") from None
-        if values.get("model_type", cls.model_type) != cls.model_type:
-            raise ConfigError(
-                f"{name} reads model_type {cls.model_type!r}, config.json says "
-                f"{shown(values['model_type'])}; use AutoConfig, or the class of that family"
-            )
-        fields, extra = cls._split(cls.from_json_keys({**values, "model_type": cls.model_type}))
-        del extra["model_type"]
-        said = {key: fields.pop(key) for key in LABEL_KEYS if key in fields}
-        try:
-            fields |= labels_of_file(said, who)
-        except ConfigError as error:
-            raise ConfigError(f"{name}: {error}") from None
-        if is_of_ours(extra.get("auto_map")):
-            del extra["auto_map"]  # a save writes it again, from the class
-        extra, code = without_code(extra)
-        if code:
-            warn(f"{who}: {some(code)} of config.json: remote code ignored, and not written back")
-        if odd := [key for key, value in extra.items() if not is_finite(value)]:
-            warn(
-                f"{who}: {some(map(quoted, odd))} of config.json: Infinity or NaN, which is no "
-                "JSON; left out"
-            )
-        extra = {key: value for key, value in extra.items() if key not in odd}
-        return cls._without_nulls(fields), extra
-
-    @classmethod
-    def _without_nulls(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """`fields` with the default for None where that is as good as not said: in flags, in
-        probabilities, and in what only initialisation reads. A size or an epsilon has to be said.
-        """
-        unsaid = {
-            field.name: field.default
-            for field in dataclasses.fields(cls)
-            if field.name in ("initializer_range", "pruned_heads", "num_labels")
-            or type(field.default) is bool
-            or ("drop" in field.name and field.default is not None)
-        }
-        return {k: unsaid[k] if v is None and k in unsaid else v for k, v in fields.items()}
-
-    def _check_extra(self) -> None:
-        """Raises `ConfigError` for keys that no field claims and that still change the model."""
-        name, fields = type(self).__name__, self.names()
-        for key, value in self.extra.items():
-            if key in self.unsupported and value not in self.unsupported[key]:
-                raise ConfigError(
-                    f"{name}: {key} = {shown(thaw(value))} changes the model in a way that is not "
-                    f"implemented (implemented: {', '.join(map(repr, self.unsupported[key]))})"
-                )
-            if key in fields:
-                raise ConfigError(f"{name}: extra holds {key}, which is a field of its own")
-            if names_code(key, value):
-                raise ConfigError(f"{name}: {key} names code, which is never followed")
-            if not is_finite(value):
-                raise ConfigError(f"{name}: {quoted(key)} is {shown(value)}, which is no JSON")
-        if self.extra.get(QUANTISED):
-            raise ConfigError(
-                f"{name}: quantization_config is set; quantised checkpoints cannot be loaded; use "
-                "the original, unquantised checkpoint"
-            )
-        kinds = self.extra.get("layer_types")
-        layers = getattr(self, "num_hidden_layers", 0)  # maybe 2**31: no tuple is made of them
-        if kinds is not None and not (
-            isinstance(kinds, tuple) and len(kinds) == layers and {*kinds} <= {"full_attention"}
-        ):
-            raise ConfigError(
-                f"{name}: layer_types is {shown(kinds)}; implemented is 'full_attention', once for "
-                "each layer"
-            )
-
-    @classmethod
-    def _split(cls, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(fields under their own names, and labels; other keys)."""
-        fields: dict[str, Any] = {}
-        extra: dict[str, Any] = {}
-        mine = {*hints_of(cls), *LABEL_KEYS} - {"extra"}
-        for given, value in values.items():
-            key = cls.aliases.get(given, given)
-            if key in fields and freeze(fields[key]) != freeze(value):
-                raise ConfigError(
-                    f"{cls.__name__}: {key} is given under two names, as {shown(fields[key])} and "
-                    f"as {shown(value)}"
-                )
-            (fields if key in mine else extra)[key] = value
-        return fields, extra
-
 
 def find_config(
     name_or_path: str | os.PathLike | Location, options: HubOptions = DEFAULT_OPTIONS
 ) -> tuple[Location, str]:
-    """Returns (where a configuration is, the path of the file).
+    """Returns (the location of a configuration, the path of the file).
 
-    A name that ends in `/config.json` is a file, and nobody is asked for a repository of it.
+    A name that ends in `/config.json` is a file: no repository is looked up for it.
     """
     if not isinstance(name_or_path, Location):
         path = os.fspath(name_or_path)

@@ -1,4 +1,4 @@
-"""Defaults of generation: what `generation_config.json` says, or an old `config.json`."""
+"""Settings of generation: read from `generation_config.json`, or from an old `config.json`."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from ..documents.json_files import read_json, text_of
 from ..documents.json_values import ConfigError, freeze, is_finite, shown, thaw
 from ..documents.remote_code import without_code
 from ..params.errors import quoted, some, warn
-from . import generation_settings as settings
+from . import unimplemented_settings as settings
 from .config import CONFIG_NAME, Config
 
 GENERATION_CONFIG_NAME = "generation_config.json"
@@ -30,9 +30,8 @@ _T = TypeVar("_T")
 
 
 def _takes_neutral_settings(cls: type[_T]) -> type[_T]:
-    """Lets the constructor of the dataclass take settings of Transformers that change nothing, as
-    any code written for it gives, and name the others: a dataclass would call all of them
-    unexpected."""
+    """Makes the constructor accept settings of Transformers that change nothing, as code written
+    for it gives them, and refuse others by name. The dataclass's own would refuse them all."""
     made: Any = cls
     init = made.__init__
 
@@ -49,20 +48,20 @@ def _takes_neutral_settings(cls: type[_T]) -> type[_T]:
 @_takes_neutral_settings
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """Settings of `generate`, under the names of `generation_config.json`; None: not given.
+    """Holds settings of `generate`, under the names of `generation_config.json`; None: not given.
 
     Settings of Transformers that are no field here may be given if they change nothing
     (`num_beams=1`). `docs/generation.md` lists which act.
 
     Attributes:
         max_new_tokens: how many tokens a prompt is continued by.
-        max_length: the same with the prompt counted in; `max_new_tokens` goes before it.
+        max_length: the same with the prompt counted in; `max_new_tokens` overrides it.
         do_sample: draw the next token; else take the most probable.
         temperature, top_k, top_p: of the draw, applied in this order.
         eos_token_id: a row that produced one of these is finished; () for none.
         pad_token_id: what follows then, and what prompts are padded with.
         bos_token_id: not used: a prompt has at least one token.
-        extra: what else a file says; it is not used, and written back.
+        extra: other keys of a file; they are not used, and written back.
 
     Raises:
         ConfigError: a value that its field cannot have.
@@ -92,24 +91,24 @@ class GenerationConfig:
 
     @property
     def pad(self) -> int:
-        """What follows a finished row: the first end-of-sequence token if nothing else is said."""
+        """What follows a finished row: `pad_token_id`, else the first end-of-sequence token."""
         return (*self.eos, 0)[0] if self.pad_token_id is None else self.pad_token_id
 
     def given(self, **values: Any) -> Self:
-        """A copy with those of `values` that are not None; the constructor's errors."""
+        """Returns a copy with those of `values` that are not None; raises as the constructor."""
         return dataclasses.replace(self, **{k: v for k, v in values.items() if v is not None})
 
     def over(self, other: Self) -> Self:
-        """These settings, and those of `other` where there is none: a length is one setting, in
-        whichever way it is said."""
+        """Returns these settings, and those of `other` where they are None. The length is one
+        setting, given as `max_new_tokens` or as `max_length`."""
         if self.max_new_tokens is None and self.max_length is not None:
             other = dataclasses.replace(other, max_new_tokens=None)
         own = {name: getattr(self, name) for name in _FIELDS}
         return other.given(**own, extra=FrozenDict({**other.extra, **self.extra}))
 
     def count(self, length: int, limit: int | None = None) -> int:
-        """How many new tokens a prompt of `length` is continued by, for a model of `limit`
-        positions: 20 if nothing says otherwise, or those that are left.
+        """Counts the new tokens for a prompt of `length`, in a model of `limit` positions: 20, or
+        as many as fit, if no setting gives a length.
 
         Raises:
             ValueError: the prompt leaves no room for one.
@@ -126,7 +125,7 @@ class GenerationConfig:
         return self.max_length - length
 
     def check(self, vocab_size: int | None) -> None:
-        """Refuses what one field alone does not show.
+        """Refuses settings that only the vocabulary, or another setting, shows to be wrong.
 
         Raises:
             ValueError: a token that the vocabulary does not have, a temperature of 0 for a draw.
@@ -140,22 +139,23 @@ class GenerationConfig:
             )
 
     @classmethod
-    def of(cls, config: Config, where: str = "config.json") -> Self:
-        """What a model's configuration says: its token ids, and the settings that Transformers 4
-        wrote beside them.
+    def of(cls, config: Config, location: str = "config.json") -> Self:
+        """Reads a model's configuration: its token ids, and the settings that Transformers 4 wrote
+        beside them.
 
         Args:
-            where: the name of the file, for the warning about what is not done or not possible.
+            location: the file, for the warning about settings that do not act.
         """
         old = {k: v for k, v in config.extra.items() if k in _FIELDS or settings.is_setting(k)}
-        return cls._read(old | _own_ids(config), where, config)
+        return cls._read(old | _own_ids(config), location, config)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, config: Config | None = None) -> Self:
-        """What a folder's `generation_config.json` says (or the file itself).
+        """Reads `generation_config.json` of a folder, or the file itself.
 
-        What `generate` does not do is kept, and named in one warning; so is a value that a setting
-        cannot have, which is left out, and a file that cannot be read: weights do not depend on it.
+        One warning names the settings that `generate` does not implement, which are kept, and the
+        values that a setting cannot have, which are left out. A file that cannot be read is skipped
+        with a warning: weights do not depend on it.
 
         Args:
             config: of the model: its token ids fill gaps, and where there is no such file, the
@@ -181,37 +181,39 @@ class GenerationConfig:
         return cls._read(values, path, config).over(cls._read(_own_ids(config), old, config))
 
     @classmethod
-    def _read(cls, values: Mapping[str, Any], where: str, config: Config | None) -> Self:
-        """The settings of a file, and a warning about those that do not act."""
+    def _read(cls, values: Mapping[str, Any], location: str, config: Config | None) -> Self:
+        """Makes the settings of a file; warns of those that do not act."""
         vocab_size = getattr(config, "vocab_size", None)
         own: dict[str, Any] = {}
-        said: list[str] = []
+        messages: list[str] = []
         for name in _FIELDS:
             try:
                 value = _valid(cls, name, values.get(name))
             except ConfigError as error:
-                said.append(f"{error}; it is left out")
+                messages.append(f"{error}; it is left out")
                 continue
             if bad := _beyond(name, value, vocab_size):
                 if value != _family_ids(config)[name]:
-                    said.append(f"{name} is {some(bad)}, and {_tokens(vocab_size)}; left out")
+                    messages.append(f"{name} is {some(bad)}, and {_tokens(vocab_size)}; left out")
                 value = tuple(id for id in _ids(value) if id not in bad) or None
             if value is not None:
                 own[name] = value
         others = {key: value for key, value in values.items() if key not in _FIELDS}
         if missed := settings.not_done(others):
             names = some(f"{name} = {shown(value, 60)}" for name, value in missed.items())
-            said.append(f"not implemented, so that tokens may differ: {names}")
+            messages.append(f"not implemented, so that tokens may differ: {names}")
         others, code = without_code(others)
         if code:
-            said.append(f"remote code ignored: {some(code)}")
+            messages.append(f"remote code ignored: {some(code)}")
         if lost := [name for name, value in others.items() if not is_finite(value)]:
-            said.append(f"Infinity or NaN, which is no JSON, left out: {some(map(quoted, lost))}")
+            messages.append(
+                f"Infinity or NaN, which is no JSON, left out: {some(map(quoted, lost))}"
+            )
             others = {name: value for name, value in others.items() if name not in lost}
         if odd := [name for name in others if not settings.is_setting(name)]:
-            said.append(f"not known, and kept: {some(map(quoted, odd))}")
-        if said:
-            warn(f"{where}: {'; '.join(said)}")
+            messages.append(f"not known, and kept: {some(map(quoted, odd))}")
+        if messages:
+            warn(f"{location}: {'; '.join(messages)}")
         return cls(**own, extra=freeze(others))
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
@@ -226,7 +228,7 @@ class GenerationConfig:
 
 
 def _valid(cls: type, name: str, value: Any) -> Any:
-    """A setting as its field has it; raises `ConfigError`."""
+    """Normalises the value of a setting; raises `ConfigError`."""
     if value is None:
         return None
     value = checked(cls, name, value, hints_of(cls)[name])
@@ -236,7 +238,7 @@ def _valid(cls: type, name: str, value: Any) -> Any:
 
 
 def _problem(name: str, value: Any) -> str | None:
-    """What is wrong with a setting's value, whatever the model and the other settings are."""
+    """Returns what is wrong with a setting's value for any model; None if nothing is."""
     if name in _IDS and not all(0 <= id < _MANY for id in _ids(value)):
         none = "; for none give ()" if name == "eos_token_id" else ""
         return f"a token is a number from 0 to 2**31 - 1{none}"
@@ -256,7 +258,7 @@ def _ids(value: int | tuple[int, ...] | None) -> tuple[int, ...]:
 
 
 def _beyond(name: str, value: Any, vocab_size: int | None) -> list[int]:
-    """Tokens in a setting that a vocabulary does not have."""
+    """Returns the tokens in a setting that a vocabulary does not have."""
     if name not in _IDS or vocab_size is None:
         return []
     return [id for id in _ids(value) if id >= vocab_size]
@@ -267,12 +269,12 @@ def _tokens(vocab_size: int | None) -> str:
 
 
 def _own_ids(config: Config) -> dict[str, Any]:
-    """The tokens that a model's configuration names."""
+    """Returns the tokens that a model's configuration names."""
     return {name: getattr(config, name) for name in _IDS}
 
 
 def _family_ids(config: Config | None) -> dict[str, Any]:
-    """The tokens that a family has by default, with which Transformers writes both files: a small
-    vocabulary may be without them, and nobody said that they are there."""
+    """Returns the default tokens of a family, which Transformers writes into both files: nobody
+    chose them, and a small vocabulary may be without them."""
     fields = () if config is None else dataclasses.fields(config)
     return {field.name: field.default for field in fields if field.name in _IDS}

@@ -1,4 +1,4 @@
-"""The labels of classifiers: `id2label`, `label2id` and `num_labels`, which say one thing."""
+"""Labels of classifiers: `id2label`, `label2id` and `num_labels` are read as one."""
 
 import json
 import re
@@ -14,8 +14,7 @@ LABEL_KEYS = ("id2label", "label2id", "num_labels")
 
 
 class Labels(FrozenDict[str, str]):
-    """A map from a number to its label, asked by the number or by its text: JSON's keys are
-    texts."""
+    """Maps a number to its label; takes the number or its text, since JSON's keys are texts."""
 
     __slots__ = ()
 
@@ -37,12 +36,12 @@ def _text(key: Any) -> Any:
 
 
 def labels_of_caller(values: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
-    """Turns what a caller said of labels into the fields `id2label` and `num_labels`; of what was
-    not said there is nothing.
+    """Turns what a caller gives of labels into the fields `id2label` and `num_labels`, or into one
+    or none of them.
 
     Args:
         values: those of `LABEL_KEYS` that were given.
-        num_labels: how many there are if nothing is said.
+        num_labels: how many there are by default.
 
     Raises:
         ConfigError: what was given does not agree.

@@ -1,4 +1,4 @@
-"""What models return: pytrees, in which what a model was not asked for is None.
+"""Outputs of models: pytrees, in which what was not asked for is None.
 
 Shapes: B batch, T tokens, D model, V vocabulary, N heads, S tokens attended to.
 """
@@ -14,8 +14,8 @@ from ..blocks import Cache, LayersOutput, PassContext
 
 
 class ModelOutput:
-    """A dataclass that answers as Transformers' `ModelOutput` does: a mapping over those fields
-    that are not None, in its order, with numbers and slices in the place of names too.
+    """Makes a dataclass answer as Transformers' `ModelOutput` does: as a mapping over the fields
+    that are not None, in its order, which takes numbers and slices in the place of names too.
 
     `out["logits"]`, `out[0]`, `out[:2]`, `out.to_tuple()`, `len(out)`, `"cache" in out`, `{**out}`;
     like a dict it iterates over names: `start, end = out.to_tuple()`.
@@ -26,25 +26,27 @@ class ModelOutput:
         def replace(self, **changes: Any) -> Self: ...
 
     def keys(self) -> tuple[str, ...]:
-        """The names of the fields that are not None: those of the class first, then those that
-        it has from its bases."""
+        """Returns the names of the fields that are not None: first those that the class itself
+        declares, then those of its bases."""
         names = dict.fromkeys(
             name for cls in type(self).__mro__ for name in cls.__dict__.get("__annotations__", ())
         )
         return tuple(name for name in names if getattr(self, name) is not None)
 
     def values(self) -> tuple[Any, ...]:
+        """Returns the fields that are not None."""
         return tuple(getattr(self, name) for name in self.keys())
 
     def items(self) -> tuple[tuple[str, Any], ...]:
+        """Returns (name, field) of the fields that are not None."""
         return tuple(zip(self.keys(), self.values(), strict=True))
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The field `name`, or `default` where it is None or there is none."""
+        """Returns the field `name`, or `default` if it is None or absent."""
         return self[name] if name in self else default
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The fields that are not None."""
+        """Returns the fields that are not None."""
         return self.values()
 
     def __getitem__(self, key: Any) -> Any:
@@ -68,7 +70,7 @@ class ModelOutput:
 
 @struct.dataclass(kw_only=True)
 class Output(ModelOutput):
-    """What every model can return.
+    """Holds what every model can return.
 
     Attributes:
         hidden_states: [B, T, D] each: what enters the first layer, what leaves every layer; of a
@@ -83,14 +85,14 @@ class Output(ModelOutput):
 
     @classmethod
     def of(cls, base: "Output", **fields: Any) -> Self:
-        """`fields`, with what the backbone returned beside its last hidden state."""
+        """Makes an output of `fields`, and of what the backbone returned beside its last state."""
         fields |= {"hidden_states": base.hidden_states, "attentions": base.attentions}
         return cls(cache=base.cache, **fields)
 
 
 @struct.dataclass(kw_only=True)
 class BaseOutput(Output):
-    """Of a backbone: last_hidden_state [B, T, D], and pooler_output [B, D] if it has a pooler."""
+    """Output of a backbone: last_hidden_state [B, T, D], and of a pooler pooler_output [B, D]."""
 
     last_hidden_state: jax.Array
     pooler_output: jax.Array | None = None
@@ -98,7 +100,7 @@ class BaseOutput(Output):
 
 @struct.dataclass(kw_only=True)
 class PooledOutput(BaseOutput):
-    """Of BERT's backbone, whose order in Transformers is this."""
+    """Output of BERT's backbone, in the order that it has in Transformers."""
 
     last_hidden_state: jax.Array
     pooler_output: jax.Array | None = None
@@ -109,8 +111,8 @@ class PooledOutput(BaseOutput):
 
 @struct.dataclass(kw_only=True)
 class LogitsOutput(Output):
-    """Of a model with one head: logits [B, T, V] of a language model, [B, T, labels] of a token
-    classifier, [B, labels] of a sequence classifier, [B, choices] of multiple choice."""
+    """Output of a model with one head: logits [B, T, V] of a language model, [B, T, labels] of a
+    token classifier, [B, labels] of a sequence classifier, [B, choices] of multiple choice."""
 
     logits: jax.Array
 
@@ -125,7 +127,7 @@ class QuestionAnsweringOutput(Output):
 
 @struct.dataclass(kw_only=True)
 class PreTrainingOutput(Output):
-    """BERT's two: prediction_logits [B, T, V] and seq_relationship_logits [B, 2]."""
+    """Output of BERT's two: prediction_logits [B, T, V] and seq_relationship_logits [B, 2]."""
 
     prediction_logits: jax.Array
     seq_relationship_logits: jax.Array

@@ -1,4 +1,4 @@
-"""Templates: the abstract params of a model, and how they are drawn."""
+"""Templates: the abstract params of a model, and params drawn for them."""
 
 import functools
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from ..params.tree.naming import is_stacked, layer_path
 
 
 class Described(Protocol):
-    """What a template is made of: a model."""
+    """The part of a model that a template is made of."""
 
     config: Any
     scan_layers: Any

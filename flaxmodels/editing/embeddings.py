@@ -1,7 +1,7 @@
-"""Embeddings: the table of tokens and the head over the vocabulary, got, set, tied and untied.
+"""Embeddings: the token table and the LM head, got, set, tied and untied.
 
-Nothing is changed in place. What an edit makes keeps the dtype, the kind of array and the sharding
-of what it replaces; leaves that it does not name are the same objects.
+Nothing is changed in place. A new leaf has the dtype, the kind of array and the sharding of the one
+that it replaces; the other leaves are the same objects.
 """
 
 import dataclasses
@@ -15,13 +15,14 @@ from .. import params as fp
 from ..core.model import Model
 from ..params.tree import resize
 from ..params.tree.paths import nearest
+from ..params.types import Params
 
 M = TypeVar("M", bound=Model)
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenLeaves:
-    """Paths of a model's leaves that have an entry for each of its V tokens.
+    """Names the leaves of a model that have an entry for each of its V tokens, by their paths.
 
     Attributes:
         table: [V, D].
@@ -41,8 +42,8 @@ class TokenLeaves:
 
 
 def token_leaves(model: Model) -> TokenLeaves:
-    """Where a model's tokens are, by what its class declares: `input_embeddings_path`,
-    `output_embeddings_path`, and in `tied` what stands elsewhere while the head is tied."""
+    """Finds them by what the class declares: `input_embeddings_path`, `output_embeddings_path`, and
+    in `tied` the leaves that serve while the head is tied."""
     table = f"{_table_module(model)}/embedding"
     head = model.output_embeddings_path
     if head is None:
@@ -56,43 +57,43 @@ def token_leaves(model: Model) -> TokenLeaves:
 # --- getting ---
 
 
-def get_input_embeddings(model: Model, params: Any) -> dict[str, Any]:
-    """The table of token embeddings: {"embedding": [V, D]}."""
+def get_input_embeddings(model: Model, params: Params) -> dict[str, Any]:
+    """Returns the table of token embeddings: {"embedding": [V, D]}."""
     return _subtree(params, _table_module(model))
 
 
-def get_output_embeddings(model: Model, params: Any) -> dict[str, Any] | None:
-    """What makes logits of hidden states: {"kernel": [D, V]}, with its "bias" [V] if it has one;
-    the table of `get_input_embeddings` if they are tied; None without an LM head."""
+def get_output_embeddings(model: Model, params: Params) -> dict[str, Any] | None:
+    """Returns the layer that makes logits: {"kernel": [D, V]}, and its "bias" [V] if there is one;
+    the table of `get_input_embeddings` if tied; None without an LM head."""
     head = model.output_embeddings_path
     if head is None:
         return None
     return _subtree(params, head if token_leaves(model).kernel else _table_module(model))
 
 
-def get_lm_head(model: Model, params: Any) -> dict[str, Any] | None:
-    """All between the backbone and the logits of tokens, such as BERT's transform; the table where
-    it does that alone; None without an LM head."""
+def get_lm_head(model: Model, params: Params) -> dict[str, Any] | None:
+    """Returns all that is between the backbone and the logits of tokens, such as BERT's transform;
+    the table if there is nothing else; None without an LM head."""
     path = model.lm_head_path
     if path is None or path == model.output_embeddings_path:
         return get_output_embeddings(model, params)
     return _subtree(params, path)
 
 
-def get_output_layer_with_bias(model: Model, params: Any) -> dict[str, Any] | None:
-    """The subtree that holds the bias of the LM head; None without a bias."""
+def get_output_layer_with_bias(model: Model, params: Params) -> dict[str, Any] | None:
+    """Returns the subtree that holds the bias of the LM head; None without a bias."""
     path = get_prefix_bias_name(model)
     return None if path is None else _subtree(params, path)
 
 
 def get_prefix_bias_name(model: Model) -> str | None:
-    """The path of `get_output_layer_with_bias`: "cls/predictions"; None without a bias."""
+    """Returns the path of `get_output_layer_with_bias`, "cls/predictions"; None without a bias."""
     path = token_leaves(model).bias
     return None if path is None else path.rpartition("/")[0]
 
 
-def get_bias(model: Model, params: Any) -> dict[str, Any] | None:
-    """{"bias": [V]} of the LM head; None without a bias."""
+def get_bias(model: Model, params: Params) -> dict[str, Any] | None:
+    """Returns {"bias": [V]} of the LM head; None without a bias."""
     layer = get_output_layer_with_bias(model, params)
     return None if layer is None else {"bias": layer["bias"]}
 
@@ -100,10 +101,10 @@ def get_bias(model: Model, params: Any) -> dict[str, Any] | None:
 # --- setting ---
 
 
-def set_input_embeddings(model: M, params: Any, value: Mapping[str, Any]) -> tuple[M, Any]:
-    """Puts {"embedding": [V, D]} in the place of the table -> `(model, params)`.
+def set_input_embeddings(model: M, params: Params, value: Mapping[str, Any]) -> tuple[M, Params]:
+    """Replaces the table by {"embedding": [V, D]}; returns `(model, params)`.
 
-    V may be another than before: `config.vocab_size` follows, a tied head is of the new table, and
+    With another V than before `config.vocab_size` changes too, a tied head uses the new table, and
     its bias is cut, or padded with zeros.
 
     Raises:
@@ -119,17 +120,17 @@ def set_input_embeddings(model: M, params: Any, value: Mapping[str, Any]) -> tup
             f"{table.shape[0]}; resize_token_embeddings to {size} first, or tie_weights"
         )
     check_shards(own, leaves, size)
-    made = {own.table: resize.like(new, table)}
+    edited = {own.table: resize.like(new, table)}
     if own.bias is not None and size != table.shape[0]:
-        made[own.bias] = resize.resized(leaves[own.bias], size, 0, resize.zeros)
-    return of_size(model, size), replaced(params, made)
+        edited[own.bias] = resize.resized(leaves[own.bias], size, 0, resize.zeros)
+    return with_vocab_size(model, size), replace_leaves(params, edited)
 
 
-def set_output_embeddings(model: M, params: Any, value: Mapping[str, Any]) -> tuple[M, Any]:
-    """Puts {"kernel": [D, V]} in the place of the LM head's -> `(model, params)`.
+def set_output_embeddings(model: M, params: Params, value: Mapping[str, Any]) -> tuple[M, Params]:
+    """Replaces the kernel of the LM head by {"kernel": [D, V]}; returns `(model, params)`.
 
-    A tied head is untied by it, in the config too, and the table stays what it was. A "bias" [V]
-    may be given where the head has one; else that stays.
+    It unties a tied head, in the config too, and does not change the table. A "bias" [V] may be
+    given where the head has one; otherwise the old bias stays.
 
     Raises:
         ValueError: no LM head, another shape, or a bias where there is none.
@@ -139,13 +140,13 @@ def set_output_embeddings(model: M, params: Any, value: Mapping[str, Any]) -> tu
     paths = {path.rpartition("/")[2]: path for path in leaves if path != own.table}
     shapes = {name: leaves[path].shape for name, path in paths.items()}
     given = _given(value, shapes, f"{type(model).__name__}'s LM head", optional=("bias",))
-    made = {paths[name]: resize.like(new, leaves[paths[name]]) for name, new in given.items()}
-    return model, replaced(params, made)
+    edited = {paths[name]: resize.like(new, leaves[paths[name]]) for name, new in given.items()}
+    return model, replace_leaves(params, edited)
 
 
-def set_bias(model: Model, params: Any, value: Mapping[str, Any]) -> Any:
-    """Puts {"bias": [V]} in the place of the LM head's -> params. It is `resize_token_embeddings`
-    that changes its length.
+def set_bias(model: Model, params: Params, value: Mapping[str, Any]) -> Params:
+    """Replaces the bias of the LM head by {"bias": [V]}; returns params. To change its length, see
+    `resize_token_embeddings`.
 
     Raises:
         ValueError: a head without a bias, or another shape.
@@ -154,54 +155,55 @@ def set_bias(model: Model, params: Any, value: Mapping[str, Any]) -> Any:
     if path is None:
         raise ValueError(f"{type(model).__name__} has no LM head with a bias")
     new = _given(value, {"bias": leaves[path].shape}, path)["bias"]
-    return replaced(params, {path: resize.like(new, leaves[path])})
+    return replace_leaves(params, {path: resize.like(new, leaves[path])})
 
 
 # --- tying ---
 
 
-def tie_weights(model: M, params: Any) -> tuple[M, Any]:
-    """`(model, params)` with the table for a head, whose own kernel is dropped: also from the tree
-    of a tied model that has one all the same.
+def tie_weights(model: M, params: Params) -> tuple[M, Params]:
+    """Returns `(model, params)` with the table as head. The head's own kernel is dropped, also from
+    the tree of a tied model that has one.
 
     Raises:
         ValueError: no LM head.
     """
-    return _retied(model, params, True)
+    return _set_tied(model, params, True)
 
 
-def untie_weights(model: M, params: Any) -> tuple[M, Any]:
-    """`(model, params)` with a kernel of the head's own, at first the transposed table.
+def untie_weights(model: M, params: Params) -> tuple[M, Params]:
+    """Returns `(model, params)` whose head has a kernel of its own, at first the transposed table.
 
     Raises:
         ValueError: no LM head.
     """
-    return _retied(model, params, False)
+    return _set_tied(model, params, False)
 
 
-def _retied(model: M, params: Any, tied: bool) -> tuple[M, Any]:
-    """What only one of the two trees has moves to where `model.tied` says that it serves."""
+def _set_tied(model: M, params: Params, tied: bool) -> tuple[M, Params]:
+    """Builds the tree of the tied or untied model. A leaf that only this tree has is copied from
+    the leaf that served in its place, as `model.tied` declares."""
     if model.output_embeddings_path is None:
         raise ValueError(f"{type(model).__name__} has no LM head to tie, untie or set")
-    new, other = (
+    new, old = (
         model.clone(config=model.config.replace(tie_word_embeddings=t)) for t in (tied, not tied)
     )
-    wanted, unwanted = fp.flatten(new.abstract_params()), fp.flatten(other.abstract_params())
+    wanted, unwanted = fp.flatten(new.abstract_params()), fp.flatten(old.abstract_params())
     found, served_by = fp.flatten(params), dict(model.tied)
     leaves = {path: x for path, x in found.items() if path in wanted or path not in unwanted}
     for path in wanted.keys() - unwanted.keys() - found.keys():
-        serving = unwanted[served_by[path]]
-        leaf = _checked(found, served_by[path], serving)
-        swapped = wanted[path].axes != serving.axes
+        template = unwanted[served_by[path]]
+        leaf = _checked(found, served_by[path], template)
+        swapped = wanted[path].axes != template.axes  # a kernel [D, V] and the table [V, D]
         leaves[path] = resize.transposed(leaf) if swapped else leaf
     return new, fp.unflatten(leaves)
 
 
-# --- what edits of the vocabulary share ---
+# --- shared by edits of the vocabulary ---
 
 
-def checked_leaves(model: Model, params: Any) -> dict[str, Any]:
-    """The leaves of `token_leaves`, by path.
+def checked_leaves(model: Model, params: Params) -> dict[str, Any]:
+    """Returns the leaves of `token_leaves`, by path.
 
     Raises:
         ValueError: one that `params` do not have, or have in another shape than `model`.
@@ -211,8 +213,8 @@ def checked_leaves(model: Model, params: Any) -> dict[str, Any]:
 
 
 def check_shards(own: TokenLeaves, leaves: Mapping[str, Any], size: int, step: int = 1) -> None:
-    """Raises `ValueError` if `size` tokens do not divide over the shards that `leaves` lie in, with
-    the next multiple of `step` that does."""
+    """Raises `ValueError` if `size` tokens do not divide over the shards of `leaves`; it names the
+    next multiple of `step` that does."""
     shards = {path: resize.shards_along(leaf, own.axes[path]) for path, leaf in leaves.items()}
     bad = next((path for path, count in shards.items() if size % count), None)
     if bad is not None:
@@ -224,17 +226,17 @@ def check_shards(own: TokenLeaves, leaves: Mapping[str, Any], size: int, step: i
 
 
 def round_up(size: int, step: int) -> int:
-    """The least multiple of `step` that is not below `size`."""
+    """Rounds `size` up to a multiple of `step`."""
     return -(-size // step) * step
 
 
-def of_size(model: M, size: int) -> M:
-    """The model with `size` tokens."""
+def with_vocab_size(model: M, size: int) -> M:
+    """Returns the model with a vocabulary of `size` tokens."""
     return model.clone(config=model.config.replace(vocab_size=size))
 
 
-def replaced(params: Any, leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` with other leaves at some of its paths."""
+def replace_leaves(params: Params, leaves: Mapping[str, Any]) -> Params:
+    """Returns `params` with the given leaves at their paths."""
     return fp.unflatten(fp.flatten(params) | dict(leaves))
 
 
@@ -242,7 +244,7 @@ def _table_module(model: Model) -> str:
     return model.in_backbone(model.input_embeddings_path)
 
 
-def _subtree(params: Any, path: str) -> Any:
+def _subtree(params: Params, path: str) -> Any:
     node = params
     for name in path.split("/"):
         if not isinstance(node, Mapping) or name not in node:
@@ -264,10 +266,10 @@ def _checked(found: Mapping[str, Any], path: str, expected: Any) -> Any:
 def _given(
     value: Any,
     shapes: dict[str, tuple[int | None, ...]],
-    where: str,
+    location: str,
     optional: tuple[str, ...] = (),
 ) -> Mapping[str, Any]:
-    """`value` if it is {name: floats} of `shapes`, in which None stands for any size."""
+    """Returns `value` if it is {name: floats} of `shapes`, in which None stands for any size."""
 
     def fits(name: str, x: Any) -> bool:
         shape = getattr(x, "shape", ())
@@ -279,7 +281,7 @@ def _given(
     if named and all(fits(name, x) for name, x in value.items()):
         return value
     got = {k: _kind(x) for k, x in value.items()} if isinstance(value, Mapping) else _kind(value)
-    raise ValueError(f"{where}: expected {{name: shape}} of floats {shapes}, got {got}")
+    raise ValueError(f"{location}: expected {{name: shape}} of floats {shapes}, got {got}")
 
 
 def _kind(x: Any) -> str:

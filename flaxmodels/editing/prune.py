@@ -1,4 +1,4 @@
-"""Pruning: attention heads cut out of a model and its params."""
+"""Pruning: attention heads are cut out of a model and its params."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,28 +15,29 @@ from ..config.config import Config
 from ..core.model import Model
 from ..params.tree.naming import is_stacked
 from ..params.tree.paths import nearest
+from ..params.types import Params
 
 M = TypeVar("M", bound=Model)
 
-_LEFT = {"heads": blocks.kept_heads, "kv_heads": blocks.kept_kv_heads}
-"""The logical axes along which heads lie, by the numbers of those that a layer has."""
+_KEPT = {"heads": blocks.kept_heads, "kv_heads": blocks.kept_kv_heads}
+"""Logical axes along which heads lie -> the function that numbers those of a layer."""
 
 
 def prune_heads(
-    model: M, params: Any, heads_to_prune: Mapping[int, Iterable[int]]
-) -> tuple[M, Any]:
-    """The model and its params without some attention heads: columns of the projections to
-    queries, keys and values go, and rows of the one that follows.
+    model: M, params: Params, heads_to_prune: Mapping[int, Iterable[int]]
+) -> tuple[M, Params]:
+    """Returns `(model, params)` without some attention heads: columns of the projections to q, k
+    and v are cut, and rows of the projection that follows.
 
-    `config.pruned_heads` of the new model names them. Heads have the numbers that they had before
-    any was pruned, so one that is gone already is no change. Of heads that share a key-value head
-    all must go, and it goes with them. A scanned model stays one if all its layers then have as
-    many heads; otherwise a looped one is returned, with `scan_layers=False` and params unstacked.
+    `config.pruned_heads` of the new model names them. Heads keep the numbers that they had before
+    any was pruned; pruning one again changes nothing. Heads that share a key-value head must go
+    together, and it goes with them. A scanned model stays scanned if all its layers have the same
+    number of heads then; otherwise a looped one is returned, its params unstacked.
 
-    Dtypes and shardings stay; NumPy and abstract leaves, and `jit` over `params`, are served.
-    Under `jit` it is XLA that places what was cut across shards: give `out_shardings` there.
-    Where heads are is told by the axes "heads" and "kv_heads" of `model.abstract_params()`, so a
-    family needs only to make its projections as wide as `blocks.num_heads` says.
+    Dtypes and shardings stay; leaves may be NumPy arrays or abstract, and `params` traced. Under
+    `jit` XLA places what was cut across shards: give `out_shardings` there. The axes "heads" and
+    "kv_heads" of `model.abstract_params()` tell where heads are, so a family needs only to make its
+    projections as wide as `blocks.num_heads` says.
 
     Args:
         heads_to_prune: {1: [0, 2], 2: [2, 3]}: heads 0 and 2 of layer 1, and 2 and 3 of layer 2.
@@ -61,7 +62,7 @@ def prune_heads(
     leaves = fp.flatten(params)
     for path, leaf in leaves.items():
         axes = template[path].axes
-        axis = next((i for i, name in enumerate(axes) if name in _LEFT), None)
+        axis = next((i for i, name in enumerate(axes) if name in _KEPT), None)
         if axis is not None:
             layers = range(leaf.shape[0]) if axes[0] == "layers" else [_layer_of(path, stack)]
             kept = [_kept(before, after, i, axes[axis], leaf.shape[axis]) for i in layers]
@@ -103,14 +104,17 @@ def _layer_of(path: str, stack: str) -> int:
 
 
 def _kept(before: Config, after: Config, layer: int, name: str, size: int) -> np.ndarray:
-    """Where along an axis the heads are that `after` leaves. One that is several times as long as
-    the heads holds several projections one after another, as GPT-2's `c_attn`."""
-    old, new = _LEFT[name](before, layer), _LEFT[name](after, layer)
+    """Returns the indices along an axis of the heads that `after` keeps.
+
+    An axis that is several times as long as the heads is a fused one: it holds several projections
+    one after another, as GPT-2's `c_attn` holds those of q, k and v.
+    """
+    old, new = _KEPT[name](before, layer), _KEPT[name](after, layer)
     return np.arange(size).reshape(-1, len(old), before.head_dim)[:, np.isin(old, new)].ravel()
 
 
 def _cut(path: str, leaf: Any, kept: np.ndarray, axis: int) -> Any:
-    """The leaf with those places [L or 1, size] along `axis` that each layer keeps."""
+    """Takes the indices [L or 1, size] along `axis` that each layer keeps."""
     size = kept.shape[1]
     if size == leaf.shape[axis]:
         return leaf

@@ -1,4 +1,4 @@
-"""Vocabularies: more tokens or fewer, and what a model offers for them."""
+"""The size of a vocabulary: tokens added or cut; and the methods of a model about its tokens."""
 
 import functools
 import operator
@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core.model import Mixin
 from ..params.tree import resize
 from ..params.tree.keys import one_key
+from ..params.types import Params
 from .embeddings import (
     M,
     TokenLeaves,
@@ -20,8 +22,7 @@ from .embeddings import (
     get_output_embeddings,
     get_output_layer_with_bias,
     get_prefix_bias_name,
-    of_size,
-    replaced,
+    replace_leaves,
     round_up,
     set_bias,
     set_input_embeddings,
@@ -29,26 +30,27 @@ from .embeddings import (
     tie_weights,
     token_leaves,
     untie_weights,
+    with_vocab_size,
 )
 
 _SPREAD = 1e-9
-"""What Transformers 5.23 multiplies the covariance of the old embeddings by, and the standard
+"""Transformers 5.23 multiplies the covariance of the old embeddings by it, and the standard
 deviation of the old biases: new tokens start at the mean, hardly apart."""
 _ROWS_AT_ONCE = 256
-"""Drawn together; their noise is this many times V float32 numbers."""
+"""Rows drawn together; their noise is this many times V float32 numbers."""
 
 
 def resize_token_embeddings(
     model: M,
-    params: Any,
+    params: Params,
     new_num_tokens: int | None = None,
     key: jax.Array | None = None,
     *,
     pad_to_multiple_of: int | None = None,
     mean_resizing: bool = True,
-) -> tuple[M, Any]:
-    """`(model, params)` with another number of tokens: the last are cut, or new ones are joined to
-    them, in the table and in the LM head. If the number stays, both are returned as they are.
+) -> tuple[M, Params]:
+    """Returns `(model, params)` with another number of tokens: the last are cut, or new ones are
+    appended, in the table and in the LM head. With the old number both are returned unchanged.
 
     New rows of the table and columns of an untied head are drawn as Transformers 5.23 does: from
     the normal with the mean of the old ones and 1e-9 of their covariance, in float32, so that the
@@ -77,7 +79,7 @@ def resize_token_embeddings(
     size = round_up(size, step)
     if size == old:
         return model, params
-    new, own = of_size(model, size), token_leaves(model)
+    new, own = with_vocab_size(model, size), token_leaves(model)
     leaves = checked_leaves(model, params)
     check_shards(own, leaves, size, step)
     abstract = all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves.values())
@@ -87,15 +89,15 @@ def resize_token_embeddings(
         )
     keys = [None] * len(leaves) if key is None else jax.random.split(one_key(key), len(leaves))
     std = None if mean_resizing else model.config.initializer_range
-    made = {
+    resized = {
         path: resize.resized(leaf, size, own.axes[path], _draw(own, path, std), one)
         for (path, leaf), one in zip(leaves.items(), keys, strict=True)
     }
-    return new, replaced(params, made)
+    return new, replace_leaves(params, resized)
 
 
 def _draw(own: TokenLeaves, path: str, std: float | None) -> resize.Draw:
-    """How a leaf's new entries are drawn; close to the mean of the old ones if `std` is None."""
+    """Chooses how a leaf's new entries are drawn: close to the mean of the old if `std` is None."""
     if path == own.bias:
         tied = own.kernel is None
         return resize.zeros if tied or std is not None else _biases
@@ -103,9 +105,11 @@ def _draw(own: TokenLeaves, path: str, std: float | None) -> resize.Draw:
 
 
 def _rows(key: jax.Array, table: jax.Array, count: int) -> jax.Array:
-    """`count` draws from the normal with the mean of the table's V rows and `_SPREAD` of their
-    covariance. Centred noise [V] times the table has just that covariance, times V: nothing is
-    decomposed, and a table with fewer rows than columns, or with equal rows, is one like any other.
+    """Draws `count` rows from the normal with the mean of the table's V rows and `_SPREAD` of their
+    covariance.
+
+    Centred noise [V] times the table has exactly that covariance, times V. So nothing is
+    decomposed, and a table of any rank will do.
     """
     rows, size = table.astype(jnp.float32), table.shape[0]
     together = min(count, _ROWS_AT_ONCE)
@@ -135,8 +139,8 @@ def _positive(name: str, value: Any) -> int:
     return operator.index(value)
 
 
-class HasVocabulary:
-    """The functions of `embeddings` and of this file as methods of a model."""
+class HasVocabulary(Mixin):
+    """Adds the functions of `embeddings` and of this file to a model, as methods."""
 
     get_input_embeddings = get_input_embeddings
     get_output_embeddings = get_output_embeddings

@@ -244,8 +244,8 @@ class GPT2DoubleHeadsModel(GPT2Pretrained, task_heads.VocabularyHead, task_heads
         mc_token_ids: jax.Array | None = None,
         **inputs: Unpack[decoder.Inputs],
     ) -> outputs.DoubleHeadsOutput:
-        """As the backbone, with a leading axis for choices; hidden states and attentions have it
-        folded into the batch.
+        """Computes both kinds of logits. The arguments are those of the backbone with an axis for
+        choices, [B, C, T]; hidden states and attentions have it folded into the batch.
 
         Args:
             mc_token_ids: int [B, C], which token a choice is read off; the last if None.

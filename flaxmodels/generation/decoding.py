@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from .. import blocks
+from .. import params as fp
 from ..core.model import Model
 from ..core.outputs import ModelOutput
 from .prompts import Prompt, align_right
@@ -16,11 +17,11 @@ from .sampling import Sampling, choose
 
 @struct.dataclass
 class GenerateOutput(ModelOutput):
-    """What `generate` returns.
+    """The result of `generate`.
 
     Attributes:
-        sequences: int32 [B, T + new tokens]: the prompt as it was given, the new tokens, and
-            padding after an end-of-sequence token.
+        sequences: int32 [B, T + new tokens]: the prompt as given, the new tokens, and padding after
+            an end-of-sequence token.
         lengths: int32 [B]: new tokens of each row, the end-of-sequence token included. Where the
             model's logits were not finite after n tokens it is -1 - n, and the others are padding;
             `generate` itself raises then, unless it is part of a traced program.
@@ -30,8 +31,8 @@ class GenerateOutput(ModelOutput):
     lengths: jax.Array
 
 
-class Choices(NamedTuple):
-    """What a program is compiled for beside model and shapes.
+class DecodeOptions(NamedTuple):
+    """Static options of the program: it is compiled for these, beside model and shapes.
 
     Attributes:
         steps: new tokens, at most.
@@ -39,7 +40,8 @@ class Choices(NamedTuple):
         top_k: of the draw.
         eos: tokens that finish a row.
         pad: what follows then.
-        watched: somebody raises an error if logits are not finite, and no row needs to go on.
+        stop_on_failure: the caller raises an error if logits are not finite, so that the loop may
+            end for all rows.
     """
 
     steps: int
@@ -47,7 +49,15 @@ class Choices(NamedTuple):
     top_k: int | None
     eos: tuple[int, ...]
     pad: int
-    watched: bool
+    stop_on_failure: bool
+
+
+class Draw(NamedTuple):
+    """The arrays of a draw: temperature and top-p float32 [], and a `jax.random.key`."""
+
+    temperature: jax.Array | None = None
+    top_p: jax.Array | None = None
+    key: jax.Array | None = None
 
 
 class _State(NamedTuple):
@@ -61,32 +71,35 @@ class _State(NamedTuple):
     cache: Any
 
 
+class _Rows(NamedTuple):
+    """A prompt made ready: padded on the left alone.
+
+    Attributes:
+        valid: bool [B], rows that can be continued.
+        lengths: int32 [B], tokens of each row.
+        positions: int32 [B, T]; None without padding.
+    """
+
+    ids: jax.Array
+    mask: jax.Array | None
+    valid: jax.Array
+    lengths: jax.Array
+    positions: jax.Array | None
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def decode(
-    model: Model,
-    choices: Choices,
-    params: Any,
-    prompt: Prompt,
-    temperature: jax.Array | None,
-    top_p: jax.Array | None,
-    key: jax.Array | None,
+    model: Model, options: DecodeOptions, params: fp.Params, prompt: Prompt, draw: Draw
 ) -> tuple[GenerateOutput, jax.Array]:
-    """Continues a batch; `temperature` and `top_p` are float32 []. Tokens have no gradient.
+    """Continues a batch. Tokens have no gradient.
 
     Returns:
         the output, and int32 [3]: how many rows failed, the first of them, and after how many
         tokens.
     """
-    params, temperature, top_p = jax.lax.stop_gradient((params, temperature, top_p))
-    sampling = Sampling(choices.do_sample, choices.top_k, temperature, top_p)
-    aligned = align_right(prompt)
-    batch, length = prompt.ids.shape
-    good = _are_tokens(prompt.ids, getattr(model.config, "vocab_size", None))
-    mask, positions, ends = aligned.mask, None, jnp.full(batch, length, jnp.int32)
-    if mask is not None:
-        good &= mask.any(axis=1)
-        ends = mask.sum(axis=1, dtype=jnp.int32)
-        positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+    params, *scales = jax.lax.stop_gradient((params, draw.temperature, draw.top_p))
+    sampling = Sampling(options.do_sample, options.top_k, *scales)
+    rows = _rows(prompt, getattr(model.config, "vocab_size", None))
 
     def forward(ids, cache, positions, mask=None):
         out: Any = model.apply(
@@ -100,41 +113,61 @@ def decode(
         return out.logits[:, -1], out.cache
 
     def add(state, logits, cache):
-        """Adds the token that the logits say to the state."""
-        step, going = state.step, ~state.done
-        folded = None if key is None else jax.random.fold_in(key, step)
-        chosen, fine = choose(logits, sampling, folded)
-        fine &= good
-        token = jnp.where(going & fine, chosen, choices.pad)
-        lengths = jnp.where(going, jnp.where(fine, step + 1, -1 - step), state.lengths)
-        done = state.done | ~fine | jnp.isin(token, jnp.array(choices.eos, jnp.int32))
-        start = [jnp.zeros_like(step), step]
-        tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], start)
-        return _State(step + 1, token, tokens, lengths, done, cache)
+        """Adds the token that the logits choose to the state."""
+        step = state.step
+        key = None if draw.key is None else jax.random.fold_in(draw.key, step)
+        chosen, finite = choose(logits, sampling, key)
+        return _with_token(state, chosen, finite & rows.valid, cache, options)
 
     def more(state):
-        go_on = (state.step < choices.steps) & ~state.done.all()
-        return go_on & (state.lengths >= 0).all() if choices.watched else go_on
+        go_on = (state.step < options.steps) & ~state.done.all()
+        return go_on & (state.lengths >= 0).all() if options.stop_on_failure else go_on
 
     def next_token(state):
-        at = (ends + state.step - 1)[:, None]
-        return add(state, *forward(state.token[:, None], state.cache, at))
+        positions = (rows.lengths + state.step - 1)[:, None]
+        return add(state, *forward(state.token[:, None], state.cache, positions))
 
-    none = jnp.zeros(batch, jnp.int32)
-    empty = jnp.full((batch, choices.steps), choices.pad, jnp.int32)
-    cache = model.init_cache(batch, length + choices.steps)
-    start = _State(jnp.int32(0), none, empty, none, none.astype(bool), cache)
-    start = blocks.varying(start, over=(params, prompt, temperature, top_p, key))
-    state = add(start, *forward(aligned.ids, start.cache, positions, mask))
+    start = _start(model, options, prompt)
+    start = blocks.varying(start, over=(params, prompt, *scales, draw.key))
+    state = add(start, *forward(rows.ids, start.cache, rows.positions, rows.mask))
     state = jax.lax.while_loop(more, next_token, state)
     sequences = jnp.concatenate([prompt.ids, state.tokens], axis=1)
     return GenerateOutput(sequences, state.lengths), _failure(state.lengths)
 
 
-def _are_tokens(ids: jax.Array, vocab_size: int | None) -> jax.Array:
-    """int32 [B, T] -> bool [B]: the rows all of whose ids are in the vocabulary."""
-    fine = ids >= 0 if vocab_size is None else (ids >= 0) & (ids < vocab_size)
-    return fine.all(axis=1)
+def _rows(prompt: Prompt, vocab_size: int | None) -> _Rows:
+    batch, length = prompt.ids.shape
+    ids, mask = align_right(prompt)
+    valid = prompt.ids >= 0
+    if vocab_size is not None:
+        valid &= prompt.ids < vocab_size
+    valid = valid.all(axis=1)
+    if mask is None:
+        return _Rows(ids, None, valid, jnp.full(batch, length, jnp.int32), None)
+    lengths = mask.sum(axis=1, dtype=jnp.int32)
+    positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+    return _Rows(ids, mask, valid & mask.any(axis=1), lengths, positions)
+
+
+def _start(model: Any, options: DecodeOptions, prompt: Prompt) -> _State:
+    batch, length = prompt.ids.shape
+    none = jnp.zeros(batch, jnp.int32)
+    tokens = jnp.full((batch, options.steps), options.pad, jnp.int32)
+    cache = model.init_cache(batch, length + options.steps)
+    return _State(jnp.int32(0), none, tokens, none, none.astype(bool), cache)
+
+
+def _with_token(
+    state: _State, chosen: jax.Array, good: jax.Array, cache: Any, options: DecodeOptions
+) -> _State:
+    """Adds a token to each row that is not done; a row that is not `good` ends without one."""
+    step, going = state.step, ~state.done
+    token = jnp.where(going & good, chosen, options.pad)
+    lengths = jnp.where(going, jnp.where(good, step + 1, -1 - step), state.lengths)
+    done = state.done | ~good | jnp.isin(token, jnp.array(options.eos, jnp.int32))
+    place = [jnp.zeros_like(step), step]
+    tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], place)
+    return _State(step + 1, token, tokens, lengths, done, cache)
 
 
 def _failure(lengths: jax.Array) -> jax.Array:

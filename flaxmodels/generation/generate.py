@@ -1,4 +1,4 @@
-"""Generation: what is asked for, checked, and the call of the program that does it."""
+"""Generation: `generate` merges and checks its settings, and calls the compiled program."""
 
 import functools
 import math
@@ -12,28 +12,25 @@ import numpy as np
 from jax.core import Tracer
 
 from ..calls.concrete import is_traced
-from ..config import generation_settings as settings
+from ..config import unimplemented_settings as settings
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
+from ..core.model import Mixin, Model
 from ..params.errors import warn
 from ..params.sizes import format_size
 from ..params.tree.keys import one_key
-from .decoding import Choices, decode
+from ..params.types import Params
+from .decoding import DecodeOptions, Draw, decode
 from .decoding import GenerateOutput as GenerateOutput
-from .prompts import read_prompt
+from .prompts import Prompt, read_prompt
 
 
-class Generates:
-    """`generate` for models with a head over the vocabulary and a cache."""
-
-    @classmethod
-    def can_generate(cls) -> bool:
-        """Whether the class can produce sequences with `generate`."""
-        return False
+class Generates(Mixin):
+    """Adds `generate` to models with a head over the vocabulary and a cache."""
 
     def generate(
-        self: Any,
-        params: Any,
+        self,
+        params: Params,
         input_ids: jax.Array | np.ndarray,
         attention_mask: jax.Array | np.ndarray | None = None,
         *,
@@ -49,8 +46,8 @@ class Generates:
         key: jax.Array | None = None,
         **others: Any,
     ) -> GenerateOutput:
-        """Continues prompts, greedily or by sampling; what is None comes from `generation_config`,
-        and what that does not say from `self.generation_config`. `docs/generation.md` has it all.
+        """Continues prompts, greedily or by sampling. A setting that is None comes from
+        `generation_config`, then from `self.generation_config`; see `docs/generation.md`.
 
         One program does prefill and decode loop; it is compiled for the shapes and choices of
         the first call and reused by the next one with the same. Temperature and top-p may change
@@ -60,12 +57,11 @@ class Generates:
 
         Args:
             input_ids: int [B, T].
-            attention_mask: [B, T], nonzero for tokens. Where there is none, `pad_token_id` is
-                padding, unless it is an end-of-sequence token too. Rows may be padded on either
-                side.
+            attention_mask: [B, T], nonzero for tokens; rows may be padded on either side. If None,
+                `pad_token_id` is padding, unless it is an end-of-sequence token too.
             generation_config: settings for this call.
             max_new_tokens: length of the continuation (20 if nothing says otherwise).
-            max_length: length with the prompt; `max_new_tokens` goes before it.
+            max_length: length with the prompt; `max_new_tokens` overrides it.
             do_sample: draw the next token; else take the most probable.
             temperature, top_k, top_p: of the draw, applied in this order; 0 for all tokens.
             eos_token_id: a row that produced one of these is finished; () for none.
@@ -97,9 +93,9 @@ class Generates:
             "pad_token_id": pad_token_id,
         }
         settings.neutral("generate", others, [*asked, *_NO_SETTINGS])
-        # What only the running program knows is no part of what it is compiled for.
+        # Values that only the running program knows cannot be part of what it is compiled for.
         traced = {k: asked.pop(k) for k in ("temperature", "top_p") if _is_traced(k, asked[k])}
-        options = _settled(self, asked, generation_config, traced)
+        options = _settle(self, asked, generation_config, traced)
         prompt = read_prompt(
             input_ids,
             attention_mask,
@@ -107,33 +103,48 @@ class Generates:
             eos=options.eos,
             vocab_size=getattr(self.config, "vocab_size", None),
         )
-        batch, length = prompt.ids.shape
-        count = _count(self.config, length, options)
-        draw = [None, None, None]
-        if options.do_sample:
-            values = {"temperature": options.temperature, "top_p": options.top_p} | traced
-            draw = [x if x is None else jnp.asarray(x, jnp.float32) for x in values.values()]
-            if key is None:
-                raise ValueError("do_sample needs a key: pass key=jax.random.key(seed)")
-            draw.append(one_key(key))
-        watched = not is_traced(params, prompt, draw)
-        choices = Choices(
-            count, bool(options.do_sample), options.top_k or None, options.eos, options.pad, watched
-        )
-        plain = self.clone(generation_config=None)
-        _check_memory(plain, batch, length, count)
-        try:
-            output, failure = decode(plain, choices, params, prompt, *draw)
-            if watched:
-                _check_finite(failure)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise ValueError(_no_room(batch, length, count)) from error
-        return output
+        return _run(self, params, prompt, options, _draw(options, traced, key))
 
 
 _NO_SETTINGS = ("input_ids", "attention_mask", "generation_config", "key")
+
+
+def _run(
+    model: Model, params: Params, prompt: Prompt, settings: GenerationConfig, draw: Draw
+) -> GenerateOutput:
+    """Runs the program; raises `ValueError` if it needs too much memory, or if logits are not
+    finite."""
+    batch, length = prompt.ids.shape
+    count = _count_tokens(model.config, length, settings)
+    eager = not is_traced(params, prompt, draw)
+    top_k = settings.top_k or None
+    options = DecodeOptions(
+        count, bool(settings.do_sample), top_k, settings.eos, settings.pad, stop_on_failure=eager
+    )
+    plain = model.clone(generation_config=None)  # one program for all that differ in it
+    _check_memory(plain, batch, length, count)
+    try:
+        output, failure = decode(plain, options, params, prompt, draw)
+        if eager:
+            _check_finite(failure)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ValueError(_no_room(batch, length, count)) from error
+    return output
+
+
+def _draw(settings: GenerationConfig, traced: Mapping[str, Any], key: jax.Array | None) -> Draw:
+    if not settings.do_sample:
+        return Draw()
+    if key is None:
+        raise ValueError("do_sample needs a key: pass key=jax.random.key(seed)")
+
+    def scalar(name: str) -> jax.Array | None:
+        value = traced.get(name, getattr(settings, name))
+        return None if value is None else jnp.asarray(value, jnp.float32)
+
+    return Draw(scalar("temperature"), scalar("top_p"), one_key(key))
 
 
 def _check_params(params: Any) -> None:
@@ -154,13 +165,13 @@ def _is_traced(name: str, value: Any) -> bool:
     return True
 
 
-def _settled(
-    model: Any,
+def _settle(
+    model: Model,
     asked: Mapping[str, Any],
     config: GenerationConfig | None,
     traced: Mapping[str, Any],
 ) -> GenerationConfig:
-    """The settings of a call: its keywords, then its `generation_config`, then the model's."""
+    """Merges settings: a call's keywords, then its `generation_config`, then the model's."""
     keywords = GenerationConfig().given(**asked)
     for given in (config, model.generation_config):
         if not isinstance(given, GenerationConfig | None):
@@ -175,10 +186,10 @@ def _settled(
         default = default.given(max_length=min(default.max_length, limit))
     options = caller.over(default)
     options.check(getattr(model.config, "vocab_size", None))
-    _say_two_lengths(keywords, config)
+    _warn_of_two_lengths(keywords, config)
     if not options.do_sample:
         idle = keywords if config is None or config.do_sample else caller
-        _say_idle(idle, traced)
+        _warn_of_idle(idle, traced)
     return options
 
 
@@ -186,14 +197,14 @@ _WITHOUT_EFFECT = {"temperature": (None, 0, 1), "top_k": (None, 0, 50), "top_p":
 """Values that a draw need not be asked for; 50 is what Transformers has by default."""
 
 
-def _say_idle(caller: GenerationConfig, traced: Mapping[str, Any]) -> None:
+def _warn_of_idle(caller: GenerationConfig, traced: Mapping[str, Any]) -> None:
     values = {name: getattr(caller, name) for name in _WITHOUT_EFFECT}
     idle = [name for name, same in _WITHOUT_EFFECT.items() if values[name] not in same]
     if idle := [*idle, *traced]:
         warn(f"{', '.join(idle)} of a draw have no effect: give do_sample=True, or leave them out")
 
 
-def _say_two_lengths(*given: GenerationConfig | None) -> None:
+def _warn_of_two_lengths(*given: GenerationConfig | None) -> None:
     for one in given:
         if one and (one.max_new_tokens or one.max_length):
             if one.max_new_tokens and one.max_length:
@@ -201,7 +212,7 @@ def _say_two_lengths(*given: GenerationConfig | None) -> None:
             return
 
 
-def _count(config: Config, length: int, options: GenerationConfig) -> int:
+def _count_tokens(config: Config, length: int, options: GenerationConfig) -> int:
     limit = config.position_limit
     count = options.count(length, limit)
     if limit is not None and length + count > limit:
@@ -213,7 +224,7 @@ def _count(config: Config, length: int, options: GenerationConfig) -> int:
 
 
 def _check_memory(model: Any, batch: int, length: int, count: int) -> None:
-    """Refuses a cache larger than all memory: a length may come from a file."""
+    """Refuses a cache larger than all memory; a length may come from a file."""
     needed = _cache_bytes(model, batch, length + count) if length + count < 1 << 31 else math.inf
     if needed > _memory():
         raise ValueError(_no_room(batch, length, count))
@@ -234,7 +245,7 @@ def _cache_bytes(model: Any, batch: int, slots: int) -> int:
 
 @functools.cache
 def _memory() -> int:
-    """Bytes of memory of all devices; those of a CPU share the machine's."""
+    """Returns the bytes of memory of all devices; CPU devices share the machine's."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() or {}
     if device.platform != "cpu" and "bytes_limit" in stats:

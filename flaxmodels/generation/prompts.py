@@ -1,5 +1,6 @@
-"""Prompts: what may be continued, and where its padding is."""
+"""Prompts: checked, and their padding found and moved."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -32,9 +33,8 @@ def read_prompt(
 ) -> Prompt:
     """Checks a prompt as far as it is known (see `check_token_ids`), and finds its padding.
 
-    Without a mask, `pad` is padding wherever it stands, unless it ends sequences too: the rule of
-    Transformers' `generate`. Where it cannot say, and rows begin or end with different numbers of
-    it, a warning does.
+    Without a mask, `pad` is padding in every place, unless it ends sequences too: the rule of
+    Transformers' `generate`. If it does, and rows begin or end with it, a warning asks for a mask.
 
     Raises:
         TypeError: ids that are no integers.
@@ -103,12 +103,16 @@ def _mask(attention_mask: Any, shape: tuple[int, ...]) -> jax.Array:
     return jnp.asarray(mask).astype(bool)
 
 
-def _check_rows(values: np.ndarray | None, are_tokens: Any, where: str) -> None:
+def _check_rows(
+    values: np.ndarray | None, are_tokens: Callable[[np.ndarray], np.ndarray], location: str
+) -> None:
     if values is None:
         return
     empty = np.flatnonzero(~are_tokens(values).any(axis=1))
     if empty.size:
-        raise ValueError(f"row {empty[0]} of input_ids has no token {where}: nothing to continue")
+        raise ValueError(
+            f"row {empty[0]} of input_ids has no token {location}: nothing to continue"
+        )
 
 
 def _warn_of_padding(ids: np.ndarray | None, pad: int) -> None:

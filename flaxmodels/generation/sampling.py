@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 class Sampling(NamedTuple):
-    """How the next token is chosen; a part that is None does not exist in the compiled program.
+    """Says how the next token is chosen; a part that is None is not in the compiled program.
 
     Attributes:
         do_sample: draw; else take the most probable (the parts below are then not used).
@@ -25,10 +25,12 @@ class Sampling(NamedTuple):
 def choose(
     logits: jax.Array, sampling: Sampling, key: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """logits [B, V] -> tokens int32 [B], and bool [B]: where the logits say what comes next.
+    """Chooses the next token by logits [B, V].
 
-    Not where they hold a NaN, or where the greatest is infinite: any token would be as good. Nor
-    where temperature or top-p are out of range, which only the running program may know.
+    Returns:
+        tokens int32 [B], and bool [B]: whether the choice is valid. It is not where the logits hold
+        a NaN, or the greatest is infinite; nor where temperature or top-p are out of range, which
+        only the running program may know.
     """
     greatest, tokens = _greatest(logits)
     fine = jnp.isfinite(greatest)
@@ -45,7 +47,7 @@ def choose(
 
 
 def _greatest(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """logits [B, V] -> the greatest float32 [B], a NaN if there is one, and where: int32 [B].
+    """Returns the greatest of logits [B, V], or the first NaN, float32 [B]; and its index.
 
     `argmax` takes the first NaN for the greatest, so that one pass finds both; a `max` of its own
     costs another, 0.6 ms for 32,000 logits on a CPU.
@@ -56,7 +58,7 @@ def _greatest(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def warp(logits: jax.Array, sampling: Sampling) -> jax.Array:
-    """Scores [B, V] after temperature, top-k and top-p, in this order; -inf for what is out.
+    """Applies temperature, top-k and top-p to logits [B, V], in this order: -inf excludes a token.
 
     As in Transformers' logits processors: ties with the k-th token stay; top-p goes by the
     probabilities that top-k leaves, and always keeps the most probable token.

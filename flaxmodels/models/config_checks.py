@@ -1,4 +1,4 @@
-"""Checks that configs of several families make; each raises `ConfigError` naming the field."""
+"""Checks of configurations that families share; each raises `ConfigError` with the field's name."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ NOT_IMPLEMENTED = {
 
 
 def multiple(config: Any, name: str, of: str) -> None:
-    """Field `name` must be a multiple of field `of`."""
+    """Refuses a field `name` that is not a multiple of field `of`."""
     value, unit = getattr(config, name), getattr(config, of)
     if unit < 1 or value % unit:
         raise ConfigError(
@@ -26,8 +26,8 @@ def multiple(config: Any, name: str, of: str) -> None:
 
 
 def pruned_heads(config: Any) -> None:
-    """`pruned_heads` must name layers and heads that exist, leave every layer one, and take heads
-    that share a key-value head together."""
+    """Refuses `pruned_heads` that name no layer or head, leave a layer without heads, or take a
+    part of those that share a key-value head."""
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     group = heads // config.num_key_value_heads
 
@@ -50,7 +50,7 @@ def pruned_heads(config: Any) -> None:
 
 
 def activation(config: Any, name: str) -> None:
-    """Field `name` must be the name of an activation function that is implemented."""
+    """Refuses a field `name` that names no activation function of `ACTIVATIONS`."""
     if (value := getattr(config, name)) not in ACTIVATIONS:
         raise ConfigError(
             f"{type(config).__name__}: {name} = {value!r} is not implemented (implemented: "

@@ -1,4 +1,5 @@
-"""`rope_parameters` of a config: read in every spelling, checked by computing them, written."""
+"""RoPE scaling in configurations: `rope_parameters` read in every spelling, checked by computing
+them, and written. `blocks/rope_scaling.py` computes the frequencies."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -29,13 +30,14 @@ _SMALLEST, _LARGEST = (float(x) for x in (np.finfo("float32").tiny, np.finfo("fl
 
 
 class Rotary:
-    """What a configuration with the field `rope_parameters` has beside it: the spellings of
-    Transformers 4, to be read and to be given."""
+    """Adds to a configuration with the field `rope_parameters` the spellings of Transformers 4, in
+    files and of callers."""
 
     spellings: ClassVar[tuple[str, ...]] = ("rope_scaling", *_BESIDE)
 
     @property
     def rope_theta(self) -> float:
+        """The base of the frequencies."""
         return self.rope_parameters["rope_theta"]  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
@@ -48,27 +50,27 @@ class Rotary:
         return _from_json(values, cls.__name__)
 
     def to_json_keys(self, values: dict[str, Any]) -> dict[str, Any]:
-        """`rope_parameters` for Transformers 5 and the older keys for 4."""
+        """Writes `rope_parameters` for Transformers 5 and the older keys for 4."""
         values["rope_theta"] = values["rope_parameters"]["rope_theta"]
         values["rope_scaling"] = _older(values["rope_parameters"])
         return values
 
     @classmethod
     def from_spellings(cls, values: dict[str, Any], current: Any) -> dict[str, Any]:
-        """A caller's spellings -> `rope_parameters`. What is not said stays: a new theta keeps the
-        scaling, and a new scaling keeps theta."""
+        """Turns a caller's spellings into `rope_parameters`: a new theta keeps the scaling, a new
+        scaling the theta."""
         whole = [values.pop(key) for key in _WHOLE if key in values]
         beside = {key: values.pop(key) for key in _BESIDE if key in values}
         if not whole and not beside:
             return values
         rope = {} if current is None else dict(current.rope_parameters)
         if whole:
-            said = _mapping(whole[0])
+            given = _mapping(whole[0])
             if freeze(whole[0]) != freeze(whole[-1]):
                 raise ConfigError("rope_scaling is rope_parameters' old name; give one of them")
-            if twice := [key for key in beside if said.get(key, beside[key]) != beside[key]]:
+            if twice := [key for key in beside if given.get(key, beside[key]) != beside[key]]:
                 raise ConfigError(f"{twice[0]} is given twice, with different values")
-            rope = {key: rope[key] for key in ("rope_theta",) if key in rope} | said
+            rope = {key: rope[key] for key in ("rope_theta",) if key in rope} | given
         return values | {"rope_parameters": rope | beside}
 
 
@@ -79,11 +81,11 @@ def _mapping(rope: Any) -> dict[str, Any]:
 
 
 def _from_json(values: dict[str, Any], who: str) -> dict[str, Any]:
-    """`config.json` keys -> the same with `rope_parameters` alone.
+    """Turns the keys of a `config.json` into the same with `rope_parameters` alone.
 
     Transformers 4 wrote `rope_theta` beside `rope_scaling`, whose type was once called `type`;
     Transformers 5 writes all in `rope_parameters`. Where there are both, they agree or, as in the
-    reference, `rope_scaling` wins. What the type does not read is left out, as there.
+    reference, `rope_scaling` wins. What the type does not read is left out, with a warning.
     """
     rope = _mapping(values.pop("rope_scaling", None) or values.get("rope_parameters"))
     for key in ("rope_theta", "partial_rotary_factor"):
@@ -113,7 +115,7 @@ def _from_json(values: dict[str, Any], who: str) -> dict[str, Any]:
 
 
 def _known(kind: str) -> tuple[str, ...]:
-    """The keys that a type reads, or may have beside it."""
+    """Returns the keys that a type reads, or may have beside it."""
     return ("rope_type", *_BESIDE, *ROPE_TYPES[kind], *_OPTIONAL.get(kind, ()))
 
 
@@ -123,7 +125,7 @@ def _older(rope: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def normalised(rope: Mapping[str, Any] | None, max_positions: int) -> FrozenDict[str, Any]:
-    """`rope_parameters` with its type and theta filled in, and nothing that is None."""
+    """Fills in the type and theta of `rope_parameters`, and removes what is None."""
     rope = {key: value for key, value in (rope or {}).items() if value is not None}
     old_type = rope.pop("type", "default")
     rope = {"rope_type": old_type, "rope_theta": 10_000.0} | rope
@@ -171,7 +173,7 @@ def check(config: Any) -> None:
 
 
 def _wrong(key: str, value: Any) -> str | None:
-    """What is wrong with a number."""
+    """Returns what is wrong with a number of `rope_parameters`."""
     if not _is_float32(value) or value < 0:
         return "expected a number that is not negative"
     if value == 0 and key in _POSITIVE:
@@ -182,7 +184,7 @@ def _wrong(key: str, value: Any) -> str | None:
 
 
 def _is_float32(value: Any) -> bool:
-    """Whether a float32 has this number, without losing what there is of it."""
+    """Tells whether a float32 can hold this number, neither overflowing nor becoming 0."""
     return type(value) in (int, float) and (
         value == 0 or _SMALLEST <= abs(value) <= _LARGEST  # which compares integers exactly
     )
@@ -193,8 +195,8 @@ def _numbers(values: Any, count: int) -> bool:
 
 
 def _not_computable(rope: Mapping[str, Any], dim: int, max_positions: int) -> str | None:
-    """What goes wrong in the tables of the first and the last position, by all lengths at which a
-    formula changes."""
+    """Returns what goes wrong in the angles of the last position, at each length at which a formula
+    changes; None if all are finite."""
     original = int(rope.get(_ORIGINAL, max_positions))
     for length in sorted({1, original, original + 1, max_positions, 2 * max_positions}):
         try:

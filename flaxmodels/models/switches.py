@@ -1,26 +1,28 @@
-"""Switches: the same model run another way. Each is a `clone`; params do not change."""
+"""Switches: the same model run another way. Each returns a `clone`; params do not change."""
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import jax
 import jax.numpy as jnp
 
+from .. import params as fp
 from ..analysis.compiled import CompiledCall
+from ..core.model import Mixin
 
 
-class Switches:
-    """What `PreTrainedModel` switches on and off."""
+class Switches(Mixin):
+    """Adds what `PreTrainedModel` of Transformers switches on and off."""
 
     def gradient_checkpointing_enable(
-        self: Any,
+        self,
         policy: Any = "full",
         *,
         gradient_checkpointing_kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """The model with each layer computed again in the backward pass, except what `policy`
-        saves.
+    ) -> Self:
+        """Returns the model that computes each layer again in the backward pass, except what
+        `policy` saves.
 
         Args:
             policy: "full" (nothing), a name in `jax.checkpoint_policies`, a policy that these make,
@@ -41,37 +43,39 @@ class Switches:
             policy = {"policy": policy}
         return self.clone(remat={**policy, **options})
 
-    def gradient_checkpointing_disable(self: Any) -> Any:
-        """The model that keeps what the backward pass needs."""
+    def gradient_checkpointing_disable(self) -> Self:
+        """Returns the model that keeps what the backward pass needs."""
         return self.clone(remat=None)
 
-    def enable_input_require_grads(self: Any) -> Any:
-        """The model with a tap at its input embeddings: `embedding_taps` makes zeros that are
-        added there, and the gradient with respect to them is that of the embeddings.
+    def enable_input_require_grads(self) -> Self:
+        """Returns the model that adds a perturbation to its input embeddings. `embedding_taps`
+        makes one of zeros; the gradient with respect to it is that of the embeddings.
 
-        Adapters, with frozen params or remat, do not need it: `jax.grad` asks for what it is
-        given.
+        Adapters, with frozen params or remat, do not need it: `jax.grad` differentiates with
+        respect to any of its arguments.
         """
         return self.clone(embed_tap=True)
 
-    def disable_input_require_grads(self: Any) -> Any:
-        """The model without the tap."""
+    def disable_input_require_grads(self) -> Self:
+        """Returns the model without that perturbation."""
         return self.clone(embed_tap=False)
 
-    def embedding_taps(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """Zeros for a call with these arguments:
+    def embedding_taps(self, *args: Any, **kwargs: Any) -> fp.PyTree:
+        """Makes the perturbation of a call with these arguments, zeros:
         `model.apply({"params": params, "perturbations": taps}, *args, **kwargs)`.
 
         Raises:
-            ValueError: the model has no tap.
+            ValueError: the model adds none; see `enable_input_require_grads`.
         """
         if not self.embed_tap:
             raise ValueError("the model has no tap; call enable_input_require_grads() first")
-        made = jax.eval_shape(lambda: self.init(jax.random.key(0), *args, **kwargs))
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), made["perturbations"])
+        shapes: Any = jax.eval_shape(lambda: self.init(jax.random.key(0), *args, **kwargs))
+        zeros = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)  # noqa: E731
+        return jax.tree.map(zeros, shapes["perturbations"])
 
-    def to_bettertransformer(self: Any) -> Any:
-        """The model with fused attention: cuDNN's on a GPU in a 16-bit dtype, else JAX's."""
+    def to_bettertransformer(self) -> Self:
+        """Returns the model with fused attention: cuDNN's on a GPU in a 16-bit dtype, else
+        JAX's."""
         if not self.naming.stack:
             raise TypeError(f"{type(self).__name__} has no attention of ours that could be fused")
         flash = jax.default_backend() == "gpu" and self.dtype.itemsize == 2
@@ -80,24 +84,24 @@ class Switches:
             attn_original=self.attn_original or self.attn_implementation,
         )
 
-    def reverse_bettertransformer(self: Any) -> Any:
-        """The model with the attention that it had before `to_bettertransformer`. What is saved is
-        the same either way."""
+    def reverse_bettertransformer(self) -> Self:
+        """Returns the model with the attention that it had before `to_bettertransformer`; both
+        save the same files."""
         original = self.attn_original or self.attn_implementation
         return self.clone(attn_implementation=original, attn_original=None)
 
     def get_compiled_call(
-        self: Any,
+        self,
         compile_config: Mapping[str, Any] | None = None,
         *,
         donate_cache: bool = False,
         compiler_options: Mapping[str, Any] | None = None,
         folder: str | os.PathLike | None = None,
     ) -> CompiledCall:
-        """The forward pass, compiled ahead of time; see `compiled.CompiledCall`.
+        """Returns the forward pass, compiled ahead of time; see `CompiledCall`.
 
         Args:
-            compile_config: the other arguments as a mapping; they go before it.
+            compile_config: the other arguments as a mapping; they override it.
 
         Raises:
             TypeError: an option of PyTorch's compiler.
@@ -121,12 +125,8 @@ class Switches:
         options = given | {name: value for name, value in options.items() if value}
         return CompiledCall(self, **options)
 
-    def dequantize(self: Any, params: Any, dtype: Any = None) -> Any:
-        """Raises: no leaf is ever quantised yet.
-
-        Raises:
-            ValueError: always.
-        """
+    def dequantize(self, params: fp.Params, dtype: jax.typing.DTypeLike | None = None) -> NoReturn:
+        """Raises `ValueError`: no leaf is ever quantised yet."""
         raise ValueError(
             f"{type(self).__name__}: none of the {len(jax.tree.leaves(params))} params is quantised"
             ", and quantisation is not there yet; fp.cast(params, dtype) changes what they are "

@@ -77,7 +77,7 @@ def test_P16_footprint_of_each_device(model):
 
 
 def test_M3_no_main_input_is_said_once(monkeypatch):
-    monkeypatch.setattr(measures, "_said", set())
+    monkeypatch.setattr(errors, "_warned", set())
     with pytest.warns(UserWarning, match="LlamaForCausalLM: without 'input_ids'"):
         assert LLAMA.estimate_tokens({"labels": IDS}) == 0
     with warnings.catch_warnings():
@@ -166,7 +166,7 @@ def test_P18_a_leaf_by_name(model):
 
 
 def test_P32_padding_without_a_mask_is_said_once(monkeypatch):
-    monkeypatch.setattr(measures, "_said", set())
+    monkeypatch.setattr(errors, "_warned", set())
     model = LLAMA.clone(config=LLAMA.config.replace(pad_token_id=2, eos_token_id=2))
     silent = [
         (LLAMA, IDS, None),  # no padding token

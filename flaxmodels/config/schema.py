@@ -1,0 +1,56 @@
+"""The schema of a family's `config.json`: names beside the fields' own, and hooks of the family."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from flax.core import FrozenDict
+
+from ..documents.config_keys import HARMLESS, QUANTISED
+from ..documents.field_types import hints_of
+from .labels import LABEL_KEYS
+
+
+class Schema:
+    """Declares what a family's `config.json` may hold, apart from the fields of the dataclass."""
+
+    model_type: ClassVar[str] = ""
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Other names under which a field may be read or given: {"hidden_size": "n_embd"}."""
+    spellings: ClassVar[tuple[str, ...]] = ()
+    """Names that a caller may also give, and that `from_spellings` turns into fields."""
+    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Keys that change the mathematics in ways not implemented -> the values that are fine."""
+    derived: ClassVar[tuple[str, ...]] = ()
+    """Fields that may be given as None, and then follow from others."""
+
+    extra: FrozenDict[str, Any]
+    num_labels: int
+
+    @classmethod
+    def from_json_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Turns other spellings of `config.json` into the fields of this class; a family's hook."""
+        return values
+
+    def to_json_keys(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Adds what other readers of `config.json` expect; a family's hook."""
+        return values
+
+    @classmethod
+    def from_spellings(cls, values: dict[str, Any], current: Self | None) -> dict[str, Any]:
+        """Turns what a caller gives under the names in `spellings` into fields; a family's hook.
+
+        Args:
+            current: what is being changed; None for a constructor.
+        """
+        return values
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Returns all names under which something of this class can be given."""
+        return frozenset({*hints_of(cls), *cls.aliases, *cls.spellings, *LABEL_KEYS} - {"extra"})
+
+    @classmethod
+    def knows(cls, key: str) -> bool:
+        """Tells whether `replace` acts on `key`, or refuses it with a reason: a field, another name
+        of one, or a key that any `config.json` may have."""
+        return key in cls.names() or key in HARMLESS or key in (QUANTISED, *cls.unsupported)
