@@ -12,8 +12,9 @@ from _paths import GOLDENS
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.analysis import measures, memory
+from flaxmodels.analysis import memory
 from flaxmodels.blocks import extended_attention_mask, invert_attention_mask
+from flaxmodels.params import errors
 
 GOLDEN = json.loads((GOLDENS / "measures.json").read_text())
 IDS = np.arange(10, dtype=np.int32).reshape(2, 5)
