@@ -18,6 +18,7 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.sharding import NamedSharding
 
 from .. import params as fp
+from ..blocks import Cache
 from ..calls.arguments import split
 from ..core.model import Model
 
@@ -38,7 +39,7 @@ class CompiledCall:
         model: Model,
         *,
         donate_cache: bool = False,
-        compiler_options: Mapping[str, Any] | None = None,
+        compiler_options: Mapping[str, object] | None = None,
         folder: str | os.PathLike | None = None,
     ):
         """Keeps the options; compiles nothing yet.
@@ -58,7 +59,9 @@ class CompiledCall:
         host = (jax.__version__, metadata.version("jaxlib"), str(jax.devices()))
         self._identity = repr((model, options, host))
 
-    def __call__(self, params: fp.Params, *args: Any, cache: Any = None, **kwargs: Any) -> Any:
+    def __call__(
+        self, params: fp.Params, *args: Any, cache: Cache | None = None, **kwargs: Any
+    ) -> Any:
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, args, cache, kwargs))):
             given = kwargs if cache is None else {"cache": cache, **kwargs}
             # the call becomes a part of the program that is being traced
@@ -68,7 +71,7 @@ class CompiledCall:
         key = self._key((params, cache, arrays), others)
         if key not in self.programs:
 
-            def forward(params: Any, cache: Any, arrays: list[jax.Array]) -> Any:
+            def forward(params: fp.Params, cache: Cache | None, arrays: list[jax.Array]) -> Any:
                 args, kwargs = rebuild(arrays)
                 given = kwargs if cache is None else {"cache": cache, **kwargs}
                 return self.model.apply({"params": params}, *args, **given)
@@ -78,13 +81,13 @@ class CompiledCall:
             self.programs[key] = self._load_or_compile(key, jitted, (params, cache, arrays))
         return self.programs[key](params, cache, arrays)
 
-    def _key(self, arguments: Any, others: Any) -> str:
+    def _key(self, arguments: fp.PyTree, others: object) -> str:
         leaves, structure = jax.tree.flatten(arguments)
         described = [(leaf.shape, str(leaf.dtype), _placement(leaf)) for leaf in leaves]
         text = repr((self._identity, str(structure), described, others))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _load_or_compile(self, key: str, jitted: Any, arguments: Any) -> Any:
+    def _load_or_compile(self, key: str, jitted: Any, arguments: fp.PyTree) -> Any:
         path = None if self.folder is None else self.folder / f"{key}.xla"
         if path is not None and path.exists():
             _check_owner(path)
@@ -120,7 +123,7 @@ def _without_jax_cache() -> Iterator[None]:
             reset_cache()
 
 
-def _devices(arguments: Any) -> list[jax.Device]:
+def _devices(arguments: fp.PyTree) -> list[jax.Device]:
     """Returns the devices that a program with these arguments runs on, in its order."""
     placed = [leaf.sharding for leaf in jax.tree.leaves(arguments) if isinstance(leaf, jax.Array)]
     for sharding in placed:
@@ -130,7 +133,7 @@ def _devices(arguments: Any) -> list[jax.Device]:
     return list(placed[0].device_set) if placed else jax.devices()[:1]
 
 
-def _placement(leaf: Any) -> str:
+def _placement(leaf: object) -> str:
     return str(leaf.sharding) if isinstance(leaf, jax.Array) else ""
 
 

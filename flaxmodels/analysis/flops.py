@@ -53,7 +53,7 @@ def floating_point_ops(
     return 6 * estimate_tokens(model, inputs) * count
 
 
-def is_no_embedding(path: str, leaf: Any) -> bool:
+def is_no_embedding(path: str, leaf: object) -> bool:
     """Tells whether a leaf is no embedding table, of tokens, positions or types."""
     return path.rpartition("/")[2] != "embedding"
 

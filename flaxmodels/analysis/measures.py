@@ -30,14 +30,14 @@ class Measures(Mixin):
         """
         chosen = fp.flatten(fp.as_mask(trainable if only_trainable else True, params))
 
-        def counted(path: str, leaf: Any) -> bool:
+        def counted(path: str, leaf: object) -> bool:
             return chosen[path] and (not exclude_embeddings or is_no_embedding(path, leaf))
 
         return fp.num_parameters(params, counted)
 
     def get_memory_footprint(
         self, params: fp.Params, return_buffers: bool = True, *, per_device: bool = False
-    ) -> Any:
+    ) -> int | dict[Any, int]:
         """Returns the bytes of the params, or {device: bytes} with `per_device`; see
         `fp.memory_footprint`.
 

@@ -1,26 +1,27 @@
 """The attention heads of each layer: which pruning left there, and how much each counts."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..config.config import Config
 
-def kept_heads(config: Any, layer: int) -> tuple[int, ...]:
+
+def kept_heads(config: Config, layer: int) -> tuple[int, ...]:
     """Returns the heads of a layer that are not pruned, numbered as if none were."""
-    pruned = config.pruned_heads.get(str(layer), ())
+    pruned = config.pruned_heads.get(str(layer)) or ()
     return tuple(head for head in range(config.num_attention_heads) if head not in pruned)
 
 
-def kept_kv_heads(config: Any, layer: int) -> tuple[int, ...]:
+def kept_kv_heads(config: Config, layer: int) -> tuple[int, ...]:
     """Returns the key-value heads of a layer that some head which is not pruned attends with."""
     group = config.num_attention_heads // config.num_key_value_heads
     return tuple(dict.fromkeys(head // group for head in kept_heads(config, layer)))
 
 
-def num_heads(config: Any, index: int | jax.Array) -> tuple[int, int]:
+def num_heads(config: Config, index: int | jax.Array) -> tuple[int, int]:
     """Returns the numbers (heads, key-value heads) of layer `index`.
 
     A traced index is of a scan, all of whose layers have the same numbers.
@@ -29,14 +30,14 @@ def num_heads(config: Any, index: int | jax.Array) -> tuple[int, int]:
     return len(kept_heads(config, layer)), len(kept_kv_heads(config, layer))
 
 
-def heads_are_even(config: Any) -> bool:
+def heads_are_even(config: Config) -> bool:
     """Tells whether all layers have the same number of heads: only then can params be stacked."""
     counts = {len(heads) for heads in config.pruned_heads.values()}
     return not counts or (len(counts) == 1 and len(config.pruned_heads) == config.num_hidden_layers)
 
 
 def get_head_mask(
-    head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False
+    head_mask: jax.Array | None, num_hidden_layers: int, is_attention_chunked: bool = False
 ) -> jax.Array | None:
     """Shapes a head mask for a product with attention weights [L, B, N, T, S]: [L, 1, N, 1, 1].
 
@@ -67,7 +68,7 @@ def get_head_mask(
 
 
 def head_scales(
-    config: Any, head_mask: Any, *, stacked: bool
+    config: Config, head_mask: jax.Array | None, *, stacked: bool
 ) -> Sequence[jax.Array] | jax.Array | None:
     """Returns what the output of each head that is not pruned is multiplied with: [N] for each
     layer, or [L, N] if `stacked`; None for a mask that is None.
@@ -77,7 +78,7 @@ def head_scales(
     """
     depth, heads = config.num_hidden_layers, config.num_attention_heads
     mask = get_head_mask(head_mask, depth)
-    if mask is None:
+    if head_mask is None or mask is None:
         return None
     if mask.shape != (depth, 1, heads, 1, 1):
         raise ValueError(

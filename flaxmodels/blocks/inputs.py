@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..calls.concrete import check_token_ids, first_outside, known
+from ..config.config import Config
 from .kv_cache import Cache
 
 
@@ -40,7 +41,7 @@ class Tokens(NamedTuple):
 
     def checked(
         self,
-        config: Any,
+        config: Config,
         *,
         cache: Cache | None = None,
         stacked: bool = False,
@@ -101,7 +102,7 @@ def check_attention_mask(mask: Any, shape: tuple[int, int], *, pairs: bool = Tru
     )
 
 
-def _check_tokens(config: Any, input_ids: Any, inputs_embeds: Any) -> None:
+def _check_tokens(config: Config, input_ids: Any, inputs_embeds: Any) -> None:
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give either input_ids or inputs_embeds, and not both")
     if input_ids is None:
@@ -165,12 +166,12 @@ def _check_cache(cache: Any, shape: tuple[int, int], depth: int, stacked: bool) 
         )
 
 
-def _check_length(config: Any, length: int, cache: Cache | None) -> None:
+def _check_length(config: Config, length: int, cache: Cache | None) -> None:
     filled = None if cache is None else known(cache.index)
     check_positions(config, length if filled is None else int(filled) + length)
 
 
-def check_positions(config: Any, length: int, what: str = "tokens") -> None:
+def check_positions(config: Config, length: int, what: str = "tokens") -> None:
     """Refuses more tokens than a model with a table of positions can tell apart."""
     limit = config.position_limit
     if limit is not None and _exceeds(length, limit):

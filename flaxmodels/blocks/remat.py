@@ -42,7 +42,7 @@ class Remat(NamedTuple):
     prevent_cse: bool | None = None
 
 
-def as_remat(value: Any) -> Hashable:
+def as_remat(value: object) -> Hashable:
     """Normalises the field `remat` of a model to what `remat` takes.
 
     Args:
@@ -71,7 +71,7 @@ def as_remat(value: Any) -> Hashable:
     return value
 
 
-def _of_options(options: Mapping[str, Any]) -> Hashable:
+def _of_options(options: Mapping[str, object]) -> Hashable:
     for name, value in options.items():
         if name in ("policy", "prevent_cse"):
             continue

@@ -5,12 +5,13 @@ They follow the reference implementation, `modeling_rope_utils.py` of Transforme
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from ..documents.json_values import JsonObject
 
 ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -30,7 +31,7 @@ ROPE_TYPES: dict[str, tuple[str, ...]] = {
 
 
 def rope_frequencies(
-    rope: Mapping[str, Any], length: jax.Array | int, dim: int, max_positions: int
+    rope: JsonObject, length: jax.Array | int, dim: int, max_positions: int
 ) -> tuple[Any, float]:
     """Returns the angle per position, float32 [H / 2], and the factor on cosines and sines.
 
@@ -73,7 +74,7 @@ def _inverse(base: Any, dim: int, count: int | None = None) -> Any:
     return 1.0 / np.float32(base) ** exponents
 
 
-def _yarn(rope: Mapping[str, Any], dim: int, max_positions: int) -> tuple[np.ndarray, float]:
+def _yarn(rope: JsonObject, dim: int, max_positions: int) -> tuple[np.ndarray, float]:
     """Interpolates by wavelength (Peng et al. 2023, arXiv:2309.00071)."""
     original, base = rope["original_max_position_embeddings"], rope["rope_theta"]
     factor = rope.get("factor", max_positions / original)
@@ -91,7 +92,7 @@ def _yarn(rope: Mapping[str, Any], dim: int, max_positions: int) -> tuple[np.nda
     return plain / np.float32(factor) * ramp + plain * (1 - ramp), _yarn_scale(rope, factor)
 
 
-def _yarn_scale(rope: Mapping[str, Any], factor: float) -> float:
+def _yarn_scale(rope: JsonObject, factor: float) -> float:
     if "attention_factor" in rope:
         return rope["attention_factor"]
 
@@ -104,7 +105,7 @@ def _yarn_scale(rope: Mapping[str, Any], factor: float) -> float:
 
 
 def _longrope(
-    rope: Mapping[str, Any], length: jax.Array | int, dim: int, max_positions: int
+    rope: JsonObject, length: jax.Array | int, dim: int, max_positions: int
 ) -> tuple[Any, float]:
     """Stretches each frequency by its own factor, one set of them up to the original length and
     another beyond it (Ding et al. 2024, arXiv:2402.13753)."""
@@ -117,7 +118,7 @@ def _longrope(
     return _inverse(rope["rope_theta"], dim) / stretch, scale
 
 
-def _llama3(rope: Mapping[str, Any], dim: int) -> np.ndarray:
+def _llama3(rope: JsonObject, dim: int) -> np.ndarray:
     """Stretches long wavelengths, keeps short ones, interpolates between them (Llama 3.1)."""
     plain = _inverse(rope["rope_theta"], dim)
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
@@ -126,7 +127,7 @@ def _llama3(rope: Mapping[str, Any], dim: int) -> np.ndarray:
     return (1 - kept) * plain / np.float32(rope["factor"]) + kept * plain
 
 
-def _proportional(rope: Mapping[str, Any], dim: int) -> np.ndarray:
+def _proportional(rope: JsonObject, dim: int) -> np.ndarray:
     """Rotates the first `partial_rotary_factor` of the pairs, and leaves the others unrotated."""
     turning = int(rope.get("partial_rotary_factor", 1.0) * dim // 2)
     frequencies = np.zeros(dim // 2, np.float32)

@@ -1,16 +1,14 @@
 """Rotary position embedding (Su et al. 2021, arXiv:2104.09864), float32 throughout."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from ..documents.json_values import JsonObject
 from .rope_scaling import rope_frequencies
 
 
 def rotary(
-    rope: Mapping[str, Any], positions: jax.Array, *, head_dim: int, max_positions: int
+    rope: JsonObject, positions: jax.Array, *, head_dim: int, max_positions: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns cosines and sines, float32 [B or 1, T, H / 2], of positions int [B or 1, T].
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ..config.config import Config
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache
 from .remat import remat
@@ -41,7 +42,7 @@ class Layers(nn.Module):
     """
 
     layer: type[nn.Module]
-    config: Any
+    config: Config
     depth: int
     options: ModelOptions
 

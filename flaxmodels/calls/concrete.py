@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 
 
-def is_traced(*trees: Any) -> bool:
+def is_traced(*trees: object) -> bool:
     """Tells whether a computation on these arrays is recorded (`jit`, `vmap`, ...) instead of run.
 
     Under `jit` that is so for arrays that are known, too.

@@ -7,7 +7,6 @@ caller says (`reading`). Both end in the checks of `__post_init__`.
 import dataclasses
 import inspect
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from flax.core import FrozenDict
@@ -16,7 +15,7 @@ from ..calls import keywords
 from ..documents.field_types import checked, hints_of, out_of_range
 from ..documents.json_files import CONFIG_NAME as CONFIG_NAME
 from ..documents.json_files import config_path, naming, read_json, text_of
-from ..documents.json_values import ConfigError, shown, thaw
+from ..documents.json_values import ConfigError, Json, JsonObject, shown, thaw
 from ..hub import DEFAULT_OPTIONS, HubOptions, Location, resolve
 from ..params.errors import some, warn
 from .labels import LABEL_KEYS, Labels
@@ -59,7 +58,7 @@ class Config(Schema, metaclass=_Type):
     output_hidden_states: bool = False
     output_attentions: bool = False
     pruned_heads: FrozenDict[str, tuple[int, ...]] = FrozenDict()
-    extra: FrozenDict[str, Any] = FrozenDict()
+    extra: FrozenDict[str, Json] = FrozenDict()
 
     def __post_init__(self):
         hints = hints_of(type(self))
@@ -123,7 +122,7 @@ class Config(Schema, metaclass=_Type):
         return self._construct(there | fields_of_caller(type(self), changes, self), changes)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, path: str | os.PathLike = "") -> Self:
+    def from_dict(cls, values: JsonObject, *, path: str | os.PathLike = "") -> Self:
         """Makes the configuration that a decoded `config.json` of Transformers 4 or 5 describes.
 
         Args:
@@ -136,7 +135,7 @@ class Config(Schema, metaclass=_Type):
         fields = fields_of_file(cls, values, who)
         return cls._construct(fields, fields)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Returns the content of `config.json`, readable by Transformers 4 and 5.
 
         Labels that nobody gave are not written: their number is.
@@ -188,7 +187,7 @@ class Config(Schema, metaclass=_Type):
         return text_of(self.to_dict())
 
     @classmethod
-    def _construct(cls, fields: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+    def _construct(cls, fields: JsonObject, given: JsonObject) -> Self:
         """Makes the configuration; warns of token ids under the keys of `given` that are outside
         of the vocabulary."""
         config = type.__call__(cls, **fields)

@@ -11,7 +11,7 @@ from flax.core import FrozenDict
 
 from ..documents.field_types import checked, hints_of
 from ..documents.json_files import read_json, text_of
-from ..documents.json_values import ConfigError, freeze, is_finite, shown, thaw
+from ..documents.json_values import ConfigError, Json, JsonObject, freeze, is_finite, shown, thaw
 from ..documents.remote_code import without_code
 from ..params.errors import quoted, some, warn
 from . import unimplemented_settings as settings
@@ -36,7 +36,7 @@ def _takes_neutral_settings(cls: type[_T]) -> type[_T]:
     init = made.__init__
 
     @functools.wraps(init)
-    def __init__(self, *, extra: Mapping[str, Any] = FrozenDict(), **given: Any) -> None:
+    def __init__(self, *, extra: Mapping[str, Json] = FrozenDict(), **given: Any) -> None:
         own = {name: given.pop(name) for name in list(given) if name in _FIELDS}
         kept = settings.neutral(cls.__name__, given, _FIELDS)
         init(self, **own, extra=FrozenDict({**extra, **freeze(kept)}))
@@ -78,7 +78,7 @@ class GenerationConfig:
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
     bos_token_id: int | None = None
-    extra: FrozenDict[str, Any] = FrozenDict()
+    extra: FrozenDict[str, Json] = FrozenDict()
 
     def __post_init__(self) -> None:
         for name in (*_FIELDS, "extra"):
@@ -94,7 +94,7 @@ class GenerationConfig:
         """What follows a finished row: `pad_token_id`, else the first end-of-sequence token."""
         return (*self.eos, 0)[0] if self.pad_token_id is None else self.pad_token_id
 
-    def given(self, **values: Any) -> Self:
+    def given(self, **values: Json) -> Self:
         """Returns a copy with those of `values` that are not None; raises as the constructor."""
         return dataclasses.replace(self, **{k: v for k, v in values.items() if v is not None})
 
@@ -181,10 +181,10 @@ class GenerationConfig:
         return cls._read(values, path, config).over(cls._read(_own_ids(config), old, config))
 
     @classmethod
-    def _read(cls, values: Mapping[str, Any], location: str, config: Config | None) -> Self:
+    def _read(cls, values: JsonObject, location: str, config: Config | None) -> Self:
         """Makes the settings of a file; warns of those that do not act."""
         vocab_size = getattr(config, "vocab_size", None)
-        own: dict[str, Any] = {}
+        own: dict[str, Json] = {}
         messages: list[str] = []
         for name in _FIELDS:
             try:
@@ -227,7 +227,7 @@ class GenerationConfig:
             file.write(text_of(thaw(values)))
 
 
-def _valid(cls: type, name: str, value: Any) -> Any:
+def _valid(cls: type, name: str, value: Json) -> Any:
     """Normalises the value of a setting; raises `ConfigError`."""
     if value is None:
         return None
@@ -237,7 +237,7 @@ def _valid(cls: type, name: str, value: Any) -> Any:
     return value
 
 
-def _problem(name: str, value: Any) -> str | None:
+def _problem(name: str, value: Json) -> str | None:
     """Returns what is wrong with a setting's value for any model; None if nothing is."""
     if name in _IDS and not all(0 <= id < _MANY for id in _ids(value)):
         none = "; for none give ()" if name == "eos_token_id" else ""
@@ -257,7 +257,7 @@ def _ids(value: int | tuple[int, ...] | None) -> tuple[int, ...]:
     return () if value is None else (value,) if isinstance(value, int) else value
 
 
-def _beyond(name: str, value: Any, vocab_size: int | None) -> list[int]:
+def _beyond(name: str, value: Json, vocab_size: int | None) -> list[int]:
     """Returns the tokens in a setting that a vocabulary does not have."""
     if name not in _IDS or vocab_size is None:
         return []
@@ -268,12 +268,12 @@ def _tokens(vocab_size: int | None) -> str:
     return f"the model has the tokens 0 to {(vocab_size or 0) - 1}"
 
 
-def _own_ids(config: Config) -> dict[str, Any]:
+def _own_ids(config: Config) -> dict[str, Json]:
     """Returns the tokens that a model's configuration names."""
     return {name: getattr(config, name) for name in _IDS}
 
 
-def _family_ids(config: Config | None) -> dict[str, Any]:
+def _family_ids(config: Config | None) -> dict[str, Json]:
     """Returns the default tokens of a family, which Transformers writes into both files: nobody
     chose them, and a small vocabulary may be without them."""
     fields = () if config is None else dataclasses.fields(config)

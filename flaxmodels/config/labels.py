@@ -7,7 +7,7 @@ from typing import Any
 
 from flax.core import FrozenDict
 
-from ..documents.json_values import ConfigError, freeze, shown
+from ..documents.json_values import ConfigError, Json, JsonObject, freeze, shown
 from ..params.errors import quoted, some, warn
 
 LABEL_KEYS = ("id2label", "label2id", "num_labels")
@@ -24,18 +24,18 @@ class Labels(FrozenDict[str, str]):
     def __contains__(self, key: object) -> bool:
         return super().__contains__(_text(key))
 
-    def get(self, key: str | int, default: Any = None) -> Any:
+    def get(self, key: str | int, default: Json = None) -> Json:
         return super().get(_text(key), default)
 
     def __reduce__(self):
         return Labels, (dict(self),)
 
 
-def _text(key: Any) -> Any:
+def _text(key: Any) -> str:
     return key if isinstance(key, str) else str(freeze(key))
 
 
-def labels_of_caller(values: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
+def labels_of_caller(values: JsonObject, num_labels: int) -> dict[str, Json]:
     """Turns what a caller gives of labels into the fields `id2label` and `num_labels`, or into one
     or none of them.
 
@@ -67,7 +67,7 @@ def labels_of_caller(values: Mapping[str, Any], num_labels: int) -> dict[str, An
     return {"id2label": Labels(names), "num_labels": len(names)}
 
 
-def labels_of_file(values: dict[str, Any], who: str) -> dict[str, Any]:
+def labels_of_file(values: dict[str, Json], who: str) -> dict[str, Json]:
     """Turns what a `config.json` says of labels into the fields; what contradicts `id2label` is
     left out, with a warning.
 
@@ -97,7 +97,7 @@ def labels_of_file(values: dict[str, Any], who: str) -> dict[str, Any]:
     return {"id2label": Labels(names), "num_labels": len(names)}
 
 
-def _names(labels: Any, key: str) -> dict[str, str] | None:
+def _names(labels: Json, key: str) -> dict[str, str] | None:
     """Reads {number: label} -> {the number's text: label}; a label may be a number, or null."""
     if labels is None:
         return None
@@ -114,11 +114,11 @@ def _names(labels: Any, key: str) -> dict[str, str] | None:
     return names
 
 
-def _label(label: Any) -> str:
+def _label(label: Json) -> str:
     return label if isinstance(label, str) else json.dumps(label)
 
 
-def _inverted(label2id: Any) -> dict[str, str] | None:
+def _inverted(label2id: Json) -> dict[str, str] | None:
     if label2id is None:
         return None
     if not isinstance(label2id, Mapping):
@@ -131,7 +131,7 @@ def _inverted(label2id: Any) -> dict[str, str] | None:
     return names
 
 
-def _number(label: str, number: Any) -> int:
+def _number(label: str, number: Json) -> int:
     if isinstance(number, str) and re.fullmatch("[0-9]{1,10}", number):
         return int(number)
     if isinstance(number, float) and number.is_integer():
@@ -143,7 +143,7 @@ def _number(label: str, number: Any) -> int:
     return number
 
 
-def _agree(names: Mapping[str, str], label2id: Any, whole: bool = True) -> bool:
+def _agree(names: Mapping[str, str], label2id: Json, whole: bool = True) -> bool:
     """Tells whether the two maps agree. Where several numbers have one label, `label2id` names one
     of them."""
     try:

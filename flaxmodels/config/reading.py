@@ -5,19 +5,18 @@ takes effect or raises.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from ..documents.config_keys import HARMLESS, QUANTISED, refusal
 from ..documents.field_types import hints_of
-from ..documents.json_values import ConfigError, freeze, is_finite, shown, thaw
+from ..documents.json_values import ConfigError, Json, JsonObject, freeze, is_finite, shown, thaw
 from ..documents.remote_code import is_of_ours, names_code, without_code
 from ..params.errors import quoted, some, warn
 from .labels import LABEL_KEYS, labels_of_caller, labels_of_file
 from .schema import Schema
 
 
-def fields_of_file(cls: type[Schema], values: Mapping[str, Any], who: str) -> dict[str, Any]:
+def fields_of_file(cls: type[Schema], values: JsonObject, who: str) -> dict[str, Json]:
     """Turns a decoded `config.json` into fields of `cls`; keys that no field claims are `extra`.
 
     Args:
@@ -46,7 +45,7 @@ def fields_of_file(cls: type[Schema], values: Mapping[str, Any], who: str) -> di
     return _without_nulls(cls, fields) | {"extra": _extra_of_file(cls, extra, who)}
 
 
-def _extra_of_file(cls: type[Schema], extra: dict[str, Any], who: str) -> dict[str, Any]:
+def _extra_of_file(cls: type[Schema], extra: dict[str, Json], who: str) -> dict[str, Json]:
     """Returns the keys that are kept of those that no field claims, with warnings."""
     if is_of_ours(extra.get("auto_map")):
         del extra["auto_map"]  # a save writes it again, from the class
@@ -68,8 +67,8 @@ def _extra_of_file(cls: type[Schema], extra: dict[str, Any], who: str) -> dict[s
 
 
 def fields_of_caller(
-    cls: type[Schema], given: Mapping[str, Any], current: Schema | None = None
-) -> dict[str, Any]:
+    cls: type[Schema], given: JsonObject, current: Schema | None = None
+) -> dict[str, Json]:
     """Turns a caller's keywords into fields of `cls`; each takes effect or raises.
 
     Args:
@@ -127,10 +126,10 @@ def check_extra(config: Schema) -> None:
         )
 
 
-def _split(cls: type[Schema], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(cls: type[Schema], values: JsonObject) -> tuple[dict[str, Json], dict[str, Json]]:
     """Returns (fields under their own names, labels among them; other keys)."""
-    fields: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
+    fields: dict[str, Json] = {}
+    extra: dict[str, Json] = {}
     own = {*hints_of(cls), *LABEL_KEYS} - {"extra"}
     for given, value in values.items():
         key = cls.aliases.get(given, given)
@@ -143,7 +142,7 @@ def _split(cls: type[Schema], values: Mapping[str, Any]) -> tuple[dict[str, Any]
     return fields, extra
 
 
-def _without_nulls(cls: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _without_nulls(cls: Any, fields: JsonObject) -> dict[str, Json]:
     """Puts the default in the place of None for flags, probabilities, and what initialisation alone
     reads. A size or an epsilon has to be given."""
     defaults = {

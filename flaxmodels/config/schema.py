@@ -1,12 +1,13 @@
 """The schema of a family's `config.json`: names beside the fields' own, and hooks of the family."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from flax.core import FrozenDict
 
 from ..documents.config_keys import HARMLESS, QUANTISED
 from ..documents.field_types import hints_of
+from ..documents.json_values import Json
 from .labels import LABEL_KEYS
 
 
@@ -18,25 +19,25 @@ class Schema:
     """Other names under which a field may be read or given: {"hidden_size": "n_embd"}."""
     spellings: ClassVar[tuple[str, ...]] = ()
     """Names that a caller may also give, and that `from_spellings` turns into fields."""
-    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    unsupported: ClassVar[Mapping[str, tuple[Json, ...]]] = {}
     """Keys that change the mathematics in ways not implemented -> the values that are fine."""
     derived: ClassVar[tuple[str, ...]] = ()
     """Fields that may be given as None, and then follow from others."""
 
-    extra: FrozenDict[str, Any]
+    extra: FrozenDict[str, Json]
     num_labels: int
 
     @classmethod
-    def from_json_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
         """Turns other spellings of `config.json` into the fields of this class; a family's hook."""
         return values
 
-    def to_json_keys(self, values: dict[str, Any]) -> dict[str, Any]:
+    def to_json_keys(self, values: dict[str, Json]) -> dict[str, Json]:
         """Adds what other readers of `config.json` expect; a family's hook."""
         return values
 
     @classmethod
-    def from_spellings(cls, values: dict[str, Any], current: Self | None) -> dict[str, Any]:
+    def from_spellings(cls, values: dict[str, Json], current: Self | None) -> dict[str, Json]:
         """Turns what a caller gives under the names in `spellings` into fields; a family's hook.
 
         Args:

@@ -6,11 +6,10 @@ a caller gives it. Its default changes nothing and may be given by anyone.
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from ..documents.json_values import ConfigError, freeze, shown
+from ..documents.json_values import ConfigError, Json, JsonObject, freeze, shown
 
-CHANGE: Mapping[str, tuple[Any, ...]] = {
+CHANGE: Mapping[str, tuple[Json, ...]] = {
     "assistant_early_exit": (),
     "bad_words_ids": ((),),
     "begin_suppress_tokens": ((),),
@@ -54,7 +53,7 @@ CHANGE: Mapping[str, tuple[Any, ...]] = {
 }
 """Settings that change the tokens, or what is returned -> the values, beside None, that do not."""
 
-KEEP: Mapping[str, tuple[Any, ...]] = {
+KEEP: Mapping[str, tuple[Json, ...]] = {
     "assistant_confidence_threshold": (0.4,),
     "assistant_ensemble_weight": (),
     "assistant_lookbehind": (10,),
@@ -106,7 +105,7 @@ def is_setting(name: str) -> bool:
     return name in CHANGE or name in KEEP or name in _BOOKKEEPING
 
 
-def not_done(values: Mapping[str, Any]) -> dict[str, Any]:
+def not_done(values: JsonObject) -> dict[str, Json]:
     """Selects the settings of a file that would give other tokens than `generate` does."""
     return {
         name: value
@@ -115,7 +114,7 @@ def not_done(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def neutral(owner: str, given: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+def neutral(owner: str, given: JsonObject, fields: Iterable[str]) -> dict[str, Json]:
     """Checks settings that a caller gives and that are no field: they must change nothing.
 
     Args:
@@ -141,7 +140,7 @@ def neutral(owner: str, given: Mapping[str, Any], fields: Iterable[str]) -> dict
     return {name: value for name, value in given.items() if value is not None and is_setting(name)}
 
 
-def _is_neutral(value: Any, same: tuple[Any, ...]) -> bool:
+def _is_neutral(value: Json, same: tuple[Json, ...]) -> bool:
     try:
         return value is None or freeze(value) in map(freeze, same)
     except ConfigError:  # an object of another library, an array under a transformation
@@ -156,7 +155,7 @@ def _hint(name: str, fields: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(fields)}"
 
 
-def _text(value: Any) -> str:
+def _text(value: Json) -> str:
     try:
         return shown(freeze(value))
     except ConfigError:

@@ -87,7 +87,7 @@ class Model(nn.Module):
         super().__post_init__()
 
     @nn.nowrap
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         fields.check_assignment(self, name)
         super().__setattr__(name, value)
 
@@ -137,7 +137,7 @@ class Model(nn.Module):
         """Makes the smallest inputs that reach every parameter: int32 [1, 1]."""
         return {self.main_input_name: jnp.zeros((1, 1), jnp.int32)}
 
-    def abstract_params(self, param_dtype: Any = jnp.float32) -> Any:
+    def abstract_params(self, param_dtype: Any = jnp.float32) -> fp.Params:
         """Returns a tree of `fs.AbstractParam` (shape, dtype, logical axes); allocates nothing."""
         return fp.cast(template_of(self), param_dtype)
 
@@ -148,7 +148,7 @@ class Model(nn.Module):
         rules: fs.Rules | None = None,
         *,
         param_dtype: Any = jnp.float32,
-    ) -> Any:
+    ) -> fp.Params:
         """Draws params by one compiled call, each shard on the device that keeps it.
 
         Args:
@@ -171,7 +171,7 @@ class Model(nn.Module):
         params = init(key)
         return self.post_init(params if shardings is None else jax.device_put(params, shardings))
 
-    def post_init(self, params: Any) -> Any:
+    def post_init(self, params: fp.Params) -> fp.Params:
         """Returns the params that a user is given. A hook for classes of your own (to tie, mask,
         cast, check): called once, after all params were initialised or loaded."""
         return params

@@ -41,7 +41,7 @@ class ModelOutput:
         """Returns (name, field) of the fields that are not None."""
         return tuple(zip(self.keys(), self.values(), strict=True))
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         """Returns the field `name`, or `default` if it is None or absent."""
         return self[name] if name in self else default
 
@@ -49,7 +49,7 @@ class ModelOutput:
         """Returns the fields that are not None."""
         return self.values()
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, slice):
             return self.to_tuple()[key]
         if not isinstance(key, str):

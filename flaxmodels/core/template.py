@@ -8,6 +8,7 @@ from flax.core import meta
 
 from .. import params as fp
 from .. import sharding as fs
+from ..config.config import Config
 from ..params.host.threads import run_untraced
 from ..params.tree.naming import is_stacked, layer_path
 
@@ -15,7 +16,7 @@ from ..params.tree.naming import is_stacked, layer_path
 class Described(Protocol):
     """The part of a model that a template is made of."""
 
-    config: Any
+    config: Config
     scan_layers: Any
 
     @property
@@ -27,7 +28,7 @@ class Described(Protocol):
 
 
 @functools.lru_cache(maxsize=64)
-def template_of(model: Described) -> Any:
+def template_of(model: Described) -> fp.Params:
     """Makes the tree of `fs.AbstractParam` of a model's params.
 
     One layer is traced instead of all: tracing a deep loop would take longer than reading its
@@ -49,7 +50,7 @@ def template_of(model: Described) -> Any:
     return fp.unflatten(leaves)
 
 
-def drawn(model: Any, template: Any, key: jax.Array) -> Any:
+def drawn(model: Any, template: fp.Params, key: jax.Array) -> fp.Params:
     """Draws params for the template of `model`, or for a part of it; to be traced.
 
     Leaves of our blocks say how they are drawn, each from a key of its path. Others, of plain linen
@@ -64,7 +65,7 @@ def drawn(model: Any, template: Any, key: jax.Array) -> Any:
     return fp.unflatten({path: values[path] for path in leaves})
 
 
-def _declared(model: Described) -> Any:
+def _declared(model: Described) -> fp.Params:
     key = jax.random.key(0)
     init = functools.partial(_init, model)
     if model.supports_abstract_init:

@@ -3,9 +3,9 @@ give, and what to write instead of the others."""
 
 import difflib
 from collections.abc import Collection
-from typing import Any
 
 from ..calls import keyword_table
+from .json_values import Json
 from .remote_code import CODE
 
 NOTES = keyword_table.NOTES.union(
@@ -46,7 +46,7 @@ HARMLESS = NOTES.union(
 kept, written back, and not worth a warning."""
 
 
-def refusal(cls: str, key: str, value: Any, names: Collection[str]) -> TypeError | None:
+def refusal(cls: str, key: str, value: Json, names: Collection[str]) -> TypeError | None:
     """Makes the error for a caller's key that would have no effect; returns None for a note, and
     for a value that asks for what happens anyway.
 

@@ -9,19 +9,19 @@ from typing import Any
 
 from flax.core import FrozenDict
 
-from .json_values import ConfigError, freeze, shown
+from .json_values import ConfigError, Json, freeze, shown
 
 _EXACT = 2.0**53  # below it every integer is a float of its own
 
 
 @functools.cache
-def hints_of(cls: type) -> dict[str, Any]:
+def hints_of(cls: type) -> dict[str, Json]:
     """Returns {name: type} of a dataclass's fields."""
     hints = typing.get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def checked(cls: type, name: str, value: Any, hint: Any) -> Any:
+def checked(cls: type, name: str, value: object, hint: Any) -> Json:
     """Converts the value of a field, from a file or from a caller, to the type `hint`.
 
     After `freeze`, an integer serves as a float, a whole float as an integer (JSON has one kind of
@@ -46,7 +46,7 @@ def checked(cls: type, name: str, value: Any, hint: Any) -> Any:
 _NO = object()
 
 
-def _fitted(value: Any, hint: Any) -> Any:
+def _fitted(value: Json, hint: Any) -> Json:
     """Converts a frozen value to the type `hint`, with the items of a tuple or FrozenDict; returns
     `_NO` where it does not fit."""
     kind, inside = typing.get_origin(hint) or hint, typing.get_args(hint)
@@ -76,7 +76,7 @@ def _fitted(value: Any, hint: Any) -> Any:
     return tuple(fitted) if kind is tuple else FrozenDict(zip(keys, fitted, strict=True))
 
 
-def _number(value: Any) -> Any:
+def _number(value: Json) -> Any:
     if type(value) not in (int, float, str):
         return _NO
     try:
@@ -86,7 +86,7 @@ def _number(value: Any) -> Any:
     return number if math.isfinite(number) else _NO
 
 
-def out_of_range(name: str, value: Any) -> str | None:
+def out_of_range(name: str, value: Json) -> str | None:
     """Returns what is wrong with a field's value, by the kind of quantity that its name tells."""
     if name.endswith(("_size", "_dim", "position_embeddings")) or name.startswith(("num_", "n_")):
         return None if 0 < value < 1 << 31 else "it must be positive and below 2**31"

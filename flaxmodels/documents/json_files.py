@@ -4,20 +4,19 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from ..params import CheckpointError, strict_json
 from ..params.errors import quoted
 from ..params.formats import LocalFile, without_config
-from .json_values import MAX_VALUES, ConfigError
+from .json_values import MAX_VALUES, ConfigError, Json, JsonObject
 
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 16 << 20
 _CACHED = re.compile(r"/models--[^/]+/snapshots/")
 
 
-def read_json(path: str | os.PathLike) -> dict[str, Any]:
+def read_json(path: str | os.PathLike) -> dict[str, Json]:
     """Reads a JSON object from a file of at most 16 MiB, in which no key stands twice. Infinity and
     NaN, which Python writes, become floats: a user of a value checks it by `is_finite`.
 
@@ -47,7 +46,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     return value
 
 
-def text_of(values: Mapping[str, Any]) -> str:
+def text_of(values: JsonObject) -> str:
     """Formats a configuration as strict JSON, keys sorted, that `read_json` accepts.
 
     If it would be too long, as with very many labels, white space is left out, and `label2id`,

@@ -7,7 +7,7 @@ its number, a list, a set, a range or an array into a tuple, a dtype into its na
 import math
 import os
 from collections.abc import Iterable, Mapping, Set
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,11 @@ from flax.core import FrozenDict
 from jax.core import Tracer
 
 from ..params.errors import PrintableError
+
+Json: TypeAlias = Any
+"""A decoded JSON value: None, a bool, an int, a float, a text, a list or tuple, a mapping."""
+
+JsonObject: TypeAlias = Mapping[str, Json]
 
 MAX_VALUES = 250_000  # in one document; a million take ten seconds
 _MAX_DEPTH = 64  # far from where Python cannot compare two that are equal
@@ -26,7 +31,7 @@ class ConfigError(PrintableError):
     """A configuration with a value that cannot be honoured, or a file that is no configuration."""
 
 
-def freeze(value: Any, depth: int = 0) -> Any:
+def freeze(value: object, depth: int = 0) -> Json:
     """Returns the JSON value that `value` stands for, immutable and hashable; keys become text.
 
     Args:
@@ -88,11 +93,11 @@ def _text(value: str) -> str:
     return value
 
 
-def _key(key: Any) -> str:
+def _key(key: object) -> str:
     return _text(key) if isinstance(key, str) else str(freeze(key, _MAX_DEPTH))
 
 
-def _sequence(values: Iterable[Any], depth: int) -> tuple[Any, ...]:
+def _sequence(values: Iterable[object], depth: int) -> tuple[Json, ...]:
     if isinstance(values, range) and len(values) > MAX_VALUES:
         raise ConfigError(f"is {values}; at most {MAX_VALUES} values")
     items = tuple(freeze(item, depth + 1) for item in values)
@@ -104,7 +109,7 @@ def _sequence(values: Iterable[Any], depth: int) -> tuple[Any, ...]:
         raise ConfigError(f"is a set without an order: {shown(items)}; give a list") from None
 
 
-def _of_array(array: Any, depth: int) -> Any:
+def _of_array(array: np.ndarray | np.generic | jax.Array, depth: int) -> Json:
     if array.size > MAX_VALUES:
         raise ConfigError(f"is an array of shape {array.shape}; at most {MAX_VALUES} values")
     values = np.asarray(array).tolist()
@@ -113,7 +118,7 @@ def _of_array(array: Any, depth: int) -> Any:
     return freeze(values, depth)
 
 
-def _dtype_name(value: Any) -> str | None:
+def _dtype_name(value: object) -> str | None:
     """Returns the name of a dtype of NumPy, JAX or PyTorch; None for any other value."""
     if isinstance(value, np.dtype):
         return value.name
@@ -124,7 +129,7 @@ def _dtype_name(value: Any) -> str | None:
     return None
 
 
-def thaw(value: Any) -> Any:
+def thaw(value: Json) -> Json:
     """Turns a frozen value into dicts and lists, for `json.dumps`."""
     if isinstance(value, Mapping):
         return {key: thaw(item) for key, item in value.items()}
@@ -133,7 +138,7 @@ def thaw(value: Any) -> Any:
     return value
 
 
-def shown(value: Any, most: int = 200) -> str:
+def shown(value: object, most: int = 200) -> str:
     """Formats a value for an error: control characters escaped, at most `most` characters."""
     try:
         text = repr(_without_frozen(value))
@@ -142,14 +147,14 @@ def shown(value: Any, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[: most - 30]}... ({len(text)} characters)"
 
 
-def _without_frozen(value: Any) -> Any:
+def _without_frozen(value: Json) -> Json:
     """Replaces FrozenDicts by dicts: they print keys without escaping them."""
     if isinstance(value, Mapping):
         return {key: _without_frozen(item) for key, item in value.items()}
     return tuple(map(_without_frozen, value)) if type(value) is tuple else value
 
 
-def is_finite(value: Any) -> bool:
+def is_finite(value: Json) -> bool:
     """Tells whether a decoded JSON value is without Infinity and NaN, which are not JSON."""
     if isinstance(value, Mapping):
         return all(map(is_finite, value.values()))

@@ -6,9 +6,8 @@ writes or copies has them.
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
-from .json_values import ConfigError
+from .json_values import ConfigError, Json
 
 CODE = frozenset(
     "auto_map _auto_map custom_pipelines custom_generate trust_remote_code code_revision "
@@ -19,7 +18,7 @@ CODE = frozenset(
 _NAMES_IMPLEMENTATION = "_implementation"  # with a slash in its value: a kernel of the Hub
 
 
-def without_code(value: Any) -> tuple[Any, list[str]]:
+def without_code(value: Json) -> tuple[Json, list[str]]:
     """Returns a value without the keys that name code, at any depth, and these keys.
 
     >>> without_code({"auto_map": {"AutoModel": "evil/repo--code.Model"}, "text": {"n": 1}})
@@ -54,7 +53,7 @@ def content_without_code(content: bytes) -> tuple[bytes, list[str]]:
     return (json.dumps(kept, indent=2).encode() + b"\n" if code else content), code
 
 
-def is_of_ours(places: Any) -> bool:
+def is_of_ours(places: Json) -> bool:
     """Tells whether an `auto_map` is what `save_pretrained` writes: names of classes, without a
     module.
 
@@ -65,7 +64,7 @@ def is_of_ours(places: Any) -> bool:
     return all(isinstance(name, str) and name.isidentifier() for name in named)
 
 
-def names_code(key: Any, value: Any) -> bool:
+def names_code(key: object, value: Json) -> bool:
     """Tells whether an entry of a configuration names code, which Transformers would fetch and
     run."""
     if not isinstance(key, str) or not value or (key == "auto_map" and is_of_ours(value)):

@@ -18,6 +18,8 @@ from ..params.tree.paths import nearest
 from ..params.types import Params
 
 M = TypeVar("M", bound=Model)
+Leaves = Mapping[str, Any]
+"""Leaves by name or by path: arrays or abstract."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +59,12 @@ def token_leaves(model: Model) -> TokenLeaves:
 # --- getting ---
 
 
-def get_input_embeddings(model: Model, params: Params) -> dict[str, Any]:
+def get_input_embeddings(model: Model, params: Params) -> Params:
     """Returns the table of token embeddings: {"embedding": [V, D]}."""
     return _subtree(params, _table_module(model))
 
 
-def get_output_embeddings(model: Model, params: Params) -> dict[str, Any] | None:
+def get_output_embeddings(model: Model, params: Params) -> Params | None:
     """Returns the layer that makes logits: {"kernel": [D, V]}, and its "bias" [V] if there is one;
     the table of `get_input_embeddings` if tied; None without an LM head."""
     head = model.output_embeddings_path
@@ -71,7 +73,7 @@ def get_output_embeddings(model: Model, params: Params) -> dict[str, Any] | None
     return _subtree(params, head if token_leaves(model).kernel else _table_module(model))
 
 
-def get_lm_head(model: Model, params: Params) -> dict[str, Any] | None:
+def get_lm_head(model: Model, params: Params) -> Params | None:
     """Returns all that is between the backbone and the logits of tokens, such as BERT's transform;
     the table if there is nothing else; None without an LM head."""
     path = model.lm_head_path
@@ -80,7 +82,7 @@ def get_lm_head(model: Model, params: Params) -> dict[str, Any] | None:
     return _subtree(params, path)
 
 
-def get_output_layer_with_bias(model: Model, params: Params) -> dict[str, Any] | None:
+def get_output_layer_with_bias(model: Model, params: Params) -> Params | None:
     """Returns the subtree that holds the bias of the LM head; None without a bias."""
     path = get_prefix_bias_name(model)
     return None if path is None else _subtree(params, path)
@@ -92,7 +94,7 @@ def get_prefix_bias_name(model: Model) -> str | None:
     return None if path is None else path.rpartition("/")[0]
 
 
-def get_bias(model: Model, params: Params) -> dict[str, Any] | None:
+def get_bias(model: Model, params: Params) -> Params | None:
     """Returns {"bias": [V]} of the LM head; None without a bias."""
     layer = get_output_layer_with_bias(model, params)
     return None if layer is None else {"bias": layer["bias"]}
@@ -101,7 +103,7 @@ def get_bias(model: Model, params: Params) -> dict[str, Any] | None:
 # --- setting ---
 
 
-def set_input_embeddings(model: M, params: Params, value: Mapping[str, Any]) -> tuple[M, Params]:
+def set_input_embeddings(model: M, params: Params, value: Leaves) -> tuple[M, Params]:
     """Replaces the table by {"embedding": [V, D]}; returns `(model, params)`.
 
     With another V than before `config.vocab_size` changes too, a tied head uses the new table, and
@@ -126,7 +128,7 @@ def set_input_embeddings(model: M, params: Params, value: Mapping[str, Any]) -> 
     return with_vocab_size(model, size), replace_leaves(params, edited)
 
 
-def set_output_embeddings(model: M, params: Params, value: Mapping[str, Any]) -> tuple[M, Params]:
+def set_output_embeddings(model: M, params: Params, value: Leaves) -> tuple[M, Params]:
     """Replaces the kernel of the LM head by {"kernel": [D, V]}; returns `(model, params)`.
 
     It unties a tied head, in the config too, and does not change the table. A "bias" [V] may be
@@ -144,7 +146,7 @@ def set_output_embeddings(model: M, params: Params, value: Mapping[str, Any]) ->
     return model, replace_leaves(params, edited)
 
 
-def set_bias(model: Model, params: Params, value: Mapping[str, Any]) -> Params:
+def set_bias(model: Model, params: Params, value: Leaves) -> Params:
     """Replaces the bias of the LM head by {"bias": [V]}; returns params. To change its length, see
     `resize_token_embeddings`.
 
@@ -202,7 +204,7 @@ def _set_tied(model: M, params: Params, tied: bool) -> tuple[M, Params]:
 # --- shared by edits of the vocabulary ---
 
 
-def checked_leaves(model: Model, params: Params) -> dict[str, Any]:
+def checked_leaves(model: Model, params: Params) -> Params:
     """Returns the leaves of `token_leaves`, by path.
 
     Raises:
@@ -212,7 +214,7 @@ def checked_leaves(model: Model, params: Params) -> dict[str, Any]:
     return {path: _checked(found, path, template[path]) for path in token_leaves(model).axes}
 
 
-def check_shards(own: TokenLeaves, leaves: Mapping[str, Any], size: int, step: int = 1) -> None:
+def check_shards(own: TokenLeaves, leaves: Leaves, size: int, step: int = 1) -> None:
     """Raises `ValueError` if `size` tokens do not divide over the shards of `leaves`; it names the
     next multiple of `step` that does."""
     shards = {path: resize.shards_along(leaf, own.axes[path]) for path, leaf in leaves.items()}
@@ -235,7 +237,7 @@ def with_vocab_size(model: M, size: int) -> M:
     return model.clone(config=model.config.replace(vocab_size=size))
 
 
-def replace_leaves(params: Params, leaves: Mapping[str, Any]) -> Params:
+def replace_leaves(params: Params, leaves: Leaves) -> Params:
     """Returns `params` with the given leaves at their paths."""
     return fp.unflatten(fp.flatten(params) | dict(leaves))
 
@@ -253,7 +255,7 @@ def _subtree(params: Params, path: str) -> Any:
     return node
 
 
-def _checked(found: Mapping[str, Any], path: str, expected: Any) -> Any:
+def _checked(found: Leaves, path: str, expected: Any) -> Any:
     if path not in found:
         raise ValueError(f"the params have no leaf {path}{nearest(path, found)}")
     if tuple(found[path].shape) != expected.shape:
@@ -268,7 +270,7 @@ def _given(
     shapes: dict[str, tuple[int | None, ...]],
     location: str,
     optional: tuple[str, ...] = (),
-) -> Mapping[str, Any]:
+) -> Leaves:
     """Returns `value` if it is {name: floats} of `shapes`, in which None stands for any size."""
 
     def fits(name: str, x: Any) -> bool:

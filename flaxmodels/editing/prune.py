@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,10 @@ from jax.core import Tracer
 from .. import blocks
 from .. import params as fp
 from ..config.config import Config
-from ..core.model import Model
 from ..params.tree.naming import is_stacked
 from ..params.tree.paths import nearest
 from ..params.types import Params
-
-M = TypeVar("M", bound=Model)
+from .embeddings import Leaves, M
 
 _KEPT = {"heads": blocks.kept_heads, "kv_heads": blocks.kept_kv_heads}
 """Logical axes along which heads lie -> the function that numbers those of a layer."""
@@ -79,7 +77,7 @@ def _union(
     return union
 
 
-def _check(leaves: Mapping[str, Any], template: Mapping[str, Any]) -> None:
+def _check(leaves: Leaves, template: Leaves) -> None:
     if odd := sorted(leaves.keys() ^ template.keys()):
         missing = odd[0] in template
         problem = "is not in the params" if missing else "is no leaf of the model"
@@ -91,7 +89,7 @@ def _check(leaves: Mapping[str, Any], template: Mapping[str, Any]) -> None:
             )
 
 
-def _stack_path(template: Mapping[str, Any], stack: str) -> str:
+def _stack_path(template: Leaves, stack: str) -> str:
     stacked = next(path for path, leaf in template.items() if is_stacked(leaf))
     return (f"/{stacked}".partition(f"/{stack}/")[0] + f"/{stack}").removeprefix("/")
 

@@ -68,7 +68,7 @@ class _State(NamedTuple):
     tokens: jax.Array
     lengths: jax.Array
     done: jax.Array
-    cache: Any
+    cache: blocks.Cache
 
 
 class _Rows(NamedTuple):
@@ -158,7 +158,7 @@ def _start(model: Any, options: DecodeOptions, prompt: Prompt) -> _State:
 
 
 def _with_token(
-    state: _State, chosen: jax.Array, good: jax.Array, cache: Any, options: DecodeOptions
+    state: _State, chosen: jax.Array, good: jax.Array, cache: blocks.Cache, options: DecodeOptions
 ) -> _State:
     """Adds a token to each row that is not done; a row that is not `good` ends without one."""
     step, going = state.step, ~state.done

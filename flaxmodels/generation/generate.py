@@ -134,7 +134,9 @@ def _run(
     return output
 
 
-def _draw(settings: GenerationConfig, traced: Mapping[str, Any], key: jax.Array | None) -> Draw:
+def _draw(
+    settings: GenerationConfig, traced: Mapping[str, jax.Array], key: jax.Array | None
+) -> Draw:
     if not settings.do_sample:
         return Draw()
     if key is None:
@@ -147,7 +149,7 @@ def _draw(settings: GenerationConfig, traced: Mapping[str, Any], key: jax.Array 
     return Draw(scalar("temperature"), scalar("top_p"), one_key(key))
 
 
-def _check_params(params: Any) -> None:
+def _check_params(params: object) -> None:
     if isinstance(params, Mapping) and set(params) != {"params"}:
         return
     got = "{'params': ...}" if isinstance(params, Mapping) else f"a {type(params).__name__}"
@@ -157,7 +159,7 @@ def _check_params(params: Any) -> None:
     )
 
 
-def _is_traced(name: str, value: Any) -> bool:
+def _is_traced(name: str, value: object) -> bool:
     if not isinstance(value, Tracer):
         return False
     if value.shape:
@@ -169,7 +171,7 @@ def _settle(
     model: Model,
     asked: Mapping[str, Any],
     config: GenerationConfig | None,
-    traced: Mapping[str, Any],
+    traced: Mapping[str, jax.Array],
 ) -> GenerationConfig:
     """Merges settings: a call's keywords, then its `generation_config`, then the model's."""
     keywords = GenerationConfig().given(**asked)
@@ -197,7 +199,7 @@ _WITHOUT_EFFECT = {"temperature": (None, 0, 1), "top_k": (None, 0, 50), "top_p":
 """Values that a draw need not be asked for; 50 is what Transformers has by default."""
 
 
-def _warn_of_idle(caller: GenerationConfig, traced: Mapping[str, Any]) -> None:
+def _warn_of_idle(caller: GenerationConfig, traced: Mapping[str, jax.Array]) -> None:
     values = {name: getattr(caller, name) for name in _WITHOUT_EFFECT}
     idle = [name for name, same in _WITHOUT_EFFECT.items() if values[name] not in same]
     if idle := [*idle, *traced]:

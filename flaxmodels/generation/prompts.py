@@ -1,7 +1,7 @@
 """Prompts: checked, and their padding found and moved."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,8 @@ class Prompt(NamedTuple):
 
 
 def read_prompt(
-    input_ids: Any,
-    attention_mask: Any = None,
+    input_ids: object,
+    attention_mask: object = None,
     *,
     pad: int | None = None,
     eos: tuple[int, ...] = (),
@@ -74,7 +74,7 @@ def align_right(prompt: Prompt) -> Prompt:
     )
 
 
-def _array(name: str, x: Any) -> Any:
+def _array(name: str, x: object) -> jax.Array | np.ndarray:
     if isinstance(x, jax.Array | np.ndarray):
         return x
     try:
@@ -86,7 +86,7 @@ def _array(name: str, x: Any) -> Any:
         ) from None
 
 
-def _mask(attention_mask: Any, shape: tuple[int, ...]) -> jax.Array:
+def _mask(attention_mask: object, shape: tuple[int, ...]) -> jax.Array:
     mask = _array("attention_mask", attention_mask)
     if mask.shape != shape:
         raise ValueError(

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 from ..blocks import ACTIVATIONS
+from ..config.config import Config
 from ..documents.json_values import ConfigError
 
 NOT_IMPLEMENTED = {
@@ -16,7 +17,7 @@ NOT_IMPLEMENTED = {
 """Keys of any family's `config.json` -> the values that leave the model as it is here."""
 
 
-def multiple(config: Any, name: str, of: str) -> None:
+def multiple(config: Config, name: str, of: str) -> None:
     """Refuses a field `name` that is not a multiple of field `of`."""
     value, unit = getattr(config, name), getattr(config, of)
     if unit < 1 or value % unit:
@@ -25,7 +26,7 @@ def multiple(config: Any, name: str, of: str) -> None:
         )
 
 
-def pruned_heads(config: Any) -> None:
+def pruned_heads(config: Config) -> None:
     """Refuses `pruned_heads` that name no layer or head, leave a layer without heads, or take a
     part of those that share a key-value head."""
     layers, heads = config.num_hidden_layers, config.num_attention_heads
@@ -34,7 +35,8 @@ def pruned_heads(config: Any) -> None:
     def refuse(problem: str) -> None:
         raise ConfigError(f"{type(config).__name__}: pruned_heads {problem}")
 
-    for layer, pruned in config.pruned_heads.items():
+    for layer in config.pruned_heads:
+        pruned: Any = config.pruned_heads[layer]  # whose type in flax allows for nested dicts
         if not re.fullmatch("0|[1-9][0-9]{0,9}", layer) or int(layer) >= layers:
             refuse(f"names layer {layer:.100}; there are layers 0 to {layers - 1}")
         if odd := [head for head in pruned if not 0 <= head < heads]:
@@ -49,7 +51,7 @@ def pruned_heads(config: Any) -> None:
                 )
 
 
-def activation(config: Any, name: str) -> None:
+def activation(config: Config, name: str) -> None:
     """Refuses a field `name` that names no activation function of `ACTIVATIONS`."""
     if (value := getattr(config, name)) not in ACTIVATIONS:
         raise ConfigError(

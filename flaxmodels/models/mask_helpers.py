@@ -8,6 +8,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ..blocks import extended_attention_mask, get_head_mask, invert_attention_mask
+from ..config.config import Config
 from ..core.model import Mixin
 from ..params.errors import warn_once
 
@@ -19,7 +20,7 @@ class MaskHelpers(Mixin):
         self,
         attention_mask: jax.Array,
         input_shape: tuple[int, int],
-        device: Any = None,
+        device: jax.Device | jax.sharding.Sharding | str | None = None,
         dtype: jax.typing.DTypeLike | None = None,
         *,
         causal: bool | None = None,
@@ -40,7 +41,10 @@ class MaskHelpers(Mixin):
         return mask if device is None else jax.device_put(mask, device)
 
     def get_head_mask(
-        self, head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False
+        self,
+        head_mask: jax.Array | None,
+        num_hidden_layers: int,
+        is_attention_chunked: bool = False,
     ) -> jax.Array | None:
         """Shapes a head mask [N] or [L, N] to [L, 1, N, 1, 1]: `fm.get_head_mask`."""
         return get_head_mask(head_mask, num_hidden_layers, is_attention_chunked)
@@ -70,6 +74,6 @@ class MaskHelpers(Mixin):
         )
 
 
-def _is(config: Any, name: str, token: int) -> bool:
+def _is(config: Config, name: str, token: int) -> bool:
     value = getattr(config, name, None)
     return token in value if isinstance(value, tuple) else token == value

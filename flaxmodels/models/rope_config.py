@@ -8,7 +8,8 @@ import numpy as np
 from flax.core import FrozenDict
 
 from ..blocks import ROPE_TYPES, rope_frequencies
-from ..documents.json_values import ConfigError, freeze, shown
+from ..config.config import Config
+from ..documents.json_values import ConfigError, Json, JsonObject, freeze, shown
 from ..params.errors import quoted, some, warn
 
 _ORIGINAL = "original_max_position_embeddings"
@@ -41,22 +42,22 @@ class Rotary:
         return self.rope_parameters["rope_theta"]  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
-    def rope_scaling(self) -> FrozenDict[str, Any] | None:
+    def rope_scaling(self) -> FrozenDict[str, Json] | None:
         """`rope_parameters` without theta; None where nothing is stretched."""
         return freeze(_older(self.rope_parameters))  # pyright: ignore[reportAttributeAccessIssue]
 
     @classmethod
-    def from_json_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
         return _from_json(values, cls.__name__)
 
-    def to_json_keys(self, values: dict[str, Any]) -> dict[str, Any]:
+    def to_json_keys(self, values: dict[str, Json]) -> dict[str, Json]:
         """Writes `rope_parameters` for Transformers 5 and the older keys for 4."""
         values["rope_theta"] = values["rope_parameters"]["rope_theta"]
         values["rope_scaling"] = _older(values["rope_parameters"])
         return values
 
     @classmethod
-    def from_spellings(cls, values: dict[str, Any], current: Any) -> dict[str, Any]:
+    def from_spellings(cls, values: dict[str, Json], current: Any) -> dict[str, Json]:
         """Turns a caller's spellings into `rope_parameters`: a new theta keeps the scaling, a new
         scaling the theta."""
         whole = [values.pop(key) for key in _WHOLE if key in values]
@@ -74,13 +75,13 @@ class Rotary:
         return values | {"rope_parameters": rope | beside}
 
 
-def _mapping(rope: Any) -> dict[str, Any]:
+def _mapping(rope: Json) -> dict[str, Json]:
     if not isinstance(rope, Mapping | None):
         raise ConfigError(f"rope_scaling (or rope_parameters) must be a mapping, got {shown(rope)}")
     return dict(rope or {})
 
 
-def _from_json(values: dict[str, Any], who: str) -> dict[str, Any]:
+def _from_json(values: dict[str, Json], who: str) -> dict[str, Json]:
     """Turns the keys of a `config.json` into the same with `rope_parameters` alone.
 
     Transformers 4 wrote `rope_theta` beside `rope_scaling`, whose type was once called `type`;
@@ -119,12 +120,12 @@ def _known(kind: str) -> tuple[str, ...]:
     return ("rope_type", *_BESIDE, *ROPE_TYPES[kind], *_OPTIONAL.get(kind, ()))
 
 
-def _older(rope: Mapping[str, Any]) -> dict[str, Any] | None:
+def _older(rope: JsonObject) -> dict[str, Json] | None:
     rope = {key: value for key, value in rope.items() if key != "rope_theta"}
     return None if rope["rope_type"] == "default" else rope
 
 
-def normalised(rope: Mapping[str, Any] | None, max_positions: int) -> FrozenDict[str, Any]:
+def normalised(rope: JsonObject | None, max_positions: int) -> FrozenDict[str, Json]:
     """Fills in the type and theta of `rope_parameters`, and removes what is None."""
     rope = {key: value for key, value in (rope or {}).items() if value is not None}
     old_type = rope.pop("type", "default")
@@ -134,7 +135,7 @@ def normalised(rope: Mapping[str, Any] | None, max_positions: int) -> FrozenDict
     return FrozenDict(rope)
 
 
-def check(config: Any) -> None:
+def check(config: Config) -> None:
     """Raises `ConfigError` unless `config.rope_parameters` can be computed, and is then finite."""
 
     def refuse(problem: str) -> None:
@@ -172,7 +173,7 @@ def check(config: Any) -> None:
         refuse(f"{shown(rope)} cannot be computed: {problem}")
 
 
-def _wrong(key: str, value: Any) -> str | None:
+def _wrong(key: str, value: Json) -> str | None:
     """Returns what is wrong with a number of `rope_parameters`."""
     if not _is_float32(value) or value < 0:
         return "expected a number that is not negative"
@@ -183,18 +184,18 @@ def _wrong(key: str, value: Any) -> str | None:
     return None
 
 
-def _is_float32(value: Any) -> bool:
+def _is_float32(value: Json) -> bool:
     """Tells whether a float32 can hold this number, neither overflowing nor becoming 0."""
     return type(value) in (int, float) and (
         value == 0 or _SMALLEST <= abs(value) <= _LARGEST  # which compares integers exactly
     )
 
 
-def _numbers(values: Any, count: int) -> bool:
+def _numbers(values: Json, count: int) -> bool:
     return isinstance(values, tuple) and len(values) == count and all(map(_is_float32, values))
 
 
-def _not_computable(rope: Mapping[str, Any], dim: int, max_positions: int) -> str | None:
+def _not_computable(rope: JsonObject, dim: int, max_positions: int) -> str | None:
     """Returns what goes wrong in the angles of the last position, at each length at which a formula
     changes; None if all are finite."""
     original = int(rope.get(_ORIGINAL, max_positions))

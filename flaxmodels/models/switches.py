@@ -17,9 +17,9 @@ class Switches(Mixin):
 
     def gradient_checkpointing_enable(
         self,
-        policy: Any = "full",
+        policy: object = "full",
         *,
-        gradient_checkpointing_kwargs: Mapping[str, Any] | None = None,
+        gradient_checkpointing_kwargs: Mapping[str, object] | None = None,
     ) -> Self:
         """Returns the model that computes each layer again in the backward pass, except what
         `policy` saves.
@@ -92,10 +92,10 @@ class Switches(Mixin):
 
     def get_compiled_call(
         self,
-        compile_config: Mapping[str, Any] | None = None,
+        compile_config: Mapping[str, object] | None = None,
         *,
         donate_cache: bool = False,
-        compiler_options: Mapping[str, Any] | None = None,
+        compiler_options: Mapping[str, object] | None = None,
         folder: str | os.PathLike | None = None,
     ) -> CompiledCall:
         """Returns the forward pass, compiled ahead of time; see `CompiledCall`.

@@ -51,7 +51,7 @@ class SimpleHead(TaskHead):
         input_ids: jax.Array | None = None,
         attention_mask: jax.Array | None = None,
         **inputs: Unpack[Inputs],
-    ) -> Any:
+    ) -> outputs.Output:
         base = self.base()
         out = base(input_ids, attention_mask, **inputs)
         return self.head(base, out, input_ids, inputs.get("deterministic", True))
