@@ -6,17 +6,20 @@ absence is one. tests/project/test_types.py reads it; it is never run.
 from typing import assert_type
 
 import flaxmodels as fm
+from flaxmodels import params as fp
 
 
 def right(folder: str) -> None:
     model, params = fm.LlamaForCausalLM.from_pretrained(folder, dtype="bfloat16", num_labels=3)
     assert_type(model, fm.LlamaForCausalLM)
+    assert_type(params, fp.Params)
     larger, params = model.resize_token_embeddings(params, 10)
     assert_type(larger, fm.LlamaForCausalLM)
     pruned, params = model.prune_heads(params, {0: [1]})
     assert_type(pruned, fm.LlamaForCausalLM)
     auto = fm.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     assert_type(auto[0], fm.PretrainedModel)
+    assert_type(auto[1], fp.Params)
     assert_type(auto[2], fm.LoadingInfo)
     assert_type(fm.FlaxBertForMaskedLM(fm.BertConfig(hidden_size=8)), fm.BertForMaskedLM)
 

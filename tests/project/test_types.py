@@ -22,7 +22,8 @@ def install(folder: Path) -> None:
 def typed_snippets(page: str) -> str:
     """Returns the snippets of a page, with the type of each model that they load."""
     code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL))
-    lines = ["from typing import assert_type", *code.splitlines()]
+    head = "from typing import assert_type; import flaxmodels.params as fp"
+    lines = [head, *code.splitlines()]
     loads = [
         (node.end_lineno, call[1])
         for node in ast.parse(code).body
@@ -33,7 +34,7 @@ def typed_snippets(page: str) -> str:
     assert loads, f"{page} loads nothing"
     for end, name in reversed(loads):
         known = "PretrainedModel" if name.startswith("Auto") else name
-        lines.insert(end + 1, f"assert_type(model, fm.{known})")
+        lines.insert(end + 1, f"assert_type((model, params), tuple[fm.{known}, fp.Params])")
     return "\n".join(lines)
 
 
