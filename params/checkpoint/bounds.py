@@ -27,7 +27,7 @@ def chunks(shape: tuple[int, ...], most: int) -> Iterator[Bounds]:
 
 
 def of_index(index: tuple[slice, ...] | None, shape: tuple[int, ...]) -> Bounds:
-    """The box of a shard's index; all of the array if that is None."""
+    """Returns the box of a shard's index; all of the array if that is None."""
     index = index or (slice(None),) * len(shape)
     return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
 
@@ -37,7 +37,7 @@ def shape_of(bounds: Bounds) -> tuple[int, ...]:
 
 
 def around(boxes: Iterable[Bounds]) -> Bounds:
-    """The smallest box that holds all of them."""
+    """Returns the smallest box that holds all of them."""
     return tuple(
         (min(start for start, _ in axis), max(stop for _, stop in axis))
         for axis in zip(*boxes, strict=True)
@@ -45,7 +45,7 @@ def around(boxes: Iterable[Bounds]) -> Bounds:
 
 
 def holds(bounds: Bounds, index: tuple[int, ...]) -> bool:
-    """Whether what belongs at `index` of the leading axes is in the box."""
+    """Tells whether what belongs at `index` of the leading axes is in the box."""
     return all(bounds[axis][0] <= i < bounds[axis][1] for axis, i in enumerate(index))
 
 
@@ -55,7 +55,7 @@ def intersection(a: Bounds, b: Bounds) -> Bounds | None:
 
 
 def relative(bounds: Bounds, origin: Bounds) -> tuple[slice, ...]:
-    """The slices that take the box `bounds` out of an array that is the box `origin`."""
+    """Returns the slices that take the box `bounds` out of an array that is the box `origin`."""
     return tuple(
         slice(start - base, stop - base)
         for (start, stop), (base, _) in zip(bounds, origin, strict=True)

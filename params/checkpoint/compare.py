@@ -66,7 +66,7 @@ def _of_chunks(a: np.ndarray, b: np.ndarray) -> Worst:
 
 
 def _padded(array: np.ndarray) -> np.ndarray:
-    """With zeros, to one of few sizes to compile for."""
+    """Pads with zeros to one of few sizes to compile for."""
     size = 1 << (array.size - 1).bit_length()
     if array.size == size:
         return array
@@ -77,9 +77,9 @@ def _padded(array: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _largest(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The bits of the largest difference, the largest relative one, and the largest number below
-    `_TINY`. Of numbers that are not negative the bits have the same order, and one reduction of
-    integers is vectorised: it takes a tenth of the time of reductions of floats one by one."""
+    """Returns the bits of the largest difference, the largest relative one, and the largest number
+    below `_TINY`. Of numbers that are not negative the bits have the same order, and one reduction
+    of integers is vectorised: it takes a tenth of the time of reductions of floats one by one."""
 
     def bits(x: jax.Array) -> jax.Array:
         return jax.lax.bitcast_convert_type(x, jnp.int32) & 0x7FFFFFFF
@@ -96,7 +96,7 @@ def _largest(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _worst(pairs: Iterable[Worst]) -> Worst:
-    """The largest of each; NaN, which is no number's greater or less, if there is one."""
+    """Returns the largest of each; NaN, which is no number's greater or less, if there is one."""
     largest = relative = 0
     for one, two in pairs:
         largest = one if one > largest or one != one else largest
@@ -124,7 +124,8 @@ def _of_runs(a: np.ndarray, b: np.ndarray) -> Worst:
 
 
 def _native(dtype: np.dtype) -> np.dtype:
-    """A dtype of NumPy's own that holds all of `dtype`'s numbers: float32 for narrow floats."""
+    """Returns a dtype of NumPy's own that holds all of `dtype`'s numbers: float32 for narrow
+    floats."""
     if dtype.kind in "iuc":
         return dtype
     if jnp.issubdtype(dtype, jnp.floating):

@@ -81,7 +81,7 @@ class FileWriter:
 
 
 def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """`blocks`, each specs while the one before it is in use."""
+    """Yields `blocks`, each made while the one before it is in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-save") as pool:
         future = pool.submit(next, blocks, None)
         while (block := future.result()) is not None:
@@ -90,7 +90,7 @@ def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
 
 
 def _blocks(parts: Parts) -> Iterator[Block]:
-    """The bytes of `parts`. A block is good until the next but one is asked for."""
+    """Yields the bytes of `parts`. A block is good until the next but one is asked for."""
     spec, tensor = None, np.empty(0)
     for part in parts:
         if isinstance(part, bytes):
@@ -108,7 +108,7 @@ def _blocks(parts: Parts) -> Iterator[Block]:
 
 
 def _in_order(tensor: np.ndarray) -> Iterator[memoryview]:
-    """The bytes in C order of an array that lies otherwise, some rows at a time."""
+    """Yields the bytes in C order of an array that lies otherwise, some rows at a time."""
     row = tensor[:1].nbytes
     rows = max(1, _BLOCK // row)
     buffers = itertools.cycle([empty_bytes(rows * row) for _ in range(3)])

@@ -93,7 +93,7 @@ class _Template:
     tied: Sequence[tuple[str, str]]
 
     def in_layout(self, layout: str, names: Iterable[str]) -> "_Wanted":
-        """Where each leaf stands in a source of these names."""
+        """Tells where each leaf stands in a source of these names."""
         apart = layout != PATHS or is_looped(names, self.naming.stack)
         wanted = {
             path: places(path, leaf.shape, self.naming, layout, stacked=is_stacked(leaf) and apart)
@@ -135,18 +135,19 @@ class _Wanted:
     tied: Mapping[str, tuple[Place, ...]]
 
     def chosen(self, path: str, names: Container[str]) -> list[Place | None]:
-        """The place of each piece of a leaf that is among `names`."""
+        """Returns the place of each piece of a leaf that is among `names`."""
         choices = (self.tied.get(place.name, (place,)) for place in self.places[path])
         return [next((x for x in choice if x.name in names), None) for choice in choices]
 
     def others(self, path: str, names: Container[str]) -> list[Place]:
-        """The places of a leaf's tensor under other names of its tie that are among `names`."""
+        """Returns the places of a leaf's tensor under other names of its tie that are among
+        `names`."""
         group = (x for place in self.places[path] for x in self.tied.get(place.name, ()))
         return [place for place in group if place.name in names]
 
     def known(self, names: Mapping[str, str]) -> dict[str, str]:
-        """`names` by today's spelling, and with the prefix of the backbone or without it as the
-        template has it."""
+        """Returns `names` by today's spelling, and with the prefix of the backbone or without it as
+        the template has it."""
         today = {new: names[old] for new, old in canonical(names, self.template.naming).items()}
         expected = {place.name for group in self.places.values() for place in group}
         return _with_prefix(today, expected, self.template.prefix, self.layout)
@@ -169,7 +170,8 @@ class _Wanted:
 
 
 def _read(source: Source, template: _Template) -> tuple[Source, Reading]:
-    """The source under the names, and in the layout, that fit the leaves best; how it was read."""
+    """Returns the source under the names, and in the layout, that fit the leaves best; how it was
+    read."""
     layouts = [source.layout]
     if source.layout in (FLAX, PATHS):  # a tree of ours has old Flax's spelling of names
         layouts += [FLAX if source.layout == PATHS else PATHS]
@@ -193,7 +195,8 @@ def _piece(source: Source, name: str, place: Place, naming: Naming) -> Piece:
 def _with_prefix(
     names: dict[str, str], expected: set[str], prefix: str, layout: str
 ) -> dict[str, str]:
-    """`names` with the prefix added or taken off where that is what the template expects."""
+    """Returns `names` with the prefix added or taken off where that is what the template
+    expects."""
     if not prefix:
         return names
     prefix += "/" if layout in (FLAX, PATHS) else "."
@@ -225,7 +228,7 @@ def _mismatch(path: str, shape: tuple[int, ...], piece: Piece) -> Mismatch | Non
 
 
 def _stored_shape(shape: tuple[int, ...], where: Place | Piece) -> tuple[int, ...]:
-    """That of the tensor which makes a leaf of this shape, or a layer of one."""
+    """Returns the shape of the tensor that makes a leaf of this shape, or a layer of one."""
     inner = shape[len(where.index) :]
     stored = [0] * len(inner)
     for axis, size in zip(where.permutation, inner, strict=True):

@@ -17,7 +17,7 @@ from ..tree.paths import compiled, flatten
 
 
 def source_of(state: Mapping[str, Any]) -> Source:
-    """A source of arrays in memory: {PyTorch name: array}, or a tree.
+    """Returns a source of arrays in memory: {PyTorch name: array}, or a tree.
 
     Raises:
         CheckpointError: a value that is no array.
@@ -36,14 +36,16 @@ def _replaced(pattern: str, replacement: str, name: str) -> str:
 
 
 def _joined(name: Any) -> str:
-    """A path that may be a tuple of names, as `flax.traverse_util.flatten_dict` has them."""
+    """Returns a path that may be a tuple of names, as `flax.traverse_util.flatten_dict` has
+    them."""
     return "/".join(map(str, name)) if isinstance(name, tuple) else name
 
 
 def as_layers(
     tensors: Mapping[str, Tensor], leaves: Mapping[str, Any], naming: Naming
 ) -> Mapping[str, Tensor]:
-    """The tensors of a tree, layers apart where they are stacked in it and the leaves are not."""
+    """Returns the tensors of a tree, layers apart where they are stacked in it and the leaves are
+    not."""
     if naming.stack and is_looped(leaves, naming.stack):
         return _unstacked(tensors, naming.stack)
     return tensors
@@ -77,7 +79,7 @@ def _tensor(name: str, value: Any) -> Tensor:
 
 
 def rename_tensors(source: Source, key_mapping: Mapping[str, str]) -> Source:
-    """`source` under other names: each pattern is replaced, in order, in each name.
+    """Returns `source` under other names: each pattern is replaced, in order, in each name.
 
     Args:
         key_mapping: {regular expression: replacement}.

@@ -88,7 +88,7 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
 
 
 def _files(plan: LoadPlan) -> list[File]:
-    """The files that this process reads, in the order in which it does."""
+    """Returns the files that this process reads, in the order in which it does."""
     found: dict[File, None] = {}
     for leaf in plan.leaves:
         shards = _local_shards(leaf) if leaf.pieces[0].index else []
@@ -99,7 +99,7 @@ def _files(plan: LoadPlan) -> list[File]:
 
 
 def _holds(bounds: Bounds, index: tuple[int, ...]) -> bool:
-    """Whether what belongs at `index` of the leading axes is in there."""
+    """Tells whether what belongs at `index` of the leading axes is in there."""
     return all(bounds[axis][0] <= i < bounds[axis][1] for axis, i in enumerate(index))
 
 
@@ -126,7 +126,7 @@ class _Loader:
         self.error: BaseException | None = None
 
     def leaf(self, plan: LeafPlan, modes: Modes) -> jax.Array | None:
-        """The leaf; None once another leaf has failed."""
+        """Returns the leaf; None once another leaf has failed."""
         if self.stop.is_set():
             return None
         device = modes.device if plan.committed else next(iter(plan.sharding.device_set))
@@ -177,7 +177,7 @@ class _Loader:
     def _chunks(
         self, piece: Piece, shards: list[_Shard], dtype: np.dtype
     ) -> Iterator[tuple[Bounds, np.ndarray]]:
-        """(bounds in the leaf, the block that belongs there) of a piece around `shards`."""
+        """Yields (bounds in the leaf, the block that belongs there) of a piece around `shards`."""
         box, lead = _around(shards), len(piece.index)
         if not _holds(box, piece.index):
             return
@@ -221,7 +221,8 @@ class _Loader:
         plan: LeafPlan,
         held: Any,
     ) -> Any:
-        """What the device holds, with `part` in it: the part itself where it is all there is.
+        """Returns what the device holds, with `part` in it: the part itself where it is all there
+        is.
 
         A CPU device's array is put together in host memory, which it then keeps, and cast on the
         way. Elsewhere the array is cast when it is whole.
@@ -262,7 +263,7 @@ class _Loader:
 
 
 def _place(plan: LeafPlan, device: jax.Device) -> jax.Device | None:
-    """What to tell JAX of where an array goes: nothing, where that is its own choice."""
+    """Returns what to tell JAX of where an array goes: nothing, where that is its own choice."""
     return device if plan.committed else None
 
 
@@ -279,8 +280,8 @@ def _all_on_host(shards: list[_Shard]) -> bool:
 
 
 def _stays_on_host(piece: Piece, shards: list[_Shard]) -> bool:
-    """Whether a block may become the params as it is: CPU devices, the checkpoint's own layout,
-    and shards that are runs of its rows."""
+    """Tells whether a block may become the params as it is: CPU devices, the checkpoint's own
+    layout, and shards that are runs of its rows."""
     box = _around(shards)
     return (
         _all_on_host(shards)
@@ -291,7 +292,8 @@ def _stays_on_host(piece: Piece, shards: list[_Shard]) -> bool:
 
 
 def _groups(shards: list[_Shard]) -> list[list[_Shard]]:
-    """All shards together if the box around them is hardly larger than they are, else each."""
+    """Returns all shards together if the box around them is hardly larger than they are, else
+    each."""
     box = math.prod(_shape(_around(shards)))
     held = sum(math.prod(shard.shape) for shard in shards)
     return [shards] if box <= _WASTE * held else [[shard] for shard in shards]
@@ -321,7 +323,7 @@ def _relative(bounds: Bounds, origin: Bounds) -> tuple[slice, ...]:
 
 
 def _canonical(block: np.ndarray) -> np.ndarray:
-    """`block` in a dtype that JAX holds: without x64, 64-bit numbers become 32-bit ones."""
+    """Returns `block` in a dtype that JAX holds: without x64, 64-bit numbers become 32-bit ones."""
     return block.astype(jax.dtypes.canonicalize_dtype(block.dtype), copy=False)
 
 
@@ -330,7 +332,7 @@ def _on_host(device: jax.Device) -> bool:
 
 
 def _cast(arrays: list[jax.Array], dtype: np.dtype) -> list[jax.Array]:
-    """One array of each device, in `dtype`.
+    """Returns one array of each device, in `dtype`.
 
     Arrays of one shape are cast in one computation, compiled once, which no other process takes
     part in: the processes of a run load their leaves in any order.

@@ -175,7 +175,7 @@ def _write_orbax(
 
 
 def layout_for(format: str) -> str:
-    """The names and layouts in which a format is written."""
+    """Returns the names and layouts in which a format is written."""
     return _written(format).layout
 
 

@@ -61,8 +61,8 @@ def elementwise(
 
 
 def compiles(*dtypes: np.dtype) -> bool:
-    """Whether the CPU device computes in these dtypes: at most 32 bits wide, of which JAX has the
-    same whether or not it may use 64; and there is one."""
+    """Tells whether the CPU device computes in these dtypes: at most 32 bits wide, of which JAX has
+    the same whether or not it may use 64; and there is one."""
     return all(dtype.itemsize <= 4 and dtype.isnative for dtype in dtypes) and _cpu() is not None
 
 
@@ -89,13 +89,14 @@ def _beside(leaf: Any, first: jax.Array) -> Any:
 
 @functools.cache
 def _cpu() -> Any:
-    """JAX's first CPU device, or None if it was told to have none."""
+    """Returns JAX's first CPU device, or None if it was told to have none."""
     with contextlib.suppress(RuntimeError):
         return jax.local_devices(backend="cpu")[0]
 
 
 def _adopted(array: jax.Array) -> np.ndarray:
-    """The memory of an array on the CPU, which nobody else holds, as NumPy's: it can be written."""
+    """Returns the memory of an array on the CPU, which nobody else holds, as NumPy's: it can be
+    written."""
     start = array.block_until_ready().unsafe_buffer_pointer()
     memory: Any = (ctypes.c_uint8 * array.nbytes).from_address(start)
     memory.owner = array  # for as long as a view of the memory lives

@@ -21,7 +21,7 @@ from .paths import flatten, nearest
 
 
 def add(a: Any, b: Any, mask: Mask = True, *, donate: bool = False) -> Any:
-    """`a + b`: a task vector put onto a model, say.
+    """Returns `a + b`: a task vector put onto a model, say.
 
     Raises:
         ValueError: trees that differ in their paths, or leaves in shape or dtype.
@@ -33,7 +33,7 @@ def add(a: Any, b: Any, mask: Mask = True, *, donate: bool = False) -> Any:
 
 
 def scale(a: Any, factor: Any, mask: Mask = True, *, donate: bool = False) -> Any:
-    """`a * factor`.
+    """Returns `a * factor`.
 
     Args:
         factor: one number, which may be traced.
@@ -45,7 +45,7 @@ def scale(a: Any, factor: Any, mask: Mask = True, *, donate: bool = False) -> An
 
 
 def interpolate(a: Any, b: Any, t: Any, mask: Mask = True, *, donate: bool = False) -> Any:
-    """`a + t (b - a)`: `a` at 0, `b` at 1, beyond them outside.
+    """Returns `a + t (b - a)`: `a` at 0, `b` at 1, beyond them outside.
 
     What is not computed, integers for one, is `a`'s, whatever `b` holds there.
 
@@ -62,7 +62,7 @@ def interpolate(a: Any, b: Any, t: Any, mask: Mask = True, *, donate: bool = Fal
 
 
 def ema(average: Any, params: Any, decay: Any, mask: Mask = True, *, donate: bool = False) -> Any:
-    """The next exponential moving average, `decay * average + (1 - decay) * params`.
+    """Returns the next exponential moving average, `decay * average + (1 - decay) * params`.
 
     Keep the average in float32 (`fp.to_fp32`): in bfloat16 it stands still once a step changes it
     by less than 1 in 256. `params` may have any floating-point dtype.

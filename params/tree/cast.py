@@ -23,7 +23,8 @@ _SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "half": "flo
 
 
 def parse_dtype(dtype: DtypeLike) -> np.dtype:
-    """The floating-point dtype that a name ("bfloat16", "bf16", "torch.bfloat16") or type means.
+    """Returns the floating-point dtype that a name ("bfloat16", "bf16", "torch.bfloat16") or type
+    means.
 
     Raises:
         ValueError: it means none; the known names are listed.
@@ -47,8 +48,8 @@ def parse_dtype(dtype: DtypeLike) -> np.dtype:
 
 
 def dtype_for(dtypes: DtypeLike | Mapping[str, DtypeLike], path: str, stored: Any) -> np.dtype:
-    """The dtype that a leaf at `path` gets: "auto" keeps `stored`; of an ordered
-    `{regular expression: dtype}` the first that matches decides, and none keeps `stored`."""
+    """Returns the dtype that a leaf at `path` gets: "auto" keeps `stored`; of an ordered `{regular
+    expression: dtype}` the first that matches decides, and none keeps `stored`."""
     stored = jnp.dtype(stored)
     if not jnp.issubdtype(stored, jnp.floating):
         return stored
@@ -59,7 +60,7 @@ def dtype_for(dtypes: DtypeLike | Mapping[str, DtypeLike], path: str, stored: An
 
 
 def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = True) -> Any:
-    """A new tree with the floating-point leaves that `mask` selects in `dtype`.
+    """Returns a new tree with the floating-point leaves that `mask` selects in `dtype`.
 
     Integer, boolean and key leaves are never cast. A leaf that already has the dtype, or is not
     selected, is the same object, not a copy. NumPy leaves stay on the host, abstract leaves stay
@@ -95,17 +96,17 @@ def _itself(leaf: Any) -> Any:
 
 
 def to_bf16(params: Any, mask: Mask = None) -> Any:
-    """`cast` to bfloat16: for TPUs, or to halve the memory of params kept for inference."""
+    """Casts to bfloat16: for TPUs, or to halve the memory of params kept for inference."""
     return cast(params, jnp.bfloat16, mask)
 
 
 def to_fp16(params: Any, mask: Mask = None) -> Any:
-    """`cast` to float16, for GPUs. Magnitudes above 65504 become infinite."""
+    """Casts to float16, for GPUs. Magnitudes above 65504 become infinite."""
     return cast(params, jnp.float16, mask)
 
 
 def to_fp32(params: Any, mask: Mask = None) -> Any:
-    """`cast` to float32: full precision."""
+    """Casts to float32: full precision."""
     return cast(params, jnp.float32, mask)
 
 

@@ -15,7 +15,8 @@ Draw = Callable[[Any, jax.Array, int], jax.Array]
 
 
 def resized(leaf: Any, size: int, axis: int, draw: Draw, key: jax.Array | None = None) -> Any:
-    """`leaf` with `size` entries along `axis`: its last cut, or what `draw` makes joined to them.
+    """Returns `leaf` with `size` entries along `axis`: its last cut, or what `draw` makes joined to
+    them.
 
     >>> resized(np.arange(3), 2, 0, zeros)
     array([0, 1])
@@ -52,7 +53,8 @@ def zeros(key: Any, leaf: jax.Array, count: int) -> jax.Array:
 
 
 def like(value: Any, leaf: Any) -> Any:
-    """A copy of `value`, of any shape, with the dtype of `leaf`, its kind of array and sharding."""
+    """Returns a copy of `value`, of any shape, with the dtype of `leaf`, its kind of array and
+    sharding."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf.update(shape=value.shape)
     if isinstance(leaf, np.ndarray):
@@ -63,7 +65,7 @@ def like(value: Any, leaf: Any) -> Any:
 
 
 def transposed(leaf: Any) -> Any:
-    """A copy of a matrix with its axes swapped, their names and sharding with them."""
+    """Returns a copy of a matrix with its axes swapped, their names and sharding with them."""
     if isinstance(leaf, np.ndarray):
         return leaf.T.copy()
     if not isinstance(leaf, jax.ShapeDtypeStruct):
@@ -74,14 +76,14 @@ def transposed(leaf: Any) -> Any:
 
 
 def shards_along(leaf: Any, axis: int) -> int:
-    """Into how many parts `axis` is cut; 1 for what is not on devices yet."""
+    """Counts the parts that `axis` is cut into; 1 for what is not on devices yet."""
     sharding = None if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
     return 1 if sharding is None else leaf.shape[axis] // sharding.shard_shape(leaf.shape)[axis]
 
 
 def _result_sharding(leaf: Any) -> Any:
-    """The sharding that what is made of an array gets; None where JAX chooses: under `jit`, and of
-    an array that is on its device by default."""
+    """Returns the sharding that what is made of an array gets; None where JAX chooses: under `jit`,
+    and of an array that is on its device by default."""
     return None if isinstance(leaf, Tracer) or not leaf.committed else leaf.sharding
 
 

@@ -17,7 +17,7 @@ from .paths import flatten, unflatten
 
 
 def stack_layers(params: Any) -> dict[str, Any]:
-    """Every list of layers (children named "0", "1", ...) as one stacked layer.
+    """Stacks every list of layers (children named "0", "1", ...) into one layer.
 
     Raises:
         ValueError: layers of a list that are missing, or differ in structure, shape or dtype; with
@@ -45,7 +45,8 @@ def _stacked(params: Any, where: str) -> Any:
 
 
 def unstack_layers(params: Any, path: str) -> dict[str, Any]:
-    """The stacked layers at `path` ("model/layers") as a list of layers; `stack_layers` inverts it.
+    """Takes the stacked layers at `path` ("model/layers") apart into a list of layers;
+    `stack_layers` inverts it.
 
     Raises:
         ValueError: nothing is at `path`, or its leaves differ in their leading axis.
@@ -105,7 +106,7 @@ def _layer(leaf: Any, index: int) -> Any:
 
 
 def _abstract(leaf: Any, shape: tuple[int, ...], change: Callable[..., Any]) -> Any:
-    """An abstract leaf of another shape, its axes and its sharding changed alike."""
+    """Returns an abstract leaf of another shape, its axes and its sharding changed alike."""
     axes = getattr(leaf, "axes", None)
     named = {} if axes is None else {"axes": change(axes, "layers")}
     return leaf.update(shape=shape, sharding=_moved(leaf.sharding, change), **named)
