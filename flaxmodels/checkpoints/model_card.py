@@ -13,7 +13,8 @@ import numpy as np
 from .. import params as fp
 from ..calls.signature import value_of
 from ..core.model import Model
-from ..hub.client import HubError, api, attempt, endpoint
+from ..hub.client import api, attempt, endpoint
+from ..hub.errors import HubError
 from ..hub.front_matter import CARD_NAME, Words, front_matter, listed
 from .options import CardKeywords
 

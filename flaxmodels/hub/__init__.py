@@ -1,11 +1,10 @@
 """The Hub: from a name to files (`resolve`), and from files to a commit (`upload`)."""
 
 from .branch import commit_info as commit_info
-from .client import HubError as HubError
-from .client import proxied as proxied
 from .companions import companions as companions
 from .companions import copy_companion as copy_companion
 from .companions import is_companion as is_companion
+from .errors import HubError as HubError
 from .front_matter import CARD_NAME as CARD_NAME
 from .front_matter import Words as Words
 from .options import DEFAULT_OPTIONS as DEFAULT_OPTIONS
@@ -19,6 +18,7 @@ from .resolve import download as download
 from .resolve import fetched as fetched
 from .resolve import resolve as resolve
 from .resolve import tokenizer_files as tokenizer_files
+from .session import proxied as proxied
 from .upload import Push as Push
 from .upload import push_files as push_files
 from .upload import pushing as pushing

@@ -5,7 +5,8 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from .. import params as fp
-from .client import endpoint, scrubbed
+from .client import endpoint
+from .errors import scrubbed
 
 _PUBLIC = ("huggingface.co", "www.huggingface.co", "hf.co")
 _VERBS = ("resolve", "blob", "raw", "tree")

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from ..params.errors import some
-from .client import HubError, api, attempt, endpoint, is_offline, status_of
+from .client import api, attempt, endpoint, is_offline, status_of
+from .errors import HubError
 from .options import HubOptions
 from .repository import COMMIT, Repository, check_name, find
 

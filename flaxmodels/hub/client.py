@@ -14,11 +14,8 @@ from typing import Any, TypeVar
 
 from .. import params as fp
 from . import cancellation
-from .errors import HubError as HubError
-from .errors import keep_secret as keep_secret
-from .errors import scrubbed as scrubbed
+from .errors import HubError, keep_secret, scrubbed
 from .session import LONGEST_WAIT, constants, guarded
-from .session import proxied as proxied
 
 T = TypeVar("T")
 TRIES = 6

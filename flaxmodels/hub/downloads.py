@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..params.formats import File, LocalFile, Reads, check_size
 from .cancellation import Cancellation
-from .client import HubError
+from .errors import HubError
 from .progress import ProgressBar
 from .repository import Repository
 

@@ -3,7 +3,8 @@
 import re
 
 from ..params.errors import quoted
-from .client import HubError, attempt, timeout
+from .client import attempt, timeout
+from .errors import HubError
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 from .. import params as fp
 from ..params.formats import LOCAL, File, LocalFile, Reads, check_size
-from .client import attempt, scrubbed, timeout
+from .client import attempt, timeout
+from .errors import scrubbed
 from .ranges import read_range
 
 T = TypeVar("T")

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..params.errors import quoted, warn
 from ..params.formats import check_size, is_plain
-from .client import HubError, api, attempt, cache_dir_of, endpoint, is_offline, keep_secret, timeout
+from .client import api, attempt, cache_dir_of, endpoint, is_offline, timeout
+from .errors import HubError, keep_secret
 from .options import HubOptions
 from .ranges import read_range
 

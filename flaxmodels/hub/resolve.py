@@ -22,13 +22,14 @@ from ..params.formats import (
 )
 from ..params.formats.checksums import MANIFEST
 from .addresses import Address, parse_address
-from .client import HubError, proxied, scrubbed
 from .companions import companions, is_tokenizer_file
 from .downloads import RepositoryStore
+from .errors import HubError, scrubbed
 from .options import DEFAULT_OPTIONS, HubKeywords, HubOptions
 from .paths import is_a_path, no_such_path
 from .remote import RemoteStore
 from .repository import Repository, check_name, commit_of, find, remember
+from .session import proxied
 
 _SIDE_FILES = {  # {name: bytes that it has at most}
     CONFIG_NAME: MAX_CONFIG_BYTES,

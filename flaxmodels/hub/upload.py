@@ -14,8 +14,9 @@ from .. import params as fp
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
 from .branch import Branch
-from .client import HubError, pause
+from .client import pause
 from .companions import code_named
+from .errors import HubError
 from .front_matter import CARD_NAME, Words, front_matter, listed, merged_card
 from .repository import Repository
 
