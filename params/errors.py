@@ -41,8 +41,8 @@ def warn_once(message: str) -> None:
 
 
 def printable(text: object, most: int = LONGEST_TEXT) -> str:
-    """A text of at most about `most` characters, all of which can be printed: control characters,
-    marks that turn the direction of writing, and what is no UTF-8 are escaped.
+    """Returns a text of at most about `most` characters, all of which can be printed: control
+    characters, marks that turn the direction of writing, and what is no UTF-8 are escaped.
 
     >>> printable("a\\x1b[2J")
     'a\\\\x1b[2J'
@@ -63,7 +63,8 @@ def _escaped(text: str) -> str:
 
 
 def quoted(name: object) -> str:
-    """A name out of a file, safe to print: control characters escaped, at most 200 characters."""
+    """Returns a name out of a file, safe to print: control characters escaped, at most 200
+    characters."""
     text = str(name)
     shown = repr(text[:_LONGEST_NAME])
     if len(text) <= _LONGEST_NAME and len(shown) <= _LONGEST_NAME:
@@ -72,7 +73,7 @@ def quoted(name: object) -> str:
 
 
 def some(names, most: int = 10) -> str:
-    """The first `most` names of a collection, and how many more there are."""
+    """Returns the first `most` names of a collection, and how many more there are."""
     names = list(names)
     shown = ", ".join(printable(name, 2 * _LONGEST_NAME) for name in names[:most])
     return shown if len(names) <= most else f"{shown}, ... ({len(names) - most} more)"

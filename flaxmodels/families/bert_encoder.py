@@ -40,10 +40,12 @@ class BertConfig(Config):
 
     @property
     def head_dim(self) -> int:
+        """Width of a head."""
         return self.hidden_size // self.num_attention_heads
 
     @property
     def num_key_value_heads(self) -> int:
+        """Every head has keys and values of its own."""
         return self.num_attention_heads
 
     @property

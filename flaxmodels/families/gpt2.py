@@ -62,10 +62,12 @@ class GPT2Config(Config):
 
     @property
     def head_dim(self) -> int:
+        """Width of a head."""
         return self.n_embd // self.n_head
 
     @property
     def num_key_value_heads(self) -> int:
+        """Every head has keys and values of its own."""
         return self.n_head
 
     @property

@@ -48,6 +48,7 @@ class Rotary:
 
     @classmethod
     def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
+        """Reads `rope_parameters` in either generation's spelling."""
         return _from_json(values, cls.__name__)
 
     def to_json_keys(self, values: dict[str, Json]) -> dict[str, Json]:

@@ -48,7 +48,7 @@ class DiffRow:
 
 @dataclasses.dataclass(frozen=True)
 class Diff:
-    """What `diff` found, a row per name; `print` it to see it."""
+    """The differences that `diff` found, a row per name; `print` shows them as a table."""
 
     rows: tuple[DiffRow, ...]
 
@@ -59,10 +59,12 @@ class Diff:
 
     @property
     def only_in_a(self) -> tuple[str, ...]:
+        """Names that the second lacks."""
         return tuple(row.path for row in self.rows if row.verdict == "only in a")
 
     @property
     def only_in_b(self) -> tuple[str, ...]:
+        """Names that the first lacks."""
         return tuple(row.path for row in self.rows if row.verdict == "only in b")
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from .ties import copies, untied
 
 
 class LoadResult(NamedTuple):
-    """What did not fit: paths of leaves without a tensor, names of tensors without a leaf."""
+    """The names that did not fit: of leaves without a tensor, of tensors without a leaf."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]

@@ -35,6 +35,7 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
+        """Bytes in the checkpoint's dtype."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
@@ -177,6 +178,7 @@ class Source:
 
     @property
     def files(self) -> list[File]:
+        """The files that hold tensors, each once."""
         spans = (span for tensor in self.tensors.values() for span in tensor.spans)
         return list({span.file.path: span.file for span in spans}.values())
 

@@ -24,8 +24,8 @@ _WEIGHTS = ("kernel", "scale", "embedding")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Naming:
-    """What a family's checkpoints have that the rule does not say; patterns are regular
-    expressions, linear in the length of a name.
+    """The exceptions of a family to the rule of names; patterns are regular expressions, linear in
+    the length of a name.
 
     Attributes:
         stack: name of the list of layers that stacked leaves leave the index out of ("layers").
