@@ -138,5 +138,5 @@ def declared_axes(init: Callable[..., Any], *args: Any) -> Any:
         return AbstractParam(value.shape, value.dtype, axes=axes)
 
     with _declaring(True):
-        made = jax.eval_shape(init, *args)
-    return jax.tree.map(leaf, made, is_leaf=lambda x: isinstance(x, Axes | meta.Partitioned))
+        boxed = jax.eval_shape(init, *args)
+    return jax.tree.map(leaf, boxed, is_leaf=lambda x: isinstance(x, Axes | meta.Partitioned))

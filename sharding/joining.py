@@ -22,8 +22,8 @@ def initialize(**kwargs: Any) -> None:
     `coordinator_address`, `num_processes` and `process_id` (`jax.distributed.initialize`).
     A second call in the same process does nothing.
 
-    When a process dies, whatever the others load or save together raises an error that names it,
-    after `heartbeat_timeout_seconds`, 8 by default. JAX alone would end them all, after 100.
+    When a process dies, the loads and saves that the others do together raise an error that names
+    it, after `heartbeat_timeout_seconds`, 8 by default. JAX alone would end them all, after 100.
     """
     if jax.distributed.is_initialized():
         return

@@ -32,8 +32,7 @@ _T = TypeVar("_T")
 def _takes_neutral_settings(cls: type[_T]) -> type[_T]:
     """Makes the constructor accept settings of Transformers that change nothing, as code written
     for it gives them, and refuse others by name. The dataclass's own would refuse them all."""
-    made: Any = cls
-    init = made.__init__
+    init: Any = cls.__init__
 
     @functools.wraps(init)
     def __init__(self, *, extra: Mapping[str, Json] = FrozenDict(), **given: Any) -> None:
@@ -41,7 +40,7 @@ def _takes_neutral_settings(cls: type[_T]) -> type[_T]:
         kept = settings.neutral(cls.__name__, given, _FIELDS)
         init(self, **own, extra=FrozenDict({**extra, **freeze(kept)}))
 
-    made.__init__ = __init__
+    cls.__init__ = __init__  # pyright: ignore[reportAttributeAccessIssue] (of a dataclass)
     return cls
 
 

@@ -147,9 +147,9 @@ def _agree(names: Mapping[str, str], label2id: Json, whole: bool = True) -> bool
     """Tells whether the two maps agree. Where several numbers have one label, `label2id` names one
     of them."""
     try:
-        said = {_label(label): str(_number(label, n)) for label, n in freeze(label2id).items()}
+        given = {_label(label): str(_number(label, n)) for label, n in freeze(label2id).items()}
     except (AttributeError, ConfigError):
         return False
-    if any(names.get(number) != label for label, number in said.items()):
+    if any(names.get(number) != label for label, number in given.items()):
         return False
-    return not whole or {*said} == {*names.values()}
+    return not whole or {*given} == {*names.values()}

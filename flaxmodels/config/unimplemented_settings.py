@@ -1,4 +1,4 @@
-"""What Transformers 5.23 calls settings of generation and `generate` does not do yet.
+"""Settings of generation of Transformers 5.23 that `generate` does not implement yet.
 
 A setting that would change the tokens is named: in a warning where a file has it, in an error where
 a caller gives it. Its default changes nothing and may be given by anyone.
@@ -77,8 +77,8 @@ KEEP: Mapping[str, tuple[Json, ...]] = {
     "use_cache": (True,),
     "use_mtp": (False,),
 }
-"""Settings of speed and memory, and of models of other kinds: the tokens are the same whatever a
-file says. A caller may give the values here, and None."""
+"""Settings of speed and memory, and of models of other kinds, which change no token: in a file all
+values are fine. A caller may give the values here, and None."""
 
 _BOOKKEEPING = frozenset({"_commit_hash", "_from_model_config", "transformers_version"})
 
@@ -88,7 +88,7 @@ _ARGUMENTS = frozenset(
     "prefix_allowed_tokens_fn stopping_criteria streamer synced_gpus token_type_ids tokenizer "
     "use_model_defaults".split()
 )
-"""What Transformers' `generate` takes beside settings, and this one does not."""
+"""Arguments of Transformers' `generate` beside settings, which this one does not take."""
 
 _INSTEAD = {
     "inputs": "input_ids=",

@@ -71,8 +71,8 @@ def _declared(model: Described) -> fp.Params:
     if model.supports_abstract_init:
         return fs.declared_axes(init, key)
     with jax.ensure_compile_time_eval():
-        made = init(key)
-    return fs.declared_axes(lambda: made)
+        params = init(key)
+    return fs.declared_axes(lambda: params)
 
 
 def _init(model: Any, key: jax.Array) -> Any:

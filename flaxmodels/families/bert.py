@@ -101,10 +101,6 @@ class BertModel(BertPretrained):
         pooled = self.pooler(out.x[:, 0]) if self.add_pooling_layer else None
         return outputs.of_backbone(outputs.PooledOutput, context, out.x, out, pooler_output=pooled)
 
-    def attend(self, x: jax.Array) -> jax.Array:
-        """Multiplies x [..., D] with the table of word embeddings -> [..., V]."""
-        return self.embeddings.word_embeddings.attend(x)
-
 
 class BertHead(BertPretrained, task_heads.TaskHead):
     """A BERT with a head on its hidden states or, if `pooling`, on its pooled output."""

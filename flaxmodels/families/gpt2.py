@@ -210,10 +210,6 @@ class GPT2Model(GPT2Pretrained):
         out = self.h(self.drop(x, deterministic=deterministic), context)
         return outputs.of_backbone(outputs.BaseOutput, context, self.ln_f(out.x), out)
 
-    def attend(self, x: jax.Array) -> jax.Array:
-        """Multiplies x [..., D] with the embedding table -> [..., V]."""
-        return self.wte.attend(x)
-
 
 class GPT2LMHeadModel(GPT2Pretrained, task_heads.CausalLM):
     backbone = GPT2Model

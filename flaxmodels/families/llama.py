@@ -210,10 +210,6 @@ class LlamaModel(LlamaPretrained):
             max_positions=cfg.max_position_embeddings,
         )
 
-    def attend(self, x: jax.Array) -> jax.Array:
-        """Multiplies x [..., D] with the embedding table -> [..., V]."""
-        return self.embed_tokens.attend(x)
-
 
 class LlamaForCausalLM(LlamaPretrained, task_heads.CausalLM):
     backbone = LlamaModel

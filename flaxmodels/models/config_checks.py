@@ -14,7 +14,8 @@ NOT_IMPLEMENTED = {
     "is_encoder_decoder": (False, None),
     "tie_encoder_decoder": (False, None),
 }
-"""Keys of any family's `config.json` -> the values that leave the model as it is here."""
+"""Keys of any family's `config.json` that change the model in ways not implemented -> the values
+that are fine."""
 
 
 def multiple(config: Config, name: str, of: str) -> None:

@@ -1,5 +1,6 @@
 """The scaffold of decoders: what a forward pass is given, checked, and its context and cache."""
 
+import functools
 from typing import TypedDict
 
 import jax
@@ -113,6 +114,11 @@ class Decoder(PretrainedModel):
             dtype=self.dtype if dtype is None else dtype,
             stacked=self.scan_layers,
         )
+
+    def attend(self, x: jax.Array) -> jax.Array:
+        """Multiplies x [..., D] with the table of input embeddings -> [..., V], as a tied head."""
+        table = functools.reduce(getattr, self.input_embeddings_path.split("/"), self)
+        return table.attend(x)  # pyright: ignore[reportAttributeAccessIssue] (a submodule, Embed)
 
     def _check_decoder(self) -> None:
         if not self.is_causal:
