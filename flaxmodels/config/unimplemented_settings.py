@@ -9,73 +9,57 @@ from collections.abc import Iterable, Mapping
 
 from ..documents.json_values import ConfigError, Json, JsonObject, freeze, shown
 
+
+def _each(names: str, values: tuple[Json, ...]) -> dict[str, tuple[Json, ...]]:
+    return dict.fromkeys(names.split(), values)
+
+
 CHANGE: Mapping[str, tuple[Json, ...]] = {
-    "assistant_early_exit": (),
-    "bad_words_ids": ((),),
-    "begin_suppress_tokens": ((),),
+    **_each(
+        "assistant_early_exit dola_layers exponential_decay_length_penalty "
+        "forced_bos_token_id forced_eos_token_id max_time top_h watermarking_config",
+        (),
+    ),
+    **_each(
+        "bad_words_ids begin_suppress_tokens constraints force_words_ids stop_strings "
+        "suppress_tokens",
+        ((),),
+    ),
     "cache_implementation": ("dynamic", "static", "hybrid"),
-    "constraints": ((),),
-    "diversity_penalty": (0,),
-    "dola_layers": (),
-    "early_stopping": (False,),
-    "encoder_no_repeat_ngram_size": (0,),
-    "encoder_repetition_penalty": (1,),
-    "epsilon_cutoff": (0,),
-    "eta_cutoff": (0,),
-    "exponential_decay_length_penalty": (),
-    "force_words_ids": ((),),
-    "forced_bos_token_id": (),
-    "forced_eos_token_id": (),
-    "guidance_scale": (1,),
-    "length_penalty": (1,),
-    "max_time": (),
-    "min_length": (0,),
-    "min_new_tokens": (0,),
-    "min_p": (0,),
-    "no_repeat_ngram_size": (0,),
-    "num_beam_groups": (1,),
-    "num_beams": (1,),
-    "num_return_sequences": (1,),
-    "output_attentions": (False,),
-    "output_hidden_states": (False,),
-    "output_logits": (False,),
-    "output_scores": (False,),
-    "penalty_alpha": (0,),
-    "remove_invalid_values": (False,),
-    "repetition_penalty": (1,),
+    **_each(
+        "diversity_penalty encoder_no_repeat_ngram_size epsilon_cutoff eta_cutoff min_length "
+        "min_new_tokens min_p no_repeat_ngram_size penalty_alpha",
+        (0,),
+    ),
+    **_each(
+        "early_stopping output_attentions output_hidden_states output_logits output_scores "
+        "remove_invalid_values token_healing",
+        (False,),
+    ),
+    **_each(
+        "encoder_repetition_penalty guidance_scale length_penalty num_beam_groups num_beams "
+        "num_return_sequences repetition_penalty typical_p",
+        (1,),
+    ),
     "sequence_bias": ({},),
-    "stop_strings": ((),),
-    "suppress_tokens": ((),),
-    "token_healing": (False,),
-    "top_h": (),
-    "typical_p": (1,),
-    "watermarking_config": (),
 }
 """Settings that change the tokens, or what is returned -> the values, beside None, that do not."""
 
 KEEP: Mapping[str, tuple[Json, ...]] = {
     "assistant_confidence_threshold": (0.4,),
-    "assistant_ensemble_weight": (),
-    "assistant_lookbehind": (10,),
-    "cache_config": (),
-    "compile_config": (),
-    "continuous_batching_config": (),
-    "decoder_start_token_id": (),
-    "disable_compile": (False,),
-    "is_assistant": (False,),
-    "low_memory": (False,),
-    "max_cache_len": (),
+    **_each(
+        "assistant_ensemble_weight cache_config compile_config continuous_batching_config "
+        "decoder_start_token_id max_cache_len prefill_chunk_size prompt_lookup_num_tokens "
+        "speculation_type",
+        (),
+    ),
+    **_each("assistant_lookbehind target_lookbehind", (10,)),
+    **_each("disable_compile is_assistant low_memory use_mtp", (False,)),
     "max_matching_ngram_size": (2,),
     "num_assistant_tokens": (20,),
     "num_assistant_tokens_schedule": ("constant",),
-    "prefill_chunk_size": (),
-    "prompt_lookup_num_tokens": (),
-    "renormalize_logits": (False, True),
-    "return_dict_in_generate": (False, True),
-    "speculation_type": (),
-    "target_lookbehind": (10,),
+    **_each("renormalize_logits return_dict_in_generate", (False, True)),
     "use_cache": (True,),
-    "use_mtp": (False,),
 }
 """Settings of speed and memory, and of models of other kinds, which change no token: in a file all
 values are fine. A caller may give the values here, and None."""
