@@ -112,12 +112,13 @@ VALUES += ["jit, x64", "jit, debug_nans", "jit, auto mesh", *_modes.TRANSFORMS]
 
 ONCE = ("x64", "debug_nans", "disable_jit", "explicit mesh")
 """Slow where each operation is compiled or run alone; the cached call is compiled in them."""
+SLOWEST = ("eager", "cached")
 
 
 @pytest.mark.parametrize(
     ("mode", "call"),
     [
-        (mode, call)
+        pytest.param(mode, call, marks=pytest.mark.soak if (mode, call) == SLOWEST else ())
         for mode in VALUES
         for call in (("forward",) if mode in ONCE else ("forward", "cached"))
     ],
@@ -143,7 +144,7 @@ def test_values_of_gradients(mode):
     _modes.check(mode, jax.jit(f), params, IDS, expected, 1e-4)
 
 
-@pytest.mark.parametrize("name", ["bert, loop", "gpt2, scan"])
+@pytest.mark.parametrize("name", ["bert, loop", pytest.param("gpt2, scan", marks=pytest.mark.soak)])
 def test_D37_a_model_is_run_with_numpy_arguments_of_any_width_under_strict_promotion(name):
     model = MODELS[name]
     params = model.init_params(jax.random.key(0))
