@@ -13,9 +13,9 @@ import numpy as np
 from .. import params as fp
 from ..calls.signature import value_of
 from ..core.model import Model
+from ..documents.front_matter import CARD_NAME, Words, front_matter, listed
 from ..hub.client import api, attempt, endpoint
 from ..hub.errors import HubError
-from ..hub.front_matter import CARD_NAME, Words, front_matter, listed
 from .options import CardKeywords
 
 _TAGS = ("flax", "jax")

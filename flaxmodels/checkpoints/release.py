@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import params as fp
 from ..core.model import Model
-from ..hub.front_matter import CARD_NAME, merged_card
+from ..documents.front_matter import CARD_NAME, merged_card
 from ..hub.upload import Push
 from ..params.formats import is_weights
 from ..params.formats.checksums import MANIFEST, manifest

@@ -1,12 +1,12 @@
 """The Hub: from a name to files (`resolve`), and from files to a commit (`upload`)."""
 
+from ..documents.front_matter import CARD_NAME as CARD_NAME
+from ..documents.front_matter import Words as Words
 from .branch import commit_info as commit_info
 from .companions import companions as companions
 from .companions import copy_companion as copy_companion
 from .companions import is_companion as is_companion
 from .errors import HubError as HubError
-from .front_matter import CARD_NAME as CARD_NAME
-from .front_matter import Words as Words
 from .options import DEFAULT_OPTIONS as DEFAULT_OPTIONS
 from .options import HubKeywords as HubKeywords
 from .options import HubOptions as HubOptions

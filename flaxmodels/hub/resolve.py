@@ -21,12 +21,11 @@ from ..params.formats import (
     without_config,
 )
 from ..params.formats.checksums import MANIFEST
-from .addresses import Address, parse_address
 from .companions import companions, is_tokenizer_file
 from .downloads import RepositoryStore
 from .errors import HubError, scrubbed
+from .name_or_path import Address, is_a_path, no_such_path, parse_address
 from .options import DEFAULT_OPTIONS, HubKeywords, HubOptions
-from .paths import is_a_path, no_such_path
 from .remote import RemoteStore
 from .repository import Repository, check_name, commit_of, find, remember
 from .session import proxied

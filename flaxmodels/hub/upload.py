@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import params as fp
+from ..documents.front_matter import CARD_NAME, Words, front_matter, listed, merged_card
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
 from .branch import Branch
 from .client import pause
 from .companions import code_named
 from .errors import HubError
-from .front_matter import CARD_NAME, Words, front_matter, listed, merged_card
 from .repository import Repository
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import flaxmodels as fm
 from flaxmodels import auto
 from flaxmodels import params as fp
 from flaxmodels.commands.cli import main
-from flaxmodels.hub.front_matter import merged_card
+from flaxmodels.documents.front_matter import merged_card
 
 CLASSES = {
     "llama-causal-lm": "text-generation",

@@ -8,9 +8,9 @@ from _paths import LLAMA, SHARDED
 from loopback.web import serving
 
 import flaxmodels as fm
+from flaxmodels.documents.front_matter import merged_card
 from flaxmodels.hub import remote as elsewhere
 from flaxmodels.hub import session
-from flaxmodels.hub.front_matter import merged_card
 
 LARGE = b" " * (17 << 20)
 
