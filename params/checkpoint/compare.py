@@ -1,7 +1,9 @@
 """Comparing: the largest differences of two arrays, wherever they are, in bounded memory."""
 
+import functools
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -50,8 +52,11 @@ def _read(leaf: Any, box: Any) -> np.ndarray:
 
 def _of_arrays(a: np.ndarray, b: np.ndarray) -> Worst:
     a, b = contiguous(a).reshape(-1), contiguous(b).reshape(-1)
-    cuts = (slice(start, start + _CHUNK) for start in range(0, a.size, _CHUNK))
-    return _worst(_of_chunks(a[cut], b[cut]) for cut in cuts)
+    return _worst(itertools.starmap(_of_chunks, _cuts(a, b, _CHUNK)))
+
+
+def _cuts(a: np.ndarray, b: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    return ((a[i : i + size], b[i : i + size]) for i in range(0, a.size, size))
 
 
 def _of_chunks(a: np.ndarray, b: np.ndarray) -> Worst:
@@ -61,8 +66,7 @@ def _of_chunks(a: np.ndarray, b: np.ndarray) -> Worst:
         largest, relative, tiny = map(float, bits.view(np.float32))
         if not tiny and math.isfinite(largest):
             return largest, relative
-    cuts = (slice(start, start + _RUN) for start in range(0, a.size, _RUN))
-    return _worst(_of_runs(a[cut], b[cut]) for cut in cuts)
+    return _worst(itertools.starmap(_of_runs, _cuts(a, b, _RUN)))
 
 
 def _padded(array: np.ndarray) -> np.ndarray:
@@ -96,12 +100,10 @@ def _largest(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _worst(pairs: Iterable[Worst]) -> Worst:
-    """Returns the largest of each; NaN, which is no number's greater or less, if there is one."""
-    largest = relative = 0
-    for one, two in pairs:
-        largest = one if one > largest or one != one else largest
-        relative = two if two > relative or two != two else relative
-    return largest, relative
+    """The largest of each, NaN above all numbers."""
+    largest = functools.partial(max, key=lambda x: (x != x, x))
+    absolute, relative = zip((0, 0), *pairs, strict=True)
+    return largest(absolute), largest(relative)
 
 
 def _of_runs(a: np.ndarray, b: np.ndarray) -> Worst:
@@ -124,10 +126,7 @@ def _of_runs(a: np.ndarray, b: np.ndarray) -> Worst:
 
 
 def _native(dtype: np.dtype) -> np.dtype:
-    """Returns a dtype of NumPy's own that holds all of `dtype`'s numbers: float32 for narrow
-    floats."""
-    if dtype.kind in "iuc":
-        return dtype
-    if jnp.issubdtype(dtype, jnp.floating):
-        return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
-    return np.dtype(np.int8 if jnp.issubdtype(dtype, jnp.signedinteger) else np.uint8)
+    """A dtype of NumPy's own that holds all of `dtype`'s numbers."""
+    if dtype.kind in "iufc":
+        return np.promote_types(dtype, np.float32) if dtype.kind == "f" else dtype
+    return np.dtype(np.float32 if jnp.issubdtype(dtype, jnp.floating) else np.int16)

@@ -21,14 +21,13 @@ from jax.sharding import PartitionSpec as P
 
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.params.checkpoint import leaf_loader
 from flaxmodels.params.checkpoint.match import Match
 from flaxmodels.params.checkpoint.plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
 from flaxmodels.params.formats import files, source
 from flaxmodels.params.host.copies import empty_bytes
-
-stream_module = sys.modules["flaxmodels.params.checkpoint.stream"]
 
 MIB = 1 << 20
 
@@ -143,9 +142,9 @@ PLACES = {
 
 def as_on_a_gpu(patch):
     """CPU devices are used as if their memory were not the host's."""
-    patch.setattr(stream_module, "_on_host", lambda device: False)
+    patch.setattr(leaf_loader, "_on_host", lambda device: False)
     # A CPU device keeps the memory it is given.
-    patch.setattr(stream_module._Loader, "_scratch", lambda self, count: empty_bytes(count))
+    patch.setattr(leaf_loader.Scratch, "bytes", lambda self, count: empty_bytes(count))
 
 
 def placed(mesh, where):
@@ -256,8 +255,8 @@ def test_any_shape_permutation_and_sharding(tmp_path_factory, data):
     sharding = NamedSharding(mesh, P(*axes))
     plan = make_plan(match, template, shardings=sharding)
     with pytest.MonkeyPatch.context() as patch:
-        small = stream_module._Loader.__init__
-        patch.setattr(stream_module._Loader, "__init__", lambda self, _, bar: small(self, 24, bar))
+        small = leaf_loader.LeafLoader.__init__
+        patch.setattr(leaf_loader.LeafLoader, "__init__", lambda self, _, bar: small(self, 24, bar))
         if data.draw(st.booleans()):  # what is done on a GPU
             as_on_a_gpu(patch)
         loaded = stream(plan, progress=False, workers=1)["w"]
@@ -301,11 +300,11 @@ def test_S1_reads_only_what_a_device_holds(spec, device, mesh, tmp_path, monkeyp
     sparse(path, leaves)
     me = jax.devices()[device]
 
-    def mine(plan, shards=stream_module._local_shards):
+    def mine(plan, shards=leaf_loader.local_shards):
         kept = [shard for shard in shards(plan) if me in shard.devices]
-        return [stream_module._Shard(shard.bounds, (me,)) for shard in kept]
+        return [leaf_loader.Shard(shard.bounds, (me,)) for shard in kept]
 
-    monkeypatch.setattr(stream_module, "_local_shards", mine)
+    monkeypatch.setattr(leaf_loader, "local_shards", mine)
     monkeypatch.setattr(jax, "make_array_from_single_device_arrays", lambda *args: args[2][0])
     plan = plan_for(path, leaves, shardings=shardings, max_host_memory=64 * MIB)
     before = plan.match.source.bytes_read
@@ -483,14 +482,15 @@ import sys, json
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from flaxmodels import params as fp, sharding as fs
-from flaxmodels.params.checkpoint import stream
+from flaxmodels.params.checkpoint import leaf_loader
 from flaxmodels.params.checkpoint.plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
+from flaxmodels.params.checkpoint.stream import stream
 
 path, dtype, budget, spec, device = json.loads(sys.argv[1])
 if device:
-    stream._on_host = lambda device: False
-    stream._Loader._scratch = lambda self, count: stream.empty_bytes(count)
+    leaf_loader._on_host = lambda device: False
+    leaf_loader.Scratch.bytes = lambda self, count: leaf_loader.empty_bytes(count)
 mesh = fs.make_mesh(fsdp=4, tensor=2)
 sharding = NamedSharding(mesh, P(*spec)) if spec is not None else None
 
@@ -504,7 +504,7 @@ def load(path):
         template[module] = {leaf: jax.ShapeDtypeStruct(shape, jnp.float32)}
     match = reconcile(template, source)
     plan = make_plan(match, template, dtype=dtype, shardings=sharding, max_host_memory=budget)
-    return plan, stream.stream(plan, progress=False, workers=2)
+    return plan, stream(plan, progress=False, workers=2)
 
 def status(key):
     with open("/proc/self/status") as file:
