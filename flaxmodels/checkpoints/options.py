@@ -12,7 +12,7 @@ import jax
 
 from .. import params as fp
 from ..hub import HubKeywords, Words
-from ..params.checkpoint.write import SaveFunction
+from ..params.save.write import SaveFunction
 
 if TYPE_CHECKING:
     from jax.sharding import AbstractMesh, Mesh

@@ -18,12 +18,12 @@ from ..calls.signature import defaults_of, names_of, take, value_of
 from ..config.config import CONFIG_NAME
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
-from ..params.checkpoint.tensor_specs import tensor_specs
-from ..params.checkpoint.write import layout_for
 from ..params.errors import some
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST
 from ..params.multihost import broadcast_text, is_spread, run_on_all_processes
+from ..params.save.tensor_specs import tensor_specs
+from ..params.save.write import layout_for
 from ..params.sizes import parse_size
 from .model_card import CardInfo
 from .options import PushFolderKeywords, PushKeywords, SaveAndPushKeywords

@@ -18,8 +18,8 @@ from ..core.fields import config_names, field_names
 from ..core.model import Model
 from ..documents.json_files import CONFIG_NAME
 from ..hub import HubOptions, Location, resolve
-from ..params.checkpoint.saveable import check_variant
 from ..params.multihost import broadcast_from_process_0, run_on_all_processes
+from ..params.save.saveable import check_variant
 from ..params.tree.keys import one_key
 from .options import LOAD
 from .plan import PlanOptions

@@ -16,12 +16,12 @@ from ..core.model import Model
 from ..documents.json_files import CONFIG_NAME, text_of
 from ..hub import HubOptions, copy_companion, tokenizer_files
 from ..params.atomic.replace import atomic_replace
-from ..params.checkpoint.file_writer import OnFile, SaveFunction
-from ..params.checkpoint.saveable import check_variant, saveable
-from ..params.checkpoint.write import WriteOptions, retag, write_checkpoint
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST, write_checksums
 from ..params.multihost import is_spread, run_on_all_processes
+from ..params.save.file_writer import OnFile, SaveFunction
+from ..params.save.saveable import check_variant, saveable
+from ..params.save.write import WriteOptions, retag, write_checkpoint
 from ..registry import auto_names
 
 

@@ -22,11 +22,11 @@ from ..documents.remote_code import without_code
 from ..hub import HubOptions, companions, copy_companion, fetched, resolve
 from ..params.checkpoint.match import Piece, identity_match
 from ..params.checkpoint.plan import LeafPlan, make_plan
-from ..params.checkpoint.write import layout_for, write_checkpoint
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
 from ..params.formats.checksums import write_checksums
 from ..params.host.copies import contiguous
+from ..params.save.write import layout_for, write_checkpoint
 from ..params.tree.cast import dtype_for
 from ..params.tree.naming import PATHS
 from .lossless import Account, account, accounts, without

@@ -472,7 +472,7 @@ import flaxmodels as fm
 import numpy as np
 from flaxmodels import params as fp
 from flaxmodels.params.atomic.replace import atomic_replace
-from flaxmodels.params.checkpoint.write import write_checkpoint
+from flaxmodels.params.save.write import write_checkpoint
 from flaxmodels.params.formats import is_main_file, is_weights
 tree = {"w": np.zeros(300_000, np.uint8)}
 def save(value, size):

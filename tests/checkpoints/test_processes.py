@@ -119,7 +119,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 import jax
 import flaxmodels as fm
 from flaxmodels import sharding as fs
-from flaxmodels.params.checkpoint.tensor_specs import Entry
+from flaxmodels.params.save.tensor_specs import Entry
 from flaxmodels.params.formats.source import Tensor
 fs.initialize(coordinator_address=f"localhost:{port}", num_processes=2, process_id=rank)
 def die(*args):

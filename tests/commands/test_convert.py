@@ -15,7 +15,7 @@ from flaxmodels import params as fp
 from flaxmodels.commands import cli
 from flaxmodels.commands import convert as convert_module
 from flaxmodels.commands.convert import convert
-from flaxmodels.params.checkpoint.write import write_checkpoint
+from flaxmodels.params.save.write import write_checkpoint
 
 SOURCES = ("bert-pre-training", "gpt2-lm-head", "flax-gpt2-lm-head", "llama-tied", "llama-sharded")
 

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.checkpoint.match import check_backbone
 from flaxmodels.params.checkpoint.reconcile import reconcile
-from flaxmodels.params.checkpoint.write import WriteOptions, write_checkpoint
 from flaxmodels.params.formats import shard_index
+from flaxmodels.params.save.write import WriteOptions, write_checkpoint
 
 ONE = np.ones(2, np.float32)
 TWO = np.full(2, 2, np.float32)
