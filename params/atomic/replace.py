@@ -27,7 +27,7 @@ T = TypeVar("T")
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
 _TRIES = 10
 _OLD = "not saved: {}; what was there still is"
-_WHOLE = "while publishing: {}; the old checkpoint or the new one is there, whole"
+_WHOLE = "while replacing: {}; the old checkpoint or the new one is there, whole"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,7 @@ def of_index(index: tuple[slice, ...] | None, shape: tuple[int, ...]) -> Bounds:
 
 
 def shape_of(bounds: Bounds) -> tuple[int, ...]:
+    """Returns the sizes of a box."""
     return tuple(stop - start for start, stop in bounds)
 
 
@@ -50,6 +51,7 @@ def holds(bounds: Bounds, index: tuple[int, ...]) -> bool:
 
 
 def intersection(a: Bounds, b: Bounds) -> Bounds | None:
+    """Returns the box that both hold; None where that is empty."""
     common = tuple((max(p[0], q[0]), min(p[1], q[1])) for p, q in zip(a, b, strict=True))
     return common if all(start < stop for start, stop in common) else None
 

@@ -100,7 +100,7 @@ def _largest(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _worst(pairs: Iterable[Worst]) -> Worst:
-    """The largest of each, NaN above all numbers."""
+    """Returns the largest of each, NaN above all numbers."""
     largest = functools.partial(max, key=lambda x: (x != x, x))
     absolute, relative = zip((0, 0), *pairs, strict=True)
     return largest(absolute), largest(relative)
@@ -126,7 +126,7 @@ def _of_runs(a: np.ndarray, b: np.ndarray) -> Worst:
 
 
 def _native(dtype: np.dtype) -> np.dtype:
-    """A dtype of NumPy's own that holds all of `dtype`'s numbers."""
+    """Returns a dtype of NumPy's own that holds all of `dtype`'s numbers."""
     if dtype.kind in "iufc":
         return np.promote_types(dtype, np.float32) if dtype.kind == "f" else dtype
     return np.dtype(np.float32 if jnp.issubdtype(dtype, jnp.floating) else np.int16)

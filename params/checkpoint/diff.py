@@ -40,7 +40,7 @@ class DiffRow:
 
     @property
     def verdict(self) -> str:
-        """What is said of it in the table."""
+        """One of "equal", "different", "only in a" and "only in b"."""
         if None in self.shapes:
             return "only in b" if self.shapes[0] is None else "only in a"
         return "equal" if self.equal else "different"

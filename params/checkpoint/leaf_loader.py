@@ -71,18 +71,20 @@ class Scratch(threading.local):
         self._bytes: np.ndarray | None = None
 
     def rows(self, count: int, nbytes: int) -> RowsApart:
+        """Returns `count` rows of `nbytes`, or more rows."""
         if self._rows is None or self._rows.nbytes != nbytes or len(self._rows.views) < count:
             self._rows = None  # before there is another
             self._rows = RowsApart(count, nbytes)
         return self._rows
 
     def bytes(self, count: int) -> np.ndarray:
+        """Returns at least `count` bytes."""
         if self._bytes is None or self._bytes.nbytes < count:
             self._bytes = empty_bytes(count)
         return self._bytes
 
     def has(self, part: np.ndarray) -> bool:
-        """Whether an array is a view of it."""
+        """Tells whether an array is a view of it."""
         used = (self._rows and self._rows.array, self._bytes)
         return any(memory is not None and np.may_share_memory(part, memory) for memory in used)
 
@@ -154,7 +156,7 @@ class LeafLoader:
     def _chunks(
         self, piece: Piece, shards: list[Shard], dtype: np.dtype
     ) -> Iterator[tuple[Bounds, np.ndarray]]:
-        """(bounds in the leaf, the block that belongs there) of a piece around `shards`."""
+        """Yields (bounds in the leaf, the block that belongs there) of a piece around `shards`."""
         box, lead = around(shard.bounds for shard in shards), len(piece.index)
         if not holds(box, piece.index):
             return
@@ -198,7 +200,7 @@ class LeafLoader:
         plan: LeafPlan,
         held: Any,
     ) -> Any:
-        """What the device holds, with `part` in it: the part itself where it is all there is.
+        """Returns what the device holds, `part` in it: the part itself where that is all of it.
 
         A CPU device's array is put together in host memory, which it then keeps, and cast on the
         way. Elsewhere the array is cast when it is whole.
@@ -221,7 +223,7 @@ class LeafLoader:
 
 
 def _place(plan: LeafPlan, device: jax.Device) -> jax.Device | None:
-    """What to tell JAX of where an array goes: nothing, where that is its own choice."""
+    """Returns the device to name to JAX: none, where the device is JAX's own choice."""
     return device if plan.committed else None
 
 
@@ -230,7 +232,7 @@ def _all_on_host(shards: list[Shard]) -> bool:
 
 
 def _stays_on_host(piece: Piece, shards: list[Shard]) -> bool:
-    """Whether a block may become the params as it is: CPU devices, the checkpoint's own layout,
+    """Tells whether a block may become the params uncopied: CPU devices, the checkpoint's own layout,
     and shards that are runs of its rows."""
     box = around(shard.bounds for shard in shards)
     return (
@@ -242,14 +244,14 @@ def _stays_on_host(piece: Piece, shards: list[Shard]) -> bool:
 
 
 def _groups(shards: list[Shard]) -> list[list[Shard]]:
-    """All shards together if the box around them is hardly larger than they are, else each."""
+    """Groups all shards if the box around them is hardly larger than they are, else each alone."""
     box = math.prod(shape_of(around(shard.bounds for shard in shards)))
     held = sum(math.prod(shard.shape) for shard in shards)
     return [shards] if box <= _WASTE * held else [[shard] for shard in shards]
 
 
 def _canonical(block: np.ndarray) -> np.ndarray:
-    """`block` in a dtype that JAX holds: without x64, 64-bit numbers become 32-bit ones."""
+    """Casts to a dtype that JAX holds: without x64, 64-bit numbers become 32-bit ones."""
     return block.astype(jax.dtypes.canonicalize_dtype(block.dtype), copy=False)
 
 
@@ -258,7 +260,7 @@ def _on_host(device: jax.Device) -> bool:
 
 
 def _cast(arrays: list[jax.Array], dtype: np.dtype) -> list[jax.Array]:
-    """One array of each device, in `dtype`.
+    """Casts one array of each device.
 
     Arrays of one shape are cast in one computation, compiled once, which no other process takes
     part in: the processes of a run load their leaves in any order.

@@ -41,6 +41,7 @@ class FileWriter:
             self._fail(folder or "", error.strerror or str(error))
 
     def write(self, name: str, parts: Parts) -> None:
+        """Writes a file of these bytes."""
         blocks = _blocks(parts)
 
         def save(path: str) -> None:
@@ -55,6 +56,7 @@ class FileWriter:
             pass
 
     def call(self, save_function: SaveFunction, name: str, shard: list[TensorSpec]) -> None:
+        """Lets a function write a file of these tensors."""
         arrays = {spec.name: spec.read() for spec in shard}
         self._save(name, lambda path: save_function(arrays, path))
 

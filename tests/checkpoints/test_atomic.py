@@ -294,7 +294,7 @@ def test_a_failure_in_the_middle_takes_everything_back(tmp_path, monkeypatch):
         real(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(fp.CheckpointError, match="f: while publishing: No space left"):
+    with pytest.raises(fp.CheckpointError, match="f: while replacing: No space left"):
         replace(folder, {"w2": "new", "w.config": "2", "w.index": "new"})
     assert contents(folder) == old and os.listdir(tmp_path) == ["f"]
 
