@@ -232,8 +232,8 @@ def _all_on_host(shards: list[Shard]) -> bool:
 
 
 def _stays_on_host(piece: Piece, shards: list[Shard]) -> bool:
-    """Tells whether a block may become the params uncopied: CPU devices, the checkpoint's own layout,
-    and shards that are runs of its rows."""
+    """Tells whether a block may become the params uncopied: CPU devices, the checkpoint's own
+    layout, and shards that are runs of its rows."""
     box = around(shard.bounds for shard in shards)
     return (
         _all_on_host(shards)
