@@ -15,6 +15,7 @@ from ..host.threads import in_threads
 from ..multihost import is_spread
 from ..tree import measure
 from ..tree.paths import flatten, natural
+from ..types import PyTree
 from .compare import worst_difference
 
 
@@ -80,7 +81,7 @@ class Diff:
 _VERDICTS = ("equal", "different", "only in a", "only in b")
 
 
-def diff(a: Any, b: Any) -> Diff:
+def diff(a: PyTree, b: PyTree) -> Diff:
     """Compares two trees, or two checkpoints, or one with the other.
 
     Checkpoints are read chunk by chunk; nothing is held of them, and no model or config is needed:
@@ -108,7 +109,7 @@ def diff(a: Any, b: Any) -> Diff:
     return Diff(tuple(sorted(rows, key=lambda row: natural(row.path))))
 
 
-def _leaves(tree: Any) -> Mapping[str, Any]:
+def _leaves(tree: PyTree) -> Mapping[str, Any]:
     if isinstance(tree, str | os.PathLike):
         tree = open_checkpoint(tree)
     if isinstance(tree, Source):

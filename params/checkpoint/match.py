@@ -4,13 +4,13 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import jax.numpy as jnp
 
 from ..errors import CheckpointError, quoted, some
 from ..formats import Source, Tensor
 from ..tree.paths import flatten, matches
+from ..types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ def check_shapes(match: Match) -> None:
         )
 
 
-def check_numbers(match: Match, template: Any) -> None:
+def check_numbers(match: Match, template: PyTree) -> None:
     """Raises `CheckpointError` if integers, bools or complex numbers are stored where the template
     has floating-point numbers. A plan would keep them, and a cast would hide what they are, such
     as codes of a quantisation."""

@@ -14,6 +14,7 @@ from ..sizes import format_size
 from ..tree.cast import DtypeLike, dtype_for
 from ..tree.measure import format_table
 from ..tree.paths import flatten, matches, nearest
+from ..types import PyTree
 from .match import Match, Piece, stored_bytes
 
 GIB = 1 << 30
@@ -125,10 +126,10 @@ class LoadPlan:
 
 def make_plan(
     match: Match,
-    template: Any,
+    template: PyTree,
     *,
     dtype: DtypeLike | Mapping[str, DtypeLike] = "auto",
-    shardings: Any = None,
+    shardings: PyTree = None,
     max_host_memory: int = GIB,
 ) -> LoadPlan:
     """Decides dtype, place and order of every leaf that `match` found.
@@ -169,7 +170,7 @@ def make_plan(
     return LoadPlan(tuple(leaves), match, max_host_memory)
 
 
-def _check_patterns(dtypes: Mapping[str, Any], template: Any) -> None:
+def _check_patterns(dtypes: Mapping[str, Any], template: PyTree) -> None:
     """Refuses a pattern that no leaf of the template matches."""
     paths = flatten(template)
     for pattern in dtypes:
@@ -179,7 +180,7 @@ def _check_patterns(dtypes: Mapping[str, Any], template: Any) -> None:
             )
 
 
-def _shardings(shardings: Any, template: Any) -> dict[str, jax.sharding.Sharding]:
+def _shardings(shardings: PyTree, template: PyTree) -> dict[str, jax.sharding.Sharding]:
     if shardings is None:
         shardings = default_sharding()
     if isinstance(shardings, jax.sharding.Sharding):

@@ -19,13 +19,14 @@ from ..tree.naming import (
     places,
 )
 from ..tree.paths import flatten, matches
+from ..types import PyTree
 from .match import Match, Mismatch, Piece, backbone_names
 from .readings import Expected, Reading, best_reading
 from .sources import as_layers
 
 
 def reconcile(
-    template: Any,
+    template: PyTree,
     source: Source,
     naming: Naming = PLAIN,
     *,

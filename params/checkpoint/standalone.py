@@ -8,6 +8,7 @@ from ..errors import CheckpointError, quoted, some
 from ..formats import Source, Tensor, main_files, open_checkpoint
 from ..tree.naming import FLAX, PLAIN, Naming
 from ..tree.paths import unflatten
+from ..types import Params, PyTree
 from .match import check_numbers, check_shapes, identity_match
 from .plan import make_plan
 from .reconcile import reconcile
@@ -26,9 +27,9 @@ def load_flax_sharded_weights(
     shard_files: str | os.PathLike | Iterable[str | os.PathLike],
     *,
     dtype: Any = "auto",
-    shardings: Any = None,
+    shardings: PyTree = None,
     max_host_memory: int = 1 << 30,
-) -> dict[str, Any]:
+) -> Params:
     """Reads the shards of a flax msgpack checkpoint into one dict, nested as the files are.
 
     As `flax.serialization.from_bytes`, of several files, streamed: no shard is ever in memory.
@@ -71,16 +72,16 @@ def load_flax_sharded_weights(
 
 
 def load_sharded_checkpoint(
-    template: Any,
+    template: PyTree,
     folder: str | os.PathLike,
     strict: bool = True,
     prefer_safe: bool = True,
     *,
     naming: Naming = PLAIN,
     dtype: Any = "auto",
-    shardings: Any = None,
+    shardings: PyTree = None,
     max_host_memory: int = 1 << 30,
-) -> tuple[dict[str, Any], LoadResult]:
+) -> tuple[Params, LoadResult]:
     """Reads a folder's checkpoint, sharded or not, and returns `(params, LoadResult)`; names are
     compared before any weight is read, and each process reads what its own devices hold.
 

@@ -8,12 +8,13 @@ from jax.core import Tracer
 
 from ..errors import CheckpointError, quoted
 from ..tree.paths import flatten, path_of
+from ..types import PyTree
 
 _VARIANT = re.compile(r"[\w-]([\w.+-]*[\w-])?")
 _LONGEST_VARIANT = 100
 
 
-def saveable(params: Any, template: Any) -> Any:
+def saveable(params: PyTree, template: PyTree) -> Any:
     """Returns `params` as plain arrays: what `model.init` makes is taken out of {"params": ...} and
     out of linen's boxes.
 
@@ -46,7 +47,7 @@ def check_variant(variant: str | None) -> None:
         )
 
 
-def _is_variables(params: Any, template: Any) -> bool:
+def _is_variables(params: PyTree, template: PyTree) -> bool:
     """Tells whether these are the variables of `model.init`, of which the params are one."""
     is_only = hasattr(params, "keys") and list(params.keys()) == ["params"]
     return is_only and not any(path.startswith("params/") for path in flatten(template))

@@ -15,6 +15,7 @@ from ..errors import CheckpointError
 from ..multihost import gather, is_spread, join
 from ..tree.naming import PATHS, TORCH, Naming, Place, is_stacked, places
 from ..tree.paths import flatten, natural
+from ..types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _layer(leaf: Any, index: int) -> Any:
 
 
 def tensor_specs(
-    params: Any, template: Any, naming: Naming, layout: str, *, partial: bool = False
+    params: PyTree, template: PyTree, naming: Naming, layout: str, *, partial: bool = False
 ) -> list[TensorSpec]:
     """Returns what of `params` goes under which name, in the order of names.
 

@@ -23,6 +23,7 @@ from ..tree.masks import Mask
 from ..tree.naming import FLAX, PATHS, PLAIN, TORCH, Naming
 from ..tree.paths import flatten, unflatten
 from ..tree.select import select as select_leaves
+from ..types import PyTree
 from .encode import Parts, msgpack_parts, safetensors_parts
 from .file_writer import FileWriter, OnFile, SaveFunction
 from .saveable import check_variant, saveable
@@ -63,8 +64,8 @@ class WriteOptions:
 
 def write_checkpoint(
     folder: str | os.PathLike | None,
-    params: Any,
-    template: Any,
+    params: PyTree,
+    template: PyTree,
     naming: Naming = PLAIN,
     options: WriteOptions | None = None,
     *,
@@ -161,7 +162,11 @@ def _check_dtypes(specs: list[TensorSpec], format: str) -> None:
 
 
 def _write_orbax(
-    folder: str | os.PathLike | None, params: Any, template: Any, variant: str | None, partial: bool
+    folder: str | os.PathLike | None,
+    params: PyTree,
+    template: PyTree,
+    variant: str | None,
+    partial: bool,
 ) -> str:
     specs = tensor_specs(params, template, PLAIN, PATHS, partial=partial)
     _check_dtypes(specs, "orbax")

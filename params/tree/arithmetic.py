@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..host.kernels import elementwise
+from ..types import PyTree
 from .masks import Mask, as_mask
 from .paths import flatten, nearest
 
 
-def add(a: Any, b: Any, mask: Mask = True, *, donate: bool = False) -> Any:
+def add(a: PyTree, b: PyTree, mask: Mask = True, *, donate: bool = False) -> PyTree:
     """Returns `a + b`: a task vector put onto a model, say.
 
     Raises:
@@ -32,7 +33,7 @@ def add(a: Any, b: Any, mask: Mask = True, *, donate: bool = False) -> Any:
     return _mapped(_add, a, b, mask=mask, donate=donate)
 
 
-def scale(a: Any, factor: Any, mask: Mask = True, *, donate: bool = False) -> Any:
+def scale(a: PyTree, factor: Any, mask: Mask = True, *, donate: bool = False) -> PyTree:
     """Returns `a * factor`.
 
     Args:
@@ -44,7 +45,7 @@ def scale(a: Any, factor: Any, mask: Mask = True, *, donate: bool = False) -> An
     return _mapped(_scale, a, mask=mask, scalars=(_scalar("factor", factor),), donate=donate)
 
 
-def interpolate(a: Any, b: Any, t: Any, mask: Mask = True, *, donate: bool = False) -> Any:
+def interpolate(a: PyTree, b: PyTree, t: Any, mask: Mask = True, *, donate: bool = False) -> PyTree:
     """Returns `a + t (b - a)`: `a` at 0, `b` at 1, beyond them outside.
 
     What is not computed, integers for one, is `a`'s, whatever `b` holds there.
@@ -61,7 +62,9 @@ def interpolate(a: Any, b: Any, t: Any, mask: Mask = True, *, donate: bool = Fal
     return _mapped(_interpolate, a, b, mask=mask, scalars=(_scalar("t", t),), donate=donate)
 
 
-def ema(average: Any, params: Any, decay: Any, mask: Mask = True, *, donate: bool = False) -> Any:
+def ema(
+    average: PyTree, params: PyTree, decay: Any, mask: Mask = True, *, donate: bool = False
+) -> PyTree:
     """Returns the next exponential moving average, `decay * average + (1 - decay) * params`.
 
     Keep the average in float32 (`fp.to_fp32`): in bfloat16 it stands still once a step changes it
@@ -79,15 +82,15 @@ def ema(average: Any, params: Any, decay: Any, mask: Mask = True, *, donate: boo
     )
 
 
-def _add(a: Any, b: Any) -> Any:
+def _add(a: PyTree, b: PyTree) -> Any:
     return _wide(a) + _wide(b)
 
 
-def _scale(a: Any, factor: Any) -> Any:
+def _scale(a: PyTree, factor: Any) -> Any:
     return _wide(a) * factor
 
 
-def _interpolate(a: Any, b: Any, t: Any) -> Any:
+def _interpolate(a: PyTree, b: PyTree, t: Any) -> Any:
     a = _wide(a)
     difference = _wide(b) - a
     return a + t * difference
@@ -99,12 +102,12 @@ def _wide(x: Any) -> Any:
 
 def _mapped(
     function: Callable[..., Any],
-    *trees: Any,
+    *trees: PyTree,
     mask: Mask,
     scalars: tuple = (),
     donate: bool,
     any_float: bool = False,
-) -> Any:
+) -> PyTree:
     first, *others = map(_arrays, trees)
     for other in others:
         _check(first, other, any_float)
@@ -120,7 +123,7 @@ def _mapped(
     return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
 
 
-def _arrays(tree: Any) -> dict[str, Any]:
+def _arrays(tree: PyTree) -> dict[str, Any]:
     leaves = flatten(tree)
     for path, leaf in leaves.items():
         if not hasattr(leaf, "dtype"):

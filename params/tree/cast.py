@@ -8,6 +8,7 @@ import numpy as np
 from jax.tree_util import tree_map_with_path
 
 from ..host.kernels import elementwise
+from ..types import PyTree
 from .masks import Mask, as_mask
 from .paths import matches, path_of
 
@@ -59,7 +60,7 @@ def dtype_for(dtypes: DtypeLike | Mapping[str, DtypeLike], path: str, stored: An
     return stored if isinstance(dtypes, str) and dtypes == "auto" else parse_dtype(dtypes)
 
 
-def cast(params: Any, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = True) -> Any:
+def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = True) -> PyTree:
     """Returns a new tree with the floating-point leaves that `mask` selects in `dtype`.
 
     Integer, boolean and key leaves are never cast. A leaf that already has the dtype, or is not
@@ -95,17 +96,17 @@ def _itself(leaf: Any) -> Any:
     return leaf
 
 
-def to_bf16(params: Any, mask: Mask = None) -> Any:
+def to_bf16(params: PyTree, mask: Mask = None) -> PyTree:
     """Casts to bfloat16: for TPUs, or to halve the memory of params kept for inference."""
     return cast(params, jnp.bfloat16, mask)
 
 
-def to_fp16(params: Any, mask: Mask = None) -> Any:
+def to_fp16(params: PyTree, mask: Mask = None) -> PyTree:
     """Casts to float16, for GPUs. Magnitudes above 65504 become infinite."""
     return cast(params, jnp.float16, mask)
 
 
-def to_fp32(params: Any, mask: Mask = None) -> Any:
+def to_fp32(params: PyTree, mask: Mask = None) -> PyTree:
     """Casts to float32: full precision."""
     return cast(params, jnp.float32, mask)
 

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..types import PyTree
 from .naming import is_stacked
 from .paths import flatten, unflatten
 
 
-def initialize(template: Any, key: jax.Array) -> Any:
+def initialize(template: PyTree, key: jax.Array) -> PyTree:
     """Draws random params for a template, whose leaves say how they are drawn
     (`fs.AbstractParam.draw`).
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
+from ..types import PyTree
 from .paths import flatten, matches, nearest, path_of
 
 Mask = bool | None | Mapping[str, Any] | Callable[[str, Any], bool]
@@ -14,7 +15,7 @@ Mask = bool | None | Mapping[str, Any] | Callable[[str, Any], bool]
 or `predicate(path, leaf)`."""
 
 
-def as_mask(mask: Mask, params: Any) -> Any:
+def as_mask(mask: Mask, params: PyTree) -> PyTree:
     """Returns `mask` as a tree of bools with the structure of `params`.
 
     A tree is paired with `params` by path, never by position, so the order of keys and the kind
@@ -60,7 +61,7 @@ def as_mask(mask: Mask, params: Any) -> Any:
     return tree
 
 
-def mask_except(params: Any, patterns: str | Iterable[str]) -> Any:
+def mask_except(params: PyTree, patterns: str | Iterable[str]) -> PyTree:
     """Returns the mask of every leaf whose path none of the regular expressions matches.
 
     `to_bf16(params, mask_except(params, ["LayerNorm", "ln_"]))` keeps norms, scale and bias

@@ -7,13 +7,14 @@ import jax
 
 from ..errors import quoted
 from ..sizes import format_size
+from ..types import PyTree
 from .masks import Mask, as_mask
 from .paths import flatten, natural
 
 _WIDEST = 160  # characters of a cell
 
 
-def num_parameters(params: Any, mask: Mask = True) -> int:
+def num_parameters(params: PyTree, mask: Mask = True) -> int:
     """Counts how many numbers the leaves that `mask` selects hold; abstract trees too.
 
     >>> num_parameters({"a": jax.ShapeDtypeStruct((2, 3), "float32")})
@@ -23,7 +24,7 @@ def num_parameters(params: Any, mask: Mask = True) -> int:
     return sum(math.prod(leaf.shape) for path, leaf in flatten(params).items() if chosen[path])
 
 
-def memory_footprint(params: Any, *, per_device: bool = False) -> Any:
+def memory_footprint(params: PyTree, *, per_device: bool = False) -> Any:
     """Counts the bytes of a tree, each leaf counted once; or `{device: bytes}` of what this process
     holds, or would hold of abstract leaves. NumPy arrays are on the "host", abstract leaves without
     a sharding where JAX would put them.
@@ -54,7 +55,7 @@ def _id(device: Any) -> int:
     return device.id
 
 
-def summary(params: Any, depth: int = 3) -> str:
+def summary(params: PyTree, depth: int = 3) -> str:
     """Returns a table, one row per module down to `depth` names: leaves, parameters, bytes, dtypes.
 
     Args:

@@ -8,13 +8,15 @@ from typing import Any
 
 from jax.tree_util import KeyPath, keystr, tree_flatten_with_path
 
+from ..types import PyTree
+
 
 def path_of(key_path: KeyPath) -> str:
     """Returns the spelling of a JAX key path."""
     return keystr(key_path, simple=True, separator="/")
 
 
-def flatten(tree: Any) -> dict[str, Any]:
+def flatten(tree: PyTree) -> dict[str, Any]:
     """Returns a nested tree as `{path: leaf}`, in the tree's own (sorted) order.
 
     Raises:

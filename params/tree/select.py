@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from ..types import Params, PyTree
 from .masks import Mask, as_mask
 from .paths import flatten, nearest, unflatten
 
 
-def select(params: Any, mask: Mask) -> dict[str, Any]:
+def select(params: PyTree, mask: Mask) -> Params:
     """Returns the subtree of the leaves that `mask` selects; branches left empty go.
 
     >>> select({"a": {"x": 1, "y": 2}, "b": 3}, lambda path, _: path == "a/x")
@@ -15,7 +16,7 @@ def select(params: Any, mask: Mask) -> dict[str, Any]:
     return partition(params, mask)[0]
 
 
-def get_leaf(params: Any, target: str) -> Any:
+def get_leaf(params: PyTree, target: str) -> Any:
     """Returns the leaf at `target`, a path with slashes or with dots.
 
     Raises:
@@ -35,7 +36,7 @@ def get_leaf(params: Any, target: str) -> Any:
     raise KeyError(f"the params have no leaf {path!r}{nearest(path, leaves)}")
 
 
-def partition(params: Any, mask: Mask) -> tuple[dict[str, Any], dict[str, Any]]:
+def partition(params: PyTree, mask: Mask) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns (the leaves that `mask` selects, the others), each a tree; `merge` joins them again.
 
     >>> partition({"a": {"x": 1, "y": 2}}, {"a": {"x": True, "y": False}})
@@ -49,7 +50,7 @@ def partition(params: Any, mask: Mask) -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
-def merge(*trees: Any) -> dict[str, Any]:
+def merge(*trees: PyTree) -> Params:
     """Returns one tree of all leaves of `trees`.
 
     Raises:

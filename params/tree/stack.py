@@ -13,10 +13,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ..host.copies import copy, empty
 from ..host.threads import in_threads
+from ..types import Params, PyTree
 from .paths import flatten, unflatten
 
 
-def stack_layers(params: Any) -> dict[str, Any]:
+def stack_layers(params: PyTree) -> Params:
     """Stacks every list of layers (children named "0", "1", ...) into one layer.
 
     Raises:
@@ -30,7 +31,7 @@ def stack_layers(params: Any) -> dict[str, Any]:
     return _stacked(params, "")
 
 
-def _stacked(params: Any, where: str) -> Any:
+def _stacked(params: PyTree, where: str) -> Any:
     if not isinstance(params, Mapping):
         return params
     inner = {name: _stacked(child, f"{where}{name}/") for name, child in params.items()}
@@ -44,7 +45,7 @@ def _stacked(params: Any, where: str) -> Any:
     return unflatten({path: _stack([layer[path] for layer in layers]) for path in layers[0]})
 
 
-def unstack_layers(params: Any, path: str) -> dict[str, Any]:
+def unstack_layers(params: PyTree, path: str) -> Params:
     """Takes the stacked layers at `path` ("model/layers") apart into a list of layers;
     `stack_layers` inverts it.
 
