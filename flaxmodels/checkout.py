@@ -2,7 +2,7 @@
 
 `params/` and `sharding/` stand beside this folder there, and a build puts them inside it, by the
 table `package-dir` of pyproject.toml. Importing goes by the same table: only the packages that it
-names are found, in the places that it names, whatever else stands there.
+names are found, in the places that it names, and nothing else that stands there.
 """
 
 import os

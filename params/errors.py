@@ -10,7 +10,7 @@ _warned: set[str] = set()
 
 
 class PrintableError(ValueError):
-    """An error whose text may be printed, whatever files and servers have put into it: characters
+    """An error whose text may be printed with all that files and servers put into it: characters
     that a terminal would act on are escaped, and the middle of a long one is left out."""
 
     def __init__(self, message: object = ""):

@@ -2,7 +2,7 @@
 
 A thread asks the coordinator (process 0 has it) who is alive; the answer comes once all that are
 alive have asked, so a process that is only slow is waited for. One is dead when its heartbeats have
-stopped, which the runtime sends whatever Python does, or when its end closed the connection.
+stopped, which the runtime sends even while Python is busy, or when its end closed the connection.
 """
 
 import atexit

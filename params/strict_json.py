@@ -18,7 +18,7 @@ def loads(raw: bytes, most: int = MAX_VALUES, *, constants: Callable[[str], Any]
 
     Args:
         constants: what Infinity, -Infinity and NaN become; they are refused if None. `1e999` is
-            JSON, and infinite, whatever this says.
+            JSON, and infinite in any case.
 
     Raises:
         ValueError: not UTF-8, a key twice, NaN or Infinity, half of a surrogate pair, a number of

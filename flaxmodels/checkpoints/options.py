@@ -214,4 +214,4 @@ class SaveAndPushKeywords(SaveKeywords, PushFolderKeywords, total=False):
 
 
 LOAD = frozenset({*OwnLoadKeywords.__annotations__, "dtype", "rules", "output_loading_info"})
-"""The names of the keywords of every load, whatever its class."""
+"""The names of the keywords of a load of any class."""

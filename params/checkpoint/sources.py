@@ -71,7 +71,7 @@ def _tensor(name: str, value: Any) -> Tensor:
         )
     try:
         array = value if isinstance(value, jax.Array) else np.asarray(value)
-    except Exception as error:  # of whatever library the value is
+    except Exception as error:  # of any library
         raise CheckpointError(f"state_dict: {quoted(name)} is no array: {error}") from error
     if array.dtype == object:
         raise CheckpointError(f"state_dict: {quoted(name)} is no array: {type(value).__name__}")

@@ -37,7 +37,7 @@ _OTHERS = {  # how a file's name ends: what it is, and what to do
     }.items()
     for ending in endings.split()
 }
-_STARTS = {  # how a file begins, whatever it is called
+_STARTS = {  # the first bytes of a file of any name
     b"GGUF": _OTHERS[".gguf"],
     b"\x89HDF\r\n\x1a\n": "HDF5: call it tf_model.h5",
     b"PK\x03\x04": "a zip archive: of PyTorch, call it pytorch_model.bin; else unpack it first",

@@ -1,7 +1,7 @@
 """Files that a folder itself holds: what may be copied out of it, or published.
 
-Weights are read wherever a link leads. What is copied as it is would carry whatever file a
-stranger's link points to, such as a token, so there a link may lead to the folder itself and to
+Weights are read wherever a link leads. A copy would carry any file that a stranger's link
+points to, such as a token, so there a link may lead to the folder itself and to
 the Hub's cache, and nowhere else.
 """
 

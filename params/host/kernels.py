@@ -68,7 +68,7 @@ def compiles(*dtypes: np.dtype) -> bool:
 
 @contextlib.contextmanager
 def on_cpu() -> Iterator[None]:
-    """Lets this thread compute on the CPU device now, whatever it traces or guards against."""
+    """Lets this thread compute on the CPU device now, in a trace or under a guard too."""
     device = jax.default_device(_cpu())
     with device, jax.transfer_guard("allow"), jax.ensure_compile_time_eval():
         yield

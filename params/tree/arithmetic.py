@@ -48,7 +48,7 @@ def scale(a: PyTree, factor: Any, mask: Mask = True, *, donate: bool = False) ->
 def interpolate(a: PyTree, b: PyTree, t: Any, mask: Mask = True, *, donate: bool = False) -> PyTree:
     """Returns `a + t (b - a)`: `a` at 0, `b` at 1, beyond them outside.
 
-    What is not computed, integers for one, is `a`'s, whatever `b` holds there.
+    What is not computed, integers for one, is `a`'s; `b` is not read there.
 
     Args:
         t: one number, which may be traced.

@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 Draw = Callable[[Any, jax.Array, int], jax.Array]
-"""(key, the leaf with the axis in front, how many) -> the entries to join to it, likewise."""
+"""(key, the leaf with the axis in front, how many) -> the entries to join to it."""
 
 
 def resized(leaf: Any, size: int, axis: int, draw: Draw, key: jax.Array | None = None) -> Any:

@@ -287,7 +287,7 @@ def _last(values: list[Any], default: Any) -> Any:
 def _slice_key(key: bytes, extents: Extents) -> bytes:
     """Returns the key of a slice: 0, name, rank, then start and length of each dimension, in an
     encoding whose bytes sort as the values do (tensorflow/core/lib/strings/ordered_code.cc)."""
-    name = key.replace(b"\0", b"\0\xff")  # and 0xff likewise, which UTF-8 never has
+    name = key.replace(b"\0", b"\0\xff")  # and 0xff the same way, which UTF-8 never has
     numbers = [n for start, length in extents for n in (start, -1 if length is None else length)]
     return b"\0" + name + b"\0\1\1" + bytes([len(extents)]) + b"".join(map(_ordered, numbers))
 
