@@ -30,7 +30,7 @@ class AutoConfig:
 
     @staticmethod
     def from_pretrained(
-        name_or_path: str | os.PathLike | Location = UNSAID,
+        name_or_path: str | os.PathLike | Location | None = None,
         **options: Unpack[ConfigKeywords],
     ) -> Config:
         """Reads `config.json` of a folder or repository.
@@ -46,7 +46,7 @@ class AutoConfig:
         """
         call = "AutoConfig.from_pretrained"
         given = keywords.with_our_names(options, call)
-        name = taken_name(call, name_or_path, given)
+        name = taken_name(call, UNSAID if name_or_path is None else name_or_path, given)
         hub_options = HubOptions.take_from(given)
         of_models = {*LOAD, *ModelFields.__annotations__} - config_keys.INSTEAD.keys()
         if odd := sorted(given.keys() & of_models):

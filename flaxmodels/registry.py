@@ -2,12 +2,17 @@
 
 import importlib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
     from flax import linen as nn
 
 Model = TypeVar("Model", bound="nn.Module")
+ModelClass: TypeAlias = Any
+"""A `type[PretrainedModel]`, which this module, below all of them, cannot name."""
+ConfigClass: TypeAlias = Any
+"""A `type[Config]`."""
+AutoClass: TypeAlias = str | type
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "bert": (
@@ -62,7 +67,7 @@ _configs: dict[str, type] = {}
 """model_type -> configuration classes of users."""
 
 
-def family_class(name: str) -> Any:
+def family_class(name: str) -> ModelClass:
     """Imports the class of a family by its name, "BertForMaskedLM"; KeyError if there is none."""
     for module, names in FAMILIES.items():
         if name in names:
@@ -70,7 +75,7 @@ def family_class(name: str) -> Any:
     raise KeyError(name)
 
 
-def model_class(name: str) -> Any:
+def model_class(name: str) -> ModelClass:
     """Finds the model class of that name, registered or of a family; KeyError if there is none. Old
     Flax classes had the same names after "Flax"."""
     for classes in _models.values():
@@ -83,7 +88,7 @@ def model_class(name: str) -> Any:
     raise KeyError(name)
 
 
-def model_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> Any:
+def model_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> ModelClass:
     """Finds the model class that serves an auto class for a kind of configuration.
 
     A class of the user's whose configuration is a family's own serves checkpoints that name it, and
@@ -112,7 +117,7 @@ _instead: set[type] = set()
 """Classes of users that take the place of a family's."""
 
 
-def config_for(model_type: str) -> Any:
+def config_for(model_type: str) -> ConfigClass:
     """Finds the configuration class of a kind; KeyError if there is none."""
     if model_type in _configs:
         return _configs[model_type]
@@ -129,7 +134,7 @@ def auto_names(cls: type) -> list[str]:
     return sorted({auto for (auto, _), classes in _models.items() if cls in classes})
 
 
-def auto_name(auto_class: Any) -> str:
+def auto_name(auto_class: AutoClass) -> str:
     """Returns the name of an auto class that is given by name, as the class, or by its Flax or TF
     name.
 
@@ -143,7 +148,7 @@ def auto_name(auto_class: Any) -> str:
     return plain
 
 
-def add_config(model_type: str, cls: Any, *, exist_ok: bool = False) -> None:
+def add_config(model_type: str, cls: ConfigClass, *, exist_ok: bool = False) -> None:
     """Lets `AutoConfig` find a configuration class.
 
     Raises:
@@ -160,7 +165,7 @@ def add_config(model_type: str, cls: Any, *, exist_ok: bool = False) -> None:
     _configs[model_type] = cls
 
 
-def add_model(auto_class: str, cls: Any, *, instead: bool = False) -> None:
+def add_model(auto_class: str, cls: ModelClass, *, instead: bool = False) -> None:
     """Lets an auto class find a model class.
 
     Raises:
@@ -183,7 +188,7 @@ def register_for_auto_class(  # pyright: ignore[reportOverlappingOverload] - aut
 ) -> type[Model]: ...
 @overload
 def register_for_auto_class(
-    auto_class: Any = "AutoModel",
+    auto_class: str | type = "AutoModel",
 ) -> Callable[[type[Model]], type[Model]]: ...
 def register_for_auto_class(auto_class: Any = "AutoModel") -> Any:
     """Lets an auto class find a model class of your own by its config's `model_type`; `load_plan`

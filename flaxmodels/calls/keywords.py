@@ -19,7 +19,9 @@ NONE_IS_DEFAULT = frozenset("attn_implementation dtype revision subfolder varian
 """Keywords of ours that None leaves out, as in Transformers."""
 
 
-def ours(given: Mapping[str, Any], known: Collection[str], cls: str, call: str) -> dict[str, Any]:
+def ours(
+    given: Mapping[str, object], known: Collection[str], cls: str, call: str
+) -> dict[str, Any]:
     """Carries out those keywords of a call that are in `KEYWORDS`; others stay.
 
     Args:
@@ -52,13 +54,13 @@ def ours(given: Mapping[str, Any], known: Collection[str], cls: str, call: str) 
 
 
 def with_our_names(
-    given: Mapping[str, Any], call: str, names: Collection[str] = HUB_NAMES
+    given: Mapping[str, object], call: str, names: Collection[str] = HUB_NAMES
 ) -> dict[str, Any]:
     """Carries out the old keywords `names`, which need no class; all others stay."""
     return ours(given, given.keys() - names, "", call)
 
 
-def _left_out(name: str, value: Any, call: str) -> bool:
+def _left_out(name: str, value: object, call: str) -> bool:
     if name == "dtype" and isinstance(value, str) and value == "auto":
         raise TypeError(
             f"{call} does not take dtype='auto': dtype is what the model computes in, such as "
@@ -87,5 +89,5 @@ def unknown(names: Collection[str], call: str, takes: Mapping[str, Collection[st
     return TypeError(f"{call} does not know {', '.join(hints)}; it takes{lists}")
 
 
-def _is(value: Any, other: Any) -> bool:
+def _is(value: object, other: object) -> bool:
     return value is other or (type(value) is type(other) and value == other)

@@ -31,7 +31,7 @@ def take(names: Iterable[str], given: dict[str, Any]) -> dict[str, Any]:
     return {name: given.pop(name) for name in names if name in given}
 
 
-def value_of(cls: type[T], given: Mapping[str, Any], call: str) -> T:
+def value_of(cls: type[T], given: Mapping[str, object], call: str) -> T:
     """Makes a dataclass of the keywords of a call.
 
     Raises:
@@ -43,7 +43,7 @@ def value_of(cls: type[T], given: Mapping[str, Any], call: str) -> T:
     return cls(**given)
 
 
-def shows(defaults: Mapping[str, Any]) -> Callable[[F], F]:
+def shows(defaults: Mapping[str, object]) -> Callable[[F], F]:
     """Decorates a function that takes `**options`: `help` and completion list the keywords.
 
     Args:

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import registry
-from ..config.config import Config
 from ..documents.json_files import config_path, read_json
 from ..documents.json_values import ConfigError, shown
 from ..params.errors import quoted, some, warn
+from ..registry import ConfigClass, ModelClass
 
 
-def config_class(values: Mapping[str, Any]) -> type[Config]:
+def config_class(values: Mapping[str, Any]) -> ConfigClass:
     """Finds the configuration class of a `model_type`.
 
     Raises:
@@ -27,12 +27,12 @@ def config_class(values: Mapping[str, Any]) -> type[Config]:
         ) from None
 
 
-def head_class(auto_class: str, values: Mapping[str, Any]) -> Any:
+def head_class(auto_class: str, values: Mapping[str, Any]) -> ModelClass:
     """Finds the model class that serves an auto class for a configuration."""
     return class_for(auto_class, _model_type(values), _named_classes(values))
 
 
-def class_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> Any:
+def class_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> ModelClass:
     """Finds the model class of a family that serves an auto class.
 
     Args:
@@ -54,19 +54,19 @@ def class_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> An
     raise ConfigError(f"{model_type} has no class for {auto_class}; it has {', '.join(names)}")
 
 
-def architecture(folder: str) -> Any:
+def architecture(folder: str) -> ModelClass:
     """Finds the class that a folder's `config.json` names in `architectures`, or its bare model."""
     return named_class(read_json(config_path(folder)), folder)
 
 
-def named_class(values: Mapping[str, Any], where: str) -> Any:
+def named_class(values: Mapping[str, Any], where: str) -> ModelClass:
     """Finds the class that a configuration names in `architectures`, or its bare model.
 
     Args:
-        where: the configuration is, for errors.
+        where: the folder or file of the configuration, for errors.
 
     Raises:
-        ConfigError: no names, or a family that is not there.
+        ConfigError: `architectures` is no list, or the family is not there.
     """
     names = values.get("architectures") or []
     if not isinstance(names, list | tuple):

@@ -46,23 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("flaxmodels: stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError, TypeError, ImportError, MemoryError, RecursionError) as error:
-        print(f"flaxmodels: {_said(error)}", file=sys.stderr)
+        print(f"flaxmodels: {_printable(error)}", file=sys.stderr)
         return 2 if args.command == "diff" else 1
 
 
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Warnings as lines of their own, without the line of Python that they are about. Who records
-    warnings gets them as ever."""
+    """Prints warnings as lines of their own, without the line of Python that they are about.
+    Recording warnings works as ever."""
     before = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {_said(message)}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {_printable(message)}\n"
     try:
         yield
     finally:
         warnings.formatwarning = before
 
 
-def _said(error: BaseException | str) -> str:
+def _printable(error: BaseException | str) -> str:
     from ..hub.errors import scrubbed
     from ..params.errors import printable
 
@@ -102,8 +102,8 @@ def _add_inspect(commands) -> None:
 
 
 def _add_hub(commands) -> None:
-    """Commands of the Hub. Its token is that of `hf auth login`, or HF_TOKEN: never an argument,
-    which everybody on the machine could read."""
+    """Adds the commands of the Hub. Its token is that of `hf auth login`, or HF_TOKEN: never an
+    argument, which everybody on the machine could read."""
     download = commands.add_parser("download", help="fetch a checkpoint, and print its folder")
     download.add_argument("repo", help="organisation/name")
     download.add_argument("--revision", default="main", help="a branch, a tag, a commit, refs/pr/N")
@@ -175,9 +175,9 @@ def _diff(args: argparse.Namespace) -> int:
     from .. import params as fp
     from ..hub import fetched, resolve
 
-    found = fp.diff(*(fetched(resolve(name)).open() for name in (args.a, args.b)))
-    print(found)
-    return 0 if found.equal else 1
+    result = fp.diff(*(fetched(resolve(name)).open() for name in (args.a, args.b)))
+    print(result)
+    return 0 if result.equal else 1
 
 
 def _download(args: argparse.Namespace) -> int:

@@ -27,9 +27,11 @@ from ..params.formats import FolderFile
 from ..params.formats.checksums import write_checksums
 from ..params.host.copies import contiguous
 from ..params.save.write import layout_for, write_checkpoint
-from ..params.tree.cast import dtype_for
+from ..params.tree.cast import DtypeLike, dtype_for
 from ..params.tree.naming import PATHS
 from .lossless import Account, account, accounts, without
+
+Dtypes = DtypeLike | Mapping[str, DtypeLike]
 
 
 def convert(
@@ -37,7 +39,7 @@ def convert(
     folder: str | os.PathLike,
     *,
     format: str = "safetensors",
-    dtype: Any = "auto",
+    dtype: Dtypes = "auto",
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
     checksums: bool = False,
@@ -103,7 +105,7 @@ class StoredLeaf:
         dtype: what it is cast to, as `convert`; never narrowed as JAX would.
     """
 
-    def __init__(self, plan: LeafPlan, dtype: Any = "auto"):
+    def __init__(self, plan: LeafPlan, dtype: Dtypes = "auto"):
         self.plan = plan
         self.path = plan.path
         self.shape = plan.shape
@@ -159,7 +161,7 @@ def _write(
     near: str,
     folder: str | os.PathLike,
     options: SaveOptions,
-    dtype: Any,
+    dtype: Dtypes,
 ) -> dict[str, StoredLeaf]:
     """Writes the tensors of a source; returns what was written, by path."""
     if source.passed_over:
@@ -179,7 +181,7 @@ def _write(
     return leaves
 
 
-def _plain_leaves(source: fp.Source, dtype: Any) -> list[StoredLeaf]:
+def _plain_leaves(source: fp.Source, dtype: Dtypes) -> list[StoredLeaf]:
     plan = make_plan(identity_match(source), dict(source.tensors))
     return [StoredLeaf(leaf, dtype) for leaf in plan.leaves]
 
@@ -253,9 +255,9 @@ def _compare(leaves: Mapping[str, StoredLeaf], written: Mapping[str, StoredLeaf]
         expected, found = _digest(leaf), _digest(written[path])
         if expected != found:
             tensor = written[path].plan.pieces[0].tensor
-            where = tensor.spans[0].file.path if tensor.spans else path
+            file = tensor.spans[0].file.path if tensor.spans else path
             raise fp.CheckpointError(
-                f"{where}: {quoted(tensor.name)} has sha256 {found}, its source {expected}: it "
+                f"{file}: {quoted(tensor.name)} has sha256 {found}, its source {expected}: it "
                 "was not written as it was read; check the disk and the memory of this machine"
             )
 

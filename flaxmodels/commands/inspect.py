@@ -1,4 +1,4 @@
-"""Seeing what a checkpoint holds, from its headers: a table, or a page for a browser."""
+"""Inspecting: what a checkpoint holds, from its headers, as a table or a page for a browser."""
 
 import html
 import math
@@ -17,7 +17,7 @@ from ..params.sizes import format_size
 from ..params.tree.measure import format_table, nbytes, spec_text
 from ..params.tree.paths import natural
 
-Leaves = Mapping[str, Any]
+Leaves = Mapping[str, jax.ShapeDtypeStruct]
 
 
 def leaves_of(name_or_path: str | os.PathLike, *, mesh: AbstractMesh | None = None) -> Leaves:
@@ -35,15 +35,15 @@ def leaves_of(name_or_path: str | os.PathLike, *, mesh: AbstractMesh | None = No
     """
     if mesh is not None:
         plan = load_plan(name_or_path, mesh=mesh)
-        found = {leaf.path: _abstract(leaf, leaf.sharding) for leaf in plan.leaves}
+        leaves = {leaf.path: _abstract(leaf, leaf.sharding) for leaf in plan.leaves}
     else:
         source = resolve(name_or_path).open()
         dotted = source.layout in ("torch", "tf")
-        found = {
+        leaves = {
             name.replace(".", "/") if dotted else name: _abstract(tensor)
             for name, tensor in source.tensors.items()
         }
-    return {path: found[path] for path in sorted(found, key=natural)}
+    return {path: leaves[path] for path in sorted(leaves, key=natural)}
 
 
 def parse_mesh(text: str) -> AbstractMesh:
@@ -76,7 +76,7 @@ def table(leaves: Leaves, depth: int | None = None) -> str:
     return format_table(rows, numeric=(3, 5) if sharded else (3,))
 
 
-def page(tree: Any, title: str) -> str:
+def page(tree: fp.PyTree, title: str) -> str:
     """Returns a self-contained HTML page that shows a tree by the shapes, dtypes and shardings of
     its leaves, whose values are not read; needs treescope (`pip install flaxmodels[inspect]`)."""
     import treescope

@@ -1,5 +1,4 @@
-"""Converting without loss: which class has a place for every tensor of a checkpoint, and what
-becomes of each."""
+"""Accounting for every tensor of a checkpoint: which class has a place for all of them."""
 
 import dataclasses
 import os
@@ -113,6 +112,7 @@ def _others(folder: str, source: fp.Source, named: type[PretrainedModel]) -> Ite
 
 
 def _otherwise(first: Account, other: Account) -> str:
+    """Returns how the class that is taken differs from the one of the configuration."""
     names = [type(found.model).__name__ for found in (first, other)]
     if names[0] == names[1]:
         return "has a head of its own, which its configuration says is tied: it is written untied"
@@ -122,17 +122,18 @@ def _otherwise(first: Account, other: Account) -> str:
     )
 
 
-def _lost(found: Account) -> str:
-    name = type(found.model).__name__
-    if found.left:
+def _lost(account: Account) -> str:
+    """Returns the reason why no class of the family will do."""
+    name = type(account.model).__name__
+    if account.left:
         return (
-            f"{len(found.left)} tensors have no place in {name}, nor in another class of its "
-            f"family: {some(map(quoted, found.left))}; say in config.json (architectures) "
+            f"{len(account.left)} tensors have no place in {name}, nor in another class of its "
+            f"family: {some(map(quoted, account.left))}; say in config.json (architectures) "
             "which class it is, or leave them out with --drop PATTERN (drop=[...])"
         )
     return (
-        f"{len(found.missing)} leaves of {name} are not there, and no other class of its family "
-        f"fits: {some(found.missing)}; say in config.json (architectures) which class it is"
+        f"{len(account.missing)} leaves of {name} are not there, and no other class of its family "
+        f"fits: {some(account.missing)}; say in config.json (architectures) which class it is"
     )
 
 

@@ -3,7 +3,7 @@ absence is one. tests/project/test_types.py reads it; it is never run.
 """
 # pyright: reportCallIssue=true, reportUnnecessaryTypeIgnoreComment=true
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -13,10 +13,16 @@ def right(folder: str) -> None:
     model, params = fm.LlamaForCausalLM.from_pretrained(folder, dtype="bfloat16", num_labels=3)
     assert_type(model, fm.LlamaForCausalLM)
     assert_type(params, fp.Params)
+    assert_type(params, dict[str, Any])
+    assert_type(fm.LlamaForCausalLM.from_config(model.config, remat="full"), fm.LlamaForCausalLM)
     larger, params = model.resize_token_embeddings(params, 10)
     assert_type(larger, fm.LlamaForCausalLM)
     pruned, params = model.prune_heads(params, {0: [1]})
     assert_type(pruned, fm.LlamaForCausalLM)
+    assert_type(model.save_pretrained(params, folder, max_shard_size="1GB"), None)
+    print(model.save_pretrained(params, folder, push_to_hub=True, repo_id="org/name").oid)
+    print(model.push_to_hub(params, "org/name", create_pr=True, license="mit").pr_url)
+    model.create_model_card(folder, "org/name", params=params, language="en").read_text()
     auto = fm.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     assert_type(auto[0], fm.PretrainedModel)
     assert_type(auto[1], fp.Params)
@@ -25,6 +31,11 @@ def right(folder: str) -> None:
 
 
 def wrong(folder: str) -> None:
+    model, params = fm.LlamaForCausalLM.from_pretrained(folder)
+    model.save_pretrained(params, folder, private=True)  # pyright: ignore[reportCallIssue]
+    model.push_to_hub(params, "org/name", licence="mit")  # pyright: ignore[reportCallIssue]
+    model.create_model_card(folder, "name", tag="a")  # pyright: ignore[reportCallIssue]
+    fm.AutoConfig.from_pretrained(folder, revison="main")  # pyright: ignore[reportCallIssue]
     _ = fm.NotAThing  # pyright: ignore[reportAttributeAccessIssue]
     fm.LlamaForCausalLM.from_pretrained(folder, dtpye="bfloat16")  # pyright: ignore[reportCallIssue]
     fm.AutoModel.from_pretrained(folder, scan_layer=True)  # pyright: ignore[reportCallIssue]
