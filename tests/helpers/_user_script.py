@@ -3,7 +3,7 @@ absence is one. tests/project/test_types.py reads it; it is never run.
 """
 # pyright: reportCallIssue=true, reportUnnecessaryTypeIgnoreComment=true
 
-from typing import Any, assert_type
+from typing import assert_type
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -13,7 +13,6 @@ def right(folder: str) -> None:
     model, params = fm.LlamaForCausalLM.from_pretrained(folder, dtype="bfloat16", num_labels=3)
     assert_type(model, fm.LlamaForCausalLM)
     assert_type(params, fp.Params)
-    assert_type(params, dict[str, Any])
     assert_type(fm.LlamaForCausalLM.from_config(model.config, remat="full"), fm.LlamaForCausalLM)
     larger, params = model.resize_token_embeddings(params, 10)
     assert_type(larger, fm.LlamaForCausalLM)
