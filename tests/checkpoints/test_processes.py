@@ -15,61 +15,67 @@ import flaxmodels as fm
 
 PROGRAM = """
 import json, os, sys
-rank, port, folder, source, fault = int(sys.argv[1]), *sys.argv[2:]
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+rank, port, folder, source, *faults = int(sys.argv[1]), *sys.argv[2:]
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=4"
 import jax
 import jax.numpy as jnp
 import flaxmodels as fm
 from flaxmodels import params as fp, sharding as fs
-if fault == "load" and rank == 1:
-    from flaxmodels.params.formats.source import Tensor
-    def broken(*args):
-        raise fm.CheckpointError("a disk of process 1 is broken")
-    Tensor.fill = broken
+from flaxmodels.params.formats.source import Tensor
 fs.initialize(coordinator_address=f"localhost:{port}", num_processes=2, process_id=rank)
 mesh = fs.make_mesh(stage=2, fsdp=2, tensor=2)  # the stages are the processes
 rules = (("vocab", None), *fs.DEFAULT_RULES)
-said = {}
-for scan in (False, True):
+fill, fsync = Tensor.fill, os.fsync
+
+def broken(*args):
+    raise fm.CheckpointError("a disk of process 1 is broken")
+
+def full(*args):
+    raise OSError(28, "No space left on device")
+
+def load_and_save(fault, scan, folder, said):
     stack = (("layers", "stage"), *rules)  # of a looped model nothing: a copy in each process
-    try:
-        model, params = fm.LlamaForCausalLM.from_pretrained(
-            source, mesh=mesh, rules=stack, scan_layers=scan, progress=False
-        )
-    except fm.CheckpointError as error:
-        said["error"] = str(error)
-        continue
+    Tensor.fill = broken if fault == "load" and rank == 1 else fill
+    model, params = fm.LlamaForCausalLM.from_pretrained(
+        source, mesh=mesh, rules=stack, scan_layers=scan, progress=False
+    )
     spread = [not leaf.is_fully_addressable for leaf in jax.tree.leaves(params)]
     said["spread"] = all(spread)
     if fault == "full" and rank == 0:
-        write = os.fsync
-        def full(*args):
-            raise OSError(28, "No space left on device")
         os.fsync = full
     if fault == "folder" and rank == 0:
         folder = os.path.join(source, "config.json", "inside")
-    try:
-        model.save_pretrained(
-            params, os.path.join(folder, str(scan)), max_shard_size="20KB", progress=False
-        )
-        if fault == "none":
-            model.save_pretrained(params, os.path.join(folder, f"{scan}-orbax"), format="orbax")
-    except fm.CheckpointError as error:
-        said["error"] = str(error)
-    except OSError as error:
-        said["error"] = f"{type(error).__name__}: {error}"
-print(json.dumps(said))
+    model.save_pretrained(
+        params, os.path.join(folder, str(scan)), max_shard_size="20KB", progress=False
+    )
+    if fault == "none":
+        model.save_pretrained(params, os.path.join(folder, f"{scan}-orbax"), format="orbax")
+
+for fault in faults:
+    said = {}
+    for scan in (False, True):
+        try:
+            load_and_save(fault, scan, os.path.join(folder, fault), said)
+        except fm.CheckpointError as error:
+            said["error"] = str(error)
+        except OSError as error:
+            said["error"] = f"{type(error).__name__}: {error}"
+        os.fsync = fsync
+    print(json.dumps({fault: said}))
 """
+FAULTS = ("none", "full", "folder", "load")
 
 
-def run_both(tmp_path, fault="none") -> list[dict]:
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """(a folder with one for each fault, what each process says of each)."""
+    folder = tmp_path_factory.mktemp("together")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    arguments = [str(port), tmp_path, LLAMA, fault]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, str(rank), *arguments],
+            [sys.executable, "-P", "-c", PROGRAM, str(rank), str(port), folder, LLAMA, *FAULTS],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -78,35 +84,32 @@ def run_both(tmp_path, fault="none") -> list[dict]:
     ]
     said = [process.communicate(timeout=240) for process in processes]
     assert all(process.returncode == 0 for process in processes), said
-    return [json.loads(out.splitlines()[-1]) for out, _ in said]
+    lines = [out.splitlines()[-len(FAULTS) :] for out, _ in said]
+    return folder, [{k: v for line in of for k, v in json.loads(line).items()} for of in lines]
 
 
 @pytest.mark.parametrize("end", ["", "-orbax"])
 @pytest.mark.parametrize("scan", [False, True])
 def test_R6_every_process_takes_part_and_one_writes(scan, end, together):
+    folder, said = together
+    assert [of["none"] for of in said] == [{"spread": True}, {"spread": True}]
     _, expected = fm.LlamaForCausalLM.from_pretrained(LLAMA)
-    _, params = fm.LlamaForCausalLM.from_pretrained(together / f"{scan}{end}")
+    _, params = fm.LlamaForCausalLM.from_pretrained(folder / "none" / f"{scan}{end}")
     for one, two in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("together")
-    assert run_both(folder) == [{"spread": True}, {"spread": True}]
-    return folder
-
-
 @pytest.mark.parametrize("fault", ["full", "folder"])
-def test_R6_the_error_of_one_is_raised_by_all(fault, tmp_path):
-    first, second = run_both(tmp_path, fault)
+def test_R6_the_error_of_one_is_raised_by_all(fault, together):
+    folder, said = together
+    first, second = (of[fault] for of in said)
     assert "No space left" in first["error"] or "config.json" in first["error"]
     assert second["error"] == "process 0 failed, see its error"
-    assert list(tmp_path.rglob("*.safetensors")) == []
+    assert list((folder / fault).rglob("*.safetensors")) == []
 
 
-def test_R6_a_load_that_fails_on_one_fails_on_all(tmp_path):
-    first, second = run_both(tmp_path, "load")
+def test_R6_a_load_that_fails_on_one_fails_on_all(together):
+    first, second = (of["load"] for of in together[1])
     assert first["error"] == "process 1 failed, see its error"
     assert second["error"] == "a disk of process 1 is broken"
 
@@ -115,11 +118,11 @@ PEER = """
 import os, sys, time
 rank, port, folder, source, where = int(sys.argv[1]), *sys.argv[2:6]
 victim = int(sys.argv[6])
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
 import jax
 import flaxmodels as fm
 from flaxmodels import sharding as fs
-from flaxmodels.params.save.tensor_specs import Entry
+from flaxmodels.params.save.tensor_specs import TensorSpec
 from flaxmodels.params.formats.source import Tensor
 fs.initialize(coordinator_address=f"localhost:{port}", num_processes=2, process_id=rank)
 def die(*args):
@@ -135,13 +138,13 @@ try:
     model, params = fm.LlamaForCausalLM.from_pretrained(
         source, mesh=fs.make_mesh(fsdp=4), rules=rules, progress=False
     )
-    read, count = Entry.read, 0
+    read, count = TensorSpec.read, 0
     def dying(entry):
         global count
         count += 1
         return die() if count == 3 else read(entry)
     if where == "save" and rank == victim:
-        Entry.read = dying
+        TensorSpec.read = dying
     if where == "error" and rank == victim:
         raise RuntimeError("of its own")
     start = time.monotonic()

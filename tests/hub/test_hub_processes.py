@@ -16,7 +16,7 @@ from loopback.client import hub_environment
 PROGRAM = """
 import json, os, sys
 rank, port, name, source = int(sys.argv[1]), *sys.argv[2:]
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=4"
 import numpy as np
 import jax
 import flaxmodels as fm

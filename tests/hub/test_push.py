@@ -565,7 +565,7 @@ def test_bars_are_shown_or_not(logged_in, pair, capsys, monkeypatch, progress):
 PROGRAM = """
 import json, os, sys
 rank, port, source = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=4"
 import flaxmodels as fm
 from flaxmodels import sharding as fs
 fs.initialize(coordinator_address=f"127.0.0.1:{port}", num_processes=2, process_id=rank)

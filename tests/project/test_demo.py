@@ -16,6 +16,7 @@ def demo(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.soak
 def test_the_bundled_checkpoint():
     run = demo("--max-new-tokens", "8")
     assert run.returncode == 0, run.stderr
