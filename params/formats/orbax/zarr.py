@@ -178,4 +178,4 @@ def _failed(
 ) -> CheckpointError:
     message = pinned.message_of(error) if pinned else str(error)
     message = repr(_DETAILS.split(message)[0])[1:-1]
-    return CheckpointError(f"{folder}: {quoted(name)} cannot be read: {message[:400]}")
+    return CheckpointError(f"{folder}: {quoted(name)} cannot be read: {message[:600]}")
