@@ -3,6 +3,7 @@
 What users call; the library itself imports from the modules that have it.
 """
 
+from .atomic import replace as publish  # noqa: F401  its old name, which others' tests patch
 from .checkpoint.diff import Diff, diff
 from .checkpoint.standalone import (
     LoadResult,

@@ -27,7 +27,7 @@ from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.params.tree.measure import format_table
 
-BUNDLED = Path(fm.__file__).resolve().parent / "checkpoints" / "tiny-llama"
+BUNDLED = Path(fm.__file__).resolve().parent / "bundled" / "tiny-llama"
 PROMPTS = ["The for statement is used to iterate over", "Return the"]
 
 

@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Trains the bundled checkpoint.")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
-    default = Path(__file__).parents[1] / "flaxmodels" / "checkpoints"
+    default = Path(__file__).parents[1] / "flaxmodels" / "bundled"
     parser.add_argument("--folder", type=Path, default=default)
     args = parser.parse_args()
 

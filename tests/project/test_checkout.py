@@ -209,5 +209,5 @@ except FileNotFoundError as error:
     said = python(code, cwd=tmp_path, path=[zipped]).splitlines()
     assert said[0].endswith(f"{zipped}/params/__init__.py")
     assert int(said[1]) > 0
-    assert f"{zipped}/flaxmodels/checkpoints/tiny-llama: no such folder" in said[2]
+    assert f"{zipped}/flaxmodels/bundled/tiny-llama: no such folder" in said[2]
     assert "from a zip" in said[2] and "install" in said[2]

@@ -8,7 +8,7 @@ import sys
 import pytest
 from _paths import GOLDENS, ROOT
 
-BUNDLED = ROOT / "flaxmodels" / "checkpoints" / "tiny-llama"
+BUNDLED = ROOT / "flaxmodels" / "bundled" / "tiny-llama"
 
 
 def demo(*args: str) -> subprocess.CompletedProcess[str]:

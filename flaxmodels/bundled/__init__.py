@@ -11,7 +11,7 @@ def bundled_checkpoint(*, msgpack: bool = False) -> str:
         FileNotFoundError: flaxmodels was imported from a zip, where there are no folders.
     """
     name = "tiny-llama-msgpack" if msgpack else "tiny-llama"
-    folder = os.path.join(os.path.dirname(__file__), "checkpoints", name)
+    folder = os.path.join(os.path.dirname(__file__), name)
     if not os.path.isdir(folder):
         raise FileNotFoundError(
             f"{folder}: no such folder; weights are read from a disk, and flaxmodels was imported "
