@@ -15,9 +15,8 @@ from ..tree.cast import DtypeLike, dtype_for
 from ..tree.measure import format_table
 from ..tree.paths import flatten, matches, nearest
 from ..types import PyTree
+from . import host_memory
 from .match import Match, Piece, stored_bytes
-
-GIB = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +129,7 @@ def make_plan(
     *,
     dtype: DtypeLike | Mapping[str, DtypeLike] = "auto",
     shardings: PyTree = None,
-    max_host_memory: int = GIB,
+    max_host_memory: int = host_memory.DEFAULT,
 ) -> LoadPlan:
     """Decides dtype, place and order of every leaf that `match` found.
 
@@ -145,8 +144,7 @@ def make_plan(
         CheckpointError: pieces of one leaf that differ in dtype.
         ValueError: an unknown dtype, or a budget that is too small.
     """
-    if max_host_memory < 1 << 20:
-        raise ValueError(f"max_host_memory is {max_host_memory} bytes; it must be at least 1 MiB")
+    host_memory.check_limit(max_host_memory)
     where = _shardings(shardings, template)
     if isinstance(dtype, Mapping):
         _check_patterns(dtype, template)

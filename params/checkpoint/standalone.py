@@ -9,6 +9,7 @@ from ..formats import Source, Tensor, main_files, open_checkpoint
 from ..tree.naming import FLAX, PLAIN, Naming
 from ..tree.paths import unflatten
 from ..types import Params, PyTree
+from . import host_memory
 from .match import check_numbers, check_shapes, identity_match
 from .plan import make_plan
 from .reconcile import reconcile
@@ -28,7 +29,7 @@ def load_flax_sharded_weights(
     *,
     dtype: Any = "auto",
     shardings: PyTree = None,
-    max_host_memory: int = 1 << 30,
+    max_host_memory: int = host_memory.DEFAULT,
 ) -> Params:
     """Reads the shards of a flax msgpack checkpoint into one dict, nested as the files are.
 
@@ -80,7 +81,7 @@ def load_sharded_checkpoint(
     naming: Naming = PLAIN,
     dtype: Any = "auto",
     shardings: PyTree = None,
-    max_host_memory: int = 1 << 30,
+    max_host_memory: int = host_memory.DEFAULT,
 ) -> tuple[Params, LoadResult]:
     """Reads a folder's checkpoint, sharded or not, and returns `(params, LoadResult)`; names are
     compared before any weight is read, and each process reads what its own devices hold.

@@ -8,9 +8,9 @@ from tqdm import tqdm
 from ..host.threads import Modes
 from ..tree.paths import unflatten
 from ..types import Params
+from .host_memory import check_fits, chunk_bytes
 from .leaf_loader import LeafLoader, files_of
 from .plan import LoadPlan
-from .room import check_room
 
 _WAITING = 16  # threads
 _LOOK = 0.2  # seconds
@@ -30,7 +30,7 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
         CheckpointError: a file that changed, or cannot be read any more; or params that are more
             than all the memory there is.
     """
-    check_room(plan)
+    check_fits(plan.held_on_host, plan.match.source.where)
     files = list(dict.fromkeys(file for leaf in plan.leaves for file in files_of(leaf)))
     most = _WAITING if any(file.is_remote for file in files) else min(8, os.cpu_count() or 1)
     workers = workers or max(1, min(most, len(plan.leaves)))
@@ -40,8 +40,7 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
         ) as bar,
         ThreadPoolExecutor(workers, thread_name_prefix="flaxmodels-load") as pool,
     ):
-        # A chunk is at most in four places at once: read, transposed, cast, and on its device.
-        loader = LeafLoader(plan.max_host_memory // (4 * workers), bar)
+        loader = LeafLoader(chunk_bytes(plan.max_host_memory, workers), bar)
         modes = Modes.of_caller()
         try:
             for file in files:

@@ -1,4 +1,4 @@
-"""Room: whether params fit into the memory of this machine, before they are read."""
+"""The limit on host memory: what a load may use of it, and whether its params fit at all."""
 
 import os
 import resource
@@ -6,20 +6,32 @@ from collections.abc import Iterator
 
 from ..errors import CheckpointError
 from ..sizes import format_size
-from .plan import LoadPlan
 
+DEFAULT = 1 << 30  # bytes beyond the finished params
+_LEAST = 1 << 20
+_PLACES = 4  # that a chunk may be in at once: read, transposed, cast, and on its device
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def check_room(plan: LoadPlan) -> None:
+def check_limit(max_host_memory: int) -> None:
+    """Raises `ValueError` for a limit that is too small to load with."""
+    if max_host_memory < _LEAST:
+        raise ValueError(f"max_host_memory is {max_host_memory} bytes; it must be at least 1 MiB")
+
+
+def chunk_bytes(max_host_memory: int, workers: int) -> int:
+    """Returns the size of a chunk with which `workers` together keep the limit."""
+    return max_host_memory // (_PLACES * workers)
+
+
+def check_fits(needed: int, where: str) -> None:
     """Raises `CheckpointError` if the params alone take more host memory than there is in all, so
     that no order of reading could work. What is in use at the moment is not looked at."""
-    needed = plan.held_on_host
     limits = dict(_limits())
     if limits and needed > min(limits.values()):
         what = min(limits, key=lambda name: limits[name])
         raise CheckpointError(
-            f"{plan.match.source.where}: the params take {format_size(needed)} of host memory; "
+            f"{where}: the params take {format_size(needed)} of host memory; "
             f'{what} is {format_size(limits[what])}; load fewer bits (param_dtype="bfloat16"), or '
             "spread them over more processes with mesh="
         )
