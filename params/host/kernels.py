@@ -60,6 +60,31 @@ def elementwise(
     return result
 
 
+def cast_leaf(leaf: Any, dtype: Any) -> Any:
+    """Returns `leaf` in another dtype; NumPy and XLA round alike.
+
+    What is small and on one CPU device is cast by NumPy too: nothing is compiled, which a child
+    that was forked without XLA's threads would wait for without end.
+    """
+    dtype = np.dtype(dtype)
+    if not _is_small_on_cpu(leaf) or not compiles(dtype, leaf.dtype):
+        return elementwise(_itself, leaf, dtype=dtype)
+    with np.errstate(all="ignore"):
+        result = np.asarray(leaf).astype(dtype)
+    return jax.device_put(result, leaf.sharding if leaf.committed else None)
+
+
+def _itself(leaf: Any) -> Any:
+    return leaf
+
+
+def _is_small_on_cpu(leaf: Any) -> bool:
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer) or leaf.size >= _WORTH:
+        return False
+    devices = leaf.sharding.device_set
+    return len(devices) == 1 and leaf.is_fully_addressable and next(iter(devices)).platform == "cpu"
+
+
 def compiles(*dtypes: np.dtype) -> bool:
     """Tells whether the CPU device computes in these dtypes: at most 32 bits wide, of which JAX has
     the same whether or not it may use 64; and there is one."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_map_with_path
 
-from ..host.kernels import elementwise
+from ..host.kernels import cast_leaf
 from ..types import PyTree
 from .masks import Mask, as_mask
 from .paths import matches, path_of
@@ -87,13 +87,9 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
         if not selected or not hasattr(leaf, "dtype") or not _is_floating(leaf):
             return leaf
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)
-        return leaf if leaf.dtype == wanted else elementwise(_itself, leaf, dtype=wanted)
+        return leaf if leaf.dtype == wanted else cast_leaf(leaf, wanted)
 
     return tree_map_with_path(one, params, as_mask(mask, params))
-
-
-def _itself(leaf: Any) -> Any:
-    return leaf
 
 
 def to_bf16(params: PyTree, mask: Mask = None) -> PyTree:

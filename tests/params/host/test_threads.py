@@ -28,3 +28,13 @@ def test_a_child_without_its_parents_threads_works():
     code += "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     code += "os._exit(0 if call() else 3)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_child_casts_what_its_parent_loaded():
+    """As of a saver that forks: the child has none of XLA's threads, which compile."""
+    code = "import os, jax.numpy as jnp; from flaxmodels import params as fp\n"
+    code += "tree = {'kernel': jnp.ones((2, 3)) + 0}\n"
+    code += "if child := os.fork():\n"
+    code += "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    code += "os._exit(0 if fp.to_bf16(tree)['kernel'].dtype == jnp.bfloat16 else 3)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

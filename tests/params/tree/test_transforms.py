@@ -22,7 +22,9 @@ from flaxmodels import registry
 from flaxmodels import sharding as fs
 
 NOT_TRANSFORMS = "load_flax_sharded_weights load_sharded_checkpoint open_checkpoint parse_dtype"
-NOT_TRANSFORM_METHODS = "dequantize generate post_init push_to_hub save_pretrained"
+NOT_TRANSFORM_METHODS = (
+    "create_model_card dequantize generate post_init push_to_hub save_pretrained"
+)
 
 FIELDS = "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads".split()
 FIELDS += ["num_key_value_heads", "max_position_embeddings"]
