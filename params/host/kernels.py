@@ -43,7 +43,8 @@ def elementwise(
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return leaf.update(dtype=dtype)
     if any(isinstance(x, Tracer) for x in (*leaves, *scalars)):
-        return _compiled(False)(function, dtype, *leaves, scalars=scalars)
+        # Gradients go through a cast, and not through the integers of `_to_bfloat16`.
+        return _compiled(False, traced=True)(function, dtype, *leaves, scalars=scalars)
     if isinstance(first, jax.Array):
         beside = (_beside(leaf, first) for leaf in leaves[1:])
         return _compiled(donate)(function, dtype, first, *beside, scalars=scalars)
@@ -100,11 +101,28 @@ def on_cpu() -> Iterator[None]:
 
 
 @functools.cache
-def _compiled(donate: bool) -> Callable[..., jax.Array]:
+def _compiled(donate: bool, traced: bool = False) -> Callable[..., jax.Array]:
     def compute(function, dtype, first, *rest, scalars):
-        return jnp.astype(function(first, *rest, *scalars), dtype)
+        result = function(first, *rest, *scalars)
+        if not traced and dtype == jnp.bfloat16 and result.dtype == jnp.float32:
+            return jax.lax.platform_dependent(result, cpu=_to_bfloat16, default=_plainly)
+        return jnp.astype(result, dtype)
 
     return jax.jit(compute, static_argnums=(0, 1), donate_argnums=(2,) if donate else ())
+
+
+def _to_bfloat16(x: jax.Array) -> jax.Array:
+    """Rounds float32 to the nearest, ties to even, by integers: XLA's own takes three times as long
+    on a CPU, and gives the same bits."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    nan = bits >> 16 & 0x8000 | 0x7FC0
+    rounded = jnp.where(jnp.isnan(x), nan, rounded).astype(jnp.uint16)
+    return jax.lax.bitcast_convert_type(rounded, jnp.bfloat16)
+
+
+def _plainly(x: jax.Array) -> jax.Array:
+    return jnp.astype(x, jnp.bfloat16)
 
 
 def _beside(leaf: Any, first: jax.Array) -> Any:
