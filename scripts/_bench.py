@@ -35,7 +35,7 @@ SHAPE_1B = {
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
-    """What every benchmark is asked for."""
+    """Makes the parser of the options that every benchmark takes."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fm-bench")
     parser.add_argument("--layers", type=int, default=22)

@@ -223,7 +223,7 @@ _answer = b""
 
 
 def _h5_answer(data: bytes) -> None:
-    """What the process that walks an HDF5 file prints."""
+    """Sets what the process that walks an HDF5 file prints."""
     global _answer
     _answer = data
     _read(hdf5.read_index(Memory(bytes(64))).values())

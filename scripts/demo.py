@@ -132,7 +132,7 @@ def show_text(model: Any, params: Any, tokens: _text.Tokens, args: argparse.Name
 
 
 def show_forward(model: Any, params: Any, inputs: dict[str, Any]) -> None:
-    """What one forward pass returns, and whether all of it is finite."""
+    """Prints what one forward pass returns, and whether all of it is finite."""
     title("one forward pass")
     seconds, out = timed(lambda: jax.jit(model.apply)({"params": params}, **inputs))
     print(f"{seconds:.1f} s with compilation")

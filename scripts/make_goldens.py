@@ -65,7 +65,7 @@ def make_inputs(rng, class_name, config, length=9, pad=3, side=None):
 
 
 def second_inputs(rng, class_name, config, inputs):
-    """What a further call of this class is to show; None where the first says all."""
+    """Returns the inputs of a further call of this class; None where the first shows all."""
     if class_name == "BertModel":
         return {"input_ids": inputs["input_ids"]}  # the defaults of everything else
     if re.search("LMHeadModel|CausalLM", class_name):

@@ -90,7 +90,7 @@ class GenerationConfig:
 
     @property
     def pad(self) -> int:
-        """What follows a finished row: `pad_token_id`, else the first end-of-sequence token."""
+        """The token after a finished row: `pad_token_id`, else the first end-of-sequence token."""
         return (*self.eos, 0)[0] if self.pad_token_id is None else self.pad_token_id
 
     def given(self, **values: Json) -> Self:
