@@ -5,8 +5,18 @@ K key-value heads, G = N / K, H head dimension, V vocabulary, L layers.
 """
 
 from .activations import ACTIVATIONS as ACTIVATIONS
+from .attention import AttentionMask as AttentionMask
+from .attention import Causal as Causal
+from .attention import Chunk as Chunk
+from .attention import Rule as Rule
+from .attention import SameSegment as SameSegment
+from .attention import TwoWayWindow as TwoWayWindow
+from .attention import Window as Window
 from .attention import attend as attend
 from .attention import check_attention as check_attention
+from .attention import extended_attention_mask as extended_attention_mask
+from .attention import invert_attention_mask as invert_attention_mask
+from .attention import token_mask as token_mask
 from .attention_heads import get_head_mask as get_head_mask
 from .attention_heads import head_scales as head_scales
 from .attention_heads import heads_are_even as heads_are_even
@@ -27,11 +37,6 @@ from .kv_cache import init_cache as init_cache
 from .linear import Embed as Embed
 from .linear import Linear as Linear
 from .linear import embed_inputs as embed_inputs
-from .mask import cache_mask as cache_mask
-from .mask import causal_mask as causal_mask
-from .mask import extended_attention_mask as extended_attention_mask
-from .mask import invert_attention_mask as invert_attention_mask
-from .mask import token_mask as token_mask
 from .norm import LayerNorm as LayerNorm
 from .norm import RMSNorm as RMSNorm
 from .parameter import parameter as parameter

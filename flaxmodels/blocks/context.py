@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import sharding as fs
+from .attention import AttentionMask, Causal, token_mask
 from .inputs import Tokens
 from .kv_cache import Cache
-from .mask import cache_mask, token_mask
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -40,8 +40,7 @@ class PassContext(NamedTuple):
     Attributes:
         positions: int32 [B or 1, T], where each token stands in its sequence.
         cache: keys and values of earlier tokens; a layer gets it as the layers before left it.
-        mask: bool [B or 1, 1, T or 1, S], True where a query may attend; None for everywhere.
-        causal: query t may attend to keys 0..t only, where S = T and `mask` does not say it.
+        mask: which keys each query attends to.
         head_scales: [N] of each layer, what the output of a head is multiplied with; or None.
         rotary: cosines and sines float32 [B or 1, T, H / 2].
         deterministic: no dropout.
@@ -51,8 +50,7 @@ class PassContext(NamedTuple):
 
     positions: jax.Array
     cache: Cache | None = None
-    mask: jax.Array | None = None
-    causal: bool = False
+    mask: AttentionMask = AttentionMask()
     head_scales: Any = None  # a list of arrays; in a scan one array, whose index is traced
     rotary: tuple[jax.Array, jax.Array] | None = None
     deterministic: bool = True
@@ -62,7 +60,7 @@ class PassContext(NamedTuple):
 
 def encoder_context(tokens: Tokens) -> PassContext:
     """Returns the context of an encoder's pass: each token attends to all."""
-    mask = token_mask(tokens.attention_mask, tokens.shape[1])
+    mask = AttentionMask(tokens=token_mask(tokens.attention_mask, tokens.shape[1]))
     return PassContext(_positions(tokens, 0), mask=mask)
 
 
@@ -72,10 +70,12 @@ def decoder_context(tokens: Tokens, cache: Cache | None) -> PassContext:
     With a cache the slots of the new tokens are claimed in it, and positions go on from its index.
     """
     if cache is None:
-        return encoder_context(tokens)._replace(causal=True)
+        context = encoder_context(tokens)
+        return context._replace(mask=context.mask._replace(rule=Causal()))
     length = tokens.shape[1]
     cache = cache.claim(tokens.attention_mask, length)
-    mask = cache_mask(cache.mask, length, cache.index)
+    queries = cache.index + jnp.arange(length, dtype=jnp.int32)
+    mask = AttentionMask(Causal(), cache.mask[:, None, None], queries)
     return PassContext(_positions(tokens, cache.index), cache, mask)
 
 

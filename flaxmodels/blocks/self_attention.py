@@ -46,7 +46,6 @@ def self_attention(
         v.astype(q.dtype),
         context.mask,
         scale=scale,
-        causal=context.causal,
         implementation=options.attn_implementation,
         dropout=dropout,
         dropout_key=module.make_rng("dropout") if dropping else None,

@@ -1,47 +1,10 @@
-"""Attention masks: the causal mask, masks of padding and of cache slots, and additive masks.
-
-The masks of the blocks are bool, True where a query attends to a key. PyTorch models add numbers to
-the attention logits instead; the last two functions make those for code that wants them.
-"""
+"""Additive attention masks, which PyTorch models add to the attention logits: for code that wants
+them. The masks of the blocks are bool."""
 
 import jax
 import jax.numpy as jnp
 
-
-def causal_mask(queries: int, keys: int, start: int | jax.Array = 0) -> jax.Array:
-    """Returns bool [T, S] for T = `queries` and S = `keys`: True where a key is no later than the
-    query. Query t stands at place `start` + t among the keys."""
-    places = start + jnp.arange(queries, dtype=jnp.int32)
-    return places[:, None] >= jnp.arange(keys, dtype=jnp.int32)[None]
-
-
-def token_mask(attention_mask: jax.Array | None, length: int) -> jax.Array | None:
-    """Turns a caller's mask into one for `attend`: bool [B, 1, T or 1, T], or None for everywhere.
-
-    Args:
-        attention_mask: [B, T] over tokens or [B, T, T] over pairs (query, key), nonzero = attend.
-        length: T.
-    """
-    if attention_mask is None:
-        return None
-    mask = jnp.asarray(attention_mask).astype(bool)
-    if mask.ndim == 2 and mask.shape[1] == length:
-        return mask[:, None, None]
-    if mask.ndim == 3 and mask.shape[1:] == (length, length):
-        return mask[:, None]
-    raise ValueError(
-        f"attention_mask {mask.shape}: expected [B, {length}] over tokens, or "
-        f"[B, {length}, {length}] over pairs of them"
-    )
-
-
-def cache_mask(slots: jax.Array, length: int, start: int | jax.Array) -> jax.Array:
-    """Returns bool [B, 1, T, S] for T = `length` new tokens, in the slots from `start` on.
-
-    Args:
-        slots: bool [B, S], which slots of the cache hold a token, the new ones included.
-    """
-    return slots[:, None, None] & causal_mask(length, slots.shape[1], start)[None, None]
+from .rules import Causal
 
 
 def extended_attention_mask(
@@ -81,7 +44,9 @@ def extended_attention_mask(
         return _additive(mask[:, None], dtype)
     mask, keys = mask[:, None, None], mask.shape[1]
     if causal:
-        mask = mask * causal_mask(length, keys, keys - length)[None, None].astype(mask.dtype)
+        queries = jnp.arange(keys - length, keys, dtype=jnp.int32)
+        seen = Causal()(queries, jnp.arange(keys, dtype=jnp.int32))
+        mask = mask * seen.astype(mask.dtype)
     return _additive(mask, dtype)
 
 

@@ -1,0 +1,15 @@
+"""Scaled dot-product attention, and its masks."""
+
+from .additive_mask import extended_attention_mask as extended_attention_mask
+from .additive_mask import invert_attention_mask as invert_attention_mask
+from .attend import IMPLEMENTATIONS as IMPLEMENTATIONS
+from .attend import attend as attend
+from .attend import check_attention as check_attention
+from .mask import AttentionMask as AttentionMask
+from .mask import token_mask as token_mask
+from .rules import Causal as Causal
+from .rules import Chunk as Chunk
+from .rules import Rule as Rule
+from .rules import SameSegment as SameSegment
+from .rules import TwoWayWindow as TwoWayWindow
+from .rules import Window as Window

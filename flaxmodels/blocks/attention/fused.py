@@ -1,0 +1,73 @@
+"""Attention by `jax.nn.dot_product_attention`: XLA's ("sdpa") or cuDNN's ("flash").
+
+It takes a bias, a mask and the rules of causal and sliding attention. What else is asked of it is
+put into that form: a sink is the bias of one more key, of zeros; values of another width than keys
+are padded on the way in and cut on the way out.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from .formula import Scoring
+from .mask import AttentionMask
+from .rules import Both, Causal, Window
+
+
+def fused(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: AttentionMask, scoring: Scoring, *, flash: bool
+) -> jax.Array:
+    """Computes [B, T, N, Hv]. There must be no soft cap, which JAX's function has not."""
+    t, s, width = q.shape[1], k.shape[1], v.shape[3]
+    bias = scoring.bias
+    options = {} if scoring.sinks is not None else _rule_options(mask, t, s)
+    seen = (mask._replace(rule=None) if options else mask).array(t, s)
+    if scoring.sinks is not None:
+        k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (k, v))
+        bias = _with_sinks(bias, scoring.sinks.astype(jnp.float32), s)
+        if seen is not None:
+            seen = jnp.pad(seen, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=True)
+    q, k, v = _of_one_width(q, k, v)
+    if flash:
+        seen, bias = (_whole(x, t) for x in (seen, bias))
+        bias = None if bias is None else bias.astype(q.dtype)
+    out = jax.nn.dot_product_attention(
+        q,
+        k,
+        v,
+        bias,
+        seen,
+        scale=scoring.scale,
+        implementation="cudnn" if flash else "xla",
+        **options,
+    )
+    return out[..., :width]
+
+
+def _rule_options(mask: AttentionMask, queries: int, keys: int) -> dict:
+    """Returns the options that say what the mask's rule says, or {} where there are none."""
+    if not mask.in_order or queries != keys:
+        return {}
+    match mask.rule:
+        case Causal():
+            return {"is_causal": True}
+        case Both(Causal(), Window(size)) | Both(Window(size), Causal()):
+            return {"is_causal": True, "local_window_size": (size - 1, 0)}
+    return {}
+
+
+def _with_sinks(bias: jax.Array | None, sinks: jax.Array, keys: int) -> jax.Array:
+    sinks = sinks[None, :, None, None]
+    if bias is None:
+        return jnp.pad(sinks, ((0, 0), (0, 0), (0, 0), (keys, 0)))
+    sinks = jnp.broadcast_to(sinks.astype(bias.dtype), (*bias.shape[:3], 1))
+    return jnp.concatenate([bias, sinks], axis=-1)
+
+
+def _of_one_width(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    width = max(x.shape[-1] for x in arrays)
+    return tuple(jnp.pad(x, ((0, 0),) * 3 + ((0, width - x.shape[-1]),)) for x in arrays)
+
+
+def _whole(x: jax.Array | None, queries: int) -> jax.Array | None:
+    """Broadcasts over queries, which cuDNN does not."""
+    return None if x is None else jnp.broadcast_to(x, (*x.shape[:2], queries, x.shape[3]))

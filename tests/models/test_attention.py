@@ -1,0 +1,229 @@
+"""Attention against its formula in NumPy, by every path, and the rules of masks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxmodels import blocks
+from flaxmodels.blocks import (
+    AttentionMask,
+    Causal,
+    Chunk,
+    SameSegment,
+    TwoWayWindow,
+    Window,
+)
+
+rng = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order():
+    global rng
+    rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+SOME = rng.random((2, 1, 5, 7)) < 0.6
+SOME[..., 0] = True
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)], ids=["all", "grouped", "one"])
+@pytest.mark.parametrize("mask", [None, SOME, SOME[:1], SOME[:, :, :1]], ids=list("nfbk"))
+@pytest.mark.parametrize("causal", [False, True])
+def test_both_formulas_are_softmax_attention(heads, mask, causal):
+    n, k_heads = heads
+    q, k, v = normal(2, 5, n, 8), normal(2, 7, k_heads, 8), normal(2, 7, k_heads, 8)
+    keys, values = (np.repeat(x, n // k_heads, axis=2) for x in (k, v))
+    logits = np.einsum("btnh,bsnh->bnts", q, keys) * 0.3
+    seen = np.ones((2, 1, 5, 7), bool) if mask is None else np.broadcast_to(mask, (2, 1, 5, 7))
+    if causal:
+        seen = seen & np.tri(5, 7, dtype=bool)
+    weights = np.where(seen, np.exp(logits), 0)
+    weights = weights / weights.sum(-1, keepdims=True)
+    expected = np.einsum("bnts,bsnh->btnh", weights, values)
+    mask, options = AttentionMask(Causal() if causal else None, mask), {"scale": 0.3}
+    for implementation in ("eager", "sdpa"):
+        out, none = blocks.attend(q, k, v, mask, implementation=implementation, **options)
+        assert none is None
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+    out, got = blocks.attend(q, k, v, mask, need_weights=True, **options)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+    np.testing.assert_allclose(got, weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_a_query_that_sees_nothing_gives_finite_values_and_gradients(implementation, dtype):
+    q, k, v = (normal(1, 3, 2, 8).astype(dtype) for _ in range(3))
+    mask = AttentionMask(tokens=np.array([[[[False] * 3, [True] * 3, [False] * 3]]]))
+
+    def loss(q, k, v):
+        out, _ = blocks.attend(q, k, v, mask, scale=0.3, implementation=implementation)
+        return jnp.sum(out.astype(jnp.float32) ** 2), out
+
+    gradients, out = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(q, k, v)
+    assert out.dtype == dtype
+    for array in (out, *gradients):
+        assert np.isfinite(np.asarray(array, np.float32)).all()
+    np.testing.assert_array_equal(gradients[0][0, 0], 0)
+
+
+def test_dropped_weights_are_scaled_up_and_need_a_key():
+    q, k = normal(1, 4, 2, 8), normal(1, 400, 2, 8)
+    ones = np.ones_like(k)
+    attend = lambda key: blocks.attend(  # noqa: E731
+        q, k, ones, AttentionMask(), scale=0.1, dropout=0.5, dropout_key=key, need_weights=True
+    )
+    out, weights = attend(jax.random.key(0))
+    assert 0.3 < np.mean(np.asarray(weights) == 0) < 0.7
+    np.testing.assert_allclose(out, 1.0, atol=0.3)
+    np.testing.assert_allclose(attend(None)[0], 1.0, atol=1e-5)
+
+
+def test_attention_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="'fast'.*eager, sdpa, flash"):
+        blocks.check_attention("fast")
+    if jax.default_backend() != "gpu":
+        with pytest.raises(ValueError, match="'flash'.*GPU.*'cpu'.*'sdpa'"):
+            blocks.check_attention("flash")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mask", [None, SOME[:, :, :1, :5]], ids=["full", "padded"])
+def test_flash_agrees_with_the_formula(mask):
+    q, k, v = (normal(2, 5, 4, 64).astype(jnp.bfloat16) for _ in range(3))
+    mask = AttentionMask(Causal(), mask)
+    flash, _ = blocks.attend(q, k, v, mask, scale=0.1, implementation="flash")
+    plain, _ = blocks.attend(q, k, v, mask, scale=0.1, implementation="eager")
+    np.testing.assert_allclose(*(np.asarray(x, np.float32) for x in (flash, plain)), atol=2e-2)
+    with pytest.raises(ValueError, match="bfloat16 or float16.*float32"):
+        q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
+        blocks.attend(q, k, v, mask, scale=0.1, implementation="flash")
+
+
+# --- masks ---
+
+
+def test_masks_of_tokens():
+    tokens = np.array([[0, 1, 1], [1, 1, 1]])
+    assert blocks.token_mask(None, 3) is None
+    np.testing.assert_array_equal(blocks.token_mask(tokens, 3), (tokens == 1)[:, None, None, :])
+    pairs = rng.random((2, 3, 3)) < 0.5
+    np.testing.assert_array_equal(blocks.token_mask(pairs, 3), pairs[:, None])
+    for shape in [(2, 4), (2, 3, 4), (3,), (2, 1, 3, 3)]:
+        with pytest.raises(ValueError, match=r"expected \[B, 3\]"):
+            blocks.token_mask(np.ones(shape), 3)
+
+
+def test_a_mask_over_slots_sees_what_is_filled_and_not_later():
+    slots = np.array([[False, True, True, True, False]])
+    mask = AttentionMask(Causal(), slots[:, None, None], queries=np.array([2, 3], np.int32))
+    np.testing.assert_array_equal(mask.array(2, 5)[0, 0], [[0, 1, 1, 0, 0], [0, 1, 1, 1, 0]])
+
+
+# --- rules ---
+
+PLACES = np.arange(6)
+QUERY, KEY = PLACES[:, None], PLACES[None]
+SEGMENTS = np.array([[0, 0, 1, 1, 1, -1], [0, 1, 1, 1, 2, 2]])
+STARTS = np.array([0, 1], np.int32)
+IN_SEGMENT = (SEGMENTS[:, :, None] == SEGMENTS[:, None]) & (SEGMENTS >= 0)[:, :, None]
+CHUNKS = (PLACES[None] - STARTS[:, None]) // 2
+RULES = {
+    "causal": (Causal(), KEY <= QUERY),
+    "window": (Causal() & Window(2), (KEY <= QUERY) & (KEY > QUERY - 2)),
+    "two ways": (TwoWayWindow(2), abs(QUERY - KEY) <= 2),
+    "chunks": (Chunk(4), QUERY // 4 == KEY // 4),
+    "chunks of rows": (Chunk(2, STARTS), CHUNKS[:, :, None] == CHUNKS[:, None]),
+    "segments": (SameSegment(SEGMENTS), IN_SEGMENT),
+    "packed": (SameSegment(SEGMENTS) & Causal(), IN_SEGMENT & (KEY <= QUERY)),
+    "images": (Causal() | SameSegment(SEGMENTS), IN_SEGMENT | (KEY <= QUERY)),
+    "both": ((Causal() | TwoWayWindow(1)) & Window(3), (KEY <= QUERY + 1) & (KEY > QUERY - 3)),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_allows_what_it_says_at_any_places(name):
+    rule, expected = RULES[name]
+    expected = np.broadcast_to(expected, (2, 6, 6))[:, None]
+    made = AttentionMask(rule).array(6, 6)
+    np.testing.assert_array_equal(np.broadcast_to(made, expected.shape), expected)
+    queries, keys = np.array([4, 1], np.int32), np.array([3, -1, 1, 5], np.int32)
+    made = jax.jit(lambda mask: mask.array(2, 4))(AttentionMask(rule, None, queries, keys))
+    some = expected[:, :, queries][:, :, :, keys] & (keys >= 0)
+    np.testing.assert_array_equal(np.broadcast_to(made, some.shape), some)
+    behind, ahead = rule.reach
+    distance = np.where(expected[:, 0], QUERY - KEY, 0)
+    assert behind is None or distance.max() <= behind
+    assert ahead is None or distance.min() >= -ahead
+
+
+@pytest.mark.parametrize(
+    ("rule", "reach"),
+    [
+        (Causal() & Window(3), (2, 0)),
+        (Causal() | TwoWayWindow(3), (None, 3)),
+        (TwoWayWindow(3) | Window(2) & TwoWayWindow(5), (3, 5)),
+        (Chunk(4) & Causal(), (3, 0)),
+        (SameSegment(SEGMENTS), (None, None)),
+    ],
+)
+def test_how_far_a_rule_reaches(rule, reach):
+    assert rule.reach == reach
+
+
+# --- all that may be asked of attention ---
+
+
+def expected_attention(q, k, v, seen, *, scale, bias=0.0, sinks=None, softcap=None):
+    """The formula in float64: the output [B, T, N, Hv], and the weights [B, N, T, S]."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    k, v = (np.repeat(x, q.shape[2] // k.shape[2], axis=2) for x in (k, v))
+    logits = np.einsum("btnh,bsnh->bnts", q, k) * scale
+    if softcap is not None:
+        logits = softcap * np.tanh(logits / softcap)
+    powers = np.where(seen, np.exp(logits + bias), 0)
+    total = powers.sum(-1, keepdims=True)
+    if sinks is not None:
+        total = total + np.exp(np.asarray(sinks, np.float64))[:, None, None]
+    weights = powers / np.where(total == 0, 1, total)
+    return np.einsum("bnts,bsnh->btnh", weights, v), weights
+
+
+ASKED = {
+    "nothing": {},
+    "bias": {"bias": normal(1, 4, 6, 6)},
+    "a bias of keys": {"bias": normal(2, 4, 1, 6)},
+    "sinks": {"sinks": normal(4)},
+    "softcap": {"softcap": 0.7},
+    "all": {"bias": normal(2, 4, 1, 6), "sinks": normal(4), "softcap": 0.7},
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("width", [8, 3, 12])
+def test_every_path_gives_what_is_asked(asked, width):
+    q, k, v = normal(2, 6, 4, 8), normal(2, 6, 2, 8), normal(2, 6, 2, width)
+    tokens = np.ones((2, 1, 1, 6), bool)
+    tokens[0, ..., 0] = False
+    for rule, seen in (RULES["window"], RULES["images"], (None, True)):
+        seen = np.broadcast_to(seen, (2, 6, 6))[:, None] & tokens
+        out, weights = expected_attention(q, k, v, seen, scale=0.3, **ASKED[asked])
+        rows = seen.any(-1)[:, 0]
+        mask = AttentionMask(rule, tokens)
+        for implementation in ("eager", "sdpa"):
+            got, none = blocks.attend(
+                q, k, v, mask, scale=0.3, implementation=implementation, **ASKED[asked]
+            )
+            assert none is None
+            np.testing.assert_allclose(got[rows], out[rows], atol=1e-5)
+        got, w = blocks.attend(q, k, v, mask, scale=0.3, need_weights=True, **ASKED[asked])
+        np.testing.assert_allclose(got[rows], out[rows], atol=1e-5)
+        np.testing.assert_allclose(
+            np.moveaxis(w, 2, 1)[rows], np.moveaxis(weights, 2, 1)[rows], atol=1e-6
+        )
