@@ -37,6 +37,8 @@ from .kv_cache import init_cache as init_cache
 from .linear import Embed as Embed
 from .linear import Linear as Linear
 from .linear import embed_inputs as embed_inputs
+from .mlp import MLP as MLP
+from .mlp import GatedMLP as GatedMLP
 from .norm import LayerNorm as LayerNorm
 from .norm import RMSNorm as RMSNorm
 from .parameter import parameter as parameter

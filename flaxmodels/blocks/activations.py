@@ -1,5 +1,6 @@
 """Activation functions under the names that `config.json` gives them."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -18,9 +19,24 @@ def _squared_relu(x: jax.Array) -> jax.Array:
     return jnp.square(jax.nn.relu(x))
 
 
+def _clipped_gelu(x: jax.Array) -> jax.Array:
+    return jnp.clip(_gelu(x), -10, 10)
+
+
+def _laplace(x: jax.Array) -> jax.Array:
+    """The normal distribution's cumulative function nearest to relu2 (Ma et al. 2022,
+    arXiv:2209.10655)."""
+    return 0.5 * (1 + jax.lax.erf((x - 0.707107) / (0.282095 * math.sqrt(2))))
+
+
+def _sqrt_softplus(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(jax.nn.softplus(x))
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": _gelu,
     "gelu_python": _gelu,
+    "gelu_10": _clipped_gelu,
     "gelu_new": jax.nn.gelu,
     "gelu_fast": jax.nn.gelu,
     "gelu_accurate": jax.nn.gelu,
@@ -37,6 +53,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "mish": jax.nn.mish,
     "sigmoid": jax.nn.sigmoid,
     "tanh": jnp.tanh,
+    "laplace": _laplace,
+    "sqrtsoftplus": _sqrt_softplus,
     "linear": lambda x: x,
 }
 """`gelu` is exact; every other spelling of it is the tanh approximation, which the reference

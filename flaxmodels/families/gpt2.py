@@ -110,21 +110,6 @@ class GPT2Attention(nn.Module):
         return y, cache, weights
 
 
-class GPT2MLP(nn.Module):
-    config: GPT2Config
-    options: blocks.ModelOptions
-
-    @nn.compact
-    def __call__(self, x, context):
-        cfg = self.config
-        inner = 4 * cfg.n_embd if cfg.n_inner is None else cfg.n_inner
-        y = blocks.Linear(inner, ("embed", "mlp"), cfg.initializer_range, name="c_fc")(x)
-        y = blocks.ACTIVATIONS[cfg.activation_function](y)
-        y = fs.constrain(y, ("batch", "length", "mlp"), self.options.rules)
-        y = blocks.Linear(cfg.n_embd, ("mlp", "embed"), _residual_std(cfg), name="c_proj")(y)
-        return nn.Dropout(cfg.resid_pdrop)(y, deterministic=context.deterministic)
-
-
 class GPT2Block(nn.Module):
     """(x [B, T, D], context, index) -> (x, cache, attention weights or None)."""
 
@@ -138,7 +123,18 @@ class GPT2Block(nn.Module):
         y, cache, weights = GPT2Attention(cfg, self.options, name="attn")(y, context, index)
         x = x + y
         y = blocks.LayerNorm(cfg.layer_norm_epsilon, name="ln_2")(x)
-        x = x + GPT2MLP(cfg, self.options, name="mlp")(y, context)
+        mlp = blocks.MLP(
+            cfg.n_embd,
+            4 * cfg.n_embd if cfg.n_inner is None else cfg.n_inner,
+            cfg.activation_function,
+            cfg.initializer_range,
+            self.options.rules,
+            names=("c_fc", "c_proj"),
+            out_std=_residual_std(cfg),
+            dropout=cfg.resid_pdrop,
+            name="mlp",
+        )
+        x = x + mlp(y, deterministic=context.deterministic)
         return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
 
 

@@ -113,25 +113,6 @@ class LlamaAttention(nn.Module):
         return out(y), cache, weights
 
 
-class LlamaMLP(nn.Module):
-    config: LlamaConfig
-    options: blocks.ModelOptions
-
-    @nn.compact
-    def __call__(self, x):
-        cfg = self.config
-
-        def linear(features, axes, name):
-            std, bias = cfg.initializer_range, cfg.mlp_bias
-            return blocks.Linear(features, axes, std, use_bias=bias, name=name)
-
-        act = blocks.ACTIVATIONS[cfg.hidden_act]
-        gate = act(linear(cfg.intermediate_size, ("embed", "mlp"), "gate_proj")(x))
-        hidden = gate * linear(cfg.intermediate_size, ("embed", "mlp"), "up_proj")(x)
-        hidden = fs.constrain(hidden, ("batch", "length", "mlp"), self.options.rules)
-        return linear(cfg.hidden_size, ("mlp", "embed"), "down_proj")(hidden)
-
-
 class LlamaLayer(nn.Module):
     """(x [B, T, D], context, index) -> (x, cache, attention weights or None)."""
 
@@ -145,7 +126,16 @@ class LlamaLayer(nn.Module):
         y, cache, weights = LlamaAttention(cfg, self.options, name="self_attn")(y, context, index)
         x = x + y
         y = blocks.RMSNorm(cfg.rms_norm_eps, name="post_attention_layernorm")(x)
-        x = x + LlamaMLP(cfg, self.options, name="mlp")(y)
+        mlp = blocks.GatedMLP(
+            cfg.hidden_size,
+            cfg.intermediate_size,
+            cfg.hidden_act,
+            cfg.initializer_range,
+            self.options.rules,
+            use_bias=cfg.mlp_bias,
+            name="mlp",
+        )
+        x = x + mlp(y)
         return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
 
 

@@ -233,6 +233,87 @@ def test_norms_are_computed_in_float32(norm):
     np.testing.assert_allclose(half, expected, atol=3e-2)
 
 
+def test_what_a_norm_multiplies_and_adds_is_chosen():
+    x = normal(2, 3, 4, 8)
+    root = np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+    centred = x - x.mean(-1, keepdims=True)
+    deviation = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+    scale, bias, of_heads = normal(8), normal(8), normal(4, 8)
+    axes = ("heads", "norm")
+    for norm, params, expected in [
+        (blocks.RMSNorm(1e-6, offset=1.0), {"scale": scale}, x / root * (1 + scale)),
+        (blocks.RMSNorm(1e-6, use_scale=False), {}, x / root),
+        (blocks.RMSNorm(1e-6, axes=axes), {"scale": of_heads}, x / root * of_heads),
+        (blocks.LayerNorm(1e-6, use_bias=False), {"scale": scale}, centred / deviation * scale),
+        (blocks.LayerNorm(1e-6, use_scale=False), {"bias": bias}, centred / deviation + bias),
+        (
+            blocks.LayerNorm(1e-6, use_bias=False, axes=axes),
+            {"scale": of_heads},
+            centred / deviation * of_heads,
+        ),
+    ]:
+        made = norm.init(jax.random.key(0), x).get("params", {})
+        assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, params)
+        np.testing.assert_allclose(norm.apply({"params": params}, x), expected, atol=1e-5)
+    made = blocks.RMSNorm(1e-6, offset=1.0).init(jax.random.key(0), x)["params"]["scale"]
+    np.testing.assert_array_equal(made, 0)  # so that a new norm multiplies with 1
+
+
+def test_a_norm_of_float64_is_computed_in_it():
+    with jax.enable_x64(True):
+        x = np.asarray(normal(2, 64), np.float64)
+        y = blocks.RMSNorm(1e-6, use_scale=False).apply({}, jnp.asarray(x))
+        assert jnp.asarray(y).dtype == jnp.float64
+        expected = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+        np.testing.assert_allclose(y, expected, rtol=1e-13)
+
+
+def test_mlps():
+    x = normal(2, 3, 4)
+    std = 0.5
+    plain = blocks.MLP(4, 300, "relu", std, out_std=2.0)
+    params = jax.tree.map(np.asarray, plain.init(jax.random.key(0), x)["params"])
+    assert set(params) == {"fc1", "fc2"} and set(params["fc1"]) == {"kernel", "bias"}
+    assert 0.4 < params["fc1"]["kernel"].std() < 0.6 and 1.8 < params["fc2"]["kernel"].std() < 2.2
+    up, down = (params[name]["kernel"] for name in ("fc1", "fc2"))
+    y = plain.apply({"params": params}, x)
+    np.testing.assert_allclose(y, np.maximum(x @ up, 0) @ down, rtol=1e-4, atol=1e-3)
+    gated = blocks.GatedMLP(4, 300, "relu", std, names=("w1", "w3", "w2"))
+    params = jax.tree.map(np.asarray, gated.init(jax.random.key(0), x)["params"])
+    assert set(params) == {"w1", "w2", "w3"} and set(params["w1"]) == {"kernel"}
+    gate, up, down = (params[name]["kernel"] for name in ("w1", "w3", "w2"))
+    y = gated.apply({"params": params}, x)
+    np.testing.assert_allclose(y, (np.maximum(x @ gate, 0) * (x @ up)) @ down, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "mlp",
+    [
+        blocks.MLP(400, 30, "silu", 0.5, dropout=0.5),
+        blocks.GatedMLP(400, 30, "silu", 0.5, dropout=0.5),
+    ],
+    ids=["plain", "gated"],
+)
+def test_an_mlp_drops_results(mlp):
+    x = normal(2, 4)
+    variables = mlp.init(jax.random.key(0), x)
+    y = mlp.apply(variables, x)
+    dropped = mlp.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(1)})
+    kept = np.asarray(dropped) != 0
+    assert 0.4 < kept.mean() < 0.6
+    np.testing.assert_allclose(dropped[kept], 2 * y[kept], rtol=1e-5)
+
+
+def test_an_mlp_drops_activations():
+    mlp = blocks.MLP(5, 30, "silu", 0.5, inner_dropout=1.0)
+    x = normal(2, 4)
+    variables = mlp.init(jax.random.key(0), x)
+    np.testing.assert_array_equal(
+        mlp.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(1)}), 0
+    )
+    assert np.asarray(mlp.apply(variables, x)).all()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -241,6 +322,9 @@ def test_norms_are_computed_in_float32(norm):
         ("quick_gelu", 0.8457958),
         ("silu", 0.7310586),
         ("relu2", 1.0),
+        ("gelu_10", 0.8411920),
+        ("laplace", 0.8504297),
+        ("sqrtsoftplus", 1.1459766),
         ("linear", 1.0),
     ],
 )
