@@ -32,6 +32,9 @@ from .inputs import Tokens as Tokens
 from .inputs import check_attention_mask as check_attention_mask
 from .inputs import check_ids as check_ids
 from .inputs import check_positions as check_positions
+from .kinds import Kind as Kind
+from .kinds import Segment as Segment
+from .kinds import segments as segments
 from .kv_cache import Cache as Cache
 from .kv_cache import init_cache as init_cache
 from .linear import Embed as Embed
@@ -45,8 +48,11 @@ from .parameter import parameter as parameter
 from .remat import as_remat as as_remat
 from .rope_scaling import ROPE_TYPES as ROPE_TYPES
 from .rope_scaling import rope_frequencies as rope_frequencies
+from .rope_scaling import rotary_dims as rotary_dims
+from .rotary import Rotation as Rotation
 from .rotary import apply_rotary as apply_rotary
 from .rotary import rotary as rotary
+from .rotary import rotate as rotate
 from .self_attention import self_attention as self_attention
 from .stack import Layers as Layers
 from .stack import LayersOutput as LayersOutput

@@ -10,6 +10,7 @@ from .. import sharding as fs
 from .attention import AttentionMask, Causal, token_mask
 from .inputs import Tokens
 from .kv_cache import Cache
+from .rotary import Rotation
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -42,7 +43,7 @@ class PassContext(NamedTuple):
         cache: keys and values of earlier tokens; a layer gets it as the layers before left it.
         mask: which keys each query attends to.
         head_scales: [N] of each layer, what the output of a head is multiplied with; or None.
-        rotary: cosines and sines float32 [B or 1, T, H / 2].
+        rotary: what queries and keys are rotated by; None for nothing.
         deterministic: no dropout.
         output_hidden_states: keep what enters every layer.
         output_attentions: keep the attention weights of every layer.
@@ -52,7 +53,7 @@ class PassContext(NamedTuple):
     cache: Cache | None = None
     mask: AttentionMask = AttentionMask()
     head_scales: Any = None  # a list of arrays; in a scan one array, whose index is traced
-    rotary: tuple[jax.Array, jax.Array] | None = None
+    rotary: Rotation | None = None
     deterministic: bool = True
     output_hidden_states: bool = False
     output_attentions: bool = False

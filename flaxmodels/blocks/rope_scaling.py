@@ -31,16 +31,18 @@ ROPE_TYPES: dict[str, tuple[str, ...]] = {
 
 
 def rope_frequencies(
-    rope: JsonObject, length: jax.Array | int, dim: int, max_positions: int
+    rope: JsonObject, length: jax.Array | int, head_dim: int, max_positions: int
 ) -> tuple[Any, float]:
-    """Returns the angle per position, float32 [H / 2], and the factor on cosines and sines.
+    """Returns the angle per position, float32 [R / 2] for R numbers of a head that turn, and the
+    factor on cosines and sines.
 
     A length that is an int needs NumPy alone: configurations are checked that way.
 
     Args:
         length: greatest position + 1, on which "dynamic" and "longrope" depend.
-        dim: H.
+        head_dim: H; R is `rotary_dims`, rounded up to an even number.
     """
+    dim = rotary_dims(rope, head_dim)
     base, factor = float(rope["rope_theta"]), float(rope.get("factor", 1.0))
     match rope["rope_type"]:
         case "default":
@@ -60,6 +62,13 @@ def rope_frequencies(
         case "proportional":
             return _proportional(rope, dim), 1.0
     raise ValueError(f"rope_type {rope['rope_type']!r}: expected one of {', '.join(ROPE_TYPES)}")
+
+
+def rotary_dims(rope: JsonObject, head_dim: int) -> int:
+    """Returns how many numbers of a head turn: all of them for "proportional", which leaves some
+    angles at 0, and else the part that `partial_rotary_factor` says."""
+    whole = rope["rope_type"] == "proportional"
+    return head_dim if whole else int(head_dim * rope.get("partial_rotary_factor", 1.0))
 
 
 def _numpy(length: jax.Array | int) -> Any:

@@ -7,7 +7,7 @@ from .. import sharding as fs
 from .attention import attend
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache
-from .rotary import apply_rotary
+from .rotary import rotate
 
 
 def self_attention(
@@ -35,7 +35,7 @@ def self_attention(
     q = fs.constrain(q, ("batch", "length", "heads", None), options.rules)
     k, v = (fs.constrain(x, ("batch", "length", "kv_heads", None), options.rules) for x in (k, v))
     if context.rotary is not None:
-        q, k = apply_rotary(q, context.rotary), apply_rotary(k, context.rotary)
+        q, k = rotate(q, k, context.rotary)
     cache = context.cache
     if cache is not None:
         k, v, cache = cache.write(index, k, v)

@@ -8,12 +8,10 @@ from typing import Any, ClassVar
 
 import jax
 from flax import linen as nn
-from flax.core import FrozenDict
 
 from .. import blocks
 from .. import params as fp
 from .. import sharding as fs
-from ..config.config import Config
 from ..core import outputs
 from ..models import config_checks, decoder, rope_config, task_heads
 
@@ -21,7 +19,7 @@ _FROM_OTHERS: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LlamaConfig(rope_config.Rotary, Config):
+class LlamaConfig(rope_config.Rotary):
     """`config.json` of a Llama. `head_dim` and `num_key_value_heads` follow from the other fields
     if None, and what `rope_parameters` leaves open is filled in."""
 
@@ -45,7 +43,6 @@ class LlamaConfig(rope_config.Rotary, Config):
     max_position_embeddings: int = 2048
     initializer_range: float = 0.02
     rms_norm_eps: float = 1e-6
-    rope_parameters: FrozenDict[str, Any] = _FROM_OTHERS
     attention_bias: bool = False
     attention_dropout: float = 0.0
     mlp_bias: bool = False
@@ -55,19 +52,18 @@ class LlamaConfig(rope_config.Rotary, Config):
     tie_word_embeddings: bool = False
 
     def derive(self) -> None:
-        given = rope_config.normalised(self.rope_parameters, self.max_position_embeddings)
-        object.__setattr__(self, "rope_parameters", given)
+        super().derive()
         if self.num_key_value_heads is None:
             object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
         if self.head_dim is None:
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
 
     def validate(self) -> None:
+        super().validate()
         config_checks.multiple(self, "hidden_size", of="num_attention_heads")
         config_checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
         config_checks.pruned_heads(self)
         config_checks.activation(self, "hidden_act")
-        rope_config.check(self)
 
 
 class LlamaAttention(nn.Module):
@@ -191,10 +187,10 @@ class LlamaModel(LlamaPretrained):
         out = self.layers(x, context)
         return outputs.of_backbone(outputs.BaseOutput, context, self.norm(out.x), out)
 
-    def rotary(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def rotary(self, positions: jax.Array) -> blocks.Rotation:
         cfg = self.config
         return blocks.rotary(
-            cfg.rope_parameters,
+            cfg.rope_for("default"),
             positions,
             head_dim=cfg.head_dim,
             max_positions=cfg.max_position_embeddings,

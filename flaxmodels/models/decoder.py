@@ -90,9 +90,9 @@ class Decoder(PretrainedModel):
             output_attentions=cfg.output_attentions if weights is None else weights,
         )
 
-    def rotary(self, positions: jax.Array) -> tuple[jax.Array, jax.Array] | None:
-        """Returns cosines and sines of positions int [B or 1, T] for a family with rotary
-        embedding, which overrides this; None for others."""
+    def rotary(self, positions: jax.Array) -> blocks.Rotation | None:
+        """Returns the rotation at positions int [B or 1, T] for a family with rotary embedding,
+        which overrides this; None for others."""
         return None
 
     def init_cache(

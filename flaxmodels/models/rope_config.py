@@ -1,79 +1,251 @@
-"""RoPE scaling in configurations: `rope_parameters` read in every spelling, checked by computing
-them, and written. `blocks/rope_scaling.py` computes the frequencies."""
+"""RoPE scaling in configurations: `rope_parameters` read in every spelling, filled in, and written.
+`rope_checks` checks them, `blocks/rope_scaling.py` computes the frequencies."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 from flax.core import FrozenDict
 
-from ..blocks import ROPE_TYPES, rope_frequencies
+from ..blocks import ROPE_TYPES
 from ..config.config import Config
 from ..documents.json_values import ConfigError, Json, JsonObject, freeze, shown
 from ..params.errors import quoted, some, warn
+from . import rope_checks
+from .rope_checks import ORIGINAL
 
-_ORIGINAL = "original_max_position_embeddings"
-_BESIDE = ("rope_theta", "partial_rotary_factor", _ORIGINAL)  # where older files have them
 _WHOLE = ("rope_parameters", "rope_scaling")
-_LISTS = ("short_factor", "long_factor")
-_OPTIONAL = {
-    "yarn": ("factor", "attention_factor", "beta_fast", "beta_slow")
-    + ("mscale", "mscale_all_dim", "truncate"),
-    "longrope": ("factor", "attention_factor"),
-    "proportional": ("factor",),
-}
+_BESIDE = ("rope_theta", "partial_rotary_factor", ORIGINAL)  # where older files have them
 _TRAINED_SHORTER = ("llama3", "yarn", "longrope")
-_POSITIVE = ("rope_theta", "factor", _ORIGINAL)
-_MAX_HEAD_DIM = 1 << 16  # a table of so many numbers is made while a model is traced
-_MAX_SCALE = 1e6  # of cosines: its square times a dot product must be a float32
 _LONGEST_NAME = 200  # of a key that may be left out
-_SMALLEST, _LARGEST = (float(x) for x in (np.finfo("float32").tiny, np.finfo("float32").max))
+_FROM_OTHERS: Any = None
 
 
-class Rotary:
-    """Adds to a configuration with the field `rope_parameters` the spellings of Transformers 4, in
-    files and of callers."""
+class RopeRules(NamedTuple):
+    """Says what the rotations of a family are called, and what a `config.json` leaves open.
 
+    Attributes:
+        defaults: rotation -> parameters that it has where none are given. One rotation "default":
+            `rope_parameters` are flat; other names: `rope_parameters` are a mapping by name, and
+            `rope_scaling` is that of the first. A family whose default has a
+            `partial_rotary_factor` may rotate parts of heads, others may not.
+        beside: key beside `rope_scaling` in files for Transformers 4 -> (rotation, parameter).
+            `rope_theta`, `partial_rotary_factor` and `original_max_position_embeddings` are read of
+            any file and as parameters of the first rotation; what is here is written, too.
+        absent: parameters of the first rotation where a file has no `rope_parameters` at all.
+        renamed: other names of types of this family -> our names.
+        further: parameters that the family has beside those of the type.
+    """
+
+    defaults: Mapping[str, JsonObject] = {"default": {"rope_theta": 10_000.0}}
+    beside: Mapping[str, tuple[str, str]] = {"rope_theta": ("default", "rope_theta")}
+    absent: JsonObject = {}
+    renamed: Mapping[str, str] = {}
+    further: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> str:
+        """The rotation that `rope_scaling` is of."""
+        return next(iter(self.defaults))
+
+    @property
+    def spelled(self) -> dict[str, tuple[str, str]]:
+        """All that may stand beside `rope_scaling`, as in `beside`, the family's own first."""
+        return {**self.beside, **{k: (self.first, k) for k in _BESIDE if k not in self.beside}}
+
+    def split(self, rope: JsonObject | None) -> dict[str, dict[str, Json]]:
+        """Returns the parameters of each rotation that `rope_parameters` has.
+
+        Raises:
+            ConfigError: what is not a mapping, or not one by the names of the rotations.
+        """
+        rope = _mapping(rope)
+        if "default" in self.defaults:
+            return {"default": rope}
+        if odd := [key for key in rope if key not in self.defaults]:
+            raise ConfigError(
+                f"rope_parameters has {some(map(quoted, odd))}; expected are parameters for each "
+                f"of {', '.join(self.defaults)}"
+            )
+        return {name: _mapping(value) for name, value in rope.items()}
+
+    def joined(self, ropes: Mapping[str, JsonObject]) -> JsonObject:
+        """Makes the `rope_parameters` that `split` splits."""
+        return ropes["default"] if "default" in self.defaults else ropes
+
+
+def one_rope(
+    theta: float = 10_000.0, partial: float | None = None, spelled: Mapping[str, str] = {}, **rules
+) -> RopeRules:
+    """Makes the rules of a family whose layers have one rotation.
+
+    Args:
+        theta: `rope_theta` where none is given.
+        partial: `partial_rotary_factor` where none is given; None if whole heads are rotated.
+        spelled: keys for Transformers 4 -> parameters, where they are not called the same.
+        **rules: `absent`, `renamed`, `further` of `RopeRules`.
+    """
+    default = {"rope_theta": theta} | (
+        {} if partial is None else {"partial_rotary_factor": partial}
+    )
+    spelled = spelled or {key: key for key in default}
+    beside = {key: ("default", parameter) for key, parameter in spelled.items()}
+    return RopeRules({"default": default}, beside, **rules)
+
+
+def rope_by_type(thetas: Mapping[str, float], local: str | None = None, **rules) -> RopeRules:
+    """Makes the rules of a family with a rotation for each type of layer.
+
+    Args:
+        thetas: layer type -> `rope_theta` where none is given; the first is what `rope_theta` and
+            `rope_scaling` of files for Transformers 4 are of.
+        local: the key in those files for theta of the second.
+        **rules: `further` of `RopeRules`.
+    """
+    beside = {"rope_theta": ([*thetas][0], "rope_theta")}
+    if local is not None:
+        beside[local] = ([*thetas][1], "rope_theta")
+    return RopeRules(
+        {name: {"rope_theta": theta} for name, theta in thetas.items()}, beside, **rules
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rotary(Config):
+    """Adds `rope_parameters`, with the spellings of Transformers 4 in files and of callers.
+
+    A field or property `head_dim` and the field `max_position_embeddings` are the family's.
+    """
+
+    rope_rules: ClassVar[RopeRules] = RopeRules()
     spellings: ClassVar[tuple[str, ...]] = ("rope_scaling", *_BESIDE)
+    derived: ClassVar[tuple[str, ...]] = ("rope_parameters",)
+
+    rope_parameters: FrozenDict[str, Any] = _FROM_OTHERS
+
+    def rope_for(self, name: str) -> FrozenDict[str, Json]:
+        """Returns the parameters of a rotation: "default" where `rope_parameters` are flat, else
+        the name of the layer type."""
+        ropes: Any = self.rope_parameters  # whose type in flax allows for less than JSON has
+        return ropes if "default" in self.rope_rules.defaults else ropes[name]
 
     @property
     def rope_theta(self) -> float:
-        """The base of the frequencies."""
-        return self.rope_parameters["rope_theta"]  # pyright: ignore[reportAttributeAccessIssue]
+        """The base of the frequencies, of the first rotation where there are several."""
+        theta: Any = self.rope_for(self.rope_rules.first)["rope_theta"]
+        return theta
 
     @property
     def rope_scaling(self) -> FrozenDict[str, Json] | None:
-        """`rope_parameters` without theta; None where nothing is stretched."""
-        return freeze(_older(self.rope_parameters))  # pyright: ignore[reportAttributeAccessIssue]
+        """What Transformers 4 calls so: the parameters, of the first rotation where there are
+        several, without theta and other keys beside; None where nothing is stretched."""
+        return freeze(self._older())
+
+    def __getattr__(self, name: str) -> Any:
+        if name in type(self).rope_rules.beside:
+            rotation, parameter = type(self).rope_rules.beside[name]
+            return self.rope_for(rotation)[parameter]
+        return super().__getattr__(name)
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        return super().names() | cls.rope_rules.beside.keys()
+
+    def derive(self) -> None:
+        super().derive()
+        rules, given = self.rope_rules, self.rope_parameters
+        ropes = rules.split(given) if given is not None else {rules.first: dict(rules.absent)}
+        filled = {
+            name: _filled(ropes.get(name), default, rules, self.max_position_embeddings)
+            for name, default in rules.defaults.items()
+        }
+        object.__setattr__(self, "rope_parameters", freeze(rules.joined(filled)))
+
+    def validate(self) -> None:
+        super().validate()
+        for name, default in self.rope_rules.defaults.items():
+            rope_checks.check(
+                self.rope_for(name),
+                head_dim=self.head_dim,
+                max_positions=self.max_position_embeddings,
+                further=self.rope_rules.further,
+                parts="partial_rotary_factor" in default,
+                who=type(self).__name__ + (f" ({name})" if name != "default" else ""),
+            )
 
     @classmethod
     def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
-        """Reads `rope_parameters` in either generation's spelling."""
-        return _from_json(values, cls.__name__)
+        """Reads `rope_parameters` in either generation's spelling.
+
+        Transformers 4 wrote `rope_theta` beside `rope_scaling`, whose type was once called `type`;
+        Transformers 5 writes all in `rope_parameters`. Where there are both, they agree or, as in
+        the reference, `rope_scaling` wins. What the type does not read is left out, with a warning.
+        """
+        values, rules = super().from_json_keys(values), cls.rope_rules
+        scaling, ropes = (
+            values.pop("rope_scaling", None),
+            rules.split(values.get("rope_parameters")),
+        )
+        if scaling:
+            kept = {} if "default" in ropes else ropes.get(rules.first, {})
+            ropes[rules.first] = kept | _mapping(scaling)
+        if not any(ropes.values()):
+            ropes = {rules.first: dict(rules.absent)}
+        for key, (name, parameter) in rules.spelled.items():
+            if (value := values.pop(key, None)) is None:
+                continue
+            rope = ropes.setdefault(name, {})
+            # a length beside wins: Phi-3 has the one that counts there
+            rope[parameter] = value if parameter == ORIGINAL else rope.get(parameter, value)
+        known = {name: _known_keys(rope, rules, cls.__name__) for name, rope in ropes.items()}
+        values["rope_parameters"] = rules.joined(known)
+        return values
 
     def to_json_keys(self, values: dict[str, Json]) -> dict[str, Json]:
         """Writes `rope_parameters` for Transformers 5 and the older keys for 4."""
-        values["rope_theta"] = values["rope_parameters"]["rope_theta"]
-        values["rope_scaling"] = _older(values["rope_parameters"])
-        return values
+        for key, (name, parameter) in self.rope_rules.beside.items():
+            if parameter in (rope := self.rope_for(name)):
+                values[key] = rope[parameter]
+        values["rope_scaling"] = self._older()
+        return super().to_json_keys(values)
 
     @classmethod
     def from_spellings(cls, values: dict[str, Json], current: Any) -> dict[str, Json]:
         """Turns a caller's spellings into `rope_parameters`: a new theta keeps the scaling, a new
-        scaling the theta."""
-        whole = [values.pop(key) for key in _WHOLE if key in values]
-        beside = {key: values.pop(key) for key in _BESIDE if key in values}
-        if not whole and not beside:
-            return values
-        rope = {} if current is None else dict(current.rope_parameters)
-        if whole:
-            given = _mapping(whole[0])
-            if freeze(whole[0]) != freeze(whole[-1]):
+        scaling the theta, and a new rotation the others."""
+        rules, values = cls.rope_rules, super().from_spellings(values, current)
+        given: dict[str, dict[str, Json]] = {}
+        if "rope_parameters" in values:
+            whole = values.pop("rope_parameters")
+            given = rules.split(whole) if whole else {name: {} for name in rules.defaults}
+        if "rope_scaling" in values:
+            scaling = _mapping(values.pop("rope_scaling"))
+            if freeze(given.setdefault(rules.first, scaling)) != freeze(scaling):
                 raise ConfigError("rope_scaling is rope_parameters' old name; give one of them")
-            if twice := [key for key in beside if given.get(key, beside[key]) != beside[key]]:
-                raise ConfigError(f"{twice[0]} is given twice, with different values")
-            rope = {key: rope[key] for key in ("rope_theta",) if key in rope} | given
-        return values | {"rope_parameters": rope | beside}
+        beside = {key: values.pop(key) for key in rules.spelled if key in values}
+        if not given and not beside:
+            return values
+        if current is not None:
+            ropes = rules.split(current.rope_parameters)
+        else:
+            ropes = {} if rules.first in given else {rules.first: dict(rules.absent)}
+        for name, rope in given.items():
+            theta = {k: v for k, v in ropes.get(name, {}).items() if k == "rope_theta"}
+            ropes[name] = theta | rope
+        for key, value in beside.items():
+            name, parameter = rules.spelled[key]
+            if given.get(name, {}).get(parameter, value) != value:
+                raise ConfigError(f"{key} is given twice, with different values")
+            ropes.setdefault(name, {})[parameter] = value
+        return values | {"rope_parameters": rules.joined(ropes)}
+
+    def _older(self) -> dict[str, Json] | None:
+        rules = self.rope_rules
+        rope = dict(self.rope_for(rules.first))
+        for name, parameter in rules.beside.values():
+            if name == rules.first:
+                rope.pop(parameter, None)
+        return None if rope["rope_type"] == "default" else rope
 
 
 def _mapping(rope: Json) -> dict[str, Json]:
@@ -82,133 +254,41 @@ def _mapping(rope: Json) -> dict[str, Json]:
     return dict(rope or {})
 
 
-def _from_json(values: dict[str, Json], who: str) -> dict[str, Json]:
-    """Turns the keys of a `config.json` into the same with `rope_parameters` alone.
-
-    Transformers 4 wrote `rope_theta` beside `rope_scaling`, whose type was once called `type`;
-    Transformers 5 writes all in `rope_parameters`. Where there are both, they agree or, as in the
-    reference, `rope_scaling` wins. What the type does not read is left out, with a warning.
-    """
-    rope = _mapping(values.pop("rope_scaling", None) or values.get("rope_parameters"))
-    for key in ("rope_theta", "partial_rotary_factor"):
-        if (value := values.pop(key, None)) is not None:
-            rope.setdefault(key, value)
-    if (original := values.pop(_ORIGINAL, None)) is not None:
-        rope[_ORIGINAL] = original
+def _known_keys(rope: JsonObject, rules: RopeRules, who: str) -> JsonObject:
+    """Returns the parameters of a file that are not None and that the type reads; warns of the
+    others."""
     kind = rope.get("rope_type") or rope.get("type") or "default"
-    if isinstance(kind, str) and kind in ROPE_TYPES:
-        rope = {key: value for key, value in rope.items() if value is not None}
-        odd = [key for key in rope if key not in (*_known(kind), "type")]
-        if layered := [key for key in odd if isinstance(rope[key], Mapping)]:
-            raise ConfigError(
-                f"rope_parameters has {some(map(quoted, layered))} apart; implemented is one for "
-                "all layers"
-            )
-        if text := [key for key in odd if len(key) > _LONGEST_NAME]:
-            raise ConfigError(f"rope_parameters has {quoted(text[0])}, which is no name of a key")
-        if odd:
-            warn(
-                f"{who}: rope_parameters of config.json: {some(map(quoted, odd))} left out, which "
-                f"{kind!r} does not read"
-            )
-        rope = {key: value for key, value in rope.items() if key not in odd}
-    values["rope_parameters"] = rope
-    return values
+    kind = rules.renamed.get(kind, kind) if isinstance(kind, str) else kind
+    if not isinstance(kind, str) or kind not in ROPE_TYPES:
+        return rope  # which the checks refuse
+    rope = {key: value for key, value in rope.items() if value is not None}
+    read = (*rope_checks.known(kind), *rules.further, "type", "max_position_embeddings")
+    odd = [key for key in rope if key not in read]
+    if layered := [key for key in odd if isinstance(rope[key], Mapping)]:
+        raise ConfigError(
+            f"rope_parameters has {some(map(quoted, layered))} apart; implemented is one for all "
+            "layers"
+        )
+    if text := [key for key in odd if len(key) > _LONGEST_NAME]:
+        raise ConfigError(f"rope_parameters has {quoted(text[0])}, which is no name of a key")
+    if odd:
+        warn(
+            f"{who}: rope_parameters of config.json: {some(map(quoted, odd))} left out, which "
+            f"{kind!r} does not read"
+        )
+    # Transformers 5 writes the config's own length into Ministral 3's, and does not read it there
+    return {k: v for k, v in rope.items() if k not in (*odd, "max_position_embeddings")}
 
 
-def _known(kind: str) -> tuple[str, ...]:
-    """Returns the keys that a type reads, or may have beside it."""
-    return ("rope_type", *_BESIDE, *ROPE_TYPES[kind], *_OPTIONAL.get(kind, ()))
-
-
-def _older(rope: JsonObject) -> dict[str, Json] | None:
-    rope = {key: value for key, value in rope.items() if key != "rope_theta"}
-    return None if rope["rope_type"] == "default" else rope
-
-
-def normalised(rope: JsonObject | None, max_positions: int) -> FrozenDict[str, Json]:
-    """Fills in the type and theta of `rope_parameters`, and removes what is None."""
+def _filled(
+    rope: JsonObject | None, default: JsonObject, rules: RopeRules, max_positions: int
+) -> JsonObject:
+    """Fills in the type and what the family's rules say, and removes what is None."""
     rope = {key: value for key, value in (rope or {}).items() if value is not None}
     old_type = rope.pop("type", "default")
-    rope = {"rope_type": old_type, "rope_theta": 10_000.0} | rope
+    rope = {"rope_type": old_type, **default} | rope
+    if isinstance(kind := rope["rope_type"], str):
+        rope["rope_type"] = rules.renamed.get(kind, kind)
     if rope["rope_type"] in _TRAINED_SHORTER:
-        rope.setdefault(_ORIGINAL, max_positions)
-    return FrozenDict(rope)
-
-
-def check(config: Config) -> None:
-    """Raises `ConfigError` unless `config.rope_parameters` can be computed, and is then finite."""
-
-    def refuse(problem: str) -> None:
-        raise ConfigError(f"{type(config).__name__}: rope_parameters {problem}")
-
-    rope, dim = config.rope_parameters, config.head_dim
-    kind = rope["rope_type"]
-    if not isinstance(kind, str) or kind not in ROPE_TYPES:
-        refuse(f"has rope_type {shown(kind)}; implemented: {', '.join(ROPE_TYPES)}")
-    if unknown := sorted(set(rope) - {*_known(kind)}):
-        refuse(
-            f"of type {kind!r} has the unknown key {quoted(unknown[0])}; known: "
-            f"{', '.join(_known(kind))}"
-        )
-    if missing := [key for key in ROPE_TYPES[kind] if key not in rope]:
-        refuse(f"of type {kind!r} lacks {missing[0]!r}")
-    if dim > _MAX_HEAD_DIM:
-        refuse(f"are for a head_dim of at most {_MAX_HEAD_DIM}, got {dim}")
-    if dim % 2:
-        refuse(f"needs an even head_dim, got {dim}")
-    if kind == "dynamic" and dim == 2:
-        refuse("of type 'dynamic' needs a head_dim greater than 2")
-    for key, value in rope.items():
-        if key == "truncate" and not isinstance(value, bool):
-            refuse(f"has truncate = {shown(value)}; expected true or false")
-        if key in _LISTS and not _numbers(value, dim // 2):
-            refuse(f"has {key} = {shown(value)}; expected {dim // 2} numbers, half of head_dim")
-        if key not in ("rope_type", "truncate", *_LISTS) and (problem := _wrong(key, value)):
-            refuse(f"has {key} = {shown(value)}; {problem}")
-    if kind != "proportional" and rope.get("partial_rotary_factor", 1) != 1:
-        refuse(f"of type {kind!r} has partial_rotary_factor; only 'proportional' defines it here")
-    if rope.get("partial_rotary_factor", 1) > 1:
-        refuse("has partial_rotary_factor greater than 1")
-    if problem := _not_computable(rope, dim, config.max_position_embeddings):
-        refuse(f"{shown(rope)} cannot be computed: {problem}")
-
-
-def _wrong(key: str, value: Json) -> str | None:
-    """Returns what is wrong with a number of `rope_parameters`."""
-    if not _is_float32(value) or value < 0:
-        return "expected a number that is not negative"
-    if value == 0 and key in _POSITIVE:
-        return "expected a number above 0"
-    if key == _ORIGINAL and value >= 1 << 31:
-        return "expected a number below 2**31"
-    return None
-
-
-def _is_float32(value: Json) -> bool:
-    """Tells whether a float32 can hold this number, neither overflowing nor becoming 0."""
-    return type(value) in (int, float) and (
-        value == 0 or _SMALLEST <= abs(value) <= _LARGEST  # which compares integers exactly
-    )
-
-
-def _numbers(values: Json, count: int) -> bool:
-    return isinstance(values, tuple) and len(values) == count and all(map(_is_float32, values))
-
-
-def _not_computable(rope: JsonObject, dim: int, max_positions: int) -> str | None:
-    """Returns what goes wrong in the angles of the last position, at each length at which a formula
-    changes; None if all are finite."""
-    original = int(rope.get(_ORIGINAL, max_positions))
-    for length in sorted({1, original, original + 1, max_positions, 2 * max_positions}):
-        try:
-            with np.errstate(divide="raise", over="raise", invalid="raise", under="ignore"):
-                frequencies, scale = rope_frequencies(rope, length, dim, max_positions)
-                angles = np.asarray(frequencies) * np.float32(max(length, max_positions))
-        except (ArithmeticError, ValueError) as error:
-            return str(error)
-        if not np.isfinite(angles).all():
-            return f"an angle at length {length} is no float32"
-        if not 0 <= scale <= _MAX_SCALE:
-            return f"the factor on cosines and sines is {scale}, expected at most {_MAX_SCALE:g}"
-    return None
+        rope.setdefault(ORIGINAL, max_positions)
+    return rope

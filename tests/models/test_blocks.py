@@ -91,10 +91,10 @@ LONG = {
 def angles(rope, length, max_positions=16):
     """The angles of the last of `length` positions, [H / 2], for H = 8."""
     positions = jnp.arange(length)[None]
-    cos, sin = jax.jit(
+    rotation = jax.jit(
         lambda p: blocks.rotary(PLAIN | rope, p, head_dim=8, max_positions=max_positions)
     )(positions)
-    return cos[0, -1], sin[0, -1]
+    return rotation.cos[0, -1], rotation.sin[0, -1]
 
 
 def turned(frequencies, length):

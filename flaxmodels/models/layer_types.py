@@ -1,0 +1,175 @@
+"""Kinds of layers in configurations: which attention, which window and which rotation each has."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from ..blocks import Kind
+from ..config.config import Config
+from ..documents.json_values import ConfigError, Json, shown
+from ..params.errors import quoted, some
+from . import rope_config
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+_MOST_LAYERS = 1024  # of which each may have a kind of its own
+_FROM_OTHERS: Any = None
+
+Rule = Callable[[Config, int], Any]
+"""(config, number of a layer) -> what a field that has one value a layer says of it."""
+
+
+def every(period: int | str, last: str = FULL, others: str = SLIDING) -> Rule:
+    """Makes the rule that the last of each `period` layers is `last` and the rest are `others`.
+
+    Args:
+        period: a number, or the name of the field that has it; None in the field is for no period,
+            where the types have been given one by one.
+    """
+
+    def rule(config: Config, layer: int) -> str:
+        size = getattr(config, period) if isinstance(period, str) else period
+        if size is not None and size < 1:
+            raise ConfigError(f"{type(config).__name__}: {period} is {size}; expected at least 1")
+        return last if size is not None and (layer + 1) % size == 0 else others
+
+    return rule
+
+
+def window_from(field: str) -> Rule:
+    """Makes the rule that layers from number `config.<field>` on have the window, if there is one
+    (Qwen 2 and 3)."""
+
+    def rule(config: Config, layer: int) -> str:
+        windowed = config.sliding_window is not None and layer >= getattr(config, field)
+        return SLIDING if windowed else FULL
+
+    return rule
+
+
+def rotating(period: str) -> Rule:
+    """Makes the rule that the last of each `config.<period>` layers has no rotary embedding: 0, and
+    the others 1 (`no_rope_layers` of SmolLM 3)."""
+    return every(period, last=0, others=1)  # pyright: ignore[reportArgumentType]
+
+
+def window_without_rope(config: Config, layer: int) -> str:
+    """Says that the layers without rotary embedding have the window, if there is one (SmolLM 3)."""
+    windowed = config.sliding_window is not None and not config.no_rope_layers[layer]
+    return SLIDING if windowed else FULL
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerKinds(Config):
+    """Says of each layer what is static about it. A family whose config has the window and no
+    `layer_types` has it in all layers; a family without a window attends to everything."""
+
+    windows: ClassVar[Mapping[str, str]] = {SLIDING: "sliding_window"}
+    """Layer type -> the field with its window."""
+
+    @property
+    def layer_kinds(self) -> tuple[Kind, ...]:
+        """The kind of each layer."""
+        return tuple(
+            Kind(self.attention_type(i), self.rotation_name(i))
+            for i in range(self.num_hidden_layers)
+        )
+
+    def attention_type(self, layer: int) -> str:
+        """Returns the type of a layer, as `layer_types` spells it."""
+        return SLIDING if getattr(self, self.windows[SLIDING], None) is not None else FULL
+
+    def rotation_name(self, layer: int) -> str | None:
+        """Returns which rotation a layer has, for `rope_for`; None for none."""
+        if not isinstance(self, rope_config.Rotary):
+            return None
+        return "default" if "default" in self.rope_rules.defaults else self.attention_type(layer)
+
+    def window(self, attention: str) -> int | None:
+        """Returns how many keys a query of layers of this type sees, its own included; None for
+        all."""
+        field = self.windows.get(attention)
+        return None if field is None else getattr(self, field)
+
+    def derive(self) -> None:
+        super().derive()
+        if getattr(self, "use_sliding_window", True) is False:
+            object.__setattr__(self, "sliding_window", None)  # which it makes void
+
+    def validate(self) -> None:
+        super().validate()
+        for field in self.windows.values():
+            window = getattr(self, field, None)
+            if window is not None and not 0 < window < 1 << 31:
+                raise ConfigError(
+                    f"{type(self).__name__}: {field} is {window}; a window holds the token itself "
+                    "and is below 2**31; null is for none"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerTypes(LayerKinds):
+    """Adds `layer_types`, and what a family's older files have in its place.
+
+    Fields with one value a layer follow from others by `per_layer` where they are None, and again
+    when `replace` changes those others, unless they were given and say something else.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ("layer_types",)
+    per_layer: ClassVar[Mapping[str, Rule]] = {"layer_types": every(1)}
+    """Field -> its rule, each after those that it reads."""
+
+    layer_types: tuple[str, ...] = _FROM_OTHERS
+
+    def attention_type(self, layer: int) -> str:
+        return self.layer_types[layer]
+
+    def derive(self) -> None:
+        super().derive()
+        for field, rule in self.per_layer.items():
+            if getattr(self, field) is None:
+                object.__setattr__(self, field, _by_rule(self, rule))
+
+    def validate(self) -> None:
+        super().validate()
+        name, depth = type(self).__name__, self.num_hidden_layers
+        for field in self.per_layer:
+            if len(values := getattr(self, field)) != depth:
+                raise ConfigError(
+                    f"{name}: {field} has {len(values)} values for num_hidden_layers = {depth}; "
+                    "give one for each layer, or null for the family's own pattern"
+                )
+        known = (FULL, *self.windows)
+        for kind, count in Counter(self.layer_types).items():
+            if kind not in known:
+                raise ConfigError(
+                    f"{name}: layer_types has {quoted(kind)} in layer "
+                    f"{self.layer_types.index(kind)}; implemented: {some(known)}"
+                )
+            if kind != FULL and getattr(self, self.windows[kind]) is None:
+                raise ConfigError(
+                    f"{name}: {count} of layer_types are {kind!r}, and {self.windows[kind]} is "
+                    f"{shown(None)}; give the window, or {FULL!r} for these layers"
+                )
+
+    @classmethod
+    def from_spellings(cls, values: dict[str, Json], current: Any) -> dict[str, Json]:
+        values = super().from_spellings(values, current)
+        if current is None or not values:
+            return values
+        follow = [
+            field
+            for field, rule in cls.per_layer.items()
+            if getattr(current, field) == _by_rule(current, rule)
+        ]
+        return dict.fromkeys(follow) | values
+
+
+def _by_rule(config: Config, rule: Rule) -> tuple[Any, ...]:
+    depth = config.num_hidden_layers
+    if depth > _MOST_LAYERS:
+        raise ConfigError(
+            f"{type(config).__name__}: num_hidden_layers is {depth}; a model whose layers differ "
+            f"has at most {_MOST_LAYERS}"
+        )
+    return tuple(rule(config, layer) for layer in range(depth))
