@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 import jax
 
-from . import registry
+from . import registration
 from .calls import keywords
 from .calls.signature import like, shows
 from .checkpoints.build import build, described
@@ -23,6 +23,7 @@ from .hub import HubOptions, Location
 from .models.base import PretrainedModel
 from .params import Params, open_checkpoint, unflatten
 from .params.checkpoint.plan import LoadPlan
+from .registry import FAMILIES
 
 
 class AutoConfig:
@@ -67,7 +68,7 @@ class AutoConfig:
         Raises:
             ValueError: the class's `model_type` is another, or is taken.
         """
-        registry.add_config(model_type, config, exist_ok=exist_ok)
+        registration.add_config(model_type, config, exist_ok=exist_ok)
 
 
 class _Auto:
@@ -94,12 +95,12 @@ class _Auto:
                 f"{model_class.__name__} reads a {model_class.config_class.__name__}, not a "
                 f"{config_class.__name__}"
             )
-        if kind in registry.FAMILIES and not exist_ok:
+        if kind in FAMILIES and not exist_ok:
             raise ValueError(
                 f"{cls.class_for(kind).__name__} serves {config_class.__name__}; give exist_ok=True"
                 " to take its place, or your configuration a model_type of its own"
             )
-        registry.add_model(cls.__name__, model_class, instead=exist_ok)
+        registration.add_model(cls.__name__, model_class, instead=exist_ok)
 
     @like(
         PretrainedModel.from_pretrained,
@@ -172,11 +173,16 @@ class AutoModelForCTC(_Auto):
     """Models with a head for connectionist temporal classification."""
 
 
+class AutoModelForAudioClassification(_Auto):
+    """Models that label a recording."""
+
+
 class AutoModelForVision2Seq(_Auto):
     """Models from images to text."""
 
 
-AUTO_CLASSES: dict[str, type[_Auto]] = {cls.__name__: cls for cls in _Auto.__subclasses__()}
+class AutoModelForImageTextToText(_Auto):
+    """Models from images among text to text."""
 
 
 @shows(DEFAULTS)

@@ -1,219 +1,175 @@
-"""Which classes there are: those of the families, by name, and those that users register."""
+"""The families and their classes, as data: what there is, where it stands, what it is for.
 
+One entry of `FAMILIES` is all that names a family. The package's names, the auto classes, model
+cards, the stub that type checkers read and the tables of the documentation follow from it and from
+`HEADS`.
+"""
+
+import dataclasses
+import functools
 import importlib
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from flax import linen as nn
-
-Model = TypeVar("Model", bound="nn.Module")
 ModelClass: TypeAlias = Any
 """A `type[PretrainedModel]`, which this module, below all of them, cannot name."""
 ConfigClass: TypeAlias = Any
 """A `type[Config]`."""
-AutoClass: TypeAlias = str | type
 
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "bert": (
-        "BertConfig",
-        "BertModel",
-        "BertForMaskedLM",
-        "BertLMHeadModel",
-        "BertForPreTraining",
-        "BertForNextSentencePrediction",
-        "BertForSequenceClassification",
-        "BertForTokenClassification",
-        "BertForQuestionAnswering",
-        "BertForMultipleChoice",
-    ),
-    "gpt2": (
-        "GPT2Config",
-        "GPT2Model",
-        "GPT2LMHeadModel",
-        "GPT2ForSequenceClassification",
-        "GPT2ForTokenClassification",
-        "GPT2ForQuestionAnswering",
-        "GPT2DoubleHeadsModel",
-    ),
-    "llama": (
-        "LlamaConfig",
-        "LlamaModel",
-        "LlamaForCausalLM",
-        "LlamaForSequenceClassification",
-        "LlamaForTokenClassification",
-        "LlamaForQuestionAnswering",
-    ),
-}
-"""model_type = module in `families/` -> its public classes: the configuration, the bare model,
-the others. The end of a name says which auto classes it serves; the first that fits does."""
 
-ENDINGS: dict[str, tuple[str, ...]] = {
-    "AutoModel": ("Model",),
-    "AutoModelForCausalLM": ("ForCausalLM", "LMHeadModel"),
-    "AutoModelForPreTraining": ("ForPreTraining", "ForCausalLM", "LMHeadModel"),
+class Head(NamedTuple):
+    """What the classes are for whose names end alike.
+
+    Attributes:
+        task: of a repository on the Hub, for its search.
+        serves: the auto classes that find them.
+    """
+
+    task: str
+    serves: tuple[str, ...] = ()
+
+
+HEADS: dict[str, Head] = {
+    "ForPreTraining": Head("fill-mask", ("AutoModelForPreTraining",)),
+    "ForConditionalGeneration": Head(
+        "text2text-generation", ("AutoModelForSeq2SeqLM", "AutoModelForPreTraining")
+    ),
+    "ForMaskedLM": Head("fill-mask", ("AutoModelForMaskedLM", "AutoModelForPreTraining")),
+    "ForCausalLM": Head("text-generation", ("AutoModelForCausalLM", "AutoModelForPreTraining")),
+    "LMHeadModel": Head("text-generation", ("AutoModelForCausalLM", "AutoModelForPreTraining")),
+    "DoubleHeadsModel": Head("text-generation"),
+    "MTModel": Head("translation", ("AutoModelForSeq2SeqLM",)),
+    "ForNextSentencePrediction": Head(
+        "text-classification", ("AutoModelForNextSentencePrediction",)
+    ),
+    "Model": Head("feature-extraction", ("AutoModel",)),
 } | {
-    f"AutoModelFor{head}": (f"For{head}",)
-    for head in (
-        "MaskedLM Seq2SeqLM SequenceClassification TokenClassification QuestionAnswering "
-        "MultipleChoice NextSentencePrediction ImageClassification SpeechSeq2Seq CTC Vision2Seq"
-    ).split()
+    f"For{end}": Head(task, (f"AutoModelFor{end}",))
+    for end, task in {
+        "SequenceClassification": "text-classification",
+        "TokenClassification": "token-classification",
+        "QuestionAnswering": "question-answering",
+        "MultipleChoice": "multiple-choice",
+        "Seq2SeqLM": "text2text-generation",
+        "ImageClassification": "image-classification",
+        "ImageTextToText": "image-text-to-text",
+        "Vision2Seq": "image-to-text",
+        "SpeechSeq2Seq": "automatic-speech-recognition",
+        "CTC": "automatic-speech-recognition",
+        "AudioClassification": "audio-classification",
+    }.items()
 }
-"""Auto class -> how the names of the classes end that serve it."""
+"""End of a class's name -> what it is for. Where several classes of a family could serve an auto
+class, the one whose ending comes first here does."""
 
-_models: dict[tuple[str, str], list[type]] = {}
-"""(auto class, model_type) -> model classes of users, the newest last."""
-_configs: dict[str, type] = {}
-"""model_type -> configuration classes of users."""
-
-
-def family_class(name: str) -> ModelClass:
-    """Imports the class of a family by its name, "BertForMaskedLM"; KeyError if there is none."""
-    for module, names in FAMILIES.items():
-        if name in names:
-            return getattr(importlib.import_module(f".families.{module}", __package__), name)
-    raise KeyError(name)
+AUTO_CLASSES = tuple(sorted({name for head in HEADS.values() for name in head.serves}))
+"""The names of all auto classes."""
 
 
-def model_class(name: str) -> ModelClass:
-    """Finds the model class of that name, registered or of a family; KeyError if there is none. Old
-    Flax classes had the same names after "Flax"."""
-    for classes in _models.values():
-        for cls in reversed(classes):
-            if cls.__name__ == name:
-                return cls
-    name = name.removeprefix("Flax")
-    if any(name in names[1:] for names in FAMILIES.values()):
-        return family_class(name)
-    raise KeyError(name)
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """The classes of a model type.
 
-
-def model_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> ModelClass:
-    """Finds the model class that serves an auto class for a kind of configuration.
-
-    A class of the user's whose configuration is a family's own serves checkpoints that name it, and
-    no others, unless it was put in the family's place.
-
-    Args:
-        named: the names of classes that the checkpoint's configuration gives.
-
-    Raises:
-        KeyError: no such kind: (known kinds); or a kind without such a class: (its classes).
+    Attributes:
+        prefix: what their names begin with: "GPTNeoX". The configuration is `GPTNeoXConfig`.
+        heads: how the names of the model classes go on, keys of `HEADS`.
+        title: the family's name for a reader, and what is well known of it.
+        module: in `families/`, if it is not called as the model type is ("-" is "_" there).
+        classes: model classes whose names begin otherwise.
+        serves: {auto class: name of a class}, where endings do not say it. A class that is named
+            here serves what is said here, and nothing by its ending.
+        other_names: {name: name of a class}: what else Transformers calls it.
+        model_types: what else `config.json` may call this model type.
     """
-    registered = _models.get((auto_class, model_type), [])
-    for cls in reversed(registered):
-        if cls.__name__ in named or model_type not in FAMILIES or cls in _instead:
-            return cls
-    if model_type not in FAMILIES:
-        raise KeyError(kinds())
-    for ending in ENDINGS[auto_class]:
-        for name in FAMILIES[model_type][1:]:
-            if name.endswith(ending):
-                return family_class(name)
-    raise KeyError(FAMILIES[model_type][1:])
+
+    prefix: str
+    heads: tuple[str, ...]
+    title: str
+    _: dataclasses.KW_ONLY
+    module: str | None = None
+    classes: tuple[str, ...] = ()
+    serves: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    other_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    model_types: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> str:
+        """The name of the configuration's class."""
+        return f"{self.prefix}Config"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the model classes."""
+        return (*(self.prefix + head for head in self.heads), *self.classes)
+
+    def serving(self, auto_class: str) -> str | None:
+        """Returns the name of the class that serves an auto class; None if there is none."""
+        if auto_class in self.serves:
+            return self.serves[auto_class]
+        named = {ending_of(name): name for name in self.models if name not in self.serves.values()}
+        ends = (end for end, head in HEADS.items() if auto_class in head.serves)
+        return next((named[end] for end in ends if end in named), None)
 
 
-_instead: set[type] = set()
-"""Classes of users that take the place of a family's."""
+_LM = ("Model", "ForCausalLM")
+_SEQUENCES = (*_LM, "ForSequenceClassification")
+_TOKENS = (*_SEQUENCES, "ForTokenClassification")
+_ANSWERS = (*_SEQUENCES, "ForQuestionAnswering")
+_ALL = (*_TOKENS, "ForQuestionAnswering")
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(
+        "Bert",
+        ("Model", "ForMaskedLM", "LMHeadModel", "ForPreTraining", "ForNextSentencePrediction")
+        + ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+        + ("ForMultipleChoice",),
+        "BERT",
+        other_names={"BertForCausalLM": "BertLMHeadModel"},
+    ),
+    "gpt2": Family(
+        "GPT2",
+        ("Model", "LMHeadModel", "ForSequenceClassification", "ForTokenClassification")
+        + ("ForQuestionAnswering", "DoubleHeadsModel"),
+        "GPT-2, GPT-SW3",
+        model_types=("gpt-sw3",),
+    ),
+    "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
+}
+"""model_type -> its classes, in alphabetical order."""
 
 
-def config_for(model_type: str) -> ConfigClass:
-    """Finds the configuration class of a kind; KeyError if there is none."""
-    if model_type in _configs:
-        return _configs[model_type]
-    return family_class(FAMILIES[model_type][0])
+@functools.cache
+def ending_of(name: str) -> str | None:
+    """Returns the key of `HEADS` that the name of a class ends with, the longest; None if none."""
+    return max((end for end in HEADS if name.endswith(end)), key=len, default=None)
 
 
-def kinds() -> list[str]:
-    """Lists the kinds of configuration that there are classes for."""
-    return sorted({*FAMILIES, *_configs})
+def model_type_of(name: Any) -> Any:
+    """Returns the key of `FAMILIES` for what a `config.json` calls a model type; anything else
+    stays as it is."""
+    return next((key for key, family in FAMILIES.items() if name in family.model_types), name)
 
 
-def auto_names(cls: type) -> list[str]:
-    """Lists the auto classes that a class is registered with."""
-    return sorted({auto for (auto, _), classes in _models.items() if cls in classes})
+def module_of(model_type: str) -> str:
+    """Returns the name of a family's module in `families/`."""
+    return FAMILIES[model_type].module or model_type.replace("-", "_")
 
 
-def auto_name(auto_class: AutoClass) -> str:
-    """Returns the name of an auto class that is given by name, as the class, or by its Flax or TF
-    name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    name = auto_class.__name__ if isinstance(auto_class, type) else auto_class
-    plain = name.removeprefix("Flax").removeprefix("TF") if isinstance(name, str) else name
-    if plain not in ENDINGS:
-        raise ValueError(f"no auto class {name!r}; there are {', '.join(ENDINGS)}")
-    return plain
-
-
-def add_config(model_type: str, cls: ConfigClass, *, exist_ok: bool = False) -> None:
-    """Lets `AutoConfig` find a configuration class.
-
-    Raises:
-        ValueError: one of another `model_type`, or of one that is taken.
-    """
-    if cls.model_type != model_type:
-        raise ValueError(f"{cls.__name__}.model_type is {cls.model_type!r}, not {model_type!r}")
-    taken = _configs.get(model_type, cls) is not cls or model_type in FAMILIES
-    if taken and not exist_ok:
-        raise ValueError(
-            f"model_type {model_type!r} is {config_for(model_type).__name__}'s; give the class "
-            "another one, or exist_ok=True to take its place"
-        )
-    _configs[model_type] = cls
+@functools.cache
+def names_of_families() -> Mapping[str, tuple[str, str]]:
+    """Returns {public name: (module in `families/`, the name there)} of all families: classes,
+    under Transformers' other names and, but for configurations, with "Flax" in front too."""
+    names = {}
+    for model_type, family in FAMILIES.items():
+        module = module_of(model_type)
+        models = {name: (module, name) for name in family.models}
+        models |= {other: (module, name) for other, name in family.other_names.items()}
+        flax = {f"Flax{name}": home for name, home in models.items()}
+        names |= {family.config: (module, family.config)} | models | flax
+    return names
 
 
-def add_model(auto_class: str, cls: ModelClass, *, instead: bool = False) -> None:
-    """Lets an auto class find a model class.
-
-    Raises:
-        ValueError: its configuration class has no `model_type` to be found by.
-    """
-    config = cls.config_class
-    if not config.model_type:
-        raise ValueError(f"{cls.__name__}.config_class has no model_type to be found by")
-    if config.model_type not in FAMILIES:
-        _configs.setdefault(config.model_type, config)
-    classes = _models.setdefault((auto_class, config.model_type), [])
-    classes[:] = [other for other in classes if other.__name__ != cls.__name__] + [cls]
-    if instead:
-        _instead.add(cls)
-
-
-@overload
-def register_for_auto_class(  # pyright: ignore[reportOverlappingOverload] - auto classes are none
-    auto_class: type[Model],
-) -> type[Model]: ...
-@overload
-def register_for_auto_class(
-    auto_class: str | type = "AutoModel",
-) -> Callable[[type[Model]], type[Model]]: ...
-def register_for_auto_class(auto_class: Any = "AutoModel") -> Any:
-    """Lets an auto class find a model class of your own by its config's `model_type`; `load_plan`
-    and the command line find it too. A save writes the class's name into `auto_map`. A decorator.
-
-    Nothing is ever found by running code out of a repository: the class is there because your
-    program has imported it.
-
-    Args:
-        auto_class: its name, with "Flax" or "TF" in front or without, or the class; the decorator
-            without an argument stands for "AutoModel".
-
-    Raises:
-        ValueError: no such auto class, or a config class without a `model_type`.
-
-    >>> @register_for_auto_class("AutoModelForCausalLM")  # doctest: +SKIP
-    ... class MyForCausalLM(fm.LlamaForCausalLM):
-    ...     config_class = MyConfig
-    """
-    if hasattr(auto_class, "config_class"):  # the decorator without an argument
-        return register_for_auto_class()(auto_class)
-    name = auto_name(auto_class)
-
-    def register(cls: type[Model]) -> type[Model]:
-        add_model(name, cls)
-        return cls
-
-    return register
+def family_class(name: str) -> ModelClass | ConfigClass:
+    """Imports a class of a family by any of its names; KeyError if there is none."""
+    module, name = names_of_families()[name]
+    return getattr(importlib.import_module(f".families.{module}", __package__), name)

@@ -1,10 +1,11 @@
 """Choosing: from the content of a `config.json` to the classes that run it."""
 
 import contextlib
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .. import registry
+from .. import registration
 from ..documents.json_files import config_path, read_json
 from ..documents.json_values import ConfigError, shown
 from ..params.errors import quoted, some, warn
@@ -19,12 +20,9 @@ def config_class(values: Mapping[str, Any]) -> ConfigClass:
     """
     model_type = _model_type(values)
     try:
-        return registry.config_for(model_type)
+        return registration.config_for(model_type)
     except KeyError:
-        raise ConfigError(
-            f"no family for model_type {quoted(model_type)}; there are "
-            f"{', '.join(registry.kinds())}"
-        ) from None
+        raise ConfigError(_no_family(model_type)) from None
 
 
 def head_class(auto_class: str, values: Mapping[str, Any]) -> ModelClass:
@@ -43,14 +41,11 @@ def class_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> Mo
         ConfigError: no such family, or none with this head.
     """
     try:
-        return registry.model_for(auto_class, model_type, named)
+        return registration.model_for(auto_class, model_type, named)
     except KeyError as error:
         (names,) = error.args
-    if model_type not in registry.kinds():
-        raise ConfigError(
-            f"no family for model_type {quoted(model_type)}; there are {', '.join(names)}; add "
-            "one with register_for_auto_class"
-        )
+    if not registration.is_known(model_type):
+        raise ConfigError(f"{_no_family(model_type)}; add one with register_for_auto_class")
     raise ConfigError(f"{model_type} has no class for {auto_class}; it has {', '.join(names)}")
 
 
@@ -73,13 +68,21 @@ def named_class(values: Mapping[str, Any], where: str) -> ModelClass:
         raise ConfigError(f"{where}: architectures must be a list, got {shown(names)}")
     for name in names:
         with contextlib.suppress(KeyError):
-            return registry.model_class(str(name))
+            return registration.model_class(str(name))
     bare = head_class("AutoModel", values)
     if names:
         warn(
             f"{where}: no class here is called {some(map(quoted, names))}; {bare.__name__} is taken"
         )
     return bare
+
+
+def _no_family(model_type: str) -> str:
+    """Returns the error for a model type without a family: which there are, and the nearest."""
+    kinds = registration.kinds()
+    near = difflib.get_close_matches(model_type, kinds, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"no family for model_type {quoted(model_type)}{hint}; there are {', '.join(kinds)}"
 
 
 def _named_classes(values: Mapping[str, Any]) -> list[str]:

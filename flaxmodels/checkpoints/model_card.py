@@ -16,26 +16,10 @@ from ..core.model import Model
 from ..documents.front_matter import CARD_NAME, Words, front_matter, listed
 from ..hub.client import api, attempt, endpoint
 from ..hub.errors import HubError
+from ..registry import HEADS, ending_of
 from .options import CardKeywords
 
 _TAGS = ("flax", "jax")
-_TASKS = {  # end of a class's name -> its task on the Hub
-    "ForCausalLM": "text-generation",
-    "LMHeadModel": "text-generation",
-    "DoubleHeadsModel": "text-generation",
-    "ForMaskedLM": "fill-mask",
-    "ForPreTraining": "fill-mask",
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForMultipleChoice": "multiple-choice",
-    "ForSeq2SeqLM": "text2text-generation",
-    "ForImageClassification": "image-classification",
-    "ForSpeechSeq2Seq": "automatic-speech-recognition",
-    "ForCTC": "automatic-speech-recognition",
-    "ForVision2Seq": "image-to-text",
-    "Model": "feature-extraction",
-}
 _WEIGHTS = {  # end of a file's name -> what it is to a reader
     ".safetensors": "safetensors, under the names that PyTorch's Transformers knows",
     ".msgpack": "flax msgpack, under the names of old Flax checkpoints",
@@ -143,9 +127,8 @@ def metadata(model: Model, info: CardInfo) -> dict[str, Any]:
     """Returns the metadata of a card, under the Hub's names."""
     from huggingface_hub import ModelCardData
 
-    tasks = listed(info.tasks) or [
-        next((task for end, task in _TASKS.items() if type(model).__name__.endswith(end)), "")
-    ]
+    ending = ending_of(type(model).__name__)
+    tasks = listed(info.tasks) or [HEADS[ending].task if ending else ""]
     data = ModelCardData(
         language=info.language if isinstance(info.language, str | None) else list(info.language),
         license=info.license,

@@ -13,6 +13,7 @@ import jax
 from .. import params as fp
 from ..hub import HubKeywords, Words
 from ..params.save.write import SaveFunction
+from .config_fields import ConfigFields
 
 if TYPE_CHECKING:
     from jax.sharding import AbstractMesh, Mesh
@@ -72,61 +73,6 @@ class ModelFields(TypedDict, total=False):
     origin: str | None
     attn_original: str | None
     add_pooling_layer: bool
-
-
-class ConfigFields(TypedDict, total=False):
-    """Fields of the configurations of all families, under all their names."""
-
-    pad_token_id: int | None
-    bos_token_id: int | None
-    eos_token_id: int | Sequence[int] | None
-    tie_word_embeddings: bool
-    num_labels: int
-    id2label: Mapping[Any, str] | None
-    label2id: Mapping[str, int] | None
-    output_hidden_states: bool
-    output_attentions: bool
-    pruned_heads: Mapping[Any, Sequence[int]]
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    intermediate_size: int
-    max_position_embeddings: int
-    type_vocab_size: int
-    hidden_act: str
-    activation_function: str
-    initializer_range: float
-    layer_norm_eps: float
-    layer_norm_epsilon: float
-    rms_norm_eps: float
-    hidden_dropout_prob: float
-    attention_probs_dropout_prob: float
-    attention_dropout: float
-    classifier_dropout: float | None
-    resid_pdrop: float
-    embd_pdrop: float
-    attn_pdrop: float
-    attention_bias: bool
-    mlp_bias: bool
-    rope_parameters: Mapping[str, Any]
-    original_max_position_embeddings: int
-    partial_rotary_factor: float
-    rope_theta: float
-    rope_scaling: Mapping[str, Any] | None
-    n_positions: int
-    n_embd: int
-    n_layer: int
-    n_head: int
-    n_inner: int | None
-    summary_use_proj: bool
-    summary_activation: str | None
-    summary_proj_to_labels: bool
-    summary_first_dropout: float
-    scale_attn_weights: bool
-    scale_attn_by_inverse_layer_idx: bool
 
 
 class LoadKeywords(OwnLoadKeywords, ModelFields, ConfigFields, total=False):

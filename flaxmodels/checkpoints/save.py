@@ -22,7 +22,7 @@ from ..params.multihost import is_spread, run_on_all_processes
 from ..params.save.file_writer import OnFile, SaveFunction
 from ..params.save.saveable import check_variant, saveable
 from ..params.save.write import WriteOptions, retag, write_checkpoint
-from ..registry import auto_names
+from ..registration import auto_names
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import params as fp
-from .. import registry
+from .. import registration
 from ..checkpoints.save import SaveOptions, save, staging
 from ..documents.json_files import CONFIG_NAME, read_json, text_of
 from ..documents.json_values import ConfigError, is_finite
@@ -232,7 +232,7 @@ def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
 
 def _is_known(values: Mapping[str, Any]) -> bool:
     """Tells whether a configuration is of a family that is here."""
-    return values.get("model_type") in registry.kinds()
+    return registration.is_known(values.get("model_type"))
 
 
 def _written_leaves(whole: Account | None, written: fp.Source) -> dict[str, StoredLeaf]:

@@ -98,7 +98,8 @@ def _built(cls: type[PretrainedModel], folder: str, **changes: Any) -> Pretraine
 def _others(folder: str, source: fp.Source, named: type[PretrainedModel]) -> Iterator[Account]:
     """Makes the accounts of what else the tensors may be: of the other classes of the family, and
     of each class with a head that is not tied."""
-    names = FAMILIES.get(named.config_class.model_type, ())[1:]
+    family = FAMILIES.get(named.config_class.model_type)
+    names = family.models if family else ()
     for cls in (named, *(family_class(name) for name in names if name != named.__name__)):
         changes: dict[str, Any]
         for changes in ({}, {"tie_word_embeddings": False}):

@@ -12,6 +12,7 @@ from ..documents.field_types import hints_of
 from ..documents.json_values import ConfigError, Json, JsonObject, freeze, is_finite, shown, thaw
 from ..documents.remote_code import is_of_ours, names_code, without_code
 from ..params.errors import quoted, some, warn
+from ..registry import model_type_of
 from .labels import LABEL_KEYS, labels_of_caller, labels_of_file
 from .schema import Schema
 
@@ -30,7 +31,7 @@ def fields_of_file(cls: type[Schema], values: JsonObject, who: str) -> dict[str,
         freeze(values)
     except ConfigError as error:
         raise ConfigError(f"{name}: config.json {error}") from None
-    if values.get("model_type", cls.model_type) != cls.model_type:
+    if model_type_of(values.get("model_type", cls.model_type)) != cls.model_type:
         raise ConfigError(
             f"{name} reads model_type {cls.model_type!r}, config.json says "
             f"{shown(values['model_type'])}; use AutoConfig, or the class of that family"

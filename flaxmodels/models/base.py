@@ -29,7 +29,7 @@ from ..core.model import Model
 from ..editing.prune import prune_heads
 from ..editing.vocabulary import HasVocabulary
 from ..generation.generate import Generates
-from ..registry import register_for_auto_class
+from ..registration import register_for_auto_class
 from .mask_helpers import MaskHelpers
 from .switches import Switches
 
@@ -273,7 +273,7 @@ class PretrainedModel(Generates, HasVocabulary, Measures, MaskHelpers, Switches,
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str | type = "AutoModel") -> type[Self]:
-        """Lets an auto class find this class; see `flaxmodels.registry.register_for_auto_class`."""
+        """Lets an auto class find this class; see `fm.register_for_auto_class`."""
         return register_for_auto_class(auto_class)(cls)
 
     @classmethod

@@ -13,6 +13,7 @@ from flaxmodels import params as fp
 from flaxmodels.calls.keyword_table import KEYWORDS, NOTES
 from flaxmodels.calls.signature import names_of
 from flaxmodels.checkpoints import options
+from flaxmodels.checkpoints.config_fields import ConfigFields
 from flaxmodels.checkpoints.model_card import CardInfo
 from flaxmodels.checkpoints.plan import PlanOptions
 from flaxmodels.checkpoints.push import PUSH_DEFAULTS, PushOptions
@@ -219,13 +220,14 @@ def test_D24_load_plan_takes_what_a_load_takes(folder, tmp_path):
 
 def test_D10_the_types_name_what_there_is():
     assert DEFAULTS.keys() == options.LOAD
-    families = [[getattr(fm, name) for name in names] for names in FAMILIES.values()]
-    models = {name for _, *classes in families for cls in classes for name in field_names(cls)}
+    classes = [getattr(fm, name) for family in FAMILIES.values() for name in family.models]
+    models = {name for cls in classes for name in field_names(cls)}
     assert {*options.ModelFields.__annotations__} == models
-    configs = {name for config, *_ in families for name in config_names(config)}
-    unsupported = {name for config, *_ in families for name in config.unsupported}
-    assert {*options.ConfigFields.__annotations__} >= configs - NOTES - unsupported
-    assert {*options.ConfigFields.__annotations__} <= configs
+    configs = [getattr(fm, family.config) for family in FAMILIES.values()]
+    names = {name for config in configs for name in config_names(config)}
+    unsupported = {name for config in configs for name in config.unsupported}
+    assert {*ConfigFields.__annotations__} >= names - NOTES - unsupported
+    assert {*ConfigFields.__annotations__} <= names
     for types, value in (
         (HubKeywords, HubOptions),
         (options.WeightKeywords, WeightChoice),

@@ -27,8 +27,7 @@ CASES = [
     for name, arrays in EDITS.items()
     for edit in sorted({key.split(".")[0] for key in arrays} - {"moments"})
 ]
-CLASSES = sorted({name for members in registry.FAMILIES.values() for name in members})
-MODELS = [name for name in CLASSES if not name.endswith("Config")]
+MODELS = sorted({name for family in registry.FAMILIES.values() for name in family.models})
 KEY = jax.random.key(7)
 TINY = {"vocab_size": 12, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
 TINY |= {"intermediate_size": 8, "n_inner": 8, "num_key_value_heads": 1, "pad_token_id": 0}

@@ -8,10 +8,10 @@ from _paths import GOLDENS
 
 import flaxmodels as fm
 from flaxmodels import hub
-from flaxmodels.auto import AUTO_CLASSES, architecture
+from flaxmodels.auto import architecture
 from flaxmodels.checkpoints import request
 from flaxmodels.documents.json_values import ConfigError
-from flaxmodels.registry import FAMILIES
+from flaxmodels.registry import AUTO_CLASSES, FAMILIES, HEADS, Family
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,71 @@ def test_P13_3_config_may_be_a_file():
 def test_every_auto_class_and_its_flax_alias_exist():
     for name in AUTO_CLASSES:
         assert getattr(fm, name) is getattr(fm, f"Flax{name}")
+        assert getattr(fm, name).__name__ == name and getattr(fm, name).__doc__
 
 
 def test_every_family_class_is_named_by_the_package():
-    for names in FAMILIES.values():
-        for name in names:
+    assert [*FAMILIES] == sorted(FAMILIES)
+    for model_type, family in FAMILIES.items():
+        assert {*family.heads} <= HEADS.keys()
+        assert getattr(fm, family.config).model_type == model_type
+        for name in (family.config, *family.models):
             assert getattr(fm, name).__name__ == name and name in dir(fm)
+        for name in family.models:
+            assert getattr(fm, name).config_class.model_type == model_type
+            assert getattr(fm, f"Flax{name}") is getattr(fm, name)
+        for other, name in family.other_names.items():
+            assert getattr(fm, other) is getattr(fm, f"Flax{other}") is getattr(fm, name)
     with pytest.raises(AttributeError, match="BertForNothing"):
         _ = fm.BertForNothing  # pyright: ignore[reportAttributeAccessIssue]
+
+
+GEMMA = Family(
+    "Gemma3Text", ("Model", "ForSequenceClassification"), "", classes=("Gemma3ForCausalLM",)
+)
+WHISPER = Family(
+    "Whisper",
+    ("Model", "ForConditionalGeneration", "ForAudioClassification"),
+    "",
+    serves={"AutoModelForSpeechSeq2Seq": "WhisperForConditionalGeneration"},
+)
+BART = Family("Bart", ("Model", "ForConditionalGeneration", "ForCausalLM"), "")
+ROBERTA = Family("Roberta", ("Model", "ForCausalLM", "ForMaskedLM"), "")
+COMPOSITE = Family(
+    "EncoderDecoder", ("Model",), "", serves={"AutoModelForSeq2SeqLM": "EncoderDecoderModel"}
+)
+
+
+@pytest.mark.parametrize(
+    ("family", "auto", "expected"),
+    [
+        (GEMMA, "AutoModel", "Gemma3TextModel"),
+        (GEMMA, "AutoModelForCausalLM", "Gemma3ForCausalLM"),
+        (WHISPER, "AutoModelForSpeechSeq2Seq", "WhisperForConditionalGeneration"),
+        (WHISPER, "AutoModelForAudioClassification", "WhisperForAudioClassification"),
+        (WHISPER, "AutoModelForSeq2SeqLM", None),
+        (BART, "AutoModelForSeq2SeqLM", "BartForConditionalGeneration"),
+        (BART, "AutoModelForPreTraining", "BartForConditionalGeneration"),
+        (ROBERTA, "AutoModelForPreTraining", "RobertaForMaskedLM"),
+        (Family("Marian", ("Model", "MTModel"), ""), "AutoModelForSeq2SeqLM", "MarianMTModel"),
+        (COMPOSITE, "AutoModelForSeq2SeqLM", "EncoderDecoderModel"),
+        (COMPOSITE, "AutoModel", None),
+    ],
+)
+def test_which_class_of_a_family_serves_an_auto_class(family, auto, expected):
+    assert family.serving(auto) == expected
+    assert expected is None or expected in family.models
+
+
+def test_an_old_model_type_opens_as_the_family_that_it_is(tmp_path):
+    folder = GOLDENS / "gpt2-lm-head" / "checkpoint"
+    values = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | {"model_type": "gpt-sw3"}))
+    config = fm.AutoConfig.from_pretrained(tmp_path)
+    assert config == fm.AutoConfig.from_pretrained(folder)
+    assert config == fm.GPT2Config.from_pretrained(tmp_path)
+    assert fm.AutoModelForCausalLM.class_for("gpt-sw3") is fm.GPT2LMHeadModel
+    assert config.to_dict()["model_type"] == "gpt2"
 
 
 def test_unknown_family_and_missing_head(tmp_path):
@@ -91,6 +148,9 @@ def test_unknown_family_and_missing_head(tmp_path):
         fm.AutoModel.from_pretrained(tmp_path)
     with pytest.raises(fm.ConfigError, match="'mamba9'"):
         fm.AutoConfig.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "lama"}))
+    with pytest.raises(fm.ConfigError, match=r"'lama' \(did you mean llama\?\); there are bert, "):
+        fm.AutoModel.from_pretrained(tmp_path)
     with pytest.raises(fm.ConfigError, match="llama has no class for AutoModelForMaskedLM"):
         fm.AutoModelForMaskedLM.from_pretrained(GOLDENS / "llama-causal-lm" / "checkpoint")
 

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 import flaxmodels as fm
-from flaxmodels import registry
+from flaxmodels import registration
 from flaxmodels.commands.cli import main
 from flaxmodels.commands.convert import convert
 
@@ -36,9 +36,9 @@ class OwnLlama(fm.LlamaForCausalLM):
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    monkeypatch.setattr(registry, "_models", {})
-    monkeypatch.setattr(registry, "_configs", {})
-    monkeypatch.setattr(registry, "_instead", set())
+    monkeypatch.setattr(registration, "_models", {})
+    monkeypatch.setattr(registration, "_configs", {})
+    monkeypatch.setattr(registration, "_instead", set())
 
 
 def saved(cls, folder):

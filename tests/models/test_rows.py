@@ -24,8 +24,8 @@ CLASSES = [
         CONFIGS[family].replace(is_decoder=True) if name == "BertLMHeadModel" else CONFIGS[family],
         id=name,
     )
-    for family, (_, *names) in FAMILIES.items()
-    for name in names
+    for family in CONFIGS
+    for name in FAMILIES[family].models
 ]
 each_class = pytest.mark.parametrize(("cls", "config"), CLASSES)
 each = pytest.mark.parametrize("family", CONFIGS)

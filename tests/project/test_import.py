@@ -111,13 +111,11 @@ def test_D10_type_checkers_see_the_names_that_there_are():
     import flaxmodels as fm
 
     typed = set()
-    for node in ast.parse(Path(fm.__file__).read_text()).body:
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name):  # if TYPE_CHECKING
-            for line in node.body:
-                if isinstance(line, ast.ImportFrom):
-                    typed |= {alias.asname for alias in line.names}
-                elif isinstance(line, ast.Assign):
-                    typed |= {target.id for target in line.targets if isinstance(target, ast.Name)}
+    for node in ast.parse(Path(fm.__file__).with_suffix(".pyi").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            typed |= {alias.asname for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            typed |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     assert typed == {*dir(fm)} - {"__version__"} and all(hasattr(fm, name) for name in typed)
 
 

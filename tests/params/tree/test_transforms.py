@@ -212,10 +212,10 @@ def assert_dtypes(result: Any, transform: Transform, known: dict[str, Any]) -> N
 def test_every_public_transform_has_an_entry_and_every_entry_a_transform():
     functions = [name for name in fp.__all__ if name.islower()]
     assert sorted(functions) == sorted([*FUNCTIONS, *NOT_TRANSFORMS.split()])
-    names = [name for names in registry.FAMILIES.values() for name in names]
+    names = [name for family in registry.FAMILIES.values() for name in family.models]
     methods = {
         name
-        for cls in (registry.family_class(name) for name in names if not name.endswith("Config"))
+        for cls in map(registry.family_class, names)
         for name, method in inspect.getmembers(cls, callable)
         if name[0] != "_" and "params" in inspect.signature(method).parameters
     }

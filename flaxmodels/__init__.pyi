@@ -1,0 +1,105 @@
+"""The public names, for type checkers. Written by `scripts/generate`."""
+
+from . import blocks as blocks
+from . import params as params
+from . import sharding as sharding
+from .analysis.memory import memory_report as memory_report
+from .analysis.memory import memory_trace as memory_trace
+from .auto import AutoConfig as AutoConfig
+from .auto import AutoModel as AutoModel
+from .auto import AutoModelForAudioClassification as AutoModelForAudioClassification
+from .auto import AutoModelForCausalLM as AutoModelForCausalLM
+from .auto import AutoModelForCTC as AutoModelForCTC
+from .auto import AutoModelForImageClassification as AutoModelForImageClassification
+from .auto import AutoModelForImageTextToText as AutoModelForImageTextToText
+from .auto import AutoModelForMaskedLM as AutoModelForMaskedLM
+from .auto import AutoModelForMultipleChoice as AutoModelForMultipleChoice
+from .auto import AutoModelForNextSentencePrediction as AutoModelForNextSentencePrediction
+from .auto import AutoModelForPreTraining as AutoModelForPreTraining
+from .auto import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
+from .auto import AutoModelForSeq2SeqLM as AutoModelForSeq2SeqLM
+from .auto import AutoModelForSequenceClassification as AutoModelForSequenceClassification
+from .auto import AutoModelForSpeechSeq2Seq as AutoModelForSpeechSeq2Seq
+from .auto import AutoModelForTokenClassification as AutoModelForTokenClassification
+from .auto import AutoModelForVision2Seq as AutoModelForVision2Seq
+from .auto import load_plan as load_plan
+from .blocks import get_head_mask as get_head_mask
+from .bundled import bundled_checkpoint as bundled_checkpoint
+from .checkpoints.loading_info import LoadingInfo as LoadingInfo
+from .checkpoints.model_card import create_model_card as create_model_card
+from .config.config import Config as Config
+from .config.generation_config import GenerationConfig as GenerationConfig
+from .documents.json_values import ConfigError as ConfigError
+from .editing.prune import prune_heads as prune_heads
+from .families.bert import BertConfig as BertConfig
+from .families.bert import BertForMaskedLM as BertForMaskedLM
+from .families.bert import BertForMultipleChoice as BertForMultipleChoice
+from .families.bert import BertForNextSentencePrediction as BertForNextSentencePrediction
+from .families.bert import BertForPreTraining as BertForPreTraining
+from .families.bert import BertForQuestionAnswering as BertForQuestionAnswering
+from .families.bert import BertForSequenceClassification as BertForSequenceClassification
+from .families.bert import BertForTokenClassification as BertForTokenClassification
+from .families.bert import BertLMHeadModel as BertLMHeadModel
+from .families.bert import BertModel as BertModel
+from .families.gpt2 import GPT2Config as GPT2Config
+from .families.gpt2 import GPT2DoubleHeadsModel as GPT2DoubleHeadsModel
+from .families.gpt2 import GPT2ForQuestionAnswering as GPT2ForQuestionAnswering
+from .families.gpt2 import GPT2ForSequenceClassification as GPT2ForSequenceClassification
+from .families.gpt2 import GPT2ForTokenClassification as GPT2ForTokenClassification
+from .families.gpt2 import GPT2LMHeadModel as GPT2LMHeadModel
+from .families.gpt2 import GPT2Model as GPT2Model
+from .families.llama import LlamaConfig as LlamaConfig
+from .families.llama import LlamaForCausalLM as LlamaForCausalLM
+from .families.llama import LlamaForQuestionAnswering as LlamaForQuestionAnswering
+from .families.llama import LlamaForSequenceClassification as LlamaForSequenceClassification
+from .families.llama import LlamaForTokenClassification as LlamaForTokenClassification
+from .families.llama import LlamaModel as LlamaModel
+from .hub import HubError as HubError
+from .hub import download as download
+from .hub import push_files as push_files
+from .models.base import PretrainedModel as PretrainedModel
+from .params import CheckpointError as CheckpointError
+from .registration import register_for_auto_class as register_for_auto_class
+
+__version__: str
+BertForCausalLM = BertLMHeadModel
+FlaxAutoModel = AutoModel
+FlaxAutoModelForAudioClassification = AutoModelForAudioClassification
+FlaxAutoModelForCTC = AutoModelForCTC
+FlaxAutoModelForCausalLM = AutoModelForCausalLM
+FlaxAutoModelForImageClassification = AutoModelForImageClassification
+FlaxAutoModelForImageTextToText = AutoModelForImageTextToText
+FlaxAutoModelForMaskedLM = AutoModelForMaskedLM
+FlaxAutoModelForMultipleChoice = AutoModelForMultipleChoice
+FlaxAutoModelForNextSentencePrediction = AutoModelForNextSentencePrediction
+FlaxAutoModelForPreTraining = AutoModelForPreTraining
+FlaxAutoModelForQuestionAnswering = AutoModelForQuestionAnswering
+FlaxAutoModelForSeq2SeqLM = AutoModelForSeq2SeqLM
+FlaxAutoModelForSequenceClassification = AutoModelForSequenceClassification
+FlaxAutoModelForSpeechSeq2Seq = AutoModelForSpeechSeq2Seq
+FlaxAutoModelForTokenClassification = AutoModelForTokenClassification
+FlaxAutoModelForVision2Seq = AutoModelForVision2Seq
+FlaxBertForCausalLM = BertLMHeadModel
+FlaxBertForMaskedLM = BertForMaskedLM
+FlaxBertForMultipleChoice = BertForMultipleChoice
+FlaxBertForNextSentencePrediction = BertForNextSentencePrediction
+FlaxBertForPreTraining = BertForPreTraining
+FlaxBertForQuestionAnswering = BertForQuestionAnswering
+FlaxBertForSequenceClassification = BertForSequenceClassification
+FlaxBertForTokenClassification = BertForTokenClassification
+FlaxBertLMHeadModel = BertLMHeadModel
+FlaxBertModel = BertModel
+FlaxGPT2DoubleHeadsModel = GPT2DoubleHeadsModel
+FlaxGPT2ForQuestionAnswering = GPT2ForQuestionAnswering
+FlaxGPT2ForSequenceClassification = GPT2ForSequenceClassification
+FlaxGPT2ForTokenClassification = GPT2ForTokenClassification
+FlaxGPT2LMHeadModel = GPT2LMHeadModel
+FlaxGPT2Model = GPT2Model
+FlaxLlamaForCausalLM = LlamaForCausalLM
+FlaxLlamaForQuestionAnswering = LlamaForQuestionAnswering
+FlaxLlamaForSequenceClassification = LlamaForSequenceClassification
+FlaxLlamaForTokenClassification = LlamaForTokenClassification
+FlaxLlamaModel = LlamaModel
+FlaxPreTrainedModel = PretrainedModel
+PreTrainedModel = PretrainedModel
+PretrainedConfig = Config

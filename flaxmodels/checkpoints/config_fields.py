@@ -1,0 +1,63 @@
+"""The fields of configurations as keywords, for editors and type checkers.
+
+Written by `scripts/generate` from the configurations of all families.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+
+class ConfigFields(TypedDict, total=False):
+    """Fields of the configurations of all families, under all their names."""
+
+    activation_function: str
+    attention_bias: bool
+    attention_dropout: float
+    attention_probs_dropout_prob: float
+    attn_pdrop: float
+    bos_token_id: int | None
+    classifier_dropout: float | None
+    embd_pdrop: float
+    eos_token_id: Sequence[int] | int | None
+    head_dim: int | None
+    hidden_act: str
+    hidden_dropout_prob: float
+    hidden_size: int
+    id2label: Mapping[Any, str] | None
+    initializer_range: float
+    intermediate_size: int
+    is_decoder: bool
+    label2id: Mapping[Any, int] | None
+    layer_norm_eps: float
+    layer_norm_epsilon: float
+    max_position_embeddings: int
+    mlp_bias: bool
+    n_embd: int
+    n_head: int
+    n_inner: int | None
+    n_layer: int
+    n_positions: int
+    num_attention_heads: int
+    num_hidden_layers: int
+    num_key_value_heads: int | None
+    num_labels: int
+    original_max_position_embeddings: Any
+    output_attentions: bool
+    output_hidden_states: bool
+    pad_token_id: int | None
+    partial_rotary_factor: Any
+    pruned_heads: Mapping[Any, Sequence[int]]
+    resid_pdrop: float
+    rms_norm_eps: float
+    rope_parameters: Mapping[Any, Any] | None
+    rope_scaling: Mapping[Any, Any] | None
+    rope_theta: float
+    scale_attn_by_inverse_layer_idx: bool
+    scale_attn_weights: bool
+    summary_activation: str | None
+    summary_first_dropout: float
+    summary_proj_to_labels: bool
+    summary_use_proj: bool
+    tie_word_embeddings: bool
+    type_vocab_size: int
+    vocab_size: int
