@@ -1,0 +1,96 @@
+"""Reads the tables of `tests/families`: what the reference is asked about each family."""
+
+import dataclasses
+import functools
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _weights import uniform
+
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "families"
+TOKENS = {
+    "vocab_size": 61,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "num_labels": 3,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One family's table; the file says each value in capitals.
+
+    Attributes:
+        config: a tiny config.json beside `TOKENS`: all that is particular to the family is in it.
+        classes: class -> the auto class that finds it, None if none does. The first is the bare
+            model; the first that generates stands for the family where one class does.
+        variants: name -> keys of the config that change the mathematics; tried with `main`.
+        changed: class -> keys of the config that this class needs.
+        encodes: whether it reads a text both ways: padded on the right, and with token types.
+        takes_positions: whether the reference is given `position_ids` with padding, or finds them.
+        walk: field -> what the walk over fields changes it to, and with which other keys
+            (`tests/models/test_fields.py`).
+        unread: field -> why no program depends on it.
+    """
+
+    model_type: str
+    config: dict[str, Any]
+    classes: dict[str, str | None]
+    variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    changed: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    encodes: bool = False
+    takes_positions: bool = True
+    walk: dict[str, Any] = dataclasses.field(default_factory=dict)
+    unread: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def bare(self) -> str:
+        """The class without a head."""
+        return next(iter(self.classes))
+
+    @property
+    def main(self) -> str:
+        """The class with a language model's head."""
+        return next(name for name in self.classes if name.endswith(("CausalLM", "LMHeadModel")))
+
+    def config_of(self, name: str) -> dict[str, Any]:
+        """The config.json of a class, as it is given to the reference."""
+        return TOKENS | self.config | self.changed.get(name, {}) | {"architectures": [name]}
+
+
+@functools.cache
+def load(model_type: str) -> Family:
+    """Reads one table."""
+    values = runpy.run_path(str(FOLDER / f"{model_type}.py"))
+    return Family(model_type, **{k.lower(): v for k, v in values.items() if k.isupper()})
+
+
+def names() -> list[str]:
+    """Lists the families that have a table."""
+    return sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+def arrays_of(inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The inputs of a golden as arrays: int32 of lists, and float32 of `{"uniform": shape}`, drawn
+    by the argument's name."""
+    return {
+        name: uniform(name, value["uniform"])
+        if isinstance(value, dict)
+        else np.asarray(value, np.int32)
+        for name, value in inputs.items()
+    }
+
+
+def for_class(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The inputs with an axis for choices, where the class has one: the second choice of a row is
+    the other row. Positions are left out there, which the reference does not fold."""
+    if not name.endswith(("ForMultipleChoice", "DoubleHeadsModel")):
+        return inputs
+    return {
+        key: [[row, other] for row, other in zip(rows, rows[::-1], strict=True)]
+        for key, rows in inputs.items()
+        if key != "position_ids"
+    }

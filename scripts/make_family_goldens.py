@@ -1,0 +1,227 @@
+"""Make the goldens under tests/goldens/families with PyTorch Transformers.
+
+Run by hand; rewrites what it is asked for, the same every time:
+
+    python scripts/make_family_goldens.py [FAMILY ...]
+
+Last run with Python 3.11.7, torch 2.13.0 (CPU), transformers 5.23.0, numpy 2.4.6; each file names
+the versions that made it. What is asked is in `tests/families/<model_type>.py`, and the weights are
+those of `scripts/_weights.py`: a golden holds none. `<model_type>.json` has
+
+    versions
+    inputs      name -> {argument: values}; "padded", "whole" (the tokens of the padded rows alone,
+                so that equal outputs prove that padding changes nothing)
+    classes     class -> {"config": config.json, where it is not the first class's;
+                "tensors": {name in the file: shape}, all that save_pretrained wrote}
+    variants    name -> the same
+    gradients   {name in the file: [norm, product with `weight("projection.<name>")`]} of
+                sum(logits * cot) over the tokens of "padded", cot = `uniform("cotangent", shape)`
+    generated   20 greedy tokens after "padded" ("whole" where the family pads on the right)
+
+and `<model_type>.safetensors` has the outputs in float32, `<class or variant>.<inputs>.<output>`.
+Of hidden states there is one place of each row, `PLACE`; of attentions the last row of the first
+and the last layer.
+"""
+
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import _families as families
+import numpy as np
+import torch
+import transformers
+from _weights import integers, uniform, weight, weights
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "families"
+LENGTH, PADDING, NEW_TOKENS = 13, 4, 20
+OUTPUTS = (
+    "last_hidden_state pooler_output logits start_logits end_logits prediction_logits "
+    "seq_relationship_logits mc_logits"
+).split()
+
+
+def main() -> None:
+    ROOT.mkdir(exist_ok=True)
+    for name in sys.argv[1:] or families.names():
+        golden, arrays = make(families.load(name))
+        (ROOT / f"{name}.json").write_text(text_of(golden))
+        save_file(arrays, ROOT / f"{name}.safetensors")
+        size = (ROOT / f"{name}.safetensors").stat().st_size + len(text_of(golden))
+        print(f"{name}: {len(golden['classes'])} classes, {size / 1e3:.0f} KB", flush=True)
+
+
+def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Everything that is asked about one family: what goes into its JSON, and the outputs."""
+    inputs = make_inputs(family)
+    golden: dict[str, Any] = {"versions": versions(), "inputs": inputs, "classes": {}}
+    golden["variants"] = {}
+    arrays = {}
+    for name in family.classes:
+        model, entry = build(name, family.config_of(name))
+        golden["classes"][name] = entry
+        given = {key: families.for_class(name, values) for key, values in inputs.items()}
+        everything = name == family.bare
+        arrays |= outputs(name, model, given if everything else {"padded": given["padded"]}, family)
+        if name == family.main:
+            golden["gradients"] = gradients(model, given["padded"])
+            golden["generated"] = generate(model, given["whole" if family.encodes else "padded"])
+    for name, changes in family.variants.items():
+        model, entry = build(family.main, family.config_of(family.main) | changes)
+        golden["variants"][name] = entry
+        given = inputs["padded"]
+        if name == "cross":
+            given = inputs["cross"] = given | cross_inputs(model.config.hidden_size)
+        arrays |= outputs(name, model, {"padded": given}, family, states=False)
+    return golden, arrays
+
+
+def versions() -> dict[str, str]:
+    found = {module.__name__: module.__version__ for module in (torch, transformers, np)}
+    return {"python": platform.python_version(), **found}
+
+
+# --- inputs ---
+
+
+def make_inputs(family: families.Family) -> dict[str, dict[str, Any]]:
+    """Two rows, the second padded; and the tokens that the second has, as rows of their own."""
+    ids = integers("input_ids", (2, LENGTH), 3, families.TOKENS["vocab_size"])
+    mask = np.ones((2, LENGTH), np.int32)
+    pads = slice(LENGTH - PADDING, None) if family.encodes else slice(0, PADDING)
+    mask[1, pads] = 0
+    ids = np.where(mask, ids, families.TOKENS["pad_token_id"])
+    padded, whole = {"input_ids": ids, "attention_mask": mask}, {"input_ids": ids[1:, mask[1] == 1]}
+    if family.encodes:
+        types = integers("token_type_ids", ids.shape, 0, family.config["type_vocab_size"])
+        padded["token_type_ids"], whole["token_type_ids"] = types, types[1:, mask[1] == 1]
+    elif family.takes_positions:
+        padded["position_ids"] = np.maximum(mask.cumsum(-1) - 1, 0)
+    return {
+        key: {name: array.tolist() for name, array in given.items()}
+        for key, given in (("padded", padded), ("whole", whole))
+    }
+
+
+def cross_inputs(width: int) -> dict[str, Any]:
+    """What an encoder put out, for layers that read one: its last state is padding. States are
+    given by the rule that draws them, for they are numbers by the hundred."""
+    mask = [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+    return {"encoder_hidden_states": {"uniform": [2, 5, width]}, "encoder_attention_mask": mask}
+
+
+# --- models ---
+
+
+def build(name: str, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A model with the weights of the rule, and its config.json and the tensors of its file."""
+    cls = getattr(transformers, name)
+    values = {key: value for key, value in config.items() if key != "architectures"}
+    with tempfile.TemporaryDirectory() as folder:
+        cls(cls.config_class(**values)).save_pretrained(folder)
+        with safe_open(f"{folder}/model.safetensors", "np") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in sorted(file.keys())}
+        save_file(weights(shapes), f"{folder}/model.safetensors", {"format": "pt"})
+        model, info = cls.from_pretrained(
+            folder, output_loading_info=True, attn_implementation="eager", dtype=torch.float32
+        )
+        assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        written = json.loads(Path(folder, "config.json").read_text())
+    return model.eval(), {"config": written, "tensors": shapes}
+
+
+def outputs(
+    name: str, model: Any, inputs: dict[str, Any], family: families.Family, states: bool = True
+) -> dict[str, np.ndarray]:
+    """What the model puts out for each of its inputs, under the names of the golden."""
+    found = {}
+    states = states and name == family.bare
+    for key, given in inputs.items():
+        with torch.no_grad():
+            out = model(**tensors(given), output_hidden_states=states, output_attentions=states)
+        found |= {f"{name}.{key}.{n}": numpy(out[n]) for n in OUTPUTS if out.get(n) is not None}
+        if states:
+            place = 0 if family.encodes else -1
+            for i, state in enumerate(out.hidden_states):
+                found[f"{name}.{key}.hidden_states.{i}"] = numpy(state[:, place])
+            layers = len(out.attentions)
+            for i in {0, layers - 1}:
+                found[f"{name}.{key}.attentions.{i}"] = numpy(out.attentions[i][-1])
+    if states:  # so that who equals both knows that padding changes nothing
+        padded, whole = (found[f"{name}.{key}.last_hidden_state"] for key in inputs)
+        tokens = np.asarray(inputs["padded"]["attention_mask"][1], bool)
+        assert np.abs(padded[1, tokens] - whole[0]).max() < 1e-4, "padding changes outputs"
+    return found
+
+
+def tensors(inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+    arrays = families.arrays_of(inputs)
+    return {
+        key: torch.tensor(array, dtype=torch.int64 if array.dtype.kind == "i" else torch.float32)
+        for key, array in arrays.items()
+    }
+
+
+def numpy(tensor: torch.Tensor) -> np.ndarray:
+    array = tensor.detach().numpy()
+    assert array.dtype == np.float32 and np.isfinite(array).all()
+    return np.ascontiguousarray(array)
+
+
+def gradients(model: Any, inputs: dict[str, Any]) -> dict[str, list[float]]:
+    """Of every tensor of the file, the norm of its gradient and a product with it."""
+    model.zero_grad()
+    given = tensors(inputs)
+    logits = model(**given).logits
+    cotangent = torch.tensor(uniform("cotangent", logits.shape))
+    (logits * cotangent * given["attention_mask"][..., None]).sum().backward()
+    found = {}
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        gradient = parameter.grad.numpy().astype(np.float64)
+        along = weight(f"projection.{name}", gradient.shape)
+        found[name] = [float(np.linalg.norm(gradient)), float((gradient * along).sum())]
+        assert found[name][0] > 0, f"{name} does not matter"
+    return {name: [float(f"{x:.7g}") for x in pair] for name, pair in found.items()}
+
+
+def generate(model: Any, inputs: dict[str, Any]) -> list[list[int]]:
+    """Greedy tokens, none of which is a close call."""
+    given = {k: v for k, v in tensors(inputs).items() if k in ("input_ids", "attention_mask")}
+    given.setdefault("attention_mask", torch.ones_like(given["input_ids"]))
+    out = model.generate(
+        **given,
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    best = torch.stack(out.logits).topk(2, -1).values
+    margin = float((best[..., 0] - best[..., 1]).min())
+    assert margin > 1e-4, f"two tokens are {margin:.1e} apart"
+    return out.sequences[:, given["input_ids"].shape[1] :].tolist()
+
+
+def text_of(golden: dict[str, Any]) -> str:
+    """JSON with a line for each tensor or row, so that a change can be read."""
+
+    def lines(value: Any, indent: str) -> str:
+        if isinstance(value, dict) and value:
+            items = (f'{indent}  "{k}": {lines(v, indent + "  ")}' for k, v in value.items())
+            return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+        return json.dumps(value)
+
+    return lines(golden, "") + "\n"
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_error()
+    main()

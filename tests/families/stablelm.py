@@ -1,0 +1,25 @@
+"""StableLM: LayerNorm, a quarter of each head turns; norms on heads, parallel branches."""
+
+CONFIG = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 40,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.05,
+    "layer_norm_eps": 3e-3,
+}
+CLASSES = {
+    "StableLmModel": "AutoModel",
+    "StableLmForCausalLM": "AutoModelForCausalLM",
+    "StableLmForSequenceClassification": "AutoModelForSequenceClassification",
+    "StableLmForTokenClassification": "AutoModelForTokenClassification",
+}
+VARIANTS = {
+    "head-norms": {"qk_layernorm": True},
+    "parallel": {"use_parallel_residual": True},
+    "stablelm-2-12b": {"qk_layernorm": True, "use_parallel_residual": True},
+    "biases": {"use_qkv_bias": True},
+    "half": {"partial_rotary_factor": 0.5, "tie_word_embeddings": True},
+}
