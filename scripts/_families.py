@@ -29,6 +29,7 @@ class Family:
             model; the first that generates stands for the family where one class does.
         variants: name -> keys of the config that change the mathematics; tried with `main`.
         changed: class -> keys of the config that this class needs.
+        same: tensor -> the tensor that a model has one parameter with.
         encodes: whether it reads a text both ways: padded on the right, and with token types.
         takes_positions: whether the reference is given `position_ids` with padding, or finds them.
         walk: field -> what the walk over fields changes it to, and with which other keys
@@ -41,6 +42,7 @@ class Family:
     classes: dict[str, str | None]
     variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     changed: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    same: dict[str, str] = dataclasses.field(default_factory=dict)
     encodes: bool = False
     takes_positions: bool = True
     walk: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -48,6 +48,10 @@ def weight(name: str, shape: Sequence[int], seed: int = 0) -> np.ndarray:
     return noise * np.float32(math.sqrt(5 / shape[-1]) if shape else 1)
 
 
-def weights(shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str, np.ndarray]:
-    """Draws a whole checkpoint: {name in the file: shape} -> {name: array}."""
-    return {name: weight(name, shape, seed) for name, shape in shapes.items()}
+def weights(
+    shapes: Mapping[str, Sequence[int]], same: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
+    """Draws a whole checkpoint: {name in the file: shape} -> {name: array}; `same` has the names
+    whose array is another's."""
+    names = same or {}
+    return {name: weight(names.get(name, name), shape) for name, shape in shapes.items()}

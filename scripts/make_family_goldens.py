@@ -64,7 +64,7 @@ def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]
     golden["variants"] = {}
     arrays = {}
     for name in family.classes:
-        model, entry = build(name, family.config_of(name))
+        model, entry = build(family, name, family.config_of(name))
         golden["classes"][name] = entry
         given = {key: families.for_class(name, values) for key, values in inputs.items()}
         everything = name == family.bare
@@ -73,7 +73,7 @@ def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]
             golden["gradients"] = gradients(model, given["padded"])
             golden["generated"] = generate(model, given["whole" if family.encodes else "padded"])
     for name, changes in family.variants.items():
-        model, entry = build(family.main, family.config_of(family.main) | changes)
+        model, entry = build(family, family.main, family.config_of(family.main) | changes)
         golden["variants"][name] = entry
         given = inputs["padded"]
         if name == "cross":
@@ -119,7 +119,7 @@ def cross_inputs(width: int) -> dict[str, Any]:
 # --- models ---
 
 
-def build(name: str, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def build(family: families.Family, name: str, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A model with the weights of the rule, and its config.json and the tensors of its file."""
     cls = getattr(transformers, name)
     values = {key: value for key, value in config.items() if key != "architectures"}
@@ -127,7 +127,7 @@ def build(name: str, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         cls(cls.config_class(**values)).save_pretrained(folder)
         with safe_open(f"{folder}/model.safetensors", "np") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in sorted(file.keys())}
-        save_file(weights(shapes), f"{folder}/model.safetensors", {"format": "pt"})
+        save_file(weights(shapes, family.same), f"{folder}/model.safetensors", {"format": "pt"})
         model, info = cls.from_pretrained(
             folder, output_loading_info=True, attn_implementation="eager", dtype=torch.float32
         )

@@ -31,3 +31,4 @@ CHANGED = {
     "BertForQuestionAnswering": {"num_labels": 2},
 }
 ENCODES = True
+SAME = {"cls.predictions.bias": "cls.predictions.decoder.bias"}

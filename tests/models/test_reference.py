@@ -1,0 +1,168 @@
+"""Every class of every family against PyTorch Transformers: names, outputs, gradients, decoding.
+
+`tests/families` says what is asked, `scripts/make_family_goldens.py` asked the reference.
+"""
+
+import _families as families
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from _weights import uniform, weight, weights
+from safetensors.numpy import load_file
+
+import flaxmodels as fm
+from flaxmodels.core import outputs
+
+LOOP = {"scan_layers": False, "attn_implementation": "eager"}
+SCAN = {"scan_layers": True, "attn_implementation": "sdpa"}
+RUNS = {"loop": LOOP, "scan": SCAN}
+TABLES = [families.load(name) for name in families.names()]
+
+
+def run(model, params, arguments, **options):
+    def forward(params, arguments):
+        return model.apply({"params": params}, **arguments, **options)
+
+    return jax.jit(forward)(params, arguments)
+
+
+def in_turn(i):
+    """The i-th test of a kind: whether it is looped or scanned."""
+    return list(RUNS.values())[i % 2]
+
+
+# --- names and shapes: nothing is compiled ---
+
+EVERY_CLASS = [(t.model_type, name) for t in TABLES for name in [*t.classes, *t.variants]]
+
+
+@pytest.mark.parametrize(("family", "name"), reference.params(EVERY_CLASS))
+def test_a_checkpoint_is_loaded_and_saved_again_tensor_by_tensor(family, name, tmp_path):
+    """Names, shapes and numbers: what is read into a leaf is written as it was."""
+    it = reference.load(family)
+    model, params = it.load(name, **in_turn(len(name)))
+    model.save_pretrained(params, tmp_path, progress=False)
+    written, expected = load_file(tmp_path / "model.safetensors"), it.entry(name)["tensors"]
+    assert {key: list(array.shape) for key, array in written.items()} == expected
+    for key, array in weights(expected, it.table.same).items():
+        np.testing.assert_array_equal(written[key], array, key)
+    again = model.config_class.from_pretrained(tmp_path)
+    assert reference.fields(again) == reference.fields(model.config)
+
+
+@pytest.mark.parametrize("family", reference.params((t.model_type,) for t in TABLES))
+def test_auto_classes_find_the_classes(family):
+    for name, auto in reference.load(family).table.classes.items():
+        if auto is not None:
+            assert getattr(fm, auto).class_for(family) is getattr(fm, name)
+
+
+VARIANTS = [(t.model_type, name) for t in TABLES for name in t.variants]
+
+
+@pytest.mark.parametrize(("family", "name"), reference.params(VARIANTS))
+def test_a_config_says_the_same_in_both_generations_of_keys(family, name):
+    """The keys that the table gives, which may be those of the Hub, and those that 5.23 wrote."""
+    it = reference.load(family)
+    config = it.cls(name).config_class
+    given = config.from_dict(it.table.config_of(it.table.main) | it.table.variants[name])
+    written = config.from_dict(it.entry(name)["config"])
+    assert reference.fields(given) == reference.fields(written)
+
+
+# --- outputs ---
+
+
+@pytest.mark.parametrize("how", RUNS)
+@pytest.mark.parametrize("family", reference.params((t.model_type,) for t in TABLES))
+def test_the_backbone_is_that_of_the_reference(family, how):
+    """Padded and looped; the tokens of the padded row alone, and scanned. The reference's own
+    outputs of these tokens are equal, padded or not."""
+    it = reference.load(family)
+    name, which = it.table.bare, "padded" if how == "loop" else "whole"
+    model, params = it.load(name, **RUNS[how])
+    options = {"output_hidden_states": True, "output_attentions": how == "loop"}
+    out = run(model, params, it.inputs(name, which), **options)
+    it.check(name, out, which, leave=" " if how == "loop" else "attentions")
+
+
+HEADS = [(t.model_type, n) for t in TABLES for n in t.classes if n not in (t.bare, t.main)]
+
+
+@pytest.mark.parametrize(("family", "name"), reference.params(HEADS + VARIANTS))
+def test_heads_and_variants_are_those_of_the_reference(family, name):
+    it = reference.load(family)
+    model, params = it.load(name, **in_turn(len(name)))
+    it.check(name, run(model, params, it.inputs(name)))
+
+
+GRADIENTS = [(t.model_type, how) for t in TABLES for how in RUNS]
+
+
+@pytest.mark.parametrize(("family", "how"), reference.params(GRADIENTS, soak="in turn"))
+def test_logits_and_gradients_are_those_of_the_reference(family, how):
+    it = reference.load(family)
+    name = it.table.main
+    model, params = it.load(name, **RUNS[how])
+    inputs = it.inputs(name)
+
+    @jax.jit
+    def gradient(params):
+        def loss(params):
+            out = model.apply({"params": params}, **inputs)
+            cotangent = uniform("cotangent", out.logits.shape)
+            return jnp.sum(out.logits * cotangent * inputs["attention_mask"][..., None]), out
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    tree, out = gradient(params)
+    it.check(name, out)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+    found = reference.tensors(model, tree)
+    assert found.keys() == it.golden["gradients"].keys()
+    for key, (norm, product) in it.golden["gradients"].items():
+        array = found[key].astype(np.float64)
+        along = weight(f"projection.{key}", array.shape)
+        got = [np.linalg.norm(array), (array * along).sum()]
+        np.testing.assert_allclose(got, [norm, product], atol=1e-3 * max(1, norm), err_msg=key)
+
+
+# --- decoding ---
+
+DECODED = reference.params([(t.model_type, how) for t in TABLES for how in RUNS], soak="loop")
+
+
+@pytest.mark.parametrize(("family", "how"), DECODED)
+def test_cached_decoding_is_the_full_pass_of_the_reference(family, how):
+    it = reference.load(family)
+    name = it.table.main
+    model, params = it.load(name, **RUNS[how])
+    arguments = it.inputs(name)
+    rows, length = arguments["input_ids"].shape
+
+    @jax.jit
+    def step(params, cache, arguments):
+        out = model.apply({"params": params}, **arguments, cache=cache)
+        return out.logits, out.cache
+
+    cache, logits = model.init_cache(rows, length + 3), []
+    for part in [slice(0, 6), *(slice(t, t + 1) for t in range(6, length))]:
+        now = {key: value[:, part] for key, value in arguments.items()}
+        new, cache = step(params, cache, now)
+        logits.append(new)
+    it.check(name, outputs.LogitsOutput(logits=jnp.concatenate(logits, 1)))
+
+
+@pytest.mark.parametrize(("family", "how"), DECODED)
+def test_greedy_tokens_are_those_of_the_reference(family, how):
+    it = reference.load(family)
+    name = it.table.main
+    model, params = it.load(name, **RUNS[how])
+    inputs = it.inputs(name, "whole" if it.table.encodes else "padded")
+    ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+    steps = len(it.golden["generated"][0])
+    settings = {"max_new_tokens": steps, "do_sample": False, "eos_token_id": (), "pad_token_id": 0}
+    out = model.generate(params, ids, mask, **settings)
+    np.testing.assert_array_equal(out.sequences[:, ids.shape[1] :], it.golden["generated"])
