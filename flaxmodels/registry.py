@@ -106,7 +106,8 @@ class Family:
         """Returns the name of the class that serves an auto class; None if there is none."""
         if auto_class in self.serves:
             return self.serves[auto_class]
-        named = {ending_of(name): name for name in self.models if name not in self.serves.values()}
+        models = [name for name in self.models if name not in self.serves.values()]
+        named = {ending_of(name): name for name in reversed(models)}  # of several, the first one
         ends = (end for end, head in HEADS.items() if auto_class in head.serves)
         return next((named[end] for end in ends if end in named), None)
 

@@ -124,6 +124,7 @@ COMPOSITE = Family(
         (Family("Marian", ("Model", "MTModel"), ""), "AutoModelForSeq2SeqLM", "MarianMTModel"),
         (COMPOSITE, "AutoModelForSeq2SeqLM", "EncoderDecoderModel"),
         (COMPOSITE, "AutoModel", None),
+        (Family("T5", ("Model",), "", classes=("T5EncoderModel",)), "AutoModel", "T5Model"),
     ],
 )
 def test_which_class_of_a_family_serves_an_auto_class(family, auto, expected):
