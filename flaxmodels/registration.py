@@ -1,9 +1,11 @@
 """Which class serves what: those of the families, and those that users register."""
 
+import difflib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from . import registry
+from .params.errors import quoted
 from .registry import FAMILIES, ConfigClass, ModelClass
 
 if TYPE_CHECKING:
@@ -73,6 +75,14 @@ def kinds() -> list[str]:
 def is_known(model_type: object) -> bool:
     """Tells whether there are classes for what a `config.json` calls its model type."""
     return registry.model_type_of(model_type) in kinds()
+
+
+def no_family(model_type: object) -> str:
+    """Returns the error for a model type without classes: which there are, and the nearest."""
+    known = kinds()
+    near = difflib.get_close_matches(str(model_type)[:200], known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"no family for model_type {quoted(model_type)}{hint}; there are {', '.join(known)}"
 
 
 def auto_names(cls: type) -> list[str]:

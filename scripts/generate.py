@@ -57,6 +57,7 @@ def config_fields(_: str = "") -> str:
         for name, hint in keywords_of(config).items():
             found.setdefault(name, set()).update(spelled(hint))
     fields = [f"    {name}: {' | '.join(in_order(types))}" for name, types in sorted(found.items())]
+    parts = "from ..config.config import Config\n" if re.search(r"\bConfig\b", str(fields)) else ""
     text = f'''"""The fields of configurations as keywords, for editors and type checkers.
 
 Written by `scripts/generate` from the configurations of all families.
@@ -65,7 +66,7 @@ Written by `scripts/generate` from the configurations of all families.
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-
+{parts}
 class ConfigFields(TypedDict, total=False):
     """Fields of the configurations of all families, under all their names."""
 
@@ -95,7 +96,7 @@ def spelled(hint: Any) -> Iterable[str]:
     if kind in (typing.Union, types.UnionType):
         return [text for option in inside for text in spelled(option)]
     if isinstance(kind, type) and issubclass(kind, Config):
-        return ["Mapping[str, Any]"]
+        return ["Config", "Mapping[str, Any]"]
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return [f"Mapping[Any, {' | '.join(in_order(spelled(inside[-1]))) if inside else 'Any'}]"]
     if kind is tuple:

@@ -1,7 +1,6 @@
 """Choosing: from the content of a `config.json` to the classes that run it."""
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ def config_class(values: Mapping[str, Any]) -> ConfigClass:
     try:
         return registration.config_for(model_type)
     except KeyError:
-        raise ConfigError(_no_family(model_type)) from None
+        raise ConfigError(registration.no_family(model_type)) from None
 
 
 def head_class(auto_class: str, values: Mapping[str, Any]) -> ModelClass:
@@ -45,7 +44,9 @@ def class_for(auto_class: str, model_type: str, named: Iterable[str] = ()) -> Mo
     except KeyError as error:
         (names,) = error.args
     if not registration.is_known(model_type):
-        raise ConfigError(f"{_no_family(model_type)}; add one with register_for_auto_class")
+        raise ConfigError(
+            f"{registration.no_family(model_type)}; add one with register_for_auto_class"
+        )
     raise ConfigError(f"{model_type} has no class for {auto_class}; it has {', '.join(names)}")
 
 
@@ -75,14 +76,6 @@ def named_class(values: Mapping[str, Any], where: str) -> ModelClass:
             f"{where}: no class here is called {some(map(quoted, names))}; {bare.__name__} is taken"
         )
     return bare
-
-
-def _no_family(model_type: str) -> str:
-    """Returns the error for a model type without a family: which there are, and the nearest."""
-    kinds = registration.kinds()
-    near = difflib.get_close_matches(model_type, kinds, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"no family for model_type {quoted(model_type)}{hint}; there are {', '.join(kinds)}"
 
 
 def _named_classes(values: Mapping[str, Any]) -> list[str]:

@@ -91,14 +91,14 @@ def _check_sizes(model: Model, source: fp.Source) -> None:
     largest = max((size for shape in shapes for size in shape), default=0)
     # No layer is without a tensor of its own, or a row of a stacked one.
     most = max(len(shapes), *(shape[0] for shape in shapes if shape), 0, 0)
-    layers = getattr(model.config, "num_hidden_layers", 0)
+    layers = getattr(model.config.text, "num_hidden_layers", 0)
     if layers > most:
         raise fp.CheckpointError(
             f"{source.where}: the config has {layers} layers, and the checkpoint holds "
             f"{len(shapes)} tensors; check that the config belongs to it"
         )
     for name in ("hidden_size", "intermediate_size", "head_dim"):
-        size = getattr(model.config, name, None) or 0
+        size = getattr(model.config.text, name, None) or 0
         if size > max(largest, _CHEAP):
             raise fp.CheckpointError(
                 f"{source.where}: the config has {name} {size}, and no tensor of the checkpoint "

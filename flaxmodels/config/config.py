@@ -7,6 +7,7 @@ caller says (`reading`). Both end in the checks of `__post_init__`.
 import dataclasses
 import inspect
 import os
+import typing
 from typing import TYPE_CHECKING, Any, Self
 
 from flax.core import FrozenDict
@@ -19,6 +20,7 @@ from ..documents.json_values import ConfigError, Json, JsonObject, shown, thaw
 from ..hub import DEFAULT_OPTIONS, HubOptions, Location, resolve
 from ..params.errors import some, warn
 from .labels import LABEL_KEYS, Labels
+from .parts import checked_part, parts_of_caller, parts_of_file, text_part
 from .reading import check_extra, fields_of_caller, fields_of_file
 from .schema import Schema
 
@@ -31,7 +33,7 @@ class _Type(type):
         def __call__(cls, *args: Any, **given: Any) -> Any:
             if args:
                 raise TypeError(f"{cls.__name__} takes its fields by name, got {shown(args)}")
-            return cls._construct(fields_of_caller(cls, given), given)
+            return cls._construct(parts_of_caller(cls, fields_of_caller(cls, given), None), given)
 
     @property
     def __signature__(cls) -> inspect.Signature:
@@ -46,7 +48,8 @@ class Config(Schema, metaclass=_Type):
     Instances hash and compare by value. `extra` holds the keys of a `config.json` that no field
     claims; they are read as attributes and written back by `to_dict`. `id2label` is asked by a
     number or by its text. `pruned_heads` is {layer: heads}, both numbered from 0 as if none were
-    pruned; `model.prune_heads` makes it.
+    pruned; `model.prune_heads` makes it. Fields in `sub_configs` are configurations themselves, and
+    are given as one or as a mapping of its fields.
     """
 
     pad_token_id: int | None = None
@@ -63,10 +66,14 @@ class Config(Schema, metaclass=_Type):
     def __post_init__(self):
         hints = hints_of(type(self))
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+            value, hint = getattr(self, field.name), hints[field.name]
             if value is None and field.name in self.derived:
                 continue
-            value = checked(type(self), field.name, value, hints[field.name])
+            if field.name in self.sub_configs:
+                optional = type(None) in typing.get_args(hint)
+                value = checked_part(type(self), field.name, value, optional)
+            else:
+                value = checked(type(self), field.name, value, hint)
             if value is not None and (problem := out_of_range(field.name, value)):
                 raise ConfigError(
                     f"{type(self).__name__}: {field.name} is {shown(value)}; {problem}"
@@ -119,7 +126,21 @@ class Config(Schema, metaclass=_Type):
             ConfigError: a value that cannot be honoured.
         """
         there = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return self._construct(there | fields_of_caller(type(self), changes, self), changes)
+        fields = fields_of_caller(type(self), changes, self)
+        return self._construct(there | parts_of_caller(type(self), fields, self), changes)
+
+    @property
+    def text(self) -> "Config":
+        """The configuration of what has the vocabulary and makes the tokens: a part, or itself."""
+        name = text_part(type(self))
+        return getattr(self, name).text if name else self
+
+    def replace_text(self, **changes: Any) -> Self:
+        """Returns a copy with some fields of `text` changed, as `replace` does."""
+        name = text_part(type(self))
+        if name is None:
+            return self.replace(**changes)
+        return self.replace(**{name: getattr(self, name).replace_text(**changes)})
 
     @classmethod
     def from_dict(cls, values: JsonObject, *, path: str | os.PathLike = "") -> Self:
@@ -132,7 +153,7 @@ class Config(Schema, metaclass=_Type):
             ConfigError: a value of the wrong type, or mathematics that is not implemented.
         """
         who = f"{path}: {cls.__name__}" if path else cls.__name__
-        fields = fields_of_file(cls, values, who)
+        fields = parts_of_file(cls, fields_of_file(cls, values, who), os.fspath(path))
         return cls._construct(fields, fields)
 
     def to_dict(self) -> dict[str, Json]:
@@ -143,7 +164,8 @@ class Config(Schema, metaclass=_Type):
         values = dict(self.extra)
         for field in dataclasses.fields(self):
             if field.name not in ("extra", *LABEL_KEYS):
-                values[field.name] = getattr(self, field.name)
+                value = getattr(self, field.name)
+                values[field.name] = value.to_dict() if isinstance(value, Config) else value
         if self.id2label is not None:
             values |= {"id2label": dict(self.id2label), "label2id": self.label2id}
         elif self.num_labels != 2:

@@ -182,7 +182,7 @@ class GenerationConfig:
     @classmethod
     def _read(cls, values: JsonObject, location: str, config: Config | None) -> Self:
         """Makes the settings of a file; warns of those that do not act."""
-        vocab_size = getattr(config, "vocab_size", None)
+        vocab_size = None if config is None else getattr(config.text, "vocab_size", None)
         own: dict[str, Json] = {}
         messages: list[str] = []
         for name in _FIELDS:
@@ -268,12 +268,13 @@ def _tokens(vocab_size: int | None) -> str:
 
 
 def _own_ids(config: Config) -> dict[str, Json]:
-    """Returns the tokens that a model's configuration names."""
-    return {name: getattr(config, name) for name in _IDS}
+    """Returns the tokens that a model's configuration names, or its text part."""
+    ids = {name: getattr(config, name) for name in _IDS}
+    return {k: getattr(config.text, k) if v is None else v for k, v in ids.items()}
 
 
 def _family_ids(config: Config | None) -> dict[str, Json]:
     """Returns the default tokens of a family, which Transformers writes into both files: nobody
     chose them, and a small vocabulary may be without them."""
-    fields = () if config is None else dataclasses.fields(config)
+    fields = () if config is None else dataclasses.fields(config.text)
     return {field.name: field.default for field in fields if field.name in _IDS}

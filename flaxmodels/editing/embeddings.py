@@ -234,7 +234,7 @@ def round_up(size: int, step: int) -> int:
 
 def with_vocab_size(model: M, size: int) -> M:
     """Returns the model with a vocabulary of `size` tokens."""
-    return model.clone(config=model.config.replace(vocab_size=size))
+    return model.clone(config=model.config.replace_text(vocab_size=size))
 
 
 def replace_leaves(params: Params, leaves: Leaves) -> Params:

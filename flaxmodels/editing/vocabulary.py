@@ -73,7 +73,7 @@ def resize_token_embeddings(
     Raises:
         ValueError: a number below 1, tokens to add without a key, or shards that do not divide.
     """
-    old = model.config.vocab_size
+    old = model.config.text.vocab_size
     size = old if new_num_tokens is None else _positive("new_num_tokens", new_num_tokens)
     step = 1 if pad_to_multiple_of is None else _positive("pad_to_multiple_of", pad_to_multiple_of)
     size = round_up(size, step)

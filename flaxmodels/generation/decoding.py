@@ -99,7 +99,7 @@ def decode(
     """
     params, *scales = jax.lax.stop_gradient((params, draw.temperature, draw.top_p))
     sampling = Sampling(options.do_sample, options.top_k, *scales)
-    rows = _rows(prompt, getattr(model.config, "vocab_size", None))
+    rows = _rows(prompt, getattr(model.config.text, "vocab_size", None))
 
     def forward(ids, cache, positions, mask=None):
         out: Any = model.apply(

@@ -101,7 +101,7 @@ class Generates(Mixin):
             attention_mask,
             pad=options.pad_token_id,
             eos=options.eos,
-            vocab_size=getattr(self.config, "vocab_size", None),
+            vocab_size=getattr(self.config.text, "vocab_size", None),
         )
         return _run(self, params, prompt, options, _draw(options, traced, key))
 
@@ -183,11 +183,11 @@ def _settle(
             )
     caller = keywords if config is None else keywords.over(config)
     default = model.generation_config or GenerationConfig.of(model.config)
-    limit = model.config.position_limit
+    limit = model.config.text.position_limit
     if limit is not None and default.max_length is not None:
         default = default.given(max_length=min(default.max_length, limit))
     options = caller.over(default)
-    options.check(getattr(model.config, "vocab_size", None))
+    options.check(getattr(model.config.text, "vocab_size", None))
     _warn_of_two_lengths(keywords, config)
     if not options.do_sample:
         idle = keywords if config is None or config.do_sample else caller
@@ -215,7 +215,7 @@ def _warn_of_two_lengths(*given: GenerationConfig | None) -> None:
 
 
 def _count_tokens(config: Config, length: int, options: GenerationConfig) -> int:
-    limit = config.position_limit
+    limit = config.text.position_limit
     count = options.count(length, limit)
     if limit is not None and length + count > limit:
         raise ValueError(

@@ -1,8 +1,13 @@
 """What `scripts/generate` writes is what the registry and the configurations say today."""
 
+from typing import Any
+
 import generate
 import pytest
 from _paths import ROOT
+from flax.core import FrozenDict
+
+import flaxmodels as fm
 
 
 @pytest.mark.parametrize("path", generate.FILES)
@@ -16,3 +21,20 @@ def test_conflicts_inside_the_marks_are_written_over():
     row = "| BERT | `bert` |"
     conflict = f"<<<<<<< ours\n=======\n| other |\n>>>>>>> theirs\n{row}"
     assert row in page and generate.readme(page.replace(row, conflict)) == page
+
+
+@pytest.mark.parametrize(
+    ("hint", "expected"),
+    [
+        (int, "int"),
+        (float | None, "float | None"),
+        (int | tuple[int, ...] | None, "Sequence[int] | int | None"),
+        (FrozenDict[str, tuple[str, ...]], "Mapping[Any, Sequence[str]]"),
+        (FrozenDict[str, Any] | None, "Mapping[Any, Any] | None"),
+        (fm.LlamaConfig, "Config | Mapping[str, Any]"),
+        (Any, "Any"),
+        (int | object, "Any"),
+    ],
+)
+def test_types_of_what_a_caller_may_give(hint, expected):
+    assert " | ".join(generate.in_order(generate.spelled(hint))) == expected
