@@ -118,12 +118,14 @@ def check_extra(config: Schema) -> None:
         )
     kinds = config.extra.get("layer_types")
     layers = getattr(config, "num_hidden_layers", 0)  # maybe 2**31: no tuple is made of them
-    if kinds is not None and not (
-        isinstance(kinds, tuple) and len(kinds) == layers and {*kinds} <= {"full_attention"}
-    ):
+    if kinds is None:
+        return
+    fits = isinstance(kinds, tuple) and len(kinds) == layers
+    odd = [i for i, kind in enumerate(kinds) if kind != config.attention_type(i)] if fits else [0]
+    if odd:
         raise ConfigError(
-            f"{name}: layer_types is {shown(kinds)}; implemented is 'full_attention', once for "
-            "each layer"
+            f"{name}: layer_types is {shown(kinds)}; implemented is "
+            f"{config.attention_type(odd[0])!r} in layer {odd[0]}, and a type for each layer"
         )
 
 

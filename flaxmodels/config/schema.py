@@ -48,6 +48,10 @@ class Schema:
         """
         return values
 
+    def attention_type(self, layer: int) -> str:
+        """Returns the type of a layer, as `layer_types` of a `config.json` spells it."""
+        return "full_attention"
+
     @classmethod
     def names(cls) -> frozenset[str]:
         """Returns all names under which something of this class can be given."""

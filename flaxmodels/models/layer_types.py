@@ -13,6 +13,11 @@ from . import rope_config
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 _MOST_LAYERS = 1024  # of which each may have a kind of its own
+_OLD_NAMES = {
+    "attention": FULL,
+    "mamba": "linear_attention",
+    "deepseek_sparse_attention": "indexed_attention",
+}
 _FROM_OTHERS: Any = None
 
 Rule = Callable[[Config, int], Any]
@@ -59,6 +64,31 @@ def window_without_rope(config: Config, layer: int) -> str:
     return SLIDING if windowed else FULL
 
 
+def expanded(config: Config, field: str) -> tuple[str, ...]:
+    """Returns the name of each layer that [[names, repeats], ...] of a field say (`attention_types`
+    of GPT-Neo: [[["global", "local"], 12]]).
+
+    Raises:
+        ConfigError: another form, or not one name for each layer.
+    """
+    names, depth, runs = [], config.num_hidden_layers, getattr(config, field)
+    for run in runs:
+        match run:
+            case (tuple(period), int(repeats)) if all(isinstance(name, str) for name in period):
+                # no more than the layers: a number out of a file may be any
+                names += period * min(max(repeats, 0), depth + 1)
+            case _:
+                raise ConfigError(
+                    f"{type(config).__name__}: {field} has {shown(run)}; expected [names, repeats]"
+                )
+    if len(names) != depth:
+        raise ConfigError(
+            f"{type(config).__name__}: {field} = {shown(runs)} is not of num_hidden_layers = "
+            f"{depth} layers"
+        )
+    return tuple(names)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerKinds(Config):
     """Says of each layer what is static about it. A family whose config has the window and no
@@ -76,7 +106,6 @@ class LayerKinds(Config):
         )
 
     def attention_type(self, layer: int) -> str:
-        """Returns the type of a layer, as `layer_types` spells it."""
         return SLIDING if getattr(self, self.windows[SLIDING], None) is not None else FULL
 
     def rotation_name(self, layer: int) -> str | None:
@@ -86,8 +115,8 @@ class LayerKinds(Config):
         return "default" if "default" in self.rope_rules.defaults else self.attention_type(layer)
 
     def window(self, attention: str) -> int | None:
-        """Returns how many keys a query of layers of this type sees, its own included; None for
-        all."""
+        """Returns how many keys a query of layers of this type sees, its own included; of a model
+        that attends both ways, how far away a key may be; None for all."""
         field = self.windows.get(attention)
         return None if field is None else getattr(self, field)
 
@@ -129,6 +158,10 @@ class LayerTypes(LayerKinds):
         for field, rule in self.per_layer.items():
             if getattr(self, field) is None:
                 object.__setattr__(self, field, _by_rule(self, rule))
+        if getattr(self, "sliding_window_pattern", None) is not None:
+            if self.layer_types != _by_rule(self, self.per_layer["layer_types"]):
+                # Transformers before 4.53 read the pattern alone, which would be a wrong one
+                object.__setattr__(self, "sliding_window_pattern", None)
 
     def validate(self) -> None:
         super().validate()
@@ -151,6 +184,22 @@ class LayerTypes(LayerKinds):
                     f"{name}: {count} of layer_types are {kind!r}, and {self.windows[kind]} is "
                     f"{shown(None)}; give the window, or {FULL!r} for these layers"
                 )
+
+    @classmethod
+    def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
+        """Reads older names of layer types, and the name under which Transformers 5 writes Gemma
+        3's `sliding_window_pattern`."""
+        values = super().from_json_keys(values)
+        pattern = values.pop("_sliding_window_pattern", None)
+        if pattern is not None and "sliding_window_pattern" in cls.names():
+            values.setdefault("sliding_window_pattern", pattern)
+        kinds = values.get("layer_types")
+        if isinstance(kinds, list | tuple):
+            old = {kind for kind in kinds if isinstance(kind, str)} & _OLD_NAMES.keys()
+            values["layer_types"] = (
+                [_OLD_NAMES[k] if k in old else k for k in kinds] if old else kinds
+            )
+        return values
 
     @classmethod
     def from_spellings(cls, values: dict[str, Json], current: Any) -> dict[str, Json]:

@@ -65,7 +65,7 @@ class RopeRules(NamedTuple):
         if odd := [key for key in rope if key not in self.defaults]:
             raise ConfigError(
                 f"rope_parameters has {some(map(quoted, odd))}; expected are parameters for each "
-                f"of {', '.join(self.defaults)}"
+                f"of {', '.join(self.defaults)} (rope_scaling is that of {self.first})"
             )
         return {name: _mapping(value) for name, value in rope.items()}
 
@@ -75,39 +75,35 @@ class RopeRules(NamedTuple):
 
 
 def one_rope(
-    theta: float = 10_000.0, partial: float | None = None, spelled: Mapping[str, str] = {}, **rules
+    *,
+    spelled: Mapping[str, str] = {},
+    absent: Mapping[str, Json] = {},
+    renamed: Mapping[str, str] = {},
+    further: tuple[str, ...] = (),
+    **defaults: Json,
 ) -> RopeRules:
     """Makes the rules of a family whose layers have one rotation.
 
     Args:
-        theta: `rope_theta` where none is given.
-        partial: `partial_rotary_factor` where none is given; None if whole heads are rotated.
-        spelled: keys for Transformers 4 -> parameters, where they are not called the same.
-        **rules: `absent`, `renamed`, `further` of `RopeRules`.
+        spelled: keys in files for Transformers 4 -> parameters, where they are not called the same.
+        **defaults: parameters where a file has none; `rope_theta` is 10,000 unless given.
+        others: as in `RopeRules`.
     """
-    default = {"rope_theta": theta} | (
-        {} if partial is None else {"partial_rotary_factor": partial}
-    )
-    spelled = spelled or {key: key for key in default}
+    defaults = {"rope_theta": 10_000.0} | defaults
+    spelled = spelled or {key: key for key in defaults}
     beside = {key: ("default", parameter) for key, parameter in spelled.items()}
-    return RopeRules({"default": default}, beside, **rules)
+    return RopeRules({"default": defaults}, beside, absent, renamed, further)
 
 
-def rope_by_type(thetas: Mapping[str, float], local: str | None = None, **rules) -> RopeRules:
+def rope_by_type(*, spelled: Mapping[str, str], **thetas: float) -> RopeRules:
     """Makes the rules of a family with a rotation for each type of layer.
 
     Args:
-        thetas: layer type -> `rope_theta` where none is given; the first is what `rope_theta` and
-            `rope_scaling` of files for Transformers 4 are of.
-        local: the key in those files for theta of the second.
-        **rules: `further` of `RopeRules`.
+        spelled: keys in files for Transformers 4 -> the layer type whose theta they have.
+        **thetas: layer type -> theta where none is given; `rope_scaling` is of the first.
     """
-    beside = {"rope_theta": ([*thetas][0], "rope_theta")}
-    if local is not None:
-        beside[local] = ([*thetas][1], "rope_theta")
-    return RopeRules(
-        {name: {"rope_theta": theta} for name, theta in thetas.items()}, beside, **rules
-    )
+    defaults = {name: {"rope_theta": theta} for name, theta in thetas.items()}
+    return RopeRules(defaults, {key: (name, "rope_theta") for key, name in spelled.items()})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
