@@ -106,6 +106,7 @@ class LayerKinds(Config):
         )
 
     def attention_type(self, layer: int) -> str:
+        """Returns the type of a layer: sliding if there is a window."""
         return SLIDING if getattr(self, self.windows[SLIDING], None) is not None else FULL
 
     def rotation_name(self, layer: int) -> str | None:
@@ -151,6 +152,7 @@ class LayerTypes(LayerKinds):
     layer_types: tuple[str, ...] = _FROM_OTHERS
 
     def attention_type(self, layer: int) -> str:
+        """Returns the type of a layer."""
         return self.layer_types[layer]
 
     def derive(self) -> None:
@@ -203,6 +205,7 @@ class LayerTypes(LayerKinds):
 
     @classmethod
     def from_spellings(cls, values: dict[str, Json], current: Any) -> dict[str, Json]:
+        """Has fields follow their rules again that said nothing else before the change."""
         values = super().from_spellings(values, current)
         if current is None or not values:
             return values

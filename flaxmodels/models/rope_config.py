@@ -145,6 +145,7 @@ class Rotary(Config):
 
     @classmethod
     def names(cls) -> frozenset[str]:
+        """Returns all names under which something of this class can be given."""
         return super().names() | cls.rope_rules.beside.keys()
 
     def derive(self) -> None:

@@ -157,7 +157,7 @@ class SmolLM3(Typed):
         "layer_types": window_without_rope,
     }
     use_sliding_window: bool = False
-    no_rope_layers: tuple[int, ...] = None
+    no_rope_layers: Any = None
     no_rope_layer_interval: int = 4
 
     def rotation_name(self, layer):
