@@ -10,7 +10,7 @@ from .. import params as fp
 from .. import sharding as fs
 from ..config.config import Config
 from ..params.host.threads import run_untraced
-from ..params.tree.naming import is_stacked, layer_path
+from ..params.tree.layers import LAYERS, is_stacked, layer_paths
 
 
 class Described(Protocol):
@@ -34,11 +34,11 @@ def template_of(model: Described) -> fp.Params:
     One layer is traced instead of all: tracing a deep loop would take longer than reading its
     weights, and the stacked tree differs by the index only, unless heads are pruned.
     """
-    stack = "" if model.config.pruned_heads else model.naming.stack
-    traced = model.clone(scan_layers=True) if stack else model
+    stacks = () if model.config.pruned_heads else model.naming.stacks
+    traced = model.clone(scan_layers=True) if stacks else model
     # The cache serves other callers too: nothing of this one's trace or mesh may get into it.
     template = run_untraced(lambda: _declared(traced))
-    if model.scan_layers or not stack:
+    if model.scan_layers or not stacks:
         return template
     leaves = {}
     for path, leaf in fp.flatten(template).items():
@@ -46,7 +46,7 @@ def template_of(model: Described) -> fp.Params:
             leaves[path] = leaf
             continue
         layer = leaf.update(shape=leaf.shape[1:], axes=leaf.axes[1:])
-        leaves |= {layer_path(path, stack, i): layer for i in range(leaf.shape[0])}
+        leaves |= dict.fromkeys(layer_paths(path, leaf, {LAYERS: stacks}).values(), layer)
     return fp.unflatten(leaves)
 
 
@@ -58,7 +58,9 @@ def drawn(model: Any, template: fp.Params, key: jax.Array) -> fp.Params:
     """
     leaves = fp.flatten(template)
     known = {path: leaf for path, leaf in leaves.items() if getattr(leaf, "draw", None)}
-    values = fp.flatten(fp.initialize(fp.unflatten(known), key)) if known else {}
+    values = (
+        fp.flatten(fp.initialize(fp.unflatten(known), key, naming=model.naming)) if known else {}
+    )
     if len(known) < len(leaves):
         own = fp.flatten(meta.unbox(_init(model, key)))
         values |= {p: own[p].astype(leaf.dtype) for p, leaf in leaves.items() if p not in known}

@@ -1,7 +1,6 @@
 """Pruning: attention heads are cut out of a model and its params."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from jax.core import Tracer
 from .. import blocks
 from .. import params as fp
 from ..config.config import Config
-from ..params.tree.naming import is_stacked
+from ..params.tree.layers import layers_of, list_paths
 from ..params.tree.paths import nearest
 from ..params.types import Params
 from .embeddings import Leaves, M
@@ -52,17 +51,18 @@ def prune_heads(
     after = before.replace(pruned_heads=_union(before.pruned_heads, heads_to_prune))
     template = fp.flatten(model.abstract_params())
     _check(fp.flatten(params), template)
-    stack = model.naming.stack
+    stacks = model.naming.stacks
     scan = model.scan_layers and blocks.heads_are_even(after)
     if model.scan_layers and not scan:
-        params = fp.unstack_layers(params, _stack_path(template, stack))
+        for path in list_paths(template, stacks):
+            params = fp.unstack_layers(params, path)
         template = fp.flatten(model.clone(scan_layers=False).abstract_params())
     leaves = fp.flatten(params)
     for path, leaf in leaves.items():
         axes = template[path].axes
         axis = next((i for i, name in enumerate(axes) if name in _KEPT), None)
         if axis is not None:
-            layers = range(leaf.shape[0]) if axes[0] == "layers" else [_layer_of(path, stack)]
+            layers = _layers_of(path, template[path], stacks)
             kept = [_kept(before, after, i, axes[axis], leaf.shape[axis]) for i in layers]
             leaves[path] = _cut(path, leaf, np.stack(kept), axis)
     return model.clone(config=after, scan_layers=scan), fp.unflatten(leaves)
@@ -89,16 +89,11 @@ def _check(leaves: Leaves, template: Leaves) -> None:
             )
 
 
-def _stack_path(template: Leaves, stack: str) -> str:
-    stacked = next(path for path, leaf in template.items() if is_stacked(leaf))
-    return (f"/{stacked}".partition(f"/{stack}/")[0] + f"/{stack}").removeprefix("/")
-
-
-def _layer_of(path: str, stack: str) -> int:
-    found = re.search(rf"(?:^|/){stack}/([0-9]+)/", path)
-    if found is None:
-        raise ValueError(f"{path} has an axis of heads, and is in no layer under {stack!r}")
-    return int(found[1])
+def _layers_of(path: str, leaf: Any, stacks: Sequence[str]) -> Sequence[int]:
+    layers = layers_of(path, leaf, stacks)
+    if not layers:
+        raise ValueError(f"{path} has an axis of heads, and is in no list of layers {stacks}")
+    return layers
 
 
 def _kept(before: Config, after: Config, layer: int, name: str, size: int) -> np.ndarray:

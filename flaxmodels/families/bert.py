@@ -28,7 +28,7 @@ class BertPretrained(decoder.Decoder):
     base_model_prefix = "bert"
     input_embeddings_path = "embeddings/word_embeddings"
     naming = fp.Naming(
-        stack="layer",
+        stacks=("layer",),
         aliases=(
             (r"LayerNorm\.gamma$", "LayerNorm.weight"),
             (r"LayerNorm\.beta$", "LayerNorm.bias"),

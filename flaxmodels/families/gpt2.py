@@ -149,7 +149,7 @@ class GPT2Pretrained(decoder.Decoder):
 
     config_class = GPT2Config
     naming = fp.Naming(
-        stack="h",
+        stacks=("h",),
         kernels_in_out=(r"/c_(attn|proj|fc)/kernel$",),
         flax_kernels_out_in=(r"/c_(attn|proj|fc)/kernel$",),
         ignored=(r"\.attn\.(masked_)?bias$",),

@@ -143,7 +143,7 @@ class LlamaPretrained(decoder.Decoder):
     base_model_prefix = "model"
     input_embeddings_path = "embed_tokens"
     naming = fp.Naming(
-        stack="layers",
+        stacks=("layers",),
         flax_names=((r"norm/scale$", "norm/weight"),),
         ignored=(r"\.rotary_emb\.inv_freq$",),
     )

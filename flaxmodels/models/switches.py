@@ -33,7 +33,7 @@ class Switches(Mixin):
             ValueError: no such policy.
             TypeError: an option that would change nothing, or a model without layers of ours.
         """
-        if not self.naming.stack:
+        if not self.naming.stacks:
             raise TypeError(
                 f"{type(self).__name__} has no stack of layers of ours that remat could act on; "
                 "wrap your own layers with nn.remat"
@@ -76,7 +76,7 @@ class Switches(Mixin):
     def to_bettertransformer(self) -> Self:
         """Returns the model with fused attention: cuDNN's on a GPU in a 16-bit dtype, else
         JAX's."""
-        if not self.naming.stack:
+        if not self.naming.stacks:
             raise TypeError(f"{type(self).__name__} has no attention of ours that could be fused")
         flash = jax.default_backend() == "gpu" and self.dtype.itemsize == 2
         return self.clone(

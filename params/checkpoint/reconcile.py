@@ -5,20 +5,11 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import CheckpointError, quoted
-from ..formats import Source
-from ..tree.naming import (
-    FLAX,
-    PATHS,
-    PLAIN,
-    TF,
-    Naming,
-    Place,
-    canonical,
-    is_looped,
-    is_stacked,
-    places,
-)
+from ..formats import Source, Tensor
+from ..tree.layers import spellings
+from ..tree.naming import FLAX, PATHS, PLAIN, TF, Naming, canonical
 from ..tree.paths import flatten, matches
+from ..tree.places import Place, places
 from ..types import PyTree
 from .match import Match, Mismatch, Piece, backbone_names
 from .readings import Expected, Reading, best_reading
@@ -55,14 +46,15 @@ def reconcile(
     found: dict[str, tuple[Piece, ...]] = {}
     mismatched: list[Mismatch] = []
     for path, group in chosen.items():
-        pieces = tuple(_piece(source, names[x.name], x, naming) for x in group if x is not None)
-        wrong = [bad for x in pieces if (bad := _mismatch(path, asked.leaves[path].shape, x))]
-        if len(pieces) < len(group):
+        there = [_stored(source, names[x.name], x, naming) for x in group if x is not None]
+        wrong = [(t, x) for t, x in there if t.shape != x.shape]
+        if len(there) < len(group):
             missing.append(path)
         elif wrong:
-            mismatched.append(wrong[0])
+            tensor, place = wrong[0]
+            mismatched.append(Mismatch(path, tensor.name, tensor.shape, place.shape))
         else:
-            found[path] = pieces
+            found[path] = tuple(_piece(*one) for one in there)
     used = {place.name for group in chosen.values() for place in group if place is not None}
     spare = {place.name for group in wanted.tied.values() for place in group}
     others = {path: wanted.others(path, names.keys() - used) for path in found}
@@ -76,7 +68,7 @@ def reconcile(
         {p: named[x.name] for p in missing for x in wanted.places[p] if x.name in named},
         reading.said,
         {
-            path: tuple(_piece(source, names[x.name], x, naming) for x in group)
+            path: tuple(_piece(*_stored(source, names[x.name], x, naming)) for x in group)
             for path, group in others.items()
             if group
         },
@@ -95,11 +87,9 @@ class _Template:
 
     def in_layout(self, layout: str, names: Iterable[str]) -> "_Wanted":
         """Tells where each leaf stands in a source of these names."""
-        apart = layout != PATHS or is_looped(names, self.naming.stack)
-        wanted = {
-            path: places(path, leaf.shape, self.naming, layout, stacked=is_stacked(leaf) and apart)
-            for path, leaf in self.leaves.items()
-        }
+        stacks = self.naming.stacks
+        apart = spellings(names, stacks) != spellings(self.leaves, stacks)
+        wanted = places(self.leaves, self.naming, layout, apart=apart)
         return _Wanted(self, layout, wanted, self._tied_places(layout))
 
     def _tied_places(self, layout: str) -> dict[str, tuple[Place, ...]]:
@@ -107,12 +97,11 @@ class _Template:
         for absent, serving in self.tied:
             if absent in self.leaves or serving not in self.leaves:
                 continue
-            shape = self.leaves[serving].shape
-            (own,) = places(serving, shape, self.naming, layout, stacked=False)
-            (other,) = places(absent, shape, self.naming, layout, stacked=False)
+            both = dict.fromkeys((serving, absent), self.leaves[serving])
+            (own,), (other,) = places(both, self.naming, layout).values()
             if absent.endswith("/kernel") and not serving.endswith("/kernel"):
                 # A head's kernel is the transpose of the embedding that serves it.
-                other = dataclasses.replace(other, permutation=other.permutation[::-1])
+                other = _turned(other)
             group = found.get(own.name, (own,))
             # PyTorch computes with the name that it copies from.
             is_copied = (absent, serving) in self.naming.copies
@@ -155,11 +144,7 @@ class _Wanted:
 
     def expected(self) -> Expected:
         template = self.template
-        shapes = {
-            place.name: _stored_shape(template.leaves[path].shape, place)
-            for path, group in self.places.items()
-            for place in group
-        }
+        shapes = {place.name: place.shape for group in self.places.values() for place in group}
         leaves = template.leaves
         backbone = backbone_names(leaves, leaves, template.prefix, template.naming.optional)
         needed = tuple(
@@ -186,11 +171,19 @@ def _read(source: Source, template: _Template) -> tuple[Source, Reading]:
     return dataclasses.replace(source, tensors=by_new_name, layout=layout), reading
 
 
-def _piece(source: Source, name: str, place: Place, naming: Naming) -> Piece:
-    permutation = place.permutation
+def _stored(source: Source, name: str, place: Place, naming: Naming) -> tuple[Tensor, Place]:
+    """Returns the tensor of a place, and the place as TensorFlow has it where it differs."""
     if source.layout == TF and matches(naming.tf_kernels_out_in, name):
-        permutation = permutation[::-1]
-    return Piece(source[name], permutation, place.index)
+        place = _turned(place)
+    return source[name], place
+
+
+def _turned(place: Place) -> Place:
+    return dataclasses.replace(place, permutation=place.permutation[::-1], shape=place.shape[::-1])
+
+
+def _piece(tensor: Tensor, place: Place) -> Piece:
+    return Piece(tensor, place.permutation, place.index)
 
 
 def _with_prefix(
@@ -219,19 +212,3 @@ def _without_prefix(names: dict[str, str], prefix: str) -> dict[str, str]:
             f"{quoted(both)} in a model without {prefix!r}"
         )
     return stripped
-
-
-def _mismatch(path: str, shape: tuple[int, ...], piece: Piece) -> Mismatch | None:
-    expected = _stored_shape(shape, piece)
-    if piece.tensor.shape == expected:
-        return None
-    return Mismatch(path, piece.tensor.name, piece.tensor.shape, expected)
-
-
-def _stored_shape(shape: tuple[int, ...], where: Place | Piece) -> tuple[int, ...]:
-    """Returns the shape of the tensor that makes a leaf of this shape, or a layer of one."""
-    inner = shape[len(where.index) :]
-    stored = [0] * len(inner)
-    for axis, size in zip(where.permutation, inner, strict=True):
-        stored[axis] = size
-    return tuple(stored)

@@ -12,7 +12,8 @@ from jax.core import Tracer
 from ..errors import CheckpointError, quoted
 from ..formats import Source, Tensor
 from ..formats.source import ArrayTensor, LayerTensor
-from ..tree.naming import PATHS, Naming, is_looped, layer_path, layout_of
+from ..tree.layers import apart, spellings
+from ..tree.naming import PATHS, Naming, layout_of
 from ..tree.paths import compiled, flatten
 
 
@@ -44,23 +45,18 @@ def _joined(name: Any) -> str:
 def as_layers(
     tensors: Mapping[str, Tensor], leaves: Mapping[str, Any], naming: Naming
 ) -> Mapping[str, Tensor]:
-    """Returns the tensors of a tree, layers apart where they are stacked in it and the leaves are
-    not."""
-    if naming.stack and is_looped(leaves, naming.stack):
-        return _unstacked(tensors, naming.stack)
-    return tensors
-
-
-def _unstacked(tensors: Mapping[str, Tensor], stack: str) -> dict[str, Tensor]:
-    apart: dict[str, Tensor] = {}
+    """Returns the tensors of a tree, layers apart where they are not stacked as the leaves are."""
+    wanted = spellings(leaves, naming.stacks)
+    if not wanted or spellings(tensors, naming.stacks) == wanted:
+        return tensors
+    found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if f"/{stack}/" not in f"/{name}" or is_looped([name], stack) or not tensor.shape:
-            apart[name] = tensor
-            continue
-        for i in range(tensor.shape[0]):
-            layer = layer_path(name, stack, i)
-            apart[layer] = LayerTensor(layer, tensor.shape[1:], tensor.dtype, (), tensor, i)
-    return apart
+        layers = apart(name, tensor.shape[0], naming.stacks) if tensor.shape else []
+        for i, layer in enumerate(layers):
+            found[layer] = LayerTensor(layer, tensor.shape[1:], tensor.dtype, (), tensor, i)
+        if not layers:
+            found[name] = tensor
+    return found
 
 
 def _tensor(name: str, value: Any) -> Tensor:

@@ -13,8 +13,9 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..multihost import gather, is_spread, join
-from ..tree.naming import PATHS, TORCH, Naming, Place, is_stacked, places
+from ..tree.naming import TORCH, Naming
 from ..tree.paths import flatten, natural
+from ..tree.places import Place, places
 from ..types import PyTree
 
 
@@ -35,8 +36,7 @@ class TensorSpec:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        inner = self.leaf.shape[len(self.place.index) :]
-        return tuple(inner[axis] for axis in np.argsort(self.place.permutation))
+        return self.place.shape
 
     @property
     def nbytes(self) -> int:
@@ -49,7 +49,7 @@ class TensorSpec:
         Every process of a run that holds a part of the leaf must call it, all in one order.
         """
         leaf = _on_host(self.leaf)
-        piece = _layer(leaf, *self.place.index) if self.place.index else _whole(leaf)
+        piece = _piece(leaf, self.place.index) if self.place.index else _whole(leaf)
         inverse = tuple(int(axis) for axis in np.argsort(self.place.permutation))
         if isinstance(piece, np.ndarray) or inverse == tuple(range(len(inverse))):
             return np.asarray(jax.device_get(piece)).transpose(inverse)
@@ -72,21 +72,24 @@ def _whole(leaf: Any) -> Any:
     return leaf.read() if hasattr(leaf, "read") else gather(leaf)  # "read": still in a file
 
 
-def _layer(leaf: Any, index: int) -> Any:
+def _piece(leaf: Any, index: tuple[int, ...]) -> Any:
     """Returns `leaf[index]`. Layers spread over devices are put together on the host: what the
     partitioner makes of the lookup is a sum, and loses the sign of a zero."""
+    lead = len(index)
     if hasattr(leaf, "read"):
-        return leaf.read(index)
+        return leaf.read()[index]
     if isinstance(leaf, np.ndarray):
         return leaf[index]
-    if leaf.sharding.shard_shape(leaf.shape)[0] == leaf.shape[0]:
+    if leaf.sharding.shard_shape(leaf.shape)[:lead] == leaf.shape[:lead]:
         return gather(leaf[index])
-    layer = np.zeros(leaf.shape[1:], leaf.dtype)
+    piece = np.zeros(leaf.shape[lead:], leaf.dtype)
     for shard in leaf.addressable_shards:
-        start, stop, _ = shard.index[0].indices(leaf.shape[0])
-        if shard.replica_id == 0 and start <= index < stop:
-            layer[shard.index[1:]] = np.asarray(shard.data[index - start])
-    return join(layer) if is_spread(leaf) else layer
+        starts = [part.start or 0 for part in shard.index[:lead]]
+        inside = tuple(i - start for i, start in zip(index, starts, strict=True))
+        held = all(0 <= i < size for i, size in zip(inside, shard.data.shape, strict=False))
+        if shard.replica_id == 0 and held:
+            piece[shard.index[lead:]] = np.asarray(shard.data[inside])
+    return join(piece) if is_spread(leaf) else piece
 
 
 def tensor_specs(
@@ -108,22 +111,18 @@ def tensor_specs(
     if odd := sorted(leaves.keys() ^ wanted.keys()):
         problem = "is not in the params" if odd[0] in wanted else "is no leaf of the model"
         raise CheckpointError(f"{odd[0]} {problem} ({len(odd)} such leaves); nothing was written")
-    specs = []
     for path, leaf in leaves.items():
         if tuple(leaf.shape) != tuple(wanted[path].shape):
             raise CheckpointError(
                 f"{path} has shape {tuple(leaf.shape)}, the model's is {wanted[path].shape}; "
                 "nothing was written"
             )
-        where = places(
-            path, leaf.shape, naming, layout, stacked=is_stacked(wanted[path]) and layout != PATHS
-        )
-        specs += [TensorSpec(leaf, place) for place in where]
+    where = places(wanted, naming, layout, apart=False)
+    specs = [TensorSpec(leaf, place) for path, leaf in leaves.items() for place in where[path]]
     for path, copy in naming.copies:
         if layout == TORCH and path in leaves and copy not in leaves:
-            shape = leaves[path].shape
-            where = places(copy, shape, naming, layout, stacked=False)
-            specs += [TensorSpec(leaves[path], place) for place in where]
+            (place,) = places({copy: wanted[path]}, naming, layout)[copy]
+            specs.append(TensorSpec(leaves[path], place))
     names = [spec.name for spec in specs]
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise CheckpointError(f"two leaves have the name {twice[0]}; nothing was written")

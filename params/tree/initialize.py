@@ -1,6 +1,5 @@
 """Initialising: every leaf of a template from a key of its own, which comes from its path."""
 
-import functools
 import zlib
 from typing import Any
 
@@ -8,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from ..types import PyTree
-from .naming import is_stacked
+from .layers import Run, numbered
+from .naming import PLAIN, Naming
 from .paths import flatten, unflatten
 
 
-def initialize(template: PyTree, key: jax.Array) -> PyTree:
+def initialize(template: PyTree, key: jax.Array, *, naming: Naming = PLAIN) -> PyTree:
     """Draws random params for a template, whose leaves say how they are drawn
     (`fs.AbstractParam.draw`).
 
@@ -23,25 +23,34 @@ def initialize(template: PyTree, key: jax.Array) -> PyTree:
     Args:
         template: abstract params, or a part of them.
         key: a `jax.random.key`.
+        naming: tells which lists the leaves are stacked over, where there are numbers in paths
+            beside those of layers.
 
     Raises:
         ValueError: a leaf that does not say how it is drawn.
     """
     leaves = flatten(template)
-    return unflatten({path: _leaf(path, leaf, key) for path, leaf in leaves.items()})
+    return unflatten({path: _leaf(path, leaf, key, naming) for path, leaf in leaves.items()})
 
 
-def _leaf(path: str, leaf: Any, key: jax.Array) -> jax.Array:
+def _leaf(path: str, leaf: Any, key: jax.Array, naming: Naming) -> jax.Array:
     draw = getattr(leaf, "draw", None)
     if draw is None:
         raise ValueError(f"{path}: the template's leaf {leaf} does not say how it is drawn")
-    names = path.split("/")
-    key = jax.random.fold_in(
-        key, zlib.crc32("/".join(n for n in names if not n.isdecimal()).encode())
-    )
-    for index in (int(name) for name in names if name.isdecimal()):
-        key = jax.random.fold_in(key, index)
-    if not is_stacked(leaf):
-        return draw(key, leaf.shape).astype(leaf.dtype)
-    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(leaf.shape[0]))
-    return jax.vmap(lambda key: draw(key, leaf.shape[1:]))(keys).astype(leaf.dtype)
+    parts = numbered(path, leaf, naming.lists, strict=False)
+    names = [part for part in parts if isinstance(part, str) and not part.isdecimal()]
+    numbers = [int(x) if isinstance(x, str) else x for x in parts if x not in names]
+    key = jax.random.fold_in(key, zlib.crc32("/".join(names).encode()))
+    stacked = sum(isinstance(x, Run) for x in numbers)
+    return _drawn(draw, key, numbers, leaf.shape[stacked:]).astype(leaf.dtype)
+
+
+def _drawn(draw: Any, key: jax.Array, numbers: list[int | Run], shape: tuple[int, ...]):
+    """Draws with a key of all numbers of the path; for each `Run`, once for every one of its."""
+    if not numbers:
+        return draw(key, shape)
+    first, *rest = numbers
+    if isinstance(first, int):
+        return _drawn(draw, jax.random.fold_in(key, first), rest, shape)
+    each = jax.vmap(lambda number: _drawn(draw, jax.random.fold_in(key, number), rest, shape))
+    return each(first.first + first.step * jnp.arange(first.count))

@@ -10,16 +10,15 @@ when a file is opened; its kernels are as ours. A family's `Naming` lists except
 import dataclasses
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from ..errors import CheckpointError, quoted
+from .layers import EXPERTS, LAYERS, Lists
 from .paths import matches
 
 TORCH = "torch"
 FLAX = "flax"
 PATHS = "paths"  # the leaves' own paths and layouts
 TF = "tf"
-_WEIGHTS = ("kernel", "scale", "embedding")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,10 @@ class Naming:
     the length of a name.
 
     Attributes:
-        stack: name of the list of layers that stacked leaves leave the index out of ("layers").
+        stacks: names of the lists of layers, such as "layers", whose numbers a leaf with a leading
+            axis "layers" leaves out of its path (`params/tree/layers.py`).
+        experts: names of the lists of experts, of leaves with an axis "experts"; none if the
+            checkpoint has all experts in one tensor.
         kernels_in_out: paths whose kernel PyTorch stores as (in, out), as GPT-2's Conv1D does.
         flax_kernels_out_in: paths whose kernel old Flax stores as (out, in).
         tf_kernels_out_in: names under which TensorFlow stores a kernel as (out, in).
@@ -39,7 +41,8 @@ class Naming:
         copies: (path of a leaf, path without one under which PyTorch expects the same again).
     """
 
-    stack: str = ""
+    stacks: tuple[str, ...] = ()
+    experts: tuple[str, ...] = ()
     kernels_in_out: tuple[str, ...] = ()
     flax_kernels_out_in: tuple[str, ...] = ()
     tf_kernels_out_in: tuple[str, ...] = ()
@@ -49,88 +52,14 @@ class Naming:
     optional: tuple[str, ...] = ()
     copies: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def lists(self) -> Lists:
+        """The names of lists by the axis that runs over them."""
+        return {LAYERS: self.stacks, EXPERTS: self.experts}
+
 
 PLAIN = Naming()
 """No exceptions."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where one piece of a leaf stands in a checkpoint.
-
-    Attributes:
-        name: the tensor's name.
-        permutation: `leaf_piece = tensor.transpose(permutation)`.
-        index: leading index of the piece in the leaf: () for a whole leaf, (i,) for layer i.
-    """
-
-    name: str
-    permutation: tuple[int, ...]
-    index: tuple[int, ...] = ()
-
-
-def places(path: str, shape: tuple[int, ...], naming: Naming, layout: str, *, stacked: bool):
-    """Returns the `Place` of every piece of a leaf, in the order of the stacking axis.
-
-    Args:
-        shape: of the leaf, its layer axis included.
-        layout: `TORCH`, `FLAX`, `TF` or `PATHS`.
-        stacked: whether the leaf's first axis is a layer axis.
-    """
-    if not stacked:
-        return (_place(path, len(shape), naming, layout),)
-    made = []
-    for i in range(shape[0]):
-        layer = layer_path(path, naming.stack, i)
-        made.append(dataclasses.replace(_place(layer, len(shape) - 1, naming, layout), index=(i,)))
-    return tuple(made)
-
-
-def is_stacked(leaf: Any) -> bool:
-    """Tells whether a template's leaf has a leading layer axis."""
-    return getattr(leaf, "axes", ())[:1] == ("layers",)
-
-
-def is_looped(names: Iterable[str], stack: str) -> bool:
-    """Tells whether names have the index of a layer after the name of the stack."""
-    pattern = re.compile(rf"(^|/){re.escape(stack)}/[0-9]+/")
-    return any(pattern.search(name) for name in names)
-
-
-def layer_path(path: str, stack: str, index: int) -> str:
-    """Returns the path in layer `index` of a leaf that is stacked at `path`.
-
-    >>> layer_path("model/layers/mlp/up_proj/kernel", "layers", 3)
-    'model/layers/3/mlp/up_proj/kernel'
-    """
-    before, found, after = f"/{path}".partition(f"/{stack}/")
-    if not found or not stack:
-        raise CheckpointError(f"{path}: a stacked leaf that is not under {stack!r}")
-    return f"{before}/{stack}/{index}/{after}".removeprefix("/")
-
-
-def flax_name(path: str, naming: Naming) -> str:
-    """Returns what old Flax calls a leaf."""
-    for pattern, replacement in naming.flax_names:
-        path = re.sub(pattern, replacement, path)
-    return path
-
-
-def _place(path: str, rank: int, naming: Naming, layout: str) -> Place:
-    identity = tuple(range(rank))
-    if layout == PATHS:
-        return Place(path, identity)
-    is_kernel = path.rpartition("/")[2] == "kernel" and rank >= 2
-    if layout == FLAX:
-        path = flax_name(path, naming)
-        swap = is_kernel and matches(naming.flax_kernels_out_in, path)
-        return Place(path, identity[::-1] if swap else identity)
-    parents, _, leaf = path.rpartition("/")
-    name = f"{parents}/weight" if leaf in _WEIGHTS else path
-    swap = is_kernel and layout == TORCH and not matches(naming.kernels_in_out, path)
-    # (out, in, *window) -> (*window, in, out)
-    permutation = (*identity[2:], 1, 0) if swap else identity
-    return Place(name.strip("/").replace("/", "."), permutation)
 
 
 def canonical(names: Iterable[str], naming: Naming) -> dict[str, str]:

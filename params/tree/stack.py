@@ -2,7 +2,7 @@
 have a leading layer axis (what `scan_layers` runs)."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,69 +14,135 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ..host.copies import copy, empty
 from ..host.threads import in_threads
 from ..types import Params, PyTree
+from .layers import below_list, segment
 from .paths import flatten, unflatten
 
+Segments = Sequence[tuple[int, int, int]]
 
-def stack_layers(params: PyTree) -> Params:
-    """Stacks every list of layers (children named "0", "1", ...) into one layer.
+
+def stack_layers(
+    params: PyTree, stacks: Sequence[str] | None = None, *, segments: Segments | None = None
+) -> Params:
+    """Stacks lists of layers (children named "0", "1", ...) into one layer each; or into a layer
+    for each place in a period, where layers of several kinds follow each other periodically.
+
+    Args:
+        stacks: the lists to stack, by name or by the end of their path ("layers",
+            "encoder/layers"), as `model.naming.stacks` has them. All if None, and whatever else
+            has children that are numbers.
+        segments: (first layer, period, count) of each run of periods, in order. ((0, 6, 4),
+            (24, 1, 2)) stacks 26 layers: "0+6" becomes layers 0, 6, 12, 18, and "1+6" to "5+6"
+            those that follow each; "24+1" becomes layers 24 and 25. None, and ((0, 1, depth),),
+            stacks all layers, under the name of the list itself.
 
     Raises:
-        ValueError: layers of a list that are missing, or differ in structure, shape or dtype; with
-            the path.
+        ValueError: layers of a list that are missing, or that are to be stacked and differ in
+            structure, shape or dtype, with the path; segments that are not all layers of a list.
 
-    >>> stacked = stack_layers({"h": {"0": {"bias": np.zeros(3)}, "1": {"bias": np.ones(3)}}})
-    >>> stacked["h"]["bias"].shape
-    (2, 3)
+    >>> layers = {str(i): {"bias": np.full(3, i)} for i in range(4)}
+    >>> stack_layers({"h": layers})["h"]["bias"].shape
+    (4, 3)
+    >>> stack_layers({"h": layers}, ["h"], segments=[(0, 2, 2)])["h"]["1+2"]["bias"][:, 0]
+    array([1, 3])
     """
-    return _stacked(params, "")
+    return _stacked(params, "", stacks, segments)
 
 
-def _stacked(params: PyTree, where: str) -> Any:
+def _stacked(
+    params: PyTree, where: str, stacks: Sequence[str] | None, segments: Segments | None
+) -> Any:
     if not isinstance(params, Mapping):
         return params
-    inner = {name: _stacked(child, f"{where}{name}/") for name, child in params.items()}
+    inner = {
+        name: _stacked(child, f"{where}{name}/", stacks, segments) for name, child in params.items()
+    }
     if not inner or not all(name.isdecimal() for name in inner):
+        return inner
+    if stacks is not None and not f"/{where}".endswith(tuple(f"/{name}/" for name in stacks)):
         return inner
     if lost := [str(i) for i in range(len(inner)) if str(i) not in inner]:
         raise ValueError(f"{where}{lost[0]} is missing of the layers {', '.join(sorted(inner))}")
-    layers = [flatten(inner[str(i)]) for i in range(len(inner))]
-    for i, layer in enumerate(layers):
-        _same(layers[0], layer, f"{where}{i}")
-    return unflatten({path: _stack([layer[path] for layer in layers]) for path in layers[0]})
+    if segments is None or [*segments] == [(0, 1, len(inner))]:
+        return _one(inner, range(len(inner)), where)
+    return {
+        segment(numbers[0], numbers.step): _one(inner, numbers, where)
+        for numbers in _periods(segments, len(inner), where)
+    }
+
+
+def _periods(segments: Segments, depth: int, where: str) -> list[range]:
+    """Returns the numbers of the layers that are stacked into each one."""
+    found, at = [], 0
+    for first, period, count in segments:
+        if first != at or period < 1 or count < 1:
+            break
+        at += period * count
+        found += [range(i, at, period) for i in range(first, first + period)]
+    else:
+        if at == depth:
+            return found
+    raise ValueError(
+        f"segments {tuple(segments)} are not the {depth} layers of {where}: each is (first layer, "
+        "period, count), and begins where the one before it ends"
+    )
+
+
+def _one(layers: Mapping[str, PyTree], numbers: range, where: str) -> Any:
+    """Stacks the layers of these numbers."""
+    flat = [flatten(layers[str(i)]) for i in numbers]
+    for i, layer in zip(numbers, flat, strict=True):
+        _same(flat[0], layer, f"{where}{i}", numbers[0])
+    return unflatten({path: _stack([layer[path] for layer in flat]) for path in flat[0]})
 
 
 def unstack_layers(params: PyTree, path: str) -> Params:
-    """Takes the stacked layers at `path` ("model/layers") apart into a list of layers;
-    `stack_layers` inverts it.
+    """Takes the stacked layers at `path` ("model/layers") apart into a list of layers, segments
+    ("model/layers/0+6") too; `stack_layers` inverts it.
 
     Raises:
-        ValueError: nothing is at `path`, or its leaves differ in their leading axis.
+        ValueError: nothing is stacked at `path`, its leaves differ in their leading axis, or two
+            hold the same layer.
 
     >>> tree = {"h": {"bias": np.zeros((2, 3))}}
     >>> sorted(flatten(unstack_layers(tree, "h")))
     ['h/0/bias', 'h/1/bias']
     """
-    leaves = flatten(params)
-    inside = {name: leaf for name, leaf in leaves.items() if name.startswith(path + "/")}
-    depths = {leaf.shape[:1] for leaf in inside.values()}
+    leaves, made = {}, {}
+    stacked: dict[tuple[int, int], dict[str, Any]] = {}
+    for name, leaf in flatten(params).items():
+        inside = name.removeprefix(path + "/")
+        if inside == name or not (found := below_list(inside)):
+            leaves[name] = leaf
+        else:
+            stacked.setdefault(found[:2], {})[found[2]] = leaf
+    for (first, step), layers in stacked.items():
+        depth = _depth(layers, path)
+        for i, number in enumerate(range(first, first + step * depth, step)):
+            layer = {f"{path}/{number}/{name}": _layer(leaf, i) for name, leaf in layers.items()}
+            if twice := layer.keys() & (leaves.keys() | made.keys()):
+                raise ValueError(f"two leaves stacked at {path!r} hold {min(twice)}")
+            made |= layer
+    if not made:
+        raise ValueError(f"no stacked layers at {path!r}")
+    return unflatten(leaves | made)
+
+
+def _depth(layers: Mapping[str, Any], path: str) -> int:
+    depths = {leaf.shape[:1] for leaf in layers.values()}
     if len(depths) != 1 or () in depths:
         raise ValueError(f"no stacked layers at {path!r}: leading axes there are {sorted(depths)}")
-    for name, leaf in inside.items():
-        del leaves[name]
-        for i in range(leaf.shape[0]):
-            leaves[f"{path}/{i}/{name.removeprefix(path + '/')}"] = _layer(leaf, i)
-    return unflatten(leaves)
+    return min(depths)[0]
 
 
-def _same(first: dict[str, Any], layer: dict[str, Any], where: str) -> None:
+def _same(first: dict[str, Any], layer: dict[str, Any], where: str, number: int) -> None:
     if first.keys() != layer.keys():
         odd = sorted(first.keys() ^ layer.keys())
-        raise ValueError(f"{where} and layer 0 do not have the same leaves: {odd[0]}")
+        raise ValueError(f"{where} and layer {number} do not have the same leaves: {odd[0]}")
     for path, leaf in layer.items():
         here, there = (leaf.shape, leaf.dtype), (first[path].shape, first[path].dtype)
         if here != there:
             raise ValueError(
-                f"{where}/{path} has shape {here[0]} and dtype {here[1]}, in layer 0 it has "
+                f"{where}/{path} has shape {here[0]} and dtype {here[1]}, in layer {number} it has "
                 f"{there[0]} and {there[1]}"
             )
 

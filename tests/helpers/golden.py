@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.params.tree import naming as fp_names
+from flaxmodels.params.tree.naming import TORCH
+from flaxmodels.params.tree.places import places
 
 
 def names(prefix: str = "") -> list[str]:
@@ -90,12 +91,10 @@ def _over(mask: np.ndarray, array: np.ndarray, heads: bool) -> np.ndarray:
 
 def torch_names(model: Any, tree: Any) -> dict[str, np.ndarray]:
     """A tree like the params, under PyTorch's names and in its layout."""
-    arrays = {}
+    arrays, template = {}, fp.flatten(model.abstract_params())
+    found = places(template, model.naming, TORCH)
     for path, leaf in fp.flatten(tree).items():
-        axes = fp.flatten(model.abstract_params())[path].axes
-        stacked = "layers" in axes
-        found = fp_names.places(path, leaf.shape, model.naming, fp_names.TORCH, stacked=stacked)
-        for place in found:
-            piece = np.asarray(leaf)[place.index] if stacked else np.asarray(leaf)
+        for place in found[path]:
+            piece = np.asarray(leaf)[place.index]
             arrays[place.name] = piece.transpose(np.argsort(place.permutation))
     return arrays

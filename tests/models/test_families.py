@@ -239,7 +239,7 @@ def test_everything_is_computed_in_dtype(name, scan_layers):
 def test_scanned_params_leave_out_the_index_and_nothing_else(name):
     it = golden.load(name)
     looped = it.load()[0]
-    stack = looped.naming.stack
+    (stack,) = looped.naming.stacks
     loop = fp.flatten(looped.abstract_params())
     scan = fp.flatten(looped.clone(scan_layers=True).abstract_params())
     expected = {}

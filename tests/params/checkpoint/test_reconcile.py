@@ -145,7 +145,7 @@ def test_C21_the_first_ten_mismatches(tmp_path):
 def test_stacked_layers(tmp_path):
     axes = ("layers", None, None)
     tree = {"h": {"f": {"kernel": fs.AbstractParam((2, 4, 6), jnp.float32, axes=axes)}}}
-    naming = fp.Naming(stack="h")
+    naming = fp.Naming(stacks=("h",))
     stored = {"h.0.f.weight": (6, 4), "h.1.f.weight": (6, 4)}
     match = reconcile(tree, source(tmp_path, stored), naming)
     pieces = match.found["h/f/kernel"]
@@ -157,7 +157,7 @@ def test_stacked_layers(tmp_path):
     (bad,) = reconcile(tree, source(tmp_path, stored), naming).mismatched
     assert bad.name == "h.1.f.weight" and bad.expected == (6, 4)
     with pytest.raises(fp.CheckpointError, match="h/f/kernel: a stacked leaf that is not under"):
-        reconcile(tree, source(tmp_path, stored), fp.Naming(stack="layers"))
+        reconcile(tree, source(tmp_path, stored), fp.Naming(stacks=("layers",)))
 
 
 CHECKS = {  # template, source, what is said, or None if it is fine
@@ -304,7 +304,7 @@ def test_layers_of_different_dtypes(tmp_path):
     tensors = {"h.0.bias": np.zeros(2, np.float32), "h.1.bias": np.zeros(2, np.float16)}
     path = write_safetensors(tmp_path / "model.safetensors", tensors)
     tree = {"h": {"bias": fs.AbstractParam((2, 2), jnp.float32, axes=("layers", None))}}
-    match = reconcile(tree, fp.open_checkpoint(path), fp.Naming(stack="h"))
+    match = reconcile(tree, fp.open_checkpoint(path), fp.Naming(stacks=("h",)))
     with pytest.raises(
         fp.CheckpointError, match="layers of h/bias .*float16, float32.*scan_layers"
     ):

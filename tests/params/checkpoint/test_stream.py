@@ -70,7 +70,7 @@ def abstract(path: str, leaf) -> jax.ShapeDtypeStruct:
 
 def plan_for(path, leaves, *, shardings=None, dtype="auto", max_host_memory=MIB):
     template = fp.unflatten({name: abstract(name, leaf) for name, leaf in leaves.items()})
-    match = reconcile(template, fp.open_checkpoint(path), fp.Naming(stack="layers"))
+    match = reconcile(template, fp.open_checkpoint(path), fp.Naming(stacks=("layers",)))
     assert not match.missing and not match.unexpected and not match.mismatched
     if isinstance(shardings, dict):
         shardings = fp.unflatten(shardings)

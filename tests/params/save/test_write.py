@@ -31,7 +31,7 @@ from flaxmodels.params.tree.naming import FLAX, TORCH
 KERNEL = random_array(0, (4, 6), np.float32)
 FLOATS = np.linspace(-1, 1, 4 * 8, dtype=np.float32).reshape(4, 8)
 NAMING = fp.Naming(
-    stack="h",
+    stacks=("h",),
     kernels_in_out=("c_attn",),
     flax_kernels_out_in=("c_attn",),
     flax_names=((r"norm/scale$", "norm/weight"),),

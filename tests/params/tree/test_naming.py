@@ -8,21 +8,30 @@ from _files import write_safetensors
 
 import flaxmodels as fm
 from flaxmodels import params as fp
+from flaxmodels import sharding as fs
 from flaxmodels.commands.inspect import leaves_of, table
 from flaxmodels.params.checkpoint.match import check_backbone
 from flaxmodels.params.checkpoint.reconcile import reconcile
-from flaxmodels.params.tree.naming import FLAX, TORCH, canonical, places
+from flaxmodels.params.tree.naming import FLAX, TORCH, canonical
 from flaxmodels.params.tree.paths import natural
+from flaxmodels.params.tree.places import places
 
 PLAIN = fp.Naming()
 GPT2 = fp.Naming(
-    stack="h",
+    stacks=("h",),
     kernels_in_out=("c_attn",),
     flax_kernels_out_in=("c_attn",),
     flax_names=((r"norm/scale$", "norm/weight"),),
     aliases=((r"\.gamma$", ".weight"),),
     ignored=(r"\.masked_bias$",),
 )
+
+
+def placed(path, shape, naming, layout, *lead):
+    """The places of one leaf whose first axes are `lead`."""
+    axes = (*lead, *[None] * (len(shape) - len(lead)))
+    leaf = fs.AbstractParam(shape, np.float32, axes=axes)
+    return places({path: leaf}, naming, layout)[path]
 
 
 @pytest.mark.parametrize(
@@ -49,28 +58,28 @@ GPT2 = fp.Naming(
     ],
 )
 def test_the_rule(path, rank, naming, layout, name, permutation):
-    (place,) = places(path, tuple(range(2, 2 + rank)), naming, layout, stacked=False)
+    (place,) = placed(path, tuple(range(2, 2 + rank)), naming, layout)
     assert (place.name, place.permutation, place.index) == (name, permutation, ())
 
 
 @pytest.mark.parametrize("layout", [TORCH, FLAX])
 def test_stacked(layout):
     dot = "." if layout == TORCH else "/"
-    found = places("t/h/x/kernel", (3, 4, 5), fp.Naming(stack="h"), layout, stacked=True)
+    found = placed("t/h/x/kernel", (3, 4, 5), fp.Naming(stacks=("h",)), layout, "layers")
     leaf = "weight" if layout == TORCH else "kernel"
     assert [place.name for place in found] == [
         dot.join(["t", "h", str(i), "x", leaf]) for i in range(3)
     ]
     assert [place.index for place in found] == [(0,), (1,), (2,)]
     assert {place.permutation for place in found} == {(1, 0) if layout == TORCH else (0, 1)}
-    (first, *_) = places("h/bias", (3, 4), fp.Naming(stack="h"), layout, stacked=True)
+    (first, *_) = placed("h/bias", (3, 4), fp.Naming(stacks=("h",)), layout, "layers")
     assert first.name == f"h{dot}0{dot}bias"
 
 
-@pytest.mark.parametrize("naming", [PLAIN, fp.Naming(stack="layers")])
+@pytest.mark.parametrize("naming", [PLAIN, fp.Naming(stacks=("layers",))])
 def test_stacked_where_no_stack_is(naming):
     with pytest.raises(fp.CheckpointError, match="h/x/kernel: a stacked leaf that is not under"):
-        places("h/x/kernel", (3, 4, 5), naming, TORCH, stacked=True)
+        placed("h/x/kernel", (3, 4, 5), naming, TORCH, "layers")
 
 
 def test_canonical():
@@ -111,8 +120,8 @@ def test_C23_no_name_takes_long(tmp_path):
         start = time.perf_counter()
         canonical(hostile, naming)
         for name in hostile:
-            places(name.replace(".", "/") + "/kernel", (2, 2), naming, TORCH, stacked=False)
-            places(name.replace(".", "/") + "/kernel", (2, 2), naming, FLAX, stacked=False)
+            placed(name.replace(".", "/") + "/kernel", (2, 2), naming, TORCH)
+            placed(name.replace(".", "/") + "/kernel", (2, 2), naming, FLAX)
         assert time.perf_counter() - start < 1, family
 
 
