@@ -53,4 +53,4 @@ def _drawn(draw: Any, key: jax.Array, numbers: list[int | Run], shape: tuple[int
     if isinstance(first, int):
         return _drawn(draw, jax.random.fold_in(key, first), rest, shape)
     each = jax.vmap(lambda number: _drawn(draw, jax.random.fold_in(key, number), rest, shape))
-    return each(first.first + first.step * jnp.arange(first.count))
+    return each(first.first + first.step * jnp.arange(first.length))

@@ -23,15 +23,15 @@ _SEGMENT = re.compile(r"([0-9]{1,9})\+([1-9][0-9]{0,8})")
 
 
 class Run(NamedTuple):
-    """The numbers `first`, `first + step`, ..., `count` of them."""
+    """The numbers `first`, `first + step`, ..., `length` of them."""
 
     first: int
     step: int
-    count: int
+    length: int
 
     @property
     def numbers(self) -> range:
-        return range(self.first, self.first + self.step * self.count, self.step)
+        return range(self.first, self.first + self.step * self.length, self.step)
 
 
 def segment(first: int, step: int) -> str:
@@ -86,7 +86,7 @@ def layer_paths(path: str, leaf: Any, lists: Lists) -> dict[tuple[int, ...], str
     parts = numbered(path, leaf, lists)
     runs = [part for part in parts if isinstance(part, Run)]
     found = {}
-    for index in itertools.product(*(range(run.count) for run in runs)):
+    for index in itertools.product(*(range(run.length) for run in runs)):
         numbers = iter(run.numbers[i] for run, i in zip(runs, index, strict=True))
         found[index] = "/".join(p if isinstance(p, str) else str(next(numbers)) for p in parts)
     return found
