@@ -79,9 +79,10 @@ def keywords_of(config: type[Config]) -> dict[str, Any]:
     """Returns {name under which a caller may give a field: type} of a configuration's class."""
     hints = {name: hint for name, hint in hints_of(config).items() if name != "extra"}
     hints = {n: hint | None if n in config.derived else hint for n, hint in hints.items()}
-    spellings = {name: type_of_property(config, name) for name in config.spellings}
-    aliases = {alias: hints[name] for alias, name in config.aliases.items()}
-    return hints | {"label2id": Mapping[str, int] | None} | aliases | spellings
+    hints |= {alias: hints[name] for alias, name in config.aliases.items()}
+    hints |= {"label2id": Mapping[str, int] | None}
+    others = {name: type_of_property(config, name) for name in config.names() - hints.keys()}
+    return hints | others
 
 
 def type_of_property(cls: type, name: str) -> Any:
