@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import _families as tables
 import pytest
 from _paths import GOLDENS
 
@@ -130,6 +131,12 @@ COMPOSITE = Family(
 def test_which_class_of_a_family_serves_an_auto_class(family, auto, expected):
     assert family.serving(auto) == expected
     assert expected is None or expected in family.models
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_family_has_a_table_for_the_reference_with_all_its_classes(model_type):
+    assert model_type in tables.names()
+    assert {*tables.load(model_type).classes} == {*FAMILIES[model_type].models}
 
 
 def test_an_old_model_type_opens_as_the_family_that_it_is(tmp_path):
