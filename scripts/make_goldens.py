@@ -8,6 +8,8 @@ Run by hand, once in each of two environments; each rewrites its own folders, th
 Last run with Python 3.11.7 and torch 2.13.0 (CPU), transformers 5.23.0, safetensors 0.8.0; and with
 jax 0.4.13, flax 0.7.0, transformers 4.53.3. `expected.safetensors` names them in its metadata.
 
+`scripts/_goldens_rope.py` makes tests/goldens/rope in the first of them, by itself.
+
 A golden is `checkpoint/` (what save_pretrained wrote) and `expected.safetensors`:
 
     in.* out.*    arguments and outputs; in2.* out2.* a further call of the same model

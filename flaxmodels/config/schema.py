@@ -1,7 +1,7 @@
 """The schema of a family's `config.json`: names beside the fields' own, and hooks of the family."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from flax.core import FrozenDict
 
@@ -25,10 +25,16 @@ class Schema:
     """{field: class} of the fields that are configurations themselves; `Config` for one of any
     family, by its `model_type`."""
     derived: ClassVar[tuple[str, ...]] = ()
-    """Fields that may be given as None, and then follow from others."""
+    """Fields that may be None when given, and then follow from others; the bases' are added."""
 
     extra: FrozenDict[str, Json]
     num_labels: int
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        # mixins have derived fields of their own, and a family states only what it adds
+        each = [name for base in reversed(cls.__mro__) for name in vars(base).get("derived", ())]
+        cls.derived = tuple(dict.fromkeys(each))
 
     @classmethod
     def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:

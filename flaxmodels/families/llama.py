@@ -30,7 +30,7 @@ class LlamaConfig(rope_config.Rotary):
         "token_classification_bias": (True,),
     }
 
-    derived: ClassVar[tuple[str, ...]] = ("num_key_value_heads", "head_dim", "rope_parameters")
+    derived: ClassVar[tuple[str, ...]] = ("num_key_value_heads", "head_dim")
 
     vocab_size: int = 32000
     hidden_size: int = 4096

@@ -33,7 +33,7 @@ CASES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Common(LayerKinds, Rotary):
-    derived: ClassVar = ("rope_parameters", "head_dim", "layer_types", "no_rope_layers")
+    derived: ClassVar = ("head_dim",)
 
     vocab_size: int = 8
     intermediate_size: int = 8
@@ -156,6 +156,7 @@ class SmolLM3(Typed):
         "no_rope_layers": rotating("no_rope_layer_interval"),
         "layer_types": window_without_rope,
     }
+    derived: ClassVar = ("no_rope_layers",)
     use_sliding_window: bool = False
     no_rope_layers: Any = None
     no_rope_layer_interval: int = 4
