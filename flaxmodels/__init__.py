@@ -6,6 +6,7 @@
 Type checkers and editors read `__init__.pyi` instead, which has the same names.
 """
 
+import sys
 from typing import Any
 
 from . import checkout as _checkout
@@ -28,7 +29,8 @@ def __getattr__(name: str) -> Any:
     elif home := public_names().get(name):
         value = getattr(importlib.import_module(f".{home[0]}", __name__), home[1])
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+        said = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(said, name=name, obj=sys.modules[__name__])  # by which Python suggests
     globals()[name] = value
     return value
 

@@ -1,7 +1,7 @@
 """Which class serves what: those of the families, and those that users register."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from . import registry
@@ -72,6 +72,12 @@ def kinds() -> list[str]:
     return sorted({*FAMILIES, *_configs})
 
 
+def model_names() -> list[str]:
+    """Lists the names of the model classes that there are."""
+    ours = [name for family in FAMILIES.values() for name in family.models]
+    return sorted({*ours, *(cls.__name__ for classes in _models.values() for cls in classes)})
+
+
 def is_known(model_type: object) -> bool:
     """Tells whether there are classes for what a `config.json` calls its model type."""
     return registry.model_type_of(model_type) in kinds()
@@ -79,10 +85,15 @@ def is_known(model_type: object) -> bool:
 
 def no_family(model_type: object) -> str:
     """Returns the error for a model type without classes: which there are, and the nearest."""
-    known = kinds()
-    near = difflib.get_close_matches(str(model_type)[:200], known, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"no family for model_type {quoted(model_type)}{hint}; there are {', '.join(known)}"
+    hint = nearest(model_type, kinds())
+    return f"no family for model_type {quoted(model_type)}{hint}; there are {', '.join(kinds())}"
+
+
+def nearest(name: object, names: Sequence[str]) -> str:
+    """Returns what an error adds to a name that is unknown: " (did you mean llama?)", or nothing
+    where none is near."""
+    near = difflib.get_close_matches(str(name)[:200], names, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def auto_names(cls: type) -> list[str]:

@@ -72,9 +72,10 @@ def named_class(values: Mapping[str, Any], where: str) -> ModelClass:
             return registration.model_class(str(name))
     bare = head_class("AutoModel", values)
     if names:
-        warn(
-            f"{where}: no class here is called {some(map(quoted, names))}; {bare.__name__} is taken"
+        unknown = (
+            quoted(name) + registration.nearest(name, registration.model_names()) for name in names
         )
+        warn(f"{where}: no class here is called {some(unknown)}; {bare.__name__} is taken")
     return bare
 
 

@@ -8,7 +8,7 @@ import pytest
 from _paths import GOLDENS
 
 import flaxmodels as fm
-from flaxmodels import hub
+from flaxmodels import hub, registry
 from flaxmodels.auto import architecture
 from flaxmodels.checkpoints import request
 from flaxmodels.documents.json_values import ConfigError
@@ -91,13 +91,30 @@ def test_every_family_class_is_named_by_the_package():
             assert getattr(fm, f"Flax{name}") is getattr(fm, name)
         for other, name in family.other_names.items():
             assert getattr(fm, other) is getattr(fm, f"Flax{other}") is getattr(fm, name)
-    with pytest.raises(AttributeError, match="BertForNothing"):
+    with pytest.raises(AttributeError, match="BertForNothing") as error:
         _ = fm.BertForNothing  # pyright: ignore[reportAttributeAccessIssue]
+    assert (error.value.name, error.value.obj) == ("BertForNothing", fm)
+
+
+def test_names_of_a_module_with_several_model_types(monkeypatch):
+    monkeypatch.setattr(registry, "FAMILIES", {"blenderbot-small": SMALL, "gemma3_text": GEMMA})
+    names = registry.names_of_families.__wrapped__()
+    assert names["FlaxBlenderbotSmallModel"] == ("blenderbot_small", "BlenderbotSmallModel")
+    assert names["Gemma3TextConfig"] == ("gemma3", "Gemma3TextConfig")
+    assert names["Gemma3ForCausalLM"] == names["FlaxGemma3ForCausalLM"]
+    assert "FlaxGemma3TextConfig" not in names
+    assert registry.model_type_of("small_blenderbot") == "blenderbot-small"
+    assert registry.model_type_of(["gemma3_text"]) == ["gemma3_text"]
 
 
 GEMMA = Family(
-    "Gemma3Text", ("Model", "ForSequenceClassification"), "", classes=("Gemma3ForCausalLM",)
+    "Gemma3Text",
+    ("Model", "ForSequenceClassification"),
+    "",
+    module="gemma3",
+    classes=("Gemma3ForCausalLM",),
 )
+SMALL = Family("BlenderbotSmall", ("Model",), "", model_types=("small_blenderbot",))
 WHISPER = Family(
     "Whisper",
     ("Model", "ForConditionalGeneration", "ForAudioClassification"),
@@ -179,6 +196,12 @@ def test_R7_code_in_a_repository_is_never_imported(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(values))
     (tmp_path / "modeling_evil.py").write_text("raise SystemExit('imported')")
     with pytest.warns(UserWarning, match="no class here is called 'os.system', 'Evil'; LlamaModel"):
+        assert architecture(str(tmp_path)) is fm.LlamaModel
+    (tmp_path / "config.json").write_text(
+        json.dumps(values | {"architectures": ["LlamaForCausalLm"]})
+    )
+    near = r"is called 'LlamaForCausalLm' \(did you mean LlamaForCausalLM\?\); LlamaModel is taken"
+    with pytest.warns(UserWarning, match=near):
         assert architecture(str(tmp_path)) is fm.LlamaModel
     with pytest.warns(UserWarning, match="auto_map of config.json: remote code ignored"):
         assert "auto_map" not in fm.AutoConfig.from_pretrained(tmp_path).extra
