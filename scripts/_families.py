@@ -32,9 +32,10 @@ class Family:
         same: tensor -> the tensor that a model has one parameter with.
         encodes: whether it reads a text both ways: padded on the right, and with token types.
         takes_positions: whether the reference is given `position_ids` with padding, or finds them.
-        walk: field -> what the walk over fields changes it to, and with which other keys
-            (`tests/models/test_fields.py`).
+        walk: field -> (values to change it to, or None for those of its kind; keys that the config
+            has then), in the walk over fields of `tests/models/test_fields.py`.
         unread: field -> why no program depends on it.
+        smaller: keys that make the walk cheaper.
     """
 
     model_type: str
@@ -45,8 +46,11 @@ class Family:
     same: dict[str, str] = dataclasses.field(default_factory=dict)
     encodes: bool = False
     takes_positions: bool = True
-    walk: dict[str, Any] = dataclasses.field(default_factory=dict)
+    walk: dict[str, tuple[list[Any] | None, dict[str, Any]]] = dataclasses.field(
+        default_factory=dict
+    )
     unread: dict[str, str] = dataclasses.field(default_factory=dict)
+    smaller: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def bare(self) -> str:

@@ -1,0 +1,221 @@
+"""Every field of every configuration changes a program, or its family's table says why not.
+
+Programs are compared as what they are compiled from, and none is compiled. A field is changed by
+its kind (`changes`); what a kind cannot say stands in `WALK` and `UNREAD` of `tests/families`.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import operator
+import types
+import typing
+
+import _families as families
+import jax
+import numpy as np
+import pytest
+import reference
+from flax.core import FrozenDict
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+from flaxmodels.models import task_heads
+
+UNREAD = {
+    "bos_token_id": "generation reads it",
+    "eos_token_id": "generation reads it",
+    "id2label": "names of labels",
+    "extra": "what no field claims",
+    "pruned_heads": "tests/editing/test_prune.py",
+}
+NAMES = {"full_attention": "sliding_attention", "sliding_attention": "full_attention"}
+"""A name -> another that may stand in its place; of functions, any other."""
+IDS = np.array([[5, 7, 3, 9, 11, 8, 3]])
+
+
+def changes(name, value, hint):
+    """Other values of a field, the likeliest first: the first that makes a configuration is taken.
+
+    Args:
+        hint: the field's type, which says what may stand in the place of None.
+    """
+    if value is None:
+        kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+        return [new for kind in kinds for new in changes(name, _ZEROS.get(kind, 0), kind)]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value * 2, value // 2]
+    if isinstance(value, float):
+        return [value * 2 + 0.1, value / 2]
+    if isinstance(value, str):
+        return [NAMES.get(value, "relu" if value != "relu" else "tanh")]
+    if isinstance(value, tuple):
+        first = changes(name, value[0], hint) if value else []
+        return [(new, *value[1:]) for new in first]
+    if isinstance(value, FrozenDict):  # of numbers, or of such
+        found = []
+        for key, inner in value.items():
+            if not isinstance(inner, str):
+                found += [{**value, key: new} for new in changes(key, inner, None)]
+        return found
+    raise TypeError(f"no rule for {name} = {value!r}: say in the family's table what changes it")
+
+
+_ZEROS = {int: 3, float: 0.4, bool: False, str: ""}
+
+# --- what is made of a configuration ---
+
+
+def shapes(model):
+    return {path: leaf.shape for path, leaf in fp.flatten(model.abstract_params()).items()}
+
+
+def forward(model):
+    """A pass and what it is called with: the params as they are described."""
+    ids = IDS[:, None] if isinstance(model, task_heads.OverChoices) else IDS
+    return lambda params: model.apply({"params": params}, input_ids=ids), (model.abstract_params(),)
+
+
+def training(model):
+    ids = IDS[:, None] if isinstance(model, task_heads.OverChoices) else IDS
+
+    def run(params, key):
+        rngs = {"dropout": key}
+        return model.apply({"params": params}, ids, deterministic=False, rngs=rngs)
+
+    return run, (model.abstract_params(), jax.random.key(0, impl="rbg"))
+
+
+def initial(model):
+    return model.init_params, (jax.random.key(0, impl="rbg"),)
+
+
+@functools.cache
+def program(model, make):
+    """What is compiled of `make(model)`, its constants in full."""
+    if make is shapes:
+        return shapes(model)
+    function, arguments = make(model)
+    return jax.jit(function).lower(*arguments).as_text()
+
+
+@functools.cache
+def numbers(model, make):
+    """What `make(model)` puts out, for params drawn large."""
+    if make is shapes:
+        return shapes(model)
+    function, arguments = make(model)
+    rng = np.random.default_rng(0)
+    drawn = [
+        rng.normal(0.0, 0.5, leaf.shape).astype(np.float32)
+        if isinstance(leaf, jax.ShapeDtypeStruct)
+        else leaf
+        for leaf in jax.tree.leaves(arguments)
+    ]
+    return jax.jit(function)(*jax.tree.unflatten(jax.tree.structure(arguments), drawn))
+
+
+def apart(one, other):
+    """Whether two results differ in their form, or by more than 1e-4."""
+    if jax.tree.structure(one) != jax.tree.structure(other):
+        return True
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return any(np.shape(x) != np.shape(y) or np.abs(x - y).max() > 1e-4 for x, y in pairs)
+
+
+# --- the walk ---
+
+ROPE = {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}
+WALK = {"max_position_embeddings": ([5], ROPE)}
+"""As `walk` of a table, for configurations with `rope_parameters`."""
+LIKELY = {
+    "initializer_range": ("", initial),
+    "init_std": ("", initial),
+    "pad_token_id": ("", initial),
+    "num_labels": ("ForSequenceClassification", shapes),
+    "classifier_dropout": ("ForTokenClassification", training),
+    "summary_first_dropout": ("DoubleHeadsModel", training),
+    "summary_activation": ("DoubleHeadsModel", forward),
+}
+"""Field -> the class, by how its name ends, and what of it is looked at first; the bare model if it
+is not said. Of other fields it is what is cheap."""
+
+
+class Walk:
+    """One family's configurations, before and after a field was changed."""
+
+    def __init__(self, family):
+        self.table = families.load(family)
+        self.config_class = getattr(fm, self.table.bare).config_class
+        self.hints = typing.get_type_hints(self.config_class)
+        main = [self.table.bare, self.table.main]
+        self.classes = main + [name for name in self.table.classes if name not in main]
+        self.walk = (WALK if "rope_parameters" in self.hints else {}) | self.table.walk
+        fields = {field.name for field in dataclasses.fields(self.config_class)}
+        self.unread = UNREAD | self.table.unread
+        assert {*self.table.unread} <= fields, "not a field of the family"
+        self.fields = sorted(fields - {*self.unread})
+
+    def pair(self, name, field):
+        """A model of a class before and after the change; None if there is none after."""
+        values, more = self.walk.get(field, (None, {}))
+        cls = getattr(fm, name)
+        given = self.table.config_of(name) | self.table.smaller | more
+        before = self.config_class.from_dict(given)
+        now = getattr(before, field)
+        for value in changes(field, now, self.hints[field]) if values is None else values:
+            with contextlib.suppress(fm.ConfigError):
+                after = before.replace(**{field: value})
+                return cls(before, scan_layers=True), cls(after, scan_layers=True)
+        return None
+
+    def differs(self, field, see=program, differ=operator.ne):
+        """Whether something of any class is another after the change."""
+        pair = functools.cache(lambda name: self.pair(name, field))
+        changed = False
+        for name, make in self.views(field):
+            if pair(name) is not None:
+                changed = True
+                one, other = pair(name)
+                if differ(see(one, make), see(other, make)):
+                    return True
+        assert changed, f"no other value of {field} makes a configuration; say one in the table"
+        return False
+
+    def views(self, field):
+        """(class, what of it), in the order in which a difference is likely and cheap to see."""
+        bare, *others = self.classes
+        usual = (bare, training if "drop" in field else shapes)
+        ending, make = LIKELY.get(field, ("", usual[1]))
+        likely = [name for name in others if ending and name.endswith(ending)] or [bare]
+        cheap = [usual, *((name, shapes) for name in others), (bare, forward)]
+        more = [(name, make) for make in (forward, training, initial) for name in self.classes]
+        return [*((name, make) for name in likely), *cheap, *more]
+
+
+FAMILIES = reference.params((name,) for name in families.names())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_field_of_a_config_changes_a_program(family):
+    """Of a pass, in training or not, or of `init_params`; or the leaves that there are."""
+    walk = Walk(family)
+    assert [field for field in walk.fields if not walk.differs(field)] == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_field_of_a_config_changes_the_numbers(family):
+    walk = Walk(family)
+    assert [field for field in walk.fields if not walk.differs(field, numbers, apart)] == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_field_that_no_model_reads_changes_no_program(family):
+    """So that a difference means something, and the reasons are true."""
+    walk = Walk(family)
+    left = {*walk.unread} - {"extra", "id2label", "pruned_heads"}
+    assert [field for field in sorted(left) if walk.differs(field)] == []
