@@ -176,10 +176,10 @@ class Walk:
         pair = functools.cache(lambda name: self.pair(name, field))
         changed = False
         for name, make in self.views(field):
-            if pair(name) is not None:
+            models = pair(name)
+            if models is not None:
                 changed = True
-                one, other = pair(name)
-                if differ(see(one, make), see(other, make)):
+                if differ(*(see(model, make) for model in models)):
                     return True
         assert changed, f"no other value of {field} makes a configuration; say one in the table"
         return False
