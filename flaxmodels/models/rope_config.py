@@ -35,6 +35,7 @@ class RopeRules(NamedTuple):
         absent: parameters of the first rotation where a file has no `rope_parameters` at all.
         renamed: other names of types of this family -> our names.
         further: parameters that the family has beside those of the type.
+        type_key: what Transformers 4 calls the type in `rope_scaling` ("type" in Phi-3's).
     """
 
     defaults: Mapping[str, JsonObject] = {"default": {"rope_theta": 10_000.0}}
@@ -42,6 +43,7 @@ class RopeRules(NamedTuple):
     absent: JsonObject = {}
     renamed: Mapping[str, str] = {}
     further: tuple[str, ...] = ()
+    type_key: str = "rope_type"
 
     @property
     def first(self) -> str:
@@ -80,6 +82,7 @@ def one_rope(
     absent: Mapping[str, Json] = {},
     renamed: Mapping[str, str] = {},
     further: tuple[str, ...] = (),
+    type_key: str = "rope_type",
     **defaults: Json,
 ) -> RopeRules:
     """Makes the rules of a family whose layers have one rotation.
@@ -92,7 +95,7 @@ def one_rope(
     defaults = {"rope_theta": 10_000.0} | defaults
     spelled = spelled or {key: key for key in defaults}
     beside = {key: ("default", parameter) for key, parameter in spelled.items()}
-    return RopeRules({"default": defaults}, beside, absent, renamed, further)
+    return RopeRules({"default": defaults}, beside, absent, renamed, further, type_key)
 
 
 def rope_by_type(*, spelled: Mapping[str, str], **thetas: float) -> RopeRules:
@@ -242,7 +245,8 @@ class Rotary(Config):
         for name, parameter in rules.beside.values():
             if name == rules.first:
                 rope.pop(parameter, None)
-        return None if rope["rope_type"] == "default" else rope
+        kind = rope.pop("rope_type")
+        return None if kind == "default" else {rules.type_key: kind} | rope
 
 
 def _mapping(rope: Json) -> dict[str, Json]:

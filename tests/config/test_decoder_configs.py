@@ -98,6 +98,7 @@ class Phi3(Windowed):
         partial_rotary_factor=1.0,
         original_max_position_embeddings=4096,
         renamed={"su": "longrope", "yarn": "longrope"},
+        type_key="type",
     )
 
 
@@ -416,6 +417,10 @@ def test_keys_are_written_as_transformers_4_spelled_them():
     assert gemma["rope_parameters"][SLIDING] == {"rope_type": "default", "rope_theta": 1e4}
     phi = Phi3(partial_rotary_factor=0.5, original_max_position_embeddings=9).to_dict()
     assert (phi["partial_rotary_factor"], phi["original_max_position_embeddings"]) == (0.5, 9)
+    scaling = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    phi = Phi3(rope_scaling=scaling | {"type": "su"}).to_dict()
+    assert phi["rope_scaling"] == scaling  # of which Transformers 4 wants no key more
+    assert phi["rope_parameters"]["rope_type"] == "longrope"
 
 
 def test_rope_that_a_family_has_where_a_file_has_none():
