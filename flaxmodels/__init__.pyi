@@ -60,6 +60,7 @@ from .hub import push_files as push_files
 from .models.base import PretrainedModel as PretrainedModel
 from .params import CheckpointError as CheckpointError
 from .registration import register_for_auto_class as register_for_auto_class
+from .text import load_tokenizer as load_tokenizer
 
 __version__: str
 BertForCausalLM = BertLMHeadModel

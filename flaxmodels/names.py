@@ -27,6 +27,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "models.base": ("PretrainedModel",),
     "params": ("CheckpointError",),
     "registration": ("register_for_auto_class",),
+    "text": ("load_tokenizer",),
 }
 """module -> its public names, those of families apart."""
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from ...errors import CheckpointError, quoted
 from ..files import File, Span
+from ..protobuf import BYTES, FIXED32, VARINT, Messages, signed, varint
 from ..source import Bounds, Tensor, too_large
 from ..store import LOCAL, Store
 from .checksum import masked_crc32c
-from .protobuf import BYTES, FIXED32, VARINT, Messages, signed, varint
 from .sstable import read_table
 
 MAX_INDEX = 64 << 20

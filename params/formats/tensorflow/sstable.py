@@ -7,8 +7,8 @@ compresses none.
 
 from collections.abc import Iterator
 
+from ..protobuf import varint
 from .checksum import masked_crc32c
-from .protobuf import varint
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48

@@ -1,0 +1,81 @@
+"""Rows of ids as arrays: how long they become, and where padding goes."""
+
+from typing import Any
+
+import numpy as np
+
+
+def common_length(
+    rows: list[list[int]],
+    padding: bool | str,
+    pad_to: int | None,
+    multiple: int | None,
+    longest: int | None,
+) -> int:
+    """Returns the length of an array for rows.
+
+    Args:
+        padding: True, "longest", "max_length", or False.
+        pad_to: the length, if that is given.
+        multiple: what the length is rounded up to.
+        longest: of "max_length".
+
+    Raises:
+        ValueError: a row longer than `pad_to`, or rows of several lengths without padding.
+    """
+    if padding not in (True, False, "longest", "max_length"):
+        raise ValueError(f'padding={padding!r}; expected True, False, "longest" or "max_length"')
+    length = max(map(len, rows), default=0)
+    if pad_to is not None:
+        if length > pad_to:
+            raise ValueError(
+                f"a text has {length} tokens, more than pad_to={pad_to}: give max_length={pad_to} "
+                "to cut it, or a larger pad_to"
+            )
+        length = pad_to
+    elif padding == "max_length":
+        length = max(length, longest or 0)
+    elif padding is False and min(map(len, rows), default=0) < length:
+        raise ValueError(
+            f"rows have {sorted({len(row) for row in rows})} tokens, and padding=False: an array "
+            "has rows of one length"
+        )
+    return length if multiple is None else -(-length // multiple) * multiple
+
+
+def filled(
+    rows: list[list[int]], length: int, side: str, value: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Puts rows into an array, padded with `value` on a side -> the array, and 1 where there are
+    tokens, both int32 [B, length].
+
+    Raises:
+        ValueError: a side that is none.
+    """
+    if side not in ("left", "right"):
+        raise ValueError(f"padding_side={side!r}; expected left or right")
+    array = np.full((len(rows), length), value, np.int32)
+    mask = np.zeros_like(array)
+    for i, row in enumerate(rows):
+        place = slice(length - len(row), None) if side == "left" else slice(len(row))
+        array[i, place], mask[i, place] = row, 1
+    return array, mask
+
+
+def listed(ids: Any) -> list[int]:
+    """Returns the ids of one text, int [T], as a list.
+
+    Raises:
+        TypeError: ids that are no whole numbers.
+        ValueError: a batch, or negative ids.
+    """
+    array = np.asarray(ids)
+    if array.size == 0:
+        return []
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"ids are {array.dtype}; expected whole numbers")
+    if array.ndim != 1:
+        raise ValueError(f"ids have shape {array.shape}; expected [T]: batch_decode takes [B, T]")
+    if array.min() < 0:
+        raise ValueError(f"ids hold {array.min()}; expected no negative ones")
+    return array.tolist()

@@ -1,0 +1,59 @@
+"""`load_tokenizer`: from a name to a tokenizer."""
+
+import os
+from typing import Any, Unpack
+
+from ..hub import HubKeywords, HubOptions, Location
+from .chat import read_templates
+from .files import Files
+from .pipeline import check_library, read_pipeline
+from .settings import read_settings
+from .tokenizer import Tokenizer
+
+
+class TokenizerKeywords(HubKeywords, total=False):
+    """The keywords of `load_tokenizer`."""
+
+    bos_token: str
+    eos_token: str
+    unk_token: str
+    sep_token: str
+    pad_token: str
+    cls_token: str
+    mask_token: str
+    padding_side: str
+    truncation_side: str
+    model_max_length: int
+
+
+def load_tokenizer(
+    name_or_path: str | os.PathLike | Location, **options: Unpack[TokenizerKeywords]
+) -> Tokenizer:
+    """Loads the tokenizer of a folder or repository.
+
+    `tokenizer.json` is run as it is; without it the tokenizer is built from `vocab.txt`, from
+    `vocab.json` and `merges.txt`, or from a model of SentencePiece (docs/tokenizers.md).
+
+    Args:
+        name_or_path: a folder, or a repository on the Hub, as a model's `from_pretrained` takes it.
+        **options: special tokens, padding_side, truncation_side and model_max_length, which go
+            before what the files say; and what says where the files are: revision, subfolder,
+            token, cache_dir, local_files_only, force_download, proxies, progress.
+
+    Raises:
+        CheckpointError: not found; files that are damaged, or of a kind that is not read.
+        ImportError: the library tokenizers is not installed.
+        TypeError: a keyword that nothing takes.
+    """
+    given: dict[str, Any] = dict(options)
+    if odd := sorted(given.keys() - TokenizerKeywords.__annotations__.keys()):
+        raise TypeError(
+            f"load_tokenizer does not take {', '.join(odd)}; it takes "
+            f"{', '.join(TokenizerKeywords.__annotations__)}"
+        )
+    check_library()
+    hub_options = HubOptions.take_from(given)
+    files = Files.of(name_or_path, hub_options)
+    settings = read_settings(files, {name: x for name, x in given.items() if x is not None})
+    pipeline, settings = read_pipeline(files, settings)
+    return Tokenizer(pipeline, settings, read_templates(files), files.folder)

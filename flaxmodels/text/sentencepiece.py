@@ -1,0 +1,304 @@
+"""Pipelines out of models of SentencePiece, the protobuf that it writes.
+
+The fields: https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto. What
+SentencePiece does to a text is put together of parts of the library tokenizers so that ids are
+SentencePiece's own; tests compare them with that library's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import params as fp
+from ..params.errors import quoted
+from ..params.formats.protobuf import BYTES, FIXED32, VARINT, Messages, signed
+from .files import Files
+from .settings import Settings, Token
+from .vocabularies import add_template
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from .vocabularies import Read
+
+NAMES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+_SPACE = "\u2581"
+_MOST_FIELDS = 20_000_000
+_MOST_PIECES = 2_000_000
+_NORMAL, _UNKNOWN, _CONTROL, _DEFINED, _UNUSED, _BYTE = range(1, 7)
+_NEVER = -1000.0  # a score of what SentencePiece does not look for in a text
+_UNIGRAM, _BPE = 1, 2
+_NAMED = {  # fields of TrainerSpec with ids of special tokens: (name, what it is if not there)
+    40: ("unk_token", 0),
+    41: ("bos_token", 1),
+    42: ("eos_token", 2),
+    43: ("pad_token", (1 << 64) - 1),
+}
+
+
+class Piece(NamedTuple):
+    """A token: its text, score (of a Unigram model, a log probability), and kind."""
+
+    text: str
+    score: float
+    kind: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model of SentencePiece.
+
+    Attributes:
+        pieces: the tokens; a number is an id.
+        kind: Unigram or BPE.
+        byte_fallback: unknown characters become bytes.
+        unknown: the id of the unknown token.
+        named: {name: token} of the special tokens that it has.
+        charsmap: how characters are normalised, compiled; b"" for not.
+        add_dummy_prefix: a text begins with a space.
+        remove_extra_whitespaces: spaces at the ends go, and one is left of several.
+    """
+
+    pieces: list[Piece]
+    kind: int
+    byte_fallback: bool
+    unknown: int
+    named: Mapping[str, str]
+    charsmap: bytes
+    add_dummy_prefix: bool
+    remove_extra_whitespaces: bool
+
+
+class _Layout(NamedTuple):
+    """What a class makes of a model.
+
+    Attributes:
+        template: which special tokens are added to a text (`add_template`).
+        first: tokens in the place of the model's first `replaced`.
+        replaced: how many.
+        last: tokens after the model's.
+        always: every part of a text between special tokens begins with a space, not only the first.
+    """
+
+    template: str
+    first: tuple[str, ...] = ()
+    replaced: int = 0
+    last: tuple[str, ...] = ()
+    always: bool = True
+
+
+_FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
+_LAYOUTS = {
+    "": _Layout("flags", always=False),
+    "Albert": _Layout("bert"),
+    "CodeLlama": _Layout("flags", always=False),
+    "Gemma": _Layout("flags", always=False),
+    "Llama": _Layout("flags", always=False),
+    "T5": _Layout("end"),
+    "XLMRoberta": _Layout("roberta", _FAIRSEQ, 3, ("<mask>",)),
+}
+
+
+def read_sentencepiece(files: Files, settings: Settings, name: str) -> Read:
+    """Reads the pipeline of a model of SentencePiece.
+
+    Raises:
+        CheckpointError: no such model, or one of words or characters; a class that makes more of
+            it than is known.
+    """
+    path = files.path(name)
+    if settings.cls not in _LAYOUTS:
+        known = ", ".join(f"{cls}Tokenizer" for cls in _LAYOUTS if cls)
+        raise fp.CheckpointError(
+            f"{path}: {settings.cls}Tokenizer has ids of its own beside those of the model; known "
+            f"are {known}; tokenizer.json has all of them, and save_pretrained of Transformers' "
+            "tokenizer writes it"
+        )
+    model = parse_model(files.content(name), path)
+    layout = _LAYOUTS[settings.cls]
+    if not settings.cls:
+        settings = dataclasses.replace(settings, taken_for_granted=model.named)
+    settings = settings.with_all_named()
+    if settings.cls == "T5":
+        layout = layout._replace(last=_sentinels(settings))
+    pieces, unknown = _laid_out(model, layout)
+    make = _bpe if model.kind == _BPE else _unigram
+    pipeline = make(model, pieces, unknown)
+    _set_spaces(pipeline, model, layout, settings)
+    _add_pieces(pipeline, pieces, model.kind)
+    add_template(pipeline, settings, layout.template)
+    control = tuple(Token(piece.text) for piece in pieces if piece.kind == _CONTROL)
+    return pipeline, dataclasses.replace(settings, extra=(*settings.extra, *control))
+
+
+def parse_model(content: bytes, path: str) -> Model:
+    """Parses the protobuf of a model.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    try:
+        return _parsed(memoryview(content))
+    except (ValueError, struct.error) as error:
+        raise fp.CheckpointError(f"{path}: no model of SentencePiece: {error}") from None
+
+
+def _parsed(data: memoryview) -> Model:
+    fields = Messages(_MOST_FIELDS).fields
+    top = fields(data, {1: BYTES, 2: BYTES, 3: BYTES})
+    if len(top[1]) > _MOST_PIECES:
+        raise ValueError(f"{len(top[1])} pieces")
+    pieces = []
+    for piece in top[1]:
+        found = fields(piece, {1: BYTES, 2: FIXED32, 3: VARINT})
+        score = struct.unpack("<f", struct.pack("<I", _last(found[2], 0)))[0]
+        pieces.append(Piece(bytes(_last(found[1], b"")).decode(), score, _last(found[3], _NORMAL)))
+    numbers = (3, 24, 35, *_NAMED)
+    trainer = fields(_last(top[2], b""), dict.fromkeys(numbers, VARINT))
+    names = {2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT}
+    normalizer = fields(_last(top[3], b""), names)
+    kind = _last(trainer[3], _UNIGRAM)
+    if kind not in (_UNIGRAM, _BPE):
+        raise ValueError(f"it is of kind {kind}, words or characters; Unigram and BPE are read")
+    if _last(trainer[24], 0):
+        raise ValueError("spaces are at the ends of its tokens (treat_whitespace_as_suffix)")
+    unknown = [number for number, piece in enumerate(pieces) if piece.kind == _UNKNOWN]
+    if len(unknown) != 1:
+        raise ValueError(f"{len(pieces)} pieces, of which {len(unknown)} are the unknown token")
+    if len({piece.text for piece in pieces}) != len(pieces):
+        raise ValueError("a piece is there twice")
+    if not _last(normalizer[5], 1):
+        raise ValueError("its spaces are not escaped (escape_whitespaces)")
+    return Model(
+        pieces=pieces,
+        kind=kind,
+        byte_fallback=bool(_last(trainer[35], 0)),
+        unknown=unknown[0],
+        named={
+            name: pieces[number].text
+            for name, number in (
+                (name, signed(_last(trainer[field], default)))
+                for field, (name, default) in _NAMED.items()
+            )
+            if 0 <= number < len(pieces) and pieces[number].kind in (_CONTROL, _UNKNOWN)
+        },
+        charsmap=bytes(_last(normalizer[2], b"")),
+        add_dummy_prefix=bool(_last(normalizer[3], 1)),
+        remove_extra_whitespaces=bool(_last(normalizer[4], 1)),
+    )
+
+
+def _last(values: list[Any], default: Any) -> Any:
+    return values[-1] if values else default
+
+
+def _sentinels(settings: Settings) -> tuple[str, ...]:
+    count = settings.values.get("extra_ids", 100)
+    if type(count) is not int or not 0 <= count <= 10_000:
+        raise fp.CheckpointError(f"extra_ids is {quoted(count)}; expected a number of tokens")
+    return tuple(f"<extra_id_{i}>" for i in range(count - 1, -1, -1))
+
+
+def _laid_out(model: Model, layout: _Layout) -> tuple[list[Piece], int]:
+    """Returns the pieces in the order of a class's ids, and the id of the unknown token."""
+    first = [Piece(text, 0.0, _CONTROL) for text in layout.first]
+    last = [Piece(text, 0.0, _CONTROL) for text in layout.last]
+    pieces = [*first, *model.pieces[layout.replaced :], *last]
+    unknown = layout.first.index("<unk>") if layout.first else model.unknown
+    return pieces, unknown
+
+
+def _unigram(model: Model, pieces: list[Piece], unknown: int) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer, models
+
+    best = max((p.score for p in pieces if p.kind == _NORMAL), default=0.0)
+    scores = {
+        _NORMAL: lambda piece: piece.score,
+        # So high that it is always chosen, as `EncodeOptimized` of unigram_model.cc does.
+        _DEFINED: lambda piece: len(piece.text.encode()) * best - 0.1,
+        _CONTROL: lambda piece: 0.0,
+        _UNKNOWN: lambda piece: 0.0,
+    }
+    scored = [(p.text, scores.get(p.kind, lambda piece: _NEVER)(p)) for p in pieces]
+    return Tokenizer(models.Unigram(scored, unknown, model.byte_fallback))
+
+
+def _bpe(model: Model, pieces: list[Piece], unknown: int) -> tokenizers.Tokenizer:
+    """Makes BPE: a piece's score says when the two halves that it is made of are joined."""
+    from tokenizers import Tokenizer, models
+
+    vocab = {piece.text: number for number, piece in enumerate(pieces)}
+    joined = {piece.text: piece.score for piece in pieces if piece.kind == _NORMAL}
+    merges = []
+    for text, score in joined.items():
+        halves = ((text[:i], text[i:]) for i in range(1, len(text)))
+        found = [(left, right) for left, right in halves if left in joined and right in joined]
+        found.sort(key=lambda pair: (vocab[pair[0]], vocab[pair[1]]))
+        merges += [(-score, pair) for pair in found]
+    merges.sort(key=lambda merge: merge[0])
+    return Tokenizer(
+        models.BPE(
+            vocab,
+            [pair for _, pair in merges],
+            unk_token=pieces[unknown].text,
+            fuse_unk=True,
+            byte_fallback=model.byte_fallback,
+        )
+    )
+
+
+def _set_spaces(
+    pipeline: tokenizers.Tokenizer, model: Model, layout: _Layout, settings: Settings
+) -> None:
+    """Sets what is done to characters and spaces before a text is split, and undone after."""
+    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
+
+    steps = _albert(settings.values) if settings.cls == "Albert" else []
+    if model.charsmap:
+        steps.append(normalizers.Precompiled(model.charsmap))
+    if model.remove_extra_whitespaces:
+        steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
+        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+    steps.append(normalizers.Replace(" ", _SPACE))
+    pipeline.normalizer = normalizers.Sequence(steps)
+    undo = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if model.add_dummy_prefix:
+        # Metaspace puts no space before a text that begins with one, and SentencePiece does. So
+        # the first one looks for plain spaces, of which there are none any more; the second turns
+        # into a token's what the first put there.
+        scheme: Any = "always" if layout.always else "first"
+        pipeline.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Metaspace(replacement=" ", prepend_scheme=scheme, split=False),
+                pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=False),
+            ]
+        )
+        undo.append(decoders.Strip(" ", 1, 0))
+    pipeline.decoder = decoders.Sequence(undo)
+
+
+def _albert(values: Mapping[str, Any]) -> list[Any]:
+    from tokenizers import normalizers
+
+    steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    if not values.get("keep_accents", False):
+        steps += [normalizers.NFKD(), normalizers.StripAccents()]
+    return [*steps, normalizers.Lowercase()] if values.get("do_lower_case", True) else steps
+
+
+def _add_pieces(pipeline: tokenizers.Tokenizer, pieces: list[Piece], kind: int) -> None:
+    """Adds the tokens that are found in a text before it is split: those of control, and for BPE
+    those of a user, which it would come upon by no merge."""
+    from tokenizers import AddedToken
+
+    kinds = (_CONTROL, _UNKNOWN, _DEFINED) if kind == _BPE else (_CONTROL, _UNKNOWN)
+    pipeline.add_tokens(
+        [
+            AddedToken(piece.text, normalized=False, special=piece.kind != _DEFINED)
+            for piece in pieces
+            if piece.kind in kinds
+        ]
+    )

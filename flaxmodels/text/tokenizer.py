@@ -1,0 +1,367 @@
+"""`Tokenizer`: texts to arrays of ids and back, special tokens, chats."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..params.errors import quoted
+from .batches import common_length, filled, listed
+from .chat import Template, chat_text, choose
+from .settings import Settings
+
+if TYPE_CHECKING:
+    import jax
+    import tokenizers
+
+    Ids = Sequence[int] | np.ndarray | jax.Array
+
+Messages = Sequence[Mapping[str, Any]]
+
+_TRUNCATIONS = ("longest_first", "only_first", "only_second")
+_CLEANED = (  # pairs of what `decode` replaces, in this order: English before its punctuation
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+)
+
+
+def _token(name: str) -> Any:
+    return property(
+        lambda self: self.special_tokens.get(name), doc=f"The {name}, or None where there is none."
+    )
+
+
+def _token_id(name: str) -> Any:
+    return property(
+        lambda self: self._id_of_named(name), doc=f"The id of the {name}, or None without one."
+    )
+
+
+class Tokenizer:
+    """Turns texts into ids and back as the files of a folder say; see `load_tokenizer`.
+
+    It may be used by several threads. `tok(texts)` gives arrays for a model, `tok.encode(text)` a
+    list, and `tok.chat(messages)` the text, or the arrays, of a chat.
+
+    Attributes:
+        special_tokens: {name: token}, "eos_token" and others.
+        padding_side: "left" or "right"; what the files say, or left for a decoder.
+        truncation_side: "left" or "right".
+        model_max_length: tokens that the model takes; None where the files do not say.
+        chat_templates: {name: template}.
+    """
+
+    def __init__(
+        self,
+        pipeline: tokenizers.Tokenizer,
+        settings: Settings,
+        templates: Mapping[str, Template],
+        folder: str = "",
+    ):
+        self._pipeline, self._settings, self._folder = pipeline, settings, folder
+        self._lock = threading.Lock()  # truncation is a state of the pipeline
+        vocabulary_has = pipeline.token_to_id
+        granted = {
+            name: token
+            for name, token in settings.taken_for_granted.items()
+            if vocabulary_has(token) is not None
+        }
+        files = {name: token.content for name, token in settings.named.items()}
+        self.special_tokens: dict[str, str] = {**granted, **files}
+        self.padding_side = settings.padding_side
+        self.truncation_side = settings.truncation_side
+        self.model_max_length = settings.model_max_length
+        self.chat_templates = dict(templates)
+
+    bos_token, bos_token_id = _token("bos_token"), _token_id("bos_token")
+    eos_token, eos_token_id = _token("eos_token"), _token_id("eos_token")
+    unk_token, unk_token_id = _token("unk_token"), _token_id("unk_token")
+    sep_token, sep_token_id = _token("sep_token"), _token_id("sep_token")
+    pad_token, pad_token_id = _token("pad_token"), _token_id("pad_token")
+    cls_token, cls_token_id = _token("cls_token"), _token_id("cls_token")
+    mask_token, mask_token_id = _token("mask_token"), _token_id("mask_token")
+
+    def _id_of_named(self, name: str) -> int | None:
+        token = self.special_tokens.get(name)
+        return None if token is None else self._pipeline.token_to_id(token)
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        """The special tokens, each once: those with a name, then the others."""
+        extra = (token.content for token in self._settings.extra)
+        return [*dict.fromkeys([*self.special_tokens.values(), *extra])]
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        """The ids of `all_special_tokens`."""
+        ids = map(self._pipeline.token_to_id, self.all_special_tokens)
+        return [number for number in ids if number is not None]
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens without those that were added; `len` counts all."""
+        return self._pipeline.get_vocab_size(with_added_tokens=False)
+
+    def __len__(self) -> int:
+        return self._pipeline.get_vocab_size(with_added_tokens=True)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self._folder!r}, {len(self)} tokens, pads {self.padding_side})"
+
+    def get_vocab(self) -> dict[str, int]:
+        """Returns {token: id} of all tokens."""
+        return self._pipeline.get_vocab(with_added_tokens=True)
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """Returns {token: id} of the tokens that are found in a text before it is split."""
+        added = self._pipeline.get_added_tokens_decoder()
+        return {token.content: number for number, token in sorted(added.items())}
+
+    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
+        """Looks up a token, or each of a list; one that is not there gives the unknown token's id,
+        or None without one."""
+        if not isinstance(tokens, str):
+            return [self.convert_tokens_to_ids(token) for token in tokens]
+        number = self._pipeline.token_to_id(tokens)
+        return self.unk_token_id if number is None else number
+
+    def convert_ids_to_tokens(self, ids: int | Ids) -> Any:
+        """Looks up an id, or each of a list; None for one that is not there."""
+        if isinstance(ids, int | np.integer):
+            return self._pipeline.id_to_token(int(ids))
+        return [self._pipeline.id_to_token(number) for number in listed(ids)]
+
+    def tokenize(self, text: str, *, add_special_tokens: bool = False) -> list[str]:
+        """Splits a text into tokens."""
+        return self._encode([_text(text)], add_special_tokens)[0].tokens
+
+    def encode(
+        self, text: str, pair: str | None = None, *, add_special_tokens: bool = True
+    ) -> list[int]:
+        """Turns a text, or a pair of them, into ids, neither padded nor cut."""
+        both = _text(text) if pair is None else (_text(text), _text(pair))
+        return self._encode([both], add_special_tokens)[0].ids
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        pairs: str | Sequence[str] | None = None,
+        *,
+        padding: bool | str = True,
+        pad_to: int | None = None,
+        max_length: int | None = None,
+        truncation: bool | str | None = None,
+        add_special_tokens: bool = True,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_token_type_ids: bool | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Turns texts into arrays for a model.
+
+        Args:
+            texts: a text (one row) or a list of them.
+            pairs: a second text for each.
+            padding: True or "longest" (to the longest row), "max_length" (to `max_length`, or to
+                what the model takes), or False: then rows must be of one length.
+            pad_to: pad to this many tokens, so that a program is compiled once; a longer row is an
+                error, unless it is cut.
+            max_length: cut rows to this many tokens, special tokens among them.
+            truncation: True or "longest_first", "only_first", "only_second": which text of a pair
+                is cut; without `max_length`, to what the model takes. False cuts nothing. None is
+                True where there is a `max_length`.
+            add_special_tokens: those of the file, as [CLS] and [SEP], or <s>.
+            pad_to_multiple_of: round the length up.
+            padding_side: "left" or "right", instead of the tokenizer's.
+            return_token_type_ids: also give which text of a pair a token is of; None where the
+                files say that the model reads it.
+
+        Returns:
+            input_ids and attention_mask (0 for padding), and maybe token_type_ids, all int32
+            [B, T].
+
+        Raises:
+            TypeError: texts that are none.
+            ValueError: rows of several lengths and no padding token; a row longer than `pad_to`.
+        """
+        inputs = self._inputs(texts, pairs)
+        if truncation is None:
+            truncation = max_length is not None
+        cut = (max_length or self._longest("truncation")) if truncation else None
+        encodings = self._encode(inputs, add_special_tokens, cut, truncation)
+        rows = [encoding.ids for encoding in encodings]
+        longest = None
+        if padding == "max_length" and pad_to is None:
+            longest = max_length or self._longest('padding="max_length"')
+        length = common_length(rows, padding, pad_to, pad_to_multiple_of, longest)
+        side = padding_side or self.padding_side
+        ids, mask = filled(rows, length, side, self._pad(rows, length))
+        result = {"input_ids": ids, "attention_mask": mask}
+        if return_token_type_ids is None:
+            return_token_type_ids = self._settings.token_type_ids
+        if return_token_type_ids:
+            kinds = [encoding.type_ids for encoding in encodings]
+            result["token_type_ids"], _ = filled(kinds, length, side, 0)
+        return result
+
+    def _inputs(self, texts: Any, pairs: Any) -> list[Any]:
+        if isinstance(texts, str):
+            texts, pairs = [texts], None if pairs is None else [pairs]
+        if not isinstance(texts, Iterable):
+            raise TypeError(f"texts is {type(texts).__name__}; expected a text, or a list of them")
+        texts = [_text(text) for text in texts]
+        if pairs is None:
+            return texts
+        if isinstance(pairs, str) or len(pairs) != len(texts):
+            raise ValueError(f"{len(texts)} texts, and another number of pairs: one for each")
+        return [(text, _text(pair)) for text, pair in zip(texts, pairs, strict=True)]
+
+    def _longest(self, for_what: str) -> int:
+        if self.model_max_length is None:
+            raise ValueError(
+                f"{for_what} without max_length: the files do not say how many tokens the model "
+                "takes; give max_length"
+            )
+        return self.model_max_length
+
+    def _encode(
+        self, rows: list[Any], special: bool, cut: int | None = None, how: bool | str = True
+    ) -> list[tokenizers.Encoding]:
+        strategy = "longest_first" if how is True else how
+        if strategy not in (*_TRUNCATIONS, False):
+            raise ValueError(f"truncation={how!r}; expected True, False, {', '.join(_TRUNCATIONS)}")
+        with self._lock:
+            if cut is None:
+                self._pipeline.no_truncation()
+            else:
+                self._pipeline.enable_truncation(
+                    cut, strategy=strategy, direction=self.truncation_side
+                )
+            return self._pipeline.encode_batch(rows, add_special_tokens=special)
+
+    def _pad(self, rows: list[list[int]], length: int) -> int:
+        """Returns the id that pads rows to a length.
+
+        Raises:
+            ValueError: it is needed, and there is none.
+        """
+        if self.pad_token_id is None and any(len(row) < length for row in rows):
+            raise ValueError(
+                "rows are to be padded, and the tokenizer has no padding token: load it with "
+                f"pad_token={quoted(self.eos_token or 'one of its tokens')}; which one does not "
+                "matter, since attention_mask is 0 there"
+            )
+        return self.pad_token_id or 0
+
+    def decode(
+        self,
+        ids: int | Ids,
+        *,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+    ) -> str:
+        """Turns the ids of one text into the text.
+
+        Args:
+            ids: int [T]; ids that the vocabulary does not have are left out.
+            skip_special_tokens: leave out special tokens.
+            clean_up_tokenization_spaces: take out spaces before English punctuation; None as the
+                files say. BPE has no such spaces, and nothing is taken out.
+
+        Raises:
+            TypeError: ids that are no whole numbers.
+            ValueError: a batch, or negative ids.
+        """
+        numbers = [int(ids)] if isinstance(ids, int | np.integer) else listed(ids)
+        text = self._pipeline.decode(numbers, skip_special_tokens=skip_special_tokens)
+        clean = clean_up_tokenization_spaces
+        if (self._settings.clean_up if clean is None else clean) and not self._is_bpe:
+            for spaced, joined in _CLEANED:
+                text = text.replace(spaced, joined)
+        return text
+
+    @property
+    def _is_bpe(self) -> bool:
+        return type(self._pipeline.model).__name__ == "BPE"
+
+    def batch_decode(self, rows: Iterable[Ids], **options: Any) -> list[str]:
+        """Turns rows of ids, int [B, T] or a list of [T], into their texts; options as `decode`."""
+        return [self.decode(row, **options) for row in rows]
+
+    def chat(
+        self,
+        messages: Messages | Sequence[Messages],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        add_generation_prompt: bool | None = None,
+        continue_final_message: bool | str = False,
+        tokenize: bool = False,
+        template: str | None = None,
+        **variables: Any,
+    ) -> Any:
+        """Renders a chat, or each of a list of chats, by the folder's template.
+
+        A template is code of a stranger: it runs in Jinja's sandbox, in a process of its own that
+        reaches no file, for 2 s of CPU time at most (`flaxmodels/text/rendering.py`).
+
+        Args:
+            messages: [{"role": "user", "content": "Hello"}, ...].
+            tools: JSON schemas of functions that the model may call.
+            documents: [{"title": ..., "text": ...}, ...] to answer from.
+            add_generation_prompt: begin an answer; None is True, unless a message is continued.
+            continue_final_message: end inside of the last message, or of that field of it, so that
+                the model goes on with it.
+            tokenize: return what `tok(text, add_special_tokens=False)` returns, instead of text.
+            template: the name of one of `chat_templates`, or a text of your own.
+            **variables: of the template, as enable_thinking=False.
+
+        Returns:
+            the text, or a list of texts; or arrays int32 [B, T].
+
+        Raises:
+            TemplateError: there is no template, or it cannot be rendered: file, line, why.
+            ImportError: jinja2 is not installed.
+        """
+        if not messages:
+            raise ValueError("messages is empty; give at least one")
+        if add_generation_prompt is None:
+            add_generation_prompt = not continue_final_message
+        if add_generation_prompt and continue_final_message:
+            raise ValueError(
+                "add_generation_prompt begins another message than the one that "
+                "continue_final_message goes on with: give one of them"
+            )
+        chosen = choose(self.chat_templates, template, tools, self._folder)
+        values = {
+            **self.special_tokens,
+            "tools": tools,
+            "documents": documents,
+            "add_generation_prompt": add_generation_prompt,
+            **variables,
+        }
+        is_batch = not isinstance(messages[0], Mapping)
+        chats: Any = messages if is_batch else [messages]
+        texts = [chat_text(chosen, chat, values, continue_final_message) for chat in chats]
+        if tokenize:
+            return self(texts, add_special_tokens=False)
+        return texts if is_batch else texts[0]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text is {type(value).__name__}; expected str")
+    return value

@@ -1,0 +1,238 @@
+"""Pipelines of folders without tokenizer.json: WordPiece from `vocab.txt`, byte-level BPE from
+`vocab.json` and `merges.txt`. What each does around the vocabulary is its class's, as in
+Transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import params as fp
+from .files import Files
+from .settings import Settings
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    Pipeline = tokenizers.Tokenizer
+    Read = tuple[Pipeline, Settings]
+    """A pipeline, and the settings with what its vocabulary adds to them."""
+
+VOCAB, BYTES, MERGES = "vocab.txt", "vocab.json", "merges.txt"
+_MOST_TOKENS = 2_000_000
+
+_WORDS = {  # classes that read vocab.txt -> single, pair
+    "": "bert",
+    "Bert": "bert",
+    "DistilBert": "bert",
+    "Electra": "bert",
+    "MobileBert": "bert",
+    "MPNet": "roberta",
+}
+
+
+class _Bytes(NamedTuple):
+    """What a class does around byte-level BPE.
+
+    Attributes:
+        template: which special tokens are added.
+        split: a regular expression of words; GPT-2's own if None.
+        form: a Unicode normal form.
+    """
+
+    template: str
+    split: str | None = None
+    form: str | None = None
+
+
+_QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_BYTES = {  # classes that read vocab.json and merges.txt
+    "": _Bytes("flags"),
+    "GPT2": _Bytes("flags"),
+    "Roberta": _Bytes("roberta"),
+    "Bart": _Bytes("roberta"),
+    "LED": _Bytes("roberta"),
+    "Longformer": _Bytes("roberta"),
+    "Qwen2": _Bytes("flags", _QWEN_WORDS, "NFC"),
+}
+
+
+def read_words(files: Files, settings: Settings) -> Read:
+    """Reads WordPiece from `vocab.txt`: a token a line, its id the number of the line.
+
+    Raises:
+        CheckpointError: no UTF-8, or too long; a class whose texts are split otherwise.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    path, settings = files.path(VOCAB), settings.with_all_named()
+    template = _of_class(_WORDS, settings.cls, path)
+    lines = files.text(VOCAB).replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if len(lines) > _MOST_TOKENS:
+        raise fp.CheckpointError(f"{path}: more than {_MOST_TOKENS} lines")
+    vocab = {line: number for number, line in enumerate(lines)}
+    unknown = token_of(settings, "unk_token") or "[UNK]"
+    pipeline = Tokenizer(models.WordPiece(vocab, unk_token=unknown))
+    values = settings.values
+    pipeline.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=values.get("tokenize_chinese_chars", True),
+        strip_accents=values.get("strip_accents"),
+        lowercase=values.get("do_lower_case", True),
+    )
+    pipeline.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    pipeline.decoder = decoders.WordPiece(prefix="##")
+    add_template(pipeline, settings, template)
+    return pipeline, settings
+
+
+def read_bytes(files: Files, settings: Settings) -> Read:
+    """Reads byte-level BPE from `vocab.json` and `merges.txt`.
+
+    Raises:
+        CheckpointError: files that are damaged, or do not fit each other; a class whose texts are
+            split otherwise.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    settings = settings.with_all_named()
+    if settings.cls == "CLIP":
+        return _read_clip(files, settings)
+    kind = _of_class(_BYTES, settings.cls, files.path(BYTES))
+    pipeline = Tokenizer(
+        models.BPE(
+            files.vocabulary(BYTES),
+            read_merges(files),
+            continuing_subword_prefix="",
+            end_of_word_suffix="",
+            fuse_unk=False,
+        )
+    )
+    prefix = bool(settings.values.get("add_prefix_space", False))
+    if kind.form is not None:
+        pipeline.normalizer = getattr(normalizers, kind.form)()
+    if kind.split is None:
+        pipeline.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    else:
+        words = pre_tokenizers.Split(Regex(kind.split), "isolated")
+        as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=False)
+        pipeline.pre_tokenizer = pre_tokenizers.Sequence([words, as_bytes])
+    pipeline.decoder = decoders.ByteLevel()
+    add_template(pipeline, settings, kind.template)
+    return pipeline, settings
+
+
+def _read_clip(files: Files, settings: Settings) -> Read:
+    """Reads CLIP's BPE: lower case, and words end with "</w>"."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    pipeline = Tokenizer(
+        models.BPE(
+            files.vocabulary(BYTES),
+            read_merges(files),
+            continuing_subword_prefix="",
+            end_of_word_suffix="</w>",
+            fuse_unk=False,
+            unk_token=token_of(settings, "unk_token") or "<|endoftext|>",
+        )
+    )
+    pipeline.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = (
+        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]"
+        r"|[^\s\p{L}\p{N}]+"
+    )
+    pipeline.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    pipeline.decoder = decoders.Sequence(
+        [
+            decoders.ByteLevel(),
+            decoders.Replace(Regex(r"^\s+|(</w>|\s)+$"), ""),
+            decoders.Replace("</w>", " "),
+        ]
+    )
+    add_template(pipeline, settings, "clip")
+    return pipeline, settings
+
+
+def read_merges(files: Files) -> list[tuple[str, str]]:
+    """Reads `merges.txt`: a pair of tokens a line, after a line of the version.
+
+    Raises:
+        CheckpointError: a line that is no pair.
+    """
+    merges = []
+    for number, line in enumerate(files.text(MERGES).split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line or line.startswith("#version"):
+            continue
+        left, _, right = line.partition(" ")
+        if not left or not right or " " in right:
+            raise fp.CheckpointError(
+                f"{files.path(MERGES)}, line {number}: expected two tokens and a space between"
+            )
+        merges.append((left, right))
+    return merges
+
+
+def token_of(settings: Settings, name: str) -> str | None:
+    given = settings.named.get(name)
+    return given.content if given else None
+
+
+def add_template(pipeline: Pipeline, settings: Settings, kind: str) -> None:
+    """Sets which special tokens are added to a text or a pair.
+
+    Args:
+        kind: "bert" ([CLS] A [SEP] B [SEP]), "roberta" (<s> A </s> </s> B </s>), "clip" (as
+            roberta, with bos and eos), "end" (A </s> B </s>), "flags" (bos and eos as
+            `add_bos_token` and `add_eos_token` of the settings say).
+    """
+    from tokenizers import processors
+
+    names = {"clip": ("bos_token", "eos_token"), "end": ("", "eos_token")}
+    first, last = names.get(kind, ("cls_token", "sep_token"))
+    if kind == "flags":
+        values = settings.values
+        first = "bos_token" if values.get("add_bos_token", starts_with_bos(settings)) else ""
+        last = "eos_token" if values.get("add_eos_token") else ""
+    first, last = token_of(settings, first), token_of(settings, last)
+    start, end = f"{first}:0 " if first else "", f" {last}:0" if last else ""
+    single = f"{start}$A:0{end}"
+    pair = {
+        "bert": f"{single} $B:1 {last}:1",
+        "roberta": f"{single} {last}:0 $B:0 {last}:0",
+        "clip": f"{single} {last}:0 $B:0 {last}:0",
+        "end": f"{single} $B:0{end}",
+        "flags": f"{single} {start.replace(':0', ':1')}$B:1{end.replace(':0', ':1')}",
+    }
+    there = {token: pipeline.token_to_id(token) for token in (first, last) if token}
+    if missing := [token for token, number in there.items() if number is None]:
+        raise fp.CheckpointError(f"the vocabulary lacks {missing[0]!r}, which each text is given")
+    pipeline.post_processor = processors.TemplateProcessing(
+        single=single, pair=pair[kind], special_tokens=[*there.items()]
+    )
+
+
+def starts_with_bos(settings: Settings) -> bool:
+    """Tells whether a class begins a text with bos where no file says."""
+    return settings.cls in ("Llama", "CodeLlama", "Gemma")
+
+
+def _of_class(table: Mapping[str, Any], cls: str, path: str) -> Any:
+    if cls not in table:
+        known = ", ".join(f"{name}Tokenizer" for name in table if name)
+        raise fp.CheckpointError(
+            f"{path}: {cls}Tokenizer splits texts in a way of its own; known from such files are "
+            f"{known}; tokenizer.json has the whole of it, and save_pretrained of Transformers' "
+            "tokenizer writes it"
+        )
+    return table[cls]
