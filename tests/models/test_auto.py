@@ -81,6 +81,8 @@ def test_every_auto_class_and_its_flax_alias_exist():
 
 def test_every_family_class_is_named_by_the_package():
     assert [*FAMILIES] == sorted(FAMILIES)
+    known = [name for f in FAMILIES.values() for name in (f.config, *f.models, *f.other_names)]
+    assert len(known) == len({*known})
     for model_type, family in FAMILIES.items():
         assert {*family.heads} <= HEADS.keys()
         assert getattr(fm, family.config).model_type == model_type
