@@ -18,3 +18,4 @@ from .rules import default_rules as default_rules
 from .rules import partition_spec as partition_spec
 from .rules import shardings as shardings
 from .show import picture as picture
+from .varying import varying as varying

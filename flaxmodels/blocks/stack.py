@@ -1,18 +1,17 @@
 """Layers one after another: a loop, or a scan over stacked params, under the same names."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from ..config.config import Config
+from ..sharding import varying as varying
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache
 from .remat import remat
-
-Tree = TypeVar("Tree")
 
 
 class LayersOutput(NamedTuple):
@@ -89,22 +88,3 @@ class Layers(nn.Module):
 
 def _present(traces: list) -> tuple[jax.Array, ...]:
     return tuple(trace for trace in traces if trace is not None)
-
-
-def varying(tree: Tree, over: Any) -> Tree:
-    """Marks the arrays of a tree as varying along every mesh axis of a `shard_map` along which an
-    array of `over` varies; outside of `shard_map` it changes nothing.
-
-    JAX wants it of the first value that a loop carries: it must not start to vary inside the loop.
-    """
-
-    def axes(x):
-        return jax.typeof(x).manual_axis_type.varying
-
-    wanted = frozenset().union(*map(axes, jax.tree.leaves(over)))
-
-    def leaf(x):
-        more = tuple(sorted(wanted - axes(x), key=str))
-        return jax.lax.pcast(x, more, to="varying") if more else x
-
-    return jax.tree.map(leaf, tree)

@@ -1,11 +1,15 @@
 """Attention against its formula in NumPy, by every path, and the rules of masks."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _modes import CONTEXTS
 
 from flaxmodels import blocks
+from flaxmodels import sharding as fs
 from flaxmodels.blocks import (
     AttentionMask,
     Causal,
@@ -14,6 +18,8 @@ from flaxmodels.blocks import (
     TwoWayWindow,
     Window,
 )
+from flaxmodels.blocks.attention.blocked import _visits, blocked, is_long
+from flaxmodels.blocks.attention.formula import Scoring, formula
 
 rng = np.random.default_rng(0)
 
@@ -227,3 +233,212 @@ def test_every_path_gives_what_is_asked(asked, width):
         np.testing.assert_allclose(
             np.moveaxis(w, 2, 1)[rows], np.moveaxis(weights, 2, 1)[rows], atol=1e-6
         )
+
+
+# --- in blocks ---
+
+
+def in_blocks(q, k, v, mask, *, scale=0.3, block=(3, 4), **asked):
+    return blocked(q, k, v, mask, Scoring(scale, **asked), block=block)
+
+
+PADDING = np.ones((2, 1, 1, 6), bool)
+PADDING[0, ..., 0] = False
+PAIRS = rng.random((1, 1, 6, 6)) < 0.8
+PLACED = {
+    "in order": (None, None),
+    "in a cache": (np.arange(2, 8, dtype=np.int32), None),
+    "in a ring": (np.arange(6, 12, dtype=np.int32), np.array([12, 7, 8, -1, 10, 11], np.int32)),
+}
+
+
+TOKENS = {"all": None, "padding": PADDING, "pairs": PAIRS}
+PRODUCT = list(itertools.product([None, *RULES], PLACED, TOKENS))
+
+
+def check_blocks(rule, placed, tokens):
+    q, k, v = normal(2, 6, 4, 8), normal(2, 6, 2, 8), normal(2, 6, 2, 5)
+    rule = None if rule is None else RULES[rule][0]
+    mask = AttentionMask(rule, TOKENS[tokens], *PLACED[placed])
+    seen = mask.array(6, 6)
+    seen = np.broadcast_to(True if seen is None else seen, (2, 1, 6, 6))
+    expected, _ = expected_attention(q, k, v, seen, scale=0.3)
+    rows = seen.any(-1)[:, 0]
+    out = in_blocks(q, k, v, mask, block=(4, 2))
+    np.testing.assert_allclose(out[rows], expected[rows], atol=1e-5)
+    assert np.isfinite(out).all()
+
+
+@pytest.mark.parametrize(("rule", "placed", "tokens"), PRODUCT[::7])
+def test_blocks_see_what_the_mask_says(rule, placed, tokens):
+    check_blocks(rule, placed, tokens)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("rule", "placed", "tokens"), PRODUCT)
+def test_blocks_see_what_any_mask_says(rule, placed, tokens):
+    check_blocks(rule, placed, tokens)
+
+
+def test_blocks_that_a_rule_rules_out_are_not_listed():
+    """Of 8 queries and keys, in blocks of 2."""
+    every, none = np.ones((4, 4), bool), np.zeros(4, int)
+    places = np.arange(8, dtype=np.int32)
+    for mask, first, visited in [
+        (AttentionMask(), none, every),
+        (AttentionMask(Causal()), none, np.tri(4, dtype=bool)),
+        (AttentionMask(Causal() & Window(2)), [0, 0, 1, 2], [[1, 0], [1, 1], [1, 1], [1, 1]]),
+        (
+            AttentionMask(TwoWayWindow(1)),
+            [0, 0, 1, 1],
+            [[1, 1, 0], [1, 1, 1], [1, 1, 1], [0, 1, 1]],
+        ),
+        (AttentionMask(Causal(), queries=places + 2), none, np.tri(4, k=1, dtype=bool)),
+    ]:
+        got = _visits(mask, 8, 8, (2, 2))
+        np.testing.assert_array_equal(got[0], first)
+        np.testing.assert_array_equal(got[1], visited)
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_blocks_have_the_gradients_of_the_formula(asked):
+    asked = dict(ASKED[asked])
+    softcap = asked.pop("softcap", None)
+    arrays = {"q": normal(2, 6, 4, 8), "k": normal(2, 6, 2, 8), "v": normal(2, 6, 2, 5), **asked}
+    weights = normal(2, 6, 4, 5)
+    mask = AttentionMask(Causal() & Window(3), PADDING)  # row 0's first query sees nothing
+
+    def by_formula(q, k, v, **asked):
+        return formula(q, k, v, mask.array(6, 6), Scoring(0.3, softcap, **asked))[0]
+
+    def by_blocks(q, k, v, **asked):
+        return in_blocks(q, k, v, mask, softcap=softcap, **asked)
+
+    weights[0, 0] = 0
+    outs, gradients = [], []
+    for f in (by_formula, by_blocks):
+        out, back = jax.vjp(jax.jit(lambda arrays, f=f: f(**arrays)), arrays)
+        outs.append(out)
+        gradients.append(back(weights)[0])
+    np.testing.assert_allclose(*(out * (weights != 0) for out in outs), atol=1e-5)
+    for name, wanted in gradients[0].items():
+        assert np.abs(wanted).max() > 1e-3
+        np.testing.assert_allclose(gradients[1][name], wanted, atol=1e-5, err_msg=name)
+
+
+def test_blocks_under_transforms():
+    q, k, v = normal(3, 2, 6, 4, 8), normal(3, 2, 6, 2, 8), normal(3, 2, 6, 2, 8)
+    mask = AttentionMask(Causal() & Window(3))
+    f = lambda q, k, v: in_blocks(q, k, v, mask)  # noqa: E731
+    expected = np.stack([f(*row) for row in zip(q, k, v, strict=True)])
+    np.testing.assert_allclose(jax.jit(jax.vmap(f))(q, k, v), expected, atol=1e-6)
+    scanned = jax.lax.scan(lambda _, row: (None, f(*row)), None, (q, k, v))[1]
+    np.testing.assert_allclose(scanned, expected, atol=1e-6)
+    mesh = fs.make_mesh(data=3, devices=jax.devices()[:3])
+    spec = jax.sharding.PartitionSpec("data")
+    split = jax.shard_map(jax.vmap(f), mesh=mesh, in_specs=spec, out_specs=spec)
+    np.testing.assert_allclose(jax.jit(split)(q, k, v), expected, atol=1e-6)
+    mesh = fs.make_mesh(data=3, tensor=2, devices=jax.devices()[:6])
+    spec = jax.NamedSharding(mesh, jax.P("data", None, None, "tensor"))
+    auto = jax.jit(jax.vmap(f))(*jax.device_put((q, k, v), spec))
+    np.testing.assert_allclose(auto, expected, atol=1e-6)
+    wanted = jax.vmap(jax.grad(lambda *row: f(*row).sum(), argnums=2))(q, k, v)
+    backward = jax.grad(lambda v: split(q, k, v).sum())
+    np.testing.assert_allclose(jax.jit(backward)(v), wanted, atol=1e-5)
+    _, tangent = jax.jvp(lambda v: f(q[0], k[0], v), (v[0],), (v[0],))
+    np.testing.assert_allclose(tangent, expected[0], atol=1e-5)  # it is linear in v
+
+
+@pytest.mark.parametrize("mode", CONTEXTS)
+def test_blocks_in_all_modes(mode):
+    q, k, v = normal(2, 6, 4, 8), normal(2, 6, 2, 8), normal(2, 6, 2, 8)
+    mask = AttentionMask(Causal() & Window(3), PADDING)
+    asked = ASKED["all"]
+    expected = in_blocks(q, k, v, mask, **asked)
+    with CONTEXTS[mode]():
+        out = in_blocks(*map(jnp.asarray, (q, k, v)), mask, **asked)
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [("float64", 1e-12), ("bfloat16", 2e-2)])
+def test_precision_follows_the_inputs(dtype, atol):
+    with jax.enable_x64(dtype == "float64"):
+        q, k, v = (jnp.asarray(normal(2, 6, 4, 8), dtype) for _ in range(3))
+        mask = AttentionMask(Causal())
+        seen = np.broadcast_to(RULES["causal"][1], (2, 1, 6, 6))
+        expected, _ = expected_attention(q, k, v, seen, scale=0.3)
+        for out in (
+            in_blocks(q, k, v, mask),
+            blocks.attend(q, k, v, mask, scale=0.3)[0],
+            blocks.attend(q, k, v, mask, scale=0.3, implementation="eager")[0],
+        ):
+            assert out.dtype == dtype
+            np.testing.assert_allclose(np.asarray(out, np.float64), expected, atol=atol)
+
+
+@pytest.mark.optimized
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere 2048 tokens are not long")
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_long_inputs_never_hold_all_pairs(softcap):
+    length = 2048
+    q = jax.ShapeDtypeStruct((1, length, 2, 8), jnp.float32)
+    mask = AttentionMask(Causal(), jax.ShapeDtypeStruct((1, 1, 1, length), bool))
+
+    def loss(q, k, v, mask):
+        out, _ = blocks.attend(q, k, v, mask, scale=0.3, softcap=softcap)
+        return (out**2).sum()
+
+    program = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2))).lower(q, q, q, mask).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 4 * length**2
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "long"),
+    [(1024, 1024, True), (1023, 1024, False), (64, 16384, True), (1, 1 << 24, False)],
+)
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="it depends on the backend")
+def test_what_is_long(queries, keys, long):
+    assert is_long(queries, keys) is long
+
+
+def test_long_inputs_and_short_ones_agree(monkeypatch):
+    q, k, v = normal(2, 6, 4, 8), normal(2, 6, 2, 8), normal(2, 6, 2, 5)
+    mask = AttentionMask(Causal() & Window(3))
+    called = []
+
+    def in_few_blocks(*args):
+        called.append(None)
+        return blocked(*args, block=(3, 3))
+
+    for asked in ASKED.values():
+        short, _ = blocks.attend(q, k, v, mask, scale=0.3, **asked)
+        with monkeypatch.context() as patch:
+            patch.setattr("flaxmodels.blocks.attention.paths.is_long", lambda *_: True)
+            patch.setattr("flaxmodels.blocks.attention.paths.blocked", in_few_blocks)
+            long, _ = blocks.attend(q, k, v, mask, scale=0.3, **asked)
+            blocks.attend(q, k, v, mask, scale=0.3, implementation="eager", **asked)
+            blocks.attend(q, k, v, mask, scale=0.3, need_weights=True, **asked)
+        np.testing.assert_allclose(long, short, atol=1e-5)
+    assert len(called) == len(ASKED)  # "eager" and weights are left to the formula
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("asked", ["nothing", "bias", "sinks"])
+@pytest.mark.parametrize("rule", ["causal", "window", "images"])
+def test_flash_gives_what_is_asked(rule, asked):
+    q, k = (jnp.asarray(normal(2, 6, n, 64), jnp.bfloat16) for n in (4, 2))
+    v = jnp.asarray(normal(2, 6, 2, 32), jnp.bfloat16)
+    mask = AttentionMask(RULES[rule][0])
+
+    def run(arrays, implementation):
+        q, k, v, asked = arrays
+        out, _ = blocks.attend(q, k, v, mask, scale=0.1, implementation=implementation, **asked)
+        return (out.astype(jnp.float32) ** 2).sum(), out
+
+    runs = [
+        jax.value_and_grad(run, has_aux=True)((q, k, v, ASKED[asked]), implementation)
+        for implementation in ("flash", "eager")
+    ]
+    for flash, plain in zip(*map(jax.tree.leaves, runs), strict=True):
+        flash, plain = (np.asarray(x, np.float32) for x in (flash, plain))
+        np.testing.assert_allclose(flash, plain, atol=5e-2, rtol=5e-2)

@@ -2,11 +2,11 @@
 
 from .additive_mask import extended_attention_mask as extended_attention_mask
 from .additive_mask import invert_attention_mask as invert_attention_mask
-from .attend import IMPLEMENTATIONS as IMPLEMENTATIONS
-from .attend import attend as attend
-from .attend import check_attention as check_attention
 from .mask import AttentionMask as AttentionMask
 from .mask import token_mask as token_mask
+from .paths import IMPLEMENTATIONS as IMPLEMENTATIONS
+from .paths import attend as attend
+from .paths import check_attention as check_attention
 from .rules import Causal as Causal
 from .rules import Chunk as Chunk
 from .rules import Rule as Rule

@@ -1,8 +1,10 @@
-"""Scaled dot-product attention: by the formula ("eager"), by JAX ("sdpa") or by cuDNN ("flash")."""
+"""Scaled dot-product attention, and which path serves a call: the formula ("eager"), JAX's function
+by XLA ("sdpa") or cuDNN ("flash"), or blocks, for long inputs."""
 
 import jax
 import jax.numpy as jnp
 
+from .blocked import blocked, is_long
 from .formula import Scoring, formula
 from .fused import fused
 from .mask import AttentionMask
@@ -42,9 +44,13 @@ def attend(
     heads.
 
     The softmax is computed in float32, or in float64 of such inputs. A query that may attend to
-    nothing gets a mean of the values: finite, and of no meaning. Weights, dropout and soft caps
-    exist only in the formula, which then serves the call under any `implementation`. A single query
-    is left to "sdpa" by "flash": cuDNN brings nothing there.
+    nothing gets a mean of some values: finite, and of no meaning.
+
+    "eager" is the formula. It serves a call for weights or with dropout under any `implementation`,
+    as they exist only there, and one with a soft cap or of float64, which JAX's function has not;
+    long inputs (`is_long`) without weights and dropout are computed in blocks instead, by "flash"
+    only if there is a soft cap. All else is JAX's function; "flash" leaves a single query to XLA,
+    since cuDNN brings nothing there.
 
     Args:
         q: [B, T, N, H].
@@ -57,17 +63,15 @@ def attend(
         [B, T, N, Hv] in the dtype of q, and, if `need_weights`, [B, N, T, S].
     """
     check_attention(implementation)
+    t, s = q.shape[1], k.shape[1]
     scoring = Scoring(scale, softcap, bias, sinks)
     key = dropout_key if dropout > 0 else None
-    only_formula = need_weights or key is not None or softcap is not None
-    if implementation == "eager" or only_formula or q.dtype == jnp.float64:
-        seen = mask.array(q.shape[1], k.shape[1])
+    flash = implementation == "flash" and softcap is None and t > 1
+    by_formula = implementation == "eager" or need_weights or key is not None
+    if not (by_formula or flash) and is_long(t, s):
+        return blocked(q, k, v, mask, scoring), None
+    if by_formula or softcap is not None or (q.dtype == jnp.float64 and not flash):
+        seen = mask.array(t, s)
         out, weights = formula(q, k, v, seen, scoring, dropout=dropout, dropout_key=key)
         return out, weights if need_weights else None
-    flash = implementation == "flash" and q.shape[1] > 1
-    if flash and q.dtype not in (jnp.bfloat16, jnp.float16):
-        raise ValueError(
-            f"attn_implementation 'flash' needs bfloat16 or float16, and this model computes in "
-            f"{q.dtype.name}: give dtype=jnp.bfloat16, or use 'sdpa'"
-        )
     return fused(q, k, v, mask, scoring, flash=flash), None
