@@ -12,6 +12,7 @@ from .attention import Rule as Rule
 from .attention import SameSegment as SameSegment
 from .attention import TwoWayWindow as TwoWayWindow
 from .attention import Window as Window
+from .attention import alibi as alibi
 from .attention import attend as attend
 from .attention import check_attention as check_attention
 from .attention import extended_attention_mask as extended_attention_mask

@@ -18,6 +18,7 @@ from flaxmodels.blocks import (
     TwoWayWindow,
     Window,
 )
+from flaxmodels.blocks.attention import alibi_slopes
 from flaxmodels.blocks.attention.blocked import _visits, blocked, is_long
 from flaxmodels.blocks.attention.formula import Scoring, formula
 
@@ -442,3 +443,31 @@ def test_flash_gives_what_is_asked(rule, asked):
     for flash, plain in zip(*map(jax.tree.leaves, runs), strict=True):
         flash, plain = (np.asarray(x, np.float32) for x in (flash, plain))
         np.testing.assert_allclose(flash, plain, atol=5e-2, rtol=5e-2)
+
+
+# --- ALiBi ---
+
+
+def test_slopes_of_alibi():
+    np.testing.assert_allclose(alibi_slopes(8), 2.0 ** -np.arange(1, 9))
+    more = 2.0 ** -np.array([0.5, 1.5, 2.5, 3.5])
+    np.testing.assert_allclose(alibi_slopes(12), [*2.0 ** -np.arange(1, 9), *more], rtol=1e-6)
+    np.testing.assert_allclose(alibi_slopes(1), [2.0**-8])
+
+
+def test_alibi_counts_tokens():
+    tokens = np.array([[False, True, True, True], [True, True, True, False]])[:, None, None]
+    bias = blocks.alibi(2, tokens, 4)
+    expected = (
+        np.array([[0, 0, 1, 2], [0, 1, 2, 0]])[:, None, None]
+        * 2.0 ** -np.array([4, 8])[None, :, None, None]
+    )
+    np.testing.assert_allclose(bias, expected)
+    np.testing.assert_allclose(blocks.alibi(2, None, 3)[0, :, 0], expected[1, :, 0, :3])
+
+
+def test_alibi_is_rounded_as_falcon_rounds_it():
+    bias = jax.jit(lambda: blocks.alibi(8, None, 260, rounded=jnp.bfloat16))()
+    np.testing.assert_array_equal(
+        bias[0, 0, 0, [255, 256, 257, 258, 259]] * 2, [255, 256, 256, 258, 260]
+    )

@@ -28,10 +28,9 @@ _PAIRS_ELSEWHERE = 8192**2
 def is_long(queries: int, keys: int) -> bool:
     """Tells whether attention over so many queries and keys is computed in blocks.
 
-    Causal, 8 heads of 64, float32, on a CPU of two cores: in blocks 4096 tokens take 0.4 s of CPU
-    time, 0.5 s of 2048 with the backward pass; as a whole 1.9 s and 0.9 s. 8192 tokens take 38 MiB
-    beside inputs and output, as a whole 6 GiB. 1024 are faster in blocks too. Other backends were
-    not measured: there blocks begin where the logits of one head would take 256 MiB.
+    On a CPU 1024 tokens are already faster so: `scripts/bench_attention.py`, docs/benchmarks.md.
+    Other backends were not measured; there blocks begin where the logits of one head would take
+    256 MiB.
     """
     return queries >= 64 and queries * keys >= _PAIRS.get(jax.default_backend(), _PAIRS_ELSEWHERE)
 
