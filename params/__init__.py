@@ -17,7 +17,7 @@ from .tree.cast import cast, parse_dtype, to_bf16, to_fp16, to_fp32
 from .tree.initialize import initialize
 from .tree.masks import Mask, as_mask, mask_except
 from .tree.measure import memory_footprint, num_parameters, summary
-from .tree.naming import Naming
+from .tree.naming import Constant, Joined, Naming
 from .tree.paths import flatten, unflatten
 from .tree.select import get_leaf, merge, partition, select
 from .tree.stack import stack_layers, unstack_layers
@@ -25,7 +25,9 @@ from .types import Params, PyTree
 
 __all__ = [
     "CheckpointError",
+    "Constant",
     "Diff",
+    "Joined",
     "LoadResult",
     "Mask",
     "Naming",

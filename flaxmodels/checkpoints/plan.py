@@ -71,7 +71,7 @@ def plan_load(model: Model, source: fp.Source, options: PlanOptions) -> LoadPlan
     prefix = model.base_model_prefix
     match = reconcile(template, source, model.naming, prefix=prefix, tied=_ties(model, template))
     if options.strict:
-        check_backbone(match, prefix, model.naming.optional)
+        check_backbone(match, prefix, model.naming)
     if not options.ignore_mismatched_sizes:
         check_shapes(match)
     check_numbers(match, template)

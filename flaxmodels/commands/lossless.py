@@ -56,8 +56,10 @@ def account(model: PretrainedModel, source: fp.Source) -> Account:
     plan = plan_load(model, source, PlanOptions(strict=False))
     naming = model.naming
     missing = [path for path in plan.match.missing if not matches(naming.optional, path)]
-    used = {id(part) for leaf in plan.leaves for part in _parts(leaf)}
-    rest = [name for name, tensor in source.tensors.items() if id(tensor) not in used]
+    pieces = (piece.tensor for leaf in plan.leaves for piece in leaf.pieces)
+    used = {id(tensor) for piece in pieces for tensor in _with_wholes(piece)}
+    computed = {*plan.match.constants}
+    rest = [n for n, x in source.tensors.items() if id(x) not in used and n not in computed]
     parameters = {*canonical(source.tensors, naming).values()}
     buffers = [name for name in rest if name not in parameters]
     twins = [name for name in rest if name in parameters and _is_twin(model, source, plan, name)]
@@ -138,9 +140,11 @@ def _lost(account: Account) -> str:
     )
 
 
-def _parts(leaf: LeafPlan) -> list[fp.Tensor]:
-    tensors = [piece.tensor for piece in leaf.pieces]
-    return [*tensors, *(whole for t in tensors if (whole := getattr(t, "stacked", None)))]
+def _with_wholes(tensor: fp.Tensor | None) -> Iterator[fp.Tensor]:
+    """Yields a tensor, the one that it is a part of, and so on."""
+    while tensor is not None:
+        yield tensor
+        tensor = tensor.whole
 
 
 def _is_twin(model: PretrainedModel, source: fp.Source, plan: LoadPlan, name: str) -> bool:

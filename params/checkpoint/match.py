@@ -2,14 +2,15 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterable, Mapping
 
 import jax.numpy as jnp
 
 from ..errors import CheckpointError, quoted, some
 from ..formats import Source, Tensor
+from ..tree.naming import PLAIN, Naming
 from ..tree.paths import flatten, matches
+from ..tree.places import Part
 from ..types import PyTree
 
 
@@ -24,15 +25,20 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True)
 class Mismatch:
-    """A tensor whose shape is not the leaf's."""
+    """A tensor whose shape is not the one that the leaf, or the leaves that it holds, need."""
 
     path: str
     name: str
     found: tuple[int, ...]
     expected: tuple[int, ...]
+    part: Part | None = None
 
     def __str__(self) -> str:
-        return f"{self.path}: {quoted(self.name)} has shape {self.found}, expected {self.expected}"
+        said = f"{self.path}: {quoted(self.name)} has shape {self.found}, expected {self.expected}"
+        if (part := self.part) is None:
+            return said
+        runs = f"in each of {part.groups} runs" if part.groups > 1 else f"along axis {part.axis}"
+        return f"{said}, whose {part.start}:{part.stop} {runs} are the leaf's"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +55,8 @@ class Match:
         twice: path of a leaf -> other tensors of the source that the config says are the same: the
             names of a tie. Whether they are is seen when they are read.
         hint: how more of the source's names would fit, where they do not.
+        joined: {path of a missing leaf: tensor that would hold it and others}.
+        constants: names in the source that no leaf wants, because they are computed.
     """
 
     source: Source
@@ -60,6 +68,8 @@ class Match:
     said: str = ""
     twice: Mapping[str, tuple[Piece, ...]] = dataclasses.field(default_factory=dict)
     hint: str = ""
+    joined: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    constants: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -78,13 +88,13 @@ def identity_match(source: Source) -> Match:
     return Match(source, found, (), (), ())
 
 
-def check_backbone(match: Match, prefix: str = "", optional: tuple[str, ...] = ()) -> None:
+def check_backbone(match: Match, prefix: str = "", naming: Naming = PLAIN) -> None:
     """Refuses what would give wrong answers: a backbone that is not all there, or that has more
     than the template. A head may be missing (it is initialised) or unused.
 
     Args:
         prefix: as in `reconcile`. Without one, everything is backbone.
-        optional: patterns of leaves that a good checkpoint may lack, or have in excess.
+        naming: tells what a good checkpoint may lack, or have in excess.
 
     Raises:
         CheckpointError: with the first names of each kind.
@@ -103,13 +113,14 @@ def check_backbone(match: Match, prefix: str = "", optional: tuple[str, ...] = (
             f"is in it and which {path} of the model needs; get the file again, or pass "
             "strict=False to initialise what is not there"
         )
-    lost = backbone_names(match.missing, [*match.found, *match.missing], prefix, optional)
+    lost = backbone_names(match.missing, [*match.found, *match.missing], prefix, naming)
     if lost:
+        lost = [f"{p} (of {quoted(match.joined[p])})" if p in match.joined else p for p in lost]
         raise CheckpointError(
             f"{where}: {len(lost)} leaves of the model are not in the checkpoint: {some(lost)}"
             f"{hint}; check that the config belongs to it, or pass strict=False to initialise them"
         )
-    odd = backbone_names(match.unexpected, match.source.tensors, prefix, optional)
+    odd = backbone_names(match.unexpected, match.source.tensors, prefix, naming)
     if odd:
         raise CheckpointError(
             f"{where}: the model has no place for {len(odd)} tensors: {some(map(quoted, odd))}; "
@@ -144,15 +155,18 @@ def check_numbers(match: Match, template: PyTree) -> None:
 
 
 def backbone_names(
-    names: Iterable[str], among: Iterable[str], prefix: str, optional: tuple[str, ...]
+    names: Iterable[str], among: Iterable[str], prefix: str, naming: Naming
 ) -> list[str]:
     """Returns those of `names` that belong to the backbone of the model whose names are `among`."""
+    prefixes = (prefix, *naming.prefixes) if prefix else ()
+    starts = tuple(f"{spelling.replace('.', '/')}/" for spelling in prefixes)
 
     def prefixed(name: str) -> bool:
-        return re.split(r"[./]", name, maxsplit=1)[0] == prefix
+        return name.replace(".", "/").startswith(starts)
 
     headed = any(map(prefixed, among))
-    names = [name for name in names if not matches(optional, name.replace(".", "/"))]
+    others = (*naming.optional, *naming.head_paths)
+    names = [name for name in names if not matches(others, name.replace(".", "/"))]
     return [name for name in names if prefixed(name) or not headed]
 
 

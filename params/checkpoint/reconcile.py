@@ -1,15 +1,17 @@
 """Reconciling: which tensors of a source make which leaves of a template, and what is left over."""
 
 import dataclasses
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import CheckpointError, quoted
 from ..formats import Source, Tensor
+from ..formats.parts import part_of
 from ..tree.layers import spellings
 from ..tree.naming import FLAX, PATHS, PLAIN, TF, Naming, canonical
 from ..tree.paths import flatten, matches
-from ..tree.places import Place, places
+from ..tree.places import Place, constants, places
 from ..types import PyTree
 from .match import Match, Mismatch, Piece, backbone_names
 from .readings import Expected, Reading, best_reading
@@ -52,18 +54,19 @@ def reconcile(
             missing.append(path)
         elif wrong:
             tensor, place = wrong[0]
-            mismatched.append(Mismatch(path, tensor.name, tensor.shape, place.shape))
+            mismatched.append(Mismatch(path, tensor.name, tensor.shape, place.shape, place.part))
         else:
             found[path] = tuple(_piece(*one) for one in there)
     used = {place.name for group in chosen.values() for place in group if place is not None}
     spare = {place.name for group in wanted.tied.values() for place in group}
+    computed = names.keys() & wanted.constants
     others = {path: wanted.others(path, names.keys() - used) for path in found}
     named = wanted.known({name: name for name in source.absent})
     return Match(
         source,
         found,
         tuple(missing),
-        tuple(sorted(names[name] for name in names.keys() - used - spare)),
+        tuple(sorted(names[name] for name in names.keys() - used - spare - computed)),
         tuple(mismatched),
         {p: named[x.name] for p in missing for x in wanted.places[p] if x.name in named},
         reading.said,
@@ -73,6 +76,8 @@ def reconcile(
             if group
         },
         reading.hint,
+        {p: x.name for p in missing for x in wanted.places[p][:1] if x.part is not None},
+        tuple(names[name] for name in computed),
     )
 
 
@@ -90,7 +95,8 @@ class _Template:
         stacks = self.naming.stacks
         apart = spellings(names, stacks) != spellings(self.leaves, stacks)
         wanted = places(self.leaves, self.naming, layout, apart=apart)
-        return _Wanted(self, layout, wanted, self._tied_places(layout))
+        computed = frozenset(constants(self.leaves, self.naming, layout))
+        return _Wanted(self, layout, wanted, self._tied_places(layout), computed)
 
     def _tied_places(self, layout: str) -> dict[str, tuple[Place, ...]]:
         found: dict[str, tuple[Place, ...]] = {}
@@ -101,7 +107,7 @@ class _Template:
             (own,), (other,) = places(both, self.naming, layout).values()
             if absent.endswith("/kernel") and not serving.endswith("/kernel"):
                 # A head's kernel is the transpose of the embedding that serves it.
-                other = _turned(other)
+                other = other.turned()
             group = found.get(own.name, (own,))
             # PyTorch computes with the name that it copies from.
             is_copied = (absent, serving) in self.naming.copies
@@ -117,12 +123,14 @@ class _Wanted:
         places: path of a leaf -> where its pieces stand.
         tied: name of a serving leaf -> all places where its tensor may stand; the first one that
             is there is taken.
+        constants: names of what may be there beside the leaves, and is not read.
     """
 
     template: _Template
     layout: str
     places: Mapping[str, tuple[Place, ...]]
     tied: Mapping[str, tuple[Place, ...]]
+    constants: frozenset[str]
 
     def chosen(self, path: str, names: Container[str]) -> list[Place | None]:
         """Returns the place of each piece of a leaf that is among `names`."""
@@ -140,13 +148,15 @@ class _Wanted:
         the template has it."""
         today = {new: names[old] for new, old in canonical(names, self.template.naming).items()}
         expected = {place.name for group in self.places.values() for place in group}
-        return _with_prefix(today, expected, self.template.prefix, self.layout)
+        template = self.template
+        spellings = (template.prefix, *template.naming.prefixes) if template.prefix else ()
+        return _with_prefix(today, expected | self.constants, spellings, self.layout)
 
     def expected(self) -> Expected:
         template = self.template
         shapes = {place.name: place.shape for group in self.places.values() for place in group}
         leaves = template.leaves
-        backbone = backbone_names(leaves, leaves, template.prefix, template.naming.optional)
+        backbone = backbone_names(leaves, leaves, template.prefix, template.naming)
         needed = tuple(
             tuple(other.name for other in self.tied.get(place.name, (place,)))
             for path in backbone
@@ -174,41 +184,35 @@ def _read(source: Source, template: _Template) -> tuple[Source, Reading]:
 def _stored(source: Source, name: str, place: Place, naming: Naming) -> tuple[Tensor, Place]:
     """Returns the tensor of a place, and the place as TensorFlow has it where it differs."""
     if source.layout == TF and matches(naming.tf_kernels_out_in, name):
-        place = _turned(place)
+        place = place.turned()
     return source[name], place
 
 
-def _turned(place: Place) -> Place:
-    return dataclasses.replace(place, permutation=place.permutation[::-1], shape=place.shape[::-1])
-
-
 def _piece(tensor: Tensor, place: Place) -> Piece:
+    tensor = tensor if place.part is None else part_of(tensor, place.part)
     return Piece(tensor, place.permutation, place.index)
 
 
 def _with_prefix(
-    names: dict[str, str], expected: set[str], prefix: str, layout: str
+    names: dict[str, str], expected: set[str], prefixes: Sequence[str], layout: str
 ) -> dict[str, str]:
-    """Returns `names` with the prefix added or taken off where that is what the template
-    expects."""
-    if not prefix:
+    """Returns `names` under the prefix that the template has, if any; `prefixes` are all spellings
+    of it."""
+    separator = "/" if layout in (FLAX, PATHS) else "."
+    longest = sorted({re.sub("[./]", separator, p) + separator for p in prefixes}, key=len)[::-1]
+    here = next((p for p in longest if any(n.startswith(p) for n in names)), "")
+    there = next((p for p in longest if any(n.startswith(p) for n in expected)), "")
+    if here == there:
         return names
-    prefix += "/" if layout in (FLAX, PATHS) else "."
-    here = any(name.startswith(prefix) for name in names)
-    there = any(name.startswith(prefix) for name in expected)
-    if there and not here:
-        return {prefix + n if prefix + n in expected else n: where for n, where in names.items()}
-    if here and not there:
-        return _without_prefix(names, prefix)
-    return names
-
-
-def _without_prefix(names: dict[str, str], prefix: str) -> dict[str, str]:
-    stripped = {name.removeprefix(prefix): where for name, where in names.items()}
-    if len(stripped) != len(names):
-        both = next(name for name in names if prefix + name in names)
-        raise CheckpointError(
-            f"tensors {quoted(names[both])} and {quoted(names[prefix + both])} both stand for "
-            f"{quoted(both)} in a model without {prefix!r}"
-        )
-    return stripped
+    made: dict[str, str] = {}
+    for name, where in names.items():
+        moved = there + name.removeprefix(here) if name.startswith(here) else name
+        moved = moved if moved in expected or not there else name
+        if moved in made:
+            kind = f"with {there[:-1]!r}" if there else f"without {here[:-1]!r}"
+            raise CheckpointError(
+                f"tensors {quoted(made[moved])} and {quoted(where)} both stand for "
+                f"{quoted(moved)} in a model {kind}"
+            )
+        made[moved] = where
+    return made

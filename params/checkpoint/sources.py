@@ -53,7 +53,7 @@ def as_layers(
     for name, tensor in tensors.items():
         layers = apart(name, tensor.shape[0], naming.stacks) if tensor.shape else []
         for i, layer in enumerate(layers):
-            found[layer] = LayerTensor(layer, tensor.shape[1:], tensor.dtype, (), tensor, i)
+            found[layer] = LayerTensor(layer, tensor.shape[1:], tensor.dtype, whole=tensor, index=i)
         if not layers:
             found[name] = tensor
     return found

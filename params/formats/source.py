@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,14 @@ class Tensor:
 
     Attributes:
         spans: the bytes, in order; more than one where a format splits large arrays.
+        whole: the tensor of the checkpoint that this one is a part of, if it is not one itself.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
     spans: tuple[Span, ...] = ()
+    whole: "Tensor | None" = dataclasses.field(default=None, kw_only=True)
 
     @property
     def nbytes(self) -> int:
@@ -41,7 +43,9 @@ class Tensor:
     @property
     def position(self) -> tuple[str, int]:
         """Tensors read in this order are read from files front to back."""
-        return (self.spans[0].file.path, self.spans[0].offset) if self.spans else ("", 0)
+        if self.spans:
+            return self.spans[0].file.path, self.spans[0].offset
+        return self.whole.position if self.whole else ("", 0)
 
     def read(self, bounds: Bounds | None = None, scratch: np.ndarray | None = None) -> np.ndarray:
         """Reads the tensor, or the part of it between `bounds`, in C order; only the bytes asked
@@ -64,15 +68,21 @@ class Tensor:
         return out
 
     def has_rows(self, bounds: Bounds) -> bool:
-        """Tells whether the part between `bounds` is whole rows, one after the other in a file."""
-        is_plain = type(self) is Tensor and len(self.spans) == 1 and len(bounds) == 2
-        return is_plain and bounds[1] == (0, self.shape[1]) and self.dtype != np.bool_
+        """Tells whether the part between `bounds` is whole rows that lie in files one by one."""
+        if type(self) is not Tensor or len(bounds) != 2 or self.dtype == np.bool_:
+            return False
+        row = self.shape[1] * self.dtype.itemsize
+        is_cut = any(span.length % max(row, 1) for span in self.spans)
+        return bounds[1] == (0, self.shape[1]) and not is_cut
 
     def read_rows(self, bounds: Bounds, rows: RowsApart) -> np.ndarray:
         """Reads a part that `has_rows` into the first of `rows`."""
-        (span,) = self.spans
         first, last = bounds[0]
-        span.file.read_rows(span.offset + first * rows.nbytes, rows.views[: last - first])
+        views = rows.views[: last - first]
+        for span in self.bytes_from(first * rows.nbytes, len(views) * rows.nbytes):
+            count = span.length // rows.nbytes
+            span.file.read_rows(span.offset, views[:count])
+            views = views[count:]
         return rows.array[: last - first].view(self.dtype)
 
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
@@ -104,13 +114,18 @@ class Tensor:
     def _read_bytes(self, start: int, out: np.ndarray) -> None:
         """Fills contiguous `out` from byte `start` of the tensor, across spans."""
         view = out.reshape(-1).view(np.uint8).data
+        for span in self.bytes_from(start, len(view)):
+            span.file.read_into(span.offset, view[: span.length])
+            view = view[span.length :]
+
+    def bytes_from(self, start: int, count: int) -> Iterator[Span]:
+        """Yields where `count` bytes from byte `start` of the tensor on lie."""
         for span in self.spans:
-            if start < span.length and len(view):
-                count = min(len(view), span.length - start)
-                span.file.read_into(span.offset + start, view[:count])
-                view, start = view[count:], 0
-            else:
-                start = max(0, start - span.length)
+            here = min(count, span.length - start)
+            if here > 0:
+                yield Span(span.file, span.offset + start, here)
+                count -= here
+            start = max(0, start - span.length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,17 +140,13 @@ class ArrayTensor(Tensor):
 
 @dataclasses.dataclass(frozen=True)
 class LayerTensor(Tensor):
-    """`stacked[index]` of another tensor."""
+    """`whole[index]` of another tensor."""
 
-    stacked: Any = None
     index: int = 0
 
-    @property
-    def position(self) -> tuple[str, int]:
-        return self.stacked.position
-
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
-        self.stacked.fill(out[None], ((self.index, self.index + 1), *bounds))
+        assert self.whole is not None
+        self.whole.fill(out[None], ((self.index, self.index + 1), *bounds))
 
 
 def are_equal(one: Tensor, two: Tensor) -> bool:

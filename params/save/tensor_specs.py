@@ -1,95 +1,67 @@
-"""Tensor specs: the tensors that a checkpoint will hold, how each is read off its devices, and the
-shard that it goes into."""
+"""Tensor specs: the tensors that a checkpoint will hold, and the shard that each goes into."""
 
 import dataclasses
 import math
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ..errors import CheckpointError
-from ..multihost import gather, is_spread, join
+from ..errors import CheckpointError, some
+from ..host.copies import empty
+from ..multihost import is_spread
 from ..tree.naming import TORCH, Naming
 from ..tree.paths import flatten, natural
-from ..tree.places import Place, places
+from ..tree.places import Place, constants, places
 from ..types import PyTree
+from .leaf_pieces import LeafPiece
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-    """One tensor of a checkpoint to be written: a leaf, or one layer of a stacked leaf."""
+    """One tensor of a checkpoint to be written, and what it is made of: a leaf, a layer of a
+    stacked leaf, or the leaves that the checkpoint has as one, in their order."""
 
-    leaf: Any
-    place: Place
+    pieces: tuple[LeafPiece, ...]
 
     @property
     def name(self) -> str:
-        return self.place.name
+        return self.pieces[0].place.name
 
     @property
     def dtype(self) -> Any:
-        return self.leaf.dtype
+        return self.pieces[0].leaf.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.place.shape
+        return self.pieces[0].place.shape
 
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def read(self) -> np.ndarray:
-        """Returns the tensor in host memory, in the checkpoint's layout: a view of the leaf where
-        that is in host memory already, else transposed by the device.
+    @property
+    def is_spread(self) -> bool:
+        """Whether other processes take part in reading it."""
+        return any(is_spread(piece.leaf) for piece in self.pieces)
 
-        Every process of a run that holds a part of the leaf must call it, all in one order.
+    def read(self) -> np.ndarray:
+        """Returns the tensor in host memory, in the checkpoint's layout: a view of its leaf where
+        it has one, which is in host memory already.
+
+        Every process of a run that holds a part of a leaf must call it, all in one order.
         """
-        leaf = _on_host(self.leaf)
-        piece = _piece(leaf, self.place.index) if self.place.index else _whole(leaf)
-        inverse = tuple(int(axis) for axis in np.argsort(self.place.permutation))
-        if isinstance(piece, np.ndarray) or inverse == tuple(range(len(inverse))):
-            return np.asarray(jax.device_get(piece)).transpose(inverse)
-        return np.asarray(jax.device_get(jnp.transpose(piece, inverse)), order="C")
+        if self.pieces[0].place.part is None:
+            return self.pieces[0].read()
+        tensor = empty(self.shape, self.dtype)
+        for piece in self.pieces:
+            piece.read_into(tensor)
+        return tensor
 
     def whole(self) -> Any:
         """Returns the leaf where it is, on its devices; read, if it is still in a file."""
-        return self.leaf.read() if hasattr(self.leaf, "read") else self.leaf
-
-
-def _on_host(leaf: Any) -> Any:
-    """Returns the leaf's own memory as a NumPy array, if the host can see it."""
-    if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable or len(leaf.devices()) > 1:
-        return leaf
-    (device,) = leaf.devices()
-    return np.asarray(leaf) if device.platform == "cpu" else leaf
-
-
-def _whole(leaf: Any) -> Any:
-    return leaf.read() if hasattr(leaf, "read") else gather(leaf)  # "read": still in a file
-
-
-def _piece(leaf: Any, index: tuple[int, ...]) -> Any:
-    """Returns `leaf[index]`. Layers spread over devices are put together on the host: what the
-    partitioner makes of the lookup is a sum, and loses the sign of a zero."""
-    lead = len(index)
-    if hasattr(leaf, "read"):
-        return leaf.read()[index]
-    if isinstance(leaf, np.ndarray):
-        return leaf[index]
-    if leaf.sharding.shard_shape(leaf.shape)[:lead] == leaf.shape[:lead]:
-        return gather(leaf[index])
-    piece = np.zeros(leaf.shape[lead:], leaf.dtype)
-    for shard in leaf.addressable_shards:
-        starts = [part.start or 0 for part in shard.index[:lead]]
-        inside = tuple(i - start for i, start in zip(index, starts, strict=True))
-        held = all(0 <= i < size for i, size in zip(inside, shard.data.shape, strict=False))
-        if shard.replica_id == 0 and held:
-            piece[shard.index[lead:]] = np.asarray(shard.data[inside])
-    return join(piece) if is_spread(leaf) else piece
+        leaf = self.pieces[0].leaf
+        return leaf.read() if hasattr(leaf, "read") else leaf
 
 
 def tensor_specs(
@@ -117,16 +89,58 @@ def tensor_specs(
                 f"{path} has shape {tuple(leaf.shape)}, the model's is {wanted[path].shape}; "
                 "nothing was written"
             )
-    where = places(wanted, naming, layout, apart=False)
-    specs = [TensorSpec(leaf, place) for path, leaf in leaves.items() for place in where[path]]
-    for path, copy in naming.copies:
-        if layout == TORCH and path in leaves and copy not in leaves:
-            (place,) = places({copy: wanted[path]}, naming, layout)[copy]
-            specs.append(TensorSpec(leaves[path], place))
-    names = [spec.name for spec in specs]
-    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise CheckpointError(f"two leaves have the name {twice[0]}; nothing was written")
+    where = places(flatten(template), naming, layout, apart=False)
+    pieces = [LeafPiece(p, leaf, place) for p, leaf in leaves.items() for place in where[p]]
+    if layout == TORCH:
+        pieces += _copies(leaves, wanted, naming)
+    pieces += [
+        LeafPiece(name, value, Place(name, value.shape, tuple(range(value.ndim))))
+        for name, constant in constants(wanted, naming, layout).items()
+        for value in (np.asarray(constant.value()),)
+    ]
+    named: dict[str, list[LeafPiece]] = {}
+    for piece in pieces:
+        named.setdefault(piece.place.name, []).append(piece)
+    specs = [TensorSpec(_checked(name, group, where)) for name, group in named.items()]
     return sorted(specs, key=lambda spec: natural(spec.name))
+
+
+def _copies(
+    leaves: Mapping[str, Any], template: Mapping[str, Any], naming: Naming
+) -> Iterator[LeafPiece]:
+    """Yields what PyTorch expects under a second name."""
+    for path, copy in naming.copies:
+        if path in leaves and copy not in leaves:
+            (place,) = places({copy: template[path]}, naming, TORCH)[copy]
+            yield LeafPiece(path, leaves[path], place)
+
+
+def _checked(
+    name: str, pieces: list[LeafPiece], where: Mapping[str, tuple[Place, ...]]
+) -> tuple[LeafPiece, ...]:
+    """Returns the pieces of a tensor in their order; raises unless they are all of it."""
+    parts = [piece.place.part for piece in pieces if piece.place.part is not None]
+    if len({*parts}) < len(pieces) and len(pieces) > 1:
+        raise CheckpointError(f"two leaves have the name {name}; nothing was written")
+    if not parts:
+        return tuple(pieces)
+    axis, run = parts[0].axis, sum(part.stop - part.start for part in parts)
+    if parts[0].groups * run < pieces[0].place.shape[axis]:
+        paths = [piece.path for piece in pieces]
+        owners = (path for path, group in where.items() if any(x.name == name for x in group))
+        raise CheckpointError(
+            f"{name} is joined of {some(paths)}, which are there, and of "
+            f"{some(path for path in owners if path not in paths)}, which are not among what is to "
+            'be written; select them too, or none, or save with format="orbax", which keeps leaves '
+            "apart; nothing was written"
+        )
+    if len({piece.leaf.dtype for piece in pieces}) > 1:
+        found = ", ".join(f"{piece.path} {piece.leaf.dtype}" for piece in pieces)
+        raise CheckpointError(
+            f"{name} is joined of leaves of different dtypes: {found}; cast them to one; nothing "
+            "was written"
+        )
+    return tuple(pieces)
 
 
 def plan_shards(specs: Iterable[TensorSpec], limit: int) -> list[list[TensorSpec]]:

@@ -17,7 +17,7 @@ from ..formats import msgpack as msgpack_format
 from ..formats import safetensors as safetensors_format
 from ..formats.checksums import MANIFEST, write_checksums
 from ..formats.orbax import write_folder, zarr
-from ..multihost import broadcast_text, is_spread
+from ..multihost import broadcast_text
 from ..sizes import parse_size
 from ..tree.masks import Mask
 from ..tree.naming import FLAX, PATHS, PLAIN, TORCH, Naming
@@ -118,7 +118,7 @@ def _write_shards(
     metadata = {"format": "pt"}
     if options.save_id and len(shards) > 1 and written.format is SAFETENSORS:
         metadata["save_id"] = secrets.token_hex(8)
-    others_wait = any(is_spread(spec.leaf) for shard in shards for spec in shard)
+    others_wait = any(spec.is_spread for shard in shards for spec in shard)
     for name, shard in zip(names, shards, strict=True):
         if writer.error is not None and not others_wait:
             break
@@ -171,7 +171,7 @@ def _write_orbax(
     specs = tensor_specs(params, template, PLAIN, PATHS, partial=partial)
     _check_dtypes(specs, "orbax")
     (name,) = ORBAX.main_files(variant)
-    if any(is_spread(spec.leaf) for spec in specs):
+    if any(spec.is_spread for spec in specs):
         folder = broadcast_text(None if folder is None else os.fspath(folder))
     if folder is not None:
         leaves = {spec.name: spec.whole() for spec in specs}

@@ -9,16 +9,52 @@ when a file is opened; its kernels are as ours. A family's `Naming` lists except
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+import numpy as np
 
 from ..errors import CheckpointError, quoted
 from .layers import EXPERTS, LAYERS, Lists
-from .paths import matches
+from .paths import compiled, matches
 
 TORCH = "torch"
 FLAX = "flax"
 PATHS = "paths"  # the leaves' own paths and layouts
 TF = "tf"
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """Modules of our trees that a checkpoint has as one: the columns of its kernel and its bias are
+    `groups` runs of equal length, each with an equal share of every part, in order.
+
+    Attributes:
+        file: end of the path of the module that the checkpoint has ("self_attn/qkv_proj"); a
+            pattern up to the last segment.
+        parts: the modules that our trees have in its place.
+        groups: 1 puts parts one after another (Phi-3); the number of heads puts those of a head
+            together (GPT-NeoX, BLOOM); that of key-value heads, each with its query heads
+            (Falcon 40B); that of a part's columns alternates (gpt-oss).
+    """
+
+    file: str
+    parts: tuple[str, ...]
+    groups: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """A tensor of PyTorch's checkpoints that is computed, not learned: it is written and not read.
+
+    Attributes:
+        beside: pattern of the whole path of a leaf; there is one such tensor for each that matches.
+        path: replacement of it: the tensor's path.
+        value: makes the tensor, in PyTorch's layout.
+    """
+
+    beside: str
+    path: str
+    value: Callable[[], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,24 +67,39 @@ class Naming:
             axis "layers" leaves out of its path (`params/tree/layers.py`).
         experts: names of the lists of experts, of leaves with an axis "experts"; none if the
             checkpoint has all experts in one tensor.
+        names: (pattern, replacement) from a path to what PyTorch's checkpoints call it, with "/" or
+            "." between names, before the rule turns what is left.
+        joined: modules that checkpoints have as one; the rule is for the path of that one.
+        constants: tensors that are written, and not read.
         kernels_in_out: paths whose kernel PyTorch stores as (in, out), as GPT-2's Conv1D does.
         flax_kernels_out_in: paths whose kernel old Flax stores as (out, in).
         tf_kernels_out_in: names under which TensorFlow stores a kernel as (out, in).
         flax_names: (pattern, replacement) from a path to what old Flax calls it.
         aliases: (pattern, replacement) on checkpoint names, from old spellings to today's.
         ignored: checkpoint names that hold no parameter, such as buffers.
+        ignored_from: (list of layers, number of the first one that is none of the model's), as of
+            layers that predict further tokens.
+        prefixes: other spellings in checkpoints of the prefix of the backbone, "text_model.model".
+        head_paths: paths that are no part of the backbone, also where they are under its prefix, or
+            there is none: a checkpoint may lack them, or have them in excess.
         optional: paths that a checkpoint of the same backbone may lack, such as the pooler.
         copies: (path of a leaf, path without one under which PyTorch expects the same again).
     """
 
     stacks: tuple[str, ...] = ()
     experts: tuple[str, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
+    joined: tuple[Joined, ...] = ()
+    constants: tuple[Constant, ...] = ()
     kernels_in_out: tuple[str, ...] = ()
     flax_kernels_out_in: tuple[str, ...] = ()
     tf_kernels_out_in: tuple[str, ...] = ()
     flax_names: tuple[tuple[str, str], ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
+    ignored_from: tuple[tuple[str, int], ...] = ()
+    prefixes: tuple[str, ...] = ()
+    head_paths: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     copies: tuple[tuple[str, str], ...] = ()
 
@@ -63,7 +114,7 @@ PLAIN = Naming()
 
 
 def canonical(names: Iterable[str], naming: Naming) -> dict[str, str]:
-    """Returns {today's name: the name in the checkpoint}, without what `naming.ignored` matches.
+    """Returns {today's name: the name in the checkpoint}, without what the naming ignores.
 
     Raises:
         CheckpointError: two names of the checkpoint mean the same tensor.
@@ -73,7 +124,7 @@ def canonical(names: Iterable[str], naming: Naming) -> dict[str, str]:
         today = name
         for pattern, replacement in naming.aliases:
             today = re.sub(pattern, replacement, today)
-        if matches(naming.ignored, today):
+        if matches(naming.ignored, today) or _is_beyond(today, naming.ignored_from):
             continue
         if today in found:
             raise CheckpointError(
@@ -81,6 +132,15 @@ def canonical(names: Iterable[str], naming: Naming) -> dict[str, str]:
             )
         found[today] = name
     return found
+
+
+def _is_beyond(name: str, limits: Iterable[tuple[str, int]]) -> bool:
+    """Tells whether a name is of a layer that the model does not have."""
+    for layers, first in limits:
+        found = compiled(rf"(?:^|[./]){layers}[./]([0-9]{{1,9}})(?:[./]|$)").search(name)
+        if found and int(found[1]) >= first:
+            return True
+    return False
 
 
 def spelling(name: str, layout: str) -> str | None:
