@@ -351,8 +351,8 @@ def test_groups_that_do_not_divide():
     tensors = file_of(leaves_of((32, 16, 16)), 1, TORCH)
     with pytest.raises(
         fp.CheckpointError,
-        match="layers/0/self_attn/qkv_proj/kernel is joined in 3 runs, among which the 32 columns "
-        "of layers/0/self_attn/q_proj/kernel do not divide",
+        match="layers/0/self_attn/qkv_proj/bias is joined in 3 runs, and the last axis of "
+        "layers/0/self_attn/q_proj/bias, of size 32, does not divide into them",
     ):
         match_of(tensors, groups=3)
 
