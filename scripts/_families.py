@@ -2,14 +2,16 @@
 
 import dataclasses
 import functools
+import json
 import runpy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _weights import uniform
+from _weights import integers, uniform
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "families"
+LENGTH, PADDING = 13, 4
 TOKENS = {
     "vocab_size": 61,
     "pad_token_id": 0,
@@ -100,3 +102,34 @@ def for_class(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
         for key, rows in inputs.items()
         if key != "position_ids"
     }
+
+
+def make_inputs(family: Family) -> dict[str, dict[str, Any]]:
+    """Two rows, the second padded; and the tokens that the second has, as rows of their own."""
+    ids = integers("input_ids", (2, LENGTH), 3, TOKENS["vocab_size"])
+    mask = np.ones((2, LENGTH), np.int32)
+    pads = slice(LENGTH - PADDING, None) if family.encodes else slice(0, PADDING)
+    mask[1, pads] = 0
+    ids = np.where(mask, ids, TOKENS["pad_token_id"])
+    padded, whole = {"input_ids": ids, "attention_mask": mask}, {"input_ids": ids[1:, mask[1] == 1]}
+    if family.encodes:
+        types = integers("token_type_ids", ids.shape, 0, family.config["type_vocab_size"])
+        padded["token_type_ids"], whole["token_type_ids"] = types, types[1:, mask[1] == 1]
+    elif family.takes_positions:
+        padded["position_ids"] = np.maximum(mask.cumsum(-1) - 1, 0)
+    return {
+        key: {name: array.tolist() for name, array in given.items()}
+        for key, given in (("padded", padded), ("whole", whole))
+    }
+
+
+def text_of(golden: dict[str, Any]) -> str:
+    """JSON with a line for each tensor or row, so that a change can be read."""
+
+    def lines(value: Any, indent: str) -> str:
+        if isinstance(value, dict) and value:
+            items = (f'{indent}  "{k}": {lines(v, indent + "  ")}' for k, v in value.items())
+            return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+        return json.dumps(value)
+
+    return lines(golden, "") + "\n"

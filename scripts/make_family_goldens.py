@@ -34,13 +34,13 @@ import _families as families
 import numpy as np
 import torch
 import transformers
-from _weights import integers, uniform, weight, weights
+from _weights import uniform, weight, weights
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "families"
-LENGTH, PADDING, NEW_TOKENS = 13, 4, 20
+NEW_TOKENS = 20
 OUTPUTS = (
     "last_hidden_state pooler_output logits start_logits end_logits prediction_logits "
     "seq_relationship_logits mc_logits"
@@ -51,15 +51,15 @@ def main() -> None:
     ROOT.mkdir(exist_ok=True)
     for name in sys.argv[1:] or families.names():
         golden, arrays = make(families.load(name))
-        (ROOT / f"{name}.json").write_text(text_of(golden))
+        (ROOT / f"{name}.json").write_text(families.text_of(golden))
         save_file(arrays, ROOT / f"{name}.safetensors")
-        size = (ROOT / f"{name}.safetensors").stat().st_size + len(text_of(golden))
+        size = (ROOT / f"{name}.safetensors").stat().st_size + len(families.text_of(golden))
         print(f"{name}: {len(golden['classes'])} classes, {size / 1e3:.0f} KB", flush=True)
 
 
 def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Everything that is asked about one family: what goes into its JSON, and the outputs."""
-    inputs = make_inputs(family)
+    inputs = families.make_inputs(family)
     golden: dict[str, Any] = {"versions": versions(), "inputs": inputs, "classes": {}}
     golden["variants"] = {}
     arrays = {}
@@ -88,25 +88,6 @@ def versions() -> dict[str, str]:
 
 
 # --- inputs ---
-
-
-def make_inputs(family: families.Family) -> dict[str, dict[str, Any]]:
-    """Two rows, the second padded; and the tokens that the second has, as rows of their own."""
-    ids = integers("input_ids", (2, LENGTH), 3, families.TOKENS["vocab_size"])
-    mask = np.ones((2, LENGTH), np.int32)
-    pads = slice(LENGTH - PADDING, None) if family.encodes else slice(0, PADDING)
-    mask[1, pads] = 0
-    ids = np.where(mask, ids, families.TOKENS["pad_token_id"])
-    padded, whole = {"input_ids": ids, "attention_mask": mask}, {"input_ids": ids[1:, mask[1] == 1]}
-    if family.encodes:
-        types = integers("token_type_ids", ids.shape, 0, family.config["type_vocab_size"])
-        padded["token_type_ids"], whole["token_type_ids"] = types, types[1:, mask[1] == 1]
-    elif family.takes_positions:
-        padded["position_ids"] = np.maximum(mask.cumsum(-1) - 1, 0)
-    return {
-        key: {name: array.tolist() for name, array in given.items()}
-        for key, given in (("padded", padded), ("whole", whole))
-    }
 
 
 def cross_inputs(width: int) -> dict[str, Any]:
@@ -208,18 +189,6 @@ def generate(model: Any, inputs: dict[str, Any]) -> list[list[int]]:
     margin = float((best[..., 0] - best[..., 1]).min())
     assert margin > 1e-4, f"two tokens are {margin:.1e} apart"
     return out.sequences[:, given["input_ids"].shape[1] :].tolist()
-
-
-def text_of(golden: dict[str, Any]) -> str:
-    """JSON with a line for each tensor or row, so that a change can be read."""
-
-    def lines(value: Any, indent: str) -> str:
-        if isinstance(value, dict) and value:
-            items = (f'{indent}  "{k}": {lines(v, indent + "  ")}' for k, v in value.items())
-            return "{\n" + ",\n".join(items) + f"\n{indent}}}"
-        return json.dumps(value)
-
-    return lines(golden, "") + "\n"
 
 
 if __name__ == "__main__":

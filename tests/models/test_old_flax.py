@@ -1,0 +1,42 @@
+"""Folders of the Flax classes of Transformers 4 are read unchanged: `flax_model.msgpack` with the
+weights of the rule, and the config.json that 4.53.3 wrote, put out what they did there."""
+
+import json
+
+import flax
+import jax
+import numpy as np
+import pytest
+import reference
+from _families import arrays_of, for_class
+from _paths import GOLDENS
+from _weights import weights
+from safetensors.numpy import load_file
+
+import flaxmodels as fm
+
+FOLDER = GOLDENS / "flax"
+FLAX = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+EVERY_CLASS = [(family, name) for family, golden in FLAX.items() for name in golden["classes"]]
+
+
+@pytest.mark.parametrize(("family", "name"), reference.params(EVERY_CLASS))
+def test_a_folder_of_old_flax_is_read_unchanged(family, name, tmp_path):
+    golden = FLAX[family]
+    entry = golden["classes"][name]
+    params = flax.traverse_util.unflatten_dict(weights(entry["tensors"]), sep=".")
+    (tmp_path / "flax_model.msgpack").write_bytes(flax.serialization.msgpack_serialize(params))
+    (tmp_path / "config.json").write_text(json.dumps(entry["config"]))
+    cls = getattr(fm, f"Flax{name}")
+    model, params, info = cls.from_pretrained(
+        tmp_path, scan_layers=len(name) % 2 == 0, output_loading_info=True
+    )
+    assert not info.missing_keys and not info.unexpected_keys
+    inputs = arrays_of(for_class(name, golden["inputs"]))
+    out = jax.jit(lambda params: model.apply({"params": params}, **inputs))(params)
+    mask = inputs["attention_mask"].astype(bool)
+    expected = load_file(FOLDER / f"{family}.safetensors")
+    for key in (key for key in expected if key.startswith(f"{name}.")):
+        have, want = np.asarray(getattr(out, key.removeprefix(f"{name}."))), expected[key]
+        where = mask if want.shape[: mask.ndim] == mask.shape else np.ones((), bool)
+        assert np.abs(have - want)[where].max() < 1e-4 * max(1, np.abs(want).max()), key
