@@ -1,124 +1,105 @@
-"""Does what we save open in the reference libraries, with every key used and the same outputs?
+"""Does what we save open in the reference libraries, and theirs here, with every key and the same
+outputs?
 
 Run by hand, in three environments, on one folder:
 
-    python scripts/check_reference.py write DIR      # ours: loads every golden and saves it again
-    python scripts/check_reference.py torch DIR      # torch 2.13.0, Transformers 5.23.0
+    python scripts/check_reference.py theirs DIR     # torch 2.13.0, Transformers 5.23.0
+    python scripts/check_reference.py ours DIR       # this library: opens those, saves them again
+    python scripts/check_reference.py torch DIR      # as the first: opens ours
     python scripts/check_reference.py flax DIR       # jax 0.4.13, flax 0.7.0, Transformers 4.53.3
 
-The last run's tables stand in docs/reference.md.
+`theirs` saves every class and variant of `tests/families`, with weights of `scripts/_weights.py`.
+`ours` opens them, if the registry has the family, and every golden, and the folders of old Flax
+that `tests/goldens/flax` describes: all keys required, looped and stacked. What it saves of them
+stands in DIR/ours: single file and shards, safetensors and msgpack. The last two open that, and
+write their tables into docs/reference.md.
 """
 
 import json
+import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import _families as families
 import numpy as np
+from _weights import weights
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
-WAYS = {
-    "single": {},
-    "sharded": {"max_shard_size": "20KB"},
+PAGE = ROOT / "docs" / "reference.md"
+TORCH = {"single": {}, "sharded": {"max_shard_size": "20KB"}}
+FLAX = {
     "msgpack": {"safe_serialization": False},
     "msgpack-sharded": {"safe_serialization": False, "max_shard_size": "20KB"},
 }
 OUTPUTS = (
-    "logits start_logits end_logits prediction_logits seq_relationship_logits last_hidden_state"
+    "logits start_logits end_logits prediction_logits seq_relationship_logits mc_logits "
+    "last_hidden_state pooler_output"
 ).split()
 
 
 def main() -> None:
     mode, folder = sys.argv[1], Path(sys.argv[2])
-    {"write": write, "torch": check_torch, "flax": check_flax}[mode](folder)
+    {"theirs": save_theirs, "ours": save_ours, "torch": check_torch, "flax": check_flax}[mode](
+        folder
+    )
 
 
-def write(folder: Path) -> None:
-    """Saves every golden in every way, with the inputs and our outputs beside it."""
-    import jax
-
-    from flaxmodels.auto import architecture
-
-    for golden in sorted(GOLDENS.iterdir()):
-        if golden.name.startswith("pruned-"):  # Transformers 5 can no longer prune
-            continue
-        source = golden / "checkpoint"
-        cls = architecture(str(source))
-        for scan in (False, True):
-            model, params = cls.from_pretrained(source, scan_layers=scan)
-            values = inputs(golden)
-            out = jax.jit(model.apply)({"params": params}, **values)
-            found = {name: np.asarray(getattr(out, name)) for name in OUTPUTS if has(out, name)}
-            for way, options in WAYS.items():
-                target = folder / f"{golden.name}.{way}.{'scan' if scan else 'loop'}"
-                model.save_pretrained(params, target, **options)
-                np.savez(target / "ours.npz", allow_pickle=False, **found)
+# --- what is opened here ---
 
 
-def check_torch(folder: Path) -> None:
-    """Loads the safetensors ones with PyTorch Transformers and compares."""
+def save_theirs(folder: Path) -> None:
+    """Saves every class and variant with PyTorch Transformers, inputs and outputs beside it."""
     import torch
     import transformers
+    from make_family_goldens import build, cross_inputs, tensors
 
-    def run(target: Path, values: dict, name: str):
-        cls = getattr(transformers, name)
-        model, info = cls.from_pretrained(
-            target, output_loading_info=True, attn_implementation="eager"
-        )
-        model = model.float().eval()
-        with torch.no_grad():
-            out = model(**{key: torch.tensor(value) for key, value in values.items()})
-        odd = [key for kind in ("missing_keys", "unexpected_keys") for key in info[kind]]
-        return odd + list(info["mismatched_keys"]), lambda key: getattr(out, key).numpy()
-
-    report(folder, ("single", "sharded"), run, f"torch {torch.__version__}", transformers)
-
-
-def check_flax(folder: Path) -> None:
-    """Loads the msgpack ones with the old Flax classes and compares."""
-    import jax
-    import transformers
-
-    def run(target: Path, values: dict, name: str):
-        if not target.name.startswith("flax-"):  # the others have what old Flax cannot express
-            return None
-        cls = getattr(transformers, f"Flax{name}")
-        out = cls.from_pretrained(target)(**values)
-        return [], lambda key: np.asarray(getattr(out, key))
-
-    ways = ("msgpack", "msgpack-sharded")
-    report(folder, ways, run, f"jax {jax.__version__}", transformers)
+    transformers.logging.set_verbosity_error()
+    for family in map(families.load, families.names()):
+        inputs = families.make_inputs(family)["padded"]
+        cases = [(name, name, {}) for name in family.classes]
+        cases += [(family.main, name, changes) for name, changes in family.variants.items()]
+        for cls, case, changes in cases:
+            model, _ = build(family, cls, family.config_of(cls) | changes)
+            given = families.for_class(cls, inputs)
+            if case == "cross":
+                given = given | cross_inputs(model.config.hidden_size)
+            target = folder / "theirs" / f"{family.model_type}.{case}"
+            model.save_pretrained(target)
+            with torch.no_grad():
+                out = model(**tensors(given))
+            found = {name: out[name].numpy() for name in OUTPUTS if out.get(name) is not None}
+            write_case(target, family.model_type, cls, families.arrays_of(given), found)
+        print(family.model_type, flush=True)
 
 
-def report(folder: Path, ways: tuple[str, ...], run, framework: str, transformers) -> None:
-    """Prints a row per checkpoint class: how many files sets were tried, and the largest errors."""
-    rows: dict[str, list] = {}
-    for target in sorted(folder.iterdir()):
-        golden, way, _ = target.name.rsplit(".", 2)
-        if way not in ways:
-            continue
-        config = json.loads((target / "config.json").read_text())
-        values = inputs(GOLDENS / golden)
-        ours = np.load(target / "ours.npz")
-        result = run(target, values, config["architectures"][0])
-        if result is None:
-            continue
-        odd, output = result
-        mask = values.get("attention_mask")
-        error = max(largest(ours[key], output(key), mask) for key in ours.files)
-        row = rows.setdefault(golden, [config["architectures"][0], 0, [], 0.0])
-        row[1] += 1
-        row[2] += odd
-        row[3] = max(row[3], error)
-    print(f"{framework}, transformers {transformers.__version__}, numpy {np.__version__}\n")
-    print("| golden | class | saved and opened | odd keys | largest difference |")
-    print("|---|---|---|---|---|")
-    for golden, (name, count, odd, error) in rows.items():
-        print(f"| {golden} | {name} | {count} | {', '.join(sorted(set(odd))) or 0} | {error:.1e} |")
-    assert all(not odd and error < 1e-4 for _, _, odd, error in rows.values()), "see above"
+def write_case(target: Path, row: str, cls: str, inputs: dict, outputs: dict) -> None:
+    """Writes beside a checkpoint what goes into the model and what came out."""
+    (target / "case.json").write_text(json.dumps({"row": row, "class": cls}))
+    np.savez(target / "inputs.npz", allow_pickle=False, **inputs)
+    np.savez(target / "outputs.npz", allow_pickle=False, **outputs)
 
 
-def inputs(golden: Path) -> dict[str, np.ndarray]:
+def checkpoints(folder: Path) -> Iterator[tuple[Path, str, dict, dict | None, dict]]:
+    """(folder of a checkpoint, row, inputs, outputs of the reference, ways of saving it)."""
+    from flaxmodels.registry import FAMILIES
+
+    for golden in sorted(GOLDENS.glob("*/checkpoint")):
+        if not golden.parent.name.startswith("pruned-"):  # Transformers 5 can no longer prune
+            name = golden.parent.name  # old Flax cannot express what the others have
+            ways = TORCH | (FLAX if name.startswith("flax-") else {})
+            yield golden, name, golden_inputs(golden.parent), None, ways
+    for target in sorted((folder / "theirs").iterdir()):
+        case = json.loads((target / "case.json").read_text())
+        if case["row"] in FAMILIES:
+            outputs = dict(np.load(target / "outputs.npz"))
+            yield target, case["row"], dict(np.load(target / "inputs.npz")), outputs, TORCH
+    yield from old_flax(folder)
+
+
+def golden_inputs(golden: Path) -> dict[str, np.ndarray]:
     """The golden's inputs, as the reference takes them."""
     from safetensors.numpy import load_file
 
@@ -126,16 +107,141 @@ def inputs(golden: Path) -> dict[str, np.ndarray]:
     return {k[3:]: v.astype(np.int32) for k, v in tensors.items() if k.startswith("in.")}
 
 
-def has(out, name: str) -> bool:
-    return getattr(out, name, None) is not None
+def old_flax(folder: Path) -> Iterator[tuple[Path, str, dict, dict, dict]]:
+    """Makes the folders that `tests/goldens/flax` describes."""
+    import flax
+    from safetensors.numpy import load_file
+
+    from flaxmodels.registry import FAMILIES
+
+    for path in sorted((GOLDENS / "flax").glob("*.json")):
+        golden, expected = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
+        for name, entry in golden["classes"].items() if path.stem in FAMILIES else ():
+            target = folder / "old" / f"{path.stem}.{name}"
+            target.mkdir(parents=True, exist_ok=True)
+            params = flax.traverse_util.unflatten_dict(weights(entry["tensors"]), sep=".")
+            content = flax.serialization.msgpack_serialize(params)
+            (target / "flax_model.msgpack").write_bytes(content)
+            (target / "config.json").write_text(json.dumps(entry["config"]))
+            inputs = families.arrays_of(families.for_class(name, golden["inputs"]))
+            start = f"{name}."
+            outputs = {k.removeprefix(start): v for k, v in expected.items() if k.startswith(start)}
+            yield target, path.stem, inputs, outputs, FLAX
+
+
+def save_ours(folder: Path) -> None:
+    """Opens every checkpoint, compares outputs where the reference's are known, saves it again."""
+    import jax
+
+    from flaxmodels.auto import architecture
+
+    jax.config.update("jax_disable_most_optimizations", True)  # each program runs once
+    worst = 0.0
+    for source, row, inputs, expected, ways in checkpoints(folder):
+        cls = architecture(str(source))
+        name = json.loads((source / "config.json").read_text())["architectures"][0]
+        label = source.parent.name if source.name == "checkpoint" else source.name
+        found = {}
+        for scan in (False, True):
+            model, params, info = cls.from_pretrained(
+                source, scan_layers=scan, output_loading_info=True
+            )
+            known = expected is None or not (info.missing_keys or info.unexpected_keys)
+            assert known, f"{source}: {info.missing_keys} missing, {info.unexpected_keys} left"
+            found = found or run_ours(model, params, inputs)
+            for way, options in ways.items():
+                target = folder / "ours" / f"{label}.{way}.{'scan' if scan else 'loop'}"
+                model.save_pretrained(params, target, **options)
+                write_case(target, row, name, inputs, found)
+        for key in expected or {}:
+            error = largest(found[key], expected[key], inputs.get("attention_mask"))
+            worst = max(worst, error)
+            assert error < 1e-4, f"{source}: {key} is off by {error:.1e}"
+    print(f"opened here: the largest difference is {worst:.1e}")
+
+
+def run_ours(model: Any, params: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    import jax
+
+    out = jax.jit(model.apply)({"params": params}, **inputs)
+    there = {key: getattr(out, key, None) for key in OUTPUTS}
+    return {key: np.asarray(array) for key, array in there.items() if array is not None}
+
+
+# --- what is opened there ---
+
+
+def check_torch(folder: Path) -> None:
+    """Loads the safetensors ones with PyTorch Transformers and compares."""
+    import torch
+    import transformers
+
+    def run(target: Path, inputs: dict, name: str):
+        cls = getattr(transformers, name)
+        model, info = cls.from_pretrained(
+            target, output_loading_info=True, attn_implementation="eager"
+        )
+        model = model.float().eval()
+        with torch.no_grad():
+            out = model(**{key: torch.tensor(value) for key, value in inputs.items()})
+        odd = [key for kind in ("missing_keys", "unexpected_keys") for key in info[kind]]
+        return odd + list(info["mismatched_keys"]), lambda key: getattr(out, key).numpy()
+
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    report(folder, TORCH, run, "PyTorch, safetensors", versions)
+
+
+def check_flax(folder: Path) -> None:
+    """Loads the msgpack ones with the old Flax classes and compares."""
+    import jax
+    import transformers
+
+    def run(target: Path, inputs: dict, name: str):
+        model = getattr(transformers, f"Flax{name.removeprefix('Flax')}").from_pretrained(target)
+        out = model(**inputs)
+        return [], lambda key: np.asarray(getattr(out, key))
+
+    versions = f"jax {jax.__version__}, transformers {transformers.__version__}"
+    report(folder, FLAX, run, "Old Flax, msgpack", versions)
+
+
+Run = Callable[[Path, dict, str], tuple[list[Any], Callable[[str], np.ndarray]]]
+
+
+def report(folder: Path, ways: dict, run: Run, title: str, versions: str) -> None:
+    """Writes a row per golden, and per class of a family: how many sets of files were tried, odd
+    keys, and the largest difference where there are tokens."""
+    rows: dict[tuple[str, str], list] = {}
+    for target in sorted((folder / "ours").iterdir()):
+        if target.name.rsplit(".", 2)[1] not in ways:
+            continue
+        case = json.loads((target / "case.json").read_text())
+        inputs, ours = dict(np.load(target / "inputs.npz")), np.load(target / "outputs.npz")
+        odd, output = run(target, inputs, case["class"])
+        mask = inputs.get("attention_mask")
+        error = max(largest(ours[key], output(key), mask) for key in ours.files)
+        row = rows.setdefault((case["row"], case["class"]), [0, [], 0.0])
+        row[0], row[1], row[2] = row[0] + 1, row[1] + odd, max(row[2], error)
+    lines = [f"{versions}, numpy {np.__version__}", ""]
+    lines += ["| golden or family | class | saved and opened | odd keys | largest difference |"]
+    lines += ["|---|---|---|---|---|"]
+    for (name, cls), (count, odd, error) in sorted(rows.items()):
+        keys = ", ".join(sorted(set(map(str, odd)))) or 0
+        lines.append(f"| {name} | {cls} | {count} | {keys} | {error:.1e} |")
+    print("\n".join(lines))
+    assert all(not odd and error < 1e-4 for _, odd, error in rows.values()), "see above"
+    section = re.compile(rf"(?s)(## {title}\n\n).*?(?=\n## |\Z)")
+    page = PAGE.read_text(encoding="utf-8")
+    assert section.search(page), f"{PAGE} has no section {title!r}"
+    PAGE.write_text(section.sub(lambda m: m[1] + "\n".join(lines) + "\n", page), encoding="utf-8")
 
 
 def largest(ours: np.ndarray, theirs: np.ndarray, mask: np.ndarray | None) -> float:
-    """The largest difference where there are tokens."""
+    """The largest difference where there are tokens, over the largest number or over 1."""
     difference = np.abs(ours - theirs)
     if mask is not None and difference.shape[: mask.ndim] == mask.shape:
         difference = difference[mask.astype(bool)]
-    return float(difference.max())
+    return float(difference.max() / max(1, np.abs(theirs).max()))
 
 
 if __name__ == "__main__":
