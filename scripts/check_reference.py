@@ -109,7 +109,8 @@ def golden_inputs(golden: Path) -> dict[str, np.ndarray]:
 
 def old_flax(folder: Path) -> Iterator[tuple[Path, str, dict, dict, dict]]:
     """Makes the folders that `tests/goldens/flax` describes."""
-    import flax
+    from flax.serialization import msgpack_serialize
+    from flax.traverse_util import unflatten_dict
     from safetensors.numpy import load_file
 
     from flaxmodels.registry import FAMILIES
@@ -119,8 +120,8 @@ def old_flax(folder: Path) -> Iterator[tuple[Path, str, dict, dict, dict]]:
         for name, entry in golden["classes"].items() if path.stem in FAMILIES else ():
             target = folder / "old" / f"{path.stem}.{name}"
             target.mkdir(parents=True, exist_ok=True)
-            params = flax.traverse_util.unflatten_dict(weights(entry["tensors"]), sep=".")
-            content = flax.serialization.msgpack_serialize(params)
+            params = unflatten_dict(weights(entry["tensors"]), sep=".")
+            content = msgpack_serialize(params)
             (target / "flax_model.msgpack").write_bytes(content)
             (target / "config.json").write_text(json.dumps(entry["config"]))
             inputs = families.arrays_of(families.for_class(name, golden["inputs"]))
@@ -153,8 +154,8 @@ def save_ours(folder: Path) -> None:
                 target = folder / "ours" / f"{label}.{way}.{'scan' if scan else 'loop'}"
                 model.save_pretrained(params, target, **options)
                 write_case(target, row, name, inputs, found)
-        for key in expected or {}:
-            error = largest(found[key], expected[key], inputs.get("attention_mask"))
+        for key, want in (expected or {}).items():
+            error = largest(found[key], want, inputs.get("attention_mask"))
             worst = max(worst, error)
             assert error < 1e-4, f"{source}: {key} is off by {error:.1e}"
     print(f"opened here: the largest difference is {worst:.1e}")

@@ -3,7 +3,6 @@ weights of the rule, and the config.json that 4.53.3 wrote, put out what they di
 
 import json
 
-import flax
 import jax
 import numpy as np
 import pytest
@@ -11,6 +10,8 @@ import reference
 from _families import arrays_of, for_class
 from _paths import GOLDENS
 from _weights import weights
+from flax.serialization import msgpack_serialize
+from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file
 
 import flaxmodels as fm
@@ -24,8 +25,8 @@ EVERY_CLASS = [(family, name) for family, golden in FLAX.items() for name in gol
 def test_a_folder_of_old_flax_is_read_unchanged(family, name, tmp_path):
     golden = FLAX[family]
     entry = golden["classes"][name]
-    params = flax.traverse_util.unflatten_dict(weights(entry["tensors"]), sep=".")
-    (tmp_path / "flax_model.msgpack").write_bytes(flax.serialization.msgpack_serialize(params))
+    params = unflatten_dict(weights(entry["tensors"]), sep=".")
+    (tmp_path / "flax_model.msgpack").write_bytes(msgpack_serialize(params))
     (tmp_path / "config.json").write_text(json.dumps(entry["config"]))
     cls = getattr(fm, f"Flax{name}")
     model, params, info = cls.from_pretrained(
