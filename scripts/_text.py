@@ -9,7 +9,7 @@ import ast
 import functools
 import hashlib
 import inspect
-import os
+import json
 import sys
 import sysconfig
 import warnings
@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+import flaxmodels as fm
 
 WINDOW = 128
 """Bytes that a model sees at once, in training and when it is measured."""
@@ -64,19 +66,42 @@ def bits_per_byte(model: Any, params: Any, text: np.ndarray) -> float:
 
 def tokens_of(folder: str, config: Any) -> Tokens:
     """The tokenizer of a checkpoint; bytes, if it has none."""
-    if os.path.exists(os.path.join(folder, "tokenizer.json")):
-        try:
-            from tokenizers import Tokenizer
-        except ImportError:
-            print("tokenizer.json is not used: pip install flaxmodels[tokenizers]")
-        else:
-            tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
-            return lambda text: tokenizer.encode(text).ids, tokenizer.decode
     size = config.vocab_size
-    if size == 256:
-        return lambda text: list(text.encode()), lambda ids: bytes(ids).decode(errors="replace")
-    print("no tokenizer: bytes of the prompt, modulo the vocabulary, stand in for tokens")
-    return lambda text: [byte % size for byte in text.encode()], lambda ids: f" {ids}"
+    try:
+        tok = fm.load_tokenizer(folder)
+    except (ImportError, fm.CheckpointError) as error:
+        print(f"no tokenizer: bytes of the prompt, modulo the vocabulary, stand in: {error}")
+        return lambda text: [byte % size for byte in text.encode()], lambda ids: f" {ids}"
+    if tok.chat_templates:
+        return lambda text: tok.encode(said(tok, text), add_special_tokens=False), tok.decode
+    return tok.encode, tok.decode
+
+
+def said(tok: Any, text: str) -> str:
+    """A text as a user's turn of a chat, with the beginning of an answer."""
+    return tok.chat([{"role": "user", "content": text}])
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Writes the tokenizer whose tokens are the bytes of a text. Byte 0 pads: no text has it."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    tok = Tokenizer(models.BPE({byte_name(i): i for i in range(256)}, []))
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tok.decoder = decoders.ByteLevel()
+    tok.add_special_tokens([AddedToken(byte_name(0), normalized=False)])
+    tok.save(str(folder / "tokenizer.json"), pretty=False)
+    settings = {"pad_token": byte_name(0), "padding_side": "left", "model_max_length": 512}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def byte_name(byte: int) -> str:
+    """What byte-level BPE calls a byte: itself, if it is printed; else the next free character."""
+    printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    if byte == 0:
+        return "<pad>"
+    others = [i for i in range(256) if i not in printed]
+    return chr(byte) if byte in printed else chr(256 + others.index(byte))
 
 
 def left_padded(rows: list[list[int]], config: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -155,6 +155,8 @@ def save(model: Any, params: Any, folder: Path, figures: dict[str, Any]) -> None
     safe, msgpack = folder / "tiny-llama", folder / "tiny-llama-msgpack"
     model.save_pretrained(params, safe, max_shard_size="700KB")
     model.save_pretrained(params, msgpack, max_shard_size="700KB", safe_serialization=False)
+    for folder in (safe, msgpack):
+        _text.write_tokenizer(folder)
     (safe / "training.json").write_text(json.dumps(figures, indent=2) + "\n")
     (safe / "README.md").write_text(README.format(**figures))
     (msgpack / "README.md").write_text(
@@ -178,8 +180,8 @@ A Llama of {parameters:,} parameters in bf16, small enough to travel with the li
 and its tests, not for use. Made by `scripts/train_tiny.py` ({steps} steps, seed {seed}, Python
 {python}).
 
-There is no tokenizer: a token is a byte of UTF-8, `list(text.encode())`. There is no token for the
-beginning or the end of a text; byte 0 pads. It was trained on windows of 128 bytes.
+A token is a byte of UTF-8: ids are `list(text.encode())`. There is no token for the beginning or
+the end of a text; byte 0 pads. It was trained on windows of 128 bytes.
 
 | bits per byte | held out | sample |
 |---|---|---|

@@ -1,5 +1,5 @@
-"""The command line: `flaxmodels convert SOURCE FOLDER`, `plan SOURCE`, `inspect SOURCE`,
-`diff A B`, `download REPO`, `upload FOLDER REPO`, `card FOLDER`."""
+"""The command line: `flaxmodels chat FOLDER`, `convert SOURCE FOLDER`, `plan SOURCE`,
+`inspect SOURCE`, `diff A B`, `download REPO`, `upload FOLDER REPO`, `card FOLDER`."""
 
 import argparse
 import contextlib
@@ -15,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     there are differences, and 2 with the reason."""
     parser = argparse.ArgumentParser(prog="flaxmodels", description="Pretrained models in JAX.")
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_chat(commands)
     _add_convert(commands)
     plan = commands.add_parser("plan", help="print what loading a checkpoint would read")
     plan.add_argument("source", help="a folder or a repository")
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_hub(commands)
     args = parser.parse_args(arguments)
     run = {
+        "chat": _chat,
         "convert": _convert,
         "plan": _plan,
         "inspect": _inspect,
@@ -67,6 +69,19 @@ def _printable(error: BaseException | str) -> str:
     from ..params.errors import printable
 
     return printable(scrubbed(error)) or type(error).__name__
+
+
+def _add_chat(commands) -> None:
+    parser = commands.add_parser("chat", help="talk with a model, or have it continue a text")
+    parser.add_argument("source", help="a folder or a repository")
+    parser.add_argument("--system", metavar="TEXT", help="what the model is told first")
+    parser.add_argument("--max-new-tokens", type=int, default=512, help="of an answer")
+    parser.add_argument("--temperature", type=float, help="of the draw; 0 for no draw")
+    parser.add_argument("--top-k", type=int)
+    parser.add_argument("--top-p", type=float)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", help="that is computed in; float32 on a CPU, else as stored")
+    parser.add_argument("--quiet", action="store_true", help="print no tokens per second")
 
 
 def _add_convert(commands) -> None:
@@ -127,6 +142,23 @@ def _add_hub(commands) -> None:
         parser.add_argument("--tag", action="append", help="for the card; may be repeated")
         parser.add_argument("--license")
         parser.add_argument("--finetuned-from", metavar="REPO", help="the original")
+
+
+def _chat(args: argparse.Namespace) -> int:
+    from . import chat
+
+    wishes = chat.Wishes(
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        system=args.system,
+        seed=args.seed,
+        dtype=args.dtype,
+        show=not args.quiet,
+    )
+    chat.run(args.source, wishes)
+    return 0
 
 
 def _convert(args: argparse.Namespace) -> int:

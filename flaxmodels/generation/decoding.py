@@ -71,7 +71,7 @@ class _State(NamedTuple):
     cache: blocks.Cache
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """A prompt made ready: padded on the left alone.
 
     Attributes:
@@ -99,7 +99,7 @@ def decode(
     """
     params, *scales = jax.lax.stop_gradient((params, draw.temperature, draw.top_p))
     sampling = Sampling(options.do_sample, options.top_k, *scales)
-    rows = _rows(prompt, getattr(model.config.text, "vocab_size", None))
+    rows = ready(prompt, getattr(model.config.text, "vocab_size", None))
 
     def forward(ids, cache, positions, mask=None):
         out: Any = model.apply(
@@ -135,7 +135,8 @@ def decode(
     return GenerateOutput(sequences, state.lengths), _failure(state.lengths)
 
 
-def _rows(prompt: Prompt, vocab_size: int | None) -> _Rows:
+def ready(prompt: Prompt, vocab_size: int | None) -> Rows:
+    """Makes a prompt ready: padding moves to the left, and positions count tokens alone."""
     batch, length = prompt.ids.shape
     ids, mask = align_right(prompt)
     valid = prompt.ids >= 0
@@ -143,10 +144,10 @@ def _rows(prompt: Prompt, vocab_size: int | None) -> _Rows:
         valid &= prompt.ids < vocab_size
     valid = valid.all(axis=1)
     if mask is None:
-        return _Rows(ids, None, valid, jnp.full(batch, length, jnp.int32), None)
+        return Rows(ids, None, valid, jnp.full(batch, length, jnp.int32), None)
     lengths = mask.sum(axis=1, dtype=jnp.int32)
     positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
-    return _Rows(ids, mask, valid & mask.any(axis=1), lengths, positions)
+    return Rows(ids, mask, valid & mask.any(axis=1), lengths, positions)
 
 
 def _start(model: Any, options: DecodeOptions, prompt: Prompt) -> _State:

@@ -29,6 +29,7 @@ from ..core.model import Model
 from ..editing.prune import prune_heads
 from ..editing.vocabulary import HasVocabulary
 from ..generation.generate import Generates
+from ..generation.stream import Streams
 from ..registration import register_for_auto_class
 from .mask_helpers import MaskHelpers
 from .switches import Switches
@@ -40,7 +41,7 @@ Pushed: TypeAlias = "CommitInfo | Any"
 """A commit; None in processes that do not push, which scripts of one process need not check for."""
 
 
-class PretrainedModel(Generates, HasVocabulary, Measures, MaskHelpers, Switches, Model):
+class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, Switches, Model):
     """A model with all that is done with one: loading, saving, running, generating, editing.
 
     Its fields are those of `flaxmodels.core.model.Model`.

@@ -10,7 +10,7 @@ from _paths import GOLDENS
 from safetensors.numpy import load_file
 
 import flaxmodels as fm
-from flaxmodels.generation import decoding
+from flaxmodels.generation import arguments, decoding
 from flaxmodels.generation import generate as generation
 from flaxmodels.generation.sampling import Sampling, choose, warp
 
@@ -294,8 +294,8 @@ def test_more_tokens_than_memory_holds_are_refused(tiny, monkeypatch):
     for lie in (False, True):
         with pytest.raises(ValueError, match="need a cache that does not fit the memory"):
             model.generate(params, [[3, 4]], max_new_tokens=2**31 - 10)
-        assert not lie or generation._memory() > 2**60, "then by the runtime"
-        monkeypatch.setattr(generation, "_memory", lambda: 2**61)
+        assert not lie or arguments._memory() > 2**60, "then by the runtime"
+        monkeypatch.setattr(arguments, "_memory", lambda: 2**61)
 
 
 def test_ids_that_only_the_program_knows_fail_their_rows(tiny):

@@ -1,0 +1,196 @@
+"""`flaxmodels chat`: a conversation with a model in a terminal, or an answer to what is piped."""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+
+from .. import params as fp
+from ..auto import AutoModelForCausalLM
+from ..config.generation_config import GenerationConfig
+from ..hub import download
+from ..params.errors import printable
+from ..text import TextStream, load_tokenizer
+
+_HELP = "an empty line or Ctrl-D ends it, Ctrl-C ends an answer, /new begins another conversation"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the user of the command asks for; None for what the model's files say.
+
+    Attributes:
+        max_new_tokens: of an answer.
+        temperature: of the draw; 0 for the most probable token.
+        top_k, top_p: of the draw.
+        system: what the model is told first.
+        seed: of the draw.
+        dtype: that is computed in.
+        show: whether the speed is printed.
+    """
+
+    max_new_tokens: int = 512
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    system: str | None = None
+    seed: int = 0
+    dtype: Any = None
+    show: bool = True
+
+
+class Conversation:
+    """A model, its tokenizer, and what has been said.
+
+    Without a chat template there are no turns: each text is continued by itself.
+    """
+
+    def __init__(self, model: Any, params: fp.Params, tokenizer: Any, wishes: Wishes):
+        self.model, self.params, self.tokenizer, self.wishes = model, params, tokenizer, wishes
+        self.key = jax.random.key(wishes.seed)
+        self.messages: list[dict[str, str]] = []
+        self.forget()
+
+    @property
+    def has_turns(self) -> bool:
+        return bool(self.tokenizer.chat_templates)
+
+    def forget(self) -> None:
+        """Begins anew, with the system's prompt alone."""
+        system = self.wishes.system
+        self.messages = [] if system is None else [{"role": "system", "content": system}]
+
+    def answer(self, text: str) -> Iterator[tuple[str, int]]:
+        """Answers a text, or continues it -> pairs of (text as it comes, tokens so far).
+
+        Raises:
+            ValueError: no room is left for an answer; as `stream` and `chat`.
+        """
+        if self.has_turns:
+            self.messages.append({"role": "user", "content": text})
+            inputs = self.tokenizer.chat(self.messages, tokenize=True)
+        else:
+            inputs = self.tokenizer(text)
+        said, count, stream = "", 0, TextStream(self.tokenizer)
+        try:
+            for token in self._tokens(inputs["input_ids"]):
+                count += 1
+                piece = stream.put(int(token[0]))
+                said += piece
+                yield piece, count
+            rest = stream.end()
+            said += rest
+            yield rest, count
+        finally:
+            if self.has_turns:  # what was seen counts as said, also of an answer that was ended
+                self.messages.append({"role": "assistant", "content": said})
+
+    def _tokens(self, ids: np.ndarray) -> Iterator[np.ndarray]:
+        if ids.shape[1] == 0:
+            raise ValueError("there is no text to continue")
+        wishes, limit = self.wishes, self.model.config.text.position_limit
+        room = wishes.max_new_tokens if limit is None else limit - ids.shape[1]
+        if room < 1:
+            raise ValueError(
+                f"the conversation has {ids.shape[1]} tokens, and the model {limit} positions: "
+                "/new begins another"
+            )
+        default = self.model.generation_config or GenerationConfig.of(self.model.config)
+        end = self.tokenizer.eos_token_id
+        asked: dict[str, Any] = {
+            "max_new_tokens": min(wishes.max_new_tokens, room),
+            "eos_token_id": tuple(dict.fromkeys([*default.eos, *([] if end is None else [end])])),
+        }
+        draws = default.do_sample if wishes.temperature is None else wishes.temperature > 0
+        asked["do_sample"] = bool(draws)
+        if draws:
+            self.key, asked["key"] = jax.random.split(self.key)
+            scales = {"temperature": wishes.temperature, "top_k": wishes.top_k}
+            scales["top_p"] = wishes.top_p
+            asked |= {name: value for name, value in scales.items() if value is not None}
+        yield from self.model.stream(self.params, ids, np.ones_like(ids), **asked)
+
+
+def open_conversation(name_or_path: str, wishes: Wishes) -> Conversation:
+    """Loads a model and its tokenizer. Params stay in the dtype in which they are stored, and are
+    computed with in it; on a CPU, where 16 bits are slow, in float32.
+
+    Raises:
+        CheckpointError: as a load.
+    """
+    folder = download(name_or_path)
+    tokenizer = load_tokenizer(folder)
+    dtype = wishes.dtype
+    if dtype is None:
+        dtype = "float32" if jax.default_backend() == "cpu" else "auto"
+    model, params = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, param_dtype="auto")
+    if not model.can_generate():
+        raise fp.CheckpointError(f"{folder}: {type(model).__name__} cannot generate")
+    return Conversation(model, params, tokenizer, wishes)
+
+
+def chat(conversation: Conversation, source: TextIO, out: TextIO, notes: TextIO) -> None:
+    """Talks: with a user at a terminal, turn by turn; of what is piped in, all is one text.
+
+    Args:
+        source: where texts come from.
+        out: gets the answers.
+        notes: gets what is said about them.
+    """
+    if not source.isatty():
+        _say(conversation, source.read().rstrip("\n"), out, notes)
+        return
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  lines can be edited, and come back
+    begins = "chat" if conversation.has_turns else "no chat template: texts are continued"
+    print(f"{begins}; {_HELP}", file=notes)
+    while True:
+        try:
+            text = input("> ")
+        except EOFError:
+            print(file=out)
+            return
+        if not text.strip():
+            return
+        if text.strip() == "/new":
+            conversation.forget()
+            continue
+        try:
+            _say(conversation, text, out, notes)
+        except KeyboardInterrupt:
+            print("\n[ended]", file=notes)
+        except ValueError as error:
+            print(f"flaxmodels: {printable(error)}", file=notes)
+
+
+def _say(conversation: Conversation, text: str, out: TextIO, notes: TextIO) -> None:
+    """Prints an answer as it comes, and how fast it came."""
+    start, first, count = time.perf_counter(), 0.0, 0
+    for piece, count in conversation.answer(text):  # noqa: B007
+        first = first or time.perf_counter()
+        out.write(_shown(piece))
+        out.flush()
+    end = time.perf_counter()
+    out.write("\n")
+    out.flush()
+    if conversation.wishes.show and count > 1:
+        speed = (count - 1) / (end - first)
+        print(
+            f"[{count} tokens, {speed:.1f} tokens/s, the first after {first - start:.1f} s]",
+            file=notes,
+        )
+
+
+def _shown(text: str) -> str:
+    """Returns a text without what a terminal would act on, but for new lines and tabs."""
+    return "".join(c if c.isprintable() or c in "\n\t" else printable(c) for c in text)
+
+
+def run(name_or_path: str, wishes: Wishes) -> None:
+    """Runs the command."""
+    chat(open_conversation(name_or_path, wishes), sys.stdin, sys.stdout, sys.stderr)
