@@ -11,7 +11,8 @@ class TextStream:
 
     A token's text may depend on those before it, and a character may be spread over several tokens.
     So a few tokens are decoded with and without the new ones, and what the new ones add is
-    returned once it is whole.
+    returned once it is whole. WordPiece, which takes out spaces that it has already made, is shown
+    with them.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..params.errors import quoted
+from ..params.errors import printable, quoted
 from .batches import common_length, filled, listed
 from .chat import Template, chat_text, choose
 from .settings import Settings
@@ -250,7 +250,10 @@ class Tokenizer:
                 self._pipeline.enable_truncation(
                     cut, strategy=strategy, direction=self.truncation_side
                 )
-            return self._pipeline.encode_batch(rows, add_special_tokens=special)
+            try:
+                return self._pipeline.encode_batch(rows, add_special_tokens=special)
+            except Exception as error:  # all that the library raises
+                raise ValueError(f"texts could not be encoded: {printable(error)}") from None
 
     def _pad(self, rows: list[list[int]], length: int) -> int:
         """Returns the id that pads rows to a length.
