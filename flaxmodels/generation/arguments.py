@@ -158,7 +158,7 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def check_finite(failure: jax.Array) -> None:
+def check_finite(failure: jax.Array | np.ndarray) -> None:
     """Raises `ValueError` if rows failed, as `decode` tells: int32 [3], how many, the first of
     them, and after how many tokens."""
     rows, row, step = np.asarray(jax.device_get(failure)).tolist()
