@@ -27,8 +27,7 @@ from .attention_heads import num_heads as num_heads
 from .context import ModelOptions as ModelOptions
 from .context import PassContext as PassContext
 from .context import check_dtype as check_dtype
-from .context import decoder_context as decoder_context
-from .context import encoder_context as encoder_context
+from .context import pass_context as pass_context
 from .inputs import Tokens as Tokens
 from .inputs import check_attention_mask as check_attention_mask
 from .inputs import check_ids as check_ids
@@ -36,8 +35,12 @@ from .inputs import check_positions as check_positions
 from .kinds import Kind as Kind
 from .kinds import Segment as Segment
 from .kinds import segments as segments
+from .kv_cache import KV as KV
 from .kv_cache import Cache as Cache
+from .kv_cache import CacheSpec as CacheSpec
+from .kv_cache import Ring as Ring
 from .kv_cache import init_cache as init_cache
+from .linear import Bias as Bias
 from .linear import Embed as Embed
 from .linear import Linear as Linear
 from .linear import embed_inputs as embed_inputs
@@ -55,6 +58,9 @@ from .rotary import apply_rotary as apply_rotary
 from .rotary import rotary as rotary
 from .rotary import rotate as rotate
 from .self_attention import self_attention as self_attention
+from .self_attention import split_heads as split_heads
+from .stack import At as At
+from .stack import LayerOutput as LayerOutput
 from .stack import Layers as Layers
 from .stack import LayersOutput as LayersOutput
 from .stack import varying as varying

@@ -1,13 +1,14 @@
 """What layers are told beside their configuration: options of the model, and the context of a
 forward pass."""
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import sharding as fs
-from .attention import AttentionMask, Causal, token_mask
+from .attention import AttentionMask, Rule, token_mask
 from .inputs import Tokens
 from .kv_cache import Cache
 from .rotary import Rotation
@@ -40,44 +41,54 @@ class PassContext(NamedTuple):
 
     Attributes:
         positions: int32 [B or 1, T], where each token stands in its sequence.
+        masks: {attention kind: which keys a query attends to}.
+        rotations: {rotary kind: cosines and sines}.
         cache: keys and values of earlier tokens; a layer gets it as the layers before left it.
-        mask: which keys each query attends to.
         head_scales: [N] of each layer, what the output of a head is multiplied with; or None.
-        rotary: what queries and keys are rotated by; None for nothing.
+        layer_inputs: what this layer is given of the inputs of `Layers`.
+        shared: what layers before left for this one; a pytree of fixed structure.
         deterministic: no dropout.
         output_hidden_states: keep what enters every layer.
         output_attentions: keep the attention weights of every layer.
     """
 
     positions: jax.Array
+    masks: Mapping[str, AttentionMask]
+    rotations: Mapping[str, Rotation] = {}
     cache: Cache | None = None
-    mask: AttentionMask = AttentionMask()
     head_scales: Any = None  # a list of arrays; in a scan one array, whose index is traced
-    rotary: Rotation | None = None
+    layer_inputs: Any = None
+    shared: Any = None
     deterministic: bool = True
     output_hidden_states: bool = False
     output_attentions: bool = False
 
 
-def encoder_context(tokens: Tokens) -> PassContext:
-    """Returns the context of an encoder's pass: each token attends to all."""
-    mask = AttentionMask(tokens=token_mask(tokens.attention_mask, tokens.shape[1]))
-    return PassContext(_positions(tokens, 0), mask=mask)
+def pass_context(
+    tokens: Tokens,
+    attentions: Iterable[str],
+    rule: Callable[[str], Rule | None],
+    cache: Cache | None = None,
+) -> PassContext:
+    """Returns the context of a pass: positions, and the mask of each kind of attention.
 
+    With a cache the places of the new tokens are claimed in it, and positions go on from its index.
 
-def decoder_context(tokens: Tokens, cache: Cache | None) -> PassContext:
-    """Returns the context of a decoder's pass: each token attends to itself and to those before it.
-
-    With a cache the slots of the new tokens are claimed in it, and positions go on from its index.
+    Args:
+        attentions: kinds of attention.
+        rule: of a kind, which places a place attends to; None for all.
     """
-    if cache is None:
-        context = encoder_context(tokens)
-        return context._replace(mask=context.mask._replace(rule=Causal()))
     length = tokens.shape[1]
+    if cache is None:
+        allowed = token_mask(tokens.attention_mask, length)
+        masks = {each: AttentionMask(rule(each), allowed) for each in attentions}
+        return PassContext(_positions(tokens, 0), masks)
     cache = cache.claim(tokens.attention_mask, length)
-    queries = cache.index + jnp.arange(length, dtype=jnp.int32)
-    mask = AttentionMask(Causal(), cache.mask[:, None, None], queries)
-    return PassContext(_positions(tokens, cache.index), cache, mask)
+    queries, masks = cache.index + jnp.arange(length, dtype=jnp.int32), {}
+    for each in attentions:
+        keys = cache.entries[each].places(cache.index, length)
+        masks[each] = AttentionMask(rule(each), cache.tokens_at(keys), queries, keys)
+    return PassContext(_positions(tokens, cache.index), masks, cache=cache)
 
 
 def _positions(tokens: Tokens, start: int | jax.Array) -> jax.Array:

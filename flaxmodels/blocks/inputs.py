@@ -151,11 +151,13 @@ def _check_cache(cache: Any, shape: tuple[int, int], depth: int, stacked: bool) 
     batch, slots = cache.mask.shape
     if batch != shape[0]:
         raise ValueError(f"the cache is of {batch} sequences, and there are {shape[0]}")
-    if stacked == isinstance(cache.keys, tuple) or len(cache.keys) != depth:
+    layers = [entry.keys for entry in cache.entries.values()]
+    looped, count = isinstance(layers[0], tuple), sum(map(len, layers))
+    if stacked == looped or count != depth:
         raise ValueError(
-            f"the cache is of {len(cache.keys)} layers, in "
-            f"{'a tuple' if isinstance(cache.keys, tuple) else 'one stack'}; this model has "
-            f"{depth}{', scanned' if stacked else ''}: make it with this model's init_cache"
+            f"the cache is of {count} layers, in {'a tuple' if looped else 'one stack'}; this "
+            f"model has {depth}{', scanned' if stacked else ''}: make it with this model's "
+            "init_cache"
         )
     filled = known(cache.index)
     end = shape[1] if filled is None else int(filled) + shape[1]

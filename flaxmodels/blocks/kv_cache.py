@@ -1,8 +1,8 @@
-"""The KV cache: keys and values of tokens already seen, in a pytree of fixed shape."""
+"""Caches: keys and values of the tokens already seen, in a pytree of fixed shape."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -12,29 +12,95 @@ _Arrays = tuple[jax.Array, ...] | jax.Array
 
 
 @struct.dataclass
-class Cache:
-    """Holds slots for S tokens of every layer, of which the first `index` are filled.
+class KV:
+    """Keys and values of all tokens, in the layers of one kind.
 
     A looped model has one array per layer, a scanned one a stack of all. Each is written in place
     when the cache is donated, or carried by `lax.while_loop`. Heads come before slots, so that
     attention reads the slots of a head one after another: slots first, as everywhere else, would
-    transpose the whole cache for every token. More than S tokens must not be written: a forward
-    pass refuses them where `index` is known, and under `jit` they would overwrite the last slots.
+    transpose the whole cache for every token.
 
     Attributes:
         keys: per layer [B, K, S, H], or stacked [L, B, K, S, H].
-        values: as keys.
-        mask: bool [B, S], which slots hold a token rather than padding.
-        index: int32 [], the number of slots filled.
+        values: as keys; their H may be another.
     """
 
     keys: _Arrays
     values: _Arrays
+
+    def places(self, index: jax.Array, length: int) -> jax.Array | None:
+        """Returns the places int32 [S] of the keys that a pass of `length` tokens attends to; None
+        for 0, 1, ..."""
+        return None
+
+    def write(
+        self, slot: int | jax.Array, index: jax.Array, k: jax.Array, v: jax.Array
+    ) -> tuple[jax.Array, jax.Array, Self]:
+        """Puts k and v [B, T, K, H] of a layer into the slots from `index` on.
+
+        Returns:
+            all keys [B, S, K, H] and values that the new tokens attend to, and the new entry.
+        """
+        seen_k, keys = self._put(self.keys, slot, index, k)
+        seen_v, values = self._put(self.values, slot, index, v)
+        return seen_k, seen_v, dataclasses.replace(self, keys=keys, values=values)
+
+    def _put(self, old: _Arrays, slot, index, new: jax.Array) -> tuple[jax.Array, _Arrays]:
+        return _in_place(old, slot, index, new)
+
+
+@struct.dataclass
+class Ring(KV):
+    """Keys and values of the last W tokens, for layers that see no more: the token at place p is in
+    slot p modulo W. Memory is that of the window, whatever the length.
+
+    Several tokens at once attend to the W before them and to themselves; one attends to the ring.
+    """
+
+    def places(self, index: jax.Array, length: int) -> jax.Array:
+        if length == 1:
+            return self._held(index + 1)
+        return jnp.concatenate([self._held(index), index + jnp.arange(length, dtype=jnp.int32)])
+
+    def _held(self, count: jax.Array) -> jax.Array:
+        """Returns the place that each slot holds once `count` tokens are written, -1 for none."""
+        size = (self.keys[0] if isinstance(self.keys, tuple) else self.keys).shape[-2]
+        place = count - 1 - (count - 1 - jnp.arange(size, dtype=jnp.int32)) % size
+        return jnp.maximum(place, -1)
+
+    def _put(self, old: _Arrays, slot, index, new: jax.Array) -> tuple[jax.Array, _Arrays]:
+        length = new.shape[1]
+        if length == 1:
+            size = (old[0] if isinstance(old, tuple) else old).shape[-2]
+            return _in_place(old, slot, index % size, new)
+        before = _layer_of(old, slot)
+        places = self._held(index + length) - index  # of the new tokens; negative: an older one
+        new = new.swapaxes(1, 2).astype(before.dtype)
+        kept = jnp.take(new, jnp.maximum(places, 0), axis=2)
+        after = jnp.where((places >= 0)[:, None], kept, before)
+        seen = jnp.concatenate([before, new], axis=2).swapaxes(1, 2)
+        return seen, _with_layer(old, slot, after)
+
+
+@struct.dataclass
+class Cache:
+    """Holds what layers keep of S tokens, of which the first `index` are there.
+
+    More than S tokens must not be written: a forward pass refuses them where `index` is known, and
+    under `jit` they would overwrite the last slots.
+
+    Attributes:
+        entries: {attention kind: `KV` or `Ring`}, in which a layer has the slot `At.slot`.
+        mask: bool [B, S], which places hold a token rather than padding.
+        index: int32 [], the number of places filled.
+    """
+
+    entries: dict[str, KV]
     mask: jax.Array
     index: jax.Array
 
     def claim(self, attention_mask: jax.Array | None, length: int) -> Self:
-        """Marks the next `length` slots as `attention_mask` [B or 1, T] says.
+        """Marks the next `length` places as `attention_mask` [B or 1, T] says.
 
         None marks them all as tokens. `index` stays until `advance`: layers write there first.
         """
@@ -51,57 +117,96 @@ class Cache:
         new = jax.lax.dynamic_update_slice(self.mask, marks, _start(0, self.index))
         return dataclasses.replace(self, mask=new)
 
+    def tokens_at(self, places: jax.Array | None) -> jax.Array:
+        """Returns bool [B, 1, 1, S]: which of the places hold a token; None stands for all."""
+        if places is None:
+            return self.mask[:, None, None]
+        there = jnp.take(self.mask, jnp.maximum(places, 0), axis=1) & (places >= 0)
+        return there[:, None, None]
+
     def write(
-        self, layer: int | jax.Array, keys: jax.Array, values: jax.Array
+        self, attention: str, slot: int | jax.Array, k: jax.Array, v: jax.Array
     ) -> tuple[jax.Array, jax.Array, Self]:
-        """Puts new keys and values [B, T, K, H] of a layer into the slots from `index` on.
+        """Puts the new tokens' k and v [B, T, K, H] of a layer into its entry.
 
         Returns:
-            all keys [B, S, K, H] and values of that layer, and the new cache.
+            all keys [B, S, K, H] and values that they attend to, and the new cache.
         """
-        all_keys, new_keys = self._put(self.keys, layer, keys)
-        all_values, new_values = self._put(self.values, layer, values)
-        return all_keys, all_values, dataclasses.replace(self, keys=new_keys, values=new_values)
+        k, v, entry = self.entries[attention].write(slot, self.index, k, v)
+        return k, v, dataclasses.replace(self, entries=self.entries | {attention: entry})
 
     def advance(self, length: int) -> Self:
-        """Returns the cache with `length` more slots filled."""
+        """Returns the cache with `length` more places filled."""
         return dataclasses.replace(self, index=self.index + length)
 
-    def _put(self, old: _Arrays, layer, new: jax.Array) -> tuple[jax.Array, _Arrays]:
-        update = jax.lax.dynamic_update_slice
-        new = new.swapaxes(1, 2)
-        if isinstance(old, tuple):
-            start = _start(0, 0, self.index, 0)
-            of_layer = update(old[layer], new.astype(old[layer].dtype), start)
-            return of_layer.swapaxes(1, 2), (*old[:layer], of_layer, *old[layer + 1 :])
-        start = _start(layer, 0, 0, self.index, 0)
-        stack = update(old, new[None].astype(old.dtype), start)
-        of_layer = jax.lax.dynamic_index_in_dim(stack, layer, keepdims=False)
-        return of_layer.swapaxes(1, 2), stack
+
+class CacheSpec(NamedTuple):
+    """The entry of one kind of layers.
+
+    Attributes:
+        num_heads: key-value heads of each layer.
+        key_dim, value_dim: widths of a head.
+        window: how many tokens a layer sees; None for all.
+    """
+
+    num_heads: tuple[int, ...]
+    key_dim: int
+    value_dim: int
+    window: int | None = None
+
+
+def init_cache(
+    specs: Mapping[str, CacheSpec],
+    *,
+    batch_size: int,
+    max_length: int,
+    dtype: jax.typing.DTypeLike,
+    stacked: bool,
+) -> Cache:
+    """Makes an empty cache for B = `batch_size` sequences of at most S = `max_length` tokens;
+    stacked for a model that scans its layers."""
+
+    def entry(spec: CacheSpec) -> KV:
+        window = spec.window
+        slots = max_length if window is None else min(window, max_length)
+
+        def arrays(width: int) -> _Arrays:
+            shapes = [(batch_size, heads, slots, width) for heads in spec.num_heads]
+            if stacked:
+                return jnp.zeros((len(shapes), *shapes[0]), dtype)
+            return tuple(jnp.zeros(shape, dtype) for shape in shapes)
+
+        kind = KV if slots == max_length else Ring
+        return kind(keys=arrays(spec.key_dim), values=arrays(spec.value_dim))
+
+    mask = jnp.zeros((batch_size, max_length), bool)
+    entries = {attention: entry(spec) for attention, spec in specs.items()}
+    return Cache(entries=entries, mask=mask, index=jnp.zeros((), jnp.int32))
+
+
+def _in_place(old: _Arrays, slot, start, new: jax.Array) -> tuple[jax.Array, _Arrays]:
+    """Writes new [B, T, K, H] into the slots from `start` on -> (the layer [B, S, K, H], all)."""
+    update = jax.lax.dynamic_update_slice
+    new = new.swapaxes(1, 2)
+    if isinstance(old, tuple):
+        layer = update(old[slot], new.astype(old[slot].dtype), _start(0, 0, start, 0))
+        return layer.swapaxes(1, 2), (*old[:slot], layer, *old[slot + 1 :])
+    stack = update(old, new[None].astype(old.dtype), _start(slot, 0, 0, start, 0))
+    return _layer_of(stack, slot).swapaxes(1, 2), stack
+
+
+def _layer_of(arrays: _Arrays, slot) -> jax.Array:
+    if isinstance(arrays, tuple):
+        return arrays[slot]
+    return jax.lax.dynamic_index_in_dim(arrays, slot, keepdims=False)
+
+
+def _with_layer(arrays: _Arrays, slot, layer: jax.Array) -> _Arrays:
+    if isinstance(arrays, tuple):
+        return (*arrays[:slot], layer, *arrays[slot + 1 :])
+    return jax.lax.dynamic_update_slice(arrays, layer[None], _start(slot, 0, 0, 0, 0))
 
 
 def _start(*indices: int | jax.Array) -> list[jax.Array]:
     """Returns the start of a slice, all int32: in JAX's 64-bit mode a Python int would be int64."""
     return [jnp.asarray(index, jnp.int32) for index in indices]
-
-
-def init_cache(
-    *,
-    batch_size: int,
-    max_length: int,
-    num_heads: Sequence[int],
-    head_dim: int,
-    dtype: jax.typing.DTypeLike,
-    stacked: bool,
-) -> Cache:
-    """Makes an empty cache for B = `batch_size` sequences and S = `max_length` slots, in layers of
-    `num_heads` key-value heads each; stacked for a model that scans them."""
-    shapes = [(batch_size, heads, max_length, head_dim) for heads in num_heads]
-
-    def arrays() -> _Arrays:
-        if stacked:
-            return jnp.zeros((len(shapes), *shapes[0]), dtype)
-        return tuple(jnp.zeros(shape, dtype) for shape in shapes)
-
-    mask = jnp.zeros((batch_size, max_length), bool)
-    return Cache(keys=arrays(), values=arrays(), mask=mask, index=jnp.zeros((), jnp.int32))

@@ -54,6 +54,18 @@ class Linear(nn.Module):
         return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
 
 
+class Bias(nn.Module):
+    """Adds a bias [features] to x [..., features]; `axes` is its logical name."""
+
+    features: int
+    axes: tuple[str]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        bias = parameter(self, "bias", nn.initializers.zeros, (self.features,), self.axes)
+        return x + jnp.broadcast_to(bias.astype(x.dtype), x.shape)
+
+
 class Embed(nn.Module):
     """Looks up ids int [...] in a table -> rows [..., D]; an id that has no row gives NaN.
 

@@ -1,4 +1,4 @@
-"""Self-attention between a layer's projections: heads, rotary embedding, cache, head scales."""
+"""Self-attention between a layer's projections: rotary embedding, cache, mask, head scales."""
 
 import jax
 from flax import linen as nn
@@ -8,51 +8,64 @@ from .attention import attend
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache
 from .rotary import rotate
+from .stack import At
+
+
+def split_heads(x: jax.Array, head_dim: int) -> jax.Array:
+    """Splits x [B, T, N*H] into heads [B, T, N, H]."""
+    return x.reshape(*x.shape[:-1], -1, head_dim)
 
 
 def self_attention(
     module: nn.Module,
-    qkv: tuple[jax.Array, jax.Array, jax.Array],
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
     context: PassContext,
-    index: int | jax.Array,
+    at: At,
     *,
     options: ModelOptions,
-    head_dim: int,
     scale: float,
-    dropout: float,
+    dropout: float = 0.0,
+    bias: jax.Array | None = None,
+    sinks: jax.Array | None = None,
+    softcap: float | None = None,
 ) -> tuple[jax.Array, Cache | None, jax.Array | None]:
-    """Attends with projections q [B, T, N*H], k and v [B, T, K*H] of the same tokens.
+    """Attends with q [B, T, N, H], k [B, T, K, H] and v [B, T, K, Hv] of the same tokens.
 
     Args:
         module: the linen module in whose call this happens; it gives the dropout key.
-        index: the layer's number, for its place in the cache.
+        at: of the layer; its kind says which mask, rotation and cache entry are its.
         dropout: rate at which attention weights are dropped unless `context.deterministic`.
+        bias, sinks, softcap: see `attend`.
 
     Returns:
-        [B, T, N*H], the cache with the new keys and values, and the weights if they are asked for.
+        [B, T, N*Hv], the cache with the new keys and values, and the weights if they are asked for.
     """
-    q, k, v = (x.reshape(*x.shape[:2], -1, head_dim) for x in qkv)
     q = fs.constrain(q, ("batch", "length", "heads", None), options.rules)
     k, v = (fs.constrain(x, ("batch", "length", "kv_heads", None), options.rules) for x in (k, v))
-    if context.rotary is not None:
-        q, k = rotate(q, k, context.rotary)
+    if at.kind.rotary is not None:
+        q, k = rotate(q, k, context.rotations[at.kind.rotary])
     cache = context.cache
     if cache is not None:
-        k, v, cache = cache.write(index, k, v)
+        k, v, cache = cache.write(at.kind.attention, at.slot, k, v)
     dropping = dropout > 0 and not context.deterministic
     out, weights = attend(
         q,
         k.astype(q.dtype),
         v.astype(q.dtype),
-        context.mask,
+        context.masks[at.kind.attention],
         scale=scale,
         implementation=options.attn_implementation,
         dropout=dropout,
         dropout_key=module.make_rng("dropout") if dropping else None,
         need_weights=context.output_attentions,
+        bias=bias,
+        sinks=sinks,
+        softcap=softcap,
     )
     if context.head_scales is not None:
-        scales = context.head_scales[index].astype(out.dtype)
+        scales = context.head_scales[at.layer].astype(out.dtype)
         out = out * scales[None, None, :, None]
         weights = None if weights is None else weights * scales[None, :, None, None]
     return out.reshape(*out.shape[:2], -1), cache, weights

@@ -1,7 +1,7 @@
-"""Layers one after another: a loop, or a scan over stacked params, under the same names."""
+"""Layers one after another: a loop, or scans over stacked params, under the same names."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,39 @@ from flax import linen as nn
 from ..config.config import Config
 from ..sharding import varying as varying
 from .context import ModelOptions, PassContext
+from .kinds import Kind, Segment, segments
 from .kv_cache import Cache
 from .remat import remat
+
+
+class At(NamedTuple):
+    """What a layer is among the others. Numbers are ints in the loop, traced int32 [] in a scan.
+
+    Attributes:
+        kind: all that is static.
+        layer: its number.
+        slot: its number among the layers that share an entry of the cache with it.
+    """
+
+    kind: Kind
+    layer: int | jax.Array
+    slot: int | jax.Array
+
+
+class LayerOutput(NamedTuple):
+    """The result of a layer; a layer may return it as a tuple without the last ones.
+
+    Attributes:
+        x: [B, T, D].
+        cache: with the keys and values of the new tokens.
+        weights: attention weights [B, N, T, S], or None.
+        shared: what later layers read as `context.shared`; None leaves it.
+    """
+
+    x: jax.Array
+    cache: Cache | None
+    weights: Any = None
+    shared: Any = None
 
 
 class LayersOutput(NamedTuple):
@@ -27,64 +58,142 @@ class LayersOutput(NamedTuple):
     x: jax.Array
     cache: Cache | None
     entered: tuple[jax.Array, ...]
-    attentions: tuple[jax.Array, ...]
+    attentions: tuple[Any, ...]
+
+
+class _Carry(NamedTuple):
+    x: jax.Array
+    cache: Cache | None
+    shared: Any
+
+
+class _Trace(NamedTuple):
+    entered: jax.Array | None
+    weights: Any
 
 
 class Layers(nn.Module):
-    """Applies `depth` layers: params at `<name>/<i>/...`, or stacked at `<name>/...` if scanned.
+    """Applies one layer for each kind: params at `<name>/<i>/...`, or stacked if scanned.
 
-    A layer is a module `layer(config, options)` with the call
-    `(x [B, T, D], context, index) -> (x, cache, attention weights or None)`, where `index` is its
-    number: an int in the loop, a traced int32 in the scan.
+    A layer is a module `layer(config, options)` with the call `(x [B, T, D], context, at) ->
+    LayerOutput`.
+
+    A scan runs over layers whose kinds repeat (`segments`): its body is one period. Stacked params
+    are at `<name>/...` if all kinds are equal, else at `<name>/<first>+<period>/...`: layers first,
+    first + period, ... Compile time grows with the periods, not with the depth.
 
     `options.remat` recomputes a layer in the backward pass, except what the policy saves.
     """
 
-    layer: type[nn.Module]
+    layer: Callable[..., nn.Module]
     config: Config
-    depth: int
+    kinds: tuple[Kind, ...]
     options: ModelOptions
 
     @nn.compact
-    def __call__(self, x: jax.Array, context: PassContext) -> LayersOutput:
-        def step(layer, carry, index):
-            x, cache = carry
-            y, cache, weights = layer(x, context._replace(cache=cache), index)
-            kept = x if context.output_hidden_states else None
-            return (y, cache), (kept, weights if context.output_attentions else None)
+    def __call__(self, x: jax.Array, context: PassContext, inputs: Any = None) -> LayersOutput:
+        """Applies the layers.
 
-        carry = (x, context.cache)
+        Args:
+            inputs: arrays [L, ...], of which each layer reads its own as `context.layer_inputs`.
+        """
+        carry = _Carry(x, context.cache, context.shared)
+        run = self._scan if self.options.scan_layers else self._loop
         if self.options.scan_layers:
-            carry = varying(carry, over=(x, context, self.variables))
-            (x, cache), (entered, weights) = self._scan(step, carry)
-        else:
-            (x, cache), (entered, weights) = self._loop(step, carry)
-        return LayersOutput(x, cache, entered, weights)
+            carry = varying(carry, over=(x, context, inputs, self.variables))
+        carry, traces = run(carry, context, inputs)
+        entered = tuple(trace.entered for trace in traces if trace.entered is not None)
+        weights = tuple(trace.weights for trace in traces if trace.weights is not None)
+        return LayersOutput(carry.x, carry.cache, entered, weights)
 
-    def _loop(self, step: Callable, carry):
-        entered, weights = [], []
-        for index in range(self.depth):
+    def _loop(self, carry: _Carry, context: PassContext, inputs: Any) -> tuple[_Carry, list]:
+        traces = []
+        for index, at in enumerate(self._places()):
             layer = self.layer(self.config, self.options, name=str(index))
-            body = remat(lambda layer, carry, i=index: step(layer, carry, i), self.options.remat)
+            own = jax.tree.map(lambda leaf, i=index: leaf[i], inputs)
+            body = remat(_step(context, at, own), self.options.remat)
             carry, trace = body(layer, carry)
-            entered.append(trace[0])
-            weights.append(trace[1])
-        return carry, (_present(entered), _present(weights))
+            traces.append(trace)
+        return carry, traces
 
-    def _scan(self, step: Callable, carry):
-        layer = self.layer(self.config, self.options)
-        nn.share_scope(self, layer)  # its params are this module's own, without a name between
+    def _scan(self, carry: _Carry, context: PassContext, inputs: Any) -> tuple[_Carry, list]:
+        traces = []
+        for segment in segments(self.kinds):
+            carry, stacked = self._scan_segment(segment, carry, context, inputs)
+            traces += [
+                jax.tree.map(lambda leaf, i=repeat: leaf[i], trace)
+                for repeat in range(segment.count)
+                for trace in stacked
+            ]
+        return carry, traces
+
+    def _scan_segment(
+        self, segment: Segment, carry: _Carry, context: PassContext, inputs: Any
+    ) -> tuple[_Carry, tuple[_Trace, ...]]:
+        """Returns the carry, and one stacked trace for each position of the period."""
+        first, period, count = segment
+        end = first + period * count
+        places = [at[1:] for at in self._places()[first:end]]
+        numbers = jnp.array(places, jnp.int32).reshape(count, period, 2)
+        own = jax.tree.map(
+            lambda leaf: leaf[first:end].reshape(count, period, *leaf.shape[1:]), inputs
+        )
+
+        def step(body, carry, each):
+            numbers, own = each
+            traces = []
+            for i, layer in enumerate(body.layers):
+                mine = jax.tree.map(lambda leaf, i=i: leaf[i], own)
+                # prevent_cse is for programs without a loop around the layer; here it only costs
+                one = _step(context, At(self.kinds[first + i], *numbers[i]), mine)
+                carry, trace = remat(one, self.options.remat, prevent_cse=False)(layer, carry)
+                traces.append(trace)
+            return carry, tuple(traces)
+
         body = nn.scan(
-            # prevent_cse is for programs without a loop around the layer; in a scan it only costs
-            remat(step, self.options.remat, prevent_cse=False),
+            step,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             metadata_params={"axis": "layers"},
-            length=self.depth,
+            length=count,
         )
-        carry, traces = body(layer, carry, jnp.arange(self.depth))
-        return carry, tuple(() if trace is None else tuple(trace) for trace in traces)
+        return body(_Period(self._period(segment)), carry, (numbers, own))
+
+    def _period(self, segment: Segment) -> tuple[nn.Module, ...]:
+        first, period, count = segment
+        if count == len(self.kinds):  # all are equal: its params are this module's own
+            layer = self.layer(self.config, self.options)
+            nn.share_scope(self, layer)
+            return (layer,)
+        names = [f"{first + i}+{period}" for i in range(period)]
+        return tuple(self.layer(self.config, self.options, name=name) for name in names)
+
+    def _places(self) -> list[At]:
+        used: dict[str, int] = {}
+        places = []
+        for index, kind in enumerate(self.kinds):
+            slot = used.get(kind.attention, 0)
+            used[kind.attention] = slot + 1
+            places.append(At(kind, index, slot))
+        return places
 
 
-def _present(traces: list) -> tuple[jax.Array, ...]:
-    return tuple(trace for trace in traces if trace is not None)
+class _Period(nn.Module):
+    """Holds the layers of a scan's body: lifted, their params are stacked."""
+
+    layers: tuple[nn.Module, ...]
+
+
+def _step(context: PassContext, at: At, inputs: Any) -> Callable[..., tuple[_Carry, _Trace]]:
+    """Makes the function (layer, carry) -> (carry, trace) of the layer that stands `at`."""
+
+    def step(layer: Any, carry: _Carry) -> tuple[_Carry, _Trace]:
+        x, cache, shared = carry
+        told = context._replace(cache=cache, shared=shared, layer_inputs=inputs)
+        out = LayerOutput(*layer(x, told, at))
+        shared = shared if out.shared is None else out.shared
+        entered = x if context.output_hidden_states else None
+        weights = out.weights if context.output_attentions else None
+        return _Carry(out.x, out.cache, shared), _Trace(entered, weights)
+
+    return step

@@ -56,11 +56,14 @@ class BertPretrained(decoder.Decoder):
         return self.config.is_decoder
 
 
-class BertModel(BertPretrained):
+class BertModel(decoder.Backbone, BertPretrained):
     """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
     through one more layer [B, D]. Causal if the config says `is_decoder`."""
 
     add_pooling_layer: bool = True
+
+    not_taken = frozenset()
+    output_class = outputs.PooledOutput
 
     def setup(self) -> None:
         cfg = self.config
@@ -69,37 +72,18 @@ class BertModel(BertPretrained):
         if self.add_pooling_layer:
             self.pooler = BertDense(cfg, cfg.hidden_size, ("embed", "hidden"), "tanh")
 
-    def __call__(
-        self,
-        input_ids: jax.Array | None = None,
-        attention_mask: jax.Array | None = None,
-        *,
-        token_type_ids: jax.Array | None = None,
-        position_ids: jax.Array | None = None,
-        inputs_embeds: jax.Array | None = None,
-        cache: blocks.Cache | None = None,
-        head_mask: jax.Array | None = None,
-        deterministic: bool = True,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-    ) -> outputs.PooledOutput:
-        """Computes hidden states. The arguments are those of `decoder.Inputs`; token types are 0
-        if None, and a cache is for a decoder."""
-        cfg = self.config
-        tokens, context = self.begin_pass(
-            blocks.Tokens(input_ids, inputs_embeds, attention_mask, token_type_ids, position_ids),
-            token_types=cfg.type_vocab_size,
-            cache=cache,
-            head_mask=head_mask,
-            deterministic=deterministic,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        x = self.embeddings(tokens, context, dtype=self.dtype, perturb=self.perturb_embeddings)
-        x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
-        out = self.encoder(x, context)
-        pooled = self.pooler(out.x[:, 0]) if self.add_pooling_layer else None
-        return outputs.of_backbone(outputs.PooledOutput, context, out.x, out, pooler_output=pooled)
+    @property
+    def token_types(self) -> int:
+        return self.config.type_vocab_size
+
+    def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
+        return self.embeddings(tokens, context, dtype=self.dtype, perturb=self.perturb_embeddings)
+
+    def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
+        return self.encoder(x, context)
+
+    def more_outputs(self, x: jax.Array) -> dict[str, jax.Array | None]:
+        return {"pooler_output": self.pooler(x[:, 0]) if self.add_pooling_layer else None}
 
 
 class BertHead(BertPretrained, task_heads.TaskHead):

@@ -8,12 +8,12 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import sharding as fs
-from ..config.config import Config
 from ..models import config_checks
+from ..models.layer_types import LayerKinds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BertConfig(Config):
+class BertConfig(LayerKinds):
     """`config.json` of a BERT; one that `is_decoder` attends to what comes before alone."""
 
     model_type: ClassVar[str] = "bert"
@@ -89,21 +89,22 @@ class BertSelfAttention(nn.Module):
     options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, context, index):
+    def __call__(self, x, context, at):
         cfg = self.config
-        width = blocks.num_heads(cfg, index)[0] * cfg.head_dim
+        width = blocks.num_heads(cfg, at.layer)[0] * cfg.head_dim
 
         def project(name):
-            axes = ("embed", "heads")
-            return blocks.Linear(width, axes, cfg.initializer_range, name=name)(x)
+            y = blocks.Linear(width, ("embed", "heads"), cfg.initializer_range, name=name)(x)
+            return blocks.split_heads(y, cfg.head_dim)
 
         return blocks.self_attention(
             self,
-            (project("query"), project("key"), project("value")),
+            project("query"),
+            project("key"),
+            project("value"),
             context,
-            index,
+            at,
             options=self.options,
-            head_dim=cfg.head_dim,
             scale=cfg.head_dim**-0.5,
             dropout=cfg.attention_probs_dropout_prob,
         )
@@ -144,24 +145,24 @@ class BertAttention(nn.Module):
     options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, context, index):
+    def __call__(self, x, context, at):
         attention = BertSelfAttention(self.config, self.options, name="self")
-        y, cache, weights = attention(x, context, index)
+        y, cache, weights = attention(x, context, at)
         return BertOutput(self.config, "heads", name="output")(y, x, context), cache, weights
 
 
 class BertLayer(nn.Module):
-    """(x [B, T, D], context, index) -> (x, cache, attention weights or None)."""
+    """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
 
     config: BertConfig
     options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, context, index):
+    def __call__(self, x, context, at):
         cfg, rules = self.config, self.options.rules
         up = (cfg.intermediate_size, ("embed", "mlp"), cfg.hidden_act)
         attention = BertAttention(cfg, self.options, name="attention")
-        x, cache, weights = attention(x, context, index)
+        x, cache, weights = attention(x, context, at)
         y = BertDense(cfg, *up, name="intermediate")(x)
         y = fs.constrain(y, ("batch", "length", "mlp"), rules)
         x = BertOutput(cfg, "mlp", name="output")(y, x, context)
@@ -174,7 +175,7 @@ class BertEncoder(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
-        self.layer = blocks.Layers(BertLayer, cfg, cfg.num_hidden_layers, self.options)
+        self.layer = blocks.Layers(BertLayer, cfg, cfg.layer_kinds, self.options)
 
     def __call__(self, x, context):
         return self.layer(x, context)

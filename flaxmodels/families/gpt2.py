@@ -14,14 +14,14 @@ from flax import linen as nn
 from .. import blocks
 from .. import params as fp
 from .. import sharding as fs
-from ..config.config import Config
 from ..core import outputs
 from ..documents.json_values import ConfigError
 from ..models import config_checks, decoder, task_heads
+from ..models.layer_types import LayerKinds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GPT2Config(Config):
+class GPT2Config(LayerKinds):
     """`config.json` of a GPT-2. `reorder_and_upcast_attn` is always so here: the attention logits
     and their softmax are float32. The `summary_*` fields are of `GPT2DoubleHeadsModel`."""
 
@@ -87,21 +87,22 @@ class GPT2Attention(nn.Module):
     options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, context, index):
+    def __call__(self, x, context, at):
         cfg = self.config
         std = cfg.initializer_range
-        width = blocks.num_heads(cfg, index)[0] * cfg.head_dim
+        width = blocks.num_heads(cfg, at.layer)[0] * cfg.head_dim
         qkv = blocks.Linear(3 * width, ("embed", "heads"), std, name="c_attn")(x)
-        q, k, v = jnp.split(qkv, 3, axis=-1)
+        q, k, v = (blocks.split_heads(each, cfg.head_dim) for each in jnp.split(qkv, 3, axis=-1))
         if cfg.scale_attn_by_inverse_layer_idx:
-            q = q / jnp.asarray(index + 1, q.dtype)
+            q = q / jnp.asarray(at.layer + 1, q.dtype)
         y, cache, weights = blocks.self_attention(
             self,
-            (q, k, v),
+            q,
+            k,
+            v,
             context,
-            index,
+            at,
             options=self.options,
-            head_dim=cfg.head_dim,
             scale=cfg.head_dim**-0.5 if cfg.scale_attn_weights else 1.0,
             dropout=cfg.attn_pdrop,
         )
@@ -111,16 +112,17 @@ class GPT2Attention(nn.Module):
 
 
 class GPT2Block(nn.Module):
-    """(x [B, T, D], context, index) -> (x, cache, attention weights or None)."""
+    """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
 
     config: GPT2Config
     options: blocks.ModelOptions
 
     @nn.compact
-    def __call__(self, x, context, index):
+    def __call__(self, x, context, at):
         cfg = self.config
         y = blocks.LayerNorm(cfg.layer_norm_epsilon, name="ln_1")(x)
-        y, cache, weights = GPT2Attention(cfg, self.options, name="attn")(y, context, index)
+        attention = GPT2Attention(cfg, self.options, name="attn")
+        y, cache, weights = attention(y, context, at)
         x = x + y
         y = blocks.LayerNorm(cfg.layer_norm_epsilon, name="ln_2")(x)
         mlp = blocks.MLP(
@@ -160,8 +162,11 @@ class GPT2Pretrained(decoder.Decoder):
     input_embeddings_path = "wte"
 
 
-class GPT2Model(GPT2Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+class GPT2Model(decoder.Backbone, GPT2Pretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm; token types are tokens of the
+    vocabulary."""
+
+    not_taken = frozenset()
 
     def setup(self) -> None:
         cfg = self.config
@@ -169,42 +174,25 @@ class GPT2Model(GPT2Pretrained):
         self.wte = blocks.Embed(cfg.vocab_size, cfg.n_embd, std)
         self.wpe = blocks.Embed(cfg.n_positions, cfg.n_embd, std, axes=("position", "embed"))
         self.drop = nn.Dropout(cfg.embd_pdrop)
-        self.h = blocks.Layers(GPT2Block, cfg, cfg.n_layer, self.options)
+        self.h = blocks.Layers(GPT2Block, cfg, cfg.layer_kinds, self.options)
         self.ln_f = blocks.LayerNorm(cfg.layer_norm_epsilon)
 
-    def __call__(
-        self,
-        input_ids: jax.Array | None = None,
-        attention_mask: jax.Array | None = None,
-        *,
-        token_type_ids: jax.Array | None = None,
-        position_ids: jax.Array | None = None,
-        inputs_embeds: jax.Array | None = None,
-        cache: blocks.Cache | None = None,
-        head_mask: jax.Array | None = None,
-        deterministic: bool = True,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-    ) -> outputs.BaseOutput:
-        """Computes hidden states. The arguments are those of `decoder.Inputs`; token types are
-        tokens of the vocabulary."""
-        cfg = self.config
-        tokens, context = self.begin_pass(
-            blocks.Tokens(input_ids, inputs_embeds, attention_mask, token_type_ids, position_ids),
-            token_types=cfg.vocab_size,
-            cache=cache,
-            head_mask=head_mask,
-            deterministic=deterministic,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
+    @property
+    def token_types(self) -> int:
+        return self.config.vocab_size
+
+    def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
         x = self.perturb_embeddings(blocks.embed_inputs(self.wte, tokens, self.dtype))
         x = x + jnp.broadcast_to(self.wpe(context.positions, self.dtype), x.shape)
         if tokens.token_type_ids is not None:
             x = x + jnp.broadcast_to(self.wte(tokens.token_type_ids, self.dtype), x.shape)
-        x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
-        out = self.h(self.drop(x, deterministic=deterministic), context)
-        return outputs.of_backbone(outputs.BaseOutput, context, self.ln_f(out.x), out)
+        return self.drop(x, deterministic=context.deterministic)
+
+    def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
+        return self.h(x, context)
+
+    def finish(self, x: jax.Array) -> jax.Array:
+        return self.ln_f(x)
 
 
 class GPT2LMHeadModel(GPT2Pretrained, task_heads.CausalLM):

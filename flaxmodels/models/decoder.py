@@ -1,11 +1,14 @@
-"""The scaffold of decoders: what a forward pass is given, checked, and its context and cache."""
+"""The scaffold of decoders: what a forward pass is given, checked, its context, its cache, and the
+backbone that a family fills in."""
 
 import functools
-from typing import TypedDict
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import jax
 
 from .. import blocks
+from .. import sharding as fs
+from ..core import outputs
 from .base import PretrainedModel
 
 
@@ -46,6 +49,9 @@ class Inputs(TypedDict, total=False):
 class Decoder(PretrainedModel):
     """A model, or the backbone of one, that generates from left to right."""
 
+    not_taken: ClassVar[frozenset[str]] = frozenset(("token_type_ids", "head_mask"))
+    """Which of `Inputs` the family has no use for."""
+
     @property
     def is_causal(self) -> bool:
         """Whether a token attends to itself and those before it alone."""
@@ -56,11 +62,11 @@ class Decoder(PretrainedModel):
         tokens: blocks.Tokens,
         *,
         token_types: int | None = None,
-        cache: blocks.Cache | None,
+        cache: blocks.Cache | None = None,
         head_mask: jax.Array | None = None,
-        deterministic: bool,
-        output_hidden_states: bool | None,
-        output_attentions: bool | None,
+        deterministic: bool = True,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> tuple[blocks.Tokens, blocks.PassContext]:
         """Checks what a forward pass is given, and builds from it the context that layers read.
 
@@ -76,41 +82,59 @@ class Decoder(PretrainedModel):
         tokens = tokens.checked(cfg, cache=cache, stacked=self.scan_layers, token_types=token_types)
         if cache is not None:
             self._check_decoder()
-        context = (
-            blocks.decoder_context(tokens, cache)
-            if self.is_causal
-            else blocks.encoder_context(tokens)
-        )
+        kinds = dict.fromkeys(cfg.layer_kinds)
+        attentions = dict.fromkeys(kind.attention for kind in kinds)
+        context = blocks.pass_context(tokens, attentions, self.mask_rule, cache)
+        rotaries = dict.fromkeys(kind.rotary for kind in kinds if kind.rotary is not None)
         states, weights = output_hidden_states, output_attentions
         return tokens, context._replace(
             head_scales=blocks.head_scales(cfg, head_mask, stacked=self.scan_layers),
-            rotary=self.rotary(context.positions),
+            rotations={each: self.rotation(each, context.positions) for each in rotaries},
             deterministic=deterministic,
             output_hidden_states=cfg.output_hidden_states if states is None else states,
             output_attentions=cfg.output_attentions if weights is None else weights,
         )
 
-    def rotary(self, positions: jax.Array) -> blocks.Rotation | None:
-        """Returns the rotation at positions int [B or 1, T] for a family with rotary embedding,
-        which overrides this; None for others."""
-        return None
+    def mask_rule(self, attention: str) -> blocks.Rule | None:
+        """Returns which places a place attends to in layers of a kind; None for all."""
+        window = self.config.window(attention)
+        if not self.is_causal:
+            return None if window is None else blocks.TwoWayWindow(window)
+        rule = blocks.Causal()
+        return rule if window is None else rule & blocks.Window(window)
+
+    def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
+        """Returns the rotation `name` of positions int [B or 1, T]; of a family whose layers have
+        one."""
+        raise TypeError(f"{type(self).__name__} defines no rotation")
+
+    def cache_specs(self) -> dict[str, blocks.CacheSpec]:
+        """Returns {attention kind: what its layers keep of each token}."""
+        cfg = self.config
+        heads: dict[str, list[int]] = {}
+        for index, kind in enumerate(cfg.layer_kinds):
+            heads.setdefault(kind.attention, []).append(blocks.num_heads(cfg, index)[1])
+        width = cfg.head_dim
+        return {
+            attention: blocks.CacheSpec(tuple(counts), width, width, cfg.window(attention))
+            for attention, counts in heads.items()
+        }
 
     def init_cache(
         self, batch_size: int, max_length: int, dtype: jax.typing.DTypeLike | None = None
     ) -> blocks.Cache:
-        """Makes an empty cache for `max_length` tokens, in `dtype` (`self.dtype` if None).
+        """Makes an empty cache for `max_length` tokens, in `dtype` (`self.dtype` if None). Layers
+        that see a window of tokens keep no more than these.
 
         Raises:
             ValueError: more tokens than the model has positions, or a model that is no decoder.
         """
-        cfg = self.config
         self._check_decoder()
-        blocks.check_positions(cfg, max_length, "slots")
+        blocks.check_positions(self.config, max_length, "slots")
         return blocks.init_cache(
+            self.cache_specs(),
             batch_size=batch_size,
             max_length=max_length,
-            num_heads=[blocks.num_heads(cfg, i)[1] for i in range(cfg.num_hidden_layers)],
-            head_dim=cfg.head_dim,
             dtype=self.dtype if dtype is None else dtype,
             stacked=self.scan_layers,
         )
@@ -125,3 +149,56 @@ class Decoder(PretrainedModel):
             raise ValueError(
                 f"{type(self).__name__}: a cache is for a decoder; set config.is_decoder"
             )
+
+
+class Backbone(Decoder):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm. A family says how tokens are
+    embedded, which layers there are, and what follows them."""
+
+    output_class: ClassVar[type[outputs.BaseOutput]] = outputs.BaseOutput
+
+    def __call__(
+        self,
+        input_ids: jax.Array | None = None,
+        attention_mask: jax.Array | None = None,
+        **inputs: Unpack[Inputs],
+    ) -> outputs.BaseOutput:
+        """Computes hidden states."""
+        if odd := sorted(inputs.keys() & self.not_taken or inputs.keys() - Inputs.__annotations__):
+            name = type(self).__name__
+            raise TypeError(f"{name}.__call__() got an unexpected keyword argument {odd[0]!r}")
+        given: dict[str, Any] = {**inputs}
+        tokens = blocks.Tokens(
+            input_ids,
+            given.pop("inputs_embeds", None),
+            attention_mask,
+            given.pop("token_type_ids", None),
+            given.pop("position_ids", None),
+        )
+        tokens, context = self.begin_pass(tokens, token_types=self.token_types, **given)
+        x = self.embed(tokens, context)
+        x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
+        out = self.run_layers(x, context)
+        x = self.finish(out.x)
+        return outputs.of_backbone(self.output_class, context, x, out, **self.more_outputs(x))
+
+    @property
+    def token_types(self) -> int | None:
+        """How many token types there are; None for a family without them."""
+        return None
+
+    def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
+        """Returns what enters the first layer: [B, T, D]."""
+        raise TypeError(f"{type(self).__name__} defines no embed")
+
+    def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
+        """Applies the layers, a module under the name of `naming.stacks`."""
+        raise TypeError(f"{type(self).__name__} defines no run_layers")
+
+    def finish(self, x: jax.Array) -> jax.Array:
+        """Returns the hidden states of what leaves the last layer; x itself if nothing follows."""
+        return x
+
+    def more_outputs(self, x: jax.Array) -> dict[str, jax.Array | None]:
+        """Returns what else the backbone makes of its hidden states, such as `pooler_output`."""
+        return {}

@@ -14,6 +14,7 @@ from .. import sharding as fs
 from ..core import outputs
 from .base import PretrainedModel
 from .decoder import Inputs
+from .decoder_style import LogitStyle
 
 
 class TaskHead(PretrainedModel):
@@ -69,14 +70,26 @@ class VocabularyHead(TaskHead):
     output_embeddings_path = "lm_head"
     lm_head_path = "lm_head"
 
+    @property
+    def logit_style(self) -> LogitStyle:
+        """What becomes of the product with the vocabulary."""
+        return LogitStyle()
+
     def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
         """Projects x [B, T, D] to logits [B, T, V], by the embedding table if it is tied."""
-        if self.config.tie_word_embeddings:
-            logits = base.attend(x)
+        style, size = self.logit_style, self.config.vocab_size
+        if not self.config.tie_word_embeddings:
+            std, axes = self.config.initializer_range, ("embed", "vocab")
+            head = blocks.Linear(size, axes, std, use_bias=style.use_bias, name="lm_head")
+            logits = head(x)
         else:
-            size, std = self.config.vocab_size, self.config.initializer_range
-            axes = ("embed", "vocab")
-            logits = blocks.Linear(size, axes, std, use_bias=False, name="lm_head")(x)
+            logits = base.attend(x)
+            if style.use_bias:
+                logits = blocks.Bias(size, ("vocab",), name="lm_head")(logits)
+        if style.scale is not None:
+            logits = logits * style.scale
+        if style.softcap is not None:
+            logits = jnp.tanh(logits / style.softcap) * style.softcap
         return fs.constrain(logits, ("batch", "length", "vocab"), self.rules)
 
 

@@ -1,0 +1,103 @@
+"""The layer of decoders that differ by their `Style`: self-attention and an MLP, each normed before
+or after, one after the other or side by side."""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from .. import blocks
+from .. import sharding as fs
+from .decoder_style import Style
+
+
+class DecoderAttention(nn.Module):
+    """(x [B, T, D], context, at) -> ([B, T, D], cache, attention weights or None)."""
+
+    config: Any
+    options: blocks.ModelOptions
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
+        cfg, style = self.config, self.config.style
+        num_heads, num_kv_heads = blocks.num_heads(cfg, at.layer)
+
+        def project(heads: int, axis: str, name: str) -> jax.Array:
+            features, axes = heads * cfg.head_dim, ("embed", axis)
+            std, bias = cfg.initializer_range, style.qkv_bias
+            return blocks.Linear(features, axes, std, use_bias=bias, name=name)(x)
+
+        q, k = project(num_heads, "heads", "q_proj"), project(num_kv_heads, "kv_heads", "k_proj")
+        v = project(num_kv_heads, "kv_heads", "v_proj")
+        q, k = _normed(style, (q, k), cfg.head_dim)
+        y, cache, weights = blocks.self_attention(
+            self,
+            q,
+            k,
+            blocks.split_heads(v, cfg.head_dim),
+            context,
+            at,
+            options=self.options,
+            scale=cfg.head_dim**-0.5 if style.score_scale is None else style.score_scale,
+            dropout=cfg.attention_dropout,
+            softcap=style.score_softcap,
+        )
+        axes, std = ("heads", "embed"), cfg.initializer_range
+        out = blocks.Linear(cfg.hidden_size, axes, std, use_bias=style.out_bias, name=style.out)
+        return out(y), cache, weights
+
+
+class DecoderLayer(nn.Module):
+    """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
+
+    config: Any
+    options: blocks.ModelOptions
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
+        style: Style = self.config.style
+
+        def norm(name: str | None, x: jax.Array) -> jax.Array:
+            return x if name is None else style.norm(name)(x)
+
+        def added(name: str | None, y: jax.Array, dropout: float) -> jax.Array:
+            y = nn.Dropout(dropout)(norm(name, y), deterministic=context.deterministic)
+            return y if style.residual_scale is None else y * style.residual_scale
+
+        normed = norm(style.attention_in, x)
+        attention = DecoderAttention(self.config, self.options, name="self_attn")
+        y, cache, weights = attention(normed, context, at)
+        y = added(style.attention_out, y, style.attention_out_dropout)
+        if not style.parallel:
+            x = x + y
+            normed = norm(style.mlp_in, x)
+        elif style.mlp_in is not None:
+            normed = norm(style.mlp_in, x)
+        z = added(style.mlp_out, self._mlp(normed), style.mlp_out_dropout)
+        x = x + y + z if style.parallel else x + z
+        return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
+
+    def _mlp(self, x: jax.Array) -> jax.Array:
+        cfg, style = self.config, self.config.style
+        shape = (cfg.hidden_size, cfg.intermediate_size, style.act, cfg.initializer_range)
+        told: Any = {"names": style.mlp, "use_bias": style.mlp_bias, "name": "mlp"}
+        module = blocks.GatedMLP if len(style.mlp) == 3 else blocks.MLP
+        return module(*shape, self.options.rules, **told)(x)
+
+
+def _normed(
+    style: Style, projections: tuple[jax.Array, jax.Array], head_dim: int
+) -> tuple[jax.Array, jax.Array]:
+    """Splits the projections q and k [B, T, N*H] into heads, normed as `style.qk_norm` says."""
+    if style.qk_norm is None:
+        q, k = (blocks.split_heads(x, head_dim) for x in projections)
+        return q, k
+    over, use_bias = style.qk_norm.over, style.qk_norm.use_bias
+    normed = []
+    for x, name in zip(projections, style.qk_norm.names, strict=True):
+        if over != "all":
+            x = blocks.split_heads(x, head_dim)
+        axes = ("heads", "norm") if over == "heads" else ("norm",)
+        x = style.norm(name, use_bias=use_bias, axes=axes)(x)
+        normed.append(blocks.split_heads(x, head_dim) if over == "all" else x)
+    return normed[0], normed[1]

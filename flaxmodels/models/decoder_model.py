@@ -1,0 +1,123 @@
+"""Decoders that differ from Llama by their `Style`: configuration, names and backbone."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from .. import blocks
+from .. import params as fp
+from . import config_checks, decoder, rope_config
+from .decoder_layers import DecoderLayer
+from .decoder_style import LogitStyle, Style
+from .layer_types import LayerKinds
+
+FROM_OTHERS: Any = None
+"""The default of a field that follows from the others."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig(LayerKinds, rope_config.Rotary):
+    """The fields that `config.json` of most decoders has. `head_dim` and `num_key_value_heads`
+    follow from the other fields if None, and what `rope_parameters` leaves open is filled in."""
+
+    unsupported: ClassVar = {**config_checks.NOT_IMPLEMENTED, "is_decoder": (False, True, None)}
+    derived: ClassVar[tuple[str, ...]] = ("num_key_value_heads", "head_dim")
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int = FROM_OTHERS
+    head_dim: int = FROM_OTHERS
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 2048
+    initializer_range: float = 0.02
+    rms_norm_eps: float = 1e-6
+    attention_dropout: float = 0.0
+    classifier_dropout: float | None = None
+    bos_token_id: int | None = 1
+    eos_token_id: int | tuple[int, ...] | None = 2
+    tie_word_embeddings: bool = False
+
+    @property
+    def style(self) -> Style:
+        """The values by which the family differs from Llama."""
+        return Style(norm_eps=self.rms_norm_eps, act=self.hidden_act)
+
+    def derive(self) -> None:
+        if self.num_key_value_heads is None:
+            object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
+        if self.head_dim is None:
+            config_checks.multiple(self, "hidden_size", of="num_attention_heads")
+            object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
+        super().derive()
+
+    def validate(self) -> None:
+        super().validate()
+        config_checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
+        config_checks.pruned_heads(self)
+        config_checks.activation(self, "hidden_act")
+
+
+class DecoderPretrained(decoder.Decoder):
+    """The base of every model of such a family."""
+
+    is_parallelizable = True
+    base_model_prefix = "model"
+    input_embeddings_path = "embed_tokens"
+    naming = fp.Naming(
+        stacks=("layers",),
+        flax_names=((r"norm/scale$", "norm/weight"),),
+        ignored=(r"\.rotary_emb\.inv_freq$",),
+    )
+    tied = (("lm_head/kernel", "model/embed_tokens/embedding"),)
+    classifier_name: ClassVar[str] = "score"
+
+    @property
+    def logit_style(self) -> LogitStyle:
+        return self.config.style.logits
+
+
+class DecoderModel(decoder.Backbone, DecoderPretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+    layer: ClassVar[type[nn.Module]] = DecoderLayer
+
+    def setup(self) -> None:
+        cfg, style = self.config, self.config.style
+        self.embed_tokens = blocks.Embed(
+            cfg.vocab_size, cfg.hidden_size, cfg.initializer_range, padding_id=cfg.pad_token_id
+        )
+        self.drop = nn.Dropout(style.embedding_dropout)
+        self.layers = blocks.Layers(self.layer, cfg, cfg.layer_kinds, self.options)
+        setattr(self, style.final_norm, style.norm(None))
+
+    def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
+        style = self.config.style
+        x = blocks.embed_inputs(self.embed_tokens, tokens, self.dtype)
+        if style.token_scale is not None and tokens.input_ids is not None:
+            x = x * jnp.asarray(style.token_scale, x.dtype)
+        x = self.perturb_embeddings(x)
+        if style.embedding_scale is not None:
+            x = x * style.embedding_scale
+        return self.drop(x, deterministic=context.deterministic)
+
+    def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
+        return self.layers(x, context)
+
+    def finish(self, x: jax.Array) -> jax.Array:
+        return getattr(self, self.config.style.final_norm)(x)
+
+    def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
+        cfg = self.config
+        return blocks.rotary(
+            cfg.rope_for(name),
+            positions,
+            head_dim=cfg.head_dim,
+            max_positions=cfg.max_position_embeddings,
+            pairs=cfg.style.rotate_pairs,
+        )

@@ -1,0 +1,99 @@
+"""Styles: the values that tell decoders apart which are built of the same layer."""
+
+import dataclasses
+
+from flax import linen as nn
+
+from .. import blocks
+
+
+@dataclasses.dataclass(frozen=True)
+class QKNorm:
+    """The norm of queries and keys before they are rotated.
+
+    Attributes:
+        over: "head": each head by one scale [H]; "heads": each head by a scale of its own, [N, H];
+            "all": all heads together, [N*H].
+        names: of the modules.
+        use_bias: of a LayerNorm.
+    """
+
+    over: str = "head"
+    names: tuple[str, str] = ("q_norm", "k_norm")
+    use_bias: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitStyle:
+    """What becomes of the product with the vocabulary: + bias, * scale, tanh-capped."""
+
+    use_bias: bool = False
+    scale: float | None = None
+    softcap: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Style:
+    """Holds what `DecoderLayer` and `DecoderModel` read beside the usual fields of a config; the
+    defaults are Llama's. A norm's name is that of its module; None: there is none.
+
+    Attributes:
+        layer_norm: LayerNorm instead of RMSNorm.
+        norm_eps: of every norm.
+        norm_offset: added to an RMSNorm's scale (Gemma's are stored minus 1).
+        norm_bias: of LayerNorms.
+        attention_in, attention_out: norms before attention and of what it adds.
+        mlp_in, mlp_out: the same of the MLP.
+        parallel: the MLP reads what attention reads, not its sum; without `mlp_in` the same normed.
+        final_norm: after the last layer.
+        qk_norm: of queries and keys.
+        qkv_bias, out_bias, mlp_bias: of the projections.
+        out: name of attention's last projection.
+        mlp: names of the MLP's projections: gate, up, down; or up, down, without a gate.
+        act: its activation.
+        score_scale: of attention scores; H**-0.5 if None.
+        score_softcap: tanh cap of attention scores.
+        rotate_pairs: rotary embedding turns neighbours (even, odd), not halves.
+        token_scale: of token embeddings, rounded to the dtype; not of `inputs_embeds`.
+        embedding_scale: of both.
+        residual_scale: of what attention and MLP add.
+        embedding_dropout, attention_out_dropout, mlp_out_dropout: rates.
+        logits: of the language model's head.
+    """
+
+    norm_eps: float
+    layer_norm: bool = False
+    norm_offset: float = 0.0
+    norm_bias: bool = True
+    attention_in: str | None = "input_layernorm"
+    attention_out: str | None = None
+    mlp_in: str | None = "post_attention_layernorm"
+    mlp_out: str | None = None
+    parallel: bool = False
+    final_norm: str = "norm"
+    qk_norm: QKNorm | None = None
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    out: str = "o_proj"
+    mlp: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
+    act: str = "silu"
+    score_scale: float | None = None
+    score_softcap: float | None = None
+    rotate_pairs: bool = False
+    token_scale: float | None = None
+    embedding_scale: float | None = None
+    residual_scale: float | None = None
+    embedding_dropout: float = 0.0
+    attention_out_dropout: float = 0.0
+    mlp_out_dropout: float = 0.0
+    logits: LogitStyle = LogitStyle()
+
+    def norm(
+        self, name: str | None, *, use_bias: bool | None = None, axes: tuple[str, ...] = ("norm",)
+    ) -> nn.Module:
+        """Makes a norm over the last axis; `axes` are those of its scale, the last ones of x."""
+        if self.layer_norm:
+            bias = self.norm_bias if use_bias is None else use_bias
+            return blocks.LayerNorm(self.norm_eps, use_bias=bias, axes=axes, name=name)
+        return blocks.RMSNorm(self.norm_eps, offset=self.norm_offset, axes=axes, name=name)
