@@ -96,7 +96,7 @@ def test_P24_a_pruned_model_generates_as_the_reference():
     arguments = golden.load("gpt2-lm-head").under("in")
     out = model.generate(params, **arguments, max_new_tokens=8, eos_token_id=())
     np.testing.assert_array_equal(out.sequences, expected("gpt2-lm-head").under("gen")["greedy"])
-    assert [x.shape[1] for x in model.init_cache(1, 4).keys] == [3, 1]
+    assert [x.shape[1] for x in model.init_cache(1, 4).entries["full_attention"].keys] == [3, 1]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_P24_a_pruned_llama_generates_with_a_smaller_cache(scan_layers):
     model, params = model.prune_heads(params, EVEN)
     got = model.generate(params, prompt, max_new_tokens=6, eos_token_id=())
     np.testing.assert_array_equal(got.sequences, wanted.sequences)
-    keys = model.init_cache(1, 8).keys
+    keys = model.init_cache(1, 8).entries["full_attention"].keys
     assert [x.shape for x in keys] == [(1, 1, 8, 6)] * 2
 
 

@@ -135,7 +135,7 @@ def test_works_under_jit_and_in_bfloat16(tiny):
     jitted = jax.jit(lambda p, x: model.generate(p, x, max_new_tokens=4))(params, prompt)
     np.testing.assert_array_equal(eager.sequences, jitted.sequences)
     half = model.clone(dtype=jnp.bfloat16)
-    assert half.init_cache(1, 4).keys[0].dtype == jnp.bfloat16
+    assert half.init_cache(1, 4).entries["full_attention"].keys[0].dtype == jnp.bfloat16
     out = half.generate(params, prompt, max_new_tokens=4).sequences
     assert out.shape == (1, 11) and bool((out < model.config.vocab_size).all())
 

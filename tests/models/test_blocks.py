@@ -28,10 +28,9 @@ def normal(*shape):
 
 def cache_of(stacked):
     return blocks.init_cache(
+        {"full_attention": blocks.CacheSpec((3, 3), 4, 4)},
         batch_size=2,
         max_length=6,
-        num_heads=(3, 3),
-        head_dim=4,
         dtype=jnp.bfloat16,
         stacked=stacked,
     )
@@ -44,8 +43,8 @@ def test_a_cache_keeps_what_is_written(stacked):
     for length, mask in [(3, np.array([[0, 1, 1], [1, 1, 1]])), (1, None)]:
         cache = cache.claim(mask, length)
         new = [jnp.asarray(normal(2, length, 3, 4), jnp.bfloat16) for _ in range(4)]
-        keys, values, cache = cache.write(0, *new[:2])
-        keys, values, cache = cache.write(1, *new[2:])
+        keys, values, cache = cache.write("full_attention", 0, *new[:2])
+        keys, values, cache = cache.write("full_attention", 1, *new[2:])
         cache = cache.advance(length)
         written.append(new)
     for got, index in [(keys, 2), (values, 3)]:
@@ -55,14 +54,14 @@ def test_a_cache_keeps_what_is_written(stacked):
         np.testing.assert_array_equal(got[:, 4:], 0)
     assert int(cache.index) == 4
     np.testing.assert_array_equal(cache.mask.astype(int), [[0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0]])
-    assert isinstance(cache.keys, tuple) != stacked
+    assert isinstance(cache.entries["full_attention"].keys, tuple) != stacked
 
 
 @pytest.mark.parametrize("stacked", [False, True])
 def test_a_donated_cache_is_written_in_place(stacked):
     def step(cache, new):
         for layer in range(2):
-            _, _, cache = cache.write(layer, new, new)
+            _, _, cache = cache.write("full_attention", layer, new, new)
         return cache.advance(1)
 
     new = jnp.ones((2, 1, 3, 4), jnp.bfloat16)

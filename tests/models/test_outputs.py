@@ -8,11 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxmodels.blocks import init_cache
+from flaxmodels.blocks import CacheSpec, init_cache
 from flaxmodels.core import outputs
 
 CACHE = init_cache(
-    batch_size=2, max_length=3, num_heads=[1], head_dim=2, dtype=jnp.float32, stacked=False
+    {"full_attention": CacheSpec((1,), 2, 2)},
+    batch_size=2,
+    max_length=3,
+    dtype=jnp.float32,
+    stacked=False,
 )
 COMMON = ("cache", "hidden_states", "attentions")
 # the order of the fields in Transformers 5.23, whose `past_key_values` is our `cache`

@@ -32,6 +32,8 @@ def is_long(queries: int, keys: int) -> bool:
     Other backends were not measured; there blocks begin where the logits of one head would take
     256 MiB.
     """
+    if not (isinstance(queries, int) and isinstance(keys, int)):
+        return False  # a symbolic length may be anything
     return queries >= 64 and queries * keys >= _PAIRS.get(jax.default_backend(), _PAIRS_ELSEWHERE)
 
 
