@@ -170,18 +170,19 @@ def chat(conversation: Conversation, source: TextIO, out: TextIO, notes: TextIO)
 
 def _say(conversation: Conversation, text: str, out: TextIO, notes: TextIO) -> None:
     """Prints an answer as it comes, and how fast it came."""
-    start, first, count = time.perf_counter(), 0.0, 0
-    for piece, count in conversation.answer(text):  # noqa: B007
-        first = first or time.perf_counter()
+    start, times = time.perf_counter(), []
+    for piece, count in conversation.answer(text):
+        if count > len(times):
+            times.append(time.perf_counter())
         out.write(_shown(piece))
         out.flush()
-    end = time.perf_counter()
     out.write("\n")
     out.flush()
-    if conversation.wishes.show and count > 1:
-        speed = (count - 1) / (end - first)
+    if conversation.wishes.show and len(times) > 2:
+        speed = (len(times) - 2) / (times[-1] - times[1])  # the first two may be compiled for
+        waited = times[0] - start
         print(
-            f"[{count} tokens, {speed:.1f} tokens/s, the first after {first - start:.1f} s]",
+            f"[{len(times)} tokens, {speed:.1f} tokens/s, the first after {waited:.1f} s]",
             file=notes,
         )
 
