@@ -21,5 +21,6 @@ VARIANTS = {
     "biases": {"attention_bias": True},
     "untied": {"tie_word_embeddings": False},
     "old-gelu": {"hidden_act": "gelu"},
-    "two-way": {"use_bidirectional_attention": True},
 }
+# `use_bidirectional_attention` is no variant: the reference heeds it in batches without padding and
+# with `sdpa`, and nowhere else; no published checkpoint has it.

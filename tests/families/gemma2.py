@@ -26,5 +26,6 @@ VARIANTS = {
     "biases": {"attention_bias": True},
     "full-first": {"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
     "untied": {"tie_word_embeddings": False},
-    "two-way": {"use_bidirectional_attention": True},
 }
+# `use_bidirectional_attention` is no variant: the reference heeds it in batches without padding and
+# with `sdpa`, and nowhere else; no published checkpoint has it.
