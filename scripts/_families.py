@@ -37,7 +37,6 @@ class Family:
         walk: field -> (values to change it to, or None for those of its kind; keys that the config
             has then), in the walk over fields of `tests/models/test_fields.py`.
         unread: field -> why no program depends on it.
-        smaller: keys that make the walk cheaper.
     """
 
     model_type: str
@@ -52,7 +51,6 @@ class Family:
         default_factory=dict
     )
     unread: dict[str, str] = dataclasses.field(default_factory=dict)
-    smaller: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def bare(self) -> str:

@@ -149,6 +149,8 @@ class Walk:
     def __init__(self, family):
         self.table = families.load(family)
         self.config_class = getattr(fm, self.table.bare).config_class
+        layers = "num_hidden_layers"
+        self.layers = self.config_class.aliases.get(layers, layers)
         self.hints = typing.get_type_hints(self.config_class)
         main = [self.table.bare, self.table.main]
         self.classes = main + [name for name in self.table.classes if name not in main]
@@ -158,29 +160,34 @@ class Walk:
         assert {*self.table.unread} <= fields, "not a field of the family"
         self.fields = sorted(fields - {*self.unread})
 
-    def pair(self, name, field):
-        """A model of a class before and after the change; None if there is none after."""
+    def pair(self, name, field, few):
+        """A model of a class before and after the change; None if there is none after.
+
+        Args:
+            few: keys that leave fewer layers.
+        """
         values, more = self.walk.get(field, (None, {}))
         cls = getattr(fm, name)
-        given = self.table.config_of(name) | self.table.smaller | more
-        before = self.config_class.from_dict(given)
-        now = getattr(before, field)
-        for value in changes(field, now, self.hints[field]) if values is None else values:
-            with contextlib.suppress(fm.ConfigError):
-                after = before.replace(**{field: value})
-                return cls(before, scan_layers=True), cls(after, scan_layers=True)
+        with contextlib.suppress(fm.ConfigError):  # a pattern of layers that does not fit to fewer
+            before = self.config_class.from_dict(self.table.config_of(name) | few | more)
+            now = getattr(before, field)
+            for value in changes(field, now, self.hints[field]) if values is None else values:
+                with contextlib.suppress(fm.ConfigError):
+                    after = before.replace(**{field: value})
+                    return tuple(cls(config, scan_layers=False) for config in (before, after))
         return None
 
     def differs(self, field, see=program, differ=operator.ne):
-        """Whether something of any class is another after the change."""
-        pair = functools.cache(lambda name: self.pair(name, field))
+        """Whether something of any class is another after the change: with one layer, or all."""
         changed = False
-        for name, make in self.views(field):
-            models = pair(name)
-            if models is not None:
-                changed = True
-                if differ(*(see(model, make) for model in models)):
-                    return True
+        for few in ({self.layers: 1}, {}):
+            pair = functools.cache(lambda name: self.pair(name, field, few))  # noqa: B023
+            for name, make in self.views(field):
+                models = pair(name)
+                if models is not None:
+                    changed = True
+                    if differ(*(see(model, make) for model in models)):
+                        return True
         assert changed, f"no other value of {field} makes a configuration; say one in the table"
         return False
 
