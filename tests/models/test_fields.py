@@ -133,9 +133,12 @@ WALK = {"max_position_embeddings": ([5], ROPE)}
 LIKELY = {
     "initializer_range": ("", initial),
     "init_std": ("", initial),
-    "pad_token_id": ("", initial),
+    "pad_token_id": ("ForSequenceClassification", forward),
+    "tie_word_embeddings": (("LM", "LMHeadModel"), shapes),
     "num_labels": ("ForSequenceClassification", shapes),
     "classifier_dropout": ("ForTokenClassification", training),
+    "summary_use_proj": ("DoubleHeadsModel", shapes),
+    "summary_proj_to_labels": ("DoubleHeadsModel", shapes),
     "summary_first_dropout": ("DoubleHeadsModel", training),
     "summary_activation": ("DoubleHeadsModel", forward),
 }
@@ -194,10 +197,9 @@ class Walk:
     def views(self, field):
         """(class, what of it), in the order in which a difference is likely and cheap to see."""
         bare, *others = self.classes
-        usual = (bare, training if "drop" in field else shapes)
-        ending, make = LIKELY.get(field, ("", usual[1]))
+        ending, make = LIKELY.get(field, ("", training if "drop" in field else forward))
         likely = [name for name in others if ending and name.endswith(ending)] or [bare]
-        cheap = [usual, *((name, shapes) for name in others), (bare, forward)]
+        cheap = [(bare, forward), *((name, shapes) for name in others)]
         more = [(name, make) for make in (forward, training, initial) for name in self.classes]
         return [*((name, make) for name in likely), *cheap, *more]
 
