@@ -149,8 +149,8 @@ def _account(near: str, source: fp.Source, format: str) -> Account | None:
         return None
     if whole.buffers:
         warn(
-            f"{source.where}: not converted, buffers that follow from the configuration: "
-            f"{some(map(quoted, whole.buffers))}"
+            f"{source.where}: not converted, buffers that follow from the configuration, or layers "
+            f"that the model does not have: {some(map(quoted, whole.buffers))}"
         )
     return whole
 

@@ -95,15 +95,14 @@ def test_S48_aliases_that_clash():
 
 
 def families():
-    classes = (getattr(fm, name) for name in dir(fm))
-    models = [
-        c
-        for c in classes
-        if isinstance(c, type) and isinstance(getattr(c, "naming", None), fp.Naming)
-    ]
-    return sorted(
-        {model.naming: model.__name__ for model in models}.items(), key=lambda pair: pair[1]
-    )
+    found = {}
+    for cls in (getattr(fm, name) for name in dir(fm)):
+        naming = getattr(cls, "naming", None) if isinstance(cls, type) else None
+        if isinstance(naming, property):  # it depends on the configuration
+            naming = cls(cls.config_class()).naming
+        if isinstance(naming, fp.Naming):
+            found.setdefault(naming, cls.__name__)
+    return sorted(found.items(), key=lambda pair: pair[1])
 
 
 def test_C23_no_name_takes_long(tmp_path):
