@@ -77,7 +77,7 @@ class Ring(KV):
         places = self._held(index + length) - index  # of the new tokens; negative: an older one
         new = new.swapaxes(1, 2).astype(before.dtype)
         kept = jnp.take(new, jnp.maximum(places, 0), axis=2)
-        after = jnp.where((places >= 0)[:, None], kept, before)
+        after = jnp.where((places >= 0)[None, None, :, None], kept, before)
         seen = jnp.concatenate([before, new], axis=2).swapaxes(1, 2)
         return seen, _with_layer(old, slot, after)
 
@@ -121,7 +121,7 @@ class Cache:
         """Returns bool [B, 1, 1, S]: which of the places hold a token; None stands for all."""
         if places is None:
             return self.mask[:, None, None]
-        there = jnp.take(self.mask, jnp.maximum(places, 0), axis=1) & (places >= 0)
+        there = jnp.take(self.mask, jnp.maximum(places, 0), axis=1) & (places >= 0)[None]
         return there[:, None, None]
 
     def write(

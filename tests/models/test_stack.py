@@ -1,0 +1,169 @@
+"""Stacks of layers of several kinds: loop and scan, windows and rings, what layers hand on."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from flaxmodels import blocks
+from flaxmodels import params as fp
+from flaxmodels.families.llama import LlamaConfig, LlamaForCausalLM
+
+WINDOW, LENGTH = 3, 9
+IDS = np.random.default_rng(0).integers(0, 64, (2, LENGTH))
+SLIDING, FULL = blocks.Kind("sliding_attention"), blocks.Kind("full_attention", None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixedConfig(LlamaConfig):
+    @property
+    def layer_kinds(self):
+        return tuple(FULL if i % 3 == 2 else SLIDING for i in range(self.num_hidden_layers))
+
+    def window(self, attention):
+        return WINDOW if attention == "sliding_attention" else None
+
+
+class Mixed(LlamaForCausalLM):
+    config_class = MixedConfig
+
+
+CONFIG = MixedConfig(
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=8,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+)
+
+
+def looped(stacked):
+    """The same params, each layer by itself, by the meaning of the paths."""
+    apart = {}
+    for path, leaf in fp.flatten(stacked).items():
+        parts = path.split("/")
+        at = next((i for i, part in enumerate(parts) if "+" in part), None)
+        if at is None:
+            apart[path] = leaf
+            continue
+        first, period = map(int, parts[at].split("+"))
+        for i, layer in enumerate(leaf):
+            apart["/".join([*parts[:at], str(first + period * i), *parts[at + 1 :]])] = layer
+    return fp.unflatten(apart)
+
+
+SCANNED = Mixed(CONFIG, scan_layers=True)
+STACKED = SCANNED.init_params(jax.random.key(0))
+MODES = {"scan": (SCANNED, STACKED), "loop": (Mixed(CONFIG), looped(STACKED))}
+both = pytest.mark.parametrize(("model", "params"), MODES.values(), ids=MODES)
+
+
+def run(model, params, ids=IDS, mask=None, **inputs):
+    return jax.jit(lambda p, c, **x: model.apply({"params": p}, ids, mask, cache=c, **x))(
+        params, inputs.pop("cache", None), **inputs
+    )
+
+
+def test_a_path_says_which_layers_a_stacked_leaf_holds():
+    leaf = "self_attn/q_proj/kernel"
+    shapes = {p: x.shape[0] for p, x in fp.flatten(STACKED).items() if p.endswith(leaf)}
+    assert shapes == {
+        f"model/layers/{name}/{leaf}": count
+        for name, count in {"0+3": 2, "1+3": 2, "2+3": 2, "6+1": 2}.items()
+    }
+    template = fp.flatten(Mixed(CONFIG).abstract_params())
+    assert {p: x.shape for p, x in template.items()} == {
+        p: x.shape for p, x in fp.flatten(looped(STACKED)).items()
+    }
+
+
+def test_loop_and_scan_agree_in_everything():
+    outs = [
+        jax.jit(
+            lambda p, m=model: m.apply(
+                {"params": p}, IDS, output_hidden_states=True, output_attentions=True
+            )
+        )(params)
+        for model, params in MODES.values()
+    ]
+    assert len(outs[0].hidden_states) == 9 and len(outs[0].attentions) == 8
+    for a, b in zip(*map(jax.tree.leaves, outs), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    seen = [np.count_nonzero(weights[0, 0], axis=-1) for weights in outs[0].attentions]
+    np.testing.assert_array_equal(seen[0], np.minimum(np.arange(LENGTH) + 1, WINDOW))
+    np.testing.assert_array_equal(seen[2], np.arange(LENGTH) + 1)
+
+
+@both
+def test_a_ring_holds_the_window_and_no_more(model, params):
+    """Written by several tokens at once, by one, and past its end several times."""
+    expected = run(model, params).logits
+    cache = model.init_cache(2, 12)
+    ring, full = (cache.entries[kind.attention] for kind in (SLIDING, FULL))
+    assert ring.keys[0].shape[-2] == WINDOW and full.keys[0].shape[-2] == 12
+    assert isinstance(ring, blocks.Ring) and not isinstance(full, blocks.Ring)
+    logits = []
+    for start, stop in ((0, 5), (5, 6), (6, 8), (8, 9)):
+        out = run(model, params, IDS[:, start:stop], cache=cache)
+        cache = out.cache
+        logits.append(out.logits)
+    np.testing.assert_allclose(np.concatenate(logits, axis=1), expected, atol=1e-5)
+
+
+@both
+def test_padding_before_tokens_changes_nothing(model, params):
+    mask = np.ones((2, LENGTH), int)
+    mask[0, :4] = 0
+    options = {"max_new_tokens": 7, "eos_token_id": None, "pad_token_id": 0}
+    padded = model.generate(params, IDS, attention_mask=mask, **options).sequences[0, LENGTH:]
+    alone = model.generate(params, IDS[:1, 4:], **options).sequences[0, LENGTH - 4 :]
+    np.testing.assert_array_equal(padded, alone)
+
+
+def test_remat_of_a_period_keeps_gradients():
+    def gradient(model):
+        return jax.jit(jax.grad(lambda p: model.apply({"params": p}, IDS).logits.var()))(STACKED)
+
+    for a, b in zip(
+        *(jax.tree.leaves(gradient(model)) for model in (SCANNED, SCANNED.clone(remat="full"))),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+class Adder(nn.Module):
+    """Adds its input and what the layers before have counted; counts itself."""
+
+    config: object
+    options: object
+
+    @nn.compact
+    def __call__(self, x, context, at):
+        weight = self.param("weight", nn.initializers.ones, ())
+        count = context.shared["count"]
+        x = x + weight * context.layer_inputs["step"] + count
+        return blocks.LayerOutput(x, context.cache, shared={"count": count + 1})
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("kinds", [(SLIDING,) * 5, (SLIDING, FULL) * 2 + (SLIDING,)])
+def test_layers_have_inputs_of_their_own_and_hand_on(kinds, scan):
+    context = blocks.PassContext(jnp.arange(3)[None], {}, shared={"count": jnp.zeros(())})
+    steps = 10.0 ** jnp.arange(5)
+    layers = blocks.Layers(Adder, CONFIG, kinds, blocks.ModelOptions(scan_layers=scan))
+    out, _ = layers.init_with_output(jax.random.key(0), jnp.zeros(()), context, {"step": steps})
+    assert float(out.x) == 11111 + (0 + 1 + 2 + 3 + 4)
+
+
+def test_a_scan_compiles_a_period_however_deep_the_model_is():
+    def size(depth):
+        model = SCANNED.clone(config=CONFIG.replace(num_hidden_layers=depth))
+        params = model.abstract_params()
+        text = jax.jit(lambda p: model.apply({"params": p}, IDS)).lower(params).as_text()
+        return len(text.splitlines())
+
+    assert size(30) == size(6)
