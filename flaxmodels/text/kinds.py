@@ -51,6 +51,7 @@ KINDS = {  # {class without "Tokenizer": what it takes for granted}
     "Electra": Kind(_BERT, token_type_ids=True),
     "GPT2": Kind(_GPT2),
     "GPTNeoX": Kind(_GPT2),
+    "GPTSw3": Kind(_named("<s> <|endoftext|> <unk> - <pad>")),
     "Gemma": Kind(_named("<bos> <eos> <unk> - <pad> - <mask>"), "left"),
     "LED": Kind(_ROBERTA),
     "Llama": Kind(_LLAMA, "left"),
@@ -60,6 +61,7 @@ KINDS = {  # {class without "Tokenizer": what it takes for granted}
     "Qwen2": Kind(_named("- <|endoftext|> <|endoftext|> - <|endoftext|>")),
     "Roberta": Kind(_ROBERTA),
     "T5": Kind(_T5),
+    "XGLM": Kind(_named("<s> </s> <unk> </s> <pad> <s>")),
     "XLMRoberta": Kind(_ROBERTA),
 }
 
@@ -88,6 +90,7 @@ _OF_MODELS = {  # {model_type: class}, where no file names the class
     "qwen3": "Qwen2",
     "roberta": "Roberta",
     "t5": "T5",
+    "xglm": "XGLM",
     "xlm-roberta": "XLMRoberta",
 }
 

@@ -95,9 +95,11 @@ _LAYOUTS = {
     "": _Layout("flags", always=False),
     "Albert": _Layout("bert"),
     "CodeLlama": _Layout("flags", always=False),
+    "GPTSw3": _Layout("flags"),
     "Gemma": _Layout("flags", always=False),
     "Llama": _Layout("flags", always=False),
     "T5": _Layout("end"),
+    "XGLM": _Layout("begin", _FAIRSEQ, 3, tuple(f"<madeupword{i}>" for i in range(7))),
     "XLMRoberta": _Layout("roberta", _FAIRSEQ, 3, ("<mask>",)),
 }
 
@@ -121,6 +123,7 @@ def read_sentencepiece(files: Files, settings: Settings, name: str) -> Read:
     layout = _LAYOUTS[settings.cls]
     if not settings.cls:
         settings = dataclasses.replace(settings, taken_for_granted=model.named)
+        layout = layout._replace(always=model.kind == _UNIGRAM)
     settings = settings.with_all_named()
     if settings.cls == "T5":
         layout = layout._replace(last=_sentinels(settings))
@@ -256,7 +259,8 @@ def _set_spaces(
     """Sets what is done to characters and spaces before a text is split, and undone after."""
     from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
-    steps = _albert(settings.values) if settings.cls == "Albert" else []
+    before = {"Albert": _albert, "GPTSw3": _gpt_sw3}.get(settings.cls)
+    steps = before(settings.values) if before else []
     if model.charsmap:
         steps.append(normalizers.Precompiled(model.charsmap))
     if model.remove_extra_whitespaces:
@@ -287,6 +291,19 @@ def _albert(values: Mapping[str, Any]) -> list[Any]:
     if not values.get("keep_accents", False):
         steps += [normalizers.NFKD(), normalizers.StripAccents()]
     return [*steps, normalizers.Lowercase()] if values.get("do_lower_case", True) else steps
+
+
+def _gpt_sw3(values: Mapping[str, Any]) -> list[Any]:
+    """Takes out what is not printed, and makes spaces of many kinds plain."""
+    from tokenizers import Regex, normalizers
+
+    hidden = r"[\x{0}-\x{8}\x{b}-\x{1f}\x{7f}-\x{a0}\x{ad}\x{200b}]"
+    spaces = r"[\x{2002}\x{2003}\x{2005}\x{2008}-\x{200a}\x{202f}\x{3000}\x{fffc}]"
+    return [
+        normalizers.Replace(Regex(hidden), ""),
+        normalizers.Replace(Regex(spaces), " "),
+        normalizers.NFC(),
+    ]
 
 
 def _add_pieces(pipeline: tokenizers.Tokenizer, pieces: list[Piece], kind: int) -> None:

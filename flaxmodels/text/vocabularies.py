@@ -193,12 +193,16 @@ def add_template(pipeline: Pipeline, settings: Settings, kind: str) -> None:
 
     Args:
         kind: "bert" ([CLS] A [SEP] B [SEP]), "roberta" (<s> A </s> </s> B </s>), "clip" (as
-            roberta, with bos and eos), "end" (A </s> B </s>), "flags" (bos and eos as
-            `add_bos_token` and `add_eos_token` of the settings say).
+            roberta, with bos and eos), "end" (A </s> B </s>), "begin" (</s> A </s> </s> B), or
+            "flags" (bos and eos as `add_bos_token` and `add_eos_token` of the settings say).
     """
     from tokenizers import processors
 
-    names = {"clip": ("bos_token", "eos_token"), "end": ("", "eos_token")}
+    names = {
+        "clip": ("bos_token", "eos_token"),
+        "end": ("", "eos_token"),
+        "begin": ("eos_token", ""),
+    }
     first, last = names.get(kind, ("cls_token", "sep_token"))
     if kind == "flags":
         values = settings.values
@@ -212,6 +216,7 @@ def add_template(pipeline: Pipeline, settings: Settings, kind: str) -> None:
         "roberta": f"{single} {last}:0 $B:0 {last}:0",
         "clip": f"{single} {last}:0 $B:0 {last}:0",
         "end": f"{single} $B:0{end}",
+        "begin": f"{single} {first}:0 {first}:0 $B:0",
         "flags": f"{single} {start.replace(':0', ':1')}$B:1{end.replace(':0', ':1')}",
     }
     there = {token: pipeline.token_to_id(token) for token in (first, last) if token}

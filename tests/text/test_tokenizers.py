@@ -19,7 +19,7 @@ def golden(request):
 
 
 def test_there_is_one_of_every_kind():
-    assert len(FOLDERS) >= 19
+    assert len(FOLDERS) >= 21
 
 
 def test_answers_are_the_same(golden):
