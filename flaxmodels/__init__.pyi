@@ -54,6 +54,12 @@ from .families.llama import LlamaForQuestionAnswering as LlamaForQuestionAnsweri
 from .families.llama import LlamaForSequenceClassification as LlamaForSequenceClassification
 from .families.llama import LlamaForTokenClassification as LlamaForTokenClassification
 from .families.llama import LlamaModel as LlamaModel
+from .families.qwen3 import Qwen3Config as Qwen3Config
+from .families.qwen3 import Qwen3ForCausalLM as Qwen3ForCausalLM
+from .families.qwen3 import Qwen3ForQuestionAnswering as Qwen3ForQuestionAnswering
+from .families.qwen3 import Qwen3ForSequenceClassification as Qwen3ForSequenceClassification
+from .families.qwen3 import Qwen3ForTokenClassification as Qwen3ForTokenClassification
+from .families.qwen3 import Qwen3Model as Qwen3Model
 from .hub import HubError as HubError
 from .hub import download as download
 from .hub import push_files as push_files
@@ -102,5 +108,10 @@ FlaxLlamaForSequenceClassification = LlamaForSequenceClassification
 FlaxLlamaForTokenClassification = LlamaForTokenClassification
 FlaxLlamaModel = LlamaModel
 FlaxPreTrainedModel = PretrainedModel
+FlaxQwen3ForCausalLM = Qwen3ForCausalLM
+FlaxQwen3ForQuestionAnswering = Qwen3ForQuestionAnswering
+FlaxQwen3ForSequenceClassification = Qwen3ForSequenceClassification
+FlaxQwen3ForTokenClassification = Qwen3ForTokenClassification
+FlaxQwen3Model = Qwen3Model
 PreTrainedModel = PretrainedModel
 PretrainedConfig = Config

@@ -30,7 +30,9 @@ class ConfigFields(TypedDict, total=False):
     label2id: Mapping[Any, int] | None
     layer_norm_eps: float
     layer_norm_epsilon: float
+    layer_types: Sequence[str] | None
     max_position_embeddings: int
+    max_window_layers: int
     mlp_bias: bool
     n_embd: int
     n_head: int
@@ -54,10 +56,12 @@ class ConfigFields(TypedDict, total=False):
     rope_theta: float
     scale_attn_by_inverse_layer_idx: bool
     scale_attn_weights: bool
+    sliding_window: int | None
     summary_activation: str | None
     summary_first_dropout: float
     summary_proj_to_labels: bool
     summary_use_proj: bool
     tie_word_embeddings: bool
     type_vocab_size: int
+    use_sliding_window: bool
     vocab_size: int

@@ -17,8 +17,9 @@ CLASSES = {
     "Qwen2ForTokenClassification": "AutoModelForTokenClassification",
     "Qwen2ForQuestionAnswering": "AutoModelForQuestionAnswering",
 }
+windowed = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
 VARIANTS = {
-    "windows": {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    "windows": windowed,
     "unused-window": {"use_sliding_window": False, "sliding_window": 5, "max_window_layers": 1},
     "tied": {"tie_word_embeddings": True},
     "yarn": {
@@ -30,3 +31,6 @@ VARIANTS = {
         },
     },
 }
+WALK = dict.fromkeys(
+    ("layer_types", "max_window_layers", "sliding_window", "use_sliding_window"), (None, windowed)
+)

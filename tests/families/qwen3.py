@@ -18,8 +18,12 @@ CLASSES = {
     "Qwen3ForTokenClassification": "AutoModelForTokenClassification",
     "Qwen3ForQuestionAnswering": "AutoModelForQuestionAnswering",
 }
+windowed = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
 VARIANTS = {
     "biases": {"attention_bias": True},
-    "windows": {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    "windows": windowed,
     "tied": {"tie_word_embeddings": True},
 }
+WALK = dict.fromkeys(
+    ("layer_types", "max_window_layers", "sliding_window", "use_sliding_window"), (None, windowed)
+)

@@ -1,0 +1,71 @@
+"""Qwen 3: Llama with RMSNorm over each head of queries and keys, and windows in its upper layers.
+
+Qwen Team 2025, arXiv:2505.09388; reference: `models/qwen3` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from ..models import task_heads
+from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_style import QKNorm, Style
+from ..models.layer_types import LayerTypes, window_from
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Qwen3Config(DecoderConfig, LayerTypes):
+    """`config.json` of a Qwen 3. Without `use_sliding_window` there is no window."""
+
+    model_type: ClassVar[str] = "qwen3"
+    per_layer: ClassVar = {"layer_types": window_from("max_window_layers")}
+
+    vocab_size: int = 151936
+    intermediate_size: int = 22016
+    num_key_value_heads: int = 32
+    head_dim: int = 128
+    max_position_embeddings: int = 32768
+    attention_bias: bool = False
+    use_sliding_window: bool = False
+    sliding_window: int | None = 4096
+    max_window_layers: int = 28
+    bos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
+
+    @property
+    def style(self) -> Style:
+        return Style(
+            norm_eps=self.rms_norm_eps,
+            act=self.hidden_act,
+            qk_norm=QKNorm(),
+            qkv_bias=self.attention_bias,
+            out_bias=self.attention_bias,
+        )
+
+
+class Qwen3Pretrained(DecoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = Qwen3Config
+
+
+class Qwen3Model(DecoderModel, Qwen3Pretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+
+class Qwen3ForCausalLM(Qwen3Pretrained, task_heads.CausalLM):
+    backbone = Qwen3Model
+
+
+class Qwen3ForSequenceClassification(Qwen3Pretrained, task_heads.LastTokenClassification):
+    backbone = Qwen3Model
+
+
+class Qwen3ForTokenClassification(Qwen3Pretrained, task_heads.TokenClassification):
+    backbone = Qwen3Model
+
+
+class Qwen3ForQuestionAnswering(Qwen3Pretrained, task_heads.QuestionAnswering):
+    """Its checkpoints call the backbone `transformer`."""
+
+    backbone = Qwen3Model
+    base_model_prefix = "transformer"
