@@ -102,6 +102,46 @@ def choose(
     )
 
 
+_TRANSFORMERS = {  # keywords of `apply_chat_template` that are no variables of a template
+    "chat_template": "template=",
+    "return_assistant_tokens_mask": "",
+    "sanitize_control_tokens": "",
+    **dict.fromkeys(
+        ("padding", "truncation", "max_length", "tokenizer_kwargs"),
+        "tok(tok.chat(messages), add_special_tokens=False, ...)",
+    ),
+    **dict.fromkeys(("return_tensors", "return_dict"), "tokenize=True, which returns arrays"),
+}
+
+
+def check_call(messages: object, lists: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
+    """Checks what a chat is made of.
+
+    Args:
+        lists: tools and documents.
+        variables: of the template.
+
+    Raises:
+        ValueError: no messages.
+        TypeError: lists of something else than mappings; a keyword of Transformers that is no
+            variable, with what to write.
+    """
+    if not messages:
+        raise ValueError("messages is empty; give at least one")
+    for name, values in lists.items():
+        for value in values or ():
+            if not isinstance(value, Mapping):
+                raise TypeError(
+                    f"{name} holds a {type(value).__name__}; expected mappings: of a function, its "
+                    "JSON schema"
+                )
+    for name in variables.keys() & _TRANSFORMERS.keys():
+        instead = _TRANSFORMERS[name]
+        raise TypeError(
+            f"chat does not take {name}: " + (f"give {instead}" if instead else "it is not done")
+        )
+
+
 def chat_text(
     template: Template,
     messages: Sequence[Mapping[str, Any]],

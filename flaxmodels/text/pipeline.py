@@ -13,12 +13,12 @@ from ..params.errors import quoted, some, warn
 from .files import Files
 from .sentencepiece import NAMES, read_sentencepiece
 from .settings import Settings, Token
-from .vocabularies import BYTES, MERGES, VOCAB, read_bytes, read_words
+from .vocabulary_files import BYTES, MERGES, VOCAB, read_bytes, read_words
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from .vocabularies import Read
+    from .vocabulary_files import Read
 
 WHOLE = "tokenizer.json"
 _OTHERS = {  # files of tokenizers that are not read -> what would do
@@ -46,10 +46,17 @@ def reading(path: str) -> Iterator[None]:
     except fp.CheckpointError:
         raise
     except BaseException as error:
-        # Its own errors are plain Exceptions; a panic is pyo3's PanicException, a BaseException.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not of_library(error):
             raise
         raise fp.CheckpointError(f"{path}: no tokenizer: {error}") from None
+
+
+def of_library(error: BaseException) -> bool:
+    """Tells whether the library may have raised an error: its own are plain Exceptions, and a panic
+    of its Rust code is pyo3's PanicException, a BaseException."""
+    if isinstance(error, Exception):
+        return not isinstance(error, Warning)  # of ours, where warnings are errors
+    return type(error).__name__ == "PanicException"
 
 
 def read_pipeline(files: Files, settings: Settings) -> Read:

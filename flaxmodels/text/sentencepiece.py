@@ -17,12 +17,12 @@ from ..params.errors import quoted
 from ..params.formats.protobuf import BYTES, FIXED32, VARINT, Messages, signed
 from .files import Files
 from .settings import Settings, Token
-from .vocabularies import add_template
+from .vocabulary_files import add_template
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from .vocabularies import Read
+    from .vocabulary_files import Read
 
 NAMES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 _SPACE = "\u2581"

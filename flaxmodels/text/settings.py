@@ -153,7 +153,7 @@ def _tokens(files: Files, values: Mapping[str, Any]) -> tuple[list[Token], dict[
                 _token(path, f"added_tokens_decoder, {number}", token), id=int(number)
             )
             for number, token in decoder.items()
-            if number.isdecimal()
+            if number.isdecimal() and len(number) < 10
         ]
         return sorted(added, key=lambda token: token.id or 0), named
     special = {k: v for k, v in files.json(_MAP).items() if v is not None}

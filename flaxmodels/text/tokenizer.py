@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..params.errors import printable, quoted
 from .batches import common_length, filled, listed
-from .chat import Template, chat_text, choose
+from .chat import Template, chat_text, check_call, choose
+from .pipeline import of_library
 from .settings import Settings
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import jax
@@ -36,19 +39,7 @@ _CLEANED = (  # pairs of what `decode` replaces, in this order: English before i
 )
 
 
-def _token(name: str) -> Any:
-    return property(
-        lambda self: self.special_tokens.get(name), doc=f"The {name}, or None where there is none."
-    )
-
-
-def _token_id(name: str) -> Any:
-    return property(
-        lambda self: self._id_of_named(name), doc=f"The id of the {name}, or None without one."
-    )
-
-
-class Tokenizer:
+class Tokenizer(Vocabulary):
     """Turns texts into ids and back as the files of a folder say; see `load_tokenizer`.
 
     It may be used by several threads. `tok(texts)` gives arrays for a model, `tok.encode(text)` a
@@ -69,81 +60,16 @@ class Tokenizer:
         templates: Mapping[str, Template],
         folder: str = "",
     ):
-        self._pipeline, self._settings, self._folder = pipeline, settings, folder
+        super().__init__(pipeline, settings)
+        self._folder = folder
         self._lock = threading.Lock()  # truncation is a state of the pipeline
-        vocabulary_has = pipeline.token_to_id
-        granted = {
-            name: token
-            for name, token in settings.taken_for_granted.items()
-            if vocabulary_has(token) is not None
-        }
-        files = {name: token.content for name, token in settings.named.items()}
-        self.special_tokens: dict[str, str] = {**granted, **files}
         self.padding_side = settings.padding_side
         self.truncation_side = settings.truncation_side
         self.model_max_length = settings.model_max_length
         self.chat_templates = dict(templates)
 
-    bos_token, bos_token_id = _token("bos_token"), _token_id("bos_token")
-    eos_token, eos_token_id = _token("eos_token"), _token_id("eos_token")
-    unk_token, unk_token_id = _token("unk_token"), _token_id("unk_token")
-    sep_token, sep_token_id = _token("sep_token"), _token_id("sep_token")
-    pad_token, pad_token_id = _token("pad_token"), _token_id("pad_token")
-    cls_token, cls_token_id = _token("cls_token"), _token_id("cls_token")
-    mask_token, mask_token_id = _token("mask_token"), _token_id("mask_token")
-
-    def _id_of_named(self, name: str) -> int | None:
-        token = self.special_tokens.get(name)
-        return None if token is None else self._pipeline.token_to_id(token)
-
-    @property
-    def all_special_tokens(self) -> list[str]:
-        """The special tokens, each once: those with a name, then the others."""
-        extra = (token.content for token in self._settings.extra)
-        return [*dict.fromkeys([*self.special_tokens.values(), *extra])]
-
-    @property
-    def all_special_ids(self) -> list[int]:
-        """The ids of `all_special_tokens`."""
-        ids = map(self._pipeline.token_to_id, self.all_special_tokens)
-        return [number for number in ids if number is not None]
-
-    @property
-    def vocab_size(self) -> int:
-        """The number of tokens without those that were added; `len` counts all."""
-        return self._pipeline.get_vocab_size(with_added_tokens=False)
-
-    def __len__(self) -> int:
-        return self._pipeline.get_vocab_size(with_added_tokens=True)
-
-    def __bool__(self) -> bool:
-        return True
-
     def __repr__(self) -> str:
         return f"Tokenizer({self._folder!r}, {len(self)} tokens, pads {self.padding_side})"
-
-    def get_vocab(self) -> dict[str, int]:
-        """Returns {token: id} of all tokens."""
-        return self._pipeline.get_vocab(with_added_tokens=True)
-
-    def get_added_vocab(self) -> dict[str, int]:
-        """Returns {token: id} of the tokens that are found in a text before it is split."""
-        added = self._pipeline.get_added_tokens_decoder()
-        return {token.content: number for number, token in sorted(added.items())}
-
-    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
-        """Looks up a token, or each of a list; one that is not there gives the unknown token's id,
-        or None without one."""
-        if not isinstance(tokens, str):
-            return [self.convert_tokens_to_ids(token) for token in tokens]
-        number = self._pipeline.token_to_id(tokens)
-        return self.unk_token_id if number is None else number
-
-    def convert_ids_to_tokens(self, ids: int | Ids) -> Any:
-        """Looks up an id, or each of a list; None for one that is not there."""
-        if isinstance(ids, int | np.integer):
-            return self._pipeline.id_to_token(int(ids))
-        return [self._pipeline.id_to_token(number) for number in listed(ids)]
 
     def tokenize(self, text: str, *, add_special_tokens: bool = False) -> list[str]:
         """Splits a text into tokens."""
@@ -250,10 +176,18 @@ class Tokenizer:
                 self._pipeline.enable_truncation(
                     cut, strategy=strategy, direction=self.truncation_side
                 )
-            try:
+            with self._speaking("encoded"):
                 return self._pipeline.encode_batch(rows, add_special_tokens=special)
-            except Exception as error:  # all that the library raises
-                raise ValueError(f"texts could not be encoded: {printable(error)}") from None
+
+    @contextlib.contextmanager
+    def _speaking(self, what: str) -> Iterator[None]:
+        """Turns what the library raises into `ValueError`."""
+        try:
+            yield
+        except BaseException as error:
+            if not of_library(error):
+                raise
+            raise ValueError(f"{self._folder}: could not be {what}: {printable(error)}") from None
 
     def _pad(self, rows: list[list[int]], length: int) -> int:
         """Returns the id that pads rows to a length.
@@ -289,7 +223,8 @@ class Tokenizer:
             ValueError: a batch, or negative ids.
         """
         numbers = [int(ids)] if isinstance(ids, int | np.integer) else listed(ids)
-        text = self._pipeline.decode(numbers, skip_special_tokens=skip_special_tokens)
+        with self._speaking("decoded"):
+            text = self._pipeline.decode(numbers, skip_special_tokens=skip_special_tokens)
         clean = clean_up_tokenization_spaces
         if (self._settings.clean_up if clean is None else clean) and not self._is_bpe:
             for spaced, joined in _CLEANED:
@@ -337,12 +272,13 @@ class Tokenizer:
 
         Raises:
             TemplateError: there is no template, or it cannot be rendered: file, line, why.
+            TypeError: messages, tools or documents that are no mappings; a keyword of Transformers
+                that is no variable, with what to write.
             ImportError: jinja2 is not installed.
         """
-        if not messages:
-            raise ValueError("messages is empty; give at least one")
         if add_generation_prompt is None:
             add_generation_prompt = not continue_final_message
+        check_call(messages, {"tools": tools, "documents": documents}, variables)
         if add_generation_prompt and continue_final_message:
             raise ValueError(
                 "add_generation_prompt begins another message than the one that "

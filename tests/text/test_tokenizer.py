@@ -126,6 +126,19 @@ def test_decoding_takes_arrays_and_batches(bert):
     assert bert.decode(ids[0, 0]) == "[CLS]" and bert.decode([]) == ""
 
 
+def test_what_the_library_cannot_do_is_a_value_error(bert, folder):
+    with pytest.raises(ValueError, match="could not be decoded"):
+        bert.decode([2**40])
+    whole = json.loads((folder / "tokenizer.json").read_text())
+    away = {"type": "Replace", "pattern": {"String": "<think>"}, "content": ""}
+    strip = {"type": "Strip", "content": " ", "start": 0, "stop": 1}  # panics where nothing is left
+    whole["decoder"] = {"type": "Sequence", "decoders": [away, strip]}
+    put(folder, "tokenizer.json", json.dumps(whole))
+    tok = fm.load_tokenizer(folder)
+    with pytest.raises(ValueError, match="could not be decoded"):
+        tok.decode([tok.convert_tokens_to_ids("<think>")])
+
+
 def test_tokens_and_ids(talks):
     assert talks.convert_tokens_to_ids("<|im_end|>") == talks.eos_token_id == 2
     assert talks.convert_ids_to_tokens([1, 2]) == ["<|im_start|>", "<|im_end|>"]
@@ -203,6 +216,12 @@ def test_what_is_wrong_with_messages(talks):
         talks.chat(user, continue_final_message="thoughts")
     with pytest.raises(TemplateError, match="leaves out the end"):
         talks.chat(user, continue_final_message=True, template="{{ messages[0].role }}")
+    with pytest.raises(TypeError, match="tools holds a function.*JSON schema"):
+        talks.chat(user, tools=[test_lengths])
+    with pytest.raises(TypeError, match="does not take chat_template: give template="):
+        talks.chat(user, chat_template="x")
+    with pytest.raises(TypeError, match="return_assistant_tokens_mask: it is not done"):
+        talks.chat(user, return_assistant_tokens_mask=True)
     deep = []
     for _ in range(100):
         deep = [deep]
@@ -258,6 +277,10 @@ SETTINGS = {
     "a side": ({"padding_side": "top"}, "padding_side is 'top'; expected left or right"),
     "a token": ({"added_tokens_decoder": {"3": 5}}, "added_tokens_decoder, 3 is '5'"),
     "tokens": ({"added_tokens_decoder": [1]}, "expected a dict"),
+    "many": (
+        {"added_tokens_decoder": {str(i): "x" for i in range(100_001)}},
+        "100001 added tokens",
+    ),
     "names": ({"model_input_names": "ids"}, "expected a list"),
     "a template": ({"chat_template": 3}, "expected a text, or a list"),
     "templates": ({"chat_template": [{"name": "x"}]}, "objects of name and template"),

@@ -1,0 +1,105 @@
+"""Tokens and ids: what a vocabulary has, and which of its tokens are special."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .batches import listed
+from .settings import Settings
+
+if TYPE_CHECKING:
+    import jax
+    import tokenizers
+
+    Ids = Sequence[int] | np.ndarray | jax.Array
+
+
+def _token(name: str) -> Any:
+    return property(
+        lambda self: self.special_tokens.get(name), doc=f"The {name}, or None where there is none."
+    )
+
+
+def _token_id(name: str) -> Any:
+    return property(
+        lambda self: self._id_of_named(name), doc=f"The id of the {name}, or None without one."
+    )
+
+
+class Vocabulary:
+    """The tokens of a pipeline.
+
+    Attributes:
+        special_tokens: {name: token}, "eos_token" and others.
+    """
+
+    def __init__(self, pipeline: tokenizers.Tokenizer, settings: Settings):
+        self._pipeline, self._settings = pipeline, settings
+        granted = {
+            name: token
+            for name, token in settings.taken_for_granted.items()
+            if pipeline.token_to_id(token) is not None
+        }
+        named = {name: token.content for name, token in settings.named.items()}
+        self.special_tokens: dict[str, str] = {**granted, **named}
+
+    bos_token, bos_token_id = _token("bos_token"), _token_id("bos_token")
+    eos_token, eos_token_id = _token("eos_token"), _token_id("eos_token")
+    unk_token, unk_token_id = _token("unk_token"), _token_id("unk_token")
+    sep_token, sep_token_id = _token("sep_token"), _token_id("sep_token")
+    pad_token, pad_token_id = _token("pad_token"), _token_id("pad_token")
+    cls_token, cls_token_id = _token("cls_token"), _token_id("cls_token")
+    mask_token, mask_token_id = _token("mask_token"), _token_id("mask_token")
+
+    def _id_of_named(self, name: str) -> int | None:
+        token = self.special_tokens.get(name)
+        return None if token is None else self._pipeline.token_to_id(token)
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        """The special tokens, each once: those with a name, then the others."""
+        extra = (token.content for token in self._settings.extra)
+        return [*dict.fromkeys([*self.special_tokens.values(), *extra])]
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        """The ids of `all_special_tokens`."""
+        ids = map(self._pipeline.token_to_id, self.all_special_tokens)
+        return [number for number in ids if number is not None]
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens without those that were added; `len` counts all."""
+        return self._pipeline.get_vocab_size(with_added_tokens=False)
+
+    def __len__(self) -> int:
+        return self._pipeline.get_vocab_size(with_added_tokens=True)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def get_vocab(self) -> dict[str, int]:
+        """Returns {token: id} of all tokens."""
+        return self._pipeline.get_vocab(with_added_tokens=True)
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """Returns {token: id} of the tokens that are found in a text before it is split."""
+        added = self._pipeline.get_added_tokens_decoder()
+        return {token.content: number for number, token in sorted(added.items())}
+
+    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
+        """Looks up a token, or each of a list; one that is not there gives the unknown token's id,
+        or None without one."""
+        if not isinstance(tokens, str):
+            return [self.convert_tokens_to_ids(token) for token in tokens]
+        number = self._pipeline.token_to_id(tokens)
+        return self.unk_token_id if number is None else number
+
+    def convert_ids_to_tokens(self, ids: int | Ids) -> Any:
+        """Looks up an id, or each of a list; None for one that is not there."""
+        if isinstance(ids, int | np.integer):
+            return self._pipeline.id_to_token(int(ids))
+        return [self._pipeline.id_to_token(number) for number in listed(ids)]
