@@ -19,9 +19,13 @@ FROM_OTHERS: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderConfig(LayerKinds, rope_config.Rotary):
+class DecoderFields(LayerKinds, rope_config.Rotary):
     """The fields that `config.json` of most decoders has. `head_dim` and `num_key_value_heads`
-    follow from the other fields if None, and what `rope_parameters` leaves open is filled in."""
+    follow from the other fields if None, and what `rope_parameters` leaves open is filled in.
+
+    A family with LayerNorms adds the field with their eps, and its `style`; one with RMSNorms
+    begins with `DecoderConfig`.
+    """
 
     unsupported: ClassVar = {**config_checks.NOT_IMPLEMENTED, "is_decoder": (False, True, None)}
     derived: ClassVar[tuple[str, ...]] = ("num_key_value_heads", "head_dim")
@@ -36,7 +40,6 @@ class DecoderConfig(LayerKinds, rope_config.Rotary):
     hidden_act: str = "silu"
     max_position_embeddings: int = 2048
     initializer_range: float = 0.02
-    rms_norm_eps: float = 1e-6
     attention_dropout: float = 0.0
     classifier_dropout: float | None = None
     bos_token_id: int | None = 1
@@ -46,7 +49,7 @@ class DecoderConfig(LayerKinds, rope_config.Rotary):
     @property
     def style(self) -> Style:
         """The values by which the family differs from Llama."""
-        return Style(norm_eps=self.rms_norm_eps, act=self.hidden_act)
+        raise TypeError(f"{type(self).__name__} defines no style")
 
     def derive(self) -> None:
         if self.num_key_value_heads is None:
@@ -61,6 +64,17 @@ class DecoderConfig(LayerKinds, rope_config.Rotary):
         config_checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
         config_checks.pruned_heads(self)
         config_checks.activation(self, "hidden_act")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig(DecoderFields):
+    """The fields of a decoder with RMSNorms."""
+
+    rms_norm_eps: float = 1e-6
+
+    @property
+    def style(self) -> Style:
+        return Style(norm_eps=self.rms_norm_eps, act=self.hidden_act)
 
 
 class DecoderPretrained(decoder.Decoder):
