@@ -54,6 +54,11 @@ from .families.llama import LlamaForQuestionAnswering as LlamaForQuestionAnsweri
 from .families.llama import LlamaForSequenceClassification as LlamaForSequenceClassification
 from .families.llama import LlamaForTokenClassification as LlamaForTokenClassification
 from .families.llama import LlamaModel as LlamaModel
+from .families.phi import PhiConfig as PhiConfig
+from .families.phi import PhiForCausalLM as PhiForCausalLM
+from .families.phi import PhiForSequenceClassification as PhiForSequenceClassification
+from .families.phi import PhiForTokenClassification as PhiForTokenClassification
+from .families.phi import PhiModel as PhiModel
 from .families.qwen3 import Qwen3Config as Qwen3Config
 from .families.qwen3 import Qwen3ForCausalLM as Qwen3ForCausalLM
 from .families.qwen3 import Qwen3ForQuestionAnswering as Qwen3ForQuestionAnswering
@@ -107,6 +112,10 @@ FlaxLlamaForQuestionAnswering = LlamaForQuestionAnswering
 FlaxLlamaForSequenceClassification = LlamaForSequenceClassification
 FlaxLlamaForTokenClassification = LlamaForTokenClassification
 FlaxLlamaModel = LlamaModel
+FlaxPhiForCausalLM = PhiForCausalLM
+FlaxPhiForSequenceClassification = PhiForSequenceClassification
+FlaxPhiForTokenClassification = PhiForTokenClassification
+FlaxPhiModel = PhiModel
 FlaxPreTrainedModel = PretrainedModel
 FlaxQwen3ForCausalLM = Qwen3ForCausalLM
 FlaxQwen3ForQuestionAnswering = Qwen3ForQuestionAnswering

@@ -135,6 +135,7 @@ FAMILIES: dict[str, Family] = {
         model_types=("gpt-sw3",),
     ),
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
+    "phi": Family("Phi", _TOKENS, "Phi 1 to 2"),
     "qwen3": Family("Qwen3", _ALL, "Qwen 3"),
 }
 """model_type -> its classes, in alphabetical order."""

@@ -49,6 +49,7 @@ class ConfigFields(TypedDict, total=False):
     pad_token_id: int | None
     partial_rotary_factor: Any
     pruned_heads: Mapping[Any, Sequence[int]]
+    qk_layernorm: bool
     resid_pdrop: float
     rms_norm_eps: float
     rope_parameters: Mapping[Any, Any] | None

@@ -1,0 +1,77 @@
+"""Phi 1 to 2: one LayerNorm for attention and MLP side by side, half of each head turns, biases.
+
+Gunasekar et al. 2023, arXiv:2306.11644; reference: `models/phi` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from ..models import config_checks, rope_config, task_heads
+from ..models.decoder_model import DecoderFields, DecoderModel, DecoderPretrained
+from ..models.decoder_style import LogitStyle, QKNorm, Style
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhiConfig(DecoderFields):
+    """`config.json` of a Phi."""
+
+    model_type: ClassVar[str] = "phi"
+    rope_rules: ClassVar = rope_config.one_rope(partial_rotary_factor=0.5)
+
+    vocab_size: int = 51200
+    hidden_size: int = 2048
+    intermediate_size: int = 8192
+    num_hidden_layers: int = 24
+    hidden_act: str = "gelu_new"
+    layer_norm_eps: float = 1e-5
+    resid_pdrop: float = 0.0
+    embd_pdrop: float = 0.0
+    qk_layernorm: bool = False
+
+    @property
+    def style(self) -> Style:
+        names = ("q_layernorm", "k_layernorm")
+        return Style(
+            layer_norm=True,
+            norm_eps=self.layer_norm_eps,
+            mlp_in=None,
+            parallel=True,
+            final_norm="final_layernorm",
+            qk_norm=QKNorm(names=names, use_bias=True) if self.qk_layernorm else None,
+            qkv_bias=True,
+            out_bias=True,
+            mlp_bias=True,
+            out="dense",
+            mlp=("fc1", "fc2"),
+            act=self.hidden_act,
+            embedding_dropout=self.embd_pdrop,
+            attention_out_dropout=self.resid_pdrop,
+            mlp_out_dropout=self.resid_pdrop,
+            logits=LogitStyle(use_bias=True),
+        )
+
+    def validate(self) -> None:
+        config_checks.multiple(self, "hidden_size", of="num_attention_heads")
+        super().validate()
+
+
+class PhiPretrained(DecoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = PhiConfig
+
+
+class PhiModel(DecoderModel, PhiPretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+
+class PhiForCausalLM(PhiPretrained, task_heads.CausalLM):
+    backbone = PhiModel
+
+
+class PhiForSequenceClassification(PhiPretrained, task_heads.LastTokenClassification):
+    backbone = PhiModel
+
+
+class PhiForTokenClassification(PhiPretrained, task_heads.TokenClassification):
+    backbone = PhiModel
