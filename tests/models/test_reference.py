@@ -28,6 +28,13 @@ def run(model, params, arguments, **options):
     return jax.jit(forward)(params, arguments)
 
 
+def test_the_rule_of_weights_is_what_it_was():
+    """The goldens hang on it: they hold no weights."""
+    drawn = [weight("a.weight", (2, 3))[0, 0], *weight("norm.weight", (2,)), *uniform("x", (2,))]
+    was = [0.32799991965293884, 0.9965962767601013, 0.7500054836273193]
+    assert [float(x) for x in drawn] == [*was, 0.21449589729309082, 0.5357834100723267]
+
+
 def in_turn(i):
     """The i-th test of a kind: whether it is looped or scanned."""
     return list(RUNS.values())[i % 2]
