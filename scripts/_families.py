@@ -23,7 +23,7 @@ TOKENS = {
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One family's table; the file says each value in capitals.
+    """One family's table; the file says each value in capitals, and what is its own with a _ in front.
 
     Attributes:
         config: a tiny config.json beside `TOKENS`: all that is particular to the family is in it.
@@ -71,7 +71,7 @@ class Family:
 def load(model_type: str) -> Family:
     """Reads one table."""
     values = runpy.run_path(str(FOLDER / f"{model_type}.py"))
-    return Family(model_type, **{k.lower(): v for k, v in values.items() if k.isupper()})
+    return Family(model_type, **{k.lower(): v for k, v in values.items() if k[0].isupper()})
 
 
 def names() -> list[str]:

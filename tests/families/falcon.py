@@ -29,3 +29,5 @@ VARIANTS = {
     "many-keys": {"multi_query": False},
     "untied": {"tie_word_embeddings": False, "activation": "gelu_pytorch_tanh"},
 }
+_GROUPS = {"new_decoder_architecture": True, "num_kv_heads": 2}
+WALK = {"num_kv_heads": (None, _GROUPS), "num_ln_in_parallel_attn": ([1], _GROUPS)}

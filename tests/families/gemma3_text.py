@@ -36,3 +36,5 @@ VARIANTS = {
         "num_hidden_layers": 3,
     },
 }
+_ROPES = {"full_attention": {"rope_type": "dynamic", "factor": 2.0}}
+WALK = {"max_position_embeddings": ([5], {"rope_parameters": _ROPES})}

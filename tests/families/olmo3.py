@@ -38,3 +38,5 @@ VARIANTS = {
     },
     "all-windows": {"layer_types": ["sliding_attention"] * 2, "num_hidden_layers": 2},
 }
+_ROPES = {"full_attention": {"rope_type": "dynamic", "factor": 2.0}}
+WALK = {"max_position_embeddings": ([5], {"rope_parameters": _ROPES})}

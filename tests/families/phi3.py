@@ -39,3 +39,7 @@ VARIANTS = {
         },
     },
 }
+_LONG = VARIANTS["long"]
+WALK = {
+    name: (None, _LONG) for name in ("max_position_embeddings", "original_max_position_embeddings")
+}

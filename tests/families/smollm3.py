@@ -24,3 +24,8 @@ VARIANTS = {
     "interval": {"no_rope_layer_interval": 2, "num_hidden_layers": 3},
     "windows": {"use_sliding_window": True, "sliding_window": 5},
 }
+WALK = {
+    "no_rope_layers": ([(0, 1, 1, 0, 1)], {}),
+    "use_sliding_window": (None, {"sliding_window": 5}),
+    "sliding_window": ([6], {"use_sliding_window": True, "sliding_window": 5}),
+}

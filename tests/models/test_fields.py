@@ -30,6 +30,7 @@ UNREAD = {
     "pruned_heads": "tests/editing/test_prune.py",
 }
 NAMES = {"full_attention": "sliding_attention", "sliding_attention": "full_attention"}
+NAMES |= {"global": "local", "local": "global"}
 """A name -> another that may stand in its place; of functions, any other."""
 IDS = np.array([[5, 7, 3, 9, 11, 8, 3]])
 
