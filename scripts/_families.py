@@ -23,7 +23,7 @@ TOKENS = {
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One family's table; the file says each value in capitals, and what is its own with a _ in front.
+    """One family's table; its file says each value in capitals (what begins with _ is its own).
 
     Attributes:
         config: a tiny config.json beside `TOKENS`: all that is particular to the family is in it.
