@@ -23,7 +23,7 @@ TOKENS = {
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One family's table; its file says each value in capitals (what begins with _ is its own).
+    """One family's table; its file says each value in capitals; other names are its own.
 
     Attributes:
         config: a tiny config.json beside `TOKENS`: all that is particular to the family is in it.
