@@ -42,6 +42,7 @@ class PassContext(NamedTuple):
     Attributes:
         positions: int32 [B or 1, T], where each token stands in its sequence.
         masks: {attention kind: which keys a query attends to}.
+        biases: {attention kind: what is added to scores [B or 1, N, T or 1, S]}.
         rotations: {rotary kind: cosines and sines}.
         cache: keys and values of earlier tokens; a layer gets it as the layers before left it.
         head_scales: [N] of each layer, what the output of a head is multiplied with; or None.
@@ -54,6 +55,7 @@ class PassContext(NamedTuple):
 
     positions: jax.Array
     masks: Mapping[str, AttentionMask]
+    biases: Mapping[str, jax.Array] = {}
     rotations: Mapping[str, Rotation] = {}
     cache: Cache | None = None
     head_scales: Any = None  # a list of arrays; in a scan one array, whose index is traced

@@ -52,6 +52,16 @@ def pruned_heads(config: Config) -> None:
                 )
 
 
+def joined_heads(config: Config) -> None:
+    """Refuses `pruned_heads` of a family whose checkpoints have q, k and v of each head together:
+    one number of heads says how, for all layers."""
+    if config.pruned_heads:
+        raise ConfigError(
+            f"{type(config).__name__}: pruned_heads is not implemented: checkpoints have q, k and "
+            "v joined by num_attention_heads, in every layer"
+        )
+
+
 def activation(config: Config, name: str) -> None:
     """Refuses a field `name` that names no activation function of `ACTIVATIONS`."""
     if (value := getattr(config, name)) not in ACTIVATIONS:

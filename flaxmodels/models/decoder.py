@@ -85,10 +85,14 @@ class Decoder(PretrainedModel):
         kinds = dict.fromkeys(cfg.layer_kinds)
         attentions = dict.fromkeys(kind.attention for kind in kinds)
         context = blocks.pass_context(tokens, attentions, self.mask_rule, cache)
+        biases = {
+            each: self.score_bias(mask, tokens.shape[1]) for each, mask in context.masks.items()
+        }
         rotaries = dict.fromkeys(kind.rotary for kind in kinds if kind.rotary is not None)
         states, weights = output_hidden_states, output_attentions
         return tokens, context._replace(
             head_scales=blocks.head_scales(cfg, head_mask, stacked=self.scan_layers),
+            biases={each: bias for each, bias in biases.items() if bias is not None},
             rotations={each: self.rotation(each, context.positions) for each in rotaries},
             deterministic=deterministic,
             output_hidden_states=cfg.output_hidden_states if states is None else states,
@@ -102,6 +106,11 @@ class Decoder(PretrainedModel):
             return None if window is None else blocks.TwoWayWindow(window)
         rule = blocks.Causal()
         return rule if window is None else rule & blocks.Window(window)
+
+    def score_bias(self, mask: blocks.AttentionMask, length: int) -> jax.Array | None:
+        """Returns what is added to the scores of all layers with this mask, for T = `length` new
+        tokens: [B or 1, N, T or 1, S]; None for nothing."""
+        return None
 
     def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
         """Returns the rotation `name` of positions int [B or 1, T]; of a family whose layers have

@@ -1,7 +1,7 @@
 """The layer of decoders that differ by their `Style`: self-attention and an MLP, each normed before
 or after, one after the other or side by side."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import linen as nn
@@ -39,7 +39,8 @@ class DecoderAttention(nn.Module):
             at,
             options=self.options,
             scale=cfg.head_dim**-0.5 if style.score_scale is None else style.score_scale,
-            dropout=cfg.attention_dropout,
+            dropout=cfg.attention_dropout if style.score_dropout is None else style.score_dropout,
+            bias=context.biases.get(at.kind.attention),
             softcap=style.score_softcap,
         )
         axes, std = ("heads", "embed"), cfg.initializer_range
@@ -49,6 +50,8 @@ class DecoderAttention(nn.Module):
 
 class DecoderLayer(nn.Module):
     """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
+
+    attention: ClassVar[type[nn.Module]] = DecoderAttention
 
     config: Any
     options: blocks.ModelOptions
@@ -65,16 +68,18 @@ class DecoderLayer(nn.Module):
             return y if style.residual_scale is None else y * style.residual_scale
 
         normed = norm(style.attention_in, x)
-        attention = DecoderAttention(self.config, self.options, name="self_attn")
+        attention = self.attention(self.config, self.options, name=style.attention)
         y, cache, weights = attention(normed, context, at)
         y = added(style.attention_out, y, style.attention_out_dropout)
         if not style.parallel:
-            x = x + y
+            x = (normed if style.residual_normed else x) + y
             normed = norm(style.mlp_in, x)
         elif style.mlp_in is not None:
             normed = norm(style.mlp_in, x)
         z = added(style.mlp_out, self._mlp(normed), style.mlp_out_dropout)
-        x = x + y + z if style.parallel else x + z
+        if style.parallel:
+            z = nn.Dropout(style.sum_dropout)(y + z, deterministic=context.deterministic)
+        x = (normed if style.residual_normed else x) + z
         return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
 
     def _mlp(self, x: jax.Array) -> jax.Array:

@@ -103,28 +103,46 @@ class DecoderModel(decoder.Backbone, DecoderPretrained):
 
     def setup(self) -> None:
         cfg, style = self.config, self.config.style
-        self.embed_tokens = blocks.Embed(
-            cfg.vocab_size, cfg.hidden_size, cfg.initializer_range, padding_id=cfg.pad_token_id
+        padding = cfg.pad_token_id if style.padding_row else None
+        embed = blocks.Embed(
+            cfg.vocab_size, cfg.hidden_size, cfg.initializer_range, padding_id=padding
         )
+        layers = blocks.Layers(self.layer, cfg, cfg.layer_kinds, self.options)
+        setattr(self, self.input_embeddings_path, embed)
         self.drop = nn.Dropout(style.embedding_dropout)
-        self.layers = blocks.Layers(self.layer, cfg, cfg.layer_kinds, self.options)
+        setattr(self, self.naming.stacks[0], layers)
         setattr(self, style.final_norm, style.norm(None))
 
     def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
-        style = self.config.style
-        x = blocks.embed_inputs(self.embed_tokens, tokens, self.dtype)
+        style, table = self.config.style, getattr(self, self.input_embeddings_path)
+        x = blocks.embed_inputs(table, tokens, self.dtype)
         if style.token_scale is not None and tokens.input_ids is not None:
             x = x * jnp.asarray(style.token_scale, x.dtype)
         x = self.perturb_embeddings(x)
         if style.embedding_scale is not None:
             x = x * style.embedding_scale
+        if tokens.token_type_ids is not None:  # of GPT-2 and its kin: types are tokens
+            x = x + jnp.broadcast_to(table(tokens.token_type_ids, self.dtype), x.shape)
+        x = self.embed_more(x, context)
         return self.drop(x, deterministic=context.deterministic)
 
+    def embed_more(self, x: jax.Array, context: blocks.PassContext) -> jax.Array:
+        """Returns the embeddings [B, T, D] of tokens with what else is embedded, before dropout."""
+        return x
+
     def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
-        return self.layers(x, context)
+        return getattr(self, self.naming.stacks[0])(x, context)
 
     def finish(self, x: jax.Array) -> jax.Array:
         return getattr(self, self.config.style.final_norm)(x)
+
+    def score_bias(self, mask: blocks.AttentionMask, length: int) -> jax.Array | None:
+        style, tokens = self.config.style, mask.tokens
+        if style.alibi is None:
+            return None
+        keys = length if tokens is None else tokens.shape[-1]
+        heads, rounded = self.config.num_attention_heads, style.alibi.rounded
+        return blocks.alibi(heads, tokens, keys, rounded=rounded) * style.alibi.scale
 
     def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
         cfg = self.config

@@ -32,6 +32,19 @@ class LogitStyle:
     softcap: float | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Alibi:
+    """The bias of attention scores by distance (`blocks.alibi`).
+
+    Attributes:
+        rounded: the dtype to which it is rounded.
+        scale: what it is multiplied with then.
+    """
+
+    rounded: str = "float32"
+    scale: float = 1.0
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Style:
     """Holds what `DecoderLayer` and `DecoderModel` read beside the usual fields of a config; the
@@ -42,9 +55,11 @@ class Style:
         norm_eps: of every norm.
         norm_offset: added to an RMSNorm's scale (Gemma's are stored minus 1).
         norm_bias: of LayerNorms.
+        attention: name of the module of attention.
         attention_in, attention_out: norms before attention and of what it adds.
         mlp_in, mlp_out: the same of the MLP.
         parallel: the MLP reads what attention reads, not its sum; without `mlp_in` the same normed.
+        residual_normed: attention and MLP are added to what they read, not to what was normed.
         final_norm: after the last layer.
         qk_norm: of queries and keys.
         qkv_bias, out_bias, mlp_bias: of the projections.
@@ -53,11 +68,15 @@ class Style:
         act: its activation.
         score_scale: of attention scores; H**-0.5 if None.
         score_softcap: tanh cap of attention scores.
+        score_dropout: rate of attention weights; `attention_dropout` of the config if None.
+        alibi: bias of attention scores.
         rotate_pairs: rotary embedding turns neighbours (even, odd), not halves.
         token_scale: of token embeddings, rounded to the dtype; not of `inputs_embeds`.
         embedding_scale: of both.
         residual_scale: of what attention and MLP add.
         embedding_dropout, attention_out_dropout, mlp_out_dropout: rates.
+        sum_dropout: rate of what attention and MLP add together, side by side.
+        padding_row: the embedding of the padding token starts as zero.
         logits: of the language model's head.
     """
 
@@ -65,11 +84,13 @@ class Style:
     layer_norm: bool = False
     norm_offset: float = 0.0
     norm_bias: bool = True
+    attention: str = "self_attn"
     attention_in: str | None = "input_layernorm"
     attention_out: str | None = None
     mlp_in: str | None = "post_attention_layernorm"
     mlp_out: str | None = None
     parallel: bool = False
+    residual_normed: bool = False
     final_norm: str = "norm"
     qk_norm: QKNorm | None = None
     qkv_bias: bool = False
@@ -80,6 +101,8 @@ class Style:
     act: str = "silu"
     score_scale: float | None = None
     score_softcap: float | None = None
+    score_dropout: float | None = None
+    alibi: Alibi | None = None
     rotate_pairs: bool = False
     token_scale: float | None = None
     embedding_scale: float | None = None
@@ -87,6 +110,8 @@ class Style:
     embedding_dropout: float = 0.0
     attention_out_dropout: float = 0.0
     mlp_out_dropout: float = 0.0
+    sum_dropout: float = 0.0
+    padding_row: bool = True
     logits: LogitStyle = LogitStyle()
 
     def norm(

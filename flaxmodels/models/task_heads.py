@@ -38,9 +38,13 @@ class TaskHead(PretrainedModel):
         return blocks.Linear(labels, axes, std, use_bias=use_bias, name=name)(x)
 
     def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        """Applies dropout before a classifier: `classifier_dropout`, or 0.1 if that is None."""
-        rate = self.config.classifier_dropout
-        return nn.Dropout(0.1 if rate is None else rate)(x, deterministic=deterministic)
+        """Applies dropout before a classifier: `classifier_dropout`, or if that is None the rate of
+        hidden states, or 0.1 in a family without one."""
+        cfg = self.config
+        rate = cfg.classifier_dropout
+        if rate is None:
+            rate = cfg.hidden_dropout if "hidden_dropout" in cfg.names() else 0.1
+        return nn.Dropout(rate)(x, deterministic=deterministic)
 
 
 class SimpleHead(TaskHead):
@@ -80,12 +84,12 @@ class VocabularyHead(TaskHead):
         style, size = self.logit_style, self.config.vocab_size
         if not self.config.tie_word_embeddings:
             std, axes = self.config.initializer_range, ("embed", "vocab")
-            head = blocks.Linear(size, axes, std, use_bias=style.use_bias, name="lm_head")
+            head = blocks.Linear(size, axes, std, use_bias=style.use_bias, name=self.lm_head_path)
             logits = head(x)
         else:
             logits = base.attend(x)
             if style.use_bias:
-                logits = blocks.Bias(size, ("vocab",), name="lm_head")(logits)
+                logits = blocks.Bias(size, ("vocab",), name=self.lm_head_path)(logits)
         if style.scale is not None:
             logits = logits * style.scale
         if style.softcap is not None:
