@@ -48,6 +48,11 @@ from .families.gpt2 import GPT2ForSequenceClassification as GPT2ForSequenceClass
 from .families.gpt2 import GPT2ForTokenClassification as GPT2ForTokenClassification
 from .families.gpt2 import GPT2LMHeadModel as GPT2LMHeadModel
 from .families.gpt2 import GPT2Model as GPT2Model
+from .families.gptj import GPTJConfig as GPTJConfig
+from .families.gptj import GPTJForCausalLM as GPTJForCausalLM
+from .families.gptj import GPTJForQuestionAnswering as GPTJForQuestionAnswering
+from .families.gptj import GPTJForSequenceClassification as GPTJForSequenceClassification
+from .families.gptj import GPTJModel as GPTJModel
 from .families.llama import LlamaConfig as LlamaConfig
 from .families.llama import LlamaForCausalLM as LlamaForCausalLM
 from .families.llama import LlamaForQuestionAnswering as LlamaForQuestionAnswering
@@ -107,6 +112,10 @@ FlaxGPT2ForSequenceClassification = GPT2ForSequenceClassification
 FlaxGPT2ForTokenClassification = GPT2ForTokenClassification
 FlaxGPT2LMHeadModel = GPT2LMHeadModel
 FlaxGPT2Model = GPT2Model
+FlaxGPTJForCausalLM = GPTJForCausalLM
+FlaxGPTJForQuestionAnswering = GPTJForQuestionAnswering
+FlaxGPTJForSequenceClassification = GPTJForSequenceClassification
+FlaxGPTJModel = GPTJModel
 FlaxLlamaForCausalLM = LlamaForCausalLM
 FlaxLlamaForQuestionAnswering = LlamaForQuestionAnswering
 FlaxLlamaForSequenceClassification = LlamaForSequenceClassification

@@ -134,6 +134,7 @@ FAMILIES: dict[str, Family] = {
         "GPT-2, GPT-SW3",
         model_types=("gpt-sw3",),
     ),
+    "gptj": Family("GPTJ", _ANSWERS, "GPT-J"),
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
     "phi": Family("Phi", _TOKENS, "Phi 1 to 2"),
     "qwen3": Family("Qwen3", _ALL, "Qwen 3"),

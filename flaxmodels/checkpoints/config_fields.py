@@ -55,6 +55,7 @@ class ConfigFields(TypedDict, total=False):
     rope_parameters: Mapping[Any, Any] | None
     rope_scaling: Mapping[Any, Any] | None
     rope_theta: float
+    rotary_dim: int
     scale_attn_by_inverse_layer_idx: bool
     scale_attn_weights: bool
     sliding_window: int | None

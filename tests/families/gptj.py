@@ -22,3 +22,4 @@ VARIANTS = {
     "tied": {"tie_word_embeddings": True},
 }
 CHANGED = {"GPTJForQuestionAnswering": {"num_labels": 2}}
+UNREAD = {"n_positions": "more are refused, as where there is a table of them"}

@@ -1,0 +1,136 @@
+"""GPT-J: one LayerNorm for attention and MLP side by side, rotary pairs, a head with a bias.
+
+Wang and Komatsuzaki 2021; reference: `models/gptj` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+
+from .. import blocks
+from .. import params as fp
+from ..documents.json_values import ConfigError
+from ..models import config_checks, task_heads
+from ..models.decoder_model import DecoderModel, DecoderPretrained
+from ..models.decoder_style import LogitStyle, Style
+from ..models.plain_heads import PlainHeads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GPTJConfig(PlainHeads):
+    """`config.json` of a GPT-J. The first `rotary_dim` numbers of a head are rotated."""
+
+    model_type: ClassVar[str] = "gptj"
+    aliases: ClassVar = {
+        "attention_dropout": "attn_pdrop",
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    }
+    unsupported: ClassVar = {
+        **PlainHeads.unsupported,
+        "rotary": (True, None),
+        "scale_attn_weights": (True, None),
+    }
+
+    vocab_size: int = 50400
+    n_positions: int = 2048
+    n_embd: int = 4096
+    n_layer: int = 28
+    n_head: int = 16
+    rotary_dim: int = 64
+    n_inner: int | None = None
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.0
+    embd_pdrop: float = 0.0
+    attn_pdrop: float = 0.0
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    bos_token_id: int | None = 50256
+    eos_token_id: int | tuple[int, ...] | None = 50256
+    tie_word_embeddings: bool = False
+
+    @property
+    def style(self) -> Style:
+        return Style(
+            layer_norm=True,
+            norm_eps=self.layer_norm_epsilon,
+            attention="attn",
+            attention_in="ln_1",
+            mlp_in=None,
+            parallel=True,
+            final_norm="ln_f",
+            out="out_proj",
+            mlp=("fc_in", "fc_out"),
+            mlp_bias=True,
+            act=self.activation_function,
+            rotate_pairs=True,
+            embedding_dropout=self.embd_pdrop,
+            attention_out_dropout=self.resid_pdrop,
+            mlp_out_dropout=self.resid_pdrop,
+            padding_row=False,
+            logits=LogitStyle(use_bias=True),
+        )
+
+    @property
+    def intermediate_size(self) -> int:
+        """Width of the MLP."""
+        return 4 * self.n_embd if self.n_inner is None else self.n_inner
+
+    @property
+    def position_limit(self) -> int:
+        return self.n_positions
+
+    def rotation_name(self, layer: int) -> str:
+        return "default"
+
+    def validate(self) -> None:
+        super().validate()
+        config_checks.activation(self, "activation_function")
+        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
+            raise ConfigError(
+                f"GPTJConfig: rotary_dim is {self.rotary_dim}; expected an even number from 2 to "
+                f"the width of a head, {self.head_dim}"
+            )
+
+
+class GPTJPretrained(DecoderPretrained):
+    """The base of every model of the family. Token types are tokens of the vocabulary."""
+
+    config_class = GPTJConfig
+    naming = fp.Naming(stacks=("h",), ignored=(r"\.attn\.(masked_)?bias$",))
+    tied = (("lm_head/kernel", "transformer/wte/embedding"),)
+    not_taken = frozenset(("head_mask",))
+    base_model_prefix = "transformer"
+    input_embeddings_path = "wte"
+
+
+class GPTJModel(DecoderModel, GPTJPretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+    @property
+    def token_types(self) -> int:
+        return self.config.vocab_size
+
+    def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
+        return blocks.rotary(
+            {"rope_type": "default", "rope_theta": 10_000.0},
+            positions,
+            head_dim=self.config.rotary_dim,
+            max_positions=self.config.n_positions,
+            pairs=True,
+        )
+
+
+class GPTJForCausalLM(GPTJPretrained, task_heads.CausalLM):
+    backbone = GPTJModel
+
+
+class GPTJForSequenceClassification(GPTJPretrained, task_heads.LastTokenClassification):
+    backbone = GPTJModel
+
+
+class GPTJForQuestionAnswering(GPTJPretrained, task_heads.QuestionAnswering):
+    backbone = GPTJModel
