@@ -182,11 +182,12 @@ class Walk:
         return None
 
     def differs(self, field, see=program, differ=operator.ne):
-        """Whether something of any class is another after the change: with one layer, or all."""
+        """Whether something of any class is another after the change: with one layer, where what
+        is likely is looked at, or with all."""
         changed = False
         for few in ({self.layers: 1}, {}):
             pair = functools.cache(lambda name: self.pair(name, field, few))  # noqa: B023
-            for name, make in self.views(field):
+            for name, make in self.views(field, every=not few):
                 models = pair(name)
                 if models is not None:
                     changed = True
@@ -195,14 +196,16 @@ class Walk:
         assert changed, f"no other value of {field} makes a configuration; say one in the table"
         return False
 
-    def views(self, field):
-        """(class, what of it), in the order in which a difference is likely and cheap to see."""
+    def views(self, field, every):
+        """(class, what of it), in the order in which a difference is likely and cheap to see: all,
+        or those alone that are likely."""
         bare, *others = self.classes
         ending, make = LIKELY.get(field, ("", training if "drop" in field else forward))
-        likely = [name for name in others if ending and name.endswith(ending)] or [bare]
-        cheap = [(bare, forward), *((name, shapes) for name in others)]
+        likely = [(name, make) for name in others if ending and name.endswith(ending)]
+        first = [*(likely or [(bare, make)]), (bare, forward)]
+        cheap = [(name, shapes) for name in others]
         more = [(name, make) for make in (forward, training, initial) for name in self.classes]
-        return [*((name, make) for name in likely), *cheap, *more]
+        return first + cheap + more if every else first
 
 
 FAMILIES = reference.params((name,) for name in families.names())
