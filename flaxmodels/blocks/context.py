@@ -45,6 +45,9 @@ class PassContext(NamedTuple):
         biases: {attention kind: what is added to scores [B or 1, N, T or 1, S]}.
         rotations: {rotary kind: cosines and sines}.
         cache: keys and values of earlier tokens; a layer gets it as the layers before left it.
+        encoder_states: [B, S, De] of an encoder, for cross-attention; None where there are none, or
+            where the cache has their keys and values.
+        encoder_mask: bool [B or 1, 1, 1, S], which of them are tokens; None for all.
         head_scales: [N] of each layer, what the output of a head is multiplied with; or None.
         layer_inputs: what this layer is given of the inputs of `Layers`.
         shared: what layers before left for this one; a pytree of fixed structure.
@@ -58,12 +61,21 @@ class PassContext(NamedTuple):
     biases: Mapping[str, jax.Array] = {}
     rotations: Mapping[str, Rotation] = {}
     cache: Cache | None = None
+    encoder_states: jax.Array | None = None
+    encoder_mask: jax.Array | None = None
     head_scales: Any = None  # a list of arrays; in a scan one array, whose index is traced
     layer_inputs: Any = None
     shared: Any = None
     deterministic: bool = True
     output_hidden_states: bool = False
     output_attentions: bool = False
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether there is an encoder to attend to, in this call or in the cache."""
+        return self.encoder_states is not None or (
+            self.cache is not None and self.cache.cross is not None
+        )
 
 
 def pass_context(
@@ -91,6 +103,31 @@ def pass_context(
         keys = cache.entries[each].places(cache.index, length)
         masks[each] = AttentionMask(rule(each), cache.tokens_at(keys), queries, keys)
     return PassContext(_positions(tokens, cache.index), masks, cache=cache)
+
+
+def with_encoder(
+    context: PassContext, states: jax.Array | None, mask: jax.Array | None, heads: tuple[int, int]
+) -> PassContext:
+    """Returns the context of a decoder that also attends to an encoder's states [B, S, De].
+
+    A cache keeps their keys and values, and which are tokens, for the calls that follow, which
+    give none.
+
+    Args:
+        mask: [B or 1, S], 1 for tokens; None for all.
+        heads: (number of key-value heads, width of one).
+    """
+    cache = context.cache
+    if states is None:
+        cross = None if cache is None else cache.cross
+        return context if cross is None else context._replace(encoder_mask=cross.tokens)
+    tokens = (
+        jnp.ones((1, states.shape[1]), bool) if mask is None else jnp.asarray(mask).astype(bool)
+    )
+    tokens = jnp.broadcast_to(tokens, states.shape[:2])[:, None, None]
+    if cache is not None:
+        cache = cache.with_cross(tokens, heads)
+    return context._replace(cache=cache, encoder_states=states, encoder_mask=tokens)
 
 
 def _positions(tokens: Tokens, start: int | jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ Shapes and dtypes are checked whenever a program is traced; values where they ar
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -100,6 +101,33 @@ def check_attention_mask(mask: Any, shape: tuple[int, int], *, pairs: bool = Tru
         f"attention_mask {problem}: expected 1 for tokens and 0 for padding; of an additive mask "
         "(0 to attend, a large negative number to ignore) give mask == 0"
     )
+
+
+def checked_encoder(states: Any, mask: Any, batch: int) -> tuple[jax.Array, jax.Array | None]:
+    """Returns an encoder's states [B, S, De] and their mask [B or 1, S] as arrays.
+
+    Raises:
+        TypeError: states that are not floats.
+        ValueError: another shape, or a mask that is not of 0 and 1.
+    """
+    states = jnp.asarray(states)
+    mask = mask if mask is None or hasattr(mask, "dtype") else np.asarray(mask)
+    _check_form("encoder_hidden_states", states, "[B, S, De]", 3)
+    if states.shape[0] != batch:
+        raise ValueError(
+            f"encoder_hidden_states has shape {states.shape}: expected {batch} sequences"
+        )
+    if not jnp.issubdtype(states.dtype, jnp.floating):
+        raise TypeError(f"encoder_hidden_states must be floats, got {states.dtype}")
+    if mask is not None and mask.ndim != 2:
+        raise ValueError(
+            f"encoder_attention_mask has shape {mask.shape}: expected {list(states.shape[:2])}"
+        )
+    try:
+        check_attention_mask(mask, states.shape[:2])
+    except ValueError as error:
+        raise ValueError(f"encoder_{error}") from None
+    return states, mask
 
 
 def _check_tokens(config: Config, input_ids: Any, inputs_embeds: Any) -> None:

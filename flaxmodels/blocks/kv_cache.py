@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +83,20 @@ class Ring(KV):
 
 
 @struct.dataclass
+class Cross:
+    """Keys and values of an encoder's states, in all layers, written by the first call.
+
+    Attributes:
+        keys, values: as in `KV`.
+        tokens: bool [B, 1, 1, S], which states are of tokens.
+    """
+
+    keys: _Arrays
+    values: _Arrays
+    tokens: jax.Array
+
+
+@struct.dataclass
 class Cache:
     """Holds what layers keep of S tokens, of which the first `index` are there.
 
@@ -93,11 +107,13 @@ class Cache:
         entries: {attention kind: `KV` or `Ring`}, in which a layer has the slot `At.slot`.
         mask: bool [B, S], which places hold a token rather than padding.
         index: int32 [], the number of places filled.
+        cross: of an encoder that was attended to; None before.
     """
 
     entries: dict[str, KV]
     mask: jax.Array
     index: jax.Array
+    cross: Cross | None = None
 
     def claim(self, attention_mask: jax.Array | None, length: int) -> Self:
         """Marks the next `length` places as `attention_mask` [B or 1, T] says.
@@ -134,6 +150,34 @@ class Cache:
         """
         k, v, entry = self.entries[attention].write(slot, self.index, k, v)
         return k, v, dataclasses.replace(self, entries=self.entries | {attention: entry})
+
+    def with_cross(self, tokens: jax.Array, heads: tuple[int, int]) -> Self:
+        """Returns the cache with room for an encoder's states, of which `tokens` bool [B, 1, 1, S]
+        says which count, in `heads` = (K, H)."""
+        count, width = heads
+        layers = [entry.keys for entry in self.entries.values()]
+        depth, dtype = sum(map(len, layers)), layers[0][0].dtype
+        shape = (tokens.shape[0], count, tokens.shape[-1], width)
+        if isinstance(layers[0], tuple):
+            empty = (jnp.zeros(shape, dtype),) * depth
+        else:
+            empty = jnp.zeros((depth, *shape), dtype)
+        return dataclasses.replace(self, cross=Cross(empty, empty, tokens))
+
+    def write_cross(self, layer: int | jax.Array, k: jax.Array, v: jax.Array) -> Self:
+        """Keeps k and v [B, S, K, H] of a layer, of all states of the encoder."""
+        cross: Any = self.cross
+        keys, values = (
+            _with_layer(old, layer, new.swapaxes(1, 2))
+            for old, new in ((cross.keys, k), (cross.values, v))
+        )
+        return dataclasses.replace(self, cross=dataclasses.replace(cross, keys=keys, values=values))
+
+    def cross_at(self, layer: int | jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns what a layer keeps of the encoder: keys [B, S, K, H] and values."""
+        cross: Any = self.cross
+        keys, values = (_layer_of(x, layer).swapaxes(1, 2) for x in (cross.keys, cross.values))
+        return keys, values
 
     def advance(self, length: int) -> Self:
         """Returns the cache with `length` more places filled."""
@@ -202,6 +246,7 @@ def _layer_of(arrays: _Arrays, slot) -> jax.Array:
 
 
 def _with_layer(arrays: _Arrays, slot, layer: jax.Array) -> _Arrays:
+    layer = layer.astype(arrays[0].dtype)
     if isinstance(arrays, tuple):
         return (*arrays[:slot], layer, *arrays[slot + 1 :])
     return jax.lax.dynamic_update_slice(arrays, layer[None], _start(slot, 0, 0, 0, 0))

@@ -64,8 +64,16 @@ def self_attention(
         sinks=sinks,
         softcap=softcap,
     )
-    if context.head_scales is not None:
-        scales = context.head_scales[at.layer].astype(out.dtype)
-        out = out * scales[None, None, :, None]
-        weights = None if weights is None else weights * scales[None, :, None, None]
+    out, weights = scaled_heads(out, weights, context, at)
     return out.reshape(*out.shape[:2], -1), cache, weights
+
+
+def scaled_heads(
+    out: jax.Array, weights: jax.Array | None, context: PassContext, at: At
+) -> tuple[jax.Array, jax.Array | None]:
+    """Multiplies out [B, T, N, H] and weights [B, N, T, S] with the layer's `head_scales`."""
+    if context.head_scales is None:
+        return out, weights
+    scales = context.head_scales[at.layer].astype(out.dtype)
+    out = out * scales[None, None, :, None]
+    return out, None if weights is None else weights * scales[None, :, None, None]

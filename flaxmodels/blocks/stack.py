@@ -35,7 +35,8 @@ class LayerOutput(NamedTuple):
     Attributes:
         x: [B, T, D].
         cache: with the keys and values of the new tokens.
-        weights: attention weights [B, N, T, S], or None.
+        weights: attention weights [B, N, T, S], a pair of them of a layer that attends to an
+            encoder too, or None.
         shared: what later layers read as `context.shared`; None leaves it.
     """
 

@@ -11,6 +11,7 @@ class ConfigFields(TypedDict, total=False):
     """Fields of the configurations of all families, under all their names."""
 
     activation_function: str
+    add_cross_attention: bool
     attention_bias: bool
     attention_dropout: float
     attention_probs_dropout_prob: float

@@ -76,18 +76,20 @@ class Output(ModelOutput):
         hidden_states: [B, T, D] each: what enters the first layer, what leaves every layer; of a
             model with a norm at its end the last is what leaves that.
         attentions: weights [B, N, T, S] of every layer.
+        cross_attentions: the same over the states of an encoder that was attended to.
         cache: of a decoder that was given one, with the new tokens in it.
     """
 
     cache: Cache | None = None
     hidden_states: tuple[jax.Array, ...] | None = None
     attentions: tuple[jax.Array, ...] | None = None
+    cross_attentions: tuple[jax.Array, ...] | None = None
 
     @classmethod
     def of(cls, base: "Output", **fields: Any) -> Self:
         """Makes an output of `fields`, and of what the backbone returned beside its last state."""
-        fields |= {"hidden_states": base.hidden_states, "attentions": base.attentions}
-        return cls(cache=base.cache, **fields)
+        shared = ("cache", "hidden_states", "attentions", "cross_attentions")
+        return cls(**{name: getattr(base, name) for name in shared}, **fields)
 
 
 @struct.dataclass(kw_only=True)
@@ -107,6 +109,7 @@ class PooledOutput(BaseOutput):
     hidden_states: tuple[jax.Array, ...] | None = None
     cache: Cache | None = None
     attentions: tuple[jax.Array, ...] | None = None
+    cross_attentions: tuple[jax.Array, ...] | None = None
 
 
 @struct.dataclass(kw_only=True)
@@ -149,10 +152,13 @@ def of_backbone(
 ) -> Base:
     """Makes the output of a backbone, of class `cls`: its last hidden state x [B, T, D], and what
     `context` asks for of what the layers returned."""
-    cache = layers.cache
+    cache, weights, cross = layers.cache, layers.attentions, None
+    if weights and isinstance(weights[0], tuple):
+        weights, cross = zip(*weights, strict=True)
     return cls(
         hidden_states=(*layers.entered, x) if context.output_hidden_states else None,
-        attentions=layers.attentions if context.output_attentions else None,
+        attentions=weights if context.output_attentions else None,
+        cross_attentions=cross,
         cache=None if cache is None else cache.advance(x.shape[1]),
         last_hidden_state=x,
         **fields,

@@ -1,5 +1,5 @@
-"""BERT: LayerNorm after each sublayer, learned positions, and types; an encoder, or a decoder
-without cross-attention.
+"""BERT: LayerNorm after each sublayer, learned positions, and types; an encoder, or a decoder,
+which may attend to an encoder.
 
 Devlin et al. 2018, arXiv:1810.04805; reference: `models/bert` of Transformers 5.23.
 """
@@ -54,6 +54,9 @@ class BertPretrained(decoder.Decoder):
     @property
     def is_causal(self) -> bool:
         return self.config.is_decoder
+
+    def dummy_inputs(self) -> dict[str, jax.Array]:
+        return decoder.with_encoder_inputs(super().dummy_inputs(), self.config)
 
 
 class BertModel(decoder.Backbone, BertPretrained):

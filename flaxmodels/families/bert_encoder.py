@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import sharding as fs
+from ..documents.json_values import ConfigError
 from ..models import config_checks
 from ..models.layer_types import LayerKinds
 
@@ -18,7 +19,7 @@ class BertConfig(LayerKinds):
 
     model_type: ClassVar[str] = "bert"
     unsupported: ClassVar = {
-        **config_checks.NOT_IMPLEMENTED,
+        **config_checks.NO_COMPOSITES,
         "position_embedding_type": ("absolute", None),
     }
 
@@ -37,6 +38,7 @@ class BertConfig(LayerKinds):
     classifier_dropout: float | None = None
     pad_token_id: int | None = 0
     is_decoder: bool = False
+    add_cross_attention: bool = False
 
     @property
     def head_dim(self) -> int:
@@ -56,6 +58,8 @@ class BertConfig(LayerKinds):
         config_checks.multiple(self, "hidden_size", of="num_attention_heads")
         config_checks.pruned_heads(self)
         config_checks.activation(self, "hidden_act")
+        if self.add_cross_attention and not self.is_decoder:
+            raise ConfigError("BertConfig: add_cross_attention is for a decoder; set is_decoder")
 
 
 class BertEmbeddings(nn.Module):
@@ -85,23 +89,32 @@ class BertEmbeddings(nn.Module):
 
 
 class BertSelfAttention(nn.Module):
+    """Attention without the projection that follows it; `over_encoder` to an encoder's states."""
+
     config: BertConfig
     options: blocks.ModelOptions
+    over_encoder: bool = False
 
     @nn.compact
     def __call__(self, x, context, at):
         cfg = self.config
-        width = blocks.num_heads(cfg, at.layer)[0] * cfg.head_dim
+        count = cfg.num_attention_heads if self.over_encoder else blocks.num_heads(cfg, at.layer)[0]
 
-        def project(name):
-            y = blocks.Linear(width, ("embed", "heads"), cfg.initializer_range, name=name)(x)
+        def project(name, x):
+            width, axes = count * cfg.head_dim, ("embed", "heads")
+            y = blocks.Linear(width, axes, cfg.initializer_range, name=name)(x)
             return blocks.split_heads(y, cfg.head_dim)
 
-        return blocks.self_attention(
+        def keys_and_values(x):
+            return project("key", x), project("value", x)
+
+        q = project("query", x)
+        given = (keys_and_values,) if self.over_encoder else keys_and_values(x)
+        attend = blocks.cross_attention if self.over_encoder else blocks.self_attention
+        return attend(
             self,
-            project("query"),
-            project("key"),
-            project("value"),
+            q,
+            *given,
             context,
             at,
             options=self.options,
@@ -143,10 +156,11 @@ class BertOutput(nn.Module):
 class BertAttention(nn.Module):
     config: BertConfig
     options: blocks.ModelOptions
+    over_encoder: bool = False
 
     @nn.compact
     def __call__(self, x, context, at):
-        attention = BertSelfAttention(self.config, self.options, name="self")
+        attention = BertSelfAttention(self.config, self.options, self.over_encoder, name="self")
         y, cache, weights = attention(x, context, at)
         return BertOutput(self.config, "heads", name="output")(y, x, context), cache, weights
 
@@ -163,6 +177,10 @@ class BertLayer(nn.Module):
         up = (cfg.intermediate_size, ("embed", "mlp"), cfg.hidden_act)
         attention = BertAttention(cfg, self.options, name="attention")
         x, cache, weights = attention(x, context, at)
+        if cfg.add_cross_attention and context.has_encoder:
+            cross = BertAttention(cfg, self.options, over_encoder=True, name="crossattention")
+            x, cache, over_encoder = cross(x, context._replace(cache=cache), at)
+            weights = (weights, over_encoder)
         y = BertDense(cfg, *up, name="intermediate")(x)
         y = fs.constrain(y, ("batch", "length", "mlp"), rules)
         x = BertOutput(cfg, "mlp", name="output")(y, x, context)

@@ -33,7 +33,7 @@ class GPT2Config(LayerKinds):
         "num_hidden_layers": "n_layer",
     }
     unsupported: ClassVar = {
-        **config_checks.NOT_IMPLEMENTED,
+        **config_checks.NO_COMPOSITES,
         "is_decoder": (False, True, None),
         "reorder_and_upcast_attn": (False, True),
     }
@@ -57,6 +57,7 @@ class GPT2Config(LayerKinds):
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     classifier_dropout: float | None = None
+    add_cross_attention: bool = False
     bos_token_id: int | None = 50256
     eos_token_id: int | tuple[int, ...] | None = 50256
 
@@ -111,6 +112,40 @@ class GPT2Attention(nn.Module):
         return y, cache, weights
 
 
+class GPT2CrossAttention(nn.Module):
+    """Attends to an encoder's states, as wide as the model's own."""
+
+    config: GPT2Config
+    options: blocks.ModelOptions
+
+    @nn.compact
+    def __call__(self, x, context, at):
+        cfg, std = self.config, self.config.initializer_range
+
+        def keys_and_values(states):
+            y = blocks.Linear(2 * cfg.n_embd, ("embed", "heads"), std, name="c_attn")(states)
+            k, v = (blocks.split_heads(each, cfg.head_dim) for each in jnp.split(y, 2, axis=-1))
+            return k, v
+
+        q = blocks.Linear(cfg.n_embd, ("embed", "heads"), std, name="q_attn")(x)
+        scale = cfg.head_dim**-0.5 if cfg.scale_attn_weights else 1.0
+        if cfg.scale_attn_by_inverse_layer_idx:
+            q = q / jnp.asarray(at.layer + 1, q.dtype)
+        y, cache, weights = blocks.cross_attention(
+            self,
+            blocks.split_heads(q, cfg.head_dim),
+            keys_and_values,
+            context,
+            at,
+            options=self.options,
+            scale=scale,
+            dropout=cfg.attn_pdrop,
+        )
+        y = blocks.Linear(cfg.n_embd, ("heads", "embed"), _residual_std(cfg), name="c_proj")(y)
+        y = nn.Dropout(cfg.resid_pdrop)(y, deterministic=context.deterministic)
+        return y, cache, weights
+
+
 class GPT2Block(nn.Module):
     """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
 
@@ -124,6 +159,11 @@ class GPT2Block(nn.Module):
         attention = GPT2Attention(cfg, self.options, name="attn")
         y, cache, weights = attention(y, context, at)
         x = x + y
+        if cfg.add_cross_attention and context.has_encoder:
+            y = blocks.LayerNorm(cfg.layer_norm_epsilon, name="ln_cross_attn")(x)
+            cross = GPT2CrossAttention(cfg, self.options, name="crossattention")
+            y, cache, over_encoder = cross(y, context._replace(cache=cache), at)
+            x, weights = x + y, (weights, over_encoder)
         y = blocks.LayerNorm(cfg.layer_norm_epsilon, name="ln_2")(x)
         mlp = blocks.MLP(
             cfg.n_embd,
@@ -152,14 +192,17 @@ class GPT2Pretrained(decoder.Decoder):
     config_class = GPT2Config
     naming = fp.Naming(
         stacks=("h",),
-        kernels_in_out=(r"/c_(attn|proj|fc)/kernel$",),
-        flax_kernels_out_in=(r"/c_(attn|proj|fc)/kernel$",),
+        kernels_in_out=(r"/(c_(attn|proj|fc)|q_attn)/kernel$",),
+        flax_kernels_out_in=(r"/(c_(attn|proj|fc)|q_attn)/kernel$",),
         ignored=(r"\.attn\.(masked_)?bias$",),
     )
     tied = (("lm_head/kernel", "transformer/wte/embedding"),)
     is_parallelizable = True
     base_model_prefix = "transformer"
     input_embeddings_path = "wte"
+
+    def dummy_inputs(self) -> dict[str, jax.Array]:
+        return decoder.with_encoder_inputs(super().dummy_inputs(), self.config)
 
 
 class GPT2Model(decoder.Backbone, GPT2Pretrained):

@@ -8,14 +8,16 @@ from ..blocks import ACTIVATIONS
 from ..config.config import Config
 from ..documents.json_values import ConfigError
 
-NOT_IMPLEMENTED = {
-    "add_cross_attention": (False, None),
+NO_COMPOSITES = {
     "cross_attention_hidden_size": (None,),
     "is_encoder_decoder": (False, None),
     "tie_encoder_decoder": (False, None),
 }
 """Keys of any family's `config.json` that change the model in ways not implemented -> the values
 that are fine."""
+
+NOT_IMPLEMENTED = {"add_cross_attention": (False, None), **NO_COMPOSITES}
+"""The same, of a family without layers that attend to an encoder."""
 
 
 def multiple(config: Config, name: str, of: str) -> None:

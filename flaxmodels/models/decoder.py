@@ -5,6 +5,7 @@ import functools
 from typing import Any, ClassVar, TypedDict, Unpack
 
 import jax
+import jax.numpy as jnp
 
 from .. import blocks
 from .. import sharding as fs
@@ -30,6 +31,10 @@ class Inputs(TypedDict, total=False):
             alone, and the output has the cache with them in it.
         head_mask: [N], or [L, N] over layers and heads, of BERT and GPT-2: what the output of each
             head is multiplied with; 1 keeps it, 0 drops it.
+        encoder_hidden_states: [B, S, De], of a decoder that attends to an encoder too
+            (`config.add_cross_attention`); a cache keeps what is needed of them, and further calls
+            with it give none.
+        encoder_attention_mask: [B or 1, S], 1 for tokens of the encoder; with its states alone.
         deterministic: no dropout; False needs `rngs={"dropout": key}`.
         output_hidden_states: see `Output`; None for what the config says.
         output_attentions: see `Output`; None for what the config says. The weights are computed by
@@ -41,6 +46,8 @@ class Inputs(TypedDict, total=False):
     inputs_embeds: jax.Array | None
     cache: blocks.Cache | None
     head_mask: jax.Array | None
+    encoder_hidden_states: jax.Array | None
+    encoder_attention_mask: jax.Array | None
     deterministic: bool
     output_hidden_states: bool | None
     output_attentions: bool | None
@@ -49,7 +56,9 @@ class Inputs(TypedDict, total=False):
 class Decoder(PretrainedModel):
     """A model, or the backbone of one, that generates from left to right."""
 
-    not_taken: ClassVar[frozenset[str]] = frozenset(("token_type_ids", "head_mask"))
+    not_taken: ClassVar[frozenset[str]] = frozenset(
+        "token_type_ids head_mask encoder_hidden_states encoder_attention_mask".split()
+    )
     """Which of `Inputs` the family has no use for."""
 
     @property
@@ -64,6 +73,8 @@ class Decoder(PretrainedModel):
         token_types: int | None = None,
         cache: blocks.Cache | None = None,
         head_mask: jax.Array | None = None,
+        encoder_hidden_states: jax.Array | None = None,
+        encoder_attention_mask: jax.Array | None = None,
         deterministic: bool = True,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
@@ -76,7 +87,8 @@ class Decoder(PretrainedModel):
 
         Raises:
             TypeError: see `Tokens.checked`.
-            ValueError: see `Tokens.checked`; or a cache for a model that is no decoder.
+            ValueError: see `Tokens.checked`; or a cache for a model that is no decoder, or an
+                encoder for one without cross-attention.
         """
         cfg = self.config
         tokens = tokens.checked(cfg, cache=cache, stacked=self.scan_layers, token_types=token_types)
@@ -88,6 +100,8 @@ class Decoder(PretrainedModel):
         biases = {
             each: self.score_bias(mask, tokens.shape[1]) for each, mask in context.masks.items()
         }
+        encoder = encoder_hidden_states, encoder_attention_mask
+        context = self._attending(context, *encoder, batch=tokens.shape[0])
         rotaries = dict.fromkeys(kind.rotary for kind in kinds if kind.rotary is not None)
         states, weights = output_hidden_states, output_attentions
         return tokens, context._replace(
@@ -98,6 +112,24 @@ class Decoder(PretrainedModel):
             output_hidden_states=cfg.output_hidden_states if states is None else states,
             output_attentions=cfg.output_attentions if weights is None else weights,
         )
+
+    def _attending(
+        self, context: blocks.PassContext, states: Any, mask: Any, *, batch: int
+    ) -> blocks.PassContext:
+        """Returns the context with an encoder's states in it, checked."""
+        cfg, name = self.config, type(self).__name__
+        if states is None and mask is not None:
+            raise ValueError(f"{name}: encoder_attention_mask without encoder_hidden_states")
+        if states is not None:
+            if not getattr(cfg, "add_cross_attention", False):
+                raise ValueError(
+                    f"{name} was given encoder_hidden_states, and config.add_cross_attention is "
+                    "False: it has no layers that attend to them"
+                )
+            states, mask = blocks.checked_encoder(states, mask, batch)
+            states = states.astype(self.dtype)
+        heads = (cfg.num_attention_heads, cfg.head_dim)
+        return blocks.with_encoder(context, states, mask, heads)
 
     def mask_rule(self, attention: str) -> blocks.Rule | None:
         """Returns which places a place attends to in layers of a kind; None for all."""
@@ -158,6 +190,15 @@ class Decoder(PretrainedModel):
             raise ValueError(
                 f"{type(self).__name__}: a cache is for a decoder; set config.is_decoder"
             )
+
+
+def with_encoder_inputs(inputs: dict[str, jax.Array], config: Any) -> dict[str, jax.Array]:
+    """Adds an encoder's states to dummy inputs, where the config says that layers attend to one:
+    [..., 1, D], of the model's own width."""
+    if not config.add_cross_attention:
+        return inputs
+    shape = (1, 1, config.hidden_size)
+    return inputs | {"encoder_hidden_states": jnp.zeros(shape, jnp.float32)}
 
 
 class Backbone(Decoder):

@@ -18,7 +18,7 @@ CACHE = init_cache(
     dtype=jnp.float32,
     stacked=False,
 )
-COMMON = ("cache", "hidden_states", "attentions")
+COMMON = ("cache", "hidden_states", "attentions", "cross_attentions")
 # the order of the fields in Transformers 5.23, whose `past_key_values` is our `cache`
 ORDER = {
     outputs.BaseOutput: ("last_hidden_state", "pooler_output", *COMMON),
@@ -28,6 +28,7 @@ ORDER = {
         "hidden_states",
         "cache",
         "attentions",
+        "cross_attentions",
     ),
     outputs.LogitsOutput: ("logits", *COMMON),
     outputs.QuestionAnsweringOutput: ("start_logits", "end_logits", *COMMON),
@@ -40,6 +41,7 @@ each = pytest.mark.parametrize("cls", ORDER, ids=lambda cls: cls.__name__)
 def full(cls):
     states = (jnp.zeros(1), jnp.ones(1))
     fields = {"cache": CACHE, "hidden_states": states, "attentions": states[:1]}
+    fields["cross_attentions"] = states
     own = [name for name in ORDER[cls] if name not in fields]
     return cls(**fields, **{name: jnp.full(3, i) for i, name in enumerate(own)})
 
@@ -61,7 +63,7 @@ def test_fields_are_in_the_order_of_the_reference(cls):
 def test_what_is_none_is_left_out(cls):
     out = full(cls).replace(cache=None, hidden_states=None)
     names = tuple(name for name in ORDER[cls] if name not in ("cache", "hidden_states"))
-    assert out.keys() == names and len(out) == len(names) and out[-1] is out.attentions
+    assert out.keys() == names and len(out) == len(names) and out[-1] is out.cross_attentions
     assert "cache" not in out and out.get("cache") is None and out.get("cache", 3) == 3
     with pytest.raises(KeyError, match=f"'cache': this {cls.__name__} has {names[0]}"):
         out["cache"]

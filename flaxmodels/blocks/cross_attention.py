@@ -1,0 +1,64 @@
+"""Cross-attention: a decoder's queries, keys and values of an encoder's states."""
+
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+
+from .. import sharding as fs
+from .attention import AttentionMask, attend
+from .context import ModelOptions, PassContext
+from .kv_cache import Cache
+from .self_attention import scaled_heads
+from .stack import At
+
+Projections = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def cross_attention(
+    module: nn.Module,
+    q: jax.Array,
+    project: Projections,
+    context: PassContext,
+    at: At,
+    *,
+    options: ModelOptions,
+    scale: float,
+    dropout: float = 0.0,
+) -> tuple[jax.Array, Cache | None, jax.Array | None]:
+    """Attends with q [B, T, N, H] to the states of an encoder: those of the context, whose keys and
+    values go into a cache that is there, or those that the cache has of an earlier call.
+
+    Args:
+        project: makes k [B, S, K, H] and v of the states [B, S, De].
+        others: as in `self_attention`.
+
+    Returns:
+        [B, T, N*H], the cache, and the weights [B, N, T, S] if they are asked for.
+    """
+    q = fs.constrain(q, ("batch", "length", "heads", None), options.rules)
+    cache = context.cache
+    if context.encoder_states is not None:
+        k, v = project(context.encoder_states)
+        if cache is not None:
+            cache = cache.write_cross(at.layer, k, v)
+    elif cache is not None:
+        k, v = cache.cross_at(at.layer)
+    else:
+        raise ValueError(
+            "cross-attention needs encoder_hidden_states, or a cache that has seen them"
+        )
+    dropping = dropout > 0 and not context.deterministic
+    out, weights = attend(
+        q,
+        k.astype(q.dtype),
+        v.astype(q.dtype),
+        AttentionMask(tokens=context.encoder_mask),
+        scale=scale,
+        implementation=options.attn_implementation,
+        dropout=dropout,
+        dropout_key=module.make_rng("dropout") if dropping else None,
+        need_weights=context.output_attentions,
+    )
+    out, weights = scaled_heads(out, weights, context, at)
+    return out.reshape(*out.shape[:2], -1), cache, weights
