@@ -1,7 +1,7 @@
 """BERT's configuration, embeddings and layers."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -109,18 +109,14 @@ class BertSelfAttention(nn.Module):
             return project("key", x), project("value", x)
 
         q = project("query", x)
-        given = (keys_and_values,) if self.over_encoder else keys_and_values(x)
-        attend = blocks.cross_attention if self.over_encoder else blocks.self_attention
-        return attend(
-            self,
-            q,
-            *given,
-            context,
-            at,
-            options=self.options,
-            scale=cfg.head_dim**-0.5,
-            dropout=cfg.attention_probs_dropout_prob,
-        )
+        told: Any = {
+            "options": self.options,
+            "scale": cfg.head_dim**-0.5,
+            "dropout": cfg.attention_probs_dropout_prob,
+        }
+        if self.over_encoder:
+            return blocks.cross_attention(self, q, keys_and_values, context, at, **told)
+        return blocks.self_attention(self, q, *keys_and_values(x), context, at, **told)
 
 
 class BertDense(nn.Module):
