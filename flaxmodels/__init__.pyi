@@ -59,11 +59,23 @@ from .families.llama import LlamaForQuestionAnswering as LlamaForQuestionAnsweri
 from .families.llama import LlamaForSequenceClassification as LlamaForSequenceClassification
 from .families.llama import LlamaForTokenClassification as LlamaForTokenClassification
 from .families.llama import LlamaModel as LlamaModel
+from .families.mistral import MistralConfig as MistralConfig
+from .families.mistral import MistralForCausalLM as MistralForCausalLM
+from .families.mistral import MistralForQuestionAnswering as MistralForQuestionAnswering
+from .families.mistral import MistralForSequenceClassification as MistralForSequenceClassification
+from .families.mistral import MistralForTokenClassification as MistralForTokenClassification
+from .families.mistral import MistralModel as MistralModel
 from .families.phi import PhiConfig as PhiConfig
 from .families.phi import PhiForCausalLM as PhiForCausalLM
 from .families.phi import PhiForSequenceClassification as PhiForSequenceClassification
 from .families.phi import PhiForTokenClassification as PhiForTokenClassification
 from .families.phi import PhiModel as PhiModel
+from .families.qwen2 import Qwen2Config as Qwen2Config
+from .families.qwen2 import Qwen2ForCausalLM as Qwen2ForCausalLM
+from .families.qwen2 import Qwen2ForQuestionAnswering as Qwen2ForQuestionAnswering
+from .families.qwen2 import Qwen2ForSequenceClassification as Qwen2ForSequenceClassification
+from .families.qwen2 import Qwen2ForTokenClassification as Qwen2ForTokenClassification
+from .families.qwen2 import Qwen2Model as Qwen2Model
 from .families.qwen3 import Qwen3Config as Qwen3Config
 from .families.qwen3 import Qwen3ForCausalLM as Qwen3ForCausalLM
 from .families.qwen3 import Qwen3ForQuestionAnswering as Qwen3ForQuestionAnswering
@@ -121,11 +133,21 @@ FlaxLlamaForQuestionAnswering = LlamaForQuestionAnswering
 FlaxLlamaForSequenceClassification = LlamaForSequenceClassification
 FlaxLlamaForTokenClassification = LlamaForTokenClassification
 FlaxLlamaModel = LlamaModel
+FlaxMistralForCausalLM = MistralForCausalLM
+FlaxMistralForQuestionAnswering = MistralForQuestionAnswering
+FlaxMistralForSequenceClassification = MistralForSequenceClassification
+FlaxMistralForTokenClassification = MistralForTokenClassification
+FlaxMistralModel = MistralModel
 FlaxPhiForCausalLM = PhiForCausalLM
 FlaxPhiForSequenceClassification = PhiForSequenceClassification
 FlaxPhiForTokenClassification = PhiForTokenClassification
 FlaxPhiModel = PhiModel
 FlaxPreTrainedModel = PretrainedModel
+FlaxQwen2ForCausalLM = Qwen2ForCausalLM
+FlaxQwen2ForQuestionAnswering = Qwen2ForQuestionAnswering
+FlaxQwen2ForSequenceClassification = Qwen2ForSequenceClassification
+FlaxQwen2ForTokenClassification = Qwen2ForTokenClassification
+FlaxQwen2Model = Qwen2Model
 FlaxQwen3ForCausalLM = Qwen3ForCausalLM
 FlaxQwen3ForQuestionAnswering = Qwen3ForQuestionAnswering
 FlaxQwen3ForSequenceClassification = Qwen3ForSequenceClassification

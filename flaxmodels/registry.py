@@ -136,7 +136,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "gptj": Family("GPTJ", _ANSWERS, "GPT-J"),
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
+    "mistral": Family("Mistral", _ALL, "Mistral, Mistral Small 3"),
     "phi": Family("Phi", _TOKENS, "Phi 1 to 2"),
+    "qwen2": Family("Qwen2", _ALL, "Qwen 2, Qwen 2.5, QwQ"),
     "qwen3": Family("Qwen3", _ALL, "Qwen 3"),
 }
 """model_type -> its classes, in alphabetical order."""
