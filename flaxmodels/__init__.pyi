@@ -41,6 +41,22 @@ from .families.bert import BertForSequenceClassification as BertForSequenceClass
 from .families.bert import BertForTokenClassification as BertForTokenClassification
 from .families.bert import BertLMHeadModel as BertLMHeadModel
 from .families.bert import BertModel as BertModel
+from .families.gemma import GemmaConfig as GemmaConfig
+from .families.gemma import GemmaForCausalLM as GemmaForCausalLM
+from .families.gemma import GemmaForSequenceClassification as GemmaForSequenceClassification
+from .families.gemma import GemmaForTokenClassification as GemmaForTokenClassification
+from .families.gemma import GemmaModel as GemmaModel
+from .families.gemma2 import Gemma2Config as Gemma2Config
+from .families.gemma2 import Gemma2ForCausalLM as Gemma2ForCausalLM
+from .families.gemma2 import Gemma2ForSequenceClassification as Gemma2ForSequenceClassification
+from .families.gemma2 import Gemma2ForTokenClassification as Gemma2ForTokenClassification
+from .families.gemma2 import Gemma2Model as Gemma2Model
+from .families.gemma2 import Gemma3ForCausalLM as Gemma3ForCausalLM
+from .families.gemma2 import Gemma3TextConfig as Gemma3TextConfig
+from .families.gemma2 import (
+    Gemma3TextForSequenceClassification as Gemma3TextForSequenceClassification,
+)
+from .families.gemma2 import Gemma3TextModel as Gemma3TextModel
 from .families.gpt2 import GPT2Config as GPT2Config
 from .families.gpt2 import GPT2DoubleHeadsModel as GPT2DoubleHeadsModel
 from .families.gpt2 import GPT2ForQuestionAnswering as GPT2ForQuestionAnswering
@@ -128,6 +144,17 @@ FlaxGPTJForCausalLM = GPTJForCausalLM
 FlaxGPTJForQuestionAnswering = GPTJForQuestionAnswering
 FlaxGPTJForSequenceClassification = GPTJForSequenceClassification
 FlaxGPTJModel = GPTJModel
+FlaxGemma2ForCausalLM = Gemma2ForCausalLM
+FlaxGemma2ForSequenceClassification = Gemma2ForSequenceClassification
+FlaxGemma2ForTokenClassification = Gemma2ForTokenClassification
+FlaxGemma2Model = Gemma2Model
+FlaxGemma3ForCausalLM = Gemma3ForCausalLM
+FlaxGemma3TextForSequenceClassification = Gemma3TextForSequenceClassification
+FlaxGemma3TextModel = Gemma3TextModel
+FlaxGemmaForCausalLM = GemmaForCausalLM
+FlaxGemmaForSequenceClassification = GemmaForSequenceClassification
+FlaxGemmaForTokenClassification = GemmaForTokenClassification
+FlaxGemmaModel = GemmaModel
 FlaxLlamaForCausalLM = LlamaForCausalLM
 FlaxLlamaForQuestionAnswering = LlamaForQuestionAnswering
 FlaxLlamaForSequenceClassification = LlamaForSequenceClassification

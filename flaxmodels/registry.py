@@ -127,6 +127,15 @@ FAMILIES: dict[str, Family] = {
         "BERT",
         other_names={"BertForCausalLM": "BertLMHeadModel"},
     ),
+    "gemma": Family("Gemma", _TOKENS, "Gemma"),
+    "gemma2": Family("Gemma2", _TOKENS, "Gemma 2"),
+    "gemma3_text": Family(
+        "Gemma3Text",
+        ("Model", "ForSequenceClassification"),
+        "Gemma 3, EmbeddingGemma",
+        module="gemma2",
+        classes=("Gemma3ForCausalLM",),
+    ),
     "gpt2": Family(
         "GPT2",
         ("Model", "LMHeadModel", "ForSequenceClassification", "ForTokenClassification")

@@ -15,13 +15,16 @@ class ConfigFields(TypedDict, total=False):
     attention_bias: bool
     attention_dropout: float
     attention_probs_dropout_prob: float
+    attn_logit_softcapping: float | None
     attn_pdrop: float
     bos_token_id: int | None
     classifier_dropout: float | None
     embd_pdrop: float
     eos_token_id: Sequence[int] | int | None
+    final_logit_softcapping: float | None
     head_dim: int | None
     hidden_act: str
+    hidden_activation: str
     hidden_dropout_prob: float
     hidden_size: int
     id2label: Mapping[Any, str] | None
@@ -51,8 +54,10 @@ class ConfigFields(TypedDict, total=False):
     partial_rotary_factor: Any
     pruned_heads: Mapping[Any, Sequence[int]]
     qk_layernorm: bool
+    query_pre_attn_scalar: int
     resid_pdrop: float
     rms_norm_eps: float
+    rope_local_base_freq: Any
     rope_parameters: Mapping[Any, Any] | None
     rope_scaling: Mapping[Any, Any] | None
     rope_theta: float
@@ -60,11 +65,13 @@ class ConfigFields(TypedDict, total=False):
     scale_attn_by_inverse_layer_idx: bool
     scale_attn_weights: bool
     sliding_window: int | None
+    sliding_window_pattern: int | None
     summary_activation: str | None
     summary_first_dropout: float
     summary_proj_to_labels: bool
     summary_use_proj: bool
     tie_word_embeddings: bool
     type_vocab_size: int
+    use_bidirectional_attention: bool
     use_sliding_window: bool
     vocab_size: int

@@ -25,7 +25,7 @@ CLASSES = {
 VARIANTS = {
     "two-way": {"use_bidirectional_attention": True, "sliding_window": 8, "num_hidden_layers": 3}
     | {"sliding_window_pattern": 2},
-    "caps": {"attn_logit_softcapping": 4.0, "final_logit_softcapping": 3.0, "num_hidden_layers": 2},
+    "cap": {"final_logit_softcapping": 3.0, "num_hidden_layers": 2},
     "biases": {"attention_bias": True, "num_hidden_layers": 2},
     "old-keys": {
         "rope_parameters": None,
@@ -38,3 +38,4 @@ VARIANTS = {
 }
 _ROPES = {"full_attention": {"rope_type": "dynamic", "factor": 2.0}}
 WALK = {"max_position_embeddings": ([5], {"rope_parameters": _ROPES})}
+UNREAD = {"classifier_dropout": "of token classification, which the family has not"}

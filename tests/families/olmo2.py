@@ -19,3 +19,4 @@ VARIANTS = {
     "biases": {"attention_bias": True},
     "tied": {"tie_word_embeddings": True},
 }
+UNREAD = {"classifier_dropout": "of token classification, which the family has not"}

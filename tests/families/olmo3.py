@@ -40,3 +40,4 @@ VARIANTS = {
 }
 _ROPES = {"full_attention": {"rope_type": "dynamic", "factor": 2.0}}
 WALK = {"max_position_embeddings": ([5], {"rope_parameters": _ROPES})}
+UNREAD = {"classifier_dropout": "of token classification, which the family has not"}

@@ -1,0 +1,80 @@
+"""Gemma: Llama with norms that multiply by 1 + scale, token embeddings times sqrt(D), a gated GELU,
+and tied embeddings.
+
+Gemma Team 2024, arXiv:2403.08295; reference: `models/gemma` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from ..models import task_heads
+from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_style import Style
+
+_TANH_GELU = "gelu_pytorch_tanh"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GemmaConfig(DecoderConfig):
+    """`config.json` of a Gemma. The activation "gelu" of its first files stands for what the models
+    were trained with, the approximation by tanh."""
+
+    model_type: ClassVar[str] = "gemma"
+    unsupported: ClassVar = {
+        **DecoderConfig.unsupported,
+        # the reference attends both ways or not as its implementation of attention has it
+        "use_bidirectional_attention": (False, None),
+        "hidden_activation": (_TANH_GELU, None),  # what Transformers 4 reads instead
+    }
+
+    vocab_size: int = 256_000
+    hidden_size: int = 3072
+    intermediate_size: int = 24576
+    num_hidden_layers: int = 28
+    num_attention_heads: int = 16
+    head_dim: int = 256
+    hidden_act: str = _TANH_GELU
+    max_position_embeddings: int = 8192
+    attention_bias: bool = False
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 2
+    eos_token_id: int | tuple[int, ...] | None = 1
+    tie_word_embeddings: bool = True
+
+    @property
+    def style(self) -> Style:
+        return Style(
+            norm_eps=self.rms_norm_eps,
+            norm_offset=1.0,
+            act=self.hidden_act,
+            qkv_bias=self.attention_bias,
+            out_bias=self.attention_bias,
+            token_scale=self.hidden_size**0.5,
+        )
+
+    def derive(self) -> None:
+        if self.hidden_act == "gelu":
+            object.__setattr__(self, "hidden_act", _TANH_GELU)
+        super().derive()
+
+
+class GemmaPretrained(DecoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = GemmaConfig
+
+
+class GemmaModel(DecoderModel, GemmaPretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+
+class GemmaForCausalLM(GemmaPretrained, task_heads.CausalLM):
+    backbone = GemmaModel
+
+
+class GemmaForSequenceClassification(GemmaPretrained, task_heads.LastTokenClassification):
+    backbone = GemmaModel
+
+
+class GemmaForTokenClassification(GemmaPretrained, task_heads.TokenClassification):
+    backbone = GemmaModel
