@@ -81,6 +81,14 @@ from .families.mistral import MistralForQuestionAnswering as MistralForQuestionA
 from .families.mistral import MistralForSequenceClassification as MistralForSequenceClassification
 from .families.mistral import MistralForTokenClassification as MistralForTokenClassification
 from .families.mistral import MistralModel as MistralModel
+from .families.olmo2 import Olmo2Config as Olmo2Config
+from .families.olmo2 import Olmo2ForCausalLM as Olmo2ForCausalLM
+from .families.olmo2 import Olmo2ForSequenceClassification as Olmo2ForSequenceClassification
+from .families.olmo2 import Olmo2Model as Olmo2Model
+from .families.olmo2 import Olmo3Config as Olmo3Config
+from .families.olmo2 import Olmo3ForCausalLM as Olmo3ForCausalLM
+from .families.olmo2 import Olmo3ForSequenceClassification as Olmo3ForSequenceClassification
+from .families.olmo2 import Olmo3Model as Olmo3Model
 from .families.phi import PhiConfig as PhiConfig
 from .families.phi import PhiForCausalLM as PhiForCausalLM
 from .families.phi import PhiForSequenceClassification as PhiForSequenceClassification
@@ -165,6 +173,12 @@ FlaxMistralForQuestionAnswering = MistralForQuestionAnswering
 FlaxMistralForSequenceClassification = MistralForSequenceClassification
 FlaxMistralForTokenClassification = MistralForTokenClassification
 FlaxMistralModel = MistralModel
+FlaxOlmo2ForCausalLM = Olmo2ForCausalLM
+FlaxOlmo2ForSequenceClassification = Olmo2ForSequenceClassification
+FlaxOlmo2Model = Olmo2Model
+FlaxOlmo3ForCausalLM = Olmo3ForCausalLM
+FlaxOlmo3ForSequenceClassification = Olmo3ForSequenceClassification
+FlaxOlmo3Model = Olmo3Model
 FlaxPhiForCausalLM = PhiForCausalLM
 FlaxPhiForSequenceClassification = PhiForSequenceClassification
 FlaxPhiForTokenClassification = PhiForTokenClassification

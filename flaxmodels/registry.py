@@ -147,6 +147,8 @@ FAMILIES: dict[str, Family] = {
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
     "mistral": Family("Mistral", _ALL, "Mistral, Mistral Small 3"),
     "phi": Family("Phi", _TOKENS, "Phi 1 to 2"),
+    "olmo2": Family("Olmo2", _SEQUENCES, "OLMo 2"),
+    "olmo3": Family("Olmo3", _SEQUENCES, "OLMo 3", module="olmo2"),
     "qwen2": Family("Qwen2", _ALL, "Qwen 2, Qwen 2.5, QwQ"),
     "qwen3": Family("Qwen3", _ALL, "Qwen 3"),
 }

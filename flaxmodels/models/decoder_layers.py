@@ -99,10 +99,11 @@ def _normed(
         return q, k
     over, use_bias = style.qk_norm.over, style.qk_norm.use_bias
     normed = []
-    for x, name in zip(projections, style.qk_norm.names, strict=True):
+    named = zip(projections, style.qk_norm.names, ("heads", "kv_heads"), strict=True)
+    for x, name, heads in named:
         if over != "all":
             x = blocks.split_heads(x, head_dim)
-        axes = ("heads", "norm") if over == "heads" else ("norm",)
+        axes = (heads, "norm") if over == "heads" else ("norm",)
         x = style.norm(name, use_bias=use_bias, axes=axes)(x)
         normed.append(blocks.split_heads(x, head_dim) if over == "all" else x)
     return normed[0], normed[1]
