@@ -11,7 +11,7 @@ from .. import sharding as fs
 from .attention import AttentionMask, Rule, token_mask
 from .inputs import Tokens
 from .kv_cache import Cache
-from .rotary import Rotation
+from .rope import Rotation
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 

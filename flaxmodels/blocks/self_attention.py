@@ -7,7 +7,7 @@ from .. import sharding as fs
 from .attention import attend
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache
-from .rotary import rotate
+from .rope import rotate
 from .stack import At
 
 

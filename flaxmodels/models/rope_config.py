@@ -1,5 +1,5 @@
 """RoPE scaling in configurations: `rope_parameters` read in every spelling, filled in, and written.
-`rope_checks` checks them, `blocks/rope_scaling.py` computes the frequencies."""
+`rope_checks` checks them, `blocks/rope/rope_scaling.py` computes the frequencies."""
 
 import dataclasses
 from collections.abc import Mapping

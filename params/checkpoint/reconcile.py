@@ -44,9 +44,8 @@ def reconcile(
     wanted = asked.in_layout(source.layout, source.tensors)
     names = wanted.known({name: name for name in source.tensors})
     chosen = {path: wanted.chosen(path, names) for path in wanted.places}
-    missing: list[str] = []
     found: dict[str, tuple[Piece, ...]] = {}
-    mismatched: list[Mismatch] = []
+    missing, mismatched = [], []
     for path, group in chosen.items():
         there = [_stored(source, names[x.name], x, naming) for x in group if x is not None]
         wrong = [(t, x) for t, x in there if t.shape != x.shape]
@@ -60,7 +59,11 @@ def reconcile(
     used = {place.name for group in chosen.values() for place in group if place is not None}
     spare = {place.name for group in wanted.tied.values() for place in group}
     computed = names.keys() & wanted.constants
-    others = {path: wanted.others(path, names.keys() - used) for path in found}
+    twice = {
+        path: tuple(_piece(*_stored(source, names[x.name], x, naming)) for x in group)
+        for path in found
+        if (group := wanted.others(path, names.keys() - used))
+    }
     named = wanted.known({name: name for name in source.absent})
     return Match(
         source,
@@ -70,11 +73,7 @@ def reconcile(
         tuple(mismatched),
         {p: named[x.name] for p in missing for x in wanted.places[p] if x.name in named},
         reading.said,
-        {
-            path: tuple(_piece(*_stored(source, names[x.name], x, naming)) for x in group)
-            for path, group in others.items()
-            if group
-        },
+        twice,
         reading.hint,
         {p: x.name for p in missing for x in wanted.places[p][:1] if x.part is not None},
         tuple(names[name] for name in computed),

@@ -17,7 +17,6 @@ from safetensors.numpy import load_file
 
 import flaxmodels as fm
 from flaxmodels import registry
-from flaxmodels.models import config_checks
 
 FOLDER = GOLDENS / "families"
 
@@ -111,8 +110,6 @@ def params(pairs: Iterable[tuple[str, ...]], soak: str = "") -> list[Any]:
     found = []
     for i, pair in enumerate(pairs):
         marks = [] if pair[0] in registry.FAMILIES else [pytest.mark.skip("not registered")]
-        if "cross" in pair and "add_cross_attention" in config_checks.NOT_IMPLEMENTED:
-            marks = [pytest.mark.skip("no layers that read an encoder yet")]
         if (i % 4 in (0, 3)) if soak == "in turn" else pair[-1] == soak:
             marks.append(pytest.mark.soak)
         found.append(pytest.param(*pair, id="-".join(pair), marks=marks))

@@ -4,7 +4,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ..documents.json_values import JsonObject
+from ...documents.json_values import JsonObject
 from .rope_scaling import rope_frequencies
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..documents.json_values import JsonObject
+from ...documents.json_values import JsonObject
 
 ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "default": (),
