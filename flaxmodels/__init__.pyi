@@ -57,6 +57,11 @@ from .families.gemma2 import (
     Gemma3TextForSequenceClassification as Gemma3TextForSequenceClassification,
 )
 from .families.gemma2 import Gemma3TextModel as Gemma3TextModel
+from .families.glm4 import Glm4Config as Glm4Config
+from .families.glm4 import Glm4ForCausalLM as Glm4ForCausalLM
+from .families.glm4 import Glm4ForSequenceClassification as Glm4ForSequenceClassification
+from .families.glm4 import Glm4ForTokenClassification as Glm4ForTokenClassification
+from .families.glm4 import Glm4Model as Glm4Model
 from .families.gpt2 import GPT2Config as GPT2Config
 from .families.gpt2 import GPT2DoubleHeadsModel as GPT2DoubleHeadsModel
 from .families.gpt2 import GPT2ForQuestionAnswering as GPT2ForQuestionAnswering
@@ -89,11 +94,21 @@ from .families.olmo2 import Olmo3Config as Olmo3Config
 from .families.olmo2 import Olmo3ForCausalLM as Olmo3ForCausalLM
 from .families.olmo2 import Olmo3ForSequenceClassification as Olmo3ForSequenceClassification
 from .families.olmo2 import Olmo3Model as Olmo3Model
+from .families.opt import OPTConfig as OPTConfig
+from .families.opt import OPTForCausalLM as OPTForCausalLM
+from .families.opt import OPTForQuestionAnswering as OPTForQuestionAnswering
+from .families.opt import OPTForSequenceClassification as OPTForSequenceClassification
+from .families.opt import OPTModel as OPTModel
 from .families.phi import PhiConfig as PhiConfig
 from .families.phi import PhiForCausalLM as PhiForCausalLM
 from .families.phi import PhiForSequenceClassification as PhiForSequenceClassification
 from .families.phi import PhiForTokenClassification as PhiForTokenClassification
 from .families.phi import PhiModel as PhiModel
+from .families.phi3 import Phi3Config as Phi3Config
+from .families.phi3 import Phi3ForCausalLM as Phi3ForCausalLM
+from .families.phi3 import Phi3ForSequenceClassification as Phi3ForSequenceClassification
+from .families.phi3 import Phi3ForTokenClassification as Phi3ForTokenClassification
+from .families.phi3 import Phi3Model as Phi3Model
 from .families.qwen2 import Qwen2Config as Qwen2Config
 from .families.qwen2 import Qwen2ForCausalLM as Qwen2ForCausalLM
 from .families.qwen2 import Qwen2ForQuestionAnswering as Qwen2ForQuestionAnswering
@@ -106,6 +121,9 @@ from .families.qwen3 import Qwen3ForQuestionAnswering as Qwen3ForQuestionAnsweri
 from .families.qwen3 import Qwen3ForSequenceClassification as Qwen3ForSequenceClassification
 from .families.qwen3 import Qwen3ForTokenClassification as Qwen3ForTokenClassification
 from .families.qwen3 import Qwen3Model as Qwen3Model
+from .families.xglm import XGLMConfig as XGLMConfig
+from .families.xglm import XGLMForCausalLM as XGLMForCausalLM
+from .families.xglm import XGLMModel as XGLMModel
 from .hub import HubError as HubError
 from .hub import download as download
 from .hub import push_files as push_files
@@ -163,6 +181,10 @@ FlaxGemmaForCausalLM = GemmaForCausalLM
 FlaxGemmaForSequenceClassification = GemmaForSequenceClassification
 FlaxGemmaForTokenClassification = GemmaForTokenClassification
 FlaxGemmaModel = GemmaModel
+FlaxGlm4ForCausalLM = Glm4ForCausalLM
+FlaxGlm4ForSequenceClassification = Glm4ForSequenceClassification
+FlaxGlm4ForTokenClassification = Glm4ForTokenClassification
+FlaxGlm4Model = Glm4Model
 FlaxLlamaForCausalLM = LlamaForCausalLM
 FlaxLlamaForQuestionAnswering = LlamaForQuestionAnswering
 FlaxLlamaForSequenceClassification = LlamaForSequenceClassification
@@ -173,12 +195,20 @@ FlaxMistralForQuestionAnswering = MistralForQuestionAnswering
 FlaxMistralForSequenceClassification = MistralForSequenceClassification
 FlaxMistralForTokenClassification = MistralForTokenClassification
 FlaxMistralModel = MistralModel
+FlaxOPTForCausalLM = OPTForCausalLM
+FlaxOPTForQuestionAnswering = OPTForQuestionAnswering
+FlaxOPTForSequenceClassification = OPTForSequenceClassification
+FlaxOPTModel = OPTModel
 FlaxOlmo2ForCausalLM = Olmo2ForCausalLM
 FlaxOlmo2ForSequenceClassification = Olmo2ForSequenceClassification
 FlaxOlmo2Model = Olmo2Model
 FlaxOlmo3ForCausalLM = Olmo3ForCausalLM
 FlaxOlmo3ForSequenceClassification = Olmo3ForSequenceClassification
 FlaxOlmo3Model = Olmo3Model
+FlaxPhi3ForCausalLM = Phi3ForCausalLM
+FlaxPhi3ForSequenceClassification = Phi3ForSequenceClassification
+FlaxPhi3ForTokenClassification = Phi3ForTokenClassification
+FlaxPhi3Model = Phi3Model
 FlaxPhiForCausalLM = PhiForCausalLM
 FlaxPhiForSequenceClassification = PhiForSequenceClassification
 FlaxPhiForTokenClassification = PhiForTokenClassification
@@ -194,5 +224,7 @@ FlaxQwen3ForQuestionAnswering = Qwen3ForQuestionAnswering
 FlaxQwen3ForSequenceClassification = Qwen3ForSequenceClassification
 FlaxQwen3ForTokenClassification = Qwen3ForTokenClassification
 FlaxQwen3Model = Qwen3Model
+FlaxXGLMForCausalLM = XGLMForCausalLM
+FlaxXGLMModel = XGLMModel
 PreTrainedModel = PretrainedModel
 PretrainedConfig = Config

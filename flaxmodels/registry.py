@@ -136,6 +136,7 @@ FAMILIES: dict[str, Family] = {
         module="gemma2",
         classes=("Gemma3ForCausalLM",),
     ),
+    "glm4": Family("Glm4", _TOKENS, "GLM 4"),
     "gpt2": Family(
         "GPT2",
         ("Model", "LMHeadModel", "ForSequenceClassification", "ForTokenClassification")
@@ -146,11 +147,14 @@ FAMILIES: dict[str, Family] = {
     "gptj": Family("GPTJ", _ANSWERS, "GPT-J"),
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
     "mistral": Family("Mistral", _ALL, "Mistral, Mistral Small 3"),
-    "phi": Family("Phi", _TOKENS, "Phi 1 to 2"),
     "olmo2": Family("Olmo2", _SEQUENCES, "OLMo 2"),
     "olmo3": Family("Olmo3", _SEQUENCES, "OLMo 3", module="olmo2"),
+    "opt": Family("OPT", _ANSWERS, "OPT"),
+    "phi": Family("Phi", _TOKENS, "Phi 1 to 2"),
+    "phi3": Family("Phi3", _TOKENS, "Phi 3 and 4"),
     "qwen2": Family("Qwen2", _ALL, "Qwen 2, Qwen 2.5, QwQ"),
     "qwen3": Family("Qwen3", _ALL, "Qwen 3"),
+    "xglm": Family("XGLM", _LM, "XGLM"),
 }
 """model_type -> its classes, in alphabetical order."""
 

@@ -134,7 +134,7 @@ def _check_tokens(config: Config, input_ids: Any, inputs_embeds: Any) -> None:
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give either input_ids or inputs_embeds, and not both")
     if input_ids is None:
-        width = config.hidden_size
+        width = config.embedding_size
         _check_form("inputs_embeds", inputs_embeds, f"[B, T, {width}]", 3)
         if inputs_embeds.shape[2] != width:
             raise ValueError(

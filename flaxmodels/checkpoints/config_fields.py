@@ -10,17 +10,25 @@ from typing import Any, TypedDict
 class ConfigFields(TypedDict, total=False):
     """Fields of the configurations of all families, under all their names."""
 
+    _remove_final_layer_norm: bool
+    activation_dropout: float
     activation_function: str
     add_cross_attention: bool
     attention_bias: bool
     attention_dropout: float
+    attention_heads: int
     attention_probs_dropout_prob: float
     attn_logit_softcapping: float | None
     attn_pdrop: float
     bos_token_id: int | None
     classifier_dropout: float | None
+    d_model: int
+    do_layer_norm_before: bool
+    dropout: float
     embd_pdrop: float
+    enable_bias: bool
     eos_token_id: Sequence[int] | int | None
+    ffn_dim: int
     final_logit_softcapping: float | None
     head_dim: int | None
     hidden_act: str
@@ -28,10 +36,12 @@ class ConfigFields(TypedDict, total=False):
     hidden_dropout_prob: float
     hidden_size: int
     id2label: Mapping[Any, str] | None
+    init_std: float
     initializer_range: float
     intermediate_size: int
     is_decoder: bool
     label2id: Mapping[Any, int] | None
+    layer_norm_elementwise_affine: bool
     layer_norm_eps: float
     layer_norm_epsilon: float
     layer_types: Sequence[str] | None
@@ -47,6 +57,7 @@ class ConfigFields(TypedDict, total=False):
     num_hidden_layers: int
     num_key_value_heads: int | None
     num_labels: int
+    num_layers: int
     original_max_position_embeddings: Any
     output_attentions: bool
     output_hidden_states: bool
@@ -64,6 +75,7 @@ class ConfigFields(TypedDict, total=False):
     rotary_dim: int
     scale_attn_by_inverse_layer_idx: bool
     scale_attn_weights: bool
+    scale_embedding: bool
     sliding_window: int | None
     sliding_window_pattern: int | None
     summary_activation: str | None
@@ -75,3 +87,4 @@ class ConfigFields(TypedDict, total=False):
     use_bidirectional_attention: bool
     use_sliding_window: bool
     vocab_size: int
+    word_embed_proj_dim: int | None

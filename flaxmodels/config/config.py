@@ -104,6 +104,11 @@ class Config(Schema, metaclass=_Type):
         raise AttributeError(f"{type(self).__name__} has no field {name!r}")
 
     @property
+    def embedding_size(self) -> int:
+        """Width of the vectors of tokens, of `inputs_embeds` as well."""
+        return self.hidden_size
+
+    @property
     def position_limit(self) -> int | None:
         """The most positions the model can tell apart; None where there is no hard limit."""
         return None

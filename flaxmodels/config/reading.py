@@ -59,7 +59,7 @@ def _extra_of_file(cls: type[Schema], extra: dict[str, Json], who: str) -> dict[
             "JSON; left out"
         )
     extra = {key: value for key, value in extra.items() if key not in odd}
-    if unknown := sorted(extra.keys() - HARMLESS.union(cls.unsupported, [QUANTISED])):
+    if unknown := sorted(extra.keys() - HARMLESS.union(cls.unsupported, cls.harmless, [QUANTISED])):
         warn(
             f"{who} does not know {some(map(quoted, unknown))} of config.json: kept and "
             "written back, but not used"

@@ -18,3 +18,7 @@ VARIANTS = {
     "untied": {"tie_word_embeddings": False},
     "cross": {"add_cross_attention": True},
 }
+UNREAD = {
+    "max_position_embeddings": "sinusoids go on beyond them, as the reference's do",
+    "num_labels": "no class has labels",
+}

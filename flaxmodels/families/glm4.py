@@ -1,0 +1,69 @@
+"""GLM 4: norms before and after attention and MLP, pairs of half of each head turn.
+
+GLM team 2024, arXiv:2406.12793; reference: `models/glm4` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from .. import params as fp
+from ..models import rope_config, task_heads
+from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_style import Style
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Glm4Config(DecoderConfig):
+    """`config.json` of a dense GLM 4."""
+
+    model_type: ClassVar[str] = "glm4"
+    rope_rules: ClassVar = rope_config.one_rope(partial_rotary_factor=0.5)
+
+    vocab_size: int = 151552
+    intermediate_size: int = 13696
+    num_hidden_layers: int = 40
+    num_key_value_heads: int = 2
+    head_dim: int = 128
+    max_position_embeddings: int = 131072
+    rms_norm_eps: float = 1.5625e-07
+    attention_bias: bool = True
+    pad_token_id: int | None = 151329
+    bos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = (151329, 151336, 151338)
+
+    @property
+    def style(self) -> Style:
+        return Style(
+            norm_eps=self.rms_norm_eps,
+            act=self.hidden_act,
+            attention_out="post_self_attn_layernorm",
+            mlp_out="post_mlp_layernorm",
+            qkv_bias=self.attention_bias,
+            rotate_pairs=True,
+        )
+
+
+class Glm4Pretrained(DecoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = Glm4Config
+    naming = dataclasses.replace(
+        DecoderPretrained.naming,
+        joined=(fp.Joined("mlp/gate_up_proj", ("gate_proj", "up_proj")),),
+    )
+
+
+class Glm4Model(DecoderModel, Glm4Pretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+
+class Glm4ForCausalLM(Glm4Pretrained, task_heads.CausalLM):
+    backbone = Glm4Model
+
+
+class Glm4ForSequenceClassification(Glm4Pretrained, task_heads.LastTokenClassification):
+    backbone = Glm4Model
+
+
+class Glm4ForTokenClassification(Glm4Pretrained, task_heads.TokenClassification):
+    backbone = Glm4Model

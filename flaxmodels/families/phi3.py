@@ -1,0 +1,74 @@
+"""Phi 3 and 4: Llama with dropouts, longrope, and projections that checkpoints have as one.
+
+Abdin et al. 2024, arXiv:2404.14219; reference: `models/phi3` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from .. import params as fp
+from ..models import rope_config, task_heads
+from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_style import Style
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phi3Config(DecoderConfig):
+    """`config.json` of a Phi 3 or 4. "su" and "yarn" are older names of "longrope" here."""
+
+    model_type: ClassVar[str] = "phi3"
+    rope_rules: ClassVar = rope_config.one_rope(
+        partial_rotary_factor=1.0,
+        original_max_position_embeddings=4096,
+        renamed={"su": "longrope", "yarn": "longrope"},
+        type_key="type",
+    )
+    harmless: ClassVar = ("embd_pdrop",)
+
+    vocab_size: int = 32064
+    hidden_size: int = 3072
+    intermediate_size: int = 8192
+    max_position_embeddings: int = 4096
+    rms_norm_eps: float = 1e-5
+    resid_pdrop: float = 0.0
+    sliding_window: int | None = None
+    pad_token_id: int | None = 32000
+    eos_token_id: int | tuple[int, ...] | None = 32000
+
+    @property
+    def style(self) -> Style:
+        return Style(
+            norm_eps=self.rms_norm_eps,
+            act=self.hidden_act,
+            attention_out_dropout=self.resid_pdrop,
+            mlp_out_dropout=self.resid_pdrop,
+        )
+
+
+class Phi3Pretrained(DecoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = Phi3Config
+    naming = dataclasses.replace(
+        DecoderPretrained.naming,
+        joined=(
+            fp.Joined("self_attn/qkv_proj", ("q_proj", "k_proj", "v_proj")),
+            fp.Joined("mlp/gate_up_proj", ("gate_proj", "up_proj")),
+        ),
+    )
+
+
+class Phi3Model(DecoderModel, Phi3Pretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+
+class Phi3ForCausalLM(Phi3Pretrained, task_heads.CausalLM):
+    backbone = Phi3Model
+
+
+class Phi3ForSequenceClassification(Phi3Pretrained, task_heads.LastTokenClassification):
+    backbone = Phi3Model
+
+
+class Phi3ForTokenClassification(Phi3Pretrained, task_heads.TokenClassification):
+    backbone = Phi3Model

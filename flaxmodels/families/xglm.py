@@ -1,0 +1,121 @@
+"""XGLM: BART's decoder alone, norms before attention and MLP, sinusoids for positions.
+
+Lin et al. 2021, arXiv:2112.10668; reference: `models/xglm` of Transformers 5.23.
+"""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from .. import blocks
+from .. import params as fp
+from ..documents.json_values import ConfigError
+from ..models import config_checks, decoder, task_heads
+from ..models.bart_layers import BartDecoderFields, BartDecoderLayer, BartStyle
+
+_OFFSET = 2  # of positions among the sinusoids
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class XGLMConfig(BartDecoderFields):
+    """`config.json` of an XGLM. Sinusoids go on beyond `max_position_embeddings`."""
+
+    model_type: ClassVar[str] = "xglm"
+    unsupported: ClassVar = {
+        **config_checks.NO_COMPOSITES,
+        "is_decoder": (False, True, None),
+        "layerdrop": (0.0, None),
+    }
+    aliases: ClassVar = {
+        "hidden_size": "d_model",
+        "num_attention_heads": "attention_heads",
+        "num_hidden_layers": "num_layers",
+    }
+
+    vocab_size: int = 256008
+    d_model: int = 1024
+    num_layers: int = 24
+    attention_heads: int = 16
+    ffn_dim: int = 4096
+    activation_dropout: float = 0.0
+    scale_embedding: bool = True
+    add_cross_attention: bool = False
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | tuple[int, ...] | None = 2
+
+    @property
+    def bart_style(self) -> BartStyle:
+        return BartStyle(
+            inner_dropout=self.activation_dropout, over_encoder=self.add_cross_attention
+        )
+
+    def validate(self) -> None:
+        super().validate()
+        if self.d_model < 4:
+            raise ConfigError(f"XGLMConfig: d_model is {self.d_model}; sinusoids need at least 4")
+
+
+def _sinusoids(rows: jax.Array, width: int, pad: int | None) -> jax.Array:
+    """Returns sines, then cosines of rows int32 [B, T] -> float32 [B, T, width]; 0 in row `pad`."""
+    half = width // 2
+    step = np.float32(-math.log(10_000) / (half - 1))
+    frequencies = np.exp(np.arange(half, dtype=np.float32) * step)
+    angles = rows[..., None].astype(jnp.float32) * frequencies[None, None]
+    table = jnp.concatenate((jnp.sin(angles), jnp.cos(angles)), axis=-1)
+    table = jnp.pad(table, ((0, 0), (0, 0), (0, width % 2)))
+    return table if pad is None else jnp.where(rows[..., None] == pad, 0, table)
+
+
+class XGLMPretrained(decoder.Decoder):
+    """The base of every model of the family."""
+
+    config_class = XGLMConfig
+    naming = fp.Naming(stacks=("layers",), ignored=(r"\.embed_positions\.weights?$",))
+    tied = (("lm_head/kernel", "model/embed_tokens/embedding"),)
+    is_parallelizable = True
+    base_model_prefix = "model"
+    input_embeddings_path = "embed_tokens"
+
+    def dummy_inputs(self) -> dict[str, jax.Array]:
+        return decoder.with_encoder_inputs(super().dummy_inputs(), self.config)
+
+
+class XGLMModel(decoder.Backbone, XGLMPretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+    not_taken = frozenset(("token_type_ids", "head_mask"))
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.embed_tokens = blocks.Embed(
+            cfg.vocab_size, cfg.d_model, cfg.init_std, padding_id=cfg.pad_token_id
+        )
+        self.drop = nn.Dropout(cfg.dropout)
+        self.layers = blocks.Layers(BartDecoderLayer, cfg, cfg.layer_kinds, self.options)
+        self.layer_norm = cfg.bart_style.norm()
+
+    def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
+        cfg = self.config
+        x = blocks.embed_inputs(self.embed_tokens, tokens, self.dtype)
+        if cfg.scale_embedding and tokens.input_ids is not None:
+            x = x * math.sqrt(cfg.d_model)
+        x = self.perturb_embeddings(x)
+        table = _sinusoids(context.positions + _OFFSET, cfg.d_model, cfg.pad_token_id)
+        x = x + table.astype(x.dtype)
+        return self.drop(x, deterministic=context.deterministic)
+
+    def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
+        return self.layers(x, context)
+
+    def finish(self, x: jax.Array) -> jax.Array:
+        return self.layer_norm(x)
+
+
+class XGLMForCausalLM(XGLMPretrained, task_heads.CausalLM):
+    backbone = XGLMModel
