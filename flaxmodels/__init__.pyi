@@ -121,6 +121,13 @@ from .families.qwen3 import Qwen3ForQuestionAnswering as Qwen3ForQuestionAnsweri
 from .families.qwen3 import Qwen3ForSequenceClassification as Qwen3ForSequenceClassification
 from .families.qwen3 import Qwen3ForTokenClassification as Qwen3ForTokenClassification
 from .families.qwen3 import Qwen3Model as Qwen3Model
+from .families.stablelm import StableLmConfig as StableLmConfig
+from .families.stablelm import StableLmForCausalLM as StableLmForCausalLM
+from .families.stablelm import (
+    StableLmForSequenceClassification as StableLmForSequenceClassification,
+)
+from .families.stablelm import StableLmForTokenClassification as StableLmForTokenClassification
+from .families.stablelm import StableLmModel as StableLmModel
 from .families.xglm import XGLMConfig as XGLMConfig
 from .families.xglm import XGLMForCausalLM as XGLMForCausalLM
 from .families.xglm import XGLMModel as XGLMModel
@@ -224,6 +231,10 @@ FlaxQwen3ForQuestionAnswering = Qwen3ForQuestionAnswering
 FlaxQwen3ForSequenceClassification = Qwen3ForSequenceClassification
 FlaxQwen3ForTokenClassification = Qwen3ForTokenClassification
 FlaxQwen3Model = Qwen3Model
+FlaxStableLmForCausalLM = StableLmForCausalLM
+FlaxStableLmForSequenceClassification = StableLmForSequenceClassification
+FlaxStableLmForTokenClassification = StableLmForTokenClassification
+FlaxStableLmModel = StableLmModel
 FlaxXGLMForCausalLM = XGLMForCausalLM
 FlaxXGLMModel = XGLMModel
 PreTrainedModel = PretrainedModel

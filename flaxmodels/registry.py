@@ -154,6 +154,7 @@ FAMILIES: dict[str, Family] = {
     "phi3": Family("Phi3", _TOKENS, "Phi 3 and 4"),
     "qwen2": Family("Qwen2", _ALL, "Qwen 2, Qwen 2.5, QwQ"),
     "qwen3": Family("Qwen3", _ALL, "Qwen 3"),
+    "stablelm": Family("StableLm", _TOKENS, "StableLM 1 and 2"),
     "xglm": Family("XGLM", _LM, "XGLM"),
 }
 """model_type -> its classes, in alphabetical order."""

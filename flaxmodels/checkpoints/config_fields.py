@@ -33,6 +33,7 @@ class ConfigFields(TypedDict, total=False):
     head_dim: int | None
     hidden_act: str
     hidden_activation: str
+    hidden_dropout: float
     hidden_dropout_prob: float
     hidden_size: int
     id2label: Mapping[Any, str] | None
@@ -85,6 +86,8 @@ class ConfigFields(TypedDict, total=False):
     tie_word_embeddings: bool
     type_vocab_size: int
     use_bidirectional_attention: bool
+    use_parallel_residual: bool
+    use_qkv_bias: bool
     use_sliding_window: bool
     vocab_size: int
     word_embed_proj_dim: int | None

@@ -100,10 +100,12 @@ def _kept(before: Config, after: Config, layer: int, name: str, size: int) -> np
     """Returns the indices along an axis of the heads that `after` keeps.
 
     An axis that is several times as long as the heads is a fused one: it holds several projections
-    one after another, as GPT-2's `c_attn` holds those of q, k and v.
+    one after another, as GPT-2's `c_attn` holds those of q, k and v. One that is as long as there
+    are heads holds one entry of each.
     """
     old, new = _KEPT[name](before, layer), _KEPT[name](after, layer)
-    return np.arange(size).reshape(-1, len(old), before.head_dim)[:, np.isin(old, new)].ravel()
+    width = 1 if size == len(old) else before.head_dim
+    return np.arange(size).reshape(-1, len(old), width)[:, np.isin(old, new)].ravel()
 
 
 def _cut(path: str, leaf: Any, kept: np.ndarray, axis: int) -> Any:

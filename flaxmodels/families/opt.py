@@ -26,6 +26,7 @@ class OPTConfig(BartDecoderFields):
 
     model_type: ClassVar[str] = "opt"
     derived: ClassVar[tuple[str, ...]] = ("word_embed_proj_dim",)
+    harmless: ClassVar = ("activation_dropout", "prefix")
 
     vocab_size: int = 50272
     hidden_size: int = 768
@@ -79,9 +80,9 @@ class OPTDecoder(nn.Module):
         self.embed_positions = blocks.Embed(rows, cfg.hidden_size, std, axes=axes)
         self.project_in = self.project_out = None
         if width != cfg.hidden_size:
-            axes = ("embed", "hidden")
-            self.project_in = blocks.Linear(cfg.hidden_size, axes, std, use_bias=False)
-            self.project_out = blocks.Linear(width, axes[::-1], std, use_bias=False)
+            size = cfg.hidden_size
+            self.project_in = blocks.Linear(size, ("embed", "hidden"), std, use_bias=False)
+            self.project_out = blocks.Linear(width, ("hidden", "embed"), std, use_bias=False)
         self.layers = blocks.Layers(BartDecoderLayer, cfg, cfg.layer_kinds, self.options)
         self.final_layer_norm = None
         if cfg.do_layer_norm_before and not cfg._remove_final_layer_norm:

@@ -23,7 +23,11 @@ class Phi3Config(DecoderConfig):
         renamed={"su": "longrope", "yarn": "longrope"},
         type_key="type",
     )
-    harmless: ClassVar = ("embd_pdrop",)
+    unsupported: ClassVar = {
+        **DecoderConfig.unsupported,
+        **dict.fromkeys(("attention_bias", "lm_head_bias", "mlp_bias"), (False, None)),
+    }
+    harmless: ClassVar = ("embd_pdrop", "full_attn_mod", "interpolate_factor")
 
     vocab_size: int = 32064
     hidden_size: int = 3072

@@ -4,7 +4,8 @@
     layers/3+6/mlp/kernel    layers 3, 9, 15, ...: as many as the leading axis "layers" is long
     layers/mlp/kernel        all layers, along that axis
 
-A leading axis "experts" runs over a list of experts in the same way.
+A leading axis "experts" runs over a list of experts in the same way, and "heads" or "kv_heads" over
+one of heads, where a family has such.
 """
 
 import itertools
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from ..errors import CheckpointError
 
 LAYERS, EXPERTS = "layers", "experts"  # logical axes
+HEADS = ("heads", "kv_heads")
 Lists = Mapping[str, Sequence[str]]
 """Logical axis -> names of the lists that it runs over, as segments of paths."""
 

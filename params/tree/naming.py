@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from ..errors import CheckpointError, quoted
-from .layers import EXPERTS, LAYERS, Lists
+from .layers import EXPERTS, HEADS, LAYERS, Lists
 from .paths import compiled, matches
 
 TORCH = "torch"
@@ -67,6 +67,7 @@ class Naming:
             axis "layers" leaves out of its path (`params/tree/layers.py`).
         experts: names of the lists of experts, of leaves with an axis "experts"; none if the
             checkpoint has all experts in one tensor.
+        heads: the same of heads, of leaves whose first axis in a layer is "heads" or "kv_heads".
         names: (pattern, replacement) from a path to what PyTorch's checkpoints call it, with "/" or
             "." between names, before the rule turns what is left.
         joined: modules that checkpoints have as one; the rule is for the path of that one.
@@ -88,6 +89,7 @@ class Naming:
 
     stacks: tuple[str, ...] = ()
     experts: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
     names: tuple[tuple[str, str], ...] = ()
     joined: tuple[Joined, ...] = ()
     constants: tuple[Constant, ...] = ()
@@ -106,7 +108,7 @@ class Naming:
     @property
     def lists(self) -> Lists:
         """The names of lists by the axis that runs over them."""
-        return {LAYERS: self.stacks, EXPERTS: self.experts}
+        return {LAYERS: self.stacks, EXPERTS: self.experts, **dict.fromkeys(HEADS, self.heads)}
 
 
 PLAIN = Naming()

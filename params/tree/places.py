@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError
-from .layers import LAYERS, layer_paths
+from .layers import EXPERTS, LAYERS, layer_paths
 from .naming import FLAX, PATHS, PLAIN, TF, TORCH, Constant, Naming
 from .paths import compiled, matches
 
@@ -70,12 +70,14 @@ def places(
     made = {}
     for path, leaf in leaves.items():
         axes = getattr(leaf, "axes", ())
-        batch = len([*itertools.takewhile(naming.lists.__contains__, axes)])
+        batch = len([*itertools.takewhile((LAYERS, EXPERTS).__contains__, axes)])
         share = _share(path, leaves, naming)
         shape = (*leaf.shape[:-1], share.size) if share else leaf.shape
         names = layer_paths(share.path if share else path, leaf, naming.lists)
         made[path] = tuple(
-            _place(name, shape[len(index) :], batch - len(index), index, share, naming, layout)
+            _place(
+                name, shape[len(index) :], max(batch - len(index), 0), index, share, naming, layout
+            )
             for index, name in names.items()
         )
     return made

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import flaxmodels as fm
 from flaxmodels import ConfigError, blocks
 from flaxmodels.models.layer_types import (
     FULL,
@@ -74,31 +75,14 @@ class Qwen(Typed):
     max_window_layers: int = 28
 
 
-class Phi(Common):
+class Parts(Common):
     rope_rules: ClassVar = one_rope(partial_rotary_factor=0.5)
-
-
-class StableLm(Common):
-    rope_rules: ClassVar = one_rope(partial_rotary_factor=0.25)
-
-
-class Glm4(Phi):
-    pairs: ClassVar = True
 
 
 class GPTNeoX(Common):
     rope_rules: ClassVar = one_rope(
         partial_rotary_factor=0.25,
         spelled={"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
-    )
-
-
-class Phi3(Windowed):
-    rope_rules: ClassVar = one_rope(
-        partial_rotary_factor=1.0,
-        original_max_position_embeddings=4096,
-        renamed={"su": "longrope", "yarn": "longrope"},
-        type_key="type",
     )
 
 
@@ -185,25 +169,26 @@ class GPTNeo(LayerKinds):
         return names[expanded(self, "attention_types")[layer]]
 
 
+SMALL = {"hidden_size": 32, "num_attention_heads": 2}  # heads of 16
 FAMILIES = {
     "cohere": Cohere,
     "cohere2": Cohere2,
     "falcon": Common,
     "gemma2": Gemma2,
     "gemma3_text": Gemma3,
-    "glm4": Glm4,
+    "glm4": fm.Glm4Config,
     "gpt_neo": GPTNeo,
     "gpt_neox": GPTNeoX,
     "llama": Common,
     "ministral3": Ministral3,
     "mistral": Windowed,
     "olmo3": Olmo3,
-    "phi": Phi,
-    "phi3": Phi3,
+    "phi": fm.PhiConfig,
+    "phi3": fm.Phi3Config,
     "qwen2": Qwen,
     "qwen3": Qwen,
     "smollm3": SmolLM3,
-    "stablelm": StableLm,
+    "stablelm": fm.StableLmConfig,
     "starcoder2": Windowed,
 }
 
@@ -219,7 +204,7 @@ def rotation_of(config, name, positions):
         jnp.asarray([positions]),
         head_dim=config.head_dim,
         max_positions=config.max_position_embeddings,
-        pairs=config.pairs,
+        pairs=config.pairs if hasattr(config, "pairs") else config.style.rotate_pairs,
     )
 
 
@@ -415,10 +400,12 @@ def test_keys_are_written_as_transformers_4_spelled_them():
     assert (gemma["rope_theta"], gemma["rope_local_base_freq"]) == (1e6, 1e4)
     assert gemma["rope_scaling"] == LINEAR
     assert gemma["rope_parameters"][SLIDING] == {"rope_type": "default", "rope_theta": 1e4}
-    phi = Phi3(partial_rotary_factor=0.5, original_max_position_embeddings=9).to_dict()
+    phi = fm.Phi3Config(
+        **SMALL, partial_rotary_factor=0.5, original_max_position_embeddings=9
+    ).to_dict()
     assert (phi["partial_rotary_factor"], phi["original_max_position_embeddings"]) == (0.5, 9)
     scaling = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
-    phi = Phi3(rope_scaling=scaling | {"type": "su"}).to_dict()
+    phi = fm.Phi3Config(**SMALL, rope_scaling=scaling | {"type": "su"}).to_dict()
     assert phi["rope_scaling"] == scaling  # of which Transformers 4 wants no key more
     assert phi["rope_parameters"]["rope_type"] == "longrope"
 
@@ -435,8 +422,8 @@ def test_rope_that_a_family_has_where_a_file_has_none():
 
 
 def test_a_part_of_a_head():
-    assert Phi.from_dict({}).rope_for("default")["partial_rotary_factor"] == 0.5
-    config = Phi(partial_rotary_factor=0.2)  # of 16: 3, of which the reference turns 4
+    assert Parts.from_dict({}).rope_for("default")["partial_rotary_factor"] == 0.5
+    config = Parts(partial_rotary_factor=0.2)  # of 16: 3, of which the reference turns 4
     rotation = rotation_of(config, "default", (1, 2))
     assert rotation.cos.shape == (1, 2, 2)
     x = jnp.ones((1, 2, 1, 16))
@@ -446,19 +433,24 @@ def test_a_part_of_a_head():
 @pytest.mark.parametrize(
     ("family", "given", "said"),
     [
-        (Phi, {"partial_rotary_factor": 0.01}, "turns 0 of a head's 16 numbers"),
-        (Phi, {"partial_rotary_factor": 1.5}, "partial_rotary_factor greater than 1"),
-        (Phi, {"partial_rotary_factor": "half"}, "partial_rotary_factor = 'half'; expected a numb"),
-        (Common, {"partial_rotary_factor": 0.5}, "'default' has partial_rotary_factor; only 'prop"),
-        (Phi, {"head_dim": 15, "partial_rotary_factor": 1.0}, "needs an even head_dim, got 15"),
+        (Parts, {"partial_rotary_factor": 0.01}, "turns 0 of a head's 16 numbers"),
+        (Parts, {"partial_rotary_factor": 1.5}, "partial_rotary_factor greater than 1"),
         (
-            Phi,
+            Parts,
+            {"partial_rotary_factor": "half"},
+            "partial_rotary_factor = 'half'; expected a numb",
+        ),
+        (Common, {"partial_rotary_factor": 0.5}, "'default' has partial_rotary_factor; only 'prop"),
+        (Parts, {"head_dim": 15, "partial_rotary_factor": 1.0}, "needs an even head_dim, got 15"),
+        (
+            Parts,
             {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}, "partial_rotary_factor": 0.2},
             "'yarn' turns 3 of a head's 16 numbers.*an even number above 0",
         ),
         (
-            Phi3,
+            fm.Phi3Config,
             {
+                **SMALL,
                 "rope_scaling": {"type": "su", "short_factor": [1.0] * 8, "long_factor": [1.0] * 8},
                 "partial_rotary_factor": 0.75,
             },
@@ -476,7 +468,7 @@ def test_a_part_of_a_head():
             {"rope_parameters": {FULL: {"rope_type": "spiral"}}},
             "full_attention.: rope_para",
         ),
-        (Phi, {"rope_parameters": {FULL: {"rope_theta": 3.0}}}, "full_attention"),
+        (Parts, {"rope_parameters": {FULL: {"rope_theta": 3.0}}}, "full_attention"),
     ],
 )
 def test_bad_rope(family, given, said):

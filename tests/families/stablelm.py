@@ -23,3 +23,5 @@ VARIANTS = {
     "biases": {"use_qkv_bias": True},
     "half": {"partial_rotary_factor": 0.5, "tie_word_embeddings": True},
 }
+_DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "partial_rotary_factor": 0.5}
+WALK = {"max_position_embeddings": ([5], {"rope_parameters": _DYNAMIC})}

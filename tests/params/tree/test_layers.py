@@ -11,7 +11,7 @@ from flaxmodels.params.tree.layers import layer_paths, layers_of, list_paths, sp
 from flaxmodels.params.tree.naming import FLAX, PATHS, TORCH
 from flaxmodels.params.tree.places import places
 
-MOE = fp.Naming(stacks=("layers", "block"), experts=("experts",))
+MOE = fp.Naming(stacks=("layers", "block"), experts=("experts",), heads=("norms",))
 
 
 def leaf(shape, *axes, draw=None):
@@ -37,6 +37,10 @@ PATHS_OF = {
               for i in range(2) for j in range(3)}),
     "experts-in-one": ("layers/moe/up/kernel", (2, 3, 5, 7), ("layers", "experts"),
                        {(i,): f"layers/{i}/moe/up/kernel" for i in range(2)}),
+    "heads": ("layers/norms/scale", (2, 3, 5), ("layers", "kv_heads", "norm"),
+              {(i, j): f"layers/{i}/norms/{j}/scale" for i in range(2) for j in range(3)}),
+    "heads-in-one": ("layers/q/bias", (2, 3), ("layers", "heads"),
+                     {(i,): f"layers/{i}/q/bias" for i in range(2)}),
     "the-list-itself": ("scales/layers", (2, 3), ("layers",),
                         {(0,): "scales/layers/0", (1,): "scales/layers/1"}),
 }  # fmt: skip

@@ -1,0 +1,88 @@
+"""StableLM: LayerNorms, a quarter of each head turns, a norm of its own for each head (2 12B).
+
+Bellagente et al. 2024, arXiv:2402.17834; reference: `models/stablelm` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+from flax import linen as nn
+
+from ..models import config_checks, rope_config, task_heads
+from ..models.decoder_model import DecoderFields, DecoderModel, DecoderPretrained
+from ..models.decoder_style import QKNorm, Style
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StableLmConfig(DecoderFields):
+    """`config.json` of a StableLM."""
+
+    model_type: ClassVar[str] = "stablelm"
+    rope_rules: ClassVar = rope_config.one_rope(partial_rotary_factor=0.25)
+
+    vocab_size: int = 50304
+    hidden_size: int = 2560
+    intermediate_size: int = 6912
+    num_key_value_heads: int = 32
+    max_position_embeddings: int = 4096
+    layer_norm_eps: float = 1e-5
+    use_qkv_bias: bool = False
+    qk_layernorm: bool = False
+    use_parallel_residual: bool = False
+    hidden_dropout: float = 0.0
+    bos_token_id: int | None = 0
+    eos_token_id: int | tuple[int, ...] | None = 0
+
+    @property
+    def style(self) -> Style:
+        norms = QKNorm(over="heads", names=("q_layernorm", "k_layernorm"))
+        return Style(
+            layer_norm=True,
+            norm_eps=self.layer_norm_eps,
+            mlp_in=None if self.use_parallel_residual else "post_attention_layernorm",
+            parallel=self.use_parallel_residual,
+            qk_norm=norms if self.qk_layernorm else None,
+            qkv_bias=self.use_qkv_bias,
+            act=self.hidden_act,
+            mlp_out_dropout=self.hidden_dropout,
+        )
+
+    def validate(self) -> None:
+        config_checks.multiple(self, "hidden_size", of="num_attention_heads")
+        super().validate()
+
+
+class StableLmPretrained(DecoderPretrained):
+    """The base of every model of the family. Its checkpoints have the norm of each head apart:
+    `self_attn.q_layernorm.norms.<head>.weight`."""
+
+    config_class = StableLmConfig
+    naming = dataclasses.replace(
+        DecoderPretrained.naming,
+        heads=("q_layernorm", "k_layernorm"),
+        names=((r"([qk]_layernorm)/(\d+)/", r"\1/norms/\2/"),),
+    )
+
+
+class StableLmModel(DecoderModel, StableLmPretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+
+class StableLmForCausalLM(StableLmPretrained, task_heads.CausalLM):
+    backbone = StableLmModel
+
+
+class StableLmForSequenceClassification(StableLmPretrained, task_heads.LastTokenClassification):
+    backbone = StableLmModel
+
+
+class StableLmForTokenClassification(StableLmPretrained, task_heads.TokenClassification):
+    """Without `classifier_dropout`, it drops as many as the layers do."""
+
+    backbone = StableLmModel
+
+    def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        cfg = self.config
+        rate = cfg.hidden_dropout if cfg.classifier_dropout is None else cfg.classifier_dropout
+        return nn.Dropout(rate)(x, deterministic=deterministic)
