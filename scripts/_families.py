@@ -32,7 +32,9 @@ class Family:
         variants: name -> keys of the config that change the mathematics; tried with `main`.
         changed: class -> keys of the config that this class needs.
         same: tensor -> the tensor that a model has one parameter with.
+        in_file: parameter of the reference -> its name in the file, where it is another.
         encodes: whether it reads a text both ways: padded on the right, and with token types.
+        fused: variants that the reference computes right by "sdpa" alone, not by "eager".
         takes_positions: whether the reference is given `position_ids` with padding, or finds them.
         walk: field -> (values to change it to, or None for those of its kind; keys that the config
             has then), in the walk over fields of `tests/models/test_fields.py`.
@@ -45,12 +47,18 @@ class Family:
     variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     changed: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     same: dict[str, str] = dataclasses.field(default_factory=dict)
+    in_file: dict[str, str] = dataclasses.field(default_factory=dict)
     encodes: bool = False
+    fused: tuple[str, ...] = ()
     takes_positions: bool = True
     walk: dict[str, tuple[list[Any] | None, dict[str, Any]]] = dataclasses.field(
         default_factory=dict
     )
     unread: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def attention(self, case: str) -> str:
+        """The implementation of attention that computes a class or variant in the reference."""
+        return "sdpa" if case in self.fused else "eager"
 
     @property
     def bare(self) -> str:

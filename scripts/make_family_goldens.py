@@ -70,10 +70,11 @@ def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]
         everything = name == family.bare
         arrays |= outputs(name, model, given if everything else {"padded": given["padded"]}, family)
         if name == family.main:
-            golden["gradients"] = gradients(model, given["padded"])
+            golden["gradients"] = gradients(model, given["padded"], family)
             golden["generated"] = generate(model, given["whole" if family.encodes else "padded"])
     for name, changes in family.variants.items():
-        model, entry = build(family, family.main, family.config_of(family.main) | changes)
+        config = family.config_of(family.main) | changes
+        model, entry = build(family, family.main, config, family.attention(name))
         golden["variants"][name] = entry
         given = inputs["padded"]
         if name == "cross":
@@ -100,7 +101,9 @@ def cross_inputs(width: int) -> dict[str, Any]:
 # --- models ---
 
 
-def build(family: families.Family, name: str, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def build(
+    family: families.Family, name: str, config: dict[str, Any], attention: str = "eager"
+) -> tuple[Any, dict[str, Any]]:
     """A model with the weights of the rule, and its config.json and the tensors of its file."""
     cls = getattr(transformers, name)
     values = {key: value for key, value in config.items() if key != "architectures"}
@@ -110,7 +113,7 @@ def build(family: families.Family, name: str, config: dict[str, Any]) -> tuple[A
             shapes = {key: file.get_slice(key).get_shape() for key in sorted(file.keys())}
         save_file(weights(shapes, family.same), f"{folder}/model.safetensors", {"format": "pt"})
         model, info = cls.from_pretrained(
-            folder, output_loading_info=True, attn_implementation="eager", dtype=torch.float32
+            folder, output_loading_info=True, attn_implementation=attention, dtype=torch.float32
         )
         assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
         written = json.loads(Path(folder, "config.json").read_text())
@@ -155,7 +158,9 @@ def numpy(tensor: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def gradients(model: Any, inputs: dict[str, Any]) -> dict[str, list[float]]:
+def gradients(
+    model: Any, inputs: dict[str, Any], family: families.Family
+) -> dict[str, list[float]]:
     """Of every tensor of the file, the norm of its gradient and a product with it."""
     model.zero_grad()
     given = tensors(inputs)
@@ -165,6 +170,7 @@ def gradients(model: Any, inputs: dict[str, Any]) -> dict[str, list[float]]:
     found = {}
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
+        name = family.in_file.get(name, name)
         gradient = parameter.grad.numpy().astype(np.float64)
         along = weight(f"projection.{name}", gradient.shape)
         found[name] = [float(np.linalg.norm(gradient)), float((gradient * along).sum())]

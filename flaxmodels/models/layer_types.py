@@ -69,9 +69,9 @@ def expanded(config: Config, field: str) -> tuple[str, ...]:
     of GPT-Neo: [[["global", "local"], 12]]).
 
     Raises:
-        ConfigError: another form, or not one name for each layer.
+        ConfigError: another form, not one name for each layer, or very many layers.
     """
-    names, depth, runs = [], config.num_hidden_layers, getattr(config, field)
+    names, depth, runs = [], _depth(config), getattr(config, field)
     for run in runs:
         match run:
             case (tuple(period), int(repeats)) if all(isinstance(name, str) for name in period):
@@ -218,10 +218,14 @@ class LayerTypes(LayerKinds):
 
 
 def _by_rule(config: Config, rule: Rule) -> tuple[Any, ...]:
+    return tuple(rule(config, layer) for layer in range(_depth(config)))
+
+
+def _depth(config: Config) -> int:
     depth = config.num_hidden_layers
     if depth > _MOST_LAYERS:
         raise ConfigError(
             f"{type(config).__name__}: num_hidden_layers is {depth}; a model whose layers differ "
             f"has at most {_MOST_LAYERS}"
         )
-    return tuple(rule(config, layer) for layer in range(depth))
+    return depth
