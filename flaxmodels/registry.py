@@ -127,6 +127,8 @@ FAMILIES: dict[str, Family] = {
         "BERT",
         other_names={"BertForCausalLM": "BertLMHeadModel"},
     ),
+    "bloom": Family("Bloom", _ALL, "BLOOM"),
+    "falcon": Family("Falcon", _ALL, "Falcon", model_types=("RefinedWeb", "RefinedWebModel")),
     "gemma": Family("Gemma", _TOKENS, "Gemma"),
     "gemma2": Family("Gemma2", _TOKENS, "Gemma 2"),
     "gemma3_text": Family(
@@ -144,6 +146,8 @@ FAMILIES: dict[str, Family] = {
         "GPT-2, GPT-SW3",
         model_types=("gpt-sw3",),
     ),
+    "gpt_neo": Family("GPTNeo", _ALL, "GPT-Neo"),
+    "gpt_neox": Family("GPTNeoX", _ALL, "GPT-NeoX, Pythia"),
     "gptj": Family("GPTJ", _ANSWERS, "GPT-J"),
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
     "mistral": Family("Mistral", _ALL, "Mistral, Mistral Small 3"),

@@ -31,3 +31,9 @@ VARIANTS = {
 }
 _GROUPS = {"new_decoder_architecture": True, "num_kv_heads": 2}
 WALK = {"num_kv_heads": (None, _GROUPS), "num_ln_in_parallel_attn": ([1], _GROUPS)}
+FUSED = ("falcon-rw", "alibi-six-heads")  # the formula adds the bias twice
+WALK = {
+    "attention_dropout": (None, {"alibi": True}),
+    "num_kv_heads": (None, {"new_decoder_architecture": True}),
+    "num_ln_in_parallel_attn": (None, {"new_decoder_architecture": True}),
+}

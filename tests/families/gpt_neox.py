@@ -22,3 +22,11 @@ VARIANTS = {
     "old-keys": {"rotary_pct": 0.5, "rotary_emb_base": 500},
     "tied": {"tie_word_embeddings": True},
 }
+IN_FILE = {"lm_head.weight": "embed_out.weight"}
+WALK = {
+    "rope_parameters": (None, {"rotary_pct": 0.5}),
+    "max_position_embeddings": (
+        [5],
+        {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "partial_rotary_factor": 1.0}},
+    ),
+}

@@ -1,0 +1,185 @@
+"""GPT-Neo: learned positions, windows of 256 in every other layer, scores that are not scaled.
+
+Black et al. 2021; reference: `models/gpt_neo` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from .. import blocks
+from .. import params as fp
+from ..documents.json_values import ConfigError, Json
+from ..models import config_checks, task_heads
+from ..models.decoder_layers import DecoderAttention, DecoderLayer
+from ..models.decoder_model import FROM_OTHERS, DecoderModel, DecoderPretrained
+from ..models.decoder_style import Style
+from ..models.layer_types import FULL, SLIDING, expanded
+from ..models.plain_heads import PlainHeads
+from ..params.errors import quoted
+
+_TYPES = {"global": FULL, "local": SLIDING}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GPTNeoConfig(PlainHeads):
+    """`config.json` of a GPT-Neo. `attention_types` is [[names, repeats], ...] of "global" and
+    "local", one name a layer; in turn if None."""
+
+    model_type: ClassVar[str] = "gpt_neo"
+    aliases: ClassVar = {"num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"}
+    windows: ClassVar = {SLIDING: "window_size"}
+    derived: ClassVar[tuple[str, ...]] = ("attention_types", "intermediate_size")
+
+    vocab_size: int = 50257
+    max_position_embeddings: int = 2048
+    hidden_size: int = 2048
+    num_layers: int = 24
+    attention_types: tuple[Any, ...] = FROM_OTHERS
+    num_heads: int = 16
+    intermediate_size: int = FROM_OTHERS
+    window_size: int = 256
+    activation_function: str = "gelu_new"
+    resid_dropout: float = 0.0
+    embed_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    classifier_dropout: float = 0.1
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    bos_token_id: int | None = 50256
+    eos_token_id: int | tuple[int, ...] | None = 50256
+
+    @property
+    def style(self) -> Style:
+        return Style(
+            layer_norm=True,
+            norm_eps=self.layer_norm_epsilon,
+            attention="attn",
+            attention_in="ln_1",
+            mlp_in="ln_2",
+            final_norm="ln_f",
+            out="out_proj",
+            out_bias=True,
+            mlp=("c_fc", "c_proj"),
+            mlp_bias=True,
+            act=self.activation_function,
+            score_scale=1.0,
+            embedding_dropout=self.embed_dropout,
+            attention_out_dropout=self.resid_dropout,
+            mlp_out_dropout=self.resid_dropout,
+            padding_row=False,
+        )
+
+    @property
+    def position_limit(self) -> int:
+        return self.max_position_embeddings
+
+    def attention_type(self, layer: int) -> str:
+        return _TYPES[expanded(self, "attention_types")[layer]]
+
+    def derive(self) -> None:
+        super().derive()
+        if self.attention_types is None:
+            object.__setattr__(self, "attention_types", _in_turn(self.num_layers))
+        if self.intermediate_size is None:
+            object.__setattr__(self, "intermediate_size", 4 * self.hidden_size)
+
+    def validate(self) -> None:
+        super().validate()
+        config_checks.activation(self, "activation_function")
+        for name in dict.fromkeys(expanded(self, "attention_types")):
+            if name not in _TYPES:
+                raise ConfigError(
+                    f"GPTNeoConfig: attention_types has {quoted(name)}; implemented: global, local"
+                )
+
+    @classmethod
+    def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
+        values = super().from_json_keys(values)
+        values.pop("attention_layers", None)  # written for readers; `attention_types` decides
+        return values
+
+    @classmethod
+    def from_spellings(cls, values: dict[str, Json], current: Any) -> dict[str, Json]:
+        """Has types that are in turn stay so in a model of another depth."""
+        values = super().from_spellings(values, current)
+        if current is None or current.attention_types != _in_turn(current.num_layers):
+            return values
+        return {"attention_types": None} | values
+
+    def to_json_keys(self, values: dict[str, Json]) -> dict[str, Json]:
+        names = list(expanded(self, "attention_types"))
+        return super().to_json_keys(values | {"attention_layers": names})
+
+
+def _in_turn(depth: int) -> tuple[Any, ...]:
+    """Returns the `attention_types` of layers "global" and "local" in turn."""
+    pairs = (("global", "local"), depth // 2)
+    return (pairs, (("global",), 1)) if depth % 2 else (pairs,)
+
+
+class GPTNeoAttention(nn.Module):
+    """Attention under the name that checkpoints have for it inside of `attn`."""
+
+    config: GPTNeoConfig
+    options: blocks.ModelOptions
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
+        return DecoderAttention(self.config, self.options, name="attention")(x, context, at)
+
+
+class GPTNeoBlock(DecoderLayer):
+    """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
+
+    attention = GPTNeoAttention
+
+
+class GPTNeoPretrained(DecoderPretrained):
+    """The base of every model of the family. Token types are tokens of the vocabulary."""
+
+    config_class = GPTNeoConfig
+    naming = fp.Naming(stacks=("h",), ignored=(r"\.attn\.attention\.(masked_)?bias$",))
+    tied = (("lm_head/kernel", "transformer/wte/embedding"),)
+    not_taken = frozenset(("head_mask",))
+    base_model_prefix = "transformer"
+    input_embeddings_path = "wte"
+    classifier_name = "classifier"
+
+
+class GPTNeoModel(DecoderModel, GPTNeoPretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+    layer = GPTNeoBlock
+
+    def setup(self) -> None:
+        super().setup()
+        cfg = self.config
+        rows, axes = cfg.max_position_embeddings, ("position", "embed")
+        self.wpe = blocks.Embed(rows, cfg.hidden_size, cfg.initializer_range, axes=axes)
+
+    @property
+    def token_types(self) -> int:
+        return self.config.vocab_size
+
+    def embed_more(self, x: jax.Array, context: blocks.PassContext) -> jax.Array:
+        return x + jnp.broadcast_to(self.wpe(context.positions, self.dtype), x.shape)
+
+
+class GPTNeoForCausalLM(GPTNeoPretrained, task_heads.CausalLM):
+    backbone = GPTNeoModel
+
+
+class GPTNeoForSequenceClassification(GPTNeoPretrained, task_heads.LastTokenClassification):
+    backbone = GPTNeoModel
+
+
+class GPTNeoForTokenClassification(GPTNeoPretrained, task_heads.TokenClassification):
+    backbone = GPTNeoModel
+
+
+class GPTNeoForQuestionAnswering(GPTNeoPretrained, task_heads.QuestionAnswering):
+    backbone = GPTNeoModel

@@ -1,0 +1,111 @@
+"""GPT-NeoX and Pythia: attention and MLP side by side with a LayerNorm each, a quarter of each head
+rotated, q, k and v in one tensor of a checkpoint.
+
+Black et al. 2022, arXiv:2204.06745; reference: `models/gpt_neox` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from .. import params as fp
+from ..models import config_checks, rope_config, task_heads
+from ..models.decoder_model import DecoderModel, DecoderPretrained
+from ..models.decoder_style import Style
+from ..models.plain_heads import PlainHeads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GPTNeoXConfig(PlainHeads, rope_config.Rotary):
+    """`config.json` of a GPT-NeoX."""
+
+    model_type: ClassVar[str] = "gpt_neox"
+    rope_rules: ClassVar = rope_config.one_rope(
+        partial_rotary_factor=0.25,
+        spelled={"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
+    )
+
+    vocab_size: int = 50432
+    hidden_size: int = 6144
+    num_hidden_layers: int = 44
+    num_attention_heads: int = 64
+    intermediate_size: int = 24576
+    hidden_act: str = "gelu"
+    attention_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    classifier_dropout: float = 0.1
+    max_position_embeddings: int = 2048
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-5
+    use_parallel_residual: bool = True
+    attention_bias: bool = True
+    bos_token_id: int | None = 0
+    eos_token_id: int | tuple[int, ...] | None = 2
+    tie_word_embeddings: bool = False
+
+    @property
+    def style(self) -> Style:
+        return Style(
+            layer_norm=True,
+            norm_eps=self.layer_norm_eps,
+            attention="attention",
+            parallel=self.use_parallel_residual,
+            final_norm="final_layer_norm",
+            qkv_bias=self.attention_bias,
+            out="dense",
+            out_bias=self.attention_bias,
+            mlp=("dense_h_to_4h", "dense_4h_to_h"),
+            mlp_bias=True,
+            act=self.hidden_act,
+            embedding_dropout=self.hidden_dropout,
+            attention_out_dropout=self.hidden_dropout,
+            mlp_out_dropout=self.hidden_dropout,
+            padding_row=False,
+        )
+
+    def validate(self) -> None:
+        super().validate()
+        config_checks.joined_heads(self)
+        config_checks.activation(self, "hidden_act")
+
+
+class GPTNeoXPretrained(DecoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = GPTNeoXConfig
+    tied = (("embed_out/kernel", "gpt_neox/embed_in/embedding"),)
+    base_model_prefix = "gpt_neox"
+    input_embeddings_path = "embed_in"
+    classifier_name = "classifier"
+
+    @property
+    def naming(self) -> fp.Naming:
+        parts, heads = ("q_proj", "k_proj", "v_proj"), self.config.num_attention_heads
+        return fp.Naming(
+            stacks=("layers",),
+            joined=(fp.Joined("attention/query_key_value", parts, groups=heads),),
+            ignored=(r"\.attention\.(masked_)?bias$", r"\.rotary_emb\.inv_freq$"),
+        )
+
+
+class GPTNeoXModel(DecoderModel, GPTNeoXPretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+
+class GPTNeoXForCausalLM(GPTNeoXPretrained, task_heads.CausalLM):
+    """Its head is `embed_out`."""
+
+    backbone = GPTNeoXModel
+    output_embeddings_path = "embed_out"
+    lm_head_path = "embed_out"
+
+
+class GPTNeoXForSequenceClassification(GPTNeoXPretrained, task_heads.LastTokenClassification):
+    backbone = GPTNeoXModel
+
+
+class GPTNeoXForTokenClassification(GPTNeoXPretrained, task_heads.TokenClassification):
+    backbone = GPTNeoXModel
+
+
+class GPTNeoXForQuestionAnswering(GPTNeoXPretrained, task_heads.QuestionAnswering):
+    backbone = GPTNeoXModel
