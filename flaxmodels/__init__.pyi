@@ -41,6 +41,18 @@ from .families.bert import BertForSequenceClassification as BertForSequenceClass
 from .families.bert import BertForTokenClassification as BertForTokenClassification
 from .families.bert import BertLMHeadModel as BertLMHeadModel
 from .families.bert import BertModel as BertModel
+from .families.bloom import BloomConfig as BloomConfig
+from .families.bloom import BloomForCausalLM as BloomForCausalLM
+from .families.bloom import BloomForQuestionAnswering as BloomForQuestionAnswering
+from .families.bloom import BloomForSequenceClassification as BloomForSequenceClassification
+from .families.bloom import BloomForTokenClassification as BloomForTokenClassification
+from .families.bloom import BloomModel as BloomModel
+from .families.falcon import FalconConfig as FalconConfig
+from .families.falcon import FalconForCausalLM as FalconForCausalLM
+from .families.falcon import FalconForQuestionAnswering as FalconForQuestionAnswering
+from .families.falcon import FalconForSequenceClassification as FalconForSequenceClassification
+from .families.falcon import FalconForTokenClassification as FalconForTokenClassification
+from .families.falcon import FalconModel as FalconModel
 from .families.gemma import GemmaConfig as GemmaConfig
 from .families.gemma import GemmaForCausalLM as GemmaForCausalLM
 from .families.gemma import GemmaForSequenceClassification as GemmaForSequenceClassification
@@ -69,6 +81,18 @@ from .families.gpt2 import GPT2ForSequenceClassification as GPT2ForSequenceClass
 from .families.gpt2 import GPT2ForTokenClassification as GPT2ForTokenClassification
 from .families.gpt2 import GPT2LMHeadModel as GPT2LMHeadModel
 from .families.gpt2 import GPT2Model as GPT2Model
+from .families.gpt_neo import GPTNeoConfig as GPTNeoConfig
+from .families.gpt_neo import GPTNeoForCausalLM as GPTNeoForCausalLM
+from .families.gpt_neo import GPTNeoForQuestionAnswering as GPTNeoForQuestionAnswering
+from .families.gpt_neo import GPTNeoForSequenceClassification as GPTNeoForSequenceClassification
+from .families.gpt_neo import GPTNeoForTokenClassification as GPTNeoForTokenClassification
+from .families.gpt_neo import GPTNeoModel as GPTNeoModel
+from .families.gpt_neox import GPTNeoXConfig as GPTNeoXConfig
+from .families.gpt_neox import GPTNeoXForCausalLM as GPTNeoXForCausalLM
+from .families.gpt_neox import GPTNeoXForQuestionAnswering as GPTNeoXForQuestionAnswering
+from .families.gpt_neox import GPTNeoXForSequenceClassification as GPTNeoXForSequenceClassification
+from .families.gpt_neox import GPTNeoXForTokenClassification as GPTNeoXForTokenClassification
+from .families.gpt_neox import GPTNeoXModel as GPTNeoXModel
 from .families.gptj import GPTJConfig as GPTJConfig
 from .families.gptj import GPTJForCausalLM as GPTJForCausalLM
 from .families.gptj import GPTJForQuestionAnswering as GPTJForQuestionAnswering
@@ -167,6 +191,16 @@ FlaxBertForSequenceClassification = BertForSequenceClassification
 FlaxBertForTokenClassification = BertForTokenClassification
 FlaxBertLMHeadModel = BertLMHeadModel
 FlaxBertModel = BertModel
+FlaxBloomForCausalLM = BloomForCausalLM
+FlaxBloomForQuestionAnswering = BloomForQuestionAnswering
+FlaxBloomForSequenceClassification = BloomForSequenceClassification
+FlaxBloomForTokenClassification = BloomForTokenClassification
+FlaxBloomModel = BloomModel
+FlaxFalconForCausalLM = FalconForCausalLM
+FlaxFalconForQuestionAnswering = FalconForQuestionAnswering
+FlaxFalconForSequenceClassification = FalconForSequenceClassification
+FlaxFalconForTokenClassification = FalconForTokenClassification
+FlaxFalconModel = FalconModel
 FlaxGPT2DoubleHeadsModel = GPT2DoubleHeadsModel
 FlaxGPT2ForQuestionAnswering = GPT2ForQuestionAnswering
 FlaxGPT2ForSequenceClassification = GPT2ForSequenceClassification
@@ -177,6 +211,16 @@ FlaxGPTJForCausalLM = GPTJForCausalLM
 FlaxGPTJForQuestionAnswering = GPTJForQuestionAnswering
 FlaxGPTJForSequenceClassification = GPTJForSequenceClassification
 FlaxGPTJModel = GPTJModel
+FlaxGPTNeoForCausalLM = GPTNeoForCausalLM
+FlaxGPTNeoForQuestionAnswering = GPTNeoForQuestionAnswering
+FlaxGPTNeoForSequenceClassification = GPTNeoForSequenceClassification
+FlaxGPTNeoForTokenClassification = GPTNeoForTokenClassification
+FlaxGPTNeoModel = GPTNeoModel
+FlaxGPTNeoXForCausalLM = GPTNeoXForCausalLM
+FlaxGPTNeoXForQuestionAnswering = GPTNeoXForQuestionAnswering
+FlaxGPTNeoXForSequenceClassification = GPTNeoXForSequenceClassification
+FlaxGPTNeoXForTokenClassification = GPTNeoXForTokenClassification
+FlaxGPTNeoXModel = GPTNeoXModel
 FlaxGemma2ForCausalLM = Gemma2ForCausalLM
 FlaxGemma2ForSequenceClassification = Gemma2ForSequenceClassification
 FlaxGemma2ForTokenClassification = Gemma2ForTokenClassification

@@ -12,14 +12,19 @@ class ConfigFields(TypedDict, total=False):
 
     _remove_final_layer_norm: bool
     activation_dropout: float
+    activation: str
     activation_function: str
     add_cross_attention: bool
+    alibi: bool
+    apply_residual_connection_post_layernorm: bool
     attention_bias: bool
     attention_dropout: float
     attention_heads: int
     attention_probs_dropout_prob: float
+    attention_types: Sequence[Any] | None
     attn_logit_softcapping: float | None
     attn_pdrop: float
+    bias: bool
     bos_token_id: int | None
     classifier_dropout: float | None
     d_model: int
@@ -29,6 +34,9 @@ class ConfigFields(TypedDict, total=False):
     enable_bias: bool
     eos_token_id: Sequence[int] | int | None
     ffn_dim: int
+    embed_dropout: float
+    eos_token_id: Sequence[int] | int | None
+    ffn_hidden_size: int | None
     final_logit_softcapping: float | None
     head_dim: int | None
     hidden_act: str
@@ -39,7 +47,7 @@ class ConfigFields(TypedDict, total=False):
     id2label: Mapping[Any, str] | None
     init_std: float
     initializer_range: float
-    intermediate_size: int
+    intermediate_size: int | None
     is_decoder: bool
     label2id: Mapping[Any, int] | None
     layer_norm_elementwise_affine: bool
@@ -49,24 +57,33 @@ class ConfigFields(TypedDict, total=False):
     max_position_embeddings: int
     max_window_layers: int
     mlp_bias: bool
+    multi_query: bool
     n_embd: int
+    n_embed: int
     n_head: int
+    n_head_kv: int | None
     n_inner: int | None
     n_layer: int
     n_positions: int
+    new_decoder_architecture: bool
     num_attention_heads: int
+    num_heads: int
     num_hidden_layers: int
     num_key_value_heads: int | None
+    num_kv_heads: int | None
     num_labels: int
     num_layers: int
+    num_ln_in_parallel_attn: int | None
     original_max_position_embeddings: Any
     output_attentions: bool
     output_hidden_states: bool
     pad_token_id: int | None
+    parallel_attn: bool
     partial_rotary_factor: Any
     pruned_heads: Mapping[Any, Sequence[int]]
     qk_layernorm: bool
     query_pre_attn_scalar: int
+    resid_dropout: float
     resid_pdrop: float
     rms_norm_eps: float
     rope_local_base_freq: Any
@@ -74,6 +91,8 @@ class ConfigFields(TypedDict, total=False):
     rope_scaling: Mapping[Any, Any] | None
     rope_theta: float
     rotary_dim: int
+    rotary_emb_base: Any
+    rotary_pct: Any
     scale_attn_by_inverse_layer_idx: bool
     scale_attn_weights: bool
     scale_embedding: bool
@@ -91,3 +110,6 @@ class ConfigFields(TypedDict, total=False):
     use_sliding_window: bool
     vocab_size: int
     word_embed_proj_dim: int | None
+    use_sliding_window: bool
+    vocab_size: int
+    window_size: int

@@ -98,8 +98,9 @@ class GPTNeoConfig(PlainHeads):
 
     @classmethod
     def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
+        """Leaves out `attention_layers`: the layers that `attention_types` say, written out."""
         values = super().from_json_keys(values)
-        values.pop("attention_layers", None)  # written for readers; `attention_types` decides
+        values.pop("attention_layers", None)
         return values
 
     @classmethod
