@@ -10,9 +10,8 @@ from typing import ClassVar
 import jax
 
 from .. import blocks
-from .. import params as fp
 from ..models import config_checks, task_heads
-from ..models.decoder_model import DecoderModel, DecoderPretrained
+from ..models.decoder_model import DecoderModel, DecoderPretrained, joined_qkv
 from ..models.decoder_style import Alibi, Style
 from ..models.plain_heads import PlainHeads
 
@@ -85,12 +84,7 @@ class BloomPretrained(DecoderPretrained):
     base_model_prefix = "transformer"
     input_embeddings_path = "word_embeddings"
     classifier_name = "classifier"
-
-    @property
-    def naming(self) -> fp.Naming:
-        parts, heads = ("q_proj", "k_proj", "v_proj"), self.config.n_head
-        joined = fp.Joined("self_attention/query_key_value", parts, groups=heads)
-        return fp.Naming(stacks=("h",), joined=(joined,))
+    naming = joined_qkv("self_attention/query_key_value", stacks=("h",))
 
 
 class BloomModel(DecoderModel, BloomPretrained):

@@ -8,10 +8,9 @@ Almazrouei et al. 2023, arXiv:2311.16867; reference: `models/falcon` of Transfor
 import dataclasses
 from typing import ClassVar
 
-from .. import params as fp
 from ..documents.json_values import ConfigError, Json
 from ..models import config_checks, rope_config, task_heads
-from ..models.decoder_model import FROM_OTHERS, DecoderModel, DecoderPretrained
+from ..models.decoder_model import FROM_OTHERS, DecoderModel, DecoderPretrained, joined_qkv
 from ..models.decoder_style import Alibi, Style
 from ..models.plain_heads import PlainHeads
 
@@ -155,12 +154,9 @@ class FalconPretrained(DecoderPretrained):
     base_model_prefix = "transformer"
     input_embeddings_path = "word_embeddings"
     classifier_name = "classifier"
-
-    @property
-    def naming(self) -> fp.Naming:
-        parts, heads = ("q_proj", "k_proj", "v_proj"), self.config.num_key_value_heads
-        joined = fp.Joined("self_attention/query_key_value", parts, groups=heads)
-        return fp.Naming(stacks=("h",), joined=(joined,), ignored=(r"\.rotary_emb\.inv_freq$",))
+    naming = joined_qkv(
+        "self_attention/query_key_value", stacks=("h",), ignored=(r"\.rotary_emb\.inv_freq$",)
+    )
 
 
 class FalconModel(DecoderModel, FalconPretrained):

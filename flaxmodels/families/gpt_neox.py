@@ -7,9 +7,8 @@ Black et al. 2022, arXiv:2204.06745; reference: `models/gpt_neox` of Transformer
 import dataclasses
 from typing import ClassVar
 
-from .. import params as fp
 from ..models import config_checks, rope_config, task_heads
-from ..models.decoder_model import DecoderModel, DecoderPretrained
+from ..models.decoder_model import DecoderModel, DecoderPretrained, joined_qkv
 from ..models.decoder_style import Style
 from ..models.plain_heads import PlainHeads
 
@@ -77,14 +76,11 @@ class GPTNeoXPretrained(DecoderPretrained):
     input_embeddings_path = "embed_in"
     classifier_name = "classifier"
 
-    @property
-    def naming(self) -> fp.Naming:
-        parts, heads = ("q_proj", "k_proj", "v_proj"), self.config.num_attention_heads
-        return fp.Naming(
-            stacks=("layers",),
-            joined=(fp.Joined("attention/query_key_value", parts, groups=heads),),
-            ignored=(r"\.attention\.(masked_)?bias$", r"\.rotary_emb\.inv_freq$"),
-        )
+    naming = joined_qkv(
+        "attention/query_key_value",
+        stacks=("layers",),
+        ignored=(r"\.attention\.(masked_)?bias$", r"\.rotary_emb\.inv_freq$"),
+    )
 
 
 class GPTNeoXModel(DecoderModel, GPTNeoXPretrained):

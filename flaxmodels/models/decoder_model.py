@@ -96,6 +96,22 @@ class DecoderPretrained(decoder.Decoder):
         return self.config.style.logits
 
 
+def joined_qkv(file: str, **naming: Any) -> Any:
+    """Makes the `naming` of a family whose checkpoints have q, k and v in one tensor: each key-value
+    head's together, after the query heads that share it.
+
+    Args:
+        file: as of `fp.Joined`.
+        **naming: the rest of `fp.Naming`.
+    """
+
+    def of_model(model: Any) -> fp.Naming:
+        parts, groups = ("q_proj", "k_proj", "v_proj"), model.config.num_key_value_heads
+        return fp.Naming(joined=(fp.Joined(file, parts, groups),), **naming)
+
+    return property(of_model)
+
+
 class DecoderModel(decoder.Backbone, DecoderPretrained):
     """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
 
