@@ -75,7 +75,6 @@ class GPTNeoXPretrained(DecoderPretrained):
     base_model_prefix = "gpt_neox"
     input_embeddings_path = "embed_in"
     classifier_name = "classifier"
-
     naming = joined_qkv(
         "attention/query_key_value",
         stacks=("layers",),

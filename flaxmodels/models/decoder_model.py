@@ -97,8 +97,8 @@ class DecoderPretrained(decoder.Decoder):
 
 
 def joined_qkv(file: str, **naming: Any) -> Any:
-    """Makes the `naming` of a family whose checkpoints have q, k and v in one tensor: each key-value
-    head's together, after the query heads that share it.
+    """Makes the `naming` of a family whose checkpoints have q, k and v in one tensor: those of each
+    key-value head together, after those of the query heads that share it.
 
     Args:
         file: as of `fp.Joined`.
