@@ -98,12 +98,25 @@ from .families.gptj import GPTJForCausalLM as GPTJForCausalLM
 from .families.gptj import GPTJForQuestionAnswering as GPTJForQuestionAnswering
 from .families.gptj import GPTJForSequenceClassification as GPTJForSequenceClassification
 from .families.gptj import GPTJModel as GPTJModel
+from .families.granite import GraniteConfig as GraniteConfig
+from .families.granite import GraniteForCausalLM as GraniteForCausalLM
+from .families.granite import GraniteModel as GraniteModel
 from .families.llama import LlamaConfig as LlamaConfig
 from .families.llama import LlamaForCausalLM as LlamaForCausalLM
 from .families.llama import LlamaForQuestionAnswering as LlamaForQuestionAnswering
 from .families.llama import LlamaForSequenceClassification as LlamaForSequenceClassification
 from .families.llama import LlamaForTokenClassification as LlamaForTokenClassification
 from .families.llama import LlamaModel as LlamaModel
+from .families.ministral3 import Ministral3Config as Ministral3Config
+from .families.ministral3 import Ministral3ForCausalLM as Ministral3ForCausalLM
+from .families.ministral3 import Ministral3ForQuestionAnswering as Ministral3ForQuestionAnswering
+from .families.ministral3 import (
+    Ministral3ForSequenceClassification as Ministral3ForSequenceClassification,
+)
+from .families.ministral3 import (
+    Ministral3ForTokenClassification as Ministral3ForTokenClassification,
+)
+from .families.ministral3 import Ministral3Model as Ministral3Model
 from .families.mistral import MistralConfig as MistralConfig
 from .families.mistral import MistralForCausalLM as MistralForCausalLM
 from .families.mistral import MistralForQuestionAnswering as MistralForQuestionAnswering
@@ -145,6 +158,12 @@ from .families.qwen3 import Qwen3ForQuestionAnswering as Qwen3ForQuestionAnsweri
 from .families.qwen3 import Qwen3ForSequenceClassification as Qwen3ForSequenceClassification
 from .families.qwen3 import Qwen3ForTokenClassification as Qwen3ForTokenClassification
 from .families.qwen3 import Qwen3Model as Qwen3Model
+from .families.smollm3 import SmolLM3Config as SmolLM3Config
+from .families.smollm3 import SmolLM3ForCausalLM as SmolLM3ForCausalLM
+from .families.smollm3 import SmolLM3ForQuestionAnswering as SmolLM3ForQuestionAnswering
+from .families.smollm3 import SmolLM3ForSequenceClassification as SmolLM3ForSequenceClassification
+from .families.smollm3 import SmolLM3ForTokenClassification as SmolLM3ForTokenClassification
+from .families.smollm3 import SmolLM3Model as SmolLM3Model
 from .families.stablelm import StableLmConfig as StableLmConfig
 from .families.stablelm import StableLmForCausalLM as StableLmForCausalLM
 from .families.stablelm import (
@@ -152,6 +171,15 @@ from .families.stablelm import (
 )
 from .families.stablelm import StableLmForTokenClassification as StableLmForTokenClassification
 from .families.stablelm import StableLmModel as StableLmModel
+from .families.starcoder2 import Starcoder2Config as Starcoder2Config
+from .families.starcoder2 import Starcoder2ForCausalLM as Starcoder2ForCausalLM
+from .families.starcoder2 import (
+    Starcoder2ForSequenceClassification as Starcoder2ForSequenceClassification,
+)
+from .families.starcoder2 import (
+    Starcoder2ForTokenClassification as Starcoder2ForTokenClassification,
+)
+from .families.starcoder2 import Starcoder2Model as Starcoder2Model
 from .families.xglm import XGLMConfig as XGLMConfig
 from .families.xglm import XGLMForCausalLM as XGLMForCausalLM
 from .families.xglm import XGLMModel as XGLMModel
@@ -236,11 +264,18 @@ FlaxGlm4ForCausalLM = Glm4ForCausalLM
 FlaxGlm4ForSequenceClassification = Glm4ForSequenceClassification
 FlaxGlm4ForTokenClassification = Glm4ForTokenClassification
 FlaxGlm4Model = Glm4Model
+FlaxGraniteForCausalLM = GraniteForCausalLM
+FlaxGraniteModel = GraniteModel
 FlaxLlamaForCausalLM = LlamaForCausalLM
 FlaxLlamaForQuestionAnswering = LlamaForQuestionAnswering
 FlaxLlamaForSequenceClassification = LlamaForSequenceClassification
 FlaxLlamaForTokenClassification = LlamaForTokenClassification
 FlaxLlamaModel = LlamaModel
+FlaxMinistral3ForCausalLM = Ministral3ForCausalLM
+FlaxMinistral3ForQuestionAnswering = Ministral3ForQuestionAnswering
+FlaxMinistral3ForSequenceClassification = Ministral3ForSequenceClassification
+FlaxMinistral3ForTokenClassification = Ministral3ForTokenClassification
+FlaxMinistral3Model = Ministral3Model
 FlaxMistralForCausalLM = MistralForCausalLM
 FlaxMistralForQuestionAnswering = MistralForQuestionAnswering
 FlaxMistralForSequenceClassification = MistralForSequenceClassification
@@ -275,10 +310,19 @@ FlaxQwen3ForQuestionAnswering = Qwen3ForQuestionAnswering
 FlaxQwen3ForSequenceClassification = Qwen3ForSequenceClassification
 FlaxQwen3ForTokenClassification = Qwen3ForTokenClassification
 FlaxQwen3Model = Qwen3Model
+FlaxSmolLM3ForCausalLM = SmolLM3ForCausalLM
+FlaxSmolLM3ForQuestionAnswering = SmolLM3ForQuestionAnswering
+FlaxSmolLM3ForSequenceClassification = SmolLM3ForSequenceClassification
+FlaxSmolLM3ForTokenClassification = SmolLM3ForTokenClassification
+FlaxSmolLM3Model = SmolLM3Model
 FlaxStableLmForCausalLM = StableLmForCausalLM
 FlaxStableLmForSequenceClassification = StableLmForSequenceClassification
 FlaxStableLmForTokenClassification = StableLmForTokenClassification
 FlaxStableLmModel = StableLmModel
+FlaxStarcoder2ForCausalLM = Starcoder2ForCausalLM
+FlaxStarcoder2ForSequenceClassification = Starcoder2ForSequenceClassification
+FlaxStarcoder2ForTokenClassification = Starcoder2ForTokenClassification
+FlaxStarcoder2Model = Starcoder2Model
 FlaxXGLMForCausalLM = XGLMForCausalLM
 FlaxXGLMModel = XGLMModel
 PreTrainedModel = PretrainedModel

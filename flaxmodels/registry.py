@@ -149,7 +149,9 @@ FAMILIES: dict[str, Family] = {
     "gpt_neo": Family("GPTNeo", _ALL, "GPT-Neo"),
     "gpt_neox": Family("GPTNeoX", _ALL, "GPT-NeoX, Pythia"),
     "gptj": Family("GPTJ", _ANSWERS, "GPT-J"),
+    "granite": Family("Granite", _LM, "Granite 3"),
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
+    "ministral3": Family("Ministral3", _ALL, "Ministral 3"),
     "mistral": Family("Mistral", _ALL, "Mistral, Mistral Small 3"),
     "olmo2": Family("Olmo2", _SEQUENCES, "OLMo 2"),
     "olmo3": Family("Olmo3", _SEQUENCES, "OLMo 3", module="olmo2"),
@@ -158,7 +160,9 @@ FAMILIES: dict[str, Family] = {
     "phi3": Family("Phi3", _TOKENS, "Phi 3 and 4"),
     "qwen2": Family("Qwen2", _ALL, "Qwen 2, Qwen 2.5, QwQ"),
     "qwen3": Family("Qwen3", _ALL, "Qwen 3"),
+    "smollm3": Family("SmolLM3", _ALL, "SmolLM 3"),
     "stablelm": Family("StableLm", _TOKENS, "StableLM 1 and 2"),
+    "starcoder2": Family("Starcoder2", _TOKENS, "StarCoder 2"),
     "xglm": Family("XGLM", _LM, "XGLM"),
 }
 """model_type -> its classes, in alphabetical order."""

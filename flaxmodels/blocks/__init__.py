@@ -48,6 +48,7 @@ from .linear import Bias as Bias
 from .linear import Embed as Embed
 from .linear import Linear as Linear
 from .linear import embed_inputs as embed_inputs
+from .linear import scaled as scaled
 from .mlp import MLP as MLP
 from .mlp import GatedMLP as GatedMLP
 from .norm import LayerNorm as LayerNorm

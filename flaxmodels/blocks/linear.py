@@ -1,4 +1,4 @@
-"""Matrix products: every product with a weight in the library is a `contract` of this file."""
+"""Products: every one with a weight in the library is a `contract` of this file."""
 
 import jax
 import jax.numpy as jnp
@@ -109,3 +109,9 @@ def embed_inputs(embed: Embed, tokens: Tokens, dtype: jax.typing.DTypeLike) -> j
     if tokens.input_ids is None:
         return jnp.asarray(tokens.inputs_embeds).astype(dtype)
     return embed(tokens.input_ids, dtype)
+
+
+def scaled(x: jax.Array, factor: float) -> jax.Array:
+    """Multiplies x with a number in float32, and returns the dtype of x. In bfloat16 the number
+    itself would be rounded: 0.22 to 0.2197."""
+    return (x.astype(jnp.promote_types(x.dtype, jnp.float32)) * factor).astype(x.dtype)

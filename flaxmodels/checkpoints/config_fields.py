@@ -20,6 +20,7 @@ class ConfigFields(TypedDict, total=False):
     attention_bias: bool
     attention_dropout: float
     attention_heads: int
+    attention_multiplier: float
     attention_probs_dropout_prob: float
     attention_types: Sequence[Any] | None
     attn_logit_softcapping: float | None
@@ -31,6 +32,8 @@ class ConfigFields(TypedDict, total=False):
     do_layer_norm_before: bool
     dropout: float
     embd_pdrop: float
+    embedding_dropout: float
+    embedding_multiplier: float
     enable_bias: bool
     eos_token_id: Sequence[int] | int | None
     ffn_dim: int
@@ -54,6 +57,7 @@ class ConfigFields(TypedDict, total=False):
     layer_norm_eps: float
     layer_norm_epsilon: float
     layer_types: Sequence[str] | None
+    logits_scaling: float
     max_position_embeddings: int
     max_window_layers: int
     mlp_bias: bool
@@ -66,6 +70,9 @@ class ConfigFields(TypedDict, total=False):
     n_layer: int
     n_positions: int
     new_decoder_architecture: bool
+    no_rope_layer_interval: int
+    no_rope_layers: Sequence[int] | None
+    norm_epsilon: float
     num_attention_heads: int
     num_heads: int
     num_hidden_layers: int
@@ -85,6 +92,8 @@ class ConfigFields(TypedDict, total=False):
     query_pre_attn_scalar: int
     resid_dropout: float
     resid_pdrop: float
+    residual_dropout: float
+    residual_multiplier: float
     rms_norm_eps: float
     rope_local_base_freq: Any
     rope_parameters: Mapping[Any, Any] | None
@@ -104,6 +113,7 @@ class ConfigFields(TypedDict, total=False):
     summary_use_proj: bool
     tie_word_embeddings: bool
     type_vocab_size: int
+    use_bias: bool
     use_bidirectional_attention: bool
     use_parallel_residual: bool
     use_qkv_bias: bool

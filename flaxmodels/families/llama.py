@@ -16,7 +16,6 @@ class LlamaConfig(DecoderConfig):
     """`config.json` of a Llama."""
 
     model_type: ClassVar[str] = "llama"
-    unsupported: ClassVar = {**DecoderConfig.unsupported, "token_classification_bias": (True,)}
 
     attention_bias: bool = False
     mlp_bias: bool = False

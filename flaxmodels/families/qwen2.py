@@ -18,7 +18,11 @@ class Qwen2Config(DecoderConfig, LayerTypes):
 
     model_type: ClassVar[str] = "qwen2"
     per_layer: ClassVar = {"layer_types": window_from("max_window_layers")}
-    unsupported: ClassVar = {**DecoderConfig.unsupported, "attention_bias": (False, True, None)}
+    unsupported: ClassVar = {
+        **DecoderConfig.unsupported,
+        "attention_bias": (True,),
+        "use_mrope": (False, None),
+    }
 
     vocab_size: int = 151936
     intermediate_size: int = 22016

@@ -65,7 +65,7 @@ class DecoderLayer(nn.Module):
 
         def added(name: str | None, y: jax.Array, dropout: float) -> jax.Array:
             y = nn.Dropout(dropout)(norm(name, y), deterministic=context.deterministic)
-            return y if style.residual_scale is None else y * style.residual_scale
+            return y if style.residual_scale is None else blocks.scaled(y, style.residual_scale)
 
         normed = norm(style.attention_in, x)
         attention = self.attention(self.config, self.options, name=style.attention)

@@ -27,7 +27,12 @@ class DecoderFields(LayerKinds, rope_config.Rotary):
     begins with `DecoderConfig`.
     """
 
-    unsupported: ClassVar = {**config_checks.NOT_IMPLEMENTED, "is_decoder": (False, True, None)}
+    unsupported: ClassVar = {
+        **config_checks.NOT_IMPLEMENTED,
+        "is_causal": (True,),
+        "is_decoder": (False, True, None),
+        "token_classification_bias": (True,),
+    }
     derived: ClassVar[tuple[str, ...]] = ("num_key_value_heads", "head_dim")
 
     vocab_size: int = 32000
@@ -136,7 +141,7 @@ class DecoderModel(decoder.Backbone, DecoderPretrained):
             x = x * jnp.asarray(style.token_scale, x.dtype)
         x = self.perturb_embeddings(x)
         if style.embedding_scale is not None:
-            x = x * style.embedding_scale
+            x = blocks.scaled(x, style.embedding_scale)
         if tokens.token_type_ids is not None:  # of GPT-2 and its kin: types are tokens
             x = x + jnp.broadcast_to(table(tokens.token_type_ids, self.dtype), x.shape)
         x = self.embed_more(x, context)

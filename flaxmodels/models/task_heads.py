@@ -91,7 +91,7 @@ class VocabularyHead(TaskHead):
             if style.use_bias:
                 logits = blocks.Bias(size, ("vocab",), name=self.lm_head_path)(logits)
         if style.scale is not None:
-            logits = logits * style.scale
+            logits = blocks.scaled(logits, style.scale)
         if style.softcap is not None:
             logits = jnp.tanh(logits / style.softcap) * style.softcap
         return fs.constrain(logits, ("batch", "length", "vocab"), self.rules)

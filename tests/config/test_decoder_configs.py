@@ -19,9 +19,6 @@ from flaxmodels.models.layer_types import (
     LayerTypes,
     every,
     expanded,
-    rotating,
-    window_from,
-    window_without_rope,
 )
 from flaxmodels.models.rope_config import Rotary, one_rope, rope_by_type
 
@@ -68,13 +65,6 @@ class Patterned(Typed):
     sliding_window_pattern: int | None = 6
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Qwen(Typed):
-    per_layer: ClassVar = {"layer_types": window_from("max_window_layers")}
-    use_sliding_window: bool = False
-    max_window_layers: int = 28
-
-
 class Parts(Common):
     rope_rules: ClassVar = one_rope(partial_rotary_factor=0.5)
 
@@ -98,14 +88,6 @@ class Cohere2(Patterned):
 
     def rotation_name(self, layer):
         return "default" if self.attention_type(layer) == SLIDING else None
-
-
-class Ministral3(Windowed):
-    rope_rules: ClassVar = one_rope(
-        absent={"rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0}
-        | {"original_max_position_embeddings": 16384, "llama_4_scaling_beta": 0.1},
-        further=("llama_4_scaling_beta",),
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,22 +114,6 @@ class Olmo3(Typed):
     rope_rules: ClassVar = rope_by_type(
         full_attention=5e5, sliding_attention=5e5, spelled={"rope_theta": FULL}
     )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SmolLM3(Typed):
-    rope_rules: ClassVar = one_rope(rope_theta=2e6)
-    per_layer: ClassVar = {
-        "no_rope_layers": rotating("no_rope_layer_interval"),
-        "layer_types": window_without_rope,
-    }
-    derived: ClassVar = ("no_rope_layers",)
-    use_sliding_window: bool = False
-    no_rope_layers: Any = None
-    no_rope_layer_interval: int = 4
-
-    def rotation_name(self, layer):
-        return "default" if self.no_rope_layers[layer] else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,16 +146,16 @@ FAMILIES = {
     "gpt_neo": GPTNeo,
     "gpt_neox": GPTNeoX,
     "llama": Common,
-    "ministral3": Ministral3,
-    "mistral": Windowed,
+    "ministral3": fm.Ministral3Config,
+    "mistral": fm.MistralConfig,
     "olmo3": Olmo3,
     "phi": fm.PhiConfig,
     "phi3": fm.Phi3Config,
-    "qwen2": Qwen,
-    "qwen3": Qwen,
-    "smollm3": SmolLM3,
+    "qwen2": fm.Qwen2Config,
+    "qwen3": fm.Qwen3Config,
+    "smollm3": fm.SmolLM3Config,
     "stablelm": fm.StableLmConfig,
-    "starcoder2": Windowed,
+    "starcoder2": fm.Starcoder2Config,
 }
 
 
@@ -303,7 +269,7 @@ def test_layer_types_follow_their_rule_until_they_are_given():
 
 
 def test_an_own_list_outlives_other_changes():
-    config = SmolLM3(num_hidden_layers=3, no_rope_layers=[1, 0, 0])
+    config = fm.SmolLM3Config(num_hidden_layers=3, no_rope_layers=[1, 0, 0])
     assert config.replace(hidden_size=64).no_rope_layers == (1, 0, 0)
     windowed = config.replace(use_sliding_window=True, sliding_window=8)
     assert windowed.layer_types == (FULL, SLIDING, SLIDING)
@@ -311,7 +277,7 @@ def test_an_own_list_outlives_other_changes():
 
 
 def test_a_window_that_is_void_is_taken_away():
-    config = Qwen(sliding_window=8, max_window_layers=1)
+    config = fm.Qwen2Config(num_hidden_layers=4, sliding_window=8, max_window_layers=1)
     assert config.sliding_window is None and config.layer_types == (FULL,) * 4
     config = config.replace(use_sliding_window=True, sliding_window=8)
     assert config.layer_types == (FULL, SLIDING, SLIDING, SLIDING)
@@ -411,14 +377,20 @@ def test_keys_are_written_as_transformers_4_spelled_them():
 
 
 def test_rope_that_a_family_has_where_a_file_has_none():
-    for config in (Ministral3(), Ministral3.from_dict({}), Ministral3(rope_theta=1e6)):
+    for config in (
+        fm.Ministral3Config(),
+        fm.Ministral3Config.from_dict({}),
+        fm.Ministral3Config(rope_theta=1e6),
+    ):
         assert config.rope_for("default")["factor"] == 16.0
-    assert Ministral3(rope_theta=3.0).rope_for("default")["llama_4_scaling_beta"] == 0.1
-    plain = Ministral3.from_dict({"rope_parameters": {"rope_type": "default", "rope_theta": 3.0}})
+    assert fm.Ministral3Config(rope_theta=3.0).rope_for("default")["llama_4_scaling_beta"] == 0.1
+    plain = fm.Ministral3Config.from_dict(
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 3.0}}
+    )
     assert dict(plain.rope_parameters) == {"rope_type": "default", "rope_theta": 3.0}
     # Transformers 5 writes a key that it does not read; no warning, which would be an error here
-    noted = Ministral3().to_dict()["rope_parameters"] | {"max_position_embeddings": 64}
-    assert Ministral3.from_dict({"rope_parameters": noted}) == Ministral3()
+    noted = fm.Ministral3Config().to_dict()["rope_parameters"] | {"max_position_embeddings": 64}
+    assert fm.Ministral3Config.from_dict({"rope_parameters": noted}) == fm.Ministral3Config()
 
 
 def test_a_part_of_a_head():
@@ -457,7 +429,7 @@ def test_a_part_of_a_head():
             "expected 6 numbers, half of head_dim times partial_rotary_factor",
         ),
         (
-            Ministral3,
+            fm.Ministral3Config,
             {"rope_parameters": {"llama_4_scaling_beta": 0.1}},
             "has llama_4_scaling_beta, which needs original_max_position_embeddings",
         ),
@@ -476,3 +448,63 @@ def test_bad_rope(family, given, said):
         family(**given)
     with pytest.raises(ConfigError, match=said):
         family.from_dict(given)
+
+
+# --- files ---
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "said"),
+    [
+        (fm.GraniteConfig, {"logits_scaling": 0.0}, "logits_scaling is 0"),
+        (fm.MistralConfig, {"layer_types": [FULL] * 32}, "'sliding_attention' in layer 0"),
+        (fm.Qwen2Config, {"attention_bias": False}, "attention_bias = False changes the model"),
+        (fm.Qwen2Config, {"use_mrope": True}, "use_mrope = True changes the model"),
+        (fm.Qwen3Config, {"is_causal": False}, "is_causal = False changes the model"),
+        (fm.SmolLM3Config, {"no_rope_layers": [1, 0]}, "2 values for num_hidden_layers = 36"),
+        (fm.SmolLM3Config, {"token_classification_bias": False}, "changes the model"),
+        (fm.Starcoder2Config, {"mlp_type": "gated"}, "mlp_type = 'gated' changes the model"),
+    ],
+)
+def test_a_file_that_says_more_than_is_done_is_refused(family, given, said):
+    with pytest.raises(ConfigError, match=said):
+        family.from_dict(given)
+
+
+def test_files_for_transformers_4_are_opened_without_a_warning():
+    """Qwen 2.5 7B as it was published, and what a Mistral's may say."""
+    qwen = fm.Qwen2Config.from_dict(
+        {
+            "architectures": ["Qwen2ForCausalLM"],
+            "attention_dropout": 0.0,
+            "bos_token_id": 151643,
+            "eos_token_id": 151643,
+            "hidden_act": "silu",
+            "hidden_size": 3584,
+            "initializer_range": 0.02,
+            "intermediate_size": 18944,
+            "max_position_embeddings": 131072,
+            "max_window_layers": 28,
+            "model_type": "qwen2",
+            "num_attention_heads": 28,
+            "num_hidden_layers": 28,
+            "num_key_value_heads": 4,
+            "rms_norm_eps": 1e-06,
+            "rope_theta": 1000000.0,
+            "sliding_window": 131072,
+            "tie_word_embeddings": False,
+            "torch_dtype": "bfloat16",
+            "transformers_version": "4.40.1",
+            "use_cache": True,
+            "use_mrope": False,
+            "use_sliding_window": False,
+            "vocab_size": 152064,
+        }
+    )
+    assert qwen.window(SLIDING) is None and qwen.layer_types == (FULL,) * 28
+    assert (qwen.head_dim, qwen.rope_theta) == (128, 1e6)
+    mistral = fm.MistralConfig.from_dict(
+        {"head_dim": None, "rope_theta": 1e6, "rope_scaling": None, "sliding_window": None}
+    )
+    assert mistral.head_dim == 128 and mistral.layer_kinds[0].attention == FULL
+    assert fm.MistralConfig.from_dict({"rope_theta": 1e4}).window(SLIDING) == 4096

@@ -22,3 +22,4 @@ VARIANTS = {
     "biases": {"attention_bias": True, "mlp_bias": True},
     "tied": {"tie_word_embeddings": True},
 }
+UNREAD = dict.fromkeys(("classifier_dropout", "num_labels"), "no class of the family has labels")

@@ -336,3 +336,14 @@ def test_the_exact_gelu_is_not_the_approximation():
     exact = np.array([0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in np.asarray(x)])
     np.testing.assert_allclose(blocks.ACTIVATIONS["gelu"](x), exact, atol=1e-6)
     assert np.abs(blocks.ACTIVATIONS["gelu_new"](x) - exact).max() > 1e-4
+
+
+# --- products ---
+
+
+def test_a_factor_is_not_rounded_to_the_dtype_of_what_it_scales():
+    x = jnp.asarray(normal(64), jnp.bfloat16)
+    y = blocks.scaled(x, 0.22)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y, (x.astype(jnp.float32) * 0.22).astype(jnp.bfloat16))
+    assert (y != x * jnp.bfloat16(0.22)).any()

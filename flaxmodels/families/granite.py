@@ -1,0 +1,65 @@
+"""Granite 3: Llama with factors on embeddings, scores, residuals and logits.
+
+IBM Granite Team 2024, "Granite 3.0 Language Models"; the factors are those of maximal update
+parametrisation (Yang et al. 2022, arXiv:2203.03466); reference: `models/granite` of Transformers
+5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from ..documents.json_values import ConfigError
+from ..models import task_heads
+from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_style import LogitStyle, Style
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GraniteConfig(DecoderConfig):
+    """`config.json` of a Granite: `embedding_multiplier` scales what enters the first layer,
+    `attention_multiplier` scores, `residual_multiplier` what a sublayer adds; logits are divided by
+    `logits_scaling`."""
+
+    model_type: ClassVar[str] = "granite"
+
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    embedding_multiplier: float = 1.0
+    attention_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    logits_scaling: float = 1.0
+
+    @property
+    def style(self) -> Style:
+        return Style(
+            norm_eps=self.rms_norm_eps,
+            act=self.hidden_act,
+            qkv_bias=self.attention_bias,
+            out_bias=self.attention_bias,
+            mlp_bias=self.mlp_bias,
+            score_scale=self.attention_multiplier,
+            embedding_scale=self.embedding_multiplier,
+            residual_scale=self.residual_multiplier,
+            logits=LogitStyle(scale=1 / self.logits_scaling),
+        )
+
+    def validate(self) -> None:
+        super().validate()
+        if not self.logits_scaling:
+            raise ConfigError(
+                f"{type(self).__name__}: logits_scaling is 0; logits are divided by it"
+            )
+
+
+class GranitePretrained(DecoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = GraniteConfig
+
+
+class GraniteModel(DecoderModel, GranitePretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+
+class GraniteForCausalLM(GranitePretrained, task_heads.CausalLM):
+    backbone = GraniteModel

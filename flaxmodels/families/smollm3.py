@@ -1,0 +1,88 @@
+"""SmolLM 3: Llama where every fourth layer has no rotary embedding, and may have a window.
+
+Bakouch et al. 2025, https://huggingface.co/blog/smollm3; layers without rotary embedding: Yang et
+al. 2025, arXiv:2501.18795; reference: `models/smollm3` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from ..models import task_heads
+from ..models.decoder_model import FROM_OTHERS, DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_style import Style
+from ..models.layer_types import LayerTypes, rotating, window_without_rope
+from ..models.rope_config import one_rope
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SmolLM3Config(DecoderConfig, LayerTypes):
+    """`config.json` of a SmolLM 3. `no_rope_layers` has a number for each layer: 0 for one without
+    rotary embedding, else 1; if None every `no_rope_layer_interval`-th is without. These layers
+    have the window, if `use_sliding_window` and `layer_types` says nothing else."""
+
+    model_type: ClassVar[str] = "smollm3"
+    rope_rules: ClassVar = one_rope(rope_theta=2_000_000.0)
+    derived: ClassVar[tuple[str, ...]] = ("no_rope_layers",)
+    per_layer: ClassVar = {
+        "no_rope_layers": rotating("no_rope_layer_interval"),
+        "layer_types": window_without_rope,
+    }
+
+    vocab_size: int = 128256
+    hidden_size: int = 2048
+    num_hidden_layers: int = 36
+    num_attention_heads: int = 16
+    num_key_value_heads: int = 4
+    max_position_embeddings: int = 32768
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    use_sliding_window: bool = False
+    sliding_window: int | None = None
+    no_rope_layers: tuple[int, ...] = FROM_OTHERS
+    no_rope_layer_interval: int = 4
+    pad_token_id: int | None = 128004
+    bos_token_id: int | None = 128000
+    eos_token_id: int | tuple[int, ...] | None = 128001
+    tie_word_embeddings: bool = True
+
+    @property
+    def style(self) -> Style:
+        return Style(
+            norm_eps=self.rms_norm_eps,
+            act=self.hidden_act,
+            qkv_bias=self.attention_bias,
+            out_bias=self.attention_bias,
+            mlp_bias=self.mlp_bias,
+        )
+
+    def rotation_name(self, layer: int) -> str | None:
+        return "default" if self.no_rope_layers[layer] else None
+
+
+class SmolLM3Pretrained(DecoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = SmolLM3Config
+
+
+class SmolLM3Model(DecoderModel, SmolLM3Pretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+
+
+class SmolLM3ForCausalLM(SmolLM3Pretrained, task_heads.CausalLM):
+    backbone = SmolLM3Model
+
+
+class SmolLM3ForSequenceClassification(SmolLM3Pretrained, task_heads.LastTokenClassification):
+    backbone = SmolLM3Model
+
+
+class SmolLM3ForTokenClassification(SmolLM3Pretrained, task_heads.TokenClassification):
+    backbone = SmolLM3Model
+
+
+class SmolLM3ForQuestionAnswering(SmolLM3Pretrained, task_heads.QuestionAnswering):
+    """Its checkpoints call the backbone `transformer`."""
+
+    backbone = SmolLM3Model
+    base_model_prefix = "transformer"
