@@ -47,6 +47,12 @@ from .families.bloom import BloomForQuestionAnswering as BloomForQuestionAnsweri
 from .families.bloom import BloomForSequenceClassification as BloomForSequenceClassification
 from .families.bloom import BloomForTokenClassification as BloomForTokenClassification
 from .families.bloom import BloomModel as BloomModel
+from .families.cohere import Cohere2Config as Cohere2Config
+from .families.cohere import Cohere2ForCausalLM as Cohere2ForCausalLM
+from .families.cohere import Cohere2Model as Cohere2Model
+from .families.cohere import CohereConfig as CohereConfig
+from .families.cohere import CohereForCausalLM as CohereForCausalLM
+from .families.cohere import CohereModel as CohereModel
 from .families.falcon import FalconConfig as FalconConfig
 from .families.falcon import FalconForCausalLM as FalconForCausalLM
 from .families.falcon import FalconForQuestionAnswering as FalconForQuestionAnswering
@@ -224,6 +230,10 @@ FlaxBloomForQuestionAnswering = BloomForQuestionAnswering
 FlaxBloomForSequenceClassification = BloomForSequenceClassification
 FlaxBloomForTokenClassification = BloomForTokenClassification
 FlaxBloomModel = BloomModel
+FlaxCohere2ForCausalLM = Cohere2ForCausalLM
+FlaxCohere2Model = Cohere2Model
+FlaxCohereForCausalLM = CohereForCausalLM
+FlaxCohereModel = CohereModel
 FlaxFalconForCausalLM = FalconForCausalLM
 FlaxFalconForQuestionAnswering = FalconForQuestionAnswering
 FlaxFalconForSequenceClassification = FalconForSequenceClassification

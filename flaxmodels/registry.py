@@ -128,6 +128,8 @@ FAMILIES: dict[str, Family] = {
         other_names={"BertForCausalLM": "BertLMHeadModel"},
     ),
     "bloom": Family("Bloom", _ALL, "BLOOM"),
+    "cohere": Family("Cohere", _LM, "Command R"),
+    "cohere2": Family("Cohere2", _LM, "Command R7B, Command A", module="cohere"),
     "falcon": Family("Falcon", _ALL, "Falcon", model_types=("RefinedWeb", "RefinedWebModel")),
     "gemma": Family("Gemma", _TOKENS, "Gemma"),
     "gemma2": Family("Gemma2", _TOKENS, "Gemma 2"),

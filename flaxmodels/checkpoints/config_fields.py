@@ -11,8 +11,8 @@ class ConfigFields(TypedDict, total=False):
     """Fields of the configurations of all families, under all their names."""
 
     _remove_final_layer_norm: bool
-    activation_dropout: float
     activation: str
+    activation_dropout: float
     activation_function: str
     add_cross_attention: bool
     alibi: bool
@@ -32,13 +32,12 @@ class ConfigFields(TypedDict, total=False):
     do_layer_norm_before: bool
     dropout: float
     embd_pdrop: float
+    embed_dropout: float
     embedding_dropout: float
     embedding_multiplier: float
     enable_bias: bool
     eos_token_id: Sequence[int] | int | None
     ffn_dim: int
-    embed_dropout: float
-    eos_token_id: Sequence[int] | int | None
     ffn_hidden_size: int | None
     final_logit_softcapping: float | None
     head_dim: int | None
@@ -57,6 +56,7 @@ class ConfigFields(TypedDict, total=False):
     layer_norm_eps: float
     layer_norm_epsilon: float
     layer_types: Sequence[str] | None
+    logit_scale: float
     logits_scaling: float
     max_position_embeddings: int
     max_window_layers: int
@@ -116,10 +116,9 @@ class ConfigFields(TypedDict, total=False):
     use_bias: bool
     use_bidirectional_attention: bool
     use_parallel_residual: bool
+    use_qk_norm: bool
     use_qkv_bias: bool
     use_sliding_window: bool
     vocab_size: int
-    word_embed_proj_dim: int | None
-    use_sliding_window: bool
-    vocab_size: int
     window_size: int
+    word_embed_proj_dim: int | None

@@ -32,8 +32,9 @@ HARMLESS = NOTES.union(
     CODE,
     keyword_table.CONFIGURED,
     INSTEAD,
-    "_attn_implementation_autoset bad_words_ids begin_suppress_tokens decoder_start_token_id "
-    "directionality diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size "
+    "_attn_implementation_autoset bad_words_ids begin_suppress_tokens cache_implementation "
+    "decoder_start_token_id directionality diversity_penalty do_sample early_stopping "
+    "encoder_no_repeat_ngram_size "
     "exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty "
     "max_length min_length mlm_probability model_type no_repeat_ngram_size num_beam_groups "
     "num_beams num_return_sequences output_scores pooler_fc_size pooler_num_attention_heads "

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import params as fp
+from ..documents.json_values import ConfigError
 from . import config_checks, decoder, rope_config
 from .decoder_layers import DecoderLayer
 from .decoder_style import LogitStyle, Style
@@ -68,6 +69,12 @@ class DecoderFields(LayerKinds, rope_config.Rotary):
         super().validate()
         config_checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
         config_checks.pruned_heads(self)
+        qk_norm = self.style.qk_norm if self.pruned_heads else None
+        if qk_norm is not None and qk_norm.over == "all":
+            raise ConfigError(
+                f"{type(self).__name__}: pruned_heads: all heads are normed together, and what is "
+                "left of them would be other numbers"
+            )
         config_checks.activation(self, "hidden_act")
 
 

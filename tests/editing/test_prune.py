@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -276,6 +277,23 @@ def test_D28_heads_that_share_a_key_value_head_go_together():
     model = loaded("llama-causal-lm")[0]
     with pytest.raises(fm.ConfigError, match="1 of the heads 2 to 3 of layer 1.*take all 2"):
         model.prune_heads(model.abstract_params(), {1: [0, 1, 3]})
+
+
+def test_P24_scales_of_norms_go_with_their_heads():
+    it = reference.load("cohere")
+    model, params = it.load("head-norms", scan_layers=False)
+    pruned, cut = model.prune_heads(params, EVEN)
+    norms = cut["model"]["layers"]["0"]["self_attn"]
+    assert norms["q_norm"]["scale"].shape == (2, 6) and norms["k_norm"]["scale"].shape == (1, 6)
+    inputs = it.inputs("head-norms", "whole")
+    got, wanted = run(pruned, cut, inputs), run(model, zeroed(params, EVEN), inputs)
+    np.testing.assert_allclose(got.logits, wanted.logits, atol=1e-5)
+
+
+def test_D28_heads_that_are_normed_together_stay():
+    model = reference.load("olmo2").load("Olmo2ForCausalLM")[0]
+    with pytest.raises(fm.ConfigError, match="all heads are normed together"):
+        model.prune_heads(model.abstract_params(), EVEN)
 
 
 def test_P24_params_of_another_model_are_refused():

@@ -20,4 +20,4 @@ VARIANTS = {
     "biases": {"attention_bias": True},
     "untied": {"tie_word_embeddings": False},
 }
-UNREAD = {"classifier_dropout": "of token classification, which the family has not"}
+UNREAD = dict.fromkeys(("classifier_dropout", "num_labels"), "of heads that the family has not")

@@ -21,4 +21,4 @@ VARIANTS = {
     "old-keys": {"sliding_window_pattern": 2, "num_hidden_layers": 3},
     "untied": {"tie_word_embeddings": False, "num_hidden_layers": 2},
 }
-UNREAD = {"classifier_dropout": "of token classification, which the family has not"}
+UNREAD = dict.fromkeys(("classifier_dropout", "num_labels"), "of heads that the family has not")

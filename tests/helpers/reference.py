@@ -117,9 +117,10 @@ def params(pairs: Iterable[tuple[str, ...]], soak: str = "") -> list[Any]:
 
 
 def fields(config: Any) -> dict[str, Any]:
-    """The fields of a config, without the keys that it merely keeps."""
-    named = (field.name for field in dataclasses.fields(config))
-    return {name: getattr(config, name) for name in named if name != "extra"}
+    """The fields of a config, without the keys that it merely keeps, and without the pattern that
+    `layer_types` was made by, which 5.23 does not write for Cohere 2."""
+    named = {field.name for field in dataclasses.fields(config)}
+    return {name: getattr(config, name) for name in named - {"extra", "sliding_window_pattern"}}
 
 
 def tensors(model: Any, tree: Any) -> dict[str, np.ndarray]:
