@@ -55,7 +55,9 @@ def cache_bytes(model: Any, length: int) -> dict[str, int]:
 
 def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
-    rows = [("model", "layers", "bodies", "forward: trace", "compile", "grad: trace", "compile")]
+    rows: list[tuple[str, ...]] = [
+        ("model", "layers", "bodies", "forward: trace", "compile", "grad: trace", "compile")
+    ]
     for name, (cls, config_class, fields) in MODELS.items():
         depth = fields["num_hidden_layers"]
         for layers in (depth // 8, depth):
