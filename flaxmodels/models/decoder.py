@@ -187,9 +187,11 @@ class Decoder(PretrainedModel):
 
     def _check_decoder(self) -> None:
         if not self.is_causal:
-            raise ValueError(
-                f"{type(self).__name__}: a cache is for a decoder; set config.is_decoder"
+            may_be = "is_decoder" in self.config.names()
+            what = (
+                "set config.is_decoder" if may_be else "the tokens of this one see those after them"
             )
+            raise ValueError(f"{type(self).__name__}: a cache is for a decoder; {what}")
 
 
 def with_encoder_inputs(inputs: dict[str, jax.Array], config: Any) -> dict[str, jax.Array]:

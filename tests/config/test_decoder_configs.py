@@ -20,7 +20,7 @@ from flaxmodels.models.layer_types import (
     every,
     expanded,
 )
-from flaxmodels.models.rope_config import Rotary, one_rope, rope_by_type
+from flaxmodels.models.rope_config import Rotary, one_rope
 
 GOLDENS = Path(__file__).parent.parent / "goldens" / "rope"
 CASES = {
@@ -76,46 +76,6 @@ class GPTNeoX(Common):
     )
 
 
-class Cohere(Common):
-    rope_rules: ClassVar = one_rope(rope_theta=500_000.0)
-    pairs: ClassVar = True
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cohere2(Patterned):
-    pairs: ClassVar = True
-    sliding_window_pattern: int | None = 4
-
-    def rotation_name(self, layer):
-        return "default" if self.attention_type(layer) == SLIDING else None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Gemma3(Patterned):
-    rope_rules: ClassVar = rope_by_type(
-        full_attention=1e6,
-        sliding_attention=1e4,
-        spelled={"rope_theta": FULL, "rope_local_base_freq": SLIDING},
-    )
-    use_bidirectional_attention: bool = False
-
-    def window(self, attention):
-        # in the file as for causal models, of which half are on each side
-        window = super().window(attention)
-        return window // 2 if window and self.use_bidirectional_attention else window
-
-
-class Gemma2(Typed):
-    per_layer: ClassVar = {"layer_types": every(2)}
-
-
-class Olmo3(Typed):
-    per_layer: ClassVar = {"layer_types": every(4)}
-    rope_rules: ClassVar = rope_by_type(
-        full_attention=5e5, sliding_attention=5e5, spelled={"rope_theta": FULL}
-    )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPTNeo(LayerKinds):
     aliases: ClassVar = {"num_layers": "num_hidden_layers"}
@@ -135,12 +95,13 @@ class GPTNeo(LayerKinds):
         return names[expanded(self, "attention_types")[layer]]
 
 
+Gemma3 = fm.Gemma3TextConfig
 SMALL = {"hidden_size": 32, "num_attention_heads": 2}  # heads of 16
 FAMILIES = {
-    "cohere": Cohere,
-    "cohere2": Cohere2,
+    "cohere": fm.CohereConfig,
+    "cohere2": fm.Cohere2Config,
     "falcon": Common,
-    "gemma2": Gemma2,
+    "gemma2": fm.Gemma2Config,
     "gemma3_text": Gemma3,
     "glm4": fm.Glm4Config,
     "gpt_neo": GPTNeo,
@@ -148,7 +109,7 @@ FAMILIES = {
     "llama": Common,
     "ministral3": fm.Ministral3Config,
     "mistral": fm.MistralConfig,
-    "olmo3": Olmo3,
+    "olmo3": fm.Olmo3Config,
     "phi": fm.PhiConfig,
     "phi3": fm.Phi3Config,
     "qwen2": fm.Qwen2Config,
