@@ -154,7 +154,7 @@ def test_an_encoder_has_no_cache():
         MODELS["bert"].init_cache(2, 7)
     with pytest.raises(ValueError, match="a cache is for a decoder"):
         shaped("bert", IDS, cache=MODELS["bert decoder"].init_cache(2, 7))
-    config = fm.Gemma3TextConfig(**SIZES, use_bidirectional_attention=True)
+    config = fm.Gemma3TextConfig(**SIZES, num_key_value_heads=1, use_bidirectional_attention=True)
     with pytest.raises(ValueError, match="for a decoder; the tokens of this one see those after"):
         fm.Gemma3ForCausalLM(config).init_cache(2, 7)
 
