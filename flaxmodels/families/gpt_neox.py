@@ -18,6 +18,7 @@ class GPTNeoXConfig(PlainHeads, rope_config.Rotary):
     """`config.json` of a GPT-NeoX."""
 
     model_type: ClassVar[str] = "gpt_neox"
+    harmless: ClassVar = ("attention_probs_dropout_prob", "hidden_dropout_prob")
     rope_rules: ClassVar = rope_config.one_rope(
         partial_rotary_factor=0.25,
         spelled={"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},

@@ -18,7 +18,6 @@ from flaxmodels.models.layer_types import (
     LayerKinds,
     LayerTypes,
     every,
-    expanded,
 )
 from flaxmodels.models.rope_config import Rotary, one_rope
 
@@ -69,43 +68,17 @@ class Parts(Common):
     rope_rules: ClassVar = one_rope(partial_rotary_factor=0.5)
 
 
-class GPTNeoX(Common):
-    rope_rules: ClassVar = one_rope(
-        partial_rotary_factor=0.25,
-        spelled={"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GPTNeo(LayerKinds):
-    aliases: ClassVar = {"num_layers": "num_hidden_layers"}
-    windows: ClassVar = {SLIDING: "window_size"}
-    hidden_size: int = 32
-    vocab_size: int = 8
-    intermediate_size: int = 8
-    max_position_embeddings: int = 64
-    num_key_value_heads: int = 2
-    num_heads: int = 2
-    num_hidden_layers: int = 24
-    window_size: int = 256
-    attention_types: tuple[Any, ...] = ((("global", "local"), 12),)
-
-    def attention_type(self, layer):
-        names = {"global": FULL, "local": SLIDING}
-        return names[expanded(self, "attention_types")[layer]]
-
-
 Gemma3 = fm.Gemma3TextConfig
 SMALL = {"hidden_size": 32, "num_attention_heads": 2}  # heads of 16
 FAMILIES = {
     "cohere": fm.CohereConfig,
     "cohere2": fm.Cohere2Config,
-    "falcon": Common,
+    "falcon": fm.FalconConfig,
     "gemma2": fm.Gemma2Config,
     "gemma3_text": Gemma3,
     "glm4": fm.Glm4Config,
-    "gpt_neo": GPTNeo,
-    "gpt_neox": GPTNeoX,
+    "gpt_neo": fm.GPTNeoConfig,
+    "gpt_neox": fm.GPTNeoXConfig,
     "llama": Common,
     "ministral3": fm.Ministral3Config,
     "mistral": fm.MistralConfig,
@@ -122,7 +95,9 @@ FAMILIES = {
 
 def config_of(values):
     family = FAMILIES[values["model_type"]]
-    return family.from_dict({k: v for k, v in values.items() if k != "model_type"})
+    sizes = ("intermediate_size", "num_key_value_heads")  # all files here have them
+    left = [key for key in sizes if not family.knows(key)]
+    return family.from_dict({k: v for k, v in values.items() if k not in ("model_type", *left)})
 
 
 def rotation_of(config, name, positions):
@@ -278,12 +253,12 @@ def test_bad_layer_types(given, said):
         ([[["global"], 3]], "is not of num_hidden_layers = 4 layers"),
         ([[["global"], 10**12]], "is not of num_hidden_layers = 4 layers"),
         ([[["global"], -4]], "is not of num_hidden_layers = 4 layers"),
+        ([[["global", "near"], 2]], "attention_types has 'near'; implemented: global, local"),
     ],
 )
 def test_bad_attention_types(given, said):
-    config = GPTNeo.from_dict({"num_layers": 4, "attention_types": given})
     with pytest.raises(ConfigError, match=said):
-        config.attention_type(0)
+        fm.GPTNeoConfig.from_dict({"num_layers": 4, "attention_types": given})
 
 
 def test_older_names_of_layer_types():
@@ -320,7 +295,7 @@ def test_callers_spell_one_rotation_of_several():
 
 
 def test_keys_are_written_as_transformers_4_spelled_them():
-    neox = GPTNeoX(rotary_pct=0.5, rope_theta=7.0).to_dict()
+    neox = fm.GPTNeoXConfig(rotary_pct=0.5, rope_theta=7.0).to_dict()
     assert (neox["rotary_pct"], neox["rotary_emb_base"]) == (0.5, 7.0)
     assert "rope_theta" not in neox and neox["rope_scaling"] is None
     gemma = Gemma3(num_hidden_layers=6, rope_scaling=LINEAR).to_dict()
