@@ -24,7 +24,7 @@ def prune_heads(
     model: M, params: Params, heads_to_prune: Mapping[int, Iterable[int]]
 ) -> tuple[M, Params]:
     """Returns `(model, params)` without some attention heads: columns of the projections to q, k
-    and v are cut, and rows of the projection that follows.
+    and v are cut, and rows of the projection that follows. Heads over an encoder stay.
 
     `config.pruned_heads` of the new model names them. Heads keep the numbers that they had before
     any was pruned; pruning one again changes nothing. Heads that share a key-value head must go
@@ -57,15 +57,16 @@ def prune_heads(
         for path in list_paths(template, stacks):
             params = fp.unstack_layers(params, path)
         template = fp.flatten(model.clone(scan_layers=False).abstract_params())
-    leaves = fp.flatten(params)
+    pruned = model.clone(config=after, scan_layers=scan)
+    leaves, wanted = fp.flatten(params), fp.flatten(pruned.abstract_params())
     for path, leaf in leaves.items():
         axes = template[path].axes
         axis = next((i for i, name in enumerate(axes) if name in _KEPT), None)
-        if axis is not None:
+        if axis is not None and leaf.shape[axis] != wanted[path].shape[axis]:
             layers = _layers_of(path, template[path], stacks)
             kept = [_kept(before, after, i, axes[axis], leaf.shape[axis]) for i in layers]
             leaves[path] = _cut(path, leaf, np.stack(kept), axis)
-    return model.clone(config=after, scan_layers=scan), fp.unflatten(leaves)
+    return pruned, fp.unflatten(leaves)
 
 
 def _union(

@@ -100,6 +100,19 @@ def test_P24_a_pruned_model_generates_as_the_reference():
     assert [x.shape[1] for x in model.init_cache(1, 4).entries["full_attention"].keys] == [3, 1]
 
 
+@loop_and_scan
+def test_heads_over_an_encoder_stay_and_norms_of_heads_go(scan_layers):
+    small = {"vocab_size": 20, "hidden_size": 32, "intermediate_size": 24, "num_hidden_layers": 2}
+    small |= {"num_attention_heads": 4, "num_key_value_heads": 2, "qk_layernorm": True}
+    cross = {"vocab_size": 20, "d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 24}
+    configs = fm.StableLmConfig(**small), fm.XGLMConfig(**cross, add_cross_attention=True)
+    for cls, config in zip((fm.StableLmForCausalLM, fm.XGLMForCausalLM), configs, strict=True):
+        model = cls(config, scan_layers=scan_layers)
+        model, params = model.prune_heads(model.init_params(jax.random.key(0)), EVEN)
+        shapes = [jax.tree.map(np.shape, tree) for tree in (params, model.abstract_params())]
+        assert shapes[0] == shapes[1]
+
+
 @pytest.mark.parametrize(
     ("scan_layers", "plan"), [(False, {1: [2, 3]}), (True, EVEN)], ids=["loop", "scan"]
 )

@@ -16,6 +16,7 @@ VARIANTS = {
     "unscaled": {"scale_embedding": False},
     "relu": {"activation_function": "relu"},
     "untied": {"tie_word_embeddings": False},
+    "padding-row": {"pad_token_id": 5, "d_model": 28},
     "cross": {"add_cross_attention": True},
 }
 UNREAD = {
