@@ -54,10 +54,19 @@ def config(layers: int | None = None) -> Any:
 
 def checkpoint(folder: Path, *, layers: int | None = None, msgpack: bool = False) -> Path:
     """A bf16 checkpoint of the shape, in 500 MB shards, made once and kept under `folder`."""
-    model = fm.LlamaForCausalLM(config(layers))
-    path = (
-        folder / f"llama-{model.config.num_hidden_layers}-{'msgpack' if msgpack else 'safetensors'}"
-    )
+    return _made(fm.LlamaForCausalLM(config(layers)), folder, msgpack=msgpack)
+
+
+def joined_checkpoint(folder: Path, *, layers: int | None = None) -> Path:
+    """The same shape as a Phi 3: q, k and v are one tensor, gate and up another."""
+    fields: dict[str, Any] = {**SHAPE_1B, "pad_token_id": 0}
+    fields["num_hidden_layers"] = config(layers).num_hidden_layers
+    return _made(fm.Phi3ForCausalLM(fm.Phi3Config(**fields)), folder)
+
+
+def _made(model: Any, folder: Path, *, msgpack: bool = False) -> Path:
+    kind = f"{model.config.model_type}-{model.config.num_hidden_layers}"
+    path = folder / f"{kind}-{'msgpack' if msgpack else 'safetensors'}"
     if (path / "config.json").exists():
         return path
     rng = np.random.default_rng(0)

@@ -1,18 +1,21 @@
 """Load time over the `readinto` floor, and peak host memory above the finished params.
 
-    python scripts/bench_load.py [--folder DIR] [--layers N] [--runs 5] [--json FILE]
+    python scripts/bench_load.py [--folder DIR] [--layers N] [--runs 5] [--only WORD]
+        [--json FILE]
 
-Makes a 1.1B checkpoint (bf16, 500 MB shards; safetensors, msgpack and .bin) in DIR by itself, and
-loads it with different caps on host memory. Floor: the same files read with `readinto` into
-buffers that have been touched before. A case runs in two processes. The first loads it once as any
-process would: the peak, and the time of a first load, into memory that the process never had. The
-second loads it several times, floor and load in turn, `--runs` times, for the ratio; there the
-allocator is told to keep freed memory (glibc's MALLOC_ variables), so that, as for the floor, the
-system does not take it back in between. The page cache is warm.
+Makes a 1.1B checkpoint (bf16, 500 MB shards; safetensors, msgpack and .bin, and one of Phi 3 whose
+projections are joined) in DIR by itself, and loads it with different caps on host memory. Floor:
+the same files read with `readinto` into buffers that have been touched before. A case runs in two
+processes. The first loads it once as any process would: the peak, and the time of a first load,
+into memory that the process never had. The second loads it several times, floor and load in turn,
+`--runs` times, for the ratio; there the allocator is told to keep freed memory (glibc's MALLOC_
+variables), so that, as for the floor, the system does not take it back in between. The page cache
+is warm.
 """
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import _bench
@@ -20,6 +23,7 @@ import _bench
 
 def main() -> None:
     parser = _bench.arguments(__doc__)
+    parser.add_argument("--only", default="", help="cases whose name has this in it")
     parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", default="auto", help=argparse.SUPPRESS)
     parser.add_argument("--scan", action="store_true", help=argparse.SUPPRESS)
@@ -28,17 +32,28 @@ def main() -> None:
     if args.once:
         once(args)
         return
-    made = {
-        "safetensors": _bench.checkpoint(args.folder, layers=args.layers),
-        "msgpack": _bench.checkpoint(args.folder, layers=args.layers, msgpack=True),
-        ".bin": _bench.torch_checkpoint(args.folder, layers=args.layers),
+
+    def plain() -> Path:
+        return _bench.checkpoint(args.folder, layers=args.layers)
+
+    cases: dict[str, tuple[Callable[[], Path], list[str], tuple[int, ...]]] = {
+        "safetensors": (plain, [], BUDGETS),
+        "joined": (lambda: _bench.joined_checkpoint(args.folder, layers=args.layers), [], BUDGETS),
+        "msgpack": (
+            lambda: _bench.checkpoint(args.folder, layers=args.layers, msgpack=True),
+            [],
+            BUDGETS,
+        ),
+        ".bin": (lambda: _bench.torch_checkpoint(args.folder, layers=args.layers), [], BUDGETS),
+        "stacked layers": (plain, ["--scan"], BUDGETS),
+        "to float32": (plain, ["--dtype", "float32"], BUDGETS[-1:]),
     }
-    rows = []
-    for name, path in made.items():
-        rows += [run(args, name, path, [], budget) for budget in BUDGETS]
-    path = made["safetensors"]
-    rows += [run(args, "stacked layers", path, ["--scan"], budget) for budget in BUDGETS]
-    rows.append(run(args, "to float32", path, ["--dtype", "float32"], 1 << 30))
+    rows = [
+        run(args, name, path(), options, budget)
+        for name, (path, options, budgets) in cases.items()
+        if args.only in name
+        for budget in budgets
+    ]
     _bench.report(rows, args.json)
 
 
@@ -67,7 +82,7 @@ def once(args: argparse.Namespace) -> None:
     from flaxmodels import params as fp
 
     jax.block_until_ready(jax.numpy.zeros(8) + 1)
-    cls = fm.LlamaForCausalLM  # imported before the clock starts
+    cls = fm.AutoModelForCausalLM.class_for(fm.AutoConfig.from_pretrained(args.once).model_type)
     options = {
         "param_dtype": args.dtype,
         "scan_layers": args.scan,
