@@ -21,7 +21,7 @@ class Head(NamedTuple):
     """What the classes are for whose names end alike.
 
     Attributes:
-        task: of a repository on the Hub, for its search.
+        task: of a repository on the Hub, for its search; "" where the Hub has none.
         serves: the auto classes that find them.
     """
 
@@ -39,9 +39,7 @@ HEADS: dict[str, Head] = {
     "LMHeadModel": Head("text-generation", ("AutoModelForCausalLM", "AutoModelForPreTraining")),
     "DoubleHeadsModel": Head("text-generation"),
     "MTModel": Head("translation", ("AutoModelForSeq2SeqLM",)),
-    "ForNextSentencePrediction": Head(
-        "text-classification", ("AutoModelForNextSentencePrediction",)
-    ),
+    "ForNextSentencePrediction": Head("", ("AutoModelForNextSentencePrediction",)),
     "Model": Head("feature-extraction", ("AutoModel",)),
 } | {
     f"For{end}": Head(task, (f"AutoModelFor{end}",))

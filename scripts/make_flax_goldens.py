@@ -58,7 +58,8 @@ CLASSES = {
 CHANGED = {
     "BertForCausalLM": {"is_decoder": True},
     # Old Flax has a window of one token more than PyTorch has: one that holds all tells nothing.
-    "mistral": {"sliding_window": 16},
+    # It has heads of hidden_size / num_attention_heads, whatever head_dim says.
+    "mistral": {"sliding_window": 16, "head_dim": 6},
 }
 """Model type or class -> keys of the config that it needs."""
 OUTPUTS = (

@@ -60,6 +60,7 @@ class GemmaFields(DecoderConfig, LayerTypes):
 
     @classmethod
     def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
+        """Reads the activation from `hidden_activation`, and leaves out `hidden_act`."""
         values = super().from_json_keys(values)
         act = values.pop("hidden_activation", None)
         values.pop("hidden_act", None)

@@ -80,9 +80,9 @@ REFUSED = {  # class, what is said, error, text
     "unimplemented": ("Llama", {"sliding_window": 4}, TypeError, "no field 'sliding_window'"),
     "C6-decoder": (
         "Bert",
-        {"is_decoder": True, "add_cross_attention": True},
+        {"add_cross_attention": True},
         ConfigError,
-        "add_cross_attention = True changes",
+        "add_cross_attention is for a decoder; set is_decoder",
     ),
     "position": (
         "Bert",
@@ -90,7 +90,7 @@ REFUSED = {  # class, what is said, error, text
         ConfigError,
         "position_embedding_type = 'relative_key' changes the model",
     ),
-    "cross": ("GPT2", {"add_cross_attention": True}, ConfigError, "add_cross_attention = True"),
+    "cross": ("Llama", {"add_cross_attention": True}, ConfigError, "add_cross_attention = True"),
     "quantised": ("Llama", {"quantization_config": {"bits": 4}}, ConfigError, "quantised"),
     "unsupported-in-extra": ("Bert", {"extra": {"is_decoder": True}}, ConfigError, "is_decoder"),
     "field-in-extra": ("Llama", {"extra": {"hidden_size": 4}}, ConfigError, "field of its own"),

@@ -24,4 +24,8 @@ VARIANTS = {
     "half": {"partial_rotary_factor": 0.5, "tie_word_embeddings": True},
 }
 _DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "partial_rotary_factor": 0.5}
-WALK = {"max_position_embeddings": ([5], {"rope_parameters": _DYNAMIC})}
+_HALF = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
+WALK = {
+    "max_position_embeddings": ([5], {"rope_parameters": _DYNAMIC}),
+    "rope_parameters": ([_HALF], {}),  # the quarter that turns has one frequency, which is 1
+}

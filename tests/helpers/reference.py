@@ -116,6 +116,19 @@ def params(pairs: Iterable[tuple[str, ...]], soak: str = "") -> list[Any]:
     return found
 
 
+OWN_LAYERS = {"bert", "falcon", "gemma3_text", "gpt2", "gpt_neo", "llama", "opt"}
+"""Families whose layers, or patterns of layers, stand for those of the others."""
+
+
+def soak_of_alike() -> list[Any]:
+    """Parameters of a test of each family, which the default run leaves out for those that are
+    built of the same layers as another."""
+    soak = pytest.mark.soak
+    return [
+        pytest.param(name, marks=() if name in OWN_LAYERS else soak) for name in families.names()
+    ]
+
+
 def fields(config: Any) -> dict[str, Any]:
     """The fields of a config, without the keys that it merely keeps, and without the pattern that
     `layer_types` was made by, which 5.23 does not write for Cohere 2."""

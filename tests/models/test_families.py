@@ -319,11 +319,11 @@ def test_a_rope_that_says_nothing_is_the_plain_one():
 
 
 REFUSED = [
-    ("Bert", {"is_decoder": True, "add_cross_attention": True}, "add_cross_attention"),
+    ("Bert", {"add_cross_attention": True}, "set is_decoder"),
     ("Bert", {"position_embedding_type": "relative_key"}, "position_embedding_type"),
     ("Bert", {"hidden_act": "snake"}, "hidden_act = 'snake'.*gelu"),
     ("Bert", {"hidden_size": 10, "num_attention_heads": 4}, "hidden_size = 10"),
-    ("GPT2", {"add_cross_attention": True}, "add_cross_attention"),
+    ("Llama", {"add_cross_attention": True}, "add_cross_attention"),
     ("GPT2", {"n_embd": 10, "n_head": 4}, "n_embd = 10"),
     ("GPT2", {"activation_function": "snake"}, "activation_function"),
     ("Llama", {"num_key_value_heads": 3}, "num_attention_heads = 32.*num_key_value_heads = 3"),

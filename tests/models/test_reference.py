@@ -98,7 +98,9 @@ def test_the_backbone_is_that_of_the_reference(family, how):
 HEADS = [(t.model_type, n) for t in TABLES for n in t.classes if n not in (t.bare, t.main)]
 
 
-@pytest.mark.parametrize(("family", "name"), reference.params(HEADS + VARIANTS))
+@pytest.mark.parametrize(
+    ("family", "name"), reference.params(HEADS, soak="in turn") + reference.params(VARIANTS)
+)
 def test_heads_and_variants_are_those_of_the_reference(family, name):
     it = reference.load(family)
     model, params = it.load(name, **in_turn(len(name)))
@@ -162,11 +164,11 @@ def test_cached_decoding_is_the_full_pass_of_the_reference(family, how):
     it.check(name, outputs.LogitsOutput(logits=jnp.concatenate(logits, 1)))
 
 
-@pytest.mark.parametrize(("family", "how"), DECODED)
-def test_greedy_tokens_are_those_of_the_reference(family, how):
+@pytest.mark.parametrize("family", reference.soak_of_alike())
+def test_greedy_tokens_are_those_of_the_reference(family):
     it = reference.load(family)
     name = it.table.main
-    model, params = it.load(name, **RUNS[how])
+    model, params = it.load(name, **SCAN)
     inputs = it.inputs(name, "whole" if it.table.encodes else "padded")
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
     steps = len(it.golden["generated"][0])
