@@ -68,4 +68,3 @@ from .stack import At as At
 from .stack import LayerOutput as LayerOutput
 from .stack import Layers as Layers
 from .stack import LayersOutput as LayersOutput
-from .stack import varying as varying

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ..config.config import Config
-from ..sharding import varying as varying
+from ..sharding import varying
 from .context import ModelOptions, PassContext
 from .kinds import Kind, Segment, segments
 from .kv_cache import Cache

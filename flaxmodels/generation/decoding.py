@@ -9,6 +9,7 @@ from flax import struct
 
 from .. import blocks
 from .. import params as fp
+from .. import sharding as fs
 from ..core.model import Model
 from ..core.outputs import ModelOutput
 from .prompts import Prompt, align_right
@@ -128,7 +129,7 @@ def decode(
         return add(state, *forward(state.token[:, None], state.cache, positions))
 
     start = _start(model, options, prompt)
-    start = blocks.varying(start, over=(params, prompt, *scales, draw.key))
+    start = fs.varying(start, over=(params, prompt, *scales, draw.key))
     state = add(start, *forward(rows.ids, start.cache, rows.positions, rows.mask))
     state = jax.lax.while_loop(more, next_token, state)
     sequences = jnp.concatenate([prompt.ids, state.tokens], axis=1)

@@ -136,7 +136,7 @@ class Rotary(Config):
 
     @property
     def rope_scaling(self) -> FrozenDict[str, Json] | None:
-        """What Transformers 4 calls so: the parameters, of the first rotation where there are
+        """The parameters that Transformers 4 calls so, of the first rotation where there are
         several, without theta and other keys beside; None where nothing is stretched."""
         return freeze(self._older())
 

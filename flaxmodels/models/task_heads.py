@@ -76,7 +76,7 @@ class VocabularyHead(TaskHead):
 
     @property
     def logit_style(self) -> LogitStyle:
-        """What becomes of the product with the vocabulary."""
+        """The bias, factor and cap that make logits of the product with the vocabulary."""
         return LogitStyle()
 
     def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
