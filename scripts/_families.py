@@ -12,6 +12,7 @@ from _weights import integers, uniform
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "families"
 LENGTH, PADDING = 13, 4
+GENERATING = ("CausalLM", "LMHeadModel")
 TOKENS = {
     "vocab_size": 61,
     "pad_token_id": 0,
@@ -28,12 +29,14 @@ class Family:
     Attributes:
         config: a tiny config.json beside `TOKENS`: all that is particular to the family is in it.
         classes: class -> the auto class that finds it, None if none does. The first is the bare
-            model; the first that generates stands for the family where one class does.
+            model; the first that generates, or else fills in masked tokens, stands for the family
+            where one class does.
         variants: name -> keys of the config that change the mathematics; tried with `main`.
         changed: class -> keys of the config that this class needs.
         same: tensor -> the tensor that a model has one parameter with.
         in_file: parameter of the reference -> its name in the file, where it is another.
-        encodes: whether it reads a text both ways: padded on the right, and with token types.
+        encodes: whether it reads a text both ways: padded on the right, and with token types if
+            there are any.
         fused: variants that the reference computes right by "sdpa" alone, not by "eager".
         takes_positions: whether the reference is given `position_ids` with padding, or finds them.
         walk: field -> (values to change it to, or None for those of its kind; keys that the config
@@ -68,7 +71,14 @@ class Family:
     @property
     def main(self) -> str:
         """The class with a language model's head."""
-        return next(name for name in self.classes if name.endswith(("CausalLM", "LMHeadModel")))
+        models = [name for name in self.classes if name.endswith(GENERATING)]
+        models += [name for name in self.classes if name.endswith("MaskedLM")]
+        return models[0]
+
+    @property
+    def generates(self) -> bool:
+        """Whether `main` continues texts."""
+        return self.main.endswith(GENERATING)
 
     def config_of(self, name: str) -> dict[str, Any]:
         """The config.json of a class, as it is given to the reference."""
@@ -119,8 +129,9 @@ def make_inputs(family: Family) -> dict[str, dict[str, Any]]:
     ids = np.where(mask, ids, TOKENS["pad_token_id"])
     padded, whole = {"input_ids": ids, "attention_mask": mask}, {"input_ids": ids[1:, mask[1] == 1]}
     if family.encodes:
-        types = integers("token_type_ids", ids.shape, 0, family.config["type_vocab_size"])
-        padded["token_type_ids"], whole["token_type_ids"] = types, types[1:, mask[1] == 1]
+        if types := family.config.get("type_vocab_size"):
+            types = integers("token_type_ids", ids.shape, 0, types)
+            padded["token_type_ids"], whole["token_type_ids"] = types, types[1:, mask[1] == 1]
     elif family.takes_positions:
         padded["position_ids"] = np.maximum(mask.cumsum(-1) - 1, 0)
     return {

@@ -16,7 +16,8 @@ those of `scripts/_weights.py`: a golden holds none. `<model_type>.json` has
     variants    name -> the same
     gradients   {name in the file: [norm, product with `weight("projection.<name>")`]} of
                 sum(logits * cot) over the tokens of "padded", cot = `uniform("cotangent", shape)`
-    generated   20 greedy tokens after "padded" ("whole" where the family pads on the right)
+    generated   20 greedy tokens after "padded" ("whole" where the family pads on the right), of a
+                family that generates
 
 and `<model_type>.safetensors` has the outputs in float32, `<class or variant>.<inputs>.<output>`.
 Of hidden states there is one place of each row, `PLACE`; of attentions the last row of the first
@@ -71,7 +72,9 @@ def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]
         arrays |= outputs(name, model, given if everything else {"padded": given["padded"]}, family)
         if name == family.main:
             golden["gradients"] = gradients(model, given["padded"], family)
-            golden["generated"] = generate(model, given["whole" if family.encodes else "padded"])
+            if family.generates:
+                which = "whole" if family.encodes else "padded"
+                golden["generated"] = generate(model, given[which])
     for name, changes in family.variants.items():
         config = family.config_of(family.main) | changes
         model, entry = build(family, family.main, config, family.attention(name))

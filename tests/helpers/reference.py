@@ -120,13 +120,11 @@ OWN_LAYERS = {"bert", "falcon", "gemma3_text", "gpt2", "gpt_neo", "llama", "opt"
 """Families whose layers, or patterns of layers, stand for those of the others."""
 
 
-def soak_of_alike() -> list[Any]:
+def soak_of_alike(names: Iterable[str]) -> list[Any]:
     """Parameters of a test of each family, which the default run leaves out for those that are
     built of the same layers as another."""
     soak = pytest.mark.soak
-    return [
-        pytest.param(name, marks=() if name in OWN_LAYERS else soak) for name in families.names()
-    ]
+    return [pytest.param(name, marks=() if name in OWN_LAYERS else soak) for name in names]
 
 
 def fields(config: Any) -> dict[str, Any]:

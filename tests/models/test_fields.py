@@ -211,7 +211,7 @@ class Walk:
 FAMILIES = reference.params((name,) for name in families.names())
 
 
-@pytest.mark.parametrize("family", reference.soak_of_alike())
+@pytest.mark.parametrize("family", reference.soak_of_alike(families.names()))
 def test_every_field_of_a_config_changes_a_program(family):
     """Of a pass, in training or not, or of `init_params`; or the leaves that there are."""
     walk = Walk(family)
