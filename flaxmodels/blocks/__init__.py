@@ -54,6 +54,8 @@ from .mlp import GatedMLP as GatedMLP
 from .norm import LayerNorm as LayerNorm
 from .norm import RMSNorm as RMSNorm
 from .parameter import parameter as parameter
+from .relative_bias import RelativeBias as RelativeBias
+from .relative_bias import relative_buckets as relative_buckets
 from .remat import as_remat as as_remat
 from .rope import ROPE_TYPES as ROPE_TYPES
 from .rope import Rotation as Rotation

@@ -78,7 +78,7 @@ class Embed(nn.Module):
     rows: int
     features: int
     std: float
-    axes: tuple[str, str] = ("vocab", "embed")
+    axes: tuple[str, str | None] = ("vocab", "embed")
     padding_id: int | None = None
 
     def setup(self) -> None:

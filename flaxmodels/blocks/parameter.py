@@ -13,9 +13,10 @@ def parameter(
     name: str,
     init: fs.Draw,
     shape: tuple[int, ...],
-    axes: tuple[str, ...],
+    axes: tuple[str | None, ...],
 ) -> jax.Array:
-    """Makes the parameter `name` of a module; its dimensions have the logical `axes`.
+    """Makes the parameter `name` of a module; its dimensions have the logical `axes`, None
+    for one that no mesh splits.
 
     Raises:
         ValueError: it is on a mesh of Explicit axes (whole, inside its `jax.set_mesh`, it may be),

@@ -347,3 +347,24 @@ def test_a_factor_is_not_rounded_to_the_dtype_of_what_it_scales():
     assert y.dtype == jnp.bfloat16
     np.testing.assert_array_equal(y, (x.astype(jnp.float32) * 0.22).astype(jnp.bfloat16))
     assert (y != x * jnp.bfloat16(0.22)).any()
+
+
+# --- relative bias ---
+
+
+@pytest.mark.parametrize(
+    ("buckets", "both_ways", "starts"),
+    [  # of each bucket, the shortest distance; Transformers 5.23
+        (32, True, [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91]),
+        (32, False, [*range(17), 19, 21, 24, 27, 31, 35, 40, 46, 52, 59, 67, 77, 87, 99, 113]),
+    ],
+)
+def test_buckets_of_distances_begin_where_those_of_the_reference_do(buckets, both_ways, starts):
+    distances = jnp.arange(-1000, 1001, dtype=jnp.int32)
+    found = blocks.relative_buckets(distances, buckets, 128, both_ways=both_ways)
+    behind, ahead = found[1000::-1], found[1000:]
+    assert [int(jnp.argmax(behind == i)) for i in range(len(starts))] == starts
+    if both_ways:
+        np.testing.assert_array_equal(ahead[1:], behind[1:] + 16)
+    else:
+        np.testing.assert_array_equal(ahead, 0)
