@@ -28,6 +28,9 @@ class Family:
 
     Attributes:
         config: a tiny config.json beside `TOKENS`: all that is particular to the family is in it.
+        stands_for: the kind of layer that the family stands for in the default run of the tests:
+            its outputs, gradients, decoding and fields are tried in full. Of a family that says
+            nothing, its layers being another's but for values, these run with `--all`.
         classes: class -> the auto class that finds it, None if none does. The first is the bare
             model; the first that generates, or else fills in masked tokens, stands for the family
             where one class does.
@@ -47,6 +50,7 @@ class Family:
     model_type: str
     config: dict[str, Any]
     classes: dict[str, str | None]
+    stands_for: str = ""
     variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     changed: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     same: dict[str, str] = dataclasses.field(default_factory=dict)

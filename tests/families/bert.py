@@ -1,5 +1,6 @@
 """BERT: post-norm encoder, token types, pooler; a decoder with `is_decoder`."""
 
+STANDS_FOR = "post-norm encoder, token types"
 CONFIG = {
     "hidden_size": 24,
     "num_hidden_layers": 2,

@@ -1,5 +1,6 @@
 """Falcon in three shapes: 7b (one key and value), 40b and 180b (groups), rw (ALiBi)."""
 
+STANDS_FOR = "parallel attention and MLP, fused projections, rotary or ALiBi"
 CONFIG = {
     "hidden_size": 32,
     "num_hidden_layers": 3,

@@ -1,5 +1,6 @@
 """Gemma 3: norms on queries and keys, five windows to one full layer, a rotation for each."""
 
+STANDS_FOR = "windows and full layers, a rotation for each"
 CONFIG = {
     "hidden_size": 24,
     "num_hidden_layers": 8,

@@ -1,5 +1,6 @@
 """GPT-2: learned positions, LayerNorm before, kernels stored (in, out)."""
 
+STANDS_FOR = "pre-norm with LayerNorm, learned positions, kernels stored (in, out)"
 CONFIG = {
     "n_embd": 24,
     "n_layer": 3,

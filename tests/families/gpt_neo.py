@@ -1,5 +1,6 @@
 """GPT-Neo: learned positions, windows in turn, scores that are not scaled."""
 
+STANDS_FOR = "local and global layers by a list, products without a scale"
 CONFIG = {
     "hidden_size": 24,
     "num_layers": 3,

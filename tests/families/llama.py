@@ -1,5 +1,6 @@
 """Llama: RMSNorm before each sublayer, rotary grouped-query attention, SwiGLU."""
 
+STANDS_FOR = "pre-norm with RMSNorm, rotary grouped queries, gated MLP"
 CONFIG = {
     "hidden_size": 24,
     "num_hidden_layers": 3,

@@ -1,5 +1,6 @@
 """OPT: learned positions of tokens, two rows off; norms before, or after with narrow tables."""
 
+STANDS_FOR = "the layer of fairseq: pre- or post-norm, positions counted from the mask"
 CONFIG = {
     "hidden_size": 24,
     "num_hidden_layers": 3,

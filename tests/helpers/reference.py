@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import _families as families
@@ -100,31 +100,35 @@ class Reference:
 load = functools.cache(Reference)
 
 
-def params(pairs: Iterable[tuple[str, ...]], soak: str = "") -> list[Any]:
+def params(
+    pairs: Iterable[tuple[str, ...]],
+    by_default: Callable[[tuple[str, ...]], bool] = lambda pair: True,
+) -> list[Any]:
     """Parameters of a test, `(family, more ...)` each. A family that the registry does not have yet
     is skipped; there is no other way to be.
 
     Args:
-        soak: which are left out of the default run: those that end so; "in turn", every other.
+        by_default: whether the default run has a pair; the others are marked `soak`. What compiles
+            or differentiates takes `stands` or `one_of`, so that a family costs little.
     """
     found = []
-    for i, pair in enumerate(pairs):
+    for pair in pairs:
         marks = [] if pair[0] in registry.FAMILIES else [pytest.mark.skip("not registered")]
-        if (i % 4 in (0, 3)) if soak == "in turn" else pair[-1] == soak:
-            marks.append(pytest.mark.soak)
+        marks += [] if by_default(pair) else [pytest.mark.soak]
         found.append(pytest.param(*pair, id="-".join(pair), marks=marks))
     return found
 
 
-OWN_LAYERS = {"bert", "falcon", "gemma3_text", "gpt2", "gpt_neo", "llama", "opt"}
-"""Families whose layers, or patterns of layers, stand for those of the others."""
+def stands(pair: tuple[str, ...]) -> bool:
+    """Whether the family of a pair stands for a kind of layer."""
+    return bool(families.load(pair[0]).stands_for)
 
 
-def soak_of_alike(names: Iterable[str]) -> list[Any]:
-    """Parameters of a test of each family, which the default run leaves out for those that are
-    built of the same layers as another."""
-    soak = pytest.mark.soak
-    return [pytest.param(name, marks=() if name in OWN_LAYERS else soak) for name in names]
+def one_of(choices: Iterable[str]) -> Callable[[tuple[str, ...]], bool]:
+    """Chooses of pairs (family, choice) all, of families that stand for a kind of layer, and one of
+    each other family, which is its own from run to run."""
+    names = list(choices)
+    return lambda pair: stands(pair) or names[len(pair[0]) % len(names)] == pair[-1]
 
 
 def fields(config: Any) -> dict[str, Any]:

@@ -208,10 +208,10 @@ class Walk:
         return first + cheap + more if every else first
 
 
-FAMILIES = reference.params((name,) for name in families.names())
+EACH = [(name,) for name in families.names()]
 
 
-@pytest.mark.parametrize("family", reference.soak_of_alike(families.names()))
+@pytest.mark.parametrize("family", reference.params(EACH, by_default=reference.stands))
 def test_every_field_of_a_config_changes_a_program(family):
     """Of a pass, in training or not, or of `init_params`; or the leaves that there are."""
     walk = Walk(family)
@@ -219,14 +219,14 @@ def test_every_field_of_a_config_changes_a_program(family):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", reference.params(EACH))
 def test_every_field_of_a_config_changes_the_numbers(family):
     walk = Walk(family)
     assert [field for field in walk.fields if not walk.differs(field, numbers, apart)] == []
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", reference.params(EACH))
 def test_a_field_that_no_model_reads_changes_no_program(family):
     """So that a difference means something, and the reasons are true."""
     walk = Walk(family)
