@@ -10,11 +10,12 @@ from jax.experimental import multihost_utils
 
 from . import peers
 from .errors import CheckpointError
+from .types import Leaf
 
 T = TypeVar("T")
 
 
-def is_spread(leaf: Any) -> bool:
+def is_spread(leaf: Leaf) -> bool:
     """Tells whether other processes hold a part of the leaf, so that to read it all must take
     part."""
     if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
@@ -22,7 +23,7 @@ def is_spread(leaf: Any) -> bool:
     return not leaf.is_fully_addressable
 
 
-def gather(leaf: Any) -> Any:
+def gather(leaf: Leaf) -> Leaf:
     """Returns the whole leaf where it is spread over processes, in host memory of each of them."""
     return _all(leaf, tiled=True) if is_spread(leaf) else leaf
 

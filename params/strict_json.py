@@ -40,7 +40,7 @@ def loads(raw: bytes, most: int = MAX_VALUES, *, constants: Callable[[str], Any]
     return value
 
 
-def _check_text(value: Any) -> None:
+def _check_text(value: object) -> None:
     """Raises `ValueError` for half of a surrogate pair, which has no UTF-8."""
     try:
         json.dumps(value, ensure_ascii=False).encode()

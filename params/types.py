@@ -2,8 +2,20 @@
 
 from typing import Any, TypeAlias
 
+import jax
+import numpy as np
+
 Params: TypeAlias = dict[str, Any]
 """Parameters: nested dicts of arrays, as `model.apply({"params": params}, ...)` takes them."""
 
 PyTree: TypeAlias = Any
 """Any tree that JAX knows: of dicts, FrozenDicts, dataclasses or tuples."""
+
+Leaf: TypeAlias = jax.Array | np.ndarray | jax.ShapeDtypeStruct
+"""A leaf of a tree of params: an array of JAX or NumPy, or an abstract one."""
+
+Concrete: TypeAlias = jax.Array | np.ndarray
+"""A leaf that has values."""
+
+Scalar: TypeAlias = float | jax.Array
+"""One number, which may be traced."""

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..formats import Tensor
+from ..formats.source import Bounds
 from ..host.copies import as_integers, contiguous
 from ..host.kernels import compiles, on_cpu
+from ..types import Concrete
 from .bounds import chunks, of_index
 
 _CHUNK = 1 << 20  # elements of one computation, and read from files at a time
@@ -41,7 +43,7 @@ def worst_difference(a: Any, b: Any) -> Worst:
         return _worst(_of_arrays(_read(a, box), _read(b, box)) for box in boxes)
 
 
-def _read(leaf: Any, box: Any) -> np.ndarray:
+def _read(leaf: Concrete | Tensor, box: Bounds) -> np.ndarray:
     if isinstance(leaf, Tensor):
         return leaf.read(box)
     if isinstance(leaf, jax.Array):

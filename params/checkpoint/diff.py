@@ -15,7 +15,7 @@ from ..host.threads import in_threads
 from ..multihost import is_spread
 from ..tree import measure
 from ..tree.paths import flatten, natural
-from ..types import PyTree
+from ..types import Leaf, PyTree
 from .compare import worst_difference
 
 
@@ -118,7 +118,7 @@ def _leaves(tree: PyTree) -> Mapping[str, Any]:
     return {p: x if hasattr(x, "dtype") else np.asarray(x) for p, x in leaves.items()}
 
 
-def _in_file_order(names: list[str], leaves: Mapping[str, Any]) -> list[str]:
+def _in_file_order(names: list[str], leaves: Mapping[str, Leaf]) -> list[str]:
     def position(name: str) -> tuple[str, int]:
         return getattr(leaves.get(name), "position", ("", 0))
 
@@ -138,11 +138,11 @@ def _row(path: str, a: Any, b: Any) -> DiffRow:
     return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: Leaf) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
 
 
-def _kind(leaf: Any) -> tuple[tuple[int, ...] | None, str | None]:
+def _kind(leaf: Leaf) -> tuple[tuple[int, ...] | None, str | None]:
     return (None, None) if leaf is None else (tuple(leaf.shape), str(leaf.dtype))
 
 

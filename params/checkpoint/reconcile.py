@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any
 
 from ..errors import CheckpointError, quoted
 from ..formats import Source, Tensor
@@ -12,7 +11,7 @@ from ..tree.layers import spellings
 from ..tree.naming import FLAX, PATHS, PLAIN, TF, Naming, canonical
 from ..tree.paths import flatten, matches
 from ..tree.places import Place, constants, places
-from ..types import PyTree
+from ..types import Leaf, PyTree
 from .match import Match, Mismatch, Piece, backbone_names
 from .readings import Expected, Reading, best_reading
 from .sources import as_layers
@@ -84,7 +83,7 @@ def reconcile(
 class _Template:
     """The leaves of a template, and how checkpoints call them; arguments as `reconcile`."""
 
-    leaves: Mapping[str, Any]
+    leaves: Mapping[str, Leaf]
     naming: Naming
     prefix: str
     tied: Sequence[tuple[str, str]]

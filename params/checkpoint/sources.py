@@ -15,6 +15,7 @@ from ..formats.source import ArrayTensor, LayerTensor
 from ..tree.layers import apart, spellings
 from ..tree.naming import PATHS, Naming, layout_of
 from ..tree.paths import compiled, flatten
+from ..types import Leaf
 
 
 def source_of(state: Mapping[str, Any]) -> Source:
@@ -43,7 +44,7 @@ def _joined(name: Any) -> str:
 
 
 def as_layers(
-    tensors: Mapping[str, Tensor], leaves: Mapping[str, Any], naming: Naming
+    tensors: Mapping[str, Tensor], leaves: Mapping[str, Leaf], naming: Naming
 ) -> Mapping[str, Tensor]:
     """Returns the tensors of a tree, layers apart where they are not stacked as the leaves are."""
     wanted = spellings(leaves, naming.stacks)

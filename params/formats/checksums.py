@@ -125,5 +125,5 @@ def _read(file: File) -> tuple[dict[str, str], dict[str, set[str]]]:
     return digests, right
 
 
-def _are_digests(values: Any) -> bool:
+def _are_digests(values: object) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)

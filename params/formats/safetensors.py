@@ -117,7 +117,7 @@ def _tensor(file: File, name: str, entry: Any, start: int) -> Tensor:
     return Tensor(name, tuple(shape), DTYPES[dtype], (span,))
 
 
-def _sizes(values: Any) -> bool:
+def _sizes(values: object) -> bool:
     return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
 
 

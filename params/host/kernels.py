@@ -9,13 +9,14 @@ import contextlib
 import ctypes
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ..types import Concrete, Leaf
 from .copies import copy
 
 _WORTH = 1 << 16  # elements; a compilation takes some 30 ms
@@ -61,7 +62,7 @@ def elementwise(
     return result
 
 
-def cast_leaf(leaf: Any, dtype: Any) -> Any:
+def cast_leaf(leaf: Leaf, dtype: jax.typing.DTypeLike) -> Leaf:
     """Returns `leaf` in another dtype; NumPy and XLA round alike.
 
     What is small and on one CPU device is cast by NumPy too: nothing is compiled, which a child
@@ -75,11 +76,11 @@ def cast_leaf(leaf: Any, dtype: Any) -> Any:
     return jax.device_put(result, leaf.sharding if leaf.committed else None)
 
 
-def _itself(leaf: Any) -> Any:
+def _itself(leaf: Leaf) -> Leaf:
     return leaf
 
 
-def _is_small_on_cpu(leaf: Any) -> bool:
+def _is_small_on_cpu(leaf: Leaf) -> TypeGuard[jax.Array]:
     if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer) or leaf.size >= _WORTH:
         return False
     devices = leaf.sharding.device_set
@@ -125,7 +126,7 @@ def _plainly(x: jax.Array) -> jax.Array:
     return jnp.astype(x, jnp.bfloat16)
 
 
-def _beside(leaf: Any, first: jax.Array) -> Any:
+def _beside(leaf: Concrete, first: jax.Array) -> Any:
     is_there = isinstance(leaf, jax.Array) and leaf.sharding == first.sharding
     return leaf if is_there else jax.device_put(leaf, first.sharding)
 

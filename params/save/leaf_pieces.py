@@ -10,6 +10,7 @@ import numpy as np
 from ..host.copies import copy
 from ..multihost import gather, is_spread, join
 from ..tree.places import Place
+from ..types import Leaf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class LeafPiece:
     """A leaf, or one layer of a stacked one, and the tensor that it makes, alone or with others."""
 
     path: str
-    leaf: Any
+    leaf: Leaf
     place: Place
 
     def read(self) -> np.ndarray:
@@ -45,7 +46,7 @@ class LeafPiece:
         copy(self.read().reshape(target.shape), target)
 
 
-def _on_host(leaf: Any) -> Any:
+def _on_host(leaf: Leaf) -> Any:
     """Returns the leaf's own memory as a NumPy array, if the host can see it."""
     if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable or len(leaf.devices()) > 1:
         return leaf

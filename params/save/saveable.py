@@ -62,7 +62,7 @@ def _unboxed(leaf: Any) -> Any:
     return _unboxed(leaf.value) if _is_box(leaf) else leaf
 
 
-def _problem(leaf: Any) -> str | None:
+def _problem(leaf: object) -> str | None:
     if isinstance(leaf, Tracer):
         return (
             "is traced: inside jit, grad, vmap and their like there are no numbers to save; "

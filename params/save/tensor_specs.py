@@ -13,7 +13,7 @@ from ..multihost import is_spread
 from ..tree.naming import TORCH, Naming
 from ..tree.paths import flatten, natural
 from ..tree.places import Place, constants, places
-from ..types import PyTree
+from ..types import Leaf, PyTree
 from .leaf_pieces import LeafPiece
 
 
@@ -60,7 +60,7 @@ class TensorSpec:
 
     def whole(self) -> Any:
         """Returns the leaf where it is, on its devices; read, if it is still in a file."""
-        leaf = self.pieces[0].leaf
+        leaf: Any = self.pieces[0].leaf
         return leaf.read() if hasattr(leaf, "read") else leaf
 
 
@@ -106,7 +106,7 @@ def tensor_specs(
 
 
 def _copies(
-    leaves: Mapping[str, Any], template: Mapping[str, Any], naming: Naming
+    leaves: Mapping[str, Leaf], template: Mapping[str, Any], naming: Naming
 ) -> Iterator[LeafPiece]:
     """Yields what PyTorch expects under a second name."""
     for path, copy in naming.copies:

@@ -218,5 +218,5 @@ def _index(names: list[str], shards: list[list[TensorSpec]], metadata: dict[str,
     yield _json({"metadata": about, "weight_map": weight_map}).encode()
 
 
-def _json(values: Any) -> str:
+def _json(values: object) -> str:
     return json.dumps(values, indent=2, sort_keys=True) + "\n"

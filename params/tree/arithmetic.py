@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..host.kernels import elementwise
-from ..types import PyTree
+from ..types import Concrete, Leaf, PyTree, Scalar
 from .masks import Mask, as_mask
 from .paths import flatten, nearest
 
@@ -33,7 +33,7 @@ def add(a: PyTree, b: PyTree, mask: Mask = True, *, donate: bool = False) -> PyT
     return _mapped(_add, a, b, mask=mask, donate=donate)
 
 
-def scale(a: PyTree, factor: Any, mask: Mask = True, *, donate: bool = False) -> PyTree:
+def scale(a: PyTree, factor: Scalar, mask: Mask = True, *, donate: bool = False) -> PyTree:
     """Returns `a * factor`.
 
     Args:
@@ -45,7 +45,9 @@ def scale(a: PyTree, factor: Any, mask: Mask = True, *, donate: bool = False) ->
     return _mapped(_scale, a, mask=mask, scalars=(_scalar("factor", factor),), donate=donate)
 
 
-def interpolate(a: PyTree, b: PyTree, t: Any, mask: Mask = True, *, donate: bool = False) -> PyTree:
+def interpolate(
+    a: PyTree, b: PyTree, t: Scalar, mask: Mask = True, *, donate: bool = False
+) -> PyTree:
     """Returns `a + t (b - a)`: `a` at 0, `b` at 1, beyond them outside.
 
     What is not computed, integers for one, is `a`'s; `b` is not read there.
@@ -63,7 +65,7 @@ def interpolate(a: PyTree, b: PyTree, t: Any, mask: Mask = True, *, donate: bool
 
 
 def ema(
-    average: PyTree, params: PyTree, decay: Any, mask: Mask = True, *, donate: bool = False
+    average: PyTree, params: PyTree, decay: Scalar, mask: Mask = True, *, donate: bool = False
 ) -> PyTree:
     """Returns the next exponential moving average, `decay * average + (1 - decay) * params`.
 
@@ -82,21 +84,21 @@ def ema(
     )
 
 
-def _add(a: PyTree, b: PyTree) -> Any:
+def _add(a: Concrete, b: Concrete) -> Concrete:
     return _wide(a) + _wide(b)
 
 
-def _scale(a: PyTree, factor: Any) -> Any:
+def _scale(a: Concrete, factor: Scalar) -> Concrete:
     return _wide(a) * factor
 
 
-def _interpolate(a: PyTree, b: PyTree, t: Any) -> Any:
+def _interpolate(a: Concrete, b: Concrete, t: Scalar) -> Concrete:
     a = _wide(a)
     difference = _wide(b) - a
     return a + t * difference
 
 
-def _wide(x: Any) -> Any:
+def _wide(x: Concrete) -> Concrete:
     return x.astype(np.float32) if x.dtype.itemsize < 4 else x
 
 
@@ -113,7 +115,7 @@ def _mapped(
         _check(first, other, any_float)
     chosen = flatten(as_mask(mask, trees[0]))
 
-    def one(path: str, leaf: Any) -> Any:
+    def one(path: str, leaf: Leaf) -> Leaf:
         if not chosen[path] or not jnp.issubdtype(leaf.dtype, jnp.inexact):
             return leaf
         rest = (other[path] for other in others)
@@ -123,7 +125,7 @@ def _mapped(
     return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
 
 
-def _arrays(tree: PyTree) -> dict[str, Any]:
+def _arrays(tree: PyTree) -> dict[str, Leaf]:
     leaves = flatten(tree)
     for path, leaf in leaves.items():
         if not hasattr(leaf, "dtype"):
@@ -131,7 +133,7 @@ def _arrays(tree: PyTree) -> dict[str, Any]:
     return leaves
 
 
-def _check(first: dict[str, Any], second: dict[str, Any], any_float: bool) -> None:
+def _check(first: dict[str, Leaf], second: dict[str, Leaf], any_float: bool) -> None:
     """Refuses trees whose leaves are not pairs."""
     for here, there, order in ((first, second, "first"), (second, first, "second")):
         if lost := next((path for path in here if path not in there), None):
@@ -148,11 +150,11 @@ def _check(first: dict[str, Any], second: dict[str, Any], any_float: bool) -> No
             )
 
 
-def _is_float(leaf: Any) -> bool:
+def _is_float(leaf: Leaf) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def _scalar(name: str, value: Any) -> Any:
+def _scalar(name: str, value: Scalar) -> Scalar:
     if np.shape(value) != ():
         raise ValueError(f"{name} has shape {np.shape(value)}; expected one number")
     return value

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import tree_map_with_path
+from jax.tree_util import KeyPath, tree_map_with_path
 
 from ..host.kernels import cast_leaf
-from ..types import PyTree
+from ..types import Leaf, PyTree
 from .masks import Mask, as_mask
 from .paths import matches, path_of
 
-DtypeLike = Any
+DtypeLike = jax.typing.DTypeLike
 DTYPES = {
     name: jnp.dtype(name)
     for name in (
@@ -48,7 +49,9 @@ def parse_dtype(dtype: DtypeLike) -> np.dtype:
     raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join([*DTYPES, *_SHORT])}")
 
 
-def dtype_for(dtypes: DtypeLike | Mapping[str, DtypeLike], path: str, stored: Any) -> np.dtype:
+def dtype_for(
+    dtypes: DtypeLike | Mapping[str, DtypeLike], path: str, stored: DtypeLike
+) -> np.dtype:
     """Returns the dtype that a leaf at `path` gets: "auto" keeps `stored`; of an ordered `{regular
     expression: dtype}` the first that matches decides, and none keeps `stored`."""
     stored = jnp.dtype(stored)
@@ -83,7 +86,7 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
         if not (isinstance(wanted, str) and wanted == "auto"):
             parse_dtype(wanted)
 
-    def one(key_path: Any, leaf: Any, selected: bool) -> Any:
+    def one(key_path: KeyPath, leaf: Leaf, selected: bool) -> Any:
         if not selected or not hasattr(leaf, "dtype") or not _is_floating(leaf):
             return leaf
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)
@@ -107,5 +110,5 @@ def to_fp32(params: PyTree, mask: Mask = None) -> PyTree:
     return cast(params, jnp.float32, mask)
 
 
-def _is_floating(leaf: Any) -> bool:
+def _is_floating(leaf: Leaf) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..types import PyTree
+from ..types import Leaf, PyTree
 from .layers import Run, numbered
 from .naming import PLAIN, Naming
 from .paths import flatten, unflatten
@@ -33,7 +33,7 @@ def initialize(template: PyTree, key: jax.Array, *, naming: Naming = PLAIN) -> P
     return unflatten({path: _leaf(path, leaf, key, naming) for path, leaf in leaves.items()})
 
 
-def _leaf(path: str, leaf: Any, key: jax.Array, naming: Naming) -> jax.Array:
+def _leaf(path: str, leaf: Leaf, key: jax.Array, naming: Naming) -> jax.Array:
     draw = getattr(leaf, "draw", None)
     if draw is None:
         raise ValueError(f"{path}: the template's leaf {leaf} does not say how it is drawn")

@@ -1,13 +1,11 @@
 """Keys of random numbers, as callers give them."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def one_key(key: Any) -> jax.Array:
+def one_key(key: jax.Array) -> jax.Array:
     """Returns a key that draws, typed: itself, or the bits of an old-style one, uint32 [2] or [4].
 
     Raises:
@@ -26,7 +24,7 @@ def one_key(key: Any) -> jax.Array:
     raise TypeError(f"key is {got}; pass key=jax.random.key(seed)")
 
 
-def _single(key: Any, shape: tuple[int, ...]) -> jax.Array:
+def _single(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if shape:
         raise ValueError(
             f"key holds {shape} keys, and one draws all; for several draws, jax.vmap over the keys"

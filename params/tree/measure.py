@@ -7,7 +7,7 @@ import jax
 
 from ..errors import quoted
 from ..sizes import format_size
-from ..types import PyTree
+from ..types import Leaf, PyTree
 from .masks import Mask, as_mask
 from .paths import flatten, natural
 
@@ -41,7 +41,7 @@ def memory_footprint(params: PyTree, *, per_device: bool = False) -> Any:
     return held
 
 
-def _held(leaf: Any) -> list[tuple[Any, int]]:
+def _held(leaf: Leaf) -> list[tuple[Any, int]]:
     """Returns (device, bytes) of the parts of a leaf that are this process's."""
     if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         return [("host", nbytes(leaf))]
@@ -101,12 +101,12 @@ def _cell(text: str) -> str:
     return text if text.isprintable() and len(text) <= _WIDEST else quoted(text)
 
 
-def nbytes(leaf: Any) -> int:
+def nbytes(leaf: Leaf) -> int:
     """Counts the bytes of one array, abstract or not."""
     return math.prod(leaf.shape) * leaf.dtype.itemsize
 
 
-def spec_text(leaf: Any) -> str:
+def spec_text(leaf: Leaf) -> str:
     """Returns the axes of the mesh that each dimension is on; nothing where there is no mesh."""
     spec = getattr(getattr(leaf, "sharding", None), "spec", None)
     return "" if spec is None else str(tuple(spec))

@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.tree_util import KeyPath, keystr, tree_flatten_with_path
 
-from ..types import PyTree
+from ..types import Leaf, PyTree
 
 
 def path_of(key_path: KeyPath) -> str:
@@ -25,7 +25,7 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     >>> flatten({"a": {"b": 1, "c": 2}})
     {'a/b': 1, 'a/c': 2}
     """
-    flat: dict[str, Any] = {}
+    flat: dict[str, Leaf] = {}
     for key_path, leaf in tree_flatten_with_path(tree)[0]:
         path = path_of(key_path)
         if path in flat:
@@ -34,7 +34,7 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     return flat
 
 
-def unflatten(flat: Mapping[str, Any]) -> Any:
+def unflatten(flat: Mapping[str, object]) -> PyTree:
     """Returns the nested dict of `{path: leaf}`; `{"": leaf}` is the leaf itself.
 
     Raises:

@@ -3,9 +3,10 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import CheckpointError
+from ..types import Leaf
 from .layers import EXPERTS, LAYERS, layer_paths
 from .naming import FLAX, PATHS, PLAIN, TF, TORCH, Constant, Naming
 from .paths import compiled, matches
@@ -52,7 +53,7 @@ class Place:
 
 
 def places(
-    leaves: Mapping[str, Any], naming: Naming, layout: str, *, apart: bool = True
+    leaves: Mapping[str, Leaf], naming: Naming, layout: str, *, apart: bool = True
 ) -> dict[str, tuple[Place, ...]]:
     """Returns the places of the pieces of each leaf, by its path, in the order of its leading axes.
 
@@ -83,7 +84,7 @@ def places(
     return made
 
 
-def constants(leaves: Mapping[str, Any], naming: Naming, layout: str) -> dict[str, Constant]:
+def constants(leaves: Mapping[str, Leaf], naming: Naming, layout: str) -> dict[str, Constant]:
     """Returns the constants that stand beside leaves, by their names in a checkpoint."""
     found = {}
     if layout in (TORCH, TF) and naming.constants:
@@ -94,7 +95,7 @@ def constants(leaves: Mapping[str, Any], naming: Naming, layout: str) -> dict[st
     return found
 
 
-def _own_places(path: str, leaf: Any, naming: Naming, apart: bool) -> tuple[Place, ...]:
+def _own_places(path: str, leaf: Leaf, naming: Naming, apart: bool) -> tuple[Place, ...]:
     """Returns the places in a tree of ours, which has the experts of a layer in one leaf."""
     names = layer_paths(path, leaf, {LAYERS: naming.stacks}) if apart else {(): path}
     shapes = {index: leaf.shape[len(index) :] for index in names}
@@ -112,7 +113,7 @@ class _Share(NamedTuple):
     stop: int
 
 
-def _share(path: str, leaves: Mapping[str, Any], naming: Naming) -> _Share | None:
+def _share(path: str, leaves: Mapping[str, Leaf], naming: Naming) -> _Share | None:
     """Returns what a leaf is of a joined one; None for a leaf that stands alone."""
     parents, module, leaf = ("", "", *path.rsplit("/", 2))[-3:]
     for joined in naming.joined:
@@ -130,7 +131,7 @@ def _share(path: str, leaves: Mapping[str, Any], naming: Naming) -> _Share | Non
     return None
 
 
-def _widths(fused: str, parts: Sequence[str], groups: int, leaves: Mapping[str, Any]) -> list[int]:
+def _widths(fused: str, parts: Sequence[str], groups: int, leaves: Mapping[str, Leaf]) -> list[int]:
     """Returns the size of each part's share of a run."""
     if lost := [part for part in parts if part not in leaves]:
         raise CheckpointError(

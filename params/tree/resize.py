@@ -10,11 +10,13 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
+from ..types import Concrete, Leaf
+
 Draw = Callable[[Any, jax.Array, int], jax.Array]
 """(key, the leaf with the axis in front, how many) -> the entries to join to it."""
 
 
-def resized(leaf: Any, size: int, axis: int, draw: Draw, key: jax.Array | None = None) -> Any:
+def resized(leaf: Leaf, size: int, axis: int, draw: Draw, key: jax.Array | None = None) -> Leaf:
     """Returns `leaf` with `size` entries along `axis`: its last cut, or what `draw` makes joined to
     them.
 
@@ -35,24 +37,24 @@ def resized(leaf: Any, size: int, axis: int, draw: Draw, key: jax.Array | None =
     return np.concatenate([leaf, np.asarray(new, leaf.dtype)], axis)
 
 
-def _resized(leaf: jax.Array, key: Any, size: int, axis: int, draw: Draw) -> jax.Array:
+def _resized(leaf: jax.Array, key: jax.Array | None, size: int, axis: int, draw: Draw) -> jax.Array:
     added = size - leaf.shape[axis]
     if added <= 0:
         return jax.lax.slice_in_dim(leaf, 0, size, axis=axis)
     return jnp.concatenate([leaf, _drawn(leaf, key, added, axis, draw)], axis)
 
 
-def _drawn(leaf: jax.Array, key: Any, count: int, axis: int, draw: Draw) -> jax.Array:
+def _drawn(leaf: jax.Array, key: jax.Array | None, count: int, axis: int, draw: Draw) -> jax.Array:
     new = draw(key, jnp.moveaxis(leaf, axis, 0), count)
     return jnp.moveaxis(new, 0, axis).astype(leaf.dtype)
 
 
-def zeros(key: Any, leaf: jax.Array, count: int) -> jax.Array:
+def zeros(key: jax.Array | None, leaf: jax.Array, count: int) -> jax.Array:
     """Draws nothing: the entries that join are zero."""
     return jnp.zeros((count, *leaf.shape[1:]), leaf.dtype)
 
 
-def like(value: Any, leaf: Any) -> Any:
+def like(value: Concrete | jax.ShapeDtypeStruct, leaf: Leaf) -> Leaf:
     """Returns a copy of `value`, of any shape, with the dtype of `leaf`, its kind of array and
     sharding."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -64,7 +66,7 @@ def like(value: Any, leaf: Any) -> Any:
     return array if place is None else jax.device_put(array, place)
 
 
-def transposed(leaf: Any) -> Any:
+def transposed(leaf: Leaf) -> Leaf:
     """Returns a copy of a matrix with its axes swapped, their names and sharding with them."""
     if isinstance(leaf, np.ndarray):
         return leaf.T.copy()
@@ -75,19 +77,19 @@ def transposed(leaf: Any) -> Any:
     return leaf.update(shape=leaf.shape[::-1], sharding=_swapped(leaf.sharding), **named)
 
 
-def shards_along(leaf: Any, axis: int) -> int:
+def shards_along(leaf: Leaf, axis: int) -> int:
     """Counts the parts that `axis` is cut into; 1 for what is not on devices yet."""
     sharding = None if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
     return 1 if sharding is None else leaf.shape[axis] // sharding.shard_shape(leaf.shape)[axis]
 
 
-def _result_sharding(leaf: Any) -> Any:
+def _result_sharding(leaf: jax.Array) -> jax.sharding.Sharding | None:
     """Returns the sharding that what is made of an array gets; None where JAX chooses: under `jit`,
     and of an array that is on its device by default."""
     return None if isinstance(leaf, Tracer) or not leaf.committed else leaf.sharding
 
 
-def _swapped(sharding: Any) -> Any:
+def _swapped(sharding: jax.sharding.Sharding | None) -> jax.sharding.Sharding | None:
     if not isinstance(sharding, NamedSharding):
         return sharding
     rows, columns = (*sharding.spec, None, None)[:2]

@@ -139,7 +139,7 @@ def _listed(location: str, tree: Any) -> Iterator[tuple[str, str]]:
         yield "/".join(parts), "" if value.get("skip_deserialize") is True else ".".join(parts)
 
 
-def _key(key: Any) -> bool:
+def _key(key: object) -> bool:
     """Tells whether this describes one step from a node to its child."""
     name, kind = (key.get("key"), key.get("key_type")) if isinstance(key, dict) else (None, None)
     if not isinstance(name, str) or type(kind) is not int:

@@ -223,13 +223,13 @@ def _refuse(file: File, entries: dict[str, Any], problem: str) -> NoReturn:
     )
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: object) -> bool:
     return isinstance(value, Call) and value.name.startswith(
         ("torch._utils._rebuild", "torch._tensor._rebuild")
     )
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, Call | Global | Persistent):
         return value.name
     return f"a {type(value).__name__}"
@@ -310,7 +310,7 @@ class _Rebuilt:
         return Strided(name, size, dtype, spans, strides)
 
 
-def _sizes(values: Any) -> bool:
+def _sizes(values: object) -> bool:
     return isinstance(values, tuple) and all(type(value) is int and value >= 0 for value in values)
 
 
