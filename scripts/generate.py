@@ -8,6 +8,7 @@ fails where one is out of date. A merge's conflicts inside of what is generated 
 it.
 """
 
+import ast
 import re
 import subprocess
 import sys
@@ -36,17 +37,41 @@ def main() -> None:
 
 
 def stub(_: str = "") -> str:
-    """Makes `flaxmodels/__init__.pyi`: every public name, under its home's name or another one."""
+    """Makes `flaxmodels/__init__.pyi`: every public name, under its home's name or another one.
+    Classes that `families.classes_of` makes are declared, with the bases that have a source."""
     lines = [f"from . import {room} as {room}" for room in ROOMS]
-    others = []
+    made, others = [], []
     for name, (module, there) in public_names().items():
-        if name == there:
+        if name != there:
+            others.append(f"{name} = {there}")
+        elif is_written(module, name):
             lines.append(f"from .{module} import {name} as {name}")
         else:
-            others.append(f"{name} = {there}")
+            bases = written_bases(family_class(name))
+            lines += [f"from {base.__module__} import {base.__name__}" for base in bases]
+            made.append(f"class {name}({', '.join(base.__name__ for base in bases)}): ...")
     head = '"""The public names, for type checkers. Written by `scripts/generate`."""\n'
-    body = "\n".join([head, *lines, "", "__version__: str", *sorted(others), ""])
-    return formatted(body, "__init__.pyi")
+    body = "\n".join([head, *lines, "", "__version__: str", *made, *sorted(others), ""])
+    return formatted(body.replace("from flaxmodels.", "from ."), "__init__.pyi")
+
+
+def is_written(module: str, name: str) -> bool:
+    """Tells whether the source of a family's module has the name; if not, its class is made."""
+    if not module.startswith("families."):
+        return True
+    body = ast.parse((ROOT / "flaxmodels" / f"{module.replace('.', '/')}.py").read_text()).body
+    imported = (each.names for each in body if isinstance(each, ast.ImportFrom))
+    classes = (each.name for each in body if isinstance(each, ast.ClassDef))
+    return name in {*classes, *(alias.name for names in imported for alias in names)}
+
+
+def written_bases(cls: type) -> list[type]:
+    """Lists the bases of a class; in the place of one that has no source, its own."""
+    found = []
+    for base in cls.__bases__:
+        written = is_written(base.__module__.removeprefix("flaxmodels."), base.__name__)
+        found += [base] if written else written_bases(base)
+    return [b for b in found if not any(b is not other and issubclass(other, b) for other in found)]
 
 
 def config_fields(_: str = "") -> str:

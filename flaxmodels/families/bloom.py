@@ -10,10 +10,11 @@ from typing import ClassVar
 import jax
 
 from .. import blocks
-from ..models import config_checks, task_heads
-from ..models.decoder_model import DecoderModel, DecoderPretrained, joined_qkv
+from ..models import config_checks
+from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained, joined_qkv
 from ..models.decoder_style import Alibi, Style
 from ..models.plain_heads import PlainHeads
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,17 +99,4 @@ class BloomModel(DecoderModel, BloomPretrained):
         return self.word_embeddings_layernorm(x)
 
 
-class BloomForCausalLM(BloomPretrained, task_heads.CausalLM):
-    backbone = BloomModel
-
-
-class BloomForSequenceClassification(BloomPretrained, task_heads.LastTokenClassification):
-    backbone = BloomModel
-
-
-class BloomForTokenClassification(BloomPretrained, task_heads.TokenClassification):
-    backbone = BloomModel
-
-
-class BloomForQuestionAnswering(BloomPretrained, task_heads.QuestionAnswering):
-    backbone = BloomModel
+__getattr__ = classes_of(BloomConfig, parts=DECODER_CLASSES)

@@ -1,18 +1,17 @@
 """Command R of Cohere: one LayerNorm without bias for attention and MLP side by side, rotation of
-neighbours, scaled logits. Cohere 2 has three windows to one full layer, and rotates in the windows
-alone.
+neighbours, scaled logits.
 
-Cohere 2025, arXiv:2504.00698; reference: `models/cohere` and `models/cohere2` of Transformers 5.23.
+Cohere 2024, https://docs.cohere.com/docs/command-r; reference: `models/cohere` of Transformers
+5.23.
 """
 
 import dataclasses
 from typing import ClassVar
 
-from ..models import task_heads
-from ..models.decoder_model import DecoderFields, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderFields
 from ..models.decoder_style import LogitStyle, QKNorm, Style
-from ..models.layer_types import SLIDING, LayerTypes, every
 from ..models.rope_config import one_rope
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,58 +59,7 @@ class CohereConfig(CommandFields):
 
     @property
     def style(self) -> Style:
-        qk_norm = QKNorm(over="heads") if self.use_qk_norm else None
-        return dataclasses.replace(super().style, qk_norm=qk_norm)
+        return super().style.replace(qk_norm=QKNorm(over="heads") if self.use_qk_norm else None)
 
 
-class CoherePretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = CohereConfig
-
-
-class CohereModel(DecoderModel, CoherePretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class CohereForCausalLM(CoherePretrained, task_heads.CausalLM):
-    backbone = CohereModel
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cohere2Config(CommandFields, LayerTypes):
-    """`config.json` of a Command R7B or Command A."""
-
-    model_type: ClassVar[str] = "cohere2"
-    unsupported: ClassVar = {  # of published files; the reference reads none of these
-        **DecoderFields.unsupported,
-        "layer_switch": (4, None),
-        "order_of_interleaved_layers": ("local_attn_first", None),
-        "position_embedding_type": ("rope_gptj", None),
-        "rotary_pct": (1.0, None),
-        "use_embedding_sharing": (True, None),
-        "use_gated_activation": (True, None),
-        "use_parallel_block": (True, None),
-        "use_parallel_embedding": (True, False, None),
-    }
-    per_layer: ClassVar = {"layer_types": every("sliding_window_pattern")}
-
-    sliding_window: int | None = 4096
-    sliding_window_pattern: int | None = 4
-
-    def rotation_name(self, layer: int) -> str | None:
-        return "default" if self.attention_type(layer) == SLIDING else None
-
-
-class Cohere2Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Cohere2Config
-
-
-class Cohere2Model(DecoderModel, Cohere2Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Cohere2ForCausalLM(Cohere2Pretrained, task_heads.CausalLM):
-    backbone = Cohere2Model
+__getattr__ = classes_of(CohereConfig, parts=DECODER_CLASSES)

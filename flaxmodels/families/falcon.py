@@ -9,10 +9,11 @@ import dataclasses
 from typing import ClassVar
 
 from ..documents.json_values import ConfigError, Json
-from ..models import config_checks, rope_config, task_heads
-from ..models.decoder_model import FROM_OTHERS, DecoderModel, DecoderPretrained, joined_qkv
+from ..models import config_checks, rope_config
+from ..models.decoder_model import DECODER_CLASSES, FROM_OTHERS, DecoderPretrained, joined_qkv
 from ..models.decoder_style import Alibi, Style
 from ..models.plain_heads import PlainHeads
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,21 +160,4 @@ class FalconPretrained(DecoderPretrained):
     )
 
 
-class FalconModel(DecoderModel, FalconPretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class FalconForCausalLM(FalconPretrained, task_heads.CausalLM):
-    backbone = FalconModel
-
-
-class FalconForSequenceClassification(FalconPretrained, task_heads.LastTokenClassification):
-    backbone = FalconModel
-
-
-class FalconForTokenClassification(FalconPretrained, task_heads.TokenClassification):
-    backbone = FalconModel
-
-
-class FalconForQuestionAnswering(FalconPretrained, task_heads.QuestionAnswering):
-    backbone = FalconModel
+__getattr__ = classes_of(FalconConfig, parts=DECODER_CLASSES)

@@ -7,9 +7,9 @@ Gemma Team 2024, arXiv:2403.08295; reference: `models/gemma` of Transformers 5.2
 import dataclasses
 from typing import ClassVar
 
-from ..models import task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.decoder_style import Style
+from . import classes_of
 
 _TANH_GELU = "gelu_pytorch_tanh"
 
@@ -43,13 +43,9 @@ class GemmaConfig(DecoderConfig):
 
     @property
     def style(self) -> Style:
-        return Style(
-            norm_eps=self.rms_norm_eps,
-            norm_offset=1.0,
-            act=self.hidden_act,
-            qkv_bias=self.attention_bias,
-            out_bias=self.attention_bias,
-            token_scale=self.hidden_size**0.5,
+        bias, width = self.attention_bias, self.hidden_size
+        return super().style.replace(
+            norm_offset=1.0, qkv_bias=bias, out_bias=bias, token_scale=width**0.5
         )
 
     def derive(self) -> None:
@@ -58,23 +54,4 @@ class GemmaConfig(DecoderConfig):
         super().derive()
 
 
-class GemmaPretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = GemmaConfig
-
-
-class GemmaModel(DecoderModel, GemmaPretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class GemmaForCausalLM(GemmaPretrained, task_heads.CausalLM):
-    backbone = GemmaModel
-
-
-class GemmaForSequenceClassification(GemmaPretrained, task_heads.LastTokenClassification):
-    backbone = GemmaModel
-
-
-class GemmaForTokenClassification(GemmaPretrained, task_heads.TokenClassification):
-    backbone = GemmaModel
+__getattr__ = classes_of(GemmaConfig, parts=DECODER_CLASSES)

@@ -1,22 +1,17 @@
 """Gemma 2: Gemma with norms before and after each sublayer, a window in every other layer, and soft
 caps on scores and logits.
 
-Gemma 3 without images: norms on queries and keys in the place of the cap on scores, five windows to
-one full layer, and a rotation for each of the two. EmbeddingGemma attends both ways.
-
-Gemma Team 2024, arXiv:2408.00118, and 2025, arXiv:2503.19786; Vera et al. 2025, arXiv:2509.20354;
-reference: `models/gemma2` and `models/gemma3` of Transformers 5.23.
+Gemma Team 2024, arXiv:2408.00118; reference: `models/gemma2` of Transformers 5.23.
 """
 
 import dataclasses
 from typing import ClassVar
 
 from ..documents.json_values import ConfigError, Json
-from ..models import task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
-from ..models.decoder_style import LogitStyle, QKNorm, Style
-from ..models.layer_types import FULL, SLIDING, LayerTypes, every
-from ..models.rope_config import rope_by_type
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
+from ..models.decoder_style import LogitStyle, Style
+from ..models.layer_types import LayerTypes, every
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,13 +39,11 @@ class GemmaFields(DecoderConfig, LayerTypes):
 
     @property
     def style(self) -> Style:
-        return Style(
-            norm_eps=self.rms_norm_eps,
+        return super().style.replace(
             norm_offset=1.0,
             attention_out="post_attention_layernorm",
             mlp_in="pre_feedforward_layernorm",
             mlp_out="post_feedforward_layernorm",
-            act=self.hidden_act,
             qkv_bias=self.attention_bias,
             out_bias=self.attention_bias,
             score_scale=self.query_pre_attn_scalar**-0.5,
@@ -95,79 +88,7 @@ class Gemma2Config(GemmaFields):
 
     @property
     def style(self) -> Style:
-        return dataclasses.replace(super().style, score_softcap=self.attn_logit_softcapping)
+        return super().style.replace(score_softcap=self.attn_logit_softcapping)
 
 
-class Gemma2Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Gemma2Config
-
-
-class Gemma2Model(DecoderModel, Gemma2Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Gemma2ForCausalLM(Gemma2Pretrained, task_heads.CausalLM):
-    backbone = Gemma2Model
-
-
-class Gemma2ForSequenceClassification(Gemma2Pretrained, task_heads.LastTokenClassification):
-    backbone = Gemma2Model
-
-
-class Gemma2ForTokenClassification(Gemma2Pretrained, task_heads.TokenClassification):
-    backbone = Gemma2Model
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Gemma3TextConfig(GemmaFields):
-    """`config.json` of a Gemma 3 without images. Of a model that attends both ways,
-    `sliding_window` counts the tokens on both sides, as in the file."""
-
-    model_type: ClassVar[str] = "gemma3_text"
-    unsupported: ClassVar = {
-        **DecoderConfig.unsupported,
-        "attn_logit_softcapping": (None,),  # the reference's layers do not apply it
-    }
-    per_layer: ClassVar = {"layer_types": every("sliding_window_pattern")}
-    rope_rules: ClassVar = rope_by_type(
-        full_attention=1e6,
-        sliding_attention=1e4,
-        spelled={"rope_theta": FULL, "rope_local_base_freq": SLIDING},
-    )
-
-    vocab_size: int = 262_208
-    max_position_embeddings: int = 131_072
-    sliding_window_pattern: int | None = 6
-    use_bidirectional_attention: bool = False
-
-    @property
-    def style(self) -> Style:
-        return dataclasses.replace(super().style, qk_norm=QKNorm())
-
-    def window(self, attention: str) -> int | None:
-        window = super().window(attention)
-        return window // 2 if window and self.use_bidirectional_attention else window
-
-
-class Gemma3TextPretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Gemma3TextConfig
-
-    @property
-    def is_causal(self) -> bool:
-        return not self.config.use_bidirectional_attention
-
-
-class Gemma3TextModel(DecoderModel, Gemma3TextPretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Gemma3ForCausalLM(Gemma3TextPretrained, task_heads.CausalLM):
-    backbone = Gemma3TextModel
-
-
-class Gemma3TextForSequenceClassification(Gemma3TextPretrained, task_heads.LastTokenClassification):
-    backbone = Gemma3TextModel
+__getattr__ = classes_of(Gemma2Config, parts=DECODER_CLASSES)

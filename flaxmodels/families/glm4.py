@@ -7,9 +7,10 @@ import dataclasses
 from typing import ClassVar
 
 from .. import params as fp
-from ..models import rope_config, task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models import rope_config
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig, DecoderPretrained
 from ..models.decoder_style import Style
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,7 @@ class Glm4Config(DecoderConfig):
 
     @property
     def style(self) -> Style:
-        return Style(
-            norm_eps=self.rms_norm_eps,
-            act=self.hidden_act,
+        return super().style.replace(
             attention_out="post_self_attn_layernorm",
             mlp_out="post_mlp_layernorm",
             qkv_bias=self.attention_bias,
@@ -53,17 +52,4 @@ class Glm4Pretrained(DecoderPretrained):
     )
 
 
-class Glm4Model(DecoderModel, Glm4Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Glm4ForCausalLM(Glm4Pretrained, task_heads.CausalLM):
-    backbone = Glm4Model
-
-
-class Glm4ForSequenceClassification(Glm4Pretrained, task_heads.LastTokenClassification):
-    backbone = Glm4Model
-
-
-class Glm4ForTokenClassification(Glm4Pretrained, task_heads.TokenClassification):
-    backbone = Glm4Model
+__getattr__ = classes_of(Glm4Config, parts=DECODER_CLASSES)

@@ -13,13 +13,14 @@ from flax import linen as nn
 from .. import blocks
 from .. import params as fp
 from ..documents.json_values import ConfigError, Json
-from ..models import config_checks, task_heads
+from ..models import config_checks
 from ..models.decoder_layers import DecoderAttention, DecoderLayer
-from ..models.decoder_model import FROM_OTHERS, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, FROM_OTHERS, DecoderModel, DecoderPretrained
 from ..models.decoder_style import Style
 from ..models.layer_types import FULL, SLIDING, expanded
 from ..models.plain_heads import PlainHeads
 from ..params.errors import quoted
+from . import classes_of
 
 _TYPES = {"global": FULL, "local": SLIDING}
 
@@ -170,17 +171,4 @@ class GPTNeoModel(DecoderModel, GPTNeoPretrained):
         return x + jnp.broadcast_to(self.wpe(context.positions, self.dtype), x.shape)
 
 
-class GPTNeoForCausalLM(GPTNeoPretrained, task_heads.CausalLM):
-    backbone = GPTNeoModel
-
-
-class GPTNeoForSequenceClassification(GPTNeoPretrained, task_heads.LastTokenClassification):
-    backbone = GPTNeoModel
-
-
-class GPTNeoForTokenClassification(GPTNeoPretrained, task_heads.TokenClassification):
-    backbone = GPTNeoModel
-
-
-class GPTNeoForQuestionAnswering(GPTNeoPretrained, task_heads.QuestionAnswering):
-    backbone = GPTNeoModel
+__getattr__ = classes_of(GPTNeoConfig, parts=DECODER_CLASSES)

@@ -8,9 +8,10 @@ import dataclasses
 from typing import ClassVar
 
 from ..models import config_checks, rope_config, task_heads
-from ..models.decoder_model import DecoderModel, DecoderPretrained, joined_qkv
+from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained, joined_qkv
 from ..models.decoder_style import Style
 from ..models.plain_heads import PlainHeads
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,13 +96,4 @@ class GPTNeoXForCausalLM(GPTNeoXPretrained, task_heads.CausalLM):
     lm_head_path = "embed_out"
 
 
-class GPTNeoXForSequenceClassification(GPTNeoXPretrained, task_heads.LastTokenClassification):
-    backbone = GPTNeoXModel
-
-
-class GPTNeoXForTokenClassification(GPTNeoXPretrained, task_heads.TokenClassification):
-    backbone = GPTNeoXModel
-
-
-class GPTNeoXForQuestionAnswering(GPTNeoXPretrained, task_heads.QuestionAnswering):
-    backbone = GPTNeoXModel
+__getattr__ = classes_of(GPTNeoXConfig, parts=DECODER_CLASSES)

@@ -11,10 +11,11 @@ import jax
 from .. import blocks
 from .. import params as fp
 from ..documents.json_values import ConfigError
-from ..models import config_checks, task_heads
-from ..models.decoder_model import DecoderModel, DecoderPretrained
+from ..models import config_checks
+from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained
 from ..models.decoder_style import LogitStyle, Style
 from ..models.plain_heads import PlainHeads
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,13 +125,4 @@ class GPTJModel(DecoderModel, GPTJPretrained):
         )
 
 
-class GPTJForCausalLM(GPTJPretrained, task_heads.CausalLM):
-    backbone = GPTJModel
-
-
-class GPTJForSequenceClassification(GPTJPretrained, task_heads.LastTokenClassification):
-    backbone = GPTJModel
-
-
-class GPTJForQuestionAnswering(GPTJPretrained, task_heads.QuestionAnswering):
-    backbone = GPTJModel
+__getattr__ = classes_of(GPTJConfig, parts=DECODER_CLASSES)

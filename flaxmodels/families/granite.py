@@ -9,9 +9,9 @@ import dataclasses
 from typing import ClassVar
 
 from ..documents.json_values import ConfigError
-from ..models import task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.decoder_style import LogitStyle, Style
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,7 @@ class GraniteConfig(DecoderConfig):
 
     @property
     def style(self) -> Style:
-        return Style(
-            norm_eps=self.rms_norm_eps,
-            act=self.hidden_act,
+        return super().style.replace(
             qkv_bias=self.attention_bias,
             out_bias=self.attention_bias,
             mlp_bias=self.mlp_bias,
@@ -51,15 +49,4 @@ class GraniteConfig(DecoderConfig):
             )
 
 
-class GranitePretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = GraniteConfig
-
-
-class GraniteModel(DecoderModel, GranitePretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class GraniteForCausalLM(GranitePretrained, task_heads.CausalLM):
-    backbone = GraniteModel
+__getattr__ = classes_of(GraniteConfig, parts=DECODER_CLASSES)

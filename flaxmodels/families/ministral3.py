@@ -7,9 +7,9 @@ Mistral AI 2025, https://mistral.ai/news/mistral-3; reference: `models/ministral
 import dataclasses
 from typing import ClassVar
 
-from ..models import task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.rope_config import one_rope
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,27 +43,4 @@ class Ministral3Config(DecoderConfig):
     pad_token_id: int | None = 11
 
 
-class Ministral3Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Ministral3Config
-
-
-class Ministral3Model(DecoderModel, Ministral3Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Ministral3ForCausalLM(Ministral3Pretrained, task_heads.CausalLM):
-    backbone = Ministral3Model
-
-
-class Ministral3ForSequenceClassification(Ministral3Pretrained, task_heads.LastTokenClassification):
-    backbone = Ministral3Model
-
-
-class Ministral3ForTokenClassification(Ministral3Pretrained, task_heads.TokenClassification):
-    backbone = Ministral3Model
-
-
-class Ministral3ForQuestionAnswering(Ministral3Pretrained, task_heads.QuestionAnswering):
-    backbone = Ministral3Model
+__getattr__ = classes_of(Ministral3Config, parts=DECODER_CLASSES)

@@ -6,8 +6,8 @@ Jiang et al. 2023, arXiv:2310.06825; reference: `models/mistral` of Transformers
 import dataclasses
 from typing import ClassVar
 
-from ..models import task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,27 +22,4 @@ class MistralConfig(DecoderConfig):
     sliding_window: int | None = 4096
 
 
-class MistralPretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = MistralConfig
-
-
-class MistralModel(DecoderModel, MistralPretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class MistralForCausalLM(MistralPretrained, task_heads.CausalLM):
-    backbone = MistralModel
-
-
-class MistralForSequenceClassification(MistralPretrained, task_heads.LastTokenClassification):
-    backbone = MistralModel
-
-
-class MistralForTokenClassification(MistralPretrained, task_heads.TokenClassification):
-    backbone = MistralModel
-
-
-class MistralForQuestionAnswering(MistralPretrained, task_heads.QuestionAnswering):
-    backbone = MistralModel
+__getattr__ = classes_of(MistralConfig, parts=DECODER_CLASSES)

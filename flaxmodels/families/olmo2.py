@@ -1,19 +1,15 @@
 """OLMo 2: Llama with norms of what attention and the MLP add, not of what they read, and of all
-queries and all keys of a token together. OLMo 3 has three windows to one full layer, and stretches
-the rotation of the full ones alone to longer texts.
+queries and all keys of a token together.
 
-OLMo Team 2025, arXiv:2501.00656 and arXiv:2512.13961; reference: `models/olmo2` and `models/olmo3`
-of Transformers 5.23.
+OLMo Team 2025, arXiv:2501.00656; reference: `models/olmo2` of Transformers 5.23.
 """
 
 import dataclasses
 from typing import ClassVar
 
-from ..models import task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.decoder_style import QKNorm, Style
-from ..models.layer_types import FULL, LayerTypes, every
-from ..models.rope_config import rope_by_type
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,8 +27,7 @@ class Olmo2Config(DecoderConfig):
 
     @property
     def style(self) -> Style:
-        return Style(
-            norm_eps=self.rms_norm_eps,
+        return super().style.replace(
             attention_in=None,
             attention_out="post_attention_layernorm",
             mlp_in=None,
@@ -40,55 +35,7 @@ class Olmo2Config(DecoderConfig):
             qk_norm=QKNorm(over="all"),
             qkv_bias=self.attention_bias,
             out_bias=self.attention_bias,
-            act=self.hidden_act,
         )
 
 
-class Olmo2Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Olmo2Config
-
-
-class Olmo2Model(DecoderModel, Olmo2Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Olmo2ForCausalLM(Olmo2Pretrained, task_heads.CausalLM):
-    backbone = Olmo2Model
-
-
-class Olmo2ForSequenceClassification(Olmo2Pretrained, task_heads.LastTokenClassification):
-    backbone = Olmo2Model
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Olmo3Config(Olmo2Config, LayerTypes):
-    """`config.json` of an OLMo 3. `rope_theta` and `rope_scaling` of files for Transformers 4 are
-    those of the full layers."""
-
-    model_type: ClassVar[str] = "olmo3"
-    per_layer: ClassVar = {"layer_types": every(4)}
-    rope_rules: ClassVar = rope_by_type(
-        full_attention=5e5, sliding_attention=5e5, spelled={"rope_theta": FULL}
-    )
-
-    sliding_window: int | None = 4096
-
-
-class Olmo3Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Olmo3Config
-
-
-class Olmo3Model(DecoderModel, Olmo3Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Olmo3ForCausalLM(Olmo3Pretrained, task_heads.CausalLM):
-    backbone = Olmo3Model
-
-
-class Olmo3ForSequenceClassification(Olmo3Pretrained, task_heads.LastTokenClassification):
-    backbone = Olmo3Model
+__getattr__ = classes_of(Olmo2Config, parts=DECODER_CLASSES)

@@ -6,9 +6,10 @@ Gunasekar et al. 2023, arXiv:2306.11644; reference: `models/phi` of Transformers
 import dataclasses
 from typing import ClassVar
 
-from ..models import config_checks, rope_config, task_heads
-from ..models.decoder_model import DecoderFields, DecoderModel, DecoderPretrained
+from ..models import config_checks, rope_config
+from ..models.decoder_model import DECODER_CLASSES, DecoderFields
 from ..models.decoder_style import LogitStyle, QKNorm, Style
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,23 +56,4 @@ class PhiConfig(DecoderFields):
         super().validate()
 
 
-class PhiPretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = PhiConfig
-
-
-class PhiModel(DecoderModel, PhiPretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class PhiForCausalLM(PhiPretrained, task_heads.CausalLM):
-    backbone = PhiModel
-
-
-class PhiForSequenceClassification(PhiPretrained, task_heads.LastTokenClassification):
-    backbone = PhiModel
-
-
-class PhiForTokenClassification(PhiPretrained, task_heads.TokenClassification):
-    backbone = PhiModel
+__getattr__ = classes_of(PhiConfig, parts=DECODER_CLASSES)

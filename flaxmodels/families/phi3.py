@@ -7,9 +7,10 @@ import dataclasses
 from typing import ClassVar
 
 from .. import params as fp
-from ..models import rope_config, task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models import rope_config
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig, DecoderPretrained
 from ..models.decoder_style import Style
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,12 +42,8 @@ class Phi3Config(DecoderConfig):
 
     @property
     def style(self) -> Style:
-        return Style(
-            norm_eps=self.rms_norm_eps,
-            act=self.hidden_act,
-            attention_out_dropout=self.resid_pdrop,
-            mlp_out_dropout=self.resid_pdrop,
-        )
+        rate = self.resid_pdrop
+        return super().style.replace(attention_out_dropout=rate, mlp_out_dropout=rate)
 
 
 class Phi3Pretrained(DecoderPretrained):
@@ -62,17 +59,4 @@ class Phi3Pretrained(DecoderPretrained):
     )
 
 
-class Phi3Model(DecoderModel, Phi3Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Phi3ForCausalLM(Phi3Pretrained, task_heads.CausalLM):
-    backbone = Phi3Model
-
-
-class Phi3ForSequenceClassification(Phi3Pretrained, task_heads.LastTokenClassification):
-    backbone = Phi3Model
-
-
-class Phi3ForTokenClassification(Phi3Pretrained, task_heads.TokenClassification):
-    backbone = Phi3Model
+__getattr__ = classes_of(Phi3Config, parts=DECODER_CLASSES)

@@ -6,10 +6,10 @@ Qwen Team 2024, arXiv:2407.10671; reference: `models/qwen2` of Transformers 5.23
 import dataclasses
 from typing import ClassVar
 
-from ..models import task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.decoder_style import Style
 from ..models.layer_types import LayerTypes, window_from
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,33 +36,9 @@ class Qwen2Config(DecoderConfig, LayerTypes):
 
     @property
     def style(self) -> Style:
-        return Style(norm_eps=self.rms_norm_eps, act=self.hidden_act, qkv_bias=True)
+        return super().style.replace(qkv_bias=True)
 
 
-class Qwen2Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Qwen2Config
-
-
-class Qwen2Model(DecoderModel, Qwen2Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Qwen2ForCausalLM(Qwen2Pretrained, task_heads.CausalLM):
-    backbone = Qwen2Model
-
-
-class Qwen2ForSequenceClassification(Qwen2Pretrained, task_heads.LastTokenClassification):
-    backbone = Qwen2Model
-
-
-class Qwen2ForTokenClassification(Qwen2Pretrained, task_heads.TokenClassification):
-    backbone = Qwen2Model
-
-
-class Qwen2ForQuestionAnswering(Qwen2Pretrained, task_heads.QuestionAnswering):
-    """Its checkpoints call the backbone `transformer`."""
-
-    backbone = Qwen2Model
-    base_model_prefix = "transformer"
+__getattr__ = classes_of(
+    Qwen2Config, parts=DECODER_CLASSES, prefixes={"ForQuestionAnswering": "transformer"}
+)

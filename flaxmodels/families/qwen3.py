@@ -6,10 +6,10 @@ Qwen Team 2025, arXiv:2505.09388; reference: `models/qwen3` of Transformers 5.23
 import dataclasses
 from typing import ClassVar
 
-from ..models import task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.decoder_style import QKNorm, Style
 from ..models.layer_types import LayerTypes, window_from
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,39 +33,10 @@ class Qwen3Config(DecoderConfig, LayerTypes):
 
     @property
     def style(self) -> Style:
-        return Style(
-            norm_eps=self.rms_norm_eps,
-            act=self.hidden_act,
-            qk_norm=QKNorm(),
-            qkv_bias=self.attention_bias,
-            out_bias=self.attention_bias,
-        )
+        bias = self.attention_bias
+        return super().style.replace(qk_norm=QKNorm(), qkv_bias=bias, out_bias=bias)
 
 
-class Qwen3Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Qwen3Config
-
-
-class Qwen3Model(DecoderModel, Qwen3Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Qwen3ForCausalLM(Qwen3Pretrained, task_heads.CausalLM):
-    backbone = Qwen3Model
-
-
-class Qwen3ForSequenceClassification(Qwen3Pretrained, task_heads.LastTokenClassification):
-    backbone = Qwen3Model
-
-
-class Qwen3ForTokenClassification(Qwen3Pretrained, task_heads.TokenClassification):
-    backbone = Qwen3Model
-
-
-class Qwen3ForQuestionAnswering(Qwen3Pretrained, task_heads.QuestionAnswering):
-    """Its checkpoints call the backbone `transformer`."""
-
-    backbone = Qwen3Model
-    base_model_prefix = "transformer"
+__getattr__ = classes_of(
+    Qwen3Config, parts=DECODER_CLASSES, prefixes={"ForQuestionAnswering": "transformer"}
+)

@@ -7,11 +7,11 @@ al. 2025, arXiv:2501.18795; reference: `models/smollm3` of Transformers 5.23.
 import dataclasses
 from typing import ClassVar
 
-from ..models import task_heads
-from ..models.decoder_model import FROM_OTHERS, DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, FROM_OTHERS, DecoderConfig
 from ..models.decoder_style import Style
 from ..models.layer_types import LayerTypes, rotating, window_without_rope
 from ..models.rope_config import one_rope
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,42 +47,13 @@ class SmolLM3Config(DecoderConfig, LayerTypes):
 
     @property
     def style(self) -> Style:
-        return Style(
-            norm_eps=self.rms_norm_eps,
-            act=self.hidden_act,
-            qkv_bias=self.attention_bias,
-            out_bias=self.attention_bias,
-            mlp_bias=self.mlp_bias,
-        )
+        bias = self.attention_bias
+        return super().style.replace(qkv_bias=bias, out_bias=bias, mlp_bias=self.mlp_bias)
 
     def rotation_name(self, layer: int) -> str | None:
         return "default" if self.no_rope_layers[layer] else None
 
 
-class SmolLM3Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = SmolLM3Config
-
-
-class SmolLM3Model(DecoderModel, SmolLM3Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class SmolLM3ForCausalLM(SmolLM3Pretrained, task_heads.CausalLM):
-    backbone = SmolLM3Model
-
-
-class SmolLM3ForSequenceClassification(SmolLM3Pretrained, task_heads.LastTokenClassification):
-    backbone = SmolLM3Model
-
-
-class SmolLM3ForTokenClassification(SmolLM3Pretrained, task_heads.TokenClassification):
-    backbone = SmolLM3Model
-
-
-class SmolLM3ForQuestionAnswering(SmolLM3Pretrained, task_heads.QuestionAnswering):
-    """Its checkpoints call the backbone `transformer`."""
-
-    backbone = SmolLM3Model
-    base_model_prefix = "transformer"
+__getattr__ = classes_of(
+    SmolLM3Config, parts=DECODER_CLASSES, prefixes={"ForQuestionAnswering": "transformer"}
+)

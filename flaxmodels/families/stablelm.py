@@ -6,12 +6,10 @@ Bellagente et al. 2024, arXiv:2402.17834; reference: `models/stablelm` of Transf
 import dataclasses
 from typing import ClassVar
 
-import jax
-from flax import linen as nn
-
-from ..models import config_checks, rope_config, task_heads
-from ..models.decoder_model import DecoderFields, DecoderModel, DecoderPretrained
+from ..models import config_checks, rope_config
+from ..models.decoder_model import DECODER_CLASSES, DecoderFields, DecoderPretrained
 from ..models.decoder_style import QKNorm, Style
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,24 +63,4 @@ class StableLmPretrained(DecoderPretrained):
     )
 
 
-class StableLmModel(DecoderModel, StableLmPretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class StableLmForCausalLM(StableLmPretrained, task_heads.CausalLM):
-    backbone = StableLmModel
-
-
-class StableLmForSequenceClassification(StableLmPretrained, task_heads.LastTokenClassification):
-    backbone = StableLmModel
-
-
-class StableLmForTokenClassification(StableLmPretrained, task_heads.TokenClassification):
-    """Without `classifier_dropout`, it drops as many as the layers do."""
-
-    backbone = StableLmModel
-
-    def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        cfg = self.config
-        rate = cfg.hidden_dropout if cfg.classifier_dropout is None else cfg.classifier_dropout
-        return nn.Dropout(rate)(x, deterministic=deterministic)
+__getattr__ = classes_of(StableLmConfig, parts=DECODER_CLASSES)

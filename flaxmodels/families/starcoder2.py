@@ -7,9 +7,9 @@ Lozhkov et al. 2024, arXiv:2402.19173; reference: `models/starcoder2` of Transfo
 import dataclasses
 from typing import ClassVar
 
-from ..models import task_heads
-from ..models.decoder_model import DecoderFields, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderFields
 from ..models.decoder_style import Style
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,23 +58,4 @@ class Starcoder2Config(DecoderFields):
         )
 
 
-class Starcoder2Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Starcoder2Config
-
-
-class Starcoder2Model(DecoderModel, Starcoder2Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class Starcoder2ForCausalLM(Starcoder2Pretrained, task_heads.CausalLM):
-    backbone = Starcoder2Model
-
-
-class Starcoder2ForSequenceClassification(Starcoder2Pretrained, task_heads.LastTokenClassification):
-    backbone = Starcoder2Model
-
-
-class Starcoder2ForTokenClassification(Starcoder2Pretrained, task_heads.TokenClassification):
-    backbone = Starcoder2Model
+__getattr__ = classes_of(Starcoder2Config, parts=DECODER_CLASSES)

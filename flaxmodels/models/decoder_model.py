@@ -10,7 +10,8 @@ from flax import linen as nn
 from .. import blocks
 from .. import params as fp
 from ..documents.json_values import ConfigError
-from . import config_checks, decoder, rope_config
+from . import config_checks, decoder, rope_config, task_heads
+from .base import PretrainedModel
 from .decoder_layers import DecoderLayer
 from .decoder_style import LogitStyle, Style
 from .layer_types import LayerKinds
@@ -181,3 +182,11 @@ class DecoderModel(decoder.Backbone, DecoderPretrained):
             max_positions=cfg.max_position_embeddings,
             pairs=cfg.style.rotate_pairs,
         )
+
+
+DECODER_CLASSES: dict[str, type[PretrainedModel]] = {
+    "Pretrained": DecoderPretrained,
+    "Model": DecoderModel,
+    **task_heads.DECODER_HEADS,
+}
+"""How a class's name ends -> what the class is, for `families.classes_of`."""

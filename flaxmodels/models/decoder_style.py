@@ -1,6 +1,7 @@
 """Styles: the values that tell decoders apart which are built of the same layer."""
 
 import dataclasses
+from typing import Any, Self
 
 from flax import linen as nn
 
@@ -113,6 +114,10 @@ class Style:
     sum_dropout: float = 0.0
     padding_row: bool = True
     logits: LogitStyle = LogitStyle()
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with some values changed."""
+        return dataclasses.replace(self, **changes)
 
     def norm(
         self, name: str | None, *, use_bias: bool | None = None, axes: tuple[str, ...] = ("norm",)

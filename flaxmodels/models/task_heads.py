@@ -197,6 +197,15 @@ class QuestionAnswering(SimpleHead):
         return outputs.QuestionAnsweringOutput.of(out, start_logits=start, end_logits=end)
 
 
+DECODER_HEADS: dict[str, type[TaskHead]] = {
+    "ForCausalLM": CausalLM,
+    "LMHeadModel": CausalLM,
+    "ForSequenceClassification": LastTokenClassification,
+    "ForTokenClassification": TokenClassification,
+    "ForQuestionAnswering": QuestionAnswering,
+}
+"""End of a class's name -> its head, of families that generate from left to right."""
+
 _FOLDED = {"input_ids": 1, "attention_mask": 1, "token_type_ids": 1, "position_ids": 1}
 _FOLDED |= {"inputs_embeds": 2}
 
