@@ -1,6 +1,7 @@
 """Auto classes, the registry, and the package's names."""
 
 import json
+import pickle
 import shutil
 
 import _families as tables
@@ -96,6 +97,22 @@ def test_every_family_class_is_named_by_the_package():
     with pytest.raises(AttributeError, match="BertForNothing") as error:
         _ = fm.BertForNothing  # pyright: ignore[reportAttributeAccessIssue]
     assert (error.value.name, error.value.obj) == ("BertForNothing", fm)
+
+
+def test_classes_that_no_file_writes_out_are_classes_of_their_module():
+    from flaxmodels.families import granite, qwen3
+
+    model = fm.Qwen3ForCausalLM(fm.Qwen3Config(num_hidden_layers=1))
+    cls = type(model)
+    assert (cls.__module__, cls.__qualname__) == (qwen3.__name__, "Qwen3ForCausalLM")
+    assert cls is qwen3.Qwen3ForCausalLM and pickle.loads(pickle.dumps(model)) == model
+    assert isinstance(model, qwen3.Qwen3Pretrained) and cls.backbone is fm.Qwen3Model
+    assert (cls.__doc__ or "").startswith("tokens [B, T] -> logits")
+    prefixes = (fm.Qwen3ForQuestionAnswering.base_model_prefix, cls.base_model_prefix)
+    assert prefixes == ("transformer", "model")
+    for name in ("GraniteForTokenClassification", "GraniteForNothing", "Qwen3Model", "__path__"):
+        with pytest.raises(AttributeError, match=f"families.granite' has no attribute '{name}'"):
+            getattr(granite, name)
 
 
 def test_names_of_a_module_with_several_model_types(monkeypatch):
