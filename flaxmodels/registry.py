@@ -115,6 +115,9 @@ _SEQUENCES = (*_LM, "ForSequenceClassification")
 _TOKENS = (*_SEQUENCES, "ForTokenClassification")
 _ANSWERS = (*_SEQUENCES, "ForQuestionAnswering")
 _ALL = (*_TOKENS, "ForQuestionAnswering")
+_READS = ("ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice")
+_READS += ("ForTokenClassification", "ForQuestionAnswering")
+_ENCODERS = ("Model", *_READS, "ForCausalLM")
 
 FAMILIES: dict[str, Family] = {
     "bert": Family(
@@ -126,6 +129,7 @@ FAMILIES: dict[str, Family] = {
         other_names={"BertForCausalLM": "BertLMHeadModel"},
     ),
     "bloom": Family("Bloom", _ALL, "BLOOM"),
+    "camembert": Family("Camembert", _ENCODERS, "CamemBERT"),
     "cohere": Family("Cohere", _LM, "Command R"),
     "cohere2": Family("Cohere2", _LM, "Command R7B, Command A"),
     "falcon": Family("Falcon", _ALL, "Falcon", model_types=("RefinedWeb", "RefinedWebModel")),
@@ -159,10 +163,12 @@ FAMILIES: dict[str, Family] = {
     "phi3": Family("Phi3", _TOKENS, "Phi 3 and 4"),
     "qwen2": Family("Qwen2", _ALL, "Qwen 2, Qwen 2.5, QwQ"),
     "qwen3": Family("Qwen3", _ALL, "Qwen 3"),
+    "roberta": Family("Roberta", _ENCODERS, "RoBERTa"),
     "smollm3": Family("SmolLM3", _ALL, "SmolLM 3"),
     "stablelm": Family("StableLm", _TOKENS, "StableLM 1 and 2"),
     "starcoder2": Family("Starcoder2", _TOKENS, "StarCoder 2"),
     "xglm": Family("XGLM", _LM, "XGLM"),
+    "xlm-roberta": Family("XLMRoberta", _ENCODERS, "XLM-RoBERTa"),
 }
 """model_type -> its classes, in alphabetical order."""
 

@@ -65,7 +65,9 @@ class Tokens(NamedTuple):
         shape = given.shape
         check_attention_mask(given.attention_mask, shape, pairs=cache is None)
         check_ids("token_type_ids", given.token_type_ids, shape, token_types, "token types")
-        check_ids("position_ids", given.position_ids, shape, config.position_limit, "positions")
+        rows = config.position_limit
+        rows = None if rows is None else rows + config.first_position
+        check_ids("position_ids", given.position_ids, shape, rows, "positions")
         if cache is not None:
             _check_cache(cache, shape, config.num_hidden_layers, stacked)
         if given.position_ids is None:

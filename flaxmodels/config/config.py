@@ -114,6 +114,11 @@ class Config(Schema, metaclass=_Type):
         return None
 
     @property
+    def first_position(self) -> int:
+        """The position of a sequence's first token; `position_limit` counts from there."""
+        return 0
+
+    @property
     def label2id(self) -> dict[str, int] | None:
         """{label: number}, the inverse of `id2label`."""
         if self.id2label is None:

@@ -10,6 +10,7 @@ from flax import struct
 from .. import blocks
 from .. import params as fp
 from .. import sharding as fs
+from ..config.config import Config
 from ..core.model import Model
 from ..core.outputs import ModelOutput
 from .prompts import Prompt, align_right
@@ -100,7 +101,7 @@ def decode(
     """
     params, *scales = jax.lax.stop_gradient((params, draw.temperature, draw.top_p))
     sampling = Sampling(options.do_sample, options.top_k, *scales)
-    rows = ready(prompt, getattr(model.config.text, "vocab_size", None))
+    rows = ready(prompt, model.config.text)
 
     def forward(ids, cache, positions, mask=None):
         out: Any = model.apply(
@@ -125,7 +126,7 @@ def decode(
         return go_on & (state.lengths >= 0).all() if options.stop_on_failure else go_on
 
     def next_token(state):
-        positions = (rows.lengths + state.step - 1)[:, None]
+        positions = (rows.lengths + state.step - 1)[:, None] + model.config.text.first_position
         return add(state, *forward(state.token[:, None], state.cache, positions))
 
     start = _start(model, options, prompt)
@@ -136,11 +137,11 @@ def decode(
     return GenerateOutput(sequences, state.lengths), _failure(state.lengths)
 
 
-def ready(prompt: Prompt, vocab_size: int | None) -> Rows:
+def ready(prompt: Prompt, config: Config) -> Rows:
     """Makes a prompt ready: padding moves to the left, and positions count tokens alone."""
     batch, length = prompt.ids.shape
     ids, mask = align_right(prompt)
-    valid = prompt.ids >= 0
+    valid, vocab_size = prompt.ids >= 0, getattr(config, "vocab_size", None)
     if vocab_size is not None:
         valid &= prompt.ids < vocab_size
     valid = valid.all(axis=1)
@@ -148,6 +149,7 @@ def ready(prompt: Prompt, vocab_size: int | None) -> Rows:
         return Rows(ids, None, valid, jnp.full(batch, length, jnp.int32), None)
     lengths = mask.sum(axis=1, dtype=jnp.int32)
     positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+    positions = positions + config.first_position
     return Rows(ids, mask, valid & mask.any(axis=1), lengths, positions)
 
 

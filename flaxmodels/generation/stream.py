@@ -176,7 +176,7 @@ def _begin(
     model: Any, options: _Options, params: Params, prompt: Prompt, draw: Draw
 ) -> tuple[_Running, jax.Array]:
     """Reads the prompt -> the first tokens, and bool [B], whether each is valid."""
-    rows = ready(prompt, getattr(model.config.text, "vocab_size", None))
+    rows = ready(prompt, model.config.text)
     cache = model.init_cache(prompt.ids.shape[0], options.slots)
     out = model.apply(
         {"params": params},
@@ -203,7 +203,7 @@ def _go_on(
     out = model.apply(
         {"params": params},
         running.token,
-        position_ids=running.lengths[:, None],
+        position_ids=running.lengths[:, None] + model.config.text.first_position,
         cache=running.cache,
         logits_to_keep=1,
     )

@@ -1,0 +1,95 @@
+"""Configurations of encoders."""
+
+import dataclasses
+from typing import ClassVar
+
+from ...documents.json_values import ConfigError
+from .. import config_checks
+from ..layer_types import LayerKinds
+from .style import EncoderStyle
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderFields(LayerKinds):
+    """What follows of the fields of an encoder, which heads together are as wide as."""
+
+    @property
+    def style(self) -> EncoderStyle:
+        """The values by which the family differs from BERT."""
+        raise TypeError(f"{type(self).__name__} defines no style")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def num_key_value_heads(self) -> int:
+        """Every head has keys and values of its own."""
+        return self.num_attention_heads
+
+    @property
+    def first_position(self) -> int:
+        padding = self.style.padding_position
+        return 0 if padding is None else padding + 1
+
+    @property
+    def position_limit(self) -> int | None:
+        if self.style.embeddings.positions is None:
+            return None
+        return self.max_position_embeddings - self.first_position
+
+    def validate(self) -> None:
+        super().validate()
+        config_checks.multiple(self, "hidden_size", of="num_attention_heads")
+        config_checks.pruned_heads(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertFields(EncoderFields):
+    """The fields of BERT's `config.json`, which most encoders have; one that `is_decoder` attends
+    to what comes before alone."""
+
+    unsupported: ClassVar = {
+        **config_checks.NO_COMPOSITES,
+        "position_embedding_type": ("absolute", None),
+    }
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    classifier_dropout: float | None = None
+    pad_token_id: int | None = 0
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+
+    @property
+    def style(self) -> EncoderStyle:
+        dropped, own = self.hidden_dropout_prob, self.classifier_dropout
+        return EncoderStyle(
+            norm_eps=self.layer_norm_eps,
+            act=self.hidden_act,
+            embedding_dropout=dropped,
+            score_dropout=self.attention_probs_dropout_prob,
+            attention_dropout=dropped,
+            mlp_dropout=dropped,
+            classifier_dropout=dropped if own is None else own,
+        )
+
+    def validate(self) -> None:
+        super().validate()
+        config_checks.activation(self, "hidden_act")
+        if self.add_cross_attention and not self.is_decoder:
+            raise ConfigError(
+                f"{type(self).__name__}: add_cross_attention is for a decoder; set is_decoder"
+            )
+

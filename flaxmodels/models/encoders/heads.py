@@ -1,0 +1,141 @@
+"""Task heads of encoders, beside those that all families share: `task_heads`."""
+
+import functools
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ... import blocks
+from ... import sharding as fs
+from ...core import outputs
+from ...documents.json_values import ConfigError
+from .. import task_heads
+from .branch import Branch, Part, Vector, grown
+from .model import EncoderPretrained, PooledEncoderModel
+from .style import ClassifierNames
+
+
+class EncoderHead(EncoderPretrained, task_heads.TaskHead):
+    """A head on an encoder's hidden states or, if `pooling`, on its pooled output."""
+
+    pooling: ClassVar[bool] = False
+
+    def base(self) -> nn.Module:
+        fields = self.shared_fields
+        if issubclass(self.backbone, PooledEncoderModel):
+            fields["add_pooling_layer"] = self.pooling
+        return self.backbone(**fields, name=self.base_model_prefix)
+
+    def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        return nn.Dropout(self.config.style.classifier_dropout)(x, deterministic=deterministic)
+
+    def linear(self, features: int, axes: tuple[str, str] = ("embed", "hidden")) -> Part:
+        """Returns what makes a product with a kernel [in, features]."""
+        return functools.partial(blocks.Linear, features, axes, self.config.initializer_range)
+
+
+class PredictionHead(EncoderHead, task_heads.VocabularyHead):
+    """A head with a logit for every token of the vocabulary, by `predictions`."""
+
+    @property
+    def output_embeddings_path(self) -> str:  # pyright: ignore
+        return self.predictions.decoder
+
+    @property
+    def lm_head_path(self) -> str:  # pyright: ignore
+        return self.predictions.whole
+
+    def prediction_parts(self) -> dict[str, Part]:
+        """Returns the parts of the head by their paths."""
+        cfg, names = self.config, self.predictions
+        parts: dict[str, Part] = {
+            names.dense: self.linear(cfg.embedding_size),
+            names.norm: cfg.style.norm,
+        }
+        if cfg.tie_word_embeddings:
+            return parts | {names.bias: Vector(cfg.vocab_size, "vocab")}
+        return parts | {names.decoder: self.linear(cfg.vocab_size, ("embed", "vocab"))}
+
+    def predict(self, modules: Branch, base: Any, x: jax.Array) -> jax.Array:
+        """Projects x [B, T, D] to logits [B, T, V]."""
+        cfg, names = self.config, self.predictions
+        act = blocks.ACTIVATIONS[names.act or cfg.style.act]
+        x = modules.at(names.norm)(act(modules.at(names.dense)(x)))
+        if cfg.tie_word_embeddings:
+            logits = base.attend(x)
+            bias = modules.at(names.bias).astype(x.dtype)
+            logits = logits + jnp.broadcast_to(bias, logits.shape)
+        else:
+            logits = modules.at(names.decoder)(x)
+        return fs.constrain(logits, ("batch", "length", "vocab"), self.rules)
+
+    def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
+        return self.predict(grown(self, self.prediction_parts()), base, x)
+
+
+class MaskedLM(PredictionHead, task_heads.SimpleHead):
+    """tokens [B, T] -> logits [B, T, V] of the token in each place."""
+
+    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
+        logits = self.vocabulary(base, out.last_hidden_state)
+        return outputs.LogitsOutput.of(out, logits=logits)
+
+
+class CausalLM(PredictionHead, task_heads.CausalLM):
+    """tokens [B, T] -> logits [B, T, V] of the token after each, by an encoder that
+    `is_decoder`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.is_causal:
+            name = type(self).__name__
+            masked = f"{name.removesuffix('LMHeadModel').removesuffix('ForCausalLM')}ForMaskedLM"
+            raise ConfigError(
+                f"{name} generates from left to right, and its config does not say is_decoder: "
+                f"give is_decoder=True, or use {masked}"
+            )
+
+
+class FirstTokenClassification(EncoderHead, task_heads.SimpleHead):
+    """tokens [B, T] -> logits [B, labels], read off the first token by two layers,
+    `classifier`."""
+
+    classifier: ClassVar[ClassifierNames] = ClassifierNames()
+
+    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
+        x = self.classify_first(out.last_hidden_state, self.config.num_labels, deterministic)
+        return outputs.LogitsOutput.of(out, logits=x)
+
+    def classify_first(self, x: jax.Array, labels: int, deterministic: bool) -> jax.Array:
+        """Projects the first of x [B, T, D] to logits [B, labels]."""
+        cfg, names = self.config, self.classifier
+        parts = {
+            names.dense: self.linear(cfg.hidden_size),
+            names.out: self.linear(labels, ("embed", "labels")),
+        }
+        modules, x = grown(self, parts), x[:, 0]
+        x = self.drop(x, deterministic) if names.drop_first else x
+        x = blocks.ACTIVATIONS[names.act or cfg.style.act](modules.at(names.dense)(x))
+        return modules.at(names.out)(self.drop(x, deterministic))
+
+
+class TokenClassification(EncoderHead, task_heads.TokenClassification):
+    """tokens [B, T] -> logits [B, T, labels]."""
+
+
+class QuestionAnswering(EncoderHead, task_heads.QuestionAnswering):
+    """tokens [B, T] -> logits [B, T] of the first and of the last token of the answer."""
+
+
+class PooledClassification(EncoderHead, task_heads.PooledClassification):
+    """tokens [B, T] -> logits [B, labels], read off the pooled output of the backbone."""
+
+    pooling = True
+
+
+class MultipleChoice(EncoderHead, task_heads.MultipleChoice):
+    """Tokens of several choices [B, C, T] -> logits [B, C], read off the pooled outputs."""
+
+    pooling = True

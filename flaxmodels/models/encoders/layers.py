@@ -1,0 +1,108 @@
+"""The layer of encoders that differ by their `EncoderStyle`: self-attention, attention to an
+encoder where a decoder has it, and an MLP, each normed before or after."""
+
+import functools
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from ... import blocks
+from ... import sharding as fs
+from .branch import Branch, Part, grown
+from .style import AttentionNames, EncoderStyle
+
+
+class EncoderLayer(nn.Module):
+    """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
+
+    config: Any
+    options: blocks.ModelOptions
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
+        style: EncoderStyle = self.config.style
+        own, cross = style.attention, style.attention.under(style.cross)
+        over_encoder = context.has_encoder and self.config.add_cross_attention
+        heads = blocks.num_heads(self.config, at.layer)[0]
+        parts = self._attention_parts(own, heads) | self._mlp_parts()
+        if over_encoder:
+            parts |= self._attention_parts(cross, self.config.num_attention_heads)
+        modules = grown(self, parts)
+
+        x, cache, weights = self._attend(modules, own, x, context, at)
+        if over_encoder:
+            context = context._replace(cache=cache)
+            x, cache, over = self._attend(modules, cross, x, context, at, over_encoder=True)
+            weights = (weights, over)
+        x = self._mlp(modules, x, context.deterministic)
+        return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
+
+    def _linear(self, features: int, axes: tuple[str, str], use_bias: bool) -> Part:
+        std = self.config.initializer_range
+        return functools.partial(blocks.Linear, features, axes, std, use_bias)
+
+    def _attention_parts(self, names: AttentionNames, heads: int) -> dict[str, Part]:
+        cfg, style = self.config, self.config.style
+        project = self._linear(heads * cfg.head_dim, ("embed", "heads"), style.qkv_bias)
+        return {
+            names.query: project,
+            names.key: project,
+            names.value: project,
+            names.out: self._linear(cfg.hidden_size, ("heads", "embed"), style.out_bias),
+            names.norm: style.norm,
+        }
+
+    def _attend(
+        self,
+        modules: Branch,
+        names: AttentionNames,
+        x: jax.Array,
+        context: blocks.PassContext,
+        at: blocks.At,
+        *,
+        over_encoder: bool = False,
+    ) -> tuple[jax.Array, blocks.Cache | None, jax.Array | None]:
+        cfg, style = self.config, self.config.style
+        norm = modules.at(names.norm)
+
+        def heads(path: str, x: jax.Array) -> jax.Array:
+            return blocks.split_heads(modules.at(path)(x), cfg.head_dim)
+
+        def keys_and_values(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return heads(names.key, x), heads(names.value, x)
+
+        y = norm(x) if style.norm_first else x
+        q = heads(names.query, y)
+        scale, dropout = cfg.head_dim**-0.5, style.score_dropout
+        told: Any = {"options": self.options, "scale": scale, "dropout": dropout}
+        if over_encoder:
+            out = blocks.cross_attention(self, q, keys_and_values, context, at, **told)
+        else:
+            k, v = keys_and_values(y)
+            if style.rotate_values:
+                v = blocks.apply_rotary(v, context.rotations[at.kind.rotary])
+            told["bias"] = context.biases.get(at.kind.attention)
+            out = blocks.self_attention(self, q, k, v, context, at, **told)
+        y, cache, weights = out
+        y = modules.at(names.out)(y)
+        x = x + nn.Dropout(style.attention_dropout)(y, deterministic=context.deterministic)
+        return x if style.norm_first else norm(x), cache, weights
+
+    def _mlp_parts(self) -> dict[str, Part]:
+        cfg, style, names = self.config, self.config.style, self.config.style.mlp
+        widen = self._linear(cfg.intermediate_size, ("embed", "mlp"), style.mlp_bias)
+        gate = {} if names.gate is None else {names.gate: widen}
+        down = self._linear(cfg.hidden_size, ("mlp", "embed"), style.mlp_bias)
+        return gate | {names.up: widen, names.down: down, names.norm: style.norm}
+
+    def _mlp(self, modules: Branch, x: jax.Array, deterministic: bool) -> jax.Array:
+        style, names = self.config.style, self.config.style.mlp
+        norm, act = modules.at(names.norm), blocks.ACTIVATIONS[style.act]
+        y = norm(x) if style.norm_first else x
+        inner = modules.at(names.up)(y)
+        inner = act(inner) if names.gate is None else act(modules.at(names.gate)(y)) * inner
+        inner = fs.constrain(inner, ("batch", "length", "mlp"), self.options.rules)
+        y = modules.at(names.down)(inner)
+        x = x + nn.Dropout(style.mlp_dropout)(y, deterministic=deterministic)
+        return x if style.norm_first else norm(x)

@@ -1,0 +1,61 @@
+"""What RoBERTa and its kin share: positions that begin after that of padding, and the names of
+their heads.
+
+Liu et al. 2019, arXiv:1907.11692.
+"""
+
+import dataclasses
+
+import jax
+from flax import linen as nn
+
+from ...documents.json_values import ConfigError
+from . import heads
+from .fields import BertFields
+from .model import EncoderPretrained, encoder_naming
+from .style import EncoderStyle, PredictionNames
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RobertaFields(BertFields):
+    """The fields of RoBERTa's `config.json`: those of BERT."""
+
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | tuple[int, ...] | None = 2
+
+    @property
+    def style(self) -> EncoderStyle:
+        return dataclasses.replace(super().style, padding_position=self.pad_token_id)
+
+    def validate(self) -> None:
+        super().validate()
+        if self.pad_token_id is None:
+            raise ConfigError(
+                f"{type(self).__name__}: pad_token_id is None, and positions begin after it; give "
+                "the id of the padding token, 1 in RoBERTa"
+            )
+
+
+class RobertaLike(EncoderPretrained):
+    """The base of every model of such a family."""
+
+    base_model_prefix = "roberta"
+    predictions = PredictionNames(
+        dense="lm_head/dense",
+        norm="lm_head/layer_norm",
+        decoder="lm_head/decoder",
+        bias="lm_head/bias",
+        whole="lm_head",
+        act="gelu",
+    )
+    naming = encoder_naming(predictions)
+    tied = predictions.tied(base_model_prefix)
+
+
+class MultipleChoice(heads.MultipleChoice):
+    """Tokens of several choices [B, C, T] -> logits [B, C], read off the pooled outputs, which are
+    dropped as hidden states are."""
+
+    def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        return nn.Dropout(self.config.hidden_dropout_prob)(x, deterministic=deterministic)

@@ -1,0 +1,143 @@
+"""Styles: the values that tell encoders apart which are built of the same layer. Names of modules
+are paths; None stands for what a family does not have."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from flax import linen as nn
+
+from ... import blocks
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionNames:
+    """Paths of the modules of attention in a layer."""
+
+    query: str = "attention/self/query"
+    key: str = "attention/self/key"
+    value: str = "attention/self/value"
+    out: str = "attention/output/dense"
+    norm: str = "attention/output/LayerNorm"
+
+    def under(self, name: str) -> "AttentionNames":
+        """Returns the same with another first name, as of attention to an encoder."""
+        paths = dataclasses.asdict(self).items()
+        return AttentionNames(**{key: f"{name}/{path.partition('/')[2]}" for key, path in paths})
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPNames:
+    """Paths of the modules of the MLP in a layer; one with a `gate` multiplies act(gate) and up."""
+
+    up: str = "intermediate/dense"
+    down: str = "output/dense"
+    norm: str = "output/LayerNorm"
+    gate: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingNames:
+    """Paths of the tables, of the norm of their sum, and of what projects that."""
+
+    words: str = "embeddings/word_embeddings"
+    types: str | None = "embeddings/token_type_embeddings"
+    positions: str | None = "embeddings/position_embeddings"
+    norm: str | None = "embeddings/LayerNorm"
+    project: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderStyle:
+    """Holds what `EncoderLayer` and `EncoderModel` read beside the usual fields of a config; the
+    defaults are BERT's.
+
+    Attributes:
+        norm_eps: of every norm.
+        act: activation of the MLP.
+        norm_first: norms stand before attention and MLP, not after their sums.
+        attention, mlp, embeddings: names.
+        cross: first name in a layer of what attends to an encoder.
+        layers: path of the list of layers.
+        final_norm: path of the norm after the last layer.
+        pooler: path of the layer that the first token goes through.
+        qkv_bias, out_bias, mlp_bias: of the projections.
+        rotate_values: values are rotated as keys are.
+        padding_position: where padding stands; tokens stand at the positions after it, counted by
+            ids that are not padding, whose id is the same number. None: tokens and padding stand
+            at 0, 1, ...
+        embedding_dropout, score_dropout, attention_dropout, mlp_dropout: rates, of embeddings,
+            attention weights, and of what attention and MLP add.
+        classifier_dropout: rate before a classifier.
+    """
+
+    norm_eps: float
+    act: str
+    norm_first: bool = False
+    attention: AttentionNames = AttentionNames()
+    mlp: MLPNames = MLPNames()
+    embeddings: EmbeddingNames = EmbeddingNames()
+    cross: str = "crossattention"
+    layers: str = "encoder/layer"
+    final_norm: str | None = None
+    pooler: str = "pooler/dense"
+    qkv_bias: bool = True
+    out_bias: bool = True
+    mlp_bias: bool = True
+    rotate_values: bool = False
+    padding_position: int | None = None
+    embedding_dropout: float = 0.0
+    score_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    mlp_dropout: float = 0.0
+    classifier_dropout: float = 0.0
+
+    @property
+    def norm(self) -> Callable[[], nn.Module]:
+        """What makes a norm."""
+        return functools.partial(blocks.LayerNorm, self.norm_eps)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionNames:
+    """Paths of the head over the vocabulary: decoder(norm(act(dense(x)))) + bias.
+
+    Attributes:
+        bias: of a head that is tied to the table of words; an untied decoder has its own.
+        whole: of all of these, or of the decoder if they have no path in common.
+        act: None for that of the layers.
+    """
+
+    dense: str = "cls/predictions/transform/dense"
+    norm: str = "cls/predictions/transform/LayerNorm"
+    decoder: str = "cls/predictions/decoder"
+    bias: str = "cls/predictions/bias"
+    whole: str = "cls/predictions"
+    act: str | None = None
+
+    def tied(self, prefix: str, words: str = EmbeddingNames.words) -> tuple[tuple[str, str], ...]:
+        """Returns `tied` of a model whose backbone has the prefix."""
+        own = f"{self.decoder}/bias"
+        biases = () if own == self.bias else ((own, self.bias), (self.bias, own))
+        return ((f"{self.decoder}/kernel", f"{prefix}/{words}/embedding"), *biases)
+
+    @property
+    def copies(self) -> tuple[tuple[str, str], ...]:
+        """`copies` of the naming: an untied head has its bias twice in PyTorch."""
+        own = f"{self.decoder}/bias"
+        return () if own == self.bias else ((own, self.bias),)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierNames:
+    """Paths of the head on the first token: out(act(dense(x))), dropped before each product.
+
+    Attributes:
+        act: None for that of the layers.
+        drop_first: the first token is dropped too, before `dense`.
+    """
+
+    dense: str = "classifier/dense"
+    out: str = "classifier/out_proj"
+    act: str | None = "tanh"
+    drop_first: bool = True
