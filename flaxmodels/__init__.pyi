@@ -44,6 +44,19 @@ from .families.bert import BertModel as BertModel
 from .families.bloom import BloomConfig as BloomConfig
 from .families.bloom import BloomModel as BloomModel
 from .families.bloom import BloomPretrained
+from .families.camembert import CamembertConfig as CamembertConfig
+from .families.camembert import CamembertForCausalLM as CamembertForCausalLM
+from .families.camembert import CamembertForMaskedLM as CamembertForMaskedLM
+from .families.camembert import CamembertForMultipleChoice as CamembertForMultipleChoice
+from .families.camembert import CamembertForQuestionAnswering as CamembertForQuestionAnswering
+from .families.camembert import (
+    CamembertForSequenceClassification as CamembertForSequenceClassification,
+)
+from .families.camembert import CamembertForTokenClassification as CamembertForTokenClassification
+from .families.camembert import CamembertModel as CamembertModel
+from .families.cohere import Cohere2Config as Cohere2Config
+from .families.cohere import Cohere2ForCausalLM as Cohere2ForCausalLM
+from .families.cohere import Cohere2Model as Cohere2Model
 from .families.cohere import CohereConfig as CohereConfig
 from .families.cohere2 import Cohere2Config as Cohere2Config
 from .families.falcon import FalconConfig as FalconConfig
@@ -87,6 +100,19 @@ from .families.phi3 import Phi3Config as Phi3Config
 from .families.phi3 import Phi3Pretrained
 from .families.qwen2 import Qwen2Config as Qwen2Config
 from .families.qwen3 import Qwen3Config as Qwen3Config
+from .families.qwen3 import Qwen3ForCausalLM as Qwen3ForCausalLM
+from .families.qwen3 import Qwen3ForQuestionAnswering as Qwen3ForQuestionAnswering
+from .families.qwen3 import Qwen3ForSequenceClassification as Qwen3ForSequenceClassification
+from .families.qwen3 import Qwen3ForTokenClassification as Qwen3ForTokenClassification
+from .families.qwen3 import Qwen3Model as Qwen3Model
+from .families.roberta import RobertaConfig as RobertaConfig
+from .families.roberta import RobertaForCausalLM as RobertaForCausalLM
+from .families.roberta import RobertaForMaskedLM as RobertaForMaskedLM
+from .families.roberta import RobertaForMultipleChoice as RobertaForMultipleChoice
+from .families.roberta import RobertaForQuestionAnswering as RobertaForQuestionAnswering
+from .families.roberta import RobertaForSequenceClassification as RobertaForSequenceClassification
+from .families.roberta import RobertaForTokenClassification as RobertaForTokenClassification
+from .families.roberta import RobertaModel as RobertaModel
 from .families.smollm3 import SmolLM3Config as SmolLM3Config
 from .families.stablelm import StableLmConfig as StableLmConfig
 from .families.stablelm import StableLmPretrained
@@ -94,6 +120,18 @@ from .families.starcoder2 import Starcoder2Config as Starcoder2Config
 from .families.xglm import XGLMConfig as XGLMConfig
 from .families.xglm import XGLMForCausalLM as XGLMForCausalLM
 from .families.xglm import XGLMModel as XGLMModel
+from .families.xlm_roberta import XLMRobertaConfig as XLMRobertaConfig
+from .families.xlm_roberta import XLMRobertaForCausalLM as XLMRobertaForCausalLM
+from .families.xlm_roberta import XLMRobertaForMaskedLM as XLMRobertaForMaskedLM
+from .families.xlm_roberta import XLMRobertaForMultipleChoice as XLMRobertaForMultipleChoice
+from .families.xlm_roberta import XLMRobertaForQuestionAnswering as XLMRobertaForQuestionAnswering
+from .families.xlm_roberta import (
+    XLMRobertaForSequenceClassification as XLMRobertaForSequenceClassification,
+)
+from .families.xlm_roberta import (
+    XLMRobertaForTokenClassification as XLMRobertaForTokenClassification,
+)
+from .families.xlm_roberta import XLMRobertaModel as XLMRobertaModel
 from .hub import HubError as HubError
 from .hub import download as download
 from .hub import push_files as push_files
@@ -236,6 +274,13 @@ FlaxBloomForQuestionAnswering = BloomForQuestionAnswering
 FlaxBloomForSequenceClassification = BloomForSequenceClassification
 FlaxBloomForTokenClassification = BloomForTokenClassification
 FlaxBloomModel = BloomModel
+FlaxCamembertForCausalLM = CamembertForCausalLM
+FlaxCamembertForMaskedLM = CamembertForMaskedLM
+FlaxCamembertForMultipleChoice = CamembertForMultipleChoice
+FlaxCamembertForQuestionAnswering = CamembertForQuestionAnswering
+FlaxCamembertForSequenceClassification = CamembertForSequenceClassification
+FlaxCamembertForTokenClassification = CamembertForTokenClassification
+FlaxCamembertModel = CamembertModel
 FlaxCohere2ForCausalLM = Cohere2ForCausalLM
 FlaxCohere2Model = Cohere2Model
 FlaxCohereForCausalLM = CohereForCausalLM
@@ -326,6 +371,13 @@ FlaxQwen3ForQuestionAnswering = Qwen3ForQuestionAnswering
 FlaxQwen3ForSequenceClassification = Qwen3ForSequenceClassification
 FlaxQwen3ForTokenClassification = Qwen3ForTokenClassification
 FlaxQwen3Model = Qwen3Model
+FlaxRobertaForCausalLM = RobertaForCausalLM
+FlaxRobertaForMaskedLM = RobertaForMaskedLM
+FlaxRobertaForMultipleChoice = RobertaForMultipleChoice
+FlaxRobertaForQuestionAnswering = RobertaForQuestionAnswering
+FlaxRobertaForSequenceClassification = RobertaForSequenceClassification
+FlaxRobertaForTokenClassification = RobertaForTokenClassification
+FlaxRobertaModel = RobertaModel
 FlaxSmolLM3ForCausalLM = SmolLM3ForCausalLM
 FlaxSmolLM3ForQuestionAnswering = SmolLM3ForQuestionAnswering
 FlaxSmolLM3ForSequenceClassification = SmolLM3ForSequenceClassification
@@ -341,5 +393,12 @@ FlaxStarcoder2ForTokenClassification = Starcoder2ForTokenClassification
 FlaxStarcoder2Model = Starcoder2Model
 FlaxXGLMForCausalLM = XGLMForCausalLM
 FlaxXGLMModel = XGLMModel
+FlaxXLMRobertaForCausalLM = XLMRobertaForCausalLM
+FlaxXLMRobertaForMaskedLM = XLMRobertaForMaskedLM
+FlaxXLMRobertaForMultipleChoice = XLMRobertaForMultipleChoice
+FlaxXLMRobertaForQuestionAnswering = XLMRobertaForQuestionAnswering
+FlaxXLMRobertaForSequenceClassification = XLMRobertaForSequenceClassification
+FlaxXLMRobertaForTokenClassification = XLMRobertaForTokenClassification
+FlaxXLMRobertaModel = XLMRobertaModel
 PreTrainedModel = PretrainedModel
 PretrainedConfig = Config

@@ -42,6 +42,7 @@ class Family:
             there are any.
         fused: variants that the reference computes right by "sdpa" alone, not by "eager".
         takes_positions: whether the reference is given `position_ids` with padding, or finds them.
+        first_position: of a text, which `generate` of the reference has to be told where it is not 0.
         walk: field -> (values to change it to, or None for those of its kind; keys that the config
             has then), in the walk over fields of `tests/models/test_fields.py`.
         unread: field -> why no program depends on it.
@@ -58,6 +59,7 @@ class Family:
     encodes: bool = False
     fused: tuple[str, ...] = ()
     takes_positions: bool = True
+    first_position: int = 0
     walk: dict[str, tuple[list[Any] | None, dict[str, Any]]] = dataclasses.field(
         default_factory=dict
     )
@@ -130,7 +132,7 @@ def make_inputs(family: Family) -> dict[str, dict[str, Any]]:
     mask = np.ones((2, LENGTH), np.int32)
     pads = slice(LENGTH - PADDING, None) if family.encodes else slice(0, PADDING)
     mask[1, pads] = 0
-    ids = np.where(mask, ids, TOKENS["pad_token_id"])
+    ids = np.where(mask, ids, (TOKENS | family.config)["pad_token_id"])
     padded, whole = {"input_ids": ids, "attention_mask": mask}, {"input_ids": ids[1:, mask[1] == 1]}
     if family.encodes:
         if types := family.config.get("type_vocab_size"):

@@ -74,7 +74,7 @@ def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]
             golden["gradients"] = gradients(model, given["padded"], family)
             if family.generates:
                 which = "whole" if family.encodes else "padded"
-                golden["generated"] = generate(model, given[which])
+                golden["generated"] = generate(model, given[which], family.first_position)
     for name, changes in family.variants.items():
         config = family.config_of(family.main) | changes
         model, entry = build(family, family.main, config, family.attention(name))
@@ -181,10 +181,12 @@ def gradients(
     return {name: [float(f"{x:.7g}") for x in pair] for name, pair in found.items()}
 
 
-def generate(model: Any, inputs: dict[str, Any]) -> list[list[int]]:
+def generate(model: Any, inputs: dict[str, Any], first_position: int) -> list[list[int]]:
     """Greedy tokens, none of which is a close call."""
     given = {k: v for k, v in tensors(inputs).items() if k in ("input_ids", "attention_mask")}
     given.setdefault("attention_mask", torch.ones_like(given["input_ids"]))
+    if first_position:  # 5.23 counts from 0, whatever a forward pass of its own does
+        given["position_ids"] = given["attention_mask"].cumsum(-1) - 1 + first_position
     out = model.generate(
         **given,
         max_new_tokens=NEW_TOKENS,
