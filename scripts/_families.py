@@ -42,7 +42,7 @@ class Family:
             there are any.
         fused: variants that the reference computes right by "sdpa" alone, not by "eager".
         takes_positions: whether the reference is given `position_ids` with padding, or finds them.
-        first_position: of a text, which `generate` of the reference has to be told where it is not 0.
+        first_position: of a text; `generate` of the reference has to be told if it is not 0.
         walk: field -> (values to change it to, or None for those of its kind; keys that the config
             has then), in the walk over fields of `tests/models/test_fields.py`.
         unread: field -> why no program depends on it.

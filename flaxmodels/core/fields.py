@@ -28,6 +28,10 @@ def wrap_constructor(cls: Any) -> None:
         init(self, *args, **fields)
         object.__setattr__(self, "_fixed", True)
 
+    cls.__init__ = __init__
+    if "__post_init__" not in vars(cls) and hasattr(post_init, "__wrapped__"):
+        return  # inherited, and wrapped there: of a mixin's, too, the order of bases decides
+
     # Linen runs it again, and sets fields, where a module adopts the model as a submodule.
     @functools.wraps(post_init)
     def __post_init__(self: Any) -> None:
@@ -36,7 +40,7 @@ def wrap_constructor(cls: Any) -> None:
         if fixed:
             object.__setattr__(self, "_fixed", True)
 
-    cls.__init__, cls.__post_init__ = __init__, __post_init__
+    cls.__post_init__ = __post_init__
 
 
 def normalise(model: Any) -> None:

@@ -92,4 +92,3 @@ class BertFields(EncoderFields):
             raise ConfigError(
                 f"{type(self).__name__}: add_cross_attention is for a decoder; set is_decoder"
             )
-

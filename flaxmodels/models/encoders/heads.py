@@ -39,13 +39,8 @@ class EncoderHead(EncoderPretrained, task_heads.TaskHead):
 class PredictionHead(EncoderHead, task_heads.VocabularyHead):
     """A head with a logit for every token of the vocabulary, by `predictions`."""
 
-    @property
-    def output_embeddings_path(self) -> str:  # pyright: ignore
-        return self.predictions.decoder
-
-    @property
-    def lm_head_path(self) -> str:  # pyright: ignore
-        return self.predictions.whole
+    output_embeddings_path: ClassVar[Any] = property(lambda self: self.predictions.decoder)
+    lm_head_path: ClassVar[Any] = property(lambda self: self.predictions.whole)
 
     def prediction_parts(self) -> dict[str, Part]:
         """Returns the parts of the head by their paths."""

@@ -80,7 +80,7 @@ class EncoderLayer(nn.Module):
             out = blocks.cross_attention(self, q, keys_and_values, context, at, **told)
         else:
             k, v = keys_and_values(y)
-            if style.rotate_values:
+            if style.rotate_values and at.kind.rotary is not None:
                 v = blocks.apply_rotary(v, context.rotations[at.kind.rotary])
             told["bias"] = context.biases.get(at.kind.attention)
             out = blocks.self_attention(self, q, k, v, context, at, **told)
