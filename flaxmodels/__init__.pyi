@@ -54,9 +54,6 @@ from .families.camembert import (
 )
 from .families.camembert import CamembertForTokenClassification as CamembertForTokenClassification
 from .families.camembert import CamembertModel as CamembertModel
-from .families.cohere import Cohere2Config as Cohere2Config
-from .families.cohere import Cohere2ForCausalLM as Cohere2ForCausalLM
-from .families.cohere import Cohere2Model as Cohere2Model
 from .families.cohere import CohereConfig as CohereConfig
 from .families.cohere2 import Cohere2Config as Cohere2Config
 from .families.falcon import FalconConfig as FalconConfig
@@ -100,11 +97,6 @@ from .families.phi3 import Phi3Config as Phi3Config
 from .families.phi3 import Phi3Pretrained
 from .families.qwen2 import Qwen2Config as Qwen2Config
 from .families.qwen3 import Qwen3Config as Qwen3Config
-from .families.qwen3 import Qwen3ForCausalLM as Qwen3ForCausalLM
-from .families.qwen3 import Qwen3ForQuestionAnswering as Qwen3ForQuestionAnswering
-from .families.qwen3 import Qwen3ForSequenceClassification as Qwen3ForSequenceClassification
-from .families.qwen3 import Qwen3ForTokenClassification as Qwen3ForTokenClassification
-from .families.qwen3 import Qwen3Model as Qwen3Model
 from .families.roberta import RobertaConfig as RobertaConfig
 from .families.roberta import RobertaForCausalLM as RobertaForCausalLM
 from .families.roberta import RobertaForMaskedLM as RobertaForMaskedLM
