@@ -31,6 +31,8 @@ from .config.config import Config as Config
 from .config.generation_config import GenerationConfig as GenerationConfig
 from .documents.json_values import ConfigError as ConfigError
 from .editing.prune import prune_heads as prune_heads
+from .embeddings.cross_encoder import CrossEncoder as CrossEncoder
+from .embeddings.sentence_encoder import SentenceEncoder as SentenceEncoder
 from .families.bert import BertConfig as BertConfig
 from .families.bert import BertForMaskedLM as BertForMaskedLM
 from .families.bert import BertForMultipleChoice as BertForMultipleChoice

@@ -23,6 +23,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "config.generation_config": ("GenerationConfig",),
     "documents.json_values": ("ConfigError",),
     "editing.prune": ("prune_heads",),
+    "embeddings.cross_encoder": ("CrossEncoder",),
+    "embeddings.sentence_encoder": ("SentenceEncoder",),
     "hub": ("HubError", "download", "push_files"),
     "models.base": ("PretrainedModel",),
     "params": ("CheckpointError",),

@@ -50,6 +50,7 @@ class Settings:
         clean_up: whether `decode` takes out spaces before punctuation.
         split_special_tokens: whether special tokens in a text are text.
         values: of `tokenizer_config.json`, for what is built from a vocabulary.
+        lowercasing: whether texts become lower case before anything else.
     """
 
     cls: str
@@ -64,6 +65,7 @@ class Settings:
     clean_up: bool
     split_special_tokens: bool
     values: Mapping[str, Any]
+    lowercasing: bool = False
 
     def with_all_named(self) -> "Settings":
         """Returns the settings with what the class takes for granted as if a file had named it."""

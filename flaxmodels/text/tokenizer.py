@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,33 @@ class Tokenizer(Vocabulary):
     def __repr__(self) -> str:
         return f"Tokenizer({self._folder!r}, {len(self)} tokens, pads {self.padding_side})"
 
+    @property
+    def folder(self) -> str:
+        """Where its files are; "" for one without."""
+        return self._folder
+
+    @property
+    def gives_token_types(self) -> bool:
+        """Whether the files say that the model reads which text of a pair a token is of."""
+        return self._settings.token_type_ids
+
+    @property
+    def is_lowercasing(self) -> bool:
+        """Whether `lowercasing` made it."""
+        return self._settings.lowercasing
+
+    def lowercasing(self) -> Tokenizer:
+        """Returns a tokenizer that makes texts lower case before anything else."""
+        from tokenizers import Tokenizer as Pipeline
+        from tokenizers import normalizers
+
+        pipeline = Pipeline.from_str(self._pipeline.to_str())
+        steps = [normalizers.Lowercase(), *filter(None, [pipeline.normalizer])]
+        pipeline.normalizer = normalizers.Sequence(steps)
+        pipeline.encode_special_tokens = self._settings.split_special_tokens
+        settings = dataclasses.replace(self._settings, lowercasing=True)
+        return type(self)(pipeline, settings, self.chat_templates, self._folder)
+
     def tokenize(self, text: str, *, add_special_tokens: bool = False) -> list[str]:
         """Splits a text into tokens."""
         return self._encode([_text(text)], add_special_tokens)[0].tokens
@@ -81,6 +109,24 @@ class Tokenizer(Vocabulary):
         """Turns a text, or a pair of them, into ids, neither padded nor cut."""
         both = _text(text) if pair is None else (_text(text), _text(pair))
         return self._encode([both], add_special_tokens)[0].ids
+
+    def encode_rows(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        max_length: int | None = None,
+        add_special_tokens: bool = True,
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Turns texts, or pairs of them, into rows that are not padded, for batches of one's own
+        -> ids int32 [T] of each, and which text of a pair each token is of.
+
+        Args:
+            max_length: cut a row to this many tokens, special tokens among them, a pair where it
+                is longest.
+        """
+        rows = self._encode(self._inputs(texts, pairs), add_special_tokens, max_length)
+        return [(np.array(row.ids, np.int32), np.array(row.type_ids, np.int32)) for row in rows]
 
     def __call__(
         self,

@@ -1,0 +1,258 @@
+"""`CrossEncoder`: pairs of texts to scores, and documents in the order of a query's."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from .. import params as fp
+from ..auto import AutoModelForSequenceClassification
+from ..blocks import ACTIVATIONS
+from ..checkpoints.options import LoadKeywords, SaveKeywords
+from ..documents.json_files import CONFIG_NAME, read_json
+from ..hub import Location
+from ..hub.resolve import resolve
+from ..models.base import PretrainedModel
+from ..params.errors import quoted, some
+from ..text import Tokenizer, load_tokenizer
+from .folder import BERT_CONFIG, MODULES, SETTINGS, Files, Module
+from .inference import Inference, longest_of, placed
+from .layers import activation_class, activation_name
+from .reading import below, hub_keywords, hub_options, read_text_settings
+from .saving import text_values, write_beside
+
+Pair = Sequence[str]
+_TASK = "sequence-classification"
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score(
+    model: PretrainedModel,
+    params: fp.Params,
+    inputs: Mapping[str, jax.Array],
+    lengths: jax.Array,
+) -> jax.Array:
+    """Scores rows that are padded at their ends: float32 [B, labels]."""
+    mask = jnp.arange(inputs["input_ids"].shape[1])[None] < lengths[:, None]
+    logits = model.apply({"params": params}, attention_mask=mask, **inputs).logits
+    return logits.astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CrossEncoder:
+    """Pairs of texts to scores, as rerankers give them: a model with a head that labels sequences,
+    its params, a tokenizer. Nothing changes; `dataclasses.replace` makes another.
+
+    Reference: `CrossEncoder` of sentence-transformers 5.7.
+
+    Attributes:
+        model: tokens of a pair -> logits [B, labels].
+        params: of the model.
+        tokenizer: of the model.
+        max_length: tokens that a pair is cut to, where it is longest; None for no limit.
+        activation: what scores are of logits, a name of `blocks.ACTIVATIONS`.
+    """
+
+    model: PretrainedModel
+    params: fp.Params
+    tokenizer: Tokenizer
+    max_length: int | None = None
+    activation: str = "sigmoid"
+
+    def __repr__(self) -> str:
+        return f"CrossEncoder({type(self.model).__name__}, {self.num_labels} labels)"
+
+    @property
+    def num_labels(self) -> int:
+        """The number of scores of a pair."""
+        return self.model.config.num_labels
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | os.PathLike | Location, **options: Unpack[LoadKeywords]
+    ) -> Self:
+        """Loads a folder or repository of a model that labels sequences.
+
+        Args:
+            name_or_path: as a model's `from_pretrained` takes it.
+            **options: of the model's load: dtype, param_dtype, mesh, revision, num_labels, ...
+
+        Raises:
+            CheckpointError: modules beside the model; as a model's `from_pretrained`.
+            ImportError: the library tokenizers is not installed.
+        """
+        given: dict[str, Any] = dict(options)
+        hub = hub_options(given)
+        location = resolve(name_or_path, hub)
+        files = Files.of(location)
+        module = _only_module(files)
+        text = read_text_settings(files, module, _TASK)
+        place, inner = below(name_or_path, location, hub, module.path)
+        values = read_json(os.path.join(location.folder, module.path, CONFIG_NAME))
+        if not _is_classifier(values) and "num_labels" not in given:
+            given["num_labels"] = 1
+        model, params = AutoModelForSequenceClassification.from_pretrained(
+            place, **{**given, **inner}
+        )
+        tokenizer = load_tokenizer(place, **{**hub_keywords(given), **inner})
+        return cls(
+            model,
+            params,
+            tokenizer.lowercasing() if text.lower_case else tokenizer,
+            longest_of(model, tokenizer, text.max_length),
+            _activation(files, values, model.config.num_labels),
+        )
+
+    def predict(
+        self,
+        pairs: Pair | Sequence[Pair],
+        *,
+        activation: Callable[[jax.Array], jax.Array] | None = None,
+        apply_softmax: bool = False,
+        batch_size: int | None = None,
+        mesh: Mesh | None = None,
+        progress: bool = True,
+    ) -> np.ndarray:
+        """Scores pairs: float32 [N], or [N, labels] where there are several; a pair that is in no
+        list gives its score alone, [] or [labels].
+
+        Args:
+            pairs: [(text, other text), ...].
+            activation: of the logits [N, labels]; the encoder's own if None.
+            apply_softmax: after it, make the scores of several labels add up to 1.
+            batch_size, mesh, progress: as `SentenceEncoder.encode`.
+
+        Raises:
+            TypeError: texts that are no str.
+            ValueError: what is no pair.
+        """
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected rows, or None")
+        is_one = len(pairs) > 0 and isinstance(pairs[0], str)
+        listed: list[Any] = [pairs] if is_one else list(pairs)
+        for i, pair in enumerate(listed):
+            if isinstance(pair, str) or len(pair) != 2:
+                raise ValueError(f"pair {i} is {quoted(pair)}; expected two texts")
+        where = placed(self.model, self.params, mesh)
+        infer = Inference(self.model, self.tokenizer, self.max_length, batch_size, progress)
+        rows = infer(
+            functools.partial(_score, self.model, where.params),
+            [pair[0] for pair in listed],
+            [pair[1] for pair in listed],
+            where,
+        )
+        logits = jnp.asarray(np.stack(rows)) if rows else jnp.zeros((0, self.num_labels))
+        scores = (activation or ACTIVATIONS[self.activation])(logits)
+        if apply_softmax and self.num_labels > 1:
+            scores = jax.nn.softmax(scores)
+        result = np.asarray(scores)
+        result = result[:, 0] if self.num_labels == 1 else result
+        return result[0] if is_one else result
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_k: int | None = None,
+        return_documents: bool = False,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """Puts documents in the order of their scores with a query, the best first:
+        [{"corpus_id": its number, "score": a float, "text": itself}, ...].
+
+        Args:
+            top_k: how many; None for all.
+            return_documents: give "text" too.
+            **options: as `predict`.
+
+        Raises:
+            ValueError: a model of several labels, whose scores have no order.
+        """
+        if self.num_labels != 1:
+            raise ValueError(
+                f"the model has {self.num_labels} labels, and documents are ranked by one score: "
+                "use predict"
+            )
+        scores = self.predict([(query, document) for document in documents], **options)
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        texts = ({"text": documents[i]} if return_documents else {} for i in order)
+        return [
+            {"corpus_id": int(i), "score": float(scores[i]), **text}
+            for i, text in zip(order, texts, strict=True)
+        ]
+
+    def save_pretrained(self, folder: str | os.PathLike, **options: Unpack[SaveKeywords]) -> None:
+        """Writes a folder that sentence-transformers and `from_pretrained` open.
+
+        Args:
+            folder: made if absent.
+            **options: as a model's `save_pretrained`.
+
+        Raises:
+            CheckpointError: params that are not the model's, or the disk's own error.
+        """
+        self.model.save_pretrained(self.params, folder, **options)
+        if jax.process_index() == 0:
+            files = {
+                BERT_CONFIG: {"transformer_task": _TASK, **_ways()}
+                | text_values(self.max_length, self.tokenizer),
+                SETTINGS: {
+                    "model_type": "CrossEncoder",
+                    "activation_fn": activation_class(self.activation),
+                    "prompts": {},
+                    "default_prompt_name": None,
+                },
+                MODULES: [
+                    {"idx": 0, "name": "0", "path": "", "type": f"{_MODULES}.Transformer"},
+                ],
+            }
+            write_beside(Path(folder), files, {}, self.tokenizer)
+
+
+_MODULES = "sentence_transformers.base.modules.transformer"
+
+
+def _ways() -> dict[str, Any]:
+    """Returns what sentence-transformers 5.7 writes of a model of texts that gives scores."""
+    way = {"text": {"method": "forward", "method_output_name": "logits"}}
+    return {"modality_config": way, "module_output_name": "scores"}
+
+
+def _only_module(files: Files) -> Module:
+    if MODULES not in files.names:
+        return Module("0", "Transformer", "")
+    modules = files.modules()
+    if [module.kind for module in modules] != ["Transformer"]:
+        raise fp.CheckpointError(
+            f"{files.folder}: the modules are {some(module.kind for module in modules)}; a "
+            "cross-encoder of a model that labels sequences, and nothing after it, is read"
+        )
+    return modules[0]
+
+
+def _is_classifier(values: Mapping[str, Any]) -> bool:
+    names = values.get("architectures")
+    listed = names if isinstance(names, list) else []
+    return any(str(name).endswith("ForSequenceClassification") for name in listed)
+
+
+def _activation(files: Files, values: Mapping[str, Any], num_labels: int) -> str:
+    """Returns what scores are of logits, as the first of the three places says that do."""
+    inner = values.get("sentence_transformers")
+    places = (
+        (SETTINGS, files.json(SETTINGS).get("activation_fn")),
+        (CONFIG_NAME, inner.get("activation_fn") if isinstance(inner, Mapping) else None),
+        (CONFIG_NAME, values.get("sbert_ce_default_activation_function")),
+    )
+    for name, said in places:
+        if said is not None:
+            return activation_name(said, files.path(name))
+    return "sigmoid" if num_labels == 1 else "linear"

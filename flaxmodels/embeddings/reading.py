@@ -1,0 +1,163 @@
+"""Reading: from a name to the fields of an encoder."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .. import params as fp
+from ..auto import AutoModel
+from ..hub import HubOptions, Location
+from ..hub.resolve import resolve
+from ..params.errors import quoted, some, warn
+from ..text import load_tokenizer
+from .embedder import MODEL, Embedder
+from .folder import BERT_CONFIG, SETTINGS, Files, Module, read_layer, read_pooling
+from .inference import longest_of
+from .similarity import SIMILARITIES
+
+_BERT_CONFIGS = (BERT_CONFIG,) + tuple(
+    f"sentence_{name}_config.json"
+    for name in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+_UNREAD = ("model_args", "model_kwargs", "config_args", "config_kwargs", "processing_kwargs")
+_HUB = {field.name for field in dataclasses.fields(HubOptions)}
+_OLD_SIMILARITIES = {"dot_product": "dot"}
+
+
+def read_encoder(name_or_path: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the fields of a `SentenceEncoder`; arguments as its `from_pretrained`."""
+    hub = hub_options(options)
+    location = resolve(name_or_path, hub)
+    files = Files.of(location)
+    first, pooling, *rest = checked_order(files.modules(), files.folder)
+    text = read_text_settings(files, first)
+    place, inner = below(name_or_path, location, hub, first.path)
+    model, params = AutoModel.from_pretrained(place, **{**options, **inner})
+    tokenizer = load_tokenizer(place, **{**hub_keywords(options), **inner})
+    pool = read_pooling(files, pooling, model.config.hidden_size)
+    tree: dict[str, Any] = {MODEL: params}
+    layers, width = [], model.config.hidden_size * len(pool.modes)
+    for i, module in enumerate(rest, 2):
+        layer, leaves = read_layer(files, module, width)
+        if layer is None:
+            continue
+        name = module.path or f"{i}_{module.kind}"
+        layers.append((name, layer))
+        width = getattr(layer, "out_features", width)
+        if leaves:
+            tree[name] = leaves
+    said = files.json(SETTINGS)
+    return {
+        "embedder": Embedder(model, pool, tuple(layers)),
+        "params": tree,
+        "tokenizer": tokenizer.lowercasing() if text.lower_case else tokenizer,
+        "max_length": longest_of(model, tokenizer, text.max_length),
+        **read_calls(said, files.path(SETTINGS)),
+    }
+
+
+def checked_order(modules: Sequence[Module], folder: str) -> Sequence[Module]:
+    """Returns the modules: a model, a pooling, and what is applied to an embedding.
+
+    Raises:
+        CheckpointError: another order.
+    """
+    kinds = [module.kind for module in modules]
+    if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & {*kinds[2:]}:
+        raise fp.CheckpointError(
+            f"{folder}: the modules are {some(kinds)}; expected Transformer, Pooling, and what "
+            "follows a pooling"
+        )
+    return modules
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSettings:
+    """What `sentence_bert_config.json` says: tokens of a text at most, and lower case."""
+
+    max_length: int | None
+    lower_case: bool
+
+
+def read_text_settings(files: Files, module: Module, task: str = "feature-extraction"):
+    """Reads how texts become the tokens of a model.
+
+    Raises:
+        CheckpointError: a length that is none, or a model that is for something else.
+    """
+    values, name = {}, BERT_CONFIG
+    for name in _BERT_CONFIGS:
+        if values := files.json(name) or files.json(module.path, name):
+            break
+    path = files.path(name)
+    if (found := values.get("transformer_task", task)) != task:
+        raise fp.CheckpointError(f"{path}: transformer_task is {quoted(found)}; expected {task}")
+    ways = values.get("modality_config")
+    if isinstance(ways, Mapping) and set(ways) - {"text"}:
+        raise fp.CheckpointError(
+            f"{path}: modality_config has {some(map(quoted, ways))}; plain texts alone are read"
+        )
+    if kept := [key for key in _UNREAD if values.get(key)]:
+        warn(f"{path}: {some(kept)}: not read; give what they say to from_pretrained")
+    length = values.get("max_seq_length")
+    if length is not None and (type(length) is not int or length < 1):
+        raise fp.CheckpointError(f"{path}: max_seq_length is {quoted(length)}; expected a number")
+    return TextSettings(length, bool(values.get("do_lower_case", False)))
+
+
+def read_calls(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Reads prompts, similarity and width out of `config_sentence_transformers.json`.
+
+    Raises:
+        CheckpointError: a value of another kind, or a default prompt that is not there.
+    """
+    prompts = read_prompts(values, path)
+    name = values.get("similarity_fn_name") or "cosine"
+    name = _OLD_SIMILARITIES.get(name, name)
+    if name not in SIMILARITIES:
+        raise fp.CheckpointError(
+            f"{path}: similarity_fn_name is {quoted(name)}; expected {', '.join(SIMILARITIES)}"
+        )
+    width = values.get("truncate_dim")
+    if width is not None and (type(width) is not int or width < 1):
+        raise fp.CheckpointError(f"{path}: truncate_dim is {quoted(width)}; expected a number")
+    return {**prompts, "similarity_fn_name": name, "truncate_dim": width}
+
+
+def read_prompts(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Reads `prompts` and `default_prompt_name`; raises as `read_calls`."""
+    prompts, default = values.get("prompts") or {}, values.get("default_prompt_name")
+    if not isinstance(prompts, Mapping) or not all(
+        isinstance(text, str | None) for text in prompts.values()
+    ):
+        raise fp.CheckpointError(f"{path}: prompts is {quoted(prompts)}; expected texts by names")
+    prompts = {name: text or "" for name, text in prompts.items()}
+    if default is not None and default not in prompts:
+        raise fp.CheckpointError(
+            f"{path}: default_prompt_name is {quoted(default)}; there are {some(prompts)}"
+        )
+    return {"prompts": prompts, "default_prompt_name": default}
+
+
+def hub_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keywords of a load that say where files are."""
+    return {name: value for name, value in options.items() if name in _HUB}
+
+
+def hub_options(options: Mapping[str, Any]) -> HubOptions:
+    """Returns the same as one value."""
+    return HubOptions.take_from(hub_keywords(options))
+
+
+def below(
+    name_or_path: "str | os.PathLike | Location", location: Location, hub: HubOptions, path: str
+) -> tuple[Any, dict[str, Any]]:
+    """Returns what a load is given for the model's folder: what was resolved already, or, where
+    `modules.json` has the model in a folder of its own, the name and that subfolder."""
+    if not path:
+        return location, {}
+    subfolder = os.path.join(hub.subfolder, path) if hub.subfolder else path
+    if isinstance(name_or_path, Location):
+        return os.path.join(name_or_path.folder, path), {}
+    return name_or_path, {"subfolder": subfolder}

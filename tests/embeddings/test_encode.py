@@ -1,0 +1,223 @@
+"""What `encode` does with texts: few programs, any order, a mesh, and what it refuses."""
+
+import dataclasses
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from _embedders import GOLDEN, write
+from _embeddings import CASES
+
+import flaxmodels as fm
+from flaxmodels import sharding as fs
+from flaxmodels.embeddings import sentence_encoder
+from flaxmodels.embeddings.batches import LENGTHS, Row, Shapes, batches
+from flaxmodels.embeddings.layers import Dense
+
+WORDS = "the sky was clear and he walked along the river for a long while".split()
+PROGRAMS: Any = sentence_encoder._embed
+TEXTS = [" ".join(WORDS[i % 13 :][: 1 + i % 12] * (1 + i // 45)) for i in range(90)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("bert"), GOLDEN["cases"]["bert"], "wordpiece")
+
+
+@pytest.fixture(scope="module")
+def encoder(folder):
+    return fm.SentenceEncoder.from_pretrained(folder)
+
+
+def changed(folder, tmp_path, name, change):
+    """The folder with one of its JSON files changed."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            target = tmp_path / path.relative_to(folder)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    values = json.loads((tmp_path / name).read_text())
+    (tmp_path / name).write_text(json.dumps(change(values)))
+    return tmp_path
+
+
+def test_a_program_is_compiled_for_each_length_and_one_for_the_rest(encoder):
+    lengths = [len(ids) for ids, _ in encoder.tokenizer.encode_rows(TEXTS)]
+    wanted = {Shapes(longest=64).length(length) for length in lengths}
+    assert len(wanted) >= 4
+    before = PROGRAMS._cache_size()
+    first = encoder.encode(TEXTS, batch_size=8, progress=False)
+    compiled = PROGRAMS._cache_size() - before
+    assert compiled <= len(wanted) + 1
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    again = encoder.encode([TEXTS[i] for i in order], batch_size=8, progress=False)
+    assert PROGRAMS._cache_size() - before == compiled
+    np.testing.assert_allclose(again, first[order], atol=1e-5)
+
+
+def test_batches_hold_every_row_once_and_are_full_but_the_last():
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(1, 60, 301)
+    rows = [Row(i, np.full(n, i + 1, np.int32), np.zeros(n, np.int32)) for i, n in enumerate(sizes)]
+    parts = [rows[:100], rows[100:220], rows[220:]]
+    shapes = Shapes(batch_size=16, longest=50, multiple=8)
+    found = list(batches(parts, shapes, 0))
+    assert sorted(i for batch in found for i in batch.indices) == list(range(301))
+    assert {batch.ids.shape[0] for batch in found[:-1]} == {16}
+    assert found[-1].ids.shape[0] % 8 == 0
+    for batch in found:
+        assert batch.ids.shape[1] in (*LENGTHS, 50) or batch.ids.shape[1] > 50
+        for i, ids, length in zip(batch.indices, batch.ids, batch.lengths, strict=False):
+            assert (ids[:length] == i + 1).all() and (ids[length:] == 0).all()
+    assert sum(batch.ids.size for batch in found) < 1.35 * sizes.sum()
+
+
+def test_lengths_grow_by_a_third_at_most():
+    assert sorted(set(LENGTHS)) == list(LENGTHS)
+    assert all(b / a <= 1.34 for a, b in zip(LENGTHS[2:], LENGTHS[3:], strict=False))
+
+
+def test_a_mesh_gives_the_same(encoder):
+    texts = TEXTS[:11]
+    expected = encoder.encode(texts, progress=False)
+    mesh = fs.make_mesh(data=-1)
+    np.testing.assert_allclose(encoder.encode(texts, mesh=mesh), expected, atol=1e-5)
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    there = dataclasses.replace(encoder, params=jax.device_put(encoder.params, whole))
+    np.testing.assert_allclose(there.encode(texts, progress=False), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="no rule names the mesh axes 'rows'"):
+        encoder.encode(texts, mesh=fs.make_mesh(rows=-1))
+
+
+def test_apply_is_pure_and_takes_padding_on_either_side(encoder):
+    right = encoder.tokenizer(TEXTS[:3])
+    left = encoder.tokenizer(TEXTS[:3], padding_side="left")
+    apply = jax.jit(encoder.embedder.apply)
+    found = apply(encoder.params, **right)
+    np.testing.assert_allclose(found, encoder.encode(TEXTS[:3]), atol=1e-5)
+    assert apply(encoder.params, **left).shape == found.shape
+
+    def loss(params):
+        return encoder.embedder.apply(params, **right).sum()
+
+    grads = jax.jit(jax.grad(loss))(encoder.params)
+    assert np.abs(grads["2_Dense"]["kernel"]).max() > 0
+    assert hash(encoder.embedder) == hash(dataclasses.replace(encoder).embedder)
+
+
+def test_one_text_and_none(encoder):
+    assert encoder.encode("A text.").shape == (12,)
+    assert encoder.encode([]).shape == (0, 12)
+    assert encoder.encode([], truncate_dim=5).shape == (0, 5)
+
+
+def test_prompts(encoder):
+    prompt = CASES["bert"]["prompts"]["query"]
+    query = encoder.encode("A text.", prompt_name="query")
+    np.testing.assert_array_equal(encoder.encode_query("A text."), query)
+    np.testing.assert_array_equal(encoder.encode("A text.", prompt=prompt), query)
+    np.testing.assert_array_equal(encoder.encode_document("A text."), encoder.encode("A text."))
+
+
+def test_what_a_caller_gives_acts_or_raises(encoder):
+    with pytest.raises(
+        ValueError, match="no prompt 'answer'; there are: 'document', 'passage', 'query'"
+    ):
+        encoder.encode(TEXTS[:1], prompt_name="answer")
+    with pytest.raises(ValueError, match="prompt_name or prompt, and not both"):
+        encoder.encode(TEXTS[:1], prompt_name="query", prompt="find: ")
+    with pytest.raises(TypeError, match="text 1 is NoneType; expected str"):
+        encoder.encode(["A text.", None])
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        encoder.encode(TEXTS[:1], batch_size=0)
+    with pytest.raises(ValueError, match="similarity_fn_name is 'nearest'"):
+        dataclasses.replace(encoder, similarity_fn_name="nearest")
+    with pytest.raises(ValueError, match="there is no prompt 'search'"):
+        dataclasses.replace(encoder, default_prompt_name="search")
+    with pytest.raises(ValueError, match=r"shapes \(1, 12\) and \(1, 5\)"):
+        encoder.similarity(np.zeros(12), np.zeros(5))
+
+
+def test_a_text_without_tokens_is_named(tmp_path):
+    case = CASES["qwen3"]
+    write(tmp_path, GOLDEN["cases"]["qwen3"], case["tokenizer"], case["settings"])
+    with pytest.raises(ValueError, match="text 1 has no tokens"):
+        fm.SentenceEncoder.from_pretrained(tmp_path).encode(["A text.", ""])
+
+
+MODULE = {"idx": 2, "name": "2", "path": "2_X", "type": "custom_st.Reader"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("modules.json", lambda m: [*m, MODULE], "is a 'custom_st.Reader', which is not known"),
+        ("modules.json", lambda m: [m[0], *m[2:]], "expected Transformer, Pooling"),
+        ("modules.json", lambda m: {"a": 1}, "expected a list of modules"),
+        ("modules.json", lambda m: [m[0] | {"path": "../x"}], "is no folder inside of this one"),
+        ("1_Pooling/config.json", lambda p: p | {"pooling_mode": "best"}, "no mode of pooling"),
+        ("2_Dense/config.json", lambda d: d | {"in_features": 23}, "takes vectors of 23 features"),
+        ("2_Dense/config.json", lambda d: d | {"out_features": 9}, "its config.json says"),
+        ("2_Dense/config.json", lambda d: d | {"activation_function": "os.system"}, "'os.system'"),
+        (
+            "2_Dense/config.json",
+            lambda d: d | {"in_features": "x"},
+            "expected a number of features",
+        ),
+        ("config_sentence_transformers.json", lambda c: c | {"prompts": ["a"]}, "prompts is"),
+        (
+            "config_sentence_transformers.json",
+            lambda c: c | {"default_prompt_name": "x"},
+            "default_prompt_name is 'x'",
+        ),
+        (
+            "config_sentence_transformers.json",
+            lambda c: c | {"similarity_fn_name": "near"},
+            "similarity_fn_name is 'near'",
+        ),
+        ("sentence_bert_config.json", lambda c: c | {"max_seq_length": "1"}, "max_seq_length is"),
+        (
+            "sentence_bert_config.json",
+            lambda c: c | {"modality_config": {"message": {}}},
+            "plain texts alone",
+        ),
+    ],
+)
+def test_bad_files_are_named(folder, tmp_path, name, change, message):
+    with pytest.raises(fm.CheckpointError, match=message):
+        fm.SentenceEncoder.from_pretrained(changed(folder, tmp_path, name, change))
+
+
+def test_flags_of_no_mode_are_the_mean_with_a_warning(folder, tmp_path):
+    flags = {"pooling_mode_mean_tokens": False, "word_embedding_dimension": 24}
+    changed(folder, tmp_path, "1_Pooling/config.json", lambda p: flags)
+    with pytest.warns(UserWarning, match="no mode of pooling is on: the mean"):
+        encoder = fm.SentenceEncoder.from_pretrained(tmp_path)
+    assert encoder.embedder.pooling.modes == ("mean",)
+
+
+def test_a_model_alone_is_pooled_by_the_mean_with_a_warning(folder, tmp_path):
+    changed(folder, tmp_path, "modules.json", lambda m: m)
+    (tmp_path / "modules.json").unlink()
+    with pytest.warns(UserWarning, match=r"no modules.json: the mean over tokens"):
+        encoder = fm.SentenceEncoder.from_pretrained(tmp_path)
+    assert encoder.embedder.layers == () and encoder.embedding_dim == 24
+
+
+def test_params_of_another_shape_are_not_saved(encoder, tmp_path):
+    wide = Dense(24, 11)
+    layers = (("2_Dense", wide), *encoder.embedder.layers[1:])
+    embedder = dataclasses.replace(encoder.embedder, layers=layers)
+    with pytest.raises(fm.CheckpointError, match="params of 2_Dense"):
+        dataclasses.replace(encoder, embedder=embedder).save_pretrained(tmp_path)
+
+
+def test_saving_twice_into_a_folder_with_other_files(encoder, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for _ in range(2):
+        encoder.save_pretrained(tmp_path, progress=False)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    again = fm.SentenceEncoder.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again.encode("A text."), encoder.encode("A text."))

@@ -1,0 +1,96 @@
+"""Encoders as sentence-transformers computes them: `tests/goldens/embeddings`, made by
+`scripts/make_embedding_goldens.py`."""
+
+import numpy as np
+import pytest
+from _embedders import ARRAYS, GOLDEN, write
+from _embeddings import CASES, CROSS, PAIRS, texts_of
+from _weights import uniform, weights
+from safetensors.numpy import load_file
+
+import flaxmodels as fm
+from flaxmodels.embeddings.pooling import MODES, Pooling
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request, tmp_path_factory):
+    name = request.param
+    entry, made = GOLDEN["cases"][name], CASES[name]
+    folder = tmp_path_factory.mktemp(name)
+    write(folder, entry, made["tokenizer"], made.get("settings"))
+    return name, fm.SentenceEncoder.from_pretrained(folder)
+
+
+def test_embeddings_are_those_of_the_reference(case):
+    name, encoder = case
+    for call, options in CASES[name]["calls"].items():
+        found = encoder.encode(texts_of(name), batch_size=2, **options)
+        np.testing.assert_allclose(found, ARRAYS[f"{name}.{call}"], rtol=1e-5, atol=2e-5)
+
+
+def test_similarities_are_those_of_the_reference(case):
+    name, encoder = case
+    first = ARRAYS[f"{name}.{next(iter(CASES[name]['calls']))}"]
+    expected = ARRAYS[f"{name}.similarity"]
+    found = encoder.similarity(first[:2], first)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    pairs = encoder.similarity_pairwise(first[:2], first[:2])
+    np.testing.assert_allclose(pairs, np.diag(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_a_saved_encoder_has_the_files_of_the_reference(case, tmp_path):
+    """What sentence-transformers 5.7 wrote itself, under the names that all its versions read."""
+    name, encoder = case
+    encoder.save_pretrained(tmp_path, progress=False)
+    again = fm.SentenceEncoder.from_pretrained(tmp_path)
+    assert type(again.embedder.model) is type(encoder.embedder.model)
+    assert again.embedder.pooling == encoder.embedder.pooling
+    assert again.embedder.layers == encoder.embedder.layers
+    for field in ("max_length", "prompts", "default_prompt_name", "similarity_fn_name"):
+        assert getattr(again, field) == getattr(encoder, field)
+    assert again.tokenizer.is_lowercasing == encoder.tokenizer.is_lowercasing
+    for place, shapes in GOLDEN["cases"][name]["tensors"].items():
+        saved = load_file(tmp_path / place / "model.safetensors")
+        assert {key: list(array.shape) for key, array in saved.items()} == shapes
+        start = "" if place == "." else f"{place}."
+        for key, array in saved.items():
+            drawn = weights({start + key: array.shape})
+            np.testing.assert_array_equal(array, drawn[start + key])
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json")}
+    assert GOLDEN["cases"][name]["files"].keys() <= files
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pooling_is_that_of_the_reference(mode):
+    x = uniform("pooled", (4, 6, 5))
+    found = [name for name in ARRAYS if name.startswith(f"pooling.{mode}.")]
+    assert len(found) >= 2
+    for name in found:
+        side, prompt = name.split(".")[2:]
+        pooling = Pooling((mode,), include_prompt=prompt == "0")
+        y = pooling(x, ARRAYS[side], int(prompt) or None)
+        np.testing.assert_allclose(y, ARRAYS[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CROSS)
+def test_scores_are_those_of_the_reference(name, tmp_path):
+    folder = write(tmp_path / "given", GOLDEN["cross"][name], "wordpiece")
+    encoder = fm.CrossEncoder.from_pretrained(folder)
+    scores = encoder.predict(PAIRS)
+    np.testing.assert_allclose(scores, ARRAYS[f"{name}.scores"], rtol=1e-5, atol=1e-5)
+    assert encoder.predict([]).shape == (0, *scores.shape[1:])
+    if encoder.num_labels > 1:
+        softmax = encoder.predict(PAIRS, apply_softmax=True)
+        np.testing.assert_allclose(softmax, ARRAYS[f"{name}.softmax"], rtol=1e-5, atol=1e-5)
+        with pytest.raises(ValueError, match="ranked by one score: use predict"):
+            encoder.rank("query", ["document"])
+    else:
+        np.testing.assert_allclose(encoder.predict(PAIRS[1]), scores[1], rtol=1e-5)
+        ranked = encoder.rank(PAIRS[0][0], [b for _, b in PAIRS], return_documents=True)
+        assert [one["corpus_id"] for one in ranked] == ARRAYS[f"{name}.ranked"].tolist()
+        assert ranked[0]["text"] == PAIRS[ranked[0]["corpus_id"]][1]
+        assert len(encoder.rank(PAIRS[0][0], [b for _, b in PAIRS], top_k=2)) == 2
+    encoder.save_pretrained(tmp_path / "saved", progress=False)
+    again = fm.CrossEncoder.from_pretrained(tmp_path / "saved")
+    for field in ("num_labels", "activation", "max_length"):
+        assert getattr(again, field) == getattr(encoder, field)
