@@ -119,7 +119,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
 
     count = 0
 
-    def listen(event: str, seconds: float, **_: object) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         nonlocal count
         count += event == "/jax/core/compile/backend_compile_duration"
 
