@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..registry import FAMILIES, ConfigClass, ModelClass, ending_of
+from ..registry import FAMILIES, ConfigClass, ModelClass, ending_of, module_of
 
 
 def classes_of(
@@ -36,7 +36,8 @@ def classes_of(
         prefixes: how a class's name ends -> what its checkpoints call the backbone, where it is not
             the `base_model_prefix` of the base.
     """
-    family, module = FAMILIES[config.model_type], sys.modules[config.__module__]
+    family = FAMILIES[config.model_type]
+    module = sys.modules[f"{__name__}.{module_of(config.model_type)}"]
     base, backbone = f"{family.prefix}Pretrained", f"{family.prefix}Model"
 
     def __getattr__(name: str) -> ModelClass:

@@ -7,11 +7,8 @@ BigScience 2022, arXiv:2211.05100; reference: `models/bloom` of Transformers 5.2
 import dataclasses
 from typing import ClassVar
 
-import jax
-
-from .. import blocks
 from ..models import config_checks
-from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained, joined_qkv
+from ..models.decoder_model import DECODER_CLASSES, DecoderPretrained, joined_qkv
 from ..models.decoder_style import Alibi, Style
 from ..models.plain_heads import PlainHeads
 from . import classes_of
@@ -61,6 +58,7 @@ class BloomConfig(PlainHeads):
             mlp_bias=True,
             act="gelu_pytorch_tanh",
             alibi=Alibi(),
+            embedding_norm="word_embeddings_layernorm",
             attention_out_dropout=self.hidden_dropout,
             mlp_out_dropout=self.hidden_dropout,
             padding_row=False,
@@ -86,17 +84,6 @@ class BloomPretrained(DecoderPretrained):
     input_embeddings_path = "word_embeddings"
     classifier_name = "classifier"
     naming = joined_qkv("self_attention/query_key_value", stacks=("h",))
-
-
-class BloomModel(DecoderModel, BloomPretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-    def setup(self) -> None:
-        super().setup()
-        self.word_embeddings_layernorm = self.config.style.norm(None)
-
-    def embed_more(self, x: jax.Array, context: blocks.PassContext) -> jax.Array:
-        return self.word_embeddings_layernorm(x)
 
 
 __getattr__ = classes_of(BloomConfig, parts=DECODER_CLASSES)

@@ -14,11 +14,13 @@ from .. import params as fp
 from ..core import outputs
 from ..documents.json_values import ConfigError
 from ..models import decoder, task_heads
+from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained
+from . import classes_of
 from .gpt2_layers import GPT2Block, GPT2Config
 
 
-class GPT2Pretrained(decoder.Decoder):
-    """The base of every model of the family."""
+class GPT2Pretrained(DecoderPretrained):
+    """The base of every model of the family. Token types are tokens of the vocabulary."""
 
     config_class = GPT2Config
     naming = fp.Naming(
@@ -28,61 +30,19 @@ class GPT2Pretrained(decoder.Decoder):
         ignored=(r"\.attn\.(masked_)?bias$",),
     )
     tied = (("lm_head/kernel", "transformer/wte/embedding"),)
-    is_parallelizable = True
+    not_taken = frozenset()
     base_model_prefix = "transformer"
     input_embeddings_path = "wte"
+    classifier_name = "classifier"
 
     def dummy_inputs(self) -> dict[str, jax.Array]:
         return decoder.with_encoder_inputs(super().dummy_inputs(), self.config)
 
 
-class GPT2Model(decoder.Backbone, GPT2Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm; token types are tokens of the
-    vocabulary."""
+class GPT2Model(DecoderModel, GPT2Pretrained):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
 
-    not_taken = frozenset()
-
-    def setup(self) -> None:
-        cfg = self.config
-        std = cfg.initializer_range
-        self.wte = blocks.Embed(cfg.vocab_size, cfg.n_embd, std)
-        self.wpe = blocks.Embed(cfg.n_positions, cfg.n_embd, std, axes=("position", "embed"))
-        self.drop = nn.Dropout(cfg.embd_pdrop)
-        self.h = blocks.Layers(GPT2Block, cfg, cfg.layer_kinds, self.options)
-        self.ln_f = blocks.LayerNorm(cfg.layer_norm_epsilon)
-
-    @property
-    def token_types(self) -> int:
-        return self.config.vocab_size
-
-    def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
-        x = self.perturb_embeddings(blocks.embed_inputs(self.wte, tokens, self.dtype))
-        x = x + jnp.broadcast_to(self.wpe(context.positions, self.dtype), x.shape)
-        if tokens.token_type_ids is not None:
-            x = x + jnp.broadcast_to(self.wte(tokens.token_type_ids, self.dtype), x.shape)
-        return self.drop(x, deterministic=context.deterministic)
-
-    def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
-        return self.h(x, context)
-
-    def finish(self, x: jax.Array) -> jax.Array:
-        return self.ln_f(x)
-
-
-class GPT2LMHeadModel(GPT2Pretrained, task_heads.CausalLM):
-    backbone = GPT2Model
-
-
-class GPT2ForSequenceClassification(GPT2Pretrained, task_heads.LastTokenClassification):
-    backbone = GPT2Model
-
-
-class GPT2ForTokenClassification(GPT2Pretrained, task_heads.TokenClassification):
-    backbone = GPT2Model
-
-
-class GPT2ForQuestionAnswering(GPT2Pretrained, task_heads.QuestionAnswering):
-    backbone = GPT2Model
+    layer = GPT2Block
 
 
 class GPT2DoubleHeadsModel(GPT2Pretrained, task_heads.VocabularyHead, task_heads.OverChoices):
@@ -143,3 +103,6 @@ class SequenceSummary(nn.Module):
         if cfg.summary_activation:
             x = blocks.ACTIVATIONS[cfg.summary_activation](x)
         return x[:, 0] if x.shape[-1] == 1 else x
+
+
+__getattr__ = classes_of(GPT2Config, parts=DECODER_CLASSES)

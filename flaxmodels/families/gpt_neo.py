@@ -7,7 +7,6 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks
@@ -68,6 +67,8 @@ class GPTNeoConfig(PlainHeads):
             mlp_bias=True,
             act=self.activation_function,
             score_scale=1.0,
+            positions="wpe",
+            types_are_tokens=True,
             embedding_dropout=self.embed_dropout,
             attention_out_dropout=self.resid_dropout,
             mlp_out_dropout=self.resid_dropout,
@@ -156,19 +157,6 @@ class GPTNeoModel(DecoderModel, GPTNeoPretrained):
     """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
 
     layer = GPTNeoBlock
-
-    def setup(self) -> None:
-        super().setup()
-        cfg = self.config
-        rows, axes = cfg.max_position_embeddings, ("position", "embed")
-        self.wpe = blocks.Embed(rows, cfg.hidden_size, cfg.initializer_range, axes=axes)
-
-    @property
-    def token_types(self) -> int:
-        return self.config.vocab_size
-
-    def embed_more(self, x: jax.Array, context: blocks.PassContext) -> jax.Array:
-        return x + jnp.broadcast_to(self.wpe(context.positions, self.dtype), x.shape)
 
 
 __getattr__ = classes_of(GPTNeoConfig, parts=DECODER_CLASSES)

@@ -11,27 +11,20 @@ import jax
 from .. import blocks
 from .. import params as fp
 from ..documents.json_values import ConfigError
-from ..models import config_checks
 from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained
 from ..models.decoder_style import LogitStyle, Style
-from ..models.plain_heads import PlainHeads
+from ..models.plain_heads import GPTFields
 from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GPTJConfig(PlainHeads):
+class GPTJConfig(GPTFields):
     """`config.json` of a GPT-J. The first `rotary_dim` numbers of a head are rotated."""
 
     model_type: ClassVar[str] = "gptj"
-    aliases: ClassVar = {
-        "attention_dropout": "attn_pdrop",
-        "hidden_size": "n_embd",
-        "max_position_embeddings": "n_positions",
-        "num_attention_heads": "n_head",
-        "num_hidden_layers": "n_layer",
-    }
+    aliases: ClassVar = {**GPTFields.aliases, "attention_dropout": "attn_pdrop"}
     unsupported: ClassVar = {
-        **PlainHeads.unsupported,
+        **GPTFields.unsupported,
         "rotary": (True, None),
         "scale_attn_weights": (True, None),
     }
@@ -42,15 +35,6 @@ class GPTJConfig(PlainHeads):
     n_layer: int = 28
     n_head: int = 16
     rotary_dim: int = 64
-    n_inner: int | None = None
-    activation_function: str = "gelu_new"
-    resid_pdrop: float = 0.0
-    embd_pdrop: float = 0.0
-    attn_pdrop: float = 0.0
-    layer_norm_epsilon: float = 1e-5
-    initializer_range: float = 0.02
-    bos_token_id: int | None = 50256
-    eos_token_id: int | tuple[int, ...] | None = 50256
     tie_word_embeddings: bool = False
 
     @property
@@ -68,6 +52,7 @@ class GPTJConfig(PlainHeads):
             mlp_bias=True,
             act=self.activation_function,
             rotate_pairs=True,
+            types_are_tokens=True,
             embedding_dropout=self.embd_pdrop,
             attention_out_dropout=self.resid_pdrop,
             mlp_out_dropout=self.resid_pdrop,
@@ -75,21 +60,11 @@ class GPTJConfig(PlainHeads):
             logits=LogitStyle(use_bias=True),
         )
 
-    @property
-    def intermediate_size(self) -> int:
-        """Width of the MLP."""
-        return 4 * self.n_embd if self.n_inner is None else self.n_inner
-
-    @property
-    def position_limit(self) -> int:
-        return self.n_positions
-
     def rotation_name(self, layer: int) -> str:
         return "default"
 
     def validate(self) -> None:
         super().validate()
-        config_checks.activation(self, "activation_function")
         if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
             raise ConfigError(
                 f"GPTJConfig: rotary_dim is {self.rotary_dim}; expected an even number from 2 to "
@@ -110,10 +85,6 @@ class GPTJPretrained(DecoderPretrained):
 
 class GPTJModel(DecoderModel, GPTJPretrained):
     """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-    @property
-    def token_types(self) -> int:
-        return self.config.vocab_size
 
     def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
         return blocks.rotary(

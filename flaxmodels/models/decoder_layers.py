@@ -43,7 +43,7 @@ class DecoderAttention(nn.Module):
             bias=context.biases.get(at.kind.attention),
             softcap=style.score_softcap,
         )
-        axes, std = ("heads", "embed"), cfg.initializer_range
+        axes, std = ("heads", "embed"), style.out_std or cfg.initializer_range
         out = blocks.Linear(cfg.hidden_size, axes, std, use_bias=style.out_bias, name=style.out)
         return out(y), cache, weights
 
@@ -73,6 +73,7 @@ class DecoderLayer(nn.Module):
         y = added(style.attention_out, y, style.attention_out_dropout)
         if not style.parallel:
             x = (normed if style.residual_normed else x) + y
+            x, cache, weights = self.attend_more(x, cache, weights, context, at)
             normed = norm(style.mlp_in, x)
         elif style.mlp_in is not None:
             normed = norm(style.mlp_in, x)
@@ -82,12 +83,18 @@ class DecoderLayer(nn.Module):
         x = (normed if style.residual_normed else x) + z
         return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
 
+    def attend_more(self, x, cache, weights, context: blocks.PassContext, at: blocks.At):
+        """Applies what stands between attention and MLP, such as attention to an encoder; returns x
+        [B, T, D], the cache and the weights of both."""
+        return x, cache, weights
+
     def _mlp(self, x: jax.Array) -> jax.Array:
         cfg, style = self.config, self.config.style
         shape = (cfg.hidden_size, cfg.intermediate_size, style.act, cfg.initializer_range)
         told: Any = {"names": style.mlp, "use_bias": style.mlp_bias, "name": "mlp"}
-        module = blocks.GatedMLP if len(style.mlp) == 3 else blocks.MLP
-        return module(*shape, self.options.rules, **told)(x)
+        if len(style.mlp) == 3:
+            return blocks.GatedMLP(*shape, self.options.rules, **told)(x)
+        return blocks.MLP(*shape, self.options.rules, out_std=style.out_std, **told)(x)
 
 
 def _normed(

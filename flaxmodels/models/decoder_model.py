@@ -138,9 +138,19 @@ class DecoderModel(decoder.Backbone, DecoderPretrained):
         )
         layers = blocks.Layers(self.layer, cfg, cfg.layer_kinds, self.options)
         setattr(self, self.input_embeddings_path, embed)
+        if style.positions is not None:
+            rows, axes = cfg.max_position_embeddings, ("position", "embed")
+            table = blocks.Embed(rows, cfg.hidden_size, cfg.initializer_range, axes=axes)
+            setattr(self, style.positions, table)
+        if style.embedding_norm is not None:
+            setattr(self, style.embedding_norm, style.norm(None))
         self.drop = nn.Dropout(style.embedding_dropout)
         setattr(self, self.naming.stacks[0], layers)
         setattr(self, style.final_norm, style.norm(None))
+
+    @property
+    def token_types(self) -> int | None:
+        return self.config.vocab_size if self.config.style.types_are_tokens else None
 
     def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
         style, table = self.config.style, getattr(self, self.input_embeddings_path)
@@ -150,14 +160,14 @@ class DecoderModel(decoder.Backbone, DecoderPretrained):
         x = self.perturb_embeddings(x)
         if style.embedding_scale is not None:
             x = blocks.scaled(x, style.embedding_scale)
-        if tokens.token_type_ids is not None:  # of GPT-2 and its kin: types are tokens
+        if style.positions is not None:
+            table_of_positions = getattr(self, style.positions)
+            x = x + jnp.broadcast_to(table_of_positions(context.positions, self.dtype), x.shape)
+        if tokens.token_type_ids is not None:
             x = x + jnp.broadcast_to(table(tokens.token_type_ids, self.dtype), x.shape)
-        x = self.embed_more(x, context)
+        if style.embedding_norm is not None:
+            x = getattr(self, style.embedding_norm)(x)
         return self.drop(x, deterministic=context.deterministic)
-
-    def embed_more(self, x: jax.Array, context: blocks.PassContext) -> jax.Array:
-        """Returns the embeddings [B, T, D] of tokens with what else is embedded, before dropout."""
-        return x
 
     def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
         return getattr(self, self.naming.stacks[0])(x, context)

@@ -65,6 +65,8 @@ class Style:
         qk_norm: of queries and keys.
         qkv_bias, out_bias, mlp_bias: of the projections.
         out: name of attention's last projection.
+        out_std: of the normals from which the last projections of attention and of an MLP without a
+            gate are drawn; `initializer_range` of the config if None.
         mlp: names of the MLP's projections: gate, up, down; or up, down, without a gate.
         act: its activation.
         score_scale: of attention scores; H**-0.5 if None.
@@ -74,6 +76,9 @@ class Style:
         rotate_pairs: rotary embedding turns neighbours (even, odd), not halves.
         token_scale: of token embeddings, rounded to the dtype; not of `inputs_embeds`.
         embedding_scale: of both.
+        positions: name of the table of learned positions; None: there is none.
+        types_are_tokens: token types are rows of the table of tokens, added to these.
+        embedding_norm: after the embeddings; None: there is none.
         residual_scale: of what attention and MLP add.
         embedding_dropout, attention_out_dropout, mlp_out_dropout: rates.
         sum_dropout: rate of what attention and MLP add together, side by side.
@@ -98,6 +103,7 @@ class Style:
     out_bias: bool = False
     mlp_bias: bool = False
     out: str = "o_proj"
+    out_std: float | None = None
     mlp: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
     act: str = "silu"
     score_scale: float | None = None
@@ -107,6 +113,9 @@ class Style:
     rotate_pairs: bool = False
     token_scale: float | None = None
     embedding_scale: float | None = None
+    positions: str | None = None
+    types_are_tokens: bool = False
+    embedding_norm: str | None = None
     residual_scale: float | None = None
     embedding_dropout: float = 0.0
     attention_out_dropout: float = 0.0

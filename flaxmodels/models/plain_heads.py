@@ -33,3 +33,43 @@ class PlainHeads(LayerKinds):
         config_checks.multiple(self, "hidden_size", of="num_attention_heads")
         super().validate()
         config_checks.pruned_heads(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GPTFields(PlainHeads):
+    """The keys of GPT-2's `config.json`, and of families that took them over."""
+
+    aliases: ClassVar = {
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    }
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int | None = None
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.0
+    embd_pdrop: float = 0.0
+    attn_pdrop: float = 0.0
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    bos_token_id: int | None = 50256
+    eos_token_id: int | tuple[int, ...] | None = 50256
+
+    @property
+    def intermediate_size(self) -> int:
+        """Width of the MLP."""
+        return 4 * self.n_embd if self.n_inner is None else self.n_inner
+
+    @property
+    def position_limit(self) -> int:
+        return self.n_positions
+
+    def validate(self) -> None:
+        super().validate()
+        config_checks.activation(self, "activation_function")
