@@ -5,7 +5,6 @@ BigScience 2022, arXiv:2211.05100; reference: `models/bloom` of Transformers 5.2
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models import config_checks
 from ..models.decoder_model import DECODER_CLASSES, DecoderPretrained, joined_qkv
@@ -18,13 +17,13 @@ from . import classes_of
 class BloomConfig(PlainHeads):
     """`config.json` of a BLOOM."""
 
-    model_type: ClassVar[str] = "bloom"
-    aliases: ClassVar = {
+    model_type = "bloom"
+    aliases = {
         "n_embed": "hidden_size",
         "num_attention_heads": "n_head",
         "num_hidden_layers": "n_layer",
     }
-    harmless: ClassVar = (
+    harmless = (
         *("attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion", "n_inner"),
         *("offset_alibi", "pretraining_tp", "seq_length", "skip_bias_add", "skip_bias_add_qkv"),
         "slow_but_exact",
@@ -59,8 +58,7 @@ class BloomConfig(PlainHeads):
             act="gelu_pytorch_tanh",
             alibi=Alibi(),
             embedding_norm="word_embeddings_layernorm",
-            attention_out_dropout=self.hidden_dropout,
-            mlp_out_dropout=self.hidden_dropout,
+            added_dropouts=(self.hidden_dropout, self.hidden_dropout),
             padding_row=False,
         )
 

@@ -6,16 +6,15 @@ Cohere 2024, https://docs.cohere.com/docs/command-r; reference: `models/cohere` 
 """
 
 import dataclasses
-from typing import ClassVar
 
-from ..models.decoder_model import DECODER_CLASSES, DecoderFields
+from ..models.decoder_model import DECODER_CLASSES, LayerNormDecoderConfig
 from ..models.decoder_style import LogitStyle, QKNorm, Style
 from ..models.rope_config import one_rope
 from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CommandFields(DecoderFields):
+class CommandFields(LayerNormDecoderConfig):
     """The fields of both generations."""
 
     vocab_size: int = 256_000
@@ -24,7 +23,6 @@ class CommandFields(DecoderFields):
     num_hidden_layers: int = 40
     num_attention_heads: int = 64
     max_position_embeddings: int = 8192
-    layer_norm_eps: float = 1e-5
     attention_bias: bool = False
     logit_scale: float = 0.0625
     pad_token_id: int | None = 0
@@ -34,15 +32,12 @@ class CommandFields(DecoderFields):
 
     @property
     def style(self) -> Style:
-        return Style(
-            layer_norm=True,
-            norm_eps=self.layer_norm_eps,
+        return super().style.replace(
             norm_bias=False,
             mlp_in=None,
             parallel=True,
             qkv_bias=self.attention_bias,
             out_bias=self.attention_bias,
-            act=self.hidden_act,
             rotate_pairs=True,
             logits=LogitStyle(scale=self.logit_scale),
         )
@@ -52,8 +47,8 @@ class CommandFields(DecoderFields):
 class CohereConfig(CommandFields):
     """`config.json` of a Command R."""
 
-    model_type: ClassVar[str] = "cohere"
-    rope_rules: ClassVar = one_rope(rope_theta=500_000.0)
+    model_type = "cohere"
+    rope_rules = one_rope(rope_theta=500_000.0)
 
     use_qk_norm: bool = False
 

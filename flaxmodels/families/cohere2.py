@@ -5,7 +5,6 @@ Cohere 2025, arXiv:2504.00698; reference: `models/cohere2` of Transformers 5.23.
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES
 from ..models.layer_types import SLIDING, LayerTypes, every
@@ -17,8 +16,8 @@ from .cohere import CommandFields
 class Cohere2Config(CommandFields, LayerTypes):
     """`config.json` of a Command R7B or Command A."""
 
-    model_type: ClassVar[str] = "cohere2"
-    unsupported: ClassVar = {  # of published files; the reference reads none of these
+    model_type = "cohere2"
+    unsupported = {  # of published files; the reference reads none of these
         **CommandFields.unsupported,
         "layer_switch": (4, None),
         "order_of_interleaved_layers": ("local_attn_first", None),
@@ -29,7 +28,7 @@ class Cohere2Config(CommandFields, LayerTypes):
         "use_parallel_block": (True, None),
         "use_parallel_embedding": (True, False, None),
     }
-    per_layer: ClassVar = {"layer_types": every("sliding_window_pattern")}
+    per_layer = {"layer_types": every("sliding_window_pattern")}
 
     sliding_window: int | None = 4096
     sliding_window_pattern: int | None = 4

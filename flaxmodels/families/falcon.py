@@ -6,7 +6,6 @@ Almazrouei et al. 2023, arXiv:2311.16867; reference: `models/falcon` of Transfor
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..documents.json_values import ConfigError, Json
 from ..models import config_checks, rope_config
@@ -25,23 +24,19 @@ class FalconConfig(PlainHeads, rope_config.Rotary):
     `new_decoder_architecture` if None.
     """
 
-    model_type: ClassVar[str] = "falcon"
-    aliases: ClassVar = {
+    model_type = "falcon"
+    aliases = {
         "n_embed": "hidden_size",
         "n_head": "num_attention_heads",
         "n_head_kv": "num_kv_heads",
         "n_layer": "num_hidden_layers",
     }
-    unsupported: ClassVar = {
+    unsupported = {
         **PlainHeads.unsupported,
         "apply_residual_connection_post_layernorm": (False, None),
     }
-    derived: ClassVar[tuple[str, ...]] = (
-        "num_kv_heads",
-        "ffn_hidden_size",
-        "num_ln_in_parallel_attn",
-    )
-    harmless: ClassVar = ("ff_factor",)
+    derived = ("num_kv_heads", "ffn_hidden_size", "num_ln_in_parallel_attn")
+    harmless = ("ff_factor",)
 
     vocab_size: int = 65024
     hidden_size: int = 4544
@@ -69,6 +64,7 @@ class FalconConfig(PlainHeads, rope_config.Rotary):
     def style(self) -> Style:
         two = self.num_ln_in_parallel_attn == 2
         beside = "ln_mlp" if two else None
+        rates = (self.attention_dropout, self.hidden_dropout)
         return Style(
             layer_norm=True,
             norm_eps=self.layer_norm_epsilon,
@@ -87,8 +83,7 @@ class FalconConfig(PlainHeads, rope_config.Rotary):
             # their rate
             score_dropout=self.attention_dropout if self.alibi else 0.0,
             alibi=Alibi("bfloat16", self.head_dim**-0.5) if self.alibi else None,
-            attention_out_dropout=0.0 if self.parallel_attn else self.attention_dropout,
-            mlp_out_dropout=0.0 if self.parallel_attn else self.hidden_dropout,
+            added_dropouts=(0.0, 0.0) if self.parallel_attn else rates,
             sum_dropout=self.hidden_dropout,
             padding_row=False,
         )

@@ -5,7 +5,6 @@ Gemma Team 2024, arXiv:2403.08295; reference: `models/gemma` of Transformers 5.2
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.decoder_style import Style
@@ -19,8 +18,8 @@ class GemmaConfig(DecoderConfig):
     """`config.json` of a Gemma. The activation "gelu" of its first files stands for what the models
     were trained with, the approximation by tanh."""
 
-    model_type: ClassVar[str] = "gemma"
-    unsupported: ClassVar = {
+    model_type = "gemma"
+    unsupported = {
         **DecoderConfig.unsupported,
         # the reference attends both ways or not as its implementation of attention has it
         "use_bidirectional_attention": (False, None),

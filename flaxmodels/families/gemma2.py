@@ -5,7 +5,6 @@ Gemma Team 2024, arXiv:2408.00118; reference: `models/gemma2` of Transformers 5.
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..documents.json_values import ConfigError, Json
 from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
@@ -19,7 +18,7 @@ class GemmaFields(DecoderConfig, LayerTypes):
     """The fields of both generations. The file's `hidden_activation` is `hidden_act` here; the
     `hidden_act` that a file has beside is not read, as in the reference."""
 
-    aliases: ClassVar = {"hidden_activation": "hidden_act"}
+    aliases = {"hidden_activation": "hidden_act"}
 
     hidden_size: int = 2304
     intermediate_size: int = 9216
@@ -74,12 +73,12 @@ class GemmaFields(DecoderConfig, LayerTypes):
 class Gemma2Config(GemmaFields):
     """`config.json` of a Gemma 2."""
 
-    model_type: ClassVar[str] = "gemma2"
-    unsupported: ClassVar = {
+    model_type = "gemma2"
+    unsupported = {
         **DecoderConfig.unsupported,
         "use_bidirectional_attention": (False, None),  # as for Gemma
     }
-    per_layer: ClassVar = {"layer_types": every(2)}
+    per_layer = {"layer_types": every(2)}
 
     vocab_size: int = 256_000
     max_position_embeddings: int = 8192

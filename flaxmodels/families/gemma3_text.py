@@ -6,7 +6,6 @@ Transformers 5.23.
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES, DecoderPretrained
 from ..models.decoder_style import QKNorm, Style
@@ -21,13 +20,13 @@ class Gemma3TextConfig(GemmaFields):
     """`config.json` of a Gemma 3 without images. Of a model that attends both ways,
     `sliding_window` counts the tokens on both sides, as in the file."""
 
-    model_type: ClassVar[str] = "gemma3_text"
-    unsupported: ClassVar = {
+    model_type = "gemma3_text"
+    unsupported = {
         **GemmaFields.unsupported,
         "attn_logit_softcapping": (None,),  # the reference's layers do not apply it
     }
-    per_layer: ClassVar = {"layer_types": every("sliding_window_pattern")}
-    rope_rules: ClassVar = rope_by_type(
+    per_layer = {"layer_types": every("sliding_window_pattern")}
+    rope_rules = rope_by_type(
         full_attention=1e6,
         sliding_attention=1e4,
         spelled={"rope_theta": FULL, "rope_local_base_freq": SLIDING},

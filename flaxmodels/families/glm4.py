@@ -4,7 +4,6 @@ GLM team 2024, arXiv:2406.12793; reference: `models/glm4` of Transformers 5.23.
 """
 
 import dataclasses
-from typing import ClassVar
 
 from .. import params as fp
 from ..models import rope_config
@@ -17,8 +16,8 @@ from . import classes_of
 class Glm4Config(DecoderConfig):
     """`config.json` of a dense GLM 4."""
 
-    model_type: ClassVar[str] = "glm4"
-    rope_rules: ClassVar = rope_config.one_rope(partial_rotary_factor=0.5)
+    model_type = "glm4"
+    rope_rules = rope_config.one_rope(partial_rotary_factor=0.5)
 
     vocab_size: int = 151552
     intermediate_size: int = 13696

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ class GPT2Config(GPTFields):
     """`config.json` of a GPT-2. `reorder_and_upcast_attn` is always so here: the attention logits
     and their softmax are float32. The `summary_*` fields are of `GPT2DoubleHeadsModel`."""
 
-    model_type: ClassVar[str] = "gpt2"
-    unsupported: ClassVar = {
+    model_type = "gpt2"
+    unsupported = {
         **config_checks.NO_COMPOSITES,
         "is_decoder": (False, True, None),
         "reorder_and_upcast_attn": (False, True),
@@ -56,12 +56,12 @@ class GPT2Config(GPTFields):
             positions="wpe",
             types_are_tokens=True,
             embedding_dropout=self.embd_pdrop,
-            attention_out_dropout=self.resid_pdrop,
-            mlp_out_dropout=self.resid_pdrop,
+            added_dropouts=(self.resid_pdrop, self.resid_pdrop),
             padding_row=False,
         )
 
     def validate(self) -> None:
+        config_checks.multiple(self, "n_embd", of="n_head")
         super().validate()
         if self.summary_activation:
             config_checks.activation(self, "summary_activation")

@@ -4,7 +4,7 @@ Black et al. 2021; reference: `models/gpt_neo` of Transformers 5.23.
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -29,10 +29,10 @@ class GPTNeoConfig(PlainHeads):
     """`config.json` of a GPT-Neo. `attention_types` is [[names, repeats], ...] of "global" and
     "local", one name a layer; in turn if None."""
 
-    model_type: ClassVar[str] = "gpt_neo"
-    aliases: ClassVar = {"num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"}
-    windows: ClassVar = {SLIDING: "window_size"}
-    derived: ClassVar[tuple[str, ...]] = ("attention_types", "intermediate_size")
+    model_type = "gpt_neo"
+    aliases = {"num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"}
+    windows = {SLIDING: "window_size"}
+    derived = ("attention_types", "intermediate_size")
 
     vocab_size: int = 50257
     max_position_embeddings: int = 2048
@@ -70,8 +70,7 @@ class GPTNeoConfig(PlainHeads):
             positions="wpe",
             types_are_tokens=True,
             embedding_dropout=self.embed_dropout,
-            attention_out_dropout=self.resid_dropout,
-            mlp_out_dropout=self.resid_dropout,
+            added_dropouts=(self.resid_dropout, self.resid_dropout),
             padding_row=False,
         )
 

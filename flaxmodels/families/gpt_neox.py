@@ -5,7 +5,6 @@ Black et al. 2022, arXiv:2204.06745; reference: `models/gpt_neox` of Transformer
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models import config_checks, rope_config, task_heads
 from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained, joined_qkv
@@ -18,9 +17,9 @@ from . import classes_of
 class GPTNeoXConfig(PlainHeads, rope_config.Rotary):
     """`config.json` of a GPT-NeoX."""
 
-    model_type: ClassVar[str] = "gpt_neox"
-    harmless: ClassVar = ("attention_probs_dropout_prob", "hidden_dropout_prob")
-    rope_rules: ClassVar = rope_config.one_rope(
+    model_type = "gpt_neox"
+    harmless = ("attention_probs_dropout_prob", "hidden_dropout_prob")
+    rope_rules = rope_config.one_rope(
         partial_rotary_factor=0.25,
         spelled={"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
     )
@@ -58,8 +57,7 @@ class GPTNeoXConfig(PlainHeads, rope_config.Rotary):
             mlp_bias=True,
             act=self.hidden_act,
             embedding_dropout=self.hidden_dropout,
-            attention_out_dropout=self.hidden_dropout,
-            mlp_out_dropout=self.hidden_dropout,
+            added_dropouts=(self.hidden_dropout, self.hidden_dropout),
             padding_row=False,
         )
 

@@ -4,7 +4,6 @@ Wang and Komatsuzaki 2021; reference: `models/gptj` of Transformers 5.23.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 
@@ -21,9 +20,9 @@ from . import classes_of
 class GPTJConfig(GPTFields):
     """`config.json` of a GPT-J. The first `rotary_dim` numbers of a head are rotated."""
 
-    model_type: ClassVar[str] = "gptj"
-    aliases: ClassVar = {**GPTFields.aliases, "attention_dropout": "attn_pdrop"}
-    unsupported: ClassVar = {
+    model_type = "gptj"
+    aliases = {**GPTFields.aliases, "attention_dropout": "attn_pdrop"}
+    unsupported = {
         **GPTFields.unsupported,
         "rotary": (True, None),
         "scale_attn_weights": (True, None),
@@ -54,8 +53,7 @@ class GPTJConfig(GPTFields):
             rotate_pairs=True,
             types_are_tokens=True,
             embedding_dropout=self.embd_pdrop,
-            attention_out_dropout=self.resid_pdrop,
-            mlp_out_dropout=self.resid_pdrop,
+            added_dropouts=(self.resid_pdrop, self.resid_pdrop),
             padding_row=False,
             logits=LogitStyle(use_bias=True),
         )

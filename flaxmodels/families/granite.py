@@ -6,7 +6,6 @@ parametrisation (Yang et al. 2022, arXiv:2203.03466); reference: `models/granite
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..documents.json_values import ConfigError
 from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
@@ -20,7 +19,7 @@ class GraniteConfig(DecoderConfig):
     `attention_multiplier` scores, `residual_multiplier` what a sublayer adds; logits are divided by
     `logits_scaling`."""
 
-    model_type: ClassVar[str] = "granite"
+    model_type = "granite"
 
     attention_bias: bool = False
     mlp_bias: bool = False

@@ -4,7 +4,6 @@ Touvron et al. 2023, arXiv:2302.13971; reference: `models/llama` of Transformers
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models import config_checks
 from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
@@ -16,7 +15,7 @@ from . import classes_of
 class LlamaConfig(DecoderConfig):
     """`config.json` of a Llama."""
 
-    model_type: ClassVar[str] = "llama"
+    model_type = "llama"
 
     attention_bias: bool = False
     mlp_bias: bool = False

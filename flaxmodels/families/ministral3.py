@@ -5,7 +5,6 @@ Mistral AI 2025, https://mistral.ai/news/mistral-3; reference: `models/ministral
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.rope_config import one_rope
@@ -16,8 +15,8 @@ from . import classes_of
 class Ministral3Config(DecoderConfig):
     """`config.json` of a Ministral 3. `sliding_window` is None for none."""
 
-    model_type: ClassVar[str] = "ministral3"
-    rope_rules: ClassVar = one_rope(
+    model_type = "ministral3"
+    rope_rules = one_rope(
         absent={
             "rope_type": "yarn",
             "rope_theta": 1_000_000.0,

@@ -4,7 +4,6 @@ Jiang et al. 2023, arXiv:2310.06825; reference: `models/mistral` of Transformers
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from . import classes_of
@@ -14,7 +13,7 @@ from . import classes_of
 class MistralConfig(DecoderConfig):
     """`config.json` of a Mistral. `sliding_window` is None for none."""
 
-    model_type: ClassVar[str] = "mistral"
+    model_type = "mistral"
 
     intermediate_size: int = 14336
     num_key_value_heads: int = 8

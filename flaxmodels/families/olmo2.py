@@ -5,7 +5,6 @@ OLMo Team 2025, arXiv:2501.00656; reference: `models/olmo2` of Transformers 5.23
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.decoder_style import QKNorm, Style
@@ -16,7 +15,7 @@ from . import classes_of
 class Olmo2Config(DecoderConfig):
     """`config.json` of an OLMo 2."""
 
-    model_type: ClassVar[str] = "olmo2"
+    model_type = "olmo2"
 
     vocab_size: int = 50304
     rms_norm_eps: float = 1e-5

@@ -5,7 +5,6 @@ OLMo Team 2025, arXiv:2512.13961; reference: `models/olmo3` of Transformers 5.23
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES
 from ..models.layer_types import FULL, LayerTypes, every
@@ -19,9 +18,9 @@ class Olmo3Config(Olmo2Config, LayerTypes):
     """`config.json` of an OLMo 3. `rope_theta` and `rope_scaling` of files for Transformers 4 are
     those of the full layers."""
 
-    model_type: ClassVar[str] = "olmo3"
-    per_layer: ClassVar = {"layer_types": every(4)}
-    rope_rules: ClassVar = rope_by_type(
+    model_type = "olmo3"
+    per_layer = {"layer_types": every(4)}
+    rope_rules = rope_by_type(
         full_attention=5e5, sliding_attention=5e5, spelled={"rope_theta": FULL}
     )
 

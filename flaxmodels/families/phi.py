@@ -4,27 +4,25 @@ Gunasekar et al. 2023, arXiv:2306.11644; reference: `models/phi` of Transformers
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models import config_checks, rope_config
-from ..models.decoder_model import DECODER_CLASSES, DecoderFields
+from ..models.decoder_model import DECODER_CLASSES, LayerNormDecoderConfig
 from ..models.decoder_style import LogitStyle, QKNorm, Style
 from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PhiConfig(DecoderFields):
+class PhiConfig(LayerNormDecoderConfig):
     """`config.json` of a Phi."""
 
-    model_type: ClassVar[str] = "phi"
-    rope_rules: ClassVar = rope_config.one_rope(partial_rotary_factor=0.5)
+    model_type = "phi"
+    rope_rules = rope_config.one_rope(partial_rotary_factor=0.5)
 
     vocab_size: int = 51200
     hidden_size: int = 2048
     intermediate_size: int = 8192
     num_hidden_layers: int = 24
     hidden_act: str = "gelu_new"
-    layer_norm_eps: float = 1e-5
     resid_pdrop: float = 0.0
     embd_pdrop: float = 0.0
     qk_layernorm: bool = False
@@ -32,9 +30,7 @@ class PhiConfig(DecoderFields):
     @property
     def style(self) -> Style:
         names = ("q_layernorm", "k_layernorm")
-        return Style(
-            layer_norm=True,
-            norm_eps=self.layer_norm_eps,
+        return super().style.replace(
             mlp_in=None,
             parallel=True,
             final_norm="final_layernorm",
@@ -44,10 +40,8 @@ class PhiConfig(DecoderFields):
             mlp_bias=True,
             out="dense",
             mlp=("fc1", "fc2"),
-            act=self.hidden_act,
             embedding_dropout=self.embd_pdrop,
-            attention_out_dropout=self.resid_pdrop,
-            mlp_out_dropout=self.resid_pdrop,
+            added_dropouts=(self.resid_pdrop, self.resid_pdrop),
             logits=LogitStyle(use_bias=True),
         )
 

@@ -4,7 +4,6 @@ Abdin et al. 2024, arXiv:2404.14219; reference: `models/phi3` of Transformers 5.
 """
 
 import dataclasses
-from typing import ClassVar
 
 from .. import params as fp
 from ..models import rope_config
@@ -17,18 +16,18 @@ from . import classes_of
 class Phi3Config(DecoderConfig):
     """`config.json` of a Phi 3 or 4. "su" and "yarn" are older names of "longrope" here."""
 
-    model_type: ClassVar[str] = "phi3"
-    rope_rules: ClassVar = rope_config.one_rope(
+    model_type = "phi3"
+    rope_rules = rope_config.one_rope(
         partial_rotary_factor=1.0,
         original_max_position_embeddings=4096,
         renamed={"su": "longrope", "yarn": "longrope"},
         type_key="type",
     )
-    unsupported: ClassVar = {
+    unsupported = {
         **DecoderConfig.unsupported,
         **dict.fromkeys(("attention_bias", "lm_head_bias", "mlp_bias"), (False, None)),
     }
-    harmless: ClassVar = ("embd_pdrop", "full_attn_mod", "interpolate_factor")
+    harmless = ("embd_pdrop", "full_attn_mod", "interpolate_factor")
 
     vocab_size: int = 32064
     hidden_size: int = 3072
@@ -42,8 +41,7 @@ class Phi3Config(DecoderConfig):
 
     @property
     def style(self) -> Style:
-        rate = self.resid_pdrop
-        return super().style.replace(attention_out_dropout=rate, mlp_out_dropout=rate)
+        return super().style.replace(added_dropouts=(self.resid_pdrop, self.resid_pdrop))
 
 
 class Phi3Pretrained(DecoderPretrained):

@@ -4,7 +4,6 @@ Qwen Team 2024, arXiv:2407.10671; reference: `models/qwen2` of Transformers 5.23
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.decoder_style import Style
@@ -16,9 +15,9 @@ from . import classes_of
 class Qwen2Config(DecoderConfig, LayerTypes):
     """`config.json` of a Qwen 2. Without `use_sliding_window` there is no window."""
 
-    model_type: ClassVar[str] = "qwen2"
-    per_layer: ClassVar = {"layer_types": window_from("max_window_layers")}
-    unsupported: ClassVar = {
+    model_type = "qwen2"
+    per_layer = {"layer_types": window_from("max_window_layers")}
+    unsupported = {
         **DecoderConfig.unsupported,
         "attention_bias": (True,),
         "use_mrope": (False, None),

@@ -4,7 +4,6 @@ Qwen Team 2025, arXiv:2505.09388; reference: `models/qwen3` of Transformers 5.23
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.decoder_style import QKNorm, Style
@@ -16,8 +15,8 @@ from . import classes_of
 class Qwen3Config(DecoderConfig, LayerTypes):
     """`config.json` of a Qwen 3. Without `use_sliding_window` there is no window."""
 
-    model_type: ClassVar[str] = "qwen3"
-    per_layer: ClassVar = {"layer_types": window_from("max_window_layers")}
+    model_type = "qwen3"
+    per_layer = {"layer_types": window_from("max_window_layers")}
 
     vocab_size: int = 151936
     intermediate_size: int = 22016

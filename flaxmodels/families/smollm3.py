@@ -5,7 +5,6 @@ al. 2025, arXiv:2501.18795; reference: `models/smollm3` of Transformers 5.23.
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES, FROM_OTHERS, DecoderConfig
 from ..models.decoder_style import Style
@@ -20,10 +19,10 @@ class SmolLM3Config(DecoderConfig, LayerTypes):
     rotary embedding, else 1; if None every `no_rope_layer_interval`-th is without. These layers
     have the window, if `use_sliding_window` and `layer_types` says nothing else."""
 
-    model_type: ClassVar[str] = "smollm3"
-    rope_rules: ClassVar = one_rope(rope_theta=2_000_000.0)
-    derived: ClassVar[tuple[str, ...]] = ("no_rope_layers",)
-    per_layer: ClassVar = {
+    model_type = "smollm3"
+    rope_rules = one_rope(rope_theta=2_000_000.0)
+    derived = ("no_rope_layers",)
+    per_layer = {
         "no_rope_layers": rotating("no_rope_layer_interval"),
         "layer_types": window_without_rope,
     }

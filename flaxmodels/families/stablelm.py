@@ -4,27 +4,25 @@ Bellagente et al. 2024, arXiv:2402.17834; reference: `models/stablelm` of Transf
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models import config_checks, rope_config
-from ..models.decoder_model import DECODER_CLASSES, DecoderFields, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderPretrained, LayerNormDecoderConfig
 from ..models.decoder_style import QKNorm, Style
 from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StableLmConfig(DecoderFields):
+class StableLmConfig(LayerNormDecoderConfig):
     """`config.json` of a StableLM."""
 
-    model_type: ClassVar[str] = "stablelm"
-    rope_rules: ClassVar = rope_config.one_rope(partial_rotary_factor=0.25)
+    model_type = "stablelm"
+    rope_rules = rope_config.one_rope(partial_rotary_factor=0.25)
 
     vocab_size: int = 50304
     hidden_size: int = 2560
     intermediate_size: int = 6912
     num_key_value_heads: int = 32
     max_position_embeddings: int = 4096
-    layer_norm_eps: float = 1e-5
     use_qkv_bias: bool = False
     qk_layernorm: bool = False
     use_parallel_residual: bool = False
@@ -35,15 +33,12 @@ class StableLmConfig(DecoderFields):
     @property
     def style(self) -> Style:
         norms = QKNorm(over="heads", names=("q_layernorm", "k_layernorm"))
-        return Style(
-            layer_norm=True,
-            norm_eps=self.layer_norm_eps,
+        return super().style.replace(
             mlp_in=None if self.use_parallel_residual else "post_attention_layernorm",
             parallel=self.use_parallel_residual,
             qk_norm=norms if self.qk_layernorm else None,
             qkv_bias=self.use_qkv_bias,
-            act=self.hidden_act,
-            mlp_out_dropout=self.hidden_dropout,
+            added_dropouts=(0.0, self.hidden_dropout),
         )
 
     def validate(self) -> None:

@@ -5,7 +5,6 @@ Lozhkov et al. 2024, arXiv:2402.19173; reference: `models/starcoder2` of Transfo
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.decoder_model import DECODER_CLASSES, DecoderFields
 from ..models.decoder_style import Style
@@ -16,8 +15,8 @@ from . import classes_of
 class Starcoder2Config(DecoderFields):
     """`config.json` of a StarCoder 2."""
 
-    model_type: ClassVar[str] = "starcoder2"
-    unsupported: ClassVar = {
+    model_type = "starcoder2"
+    unsupported = {
         **DecoderFields.unsupported,
         "mlp_type": ("default",),
         "norm_type": ("layer_norm",),
@@ -53,8 +52,7 @@ class Starcoder2Config(DecoderFields):
             mlp_bias=self.use_bias,
             act=self.hidden_act,
             embedding_dropout=self.embedding_dropout,
-            attention_out_dropout=self.residual_dropout,
-            mlp_out_dropout=self.residual_dropout,
+            added_dropouts=(self.residual_dropout, self.residual_dropout),
         )
 
 

@@ -23,7 +23,6 @@ NOT_IMPLEMENTED = {"add_cross_attention": (False, None), **NO_COMPOSITES}
 def multiple(config: Config, name: str, of: str) -> None:
     """Refuses a field `name` that is not a multiple of field `of`."""
     value, unit = getattr(config, name), getattr(config, of)
-    name, of = (type(config).aliases.get(each, each) for each in (name, of))
     if unit < 1 or value % unit:
         raise ConfigError(
             f"{type(config).__name__}: {name} = {value} is not a multiple of {of} = {unit}"

@@ -70,14 +70,14 @@ class DecoderLayer(nn.Module):
         normed = norm(style.attention_in, x)
         attention = self.attention(self.config, self.options, name=style.attention)
         y, cache, weights = attention(normed, context, at)
-        y = added(style.attention_out, y, style.attention_out_dropout)
+        y = added(style.attention_out, y, style.added_dropouts[0])
         if not style.parallel:
             x = (normed if style.residual_normed else x) + y
             x, cache, weights = self.attend_more(x, cache, weights, context, at)
             normed = norm(style.mlp_in, x)
         elif style.mlp_in is not None:
             normed = norm(style.mlp_in, x)
-        z = added(style.mlp_out, self._mlp(normed), style.mlp_out_dropout)
+        z = added(style.mlp_out, self._mlp(normed), style.added_dropouts[1])
         if style.parallel:
             z = nn.Dropout(style.sum_dropout)(y + z, deterministic=context.deterministic)
         x = (normed if style.residual_normed else x) + z

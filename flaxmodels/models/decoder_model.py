@@ -25,8 +25,8 @@ class DecoderFields(LayerKinds, rope_config.Rotary):
     """The fields that `config.json` of most decoders has. `head_dim` and `num_key_value_heads`
     follow from the other fields if None, and what `rope_parameters` leaves open is filled in.
 
-    A family with LayerNorms adds the field with their eps, and its `style`; one with RMSNorms
-    begins with `DecoderConfig`.
+    A family begins with `DecoderConfig` or `LayerNormDecoderConfig`, or with this one if its norms'
+    eps is called otherwise: then it adds the field, and all of its `style`.
     """
 
     unsupported: ClassVar = {
@@ -88,6 +88,17 @@ class DecoderConfig(DecoderFields):
     @property
     def style(self) -> Style:
         return Style(norm_eps=self.rms_norm_eps, act=self.hidden_act)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerNormDecoderConfig(DecoderFields):
+    """The fields of a decoder with LayerNorms."""
+
+    layer_norm_eps: float = 1e-5
+
+    @property
+    def style(self) -> Style:
+        return Style(layer_norm=True, norm_eps=self.layer_norm_eps, act=self.hidden_act)
 
 
 class DecoderPretrained(decoder.Decoder):

@@ -80,8 +80,9 @@ class Style:
         types_are_tokens: token types are rows of the table of tokens, added to these.
         embedding_norm: after the embeddings; None: there is none.
         residual_scale: of what attention and MLP add.
-        embedding_dropout, attention_out_dropout, mlp_out_dropout: rates.
-        sum_dropout: rate of what attention and MLP add together, side by side.
+        embedding_dropout: rate of what enters the first layer.
+        added_dropouts: rates of what attention adds and of what the MLP adds.
+        sum_dropout: rate of what they add together, side by side.
         padding_row: the embedding of the padding token starts as zero.
         logits: of the language model's head.
     """
@@ -118,8 +119,7 @@ class Style:
     embedding_norm: str | None = None
     residual_scale: float | None = None
     embedding_dropout: float = 0.0
-    attention_out_dropout: float = 0.0
-    mlp_out_dropout: float = 0.0
+    added_dropouts: tuple[float, float] = (0.0, 0.0)
     sum_dropout: float = 0.0
     padding_row: bool = True
     logits: LogitStyle = LogitStyle()
