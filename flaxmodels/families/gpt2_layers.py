@@ -48,8 +48,7 @@ class GPT2Config(GPTFields):
             attention_in="ln_1",
             mlp_in="ln_2",
             final_norm="ln_f",
-            # smaller with depth: what the layers add to the residual does not start larger
-            out_std=self.initializer_range / math.sqrt(2 * self.n_layer),
+            out_std=self.out_std,
             mlp=("c_fc", "c_proj"),
             mlp_bias=True,
             act=self.activation_function,
@@ -59,6 +58,12 @@ class GPT2Config(GPTFields):
             added_dropouts=(self.resid_pdrop, self.resid_pdrop),
             padding_row=False,
         )
+
+    @property
+    def out_std(self) -> float:
+        """The deviation of projections that add to the residual: smaller with depth, so that their
+        sum over the layers does not start larger."""
+        return self.initializer_range / math.sqrt(2 * self.n_layer)
 
     def validate(self) -> None:
         config_checks.multiple(self, "n_embd", of="n_head")
@@ -92,8 +97,8 @@ class _Projections(nn.Module):
 
     def out(self, y: jax.Array) -> jax.Array:
         """Projects what attention gives: [B, T, N*H] -> [B, T, D]."""
-        axes, std = ("heads", "embed"), self.config.style.out_std
-        return blocks.Linear(self.config.n_embd, axes, std, name="c_proj")(y)
+        cfg = self.config
+        return blocks.Linear(cfg.n_embd, ("heads", "embed"), cfg.out_std, name="c_proj")(y)
 
 
 class GPT2Attention(_Projections):
@@ -115,11 +120,12 @@ class GPT2CrossAttention(_Projections):
     def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
         width = self.config.n_embd
 
-        def keys_and_values(states: jax.Array) -> list[jax.Array]:
-            return self.heads(states, "c_attn", 2, width)
+        def keys_and_values(states: jax.Array) -> tuple[jax.Array, jax.Array]:
+            k, v = self.heads(states, "c_attn", 2, width)
+            return k, v
 
-        q = self.queries(*self.heads(x, "q_attn", 1, width), at)
-        given = (self, q, keys_and_values, context, at)
+        (q,) = self.heads(x, "q_attn", 1, width)
+        given = (self, self.queries(q, at), keys_and_values, context, at)
         y, cache, weights = blocks.cross_attention(*given, **self.scores)
         return self.out(y), cache, weights
 
