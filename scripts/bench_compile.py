@@ -1,5 +1,6 @@
 """Times tracing and compiling of scanned models: the true depth and pattern of layers of a large
-model, tiny widths, against an eighth of the depth. Also prints what a cache of windows takes.
+model, tiny widths, against an eighth of the depth, in seconds of CPU time: a machine that is busy
+with something else does not change them. Also prints what a cache of windows takes.
 
     .venv/bin/python scripts/bench_compile.py
 """
@@ -37,11 +38,11 @@ def times(model: Any, *, backward: bool) -> tuple[float, float]:
 
     function = jax.jit(jax.grad(loss) if backward else loss)
     params = model.abstract_params()
-    start = time.perf_counter()
+    start = time.process_time()
     lowered = function.lower(params, ids)
-    traced = time.perf_counter()
+    traced = time.process_time()
     lowered.compile()
-    return traced - start, time.perf_counter() - traced
+    return traced - start, time.process_time() - traced
 
 
 def cache_bytes(model: Any, length: int) -> dict[str, int]:
@@ -63,7 +64,7 @@ def main() -> None:
         for layers in (depth // 8, depth):
             config = config_class(**TINY, **HEADS, **fields | {"num_hidden_layers": layers})
             model = cls(config, scan_layers=True)
-            bodies = sum(segment.period for segment in segments(config.layer_kinds))
+            bodies = sum(part.period for part in segments([k.form for k in config.layer_kinds]))
             best = [
                 min(times(model, backward=backward) for _ in range(3)) for backward in (False, True)
             ]

@@ -70,6 +70,10 @@ class PassContext(NamedTuple):
     output_hidden_states: bool = False
     output_attentions: bool = False
 
+    def num_keys(self, attention: str) -> int:
+        """Returns how many keys a layer of a kind attends to, with a cache."""
+        return self.masks[attention].tokens.shape[-1]  # pyright: ignore[reportOptionalMemberAccess]
+
     @property
     def has_encoder(self) -> bool:
         """Whether there is an encoder to attend to, in this call or in the cache."""

@@ -6,17 +6,22 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """All that is static about a layer; layers of equal kinds are one program.
+    """All that is static about a layer.
+
+    Layers of one form have the same params, and a scan runs them as one program, whatever their
+    attention: what depends on it is a branch (`At.of`).
 
     Attributes:
         attention: the layer type as `config.json` spells it ("full_attention",
             "sliding_attention", ...): which mask the layer reads, and which entry of the cache.
         rotary: the name of the rotation of its queries and keys, for `config.rope_for`; None for a
             layer without.
+        form: how it is built, in a family whose layers differ in more than these; "" for most.
     """
 
     attention: str = "full_attention"
     rotary: str | None = "default"
+    form: str = ""
 
 
 class Segment(NamedTuple):
@@ -30,18 +35,18 @@ class Segment(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _segments(kinds: tuple[Hashable, ...]) -> tuple[Segment, ...]:
+def _segments(forms: tuple[Hashable, ...]) -> tuple[Segment, ...]:
     # Minimised is the number of layers that are traced and compiled, which is the sum of the
     # periods; then the number of scans; then what is left to the scans after the first. `plans[i]`
     # is the best plan of the layers from i on, found from the last layer to the first: exact, and
     # of depth**2 * log(depth) steps at most, 0.02 s for 128 layers.
-    depth = len(kinds)
+    depth = len(forms)
     plans = {depth: (0, 0, 0, None)}  # first layer: (bodies, scans, -layers of the first, segment)
     equal = [0] * (depth + 1)  # period: how many layers in a row equal the one a period later
     for first in reversed(range(depth)):
         options = []
         for period in range(1, depth - first + 1):
-            same = first + period < depth and kinds[first] == kinds[first + period]
+            same = first + period < depth and forms[first] == forms[first + period]
             equal[period] = equal[period] + 1 if same else 0
             fewest = 1 if period == 1 else 2  # one repeat of many layers saves nothing
             for count in range(fewest, equal[period] // period + 2):
@@ -56,15 +61,16 @@ def _segments(kinds: tuple[Hashable, ...]) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def segments(kinds: Sequence[Hashable]) -> tuple[Segment, ...]:
-    """Splits layers into segments, each to be scanned, so that as few as possible are compiled.
+def segments(forms: Sequence[Hashable]) -> tuple[Segment, ...]:
+    """Splits layers, given by their forms, into segments, each to be scanned, so that as few as
+    possible are compiled.
 
     Every layer is in one segment, in order; a layer that fits into no repetition is a segment
     (i, 1, 1) of its own.
 
-    >>> [tuple(part) for part in segments("SSSSSF" * 4 + "SS")]  # Gemma 3 1B
+    >>> [tuple(part) for part in segments("MMMMMA" * 4 + "MM")]
     [(0, 6, 4), (24, 1, 2)]
-    >>> [tuple(part) for part in segments("D" * 3 + "M" * 58)]  # DeepSeek-V3
+    >>> [tuple(part) for part in segments("D" * 3 + "M" * 58)]  # DeepSeek-V3: dense, then experts
     [(0, 1, 3), (3, 1, 58)]
     """
-    return _segments(tuple(kinds))
+    return _segments(tuple(forms))

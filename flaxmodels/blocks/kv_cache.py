@@ -1,7 +1,7 @@
 """Caches: keys and values of the tokens already seen, in a pytree of fixed shape."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -9,6 +9,10 @@ import jax.numpy as jnp
 from flax import struct
 
 _Arrays = tuple[jax.Array, ...] | jax.Array
+Read = Callable[[], tuple[jax.Array, jax.Array]]
+"""Gives all keys [B, S, K, H] and values that new tokens attend to. A scan over layers of several
+kinds writes into the entry of each and reads one of them: arrays that a branch wrote, XLA would
+copy."""
 
 
 @struct.dataclass
@@ -34,19 +38,31 @@ class KV:
         return None
 
     def write(
-        self, slot: int | jax.Array, index: jax.Array, k: jax.Array, v: jax.Array
-    ) -> tuple[jax.Array, jax.Array, Self]:
+        self,
+        slot: int | jax.Array,
+        index: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        only: jax.Array | None = None,
+    ) -> tuple[Read, Self]:
         """Puts k and v [B, T, K, H] of a layer into the slots from `index` on.
 
-        Returns:
-            all keys [B, S, K, H] and values that the new tokens attend to, and the new entry.
-        """
-        seen_k, keys = self._put(self.keys, slot, index, k)
-        seen_v, values = self._put(self.values, slot, index, v)
-        return seen_k, seen_v, dataclasses.replace(self, keys=keys, values=values)
+        Args:
+            only: bool [], whether to; None for yes.
 
-    def _put(self, old: _Arrays, slot, index, new: jax.Array) -> tuple[jax.Array, _Arrays]:
-        return _in_place(old, slot, index, new)
+        Returns:
+            what the new tokens attend to, and the new entry.
+        """
+        read_k, keys = self._put(self.keys, slot, index, k, only)
+        read_v, values = self._put(self.values, slot, index, v, only)
+        new = dataclasses.replace(self, keys=keys, values=values)
+        return lambda: (read_k(), read_v()), new
+
+    def _put(
+        self, old: _Arrays, slot, index, new: jax.Array, only: jax.Array | None
+    ) -> tuple[Callable[[], jax.Array], _Arrays]:
+        made = _in_place(old, slot, index, new, only)
+        return lambda: _layer_of(made, slot).swapaxes(1, 2), made
 
 
 @struct.dataclass
@@ -68,17 +84,20 @@ class Ring(KV):
         place = count - 1 - (count - 1 - jnp.arange(size, dtype=jnp.int32)) % size
         return jnp.maximum(place, -1)
 
-    def _put(self, old: _Arrays, slot, index, new: jax.Array) -> tuple[jax.Array, _Arrays]:
+    def _put(
+        self, old: _Arrays, slot, index, new: jax.Array, only: jax.Array | None
+    ) -> tuple[Callable[[], jax.Array], _Arrays]:
         length = new.shape[1]
         if length == 1:
             size = (old[0] if isinstance(old, tuple) else old).shape[-2]
-            return _in_place(old, slot, index % size, new)
+            return super()._put(old, slot, index % size, new, only)
         before = _layer_of(old, slot)
         places = self._held(index + length) - index  # of the new tokens; negative: an older one
         new = new.swapaxes(1, 2).astype(before.dtype)
         kept = jnp.take(new, jnp.maximum(places, 0), axis=2)
-        after = jnp.where((places >= 0)[None, None, :, None], kept, before)
-        seen = jnp.concatenate([before, new], axis=2).swapaxes(1, 2)
+        written = places >= 0 if only is None else (places >= 0) & only
+        after = jnp.where(written[None, None, :, None], kept, before)
+        seen = lambda: jnp.concatenate([before, new], axis=2).swapaxes(1, 2)  # noqa: E731
         return seen, _with_layer(old, slot, after)
 
 
@@ -141,15 +160,20 @@ class Cache:
         return there[:, None, None]
 
     def write(
-        self, attention: str, slot: int | jax.Array, k: jax.Array, v: jax.Array
-    ) -> tuple[jax.Array, jax.Array, Self]:
-        """Puts the new tokens' k and v [B, T, K, H] of a layer into its entry.
+        self,
+        attention: str,
+        slot: int | jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        only: jax.Array | None = None,
+    ) -> tuple[Read, Self]:
+        """Puts the new tokens' k and v [B, T, K, H] of a layer into its entry, as `KV.write`.
 
         Returns:
-            all keys [B, S, K, H] and values that they attend to, and the new cache.
+            what they attend to, and the new cache.
         """
-        k, v, entry = self.entries[attention].write(slot, self.index, k, v)
-        return k, v, dataclasses.replace(self, entries=self.entries | {attention: entry})
+        read, entry = self.entries[attention].write(slot, self.index, k, v, only)
+        return read, dataclasses.replace(self, entries=self.entries | {attention: entry})
 
     def with_cross(self, tokens: jax.Array, heads: tuple[int, int]) -> Self:
         """Returns the cache with room for an encoder's states, of which `tokens` bool [B, 1, 1, S]
@@ -228,15 +252,17 @@ def init_cache(
     return Cache(entries=entries, mask=mask, index=jnp.zeros((), jnp.int32))
 
 
-def _in_place(old: _Arrays, slot, start, new: jax.Array) -> tuple[jax.Array, _Arrays]:
-    """Writes new [B, T, K, H] into the slots from `start` on -> (the layer [B, S, K, H], all)."""
+def _in_place(old: _Arrays, slot, start, new: jax.Array, only: jax.Array | None) -> _Arrays:
+    """Writes new [B, T, K, H] into the slots from `start` on."""
     update = jax.lax.dynamic_update_slice
     new = new.swapaxes(1, 2)
     if isinstance(old, tuple):
         layer = update(old[slot], new.astype(old[slot].dtype), _start(0, 0, start, 0))
-        return layer.swapaxes(1, 2), (*old[:slot], layer, *old[slot + 1 :])
-    stack = update(old, new[None].astype(old.dtype), _start(slot, 0, 0, start, 0))
-    return _layer_of(stack, slot).swapaxes(1, 2), stack
+        return (*old[:slot], layer, *old[slot + 1 :])
+    at, new = _start(slot, 0, 0, start, 0), new[None].astype(old.dtype)
+    if only is not None:  # what is there is written again, so that the stack is updated in place
+        new = jnp.where(only, new, jax.lax.dynamic_slice(old, at, new.shape))
+    return update(old, new, at)
 
 
 def _layer_of(arrays: _Arrays, slot) -> jax.Array:

@@ -1,12 +1,13 @@
 """Self-attention between a layer's projections: rotary embedding, cache, mask, head scales."""
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import sharding as fs
 from .attention import attend
 from .context import ModelOptions, PassContext
-from .kv_cache import Cache
+from .kv_cache import Cache, Read
 from .rope import rotate
 from .stack import At
 
@@ -37,35 +38,67 @@ def self_attention(
         module: the linen module in whose call this happens; it gives the dropout key.
         at: of the layer; its kind says which mask, rotation and cache entry are its.
         dropout: rate at which attention weights are dropped unless `context.deterministic`.
-        bias, sinks, softcap: see `attend`.
+        bias: see `attend`; that of the context if None.
+        sinks, softcap: see `attend`.
 
     Returns:
         [B, T, N*Hv], the cache with the new keys and values, and the weights if they are asked for.
     """
     q = fs.constrain(q, ("batch", "length", "heads", None), options.rules)
     k, v = (fs.constrain(x, ("batch", "length", "kv_heads", None), options.rules) for x in (k, v))
-    if at.kind.rotary is not None:
-        q, k = rotate(q, k, context.rotations[at.kind.rotary])
-    cache = context.cache
-    if cache is not None:
-        k, v, cache = cache.write(at.kind.attention, at.slot, k, v)
     dropping = dropout > 0 and not context.deterministic
-    out, weights = attend(
-        q,
-        k.astype(q.dtype),
-        v.astype(q.dtype),
-        context.masks[at.kind.attention],
-        scale=scale,
-        implementation=options.attn_implementation,
-        dropout=dropout,
-        dropout_key=module.make_rng("dropout") if dropping else None,
-        need_weights=context.output_attentions,
-        bias=bias,
-        sinks=sinks,
-        softcap=softcap,
-    )
+    dropout_key = module.make_rng("dropout") if dropping else None
+
+    def turned(rotary: str | None) -> tuple[jax.Array, jax.Array]:
+        return (q, k) if rotary is None else rotate(q, k, context.rotations[rotary])
+
+    query, key = at.of("rotary", turned)
+    reads, cache = _written(context.cache, at, key, v)
+
+    def attended(attention: str) -> tuple[jax.Array, jax.Array | None]:
+        keys, values = reads[attention]() if reads else (key, v)
+        out, weights = attend(
+            query,
+            keys.astype(q.dtype),
+            values.astype(q.dtype),
+            context.masks[attention],
+            scale=scale,
+            implementation=options.attn_implementation,
+            dropout=dropout,
+            dropout_key=dropout_key,
+            need_weights=context.output_attentions,
+            bias=context.biases.get(attention) if bias is None else bias,
+            sinks=sinks,
+            softcap=softcap,
+        )
+        return out, _padded(weights, context, at)
+
+    out, weights = at.of("attention", attended)
     out, weights = scaled_heads(out, weights, context, at)
     return out.reshape(*out.shape[:2], -1), cache, weights
+
+
+def _written(
+    cache: Cache | None, at: At, k: jax.Array, v: jax.Array
+) -> tuple[dict[str, Read], Cache | None]:
+    """Writes into the entry of the layer's kind -> ({attention kind: what is read there}, cache).
+
+    In a scan over several kinds, the entries of the others are written as they were."""
+    reads, (attentions, own) = {}, at.among("attention")
+    if cache is not None:
+        for i, each in enumerate(attentions):
+            only = jnp.equal(own, i) if len(attentions) > 1 else None
+            reads[each], cache = cache.write(each, at.slot, k, v, only)
+    return reads, cache
+
+
+def _padded(weights: jax.Array | None, context: PassContext, at: At) -> jax.Array | None:
+    """Pads weights [B, N, T, S] to as many keys as layers of any of the kinds attend to; a scan
+    returns them cut again."""
+    if weights is None or context.cache is None:
+        return weights
+    most = max(context.num_keys(each) for each in at.among("attention")[0])
+    return jnp.pad(weights, ((0, 0), (0, 0), (0, 0), (0, most - weights.shape[-1])))
 
 
 def scaled_heads(

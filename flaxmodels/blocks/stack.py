@@ -1,7 +1,8 @@
 """Layers one after another: a loop, or scans over stacked params, under the same names."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +15,59 @@ from .kinds import Kind, Segment, segments
 from .kv_cache import Cache
 from .remat import remat
 
+T = TypeVar("T")
+
 
 class At(NamedTuple):
     """What a layer is among the others. Numbers are ints in the loop, traced int32 [] in a scan.
 
     Attributes:
-        kind: all that is static.
+        kinds: those that the layer may be of, all of one form: in the loop its own, in a scan those
+            of all layers that the program serves.
+        which: the number of its own among them.
         layer: its number.
         slot: its number among the layers that share an entry of the cache with it.
     """
 
-    kind: Kind
+    kinds: tuple[Kind, ...]
+    which: int | jax.Array
     layer: int | jax.Array
     slot: int | jax.Array
+
+    @property
+    def form(self) -> str:
+        return self.kinds[0].form
+
+    @property
+    def kind(self) -> Kind:
+        """The layer's kind.
+
+        Raises:
+            ValueError: one program serves layers of several.
+        """
+        kind, *others = self.kinds
+        if others:
+            raise ValueError(
+                f"a layer of any of the kinds {self.kinds}: use at.of(field, function)"
+            )
+        return kind
+
+    def among(self, field: str) -> tuple[tuple[Any, ...], int | jax.Array]:
+        """Returns the values that a field of the kind may have, and the number of the layer's own
+        among them."""
+        values = [getattr(kind, field) for kind in self.kinds]
+        distinct = tuple(dict.fromkeys(values))
+        if len(distinct) == 1:
+            return distinct, 0
+        return distinct, jnp.array([distinct.index(x) for x in values], jnp.int32)[self.which]
+
+    def of(self, field: str, function: Callable[[Any], T]) -> T:
+        """Returns `function` of the field of the layer's kind. Where there are several values, each
+        is traced, and one computed: all give arrays of the same shapes."""
+        values, own = self.among(field)
+        if len(values) == 1:
+            return function(values[0])
+        return jax.lax.switch(own, [functools.partial(function, value) for value in values])
 
 
 class LayerOutput(NamedTuple):
@@ -79,9 +120,10 @@ class Layers(nn.Module):
     A layer is a module `layer(config, options)` with the call `(x [B, T, D], context, at) ->
     LayerOutput`.
 
-    A scan runs over layers whose kinds repeat (`segments`): its body is one period. Stacked params
-    are at `<name>/...` if all kinds are equal, else at `<name>/<first>+<period>/...`: layers first,
-    first + period, ... Compile time grows with the periods, not with the depth.
+    A scan runs over layers whose forms repeat (`segments`): its body is one period. Stacked params
+    are at `<name>/...` if all forms are equal, else at `<name>/<first>+<period>/...`: layers first,
+    first + period, ... Where layers of one place in a period differ in their attention, the body
+    branches there (`At.of`). Compile time grows with the periods, not with the depth.
 
     `options.remat` recomputes a layer in the backward pass, except what the policy saves.
     """
@@ -119,14 +161,16 @@ class Layers(nn.Module):
 
     def _scan(self, carry: _Carry, context: PassContext, inputs: Any) -> tuple[_Carry, list]:
         traces = []
-        for segment in segments(self.kinds):
+        for segment in segments([kind.form for kind in self.kinds]):
             carry, stacked = self._scan_segment(segment, carry, context, inputs)
             traces += [
                 jax.tree.map(lambda leaf, i=repeat: leaf[i], trace)
                 for repeat in range(segment.count)
                 for trace in stacked
             ]
-        return carry, traces
+        return carry, [
+            _cut(trace, context, kind) for trace, kind in zip(traces, self.kinds, strict=True)
+        ]
 
     def _scan_segment(
         self, segment: Segment, carry: _Carry, context: PassContext, inputs: Any
@@ -134,8 +178,12 @@ class Layers(nn.Module):
         """Returns the carry, and one stacked trace for each position of the period."""
         first, period, count = segment
         end = first + period * count
-        places = [at[1:] for at in self._places()[first:end]]
-        numbers = jnp.array(places, jnp.int32).reshape(count, period, 2)
+        kinds = [tuple(dict.fromkeys(self.kinds[first + i : end : period])) for i in range(period)]
+        places = [
+            (kinds[i % period].index(at.kind), at.layer, at.slot)
+            for i, at in enumerate(self._places()[first:end])
+        ]
+        numbers = jnp.array(places, jnp.int32).reshape(count, period, 3)
         own = jax.tree.map(
             lambda leaf: leaf[first:end].reshape(count, period, *leaf.shape[1:]), inputs
         )
@@ -146,7 +194,7 @@ class Layers(nn.Module):
             for i, layer in enumerate(body.layers):
                 mine = jax.tree.map(lambda leaf, i=i: leaf[i], own)
                 # prevent_cse is for programs without a loop around the layer; here it only costs
-                one = _step(context, At(self.kinds[first + i], *numbers[i]), mine)
+                one = _step(context, At(kinds[i], *numbers[i]), mine)
                 carry, trace = remat(one, self.options.remat, prevent_cse=False)(layer, carry)
                 traces.append(trace)
             return carry, tuple(traces)
@@ -157,12 +205,13 @@ class Layers(nn.Module):
             split_rngs={"params": True, "dropout": True},
             metadata_params={"axis": "layers"},
             length=count,
+            check_constancy_invariants=False,  # nothing is broadcast: each body is traced once
         )
         return body(_Period(self._period(segment)), carry, (numbers, own))
 
     def _period(self, segment: Segment) -> tuple[nn.Module, ...]:
         first, period, count = segment
-        if count == len(self.kinds):  # all are equal: its params are this module's own
+        if count == len(self.kinds):  # all are of one form: its params are this module's own
             layer = self.layer(self.config, self.options)
             nn.share_scope(self, layer)
             return (layer,)
@@ -175,7 +224,7 @@ class Layers(nn.Module):
         for index, kind in enumerate(self.kinds):
             slot = used.get(kind.attention, 0)
             used[kind.attention] = slot + 1
-            places.append(At(kind, index, slot))
+            places.append(At((kind,), 0, index, slot))
         return places
 
 
@@ -183,6 +232,16 @@ class _Period(nn.Module):
     """Holds the layers of a scan's body: lifted, their params are stacked."""
 
     layers: tuple[nn.Module, ...]
+
+
+def _cut(trace: _Trace, context: PassContext, kind: Kind) -> _Trace:
+    """Cuts off weights of keys that a layer of this kind has not: layers of others have more."""
+    if trace.weights is None or context.cache is None:
+        return trace
+    several = isinstance(trace.weights, tuple)
+    own, *others = trace.weights if several else (trace.weights,)
+    own = own[..., : context.num_keys(kind.attention)]
+    return trace._replace(weights=(own, *others) if several else own)
 
 
 def _step(context: PassContext, at: At, inputs: Any) -> Callable[..., tuple[_Carry, _Trace]]:

@@ -40,7 +40,6 @@ class DecoderAttention(nn.Module):
             options=self.options,
             scale=cfg.head_dim**-0.5 if style.score_scale is None else style.score_scale,
             dropout=cfg.attention_dropout if style.score_dropout is None else style.score_dropout,
-            bias=context.biases.get(at.kind.attention),
             softcap=style.score_softcap,
         )
         axes, std = ("heads", "embed"), style.out_std or cfg.initializer_range

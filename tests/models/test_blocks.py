@@ -43,8 +43,9 @@ def test_a_cache_keeps_what_is_written(stacked):
     for length, mask in [(3, np.array([[0, 1, 1], [1, 1, 1]])), (1, None)]:
         cache = cache.claim(mask, length)
         new = [jnp.asarray(normal(2, length, 3, 4), jnp.bfloat16) for _ in range(4)]
-        keys, values, cache = cache.write("full_attention", 0, *new[:2])
-        keys, values, cache = cache.write("full_attention", 1, *new[2:])
+        _, cache = cache.write("full_attention", 0, *new[:2])
+        read, cache = cache.write("full_attention", 1, *new[2:])
+        keys, values = read()
         cache = cache.advance(length)
         written.append(new)
     for got, index in [(keys, 2), (values, 3)]:
@@ -61,7 +62,7 @@ def test_a_cache_keeps_what_is_written(stacked):
 def test_a_donated_cache_is_written_in_place(stacked):
     def step(cache, new):
         for layer in range(2):
-            _, _, cache = cache.write("full_attention", layer, new, new)
+            _, cache = cache.write("full_attention", layer, new, new)
         return cache.advance(1)
 
     new = jnp.ones((2, 1, 3, 4), jnp.bfloat16)

@@ -1,6 +1,7 @@
 """Stacks of layers of several kinds: loop and scan, windows and rings, what layers hand on."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,12 @@ SLIDING, FULL = blocks.Kind("sliding_attention"), blocks.Kind("full_attention", 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixedConfig(LlamaConfig):
+    form: str = ""  # of every third layer
+
     @property
     def layer_kinds(self):
-        return tuple(FULL if i % 3 == 2 else SLIDING for i in range(self.num_hidden_layers))
+        full = FULL._replace(form=self.form)
+        return tuple(full if i % 3 == 2 else SLIDING for i in range(self.num_hidden_layers))
 
     def window(self, attention):
         return WINDOW if attention == "sliding_attention" else None
@@ -56,43 +60,47 @@ def looped(stacked):
     return fp.unflatten(apart)
 
 
-SCANNED = Mixed(CONFIG, scan_layers=True)
+SCANNED = Mixed(CONFIG, scan_layers=True)  # one program, which branches in its attention
 STACKED = SCANNED.init_params(jax.random.key(0))
-MODES = {"scan": (SCANNED, STACKED), "loop": (Mixed(CONFIG), looped(STACKED))}
+PERIODS = Mixed(CONFIG.replace(form="other"), scan_layers=True)
+LOOPED = fp.unstack_layers(STACKED, "model/layers")
+MODES = {"scan": (SCANNED, STACKED), "loop": (Mixed(CONFIG), LOOPED)}
 both = pytest.mark.parametrize(("model", "params"), MODES.values(), ids=MODES)
 
 
 def run(model, params, ids=IDS, mask=None, **inputs):
-    return jax.jit(lambda p, c, **x: model.apply({"params": p}, ids, mask, cache=c, **x))(
-        params, inputs.pop("cache", None), **inputs
+    return jax.jit(lambda p, c: model.apply({"params": p}, ids, mask, cache=c, **inputs))(
+        params, inputs.pop("cache", None)
     )
 
 
 def test_a_path_says_which_layers_a_stacked_leaf_holds():
     leaf = "self_attn/q_proj/kernel"
-    shapes = {p: x.shape[0] for p, x in fp.flatten(STACKED).items() if p.endswith(leaf)}
+    params = PERIODS.init_params(jax.random.key(0))
+    shapes = {p: x.shape[0] for p, x in fp.flatten(params).items() if p.endswith(leaf)}
     assert shapes == {
         f"model/layers/{name}/{leaf}": count
         for name, count in {"0+3": 2, "1+3": 2, "2+3": 2, "6+1": 2}.items()
     }
     template = fp.flatten(Mixed(CONFIG).abstract_params())
     assert {p: x.shape for p, x in template.items()} == {
-        p: x.shape for p, x in fp.flatten(looped(STACKED)).items()
+        p: x.shape for p, x in fp.flatten(looped(params)).items()
     }
+    assert jax.tree.all(jax.tree.map(np.array_equal, looped(params), LOOPED))
 
 
 def test_loop_and_scan_agree_in_everything():
+    segments = blocks.segments([kind.form for kind in PERIODS.config.layer_kinds])
+    periods = fp.stack_layers(LOOPED, ["layers"], segments=segments)
+    asked = {"output_hidden_states": True, "output_attentions": True}
     outs = [
-        jax.jit(
-            lambda p, m=model: m.apply(
-                {"params": p}, IDS, output_hidden_states=True, output_attentions=True
-            )
-        )(params)
-        for model, params in MODES.values()
+        jax.jit(lambda p, m=model: m.apply({"params": p}, IDS, **asked))(params)
+        for model, params in (*MODES.values(), (PERIODS, periods))
     ]
     assert len(outs[0].hidden_states) == 9 and len(outs[0].attentions) == 8
-    for a, b in zip(*map(jax.tree.leaves, outs), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+    for a, *others in zip(*map(jax.tree.leaves, outs), strict=True):
+        for b in others:
+            np.testing.assert_allclose(a, b, atol=1e-6)
     seen = [np.count_nonzero(weights[0, 0], axis=-1) for weights in outs[0].attentions]
     np.testing.assert_array_equal(seen[0], np.minimum(np.arange(LENGTH) + 1, WINDOW))
     np.testing.assert_array_equal(seen[2], np.arange(LENGTH) + 1)
@@ -114,6 +122,16 @@ def test_a_ring_holds_the_window_and_no_more(model, params):
     np.testing.assert_allclose(np.concatenate(logits, axis=1), expected, atol=1e-5)
 
 
+def test_attentions_over_a_ring_have_the_keys_that_it_holds():
+    outs = [
+        run(m, p, IDS[:, :5], cache=m.init_cache(2, 12), output_attentions=True)
+        for m, p in MODES.values()
+    ]
+    for a, b in zip(*(out.attentions for out in outs), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert [x.shape[-1] for x in outs[0].attentions[:3]] == [WINDOW + 5, WINDOW + 5, 12]
+
+
 @both
 def test_padding_before_tokens_changes_nothing(model, params):
     mask = np.ones((2, LENGTH), int)
@@ -124,15 +142,31 @@ def test_padding_before_tokens_changes_nothing(model, params):
     np.testing.assert_array_equal(padded, alone)
 
 
-def test_remat_of_a_period_keeps_gradients():
-    def gradient(model):
-        return jax.jit(jax.grad(lambda p: model.apply({"params": p}, IDS).logits.var()))(STACKED)
+def test_gradients_of_loop_scan_and_remat_agree():
+    def gradient(model, params):
+        return jax.jit(jax.grad(lambda p: model.apply({"params": p}, IDS).logits.var()))(params)
 
-    for a, b in zip(
-        *(jax.tree.leaves(gradient(model)) for model in (SCANNED, SCANNED.clone(remat="full"))),
-        strict=True,
-    ):
-        np.testing.assert_allclose(a, b, atol=1e-7)
+    expected = fp.stack_layers(gradient(Mixed(CONFIG), LOOPED), ["layers"])
+    for model in (SCANNED, SCANNED.clone(remat="full")):
+        found = gradient(model, STACKED)
+        for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_a_scan_carries_a_donated_cache_without_copies():
+    """XLA copies what a branch wrote, of all layers, in each of them."""
+    model = SCANNED.clone(config=CONFIG.replace(max_position_embeddings=4096))
+    cache = jax.eval_shape(lambda: model.init_cache(1, 4096))
+    step = jax.jit(
+        lambda p, c: model.apply({"params": p}, IDS[:1, :1], cache=c).cache, donate_argnums=1
+    )
+    compiled = step.lower(model.abstract_params(), cache).compile()
+    stacks = {x.shape for x in jax.tree.leaves(cache.entries)}
+    text = compiled.as_text()
+    for shape in stacks:
+        dims = ",".join(map(str, shape))
+        assert f"f32[{dims}]" in text
+        assert not re.search(rf"f32\[{dims}\]\S* copy\(", text)
 
 
 class Adder(nn.Module):
@@ -149,8 +183,11 @@ class Adder(nn.Module):
         return blocks.LayerOutput(x, context.cache, shared={"count": count + 1})
 
 
+OTHER = FULL._replace(form="other")
+
+
 @pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("kinds", [(SLIDING,) * 5, (SLIDING, FULL) * 2 + (SLIDING,)])
+@pytest.mark.parametrize("kinds", [(SLIDING,) * 5, (SLIDING, FULL, OTHER, FULL, OTHER)])
 def test_layers_have_inputs_of_their_own_and_hand_on(kinds, scan):
     context = blocks.PassContext(jnp.arange(3)[None], {}, shared={"count": jnp.zeros(())})
     steps = 10.0 ** jnp.arange(5)
@@ -159,11 +196,13 @@ def test_layers_have_inputs_of_their_own_and_hand_on(kinds, scan):
     assert float(out.x) == 11111 + (0 + 1 + 2 + 3 + 4)
 
 
-def test_a_scan_compiles_a_period_however_deep_the_model_is():
+@pytest.mark.parametrize(("form", "depths"), [("", (30, 7)), ("other", (30, 6))])
+def test_a_scan_compiles_a_period_however_deep_the_model_is(form, depths):
     def size(depth):
-        model = SCANNED.clone(config=CONFIG.replace(num_hidden_layers=depth))
+        config = CONFIG.replace(num_hidden_layers=depth, form=form)
+        model = SCANNED.clone(config=config)
         params = model.abstract_params()
         text = jax.jit(lambda p: model.apply({"params": p}, IDS)).lower(params).as_text()
         return len(text.splitlines())
 
-    assert size(30) == size(6)
+    assert size(depths[0]) == size(depths[1])
