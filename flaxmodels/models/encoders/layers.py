@@ -80,9 +80,9 @@ class EncoderLayer(nn.Module):
             out = blocks.cross_attention(self, q, keys_and_values, context, at, **told)
         else:
             k, v = keys_and_values(y)
-            if style.rotate_values and at.kind.rotary is not None:
-                v = blocks.apply_rotary(v, context.rotations[at.kind.rotary])
-            told["bias"] = context.biases.get(at.kind.attention)
+            if style.rotate_values:
+                turn, table = blocks.apply_rotary, context.rotations
+                v = at.of("rotary", lambda name: v if name is None else turn(v, table[name]))
             out = blocks.self_attention(self, q, k, v, context, at, **told)
         y, cache, weights = out
         y = modules.at(names.out)(y)
