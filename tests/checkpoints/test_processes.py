@@ -2,10 +2,9 @@
 
 import json
 import socket
-import subprocess
-import sys
 import time
 
+import _children
 import jax
 import numpy as np
 import pytest
@@ -74,12 +73,7 @@ def together(tmp_path_factory):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, str(rank), str(port), folder, LLAMA, *FAULTS],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        _children.Child("-c", PROGRAM, str(rank), str(port), folder, LLAMA, *FAULTS)
         for rank in range(2)
     ]
     said = [process.communicate(timeout=240) for process in processes]
@@ -165,15 +159,7 @@ def test_peers_when_a_process_dies_the_others_name_it_and_end(where, victim, tmp
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     arguments = [str(port), tmp_path / "ck", LLAMA, where, str(victim)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-P", "-c", PEER, str(rank), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    processes = [_children.Child("-c", PEER, str(rank), *arguments) for rank in range(2)]
     processes[victim].wait(timeout=240)
     start = time.monotonic()
     out, errors = processes[1 - victim].communicate(timeout=240)

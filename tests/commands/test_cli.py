@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import _children
 import numpy as np
 import pytest
 from _files import put, write_safetensors
@@ -72,8 +73,7 @@ def test_a_warning_is_a_line_of_its_own(tmp_path):
     shutil.copytree(LLAMA, tmp_path / "m")
     values = json.loads((LLAMA / "config.json").read_text())
     put(tmp_path / "m", "config.json", json.dumps(values | {"auto_map": {"AutoModel": "a--b.C"}}))
-    command = [sys.executable, "-m", "flaxmodels", "plan", str(tmp_path / "m")]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    run = _children.run("-m", "flaxmodels", "plan", tmp_path / "m", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     (line,) = run.stderr.splitlines()
     assert line.startswith("warning: ") and "auto_map" in line and ".py" not in line
@@ -117,11 +117,6 @@ def test_few_files_may_be_open(tmp_path):
     )
     for count in (5, 8, 12, 24):
         target = tmp_path / str(count)
-        run = subprocess.run(
-            [sys.executable, "-P", "-c", program, str(count), str(LLAMA), str(target)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        run = _children.run("-c", program, str(count), LLAMA, target)
         assert run.returncode in (0, 1) and "Traceback" not in run.stderr, run.stderr
         assert "verified" in run.stdout or "Too many open files" in run.stderr, run.stderr

@@ -1,10 +1,9 @@
 """`flaxmodels convert`: any format to any, verified, and what it refuses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import _children
 import numpy as np
 import pytest
 from _paths import GOLDENS, ROOT
@@ -123,12 +122,7 @@ def test_the_script_and_the_module(tmp_path):
     script = ROOT / "scripts" / "convert.py"
     for i, command in enumerate(([script], ["-m", "flaxmodels", "convert"])):
         target = tmp_path / str(i)
-        run = subprocess.run(
-            [sys.executable, "-P", *command, source, target, "--dtype", "float16"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        run = _children.run(*command, source, target, "--dtype", "float16")
         assert run.returncode == 0, run.stderr
         assert {str(x.dtype) for x in params_of(target).values()} == {"float16"}
 
@@ -163,12 +157,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     small = GOLDENS / "llama-causal-lm" / "checkpoint"
     targets = tmp_path / "small", tmp_path / "large"
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", program, small, tmp_path / "a", *targets],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = _children.run("-c", program, small, tmp_path / "a", *targets)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 100_000, run.stdout
     assert len(list((tmp_path / "large").glob("*.safetensors"))) == 5

@@ -4,9 +4,8 @@ and what goes wrong for one goes wrong for both."""
 import json
 import os
 import socket
-import subprocess
-import sys
 
+import _children
 import pytest
 from _downloads import NAME, SHARDS, files_of
 from _paths import SHARDED
@@ -54,12 +53,9 @@ def run_both(hub, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, str(rank), str(port), NAME, str(SHARDED)],
+        _children.Child(
+            *("-c", PROGRAM, str(rank), str(port), NAME, SHARDED),
             env=hub_environment(hub, tmp_path / str(rank)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         for rank in range(2)
     ]

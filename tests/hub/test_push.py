@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import _children
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -598,13 +598,10 @@ def test_R6_one_process_pushes_and_all_get_the_commit(logged_in, pair, tmp_path)
         port = str(free.getsockname()[1])
     environment = hub_environment(logged_in, tmp_path)
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, str(rank), port, LLAMA],
+        _children.Child(
+            *("-c", PROGRAM, str(rank), port, LLAMA),
             env=environment | ({"HF_TOKEN": "hf_write"} if rank == 0 else {}),
             cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         for rank in range(2)
     ]
@@ -633,12 +630,10 @@ def test_docs_snippets_of_up_run(logged_in, tmp_path):
     assert len(blocks) >= 2
     script = tmp_path / "up.py"
     script.write_text("\n".join(blocks))
-    run = subprocess.run(
-        [sys.executable, "-P", str(script)],
+    run = _children.run(
+        script,
         env=hub_environment(logged_in, tmp_path) | {"HF_TOKEN": "hf_write"},
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert "model.safetensors" in logged_in.files("org/name")

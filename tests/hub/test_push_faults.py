@@ -4,10 +4,9 @@ import logging
 import os
 import resource
 import signal
-import subprocess
-import sys
 import threading
 
+import _children
 import jax
 import pytest
 from _paths import LLAMA
@@ -327,7 +326,7 @@ model.push_to_hub(params, "org/name", max_shard_size="20KB", progress=False)
 @pytest.mark.parametrize("at", ["PUT", "COMMIT"])
 def test_kill_9_in_the_middle(pushed, tmp_path, at):
     hub, before = pushed[0], pushed[0].head(REPO)
-    child: list[subprocess.Popen] = []
+    child: list[_children.Child] = []
     where = {"PUT": PUT | {"skip": 1}, "COMMIT": COMMIT}[at]
 
     def kill(request):
@@ -338,10 +337,9 @@ def test_kill_9_in_the_middle(pushed, tmp_path, at):
 
     hub.fault(Fault("hook", call=kill, **where))
     child.append(
-        subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, str(LLAMA)],
+        _children.Child(
+            *("-c", PROGRAM, LLAMA),
             env=hub_environment(hub, tmp_path) | {"HF_TOKEN": "hf_write", "TMPDIR": str(tmp_path)},
-            stdout=subprocess.DEVNULL,
         )
     )
     try:

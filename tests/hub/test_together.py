@@ -2,12 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
+import _children
 import pytest
 from _downloads import (
     CONFIG,
@@ -50,14 +49,7 @@ def child(hub, tmp_path, *without):
     environment = hub_environment(hub, tmp_path)
     for name in without:
         environment.pop(name, None)
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", CHILD, NAME, str(SHARDED)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
+    return _children.Child("-c", CHILD, NAME, SHARDED, env=environment, cwd=tmp_path)
 
 
 def test_two_processes_on_one_cache_and_one_that_is_killed(hub, tmp_path):

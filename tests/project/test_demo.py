@@ -1,10 +1,10 @@
-"""The demo as a user runs it, in a process of its own."""
+"""The demo in a process of its own."""
 
 import json
 import re
 import subprocess
-import sys
 
+import _children
 import pytest
 from _paths import GOLDENS, ROOT
 
@@ -12,8 +12,7 @@ BUNDLED = ROOT / "flaxmodels" / "bundled" / "tiny-llama"
 
 
 def demo(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "demo.py"), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return _children.run(ROOT / "scripts" / "demo.py", *args)
 
 
 @pytest.mark.soak

@@ -3,10 +3,9 @@ those of docs/migration.md."""
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import _children
 from _paths import ROOT
 from loopback.client import hub_environment
 
@@ -21,13 +20,7 @@ def run(text: str, tmp_path: Path, *options: str, **environment: str) -> str:
     """What the snippets of a text print."""
     script = tmp_path / "readme.py"
     script.write_text("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
-    result = subprocess.run(
-        [sys.executable, "-P", *options, str(script)],
-        cwd=tmp_path,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-    )
+    result = _children.run(*options, script, cwd=tmp_path, env=os.environ | environment)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 

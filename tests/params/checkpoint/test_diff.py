@@ -1,8 +1,7 @@
 """Differences of trees and of checkpoints, in the library and as `flaxmodels diff`."""
 
-import subprocess
-import sys
 
+import _children
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -244,11 +243,6 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert fp.diff(sys.argv[1], sys.argv[2]).equal
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", program, *large, small],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = _children.run("-c", program, *large, small)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 100_000, run.stdout

@@ -1,8 +1,6 @@
 """Work that several threads share."""
 
-import subprocess
-import sys
-
+import _children
 import pytest
 
 from flaxmodels.params.host.threads import in_threads
@@ -27,7 +25,7 @@ def test_a_child_without_its_parents_threads_works():
     code += "assert call()\nif child := os.fork():\n"
     code += "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     code += "os._exit(0 if call() else 3)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert _children.run("-c", code).returncode == 0
 
 
 def test_a_child_casts_what_its_parent_loaded():
@@ -37,4 +35,4 @@ def test_a_child_casts_what_its_parent_loaded():
     code += "if child := os.fork():\n"
     code += "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     code += "os._exit(0 if fp.to_bf16(tree)['kernel'].dtype == jnp.bfloat16 else 3)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert _children.run("-c", code).returncode == 0
