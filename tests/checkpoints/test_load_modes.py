@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from _modes import CONTEXTS, MODES, ROWS, check
+from _modes import COMPILED, CONTEXTS, MODES, ROWS, check
 
 import flaxmodels as fm
 
@@ -37,7 +37,11 @@ def rows(params, ids):
     return params["model"]["embed_tokens"]["embedding"][ids]
 
 
-@pytest.mark.parametrize("mode", MODES)
+# What a mode changes of tracing shows without compiling.
+EACH_MODE = [pytest.param(x, marks=pytest.mark.soak if x in COMPILED else ()) for x in MODES]
+
+
+@pytest.mark.parametrize("mode", EACH_MODE)
 def test_D4_load(params, folder, mode):
     def load(_, ids):
         return rows(fm.AutoModelForCausalLM.from_pretrained(folder, progress=False)[1], ids)
@@ -45,7 +49,7 @@ def test_D4_load(params, folder, mode):
     check(mode, load, params, jax.numpy.asarray(IDS), rows(params, IDS), 0)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", EACH_MODE)
 def test_init_params(params, mode):
     def init(_, ids):
         return rows(MODEL.init_params(jax.random.key(0)), ids)

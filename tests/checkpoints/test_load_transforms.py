@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _paths import LLAMA
+from _turns import in_turn
 from jax.core import Tracer
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -92,8 +93,7 @@ CONTEXTS = {
 }
 
 
-@pytest.mark.parametrize("scan_layers", [False, True])
-@pytest.mark.parametrize("name", CONTEXTS)
+@in_turn("name", [*CONTEXTS], "scan_layers", [False, True])
 def test_D4_a_load_in_a_context(name, scan_layers):
     """The same arrays in the same place, those of a new head too."""
     options = {"cls": fm.LlamaForSequenceClassification, "num_labels": 3}

@@ -7,6 +7,7 @@ import _children
 import numpy as np
 import pytest
 from _paths import GOLDENS, ROOT
+from _turns import in_turn
 
 import flaxmodels as fm
 from flaxmodels import auto
@@ -128,10 +129,10 @@ def test_the_script_and_the_module(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*the model has the tokens 0 to 39")
-@pytest.mark.parametrize(
-    "source", ["torch/llama/sharded", "torch/llama/legacy", "tf/h5", "tf/sharded", "tf/gpt2"]
+@in_turn(
+    *("source", ["torch/llama/sharded", "torch/llama/legacy", "tf/h5", "tf/sharded", "tf/gpt2"]),
+    *("format", ["safetensors", "msgpack", "orbax"]),
 )
-@pytest.mark.parametrize("format", ["safetensors", "msgpack", "orbax"])
 def test_from_every_format_to_every_format(source, format, tmp_path):
     source = GOLDENS / "formats" / source
     convert(source, tmp_path / "a", format=format, progress=False)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from _files import same, write_safetensors
 from _paths import GOLDENS
+from _turns import in_turn
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -71,8 +72,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("case", ARCHITECTURES)
-@pytest.mark.parametrize("family", WHOLE)
+@in_turn("case", [*ARCHITECTURES], "family", [*WHOLE])
 def test_a_class_that_is_guessed_narrows_nothing(family, case, tmp_path, capsys):
     named = ARCHITECTURES[case]
     if case in ("base", "another head"):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from _turns import in_turn
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -63,8 +64,7 @@ def zeroed(params, plan):
 # --- pruning, against the reference ---
 
 
-@loop_and_scan
-@pytest.mark.parametrize("name", PRUNED)
+@in_turn("name", PRUNED, "scan_layers", [False, True], ids=(None, ["loop", "scan"]))
 def test_P24_T18_pruned_once_and_twice(name, scan_layers):
     model, params = loaded(name, scan_layers)
     once = model.prune_heads(params, ONCE)

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from _turns import in_turn
 
 import flaxmodels as fm
 
@@ -33,10 +34,9 @@ def run(model, params, ids, **inputs):
     return jax.jit(lambda p, x: model.apply({"params": p}, ids, **x))(params, inputs)
 
 
-@models
-@pytest.mark.parametrize("scan", [False, True])
-def test_a_cache_keeps_the_encoder_for_the_calls_that_follow(model, scan):
-    model = model.clone(scan_layers=scan)
+@in_turn("name", [*MODELS], "scan", [False, True])
+def test_a_cache_keeps_the_encoder_for_the_calls_that_follow(name, scan):
+    model = MODELS[name].clone(scan_layers=scan)
     params = model.init_params(jax.random.key(0))
     encoder = {"encoder_hidden_states": STATES, "encoder_attention_mask": MASK}
     full = run(model, params, IDS, **encoder)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _turns import in_turn
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -31,15 +32,18 @@ def run(model, params, arguments, **options):
 
 
 RUNS = {"loop-eager": LOOP_EAGER, "scan-sdpa": SCAN_SDPA}
+IN_TEST_REFERENCE = ("-answering", "-classification", "-model", "-choice", "-prediction")
+IN_TEST_REFERENCE += ("-double-heads", "-new", "-untied", "-tied", "-head-dim", "-llama3")
+"""What a golden's name ends with if its head or variant is tried in `test_reference.py` too."""
 
 
 def reference_runs():
-    """Both runs of a golden that has hidden states and attentions, which each head and family has
-    one of; of the others one each, in turn, and the second with `--all`."""
+    """One run of each golden, in turn, whose kind of file, names, dtype or rotation it alone has;
+    all runs of all with `--all`."""
     for i, name in enumerate(golden.names()):
-        both = any("attentions.0" in expected for _, expected in golden.load(name).calls())
         for j, run_name in enumerate(RUNS):
-            marks = () if both or i % 2 == j else (pytest.mark.soak,)
+            runs = i % 2 == j and not name.endswith(IN_TEST_REFERENCE)
+            marks = () if runs else (pytest.mark.soak,)
             yield pytest.param(name, RUNS[run_name], id=f"{name}-{run_name}", marks=marks)
 
 
@@ -56,8 +60,11 @@ def test_outputs_are_those_of_the_reference(name, fields):
         golden.assert_close(out, expected, arguments.get("attention_mask"), 1e-4)
 
 
-@pytest.mark.parametrize("fields", [LOOP_SDPA, SCAN_EAGER], ids=["loop-sdpa", "scan-eager"])
-@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+@in_turn(
+    *("name", LANGUAGE_MODELS),
+    *("fields", [LOOP_SDPA, SCAN_EAGER]),
+    ids=(None, ["loop-sdpa", "scan-eager"]),
+)
 def test_loop_and_scan_and_both_formulas_agree(name, fields):
     it = golden.load(name)
     model, params = it.load(**fields)
@@ -72,14 +79,14 @@ def test_loop_and_scan_and_both_formulas_agree(name, fields):
 WITH_GRADIENTS = [name for name in golden.names() if golden.load(name).under("cot")]
 
 
-# Besides language models, one of each way from a backbone's states to what has a loss. The other
-# heads differ in the width of a layer that these have too.
+# One of each way from a backbone's states to what has a loss. The other heads differ in the width
+# of a layer that these have too; language models are in `test_reference.py`.
 HEADS = ("bert-multiple-choice", "bert-pre-training", "gpt2-double-heads")
 HEADS += ("gpt2-sequence-classification", "llama-question-answering")
 GRADIENTS = [
-    *(f"{name}:scan" for name in LANGUAGE_MODELS),
+    *(pytest.param(f"{name}:scan", marks=pytest.mark.soak) for name in LANGUAGE_MODELS),
     *(
-        pytest.param(name, marks=() if name in (*LANGUAGE_MODELS, *HEADS) else pytest.mark.soak)
+        pytest.param(name, marks=() if name in HEADS else pytest.mark.soak)
         for name in WITH_GRADIENTS
     ),
 ]
@@ -108,8 +115,7 @@ def test_gradients_are_those_of_the_reference(name):
 # --- caches ---
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["loop", "scan"])
-@pytest.mark.parametrize("name", DECODERS)
+@in_turn("name", DECODERS, "scan_layers", [False, True], ids=(None, ["loop", "scan"]))
 @pytest.mark.parametrize("padded", [False, True], ids=["full", "left-padded"])
 def test_cached_decoding_equals_the_full_pass(name, scan_layers, padded):
     it = golden.load(name)
@@ -173,8 +179,9 @@ def test_vectors_in_the_place_of_tokens(name):
 # --- how it is computed ---
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["loop", "scan"])
-@pytest.mark.parametrize("remat", ["full", "dots_saveable"])
+@in_turn(
+    "remat", ["full", "dots_saveable"], "scan_layers", [False, True], ids=(None, ["loop", "scan"])
+)
 def test_remat_changes_the_program_and_nothing_else(scan_layers, remat):
     it = golden.load("llama-causal-lm")
     model, params = it.load(scan_layers=scan_layers)
@@ -196,8 +203,7 @@ def test_an_unknown_remat_policy_is_refused():
         model.clone(remat="some").apply({"params": params}, np.ones((1, 1), np.int32))
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["loop", "scan"])
-@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+@in_turn("name", LANGUAGE_MODELS, "scan_layers", [False, True], ids=(None, ["loop", "scan"]))
 def test_dropout_is_off_unless_asked_for(name, scan_layers):
     it = golden.load(name)
     model, params = it.load(scan_layers=scan_layers)
@@ -219,8 +225,7 @@ def test_dropout_is_off_unless_asked_for(name, scan_layers):
     assert np.abs(one - plain)[tokens].max() > 1e-2
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["loop", "scan"])
-@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+@in_turn("name", LANGUAGE_MODELS, "scan_layers", [False, True], ids=(None, ["loop", "scan"]))
 def test_everything_is_computed_in_dtype(name, scan_layers):
     it = golden.load(name)
     model, params = it.load(scan_layers=scan_layers, dtype=jnp.bfloat16)
@@ -250,16 +255,16 @@ def test_scanned_params_leave_out_the_index_and_nothing_else(name):
 
 
 FULL = {"vocab_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "hidden_size": 32}
-SHARDED = [
-    ("BertForPreTraining", FULL | {"intermediate_size": 48, "max_position_embeddings": 32}),
-    ("GPT2LMHeadModel", FULL | {"max_position_embeddings": 32}),
-    ("LlamaForCausalLM", FULL | {"intermediate_size": 48, "num_key_value_heads": 2}),
-]
+SHARDED = {
+    "BertForPreTraining": FULL | {"intermediate_size": 48, "max_position_embeddings": 32},
+    "GPT2LMHeadModel": FULL | {"max_position_embeddings": 32},
+    "LlamaForCausalLM": FULL | {"intermediate_size": 48, "num_key_value_heads": 2},
+}
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["loop", "scan"])
-@pytest.mark.parametrize(("name", "values"), SHARDED, ids=[name for name, _ in SHARDED])
-def test_a_mesh_changes_where_and_not_what(name, values, scan_layers):
+@in_turn("name", [*SHARDED], "scan_layers", [False, True], ids=(None, ["loop", "scan"]))
+def test_a_mesh_changes_where_and_not_what(name, scan_layers):
+    values = SHARDED[name]
     cls = getattr(fm, name)
     model = cls(cls.config_class.from_dict(values), scan_layers=scan_layers)
     params = random_params(model)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _paths import GOLDENS
+from _turns import in_turn
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -202,8 +203,7 @@ def test_M2_M9_M10_eager_memory(model):
     assert not trace.mem_rss_diff
 
 
-@each
-@pytest.mark.parametrize("scan", [False, True])
+@in_turn("model", [BERT, GPT2, LLAMA], "scan", [False, True], ids=(["bert", "gpt2", "llama"], None))
 def test_M2_memory_of_the_compiled_program(model, scan):
     model = model.clone(scan_layers=scan)
     report = memory.memory_report(model, model.abstract_params(), IDS, depth=1)

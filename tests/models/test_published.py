@@ -17,9 +17,13 @@ it is another."""
 
 
 def parameters():
+    """Of each family the first, and the others with `--all`."""
+    seen = set()
     for name, entry in PUBLISHED.items():
-        known = entry["config"]["model_type"] in registry.FAMILIES
-        yield pytest.param(name, marks=() if known else pytest.mark.skip("not registered"))
+        family = entry["config"]["model_type"]
+        marks = [] if family in registry.FAMILIES else [pytest.mark.skip("not registered")]
+        yield pytest.param(name, marks=[*marks, pytest.mark.soak] if family in seen else marks)
+        seen.add(family)
 
 
 @pytest.mark.parametrize("name", list(parameters()))

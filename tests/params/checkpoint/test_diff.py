@@ -1,6 +1,5 @@
 """Differences of trees and of checkpoints, in the library and as `flaxmodels diff`."""
 
-
 import _children
 import jax
 import jax.numpy as jnp

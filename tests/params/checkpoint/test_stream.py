@@ -525,10 +525,10 @@ json.dump({"peak": status("VmHWM") - before, "held": held, "predicted": plan.pre
 @pytest.mark.parametrize(
     ("stored", "dtype", "spec", "device"),
     [
-        ("float32", "auto", None, False),
+        pytest.param("float32", "auto", None, False, marks=pytest.mark.soak),
         ("float32", "auto", None, True),
         ("float32", "auto", ("fsdp", "tensor"), False),
-        ("bfloat16", "float32", ("tensor", "fsdp"), False),
+        pytest.param("bfloat16", "float32", ("tensor", "fsdp"), False, marks=pytest.mark.soak),
         ("bfloat16", "float32", None, False),
     ],
     ids=str,
