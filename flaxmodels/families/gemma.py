@@ -14,26 +14,11 @@ _TANH_GELU = "gelu_pytorch_tanh"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GemmaConfig(DecoderConfig):
-    """`config.json` of a Gemma. The activation "gelu" of its first files stands for what the models
-    were trained with, the approximation by tanh."""
+class GemmaFields(DecoderConfig):
+    """The fields of all generations."""
 
-    model_type = "gemma"
-    unsupported = {
-        **DecoderConfig.unsupported,
-        # the reference attends both ways or not as its implementation of attention has it
-        "use_bidirectional_attention": (False, None),
-        "hidden_activation": (_TANH_GELU, None),  # what Transformers 4 reads instead
-    }
-
-    vocab_size: int = 256_000
-    hidden_size: int = 3072
-    intermediate_size: int = 24576
-    num_hidden_layers: int = 28
-    num_attention_heads: int = 16
     head_dim: int = 256
     hidden_act: str = _TANH_GELU
-    max_position_embeddings: int = 8192
     attention_bias: bool = False
     pad_token_id: int | None = 0
     bos_token_id: int | None = 2
@@ -46,6 +31,27 @@ class GemmaConfig(DecoderConfig):
         return super().style.replace(
             norm_offset=1.0, qkv_bias=bias, out_bias=bias, token_scale=width**0.5
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GemmaConfig(GemmaFields):
+    """`config.json` of a Gemma. The activation "gelu" of its first files stands for what the models
+    were trained with, the approximation by tanh."""
+
+    model_type = "gemma"
+    unsupported = {
+        **GemmaFields.unsupported,
+        # the reference attends both ways or not as its implementation of attention has it
+        "use_bidirectional_attention": (False, None),
+        "hidden_activation": (_TANH_GELU, None),  # what Transformers 4 reads instead
+    }
+
+    vocab_size: int = 256_000
+    hidden_size: int = 3072
+    intermediate_size: int = 24576
+    num_hidden_layers: int = 28
+    num_attention_heads: int = 16
+    max_position_embeddings: int = 8192
 
     def derive(self) -> None:
         if self.hidden_act == "gelu":

@@ -7,15 +7,16 @@ Gemma Team 2024, arXiv:2408.00118; reference: `models/gemma2` of Transformers 5.
 import dataclasses
 
 from ..documents.json_values import ConfigError, Json
-from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
+from ..models.decoder_model import DECODER_CLASSES
 from ..models.decoder_style import LogitStyle, Style
 from ..models.layer_types import LayerTypes, every
 from . import classes_of
+from .gemma import GemmaFields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GemmaFields(DecoderConfig, LayerTypes):
-    """The fields of both generations. The file's `hidden_activation` is `hidden_act` here; the
+class Gemma2Fields(GemmaFields, LayerTypes):
+    """The fields of Gemma 2 and 3. The file's `hidden_activation` is `hidden_act` here; the
     `hidden_act` that a file has beside is not read, as in the reference."""
 
     aliases = {"hidden_activation": "hidden_act"}
@@ -25,28 +26,17 @@ class GemmaFields(DecoderConfig, LayerTypes):
     num_hidden_layers: int = 26
     num_attention_heads: int = 8
     num_key_value_heads: int = 4
-    head_dim: int = 256
-    hidden_act: str = "gelu_pytorch_tanh"
-    attention_bias: bool = False
     query_pre_attn_scalar: int = 256
     sliding_window: int | None = 4096
     final_logit_softcapping: float | None = None
-    pad_token_id: int | None = 0
-    bos_token_id: int | None = 2
-    eos_token_id: int | tuple[int, ...] | None = 1
-    tie_word_embeddings: bool = True
 
     @property
     def style(self) -> Style:
         return super().style.replace(
-            norm_offset=1.0,
             attention_out="post_attention_layernorm",
             mlp_in="pre_feedforward_layernorm",
             mlp_out="post_feedforward_layernorm",
-            qkv_bias=self.attention_bias,
-            out_bias=self.attention_bias,
             score_scale=self.query_pre_attn_scalar**-0.5,
-            token_scale=self.hidden_size**0.5,
             logits=LogitStyle(softcap=self.final_logit_softcapping),
         )
 
@@ -70,12 +60,12 @@ class GemmaFields(DecoderConfig, LayerTypes):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Gemma2Config(GemmaFields):
+class Gemma2Config(Gemma2Fields):
     """`config.json` of a Gemma 2."""
 
     model_type = "gemma2"
     unsupported = {
-        **DecoderConfig.unsupported,
+        **GemmaFields.unsupported,
         "use_bidirectional_attention": (False, None),  # as for Gemma
     }
     per_layer = {"layer_types": every(2)}

@@ -12,17 +12,17 @@ from ..models.decoder_style import QKNorm, Style
 from ..models.layer_types import FULL, SLIDING, every
 from ..models.rope_config import rope_by_type
 from . import classes_of
-from .gemma2 import GemmaFields
+from .gemma2 import Gemma2Fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Gemma3TextConfig(GemmaFields):
+class Gemma3TextConfig(Gemma2Fields):
     """`config.json` of a Gemma 3 without images. Of a model that attends both ways,
     `sliding_window` counts the tokens on both sides, as in the file."""
 
     model_type = "gemma3_text"
     unsupported = {
-        **GemmaFields.unsupported,
+        **Gemma2Fields.unsupported,
         "attn_logit_softcapping": (None,),  # the reference's layers do not apply it
     }
     per_layer = {"layer_types": every("sliding_window_pattern")}
