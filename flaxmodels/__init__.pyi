@@ -33,6 +33,8 @@ from .documents.json_values import ConfigError as ConfigError
 from .editing.prune import prune_heads as prune_heads
 from .embeddings.cross_encoder import CrossEncoder as CrossEncoder
 from .embeddings.sentence_encoder import SentenceEncoder as SentenceEncoder
+from .families.bart import BartConfig as BartConfig
+from .families.bart import BartPretrained
 from .families.bert import BertConfig as BertConfig
 from .families.bert import BertForMaskedLM as BertForMaskedLM
 from .families.bert import BertForMultipleChoice as BertForMultipleChoice
@@ -127,6 +129,13 @@ from .hub import download as download
 from .hub import push_files as push_files
 from .models.base import PretrainedModel as PretrainedModel
 from .models.decoder_model import DecoderModel, DecoderPretrained
+from .models.encoder_decoders.fairseq import (
+    FairseqCausalLM,
+    FairseqConditionalGeneration,
+    FairseqModel,
+    FairseqQuestionAnswering,
+    FairseqSequenceClassification,
+)
 from .models.task_heads import (
     CausalLM,
     LastTokenClassification,
@@ -139,6 +148,11 @@ from .text import load_tokenizer as load_tokenizer
 
 __version__: str
 
+class BartModel(BartPretrained, FairseqModel): ...
+class BartForConditionalGeneration(BartPretrained, FairseqConditionalGeneration): ...
+class BartForSequenceClassification(BartPretrained, FairseqSequenceClassification): ...
+class BartForQuestionAnswering(BartPretrained, FairseqQuestionAnswering): ...
+class BartForCausalLM(BartPretrained, FairseqCausalLM): ...
 class BloomModel(BloomPretrained, DecoderModel): ...
 class BloomForCausalLM(BloomPretrained, CausalLM): ...
 class BloomForSequenceClassification(BloomPretrained, LastTokenClassification): ...
@@ -254,6 +268,11 @@ FlaxAutoModelForSequenceClassification = AutoModelForSequenceClassification
 FlaxAutoModelForSpeechSeq2Seq = AutoModelForSpeechSeq2Seq
 FlaxAutoModelForTokenClassification = AutoModelForTokenClassification
 FlaxAutoModelForVision2Seq = AutoModelForVision2Seq
+FlaxBartForCausalLM = BartForCausalLM
+FlaxBartForConditionalGeneration = BartForConditionalGeneration
+FlaxBartForQuestionAnswering = BartForQuestionAnswering
+FlaxBartForSequenceClassification = BartForSequenceClassification
+FlaxBartModel = BartModel
 FlaxBertForCausalLM = BertLMHeadModel
 FlaxBertForMaskedLM = BertForMaskedLM
 FlaxBertForMultipleChoice = BertForMultipleChoice

@@ -119,7 +119,19 @@ _READS = ("ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice")
 _READS += ("ForTokenClassification", "ForQuestionAnswering")
 _ENCODERS = ("Model", *_READS, "ForCausalLM")
 
+_SEQ2SEQ = ("Model", "ForConditionalGeneration")
+_BART = (*_SEQ2SEQ, "ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM")
+
 FAMILIES: dict[str, Family] = {
+    "bart": Family(
+        "Bart",
+        _BART,
+        "BART",
+        serves={
+            f"AutoModelFor{task}": "BartForConditionalGeneration"
+            for task in ("Seq2SeqLM", "PreTraining", "MaskedLM")
+        },
+    ),
     "bert": Family(
         "Bert",
         ("Model", "ForMaskedLM", "LMHeadModel", "ForPreTraining", "ForNextSentencePrediction")

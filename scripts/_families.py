@@ -12,7 +12,7 @@ from _weights import integers, uniform
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "families"
 LENGTH, PADDING = 13, 4
-GENERATING = ("CausalLM", "LMHeadModel")
+GENERATING = ("CausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
 TOKENS = {
     "vocab_size": 61,
     "pad_token_id": 0,
@@ -40,6 +40,8 @@ class Family:
         in_file: parameter of the reference -> its name in the file, where it is another.
         encodes: whether it reads a text both ways: padded on the right, and with token types if
             there are any.
+        decodes: whether a decoder reads what an encoder made: both are padded on the right.
+        generating: the variant whose greedy tokens are asked for; None for `main` itself.
         fused: variants that the reference computes right by "sdpa" alone, not by "eager".
         takes_positions: whether the reference is given `position_ids` with padding, or finds them.
         first_position: of a text; `generate` of the reference has to be told if it is not 0.
@@ -57,6 +59,8 @@ class Family:
     same: dict[str, str] = dataclasses.field(default_factory=dict)
     in_file: dict[str, str] = dataclasses.field(default_factory=dict)
     encodes: bool = False
+    decodes: bool = False
+    generating: str | None = None
     fused: tuple[str, ...] = ()
     takes_positions: bool = True
     first_position: int = 0
@@ -85,6 +89,11 @@ class Family:
     def generates(self) -> bool:
         """Whether `main` continues texts."""
         return self.main.endswith(GENERATING)
+
+    def inputs_of(self, name: str) -> tuple[str, ...]:
+        """Which inputs a class or a variant is given, beside "whole"."""
+        alone = self.decodes and name.endswith("ForCausalLM")
+        return ("alone", "cross") if alone else ("padded",)
 
     def config_of(self, name: str) -> dict[str, Any]:
         """The config.json of a class, as it is given to the reference."""
@@ -116,7 +125,10 @@ def arrays_of(inputs: dict[str, Any]) -> dict[str, np.ndarray]:
 
 def for_class(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
     """The inputs with an axis for choices, where the class has one: the second choice of a row is
-    the other row. Positions are left out there, which the reference does not fold."""
+    the other row. Positions are left out there, which the reference does not fold. A sequence is
+    classified by a decoder that reads the encoder's tokens."""
+    if name.endswith("ForSequenceClassification"):
+        return {key: rows for key, rows in inputs.items() if not key.startswith("decoder_")}
     if not name.endswith(("ForMultipleChoice", "DoubleHeadsModel")):
         return inputs
     return {
@@ -128,6 +140,8 @@ def for_class(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
 
 def make_inputs(family: Family) -> dict[str, dict[str, Any]]:
     """Two rows, the second padded; and the tokens that the second has, as rows of their own."""
+    if family.decodes:
+        return _inputs_of_both()
     ids = integers("input_ids", (2, LENGTH), 3, TOKENS["vocab_size"])
     mask = np.ones((2, LENGTH), np.int32)
     pads = slice(LENGTH - PADDING, None) if family.encodes else slice(0, PADDING)
@@ -143,6 +157,26 @@ def make_inputs(family: Family) -> dict[str, dict[str, Any]]:
     return {
         key: {name: array.tolist() for name, array in given.items()}
         for key, given in (("padded", padded), ("whole", whole))
+    }
+
+
+def _inputs_of_both() -> dict[str, dict[str, Any]]:
+    """The same for an encoder, each row of which ends with the token that ends texts, and for a
+    decoder; and for the decoder "alone"."""
+    padded, whole = {}, {}
+    for half, length, pads in (("", LENGTH, PADDING), ("decoder_", 7, 2)):
+        ids = integers(f"{half}input_ids", (2, length), 3, TOKENS["vocab_size"])
+        mask = np.ones((2, length), np.int32)
+        mask[1, length - pads :] = 0
+        if not half:
+            ids[0, -1] = ids[1, length - pads - 1] = TOKENS["eos_token_id"]
+        padded[f"{half}input_ids"] = np.where(mask, ids, TOKENS["pad_token_id"])
+        padded[f"{half}attention_mask"] = mask
+        whole[f"{half}input_ids"] = ids[1:, mask[1] == 1]
+    alone = {name: padded[f"decoder_{name}"] for name in ("input_ids", "attention_mask")}
+    return {
+        key: {name: array.tolist() for name, array in given.items()}
+        for key, given in (("padded", padded), ("whole", whole), ("alone", alone))
     }
 
 

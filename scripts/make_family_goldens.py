@@ -60,21 +60,23 @@ def main() -> None:
 
 def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Everything that is asked about one family: what goes into its JSON, and the outputs."""
-    inputs = families.make_inputs(family)
+    inputs, prompt = families.make_inputs(family), "whole" if family.encodes else "padded"
     golden: dict[str, Any] = {"versions": versions(), "inputs": inputs, "classes": {}}
     golden["variants"] = {}
     arrays = {}
     for name in family.classes:
         model, entry = build(family, name, family.config_of(name))
         golden["classes"][name] = entry
-        given = {key: families.for_class(name, values) for key, values in inputs.items()}
-        everything = name == family.bare
-        arrays |= outputs(name, model, given if everything else {"padded": given["padded"]}, family)
+        wanted = family.inputs_of(name)
+        if "cross" in wanted:
+            inputs["cross"] = inputs["alone"] | cross_inputs(model.config.hidden_size)
+        wanted = (*wanted, "whole") if name == family.bare else wanted
+        given = {key: families.for_class(name, inputs[key]) for key in wanted}
+        arrays |= outputs(name, model, given, family)
         if name == family.main:
             golden["gradients"] = gradients(model, given["padded"], family)
             if family.generates:
-                which = "whole" if family.encodes else "padded"
-                golden["generated"] = generate(model, given[which], family.first_position)
+                golden["generated"] = generate(model, inputs[prompt], family)
     for name, changes in family.variants.items():
         config = family.config_of(family.main) | changes
         model, entry = build(family, family.main, config, family.attention(name))
@@ -83,6 +85,8 @@ def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]
         if name == "cross":
             given = inputs["cross"] = given | cross_inputs(model.config.hidden_size)
         arrays |= outputs(name, model, {"padded": given}, family, states=False)
+        if name == family.generating:
+            golden["generated"] = generate(model, inputs[prompt], family)
     return golden, arrays
 
 
@@ -134,16 +138,28 @@ def outputs(
             out = model(**tensors(given), output_hidden_states=states, output_attentions=states)
         found |= {f"{name}.{key}.{n}": numpy(out[n]) for n in OUTPUTS if out.get(n) is not None}
         if states:
-            place = 0 if family.encodes else -1
-            for i, state in enumerate(out.hidden_states):
-                found[f"{name}.{key}.hidden_states.{i}"] = numpy(state[:, place])
-            layers = len(out.attentions)
-            for i in {0, layers - 1}:
-                found[f"{name}.{key}.attentions.{i}"] = numpy(out.attentions[i][-1])
+            found |= {f"{name}.{key}.{n}": array for n, array in inner(out, family).items()}
     if states:  # so that who equals both knows that padding changes nothing
         padded, whole = (found[f"{name}.{key}.last_hidden_state"] for key in inputs)
-        tokens = np.asarray(inputs["padded"]["attention_mask"][1], bool)
+        mask = "decoder_attention_mask" if family.decodes else "attention_mask"
+        tokens = np.asarray(inputs["padded"][mask][1], bool)
         assert np.abs(padded[1, tokens] - whole[0]).max() < 1e-4, "padding changes outputs"
+    return found
+
+
+def inner(out: Any, family: families.Family) -> dict[str, np.ndarray]:
+    """What stands between the layers: one place of hidden states, the last row of attentions."""
+    found = {}
+    if family.decodes:
+        found["encoder_last_hidden_state"] = numpy(out.encoder_last_hidden_state)
+    for half in ("encoder_", "decoder_") if family.decodes else ("",):
+        place = 0 if family.encodes or family.decodes else -1
+        for i, state in enumerate(out[f"{half}hidden_states"]):
+            found[f"{half}hidden_states.{i}"] = numpy(state[:, place])
+    for kind in ("encoder_", "decoder_", "cross_") if family.decodes else ("",):
+        weights = out[f"{kind}attentions"]
+        for i in {0, len(weights) - 1}:
+            found[f"{kind}attentions.{i}"] = numpy(weights[i][-1])
     return found
 
 
@@ -169,9 +185,12 @@ def gradients(
     given = tensors(inputs)
     logits = model(**given).logits
     cotangent = torch.tensor(uniform("cotangent", logits.shape))
-    (logits * cotangent * given["attention_mask"][..., None]).sum().backward()
+    mask = given["decoder_attention_mask" if family.decodes else "attention_mask"]
+    (logits * cotangent * mask[..., None]).sum().backward()
     found = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         assert parameter.grad is not None, name
         name = family.in_file.get(name, name)
         gradient = parameter.grad.numpy().astype(np.float64)
@@ -181,12 +200,13 @@ def gradients(
     return {name: [float(f"{x:.7g}") for x in pair] for name, pair in found.items()}
 
 
-def generate(model: Any, inputs: dict[str, Any], first_position: int) -> list[list[int]]:
-    """Greedy tokens, none of which is a close call."""
+def generate(model: Any, inputs: dict[str, Any], family: families.Family) -> list[list[int]]:
+    """Greedy tokens, none of which is a close call; of a decoder from its first token on."""
     given = {k: v for k, v in tensors(inputs).items() if k in ("input_ids", "attention_mask")}
     given.setdefault("attention_mask", torch.ones_like(given["input_ids"]))
-    if first_position:  # 5.23 counts from 0, whatever a forward pass of its own does
-        given["position_ids"] = given["attention_mask"].cumsum(-1) - 1 + first_position
+    if family.first_position:  # 5.23 counts from 0, whatever a forward pass of its own does
+        given["position_ids"] = given["attention_mask"].cumsum(-1) - 1
+        given["position_ids"] += family.first_position
     out = model.generate(
         **given,
         max_new_tokens=NEW_TOKENS,
@@ -199,7 +219,8 @@ def generate(model: Any, inputs: dict[str, Any], first_position: int) -> list[li
     best = torch.stack(out.logits).topk(2, -1).values
     margin = float((best[..., 0] - best[..., 1]).min())
     assert margin > 1e-4, f"two tokens are {margin:.1e} apart"
-    return out.sequences[:, given["input_ids"].shape[1] :].tolist()
+    first = 0 if family.decodes else given["input_ids"].shape[1]
+    return out.sequences[:, first:].tolist()
 
 
 if __name__ == "__main__":

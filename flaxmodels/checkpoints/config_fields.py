@@ -29,6 +29,11 @@ class ConfigFields(TypedDict, total=False):
     bos_token_id: int | None
     classifier_dropout: float | None
     d_model: int
+    decoder_attention_heads: int
+    decoder_ffn_dim: int
+    decoder_layerdrop: float
+    decoder_layers: int
+    decoder_start_token_id: int | None
     do_layer_norm_before: bool
     dropout: float
     embd_pdrop: float
@@ -36,10 +41,16 @@ class ConfigFields(TypedDict, total=False):
     embedding_dropout: float
     embedding_multiplier: float
     enable_bias: bool
+    encoder_attention_heads: int
+    encoder_ffn_dim: int
+    encoder_layerdrop: float
+    encoder_layers: int
     eos_token_id: Sequence[int] | int | None
     ffn_dim: int
     ffn_hidden_size: int | None
     final_logit_softcapping: float | None
+    forced_bos_token_id: int | None
+    forced_eos_token_id: Sequence[int] | int | None
     head_dim: int | None
     hidden_act: str
     hidden_activation: str
@@ -51,6 +62,7 @@ class ConfigFields(TypedDict, total=False):
     initializer_range: float
     intermediate_size: int | None
     is_decoder: bool
+    is_encoder_decoder: bool
     label2id: Mapping[Any, int] | None
     layer_norm_elementwise_affine: bool
     layer_norm_eps: float

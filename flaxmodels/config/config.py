@@ -178,7 +178,7 @@ class Config(Schema, metaclass=_Type):
                 values[field.name] = value.to_dict() if isinstance(value, Config) else value
         if self.id2label is not None:
             values |= {"id2label": dict(self.id2label), "label2id": self.label2id}
-        elif self.num_labels != 2:
+        elif self.num_labels != type(self).num_labels:
             values["num_labels"] = self.num_labels
         for key in ("output_hidden_states", "output_attentions", "pruned_heads"):
             if not values[key]:

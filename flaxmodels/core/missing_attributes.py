@@ -104,7 +104,7 @@ INSTEAD: dict[str, str] = {
         "beam_search greedy_search sample contrastive_search", "model.generate(params, ids, ...)"
     ),
     **_each("get_base_model", "params[Class.base_model_prefix] are its params"),
-    **_each("encode decode", f"models from sequence to sequence: {_LATER}"),
+    **_each("encode decode", "encoder-decoders have it, as BartForConditionalGeneration"),
 }
 """Name -> what to write, the second half of an error's sentence."""
 

@@ -144,6 +144,66 @@ class DoubleHeadsOutput(Output):
     mc_logits: jax.Array
 
 
+@struct.dataclass(kw_only=True)
+class Seq2SeqOutput(ModelOutput):
+    """Holds what every model from sequence to sequence can return, of T tokens of the decoder and S
+    of the encoder.
+
+    Attributes:
+        cache, decoder_hidden_states, decoder_attentions, cross_attentions: as `Output`, of the
+            decoder.
+        encoder_last_hidden_state: [B, S, D]; None where the cache has seen it.
+        encoder_hidden_states, encoder_attentions: as `Output`, of the encoder.
+    """
+
+    cache: Cache | None = None
+    decoder_hidden_states: tuple[jax.Array, ...] | None = None
+    decoder_attentions: tuple[jax.Array, ...] | None = None
+    cross_attentions: tuple[jax.Array, ...] | None = None
+    encoder_last_hidden_state: jax.Array | None = None
+    encoder_hidden_states: tuple[jax.Array, ...] | None = None
+    encoder_attentions: tuple[jax.Array, ...] | None = None
+
+    @classmethod
+    def of(cls, encoded: BaseOutput | None, decoded: Output, **fields: Any) -> Self:
+        """Makes an output of `fields`, and of what encoder and decoder returned beside."""
+        if encoded is not None:
+            fields |= {
+                "encoder_last_hidden_state": encoded.last_hidden_state,
+                "encoder_hidden_states": encoded.hidden_states,
+                "encoder_attentions": encoded.attentions,
+            }
+        return cls(
+            cache=decoded.cache,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
+            **fields,
+        )
+
+
+@struct.dataclass(kw_only=True)
+class Seq2SeqModelOutput(Seq2SeqOutput):
+    """Output of the bare model: last_hidden_state [B, T, D] of the decoder."""
+
+    last_hidden_state: jax.Array
+
+
+@struct.dataclass(kw_only=True)
+class Seq2SeqLogitsOutput(Seq2SeqOutput):
+    """Output of a model with one head: logits [B, T, V] of tokens, or [B, labels]."""
+
+    logits: jax.Array
+
+
+@struct.dataclass(kw_only=True)
+class Seq2SeqQuestionAnsweringOutput(Seq2SeqOutput):
+    """start_logits and end_logits [B, T]: where the answer starts, and its last token."""
+
+    start_logits: jax.Array
+    end_logits: jax.Array
+
+
 Base = TypeVar("Base", bound=BaseOutput)
 
 

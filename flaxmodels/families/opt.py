@@ -13,14 +13,14 @@ from flax import linen as nn
 from .. import blocks
 from .. import params as fp
 from ..models import decoder, task_heads
-from ..models.bart_layers import BartDecoderFields, BartDecoderLayer, BartStyle
+from ..models.bart_layers import BartFields, BartLayer, BartStyle
 from ..models.decoder_model import FROM_OTHERS
 
 _OFFSET = 2  # of positions in their table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OPTConfig(BartDecoderFields):
+class OPTConfig(BartFields):
     """`config.json` of an OPT. Tokens have vectors of `word_embed_proj_dim` numbers, `hidden_size`
     if None, and are projected to `hidden_size` and back if that is another."""
 
@@ -83,7 +83,7 @@ class OPTDecoder(nn.Module):
             size = cfg.hidden_size
             self.project_in = blocks.Linear(size, ("embed", "hidden"), std, use_bias=False)
             self.project_out = blocks.Linear(width, ("hidden", "embed"), std, use_bias=False)
-        self.layers = blocks.Layers(BartDecoderLayer, cfg, cfg.layer_kinds, self.options)
+        self.layers = blocks.Layers(BartLayer, cfg, cfg.layer_kinds, self.options)
         self.final_layer_norm = None
         if cfg.do_layer_norm_before and not cfg._remove_final_layer_norm:
             self.final_layer_norm = cfg.bart_style.norm()

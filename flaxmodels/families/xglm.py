@@ -8,21 +8,20 @@ import math
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from .. import blocks
 from .. import params as fp
 from ..documents.json_values import ConfigError
 from ..models import config_checks, decoder, task_heads
-from ..models.bart_layers import BartDecoderFields, BartDecoderLayer, BartStyle
+from ..models.bart_layers import BartFields, BartLayer, BartStyle
+from ..models.encoder_decoders.positions import sinusoids
 
 _OFFSET = 2  # of positions among the sinusoids
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class XGLMConfig(BartDecoderFields):
+class XGLMConfig(BartFields):
     """`config.json` of an XGLM. Sinusoids go on beyond `max_position_embeddings`."""
 
     model_type: ClassVar[str] = "xglm"
@@ -61,17 +60,6 @@ class XGLMConfig(BartDecoderFields):
             raise ConfigError(f"XGLMConfig: d_model is {self.d_model}; sinusoids need at least 4")
 
 
-def _sinusoids(rows: jax.Array, width: int, pad: int | None) -> jax.Array:
-    """Returns sines, then cosines of rows int32 [B, T] -> float32 [B, T, width]; 0 in row `pad`."""
-    half = width // 2
-    step = np.float32(-math.log(10_000) / (half - 1))
-    frequencies = np.exp(np.arange(half, dtype=np.float32) * step)
-    angles = rows[..., None].astype(jnp.float32) * frequencies[None, None]
-    table = jnp.concatenate((jnp.sin(angles), jnp.cos(angles)), axis=-1)
-    table = jnp.pad(table, ((0, 0), (0, 0), (0, width % 2)))
-    return table if pad is None else jnp.where(rows[..., None] == pad, 0, table)
-
-
 class XGLMPretrained(decoder.Decoder):
     """The base of every model of the family."""
 
@@ -97,7 +85,7 @@ class XGLMModel(decoder.Backbone, XGLMPretrained):
             cfg.vocab_size, cfg.d_model, cfg.init_std, padding_id=cfg.pad_token_id
         )
         self.drop = nn.Dropout(cfg.dropout)
-        self.layers = blocks.Layers(BartDecoderLayer, cfg, cfg.layer_kinds, self.options)
+        self.layers = blocks.Layers(BartLayer, cfg, cfg.layer_kinds, self.options)
         self.layer_norm = cfg.bart_style.norm()
 
     def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
@@ -106,7 +94,7 @@ class XGLMModel(decoder.Backbone, XGLMPretrained):
         if cfg.scale_embedding and tokens.input_ids is not None:
             x = x * math.sqrt(cfg.d_model)
         x = self.perturb_embeddings(x)
-        table = _sinusoids(context.positions + _OFFSET, cfg.d_model, cfg.pad_token_id)
+        table = sinusoids(context.positions + _OFFSET, cfg.d_model, cfg.pad_token_id)
         x = x + table.astype(x.dtype)
         return self.drop(x, deterministic=context.deterministic)
 

@@ -1,4 +1,4 @@
-"""The layer of fairseq's decoders, as in BART, OPT and XGLM, and the fields that their
+"""The layer of fairseq's encoders and decoders, as in BART, OPT and XGLM, and the fields that their
 configurations share.
 
 Lewis et al. 2019, arXiv:1910.13461.
@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks
@@ -18,21 +19,31 @@ from .plain_heads import PlainHeads
 
 @dataclasses.dataclass(frozen=True)
 class BartStyle:
-    """Holds what `BartDecoderLayer` reads beside the fields of `BartDecoderFields`.
+    """Holds what `BartLayer` reads beside the fields of `BartFields`.
 
     Attributes:
         norm_first: norms stand before attention and MLP, not after their sums.
         norm_affine: norms have scale and bias.
         use_bias: of the projections.
         inner_dropout: rate at which activations of the MLP are dropped.
+        layer_drop: rate at which whole layers are left out.
         over_encoder: layers attend to an encoder too, if there is one.
+        positions: of an encoder or decoder: "learned", a table; "sinusoids", of as many rows;
+            "counted", sinusoids without end by the number of tokens before each.
+        position_offset: rows of the table before that of the first position.
+        embedding_norm: what is normed before the first layer: the "sum" of the vectors of tokens
+            and positions, those of "tokens", or "nothing".
     """
 
     norm_first: bool = True
     norm_affine: bool = True
     use_bias: bool = True
     inner_dropout: float = 0.0
+    layer_drop: float = 0.0
     over_encoder: bool = False
+    positions: str = "learned"
+    position_offset: int = 0
+    embedding_norm: str = "nothing"
 
     def norm(self, name: str | None = None) -> nn.Module:
         """Makes a norm; its eps is PyTorch's own."""
@@ -41,8 +52,8 @@ class BartStyle:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BartDecoderFields(PlainHeads):
-    """The fields of a decoder of such layers; those of its size are the family's."""
+class BartFields(PlainHeads):
+    """The fields of a stack of such layers; those of its size are the family's."""
 
     unsupported: ClassVar = {**PlainHeads.unsupported, "layerdrop": (0.0, None)}
 
@@ -104,7 +115,7 @@ class BartAttention(nn.Module):
         return nn.Dropout(cfg.dropout)(y, deterministic=context.deterministic), cache, weights
 
 
-class BartDecoderLayer(nn.Module):
+class BartLayer(nn.Module):
     """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
 
     config: Any
@@ -113,7 +124,7 @@ class BartDecoderLayer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
         cfg, style = self.config, self.config.bart_style
-        first = style.norm_first
+        first, given = style.norm_first, x
 
         norm = style.norm("self_attn_layer_norm")
         attention = BartAttention(cfg, self.options, name="self_attn")
@@ -131,6 +142,9 @@ class BartDecoderLayer(nn.Module):
         norm = style.norm("final_layer_norm")
         y = self._mlp()(norm(x) if first else x, deterministic=context.deterministic)
         x = x + y if first else norm(x + y)
+        if style.layer_drop and not context.deterministic:
+            kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - style.layer_drop)
+            x = jnp.where(kept, x, given)
         return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
 
     def _mlp(self) -> nn.Module:

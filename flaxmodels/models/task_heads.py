@@ -79,9 +79,14 @@ class VocabularyHead(TaskHead):
         """The bias, factor and cap that make logits of the product with the vocabulary."""
         return LogitStyle()
 
+    @property
+    def logit_count(self) -> int:
+        """V: the tokens that there are logits of."""
+        return self.config.vocab_size
+
     def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
         """Projects x [B, T, D] to logits [B, T, V], by the embedding table if it is tied."""
-        style, size = self.logit_style, self.config.vocab_size
+        style, size = self.logit_style, self.logit_count
         if not self.config.tie_word_embeddings:
             std, axes = self.config.initializer_range, ("embed", "vocab")
             head = blocks.Linear(size, axes, std, use_bias=style.use_bias, name=self.lm_head_path)
@@ -114,12 +119,17 @@ class CausalLM(VocabularyHead):
         **inputs: Unpack[Inputs],
     ) -> outputs.LogitsOutput:
         """Computes the logits of all tokens, or of the last `logits_to_keep` if that is not 0."""
-        if (keep := operator.index(logits_to_keep)) < 0:
-            raise ValueError(f"logits_to_keep is {keep}; expected 0 for all, or how many")
         base = self.base()
         out = base(input_ids, attention_mask, **inputs)
-        logits = self.vocabulary(base, out.last_hidden_state[:, -keep:])
+        logits = self.vocabulary(base, last(out.last_hidden_state, logits_to_keep))
         return outputs.LogitsOutput.of(out, logits=logits)
+
+
+def last(x: jax.Array, logits_to_keep: int) -> jax.Array:
+    """Returns the last `logits_to_keep` places of x [B, T, D]; all if that is 0."""
+    if (keep := operator.index(logits_to_keep)) < 0:
+        raise ValueError(f"logits_to_keep is {keep}; expected 0 for all, or how many")
+    return x[:, -keep:]
 
 
 class LastTokenClassification(SimpleHead):

@@ -58,6 +58,10 @@ class Reference:
         key = "cross" if name == "cross" else which
         return families.arrays_of(families.for_class(name, self.golden["inputs"][key]))
 
+    def given(self, name: str) -> tuple[str, ...]:
+        """The inputs that there are outputs of, beside "whole"."""
+        return self.table.inputs_of(name)
+
     def expected(self, name: str, which: str = "padded") -> dict[str, np.ndarray]:
         """What the reference put out for them."""
         start = f"{name}.{which}."
@@ -72,19 +76,24 @@ class Reference:
         Args:
             leave: outputs whose names begin so are not compared.
         """
-        mask = self.inputs(name, which).get("attention_mask")
+        inputs = self.inputs(name, which)
         for key, want in self.expected(name, which).items():
             if key.startswith(leave):
                 continue
-            have, tokens = self._compared(key, out), mask
+            have, tokens = self._compared(key, out), self._mask(key, inputs)
             assert have.shape == want.shape, f"{key}: {have.shape}, expected {want.shape}"
-            if key.startswith("attentions"):  # [N, T, S] of the last row
-                tokens = None if mask is None else np.broadcast_to(mask[-1], want.shape[:2])
+            if "attentions" in key:  # [N, T, S] of the last row
+                tokens = None if tokens is None else np.broadcast_to(tokens[-1], want.shape[:2])
             if tokens is None or want.shape[: tokens.ndim] != tokens.shape:
                 tokens = np.ones((), bool)
             difference = np.abs(have - want)[tokens.astype(bool)]
             worst = difference.max() / max(1, np.abs(want).max())
             assert worst < 1e-4, f"{name}, {which}: {key} is off by {worst:.1e}"
+
+    def _mask(self, key: str, inputs: dict[str, np.ndarray]) -> np.ndarray | None:
+        """Where an output is of tokens."""
+        half = "" if key.startswith("encoder_") else "decoder_"
+        return inputs.get(f"{half}attention_mask", inputs.get("attention_mask"))
 
     def _compared(self, key: str, out: Any) -> np.ndarray:
         """What of an output the golden holds."""
@@ -92,9 +101,9 @@ class Reference:
         value = getattr(out, field)
         assert value is not None, f"no {field}"
         array = np.asarray(value[int(index)] if index else value, np.float32)
-        if field == "hidden_states":
-            return array[:, 0 if self.table.encodes else -1]
-        return array[-1] if field == "attentions" else array
+        if index and field.endswith("hidden_states"):
+            return array[:, 0 if self.table.encodes or self.table.decodes else -1]
+        return array[-1] if field.endswith("attentions") else array
 
 
 load = functools.cache(Reference)

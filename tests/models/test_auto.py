@@ -188,12 +188,14 @@ def test_an_old_model_type_opens_as_the_family_that_it_is(tmp_path):
 
 def test_unknown_family_and_missing_head(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba9"}))
-    with pytest.raises(fm.ConfigError, match="'mamba9'; there are bert, "):
+    with pytest.raises(fm.ConfigError, match="'mamba9'; there are .*bert, "):
         fm.AutoModel.from_pretrained(tmp_path)
     with pytest.raises(fm.ConfigError, match="'mamba9'"):
         fm.AutoConfig.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "lama"}))
-    with pytest.raises(fm.ConfigError, match=r"'lama' \(did you mean llama\?\); there are bert, "):
+    with pytest.raises(
+        fm.ConfigError, match=r"'lama' \(did you mean llama\?\); there are .*bert, "
+    ):
         fm.AutoModel.from_pretrained(tmp_path)
     with pytest.raises(fm.ConfigError, match="llama has no class for AutoModelForMaskedLM"):
         fm.AutoModelForMaskedLM.from_pretrained(GOLDENS / "llama-causal-lm" / "checkpoint")

@@ -1,0 +1,178 @@
+"""Encoder-decoders: their two halves, their arguments, and what decoder inputs are made of; numbers
+are in `test_reference.py`."""
+
+import jax
+import numpy as np
+import pytest
+
+import flaxmodels as fm
+from flaxmodels.models.encoder_decoders import inputs
+
+CONFIG = fm.BartConfig(
+    vocab_size=50,
+    d_model=16,
+    encoder_layers=2,
+    decoder_layers=1,
+    encoder_attention_heads=2,
+    decoder_attention_heads=4,
+    encoder_ffn_dim=24,
+    decoder_ffn_dim=20,
+    max_position_embeddings=12,
+)
+MODEL = fm.BartForConditionalGeneration(CONFIG)
+PARAMS = MODEL.init_params(jax.random.key(0))
+IDS = np.array([[5, 6, 7, 8, 2], [9, 8, 2, 1, 1]])
+MASK = (IDS != 1).astype(np.int32)
+DECODED = np.array([[2, 11, 12], [2, 13, 14]])
+
+
+def run(*args, model=MODEL, method=None, **given):
+    return model.apply({"params": PARAMS}, *args, **given, method=method)
+
+
+def shapes(*args, cls=fm.BartForConditionalGeneration, **given):
+    """Traces a call, and computes nothing."""
+    return jax.eval_shape(lambda: cls(CONFIG).init(jax.random.key(0), *args, **given))
+
+
+def test_encode_and_decode_are_the_two_halves_of_a_call():
+    both = run(IDS, MASK, DECODED)
+    encoded = run(IDS, MASK, method="encode")
+    np.testing.assert_array_equal(encoded.last_hidden_state, both.encoder_last_hidden_state)
+    for given in (encoded, encoded.to_tuple(), encoded.last_hidden_state):
+        out = run(DECODED, given, MASK, method="decode")
+        np.testing.assert_array_equal(out.logits, both.logits)
+        again = run(None, MASK, DECODED, encoder_outputs=given)
+        np.testing.assert_array_equal(again.logits, both.logits)
+    last = run(DECODED, encoded, MASK, method="decode", logits_to_keep=1)
+    np.testing.assert_array_equal(last.logits, both.logits[:, -1:])
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_cache_keeps_the_encoder_for_the_calls_that_follow(scan):
+    model = MODEL.clone(scan_layers=scan)
+    params = model.init_params(jax.random.key(0))
+
+    def decode(*args, **given):
+        return model.apply({"params": params}, *args, **given, method="decode")
+
+    encoded = model.apply({"params": params}, IDS, MASK, method="encode")
+    full = decode(DECODED, encoded, MASK)
+    first = decode(DECODED[:, :2], encoded, MASK, cache=model.init_cache(2, 4))
+    rest = decode(DECODED[:, 2:], cache=first.cache)
+    logits = np.concatenate([first.logits, rest.logits], axis=1)
+    np.testing.assert_allclose(logits, full.logits, atol=1e-5)
+    both = model.apply({"params": params}, decoder_input_ids=DECODED[:, 2:], cache=first.cache)
+    np.testing.assert_array_equal(both.logits, rest.logits)
+    assert both.encoder_last_hidden_state is None
+
+
+def test_the_names_of_outputs_are_those_of_the_reference():
+    out = run(IDS, MASK, DECODED, output_hidden_states=True, output_attentions=True)
+    assert out.keys() == (
+        "logits",
+        "decoder_hidden_states",
+        "decoder_attentions",
+        "cross_attentions",
+        "encoder_last_hidden_state",
+        "encoder_hidden_states",
+        "encoder_attentions",
+    )
+    assert [len(out[name]) for name in out.keys()[1:4]] == [2, 1, 1]
+    assert len(out.encoder_hidden_states) == 3 and len(out.encoder_attentions) == 2
+    assert out.cross_attentions[0].shape == (2, 4, 3, 5)
+
+
+def test_decoder_inputs_are_made_of_labels_and_of_input_ids():
+    labels = np.array([[7, 8, 2], [9, 2, -100]])
+    shifted = MODEL.prepare_decoder_input_ids_from_labels(labels)
+    np.testing.assert_array_equal(shifted, [[2, 7, 8], [2, 9, 2]])
+    np.testing.assert_array_equal(inputs.wrapped(labels, 1), [[2, 7, 8], [2, 9, 2]])
+    np.testing.assert_array_equal(inputs.wrapped([[7, 40], [41, 1]], 1), [[40, 7], [41, 41]])
+    made = run(IDS, MASK)
+    given = run(IDS, MASK, MODEL.shifted_right(IDS))
+    np.testing.assert_array_equal(made.logits, given.logits)
+
+
+ENCODED = np.zeros((2, 5, 16), np.float32)
+WRONG = {
+    "labels": ({"input_ids": IDS, "labels": IDS}, TypeError, "labels: models compute no loss"),
+    "misspelt": ({"input_ids": IDS, "decoder_ids": IDS}, TypeError, "argument 'decoder_ids'"),
+    "nothing-to-decode": ({"inputs_embeds": ENCODED}, ValueError, "give decoder_input_ids"),
+    "nothing-at-all": ({"decoder_input_ids": IDS}, ValueError, "give either input_ids or"),
+    "twice-encoded": (
+        {"input_ids": IDS, "encoder_outputs": ENCODED, "decoder_input_ids": DECODED},
+        ValueError,
+        "input_ids is to be encoded, and the encoder's outputs are given",
+    ),
+    "no-states": (
+        {"encoder_outputs": "states", "decoder_input_ids": DECODED},
+        TypeError,
+        "encoder_outputs is a str",
+    ),
+    "other-batch": (
+        {"encoder_outputs": ENCODED[:1], "decoder_input_ids": DECODED},
+        ValueError,
+        "expected 2 sequences",
+    ),
+    "past-positions": (
+        {"input_ids": IDS, "decoder_input_ids": np.ones((2, 13), int)},
+        ValueError,
+        "decoder: 13 tokens, and the model has 12 positions",
+    ),
+    "one-row": (
+        {"input_ids": IDS, "decoder_input_ids": DECODED[0]},
+        ValueError,
+        "decoder: input_ids has shape",
+    ),
+    "unknown-token": (
+        {"input_ids": IDS, "decoder_input_ids": DECODED + 48},
+        ValueError,
+        r"decoder: input_ids\[0, 0\] is 50",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "kind", "message"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_refused(given, kind, message):
+    with pytest.raises(kind, match=message):
+        shapes(**given)
+
+
+def test_decoding_needs_an_encoder():
+    with pytest.raises(ValueError, match="give encoder_outputs, or a cache that has seen them"):
+        run(DECODED, method="decode")
+    with pytest.raises(ValueError, match="give encoder_outputs, or a cache that has seen them"):
+        run(DECODED, cache=MODEL.init_cache(2, 4), method="decode")
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (np.array([[5, 6, 7], [5, 2, 6]]), r"have \[0, 1\] end-of-sequence tokens"),
+        (np.array([[2, 6, 2], [5, 2, 6]]), r"have \[2, 1\] end-of-sequence tokens"),
+        (None, "give input_ids"),
+    ],
+)
+def test_a_sequence_is_classified_by_its_last_eos(ids, message):
+    with pytest.raises(ValueError, match=message):
+        shapes(ids, cls=fm.BartForSequenceClassification)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decoder_attention_heads": 3}, "d_model = 16 is not a multiple of decoder_attention_hea"),
+        ({"pruned_heads": {0: [1]}}, "pruned_heads is not implemented"),
+        ({"activation_function": "sine"}, "activation_function = 'sine' is not implemented"),
+    ],
+)
+def test_configurations_that_cannot_be_honoured(change, message):
+    with pytest.raises(fm.ConfigError, match=message):
+        CONFIG.replace(**change)
+
+
+def test_a_decoder_of_its_own_says_so():
+    alone = fm.BartForCausalLM(CONFIG)
+    assert alone.config.is_decoder and not alone.config.is_encoder_decoder
+    assert len(alone.init_cache(1, 4).entries["full_attention"].keys) == 1
