@@ -3,8 +3,8 @@ outputs?
 
 Run by hand, in three environments, on one folder:
 
-    python scripts/check_reference.py theirs DIR     # torch 2.13.0, Transformers 5.23.0
-    python scripts/check_reference.py ours DIR       # this library: opens those, saves them again
+    python scripts/check_reference.py theirs DIR [FAMILY...]  # torch 2.13.0, Transformers 5.23.0
+    python scripts/check_reference.py ours DIR [FAMILY...]    # this library: saves those again
     python scripts/check_reference.py torch DIR      # as the first: opens ours
     python scripts/check_reference.py flax DIR       # jax 0.4.13, flax 0.7.0, Transformers 4.53.3
 
@@ -12,7 +12,8 @@ Run by hand, in three environments, on one folder:
 `ours` opens them, if the registry has the family, and every golden, and the folders of old Flax
 that `tests/goldens/flax` describes: all keys required, looped and stacked. What it saves of them
 stands in DIR/ours: single file and shards, safetensors and msgpack. The last two open that, and
-write their tables into docs/reference.md.
+write their tables into docs/reference.md. With families named, to both, there are these alone and
+no goldens, and the tables keep their other rows.
 """
 
 import json
@@ -41,23 +42,24 @@ OUTPUTS = (
 
 
 def main() -> None:
-    mode, folder = sys.argv[1], Path(sys.argv[2])
-    {"theirs": save_theirs, "ours": save_ours, "torch": check_torch, "flax": check_flax}[mode](
-        folder
-    )
+    mode, folder, named = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+    if mode in ("torch", "flax"):
+        {"torch": check_torch, "flax": check_flax}[mode](folder)
+    else:
+        {"theirs": save_theirs, "ours": save_ours}[mode](folder, named)
 
 
 # --- what is opened here ---
 
 
-def save_theirs(folder: Path) -> None:
+def save_theirs(folder: Path, named: list[str]) -> None:
     """Saves every class and variant with PyTorch Transformers, inputs and outputs beside it."""
     import torch
     import transformers
     from make_family_goldens import build, cross_inputs, tensors
 
     transformers.logging.set_verbosity_error()
-    for family in map(families.load, families.names()):
+    for family in map(families.load, named or families.names()):
         inputs = families.make_inputs(family)["padded"]
         cases = [(name, name, {}) for name in family.classes]
         cases += [(family.main, name, changes) for name, changes in family.variants.items()]
@@ -83,21 +85,23 @@ def write_case(target: Path, row: str, cls: str, inputs: dict, outputs: dict) ->
     np.savez(target / "outputs.npz", allow_pickle=False, **outputs)
 
 
-def checkpoints(folder: Path) -> Iterator[tuple[Path, str, dict, dict | None, dict]]:
+def checkpoints(
+    folder: Path, named: list[str]
+) -> Iterator[tuple[Path, str, dict, dict | None, dict]]:
     """(folder of a checkpoint, row, inputs, outputs of the reference, ways of saving it)."""
     from flaxmodels.registry import FAMILIES
 
-    for golden in sorted(GOLDENS.glob("*/checkpoint")):
+    for golden in () if named else sorted(GOLDENS.glob("*/checkpoint")):
         if not golden.parent.name.startswith("pruned-"):  # Transformers 5 can no longer prune
             name = golden.parent.name  # old Flax cannot express what the others have
             ways = TORCH | (FLAX if name.startswith("flax-") else {})
             yield golden, name, golden_inputs(golden.parent), None, ways
     for target in sorted((folder / "theirs").iterdir()):
         case = json.loads((target / "case.json").read_text())
-        if case["row"] in FAMILIES:
+        if case["row"] in (named or FAMILIES):
             outputs = dict(np.load(target / "outputs.npz"))
             yield target, case["row"], dict(np.load(target / "inputs.npz")), outputs, TORCH
-    yield from old_flax(folder)
+    yield from old_flax(folder, named)
 
 
 def golden_inputs(golden: Path) -> dict[str, np.ndarray]:
@@ -108,7 +112,7 @@ def golden_inputs(golden: Path) -> dict[str, np.ndarray]:
     return {k[3:]: v.astype(np.int32) for k, v in tensors.items() if k.startswith("in.")}
 
 
-def old_flax(folder: Path) -> Iterator[tuple[Path, str, dict, dict, dict]]:
+def old_flax(folder: Path, named: list[str]) -> Iterator[tuple[Path, str, dict, dict, dict]]:
     """Makes the folders that `tests/goldens/flax` describes."""
     from flax.serialization import msgpack_serialize
     from flax.traverse_util import unflatten_dict
@@ -118,7 +122,7 @@ def old_flax(folder: Path) -> Iterator[tuple[Path, str, dict, dict, dict]]:
 
     for path in sorted((GOLDENS / "flax").glob("*.json")):
         golden, expected = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
-        for name, entry in golden["classes"].items() if path.stem in FAMILIES else ():
+        for name, entry in golden["classes"].items() if path.stem in (named or FAMILIES) else ():
             target = folder / "old" / f"{path.stem}.{name}"
             target.mkdir(parents=True, exist_ok=True)
             params = unflatten_dict(weights(entry["tensors"]), sep=".")
@@ -131,7 +135,7 @@ def old_flax(folder: Path) -> Iterator[tuple[Path, str, dict, dict, dict]]:
             yield target, path.stem, inputs, outputs, FLAX
 
 
-def save_ours(folder: Path) -> None:
+def save_ours(folder: Path, named: list[str]) -> None:
     """Opens every checkpoint, compares outputs where the reference's are known, saves it again."""
     import jax
 
@@ -139,7 +143,7 @@ def save_ours(folder: Path) -> None:
 
     jax.config.update("jax_disable_most_optimizations", True)  # each program runs once
     worst = 0.0
-    for source, row, inputs, expected, ways in checkpoints(folder):
+    for source, row, inputs, expected, ways in checkpoints(folder, named):
         cls = architecture(str(source))
         name = json.loads((source / "config.json").read_text())["architectures"][0]
         label = source.parent.name if source.name == "checkpoint" else source.name
@@ -228,17 +232,24 @@ def report(folder: Path, ways: dict, run: Run, title: str, versions: str) -> Non
         error = max(largest(ours[key], output(key), mask) for key in ours.files)
         row = rows.setdefault((case["row"], case["class"]), [0, [], 0.0])
         row[0], row[1], row[2] = row[0] + 1, row[1] + odd, max(row[2], error)
+    table = {}
+    for (name, cls), (count, odd, error) in rows.items():
+        keys = ", ".join(sorted(set(map(str, odd)))) or 0
+        table[name, cls] = f"| {name} | {cls} | {count} | {keys} | {error:.1e} |"
+    print("\n".join(table.values()))
+    assert all(not odd and error < 1e-4 for _, odd, error in rows.values()), "see above"
+    section = re.compile(rf"(?s)(## {title}\n\n)(.*?)(?=\n## |\Z)")
+    page = PAGE.read_text(encoding="utf-8")
+    before = section.search(page)
+    assert before, f"{PAGE} has no section {title!r}"
+    tried = {name for name, _ in rows}
+    for line in before[2].splitlines()[4:]:
+        name, cls = (cell.strip() for cell in line.split("|")[1:3])
+        if name not in tried:
+            table[name, cls] = line
     lines = [f"{versions}, numpy {np.__version__}", ""]
     lines += ["| golden or family | class | saved and opened | odd keys | largest difference |"]
-    lines += ["|---|---|---|---|---|"]
-    for (name, cls), (count, odd, error) in sorted(rows.items()):
-        keys = ", ".join(sorted(set(map(str, odd)))) or 0
-        lines.append(f"| {name} | {cls} | {count} | {keys} | {error:.1e} |")
-    print("\n".join(lines))
-    assert all(not odd and error < 1e-4 for _, odd, error in rows.values()), "see above"
-    section = re.compile(rf"(?s)(## {title}\n\n).*?(?=\n## |\Z)")
-    page = PAGE.read_text(encoding="utf-8")
-    assert section.search(page), f"{PAGE} has no section {title!r}"
+    lines += ["|---|---|---|---|---|", *(table[key] for key in sorted(table))]
     PAGE.write_text(section.sub(lambda m: m[1] + "\n".join(lines) + "\n", page), encoding="utf-8")
 
 
