@@ -4,7 +4,6 @@ Zhang et al. 2022, arXiv:2205.01068; reference: `models/opt` of Transformers 5.2
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from .. import params as fp
 from ..models import decoder, task_heads
 from ..models.bart_layers import BartFields, BartLayer, BartStyle
 from ..models.decoder_model import FROM_OTHERS
+from . import classes_of
 
 _OFFSET = 2  # of positions in their table
 
@@ -24,9 +24,9 @@ class OPTConfig(BartFields):
     """`config.json` of an OPT. Tokens have vectors of `word_embed_proj_dim` numbers, `hidden_size`
     if None, and are projected to `hidden_size` and back if that is another."""
 
-    model_type: ClassVar[str] = "opt"
-    derived: ClassVar[tuple[str, ...]] = ("word_embed_proj_dim",)
-    harmless: ClassVar = ("activation_dropout", "prefix")
+    model_type = "opt"
+    derived = ("word_embed_proj_dim",)
+    harmless = ("activation_dropout", "prefix")
 
     vocab_size: int = 50272
     hidden_size: int = 768
@@ -150,13 +150,4 @@ class OPTModel(decoder.Backbone, OPTPretrained):
         return self.decoder.finish(x)
 
 
-class OPTForCausalLM(OPTPretrained, task_heads.CausalLM):
-    backbone = OPTModel
-
-
-class OPTForSequenceClassification(OPTPretrained, task_heads.LastTokenClassification):
-    backbone = OPTModel
-
-
-class OPTForQuestionAnswering(OPTPretrained, task_heads.QuestionAnswering):
-    backbone = OPTModel
+__getattr__ = classes_of(OPTConfig, parts=task_heads.DECODER_HEADS)

@@ -5,7 +5,6 @@ Lin et al. 2021, arXiv:2112.10668; reference: `models/xglm` of Transformers 5.23
 
 import dataclasses
 import math
-from typing import ClassVar
 
 import jax
 from flax import linen as nn
@@ -16,6 +15,7 @@ from ..documents.json_values import ConfigError
 from ..models import config_checks, decoder, task_heads
 from ..models.bart_layers import BartFields, BartLayer, BartStyle
 from ..models.encoder_decoders.positions import sinusoids
+from . import classes_of
 
 _OFFSET = 2  # of positions among the sinusoids
 
@@ -24,13 +24,13 @@ _OFFSET = 2  # of positions among the sinusoids
 class XGLMConfig(BartFields):
     """`config.json` of an XGLM. Sinusoids go on beyond `max_position_embeddings`."""
 
-    model_type: ClassVar[str] = "xglm"
-    unsupported: ClassVar = {
+    model_type = "xglm"
+    unsupported = {
         **config_checks.NO_COMPOSITES,
         "is_decoder": (False, True, None),
         "layerdrop": (0.0, None),
     }
-    aliases: ClassVar = {
+    aliases = {
         "hidden_size": "d_model",
         "num_attention_heads": "attention_heads",
         "num_hidden_layers": "num_layers",
@@ -105,5 +105,4 @@ class XGLMModel(decoder.Backbone, XGLMPretrained):
         return self.layer_norm(x)
 
 
-class XGLMForCausalLM(XGLMPretrained, task_heads.CausalLM):
-    backbone = XGLMModel
+__getattr__ = classes_of(XGLMConfig, parts=task_heads.DECODER_HEADS)
