@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 _Arrays = tuple[jax.Array, ...] | jax.Array
@@ -278,6 +279,7 @@ def _with_layer(arrays: _Arrays, slot, layer: jax.Array) -> _Arrays:
     return jax.lax.dynamic_update_slice(arrays, layer[None], _start(slot, 0, 0, 0, 0))
 
 
-def _start(*indices: int | jax.Array) -> list[jax.Array]:
-    """Returns the start of a slice, all int32: in JAX's 64-bit mode a Python int would be int64."""
-    return [jnp.asarray(index, jnp.int32) for index in indices]
+def _start(*indices: int | jax.Array) -> list[np.int32 | jax.Array]:
+    """Returns the start of a slice, all int32: in JAX's 64-bit mode a Python int would be int64. JAX
+    must see which are constants: it wraps around any other that might be negative."""
+    return [np.int32(i) if isinstance(i, int) else jnp.asarray(i, jnp.int32) for i in indices]

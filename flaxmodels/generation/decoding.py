@@ -132,7 +132,8 @@ def decode(
     start = _start(model, options, prompt)
     start = fs.varying(start, over=(params, prompt, *scales, draw.key))
     state = add(start, *forward(rows.ids, start.cache, rows.positions, rows.mask))
-    state = jax.lax.while_loop(more, next_token, state)
+    if options.steps > 1:  # XLA would compile the loop's layers even if none of it ran
+        state = jax.lax.while_loop(more, next_token, state)
     sequences = jnp.concatenate([prompt.ids, state.tokens], axis=1)
     return GenerateOutput(sequences, state.lengths), _failure(state.lengths)
 

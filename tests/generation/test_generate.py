@@ -117,6 +117,16 @@ def test_second_call_does_not_trace_again(tiny, monkeypatch):
     assert len(traces) > after_first, "the counter counts"
 
 
+def test_a_program_of_one_token_has_no_loop(tiny):
+    model, params = tiny
+
+    def program(tokens):
+        ids = np.arange(3, 10)[None]
+        return str(jax.make_jaxpr(lambda p: model.generate(p, ids, max_new_tokens=tokens))(params))
+
+    assert "while[" not in program(1) and "while[" in program(2)
+
+
 def test_same_key_same_tokens(tiny):
     model, params = tiny
     prompt = np.arange(3, 10)[None]
