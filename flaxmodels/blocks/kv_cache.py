@@ -280,6 +280,6 @@ def _with_layer(arrays: _Arrays, slot, layer: jax.Array) -> _Arrays:
 
 
 def _start(*indices: int | jax.Array) -> list[np.int32 | jax.Array]:
-    """Returns the start of a slice, all int32: in JAX's 64-bit mode a Python int would be int64. JAX
-    must see which are constants: it wraps around any other that might be negative."""
+    """Returns the start of a slice, all int32: in JAX's 64-bit mode a Python int would be int64.
+    JAX must see which are constants: others it wraps around, since they might be negative."""
     return [np.int32(i) if isinstance(i, int) else jnp.asarray(i, jnp.int32) for i in indices]
