@@ -6,7 +6,7 @@ from typing import Any, Unpack
 from ..hub import HubKeywords, HubOptions, Location
 from .chat import read_templates
 from .files import Files
-from .pipeline import check_library, read_pipeline
+from .pipeline import check_library, read_pipeline, read_target
 from .settings import read_settings
 from .tokenizer import Tokenizer
 
@@ -24,6 +24,8 @@ class TokenizerKeywords(HubKeywords, total=False):
     padding_side: str
     truncation_side: str
     model_max_length: int
+    src_lang: str
+    tgt_lang: str
 
 
 def load_tokenizer(
@@ -37,13 +39,15 @@ def load_tokenizer(
     Args:
         name_or_path: a folder, or a repository on the Hub, as a model's `from_pretrained` takes it.
         **options: special tokens, padding_side, truncation_side and model_max_length, which go
-            before what the files say; and what says where the files are: revision, subfolder,
-            token, cache_dir, local_files_only, force_download, proxies, progress.
+            before what the files say; src_lang and tgt_lang, of a multilingual vocabulary; and
+            what says where the files are: revision, subfolder, token, cache_dir,
+            local_files_only, force_download, proxies, progress.
 
     Raises:
         CheckpointError: not found; files that are damaged, or of a kind that is not read.
         ImportError: the library tokenizers is not installed.
         TypeError: a keyword that nothing takes.
+        ValueError: a language that the tokenizer lacks, with the nearest.
     """
     given: dict[str, Any] = dict(options)
     if odd := sorted(given.keys() - TokenizerKeywords.__annotations__.keys()):
@@ -53,7 +57,10 @@ def load_tokenizer(
         )
     check_library()
     hub_options = HubOptions.take_from(given)
+    codes = {name: given.pop(name, None) for name in ("src_lang", "tgt_lang")}
     files = Files.of(name_or_path, hub_options)
     settings = read_settings(files, {name: x for name, x in given.items() if x is not None})
     pipeline, settings = read_pipeline(files, settings)
-    return Tokenizer(pipeline, settings, read_templates(files), files.folder)
+    target = read_target(files, settings)
+    tok = Tokenizer(pipeline, settings, read_templates(files), files.folder, target)
+    return tok.with_languages(**codes) if any(codes.values()) else tok

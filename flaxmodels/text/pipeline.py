@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING
 from .. import params as fp
 from ..params.errors import quoted, some, warn
 from .files import Files
-from .sentencepiece import NAMES, read_sentencepiece
 from .settings import Settings, Token
-from .vocabulary_files import BYTES, MERGES, VOCAB, read_bytes, read_words
+from .speaking import find_languages, set_template
+from .vocabularies.sentencepiece import NAMES, read_sentencepiece
+from .vocabularies.translation import M2M_MODEL, SOURCE, TARGET, read_m2m, read_marian
+from .vocabularies.translation import VOCAB as VOCABULARY
+from .vocabularies.words_and_bytes import BYTES, MERGES, VOCAB, read_bytes, read_words
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from .vocabulary_files import Read
+    from .vocabularies.words_and_bytes import Read
 
 WHOLE = "tokenizer.json"
 _OTHERS = {  # files of tokenizers that are not read -> what would do
@@ -75,6 +79,20 @@ def read_pipeline(files: Files, settings: Settings) -> Read:
         pipeline.no_padding()
         _add(pipeline, settings, path)
         pipeline.encode_special_tokens = settings.split_special_tokens
+        if languages := find_languages(pipeline, settings):
+            settings = dataclasses.replace(settings.with_all_named(), languages=languages)
+            set_template(pipeline, settings)
+    return pipeline, settings
+
+
+def read_target(files: Files, settings: Settings) -> Read | None:
+    """Reads the pipeline of what texts are to become, where it is another; raises as
+    `read_pipeline`."""
+    if WHOLE in files or TARGET not in files:
+        return None
+    with reading(files.path(TARGET)):
+        pipeline, settings = read_marian(files, settings, TARGET)
+        _add(pipeline, settings, files.path(TARGET))
     return pipeline, settings
 
 
@@ -82,6 +100,10 @@ def _reader(files: Files) -> tuple[str, Callable[[Files, Settings], Read]]:
     """Returns the file that has the vocabulary, and what reads it."""
     if WHOLE in files:
         return files.path(WHOLE), _whole
+    if SOURCE in files:
+        return files.path(SOURCE), read_marian
+    if M2M_MODEL in files and VOCABULARY in files:
+        return files.path(M2M_MODEL), read_m2m
     for name in NAMES:
         if name in files:
             read = functools.partial(read_sentencepiece, name=name)

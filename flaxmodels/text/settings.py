@@ -8,6 +8,7 @@ from .. import params as fp
 from ..params.errors import quoted, warn
 from .files import Files
 from .kinds import KINDS, NAMED, Kind, class_name
+from .languages.forms import Languages
 
 CONFIG = "tokenizer_config.json"
 _MAP = "special_tokens_map.json"
@@ -51,6 +52,8 @@ class Settings:
         split_special_tokens: whether special tokens in a text are text.
         values: of `tokenizer_config.json`, for what is built from a vocabulary.
         lowercasing: whether texts become lower case before anything else.
+        languages: of a multilingual vocabulary.
+        known: ids from this number on mean the unknown token; None for none.
     """
 
     cls: str
@@ -66,6 +69,8 @@ class Settings:
     split_special_tokens: bool
     values: Mapping[str, Any]
     lowercasing: bool = False
+    languages: Languages | None = None
+    known: int | None = None
 
     def with_all_named(self) -> "Settings":
         """Returns the settings with what the class takes for granted as if a file had named it."""
@@ -90,7 +95,7 @@ def read_settings(files: Files, given: Mapping[str, Any]) -> Settings:
     cls = class_name(values, config)
     kind = KINDS.get(cls, Kind())
     added, tokens = _tokens(files, values)
-    tokens |= given
+    tokens |= {name: value for name, value in given.items() if name.endswith("_token")}
     lists = (tokens.pop(key, None) for key in ("extra_special_tokens", "additional_special_tokens"))
     extra: list[Token] = []
     for some in lists:

@@ -15,11 +15,14 @@ from .batches import common_length, filled, listed
 from .chat import Template, chat_text, check_call, choose
 from .pipeline import of_library
 from .settings import Settings
+from .speaking import Speaks, copied
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import jax
     import tokenizers
+
+    from .vocabularies.words_and_bytes import Read
 
     Ids = Sequence[int] | np.ndarray | jax.Array
 
@@ -40,7 +43,7 @@ _CLEANED = (  # pairs of what `decode` replaces, in this order: English before i
 )
 
 
-class Tokenizer(Vocabulary):
+class Tokenizer(Speaks, Vocabulary):
     """Turns texts into ids and back as the files of a folder say; see `load_tokenizer`.
 
     It may be used by several threads. `tok(texts)` gives arrays for a model, `tok.encode(text)` a
@@ -60,6 +63,7 @@ class Tokenizer(Vocabulary):
         settings: Settings,
         templates: Mapping[str, Template],
         folder: str = "",
+        target: Read | None = None,
     ):
         super().__init__(pipeline, settings)
         self._folder = folder
@@ -68,6 +72,8 @@ class Tokenizer(Vocabulary):
         self.truncation_side = settings.truncation_side
         self.model_max_length = settings.model_max_length
         self.chat_templates = dict(templates)
+        if target is not None:
+            self._target = self._remade(*target)
 
     def __repr__(self) -> str:
         return f"Tokenizer({self._folder!r}, {len(self)} tokens, pads {self.padding_side})"
@@ -89,14 +95,15 @@ class Tokenizer(Vocabulary):
 
     def lowercasing(self) -> Tokenizer:
         """Returns a tokenizer that makes texts lower case before anything else."""
-        from tokenizers import Tokenizer as Pipeline
         from tokenizers import normalizers
 
-        pipeline = Pipeline.from_str(self._pipeline.to_str())
+        pipeline = copied(self._pipeline)
         steps = [normalizers.Lowercase(), *filter(None, [pipeline.normalizer])]
         pipeline.normalizer = normalizers.Sequence(steps)
-        pipeline.encode_special_tokens = self._settings.split_special_tokens
         settings = dataclasses.replace(self._settings, lowercasing=True)
+        return self._remade(pipeline, settings)
+
+    def _remade(self, pipeline: tokenizers.Tokenizer, settings: Settings) -> Tokenizer:
         return type(self)(pipeline, settings, self.chat_templates, self._folder)
 
     def tokenize(self, text: str, *, add_special_tokens: bool = False) -> list[str]:
@@ -108,7 +115,7 @@ class Tokenizer(Vocabulary):
     ) -> list[int]:
         """Turns a text, or a pair of them, into ids, neither padded nor cut."""
         both = _text(text) if pair is None else (_text(text), _text(pair))
-        return self._encode([both], add_special_tokens)[0].ids
+        return self._ids(self._encode([both], add_special_tokens)[0])
 
     def encode_rows(
         self,
@@ -126,7 +133,9 @@ class Tokenizer(Vocabulary):
                 is longest.
         """
         rows = self._encode(self._inputs(texts, pairs), add_special_tokens, max_length)
-        return [(np.array(row.ids, np.int32), np.array(row.type_ids, np.int32)) for row in rows]
+        return [
+            (np.array(self._ids(row), np.int32), np.array(row.type_ids, np.int32)) for row in rows
+        ]
 
     def __call__(
         self,
@@ -174,7 +183,7 @@ class Tokenizer(Vocabulary):
             truncation = max_length is not None
         cut = (max_length or self._longest("truncation")) if truncation else None
         encodings = self._encode(inputs, add_special_tokens, cut, truncation)
-        rows = [encoding.ids for encoding in encodings]
+        rows = [*map(self._ids, encodings)]
         longest = None
         if padding == "max_length" and pad_to is None:
             longest = max_length or self._longest('padding="max_length"')
@@ -201,6 +210,12 @@ class Tokenizer(Vocabulary):
             raise ValueError(f"{len(texts)} texts, and another number of pairs: one for each")
         return [(text, _text(pair)) for text, pair in zip(texts, pairs, strict=True)]
 
+    def _ids(self, encoding: tokenizers.Encoding) -> list[int]:
+        known, unknown = self._settings.known, self.unk_token_id
+        if known is None or unknown is None:
+            return encoding.ids
+        return [number if number < known else unknown for number in encoding.ids]
+
     def _longest(self, for_what: str) -> int:
         if self.model_max_length is None:
             raise ValueError(
@@ -212,6 +227,9 @@ class Tokenizer(Vocabulary):
     def _encode(
         self, rows: list[Any], special: bool, cut: int | None = None, how: bool | str = True
     ) -> list[tokenizers.Encoding]:
+        if self._settings.languages is not None:
+            for row in rows:
+                self._settings.languages.check_mark(row if isinstance(row, str) else row[0])
         strategy = "longest_first" if how is True else how
         if strategy not in (*_TRUNCATIONS, False):
             raise ValueError(f"truncation={how!r}; expected True, False, {', '.join(_TRUNCATIONS)}")

@@ -73,17 +73,22 @@ class Vocabulary:
     @property
     def vocab_size(self) -> int:
         """The number of tokens without those that were added; `len` counts all."""
-        return self._pipeline.get_vocab_size(with_added_tokens=False)
+        size = self._pipeline.get_vocab_size(with_added_tokens=False)
+        return size if self._settings.known is None else min(size, self._settings.known)
 
     def __len__(self) -> int:
-        return self._pipeline.get_vocab_size(with_added_tokens=True)
+        known = self._settings.known
+        return self._pipeline.get_vocab_size() if known is None else len(self.get_vocab())
 
     def __bool__(self) -> bool:
         return True
 
     def get_vocab(self) -> dict[str, int]:
         """Returns {token: id} of all tokens."""
-        return self._pipeline.get_vocab(with_added_tokens=True)
+        found, known = self._pipeline.get_vocab(), self._settings.known
+        if known is None:
+            return found
+        return {token: number for token, number in found.items() if number < known}
 
     def get_added_vocab(self) -> dict[str, int]:
         """Returns {token: id} of the tokens that are found in a text before it is split."""

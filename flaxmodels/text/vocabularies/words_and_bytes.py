@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import params as fp
-from .files import Files
-from .settings import Settings
+from ... import params as fp
+from ..files import Files
+from ..settings import Settings
 
 if TYPE_CHECKING:
     import tokenizers

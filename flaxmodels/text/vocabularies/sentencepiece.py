@@ -12,23 +12,24 @@ import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import params as fp
-from ..params.errors import quoted
-from ..params.formats.protobuf import BYTES, FIXED32, VARINT, Messages, signed
-from .files import Files
-from .settings import Settings, Token
-from .vocabulary_files import add_template
+from ... import params as fp
+from ...params.errors import quoted
+from ...params.formats.protobuf import BYTES, FIXED32, VARINT, Messages, signed
+from ..files import Files
+from ..languages.codes import MBART, MBART_50, NLLB
+from ..settings import Settings, Token
+from .words_and_bytes import add_template
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from .vocabulary_files import Read
+    from .words_and_bytes import Read
 
 NAMES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 _SPACE = "\u2581"
 _MOST_FIELDS = 20_000_000
 _MOST_PIECES = 2_000_000
-_NORMAL, _UNKNOWN, _CONTROL, _DEFINED, _UNUSED, _BYTE = range(1, 7)
+NORMAL, UNKNOWN, CONTROL, DEFINED, UNUSED, BYTE = range(1, 7)
 _NEVER = -1000.0  # a score of what SentencePiece does not look for in a text
 _UNIGRAM, _BPE = 1, 2
 _NAMED = {  # fields of TrainerSpec with ids of special tokens: (name, what it is if not there)
@@ -76,7 +77,8 @@ class _Layout(NamedTuple):
     """What a class makes of a model.
 
     Attributes:
-        template: which special tokens are added to a text (`add_template`).
+        template: which special tokens are added to a text (`add_template`); "" where its language
+            says so.
         first: tokens in the place of the model's first `replaced`.
         replaced: how many.
         last: tokens after the model's.
@@ -98,6 +100,9 @@ _LAYOUTS = {
     "GPTSw3": _Layout("flags"),
     "Gemma": _Layout("flags", always=False),
     "Llama": _Layout("flags", always=False),
+    "MBart": _Layout("", _FAIRSEQ, 3, (*MBART, "<mask>")),
+    "MBart50": _Layout("", _FAIRSEQ, 3, (*MBART_50, "<mask>")),
+    "Nllb": _Layout("", _FAIRSEQ, 3, (*NLLB, "<mask>")),
     "T5": _Layout("end"),
     "XGLM": _Layout("begin", _FAIRSEQ, 3, tuple(f"<madeupword{i}>" for i in range(7))),
     "XLMRoberta": _Layout("roberta", _FAIRSEQ, 3, ("<mask>",)),
@@ -128,13 +133,28 @@ def read_sentencepiece(files: Files, settings: Settings, name: str) -> Read:
     if settings.cls == "T5":
         layout = layout._replace(last=_sentinels(settings))
     pieces, unknown = _laid_out(model, layout)
+    pipeline = pipeline_of(model, pieces, unknown, settings, always=layout.always)
+    if layout.template:
+        add_template(pipeline, settings, layout.template)
+    control = tuple(Token(piece.text) for piece in pieces if piece.kind == CONTROL)
+    return pipeline, dataclasses.replace(settings, extra=(*settings.extra, *control))
+
+
+def pipeline_of(
+    model: Model, pieces: list[Piece], unknown: int, settings: Settings, *, always: bool = True
+) -> tokenizers.Tokenizer:
+    """Makes the pipeline of a model.
+
+    Args:
+        pieces: in the order of their ids.
+        unknown: the id of the unknown token.
+        always: see `_Layout`.
+    """
     make = _bpe if model.kind == _BPE else _unigram
     pipeline = make(model, pieces, unknown)
-    _set_spaces(pipeline, model, layout, settings)
+    _set_spaces(pipeline, model, always, settings)
     _add_pieces(pipeline, pieces, model.kind)
-    add_template(pipeline, settings, layout.template)
-    control = tuple(Token(piece.text) for piece in pieces if piece.kind == _CONTROL)
-    return pipeline, dataclasses.replace(settings, extra=(*settings.extra, *control))
+    return pipeline
 
 
 def parse_model(content: bytes, path: str) -> Model:
@@ -158,7 +178,7 @@ def _parsed(data: memoryview) -> Model:
     for piece in top[1]:
         found = fields(piece, {1: BYTES, 2: FIXED32, 3: VARINT})
         score = struct.unpack("<f", struct.pack("<I", _last(found[2], 0)))[0]
-        pieces.append(Piece(bytes(_last(found[1], b"")).decode(), score, _last(found[3], _NORMAL)))
+        pieces.append(Piece(bytes(_last(found[1], b"")).decode(), score, _last(found[3], NORMAL)))
     numbers = (3, 24, 35, *_NAMED)
     trainer = fields(_last(top[2], b""), dict.fromkeys(numbers, VARINT))
     names = {2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT}
@@ -168,7 +188,7 @@ def _parsed(data: memoryview) -> Model:
         raise ValueError(f"it is of kind {kind}, words or characters; Unigram and BPE are read")
     if _last(trainer[24], 0):
         raise ValueError("spaces are at the ends of its tokens (treat_whitespace_as_suffix)")
-    unknown = [number for number, piece in enumerate(pieces) if piece.kind == _UNKNOWN]
+    unknown = [number for number, piece in enumerate(pieces) if piece.kind == UNKNOWN]
     if len(unknown) != 1:
         raise ValueError(f"{len(pieces)} pieces, of which {len(unknown)} are the unknown token")
     if len({piece.text for piece in pieces}) != len(pieces):
@@ -186,7 +206,7 @@ def _parsed(data: memoryview) -> Model:
                 (name, signed(_last(trainer[field], default)))
                 for field, (name, default) in _NAMED.items()
             )
-            if 0 <= number < len(pieces) and pieces[number].kind in (_CONTROL, _UNKNOWN)
+            if 0 <= number < len(pieces) and pieces[number].kind in (CONTROL, UNKNOWN)
         },
         charsmap=bytes(_last(normalizer[2], b"")),
         add_dummy_prefix=bool(_last(normalizer[3], 1)),
@@ -207,8 +227,8 @@ def _sentinels(settings: Settings) -> tuple[str, ...]:
 
 def _laid_out(model: Model, layout: _Layout) -> tuple[list[Piece], int]:
     """Returns the pieces in the order of a class's ids, and the id of the unknown token."""
-    first = [Piece(text, 0.0, _CONTROL) for text in layout.first]
-    last = [Piece(text, 0.0, _CONTROL) for text in layout.last]
+    first = [Piece(text, 0.0, CONTROL) for text in layout.first]
+    last = [Piece(text, 0.0, CONTROL) for text in layout.last]
     pieces = [*first, *model.pieces[layout.replaced :], *last]
     unknown = layout.first.index("<unk>") if layout.first else model.unknown
     return pieces, unknown
@@ -217,13 +237,13 @@ def _laid_out(model: Model, layout: _Layout) -> tuple[list[Piece], int]:
 def _unigram(model: Model, pieces: list[Piece], unknown: int) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer, models
 
-    best = max((p.score for p in pieces if p.kind == _NORMAL), default=0.0)
+    best = max((p.score for p in pieces if p.kind == NORMAL), default=0.0)
     scores = {
-        _NORMAL: lambda piece: piece.score,
+        NORMAL: lambda piece: piece.score,
         # So high that it is always chosen, as `EncodeOptimized` of unigram_model.cc does.
-        _DEFINED: lambda piece: len(piece.text.encode()) * best - 0.1,
-        _CONTROL: lambda piece: 0.0,
-        _UNKNOWN: lambda piece: 0.0,
+        DEFINED: lambda piece: len(piece.text.encode()) * best - 0.1,
+        CONTROL: lambda piece: 0.0,
+        UNKNOWN: lambda piece: 0.0,
     }
     scored = [(p.text, scores.get(p.kind, lambda piece: _NEVER)(p)) for p in pieces]
     return Tokenizer(models.Unigram(scored, unknown, model.byte_fallback))
@@ -234,7 +254,7 @@ def _bpe(model: Model, pieces: list[Piece], unknown: int) -> tokenizers.Tokenize
     from tokenizers import Tokenizer, models
 
     vocab = {piece.text: number for number, piece in enumerate(pieces)}
-    joined = {piece.text: piece.score for piece in pieces if piece.kind == _NORMAL}
+    joined = {piece.text: piece.score for piece in pieces if piece.kind == NORMAL}
     merges = []
     for text, score in joined.items():
         halves = ((text[:i], text[i:]) for i in range(1, len(text)))
@@ -254,7 +274,7 @@ def _bpe(model: Model, pieces: list[Piece], unknown: int) -> tokenizers.Tokenize
 
 
 def _set_spaces(
-    pipeline: tokenizers.Tokenizer, model: Model, layout: _Layout, settings: Settings
+    pipeline: tokenizers.Tokenizer, model: Model, always: bool, settings: Settings
 ) -> None:
     """Sets what is done to characters and spaces before a text is split, and undone after."""
     from tokenizers import Regex, decoders, normalizers, pre_tokenizers
@@ -273,7 +293,7 @@ def _set_spaces(
         # Metaspace puts no space before a text that begins with one, and SentencePiece does. So
         # the first one looks for plain spaces, of which there are none any more; the second turns
         # into a token's what the first put there.
-        scheme: Any = "always" if layout.always else "first"
+        scheme: Any = "always" if always else "first"
         pipeline.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Metaspace(replacement=" ", prepend_scheme=scheme, split=False),
@@ -311,10 +331,10 @@ def _add_pieces(pipeline: tokenizers.Tokenizer, pieces: list[Piece], kind: int) 
     those of a user, which it would come upon by no merge."""
     from tokenizers import AddedToken
 
-    kinds = (_CONTROL, _UNKNOWN, _DEFINED) if kind == _BPE else (_CONTROL, _UNKNOWN)
+    kinds = (CONTROL, UNKNOWN, DEFINED) if kind == _BPE else (CONTROL, UNKNOWN)
     pipeline.add_tokens(
         [
-            AddedToken(piece.text, normalized=False, special=piece.kind != _DEFINED)
+            AddedToken(piece.text, normalized=False, special=piece.kind != DEFINED)
             for piece in pieces
             if piece.kind in kinds
         ]

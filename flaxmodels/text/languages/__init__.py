@@ -1,0 +1,1 @@
+"""Languages of multilingual tokenizers: their codes, and how a text says one."""
