@@ -6,10 +6,10 @@ import jax
 from flax import linen as nn
 
 from .. import sharding as fs
-from .attention import AttentionMask, attend
+from .attention import AttentionMask
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache
-from .self_attention import scaled_heads
+from .self_attention import attended_heads
 from .stack import At
 
 Projections = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
@@ -49,16 +49,16 @@ def cross_attention(
             "cross-attention needs encoder_hidden_states, or a cache that has seen them"
         )
     dropping = dropout > 0 and not context.deterministic
-    out, weights = attend(
+    out, weights = attended_heads(
         q,
-        k.astype(q.dtype),
-        v.astype(q.dtype),
+        k,
+        v,
         AttentionMask(tokens=context.encoder_mask),
+        context,
+        at,
+        options=options,
         scale=scale,
-        implementation=options.attn_implementation,
         dropout=dropout,
         dropout_key=module.make_rng("dropout") if dropping else None,
-        need_weights=context.output_attentions,
     )
-    out, weights = scaled_heads(out, weights, context, at)
-    return out.reshape(*out.shape[:2], -1), cache, weights
+    return out, cache, weights

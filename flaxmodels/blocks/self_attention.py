@@ -1,11 +1,13 @@
 """Self-attention between a layer's projections: rotary embedding, cache, mask, head scales."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import sharding as fs
-from .attention import attend
+from .attention import AttentionMask, attend
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache, Read
 from .rope import rotate
@@ -57,16 +59,17 @@ def self_attention(
 
     def attended(attention: str) -> tuple[jax.Array, jax.Array | None]:
         keys, values = reads[attention]() if reads else (key, v)
-        out, weights = attend(
+        out, weights = attended_heads(
             query,
-            keys.astype(q.dtype),
-            values.astype(q.dtype),
+            keys,
+            values,
             context.masks[attention],
+            context,
+            at,
+            options=options,
             scale=scale,
-            implementation=options.attn_implementation,
             dropout=dropout,
             dropout_key=dropout_key,
-            need_weights=context.output_attentions,
             bias=context.biases.get(attention) if bias is None else bias,
             sinks=sinks,
             softcap=softcap,
@@ -74,8 +77,7 @@ def self_attention(
         return out, _padded(weights, context, at)
 
     out, weights = at.of("attention", attended)
-    out, weights = scaled_heads(out, weights, context, at)
-    return out.reshape(*out.shape[:2], -1), cache, weights
+    return out, cache, weights
 
 
 def _written(
@@ -101,12 +103,31 @@ def _padded(weights: jax.Array | None, context: PassContext, at: At) -> jax.Arra
     return jnp.pad(weights, ((0, 0), (0, 0), (0, 0), (0, most - weights.shape[-1])))
 
 
-def scaled_heads(
-    out: jax.Array, weights: jax.Array | None, context: PassContext, at: At
+def attended_heads(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: AttentionMask,
+    context: PassContext,
+    at: At,
+    *,
+    options: ModelOptions,
+    **others: Any,
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Multiplies out [B, T, N, H] and weights [B, N, T, S] with the layer's `head_scales`."""
-    if context.head_scales is None:
-        return out, weights
-    scales = context.head_scales[at.layer].astype(out.dtype)
-    out = out * scales[None, None, :, None]
-    return out, None if weights is None else weights * scales[None, :, None, None]
+    """Attends as `attend` with `others`, computing in the dtype of q, and multiplies each head with
+    the layer's `head_scales` -> ([B, T, N*Hv], weights [B, N, T, S] if the context asks for
+    them)."""
+    out, weights = attend(
+        q,
+        k.astype(q.dtype),
+        v.astype(q.dtype),
+        mask,
+        implementation=options.attn_implementation,
+        need_weights=context.output_attentions,
+        **others,
+    )
+    if context.head_scales is not None:
+        scales = context.head_scales[at.layer].astype(out.dtype)
+        out = out * scales[None, None, :, None]
+        weights = None if weights is None else weights * scales[None, :, None, None]
+    return out.reshape(*out.shape[:2], -1), weights
