@@ -33,6 +33,14 @@ from .documents.json_values import ConfigError as ConfigError
 from .editing.prune import prune_heads as prune_heads
 from .embeddings.cross_encoder import CrossEncoder as CrossEncoder
 from .embeddings.sentence_encoder import SentenceEncoder as SentenceEncoder
+from .families.albert import AlbertConfig as AlbertConfig
+from .families.albert import AlbertForMaskedLM as AlbertForMaskedLM
+from .families.albert import AlbertForMultipleChoice as AlbertForMultipleChoice
+from .families.albert import AlbertForPreTraining as AlbertForPreTraining
+from .families.albert import AlbertForQuestionAnswering as AlbertForQuestionAnswering
+from .families.albert import AlbertForSequenceClassification as AlbertForSequenceClassification
+from .families.albert import AlbertForTokenClassification as AlbertForTokenClassification
+from .families.albert import AlbertModel as AlbertModel
 from .families.bart import BartConfig as BartConfig
 from .families.bart import BartPretrained
 from .families.bert import BertConfig as BertConfig
@@ -59,6 +67,26 @@ from .families.camembert import CamembertForTokenClassification as CamembertForT
 from .families.camembert import CamembertModel as CamembertModel
 from .families.cohere import CohereConfig as CohereConfig
 from .families.cohere2 import Cohere2Config as Cohere2Config
+from .families.distilbert import DistilBertConfig as DistilBertConfig
+from .families.distilbert import DistilBertForMaskedLM as DistilBertForMaskedLM
+from .families.distilbert import DistilBertForMultipleChoice as DistilBertForMultipleChoice
+from .families.distilbert import DistilBertForQuestionAnswering as DistilBertForQuestionAnswering
+from .families.distilbert import (
+    DistilBertForSequenceClassification as DistilBertForSequenceClassification,
+)
+from .families.distilbert import (
+    DistilBertForTokenClassification as DistilBertForTokenClassification,
+)
+from .families.distilbert import DistilBertModel as DistilBertModel
+from .families.electra import ElectraConfig as ElectraConfig
+from .families.electra import ElectraForCausalLM as ElectraForCausalLM
+from .families.electra import ElectraForMaskedLM as ElectraForMaskedLM
+from .families.electra import ElectraForMultipleChoice as ElectraForMultipleChoice
+from .families.electra import ElectraForPreTraining as ElectraForPreTraining
+from .families.electra import ElectraForQuestionAnswering as ElectraForQuestionAnswering
+from .families.electra import ElectraForSequenceClassification as ElectraForSequenceClassification
+from .families.electra import ElectraForTokenClassification as ElectraForTokenClassification
+from .families.electra import ElectraModel as ElectraModel
 from .families.falcon import FalconConfig as FalconConfig
 from .families.falcon import FalconPretrained
 from .families.gemma import GemmaConfig as GemmaConfig
@@ -85,6 +113,13 @@ from .families.granite import GraniteConfig as GraniteConfig
 from .families.llama import LlamaConfig as LlamaConfig
 from .families.ministral3 import Ministral3Config as Ministral3Config
 from .families.mistral import MistralConfig as MistralConfig
+from .families.mpnet import MPNetConfig as MPNetConfig
+from .families.mpnet import MPNetForMaskedLM as MPNetForMaskedLM
+from .families.mpnet import MPNetForMultipleChoice as MPNetForMultipleChoice
+from .families.mpnet import MPNetForQuestionAnswering as MPNetForQuestionAnswering
+from .families.mpnet import MPNetForSequenceClassification as MPNetForSequenceClassification
+from .families.mpnet import MPNetForTokenClassification as MPNetForTokenClassification
+from .families.mpnet import MPNetModel as MPNetModel
 from .families.olmo2 import Olmo2Config as Olmo2Config
 from .families.olmo3 import Olmo3Config as Olmo3Config
 from .families.opt import OPTConfig as OPTConfig
@@ -103,6 +138,36 @@ from .families.roberta import RobertaForQuestionAnswering as RobertaForQuestionA
 from .families.roberta import RobertaForSequenceClassification as RobertaForSequenceClassification
 from .families.roberta import RobertaForTokenClassification as RobertaForTokenClassification
 from .families.roberta import RobertaModel as RobertaModel
+from .families.roberta_prelayernorm import RobertaPreLayerNormConfig as RobertaPreLayerNormConfig
+from .families.roberta_prelayernorm import (
+    RobertaPreLayerNormForCausalLM as RobertaPreLayerNormForCausalLM,
+)
+from .families.roberta_prelayernorm import (
+    RobertaPreLayerNormForMaskedLM as RobertaPreLayerNormForMaskedLM,
+)
+from .families.roberta_prelayernorm import (
+    RobertaPreLayerNormForMultipleChoice as RobertaPreLayerNormForMultipleChoice,
+)
+from .families.roberta_prelayernorm import (
+    RobertaPreLayerNormForQuestionAnswering as RobertaPreLayerNormForQuestionAnswering,
+)
+from .families.roberta_prelayernorm import (
+    RobertaPreLayerNormForSequenceClassification as RobertaPreLayerNormForSequenceClassification,
+)
+from .families.roberta_prelayernorm import (
+    RobertaPreLayerNormForTokenClassification as RobertaPreLayerNormForTokenClassification,
+)
+from .families.roberta_prelayernorm import RobertaPreLayerNormModel as RobertaPreLayerNormModel
+from .families.roformer import RoFormerConfig as RoFormerConfig
+from .families.roformer import RoFormerForCausalLM as RoFormerForCausalLM
+from .families.roformer import RoFormerForMaskedLM as RoFormerForMaskedLM
+from .families.roformer import RoFormerForMultipleChoice as RoFormerForMultipleChoice
+from .families.roformer import RoFormerForQuestionAnswering as RoFormerForQuestionAnswering
+from .families.roformer import (
+    RoFormerForSequenceClassification as RoFormerForSequenceClassification,
+)
+from .families.roformer import RoFormerForTokenClassification as RoFormerForTokenClassification
+from .families.roformer import RoFormerModel as RoFormerModel
 from .families.smollm3 import SmolLM3Config as SmolLM3Config
 from .families.stablelm import StableLmConfig as StableLmConfig
 from .families.stablelm import StableLmPretrained
@@ -122,6 +187,20 @@ from .families.xlm_roberta import (
     XLMRobertaForTokenClassification as XLMRobertaForTokenClassification,
 )
 from .families.xlm_roberta import XLMRobertaModel as XLMRobertaModel
+from .families.xlm_roberta_xl import XLMRobertaXLConfig as XLMRobertaXLConfig
+from .families.xlm_roberta_xl import XLMRobertaXLForCausalLM as XLMRobertaXLForCausalLM
+from .families.xlm_roberta_xl import XLMRobertaXLForMaskedLM as XLMRobertaXLForMaskedLM
+from .families.xlm_roberta_xl import XLMRobertaXLForMultipleChoice as XLMRobertaXLForMultipleChoice
+from .families.xlm_roberta_xl import (
+    XLMRobertaXLForQuestionAnswering as XLMRobertaXLForQuestionAnswering,
+)
+from .families.xlm_roberta_xl import (
+    XLMRobertaXLForSequenceClassification as XLMRobertaXLForSequenceClassification,
+)
+from .families.xlm_roberta_xl import (
+    XLMRobertaXLForTokenClassification as XLMRobertaXLForTokenClassification,
+)
+from .families.xlm_roberta_xl import XLMRobertaXLModel as XLMRobertaXLModel
 from .hub import HubError as HubError
 from .hub import download as download
 from .hub import push_files as push_files
@@ -254,6 +333,13 @@ class Starcoder2ForTokenClassification(DecoderPretrained, TokenClassification): 
 class XGLMForCausalLM(XGLMPretrained, CausalLM): ...
 
 BertForCausalLM = BertLMHeadModel
+FlaxAlbertForMaskedLM = AlbertForMaskedLM
+FlaxAlbertForMultipleChoice = AlbertForMultipleChoice
+FlaxAlbertForPreTraining = AlbertForPreTraining
+FlaxAlbertForQuestionAnswering = AlbertForQuestionAnswering
+FlaxAlbertForSequenceClassification = AlbertForSequenceClassification
+FlaxAlbertForTokenClassification = AlbertForTokenClassification
+FlaxAlbertModel = AlbertModel
 FlaxAutoModel = AutoModel
 FlaxAutoModelForAudioClassification = AutoModelForAudioClassification
 FlaxAutoModelForCTC = AutoModelForCTC
@@ -301,6 +387,20 @@ FlaxCohere2ForCausalLM = Cohere2ForCausalLM
 FlaxCohere2Model = Cohere2Model
 FlaxCohereForCausalLM = CohereForCausalLM
 FlaxCohereModel = CohereModel
+FlaxDistilBertForMaskedLM = DistilBertForMaskedLM
+FlaxDistilBertForMultipleChoice = DistilBertForMultipleChoice
+FlaxDistilBertForQuestionAnswering = DistilBertForQuestionAnswering
+FlaxDistilBertForSequenceClassification = DistilBertForSequenceClassification
+FlaxDistilBertForTokenClassification = DistilBertForTokenClassification
+FlaxDistilBertModel = DistilBertModel
+FlaxElectraForCausalLM = ElectraForCausalLM
+FlaxElectraForMaskedLM = ElectraForMaskedLM
+FlaxElectraForMultipleChoice = ElectraForMultipleChoice
+FlaxElectraForPreTraining = ElectraForPreTraining
+FlaxElectraForQuestionAnswering = ElectraForQuestionAnswering
+FlaxElectraForSequenceClassification = ElectraForSequenceClassification
+FlaxElectraForTokenClassification = ElectraForTokenClassification
+FlaxElectraModel = ElectraModel
 FlaxFalconForCausalLM = FalconForCausalLM
 FlaxFalconForQuestionAnswering = FalconForQuestionAnswering
 FlaxFalconForSequenceClassification = FalconForSequenceClassification
@@ -348,6 +448,12 @@ FlaxLlamaForQuestionAnswering = LlamaForQuestionAnswering
 FlaxLlamaForSequenceClassification = LlamaForSequenceClassification
 FlaxLlamaForTokenClassification = LlamaForTokenClassification
 FlaxLlamaModel = LlamaModel
+FlaxMPNetForMaskedLM = MPNetForMaskedLM
+FlaxMPNetForMultipleChoice = MPNetForMultipleChoice
+FlaxMPNetForQuestionAnswering = MPNetForQuestionAnswering
+FlaxMPNetForSequenceClassification = MPNetForSequenceClassification
+FlaxMPNetForTokenClassification = MPNetForTokenClassification
+FlaxMPNetModel = MPNetModel
 FlaxMinistral3ForCausalLM = Ministral3ForCausalLM
 FlaxMinistral3ForQuestionAnswering = Ministral3ForQuestionAnswering
 FlaxMinistral3ForSequenceClassification = Ministral3ForSequenceClassification
@@ -387,6 +493,13 @@ FlaxQwen3ForQuestionAnswering = Qwen3ForQuestionAnswering
 FlaxQwen3ForSequenceClassification = Qwen3ForSequenceClassification
 FlaxQwen3ForTokenClassification = Qwen3ForTokenClassification
 FlaxQwen3Model = Qwen3Model
+FlaxRoFormerForCausalLM = RoFormerForCausalLM
+FlaxRoFormerForMaskedLM = RoFormerForMaskedLM
+FlaxRoFormerForMultipleChoice = RoFormerForMultipleChoice
+FlaxRoFormerForQuestionAnswering = RoFormerForQuestionAnswering
+FlaxRoFormerForSequenceClassification = RoFormerForSequenceClassification
+FlaxRoFormerForTokenClassification = RoFormerForTokenClassification
+FlaxRoFormerModel = RoFormerModel
 FlaxRobertaForCausalLM = RobertaForCausalLM
 FlaxRobertaForMaskedLM = RobertaForMaskedLM
 FlaxRobertaForMultipleChoice = RobertaForMultipleChoice
@@ -394,6 +507,13 @@ FlaxRobertaForQuestionAnswering = RobertaForQuestionAnswering
 FlaxRobertaForSequenceClassification = RobertaForSequenceClassification
 FlaxRobertaForTokenClassification = RobertaForTokenClassification
 FlaxRobertaModel = RobertaModel
+FlaxRobertaPreLayerNormForCausalLM = RobertaPreLayerNormForCausalLM
+FlaxRobertaPreLayerNormForMaskedLM = RobertaPreLayerNormForMaskedLM
+FlaxRobertaPreLayerNormForMultipleChoice = RobertaPreLayerNormForMultipleChoice
+FlaxRobertaPreLayerNormForQuestionAnswering = RobertaPreLayerNormForQuestionAnswering
+FlaxRobertaPreLayerNormForSequenceClassification = RobertaPreLayerNormForSequenceClassification
+FlaxRobertaPreLayerNormForTokenClassification = RobertaPreLayerNormForTokenClassification
+FlaxRobertaPreLayerNormModel = RobertaPreLayerNormModel
 FlaxSmolLM3ForCausalLM = SmolLM3ForCausalLM
 FlaxSmolLM3ForQuestionAnswering = SmolLM3ForQuestionAnswering
 FlaxSmolLM3ForSequenceClassification = SmolLM3ForSequenceClassification
@@ -416,5 +536,12 @@ FlaxXLMRobertaForQuestionAnswering = XLMRobertaForQuestionAnswering
 FlaxXLMRobertaForSequenceClassification = XLMRobertaForSequenceClassification
 FlaxXLMRobertaForTokenClassification = XLMRobertaForTokenClassification
 FlaxXLMRobertaModel = XLMRobertaModel
+FlaxXLMRobertaXLForCausalLM = XLMRobertaXLForCausalLM
+FlaxXLMRobertaXLForMaskedLM = XLMRobertaXLForMaskedLM
+FlaxXLMRobertaXLForMultipleChoice = XLMRobertaXLForMultipleChoice
+FlaxXLMRobertaXLForQuestionAnswering = XLMRobertaXLForQuestionAnswering
+FlaxXLMRobertaXLForSequenceClassification = XLMRobertaXLForSequenceClassification
+FlaxXLMRobertaXLForTokenClassification = XLMRobertaXLForTokenClassification
+FlaxXLMRobertaXLModel = XLMRobertaXLModel
 PreTrainedModel = PretrainedModel
 PretrainedConfig = Config

@@ -123,6 +123,7 @@ _SEQ2SEQ = ("Model", "ForConditionalGeneration")
 _BART = (*_SEQ2SEQ, "ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM")
 
 FAMILIES: dict[str, Family] = {
+    "albert": Family("Albert", ("Model", "ForPreTraining", *_READS), "ALBERT"),
     "bart": Family(
         "Bart",
         _BART,
@@ -144,6 +145,8 @@ FAMILIES: dict[str, Family] = {
     "camembert": Family("Camembert", _ENCODERS, "CamemBERT"),
     "cohere": Family("Cohere", _LM, "Command R"),
     "cohere2": Family("Cohere2", _LM, "Command R7B, Command A"),
+    "distilbert": Family("DistilBert", ("Model", *_READS), "DistilBERT"),
+    "electra": Family("Electra", (*_ENCODERS, "ForPreTraining"), "ELECTRA"),
     "falcon": Family("Falcon", _ALL, "Falcon", model_types=("RefinedWeb", "RefinedWebModel")),
     "gemma": Family("Gemma", _TOKENS, "Gemma"),
     "gemma2": Family("Gemma2", _TOKENS, "Gemma 2"),
@@ -168,6 +171,7 @@ FAMILIES: dict[str, Family] = {
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
     "ministral3": Family("Ministral3", _ALL, "Ministral 3"),
     "mistral": Family("Mistral", _ALL, "Mistral, Mistral Small 3"),
+    "mpnet": Family("MPNet", ("Model", *_READS), "MPNet"),
     "olmo2": Family("Olmo2", _SEQUENCES, "OLMo 2"),
     "olmo3": Family("Olmo3", _SEQUENCES, "OLMo 3"),
     "opt": Family("OPT", _ANSWERS, "OPT"),
@@ -176,11 +180,14 @@ FAMILIES: dict[str, Family] = {
     "qwen2": Family("Qwen2", _ALL, "Qwen 2, Qwen 2.5, QwQ"),
     "qwen3": Family("Qwen3", _ALL, "Qwen 3"),
     "roberta": Family("Roberta", _ENCODERS, "RoBERTa"),
+    "roberta-prelayernorm": Family("RobertaPreLayerNorm", _ENCODERS, "RoBERTa-PreLayerNorm"),
+    "roformer": Family("RoFormer", _ENCODERS, "RoFormer"),
     "smollm3": Family("SmolLM3", _ALL, "SmolLM 3"),
     "stablelm": Family("StableLm", _TOKENS, "StableLM 1 and 2"),
     "starcoder2": Family("Starcoder2", _TOKENS, "StarCoder 2"),
     "xglm": Family("XGLM", _LM, "XGLM"),
     "xlm-roberta": Family("XLMRoberta", _ENCODERS, "XLM-RoBERTa"),
+    "xlm-roberta-xl": Family("XLMRobertaXL", _ENCODERS, "XLM-RoBERTa XL and XXL"),
 }
 """model_type -> its classes, in alphabetical order."""
 

@@ -37,6 +37,8 @@ class Family:
         variants: name -> keys of the config that change the mathematics; tried with `main`.
         changed: class -> keys of the config that this class needs.
         same: tensor -> the tensor that a model has one parameter with.
+        computed: how names of tensors end that are no weights: the reference writes them, and they
+            stand in the golden.
         in_file: parameter of the reference -> its name in the file, where it is another.
         encodes: whether it reads a text both ways: padded on the right, and with token types if
             there are any.
@@ -57,6 +59,7 @@ class Family:
     variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     changed: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     same: dict[str, str] = dataclasses.field(default_factory=dict)
+    computed: tuple[str, ...] = ()
     in_file: dict[str, str] = dataclasses.field(default_factory=dict)
     encodes: bool = False
     decodes: bool = False

@@ -36,7 +36,7 @@ FLAX = {
     "msgpack-sharded": {"safe_serialization": False, "max_shard_size": "20KB"},
 }
 OUTPUTS = (
-    "logits start_logits end_logits prediction_logits seq_relationship_logits mc_logits "
+    "logits start_logits end_logits prediction_logits seq_relationship_logits sop_logits mc_logits "
     "last_hidden_state pooler_output"
 ).split()
 

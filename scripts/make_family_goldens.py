@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "families"
 NEW_TOKENS = 20
 OUTPUTS = (
     "last_hidden_state pooler_output logits start_logits end_logits prediction_logits "
-    "seq_relationship_logits mc_logits"
+    "seq_relationship_logits sop_logits mc_logits"
 ).split()
 
 
@@ -67,12 +67,21 @@ def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]
     for name in family.classes:
         model, entry = build(family, name, family.config_of(name))
         golden["classes"][name] = entry
+<<<<<<< HEAD
         wanted = family.inputs_of(name)
         if "cross" in wanted:
             inputs["cross"] = inputs["alone"] | cross_inputs(model.config.hidden_size)
         wanted = (*wanted, "whole") if name == family.bare else wanted
         given = {key: families.for_class(name, inputs[key]) for key in wanted}
         arrays |= outputs(name, model, given, family)
+=======
+        given = {key: families.for_class(name, values) for key, values in inputs.items()}
+        everything = name == family.bare
+        if everything:
+            found = model.state_dict().items()
+            arrays |= {f"computed.{k}": numpy(v) for k, v in found if k.endswith(family.computed)}
+        arrays |= outputs(name, model, given if everything else {"padded": given["padded"]}, family)
+>>>>>>> 0439987 (DistilBERT, ELECTRA, ALBERT, MPNet, RoFormer, RoBERTa-PreLayerNorm and XLM-RoBERTa XL; old Flax goldens of seven families)
         if name == family.main:
             golden["gradients"] = gradients(model, given["padded"], family)
             if family.generates:
@@ -118,7 +127,9 @@ def build(
         cls(cls.config_class(**values)).save_pretrained(folder)
         with safe_open(f"{folder}/model.safetensors", "np") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in sorted(file.keys())}
-        save_file(weights(shapes, family.same), f"{folder}/model.safetensors", {"format": "pt"})
+            kept = {key: file.get_tensor(key) for key in shapes if key.endswith(family.computed)}
+        drawn = weights(shapes, family.same) | kept
+        save_file(drawn, f"{folder}/model.safetensors", {"format": "pt"})
         model, info = cls.from_pretrained(
             folder, output_loading_info=True, attn_implementation=attention, dtype=torch.float32
         )
@@ -189,7 +200,11 @@ def gradients(
     (logits * cotangent * mask[..., None]).sum().backward()
     found = {}
     for name, parameter in model.named_parameters():
+<<<<<<< HEAD
         if not parameter.requires_grad:
+=======
+        if name.endswith(family.computed):
+>>>>>>> 0439987 (DistilBERT, ELECTRA, ALBERT, MPNet, RoFormer, RoBERTa-PreLayerNorm and XLM-RoBERTa XL; old Flax goldens of seven families)
             continue
         assert parameter.grad is not None, name
         name = family.in_file.get(name, name)

@@ -27,36 +27,57 @@ from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "flax"
 LM = ("Model", "ForCausalLM")
-CLASSES = {
-    "bert": [
-        f"Bert{head}"
-        for head in (
-            *LM,
-            "ForPreTraining",
-            "ForMaskedLM",
-            "ForNextSentencePrediction",
-            "ForSequenceClassification",
-            "ForMultipleChoice",
-            "ForTokenClassification",
-            "ForQuestionAnswering",
+READS = ("ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice")
+READS += ("ForTokenClassification", "ForQuestionAnswering")
+CLASSES = (
+    {
+        "bert": [
+            f"Bert{head}"
+            for head in (
+                *LM,
+                "ForPreTraining",
+                "ForMaskedLM",
+                "ForNextSentencePrediction",
+                "ForSequenceClassification",
+                "ForMultipleChoice",
+                "ForTokenClassification",
+                "ForQuestionAnswering",
+            )
+        ],
+        "gpt2": ["GPT2Model", "GPT2LMHeadModel"],
+    }
+    | {
+        model_type: [prefix + head for head in (*more, *READS)]
+        for model_type, prefix, more in (
+            ("albert", "Albert", ("Model", "ForPreTraining")),
+            ("distilbert", "DistilBert", ("Model",)),
+            ("electra", "Electra", ("Model", "ForPreTraining", "ForCausalLM")),
+            ("roberta", "Roberta", LM),
+            ("roberta-prelayernorm", "RobertaPreLayerNorm", LM),
+            ("roformer", "RoFormer", ("Model",)),
+            ("xlm-roberta", "XLMRoberta", LM),
         )
-    ],
-    "gpt2": ["GPT2Model", "GPT2LMHeadModel"],
-} | {
-    model_type: [prefix + head for head in LM]
-    for model_type, prefix in {
-        "bloom": "Bloom",
-        "gemma": "Gemma",
-        "gpt_neo": "GPTNeo",
-        "gptj": "GPTJ",
-        "llama": "Llama",
-        "mistral": "Mistral",
-        "opt": "OPT",
-        "xglm": "XGLM",
-    }.items()
-}
+    }
+    | {
+        model_type: [prefix + head for head in LM]
+        for model_type, prefix in {
+            "bloom": "Bloom",
+            "gemma": "Gemma",
+            "gpt_neo": "GPTNeo",
+            "gptj": "GPTJ",
+            "llama": "Llama",
+            "mistral": "Mistral",
+            "opt": "OPT",
+            "xglm": "XGLM",
+        }.items()
+    }
+)
 CHANGED = {
     "BertForCausalLM": {"is_decoder": True},
+    "ElectraForCausalLM": {"is_decoder": True},
+    "RobertaForCausalLM": {"is_decoder": True},
+    "RobertaPreLayerNormForCausalLM": {"is_decoder": True},
+    "XLMRobertaForCausalLM": {"is_decoder": True},
     # Old Flax has a window of one token more than PyTorch has: one that holds all tells nothing.
     # It has heads of hidden_size / num_attention_heads, whatever head_dim says.
     "mistral": {"sliding_window": 16, "head_dim": 6},
@@ -64,7 +85,7 @@ CHANGED = {
 """Model type or class -> keys of the config that it needs."""
 OUTPUTS = (
     "last_hidden_state pooler_output logits start_logits end_logits prediction_logits "
-    "seq_relationship_logits"
+    "seq_relationship_logits sop_logits"
 ).split()
 
 

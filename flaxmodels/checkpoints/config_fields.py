@@ -28,18 +28,21 @@ class ConfigFields(TypedDict, total=False):
     bias: bool
     bos_token_id: int | None
     classifier_dropout: float | None
+    classifier_dropout_prob: float
     d_model: int
     decoder_attention_heads: int
     decoder_ffn_dim: int
     decoder_layerdrop: float
     decoder_layers: int
     decoder_start_token_id: int | None
+    dim: int
     do_layer_norm_before: bool
     dropout: float
     embd_pdrop: float
     embed_dropout: float
     embedding_dropout: float
     embedding_multiplier: float
+    embedding_size: int | None
     enable_bias: bool
     encoder_attention_heads: int
     encoder_ffn_dim: int
@@ -54,12 +57,14 @@ class ConfigFields(TypedDict, total=False):
     head_dim: int | None
     hidden_act: str
     hidden_activation: str
+    hidden_dim: int
     hidden_dropout: float
     hidden_dropout_prob: float
     hidden_size: int
     id2label: Mapping[Any, str] | None
     init_std: float
     initializer_range: float
+    inner_group_num: int
     intermediate_size: int | None
     is_decoder: bool
     is_encoder_decoder: bool
@@ -78,8 +83,10 @@ class ConfigFields(TypedDict, total=False):
     n_embed: int
     n_head: int
     n_head_kv: int | None
+    n_heads: int
     n_inner: int | None
     n_layer: int
+    n_layers: int
     n_positions: int
     new_decoder_architecture: bool
     no_rope_layer_interval: int
@@ -87,6 +94,7 @@ class ConfigFields(TypedDict, total=False):
     norm_epsilon: float
     num_attention_heads: int
     num_heads: int
+    num_hidden_groups: int
     num_hidden_layers: int
     num_key_value_heads: int | None
     num_kv_heads: int | None
@@ -100,6 +108,7 @@ class ConfigFields(TypedDict, total=False):
     parallel_attn: bool
     partial_rotary_factor: Any
     pruned_heads: Mapping[Any, Sequence[int]]
+    qa_dropout: float
     qk_layernorm: bool
     query_pre_attn_scalar: int
     resid_dropout: float
@@ -114,14 +123,19 @@ class ConfigFields(TypedDict, total=False):
     rotary_dim: int
     rotary_emb_base: Any
     rotary_pct: Any
+    rotary_value: bool
     scale_attn_by_inverse_layer_idx: bool
     scale_attn_weights: bool
     scale_embedding: bool
+    seq_classif_dropout: float
+    sinusoidal_pos_embds: bool
     sliding_window: int | None
     sliding_window_pattern: int | None
     summary_activation: str | None
     summary_first_dropout: float
+    summary_last_dropout: float
     summary_proj_to_labels: bool
+    summary_type: str
     summary_use_proj: bool
     tie_word_embeddings: bool
     type_vocab_size: int

@@ -137,6 +137,15 @@ class PreTrainingOutput(Output):
 
 
 @struct.dataclass(kw_only=True)
+class SentenceOrderOutput(Output):
+    """Output of ALBERT's two: prediction_logits [B, T, V], and sop_logits [B, 2] of the order of
+    two sentences."""
+
+    prediction_logits: jax.Array
+    sop_logits: jax.Array
+
+
+@struct.dataclass(kw_only=True)
 class DoubleHeadsOutput(Output):
     """logits [B, choices, T, V] of the language model, and mc_logits [B, choices]."""
 

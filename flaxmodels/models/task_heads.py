@@ -183,8 +183,12 @@ class MultipleChoice(TaskHead, OverChoices):
         tokens = {"input_ids": input_ids, "attention_mask": attention_mask}
         lead, folded = fold_choices(tokens | inputs)
         out = self.base()(**folded)
-        x = self.drop(out.pooler_output, inputs.get("deterministic", True))
-        return outputs.LogitsOutput.of(out, logits=self.classify(x, 1).reshape(lead))
+        logits = self.choose(out, inputs.get("deterministic", True))
+        return outputs.LogitsOutput.of(out, logits=logits.reshape(lead))
+
+    def choose(self, out: Any, deterministic: bool) -> jax.Array:
+        """Makes a logit [B * C, 1] of each choice of the backbone's output."""
+        return self.classify(self.drop(out.pooler_output, deterministic), 1)
 
 
 class TokenClassification(SimpleHead):

@@ -61,7 +61,12 @@ def test_a_checkpoint_is_loaded_and_saved_again_tensor_by_tensor(family, name, t
     written, expected = load_file(tmp_path / "model.safetensors"), it.entry(name)["tensors"]
     assert {key: list(array.shape) for key, array in written.items()} == expected
     for key, array in weights(expected, it.table.same).items():
-        np.testing.assert_array_equal(written[key], array, key)
+        if not key.endswith(it.table.computed):
+            np.testing.assert_array_equal(written[key], array, key)
+    if name == it.table.bare:
+        for key in (key for key in it.arrays if key.startswith("computed.")):
+            table = written[key.removeprefix("computed.")]
+            np.testing.assert_allclose(table, it.arrays[key], atol=1e-6)
     again = model.config_class.from_pretrained(tmp_path)
     assert reference.fields(again) == reference.fields(model.config)
 
@@ -142,8 +147,13 @@ def test_logits_and_gradients_are_those_of_the_reference(family, how):
     it.check(name, out)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
     found = reference.tensors(model, tree)
+<<<<<<< HEAD
     buffers = {key for key, array in found.items() if not array.any()}
     assert found.keys() - buffers == it.golden["gradients"].keys()
+=======
+    learned = {key for key in found if not key.endswith(it.table.computed)}
+    assert learned == it.golden["gradients"].keys()
+>>>>>>> 0439987 (DistilBERT, ELECTRA, ALBERT, MPNet, RoFormer, RoBERTa-PreLayerNorm and XLM-RoBERTa XL; old Flax goldens of seven families)
     for key, (norm, product) in it.golden["gradients"].items():
         array = found[key].astype(np.float64)
         along = weight(f"projection.{key}", array.shape)

@@ -46,13 +46,13 @@ class EncoderFields(LayerKinds):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BertFields(EncoderFields):
-    """The fields of BERT's `config.json`, which most encoders have; one that `is_decoder` attends
-    to what comes before alone."""
+class SizeFields(EncoderFields):
+    """The fields of `config.json` that most encoders have."""
 
     unsupported: ClassVar = {
-        **config_checks.NO_COMPOSITES,
+        **config_checks.NOT_IMPLEMENTED,
         "position_embedding_type": ("absolute", None),
+        "is_decoder": (False, None),
     }
 
     vocab_size: int = 30522
@@ -64,17 +64,13 @@ class BertFields(EncoderFields):
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     max_position_embeddings: int = 512
-    type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
-    classifier_dropout: float | None = None
     pad_token_id: int | None = 0
-    is_decoder: bool = False
-    add_cross_attention: bool = False
 
     @property
     def style(self) -> EncoderStyle:
-        dropped, own = self.hidden_dropout_prob, self.classifier_dropout
+        dropped = self.hidden_dropout_prob
         return EncoderStyle(
             norm_eps=self.layer_norm_eps,
             act=self.hidden_act,
@@ -82,13 +78,44 @@ class BertFields(EncoderFields):
             score_dropout=self.attention_probs_dropout_prob,
             attention_dropout=dropped,
             mlp_dropout=dropped,
-            classifier_dropout=dropped if own is None else own,
+            classifier_dropout=dropped,
         )
 
     def validate(self) -> None:
         super().validate()
         config_checks.activation(self, "hidden_act")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodingFields(SizeFields):
+    """Adds token types, and what makes a decoder of an encoder: one that `is_decoder` attends to
+    what comes before alone."""
+
+    unsupported: ClassVar = {
+        **config_checks.NO_COMPOSITES,
+        "position_embedding_type": ("absolute", None),
+    }
+
+    type_vocab_size: int = 2
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+
+    def validate(self) -> None:
+        super().validate()
         if self.add_cross_attention and not self.is_decoder:
             raise ConfigError(
                 f"{type(self).__name__}: add_cross_attention is for a decoder; set is_decoder"
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertFields(DecodingFields):
+    """The fields of BERT's `config.json`."""
+
+    classifier_dropout: float | None = None
+
+    @property
+    def style(self) -> EncoderStyle:
+        rate = self.classifier_dropout
+        rate = self.hidden_dropout_prob if rate is None else rate
+        return dataclasses.replace(super().style, classifier_dropout=rate)

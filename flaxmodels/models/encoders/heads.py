@@ -1,6 +1,7 @@
 """Task heads of encoders, beside those that all families share: `task_heads`."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -15,6 +16,15 @@ from .. import task_heads
 from .branch import Branch, Part, Vector, grown
 from .model import EncoderPretrained, PooledEncoderModel
 from .style import ClassifierNames
+
+SUMMARIES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "first": lambda x: x[:, 0],
+    "last": lambda x: x[:, -1],
+    "mean": lambda x: jnp.mean(x, axis=1),
+    "cls_index": lambda x: x[:, -1],
+}
+"""`summary_type` -> what it makes of hidden states [B, T, D], padding among them; the reference
+takes the last place for an index that is not given."""
 
 
 class EncoderHead(EncoderPretrained, task_heads.TaskHead):
@@ -93,6 +103,21 @@ class CausalLM(PredictionHead, task_heads.CausalLM):
             )
 
 
+def classified(
+    head: EncoderHead, names: ClassifierNames, x: jax.Array, labels: int, deterministic: bool
+) -> jax.Array:
+    """Projects x [B, D] to logits [B, labels] by two layers; the head's compact method calls it."""
+    cfg = head.config
+    parts = {
+        names.dense: head.linear(cfg.hidden_size),
+        names.out: head.linear(labels, ("embed", "labels")),
+    }
+    modules = grown(head, parts)
+    x = head.drop(x, deterministic) if names.drop_first else x
+    x = blocks.ACTIVATIONS[names.act or cfg.style.act](modules.at(names.dense)(x))
+    return modules.at(names.out)(head.drop(x, deterministic))
+
+
 class FirstTokenClassification(EncoderHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the first token by two layers,
     `classifier`."""
@@ -100,20 +125,9 @@ class FirstTokenClassification(EncoderHead, task_heads.SimpleHead):
     classifier: ClassVar[ClassifierNames] = ClassifierNames()
 
     def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
-        x = self.classify_first(out.last_hidden_state, self.config.num_labels, deterministic)
+        x = out.last_hidden_state[:, 0]
+        x = classified(self, self.classifier, x, self.config.num_labels, deterministic)
         return outputs.LogitsOutput.of(out, logits=x)
-
-    def classify_first(self, x: jax.Array, labels: int, deterministic: bool) -> jax.Array:
-        """Projects the first of x [B, T, D] to logits [B, labels]."""
-        cfg, names = self.config, self.classifier
-        parts = {
-            names.dense: self.linear(cfg.hidden_size),
-            names.out: self.linear(labels, ("embed", "labels")),
-        }
-        modules, x = grown(self, parts), x[:, 0]
-        x = self.drop(x, deterministic) if names.drop_first else x
-        x = blocks.ACTIVATIONS[names.act or cfg.style.act](modules.at(names.dense)(x))
-        return modules.at(names.out)(self.drop(x, deterministic))
 
 
 class TokenClassification(EncoderHead, task_heads.TokenClassification):

@@ -1,0 +1,146 @@
+"""ALBERT: BERT whose layers share their params in groups; embeddings of their own width.
+
+Lan et al. 2019, arXiv:1909.11942; reference: `models/albert` of Transformers 5.23.
+"""
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+from ..core import outputs
+from ..documents.json_values import ConfigError
+from ..models import task_heads
+from ..models.encoders import heads
+from ..models.encoders.branch import Part, grown
+from ..models.encoders.fields import SizeFields
+from ..models.encoders.model import (
+    ENCODER_INPUTS,
+    EncoderPretrained,
+    PooledEncoderModel,
+    encoder_naming,
+)
+from ..models.encoders.shared_layers import SharedLayers
+from ..models.encoders.style import (
+    AttentionNames,
+    EmbeddingNames,
+    EncoderStyle,
+    MLPNames,
+    PredictionNames,
+)
+
+_ATTENTION = [f"attention/{name}" for name in ("query", "key", "value", "dense", "LayerNorm")]
+_ORDER = "sop_classifier/classifier"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlbertConfig(SizeFields):
+    """`config.json` of an ALBERT: `num_hidden_layers` times `inner_group_num` layers are applied,
+    and there are `num_hidden_groups` times `inner_group_num`."""
+
+    model_type: ClassVar[str] = "albert"
+
+    vocab_size: int = 30000
+    embedding_size: int = 128
+    hidden_size: int = 4096
+    num_hidden_groups: int = 1
+    num_attention_heads: int = 64
+    intermediate_size: int = 16384
+    inner_group_num: int = 1
+    hidden_act: str = "gelu_new"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    type_vocab_size: int = 2
+    classifier_dropout_prob: float = 0.1
+    bos_token_id: int | None = 2
+    eos_token_id: int | tuple[int, ...] | None = 3
+
+    @property
+    def style(self) -> EncoderStyle:
+        return dataclasses.replace(
+            super().style,
+            attention=AttentionNames(*_ATTENTION),
+            mlp=MLPNames("ffn", "ffn_output", "full_layer_layer_norm"),
+            embeddings=EmbeddingNames(project="encoder/embedding_hidden_mapping_in"),
+            layers="encoder/albert_layer_groups",
+            pooler="pooler",
+            mlp_dropout=0.0,
+            classifier_dropout=self.classifier_dropout_prob,
+        )
+
+    def validate(self) -> None:
+        super().validate()
+        if not 1 <= self.num_hidden_groups <= self.num_hidden_layers or self.inner_group_num < 1:
+            raise ConfigError(
+                f"AlbertConfig: {self.num_hidden_groups} groups of {self.inner_group_num} layers, "
+                f"applied {self.num_hidden_layers} times; there is at least a layer in a group, "
+                "and each is applied"
+            )
+        if self.pruned_heads:
+            raise ConfigError("AlbertConfig: pruned_heads is not implemented: layers are shared")
+
+
+class AlbertPretrained(EncoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = AlbertConfig
+    base_model_prefix = "albert"
+    predictions = PredictionNames(
+        dense="predictions/dense",
+        norm="predictions/LayerNorm",
+        decoder="predictions/decoder",
+        bias="predictions/bias",
+        whole="predictions",
+    )
+    naming = encoder_naming(predictions, stacks=())
+    tied = predictions.tied(base_model_prefix)
+
+
+class AlbertModel(PooledEncoderModel, AlbertPretrained):
+    """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
+    through one more layer [B, D]."""
+
+    not_taken = ENCODER_INPUTS
+
+    def parts(self) -> dict[str, Part]:
+        cfg, parts = self.config, super().parts()
+        groups, inner = cfg.num_hidden_groups, cfg.inner_group_num
+        layers = functools.partial(
+            SharedLayers, self.layer, cfg, self.options, groups, inner, "albert_layers"
+        )
+        return parts | {cfg.style.layers: layers}
+
+
+class AlbertForPreTraining(AlbertPretrained, heads.PredictionHead, task_heads.SimpleHead):
+    """tokens [B, T] -> the logits of `AlbertForMaskedLM`, and of the sentences' order [B, 2]."""
+
+    backbone = AlbertModel
+    pooling = True
+
+    def head(self, base, out, input_ids, deterministic) -> outputs.SentenceOrderOutput:
+        order = self.linear(self.config.num_labels, ("embed", "labels"))
+        modules = grown(self, self.prediction_parts() | {_ORDER: order})
+        return outputs.SentenceOrderOutput.of(
+            out,
+            prediction_logits=self.predict(modules, base, out.last_hidden_state),
+            sop_logits=modules.at(_ORDER)(self.drop(out.pooler_output, deterministic)),
+        )
+
+
+class AlbertForMaskedLM(AlbertPretrained, heads.MaskedLM):
+    backbone = AlbertModel
+
+
+class AlbertForSequenceClassification(AlbertPretrained, heads.PooledClassification):
+    backbone = AlbertModel
+
+
+class AlbertForMultipleChoice(AlbertPretrained, heads.MultipleChoice):
+    backbone = AlbertModel
+
+
+class AlbertForTokenClassification(AlbertPretrained, heads.TokenClassification):
+    backbone = AlbertModel
+
+
+class AlbertForQuestionAnswering(AlbertPretrained, heads.QuestionAnswering):
+    backbone = AlbertModel

@@ -1,0 +1,166 @@
+"""DistilBERT: half of BERT's layers, without token types and pooler.
+
+Sanh et al. 2019, arXiv:1910.01108; reference: `models/distilbert` of Transformers 5.23.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from .. import blocks
+from ..core import outputs
+from ..models import config_checks, task_heads
+from ..models.encoders import heads
+from ..models.encoders.branch import Part
+from ..models.encoders.fields import EncoderFields
+from ..models.encoders.model import (
+    ENCODER_INPUTS,
+    EncoderModel,
+    EncoderPretrained,
+    encoder_naming,
+)
+from ..models.encoders.style import (
+    AttentionNames,
+    ClassifierNames,
+    EmbeddingNames,
+    EncoderStyle,
+    MLPNames,
+    PredictionNames,
+)
+
+_LIN = [f"attention/{name}_lin" for name in ("q", "k", "v", "out")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistilBertConfig(EncoderFields):
+    """`config.json` of a DistilBERT."""
+
+    model_type: ClassVar[str] = "distilbert"
+    unsupported: ClassVar = {**config_checks.NOT_IMPLEMENTED, "is_decoder": (False, None)}
+    aliases: ClassVar = {
+        "hidden_size": "dim",
+        "num_attention_heads": "n_heads",
+        "num_hidden_layers": "n_layers",
+    }
+
+    vocab_size: int = 30522
+    max_position_embeddings: int = 512
+    sinusoidal_pos_embds: bool = False
+    n_layers: int = 6
+    n_heads: int = 12
+    dim: int = 768
+    hidden_dim: int = 3072
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation: str = "gelu"
+    initializer_range: float = 0.02
+    qa_dropout: float = 0.1
+    seq_classif_dropout: float = 0.2
+    pad_token_id: int | None = 0
+
+    @property
+    def intermediate_size(self) -> int:
+        """Width of the MLP."""
+        return self.hidden_dim
+
+    @property
+    def style(self) -> EncoderStyle:
+        return EncoderStyle(
+            norm_eps=1e-12,
+            act=self.activation,
+            attention=AttentionNames(*_LIN, norm="sa_layer_norm"),
+            mlp=MLPNames("ffn/lin1", "ffn/lin2", norm="output_layer_norm"),
+            embeddings=EmbeddingNames(types=None),
+            layers="transformer/layer",
+            embedding_dropout=self.dropout,
+            score_dropout=self.attention_dropout,
+            mlp_dropout=self.dropout,
+            classifier_dropout=self.dropout,
+        )
+
+    def validate(self) -> None:
+        super().validate()
+        config_checks.activation(self, "activation")
+
+
+class Sinusoids(blocks.Embed):
+    """A table that starts as sinusoids: sines in even columns, cosines in odd ones."""
+
+    def setup(self) -> None:
+        rows, width = self.rows, self.features
+        steps = np.power(10_000, np.arange(width) // 2 * 2 / width)
+        angles = np.arange(rows)[:, None] / steps[None]
+        table = np.where(np.arange(width)[None] % 2, np.cos(angles), np.sin(angles))
+        draw = nn.initializers.constant(table.astype(np.float32), np.float32)
+        self.embedding = blocks.parameter(self, "embedding", draw, (rows, width), self.axes)
+
+
+class DistilBertPretrained(EncoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = DistilBertConfig
+    base_model_prefix = "distilbert"
+    predictions = PredictionNames(
+        dense="vocab_transform",
+        norm="vocab_layer_norm",
+        decoder="vocab_projector",
+        bias="vocab_projector/bias",
+        whole="vocab_projector",
+    )
+    naming = encoder_naming(predictions)
+    tied = predictions.tied(base_model_prefix)
+
+
+class DistilBertModel(EncoderModel, DistilBertPretrained):
+    """tokens [B, T] -> hidden states [B, T, D]."""
+
+    not_taken = ENCODER_INPUTS | {"token_type_ids"}
+
+    def parts(self) -> dict[str, Part]:
+        cfg, parts = self.config, super().parts()
+        if cfg.sinusoidal_pos_embds:
+            rows, width, axes = cfg.max_position_embeddings, cfg.dim, ("position", "embed")
+            table = functools.partial(Sinusoids, rows, width, cfg.initializer_range, axes)
+            parts[EmbeddingNames.positions] = table
+        return parts
+
+
+class DistilBertHead(DistilBertPretrained, heads.EncoderHead):
+    """Two layers on the first token, with their own rate of dropout."""
+
+    backbone = DistilBertModel
+    classifier = ClassifierNames("pre_classifier", "classifier", act="relu", drop_first=False)
+
+    def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        return nn.Dropout(self.config.seq_classif_dropout)(x, deterministic=deterministic)
+
+
+class DistilBertForMaskedLM(DistilBertPretrained, heads.MaskedLM):
+    backbone = DistilBertModel
+
+
+class DistilBertForSequenceClassification(DistilBertHead, heads.FirstTokenClassification):
+    pass
+
+
+class DistilBertForMultipleChoice(DistilBertHead, task_heads.MultipleChoice):
+    def choose(self, out: Any, deterministic: bool) -> jax.Array:
+        first = out.last_hidden_state[:, 0]
+        return heads.classified(self, self.classifier, first, 1, deterministic)
+
+
+class DistilBertForTokenClassification(DistilBertPretrained, heads.TokenClassification):
+    backbone = DistilBertModel
+
+
+class DistilBertForQuestionAnswering(DistilBertPretrained, heads.QuestionAnswering):
+    backbone = DistilBertModel
+
+    def head(self, base, out, input_ids, deterministic) -> outputs.QuestionAnsweringOutput:
+        dropped = nn.Dropout(self.config.qa_dropout)
+        x = dropped(out.last_hidden_state, deterministic=deterministic)
+        return super().head(base, out.replace(last_hidden_state=x), input_ids, deterministic)

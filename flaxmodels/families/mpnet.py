@@ -1,0 +1,104 @@
+"""MPNet: BERT with a bias for distances that all layers share, and RoBERTa's positions.
+
+Song et al. 2020, arXiv:2004.09297; reference: `models/mpnet` of Transformers 5.23.
+"""
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from .. import blocks
+from ..documents.json_values import ConfigError
+from ..models.encoders import heads, roberta
+from ..models.encoders.branch import Part, at
+from ..models.encoders.fields import SizeFields
+from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel
+from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle
+
+_ATTENTION = [f"attention/attn/{name}" for name in "qkvo"]
+_BIAS = "encoder/relative_attention_bias"
+_BUCKETS, _FARTHEST, _PADDING = 32, 128, 1  # which the reference reads from no config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MPNetConfig(SizeFields):
+    """`config.json` of an MPNet. Padding is token 1, and stands at position 1, whatever
+    `pad_token_id` is."""
+
+    model_type: ClassVar[str] = "mpnet"
+    unsupported: ClassVar = {
+        **SizeFields.unsupported,
+        "relative_attention_num_buckets": (_BUCKETS,),
+    }
+
+    vocab_size: int = 30527
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | tuple[int, ...] | None = 2
+
+    @property
+    def style(self) -> EncoderStyle:
+        return dataclasses.replace(
+            super().style,
+            attention=AttentionNames(*_ATTENTION, norm="attention/LayerNorm"),
+            embeddings=EmbeddingNames(types=None),
+            padding_position=_PADDING,
+        )
+
+    def validate(self) -> None:
+        super().validate()
+        if self.pruned_heads:
+            raise ConfigError(
+                "MPNetConfig: pruned_heads is not implemented: all layers share a bias of "
+                "num_attention_heads heads"
+            )
+
+
+class MPNetPretrained(roberta.RobertaLike):
+    """The base of every model of the family."""
+
+    config_class = MPNetConfig
+    base_model_prefix = "mpnet"
+    tied = roberta.RobertaLike.predictions.tied(base_model_prefix)
+
+
+class MPNetModel(PooledEncoderModel, MPNetPretrained):
+    """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
+    through one more layer [B, D]."""
+
+    not_taken = ENCODER_INPUTS | {"token_type_ids"}
+
+    def parts(self) -> dict[str, Part]:
+        cfg = self.config
+        heads, std = cfg.num_attention_heads, cfg.initializer_range
+        bias = functools.partial(
+            blocks.RelativeBias, heads, _BUCKETS, _FARTHEST, both_ways=True, std=std
+        )
+        return super().parts() | {_BIAS: bias}
+
+    def score_bias(self, mask: blocks.AttentionMask, length: int) -> jax.Array:
+        places = jnp.arange(length, dtype=jnp.int32)
+        return at(self, _BIAS)(places[None] - places[:, None])[None]
+
+
+class MPNetForMaskedLM(MPNetPretrained, heads.MaskedLM):
+    backbone = MPNetModel
+
+
+class MPNetForSequenceClassification(MPNetPretrained, heads.FirstTokenClassification):
+    backbone = MPNetModel
+
+
+class MPNetForMultipleChoice(MPNetPretrained, heads.MultipleChoice):
+    backbone = MPNetModel
+
+
+class MPNetForTokenClassification(MPNetPretrained, heads.TokenClassification):
+    backbone = MPNetModel
+
+
+class MPNetForQuestionAnswering(MPNetPretrained, heads.QuestionAnswering):
+    backbone = MPNetModel

@@ -1,0 +1,119 @@
+"""RoFormer: BERT with rotary positions, of neighbouring numbers; embeddings of their own width.
+
+Su et al. 2021, arXiv:2104.09864; reference: `models/roformer` of Transformers 5.23.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import blocks
+from .. import params as fp
+from ..models import task_heads
+from ..models.decoder_model import FROM_OTHERS
+from ..models.encoders import heads
+from ..models.encoders.fields import DecodingFields
+from ..models.encoders.model import EncoderModel, EncoderPretrained, encoder_naming
+from ..models.encoders.style import ClassifierNames, EmbeddingNames, EncoderStyle
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoFormerConfig(DecodingFields):
+    """`config.json` of a RoFormer. Tokens have vectors of `embedding_size` numbers, `hidden_size`
+    if None."""
+
+    model_type: ClassVar[str] = "roformer"
+    derived: ClassVar[tuple[str, ...]] = ("embedding_size",)
+
+    vocab_size: int = 50000
+    embedding_size: int = FROM_OTHERS
+    max_position_embeddings: int = 1536
+    rotary_value: bool = False
+
+    @property
+    def style(self) -> EncoderStyle:
+        project = None if self.embedding_size == self.hidden_size else "embeddings_project"
+        names = EmbeddingNames(positions=None, project=project)
+        return dataclasses.replace(super().style, embeddings=names, rotate_values=self.rotary_value)
+
+    @property
+    def position_limit(self) -> int:
+        return self.max_position_embeddings
+
+    def rotation_name(self, layer: int) -> str:
+        return "default"
+
+    def derive(self) -> None:
+        super().derive()
+        if self.embedding_size is None:
+            object.__setattr__(self, "embedding_size", self.hidden_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _sinusoids(rows: int, width: int) -> np.ndarray:
+    """Returns the sines, then the cosines of each position: float32 [rows, width]."""
+    steps = np.power(10_000, np.arange(0, width, 2) / width)
+    angles = np.arange(rows)[:, None] / steps[None]
+    return np.concatenate((np.sin(angles), np.cos(angles)), axis=1).astype(np.float32)
+
+
+class RoFormerPretrained(EncoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = RoFormerConfig
+    base_model_prefix = "roformer"
+    tied = EncoderPretrained.predictions.tied(base_model_prefix)
+
+    def _naming(self: Any) -> fp.Naming:
+        cfg = self.config
+        table = functools.partial(_sinusoids, cfg.max_position_embeddings, cfg.head_dim)
+        words = r"(.*)embeddings/word_embeddings/embedding$"
+        written = fp.Constant(words, r"\1encoder.embed_positions.weight", table)
+        return encoder_naming(self.predictions, constants=(written,))
+
+    naming: ClassVar[Any] = property(_naming)
+
+
+class RoFormerModel(EncoderModel, RoFormerPretrained):
+    """tokens [B, T] -> hidden states [B, T, D]. Causal if the config says `is_decoder`."""
+
+    def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
+        cfg = self.config
+        table = jnp.asarray(_sinusoids(cfg.max_position_embeddings, cfg.head_dim))
+        sin, cos = jnp.split(jnp.take(table, positions, axis=0), 2, axis=-1)
+        return blocks.Rotation(cos, sin, pairs=True)
+
+
+class RoFormerForMaskedLM(RoFormerPretrained, heads.MaskedLM):
+    backbone = RoFormerModel
+
+
+class RoFormerForCausalLM(RoFormerPretrained, heads.CausalLM):
+    backbone = RoFormerModel
+
+
+class RoFormerForSequenceClassification(RoFormerPretrained, heads.FirstTokenClassification):
+    backbone = RoFormerModel
+    classifier = ClassifierNames(act=None)
+
+
+class RoFormerForMultipleChoice(RoFormerPretrained, heads.EncoderHead, task_heads.MultipleChoice):
+    """Tokens of several choices [B, C, T] -> logits [B, C], read off what stands last, be it
+    padding."""
+
+    backbone = RoFormerModel
+
+    def choose(self, out: Any, deterministic: bool) -> jax.Array:
+        return self.classify(out.last_hidden_state[:, -1], 1)
+
+
+class RoFormerForTokenClassification(RoFormerPretrained, heads.TokenClassification):
+    backbone = RoFormerModel
+
+
+class RoFormerForQuestionAnswering(RoFormerPretrained, heads.QuestionAnswering):
+    backbone = RoFormerModel

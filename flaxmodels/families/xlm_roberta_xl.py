@@ -1,0 +1,74 @@
+"""XLM-RoBERTa XL and XXL: norms before attention and MLP, none of the embeddings.
+
+Goyal et al. 2021, arXiv:2105.00572; reference: `models/xlm_roberta_xl` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from ..models.encoders import heads, roberta
+from ..models.encoders.model import PooledEncoderModel
+from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle, MLPNames
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class XLMRobertaXLConfig(roberta.RobertaFields):
+    """`config.json` of an XLM-RoBERTa XL."""
+
+    model_type: ClassVar[str] = "xlm-roberta-xl"
+
+    vocab_size: int = 250880
+    hidden_size: int = 2560
+    num_hidden_layers: int = 36
+    num_attention_heads: int = 32
+    intermediate_size: int = 10240
+    max_position_embeddings: int = 514
+    type_vocab_size: int = 1
+    layer_norm_eps: float = 1e-5
+
+    @property
+    def style(self) -> EncoderStyle:
+        return dataclasses.replace(
+            super().style,
+            norm_first=True,
+            attention=AttentionNames(norm="attention/self_attn_layer_norm"),
+            mlp=MLPNames(norm="LayerNorm"),
+            embeddings=EmbeddingNames(norm=None),
+            final_norm="encoder/LayerNorm",
+            mlp_dropout=0.0,
+        )
+
+
+class XLMRobertaXLPretrained(roberta.RobertaLike):
+    """The base of every model of the family."""
+
+    config_class = XLMRobertaXLConfig
+
+
+class XLMRobertaXLModel(PooledEncoderModel, XLMRobertaXLPretrained):
+    """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
+    through one more layer [B, D]. Causal if the config says `is_decoder`."""
+
+
+class XLMRobertaXLForMaskedLM(XLMRobertaXLPretrained, heads.MaskedLM):
+    backbone = XLMRobertaXLModel
+
+
+class XLMRobertaXLForCausalLM(XLMRobertaXLPretrained, heads.CausalLM):
+    backbone = XLMRobertaXLModel
+
+
+class XLMRobertaXLForSequenceClassification(XLMRobertaXLPretrained, heads.FirstTokenClassification):
+    backbone = XLMRobertaXLModel
+
+
+class XLMRobertaXLForMultipleChoice(XLMRobertaXLPretrained, roberta.MultipleChoice):
+    backbone = XLMRobertaXLModel
+
+
+class XLMRobertaXLForTokenClassification(XLMRobertaXLPretrained, heads.TokenClassification):
+    backbone = XLMRobertaXLModel
+
+
+class XLMRobertaXLForQuestionAnswering(XLMRobertaXLPretrained, heads.QuestionAnswering):
+    backbone = XLMRobertaXLModel
