@@ -74,10 +74,12 @@ CLASSES = (
 )
 CHANGED = {
     "BertForCausalLM": {"is_decoder": True},
+    "AlbertForPreTraining": {"num_labels": 2},  # what it has whatever the config says
     "ElectraForCausalLM": {"is_decoder": True},
     "RobertaForCausalLM": {"is_decoder": True},
     "RobertaPreLayerNormForCausalLM": {"is_decoder": True},
     "XLMRobertaForCausalLM": {"is_decoder": True},
+    "roformer": {"embedding_size": 24},  # which it does not read
     # Old Flax has a window of one token more than PyTorch has: one that holds all tells nothing.
     # It has heads of hidden_size / num_attention_heads, whatever head_dim says.
     "mistral": {"sliding_window": 16, "head_dim": 6},

@@ -51,7 +51,7 @@ TINY |= {"rotary_dim": 4}
 def tiny(name, scan_layers=True, **changes):
     cls = getattr(fm, name)
     taken = {key: value for key, value in TINY.items() if cls.config_class.knows(key)}
-    if cls is fm.BertLMHeadModel:
+    if cls.can_generate() and "is_decoder" in cls.config_class.names():
         taken["is_decoder"] = True
     return cls(cls.config_class.from_dict(taken | changes), scan_layers=scan_layers)
 

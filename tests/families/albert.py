@@ -1,5 +1,6 @@
 """ALBERT: layers that share params in groups, and embeddings of their own width."""
 
+STANDS_FOR = "layers that share params, embeddings of their own width"
 CONFIG = {
     "hidden_size": 24,
     "num_hidden_layers": 3,

@@ -1,5 +1,6 @@
 """RoBERTa: BERT whose positions begin after that of padding."""
 
+STANDS_FOR = "positions counted from the ids that are not padding"
 CONFIG = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
