@@ -67,21 +67,15 @@ def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]
     for name in family.classes:
         model, entry = build(family, name, family.config_of(name))
         golden["classes"][name] = entry
-<<<<<<< HEAD
         wanted = family.inputs_of(name)
         if "cross" in wanted:
             inputs["cross"] = inputs["alone"] | cross_inputs(model.config.hidden_size)
         wanted = (*wanted, "whole") if name == family.bare else wanted
         given = {key: families.for_class(name, inputs[key]) for key in wanted}
         arrays |= outputs(name, model, given, family)
-=======
-        given = {key: families.for_class(name, values) for key, values in inputs.items()}
-        everything = name == family.bare
-        if everything:
+        if name == family.bare:
             found = model.state_dict().items()
             arrays |= {f"computed.{k}": numpy(v) for k, v in found if k.endswith(family.computed)}
-        arrays |= outputs(name, model, given if everything else {"padded": given["padded"]}, family)
->>>>>>> 0439987 (DistilBERT, ELECTRA, ALBERT, MPNet, RoFormer, RoBERTa-PreLayerNorm and XLM-RoBERTa XL; old Flax goldens of seven families)
         if name == family.main:
             golden["gradients"] = gradients(model, given["padded"], family)
             if family.generates:
@@ -200,11 +194,7 @@ def gradients(
     (logits * cotangent * mask[..., None]).sum().backward()
     found = {}
     for name, parameter in model.named_parameters():
-<<<<<<< HEAD
-        if not parameter.requires_grad:
-=======
-        if name.endswith(family.computed):
->>>>>>> 0439987 (DistilBERT, ELECTRA, ALBERT, MPNet, RoFormer, RoBERTa-PreLayerNorm and XLM-RoBERTa XL; old Flax goldens of seven families)
+        if not parameter.requires_grad or name.endswith(family.computed):
             continue
         assert parameter.grad is not None, name
         name = family.in_file.get(name, name)

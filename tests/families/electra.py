@@ -31,3 +31,4 @@ CHANGED = {
     "ElectraForQuestionAnswering": {"num_labels": 2},
 }
 ENCODES = True
+WALK = {"summary_type": (["mean"], {})}

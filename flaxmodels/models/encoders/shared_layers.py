@@ -69,7 +69,7 @@ class SharedLayers(nn.Module):
     def _apply(
         self, layers: Any, x: jax.Array, context: blocks.PassContext, number: Any
     ) -> tuple[jax.Array, tuple[_Trace, ...]]:
-        at = blocks.At(self.config.layer_kinds[0], number, number)
+        at = blocks.At(self.config.layer_kinds[:1], 0, number, number)
         keep_states, keep_weights = context.output_hidden_states, context.output_attentions
 
         def step(layer: Any, x: jax.Array) -> tuple[jax.Array, _Trace]:
