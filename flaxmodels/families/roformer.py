@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import blocks
 from .. import params as fp
+from ..documents.json_values import ConfigError
 from ..models import task_heads
 from ..models.decoder_model import FROM_OTHERS
 from ..models.encoders import heads
@@ -51,6 +52,14 @@ class RoFormerConfig(DecodingFields):
         super().derive()
         if self.embedding_size is None:
             object.__setattr__(self, "embedding_size", self.hidden_size)
+
+    def validate(self) -> None:
+        super().validate()
+        if self.head_dim % 2:
+            raise ConfigError(
+                f"RoFormerConfig: heads of {self.head_dim} numbers; rotary embedding turns pairs, and "
+                "needs an even head_dim"
+            )
 
 
 @functools.lru_cache(maxsize=8)
