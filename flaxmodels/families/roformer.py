@@ -57,8 +57,8 @@ class RoFormerConfig(DecodingFields):
         super().validate()
         if self.head_dim % 2:
             raise ConfigError(
-                f"RoFormerConfig: heads of {self.head_dim} numbers; rotary embedding turns pairs, and "
-                "needs an even head_dim"
+                f"RoFormerConfig: heads of {self.head_dim} numbers; rotary embedding turns pairs "
+                "of them, and needs an even head_dim"
             )
 
 
