@@ -40,7 +40,7 @@ class AlbertConfig(SizeFields):
     model_type: ClassVar[str] = "albert"
 
     vocab_size: int = 30000
-    embedding_size: int = 128
+    embedding_size: int = 128  # pyright: ignore[reportIncompatibleMethodOverride] (a property elsewhere)
     hidden_size: int = 4096
     num_hidden_groups: int = 1
     num_attention_heads: int = 64

@@ -125,7 +125,7 @@ class DistilBertModel(EncoderModel, DistilBertPretrained):
         if cfg.sinusoidal_pos_embds:
             rows, width, axes = cfg.max_position_embeddings, cfg.dim, ("position", "embed")
             table = functools.partial(Sinusoids, rows, width, cfg.initializer_range, axes)
-            parts[EmbeddingNames.positions] = table
+            parts["embeddings/position_embeddings"] = table
         return parts
 
 

@@ -33,7 +33,7 @@ class ElectraConfig(BertFields):
 
     model_type: ClassVar[str] = "electra"
 
-    embedding_size: int = 128
+    embedding_size: int = 128  # pyright: ignore[reportIncompatibleMethodOverride] (a property elsewhere)
     hidden_size: int = 256
     num_attention_heads: int = 4
     intermediate_size: int = 1024

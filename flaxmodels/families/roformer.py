@@ -31,7 +31,7 @@ class RoFormerConfig(DecodingFields):
     derived: ClassVar[tuple[str, ...]] = ("embedding_size",)
 
     vocab_size: int = 50000
-    embedding_size: int = FROM_OTHERS
+    embedding_size: int = FROM_OTHERS  # pyright: ignore[reportIncompatibleMethodOverride]
     max_position_embeddings: int = 1536
     rotary_value: bool = False
 
