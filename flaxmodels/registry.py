@@ -41,6 +41,7 @@ HEADS: dict[str, Head] = {
     "MTModel": Head("translation", ("AutoModelForSeq2SeqLM",)),
     "ForNextSentencePrediction": Head("", ("AutoModelForNextSentencePrediction",)),
     "Model": Head("feature-extraction", ("AutoModel",)),
+    "EncoderModel": Head("feature-extraction"),
 } | {
     f"For{end}": Head(task, (f"AutoModelFor{end}",))
     for end, task in {
@@ -121,6 +122,8 @@ _ENCODERS = ("Model", *_READS, "ForCausalLM")
 
 _SEQ2SEQ = ("Model", "ForConditionalGeneration")
 _BART = (*_SEQ2SEQ, "ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM")
+_T5 = (*_SEQ2SEQ, "EncoderModel", "ForSequenceClassification", "ForTokenClassification")
+_T5 += ("ForQuestionAnswering",)
 
 FAMILIES: dict[str, Family] = {
     "albert": Family("Albert", ("Model", "ForPreTraining", *_READS), "ALBERT"),
@@ -169,9 +172,11 @@ FAMILIES: dict[str, Family] = {
     "gptj": Family("GPTJ", _ANSWERS, "GPT-J"),
     "granite": Family("Granite", _LM, "Granite 3"),
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
+    "longt5": Family("LongT5", _T5[:3], "LongT5"),
     "ministral3": Family("Ministral3", _ALL, "Ministral 3"),
     "mistral": Family("Mistral", _ALL, "Mistral, Mistral Small 3"),
     "mpnet": Family("MPNet", ("Model", *_READS), "MPNet"),
+    "mt5": Family("MT5", _T5, "mT5"),
     "olmo2": Family("Olmo2", _SEQUENCES, "OLMo 2"),
     "olmo3": Family("Olmo3", _SEQUENCES, "OLMo 3"),
     "opt": Family("OPT", _ANSWERS, "OPT"),
@@ -185,6 +190,8 @@ FAMILIES: dict[str, Family] = {
     "smollm3": Family("SmolLM3", _ALL, "SmolLM 3"),
     "stablelm": Family("StableLm", _TOKENS, "StableLM 1 and 2"),
     "starcoder2": Family("Starcoder2", _TOKENS, "StarCoder 2"),
+    "t5": Family("T5", _T5, "T5, Flan-T5, ByT5, UL2"),
+    "umt5": Family("UMT5", _T5, "UMT5"),
     "xglm": Family("XGLM", _LM, "XGLM"),
     "xlm-roberta": Family("XLMRoberta", _ENCODERS, "XLM-RoBERTa"),
     "xlm-roberta-xl": Family("XLMRobertaXL", _ENCODERS, "XLM-RoBERTa XL and XXL"),

@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "flax"
 LM = ("Model", "ForCausalLM")
+SEQ2SEQ = ("Model", "ForConditionalGeneration")
 READS = ("ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice")
 READS += ("ForTokenClassification", "ForQuestionAnswering")
 CLASSES = (
@@ -45,6 +46,9 @@ CLASSES = (
             )
         ],
         "gpt2": ["GPT2Model", "GPT2LMHeadModel"],
+        "t5": [f"T5{head}" for head in (*SEQ2SEQ, "EncoderModel")],
+        "mt5": [f"MT5{head}" for head in (*SEQ2SEQ, "EncoderModel")],
+        "longt5": [f"LongT5{head}" for head in SEQ2SEQ],
     }
     | {
         model_type: [prefix + head for head in (*more, *READS)]
@@ -79,6 +83,7 @@ CHANGED = {
     "RobertaForCausalLM": {"is_decoder": True},
     "RobertaPreLayerNormForCausalLM": {"is_decoder": True},
     "XLMRobertaForCausalLM": {"is_decoder": True},
+    "MT5ForConditionalGeneration": {"tie_word_embeddings": False},
     "roformer": {"embedding_size": 24},  # which it does not read
     # Old Flax has a window of one token more than PyTorch has: one that holds all tells nothing.
     # It has heads of hidden_size / num_attention_heads, whatever head_dim says.

@@ -59,6 +59,8 @@ class GatedMLP(nn.Module):
     rules: fs.Rules = fs.DEFAULT_RULES
     names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
     use_bias: bool = False
+    out_std: float | None = None
+    inner_dropout: float = 0.0
     dropout: float = 0.0
 
     @nn.compact
@@ -70,5 +72,8 @@ class GatedMLP(nn.Module):
 
         y = ACTIVATIONS[self.act](widen(gate)) * widen(up)
         y = fs.constrain(y, ("batch", "length", "mlp"), self.rules)
-        y = Linear(self.features, ("mlp", "embed"), self.std, self.use_bias, name=down)(y)
+        if self.inner_dropout:
+            y = nn.Dropout(self.inner_dropout)(y, deterministic=deterministic)
+        std = self.std if self.out_std is None else self.out_std
+        y = Linear(self.features, ("mlp", "embed"), std, self.use_bias, name=down)(y)
         return nn.Dropout(self.dropout)(y, deterministic=deterministic)

@@ -47,7 +47,7 @@ def relative_buckets(
 
 class RelativeBias(nn.Module):
     """distances int32 [..., T, S] from queries to keys -> what is added to the scores,
-    [..., N, T, S].
+    [..., N, T, S] in `dtype`, or in float32 of a shorter one.
 
     Attributes:
         heads: N.
@@ -64,11 +64,11 @@ class RelativeBias(nn.Module):
     std: float
 
     @nn.compact
-    def __call__(self, distances: jax.Array) -> jax.Array:
+    def __call__(self, distances: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
         rows = relative_buckets(
             distances, self.buckets, self.max_distance, both_ways=self.both_ways
         )
         # heads are not split over a mesh: there may be fewer than devices, and the table is small
         table = Embed(self.buckets, self.heads, self.std, ("position", None))
         nn.share_scope(self, table)
-        return jnp.moveaxis(table(rows, jnp.float32), -1, -3)
+        return jnp.moveaxis(table(rows, jnp.promote_types(dtype, jnp.float32)), -1, -3)

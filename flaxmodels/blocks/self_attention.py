@@ -16,7 +16,7 @@ from .stack import At
 
 def split_heads(x: jax.Array, head_dim: int) -> jax.Array:
     """Splits x [B, T, N*H] into heads [B, T, N, H]."""
-    return x.reshape(*x.shape[:-1], -1, head_dim)
+    return x.reshape(*x.shape[:-1], x.shape[-1] // head_dim, head_dim)
 
 
 def self_attention(

@@ -29,6 +29,8 @@ class ConfigFields(TypedDict, total=False):
     bos_token_id: int | None
     classifier_dropout: float | None
     classifier_dropout_prob: float
+    d_ff: int
+    d_kv: int
     d_model: int
     decoder_attention_heads: int
     decoder_ffn_dim: int
@@ -38,6 +40,7 @@ class ConfigFields(TypedDict, total=False):
     dim: int
     do_layer_norm_before: bool
     dropout: float
+    dropout_rate: float
     embd_pdrop: float
     embed_dropout: float
     embedding_dropout: float
@@ -45,15 +48,18 @@ class ConfigFields(TypedDict, total=False):
     embedding_size: int | None
     enable_bias: bool
     encoder_attention_heads: int
+    encoder_attention_type: str
     encoder_ffn_dim: int
     encoder_layerdrop: float
     encoder_layers: int
     eos_token_id: Sequence[int] | int | None
+    feed_forward_proj: str
     ffn_dim: int
     ffn_hidden_size: int | None
     final_logit_softcapping: float | None
     forced_bos_token_id: int | None
     forced_eos_token_id: Sequence[int] | int | None
+    global_block_size: int
     head_dim: int | None
     hidden_act: str
     hidden_activation: str
@@ -63,6 +69,7 @@ class ConfigFields(TypedDict, total=False):
     hidden_size: int
     id2label: Mapping[Any, str] | None
     init_std: float
+    initializer_factor: float
     initializer_range: float
     inner_group_num: int
     intermediate_size: int | None
@@ -73,6 +80,7 @@ class ConfigFields(TypedDict, total=False):
     layer_norm_eps: float
     layer_norm_epsilon: float
     layer_types: Sequence[str] | None
+    local_radius: int
     logit_scale: float
     logits_scaling: float
     max_position_embeddings: int
@@ -93,6 +101,7 @@ class ConfigFields(TypedDict, total=False):
     no_rope_layers: Sequence[int] | None
     norm_epsilon: float
     num_attention_heads: int
+    num_decoder_layers: int | None
     num_heads: int
     num_hidden_groups: int
     num_hidden_layers: int
@@ -111,6 +120,8 @@ class ConfigFields(TypedDict, total=False):
     qa_dropout: float
     qk_layernorm: bool
     query_pre_attn_scalar: int
+    relative_attention_max_distance: int
+    relative_attention_num_buckets: int
     resid_dropout: float
     resid_pdrop: float
     residual_dropout: float
@@ -126,6 +137,7 @@ class ConfigFields(TypedDict, total=False):
     rotary_value: bool
     scale_attn_by_inverse_layer_idx: bool
     scale_attn_weights: bool
+    scale_decoder_outputs: bool | None
     scale_embedding: bool
     seq_classif_dropout: float
     sinusoidal_pos_embds: bool

@@ -130,8 +130,12 @@ def load_tf(model: Model, path: str, options: PlanOptions) -> fp.Params:
 
 def _as_tied_as_the_file(model: M, plan: LoadPlan, request: Request) -> tuple[M, LoadPlan]:
     """Unties a model whose checkpoint holds two different tensors where its config claims a tie:
-    the one under the tied name is then a head of its own."""
+    the one under the tied name is then a head of its own. Ties one whose checkpoint holds no head,
+    if its family says so."""
     match = plan.match
+    if model.head_by_file and f"{model.output_embeddings_path}/kernel" in match.missing:
+        tied = model.clone(config=model.config.replace(tie_word_embeddings=True))
+        return tied, plan_load(tied, match.source, request.plan)
     # An untied model computes with its own leaves, and uses no other tensor of the checkpoint.
     if not model.config.tie_word_embeddings or not (differ := untied(match)):
         return model, plan

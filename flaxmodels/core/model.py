@@ -73,6 +73,9 @@ class Model(nn.Module):
     """Path of the product that makes logits of tokens, untied; None without an LM head."""
     lm_head_path: ClassVar[str | None] = None
     """Path of all that is between the backbone and these logits."""
+    head_by_file: ClassVar[bool] = False
+    """Whether the LM head of a checkpoint without one is the table of token embeddings, whatever
+    its configuration says."""
 
     supports_abstract_init: ClassVar[bool] = True
     """Whether `init` can be traced: then nothing is initialised that is loaded. False for a module

@@ -43,7 +43,7 @@ def test_a_folder_of_old_flax_is_read_unchanged(family, name, tmp_path):
     assert not info.missing_keys and not info.unexpected_keys
     inputs = arrays_of(for_class(name, golden["inputs"]))
     out = jax.jit(lambda params: model.apply({"params": params}, **inputs))(params)
-    mask = inputs["attention_mask"].astype(bool)
+    mask = inputs.get("decoder_attention_mask", inputs["attention_mask"]).astype(bool)
     expected = load_file(FOLDER / f"{family}.safetensors")
     for key in (key for key in expected if key.startswith(f"{name}.")):
         have, want = np.asarray(getattr(out, key.removeprefix(f"{name}."))), expected[key]

@@ -94,7 +94,7 @@ class EncoderDecoder(PretrainedModel):
         name = type(self).__name__
         halves = {key: given.pop(key) for key in inputs.Asked.__annotations__ if key in given}
         ours = {"input_ids": input_ids}
-        ours |= {key: given.pop(key, None) for key in ("position_ids", "inputs_embeds")}
+        ours |= {k: given.pop(k) for k in ("position_ids", "inputs_embeds") if k in given}
         source = inputs.encoded(name, given.pop("encoder_outputs", None))
         if decoder_input_ids is None and given.get("decoder_inputs_embeds") is None:
             decoder_input_ids = self._made_of(ours["input_ids"])

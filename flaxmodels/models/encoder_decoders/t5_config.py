@@ -1,0 +1,173 @@
+"""The fields that configurations of T5's kind share."""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, Self
+
+from ...documents.json_values import ConfigError, Json, shown
+from .. import config_checks
+from ..layer_types import LayerKinds
+
+FROM_OTHERS: Any = None
+_FARTHEST = 1 << 20  # of distances, for each of which there is a row of a table
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Fields(LayerKinds):
+    """The fields of two stacks of T5's layers. One that `is_decoder` is that of the decoder: its
+    `num_hidden_layers` are the decoder's."""
+
+    unsupported: ClassVar = {
+        "cross_attention_hidden_size": (None,),
+        "tie_encoder_decoder": (False, None),
+    }
+    aliases: ClassVar = {
+        "hidden_size": "d_model",
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "num_layers",
+        "head_dim": "d_kv",
+    }
+    harmless: ClassVar = ("is_encoder_decoder", "n_positions", "output_past", "max_length")
+    derived: ClassVar[tuple[str, ...]] = ("num_decoder_layers",)
+
+    vocab_size: int = 32128
+    d_model: int = 512
+    d_kv: int = 64
+    d_ff: int = 2048
+    num_layers: int = 6
+    num_decoder_layers: int = FROM_OTHERS
+    num_heads: int = 8
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    dropout_rate: float = 0.1
+    layer_norm_epsilon: float = 1e-6
+    initializer_factor: float = 1.0
+    feed_forward_proj: str = "relu"
+    is_decoder: bool = False
+    pad_token_id: int | None = 0
+    eos_token_id: int | tuple[int, ...] | None = 1
+    decoder_start_token_id: int | None = None
+
+    bias_in_every_layer: ClassVar[bool] = False
+    """Whether each layer has a table of relative bias; else the first has it for all."""
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Layers of the stack."""
+        return self.num_decoder_layers if self.is_decoder else self.num_layers
+
+    @property
+    def num_key_value_heads(self) -> int:
+        """Every head has keys and values of its own."""
+        return self.num_heads
+
+    @property
+    def add_cross_attention(self) -> bool:
+        """Whether the layers attend to an encoder."""
+        return self.is_decoder
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the MLP has a gate."""
+        return self.feed_forward_proj.startswith("gated-")
+
+    @property
+    def act(self) -> str:
+        """The activation of the MLP."""
+        name = self.feed_forward_proj.removeprefix("gated-")
+        return "gelu_new" if self.feed_forward_proj == "gated-gelu" else name
+
+    @property
+    def scales_states(self) -> bool:
+        """Whether the decoder's states are multiplied with d_model**-0.5 before the head."""
+        raise TypeError(f"{type(self).__name__} defines no scales_states")
+
+    @property
+    def initializer_range(self) -> float:
+        """Deviation of the normals from which kernels that read a state are drawn."""
+        return self.initializer_factor * self.d_model**-0.5
+
+    def half(self, *, is_decoder: bool) -> Self:
+        """Returns the configuration of the encoder, or of the decoder."""
+        return _half(self, is_decoder)
+
+    def derive(self) -> None:
+        super().derive()
+        if self.num_decoder_layers is None:
+            object.__setattr__(self, "num_decoder_layers", self.num_layers)
+
+    def validate(self) -> None:
+        super().validate()
+        name, buckets = type(self).__name__, self.relative_attention_num_buckets
+        if buckets < 4:
+            raise ConfigError(
+                f"{name}: relative_attention_num_buckets is {buckets}; there are at least 4, for "
+                "near and far on either side"
+            )
+        if not buckets // 2 < self.relative_attention_max_distance <= _FARTHEST:
+            raise ConfigError(
+                f"{name}: relative_attention_max_distance is "
+                f"{self.relative_attention_max_distance}; expected more than half of the {buckets} "
+                f"buckets, and at most {_FARTHEST}"
+            )
+        if self.act not in config_checks.ACTIVATIONS:
+            raise ConfigError(
+                f"{name}: feed_forward_proj is {shown(self.feed_forward_proj)}; expected the name "
+                f"of an activation, with 'gated-' before it or not: "
+                f"{', '.join(config_checks.ACTIVATIONS)}"
+            )
+        if self.pruned_heads:
+            raise ConfigError(
+                f"{name}: pruned_heads is not implemented: encoder and decoder number their layers "
+                "alike, and have a table of bias for all heads"
+            )
+
+    @classmethod
+    def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
+        """Reads what newer files say twice: the parts of `feed_forward_proj`."""
+        values = super().from_json_keys(values)
+        given = {key: values.pop(key) for key in ("dense_act_fn", "is_gated_act") if key in values}
+        said = values.get("feed_forward_proj", cls.feed_forward_proj)
+        for key, value in given.items():
+            if isinstance(said, str) and value != _parts(said)[key]:
+                raise ConfigError(
+                    f"{cls.__name__}: {key} is {shown(value)}, and feed_forward_proj is "
+                    f"{shown(said)}, which is another MLP"
+                )
+        return values
+
+    def to_json_keys(self, values: dict[str, Json]) -> dict[str, Json]:
+        """Writes the parts of `feed_forward_proj` too, which other readers look for."""
+        return super().to_json_keys(values) | _parts(self.feed_forward_proj)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScaledHead(T5Fields):
+    """Says whether states are scaled before the head: T5 1.0 scales them and has the table of
+    tokens for its head, T5 1.1 does neither, and files say both by `tie_word_embeddings`. Those of
+    Transformers 5 have `scale_decoder_outputs` beside it."""
+
+    derived: ClassVar[tuple[str, ...]] = ("scale_decoder_outputs",)
+
+    scale_decoder_outputs: bool = FROM_OTHERS
+
+    @property
+    def scales_states(self) -> bool:
+        return self.scale_decoder_outputs
+
+    def derive(self) -> None:
+        super().derive()
+        if self.scale_decoder_outputs is None:
+            object.__setattr__(self, "scale_decoder_outputs", self.tie_word_embeddings)
+
+
+def _parts(feed_forward_proj: str) -> dict[str, Json]:
+    """Returns what Transformers makes of `feed_forward_proj`."""
+    gated, act = feed_forward_proj.startswith("gated-"), feed_forward_proj.removeprefix("gated-")
+    act = "gelu_new" if feed_forward_proj == "gated-gelu" else act
+    return {"dense_act_fn": act, "is_gated_act": gated}
+
+
+@functools.lru_cache(maxsize=256)
+def _half(config: Any, is_decoder: bool) -> Any:
+    return config if config.is_decoder == is_decoder else config.replace(is_decoder=is_decoder)
