@@ -140,6 +140,7 @@ WALK = {"max_position_embeddings": ([5], ROPE)}
 LIKELY = {
     "initializer_range": ("", initial),
     "init_std": ("", initial),
+    "final_logit_softcapping": ("CausalLM", forward),
     "pad_token_id": ("ForSequenceClassification", forward),
     "tie_word_embeddings": (("LM", "LMHeadModel"), shapes),
     "num_labels": ("ForSequenceClassification", shapes),
@@ -208,7 +209,7 @@ class Walk:
         bare, *others = self.classes
         ending, make = LIKELY.get(field, ("", training if "drop" in field else forward))
         likely = [(name, make) for name in others if ending and name.endswith(ending)]
-        first = [*(likely or [(bare, make)]), (bare, forward)]
+        first = [*(likely or [(bare, make)]), (bare, forward), (bare, initial)]
         cheap = [(name, shapes) for name in others]
         more = [(name, make) for make in (forward, training, initial) for name in self.classes]
         return first + cheap + more if every else first
