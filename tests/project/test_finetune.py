@@ -54,7 +54,7 @@ def test_it_learns_and_goes_on_after_a_cut_as_if_there_had_been_none(vectors, da
     before = jax.device_get(params)
 
     def run(ids, folder):
-        how = {"steps": 100, "seed": 0, "every": 32, "folder": str(tmp_path / folder)}
+        how = {"steps": 60, "seed": 0, "every": 16, "folder": str(tmp_path / folder)}
         return script.finetune(model, jax.tree.map(jnp.copy, params), ids, data[1], **how)
 
     after = run(data[0], "whole")
@@ -66,8 +66,8 @@ def test_it_learns_and_goes_on_after_a_cut_as_if_there_had_been_none(vectors, da
     assert script.accuracy(model, after, *data) > script.accuracy(model, before, *data) + 0.5
 
     with pytest.raises(KeyboardInterrupt):
-        run(CutOff(data[0], 70), "cut")
-    rest = CutOff(data[0], 100 - 64)
+        run(CutOff(data[0], 40), "cut")
+    rest = CutOff(data[0], 60 - 32)
     assert fp.diff(run(rest, "cut"), after).equal and not rest.left
 
 
