@@ -1,6 +1,6 @@
-"""Parameters that are independent: each value runs by default, their product with `--all`."""
+"""Parameters that are one of many of a kind: a part runs by default, all with `--all`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -32,3 +32,20 @@ def in_turn(
                 )
             )
     return pytest.mark.parametrize((first, second), found)
+
+
+def some_of(name: str, values: Mapping[str, Any] | Sequence[str], *by_default: str) -> Any:
+    """Parametrizes by values, or by those of a mapping with their names; those that are not named
+    are marked `soak`."""
+    assert {*by_default} <= {*values}
+    return pytest.mark.parametrize(
+        name,
+        [
+            pytest.param(
+                values[key] if isinstance(values, Mapping) else key,
+                id=key,
+                marks=() if key in by_default else pytest.mark.soak,
+            )
+            for key in values
+        ],
+    )

@@ -134,6 +134,12 @@ def stands(pair: tuple[str, ...]) -> bool:
     return bool(families.load(pair[0]).stands_for)
 
 
+def class_or_stands(pair: tuple[str, ...]) -> bool:
+    """Whether a pair (family, class or variant) is of a class, or of a family that stands for a
+    kind of layer."""
+    return stands(pair) or pair[1] in families.load(pair[0]).classes
+
+
 def one_of(choices: Iterable[str]) -> Callable[[tuple[str, ...]], bool]:
     """Chooses of pairs (family, choice) all, of families that stand for a kind of layer, and one of
     each other family, which is its own from run to run."""

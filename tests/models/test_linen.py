@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _turns import in_turn, some_of
 from flax import linen as nn
 from flax import nnx
 
@@ -20,7 +21,6 @@ CLASSES = {
 }
 IDS = np.arange(6).reshape(2, 3)
 KEY = jax.random.key(0)
-each = pytest.mark.parametrize("family", CLASSES)
 
 
 @functools.cache
@@ -47,7 +47,7 @@ def test_D30_model_init_makes_the_tree_of_init_params(family, scan):
     np.testing.assert_allclose(out.logits, logits(model, variables["params"]), atol=1e-6)
 
 
-@each
+@some_of("family", [*CLASSES], "llama")
 def test_D30_what_model_init_makes_can_be_saved_resized_and_cast(family, tmp_path):
     model, params, expected = made(family)
     model.save_pretrained(params, tmp_path)
@@ -59,7 +59,7 @@ def test_D30_what_model_init_makes_can_be_saved_resized_and_cast(family, tmp_pat
     assert {leaf.dtype.name for leaf in jax.tree.leaves(half)} == {"bfloat16"}
 
 
-@each
+@some_of("family", [*CLASSES], "bert")
 def test_D30_nn_vmap_over_members_of_an_ensemble(family):
     cls, config = CLASSES[family]
     over = {"params": 0}
@@ -74,8 +74,7 @@ def test_D30_nn_vmap_over_members_of_an_ensemble(family):
         np.testing.assert_allclose(out[i], logits(model, member), atol=1e-5)
 
 
-@pytest.mark.parametrize("lift", [nn.jit, nn.remat])
-@each
+@in_turn("family", [*CLASSES], "lift", [nn.jit, nn.remat], ids=(None, ["jit", "remat"]))
 def test_D30_lifted_classes(family, lift):
     cls, config = CLASSES[family]
     _, params, expected = made(family)
@@ -85,7 +84,7 @@ def test_D30_lifted_classes(family, lift):
     np.testing.assert_allclose(logits(lifted, params), expected, atol=1e-5)
 
 
-@each
+@some_of("family", [*CLASSES], "gpt2")
 def test_D30_nn_scan_over_a_sequence_of_batches(family):
     model, params, expected = made(family)
 
@@ -106,7 +105,7 @@ def test_D30_nn_scan_over_a_sequence_of_batches(family):
     np.testing.assert_allclose(out[1], expected[::-1], atol=1e-5)
 
 
-@each
+@some_of("family", [*CLASSES], "llama")
 def test_D30_nnx_bridge(family):
     model, params, expected = made(family)
     bridged = nnx.bridge.lazy_init(nnx.bridge.ToNNX(model, rngs=nnx.Rngs(0)), IDS)
@@ -117,7 +116,7 @@ def test_D30_nnx_bridge(family):
     np.testing.assert_allclose(bridged(IDS).logits, expected, atol=1e-5)
 
 
-@each
+@some_of("family", [*CLASSES], "gpt2")
 def test_D30_a_model_inside_a_module_of_ones_own(family):
     model, _, _ = made(family)
 

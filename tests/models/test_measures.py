@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _paths import GOLDENS
-from _turns import in_turn
+from _turns import in_turn, some_of
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -31,7 +31,8 @@ SMALL = {
 BERT = fm.BertForMaskedLM(fm.BertConfig(**SMALL, intermediate_size=48))
 GPT2 = fm.GPT2LMHeadModel(fm.GPT2Config.from_dict({"model_type": "gpt2", **SMALL}))
 LLAMA = fm.LlamaForCausalLM(fm.LlamaConfig(**SMALL, intermediate_size=48))
-each = pytest.mark.parametrize("model", [BERT, GPT2, LLAMA], ids=["bert", "gpt2", "llama"])
+MODELS = {"bert": BERT, "gpt2": GPT2, "llama": LLAMA}
+each = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 
 
 def golden_model(name, **fields):
@@ -70,7 +71,7 @@ def test_M8_only_trainable(model):
         model.num_parameters(params, only_trainable=True, trainable={"nothing": True})
 
 
-@each
+@some_of("model", MODELS, "llama")
 def test_P16_footprint_of_each_device(model):
     mesh = fs.make_mesh(fsdp=4, tensor=2)
     params = model.init_params(jax.random.key(0), mesh=mesh)
@@ -106,7 +107,7 @@ def test_M4_exact_agrees_with_a_hand_count_of_a_layer(scan):
     assert found == pytest.approx(2 * 3 * layer, rel=0.01)
 
 
-@each
+@some_of("model", MODELS, "bert", "llama")
 def test_M4_exact_counts_what_the_call_does(model):
     inputs = {"input_ids": IDS, "attention_mask": np.ones_like(IDS)}
     short = model.floating_point_ops(inputs, exact=True)
@@ -187,7 +188,7 @@ def test_P32_padding_without_a_mask_is_said_once(monkeypatch):
         model.warn_if_padding_and_no_attention_mask(np.array([[2, 4, 4]]))
 
 
-@each
+@some_of("model", MODELS, "llama")
 def test_M2_M9_M10_eager_memory(model):
     params = model.init_params(jax.random.key(0))
     with memory.memory_trace() as trace:
@@ -203,7 +204,7 @@ def test_M2_M9_M10_eager_memory(model):
     assert not trace.mem_rss_diff
 
 
-@in_turn("model", [BERT, GPT2, LLAMA], "scan", [False, True], ids=(["bert", "gpt2", "llama"], None))
+@in_turn("model", [*MODELS.values()], "scan", [False, True], ids=([*MODELS], None))
 def test_M2_memory_of_the_compiled_program(model, scan):
     model = model.clone(scan_layers=scan)
     report = memory.memory_report(model, model.abstract_params(), IDS, depth=1)

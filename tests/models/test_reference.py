@@ -52,7 +52,9 @@ def in_turn(i):
 EVERY_CLASS = [(t.model_type, name) for t in TABLES for name in [*t.classes, *t.variants]]
 
 
-@pytest.mark.parametrize(("family", "name"), reference.params(EVERY_CLASS))
+@pytest.mark.parametrize(
+    ("family", "name"), reference.params(EVERY_CLASS, by_default=reference.class_or_stands)
+)
 def test_a_checkpoint_is_loaded_and_saved_again_tensor_by_tensor(family, name, tmp_path):
     """Names, shapes and numbers: what is read into a leaf is written as it was."""
     it = reference.load(family)
