@@ -124,8 +124,7 @@ def in_turn(part, files, faults, all_of_them=False):
 
 CASES = [
     *(pytest.param("api", "", fault, id=f"api-{fault}") for fault in API),
-    *in_turn("head", [CONFIG], HEAD, all_of_them=True),
-    *in_turn("head", [SECOND], HEAD, all_of_them=True),
+    *in_turn("head", [CONFIG, SECOND], HEAD),
     *in_turn("body", [SECOND], IN_BETWEEN, all_of_them=True),
     *in_turn("body", [CONFIG, INDEX], BODY),
     *in_turn("body", [FIRST, LAST], BODY),

@@ -41,7 +41,7 @@ each_in_turn = pytest.mark.parametrize(
     [
         ("bert", False),
         ("gpt2", True),
-        ("llama", False),
+        pytest.param("llama", False, marks=pytest.mark.soak),
         pytest.param("bert", True, marks=pytest.mark.soak),
         pytest.param("gpt2", False, marks=pytest.mark.soak),
         ("llama", True),
