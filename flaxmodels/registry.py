@@ -125,17 +125,15 @@ _BART = (*_SEQ2SEQ, "ForSequenceClassification", "ForQuestionAnswering", "ForCau
 _T5 = (*_SEQ2SEQ, "EncoderModel", "ForSequenceClassification", "ForTokenClassification")
 _T5 += ("ForQuestionAnswering",)
 
+
+def _generated_by(name: str) -> Mapping[str, str]:
+    """Makes the `serves` of encoder-decoders that were trained to restore texts."""
+    return {f"AutoModelFor{task}": name for task in ("Seq2SeqLM", "PreTraining", "MaskedLM")}
+
+
 FAMILIES: dict[str, Family] = {
     "albert": Family("Albert", ("Model", "ForPreTraining", *_READS), "ALBERT"),
-    "bart": Family(
-        "Bart",
-        _BART,
-        "BART",
-        serves={
-            f"AutoModelFor{task}": "BartForConditionalGeneration"
-            for task in ("Seq2SeqLM", "PreTraining", "MaskedLM")
-        },
-    ),
+    "bart": Family("Bart", _BART, "BART", serves=_generated_by("BartForConditionalGeneration")),
     "bert": Family(
         "Bert",
         ("Model", "ForMaskedLM", "LMHeadModel", "ForPreTraining", "ForNextSentencePrediction")
@@ -144,6 +142,8 @@ FAMILIES: dict[str, Family] = {
         "BERT",
         other_names={"BertForCausalLM": "BertLMHeadModel"},
     ),
+    "blenderbot": Family("Blenderbot", (*_SEQ2SEQ, "ForCausalLM"), "Blenderbot"),
+    "blenderbot-small": Family("BlenderbotSmall", (*_SEQ2SEQ, "ForCausalLM"), "Blenderbot Small"),
     "bloom": Family("Bloom", _ALL, "BLOOM"),
     "camembert": Family("Camembert", _ENCODERS, "CamemBERT"),
     "cohere": Family("Cohere", _LM, "Command R"),
@@ -173,6 +173,9 @@ FAMILIES: dict[str, Family] = {
     "granite": Family("Granite", _LM, "Granite 3"),
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
     "longt5": Family("LongT5", _T5[:3], "LongT5"),
+    "m2m_100": Family("M2M100", _SEQ2SEQ, "M2M-100, NLLB"),
+    "marian": Family("Marian", ("Model", "MTModel", "ForCausalLM"), "Marian, OPUS-MT"),
+    "mbart": Family("MBart", _BART, "mBART", serves=_generated_by("MBartForConditionalGeneration")),
     "ministral3": Family("Ministral3", _ALL, "Ministral 3"),
     "mistral": Family("Mistral", _ALL, "Mistral, Mistral Small 3"),
     "mpnet": Family("MPNet", ("Model", *_READS), "MPNet"),
@@ -180,6 +183,7 @@ FAMILIES: dict[str, Family] = {
     "olmo2": Family("Olmo2", _SEQUENCES, "OLMo 2"),
     "olmo3": Family("Olmo3", _SEQUENCES, "OLMo 3"),
     "opt": Family("OPT", _ANSWERS, "OPT"),
+    "pegasus": Family("Pegasus", (*_SEQ2SEQ, "ForCausalLM"), "Pegasus"),
     "phi": Family("Phi", _TOKENS, "Phi 1 to 2"),
     "phi3": Family("Phi3", _TOKENS, "Phi 3 and 4"),
     "qwen2": Family("Qwen2", _ALL, "Qwen 2, Qwen 2.5, QwQ"),

@@ -37,6 +37,7 @@ class ConfigFields(TypedDict, total=False):
     decoder_layerdrop: float
     decoder_layers: int
     decoder_start_token_id: int | None
+    decoder_vocab_size: int | None
     dim: int
     do_layer_norm_before: bool
     dropout: float
@@ -140,6 +141,7 @@ class ConfigFields(TypedDict, total=False):
     scale_decoder_outputs: bool | None
     scale_embedding: bool
     seq_classif_dropout: float
+    share_encoder_decoder_embeddings: bool
     sinusoidal_pos_embds: bool
     sliding_window: int | None
     sliding_window_pattern: int | None

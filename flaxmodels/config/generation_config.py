@@ -19,7 +19,10 @@ from .config import CONFIG_NAME, Config
 
 GENERATION_CONFIG_NAME = "generation_config.json"
 
-_IDS = ("eos_token_id", "pad_token_id", "bos_token_id")
+_IDS = (
+    *("eos_token_id", "pad_token_id", "bos_token_id"),
+    *("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
+)
 _FIELDS = (
     *("max_new_tokens", "max_length", "do_sample", "temperature", "top_k", "top_p"),
     *_IDS,
@@ -59,7 +62,12 @@ class GenerationConfig:
         temperature, top_k, top_p: of the draw, applied in this order.
         eos_token_id: a row that produced one of these is finished; () for none.
         pad_token_id: what follows then, and what prompts are padded with.
-        bos_token_id: not used: a prompt has at least one token.
+        bos_token_id: what the decoder of an encoder-decoder starts with where there is no
+            `decoder_start_token_id`; else not used: a prompt has at least one token.
+        decoder_start_token_id: what the decoder of an encoder-decoder starts with.
+        forced_bos_token_id: the first new token after a single one, as a language's code.
+        forced_eos_token_id: the last token of a row that has not ended before; of several, greedily
+            the smallest.
         extra: other keys of a file; they are not used, and written back.
 
     Raises:
@@ -77,6 +85,9 @@ class GenerationConfig:
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
     bos_token_id: int | None = None
+    decoder_start_token_id: int | None = None
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | tuple[int, ...] | None = None
     extra: FrozenDict[str, Json] = FrozenDict()
 
     def __post_init__(self) -> None:
@@ -87,6 +98,11 @@ class GenerationConfig:
     def eos(self) -> tuple[int, ...]:
         """The tokens that finish a row."""
         return _ids(self.eos_token_id)
+
+    @property
+    def forced_last(self) -> tuple[int, ...]:
+        """The tokens of which one is the last of a row."""
+        return _ids(self.forced_eos_token_id)
 
     @property
     def pad(self) -> int:
@@ -192,7 +208,7 @@ class GenerationConfig:
                 messages.append(f"{error}; it is left out")
                 continue
             if bad := _beyond(name, value, vocab_size):
-                if value != _family_ids(config)[name]:
+                if value != _family_ids(config).get(name):
                     messages.append(f"{name} is {some(bad)}, and {_tokens(vocab_size)}; left out")
                 value = tuple(id for id in _ids(value) if id not in bad) or None
             if value is not None:
@@ -269,8 +285,8 @@ def _tokens(vocab_size: int | None) -> str:
 
 def _own_ids(config: Config) -> dict[str, Json]:
     """Returns the tokens that a model's configuration names, or its text part."""
-    ids = {name: getattr(config, name) for name in _IDS}
-    return {k: getattr(config.text, k) if v is None else v for k, v in ids.items()}
+    ids = {name: getattr(config, name, None) for name in _IDS}
+    return {k: getattr(config.text, k, None) if v is None else v for k, v in ids.items()}
 
 
 def _family_ids(config: Config | None) -> dict[str, Json]:

@@ -16,8 +16,8 @@ def _each(names: str, values: tuple[Json, ...]) -> dict[str, tuple[Json, ...]]:
 
 CHANGE: Mapping[str, tuple[Json, ...]] = {
     **_each(
-        "assistant_early_exit dola_layers exponential_decay_length_penalty "
-        "forced_bos_token_id forced_eos_token_id max_time top_h watermarking_config",
+        "assistant_early_exit dola_layers exponential_decay_length_penalty max_time top_h "
+        "watermarking_config",
         (),
     ),
     **_each(
@@ -49,8 +49,7 @@ KEEP: Mapping[str, tuple[Json, ...]] = {
     "assistant_confidence_threshold": (0.4,),
     **_each(
         "assistant_ensemble_weight cache_config compile_config continuous_batching_config "
-        "decoder_start_token_id max_cache_len prefill_chunk_size prompt_lookup_num_tokens "
-        "speculation_type",
+        "max_cache_len prefill_chunk_size prompt_lookup_num_tokens speculation_type",
         (),
     ),
     **_each("assistant_lookbehind target_lookbehind", (10,)),

@@ -13,7 +13,6 @@ from jax.core import Tracer
 
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
-from ..core.model import Model
 from ..params.errors import warn
 from ..params.sizes import format_size
 from ..params.tree.keys import one_key
@@ -65,12 +64,17 @@ def is_traced_number(name: str, value: object) -> bool:
 
 
 def settle(
-    model: Model,
+    model: Any,
     asked: Mapping[str, Any],
     config: GenerationConfig | None,
     traced: Mapping[str, jax.Array],
 ) -> GenerationConfig:
     """Merges settings: a call's keywords, then its `generation_config`, then the model's."""
+    if asked.get("decoder_start_token_id") is not None and not model.is_encoder_decoder:
+        raise TypeError(
+            f"{type(model).__name__} has no encoder: its decoder begins with the prompt, and "
+            "decoder_start_token_id would have no effect"
+        )
     keywords = GenerationConfig().given(**asked)
     for given in (config, model.generation_config):
         if not isinstance(given, GenerationConfig | None):
@@ -125,6 +129,25 @@ def count_tokens(config: Config, length: int, options: GenerationConfig) -> int:
             f"{limit} positions"
         )
     return count
+
+
+def start_token(model: Any, options: GenerationConfig) -> int | None:
+    """Returns the token that the decoder of an encoder-decoder begins with; None for a decoder that
+    reads the prompt itself.
+
+    Raises:
+        ValueError: nothing says which.
+    """
+    if not model.is_encoder_decoder:
+        return None
+    start = options.decoder_start_token_id
+    start = options.bos_token_id if start is None else start
+    if start is None:
+        raise ValueError(
+            f"{type(model).__name__}: give decoder_start_token_id: neither the call nor the "
+            "configurations say what the decoder begins with"
+        )
+    return start
 
 
 def check_memory(model: Any, batch: int, length: int, count: int) -> None:

@@ -10,11 +10,9 @@ from flax import struct
 from .. import blocks
 from .. import params as fp
 from .. import sharding as fs
-from ..config.config import Config
-from ..core.model import Model
 from ..core.outputs import ModelOutput
-from .prompts import Prompt, align_right
-from .sampling import Sampling, choose
+from .prompts import Prompt
+from .sampling import Sampling, choose, only
 
 
 @struct.dataclass
@@ -44,6 +42,9 @@ class DecodeOptions(NamedTuple):
         pad: what follows then.
         stop_on_failure: the caller raises an error if logits are not finite, so that the loop may
             end for all rows.
+        start: what a decoder over an encoder begins with.
+        forced_first: the first new token after a single one; None for any.
+        forced_last: of which the last token of a row is one; () for any.
     """
 
     steps: int
@@ -52,6 +53,9 @@ class DecodeOptions(NamedTuple):
     eos: tuple[int, ...]
     pad: int
     stop_on_failure: bool
+    start: int | None = None
+    forced_first: int | None = None
+    forced_last: tuple[int, ...] = ()
 
 
 class Draw(NamedTuple):
@@ -73,25 +77,9 @@ class _State(NamedTuple):
     cache: blocks.Cache
 
 
-class Rows(NamedTuple):
-    """A prompt made ready: padded on the left alone.
-
-    Attributes:
-        valid: bool [B], rows that can be continued.
-        lengths: int32 [B], tokens of each row.
-        positions: int32 [B, T]; None without padding.
-    """
-
-    ids: jax.Array
-    mask: jax.Array | None
-    valid: jax.Array
-    lengths: jax.Array
-    positions: jax.Array | None
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def decode(
-    model: Model, options: DecodeOptions, params: fp.Params, prompt: Prompt, draw: Draw
+    model: Any, options: DecodeOptions, params: fp.Params, prompt: Prompt, draw: Draw
 ) -> tuple[GenerateOutput, jax.Array]:
     """Continues a batch. Tokens have no gradient.
 
@@ -101,22 +89,16 @@ def decode(
     """
     params, *scales = jax.lax.stop_gradient((params, draw.temperature, draw.top_p))
     sampling = Sampling(options.do_sample, options.top_k, *scales)
-    rows = ready(prompt, model.config.text)
+    length = 1 if model.is_encoder_decoder else prompt.ids.shape[1]
 
-    def forward(ids, cache, positions, mask=None):
-        out: Any = model.apply(
-            {"params": params},
-            ids,
-            attention_mask=mask,
-            position_ids=positions,
-            cache=cache,
-            logits_to_keep=1,
-        )
-        return out.logits[:, -1], out.cache
-
-    def add(state, logits, cache):
+    def add(state, logits, cache, *, first=False):
         """Adds the token that the logits choose to the state."""
         step = state.step
+        if first and length == 1 and options.forced_first is not None:
+            logits = only(logits, (options.forced_first,))
+        if options.forced_last:
+            last = step == options.steps - 1
+            logits = jnp.where(last, only(logits, options.forced_last), logits)
         key = None if draw.key is None else jax.random.fold_in(draw.key, step)
         chosen, finite = choose(logits, sampling, key)
         return _with_token(state, chosen, finite & rows.valid, cache, options)
@@ -126,39 +108,24 @@ def decode(
         return go_on & (state.lengths >= 0).all() if options.stop_on_failure else go_on
 
     def next_token(state):
-        positions = (rows.lengths + state.step - 1)[:, None] + model.config.text.first_position
-        return add(state, *forward(state.token[:, None], state.cache, positions))
+        before, token = rows.lengths + state.step - 1, state.token[:, None]
+        return add(state, *model.next_pass(params, token, state.cache, before))
 
-    start = _start(model, options, prompt)
+    logits, cache, rows = model.first_pass(params, prompt, length + options.steps, options.start)
+    start = _start(options, cache)
     start = fs.varying(start, over=(params, prompt, *scales, draw.key))
-    state = add(start, *forward(rows.ids, start.cache, rows.positions, rows.mask))
+    state = add(start, logits, cache, first=True)
     if options.steps > 1:  # XLA would compile the loop's layers even if none of it ran
         state = jax.lax.while_loop(more, next_token, state)
-    sequences = jnp.concatenate([prompt.ids, state.tokens], axis=1)
+    given = rows.ids if model.is_encoder_decoder else prompt.ids
+    sequences = jnp.concatenate([given, state.tokens], axis=1)
     return GenerateOutput(sequences, state.lengths), _failure(state.lengths)
 
 
-def ready(prompt: Prompt, config: Config) -> Rows:
-    """Makes a prompt ready: padding moves to the left, and positions count tokens alone."""
-    batch, length = prompt.ids.shape
-    ids, mask = align_right(prompt)
-    valid, vocab_size = prompt.ids >= 0, getattr(config, "vocab_size", None)
-    if vocab_size is not None:
-        valid &= prompt.ids < vocab_size
-    valid = valid.all(axis=1)
-    if mask is None:
-        return Rows(ids, None, valid, jnp.full(batch, length, jnp.int32), None)
-    lengths = mask.sum(axis=1, dtype=jnp.int32)
-    positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
-    positions = positions + config.first_position
-    return Rows(ids, mask, valid & mask.any(axis=1), lengths, positions)
-
-
-def _start(model: Any, options: DecodeOptions, prompt: Prompt) -> _State:
-    batch, length = prompt.ids.shape
+def _start(options: DecodeOptions, cache: blocks.Cache) -> _State:
+    batch = cache.mask.shape[0]
     none = jnp.zeros(batch, jnp.int32)
     tokens = jnp.full((batch, options.steps), options.pad, jnp.int32)
-    cache = model.init_cache(batch, length + options.steps)
     return _State(jnp.int32(0), none, tokens, none, none.astype(bool), cache)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from ..calls.concrete import is_traced
 from ..config import unimplemented_settings as settings
 from ..config.generation_config import GenerationConfig
-from ..core.model import Mixin, Model
+from ..core.model import Model
 from ..params.types import Params
 from .arguments import (
     check_finite,
@@ -19,13 +19,15 @@ from .arguments import (
     is_traced_number,
     no_room,
     settle,
+    start_token,
 )
 from .decoding import DecodeOptions, Draw, decode
 from .decoding import GenerateOutput as GenerateOutput
+from .passes import Passes
 from .prompts import Prompt, read_prompt
 
 
-class Generates(Mixin):
+class Generates(Passes):
     """Adds `generate` to models with a head over the vocabulary and a cache."""
 
     def generate(
@@ -43,6 +45,9 @@ class Generates(Mixin):
         top_p: float | jax.Array | None = None,
         eos_token_id: int | tuple[int, ...] | None = None,
         pad_token_id: int | None = None,
+        decoder_start_token_id: int | None = None,
+        forced_bos_token_id: int | None = None,
+        forced_eos_token_id: int | tuple[int, ...] | None = None,
         key: jax.Array | None = None,
         **others: Any,
     ) -> GenerateOutput:
@@ -66,6 +71,11 @@ class Generates(Mixin):
             temperature, top_k, top_p: of the draw, applied in this order; 0 for all tokens.
             eos_token_id: a row that produced one of these is finished; () for none.
             pad_token_id: what follows then; the first end-of-sequence token if there is none.
+            decoder_start_token_id: what the decoder of an encoder-decoder begins with;
+                `bos_token_id` if nothing says it. The output has it in front, and `max_length`
+                counts it, in the place of the prompt, which the encoder reads.
+            forced_bos_token_id: the first new token after a single one, as a language's code.
+            forced_eos_token_id: the last token of a row that has not ended before.
             key: one `jax.random.key`, needed to draw and else not used. Each row draws from it; for
                 a key per row, map `generate` over rows and keys with `jax.vmap`.
             **others: settings of Transformers that change nothing, as `num_beams=1`.
@@ -91,6 +101,9 @@ class Generates(Mixin):
             "top_p": top_p,
             "eos_token_id": eos_token_id,
             "pad_token_id": pad_token_id,
+            "decoder_start_token_id": decoder_start_token_id,
+            "forced_bos_token_id": forced_bos_token_id,
+            "forced_eos_token_id": forced_eos_token_id,
         }
         settings.neutral("generate", others, [*asked, *_NO_SETTINGS])
         # Values that only the running program knows cannot be part of what it is compiled for.
@@ -102,7 +115,7 @@ class Generates(Mixin):
             attention_mask,
             pad=options.pad_token_id,
             eos=options.eos,
-            vocab_size=getattr(self.config.text, "vocab_size", None),
+            vocab_size=self.prompt_vocab_size,
         )
         return _run(self, params, prompt, options, draw_of(options, traced, key))
 
@@ -116,11 +129,21 @@ def _run(
     """Runs the program; raises `ValueError` if it needs too much memory, or if logits are not
     finite."""
     batch, length = prompt.ids.shape
+    start = start_token(model, settings)
+    length = length if start is None else 1
     count = count_tokens(model.config, length, settings)
     eager = not is_traced(params, prompt, draw)
     top_k = settings.top_k or None
     options = DecodeOptions(
-        count, bool(settings.do_sample), top_k, settings.eos, settings.pad, stop_on_failure=eager
+        count,
+        bool(settings.do_sample),
+        top_k,
+        settings.eos,
+        settings.pad,
+        stop_on_failure=eager,
+        start=start,
+        forced_first=settings.forced_bos_token_id,
+        forced_last=settings.forced_last,
     )
     plain = model.clone(generation_config=None)  # one program for all that differ in it
     check_memory(plain, batch, length, count)

@@ -22,6 +22,12 @@ class Sampling(NamedTuple):
     top_p: jax.Array | None = None
 
 
+def only(logits: jax.Array, tokens: tuple[int, ...]) -> jax.Array:
+    """Returns logits [B, V] by which one of `tokens` is chosen, all of them equally likely."""
+    allowed = jnp.isin(jnp.arange(logits.shape[-1]), jnp.array(tokens, jnp.int32))
+    return jnp.broadcast_to(jnp.where(allowed, 0, -jnp.inf).astype(logits.dtype), logits.shape)
+
+
 def choose(
     logits: jax.Array, sampling: Sampling, key: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:

@@ -17,7 +17,7 @@ import numpy as np
 from .. import blocks
 from ..calls.concrete import is_traced
 from ..config.generation_config import GenerationConfig
-from ..core.model import Mixin, Model
+from ..core.model import Model
 from ..params.types import Params
 from .arguments import (
     check_finite,
@@ -27,15 +27,17 @@ from .arguments import (
     draw_of,
     no_room,
     settle,
+    start_token,
 )
-from .decoding import Draw, ready
+from .decoding import Draw
+from .passes import Passes
 from .prompts import Prompt, read_prompt
-from .sampling import Sampling, choose
+from .sampling import Sampling, choose, only
 
 _SMALLEST, _STEP = 64, 512  # lengths: powers of two, then multiples
 
 
-class Streams(Mixin):
+class Streams(Passes):
     """Adds `stream` to models with a head over the vocabulary and a cache."""
 
     def stream(
@@ -52,6 +54,9 @@ class Streams(Mixin):
         top_p: float | None = None,
         eos_token_id: int | tuple[int, ...] | None = None,
         pad_token_id: int | None = None,
+        decoder_start_token_id: int | None = None,
+        forced_bos_token_id: int | None = None,
+        forced_eos_token_id: int | tuple[int, ...] | None = None,
         key: jax.Array | None = None,
     ) -> Iterator[np.ndarray]:
         """Continues prompts and yields the new tokens, int32 [B], step by step: those that
@@ -81,6 +86,9 @@ class Streams(Mixin):
             "top_p": top_p,
             "eos_token_id": eos_token_id,
             "pad_token_id": pad_token_id,
+            "decoder_start_token_id": decoder_start_token_id,
+            "forced_bos_token_id": forced_bos_token_id,
+            "forced_eos_token_id": forced_eos_token_id,
         }
         options = settle(self, asked, generation_config, {})
         prompt = read_prompt(
@@ -88,22 +96,27 @@ class Streams(Mixin):
             attention_mask,
             pad=options.pad_token_id,
             eos=options.eos,
-            vocab_size=getattr(self.config.text, "vocab_size", None),
+            vocab_size=self.prompt_vocab_size,
         )
         draw = draw_of(options, {}, key)
         if is_traced(params, prompt, draw):
             raise TypeError("stream shows tokens while it runs, and cannot be traced: use generate")
-        count = count_tokens(self.config, prompt.ids.shape[1], options)
+        start = start_token(self, options)
+        length = prompt.ids.shape[1] if start is None else 1
+        count = count_tokens(self.config, length, options)
         return _stream(self.clone(generation_config=None), params, prompt, options, draw, count)
 
 
 class _Options(NamedTuple):
     """What the programs are compiled for, beside model and shapes: slots of the cache, and how the
-    next token is chosen."""
+    next token is chosen; as of `DecodeOptions`."""
 
     slots: int
     do_sample: bool
     top_k: int | None
+    start: int | None = None
+    forced_first: int | None = None
+    forced_last: tuple[int, ...] = ()
 
 
 class _Running(NamedTuple):
@@ -129,18 +142,24 @@ def _stream(
     count: int,
 ) -> Iterator[np.ndarray]:
     batch, given = prompt.ids.shape
-    limit = model.config.text.position_limit
-    length = rounded(given, None if limit is None else limit - count)
-    slots = length + rounded(count, None if limit is None else limit - length)
-    check_memory(model, batch, length, slots - length)
-    options = _Options(slots, bool(settings.do_sample), settings.top_k or None)
-    prompt = _padded(prompt, length)
+    limit, start = model.config.text.position_limit, start_token(model, settings)
+    if start is None:
+        length = rounded(given, None if limit is None else limit - count)
+        slots = length + rounded(count, None if limit is None else limit - length)
+    else:
+        length, slots = rounded(given, limit), rounded(1 + count, limit)
+    check_memory(model, batch, 0, slots)
+    forced = (settings.forced_bos_token_id if start is not None or given == 1 else None,)
+    choice = bool(settings.do_sample), settings.top_k or None
+    options = _Options(slots, *choice, start, *forced, settings.forced_last)
+    prompt = _padded(prompt, length, on_the_right=start is not None)
     try:
-        running, good = _begin(model, options, params, prompt, draw)
+        running, good = _begin(model, options, params, prompt, draw, jnp.bool_(count == 1))
         done = np.zeros(batch, bool)
         for step in range(count):
             if step:
-                running, good = _go_on(model, options, params, running, draw, jnp.int32(step))
+                at = jnp.int32(step), jnp.bool_(step == count - 1)
+                running, good = _go_on(model, options, params, running, draw, *at)
             check_finite(_failure(np.asarray(good) | done, step))
             token = np.where(done, settings.pad, np.asarray(running.token)[:, 0])
             yield token.astype(np.int32)
@@ -163,31 +182,26 @@ def rounded(length: int, most: int | None) -> int:
     return up if most is None else max(length, min(up, most))
 
 
-def _padded(prompt: Prompt, length: int) -> Prompt:
-    """Pads a prompt on the left."""
+def _padded(prompt: Prompt, length: int, *, on_the_right: bool) -> Prompt:
+    """Pads a prompt on the left; on the right one that an encoder reads, which says positions by
+    places."""
     more = length - prompt.ids.shape[1]
     mask = jnp.ones(prompt.ids.shape, bool) if prompt.mask is None else prompt.mask
-    side = ((0, 0), (more, 0))
+    side = ((0, 0), (0, more) if on_the_right else (more, 0))
     return Prompt(jnp.pad(prompt.ids, side), jnp.pad(mask, side))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _begin(
-    model: Any, options: _Options, params: Params, prompt: Prompt, draw: Draw
+    model: Any, options: _Options, params: Params, prompt: Prompt, draw: Draw, last: jax.Array
 ) -> tuple[_Running, jax.Array]:
-    """Reads the prompt -> the first tokens, and bool [B], whether each is valid."""
-    rows = ready(prompt, model.config.text)
-    cache = model.init_cache(prompt.ids.shape[0], options.slots)
-    out = model.apply(
-        {"params": params},
-        rows.ids,
-        attention_mask=rows.mask,
-        position_ids=rows.positions,
-        cache=cache,
-        logits_to_keep=1,
-    )
-    token, good = _chosen(out.logits[:, -1], options, draw, jnp.int32(0))
-    return _Running(token, rows.lengths, out.cache), good & rows.valid
+    """Reads the prompt -> the first tokens, and bool [B], whether each is valid; `last` bool [] for
+    the only ones."""
+    logits, cache, rows = model.first_pass(params, prompt, options.slots, options.start)
+    if options.forced_first is not None:
+        logits = only(logits, (options.forced_first,))
+    token, good = _chosen(logits, options, draw, jnp.int32(0), last)
+    return _Running(token, rows.lengths, cache), good & rows.valid
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
@@ -198,24 +212,21 @@ def _go_on(
     running: _Running,
     draw: Draw,
     step: jax.Array,
+    last: jax.Array,
 ) -> tuple[_Running, jax.Array]:
     """Adds a token to each row; the cache is written in place."""
-    out = model.apply(
-        {"params": params},
-        running.token,
-        position_ids=running.lengths[:, None] + model.config.text.first_position,
-        cache=running.cache,
-        logits_to_keep=1,
-    )
-    token, good = _chosen(out.logits[:, -1], options, draw, step)
-    return _Running(token, running.lengths + 1, out.cache), good
+    logits, cache = model.next_pass(params, running.token, running.cache, running.lengths)
+    token, good = _chosen(logits, options, draw, step, last)
+    return _Running(token, running.lengths + 1, cache), good
 
 
 def _chosen(
-    logits: jax.Array, options: _Options, draw: Draw, step: jax.Array
+    logits: jax.Array, options: _Options, draw: Draw, step: jax.Array, last: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     sampling = Sampling(options.do_sample, options.top_k, draw.temperature, draw.top_p)
     key = None if draw.key is None else jax.random.fold_in(draw.key, step)
+    if options.forced_last:
+        logits = jnp.where(last, only(logits, options.forced_last), logits)
     token, finite = choose(logits, sampling, key)
     return token[:, None], finite
 

@@ -26,7 +26,7 @@ VARIANTS = {
 SAME = {"model.shared.weight": "model.encoder.embed_tokens.weight"}
 DECODES = True
 GENERATING = "untied"  # a tied head says the last token again
-# STANDS_FOR = "a decoder over an encoder"
+STANDS_FOR = "a decoder over an encoder"
 UNREAD = {
     "is_encoder_decoder": "other readers of the file look for it",
     "is_decoder": "the model's halves say it",

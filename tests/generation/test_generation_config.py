@@ -27,8 +27,6 @@ CHANGING = {
     "bad_words_ids": [[4]],
     "suppress_tokens": [4, 5],
     "begin_suppress_tokens": [4],
-    "forced_bos_token_id": 4,
-    "forced_eos_token_id": [2],
     "min_length": 5,
     "min_new_tokens": 5,
     "num_beams": 4,

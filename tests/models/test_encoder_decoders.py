@@ -176,3 +176,58 @@ def test_a_decoder_of_its_own_says_so():
     alone = fm.BartForCausalLM(CONFIG)
     assert alone.config.is_decoder and not alone.config.is_encoder_decoder
     assert len(alone.init_cache(1, 4).entries["full_attention"].keys) == 1
+
+
+# --- generation; tokens of whole families are in test_reference.py ---
+
+GREEDY = {"do_sample": False, "eos_token_id": ()}
+
+
+def test_generation_counts_the_start_and_forces_the_first_and_the_last_token():
+    out = MODEL.generate(PARAMS, IDS, max_length=6, forced_bos_token_id=9, **GREEDY)
+    sequences = np.asarray(out.sequences)
+    assert sequences.shape == (2, 6)
+    np.testing.assert_array_equal(sequences[:, [0, 1, -1]], [[2, 9, 2]] * 2)
+    again = MODEL.generate(PARAMS, IDS, MASK, max_new_tokens=5, forced_bos_token_id=9, **GREEDY)
+    np.testing.assert_array_equal(sequences, again.sequences)
+    other = MODEL.generate(PARAMS, IDS, max_length=2, decoder_start_token_id=7, **GREEDY)
+    np.testing.assert_array_equal(other.sequences, [[7, 2]] * 2)
+
+
+def test_generated_tokens_are_those_of_full_passes():
+    out = MODEL.generate(PARAMS, IDS, max_new_tokens=4, forced_eos_token_id=(), **GREEDY)
+    logits = run(IDS, MASK, out.sequences[:, :-1]).logits
+    np.testing.assert_array_equal(out.sequences[:, 1:], np.argmax(logits, axis=-1))
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_streamed_tokens_are_those_of_generate(sampled):
+    settings = {"max_new_tokens": 4, "forced_bos_token_id": 9, "eos_token_id": ()}
+    settings |= {"do_sample": sampled, "key": jax.random.key(3) if sampled else None}
+    at_once = MODEL.generate(PARAMS, IDS, **settings).sequences[:, 1:]
+    np.testing.assert_array_equal(np.stack([*MODEL.stream(PARAMS, IDS, **settings)], 1), at_once)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"forced_bos_token_id": 50},
+            "forced_bos_token_id is 50, and the model has the tokens 0 to",
+        ),
+        ({"decoder_start_token_id": 61}, "decoder_start_token_id is 61"),
+        ({"max_new_tokens": 12}, "1 tokens and 12 new ones are 13; the model has 12 positions"),
+    ],
+)
+def test_settings_that_the_decoder_cannot_follow(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MODEL.generate(PARAMS, IDS, **settings)
+
+
+def test_a_decoder_needs_a_token_to_begin_with():
+    config = CONFIG.replace(decoder_start_token_id=None, bos_token_id=None)
+    with pytest.raises(ValueError, match="give decoder_start_token_id"):
+        MODEL.clone(config=config).generate(PARAMS, IDS)
+    alone = fm.BartForCausalLM(CONFIG)
+    with pytest.raises(TypeError, match="has no encoder: its decoder begins with the prompt"):
+        alone.generate({}, IDS, decoder_start_token_id=2)

@@ -105,6 +105,10 @@ class FairseqConfig(BartFields):
         return None if self.kind.positions == "counted" else self.max_position_embeddings
 
     @property
+    def text(self) -> Self:
+        return self.half(is_decoder=True)
+
+    @property
     def has_shared(self) -> bool:
         """Whether PyTorch's model has a table beside those of encoder and decoder."""
         return True
@@ -159,6 +163,8 @@ class FairseqPretrained(PretrainedModel):
     is_parallelizable = True
     base_model_prefix = "model"
     naming = NAMING
+    saves_positions: ClassVar[bool] = True
+    """Whether checkpoints have sinusoids of as many rows as there are positions."""
     wraps_last_token: ClassVar[bool] = False
     """Whether the last token, a language's code, is the first of the decoder in training, and not
     `config.decoder_start_token_id`."""
@@ -253,7 +259,20 @@ def _naming(model: Any) -> fp.Naming:
     shared, encoder, _ = _tables(model)
     # where tables are apart, PyTorch has one more that nothing reads
     copies = ((encoder, shared),) if model.config.has_shared else ()
-    return dataclasses.replace(NAMING, copies=copies)
+    return dataclasses.replace(_names(model), copies=copies)
+
+
+def _names(model: Any) -> fp.Naming:
+    """Returns the naming of a model with any of the halves: sinusoids may be in checkpoints."""
+    cfg, computed = model.config, (r"(^|\.)embed_positions\.weights?$",)
+    if cfg.kind.positions == "learned":
+        return NAMING
+    naming = dataclasses.replace(NAMING, ignored=NAMING.ignored + computed)
+    if cfg.kind.positions == "counted" or not model.saves_positions:
+        return naming
+    table = functools.partial(positions.sinusoid_table, cfg.max_position_embeddings, cfg.d_model)
+    beside, path = r"(.*/)?((?:en|de)coder)/layers/0/fc1/kernel", r"\1\2/embed_positions/embedding"
+    return dataclasses.replace(naming, constants=(fp.Constant(beside, path, table),))
 
 
 class FairseqBoth(FairseqPretrained, EncoderDecoder):
@@ -295,14 +314,24 @@ class FairseqModel(FairseqBoth, EncoderDecoderBackbone):
         return table.attend(x)
 
 
-class FairseqConditionalGeneration(FairseqBoth, heads.ConditionalGeneration):
+class FairseqUnbiased(FairseqBoth, heads.ConditionalGeneration):
     """tokens [B, S] and decoder tokens [B, T] -> logits [B, T, V] of the token after each."""
+
+
+class FairseqConditionalGeneration(FairseqUnbiased):
+    """The same, with a bias of logits, which no training changes."""
 
     def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
         logits, zeros = super().vocabulary(base, x), nn.initializers.zeros
         shape, axes = (1, self.logit_count), ("position", "vocab")  # the same in all positions
         bias = blocks.parameter(self, "final_logits_bias", zeros, shape, axes)
         return logits + jax.lax.stop_gradient(bias).astype(logits.dtype)[None]
+
+
+class FairseqTranslation(FairseqConditionalGeneration):
+    """The same, without sinusoids in its checkpoints."""
+
+    saves_positions = False
 
 
 class FairseqSequenceClassification(FairseqBoth, heads.SequenceClassification):
@@ -335,7 +364,11 @@ class FairseqCausalLM(decoder.Decoder, FairseqPretrained, task_heads.CausalLM):
         ("lm_head/kernel", "model/decoder/embed_tokens/embedding"),
         ("model/shared/embedding", "model/decoder/embed_tokens/embedding"),
     )
-    naming = dataclasses.replace(NAMING, ignored=(*NAMING.ignored, r"(^|\.)encoder\."))
+    naming = _by_config(
+        lambda model: dataclasses.replace(
+            naming := _names(model), ignored=(*naming.ignored, r"(^|\.)encoder\.")
+        )
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.config, FairseqConfig):

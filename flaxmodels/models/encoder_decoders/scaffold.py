@@ -8,6 +8,9 @@ from flax import linen as nn
 
 from ... import blocks
 from ...core import outputs
+from ...generation.passes import Rows, is_valid
+from ...generation.prompts import Prompt
+from ...params.types import Params
 from ..base import PretrainedModel
 from ..decoder import Decoder
 from . import inputs
@@ -21,6 +24,7 @@ class EncoderDecoder(PretrainedModel):
     `decoder` is `decoder_alone`; heads run the bare model.
     """
 
+    is_encoder_decoder = True
     not_taken: ClassVar[frozenset[str]] = frozenset()
     """Which of `inputs.Inputs` the family has no use for."""
     shifts_input_ids: ClassVar[bool] = False
@@ -150,6 +154,33 @@ class EncoderDecoder(PretrainedModel):
     ) -> blocks.Cache:
         """Makes an empty cache for `max_length` tokens of the decoder; see `Decoder.init_cache`."""
         return self.decoder_alone.init_cache(batch_size, max_length, dtype)
+
+    @property
+    def prompt_vocab_size(self) -> int | None:
+        return self.config.vocab_size
+
+    @nn.nowrap
+    def first_pass(
+        self, params: Params, prompt: Prompt, slots: int, start: int | None
+    ) -> tuple[jax.Array, blocks.Cache, Rows]:
+        variables, mask, batch = {"params": params}, prompt.mask, prompt.ids.shape[0]
+        source = self.apply(variables, prompt.ids, mask, method="encode")
+        assert start is not None  # `start_token` found one, or raised
+        first = jnp.full((batch, 1), start, jnp.int32)
+        told = {"cache": self.init_cache(batch, slots), "logits_to_keep": 1, "method": "decode"}
+        out = self.apply(variables, first, source, mask, **told)
+        valid = is_valid(prompt, self.prompt_vocab_size)
+        valid &= True if mask is None else mask.any(axis=1)
+        rows = Rows(first, None, valid, jnp.ones(batch, jnp.int32), None)
+        return out.logits[:, -1], out.cache, rows
+
+    @nn.nowrap
+    def next_pass(
+        self, params: Params, token: jax.Array, cache: blocks.Cache, before: jax.Array
+    ) -> tuple[jax.Array, blocks.Cache]:
+        told = {"cache": cache, "logits_to_keep": 1, "method": "decode"}
+        out = self.apply({"params": params}, token, **told)
+        return out.logits[:, -1], out.cache
 
     def dummy_inputs(self) -> dict[str, jax.Array]:
         one = jnp.zeros((1, 1), jnp.int32)

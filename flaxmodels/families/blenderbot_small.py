@@ -1,0 +1,38 @@
+"""Blenderbot Small: norms after attention and MLP, learned positions; the first norm is over the
+sum of tokens and positions in the encoder, and over tokens alone in the decoder.
+
+Roller et al. 2020, arXiv:2004.13637; reference: `models/blenderbot_small` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from ..models.bart_layers import BartStyle
+from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqConfig
+from . import classes_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BlenderbotSmallConfig(FairseqConfig):
+    """`config.json` of a small Blenderbot."""
+
+    model_type: ClassVar[str] = "blenderbot-small"
+    kind: ClassVar = BartStyle(norm_first=False, embedding_norm="sum")
+
+    max_position_embeddings: int = 512
+    encoder_layers: int = 8
+    encoder_ffn_dim: int = 2048
+    decoder_layers: int = 8
+    decoder_ffn_dim: int = 2048
+    d_model: int = 512
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    decoder_start_token_id: int | None = 1
+
+    @property
+    def bart_style(self) -> BartStyle:
+        normed = "tokens" if self.is_decoder else "sum"
+        return dataclasses.replace(super().bart_style, embedding_norm=normed)
+
+
+__getattr__ = classes_of(BlenderbotSmallConfig, parts=FAIRSEQ_CLASSES)
