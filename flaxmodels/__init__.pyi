@@ -89,6 +89,8 @@ from .families.electra import ElectraForQuestionAnswering as ElectraForQuestionA
 from .families.electra import ElectraForSequenceClassification as ElectraForSequenceClassification
 from .families.electra import ElectraForTokenClassification as ElectraForTokenClassification
 from .families.electra import ElectraModel as ElectraModel
+from .families.encoder_decoder import EncoderDecoderConfig as EncoderDecoderConfig
+from .families.encoder_decoder import EncoderDecoderModel as EncoderDecoderModel
 from .families.falcon import FalconConfig as FalconConfig
 from .families.falcon import FalconPretrained
 from .families.gemma import GemmaConfig as GemmaConfig
@@ -469,6 +471,7 @@ FlaxElectraForQuestionAnswering = ElectraForQuestionAnswering
 FlaxElectraForSequenceClassification = ElectraForSequenceClassification
 FlaxElectraForTokenClassification = ElectraForTokenClassification
 FlaxElectraModel = ElectraModel
+FlaxEncoderDecoderModel = EncoderDecoderModel
 FlaxFalconForCausalLM = FalconForCausalLM
 FlaxFalconForQuestionAnswering = FalconForQuestionAnswering
 FlaxFalconForSequenceClassification = FalconForSequenceClassification

@@ -150,6 +150,12 @@ FAMILIES: dict[str, Family] = {
     "cohere2": Family("Cohere2", _LM, "Command R7B, Command A"),
     "distilbert": Family("DistilBert", ("Model", *_READS), "DistilBERT"),
     "electra": Family("Electra", (*_ENCODERS, "ForPreTraining"), "ELECTRA"),
+    "encoder-decoder": Family(
+        "EncoderDecoder",
+        ("Model",),
+        "an encoder beside a decoder, of any families",
+        serves={"AutoModelForSeq2SeqLM": "EncoderDecoderModel"},
+    ),
     "falcon": Family("Falcon", _ALL, "Falcon", model_types=("RefinedWeb", "RefinedWebModel")),
     "gemma": Family("Gemma", _TOKENS, "Gemma"),
     "gemma2": Family("Gemma2", _TOKENS, "Gemma 2"),

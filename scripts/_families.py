@@ -13,6 +13,7 @@ from _weights import integers, uniform
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "families"
 LENGTH, PADDING = 13, 4
 GENERATING = ("CausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
+GENERATING += ("EncoderDecoderModel",)
 TOKENS = {
     "vocab_size": 61,
     "pad_token_id": 0,

@@ -145,7 +145,10 @@ def outputs(
         if states:
             found |= {f"{name}.{key}.{n}": array for n, array in inner(out, family).items()}
     if states:  # so that who equals both knows that padding changes nothing
-        padded, whole = (found[f"{name}.{key}.last_hidden_state"] for key in inputs)
+        padded, whole = (
+            found.get(f"{name}.{key}.last_hidden_state", found.get(f"{name}.{key}.logits"))
+            for key in inputs
+        )
         mask = "decoder_attention_mask" if family.decodes else "attention_mask"
         tokens = np.asarray(inputs["padded"][mask][1], bool)
         assert np.abs(padded[1, tokens] - whole[0]).max() < 1e-4, "padding changes outputs"

@@ -6,6 +6,8 @@ Written by `scripts/generate` from the configurations of all families.
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from ..config.config import Config
+
 
 class ConfigFields(TypedDict, total=False):
     """Fields of the configurations of all families, under all their names."""
@@ -32,6 +34,7 @@ class ConfigFields(TypedDict, total=False):
     d_ff: int
     d_kv: int
     d_model: int
+    decoder: Config | Mapping[str, Any]
     decoder_attention_heads: int
     decoder_ffn_dim: int
     decoder_layerdrop: float
@@ -48,6 +51,7 @@ class ConfigFields(TypedDict, total=False):
     embedding_multiplier: float
     embedding_size: int | None
     enable_bias: bool
+    encoder: Config | Mapping[str, Any]
     encoder_attention_heads: int
     encoder_attention_type: str
     encoder_ffn_dim: int

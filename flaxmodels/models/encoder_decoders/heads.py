@@ -42,34 +42,13 @@ class EncoderDecoderHead(TaskHead, EncoderDecoder):
         return self.base().decode(*args, **given)
 
 
-class ConditionalGeneration(VocabularyHead, EncoderDecoderHead):
-    """tokens [B, S] and decoder tokens [B, T] -> logits [B, T, V] of the token after each."""
+class LanguageModel(EncoderDecoder):
+    """tokens [B, S] and decoder tokens [B, T] -> logits [B, T, V] of the token after each, which
+    `decode` makes."""
 
     @classmethod
     def can_generate(cls) -> bool:
         return True
-
-    @property
-    def logit_count(self) -> int:
-        return self.decoder_alone.config.vocab_size
-
-    @nn.compact
-    def decode(
-        self,
-        decoder_input_ids: jax.Array | None = None,
-        encoder_outputs: inputs.Encoded = None,
-        encoder_attention_mask: jax.Array | None = None,
-        decoder_attention_mask: jax.Array | None = None,
-        *,
-        logits_to_keep: int = 0,
-        **given: Unpack[inputs.DecoderInputs],
-    ) -> outputs.LogitsOutput:
-        """Runs the decoder and its head: logits [B, T, V], or of the last `logits_to_keep` tokens
-        if that is not 0. The arguments are those of `EncoderDecoder.decode`."""
-        states = encoder_outputs, encoder_attention_mask
-        out = super().decode(decoder_input_ids, *states, decoder_attention_mask, **given)
-        logits = self.vocabulary(self.base(), last(out.last_hidden_state, logits_to_keep))
-        return outputs.LogitsOutput.of(out, logits=logits)
 
     def __call__(
         self,
@@ -87,6 +66,32 @@ class ConditionalGeneration(VocabularyHead, EncoderDecoderHead):
         told = {**given, "logits_to_keep": logits_to_keep}
         encoded, out = self.run_both(*tokens, told)
         return outputs.Seq2SeqLogitsOutput.of(encoded, out, logits=out.logits)
+
+
+class ConditionalGeneration(LanguageModel, VocabularyHead, EncoderDecoderHead):
+    """tokens [B, S] and decoder tokens [B, T] -> logits [B, T, V] of the token after each."""
+
+    @property
+    def logit_count(self) -> int:
+        return self.decoder_alone.config.vocab_size
+
+    @nn.compact
+    def decode(  # pyright: ignore[reportIncompatibleMethodOverride] (a head makes logits)
+        self,
+        decoder_input_ids: jax.Array | None = None,
+        encoder_outputs: inputs.Encoded = None,
+        encoder_attention_mask: jax.Array | None = None,
+        decoder_attention_mask: jax.Array | None = None,
+        *,
+        logits_to_keep: int = 0,
+        **given: Unpack[inputs.DecoderInputs],
+    ) -> outputs.LogitsOutput:
+        """Runs the decoder and its head: logits [B, T, V], or of the last `logits_to_keep` tokens
+        if that is not 0. The arguments are those of `EncoderDecoder.decode`."""
+        states = encoder_outputs, encoder_attention_mask
+        out = super().decode(decoder_input_ids, *states, decoder_attention_mask, **given)
+        logits = self.vocabulary(self.base(), last(out.last_hidden_state, logits_to_keep))
+        return outputs.LogitsOutput.of(out, logits=logits)
 
 
 class SequenceClassification(EncoderDecoderHead):

@@ -64,10 +64,27 @@ class EncoderDecoder(PretrainedModel):
         Raises:
             ValueError: neither `encoder_outputs` nor a cache that has seen them; see `Backbone`.
         """
-        call, told = f"{type(self).__name__}.decode", dict[str, Any](given)
-        inputs.check_names(call, told, inputs.DecoderInputs, self.not_taken)
-        source, cache = inputs.encoded(call, encoder_outputs), told.get("cache")
-        if source is None and getattr(cache, "cross", None) is None:
+        call = f"{type(self).__name__}.decode"
+        inputs.check_names(call, {**given}, inputs.DecoderInputs, self.not_taken)
+        source = inputs.encoded(call, encoder_outputs)
+        masks = encoder_attention_mask, decoder_attention_mask
+        return self.run_decoder(decoder_input_ids, source, *masks, {**given})
+
+    def run_decoder(
+        self,
+        decoder_input_ids: jax.Array | None,
+        source: outputs.BaseOutput | None,
+        encoder_attention_mask: jax.Array | None,
+        decoder_attention_mask: jax.Array | None,
+        told: dict[str, Any],
+    ) -> Any:
+        """Runs the decoder over what `encode` returned, or over what the cache has of it.
+
+        Args:
+            told: `inputs.DecoderInputs`; other keywords are for the decoder.
+        """
+        if source is None and getattr(told.get("cache"), "cross", None) is None:
+            call = f"{type(self).__name__}.decode"
             raise ValueError(f"{call}: give encoder_outputs, or a cache that has seen them")
         told |= {
             "inputs_embeds": told.pop("decoder_inputs_embeds", None),
