@@ -30,16 +30,18 @@ class TokenLeaves:
         table: [V, D].
         kernel: [D, V] of the LM head; None without a head, or if the table serves it.
         bias: [V] of the LM head; None without one.
+        others: (path, axis of tokens) of leaves that go along with the table, as that of a decoder.
     """
 
     table: str
     kernel: str | None
     bias: str | None
+    others: tuple[tuple[str, int], ...] = ()
 
     @property
     def axes(self) -> dict[str, int]:
         """{path: the axis of tokens}."""
-        axes = {self.table: 0, self.kernel: 1, self.bias: 0}
+        axes = {self.table: 0, self.kernel: 1, self.bias: 0, **dict(self.others)}
         return {path: axis for path, axis in axes.items() if path is not None}
 
 
@@ -47,13 +49,17 @@ def token_leaves(model: Model) -> TokenLeaves:
     """Finds them by what the class declares: `input_embeddings_path`, `output_embeddings_path`, and
     in `tied` the leaves that serve while the head is tied."""
     table = f"{_table_module(model)}/embedding"
-    head = model.output_embeddings_path
-    if head is None:
-        return TokenLeaves(table, None, None)
-    leaves, served_by = fp.flatten(model.abstract_params()), dict(model.tied)
-    kernel, bias = f"{head}/kernel", f"{head}/bias"
-    biases = (path for path in (bias, served_by.get(bias)) if path in leaves)
-    return TokenLeaves(table, kernel if kernel in leaves else None, next(biases, None))
+    head, leaves = model.output_embeddings_path, fp.flatten(model.abstract_params())
+    kernel = bias = None
+    if head is not None:
+        served_by = dict(model.tied)
+        kernel = f"{head}/kernel" if f"{head}/kernel" in leaves else None
+        biases = (f"{head}/bias", served_by.get(f"{head}/bias"))
+        bias = next((path for path in biases if path in leaves), None)
+    found = TokenLeaves(table, kernel, bias)
+    axes = {path: getattr(leaf, "axes", ()) for path, leaf in leaves.items()}
+    others = (p for p, names in axes.items() if "vocab" in names and p not in found.axes)
+    return dataclasses.replace(found, others=tuple((p, axes[p].index("vocab")) for p in others))
 
 
 # --- getting ---
@@ -123,8 +129,10 @@ def set_input_embeddings(model: M, params: Params, value: Leaves) -> tuple[M, Pa
         )
     check_shards(own, leaves, size)
     edited = {own.table: resize.like(new, table)}
-    if own.bias is not None and size != table.shape[0]:
-        edited[own.bias] = resize.resized(leaves[own.bias], size, 0, resize.zeros)
+    if size != table.shape[0]:
+        for path, axis in own.axes.items():
+            if path != own.table:
+                edited[path] = resize.resized(leaves[path], size, axis, resize.zeros)
     return with_vocab_size(model, size), replace_leaves(params, edited)
 
 
