@@ -81,7 +81,7 @@ class MPNetModel(PooledEncoderModel, MPNetPretrained):
 
     def score_bias(self, mask: blocks.AttentionMask, length: int) -> jax.Array:
         places = jnp.arange(length, dtype=jnp.int32)
-        return at(self, _BIAS)(places[None] - places[:, None])[None]
+        return at(self, _BIAS)(places[None] - places[:, None], self.dtype)[None]
 
 
 class MPNetForMaskedLM(MPNetPretrained, heads.MaskedLM):
