@@ -112,6 +112,7 @@ class Family:
 
 
 _LM = ("Model", "ForCausalLM")
+_MASKED = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
 _SEQUENCES = (*_LM, "ForSequenceClassification")
 _TOKENS = (*_SEQUENCES, "ForTokenClassification")
 _ANSWERS = (*_SEQUENCES, "ForQuestionAnswering")
@@ -148,6 +149,12 @@ FAMILIES: dict[str, Family] = {
     "camembert": Family("Camembert", _ENCODERS, "CamemBERT"),
     "cohere": Family("Cohere", _LM, "Command R"),
     "cohere2": Family("Cohere2", _LM, "Command R7B, Command A"),
+    "deberta": Family("Deberta", (*_MASKED, "ForQuestionAnswering"), "DeBERTa"),
+    "deberta-v2": Family(
+        "DebertaV2",
+        (*_MASKED, "ForQuestionAnswering", "ForMultipleChoice"),
+        "DeBERTa v2 and v3",
+    ),
     "distilbert": Family("DistilBert", ("Model", *_READS), "DistilBERT"),
     "electra": Family("Electra", (*_ENCODERS, "ForPreTraining"), "ELECTRA"),
     "encoder-decoder": Family(
@@ -156,6 +163,7 @@ FAMILIES: dict[str, Family] = {
         "an encoder beside a decoder, of any families",
         serves={"AutoModelForSeq2SeqLM": "EncoderDecoderModel"},
     ),
+    "eurobert": Family("EuroBert", _MASKED, "EuroBERT"),
     "falcon": Family("Falcon", _ALL, "Falcon", model_types=("RefinedWeb", "RefinedWebModel")),
     "gemma": Family("Gemma", _TOKENS, "Gemma"),
     "gemma2": Family("Gemma2", _TOKENS, "Gemma 2"),
@@ -177,6 +185,7 @@ FAMILIES: dict[str, Family] = {
     "gpt_neox": Family("GPTNeoX", _ALL, "GPT-NeoX, Pythia"),
     "gptj": Family("GPTJ", _ANSWERS, "GPT-J"),
     "granite": Family("Granite", _LM, "Granite 3"),
+    "gte": Family("Gte", _MASKED, "GTE"),
     "llama": Family("Llama", _ALL, "Llama 1 to 3.3"),
     "longt5": Family("LongT5", _T5[:3], "LongT5"),
     "m2m_100": Family("M2M100", _SEQ2SEQ, "M2M-100, NLLB"),
@@ -184,8 +193,12 @@ FAMILIES: dict[str, Family] = {
     "mbart": Family("MBart", _BART, "mBART", serves=_generated_by("MBartForConditionalGeneration")),
     "ministral3": Family("Ministral3", _ALL, "Ministral 3"),
     "mistral": Family("Mistral", _ALL, "Mistral, Mistral Small 3"),
+    "modernbert": Family(
+        "ModernBert", (*_MASKED, "ForQuestionAnswering", "ForMultipleChoice"), "ModernBERT"
+    ),
     "mpnet": Family("MPNet", ("Model", *_READS), "MPNet"),
     "mt5": Family("MT5", _T5, "mT5"),
+    "nomic_bert": Family("NomicBert", _MASKED, "Nomic Embed"),
     "olmo2": Family("Olmo2", _SEQUENCES, "OLMo 2"),
     "olmo3": Family("Olmo3", _SEQUENCES, "OLMo 3"),
     "opt": Family("OPT", _ANSWERS, "OPT"),

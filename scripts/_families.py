@@ -40,7 +40,6 @@ class Family:
         same: tensor -> the tensor that a model has one parameter with.
         computed: how names of tensors end that are no weights: the reference writes them, and they
             stand in the golden.
-        in_file: parameter of the reference -> its name in the file, where it is another.
         encodes: whether it reads a text both ways: padded on the right, and with token types if
             there are any.
         decodes: whether a decoder reads what an encoder made: both are padded on the right.
@@ -61,7 +60,6 @@ class Family:
     changed: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     same: dict[str, str] = dataclasses.field(default_factory=dict)
     computed: tuple[str, ...] = ()
-    in_file: dict[str, str] = dataclasses.field(default_factory=dict)
     encodes: bool = False
     decodes: bool = False
     generating: str | None = None

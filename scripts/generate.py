@@ -14,6 +14,7 @@ import subprocess
 import sys
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def stub(_: str = "") -> str:
     Classes that `families.classes_of` makes are declared, with the bases that have a source."""
     lines = [f"from . import {room} as {room}" for room in ROOMS]
     made, others = [], []
+    names = base_names()
     for name, (module, there) in public_names().items():
         if name != there:
             others.append(f"{name} = {there}")
@@ -48,11 +50,27 @@ def stub(_: str = "") -> str:
             lines.append(f"from .{module} import {name} as {name}")
         else:
             bases = written_bases(family_class(name))
-            lines += [f"from {base.__module__} import {base.__name__}" for base in bases]
-            made.append(f"class {name}({', '.join(base.__name__ for base in bases)}): ...")
+            for base in bases:
+                other = "" if names[base] == base.__name__ else f" as {names[base]}"
+                lines.append(f"from {base.__module__} import {base.__name__}{other}")
+            made.append(f"class {name}({', '.join(names[base] for base in bases)}): ...")
     head = '"""The public names, for type checkers. Written by `scripts/generate`."""\n'
     body = "\n".join([head, *lines, "", "__version__: str", *made, *sorted(others), ""])
     return formatted(body.replace("from flaxmodels.", "from ."), "__init__.pyi")
+
+
+def base_names() -> dict[type, str]:
+    """Names the bases of all classes that are made: those that share a name by their module too."""
+    made = [name for name, (module, there) in public_names().items() if name == there]
+    made = [name for name in made if not is_written(public_names()[name][0], name)]
+    bases = {base for name in made for base in written_bases(family_class(name))}
+    counts = Counter(base.__name__ for base in bases)
+    return {
+        base: base.__name__
+        if counts[base.__name__] == 1
+        else f"{base.__module__.rpartition('.')[2].title().replace('_', '')}{base.__name__}"
+        for base in bases
+    }
 
 
 def is_written(module: str, name: str) -> bool:

@@ -24,6 +24,7 @@ Of hidden states there is one place of each row, `PLACE`; of attentions the last
 and the last layer.
 """
 
+import copy
 import json
 import platform
 import sys
@@ -37,7 +38,7 @@ import torch
 import transformers
 from _weights import uniform, weight, weights
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "families"
@@ -196,16 +197,29 @@ def gradients(
     mask = given["decoder_attention_mask" if family.decodes else "attention_mask"]
     (logits * cotangent * mask[..., None]).sum().backward()
     found = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad or name.endswith(family.computed):
-            continue
-        assert parameter.grad is not None, name
-        name = family.in_file.get(name, name)
-        gradient = parameter.grad.numpy().astype(np.float64)
+    for name, gradient in in_file(model, family.computed).items():
+        gradient = gradient.astype(np.float64)
         along = weight(f"projection.{name}", gradient.shape)
         found[name] = [float(np.linalg.norm(gradient)), float((gradient * along).sum())]
         assert found[name][0] > 0, f"{name} does not matter"
     return {name: [float(f"{x:.7g}") for x in pair] for name, pair in found.items()}
+
+
+def in_file(model: Any, computed: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The gradients as the tensors of a file, which joins and names them otherwise: those of a
+    model that has them as its parameters. Names that end with one of `computed` are left out."""
+    other, left = copy.deepcopy(model), {name for name, _ in model.named_buffers()}
+    with torch.no_grad():
+        for (name, mine), its in zip(model.named_parameters(), other.parameters(), strict=True):
+            if not mine.requires_grad or name.endswith(computed):
+                left.add(name)
+                continue
+            assert mine.grad is not None, name
+            its.copy_(mine.grad)
+    with tempfile.TemporaryDirectory() as folder:
+        other.save_pretrained(folder)
+        tensors = load_file(f"{folder}/model.safetensors")
+    return {k: v for k, v in tensors.items() if k not in left and not k.endswith(computed)}
 
 
 def generate(model: Any, inputs: dict[str, Any], family: families.Family) -> list[list[int]]:

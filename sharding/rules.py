@@ -22,6 +22,7 @@ DEFAULT_RULES: Rules = (
     ("embed", "fsdp"),
     ("layers", None),
     ("position", None),
+    ("window", None),
     ("norm", None),
     ("labels", None),
     # activations

@@ -15,6 +15,8 @@ from .attention import Window as Window
 from .attention import alibi as alibi
 from .attention import attend as attend
 from .attention import check_attention as check_attention
+from .attention import disentangled_scores as disentangled_scores
+from .attention import distance_rows as distance_rows
 from .attention import extended_attention_mask as extended_attention_mask
 from .attention import invert_attention_mask as invert_attention_mask
 from .attention import token_mask as token_mask

@@ -29,13 +29,22 @@ class ConfigFields(TypedDict, total=False):
     attn_pdrop: float
     bias: bool
     bos_token_id: int | None
+    classifier_activation: str
+    classifier_bias: bool
     classifier_dropout: float | None
     classifier_dropout_prob: float
+    classifier_pooling: str
+    clf_pooling: str
+    cls_dropout: float | None
+    conv_act: str
+    conv_groups: int
+    conv_kernel_size: int
     d_ff: int
     d_kv: int
     d_model: int
     decoder: Config | Mapping[str, Any]
     decoder_attention_heads: int
+    decoder_bias: bool
     decoder_ffn_dim: int
     decoder_layerdrop: float
     decoder_layers: int
@@ -64,7 +73,9 @@ class ConfigFields(TypedDict, total=False):
     final_logit_softcapping: float | None
     forced_bos_token_id: int | None
     forced_eos_token_id: Sequence[int] | int | None
+    global_attn_every_n_layers: int | None
     global_block_size: int
+    global_rope_theta: Any
     head_dim: int | None
     hidden_act: str
     hidden_activation: str
@@ -85,12 +96,17 @@ class ConfigFields(TypedDict, total=False):
     layer_norm_eps: float
     layer_norm_epsilon: float
     layer_types: Sequence[str] | None
+    legacy: bool
+    local_attention: int
     local_radius: int
+    local_rope_theta: Any
     logit_scale: float
     logits_scaling: float
     max_position_embeddings: int
+    max_relative_positions: int
     max_window_layers: int
     mlp_bias: bool
+    mlp_dropout: float
     multi_query: bool
     n_embd: int
     n_embed: int
@@ -104,7 +120,10 @@ class ConfigFields(TypedDict, total=False):
     new_decoder_architecture: bool
     no_rope_layer_interval: int
     no_rope_layers: Sequence[int] | None
+    norm_bias: bool
+    norm_eps: float
     norm_epsilon: float
+    norm_rel_ebd: str
     num_attention_heads: int
     num_decoder_layers: int | None
     num_heads: int
@@ -121,10 +140,16 @@ class ConfigFields(TypedDict, total=False):
     pad_token_id: int | None
     parallel_attn: bool
     partial_rotary_factor: Any
+    pooler_dropout: float
+    pooler_hidden_act: str
+    pos_att_type: Sequence[str] | None
+    position_biased_input: bool
+    position_buckets: int
     pruned_heads: Mapping[Any, Sequence[int]]
     qa_dropout: float
     qk_layernorm: bool
     query_pre_attn_scalar: int
+    relative_attention: bool
     relative_attention_max_distance: int
     relative_attention_num_buckets: int
     resid_dropout: float
@@ -145,6 +170,7 @@ class ConfigFields(TypedDict, total=False):
     scale_decoder_outputs: bool | None
     scale_embedding: bool
     seq_classif_dropout: float
+    share_att_key: bool
     share_encoder_decoder_embeddings: bool
     sinusoidal_pos_embds: bool
     sliding_window: int | None

@@ -74,7 +74,9 @@ class Config(Schema, metaclass=_Type):
                 value = checked_part(type(self), field.name, value, optional)
             else:
                 value = checked(type(self), field.name, value, hint)
-            if value is not None and (problem := out_of_range(field.name, value)):
+            if value is None or (value == 0 and field.name in self.may_be_zero):
+                pass
+            elif problem := out_of_range(field.name, value):
                 raise ConfigError(
                     f"{type(self).__name__}: {field.name} is {shown(value)}; {problem}"
                 )

@@ -21,6 +21,8 @@ class Schema:
     """Names that a caller may also give, and that `from_spellings` turns into fields."""
     unsupported: ClassVar[Mapping[str, tuple[Json, ...]]] = {}
     """Keys that change the mathematics in ways not implemented -> the values that are fine."""
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
+    """Fields that count or measure something there may be none of."""
     harmless: ClassVar[tuple[str, ...]] = ()
     """Keys of the family's files that change nothing: kept, written back, not worth a warning."""
     sub_configs: ClassVar[Mapping[str, type]] = {}

@@ -41,6 +41,19 @@ def every(period: int | str, last: str = FULL, others: str = SLIDING) -> Rule:
     return rule
 
 
+def first_of(period: str) -> Rule:
+    """Makes the rule that the first of each `config.<period>` layers attends to everything, and the
+    others to their windows; None in the field is for no period, as in `every`."""
+
+    def rule(config: Config, layer: int) -> str:
+        size = getattr(config, period)
+        if size is not None and size < 1:
+            raise ConfigError(f"{type(config).__name__}: {period} is {size}; expected at least 1")
+        return FULL if size is not None and layer % size == 0 else SLIDING
+
+    return rule
+
+
 def window_from(field: str) -> Rule:
     """Makes the rule that layers from number `config.<field>` on have the window, if there is one
     (Qwen 2 and 3)."""
@@ -148,6 +161,9 @@ class LayerTypes(LayerKinds):
     derived: ClassVar[tuple[str, ...]] = ("layer_types",)
     per_layer: ClassVar[Mapping[str, Rule]] = {"layer_types": every(1)}
     """Field -> its rule, each after those that it reads."""
+    pattern: ClassVar[str] = "sliding_window_pattern"
+    """The field that Transformers before 4.53 reads in the place of `layer_types`, if there is
+    one."""
 
     layer_types: tuple[str, ...] = _FROM_OTHERS
 
@@ -160,10 +176,9 @@ class LayerTypes(LayerKinds):
         for field, rule in self.per_layer.items():
             if getattr(self, field) is None:
                 object.__setattr__(self, field, _by_rule(self, rule))
-        if getattr(self, "sliding_window_pattern", None) is not None:
+        if getattr(self, self.pattern, None) is not None:
             if self.layer_types != _by_rule(self, self.per_layer["layer_types"]):
-                # Transformers before 4.53 read the pattern alone, which would be a wrong one
-                object.__setattr__(self, "sliding_window_pattern", None)
+                object.__setattr__(self, self.pattern, None)  # which would be a wrong one
 
     def validate(self) -> None:
         super().validate()

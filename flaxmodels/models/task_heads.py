@@ -132,6 +132,14 @@ def last(x: jax.Array, logits_to_keep: int) -> jax.Array:
     return x[:, -keep:]
 
 
+class MaskedLM(VocabularyHead, SimpleHead):
+    """tokens [B, T] -> logits [B, T, V] of the token in each place."""
+
+    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
+        logits = self.vocabulary(base, out.last_hidden_state)
+        return outputs.LogitsOutput.of(out, logits=logits)
+
+
 class LastTokenClassification(SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the last token that is not padding."""
 

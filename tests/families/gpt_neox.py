@@ -22,7 +22,6 @@ VARIANTS = {
     "old-keys": {"rotary_pct": 0.5, "rotary_emb_base": 500},
     "tied": {"tie_word_embeddings": True},
 }
-IN_FILE = {"lm_head.weight": "embed_out.weight"}
 WALK = {
     "rope_parameters": (None, {"rotary_pct": 0.5}),
     "max_position_embeddings": (

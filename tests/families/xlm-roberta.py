@@ -31,4 +31,3 @@ CHANGED = {
 ENCODES = True
 FIRST_POSITION = 2
 SAME = {"lm_head.bias": "lm_head.decoder.bias"}
-IN_FILE = {"lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight"}

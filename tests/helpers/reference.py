@@ -149,9 +149,10 @@ def one_of(choices: Iterable[str]) -> Callable[[tuple[str, ...]], bool]:
 
 def fields(config: Any) -> dict[str, Any]:
     """The fields of a config, without the keys that it merely keeps, and without the pattern that
-    `layer_types` was made by, which 5.23 does not write for Cohere 2."""
+    `layer_types` was made by, which 5.23 does not always write."""
+    left = {"extra", getattr(config, "pattern", "")}
     named = {field.name for field in dataclasses.fields(config)}
-    return {name: getattr(config, name) for name in named - {"extra", "sliding_window_pattern"}}
+    return {name: getattr(config, name) for name in named - left}
 
 
 def tensors(model: Any, tree: Any) -> dict[str, np.ndarray]:

@@ -113,7 +113,7 @@ def test_D10_type_checkers_see_the_names_that_there_are():
     typed = set()
     for node in ast.parse(Path(fm.__file__).with_suffix(".pyi").read_text()).body:
         if isinstance(node, ast.ImportFrom):
-            typed |= {alias.asname for alias in node.names if alias.asname}
+            typed |= {alias.name for alias in node.names if alias.asname == alias.name}
         elif isinstance(node, ast.ClassDef):
             typed.add(node.name)
         elif isinstance(node, ast.Assign):

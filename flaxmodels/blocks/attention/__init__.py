@@ -4,6 +4,8 @@ from .additive_mask import extended_attention_mask as extended_attention_mask
 from .additive_mask import invert_attention_mask as invert_attention_mask
 from .alibi import alibi as alibi
 from .alibi import alibi_slopes as alibi_slopes
+from .disentangled import disentangled_scores as disentangled_scores
+from .disentangled import distance_rows as distance_rows
 from .mask import AttentionMask as AttentionMask
 from .mask import token_mask as token_mask
 from .paths import IMPLEMENTATIONS as IMPLEMENTATIONS

@@ -18,6 +18,10 @@ class EncoderFields(LayerKinds):
         """The values by which the family differs from BERT."""
         raise TypeError(f"{type(self).__name__} defines no style")
 
+    def style_of(self, form: str) -> EncoderStyle:
+        """Returns the style of layers of a form (`blocks.Kind`)."""
+        return self.style
+
     @property
     def head_dim(self) -> int:
         """Width of a head."""
@@ -87,6 +91,19 @@ class SizeFields(EncoderFields):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifierFields(SizeFields):
+    """Adds the rate before a classifier; None for that of hidden states."""
+
+    classifier_dropout: float | None = None
+
+    @property
+    def style(self) -> EncoderStyle:
+        rate = self.classifier_dropout
+        rate = self.hidden_dropout_prob if rate is None else rate
+        return dataclasses.replace(super().style, classifier_dropout=rate)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodingFields(SizeFields):
     """Adds token types, and what makes a decoder of an encoder: one that `is_decoder` attends to
     what comes before alone."""
@@ -109,13 +126,5 @@ class DecodingFields(SizeFields):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BertFields(DecodingFields):
+class BertFields(DecodingFields, ClassifierFields):
     """The fields of BERT's `config.json`."""
-
-    classifier_dropout: float | None = None
-
-    @property
-    def style(self) -> EncoderStyle:
-        rate = self.classifier_dropout
-        rate = self.hidden_dropout_prob if rate is None else rate
-        return dataclasses.replace(super().style, classifier_dropout=rate)

@@ -13,6 +13,7 @@ from ... import sharding as fs
 from ...core import outputs
 from ...documents.json_values import ConfigError
 from .. import task_heads
+from ..base import PretrainedModel
 from .branch import Branch, Part, Vector, grown
 from .model import EncoderPretrained, PooledEncoderModel
 from .style import ClassifierNames
@@ -41,37 +42,57 @@ class EncoderHead(EncoderPretrained, task_heads.TaskHead):
     def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
         return nn.Dropout(self.config.style.classifier_dropout)(x, deterministic=deterministic)
 
-    def linear(self, features: int, axes: tuple[str, str] = ("embed", "hidden")) -> Part:
+    def linear(
+        self, features: int, axes: tuple[str, str] = ("embed", "hidden"), *, use_bias: bool = True
+    ) -> Part:
         """Returns what makes a product with a kernel [in, features]."""
-        return functools.partial(blocks.Linear, features, axes, self.config.initializer_range)
+        std = self.config.initializer_range
+        return functools.partial(blocks.Linear, features, axes, std, use_bias)
+
+    def transform_parts(self) -> dict[str, Part]:
+        """Returns by their paths the layer and the norm that `predictions` begins with."""
+        cfg, names = self.config, self.prediction_names
+        dense = self.linear(cfg.embedding_size, use_bias=names.dense_bias)
+        return {names.dense: dense, names.norm: cfg.style.norm}
+
+    def transform(self, modules: Branch, x: jax.Array) -> jax.Array:
+        """Applies that layer and that norm to x [..., D]."""
+        names = self.prediction_names
+        act = blocks.ACTIVATIONS[names.act or self.config.style.act]
+        return modules.at(names.norm)(act(modules.at(names.dense)(x)))
 
 
 class PredictionHead(EncoderHead, task_heads.VocabularyHead):
     """A head with a logit for every token of the vocabulary, by `predictions`."""
 
-    output_embeddings_path: ClassVar[Any] = property(lambda self: self.predictions.decoder)
-    lm_head_path: ClassVar[Any] = property(lambda self: self.predictions.whole)
+    @property
+    def is_tied(self) -> bool:
+        """Whether the product with the vocabulary is by the table of words."""
+        return self.config.tie_word_embeddings
+
+    output_embeddings_path: ClassVar[Any] = property(lambda self: self.prediction_names.decoder)
+    lm_head_path: ClassVar[Any] = property(lambda self: self.prediction_names.whole)
 
     def prediction_parts(self) -> dict[str, Part]:
         """Returns the parts of the head by their paths."""
-        cfg, names = self.config, self.predictions
-        parts: dict[str, Part] = {
-            names.dense: self.linear(cfg.embedding_size),
-            names.norm: cfg.style.norm,
-        }
-        if cfg.tie_word_embeddings:
-            return parts | {names.bias: Vector(cfg.vocab_size, "vocab")}
-        return parts | {names.decoder: self.linear(cfg.vocab_size, ("embed", "vocab"))}
+        cfg, names = self.config, self.prediction_names
+        parts = self.transform_parts()
+        if not self.is_tied:
+            use_bias = names.bias is not None
+            decoder = self.linear(cfg.vocab_size, ("embed", "vocab"), use_bias=use_bias)
+            return parts | {names.decoder: decoder}
+        return (
+            parts if names.bias is None else parts | {names.bias: Vector(cfg.vocab_size, "vocab")}
+        )
 
     def predict(self, modules: Branch, base: Any, x: jax.Array) -> jax.Array:
         """Projects x [B, T, D] to logits [B, T, V]."""
-        cfg, names = self.config, self.predictions
-        act = blocks.ACTIVATIONS[names.act or cfg.style.act]
-        x = modules.at(names.norm)(act(modules.at(names.dense)(x)))
-        if cfg.tie_word_embeddings:
+        names, x = self.prediction_names, self.transform(modules, x)
+        if self.is_tied:
             logits = base.attend(x)
-            bias = modules.at(names.bias).astype(x.dtype)
-            logits = logits + jnp.broadcast_to(bias, logits.shape)
+            if names.bias is not None:
+                bias = modules.at(names.bias).astype(x.dtype)
+                logits = logits + jnp.broadcast_to(bias, logits.shape)
         else:
             logits = modules.at(names.decoder)(x)
         return fs.constrain(logits, ("batch", "length", "vocab"), self.rules)
@@ -148,3 +169,16 @@ class MultipleChoice(EncoderHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off the pooled outputs."""
 
     pooling = True
+
+
+ENCODER_CLASSES: dict[str, type[PretrainedModel]] = {
+    "Pretrained": EncoderPretrained,
+    "Model": PooledEncoderModel,
+    "ForMaskedLM": MaskedLM,
+    "ForCausalLM": CausalLM,
+    "ForSequenceClassification": PooledClassification,
+    "ForMultipleChoice": MultipleChoice,
+    "ForTokenClassification": TokenClassification,
+    "ForQuestionAnswering": QuestionAnswering,
+}
+"""How a class's name ends -> what the class is, for `families.classes_of`."""

@@ -21,7 +21,7 @@ class EncoderLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
-        style: EncoderStyle = self.config.style
+        style: EncoderStyle = self.config.style_of(at.form)
         own, cross = style.attention, style.attention.under(style.cross)
         over_encoder = context.has_encoder and self.config.add_cross_attention
         heads = blocks.num_heads(self.config, at.layer)[0]
@@ -45,13 +45,24 @@ class EncoderLayer(nn.Module):
     def _attention_parts(self, names: AttentionNames, heads: int) -> dict[str, Part]:
         cfg, style = self.config, self.config.style
         project = self._linear(heads * cfg.head_dim, ("embed", "heads"), style.qkv_bias)
-        return {
+        parts: dict[str, Part] = {
             names.query: project,
             names.key: project,
             names.value: project,
             names.out: self._linear(cfg.hidden_size, ("heads", "embed"), style.out_bias),
-            names.norm: style.norm,
         }
+        return parts if names.norm is None else parts | {names.norm: style.norm}
+
+    def projected(self, modules: Branch, path: str, x: jax.Array) -> jax.Array:
+        """Projects x [B, S, D] to queries, keys or values [B, S, N, H], by the module at a path."""
+        return blocks.split_heads(modules.at(path)(x), self.config.head_dim)
+
+    def score_bias(
+        self, modules: Branch, q: jax.Array, k: jax.Array, context: blocks.PassContext
+    ) -> jax.Array | None:
+        """Returns what is added to the scores of q [B, T, N, H] and k [B, S, N, H]: [B or 1, N, T,
+        S]; None for what the context says."""
+        return None
 
     def _attend(
         self,
@@ -64,17 +75,18 @@ class EncoderLayer(nn.Module):
         over_encoder: bool = False,
     ) -> tuple[jax.Array, blocks.Cache | None, jax.Array | None]:
         cfg, style = self.config, self.config.style
-        norm = modules.at(names.norm)
 
-        def heads(path: str, x: jax.Array) -> jax.Array:
-            return blocks.split_heads(modules.at(path)(x), cfg.head_dim)
+        def norm(x: jax.Array) -> jax.Array:
+            return x if names.norm is None else modules.at(names.norm)(x)
 
         def keys_and_values(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return heads(names.key, x), heads(names.value, x)
+            key, value = (self.projected(modules, path, x) for path in (names.key, names.value))
+            return key, value
 
         y = norm(x) if style.norm_first else x
-        q = heads(names.query, y)
-        scale, dropout = cfg.head_dim**-0.5, style.score_dropout
+        q = self.projected(modules, names.query, y)
+        scale = cfg.head_dim**-0.5 if style.score_scale is None else style.score_scale
+        dropout = style.score_dropout
         told: Any = {"options": self.options, "scale": scale, "dropout": dropout}
         if over_encoder:
             out = blocks.cross_attention(self, q, keys_and_values, context, at, **told)
@@ -83,6 +95,7 @@ class EncoderLayer(nn.Module):
             if style.rotate_values:
                 turn, table = blocks.apply_rotary, context.rotations
                 v = at.of("rotary", lambda name: v if name is None else turn(v, table[name]))
+            told["bias"] = self.score_bias(modules, q, k, context)
             out = blocks.self_attention(self, q, k, v, context, at, **told)
         y, cache, weights = out
         y = modules.at(names.out)(y)
@@ -93,7 +106,8 @@ class EncoderLayer(nn.Module):
         cfg, style, names = self.config, self.config.style, self.config.style.mlp
         widen = self._linear(cfg.intermediate_size, ("embed", "mlp"), style.mlp_bias)
         gate = {} if names.gate is None else {names.gate: widen}
-        down = self._linear(cfg.hidden_size, ("mlp", "embed"), style.mlp_bias)
+        bias = style.mlp_bias if style.down_bias is None else style.down_bias
+        down = self._linear(cfg.hidden_size, ("mlp", "embed"), bias)
         return gate | {names.up: widen, names.down: down, names.norm: style.norm}
 
     def _mlp(self, modules: Branch, x: jax.Array, deterministic: bool) -> jax.Array:
@@ -103,6 +117,8 @@ class EncoderLayer(nn.Module):
         inner = modules.at(names.up)(y)
         inner = act(inner) if names.gate is None else act(modules.at(names.gate)(y)) * inner
         inner = fs.constrain(inner, ("batch", "length", "mlp"), self.options.rules)
+        if style.inner_dropout:
+            inner = nn.Dropout(style.inner_dropout)(inner, deterministic=deterministic)
         y = modules.at(names.down)(inner)
         x = x + nn.Dropout(style.mlp_dropout)(y, deterministic=deterministic)
         return x if style.norm_first else norm(x)

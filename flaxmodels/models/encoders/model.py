@@ -25,7 +25,12 @@ class EncoderPretrained(decoder.Decoder):
     is_parallelizable = True
     input_embeddings_path = "embeddings/word_embeddings"
     predictions: ClassVar[PredictionNames] = PredictionNames()
-    """Names of the head over the vocabulary."""
+    """Names of the head over the vocabulary, as far as no configuration decides them."""
+
+    @property
+    def prediction_names(self) -> PredictionNames:
+        """The names of the head over the vocabulary."""
+        return self.predictions
 
     @property
     def is_causal(self) -> bool:
@@ -110,6 +115,13 @@ class EncoderModel(decoder.Backbone, EncoderPretrained):
             return context.positions
         return _counted(tokens, context, padding)
 
+    def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
+        cfg = self.config
+        limit = cfg.max_position_embeddings
+        return blocks.rotary(
+            cfg.rope_for(name), positions, head_dim=cfg.head_dim, max_positions=limit
+        )
+
     def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
         return at(self, self.config.style.layers)(x, context)
 
@@ -152,3 +164,12 @@ class PooledEncoderModel(EncoderModel):
         if not self.add_pooling_layer:
             return {"pooler_output": None}
         return {"pooler_output": jnp.tanh(at(self, self.config.style.pooler)(x[:, 0]))}
+
+
+class UnpooledEncoderModel(PooledEncoderModel):
+    """tokens [B, T] -> hidden states [B, T, D] and, if a head asks for it by `add_pooling_layer`,
+    the first of them through one more layer [B, D]."""
+
+    add_pooling_layer: bool = False
+
+    not_taken = ENCODER_INPUTS

@@ -4,6 +4,7 @@ are paths; None stands for what a family does not have."""
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any, Self
 
 from flax import linen as nn
 
@@ -12,18 +13,19 @@ from ... import blocks
 
 @dataclasses.dataclass(frozen=True)
 class AttentionNames:
-    """Paths of the modules of attention in a layer."""
+    """Paths of the modules of attention in a layer; there may be no norm."""
 
     query: str = "attention/self/query"
     key: str = "attention/self/key"
     value: str = "attention/self/value"
     out: str = "attention/output/dense"
-    norm: str = "attention/output/LayerNorm"
+    norm: str | None = "attention/output/LayerNorm"
 
     def under(self, name: str) -> "AttentionNames":
         """Returns the same with another first name, as of attention to an encoder."""
-        paths = dataclasses.asdict(self).items()
-        return AttentionNames(**{key: f"{name}/{path.partition('/')[2]}" for key, path in paths})
+        paths = {key: path for key, path in dataclasses.asdict(self).items() if path is not None}
+        under = {key: f"{name}/{path.partition('/')[2]}" for key, path in paths.items()}
+        return dataclasses.replace(self, **under)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class EncoderStyle:
 
     Attributes:
         norm_eps: of every norm.
+        norm_bias: of every norm.
         act: activation of the MLP.
         norm_first: norms stand before attention and MLP, not after their sums.
         attention, mlp, embeddings: names.
@@ -62,16 +65,20 @@ class EncoderStyle:
         final_norm: path of the norm after the last layer.
         pooler: path of the layer that the first token goes through.
         qkv_bias, out_bias, mlp_bias: of the projections.
+        down_bias: of the MLP's last projection; `mlp_bias` if None.
+        score_scale: of attention scores; H**-0.5 if None.
         rotate_values: values are rotated as keys are.
         padding_position: where padding stands; tokens stand at the positions after it, counted by
             ids that are not padding, whose id is the same number. None: tokens and padding stand
             at 0, 1, ...
         embedding_dropout, score_dropout, attention_dropout, mlp_dropout: rates, of embeddings,
             attention weights, and of what attention and MLP add.
+        inner_dropout: rate of what enters the MLP's last projection.
         classifier_dropout: rate before a classifier.
     """
 
     norm_eps: float
+    norm_bias: bool = True
     act: str
     norm_first: bool = False
     attention: AttentionNames = AttentionNames()
@@ -84,18 +91,25 @@ class EncoderStyle:
     qkv_bias: bool = True
     out_bias: bool = True
     mlp_bias: bool = True
+    down_bias: bool | None = None
+    score_scale: float | None = None
     rotate_values: bool = False
     padding_position: int | None = None
     embedding_dropout: float = 0.0
     score_dropout: float = 0.0
     attention_dropout: float = 0.0
     mlp_dropout: float = 0.0
+    inner_dropout: float = 0.0
     classifier_dropout: float = 0.0
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns the style with some values changed."""
+        return dataclasses.replace(self, **changes)
 
     @property
     def norm(self) -> Callable[[], nn.Module]:
         """What makes a norm."""
-        return functools.partial(blocks.LayerNorm, self.norm_eps)
+        return functools.partial(blocks.LayerNorm, self.norm_eps, self.norm_bias)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,29 +117,32 @@ class PredictionNames:
     """Paths of the head over the vocabulary: decoder(norm(act(dense(x)))) + bias.
 
     Attributes:
-        bias: of a head that is tied to the table of words; an untied decoder has its own.
+        bias: of a head that is tied to the table of words; an untied decoder has its own, and if
+            this is None neither has one.
         whole: of all of these, or of the decoder if they have no path in common.
         act: None for that of the layers.
+        dense_bias: of `dense`.
     """
 
     dense: str = "cls/predictions/transform/dense"
     norm: str = "cls/predictions/transform/LayerNorm"
     decoder: str = "cls/predictions/decoder"
-    bias: str = "cls/predictions/bias"
+    bias: str | None = "cls/predictions/bias"
     whole: str = "cls/predictions"
     act: str | None = None
+    dense_bias: bool = True
 
     def tied(self, prefix: str, words: str = EmbeddingNames.words) -> tuple[tuple[str, str], ...]:
         """Returns `tied` of a model whose backbone has the prefix."""
         own = f"{self.decoder}/bias"
-        biases = () if own == self.bias else ((own, self.bias), (self.bias, own))
+        biases = () if self.bias in (own, None) else ((own, self.bias), (self.bias, own))
         return ((f"{self.decoder}/kernel", f"{prefix}/{words}/embedding"), *biases)
 
     @property
     def copies(self) -> tuple[tuple[str, str], ...]:
         """`copies` of the naming: an untied head has its bias twice in PyTorch."""
         own = f"{self.decoder}/bias"
-        return () if own == self.bias else ((own, self.bias),)
+        return () if self.bias in (own, None) else ((own, self.bias),)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,87 @@
+"""DeBERTa: disentangled attention, with a row for every distance.
+
+He et al. 2020, arXiv:2006.03654; reference: `models/deberta` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from .. import blocks
+from .. import params as fp
+from ..models import config_checks
+from ..models.encoders.branch import Branch, Part, Vector
+from ..models.encoders.disentangled import (
+    DISENTANGLED_CLASSES,
+    DisentangledFields,
+    DisentangledLayer,
+    DisentangledModel,
+    DisentangledPretrained,
+    DistanceNames,
+)
+from ..models.encoders.style import AttentionNames, EncoderStyle
+from . import classes_of
+
+_BIASES = {f"attention/self/{x}_proj": f"attention/self/{x[0]}_bias" for x in ("query", "value")}
+"""Path of a projection -> that of its bias, which checkpoints have apart."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DebertaConfig(DisentangledFields):
+    """`config.json` of a DeBERTa."""
+
+    model_type: ClassVar[str] = "deberta"
+    unsupported: ClassVar = {**DisentangledFields.unsupported, "talking_head": (False, None)}
+
+    vocab_size: int = 50265
+
+    @property
+    def style(self) -> EncoderStyle:
+        return super().style.replace(qkv_bias=False)
+
+    @property
+    def distances(self) -> DistanceNames:
+        own = "attention/self/pos_"
+        return DistanceNames(f"{own}proj", f"{own}q_proj", key_bias=False)
+
+    def validate(self) -> None:
+        super().validate()
+        config_checks.joined_heads(self)
+
+
+class DebertaLayer(DisentangledLayer):
+    """As `DisentangledLayer`, with biases of queries and values alone."""
+
+    def _attention_parts(self, names: AttentionNames, heads: int) -> dict[str, Part]:
+        width = heads * self.config.head_dim
+        biases = dict.fromkeys(_BIASES.values(), Vector(width, "heads"))
+        return super()._attention_parts(names, heads) | biases
+
+    def projected(self, modules: Branch, path: str, x: jax.Array) -> jax.Array:
+        y = modules.at(path)(x)
+        if path in _BIASES:
+            y = y + jnp.broadcast_to(modules.at(_BIASES[path]).astype(y.dtype), y.shape)
+        return blocks.split_heads(y, self.config.head_dim)
+
+
+class DebertaPretrained(DisentangledPretrained):
+    """The base of every model of the family. Checkpoints have q, k and v of each head joined."""
+
+    config_class = DebertaConfig
+
+    def named(self, **more: Any) -> fp.Naming:
+        parts, heads = ("query_proj", "key_proj", "value_proj"), self.config.num_attention_heads
+        joined = fp.Joined("attention/self/in_proj", parts, heads)
+        return super().named(joined=(joined,), **more)
+
+
+class DebertaModel(DisentangledModel, DebertaPretrained):
+    """tokens [B, T] -> hidden states [B, T, D]."""
+
+    layer: ClassVar[type[nn.Module]] = DebertaLayer
+
+
+__getattr__ = classes_of(DebertaConfig, parts=DISENTANGLED_CLASSES)

@@ -1,0 +1,136 @@
+"""DeBERTa v2 and v3: disentangled attention with logarithmic distances, whose projections are those
+of the tokens, and in v2 a convolution beside the first layer.
+
+He et al. 2020, arXiv:2006.03654, and 2021, arXiv:2111.09543; reference: `models/deberta_v2` of
+Transformers 5.23.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from .. import blocks
+from .. import params as fp
+from ..blocks import Kind
+from ..documents.json_values import ConfigError
+from ..models import config_checks
+from ..models.encoders.branch import Part, at, grown
+from ..models.encoders.conv import Conv
+from ..models.encoders.disentangled import (
+    DISENTANGLED_CLASSES,
+    DisentangledFields,
+    DisentangledLayer,
+    DisentangledModel,
+    DisentangledPretrained,
+    DistanceNames,
+    are_tokens,
+)
+from . import classes_of
+
+_CONVOLVED = "convolved"
+"""The form of the first layer, where there is a convolution."""
+_NORM = "encoder/LayerNorm"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DebertaV2Config(DisentangledFields):
+    """`config.json` of a DeBERTa v2 or v3."""
+
+    model_type: ClassVar[str] = "deberta-v2"
+    may_be_zero: ClassVar[tuple[str, ...]] = ("type_vocab_size", "conv_kernel_size")
+
+    vocab_size: int = 128100
+    hidden_size: int = 1536
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 24
+    intermediate_size: int = 6144
+    position_buckets: int = -1
+    share_att_key: bool = False
+    norm_rel_ebd: str = "none"
+    conv_kernel_size: int = 0
+    conv_groups: int = 1
+    conv_act: str = "tanh"
+
+    @property
+    def distances(self) -> DistanceNames:
+        own = "attention/self/pos_"
+        return (
+            DistanceNames()
+            if self.share_att_key
+            else DistanceNames(f"{own}key_proj", f"{own}query_proj")
+        )
+
+    @property
+    def buckets(self) -> int:
+        return max(self.position_buckets, 0)
+
+    @property
+    def layer_kinds(self) -> tuple[Kind, ...]:
+        first, *others = super().layer_kinds
+        return (first._replace(form=_CONVOLVED) if self.conv_kernel_size else first, *others)
+
+    def validate(self) -> None:
+        super().validate()
+        config_checks.activation(self, "conv_act")
+        config_checks.multiple(self, "hidden_size", of="conv_groups")
+        if self.norm_rel_ebd not in ("none", "layer_norm"):
+            raise ConfigError(
+                f"DebertaV2Config: norm_rel_ebd is {self.norm_rel_ebd!r}; expected 'none' or "
+                "'layer_norm'"
+            )
+        if self.conv_kernel_size < 0 or (self.conv_kernel_size and not self.conv_kernel_size % 2):
+            raise ConfigError(
+                f"DebertaV2Config: conv_kernel_size is {self.conv_kernel_size}; expected an odd "
+                "number, or 0 for no convolution"
+            )
+
+
+class DebertaV2Layer(DisentangledLayer):
+    """As `DisentangledLayer`; the first adds a convolution of what it reads, if there is one."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
+        y, cache, weights = super().__call__(x, context, at)
+        if at.form != _CONVOLVED:
+            return y, cache, weights
+        cfg, there = self.config, are_tokens(context)
+        std, width = cfg.initializer_range, cfg.conv_kernel_size
+
+        def conv() -> nn.Module:
+            return Conv(cfg.hidden_size, width, std, cfg.conv_groups)
+
+        modules = grown(self, {"conv/conv": conv, "conv/LayerNorm": cfg.style.norm})
+        x = modules.at("conv/conv")(x)
+        x = x if there is None else jnp.where(there[..., None], x, 0)
+        x = nn.Dropout(cfg.hidden_dropout_prob)(x, deterministic=context.deterministic)
+        y = modules.at("conv/LayerNorm")(y + blocks.ACTIVATIONS[cfg.conv_act](x))
+        return y if there is None else jnp.where(there[..., None], y, 0), cache, weights
+
+
+class DebertaV2Pretrained(DisentangledPretrained):
+    """The base of every model of the family. The convolution is the first layer's, and checkpoints
+    have it beside the layers."""
+
+    config_class = DebertaV2Config
+
+    def named(self, **more: Any) -> fp.Naming:
+        return super().named(names=((r"encoder/layer/0/conv/", "encoder/conv/"),), **more)
+
+
+class DebertaV2Model(DisentangledModel, DebertaV2Pretrained):
+    """tokens [B, T] -> hidden states [B, T, D]."""
+
+    layer: ClassVar[type[nn.Module]] = DebertaV2Layer
+
+    def parts(self) -> dict[str, Part]:
+        cfg, parts = self.config, super().parts()
+        return parts | {_NORM: cfg.style.norm} if cfg.norm_rel_ebd == "layer_norm" else parts
+
+    def normed_distances(self, table: jax.Array) -> jax.Array:
+        return at(self, _NORM)(table) if self.config.norm_rel_ebd == "layer_norm" else table
+
+
+__getattr__ = classes_of(DebertaV2Config, parts=DISENTANGLED_CLASSES)

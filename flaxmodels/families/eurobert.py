@@ -1,0 +1,102 @@
+"""EuroBERT: Llama that attends both ways.
+
+Boizard et al. 2025, arXiv:2503.05500; reference: `models/eurobert` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+
+from .. import blocks
+from ..core import outputs
+from ..documents.json_values import ConfigError
+from ..models import task_heads
+from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_style import LogitStyle, Style
+from ..models.encoders.pooling import MaskedHead, mean_of_tokens
+from . import classes_of
+
+POOLINGS = ("bos", "mean", "late")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EuroBertConfig(DecoderConfig):
+    """`config.json` of a EuroBERT. `classifier_pooling` is that of a sequence's classifier: its
+    first token ("bos"), the mean of its tokens, or that of their logits ("late")."""
+
+    model_type: ClassVar[str] = "eurobert"
+    aliases: ClassVar = {"clf_pooling": "classifier_pooling"}
+    harmless: ClassVar = ("mask_token_id", "mask_token", "bos_token", "eos_token", "pad_token")
+
+    vocab_size: int = 128256
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    max_position_embeddings: int = 8192
+    rms_norm_eps: float = 1e-5
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    classifier_pooling: str = "late"
+    pad_token_id: int | None = 128001
+    bos_token_id: int | None = 128000
+    eos_token_id: int | tuple[int, ...] | None = 128001
+
+    @property
+    def style(self) -> Style:
+        bias, own = self.attention_bias, self.mlp_bias
+        logits = LogitStyle(use_bias=own)
+        return super().style.replace(qkv_bias=bias, out_bias=bias, mlp_bias=own, logits=logits)
+
+    def validate(self) -> None:
+        super().validate()
+        if self.classifier_pooling not in POOLINGS:
+            raise ConfigError(
+                f"EuroBertConfig: classifier_pooling is {self.classifier_pooling!r}; expected one "
+                f"of {', '.join(POOLINGS)}"
+            )
+
+
+class EuroBertPretrained(DecoderPretrained):
+    """The base of every model of the family."""
+
+    config_class = EuroBertConfig
+    classifier_name = "classifier"
+
+    @property
+    def is_causal(self) -> bool:
+        return False
+
+
+class SequenceClassification(MaskedHead):
+    """tokens [B, T] -> logits [B, labels], by two layers on a sequence or on each token of it."""
+
+    def head(self, base, out, attention_mask, deterministic) -> outputs.LogitsOutput:
+        cfg, x, pooling = self.config, out.last_hidden_state, self.config.classifier_pooling
+        if pooling != "late":
+            x = x[:, 0] if pooling == "bos" else mean_of_tokens(x, attention_mask)
+        axes = ("embed", "hidden")
+        x = blocks.Linear(cfg.hidden_size, axes, cfg.initializer_range, name="dense")(x)
+        logits = self.classify(blocks.ACTIVATIONS["gelu"](x), cfg.num_labels)
+        if pooling == "late":
+            logits = mean_of_tokens(logits, attention_mask)
+        return outputs.LogitsOutput.of(out, logits=logits)
+
+
+class TokenClassification(task_heads.TokenClassification):
+    """tokens [B, T] -> logits [B, T, labels]; there is no dropout."""
+
+    def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        return x
+
+
+__getattr__ = classes_of(
+    EuroBertConfig,
+    parts={
+        "Model": DecoderModel,
+        "ForMaskedLM": task_heads.MaskedLM,
+        "ForSequenceClassification": SequenceClassification,
+        "ForTokenClassification": TokenClassification,
+    },
+)

@@ -1,0 +1,86 @@
+"""GTE: BERT with a rotary embedding and a gated MLP.
+
+Zhang et al. 2024, arXiv:2407.19669; reference: `models/gte` of Transformers 5.23.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from .. import params as fp
+from ..models.encoders.fields import ClassifierFields
+from ..models.encoders.heads import ENCODER_CLASSES
+from ..models.encoders.model import EncoderPretrained, UnpooledEncoderModel, encoder_naming
+from ..models.encoders.style import (
+    AttentionNames,
+    EmbeddingNames,
+    EncoderStyle,
+    MLPNames,
+    PredictionNames,
+)
+from ..models.rope_config import Rotary, one_rope
+from . import classes_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GteConfig(ClassifierFields, Rotary):
+    """`config.json` of a GTE. A `type_vocab_size` of 0 is for no token types."""
+
+    model_type: ClassVar[str] = "gte"
+    may_be_zero: ClassVar[tuple[str, ...]] = ("type_vocab_size",)
+    unsupported: ClassVar = {
+        **ClassifierFields.unsupported,
+        "position_embedding_type": ("rope", None),
+    }
+    rope_rules: ClassVar = one_rope(rope_theta=160_000.0)
+
+    vocab_size: int = 250048
+    attention_probs_dropout_prob: float = 0.0
+    max_position_embeddings: int = 8192
+    type_vocab_size: int = 1
+    pad_token_id: int | None = 1
+
+    @property
+    def style(self) -> EncoderStyle:
+        names = EmbeddingNames(positions=None)
+        return dataclasses.replace(
+            super().style,
+            attention=AttentionNames(
+                "attention/q_proj",
+                "attention/k_proj",
+                "attention/v_proj",
+                "attention/o_proj",
+                "attn_ln",
+            ),
+            mlp=MLPNames("mlp/up_proj", "mlp/down_proj", "mlp_ln", gate="mlp/gate_proj"),
+            embeddings=names if self.type_vocab_size else dataclasses.replace(names, types=None),
+            mlp_bias=False,
+            down_bias=True,
+            inner_dropout=self.hidden_dropout_prob,
+        )
+
+
+class GtePretrained(EncoderPretrained):
+    """The base of every model of the family; published checkpoints have the prefix `new`."""
+
+    config_class = GteConfig
+    base_model_prefix = "gte"
+    predictions = PredictionNames(
+        dense="lm_head/dense",
+        norm="lm_head/norm",
+        decoder="lm_head/decoder",
+        bias="lm_head/decoder/bias",
+        whole="lm_head",
+        act="gelu",
+    )
+    naming = encoder_naming(
+        predictions,
+        joined=(
+            fp.Joined("attention/qkv_proj", ("q_proj", "k_proj", "v_proj")),
+            fp.Joined("mlp/up_gate_proj", ("up_proj", "gate_proj")),
+        ),
+        prefixes=("new",),
+    )
+    tied = predictions.tied(base_model_prefix)
+
+
+__getattr__ = classes_of(GteConfig, parts=ENCODER_CLASSES | {"Model": UnpooledEncoderModel})
