@@ -1,6 +1,6 @@
 """LongT5: T5 whose encoder attends by blocks, and to sums of blocks."""
 
-# STANDS_FOR = "attention by blocks, and to sums of them"
+STANDS_FOR = "attention by blocks, and to sums of them"
 CONFIG = {
     "d_model": 20,
     "d_kv": 5,
@@ -27,6 +27,7 @@ VARIANTS = {
     "short": {"global_block_size": 16, "local_radius": 20, "scale_decoder_outputs": False},
 }
 DECODES = True
+WALK = {"encoder_attention_type": (["local", "transient-global"], {})}
 UNREAD = {
     "is_decoder": "the halves of a model say it",
     "pad_token_id": "labels and generation read it",

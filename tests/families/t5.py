@@ -1,6 +1,6 @@
 """T5: stacks of different depths, bias by distance, a head that is the scaled table of tokens."""
 
-# STANDS_FOR = "encoder and decoder with a learned bias by distance, products without a scale"
+STANDS_FOR = "encoder and decoder with a learned bias by distance, products without a scale"
 CONFIG = {
     "d_model": 20,
     "d_kv": 6,
