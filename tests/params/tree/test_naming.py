@@ -94,12 +94,21 @@ def test_S48_aliases_that_clash():
         canonical(["a.gamma", "a.weight"], GPT2)
 
 
+def config_of(cls):
+    """The least that the class takes."""
+    if cls is fm.EncoderDecoderModel:
+        decoder = fm.BertConfig(is_decoder=True, add_cross_attention=True)
+        return fm.EncoderDecoderConfig(encoder=fm.BertConfig(), decoder=decoder)
+    decodes = cls.can_generate() and "is_decoder" in cls.config_class.names()
+    return cls.config_class(**({"is_decoder": True} if decodes else {}))
+
+
 def families():
     found = {}
     for cls in (getattr(fm, name) for name in dir(fm)):
         naming = getattr(cls, "naming", None) if isinstance(cls, type) else None
         if isinstance(naming, property):  # it depends on the configuration
-            naming = cls(cls.config_class()).naming
+            naming = cls(config_of(cls)).naming
         if isinstance(naming, fp.Naming):
             found.setdefault(naming, cls.__name__)
     return sorted(found.items(), key=lambda pair: pair[1])
