@@ -35,4 +35,7 @@ VARIANTS = {
 CHANGED = {"DebertaForQuestionAnswering": {"num_labels": 2}}
 ENCODES = True
 SAME = {"cls.predictions.bias": "cls.predictions.decoder.bias"}
-WALK = {"pos_att_type": ([["c2p"]], {})}
+WALK = {
+    "pos_att_type": ([["c2p"]], {}),
+    "max_position_embeddings": ([9], {"max_relative_positions": -1}),
+}
