@@ -69,7 +69,9 @@ class Reference:
         assert found, f"the golden has no outputs of {start}"
         return found
 
-    def check(self, name: str, out: Any, which: str = "padded", *, leave: str = " ") -> None:
+    def check(
+        self, name: str, out: Any, which: str = "padded", *, leave: str | tuple[str, ...] = " "
+    ) -> None:
         """Each output of the reference is there, and equal where there are tokens: the difference
         over the largest number, or over 1 if that is larger, is below 1e-4.
 
