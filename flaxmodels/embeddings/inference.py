@@ -27,7 +27,7 @@ class Placed(NamedTuple):
 
     @property
     def multiple(self) -> int:
-        """What the number of rows of a batch is a multiple of."""
+        """Returns what the number of rows of a batch is a multiple of."""
         return 1 if self.batch is None else self.batch.mesh.size
 
 

@@ -122,7 +122,7 @@ class T5Pretrained(PretrainedModel):
 
     @property
     def encoder_attention(self) -> str:
-        """What checkpoints call the attention in the encoder."""
+        """Returns what checkpoints call the attention in the encoder."""
         return "SelfAttention"
 
     @nn.nowrap

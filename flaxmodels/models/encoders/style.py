@@ -108,7 +108,7 @@ class EncoderStyle:
 
     @property
     def norm(self) -> Callable[[], nn.Module]:
-        """What makes a norm."""
+        """Returns what makes a norm."""
         return functools.partial(blocks.LayerNorm, self.norm_eps, self.norm_bias)
 
 
