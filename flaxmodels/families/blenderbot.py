@@ -6,7 +6,8 @@ Roller et al. 2020, arXiv:2004.13637; reference: `models/blenderbot` of Transfor
 import dataclasses
 from typing import ClassVar
 
-from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqConfig
+from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES
+from ..models.encoder_decoders.fairseq_config import FairseqConfig
 from . import classes_of
 
 

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from ..documents.json_values import ConfigError
 from ..models.bart_layers import BartStyle
-from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqConfig, FairseqUnbiased
+from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqUnbiased
+from ..models.encoder_decoders.fairseq_config import FairseqConfig
 from . import classes_of
 
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from ..models.bart_layers import BartStyle
 from ..models.decoder_model import FROM_OTHERS
-from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqConfig, FairseqTranslation
+from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqTranslation
+from ..models.encoder_decoders.fairseq_config import FairseqConfig
 from . import classes_of
 
 

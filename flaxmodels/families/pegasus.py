@@ -7,7 +7,8 @@ import dataclasses
 from typing import ClassVar
 
 from ..models.bart_layers import BartStyle
-from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqConfig
+from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES
+from ..models.encoder_decoders.fairseq_config import FairseqConfig
 from . import classes_of
 
 

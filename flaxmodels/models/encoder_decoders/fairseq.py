@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,132 +15,13 @@ from flax import linen as nn
 
 from ... import blocks
 from ... import params as fp
-from ...documents.json_values import ConfigError
 from .. import decoder, task_heads
-from ..bart_layers import BartFields, BartLayer, BartStyle
+from ..bart_layers import BartLayer
 from ..base import PretrainedModel
 from . import heads, positions
+from .fairseq_config import FairseqConfig
 from .inputs import wrapped
 from .scaffold import EncoderDecoder, EncoderDecoderBackbone
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FairseqConfig(BartFields):
-    """The fields of two stacks of BART's layers. One that `is_decoder` is that of the decoder: its
-    `num_hidden_layers`, `num_attention_heads` and `ffn_dim` are the decoder's."""
-
-    unsupported: ClassVar = {
-        "cross_attention_hidden_size": (None,),
-        "tie_encoder_decoder": (False,),
-    }
-    aliases: ClassVar = {
-        "hidden_size": "d_model",
-        "num_attention_heads": "encoder_attention_heads",
-        "num_hidden_layers": "encoder_layers",
-    }
-
-    vocab_size: int = 50265
-    max_position_embeddings: int = 1024
-    encoder_layers: int = 12
-    encoder_ffn_dim: int = 4096
-    encoder_attention_heads: int = 16
-    decoder_layers: int = 12
-    decoder_ffn_dim: int = 4096
-    decoder_attention_heads: int = 16
-    encoder_layerdrop: float = 0.0
-    decoder_layerdrop: float = 0.0
-    d_model: int = 1024
-    attention_dropout: float = 0.0
-    activation_dropout: float = 0.0
-    scale_embedding: bool = False
-    is_encoder_decoder: bool = True
-    is_decoder: bool = False
-    pad_token_id: int | None = 1
-    bos_token_id: int | None = 0
-    eos_token_id: int | tuple[int, ...] | None = 2
-    decoder_start_token_id: int | None = 2
-    forced_bos_token_id: int | None = None
-    forced_eos_token_id: int | tuple[int, ...] | None = 2
-
-    kind: ClassVar[BartStyle] = BartStyle()
-    """What of the style is the same in all models of the family."""
-
-    @property
-    def bart_style(self) -> BartStyle:
-        drop = self.decoder_layerdrop if self.is_decoder else self.encoder_layerdrop
-        return dataclasses.replace(
-            self.kind,
-            inner_dropout=self.activation_dropout,
-            layer_drop=drop,
-            over_encoder=self.is_decoder,
-        )
-
-    @property
-    def num_hidden_layers(self) -> int:
-        """Layers of the stack."""
-        return self.decoder_layers if self.is_decoder else self.encoder_layers
-
-    @property
-    def num_attention_heads(self) -> int:
-        """Heads of a layer of the stack."""
-        return self.decoder_attention_heads if self.is_decoder else self.encoder_attention_heads
-
-    @property
-    def ffn_dim(self) -> int:
-        """Width between the two products of the stack's MLPs."""
-        return self.decoder_ffn_dim if self.is_decoder else self.encoder_ffn_dim
-
-    @property
-    def add_cross_attention(self) -> bool:
-        """Whether the layers attend to an encoder."""
-        return self.is_decoder
-
-    @property
-    def shares_tables(self) -> bool:
-        """Whether encoder and decoder have one table of tokens."""
-        return self.tie_word_embeddings
-
-    @property
-    def position_limit(self) -> int | None:
-        return None if self.kind.positions == "counted" else self.max_position_embeddings
-
-    @property
-    def text(self) -> Self:
-        return self.half(is_decoder=True)
-
-    @property
-    def has_shared(self) -> bool:
-        """Whether PyTorch's model has a table beside those of encoder and decoder."""
-        return True
-
-    def half(self, *, is_decoder: bool) -> Self:
-        """Returns the configuration of the encoder, or of the decoder."""
-        return _half(self, is_decoder)
-
-    def changes_of_half(self, *, is_decoder: bool) -> dict[str, Any]:
-        """Returns the fields that the configuration of a half has otherwise."""
-        return {"is_decoder": is_decoder}
-
-    def validate(self) -> None:
-        super().validate()
-        for half in ("encoder", "decoder"):
-            heads = getattr(self, f"{half}_attention_heads")
-            if heads < 1 or self.d_model % heads:
-                raise ConfigError(
-                    f"{type(self).__name__}: d_model = {self.d_model} is not a multiple of "
-                    f"{half}_attention_heads = {heads}"
-                )
-        if self.pruned_heads:
-            raise ConfigError(
-                f"{type(self).__name__}: pruned_heads is not implemented: encoder and decoder "
-                "number their layers alike"
-            )
-
-
-@functools.lru_cache(maxsize=256)
-def _half(config: Any, is_decoder: bool) -> Any:
-    changes = config.changes_of_half(is_decoder=is_decoder)
-    return config if config.is_decoder == is_decoder else config.replace(**changes)
 
 
 def token_table(config: FairseqConfig) -> blocks.Embed:

@@ -88,7 +88,7 @@ class DisentangledFields(SizeFields):
 
     @property
     def distances(self) -> DistanceNames:
-        """Makes what projects distances."""
+        """Returns the names of what projects distances."""
         raise TypeError(f"{type(self).__name__} defines no distances")
 
     @property
