@@ -4,7 +4,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 from tqdm import tqdm
@@ -24,7 +24,11 @@ OnFile = Callable[[str], None]
 
 class FileWriter:
     """Writes files into a folder; after an error, and without a folder, only reads what it is
-    given, so that the other processes of a run, which wait for each tensor, get to the end."""
+    given, so that the other processes of a run, which wait for each tensor, get to the end.
+
+    To be used in a `with` statement: one thread reads for all files. With one for each, malloc
+    kept two tensors' worth of memory for every thread whose end came late.
+    """
 
     def __init__(
         self, folder: str | os.PathLike | None, room: int, bar: tqdm, on_file: OnFile | None
@@ -34,11 +38,18 @@ class FileWriter:
         self.room = room
         self.on_file = on_file
         self.error: CheckpointError | None = None
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-save")
         try:
             if folder is not None and (free := shutil.disk_usage(folder).free) < room:
                 self._fail(folder, f"the disk has {format_size(free)} left")
         except OSError as error:
             self._fail(folder or "", error.strerror or str(error))
+
+    def __enter__(self) -> "FileWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pool.shutdown()
 
     def write(self, name: str, parts: Parts) -> None:
         """Writes a file of these bytes."""
@@ -46,7 +57,7 @@ class FileWriter:
 
         def save(path: str) -> None:
             with open(path, "xb") as file:
-                for block in _ahead(blocks):
+                for block in _ahead(blocks, self.pool):
                     file.write(block)
                     if isinstance(block, memoryview):
                         self.bar.update(len(block))
@@ -82,13 +93,15 @@ class FileWriter:
         )
 
 
-def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+def _ahead(blocks: Iterator[Block], pool: ThreadPoolExecutor) -> Iterator[Block]:
     """Yields `blocks`, each made while the one before it is in use."""
-    with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-save") as pool:
-        future = pool.submit(next, blocks, None)
+    future = pool.submit(next, blocks, None)
+    try:
         while (block := future.result()) is not None:
             future = pool.submit(next, blocks, None)
             yield block
+    finally:
+        wait([future])  # an iterator cannot be closed while it runs
 
 
 def _blocks(parts: Parts) -> Iterator[Block]:

@@ -107,7 +107,8 @@ def write_checkpoint(
     is_quiet = not progress or folder is None
     with tqdm(total=sum(sizes), unit="B", unit_scale=True, delay=1, disable=is_quiet) as bar:
         room = sum(sizes) if on_file is None else max(sizes)
-        return _write_shards(FileWriter(folder, room, bar, on_file), shards, options)
+        with FileWriter(folder, room, bar, on_file) as writer:
+            return _write_shards(writer, shards, options)
 
 
 def _write_shards(
