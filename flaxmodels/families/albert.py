@@ -27,6 +27,7 @@ from ..models.encoders.style import (
     MLPNames,
     PredictionNames,
 )
+from . import classes_of
 
 _ATTENTION = [f"attention/{name}" for name in ("query", "key", "value", "dense", "LayerNorm")]
 _ORDER = "sop_classifier/classifier"
@@ -126,21 +127,4 @@ class AlbertForPreTraining(AlbertPretrained, heads.PredictionHead, task_heads.Si
         )
 
 
-class AlbertForMaskedLM(AlbertPretrained, heads.MaskedLM):
-    backbone = AlbertModel
-
-
-class AlbertForSequenceClassification(AlbertPretrained, heads.PooledClassification):
-    backbone = AlbertModel
-
-
-class AlbertForMultipleChoice(AlbertPretrained, heads.MultipleChoice):
-    backbone = AlbertModel
-
-
-class AlbertForTokenClassification(AlbertPretrained, heads.TokenClassification):
-    backbone = AlbertModel
-
-
-class AlbertForQuestionAnswering(AlbertPretrained, heads.QuestionAnswering):
-    backbone = AlbertModel
+__getattr__ = classes_of(AlbertConfig, parts=heads.ENCODER_CLASSES)

@@ -13,6 +13,7 @@ from ..models.encoders import heads
 from ..models.encoders.branch import Part, grown
 from ..models.encoders.fields import BertFields
 from ..models.encoders.model import EncoderPretrained, PooledEncoderModel, encoder_naming
+from . import classes_of
 
 _NEXT = "cls/seq_relationship"
 
@@ -52,14 +53,6 @@ class BertModel(PooledEncoderModel, BertPretrained):
     through one more layer [B, D]. Causal if the config says `is_decoder`."""
 
 
-class BertForMaskedLM(BertPretrained, heads.MaskedLM):
-    backbone = BertModel
-
-
-class BertLMHeadModel(BertPretrained, heads.CausalLM):
-    backbone = BertModel
-
-
 class BertForNextSentencePrediction(BertPretrained, heads.EncoderHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, 2]: the second sentence follows the first, or is another."""
 
@@ -87,17 +80,4 @@ class BertForPreTraining(BertPretrained, heads.PredictionHead, task_heads.Simple
         )
 
 
-class BertForSequenceClassification(BertPretrained, heads.PooledClassification):
-    backbone = BertModel
-
-
-class BertForMultipleChoice(BertPretrained, heads.MultipleChoice):
-    backbone = BertModel
-
-
-class BertForTokenClassification(BertPretrained, heads.TokenClassification):
-    backbone = BertModel
-
-
-class BertForQuestionAnswering(BertPretrained, heads.QuestionAnswering):
-    backbone = BertModel
+__getattr__ = classes_of(BertConfig, parts=heads.ENCODER_CLASSES)

@@ -6,8 +6,8 @@ Martin et al. 2019, arXiv:1911.03894; reference: `models/camembert` of Transform
 import dataclasses
 from typing import ClassVar
 
-from ..models.encoders import heads, roberta
-from ..models.encoders.model import PooledEncoderModel
+from ..models.encoders import roberta
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,36 +17,4 @@ class CamembertConfig(roberta.RobertaFields):
     model_type: ClassVar[str] = "camembert"
 
 
-class CamembertPretrained(roberta.RobertaLike):
-    """The base of every model of the family."""
-
-    config_class = CamembertConfig
-
-
-class CamembertModel(PooledEncoderModel, CamembertPretrained):
-    """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
-    through one more layer [B, D]. Causal if the config says `is_decoder`."""
-
-
-class CamembertForMaskedLM(CamembertPretrained, heads.MaskedLM):
-    backbone = CamembertModel
-
-
-class CamembertForCausalLM(CamembertPretrained, heads.CausalLM):
-    backbone = CamembertModel
-
-
-class CamembertForSequenceClassification(CamembertPretrained, heads.FirstTokenClassification):
-    backbone = CamembertModel
-
-
-class CamembertForMultipleChoice(CamembertPretrained, roberta.MultipleChoice):
-    backbone = CamembertModel
-
-
-class CamembertForTokenClassification(CamembertPretrained, heads.TokenClassification):
-    backbone = CamembertModel
-
-
-class CamembertForQuestionAnswering(CamembertPretrained, heads.QuestionAnswering):
-    backbone = CamembertModel
+__getattr__ = classes_of(CamembertConfig, parts=roberta.ROBERTA_CLASSES)

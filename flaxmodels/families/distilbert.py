@@ -31,6 +31,7 @@ from ..models.encoders.style import (
     MLPNames,
     PredictionNames,
 )
+from . import classes_of
 
 _LIN = [f"attention/{name}_lin" for name in ("q", "k", "v", "out")]
 
@@ -139,10 +140,6 @@ class DistilBertHead(DistilBertPretrained, heads.EncoderHead):
         return nn.Dropout(self.config.seq_classif_dropout)(x, deterministic=deterministic)
 
 
-class DistilBertForMaskedLM(DistilBertPretrained, heads.MaskedLM):
-    backbone = DistilBertModel
-
-
 class DistilBertForSequenceClassification(DistilBertHead, heads.FirstTokenClassification):
     pass
 
@@ -153,10 +150,6 @@ class DistilBertForMultipleChoice(DistilBertHead, task_heads.MultipleChoice):
         return heads.classified(self, self.classifier, first, 1, deterministic)
 
 
-class DistilBertForTokenClassification(DistilBertPretrained, heads.TokenClassification):
-    backbone = DistilBertModel
-
-
 class DistilBertForQuestionAnswering(DistilBertPretrained, heads.QuestionAnswering):
     backbone = DistilBertModel
 
@@ -164,3 +157,6 @@ class DistilBertForQuestionAnswering(DistilBertPretrained, heads.QuestionAnsweri
         dropped = nn.Dropout(self.config.qa_dropout)
         x = dropped(out.last_hidden_state, deterministic=deterministic)
         return super().head(base, out.replace(last_hidden_state=x), input_ids, deterministic)
+
+
+__getattr__ = classes_of(DistilBertConfig, parts=heads.ENCODER_CLASSES)

@@ -23,6 +23,7 @@ from ..models.encoders.style import (
     EncoderStyle,
     PredictionNames,
 )
+from . import classes_of
 
 _DENSE, _REPLACED = (f"discriminator_predictions/{name}" for name in ("dense", "dense_prediction"))
 
@@ -95,14 +96,6 @@ class ElectraForPreTraining(ElectraPretrained, heads.EncoderHead, task_heads.Sim
         return outputs.LogitsOutput.of(out, logits=modules.at(_REPLACED)(x)[..., 0])
 
 
-class ElectraForMaskedLM(ElectraPretrained, heads.MaskedLM):
-    backbone = ElectraModel
-
-
-class ElectraForCausalLM(ElectraPretrained, heads.CausalLM):
-    backbone = ElectraModel
-
-
 class ElectraForSequenceClassification(ElectraPretrained, heads.FirstTokenClassification):
     backbone = ElectraModel
     classifier = ClassifierNames(act="gelu")
@@ -124,9 +117,4 @@ class ElectraForMultipleChoice(ElectraPretrained, heads.EncoderHead, task_heads.
         return self.classify(x, 1)
 
 
-class ElectraForTokenClassification(ElectraPretrained, heads.TokenClassification):
-    backbone = ElectraModel
-
-
-class ElectraForQuestionAnswering(ElectraPretrained, heads.QuestionAnswering):
-    backbone = ElectraModel
+__getattr__ = classes_of(ElectraConfig, parts=heads.ENCODER_CLASSES)

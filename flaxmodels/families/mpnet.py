@@ -12,11 +12,12 @@ import jax.numpy as jnp
 
 from .. import blocks
 from ..documents.json_values import ConfigError
-from ..models.encoders import heads, roberta
+from ..models.encoders import roberta
 from ..models.encoders.branch import Part, at
 from ..models.encoders.fields import SizeFields
 from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel
 from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle
+from . import classes_of
 
 _ATTENTION = [f"attention/attn/{name}" for name in "qkvo"]
 _BIAS = "encoder/relative_attention_bias"
@@ -84,21 +85,4 @@ class MPNetModel(PooledEncoderModel, MPNetPretrained):
         return at(self, _BIAS)(places[None] - places[:, None], self.dtype)[None]
 
 
-class MPNetForMaskedLM(MPNetPretrained, heads.MaskedLM):
-    backbone = MPNetModel
-
-
-class MPNetForSequenceClassification(MPNetPretrained, heads.FirstTokenClassification):
-    backbone = MPNetModel
-
-
-class MPNetForMultipleChoice(MPNetPretrained, heads.MultipleChoice):
-    backbone = MPNetModel
-
-
-class MPNetForTokenClassification(MPNetPretrained, heads.TokenClassification):
-    backbone = MPNetModel
-
-
-class MPNetForQuestionAnswering(MPNetPretrained, heads.QuestionAnswering):
-    backbone = MPNetModel
+__getattr__ = classes_of(MPNetConfig, parts=roberta.ROBERTA_CLASSES)

@@ -6,8 +6,8 @@ Liu et al. 2019, arXiv:1907.11692; reference: `models/roberta` of Transformers 5
 import dataclasses
 from typing import ClassVar
 
-from ..models.encoders import heads, roberta
-from ..models.encoders.model import PooledEncoderModel
+from ..models.encoders import roberta
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,36 +19,4 @@ class RobertaConfig(roberta.RobertaFields):
     vocab_size: int = 50265
 
 
-class RobertaPretrained(roberta.RobertaLike):
-    """The base of every model of the family."""
-
-    config_class = RobertaConfig
-
-
-class RobertaModel(PooledEncoderModel, RobertaPretrained):
-    """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
-    through one more layer [B, D]. Causal if the config says `is_decoder`."""
-
-
-class RobertaForMaskedLM(RobertaPretrained, heads.MaskedLM):
-    backbone = RobertaModel
-
-
-class RobertaForCausalLM(RobertaPretrained, heads.CausalLM):
-    backbone = RobertaModel
-
-
-class RobertaForSequenceClassification(RobertaPretrained, heads.FirstTokenClassification):
-    backbone = RobertaModel
-
-
-class RobertaForMultipleChoice(RobertaPretrained, roberta.MultipleChoice):
-    backbone = RobertaModel
-
-
-class RobertaForTokenClassification(RobertaPretrained, heads.TokenClassification):
-    backbone = RobertaModel
-
-
-class RobertaForQuestionAnswering(RobertaPretrained, heads.QuestionAnswering):
-    backbone = RobertaModel
+__getattr__ = classes_of(RobertaConfig, parts=roberta.ROBERTA_CLASSES)

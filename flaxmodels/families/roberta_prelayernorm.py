@@ -7,9 +7,9 @@ Transformers 5.23.
 import dataclasses
 from typing import ClassVar
 
-from ..models.encoders import heads, roberta
-from ..models.encoders.model import PooledEncoderModel
+from ..models.encoders import roberta
 from ..models.encoders.style import AttentionNames, EncoderStyle, MLPNames
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,36 +39,4 @@ class RobertaPreLayerNormPretrained(roberta.RobertaLike):
     tied = roberta.RobertaLike.predictions.tied(base_model_prefix)
 
 
-class RobertaPreLayerNormModel(PooledEncoderModel, RobertaPreLayerNormPretrained):
-    """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
-    through one more layer [B, D]. Causal if the config says `is_decoder`."""
-
-
-class RobertaPreLayerNormForMaskedLM(RobertaPreLayerNormPretrained, heads.MaskedLM):
-    backbone = RobertaPreLayerNormModel
-
-
-class RobertaPreLayerNormForCausalLM(RobertaPreLayerNormPretrained, heads.CausalLM):
-    backbone = RobertaPreLayerNormModel
-
-
-class RobertaPreLayerNormForSequenceClassification(
-    RobertaPreLayerNormPretrained, heads.FirstTokenClassification
-):
-    backbone = RobertaPreLayerNormModel
-
-
-class RobertaPreLayerNormForMultipleChoice(RobertaPreLayerNormPretrained, roberta.MultipleChoice):
-    backbone = RobertaPreLayerNormModel
-
-
-class RobertaPreLayerNormForTokenClassification(
-    RobertaPreLayerNormPretrained, heads.TokenClassification
-):
-    backbone = RobertaPreLayerNormModel
-
-
-class RobertaPreLayerNormForQuestionAnswering(
-    RobertaPreLayerNormPretrained, heads.QuestionAnswering
-):
-    backbone = RobertaPreLayerNormModel
+__getattr__ = classes_of(RobertaPreLayerNormConfig, parts=roberta.ROBERTA_CLASSES)

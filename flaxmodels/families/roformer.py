@@ -20,6 +20,7 @@ from ..models.encoders import heads
 from ..models.encoders.fields import DecodingFields
 from ..models.encoders.model import EncoderModel, EncoderPretrained, encoder_naming
 from ..models.encoders.style import ClassifierNames, EmbeddingNames, EncoderStyle
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,14 +98,6 @@ class RoFormerModel(EncoderModel, RoFormerPretrained):
         return blocks.Rotation(cos, sin, pairs=True)
 
 
-class RoFormerForMaskedLM(RoFormerPretrained, heads.MaskedLM):
-    backbone = RoFormerModel
-
-
-class RoFormerForCausalLM(RoFormerPretrained, heads.CausalLM):
-    backbone = RoFormerModel
-
-
 class RoFormerForSequenceClassification(RoFormerPretrained, heads.FirstTokenClassification):
     backbone = RoFormerModel
     classifier = ClassifierNames(act=None)
@@ -120,9 +113,4 @@ class RoFormerForMultipleChoice(RoFormerPretrained, heads.EncoderHead, task_head
         return self.classify(out.last_hidden_state[:, -1], 1)
 
 
-class RoFormerForTokenClassification(RoFormerPretrained, heads.TokenClassification):
-    backbone = RoFormerModel
-
-
-class RoFormerForQuestionAnswering(RoFormerPretrained, heads.QuestionAnswering):
-    backbone = RoFormerModel
+__getattr__ = classes_of(RoFormerConfig, parts=heads.ENCODER_CLASSES)

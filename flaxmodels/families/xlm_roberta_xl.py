@@ -6,9 +6,9 @@ Goyal et al. 2021, arXiv:2105.00572; reference: `models/xlm_roberta_xl` of Trans
 import dataclasses
 from typing import ClassVar
 
-from ..models.encoders import heads, roberta
-from ..models.encoders.model import PooledEncoderModel
+from ..models.encoders import roberta
 from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle, MLPNames
+from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,36 +39,4 @@ class XLMRobertaXLConfig(roberta.RobertaFields):
         )
 
 
-class XLMRobertaXLPretrained(roberta.RobertaLike):
-    """The base of every model of the family."""
-
-    config_class = XLMRobertaXLConfig
-
-
-class XLMRobertaXLModel(PooledEncoderModel, XLMRobertaXLPretrained):
-    """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
-    through one more layer [B, D]. Causal if the config says `is_decoder`."""
-
-
-class XLMRobertaXLForMaskedLM(XLMRobertaXLPretrained, heads.MaskedLM):
-    backbone = XLMRobertaXLModel
-
-
-class XLMRobertaXLForCausalLM(XLMRobertaXLPretrained, heads.CausalLM):
-    backbone = XLMRobertaXLModel
-
-
-class XLMRobertaXLForSequenceClassification(XLMRobertaXLPretrained, heads.FirstTokenClassification):
-    backbone = XLMRobertaXLModel
-
-
-class XLMRobertaXLForMultipleChoice(XLMRobertaXLPretrained, roberta.MultipleChoice):
-    backbone = XLMRobertaXLModel
-
-
-class XLMRobertaXLForTokenClassification(XLMRobertaXLPretrained, heads.TokenClassification):
-    backbone = XLMRobertaXLModel
-
-
-class XLMRobertaXLForQuestionAnswering(XLMRobertaXLPretrained, heads.QuestionAnswering):
-    backbone = XLMRobertaXLModel
+__getattr__ = classes_of(XLMRobertaXLConfig, parts=roberta.ROBERTA_CLASSES)

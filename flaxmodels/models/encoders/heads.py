@@ -176,6 +176,7 @@ ENCODER_CLASSES: dict[str, type[PretrainedModel]] = {
     "Model": PooledEncoderModel,
     "ForMaskedLM": MaskedLM,
     "ForCausalLM": CausalLM,
+    "LMHeadModel": CausalLM,
     "ForSequenceClassification": PooledClassification,
     "ForMultipleChoice": MultipleChoice,
     "ForTokenClassification": TokenClassification,

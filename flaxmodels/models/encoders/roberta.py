@@ -10,6 +10,7 @@ import jax
 from flax import linen as nn
 
 from ...documents.json_values import ConfigError
+from ..base import PretrainedModel
 from . import heads
 from .fields import BertFields
 from .model import EncoderPretrained, encoder_naming
@@ -59,3 +60,12 @@ class MultipleChoice(heads.MultipleChoice):
 
     def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
         return nn.Dropout(self.config.hidden_dropout_prob)(x, deterministic=deterministic)
+
+
+ROBERTA_CLASSES: dict[str, type[PretrainedModel]] = {
+    **heads.ENCODER_CLASSES,
+    "Pretrained": RobertaLike,
+    "ForSequenceClassification": heads.FirstTokenClassification,
+    "ForMultipleChoice": MultipleChoice,
+}
+"""How a class's name ends -> what the class is, for `families.classes_of`."""
