@@ -128,7 +128,11 @@ def arrays_of(inputs: dict[str, Any]) -> dict[str, np.ndarray]:
 def for_class(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
     """The inputs with an axis for choices, where the class has one: the second choice of a row is
     the other row. Positions are left out there, which the reference does not fold. A sequence is
-    classified by a decoder that reads the encoder's tokens, and tokens by the encoder alone."""
+    classified by a decoder that reads the encoder's tokens, and tokens by the encoder alone; a
+    decoder alone reads the decoder's."""
+    if name.endswith("ForCausalLM"):
+        its = {key: rows for key, rows in inputs.items() if key.startswith("decoder_")}
+        return {key.removeprefix("decoder_"): rows for key, rows in its.items()} or inputs
     if name.endswith(("ForSequenceClassification", "ForTokenClassification", "EncoderModel")):
         return {key: rows for key, rows in inputs.items() if not key.startswith("decoder_")}
     if not name.endswith(("ForMultipleChoice", "DoubleHeadsModel")):

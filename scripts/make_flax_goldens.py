@@ -28,6 +28,7 @@ from safetensors.numpy import save_file
 ROOT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "flax"
 LM = ("Model", "ForCausalLM")
 SEQ2SEQ = ("Model", "ForConditionalGeneration")
+LABELS = ("ForSequenceClassification", "ForQuestionAnswering")
 READS = ("ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice")
 READS += ("ForTokenClassification", "ForQuestionAnswering")
 CLASSES = (
@@ -49,6 +50,13 @@ CLASSES = (
         "t5": [f"T5{head}" for head in (*SEQ2SEQ, "EncoderModel")],
         "mt5": [f"MT5{head}" for head in (*SEQ2SEQ, "EncoderModel")],
         "longt5": [f"LongT5{head}" for head in SEQ2SEQ],
+        "bart": [f"Bart{head}" for head in (*SEQ2SEQ, *LABELS, "ForCausalLM")],
+        "mbart": [f"MBart{head}" for head in (*SEQ2SEQ, *LABELS)],
+        "marian": ["MarianModel", "MarianMTModel"],
+        "pegasus": [f"Pegasus{head}" for head in SEQ2SEQ],
+        "blenderbot": [f"Blenderbot{head}" for head in SEQ2SEQ],
+        "blenderbot-small": [f"BlenderbotSmall{head}" for head in SEQ2SEQ],
+        "encoder-decoder": ["EncoderDecoderModel"],
     }
     | {
         model_type: [prefix + head for head in (*more, *READS)]
@@ -84,10 +92,23 @@ CHANGED = {
     "RobertaPreLayerNormForCausalLM": {"is_decoder": True},
     "XLMRobertaForCausalLM": {"is_decoder": True},
     "MT5ForConditionalGeneration": {"tie_word_embeddings": False},
+    "MBartForConditionalGeneration": {"tie_word_embeddings": False},
     "roformer": {"embedding_size": 24},  # which it does not read
     # Old Flax has a window of one token more than PyTorch has: one that holds all tells nothing.
     # It has heads of hidden_size / num_attention_heads, whatever head_dim says.
     "mistral": {"sliding_window": 16, "head_dim": 6},
+    "encoder-decoder": {
+        "decoder": {
+            "model_type": "gpt2",
+            "vocab_size": 61,
+            "n_embd": 20,
+            "n_layer": 2,
+            "n_head": 2,
+            "n_positions": 64,
+            "is_decoder": True,
+            "add_cross_attention": True,
+        }
+    },
 }
 """Model type or class -> keys of the config that it needs."""
 OUTPUTS = (
