@@ -117,13 +117,13 @@ class AlbertForPreTraining(AlbertPretrained, heads.PredictionHead, task_heads.Si
     backbone = AlbertModel
     pooling = True
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.SentenceOrderOutput:
+    def head(self, base, out, given) -> outputs.SentenceOrderOutput:
         order = self.linear(self.config.num_labels, ("embed", "labels"))
         modules = grown(self, self.prediction_parts() | {_ORDER: order})
         return outputs.SentenceOrderOutput.of(
             out,
             prediction_logits=self.predict(modules, base, out.last_hidden_state),
-            sop_logits=modules.at(_ORDER)(self.drop(out.pooler_output, deterministic)),
+            sop_logits=modules.at(_ORDER)(self.drop(out.pooler_output, given.deterministic)),
         )
 
 

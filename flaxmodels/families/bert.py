@@ -59,7 +59,7 @@ class BertForNextSentencePrediction(BertPretrained, heads.EncoderHead, task_head
     backbone = BertModel
     pooling = True
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
+    def head(self, base, out, given) -> outputs.LogitsOutput:
         modules = grown(self, {_NEXT: self.linear(2, ("embed", "labels"))})
         return outputs.LogitsOutput.of(out, logits=modules.at(_NEXT)(out.pooler_output))
 
@@ -70,7 +70,7 @@ class BertForPreTraining(BertPretrained, heads.PredictionHead, task_heads.Simple
     backbone = BertModel
     pooling = True
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.PreTrainingOutput:
+    def head(self, base, out, given) -> outputs.PreTrainingOutput:
         more: dict[str, Part] = {_NEXT: self.linear(2, ("embed", "labels"))}
         modules = grown(self, self.prediction_parts() | more)
         return outputs.PreTrainingOutput.of(

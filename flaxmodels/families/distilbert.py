@@ -145,18 +145,18 @@ class DistilBertForSequenceClassification(DistilBertHead, heads.FirstTokenClassi
 
 
 class DistilBertForMultipleChoice(DistilBertHead, task_heads.MultipleChoice):
-    def choose(self, out: Any, deterministic: bool) -> jax.Array:
+    def choose(self, out: Any, given: task_heads.HeadInputs) -> jax.Array:
         first = out.last_hidden_state[:, 0]
-        return heads.classified(self, self.classifier, first, 1, deterministic)
+        return heads.classified(self, self.classifier, first, 1, given.deterministic)
 
 
 class DistilBertForQuestionAnswering(DistilBertPretrained, heads.QuestionAnswering):
     backbone = DistilBertModel
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.QuestionAnsweringOutput:
+    def head(self, base, out, given) -> outputs.QuestionAnsweringOutput:
         dropped = nn.Dropout(self.config.qa_dropout)
-        x = dropped(out.last_hidden_state, deterministic=deterministic)
-        return super().head(base, out.replace(last_hidden_state=x), input_ids, deterministic)
+        x = dropped(out.last_hidden_state, deterministic=given.deterministic)
+        return super().head(base, out.replace(last_hidden_state=x), given)
 
 
 __getattr__ = classes_of(DistilBertConfig, parts=heads.ENCODER_CLASSES)

@@ -85,7 +85,7 @@ class ElectraForPreTraining(ElectraPretrained, heads.EncoderHead, task_heads.Sim
 
     backbone = ElectraModel
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
+    def head(self, base, out, given) -> outputs.LogitsOutput:
         cfg = self.config
         parts = {
             _DENSE: self.linear(cfg.hidden_size),
@@ -106,14 +106,14 @@ class ElectraForMultipleChoice(ElectraPretrained, heads.EncoderHead, task_heads.
 
     backbone = ElectraModel
 
-    def choose(self, out: Any, deterministic: bool) -> jax.Array:
+    def choose(self, out: Any, given: task_heads.HeadInputs) -> jax.Array:
         cfg, path = self.config, "sequence_summary/summary"
         x = heads.SUMMARIES[cfg.summary_type](out.last_hidden_state)
         if cfg.summary_use_proj:
             x = grown(self, {path: self.linear(cfg.hidden_size)}).at(path)(x)
         if cfg.summary_activation:
             x = blocks.ACTIVATIONS[cfg.summary_activation](x)
-        x = nn.Dropout(cfg.summary_last_dropout)(x, deterministic=deterministic)
+        x = nn.Dropout(cfg.summary_last_dropout)(x, deterministic=given.deterministic)
         return self.classify(x, 1)
 
 

@@ -14,7 +14,7 @@ from ..documents.json_values import ConfigError
 from ..models import task_heads
 from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
 from ..models.decoder_style import LogitStyle, Style
-from ..models.encoders.pooling import MaskedHead, mean_of_tokens
+from ..models.encoders.pooling import mean_of_tokens
 from . import classes_of
 
 POOLINGS = ("bos", "mean", "late")
@@ -69,18 +69,18 @@ class EuroBertPretrained(DecoderPretrained):
         return False
 
 
-class SequenceClassification(MaskedHead):
+class SequenceClassification(task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, labels], by two layers on a sequence or on each token of it."""
 
-    def head(self, base, out, attention_mask, deterministic) -> outputs.LogitsOutput:
+    def head(self, base, out, given) -> outputs.LogitsOutput:
         cfg, x, pooling = self.config, out.last_hidden_state, self.config.classifier_pooling
         if pooling != "late":
-            x = x[:, 0] if pooling == "bos" else mean_of_tokens(x, attention_mask)
+            x = x[:, 0] if pooling == "bos" else mean_of_tokens(x, given.attention_mask)
         axes = ("embed", "hidden")
         x = blocks.Linear(cfg.hidden_size, axes, cfg.initializer_range, name="dense")(x)
         logits = self.classify(blocks.ACTIVATIONS["gelu"](x), cfg.num_labels)
         if pooling == "late":
-            logits = mean_of_tokens(logits, attention_mask)
+            logits = mean_of_tokens(logits, given.attention_mask)
         return outputs.LogitsOutput.of(out, logits=logits)
 
 

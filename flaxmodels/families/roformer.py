@@ -109,7 +109,7 @@ class RoFormerForMultipleChoice(RoFormerPretrained, heads.EncoderHead, task_head
 
     backbone = RoFormerModel
 
-    def choose(self, out: Any, deterministic: bool) -> jax.Array:
+    def choose(self, out: Any, given: task_heads.HeadInputs) -> jax.Array:
         return self.classify(out.last_hidden_state[:, -1], 1)
 
 

@@ -2,7 +2,7 @@
 where it differs."""
 
 import operator
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,15 @@ class TaskHead(PretrainedModel):
         return nn.Dropout(rate)(x, deterministic=deterministic)
 
 
+class HeadInputs(NamedTuple):
+    """What a head may read beside the output of its backbone: arguments of the model, as `Inputs`
+    describes them."""
+
+    input_ids: jax.Array | None
+    attention_mask: jax.Array | None
+    deterministic: bool
+
+
 class SimpleHead(TaskHead):
     """A head whose arguments are those of its backbone."""
 
@@ -59,11 +68,10 @@ class SimpleHead(TaskHead):
     ) -> outputs.Output:
         base = self.base()
         out = base(input_ids, attention_mask, **inputs)
-        return self.head(base, out, input_ids, inputs.get("deterministic", True))
+        deterministic = inputs.get("deterministic", True)
+        return self.head(base, out, HeadInputs(input_ids, attention_mask, deterministic))
 
-    def head(
-        self, base: nn.Module, out: Any, input_ids: jax.Array | None, deterministic: bool
-    ) -> outputs.Output:
+    def head(self, base: nn.Module, out: Any, given: HeadInputs) -> outputs.Output:
         """Makes the model's output of the backbone's `BaseOutput`; makes its own submodules."""
         raise TypeError(f"{type(self).__name__} defines no head")
 
@@ -135,7 +143,7 @@ def last(x: jax.Array, logits_to_keep: int) -> jax.Array:
 class MaskedLM(VocabularyHead, SimpleHead):
     """tokens [B, T] -> logits [B, T, V] of the token in each place."""
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
+    def head(self, base, out, given) -> outputs.LogitsOutput:
         logits = self.vocabulary(base, out.last_hidden_state)
         return outputs.LogitsOutput.of(out, logits=logits)
 
@@ -143,8 +151,8 @@ class MaskedLM(VocabularyHead, SimpleHead):
 class LastTokenClassification(SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the last token that is not padding."""
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
-        x = self._last_token(out.last_hidden_state, input_ids)
+    def head(self, base, out, given) -> outputs.LogitsOutput:
+        x = self._last_token(out.last_hidden_state, given.input_ids)
         logits = self.classify(x, self.config.num_labels, "score", use_bias=False)
         return outputs.LogitsOutput.of(out, logits=logits)
 
@@ -165,8 +173,8 @@ class LastTokenClassification(SimpleHead):
 class PooledClassification(SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the pooled output of the backbone."""
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
-        x = self.drop(out.pooler_output, deterministic)
+    def head(self, base, out, given) -> outputs.LogitsOutput:
+        x = self.drop(out.pooler_output, given.deterministic)
         return outputs.LogitsOutput.of(out, logits=self.classify(x, self.config.num_labels))
 
 
@@ -191,12 +199,13 @@ class MultipleChoice(TaskHead, OverChoices):
         tokens = {"input_ids": input_ids, "attention_mask": attention_mask}
         lead, folded = fold_choices(tokens | inputs)
         out = self.base()(**folded)
-        logits = self.choose(out, inputs.get("deterministic", True))
+        ids, mask = folded["input_ids"], folded["attention_mask"]
+        logits = self.choose(out, HeadInputs(ids, mask, inputs.get("deterministic", True)))
         return outputs.LogitsOutput.of(out, logits=logits.reshape(lead))
 
-    def choose(self, out: Any, deterministic: bool) -> jax.Array:
+    def choose(self, out: Any, given: HeadInputs) -> jax.Array:
         """Makes a logit [B * C, 1] of each choice of the backbone's output."""
-        return self.classify(self.drop(out.pooler_output, deterministic), 1)
+        return self.classify(self.drop(out.pooler_output, given.deterministic), 1)
 
 
 class TokenClassification(SimpleHead):
@@ -204,8 +213,8 @@ class TokenClassification(SimpleHead):
 
     classifier_name: ClassVar[str] = "classifier"
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
-        x = self.drop(out.last_hidden_state, deterministic)
+    def head(self, base, out, given) -> outputs.LogitsOutput:
+        x = self.drop(out.last_hidden_state, given.deterministic)
         logits = self.classify(x, self.config.num_labels, self.classifier_name)
         return outputs.LogitsOutput.of(out, logits=logits)
 
@@ -213,7 +222,7 @@ class TokenClassification(SimpleHead):
 class QuestionAnswering(SimpleHead):
     """tokens [B, T] -> logits [B, T] of the first and of the last token of the answer."""
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.QuestionAnsweringOutput:
+    def head(self, base, out, given) -> outputs.QuestionAnsweringOutput:
         logits = self.classify(out.last_hidden_state, 2, "qa_outputs")
         start, end = logits[..., 0], logits[..., 1]
         return outputs.QuestionAnsweringOutput.of(out, start_logits=start, end_logits=end)

@@ -6,7 +6,7 @@ He et al. 2020, arXiv:2006.03654.
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ from ...core import outputs
 from ...documents.json_values import ConfigError, Json
 from .. import config_checks, task_heads
 from ..base import PretrainedModel
-from ..decoder import Inputs
 from ..layer_types import FULL
 from .branch import Branch, Part, at, grown
 from .fields import SizeFields
@@ -254,26 +253,16 @@ class ContextHead(EncoderHead):
 class SequenceClassification(ContextHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, labels]."""
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
-        logits = self.logits(out.last_hidden_state, self.config.num_labels, deterministic)
+    def head(self, base, out, given) -> outputs.LogitsOutput:
+        logits = self.logits(out.last_hidden_state, self.config.num_labels, given.deterministic)
         return outputs.LogitsOutput.of(out, logits=logits)
 
 
-class MultipleChoice(ContextHead, task_heads.OverChoices):
+class MultipleChoice(ContextHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C]."""
 
-    @nn.compact
-    def __call__(
-        self,
-        input_ids: jax.Array | None = None,
-        attention_mask: jax.Array | None = None,
-        **inputs: Unpack[Inputs],
-    ) -> outputs.LogitsOutput:
-        tokens = {"input_ids": input_ids, "attention_mask": attention_mask}
-        lead, folded = task_heads.fold_choices(tokens | inputs)
-        out = self.base()(**folded)
-        logits = self.logits(out.last_hidden_state, 1, inputs.get("deterministic", True))
-        return outputs.LogitsOutput.of(out, logits=logits.reshape(lead))
+    def choose(self, out: Any, given: task_heads.HeadInputs) -> jax.Array:
+        return self.logits(out.last_hidden_state, 1, given.deterministic)
 
 
 class TokenClassification(EncoderHead, task_heads.TokenClassification):

@@ -104,7 +104,7 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
 class MaskedLM(PredictionHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, T, V] of the token in each place."""
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
+    def head(self, base, out, given) -> outputs.LogitsOutput:
         logits = self.vocabulary(base, out.last_hidden_state)
         return outputs.LogitsOutput.of(out, logits=logits)
 
@@ -145,9 +145,9 @@ class FirstTokenClassification(EncoderHead, task_heads.SimpleHead):
 
     classifier: ClassVar[ClassifierNames] = ClassifierNames()
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
+    def head(self, base, out, given) -> outputs.LogitsOutput:
         x = out.last_hidden_state[:, 0]
-        x = classified(self, self.classifier, x, self.config.num_labels, deterministic)
+        x = classified(self, self.classifier, x, self.config.num_labels, given.deterministic)
         return outputs.LogitsOutput.of(out, logits=x)
 
 

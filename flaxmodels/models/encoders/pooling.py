@@ -1,35 +1,7 @@
-"""Heads that read which tokens there are, and the mean over them."""
-
-from typing import Any, Unpack
+"""The mean over tokens."""
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
-
-from ...core import outputs
-from .. import task_heads
-from ..decoder import Inputs
-
-
-class MaskedHead(task_heads.TaskHead):
-    """A head whose arguments are those of its backbone, and which reads `attention_mask` too."""
-
-    @nn.compact
-    def __call__(
-        self,
-        input_ids: jax.Array | None = None,
-        attention_mask: jax.Array | None = None,
-        **inputs: Unpack[Inputs],
-    ) -> outputs.Output:
-        base = self.base()
-        out = base(input_ids, attention_mask, **inputs)
-        return self.head(base, out, attention_mask, inputs.get("deterministic", True))
-
-    def head(
-        self, base: nn.Module, out: Any, attention_mask: jax.Array | None, deterministic: bool
-    ) -> outputs.Output:
-        """Makes the model's output of the backbone's `BaseOutput`; makes its own submodules."""
-        raise TypeError(f"{type(self).__name__} defines no head")
 
 
 def mean_of_tokens(x: jax.Array, attention_mask: jax.Array | None) -> jax.Array:

@@ -1,19 +1,17 @@
 """Heads that classify what has gone through the first layer and norm of the head over the
 vocabulary, as ModernBERT's do."""
 
-from typing import Unpack
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from ...core import outputs
 from .. import task_heads
 from ..base import PretrainedModel
-from ..decoder import Inputs
 from .branch import grown
 from .heads import EncoderHead
-from .pooling import MaskedHead, mean_of_tokens
+from .pooling import mean_of_tokens
 
 
 class TransformedHead(EncoderHead):
@@ -25,50 +23,41 @@ class TransformedHead(EncoderHead):
         return self.classify(self.drop(x, deterministic), labels)
 
 
-class SequenceClassification(TransformedHead, MaskedHead):
+class SequenceClassification(TransformedHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the first token or off the mean of them, as
     `config.classifier_pooling` says."""
 
-    def head(self, base, out, attention_mask, deterministic) -> outputs.LogitsOutput:
+    def head(self, base, out, given) -> outputs.LogitsOutput:
         x = out.last_hidden_state
         mean = self.config.classifier_pooling == "mean"
-        x = mean_of_tokens(x, attention_mask) if mean else x[:, 0]
-        logits = self.logits(x, self.config.num_labels, deterministic)
+        x = mean_of_tokens(x, given.attention_mask) if mean else x[:, 0]
+        logits = self.logits(x, self.config.num_labels, given.deterministic)
         return outputs.LogitsOutput.of(out, logits=logits)
 
 
 class TokenClassification(TransformedHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, T, labels]."""
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.LogitsOutput:
-        logits = self.logits(out.last_hidden_state, self.config.num_labels, deterministic)
+    def head(self, base, out, given) -> outputs.LogitsOutput:
+        logits = self.logits(out.last_hidden_state, self.config.num_labels, given.deterministic)
         return outputs.LogitsOutput.of(out, logits=logits)
 
 
 class QuestionAnswering(TransformedHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, T] of the first and of the last token of the answer."""
 
-    def head(self, base, out, input_ids, deterministic) -> outputs.QuestionAnsweringOutput:
-        logits = self.logits(out.last_hidden_state, 2, deterministic)
+    def head(self, base, out, given) -> outputs.QuestionAnsweringOutput:
+        logits = self.logits(out.last_hidden_state, 2, given.deterministic)
         start, end = logits[..., 0], logits[..., 1]
         return outputs.QuestionAnsweringOutput.of(out, start_logits=start, end_logits=end)
 
 
-class MultipleChoice(TransformedHead, task_heads.OverChoices):
+class MultipleChoice(TransformedHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off the first token that is no
     padding or off the mean of them, as `config.classifier_pooling` says."""
 
-    @nn.compact
-    def __call__(
-        self,
-        input_ids: jax.Array | None = None,
-        attention_mask: jax.Array | None = None,
-        **inputs: Unpack[Inputs],
-    ) -> outputs.LogitsOutput:
-        tokens = {"input_ids": input_ids, "attention_mask": attention_mask}
-        lead, folded = task_heads.fold_choices(tokens | inputs)
-        out = self.base()(**folded)
-        x, mask = out.last_hidden_state, folded["attention_mask"]
+    def choose(self, out: Any, given: task_heads.HeadInputs) -> jax.Array:
+        x, mask = out.last_hidden_state, given.attention_mask
         if self.config.classifier_pooling == "mean":
             x = mean_of_tokens(x, mask)
         elif mask is None:
@@ -76,8 +65,7 @@ class MultipleChoice(TransformedHead, task_heads.OverChoices):
         else:
             first = jnp.argmax(jnp.asarray(mask).astype(bool), axis=1)
             x = jnp.take_along_axis(x, first[:, None, None], axis=1)[:, 0]
-        logits = self.logits(x, 1, inputs.get("deterministic", True)).reshape(lead)
-        return outputs.LogitsOutput.of(out, logits=logits)
+        return self.logits(x, 1, given.deterministic)
 
 
 TRANSFORMED_CLASSES: dict[str, type[PretrainedModel]] = {
