@@ -27,6 +27,10 @@ TOKENS = {
 class Family:
     """One family's table; its file says each value in capitals; other names are its own.
 
+    A table of a family that is another's but for values says `LIKE = "roberta"` and
+    `PREFIX = "Camembert"`, what names of classes begin with: what it does not say is as there, and
+    its `CONFIG` and `UNREAD` are added to those.
+
     Attributes:
         config: a tiny config.json beside `TOKENS`: all that is particular to the family is in it.
         stands_for: the kind of layer that the family stands for in the default run of the tests:
@@ -106,7 +110,25 @@ class Family:
 def load(model_type: str) -> Family:
     """Reads one table."""
     values = runpy.run_path(str(FOLDER / f"{model_type}.py"))
-    return Family(model_type, **{k.lower(): v for k, v in values.items() if k[0].isupper()})
+    own = {name.lower(): value for name, value in values.items() if name[0].isupper()}
+    if "like" in own:
+        own = _changed(load(own.pop("like")), own.pop("prefix"), own)
+    return Family(model_type, **own)
+
+
+def _changed(other: Family, prefix: str, own: dict[str, Any]) -> dict[str, Any]:
+    """Makes the values of a table of those of another, and of what its own file says."""
+    theirs = other.bare.removesuffix("Model")
+
+    def named(table: dict[str, Any]) -> dict[str, Any]:
+        return {prefix + name.removeprefix(theirs): value for name, value in table.items()}
+
+    names = [field.name for field in dataclasses.fields(Family)]
+    values = {name: getattr(other, name) for name in names if name != "stands_for"}
+    del values["model_type"]
+    values |= {"classes": named(other.classes), "changed": named(other.changed), **own}
+    added = {name: getattr(other, name) | own.get(name, {}) for name in ("config", "unread")}
+    return values | added
 
 
 def names() -> list[str]:

@@ -1,15 +1,8 @@
 """Marian: post-norm, sinusoids, one vocabulary or two."""
 
+LIKE = "blenderbot-small"
+PREFIX = "Marian"
 CONFIG = {
-    "d_model": 24,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 40,
-    "decoder_ffn_dim": 28,
-    "max_position_embeddings": 64,
-    "init_std": 0.05,
     "activation_function": "swish",
     "decoder_start_token_id": 0,
     "forced_eos_token_id": 2,
@@ -23,15 +16,5 @@ VARIANTS = {
     "apart": {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 67},
     "untied": {"tie_word_embeddings": False, "scale_embedding": True},
 }
-SAME = {"model.shared.weight": "model.encoder.embed_tokens.weight"}
-DECODES = True
 COMPUTED = ("embed_positions.weight",)
 GENERATING = "apart"
-UNREAD = {
-    "is_encoder_decoder": "other readers of the file look for it",
-    "is_decoder": "the model's halves say it",
-    "num_labels": "no class has labels",
-    "decoder_start_token_id": "generation and what is made of labels read it",
-    "forced_bos_token_id": "generation reads it",
-    "forced_eos_token_id": "generation reads it",
-}

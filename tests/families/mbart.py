@@ -1,16 +1,7 @@
 """mBART: pre-norm, the last token wraps to the front."""
 
-CONFIG = {
-    "d_model": 24,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 40,
-    "decoder_ffn_dim": 28,
-    "max_position_embeddings": 64,
-    "init_std": 0.05,
-}
+LIKE = "blenderbot-small"
+PREFIX = "MBart"
 CLASSES = {
     "MBartModel": "AutoModel",
     "MBartForConditionalGeneration": "AutoModelForSeq2SeqLM",
@@ -21,14 +12,4 @@ CLASSES = {
 VARIANTS = {
     "untied": {"tie_word_embeddings": False, "scale_embedding": True},
 }
-SAME = {"model.shared.weight": "model.encoder.embed_tokens.weight"}
-DECODES = True
 CHANGED = {"MBartForQuestionAnswering": {"num_labels": 2}}
-UNREAD = {
-    "is_encoder_decoder": "other readers of the file look for it",
-    "is_decoder": "the model's halves say it",
-    "num_labels": "no class has labels",
-    "decoder_start_token_id": "generation and what is made of labels read it",
-    "forced_bos_token_id": "generation reads it",
-    "forced_eos_token_id": "generation reads it",
-}
