@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,33 @@ class SaveOptions:
         return tokenizer_files(self.tokenizer_from, HubOptions(token=self.token))
 
 
-def save(model: Model, params: fp.PyTree, folder: str | os.PathLike, options: SaveOptions) -> None:
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """Files of a caller's own that are saved with a model's, as one checkpoint.
+
+    Attributes:
+        write: writes them into the folder that it is given.
+        replaces: names in the folder that is saved into; those that are not written again go.
+    """
+
+    write: Callable[[Path], None]
+    replaces: frozenset[str] = frozenset()
+
+
+def save(
+    model: Model,
+    params: fp.PyTree,
+    folder: str | os.PathLike,
+    options: SaveOptions,
+    beside: Beside | None = None,
+) -> None:
     """Writes `config.json` and weights; see `PretrainedModel.save_pretrained`.
 
     Everything is written beside `folder` and takes its place when it is whole and on the disk
     (`params/atomic/replace.py`): a reader finds the old checkpoint or the new one.
+
+    Args:
+        beside: more files of the same checkpoint.
 
     Raises:
         fp.CheckpointError: params that are not this model's, or the disk's own error; the folder
@@ -87,13 +109,15 @@ def save(model: Model, params: fp.PyTree, folder: str | os.PathLike, options: Sa
     together = functools.partial(run_on_all_processes, alone=is_local)
     companions = together(lambda: options.companions() if options.writes else [])
     with contextlib.ExitStack() as stack:
-        context = staging(folder, options.variant)
+        context = staging(folder, options.variant, beside.replaces if beside else frozenset())
         place = together(lambda: stack.enter_context(context) if options.writes else None)
 
         def write() -> None:
             tag = place.tag if place else ""
             write_weights(model, params, place and place.path, options, tag=tag)
             if place is not None:
+                if beside is not None:
+                    beside.write(place.path)
                 write_side_files(model, params, place.path, companions)
                 if options.checksums:
                     write_checksums(place.path)
@@ -159,9 +183,13 @@ def write_weights(
     )
 
 
-def staging(folder: str | os.PathLike, variant: str | None):
-    """Makes the context in which a new checkpoint is written and then replaces `folder`'s."""
-    others = (CONFIG_NAME, GENERATION_CONFIG_NAME, MANIFEST)
+def staging(folder: str | os.PathLike, variant: str | None, replaces: frozenset[str] = frozenset()):
+    """Makes the context in which a new checkpoint is written and then replaces `folder`'s.
+
+    Args:
+        replaces: names in `folder` that belong to the old one, beside those of a model.
+    """
+    others = {CONFIG_NAME, GENERATION_CONFIG_NAME, MANIFEST} | replaces
     return atomic_replace(
         folder,
         is_ours=lambda name: name in others or is_weights(name, variant),

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self, Unpack
 
 import jax
@@ -26,7 +25,7 @@ from .folder import BERT_CONFIG, MODULES, SETTINGS, Files, Module
 from .inference import Inference, longest_of, placed
 from .layers import activation_class, activation_name
 from .reading import below, hub_keywords, hub_options, read_text_settings
-from .saving import text_values, write_beside
+from .saving import save_with, text_values
 
 Pair = Sequence[str]
 _TASK = "sequence-classification"
@@ -193,28 +192,24 @@ class CrossEncoder:
         """Writes a folder that sentence-transformers and `from_pretrained` open.
 
         Args:
-            folder: made if absent.
+            folder: made if absent; it holds the old files or the new ones at any time.
             **options: as a model's `save_pretrained`.
 
         Raises:
             CheckpointError: params that are not the model's, or the disk's own error.
         """
-        self.model.save_pretrained(self.params, folder, **options)
-        if jax.process_index() == 0:
-            files = {
-                BERT_CONFIG: {"transformer_task": _TASK, **_ways()}
-                | text_values(self.max_length, self.tokenizer),
-                SETTINGS: {
-                    "model_type": "CrossEncoder",
-                    "activation_fn": activation_class(self.activation),
-                    "prompts": {},
-                    "default_prompt_name": None,
-                },
-                MODULES: [
-                    {"idx": 0, "name": "0", "path": "", "type": f"{_MODULES}.Transformer"},
-                ],
-            }
-            write_beside(Path(folder), files, {}, self.tokenizer)
+        text = text_values(self.max_length, self.tokenizer)
+        files = {
+            MODULES: [{"idx": 0, "name": "0", "path": "", "type": f"{_MODULES}.Transformer"}],
+            BERT_CONFIG: {"transformer_task": _TASK, **_ways(), **text},
+            SETTINGS: {
+                "model_type": "CrossEncoder",
+                "activation_fn": activation_class(self.activation),
+                "prompts": {},
+                "default_prompt_name": None,
+            },
+        }
+        save_with(self.model, self.params, folder, files, {}, self.tokenizer, options)
 
 
 _MODULES = "sentence_transformers.base.modules.transformer"

@@ -110,24 +110,27 @@ _KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout"
 
 
 def read_pooling(files: Files, module: Module, hidden_size: int) -> Pooling:
-    """Reads a pooling's modes.
+    """Reads a pooling's modes, as sentence-transformers 5.7 does.
 
-    Several stand side by side in the embedding, as in sentence-transformers; of none, the mean is
-    taken, with a warning.
+    Several stand side by side in the embedding: in the order of the list `pooling_mode`, or in that
+    of `OLD_MODES`. Where all flags are off, the mean is taken, with a warning.
 
     Raises:
-        CheckpointError: a mode that there is not.
+        CheckpointError: a mode that there is not, or a `pooling_mode` of none.
     """
     values, path = files.json(module.path, "config.json"), files.path(module.path, "config.json")
-    given = values.get("pooling_mode")
-    if given is None:
-        modes = [mode for flag, mode in OLD_MODES.items() if values.get(flag)]
-        if not modes:
-            if any(flag in values for flag in OLD_MODES):
-                warn(f"{path}: no mode of pooling is on: the mean over tokens is taken")
-            modes = ["mean"]
-    else:
+    if "pooling_mode" in values:
+        given = values["pooling_mode"]
         modes = given if isinstance(given, list) else [given]
+        if given is None or not modes:
+            raise fp.CheckpointError(
+                f"{path}: pooling_mode is empty; expected one or several of {', '.join(MODES)}"
+            )
+    else:
+        modes = [mode for flag, mode in OLD_MODES.items() if values.get(flag)]
+        if not modes and any(flag in values for flag in OLD_MODES):
+            warn(f"{path}: no mode of pooling is on: the mean over tokens is taken")
+        modes = modes or ["mean"]
     if odd := [mode for mode in modes if mode not in MODES]:
         raise fp.CheckpointError(
             f"{path}: {some(map(quoted, odd))}: no mode of pooling; there are {', '.join(MODES)}"

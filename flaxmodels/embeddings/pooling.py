@@ -20,7 +20,8 @@ class Pooling:
     Reference: `Pooling` of sentence-transformers 5.7.
 
     Attributes:
-        modes: of `MODES`; the vectors of several are put side by side.
+        modes: of `MODES`; the vectors of several are put side by side, in this order, each as it
+            would be alone.
         include_prompt: whether the tokens of a prompt take part.
     """
 

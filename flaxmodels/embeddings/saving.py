@@ -2,38 +2,39 @@
 
 import json
 import os
-import tempfile
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from .. import params as fp
-from ..checkpoints.options import SaveKeywords
+from ..calls.signature import value_of
+from ..checkpoints.save import Beside, SaveOptions, save
 from ..core.model import Model
 from ..hub import copy_companion, tokenizer_files
 from ..hub.companions import is_tokenizer_file
-from ..params.host.durable import sync, sync_folder
+from ..params.formats import FolderFile
 from ..params.save.write import write_checkpoint
 from ..text import Tokenizer
 from .embedder import MODEL, Embedder
-from .folder import MODULES, OLD_MODES
+from .folder import BERT_CONFIG, MODULES, OLD_MODES, SETTINGS
 from .layers import Dense, Layer, LayerNorm, activation_class
 from .pooling import Pooling
 
 _PACKAGE = "sentence_transformers.models"
+_FOLDER = re.compile(r"[0-9]+_(Pooling|Dense|LayerNorm|Normalize|Dropout)")
 Tree = dict[str, Any]
 
 
 def save_encoder(
     embedder: Embedder,
     params: fp.Params,
-    folder: Path,
+    folder: str | os.PathLike,
     files: Mapping[str, Any],
     tokenizer: Tokenizer,
-    options: SaveKeywords,
+    options: Mapping[str, Any],
 ) -> None:
     """Writes an encoder; see `SentenceEncoder.save_pretrained`.
 
@@ -44,9 +45,6 @@ def save_encoder(
     leaves = {name: params.get(name, {}) for name in layers}
     for name, layer in layers.items():
         _check_leaves(name, layer, leaves[name])
-    embedder.model.save_pretrained(params[MODEL], folder, **options)
-    if jax.process_index() != 0:
-        return
     paths = ["", "1_Pooling", *layers]
     kinds = ["Transformer", "Pooling", *(type(layer).__name__ for layer in layers.values())]
     modules = [
@@ -55,52 +53,76 @@ def save_encoder(
     ]
     described = {name: layer for name, layer in layers.items() if leaves[name]}
     written: dict[str, Any] = {
-        **{f"{name}/config.json": _layer_values(layer) for name, layer in described.items()},
+        MODULES: modules,
         "1_Pooling/config.json": _pooling_values(embedder.pooling, embedder.model),
+        **{f"{name}/config.json": _layer_values(layer) for name, layer in described.items()},
         **files,
-        MODULES: modules,  # last: by it a reader finds the others
     }
     weights = {name: _tensors(layer, leaves[name]) for name, layer in described.items()}
-    write_beside(folder, written, weights, tokenizer)
+    save_with(embedder.model, params[MODEL], folder, written, weights, tokenizer, options)
 
 
-def write_beside(
-    folder: Path,
+def save_with(
+    model: Model,
+    params: fp.Params,
+    folder: str | os.PathLike,
     files: Mapping[str, Any],
     weights: Mapping[str, Tree],
     tokenizer: Tokenizer,
+    options: Mapping[str, Any],
 ) -> None:
-    """Writes JSON files, in their order, weights and a tokenizer's files into a folder of a model.
-    Each takes its place by one step when all are on the disk.
+    """Saves a model with JSON files, more weights and a tokenizer's files as one checkpoint.
 
     Args:
+        files: {name: content}.
         weights: {folder: tree of tensors under the names that they have in the file}.
+        options: of the model's `save_pretrained`; the files of `tokenizer_from` come instead of
+            the tokenizer's own.
 
     Raises:
-        CheckpointError: the disk's own error.
+        CheckpointError: params that are not the model's, or the disk's own error; the folder is
+            unchanged.
+    """
+    how = value_of(SaveOptions, options, "save_pretrained")
+    has_tokenizer = how.tokenizer_from is not None or bool(tokenizer.folder)
+
+    def write(place: Path) -> None:
+        try:
+            for name, tree in weights.items():
+                (place / name).mkdir(parents=True)
+                write_checkpoint(place / name, tree, tree, progress=False)
+            for name, values in files.items():
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                (place / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise fp.CheckpointError(f"{error.filename or place}: {error.strerror}") from error
+        if tokenizer.folder and how.tokenizer_from is None:
+            for file in filter(_is_tokenizer, tokenizer_files(tokenizer.folder)):
+                copy_companion(file, place)
+
+    save(model, params, folder, how, Beside(write, _written_before(folder, has_tokenizer)))
+
+
+def _is_tokenizer(file: FolderFile) -> bool:
+    return is_tokenizer_file(file.name) and not file.name[0].isdigit()
+
+
+def _written_before(folder: str | os.PathLike, has_tokenizer: bool) -> frozenset[str]:
+    """Lists what an earlier save of an encoder wrote into a folder, beside the model.
+
+    Args:
+        has_tokenizer: whether this save brings one; the old one stays if not.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as made:
-            staging = Path(made)
-            for name, tree in weights.items():
-                (staging / name).mkdir(parents=True)
-                write_checkpoint(staging / name, tree, tree, progress=False)
-            if tokenizer.folder:
-                for file in tokenizer_files(tokenizer.folder):
-                    if is_tokenizer_file(file.name) and not file.name[0].isdigit():
-                        copy_companion(file, staging)
-            for name, values in files.items():
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                (staging / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-            sync(staging)
-            found = {str(path.relative_to(staging)) for path in staging.rglob("*")}
-            found = {name for name in found if (staging / name).is_file()}
-            for name in [*sorted(found - files.keys()), *files]:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staging / name, folder / name)
-        sync_folder(folder)
-    except OSError as error:
-        raise fp.CheckpointError(f"{error.filename or folder}: {error.strerror}") from error
+        entries = list(os.scandir(folder))
+    except (OSError, ValueError):  # not there yet, or the save says why not
+        return frozenset()
+    found = {entry.name for entry in entries if entry.is_dir() and _FOLDER.fullmatch(entry.name)}
+    for entry in entries:
+        is_ours = entry.name in (MODULES, SETTINGS, BERT_CONFIG)
+        if entry.is_file() and (is_ours or has_tokenizer and is_tokenizer_file(entry.name)):
+            found.add(entry.name)
+    return frozenset(found)
 
 
 def text_values(max_length: int | None, tokenizer: Tokenizer) -> dict[str, Any]:

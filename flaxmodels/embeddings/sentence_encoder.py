@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self, Unpack
 
 import jax
@@ -219,7 +218,7 @@ class SentenceEncoder:
         }
         text = text_values(self.max_length, self.tokenizer)
         files = {BERT_CONFIG: text, SETTINGS: settings}
-        save_encoder(self.embedder, self.params, Path(folder), files, self.tokenizer, options)
+        save_encoder(self.embedder, self.params, folder, files, self.tokenizer, options)
 
     def _prompt(self, name: str | None) -> str | None:
         if name is None:

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..formats.checksums import MANIFEST, write_bridge
@@ -36,7 +36,7 @@ def move_in(
         is_ours, is_main_file: as `replace.atomic_replace`.
         exchange: makes two folders change places, where the disk can.
     """
-    names = [name for name in os.listdir(path) if name != MANIFEST]
+    names = [name for name in _moved(path, is_main_file) if name != MANIFEST]
     before = path / secrets.token_hex(8)  # what is replaced, until it is certain
     before.mkdir()
     _settle(folder, before, is_ours)
@@ -52,9 +52,10 @@ def move_in(
         for name in replaced:
             _keep(folder / name, before / name)
         for name in fresh:
+            _make_folder((folder / name).parent, undo)
             undo.callback(_restore, before / name, folder / name)
             os.replace(path / name, folder / name)
-        sync_folder(folder)
+        _sync_folders(folder, names)
         if bridge:
             undo.callback(_restore, before / MANIFEST, folder / MANIFEST)
             os.replace(path / bridge, folder / MANIFEST)
@@ -69,14 +70,46 @@ def move_in(
         undo.pop_all()
         for name in old_main:  # readers may prefer them to the new one
             os.replace(folder / name, before / name)
-    sync_folder(folder)
+    _sync_folders(folder, names)
     if bridge:
         os.replace(path / MANIFEST, folder / MANIFEST)
-    kept = {*names, MANIFEST} if bridge else set(names)
+    kept = {name.split(os.sep)[0] for name in names} | ({MANIFEST} if bridge else set())
     for name in sorted(os.listdir(folder), key=lambda name: name != MANIFEST):
         if is_ours(name) and name not in kept:
             _remove(folder / name)
     sync_folder(folder)
+
+
+def _moved(path: Path, is_main_file: Test) -> list[str]:
+    """Lists what is moved, by its names in `path`: a folder that is a checkpoint's head as one,
+    every other file by itself."""
+    found = []
+    for name in os.listdir(path):
+        if (path / name).is_dir() and not is_main_file(name):
+            below = (file for file in (path / name).rglob("*") if not file.is_dir())
+            found += [os.path.relpath(file, path) for file in below]
+        else:
+            found.append(name)
+    return found
+
+
+def _make_folder(path: Path, undo: contextlib.ExitStack) -> None:
+    """Makes a folder and those above it, as far as they are missing."""
+    if path.is_dir():
+        return
+    _make_folder(path.parent, undo)
+    path.mkdir()
+    undo.callback(_remove_if_empty, path)
+
+
+def _remove_if_empty(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.rmdir()
+
+
+def _sync_folders(folder: Path, names: Iterable[str]) -> None:
+    for parent in {folder, *((folder / name).parent for name in names)}:
+        sync_folder(parent)
 
 
 def _put_folder(
@@ -117,6 +150,7 @@ def _differ(path: Path, folder: Path, name: str) -> bool:
 
 
 def _keep(path: Path, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(path, copy)
     except OSError:  # a disk without links

@@ -302,6 +302,37 @@ def test_a_failure_in_the_middle_takes_everything_back(tmp_path, monkeypatch):
     assert contents(folder) == old and os.listdir(tmp_path) == ["f"]
 
 
+def test_folders_beside_the_head_are_replaced_file_by_file(tmp_path, monkeypatch):
+    folder = tmp_path / "f"
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder / "1_Pooling/config").write_text("old")
+    (folder / "1_Pooling/notes").write_text("mine")
+    real = os.replace
+
+    def save():
+        with replace_module.atomic_replace(folder, is_ours=ours, is_main_file=head) as staging:
+            for name in ("1_Pooling/config", "2_Dense/a/weights", "w.index"):
+                (staging.path / name).parent.mkdir(parents=True, exist_ok=True)
+                (staging.path / name).write_text("new")
+
+    def full(source, target):
+        if str(target).endswith("w.index"):
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(fp.CheckpointError, match="No space left"):
+            save()
+    assert (folder / "1_Pooling/config").read_text() == "old"
+    assert os.listdir(folder) == ["1_Pooling"]
+    save()
+    for name in ("1_Pooling/config", "2_Dense/a/weights", "w.index"):
+        assert (folder / name).read_text() == "new"
+    assert (folder / "1_Pooling/notes").read_text() == "mine"
+    assert sorted(os.listdir(folder)) == ["1_Pooling", "2_Dense", "w.index"]
+
+
 def test_a_lock_of_somebody_else_is_waited_for_and_named(tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0.3)
     replace(tmp_path / "f", {"w.index": "old"})

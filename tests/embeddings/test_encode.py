@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from typing import Any
 
 import jax
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 from _embedders import GOLDEN, write
 from _embeddings import CASES
+from _paths import GOLDENS
 
 import flaxmodels as fm
 from flaxmodels import sharding as fs
 from flaxmodels.embeddings import sentence_encoder
 from flaxmodels.embeddings.batches import LENGTHS, Row, Shapes, batches
 from flaxmodels.embeddings.layers import Dense
+from flaxmodels.params.formats import FolderFile
 
 WORDS = "the sky was clear and he walked along the river for a long while".split()
 PROGRAMS: Any = sentence_encoder._embed
@@ -158,6 +161,12 @@ MODULE = {"idx": 2, "name": "2", "path": "2_X", "type": "custom_st.Reader"}
         ("modules.json", lambda m: {"a": 1}, "expected a list of modules"),
         ("modules.json", lambda m: [m[0] | {"path": "../x"}], "is no folder inside of this one"),
         ("1_Pooling/config.json", lambda p: p | {"pooling_mode": "best"}, "no mode of pooling"),
+        (
+            "1_Pooling/config.json",
+            lambda p: p | {"pooling_mode": []},
+            "pooling_mode is empty",
+        ),
+        ("1_Pooling/config.json", lambda p: p | {"pooling_mode": None}, "pooling_mode is empty"),
         ("2_Dense/config.json", lambda d: d | {"in_features": 23}, "takes vectors of 23 features"),
         ("2_Dense/config.json", lambda d: d | {"out_features": 9}, "its config.json says"),
         ("2_Dense/config.json", lambda d: d | {"activation_function": "os.system"}, "'os.system'"),
@@ -214,10 +223,65 @@ def test_params_of_another_shape_are_not_saved(encoder, tmp_path):
         dataclasses.replace(encoder, embedder=embedder).save_pretrained(tmp_path)
 
 
-def test_saving_twice_into_a_folder_with_other_files(encoder, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    for _ in range(2):
-        encoder.save_pretrained(tmp_path, progress=False)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    again = fm.SentenceEncoder.from_pretrained(tmp_path)
-    np.testing.assert_array_equal(again.encode("A text."), encoder.encode("A text."))
+def contents(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("notes", [False, True])
+def test_a_second_save_is_one_step_and_leaves_other_files(encoder, tmp_path, notes):
+    """Into a folder with a stranger's file, and into one that holds nothing else."""
+    folder = tmp_path / "saved"
+    encoder.save_pretrained(folder, progress=False)
+    if notes:
+        (folder / "notes.txt").write_text("mine")
+    layers = encoder.embedder.layers[:1]
+    less = dataclasses.replace(encoder.embedder, layers=layers)
+    changed = {"2_Dense": jax.tree.map(lambda x: x * 2, encoder.params["2_Dense"])}
+    less = dataclasses.replace(encoder, embedder=less, params=encoder.params | changed)
+    before = folder.stat().st_ino
+    less.save_pretrained(folder, progress=False)
+    assert (folder.stat().st_ino == before) == notes  # else new and old changed places
+    assert (folder / "notes.txt").exists() == notes
+    again = fm.SentenceEncoder.from_pretrained(folder)
+    assert again.embedder.layers == layers
+    np.testing.assert_array_equal(again.encode("A text."), less.encode("A text."))
+    folders = {path.name for path in folder.iterdir() if path.is_dir()}
+    assert folders == {"1_Pooling", "2_Dense"}
+
+
+@pytest.mark.parametrize("notes", [False, True])
+def test_a_save_that_fails_leaves_the_old_one(encoder, tmp_path, notes, monkeypatch):
+    encoder.save_pretrained(tmp_path, progress=False)
+    if notes:
+        (tmp_path / "notes.txt").write_text("mine")
+    old = contents(tmp_path)
+    other = dataclasses.replace(encoder, params=jax.tree.map(lambda x: x + 1, encoder.params))
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderFile, "open", full)
+        with pytest.raises(OSError, match="No space left"):
+            other.save_pretrained(tmp_path, progress=False)
+    assert contents(tmp_path) == old
+    replace = os.replace
+
+    def killed(source, target):
+        if str(target).endswith("2_Dense/model.safetensors"):
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    if notes:  # in place: file by file
+        monkeypatch.setattr(os, "replace", killed)
+        with pytest.raises(fm.CheckpointError, match="Input/output error"):
+            other.save_pretrained(tmp_path, progress=False)
+        assert contents(tmp_path) == old
+
+
+def test_the_tokenizer_that_a_caller_names_is_saved(encoder, tmp_path):
+    other = GOLDENS / "tokenizers" / "unigram"
+    encoder.save_pretrained(tmp_path, tokenizer_from=other, progress=False)
+    saved = (tmp_path / "tokenizer.json").read_bytes()
+    assert saved == (other / "tokenizer.json").read_bytes()
