@@ -1,4 +1,4 @@
-"""What the benchmarks share: the 1.1B shape, its checkpoint, floors, and memory."""
+"""Gives the benchmarks what they share: the 1.1B shape, its checkpoint, floors, and memory."""
 
 import argparse
 import json

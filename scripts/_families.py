@@ -76,7 +76,7 @@ class Family:
     unread: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def attention(self, case: str) -> str:
-        """The implementation of attention that computes a class or variant in the reference."""
+        """Returns which attention of the reference computes a class or variant."""
         return "sdpa" if case in self.fused else "eager"
 
     @property
@@ -97,12 +97,12 @@ class Family:
         return self.main.endswith(GENERATING)
 
     def inputs_of(self, name: str) -> tuple[str, ...]:
-        """Which inputs a class or a variant is given, beside "whole"."""
+        """Returns which inputs a class or a variant is given, beside "whole"."""
         alone = self.decodes and name.endswith("ForCausalLM")
         return ("alone", "cross") if alone else ("padded",)
 
     def config_of(self, name: str) -> dict[str, Any]:
-        """The config.json of a class, as it is given to the reference."""
+        """Returns the config.json of a class, as it is given to the reference."""
         return TOKENS | self.config | self.changed.get(name, {}) | {"architectures": [name]}
 
 
@@ -137,8 +137,8 @@ def names() -> list[str]:
 
 
 def arrays_of(inputs: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The inputs of a golden as arrays: int32 of lists, and float32 of `{"uniform": shape}`, drawn
-    by the argument's name."""
+    """Makes arrays of the inputs of a golden: int32 of lists, and float32 of `{"uniform": shape}`,
+    drawn by the argument's name."""
     return {
         name: uniform(name, value["uniform"])
         if isinstance(value, dict)
@@ -148,8 +148,8 @@ def arrays_of(inputs: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def for_class(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs with an axis for choices, where the class has one: the second choice of a row is
-    the other row. Positions are left out there, which the reference does not fold. A sequence is
+    """Gives inputs an axis for choices, where the class has one: the second choice of a row is the
+    other row. Positions are left out there, which the reference does not fold. A sequence is
     classified by a decoder that reads the encoder's tokens, and tokens by the encoder alone; a
     decoder alone reads the decoder's."""
     if name.endswith("ForCausalLM"):
@@ -167,7 +167,7 @@ def for_class(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_inputs(family: Family) -> dict[str, dict[str, Any]]:
-    """Two rows, the second padded; and the tokens that the second has, as rows of their own."""
+    """Draws two rows, the second padded; and the tokens of the second, as rows of their own."""
     if family.decodes:
         return _inputs_of_both()
     ids = integers("input_ids", (2, LENGTH), 3, TOKENS["vocab_size"])
@@ -189,8 +189,8 @@ def make_inputs(family: Family) -> dict[str, dict[str, Any]]:
 
 
 def _inputs_of_both() -> dict[str, dict[str, Any]]:
-    """The same for an encoder, each row of which ends with the token that ends texts, and for a
-    decoder; and for the decoder "alone"."""
+    """Draws the same for an encoder, each row of which ends with the token that ends texts, and
+    for a decoder; and for the decoder "alone"."""
     padded, whole = {}, {}
     for half, length, pads in (("", LENGTH, PADDING), ("decoder_", 7, 2)):
         ids = integers(f"{half}input_ids", (2, length), 3, TOKENS["vocab_size"])
@@ -209,7 +209,7 @@ def _inputs_of_both() -> dict[str, dict[str, Any]]:
 
 
 def text_of(golden: dict[str, Any]) -> str:
-    """JSON with a line for each tensor or row, so that a change can be read."""
+    """Writes JSON with a line for each tensor or row, so that a change can be read."""
 
     def lines(value: Any, indent: str) -> str:
         if isinstance(value, dict) and value:

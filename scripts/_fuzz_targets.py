@@ -1,5 +1,5 @@
-"""What is fuzzed: for each parser of files, a function of bytes that returns, or raises what a
-caller has been told to expect."""
+"""Lists what is fuzzed: for each parser of files, a function of bytes that returns, or raises what
+a caller has been told to expect."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""What make_goldens.py makes: tiny configurations and their variants, as tables."""
+"""Lists what make_goldens.py makes: tiny configurations and their variants, as tables."""
 
 TOKENS = {"vocab_size": 61, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 BERT = TOKENS | {

@@ -14,7 +14,7 @@ what `save_pretrained` wrote of the model pruned twice; `expected.safetensors` h
 
 import numpy as np
 import torch
-from make_goldens import ROOT, fresh, named, save_expected, torch_versions
+from _goldens_models import ROOT, fresh, named, save_expected, torch_versions
 from safetensors.numpy import load_file
 from transformers import BertForMaskedLM, GPT2LMHeadModel
 

@@ -22,7 +22,7 @@ import transformers
 from safetensors import safe_open
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from make_goldens import ROOT, call, fresh, save_expected, torch_versions  # noqa: E402
+from _goldens_models import ROOT, call, fresh, save_expected, torch_versions  # noqa: E402
 
 LANGUAGE_MODELS = (
     "bert-masked-lm",

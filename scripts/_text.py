@@ -1,4 +1,4 @@
-"""The text of the bundled checkpoint: what every Python carries, as bytes, and bits per byte of it.
+"""Gathers the text of the bundled checkpoint, which every Python carries; measures bits per byte.
 
 A token is a byte. A share of pydoc's topics, chosen by a hash of their names, is held out; the
 other topics, and docstrings of the standard library, are there to train on. Topics quote each
@@ -40,18 +40,18 @@ _ABSENT = set("distutils lib2to3 tkinter turtle turtledemo idlelib pydoc_data en
 
 
 def is_held_out(topic: str) -> bool:
-    """Whether a topic is in the eighth that no training sees, by a hash of its name."""
+    """Says whether a topic is in the eighth that no training sees, by a hash of its name."""
     return hashlib.sha256(topic.encode()).digest()[0] % 8 == 0
 
 
 def held_out(limit: int | None = None) -> np.ndarray:
-    """Held-out text, uint8 [N]: the first `limit` bytes of every held-out topic."""
+    """Returns held-out text, uint8 [N]: the first `limit` bytes of every held-out topic."""
     names = sorted(filter(is_held_out, topics))
     return _bytes(topics[name].encode()[:limit].decode(errors="ignore") for name in names)
 
 
 def training() -> np.ndarray:
-    """Text to train on, uint8 [N]: topics twice, because they are what is measured; docstrings."""
+    """Returns text to train on, uint8 [N]: docstrings, and twice the topics, which are measured."""
     names = sorted(name for name in topics if not is_held_out(name))
     prose = [_without_held_out(topics[name]) for name in names]
     code = (text for path in library() for text in docstrings(path))
@@ -65,7 +65,7 @@ def bits_per_byte(model: Any, params: Any, text: np.ndarray) -> float:
 
 
 def tokens_of(folder: str, config: Any) -> Tokens:
-    """The tokenizer of a checkpoint; bytes, if it has none."""
+    """Returns the tokenizer of a checkpoint; bytes, if it has none."""
     size = config.vocab_size
     try:
         tok = fm.load_tokenizer(folder)
@@ -78,7 +78,7 @@ def tokens_of(folder: str, config: Any) -> Tokens:
 
 
 def said(tok: Any, text: str) -> str:
-    """A text as a user's turn of a chat, with the beginning of an answer."""
+    """Renders a text as a user's turn of a chat, with the beginning of an answer."""
     return tok.chat([{"role": "user", "content": text}])
 
 
@@ -96,7 +96,7 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def byte_name(byte: int) -> str:
-    """What byte-level BPE calls a byte: itself, if it is printed; else the next free character."""
+    """Returns what byte-level BPE calls a byte: itself if it is printed, else a free character."""
     printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
     if byte == 0:
         return "<pad>"
@@ -105,7 +105,7 @@ def byte_name(byte: int) -> str:
 
 
 def left_padded(rows: list[list[int]], config: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and mask int32 [B, T]; of prompts too long for the model, the last part."""
+    """Pads rows of ids -> ids and mask int32 [B, T]; of a prompt too long, the last part."""
     longest = min(max(map(len, rows)), (config.position_limit or sys.maxsize) // 2)
     rows = [row[-longest:] for row in rows]
     ids = np.full((len(rows), longest), config.pad_token_id or 0, np.int32)
@@ -123,7 +123,7 @@ def _bits(model: Any, params: Any, ids: jax.Array, scored: jax.Array) -> jax.Arr
 
 
 def _windows(text: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Overlapping windows int32 [W, size], and which bytes of each are scored, every one once."""
+    """Cuts overlapping windows int32 [W, size], and says which bytes each of them scores."""
     half = size // 2
     data = np.concatenate([np.frombuffer(_START, np.uint8), text])
     count = max(1, -(-(len(data) - half) // half))
@@ -156,7 +156,7 @@ def _squeezed(paragraph: str) -> str:
 
 
 def modules(name: str) -> Iterator[Path]:
-    """The pure Python files of a package or module of the standard library, without its tests."""
+    """Yields the pure Python files of a module of the standard library, without its tests."""
     root = Path(sysconfig.get_path("stdlib"))
     for path in [root / f"{name}.py", *sorted((root / name).rglob("*.py"))]:
         if path.exists() and "test" not in str(path.relative_to(root)):
@@ -164,12 +164,12 @@ def modules(name: str) -> Iterator[Path]:
 
 
 def docstrings(path: Path) -> Iterator[str]:
-    """Those of a file: of the module, of its classes and functions."""
+    """Yields those of a file: of the module, of its classes and functions."""
     return (inspect.cleandoc(str(node.value)) for node in _docstring_nodes(path))
 
 
 def without_docstrings(path: Path) -> str:
-    """The other lines of a file."""
+    """Returns the other lines of a file."""
     lines = path.read_bytes().decode(errors="replace").split("\n")
     for node in _docstring_nodes(path):
         there = slice(node.lineno - 1, node.end_lineno)
@@ -189,6 +189,6 @@ def _docstring_nodes(path: Path) -> Iterator[ast.Constant]:
 
 
 def library() -> Iterator[Path]:
-    """The pure Python files of all of the standard library, in the order of modules' names."""
+    """Yields the pure Python files of all of the standard library, by the names of modules."""
     for name in sorted(sys.stdlib_module_names - _ABSENT):
         yield from modules(name)

@@ -1,4 +1,4 @@
-"""Are ids, texts and chats those of Transformers, on texts on which tokenizers come apart?
+"""Compares ids, texts and chats with Transformers', on texts on which tokenizers come apart.
 
 Run by hand, in two environments, for folders of real tokenizers:
 
@@ -22,7 +22,7 @@ from _nasty import CHATS, PAIRS, TEXTS
 
 NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 OF_CLASS = ("special ids", *(f"{name} token" for name in NAMES))
-"""What a class may take for granted: the class that has no defaults is not asked."""
+"""Answers that a class may take for granted: the class that has no defaults is not asked."""
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def reference(folders: list[str]) -> dict[str, Any]:
-    """What Transformers does with each folder, by either class."""
+    """Asks Transformers about each folder, by either class."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -54,7 +54,7 @@ def reference(folders: list[str]) -> dict[str, Any]:
 
 
 class Theirs:
-    """A tokenizer of Transformers, with the calls of ours."""
+    """Gives a tokenizer of Transformers the calls of ours."""
 
     def __init__(self, tok: Any):
         self.tok = tok
@@ -102,7 +102,7 @@ def everything(tok: Any) -> dict[str, Any]:
 
 
 def tried(call: Callable[[], str]) -> str | None:
-    """The chat, or None where the template refuses it."""
+    """Renders the chat; None where the template refuses it."""
     try:
         return call()
     except Exception:  # each library has its own for what a template raises
@@ -149,7 +149,7 @@ def compare(expected: dict[str, Any]) -> None:
 
 
 def of(key: str) -> str:
-    """The text that an answer is about."""
+    """Returns the text that an answer is about."""
     kind, _, number = key.partition(" ")
     index = number.partition(",")[0]
     return f"{TEXTS[int(index)]!r:.80}" if kind in ("text", "decode") else ""

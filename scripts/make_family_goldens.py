@@ -1,4 +1,4 @@
-"""Make the goldens under tests/goldens/families with PyTorch Transformers.
+"""Makes the goldens under tests/goldens/families with PyTorch Transformers.
 
 Run by hand; rewrites what it is asked for, the same every time:
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Everything that is asked about one family: what goes into its JSON, and the outputs."""
+    """Asks everything about one family: what goes into its JSON, and the outputs."""
     inputs, prompt = families.make_inputs(family), "whole" if family.encodes else "padded"
     golden: dict[str, Any] = {"versions": versions(), "inputs": inputs, "classes": {}}
     golden["variants"] = {}
@@ -103,8 +103,8 @@ def versions() -> dict[str, str]:
 
 
 def cross_inputs(width: int) -> dict[str, Any]:
-    """What an encoder put out, for layers that read one: its last state is padding. States are
-    given by the rule that draws them, for they are numbers by the hundred."""
+    """Makes what an encoder put out, for layers that read one: its last state is padding. States
+    are given by the rule that draws them, for they are numbers by the hundred."""
     mask = [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
     return {"encoder_hidden_states": {"uniform": [2, 5, width]}, "encoder_attention_mask": mask}
 
@@ -115,7 +115,7 @@ def cross_inputs(width: int) -> dict[str, Any]:
 def build(
     family: families.Family, name: str, config: dict[str, Any], attention: str = "eager"
 ) -> tuple[Any, dict[str, Any]]:
-    """A model with the weights of the rule, and its config.json and the tensors of its file."""
+    """Makes a model with the weights of the rule, its config.json and the tensors of its file."""
     cls = getattr(transformers, name)
     values = {key: value for key, value in config.items() if key != "architectures"}
     with tempfile.TemporaryDirectory() as folder:
@@ -136,7 +136,7 @@ def build(
 def outputs(
     name: str, model: Any, inputs: dict[str, Any], family: families.Family, states: bool = True
 ) -> dict[str, np.ndarray]:
-    """What the model puts out for each of its inputs, under the names of the golden."""
+    """Runs the model on each of its inputs: {name in the golden: output}."""
     found = {}
     states = states and name == family.bare
     for key, given in inputs.items():
@@ -157,7 +157,7 @@ def outputs(
 
 
 def inner(out: Any, family: families.Family) -> dict[str, np.ndarray]:
-    """What stands between the layers: one place of hidden states, the last row of attentions."""
+    """Takes what stands between layers: one place of hidden states, the last row of attentions."""
     found = {}
     if family.decodes:
         found["encoder_last_hidden_state"] = numpy(out.encoder_last_hidden_state)
@@ -189,7 +189,7 @@ def numpy(tensor: torch.Tensor) -> np.ndarray:
 def gradients(
     model: Any, inputs: dict[str, Any], family: families.Family
 ) -> dict[str, list[float]]:
-    """Of every tensor of the file, the norm of its gradient and a product with it."""
+    """Computes the norm of the gradient of every tensor of the file, and a product with it."""
     model.zero_grad()
     given = tensors(inputs)
     logits = model(**given).logits
@@ -206,7 +206,7 @@ def gradients(
 
 
 def in_file(model: Any, computed: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The gradients as the tensors of a file, which joins and names them otherwise: those of a
+    """Returns gradients as the tensors of a file, which joins and names them otherwise: those of a
     model that has them as its parameters. Names that end with one of `computed` are left out."""
     other, left = copy.deepcopy(model), {name for name, _ in model.named_buffers()}
     with torch.no_grad():
@@ -223,7 +223,7 @@ def in_file(model: Any, computed: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def generate(model: Any, inputs: dict[str, Any], family: families.Family) -> list[list[int]]:
-    """Greedy tokens, none of which is a close call; of a decoder from its first token on."""
+    """Generates greedy tokens, none a close call; of a decoder from its first token on."""
     given = {k: v for k, v in tensors(inputs).items() if k in ("input_ids", "attention_mask")}
     given.setdefault("attention_mask", torch.ones_like(given["input_ids"]))
     if family.first_position:  # 5.23 counts from 0, whatever a forward pass of its own does
