@@ -12,7 +12,8 @@ import numpy as np
 
 from ..params.errors import printable, quoted
 from .batches import common_length, filled, listed
-from .chat import Template, chat_text, check_call, choose
+from .chat import Template
+from .chatting import Chats
 from .pipeline import of_library
 from .settings import Settings
 from .speaking import Speaks, copied
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from .vocabularies.words_and_bytes import Read
 
     Ids = Sequence[int] | np.ndarray | jax.Array
-
-Messages = Sequence[Mapping[str, Any]]
 
 _TRUNCATIONS = ("longest_first", "only_first", "only_second")
 _CLEANED = (  # pairs of what `decode` replaces, in this order: English before its punctuation
@@ -43,7 +42,7 @@ _CLEANED = (  # pairs of what `decode` replaces, in this order: English before i
 )
 
 
-class Tokenizer(Speaks, Vocabulary):
+class Tokenizer(Speaks, Chats, Vocabulary):
     """Turns texts into ids and back as the files of a folder say; see `load_tokenizer`.
 
     It may be used by several threads. `tok(texts)` gives arrays for a model, `tok.encode(text)` a
@@ -302,66 +301,6 @@ class Tokenizer(Speaks, Vocabulary):
     def batch_decode(self, rows: Iterable[Ids], **options: Any) -> list[str]:
         """Turns rows of ids, int [B, T] or a list of [T], into their texts; options as `decode`."""
         return [self.decode(row, **options) for row in rows]
-
-    def chat(
-        self,
-        messages: Messages | Sequence[Messages],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        documents: Sequence[Mapping[str, Any]] | None = None,
-        *,
-        add_generation_prompt: bool | None = None,
-        continue_final_message: bool | str = False,
-        tokenize: bool = False,
-        template: str | None = None,
-        **variables: Any,
-    ) -> Any:
-        """Renders a chat, or each of a list of chats, by the folder's template.
-
-        A template is code of a stranger: it runs in Jinja's sandbox, in a process of its own that
-        reaches no file, for 2 s of CPU time at most (`flaxmodels/text/rendering.py`).
-
-        Args:
-            messages: [{"role": "user", "content": "Hello"}, ...].
-            tools: JSON schemas of functions that the model may call.
-            documents: [{"title": ..., "text": ...}, ...] to answer from.
-            add_generation_prompt: begin an answer; None is True, unless a message is continued.
-            continue_final_message: end inside of the last message, or of that field of it, so that
-                the model goes on with it.
-            tokenize: return what `tok(text, add_special_tokens=False)` returns, instead of text.
-            template: the name of one of `chat_templates`, or a text of your own.
-            **variables: of the template, as enable_thinking=False.
-
-        Returns:
-            the text, or a list of texts; or arrays int32 [B, T].
-
-        Raises:
-            TemplateError: there is no template, or it cannot be rendered: file, line, why.
-            TypeError: messages, tools or documents that are no mappings; a keyword of Transformers
-                that is no variable, with what to write.
-            ImportError: jinja2 is not installed.
-        """
-        if add_generation_prompt is None:
-            add_generation_prompt = not continue_final_message
-        check_call(messages, {"tools": tools, "documents": documents}, variables)
-        if add_generation_prompt and continue_final_message:
-            raise ValueError(
-                "add_generation_prompt begins another message than the one that "
-                "continue_final_message goes on with: give one of them"
-            )
-        chosen = choose(self.chat_templates, template, tools, self._folder)
-        values = {
-            **self.special_tokens,
-            "tools": tools,
-            "documents": documents,
-            "add_generation_prompt": add_generation_prompt,
-            **variables,
-        }
-        is_batch = not isinstance(messages[0], Mapping)
-        chats: Any = messages if is_batch else [messages]
-        texts = [chat_text(chosen, chat, values, continue_final_message) for chat in chats]
-        if tokenize:
-            return self(texts, add_special_tokens=False)
-        return texts if is_batch else texts[0]
 
 
 def _text(value: Any) -> str:

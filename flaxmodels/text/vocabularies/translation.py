@@ -17,7 +17,8 @@ from ...params.errors import quoted
 from ..files import Files
 from ..languages.codes import M2M_100, WMT_21
 from ..settings import Settings, Token
-from .sentencepiece import (
+from .sentencepiece import pipeline_of
+from .sentencepiece_model import (
     CONTROL,
     DEFINED,
     NORMAL,
@@ -26,7 +27,6 @@ from .sentencepiece import (
     Model,
     Piece,
     parse_model,
-    pipeline_of,
 )
 
 if TYPE_CHECKING:
