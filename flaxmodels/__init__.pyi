@@ -44,6 +44,11 @@ from .families.bert import BertForNextSentencePrediction as BertForNextSentenceP
 from .families.bert import BertForPreTraining as BertForPreTraining
 from .families.bert import BertModel as BertModel
 from .families.bert import BertPretrained
+from .families.big_bird import BigBirdConfig as BigBirdConfig
+from .families.big_bird import BigBirdForQuestionAnswering as BigBirdForQuestionAnswering
+from .families.big_bird import BigBirdForSequenceClassification as BigBirdForSequenceClassification
+from .families.big_bird import BigBirdModel as BigBirdModel
+from .families.big_bird import BigBirdPretrained
 from .families.blenderbot import BlenderbotConfig as BlenderbotConfig
 from .families.blenderbot_small import BlenderbotSmallConfig as BlenderbotSmallConfig
 from .families.bloom import BloomConfig as BloomConfig
@@ -189,6 +194,12 @@ from .models.encoders.heads import TokenClassification as HeadsTokenClassificati
 from .models.encoders.model import PooledEncoderModel, UnpooledEncoderModel
 from .models.encoders.roberta import MultipleChoice as RobertaMultipleChoice
 from .models.encoders.roberta import RobertaLike
+from .models.encoders.heads import MaskedLM as HeadsMaskedLM
+from .models.encoders.heads import PooledClassification, PreTraining
+from .models.encoders.heads import QuestionAnswering as HeadsQuestionAnswering
+from .models.encoders.heads import TokenClassification as HeadsTokenClassification
+from .models.encoders.model import UnpooledEncoderModel
+from .models.encoders.roberta import MultipleChoice as RobertaMultipleChoice
 from .models.encoders.transformed import MultipleChoice as TransformedMultipleChoice
 from .models.encoders.transformed import QuestionAnswering as TransformedQuestionAnswering
 from .models.encoders.transformed import SequenceClassification as TransformedSequenceClassification
@@ -220,6 +231,11 @@ class BertForSequenceClassification(BertPretrained, PooledClassification): ...
 class BertForTokenClassification(BertPretrained, HeadsTokenClassification): ...
 class BertForQuestionAnswering(BertPretrained, HeadsQuestionAnswering): ...
 class BertForMultipleChoice(BertPretrained, HeadsMultipleChoice): ...
+class BigBirdForMaskedLM(BigBirdPretrained, HeadsMaskedLM): ...
+class BigBirdForMultipleChoice(BigBirdPretrained, RobertaMultipleChoice): ...
+class BigBirdForTokenClassification(BigBirdPretrained, HeadsTokenClassification): ...
+class BigBirdForCausalLM(BigBirdPretrained, HeadsCausalLM): ...
+class BigBirdForPreTraining(BigBirdPretrained, PreTraining): ...
 class BlenderbotModel(FairseqModel): ...
 class BlenderbotForConditionalGeneration(FairseqConditionalGeneration): ...
 class BlenderbotForCausalLM(FairseqCausalLM): ...
@@ -489,6 +505,14 @@ FlaxBertForSequenceClassification = BertForSequenceClassification
 FlaxBertForTokenClassification = BertForTokenClassification
 FlaxBertLMHeadModel = BertLMHeadModel
 FlaxBertModel = BertModel
+FlaxBigBirdForCausalLM = BigBirdForCausalLM
+FlaxBigBirdForMaskedLM = BigBirdForMaskedLM
+FlaxBigBirdForMultipleChoice = BigBirdForMultipleChoice
+FlaxBigBirdForPreTraining = BigBirdForPreTraining
+FlaxBigBirdForQuestionAnswering = BigBirdForQuestionAnswering
+FlaxBigBirdForSequenceClassification = BigBirdForSequenceClassification
+FlaxBigBirdForTokenClassification = BigBirdForTokenClassification
+FlaxBigBirdModel = BigBirdModel
 FlaxBlenderbotForCausalLM = BlenderbotForCausalLM
 FlaxBlenderbotForConditionalGeneration = BlenderbotForConditionalGeneration
 FlaxBlenderbotModel = BlenderbotModel

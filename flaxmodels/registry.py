@@ -143,6 +143,7 @@ FAMILIES: dict[str, Family] = {
         "BERT",
         other_names={"BertForCausalLM": "BertLMHeadModel"},
     ),
+    "big_bird": Family("BigBird", (*_ENCODERS, "ForPreTraining"), "BigBird"),
     "blenderbot": Family("Blenderbot", (*_SEQ2SEQ, "ForCausalLM"), "Blenderbot"),
     "blenderbot-small": Family("BlenderbotSmall", (*_SEQ2SEQ, "ForCausalLM"), "Blenderbot Small"),
     "bloom": Family("Bloom", _ALL, "BLOOM"),

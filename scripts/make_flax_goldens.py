@@ -62,6 +62,7 @@ CLASSES = (
         model_type: [prefix + head for head in (*more, *READS)]
         for model_type, prefix, more in (
             ("albert", "Albert", ("Model", "ForPreTraining")),
+            ("big_bird", "BigBird", ("Model", "ForPreTraining", "ForCausalLM")),
             ("distilbert", "DistilBert", ("Model",)),
             ("electra", "Electra", ("Model", "ForPreTraining", "ForCausalLM")),
             ("roberta", "Roberta", LM),
@@ -87,6 +88,12 @@ CLASSES = (
 CHANGED = {
     "BertForCausalLM": {"is_decoder": True},
     "AlbertForPreTraining": {"num_labels": 2},  # what it has whatever the config says
+    "BigBirdForCausalLM": {"is_decoder": True},
+    "BigBirdForTokenClassification": {
+        "attention_type": "block_sparse",
+        "block_size": 1,
+        "num_random_blocks": 1,
+    },
     "ElectraForCausalLM": {"is_decoder": True},
     "RobertaForCausalLM": {"is_decoder": True},
     "RobertaPreLayerNormForCausalLM": {"is_decoder": True},

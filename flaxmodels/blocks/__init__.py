@@ -14,9 +14,11 @@ from .attention import TwoWayWindow as TwoWayWindow
 from .attention import Window as Window
 from .attention import alibi as alibi
 from .attention import attend as attend
+from .attention import block_sparse as block_sparse
 from .attention import check_attention as check_attention
 from .attention import disentangled_scores as disentangled_scores
 from .attention import distance_rows as distance_rows
+from .attention import drawn_blocks as drawn_blocks
 from .attention import extended_attention_mask as extended_attention_mask
 from .attention import invert_attention_mask as invert_attention_mask
 from .attention import token_mask as token_mask
@@ -66,6 +68,7 @@ from .rope import rope_frequencies as rope_frequencies
 from .rope import rotary as rotary
 from .rope import rotary_dims as rotary_dims
 from .rope import rotate as rotate
+from .self_attention import scaled_heads as scaled_heads
 from .self_attention import self_attention as self_attention
 from .self_attention import split_heads as split_heads
 from .stack import At as At

@@ -126,6 +126,14 @@ def attended_heads(
         need_weights=context.output_attentions,
         **others,
     )
+    return scaled_heads(out, weights, context, at)
+
+
+def scaled_heads(
+    out: jax.Array, weights: jax.Array | None, context: PassContext, at: At
+) -> tuple[jax.Array, jax.Array | None]:
+    """Multiplies each head of out [B, T, N, Hv], and of the weights [B, N, T, S] if there are any,
+    with the layer's `head_scales`, and puts the heads beside each other: [B, T, N*Hv]."""
     if context.head_scales is not None:
         scales = context.head_scales[at.layer].astype(out.dtype)
         out = out * scales[None, None, :, None]

@@ -24,10 +24,12 @@ class ConfigFields(TypedDict, total=False):
     attention_heads: int
     attention_multiplier: float
     attention_probs_dropout_prob: float
+    attention_type: str
     attention_types: Sequence[Any] | None
     attn_logit_softcapping: float | None
     attn_pdrop: float
     bias: bool
+    block_size: int
     bos_token_id: int | None
     classifier_activation: str
     classifier_bias: bool
@@ -134,6 +136,7 @@ class ConfigFields(TypedDict, total=False):
     num_labels: int
     num_layers: int
     num_ln_in_parallel_attn: int | None
+    num_random_blocks: int
     original_max_position_embeddings: Any
     output_attentions: bool
     output_hidden_states: bool
@@ -152,6 +155,7 @@ class ConfigFields(TypedDict, total=False):
     relative_attention: bool
     relative_attention_max_distance: int
     relative_attention_num_buckets: int
+    rescale_embeddings: bool
     resid_dropout: float
     resid_pdrop: float
     residual_dropout: float
@@ -169,6 +173,7 @@ class ConfigFields(TypedDict, total=False):
     scale_attn_weights: bool
     scale_decoder_outputs: bool | None
     scale_embedding: bool
+    sep_token_id: int | None
     seq_classif_dropout: float
     share_att_key: bool
     share_encoder_decoder_embeddings: bool

@@ -121,11 +121,11 @@ def check_extra(config: Schema) -> None:
     if kinds is None:
         return
     fits = isinstance(kinds, tuple) and len(kinds) == layers
-    odd = [i for i, kind in enumerate(kinds) if kind != config.attention_type(i)] if fits else [0]
+    odd = [i for i, kind in enumerate(kinds) if kind != config.layer_type(i)] if fits else [0]
     if odd:
         raise ConfigError(
             f"{name}: layer_types is {shown(kinds)}; implemented is "
-            f"{config.attention_type(odd[0])!r} in layer {odd[0]}, and a type for each layer"
+            f"{config.layer_type(odd[0])!r} in layer {odd[0]}, and a type for each layer"
         )
 
 

@@ -58,7 +58,7 @@ class Schema:
         """
         return values
 
-    def attention_type(self, layer: int) -> str:
+    def layer_type(self, layer: int) -> str:
         """Returns the type of a layer, as `layer_types` of a `config.json` spells it."""
         return "full_attention"
 

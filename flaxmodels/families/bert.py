@@ -10,12 +10,11 @@ from typing import ClassVar
 from ..core import outputs
 from ..models import task_heads
 from ..models.encoders import heads
-from ..models.encoders.branch import Part, grown
+from ..models.encoders.branch import grown
 from ..models.encoders.fields import BertFields
+from ..models.encoders.heads import NEXT_SENTENCE
 from ..models.encoders.model import EncoderPretrained, PooledEncoderModel, encoder_naming
 from . import classes_of
-
-_NEXT = "cls/seq_relationship"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,24 +59,8 @@ class BertForNextSentencePrediction(BertPretrained, heads.EncoderHead, task_head
     pooling = True
 
     def head(self, base, out, given) -> outputs.LogitsOutput:
-        modules = grown(self, {_NEXT: self.linear(2, ("embed", "labels"))})
-        return outputs.LogitsOutput.of(out, logits=modules.at(_NEXT)(out.pooler_output))
-
-
-class BertForPreTraining(BertPretrained, heads.PredictionHead, task_heads.SimpleHead):
-    """tokens [B, T] -> the logits of `BertForMaskedLM` and of `BertForNextSentencePrediction`."""
-
-    backbone = BertModel
-    pooling = True
-
-    def head(self, base, out, given) -> outputs.PreTrainingOutput:
-        more: dict[str, Part] = {_NEXT: self.linear(2, ("embed", "labels"))}
-        modules = grown(self, self.prediction_parts() | more)
-        return outputs.PreTrainingOutput.of(
-            out,
-            prediction_logits=self.predict(modules, base, out.last_hidden_state),
-            seq_relationship_logits=modules.at(_NEXT)(out.pooler_output),
-        )
+        modules = grown(self, {NEXT_SENTENCE: self.linear(2, ("embed", "labels"))})
+        return outputs.LogitsOutput.of(out, logits=modules.at(NEXT_SENTENCE)(out.pooler_output))
 
 
 __getattr__ = classes_of(BertConfig, parts=heads.ENCODER_CLASSES)

@@ -34,7 +34,7 @@ class Cohere2Config(CommandFields, LayerTypes):
     sliding_window_pattern: int | None = 4
 
     def rotation_name(self, layer: int) -> str | None:
-        return "default" if self.attention_type(layer) == SLIDING else None
+        return "default" if self.layer_type(layer) == SLIDING else None
 
 
 __getattr__ = classes_of(Cohere2Config, parts=DECODER_CLASSES)

@@ -78,7 +78,7 @@ class GPTNeoConfig(PlainHeads):
     def position_limit(self) -> int:
         return self.max_position_embeddings
 
-    def attention_type(self, layer: int) -> str:
+    def layer_type(self, layer: int) -> str:
         return _TYPES[expanded(self, "attention_types")[layer]]
 
     def derive(self) -> None:

@@ -114,11 +114,11 @@ class LayerKinds(Config):
     def layer_kinds(self) -> tuple[Kind, ...]:
         """The kind of each layer."""
         return tuple(
-            Kind(self.attention_type(i), self.rotation_name(i))
+            Kind(self.layer_type(i), self.rotation_name(i))
             for i in range(self.num_hidden_layers)
         )
 
-    def attention_type(self, layer: int) -> str:
+    def layer_type(self, layer: int) -> str:
         """Returns the type of a layer: sliding if there is a window."""
         return SLIDING if getattr(self, self.windows[SLIDING], None) is not None else FULL
 
@@ -126,7 +126,7 @@ class LayerKinds(Config):
         """Returns which rotation a layer has, for `rope_for`; None for none."""
         if not isinstance(self, rope_config.Rotary):
             return None
-        return "default" if "default" in self.rope_rules.defaults else self.attention_type(layer)
+        return "default" if "default" in self.rope_rules.defaults else self.layer_type(layer)
 
     def window(self, attention: str) -> int | None:
         """Returns how many keys a query of layers of this type sees, its own included; of a model
@@ -167,7 +167,7 @@ class LayerTypes(LayerKinds):
 
     layer_types: tuple[str, ...] = _FROM_OTHERS
 
-    def attention_type(self, layer: int) -> str:
+    def layer_type(self, layer: int) -> str:
         """Returns the type of a layer."""
         return self.layer_types[layer]
 

@@ -2,6 +2,7 @@
 weights of the rule, and the config.json that 4.53.3 wrote, put out what they did there."""
 
 import json
+import warnings
 
 import jax
 import numpy as np
@@ -17,6 +18,8 @@ from safetensors.numpy import load_file
 import flaxmodels as fm
 
 FOLDER = GOLDENS / "flax"
+NEW = {"big_bird": {"bert/pooler/kernel", "bert/pooler/bias"}}
+"""Leaves that heads of a family have today, as PyTorch's have, and do not read."""
 FLAX = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 
 
@@ -37,10 +40,13 @@ def test_a_folder_of_old_flax_is_read_unchanged(family, name, tmp_path):
     (tmp_path / "flax_model.msgpack").write_bytes(msgpack_serialize(params))
     (tmp_path / "config.json").write_text(json.dumps(entry["config"]))
     cls = getattr(fm, f"Flax{name}")
-    model, params, info = cls.from_pretrained(
-        tmp_path, scan_layers=len(name) % 2 == 0, output_loading_info=True
-    )
-    assert not info.missing_keys and not info.unexpected_keys
+    with warnings.catch_warnings():
+        if family in NEW:
+            warnings.filterwarnings("ignore", ".* not initialized from pretrained model")
+        model, params, info = cls.from_pretrained(
+            tmp_path, scan_layers=len(name) % 2 == 0, output_loading_info=True
+        )
+    assert {*info.missing_keys} <= NEW.get(family, set()) and not info.unexpected_keys
     inputs = arrays_of(for_class(name, golden["inputs"]))
     out = jax.jit(lambda params: model.apply({"params": params}, **inputs))(params)
     mask = inputs.get("decoder_attention_mask", inputs["attention_mask"]).astype(bool)

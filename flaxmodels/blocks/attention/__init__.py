@@ -4,8 +4,10 @@ from .additive_mask import extended_attention_mask as extended_attention_mask
 from .additive_mask import invert_attention_mask as invert_attention_mask
 from .alibi import alibi as alibi
 from .alibi import alibi_slopes as alibi_slopes
+from .block_sparse import block_sparse as block_sparse
 from .disentangled import disentangled_scores as disentangled_scores
 from .disentangled import distance_rows as distance_rows
+from .drawn_blocks import drawn_blocks as drawn_blocks
 from .mask import AttentionMask as AttentionMask
 from .mask import token_mask as token_mask
 from .paths import IMPLEMENTATIONS as IMPLEMENTATIONS

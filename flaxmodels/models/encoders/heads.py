@@ -18,6 +18,8 @@ from .branch import Branch, Part, Vector, grown
 from .model import EncoderPretrained, PooledEncoderModel
 from .style import ClassifierNames
 
+NEXT_SENTENCE = "cls/seq_relationship"
+"""Path of the head that tells whether a sentence follows another."""
 SUMMARIES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "first": lambda x: x[:, 0],
     "last": lambda x: x[:, -1],
@@ -109,6 +111,22 @@ class MaskedLM(PredictionHead, task_heads.SimpleHead):
         return outputs.LogitsOutput.of(out, logits=logits)
 
 
+class PreTraining(PredictionHead, task_heads.SimpleHead):
+    """tokens [B, T] -> logits [B, T, V] of the token in each place, and [B, 2]: the second sentence
+    follows the first, or is another."""
+
+    pooling = True
+
+    def head(self, base, out, given) -> outputs.PreTrainingOutput:
+        more: dict[str, Part] = {NEXT_SENTENCE: self.linear(2, ("embed", "labels"))}
+        modules = grown(self, self.prediction_parts() | more)
+        return outputs.PreTrainingOutput.of(
+            out,
+            prediction_logits=self.predict(modules, base, out.last_hidden_state),
+            seq_relationship_logits=modules.at(NEXT_SENTENCE)(out.pooler_output),
+        )
+
+
 class CausalLM(PredictionHead, task_heads.CausalLM):
     """tokens [B, T] -> logits [B, T, V] of the token after each, by an encoder that
     `is_decoder`."""
@@ -174,6 +192,7 @@ class MultipleChoice(EncoderHead, task_heads.MultipleChoice):
 ENCODER_CLASSES: dict[str, type[PretrainedModel]] = {
     "Pretrained": EncoderPretrained,
     "Model": PooledEncoderModel,
+    "ForPreTraining": PreTraining,
     "ForMaskedLM": MaskedLM,
     "ForCausalLM": CausalLM,
     "LMHeadModel": CausalLM,

@@ -64,6 +64,18 @@ class EncoderLayer(nn.Module):
         S]; None for what the context says."""
         return None
 
+    def self_attention(
+        self,
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        context: blocks.PassContext,
+        at: blocks.At,
+        **told: Any,
+    ) -> tuple[jax.Array, blocks.Cache | None, jax.Array | None]:
+        """Attends as `blocks.self_attention`, with `told` from its keywords on."""
+        return blocks.self_attention(self, q, k, v, context, at, **told)
+
     def _attend(
         self,
         modules: Branch,
@@ -96,7 +108,7 @@ class EncoderLayer(nn.Module):
                 turn, table = blocks.apply_rotary, context.rotations
                 v = at.of("rotary", lambda name: v if name is None else turn(v, table[name]))
             told["bias"] = self.score_bias(modules, q, k, context)
-            out = blocks.self_attention(self, q, k, v, context, at, **told)
+            out = self.self_attention(q, k, v, context, at, **told)
         y, cache, weights = out
         y = modules.at(names.out)(y)
         x = x + nn.Dropout(style.attention_dropout)(y, deterministic=context.deterministic)

@@ -94,9 +94,10 @@ class EncoderModel(decoder.Backbone, EncoderPretrained):
         return None if self.config.style.embeddings.types is None else self.config.type_vocab_size
 
     def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
-        names = self.config.style.embeddings
+        style, names = self.config.style, self.config.style.embeddings
         x = blocks.embed_inputs(at(self, names.words), tokens, self.dtype)
         x = self.perturb_embeddings(x)
+        x = x if style.words_scale is None else blocks.scaled(x, style.words_scale)
         ids = tokens.token_type_ids
         for path, rows in (
             (names.types, jnp.zeros((1, 1), jnp.int32) if ids is None else ids),
@@ -104,8 +105,9 @@ class EncoderModel(decoder.Backbone, EncoderPretrained):
         ):
             if path is not None:
                 x = x + jnp.broadcast_to(at(self, path)(rows, self.dtype), x.shape)
+        x = self.drop(x, deterministic=context.deterministic) if style.drop_before_norm else x
         x = x if names.norm is None else at(self, names.norm)(x)
-        x = self.drop(x, deterministic=context.deterministic)
+        x = x if style.drop_before_norm else self.drop(x, deterministic=context.deterministic)
         return x if names.project is None else at(self, names.project)(x)
 
     def positions(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:

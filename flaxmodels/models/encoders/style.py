@@ -71,6 +71,8 @@ class EncoderStyle:
         padding_position: where padding stands; tokens stand at the positions after it, counted by
             ids that are not padding, whose id is the same number. None: tokens and padding stand
             at 0, 1, ...
+        words_scale: factor of the vectors of words, before others are added; None for 1.
+        drop_before_norm: embeddings are dropped before their norm, not after it.
         embedding_dropout, score_dropout, attention_dropout, mlp_dropout: rates, of embeddings,
             attention weights, and of what attention and MLP add.
         inner_dropout: rate of what enters the MLP's last projection.
@@ -95,6 +97,8 @@ class EncoderStyle:
     score_scale: float | None = None
     rotate_values: bool = False
     padding_position: int | None = None
+    words_scale: float | None = None
+    drop_before_norm: bool = False
     embedding_dropout: float = 0.0
     score_dropout: float = 0.0
     attention_dropout: float = 0.0
