@@ -41,7 +41,6 @@ from .families.bart import BartConfig as BartConfig
 from .families.bart import BartPretrained
 from .families.bert import BertConfig as BertConfig
 from .families.bert import BertForNextSentencePrediction as BertForNextSentencePrediction
-from .families.bert import BertForPreTraining as BertForPreTraining
 from .families.bert import BertModel as BertModel
 from .families.bert import BertPretrained
 from .families.big_bird import BigBirdConfig as BigBirdConfig
@@ -186,7 +185,7 @@ from .models.encoders.disentangled import (
 )
 from .models.encoders.disentangled import TokenClassification as DisentangledTokenClassification
 from .models.encoders.heads import CausalLM as HeadsCausalLM
-from .models.encoders.heads import FirstTokenClassification, PooledClassification
+from .models.encoders.heads import FirstTokenClassification, PooledClassification, PreTraining
 from .models.encoders.heads import MaskedLM as HeadsMaskedLM
 from .models.encoders.heads import MultipleChoice as HeadsMultipleChoice
 from .models.encoders.heads import QuestionAnswering as HeadsQuestionAnswering
@@ -194,12 +193,6 @@ from .models.encoders.heads import TokenClassification as HeadsTokenClassificati
 from .models.encoders.model import PooledEncoderModel, UnpooledEncoderModel
 from .models.encoders.roberta import MultipleChoice as RobertaMultipleChoice
 from .models.encoders.roberta import RobertaLike
-from .models.encoders.heads import MaskedLM as HeadsMaskedLM
-from .models.encoders.heads import PooledClassification, PreTraining
-from .models.encoders.heads import QuestionAnswering as HeadsQuestionAnswering
-from .models.encoders.heads import TokenClassification as HeadsTokenClassification
-from .models.encoders.model import UnpooledEncoderModel
-from .models.encoders.roberta import MultipleChoice as RobertaMultipleChoice
 from .models.encoders.transformed import MultipleChoice as TransformedMultipleChoice
 from .models.encoders.transformed import QuestionAnswering as TransformedQuestionAnswering
 from .models.encoders.transformed import SequenceClassification as TransformedSequenceClassification
@@ -227,6 +220,7 @@ class BartForQuestionAnswering(BartPretrained, FairseqQuestionAnswering): ...
 class BartForCausalLM(BartPretrained, FairseqCausalLM): ...
 class BertForMaskedLM(BertPretrained, HeadsMaskedLM): ...
 class BertLMHeadModel(BertPretrained, HeadsCausalLM): ...
+class BertForPreTraining(BertPretrained, PreTraining): ...
 class BertForSequenceClassification(BertPretrained, PooledClassification): ...
 class BertForTokenClassification(BertPretrained, HeadsTokenClassification): ...
 class BertForQuestionAnswering(BertPretrained, HeadsQuestionAnswering): ...

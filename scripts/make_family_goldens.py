@@ -211,7 +211,9 @@ def in_file(model: Any, computed: tuple[str, ...]) -> dict[str, np.ndarray]:
     other, left = copy.deepcopy(model), {name for name, _ in model.named_buffers()}
     with torch.no_grad():
         for (name, mine), its in zip(model.named_parameters(), other.parameters(), strict=True):
-            if mine.grad is None or name.endswith(computed):  # of no use to the logits, or no weight
+            if mine.grad is None or name.endswith(
+                computed
+            ):  # of no use to the logits, or no weight
                 left.add(name)
                 continue
             its.copy_(mine.grad)

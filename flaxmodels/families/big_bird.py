@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from .. import blocks
@@ -117,8 +116,11 @@ class BigBirdLayer(EncoderLayer):
         if not cfg.attends_by_blocks(q.shape[1]):
             return super().self_attention(q, k, v, context, at, **told)
         axes = ("batch", "length", "heads", None)
+        q, k, v = (fs.constrain(x, axes, self.options.rules) for x in (q, k, v))
         out, weights = blocks.block_sparse(
-            *(fs.constrain(x, axes, self.options.rules) for x in (q, k, v)),
+            q,
+            k,
+            v,
             context.masks[at.kind.attention].tokens,
             size=cfg.block_size,
             count=cfg.num_random_blocks,
@@ -200,20 +202,18 @@ class BigBirdForQuestionAnswering(BigBirdPretrained, heads.EncoderHead):
                 `config.sep_token_id`, or for none where there are no `input_ids`. Unless
                 `token_type_ids` are given, these tokens are of type 0, and others of type 1.
         """
-        base, question = self.base(), None
+        base = self.base()
         if question_lengths is None and input_ids is not None:
             ends = jnp.asarray(input_ids) == self.config.sep_token_id
             question_lengths = jnp.argmax(ends, axis=-1, keepdims=True) + 1
-        if question_lengths is not None:
+        if question_lengths is not None and inputs.get("token_type_ids") is None:
             tokens = inputs.get("inputs_embeds") if input_ids is None else input_ids
-            places = jnp.arange(np.shape(tokens)[1])[None]
-            question = places < jnp.asarray(question_lengths)
-            if inputs.get("token_type_ids") is None:
-                inputs["token_type_ids"] = jnp.where(question, 0, 1)
-            question = question & (places > 0)
+            length = 0 if tokens is None else jnp.shape(tokens)[1]
+            inputs["token_type_ids"] = jnp.where(_before(question_lengths, length), 0, 1)
         out = base(input_ids, attention_mask, **inputs)
         logits = self._answers(out.last_hidden_state, inputs.get("deterministic", True))
-        if question is not None:
+        if question_lengths is not None:
+            question = _before(question_lengths, logits.shape[1]).at[:, 0].set(False)
             logits = logits - jnp.where(question, _OF_QUESTIONS, 0.0)[..., None]
         start, end = logits[..., 0], logits[..., 1]
         return outputs.QuestionAnsweringOutput.of(out, start_logits=start, end_logits=end)
@@ -228,12 +228,15 @@ class BigBirdForQuestionAnswering(BigBirdPretrained, heads.EncoderHead):
             last: self.linear(2, ("embed", "labels")),
         }
         modules = grown(self, parts)
-        drop = functools.partial(
-            nn.Dropout(cfg.hidden_dropout_prob), deterministic=deterministic
-        )
+        drop = functools.partial(nn.Dropout(cfg.hidden_dropout_prob), deterministic=deterministic)
         y = blocks.ACTIVATIONS[cfg.hidden_act](modules.at(up)(drop(x)))
         y = modules.at(norm)(drop(modules.at(down)(y)) + x)
         return modules.at(last)(y)
+
+
+def _before(lengths: jax.Array, length: int) -> jax.Array:
+    """Returns bool [B, T], which of T = `length` places are before the lengths [B, 1]."""
+    return jnp.arange(length)[None] < jnp.asarray(lengths)
 
 
 _ANSWERS = ("intermediate/dense", "output/dense", "output/LayerNorm", "qa_outputs")

@@ -114,8 +114,7 @@ class LayerKinds(Config):
     def layer_kinds(self) -> tuple[Kind, ...]:
         """The kind of each layer."""
         return tuple(
-            Kind(self.layer_type(i), self.rotation_name(i))
-            for i in range(self.num_hidden_layers)
+            Kind(self.layer_type(i), self.rotation_name(i)) for i in range(self.num_hidden_layers)
         )
 
     def layer_type(self, layer: int) -> str:

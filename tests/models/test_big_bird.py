@@ -76,9 +76,7 @@ def test_long_texts_are_those_of_the_reference(name, scan_layers):
     out = jax.jit(lambda params: called(model, params, case, output_attentions=True))(params)
     np.testing.assert_allclose(out.logits, logits, atol=1e-5)
     want = expected[f"{name}.attentions"]
-    np.testing.assert_allclose(
-        out.attentions[-1][-1][:, mask[-1]], want[:, mask[-1]], atol=1e-4
-    )
+    np.testing.assert_allclose(out.attentions[-1][-1][:, mask[-1]], want[:, mask[-1]], atol=1e-4)
 
 
 @pytest.mark.parametrize("i", range(len(GOLDEN["drawn"])))
@@ -102,7 +100,9 @@ def states(length, **changes):
     config = fm.BigBirdConfig.from_dict(TINY | changes)
     model = fm.BigBirdModel(config, scan_layers=True)
     ids = np.full((1, length), 5)
-    out = jax.eval_shape(lambda params: model.apply({"params": params}, ids), model.abstract_params())
+    out = jax.eval_shape(
+        lambda params: model.apply({"params": params}, ids), model.abstract_params()
+    )
     return out.last_hidden_state.shape
 
 
@@ -176,7 +176,7 @@ def test_a_question_is_of_the_first_type_and_holds_no_answer_but_the_first_token
 
 @pytest.mark.soak
 def test_a_decoder_that_attends_to_an_encoder_is_berts():
-    """The reference's own attends to the encoder in the place of itself, and old Flax's does not."""
+    """The reference's attends to the encoder in the place of itself, and old Flax's does not."""
     it = reference.load("bert")
     inputs = it.inputs("cross")
     entry = it.entry("cross")

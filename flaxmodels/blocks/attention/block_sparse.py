@@ -137,7 +137,7 @@ def _by_blocks(
 
 
 def _attended(q: jax.Array, reads: list[_Read], scale: float) -> jax.Array:
-    """Computes the attention of q [B, M, size, N, H] over all that it reads: [B, M, size, N, Hv]."""
+    """Computes the attention of q [B, M, size, N, H] over what it reads: [B, M, size, N, Hv]."""
     dtype = jnp.promote_types(q.dtype, jnp.float32)
     logits = []
     for read in reads:

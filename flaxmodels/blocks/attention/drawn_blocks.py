@@ -1,5 +1,5 @@
-"""Which blocks of keys a block of queries draws in training, as the reference draws them: by NumPy's
-legacy generator, whose stream is fixed, seeded with the layer's number.
+"""Which blocks of keys a block of queries draws in training, as the reference draws them: by the
+legacy generator of NumPy, whose stream is fixed, seeded with the layer's number.
 
 Zaheer et al. 2020, arXiv:2007.14062; reference: `models/big_bird` of Transformers 5.23.
 """
