@@ -19,6 +19,7 @@ class BlenderbotSmallConfig(FairseqConfig):
 
     model_type: ClassVar[str] = "blenderbot-small"
     kind: ClassVar = BartStyle(norm_first=False, embedding_norm="sum")
+    scaled_in_decoder = "nothing"  # PyTorch's; the norm of tokens leaves little of a scale
 
     max_position_embeddings: int = 512
     encoder_layers: int = 8

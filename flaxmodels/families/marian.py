@@ -21,6 +21,7 @@ class MarianConfig(FairseqConfig):
 
     model_type: ClassVar[str] = "marian"
     kind: ClassVar = BartStyle(norm_first=False, positions="sinusoids")
+    scaled_in_decoder = "all"
     derived: ClassVar[tuple[str, ...]] = ("decoder_vocab_size",)
 
     vocab_size: int = 58101

@@ -18,6 +18,7 @@ class PegasusConfig(FairseqConfig):
 
     model_type: ClassVar[str] = "pegasus"
     kind: ClassVar = BartStyle(positions="sinusoids")
+    scaled_in_decoder = "all"
 
     pad_token_id: int | None = 0
     bos_token_id: int | None = None

@@ -33,6 +33,8 @@ class BartStyle:
         position_offset: rows of the table before that of the first position.
         embedding_norm: what is normed before the first layer: the "sum" of the vectors of tokens
             and positions, those of "tokens", or "nothing".
+        scaled: what `scale_embedding` is about: vectors looked up for "tokens", those given in
+            their place too ("all"), or "nothing".
     """
 
     norm_first: bool = True
@@ -44,6 +46,7 @@ class BartStyle:
     positions: str = "learned"
     position_offset: int = 0
     embedding_norm: str = "nothing"
+    scaled: str = "tokens"
 
     def norm(self, name: str | None = None) -> nn.Module:
         """Makes a norm; its eps is PyTorch's own."""

@@ -19,6 +19,7 @@ CONFIG = fm.BartConfig(
     decoder_ffn_dim=20,
     max_position_embeddings=12,
 )
+SIZES = [name for name in CONFIG.names() if name.endswith(("_layers", "_heads", "_ffn_dim"))]
 MODEL = fm.BartForConditionalGeneration(CONFIG)
 PARAMS = MODEL.init_params(jax.random.key(0))
 IDS = np.array([[5, 6, 7, 8, 2], [9, 8, 2, 1, 1]])
@@ -92,6 +93,35 @@ def test_decoder_inputs_are_made_of_labels_and_of_input_ids():
     made = run(IDS, MASK)
     given = run(IDS, MASK, MODEL.shifted_right(IDS))
     np.testing.assert_array_equal(made.logits, given.logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "decoder"),
+    [("Bart", 4, 4), ("Marian", 4, 1), ("Pegasus", 4, 1), ("BlenderbotSmall", 4, 1)],
+)
+def test_vectors_in_the_place_of_tokens_are_scaled_as_in_the_reference(name, encoder, decoder):
+    """That is, by what they have to be multiplied to give what the tokens do. In the reference the
+    decoders of Marian and Pegasus scale vectors too, that of Blenderbot Small no tokens either."""
+    fields = {key: getattr(CONFIG, key) for key in ("vocab_size", "d_model", *SIZES)}
+    config = getattr(fm, f"{name}Config")(**fields, scale_embedding=True, pad_token_id=1)
+    model = getattr(fm, f"{name}Model")(config)
+    params = model.init_params(jax.random.key(0))
+    table = params["shared"]["embedding"]
+    vectors = {"inputs_embeds": encoder * table[IDS]}
+    vectors |= {"decoder_inputs_embeds": decoder * table[DECODED]}
+
+    def states(**given):
+        return model.apply({"params": params}, **given).last_hidden_state
+
+    by_ids = states(input_ids=IDS, decoder_input_ids=DECODED)
+    np.testing.assert_allclose(states(**vectors), by_ids, atol=1e-5)
+    if name == "BlenderbotSmall":
+        model = model.clone(config=config.replace(scale_embedding=False))
+        encoded = model.apply(
+            {"params": params}, **{"inputs_embeds": vectors["inputs_embeds"]}, method="encode"
+        )
+        again = states(encoder_outputs=encoded, decoder_input_ids=DECODED)
+        np.testing.assert_allclose(again, by_ids, atol=1e-5)
 
 
 ENCODED = np.zeros((2, 5, 16), np.float32)

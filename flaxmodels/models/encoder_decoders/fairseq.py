@@ -86,7 +86,8 @@ class FairseqStack(decoder.Backbone, FairseqPretrained):
         cfg, style = self.config, self.config.bart_style
         table = self.embed_tokens if self.table is None else self.table
         x = blocks.embed_inputs(table, tokens, self.dtype)
-        if cfg.scale_embedding and tokens.input_ids is not None:
+        looked_up = style.scaled == "tokens" and tokens.input_ids is not None
+        if cfg.scale_embedding and (looked_up or style.scaled == "all"):
             x = x * math.sqrt(cfg.d_model)
         x = self.perturb_embeddings(x)
         if style.embedding_norm == "tokens":

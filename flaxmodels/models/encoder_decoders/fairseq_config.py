@@ -48,6 +48,8 @@ class FairseqConfig(BartFields):
 
     kind: ClassVar[BartStyle] = BartStyle()
     """What of the style is the same in all models of the family."""
+    scaled_in_decoder: ClassVar[str] = "tokens"
+    """The `scaled` of the decoder's style; the encoder's is "tokens"."""
 
     @property
     def bart_style(self) -> BartStyle:
@@ -57,6 +59,7 @@ class FairseqConfig(BartFields):
             inner_dropout=self.activation_dropout,
             layer_drop=drop,
             over_encoder=self.is_decoder,
+            scaled=self.scaled_in_decoder if self.is_decoder else "tokens",
         )
 
     @property
