@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import os
 import time
+from collections.abc import Collection, Iterable
 from typing import Generic, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from ..core.template import drawn
 from ..hub import Location, proxied
 from ..params.atomic.replace import settled
 from ..params.checkpoint.match import Match
-from ..params.checkpoint.plan import LoadPlan
+from ..params.checkpoint.plan import LeafPlan, LoadPlan
 from ..params.checkpoint.sources import rename_tensors, source_of
 from ..params.checkpoint.stream import stream
 from ..params.checkpoint.ties import untied
@@ -63,10 +64,7 @@ def load(
         seconds = time.perf_counter() - start
     match = plan.match
     if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
-        initialize = functools.partial(_initialized, model, fresh, request, plan)
-        # Within a trace a load still gives arrays, but for leaves drawn by a key of that trace.
-        is_traced = isinstance(request.key, Tracer)
-        params = fp.merge(params, initialize() if is_traced else run_untraced(initialize))
+        params = fp.merge(params, initialized(model, fresh, request, plan.leaves))
     params = model.post_init(params)
     _warn(type(model), match)
     if not request.output_loading_info:
@@ -92,7 +90,7 @@ def planned(request: Request, choose: Choose[M]) -> Planned[M]:
             cls, configuration = described(choose, config)
             model = build(
                 cls,
-                configuration,
+                request.adapt(configuration),
                 request.for_class(cls).fields,
                 folder,
                 call=request.call,
@@ -156,16 +154,24 @@ def _as_tied_as_the_file(model: M, plan: LoadPlan, request: Request) -> tuple[M,
     return model, plan
 
 
-def _initialized(
-    model: Model, paths: tuple[str, ...], request: Request, plan: LoadPlan
+def initialized(
+    model: Model, paths: Iterable[str], request: Request, loaded: Iterable[LeafPlan]
 ) -> fp.Params:
     """Draws the leaves at `paths` of `model.init_params(key)`; where `param_dtype` is "auto", in
-    the dtype of the loaded leaves if they all have the same, else in float32."""
+    the dtype of the `loaded` leaves if they all have the same, else in float32."""
+    draw = functools.partial(_initialized, model, paths, request, loaded)
+    # Within a trace a load still gives arrays, but for leaves drawn by a key of that trace.
+    return draw() if isinstance(request.key, Tracer) else run_untraced(draw)
+
+
+def _initialized(
+    model: Model, paths: Iterable[str], request: Request, loaded: Iterable[LeafPlan]
+) -> fp.Params:
     key = jax.random.key(0) if request.key is None else request.key
     dtype, mesh, shardings = request.plan.param_dtype, request.plan.mesh, request.plan.shardings
     if isinstance(dtype, str) and dtype == "auto":
-        loaded = {leaf.dtype for leaf in plan.leaves if jnp.issubdtype(leaf.dtype, jnp.floating)}
-        dtype = loaded.pop() if len(loaded) == 1 else None
+        dtypes = {leaf.dtype for leaf in loaded if jnp.issubdtype(leaf.dtype, jnp.floating)}
+        dtype = dtypes.pop() if len(dtypes) == 1 else None
     dtype = jnp.float32 if dtype is None else dtype
     template = model.abstract_params(dtype)
     if mesh is not None:
@@ -179,15 +185,24 @@ def _initialized(
     return jax.jit(init, out_shardings=shardings)(key)
 
 
+def warn_of_new(cls: type[Model], where: str, paths: Collection[str]) -> None:
+    """Warns of leaves that were drawn, if there are any.
+
+    Args:
+        where: the checkpoint, or what there is in the place of one.
+    """
+    if paths:
+        warn(
+            f"Weights from {cls.__name__} not initialized from pretrained model {where}: "
+            f"{some(paths)}. Train it on a downstream task before using it."
+        )
+
+
 def _warn(cls: type[Model], match: Match) -> None:
     """Warns of leaves that were not loaded, and of tensors that were not used."""
     where, name = match.source.where, cls.__name__
     if match.said:
         warn(f"{where}: {match.said}")
-    if fresh := [*match.missing, *(bad.path for bad in match.mismatched)]:
-        warn(
-            f"Weights from {name} not initialized from pretrained model {where}: "
-            f"{some(fresh)}. Train it on a downstream task before using it."
-        )
+    warn_of_new(cls, where, [*match.missing, *(bad.path for bad in match.mismatched)])
     if match.unexpected:
         warn(f"Weights from {where} not used in {name}: {some(match.unexpected)}")

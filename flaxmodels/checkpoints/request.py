@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -71,6 +71,7 @@ class Request:
         positional: the arguments after the name; fields of the model.
         fields: the keywords that are none of a load's own: fields of the model and of its
             configuration.
+        adapt: what is made of the configuration before `fields` change it.
     """
 
     call: str
@@ -86,6 +87,7 @@ class Request:
     hub: HubOptions = HubOptions()
     weights: WeightChoice = WeightChoice()
     plan: PlanOptions = PlanOptions()
+    adapt: Callable[[Config], Config] = lambda config: config
 
     @classmethod
     def of(

@@ -11,11 +11,12 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import params as fp
+from ..checkpoints.request import UNSAID, NameOrPath
 from ..config.config import Config
 from ..core import outputs
 from ..documents.json_values import ConfigError, Json
 from ..models.decoder import Decoder
-from ..models.encoder_decoders import inputs
+from ..models.encoder_decoders import inputs, joined
 from ..models.encoder_decoders.heads import LanguageModel
 from ..registry import FAMILIES, family_class
 
@@ -40,18 +41,22 @@ class EncoderDecoderConfig(Config):
 
     def validate(self) -> None:
         name = type(self).__name__
-        for half, auto_class in _AUTO_CLASSES.items():
+        for half, auto_class in joined.HALVES.items():
             part = getattr(self, half)
             if FAMILIES[part.model_type].serving(auto_class) is None:
                 raise ConfigError(
                     f"{name}: {half} is a {part.model_type}, which is no {auto_class}"
                 )
+        if getattr(self.encoder, "is_encoder_decoder", False):
+            raise ConfigError(
+                f"{name}: encoder is a {self.encoder.model_type}, which has a decoder of its own"
+            )
         if getattr(self.encoder, "add_cross_attention", False):
             raise ConfigError(
                 f"{name}: encoder has add_cross_attention, and there is no other encoder that it "
                 "could attend to; leave it out"
             )
-        if "add_cross_attention" not in self.decoder.names():
+        if not hasattr(self.decoder, "add_cross_attention"):
             raise ConfigError(
                 f"{name}: decoder is a {self.decoder.model_type}, whose layers cannot attend to an "
                 "encoder"
@@ -66,9 +71,7 @@ class EncoderDecoderConfig(Config):
     @classmethod
     def from_encoder_decoder_configs(cls, encoder: Config, decoder: Config, **others: Any) -> Self:
         """Returns the configuration of both, in which the decoder attends to the encoder."""
-        flags = {"is_decoder": True, "add_cross_attention": True}
-        known = {name: value for name, value in flags.items() if name in decoder.names()}
-        return cls(encoder=encoder, decoder=decoder.replace(**known), **others)
+        return cls(encoder=encoder, decoder=_flagged(decoder, True), **others)
 
     @classmethod
     def from_spellings(cls, values: dict[str, Json], current: Any) -> dict[str, Json]:
@@ -81,14 +84,24 @@ class EncoderDecoderConfig(Config):
         return values
 
 
-_AUTO_CLASSES = {"encoder": "AutoModel", "decoder": "AutoModelForCausalLM"}
+def _flagged(config: Config, decodes: bool) -> Config:
+    """Returns the configuration of a half as far as its family says which it is."""
+    names = config.names() & {"is_decoder", "add_cross_attention"}
+    return config.replace(**dict.fromkeys(names, decodes))
 
 
 def _naming_of(model: "EncoderDecoderModel") -> fp.Naming:
-    halves = [model.half(name, parent=None).naming for name in _AUTO_CLASSES]
+    halves = [_of_its_own(half, model.half(half, parent=None).naming) for half in joined.HALVES]
     fields = [field.name for field in dataclasses.fields(fp.Naming)]
-    joined = {name: (*getattr(halves[0], name), *getattr(halves[1], name)) for name in fields}
-    return fp.Naming(**{name: tuple(dict.fromkeys(each)) for name, each in joined.items()})
+    both = {name: (*getattr(halves[0], name), *getattr(halves[1], name)) for name in fields}
+    return fp.Naming(**{name: tuple(dict.fromkeys(each)) for name, each in both.items()})
+
+
+def _of_its_own(half: str, naming: fp.Naming) -> fp.Naming:
+    """Returns a half's naming, by which its own tensors alone are ignored: a decoder that was part
+    of an encoder-decoder ignores that encoder."""
+    ignored = tuple(rf"^(?={half}\.).*?(?:{pattern})" for pattern in naming.ignored)
+    return dataclasses.replace(naming, ignored=ignored)
 
 
 def _ties_of(model: "EncoderDecoderModel") -> tuple[tuple[str, str], ...]:
@@ -104,6 +117,51 @@ class EncoderDecoderModel(LanguageModel):
     naming: ClassVar[Any] = property(_naming_of)
     tied: ClassVar[Any] = property(_ties_of)
 
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls,
+        encoder: NameOrPath = UNSAID,
+        decoder: NameOrPath = UNSAID,
+        *,
+        output_loading_info: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Joins two checkpoints: `(model, params)`, the decoder attending to the encoder. What
+        neither has is drawn, with a warning: the decoder's attention to the encoder, if it was
+        trained alone, and the projection between widths that differ.
+
+        Args:
+            encoder: a folder or repository, as `from_pretrained` takes it, of any family with a
+                bare model. Of a decoder it leaves out the causal mask, if its family can.
+            decoder: of any family that predicts the next token and can attend to an encoder.
+            output_loading_info: return `(model, params, {"encoder": LoadingInfo, "decoder":
+                LoadingInfo})`.
+            **options: fields of the model (`dtype`, `scan_layers`, ...), of its configuration
+                (`decoder_start_token_id`, `pad_token_id`), and keywords of `from_pretrained` for
+                both; with `encoder_` or `decoder_` before it (`decoder_revision`,
+                `encoder_hidden_dropout_prob`) for one of them, fields of its configuration too.
+
+        Raises:
+            fp.CheckpointError: a checkpoint that cannot be read, or is not that half.
+            ConfigError: halves that do not fit.
+            TypeError: a keyword that nothing here takes.
+        """
+        call = f"{cls.__name__}.from_encoder_decoder_pretrained"
+        told = joined.told_apart(call, cls, options)
+        make = cls.config_class.from_encoder_decoder_configs
+        first, encoder_params, seen = joined.load_half(
+            call, "encoder", encoder, told, lambda config: _flagged(config, False)
+        )
+        second, decoder_params, also_seen = joined.load_half(
+            call, "decoder", decoder, told, lambda config: make(first.config, config).decoder
+        )
+        model = cls(make(first.config, second.config, **told.config), **told.fields)
+        params = {"encoder": encoder_params, "decoder": decoder_params}
+        params = joined.completed(call, model, params, told, (seen, also_seen))
+        if not output_loading_info:
+            return model, params
+        return model, params, {"encoder": seen, "decoder": also_seen}
+
     def setup(self) -> None:
         self.encoder, self.decoder = self.half("encoder"), self.half("decoder")
         width = self.config.decoder.hidden_size
@@ -116,7 +174,7 @@ class EncoderDecoderModel(LanguageModel):
     def half(self, name: str, **fields: Any) -> Any:
         """Makes the encoder or the decoder; with `parent=None` as a model of its own."""
         config = getattr(self.config, name)
-        served = FAMILIES[config.model_type].serving(_AUTO_CLASSES[name])
+        served = FAMILIES[config.model_type].serving(joined.HALVES[name])
         assert served is not None  # the configuration has seen it
         return family_class(served)(**{**self.shared_fields, "config": config, **fields})
 

@@ -28,6 +28,7 @@ class GPT2Pretrained(DecoderPretrained):
         kernels_in_out=(r"/(c_(attn|proj|fc)|q_attn)/kernel$",),
         flax_kernels_out_in=(r"/(c_(attn|proj|fc)|q_attn)/kernel$",),
         ignored=(r"\.attn\.(masked_)?bias$",),
+        optional=(r"/(crossattention|ln_cross_attn)/",),  # of one that was trained alone
     )
     tied = (("lm_head/kernel", "transformer/wte/embedding"),)
     not_taken = frozenset()

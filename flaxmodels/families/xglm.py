@@ -64,7 +64,11 @@ class XGLMPretrained(decoder.Decoder):
     """The base of every model of the family."""
 
     config_class = XGLMConfig
-    naming = fp.Naming(stacks=("layers",), ignored=(r"\.embed_positions\.weights?$",))
+    naming = fp.Naming(
+        stacks=("layers",),
+        ignored=(r"\.embed_positions\.weights?$",),
+        optional=(r"/encoder_attn(_layer_norm)?/",),  # of one that was trained alone
+    )
     tied = (("lm_head/kernel", "model/embed_tokens/embedding"),)
     is_parallelizable = True
     base_model_prefix = "model"

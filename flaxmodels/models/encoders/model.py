@@ -44,11 +44,12 @@ class EncoderPretrained(decoder.Decoder):
 
 
 def encoder_naming(predictions: PredictionNames, **more: Any) -> fp.Naming:
-    """Makes the `naming` of a family: buffers of positions are ignored, a pooler may be missing."""
+    """Makes the `naming` of a family: buffers of positions are ignored; a pooler may be missing,
+    and a decoder's attention to an encoder, where it was trained alone."""
     told: dict[str, Any] = {
         "stacks": ("layer",),
         "ignored": (r"embeddings\.position_ids$",),
-        "optional": ("pooler/",),
+        "optional": ("pooler/", "crossattention/"),
         "copies": predictions.copies,
     }
     return fp.Naming(**(told | more))
