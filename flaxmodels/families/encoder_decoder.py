@@ -148,7 +148,7 @@ class EncoderDecoderModel(LanguageModel):
         """
         call = f"{cls.__name__}.from_encoder_decoder_pretrained"
         told = joined.told_apart(call, cls, options)
-        make = cls.config_class.from_encoder_decoder_configs
+        make = EncoderDecoderConfig.from_encoder_decoder_configs
         first, encoder_params, seen = joined.load_half(
             call, "encoder", encoder, told, lambda config: _flagged(config, False)
         )
