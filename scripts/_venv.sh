@@ -75,3 +75,8 @@ if ! _is_current || { [ -n "${FLAXMODELS_PYTHON:-}" ] && ! _is_from "$FLAXMODELS
   fi
   exec 9<&-
 fi
+
+# Each process of the tests would compile JAX anew where the caller wants no bytecode beside sources:
+# it lies in the environment.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX=$venv/bytecode

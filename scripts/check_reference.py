@@ -60,13 +60,13 @@ def save_theirs(folder: Path, named: list[str]) -> None:
 
     transformers.logging.set_verbosity_error()
     for family in map(families.load, named or families.names()):
-        inputs = families.make_inputs(family)["padded"]
+        inputs = families.make_inputs(family)
         cases = [(name, name, {}) for name in family.classes]
         cases += [(family.main, name, changes) for name, changes in family.variants.items()]
         for cls, case, changes in cases:
             config = family.config_of(cls) | changes
             model, _ = build(family, cls, config, family.attention(case))
-            given = families.for_class(cls, inputs)
+            given = families.for_class(cls, inputs[family.inputs_of(cls)[0]])
             if case == "cross":
                 given = given | cross_inputs(model.config.hidden_size)
             target = folder / "theirs" / f"{family.model_type}.{case}"
@@ -160,7 +160,7 @@ def save_ours(folder: Path, named: list[str]) -> None:
                 model.save_pretrained(params, target, **options)
                 write_case(target, row, name, inputs, found)
         for key, want in (expected or {}).items():
-            error = largest(found[key], want, inputs.get("attention_mask"))
+            error = largest(found[key], want, mask_of(inputs))
             worst = max(worst, error)
             assert error < 1e-4, f"{source}: {key} is off by {error:.1e}"
     print(f"opened here: the largest difference is {worst:.1e}")
@@ -228,8 +228,7 @@ def report(folder: Path, ways: dict, run: Run, title: str, versions: str) -> Non
         case = json.loads((target / "case.json").read_text())
         inputs, ours = dict(np.load(target / "inputs.npz")), np.load(target / "outputs.npz")
         odd, output = run(target, inputs, case["class"])
-        mask = inputs.get("attention_mask")
-        error = max(largest(ours[key], output(key), mask) for key in ours.files)
+        error = max(largest(ours[key], output(key), mask_of(inputs)) for key in ours.files)
         row = rows.setdefault((case["row"], case["class"]), [0, [], 0.0])
         row[0], row[1], row[2] = row[0] + 1, row[1] + odd, max(row[2], error)
     table = {}
@@ -251,6 +250,11 @@ def report(folder: Path, ways: dict, run: Run, title: str, versions: str) -> Non
     lines += ["| golden or family | class | saved and opened | odd keys | largest difference |"]
     lines += ["|---|---|---|---|---|", *(table[key] for key in sorted(table))]
     PAGE.write_text(section.sub(lambda m: m[1] + "\n".join(lines) + "\n", page), encoding="utf-8")
+
+
+def mask_of(inputs: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Returns the mask of the tokens that an output is of."""
+    return inputs.get("decoder_attention_mask", inputs.get("attention_mask"))
 
 
 def largest(ours: np.ndarray, theirs: np.ndarray, mask: np.ndarray | None) -> float:

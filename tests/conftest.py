@@ -148,7 +148,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out.add("gpu")
     if not config.getoption("--all"):
         left_out.add("soak")
-    run = [item for item in items if not any(map(item.get_closest_marker, left_out))]
-    if len(run) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if item not in {*run}])
-        items[:] = run
+    kept: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        kept[not any(map(item.get_closest_marker, left_out))].append(item)
+    config.hook.pytest_deselected(items=kept[False])
+    items[:] = kept[True]

@@ -37,6 +37,6 @@ CHANGED = {
 ENCODES = True
 _ROPES = {"full_attention": {"rope_type": "dynamic", "factor": 2.0}}
 WALK = {
-    "classifier_pooling": (["mean"], {}),
+    "classifier_pooling": (["cls"], {}),
     "max_position_embeddings": ([5], {"rope_parameters": _ROPES}),
 }

@@ -1,6 +1,8 @@
 """Encoder-decoders: their two halves, their arguments, and what decoder inputs are made of; numbers
 are in `test_reference.py`."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -21,14 +23,18 @@ CONFIG = fm.BartConfig(
 )
 SIZES = [name for name in CONFIG.names() if name.endswith(("_layers", "_heads", "_ffn_dim"))]
 MODEL = fm.BartForConditionalGeneration(CONFIG)
-PARAMS = MODEL.init_params(jax.random.key(0))
 IDS = np.array([[5, 6, 7, 8, 2], [9, 8, 2, 1, 1]])
 MASK = (IDS != 1).astype(np.int32)
 DECODED = np.array([[2, 11, 12], [2, 13, 14]])
 
 
+@functools.cache
+def params():
+    return MODEL.init_params(jax.random.key(0))
+
+
 def run(*args, model=MODEL, method=None, **given):
-    return model.apply({"params": PARAMS}, *args, **given, method=method)
+    return model.apply({"params": params()}, *args, **given, method=method)
 
 
 def shapes(*args, cls=fm.BartForConditionalGeneration, **given):
@@ -214,18 +220,18 @@ GREEDY = {"do_sample": False, "eos_token_id": ()}
 
 
 def test_generation_counts_the_start_and_forces_the_first_and_the_last_token():
-    out = MODEL.generate(PARAMS, IDS, max_length=6, forced_bos_token_id=9, **GREEDY)
+    out = MODEL.generate(params(), IDS, max_length=6, forced_bos_token_id=9, **GREEDY)
     sequences = np.asarray(out.sequences)
     assert sequences.shape == (2, 6)
     np.testing.assert_array_equal(sequences[:, [0, 1, -1]], [[2, 9, 2]] * 2)
-    again = MODEL.generate(PARAMS, IDS, MASK, max_new_tokens=5, forced_bos_token_id=9, **GREEDY)
+    again = MODEL.generate(params(), IDS, MASK, max_new_tokens=5, forced_bos_token_id=9, **GREEDY)
     np.testing.assert_array_equal(sequences, again.sequences)
-    other = MODEL.generate(PARAMS, IDS, max_length=2, decoder_start_token_id=7, **GREEDY)
+    other = MODEL.generate(params(), IDS, max_length=2, decoder_start_token_id=7, **GREEDY)
     np.testing.assert_array_equal(other.sequences, [[7, 2]] * 2)
 
 
 def test_generated_tokens_are_those_of_full_passes():
-    out = MODEL.generate(PARAMS, IDS, max_new_tokens=4, forced_eos_token_id=(), **GREEDY)
+    out = MODEL.generate(params(), IDS, max_new_tokens=4, forced_eos_token_id=(), **GREEDY)
     logits = run(IDS, MASK, out.sequences[:, :-1]).logits
     np.testing.assert_array_equal(out.sequences[:, 1:], np.argmax(logits, axis=-1))
 
@@ -234,8 +240,8 @@ def test_generated_tokens_are_those_of_full_passes():
 def test_streamed_tokens_are_those_of_generate(sampled):
     settings = {"max_new_tokens": 4, "forced_bos_token_id": 9, "eos_token_id": ()}
     settings |= {"do_sample": sampled, "key": jax.random.key(3) if sampled else None}
-    at_once = MODEL.generate(PARAMS, IDS, **settings).sequences[:, 1:]
-    np.testing.assert_array_equal(np.stack([*MODEL.stream(PARAMS, IDS, **settings)], 1), at_once)
+    at_once = MODEL.generate(params(), IDS, **settings).sequences[:, 1:]
+    np.testing.assert_array_equal(np.stack([*MODEL.stream(params(), IDS, **settings)], 1), at_once)
 
 
 @pytest.mark.parametrize(
@@ -251,13 +257,13 @@ def test_streamed_tokens_are_those_of_generate(sampled):
 )
 def test_settings_that_the_decoder_cannot_follow(settings, message):
     with pytest.raises(ValueError, match=message):
-        MODEL.generate(PARAMS, IDS, **settings)
+        MODEL.generate(params(), IDS, **settings)
 
 
 def test_a_decoder_needs_a_token_to_begin_with():
     config = CONFIG.replace(decoder_start_token_id=None, bos_token_id=None)
     with pytest.raises(ValueError, match="give decoder_start_token_id"):
-        MODEL.clone(config=config).generate(PARAMS, IDS)
+        MODEL.clone(config=config).generate(params(), IDS)
     alone = fm.BartForCausalLM(CONFIG)
     with pytest.raises(TypeError, match="has no encoder: its decoder begins with the prompt"):
         alone.generate({}, IDS, decoder_start_token_id=2)

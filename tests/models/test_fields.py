@@ -137,21 +137,35 @@ def apart(one, other):
 ROPE = {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}
 WALK = {"max_position_embeddings": ([5], ROPE)}
 """As `walk` of a table, for configurations with `rope_parameters`."""
+CLASSIFIERS = ("ForTokenClassification", "ForSequenceClassification")
 LIKELY = {
     "initializer_range": ("", initial),
+    "initializer_factor": ("", initial),
     "init_std": ("", initial),
+    "attention_bias": ("", shapes),
     "final_logit_softcapping": ("CausalLM", forward),
     "pad_token_id": ("ForSequenceClassification", forward),
-    "tie_word_embeddings": (("LM", "LMHeadModel"), shapes),
+    "scale_decoder_outputs": ("ForConditionalGeneration", forward),
+    "decoder_start_token_id": ("ForSequenceClassification", forward),
+    "tie_word_embeddings": (("LM", "LMHeadModel", "ForConditionalGeneration"), shapes),
+    "legacy": ("ForMaskedLM", shapes),
+    "decoder_bias": ("ForMaskedLM", shapes),
     "num_labels": ("ForSequenceClassification", shapes),
-    "classifier_dropout": ("ForTokenClassification", training),
+    "classifier_bias": ("ForSequenceClassification", shapes),
+    "classifier_pooling": ("ForSequenceClassification", forward),
+    "classifier_activation": ("ForSequenceClassification", forward),
+    "classifier_dropout": (CLASSIFIERS, training),
+    "classifier_dropout_prob": (CLASSIFIERS, training),
+    "cls_dropout": ("ForSequenceClassification", training),
+    "pooler_dropout": ("ForSequenceClassification", training),
+    "pooler_hidden_act": ("ForSequenceClassification", forward),
     "summary_use_proj": ("DoubleHeadsModel", shapes),
     "summary_proj_to_labels": ("DoubleHeadsModel", shapes),
     "summary_first_dropout": ("DoubleHeadsModel", training),
     "summary_activation": ("DoubleHeadsModel", forward),
 }
 """Field -> the class, by how its name ends, and what of it is looked at first; the bare model if it
-is not said. Of other fields it is what is cheap."""
+is not said. Of other fields it is what is cheap: of a size, which leaves there are."""
 
 
 class Walk:
@@ -207,7 +221,8 @@ class Walk:
         """(class, what of it), in the order in which a difference is likely and cheap to see: all,
         or those alone that are likely."""
         bare, *others = self.classes
-        ending, make = LIKELY.get(field, ("", training if "drop" in field else forward))
+        size = shapes if self.hints[field] is int else forward
+        ending, make = LIKELY.get(field, ("", training if "drop" in field else size))
         likely = [(name, make) for name in others if ending and name.endswith(ending)]
         first = [*(likely or [(bare, make)]), (bare, forward), (bare, initial)]
         cheap = [(name, shapes) for name in others]

@@ -61,11 +61,18 @@ def looped(stacked):
 
 
 SCANNED = Mixed(CONFIG, scan_layers=True)  # one program, which branches in its attention
-STACKED = SCANNED.init_params(jax.random.key(0))
 PERIODS = Mixed(CONFIG.replace(form="other"), scan_layers=True)
-LOOPED = fp.unstack_layers(STACKED, "model/layers")
-MODES = {"scan": (SCANNED, STACKED), "loop": (Mixed(CONFIG), LOOPED)}
-both = pytest.mark.parametrize(("model", "params"), MODES.values(), ids=MODES)
+
+
+@pytest.fixture(scope="module")
+def modes():
+    """How layers are run -> a model and its params, the same in both."""
+    stacked = SCANNED.init_params(jax.random.key(0))
+    apart = fp.unstack_layers(stacked, "model/layers")
+    return {"scan": (SCANNED, stacked), "loop": (Mixed(CONFIG), apart)}
+
+
+both = pytest.mark.parametrize("how", ["scan", "loop"])
 
 
 def run(model, params, ids=IDS, mask=None, **inputs):
@@ -74,7 +81,7 @@ def run(model, params, ids=IDS, mask=None, **inputs):
     )
 
 
-def test_a_path_says_which_layers_a_stacked_leaf_holds():
+def test_a_path_says_which_layers_a_stacked_leaf_holds(modes):
     leaf = "self_attn/q_proj/kernel"
     params = PERIODS.init_params(jax.random.key(0))
     shapes = {p: x.shape[0] for p, x in fp.flatten(params).items() if p.endswith(leaf)}
@@ -86,16 +93,16 @@ def test_a_path_says_which_layers_a_stacked_leaf_holds():
     assert {p: x.shape for p, x in template.items()} == {
         p: x.shape for p, x in fp.flatten(looped(params)).items()
     }
-    assert jax.tree.all(jax.tree.map(np.array_equal, looped(params), LOOPED))
+    assert jax.tree.all(jax.tree.map(np.array_equal, looped(params), modes["loop"][1]))
 
 
-def test_loop_and_scan_agree_in_everything():
+def test_loop_and_scan_agree_in_everything(modes):
     segments = blocks.segments([kind.form for kind in PERIODS.config.layer_kinds])
-    periods = fp.stack_layers(LOOPED, ["layers"], segments=segments)
+    periods = fp.stack_layers(modes["loop"][1], ["layers"], segments=segments)
     asked = {"output_hidden_states": True, "output_attentions": True}
     outs = [
         jax.jit(lambda p, m=model: m.apply({"params": p}, IDS, **asked))(params)
-        for model, params in (*MODES.values(), (PERIODS, periods))
+        for model, params in (*modes.values(), (PERIODS, periods))
     ]
     assert len(outs[0].hidden_states) == 9 and len(outs[0].attentions) == 8
     for a, *others in zip(*map(jax.tree.leaves, outs), strict=True):
@@ -107,8 +114,9 @@ def test_loop_and_scan_agree_in_everything():
 
 
 @both
-def test_a_ring_holds_the_window_and_no_more(model, params):
+def test_a_ring_holds_the_window_and_no_more(modes, how):
     """Written by several tokens at once, by one, and past its end several times."""
+    model, params = modes[how]
     expected = run(model, params).logits
     cache = model.init_cache(2, 12)
     ring, full = (cache.entries[kind.attention] for kind in (SLIDING, FULL))
@@ -122,10 +130,10 @@ def test_a_ring_holds_the_window_and_no_more(model, params):
     np.testing.assert_allclose(np.concatenate(logits, axis=1), expected, atol=1e-5)
 
 
-def test_attentions_over_a_ring_have_the_keys_that_it_holds():
+def test_attentions_over_a_ring_have_the_keys_that_it_holds(modes):
     outs = [
         run(m, p, IDS[:, :5], cache=m.init_cache(2, 12), output_attentions=True)
-        for m, p in MODES.values()
+        for m, p in modes.values()
     ]
     for a, b in zip(*(out.attentions for out in outs), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -133,7 +141,8 @@ def test_attentions_over_a_ring_have_the_keys_that_it_holds():
 
 
 @both
-def test_padding_before_tokens_changes_nothing(model, params):
+def test_padding_before_tokens_changes_nothing(modes, how):
+    model, params = modes[how]
     mask = np.ones((2, LENGTH), int)
     mask[0, :4] = 0
     options = {"max_new_tokens": 7, "eos_token_id": None, "pad_token_id": 0}
@@ -142,13 +151,13 @@ def test_padding_before_tokens_changes_nothing(model, params):
     np.testing.assert_array_equal(padded, alone)
 
 
-def test_gradients_of_loop_scan_and_remat_agree():
+def test_gradients_of_loop_scan_and_remat_agree(modes):
     def gradient(model, params):
         return jax.jit(jax.grad(lambda p: model.apply({"params": p}, IDS).logits.var()))(params)
 
-    expected = fp.stack_layers(gradient(Mixed(CONFIG), LOOPED), ["layers"])
+    expected = fp.stack_layers(gradient(*modes["loop"]), ["layers"])
     for model in (SCANNED, SCANNED.clone(remat="full")):
-        found = gradient(model, STACKED)
+        found = gradient(model, modes["scan"][1])
         for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-7)
 

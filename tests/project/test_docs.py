@@ -1,6 +1,7 @@
 """What the documentation names exists: files, modules, public names."""
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -31,12 +32,14 @@ def documentation(path) -> str:
     return "\n".join(ast.get_docstring(node) or "" for node in nodes)
 
 
-TEXTS = {str(path.relative_to(ROOT)): documentation(path) for path in [*PAGES, *SOURCES]}
+@functools.cache
+def texts() -> dict[str, str]:
+    return {str(path.relative_to(ROOT)): documentation(path) for path in [*PAGES, *SOURCES]}
 
 
 def test_files_that_are_named_exist():
     gone = []
-    for name, text in TEXTS.items():
+    for name, text in texts().items():
         for found in {*PATH.findall(text), *FOLDER.findall(text)}:
             beside = (ROOT / name).parent
             if not any((root / found).exists() for root in (ROOT, ROOT / "flaxmodels", beside)):
@@ -46,7 +49,7 @@ def test_files_that_are_named_exist():
 
 def test_names_that_are_used_exist():
     gone = []
-    for name, text in TEXTS.items():
+    for name, text in texts().items():
         for module, attribute in set(re.findall(r"\b(f[mps])\.([A-Za-z]\w*)", text)):
             if not hasattr(PUBLIC[module], attribute):
                 gone.append(f"{name}: {module}.{attribute}")
