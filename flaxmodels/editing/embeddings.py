@@ -241,8 +241,21 @@ def round_up(size: int, step: int) -> int:
 
 
 def with_vocab_size(model: M, size: int) -> M:
-    """Returns the model with a vocabulary of `size` tokens."""
-    return model.clone(config=model.config.replace_text(vocab_size=size))
+    """Returns the model with a vocabulary of `size` tokens.
+
+    Raises:
+        ValueError: a leaf has tokens of its own, which `config.vocab_size` does not count.
+    """
+    new = model.clone(config=model.config.replace_text(vocab_size=size))
+    leaves = fp.flatten(new.abstract_params())
+    for path, axis in token_leaves(model).axes.items():
+        if leaves[path].shape[axis] != size:
+            raise ValueError(
+                f"{type(model).__name__}: {path} keeps its {leaves[path].shape[axis]} tokens where "
+                f"vocab_size is {size}, since encoder and decoder have vocabularies of their own; "
+                "change the leaves yourself, and the sizes by config.replace"
+            )
+    return new
 
 
 def replace_leaves(params: Params, leaves: Leaves) -> Params:

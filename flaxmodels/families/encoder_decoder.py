@@ -18,6 +18,7 @@ from ..documents.json_values import ConfigError, Json
 from ..models.decoder import Decoder
 from ..models.encoder_decoders import inputs, joined
 from ..models.encoder_decoders.heads import LanguageModel
+from ..models.encoder_decoders.vocabularies import TwoVocabularies
 from ..registry import FAMILIES, family_class
 
 
@@ -109,7 +110,7 @@ def _ties_of(model: "EncoderDecoderModel") -> tuple[tuple[str, str], ...]:
     return tuple((f"decoder/{absent}", f"decoder/{serving}") for absent, serving in pairs)
 
 
-class EncoderDecoderModel(LanguageModel):
+class EncoderDecoderModel(TwoVocabularies, LanguageModel):
     """tokens [B, S] and decoder tokens [B, T] -> logits [B, T, V] of the token after each."""
 
     config_class = EncoderDecoderConfig
@@ -172,7 +173,6 @@ class EncoderDecoderModel(LanguageModel):
 
     @nn.nowrap
     def half(self, name: str, **fields: Any) -> Any:
-        """Makes the encoder or the decoder; with `parent=None` as a model of its own."""
         config = getattr(self.config, name)
         served = FAMILIES[config.model_type].serving(joined.HALVES[name])
         assert served is not None  # the configuration has seen it

@@ -48,6 +48,49 @@ def test_halves_that_do_not_fit_are_refused(halves, message):
         fm.EncoderDecoderConfig(**{"encoder": BERT, "decoder": decoder, **halves})
 
 
+# --- vocabularies ---
+
+PAIR = fm.EncoderDecoderModel(
+    fm.EncoderDecoderConfig.from_encoder_decoder_configs(BERT, BERT.replace(vocab_size=29))
+)
+
+
+def test_tokens_go_in_by_the_encoder_and_come_out_of_the_decoder():
+    params = PAIR.abstract_params()
+    encoder, decoder = (PAIR.half(half, parent=None) for half in ("encoder", "decoder"))
+    assert PAIR.get_input_embeddings(params) == encoder.get_input_embeddings(params["encoder"])
+    assert PAIR.prompt_vocab_size == 31
+    for name in ("output_embeddings", "lm_head", "output_layer_with_bias", "bias"):
+        mine, its = (getattr(model, f"get_{name}") for model in (PAIR, decoder))
+        assert mine(params) == its(params["decoder"]) is not None
+    assert PAIR.get_prefix_bias_name() == f"decoder/{decoder.get_prefix_bias_name()}"
+
+
+def test_the_decoders_head_is_set_tied_and_untied():
+    params = PAIR.init_params(jax.random.key(0))
+    value = {"kernel": np.ones((8, 29), np.float32), "bias": np.ones(29, np.float32)}
+    model, edited = PAIR.set_output_embeddings(params, value)
+    assert not model.config.tie_word_embeddings and not model.config.decoder.tie_word_embeddings
+    np.testing.assert_array_equal(model.get_output_embeddings(edited)["kernel"], value["kernel"])
+    again, same = model.tie_weights(model.set_bias(edited, PAIR.get_bias(params)))
+    assert again == PAIR and again.untie_weights(same)[0] == model
+    jax.tree.map(np.testing.assert_array_equal, same, params)
+
+
+def test_a_half_is_resized_and_the_whole_says_how():
+    params = PAIR.init_params(jax.random.key(0))
+    with pytest.raises(TypeError, match="two vocabularies") as refused:
+        PAIR.resize_token_embeddings(params, 40)
+    with pytest.raises(TypeError, match=r"half.set_input_embeddings\(tree, value\)"):
+        PAIR.set_input_embeddings(params, {})
+    line = str(refused.value).partition(": ")[2].removesuffix(", or of the 'encoder'")
+    names = {"model": PAIR, "params": params, "size": 40, "key": jax.random.key(1)}
+    model, resized = eval(line, names)
+    assert (model.config.decoder.vocab_size, model.config.encoder.vocab_size) == (40, 31)
+    out = model.apply({"params": resized}, IDS, decoder_input_ids=np.array([[39]]))
+    assert out.logits.shape == (1, 1, 40) and resized["encoder"] is params["encoder"]
+
+
 # --- two checkpoints ---
 
 GPT2 = fm.GPT2Config(vocab_size=29, n_embd=12, n_layer=2, n_head=2, n_positions=16)

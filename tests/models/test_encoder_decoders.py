@@ -208,6 +208,15 @@ def test_configurations_that_cannot_be_honoured(change, message):
         CONFIG.replace(**change)
 
 
+def test_two_vocabularies_are_not_resized_as_one():
+    """Whether or not they have as many tokens today."""
+    config = fm.MarianConfig(vocab_size=50, d_model=16, share_encoder_decoder_embeddings=False)
+    for size in (40, 50):
+        model = fm.MarianMTModel(config.replace(decoder_vocab_size=size))
+        with pytest.raises(ValueError, match="have vocabularies of their own"):
+            model.resize_token_embeddings(model.abstract_params(), 56)
+
+
 def test_a_decoder_of_its_own_says_so():
     alone = fm.BartForCausalLM(CONFIG)
     assert alone.config.is_decoder and not alone.config.is_encoder_decoder
