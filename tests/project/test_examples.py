@@ -1,26 +1,65 @@
-"""The programs of `examples/`, which users copy."""
+"""The programs of `examples/`, which users copy: each learns, at a small size."""
 
-import importlib.util
-
+import _training
+import classify
+import finetune
+import masked_lm
+import numpy as np
+import pytest
+import summarize
 from _paths import ROOT
 
-EXAMPLES = ROOT / "examples"
-
-
-def program(name: str):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+SMALL = ["--steps", "10", "--batch", "16", "--width", "32", "--words", "300"]
 
 
 def test_each_program_has_a_test():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"finetune"}
+    programs = {path.stem for path in (ROOT / "examples").glob("[!_]*.py")}
+    assert programs == {"classify", "finetune", "masked_lm", "summarize"}
 
 
+@pytest.mark.filterwarnings("ignore:Weights from")  # the head is new, and that of Llama is left
 def test_finetune_learns_and_continues_where_it_was_cut_off(tmp_path, capsys):
-    main, folder = program("finetune").main, str(tmp_path / "run")
-    assert main(["--steps", "10", "--folder", folder]) > 0.4
-    assert main(["--steps", "20", "--folder", folder]) < 0.5
+    how = ["--folder", str(tmp_path / "run"), "--batch", "8"]
+    assert finetune.main(["--steps", "10", *how]) > 0.4
+    assert finetune.main(["--steps", "20", *how]) < 0.4
     steps = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert steps == ["step 1", "step 10", "step 20"]
+
+
+@pytest.mark.parametrize(
+    ("program", "metric", "how"),
+    [
+        (masked_lm, "accuracy", ["--devices", "2"]),
+        (classify, "accuracy", ["--devices", "2", "--mesh", "fsdp", "--dtype", "bfloat16"]),
+        (summarize, "overlap", ["--devices", "1"]),
+    ],
+)
+def test_a_program_learns_and_prints_a_measure(program, metric, how, capsys):
+    result = program.main([*SMALL, *how])
+    assert result["last"] < result["first"] - 0.05
+    assert 0 <= result[metric] <= 1
+    assert "held out: " in capsys.readouterr().out
+
+
+def test_words_are_hidden_as_bert_hides_them():
+    rng = np.random.default_rng(0)
+    ids = np.full((400, 100), 7)
+    ids[:, 0], ids[:, -20:] = _training.BOS, _training.PAD
+    seen, targets = masked_lm.hidden(ids, rng, 1000)
+    chosen = targets >= 0
+    assert (targets[chosen] == 7).all() and not chosen[ids != 7].any()
+    assert (seen[~chosen] == ids[~chosen]).all()
+    assert abs(chosen.sum() / (ids == 7).sum() - 0.15) < 0.01
+    masked, kept = seen[chosen] == _training.MASK, seen[chosen] == 7
+    assert abs(masked.mean() - 0.8) < 0.02 and abs(kept.mean() - 0.1) < 0.02
+    others = seen[chosen][~masked & ~kept]
+    assert others.min() >= len(_training.SPECIAL) and len(np.unique(others)) > 200
+
+
+def test_texts_become_words_and_words_texts():
+    vocabulary = _training.Vocabulary.of(["A b. A c", "a B"], 8)
+    assert vocabulary.words == (*_training.SPECIAL, "a", "b", ".")
+    ids = vocabulary.ids(["b a", "c a a a a"], 6)
+    assert ids.tolist() == [[0, 6, 5, 2, 1, 1], [0, 3, 5, 5, 5, 2]]
+    assert [vocabulary.text(row) for row in ids] == ["b a", "a a a"]
+    assert summarize.overlap("a b c", "a c d e") == pytest.approx(4 / 7)
