@@ -9,7 +9,7 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -54,7 +54,8 @@ def options(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def docstrings(modules: Sequence[str] = MODULES) -> list[tuple[str, int]]:
+@functools.cache
+def docstrings(modules: tuple[str, ...] = MODULES) -> list[tuple[str, int]]:
     """Lists the docstrings of modules, no text twice: (text, the place of its module)."""
     found: dict[str, int] = {}
     for place, name in enumerate(modules):

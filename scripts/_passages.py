@@ -39,18 +39,24 @@ class Passages(NamedTuple):
 
 def passages(split: str) -> Passages:
     """Those of one of `SPLITS`; no docstring stands twice."""
-    words, labels, seen = [], [], set()
+    words, labels = [], []
+    for text, label in _docstrings():
+        if hashlib.sha256(text.encode()).digest()[0] % 16 in SPLITS[split]:
+            found = list(_cut(_words(text)))
+            words += found
+            labels += [label] * len(found)
+    return Passages(words, np.array(labels, np.int32))
+
+
+@functools.cache
+def _docstrings() -> list[tuple[str, int]]:
+    """Lists the docstrings of `PACKAGES`, none twice, with the place of the first that has it."""
+    found: dict[str, int] = {}
     for label, package in enumerate(PACKAGES):
         for path in _text.modules(package):
             for text in _text.docstrings(path):
-                digest = hashlib.sha256(text.encode()).digest()
-                if digest[0] % 16 not in SPLITS[split] or digest in seen:
-                    continue
-                seen.add(digest)
-                for passage in _cut(_words(text)):
-                    words.append(passage)
-                    labels.append(label)
-    return Passages(words, np.array(labels, np.int32))
+                found.setdefault(text, label)
+    return list(found.items())
 
 
 class Vectors(NamedTuple):

@@ -8,6 +8,7 @@ run that was cut off goes on from it. Fails if a linear model of the same passag
 """
 
 import argparse
+import functools
 import os
 import sys
 import tempfile
@@ -109,14 +110,35 @@ def finetune(
         labels: int32 [N].
         every: steps between two saves.
     """
-    rate = optax.warmup_cosine_decay_schedule(0.0, RATE, min(100, steps // 2), steps)
-    adamw, none = optax.adamw(rate, weight_decay=0.01), optax.set_to_zero()
-    trained = fp.mask_except(params, "word_embeddings")
-    optimizer = optax.multi_transform({True: adamw, False: none}, trained)
+    optimizer, step = _program(model, RATE, steps)
     mesh = jax.tree.leaves(params)[0].sharding.mesh
     everywhere = NamedSharding(mesh, PartitionSpec())
     state = optimizer.init(fp.to_fp32(params))  # moments in float32, where their params are
     state = jax.tree.map(lambda x: x if x.ndim else jax.device_put(x, everywhere), state)
+    key = jax.random.key(seed)
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+    options = ocp.CheckpointManagerOptions(save_interval_steps=every, max_to_keep=1)
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        done = manager.latest_step() or 0
+        if done:
+            saved = ocp.args.StandardRestore((params, state))
+            params, state = manager.restore(done, args=saved)
+        for i in range(done, steps):
+            some = np.random.default_rng((seed, i)).integers(len(ids), size=BATCH)
+            batch = jax.device_put((ids[some], labels[some]), spread)
+            params, state = step(params, state, jax.random.fold_in(key, i), *batch)
+            manager.save(i + 1, args=ocp.args.StandardSave((params, state)))
+    return params
+
+
+@functools.cache
+def _program(model: Any, rate: float, steps: int) -> tuple[optax.GradientTransformation, Any]:
+    """Returns the optimizer of a run and its step, compiled once for runs that are alike."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, min(100, steps // 2), steps)
+    adamw, none = optax.adamw(schedule, weight_decay=0.01), optax.set_to_zero()
+    optimizer = optax.multi_transform(
+        {True: adamw, False: none}, lambda params: fp.mask_except(params, "word_embeddings")
+    )
 
     def loss(params: Any, key: jax.Array, ids: jax.Array, labels: jax.Array) -> jax.Array:
         hide, dropout = jax.random.split(key)
@@ -127,26 +149,12 @@ def finetune(
         targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), SMOOTHING)
         return optax.softmax_cross_entropy(logits, targets).mean()
 
-    def step(params: Any, state: Any, i: jax.Array, *batch: jax.Array) -> tuple[Any, Any]:
-        grads = jax.grad(loss)(params, jax.random.fold_in(jax.random.key(seed), i), *batch)
+    def step(params: Any, state: Any, key: jax.Array, *batch: jax.Array) -> tuple[Any, Any]:
+        grads = jax.grad(loss)(params, key, *batch)
         updates, state = optimizer.update(fp.to_fp32(grads), state, params)
         return optax.apply_updates(params, updates), state
 
-    step = jax.jit(step, donate_argnums=(0, 1))
-    spread = NamedSharding(mesh, PartitionSpec("data"))
-    options = ocp.CheckpointManagerOptions(save_interval_steps=every, max_to_keep=1)
-    with ocp.CheckpointManager(folder, options=options) as manager:
-        done = manager.latest_step() or 0
-        if done:
-            saved = ocp.args.StandardRestore((params, state))
-            params, state = manager.restore(done, args=saved)
-        for i in range(done, steps):
-            some = np.random.default_rng((seed, i)).integers(len(ids), size=BATCH)
-            params, state = step(
-                params, state, i, *jax.device_put((ids[some], labels[some]), spread)
-            )
-            manager.save(i + 1, args=ocp.args.StandardSave((params, state)))
-    return params
+    return optimizer, jax.jit(step, donate_argnums=(0, 1))
 
 
 def accuracy(model: Any, params: Any, ids: np.ndarray, labels: np.ndarray) -> float:

@@ -19,7 +19,7 @@ def test_each_program_has_a_test():
 
 @pytest.mark.filterwarnings("ignore:Weights from")  # the head is new, and that of Llama is left
 def test_finetune_learns_and_continues_where_it_was_cut_off(tmp_path, capsys):
-    how = ["--folder", str(tmp_path / "run"), "--batch", "8"]
+    how = ["--folder", str(tmp_path / "run"), "--batch", "8", "--devices", "2"]
     assert finetune.main(["--steps", "10", *how]) > 0.4
     assert finetune.main(["--steps", "20", *how]) < 0.4
     steps = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
