@@ -52,7 +52,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         max_position_embeddings=LENGTH,
         pad_token_id=PAD,
         num_labels=len(MODULES),
-        id2label=dict(enumerate(MODULES)),
     )
     model = fm.BertForSequenceClassification(config, dtype=jnp.dtype(args.dtype), scan_layers=True)
     params = model.init_params(jax.random.key(args.seed), mesh_of(args))
