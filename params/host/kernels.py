@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeGuard
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,8 @@ import numpy as np
 from jax.core import Tracer
 
 from ..types import Concrete, Leaf
-from .copies import copy
+from .copies import copy, empty
+from .threads import in_threads
 
 _WORTH = 1 << 16  # elements; a compilation takes some 30 ms
 
@@ -63,28 +64,49 @@ def elementwise(
 
 
 def cast_leaf(leaf: Leaf, dtype: jax.typing.DTypeLike) -> Leaf:
-    """Returns `leaf` in another dtype; NumPy and XLA round alike.
-
-    What is small and on one CPU device is cast by NumPy too: nothing is compiled, which a child
-    that was forked without XLA's threads would wait for without end.
-    """
+    """Returns `leaf` in another dtype; NumPy and XLA round alike."""
     dtype = np.dtype(dtype)
-    if not _is_small_on_cpu(leaf) or not compiles(dtype, leaf.dtype):
+    if not _is_for_numpy(leaf, dtype):
         return elementwise(_itself, leaf, dtype=dtype)
     with np.errstate(all="ignore"):
-        result = np.asarray(leaf).astype(dtype)
+        result = _cast_by_numpy(np.asarray(leaf), dtype)
+    if not isinstance(leaf, jax.Array):
+        return result
     return jax.device_put(result, leaf.sharding if leaf.committed else None)
+
+
+def _is_for_numpy(leaf: Leaf, dtype: np.dtype) -> bool:
+    """Tells whether NumPy is the one to cast a leaf.
+
+    On a CPU device it casts what is small: nothing is compiled, which a child that was forked
+    without XLA's threads would wait for without end. On the host it also casts bfloat16 to float32,
+    because its large results are of large pages: touching XLA's small ones for the first time takes
+    several times as long as the cast.
+    """
+    widens = dtype == np.float32 and leaf.dtype == jnp.bfloat16
+    if isinstance(leaf, np.ndarray):
+        return widens
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
+        return False
+    devices = leaf.sharding.device_set
+    if len(devices) > 1 or not leaf.is_fully_addressable or next(iter(devices)).platform != "cpu":
+        return False
+    return widens or (leaf.size < _WORTH and compiles(dtype, leaf.dtype))
+
+
+def _cast_by_numpy(source: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    target = empty(source.shape, dtype)
+    if source.nbytes < _WORTH:
+        target[...] = source
+        return target
+    pair = [x.reshape(-1) if source.flags.c_contiguous else x for x in (source, target)]
+    parts = zip(*(np.array_split(x, 8) for x in pair), strict=True)
+    in_threads(lambda part: np.copyto(part[1], part[0]), [*parts], target.nbytes)
+    return target
 
 
 def _itself(leaf: Leaf) -> Leaf:
     return leaf
-
-
-def _is_small_on_cpu(leaf: Leaf) -> TypeGuard[jax.Array]:
-    if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer) or leaf.size >= _WORTH:
-        return False
-    devices = leaf.sharding.device_set
-    return len(devices) == 1 and leaf.is_fully_addressable and next(iter(devices)).platform == "cpu"
 
 
 def compiles(*dtypes: np.dtype) -> bool:
