@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -70,28 +70,35 @@ def cast_leaf(leaf: Leaf, dtype: jax.typing.DTypeLike) -> Leaf:
         return elementwise(_itself, leaf, dtype=dtype)
     with np.errstate(all="ignore"):
         result = _cast_by_numpy(np.asarray(leaf), dtype)
-    if not isinstance(leaf, jax.Array):
-        return result
-    return jax.device_put(result, leaf.sharding if leaf.committed else None)
+    return put_back(result, leaf) if isinstance(leaf, jax.Array) else result
 
 
 def _is_for_numpy(leaf: Leaf, dtype: np.dtype) -> bool:
     """Tells whether NumPy is the one to cast a leaf.
 
     On a CPU device it casts what is small: nothing is compiled, which a child that was forked
-    without XLA's threads would wait for without end. On the host it also casts bfloat16 to float32,
-    because its large results are of large pages: touching XLA's small ones for the first time takes
-    several times as long as the cast.
+    without XLA's threads would wait for without end. On the host it also casts between float32 and
+    bfloat16, because its large results are of large pages: touching XLA's small ones for the first
+    time takes several times as long as the cast.
     """
-    widens = dtype == np.float32 and leaf.dtype == jnp.bfloat16
+    is_quick = {dtype, leaf.dtype} == {np.dtype(np.float32), np.dtype(jnp.bfloat16)}
     if isinstance(leaf, np.ndarray):
-        return widens
+        return is_quick
+    is_small = leaf.size < _WORTH and compiles(dtype, leaf.dtype)
+    return is_on_one_cpu(leaf) and (is_quick or is_small)
+
+
+def is_on_one_cpu(leaf: Leaf) -> TypeGuard[jax.Array]:
+    """Tells whether a leaf is an array whose memory NumPy can read."""
     if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
         return False
     devices = leaf.sharding.device_set
-    if len(devices) > 1 or not leaf.is_fully_addressable or next(iter(devices)).platform != "cpu":
-        return False
-    return widens or (leaf.size < _WORTH and compiles(dtype, leaf.dtype))
+    return len(devices) == 1 and leaf.is_fully_addressable and next(iter(devices)).platform == "cpu"
+
+
+def put_back(result: np.ndarray, leaf: jax.Array) -> jax.Array:
+    """Returns aligned memory, without a copy, as an array on the one CPU device of `leaf`."""
+    return jax.device_put(result, leaf.sharding if leaf.committed else None)
 
 
 def _cast_by_numpy(source: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ..host.copies import copy, empty
+from ..host.kernels import is_on_one_cpu, put_back
 from ..host.threads import in_threads
 from ..types import Params, PyTree
 from .layers import below_list, segment
@@ -152,13 +153,15 @@ def _stack(leaves: list[Any]) -> Any:
     shape = (len(leaves), *first.shape)
     if isinstance(first, jax.ShapeDtypeStruct):
         return _abstract(first, shape, lambda axes, new: (new, *axes))
-    if not all(isinstance(leaf, np.ndarray | np.generic) for leaf in leaves):
+    on_host = all(isinstance(leaf, np.ndarray | np.generic) for leaf in leaves)
+    on_cpu = not on_host and all(is_on_one_cpu(x) and x.sharding == first.sharding for x in leaves)
+    if not (on_host or on_cpu):
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
         where = None if traced else _moved(first.sharding, lambda axes, new: (new, *axes))
         return _compiled_stack(where)(*leaves)
     out = empty(shape, first.dtype)
     in_threads(lambda i: copy(np.asarray(leaves[i]), out[i, ...]), range(len(out)), out.nbytes)
-    return out
+    return put_back(out, first) if on_cpu else out
 
 
 @functools.lru_cache(maxsize=64)
