@@ -164,6 +164,7 @@ FAMILIES: dict[str, Family] = {
         "an encoder beside a decoder, of any families",
         serves={"AutoModelForSeq2SeqLM": "EncoderDecoderModel"},
     ),
+    "esm": Family("Esm", _MASKED, "ESM-1b, ESM-2"),
     "eurobert": Family("EuroBert", _MASKED, "EuroBERT"),
     "falcon": Family("Falcon", _ALL, "Falcon", model_types=("RefinedWeb", "RefinedWebModel")),
     "gemma": Family("Gemma", _TOKENS, "Gemma"),

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ class Family:
         fused: variants that the reference computes right by "sdpa" alone, not by "eager".
         takes_positions: whether the reference is given `position_ids` with padding, or finds them.
         first_position: of a text; `generate` of the reference has to be told if it is not 0.
+        hub: renames the tensors of a fresh checkpoint of the reference, {name: value}, as those of
+            the Hub are named, where it writes other names than it and everyone reads; these stand
+            in the golden, and are what we write.
         walk: field -> (values to change it to, or None for those of its kind; keys that the config
             has then), in the walk over fields of `tests/models/test_fields.py`.
         unread: field -> why no program depends on it.
@@ -70,6 +74,7 @@ class Family:
     fused: tuple[str, ...] = ()
     takes_positions: bool = True
     first_position: int = 0
+    hub: Callable[[dict[str, Any]], dict[str, Any]] = dict
     walk: dict[str, tuple[list[Any] | None, dict[str, Any]]] = dataclasses.field(
         default_factory=dict
     )

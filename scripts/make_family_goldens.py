@@ -121,8 +121,9 @@ def build(
     with tempfile.TemporaryDirectory() as folder:
         cls(cls.config_class(**values)).save_pretrained(folder)
         with safe_open(f"{folder}/model.safetensors", "np") as file:
-            shapes = {key: file.get_slice(key).get_shape() for key in sorted(file.keys())}
-            kept = {key: file.get_tensor(key) for key in shapes if key.endswith(family.computed)}
+            found = {key: file.get_slice(key).get_shape() for key in file.keys()}
+            kept = {key: file.get_tensor(key) for key in found if key.endswith(family.computed)}
+        shapes = dict(sorted(family.hub(found).items()))
         drawn = weights(shapes, family.same) | kept
         save_file(drawn, f"{folder}/model.safetensors", {"format": "pt"})
         model, info = cls.from_pretrained(
@@ -197,7 +198,7 @@ def gradients(
     mask = given["decoder_attention_mask" if family.decodes else "attention_mask"]
     (logits * cotangent * mask[..., None]).sum().backward()
     found = {}
-    for name, gradient in in_file(model, family.computed).items():
+    for name, gradient in in_file(model, family).items():
         gradient = gradient.astype(np.float64)
         along = weight(f"projection.{name}", gradient.shape)
         found[name] = [float(np.linalg.norm(gradient)), float((gradient * along).sum())]
@@ -205,22 +206,22 @@ def gradients(
     return {name: [float(f"{x:.7g}") for x in pair] for name, pair in found.items()}
 
 
-def in_file(model: Any, computed: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Returns gradients as the tensors of a file, which joins and names them otherwise: those of a
-    model that has them as its parameters. Names that end with one of `computed` are left out."""
-    other, left = copy.deepcopy(model), {name for name, _ in model.named_buffers()}
+def in_file(model: Any, family: families.Family) -> dict[str, np.ndarray]:
+    """Gives the gradients as the tensors of a file, which joins and names them otherwise: those of
+    a model that has them as its parameters. What is no weight, and weights that are of no use to
+    the logits, are left out."""
+    other = copy.deepcopy(model)
+    left = {".".join(name.split(".")[-2:]) for name, _ in model.named_buffers()} | {*family.computed}
     with torch.no_grad():
         for (name, mine), its in zip(model.named_parameters(), other.parameters(), strict=True):
-            if mine.grad is None or name.endswith(
-                computed
-            ):  # of no use to the logits, or no weight
+            if mine.grad is None:
                 left.add(name)
-                continue
-            its.copy_(mine.grad)
+            else:
+                its.copy_(mine.grad)
     with tempfile.TemporaryDirectory() as folder:
         other.save_pretrained(folder)
-        tensors = load_file(f"{folder}/model.safetensors")
-    return {k: v for k, v in tensors.items() if k not in left and not k.endswith(computed)}
+        tensors = family.hub(load_file(f"{folder}/model.safetensors"))
+    return {key: array for key, array in tensors.items() if not key.endswith(tuple(left))}
 
 
 def generate(model: Any, inputs: dict[str, Any], family: families.Family) -> list[list[int]]:

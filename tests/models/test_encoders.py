@@ -103,6 +103,52 @@ def test_files_may_hold_the_head_twice_and_buffers():
     assert not info.missing_keys and not info.unexpected_keys
 
 
+def test_files_of_esm_may_have_the_names_of_a_fresh_checkpoint_of_the_reference():
+    """And one place for the frequencies, as its modules have; what the Hub's have beside is left."""
+    it = reference.load("esm")
+    entry, expected = it.entry("EsmModel"), it.load("EsmModel")[1]
+    state = weights(entry["tensors"], it.table.same)
+    place = "encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
+    state.pop(place.format(1))
+    fresh = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
+        for name, x in state.items()
+    }
+    fresh[place.format("*")] = fresh.pop(place.format(0))
+    modules = state | {"embeddings.position_embeddings.weight": np.zeros((64, 24), np.float32)}
+    modules["rotary_embeddings.inv_freq"] = modules.pop(place.format(0))
+    for found in (fresh, modules):
+        _, params, info = fm.EsmModel.from_pretrained(
+            None,
+            config=fm.EsmConfig.from_dict(entry["config"]),
+            state_dict=found,
+            output_loading_info=True,
+        )
+        assert not info.missing_keys and not info.unexpected_keys
+        jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+def test_contacts_of_esm_are_those_of_the_reference():
+    """Numbers that `EsmModel.predict_contacts` of 5.23 gave, with the weights of the golden."""
+    inputs = dict(reference.load("esm").inputs("EsmModel"))
+    inputs["input_ids"] = inputs["input_ids"].copy()
+    inputs["input_ids"][0, -1] = 2  # ends the sequence
+    model, params = loaded("esm", "EsmModel")
+    run = jax.jit(functools.partial(model.apply, method="predict_contacts"))
+    found = run({"params": params}, *inputs.values())
+    assert found.shape == (2, 11, 11)
+    first, second = [0.612213, 0.557103, 0.563101, 0.546624], [0.591158, 0.58281, 0.623148, 0.504838]
+    np.testing.assert_allclose(found[0, 0, :4], first, atol=1e-5)
+    np.testing.assert_allclose(found[1, 2, :4], second, atol=1e-5)
+
+
+def test_frequencies_of_esm_are_read_and_not_learned():
+    config = fm.EsmConfig.from_dict(reference.load("esm").table.config_of("EsmModel"))
+    params = fm.EsmModel(config).init_params(jax.random.key(0))
+    frequencies = params["rotary_embeddings"]["inv_freq"]
+    np.testing.assert_allclose(frequencies, 10_000.0 ** -(np.arange(3) / 3), rtol=1e-6)
+
+
 def test_layers_of_albert_are_applied_in_turn_and_stored_once():
     config = reference.load("albert").table.config_of("AlbertModel")
     config |= {"num_hidden_layers": 5, "num_hidden_groups": 2, "inner_group_num": 2}
@@ -130,6 +176,14 @@ def test_layers_of_albert_are_applied_in_turn_and_stored_once():
         (fm.MPNetConfig, {"relative_attention_num_buckets": 64}, "relative_attention_num_buckets"),
         (fm.MPNetConfig, {"pruned_heads": {"0": [1]}}, "share a bias"),
         (fm.RobertaConfig, {"pad_token_id": None}, "positions begin after it"),
+        (fm.EsmConfig, {"is_folding_model": True}, "ESMFold"),
+        (fm.EsmConfig, {"position_embedding_type": "relative_key", "pad_token_id": 1}, "'rotary'"),
+        (fm.EsmConfig, {}, "pad_token_id is None, and positions begin after it"),
+        (
+            fm.EsmConfig,
+            {"position_embedding_type": "rotary", "token_dropout": True},
+            "token_dropout needs mask_token_id",
+        ),
         (fm.ElectraConfig, {"summary_type": "attn"}, "summary_type = 'attn'.*first"),
         (fm.DistilBertConfig, {"activation": "snake"}, "activation = 'snake'"),
         (fm.DistilBertConfig, {"is_decoder": True}, "is_decoder"),

@@ -7,13 +7,20 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 from ... import blocks
+from ... import sharding as fs
 
 
 class Vector(NamedTuple):
-    """A parameter [size] that starts as zeros; `axis` is its logical name."""
+    """A parameter [size].
+
+    Attributes:
+        axis: its logical name; None for one that no mesh splits.
+        init: draws it.
+    """
 
     size: int
-    axis: str
+    axis: str | None
+    init: fs.Draw = nn.initializers.zeros
 
 
 Part = Callable[[], nn.Module] | Vector
@@ -45,8 +52,7 @@ def grow(module: nn.Module, parts: Mapping[str, Part]) -> None:
         if rest:
             below.setdefault(name, {})[rest] = part
         elif isinstance(part, Vector):
-            shape, axes = part[:1], part[1:]
-            value = blocks.parameter(module, name, nn.initializers.zeros, shape, axes)
+            value = blocks.parameter(module, name, part.init, (part.size,), (part.axis,))
             setattr(module, name, value)
         else:
             setattr(module, name, part())

@@ -80,23 +80,20 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
         cfg, names = self.config, self.prediction_names
         parts = self.transform_parts()
         if not self.is_tied:
-            use_bias = names.bias is not None
-            decoder = self.linear(cfg.vocab_size, ("embed", "vocab"), use_bias=use_bias)
-            return parts | {names.decoder: decoder}
-        return (
-            parts if names.bias is None else parts | {names.bias: Vector(cfg.vocab_size, "vocab")}
-        )
+            use_bias = names.bias is not None and not names.bias_apart
+            axes = ("embed", "vocab")
+            parts[names.decoder] = self.linear(cfg.vocab_size, axes, use_bias=use_bias)
+        if names.bias is not None and (self.is_tied or names.bias_apart):
+            parts[names.bias] = Vector(cfg.vocab_size, "vocab")
+        return parts
 
     def predict(self, modules: Branch, base: Any, x: jax.Array) -> jax.Array:
         """Projects x [B, T, D] to logits [B, T, V]."""
         names, x = self.prediction_names, self.transform(modules, x)
-        if self.is_tied:
-            logits = base.attend(x)
-            if names.bias is not None:
-                bias = modules.at(names.bias).astype(x.dtype)
-                logits = logits + jnp.broadcast_to(bias, logits.shape)
-        else:
-            logits = modules.at(names.decoder)(x)
+        logits = base.attend(x) if self.is_tied else modules.at(names.decoder)(x)
+        if names.bias is not None and (self.is_tied or names.bias_apart):
+            bias = modules.at(names.bias).astype(x.dtype)
+            logits = logits + jnp.broadcast_to(bias, logits.shape)
         return fs.constrain(logits, ("batch", "length", "vocab"), self.rules)
 
     def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:

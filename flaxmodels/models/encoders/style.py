@@ -123,6 +123,7 @@ class PredictionNames:
     Attributes:
         bias: of a head that is tied to the table of words; an untied decoder has its own, and if
             this is None neither has one.
+        bias_apart: an untied decoder has none, and `bias` stands beside it.
         whole: of all of these, or of the decoder if they have no path in common.
         act: None for that of the layers.
         dense_bias: of `dense`.
@@ -135,18 +136,24 @@ class PredictionNames:
     whole: str = "cls/predictions"
     act: str | None = None
     dense_bias: bool = True
+    bias_apart: bool = False
+
+    @property
+    def own_bias(self) -> str | None:
+        """Path of the bias of an untied decoder; None if it is the same one, or none."""
+        own = f"{self.decoder}/bias"
+        return None if self.bias_apart or self.bias in (own, None) else own
 
     def tied(self, prefix: str, words: str = EmbeddingNames.words) -> tuple[tuple[str, str], ...]:
         """Returns `tied` of a model whose backbone has the prefix."""
-        own = f"{self.decoder}/bias"
-        biases = () if self.bias in (own, None) else ((own, self.bias), (self.bias, own))
+        own = self.own_bias
+        biases = () if own is None else ((own, self.bias), (self.bias, own))
         return ((f"{self.decoder}/kernel", f"{prefix}/{words}/embedding"), *biases)
 
     @property
     def copies(self) -> tuple[tuple[str, str], ...]:
         """`copies` of the naming: an untied head has its bias twice in PyTorch."""
-        own = f"{self.decoder}/bias"
-        return () if self.bias in (own, None) else ((own, self.bias),)
+        return () if self.own_bias is None else ((self.own_bias, self.bias),)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,234 @@
+"""ESM-1b and ESM-2: an encoder of proteins, norms first, by learned or rotary positions; what is
+masked counts as dropped.
+
+Rives et al. 2021, PNAS 118(15); Lin et al. 2023, Science 379; reference: `models/esm` of
+Transformers 5.23.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from .. import blocks
+from .. import params as fp
+from ..documents.json_values import ConfigError, Json
+from ..models import config_checks
+from ..models.encoders import heads, roberta
+from ..models.encoders.branch import Part, Vector, at
+from ..models.encoders.fields import SizeFields
+from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel, encoder_naming
+from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle, MLPNames
+from . import classes_of
+
+_ABSOLUTE, _ROTARY = "absolute", "rotary"
+_MASKED_IN_TRAINING = 0.15 * 0.8
+"""Which share of the tokens ESM's own training masked."""
+_END = 2  # which ends a sequence, whatever eos_token_id is
+_FREQUENCIES, _CONTACTS = "rotary_embeddings/inv_freq", "contact_head/regression"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EsmConfig(SizeFields):
+    """`config.json` of an ESM. With `token_dropout`, tokens `mask_token_id` are zeros, and what is
+    left is scaled as dropout would. `rope_theta` is of frequencies that no checkpoint gives."""
+
+    model_type: ClassVar[str] = "esm"
+    unsupported: ClassVar = {
+        **config_checks.NOT_IMPLEMENTED,
+        "is_decoder": (False, None),
+        "is_folding_model": (False, None),
+    }
+    harmless: ClassVar = ("classifier_dropout", "esmfold_config", "hidden_act", "vocab_list")
+
+    vocab_size: int = 33
+    max_position_embeddings: int = 1026
+    rope_theta: float = 10000.0
+    position_embedding_type: str = _ABSOLUTE
+    emb_layer_norm_before: bool | None = None
+    token_dropout: bool | None = False
+    mask_token_id: int | None = None
+    pad_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = 2
+
+    @property
+    def style(self) -> EncoderStyle:
+        absolute, before = self.position_embedding_type == _ABSOLUTE, self.emb_layer_norm_before
+        names = EmbeddingNames(
+            types=None,
+            positions=EmbeddingNames.positions if absolute else None,
+            norm="embeddings/layer_norm" if before else None,
+        )
+        return dataclasses.replace(
+            super().style,
+            norm_first=True,
+            attention=AttentionNames(norm="attention/LayerNorm"),
+            mlp=MLPNames(norm="LayerNorm"),
+            embeddings=names,
+            final_norm="encoder/emb_layer_norm_after",
+            padding_position=self.pad_token_id if absolute else None,
+            embedding_dropout=0.0,
+        )
+
+    def rotation_name(self, layer: int) -> str | None:
+        return "default" if self.position_embedding_type == _ROTARY else None
+
+    @classmethod
+    def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
+        """Refuses the keys of a model that folds."""
+        if values.get("is_folding_model"):
+            raise ConfigError(
+                "EsmConfig: is_folding_model: this is an ESMFold (EsmForProteinFolding), which is "
+                "not implemented; its language model alone is an EsmModel, without this key"
+            )
+        return super().from_json_keys(values)
+
+    def validate(self) -> None:
+        super().validate()
+        kind = self.position_embedding_type
+        if kind not in (_ABSOLUTE, _ROTARY):
+            raise ConfigError(
+                f"EsmConfig: position_embedding_type = {kind!r}; expected {_ABSOLUTE!r} or "
+                f"{_ROTARY!r}"
+            )
+        if kind == _ABSOLUTE and self.pad_token_id is None:
+            raise ConfigError(
+                "EsmConfig: pad_token_id is None, and positions begin after it; give the id of the "
+                "padding token, 1 in ESM"
+            )
+        if kind == _ROTARY and self.head_dim % 2:
+            raise ConfigError(
+                f"EsmConfig: heads of {self.head_dim} numbers; rotary embedding turns pairs of "
+                "them, and needs an even head_dim"
+            )
+        if self.token_dropout and self.mask_token_id is None:
+            raise ConfigError("EsmConfig: token_dropout needs mask_token_id, the token it drops")
+
+
+class EsmPretrained(roberta.RobertaLike):
+    """The base of every model of the family."""
+
+    config_class = EsmConfig
+    base_model_prefix = "esm"
+    predictions = dataclasses.replace(roberta.RobertaLike.predictions, bias_apart=True)
+    tied = predictions.tied(base_model_prefix)
+
+    def _naming(self: Any) -> fp.Naming:
+        """Files have the frequencies in each layer, Transformers 5.23 in one called "*"; those of
+        the first layer are read."""
+        in_layer = f"attention/self/{_FREQUENCIES}"
+        copies = tuple(
+            (f"{prefix}{_FREQUENCIES}", f"{prefix}encoder/layer/{number}/{in_layer}")
+            for prefix in ("", "esm/")
+            for number in range(1, self.config.num_hidden_layers)
+        )
+        first = f"encoder/layer/0/{in_layer}"
+        ignored = [
+            r"embeddings\.position_ids$",
+            r"layer\.[1-9][0-9]*\.attention\.self\.rotary_embeddings\.inv_freq$",
+        ]
+        if self.config.style.embeddings.positions is None:
+            ignored.append(r"embeddings\.position_embeddings\.weight$")
+        return encoder_naming(
+            self.predictions,
+            names=((rf"(?<!self/){_FREQUENCIES}$", first),),
+            aliases=(
+                (r"LayerNorm\.gamma$", "LayerNorm.weight"),
+                (r"LayerNorm\.beta$", "LayerNorm.bias"),
+                (r"layer\.\*\.attention\.", "layer.0.attention."),
+                (r"(?<!self\.)rotary_embeddings\.inv_freq$", first.replace("/", ".")),
+            ),
+            ignored=tuple(ignored),
+            copies=copies,
+        )
+
+    naming: ClassVar[Any] = property(_naming)
+
+
+def _frequencies(theta: float, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Makes what each pair of a head turns by from one place to the next: float32 [H / 2]."""
+    return theta ** -(jnp.arange(shape[0], dtype=jnp.float32) / shape[0])
+
+
+class EsmModel(PooledEncoderModel, EsmPretrained):
+    """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
+    through one more layer [B, D]. `inputs_embeds` enter the first layer as they are.
+
+    The frequencies of the rotation are a leaf, `rotary_embeddings/inv_freq`, since published ones
+    are those of training, in fewer bits; their gradient is 0."""
+
+    not_taken = ENCODER_INPUTS | {"token_type_ids"}
+
+    def parts(self) -> dict[str, Part]:
+        cfg, parts = self.config, super().parts()
+        if cfg.position_embedding_type == _ROTARY:
+            init = functools.partial(_frequencies, cfg.rope_theta)
+            parts[_FREQUENCIES] = Vector(cfg.head_dim // 2, None, init)
+        axes, std = ("heads", "labels"), cfg.initializer_range
+        return parts | {_CONTACTS: functools.partial(blocks.Linear, 1, axes, std)}
+
+    def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
+        frequencies = jax.lax.stop_gradient(at(self, _FREQUENCIES)).astype(jnp.float32)
+        angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
+        return blocks.Rotation(jnp.cos(angles), jnp.sin(angles))
+
+    def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
+        if self.is_initializing():
+            cfg = self.config  # `predict_contacts` alone reads these leaves
+            maps = cfg.num_hidden_layers * cfg.num_attention_heads
+            at(self, _CONTACTS)(jnp.zeros((1, maps), jnp.float32))
+        names = self.config.style.embeddings
+        x = blocks.embed_inputs(at(self, names.words), tokens, self.dtype)
+        x = self.perturb_embeddings(x)
+        if tokens.input_ids is None:
+            return x
+        mask = None if tokens.attention_mask is None else jnp.asarray(tokens.attention_mask)
+        if mask is not None and mask.ndim != 2:
+            raise ValueError(
+                f"attention_mask has shape {mask.shape}: ESM needs one over tokens, [B, T]"
+            )
+        if self.config.token_dropout:
+            x = self._dropped(x, jnp.asarray(tokens.input_ids), mask)
+        if names.positions is not None:
+            rows = self.positions(tokens, context)
+            x = x + jnp.broadcast_to(at(self, names.positions)(rows, self.dtype), x.shape)
+        x = x if names.norm is None else at(self, names.norm)(x)
+        return x if mask is None else x * mask.astype(bool).astype(x.dtype)[..., None]
+
+    def _dropped(self, x: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """Makes masked tokens of x [B, T, D] zeros, and scales the others by the share that was
+        left in training over that which is left here."""
+        masked = ids == self.config.mask_token_id
+        there = jnp.ones_like(masked) if mask is None else mask.astype(bool)
+        masked_here, length = (x.sum(1).astype(jnp.float32) for x in (masked, there))
+        left = 1 - masked_here / length
+        scale = ((1 - _MASKED_IN_TRAINING) / left).astype(x.dtype)
+        return jnp.where(masked[..., None], 0, x) * scale[:, None, None]
+
+    def predict_contacts(
+        self, input_ids: jax.Array, attention_mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Computes how likely each two residues touch: [B, T - 2, T - 2], without the first and the
+        last place, which ids of ESM's tokenizer have for tokens that begin and end a sequence.
+
+        `model.apply({"params": params}, ids, mask, method="predict_contacts")`.
+        """
+        out = self(input_ids, attention_mask, output_attentions=True)
+        ids = jnp.asarray(input_ids)
+        there = jnp.ones_like(ids, bool) if attention_mask is None else attention_mask
+        there = jnp.asarray(there).astype(bool) & (ids != _END)
+        pairs = (there[:, :, None] & there[:, None])[:, None]
+        weights = jnp.concatenate(out.attentions, axis=1)
+        maps = jnp.where(pairs, weights, 0)[..., 1:-1, 1:-1]
+        maps = maps + jnp.swapaxes(maps, 2, 3)
+        rows, columns = maps.sum(3, keepdims=True), maps.sum(2, keepdims=True)
+        maps = maps - rows * columns / rows.sum(2, keepdims=True)
+        return jax.nn.sigmoid(at(self, _CONTACTS)(jnp.moveaxis(maps, 1, -1)))[..., 0]
+
+
+__getattr__ = classes_of(
+    EsmConfig,
+    parts=heads.ENCODER_CLASSES | {"ForSequenceClassification": heads.FirstTokenClassification},
+)
