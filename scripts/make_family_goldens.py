@@ -211,7 +211,9 @@ def in_file(model: Any, family: families.Family) -> dict[str, np.ndarray]:
     a model that has them as its parameters. What is no weight, and weights that are of no use to
     the logits, are left out."""
     other = copy.deepcopy(model)
-    left = {".".join(name.split(".")[-2:]) for name, _ in model.named_buffers()} | {*family.computed}
+    left = {".".join(name.split(".")[-2:]) for name, _ in model.named_buffers()} | {
+        *family.computed
+    }
     with torch.no_grad():
         for (name, mine), its in zip(model.named_parameters(), other.parameters(), strict=True):
             if mine.grad is None:

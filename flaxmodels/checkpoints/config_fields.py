@@ -56,6 +56,7 @@ class ConfigFields(TypedDict, total=False):
     do_layer_norm_before: bool
     dropout: float
     dropout_rate: float
+    emb_layer_norm_before: bool | None
     embd_pdrop: float
     embed_dropout: float
     embedding_dropout: float
@@ -104,6 +105,7 @@ class ConfigFields(TypedDict, total=False):
     local_rope_theta: Any
     logit_scale: float
     logits_scaling: float
+    mask_token_id: int | None
     max_position_embeddings: int
     max_relative_positions: int
     max_window_layers: int
@@ -148,6 +150,7 @@ class ConfigFields(TypedDict, total=False):
     pos_att_type: Sequence[str] | None
     position_biased_input: bool
     position_buckets: int
+    position_embedding_type: str
     pruned_heads: Mapping[Any, Sequence[int]]
     qa_dropout: float
     qk_layernorm: bool
@@ -187,6 +190,7 @@ class ConfigFields(TypedDict, total=False):
     summary_type: str
     summary_use_proj: bool
     tie_word_embeddings: bool
+    token_dropout: bool | None
     type_vocab_size: int
     use_bias: bool
     use_bidirectional_attention: bool

@@ -1,9 +1,9 @@
 """ESM: norms first, learned or rotary positions, masked tokens that count as dropped.
 
-A fresh checkpoint of 5.23 has names that are its own: a table of renamings for files of TensorFlow's
-days acts on its way out too, so that norms of layers have `gamma` and `beta`, and the frequencies of
-the rotation are in a layer called "*". It reads these and the Hub's, which alone others read, and
-which we write; `tests/models/test_encoders.py` reads the fresh ones too.
+A fresh checkpoint of 5.23 has names that are its own: a table of renamings for files of old times
+acts on its way out too, so that norms of layers have `gamma` and `beta`, and the frequencies of the
+rotation are in a layer called "*". It reads these and the Hub's, which alone others read, and which
+we write; `tests/models/test_encoders.py` reads the fresh ones too.
 """
 
 import re
@@ -49,9 +49,7 @@ VARIANTS = {
 }
 ENCODES = True
 _FREQUENCIES = "encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
-SAME = {
-    prefix + _FREQUENCIES.format(1): prefix + _FREQUENCIES.format(0) for prefix in ("", "esm.")
-}
+SAME = {prefix + _FREQUENCIES.format(1): prefix + _FREQUENCIES.format(0) for prefix in ("", "esm.")}
 WALK = {
     "mask_token_id": ([8], {"mask_token_id": 9}),
     "position_embedding_type": (["absolute"], {}),

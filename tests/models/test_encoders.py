@@ -104,14 +104,16 @@ def test_files_may_hold_the_head_twice_and_buffers():
 
 
 def test_files_of_esm_may_have_the_names_of_a_fresh_checkpoint_of_the_reference():
-    """And one place for the frequencies, as its modules have; what the Hub's have beside is left."""
+    """And one place for the frequencies, as its modules have; what else the Hub has is left."""
     it = reference.load("esm")
     entry, expected = it.entry("EsmModel"), it.load("EsmModel")[1]
     state = weights(entry["tensors"], it.table.same)
     place = "encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
     state.pop(place.format(1))
     fresh = {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): x
         for name, x in state.items()
     }
     fresh[place.format("*")] = fresh.pop(place.format(0))
@@ -137,12 +139,15 @@ def test_contacts_of_esm_are_those_of_the_reference():
     run = jax.jit(functools.partial(model.apply, method="predict_contacts"))
     found = run({"params": params}, *inputs.values())
     assert found.shape == (2, 11, 11)
-    first, second = [0.612213, 0.557103, 0.563101, 0.546624], [0.591158, 0.58281, 0.623148, 0.504838]
+    first, second = (
+        [0.612213, 0.557103, 0.563101, 0.546624],
+        [0.591158, 0.58281, 0.623148, 0.504838],
+    )
     np.testing.assert_allclose(found[0, 0, :4], first, atol=1e-5)
     np.testing.assert_allclose(found[1, 2, :4], second, atol=1e-5)
 
 
-def test_frequencies_of_esm_are_read_and_not_learned():
+def test_frequencies_of_esm_begin_as_those_of_its_base():
     config = fm.EsmConfig.from_dict(reference.load("esm").table.config_of("EsmModel"))
     params = fm.EsmModel(config).init_params(jax.random.key(0))
     frequencies = params["rotary_embeddings"]["inv_freq"]

@@ -139,21 +139,23 @@ class PredictionNames:
     bias_apart: bool = False
 
     @property
-    def own_bias(self) -> str | None:
-        """Path of the bias of an untied decoder; None if it is the same one, or none."""
+    def biases(self) -> tuple[str, str] | None:
+        """Paths of the bias of an untied decoder and of a tied one; None if there is one path for
+        both, or no bias."""
         own = f"{self.decoder}/bias"
-        return None if self.bias_apart or self.bias in (own, None) else own
+        if self.bias is None or self.bias_apart or self.bias == own:
+            return None
+        return own, self.bias
 
     def tied(self, prefix: str, words: str = EmbeddingNames.words) -> tuple[tuple[str, str], ...]:
         """Returns `tied` of a model whose backbone has the prefix."""
-        own = self.own_bias
-        biases = () if own is None else ((own, self.bias), (self.bias, own))
-        return ((f"{self.decoder}/kernel", f"{prefix}/{words}/embedding"), *biases)
+        table, pair = (f"{self.decoder}/kernel", f"{prefix}/{words}/embedding"), self.biases
+        return (table,) if pair is None else (table, pair, (pair[1], pair[0]))
 
     @property
     def copies(self) -> tuple[tuple[str, str], ...]:
         """`copies` of the naming: an untied head has its bias twice in PyTorch."""
-        return () if self.own_bias is None else ((self.own_bias, self.bias),)
+        return () if self.biases is None else (self.biases,)
 
 
 @dataclasses.dataclass(frozen=True)
