@@ -220,7 +220,7 @@ class EsmModel(PooledEncoderModel, EsmPretrained):
         there = jnp.ones_like(ids, bool) if attention_mask is None else attention_mask
         there = jnp.asarray(there).astype(bool) & (ids != _END)
         pairs = (there[:, :, None] & there[:, None])[:, None]
-        weights = jnp.concatenate(out.attentions, axis=1)
+        weights = jnp.concatenate(out.attentions or (), axis=1)
         maps = jnp.where(pairs, weights, 0)[..., 1:-1, 1:-1]
         maps = maps + jnp.swapaxes(maps, 2, 3)
         rows, columns = maps.sum(3, keepdims=True), maps.sum(2, keepdims=True)
