@@ -269,3 +269,20 @@ def nllb_file(folder: Path) -> None:
     tok.save(str(folder / "tokenizer.json"), pretty=False)
     config = {"tokenizer_class": "NllbTokenizer", "additional_special_tokens": codes}
     put(folder, "tokenizer_config.json", config | {"src_lang": "eng_Latn"})
+
+
+def esm_residues(folder: Path) -> None:
+    """ESM: a residue is a token, and whatever else is found in vocab.txt."""
+    tokens = [
+        "<cls>",
+        "<pad>",
+        "<eos>",
+        "<unk>",
+        *"LAGVSERTIDPKQNFYMHWCXBUZO.-",
+        "<null_1>",
+        "<mask>",
+    ]
+    put(folder, "vocab.txt", "\n".join(tokens))
+    named = {"cls": "<cls>", "eos": "<eos>", "mask": "<mask>", "pad": "<pad>", "unk": "<unk>"}
+    config = {f"{name}_token": token for name, token in named.items()}
+    put(folder, "tokenizer_config.json", config | {"tokenizer_class": "EsmTokenizer"})

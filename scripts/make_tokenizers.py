@@ -36,6 +36,7 @@ MAKERS: list[Callable[[Path], bytes | None]] = [
     pipelines.roberta_files,
     pipelines.qwen2_files,
     pipelines.clip_files,
+    pipelines.esm_residues,
     pipelines.fallback_bpe,
     pipelines.unigram,
     pipelines.unigram_first,

@@ -4,6 +4,7 @@ Transformers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +27,7 @@ _WORDS = {  # classes that read vocab.txt -> single, pair
     "Bert": "bert",
     "DistilBert": "bert",
     "Electra": "bert",
+    "Esm": "residues",
     "MobileBert": "bert",
     "MPNet": "roberta",
 }
@@ -61,7 +63,8 @@ _BYTES = {  # classes that read vocab.json and merges.txt
 
 
 def read_words(files: Files, settings: Settings) -> Read:
-    """Reads WordPiece from `vocab.txt`: a token a line, its id the number of the line.
+    """Reads WordPiece, or the residues of ESM, from `vocab.txt`: a token a line, its id the number
+    of the line.
 
     Raises:
         CheckpointError: no UTF-8, or too long; a class whose texts are split otherwise.
@@ -75,6 +78,10 @@ def read_words(files: Files, settings: Settings) -> Read:
         raise fp.CheckpointError(f"{path}: more than {_MOST_TOKENS} lines")
     vocab = {line: number for number, line in enumerate(lines)}
     unknown = token_of(settings, "unk_token") or "[UNK]"
+    if template == "residues":
+        pipeline = _residues({line.strip(): number for line, number in vocab.items()}, unknown)
+        add_template(pipeline, settings, template)
+        return pipeline, settings
     pipeline = Tokenizer(models.WordPiece(vocab, unk_token=unknown))
     values = settings.values
     pipeline.normalizer = normalizers.BertNormalizer(
@@ -87,6 +94,22 @@ def read_words(files: Files, settings: Settings) -> Read:
     pipeline.decoder = decoders.WordPiece(prefix="##")
     add_template(pipeline, settings, template)
     return pipeline, settings
+
+
+def _residues(vocab: dict[str, int], unknown: str) -> Pipeline:
+    """Makes the pipeline of ESM: tokens are found wherever they stand, the longest first, and what
+    is left between them and spaces is unknown."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    tokens = sorted((re.escape(token) for token in vocab if token), key=len, reverse=True)
+    pipeline = Tokenizer(models.WordLevel(vocab, unk_token=unknown))
+    pipeline.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex("|".join(tokens)), "isolated"),
+            pre_tokenizers.WhitespaceSplit(),
+        ]
+    )
+    return pipeline
 
 
 def read_bytes(files: Files, settings: Settings) -> Read:
@@ -193,8 +216,9 @@ def add_template(pipeline: Pipeline, settings: Settings, kind: str) -> None:
 
     Args:
         kind: "bert" ([CLS] A [SEP] B [SEP]), "roberta" (<s> A </s> </s> B </s>), "clip" (as
-            roberta, with bos and eos), "end" (A </s> B </s>), "begin" (</s> A </s> </s> B), or
-            "flags" (bos and eos as `add_bos_token` and `add_eos_token` of the settings say).
+            roberta, with bos and eos), "end" (A </s> B </s>), "begin" (</s> A </s> </s> B),
+            "residues" (<cls> A <eos> B <eos>), or "flags" (bos and eos as `add_bos_token` and
+            `add_eos_token` of the settings say).
     """
     from tokenizers import processors
 
@@ -202,6 +226,7 @@ def add_template(pipeline: Pipeline, settings: Settings, kind: str) -> None:
         "clip": ("bos_token", "eos_token"),
         "end": ("", "eos_token"),
         "begin": ("eos_token", ""),
+        "residues": ("cls_token", "eos_token"),
     }
     first, last = names.get(kind, ("cls_token", "sep_token"))
     if kind == "flags":
@@ -216,6 +241,7 @@ def add_template(pipeline: Pipeline, settings: Settings, kind: str) -> None:
         "roberta": f"{single} {last}:0 $B:0 {last}:0",
         "clip": f"{single} {last}:0 $B:0 {last}:0",
         "end": f"{single} $B:0{end}",
+        "residues": f"{single} $B:0{end}",
         "begin": f"{single} {first}:0 {first}:0 $B:0",
         "flags": f"{single} {start.replace(':0', ':1')}$B:1{end.replace(':0', ':1')}",
     }
