@@ -112,7 +112,7 @@ class _Auto:
         return load(request, cls._class_of)
 
     @classmethod
-    def _class_of(cls, values: Mapping[str, Any], where: str) -> type[PretrainedModel]:
+    def _class_of(cls, values: Mapping[str, object], where: str) -> type[PretrainedModel]:
         return head_class(cls.__name__, values)
 
     @classmethod
@@ -188,7 +188,7 @@ class AutoModelForImageTextToText(_Auto):
 @shows(DEFAULTS)
 def load_plan(
     name_or_path: str | os.PathLike | Location | None = UNSAID,
-    *model_args: Any,
+    *model_args: object,
     model_class: type[PretrainedModel] | None = None,
     **options: Unpack[PlannedLoadKeywords],
 ) -> LoadPlan:

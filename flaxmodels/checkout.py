@@ -8,6 +8,7 @@ names are found, in the places that it names, and nothing else that stands there
 import os
 import sys
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
@@ -20,7 +21,9 @@ class Rooms:
     inside: list[str]  # where the package is: the process may import another flaxmodels later
     places: dict[str, str]
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: object = None
+    ) -> ModuleSpec | None:
         if name not in self.places or list(path or ()) != self.inside:
             return None
         return PathFinder.find_spec(name, [os.path.dirname(self.places[name])])

@@ -230,7 +230,7 @@ def ending_of(name: str) -> str | None:
     return max((end for end in HEADS if name.endswith(end)), key=len, default=None)
 
 
-def model_type_of(name: Any) -> Any:
+def model_type_of(name: object) -> Any:
     """Returns the key of `FAMILIES` for what a `config.json` calls a model type; anything else
     stays as it is."""
     return next((key for key, family in FAMILIES.items() if name in family.model_types), name)

@@ -94,7 +94,7 @@ def _exchange(text: str) -> list[str]:
     return [row[:size].tobytes().decode() for row, size in zip(texts, sizes, strict=True)]
 
 
-def _all(array: Any, *, tiled: bool) -> np.ndarray:
+def _all(array: object, *, tiled: bool) -> np.ndarray:
     """Returns what every process has, in host memory of each of them."""
     try:
         return np.asarray(multihost_utils.process_allgather(array, tiled=tiled))

@@ -3,9 +3,12 @@
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn, TypeAlias
 
 from .errors import quoted
+
+Json: TypeAlias = Any
+"""A decoded JSON value: None, a bool, an int, a float, a text, a list or tuple, a mapping."""
 
 MAX_VALUES = 2_000_000  # 100 MB of brackets would take ten seconds, and a gigabyte
 
@@ -13,7 +16,9 @@ MAX_VALUES = 2_000_000  # 100 MB of brackets would take ten seconds, and a gigab
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def loads(raw: bytes, most: int = MAX_VALUES, *, constants: Callable[[str], Any] | None = None):
+def loads(
+    raw: bytes, most: int = MAX_VALUES, *, constants: Callable[[str], object] | None = None
+) -> Json:
     """Decodes one document of at most `most` values, as commas tell.
 
     Args:
@@ -49,8 +54,8 @@ def _check_text(value: object) -> None:
         raise ValueError(f"half of a surrogate pair, {half}: {error.reason}") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    values = {}
     for name, value in pairs:
         if name in values:
             raise ValueError(f"key {quoted(name)} appears twice")
@@ -58,5 +63,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _refuse(name: str) -> Any:
+def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")

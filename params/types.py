@@ -1,6 +1,6 @@
 """Types of trees, for signatures."""
 
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -16,6 +16,14 @@ Leaf: TypeAlias = jax.Array | np.ndarray | jax.ShapeDtypeStruct
 
 Concrete: TypeAlias = jax.Array | np.ndarray
 """A leaf that has values."""
+
+
+class Shaped(Protocol):
+    """What has a shape, as leaves and tensors of files have."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
 
 Scalar: TypeAlias = float | jax.Array
 """One number, which may be traced."""

@@ -107,9 +107,11 @@ Written by `scripts/generate` from the configurations of all families.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
-{parts}
+{parts}from ..documents.json_values import Json
+
+
 class ConfigFields(TypedDict, total=False):
     """Fields of the configurations of all families, under all their names."""
 
@@ -140,20 +142,20 @@ def spelled(hint: Any) -> Iterable[str]:
     if kind in (typing.Union, types.UnionType):
         return [text for option in inside for text in spelled(option)]
     if isinstance(kind, type) and issubclass(kind, Config):
-        return ["Config", "Mapping[str, Any]"]
+        return ["Config", "Mapping[str, Json]"]
     if isinstance(kind, type) and issubclass(kind, Mapping):
-        return [f"Mapping[Any, {' | '.join(in_order(spelled(inside[-1]))) if inside else 'Any'}]"]
+        return [f"Mapping[Json, {' | '.join(in_order(spelled(inside[-1]))) if inside else 'Json'}]"]
     if kind is tuple:
-        return [f"Sequence[{' | '.join(in_order(spelled(inside[0]))) if inside else 'Any'}]"]
+        return [f"Sequence[{' | '.join(in_order(spelled(inside[0]))) if inside else 'Json'}]"]
     if kind is types.NoneType:
         return ["None"]
-    return [kind.__name__ if kind in (bool, int, float, str) else "Any"]
+    return [kind.__name__ if kind in (bool, int, float, str) else "Json"]
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sorts the parts of a union: an Any is all of it, None comes last."""
+    """Sorts the parts of a union: a Json is all of it, None comes last."""
     names = {*names}
-    return ["Any"] if "Any" in names else sorted(names, key=lambda name: (name == "None", name))
+    return ["Json"] if "Json" in names else sorted(names, key=lambda name: (name == "None", name))
 
 
 def formatted(text: str, name: str) -> str:

@@ -86,7 +86,7 @@ class Axes(meta.AxisMetadata):
     def unbox(self) -> Any:
         return self.value
 
-    def replace_boxed(self, val: Any) -> "Axes":
+    def replace_boxed(self, val: object) -> "Axes":
         return Axes(val, self.names, self.drawn)
 
     def add_axis(self, index: int, params: dict[Any, Any]) -> "Axes":

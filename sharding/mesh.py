@@ -1,7 +1,6 @@
 """Meshes: devices of a run, arranged along named axes."""
 
 import math
-from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh
@@ -43,7 +42,7 @@ def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
     )
 
 
-def check_mesh(mesh: Any, *, abstract: bool = False) -> None:
+def check_mesh(mesh: object, *, abstract: bool = False) -> None:
     """Refuses a value that params cannot be placed on, with the line that makes a mesh.
 
     A mesh of Explicit axes is not converted: inside its `jax.set_mesh`, and beside arrays of the

@@ -4,13 +4,15 @@ import difflib
 import functools
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_map_with_path
 
 from .mesh import check_mesh
+
+PyTree: TypeAlias = Any
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
@@ -60,15 +62,15 @@ def default_rules(**names: str) -> Rules:
     if odd := sorted(set(names) - set(_USUAL)):
         raise TypeError(f"default_rules names the axes {', '.join(_USUAL)}; got {', '.join(odd)}")
 
-    def renamed(target: Any) -> Any:
+    def renamed(target: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         if isinstance(target, tuple):
             return tuple(dict.fromkeys(names.get(name, name) for name in target))
-        return names.get(target, target)
+        return None if target is None else names.get(target, target)
 
     return tuple((axis, renamed(target)) for axis, target in DEFAULT_RULES)
 
 
-def as_rules(rules: Any) -> Rules:
+def as_rules(rules: object) -> Rules:
     """Normalises rules: pairs in any list or mapping; `DEFAULT_RULES` for None.
 
     Raises:
@@ -83,7 +85,7 @@ def as_rules(rules: Any) -> Rules:
     return tuple(_rule(pair) for pair in pairs)
 
 
-def _rule(pair: Any) -> tuple[str, str | tuple[str, ...] | None]:
+def _rule(pair: object) -> tuple[str, str | tuple[str, ...] | None]:
     if isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str):
         axis, target = pair
         if target is None or isinstance(target, str):
@@ -98,7 +100,7 @@ def _rule(pair: Any) -> tuple[str, str | tuple[str, ...] | None]:
     )
 
 
-def check_rules(rules: Any, template: Any, mesh: Mesh | AbstractMesh | None = None) -> None:
+def check_rules(rules: object, template: object, mesh: Mesh | AbstractMesh | None = None) -> None:
     """Refuses rules that act on nothing, and a mesh with axes that they leave unused.
 
     Args:
@@ -172,7 +174,7 @@ def _names(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return () if target is None else (target,) if isinstance(target, str) else target
 
 
-def shardings(template: Any, mesh: Mesh | AbstractMesh, rules: Any = DEFAULT_RULES) -> Any:
+def shardings(template: object, mesh: Mesh | AbstractMesh, rules: object = DEFAULT_RULES) -> PyTree:
     """Returns the tree of `NamedSharding` in which `template`'s parameters live on `mesh`.
 
     Args:
@@ -203,7 +205,12 @@ def shardings(template: Any, mesh: Mesh | AbstractMesh, rules: Any = DEFAULT_RUL
 
 
 def partition_spec(
-    axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any, rules: Any, *, name: str = ""
+    axes: tuple[str | None, ...],
+    shape: tuple[int, ...],
+    mesh: Mesh | AbstractMesh,
+    rules: object,
+    *,
+    name: str = "",
 ) -> PartitionSpec:
     """Returns the spec of one array, one entry per dimension; raises as `shardings` does."""
     table = _first_wins(as_rules(rules))
@@ -229,7 +236,7 @@ def partition_spec(
     return PartitionSpec(*entries)
 
 
-def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: Any) -> jax.Array:
+def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: object) -> jax.Array:
     """Gives the compiler a hint of how `x` is sharded: its logical `axes`, by `rules`.
 
     The mesh is the one that the tracer of `x` carries (it comes from the params), so nothing has
@@ -255,7 +262,7 @@ def _first_wins(rules: Rules) -> dict[str, str | tuple[str, ...] | None]:
     return dict(reversed(rules))
 
 
-def _mesh_axes(axis: str, table: dict, mesh: Any, name: str) -> tuple[str, ...]:
+def _mesh_axes(axis: str, table: dict, mesh: Mesh | AbstractMesh, name: str) -> tuple[str, ...]:
     if axis not in table:
         known = ", ".join(sorted(table))
         raise ValueError(

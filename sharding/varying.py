@@ -1,13 +1,13 @@
 """What varies along the axes of a `shard_map`, for the loops inside it."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 
 Tree = TypeVar("Tree")
 
 
-def varying(tree: Tree, over: Any) -> Tree:
+def varying(tree: Tree, over: object) -> Tree:
     """Marks the arrays of a tree as varying along every mesh axis of a `shard_map` along which an
     array of `over` varies; outside of `shard_map` it changes nothing.
 

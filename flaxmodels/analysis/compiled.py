@@ -21,6 +21,7 @@ from .. import params as fp
 from ..blocks import Cache
 from ..calls.arguments import split
 from ..core.model import Model
+from ..params.types import PyTree
 
 
 class CompiledCall:
@@ -60,8 +61,8 @@ class CompiledCall:
         self._identity = repr((model, options, host))
 
     def __call__(
-        self, params: fp.Params, *args: Any, cache: Cache | None = None, **kwargs: Any
-    ) -> Any:
+        self, params: fp.Params, *args: object, cache: Cache | None = None, **kwargs: object
+    ) -> PyTree:
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, args, cache, kwargs))):
             given = kwargs if cache is None else {"cache": cache, **kwargs}
             # the call becomes a part of the program that is being traced
@@ -71,7 +72,7 @@ class CompiledCall:
         key = self._key((params, cache, arrays), others)
         if key not in self.programs:
 
-            def forward(params: fp.Params, cache: Cache | None, arrays: list[jax.Array]) -> Any:
+            def forward(params: fp.Params, cache: Cache | None, arrays: list[jax.Array]) -> PyTree:
                 args, kwargs = rebuild(arrays)
                 given = kwargs if cache is None else {"cache": cache, **kwargs}
                 return self.model.apply({"params": params}, *args, **given)

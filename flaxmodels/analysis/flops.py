@@ -28,7 +28,7 @@ def estimate_tokens(model: Model, inputs: Mapping[str, Any]) -> int:
 
 def floating_point_ops(
     model: Model,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     *,
     exclude_embeddings: bool = True,
     exact: bool = False,
@@ -58,7 +58,7 @@ def is_no_embedding(path: str, leaf: object) -> bool:
     return path.rpartition("/")[2] != "embedding"
 
 
-def _counted_by_xla(model: Model, inputs: Mapping[str, Any]) -> int:
+def _counted_by_xla(model: Model, inputs: Mapping[str, object]) -> int:
     arrays, rebuild = split(dict(inputs))
 
     def total(params: fp.Params, arrays: list[jax.Array]) -> jax.Array:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from .. import params as fp
 from ..core.model import Mixin
 from .flops import estimate_tokens, floating_point_ops, is_no_embedding
@@ -37,7 +39,7 @@ class Measures(Mixin):
 
     def get_memory_footprint(
         self, params: fp.Params, return_buffers: bool = True, *, per_device: bool = False
-    ) -> int | dict[Any, int]:
+    ) -> int | dict[jax.Device | str, int]:
         """Returns the bytes of the params, or {device: bytes} with `per_device`; see
         `fp.memory_footprint`.
 

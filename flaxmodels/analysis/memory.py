@@ -4,17 +4,19 @@ import contextlib
 import dataclasses
 import functools
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 from flax import linen as nn
+from flax.linen.module import InterceptorContext
 from jax.core import Tracer
 
 from .. import params as fp
 from ..calls.arguments import abstract, split
 from ..params.sizes import format_size
 from ..params.tree.measure import format_table
+from ..params.types import Leaf, PyTree
 
 
 class MemoryTrace:
@@ -55,7 +57,7 @@ def memory_trace() -> Iterator[MemoryTrace]:
     """
     trace = MemoryTrace()
 
-    def measure(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    def measure(call: Callable, args: tuple, kwargs: dict, context: InterceptorContext) -> object:
         traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs)))
         if context.method_name != "__call__" or traced:
             return call(*args, **kwargs)
@@ -108,7 +110,7 @@ class MemoryReport(tuple[ModuleMemory, ...]):
 
 
 def memory_report(
-    model: nn.Module, params: Any, *args: Any, depth: int = 2, **kwargs: Any
+    model: nn.Module, params: PyTree, *args: object, depth: int = 2, **kwargs: object
 ) -> MemoryReport:
     """Reports the memory of a forward pass as XLA plans it; runs nothing, and allocates nothing.
 
@@ -121,7 +123,7 @@ def memory_report(
     """
     calls: dict[str, Callable[[], ModuleMemory]] = {}
 
-    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    def note(call: Callable, args: tuple, kwargs: dict, context: InterceptorContext) -> object:
         module, names = context.module, context.module.path
         path = "/".join(names)
         if context.method_name == "__call__" and len(names) <= depth and path not in calls:
@@ -133,7 +135,7 @@ def memory_report(
 
     arrays, rebuild = split((args, kwargs))
 
-    def forward(params: Any, arrays: list[Any]) -> Any:
+    def forward(params: PyTree, arrays: list[jax.Array]) -> PyTree:
         args, kwargs = rebuild(arrays)
         return model.apply({"params": params}, *args, **kwargs)
 
@@ -145,11 +147,11 @@ def memory_report(
 def _compiled(
     path: str,
     module: nn.Module,
-    variables: Any,
-    arrays: list[Any],
-    rebuild: Callable[[list[Any]], Any],
+    variables: PyTree,
+    arrays: Sequence[Leaf],
+    rebuild: Callable[[Sequence[object]], PyTree],
 ) -> ModuleMemory:
-    def call(variables: Any, arrays: list[Any]) -> Any:
+    def call(variables: PyTree, arrays: Sequence[Leaf]) -> PyTree:
         args, kwargs = rebuild(arrays)
         return module.apply(variables, *args, **kwargs)
 

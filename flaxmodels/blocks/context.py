@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import sharding as fs
+from ..params.types import PyTree
 from .attention import AttentionMask, Rule, token_mask
 from .inputs import Tokens
 from .kv_cache import Cache
@@ -63,9 +64,9 @@ class PassContext(NamedTuple):
     cache: Cache | None = None
     encoder_states: jax.Array | None = None
     encoder_mask: jax.Array | None = None
-    head_scales: Any = None  # a list of arrays; in a scan one array, whose index is traced
-    layer_inputs: Any = None
-    shared: Any = None
+    head_scales: PyTree = None  # a list of arrays; in a scan one array, whose index is traced
+    layer_inputs: PyTree = None
+    shared: PyTree = None
     deterministic: bool = True
     output_hidden_states: bool = False
     output_attentions: bool = False

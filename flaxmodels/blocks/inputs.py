@@ -175,7 +175,7 @@ def check_ids(name: str, ids: Any, shape: tuple[int, ...], limit: int | None, wh
         raise ValueError(f"{name}{odd[0]} is {odd[1]}; {there}")
 
 
-def _check_cache(cache: Any, shape: tuple[int, int], depth: int, stacked: bool) -> None:
+def _check_cache(cache: object, shape: tuple[int, int], depth: int, stacked: bool) -> None:
     if not isinstance(cache, Cache):
         raise TypeError(f"cache is a {type(cache).__name__}; expected what init_cache returns")
     batch, slots = cache.mask.shape

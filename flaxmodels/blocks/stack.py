@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ..config.config import Config
+from ..params.types import PyTree
 from ..sharding import varying
 from .context import ModelOptions, PassContext
 from .kinds import Kind, Segment, segments
@@ -83,8 +84,8 @@ class LayerOutput(NamedTuple):
 
     x: jax.Array
     cache: Cache | None
-    weights: Any = None
-    shared: Any = None
+    weights: PyTree = None
+    shared: PyTree = None
 
 
 class LayersOutput(NamedTuple):
@@ -100,18 +101,18 @@ class LayersOutput(NamedTuple):
     x: jax.Array
     cache: Cache | None
     entered: tuple[jax.Array, ...]
-    attentions: tuple[Any, ...]
+    attentions: tuple[PyTree, ...]
 
 
 class _Carry(NamedTuple):
     x: jax.Array
     cache: Cache | None
-    shared: Any
+    shared: PyTree
 
 
 class _Trace(NamedTuple):
     entered: jax.Array | None
-    weights: Any
+    weights: PyTree
 
 
 class Layers(nn.Module):
@@ -134,7 +135,7 @@ class Layers(nn.Module):
     options: ModelOptions
 
     @nn.compact
-    def __call__(self, x: jax.Array, context: PassContext, inputs: Any = None) -> LayersOutput:
+    def __call__(self, x: jax.Array, context: PassContext, inputs: PyTree = None) -> LayersOutput:
         """Applies the layers.
 
         Args:
@@ -149,7 +150,7 @@ class Layers(nn.Module):
         weights = tuple(trace.weights for trace in traces if trace.weights is not None)
         return LayersOutput(carry.x, carry.cache, entered, weights)
 
-    def _loop(self, carry: _Carry, context: PassContext, inputs: Any) -> tuple[_Carry, list]:
+    def _loop(self, carry: _Carry, context: PassContext, inputs: PyTree) -> tuple[_Carry, list]:
         traces = []
         for index, at in enumerate(self._places()):
             layer = self.layer(self.config, self.options, name=str(index))
@@ -159,7 +160,7 @@ class Layers(nn.Module):
             traces.append(trace)
         return carry, traces
 
-    def _scan(self, carry: _Carry, context: PassContext, inputs: Any) -> tuple[_Carry, list]:
+    def _scan(self, carry: _Carry, context: PassContext, inputs: PyTree) -> tuple[_Carry, list]:
         traces = []
         for segment in segments([kind.form for kind in self.kinds]):
             carry, stacked = self._scan_segment(segment, carry, context, inputs)
@@ -173,7 +174,7 @@ class Layers(nn.Module):
         ]
 
     def _scan_segment(
-        self, segment: Segment, carry: _Carry, context: PassContext, inputs: Any
+        self, segment: Segment, carry: _Carry, context: PassContext, inputs: PyTree
     ) -> tuple[_Carry, tuple[_Trace, ...]]:
         """Returns the carry, and one stacked trace for each position of the period."""
         first, period, count = segment
@@ -244,7 +245,7 @@ def _cut(trace: _Trace, context: PassContext, kind: Kind) -> _Trace:
     return trace._replace(weights=(own, *others) if several else own)
 
 
-def _step(context: PassContext, at: At, inputs: Any) -> Callable[..., tuple[_Carry, _Trace]]:
+def _step(context: PassContext, at: At, inputs: PyTree) -> Callable[..., tuple[_Carry, _Trace]]:
     """Makes the function (layer, carry) -> (carry, trace) of the layer that stands `at`."""
 
     def step(layer: Any, carry: _Carry) -> tuple[_Carry, _Trace]:

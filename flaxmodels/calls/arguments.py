@@ -11,7 +11,7 @@ from ..params import PyTree
 ARRAYS = jax.Array | jax.ShapeDtypeStruct | np.ndarray
 
 
-def split(tree: PyTree) -> tuple[list[Any], Callable[[Sequence[Any]], PyTree]]:
+def split(tree: PyTree) -> tuple[list[Any], Callable[[Sequence[object]], PyTree]]:
     """Returns (the arrays of a tree, the function that puts others in their places).
 
     >>> arrays, rebuild = split({"x": np.zeros(2), "deep": True})
@@ -21,7 +21,7 @@ def split(tree: PyTree) -> tuple[list[Any], Callable[[Sequence[Any]], PyTree]]:
     leaves, structure = jax.tree.flatten(tree)
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, ARRAYS)]
 
-    def rebuild(arrays: Sequence[Any]) -> PyTree:
+    def rebuild(arrays: Sequence[object]) -> PyTree:
         given = dict(zip(places, arrays, strict=True))
         return jax.tree.unflatten(structure, [given.get(i, x) for i, x in enumerate(leaves)])
 

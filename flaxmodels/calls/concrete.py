@@ -16,7 +16,7 @@ def is_traced(*trees: object) -> bool:
     return any(isinstance(x, Tracer) for x in (jnp.zeros(()), *jax.tree.leaves(trees)))
 
 
-def known(x: Any) -> np.ndarray | None:
+def known(x: object) -> np.ndarray | None:
     """Returns the values of an array-like in host memory; None if a trace, or another process, has
     them.
 
@@ -56,7 +56,7 @@ def check_token_ids(ids: Any, vocab_size: int | None, name: str = "input_ids") -
     )
 
 
-def first_outside(ids: Any, limit: float) -> tuple[list[int], int] | None:
+def first_outside(ids: object, limit: float) -> tuple[list[int], int] | None:
     """Returns (place, id) of the first id that is not from 0 to `limit` - 1; None if there is none,
     or the ids are not known."""
     values = known(ids)

@@ -69,7 +69,7 @@ def _left_out(name: str, value: object, call: str) -> bool:
     return value is None and name in NONE_IS_DEFAULT
 
 
-def attention(name: Any) -> Any:
+def attention(name: object) -> Any:
     """Returns our name of an implementation of attention; other names stay."""
     return "flash" if name in ("flash_attention_2", "flash_attention_3") else name
 

@@ -16,7 +16,7 @@ def names_of(cls: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cls))
 
 
-def defaults_of(cls: type) -> dict[str, Any]:
+def defaults_of(cls: type) -> dict[str, object]:
     """Returns {name: default} of a dataclass's fields, in their order."""
     return {field.name: field.default for field in dataclasses.fields(cls)}
 

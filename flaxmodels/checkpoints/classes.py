@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from .. import registration
 from ..documents.json_files import config_path, read_json
@@ -11,7 +10,7 @@ from ..params.errors import quoted, some, warn
 from ..registry import ConfigClass, ModelClass
 
 
-def config_class(values: Mapping[str, Any]) -> ConfigClass:
+def config_class(values: Mapping[str, object]) -> ConfigClass:
     """Finds the configuration class of a `model_type`.
 
     Raises:
@@ -24,7 +23,7 @@ def config_class(values: Mapping[str, Any]) -> ConfigClass:
         raise ConfigError(registration.no_family(model_type)) from None
 
 
-def head_class(auto_class: str, values: Mapping[str, Any]) -> ModelClass:
+def head_class(auto_class: str, values: Mapping[str, object]) -> ModelClass:
     """Finds the model class that serves an auto class for a configuration."""
     return class_for(auto_class, _model_type(values), _named_classes(values))
 
@@ -55,7 +54,7 @@ def architecture(folder: str) -> ModelClass:
     return named_class(read_json(config_path(folder)), folder)
 
 
-def named_class(values: Mapping[str, Any], where: str) -> ModelClass:
+def named_class(values: Mapping[str, object], where: str) -> ModelClass:
     """Finds the class that a configuration names in `architectures`, or its bare model.
 
     Args:
@@ -79,7 +78,7 @@ def named_class(values: Mapping[str, Any], where: str) -> ModelClass:
     return bare
 
 
-def _named_classes(values: Mapping[str, Any]) -> list[str]:
+def _named_classes(values: Mapping[str, object]) -> list[str]:
     """Lists the names of classes under `architectures` and `auto_map`."""
     names, places = values.get("architectures"), values.get("auto_map")
     found = [*names] if isinstance(names, list | tuple) else []
@@ -87,7 +86,7 @@ def _named_classes(values: Mapping[str, Any]) -> list[str]:
     return [name for name in found if isinstance(name, str)]
 
 
-def _model_type(values: Mapping[str, Any]) -> str:
+def _model_type(values: Mapping[str, object]) -> str:
     model_type = values.get("model_type", "")
     if not isinstance(model_type, str):
         raise ConfigError(f"model_type of config.json must be a name, got {shown(model_type)}")

@@ -4,9 +4,10 @@ Written by `scripts/generate` from the configurations of all families.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from ..config.config import Config
+from ..documents.json_values import Json
 
 
 class ConfigFields(TypedDict, total=False):
@@ -26,6 +27,7 @@ class ConfigFields(TypedDict, total=False):
     attention_probs_dropout_prob: float
     attention_type: str
     attention_types: Sequence[Any] | None
+    attention_types: Sequence[Json] | None
     attn_logit_softcapping: float | None
     attn_pdrop: float
     bias: bool
@@ -44,7 +46,7 @@ class ConfigFields(TypedDict, total=False):
     d_ff: int
     d_kv: int
     d_model: int
-    decoder: Config | Mapping[str, Any]
+    decoder: Config | Mapping[str, Json]
     decoder_attention_heads: int
     decoder_bias: bool
     decoder_ffn_dim: int
@@ -63,7 +65,7 @@ class ConfigFields(TypedDict, total=False):
     embedding_multiplier: float
     embedding_size: int | None
     enable_bias: bool
-    encoder: Config | Mapping[str, Any]
+    encoder: Config | Mapping[str, Json]
     encoder_attention_heads: int
     encoder_attention_type: str
     encoder_ffn_dim: int
@@ -78,7 +80,7 @@ class ConfigFields(TypedDict, total=False):
     forced_eos_token_id: Sequence[int] | int | None
     global_attn_every_n_layers: int | None
     global_block_size: int
-    global_rope_theta: Any
+    global_rope_theta: Json
     head_dim: int | None
     hidden_act: str
     hidden_activation: str
@@ -86,7 +88,7 @@ class ConfigFields(TypedDict, total=False):
     hidden_dropout: float
     hidden_dropout_prob: float
     hidden_size: int
-    id2label: Mapping[Any, str] | None
+    id2label: Mapping[Json, str] | None
     init_std: float
     initializer_factor: float
     initializer_range: float
@@ -94,7 +96,7 @@ class ConfigFields(TypedDict, total=False):
     intermediate_size: int | None
     is_decoder: bool
     is_encoder_decoder: bool
-    label2id: Mapping[Any, int] | None
+    label2id: Mapping[Json, int] | None
     layer_norm_elementwise_affine: bool
     layer_norm_eps: float
     layer_norm_epsilon: float
@@ -102,7 +104,7 @@ class ConfigFields(TypedDict, total=False):
     legacy: bool
     local_attention: int
     local_radius: int
-    local_rope_theta: Any
+    local_rope_theta: Json
     logit_scale: float
     logits_scaling: float
     mask_token_id: int | None
@@ -140,11 +142,12 @@ class ConfigFields(TypedDict, total=False):
     num_ln_in_parallel_attn: int | None
     num_random_blocks: int
     original_max_position_embeddings: Any
+    original_max_position_embeddings: Json
     output_attentions: bool
     output_hidden_states: bool
     pad_token_id: int | None
     parallel_attn: bool
-    partial_rotary_factor: Any
+    partial_rotary_factor: Json
     pooler_dropout: float
     pooler_hidden_act: str
     pos_att_type: Sequence[str] | None
@@ -152,6 +155,7 @@ class ConfigFields(TypedDict, total=False):
     position_buckets: int
     position_embedding_type: str
     pruned_heads: Mapping[Any, Sequence[int]]
+    pruned_heads: Mapping[Json, Sequence[int]]
     qa_dropout: float
     qk_layernorm: bool
     query_pre_attn_scalar: int
@@ -164,13 +168,13 @@ class ConfigFields(TypedDict, total=False):
     residual_dropout: float
     residual_multiplier: float
     rms_norm_eps: float
-    rope_local_base_freq: Any
-    rope_parameters: Mapping[Any, Any] | None
-    rope_scaling: Mapping[Any, Any] | None
+    rope_local_base_freq: Json
+    rope_parameters: Mapping[Json, Json] | None
+    rope_scaling: Mapping[Json, Json] | None
     rope_theta: float
     rotary_dim: int
-    rotary_emb_base: Any
-    rotary_pct: Any
+    rotary_emb_base: Json
+    rotary_pct: Json
     rotary_value: bool
     scale_attn_by_inverse_layer_idx: bool
     scale_attn_weights: bool

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from .. import params as fp
 from ..calls.signature import value_of
 from ..core.model import Model
 from ..documents.front_matter import CARD_NAME, Words, front_matter, listed
+from ..documents.json_values import Json
 from ..hub.client import api, attempt, endpoint
 from ..hub.errors import HubError
 from ..registry import HEADS, ending_of
@@ -123,7 +124,7 @@ def model_card(
     return front_matter(data) + "\n" + "\n\n".join(parts) + "\n"
 
 
-def metadata(model: Model, info: CardInfo) -> dict[str, Any]:
+def metadata(model: Model, info: CardInfo) -> dict[str, Json]:
     """Returns the metadata of a card, under the Hub's names."""
     from huggingface_hub import ModelCardData
 
@@ -150,7 +151,7 @@ def _license_of(repo_id: str, token: str | bool | None) -> str | None:
     return info.card_data.get("license") if info.card_data else None
 
 
-def _model_index(model_name: str, task: str | None, info: CardInfo) -> dict[str, Any]:
+def _model_index(model_name: str, task: str | None, info: CardInfo) -> dict[str, Json]:
     """Returns the metrics of a training, unless it is not known which dataset they are of."""
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index

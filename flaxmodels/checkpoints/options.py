@@ -53,7 +53,7 @@ class OwnLoadKeywords(HubKeywords, WeightKeywords, PlanKeywords, total=False):
 
     config: "Config | PathLike | None"
     key: jax.Array | None
-    state_dict: Mapping[str, Any] | None
+    state_dict: Mapping[str, object] | None
     key_mapping: Mapping[str, str] | None
     verify: bool
 

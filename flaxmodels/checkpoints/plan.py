@@ -1,7 +1,7 @@
 """Planning: how weights are matched with a model's leaves, cast and placed; reads no weights."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from ..params.checkpoint.match import check_backbone, check_numbers, check_shape
 from ..params.checkpoint.plan import LoadPlan, make_plan
 from ..params.checkpoint.reconcile import reconcile
 from ..params.sizes import parse_size
+from ..params.tree.cast import DtypeLike
 
 _CHEAP = 1 << 16  # size of a dimension up to which the table of mismatches says it better
 
@@ -28,7 +29,7 @@ class PlanOptions:
         ValueError: a budget that is no number of bytes.
     """
 
-    param_dtype: Any = "auto"
+    param_dtype: DtypeLike | Mapping[str, DtypeLike] | None = "auto"
     mesh: Mesh | AbstractMesh | None = None
     shardings: fp.PyTree = None
     max_host_memory: int | str = 1 << 30

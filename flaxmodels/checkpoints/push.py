@@ -83,7 +83,7 @@ class PushOptions:
         )
 
 
-PUSH_DEFAULTS: dict[str, Any] = {
+PUSH_DEFAULTS: dict[str, object] = {
     name: (defaults_of(SaveOptions) | defaults_of(PushOptions) | defaults_of(CardInfo)).get(name)
     for name in PushKeywords.__annotations__
 }
@@ -171,7 +171,7 @@ def upload(
     return _push_folder(Path(folder), repo_id, model, params, saved, options)
 
 
-def _split(given: Mapping[str, Any]) -> tuple[PushOptions, dict[str, Any]]:
+def _split(given: Mapping[str, object]) -> tuple[PushOptions, dict[str, Any]]:
     """Returns (the options of a push, the other keywords: those of saving).
 
     Raises:

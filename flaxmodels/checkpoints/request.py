@@ -80,7 +80,7 @@ class Request:
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     config: Config | str | os.PathLike | None = None
     key: jax.Array | None = None
-    state_dict: Mapping[str, Any] | None = None
+    state_dict: Mapping[str, object] | None = None
     key_mapping: Mapping[str, str] | None = None
     verify: bool = False
     output_loading_info: bool = False
@@ -159,7 +159,7 @@ class Request:
 
 _OWN = ("config", "key", "state_dict", "key_mapping", "verify", "output_loading_info")
 
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, object] = {
     "config": None,
     "dtype": jnp.float32,
     "rules": None,
@@ -178,7 +178,7 @@ _FLAGS = {
 }
 
 
-def taken_name(call: str, name_or_path: Any, options: dict[str, Any]) -> Any:
+def taken_name(call: str, name_or_path: object, options: dict[str, Any]) -> Any:
     """Returns where the checkpoint is; taken out of `options`, where it has Transformers' name."""
     names = [n for n in ("pretrained_model_name_or_path", "name_or_path") if n in options]
     if len(names) + (name_or_path is not UNSAID) > 1:

@@ -163,7 +163,7 @@ def write_weights(
     options: SaveOptions,
     *,
     on_file: OnFile | None = None,
-    **more: Any,
+    **more: object,
 ) -> list[str]:
     """Writes the weights into an empty folder; returns the names of their files.
 

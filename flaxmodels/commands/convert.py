@@ -9,7 +9,6 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -45,7 +44,7 @@ def convert(
     checksums: bool = False,
     verify: bool = True,
     progress: bool = True,
-    weights: Mapping[str, Any] | None = None,
+    weights: Mapping[str, object] | None = None,
     drop: str | Sequence[str] = (),
 ) -> int:
     """Writes the checkpoint at `name_or_path` into `folder` in another format -> bytes of weights.
@@ -230,7 +229,7 @@ def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
     return text_of(values)
 
 
-def _is_known(values: Mapping[str, Any]) -> bool:
+def _is_known(values: Mapping[str, object]) -> bool:
     """Tells whether a configuration is of a family that is here."""
     return registration.is_known(values.get("model_type"))
 

@@ -5,7 +5,6 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, AxisType
@@ -13,6 +12,7 @@ from jax.sharding import AbstractMesh, AxisType
 from .. import params as fp
 from ..auto import load_plan
 from ..hub import resolve
+from ..params.checkpoint.plan import LeafPlan
 from ..params.sizes import format_size
 from ..params.tree.measure import format_table, nbytes, spec_text
 from ..params.tree.paths import natural
@@ -103,14 +103,16 @@ _PAGE_LINES = 200  # that are open when the page is
 _PAGE_DEPTH = 2
 
 
-def _abstract(leaf: Any, sharding: Any = None) -> jax.ShapeDtypeStruct:
+def _abstract(
+    leaf: LeafPlan | fp.Tensor, sharding: jax.sharding.Sharding | None = None
+) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _sharding(leaf: Any) -> Any:
+def _sharding(leaf: object) -> jax.sharding.Sharding | None:
     return getattr(leaf, "sharding", None)
 
 
-def _shard_bytes(leaf: Any) -> int:
+def _shard_bytes(leaf: jax.ShapeDtypeStruct) -> int:
     shape = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
     return math.prod(shape) * leaf.dtype.itemsize

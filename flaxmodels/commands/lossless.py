@@ -5,7 +5,6 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from ..checkpoints.build import build, described
 from ..checkpoints.classes import architecture
 from ..checkpoints.plan import PlanOptions, plan_load
 from ..documents.json_files import CONFIG_NAME
-from ..documents.json_values import ConfigError
+from ..documents.json_values import ConfigError, Json
 from ..models.base import PretrainedModel
 from ..params.checkpoint.plan import LeafPlan, LoadPlan
 from ..params.errors import quoted, some, warn
@@ -88,7 +87,7 @@ def accounts(folder: str, source: fp.Source) -> Account:
     raise fp.CheckpointError(f"{source.where}: {_lost(first)}; nothing was written")
 
 
-def _built(cls: type[PretrainedModel], folder: str, **changes: Any) -> PretrainedModel:
+def _built(cls: type[PretrainedModel], folder: str, **changes: object) -> PretrainedModel:
     """Builds the model that a folder describes. Its `generation_config.json` is copied later, not
     written anew."""
     if cls.can_generate():
@@ -103,7 +102,7 @@ def _others(folder: str, source: fp.Source, named: type[PretrainedModel]) -> Ite
     family = FAMILIES.get(named.config_class.model_type)
     names = family.models if family else ()
     for cls in (named, *(family_class(name) for name in names if name != named.__name__)):
-        changes: dict[str, Any]
+        changes: dict[str, Json]
         for changes in ({}, {"tie_word_embeddings": False}):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they were given for the first class
@@ -181,7 +180,7 @@ def without(source: fp.Source, patterns: Sequence[str]) -> fp.Source:
     Raises:
         CheckpointError: one that is found in no name, or is no regular expression.
     """
-    kept: dict[str, Any] = dict(source.tensors)
+    kept: dict[str, Json] = dict(source.tensors)
     for pattern in patterns:
         try:
             expression = re.compile(pattern)

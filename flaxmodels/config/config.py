@@ -147,7 +147,7 @@ class Config(Schema, metaclass=_Type):
         name = text_part(type(self))
         return getattr(self, name).text if name else self
 
-    def replace_text(self, **changes: Any) -> Self:
+    def replace_text(self, **changes: object) -> Self:
         """Returns a copy with some fields of `text` changed, as `replace` does."""
         name = text_part(type(self))
         if name is None:

@@ -242,7 +242,7 @@ class GenerationConfig:
             file.write(text_of(thaw(values)))
 
 
-def _valid(cls: type, name: str, value: Json) -> Any:
+def _valid(cls: type, name: str, value: Json) -> Json:
     """Normalises the value of a setting; raises `ConfigError`."""
     if value is None:
         return None

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from flax.core import FrozenDict
 
@@ -31,7 +30,7 @@ class Labels(FrozenDict[str, str]):
         return Labels, (dict(self),)
 
 
-def _text(key: Any) -> str:
+def _text(key: object) -> str:
     return key if isinstance(key, str) else str(freeze(key))
 
 

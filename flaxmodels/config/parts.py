@@ -56,7 +56,7 @@ def parts_of_caller(
     }
 
 
-def checked_part(cls: type[Schema], name: str, value: Any, optional: bool) -> Any:
+def checked_part(cls: type[Schema], name: str, value: object, optional: bool) -> Json:
     """Returns the value of a part's field: one that is not given is the part's default.
 
     Raises:

@@ -1,7 +1,7 @@
 """The schema of a family's `config.json`: names beside the fields' own, and hooks of the family."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from flax.core import FrozenDict
 
@@ -34,7 +34,7 @@ class Schema:
     extra: FrozenDict[str, Json]
     num_labels: int
 
-    def __init_subclass__(cls, **options: Any):
+    def __init_subclass__(cls, **options: object):
         super().__init_subclass__(**options)
         # mixins have derived fields of their own, and a family states only what it adds
         each = [name for base in reversed(cls.__mro__) for name in vars(base).get("derived", ())]

@@ -3,6 +3,7 @@ typed against it; `flaxmodels.models.base.PretrainedModel` puts them together.""
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 import jax
@@ -15,6 +16,7 @@ from .. import sharding as fs
 from ..blocks import ModelOptions
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
+from ..params.tree.cast import DtypeLike
 from ..params.tree.keys import one_key
 from . import fields, missing_attributes
 from .template import drawn, template_of
@@ -124,7 +126,7 @@ class Model(nn.Module):
         def __hash__(self) -> int: ...  # linen makes it
 
         # linen's own type allows for `mutable=`, and then `.logits` is an error
-        def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
+        def apply(self, variables: object, *args: object, **kwargs: object) -> Any: ...
 
     @classmethod
     def can_generate(cls) -> bool:
@@ -140,7 +142,9 @@ class Model(nn.Module):
         """Makes the smallest inputs that reach every parameter: int32 [1, 1]."""
         return {self.main_input_name: jnp.zeros((1, 1), jnp.int32)}
 
-    def abstract_params(self, param_dtype: Any = jnp.float32) -> fp.Params:
+    def abstract_params(
+        self, param_dtype: DtypeLike | Mapping[str, DtypeLike] = jnp.float32
+    ) -> fp.Params:
         """Returns a tree of `fs.AbstractParam` (shape, dtype, logical axes); allocates nothing."""
         return fp.cast(template_of(self), param_dtype)
 
@@ -150,7 +154,7 @@ class Model(nn.Module):
         mesh: Mesh | None = None,
         rules: fs.Rules | None = None,
         *,
-        param_dtype: Any = jnp.float32,
+        param_dtype: DtypeLike | Mapping[str, DtypeLike] = jnp.float32,
     ) -> fp.Params:
         """Draws params by one compiled call, each shard on the device that keeps it.
 

@@ -11,6 +11,7 @@ import jax
 from flax import struct
 
 from ..blocks import Cache, LayersOutput, PassContext
+from ..params.types import PyTree
 
 
 class ModelOutput:
@@ -23,7 +24,7 @@ class ModelOutput:
 
     if TYPE_CHECKING:  # made by `struct.dataclass`
 
-        def replace(self, **changes: Any) -> Self: ...
+        def replace(self, **changes: object) -> Self: ...
 
     def keys(self) -> tuple[str, ...]:
         """Returns the names of the fields that are not None: first those that the class itself
@@ -33,23 +34,23 @@ class ModelOutput:
         )
         return tuple(name for name in names if getattr(self, name) is not None)
 
-    def values(self) -> tuple[Any, ...]:
+    def values(self) -> tuple[PyTree, ...]:
         """Returns the fields that are not None."""
         return tuple(getattr(self, name) for name in self.keys())
 
-    def items(self) -> tuple[tuple[str, Any], ...]:
+    def items(self) -> tuple[tuple[str, PyTree], ...]:
         """Returns (name, field) of the fields that are not None."""
         return tuple(zip(self.keys(), self.values(), strict=True))
 
-    def get(self, name: str, default: object = None) -> Any:
+    def get(self, name: str, default: object = None) -> PyTree:
         """Returns the field `name`, or `default` if it is None or absent."""
         return self[name] if name in self else default
 
-    def to_tuple(self) -> tuple[Any, ...]:
+    def to_tuple(self) -> tuple[PyTree, ...]:
         """Returns the fields that are not None."""
         return self.values()
 
-    def __getitem__(self, key: str | int | slice) -> Any:
+    def __getitem__(self, key: str | int | slice) -> PyTree:
         if isinstance(key, slice):
             return self.to_tuple()[key]
         if not isinstance(key, str):

@@ -11,19 +11,20 @@ from .. import sharding as fs
 from ..config.config import Config
 from ..params.host.threads import run_untraced
 from ..params.tree.layers import LAYERS, is_stacked, layer_paths
+from ..params.types import PyTree
 
 
 class Described(Protocol):
     """The part of a model that a template is made of."""
 
     config: Config
-    scan_layers: Any
+    scan_layers: bool
 
     @property
     def naming(self) -> fp.Naming: ...
     @property
     def supports_abstract_init(self) -> bool: ...
-    def clone(self, **changes: Any) -> Any: ...
+    def clone(self, **changes: object) -> Any: ...
     def dummy_inputs(self) -> dict[str, jax.Array]: ...
 
 
@@ -77,6 +78,5 @@ def _declared(model: Described) -> fp.Params:
     return fs.declared_axes(lambda: params)
 
 
-def _init(model: Any, key: jax.Array) -> Any:
-    inputs: Any = model.dummy_inputs()
-    return model.init(key, **inputs)["params"]
+def _init(model: Any, key: jax.Array) -> PyTree:
+    return model.init(key, **model.dummy_inputs())["params"]

@@ -76,7 +76,7 @@ def _fitted(value: Json, hint: Any) -> Json:
     return tuple(fitted) if kind is tuple else FrozenDict(zip(keys, fitted, strict=True))
 
 
-def _number(value: Json) -> Any:
+def _number(value: Json) -> Json:
     if type(value) not in (int, float, str):
         return _NO
     try:

@@ -4,9 +4,9 @@ rest."""
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from ..params.errors import quoted, warn
+from .json_values import Json
 
 CARD_NAME = "README.md"
 _DEEPEST = 32
@@ -19,12 +19,14 @@ def listed(words: Words) -> list[str]:
     return [words] if isinstance(words, str) else list(words or ())
 
 
-def front_matter(data: Mapping[str, Any]) -> str:
+def front_matter(data: Mapping[str, object]) -> str:
     """Makes the head of a card."""
     return f"---\n{_yaml(data)}\n---\n"
 
 
-def merged_card(old: bytes | None, data: Mapping[str, Any], new: Callable[[], str]) -> bytes | None:
+def merged_card(
+    old: bytes | None, data: Mapping[str, object], new: Callable[[], str]
+) -> bytes | None:
     """Makes the card that a repository is to have; None where the old one stays.
 
     Args:
@@ -41,7 +43,7 @@ def merged_card(old: bytes | None, data: Mapping[str, Any], new: Callable[[], st
     return None if result == old else result
 
 
-def _merged(text: str, data: Mapping[str, Any]) -> str:
+def _merged(text: str, data: Mapping[str, Json]) -> str:
     """Adds the keys of `data` that a card lacks, and all tags; the rest stays byte for byte.
 
     Raises:
@@ -91,7 +93,7 @@ def _with_tags(block: str, tags: list[str], line: str) -> str:
     return f"{block[: match.start()]}tags: [{words}]{block[match.end() :]}"
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> dict[str, Json]:
     """Parses the metadata of a card.
 
     Raises:
@@ -124,7 +126,7 @@ def _parsed(text: str) -> dict[str, Any]:
         raise ValueError(f"its metadata cannot be read: {reason}") from None
 
 
-def _yaml(data: Mapping[str, Any], line: str = "\n") -> str:
+def _yaml(data: Mapping[str, Json], line: str = "\n") -> str:
     from huggingface_hub import CardData
 
     return CardData(**data).to_yaml(line_break=line)

@@ -7,7 +7,7 @@ its number, a list, a set, a range or an array into a tuple, a dtype into its na
 import math
 import os
 from collections.abc import Iterable, Mapping, Set
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,7 @@ from flax.core import FrozenDict
 from jax.core import Tracer
 
 from ..params.errors import PrintableError
-
-Json: TypeAlias = Any
-"""A decoded JSON value: None, a bool, an int, a float, a text, a list or tuple, a mapping."""
+from ..params.strict_json import Json as Json
 
 JsonObject: TypeAlias = Mapping[str, Json]
 

@@ -15,10 +15,10 @@ from .. import params as fp
 from ..core.model import Model
 from ..params.tree import resize
 from ..params.tree.paths import nearest
-from ..params.types import Params
+from ..params.types import Leaf, Params, PyTree
 
 M = TypeVar("M", bound=Model)
-Leaves = Mapping[str, Any]
+Leaves = Mapping[str, Leaf]
 """Leaves by name or by path: arrays or abstract."""
 
 
@@ -267,7 +267,7 @@ def _table_module(model: Model) -> str:
     return model.in_backbone(model.input_embeddings_path)
 
 
-def _subtree(params: Params, path: str) -> Any:
+def _subtree(params: Params, path: str) -> PyTree:
     node = params
     for name in path.split("/"):
         if not isinstance(node, Mapping) or name not in node:
@@ -276,7 +276,7 @@ def _subtree(params: Params, path: str) -> Any:
     return node
 
 
-def _checked(found: Leaves, path: str, expected: Any) -> Any:
+def _checked(found: Leaves, path: str, expected: Leaf) -> Leaf:
     if path not in found:
         raise ValueError(f"the params have no leaf {path}{nearest(path, found)}")
     if tuple(found[path].shape) != expected.shape:

@@ -13,7 +13,7 @@ from .. import params as fp
 from ..config.config import Config
 from ..params.tree.layers import layers_of, list_paths
 from ..params.tree.paths import nearest
-from ..params.types import Params
+from ..params.types import Leaf, Params
 from .embeddings import Leaves, M
 
 _KEPT = {"heads": blocks.kept_heads, "kv_heads": blocks.kept_kv_heads}
@@ -90,7 +90,7 @@ def _check(leaves: Leaves, template: Leaves) -> None:
             )
 
 
-def _layers_of(path: str, leaf: Any, stacks: Sequence[str]) -> Sequence[int]:
+def _layers_of(path: str, leaf: Leaf, stacks: Sequence[str]) -> Sequence[int]:
     layers = layers_of(path, leaf, stacks)
     if not layers:
         raise ValueError(f"{path} has an axis of heads, and is in no list of layers {stacks}")
@@ -131,7 +131,7 @@ def _take(leaf: jax.Array, kept: jax.Array, axis: int) -> jax.Array:
     return jnp.take_along_axis(leaf, kept, axis)
 
 
-def _check_divides(path: str, leaf: Any, shape: tuple[int, ...], axis: int) -> None:
+def _check_divides(path: str, leaf: object, shape: tuple[int, ...], axis: int) -> None:
     sharding = None if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
     if isinstance(sharding, jax.sharding.NamedSharding):
         try:

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from typing import Any
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +135,7 @@ def _biases(key: jax.Array, bias: jax.Array, count: int) -> jax.Array:
     return jnp.mean(old) + _SPREAD * jnp.std(old) * noise
 
 
-def _positive(name: str, value: Any) -> int:
+def _positive(name: str, value: SupportsIndex) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
         raise ValueError(f"{name} is {value!r}; it must be an integer above 0")
     return operator.index(value)

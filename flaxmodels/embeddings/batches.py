@@ -10,7 +10,7 @@ import bisect
 import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -132,7 +132,7 @@ def windows(
 
 
 def run(
-    found: Iterable[Batch], compute: Callable[[Batch], Any], done: Callable[[int], Any]
+    found: Iterable[Batch], compute: Callable[[Batch], object], done: Callable[[int], object]
 ) -> dict[int, np.ndarray]:
     """Computes batches, a few of them ahead of their results -> {text: its row of the result}.
 
@@ -141,7 +141,7 @@ def run(
         done: is told of how many texts are ready.
     """
     results: dict[int, np.ndarray] = {}
-    started: collections.deque[tuple[list[int], Any]] = collections.deque()
+    started: collections.deque[tuple[list[int], object]] = collections.deque()
 
     def finish() -> None:
         indices, array = started.popleft()

@@ -233,13 +233,13 @@ def _only_module(files: Files) -> Module:
     return modules[0]
 
 
-def _is_classifier(values: Mapping[str, Any]) -> bool:
+def _is_classifier(values: Mapping[str, object]) -> bool:
     names = values.get("architectures")
     listed = names if isinstance(names, list) else []
     return any(str(name).endswith("ForSequenceClassification") for name in listed)
 
 
-def _activation(files: Files, values: Mapping[str, Any], num_labels: int) -> str:
+def _activation(files: Files, values: Mapping[str, object], num_labels: int) -> str:
     """Returns what scores are of logits, as the first of the three places says that do."""
     inner = values.get("sentence_transformers")
     places = (

@@ -1,7 +1,6 @@
 """`Embedder`: a model and what follows it, as one value; tokens to embeddings, purely."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +66,7 @@ class Embedder:
         """
         mask = jnp.ones(jnp.shape(input_ids), bool) if attention_mask is None else attention_mask
         is_needed = attention_mask is not None and not (padded_at_end and self.is_causal)
-        inputs: dict[str, Any] = {"attention_mask": mask} if is_needed else {}
+        inputs: dict[str, jax.Array] = {"attention_mask": mask} if is_needed else {}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         out = self.model.apply({"params": params[MODEL]}, input_ids, **inputs)

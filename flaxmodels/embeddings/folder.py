@@ -7,10 +7,10 @@ is not known is an error.
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from .. import params as fp
 from ..documents.json_files import read_json
+from ..documents.json_values import Json
 from ..hub import Location, companions
 from ..params import strict_json
 from ..params.errors import quoted, some, warn
@@ -64,7 +64,7 @@ class Files:
     def path(self, *names: str) -> str:
         return os.path.join(self.folder, *names)
 
-    def json(self, *names: str) -> dict[str, Any]:
+    def json(self, *names: str) -> dict[str, Json]:
         """Reads an object; {} if there is no such file. Raises `ConfigError` as `read_json`."""
         if "/".join(filter(None, names)) not in self.names:
             return {}
@@ -93,7 +93,7 @@ class Files:
         return [_module(one, file.path) for one in listed]
 
 
-def _module(values: Mapping[str, Any], where: str) -> Module:
+def _module(values: Mapping[str, object], where: str) -> Module:
     name, path, kind = (str(values.get(key, "")) for key in ("name", "path", "type"))
     if path and not is_plain(path):
         raise fp.CheckpointError(f"{where}: {quoted(path)} is no folder inside of this one")
@@ -170,7 +170,7 @@ def read_layer(files: Files, module: Module, width: int) -> tuple[Layer | None, 
     return layer, _leaves(files.path(module.path), layer, names)
 
 
-def _dense(values: Mapping[str, Any], path: str) -> Dense:
+def _dense(values: Mapping[str, object], path: str) -> Dense:
     places = {values.get(f"module_{end}_name") for end in ("input", "output")}
     if odd := places - {None, "sentence_embedding"}:
         raise fp.CheckpointError(
@@ -185,7 +185,7 @@ def _dense(values: Mapping[str, Any], path: str) -> Dense:
     )
 
 
-def _size(values: Mapping[str, Any], key: str, path: str) -> int:
+def _size(values: Mapping[str, object], key: str, path: str) -> int:
     value = values.get(key)
     if type(value) is not int or value < 1:
         raise fp.CheckpointError(f"{path}: {key} is {quoted(value)}; expected a number of features")

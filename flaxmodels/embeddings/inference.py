@@ -86,7 +86,7 @@ class Inference:
 
     def __call__(
         self,
-        compute: Callable[[dict[str, Any], jax.Array], jax.Array],
+        compute: Callable[[dict[str, jax.Array], jax.Array], jax.Array],
         texts: Texts,
         pairs: Texts | None,
         where: Placed,
@@ -162,7 +162,7 @@ class Inference:
         return rows
 
 
-def _text(value: Any, index: int) -> str:
+def _text(value: object, index: int) -> str:
     if not isinstance(value, str):
         raise TypeError(f"text {index} is {type(value).__name__}; expected str")
     return value

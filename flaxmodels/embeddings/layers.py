@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ ACTIVATION_CLASSES = {  # {class of torch.nn: name of ours}
 """What an `activation_function` of a file may name: no class of a file is imported."""
 
 
-def activation_name(said: Any, where: str) -> str:
+def activation_name(said: object, where: str) -> str:
     """Returns our name of an activation that a file names by its class.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import params as fp
 from ..auto import AutoModel
+from ..documents.json_values import Json
 from ..hub import HubOptions, Location
 from ..hub.resolve import resolve
 from ..params.errors import quoted, some, warn
@@ -106,7 +107,7 @@ def read_text_settings(files: Files, module: Module, task: str = "feature-extrac
     return TextSettings(length, bool(values.get("do_lower_case", False)))
 
 
-def read_calls(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+def read_calls(values: Mapping[str, Json], path: str) -> dict[str, Json]:
     """Reads prompts, similarity and width out of `config_sentence_transformers.json`.
 
     Raises:
@@ -125,7 +126,7 @@ def read_calls(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     return {**prompts, "similarity_fn_name": name, "truncate_dim": width}
 
 
-def read_prompts(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+def read_prompts(values: Mapping[str, object], path: str) -> dict[str, Json]:
     """Reads `prompts` and `default_prompt_name`; raises as `read_calls`."""
     prompts, default = values.get("prompts") or {}, values.get("default_prompt_name")
     if not isinstance(prompts, Mapping) or not all(
@@ -140,12 +141,12 @@ def read_prompts(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     return {"prompts": prompts, "default_prompt_name": default}
 
 
-def hub_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
+def hub_keywords(options: Mapping[str, object]) -> dict[str, Any]:
     """Returns the keywords of a load that say where files are."""
     return {name: value for name, value in options.items() if name in _HUB}
 
 
-def hub_options(options: Mapping[str, Any]) -> HubOptions:
+def hub_options(options: Mapping[str, object]) -> HubOptions:
     """Returns the same as one value."""
     return HubOptions.take_from(hub_keywords(options))
 

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from .. import params as fp
 from ..calls.signature import value_of
 from ..checkpoints.save import Beside, SaveOptions, save
 from ..core.model import Model
+from ..documents.json_values import Json
 from ..hub import copy_companion, tokenizer_files
 from ..hub.companions import is_tokenizer_file
 from ..params.formats import FolderFile
@@ -25,16 +25,16 @@ from .pooling import Pooling
 
 _PACKAGE = "sentence_transformers.models"
 _FOLDER = re.compile(r"[0-9]+_(Pooling|Dense|LayerNorm|Normalize|Dropout)")
-Tree = dict[str, Any]
+Tree = dict[str, Json]
 
 
 def save_encoder(
     embedder: Embedder,
     params: fp.Params,
     folder: str | os.PathLike,
-    files: Mapping[str, Any],
+    files: Mapping[str, object],
     tokenizer: Tokenizer,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
 ) -> None:
     """Writes an encoder; see `SentenceEncoder.save_pretrained`.
 
@@ -52,7 +52,7 @@ def save_encoder(
         for i, (path, kind) in enumerate(zip(paths, kinds, strict=True))
     ]
     described = {name: layer for name, layer in layers.items() if leaves[name]}
-    written: dict[str, Any] = {
+    written: dict[str, Json] = {
         MODULES: modules,
         "1_Pooling/config.json": _pooling_values(embedder.pooling, embedder.model),
         **{f"{name}/config.json": _layer_values(layer) for name, layer in described.items()},
@@ -66,10 +66,10 @@ def save_with(
     model: Model,
     params: fp.Params,
     folder: str | os.PathLike,
-    files: Mapping[str, Any],
+    files: Mapping[str, object],
     weights: Mapping[str, Tree],
     tokenizer: Tokenizer,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
 ) -> None:
     """Saves a model with JSON files, more weights and a tokenizer's files as one checkpoint.
 
@@ -125,12 +125,12 @@ def _written_before(folder: str | os.PathLike, has_tokenizer: bool) -> frozenset
     return frozenset(found)
 
 
-def text_values(max_length: int | None, tokenizer: Tokenizer) -> dict[str, Any]:
+def text_values(max_length: int | None, tokenizer: Tokenizer) -> dict[str, Json]:
     """Returns the content of `sentence_bert_config.json`."""
     return {"max_seq_length": max_length, "do_lower_case": tokenizer.is_lowercasing}
 
 
-def _pooling_values(pooling: Pooling, model: Model) -> dict[str, Any]:
+def _pooling_values(pooling: Pooling, model: Model) -> dict[str, Json]:
     width = {"word_embedding_dimension": model.config.hidden_size}
     prompt = {"include_prompt": pooling.include_prompt}
     ordered = tuple(mode for mode in OLD_MODES.values() if mode in pooling.modes)
@@ -139,7 +139,7 @@ def _pooling_values(pooling: Pooling, model: Model) -> dict[str, Any]:
     return width | {flag: mode in pooling.modes for flag, mode in OLD_MODES.items()} | prompt
 
 
-def _layer_values(layer: Layer) -> dict[str, Any]:
+def _layer_values(layer: Layer) -> dict[str, Json]:
     if isinstance(layer, LayerNorm):
         return {"dimension": layer.features}
     assert isinstance(layer, Dense)
@@ -151,13 +151,13 @@ def _layer_values(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _tensors(layer: Layer, leaves: Mapping[str, Any]) -> Tree:
+def _tensors(layer: Layer, leaves: Mapping[str, object]) -> Tree:
     """Returns the tensors as PyTorch has them; `write_checkpoint` transposes kernels."""
     module = "norm" if isinstance(layer, LayerNorm) else "linear"
     return {module: {name: np.asarray(leaf) for name, leaf in leaves.items()}}
 
 
-def _check_leaves(name: str, layer: Layer, leaves: Mapping[str, Any]) -> None:
+def _check_leaves(name: str, layer: Layer, leaves: Mapping[str, Json]) -> None:
     shapes = getattr(layer, "shapes", {})
     found = {leaf: np.shape(x) for leaf, x in leaves.items()}
     if found != shapes:

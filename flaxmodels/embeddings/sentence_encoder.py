@@ -174,28 +174,28 @@ class SentenceEncoder:
         shape = (0, min(self.embedder.width, width or self.embedder.width))
         return np.stack(rows) if rows else np.zeros(shape, np.float32)
 
-    def encode_query(self, texts: str | Sequence[str], **options: Any) -> np.ndarray:
+    def encode_query(self, texts: str | Sequence[str], **options: object) -> np.ndarray:
         """Embeds questions: with the prompt "query" if there is one; options as `encode`."""
         return self.encode(texts, **self._with_prompt(("query",), options))
 
-    def encode_document(self, texts: str | Sequence[str], **options: Any) -> np.ndarray:
+    def encode_document(self, texts: str | Sequence[str], **options: object) -> np.ndarray:
         """Embeds what is searched: with the prompt "document", "passage" or "corpus" if there is
         one; options as `encode`."""
         return self.encode(texts, **self._with_prompt(_DOCUMENTS, options))
 
-    def _with_prompt(self, names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    def _with_prompt(self, names: Sequence[str], options: Mapping[str, object]) -> dict[str, Any]:
         if options.get("prompt") is None and options.get("prompt_name") is None:
             for name in names:
                 if name in self.prompts:
                     return {**options, "prompt_name": name}
         return {**options}
 
-    def similarity(self, a: Any, b: Any) -> jax.Array:
+    def similarity(self, a: object, b: object) -> jax.Array:
         """Returns how near each of a [N, E] is to each of b [M, E], by `similarity_fn_name`:
         float32 [N, M], larger is nearer; distances are negative."""
         return similarity.all_pairs(self.similarity_fn_name, a, b)
 
-    def similarity_pairwise(self, a: Any, b: Any) -> jax.Array:
+    def similarity_pairwise(self, a: object, b: object) -> jax.Array:
         """Returns how near each of a [N, E] is to its pair of b [N, E]: float32 [N]."""
         return similarity.pairwise(self.similarity_fn_name, a, b)
 

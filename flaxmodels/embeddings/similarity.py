@@ -1,7 +1,6 @@
 """Similarities of embeddings: larger is nearer, so that distances are negative."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +35,7 @@ SIMILARITIES: dict[str, Measure] = {
 """{name in `config_sentence_transformers.json`: similarity of pairs, [..., E] twice -> [...]}."""
 
 
-def all_pairs(name: str, a: Any, b: Any) -> jax.Array:
+def all_pairs(name: str, a: object, b: object) -> jax.Array:
     """Returns the similarity of each of a [N, E] with each of b [M, E]: float32 [N, M]; of one
     vector [E] as of a batch of one."""
     a, b = _checked(a, b)
@@ -46,7 +45,7 @@ def all_pairs(name: str, a: Any, b: Any) -> jax.Array:
     return _row_by_row(name, a, b)
 
 
-def pairwise(name: str, a: Any, b: Any) -> jax.Array:
+def pairwise(name: str, a: object, b: object) -> jax.Array:
     """Returns the similarity of each of a [N, E] with its pair of b [N, E]: float32 [N].
 
     Raises:
@@ -67,7 +66,7 @@ def _row_by_row(name: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jax.lax.map(row, a)
 
 
-def _checked(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
+def _checked(a: object, b: object) -> tuple[jax.Array, jax.Array]:
     first, second = (jnp.asarray(x, jnp.float32) for x in (a, b))
     first, second = (x[None] if x.ndim == 1 else x for x in (first, second))
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks
+from ..config.config import Config
 from ..models import config_checks
 from ..models.decoder_layers import DecoderLayer
 from ..models.decoder_style import Style
@@ -75,7 +76,7 @@ class GPT2Config(GPTFields):
 class _Projections(nn.Module):
     """Both kinds of attention: some projections are one, and queries may be scaled by layer."""
 
-    config: GPT2Config
+    config: Config
     options: blocks.ModelOptions
 
     def heads(self, x: jax.Array, name: str, parts: int, width: int) -> list[jax.Array]:

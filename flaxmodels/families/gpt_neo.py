@@ -117,7 +117,7 @@ class GPTNeoConfig(PlainHeads):
         return super().to_json_keys(values | {"attention_layers": names})
 
 
-def _in_turn(depth: int) -> tuple[Any, ...]:
+def _in_turn(depth: int) -> tuple[Json, ...]:
     """Returns the `attention_types` of layers "global" and "local" in turn."""
     pairs = (("global", "local"), depth // 2)
     return (pairs, (("global",), 1)) if depth % 2 else (pairs,)

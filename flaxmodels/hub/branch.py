@@ -1,6 +1,6 @@
 """The branch of a repository on the Hub that gets a commit."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..params.errors import some
 from .client import api, attempt, endpoint, is_offline, status_of
@@ -9,7 +9,9 @@ from .options import HubOptions
 from .repository import COMMIT, Repository, check_name, find
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
+    from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete
+
+Operation: TypeAlias = "CommitOperationAdd | CommitOperationDelete"
 
 _UPLOADS = 2  # tries, each of five of the client's
 _NEWEST = 3  # pull requests among which one of ours is looked for
@@ -50,7 +52,7 @@ class Branch:
     def __str__(self) -> str:
         return self.name if self.revision == "main" else f"{self.name}, revision {self.revision}"
 
-    def upload(self, operations: list[Any]) -> None:
+    def upload(self, operations: "list[CommitOperationAdd]") -> None:
         """Uploads those of the client's `CommitOperationAdd` that are large."""
         names = [operation.path_in_repo for operation in operations]
         attempt(
@@ -85,10 +87,10 @@ class Branch:
         """Finds the branch's head again."""
         self.head = self._find(self.revision)
 
-    def post(self, operations: list[Any], **text: str) -> "CommitInfo | None":
+    def post(self, operations: "list[Operation]", **text: Any) -> "CommitInfo | None":
         """Tries to commit on top of the head -> None where the branch has moved."""
 
-        def call() -> Any:
+        def call() -> "CommitInfo | None":
             try:
                 return self._api.create_commit(
                     self.name,
@@ -154,7 +156,9 @@ class Branch:
             self.name,
             lambda: self._api.list_repo_refs(self.name, include_pull_requests=True).pull_requests,
         )
-        numbers = sorted((int(ref.ref.removeprefix("refs/pr/")) for ref in refs), reverse=True)
+        numbers = sorted(
+            (int(ref.ref.removeprefix("refs/pr/")) for ref in refs or ()), reverse=True
+        )
         return [f"refs/pr/{number}" for number in numbers[:_NEWEST]]
 
 

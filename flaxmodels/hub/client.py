@@ -10,12 +10,15 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import params as fp
 from . import cancellation
 from .errors import HubError, keep_secret, scrubbed
 from .session import LONGEST_WAIT, constants, guarded
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 T = TypeVar("T")
 TRIES = 6
@@ -59,7 +62,7 @@ def cache_dir_of(cache_dir: str | os.PathLike | None) -> str:
     return os.path.abspath(os.path.expanduser(os.fspath(folder)))
 
 
-def api(token: str | bool | None) -> Any:
+def api(token: str | bool | None) -> "HfApi":
     """Makes a `huggingface_hub.HfApi` that names this library in its requests."""
     from huggingface_hub import HfApi
 

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..params.formats import File, LocalFile, Reads, check_size
 from .cancellation import Cancellation
@@ -233,7 +233,7 @@ class _Batch:
         self._pool: ThreadPoolExecutor | None = None
         self._pending = 0
 
-    def submit(self, call: Callable[..., T], *args: Any) -> "Future[T]":
+    def submit(self, call: Callable[..., T], *args: object) -> "Future[T]":
         with self._lock:
             self.cancellation.check()
             if self._pool is None:
@@ -241,7 +241,7 @@ class _Batch:
             self._pending += 1
             return self._pool.submit(self._run, call, *args)
 
-    def _run(self, call: Callable[..., T], *args: Any) -> T:
+    def _run(self, call: Callable[..., T], *args: object) -> T:
         try:
             with self.cancellation.scope():
                 self.cancellation.check()

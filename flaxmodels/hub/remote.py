@@ -227,7 +227,7 @@ class _Fsspec:
     """Object stores and what else fsspec knows: gs://, s3://, az://, memory://, ..."""
 
     def __init__(self, url: str):
-        fsspec: Any = importlib.import_module("fsspec")  # it comes with huggingface_hub
+        fsspec = importlib.import_module("fsspec")  # it comes with huggingface_hub
         try:
             self._system, _ = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:

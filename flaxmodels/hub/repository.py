@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..params.errors import quoted, warn
 from ..params.formats import check_size, is_plain
@@ -16,6 +16,10 @@ from .client import api, attempt, cache_dir_of, endpoint, is_offline, timeout
 from .errors import HubError, keep_secret
 from .options import HubOptions
 from .ranges import read_range
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+    from tqdm import tqdm
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -102,7 +106,7 @@ class Repository:
         headers = hub.utils.build_hf_headers(token=self.token, library_name="flaxmodels")
         return read_range(f"{self}, {file}", url, offset, count, headers)
 
-    def fetch(self, file: str, *, report: Any = None) -> str:
+    def fetch(self, file: str, *, report: "type[tqdm] | None" = None) -> str:
         """Downloads a file into the cache and compares its hash -> its path.
 
         Args:
@@ -215,7 +219,7 @@ def name_of(folder: str) -> str | None:
     return match[1].replace("--", "/") if match else None
 
 
-def _info(name: str, revision: str, token: str | bool | None) -> Any:
+def _info(name: str, revision: str, token: str | bool | None) -> "ModelInfo":
     return attempt(
         f"{name}, revision {revision}",
         lambda: api(token).model_info(
@@ -224,7 +228,7 @@ def _info(name: str, revision: str, token: str | bool | None) -> Any:
     )
 
 
-def _entries(name: str, info: Any) -> dict[str, Entry]:
+def _entries(name: str, info: "ModelInfo") -> dict[str, Entry]:
     entries = {}
     for file in info.siblings or []:
         path = file.rfilename
@@ -245,7 +249,7 @@ def _entries(name: str, info: Any) -> dict[str, Entry]:
     return entries
 
 
-def _entry(name: str, file: Any) -> Entry:
+def _entry(name: str, file: "RepoSibling") -> Entry:
     large = getattr(file.lfs, "sha256", None)
     digest, pattern = (file.blob_id, COMMIT) if large is None else (large, _SHA256)
     if type(file.size) is not int or not 0 <= file.size < 1 << 63:

@@ -119,7 +119,7 @@ def resolve(
     return _on_hub(Address(name), options, agree, could_be_path=True)
 
 
-def fetched(location: Location, weights: Mapping[str, Any] | None = None) -> Location:
+def fetched(location: Location, weights: Mapping[str, object] | None = None) -> Location:
     """Downloads a checkpoint of the Hub, whole and with its tokenizer; any other stays where it is.
 
     Args:
@@ -150,7 +150,7 @@ def tokenizer_files(
 def download(
     name_or_path: str | os.PathLike,
     *,
-    weights: Mapping[str, Any] | None = None,
+    weights: Mapping[str, object] | None = None,
     **options: Unpack[HubKeywords],
 ) -> str:
     """Fetches a checkpoint whole, with its tokenizer -> the folder (or file) where it is.

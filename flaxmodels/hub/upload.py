@@ -14,14 +14,14 @@ from .. import params as fp
 from ..documents.front_matter import CARD_NAME, Words, front_matter, listed, merged_card
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
-from .branch import Branch
+from .branch import Branch, Operation
 from .client import pause
 from .companions import code_named
 from .errors import HubError
 from .repository import Repository
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
+    from huggingface_hub import CommitInfo, CommitOperationAdd
 
 _PUBLIC = (".gitattributes", ".gitignore")
 _TOKENS = ("token", "stored_tokens")
@@ -227,7 +227,9 @@ class Push:
                 break
         raise error or HubError(f"{branch}: other commits came first, {_COMMITS} times; push again")
 
-    def _try(self, operations: list[Any], **text: str) -> "tuple[CommitInfo | None, Any]":
+    def _try(
+        self, operations: "list[Operation]", **text: str
+    ) -> "tuple[CommitInfo | None, HubError | None]":
         try:
             return self.branch.post(operations, **text), None
         except HubError as error:
@@ -279,7 +281,7 @@ class _Unknown(HubError):
 
 @dataclasses.dataclass(frozen=True)
 class _File:
-    operation: Any  # the client's
+    operation: "CommitOperationAdd"
     path: str
 
     @classmethod
@@ -306,7 +308,7 @@ class _File:
         return entry.sha256 == self.sha256 if self.is_uploaded else entry.matches(self.path)
 
 
-def _operations(changed: list[_File], gone: list[str]) -> list[Any]:
+def _operations(changed: list[_File], gone: list[str]) -> "list[Operation]":
     from huggingface_hub import CommitOperationDelete
 
     for file in changed:

@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import sharding as fs
+from ..config.config import Config
 from . import config_checks
 from .plain_heads import PlainHeads
 
@@ -88,7 +89,7 @@ class BartAttention(nn.Module):
         over_encoder: keys and values are of the encoder's states.
     """
 
-    config: Any
+    config: Config
     options: blocks.ModelOptions
     over_encoder: bool = False
 
@@ -121,7 +122,7 @@ class BartAttention(nn.Module):
 class BartLayer(nn.Module):
     """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
 
-    config: Any
+    config: Config
     options: blocks.ModelOptions
 
     @nn.compact

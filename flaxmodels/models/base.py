@@ -149,7 +149,7 @@ class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, 
     @overload
     def save_pretrained(
         self,
-        params: Mapping[str, Any],
+        params: Mapping[str, object],
         folder: str | os.PathLike,
         *,
         push_to_hub: Literal[True],
@@ -159,7 +159,7 @@ class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, 
     @overload
     def save_pretrained(
         self,
-        params: Mapping[str, Any],
+        params: Mapping[str, object],
         folder: str | os.PathLike,
         *,
         push_to_hub: Literal[False] = False,
@@ -211,7 +211,7 @@ class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, 
 
     @shows(PUSH_DEFAULTS)
     def push_to_hub(
-        self, params: Mapping[str, Any], repo_id: str, **options: Unpack[PushKeywords]
+        self, params: Mapping[str, object], repo_id: str, **options: Unpack[PushKeywords]
     ) -> Pushed:
         """Makes config and weights one commit of a repository, which is made if absent.
 

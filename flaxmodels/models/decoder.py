@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from .. import blocks
 from .. import sharding as fs
+from ..config.config import Config
 from ..core import outputs
 from .base import PretrainedModel
 
@@ -194,7 +195,7 @@ class Decoder(PretrainedModel):
             raise ValueError(f"{type(self).__name__}: a cache is for a decoder; {what}")
 
 
-def with_encoder_inputs(inputs: dict[str, jax.Array], config: Any) -> dict[str, jax.Array]:
+def with_encoder_inputs(inputs: dict[str, jax.Array], config: Config) -> dict[str, jax.Array]:
     """Adds an encoder's states to dummy inputs, where the config says that layers attend to one:
     [..., 1, D], of the model's own width."""
     if not config.add_cross_attention:

@@ -8,13 +8,14 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import sharding as fs
+from ..config.config import Config
 from .decoder_style import Style
 
 
 class DecoderAttention(nn.Module):
     """(x [B, T, D], context, at) -> ([B, T, D], cache, attention weights or None)."""
 
-    config: Any
+    config: Config
     options: blocks.ModelOptions
 
     @nn.compact
@@ -52,7 +53,7 @@ class DecoderLayer(nn.Module):
 
     attention: ClassVar[type[nn.Module]] = DecoderAttention
 
-    config: Any
+    config: Config
     options: blocks.ModelOptions
 
     @nn.compact

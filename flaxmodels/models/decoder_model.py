@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import params as fp
+from ..core.model import Model
 from ..documents.json_values import ConfigError
 from . import config_checks, decoder, rope_config, task_heads
 from .base import PretrainedModel
@@ -129,7 +130,7 @@ def joined_qkv(file: str, **naming: Any) -> Any:
         **naming: the rest of `fp.Naming`.
     """
 
-    def of_model(model: Any) -> fp.Naming:
+    def of_model(model: Model) -> fp.Naming:
         parts, groups = ("q_proj", "k_proj", "v_proj"), model.config.num_key_value_heads
         return fp.Naming(joined=(fp.Joined(file, parts, groups),), **naming)
 

@@ -20,7 +20,7 @@ _OLD_NAMES = {
 }
 _FROM_OTHERS: Any = None
 
-Rule = Callable[[Config, int], Any]
+Rule = Callable[[Config, int], Json]
 """(config, number of a layer) -> what a field that has one value a layer says of it."""
 
 
@@ -231,7 +231,7 @@ class LayerTypes(LayerKinds):
         return dict.fromkeys(follow) | values
 
 
-def _by_rule(config: Config, rule: Rule) -> tuple[Any, ...]:
+def _by_rule(config: Config, rule: Rule) -> tuple[Json, ...]:
     return tuple(rule(config, layer) for layer in range(_depth(config)))
 
 

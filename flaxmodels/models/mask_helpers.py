@@ -1,8 +1,6 @@
 """Attention masks and head masks as methods of a model, and the warning about a mask that is
 missing."""
 
-from typing import Any
-
 import jax
 import numpy as np
 from jax.core import Tracer
@@ -56,7 +54,7 @@ class MaskHelpers(Mixin):
         return invert_attention_mask(encoder_attention_mask, dtype or self.dtype)
 
     def warn_if_padding_and_no_attention_mask(
-        self, input_ids: Any, attention_mask: Any = None
+        self, input_ids: object, attention_mask: object = None
     ) -> None:
         """Warns, once in a process, if a row seems to begin or end with padding and there is no
         mask. Does not look at traced tokens."""

@@ -1,7 +1,5 @@
 """Rows of ids as arrays: how long they become, and where padding goes."""
 
-from typing import Any
-
 import numpy as np
 
 
@@ -62,7 +60,7 @@ def filled(
     return array, mask
 
 
-def listed(ids: Any) -> list[int]:
+def listed(ids: object) -> list[int]:
     """Returns the ids of one text, int [T], as a list.
 
     Raises:

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from .. import params as fp
+from ..documents.json_values import Json
 from ..params.errors import quoted, some
 from .files import Files
 from .rendering import TemplateError, render
@@ -49,7 +49,7 @@ def read_templates(files: Files) -> dict[str, Template]:
     return found
 
 
-def _in_config(value: Any, path: str) -> dict[str, Template]:
+def _in_config(value: object, path: str) -> dict[str, Template]:
     path = f"{path}, chat_template"
     match value:
         case None:
@@ -73,7 +73,7 @@ def _in_config(value: Any, path: str) -> dict[str, Template]:
     return found
 
 
-def _get(value: Any, key: str) -> Any:
+def _get(value: object, key: str) -> Json:
     return value.get(key) if isinstance(value, Mapping) else None
 
 
@@ -114,7 +114,7 @@ _TRANSFORMERS = {  # keywords of `apply_chat_template` that are no variables of 
 }
 
 
-def check_call(messages: object, lists: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
+def check_call(messages: object, lists: Mapping[str, Json], variables: Mapping[str, Json]) -> None:
     """Checks what a chat is made of.
 
     Args:
@@ -144,8 +144,8 @@ def check_call(messages: object, lists: Mapping[str, Any], variables: Mapping[st
 
 def chat_text(
     template: Template,
-    messages: Sequence[Mapping[str, Any]],
-    values: Mapping[str, Any],
+    messages: Sequence[Mapping[str, object]],
+    values: Mapping[str, object],
     continue_final_message: bool | str = False,
 ) -> str:
     """Renders a chat.
@@ -174,11 +174,11 @@ def chat_text(
     return text if final is None else _up_to_mark(text, final, field, template)
 
 
-def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+def plain_values(values: Mapping[str, object]) -> dict[str, Json]:
     return {name: _plain(value) for name, value in values.items()}
 
 
-def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+def _message(message: Mapping[str, object]) -> dict[str, Json]:
     """Returns a message of plain values without its Nones. Thoughts are there under the names by
     which templates know them."""
     plain = _plain({name: value for name, value in message.items() if value is not None})
@@ -188,7 +188,7 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     return {"thinking": thoughts, **plain, "reasoning_content": thoughts}
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _plain(value: object, depth: int = 0) -> Json:
     """Returns the value as JSON has it. What JSON has no form for, as an image, becomes a name of
     its type: templates look whether it is there, and no further."""
     if value is None or isinstance(value, bool | int | float | str):
@@ -207,7 +207,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
     return f"<{type(value).__name__}>"
 
 
-def _mark(message: dict[str, Any], field: str) -> str:
+def _mark(message: dict[str, Json], field: str) -> str:
     """Puts a mark at the end of a field of a message -> what the field held."""
     value = message.get(field)
     if isinstance(value, list):

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from ..documents.json_values import Json
 from .chat import Template, chat_text, check_call, choose
 
-Messages = Sequence[Mapping[str, Any]]
+Messages = Sequence[Mapping[str, Json]]
 
 
 class Chats:
@@ -35,14 +36,14 @@ class Chats:
     def chat(
         self,
         messages: Messages | Sequence[Messages],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        documents: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, Json]] | None = None,
+        documents: Sequence[Mapping[str, Json]] | None = None,
         *,
         add_generation_prompt: bool | None = None,
         continue_final_message: bool | str = False,
         tokenize: bool = False,
         template: str | None = None,
-        **variables: Any,
+        **variables: Json,
     ) -> Any:
         """Renders a chat, or each of a list of chats, by the folder's template.
 

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import os
-from typing import Any
 
 from .. import params as fp
 from ..documents.json_files import CONFIG_NAME
+from ..documents.json_values import Json
 from ..hub import Location, tokenizer_files
 from ..hub.options import HubOptions
 from ..hub.resolve import resolve
@@ -74,7 +74,7 @@ class Files:
         text = self.text(name, _MOST_TEMPLATE)
         return text.replace("\r\n", "\n").replace("\r", "\n")
 
-    def json(self, name: str) -> dict[str, Any]:
+    def json(self, name: str) -> dict[str, Json]:
         """Reads a configuration; {} if there is none.
 
         Raises:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """The special tokens that have a name, in Transformers' order."""
@@ -105,7 +104,7 @@ _OF_MODELS = {  # {model_type: class}, where no file names the class
 }
 
 
-def class_name(settings: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def class_name(settings: Mapping[str, object], config: Mapping[str, object]) -> str:
     """Returns the tokenizer's class as its files name it, without "Tokenizer" and "Fast"; "" where
     none does.
 

@@ -21,8 +21,9 @@ import threading
 import time
 from collections.abc import Mapping
 from importlib import resources
-from typing import IO, Any
+from typing import IO
 
+from ..documents.json_values import Json
 from ..params.errors import PrintableError
 
 _PROGRAM = resources.files(__name__.rpartition(".")[0]) / "_render.py"
@@ -37,7 +38,7 @@ class TemplateError(PrintableError):
     """A chat template that cannot be rendered: file, line, why."""
 
 
-def render(template: str, values: Mapping[str, Any], name: str) -> str:
+def render(template: str, values: Mapping[str, object], name: str) -> str:
     """Renders a chat template.
 
     Args:
@@ -68,7 +69,7 @@ _process: subprocess.Popen | None = None
 _owner = 0  # the process that started it: a forked child must not speak to its parent's
 
 
-def _ask(request: bytes, name: str) -> Any:
+def _ask(request: bytes, name: str) -> Json:
     process = _started(name)
     assert process.stdin is not None and process.stdout is not None
     try:

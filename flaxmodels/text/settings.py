@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from .. import params as fp
+from ..documents.json_values import Json
 from ..params.errors import quoted, warn
 from .files import Files
 from .kinds import KINDS, NAMED, Kind, class_name
@@ -67,7 +67,7 @@ class Settings:
     token_type_ids: bool
     clean_up: bool
     split_special_tokens: bool
-    values: Mapping[str, Any]
+    values: Mapping[str, Json]
     lowercasing: bool = False
     languages: Languages | None = None
     known: int | None = None
@@ -80,7 +80,7 @@ class Settings:
         return dataclasses.replace(self, named=named, taken_for_granted={})
 
 
-def read_settings(files: Files, given: Mapping[str, Any]) -> Settings:
+def read_settings(files: Files, given: Mapping[str, object]) -> Settings:
     """Reads the settings of a folder.
 
     Args:
@@ -136,14 +136,14 @@ def read_settings(files: Files, given: Mapping[str, Any]) -> Settings:
     )
 
 
-def _side_of(config: Mapping[str, Any]) -> str:
+def _side_of(config: Mapping[str, object]) -> str:
     """Returns the side on which batches for a model are padded: a decoder goes on at the right."""
     architectures = config.get("architectures")
     names = architectures if isinstance(architectures, list) else ()
     return "left" if any(str(name).endswith(_DECODERS) for name in names) else "right"
 
 
-def _tokens(files: Files, values: Mapping[str, Any]) -> tuple[list[Token], dict[str, Any]]:
+def _tokens(files: Files, values: Mapping[str, Json]) -> tuple[list[Token], dict[str, Json]]:
     """Reads (added tokens by their ids, {name: special token}, two lists among them). Where
     `tokenizer_config.json` does not list added tokens, the two older files do."""
     path = files.path(CONFIG)
@@ -179,18 +179,18 @@ def _tokens(files: Files, values: Mapping[str, Any]) -> tuple[list[Token], dict[
     return sorted(added, key=lambda token: token.id or 0), named
 
 
-def _content(value: Any) -> Any:
+def _content(value: object) -> Json:
     return value.get("content") if isinstance(value, Mapping) else value
 
 
-def _check_count(path: str, tokens: Mapping[str, Any]) -> None:
+def _check_count(path: str, tokens: Mapping[str, object]) -> None:
     if len(tokens) > _MOST_ADDED:
         raise fp.CheckpointError(
             f"{path}: {len(tokens)} added tokens; a tokenizer has at most {_MOST_ADDED}"
         )
 
 
-def _token(path: str, name: str, value: Any) -> Token:
+def _token(path: str, name: str, value: object) -> Token:
     if isinstance(value, str):
         return Token(value)
     content = _content(value)
@@ -202,7 +202,9 @@ def _token(path: str, name: str, value: Any) -> Token:
     return Token(content, {key: bool(value[key]) for key in _FLAGS if key in value})
 
 
-def _checked(path: str, values: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
+def _checked(
+    path: str, values: Mapping[str, object], key: str, kind: type, default: object
+) -> Json:
     value = values.get(key)
     if value is None:
         return default
@@ -211,7 +213,7 @@ def _checked(path: str, values: Mapping[str, Any], key: str, kind: type, default
     return value
 
 
-def _length(values: Mapping[str, Any], path: str) -> int | None:
+def _length(values: Mapping[str, object], path: str) -> int | None:
     value = values.get("model_max_length", values.get("max_len"))
     if value is None or (isinstance(value, int | float) and value > _ENDLESS):
         return None

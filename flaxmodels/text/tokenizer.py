@@ -303,7 +303,7 @@ class Tokenizer(Speaks, Chats, Vocabulary):
         return [self.decode(row, **options) for row in rows]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a text is {type(value).__name__}; expected str")
     return value

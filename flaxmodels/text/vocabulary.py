@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     Ids = Sequence[int] | np.ndarray | jax.Array
 
 
-def _token(name: str) -> Any:
+def _token(name: str) -> property:
     return property(
         lambda self: self.special_tokens.get(name), doc=f"The {name}, or None where there is none."
     )
 
 
-def _token_id(name: str) -> Any:
+def _token_id(name: str) -> property:
     return property(
         lambda self: self._id_of_named(name), doc=f"The id of the {name}, or None without one."
     )

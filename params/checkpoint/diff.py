@@ -118,7 +118,7 @@ def _leaves(tree: PyTree) -> Mapping[str, Any]:
     return {p: x if hasattr(x, "dtype") else np.asarray(x) for p, x in leaves.items()}
 
 
-def _in_file_order(names: list[str], leaves: Mapping[str, Leaf]) -> list[str]:
+def _in_file_order(names: list[str], leaves: Mapping[str, object]) -> list[str]:
     def position(name: str) -> tuple[str, int]:
         return getattr(leaves.get(name), "position", ("", 0))
 
@@ -146,7 +146,7 @@ def _kind(leaf: Leaf) -> tuple[tuple[int, ...] | None, str | None]:
     return (None, None) if leaf is None else (tuple(leaf.shape), str(leaf.dtype))
 
 
-def _both(pair: tuple[Any, Any]) -> str:
+def _both(pair: tuple[object, object]) -> str:
     there = [str(x) for x in pair if x is not None]
     return " -> ".join(dict.fromkeys(there))
 

@@ -24,6 +24,7 @@ from ..formats.files import File
 from ..formats.source import Bounds
 from ..host.copies import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
 from ..host.threads import Modes
+from ..types import Concrete
 from .bounds import around, holds, intersection, of_index, relative, shape_of
 from .match import Piece
 from .plan import LeafPlan
@@ -199,7 +200,7 @@ class LeafLoader:
         device: jax.Device,
         plan: LeafPlan,
         held: Any,
-    ) -> Any:
+    ) -> Concrete:
         """Returns what the device holds, `part` in it: the part itself where that is all of it.
 
         A CPU device's array is put together in host memory, which it then keeps, and cast on the

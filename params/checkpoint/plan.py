@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -168,7 +167,7 @@ def make_plan(
     return LoadPlan(tuple(leaves), match, max_host_memory)
 
 
-def _check_patterns(dtypes: Mapping[str, Any], template: PyTree) -> None:
+def _check_patterns(dtypes: Mapping[str, object], template: PyTree) -> None:
     """Refuses a pattern that no leaf of the template matches."""
     paths = flatten(template)
     for pattern in dtypes:

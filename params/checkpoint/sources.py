@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +17,7 @@ from ..tree.paths import compiled, flatten
 from ..types import Leaf
 
 
-def source_of(state: Mapping[str, Any]) -> Source:
+def source_of(state: Mapping[str, object]) -> Source:
     """Returns a source of arrays in memory: {PyTorch name: array}, or a tree.
 
     Raises:
@@ -37,7 +36,7 @@ def _replaced(pattern: str, replacement: str, name: str) -> str:
         raise ValueError(f"key_mapping: {replacement!r} replaces nothing: {error}") from None
 
 
-def _joined(name: Any) -> str:
+def _joined(name: str | tuple[str, ...]) -> str:
     """Returns a path that may be a tuple of names, as `flax.traverse_util.flatten_dict` has
     them."""
     return "/".join(map(str, name)) if isinstance(name, tuple) else name
@@ -60,7 +59,7 @@ def as_layers(
     return found
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def _tensor(name: str, value: object) -> Tensor:
     if isinstance(value, Tracer):
         raise CheckpointError(
             f"state_dict: {quoted(name)} is traced, and a load reads arrays: load outside of what "

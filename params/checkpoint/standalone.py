@@ -1,11 +1,12 @@
 """Checkpoints without a model: trees as they are in their files, or as a template wants them."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, quoted, some
 from ..formats import Source, Tensor, main_files, open_checkpoint
+from ..tree.cast import DtypeLike
 from ..tree.naming import FLAX, PLAIN, Naming
 from ..tree.paths import unflatten
 from ..types import Params, PyTree
@@ -27,7 +28,7 @@ class LoadResult(NamedTuple):
 def load_flax_sharded_weights(
     shard_files: str | os.PathLike | Iterable[str | os.PathLike],
     *,
-    dtype: Any = "auto",
+    dtype: DtypeLike | Mapping[str, DtypeLike] = "auto",
     shardings: PyTree = None,
     max_host_memory: int = host_memory.DEFAULT,
 ) -> Params:
@@ -79,7 +80,7 @@ def load_sharded_checkpoint(
     prefer_safe: bool = True,
     *,
     naming: Naming = PLAIN,
-    dtype: Any = "auto",
+    dtype: DtypeLike | Mapping[str, DtypeLike] = "auto",
     shardings: PyTree = None,
     max_host_memory: int = host_memory.DEFAULT,
 ) -> tuple[Params, LoadResult]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +58,7 @@ def copies(
 ) -> set[str]:
     """Finds those of `names` whose tensor is a copy of a matrix that makes a leaf already. Vectors
     are not looked at: many are all ones, or zeros."""
-    used: dict[Any, list[Piece]] = {}
+    used: dict[tuple[tuple[int, ...], np.dtype], list[Piece]] = {}
     for pieces in found.values():
         for piece in (piece for piece in pieces if len(piece.tensor.shape) > 1):
             used.setdefault((piece.tensor.shape, piece.tensor.dtype), []).append(_as_stored(piece))

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from ..errors import CheckpointError, quoted, some
 from ..host.durable import sync_file
+from ..strict_json import Json
 from . import Source
 from .files import File, LocalFile
 
@@ -102,7 +102,7 @@ def _listed(name: str) -> str:
     return re.sub(r"^([^/]+)-[0-9a-f]{8}(\.orbax/)", r"\1\2", name)
 
 
-def _write(path: str | os.PathLike, *listed: Any) -> None:
+def _write(path: str | os.PathLike, *listed: Mapping[str, Json]) -> None:
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(manifest(*listed))

@@ -11,10 +11,10 @@ import resource
 import stat
 import threading
 import weakref
-from typing import Any
 
 from .. import strict_json
 from ..errors import CheckpointError, quoted
+from ..strict_json import Json
 
 _LARGEST_READ = 1 << 30  # Linux reads at most 0x7ffff000 bytes at once
 _MOST_ROWS = 1024  # buffers that Linux fills at once
@@ -85,7 +85,7 @@ class File(abc.ABC):
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
 
-    def json(self, what: str) -> Any:
+    def json(self, what: str) -> Json:
         """Reads the file as JSON; an error calls it `what`."""
         check_size(self.path, self.size, LARGEST_JSON)
         self.reject_lookalikes()

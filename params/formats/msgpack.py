@@ -7,7 +7,7 @@ the msgpack array [shape, dtype name, bytes]; arrays above 2**30 bytes are split
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,9 @@ import numpy as np
 from ..errors import CheckpointError, quoted
 from .files import Cursor, File, Span
 from .source import Tensor, too_large
+
+Node: TypeAlias = Any
+"""What msgpack decodes to: a number, text, bytes, a list or dict of nodes, a tensor."""
 
 MAX_NODES = 250_000
 MAX_DEPTH = 64
@@ -57,7 +60,7 @@ def read_index(file: File, walker: type["Walker"] | None = None) -> dict[str, Te
     if not isinstance(tree, dict):
         raise CheckpointError(f"{file.path}: expected a map of names at the top")
     tensors: dict[str, Tensor] = {}
-    plain: dict[str, Any] = {}
+    plain: dict[str, Node] = {}
     _collect(file, "", tree, tensors, plain)
     if plain and not tensors:
         path, value = next(iter(plain.items()))
@@ -92,7 +95,7 @@ class Walker(Cursor):
     def size(self, width: int) -> int:
         return int.from_bytes(self.take(width), "big")
 
-    def value(self, path: str, depth: int) -> Any:
+    def value(self, path: str, depth: int) -> Node:
         """Reads the next value: a dict, a `Tensor`, a bool or int (as in a chunked array), or
         `Plain`."""
         self.nodes += 1
@@ -118,7 +121,7 @@ class Walker(Cursor):
             return self.size(1 << (code - 0xCC))
         return self.other(code, path, depth)
 
-    def other(self, code: int, path: str, depth: int) -> Any:
+    def other(self, code: int, path: str, depth: int) -> Node:
         """Reads the value that starts with `code`, which belongs in no tree of arrays."""
         plain = Plain((self.file, path, self.position, f"{_kind(code)} where an array belongs"))
         if code in _NUMBERS:
@@ -132,8 +135,8 @@ class Walker(Cursor):
             raise plain.error
         return plain
 
-    def _map(self, count: int, path: str, depth: int) -> dict[str, Any]:
-        values: dict[str, Any] = {}
+    def _map(self, count: int, path: str, depth: int) -> dict[str, Node]:
+        values: dict[str, Node] = {}
         for _ in self.up_to(count, path):
             name = self.text(self.take(1)[0], path)
             if name in values:
@@ -238,9 +241,9 @@ def _kind(code: int) -> str:
 def _collect(
     file: File,
     path: str,
-    node: Any,
+    node: object,
     tensors: dict[str, Tensor],
-    plain: dict[str, Any],
+    plain: dict[str, Node],
 ) -> None:
     if isinstance(node, dict) and CHUNKED in node:
         node = _joined(file, path, node)
@@ -255,7 +258,7 @@ def _collect(
         tensors[path] = node
 
 
-def _joined(file: File, path: str, node: dict[str, Any]) -> Tensor:
+def _joined(file: File, path: str, node: dict[str, Node]) -> Tensor:
     """Joins the chunks of an array to one tensor."""
     shape, chunks = node.get("shape"), node.get("chunks")
     sizes = _in_order(shape, int)
@@ -280,7 +283,7 @@ def _and(dtypes: set[np.dtype]) -> str:
     return " and ".join(sorted(map(str, dtypes)))
 
 
-def _in_order(values: Any, kind: type) -> list[Any] | None:
+def _in_order(values: object, kind: type) -> list[Node] | None:
     """Returns the values of {"0": ..., "1": ...}, or None if it is anything else."""
     if not isinstance(values, dict) or values.keys() != {str(i) for i in range(len(values))}:
         return None

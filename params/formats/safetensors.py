@@ -7,13 +7,13 @@ does not check.
 
 import math
 import struct
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from .. import strict_json
 from ..errors import CheckpointError, quoted
+from ..strict_json import Json
 from .files import File, Span
 from .source import Tensor, too_large
 
@@ -67,7 +67,7 @@ def read_header(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def _decode(file: File, raw: bytes) -> dict[str, Any]:
+def _decode(file: File, raw: bytes) -> dict[str, Json]:
     if raw.lstrip()[:1] != b"{":
         raise CheckpointError(f"{file.path}: not safetensors: header does not start with '{{'")
 
@@ -77,14 +77,14 @@ def _decode(file: File, raw: bytes) -> dict[str, Any]:
         raise CheckpointError(f"{file.path}: header is not valid: {error}") from None
 
 
-def _metadata(file: File, metadata: Any) -> dict[str, str]:
+def _metadata(file: File, metadata: object) -> dict[str, str]:
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise CheckpointError(f"{file.path}: __metadata__ must map strings to strings")
     return metadata
 
 
-def _tensor(file: File, name: str, entry: Any, start: int) -> Tensor:
+def _tensor(file: File, name: str, entry: object, start: int) -> Tensor:
     location = f"{file.path}: tensor {quoted(name)}"
     if len(name) > _LONGEST_NAME:
         raise CheckpointError(f"{location}: a name has at most {_LONGEST_NAME} characters")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..types import Concrete, Leaf
+from ..types import Leaf
 from .copies import copy, empty
 from .threads import in_threads
 
@@ -25,8 +25,8 @@ _WORTH = 1 << 16  # elements; a compilation takes some 30 ms
 
 def elementwise(
     function: Callable[..., Any],
-    *leaves: Any,
-    dtype: Any,
+    *leaves: Leaf,
+    dtype: jax.typing.DTypeLike,
     scalars: tuple = (),
     donate: bool = False,
 ) -> Any:
@@ -155,13 +155,14 @@ def _plainly(x: jax.Array) -> jax.Array:
     return jnp.astype(x, jnp.bfloat16)
 
 
-def _beside(leaf: Concrete, first: jax.Array) -> Any:
-    is_there = isinstance(leaf, jax.Array) and leaf.sharding == first.sharding
-    return leaf if is_there else jax.device_put(leaf, first.sharding)
+def _beside(leaf: Leaf, first: jax.Array) -> jax.Array:
+    if isinstance(leaf, jax.Array) and leaf.sharding == first.sharding:
+        return leaf
+    return jax.device_put(leaf, first.sharding)
 
 
 @functools.cache
-def _cpu() -> Any:
+def _cpu() -> jax.Device | None:
     """Returns JAX's first CPU device, or None if it was told to have none."""
     with contextlib.suppress(RuntimeError):
         return jax.local_devices(backend="cpu")[0]

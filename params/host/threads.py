@@ -52,7 +52,7 @@ class Modes:
     """
 
     x64: bool
-    device: Any
+    device: jax.Device
 
     @classmethod
     def of_caller(cls) -> "Modes":
@@ -73,7 +73,7 @@ class Modes:
             yield
 
 
-def default_device() -> Any:
+def default_device() -> jax.Device:
     """Returns the device on which JAX makes an array that it is told no device for."""
     config: Any = jax.config  # whose options have no types
     device = config.jax_default_device

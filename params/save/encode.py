@@ -5,13 +5,14 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import msgpack
 
 from ..formats import msgpack as msgpack_format
 from ..formats import safetensors as safetensors_format
+from ..strict_json import Json
 from ..tree.paths import unflatten
+from ..types import PyTree
 from .tensor_specs import TensorSpec
 
 _MSGPACK_CHUNK = 1 << 30  # bytes; flax splits larger arrays
@@ -31,7 +32,7 @@ Parts = Iterator[bytes | Data]
 
 def safetensors_parts(shard: list[TensorSpec], metadata: Mapping[str, str]) -> Parts:
     """Returns a safetensors file of these tensors."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: dict[str, Json] = {"__metadata__": dict(metadata)}
     position = 0
     # Wide dtypes first, as the reference writer does: every tensor is then aligned to its dtype.
     shard = sorted(shard, key=lambda spec: -spec.dtype.itemsize)
@@ -54,7 +55,7 @@ def msgpack_parts(shard: list[TensorSpec], metadata: Mapping[str, str]) -> Parts
     """Returns a flax msgpack file of these tensors; the format has no place for metadata."""
     packer = msgpack.Packer()
 
-    def parts(node: Any) -> Parts:
+    def parts(node: PyTree) -> Parts:
         if isinstance(node, TensorSpec):
             yield from _msgpack_array(node, packer)
         else:

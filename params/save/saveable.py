@@ -14,7 +14,7 @@ _VARIANT = re.compile(r"[\w-]([\w.+-]*[\w-])?")
 _LONGEST_VARIANT = 100
 
 
-def saveable(params: PyTree, template: PyTree) -> Any:
+def saveable(params: PyTree, template: PyTree) -> PyTree:
     """Returns `params` as plain arrays: what `model.init` makes is taken out of {"params": ...} and
     out of linen's boxes.
 
@@ -53,7 +53,7 @@ def _is_variables(params: PyTree, template: PyTree) -> bool:
     return is_only and not any(path.startswith("params/") for path in flatten(template))
 
 
-def _is_box(node: Any) -> bool:
+def _is_box(node: object) -> bool:
     return hasattr(node, "unbox") and hasattr(node, "value")
 
 

@@ -13,7 +13,7 @@ from ..multihost import is_spread
 from ..tree.naming import TORCH, Naming
 from ..tree.paths import flatten, natural
 from ..tree.places import Place, constants, places
-from ..types import Leaf, PyTree
+from ..types import Concrete, Leaf, PyTree
 from .leaf_pieces import LeafPiece
 
 
@@ -29,7 +29,7 @@ class TensorSpec:
         return self.pieces[0].place.name
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         return self.pieces[0].leaf.dtype
 
     @property
@@ -58,7 +58,7 @@ class TensorSpec:
             piece.read_into(tensor)
         return tensor
 
-    def whole(self) -> Any:
+    def whole(self) -> Concrete:
         """Returns the leaf where it is, on its devices; read, if it is still in a file."""
         leaf: Any = self.pieces[0].leaf
         return leaf.read() if hasattr(leaf, "read") else leaf
@@ -106,7 +106,7 @@ def tensor_specs(
 
 
 def _copies(
-    leaves: Mapping[str, Leaf], template: Mapping[str, Any], naming: Naming
+    leaves: Mapping[str, Leaf], template: Mapping[str, Leaf], naming: Naming
 ) -> Iterator[LeafPiece]:
     """Yields what PyTorch expects under a second name."""
     for path, copy in naming.copies:

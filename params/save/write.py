@@ -6,7 +6,6 @@ import os
 import secrets
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -19,6 +18,7 @@ from ..formats.checksums import MANIFEST, write_checksums
 from ..formats.orbax import write_folder, zarr
 from ..multihost import broadcast_text
 from ..sizes import parse_size
+from ..strict_json import Json
 from ..tree.masks import Mask
 from ..tree.naming import FLAX, PATHS, PLAIN, TORCH, Naming
 from ..tree.paths import flatten, unflatten
@@ -210,7 +210,7 @@ def _written(format: str) -> _Written:
 
 def _index(names: list[str], shards: list[list[TensorSpec]], metadata: dict[str, str]) -> Parts:
     total = sum(spec.nbytes for shard in shards for spec in shard)
-    about: dict[str, Any] = {"total_size": total} | {
+    about: dict[str, Json] = {"total_size": total} | {
         k: v for k, v in metadata.items() if k == "save_id"
     }
     weight_map = {

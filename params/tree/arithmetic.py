@@ -9,7 +9,6 @@ NumPy's are overwritten.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +102,7 @@ def _wide(x: Concrete) -> Concrete:
 
 
 def _mapped(
-    function: Callable[..., Any],
+    function: Callable[..., object],
     *trees: PyTree,
     mask: Mask,
     scalars: tuple = (),

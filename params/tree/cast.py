@@ -1,7 +1,6 @@
 """Casting: the dtype of a tree's floating-point leaves, all of them or those a mask selects."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +85,7 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
         if not (isinstance(wanted, str) and wanted == "auto"):
             parse_dtype(wanted)
 
-    def one(key_path: KeyPath, leaf: Leaf, selected: bool) -> Any:
+    def one(key_path: KeyPath, leaf: Leaf, selected: bool) -> Leaf:
         if not selected or not hasattr(leaf, "dtype") or not _is_floating(leaf):
             return leaf
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)

@@ -1,7 +1,7 @@
 """Initialising: every leaf of a template from a key of its own, which comes from its path."""
 
 import zlib
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,12 @@ def _leaf(path: str, leaf: Leaf, key: jax.Array, naming: Naming) -> jax.Array:
     return _drawn(draw, key, numbers, leaf.shape[stacked:]).astype(leaf.dtype)
 
 
-def _drawn(draw: Any, key: jax.Array, numbers: list[int | Run], shape: tuple[int, ...]):
+def _drawn(
+    draw: Callable[[jax.Array, tuple[int, ...]], jax.Array],
+    key: jax.Array,
+    numbers: list[int | Run],
+    shape: tuple[int, ...],
+):
     """Draws with a key of all numbers of the path; for each `Run`, once for every one of its."""
     if not numbers:
         return draw(key, shape)

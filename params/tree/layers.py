@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError
+from ..types import Shaped
 
 LAYERS, EXPERTS = "layers", "experts"  # logical axes
 HEADS = ("heads", "kv_heads")
@@ -45,12 +46,12 @@ def segment(first: int, step: int) -> str:
     return f"{first}+{step}"
 
 
-def is_stacked(leaf: Any) -> bool:
+def is_stacked(leaf: object) -> bool:
     """Tells whether a template's leaf has a leading layer axis."""
     return getattr(leaf, "axes", ())[:1] == (LAYERS,)
 
 
-def numbered(path: str, leaf: Any, lists: Lists, *, strict: bool = True) -> list[str | Run]:
+def numbered(path: str, leaf: Shaped, lists: Lists, *, strict: bool = True) -> list[str | Run]:
     """Returns the segments of a leaf's path, and a `Run` where the numbers along each leading axis
     that is stacked belong.
 
@@ -82,7 +83,7 @@ def numbered(path: str, leaf: Any, lists: Lists, *, strict: bool = True) -> list
     return parts
 
 
-def layer_paths(path: str, leaf: Any, lists: Lists) -> dict[tuple[int, ...], str]:
+def layer_paths(path: str, leaf: Shaped, lists: Lists) -> dict[tuple[int, ...], str]:
     """Returns {index into the stacked leading axes: path of that layer alone}; {(): path} of a leaf
     that is not stacked. Arguments and errors as `numbered`."""
     parts = numbered(path, leaf, lists)
@@ -94,7 +95,7 @@ def layer_paths(path: str, leaf: Any, lists: Lists) -> dict[tuple[int, ...], str
     return found
 
 
-def layers_of(path: str, leaf: Any, stacks: Sequence[str]) -> Sequence[int]:
+def layers_of(path: str, leaf: Shaped, stacks: Sequence[str]) -> Sequence[int]:
     """Returns the numbers of the layers that a leaf holds; () if it is in no list of them."""
     parts = numbered(path, leaf, {LAYERS: stacks})
     if runs := [part for part in parts if isinstance(part, Run)]:
@@ -103,7 +104,7 @@ def layers_of(path: str, leaf: Any, stacks: Sequence[str]) -> Sequence[int]:
     return [int(str(after[0]))] if after else []
 
 
-def list_paths(leaves: Mapping[str, Any], stacks: Sequence[str]) -> list[str]:
+def list_paths(leaves: Mapping[str, Shaped], stacks: Sequence[str]) -> list[str]:
     """Returns the paths of the lists of layers that leaves are stacked over."""
     found = {}
     for path, leaf in leaves.items():
@@ -158,7 +159,7 @@ class _Stacked(NamedTuple):
     axes: tuple[str, ...] = (LAYERS,)
 
 
-def _open_list(parts: list[Any], names: Sequence[str], at: int) -> int | None:
+def _open_list(parts: Sequence[Any], names: Sequence[str], at: int) -> int | None:
     """Finds the first list, from `at` on, that the path does not say one number of."""
     for i in range(at, len(parts)):
         if parts[i] in names and not (i + 1 < len(parts) and _NUMBER.fullmatch(parts[i + 1])):

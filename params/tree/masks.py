@@ -1,16 +1,15 @@
 """Masks: which leaves of a tree something is done to. One notion for all of the library."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import tree_flatten_with_path, tree_map_with_path
+from jax.tree_util import KeyPath, tree_flatten_with_path, tree_map_with_path
 
-from ..types import PyTree
+from ..types import Leaf, PyTree
 from .paths import flatten, matches, nearest, path_of
 
-Mask = bool | None | Mapping[str, Any] | Callable[[str, Any], bool]
+Mask = bool | None | Mapping[str, object] | Callable[[str, Leaf], bool]
 """`True` or None: every leaf; a tree of bools with the structure of the params or a prefix of it;
 or `predicate(path, leaf)`."""
 
@@ -81,11 +80,11 @@ def mask_except(params: PyTree, patterns: str | Iterable[str]) -> PyTree:
     return as_mask(lambda path, _: not matches(patterns, path), params)
 
 
-def _mask_leaves(mask: Any) -> list[tuple[Any, Any]]:
+def _mask_leaves(mask: object) -> list[tuple[KeyPath, object]]:
     return tree_flatten_with_path(mask, is_leaf=lambda x: x is None)[0]
 
 
-def _bool(path: str, value: Any) -> bool:
+def _bool(path: str, value: object) -> bool:
     is_bool = isinstance(value, bool | np.bool_) or (
         isinstance(value, jax.Array | np.ndarray) and value.shape == () and value.dtype == bool
     )

@@ -1,7 +1,7 @@
 """Measuring: how many parameters, how many bytes, and a table of both."""
 
 import math
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 
@@ -24,7 +24,23 @@ def num_parameters(params: PyTree, mask: Mask = True) -> int:
     return sum(math.prod(leaf.shape) for path, leaf in flatten(params).items() if chosen[path])
 
 
-def memory_footprint(params: PyTree, *, per_device: bool = False) -> Any:
+@overload
+def memory_footprint(params: PyTree, *, per_device: Literal[False] = False) -> int: ...
+
+
+@overload
+def memory_footprint(
+    params: PyTree, *, per_device: Literal[True]
+) -> dict[jax.Device | str, int]: ...
+
+
+@overload
+def memory_footprint(params: PyTree, *, per_device: bool) -> int | dict[jax.Device | str, int]: ...
+
+
+def memory_footprint(
+    params: PyTree, *, per_device: bool = False
+) -> int | dict[jax.Device | str, int]:
     """Counts the bytes of a tree, each leaf counted once; or `{device: bytes}` of what this process
     holds, or would hold of abstract leaves. NumPy arrays are on the "host", abstract leaves without
     a sharding where JAX would put them.
@@ -34,14 +50,14 @@ def memory_footprint(params: PyTree, *, per_device: bool = False) -> Any:
     """
     if not per_device:
         return sum(nbytes(leaf) for leaf in jax.tree.leaves(params))
-    held: dict[Any, int] = {}
+    held: dict[jax.Device | str, int] = {}
     for leaf in jax.tree.leaves(params):
         for device, size in _held(leaf):
             held[device] = held.get(device, 0) + size
     return held
 
 
-def _held(leaf: Leaf) -> list[tuple[Any, int]]:
+def _held(leaf: Leaf) -> list[tuple[jax.Device | str, int]]:
     """Returns (device, bytes) of the parts of a leaf that are this process's."""
     if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         return [("host", nbytes(leaf))]
@@ -51,7 +67,7 @@ def _held(leaf: Leaf) -> list[tuple[Any, int]]:
     return [(device, part) for device in sorted(leaf.sharding.addressable_devices, key=_id)]
 
 
-def _id(device: Any) -> int:
+def _id(device: jax.Device) -> int:
     return device.id
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.tree_util import KeyPath, keystr, tree_flatten_with_path
 
-from ..types import Leaf, PyTree
+from ..types import Leaf, Params, PyTree
 
 
 def path_of(key_path: KeyPath) -> str:
@@ -45,7 +45,7 @@ def unflatten(flat: Mapping[str, object]) -> PyTree:
     """
     if flat.keys() == {""}:
         return flat[""]
-    tree: dict[str, Any] = {}
+    tree: Params = {}
     leaves = set(flat)
     for path, leaf in flat.items():
         *parents, name = path.split("/")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..types import Params, PyTree
+from ..types import Leaf, Params, PyTree
 from .masks import Mask, as_mask
 from .paths import flatten, nearest, unflatten
 
@@ -36,7 +36,7 @@ def get_leaf(params: PyTree, target: str) -> Any:
     raise KeyError(f"the params have no leaf {path!r}{nearest(path, leaves)}")
 
 
-def partition(params: PyTree, mask: Mask) -> tuple[dict[str, Any], dict[str, Any]]:
+def partition(params: PyTree, mask: Mask) -> tuple[Params, Params]:
     """Returns (the leaves that `mask` selects, the others), each a tree; `merge` joins them again.
 
     >>> partition({"a": {"x": 1, "y": 2}}, {"a": {"x": True, "y": False}})
@@ -59,7 +59,7 @@ def merge(*trees: PyTree) -> Params:
     >>> merge({"a": {"x": 1}}, {"a": {"y": 2}})
     {'a': {'x': 1, 'y': 2}}
     """
-    merged: dict[str, Any] = {}
+    merged: dict[str, Leaf] = {}
     for tree in trees:
         for path, leaf in flatten(tree).items():
             if path in merged:

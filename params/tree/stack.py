@@ -3,7 +3,6 @@ have a leading layer axis (what `scan_layers` runs)."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ..host.copies import copy, empty
 from ..host.kernels import is_on_one_cpu, put_back
 from ..host.threads import in_threads
-from ..types import Params, PyTree
+from ..types import Leaf, Params, PyTree
 from .layers import below_list, segment
 from .paths import flatten, unflatten
 
@@ -51,7 +50,7 @@ def stack_layers(
 
 def _stacked(
     params: PyTree, where: str, stacks: Sequence[str] | None, segments: Segments | None
-) -> Any:
+) -> PyTree:
     if not isinstance(params, Mapping):
         return params
     inner = {
@@ -88,7 +87,7 @@ def _periods(segments: Segments, depth: int, where: str) -> list[range]:
     )
 
 
-def _one(layers: Mapping[str, PyTree], numbers: range, where: str) -> Any:
+def _one(layers: Mapping[str, PyTree], numbers: range, where: str) -> PyTree:
     """Stacks the layers of these numbers."""
     flat = [flatten(layers[str(i)]) for i in numbers]
     for i, layer in zip(numbers, flat, strict=True):
@@ -109,7 +108,7 @@ def unstack_layers(params: PyTree, path: str) -> Params:
     ['h/0/bias', 'h/1/bias']
     """
     leaves, made = {}, {}
-    stacked: dict[tuple[int, int], dict[str, Any]] = {}
+    stacked: dict[tuple[int, int], dict[str, Leaf]] = {}
     for name, leaf in flatten(params).items():
         inside = name.removeprefix(path + "/")
         if inside == name or not (found := below_list(inside)):
@@ -128,14 +127,14 @@ def unstack_layers(params: PyTree, path: str) -> Params:
     return unflatten(leaves | made)
 
 
-def _depth(layers: Mapping[str, Any], path: str) -> int:
+def _depth(layers: Mapping[str, Leaf], path: str) -> int:
     depths = {leaf.shape[:1] for leaf in layers.values()}
     if len(depths) != 1 or () in depths:
         raise ValueError(f"no stacked layers at {path!r}: leading axes there are {sorted(depths)}")
     return min(depths)[0]
 
 
-def _same(first: dict[str, Any], layer: dict[str, Any], where: str, number: int) -> None:
+def _same(first: Mapping[str, Leaf], layer: Mapping[str, Leaf], where: str, number: int) -> None:
     if first.keys() != layer.keys():
         odd = sorted(first.keys() ^ layer.keys())
         raise ValueError(f"{where} and layer {number} do not have the same leaves: {odd[0]}")
@@ -148,7 +147,7 @@ def _same(first: dict[str, Any], layer: dict[str, Any], where: str, number: int)
             )
 
 
-def _stack(leaves: list[Any]) -> Any:
+def _stack(leaves: Sequence[Leaf]) -> Leaf:
     first = leaves[0]
     shape = (len(leaves), *first.shape)
     if isinstance(first, jax.ShapeDtypeStruct):
@@ -157,7 +156,11 @@ def _stack(leaves: list[Any]) -> Any:
     on_cpu = not on_host and all(is_on_one_cpu(x) and x.sharding == first.sharding for x in leaves)
     if not (on_host or on_cpu):
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
-        where = None if traced else _moved(first.sharding, lambda axes, new: (new, *axes))
+        where = (
+            None
+            if traced
+            else _moved(getattr(first, "sharding", None), lambda axes, new: (new, *axes))
+        )
         return _compiled_stack(where)(*leaves)
     out = empty(shape, first.dtype)
     in_threads(lambda i: copy(np.asarray(leaves[i]), out[i, ...]), range(len(out)), out.nbytes)
@@ -165,24 +168,28 @@ def _stack(leaves: list[Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled_stack(sharding: Any) -> Any:
+def _compiled_stack(sharding: jax.sharding.Sharding | None) -> Callable[..., jax.Array]:
     return jax.jit(lambda *leaves: jnp.stack(leaves), out_shardings=sharding)
 
 
-def _layer(leaf: Any, index: int) -> Any:
+def _layer(leaf: Leaf, index: int) -> Leaf:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return _abstract(leaf, leaf.shape[1:], lambda axes, new: axes[1:])
     return leaf[index]
 
 
-def _abstract(leaf: Any, shape: tuple[int, ...], change: Callable[..., Any]) -> Any:
+def _abstract(
+    leaf: jax.ShapeDtypeStruct, shape: tuple[int, ...], change: Callable[..., tuple]
+) -> jax.ShapeDtypeStruct:
     """Returns an abstract leaf of another shape, its axes and its sharding changed alike."""
     axes = getattr(leaf, "axes", None)
     named = {} if axes is None else {"axes": change(axes, "layers")}
     return leaf.update(shape=shape, sharding=_moved(leaf.sharding, change), **named)
 
 
-def _moved(sharding: Any, change: Callable[..., Any]) -> Any:
+def _moved(
+    sharding: jax.sharding.Sharding | None, change: Callable[..., tuple]
+) -> NamedSharding | None:
     if not isinstance(sharding, NamedSharding):
         return None
     spec = PartitionSpec(*change(tuple(sharding.spec), None))

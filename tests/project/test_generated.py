@@ -29,11 +29,11 @@ def test_conflicts_inside_the_marks_are_written_over():
         (int, "int"),
         (float | None, "float | None"),
         (int | tuple[int, ...] | None, "Sequence[int] | int | None"),
-        (FrozenDict[str, tuple[str, ...]], "Mapping[Any, Sequence[str]]"),
-        (FrozenDict[str, Any] | None, "Mapping[Any, Any] | None"),
-        (fm.LlamaConfig, "Config | Mapping[str, Any]"),
-        (Any, "Any"),
-        (int | object, "Any"),
+        (FrozenDict[str, tuple[str, ...]], "Mapping[Json, Sequence[str]]"),
+        (FrozenDict[str, Any] | None, "Mapping[Json, Json] | None"),
+        (fm.LlamaConfig, "Config | Mapping[str, Json]"),
+        (Any, "Json"),
+        (int | object, "Json"),
     ],
 )
 def test_types_of_what_a_caller_may_give(hint, expected):

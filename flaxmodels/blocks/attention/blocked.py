@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ... import sharding as fs
+from ...params.types import Concrete
 from .formula import Scoring, grouped
 from .mask import AttentionMask
 from .rules import Reach
@@ -210,7 +211,7 @@ def _visits(
     return first.astype(np.int32), np.take_along_axis(visited, listed, axis=1)
 
 
-def _ends(places: Any, size: int) -> tuple[Any, Any]:
+def _ends(places: Any, size: int) -> tuple[Concrete, Concrete]:
     """Returns the least and the greatest place of each block."""
     pad = np.pad if isinstance(places, np.ndarray) else jnp.pad
     blocks = pad(places, (0, -len(places) % size), mode="edge").reshape(-1, size)

@@ -5,13 +5,14 @@ They follow the reference implementation, `modeling_rope_utils.py` of Transforme
 """
 
 import math
-from typing import Any
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ...documents.json_values import JsonObject
+from ...params.types import Concrete, Scalar
 
 ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -32,7 +33,7 @@ ROPE_TYPES: dict[str, tuple[str, ...]] = {
 
 def rope_frequencies(
     rope: JsonObject, length: jax.Array | int, head_dim: int, max_positions: int
-) -> tuple[Any, float]:
+) -> tuple[Concrete, float]:
     """Returns the angle per position, float32 [R / 2] for R numbers of a head that turn, and the
     factor on cosines and sines.
 
@@ -71,11 +72,11 @@ def rotary_dims(rope: JsonObject, head_dim: int) -> int:
     return head_dim if whole else int(head_dim * rope.get("partial_rotary_factor", 1.0))
 
 
-def _numpy(length: jax.Array | int) -> Any:
+def _numpy(length: jax.Array | int) -> ModuleType:
     return jnp if isinstance(length, jax.Array) else np
 
 
-def _inverse(base: Any, dim: int, count: int | None = None) -> Any:
+def _inverse(base: Scalar, dim: int, count: int | None = None) -> Concrete:
     """Returns base ** (-2 i / dim), float32, for the first `count` i."""
     exponents = np.arange(0, dim, 2, dtype=np.float32)[:count] / np.float32(dim)
     if isinstance(base, jax.Array):
@@ -83,7 +84,7 @@ def _inverse(base: Any, dim: int, count: int | None = None) -> Any:
     return 1.0 / np.float32(base) ** exponents
 
 
-def _yarn(rope: JsonObject, dim: int, max_positions: int) -> tuple[np.ndarray, float]:
+def _yarn(rope: JsonObject, dim: int, max_positions: int) -> tuple[Concrete, float]:
     """Interpolates by wavelength (Peng et al. 2023, arXiv:2309.00071)."""
     original, base = rope["original_max_position_embeddings"], rope["rope_theta"]
     factor = rope.get("factor", max_positions / original)
@@ -115,7 +116,7 @@ def _yarn_scale(rope: JsonObject, factor: float) -> float:
 
 def _longrope(
     rope: JsonObject, length: jax.Array | int, dim: int, max_positions: int
-) -> tuple[Any, float]:
+) -> tuple[Concrete, float]:
     """Stretches each frequency by its own factor, one set of them up to the original length and
     another beyond it (Ding et al. 2024, arXiv:2402.13753)."""
     original = rope["original_max_position_embeddings"]

@@ -11,9 +11,12 @@ from flax import linen as nn
 
 from ... import blocks
 from ... import sharding as fs
+from ...config.config import Config
 
 
-def relative_bias(config: Any, name: str | None = None, *, both_ways: bool) -> blocks.RelativeBias:
+def relative_bias(
+    config: Config, name: str | None = None, *, both_ways: bool
+) -> blocks.RelativeBias:
     """Makes the table of the bias of all heads."""
     return blocks.RelativeBias(
         config.num_heads,
@@ -35,7 +38,7 @@ def distances(mask: blocks.AttentionMask, length: int) -> jax.Array:
 class T5Attention(nn.Module):
     """(x [B, T, D], context, at) -> ([B, T, D], cache, attention weights or None)."""
 
-    config: Any
+    config: Config
     options: blocks.ModelOptions
 
     over_encoder: ClassVar[bool] = False
@@ -94,7 +97,7 @@ class _Attending(nn.Module):
         inside: its name.
     """
 
-    config: Any
+    config: Config
     options: blocks.ModelOptions
     attention: Callable[..., nn.Module]
     inside: str
@@ -112,7 +115,7 @@ class _Attending(nn.Module):
 class _MLP(nn.Module):
     """x [B, T, D] -> x + dropout(mlp(norm(x)))."""
 
-    config: Any
+    config: Config
     rules: fs.Rules
 
     @nn.compact
@@ -139,7 +142,7 @@ class _MLP(nn.Module):
 class _Sublayers(nn.Module):
     """The attentions and the MLP of a layer, which checkpoints number."""
 
-    config: Any
+    config: Config
     options: blocks.ModelOptions
     attention: Callable[..., nn.Module]
     inside: str
@@ -162,7 +165,7 @@ class T5Layer(nn.Module):
     """(x [B, T, D], context, at) -> (x, cache, attention weights or None); where the config
     `is_decoder`, it attends to an encoder too, and the weights are a pair."""
 
-    config: Any
+    config: Config
     options: blocks.ModelOptions
 
     attention: ClassVar[Callable[..., nn.Module]] = T5Attention

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from ... import blocks
 from ... import sharding as fs
+from ...config.config import Config
 from .branch import Branch, Part, grown
 from .style import AttentionNames, EncoderStyle
 
@@ -16,7 +17,7 @@ from .style import AttentionNames, EncoderStyle
 class EncoderLayer(nn.Module):
     """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
 
-    config: Any
+    config: Config
     options: blocks.ModelOptions
 
     @nn.compact

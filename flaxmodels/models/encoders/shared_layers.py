@@ -11,9 +11,11 @@ from flax import linen as nn
 from ... import blocks
 from ... import sharding as fs
 from ...blocks.remat import remat
+from ...config.config import Config
+from ...params.types import PyTree
 from .branch import Part, grown
 
-_Trace = tuple[jax.Array | None, Any]
+_Trace = tuple[jax.Array | None, PyTree]
 """What entered a layer, and its attention weights, if they are asked for."""
 
 
@@ -29,7 +31,7 @@ class SharedLayers(nn.Module):
     """
 
     layer: Callable[..., nn.Module]
-    config: Any
+    config: Config
     options: blocks.ModelOptions
     groups: int
     inner: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ... import params as fp
 from ...params.errors import quoted
@@ -30,6 +30,7 @@ from .words_and_bytes import add_template
 
 if TYPE_CHECKING:
     import tokenizers
+    import tokenizers.normalizers
 
     from .words_and_bytes import Read
 
@@ -197,7 +198,7 @@ def _set_spaces(
         # Metaspace puts no space before a text that begins with one, and SentencePiece does. So
         # the first one looks for plain spaces, of which there are none any more; the second turns
         # into a token's what the first put there.
-        scheme: Any = "always" if always else "first"
+        scheme: Literal["always", "first"] = "always" if always else "first"
         pipeline.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Metaspace(replacement=" ", prepend_scheme=scheme, split=False),
@@ -208,16 +209,19 @@ def _set_spaces(
     pipeline.decoder = decoders.Sequence(undo)
 
 
-def _albert(values: Mapping[str, Any]) -> list[Any]:
+def _albert(values: Mapping[str, object]) -> list[tokenizers.normalizers.Normalizer]:
     from tokenizers import normalizers
 
-    steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    steps: list[tokenizers.normalizers.Normalizer] = [
+        normalizers.Replace("``", '"'),
+        normalizers.Replace("''", '"'),
+    ]
     if not values.get("keep_accents", False):
         steps += [normalizers.NFKD(), normalizers.StripAccents()]
     return [*steps, normalizers.Lowercase()] if values.get("do_lower_case", True) else steps
 
 
-def _gpt_sw3(values: Mapping[str, Any]) -> list[Any]:
+def _gpt_sw3(values: Mapping[str, object]) -> list[tokenizers.normalizers.Normalizer]:
     """Takes out what is not printed, and makes spaces of many kinds plain."""
     from tokenizers import Regex, normalizers
 

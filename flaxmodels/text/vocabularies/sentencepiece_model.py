@@ -6,10 +6,12 @@ The fields: https://github.com/google/sentencepiece/blob/master/src/sentencepiec
 import dataclasses
 import struct
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ... import params as fp
 from ...params.formats.protobuf import BYTES, FIXED32, VARINT, Messages, signed
+
+T = TypeVar("T")
 
 _MOST_FIELDS = 20_000_000
 _MOST_PIECES = 2_000_000
@@ -113,5 +115,5 @@ def _parsed(data: memoryview) -> Model:
     )
 
 
-def _last(values: list[Any], default: Any) -> Any:
+def _last(values: list[T], default: T) -> T:
     return values[-1] if values else default

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ... import params as fp
+from ...documents.json_values import Json
 from ..files import Files
 from ..settings import Settings
 
@@ -258,7 +259,7 @@ def starts_with_bos(settings: Settings) -> bool:
     return settings.cls in ("Llama", "CodeLlama", "Gemma")
 
 
-def _of_class(table: Mapping[str, Any], cls: str, path: str) -> Any:
+def _of_class(table: Mapping[str, object], cls: str, path: str) -> Json:
     if cls not in table:
         known = ", ".join(f"{name}Tokenizer" for name in table if name)
         raise fp.CheckpointError(

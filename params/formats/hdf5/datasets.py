@@ -84,7 +84,7 @@ def _walk(file: File) -> Any:
             raise CheckpointError(f"{file.path}: the HDF5 reader process: {error}") from None
 
 
-def _tensor(file: File, row: Any) -> Tensor:
+def _tensor(file: File, row: object) -> Tensor:
     """Returns the tensor of one line of the answer, which is not to be trusted more than the
     file."""
     match row:

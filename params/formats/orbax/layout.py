@@ -5,9 +5,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from ...errors import CheckpointError, quoted, some
+from ...strict_json import Json
 from ..files import LocalFile
 
 TREE = "_METADATA"
@@ -109,7 +109,7 @@ def _is_finished(folder: str) -> bool:
     return read_json(folder, _STEP).get("commit_timestamp_nsecs", 0) is not None
 
 
-def read_json(folder: str, name: str) -> dict[str, Any]:
+def read_json(folder: str, name: str) -> dict[str, Json]:
     """Reads a file of a folder that holds a JSON object."""
     file = LocalFile(os.path.join(folder, name))
     value = file.json("valid")

@@ -12,14 +12,14 @@ is always an error.
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
 from ...errors import CheckpointError, quoted
+from ...strict_json import Json
 from ...tree.naming import FLAX
 from ..files import LocalFile
-from ..msgpack import MAX_DEPTH, MAX_NODES, Walker, read_index
+from ..msgpack import MAX_DEPTH, MAX_NODES, Node, Walker, read_index
 from ..source import Tensor
 from .layout import AGGREGATE, MANIFEST, TREE, check_files, find, has_aggregate, holds, read_json
 from .pinned import PinnedFolder
@@ -59,7 +59,7 @@ def read_folder(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     return inline, {"format": FLAX}
 
 
-def write_folder(path: str, tree: Any) -> None:
+def write_folder(path: str, tree: object) -> None:
     """Writes a tree of arrays, sharded ones included, into a folder that is not there yet.
 
     Raises:
@@ -82,14 +82,14 @@ def write_folder(path: str, tree: Any) -> None:
         raise CheckpointError(f"{path}: orbax cannot write it: {error}") from error
 
 
-def _flag(folder: str, metadata: dict[str, Any], name: str, default: bool) -> bool:
+def _flag(folder: str, metadata: dict[str, Json], name: str, default: bool) -> bool:
     value = metadata.get(name, default)
     if type(value) is not bool:
         raise CheckpointError(f"{folder}/{TREE}: {name} is {quoted(value)}, expected a bool")
     return value
 
 
-def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Any]]:
+def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Json]]:
     """Lists the leaves -> ({path: tensor in the msgpack file}, {path: name of an array},
     `_METADATA`)."""
     inline: dict[str, Tensor] = {}
@@ -97,7 +97,7 @@ def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, A
         inline = read_index(LocalFile(os.path.join(folder, AGGREGATE)), _Aggregate)
     arrays = {path: leaf.target for path, leaf in inline.items() if isinstance(leaf, _Pointer)}
     inline = {path: leaf for path, leaf in inline.items() if path not in arrays}
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Json] = {}
     if holds(folder, TREE):
         metadata = read_json(folder, TREE)
         location = os.path.join(folder, TREE)
@@ -117,7 +117,7 @@ def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, A
     return inline, arrays, metadata
 
 
-def _listed(location: str, tree: Any) -> Iterator[tuple[str, str]]:
+def _listed(location: str, tree: object) -> Iterator[tuple[str, str]]:
     """Lists the leaves of `_METADATA` as (path, name of its array, "" if it has none)."""
     if not isinstance(tree, dict) or len(tree) > MAX_NODES:
         raise CheckpointError(f"{location}: no tree_metadata that maps at most {MAX_NODES} leaves")
@@ -178,7 +178,7 @@ class _Pointer(Tensor):
 class _Aggregate(Walker):
     """The msgpack file of old versions: it may also hold lists, None, and pointers to arrays."""
 
-    def other(self, code: int, path: str, depth: int) -> Any:
+    def other(self, code: int, path: str, depth: int) -> Node:
         if code == 0xC0:
             return {}
         if code & 0xF0 == 0x90 or code in (0xDC, 0xDD):

@@ -130,7 +130,7 @@ def open_arrays(
     return tensors
 
 
-def open_store(kvstore: Mapping[str, Any], version: int, context: Any = None) -> Any:
+def open_store(kvstore: Mapping[str, object], version: int, context: Any = None) -> Any:
     """Returns TensorStore's future of an array, in which a chunk that is missing is an error."""
     import tensorstore as ts
 
@@ -163,7 +163,7 @@ def check_store(location: str, store: Any) -> np.dtype:
     return dtype
 
 
-def _codec_names(spec: Any) -> Iterator[str]:
+def _codec_names(spec: object) -> Iterator[str]:
     """Lists the codecs in the JSON of a CodecSpec, version 2 or 3, those of shards included."""
     if isinstance(spec, dict):
         yield from (spec[key] for key in ("id", "name") if key in spec)

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import os
 import re
-from typing import Any
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,8 @@ from ..source import Bounds, Tensor, too_large
 from ..store import LOCAL, Store
 from .checksum import masked_crc32c
 from .sstable import read_table
+
+T = TypeVar("T")
 
 MAX_INDEX = 64 << 20
 _MAX_FIELDS = 1_000_000
@@ -279,7 +281,7 @@ class _Bundle:
         return self._shards[shard]
 
 
-def _last(values: list[Any], default: Any) -> Any:
+def _last(values: list[T], default: T) -> T:
     """Returns the value of a field that is not repeated: the last one counts."""
     return values[-1] if values else default
 

@@ -2,7 +2,6 @@
 object and the keys of its storages, then the storages: 8 bytes of length, and the elements."""
 
 import struct
-from typing import Any
 
 from ...errors import CheckpointError, quoted, some
 from ..files import Cursor, File, Span
@@ -44,7 +43,7 @@ def _check_head(file: File, machine: Machine) -> None:
             raise CheckpointError(f"{file.path}: not written on a little-endian machine")
 
 
-def _spans(file: File, cursor: Cursor, machine: Machine, keys: Any) -> dict[str, Span]:
+def _spans(file: File, cursor: Cursor, machine: Machine, keys: object) -> dict[str, Span]:
     expected = storages(file, machine)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise CheckpointError(f"{file.path}: the keys of the storages are no list of texts")

@@ -8,11 +8,10 @@ other bytes are stepped over.
 import re
 import struct
 from collections.abc import Iterable
-from typing import Any
 
 from ...errors import CheckpointError, quoted
 from ..files import Cursor
-from .terms import Call, Global, Persistent
+from .terms import Call, Global, Persistent, Term
 
 MAX_OPCODES = 1_000_000
 LONGEST_TEXT = 4096
@@ -39,15 +38,15 @@ class Machine:
         self.odd_key = False
         self._count = 0
 
-    def load(self) -> Any:
+    def load(self) -> Term:
         """Evaluates the next pickle.
 
         Raises:
             CheckpointError: not a pickle, or one with more than data in it.
         """
-        self._stack: list[Any] = []
-        self._below: list[list[Any]] = []  # one stack for each open mark
-        self._memo: dict[int, Any] = {}
+        self._stack: list[Term] = []
+        self._below: list[list[Term]] = []  # one stack for each open mark
+        self._memo: dict[int, Term] = {}
         try:
             while (code := self.cursor.take(1)) != _STOP:
                 self._count += 1
@@ -79,7 +78,7 @@ class Machine:
         if (length := self._size(width)) > self.cursor.stop - self.cursor.position:
             raise self._error(f"a frame of {length} bytes in a file that is cut short")
 
-    def _push(self, value: Any) -> None:
+    def _push(self, value: object) -> None:
         self._stack.append(value)
 
     def _new(self, kind: type) -> None:
@@ -136,7 +135,7 @@ class Machine:
         self._below.append(self._stack)
         self._stack = []
 
-    def _since_mark(self) -> list[Any]:
+    def _since_mark(self) -> list[Term]:
         items, self._stack = self._stack, self._below.pop()
         return items
 
@@ -169,7 +168,7 @@ class Machine:
         else:
             raise self._error(f"keys for a {type(target).__name__}")
 
-    def _fill(self, target: dict[str, Any], pairs: Iterable[tuple[Any, Any]]) -> None:
+    def _fill(self, target: dict[str, Term], pairs: Iterable[tuple[object, object]]) -> None:
         for key, value in pairs:
             if type(key) is not str:  # also because the hash of a nested tuple takes forever
                 self.odd_key = True
@@ -186,7 +185,7 @@ class Machine:
         name, module = self._stack.pop(), self._stack.pop()
         self._push_global(module, name)
 
-    def _push_global(self, module: Any, name: Any) -> None:
+    def _push_global(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str:
             raise self._error("a global whose name is not a text")
         full = f"{module}.{name}"
@@ -206,9 +205,9 @@ class Machine:
             suffix = suffix if isinstance(target, Global) else "()"
             self._stack.append(Call(name + suffix, args))
 
-    def _ordered_dict(self, args: tuple) -> dict[str, Any]:
+    def _ordered_dict(self, args: tuple) -> dict[str, Term]:
         """Makes a dict of the list of pairs that Python 2 gives."""
-        result: dict[str, Any] = {}
+        result: dict[str, Term] = {}
         match args:
             case ():
                 pass

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +12,7 @@ from ..files import File, Span
 from ..source import Tensor, too_large
 from .pickles import LONGEST_TEXT, Machine
 from .strided import Strided
-from .terms import Call, Global, Persistent
+from .terms import Call, Global, Persistent, Term
 
 DTYPES = {
     f"torch.{name}": jnp.dtype(getattr(jnp, name))
@@ -89,7 +89,7 @@ class Saved:
         spans: the bytes of each storage, by its key.
     """
 
-    root: Any
+    root: Term
     machine: Machine
     spans: Mapping[str, Span]
 
@@ -107,7 +107,7 @@ def storages(file: File, machine: Machine) -> dict[str, Storage]:
     return found
 
 
-def _storage(location: str, term: Any) -> tuple[Storage, tuple[int, int] | None]:
+def _storage(location: str, term: object) -> tuple[Storage, tuple[int, int] | None]:
     """Decodes a storage -> (storage, (offset, size) of a view of it, None for all of it)."""
     match term:
         case Persistent(("storage", Global(kind), str(key), _, int(size), *view)):
@@ -147,7 +147,7 @@ def read_tensors(file: File, saved: Saved, *, weights_only: bool) -> dict[str, T
     return tensors
 
 
-def _entries(file: File, root: Any, weights_only: bool) -> dict[str, Any]:
+def _entries(file: File, root: Term, weights_only: bool) -> dict[str, Term]:
     """Finds the state dict in `root`: itself, or without `weights_only` the one in a training's
     file.
 
@@ -179,7 +179,7 @@ def _entries(file: File, root: Any, weights_only: bool) -> dict[str, Any]:
     return root
 
 
-def _inside(file: File, root: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _inside(file: File, root: dict[str, Term]) -> dict[str, dict[str, Term]]:
     """Finds the tensors in the dicts of a dict, at any depth -> {key: {name: tensor}}. Each is
     entered once: pickles may hold a dict that holds itself, or the same one a million times."""
     seen = {id(root)}
@@ -191,11 +191,11 @@ def _inside(file: File, root: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _joined(
-    file: File, dicts: dict[str, dict[str, Any]], seen: set[int] | None = None
-) -> dict[str, Any]:
+    file: File, dicts: dict[str, dict[str, Term]], seen: set[int] | None = None
+) -> dict[str, Term]:
     """Joins dicts in dicts -> {name: tensor}, names joined by dots."""
     seen = set() if seen is None else seen
-    found: dict[str, Any] = {}
+    found: dict[str, Term] = {}
     characters = 0
     waiting = [(key, value, 0) for key, value in dicts.items()]
     while waiting:
@@ -217,7 +217,7 @@ def _joined(
     return found
 
 
-def _refuse(file: File, entries: dict[str, Any], problem: str) -> NoReturn:
+def _refuse(file: File, entries: dict[str, Term], problem: str) -> NoReturn:
     raise CheckpointError(
         f"{file.path}: {problem}; the file's keys are {some(map(quoted, entries), 5)}"
     )
@@ -273,7 +273,13 @@ class _Rebuilt:
         )
 
     def _view(
-        self, name: str, term: Any, offset: Any, size: Any, strides: Any, dtype: str | None = None
+        self,
+        name: str,
+        term: Term,
+        offset: Term,
+        size: Term,
+        strides: Term,
+        dtype: str | None = None,
     ) -> Tensor:
         storage, part = _storage(self.location, term)
         kind = dtype or _STORAGES.get(storage.kind, storage.kind)

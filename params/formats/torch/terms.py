@@ -1,7 +1,10 @@
 """Terms: inert stand-ins for the objects of a pickle that are not plain data."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
+
+Term: TypeAlias = Any
+"""What a pickle may hold: numbers, texts, containers of terms, and the classes below."""
 
 
 @dataclasses.dataclass(eq=False, repr=False, slots=True)
@@ -20,7 +23,7 @@ class Call:
     """
 
     name: str
-    args: Any
+    args: Term
     built: bool = False
 
 
@@ -28,5 +31,5 @@ class Call:
 class Persistent:
     """What the pickler wrote elsewhere, by its id."""
 
-    id: Any
+    id: Term
     name: ClassVar[str] = "an object stored apart"
