@@ -26,7 +26,6 @@ class ConfigFields(TypedDict, total=False):
     attention_multiplier: float
     attention_probs_dropout_prob: float
     attention_type: str
-    attention_types: Sequence[Any] | None
     attention_types: Sequence[Json] | None
     attn_logit_softcapping: float | None
     attn_pdrop: float
@@ -141,7 +140,6 @@ class ConfigFields(TypedDict, total=False):
     num_layers: int
     num_ln_in_parallel_attn: int | None
     num_random_blocks: int
-    original_max_position_embeddings: Any
     original_max_position_embeddings: Json
     output_attentions: bool
     output_hidden_states: bool
@@ -154,7 +152,6 @@ class ConfigFields(TypedDict, total=False):
     position_biased_input: bool
     position_buckets: int
     position_embedding_type: str
-    pruned_heads: Mapping[Any, Sequence[int]]
     pruned_heads: Mapping[Json, Sequence[int]]
     qa_dropout: float
     qk_layernorm: bool

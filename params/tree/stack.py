@@ -3,6 +3,7 @@ have a leading layer axis (what `scan_layers` runs)."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -147,7 +148,7 @@ def _same(first: Mapping[str, Leaf], layer: Mapping[str, Leaf], where: str, numb
             )
 
 
-def _stack(leaves: Sequence[Leaf]) -> Leaf:
+def _stack(leaves: Sequence[Any]) -> Leaf:
     first = leaves[0]
     shape = (len(leaves), *first.shape)
     if isinstance(first, jax.ShapeDtypeStruct):
@@ -156,11 +157,7 @@ def _stack(leaves: Sequence[Leaf]) -> Leaf:
     on_cpu = not on_host and all(is_on_one_cpu(x) and x.sharding == first.sharding for x in leaves)
     if not (on_host or on_cpu):
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
-        where = (
-            None
-            if traced
-            else _moved(getattr(first, "sharding", None), lambda axes, new: (new, *axes))
-        )
+        where = None if traced else _moved(first.sharding, lambda axes, new: (new, *axes))
         return _compiled_stack(where)(*leaves)
     out = empty(shape, first.dtype)
     in_threads(lambda i: copy(np.asarray(leaves[i]), out[i, ...]), range(len(out)), out.nbytes)
