@@ -42,7 +42,7 @@ from safetensors.numpy import load_file, save_file
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "families"
-NEW_TOKENS = 20
+NEW_TOKENS, MORE_TOKENS = 20, 6
 OUTPUTS = (
     "last_hidden_state pooler_output logits start_logits end_logits prediction_logits "
     "seq_relationship_logits sop_logits mc_logits"
@@ -61,7 +61,7 @@ def main() -> None:
 
 def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Asks everything about one family: what goes into its JSON, and the outputs."""
-    inputs, prompt = families.make_inputs(family), "whole" if family.encodes else "padded"
+    inputs = families.make_inputs(family)
     golden: dict[str, Any] = {"versions": versions(), "inputs": inputs, "classes": {}}
     golden["variants"] = {}
     arrays = {}
@@ -80,7 +80,7 @@ def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]
         if name == family.main:
             golden["gradients"] = gradients(model, given["padded"], family)
             if family.generates:
-                golden["generated"] = generate(model, inputs[prompt], family)
+                golden |= said(model, inputs, family)
     for name, changes in family.variants.items():
         config = family.config_of(family.main) | changes
         model, entry = build(family, family.main, config, family.attention(name))
@@ -90,7 +90,7 @@ def make(family: families.Family) -> tuple[dict[str, Any], dict[str, np.ndarray]
             given = inputs["cross"] = given | cross_inputs(model.config.hidden_size)
         arrays |= outputs(name, model, {"padded": given}, family, states=False)
         if name == family.generating:
-            golden["generated"] = generate(model, inputs[prompt], family)
+            golden |= said(model, inputs, family)
     return golden, arrays
 
 
@@ -226,6 +226,14 @@ def in_file(model: Any, family: families.Family) -> dict[str, np.ndarray]:
     return {key: array for key, array in tensors.items() if not key.endswith(tuple(left))}
 
 
+def said(model: Any, inputs: dict[str, Any], family: families.Family) -> dict[str, list[Any]]:
+    """Returns what a model generates, under the names of the golden."""
+    prompt = inputs["whole" if family.encodes else "padded"]
+    found: dict[str, list[Any]] = {"generated": generate(model, prompt, family)}
+    starts = family.decodes and model.generation_config.decoder_start_token_id is not None
+    return found | ({"continued": continued(model, prompt)} if starts else {})
+
+
 def generate(model: Any, inputs: dict[str, Any], family: families.Family) -> list[list[int]]:
     """Generates greedy tokens, none a close call; of a decoder from its first token on."""
     given = {k: v for k, v in tensors(inputs).items() if k in ("input_ids", "attention_mask")}
@@ -233,9 +241,15 @@ def generate(model: Any, inputs: dict[str, Any], family: families.Family) -> lis
     if family.first_position:  # 5.23 counts from 0, whatever a forward pass of its own does
         given["position_ids"] = given["attention_mask"].cumsum(-1) - 1
         given["position_ids"] += family.first_position
+    first = 0 if family.decodes else given["input_ids"].shape[1]
+    return greedy(model, given, NEW_TOKENS)[:, first:].tolist()
+
+
+def greedy(model: Any, given: dict[str, torch.Tensor], steps: int) -> torch.Tensor:
+    """Generates greedy tokens; fails where one is a close call."""
     out = model.generate(
         **given,
-        max_new_tokens=NEW_TOKENS,
+        max_new_tokens=steps,
         do_sample=False,
         eos_token_id=None,
         pad_token_id=0,
@@ -245,8 +259,27 @@ def generate(model: Any, inputs: dict[str, Any], family: families.Family) -> lis
     best = torch.stack(out.logits).topk(2, -1).values
     margin = float((best[..., 0] - best[..., 1]).min())
     assert margin > 1e-4, f"two tokens are {margin:.1e} apart"
-    first = 0 if family.decodes else given["input_ids"].shape[1]
-    return out.sequences[:, first:].tolist()
+    return out.sequences
+
+
+def continued(model: Any, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """Goes on with what a decoder has said: two rows that do not begin with its start token, and
+    two that do, the second of which is padded on the left."""
+    given = {k: v for k, v in tensors(inputs).items() if k in ("input_ids", "attention_mask")}
+    start = model.generation_config.decoder_start_token_id
+    said = tensors(inputs)["decoder_input_ids"][:, :4]
+    begun = torch.cat((torch.full_like(said[:, :1], start), said[:, 1:]), dim=1)
+    begun[1] = torch.cat((torch.zeros_like(said[1, :2]), begun[1, :2]))
+    mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    found = []
+    for more in (
+        {"decoder_input_ids": said},
+        {"decoder_input_ids": begun, "decoder_attention_mask": mask},
+    ):
+        sequences = greedy(model, given | more, MORE_TOKENS)
+        told = {name: rows.tolist() for name, rows in more.items()}
+        found.append({"inputs": told, "sequences": sequences.tolist()})
+    return found
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ..config.generation_config import GenerationConfig
 from ..params.errors import warn
 from ..params.sizes import format_size
 from ..params.tree.keys import one_key
-from .decoding import Draw
+from .sampling import Draw
 
 
 def draw_of(

@@ -12,7 +12,7 @@ from .. import params as fp
 from .. import sharding as fs
 from ..core.outputs import ModelOutput
 from .prompts import Prompt
-from .sampling import Sampling, choose, only
+from .sampling import Choice, Draw, next_token
 
 
 @struct.dataclass
@@ -36,34 +36,18 @@ class DecodeOptions(NamedTuple):
 
     Attributes:
         steps: new tokens, at most.
-        do_sample: draw.
-        top_k: of the draw.
+        choice: how each is chosen.
         eos: tokens that finish a row.
         pad: what follows then.
         stop_on_failure: the caller raises an error if logits are not finite, so that the loop may
             end for all rows.
-        start: what a decoder over an encoder begins with.
-        forced_first: the first new token after a single one; None for any.
-        forced_last: of which the last token of a row is one; () for any.
     """
 
     steps: int
-    do_sample: bool
-    top_k: int | None
+    choice: Choice
     eos: tuple[int, ...]
     pad: int
     stop_on_failure: bool
-    start: int | None = None
-    forced_first: int | None = None
-    forced_last: tuple[int, ...] = ()
-
-
-class Draw(NamedTuple):
-    """The arrays of a draw: temperature and top-p float32 [], and a `jax.random.key`."""
-
-    temperature: jax.Array | None = None
-    top_p: jax.Array | None = None
-    key: jax.Array | None = None
 
 
 class _State(NamedTuple):
@@ -88,36 +72,29 @@ def decode(
         tokens.
     """
     params, *scales = jax.lax.stop_gradient((params, draw.temperature, draw.top_p))
-    sampling = Sampling(options.do_sample, options.top_k, *scales)
-    length = 1 if model.is_encoder_decoder else prompt.ids.shape[1]
+    draw = Draw(*scales, draw.key)
 
-    def add(state, logits, cache, *, first=False):
+    def add(state, logits, cache):
         """Adds the token that the logits choose to the state."""
-        step = state.step
-        if first and length == 1 and options.forced_first is not None:
-            logits = only(logits, (options.forced_first,))
-        if options.forced_last:
-            last = step == options.steps - 1
-            logits = jnp.where(last, only(logits, options.forced_last), logits)
-        key = None if draw.key is None else jax.random.fold_in(draw.key, step)
-        chosen, finite = choose(logits, sampling, key)
+        last = state.step == options.steps - 1
+        chosen, finite = next_token(logits, options.choice, draw, state.step, last)
         return _with_token(state, chosen, finite & rows.valid, cache, options)
 
     def more(state):
         go_on = (state.step < options.steps) & ~state.done.all()
         return go_on & (state.lengths >= 0).all() if options.stop_on_failure else go_on
 
-    def next_token(state):
+    def one_more(state):
         before, token = rows.lengths + state.step - 1, state.token[:, None]
         return add(state, *model.next_pass(params, token, state.cache, before))
 
-    logits, cache, rows = model.first_pass(params, prompt, length + options.steps, options.start)
+    given = prompt.continued.ids
+    logits, cache, rows = model.first_pass(params, prompt, given.shape[1] + options.steps)
     start = _start(options, cache)
-    start = fs.varying(start, over=(params, prompt, *scales, draw.key))
-    state = add(start, logits, cache, first=True)
+    start = fs.varying(start, over=(params, prompt, draw))
+    state = add(start, logits, cache)
     if options.steps > 1:  # XLA would compile the loop's layers even if none of it ran
-        state = jax.lax.while_loop(more, next_token, state)
-    given = rows.ids if model.is_encoder_decoder else prompt.ids
+        state = jax.lax.while_loop(more, one_more, state)
     sequences = jnp.concatenate([given, state.tokens], axis=1)
     return GenerateOutput(sequences, state.lengths), _failure(state.lengths)
 

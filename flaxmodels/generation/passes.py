@@ -41,13 +41,12 @@ class Passes(Mixin):
         return getattr(self.config.text, "vocab_size", None)
 
     def first_pass(
-        self, params: Params, prompt: Prompt, slots: int, start: int | None
+        self, params: Params, prompt: Prompt, slots: int
     ) -> tuple[jax.Array, blocks.Cache, Rows]:
         """Reads the prompt.
 
         Args:
             slots: of the cache.
-            start: the token that a decoder over an encoder begins with.
 
         Returns:
             the logits [B, V] of the first new token, the cache, and the rows that are continued.
@@ -76,7 +75,7 @@ class Passes(Mixin):
 def ready(prompt: Prompt, config: Config) -> Rows:
     """Makes a prompt ready: padding moves to the left, and positions count tokens alone."""
     batch, length = prompt.ids.shape
-    ids, mask = align_right(prompt)
+    ids, mask, _ = align_right(prompt)
     valid = is_valid(prompt, getattr(config, "vocab_size", None))
     if mask is None:
         return Rows(ids, None, valid, jnp.full(batch, length, jnp.int32), None)

@@ -17,10 +17,17 @@ class Prompt(NamedTuple):
     Attributes:
         ids: int32 [B, T].
         mask: bool [B, T], which are tokens rather than padding; None if all are.
+        decoder: what the decoder begins with, where an encoder reads the prompt.
     """
 
     ids: jax.Array
     mask: jax.Array | None
+    decoder: "Prompt | None" = None
+
+    @property
+    def continued(self) -> "Prompt":
+        """The tokens that new ones follow."""
+        return self if self.decoder is None else self.decoder
 
 
 def read_prompt(
@@ -30,34 +37,79 @@ def read_prompt(
     pad: int | None = None,
     eos: tuple[int, ...] = (),
     vocab_size: int | None = None,
+    name: str = "input_ids",
 ) -> Prompt:
     """Checks a prompt as far as it is known (see `check_token_ids`), and finds its padding.
 
     Without a mask, `pad` is padding in every place, unless it ends sequences too: the rule of
     Transformers' `generate`. If it does, and rows begin or end with it, a warning asks for a mask.
 
+    Args:
+        name: of the ids, for errors.
+
     Raises:
         TypeError: ids that are no integers.
         ValueError: other shapes than [B, T], ids out of range, a row without a token, an additive
             mask.
     """
-    input_ids = _array("input_ids", input_ids)
+    input_ids = _array(name, input_ids)
     if input_ids.ndim != 2 or 0 in input_ids.shape:
-        hint = "; a single prompt is input_ids[None]" if input_ids.ndim == 1 else ""
+        hint = f"; a single prompt is {name}[None]" if input_ids.ndim == 1 else ""
         raise ValueError(
-            f"input_ids has shape {input_ids.shape}; expected [B, T], with at least one row and "
+            f"{name} has shape {input_ids.shape}; expected [B, T], with at least one row and "
             f"one token{hint}"
         )
-    check_token_ids(input_ids, vocab_size)
+    check_token_ids(input_ids, vocab_size, name)
     ids = jnp.asarray(input_ids, jnp.int32)
     if attention_mask is not None:
-        return Prompt(ids, _mask(attention_mask, input_ids.shape))
+        return Prompt(ids, _mask(attention_mask, input_ids.shape, name))
     if pad is not None and pad not in eos:
-        _check_rows(known(input_ids), lambda ids: ids != pad, f"but padding ({pad})")
+        _check_rows(
+            known(input_ids), lambda ids: ids != pad, f"{name} has no token but padding ({pad})"
+        )
         return Prompt(ids, ids != pad)
     if pad is not None or eos:
-        _warn_of_padding(known(input_ids), eos[0] if pad is None else pad)
+        pad, why = eos[0] if pad is None else pad, "ends sequences too"
+        _warn_of_padding(known(input_ids), pad, name, why)
     return Prompt(ids, None)
+
+
+def begin_decoder(
+    prompt: Prompt,
+    start: int,
+    decoder_input_ids: object = None,
+    decoder_attention_mask: object = None,
+    *,
+    pad: int | None = None,
+    vocab_size: int | None = None,
+) -> Prompt:
+    """Returns a prompt for an encoder with what the decoder begins with: `start`, and then the ids
+    that are given, unless one of their rows begins with it, or none is known: the rule of
+    Transformers' `generate`. Without a mask all of them are tokens.
+
+    Raises:
+        TypeError: ids that are no integers.
+        ValueError: as `read_prompt`, another number of rows than the prompt's, or a mask alone.
+    """
+    batch, name = prompt.ids.shape[0], "decoder_input_ids"
+    first = jnp.full((batch, 1), start, jnp.int32)
+    if decoder_input_ids is None:
+        if decoder_attention_mask is not None:
+            raise ValueError(f"decoder_attention_mask is of {name}, which are not given")
+        return prompt._replace(decoder=Prompt(first, None))
+    begun = read_prompt(decoder_input_ids, decoder_attention_mask, vocab_size=vocab_size, name=name)
+    if begun.ids.shape[0] != batch:
+        raise ValueError(
+            f"{name} has {begun.ids.shape[0]} rows, input_ids {batch}: expected as many"
+        )
+    ids = known(_array(name, decoder_input_ids))
+    if begun.mask is None and pad is not None:
+        _warn_of_padding(ids, pad, name, "may be a token")
+    if ids is not None and (ids[:, 0] != start).all():
+        mask = begun.mask
+        mask = None if mask is None else jnp.concatenate([first == start, mask], axis=1)
+        begun = Prompt(jnp.concatenate([first, begun.ids], axis=1), mask)
+    return prompt._replace(decoder=begun)
 
 
 def align_right(prompt: Prompt) -> Prompt:
@@ -86,43 +138,48 @@ def _array(name: str, x: object) -> jax.Array | np.ndarray:
         ) from None
 
 
-def _mask(attention_mask: object, shape: tuple[int, ...]) -> jax.Array:
-    mask = _array("attention_mask", attention_mask)
+def _mask(attention_mask: object, shape: tuple[int, ...], name: str) -> jax.Array:
+    mask_name = _mask_of(name)
+    mask = _array(mask_name, attention_mask)
     if mask.shape != shape:
         raise ValueError(
-            f"attention_mask has shape {mask.shape}, input_ids {shape}: expected the same, nonzero "
+            f"{mask_name} has shape {mask.shape}, {name} {shape}: expected the same, nonzero "
             "where there are tokens"
         )
     values = known(mask)
     if values is not None and (values < 0).any():
         raise ValueError(
-            f"attention_mask holds {values.min()}: expected 1 for tokens and 0 for padding, not "
+            f"{mask_name} holds {values.min()}: expected 1 for tokens and 0 for padding, not "
             "what is added to attention scores"
         )
-    _check_rows(values, lambda mask: mask != 0, "in attention_mask")
+    _check_rows(values, lambda mask: mask != 0, f"{name} has no token in {mask_name}")
     return jnp.asarray(mask).astype(bool)
 
 
+def _mask_of(name: str) -> str:
+    """Returns the name of the mask of ids."""
+    return name.replace("input_ids", "attention_mask")
+
+
 def _check_rows(
-    values: np.ndarray | None, are_tokens: Callable[[np.ndarray], np.ndarray], location: str
+    values: np.ndarray | None, are_tokens: Callable[[np.ndarray], np.ndarray], problem: str
 ) -> None:
     if values is None:
         return
     empty = np.flatnonzero(~are_tokens(values).any(axis=1))
     if empty.size:
-        raise ValueError(
-            f"row {empty[0]} of input_ids has no token {location}: nothing to continue"
-        )
+        raise ValueError(f"row {empty[0]} of {problem}: nothing to continue")
 
 
-def _warn_of_padding(ids: np.ndarray | None, pad: int) -> None:
+def _warn_of_padding(ids: np.ndarray | None, pad: int, name: str, why: str) -> None:
+    """Warns of rows that differ in how often they begin, or end, with `pad`."""
     if ids is None:
         return
     for rows in (ids, ids[:, ::-1]):
         runs = np.logical_and.accumulate(rows == pad, axis=1).sum(axis=1)
         if runs.max() > 1 or runs.min() < runs.max():
             warn(
-                f"input_ids look padded with token {pad}, which ends sequences too, so that "
-                "padding cannot be told from tokens: give attention_mask, or all of them count"
+                f"{name} look padded with token {pad}, which {why}, so that padding cannot be told "
+                f"from tokens: give {_mask_of(name)}, or all of them count"
             )
             return

@@ -22,6 +22,47 @@ class Sampling(NamedTuple):
     top_p: jax.Array | None = None
 
 
+class Choice(NamedTuple):
+    """Says how each token is chosen, as far as the program is compiled for it.
+
+    Attributes:
+        do_sample, top_k: as of `Sampling`.
+        forced_first: the first new token; None for any.
+        forced_last: of which the last token of a row is one; () for any.
+    """
+
+    do_sample: bool
+    top_k: int | None = None
+    forced_first: int | None = None
+    forced_last: tuple[int, ...] = ()
+
+
+class Draw(NamedTuple):
+    """The arrays of a draw: temperature and top-p float32 [], and a `jax.random.key`."""
+
+    temperature: jax.Array | None = None
+    top_p: jax.Array | None = None
+    key: jax.Array | None = None
+
+
+def next_token(
+    logits: jax.Array, choice: Choice, draw: Draw, step: jax.Array, last: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Chooses the token of a step by logits [B, V]; returns as `choose`.
+
+    Args:
+        step: int32 [], how many new tokens there are.
+        last: bool [], whether it is the last one.
+    """
+    if choice.forced_first is not None:
+        logits = jnp.where(step == 0, only(logits, (choice.forced_first,)), logits)
+    if choice.forced_last:
+        logits = jnp.where(last, only(logits, choice.forced_last), logits)
+    sampling = Sampling(choice.do_sample, choice.top_k, draw.temperature, draw.top_p)
+    key = None if draw.key is None else jax.random.fold_in(draw.key, step)
+    return choose(logits, sampling, key)
+
+
 def only(logits: jax.Array, tokens: tuple[int, ...]) -> jax.Array:
     """Returns logits [B, V] by which one of `tokens` is chosen, all of them equally likely."""
     allowed = jnp.isin(jnp.arange(logits.shape[-1]), jnp.array(tokens, jnp.int32))

@@ -104,7 +104,8 @@ def test_the_most_probable_token_survives_any_top_p():
 def test_second_call_does_not_trace_again(tiny, monkeypatch):
     model, params = tiny
     traces = []
-    monkeypatch.setattr(decoding, "choose", lambda *a: traces.append(1) or choose(*a))
+    choose = decoding.next_token
+    monkeypatch.setattr(decoding, "next_token", lambda *a: traces.append(1) or choose(*a))
     prompt = np.arange(3, 10)[None]
     generate = {"max_new_tokens": 5, "do_sample": True, "key": KEY}
     one = model.generate(params, prompt, temperature=0.5, top_p=0.9, **generate)
@@ -219,11 +220,11 @@ def test_settings_of_a_call_go_before_its_config_and_that_before_the_models(tiny
     prompt = np.arange(3, 8)[None]
     model.generate(params, prompt, generation_config=config, top_k=np.int32(6), key=KEY)
     request, temperature, top_p, key = asked.pop()
-    assert (request.steps, request.do_sample, request.top_k) == (3, True, 6)
+    assert (request.steps, *request.choice[:2]) == (3, True, 6)
     assert (float(temperature), float(top_p), key) == (0.5, np.float32(0.7), KEY)
     model.generate(params, prompt, generation_config=config, max_new_tokens=2, do_sample=False)
     request, *draw = asked.pop()
-    assert (request.steps, request.do_sample, draw) == (2, False, [None] * 3)
+    assert (request.steps, request.choice.do_sample, draw) == (2, False, [None] * 3)
     model.generate(params, prompt)
     assert asked.pop()[0].steps == 9
     short = fm.GPT2Config(vocab_size=9, n_positions=8, eos_token_id=2, extra={"max_length": 50})

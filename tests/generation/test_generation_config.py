@@ -10,7 +10,7 @@ import pytest
 
 import flaxmodels as fm
 from flaxmodels.config.generation_config import GenerationConfig
-from flaxmodels.generation.generate import settings as settings
+from flaxmodels.generation.task import settings as settings
 
 LLAMA = fm.LlamaConfig(vocab_size=50, eos_token_id=2, pad_token_id=None)
 TINY_GPT2 = fm.GPT2Config(vocab_size=50, n_positions=32)

@@ -37,8 +37,8 @@ def test_tokens_are_those_of_generate(model, how, ids):
 def test_a_longer_prompt_runs_the_same_programs(model, monkeypatch):
     model, params = model
     traces = []
-    choose = streaming.choose
-    monkeypatch.setattr(streaming, "choose", lambda *a: traces.append(1) or choose(*a))
+    choose = streaming.next_token
+    monkeypatch.setattr(streaming, "next_token", lambda *a: traces.append(1) or choose(*a))
     for length in (5, 9, 28):
         assert len([*model.stream(params, PROMPT[:, :length], max_new_tokens=7 + length)]) > 1
     assert len(traces) <= 2

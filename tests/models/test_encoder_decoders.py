@@ -133,6 +133,11 @@ def test_vectors_in_the_place_of_tokens_are_scaled_as_in_the_reference(name, enc
 ENCODED = np.zeros((2, 5, 16), np.float32)
 WRONG = {
     "labels": ({"input_ids": IDS, "labels": IDS}, TypeError, "labels: models compute no loss"),
+    "labels-and-decoder-inputs": (
+        {"input_ids": IDS, "decoder_input_ids": DECODED, "labels": DECODED},
+        TypeError,
+        "labels: models compute no loss",
+    ),
     "misspelt": ({"input_ids": IDS, "decoder_ids": IDS}, TypeError, "argument 'decoder_ids'"),
     "nothing-to-decode": ({"inputs_embeds": ENCODED}, ValueError, "give decoder_input_ids"),
     "nothing-at-all": ({"decoder_input_ids": IDS}, ValueError, "give either input_ids or"),
@@ -155,6 +160,11 @@ WRONG = {
         {"input_ids": IDS, "decoder_input_ids": np.ones((2, 13), int)},
         ValueError,
         "decoder: 13 tokens, and the model has 12 positions",
+    ),
+    "past-positions-of-the-encoder": (
+        {"input_ids": np.ones((2, 13), int), "decoder_input_ids": DECODED},
+        ValueError,
+        "13 tokens, and the model has 12 positions",
     ),
     "one-row": (
         {"input_ids": IDS, "decoder_input_ids": DECODED[0]},
@@ -253,6 +263,63 @@ def test_streamed_tokens_are_those_of_generate(sampled):
     np.testing.assert_array_equal(np.stack([*MODEL.stream(params(), IDS, **settings)], 1), at_once)
 
 
+def test_what_is_made_of_labels_needs_a_start_token_and_padding():
+    for name in ("decoder_start_token_id", "pad_token_id"):
+        model = MODEL.clone(config=CONFIG.replace(**{name: None}))
+        with pytest.raises(ValueError, match=f"{name} is None"):
+            model.prepare_decoder_input_ids_from_labels(DECODED)
+        with pytest.raises(ValueError, match=f"{name} is None"):
+            jax.eval_shape(lambda model=model: model.init(jax.random.key(0), IDS))
+
+
+def test_what_the_decoder_has_said_is_continued():
+    """A traced program cannot look for the start token, and takes ids as they are."""
+    begun = np.concatenate([np.full((2, 1), 2), DECODED[:, 1:]], axis=1)
+    settings = {"max_new_tokens": 2, **GREEDY}
+    out = MODEL.generate(params(), IDS, decoder_input_ids=DECODED[:, 1:], **settings).sequences
+    np.testing.assert_array_equal(out[:, :3], begun)
+    for call in (MODEL.generate, jax.jit(lambda *a, **k: MODEL.generate(*a, **k, **settings))):
+        options = settings if call == MODEL.generate else {}
+        again = call(params(), IDS, decoder_input_ids=begun, **options).sequences
+        np.testing.assert_array_equal(again, out)
+    forced = MODEL.generate(
+        params(), IDS, decoder_input_ids=begun, forced_bos_token_id=9, max_length=4, **GREEDY
+    )
+    np.testing.assert_array_equal(forced.sequences[:, 3:], [[2], [2]])  # the last, not the first
+
+
+def test_padding_of_what_the_decoder_has_said_needs_a_mask():
+    padded = np.array([[2, 11, 12], [1, 2, 13]])
+    with pytest.warns(UserWarning, match="decoder_input_ids look padded with token 1.*decoder_att"):
+        MODEL.generate(params(), IDS, decoder_input_ids=padded, max_new_tokens=1)
+
+
+LONG = np.full((2, 9), 2)
+BEGUN = {
+    "rows": ({"decoder_input_ids": DECODED[:1]}, "decoder_input_ids has 1 rows, input_ids 2"),
+    "one-row": ({"decoder_input_ids": DECODED[0]}, r"decoder_input_ids has shape \(3,\)"),
+    "unknown": ({"decoder_input_ids": DECODED + 48}, r"decoder_input_ids\[0, 0\] is 50"),
+    "mask": ({"decoder_attention_mask": DECODED}, "is of decoder_input_ids, which are not given"),
+    "shape": (
+        {"decoder_input_ids": DECODED, "decoder_attention_mask": IDS},
+        "decoder_attention_mask has shape",
+    ),
+    "empty": (
+        {"decoder_input_ids": DECODED, "decoder_attention_mask": DECODED * [[1], [0]]},
+        "row 1 of decoder_input_ids has no token in decoder_attention_mask",
+    ),
+    "positions": ({"decoder_input_ids": LONG, "max_new_tokens": 4}, "13; the model has 12"),
+    "length": ({"decoder_input_ids": LONG, "max_length": 9}, "9 tokens, and max_length is 9"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), BEGUN.values(), ids=BEGUN)
+def test_what_the_decoder_cannot_have_said(given, message):
+    for call in (MODEL.generate, MODEL.stream):
+        with pytest.raises(ValueError, match=message):
+            call(params(), IDS, **given)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -276,3 +343,5 @@ def test_a_decoder_needs_a_token_to_begin_with():
     alone = fm.BartForCausalLM(CONFIG)
     with pytest.raises(TypeError, match="has no encoder: its decoder begins with the prompt"):
         alone.generate({}, IDS, decoder_start_token_id=2)
+    with pytest.raises(TypeError, match="decoder_input_ids would have no effect"):
+        alone.generate({}, IDS, decoder_input_ids=DECODED)

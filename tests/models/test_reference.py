@@ -207,3 +207,25 @@ def test_greedy_tokens_are_those_of_the_reference(family):
     settings = {"max_new_tokens": steps, "do_sample": False, "eos_token_id": (), "pad_token_id": 0}
     out = model.generate(params, ids, mask, **settings)
     np.testing.assert_array_equal(out.sequences[:, first:], it.golden["generated"])
+
+
+CONTINUED = [pair for pair in GENERATING if "continued" in reference.load(*pair).golden]
+
+
+@pytest.mark.parametrize("family", reference.params(CONTINUED, by_default=reference.stands))
+def test_what_a_decoder_has_said_goes_on_as_in_the_reference(family):
+    """With its start token put before it or not, with padding on the left, and on the right, which
+    is moved to the left."""
+    it = reference.load(family)
+    model, params = it.load(it.table.generating or it.table.main, **SCAN)
+    given = {key: it.inputs(it.table.main)[key] for key in ("input_ids", "attention_mask")}
+    settings = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": (), "pad_token_id": 0}
+    plain, padded = it.golden["continued"]
+    for entry in (plain, padded):
+        out = model.generate(params, **given, **settings, **entry["inputs"])
+        np.testing.assert_array_equal(out.sequences, entry["sequences"])
+    streamed = [*model.stream(params, **given, **settings, **plain["inputs"])]
+    np.testing.assert_array_equal(np.stack(streamed, 1), np.array(plain["sequences"])[:, -6:])
+    right = {key: [rows[0], rows[1][2:] + rows[1][:2]] for key, rows in padded["inputs"].items()}
+    out = model.generate(params, **given, **settings, **right)
+    np.testing.assert_array_equal(out.sequences[:, -6:], np.array(padded["sequences"])[:, -6:])

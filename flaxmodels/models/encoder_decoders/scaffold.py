@@ -9,7 +9,7 @@ from flax import linen as nn
 from ... import blocks
 from ...core import outputs
 from ...generation.passes import Rows, is_valid
-from ...generation.prompts import Prompt
+from ...generation.prompts import Prompt, align_right
 from ...params.types import Params
 from ..base import PretrainedModel
 from ..decoder import Decoder
@@ -178,17 +178,19 @@ class EncoderDecoder(PretrainedModel):
 
     @nn.nowrap
     def first_pass(
-        self, params: Params, prompt: Prompt, slots: int, start: int | None
+        self, params: Params, prompt: Prompt, slots: int
     ) -> tuple[jax.Array, blocks.Cache, Rows]:
-        variables, mask, batch = {"params": params}, prompt.mask, prompt.ids.shape[0]
+        variables, mask = {"params": params}, prompt.mask
         source = self.apply(variables, prompt.ids, mask, method="encode")
-        assert start is not None  # `start_token` found one, or raised
-        first = jnp.full((batch, 1), start, jnp.int32)
+        ids, begun, _ = align_right(prompt.continued)
+        batch, length = ids.shape
         told = {"cache": self.init_cache(batch, slots), "logits_to_keep": 1, "method": "decode"}
-        out = self.apply(variables, first, source, mask, **told)
+        out = self.apply(variables, ids, source, mask, begun, **told)
         valid = is_valid(prompt, self.prompt_vocab_size)
-        valid &= True if mask is None else mask.any(axis=1)
-        rows = Rows(first, None, valid, jnp.ones(batch, jnp.int32), None)
+        valid &= is_valid(prompt.continued, getattr(self.config.text, "vocab_size", None))
+        for each in (mask, begun):
+            valid &= True if each is None else each.any(axis=1)
+        rows = Rows(ids, begun, valid, jnp.full(batch, length, jnp.int32), None)
         return out.logits[:, -1], out.cache, rows
 
     @nn.nowrap

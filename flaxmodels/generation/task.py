@@ -1,0 +1,143 @@
+"""What a call of `generate` or `stream` asks: its keywords, checked, as one value."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypedDict
+
+import jax
+import numpy as np
+
+from ..calls.signature import take
+from ..config import unimplemented_settings as settings
+from ..config.generation_config import GenerationConfig
+from ..params.types import Params
+from .arguments import (
+    check_params,
+    count_tokens,
+    draw_of,
+    is_traced_number,
+    settle,
+    start_token,
+)
+from .prompts import Prompt, begin_decoder, read_prompt
+from .sampling import Choice, Draw
+
+Ids = jax.Array | np.ndarray | None
+
+
+class Settings(TypedDict, total=False):
+    """The keywords of `generate` that are settings."""
+
+    max_new_tokens: int | None
+    max_length: int | None
+    do_sample: bool | None
+    temperature: float | jax.Array | None
+    top_k: int | None
+    top_p: float | jax.Array | None
+    eos_token_id: int | tuple[int, ...] | None
+    pad_token_id: int | None
+    decoder_start_token_id: int | None
+    forced_bos_token_id: int | None
+    forced_eos_token_id: int | tuple[int, ...] | None
+
+
+class Keywords(Settings, total=False):
+    """The keywords of `generate`, which says what they mean, and of `stream`."""
+
+    decoder_input_ids: Ids
+    decoder_attention_mask: Ids
+    generation_config: GenerationConfig | None
+    key: jax.Array | None
+
+
+_SETTINGS = tuple(Settings.__annotations__)
+_OTHERS = tuple(Keywords.__annotations__.keys() - Settings.__annotations__.keys())
+DEFAULTS = dict.fromkeys(("decoder_input_ids", "decoder_attention_mask", "generation_config"))
+DEFAULTS |= dict.fromkeys((*_SETTINGS, "key"))
+"""{keyword: its default}: None, which leaves it to the configurations."""
+
+
+class Task(NamedTuple):
+    """A batch to be continued, and how.
+
+    Attributes:
+        model: without a `generation_config`: one program for all that differ in it.
+        count: new tokens, at most.
+    """
+
+    model: Any
+    prompt: Prompt
+    settings: GenerationConfig
+    draw: Draw
+    count: int
+
+    @property
+    def choice(self) -> Choice:
+        """How each token is chosen."""
+        first = (
+            self.settings.forced_bos_token_id if self.prompt.continued.ids.shape[1] == 1 else None
+        )
+        return Choice(
+            bool(self.settings.do_sample),
+            self.settings.top_k or None,
+            first,
+            self.settings.forced_last,
+        )
+
+
+def task_of(
+    call: str,
+    model: Any,
+    params: Params,
+    input_ids: object,
+    attention_mask: object,
+    given: Mapping[str, Any],
+) -> Task:
+    """Checks the arguments of a call, and merges its settings; raises as `generate`.
+
+    Args:
+        call: its name, for errors.
+        given: `Keywords`, and settings of Transformers that change nothing.
+    """
+    if not model.can_generate():
+        raise TypeError(
+            f"{type(model).__name__} has no head over the vocabulary and cannot generate"
+        )
+    check_params(params)
+    given = {**given}
+    asked, others = take(_SETTINGS, given), DEFAULTS | take(_OTHERS, given)
+    settings.neutral(call, given, DEFAULTS)
+    # Values that only the running program knows cannot be part of what it is compiled for.
+    traced = {
+        name: asked.pop(name)
+        for name in ("temperature", "top_p")
+        if is_traced_number(name, asked.get(name))
+    }
+    options = settle(model, asked, others["generation_config"], traced)
+    prompt = read_prompt(
+        input_ids,
+        attention_mask,
+        pad=options.pad_token_id,
+        eos=options.eos,
+        vocab_size=model.prompt_vocab_size,
+    )
+    begun = {name: others[name] for name in ("decoder_input_ids", "decoder_attention_mask")}
+    prompt = _with_decoder(model, prompt, options, begun)
+    draw = draw_of(options, traced, others["key"])
+    count = count_tokens(model.config, prompt.continued.ids.shape[1], options)
+    return Task(model.clone(generation_config=None), prompt, options, draw, count)
+
+
+def _with_decoder(
+    model: Any, prompt: Prompt, options: GenerationConfig, begun: Mapping[str, Any]
+) -> Prompt:
+    """Returns the prompt with what a decoder over an encoder begins with."""
+    start = start_token(model, options)
+    if start is not None:
+        size = getattr(model.config.text, "vocab_size", None)
+        return begin_decoder(prompt, start, **begun, pad=options.pad_token_id, vocab_size=size)
+    if idle := [name for name, value in begun.items() if value is not None]:
+        raise TypeError(
+            f"{type(model).__name__} has no encoder: its decoder begins with the prompt, and "
+            f"{idle[0]} would have no effect"
+        )
+    return prompt
