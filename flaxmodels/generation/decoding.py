@@ -71,8 +71,8 @@ def decode(
         the output, and int32 [3]: how many rows failed, the first of them, and after how many
         tokens.
     """
-    params, *scales = jax.lax.stop_gradient((params, draw.temperature, draw.top_p))
-    draw = Draw(*scales, draw.key)
+    params, temperature, top_p = jax.lax.stop_gradient((params, draw.temperature, draw.top_p))
+    draw = Draw(temperature, top_p, draw.key)
 
     def add(state, logits, cache):
         """Adds the token that the logits choose to the state."""

@@ -77,8 +77,8 @@ def _run(params: Params, task: Task) -> GenerateOutput:
     finite."""
     (batch, length), settings = task.prompt.continued.ids.shape, task.settings
     eager = not is_traced(params, task.prompt, task.draw)
-    options = DecodeOptions(task.count, task.choice, settings.eos, settings.pad, eager)
-    check_memory(task.model, batch, length, task.count)
+    options = DecodeOptions(task.steps, task.choice, settings.eos, settings.pad, eager)
+    check_memory(task.model, batch, length, task.steps)
     try:
         output, failure = decode(task.model, options, params, task.prompt, task.draw)
         if eager:
@@ -86,5 +86,5 @@ def _run(params: Params, task: Task) -> GenerateOutput:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise ValueError(no_room(batch, length, task.count)) from error
+        raise ValueError(no_room(batch, length, task.steps)) from error
     return output

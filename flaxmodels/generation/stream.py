@@ -75,7 +75,7 @@ class _Running(NamedTuple):
 def _stream(params: Params, task: Task) -> Iterator[np.ndarray]:
     batch, given = task.prompt.ids.shape
     prompt, slots = _rounded_up(task)
-    model, settings, count = task.model, task.settings, task.count
+    model, settings, count = task.model, task.settings, task.steps
     check_memory(model, batch, 0, slots)
     how = model, task.choice, params
     try:
@@ -100,7 +100,7 @@ def _stream(params: Params, task: Task) -> Iterator[np.ndarray]:
 def _rounded_up(task: Task) -> tuple[Prompt, int]:
     """Returns the prompt of a rounded length, and the slots of the cache for it and what follows.
     What a decoder over an encoder begins with stays: its positions are places."""
-    prompt, count, limit = task.prompt, task.count, task.model.config.text.position_limit
+    prompt, count, limit = task.prompt, task.steps, task.model.config.text.position_limit
     given = prompt.ids.shape[1]
     if prompt.decoder is None:
         length = rounded(given, None if limit is None else limit - count)

@@ -61,14 +61,14 @@ class Task(NamedTuple):
 
     Attributes:
         model: without a `generation_config`: one program for all that differ in it.
-        count: new tokens, at most.
+        steps: new tokens, at most.
     """
 
     model: Any
     prompt: Prompt
     settings: GenerationConfig
     draw: Draw
-    count: int
+    steps: int
 
     @property
     def choice(self) -> Choice:
