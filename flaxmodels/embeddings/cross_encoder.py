@@ -16,6 +16,7 @@ from ..auto import AutoModelForSequenceClassification
 from ..blocks import ACTIVATIONS
 from ..checkpoints.options import LoadKeywords, SaveKeywords
 from ..documents.json_files import CONFIG_NAME, read_json
+from ..documents.json_values import Json
 from ..hub import Location
 from ..hub.resolve import resolve
 from ..models.base import PretrainedModel
@@ -163,7 +164,7 @@ class CrossEncoder:
         top_k: int | None = None,
         return_documents: bool = False,
         **options: Any,
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, Json]]:
         """Puts documents in the order of their scores with a query, the best first:
         [{"corpus_id": its number, "score": a float, "text": itself}, ...].
 

@@ -5,7 +5,7 @@ Sanh et al. 2019, arXiv:1910.01108; reference: `models/distilbert` of Transforme
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -145,7 +145,7 @@ class DistilBertForSequenceClassification(DistilBertHead, heads.FirstTokenClassi
 
 
 class DistilBertForMultipleChoice(DistilBertHead, task_heads.MultipleChoice):
-    def choose(self, out: Any, given: task_heads.HeadInputs) -> jax.Array:
+    def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
         first = out.last_hidden_state[:, 0]
         return heads.classified(self, self.classifier, first, 1, given.deterministic)
 

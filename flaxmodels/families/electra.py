@@ -4,7 +4,7 @@ Clark et al. 2020, arXiv:2003.10555; reference: `models/electra` of Transformers
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 from flax import linen as nn
@@ -106,7 +106,7 @@ class ElectraForMultipleChoice(ElectraPretrained, heads.EncoderHead, task_heads.
 
     backbone = ElectraModel
 
-    def choose(self, out: Any, given: task_heads.HeadInputs) -> jax.Array:
+    def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
         cfg, path = self.config, "sequence_summary/summary"
         x = heads.SUMMARIES[cfg.summary_type](out.last_hidden_state)
         if cfg.summary_use_proj:

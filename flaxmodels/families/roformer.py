@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import blocks
 from .. import params as fp
+from ..core import outputs
 from ..documents.json_values import ConfigError
 from ..models import task_heads
 from ..models.decoder_model import FROM_OTHERS
@@ -109,7 +110,7 @@ class RoFormerForMultipleChoice(RoFormerPretrained, heads.EncoderHead, task_head
 
     backbone = RoFormerModel
 
-    def choose(self, out: Any, given: task_heads.HeadInputs) -> jax.Array:
+    def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
         return self.classify(out.last_hidden_state[:, -1], 1)
 
 

@@ -115,7 +115,12 @@ class Decoder(PretrainedModel):
         )
 
     def _attending(
-        self, context: blocks.PassContext, states: Any, mask: Any, *, batch: int
+        self,
+        context: blocks.PassContext,
+        states: jax.Array | None,
+        mask: jax.Array | None,
+        *,
+        batch: int,
     ) -> blocks.PassContext:
         """Returns the context with an encoder's states in it, checked."""
         cfg, name = self.config, type(self).__name__

@@ -261,7 +261,7 @@ class SequenceClassification(ContextHead, task_heads.SimpleHead):
 class MultipleChoice(ContextHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C]."""
 
-    def choose(self, out: Any, given: task_heads.HeadInputs) -> jax.Array:
+    def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
         return self.logits(out.last_hidden_state, 1, given.deterministic)
 
 

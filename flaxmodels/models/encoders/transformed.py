@@ -1,8 +1,6 @@
 """Heads that classify what has gone through the first layer and norm of the head over the
 vocabulary, as ModernBERT's do."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -56,7 +54,7 @@ class MultipleChoice(TransformedHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off the first token that is no
     padding or off the mean of them, as `config.classifier_pooling` says."""
 
-    def choose(self, out: Any, given: task_heads.HeadInputs) -> jax.Array:
+    def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
         x, mask = out.last_hidden_state, given.attention_mask
         if self.config.classifier_pooling == "mean":
             x = mean_of_tokens(x, mask)
