@@ -100,7 +100,8 @@ def config_of(cls):
         decoder = fm.BertConfig(is_decoder=True, add_cross_attention=True)
         return fm.EncoderDecoderConfig(encoder=fm.BertConfig(), decoder=decoder)
     decodes = cls.can_generate() and "is_decoder" in cls.config_class.names()
-    return cls.config_class(**({"is_decoder": True} if decodes else {}))
+    needed = {"pad_token_id": 1} if cls.config_class is fm.EsmConfig else {}
+    return cls.config_class(**needed, **({"is_decoder": True} if decodes else {}))
 
 
 def families():

@@ -23,7 +23,7 @@ from flaxmodels import sharding as fs
 
 NOT_TRANSFORMS = "load_flax_sharded_weights load_sharded_checkpoint open_checkpoint parse_dtype"
 NOT_TRANSFORM_METHODS = (
-    "create_model_card dequantize first_pass generate next_pass post_init push_to_hub "
+    "create_model_card dequantize edit_half first_pass generate next_pass post_init push_to_hub "
     "save_pretrained stream"
 )
 
