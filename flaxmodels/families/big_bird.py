@@ -6,24 +6,21 @@ Zaheer et al. 2020, arXiv:2007.14062; reference: `models/big_bird` of Transforme
 import dataclasses
 import functools
 import math
-from typing import Any, ClassVar, Unpack
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks
-from .. import sharding as fs
 from ..core import outputs
 from ..documents.json_values import ConfigError
 from ..models.decoder import Inputs
-from ..models.encoders import heads, roberta
+from ..models.encoders import block_sparse, heads, roberta
 from ..models.encoders.branch import Part, at, grown
 from ..models.encoders.fields import BertFields
-from ..models.encoders.layers import EncoderLayer
 from ..models.encoders.model import EncoderPretrained, PooledEncoderModel, encoder_naming
 from ..models.encoders.style import ClassifierNames, EncoderStyle
-from ..params.errors import warn_once
 from . import classes_of
 
 _FULL, _SPARSE = "original_full", "block_sparse"
@@ -100,38 +97,6 @@ class BigBirdPretrained(EncoderPretrained):
     """Whether the backbone of a head has a pooler, be it of use or not."""
 
 
-class BigBirdLayer(EncoderLayer):
-    """(x [B, T, D], context, at) -> (x, cache, attention weights or None)."""
-
-    def self_attention(
-        self,
-        q: jax.Array,
-        k: jax.Array,
-        v: jax.Array,
-        context: blocks.PassContext,
-        at: blocks.At,
-        **told: Any,
-    ) -> tuple[jax.Array, blocks.Cache | None, jax.Array | None]:
-        cfg = self.config
-        if not cfg.attends_by_blocks(q.shape[1]):
-            return super().self_attention(q, k, v, context, at, **told)
-        axes = ("batch", "length", "heads", None)
-        q, k, v = (fs.constrain(x, axes, self.options.rules) for x in (q, k, v))
-        out, weights = blocks.block_sparse(
-            q,
-            k,
-            v,
-            context.masks[at.kind.attention].tokens,
-            size=cfg.block_size,
-            count=cfg.num_random_blocks,
-            scale=told["scale"],
-            drawn=context.layer_inputs,
-            need_weights=context.output_attentions,
-        )
-        out, weights = blocks.scaled_heads(out, weights, context, at)
-        return out, context.cache, weights
-
-
 class BigBirdModel(PooledEncoderModel, BigBirdPretrained):
     """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
     through one more layer [B, D]. Causal if the config says `is_decoder`.
@@ -141,37 +106,15 @@ class BigBirdModel(PooledEncoderModel, BigBirdPretrained):
     blocks are drawn as the reference draws them in training: they are the same each time, no key
     changes them, and weights of this attention are not dropped."""
 
-    layer = BigBirdLayer
+    layer = block_sparse.BlockSparseLayer
 
     def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
         cfg, length, drawn = self.config, x.shape[1], None
         if cfg.may_be_sparse and not self.is_initializing():
-            self._tell(length)
+            block_sparse.tell(cfg, length, type(self).__name__)
         if cfg.attends_by_blocks(length) and not context.deterministic:
-            drawn = jnp.asarray(
-                blocks.drawn_blocks(
-                    cfg.num_hidden_layers,
-                    cfg.num_attention_heads,
-                    -(-length // cfg.block_size),
-                    cfg.block_size,
-                    cfg.num_random_blocks,
-                    cfg.max_position_embeddings,
-                )
-            )
+            drawn = block_sparse.drawn(cfg, length)
         return at(self, cfg.style.layers)(x, context, drawn)
-
-    def _tell(self, length: int) -> None:
-        cfg, name = self.config, type(self).__name__
-        if not cfg.attends_by_blocks(length):
-            warn_once(
-                f"{name}: up to {cfg.full_length} tokens attend in full: (5 + 2 * "
-                f"num_random_blocks) * block_size; config.attention_type = {_FULL!r} is for that"
-            )
-        elif more := -length % cfg.block_size:
-            warn_once(
-                f"{name}: {length} tokens are no multiple of block_size = {cfg.block_size}; {more} "
-                "of padding fill up the last block"
-            )
 
 
 class BigBirdForSequenceClassification(BigBirdPretrained, heads.FirstTokenClassification):

@@ -16,18 +16,16 @@ from .. import blocks
 from .. import params as fp
 from ..documents.json_values import ConfigError, Json
 from ..models import config_checks
-from ..models.encoders import heads, roberta
+from ..models.encoders import heads, proteins, roberta
 from ..models.encoders.branch import Part, Vector, at
 from ..models.encoders.fields import SizeFields
-from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel, encoder_naming
+from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel
 from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle, MLPNames
 from . import classes_of
 
 _ABSOLUTE, _ROTARY = "absolute", "rotary"
-_MASKED_IN_TRAINING = 0.15 * 0.8
-"""Which share of the tokens ESM's own training masked."""
 _END = 2  # which ends a sequence, whatever eos_token_id is
-_FREQUENCIES, _CONTACTS = "rotary_embeddings/inv_freq", "contact_head/regression"
+_CONTACTS = "contact_head/regression"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,40 +114,13 @@ class EsmPretrained(roberta.RobertaLike):
     tied = predictions.tied(base_model_prefix)
 
     def _naming(self: Any) -> fp.Naming:
-        """Files have the frequencies in each layer, Transformers 5.23 in one called "*"; those of
-        the first layer are read."""
-        in_layer = f"attention/self/{_FREQUENCIES}"
-        copies = tuple(
-            (f"{prefix}{_FREQUENCIES}", f"{prefix}encoder/layer/{number}/{in_layer}")
-            for prefix in ("", "esm/")
-            for number in range(1, self.config.num_hidden_layers)
-        )
-        first = f"encoder/layer/0/{in_layer}"
-        ignored = [
-            r"embeddings\.position_ids$",
-            r"layer\.[1-9][0-9]*\.attention\.self\.rotary_embeddings\.inv_freq$",
-        ]
-        if self.config.style.embeddings.positions is None:
-            ignored.append(r"embeddings\.position_embeddings\.weight$")
-        return encoder_naming(
+        return proteins.naming(
             self.predictions,
-            names=((rf"(?<!self/){_FREQUENCIES}$", first),),
-            aliases=(
-                (r"LayerNorm\.gamma$", "LayerNorm.weight"),
-                (r"LayerNorm\.beta$", "LayerNorm.bias"),
-                (r"layer\.\*\.attention\.", "layer.0.attention."),
-                (r"(?<!self\.)rotary_embeddings\.inv_freq$", first.replace("/", ".")),
-            ),
-            ignored=tuple(ignored),
-            copies=copies,
+            self.config.num_hidden_layers,
+            without_positions=self.config.style.embeddings.positions is None,
         )
 
     naming: ClassVar[Any] = property(_naming)
-
-
-def _frequencies(theta: float, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Makes what each pair of a head turns by from one place to the next: float32 [H / 2]."""
-    return theta ** -(jnp.arange(shape[0], dtype=jnp.float32) / shape[0])
 
 
 class EsmModel(PooledEncoderModel, EsmPretrained):
@@ -164,13 +135,13 @@ class EsmModel(PooledEncoderModel, EsmPretrained):
     def parts(self) -> dict[str, Part]:
         cfg, parts = self.config, super().parts()
         if cfg.position_embedding_type == _ROTARY:
-            init = functools.partial(_frequencies, cfg.rope_theta)
-            parts[_FREQUENCIES] = Vector(cfg.head_dim // 2, None, init)
+            init = functools.partial(proteins.frequencies, cfg.rope_theta)
+            parts[proteins.FREQUENCIES] = Vector(cfg.head_dim // 2, None, init)
         axes, std = ("heads", "labels"), cfg.initializer_range
         return parts | {_CONTACTS: functools.partial(blocks.Linear, 1, axes, std)}
 
     def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
-        frequencies = jax.lax.stop_gradient(at(self, _FREQUENCIES)).astype(jnp.float32)
+        frequencies = jax.lax.stop_gradient(at(self, proteins.FREQUENCIES)).astype(jnp.float32)
         angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
         return blocks.Rotation(jnp.cos(angles), jnp.sin(angles))
 
@@ -190,22 +161,13 @@ class EsmModel(PooledEncoderModel, EsmPretrained):
                 f"attention_mask has shape {mask.shape}: ESM needs one over tokens, [B, T]"
             )
         if self.config.token_dropout:
-            x = self._dropped(x, jnp.asarray(tokens.input_ids), mask)
+            masked = jnp.asarray(tokens.input_ids) == self.config.mask_token_id
+            x = proteins.without_masked(x, masked, mask)
         if names.positions is not None:
             rows = self.positions(tokens, context)
             x = x + jnp.broadcast_to(at(self, names.positions)(rows, self.dtype), x.shape)
         x = x if names.norm is None else at(self, names.norm)(x)
         return x if mask is None else x * mask.astype(bool).astype(x.dtype)[..., None]
-
-    def _dropped(self, x: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """Makes masked tokens of x [B, T, D] zeros, and scales the others by the share that was
-        left in training over that which is left here."""
-        masked = ids == self.config.mask_token_id
-        there = jnp.ones_like(masked) if mask is None else mask.astype(bool)
-        masked_here, length = (x.sum(1).astype(jnp.float32) for x in (masked, there))
-        left = 1 - masked_here / length
-        scale = ((1 - _MASKED_IN_TRAINING) / left).astype(x.dtype)
-        return jnp.where(masked[..., None], 0, x) * scale[:, None, None]
 
     def predict_contacts(
         self, input_ids: jax.Array, attention_mask: jax.Array | None = None
@@ -221,10 +183,7 @@ class EsmModel(PooledEncoderModel, EsmPretrained):
         there = jnp.asarray(there).astype(bool) & (ids != _END)
         pairs = (there[:, :, None] & there[:, None])[:, None]
         weights = jnp.concatenate(out.attentions or (), axis=1)
-        maps = jnp.where(pairs, weights, 0)[..., 1:-1, 1:-1]
-        maps = maps + jnp.swapaxes(maps, 2, 3)
-        rows, columns = maps.sum(3, keepdims=True), maps.sum(2, keepdims=True)
-        maps = maps - rows * columns / rows.sum(2, keepdims=True)
+        maps = proteins.coupled(jnp.where(pairs, weights, 0)[..., 1:-1, 1:-1])
         return jax.nn.sigmoid(at(self, _CONTACTS)(jnp.moveaxis(maps, 1, -1)))[..., 0]
 
 
