@@ -69,7 +69,9 @@ def without_masked(x: jax.Array, masked: jax.Array, mask: jax.Array | None) -> j
 
 def coupled(maps: jax.Array) -> jax.Array:
     """Makes attention weights [B, C, T, T] symmetric, and takes off each what its row and its
-    column would give if they were independent (Dunn et al. 2008, doi:10.1093/bioinformatics/btm604).
+    column would give if they were independent.
+
+    Dunn et al. 2008, doi:10.1093/bioinformatics/btm604.
     """
     maps = maps + jnp.swapaxes(maps, 2, 3)
     rows, columns = maps.sum(3, keepdims=True), maps.sum(2, keepdims=True)
