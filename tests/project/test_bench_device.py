@@ -1,4 +1,4 @@
-"""`scripts/bench_device.py`: each part does its work, with tiny models; its figures mean nothing."""
+"""`scripts/bench_device.py`: each part does its work with tiny models; figures mean nothing."""
 
 import argparse
 import math
