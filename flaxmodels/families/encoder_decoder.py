@@ -10,7 +10,6 @@ import jax
 from flax import linen as nn
 
 from .. import blocks
-from .. import params as fp
 from ..checkpoints.request import UNSAID, NameOrPath
 from ..config.config import Config
 from ..core import outputs
@@ -91,20 +90,6 @@ def _flagged(config: Config, decodes: bool) -> Config:
     return config.replace(**dict.fromkeys(names, decodes))
 
 
-def _naming_of(model: "EncoderDecoderModel") -> fp.Naming:
-    halves = [_of_its_own(half, model.half(half, parent=None).naming) for half in joined.HALVES]
-    fields = [field.name for field in dataclasses.fields(fp.Naming)]
-    both = {name: (*getattr(halves[0], name), *getattr(halves[1], name)) for name in fields}
-    return fp.Naming(**{name: tuple(dict.fromkeys(each)) for name, each in both.items()})
-
-
-def _of_its_own(half: str, naming: fp.Naming) -> fp.Naming:
-    """Returns a half's naming, by which its own tensors alone are ignored: a decoder that was part
-    of an encoder-decoder ignores that encoder."""
-    ignored = tuple(rf"^(?={half}\.).*?(?:{pattern})" for pattern in naming.ignored)
-    return dataclasses.replace(naming, ignored=ignored)
-
-
 def _ties_of(model: "EncoderDecoderModel") -> tuple[tuple[str, str], ...]:
     pairs = model.decoder_alone.tied
     return tuple((f"decoder/{absent}", f"decoder/{serving}") for absent, serving in pairs)
@@ -115,7 +100,7 @@ class EncoderDecoderModel(TwoVocabularies, LanguageModel):
 
     config_class = EncoderDecoderConfig
     is_parallelizable = True
-    naming: ClassVar[Any] = property(_naming_of)
+    naming: ClassVar[Any] = property(joined.naming_of)
     tied: ClassVar[Any] = property(_ties_of)
 
     @classmethod

@@ -1,4 +1,5 @@
-"""Two checkpoints as the halves of one model: their keywords told apart, each half loaded."""
+"""Two models as the halves of one: their tensors' names; and their checkpoints, whose keywords are
+told apart."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
@@ -94,3 +95,18 @@ def completed(
     leaves = [leaf for info in loaded for leaf in info.plan.leaves]
     request = Request.of(call, None, (), told.both)
     return fp.merge(params, initialized(model, missing, request, leaves))
+
+
+def naming_of(model: Any) -> fp.Naming:
+    """Returns the naming of two models in one."""
+    halves = [_of_its_own(half, model.half(half, parent=None).naming) for half in HALVES]
+    fields = [field.name for field in dataclasses.fields(fp.Naming)]
+    both = {name: (*getattr(halves[0], name), *getattr(halves[1], name)) for name in fields}
+    return fp.Naming(**{name: tuple(dict.fromkeys(each)) for name, each in both.items()})
+
+
+def _of_its_own(half: str, naming: fp.Naming) -> fp.Naming:
+    """Returns a half's naming, by which its own tensors alone are ignored: a decoder that was part
+    of an encoder-decoder ignores that encoder."""
+    ignored = tuple(rf"^(?={half}\.).*?(?:{pattern})" for pattern in naming.ignored)
+    return dataclasses.replace(naming, ignored=ignored)
