@@ -57,8 +57,8 @@ class Sizes:
         runs: calls, of which the median is taken.
     """
 
-    llamas: dict[str, dict[str, int]]
-    gpt2: dict[str, int]
+    llamas: dict[str, dict[str, Any]]
+    gpt2: dict[str, Any]
     trained: tuple[tuple[int, int], tuple[int, int]] = ((16, 1024), (8, 1024))
     prompt: int = 128
     new: int = 128
@@ -168,7 +168,7 @@ def decode(sizes: Sizes, ceilings: Ceilings, folder: Path) -> Figures:
         ids = _ids(sizes, batch, sizes.prompt, model.config.vocab_size)
 
         def run(count: int, ids: jax.Array = ids) -> jax.Array:
-            settings = {"max_new_tokens": count, "eos_token_id": ()}
+            settings: Any = {"max_new_tokens": count, "eos_token_id": ()}
             return model.generate(params, ids, **settings).sequences
 
         whole, one = (seconds(sizes, lambda n=n: run(n)) for n in (sizes.new + 1, 1))
@@ -194,9 +194,9 @@ def prefill(sizes: Sizes, ceilings: Ceilings, folder: Path, attention: str) -> F
 def train(sizes: Sizes, ceilings: Ceilings, what: str, attention: str) -> Figures:
     """Trains by AdamW, in bfloat16 with float32 params: tokens a second, and 6 operations a param
     and token over the rate of products."""
-    options = {"dtype": jnp.bfloat16, "attn_implementation": attention, "scan_layers": True}
+    options: Any = {"dtype": jnp.bfloat16, "attn_implementation": attention, "scan_layers": True}
     if what == "gpt2":
-        drop = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+        drop: Any = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
         rows, length = sizes.trained[0]
         model = fm.GPT2LMHeadModel(fm.GPT2Config(**sizes.gpt2, **drop), **options)
     else:
@@ -218,7 +218,7 @@ def train(sizes: Sizes, ceilings: Ceilings, what: str, attention: str) -> Figure
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, value
 
-    state, times = jax.jit(optimizer.init)(params), []
+    state, times, value = jax.jit(optimizer.init)(params), [], math.nan
     for _ in range(sizes.runs + 2):
         took, (params, state, value) = _bench.timed(lambda: step(params, state))  # noqa: B023
         times.append(took)
@@ -241,7 +241,7 @@ def compilations() -> Callable[[], int]:
     """Counts what XLA compiles from now on: the returned function says how much it was."""
     found: list[str] = []
 
-    def listen(event: str, duration: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             found.append(event)
 
