@@ -9,7 +9,7 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -139,6 +139,11 @@ def train(
             if i == 0 or (i + 1) % EVERY == 0:
                 print(f"step {i + 1}: loss {value:.2f}")
     return params, [float(value) for value in losses]
+
+
+def ends(losses: Sequence[float]) -> dict[str, float]:
+    """Returns the loss at first and at last, means of five steps."""
+    return {"first": float(np.mean(losses[:5])), "last": float(np.mean(losses[-5:]))}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))

@@ -17,6 +17,7 @@ from _training import (
     Vocabulary,
     cross_entropy,
     docstrings,
+    ends,
     mesh_of,
     options,
     train,
@@ -35,7 +36,7 @@ def loss(model, params, key: jax.Array, ids: jax.Array, labels: jax.Array) -> ja
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
-    """Trains and measures: the first and the last loss, and the accuracy on what is held out."""
+    """Trains and measures: the loss at first and at last, and the accuracy on what is held out."""
     args = options(__doc__).parse_args(argv)
     found = docstrings()
     vocabulary = Vocabulary.of((text for text, _ in found), args.words)
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     accuracy = float((np.asarray(logits).argmax(-1) == labels[held_out]).mean())
     usual = np.bincount(labels[held_out]).max() / len(held_out)
     print(f"held out: {accuracy:.1%} right; {usual:.1%} are from the commonest module")
-    return {"first": losses[0], "last": losses[-1], "accuracy": accuracy}
+    return {**ends(losses), "accuracy": accuracy}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 import optax
-from _training import docstrings, mesh_of, options, train
+from _training import docstrings, ends, mesh_of, options, train
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -30,7 +30,7 @@ def loss(model, params, key: jax.Array, ids: jax.Array, labels: jax.Array) -> ja
 
 
 def main(argv: Sequence[str] | None = None) -> float:
-    """Trains up to `--steps` and returns the last loss."""
+    """Trains up to `--steps` and returns the loss at last; NaN if all was done before."""
     parser = options(__doc__, steps=20, batch=16, mesh="fsdp", folder="run")
     args = parser.parse_args(argv)
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> float:
         return ids[some], labels[some]
 
     _, losses = train(model, params, loss, OPTIMIZER, draw, args)
-    return losses[-1] if losses else float("nan")
+    return ends(losses)["last"] if losses else float("nan")
 
 
 if __name__ == "__main__":

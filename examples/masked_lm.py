@@ -21,6 +21,7 @@ from _training import (
     Vocabulary,
     cross_entropy,
     docstrings,
+    ends,
     mesh_of,
     options,
     train,
@@ -50,7 +51,7 @@ def loss(model, params, key: jax.Array, ids: jax.Array, targets: jax.Array) -> j
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
-    """Trains and measures: the first and the last loss, and the share of held-out words guessed."""
+    """Trains and measures: the loss at first and at last, and the share of hidden words guessed."""
     args = options(__doc__).parse_args(argv)
     texts = [text for text, _ in docstrings()]
     vocabulary = Vocabulary.of(texts, args.words)
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     guessed = jax.jit(model.apply)({"params": params}, seen, seen != PAD).logits.argmax(-1)
     accuracy = float((np.asarray(guessed) == targets)[targets >= 0].mean())
     print(f"held out: {accuracy:.1%} of {np.sum(targets >= 0)} hidden words guessed")
-    return {"first": losses[0], "last": losses[-1], "accuracy": accuracy}
+    return {**ends(losses), "accuracy": accuracy}
 
 
 if __name__ == "__main__":

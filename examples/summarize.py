@@ -21,6 +21,7 @@ from _training import (
     Vocabulary,
     cross_entropy,
     docstrings,
+    ends,
     mesh_of,
     options,
     train,
@@ -52,7 +53,7 @@ def overlap(found: str, expected: str) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
-    """Trains and measures: the first and the last loss, and the overlap on what is held out."""
+    """Trains and measures: the loss at first and at last, and the overlap on what is held out."""
     args = options(__doc__).parse_args(argv)
     pairs = [text.split("\n\n", 1) for text, _ in docstrings() if "\n\n" in text]
     vocabulary = Vocabulary.of((part for pair in pairs for part in pair), args.words)
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     score = float(np.mean([overlap(*pair) for pair in zip(found, expected, strict=True)]))
     print(f"held out: F1 of words {score:.3f}")
     print(f"as in {found[0]!r}\n  for {expected[0]!r}")
-    return {"first": losses[0], "last": losses[-1], "overlap": score}
+    return {**ends(losses), "overlap": score}
 
 
 if __name__ == "__main__":

@@ -139,6 +139,12 @@ def class_or_stands(pair: tuple[str, ...]) -> bool:
     return stands(pair) or pair[1] in families.load(pair[0]).classes
 
 
+def first_or_stands(pair: tuple[str, ...]) -> bool:
+    """Whether a pair (family, variant) is the family's first, or of a family that stands for a kind
+    of layer."""
+    return stands(pair) or pair[1] == next(iter(families.load(pair[0]).variants))
+
+
 def one_of(choices: Iterable[str]) -> Callable[[tuple[str, ...]], bool]:
     """Chooses of pairs (family, choice) all, of families that stand for a kind of layer, and one of
     each other family, which is its own from run to run."""

@@ -119,7 +119,8 @@ HEADS = [(t.model_type, n) for t in TABLES for n in t.classes if n not in (t.bar
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    reference.params(HEADS, by_default=reference.stands) + reference.params(VARIANTS),
+    reference.params(HEADS, by_default=reference.stands)
+    + reference.params(VARIANTS, by_default=reference.first_or_stands),
 )
 def test_heads_and_variants_are_those_of_the_reference(family, name):
     it = reference.load(family)

@@ -9,7 +9,7 @@ import pytest
 import summarize
 from _paths import ROOT
 
-SMALL = ["--steps", "10", "--batch", "16", "--width", "32", "--words", "300"]
+SMALL = ["--steps", "20", "--batch", "16", "--width", "32", "--words", "300"]
 
 
 def test_each_program_has_a_test():
@@ -20,8 +20,8 @@ def test_each_program_has_a_test():
 @pytest.mark.filterwarnings("ignore:Weights from")  # the head is new, and that of Llama is left
 def test_finetune_learns_and_continues_where_it_was_cut_off(tmp_path, capsys):
     how = ["--folder", str(tmp_path / "run"), "--batch", "8", "--devices", "2"]
-    assert finetune.main(["--steps", "10", *how]) > 0.4
-    assert finetune.main(["--steps", "20", *how]) < 0.4
+    first = finetune.main(["--steps", "10", *how])
+    assert finetune.main(["--steps", "20", *how]) < first - 0.05
     steps = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert steps == ["step 1", "step 10", "step 20"]
 
