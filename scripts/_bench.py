@@ -197,6 +197,18 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
+def compilations() -> list[float]:
+    """Returns a list that gets the seconds of each compilation by XLA from now on."""
+    seconds: list[float] = []
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return seconds
+
+
 def median(values: list[float]) -> float:
     return statistics.median(values)
 

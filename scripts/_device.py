@@ -129,7 +129,7 @@ def write(sizes: Sizes, shape: str, folder: Path) -> Figures:
 def load(sizes: Sizes, ceilings: Ceilings, folder: Path, scan_layers: bool) -> Figures:
     """Loads a checkpoint to the device: seconds over the larger of reading the files and sending
     them; and peaks above the params of the host's memory and of the device's."""
-    device, compiled = jax.local_devices()[0], compilations()
+    device, compiled = jax.local_devices()[0], _bench.compilations()
     jax.block_until_ready(jnp.zeros(8) + 1)
     sent = sum(map(os.path.getsize, glob.glob(f"{folder}/*.safetensors"))) / ceilings.bus
     _bench.read_floor(folder)
@@ -138,7 +138,7 @@ def load(sizes: Sizes, ceilings: Ceilings, folder: Path, scan_layers: bool) -> F
     def run() -> fp.Params:
         return _llama(folder, scan_layers=scan_layers)[1]
 
-    before, known = _bench.resident(), compiled()
+    before, known = _bench.resident(), len(compiled)
     first, params = _bench.timed(run)
     size = fp.memory_footprint(params)
     on_host = device.platform == "cpu"
@@ -147,7 +147,7 @@ def load(sizes: Sizes, ceilings: Ceilings, folder: Path, scan_layers: bool) -> F
         "GB": size / 1e9,
         "first s": first,
         "host peak MiB": above / (1 << 20),
-        "compilations": compiled() - known,
+        "compilations": len(compiled) - known,
     }
     if statistics := device.memory_stats():
         figures["device peak MiB"] = (statistics["peak_bytes_in_use"] - size) / (1 << 20)
@@ -235,18 +235,6 @@ def seconds(sizes: Sizes, call: Callable[[], Any]) -> float:
     """Calls once, and then takes the median of so many times."""
     _bench.timed(call)
     return _bench.median([_bench.timed(call)[0] for _ in range(sizes.runs)])
-
-
-def compilations() -> Callable[[], int]:
-    """Counts what XLA compiles from now on: the returned function says how much it was."""
-    found: list[str] = []
-
-    def listen(event: str, duration_secs: float, **_: str | int) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    return lambda: len(found)
 
 
 def _llama(folder: Path, **options: Any) -> tuple[fm.LlamaForCausalLM, fp.Params]:

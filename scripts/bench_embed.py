@@ -169,18 +169,12 @@ def measured(
 
 
 def ours(args: argparse.Namespace) -> dict[str, float]:
-    import jax
+    import _bench
 
     import flaxmodels as fm
 
-    took: list[float] = []
-
-    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            took.append(duration_secs)
-
     encoder = fm.SentenceEncoder.from_pretrained(args.model, progress=False)
-    jax.monitoring.register_event_duration_secs_listener(listen)
+    took = _bench.compilations()
 
     def lengths(texts: list[str]) -> list[int]:
         rows = encoder.tokenizer.encode_rows(texts, max_length=encoder.max_length)

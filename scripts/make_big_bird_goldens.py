@@ -70,7 +70,7 @@ def make_inputs(length: int, padding: int) -> dict:
 
 
 def draw(length: int, size: int, count: int, positions: int) -> list:
-    """What layer 1 draws, of 2 heads."""
+    """Returns the blocks that layer 1 of a model of 2 heads draws."""
     config = transformers.BigBirdConfig(
         hidden_size=2,
         num_attention_heads=2,
