@@ -18,3 +18,4 @@ VARIANTS = {
 }
 COMPUTED = ("embed_positions.weight",)
 GENERATING = "apart"
+WALK = {"decoder_vocab_size": (None, {"share_encoder_decoder_embeddings": False})}

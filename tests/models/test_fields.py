@@ -183,7 +183,8 @@ class Walk:
         fields = {field.name for field in dataclasses.fields(self.config_class)}
         self.unread = UNREAD | self.table.unread
         assert {*self.table.unread} <= fields, "not a field of the family"
-        self.fields = sorted(fields - {*self.unread})
+        inner = {*self.config_class.sub_configs}  # their own families' tables are for these
+        self.fields = sorted(fields - {*self.unread} - inner)
 
     def pair(self, name, field, few):
         """A model of a class before and after the change; None if there is none after.
@@ -206,7 +207,7 @@ class Walk:
         """Whether something of any class is another after the change: with one layer, where what
         is likely is looked at, or with all."""
         changed = False
-        for few in ({self.layers: 1}, {}):
+        for few in ({self.layers: 1}, {}) if self.layers in self.hints else ({},):
             pair = functools.cache(lambda name: self.pair(name, field, few))  # noqa: B023
             for name, make in self.views(field, every=not few):
                 models = pair(name)
