@@ -167,6 +167,25 @@ class EncoderDecoderModel(TwoVocabularies, LanguageModel):
     def decoder_alone(self) -> Decoder:
         return self.half("decoder", parent=None)
 
+    def encode(
+        self,
+        input_ids: jax.Array | None = None,
+        attention_mask: jax.Array | None = None,
+        **given: Unpack[inputs.EncoderInputs],
+    ) -> outputs.BaseOutput:
+        return super().encode(input_ids, attention_mask, **{**given, **self._asked(given)})
+
+    @nn.nowrap
+    def _asked(self, given: inputs.Asked) -> inputs.Asked:
+        """Returns what the configuration of both asks of each half, where a call does not say; what
+        neither asks for is up to the half's own."""
+        asked: inputs.Asked = {}
+        if self.config.output_hidden_states and given.get("output_hidden_states") is None:
+            asked["output_hidden_states"] = True
+        if self.config.output_attentions and given.get("output_attentions") is None:
+            asked["output_attentions"] = True
+        return asked
+
     def decode(  # pyright: ignore[reportIncompatibleMethodOverride] (a head makes logits)
         self,
         decoder_input_ids: jax.Array | None = None,
@@ -186,5 +205,5 @@ class EncoderDecoderModel(TwoVocabularies, LanguageModel):
             states = self.enc_to_dec_proj(source.last_hidden_state.astype(self.dtype))
             source = outputs.BaseOutput(last_hidden_state=states)
         masks = encoder_attention_mask, decoder_attention_mask
-        told = {**given, "logits_to_keep": logits_to_keep}
+        told = {**given, **self._asked(given), "logits_to_keep": logits_to_keep}
         return self.run_decoder(decoder_input_ids, source, *masks, told)

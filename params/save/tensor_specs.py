@@ -5,14 +5,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from ..errors import CheckpointError, some
+from ..errors import CheckpointError, some, warn
 from ..host.copies import empty
 from ..multihost import is_spread
-from ..tree.naming import TORCH, Naming
+from ..tree.naming import FLAX, TORCH, Naming
 from ..tree.paths import flatten, natural
-from ..tree.places import Place, constants, places
+from ..tree.places import Place, constants, flax_name, places
 from ..types import Concrete, Leaf, PyTree
 from .leaf_pieces import LeafPiece
 
@@ -60,8 +62,7 @@ class TensorSpec:
 
     def whole(self) -> Concrete:
         """Returns the leaf where it is, on its devices; read, if it is still in a file."""
-        leaf: Any = self.pieces[0].leaf
-        return leaf.read() if hasattr(leaf, "read") else leaf
+        return _read(self.pieces[0].leaf)
 
 
 def tensor_specs(
@@ -93,6 +94,8 @@ def tensor_specs(
     pieces = [LeafPiece(p, leaf, place) for p, leaf in leaves.items() for place in where[p]]
     if layout == TORCH:
         pieces += _copies(leaves, wanted, naming)
+    if layout == FLAX:
+        pieces = _shared(pieces, leaves, naming)
     pieces += [
         LeafPiece(name, value, Place(name, value.shape, tuple(range(value.ndim))))
         for name, constant in constants(wanted, naming, layout).items()
@@ -113,6 +116,46 @@ def _copies(
         if path in leaves and copy not in leaves:
             (place,) = places({copy: template[path]}, naming, TORCH)[copy]
             yield LeafPiece(path, leaves[path], place)
+
+
+def _shared(pieces: list[LeafPiece], leaves: Mapping[str, Leaf], naming: Naming) -> list[LeafPiece]:
+    """Puts equal leaves that old Flax has as one under its name, once. Warns of leaves that differ:
+    they keep their own names, which old Flax does not look for."""
+    for path, several in naming.flax_shared:
+        if any(each not in leaves for each in several):
+            continue
+        first, *others = several
+        if not all(_same(leaves[first], leaves[each]) for each in others):
+            warn(
+                f"{' and '.join(several)} differ, and Transformers' old Flax classes have one "
+                f"table, {path}, for both: they cannot open these params, and flaxmodels can"
+            )
+            continue
+        name = flax_name(path, naming)
+        pieces = [
+            LeafPiece(piece.path, piece.leaf, dataclasses.replace(piece.place, name=name))
+            if piece.path == first
+            else piece
+            for piece in pieces
+            if piece.path not in others
+        ]
+    return pieces
+
+
+def _read(leaf: Any) -> Concrete:
+    return leaf.read() if hasattr(leaf, "read") else leaf
+
+
+def _same(one: Leaf, other: Leaf) -> bool:
+    """Tells whether two leaves hold the same numbers; all processes that hold parts call it."""
+    if one is other:
+        return True
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    a, b = map(_read, (one, other))
+    if isinstance(a, jax.Array) and isinstance(b, jax.Array):
+        return bool(jnp.array_equal(a, jax.device_put(b, a.sharding)))
+    return np.array_equal(np.asarray(a), np.asarray(b))
 
 
 def _checked(

@@ -85,6 +85,7 @@ class Naming:
             there is none: a checkpoint may lack them, or have them in excess.
         optional: paths that a checkpoint of the same backbone may lack, such as the pooler.
         copies: (path of a leaf, path without one under which PyTorch expects the same again).
+        flax_shared: (path without a leaf, the leaves that old Flax has there as one).
     """
 
     stacks: tuple[str, ...] = ()
@@ -104,6 +105,7 @@ class Naming:
     head_paths: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     copies: tuple[tuple[str, str], ...] = ()
+    flax_shared: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def lists(self) -> Lists:

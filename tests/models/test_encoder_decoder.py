@@ -1,6 +1,8 @@
 """An encoder beside a decoder, of any families: joined out of two checkpoints, and refused where
 they do not fit. Numbers are in `test_reference.py`."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -46,6 +48,20 @@ def test_halves_that_do_not_fit_are_refused(halves, message):
     decoder = BERT.replace(is_decoder=True, add_cross_attention=True)
     with pytest.raises(fm.ConfigError, match=message):
         fm.EncoderDecoderConfig(**{"encoder": BERT, "decoder": decoder, **halves})
+
+
+def test_the_configuration_of_both_asks_each_half_for_outputs():
+    said = {"output_hidden_states": True, "output_attentions": True}
+    model = PAIR.clone(config=PAIR.config.replace(**said))
+
+    def names(model, **given):
+        run = functools.partial(model.apply, input_ids=IDS, decoder_input_ids=IDS, **given)
+        return {*jax.eval_shape(run, {"params": model.abstract_params()}).keys()}
+
+    asked = names(PAIR, **said)
+    assert {"decoder_hidden_states", "encoder_attentions", "cross_attentions"} <= asked
+    assert names(model) == names(model, **dict.fromkeys(said)) == asked
+    assert names(model, **dict.fromkeys(said, False)) == names(PAIR) < asked
 
 
 # --- vocabularies ---

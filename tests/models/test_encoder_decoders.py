@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 
 import flaxmodels as fm
+from flaxmodels import params as fp
 from flaxmodels.models.encoder_decoders import inputs
 
-CONFIG = fm.BartConfig(
-    vocab_size=50,
-    d_model=16,
-    encoder_layers=2,
-    decoder_layers=1,
-    encoder_attention_heads=2,
-    decoder_attention_heads=4,
-    encoder_ffn_dim=24,
-    decoder_ffn_dim=20,
-    max_position_embeddings=12,
-)
+SMALL = {
+    "vocab_size": 50,
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 20,
+    "max_position_embeddings": 12,
+}
+CONFIG = fm.BartConfig(**SMALL)
 SIZES = [name for name in CONFIG.names() if name.endswith(("_layers", "_heads", "_ffn_dim"))]
 MODEL = fm.BartForConditionalGeneration(CONFIG)
 IDS = np.array([[5, 6, 7, 8, 2], [9, 8, 2, 1, 1]])
@@ -345,3 +347,20 @@ def test_a_decoder_needs_a_token_to_begin_with():
         alone.generate({}, IDS, decoder_start_token_id=2)
     with pytest.raises(TypeError, match="decoder_input_ids would have no effect"):
         alone.generate({}, IDS, decoder_input_ids=DECODED)
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_tables_apart_are_one_in_old_flax_where_they_are_equal(equal, tmp_path, recwarn):
+    model = fm.MBartModel(fm.MBartConfig(**SMALL, tie_word_embeddings=False))
+    apart = model.init_params(jax.random.key(0))
+    if equal:
+        apart["decoder"]["embed_tokens"] = apart["encoder"]["embed_tokens"]
+        model.save_pretrained(apart, tmp_path, format="msgpack")
+    else:
+        with pytest.warns(match="embedding differ, and .* one table, shared/embedding, for both"):
+            model.save_pretrained(apart, tmp_path, format="msgpack")
+    names = fp.open_checkpoint(tmp_path).tensors.keys()
+    tables = {name for name in names if name.endswith("d/embedding")}
+    assert tables == ({"shared/embedding"} if equal else set())
+    _, again = fm.MBartModel.from_pretrained(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, again, apart)

@@ -138,10 +138,11 @@ def _tied(model: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _naming(model: Any) -> fp.Naming:
-    shared, encoder, _ = _tables(model)
+    shared, encoder, decoder = _tables(model)
     # where tables are apart, PyTorch has one more that nothing reads
     copies = ((encoder, shared),) if model.config.has_shared else ()
-    return dataclasses.replace(_names(model), copies=copies)
+    one = ((shared, (encoder, decoder)),)
+    return dataclasses.replace(_names(model), copies=copies, flax_shared=one)
 
 
 def _names(model: Any) -> fp.Naming:
