@@ -9,10 +9,12 @@ from jax.core import Tracer
 from jax.experimental import multihost_utils
 
 from . import peers
-from .errors import CheckpointError
+from .errors import CheckpointError, printable
 from .types import Leaf
 
 T = TypeVar("T")
+_LONGEST = 600  # characters of another process's error
+_FAILED = "failed: "
 
 
 def is_spread(leaf: Leaf) -> bool:
@@ -36,11 +38,14 @@ def join(part: np.ndarray) -> np.ndarray:
     return joined.view(part.dtype).reshape(part.shape)
 
 
-def run_on_all_processes(action: Callable[[], T], *, alone: bool) -> T:
+def run_on_all_processes(action: Callable[[], T], what: str, *, alone: bool) -> T:
     """Runs `action()`, whose error on one process is raised by all, unless each is `alone`.
 
+    Args:
+        what: what it does, for the error of a process that the others wait for.
+
     Raises:
-        peers.PeerLost: a process died.
+        peers.PeerLost: a process died, or did not get to the end of its action in time.
     """
     if alone or jax.process_count() == 1:
         return action()
@@ -53,22 +58,23 @@ def run_on_all_processes(action: Callable[[], T], *, alone: bool) -> T:
             raise
         except Exception as raised:
             error = raised
-        failed = list(map(bool, _exchange("failed" if error is not None else "")))
+        said = exchange(f"the end of {what}", _text_of(error))
     if error is not None:
         raise error
-    if any(failed):
-        raise CheckpointError(f"process {failed.index(True)} failed, see its error")
+    for process, text in enumerate(said):
+        if text:
+            raise CheckpointError(f"process {process} failed: {text}")
     return result
 
 
-def broadcast_text(text: str | None) -> str:
+def broadcast_text(what: str, text: str | None) -> str:
     """Returns the text that one process gives and the others, with None, get to know."""
     if jax.process_count() == 1:
         return text or ""
-    return next(filter(None, _exchange(text or "")), "")
+    return next(filter(None, exchange(what, text or "")), "")
 
 
-def broadcast_from_process_0(find: Callable[[], str]) -> str:
+def broadcast_from_process_0(what: str, find: Callable[[], str]) -> str:
     """Returns what `find()` gives on process 0, told to all; its error there is raised by all."""
     said, error = None, None
     if jax.process_index() == 0:
@@ -76,18 +82,23 @@ def broadcast_from_process_0(find: Callable[[], str]) -> str:
             said = find()
         except Exception as raised:
             error = raised
-    told = broadcast_text(said)
+    told = broadcast_text(what, _FAILED + _text_of(error) if error is not None else said)
     if error is not None:
         raise error
-    if not told:
-        raise CheckpointError("process 0 failed, see its error")
+    if told.startswith(_FAILED):
+        raise CheckpointError(f"process 0 failed: {told.removeprefix(_FAILED)}")
     return told
 
 
-def _exchange(text: str) -> list[str]:
+def _text_of(error: Exception | None) -> str:
+    """Returns what other processes say of an error; "" if there is none."""
+    return "" if error is None else printable(f"{type(error).__name__}: {error}", _LONGEST)
+
+
+def exchange(what: str, text: str) -> list[str]:
     """Returns the texts of all processes."""
     if peers.have_coordinator():
-        return peers.exchange(text)
+        return peers.exchange(what, text)
     given = np.frombuffer(text.encode(), np.uint8)
     sizes = _all(np.asarray(given.size), tiled=False).reshape(-1)
     texts = _all(np.pad(given, (0, sizes.max() - given.size)), tiled=False)

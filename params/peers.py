@@ -9,6 +9,8 @@ import atexit
 import contextlib
 import ctypes
 import itertools
+import json
+import os
 import queue
 import socket
 import threading
@@ -21,17 +23,23 @@ from jax._src import distributed  # the only way to the coordinator
 
 from .errors import CheckpointError
 
+LIMITS = {"agreement": 300.0, "work": 3600.0}
+"""Seconds that processes wait for one that does not come: before a load or a save begins, and at
+the end of the work that each does alone. `sharding.initialize` sets others."""
+
 _PACE = 1.0  # seconds between two questions
 _POLL = 1000  # milliseconds of one wait for a peer
 _VERDICT = 12.0  # seconds; after this long it is known who died, with `sharding.initialize`
 _HANGS = 1.0  # seconds; the coordinator answers in milliseconds
+_MARGIN = 5.0  # seconds that process 0 has to say who did not come
+_GRACE = 20.0  # seconds in which a thread that a death interrupts must get to its end
 
 T = TypeVar("T")
 _rounds = itertools.count()
 
 
 class PeerLost(CheckpointError):
-    """Another process of the run died."""
+    """Another process of the run died, left, did not come in time, or is in another call."""
 
     def __init__(self, message: object = ""):
         super().__init__(message or _watch.said())
@@ -108,6 +116,18 @@ class _Watch:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread), ctypes.py_object(PeerLost)
                 )
+            stuck = threading.Timer(_GRACE, self._end, [list(self._waiting)])
+        stuck.daemon = True
+        stuck.start()
+
+    def _end(self, interrupted: list[int]) -> None:
+        """Ends this process if a thread that was interrupted is still where it was: in a collective
+        of an accelerator, which waits for the dead for ever, no exception reaches it."""
+        with self._lock:
+            is_stuck = any(thread in self._waiting for thread in interrupted)
+        if is_stuck:
+            os.write(2, f"flaxmodels: PeerLost: {self.said()}\n".encode())
+            os._exit(1)
 
 
 _watch = _Watch()
@@ -124,20 +144,87 @@ def watched() -> Iterator[None]:
         yield
 
 
-def exchange(text: str) -> list[str]:
+def exchange(what: str, text: str, limit: str = "work") -> list[str]:
     """Returns the texts of all processes, in their order; every process must call it.
 
+    Args:
+        what: the call that the process is in; all must be in the same.
+        limit: which of `LIMITS` says how long one is waited for.
+
     Raises:
-        PeerLost: one died, or left, meanwhile.
+        PeerLost: one died or left meanwhile, did not come in time, or is in another call.
     """
-    client = _client()
+    return json.loads(decide(what, text, json.dumps, limit))
+
+
+def decide(what: str, text: str, choose: Callable[[list[str]], str], limit: str = "work") -> str:
+    """Returns what `choose` makes, on process 0, of the texts of all processes; arguments and
+    errors as `exchange`. The coordinator is asked twice by each process, however many there are.
+    """
+    client, own = _client(), jax.process_index()
     _watch.start()
-    key, own = f"flaxmodels/{next(_rounds)}", jax.process_index()
+    number = next(_rounds)
+    key, seconds = f"flaxmodels/{number}", _limit(limit)
     try:
-        _asked(lambda: client.key_value_set(f"{key}/{own}", f"={text}"))
+        _asked(lambda: client.key_value_set(f"{key}/{own}", f"{what}\n{text}"))
+        if own == 0:
+            told = _collected(client, key, what, choose, seconds)
+            _asked(lambda: client.key_value_set(f"{key}/told", told))
+            if told[0] != "!" and number:  # all have come here, so nobody reads the one before
+                _asked(lambda: client.key_value_delete(f"flaxmodels/{number - 1}/"))
+        else:
+            told = _told(client, f"{key}/told", 0, seconds + _MARGIN)
+            if told is None:  # it comes too late, if it does: it must not find this one
+                _asked(lambda: client.key_value_delete(f"{key}/{own}"))
+                raise PeerLost(_absent([0], what, seconds))
     except jax.errors.JaxRuntimeError as error:
         raise explained(error) from error
-    return [_told(client, key, number) for number in range(jax.process_count())]
+    if told[0] == "!":
+        raise PeerLost(told[1:])
+    return told[1:]
+
+
+def _collected(
+    client: Any, key: str, what: str, choose: Callable[[list[str]], str], seconds: float
+) -> str:
+    """Waits, on process 0, for what all say -> "=" and what is made of it, or "!" and the error of
+    all."""
+    until = time.monotonic() + seconds
+    texts: list[str] = []
+    absent: list[int] = []
+    for number in range(jax.process_count()):
+        try:
+            said = _told(client, f"{key}/{number}", number, until - time.monotonic())
+        except _Left as left:
+            return f"!{left}"
+        if said is None:
+            absent.append(number)
+            continue
+        at, _, text = said.partition("\n")
+        if at != what:
+            return f"!process 0 is in {what}, and process {number} in {at}: {_SAME}"
+        texts.append(text)
+    return f"!{_absent(absent, what, seconds)}" if absent else f"={choose(texts)}"
+
+
+_SAME = "all processes of a run must make the same calls, in the same order"
+
+
+class _Left(PeerLost):
+    """A process ended that others wait for."""
+
+
+def _absent(numbers: list[int], what: str, seconds: float) -> str:
+    names = " and ".join(map(str, numbers))
+    return f"process {names} did not come to {what} within {seconds:g} s; {_SAME}"
+
+
+def _limit(name: str) -> float:
+    """Returns the seconds of one of `LIMITS` in this run."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        key = f"flaxmodels/{name} seconds/{jax.process_index()}"
+        return float(_asked(lambda: _client().key_value_try_get(key)))
+    return LIMITS[name]
 
 
 def explained(error: Exception) -> CheckpointError:
@@ -157,21 +244,22 @@ def have_coordinator() -> bool:
     return _client() is not None
 
 
-def _told(client: Any, key: str, number: int) -> str:
-    """Waits for what another process says under a key."""
+def _told(client: Any, key: str, number: int, seconds: float) -> str | None:
+    """Waits for what another process says under a key; None if that takes longer."""
+    until = time.monotonic() + seconds
     while True:
+        left = max(1, min(_POLL, int(1000 * (until - time.monotonic()))))
         try:
-            said = _asked(lambda: client.blocking_key_value_get(f"{key}/{number}", _POLL))
-            return said.removeprefix("=")
+            return _asked(lambda: client.blocking_key_value_get(key, left))  # noqa: B023
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise explained(error) from error
+        _watch.check()
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # it has not
             _asked(lambda: client.key_value_try_get(f"flaxmodels/left/{number}"))
-            raise PeerLost(
-                f"process {number} has left this run, and process {jax.process_index()} waits for "
-                "it: all of them must make the same calls"
-            )
+            raise _Left(f"process {number} has left this run, and others wait for it: {_SAME}")
+        if time.monotonic() >= until:
+            return None
 
 
 def _asked(call: Callable[[], T]) -> T:

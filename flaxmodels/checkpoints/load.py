@@ -18,6 +18,7 @@ from ..config.config import CONFIG_NAME, Config
 from ..core.model import Model
 from ..core.template import drawn
 from ..hub import Location, proxied
+from ..params.agreement import agree
 from ..params.atomic.replace import settled
 from ..params.checkpoint.match import Match
 from ..params.checkpoint.plan import LeafPlan, LoadPlan
@@ -29,6 +30,7 @@ from ..params.formats import LOCAL
 from ..params.formats.checksums import verify
 from ..params.host.threads import run_untraced
 from ..params.multihost import run_on_all_processes
+from .agreement import record_of_load, record_of_name
 from .build import Choose, M, build, described
 from .loading_info import LoadingInfo
 from .plan import PlanOptions, plan_load
@@ -58,9 +60,12 @@ def load(
     together = functools.partial(run_on_all_processes, alone=options.is_local)
     with proxied(request.hub.proxies):
         model, plan, location = planned(request, choose)
-        model, plan = together(functools.partial(_as_tied_as_the_file, model, plan, request))
+        tied = functools.partial(_as_tied_as_the_file, model, plan, request)
+        model, plan = together(tied, "comparing tied tensors")
+        if not options.is_local:
+            agree("a load", record_of_load(model, plan, location, options))
         start = time.perf_counter()
-        params = together(lambda: stream(plan, progress=request.hub.progress))
+        params = together(lambda: stream(plan, progress=request.hub.progress), "reading weights")
         seconds = time.perf_counter() - start
     match = plan.match
     if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
@@ -75,6 +80,8 @@ def load(
 def planned(request: Request, choose: Choose[M]) -> Planned[M]:
     """Plans a load, by all processes together; arguments as `load`."""
     config, location = request.config, None
+    if not request.plan.is_local:
+        agree("a load", record_of_name(request.name_or_path))
     if request.name_or_path is not None:
         location = request.locate(request.name_or_path)
     elif not isinstance(config, Config) or request.state_dict is None:
@@ -111,7 +118,7 @@ def planned(request: Request, choose: Choose[M]) -> Planned[M]:
             source = rename_tensors(source, request.key_mapping)
         return Planned(model, plan_load(model, source, request.plan), location)
 
-    return run_on_all_processes(plan_one, alone=request.plan.is_local)
+    return run_on_all_processes(plan_one, "planning a load", alone=request.plan.is_local)
 
 
 def load_tf(model: Model, path: str, options: PlanOptions) -> fp.Params:

@@ -119,8 +119,8 @@ def push(
             companions = saved.companions()
             return stack.enter_context(options.opened(repo_id, saved.progress)), companions
 
-        started = together(start)
-        together(lambda: _write(model, params, started, saved))
+        started = together(start, "beginning a push")
+        together(lambda: _write(model, params, started, saved), "sending files")
         return _by_process_0(
             params,
             lambda: (
@@ -248,12 +248,14 @@ def _by_process_0(
 ) -> "CommitInfo | None":
     """Returns `action()` of process 0; all get it, where params are spread over them."""
     is_local = not _are_spread(params)
-    info = run_on_all_processes(lambda: None if jax.process_index() else action(), alone=is_local)
+    info = run_on_all_processes(
+        lambda: None if jax.process_index() else action(), "committing", alone=is_local
+    )
     if is_local:
         return info
     names = ("commit_url", "commit_message", "commit_description", "oid", "pr_url")
     known = json.dumps({name: getattr(info, name) for name in names}) if info else ""
-    told = broadcast_text(known)
+    told = broadcast_text("the commit", known)
     return info or hub.commit_info(**json.loads(told))
 
 

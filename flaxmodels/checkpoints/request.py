@@ -146,8 +146,9 @@ class Request:
         a repository it is, and an error of one process is raised by all."""
         if self.plan.is_local:
             return resolve(name_or_path, self.hub)
-        find = functools.partial(resolve, name_or_path, self.hub, agree=broadcast_from_process_0)
-        return run_on_all_processes(find, alone=False)
+        tell = functools.partial(broadcast_from_process_0, "the commit of a repository")
+        find = functools.partial(resolve, name_or_path, self.hub, agree=tell)
+        return run_on_all_processes(find, "finding a checkpoint", alone=False)
 
     def locate_config(self, name_or_path: str | os.PathLike) -> str:
         """Returns the path of the `config.json` that `config=` names: a folder's, a file, or a

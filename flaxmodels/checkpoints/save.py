@@ -15,6 +15,7 @@ from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
 from ..documents.json_files import CONFIG_NAME, text_of
 from ..hub import HubOptions, copy_companion, tokenizer_files
+from ..params.agreement import agree
 from ..params.atomic.replace import atomic_replace
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST, write_checksums
@@ -22,7 +23,9 @@ from ..params.multihost import is_spread, run_on_all_processes
 from ..params.save.file_writer import OnFile, SaveFunction
 from ..params.save.saveable import check_variant, saveable
 from ..params.save.write import WriteOptions, retag, write_checkpoint
+from ..params.tree.select import select as select_leaves
 from ..registration import auto_names
+from .agreement import record_of_save
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,10 +110,14 @@ def save(
     params = saveable(params, model.abstract_params())
     is_local = not any(map(is_spread, jax.tree.leaves(params)))
     together = functools.partial(run_on_all_processes, alone=is_local)
-    companions = together(lambda: options.companions() if options.writes else [])
+    if not is_local:
+        chosen = params if options.select is None else select_leaves(params, options.select)
+        agree("a save", record_of_save(model, params, folder, options, chosen))
+    companions = together(lambda: options.companions() if options.writes else [], "fetching")
     with contextlib.ExitStack() as stack:
         context = staging(folder, options.variant, beside.replaces if beside else frozenset())
-        place = together(lambda: stack.enter_context(context) if options.writes else None)
+        begin = functools.partial(stack.enter_context, context)
+        place = together(lambda: begin() if options.writes else None, "beginning a save")
 
         def write() -> None:
             tag = place.tag if place else ""
@@ -122,8 +129,8 @@ def save(
                 if options.checksums:
                     write_checksums(place.path)
 
-        together(write)
-        together(stack.close)  # replaces the old checkpoint
+        together(write, "writing weights")
+        together(stack.close, "replacing the old checkpoint")
 
 
 def checked_folder(folder: str | os.PathLike) -> Path:

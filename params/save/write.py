@@ -173,7 +173,7 @@ def _write_orbax(
     _check_dtypes(specs, "orbax")
     (name,) = ORBAX.main_files(variant)
     if any(spec.is_spread for spec in specs):
-        folder = broadcast_text(None if folder is None else os.fspath(folder))
+        folder = broadcast_text("a folder to write", None if folder is None else os.fspath(folder))
     if folder is not None:
         leaves = {spec.name: spec.whole() for spec in specs}
         write_folder(os.path.join(folder, name), unflatten(leaves))

@@ -1,0 +1,108 @@
+"""Processes that are about to do different things: each says who has what, before a weight is read
+or written; one that does not come is named after the limit."""
+
+import shutil
+
+import pytest
+from _paths import LLAMA
+from _runs import Run
+
+PROGRAM = """
+source, other, folder = given
+join(agreement_timeout_seconds=4)
+mesh = fs.make_mesh(fsdp=4)
+rules = (("vocab", None), *fs.DEFAULT_RULES)
+odd = number == 1
+
+def load(source=source, mesh=mesh, **more):
+    return fm.LlamaForCausalLM.from_pretrained(
+        source, mesh=mesh, progress=False, **{"rules": rules} | more
+    )
+
+loads = {
+    "param_dtype": lambda: load(param_dtype="float32" if odd else jnp.bfloat16),
+    "mesh": lambda: load(mesh=fs.make_mesh(fsdp=2, tensor=2) if odd else mesh),
+    "rules": lambda: load(rules=(("mlp", None), *rules) if odd else rules),
+    "config": lambda: load(rms_norm_eps=1e-3 if odd else 1e-6),
+    "files": lambda: load(other if odd else source),
+    "folder": lambda: load("/nowhere/at all" if odd else source),
+    "class": lambda: (fm.LlamaModel if odd else fm.LlamaForCausalLM).from_pretrained(
+        source, mesh=mesh, rules=rules, progress=False),
+}
+for name, action in loads.items():
+    say(name, said_of(lambda: bool(action())))
+model, params = load()
+
+def save(folder=folder, params=params, **more):
+    model.save_pretrained(params, folder, progress=False, **more)
+
+halves = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+saves = {
+    "save folder": lambda: save(folder + "/b" if odd else folder),
+    "save format": lambda: save(format="msgpack" if odd else None),
+    "save dtype": lambda: save(params=halves if odd else params),
+    "save size": lambda: save(max_shard_size="1MB" if odd else "2MB"),
+}
+for name, action in saves.items():
+    say(name, said_of(action))
+say("other call", said_of(lambda: bool(load()) if odd else save()))
+say("in step again", said_of(lambda: bool(load())))
+say("absent", said_of(lambda: None if odd else save()))
+if odd:
+    time.sleep(6)
+    say("late", said_of(save))
+"""
+
+EXPECTED = {
+    "param_dtype": "param_dtype: process 0 has bfloat16, process 1 has float32",
+    "mesh": "mesh: process 0 has fsdp 4 of devices ",
+    "rules": "rules: process 0 has (('vocab', None), ",
+    "config": "config.rms_norm_eps: process 0 has 1e-06, process 1 has 0.001",
+    "files": "files: process 0 has 1 files of ",
+    "folder": "name_or_path: process 0 has a folder on its disk, process 1 has '/nowhere/at all', "
+    "which is not on its disk",
+    "class": "class: process 0 has LlamaForCausalLM, process 1 has LlamaModel",
+    "save folder": "folder: process 0 has ",
+    "save format": "weights_format: process 0 has safetensors, process 1 has msgpack",
+    "save dtype": "leaves: process 0 has 21 float32",
+    "save size": "max_shard_size: process 0 has 2MB, process 1 has 1MB",
+}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What each of two processes says of each case."""
+    folder = tmp_path_factory.mktemp("agreement")
+    shutil.copytree(LLAMA, folder / "other")
+    data = bytearray((folder / "other/model.safetensors").read_bytes())
+    at = data.index(b"lm_head")
+    data[at : at + 7] = b"head_lm"  # the same bytes under another name: the headers differ
+    (folder / "other/model.safetensors").write_bytes(data)
+    return Run(PROGRAM, LLAMA, folder / "other", folder / "saved", count=2).said(), folder
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_P16_where_processes_differ_each_says_who_has_what(case, said):
+    first, second = (of[case]["error"] for of in said[0])
+    assert first == second and EXPECTED[case] in first
+    assert first.startswith("Disagreement: a save: " if "save" in case else "Disagreement: a load")
+    assert "all processes of a run must ask for the same" in first
+    assert not list(said[1].glob("saved*"))  # nothing was begun
+
+
+def test_P16_processes_in_different_calls_say_so_and_may_go_on(said):
+    for of in said[0]:
+        assert (
+            "process 0 is in the agreement of a save, and process 1 in the agreement of a load"
+            in (of["other call"]["error"])
+        )
+        assert of["in step again"] == {"result": True}
+
+
+def test_P16_one_that_does_not_come_is_named_after_the_limit(said):
+    first, second = said[0]
+    assert (
+        "process 1 did not come to the agreement of a save within 4 s" in first["absent"]["error"]
+    )
+    assert 4 <= first["absent"]["seconds"] < 8
+    assert first["absent"]["error"] == second["late"]["error"]
