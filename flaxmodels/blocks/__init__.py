@@ -61,6 +61,7 @@ from .parameter import parameter as parameter
 from .relative_bias import RelativeBias as RelativeBias
 from .relative_bias import relative_buckets as relative_buckets
 from .remat import as_remat as as_remat
+from .remat import named as named
 from .rope import ROPE_TYPES as ROPE_TYPES
 from .rope import Rotation as Rotation
 from .rope import apply_rotary as apply_rotary

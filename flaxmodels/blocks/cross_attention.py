@@ -9,6 +9,7 @@ from .. import sharding as fs
 from .attention import AttentionMask
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache
+from .remat import named
 from .self_attention import attended_heads
 from .stack import At
 
@@ -48,6 +49,7 @@ def cross_attention(
         raise ValueError(
             "cross-attention needs encoder_hidden_states, or a cache that has seen them"
         )
+    q, k, v = named((q, k, v), "attention_qkv")
     dropping = dropout > 0 and not context.deterministic
     out, weights = attended_heads(
         q,
@@ -61,4 +63,4 @@ def cross_attention(
         dropout=dropout,
         dropout_key=module.make_rng("dropout") if dropping else None,
     )
-    return out, cache, weights
+    return named(out, "attention_out"), cache, weights

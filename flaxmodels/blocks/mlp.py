@@ -6,6 +6,7 @@ from flax import linen as nn
 from .. import sharding as fs
 from .activations import ACTIVATIONS
 from .linear import Linear
+from .remat import named
 
 
 class MLP(nn.Module):
@@ -37,6 +38,7 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array, *, deterministic: bool = True) -> jax.Array:
         up, down = self.names
         y = Linear(self.inner, ("embed", "mlp"), self.std, self.use_bias, name=up)(x)
+        y = named(y, "mlp_hidden")
         y = fs.constrain(ACTIVATIONS[self.act](y), ("batch", "length", "mlp"), self.rules)
         if self.inner_dropout:
             y = nn.Dropout(self.inner_dropout)(y, deterministic=deterministic)
@@ -68,7 +70,8 @@ class GatedMLP(nn.Module):
         gate, up, down = self.names
 
         def widen(name: str) -> jax.Array:
-            return Linear(self.inner, ("embed", "mlp"), self.std, self.use_bias, name=name)(x)
+            y = Linear(self.inner, ("embed", "mlp"), self.std, self.use_bias, name=name)(x)
+            return named(y, "mlp_hidden")
 
         y = ACTIVATIONS[self.act](widen(gate)) * widen(up)
         y = fs.constrain(y, ("batch", "length", "mlp"), self.rules)

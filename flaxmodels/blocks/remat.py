@@ -1,10 +1,22 @@
 """Rematerialisation: what a layer keeps for the backward pass, and what is computed again."""
 
+import functools
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+
+Tree = TypeVar("Tree")
+
+NAMES = {
+    "residual": "what enters a layer, [B, T, D]",
+    "attention_qkv": "queries, keys and values as they are attended with, [B, T, N or K, H]",
+    "attention_out": "what the heads of an attention give, [B, T, N*H]",
+    "mlp_hidden": "what the first products of an MLP give, one or two of [B, T, F]",
+}
+"""Activations of a layer that a setting may name -> what each is."""
 
 POLICIES = (
     "full",
@@ -17,6 +29,8 @@ POLICIES = (
 )
 """Names: "full" keeps what enters a layer and nothing in it; others are of
 `jax.checkpoint_policies`."""
+
+_BY_NAME = "save:NAME,NAME", "offload:NAME", "save:NAME offload:NAME"
 
 _TORCH_OPTIONS = {
     "use_reentrant": (None, False),
@@ -34,7 +48,7 @@ class Remat(NamedTuple):
     """A policy with options.
 
     Attributes:
-        policy: a name, or a policy as `jax.checkpoint_policies` has and makes them.
+        policy: as `as_remat` takes it.
         prevent_cse: see `jax.checkpoint`; None for what the loop or the scan over layers needs.
     """
 
@@ -46,11 +60,13 @@ def as_remat(value: object) -> Hashable:
     """Normalises the field `remat` of a model to what `remat` takes.
 
     Args:
-        value: None or False; True for "full"; the name of a policy, or a policy; or a mapping of
-            `policy` and `prevent_cse`.
+        value: None or False; True for "full"; the name of a policy, or a policy; "save:" and
+            "offload:" with `NAMES` after them, of what is kept on the device and in the memory of
+            the host, "save:attention_out,mlp_hidden offload:residual"; or a mapping of `policy`
+            and `prevent_cse`.
 
     Raises:
-        ValueError: no such policy.
+        ValueError: no such policy, no such name, or one twice.
         TypeError: an option that would change nothing.
     """
     if value is None or value is False:
@@ -63,12 +79,49 @@ def as_remat(value: object) -> Hashable:
         return _of_options(value)
     if callable(value):
         return value
-    if not isinstance(value, str) or value not in POLICIES:
-        raise ValueError(
-            f"remat {value!r}: expected None or one of {', '.join(POLICIES)}, a policy of "
-            "jax.checkpoint_policies, or a mapping of policy and prevent_cse"
-        )
-    return value
+    if isinstance(value, str) and (value in POLICIES or _by_name(value) is not None):
+        return value
+    raise ValueError(
+        f"remat {value!r}: expected None or one of {', '.join(POLICIES)}, a policy of "
+        f"jax.checkpoint_policies, {' or '.join(map(repr, _BY_NAME))}, or a mapping of policy and "
+        "prevent_cse"
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _by_name(text: str) -> Callable | None:
+    """Makes the policy of a text such as "save:attention_out,mlp_hidden offload:residual"; None for
+    a text of another form."""
+    named: dict[str, list[str]] = {"save": [], "offload": []}
+    for part in text.split():
+        where, colon, names = part.partition(":")
+        if not colon or where not in named:
+            return None
+        named[where] += names.split(",")
+    every = [*named["save"], *named["offload"]]
+    for i, name in enumerate(every):
+        if name not in NAMES:
+            raise ValueError(f"remat {text!r}: no activation {name!r}; named are {_listed()}")
+        if name in every[:i]:
+            raise ValueError(f"remat {text!r}: {name!r} is named twice")
+    policies = jax.checkpoint_policies
+    if not named["offload"]:
+        return policies.save_only_these_names(*every) if every else None
+    return policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=named["save"],
+        names_which_can_be_offloaded=named["offload"],
+        offload_src="device",
+        offload_dst="pinned_host",
+    )
+
+
+def _listed() -> str:
+    return "; ".join(f"{name}, {what}" for name, what in NAMES.items())
+
+
+def named(tree: Tree, name: str) -> Tree:
+    """Gives arrays one of `NAMES`, by which a setting of remat finds them; computes nothing."""
+    return checkpoint_name(tree, name)
 
 
 def _of_options(options: Mapping[str, object]) -> Hashable:
@@ -102,5 +155,8 @@ def remat(body: Callable, setting: Any, **options: Any) -> Callable:
     if prevent_cse is not None:
         options["prevent_cse"] = prevent_cse
     if isinstance(policy, str):
-        policy = None if policy == "full" else getattr(jax.checkpoint_policies, policy)
+        if policy in POLICIES:
+            policy = None if policy == "full" else getattr(jax.checkpoint_policies, policy)
+        else:
+            policy = _by_name(policy)
     return nn.remat(body, policy=policy, **options)

@@ -10,6 +10,7 @@ from .. import sharding as fs
 from .attention import AttentionMask, attend
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache, Read
+from .remat import named
 from .rope import rotate
 from .stack import At
 
@@ -54,7 +55,7 @@ def self_attention(
     def turned(rotary: str | None) -> tuple[jax.Array, jax.Array]:
         return (q, k) if rotary is None else rotate(q, k, context.rotations[rotary])
 
-    query, key = at.of("rotary", turned)
+    query, key, v = named((*at.of("rotary", turned), v), "attention_qkv")
     reads, cache = _written(context.cache, at, key, v)
 
     def attended(attention: str) -> tuple[jax.Array, jax.Array | None]:
@@ -77,7 +78,7 @@ def self_attention(
         return out, _padded(weights, context, at)
 
     out, weights = at.of("attention", attended)
-    return out, cache, weights
+    return named(out, "attention_out"), cache, weights
 
 
 def _written(

@@ -14,7 +14,7 @@ from ..sharding import varying
 from .context import ModelOptions, PassContext
 from .kinds import Kind, Segment, segments
 from .kv_cache import Cache
-from .remat import remat
+from .remat import named, remat
 
 T = TypeVar("T")
 
@@ -250,6 +250,7 @@ def _step(context: PassContext, at: At, inputs: PyTree) -> Callable[..., tuple[_
 
     def step(layer: Any, carry: _Carry) -> tuple[_Carry, _Trace]:
         x, cache, shared = carry
+        x = named(x, "residual")
         told = context._replace(cache=cache, shared=shared, layer_inputs=inputs)
         out = LayerOutput(*layer(x, told, at))
         shared = shared if out.shared is None else out.shared

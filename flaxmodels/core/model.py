@@ -34,7 +34,9 @@ class Model(nn.Module):
         scan_layers: one stacked layer under `lax.scan` instead of a loop over layers. Compile
             time no longer grows with depth; the params tree has a leading layer axis.
         remat: None, "full" (keep nothing), or a policy: its name in `jax.checkpoint_policies`, or
-            itself, or a mapping of `policy` and `prevent_cse`.
+            itself; names of activations, "save:attention_out,mlp_hidden" or "offload:residual", to
+            the host's memory (`blocks/remat.py` lists them); or a mapping of `policy` and
+            `prevent_cse`.
         attn_implementation: "eager" (the formula), "sdpa" (`jax.nn.dot_product_attention`), or
             "flash" (cuDNN, on a GPU in a 16-bit dtype).
         rules: logical axes -> mesh axes, for the constraints on activations.

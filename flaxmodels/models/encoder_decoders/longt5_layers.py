@@ -84,8 +84,9 @@ class LocalAttention(T5Attention):
     def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
         size = self.config.local_radius + 1
         tokens = tokens_of(context.masks[at.kind.attention], *x.shape[:2])
-        q = in_blocks(self.heads(self.q, x), size)
-        k, v = (with_neighbours(in_blocks(y, size)) for y in self.keys_and_values(x))
+        q, k, v = blocks.named((self.heads(self.q, x), *self.keys_and_values(x)), "attention_qkv")
+        q, k, v = (in_blocks(y, size) for y in (q, k, v))
+        k, v = with_neighbours(k), with_neighbours(v)
         scores = jnp.einsum("BCQNH,BCKNH->BCNQK", q, k, preferred_element_type=_accurate(x))
         bias = context.biases[at.kind.attention][None, None]
         scores = _masked(scores + jnp.broadcast_to(bias, scores.shape), near(tokens, size))
@@ -104,6 +105,7 @@ class LocalAttention(T5Attention):
         if side_v is not None:
             out = out + jnp.einsum("BCNQG,BGNH->BCQNH", weights[..., 3 * size :], side_v)
         out = out.reshape(x.shape[0], -1, q.shape[3] * q.shape[4])[:, : x.shape[1]]
+        out = blocks.named(out, "attention_out")
         return self.o(out), context.cache, weights if context.output_attentions else None
 
     def sums(self, x: jax.Array, tokens: jax.Array) -> Any:

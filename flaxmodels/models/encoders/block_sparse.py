@@ -33,6 +33,7 @@ class BlockSparseLayer(EncoderLayer):
             return super().self_attention(q, k, v, context, at, **told)
         axes = ("batch", "length", "heads", None)
         q, k, v = (fs.constrain(x, axes, self.options.rules) for x in (q, k, v))
+        q, k, v = blocks.named((q, k, v), "attention_qkv")
         out, weights = blocks.block_sparse(
             q,
             k,
@@ -45,7 +46,7 @@ class BlockSparseLayer(EncoderLayer):
             need_weights=context.output_attentions,
         )
         out, weights = blocks.scaled_heads(out, weights, context, at)
-        return out, context.cache, weights
+        return blocks.named(out, "attention_out"), context.cache, weights
 
 
 def drawn(config: Any, length: int) -> jax.Array:

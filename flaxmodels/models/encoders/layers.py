@@ -127,8 +127,12 @@ class EncoderLayer(nn.Module):
         style, names = self.config.style, self.config.style.mlp
         norm, act = modules.at(names.norm), blocks.ACTIVATIONS[style.act]
         y = norm(x) if style.norm_first else x
-        inner = modules.at(names.up)(y)
-        inner = act(inner) if names.gate is None else act(modules.at(names.gate)(y)) * inner
+
+        def widen(name: str) -> jax.Array:
+            return blocks.named(modules.at(name)(y), "mlp_hidden")
+
+        inner = widen(names.up)
+        inner = act(inner) if names.gate is None else act(widen(names.gate)) * inner
         inner = fs.constrain(inner, ("batch", "length", "mlp"), self.options.rules)
         if style.inner_dropout:
             inner = nn.Dropout(style.inner_dropout)(inner, deterministic=deterministic)

@@ -75,6 +75,7 @@ class SharedLayers(nn.Module):
         keep_states, keep_weights = context.output_hidden_states, context.output_attentions
 
         def step(layer: Any, x: jax.Array) -> tuple[jax.Array, _Trace]:
+            x = blocks.named(x, "residual")
             out = blocks.LayerOutput(*layer(x, context, at))
             return out.x, (x if keep_states else None, out.weights if keep_weights else None)
 
