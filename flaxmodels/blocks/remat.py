@@ -30,7 +30,7 @@ POLICIES = (
 """Names: "full" keeps what enters a layer and nothing in it; others are of
 `jax.checkpoint_policies`."""
 
-_BY_NAME = "save:NAME,NAME", "offload:NAME", "save:NAME offload:NAME"
+_BY_NAME = "'save:NAME,NAME', 'offload:NAME' or 'save:NAME offload:NAME'"
 
 _TORCH_OPTIONS = {
     "use_reentrant": (None, False),
@@ -83,7 +83,7 @@ def as_remat(value: object) -> Hashable:
         return value
     raise ValueError(
         f"remat {value!r}: expected None or one of {', '.join(POLICIES)}, a policy of "
-        f"jax.checkpoint_policies, {' or '.join(map(repr, _BY_NAME))}, or a mapping of policy and "
+        f"jax.checkpoint_policies, {_BY_NAME}, or a mapping of policy and "
         "prevent_cse"
     )
 

@@ -1,4 +1,4 @@
-"""Activations by name: what the backward pass finds saved, on the device or in the host's memory."""
+"""Activations by name: what the backward pass finds saved, on the device or with the host."""
 
 import functools
 
@@ -124,7 +124,7 @@ def test_every_kind_of_layer_names_its_activations(family):
         ("save:attention", "no activation 'attention'; named are residual, what enters a layer"),
         ("save:", "no activation ''"),
         ("offload:residual save:residual", "'residual' is named twice"),
-        ("keep:residual", "or 'save:NAME,NAME' or 'offload:NAME'"),
+        ("keep:residual", "'save:NAME,NAME', 'offload:NAME' or 'save"),
         ({"policy": "offload:logits"}, "no activation 'logits'"),
         (" ", "expected None or one of full"),
     ],
