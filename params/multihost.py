@@ -9,12 +9,12 @@ from jax.core import Tracer
 from jax.experimental import multihost_utils
 
 from . import peers
-from .errors import CheckpointError, printable
+from .errors import CheckpointError, printable, some
 from .types import Leaf
 
 T = TypeVar("T")
 _LONGEST = 600  # characters of another process's error
-_FAILED = "failed: "
+_FOUND = "found: "
 
 
 def is_spread(leaf: Leaf) -> bool:
@@ -67,27 +67,36 @@ def run_on_all_processes(action: Callable[[], T], what: str, *, alone: bool) -> 
     return result
 
 
-def broadcast_text(what: str, text: str | None) -> str:
-    """Returns the text that one process gives and the others, with None, get to know."""
-    if jax.process_count() == 1:
-        return text or ""
-    return next(filter(None, exchange(what, text or "")), "")
+def broadcast(what: str, find: Callable[[], str] | None) -> str:
+    """Returns the text that one process finds and the others, with None, get to know; "" where all
+    have None. An error of `find()` is raised by all."""
+    said, error = "", None
+    if find is not None:
+        try:
+            said = f"{_FOUND}{find()}"
+        except peers.PeerLost:
+            raise
+        except Exception as raised:
+            error = raised
+            said = _text_of(error)
+    texts = exchange(what, said) if jax.process_count() > 1 else [said]
+    if error is not None:
+        raise error
+    givers = [process for process, text in enumerate(texts) if text]
+    if len(givers) > 1:
+        raise CheckpointError(
+            f"{what}: processes {some(givers)} want to give it; is_main_process=True is for one"
+        )
+    for process in givers:
+        if not texts[process].startswith(_FOUND):
+            raise CheckpointError(f"process {process} failed: {texts[process]}")
+        return texts[process].removeprefix(_FOUND)
+    return ""
 
 
 def broadcast_from_process_0(what: str, find: Callable[[], str]) -> str:
     """Returns what `find()` gives on process 0, told to all; its error there is raised by all."""
-    said, error = None, None
-    if jax.process_index() == 0:
-        try:
-            said = find()
-        except Exception as raised:
-            error = raised
-    told = broadcast_text(what, _FAILED + _text_of(error) if error is not None else said)
-    if error is not None:
-        raise error
-    if told.startswith(_FAILED):
-        raise CheckpointError(f"process 0 failed: {told.removeprefix(_FAILED)}")
-    return told
+    return broadcast(what, find if jax.process_index() == 0 else None)
 
 
 def _text_of(error: Exception | None) -> str:

@@ -21,7 +21,7 @@ from ..core.model import Model
 from ..params.errors import some
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST
-from ..params.multihost import broadcast_text, is_spread, run_on_all_processes
+from ..params.multihost import broadcast, is_spread, run_on_all_processes
 from ..params.save.tensor_specs import tensor_specs
 from ..params.save.write import layout_for
 from ..params.sizes import parse_size
@@ -255,7 +255,7 @@ def _by_process_0(
         return info
     names = ("commit_url", "commit_message", "commit_description", "oid", "pr_url")
     known = json.dumps({name: getattr(info, name) for name in names}) if info else ""
-    told = broadcast_text("the commit", known)
+    told = broadcast("the commit", (lambda: known) if known else None)
     return info or hub.commit_info(**json.loads(told))
 
 

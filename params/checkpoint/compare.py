@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..formats import Tensor
+from ..formats.bounds import chunks, of_index
 from ..formats.source import Bounds
 from ..host.copies import as_integers, contiguous
 from ..host.kernels import compiles, on_cpu
 from ..types import Concrete
-from .bounds import chunks, of_index
 
 _CHUNK = 1 << 20  # elements of one computation, and read from files at a time
 _RUN = 1 << 15  # elements; with NumPy's temporaries, a share of the second-level cache

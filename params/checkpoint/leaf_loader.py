@@ -20,12 +20,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
+from ..formats.bounds import around, holds, intersection, of_index, relative, shape_of
 from ..formats.files import File
 from ..formats.source import Bounds
 from ..host.copies import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
 from ..host.threads import Modes
 from ..types import Concrete
-from .bounds import around, holds, intersection, of_index, relative, shape_of
 from .match import Piece
 from .plan import LeafPlan
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..formats import Source
+from ..formats.bounds import chunks
 from ..formats.source import Bounds
-from .bounds import chunks
 from .match import Match, Piece
 
 _CHUNK = 1 << 20  # elements

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -16,7 +17,6 @@ from ..formats import msgpack as msgpack_format
 from ..formats import safetensors as safetensors_format
 from ..formats.checksums import MANIFEST, write_checksums
 from ..formats.orbax import write_folder, zarr
-from ..multihost import broadcast_text
 from ..sizes import parse_size
 from ..strict_json import Json
 from ..tree.masks import Mask
@@ -28,6 +28,7 @@ from .encode import Parts, msgpack_parts, safetensors_parts
 from .file_writer import FileWriter, OnFile, SaveFunction
 from .saveable import check_variant, saveable
 from .tensor_specs import TensorSpec, plan_shards, tensor_specs
+from .together import Target, disk_errors, named, strangers, told, write_together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +75,12 @@ def write_checkpoint(
 ) -> list[str]:
     """Writes weights, and an index if there are several files, into an empty folder.
 
-    Leaves that are spread over the devices of several processes are put together one at a time:
-    every process must call it, and all but one with `folder=None`.
+    Where leaves are spread over the devices of several processes, each writes the bytes that its
+    own devices hold, into the one's folder (`params/save/together.py`): every process must call
+    it, and all but one with `folder=None`.
 
     Args:
-        folder: None takes part and writes nothing.
+        folder: None takes part; another process gives one.
         on_file: called with the path of each file when it is whole. It may take the file away: the
             disk then needs room for the largest only. Not called for orbax, which is a folder.
 
@@ -105,20 +107,69 @@ def write_checkpoint(
     shards = plan_shards(specs, parse_size(options.max_shard_size))
     sizes = [sum(spec.nbytes for spec in shard) for shard in shards]
     is_quiet = not progress or folder is None
+    if options.save_function is None and any(spec.is_spread for spec in specs):
+        return _write_together(folder, shards, options, on_file, is_quiet)
     with tqdm(total=sum(sizes), unit="B", unit_scale=True, delay=1, disable=is_quiet) as bar:
         room = sum(sizes) if on_file is None else max(sizes)
         with FileWriter(folder, room, bar, on_file) as writer:
             return _write_shards(writer, shards, options)
 
 
-def _write_shards(
-    writer: FileWriter, shards: list[list[TensorSpec]], options: WriteOptions
+def _write_together(
+    folder: str | os.PathLike | None,
+    shards: list[list[TensorSpec]],
+    options: WriteOptions,
+    on_file: OnFile | None,
+    is_quiet: bool,
 ) -> list[str]:
+    """Writes leaves that are spread over processes; the index last, by the main process."""
+    written = _written(options.format)
+
+    def find() -> Target:
+        assert folder is not None
+        names, metadata = _names(shards, options)
+        main = jax.process_index()
+        return Target(os.fspath(folder), main, tuple(names), metadata, asks=on_file is None)
+
+    target = told(None if folder is None else find)
+    if target is None:
+        return []
+    encoded = {
+        name: written.encode(shard, dict(target.metadata))
+        for name, shard in zip(target.names, shards, strict=True)
+    }
+    size = sum(spec.nbytes for shard in shards for spec in shard)
+    with tqdm(total=size, unit="B", unit_scale=True, delay=1, disable=is_quiet) as bar:
+        write_together(target, encoded, bar, on_file)
+    names = list(target.names)
+    if len(shards) > 1:
+        names.append(written.format.main_files(options.variant)[1])
+        if jax.process_index() == target.main:
+            path = os.path.join(target.folder, names[-1])
+            with disk_errors(path), open(path, "xb") as file:
+                file.writelines(_index(names, shards, dict(target.metadata)))
+            if on_file is not None:
+                on_file(path)
+    return names
+
+
+def _names(
+    shards: list[list[TensorSpec]], options: WriteOptions
+) -> tuple[list[str], dict[str, str]]:
+    """Returns the names of the files, without the index, and what their headers say."""
     written = _written(options.format)
     names = written.format.files(len(shards), variant=options.variant, tag=options.tag)
     metadata = {"format": "pt"}
     if options.save_id and len(shards) > 1 and written.format is SAFETENSORS:
         metadata["save_id"] = secrets.token_hex(8)
+    return list(names), metadata
+
+
+def _write_shards(
+    writer: FileWriter, shards: list[list[TensorSpec]], options: WriteOptions
+) -> list[str]:
+    written = _written(options.format)
+    names, metadata = _names(shards, options)
     others_wait = any(spec.is_spread for shard in shards for spec in shard)
     for name, shard in zip(names, shards, strict=True):
         if writer.error is not None and not others_wait:
@@ -173,7 +224,14 @@ def _write_orbax(
     _check_dtypes(specs, "orbax")
     (name,) = ORBAX.main_files(variant)
     if any(spec.is_spread for spec in specs):
-        folder = broadcast_text("a folder to write", None if folder is None else os.fspath(folder))
+        target = told(None if folder is None else lambda: Target.of(folder))
+        if target is not None and (alone := strangers(target)):
+            raise CheckpointError(
+                f"{target.folder}: {named(alone)} cannot write there, as process "
+                f'{target.main} can, and format="orbax" is written by all processes into one '
+                "folder: give one on a disk that all see, or save safetensors"
+            )
+        folder = target and target.folder
     if folder is not None:
         leaves = {spec.name: spec.whole() for spec in specs}
         write_folder(os.path.join(folder, name), unflatten(leaves))

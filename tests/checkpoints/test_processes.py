@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 
 import _children
 import jax
@@ -107,65 +106,3 @@ def test_R6_a_load_that_fails_on_one_fails_on_all(together):
     first, second = (of["load"] for of in together[1])
     assert first["error"] == "process 1 failed: CheckpointError: a disk of process 1 is broken"
     assert second["error"] == "a disk of process 1 is broken"
-
-
-PEER = """
-import os, sys, time
-rank, port, folder, source, where = int(sys.argv[1]), *sys.argv[2:6]
-victim = int(sys.argv[6])
-os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
-import jax
-import flaxmodels as fm
-from flaxmodels import sharding as fs
-from flaxmodels.params.save.tensor_specs import TensorSpec
-from flaxmodels.params.formats.source import Tensor
-fs.initialize(coordinator_address=f"localhost:{port}", num_processes=2, process_id=rank)
-def die(*args):
-    os.kill(os.getpid(), 9)
-def slow(*args, fill=Tensor.fill):
-    time.sleep(0.5)  # the others notice in the middle of a load of their own
-    return fill(*args)
-if where == "load":
-    Tensor.fill = die if rank == victim else slow
-rules = (("vocab", None), *fs.DEFAULT_RULES)
-start = time.monotonic()
-try:
-    model, params = fm.LlamaForCausalLM.from_pretrained(
-        source, mesh=fs.make_mesh(fsdp=4), rules=rules, progress=False
-    )
-    read, count = TensorSpec.read, 0
-    def dying(entry):
-        global count
-        count += 1
-        return die() if count == 3 else read(entry)
-    if where == "save" and rank == victim:
-        TensorSpec.read = dying
-    if where == "error" and rank == victim:
-        raise RuntimeError("of its own")
-    start = time.monotonic()
-    model.save_pretrained(params, folder, progress=False)
-except fm.CheckpointError as error:
-    print(f"{type(error).__name__} {time.monotonic() - start:.1f} {error}", flush=True)
-    sys.exit(3)
-"""
-
-
-@pytest.mark.parametrize(("where", "victim"), [("load", 0), ("save", 1), ("error", 1)])
-def test_peers_when_a_process_dies_the_others_name_it_and_end(where, victim, tmp_path):
-    """Within 15 s; what was saved before is what it was, and no shard of the new save is there."""
-    model, params = fm.LlamaForCausalLM.from_pretrained(LLAMA)
-    model.save_pretrained(params, tmp_path / "ck")
-    before = (tmp_path / "ck/model.safetensors").read_bytes()
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    arguments = [str(port), tmp_path / "ck", LLAMA, where, str(victim)]
-    processes = [_children.Child("-c", PEER, str(rank), *arguments) for rank in range(2)]
-    processes[victim].wait(timeout=240)
-    start = time.monotonic()
-    out, errors = processes[1 - victim].communicate(timeout=240)
-    assert time.monotonic() - start < 15, errors[-2000:]
-    assert processes[victim].communicate() and processes[victim].returncode != 0
-    assert processes[1 - victim].returncode == 3, (out, errors[-3000:])
-    assert "PeerLost" in out and f"process {victim} " in out
-    assert (tmp_path / "ck/model.safetensors").read_bytes() == before

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 
-from ..formats.source import Bounds
+from .source import Bounds
 
 
 def chunks(shape: tuple[int, ...], most: int) -> Iterator[Bounds]:

@@ -1,0 +1,137 @@
+"""A process of a run dies, with `kill -9`, at each stage of a load and of a save: the others name
+it and end within the limit, and the folder holds the old checkpoint or the new one, whole."""
+
+import time
+
+import jax
+import numpy as np
+import pytest
+from _paths import LLAMA
+from _runs import Run, values
+
+import flaxmodels as fm
+
+LIMIT = 15  # seconds from a death to the end of the others
+
+PROGRAM = """
+import signal
+import flaxmodels.checkpoints.save as saving
+import flaxmodels.params.multihost as multihost
+import flaxmodels.params.save.together as together
+import flaxmodels.params.save.write as write
+from flaxmodels.params.formats.source import Tensor
+stage, victim, folder, source = given
+
+def die(*args, **named):
+    say("died", time.time())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def at(owner, name, *, call=1, when=lambda *args: True):
+    '''Dies in the so many-th call of a function.'''
+    before, calls = getattr(owner, name), iter(range(1, 1 << 30))
+    def dying(*args, **named):
+        if when(*args) and next(calls) == call:
+            die()
+        return before(*args, **named)
+    setattr(owner, name, dying)
+
+def label(start):
+    return lambda what, *_: what.startswith(start)
+
+STAGES = {
+    "read": lambda: at(Tensor, "fill", call=3),
+    "put": lambda: at(jax, "make_array_from_single_device_arrays", call=3),
+    "barrier": lambda: at(multihost, "exchange", when=label("the end of reading")),
+    "agreement": lambda: at(multihost.peers, "decide", when=label("the agreement of a save")),
+    "write": lambda: at(together, "_write_at", call=9),
+    "after writing": lambda: at(multihost, "exchange", when=label("the end of writing shards")),
+    "before the index": lambda: at(write, "_index"),
+    "after the index": lambda: at(saving, "write_side_files"),
+    "after the rename": lambda: at(multihost, "exchange", when=label("the end of replacing")),
+}
+join()
+if number == int(victim) and stage != "error":
+    STAGES[stage]()
+rules = (("vocab", None), *fs.DEFAULT_RULES)
+try:
+    model, params = fm.LlamaForCausalLM.from_pretrained(
+        source, mesh=fs.make_mesh(fsdp=4), rules=rules, progress=False
+    )
+    if number == int(victim) and stage == "error":
+        raise RuntimeError("of its own")
+    params = jax.tree.map(lambda leaf: -leaf, params)
+    model.save_pretrained(params, folder, max_shard_size="20KB", progress=False)
+except fm.CheckpointError as error:
+    say("error", f"{type(error).__name__}: {error}")
+    sys.exit(3)
+"""
+
+
+@pytest.fixture(scope="module")
+def old():
+    model, params = fm.LlamaForCausalLM.from_pretrained(LLAMA)
+    return model, jax.tree.map(np.asarray, params)
+
+
+def killed(stage, victim, count, folder, old):
+    """Runs the program -> whether the folder is the new checkpoint."""
+    model, params = old
+    model.save_pretrained(params, folder, max_shard_size="20KB", progress=False)
+    run = Run(PROGRAM, stage, victim, folder, LLAMA, count=count)
+    run.processes[victim].wait(240)
+    start = time.monotonic()
+    said = run.ended()
+    seconds = time.monotonic() - start
+    assert seconds < LIMIT, said
+    assert run.processes[victim].returncode == (-9 if stage != "error" else 1), said[victim]
+    errors = set()
+    for number in range(count):
+        if number != victim:
+            out, err = said[number]
+            assert run.processes[number].returncode == 3, (out, err[-3000:])
+            errors.add(values(out)["error"].partition("; this one")[0])
+    assert len(errors) == 1
+    (error,) = errors
+    assert error.startswith("PeerLost: ") and f"process {victim} " in error
+    print(f"{stage}, process {victim} of {count}: {seconds:.1f} s, {error}")
+    _, found = fm.LlamaForCausalLM.from_pretrained(folder)
+    signs = {
+        sign
+        for sign in (1, -1)
+        if all(
+            np.array_equal(sign * one, two)
+            for one, two in zip(jax.tree.leaves(params), jax.tree.leaves(found), strict=True)
+        )
+    }
+    assert len(signs) == 1  # one of the two, whole
+    return signs == {-1}
+
+
+CASES = [
+    ("read", 0),
+    ("put", 1),
+    ("barrier", 1),
+    ("write", 1),
+    ("before the index", 0),
+    ("after the index", 0),
+    ("after the rename", 0),
+]
+
+
+@pytest.mark.parametrize(("stage", "victim"), CASES)
+def test_P16_when_a_process_is_killed_the_others_name_it_and_end(stage, victim, old, tmp_path):
+    is_new = killed(stage, victim, 2, tmp_path / "ck", old)
+    assert is_new == (stage == "after the rename")
+
+
+MORE = [
+    *(("error", 1, 2), ("agreement", 1, 2), ("after writing", 1, 2), ("read", 1, 2)),
+    *((stage, victim, 4) for stage, victim in CASES if stage != "after the rename"),
+    *(("write", 3, 4), ("agreement", 0, 4), ("after writing", 2, 4)),
+]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("stage", "victim", "count"), MORE)
+def test_P16_kills_at_other_stages_and_of_four(stage, victim, count, old, tmp_path):
+    assert not killed(stage, victim, count, tmp_path / "ck", old)

@@ -1,0 +1,190 @@
+"""Four processes with two devices each: they load, compute, generate, save and load again as one
+process does, for each way to spread params; faults of one disk, and disks of their own."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from _runs import Run
+from _weights import uniform
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+
+CONFIG = fm.LlamaConfig(
+    vocab_size=512,
+    hidden_size=256,
+    intermediate_size=512,
+    num_hidden_layers=2,
+    num_attention_heads=8,
+    num_key_value_heads=8,
+    max_position_embeddings=32,
+)
+IDS = [[5, 9, 2, 7], [1, 3, 3, 8]]
+PLACES = {
+    "replicated": {"data": 8},
+    "fsdp": {"fsdp": 8},
+    "tensor": {"tensor": 8},
+    "fsdp+tensor": {"fsdp": 2, "tensor": 4},
+}
+
+PROGRAM = """
+import hashlib, warnings
+import flaxmodels.params.save.blocks as blocks
+import flaxmodels.params.save.together as together
+from flaxmodels.params.formats.files import File
+source, folder, places = given[0], given[1], json.loads(given[2])
+join()
+ids = np.asarray(json.loads(given[3]))
+jax.config.update("jax_disable_most_optimizations", True)
+read, sent, written = [], [], []
+count, send, pwrite = File._count, together.send, os.pwrite
+File._count = lambda self, number: (read.append(number), count(self, number))[1]
+together.send = lambda data, mine: (sent.append(data.nbytes), send(data, mine))[1]
+os.pwrite = lambda file, data, at: (written.append(len(data)), pwrite(file, data, at))[1]
+
+def load(source, place):
+    return fm.LlamaForCausalLM.from_pretrained(source, mesh=fs.make_mesh(**place), progress=False)
+
+def hashes(params):
+    return {
+        f"{path} {shard.index}": hashlib.sha256(np.asarray(shard.data).tobytes()).hexdigest()
+        for path, leaf in fp.flatten(params).items() for shard in leaf.addressable_shards
+    }
+
+def whole(x):
+    return np.asarray(jax.experimental.multihost_utils.process_allgather(x, tiled=True)).tolist()
+
+def share(params):
+    return sum(
+        sum({str(s.index): s.data.nbytes for s in leaf.addressable_shards}.values())
+        for leaf in jax.tree.leaves(params))
+
+def save(model, params, name, **more):
+    written.clear(), sent.clear()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.save_pretrained(params, f"{folder}/{name}", progress=False, **more)
+    return {"written": sum(written), "sent": sent[:], "warned": [str(w.message) for w in said]}
+
+from jax.experimental import multihost_utils
+for name, place in places.items():
+    read.clear()
+    model, params = load(source, place)
+    said = {"read": sum(read), "share": share(params), "peak": max(read)}
+    said["logits"] = whole(jax.jit(model.apply)({"params": params}, ids).logits)
+    if name in ("fsdp", "fsdp+tensor"):
+        said["tokens"] = whole(model.generate(params, ids, max_new_tokens=4).sequences)
+    said |= save(model, params, name, max_shard_size="1MB")
+    said["equal"] = hashes(params) == hashes(load(f"{folder}/{name}", place)[1])
+    say(name, said)
+
+def lost(path, *args, before=together._write_at):
+    if number in (1, 3) and "probe" in path:
+        raise FileNotFoundError(2, "No such file or directory")
+    return before(path, *args)
+
+plain, together._write_at = together._write_at, lost
+blocks.CHUNK = 20000
+say("own disks", save(model, params, "own disks"))
+say("own disks, orbax", said_of(lambda: save(model, params, "orbax", format="orbax")))
+together._write_at = plain
+blocks.CHUNK = 8 << 20
+
+def full(file, data, at):
+    if len(data) > 64:  # not the probe
+        raise OSError(28, "No space left on device")
+    return pwrite(file, data, at)
+
+halves = jax.tree.map(lambda leaf: leaf / 2, params)
+for process in (0, 2):
+    begun, os.pwrite = os.pwrite, full if number == process else os.pwrite
+    say(f"full {process}", said_of(lambda: save(model, halves, "fsdp")))
+    os.pwrite = begun
+say("two mains", said_of(lambda: save(model, halves, "fsdp", is_main_process=number < 2)))
+say("main is 2", save(model, params, "main is 2", is_main_process=number == 2))
+say("equal", hashes(params) == hashes(load(f"{folder}/main is 2", place)[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("four")
+    model = fm.LlamaForCausalLM(CONFIG)
+    leaves = {p: 0.2 * uniform(p, x.shape) for p, x in fp.flatten(model.abstract_params()).items()}
+    model.save_pretrained(fp.unflatten(leaves), folder / "ck", progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[4, pytest.param(2, marks=pytest.mark.soak)])
+def said(request, source):
+    """What each process says."""
+    folder = source / str(request.param)
+    arguments = (source / "ck", folder, json.dumps(PLACES), json.dumps(IDS))
+    return folder, Run(PROGRAM, *arguments, count=request.param, devices=8).said()
+
+
+@pytest.fixture(scope="module")
+def alone(source):
+    """What one process computes: logits and tokens."""
+    model, params = fm.LlamaForCausalLM.from_pretrained(source / "ck")
+    ids = np.asarray(IDS)
+    logits = jax.jit(model.apply)({"params": params}, ids).logits
+    return logits, np.asarray(model.generate(params, ids, max_new_tokens=4).sequences), params
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_P16_they_compute_what_one_computes(place, said, alone):
+    logits, tokens, _ = alone
+    for of in said[1]:
+        np.testing.assert_allclose(of[place]["logits"], logits, atol=1e-4, rtol=1e-4)
+        assert of[place].get("tokens", tokens.tolist()) == tokens.tolist()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_P16_each_writes_its_part_and_nothing_is_sent(place, said, alone):
+    folder, of = said
+    assert all(one[place]["equal"] for one in of)
+    written = [one[place]["written"] for one in of]
+    size = sum(path.stat().st_size for path in (folder / place).glob("*.safetensors"))
+    assert size <= sum(written) < size + 4096  # the probe
+    assert max(written) < 1.05 * size / len(of) + 8192  # headers are of the first
+    assert [one[place]["sent"] for one in of] == [[]] * len(of)
+    _, found = fm.LlamaForCausalLM.from_pretrained(folder / place)
+    jax.tree.map(np.testing.assert_array_equal, found, alone[2])
+
+
+def test_P16_without_a_shared_disk_one_writes_and_chunks_are_sent(said, alone):
+    folder, of = said
+    _, found = fm.LlamaForCausalLM.from_pretrained(folder / "own disks")
+    jax.tree.map(np.testing.assert_array_equal, found, alone[2])
+    (warned,) = of[0]["own disks"]["warned"]
+    strangers = [i for i in (1, 3) if i < len(of)]
+    assert f"{', '.join(map(str, strangers))} cannot write there" in warned
+    assert "process 0 writes everything" in warned
+    assert [one["own disks"]["warned"] for one in of[1:]] == [[]] * (len(of) - 1)
+    for one in of:
+        assert 0 < max(one["own disks"]["sent"]) <= 20000
+    errors = {one["own disks, orbax"]["error"].partition("CheckpointError: ")[2] for one in of}
+    assert any("a disk that all see" in error for error in errors)
+
+
+@pytest.mark.parametrize("process", [0, 2])
+def test_P16_a_disk_that_is_full_for_one_is_an_error_of_all(process, said, alone):
+    folder, of = said
+    if process >= len(of):
+        pytest.skip("there are two")
+    for one in of:
+        assert "No space left on device" in one[f"full {process}"]["error"]
+        assert "safetensors" in one[f"full {process}"]["error"]
+    _, found = fm.LlamaForCausalLM.from_pretrained(folder / "fsdp")
+    jax.tree.map(np.testing.assert_array_equal, found, alone[2])
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_P16_one_process_is_the_main_one(said):
+    _, of = said
+    for one in of:
+        assert "processes 0, 1 want to give it" in one["two mains"]["error"]
+        assert one["equal"] is (len(of) == 4)
