@@ -1,10 +1,11 @@
 """Writing: params -> the files of a checkpoint, one tensor after the other."""
 
 import dataclasses
+import functools
 import json
 import os
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import jax
@@ -224,7 +225,7 @@ def _write_orbax(
     _check_dtypes(specs, "orbax")
     (name,) = ORBAX.main_files(variant)
     if any(spec.is_spread for spec in specs):
-        target = told(None if folder is None else lambda: Target.of(folder))
+        target = told(None if folder is None else functools.partial(Target.of, folder))
         if target is not None and (alone := strangers(target)):
             raise CheckpointError(
                 f"{target.folder}: {named(alone)} cannot write there, as process "
@@ -266,7 +267,9 @@ def _written(format: str) -> _Written:
     return _WRITTEN[format]
 
 
-def _index(names: list[str], shards: list[list[TensorSpec]], metadata: dict[str, str]) -> Parts:
+def _index(
+    names: list[str], shards: list[list[TensorSpec]], metadata: dict[str, str]
+) -> Iterator[bytes]:
     total = sum(spec.nbytes for shard in shards for spec in shard)
     about: dict[str, Json] = {"total_size": total} | {
         k: v for k, v in metadata.items() if k == "save_id"
