@@ -55,7 +55,7 @@ class CompiledCall:
         self.donate_cache = donate_cache
         self.compiler_options = dict(compiler_options or {})
         self.folder = None if folder is None else Path(folder)
-        self.programs: dict[str, Any] = {}
+        self.programs: dict[str, jax.stages.Compiled] = {}
         options = (donate_cache, sorted(self.compiler_options.items()))
         host = (jax.__version__, metadata.version("jaxlib"), str(jax.devices()))
         self._identity = repr((model, options, host))

@@ -75,7 +75,9 @@ class Tokens(NamedTuple):
         return given
 
 
-def check_attention_mask(mask: Any, shape: tuple[int, int], *, pairs: bool = True) -> None:
+def check_attention_mask(
+    mask: jax.Array | None, shape: tuple[int, int], *, pairs: bool = True
+) -> None:
     """Refuses a mask that is not 0 or 1 for each token [B, T] = `shape`, or for each pair of them.
 
     An additive mask (0 to attend, a large negative number to ignore) would mean the reverse. Values
@@ -149,7 +151,7 @@ def _check_tokens(config: Config, input_ids: Any, inputs_embeds: Any) -> None:
         check_token_ids(input_ids, config.vocab_size)
 
 
-def _check_form(name: str, x: Any, form: str, rank: int) -> None:
+def _check_form(name: str, x: jax.Array, form: str, rank: int) -> None:
     if x.ndim == rank and 0 not in x.shape:
         return
     hint = ""
@@ -160,7 +162,9 @@ def _check_form(name: str, x: Any, form: str, rank: int) -> None:
     raise ValueError(f"{name} has shape {x.shape}: expected {form}, nothing of it empty{hint}")
 
 
-def check_ids(name: str, ids: Any, shape: tuple[int, ...], limit: int | None, what: str) -> None:
+def check_ids(
+    name: str, ids: jax.Array, shape: tuple[int, ...], limit: int | None, what: str
+) -> None:
     """Refuses ids that are not int of `shape`, or of a batch of 1, or not from 0 to `limit` - 1."""
     if ids is None:
         return

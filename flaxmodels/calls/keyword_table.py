@@ -17,10 +17,10 @@ class Keyword(NamedTuple):
     """
 
     use: str
-    fine: tuple[Any, ...] = (None,)
+    fine: tuple[object, ...] = (None,)
     warns: bool = False
     becomes: str = ""
-    convert: Callable[[Any], Any] = lambda value: value
+    convert: Callable[[Any], object] = lambda value: value
     old: bool = False
 
 

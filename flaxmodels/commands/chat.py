@@ -14,8 +14,10 @@ from .. import params as fp
 from ..auto import AutoModelForCausalLM
 from ..config.generation_config import GenerationConfig
 from ..hub import download
+from ..models.base import PretrainedModel
 from ..params.errors import printable
-from ..text import TextStream, load_tokenizer
+from ..params.tree.cast import DtypeLike
+from ..text import TextStream, Tokenizer, load_tokenizer
 
 _HELP = "an empty line or Ctrl-D ends it, Ctrl-C ends an answer, /new begins another conversation"
 
@@ -40,7 +42,7 @@ class Wishes:
     top_p: float | None = None
     system: str | None = None
     seed: int = 0
-    dtype: Any = None
+    dtype: DtypeLike | None = None
     show: bool = True
 
 
@@ -50,7 +52,9 @@ class Conversation:
     Without a chat template there are no turns: each text is continued by itself.
     """
 
-    def __init__(self, model: Any, params: fp.Params, tokenizer: Any, wishes: Wishes):
+    def __init__(
+        self, model: PretrainedModel, params: fp.Params, tokenizer: Tokenizer, wishes: Wishes
+    ):
         self.model, self.params, self.tokenizer, self.wishes = model, params, tokenizer, wishes
         self.key = jax.random.key(wishes.seed)
         self.messages: list[dict[str, str]] = []

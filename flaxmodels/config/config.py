@@ -24,6 +24,9 @@ from .parts import checked_part, parts_of_caller, parts_of_file, text_part
 from .reading import check_extra, fields_of_caller, fields_of_file
 from .schema import Schema
 
+FROM_OTHERS: Any = None
+"""The default of a field that follows from the others."""
+
 
 class _Type(type):
     """Makes a constructor take what `replace` takes: fields under any name, labels either way."""
@@ -127,7 +130,7 @@ class Config(Schema, metaclass=_Type):
             return None
         return {str(label): int(number) for number, label in self.id2label.items()}
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: object) -> Self:
         """Returns a copy with some fields changed, each under any of its names.
 
         `id2label` or `label2id` decides `num_labels`; another `num_labels` takes the labels away.
@@ -195,7 +198,7 @@ class Config(Schema, metaclass=_Type):
             return cls.from_dict(read_json(path), path=path)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike | Location, **changes: Any) -> Self:
+    def from_pretrained(cls, name_or_path: str | os.PathLike | Location, **changes: object) -> Self:
         """Reads `config.json` of a folder or repository, or the file itself; `changes` override
         fields, but for what says where it is (`flaxmodels.hub.HubOptions`): revision, token, ...
 

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 from typing import Any
 
+from flax import linen as nn
+
 from .. import params as fp
 from .. import sharding as fs
 from ..blocks import as_remat, check_dtype, heads_are_even
@@ -43,7 +45,7 @@ def wrap_constructor(cls: Any) -> None:
     cls.__post_init__ = __post_init__
 
 
-def normalise(model: Any) -> None:
+def normalise(model: nn.Module) -> None:
     """Checks a new model's fields, and replaces each by its normal form.
 
     Raises:
@@ -65,7 +67,7 @@ def normalise(model: Any) -> None:
         )
 
 
-def check_assignment(model: Any, name: str) -> None:
+def check_assignment(model: nn.Module, name: str) -> None:
     """Raises `dataclasses.FrozenInstanceError` for an attribute set from outside: a model is a
     value. Linen's own attributes, and those that `setup` makes, may be set."""
     if name.startswith("_") or name in _LINENS or "_fixed" not in vars(model):

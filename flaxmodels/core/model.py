@@ -3,7 +3,7 @@ typed against it; `flaxmodels.models.base.PretrainedModel` puts them together.""
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 import jax
@@ -20,6 +20,12 @@ from ..params.tree.cast import DtypeLike
 from ..params.tree.keys import one_key
 from . import fields, missing_attributes
 from .template import drawn, template_of
+
+
+def by_config(of_model: Callable[[Any], object]) -> Any:
+    """Makes an attribute of a model class that follows from the configuration of a model, where
+    other classes have a constant."""
+    return property(of_model)
 
 
 @dataclass_transform(eq_default=False)  # linen compares and hashes by value; a type checker is told

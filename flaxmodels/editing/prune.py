@@ -1,7 +1,6 @@
 """Pruning: attention heads are cut out of a model and its params."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +108,7 @@ def _kept(before: Config, after: Config, layer: int, name: str, size: int) -> np
     return np.arange(size).reshape(-1, len(old), width)[:, np.isin(old, new)].ravel()
 
 
-def _cut(path: str, leaf: Any, kept: np.ndarray, axis: int) -> Any:
+def _cut(path: str, leaf: Leaf, kept: np.ndarray, axis: int) -> Leaf:
     """Takes the indices [L or 1, size] along `axis` that each layer keeps."""
     size = kept.shape[1]
     if size == leaf.shape[axis]:

@@ -216,7 +216,7 @@ class CrossEncoder:
 _MODULES = "sentence_transformers.base.modules.transformer"
 
 
-def _ways() -> dict[str, Any]:
+def _ways() -> dict[str, object]:
     """Returns what sentence-transformers 5.7 writes of a model of texts that gives scores."""
     way = {"text": {"method": "forward", "method_output_name": "logits"}}
     return {"modality_config": way, "module_output_name": "scores"}

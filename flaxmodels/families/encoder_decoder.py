@@ -13,6 +13,7 @@ from .. import blocks
 from ..checkpoints.request import UNSAID, NameOrPath
 from ..config.config import Config
 from ..core import outputs
+from ..core.model import by_config
 from ..documents.json_values import ConfigError, Json
 from ..models.decoder import Decoder
 from ..models.encoder_decoders import inputs, joined
@@ -100,8 +101,8 @@ class EncoderDecoderModel(TwoVocabularies, LanguageModel):
 
     config_class = EncoderDecoderConfig
     is_parallelizable = True
-    naming: ClassVar[Any] = property(joined.naming_of)
-    tied: ClassVar[Any] = property(_ties_of)
+    naming = by_config(joined.naming_of)
+    tied = by_config(_ties_of)
 
     @classmethod
     def from_encoder_decoder_pretrained(
@@ -157,7 +158,7 @@ class EncoderDecoderModel(TwoVocabularies, LanguageModel):
             self.enc_to_dec_proj = blocks.Linear(width, ("embed", "hidden"), std)
 
     @nn.nowrap
-    def half(self, name: str, **fields: Any) -> Any:
+    def half(self, name: str, **fields: object) -> Any:
         config = getattr(self.config, name)
         served = FAMILIES[config.model_type].serving(joined.HALVES[name])
         assert served is not None  # the configuration has seen it

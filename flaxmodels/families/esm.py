@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from .. import blocks
 from .. import params as fp
+from ..core.model import by_config
 from ..documents.json_values import ConfigError, Json
 from ..models import config_checks
 from ..models.encoders import heads, proteins, roberta
@@ -120,7 +121,7 @@ class EsmPretrained(roberta.RobertaLike):
             without_positions=self.config.style.embeddings.positions is None,
         )
 
-    naming: ClassVar[Any] = property(_naming)
+    naming = by_config(_naming)
 
 
 class EsmModel(PooledEncoderModel, EsmPretrained):

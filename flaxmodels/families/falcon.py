@@ -7,9 +7,10 @@ Almazrouei et al. 2023, arXiv:2311.16867; reference: `models/falcon` of Transfor
 
 import dataclasses
 
+from ..config.config import FROM_OTHERS
 from ..documents.json_values import ConfigError, Json
 from ..models import config_checks, rope_config
-from ..models.decoder_model import DECODER_CLASSES, FROM_OTHERS, DecoderPretrained, joined_qkv
+from ..models.decoder_model import DECODER_CLASSES, DecoderPretrained, joined_qkv
 from ..models.decoder_style import Alibi, Style
 from ..models.plain_heads import PlainHeads
 from . import classes_of

@@ -11,10 +11,11 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import params as fp
+from ..config.config import FROM_OTHERS
 from ..documents.json_values import ConfigError, Json
 from ..models import config_checks
 from ..models.decoder_layers import DecoderAttention, DecoderLayer
-from ..models.decoder_model import DECODER_CLASSES, FROM_OTHERS, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained
 from ..models.decoder_style import Style
 from ..models.layer_types import FULL, SLIDING, expanded
 from ..models.plain_heads import PlainHeads

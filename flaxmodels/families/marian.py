@@ -7,8 +7,8 @@ Junczys-Dowmunt et al. 2018, arXiv:1804.00344; reference: `models/marian` of Tra
 import dataclasses
 from typing import Any, ClassVar
 
+from ..config.config import FROM_OTHERS
 from ..models.bart_layers import BartStyle
-from ..models.decoder_model import FROM_OTHERS
 from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqTranslation
 from ..models.encoder_decoders.fairseq_config import FairseqConfig
 from . import classes_of

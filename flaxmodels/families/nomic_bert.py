@@ -7,9 +7,9 @@ import dataclasses
 from typing import ClassVar
 
 from .. import params as fp
+from ..config.config import FROM_OTHERS
 from ..documents.json_values import Json
 from ..models import config_checks
-from ..models.decoder_model import FROM_OTHERS
 from ..models.encoders.fields import ClassifierFields
 from ..models.encoders.heads import ENCODER_CLASSES
 from ..models.encoders.model import EncoderPretrained, UnpooledEncoderModel, encoder_naming

@@ -11,9 +11,9 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import params as fp
+from ..config.config import FROM_OTHERS
 from ..models import decoder, task_heads
 from ..models.bart_layers import BartFields, BartLayer, BartStyle
-from ..models.decoder_model import FROM_OTHERS
 from . import classes_of
 
 _OFFSET = 2  # of positions in their table

@@ -13,10 +13,11 @@ import numpy as np
 
 from .. import blocks
 from .. import params as fp
+from ..config.config import FROM_OTHERS
 from ..core import outputs
+from ..core.model import by_config
 from ..documents.json_values import ConfigError
 from ..models import task_heads
-from ..models.decoder_model import FROM_OTHERS
 from ..models.encoders import heads
 from ..models.encoders.fields import DecodingFields
 from ..models.encoders.model import EncoderModel, EncoderPretrained, encoder_naming
@@ -86,7 +87,7 @@ class RoFormerPretrained(EncoderPretrained):
         written = fp.Constant(words, r"\1encoder.embed_positions.weight", table)
         return encoder_naming(self.predictions, constants=(written,))
 
-    naming: ClassVar[Any] = property(_naming)
+    naming = by_config(_naming)
 
 
 class RoFormerModel(EncoderModel, RoFormerPretrained):

@@ -6,7 +6,8 @@ al. 2025, arXiv:2501.18795; reference: `models/smollm3` of Transformers 5.23.
 
 import dataclasses
 
-from ..models.decoder_model import DECODER_CLASSES, FROM_OTHERS, DecoderConfig
+from ..config.config import FROM_OTHERS
+from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
 from ..models.decoder_style import Style
 from ..models.layer_types import LayerTypes, rotating, window_without_rope
 from ..models.rope_config import one_rope

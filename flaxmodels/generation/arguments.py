@@ -4,7 +4,6 @@ import functools
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from jax.core import Tracer
 
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
+from ..core.model import Model
 from ..params.errors import warn
 from ..params.sizes import format_size
 from ..params.tree.keys import one_key
@@ -64,8 +64,8 @@ def is_traced_number(name: str, value: object) -> bool:
 
 
 def settle(
-    model: Any,
-    asked: Mapping[str, Any],
+    model: Model,
+    asked: Mapping[str, object],
     config: GenerationConfig | None,
     traced: Mapping[str, jax.Array],
 ) -> GenerationConfig:
@@ -131,7 +131,7 @@ def count_tokens(config: Config, length: int, options: GenerationConfig) -> int:
     return count
 
 
-def start_token(model: Any, options: GenerationConfig) -> int | None:
+def start_token(model: Model, options: GenerationConfig) -> int | None:
     """Returns the token that the decoder of an encoder-decoder begins with; None for a decoder that
     reads the prompt itself.
 
@@ -150,7 +150,7 @@ def start_token(model: Any, options: GenerationConfig) -> int | None:
     return start
 
 
-def check_memory(model: Any, batch: int, length: int, count: int) -> None:
+def check_memory(model: Model, batch: int, length: int, count: int) -> None:
     """Refuses a cache larger than all memory; a length may come from a file."""
     needed = _cache_bytes(model, batch, length + count) if length + count < 1 << 31 else math.inf
     if needed > _memory():
@@ -166,7 +166,7 @@ def no_room(batch: int, length: int, count: int) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _cache_bytes(model: Any, batch: int, slots: int) -> int:
+def _cache_bytes(model: Model, batch: int, slots: int) -> int:
     cache = jax.eval_shape(lambda: model.init_cache(batch, slots))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
 

@@ -1,7 +1,7 @@
 """The program of generation: prefill and decode loop, compiled once per shape."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from flax import struct
 from .. import blocks
 from .. import params as fp
 from .. import sharding as fs
+from ..core.model import Model
 from ..core.outputs import ModelOutput
 from .prompts import Prompt
 from .sampling import Choice, Draw, next_token
@@ -63,7 +64,7 @@ class _State(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def decode(
-    model: Any, options: DecodeOptions, params: fp.Params, prompt: Prompt, draw: Draw
+    model: Model, options: DecodeOptions, params: fp.Params, prompt: Prompt, draw: Draw
 ) -> tuple[GenerateOutput, jax.Array]:
     """Continues a batch. Tokens have no gradient.
 

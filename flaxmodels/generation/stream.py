@@ -8,7 +8,7 @@ conversation run the programs of the turns before.
 
 import functools
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 from .. import blocks
 from ..calls.concrete import is_traced
 from ..calls.signature import shows
+from ..core.model import Model
 from ..params.types import Params
 from .arguments import check_finite, check_memory, no_room
 from .passes import Passes
@@ -131,7 +132,7 @@ def _padded(prompt: Prompt, length: int, *, on_the_right: bool) -> Prompt:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def _begin(
-    model: Any,
+    model: Model,
     choice: Choice,
     params: Params,
     slots: int,
@@ -148,7 +149,7 @@ def _begin(
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
 def _go_on(
-    model: Any,
+    model: Model,
     choice: Choice,
     params: Params,
     running: _Running,

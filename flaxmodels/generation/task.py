@@ -9,6 +9,7 @@ import numpy as np
 from ..calls.signature import take
 from ..config import unimplemented_settings as settings
 from ..config.generation_config import GenerationConfig
+from ..core.model import Model
 from ..params.types import Params
 from .arguments import (
     check_params,
@@ -64,7 +65,7 @@ class Task(NamedTuple):
         steps: new tokens, at most.
     """
 
-    model: Any
+    model: Model
     prompt: Prompt
     settings: GenerationConfig
     draw: Draw
@@ -86,11 +87,11 @@ class Task(NamedTuple):
 
 def task_of(
     call: str,
-    model: Any,
+    model: Model,
     params: Params,
     input_ids: object,
     attention_mask: object,
-    given: Mapping[str, Any],
+    given: Mapping[str, object],
 ) -> Task:
     """Checks the arguments of a call, and merges its settings; raises as `generate`.
 
@@ -128,7 +129,7 @@ def task_of(
 
 
 def _with_decoder(
-    model: Any, prompt: Prompt, options: GenerationConfig, begun: Mapping[str, Any]
+    model: Model, prompt: Prompt, options: GenerationConfig, begun: Mapping[str, Any]
 ) -> Prompt:
     """Returns the prompt with what a decoder over an encoder begins with."""
     start = start_token(model, options)

@@ -73,7 +73,7 @@ class _Report:
     size: int  # of the file
     n = total = 0  # the client looks at them where Xet reports
 
-    def __init__(self, *_: Any, desc: str | None = None, initial: int = 0, **__: Any):
+    def __init__(self, *_: object, desc: str | None = None, initial: int = 0, **__: object):
         # Xet also shows what comes over the wire, which is not what there is of the file.
         self._is_file = "downloading bytes" not in (desc or "")
         if self._is_file:

@@ -52,7 +52,7 @@ class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, 
     def from_pretrained(
         cls,
         name_or_path: NameOrPath | None = None,
-        *model_args: Any,
+        *model_args: object,
         output_loading_info: Literal[True],
         **options: Unpack[LoadKeywords],
     ) -> tuple[Self, fp.Params, LoadingInfo]: ...
@@ -62,7 +62,7 @@ class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, 
     def from_pretrained(
         cls,
         name_or_path: NameOrPath | None = None,
-        *model_args: Any,
+        *model_args: object,
         output_loading_info: Literal[False] = False,
         **options: Unpack[LoadKeywords],
     ) -> tuple[Self, fp.Params]: ...
@@ -70,7 +70,7 @@ class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, 
     @classmethod
     @shows(DEFAULTS)
     def from_pretrained(
-        cls, name_or_path: NameOrPath | None = UNSAID, *model_args: Any, **options: Any
+        cls, name_or_path: NameOrPath | None = UNSAID, *model_args: object, **options: object
     ) -> tuple[Self, fp.Params] | tuple[Self, fp.Params, LoadingInfo]:
         """Loads a checkpoint: `(model, params)`, the params as stored, each leaf where it belongs.
 

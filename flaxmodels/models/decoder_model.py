@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import params as fp
+from ..config.config import FROM_OTHERS
 from ..core.model import Model
 from ..documents.json_values import ConfigError
 from . import config_checks, decoder, rope_config, task_heads
@@ -16,9 +17,6 @@ from .base import PretrainedModel
 from .decoder_layers import DecoderLayer
 from .decoder_style import LogitStyle, Style
 from .layer_types import LayerKinds
-
-FROM_OTHERS: Any = None
-"""The default of a field that follows from the others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Styles: the values that tell decoders apart which are built of the same layer."""
 
 import dataclasses
-from typing import Any, Self
+from typing import Self
 
 from flax import linen as nn
 
@@ -124,7 +124,7 @@ class Style:
     padding_row: bool = True
     logits: LogitStyle = LogitStyle()
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: object) -> Self:
         """Returns a copy with some values changed."""
         return dataclasses.replace(self, **changes)
 

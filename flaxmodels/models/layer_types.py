@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from ..blocks import Kind
-from ..config.config import Config
+from ..config.config import FROM_OTHERS, Config
 from ..documents.json_values import ConfigError, Json, shown
 from ..params.errors import quoted, some
 from . import rope_config
@@ -18,7 +18,6 @@ _OLD_NAMES = {
     "mamba": "linear_attention",
     "deepseek_sparse_attention": "indexed_attention",
 }
-_FROM_OTHERS: Any = None
 
 Rule = Callable[[Config, int], Json]
 """(config, number of a layer) -> what a field that has one value a layer says of it."""
@@ -164,7 +163,7 @@ class LayerTypes(LayerKinds):
     """The field that Transformers before 4.53 reads in the place of `layer_types`, if there is
     one."""
 
-    layer_types: tuple[str, ...] = _FROM_OTHERS
+    layer_types: tuple[str, ...] = FROM_OTHERS
 
     def layer_type(self, layer: int) -> str:
         """Returns the type of a layer."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from flax.core import FrozenDict
 
 from ..blocks import ROPE_TYPES
-from ..config.config import Config
+from ..config.config import FROM_OTHERS, Config
 from ..documents.json_values import ConfigError, Json, JsonObject, freeze, shown
 from ..params.errors import quoted, some, warn
 from . import rope_checks
@@ -18,7 +18,6 @@ _WHOLE = ("rope_parameters", "rope_scaling")
 _BESIDE = ("rope_theta", "partial_rotary_factor", ORIGINAL)  # where older files have them
 _TRAINED_SHORTER = ("llama3", "yarn", "longrope")
 _LONGEST_NAME = 200  # of a key that may be left out
-_FROM_OTHERS: Any = None
 
 
 class RopeRules(NamedTuple):
@@ -120,7 +119,7 @@ class Rotary(Config):
     spellings: ClassVar[tuple[str, ...]] = ("rope_scaling", *_BESIDE)
     derived: ClassVar[tuple[str, ...]] = ("rope_parameters",)
 
-    rope_parameters: FrozenDict[str, Any] = _FROM_OTHERS
+    rope_parameters: FrozenDict[str, Any] = FROM_OTHERS
 
     def rope_for(self, name: str) -> FrozenDict[str, Json]:
         """Returns the parameters of a rotation: "default" where `rope_parameters` are flat, else

@@ -92,7 +92,7 @@ class VocabularyHead(TaskHead):
         """V: the tokens that there are logits of."""
         return self.config.vocab_size
 
-    def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
+    def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
         """Projects x [B, T, D] to logits [B, T, V], by the embedding table if it is tied."""
         style, size = self.logit_style, self.logit_count
         if not self.config.tie_word_embeddings:

@@ -1,7 +1,5 @@
 """Selecting: trees in parts, and together again."""
 
-from typing import Any
-
 from ..types import Leaf, Params, PyTree
 from .masks import Mask, as_mask
 from .paths import flatten, nearest, unflatten
@@ -16,7 +14,7 @@ def select(params: PyTree, mask: Mask) -> Params:
     return partition(params, mask)[0]
 
 
-def get_leaf(params: PyTree, target: str) -> Any:
+def get_leaf(params: PyTree, target: str) -> Leaf:
     """Returns the leaf at `target`, a path with slashes or with dots.
 
     Raises:

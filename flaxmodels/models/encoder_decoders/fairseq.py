@@ -6,7 +6,6 @@ Lewis et al. 2019, arXiv:1910.13461; reference: `models/bart` of Transformers 5.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -15,6 +14,7 @@ from flax import linen as nn
 
 from ... import blocks
 from ... import params as fp
+from ...core.model import by_config
 from .. import decoder, task_heads
 from ..bart_layers import BartLayer
 from ..base import PretrainedModel
@@ -59,7 +59,7 @@ class FairseqStack(decoder.Backbone, FairseqPretrained):
         table: of tokens; None for one of its own, `embed_tokens`.
     """
 
-    table: Any = None
+    table: blocks.Embed | None = None
 
     not_taken = frozenset(("token_type_ids", "head_mask"))
     input_embeddings_path = "embed_tokens"
@@ -117,12 +117,7 @@ class FairseqStack(decoder.Backbone, FairseqPretrained):
         return self.layer_norm(x) if self.config.bart_style.norm_first else x
 
 
-def _by_config(of_model: Callable[[Any], Any]) -> Any:
-    """Makes an attribute of a class that follows from the model's configuration."""
-    return property(of_model)
-
-
-def _tables(model: Any) -> tuple[str, str, str]:
+def _tables(model: PretrainedModel) -> tuple[str, str, str]:
     """Returns the paths of the tables of tokens that there may be: of both halves, of the encoder,
     of the decoder."""
     modules = ("shared", "encoder/embed_tokens", "decoder/embed_tokens")
@@ -130,14 +125,14 @@ def _tables(model: Any) -> tuple[str, str, str]:
     return shared, encoder, decoder
 
 
-def _tied(model: Any) -> tuple[tuple[str, str], ...]:
+def _tied(model: PretrainedModel) -> tuple[tuple[str, str], ...]:
     shared, encoder, decoder = _tables(model)
     if model.config.shares_tables:
         return (("lm_head/kernel", shared), (encoder, shared), (decoder, shared))
     return (("lm_head/kernel", decoder), (shared, encoder), (shared, decoder))
 
 
-def _naming(model: Any) -> fp.Naming:
+def _naming(model: PretrainedModel) -> fp.Naming:
     shared, encoder, decoder = _tables(model)
     # where tables are apart, PyTorch has one more that nothing reads
     copies = ((encoder, shared),) if model.config.has_shared else ()
@@ -145,7 +140,7 @@ def _naming(model: Any) -> fp.Naming:
     return dataclasses.replace(_names(model), copies=copies, flax_shared=one)
 
 
-def _names(model: Any) -> fp.Naming:
+def _names(model: PretrainedModel) -> fp.Naming:
     """Returns the naming of a model with any of the halves: sinusoids may be in checkpoints."""
     cfg, computed = model.config, (r"(^|\.)embed_positions\.weights?$",)
     if cfg.kind.positions == "learned":
@@ -167,11 +162,11 @@ class FairseqBoth(FairseqPretrained, EncoderDecoder):
             return wrapped(ids, self.config.pad_token_id)
         return super().shifted_right(ids)
 
-    input_embeddings_path = _by_config(
+    input_embeddings_path = by_config(
         lambda model: "shared" if model.config.shares_tables else "encoder/embed_tokens"
     )
-    tied = _by_config(_tied)
-    naming = _by_config(_naming)
+    tied = by_config(_tied)
+    naming = by_config(_naming)
 
     @property
     def decoder_alone(self) -> decoder.Decoder:
@@ -204,7 +199,7 @@ class FairseqUnbiased(FairseqBoth, heads.ConditionalGeneration):
 class FairseqConditionalGeneration(FairseqUnbiased):
     """The same, with a bias of logits, which no training changes."""
 
-    def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
+    def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
         logits, zeros = super().vocabulary(base, x), nn.initializers.zeros
         shape, axes = (1, self.logit_count), ("position", "vocab")  # the same in all positions
         bias = blocks.parameter(self, "final_logits_bias", zeros, shape, axes)
@@ -247,7 +242,7 @@ class FairseqCausalLM(decoder.Decoder, FairseqPretrained, task_heads.CausalLM):
         ("lm_head/kernel", "model/decoder/embed_tokens/embedding"),
         ("model/shared/embedding", "model/decoder/embed_tokens/embedding"),
     )
-    naming = _by_config(
+    naming = by_config(
         lambda model: dataclasses.replace(
             naming := _names(model), ignored=(*naming.ignored, r"(^|\.)encoder\.")
         )

@@ -25,7 +25,7 @@ class EncoderDecoderHead(TaskHead, EncoderDecoder):
         if not self.base_model_prefix:
             nn.share_scope(self, self.bare)
 
-    def base(self) -> Any:
+    def base(self) -> nn.Module:
         return getattr(self, self.base_model_prefix or "bare")
 
     def in_backbone(self, path: str) -> str:
@@ -35,7 +35,7 @@ class EncoderDecoderHead(TaskHead, EncoderDecoder):
     def decoder_alone(self) -> Decoder:
         return self.backbone(**self.shared_fields).decoder_alone
 
-    def encode(self, *args: Any, **given: Any) -> outputs.BaseOutput:
+    def encode(self, *args: object, **given: object) -> outputs.BaseOutput:
         return self.base().encode(*args, **given)
 
     def decode(self, *args: Any, **given: Any) -> Any:

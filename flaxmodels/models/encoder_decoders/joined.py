@@ -9,7 +9,7 @@ from ... import params as fp
 from ...checkpoints.classes import head_class
 from ...checkpoints.load import initialized, load, warn_of_new
 from ...checkpoints.loading_info import LoadingInfo
-from ...checkpoints.request import Request
+from ...checkpoints.request import NameOrPath, Request
 from ...config.config import Config
 from ...core.fields import field_names
 from ...core.model import Model
@@ -18,6 +18,8 @@ HALVES = {"encoder": "AutoModel", "decoder": "AutoModelForCausalLM"}
 """{half: the auto class that finds its class}."""
 _OF_ONE = ("config", "state_dict", "key_mapping")
 _OF_THE_WHOLE = ("generation_config", "model_tags", "origin")
+
+Given = dict[str, Any]
 
 
 class Keywords(NamedTuple):
@@ -30,13 +32,13 @@ class Keywords(NamedTuple):
         of: {half: what is said of it alone}.
     """
 
-    config: dict[str, Any]
-    fields: dict[str, Any]
-    both: dict[str, Any]
-    of: dict[str, dict[str, Any]]
+    config: Given
+    fields: Given
+    both: Given
+    of: dict[str, Given]
 
 
-def told_apart(call: str, cls: type[Model], given: Mapping[str, Any]) -> Keywords:
+def told_apart(call: str, cls: type[Model], given: Mapping[str, object]) -> Keywords:
     """Tells keywords apart by their prefixes, `encoder_` and `decoder_`. A field of the whole is
     one whatever it begins with, as `decoder_start_token_id`.
 
@@ -67,8 +69,8 @@ def told_apart(call: str, cls: type[Model], given: Mapping[str, Any]) -> Keyword
 
 
 def load_half(
-    call: str, half: str, name: Any, told: Keywords, adapt: Callable[[Config], Config]
-) -> tuple[Any, fp.Params, LoadingInfo]:
+    call: str, half: str, name: NameOrPath, told: Keywords, adapt: Callable[[Config], Config]
+) -> tuple[Model, fp.Params, LoadingInfo]:
     """Loads the encoder or the decoder as a model of its own.
 
     Args:
@@ -97,7 +99,7 @@ def completed(
     return fp.merge(params, initialized(model, missing, request, leaves))
 
 
-def naming_of(model: Any) -> fp.Naming:
+def naming_of(model: Model) -> fp.Naming:
     """Returns the naming of two models in one."""
     halves = [_of_its_own(half, model.half(half, parent=None).naming) for half in HALVES]
     fields = [field.name for field in dataclasses.fields(fp.Naming)]

@@ -10,7 +10,9 @@ from flax import linen as nn
 
 from ... import blocks
 from ... import params as fp
+from ...config.config import Config
 from ...core import outputs
+from ...core.model import by_config
 from .. import decoder, task_heads
 from ..base import PretrainedModel
 from . import heads, inputs
@@ -46,7 +48,7 @@ def t5_naming(encoder: str = "SelfAttention", heads: tuple[str, ...] = ()) -> fp
     )
 
 
-def token_table(config: Any) -> blocks.Embed:
+def token_table(config: Config) -> blocks.Embed:
     """Makes the table of tokens, which both stacks read."""
     return blocks.Embed(config.vocab_size, config.d_model, config.initializer_factor)
 
@@ -117,8 +119,8 @@ class T5Pretrained(PretrainedModel):
     is_encoder: ClassVar[bool] = False
     """Whether there is no decoder."""
 
-    naming: ClassVar[Any] = property(_naming_of)
-    tied: ClassVar[Any] = property(_ties_of)
+    naming = by_config(_naming_of)
+    tied = by_config(_ties_of)
 
     @property
     def encoder_attention(self) -> str:
@@ -181,7 +183,7 @@ class T5Generation(T5Both, heads.ConditionalGeneration):
 
     head_by_file = True  # "tie_word_embeddings" of a file says whether states are scaled
 
-    def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
+    def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
         if self.config.scales_states:
             x = blocks.scaled(x, self.config.d_model**-0.5)
         return super().vocabulary(base, x)

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 from typing import Any, ClassVar, Self
 
+from ...config.config import FROM_OTHERS
 from ...documents.json_values import ConfigError, Json, shown
 from .. import config_checks
 from ..layer_types import LayerKinds
 
-FROM_OTHERS: Any = None
 _FARTHEST = 1 << 20  # of distances, for each of which there is a row of a table
 
 

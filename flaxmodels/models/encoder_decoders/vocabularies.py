@@ -3,17 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Self
 
-from ...params.types import Params
+from ...params.types import Leaf, Params
+from ..base import PretrainedModel
 from .scaffold import EncoderDecoder
 
-Edit = Callable[[Any, Params], tuple[Any, Params]]
+Edit = Callable[[PretrainedModel, Params], tuple[PretrainedModel, Params]]
 
 
 class TwoVocabularies(EncoderDecoder):
     """A model whose `half(name)` is the encoder or the decoder, whose params are under that name.
     Tokens go in by the encoder's table, and logits come out of the decoder's head."""
 
-    def half(self, name: str, **fields: Any) -> Any:
+    def half(self, name: str, **fields: object) -> Any:
         """Makes the encoder or the decoder; with `parent=None` as a model of its own."""
         raise TypeError(f"{type(self).__name__} defines no half")
 
@@ -55,12 +56,12 @@ class TwoVocabularies(EncoderDecoder):
         return self._decoder.get_bias(params["decoder"])
 
     def set_output_embeddings(
-        self, params: Params, value: Mapping[str, Any]
+        self, params: Params, value: Mapping[str, Leaf]
     ) -> tuple[Self, Params]:
         """Replaces the kernel of the decoder's head by {"kernel": [D, V]}."""
         return self._edited(params, lambda half, tree: half.set_output_embeddings(tree, value))
 
-    def set_bias(self, params: Params, value: Mapping[str, Any]) -> Params:
+    def set_bias(self, params: Params, value: Mapping[str, Leaf]) -> Params:
         """Replaces the bias of the decoder's head by {"bias": [V]}; returns params."""
         return {**params, "decoder": self._decoder.set_bias(params["decoder"], value)}
 
@@ -72,17 +73,17 @@ class TwoVocabularies(EncoderDecoder):
         """Returns `(model, params)` whose decoder's head has a kernel of its own."""
         return self._edited(params, lambda half, tree: half.untie_weights(tree))
 
-    def set_input_embeddings(self, params: Params, value: Mapping[str, Any]) -> NoReturn:
+    def set_input_embeddings(self, params: Params, value: Mapping[str, Leaf]) -> NoReturn:
         """Raises `TypeError`: the halves have tables of their own."""
         self._refuse("set_input_embeddings", "value")
 
-    def resize_token_embeddings(self, params: Params, *args: Any, **options: Any) -> NoReturn:
+    def resize_token_embeddings(self, params: Params, *args: object, **options: object) -> NoReturn:
         """Raises `TypeError`, as the reference refuses it: the halves have vocabularies of their
         own."""
         self._refuse("resize_token_embeddings", "size, key")
 
     @property
-    def _decoder(self) -> Any:
+    def _decoder(self) -> PretrainedModel:
         return self.half("decoder", parent=None)
 
     def _edited(self, params: Params, edit: Edit) -> tuple[Self, Params]:

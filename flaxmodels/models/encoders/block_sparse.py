@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ... import blocks
 from ... import sharding as fs
+from ...config.config import Config
 from ...params.errors import warn_once
 from .layers import EncoderLayer
 
@@ -49,7 +50,7 @@ class BlockSparseLayer(EncoderLayer):
         return blocks.named(out, "attention_out"), context.cache, weights
 
 
-def drawn(config: Any, length: int) -> jax.Array:
+def drawn(config: Config, length: int) -> jax.Array:
     """Returns the blocks that each layer draws in training, for so many tokens: int32 [L, N,
     blocks - 2, R]."""
     table = blocks.drawn_blocks(
@@ -63,7 +64,7 @@ def drawn(config: Any, length: int) -> jax.Array:
     return jnp.asarray(table)
 
 
-def tell(config: Any, length: int, name: str) -> None:
+def tell(config: Config, length: int, name: str) -> None:
     """Warns, once, where so many tokens are too few for blocks, or fill the last one up."""
     size = config.block_size
     if not config.attends_by_blocks(length):

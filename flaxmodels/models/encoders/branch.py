@@ -67,6 +67,6 @@ def grown(module: nn.Module, parts: Mapping[str, Part]) -> Branch:
     return branch
 
 
-def at(module: Any, path: str) -> Any:
+def at(module: nn.Module, path: str) -> Any:
     """Returns the module, or the array, at a path below a module."""
     return functools.reduce(getattr, path.split("/"), module)

@@ -15,6 +15,7 @@ from flax import linen as nn
 from ... import blocks
 from ... import params as fp
 from ...core import outputs
+from ...core.model import by_config
 from ...documents.json_values import ConfigError, Json
 from .. import config_checks, task_heads
 from ..base import PretrainedModel
@@ -219,7 +220,7 @@ class DisentangledPretrained(EncoderPretrained):
     def prediction_names(self) -> PredictionNames:
         return _LEGACY if self.config.legacy else _CURRENT
 
-    naming: ClassVar[Any] = property(lambda self: self.named())
+    naming = by_config(lambda self: self.named())
 
     def named(self, **more: Any) -> fp.Naming:
         """Makes the naming. Checkpoints may have a table of positions that is not used."""

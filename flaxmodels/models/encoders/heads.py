@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from flax import linen as nn
 from ... import blocks
 from ... import sharding as fs
 from ...core import outputs
+from ...core.model import by_config
 from ...documents.json_values import ConfigError
 from .. import task_heads
 from ..base import PretrainedModel
@@ -72,8 +73,8 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
         """Whether the product with the vocabulary is by the table of words."""
         return self.config.tie_word_embeddings
 
-    output_embeddings_path: ClassVar[Any] = property(lambda self: self.prediction_names.decoder)
-    lm_head_path: ClassVar[Any] = property(lambda self: self.prediction_names.whole)
+    output_embeddings_path = by_config(lambda self: self.prediction_names.decoder)
+    lm_head_path = by_config(lambda self: self.prediction_names.whole)
 
     def prediction_parts(self) -> dict[str, Part]:
         """Returns the parts of the head by their paths."""
@@ -87,7 +88,7 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
             parts[names.bias] = Vector(cfg.vocab_size, "vocab")
         return parts
 
-    def predict(self, modules: Branch, base: Any, x: jax.Array) -> jax.Array:
+    def predict(self, modules: Branch, base: nn.Module, x: jax.Array) -> jax.Array:
         """Projects x [B, T, D] to logits [B, T, V]."""
         names, x = self.prediction_names, self.transform(modules, x)
         logits = base.attend(x) if self.is_tied else modules.at(names.decoder)(x)
@@ -96,7 +97,7 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
             logits = logits + jnp.broadcast_to(bias, logits.shape)
         return fs.constrain(logits, ("batch", "length", "vocab"), self.rules)
 
-    def vocabulary(self, base: Any, x: jax.Array) -> jax.Array:
+    def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
         return self.predict(grown(self, self.prediction_parts()), base, x)
 
 

@@ -69,12 +69,12 @@ class SharedLayers(nn.Module):
         return blocks.LayersOutput(x, None, entered, weights)
 
     def _apply(
-        self, layers: Any, x: jax.Array, context: blocks.PassContext, number: Any
+        self, layers: nn.Module, x: jax.Array, context: blocks.PassContext, number: Any
     ) -> tuple[jax.Array, tuple[_Trace, ...]]:
         at = blocks.At(self.config.layer_kinds[:1], 0, number, number)
         keep_states, keep_weights = context.output_hidden_states, context.output_attentions
 
-        def step(layer: Any, x: jax.Array) -> tuple[jax.Array, _Trace]:
+        def step(layer: nn.Module, x: jax.Array) -> tuple[jax.Array, _Trace]:
             x = blocks.named(x, "residual")
             out = blocks.LayerOutput(*layer(x, context, at))
             return out.x, (x if keep_states else None, out.weights if keep_weights else None)
@@ -88,7 +88,7 @@ class SharedLayers(nn.Module):
         return x, tuple(traces)
 
     def _scan(
-        self, layers: Any, x: jax.Array, context: blocks.PassContext, numbers: list[int]
+        self, layers: nn.Module, x: jax.Array, context: blocks.PassContext, numbers: list[int]
     ) -> tuple[jax.Array, tuple[_Trace, ...]]:
         scanned = nn.scan(
             lambda layers, x, number: self._apply(layers, x, context, number),

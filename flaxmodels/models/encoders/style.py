@@ -4,7 +4,7 @@ are paths; None stands for what a family does not have."""
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 from flax import linen as nn
 
@@ -106,7 +106,7 @@ class EncoderStyle:
     inner_dropout: float = 0.0
     classifier_dropout: float = 0.0
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: object) -> Self:
         """Returns the style with some values changed."""
         return dataclasses.replace(self, **changes)
 
