@@ -1,6 +1,7 @@
 """Meshes: devices of a run, arranged along named axes."""
 
 import math
+from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh
@@ -42,18 +43,21 @@ def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
     )
 
 
-def check_mesh(mesh: object, *, abstract: bool = False) -> None:
-    """Refuses a value that params cannot be placed on, with the line that makes a mesh.
+def check_mesh(mesh: Any, *, abstract: bool = False) -> Any:
+    """Returns the mesh that params are placed on: a mesh of Explicit axes, as `jax.make_mesh` makes
+    it, is taken as the one of Auto axes on the same devices, with the same names.
 
-    A mesh of Explicit axes is not converted: inside its `jax.set_mesh`, and beside arrays of the
-    caller on it, JAX would refuse params that are on another mesh.
+    Params, and what a model makes of them, are then on the mesh of Auto axes. JAX computes nothing
+    of two meshes: an array on the Explicit one goes to a model by `jax.device_put(x,
+    NamedSharding(fs.check_mesh(mesh), spec))`, and a model is called outside of
+    `jax.set_mesh(mesh)`, or in a `jax.set_mesh(fs.check_mesh(mesh))` inside of it.
 
     Args:
         abstract: whether a mesh without devices, `jax.sharding.AbstractMesh`, will do.
 
     Raises:
         TypeError: no mesh.
-        ValueError: a mesh without axes, or with axes that are not Auto.
+        ValueError: a mesh without axes, or with Manual ones.
     """
     if isinstance(mesh, AbstractMesh) and not abstract:
         raise TypeError("mesh is abstract and has no devices; give a jax.sharding.Mesh of them")
@@ -64,8 +68,14 @@ def check_mesh(mesh: object, *, abstract: bool = False) -> None:
         )
     if not mesh.axis_names:
         raise ValueError("mesh has no axes; make one with flaxmodels.sharding.make_mesh(fsdp=-1)")
-    if not mesh.are_all_axes_auto:
+    if mesh.are_all_axes_auto:
+        return mesh
+    if AxisType.Manual in mesh.axis_types:
         raise ValueError(explicit_axes(mesh))
+    auto = (AxisType.Auto,) * len(mesh.axis_names)
+    if isinstance(mesh, Mesh):
+        return Mesh(mesh.devices, mesh.axis_names, axis_types=auto)
+    return AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=auto)
 
 
 def explicit_axes(mesh: Mesh | AbstractMesh) -> str:
@@ -73,8 +83,8 @@ def explicit_axes(mesh: Mesh | AbstractMesh) -> str:
     kinds = dict.fromkeys(kind.name for kind in mesh.axis_types if kind != AxisType.Auto)
     sizes = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
     return (
-        f"the axes of the mesh ({sizes}) are {' and '.join(kinds)}, as jax.make_mesh makes them, "
-        "and a model's lookups and products leave their shardings to the compiler, which takes "
-        f"Auto axes: make it with flaxmodels.sharding.make_mesh({sizes}), or of the same devices "
-        "with jax.sharding.Mesh(mesh.devices, mesh.axis_names)"
+        f"the axes of the mesh ({sizes}) are {' and '.join(kinds)}, and a model's lookups and "
+        "products leave their shardings to the compiler, which takes Auto axes: use "
+        "flaxmodels.sharding.check_mesh(mesh), the mesh of Auto axes on the same devices, or make "
+        f"it with flaxmodels.sharding.make_mesh({sizes})"
     )

@@ -36,6 +36,10 @@ class ModelOptions(NamedTuple):
     remat: Any = None
     rules: fs.Rules = fs.DEFAULT_RULES
 
+    def residual(self, x: jax.Array) -> jax.Array:
+        """Constrains the residual stream x [B, T, D], where a block has added to it."""
+        return fs.constrain(x, ("batch", "residual_length", "hidden"), self.rules)
+
 
 class PassContext(NamedTuple):
     """The context of one forward pass, which every layer reads.

@@ -127,6 +127,7 @@ def attended_heads(
         need_weights=context.output_attentions,
         **others,
     )
+    out = fs.constrain(out, ("batch", "length", "heads", None), options.rules)
     return scaled_heads(out, weights, context, at)
 
 

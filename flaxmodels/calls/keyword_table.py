@@ -38,10 +38,6 @@ _PLACED = (
     "is not there yet; params are placed with mesh=fs.make_mesh(fsdp=-1, tensor=2), or with "
     "shardings=, a tree of jax.sharding.Sharding or one for all leaves"
 )
-_MESH = (
-    "is not there yet; tensor parallelism is an axis of the mesh: mesh=fs.make_mesh(tensor=8), "
-    "with rules= for other axes than those of fs.DEFAULT_RULES"
-)
 _OFFLOADED = (
     "is not there yet; a load streams, and needs max_host_memory= bytes of the host's memory beyond"
     " the finished params; mesh= spreads these over devices"
@@ -59,10 +55,6 @@ PLACEMENT = {
     "device": Keyword(
         "give shardings=jax.sharding.SingleDeviceSharding(jax.devices()[0]), or mesh="
     ),
-    "tp_plan": Keyword(f"a plan by name {_MESH}"),
-    "tp_size": Keyword(f"a number alone {_MESH}"),
-    "device_mesh": Keyword(f"PyTorch's mesh {_MESH}"),
-    "distributed_config": Keyword(f"PyTorch's configuration {_MESH}"),
     "local_rank": Keyword("call fs.initialize() once in each process, and give mesh="),
     "offload_folder": Keyword(f"offloading to disk {_OFFLOADED}"),
     "offload_state_dict": Keyword(f"offloading to disk {_OFFLOADED}", (None, False)),

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from .. import params as fp
 from .. import sharding as fs
 from ..config.config import CONFIG_NAME, Config
-from ..core.model import Model
+from ..core.model import Model, warn_of_replicated
 from ..core.template import drawn
 from ..hub import Location, proxied
 from ..params.agreement import agree
@@ -55,7 +55,7 @@ def load(
     """
     options = request.plan
     if options.mesh is not None:
-        fs.check_mesh(options.mesh)
+        fs.check_mesh(options.mesh)  # not abstract
     # A process that cannot read its part must not leave the others waiting in the first step.
     together = functools.partial(run_on_all_processes, alone=options.is_local)
     with proxied(request.hub.proxies):
@@ -70,6 +70,10 @@ def load(
     match = plan.match
     if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
         params = fp.merge(params, initialized(model, fresh, request, plan.leaves))
+    if options.mesh is not None:
+        placed = model.place(model.abstract_params(), options.mesh)
+        warn_of_replicated(placed)
+        params = together(lambda: placed.pad(params), "padding leaves")
     params = model.post_init(params)
     _warn(type(model), match)
     if not request.output_loading_info:
@@ -103,6 +107,7 @@ def planned(request: Request, choose: Choose[M]) -> Planned[M]:
                 call=request.call,
                 config_is_given=configuration is config,
             )
+            model = request.plan.ruled(model)
         if location is None or request.state_dict is not None:
             return model, source_of(request.state_dict or {})
         return model, request.weights.open(location)
@@ -123,6 +128,7 @@ def planned(request: Request, choose: Choose[M]) -> Planned[M]:
 
 def load_tf(model: Model, path: str, options: PlanOptions) -> fp.Params:
     """Reads the params of a TensorFlow checkpoint; see `PretrainedModel.load_tf_weights`."""
+    model = options.ruled(model)
     plan = plan_load(model, fp.open_checkpoint(path, framework="tf"), options)
     source, missing = plan.match.source, plan.match.missing
     if missing:
@@ -130,7 +136,10 @@ def load_tf(model: Model, path: str, options: PlanOptions) -> fp.Params:
             f"{source.where}: not in the checkpoint: {some(missing)}; from_pretrained "
             "initialises the leaves of a new head"
         )
-    return stream(plan, progress=False)
+    params = stream(plan, progress=False)
+    if options.mesh is None:
+        return params
+    return model.place(model.abstract_params(), options.mesh).pad(params)
 
 
 def _as_tied_as_the_file(model: M, plan: LoadPlan, request: Request) -> tuple[M, LoadPlan]:
@@ -182,7 +191,7 @@ def _initialized(
     dtype = jnp.float32 if dtype is None else dtype
     template = model.abstract_params(dtype)
     if mesh is not None:
-        shardings = fs.shardings(template, mesh, model.rules)
+        shardings = model.place(template, mesh).unpadded
     template = fp.flatten(template)
     wanted = fp.unflatten({path: template[path] for path in paths})
     if shardings is not None and not isinstance(shardings, jax.sharding.Sharding):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import jax
 
 from .. import params as fp
+from .. import sharding as fs
 from ..hub import HubKeywords, Words
 from ..params.save.write import SaveFunction
 from .config_fields import ConfigFields
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..config.generation_config import GenerationConfig
 
 PathLike = str | os.PathLike[str]
-Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
+Rules = Sequence[tuple[str, str | tuple[str, ...] | None] | fs.PathRule] | str
 
 
 class WeightKeywords(TypedDict, total=False):
@@ -43,6 +44,10 @@ class PlanKeywords(TypedDict, total=False):
     param_dtype: "DTypeLike | Mapping[str, DTypeLike] | None"
     mesh: "Mesh | AbstractMesh | None"
     shardings: fp.PyTree
+    tp_plan: Mapping[str, str] | str | None
+    tp_size: int | None
+    device_mesh: "Mesh | AbstractMesh | None"
+    distributed_config: Any
     max_host_memory: int | str
     strict: bool
     ignore_mismatched_sizes: bool
@@ -72,6 +77,7 @@ class ModelFields(TypedDict, total=False):
     model_tags: tuple[str, ...]
     origin: str | None
     attn_original: str | None
+    uneven: str | Mapping[str, str]
     add_pooling_layer: bool
 
 

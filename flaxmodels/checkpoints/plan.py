@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from ..params.checkpoint.plan import LoadPlan, make_plan
 from ..params.checkpoint.reconcile import reconcile
 from ..params.sizes import parse_size
 from ..params.tree.cast import DtypeLike
+from .tensor_parallel import M, TensorParallel
 
 _CHEAP = 1 << 16  # size of a dimension up to which the table of mismatches says it better
 
@@ -25,21 +27,47 @@ class PlanOptions:
     `PretrainedModel.from_pretrained`.
 
     Raises:
-        TypeError: both a mesh and shardings.
-        ValueError: a budget that is no number of bytes.
+        TypeError: both a mesh and shardings, or other keywords that contradict each other.
+        ValueError: a budget that is no number of bytes, or a mesh that cannot be used.
     """
 
     param_dtype: DtypeLike | Mapping[str, DtypeLike] | None = "auto"
     mesh: Mesh | AbstractMesh | None = None
     shardings: fp.PyTree = None
+    tp_plan: Mapping[str, str] | str | None = None
+    tp_size: int | None = None
+    device_mesh: Mesh | AbstractMesh | None = None
+    distributed_config: Any = None
     max_host_memory: int | str = 1 << 30
     strict: bool = True
     ignore_mismatched_sizes: bool = False
 
     def __post_init__(self) -> None:
-        if self.mesh is not None and self.shardings is not None:
-            raise TypeError("give mesh (and rules) or shardings, not both")
+        if self.mesh is not None and self.device_mesh is not None:
+            raise TypeError(
+                "give mesh or device_mesh, which is Transformers' name for it, not both"
+            )
+        mesh = self.device_mesh if self.mesh is None else self.mesh
+        tensor = self.tensor_parallel
+        if self.shardings is not None and (mesh is not None or tensor is not None):
+            said = "tp_plan, tp_size or distributed_config" if mesh is None else "mesh (and rules)"
+            raise TypeError(f"give {said} or shardings, not both")
+        if tensor is not None:
+            mesh = tensor.mesh(mesh)
+        if mesh is not None:
+            object.__setattr__(self, "mesh", fs.check_mesh(mesh, abstract=True))
+            object.__setattr__(self, "device_mesh", None)
         _ = self.host_bytes
+
+    @property
+    def tensor_parallel(self) -> TensorParallel | None:
+        """What Transformers' keywords ask for; None without them."""
+        return TensorParallel.of(self.tp_plan, self.tp_size, self.distributed_config)
+
+    def ruled(self, model: M) -> M:
+        """Returns the model with the rules that its params are placed by."""
+        tensor, mesh = self.tensor_parallel, self.mesh
+        return model if tensor is None or mesh is None else tensor.ruled(model, mesh)
 
     @property
     def host_bytes(self) -> int:
@@ -50,7 +78,6 @@ class PlanOptions:
     def is_local(self) -> bool:
         """Whether all devices that params go to are this process's own."""
         if self.mesh is not None:
-            fs.check_mesh(self.mesh, abstract=True)
             return isinstance(self.mesh, AbstractMesh) or not self.mesh.is_multi_process
         return all(sharding.is_fully_addressable for sharding in jax.tree.leaves(self.shardings))
 
@@ -68,7 +95,7 @@ def plan_load(model: Model, source: fp.Source, options: PlanOptions) -> LoadPlan
     if options.mesh is None:
         fs.check_rules(model.rules, template)
     else:
-        shardings = fs.shardings(template, options.mesh, model.rules)
+        shardings = model.place(template, options.mesh).unpadded
     prefix = model.base_model_prefix
     match = reconcile(template, source, model.naming, prefix=prefix, tied=_ties(model, template))
     if options.strict:

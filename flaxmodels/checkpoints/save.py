@@ -107,7 +107,7 @@ def save(
     """
     folder = checked_folder(folder)
     check_variant(options.variant)
-    params = saveable(params, model.abstract_params())
+    params = model.cut(saveable(params, model.abstract_params()))
     is_local = not any(map(is_spread, jax.tree.leaves(params)))
     together = functools.partial(run_on_all_processes, alone=is_local)
     if not is_local:

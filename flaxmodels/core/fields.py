@@ -58,6 +58,7 @@ def normalise(model: nn.Module) -> None:
     model.dtype = fp.parse_dtype(model.dtype)  # jnp.bfloat16 and its dtype hash differently
     check_dtype(model.dtype)
     model.rules = fs.as_rules(model.rules)
+    model.uneven = fs.as_uneven(model.uneven)
     model.remat = as_remat(model.remat)
     model.attn_implementation = keywords.attention(model.attn_implementation)
     if model.scan_layers and not heads_are_even(model.config):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from .. import params as fp
 from .. import sharding as fs
 from ..blocks import ModelOptions
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
+from ..params.errors import warn
 from ..params.tree.cast import DtypeLike
 from ..params.tree.keys import one_key
 from . import fields, missing_attributes
@@ -45,14 +46,19 @@ class Model(nn.Module):
             `prevent_cse`.
         attn_implementation: "eager" (the formula), "sdpa" (`jax.nn.dot_product_attention`), or
             "flash" (cuDNN, on a GPU in a 16-bit dtype).
-        rules: logical axes -> mesh axes, for the constraints on activations.
+        rules: logical axes, or paths -> mesh axes, of params and of activations; or the name of one
+            of `fs.PRESETS`.
         generation_config: defaults of `generate`.
         embed_tap: whether gradients at the input embeddings can be taken (`embedding_taps`).
         model_tags: for the card of a repository that the model is pushed to (`add_model_tags`).
         origin: the repository that the model was loaded from.
         attn_original: what `reverse_bettertransformer` goes back to.
+        uneven: what becomes of dimensions that the mesh axes of their rule do not divide: "refuse",
+            "replicate" or "pad", or {logical axis: that}; see `fs.shardings`. Padding is in params
+            that are on a mesh alone: `apply` takes it off again.
 
-    The last three do not compare: models that differ in them alone are equal, and compile once.
+    `model_tags`, `origin` and `attn_original` do not compare: models that differ in them alone are
+    equal, and compile once.
     """
 
     config: Any
@@ -66,6 +72,7 @@ class Model(nn.Module):
     model_tags: tuple[str, ...] = dataclasses.field(default=(), compare=False)
     origin: str | None = dataclasses.field(default=None, compare=False)
     attn_original: str | None = dataclasses.field(default=None, compare=False)
+    uneven: Any = "refuse"
 
     config_class: ClassVar[type[Config]] = Config
     base_model_prefix: ClassVar[str] = ""
@@ -133,8 +140,38 @@ class Model(nn.Module):
 
         def __hash__(self) -> int: ...  # linen makes it
 
-        # linen's own type allows for `mutable=`, and then `.logits` is an error
-        def apply(self, variables: object, *args: object, **kwargs: object) -> Any: ...
+    @nn.nowrap
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        """Runs the model, or another `method` of it, as `flax.linen.Module.apply` says; padding
+        (`uneven`) is taken off `variables["params"]` first, so that nothing computes with it."""
+        if fs.may_pad(self.uneven) and "params" in variables:
+            variables = {**variables, "params": self.cut(variables["params"])}
+        return super().apply(variables, *args, **kwargs)
+
+    @nn.nowrap
+    def cut(self, params: fp.PyTree) -> fp.PyTree:
+        """Takes the padding (`uneven`) off params, or off a part of them; others are returned as
+        they are."""
+        return fs.cut(params, template_of(self)) if fs.may_pad(self.uneven) else params
+
+    @nn.nowrap
+    def place(
+        self, template: fp.Params, mesh: Mesh | AbstractMesh, rules: object = None
+    ) -> fs.Placement:
+        """Decides where the leaves of a template are on a mesh, by the model's `uneven`, and by
+        `rules` (`self.rules` if None)."""
+        rules = self.rules if rules is None else rules
+        return fs.place(template, mesh, rules, uneven=self.uneven, pieces=self.head_counts)
+
+    @property
+    def head_counts(self) -> dict[str, int]:
+        """Returns {"heads": N, "kv_heads": K}, of which a mesh cuts none where `uneven` says
+        "replicate"; those that all layers have a multiple of. Empty for a model without heads."""
+        config = self.config.text
+        heads = getattr(config, "num_attention_heads", None)
+        if heads is None or config.pruned_heads:
+            return {}
+        return {"heads": heads, "kv_heads": getattr(config, "num_key_value_heads", None) or heads}
 
     @classmethod
     def can_generate(cls) -> bool:
@@ -160,7 +197,7 @@ class Model(nn.Module):
         self,
         key: jax.Array,
         mesh: Mesh | None = None,
-        rules: fs.Rules | None = None,
+        rules: fs.Rules | str | None = None,
         *,
         param_dtype: DtypeLike | Mapping[str, DtypeLike] = jnp.float32,
     ) -> fp.Params:
@@ -168,28 +205,35 @@ class Model(nn.Module):
 
         Args:
             key: a `jax.random.key`.
-            mesh: where to place them; the default device if None.
-            rules: logical axes -> mesh axes (`self.rules` if None).
+            mesh: where to place them, as `fs.check_mesh` takes it; the default device if None.
+            rules: logical axes, or paths -> mesh axes (`self.rules` if None).
             param_dtype: dtype of the floating-point leaves.
 
         Raises:
             TypeError: a key that is none, such as a seed.
         """
         key, template = one_key(key), self.abstract_params(param_dtype)
-        shardings = None
-        if mesh is not None:
-            fs.check_mesh(mesh)
-            shardings = fs.shardings(template, mesh, self.rules if rules is None else rules)
         init = functools.partial(drawn, self, template)
+        if mesh is None:
+            return self.post_init(jax.jit(init)(key) if self.supports_abstract_init else init(key))
+        placed = self.place(template, fs.check_mesh(mesh), rules)
+        warn_of_replicated(placed)
         if self.supports_abstract_init:
-            return self.post_init(jax.jit(init, out_shardings=shardings)(key))
-        params = init(key)
-        return self.post_init(params if shardings is None else jax.device_put(params, shardings))
+            made = jax.jit(lambda key: placed.pad(init(key)), out_shardings=placed.shardings)
+            return self.post_init(made(key))
+        params = placed.pad(jax.device_put(init(key), placed.unpadded))
+        return self.post_init(params)
 
     def post_init(self, params: fp.Params) -> fp.Params:
         """Returns the params that a user is given. A hook for classes of your own (to tie, mask,
         cast, check): called once, after all params were initialised or loaded."""
         return params
+
+
+def warn_of_replicated(placed: fs.Placement) -> None:
+    """Warns of dimensions that were to be split and are whole on each device."""
+    if found := fs.replicated(placed):
+        warn(found)
 
 
 if TYPE_CHECKING:

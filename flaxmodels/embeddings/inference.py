@@ -45,17 +45,17 @@ def placed(model: Model, params: fp.Params, mesh: Mesh | None) -> Placed:
         mesh = _mesh_of(params)
     if mesh is None:
         return Placed(params, None)
-    fs.check_mesh(mesh)
-    fs.check_rules(model.rules, {}, mesh)
-    spec = fs.partition_spec(("batch", "length"), (mesh.size, 1), mesh, model.rules, name="batch")
-    whole = NamedSharding(mesh, PartitionSpec())
+    auto = fs.check_mesh(mesh)
+    fs.check_rules(model.rules, {}, auto)
+    spec = fs.partition_spec(("batch", "length"), (auto.size, 1), auto, model.rules, name="batch")
+    whole = NamedSharding(auto, PartitionSpec())
 
     def place(leaf: Any) -> jax.Array:
         sharding = getattr(leaf, "sharding", None)
-        is_there = isinstance(sharding, NamedSharding) and sharding.mesh == mesh
+        is_there = isinstance(sharding, NamedSharding) and sharding.mesh == auto
         return leaf if is_there else jax.device_put(leaf, whole)
 
-    return Placed(jax.tree.map(place, params), NamedSharding(mesh, spec))
+    return Placed(jax.tree.map(place, params), NamedSharding(auto, spec))
 
 
 def _mesh_of(params: fp.Params) -> Mesh | None:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks
-from .. import sharding as fs
 from ..config.config import Config
 from . import config_checks
 from .plain_heads import PlainHeads
@@ -133,7 +132,7 @@ class BartLayer(nn.Module):
         norm = style.norm("self_attn_layer_norm")
         attention = BartAttention(cfg, self.options, name="self_attn")
         y, cache, weights = attention(norm(x) if first else x, context, at)
-        x = x + y if first else norm(x + y)
+        x = self.options.residual(x + y if first else norm(x + y))
 
         if style.over_encoder and context.has_encoder:
             norm = style.norm("encoder_attn_layer_norm")
@@ -149,7 +148,7 @@ class BartLayer(nn.Module):
         if style.layer_drop and not context.deterministic:
             kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - style.layer_drop)
             x = jnp.where(kept, x, given)
-        return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
+        return self.options.residual(x), cache, weights
 
     def _mlp(self) -> nn.Module:
         """Makes the MLP, whose products checkpoints have beside the norms."""

@@ -83,7 +83,9 @@ class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, 
             config: used instead of the folder's own: a configuration, or where to read one: a
                 folder, a file, the name of a repository.
             dtype: what the model computes in.
-            rules: logical axes -> mesh axes; `fs.DEFAULT_RULES` if None.
+            rules: logical axes, or paths -> mesh axes, or the name of one of `fs.PRESETS`;
+                `fs.DEFAULT_RULES` if None.
+            uneven: what becomes of dimensions that do not divide over them; see `fs.shardings`.
             key: for leaves that are initialised; `jax.random.key(0)` if None.
             state_dict: {PyTorch name: array}, or a tree of params, used instead of saved weights.
             key_mapping: ordered {regular expression: replacement} on the checkpoint's names.
@@ -94,6 +96,8 @@ class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, 
                 name, or an ordered `{regular expression on the path: dtype}`; None is float32.
             mesh: place every leaf on it by `rules`; this process reads what its devices hold.
             shardings: instead of `mesh`: a tree of `jax.sharding.Sharding`, or one for all leaves.
+            tp_plan, tp_size, device_mesh, distributed_config: Transformers' words for `mesh` and
+                `rules`; see `docs/sharding.md`.
             max_host_memory: bytes of host memory to use beyond the finished params, or "500MB".
             strict: refuse a backbone with leaves missing or tensors left over.
             ignore_mismatched_sizes: initialise leaves whose tensor has another shape.

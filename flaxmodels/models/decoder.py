@@ -235,7 +235,9 @@ class Backbone(Decoder):
         )
         tokens, context = self.begin_pass(tokens, token_types=self.token_types, **given)
         x = self.embed(tokens, context)
+        # First whole in length: split tokens would gather the table instead of their rows.
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
+        x = self.options.residual(x)
         out = self.run_layers(x, context)
         x = self.finish(out.x)
         return outputs.of_backbone(self.output_class, context, x, out, **self.more_outputs(x))

@@ -7,7 +7,6 @@ import jax
 from flax import linen as nn
 
 from .. import blocks
-from .. import sharding as fs
 from ..config.config import Config
 from .decoder_style import Style
 
@@ -72,7 +71,7 @@ class DecoderLayer(nn.Module):
         y, cache, weights = attention(normed, context, at)
         y = added(style.attention_out, y, style.added_dropouts[0])
         if not style.parallel:
-            x = (normed if style.residual_normed else x) + y
+            x = self.options.residual((normed if style.residual_normed else x) + y)
             x, cache, weights = self.attend_more(x, cache, weights, context, at)
             normed = norm(style.mlp_in, x)
         elif style.mlp_in is not None:
@@ -81,7 +80,7 @@ class DecoderLayer(nn.Module):
         if style.parallel:
             z = nn.Dropout(style.sum_dropout)(y + z, deterministic=context.deterministic)
         x = (normed if style.residual_normed else x) + z
-        return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
+        return self.options.residual(x), cache, weights
 
     def attend_more(self, x, cache, weights, context: blocks.PassContext, at: blocks.At):
         """Applies what stands between attention and MLP, such as attention to an encoder; returns x

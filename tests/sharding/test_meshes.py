@@ -38,7 +38,12 @@ def folder(tmp_path):
 
 
 REFUSED = {
-    "Explicit": (EXPLICIT, {}, ValueError, r"flaxmodels.sharding.make_mesh\(fsdp=8\)"),
+    "Manual": (
+        jax.make_mesh((8,), ("fsdp",), axis_types=(jax.sharding.AxisType.Manual,)),
+        {},
+        ValueError,
+        r"Manual.*flaxmodels.sharding.make_mesh\(fsdp=8\)",
+    ),
     "foreign": (fs.make_mesh(dp=2, tp=4), {}, ValueError, r"default_rules\(data='dp', tensor='tp'"),
     "no mesh": ((8,), {}, TypeError, "mesh is a tuple: expected a jax.sharding.Mesh"),
     "rule": (fs.make_mesh(fsdp=-1), {"rules": {"vocb": None}}, ValueError, "nearest: 'vocab'"),
@@ -56,6 +61,36 @@ def test_D7_refused_wherever_a_mesh_enters(folder, mesh, how, error, said):
     ):
         with pytest.raises(error, match=said):
             call()
+
+
+def test_D7_a_mesh_of_explicit_axes_is_taken_as_the_one_of_auto_axes(folder):
+    """Once refused: a library that leaves shardings to the compiler can take both, since the mesh
+    of Auto axes on the same devices is the same but for its types."""
+    auto = jax.sharding.Mesh(EXPLICIT.devices, EXPLICIT.axis_names)
+    model, params, expected = made()
+    _, loaded = fm.AutoModelForCausalLM.from_pretrained(folder, mesh=EXPLICIT)
+    for tree in (loaded, model.init_params(KEY, EXPLICIT)):
+        want = fs.shardings(model.abstract_params(), auto)
+        assert jax.tree.all(jax.tree.map(lambda x, s: x.sharding == s, tree, want))
+        logits = jax.jit(model.apply)({"params": tree}, IDS).logits
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert fs.shardings(model.abstract_params(), EXPLICIT) == want
+    assert fm.load_plan(folder, mesh=EXPLICIT)
+    abstract = fs.check_mesh(EXPLICIT.abstract_mesh, abstract=True)
+    assert abstract.are_all_axes_auto and abstract.shape == EXPLICIT.shape
+
+
+def test_D7_beside_arrays_on_explicit_axes():
+    """JAX computes nothing of two meshes; the way over that `check_mesh` names is a copy."""
+    model = made()[0]
+    params = model.init_params(KEY, EXPLICIT)
+    ids = jax.device_put(IDS, NamedSharding(EXPLICIT, PartitionSpec("fsdp")))
+    with pytest.raises(ValueError, match="(?i)mesh for all inputs should be equal"):
+        jax.jit(model.apply)({"params": params}, ids)
+    there = jax.device_put(ids, NamedSharding(fs.check_mesh(EXPLICIT), PartitionSpec("fsdp")))
+    with jax.set_mesh(EXPLICIT), jax.set_mesh(fs.check_mesh(EXPLICIT)):
+        got = jax.jit(model.apply)({"params": params}, there).logits
+    np.testing.assert_allclose(got, made()[2], atol=1e-5)
 
 
 def test_D7_an_abstract_mesh_has_nowhere_to_load(folder):

@@ -394,11 +394,10 @@ def test_initialize_a_second_time_does_nothing(monkeypatch):
 
 EXPLICIT = jax.make_mesh((4, 2), ("fsdp", "tensor"))
 BAD_MESHES = {
-    "explicit": (EXPLICIT, ValueError, r"Explicit.*make_mesh\(fsdp=4, tensor=2\).*Mesh\(mesh\.dev"),
-    "half explicit": (
-        jax.make_mesh((8, 1), ("fsdp", "x"), axis_types=(AxisType.Auto, AxisType.Explicit)),
+    "half manual": (
+        jax.make_mesh((8, 1), ("fsdp", "x"), axis_types=(AxisType.Explicit, AxisType.Manual)),
         ValueError,
-        r"\(fsdp=8, x=1\) are Explicit",
+        r"\(fsdp=8, x=1\) are Explicit and Manual.*check_mesh\(mesh\).*make_mesh\(fsdp=8, x=1\)",
     ),
     "manual": (
         jax.make_mesh((8,), ("fsdp",), axis_types=(AxisType.Manual,)),
@@ -420,13 +419,9 @@ def test_D7_meshes_that_do_not_serve_are_refused_with_the_line_that_does(mesh, e
 
 
 def test_D7_the_lines_that_are_suggested_serve():
-    for made in (fs.make_mesh(fsdp=4, tensor=2), jax.sharding.Mesh(*_parts_of(EXPLICIT))):
-        fs.check_mesh(made)
+    for made in (fs.make_mesh(fsdp=4, tensor=2), fs.check_mesh(EXPLICIT)):
+        assert fs.check_mesh(made) is made
         assert made.axis_names == EXPLICIT.axis_names and made.devices.shape == (4, 2)
-
-
-def _parts_of(mesh):
-    return mesh.devices, mesh.axis_names
 
 
 def test_an_abstract_mesh_is_planned_on():
@@ -482,7 +477,7 @@ def test_default_rules_of_one_axis():
     rules = dict(fs.default_rules(fsdp="data"))
     assert rules["batch"] == ("data",) and rules["embed"] == "data"
     assert fs.default_rules() == fs.DEFAULT_RULES
-    with pytest.raises(TypeError, match="names the axes data, fsdp, tensor; got model"):
+    with pytest.raises(TypeError, match="name the axes data, fsdp, expert, tensor; got model"):
         fs.default_rules(model="tensor")
 
 
@@ -501,7 +496,8 @@ def test_D26_rules_of_other_containers():
 @pytest.mark.parametrize(
     ("rules", "error", "said"),
     [
-        ("vocab", TypeError, r"rules is 'vocab': expected pairs"),
+        ("vocab", ValueError, r"no preset 'vocab'; there are replicated, fsdp, tensor, fsdp\+"),
+        ("tensors", ValueError, r"no preset 'tensors' \(nearest: 'tensor'\)"),
         (3, TypeError, "rules is 3: expected pairs"),
         ([("vocab",)], TypeError, r"\('vocab',\) is no rule"),
         (["vocab"], TypeError, "'vocab' is no rule"),
@@ -510,7 +506,7 @@ def test_D26_rules_of_other_containers():
         ([("batch", ("data", "data"))], ValueError, "names a mesh axis twice"),
         ([("vocb", None)], ValueError, r"logical axis 'vocb' \(nearest: 'vocab'\); there are b"),
         ([("mlp", "tensr")], ValueError, r"mesh axis 'tensr' \(nearest: 'tensor'\); the mesh has"),
-        ([("mlp", "expert")], ValueError, "mesh axis 'expert'; the mesh has fsdp, tensor; an axis"),
+        ([("mlp", "stage")], ValueError, "mesh axis 'stage'; the mesh has fsdp, tensor; an axis"),
     ],
 )
 def test_D26_rules_that_are_none_or_act_on_nothing(mesh, rules, error, said):

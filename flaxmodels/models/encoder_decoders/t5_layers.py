@@ -109,7 +109,7 @@ class _Attending(nn.Module):
         attention = self.attention(cfg, self.options, name=self.inside)
         y, cache, weights = attention(y, context, at)
         y = nn.Dropout(cfg.dropout_rate)(y, deterministic=context.deterministic)
-        return x + y, cache, weights
+        return self.options.residual(x + y), cache, weights
 
 
 class _MLP(nn.Module):
@@ -158,7 +158,7 @@ class _Sublayers(nn.Module):
             weights = (weights, over_encoder)
         mlp = _MLP(cfg, options.rules, name="2" if cfg.is_decoder else "1")
         x = mlp(x, deterministic=context.deterministic)
-        return fs.constrain(x, ("batch", "length", "hidden"), options.rules), cache, weights
+        return options.residual(x), cache, weights
 
 
 class T5Layer(nn.Module):

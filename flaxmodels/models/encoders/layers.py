@@ -37,7 +37,7 @@ class EncoderLayer(nn.Module):
             x, cache, over = self._attend(modules, cross, x, context, at, over_encoder=True)
             weights = (weights, over)
         x = self._mlp(modules, x, context.deterministic)
-        return fs.constrain(x, ("batch", "length", "hidden"), self.options.rules), cache, weights
+        return self.options.residual(x), cache, weights
 
     def _linear(self, features: int, axes: tuple[str, str], use_bias: bool) -> Part:
         std = self.config.initializer_range
@@ -113,7 +113,7 @@ class EncoderLayer(nn.Module):
         y, cache, weights = out
         y = modules.at(names.out)(y)
         x = x + nn.Dropout(style.attention_dropout)(y, deterministic=context.deterministic)
-        return x if style.norm_first else norm(x), cache, weights
+        return self.options.residual(x if style.norm_first else norm(x)), cache, weights
 
     def _mlp_parts(self) -> dict[str, Part]:
         cfg, style, names = self.config, self.config.style, self.config.style.mlp

@@ -1,0 +1,53 @@
+"""Constraints of activations: hints for the compiler, by the rules of logical axes."""
+
+import functools
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from .placement import on_mesh, parts_of
+from .rules import as_rules, target_of
+
+_UNEVEN = "vocab"  # logits stay split: whole, they would be the largest array of a training step
+
+
+def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: object) -> jax.Array:
+    """Gives the compiler a hint of how `x` is sharded: its logical `axes`, by `rules`.
+
+    The mesh is the one that the tracer of `x` carries (it comes from the params), so nothing has
+    to be set around the call; without a mesh, or with explicit axes, `x` is returned unchanged.
+    A dimension that does not divide is whole: a hint must not refuse a batch of 1. Only logits are
+    split unevenly. Of two dimensions on one mesh axis the first one that divides has it.
+
+    Args:
+        axes: "batch", "length", "hidden", "heads", "kv_heads", "mlp", "vocab", or
+            "residual_length": the tokens of what is between the products of blocks, for which the
+            rule of "length" counts if there is no other.
+    """
+    mesh = jax.typeof(x).sharding.mesh
+    if mesh.empty or not mesh.are_all_axes_auto:
+        return x
+    rules, free, entries, uneven = as_rules(rules), set(mesh.axis_names), [], False
+    for axis, size in zip(axes, x.shape, strict=True):
+        target = None if axis is None else target_of(axis, rules, "activation")
+        chosen = tuple(name for name in on_mesh(target, mesh) if name in free)
+        parts = parts_of(chosen, mesh)
+        if size % parts and axis == _UNEVEN:
+            uneven = True
+        elif size % parts:
+            chosen = ()
+        free -= set(chosen)
+        entries.append(chosen or None)
+    sharding = NamedSharding(mesh, PartitionSpec(*entries))
+    # outside of jit, as in an eager gradient, only a program may hold uneven shards
+    hint = (
+        _compiled(sharding)
+        if uneven
+        else functools.partial(jax.lax.with_sharding_constraint, shardings=sharding)
+    )
+    return hint(x)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(sharding: NamedSharding):
+    return jax.jit(lambda x: jax.lax.with_sharding_constraint(x, sharding))

@@ -1,0 +1,174 @@
+"""Placements: what is known of each leaf on a mesh; printed as a table."""
+
+import dataclasses
+import math
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+from .presets import names_of
+from .uneven import dividing, grown
+
+PyTree: TypeAlias = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafPlacement:
+    """Where one leaf is.
+
+    Attributes:
+        shape: in the model.
+        axes: the logical name of each dimension.
+        rules: those that decided, as "index: rule"; the index is that in the rules.
+        sharding: on the mesh.
+        stored: its shape on the mesh; larger than `shape` where it is padded.
+        notes: what does not divide, and what becomes of it.
+        read_mode: how a load reads it, where a load plan says so.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    axes: tuple[str | None, ...]
+    rules: tuple[str, ...]
+    sharding: NamedSharding
+    stored: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    read_mode: str | None = None
+
+    @property
+    def spec(self) -> PartitionSpec:
+        """The mesh axes of each dimension."""
+        return self.sharding.spec
+
+    @property
+    def shards(self) -> int:
+        """How many different parts it has."""
+        return math.prod(parts_of(names_of(entry), self.sharding.mesh) for entry in self.spec)
+
+    @property
+    def replication(self) -> int:
+        """How many devices hold each part."""
+        return self.sharding.mesh.size // self.shards
+
+    @property
+    def bytes_per_device(self) -> int:
+        """Bytes of each part."""
+        return math.prod(self.stored) * self.dtype.itemsize // self.shards
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Placement:
+    """Where all leaves of a template are; `print` it to see a table.
+
+    Attributes:
+        rows: one for each leaf, in the order of the tree.
+        structure: of the tree.
+    """
+
+    mesh: Mesh | AbstractMesh
+    rows: tuple[LeafPlacement, ...]
+    structure: Any
+
+    @property
+    def shardings(self) -> PyTree:
+        """The tree of `NamedSharding`; of the padded shapes."""
+        return self.structure.unflatten(row.sharding for row in self.rows)
+
+    @property
+    def unpadded(self) -> PyTree:
+        """The tree of `NamedSharding` that leaves have before they are padded: what does not divide
+        is split along another dimension, or whole."""
+        return self.structure.unflatten(
+            row.sharding if row.stored == row.shape else dividing(row.sharding, row.shape)
+            for row in self.rows
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What does not divide, with its path."""
+        return tuple(f"{row.path}: {note}" for row in self.rows for note in row.notes)
+
+    @property
+    def bytes_per_device(self) -> int:
+        """Bytes that each device holds."""
+        return sum(row.bytes_per_device for row in self.rows)
+
+    def pad(self, params: PyTree) -> PyTree:
+        """Returns params with zeros behind the leaves that are padded, each in its sharding; to be
+        called in a trace, or of arrays that are on the mesh."""
+
+        def one(leaf: jax.Array, row: LeafPlacement) -> jax.Array:
+            return leaf if leaf.shape == row.stored else grown(leaf, row.stored, row.sharding)
+
+        return jax.tree.map(one, params, self.structure.unflatten(self.rows))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}={size}" for name, size in self.mesh.shape.items())
+        whole = sum(row.bytes_per_device * row.shards for row in self.rows)
+        rows = [
+            (
+                row.path,
+                _numbers(row.shape)
+                + ("" if row.stored == row.shape else f" -> {_numbers(row.stored)}"),
+                row.dtype.name,
+                ", ".join(axis or "-" for axis in row.axes),
+                ", ".join(_target(entry) for entry in row.spec),
+                f"{row.bytes_per_device:,}",
+                str(row.replication),
+                row.read_mode or "",
+                "; ".join(row.rules),
+            )
+            for row in self.rows
+        ]
+        names = (
+            "leaf",
+            "shape",
+            "dtype",
+            "logical axes",
+            "spec",
+            "bytes a device",
+            "copies",
+            "read",
+            "rules",
+        )
+        return "\n".join(
+            [
+                f"{len(self.rows)} leaves on {self.mesh.size} devices ({sizes}): {whole:,} bytes, "
+                f"{self.bytes_per_device:,} on each device",
+                *_table([names, *rows], right=(5, 6)),
+                *(f"  {note}" for note in self.notes),
+            ]
+        )
+
+
+def parts_of(mesh_axes: tuple[str, ...], mesh: Mesh | AbstractMesh) -> int:
+    """Returns into how many parts these axes split a dimension."""
+    return math.prod(mesh.shape[name] for name in mesh_axes)
+
+
+def on_mesh(target: object, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
+    """Returns the mesh axes of a rule's target that the mesh has."""
+    return tuple(name for name in names_of(target) if name in mesh.axis_names)  # pyright: ignore
+
+
+def _numbers(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "()"
+
+
+def _target(entry: Any) -> str:
+    return "+".join(names_of(entry)) or "-"
+
+
+def _table(rows: list[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
+    """Aligns columns, those of `right` to the right; a column without an entry is left out."""
+    kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
+    widths = {i: max(len(row[i]) for row in rows) for i in kept}
+    return [
+        "  ".join(
+            row[i].rjust(widths[i]) if i in right else row[i].ljust(widths[i]) for i in kept
+        ).rstrip()
+        for row in rows
+    ]
