@@ -20,8 +20,9 @@ from ..core.template import drawn
 from ..hub import Location, proxied
 from ..params.agreement import agree
 from ..params.atomic.replace import settled
+from ..params.checkpoint.leaf_plan import LeafPlan
 from ..params.checkpoint.match import Match
-from ..params.checkpoint.plan import LeafPlan, LoadPlan
+from ..params.checkpoint.plan import LoadPlan
 from ..params.checkpoint.sources import rename_tensors, source_of
 from ..params.checkpoint.stream import stream
 from ..params.checkpoint.ties import untied

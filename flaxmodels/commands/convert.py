@@ -19,8 +19,9 @@ from ..documents.json_files import CONFIG_NAME, read_json, text_of
 from ..documents.json_values import ConfigError, is_finite
 from ..documents.remote_code import without_code
 from ..hub import HubOptions, companions, copy_companion, fetched, resolve
+from ..params.checkpoint.leaf_plan import LeafPlan
 from ..params.checkpoint.match import Piece, identity_match
-from ..params.checkpoint.plan import LeafPlan, make_plan
+from ..params.checkpoint.plan import make_plan
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
 from ..params.formats.checksums import write_checksums

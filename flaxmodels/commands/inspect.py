@@ -12,7 +12,7 @@ from jax.sharding import AbstractMesh, AxisType
 from .. import params as fp
 from ..auto import load_plan
 from ..hub import resolve
-from ..params.checkpoint.plan import LeafPlan
+from ..params.checkpoint.leaf_plan import LeafPlan
 from ..params.sizes import format_size
 from ..params.tree.measure import format_table, nbytes, spec_text
 from ..params.tree.paths import natural

@@ -15,7 +15,8 @@ from ..checkpoints.plan import PlanOptions, plan_load
 from ..documents.json_files import CONFIG_NAME
 from ..documents.json_values import ConfigError, Json
 from ..models.base import PretrainedModel
-from ..params.checkpoint.plan import LeafPlan, LoadPlan
+from ..params.checkpoint.leaf_plan import LeafPlan
+from ..params.checkpoint.plan import LoadPlan
 from ..params.errors import quoted, some, warn
 from ..params.formats import are_equal
 from ..params.host.copies import contiguous

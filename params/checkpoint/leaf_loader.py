@@ -26,8 +26,8 @@ from ..formats.source import Bounds
 from ..host.copies import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
 from ..host.threads import Modes
 from ..types import Concrete
+from .leaf_plan import LeafPlan
 from .match import Piece
-from .plan import LeafPlan
 
 _ROWS_CHUNK = 1 << 20  # bytes of rows whose columns are read
 _LONG_ROW = 1024  # bytes
@@ -58,9 +58,10 @@ def local_shards(plan: LeafPlan) -> list[Shard]:
 
 def files_of(plan: LeafPlan) -> Iterator[File]:
     """Yields the files that this process reads for a leaf, in the order in which it does."""
-    shards = local_shards(plan) if plan.pieces[0].index else []
+    alone = plan.pieces[0].index and plan.route.kind != "packed"  # which is read whole
+    shards = local_shards(plan) if alone else []
     for piece in plan.pieces:
-        if not piece.index or any(holds(shard.bounds, piece.index) for shard in shards):
+        if not alone or any(holds(shard.bounds, piece.index) for shard in shards):
             yield from (span.file for span in piece.tensor.spans)
 
 

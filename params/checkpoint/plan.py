@@ -1,11 +1,10 @@
 """Plans: what a load will do, before a byte of weights is read."""
 
 import dataclasses
-import math
+import functools
 from collections.abc import Mapping
 
 import jax
-import numpy as np
 
 from ..errors import CheckpointError, quoted, some
 from ..host.threads import default_sharding
@@ -15,36 +14,10 @@ from ..tree.measure import format_table
 from ..tree.paths import flatten, matches, nearest
 from ..types import PyTree
 from . import host_memory
-from .match import Match, Piece, stored_bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class LeafPlan:
-    """One leaf: where it comes from and what becomes of it.
-
-    Attributes:
-        dtype: what it is cast to once it is on its device.
-        stored: what the checkpoint holds.
-        committed: whether the leaf was told where to be; if not, it is on the default device as
-            any other array, and goes where it is computed with.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    stored: np.dtype
-    dtype: np.dtype
-    sharding: jax.sharding.Sharding
-    pieces: tuple[Piece, ...]
-    committed: bool = True
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def shard_bytes(self) -> int:
-        """Bytes that each device of the sharding holds."""
-        return math.prod(self.sharding.shard_shape(self.shape)) * self.dtype.itemsize
+from .device.routes import SLABS, Limits, Way, limits_of, route_of
+from .device.steps import ring_bytes, transient_bytes
+from .leaf_plan import LeafPlan
+from .match import Match, stored_bytes
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -76,10 +49,39 @@ class LoadPlan:
         return sum(stored_bytes(leaf.pieces) for leaf in self.leaves)
 
     @property
+    def limits(self) -> Limits:
+        """What leaves that devices transform are cut by."""
+        return limits_of(self.max_host_memory)
+
+    @functools.cached_property
+    def ring_bytes(self) -> int:
+        """Bytes of host memory that leaves go through which devices transform."""
+        return ring_bytes(self.leaves, self.limits)
+
+    @functools.cached_property
+    def transient_bytes(self) -> int:
+        """Bytes of each device that the load needs beyond the finished params."""
+        return transient_bytes(self.leaves, self.limits)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of host memory that the load needs at most beyond the finished params."""
+        by_host = any(leaf.route.kind == "host" and leaf.nbytes for leaf in self.leaves)
+        return self.max_host_memory if by_host or not self.ring_bytes else self.ring_bytes
+
+    @property
     def predicted_host_peak(self) -> int:
-        """Upper bound on this process's host memory at the end of the load: its buffers, and the
-        params themselves where devices are the host (CPU)."""
-        return self.held_on_host + self.max_host_memory
+        """Upper bound on this process's host memory at the end of the load: its buffers, and where
+        devices are the host (CPU) what is on them."""
+        cpus = sum(device.platform == "cpu" for device in self.bytes_per_device)
+        return self.held_on_host + self.buffer_bytes + cpus * self.transient_bytes
+
+    @property
+    def predicted_device_peak(self) -> int:
+        """Upper bound on the memory of the device of this process that holds most: its params, and
+        what the load needs beside them. Of leaves that the host puts together, a cast is beyond
+        it: they are whole in both dtypes then."""
+        return max(self.bytes_per_device.values(), default=0) + self.transient_bytes
 
     @property
     def held_on_host(self) -> int:
@@ -95,6 +97,24 @@ class LoadPlan:
             notes.append(f"{path} has two names: {names} too; compared when it is loaded")
         return notes
 
+    def _routes(self) -> list[str]:
+        """Says which way leaves take, where it is not all the host's."""
+        if all(leaf.route.kind == "host" and not leaf.route.why for leaf in self.leaves):
+            return []
+        found: dict[str, list[int]] = {}
+        for leaf in self.leaves:
+            row = found.setdefault(str(leaf.route), [0, 0])
+            row[0] += 1
+            row[1] += leaf.nbytes
+        rows = [("route", "leaves", "bytes")]
+        rows += [(kind, str(count), format_size(size)) for kind, (count, size) in found.items()]
+        ring, chunk = format_size(self.ring_bytes), format_size(self.transient_bytes // SLABS)
+        return [
+            *format_table(rows, numeric=(1, 2)).splitlines(),
+            f"ring of {ring} in host memory, {SLABS} chunks of {chunk} on each device beside the "
+            "params",
+        ]
+
     def __repr__(self) -> str:
         held = self.bytes_per_device
         per_device = f"{format_size(min(held.values()))}" if held else "0 B"
@@ -108,6 +128,7 @@ class LoadPlan:
         rows = [("dtype: stored -> loaded", "leaves", "bytes")]
         rows += [(kind, str(count), format_size(size)) for kind, (count, size) in dtypes.items()]
         match = self.match
+        routes = self._routes()
         return "\n".join(
             [
                 f"load plan of {match.source.where}",
@@ -117,6 +138,7 @@ class LoadPlan:
                 f"  {len(held)} devices, {per_device} each; host peak below "
                 f"{format_size(self.predicted_host_peak)}",
                 *("  " + line for line in format_table(rows, numeric=(1, 2)).splitlines()),
+                *(f"  {line}" for line in routes),
                 *(f"  {note}" for note in self._notes()),
             ]
         )
@@ -129,8 +151,9 @@ def make_plan(
     dtype: DtypeLike | Mapping[str, DtypeLike] = "auto",
     shardings: PyTree = None,
     max_host_memory: int = host_memory.DEFAULT,
+    route: Way = "auto",
 ) -> LoadPlan:
-    """Decides dtype, place and order of every leaf that `match` found.
+    """Decides dtype, place, order and way of every leaf that `match` found.
 
     Args:
         template: the tree of abstract leaves that `match` was made with.
@@ -138,12 +161,14 @@ def make_plan(
         shardings: tree of `jax.sharding.Sharding` like `template`, one sharding for all, or None:
             the default device.
         max_host_memory: bytes, at least 1 MiB.
+        route: who transposes and casts: "host", "device", or "auto": devices, unless they are CPUs.
 
     Raises:
         CheckpointError: pieces of one leaf that differ in dtype.
         ValueError: an unknown dtype, or a budget that is too small.
     """
     host_memory.check_limit(max_host_memory)
+    limits = limits_of(max_host_memory)
     where = _shardings(shardings, template)
     if isinstance(dtype, Mapping):
         _check_patterns(dtype, template)
@@ -160,9 +185,8 @@ def make_plan(
             )
         (stored,) = dtypes
         final = jax.dtypes.canonicalize_dtype(dtype_for(dtype, path, stored))
-        leaves.append(
-            LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
-        )
+        plan = LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
+        leaves.append(dataclasses.replace(plan, route=route_of(plan, route, limits)))
     leaves.sort(key=lambda leaf: leaf.pieces[0].tensor.position)
     return LoadPlan(tuple(leaves), match, max_host_memory)
 

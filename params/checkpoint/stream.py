@@ -1,13 +1,15 @@
 """Streaming: from the files of a checkpoint into sharded arrays, one chunk per worker at a time."""
 
 import os
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 from tqdm import tqdm
 
 from ..host.threads import Modes
 from ..tree.paths import unflatten
 from ..types import Params
+from .device.loader import DeviceLoader
 from .host_memory import check_fits, chunk_bytes
 from .leaf_loader import LeafLoader, files_of
 from .plan import LoadPlan
@@ -34,29 +36,41 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
     files = list(dict.fromkeys(file for leaf in plan.leaves for file in files_of(leaf)))
     most = _WAITING if any(file.is_remote for file in files) else min(8, os.cpu_count() or 1)
     workers = workers or max(1, min(most, len(plan.leaves)))
+    by_host = [leaf for leaf in plan.leaves if leaf.route.kind == "host"]
     with (
         tqdm(
             total=plan.stored_bytes, unit="B", unit_scale=True, delay=1, disable=not progress
         ) as bar,
         ThreadPoolExecutor(workers, thread_name_prefix="flaxmodels-load") as pool,
+        ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-load") as launcher,
     ):
-        loader = LeafLoader(chunk_bytes(plan.max_host_memory, workers), bar)
+        left = plan.max_host_memory - plan.ring_bytes
+        loader = LeafLoader(chunk_bytes(left, workers), bar)
+        devices = DeviceLoader(plan.leaves, plan.limits, workers, bar)
         modes = Modes.of_caller()
         try:
             for file in files:
                 file.announce()
             for file in files:
                 file.start()
-            futures = {pool.submit(loader.load, leaf, modes): leaf.path for leaf in plan.leaves}
+            launched = launcher.submit(devices.load, modes)
+            futures = {pool.submit(loader.load, leaf, modes): leaf.path for leaf in by_host}
             # An exception that another thread raises in this one, as when a peer dies, arrives
             # between two waits: not in the middle of one.
-            while wait(futures, _LOOK, FIRST_EXCEPTION).not_done and loader.error is None:
-                pass
-            if loader.error is not None:
-                raise loader.error
-            return unflatten({path: future.result() for future, path in futures.items()})
+            everything: list[Future[Any]] = [*futures, launched]
+            while wait(everything, _LOOK, FIRST_EXCEPTION).not_done:
+                if loader.error is not None:
+                    devices.fail(loader.error)  # other processes may wait for what it launches
+                    devices.stop.wait(_LOOK)
+                if devices.stop.is_set():
+                    break
+            if error := loader.error or devices.error:
+                raise error
+            loaded = launched.result() | {path: of.result() for of, path in futures.items()}
+            return unflatten({leaf.path: loaded[leaf.path] for leaf in plan.leaves})
         except BaseException:  # Ctrl-C too: nothing goes on in the background
             loader.stop.set()
+            devices.stop.set()
             for file in files:
                 file.stop()
             pool.shutdown(cancel_futures=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class Tensor:
     dtype: np.dtype
     spans: tuple[Span, ...] = ()
     whole: "Tensor | None" = dataclasses.field(default=None, kw_only=True)
+    divides: ClassVar[bool] = True
+    """Whether several threads that read a part each do what one does that reads all of it."""
 
     @property
     def nbytes(self) -> int:

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +58,7 @@ class ZarrTensor(Tensor):
     store: Any = None
     context: Any = None
     pinned: PinnedFolder | None = None
+    divides: ClassVar[bool] = False
 
     @property
     def position(self) -> tuple[str, int]:

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import os
 import re
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +75,7 @@ class CheckedTensor(Tensor):
     """
 
     checksums: tuple[int, ...] = ()
+    divides: ClassVar[bool] = False
 
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
         super().fill(out, bounds)

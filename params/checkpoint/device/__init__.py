@@ -1,0 +1,1 @@
+"""Weights that devices transform themselves: stored bytes go to them as they lie in the files."""

@@ -1,0 +1,262 @@
+"""Programs: what devices do with stored bytes, compiled once for each class of leaves.
+
+A program sees what one device has and writes what one device holds: exchanges between devices are
+named here, none is left to the partitioner.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, Sharding
+from jax.sharding import PartitionSpec as P
+from jax.stages import Compiled
+
+from ..leaf_plan import LeafPlan
+from .grid import Grid, Names, auto_mesh, blocks, grid_of
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Devices that run programs together.
+
+    Attributes:
+        mesh: None where there is one, without a mesh.
+        device: that one.
+        committed: whether arrays are to stay there.
+    """
+
+    mesh: Mesh | None
+    device: jax.Device | None = None
+    committed: bool = True
+
+    @property
+    def devices(self) -> tuple[jax.Device, ...]:
+        """Those of this process."""
+        if self.mesh is not None:
+            return tuple(self.mesh.local_devices)
+        return () if self.device is None else (self.device,)
+
+    @property
+    def spans_processes(self) -> bool:
+        return self.mesh is not None and self.mesh.is_multi_process
+
+    def sharding(self, names: tuple[Names, ...]) -> Sharding | None:
+        """Returns the sharding of an array whose axes are divided along mesh axes."""
+        if self.mesh is not None:
+            return NamedSharding(self.mesh, spec_of(names))
+        assert self.device is not None
+        return jax.sharding.SingleDeviceSharding(self.device) if self.committed else None
+
+    def block(self, shape: Shape, dtype: np.dtype) -> jax.ShapeDtypeStruct:
+        """Returns what an array is of which each device has a block of this shape."""
+        if self.mesh is None:
+            return jax.ShapeDtypeStruct(shape, dtype, sharding=self.sharding(()))
+        shape = (*self.mesh.devices.shape, *shape)
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=blocks(self.mesh))
+
+    def compiled(
+        self, function: Callable[..., Any], inputs: Any, given: Any, out: Any, donate: int | None
+    ) -> Compiled:
+        """Compiles a function of what each device has.
+
+        Args:
+            inputs: abstract arrays. given, out: their partition specs, and the results'.
+            donate: number of the argument whose memory the result takes.
+        """
+        donated = () if donate is None else (donate,)
+        if self.mesh is not None:
+            function = jax.shard_map(
+                function, mesh=self.mesh, in_specs=given, out_specs=out, check_vma=False
+            )
+            shardings = jax.tree.map(
+                lambda spec: NamedSharding(self.mesh, spec),  # type: ignore[arg-type]
+                out,
+                is_leaf=lambda x: isinstance(x, P),
+            )
+            jitted = jax.jit(function, donate_argnums=donated, out_shardings=shardings)
+        else:
+            jitted = jax.jit(function, donate_argnums=donated)
+        if self.device is None:
+            return jitted.lower(*inputs).compile()
+        with jax.default_device(self.device):
+            return jitted.lower(*inputs).compile()
+
+
+def place_of(leaf: LeafPlan) -> Place:
+    """Returns the devices that a leaf lives on."""
+    if isinstance(leaf.sharding, NamedSharding):
+        return Place(auto_mesh(leaf.sharding.mesh))
+    (device,) = leaf.sharding.device_set
+    return Place(None, device, leaf.committed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """A class of leaves: `update(leaf, chunk, start) -> (leaf, token)` is one program for all
+    chunks of all leaves in it. It writes a chunk of every shard into the leaf, whose memory it
+    keeps; the token is ready when the chunk has been read.
+
+    Attributes:
+        chunk: shape of what a device gets, by the axes of a stored tensor.
+        axis, step, shares: of the `Cut`.
+    """
+
+    place: Place
+    grid: Grid
+    stored: np.dtype
+    dtype: np.dtype
+    chunk: Shape
+    axis: int
+    step: int
+    shares: Names
+
+    @functools.lru_cache(256)  # noqa: B019  programs outlive loads on purpose
+    def compiled(self) -> Compiled:
+        grid, place = self.grid, self.place
+        sharding = place.sharding(grid.names)
+        leaf = jax.ShapeDtypeStruct(grid.shape, self.dtype, sharding=sharding)
+        start = np.zeros(len(grid.shape), np.int32)
+        inputs = (leaf, place.block(self.chunk, bits_of(self.stored)), start)
+        spec, every = spec_of(grid.names), P(*(place.mesh.axis_names if place.mesh else ()))
+        return place.compiled(self._update, inputs, (spec, every, P()), (spec, every), 0)
+
+    def _update(
+        self, leaf: jax.Array, chunk: jax.Array, start: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        token = (chunk.reshape(-1)[:1] != 0).reshape((1,) * _rank(self.place))
+        x = self._whole(chunk.reshape(self.chunk))
+        x = lax.slice_in_dim(x, 0, self.step, axis=self.axis)
+        x = _cast(x.transpose(self.grid.permutation), self.stored, self.dtype)
+        x = x.reshape((1,) * self.grid.lead + x.shape)
+        bits = lax.dynamic_update_slice(_as(leaf, bits_of(self.dtype)), x, [*start])
+        return _as(bits, self.dtype), token
+
+    def _whole(self, x: jax.Array) -> jax.Array:
+        """Returns the rows that the shares make, of the columns that this device holds.
+
+        Rows are shared in the order of `shares`: those that hold the same first, then those of each
+        divided axis. Taken back from the last, what is concatenated is in order.
+        """
+        for axis, names in reversed(self.grid.across(self.axis) if self.shares else ()):
+            x = lax.all_to_all(x, names, split_axis=axis, concat_axis=self.axis, tiled=True)
+        if same := tuple(name for name in self.grid.unused if name in self.shares):
+            x = lax.all_gather(x, same, axis=self.axis, tiled=True)
+        return x
+
+
+def update_of(leaf: LeafPlan, grid: Grid) -> Update:
+    """Returns the class of a leaf that has a cut."""
+    cut = leaf.route.cut
+    assert cut is not None
+    chunk = grid.chunk(cut)
+    return Update(
+        place_of(leaf), grid, leaf.stored, leaf.dtype, chunk, cut.axis, cut.step, cut.shares
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """A leaf in a pack.
+
+    Attributes:
+        first: number of its first element in the slab.
+        stored: shape of the tensors that it is made of, one after the other in the slab.
+    """
+
+    grid: Grid
+    dtype: np.dtype
+    first: int
+    stored: Shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Unpack:
+    """Small leaves of one dtype: `unpack(slab) -> (leaves, token)` cuts them out of one transfer,
+    which every device gets."""
+
+    place: Place
+    dtype: np.dtype
+    size: int
+    leaves: tuple[Packed, ...]
+
+    @functools.lru_cache(256)  # noqa: B019
+    def compiled(self) -> Compiled:
+        every = P(*(self.place.mesh.axis_names if self.place.mesh else ()))
+        specs = [spec_of(leaf.grid.names) for leaf in self.leaves]
+        inputs = (self.place.block((self.size,), bits_of(self.dtype)),)
+        return self.place.compiled(self._unpack, inputs, (every,), (specs, every), None)
+
+    def _unpack(self, slab: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+        token = (slab.reshape(-1)[:1] != 0).reshape((1,) * _rank(self.place))
+        slab = slab.reshape(-1)
+        return [_cut_out(slab, self.dtype, leaf) for leaf in self.leaves], token
+
+
+def _cut_out(slab: jax.Array, stored: np.dtype, leaf: Packed) -> jax.Array:
+    """Returns this device's shard of a leaf."""
+    grid = leaf.grid
+    numbers = grid.shape[: grid.lead]
+    x = slab[leaf.first : leaf.first + math.prod(grid.shape)].reshape(*numbers, *leaf.stored)
+    x = x.transpose(*range(grid.lead), *(grid.lead + axis for axis in grid.permutation))
+    for axis, names in enumerate(grid.names):
+        if grid.count(names) > 1:
+            size = grid.local[axis]
+            x = lax.dynamic_slice_in_dim(x, lax.axis_index(names) * size, size, axis)
+    return _as(_cast(x, stored, leaf.dtype), leaf.dtype)
+
+
+def bits_of(dtype: np.dtype) -> np.dtype:
+    """Returns the dtype in which numbers are moved: floating-point ones as integers of their bits,
+    for a device that has no such numbers, as CPUs have no bfloat16, would cast them to move them,
+    and change NaNs."""
+    return np.dtype(f"u{dtype.itemsize}") if jnp.issubdtype(dtype, jnp.floating) else dtype
+
+
+def _cast(bits: jax.Array, stored: np.dtype, dtype: np.dtype) -> jax.Array:
+    """Casts numbers given as their bits -> the bits of the result."""
+    return bits if stored == dtype else _as(_as(bits, stored).astype(dtype), bits_of(dtype))
+
+
+def _as(x: jax.Array, dtype: np.dtype) -> jax.Array:
+    """Returns the same bits as another dtype."""
+    return x if x.dtype == dtype else lax.bitcast_convert_type(x, dtype)
+
+
+@functools.lru_cache(64)
+def allocation(
+    place: Place, leaves: tuple[tuple[Shape, np.dtype, tuple[Names, ...]], ...]
+) -> Compiled:
+    """Compiles the program that makes leaves of zeros: one for all, however many there are."""
+    grids = [place.sharding(names) for _, _, names in leaves]
+
+    def zeros() -> list[jax.Array]:
+        return [jnp.zeros(shape, dtype) for shape, dtype, _ in leaves]
+
+    jitted = jax.jit(zeros, out_shardings=grids if place.committed else None)
+    if place.device is None:
+        return jitted.lower().compile()
+    with jax.default_device(place.device):
+        return jitted.lower().compile()
+
+
+def spec_of(names: tuple[Names, ...]) -> P:
+    """Returns the spec of an array whose axes are divided along mesh axes."""
+    return P(*(of or None for of in names))
+
+
+def _rank(place: Place) -> int:
+    return 1 if place.mesh is None else place.mesh.devices.ndim
+
+
+def packed_of(leaf: LeafPlan, first: int) -> Packed:
+    """Returns a leaf as part of a pack."""
+    return Packed(grid_of(leaf), leaf.dtype, first, leaf.pieces[0].tensor.shape)

@@ -1,0 +1,156 @@
+"""Steps: what a load on devices does, one launch of a program after the other, in one order on all
+processes."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import jax
+import numpy as np
+
+from ...formats.source import Bounds, Tensor
+from ..leaf_plan import LeafPlan
+from .grid import grid_of, holders_of, part_of_chunk
+from .programs import Packed, Place, Unpack, Update, packed_of, place_of, update_of
+from .ring import padded
+from .routes import RING, SLABS, Limits
+
+Read = tuple[Tensor, Bounds, int]
+"""A part of a tensor, and the number of the element of a `Part` at which it belongs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What is read once, and sent to one device or to several that hold the same."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    reads: tuple[Read, ...]
+    devices: tuple[jax.Device, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One launch.
+
+    Attributes:
+        paths: of the leaves that it writes.
+        start: where in its shard each device writes; of an `Update`.
+        nbytes: stored bytes of the leaves that this step brings nearer.
+    """
+
+    program: Update | Unpack
+    paths: tuple[str, ...]
+    parts: tuple[Part, ...]
+    start: tuple[int, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        return self.program.place
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """Small leaves of one dtype on the same devices."""
+
+    leaves: tuple[LeafPlan, ...]
+
+    @property
+    def stored(self) -> np.dtype:
+        return self.leaves[0].stored
+
+    @property
+    def size(self) -> int:
+        return sum(math.prod(leaf.shape) for leaf in self.leaves)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.stored.itemsize
+
+
+def packs_of(leaves: Iterable[LeafPlan], most: int) -> list[Pack]:
+    """Packs those that are to be packed, in their order, at most so many bytes in each."""
+    groups: dict[tuple[Place, np.dtype], list[list[LeafPlan]]] = {}
+    for leaf in leaves:
+        if leaf.route.kind != "packed":
+            continue
+        packs = groups.setdefault((place_of(leaf), leaf.stored), [[]])
+        if Pack((*packs[-1], leaf)).nbytes > most and packs[-1]:
+            packs.append([])
+        packs[-1].append(leaf)
+    return [Pack(tuple(pack)) for packs in groups.values() for pack in packs]
+
+
+def steps_of(leaves: Sequence[LeafPlan], limits: Limits) -> Iterator[Step]:
+    """Yields the steps of a load: packs first, then leaf by leaf."""
+    for pack in packs_of(leaves, limits.slab):
+        yield _unpacking(pack)
+    for leaf in leaves:
+        if leaf.route.cut is not None:
+            yield from _chunks(leaf)
+
+
+def programs_of(leaves: Sequence[LeafPlan], limits: Limits) -> list[Update | Unpack]:
+    """Lists the programs of a load, each once."""
+    packs = [_unpacking(pack).program for pack in packs_of(leaves, limits.slab)]
+    updates = [update_of(leaf, grid_of(leaf)) for leaf in leaves if leaf.route.cut is not None]
+    return list(dict.fromkeys([*packs, *updates]))
+
+
+def ring_bytes(leaves: Sequence[LeafPlan], limits: Limits) -> int:
+    """Counts the host memory that a load on devices reads into."""
+    return RING * slot_bytes(leaves, limits)
+
+
+def slot_bytes(leaves: Sequence[LeafPlan], limits: Limits) -> int:
+    """Counts the bytes of the largest step of this process."""
+    sizes = [padded(pack.nbytes) for pack in packs_of(leaves, limits.slab)]
+    cuts = [(leaf, leaf.route.cut) for leaf in leaves if leaf.route.cut is not None]
+    for leaf, cut in cuts:
+        count = len(leaf.sharding.addressable_devices)
+        part = math.prod(grid_of(leaf).chunk(cut)) * leaf.stored.itemsize
+        sizes.append(padded(part) * count)
+    return max(sizes, default=0)
+
+
+def transient_bytes(leaves: Sequence[LeafPlan], limits: Limits) -> int:
+    """Counts the memory that a load needs on each device beside the params."""
+    sizes = [pack.nbytes for pack in packs_of(leaves, limits.slab)]
+    sizes += [leaf.route.cut.slab for leaf in leaves if leaf.route.cut is not None]
+    return SLABS * max(sizes, default=0)
+
+
+def _unpacking(pack: Pack) -> Step:
+    first, leaves, reads = 0, list[Packed](), list[Read]()
+    for leaf in pack.leaves:
+        leaves.append(packed_of(leaf, first))
+        for piece in leaf.pieces:
+            shape = piece.tensor.shape
+            reads.append((piece.tensor, tuple((0, size) for size in shape), first))
+            first += math.prod(shape)
+    place = place_of(pack.leaves[0])
+    part = Part((first,), pack.stored, tuple(reads), place.devices)
+    program = Unpack(place, pack.stored, first, tuple(leaves))
+    return Step(program, tuple(leaf.path for leaf in pack.leaves), (part,))
+
+
+def _chunks(leaf: LeafPlan) -> Iterator[Step]:
+    """Yields the steps that make a leaf."""
+    cut, grid = leaf.route.cut, grid_of(leaf)
+    assert cut is not None
+    program = update_of(leaf, grid)
+    pieces = {piece.index: piece for piece in leaf.pieces}
+    holders = holders_of(leaf, grid, cut)
+    for start in grid.starts(cut):
+        parts: dict[object, Part] = {}
+        for holder in holders:
+            found = part_of_chunk(grid, cut, pieces, holder, start)
+            reads = () if found is None else ((found[0].tensor, found[1], 0),)
+            key = found and (found[0].index, found[1])
+            before = parts[key].devices if key in parts else ()
+            parts[key] = Part(program.chunk, leaf.stored, reads, (*before, holder.device))
+        yield Step(program, (leaf.path,), tuple(parts.values()), start)
