@@ -103,7 +103,7 @@ def test_the_error_of_one_is_raised_by_all():
     said = [process.communicate(timeout=240) for process in processes]
     assert [process.returncode for process in processes] == [3, 3], said
     first, second = (out.splitlines()[-1] for out, _ in said)
-    assert first == "CheckpointError: process 1 failed, see its error"
+    assert first.startswith("CheckpointError: process 1 failed")
     assert second == "CheckpointError: a disk of process 1 is broken"
 
 
