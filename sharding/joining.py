@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import ctypes
+import os
 import queue
 import signal
 import socket
@@ -34,8 +35,9 @@ def initialize(
 ) -> None:
     """Joins this process to a run of several; call it before anything touches a device.
 
-    On TPU pods and under SLURM or Open MPI the arguments are found by JAX; elsewhere give the
-    first three. A second call in the same process does nothing.
+    On TPU pods and under SLURM or Open MPI the arguments are found by JAX, and under
+    `scripts/launch` in the environment (`JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`,
+    `JAX_PROCESS_ID`); elsewhere give the first three. A second call in a process does nothing.
 
     When a process dies, the loads and saves that the others do together raise an error that names
     it, after `heartbeat_timeout_seconds` and two more; one that cannot be interrupted, because it
@@ -62,6 +64,8 @@ def initialize(
     """
     if jax.distributed.is_initialized():
         return
+    num_processes = _from_environment("JAX_NUM_PROCESSES", num_processes)
+    process_id = _from_environment("JAX_PROCESS_ID", process_id)
     _check(coordinator_address, num_processes, process_id)
     limits = {"agreement": agreement_timeout_seconds, "work": work_timeout_seconds}
     _check_seconds(
@@ -80,6 +84,16 @@ def initialize(
     _tell(limits)
     _delay_abort()
     atexit.register(_leave, more.get("shutdown_timeout_seconds", _LEAVING))
+
+
+def _from_environment(name: str, given: int | None) -> int | None:
+    """Returns what was given, else what a variable says."""
+    said = os.environ.get(name)
+    if given is not None or said is None:
+        return given
+    if not said.isdecimal():
+        raise ValueError(f"{name} is {said!r} in the environment; expected a number")
+    return int(said)
 
 
 def _tell(limits: dict[str, float]) -> None:
@@ -146,7 +160,8 @@ def _join(seconds: float, **arguments: Any) -> None:
     if isinstance(error, ValueError) and "defined" in str(error):
         raise ValueError(
             f"{error} JAX found no TPU pod, SLURM or Open MPI to take it from: give "
-            "coordinator_address, num_processes and process_id"
+            "coordinator_address, num_processes and process_id, or start the program by "
+            "scripts/launch"
         ) from error
     if error is not None:
         raise error

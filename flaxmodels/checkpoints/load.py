@@ -86,7 +86,7 @@ def planned(request: Request, choose: Choose[M]) -> Planned[M]:
     """Plans a load, by all processes together; arguments as `load`."""
     config, location = request.config, None
     if not request.plan.is_local:
-        agree("a load", record_of_name(request.name_or_path))
+        agree("a load", record_of_name(request.call, request.name_or_path))
     if request.name_or_path is not None:
         location = request.locate(request.name_or_path)
     elif not isinstance(config, Config) or request.state_dict is None:

@@ -9,7 +9,7 @@ from _runs import Run
 
 PROGRAM = """
 source, other, folder = given
-join(agreement_timeout_seconds=4)
+join(agreement_timeout_seconds=8, work_timeout_seconds=8)
 mesh = fs.make_mesh(fsdp=4)
 rules = (("vocab", None), *fs.DEFAULT_RULES)
 odd = number == 1
@@ -49,8 +49,18 @@ say("other call", said_of(lambda: bool(load()) if odd else save()))
 say("in step again", said_of(lambda: bool(load())))
 say("absent", said_of(lambda: None if odd else save()))
 if odd:
-    time.sleep(6)
+    time.sleep(10)
     say("late", said_of(save))
+
+from flaxmodels.params.formats.source import Tensor
+fill, slow = Tensor.fill, iter([10])
+
+def fill_slowly(*args):
+    time.sleep(next(slow, 0) if odd else 0)
+    fill(*args)
+
+Tensor.fill = fill_slowly
+say("slow", said_of(lambda: bool(load())))
 """
 
 EXPECTED = {
@@ -61,7 +71,7 @@ EXPECTED = {
     "files": "files: process 0 has 1 files of ",
     "folder": "name_or_path: process 0 has a folder on its disk, process 1 has '/nowhere/at all', "
     "which is not on its disk",
-    "class": "class: process 0 has LlamaForCausalLM, process 1 has LlamaModel",
+    "class": "call: process 0 has LlamaForCausalLM.from_pretrained, process 1 has LlamaModel.from",
     "save folder": "folder: process 0 has ",
     "save format": "weights_format: process 0 has safetensors, process 1 has msgpack",
     "save dtype": "leaves: process 0 has 21 float32",
@@ -102,7 +112,14 @@ def test_P16_processes_in_different_calls_say_so_and_may_go_on(said):
 def test_P16_one_that_does_not_come_is_named_after_the_limit(said):
     first, second = said[0]
     assert (
-        "process 1 did not come to the agreement of a save within 4 s" in first["absent"]["error"]
+        "process 1 did not come to the agreement of a save within 8 s" in first["absent"]["error"]
     )
-    assert 4 <= first["absent"]["seconds"] < 8
+    assert 8 <= first["absent"]["seconds"] < 16
     assert first["absent"]["error"] == second["late"]["error"]
+
+
+def test_P16_one_that_reads_longer_than_the_others_wait_is_named(said):
+    first, second = said[0]
+    late = "process 1 did not come to the end of reading weights within 8 s"
+    assert late in first["slow"]["error"] and first["slow"]["error"] == second["slow"]["error"]
+    assert 8 <= first["slow"]["seconds"] < 16

@@ -135,3 +135,30 @@ MORE = [
 @pytest.mark.parametrize(("stage", "victim", "count"), MORE)
 def test_P16_kills_at_other_stages_and_of_four(stage, victim, count, old, tmp_path):
     assert not killed(stage, victim, count, tmp_path / "ck", old)
+
+
+STUCK = """
+import signal
+import flaxmodels.params.peers as peers
+from flaxmodels.params.formats.source import Tensor
+peers._GRACE = 1.0
+
+def fill(*args):
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)  # as a collective of an accelerator would, or a disk
+
+Tensor.fill = fill
+join()
+fm.LlamaForCausalLM.from_pretrained(given[0], mesh=fs.make_mesh(fsdp=4), progress=False,
+    rules=(("vocab", None), *fs.DEFAULT_RULES))
+"""
+
+
+def test_P16_one_that_cannot_be_interrupted_says_who_died_and_ends():
+    run = Run(STUCK, LLAMA, count=2)
+    run.processes[1].wait(240)
+    start = time.monotonic()
+    (_, err), _ = run.ended()
+    assert time.monotonic() - start < LIMIT and run.processes[0].returncode == 1
+    assert "PeerLost: process 1 of this run died; this one, 0, stops here" in err

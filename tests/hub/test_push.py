@@ -613,7 +613,7 @@ def test_R6_one_process_pushes_and_all_get_the_commit(logged_in, pair, tmp_path)
     assert all(process.returncode == 0 for process in processes), outs
     first, second = (json.loads(out.splitlines()[-1]) for out, _ in outs)
     assert first[:2] == second[:2] and first[3] == second[3]
-    assert second[2] == "process 0 failed, see its error" and "403" in first[2]
+    assert second[2].startswith("process 0 failed: HubError: ") and "403" in first[2]
     assert first[0][0] == logged_in.history(REPO)[-2].oid
     assert first[1][2].endswith("/discussions/1")
     assert len(commits(logged_in)) == 3 and {r.token for r in commits(logged_in)} == {"hf_write"}

@@ -1,5 +1,7 @@
 """`fs.initialize`: what it refuses, at once or within its limit, and never by aborting."""
 
+import os
+
 import jax
 import pytest
 from _runs import Run, free_port
@@ -45,7 +47,12 @@ say("goes on", float(jnp.ones(3).sum()))
 
 def test_P16_a_run_that_does_not_come_together(monkeypatch):
     """Of two processes one is started; it may go on alone."""
-    for name in ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "JAX_COORDINATOR_ADDRESS"):
+    for name in (
+        "SLURM_JOB_ID",
+        "OMPI_MCA_orte_hnp_uri",
+        "JAX_COORDINATOR_ADDRESS",
+        "JAX_PROCESS_ID",
+    ):
         monkeypatch.delenv(name, raising=False)
     run = Run(ALONE, free_port(), count=2, only=(0,))
     (said,) = run.said()
@@ -56,3 +63,39 @@ def test_P16_a_run_that_does_not_come_together(monkeypatch):
     assert "TimeoutError: not all of 2 processes joined" in said["not all"]["error"]
     assert said["nobody there"]["seconds"] < 10 and said["not all"]["seconds"] < 10
     assert said["goes on"] == 3
+
+
+def under_slurm(number):
+    return {
+        "SLURM_JOB_ID": "77",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+    }
+
+
+def under_open_mpi(number):
+    return {
+        "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://127.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(number),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(number),
+    }
+
+
+@pytest.mark.parametrize(
+    "under", [under_slurm, pytest.param(under_open_mpi, marks=pytest.mark.soak)]
+)
+def test_P16_under_a_cluster_nothing_is_given(under):
+    program = "fs.initialize(); say('of', [jax.process_index(), jax.process_count()])"
+    port = {"JAX_COORDINATOR_PORT": str(free_port())}
+    run = Run(program, count=2, env=lambda number: dict(os.environ) | under(number) | port)
+    assert [of["of"] for of in run.said()] == [[0, 2], [1, 2]]
+
+
+def test_P16_a_variable_that_is_no_number(monkeypatch):
+    monkeypatch.setenv("JAX_PROCESS_ID", "first")
+    with pytest.raises(ValueError, match="JAX_PROCESS_ID is 'first' in the environment"):
+        fs.initialize(ADDRESS, 2)
