@@ -64,9 +64,7 @@ def initialize(
     """
     if jax.distributed.is_initialized():
         return
-    num_processes = _from_environment("JAX_NUM_PROCESSES", num_processes)
-    process_id = _from_environment("JAX_PROCESS_ID", process_id)
-    _check(coordinator_address, num_processes, process_id)
+    joined = _described(coordinator_address, num_processes, process_id)
     limits = {"agreement": agreement_timeout_seconds, "work": work_timeout_seconds}
     _check_seconds(
         initialization_timeout=initialization_timeout,
@@ -75,15 +73,21 @@ def initialize(
     )
     _join(
         initialization_timeout,
-        coordinator_address=coordinator_address,
-        num_processes=num_processes,
-        process_id=process_id,
         heartbeat_timeout_seconds=heartbeat_timeout_seconds,
+        **joined,
         **more,
     )
     _tell(limits)
     _delay_abort()
     atexit.register(_leave, more.get("shutdown_timeout_seconds", _LEAVING))
+
+
+def _described(address: str | None, number: int | None, process: int | None) -> dict[str, Any]:
+    """Returns which run, and which process of it, by arguments or the environment; checked."""
+    number = _from_environment("JAX_NUM_PROCESSES", number)
+    process = _from_environment("JAX_PROCESS_ID", process)
+    _check(address, number, process)
+    return {"coordinator_address": address, "num_processes": number, "process_id": process}
 
 
 def _from_environment(name: str, given: int | None) -> int | None:
