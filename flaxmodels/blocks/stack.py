@@ -1,7 +1,7 @@
 """Layers one after another: a loop, or scans over stacked params, under the same names."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -104,13 +104,17 @@ class LayersOutput(NamedTuple):
     attentions: tuple[PyTree, ...]
 
 
-class _Carry(NamedTuple):
+class Carry(NamedTuple):
+    """What a layer gives to the next: x [B, T, D], the cache, and what it leaves for it."""
+
     x: jax.Array
     cache: Cache | None
     shared: PyTree
 
 
-class _Trace(NamedTuple):
+class Trace(NamedTuple):
+    """What is kept of a layer, where it is asked for: what entered it, and attention weights."""
+
     entered: jax.Array | None
     weights: PyTree
 
@@ -141,7 +145,7 @@ class Layers(nn.Module):
         Args:
             inputs: arrays [L, ...], of which each layer reads its own as `context.layer_inputs`.
         """
-        carry = _Carry(x, context.cache, context.shared)
+        carry = Carry(x, context.cache, context.shared)
         run = self._scan if self.options.scan_layers else self._loop
         if self.options.scan_layers:
             carry = varying(carry, over=(x, context, inputs, self.variables))
@@ -150,17 +154,17 @@ class Layers(nn.Module):
         weights = tuple(trace.weights for trace in traces if trace.weights is not None)
         return LayersOutput(carry.x, carry.cache, entered, weights)
 
-    def _loop(self, carry: _Carry, context: PassContext, inputs: PyTree) -> tuple[_Carry, list]:
+    def _loop(self, carry: Carry, context: PassContext, inputs: PyTree) -> tuple[Carry, list]:
         traces = []
-        for index, at in enumerate(self._places()):
+        for index, at in enumerate(places_of(self.kinds)):
             layer = self.layer(self.config, self.options, name=str(index))
             own = jax.tree.map(lambda leaf, i=index: leaf[i], inputs)
-            body = remat(_step(context, at, own), self.options.remat)
+            body = remat(step_of(context, at, own), self.options.remat)
             carry, trace = body(layer, carry)
             traces.append(trace)
         return carry, traces
 
-    def _scan(self, carry: _Carry, context: PassContext, inputs: PyTree) -> tuple[_Carry, list]:
+    def _scan(self, carry: Carry, context: PassContext, inputs: PyTree) -> tuple[Carry, list]:
         traces = []
         for segment in segments([kind.form for kind in self.kinds]):
             carry, stacked = self._scan_segment(segment, carry, context, inputs)
@@ -174,15 +178,15 @@ class Layers(nn.Module):
         ]
 
     def _scan_segment(
-        self, segment: Segment, carry: _Carry, context: PassContext, inputs: PyTree
-    ) -> tuple[_Carry, tuple[_Trace, ...]]:
+        self, segment: Segment, carry: Carry, context: PassContext, inputs: PyTree
+    ) -> tuple[Carry, tuple[Trace, ...]]:
         """Returns the carry, and one stacked trace for each position of the period."""
         first, period, count = segment
         end = first + period * count
         kinds = [tuple(dict.fromkeys(self.kinds[first + i : end : period])) for i in range(period)]
         places = [
             (kinds[i % period].index(at.kind), at.layer, at.slot)
-            for i, at in enumerate(self._places()[first:end])
+            for i, at in enumerate(places_of(self.kinds)[first:end])
         ]
         numbers = jnp.array(places, jnp.int32).reshape(count, period, 3)
         own = jax.tree.map(
@@ -195,7 +199,7 @@ class Layers(nn.Module):
             for i, layer in enumerate(body.layers):
                 mine = jax.tree.map(lambda leaf, i=i: leaf[i], own)
                 # prevent_cse is for programs without a loop around the layer; here it only costs
-                one = _step(context, At(kinds[i], *numbers[i]), mine)
+                one = step_of(context, At(kinds[i], *numbers[i]), mine)
                 carry, trace = remat(one, self.options.remat, prevent_cse=False)(layer, carry)
                 traces.append(trace)
             return carry, tuple(traces)
@@ -219,14 +223,16 @@ class Layers(nn.Module):
         names = [f"{first + i}+{period}" for i in range(period)]
         return tuple(self.layer(self.config, self.options, name=name) for name in names)
 
-    def _places(self) -> list[At]:
-        used: dict[str, int] = {}
-        places = []
-        for index, kind in enumerate(self.kinds):
-            slot = used.get(kind.attention, 0)
-            used[kind.attention] = slot + 1
-            places.append(At((kind,), 0, index, slot))
-        return places
+
+def places_of(kinds: Sequence[Kind]) -> list[At]:
+    """Returns where each layer of a stack stands, of a kind each."""
+    used: dict[str, int] = {}
+    found = []
+    for index, kind in enumerate(kinds):
+        slot = used.get(kind.attention, 0)
+        used[kind.attention] = slot + 1
+        found.append(At((kind,), 0, index, slot))
+    return found
 
 
 class _Period(nn.Module):
@@ -235,7 +241,7 @@ class _Period(nn.Module):
     layers: tuple[nn.Module, ...]
 
 
-def _cut(trace: _Trace, context: PassContext, kind: Kind) -> _Trace:
+def _cut(trace: Trace, context: PassContext, kind: Kind) -> Trace:
     """Cuts off weights of keys that a layer of this kind has not: layers of others have more."""
     if trace.weights is None or context.cache is None:
         return trace
@@ -245,10 +251,10 @@ def _cut(trace: _Trace, context: PassContext, kind: Kind) -> _Trace:
     return trace._replace(weights=(own, *others) if several else own)
 
 
-def _step(context: PassContext, at: At, inputs: PyTree) -> Callable[..., tuple[_Carry, _Trace]]:
+def step_of(context: PassContext, at: At, inputs: PyTree) -> Callable[..., tuple[Carry, Trace]]:
     """Makes the function (layer, carry) -> (carry, trace) of the layer that stands `at`."""
 
-    def step(layer: Any, carry: _Carry) -> tuple[_Carry, _Trace]:
+    def step(layer: Any, carry: Carry) -> tuple[Carry, Trace]:
         x, cache, shared = carry
         x = named(x, "residual")
         told = context._replace(cache=cache, shared=shared, layer_inputs=inputs)
@@ -256,6 +262,6 @@ def _step(context: PassContext, at: At, inputs: PyTree) -> Callable[..., tuple[_
         shared = shared if out.shared is None else out.shared
         entered = x if context.output_hidden_states else None
         weights = out.weights if context.output_attentions else None
-        return _Carry(out.x, out.cache, shared), _Trace(entered, weights)
+        return Carry(out.x, out.cache, shared), Trace(entered, weights)
 
     return step

@@ -34,14 +34,6 @@ _INIT = (
     "or, from scratch,\n"
     "    model = {cls}(config); params = model.init_params(jax.random.key(0))"
 )
-_PLACED = (
-    "is not there yet; params are placed with mesh=fs.make_mesh(fsdp=-1, tensor=2), or with "
-    "shardings=, a tree of jax.sharding.Sharding or one for all leaves"
-)
-_OFFLOADED = (
-    "is not there yet; a load streams, and needs max_host_memory= bytes of the host's memory beyond"
-    " the finished params; mesh= spreads these over devices"
-)
 _QUANTISED = (
     "is not there yet; param_dtype='bfloat16' halves float32 params, and {pattern: dtype} chooses "
     "among them"
@@ -50,15 +42,14 @@ _ADAPTED = "is not there yet; load the base model, and add the adapter's product
 _PRIVATE = "is private to Transformers; leave it out"
 
 PLACEMENT = {
-    "device_map": Keyword(f"placement by module {_PLACED}"),
-    "max_memory": Keyword(f"placement by memory {_PLACED}"),
-    "device": Keyword(
-        "give shardings=jax.sharding.SingleDeviceSharding(jax.devices()[0]), or mesh="
-    ),
+    "device": Keyword('give device_map="cuda:1" to a load, or mesh='),
     "local_rank": Keyword("call fs.initialize() once in each process, and give mesh="),
-    "offload_folder": Keyword(f"offloading to disk {_OFFLOADED}"),
-    "offload_state_dict": Keyword(f"offloading to disk {_OFFLOADED}", (None, False)),
-    "offload_buffers": Keyword(f"offloading {_OFFLOADED}", (None, False)),
+    "offload_state_dict": Keyword(
+        "offload_state_dict has no effect: a load streams, and holds no whole checkpoint; leave it "
+        "out",
+        (None, True, False),
+        warns=True,
+    ),
 }
 
 LATER = {
@@ -104,7 +95,9 @@ OLD = {
         warns=True,
     ),
     "low_cpu_mem_usage": Keyword(
-        "low_cpu_mem_usage is what every load does; leave it out", (None, True), warns=True
+        "low_cpu_mem_usage is what every load does; leave it out",
+        (None, True, False),
+        warns=True,
     ),
     "disable_mmap": Keyword("files are read, never mapped; leave it out", (None, True)),
 }

@@ -24,7 +24,6 @@ from ..params.checkpoint.leaf_plan import LeafPlan
 from ..params.checkpoint.match import Match
 from ..params.checkpoint.plan import LoadPlan
 from ..params.checkpoint.sources import rename_tensors, source_of
-from ..params.checkpoint.stream import stream
 from ..params.checkpoint.ties import untied
 from ..params.errors import some, warn
 from ..params.formats import LOCAL
@@ -34,6 +33,7 @@ from ..params.multihost import run_on_all_processes
 from .agreement import record_of_load, record_of_name
 from .build import Choose, M, build, described
 from .loading_info import LoadingInfo
+from .offload import placed_leaves, streamed
 from .plan import PlanOptions, plan_load
 from .request import Request
 
@@ -66,11 +66,17 @@ def load(
         if not options.is_local:
             agree("a load", record_of_load(model, plan, location, options))
         start = time.perf_counter()
-        params = together(lambda: stream(plan, progress=request.hub.progress), "reading weights")
+        if plan.on_disk and location is not None:
+            location.download(plan.match.source)
+        read = functools.partial(streamed, plan, options, progress=request.hub.progress)
+        params = together(read, "reading weights")
         seconds = time.perf_counter() - start
     match = plan.match
     if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
-        params = fp.merge(params, initialized(model, fresh, request, plan.leaves))
+        drawn_leaves = initialized(model, fresh, request, (*plan.leaves, *plan.on_disk))
+        if options.device_map is not None:
+            drawn_leaves = placed_leaves(model, drawn_leaves, plan, options)
+        params = fp.merge(params, drawn_leaves)
     if options.mesh is not None:
         placed = model.place(model.abstract_params(), options.mesh)
         warn_of_replicated(placed)
@@ -137,7 +143,7 @@ def load_tf(model: Model, path: str, options: PlanOptions) -> fp.Params:
             f"{source.where}: not in the checkpoint: {some(missing)}; from_pretrained "
             "initialises the leaves of a new head"
         )
-    params = stream(plan, progress=False)
+    params = streamed(plan, options, progress=False)
     if options.mesh is None:
         return params
     return model.place(model.abstract_params(), options.mesh).pad(params)

@@ -16,19 +16,23 @@ from ..params.checkpoint.plan import LoadPlan, make_plan
 from ..params.checkpoint.reconcile import reconcile
 from ..params.sizes import parse_size
 from ..params.tree.cast import DtypeLike
+from ..placement.options import DeviceMapOptions
+from .offload import placed_plan
 from .tensor_parallel import M, TensorParallel
 
 _CHEAP = 1 << 16  # size of a dimension up to which the table of mismatches says it better
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(DeviceMapOptions):
     """How weights are matched with a model's leaves, cast and placed; see
     `PretrainedModel.from_pretrained`.
 
     Raises:
-        TypeError: both a mesh and shardings, or other keywords that contradict each other.
-        ValueError: a budget that is no number of bytes, or a mesh that cannot be used.
+        TypeError: two of a mesh, shardings and a device map, or other keywords that contradict
+            each other.
+        ValueError: a budget that is no number of bytes, a mesh that cannot be used, or as
+            `DeviceMapOptions`.
     """
 
     param_dtype: DtypeLike | Mapping[str, DtypeLike] | None = "auto"
@@ -57,6 +61,10 @@ class PlanOptions:
         if mesh is not None:
             object.__setattr__(self, "mesh", fs.check_mesh(mesh, abstract=True))
             object.__setattr__(self, "device_mesh", None)
+        for name in ("mesh", "shardings"):
+            if self.device_map is not None and getattr(self, name) is not None:
+                raise TypeError(f"give device_map or {name}, not both")
+        super().__post_init__()
         _ = self.host_bytes
 
     @property
@@ -103,13 +111,14 @@ def plan_load(model: Model, source: fp.Source, options: PlanOptions) -> LoadPlan
     if not options.ignore_mismatched_sizes:
         check_shapes(match)
     check_numbers(match, template)
-    return make_plan(
+    plan = make_plan(
         match,
         template,
         dtype=jnp.float32 if options.param_dtype is None else options.param_dtype,
         shardings=shardings,
         max_host_memory=options.host_bytes,
     )
+    return plan if options.device_map is None else placed_plan(model, plan, options)
 
 
 def _check_sizes(model: Model, source: fp.Source) -> None:

@@ -17,6 +17,7 @@ from ..documents.json_files import CONFIG_NAME, text_of
 from ..hub import HubOptions, copy_companion, tokenizer_files
 from ..params.agreement import agree
 from ..params.atomic.replace import atomic_replace
+from ..params.checkpoint.disk_leaf import check_target
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST, write_checksums
 from ..params.multihost import is_spread, run_on_all_processes
@@ -108,6 +109,7 @@ def save(
     folder = checked_folder(folder)
     check_variant(options.variant)
     params = model.cut(saveable(params, model.abstract_params()))
+    check_target(params, folder)
     is_local = not any(map(is_spread, jax.tree.leaves(params)))
     together = functools.partial(run_on_all_processes, alone=is_local)
     if not is_local:

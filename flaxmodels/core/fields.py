@@ -13,6 +13,7 @@ from ..calls import keyword_table, keywords
 from ..config.config import Config
 from ..documents.json_values import ConfigError
 
+_OF_A_LOAD = frozenset({"device_map", "max_memory", "offload_folder", "offload_buffers"})
 _LINENS = ("parent", "name", "scope")
 
 
@@ -117,5 +118,11 @@ def _unknown(cls: Any, names: set[str]) -> TypeError:
         return TypeError(
             f"{cls.__name__} does not take param_dtype: params have it, "
             "model.init_params(key, param_dtype=...) or from_pretrained(name, param_dtype=...)"
+        )
+    if of_load := sorted(names & _OF_A_LOAD):
+        name = of_load[0]
+        return TypeError(
+            f"{cls.__name__} does not take {name}=: it belongs to a load, "
+            f"{cls.__name__}.from_pretrained(name, {name}=...)"
         )
     return keywords.unknown(names, cls.__name__, {"after config": field_names(cls)})

@@ -51,15 +51,16 @@ class DecodeOptions(NamedTuple):
     stop_on_failure: bool
 
 
-class _State(NamedTuple):
-    """What the loop carries: `step` tokens are there, the last of which the cache has not seen."""
+class State(NamedTuple):
+    """What the loop carries: `step` tokens are there, the last of which the cache has not seen. It
+    has no cache where the loop is no program."""
 
     step: jax.Array
     token: jax.Array
     tokens: jax.Array
     lengths: jax.Array
     done: jax.Array
-    cache: blocks.Cache
+    cache: blocks.Cache | None
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -79,7 +80,7 @@ def decode(
         """Adds the token that the logits choose to the state."""
         last = state.step == options.steps - 1
         chosen, finite = next_token(logits, options.choice, draw, state.step, last)
-        return _with_token(state, chosen, finite & rows.valid, cache, options)
+        return with_token(state, chosen, finite & rows.valid, cache, options)
 
     def more(state):
         go_on = (state.step < options.steps) & ~state.done.all()
@@ -91,25 +92,29 @@ def decode(
 
     given = prompt.continued.ids
     logits, cache, rows = model.first_pass(params, prompt, given.shape[1] + options.steps)
-    start = _start(options, cache)
-    start = fs.varying(start, over=(params, prompt, draw))
-    state = add(start, logits, cache)
+    begun = fs.varying(start(options, cache), over=(params, prompt, draw))
+    state = add(begun, logits, cache)
     if options.steps > 1:  # XLA would compile the loop's layers even if none of it ran
         state = jax.lax.while_loop(more, one_more, state)
     sequences = jnp.concatenate([given, state.tokens], axis=1)
-    return GenerateOutput(sequences, state.lengths), _failure(state.lengths)
+    return GenerateOutput(sequences, state.lengths), failure(state.lengths)
 
 
-def _start(options: DecodeOptions, cache: blocks.Cache) -> _State:
+def start(options: DecodeOptions, cache: blocks.Cache) -> State:
+    """Returns the state without a new token."""
     batch = cache.mask.shape[0]
     none = jnp.zeros(batch, jnp.int32)
     tokens = jnp.full((batch, options.steps), options.pad, jnp.int32)
-    return _State(jnp.int32(0), none, tokens, none, none.astype(bool), cache)
+    return State(jnp.int32(0), none, tokens, none, none.astype(bool), cache)
 
 
-def _with_token(
-    state: _State, chosen: jax.Array, good: jax.Array, cache: blocks.Cache, options: DecodeOptions
-) -> _State:
+def with_token(
+    state: State,
+    chosen: jax.Array,
+    good: jax.Array,
+    cache: blocks.Cache | None,
+    options: DecodeOptions,
+) -> State:
     """Adds a token to each row that is not done; a row that is not `good` ends without one."""
     step, going = state.step, ~state.done
     token = jnp.where(going & good, chosen, options.pad)
@@ -117,10 +122,11 @@ def _with_token(
     done = state.done | ~good | jnp.isin(token, jnp.array(options.eos, jnp.int32))
     place = [jnp.zeros_like(step), step]
     tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], place)
-    return _State(step + 1, token, tokens, lengths, done, cache)
+    return State(step + 1, token, tokens, lengths, done, cache)
 
 
-def _failure(lengths: jax.Array) -> jax.Array:
+def failure(lengths: jax.Array) -> jax.Array:
+    """Returns int32 [3]: how many rows failed, the first of them, and after how many tokens."""
     failed = lengths < 0
     row = jnp.argmax(failed).astype(jnp.int32)
     return jnp.stack([failed.sum(dtype=jnp.int32), row, -1 - lengths[row]])

@@ -8,10 +8,12 @@ import numpy as np
 from ..calls.concrete import is_traced
 from ..calls.signature import shows
 from ..params.types import Params
+from ..placement.leaves import is_placed
 from .arguments import check_finite, check_memory, no_room
 from .decoding import DecodeOptions, decode
 from .decoding import GenerateOutput as GenerateOutput
 from .passes import Passes
+from .staged import decode_in_stages
 from .task import DEFAULTS, Keywords, Task, task_of
 
 
@@ -33,7 +35,8 @@ class Generates(Passes):
         the first call and reused by the next one with the same. Temperature and top-p may change
         without compiling again. Works under `jit`, `vmap` and `shard_map`, where values that only
         the running program knows are not checked. Outside of them it waits for its result, to
-        see that all logits were finite.
+        see that all logits were finite. Params that a `device_map` has offloaded or spread are
+        run in stages, a pass for each token.
 
         Args:
             input_ids: int [B, T].
@@ -80,7 +83,8 @@ def _run(params: Params, task: Task) -> GenerateOutput:
     options = DecodeOptions(task.steps, task.choice, settings.eos, settings.pad, eager)
     check_memory(task.model, batch, length, task.steps)
     try:
-        output, failure = decode(task.model, options, params, task.prompt, task.draw)
+        run = decode_in_stages if is_placed(params) else decode
+        output, failure = run(task.model, options, params, task.prompt, task.draw)
         if eager:
             check_finite(failure)
     except jax.errors.JaxRuntimeError as error:

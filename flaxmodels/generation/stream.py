@@ -6,7 +6,6 @@ it. Lengths are rounded up, by padding on the left and by more slots, so that th
 conversation run the programs of the turns before.
 """
 
-import functools
 from collections.abc import Iterator
 from typing import NamedTuple, Unpack
 
@@ -19,6 +18,7 @@ from ..calls.concrete import is_traced
 from ..calls.signature import shows
 from ..core.model import Model
 from ..params.types import Params
+from ..placement.leaves import is_placed
 from .arguments import check_finite, check_memory, no_room
 from .passes import Passes
 from .prompts import Prompt
@@ -79,13 +79,16 @@ def _stream(params: Params, task: Task) -> Iterator[np.ndarray]:
     model, settings, count = task.model, task.settings, task.steps
     check_memory(model, batch, 0, slots)
     how = model, task.choice, params
+    # Passes over params in stages are several programs.
+    programs: Any = (_begin, _go_on) if is_placed(params) else _COMPILED
+    begin, go_on = programs
     try:
-        running, good = _begin(*how, slots, prompt, task.draw, jnp.bool_(count == 1))
+        running, good = begin(*how, slots, prompt, task.draw, jnp.bool_(count == 1))
         done = np.zeros(batch, bool)
         for step in range(count):
             if step:
                 at = jnp.int32(step), jnp.bool_(step == count - 1)
-                running, good = _go_on(*how, running, task.draw, *at)
+                running, good = go_on(*how, running, task.draw, *at)
             check_finite(_failure(np.asarray(good) | done, step))
             token = np.where(done, settings.pad, np.asarray(running.token)[:, 0])
             yield token.astype(np.int32)
@@ -130,7 +133,6 @@ def _padded(prompt: Prompt, length: int, *, on_the_right: bool) -> Prompt:
     return prompt._replace(ids=jnp.pad(prompt.ids, side), mask=jnp.pad(mask, side))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def _begin(
     model: Model,
     choice: Choice,
@@ -147,7 +149,6 @@ def _begin(
     return _Running(token[:, None], rows.lengths, cache), good & rows.valid
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
 def _go_on(
     model: Model,
     choice: Choice,
@@ -161,6 +162,12 @@ def _go_on(
     logits, cache = model.next_pass(params, running.token, running.cache, running.lengths)
     token, good = next_token(logits, choice, draw, step, last)
     return _Running(token[:, None], running.lengths + 1, cache), good
+
+
+_COMPILED: Any = (
+    jax.jit(_begin, static_argnums=(0, 1, 3)),
+    jax.jit(_go_on, static_argnums=(0, 1), donate_argnums=3),
+)
 
 
 def _failure(good: np.ndarray, step: int) -> np.ndarray:

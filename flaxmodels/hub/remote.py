@@ -144,6 +144,7 @@ class RemoteFile(File):
     """A file at an address, of which only what is asked for is read."""
 
     is_remote = True
+    is_kept = False
 
     def __init__(self, url: str, size: int, reader: _Reader):
         super().__init__(scrubbed(url), size)

@@ -30,6 +30,7 @@ from ..editing.prune import prune_heads
 from ..editing.vocabulary import HasVocabulary
 from ..generation.generate import Generates
 from ..generation.stream import Streams
+from ..placement.engine import Staged
 from ..registration import register_for_auto_class
 from .mask_helpers import MaskHelpers
 from .switches import Switches
@@ -41,7 +42,9 @@ Pushed: TypeAlias = "CommitInfo | Any"
 """A commit; None in processes that do not push, which scripts of one process need not check for."""
 
 
-class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, Switches, Model):
+class PretrainedModel(
+    Staged, Generates, Streams, HasVocabulary, Measures, MaskHelpers, Switches, Model
+):
     """A model with all that is done with one: loading, saving, running, generating, editing.
 
     Its fields are those of `flaxmodels.core.model.Model`.
@@ -99,6 +102,16 @@ class PretrainedModel(Generates, Streams, HasVocabulary, Measures, MaskHelpers, 
             tp_plan, tp_size, device_mesh, distributed_config: Transformers' words for `mesh` and
                 `rules`; see `docs/sharding.md`.
             max_host_memory: bytes of host memory to use beyond the finished params, or "500MB".
+            device_map: instead of `mesh`, where modules go as a whole: a device, its name or
+                number; {prefix of paths: device, "cpu" for host memory, "disk"}, the longest prefix
+                counts; or "auto", "balanced", "balanced_low_0", "sequential", which make such a map
+                by memory. What is on several devices or on none is run in stages
+                (`docs/offload.md`).
+            max_memory: {device, or "cpu": bytes, or "10GiB"}, for a map that is made; of one that
+                is given a limit.
+            offload_folder: where leaves for the disk are written that cannot be read from the
+                checkpoint itself.
+            offload_buffers: as in Transformers; our models have no buffers.
             strict: refuse a backbone with leaves missing or tensors left over.
             ignore_mismatched_sizes: initialise leaves whose tensor has another shape.
             use_safetensors: True takes only safetensors, False never.

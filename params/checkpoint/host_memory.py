@@ -37,6 +37,11 @@ def check_fits(needed: int, where: str) -> None:
         )
 
 
+def least_limit() -> int | None:
+    """Returns the bytes of host memory that this process may have in all; None if not known."""
+    return min(dict(_limits()).values(), default=None)
+
+
 def _limits() -> Iterator[tuple[str, int]]:
     """Yields (what it is, bytes) of each limit of this process's memory that can be known."""
     if (total := _of_machine()) is not None:

@@ -10,7 +10,7 @@ from ..errors import CheckpointError, quoted, some
 from ..host.threads import default_sharding
 from ..sizes import format_size
 from ..tree.cast import DtypeLike, dtype_for
-from ..tree.measure import format_table
+from ..tree.measure import HOST_KINDS, format_table
 from ..tree.paths import flatten, matches, nearest
 from ..types import PyTree
 from . import host_memory
@@ -28,17 +28,21 @@ class LoadPlan:
         leaves: in the order in which they are read.
         match: what was found, missing, unexpected and mismatched.
         max_host_memory: bytes of host memory that the load may use beyond the finished params.
+        on_disk: leaves that are not read, but stay in files, or are written into one.
     """
 
     leaves: tuple[LeafPlan, ...]
     match: Match
     max_host_memory: int
+    on_disk: tuple[LeafPlan, ...] = ()
 
     @property
     def bytes_per_device(self) -> dict[jax.Device, int]:
-        """Bytes of params that each device of this process will hold."""
+        """Bytes of params that each device of this process will hold, in memory of its own."""
         held: dict[jax.Device, int] = {}
         for leaf in self.leaves:
+            if leaf.sharding.memory_kind in HOST_KINDS:
+                continue
             for device in leaf.sharding.addressable_devices:
                 held[device] = held.get(device, 0) + leaf.shard_bytes
         return held
@@ -85,9 +89,11 @@ class LoadPlan:
 
     @property
     def held_on_host(self) -> int:
-        """Bytes of params that are in this process's host memory: those of CPU devices."""
+        """Bytes of params that are in this process's host memory: those of CPU devices, and those
+        that are kept there beside a device."""
         held = self.bytes_per_device.items()
-        return sum(size for device, size in held if device.platform == "cpu")
+        beside = sum(x.nbytes for x in self.leaves if x.sharding.memory_kind in HOST_KINDS)
+        return beside + sum(size for device, size in held if device.platform == "cpu")
 
     def _notes(self) -> list[str]:
         match = self.match
@@ -95,6 +101,9 @@ class LoadPlan:
         for path, others in match.twice.items():
             names = some(quoted(piece.tensor.name) for piece in others)
             notes.append(f"{path} has two names: {names} too; compared when it is loaded")
+        if self.on_disk:
+            size = format_size(sum(leaf.nbytes for leaf in self.on_disk))
+            notes.append(f"{len(self.on_disk)} leaves, {size}, stay on the disk")
         return notes
 
     def _routes(self) -> list[str]:

@@ -32,9 +32,11 @@ class File(abc.ABC):
         size: in bytes.
         bytes_read: how many payload bytes have been read so far, by all threads.
         is_remote: whether a read may wait for a network.
+        is_kept: whether it is on this machine's disk, at the latest once it was started.
     """
 
     is_remote = False
+    is_kept = True
 
     def __init__(self, path: str, size: int):
         self.path = path

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..host.copies import copy
 from ..multihost import gather, is_spread, join
+from ..tree.measure import HOST_KINDS
 from ..tree.places import Place
 from ..types import Leaf
 
@@ -51,7 +52,8 @@ def _on_host(leaf: Leaf) -> Any:
     if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable or len(leaf.devices()) > 1:
         return leaf
     (device,) = leaf.devices()
-    return np.asarray(leaf) if device.platform == "cpu" else leaf
+    seen = device.platform == "cpu" or leaf.sharding.memory_kind in HOST_KINDS
+    return np.asarray(leaf) if seen else leaf
 
 
 def _whole(leaf: Any) -> Any:

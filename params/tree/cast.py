@@ -1,6 +1,7 @@
 """Casting: the dtype of a tree's floating-point leaves, all of them or those a mask selects."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +90,10 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
         if not selected or not hasattr(leaf, "dtype") or not _is_floating(leaf):
             return leaf
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)
-        return leaf if leaf.dtype == wanted else cast_leaf(leaf, wanted)
+        if leaf.dtype == wanted:
+            return leaf
+        of_file: Any = leaf if hasattr(leaf, "read") else None
+        return cast_leaf(leaf, wanted) if of_file is None else of_file.astype(wanted)
 
     return tree_map_with_path(one, params, as_mask(mask, params))
 

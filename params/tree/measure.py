@@ -11,6 +11,9 @@ from ..types import Leaf, PyTree
 from .masks import Mask, as_mask
 from .paths import flatten, natural
 
+HOST_KINDS = ("pinned_host", "unpinned_host")
+"""The kinds of memory that devices reach and that are the host's."""
+
 _WIDEST = 160  # characters of a cell
 
 
@@ -42,8 +45,9 @@ def memory_footprint(
     params: PyTree, *, per_device: bool = False
 ) -> int | dict[jax.Device | str, int]:
     """Counts the bytes of a tree, each leaf counted once; or `{device: bytes}` of what this process
-    holds, or would hold of abstract leaves. NumPy arrays are on the "host", abstract leaves without
-    a sharding where JAX would put them.
+    holds, or would hold of abstract leaves. NumPy arrays, and those of JAX in host memory beside a
+    device's, are on the "host", leaves in files on the "disk", abstract leaves without a sharding
+    where JAX would put them.
 
     >>> memory_footprint({"a": jax.ShapeDtypeStruct((2, 3), "bfloat16")})
     12
@@ -60,10 +64,12 @@ def memory_footprint(
 def _held(leaf: Leaf) -> list[tuple[jax.Device | str, int]]:
     """Returns (device, bytes) of the parts of a leaf that are this process's."""
     if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-        return [("host", nbytes(leaf))]
+        return [(getattr(leaf, "place", "host"), nbytes(leaf))]
     if leaf.sharding is None:
         return [(jax.local_devices()[0], nbytes(leaf))]
     part = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    if leaf.sharding.memory_kind in HOST_KINDS:
+        return [("host", part)] * len(leaf.sharding.addressable_devices)
     return [(device, part) for device in sorted(leaf.sharding.addressable_devices, key=_id)]
 
 

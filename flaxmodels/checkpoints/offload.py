@@ -1,0 +1,97 @@
+"""Loads by a `device_map`: leaves get their places in the plan, and some of them stay in files."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jax.sharding import SingleDeviceSharding
+
+from .. import params as fp
+from ..core.model import Model
+from ..params.checkpoint.disk_leaf import DiskLeaf, in_place, stays_readable, written
+from ..params.checkpoint.plan import LeafPlan, LoadPlan
+from ..params.checkpoint.stream import stream
+from ..params.errors import some
+from ..params.tree.measure import nbytes
+from ..placement.device_map import Placement, place
+from ..placement.options import DeviceMapOptions
+
+
+def placed_plan(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> LoadPlan:
+    """Returns the plan by which each leaf goes to the place that a `device_map` gives it.
+
+    Raises:
+        ValueError: see `place`; or leaves for the disk that need a folder, and none is given.
+    """
+    placement = placement_of(model, plan, options)
+    leaves, on_disk = [], []
+    for leaf in plan.leaves:
+        sharding = placement.sharding(leaf.path)
+        if sharding is None:
+            main = SingleDeviceSharding(placement.main)
+            on_disk.append(dataclasses.replace(leaf, sharding=main, committed=True))
+        else:
+            leaves.append(dataclasses.replace(leaf, sharding=sharding, committed=True))
+    changed = [leaf.path for leaf in on_disk if not stays_readable(leaf)]
+    fresh = [path for path in _fresh(plan) if placement.sharding(path) is None]
+    if (changed or fresh) and options.offload_folder is None:
+        why = "not in the checkpoint" if fresh else "not in files of this machine as they are"
+        raise ValueError(
+            f"the device_map leaves {some(fresh or changed, 3)} on the disk, and they are {why}: "
+            "give offload_folder, where they are written"
+        )
+    return dataclasses.replace(plan, leaves=tuple(leaves), on_disk=tuple(on_disk))
+
+
+def placement_of(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> Placement:
+    """Carries out a `device_map` for the leaves of a plan, and those that it does not find."""
+    planned = {leaf.path: leaf.nbytes for leaf in (*plan.leaves, *plan.on_disk)}
+    sizes = {path: nbytes(leaf) for path, leaf in fp.flatten(model.abstract_params()).items()}
+    return place(model, sizes | planned, options)
+
+
+def _fresh(plan: LoadPlan) -> list[str]:
+    return [*plan.match.missing, *(bad.path for bad in plan.match.mismatched)]
+
+
+def streamed(plan: LoadPlan, options: DeviceMapOptions, *, progress: bool) -> fp.Params:
+    """Reads what a plan says, but for what stays on the disk.
+
+    Raises:
+        fp.CheckpointError: as `stream`; or a disk that is full, on which nothing is left then.
+    """
+    if not plan.on_disk:
+        return stream(plan, progress=progress)
+    (device,) = plan.on_disk[0].sharding.device_set
+    stay = {leaf.path: in_place(leaf, device) for leaf in plan.on_disk if stays_readable(leaf)}
+    moved = [leaf for leaf in plan.on_disk if leaf.path not in stay]
+    params = stream(plan, progress=progress)
+    return fp.merge(params, fp.unflatten(stay | _moved(moved, options, device)))
+
+
+def _moved(
+    leaves: list[LeafPlan], options: DeviceMapOptions, device: jax.Device
+) -> dict[str, DiskLeaf]:
+    if not leaves:
+        return {}
+    assert options.offload_folder is not None  # the plan has seen to it
+    return written(options.offload_folder, ((leaf.path, leaf) for leaf in leaves), device)
+
+
+def placed_leaves(
+    model: Model, params: fp.Params, plan: LoadPlan, options: DeviceMapOptions
+) -> fp.Params:
+    """Puts leaves that were drawn where a `device_map` has a place for them."""
+    placement = placement_of(model, plan, options)
+    placed: dict[str, Any] = {}
+    to_disk = {}
+    for path, leaf in fp.flatten(params).items():
+        sharding = placement.sharding(path)
+        if sharding is None:
+            to_disk[path] = leaf
+        else:
+            placed[path] = jax.device_put(leaf, sharding)
+    if to_disk:
+        assert options.offload_folder is not None
+        placed |= written(options.offload_folder, to_disk.items(), placement.main)
+    return fp.unflatten(placed)

@@ -1,0 +1,218 @@
+"""The staged run of a model: what is around the layers, and the layers one after another, each on
+the device that its params are on or are brought to."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .. import blocks
+from ..blocks.stack import Carry, places_of
+from ..calls.concrete import check_token_ids, is_traced, known
+from ..core.model import Mixin
+from ..params.types import PyTree
+from .fetching import Fetched, fetched, fetched_in_turn
+from .leaves import device_for, flat_leaves, is_placed
+from .programs import (
+    Call,
+    Finished,
+    LayerCall,
+    Mixed,
+    Stack,
+    abstract_leaves,
+    compiled_part,
+    layer_leaves,
+    run_layer,
+    used_paths,
+)
+
+
+class Staged(Mixin):
+    """Adds the run of params that are on several devices, in host memory or on the disk."""
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        """Runs the model with {"params": params}: `model.apply({"params": params}, input_ids)`.
+
+        One program runs the whole model. Where a `device_map` has offloaded params, or spread
+        layers over devices, each layer is run by a program of its own, and the next one is read
+        meanwhile; see `docs/offload.md`. That cannot be traced: no `jit`, no gradients.
+
+        Raises:
+            TypeError: offloaded params in a trace, or with keywords of linen that need variables,
+                such as `mutable` and `rngs`.
+            fp.CheckpointError: a file that params are in has changed, or is gone.
+        """
+        params = variables.get("params") if isinstance(variables, Mapping) else None
+        if params is None or not is_placed(params):
+            return super().apply(variables, *args, **kwargs)
+        return run_staged(self, params, args, kwargs)
+
+
+def run_staged(model: Any, params: PyTree, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Runs `model.apply({"params": params}, *args, **kwargs)` in stages."""
+    name = type(model).__name__
+    if is_traced(args, kwargs):
+        raise TypeError(
+            f"{name}: params that are offloaded, or on several devices, are run in stages, which "
+            "cannot be traced: call model.apply outside of jit, grad and vmap"
+        )
+    if odd := sorted({"mutable", "rngs", "capture_intermediates"} & kwargs.keys()):
+        raise TypeError(f"{name}: {odd[0]} needs params on one device; these are run in stages")
+    check_looped(model)
+    call = Call(model.clone(generation_config=None), kwargs.pop("method", None))
+    leaves = flat_leaves(params)
+    cache = kwargs.get("cache")
+    _check_given(model, args, kwargs, cache)
+    entries = _Entries(cache)
+    if cache is not None:
+        kwargs = kwargs | {"cache": entries.hollow(cache)}
+    given, done = Mixed.of((tuple(args), kwargs)), ()
+    shapes = abstract_leaves(leaves)
+    while True:
+        paths, _ = used_paths(call, shapes, given.abstract, tuple(one.abstract for one in done))
+        part = fetched({path: leaves[path] for path in paths}, device_for(leaves.values()))
+        arrays = _made(part)
+        told = [one.at(part.device) for one in (given, *done)]
+        others = {path: leaf for path, leaf in leaves.items() if path not in arrays}
+        call_here = call._replace(others=abstract_leaves(others))
+        result = compiled_part(call_here, arrays, told[0], tuple(told[1:])).tree
+        if isinstance(result, Finished):
+            return entries.filled(result.output)
+        done = (*done, Mixed.of(_run_layers(result, leaves, entries)))
+
+
+def check_looped(model: Any) -> None:
+    """Refuses a scanned model.
+
+    Raises:
+        TypeError: its layers are one stack, which is on one device as a whole.
+    """
+    if model.scan_layers:
+        raise TypeError(
+            f"{type(model).__name__}: scan_layers=True keeps all layers in one array, which cannot "
+            "be on several devices, in host memory and on the disk by turns; load with "
+            "scan_layers=False: one program serves all layers of a kind there too"
+        )
+
+
+def _made(part: Fetched) -> dict[str, Any]:
+    arrays = {**part.arrays}
+    for path, recipe in part.recipes:
+        arrays[path] = recipe.made(arrays[path])
+    return arrays
+
+
+def _check_given(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], cache: Any) -> None:
+    """Checks the values that programs would have to trust: ids, and the room in a cache."""
+    ids = args[0] if args else kwargs.get("input_ids")
+    if ids is None:
+        return
+    check_token_ids(ids, getattr(model.config.text, "vocab_size", None))
+    if cache is not None and not model.is_encoder_decoder:
+        slots, filled = cache.mask.shape[1], int(known(cache.index))  # pyright: ignore
+        if filled + np.shape(ids)[1] > slots:
+            raise ValueError(
+                f"the cache has {slots} slots, {filled} of them filled, and there are "
+                f"{np.shape(ids)[1]} new tokens"
+            )
+
+
+class _Entries:
+    """What layers keep of tokens, array by array, while programs are told of the shapes alone: each
+    array stays on its layer's device."""
+
+    def __init__(self, cache: blocks.Cache | None):
+        self.entries: dict[str, blocks.KV] = {} if cache is None else {**cache.entries}
+        self.cross: blocks.Cross | None = None if cache is None else cache.cross
+
+    def hollow(self, cache: blocks.Cache) -> blocks.Cache:
+        """Returns a cache with shapes in the place of its layers' arrays."""
+        cross = cache.cross
+        if cross is not None:
+            shapes = {"keys": _shapes(cross.keys), "values": _shapes(cross.values)}
+            cross = dataclasses.replace(cross, **shapes)
+        return dataclasses.replace(cache, entries=_shapes(cache.entries), cross=cross)
+
+    def begin(self, cache: blocks.Cache) -> None:
+        """Takes the arrays for an encoder's states that a part has made."""
+        if cache.cross is not None and isinstance(cache.cross.keys[0], jax.Array):
+            self.cross = cache.cross
+
+    def of_layer(self, cache: blocks.Cache, at: blocks.At) -> blocks.Cache:
+        """Returns the cache that has the layer's own arrays alone."""
+        attention, slot = at.kind.attention, at.slot
+        entry, cross = self.entries[attention], self.cross
+        own = dataclasses.replace(entry, keys=(entry.keys[slot],), values=(entry.values[slot],))
+        if cross is not None:
+            keys, values = (cross.keys[at.layer],), (cross.values[at.layer],)
+            cross = blocks.Cross(keys, values, cache.cross.tokens)  # pyright: ignore
+        return dataclasses.replace(cache, entries={attention: own}, cross=cross)
+
+    def put(self, cache: blocks.Cache, at: blocks.At) -> None:
+        """Puts what a layer returned into the place of what it was given."""
+        attention, slot = at.kind.attention, at.slot
+        entry, own = self.entries[attention], cache.entries[attention]
+        self.entries[attention] = dataclasses.replace(
+            entry,
+            keys=_with(entry.keys, slot, own.keys[0]),
+            values=_with(entry.values, slot, own.values[0]),
+        )
+        if cache.cross is not None and self.cross is not None:
+            self.cross = dataclasses.replace(
+                self.cross,
+                keys=_with(self.cross.keys, at.layer, cache.cross.keys[0]),
+                values=_with(self.cross.values, at.layer, cache.cross.values[0]),
+            )
+
+    def filled(self, output: Any) -> Any:
+        """Returns an output whose cache has the arrays again."""
+        cache = getattr(output, "cache", None)
+        if cache is None:
+            return output
+        cross = cache.cross
+        if cross is not None and self.cross is not None:
+            cross = dataclasses.replace(self.cross, tokens=cross.tokens)
+        cache = dataclasses.replace(cache, entries=self.entries, cross=cross)
+        return output.replace(cache=cache)
+
+
+def _shapes(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def _with(arrays: Any, place: Any, array: Any) -> tuple[Any, ...]:
+    return (*arrays[:place], array, *arrays[place + 1 :])
+
+
+def _run_layers(stack: Stack, leaves: Mapping[str, Any], entries: _Entries) -> blocks.LayersOutput:
+    """Runs the layers of a stack, each waited for before its params' memory is used again."""
+    units = [*layer_leaves(leaves, stack.path, len(stack.kinds))]
+    even = blocks.heads_are_even(stack.maker.config)
+    context, cache = stack.context, stack.context.cache
+    if cache is not None:
+        entries.begin(cache)
+    told: dict[jax.Device, Mixed] = {}
+    x, shared, traces = stack.x, context.shared, []
+    bare = context._replace(cache=None, shared=None)
+    for at, unit in zip(places_of(stack.kinds), fetched_in_turn(units), strict=True):
+        inputs = jax.tree.map(lambda leaf, i=at.layer: leaf[i], stack.inputs)
+        if unit.device not in told:
+            told[unit.device] = Mixed.of(bare).at(unit.device)
+        own = None if cache is None else entries.of_layer(cache, at)
+        carry = Mixed.of(Carry(x, own, shared)).at(unit.device)
+        context_here = Mixed.of((told[unit.device].tree, inputs)).at(unit.device)
+        call = LayerCall(stack.maker, at.kind, unit.recipes)
+        number = Mixed.of(np.int32(at.layer) if even else int(at.layer))
+        after, trace = run_layer(call, unit.arrays, carry, context_here, number)
+        x, own, shared = after.tree
+        if own is not None:
+            entries.put(own, at)
+        traces.append(trace)
+        if unit.is_streamed:
+            jax.block_until_ready(x)
+    entered = tuple(trace.entered for trace in traces if trace.entered is not None)
+    weights = tuple(trace.weights for trace in traces if trace.weights is not None)
+    left = None if cache is None else entries.hollow(cache)
+    return blocks.LayersOutput(x, left, entered, weights)

@@ -1,0 +1,134 @@
+"""Fetching: the leaves of one layer after another brought to their device, one layer ahead.
+
+While a layer is computed, a thread reads the next one. Two layers are on the device at a time, and
+of those that are in files two sets of buffers in host memory, which are read into again and again.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from ..params.checkpoint.disk_leaf import DiskLeaf, Recipe
+from ..params.host.copies import CACHE_LINE, empty_bytes
+from ..params.host.threads import Modes
+from .leaves import device_for, is_offloaded
+
+AHEAD = 1
+"""Layers that are fetched while one is computed."""
+
+
+class Fetched(NamedTuple):
+    """Leaves on the device that computes with them.
+
+    Attributes:
+        arrays: {path: array}, of a leaf in a file what the file holds.
+        recipes: what makes leaves of those.
+        is_streamed: whether some of them were brought there for this pass.
+    """
+
+    device: jax.Device
+    arrays: dict[str, jax.Array]
+    recipes: tuple[tuple[str, Recipe], ...]
+    is_streamed: bool
+
+
+class Buffers:
+    """Host memory that files are read into, kept between passes. It is borrowed by one pass at a
+    time: another one that runs meanwhile gets memory of its own."""
+
+    def __init__(self):
+        self._free: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def borrowed(self, nbytes: int) -> Iterator[list[np.ndarray]]:
+        """Gives `AHEAD + 1` buffers of at least `nbytes`."""
+        with self._lock:
+            taken, self._free = self._free, []
+        if any(len(buffer) < nbytes for buffer in taken):
+            taken = []
+        while len(taken) < AHEAD + 1:
+            taken.append(empty_bytes(nbytes))
+        yield taken
+        with self._lock:  # not after an error: what failed may still be read from
+            self._free = taken
+
+
+BUFFERS = Buffers()
+
+
+def fetched_in_turn(
+    units: Sequence[Mapping[str, Any]], main: jax.Device | None = None
+) -> Iterator[Fetched]:
+    """Yields units of leaves, each on its device, the next one being read meanwhile. Whoever takes
+    the next must have finished with the last one: its memory is used again."""
+    sizes = [_buffer_bytes(unit) for unit in units]
+    if not any(is_offloaded(leaf) for unit in units for leaf in unit.values()):
+        yield from (_fetch(unit, main, None) for unit in units)
+        return
+    modes = Modes.of_caller()
+
+    def fetch(unit: Mapping[str, Any], buffer: np.ndarray) -> Fetched:
+        with modes.entered():
+            return _fetch(unit, main, buffer)
+
+    with BUFFERS.borrowed(max(sizes)) as buffers, ThreadPoolExecutor(1, "flaxmodels-fetch") as pool:
+        coming = [
+            pool.submit(fetch, unit, buffers[i % len(buffers)])
+            for i, unit in enumerate(units[: AHEAD + 1])
+        ]
+        try:
+            for number in range(len(units)):
+                unit = coming.pop(0).result()
+                yield unit
+                unit.arrays.clear()
+                after = number + AHEAD + 1
+                if after < len(units):
+                    buffer = buffers[after % len(buffers)]
+                    coming.append(pool.submit(fetch, units[after], buffer))
+        except BaseException:  # an error, or who takes them goes away
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def fetched(unit: Mapping[str, Any], main: jax.Device | None = None) -> Fetched:
+    """Returns one unit of leaves on its device."""
+    size = _buffer_bytes(unit)
+    return _fetch(unit, main, empty_bytes(size) if size else None)
+
+
+def _buffer_bytes(unit: Mapping[str, Any]) -> int:
+    leaves = [leaf for leaf in unit.values() if isinstance(leaf, DiskLeaf)]
+    return sum(_aligned(leaf.tensor.nbytes) for leaf in leaves)
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // CACHE_LINE) * CACHE_LINE
+
+
+def _fetch(unit: Mapping[str, Any], main: jax.Device | None, buffer: Any) -> Fetched:
+    device = device_for(unit.values(), main)
+    arrays, recipes, start = {}, [], 0
+    is_streamed = any(map(is_offloaded, unit.values()))
+    for path, leaf in unit.items():
+        if isinstance(leaf, DiskLeaf):
+            # On a CPU device the array may be this memory itself.
+            array = leaf.tensor.read(scratch=buffer[start:])
+            start += _aligned(leaf.tensor.nbytes)
+            recipes.append((path, leaf.recipe))
+            is_there = False
+        else:
+            array = leaf
+            is_there = leaf.sharding == SingleDeviceSharding(device)
+        if not is_there:
+            array = jax.device_put(array, SingleDeviceSharding(device))
+        arrays[path] = array
+    if is_streamed:  # the buffer is read from until they are there
+        jax.block_until_ready([*arrays.values()])
+    return Fetched(device, arrays, tuple(recipes), is_streamed)

@@ -1,0 +1,319 @@
+"""Programs of a forward pass in pieces: what is around the stacks of layers, and one layer.
+
+A model's own call is traced up to its first stack, from the first to the second, and so on, and one
+of its layers. No family takes part: flax tells of the call of a `Layers` module, and there the
+trace ends, or goes on with what the layers gave.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from .. import blocks
+from .. import params as fp
+from ..blocks.stack import Carry, Trace, step_of
+from ..params.checkpoint.disk_leaf import Recipe
+from ..params.types import PyTree
+
+
+class _Array:
+    """Stands for an array among values that are none."""
+
+    def __repr__(self) -> str:
+        return "array"
+
+
+_ARRAY = _Array()
+
+
+@jax.tree_util.register_pytree_node_class
+class Mixed:
+    """A pytree of arrays and of values that are none, which programs take and return: these are
+    static then, part of what is compiled.
+
+    Attributes:
+        arrays: its leaves that are arrays.
+    """
+
+    def __init__(self, arrays: tuple[Any, ...], static: Hashable):
+        self.arrays = arrays
+        self._static: Any = static
+
+    @classmethod
+    def of(cls, tree: PyTree) -> Self:
+        leaves, structure = jax.tree.flatten(tree)
+        are = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
+        arrays = tuple(leaf for leaf, is_array in zip(leaves, are, strict=True) if is_array)
+        others = (_ARRAY if is_array else x for x, is_array in zip(leaves, are, strict=True))
+        return cls(arrays, (structure, tuple(others)))
+
+    @property
+    def tree(self) -> PyTree:
+        """The pytree that it is made of."""
+        structure, others = self._static
+        arrays = iter(self.arrays)
+        return structure.unflatten([next(arrays) if x is _ARRAY else x for x in others])
+
+    def at(self, device: jax.Device) -> Self:
+        """Returns it with its arrays on a device."""
+        return type(self)(tuple(jax.device_put(self.arrays, device)), self._static)
+
+    @property
+    def abstract(self) -> "Abstract":
+        """Its shapes and dtypes, as a value."""
+        return Abstract(tuple((x.shape, np.dtype(x.dtype)) for x in self.arrays), self._static)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Hashable]:
+        return self.arrays, self._static
+
+    @classmethod
+    def tree_unflatten(cls, static: Hashable, arrays: Any) -> Self:
+        return cls(tuple(arrays), static)
+
+
+class Abstract(NamedTuple):
+    """What a `Mixed` is but for the numbers in its arrays."""
+
+    shapes: tuple[tuple[tuple[int, ...], np.dtype], ...]
+    static: Hashable
+
+    @property
+    def mixed(self) -> Mixed:
+        return Mixed(tuple(jax.ShapeDtypeStruct(*shape) for shape in self.shapes), self.static)
+
+
+class Call(NamedTuple):
+    """What of a call of `model.apply` is compiled for, beside its arguments.
+
+    Attributes:
+        method: as of `apply`.
+        others: {path: abstract leaf} of those that are not given, because nothing that is returned
+            depends on them: flax asks for them all the same.
+    """
+
+    model: Any
+    method: Any = None
+    others: "Abstract | None" = None
+
+
+class Maker(NamedTuple):
+    """What makes a layer of a stack."""
+
+    layer: Any
+    config: Any
+    options: blocks.ModelOptions
+
+
+class Stack(NamedTuple):
+    """A stack of layers that a call came to, and what it gave to it.
+
+    Attributes:
+        path: of the module that has the layers as submodules "0", "1", ...
+        inputs: see `blocks.Layers`.
+    """
+
+    path: str
+    maker: Maker
+    kinds: tuple[blocks.Kind, ...]
+    x: jax.Array
+    context: blocks.PassContext
+    inputs: PyTree
+
+
+class Finished(NamedTuple):
+    """What a call returned."""
+
+    output: Any
+
+
+class _Reached(Exception):
+    def __init__(self, stack: Stack):
+        self.stack = stack
+
+
+def run_part(call: Call, params: Mapping[str, Any], given: Mixed, done: tuple[Mixed, ...]) -> Mixed:
+    """Runs a call from the end of the stacks that are done to the next one.
+
+    Args:
+        params: {path: leaf}, of those that `used_paths` tells.
+        given: (args, kwargs) of the call.
+        done: `blocks.LayersOutput` of each stack that was run.
+
+    Returns:
+        a `Stack`, or `Finished`.
+    """
+    args, kwargs = given.tree
+    outputs = iter(done)
+
+    def intercept(function: Any, args: Any, kwargs: Any, told: Any) -> Any:
+        module = told.module
+        if not isinstance(module, blocks.Layers) or told.method_name != "__call__":
+            return function(*args, **kwargs)
+        if (output := next(outputs, None)) is not None:
+            return output.tree
+        raise _Reached(_stack(module, *args, **kwargs))
+
+    try:
+        with nn.intercept_methods(intercept):
+            variables = {"params": fp.unflatten({**_unread(call.others), **params})}
+            run = nn.Module.apply
+            output = run(call.model, variables, *args, method=call.method, **kwargs)
+    except _Reached as reached:
+        return Mixed.of(reached.stack)
+    return Mixed.of(Finished(output))
+
+
+compiled_part = functools.partial(jax.jit, static_argnums=0)(run_part)
+
+
+def _unread(leaves: Abstract | None) -> dict[str, jax.Array]:
+    """Returns {path: zeros}, which the compiler leaves out."""
+    tree = {} if leaves is None else leaves.mixed.tree
+    return {path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in tree.items()}
+
+
+def _stack(
+    module: blocks.Layers, x: jax.Array, context: blocks.PassContext, inputs: PyTree = None
+) -> Stack:
+    maker = Maker(module.layer, module.config, module.options)
+    return Stack("/".join(module.path), maker, module.kinds, x, context, inputs)
+
+
+@functools.lru_cache(maxsize=256)
+def used_paths(
+    call: Call, template: Abstract, given: Abstract, done: tuple[Abstract, ...]
+) -> tuple[tuple[str, ...], Mixed]:
+    """Tells which leaves `run_part` reads, by what reaches its result, and what it returns.
+
+    Args:
+        template: of {path: leaf}, all of them.
+    """
+    leaves = template.mixed.tree
+    given_arrays, done_arrays = given.mixed, tuple(one.mixed for one in done)
+    jaxpr, result = jax.make_jaxpr(functools.partial(run_part, call), return_shape=True)(
+        leaves, given_arrays, done_arrays
+    )
+    live = {id(var) for var in jaxpr.jaxpr.outvars}
+    for equation in reversed(jaxpr.jaxpr.eqns):
+        if any(id(var) in live for var in equation.outvars):
+            live |= {id(var) for var in equation.invars}
+    # A dict is flattened in the order of its keys.
+    variables = zip(sorted(leaves), jaxpr.jaxpr.invars, strict=False)
+    return tuple(path for path, var in variables if id(var) in live), result
+
+
+def stacks_of(call: Call, template: Mapping[str, Any], args: Any, kwargs: Any) -> "Outline":
+    """Traces a whole call -> its stacks, and the leaves of each part around them; nothing is
+    computed.
+
+    Args:
+        template: {path: abstract leaf}.
+    """
+    shapes = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in template.items()}
+    leaves = Abstract(*_abstracted(shapes))
+    given, done = Mixed.of((args, kwargs)).abstract, ()
+    stacks, parts = [], []
+    while True:
+        paths, result = used_paths(call, leaves, given, done)
+        parts.append(paths)
+        reached = result.tree
+        if isinstance(reached, Finished):
+            return Outline(tuple(stacks), tuple(parts))
+        stacks.append((reached.path, len(reached.kinds)))
+        x, cache = reached.x, reached.context.cache
+        shape = tuple(x.shape), np.dtype(x.dtype)
+        structure = jax.tree.structure(blocks.LayersOutput(x, None, (), ()))
+        assert cache is None  # an outline is of a call without one
+        done += (Abstract((shape,), (structure, (_ARRAY,))),)
+
+
+class Outline(NamedTuple):
+    """The pieces of a call.
+
+    Attributes:
+        stacks: (path, number of layers) of each.
+        parts: paths of the leaves that are read before the first stack, between, and after the
+            last.
+    """
+
+    stacks: tuple[tuple[str, int], ...]
+    parts: tuple[tuple[str, ...], ...]
+
+
+def abstract_leaves(leaves: Mapping[str, Any]) -> Abstract:
+    """Returns the shapes and dtypes of leaves, as `used_paths` takes them."""
+    return Abstract(*_abstracted(leaves))
+
+
+def _abstracted(leaves: Mapping[str, Any]) -> tuple[Any, Hashable]:
+    ordered = [leaves[path] for path in sorted(leaves)]
+    shapes = tuple((tuple(leaf.shape), np.dtype(leaf.dtype)) for leaf in ordered)
+    structure = jax.tree.structure(dict.fromkeys(leaves, 0))
+    return shapes, (structure, (_ARRAY,) * len(shapes))
+
+
+class LayerCall(NamedTuple):
+    """What a program of one layer is compiled for, beside shapes.
+
+    Attributes:
+        recipes: (path in the layer, what makes the leaf of what is given); () of those that are
+            given as they are.
+    """
+
+    maker: Maker
+    kind: blocks.Kind
+    recipes: tuple[tuple[str, Recipe], ...] = ()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run_layer(
+    call: LayerCall, params: Mapping[str, Any], carry: Mixed, context: Mixed, number: Mixed
+) -> tuple[Mixed, Trace]:
+    """Runs one layer, whose cache has its own entry alone.
+
+    Args:
+        params: {path in the layer: array}.
+        carry: a `Carry`.
+        context: (`PassContext`, inputs of the layer).
+        number: the layer's, traced where all layers are one program.
+    """
+    leaves = {**params}
+    for path, recipe in call.recipes:
+        leaves[path] = recipe.made(leaves[path])
+    told, inputs = context.tree
+    index = number.tree
+    if not isinstance(index, int) and told.head_scales is not None:
+        told = told._replace(head_scales=jnp.stack(told.head_scales))
+    at = blocks.At((call.kind,), 0, index, 0)
+    layer = call.maker.layer(call.maker.config, call.maker.options)
+    step = step_of(told, at, inputs)
+    given = _with_cross(carry.tree, lambda own: own[0][None])
+    after, trace = layer.apply({"params": fp.unflatten(leaves)}, given, method=step)
+    return Mixed.of(_with_cross(after, lambda stack: (stack[0],))), trace
+
+
+def _with_cross(carry: Carry, change: Callable[[Any], Any]) -> Carry:
+    """Changes the form of what a layer keeps of an encoder. As a stack of one, it is found by
+    whatever number of the layer, since JAX takes an index that is too large for the last."""
+    if carry.cache is None or carry.cache.cross is None:
+        return carry
+    cross = carry.cache.cross
+    keys, values = change(cross.keys), change(cross.values)
+    cross = dataclasses.replace(cross, keys=keys, values=values)
+    return carry._replace(cache=dataclasses.replace(carry.cache, cross=cross))
+
+
+def layer_leaves(leaves: Mapping[str, Any], path: str, count: int) -> Iterator[dict[str, Any]]:
+    """Yields the leaves of each layer of a stack: {path in the layer: leaf}."""
+    layers: list[dict[str, Any]] = [{} for _ in range(count)]
+    for name, leaf in leaves.items():
+        if name.startswith(f"{path}/"):
+            number, _, inside = name[len(path) + 1 :].partition("/")
+            layers[int(number)][inside] = leaf
+    yield from layers

@@ -1,0 +1,132 @@
+"""Params in host memory and on several devices: the staged run gives what one program gives."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import reference
+from jax.sharding import SingleDeviceSharding
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+from flaxmodels.placement.device_map import outline_of
+
+# a decoder, one with windows and periods of layers, an encoder, an encoder-decoder with a cache of
+# both; the others by --all
+ALWAYS = ("llama", "gemma3_text", "bert", "bart")
+MORE = ("gpt2", "bloom", "opt", "t5", "longt5", "big_bird", "gpt_neox", "cohere2", "modernbert")
+
+
+def staged(model, params):
+    """The params with the layers in host memory and the rest on two devices in turn."""
+    starts = tuple(f"{path}/" for path, _ in outline_of(model).stacks)
+    devices = jax.devices()
+    placed = {}
+    for number, (path, leaf) in enumerate(fp.flatten(params).items()):
+        if path.startswith(starts):
+            place = SingleDeviceSharding(devices[1], memory_kind="pinned_host")
+        else:
+            place = SingleDeviceSharding(devices[number % 2])
+        placed[path] = jax.device_put(leaf, place)
+    return fp.unflatten(placed)
+
+
+def same(one, two):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        assert a.shape == b.shape and np.abs(a - b).max() <= 1e-5 * max(1, np.abs(a).max())
+
+
+@pytest.mark.parametrize(
+    "family", [*ALWAYS, *(pytest.param(name, marks=pytest.mark.soak) for name in MORE)]
+)
+def test_P13_18_staged_is_the_same(family):
+    table = reference.load(family)
+    model, params = table.load(table.table.main)
+    inputs = table.inputs(table.table.main)
+    placed = staged(model, params)
+    want = model.apply({"params": params}, **inputs)
+    same(want, model.apply({"params": placed}, **inputs))
+    if model.can_generate():
+        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        told = {"max_new_tokens": 4}
+        want = model.generate(params, ids, mask, **told)
+        have = model.generate(placed, ids, mask, **told)
+        assert (np.asarray(want.sequences) == np.asarray(have.sequences)).all()
+        assert (np.asarray(want.lengths) == np.asarray(have.lengths)).all()
+
+
+CONFIG = fm.LlamaConfig(
+    vocab_size=64,
+    hidden_size=16,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+)
+IDS = np.arange(12, dtype=np.int32).reshape(2, 6)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    model = fm.LlamaForCausalLM(CONFIG)
+    params = model.init_params(jax.random.key(0))
+    return model, params, staged(model, params)
+
+
+def test_P13_18_hidden_states_attentions_and_cache(llama):
+    model, params, placed = llama
+    for told in ({"output_hidden_states": True, "output_attentions": True}, {"logits_to_keep": 2}):
+        cache = model.init_cache(2, 8)
+        want = model.apply({"params": params}, IDS, cache=cache, **told)
+        have = model.apply({"params": placed}, IDS, cache=cache, **told)
+        same(want, have)
+        more = IDS[:, :1]
+        want = model.apply({"params": params}, more, cache=want.cache)
+        same(want, model.apply({"params": placed}, more, cache=have.cache))
+
+
+def test_P13_18_stream_and_draws_are_the_same(llama):
+    model, params, placed = llama
+    want = [*model.stream(params, IDS, max_new_tokens=3)]
+    assert np.array_equal(want, [*model.stream(placed, IDS, max_new_tokens=3)])
+    told = {"max_new_tokens": 4, "do_sample": True, "top_k": 8, "key": jax.random.key(1)}
+    want = model.generate(params, IDS, **told)
+    assert np.array_equal(want.sequences, model.generate(placed, IDS, **told).sequences)
+
+
+def test_P13_18_bad_input_of_staged_runs(llama):
+    model, params, placed = llama
+    variables = {"params": placed}
+    with pytest.raises(ValueError, match="the model has the tokens 0 to 63"):
+        model.apply(variables, IDS + 60)
+    with pytest.raises(
+        ValueError, match="the cache has 4 slots, 0 of them filled, and there are 6"
+    ):
+        model.apply(variables, IDS, cache=model.init_cache(2, 4))
+    with pytest.raises(TypeError, match="cannot be traced: call model.apply outside of jit"):
+        jax.jit(lambda ids: model.apply(variables, ids))(IDS)
+    with pytest.raises(TypeError, match="params in host memory are traced"):
+        jax.jit(lambda p: model.apply({"params": p}, IDS))(params | {"model": placed["model"]})
+    with pytest.raises(TypeError, match="rngs needs params on one device"):
+        model.apply(variables, IDS, deterministic=False, rngs={"dropout": jax.random.key(0)})
+    with pytest.raises(TypeError, match="scan_layers=True keeps all layers in one array"):
+        model.clone(scan_layers=True).apply(variables, IDS)
+    alone = model.init_params(jax.random.key(0))["model"]["layers"]["0"]
+    spread = jax.device_put(
+        alone, jax.NamedSharding(jax.make_mesh((8,), ("x",)), jax.sharding.PartitionSpec())
+    )
+    mixed = placed["model"] | {"layers": placed["model"]["layers"] | {"0": spread}}
+    with pytest.raises(TypeError, match="8 devices at once, and others of the params are offload"):
+        model.apply({"params": placed | {"model": mixed}}, IDS)
+
+
+def test_P13_18_one_program_serves_all_layers_of_a_kind(llama):
+    from flaxmodels.placement.programs import run_layer
+
+    _, _, placed = llama
+    model = fm.LlamaForCausalLM(CONFIG.replace(rms_norm_eps=1e-4))
+    counted: Any = run_layer
+    before = counted._cache_size()
+    model.apply({"params": placed}, IDS)
+    assert counted._cache_size() == before + 1
