@@ -282,13 +282,13 @@ def test_P13_18_leaves_on_the_disk_in_other_programs(saved):
     for run in (
         lambda: jax.numpy.sum(kernel),
         lambda: jax.jit(lambda p: model.apply({"params": p}, IDS).logits)(placed),
-        lambda: fp.scale(placed, 2.0),
     ):
         with pytest.raises(TypeError, match=r"DiskLeaf\(float32\[16, 64\] in model.safetensors\)"):
             run()
     with pytest.raises(AttributeError, match="it is in a file, and leaf.read"):
         fp.stack_layers(placed)
     assert np.array_equal(jax.numpy.asarray(kernel), kernel.read())
+    assert np.array_equal(fp.scale(placed, 2.0)["lm_head"]["kernel"], 2 * kernel.read())
 
 
 def test_P13_24_P13_25_words_without_effect(saved):
