@@ -13,7 +13,7 @@ from ..params.checkpoint.plan import LeafPlan, LoadPlan
 from ..params.checkpoint.stream import stream
 from ..params.errors import some
 from ..params.tree.measure import nbytes
-from ..placement.device_map import Placement, place
+from ..placement.device_map import DeviceMap, device_map_of
 from ..placement.options import DeviceMapOptions
 
 
@@ -21,7 +21,8 @@ def placed_plan(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> Load
     """Returns the plan by which each leaf goes to the place that a `device_map` gives it.
 
     Raises:
-        ValueError: see `place`; or leaves for the disk that need a folder, and none is given.
+        ValueError: see `device_map_of`; or leaves for the disk that need a folder, which is not
+            given.
     """
     placement = placement_of(model, plan, options)
     leaves, on_disk = [], []
@@ -43,11 +44,11 @@ def placed_plan(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> Load
     return dataclasses.replace(plan, leaves=tuple(leaves), on_disk=tuple(on_disk))
 
 
-def placement_of(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> Placement:
+def placement_of(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> DeviceMap:
     """Carries out a `device_map` for the leaves of a plan, and those that it does not find."""
     planned = {leaf.path: leaf.nbytes for leaf in (*plan.leaves, *plan.on_disk)}
     sizes = {path: nbytes(leaf) for path, leaf in fp.flatten(model.abstract_params()).items()}
-    return place(model, sizes | planned, options)
+    return device_map_of(model, sizes | planned, options)
 
 
 def _fresh(plan: LoadPlan) -> list[str]:

@@ -1,19 +1,19 @@
 """Generation with params in stages: the loop of `decode` step by step, each pass a staged one."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import params as fp
+from ..core.model import Model
 from .decoding import DecodeOptions, GenerateOutput, State, failure, start, with_token
 from .prompts import Prompt
 from .sampling import Draw, next_token
 
 
 def decode_in_stages(
-    model: Any, options: DecodeOptions, params: fp.Params, prompt: Prompt, draw: Draw
+    model: Model, options: DecodeOptions, params: fp.Params, prompt: Prompt, draw: Draw
 ) -> tuple[GenerateOutput, jax.Array]:
     """Continues a batch, with arguments and results as `decode`; the passes read params that a
     `device_map` has placed, so that the loop is no program."""

@@ -7,7 +7,7 @@ conversation run the programs of the turns before.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp

@@ -20,7 +20,7 @@ from .programs import Call, Outline, stacks_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Placement:
+class DeviceMap:
     """Where each leaf goes.
 
     Attributes:
@@ -51,7 +51,7 @@ class Placement:
         )
 
 
-def place(model: Model, sizes: Mapping[str, int], options: DeviceMapOptions) -> Placement:
+def device_map_of(model: Model, sizes: Mapping[str, int], options: DeviceMapOptions) -> DeviceMap:
     """Carries out a `device_map`.
 
     Args:
@@ -70,7 +70,7 @@ def place(model: Model, sizes: Mapping[str, int], options: DeviceMapOptions) -> 
         devices = [place_of(value) for value in given.values()]
         devices = [device for device in devices if not isinstance(device, str)]
         main = devices[0] if devices else _first(limits)
-        placement = Placement(where, main, ())
+        placement = DeviceMap(where, main, ())
         if placement.is_staged:
             placement = dataclasses.replace(placement, units=units_of(model, sizes))
         units = placement.units or (Unit("the model", sizes, False),)
@@ -81,13 +81,13 @@ def place(model: Model, sizes: Mapping[str, int], options: DeviceMapOptions) -> 
     devices = [one for one in table if not isinstance(one[0], str)]
     if whole.nbytes <= devices[0][1] and (given == "sequential" or len(devices) == 1):
         device: Any = devices[0][0]
-        return Placement(dict.fromkeys(sizes, device), device, (whole,))
+        return DeviceMap(dict.fromkeys(sizes, device), device, (whole,))
     units = units_of(model, sizes)
     table = limits_for(given, limits, units)
     by_unit = assign(units, table)
     where = {path: by_unit[unit.name] for unit in units for path in unit.leaves}
     main = next(place for place, _ in table if not isinstance(place, str))
-    return Placement(where, main, units)
+    return DeviceMap(where, main, units)
 
 
 def _first(limits: Mapping[Place, int] | None) -> jax.Device:

@@ -157,7 +157,10 @@ def test_D14_an_unknown_keyword_lists_what_may_be_given_and_nothing_private(fold
             call()
         said = str(error.value)
         assert "'dtpye' (did you mean dtype" in said and "'hiden_size' (did you mean hid" in said
-        assert "of a load: cache_dir, config, device_map, dev" in said and "scan_layers" in said
+        assert (
+            "of a load: cache_dir, config, device_map, device_mesh" in said
+            and "scan_layers" in said
+        )
         for private in ("_shared", "naming", "backbone", "config_class", "parent", " extra"):
             assert private not in said
     for name in ("naming", "backbone", "config_class", "_shared", "parent", "extra"):
