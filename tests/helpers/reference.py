@@ -39,6 +39,7 @@ class Reference:
         """Our class of that name; of a variant, that of the family's language model."""
         return getattr(fm, name if name in self.table.classes else self.table.main)
 
+    @functools.cache  # noqa: B019  an instance lives as long as its process
     def load(self, name: str, **fields: Any) -> tuple[Any, Any]:
         """(model, params) in float32 with the weights of the rule; every tensor has its place."""
         cls, entry = self.cls(name), self.entry(name)
@@ -143,6 +144,27 @@ def first_or_stands(pair: tuple[str, ...]) -> bool:
     """Whether a pair (family, variant) is the family's first, or of a family that stands for a kind
     of layer."""
     return stands(pair) or pair[1] == next(iter(families.load(pair[0]).variants))
+
+
+def in_turn(
+    pairs: Iterable[tuple[str, ...]], choices: Iterable[str], start: int
+) -> Callable[[tuple[str, ...]], bool]:
+    """Chooses of pairs (family, choice) one of each family that stands for a kind of layer: the
+    choices in turn, of the first family the one at `start`."""
+    names, families_of = list(choices), dict.fromkeys(pair[0] for pair in pairs if stands(pair))
+    turn = {family: names[(i + start) % len(names)] for i, family in enumerate(families_of)}
+    return lambda pair: turn.get(pair[0]) == pair[1]
+
+
+def one_of_each_head(pairs: Iterable[tuple[str, ...]]) -> Callable[[tuple[str, ...]], bool]:
+    """Chooses of pairs (family, class) the first of each head, of families that stand for a kind of
+    layer: a head is what follows the backbone, the class's own or one that families share."""
+    first: dict[Any, tuple[str, ...]] = {}
+    for pair in filter(stands, pairs):
+        mro = load(pair[0]).cls(pair[1]).__mro__
+        first.setdefault(next(base for base in mro if {"head", "__call__"} & {*vars(base)}), pair)
+    chosen = {*first.values()}
+    return lambda pair: pair in chosen
 
 
 def one_of(choices: Iterable[str]) -> Callable[[tuple[str, ...]], bool]:

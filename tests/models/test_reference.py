@@ -119,7 +119,7 @@ HEADS = [(t.model_type, n) for t in TABLES for n in t.classes if n not in (t.bar
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    reference.params(HEADS, by_default=reference.stands)
+    reference.params(HEADS, by_default=reference.one_of_each_head(HEADS))
     + reference.params(VARIANTS, by_default=reference.first_or_stands),
 )
 def test_heads_and_variants_are_those_of_the_reference(family, name):
@@ -133,7 +133,10 @@ BESIDE_LOGITS = ("encoder_", "decoder_", "cross_")
 """Outputs of a model that is the family's only one."""
 
 
-@pytest.mark.parametrize(("family", "how"), reference.params(EACH_RUN, by_default=reference.stands))
+@pytest.mark.parametrize(
+    ("family", "how"),
+    reference.params(EACH_RUN, by_default=reference.in_turn(EACH_RUN, RUNS, 0)),
+)
 def test_logits_and_gradients_are_those_of_the_reference(family, how):
     it = reference.load(family)
     name = it.table.main
@@ -171,7 +174,8 @@ GENERATING_RUNS = [(*pair, how) for pair in GENERATING for how in RUNS]
 
 
 @pytest.mark.parametrize(
-    ("family", "how"), reference.params(GENERATING_RUNS, by_default=reference.stands)
+    ("family", "how"),
+    reference.params(GENERATING_RUNS, by_default=reference.in_turn(GENERATING_RUNS, RUNS, 1)),
 )
 def test_cached_decoding_is_the_full_pass_of_the_reference(family, how):
     it = reference.load(family)

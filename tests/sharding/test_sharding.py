@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flaxmodels import sharding as fs
+from flaxmodels.sharding import joining
 
 
 @pytest.fixture(scope="module")
@@ -384,6 +385,7 @@ def test_initialize_a_second_time_does_nothing(monkeypatch):
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **kwargs: calls.append(kwargs))
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: bool(calls))
+    monkeypatch.setattr(joining.xla_bridge, "backends_are_initialized", lambda: False)
     for _ in range(2):
         fs.initialize(num_processes=2)
     assert calls == [{"num_processes": 2, "heartbeat_timeout_seconds": 8}]
