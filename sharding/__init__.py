@@ -8,7 +8,12 @@ from .axes import with_axes as with_axes
 from .collectives import Collective as Collective
 from .collectives import collectives as collectives
 from .collectives import summary as summary
+from .constraints import activation_axes as activation_axes
 from .constraints import constrain as constrain
+from .constraints import length_axes as length_axes
+from .dual_chunks import dual_chunk_order as dual_chunk_order
+from .dual_chunks import from_dual_chunks as from_dual_chunks
+from .dual_chunks import to_dual_chunks as to_dual_chunks
 from .joining import initialize as initialize
 from .mesh import check_mesh as check_mesh
 from .mesh import explicit_axes as explicit_axes

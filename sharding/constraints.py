@@ -24,21 +24,12 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: object) -> jax.
             "residual_length": the tokens of what is between the products of blocks, for which the
             rule of "length" counts if there is no other.
     """
-    mesh = jax.typeof(x).sharding.mesh
-    if mesh.empty or not mesh.are_all_axes_auto:
+    split = activation_axes(x, axes, rules)
+    if split is None:
         return x
-    rules, free, entries, uneven = as_rules(rules), set(mesh.axis_names), [], False
-    for axis, size in zip(axes, x.shape, strict=True):
-        target = None if axis is None else target_of(axis, rules, "activation")
-        chosen = tuple(name for name in on_mesh(target, mesh) if name in free)
-        parts = parts_of(chosen, mesh)
-        if size % parts and axis == _UNEVEN:
-            uneven = True
-        elif size % parts:
-            chosen = ()
-        free -= set(chosen)
-        entries.append(chosen or None)
-    sharding = NamedSharding(mesh, PartitionSpec(*entries))
+    mesh = jax.typeof(x).sharding.mesh
+    uneven = any(size % parts_of(names, mesh) for names, size in zip(split, x.shape, strict=True))
+    sharding = NamedSharding(mesh, PartitionSpec(*(names or None for names in split)))
     # outside of jit, as in an eager gradient, only a program may hold uneven shards
     hint = (
         _compiled(sharding)
@@ -46,6 +37,35 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: object) -> jax.
         else functools.partial(jax.lax.with_sharding_constraint, shardings=sharding)
     )
     return hint(x)
+
+
+def activation_axes(
+    x: jax.Array, axes: tuple[str | None, ...], rules: object
+) -> tuple[tuple[str, ...], ...] | None:
+    """Returns the mesh axes over which `constrain` asks for each dimension to be split; None where
+    it asks for nothing."""
+    mesh = jax.typeof(x).sharding.mesh
+    if mesh.empty or not mesh.are_all_axes_auto:
+        return None
+    rules, free, entries = as_rules(rules), set(mesh.axis_names), []
+    for axis, size in zip(axes, x.shape, strict=True):
+        target = None if axis is None else target_of(axis, rules, "activation")
+        chosen = tuple(name for name in on_mesh(target, mesh) if name in free)
+        if size % parts_of(chosen, mesh) and axis != _UNEVEN:
+            chosen = ()
+        free -= set(chosen)
+        entries.append(chosen)
+    return tuple(entries)
+
+
+def length_axes(x: jax.Array, rules: object) -> tuple[str, ...]:
+    """Returns the axes of the mesh of x, longer than 1, over which `rules` split the length of
+    activations; () where they do not."""
+    mesh = jax.typeof(x).sharding.mesh
+    if mesh.empty or not mesh.are_all_axes_auto:
+        return ()
+    axes = on_mesh(target_of("length", as_rules(rules), "activation"), mesh)
+    return tuple(axis for axis in axes if mesh.shape[axis] > 1)
 
 
 @functools.lru_cache(maxsize=64)

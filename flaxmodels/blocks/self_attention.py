@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import sharding as fs
-from .attention import AttentionMask, attend
+from .attention import AttentionMask, attend_over_length
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache, Read
 from .remat import named
@@ -118,11 +118,12 @@ def attended_heads(
     """Attends as `attend` with `others`, computing in the dtype of q, and multiplies each head with
     the layer's `head_scales` -> ([B, T, N*Hv], weights [B, N, T, S] if the context asks for
     them)."""
-    out, weights = attend(
+    out, weights = attend_over_length(
         q,
         k.astype(q.dtype),
         v.astype(q.dtype),
         mask,
+        rules=options.rules,
         implementation=options.attn_implementation,
         need_weights=context.output_attentions,
         **others,

@@ -12,6 +12,7 @@ from .. import sharding as fs
 from ..config.config import Config
 from ..core import outputs
 from .base import PretrainedModel
+from .over_length import run_over_length
 
 
 class Inputs(TypedDict, total=False):
@@ -237,8 +238,13 @@ class Backbone(Decoder):
         x = self.embed(tokens, context)
         # First whole in length: split tokens would gather the table instead of their rows.
         x = fs.constrain(x, ("batch", "length", "hidden"), self.rules)
-        x = self.options.residual(x)
-        out = self.run_layers(x, context)
+        out = run_over_length(
+            lambda x, context: self.run_layers(self.options.residual(x), context),
+            x,
+            context,
+            self.rules,
+            is_causal=self.is_causal,
+        )
         x = self.finish(out.x)
         return outputs.of_backbone(self.output_class, context, x, out, **self.more_outputs(x))
 

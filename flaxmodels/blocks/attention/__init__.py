@@ -10,6 +10,7 @@ from .disentangled import distance_rows as distance_rows
 from .drawn_blocks import drawn_blocks as drawn_blocks
 from .mask import AttentionMask as AttentionMask
 from .mask import token_mask as token_mask
+from .over_length import attend_over_length as attend_over_length
 from .paths import IMPLEMENTATIONS as IMPLEMENTATIONS
 from .paths import attend as attend
 from .paths import check_attention as check_attention
