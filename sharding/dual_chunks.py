@@ -65,7 +65,8 @@ def _to_duals(x: jax.Array, *, axes: tuple[str, ...], parts: int) -> jax.Array:
 
 
 def _from_duals(x: jax.Array, *, axes: tuple[str, ...], parts: int) -> jax.Array:
-    halves = jnp.split(_by_parity(*jnp.split(x, 2, axis=1), axes), 2, axis=1)
+    first, second = jnp.split(x, 2, axis=1)
+    halves = jnp.split(_by_parity(first, second, axes), 2, axis=1)
     halves = [
         jax.lax.ppermute(half, axes, [(there, j) for j, there in enumerate(_holders(parts, i))])
         for i, half in enumerate(halves)
