@@ -128,7 +128,8 @@ def write(sizes: Sizes, shape: str, folder: Path) -> Figures:
 
 def load(sizes: Sizes, ceilings: Ceilings, folder: Path, scan_layers: bool) -> Figures:
     """Loads a checkpoint to the device: seconds over the larger of reading the files and sending
-    them; and peaks above the params of the host's memory and of the device's."""
+    them; compilations; and peaks above the params of the host's memory and of the device's, beside
+    what the plan says of them."""
     device, compiled = jax.local_devices()[0], _bench.compilations()
     jax.block_until_ready(jnp.zeros(8) + 1)
     sent = sum(map(os.path.getsize, glob.glob(f"{folder}/*.safetensors"))) / ceilings.bus
@@ -138,6 +139,7 @@ def load(sizes: Sizes, ceilings: Ceilings, folder: Path, scan_layers: bool) -> F
     def run() -> fp.Params:
         return _llama(folder, scan_layers=scan_layers)[1]
 
+    plan = fm.load_plan(folder, scan_layers=scan_layers, param_dtype=jnp.bfloat16)
     before, known = _bench.resident(), len(compiled)
     first, params = _bench.timed(run)
     size = fp.memory_footprint(params)
@@ -147,10 +149,12 @@ def load(sizes: Sizes, ceilings: Ceilings, folder: Path, scan_layers: bool) -> F
         "GB": size / 1e9,
         "first s": first,
         "host peak MiB": above / (1 << 20),
+        "planned host MiB": plan.buffer_bytes / (1 << 20),
         "compilations": len(compiled) - known,
     }
     if statistics := device.memory_stats():
         figures["device peak MiB"] = (statistics["peak_bytes_in_use"] - size) / (1 << 20)
+        figures["planned device MiB"] = plan.transient_bytes / (1 << 20)
     times = []
     for _ in range(sizes.runs):
         del params  # two of the larger do not fit

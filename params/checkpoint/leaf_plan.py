@@ -23,6 +23,8 @@ class Cut:
             reads what it holds.
         read: bytes that the busiest process reads for a chunk of all its shards.
         slab: bytes that one device holds of a chunk at most.
+        capacity: bytes of the pinned memory that a device gets its part of a chunk from; 0 where
+            memory is not pinned.
     """
 
     axis: int
@@ -30,6 +32,7 @@ class Cut:
     shares: tuple[str, ...]
     read: int
     slab: int
+    capacity: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

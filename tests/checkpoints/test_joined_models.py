@@ -10,7 +10,10 @@ from safetensors.numpy import load_file
 
 import flaxmodels as fm
 from flaxmodels import params as fp
+from flaxmodels.checkpoints import plan as planning
 from flaxmodels.commands.lossless import account
+from flaxmodels.params.checkpoint import plan as plans
+from flaxmodels.params.checkpoint.device.routes import Limits
 
 CONFIG = fm.LlamaConfig(
     vocab_size=24,
@@ -117,3 +120,23 @@ def test_another_number_of_groups(made, tmp_path):
         fp.CheckpointError, match=r"qkv_proj.weight' has shape \(32, 16\), expected"
     ):
         JoinedForCausalLM.from_pretrained(tmp_path, config=CONFIG.replace(num_key_value_heads=1))
+
+
+@pytest.mark.parametrize("format", ["safetensors", "msgpack", "orbax"])
+def test_devices_make_of_joined_tensors_what_the_host_makes(made, format, tmp_path, monkeypatch):
+    """In small chunks, under the names and layouts of all three."""
+    model, params = made
+    model.save_pretrained(params, tmp_path, format=format)
+    monkeypatch.setattr(plans, "limits_of", lambda _: Limits(2048, 1024, 32))
+    planned = []
+
+    def make_plan(*args, **options):
+        planned.append(plans.make_plan(*args, route="device", **options))
+        return planned[-1]
+
+    monkeypatch.setattr(planning, "make_plan", make_plan)
+    check(JoinedForCausalLM.from_pretrained(tmp_path)[1], params)
+    stacked = JoinedForCausalLM.from_pretrained(tmp_path, scan_layers=True)[1]
+    check(stacked, fp.stack_layers(params, model.naming.stacks))
+    for plan in planned:
+        assert sum(leaf.route.kind == "device" for leaf in plan.leaves) >= 9

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from ...formats.bounds import of_index
 from ...formats.source import Bounds
@@ -83,6 +82,12 @@ class Grid:
             for axis, value in zip(order, found, strict=False):
                 start[axis] = value
             yield tuple(start)
+
+    def chunks(self, cut: Cut) -> int:
+        """Counts the chunks of a shard."""
+        sizes = self.stored(self.local)
+        before = math.prod(self.local[: self.lead]) * math.prod(sizes[: cut.axis])
+        return before * -(-sizes[cut.axis] // cut.step)
 
     def share_rows(self, cut: Cut) -> int:
         """Returns how many of a chunk's rows a device reads: its share, rounded up."""
@@ -174,8 +179,3 @@ def _coordinates(mesh: Mesh) -> dict[jax.Device, dict[str, int]]:
         device: dict(zip(mesh.axis_names, at, strict=True))
         for at, device in np.ndenumerate(mesh.devices)
     }
-
-
-def blocks(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of an array [*mesh, ...] of which every device has a block."""
-    return NamedSharding(mesh, P(*mesh.axis_names))

@@ -21,10 +21,10 @@ from ...formats.source import Bounds, Tensor
 from ...host.threads import Modes
 from ..leaf_plan import LeafPlan
 from .grid import grid_of
-from .programs import Place, allocation, bits_of, place_of
-from .ring import Slot, send
+from .programs import Place, allocation, place_of
+from .ring import Slot
 from .routes import RING, Limits
-from .steps import Part, Step, programs_of, slot_bytes, steps_of
+from .steps import Step, programs_of, slot_bytes, steps_of
 
 _AHEAD = RING // 2  # steps that are being read while the others are on their way
 _RUN = 8 << 20  # bytes that one thread reads at a time
@@ -36,7 +36,6 @@ class _Reading(NamedTuple):
 
     step: Step
     slot: Slot
-    parts: list[tuple[Part, np.ndarray]]
     reads: list[Future[None]]
 
 
@@ -123,17 +122,16 @@ class DeviceLoader:
 
     def _begin(self, step: Step, slot: Slot, pool: ThreadPoolExecutor) -> _Reading:
         slot.clear()
-        parts, reads = [], []
+        reads = []
         for part in step.parts:
-            array = slot.take(part.nbytes).view(part.dtype)
-            parts.append((part, array.reshape(part.shape)))
+            array = slot.take(part, step.place)
             if self.error is not None:
                 continue
             for tensor, bounds, first in part.reads:
                 for some, skipped in _runs(tensor, bounds):
                     target = array[first + skipped :].view(np.uint8)
                     reads.append(pool.submit(self._read, tensor, some, target))
-        return _Reading(step, slot, parts, reads)
+        return _Reading(step, slot, reads)
 
     def _read(self, tensor: Tensor, bounds: Bounds, target: np.ndarray) -> None:
         if self.stop.is_set():
@@ -142,7 +140,7 @@ class DeviceLoader:
             self.bar.update(tensor.read(bounds, target).nbytes)
 
     def _launch(self, reading: _Reading, compiling: dict[Any, Future]) -> None:
-        step, place = reading.step, reading.step.place
+        step = reading.step
         for read in reading.reads:
             try:
                 self._until(read.done)
@@ -151,14 +149,7 @@ class DeviceLoader:
                 if self.stop.is_set() or not self.spans_processes:
                     raise
                 self.fail(error)
-        chunk = send(
-            place,
-            [
-                (device, array.view(bits_of(part.dtype)))
-                for part, array in reading.parts
-                for device in part.devices
-            ],
-        )
+        chunk = reading.slot.send(step.place)
         compiled = compiling[step.program]
         self._until(compiled.done)
         program = compiled.result()

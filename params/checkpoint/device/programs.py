@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jax.stages import Compiled
 
 from ..leaf_plan import LeafPlan
-from .grid import Grid, Names, auto_mesh, blocks, grid_of
+from .grid import Grid, Names, auto_mesh, grid_of
 
 Shape = tuple[int, ...]
 
@@ -56,12 +56,18 @@ class Place:
         assert self.device is not None
         return jax.sharding.SingleDeviceSharding(self.device) if self.committed else None
 
+    @property
+    def blocks(self) -> NamedSharding:
+        """The sharding of an array [*mesh, ...] of which each device has a block."""
+        assert self.mesh is not None
+        return NamedSharding(self.mesh, P(*self.mesh.axis_names))
+
     def block(self, shape: Shape, dtype: np.dtype) -> jax.ShapeDtypeStruct:
         """Returns what an array is of which each device has a block of this shape."""
         if self.mesh is None:
             return jax.ShapeDtypeStruct(shape, dtype, sharding=self.sharding(()))
         shape = (*self.mesh.devices.shape, *shape)
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=blocks(self.mesh))
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=self.blocks)
 
     def compiled(
         self, function: Callable[..., Any], inputs: Any, given: Any, out: Any, donate: int | None
@@ -107,7 +113,7 @@ class Update:
 
     Attributes:
         chunk: shape of what a device gets, by the axes of a stored tensor.
-        axis, step, shares: of the `Cut`.
+        axis, step, shares, capacity: of the `Cut`.
     """
 
     place: Place
@@ -118,6 +124,14 @@ class Update:
     axis: int
     step: int
     shares: Names
+    capacity: int
+
+    @property
+    def block(self) -> jax.ShapeDtypeStruct:
+        """The chunk as it is sent: numbers as their bits, or pinned bytes."""
+        if self.capacity:
+            return self.place.block((self.capacity,), np.dtype(np.uint8))
+        return self.place.block(self.chunk, bits_of(self.stored))
 
     @functools.lru_cache(256)  # noqa: B019  programs outlive loads on purpose
     def compiled(self) -> Compiled:
@@ -125,7 +139,7 @@ class Update:
         sharding = place.sharding(grid.names)
         leaf = jax.ShapeDtypeStruct(grid.shape, self.dtype, sharding=sharding)
         start = np.zeros(len(grid.shape), np.int32)
-        inputs = (leaf, place.block(self.chunk, bits_of(self.stored)), start)
+        inputs = (leaf, self.block, start)
         spec, every = spec_of(grid.names), P(*(place.mesh.axis_names if place.mesh else ()))
         return place.compiled(self._update, inputs, (spec, every, P()), (spec, every), 0)
 
@@ -133,7 +147,8 @@ class Update:
         self, leaf: jax.Array, chunk: jax.Array, start: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         token = (chunk.reshape(-1)[:1] != 0).reshape((1,) * _rank(self.place))
-        x = self._whole(chunk.reshape(self.chunk))
+        x = _numbers(chunk, self.chunk, bits_of(self.stored)) if self.capacity else chunk
+        x = self._whole(x.reshape(self.chunk))
         x = lax.slice_in_dim(x, 0, self.step, axis=self.axis)
         x = _cast(x.transpose(self.grid.permutation), self.stored, self.dtype)
         x = x.reshape((1,) * self.grid.lead + x.shape)
@@ -157,10 +172,8 @@ def update_of(leaf: LeafPlan, grid: Grid) -> Update:
     """Returns the class of a leaf that has a cut."""
     cut = leaf.route.cut
     assert cut is not None
-    chunk = grid.chunk(cut)
-    return Update(
-        place_of(leaf), grid, leaf.stored, leaf.dtype, chunk, cut.axis, cut.step, cut.shares
-    )
+    how = (grid.chunk(cut), cut.axis, cut.step, cut.shares, cut.capacity)
+    return Update(place_of(leaf), grid, leaf.stored, leaf.dtype, *how)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +232,17 @@ def bits_of(dtype: np.dtype) -> np.dtype:
     for a device that has no such numbers, as CPUs have no bfloat16, would cast them to move them,
     and change NaNs."""
     return np.dtype(f"u{dtype.itemsize}") if jnp.issubdtype(dtype, jnp.floating) else dtype
+
+
+def _numbers(memory: jax.Array, shape: Shape, dtype: np.dtype) -> jax.Array:
+    """Returns the numbers whose bytes are the first ones of the memory."""
+    count = math.prod(shape)
+    found = memory.reshape(-1)[: count * dtype.itemsize]
+    if dtype == np.bool_:
+        return found != 0
+    if dtype.itemsize > 1:
+        found = found.reshape(count, dtype.itemsize)
+    return lax.bitcast_convert_type(found, dtype).reshape(shape)
 
 
 def _cast(bits: jax.Array, stored: np.dtype, dtype: np.dtype) -> jax.Array:

@@ -1,12 +1,14 @@
 """The ring: host memory that is read into, and used again once devices have what it held."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
-from ...host.copies import CACHE_LINE, empty_bytes
-from .programs import Place
+from ...host.copies import empty_bytes
+from ...host.pinned import Pinned
+from .programs import Place, bits_of
+from .steps import Part
 
 
 class Slot:
@@ -18,31 +20,48 @@ class Slot:
 
     def __init__(self, nbytes: int):
         self._memory = empty_bytes(nbytes)
+        self._pinned: dict[Any, Pinned] = {}
         self._used = 0
+        self._taken: list[tuple[Part, np.ndarray]] = []
         self.token: jax.Array | None = None
 
     def clear(self) -> None:
         """Forgets what it held; the token must be ready."""
         self._used, self.token = 0, None
+        self._taken.clear()
 
-    def take(self, nbytes: int) -> np.ndarray:
-        """Returns bytes that are not in use, on a boundary that a CPU device takes as it is."""
-        start = self._used
-        self._used += padded(nbytes)
-        return self._memory[start : start + nbytes]
+    def take(self, part: Part, place: Place) -> np.ndarray:
+        """Returns memory for a part, one number after the other."""
+        if part.capacity:
+            (device,) = part.devices
+            key = device, _block(place, (part.capacity,))
+            if key not in self._pinned:
+                self._pinned[key] = Pinned(*key)
+            array = self._pinned[key].bytes[: part.nbytes].view(part.dtype)
+        else:
+            start = self._used
+            self._used += part.padded
+            array = self._memory[start : start + part.nbytes].view(part.dtype)
+        self._taken.append((part, array))
+        return array
+
+    def send(self, place: Place) -> jax.Array:
+        """Sends what was taken to its devices -> the array of which each has a block."""
+        arrays = []
+        for part, array in self._taken:
+            if part.capacity:
+                (device,) = part.devices
+                arrays.append(self._pinned[device, _block(place, (part.capacity,))].send())
+                continue
+            block = array.view(bits_of(part.dtype)).reshape(_block(place, part.shape))
+            for device in part.devices:
+                arrays.append(jax.device_put(block, device if place.committed else None))
+        if place.mesh is None:
+            return arrays[0]
+        shape = (*place.mesh.devices.shape, *arrays[0].shape[place.mesh.devices.ndim :])
+        return jax.make_array_from_single_device_arrays(shape, place.blocks, arrays)
 
 
-def padded(nbytes: int) -> int:
-    """Returns how many bytes of a slot so many take."""
-    return -(-nbytes // CACHE_LINE) * CACHE_LINE
-
-
-def send(place: Place, parts: Sequence[tuple[jax.Device, np.ndarray]]) -> jax.Array:
-    """Sends what each device of this process gets -> the array of all blocks."""
-    if place.mesh is None:
-        ((device, part),) = parts
-        return jax.device_put(part, device if place.committed else None)
-    rank = place.mesh.devices.ndim
-    arrays = [jax.device_put(part.reshape((1,) * rank + part.shape), d) for d, part in parts]
-    block = place.block(parts[0][1].shape, parts[0][1].dtype)
-    return jax.make_array_from_single_device_arrays(block.shape, block.sharding, arrays)
+def _block(place: Place, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape of a device's block of the array [*mesh, ...]."""
+    return shape if place.mesh is None else (1,) * place.mesh.devices.ndim + shape

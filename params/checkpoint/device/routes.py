@@ -1,5 +1,6 @@
 """Routes: which leaves their devices transform, and how those are cut."""
 
+import dataclasses
 import math
 from typing import Literal, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding, SingleDeviceSharding
 
 from ...formats.source import ArrayTensor
+from ...host.pinned import can_pin
 from ..leaf_plan import Cut, LeafPlan, Route
 from .grid import Grid, busiest, grid_of
 
@@ -17,6 +19,7 @@ SLABS = 3  # chunks that a device holds at once: one arrives, one is there, one 
 _SLAB = 64 << 20  # bytes; smaller chunks cost calls, larger ones memory
 _SMALL = 1 << 20  # bytes of a leaf, below which a transfer of its own costs more
 _PACKED = 16  # small leaves are this much smaller than a chunk
+_CALL = 1 << 20  # bytes that are sent in the time that a launch takes
 _PAGES = (4 << 10, 1 << 20)  # bytes read at least: of a disk, of a network
 _WASTE = 1.05  # bytes read, or sent, over bytes held, above which devices exchange them
 
@@ -95,6 +98,25 @@ def _is_of_bytes(dtype: np.dtype) -> bool:
 def cut_of(leaf: LeafPlan, limits: Limits) -> Cut:
     """Cuts a leaf into as few chunks as the limits let it, of rows that are as long as can be."""
     grid = grid_of(leaf)
+    if not can_pin(next(iter(leaf.sharding.addressable_devices))):
+        return _largest(leaf, grid, limits)
+    # Pinned memory is sent whole. Its sizes are powers of two, so that there are few of them: the
+    # one that wastes least.
+    devices = 1 if grid.mesh is None else busiest(grid.mesh)
+    most = 1 << min(limits.slab, limits.slot // (2 * devices)).bit_length() - 1
+    sizes = [max(most >> i, 64) for i in range(4)]
+    cuts = [_pinned(leaf, grid, Limits(n * devices, n, limits.small)) for n in sizes]
+    return min(cuts, key=lambda cut: grid.chunks(cut) * (cut.capacity + _CALL))
+
+
+def _pinned(leaf: LeafPlan, grid: Grid, limits: Limits) -> Cut:
+    cut = _largest(leaf, grid, limits)
+    part = math.prod(grid.chunk(cut)) * leaf.stored.itemsize
+    capacity = 1 << (part - 1).bit_length()
+    return dataclasses.replace(cut, capacity=capacity, slab=max(cut.slab, capacity))
+
+
+def _largest(leaf: LeafPlan, grid: Grid, limits: Limits) -> Cut:
     return next(filter(None, (_cut(leaf, grid, axis, limits) for axis in range(len(grid.axes)))))
 
 

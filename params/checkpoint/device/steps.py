@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from ...formats.source import Bounds, Tensor
+from ...host.copies import CACHE_LINE
 from ..leaf_plan import LeafPlan
 from .grid import grid_of, holders_of, part_of_chunk
 from .programs import Packed, Place, Unpack, Update, packed_of, place_of, update_of
-from .ring import padded
 from .routes import RING, SLABS, Limits
 
 Read = tuple[Tensor, Bounds, int]
@@ -21,16 +21,31 @@ Read = tuple[Tensor, Bounds, int]
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What is read once, and sent to one device or to several that hold the same."""
+    """What is read once, and sent to one device or to several that hold the same.
+
+    Attributes:
+        capacity: of a `Cut`; where it is not 0 there is one device.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     reads: tuple[Read, ...]
     devices: tuple[jax.Device, ...]
+    capacity: int = 0
 
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def padded(self) -> int:
+        """Bytes that it takes of a slot, so that the next begins where a CPU device wants it."""
+        return padded(self.nbytes)
+
+
+def padded(nbytes: int) -> int:
+    """Rounds bytes up to whole lines of the cache."""
+    return -(-nbytes // CACHE_LINE) * CACHE_LINE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +55,6 @@ class Step:
     Attributes:
         paths: of the leaves that it writes.
         start: where in its shard each device writes; of an `Update`.
-        nbytes: stored bytes of the leaves that this step brings nearer.
     """
 
     program: Update | Unpack
@@ -103,17 +117,23 @@ def programs_of(leaves: Sequence[LeafPlan], limits: Limits) -> list[Update | Unp
 
 def ring_bytes(leaves: Sequence[LeafPlan], limits: Limits) -> int:
     """Counts the host memory that a load on devices reads into."""
-    return RING * slot_bytes(leaves, limits)
+    cuts = [(leaf, leaf.route.cut) for leaf in leaves if leaf.route.cut is not None]
+    pinned = {
+        (device, cut.capacity)
+        for leaf, cut in cuts
+        for device in leaf.sharding.addressable_devices
+        if cut.capacity
+    }
+    return RING * (slot_bytes(leaves, limits) + sum(capacity for _, capacity in pinned))
 
 
 def slot_bytes(leaves: Sequence[LeafPlan], limits: Limits) -> int:
-    """Counts the bytes of the largest step of this process."""
+    """Counts the bytes of a slot: of the largest step of this process that is not pinned."""
     sizes = [padded(pack.nbytes) for pack in packs_of(leaves, limits.slab)]
-    cuts = [(leaf, leaf.route.cut) for leaf in leaves if leaf.route.cut is not None]
-    for leaf, cut in cuts:
-        count = len(leaf.sharding.addressable_devices)
-        part = math.prod(grid_of(leaf).chunk(cut)) * leaf.stored.itemsize
-        sizes.append(padded(part) * count)
+    for leaf in leaves:
+        if (cut := leaf.route.cut) is not None and not cut.capacity:
+            part = math.prod(grid_of(leaf).chunk(cut)) * leaf.stored.itemsize
+            sizes.append(padded(part) * len(leaf.sharding.addressable_devices))
     return max(sizes, default=0)
 
 
@@ -150,7 +170,7 @@ def _chunks(leaf: LeafPlan) -> Iterator[Step]:
         for holder in holders:
             found = part_of_chunk(grid, cut, pieces, holder, start)
             reads = () if found is None else ((found[0].tensor, found[1], 0),)
-            key = found and (found[0].index, found[1])
-            before = parts[key].devices if key in parts else ()
-            parts[key] = Part(program.chunk, leaf.stored, reads, (*before, holder.device))
+            key = holder if cut.capacity else found and (found[0].index, found[1])
+            devices = (*(parts[key].devices if key in parts else ()), holder.device)
+            parts[key] = Part(program.chunk, leaf.stored, reads, devices, cut.capacity)
         yield Step(program, (leaf.path,), tuple(parts.values()), start)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _files import random_array, same, write_safetensors
-from _paths import LLAMA
+from _paths import GOLDENS, LLAMA
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
@@ -28,14 +28,15 @@ from flaxmodels import sharding as fs
 from flaxmodels.checkpoints import load as loading
 from flaxmodels.checkpoints import plan as planning
 from flaxmodels.params.checkpoint import plan as plans
-from flaxmodels.params.checkpoint.device import programs, ring
+from flaxmodels.params.checkpoint.device import programs, ring, routes
 from flaxmodels.params.checkpoint.device.routes import RING, SLABS, Limits
 from flaxmodels.params.checkpoint.device.steps import programs_of
-from flaxmodels.params.checkpoint.match import Match, Piece
+from flaxmodels.params.checkpoint.match import Match, Piece, identity_match
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
 from flaxmodels.params.formats import Source
 from flaxmodels.params.formats.source import ArrayTensor, Tensor
+from flaxmodels.params.host import pinned
 
 MIB = 1 << 20
 
@@ -77,6 +78,11 @@ DTYPES = [
 ]
 
 
+def pins(patch):
+    """CPU devices are used as if it paid to pin memory for them, as it does for GPUs."""
+    patch.setattr(routes, "can_pin", lambda device: True)
+
+
 def check_a_layout(mesh, data, patch):
     """A leaf of any rank, permutation, dtype, sharding and chunk is what the host makes of it."""
     lead, rank = data.draw(st.integers(0, 2)), data.draw(st.integers(0, 3))
@@ -97,6 +103,8 @@ def check_a_layout(mesh, data, patch):
     slot, slab = (math.prod(shape) * 8 // data.draw(st.integers(1, 9)) + 64 for _ in range(2))
     limits = Limits(slot, slab, data.draw(st.sampled_from([0, 0, 0, 64, 1 << 20])))
     patch.setattr(plans, "limits_of", lambda _: limits)
+    if data.draw(st.booleans()):
+        pins(patch)
     plan, by_host = (
         plan_of(leaf, permutation, lead, sharding, dtype, route) for route in ("device", "host")
     )
@@ -231,6 +239,35 @@ def test_host_memory_is_the_ring(tmp_path):
     assert peak <= predicted + 24 * MIB
 
 
+FORMATS = {
+    "safetensors": "safetensors/dtypes.safetensors",
+    "msgpack": "flax/dtypes.msgpack",
+    "msgpack in chunks": "flax/chunks.msgpack",
+    "torch": "torch/dtypes.bin",
+    "torch, views": "torch/views.bin",
+    "torch, legacy": "torch/dtypes-legacy.bin",
+    "orbax, ocdbt": "orbax/new-ocdbt/checkpoint",
+    "orbax, folders": "orbax/old-folders/checkpoint",
+    "tensorflow": "tf/google/bert_model.ckpt.index",
+    "hdf5": "tf/keras/model.h5",
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # float64 on the host
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format(name, limits):
+    """Each tensor as it is, in chunks but for the smallest."""
+    source = fp.open_checkpoint(GOLDENS / "formats" / FORMATS[name])
+    largest = max(tensor.nbytes for tensor in source.tensors.values())
+    limits(largest // 3 + 64, largest // 2 + 64, 8)
+    match = identity_match(source)
+    made = [plans.make_plan(match, dict(source.tensors), route=x) for x in ("device", "host")]
+    assert any(leaf.route.kind == "device" for leaf in made[0].leaves)
+    one, two = (fp.flatten(stream(plan, progress=False)) for plan in made)
+    for path, leaf in two.items():
+        assert same(np.asarray(one[path]), np.asarray(leaf)), path
+
+
 def checkpoint(folder, leaves):
     """A file of matrices under PyTorch's names -> (path, plan by way)."""
     tensors = {f"{name}.weight": np.ascontiguousarray(leaf.T) for name, leaf in leaves.items()}
@@ -264,6 +301,39 @@ def test_the_ring_is_never_part_of_the_params(limits, tmp_path, monkeypatch):
         assert same(np.asarray(loaded[name]["kernel"]), leaf)
 
 
+def test_a_pinned_ring(limits, tmp_path, monkeypatch):
+    """It is as large as the plan says, is sent whole, and is written anew for each chunk."""
+    limits(1 << 14, 1 << 13, 1 << 10)
+    pins(monkeypatch)
+    made = []
+
+    class Counted(pinned.Pinned):
+        def __init__(self, device, shape):
+            made.append(math.prod(shape))
+            super().__init__(device, shape)
+
+    monkeypatch.setattr(ring, "Pinned", Counted)
+    leaves = {f"m{i}": random_array(i, (90, 120), "float16") for i in range(3)}
+    leaves |= {f"n{i}": random_array(i, (10, 90), "float16") for i in range(4)}
+    _, plan = checkpoint(tmp_path, leaves)
+    plan = plan(route="device")
+    assert all(leaf.route.cut.capacity for leaf in plan.leaves)
+    for name, leaf in stream(plan, progress=False).items():
+        assert same(np.asarray(leaf["kernel"]), leaves[name])
+    assert len(made) == 8 and sum(made) == plan.ring_bytes
+    assert plan.ring_bytes <= RING << 14
+
+
+def test_pinned_memory_is_sent_as_it_is_at_the_time():
+    memory = pinned.Pinned(jax.devices()[1], (3, 4))
+    for value in (7, 8):
+        memory.bytes[...] = value
+        sent = memory.send().block_until_ready()
+        assert sent.device == jax.devices()[1] and sent.sharding.memory_kind == "device"
+        memory.bytes[...] = 0  # as a later read does
+        np.testing.assert_array_equal(sent, np.full((3, 4), value))
+
+
 def test_the_plan_says_which_way_leaves_take(mesh, limits, tmp_path):
     limits(1 << 14, 1 << 14, 1 << 10)
     leaves = {"a": np.zeros((64, 128), np.float32), "b": np.zeros((8, 8), np.float32)}
@@ -279,8 +349,8 @@ def test_the_plan_says_which_way_leaves_take(mesh, limits, tmp_path):
     assert "ring of 65.54 kB in host memory, 3 chunks of 8.19 kB on each device" in repr(made)
     assert all(leaf.route.kind == "host" for leaf in plan().leaves)  # of CPUs
     assert "ring" not in repr(plan())
-    pinned = NamedSharding(mesh, P(), memory_kind="pinned_host")
-    assert str(plan(route="device", shardings=pinned).leaves[0].route) == (
+    host = NamedSharding(mesh, P(), memory_kind="pinned_host")
+    assert str(plan(route="device", shardings=host).leaves[0].route) == (
         "host: it goes to pinned_host"
     )
 
