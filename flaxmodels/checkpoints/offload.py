@@ -9,7 +9,8 @@ from jax.sharding import SingleDeviceSharding
 from .. import params as fp
 from ..core.model import Model
 from ..params.checkpoint.disk_leaf import DiskLeaf, in_place, stays_readable, written
-from ..params.checkpoint.plan import LeafPlan, LoadPlan
+from ..params.checkpoint.leaf_plan import LeafPlan
+from ..params.checkpoint.plan import LoadPlan
 from ..params.checkpoint.stream import stream
 from ..params.errors import some
 from ..params.tree.measure import nbytes
@@ -32,7 +33,7 @@ def placed_plan(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> Load
             main = SingleDeviceSharding(placement.main)
             on_disk.append(dataclasses.replace(leaf, sharding=main, committed=True))
         else:
-            leaves.append(dataclasses.replace(leaf, sharding=sharding, committed=True))
+            leaves.append(plan.elsewhere(leaf, sharding))
     changed = [leaf.path for leaf in on_disk if not stays_readable(leaf)]
     fresh = [path for path in _fresh(plan) if placement.sharding(path) is None]
     if (changed or fresh) and options.offload_folder is None:

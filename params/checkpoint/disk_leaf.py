@@ -16,7 +16,7 @@ from ..formats import Tensor
 from ..formats.files import LocalFile, Span
 from ..host.copies import contiguous, copy, empty
 from ..types import PyTree
-from .plan import LeafPlan
+from .leaf_plan import LeafPlan
 
 
 class Recipe(NamedTuple):

@@ -29,12 +29,14 @@ class LoadPlan:
         match: what was found, missing, unexpected and mismatched.
         max_host_memory: bytes of host memory that the load may use beyond the finished params.
         on_disk: leaves that are not read, but stay in files, or are written into one.
+        way: who transposes and casts, as `make_plan` was asked.
     """
 
     leaves: tuple[LeafPlan, ...]
     match: Match
     max_host_memory: int
     on_disk: tuple[LeafPlan, ...] = ()
+    way: Way = "auto"
 
     @property
     def bytes_per_device(self) -> dict[jax.Device, int]:
@@ -51,6 +53,11 @@ class LoadPlan:
     def stored_bytes(self) -> int:
         """Bytes that the wanted tensors take in the checkpoint."""
         return sum(stored_bytes(leaf.pieces) for leaf in self.leaves)
+
+    def elsewhere(self, leaf: LeafPlan, sharding: jax.sharding.Sharding) -> LeafPlan:
+        """Returns a leaf of this plan in another place, by the way that it takes there."""
+        leaf = dataclasses.replace(leaf, sharding=sharding, committed=True)
+        return dataclasses.replace(leaf, route=route_of(leaf, self.way, self.limits))
 
     @property
     def limits(self) -> Limits:
@@ -197,7 +204,7 @@ def make_plan(
         plan = LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
         leaves.append(dataclasses.replace(plan, route=route_of(plan, route, limits)))
     leaves.sort(key=lambda leaf: leaf.pieces[0].tensor.position)
-    return LoadPlan(tuple(leaves), match, max_host_memory)
+    return LoadPlan(tuple(leaves), match, max_host_memory, way=route)
 
 
 def _check_patterns(dtypes: Mapping[str, object], template: PyTree) -> None:

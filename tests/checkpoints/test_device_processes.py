@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import flaxmodels as fm
 from flaxmodels import params as fp, sharding as fs
-from flaxmodels.checkpoints import load, plan as planning
+from flaxmodels.checkpoints import offload, plan as planning
 from flaxmodels.params.checkpoint import plan as plans
 from flaxmodels.params.checkpoint.device.routes import Limits
 from flaxmodels.params.formats.source import Tensor
@@ -36,7 +36,7 @@ def streamed(plan, progress):
     made.append((plan, plan.match.source.bytes_read - before))
     return params
 
-stream, load.stream = load.stream, streamed
+stream, offload.stream = offload.stream, streamed
 
 def loaded(name, route, scan):
     mesh, rules = meshes[name]

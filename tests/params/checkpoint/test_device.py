@@ -1,6 +1,7 @@
 """Weights that devices transform: what the host would give, bit for bit, in few programs and little
 memory. CPU devices stand for others here."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -19,13 +20,13 @@ from _files import random_array, same, write_safetensors
 from _paths import GOLDENS, LLAMA
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.checkpoints import load as loading
+from flaxmodels.checkpoints import offload
 from flaxmodels.checkpoints import plan as planning
 from flaxmodels.params.checkpoint import plan as plans
 from flaxmodels.params.checkpoint.device import programs, ring, routes
@@ -138,7 +139,7 @@ def llama(monkeypatch, route, **options):
         made.append(plan)
         return stream(plan, progress=progress)
 
-    monkeypatch.setattr(loading, "stream", streamed)
+    monkeypatch.setattr(offload, "stream", streamed)
     make_plan = functools.partial(plans.make_plan, route=route)
     monkeypatch.setattr(planning, "make_plan", make_plan)
     _, params = fm.LlamaForCausalLM.from_pretrained(LLAMA, progress=False, **options)
@@ -353,6 +354,20 @@ def test_the_plan_says_which_way_leaves_take(mesh, limits, tmp_path):
     assert str(plan(route="device", shardings=host).leaves[0].route) == (
         "host: it goes to pinned_host"
     )
+
+
+def test_a_leaf_that_is_placed_elsewhere_takes_the_way_there(limits, tmp_path):
+    """As leaves do that a `device_map` gives to another device, or to the host."""
+    limits(1 << 14, 1 << 14, 1 << 10)
+    leaf = random_array(0, (64, 128), "float32")
+    _, plan = checkpoint(tmp_path, {"a": leaf})
+    plan = plan(route="device")
+    for kind, route in (("device", "device"), ("pinned_host", "host: it goes to pinned_host")):
+        sharding = SingleDeviceSharding(jax.devices()[3], memory_kind=kind)
+        moved = plan.elsewhere(plan.leaves[0], sharding)
+        assert str(moved.route) == route
+        loaded = stream(dataclasses.replace(plan, leaves=(moved,)), progress=False)["a"]["kernel"]
+        assert loaded.sharding == sharding and same(np.asarray(loaded), leaf)
 
 
 def test_a_mesh_with_explicit_axes(mesh, limits, tmp_path):
