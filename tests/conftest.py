@@ -14,6 +14,11 @@ import socket
 import sys
 
 import pytest
+from _cpu_times import (  # noqa: F401  hooks
+    pytest_runtest_logstart,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
 from loopback.client import hub  # noqa: F401  a fixture for all tests
 
 if "jax" in sys.modules:
@@ -91,6 +96,7 @@ socket.getaddrinfo = _guarded_lookup
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the tests marked soak too")
+    parser.addoption("--cpu", type=int, default=0, help="print the N that take most CPU time")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import jax
 import jax.numpy as jnp
 import pytest
+from _drawn import params_of
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -197,7 +198,7 @@ def test_P13_2_D27_every_field_can_be_given_by_position(tmp_path):
         num_attention_heads=2,
     )
     model = fm.BertModel(config)
-    model.save_pretrained(model.init_params(jax.random.key(0)), tmp_path)
+    model.save_pretrained(params_of(model), tmp_path)
     fields = {name: getattr(model, name) for name in field_names(fm.BertModel)}
     fields |= {"dtype": jnp.bfloat16, "remat": "full", "add_pooling_layer": False}
     loaded, params = fm.BertModel.from_pretrained(tmp_path, *fields.values())

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import params_of
 from jax import P
 
 import flaxmodels as fm
@@ -43,7 +44,7 @@ def continued(params, ids, model=MODEL):
 
 @pytest.fixture(scope="module")
 def params():
-    return MODEL.init_params(jax.random.key(0))
+    return params_of(MODEL)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from _drawn import applied, params_of
 from _turns import in_turn
 
 import flaxmodels as fm
@@ -37,7 +38,7 @@ def run(model, params, ids, **inputs):
 @in_turn("name", [*MODELS], "scan", [False, True])
 def test_a_cache_keeps_the_encoder_for_the_calls_that_follow(name, scan):
     model = MODELS[name].clone(scan_layers=scan)
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     encoder = {"encoder_hidden_states": STATES, "encoder_attention_mask": MASK}
     full = run(model, params, IDS, **encoder)
     first = run(model, params, IDS[:, :4], cache=model.init_cache(2, 8), **encoder)
@@ -48,24 +49,22 @@ def test_a_cache_keeps_the_encoder_for_the_calls_that_follow(name, scan):
 
 @models
 def test_padding_of_the_encoder_is_not_seen(model):
-    params = model.init_params(jax.random.key(0))
-    out = model.apply(
-        {"params": params}, IDS, encoder_hidden_states=STATES, encoder_attention_mask=MASK,
-        output_attentions=True,
-    )  # fmt: skip
+    params = params_of(model)
+    encoder = {"encoder_hidden_states": STATES, "encoder_attention_mask": MASK}
+    out = applied(model, params, IDS, **encoder, output_attentions=True)
     assert len(out.cross_attentions) == len(out.attentions) == 2
     assert out.cross_attentions[0].shape == (2, 2, 6, 5)
     np.testing.assert_array_equal(out.cross_attentions[0][0, ..., 3:], 0)
-    short = model.apply({"params": params}, IDS[:1], encoder_hidden_states=STATES[:1, :3])
+    short = applied(model, params, IDS[:1], encoder_hidden_states=STATES[:1, :3])
     np.testing.assert_allclose(out.logits[:1], short.logits, atol=1e-5)
 
 
 @models
 def test_without_an_encoder_its_layers_are_left_out(model):
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     plain = model.clone(config=model.config.replace(add_cross_attention=False))
     assert jax.tree.structure(plain.abstract_params()) != jax.tree.structure(params)
-    a, b = (m.apply({"params": params}, IDS).logits for m in (model, plain))
+    a, b = (applied(m, params, IDS).logits for m in (model, plain))
     np.testing.assert_array_equal(a, b)
 
 

@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from _drawn import params_of
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -83,7 +84,7 @@ def test_tokens_go_in_by_the_encoder_and_come_out_of_the_decoder():
 
 
 def test_the_decoders_head_is_set_tied_and_untied():
-    params = PAIR.init_params(jax.random.key(0))
+    params = params_of(PAIR)
     value = {"kernel": np.ones((8, 29), np.float32), "bias": np.ones(29, np.float32)}
     model, edited = PAIR.set_output_embeddings(params, value)
     assert not model.config.tie_word_embeddings and not model.config.decoder.tie_word_embeddings
@@ -94,7 +95,7 @@ def test_the_decoders_head_is_set_tied_and_untied():
 
 
 def test_a_half_is_resized_and_the_whole_says_how():
-    params = PAIR.init_params(jax.random.key(0))
+    params = params_of(PAIR)
     with pytest.raises(TypeError, match="two vocabularies") as refused:
         PAIR.resize_token_embeddings(params, 40)
     with pytest.raises(TypeError, match=r"half.set_input_embeddings\(tree, value\)"):
@@ -127,7 +128,7 @@ def folders(tmp_path_factory):
     models = fm.BertModel(BERT), fm.GPT2LMHeadModel(GPT2), fm.BartForCausalLM(BART)
     for seed, model in enumerate(models):
         folder = tmp_path_factory.mktemp(model.config.model_type)
-        model.save_pretrained(model.init_params(jax.random.key(seed)), folder)
+        model.save_pretrained(params_of(model, seed), folder)
         found[model.config.model_type] = str(folder)
     return found
 

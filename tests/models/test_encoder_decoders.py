@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from _drawn import applied, params_of
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -32,11 +33,11 @@ DECODED = np.array([[2, 11, 12], [2, 13, 14]])
 
 @functools.cache
 def params():
-    return MODEL.init_params(jax.random.key(0))
+    return params_of(MODEL)
 
 
 def run(*args, model=MODEL, method=None, **given):
-    return model.apply({"params": params()}, *args, **given, method=method)
+    return applied(model, params(), *args, **given, method=method)
 
 
 def shapes(*args, cls=fm.BartForConditionalGeneration, **given):
@@ -60,18 +61,18 @@ def test_encode_and_decode_are_the_two_halves_of_a_call():
 @pytest.mark.parametrize("scan", [False, True])
 def test_a_cache_keeps_the_encoder_for_the_calls_that_follow(scan):
     model = MODEL.clone(scan_layers=scan)
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
 
     def decode(*args, **given):
-        return model.apply({"params": params}, *args, **given, method="decode")
+        return applied(model, params, *args, **given, method="decode")
 
-    encoded = model.apply({"params": params}, IDS, MASK, method="encode")
+    encoded = applied(model, params, IDS, MASK, method="encode")
     full = decode(DECODED, encoded, MASK)
     first = decode(DECODED[:, :2], encoded, MASK, cache=model.init_cache(2, 4))
     rest = decode(DECODED[:, 2:], cache=first.cache)
     logits = np.concatenate([first.logits, rest.logits], axis=1)
     np.testing.assert_allclose(logits, full.logits, atol=1e-5)
-    both = model.apply({"params": params}, decoder_input_ids=DECODED[:, 2:], cache=first.cache)
+    both = applied(model, params, decoder_input_ids=DECODED[:, 2:], cache=first.cache)
     np.testing.assert_array_equal(both.logits, rest.logits)
     assert both.encoder_last_hidden_state is None
 
@@ -113,21 +114,19 @@ def test_vectors_in_the_place_of_tokens_are_scaled_as_in_the_reference(name, enc
     fields = {key: getattr(CONFIG, key) for key in ("vocab_size", "d_model", *SIZES)}
     config = getattr(fm, f"{name}Config")(**fields, scale_embedding=True, pad_token_id=1)
     model = getattr(fm, f"{name}Model")(config)
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     table = params["shared"]["embedding"]
     vectors = {"inputs_embeds": encoder * table[IDS]}
     vectors |= {"decoder_inputs_embeds": decoder * table[DECODED]}
 
     def states(**given):
-        return model.apply({"params": params}, **given).last_hidden_state
+        return applied(model, params, **given).last_hidden_state
 
     by_ids = states(input_ids=IDS, decoder_input_ids=DECODED)
     np.testing.assert_allclose(states(**vectors), by_ids, atol=1e-5)
     if name == "BlenderbotSmall":
         model = model.clone(config=config.replace(scale_embedding=False))
-        encoded = model.apply(
-            {"params": params}, **{"inputs_embeds": vectors["inputs_embeds"]}, method="encode"
-        )
+        encoded = applied(model, params, inputs_embeds=vectors["inputs_embeds"], method="encode")
         again = states(encoder_outputs=encoded, decoder_input_ids=DECODED)
         np.testing.assert_allclose(again, by_ids, atol=1e-5)
 
@@ -352,7 +351,7 @@ def test_a_decoder_needs_a_token_to_begin_with():
 @pytest.mark.parametrize("equal", [True, False])
 def test_tables_apart_are_one_in_old_flax_where_they_are_equal(equal, tmp_path, recwarn):
     model = fm.MBartModel(fm.MBartConfig(**SMALL, tie_word_embeddings=False))
-    apart = model.init_params(jax.random.key(0))
+    apart = params_of(model)
     if equal:
         apart["decoder"]["embed_tokens"] = apart["encoder"]["embed_tokens"]
         model.save_pretrained(apart, tmp_path, format="msgpack")

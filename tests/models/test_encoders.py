@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from _drawn import applied, params_of
 from _weights import weights
 
 import flaxmodels as fm
@@ -163,11 +164,11 @@ def test_layers_of_albert_are_applied_in_turn_and_stored_once():
     assert {path for path in paths if path.endswith(("/0/", "/1/"))} == {
         f"{groups}/{group}/albert_layers/{layer}/" for group in (0, 1) for layer in (0, 1)
     }
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     found = []
     for scan_layers in (True, False):
         run = model.clone(scan_layers=scan_layers)
-        out = run.apply({"params": params}, IDS, output_hidden_states=True)
+        out = applied(run, params, IDS, output_hidden_states=True)
         found.append(np.stack(out.hidden_states))
     assert found[0].shape == (11, 1, 5, 24)
     np.testing.assert_allclose(*found, atol=1e-5)

@@ -99,13 +99,27 @@ def initial(model):
     return model.init_params, (jax.random.key(0, impl="rbg"),)
 
 
+class Program:
+    """What is compiled of a call. Two differ if their jaxprs do; only where they do not, which says
+    nothing of large constants, are they lowered, which takes as long as to trace them."""
+
+    def __init__(self, function, arguments):
+        self.traced = jax.jit(function).trace(*arguments)
+        self.jaxpr = str(self.traced.jaxpr)
+        assert " at 0x" not in self.jaxpr, "a jaxpr that is another in each trace"
+
+    @functools.cached_property
+    def lowered(self):
+        return self.traced.lower().as_text()
+
+    def __eq__(self, other):
+        return self.jaxpr == other.jaxpr and self.lowered == other.lowered
+
+
 @functools.cache
 def program(model, make):
     """What is compiled of `make(model)`, its constants in full."""
-    if make is shapes:
-        return shapes(model)
-    function, arguments = make(model)
-    return jax.jit(function).lower(*arguments).as_text()
+    return shapes(model) if make is shapes else Program(*make(model))
 
 
 @functools.cache
@@ -172,6 +186,7 @@ class Walk:
     """One family's configurations, before and after a field was changed."""
 
     def __init__(self, family):
+        program.cache_clear()
         self.table = families.load(family)
         self.config_class = getattr(fm, self.table.bare).config_class
         layers = "num_hidden_layers"

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import params_of
 
 import flaxmodels as fm
 
@@ -31,7 +32,7 @@ each = pytest.mark.parametrize("family", MODELS)
 
 @functools.cache
 def params(family):
-    return MODELS[family].init_params(jax.random.key(0))
+    return params_of(MODELS[family])
 
 
 def call(family, *args, **kwargs):
@@ -241,7 +242,7 @@ def test_D29_choices(model, args, kwargs, said):
 
 def test_D29_the_token_that_a_choice_is_read_off():
     model = fm.GPT2DoubleHeadsModel(MODELS["gpt2"].config)
-    variables = {"params": model.init_params(jax.random.key(0))}
+    variables = {"params": params_of(model)}
     for bad, said in (
         (np.array([[5], [0]]), r"mc_token_ids\[0, 0\] is 5.*0 to 4"),
         (np.array([5, 0]), r"mc_token_ids has shape \(2,\): expected \[2, 1\]"),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import params_of
 
 import flaxmodels as fm
 
@@ -80,7 +81,7 @@ def case(call, name):
     """(f, params, what f gives)."""
     model = MODELS[name]
     f = functools.partial(CALLS[call], model)
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     return f, params, jax.jit(f)(params, IDS)
 
 
@@ -154,7 +155,7 @@ def test_values_of_gradients(mode):
 @pytest.mark.parametrize("name", ["bert, loop", pytest.param("gpt2, scan", marks=pytest.mark.soak)])
 def test_D37_a_model_is_run_with_numpy_arguments_of_any_width_under_strict_promotion(name):
     model = MODELS[name]
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     expected = model.apply({"params": params}, IDS, np.tile(PADDED, (_modes.ROWS, 1))).logits
     with jax.numpy_dtype_promotion("strict"):
         for dtype in ("int64", "uint8", "bool", "float32", "float64"):

@@ -23,13 +23,16 @@ NEW = {"big_bird": {"bert/pooler/kernel", "bert/pooler/bias"}}
 FLAX = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 
 
-def _by_default(pair):
-    """All classes of a family that stands for a kind of layer; of others the bare model, and that
-    of masked tokens."""
-    return reference.stands(pair) or pair[1].endswith(("Model", "ForMaskedLM"))
-
-
 EVERY_CLASS = [(family, name) for family, golden in FLAX.items() for name in golden["classes"]]
+_first_of_a_head = reference.one_of_each_head(EVERY_CLASS)
+
+
+def _by_default(pair):
+    """The bare model of each family, and that of masked tokens; the language models of those that
+    stand for a kind of layer, and each head once."""
+    language = pair[1].endswith(("ForCausalLM", "ForConditionalGeneration"))
+    usual = pair[1].endswith(("Model", "ForMaskedLM"))
+    return usual or (reference.stands(pair) and language) or _first_of_a_head(pair)
 
 
 @pytest.mark.parametrize(("family", "name"), reference.params(EVERY_CLASS, by_default=_by_default))

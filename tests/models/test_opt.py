@@ -4,6 +4,7 @@ compared with the reference in `test_reference.py`."""
 import jax
 import numpy as np
 import pytest
+from _drawn import params_of
 
 import flaxmodels as fm
 
@@ -22,7 +23,7 @@ IDS = np.arange(3, 11)[None]
 
 @pytest.fixture(scope="module")
 def params():
-    return MODEL.init_params(jax.random.key(0))
+    return params_of(MODEL)
 
 
 def logits(params, **inputs):

@@ -3,8 +3,8 @@
 import dataclasses
 import json
 
-import jax
 import pytest
+from _drawn import params_of
 
 import flaxmodels as fm
 from flaxmodels import registration
@@ -43,7 +43,7 @@ def alone(monkeypatch):
 
 def saved(cls, folder):
     model = cls(cls.config_class(**SMALL))
-    model.save_pretrained(model.init_params(jax.random.key(0)), folder)
+    model.save_pretrained(params_of(model), folder)
     return folder
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import params_of
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -33,7 +34,7 @@ each = pytest.mark.parametrize("family", CONFIGS)
 
 @pytest.fixture(scope="module")
 def params():
-    return {f: HEADS[f](c).init_params(jax.random.key(0)) for f, c in CONFIGS.items()}
+    return {f: params_of(HEADS[f](c)) for f, c in CONFIGS.items()}
 
 
 @each_class

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import params_of
 from _files import same
 
 import flaxmodels as fm
@@ -52,7 +53,7 @@ each_in_turn = pytest.mark.parametrize(
 @functools.cache
 def made(name, scan=False):
     model = MODELS[name].clone(scan_layers=scan)
-    return model, model.init_params(jax.random.key(0, impl="rbg"))
+    return model, params_of(model)
 
 
 def loss(model, params, **variables):

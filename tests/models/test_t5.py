@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import applied, params_of
 from safetensors.numpy import load_file, save_file
 
 import flaxmodels as fm
@@ -28,7 +29,7 @@ MASK = np.array([[1] * 7, [1, 1, 1, 0, 0, 0, 0]])
 def saved(folder, config, head=None, cls=fm.T5Model):
     """A folder with the params of the bare model, and a head if one is given; returns the table."""
     model = cls(cls.config_class.from_dict(TINY | {"model_type": cls.config_class.model_type}))
-    model.save_pretrained(model.init_params(jax.random.key(0)), folder, progress=False)
+    model.save_pretrained(params_of(model), folder, progress=False)
     tensors = load_file(folder / "model.safetensors")
     if head is not None:
         tensors["lm_head.weight"] = head
@@ -148,21 +149,21 @@ def test_arguments_that_mean_nothing_are_refused():
 def test_local_attention_within_its_radius_is_that_of_t5():
     """In blocks of more tokens than there are, everything is near."""
     short = fm.LongT5EncoderModel(fm.LongT5Config.from_dict(TINY | {"local_radius": 9}))
-    params = short.init_params(jax.random.key(0))
-    out = short.apply({"params": params}, IDS, MASK).last_hidden_state
+    params = params_of(short)
+    out = applied(short, params, IDS, MASK).last_hidden_state
     leaves = {
         path.replace("LocalSelfAttention", "SelfAttention"): leaf
         for path, leaf in fp.flatten(params).items()
     }
     whole = fm.T5EncoderModel(fm.T5Config.from_dict(TINY))
-    full = whole.apply({"params": fp.unflatten(leaves)}, IDS, MASK).last_hidden_state
+    full = applied(whole, fp.unflatten(leaves), IDS, MASK).last_hidden_state
     tokens = MASK.astype(bool)
     np.testing.assert_allclose(out[tokens], full[tokens], atol=1e-5)
 
 
 def test_padding_on_either_side_changes_nothing():
     model = fm.T5EncoderModel(fm.T5Config.from_dict(TINY))
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     run = jax.jit(lambda ids, mask: model.apply({"params": params}, ids, mask).last_hidden_state)
     right = run(IDS, MASK)[1, :3]
     left = run(jnp.roll(IDS, 4, axis=1), jnp.roll(MASK, 4, axis=1))[1, 4:]
