@@ -28,7 +28,9 @@ def tiny():
     return fm.LlamaForCausalLM.from_pretrained(GOLDENS / "llama-causal-lm" / "checkpoint")
 
 
-@pytest.mark.parametrize("scan_layers", [False, True])
+@pytest.mark.parametrize(
+    "scan_layers", [False, pytest.param(True, marks=pytest.mark.soak)]
+)  # scanned: tests/models/test_reference.py
 def test_greedy_equals_the_reference_with_left_padding(golden, scan_layers):
     folder, expected = golden
     model, params = fm.AutoModelForCausalLM.from_pretrained(folder, scan_layers=scan_layers)

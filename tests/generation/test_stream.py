@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _turns import in_turn
 
 import flaxmodels as fm
 from flaxmodels.generation import stream as streaming
@@ -22,8 +23,7 @@ def model():
     return fm.AutoModelForCausalLM.from_pretrained(fm.bundled_checkpoint(), dtype=jnp.float32)
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("ids", [PROMPT, TWO], ids=["one", "padded"])
+@in_turn("ids", [PROMPT, TWO], "how", [*HOW], ids=(["one", "padded"], None))
 def test_tokens_are_those_of_generate(model, how, ids):
     model, params = model
     options = {**HOW[how], "max_new_tokens": 12, "eos_token_id": ord("t")}

@@ -41,7 +41,7 @@ each_in_turn = pytest.mark.parametrize(
     ("name", "scan"),
     [
         ("bert", False),
-        ("gpt2", True),
+        pytest.param("gpt2", True, marks=pytest.mark.soak),
         pytest.param("llama", False, marks=pytest.mark.soak),
         pytest.param("bert", True, marks=pytest.mark.soak),
         pytest.param("gpt2", False, marks=pytest.mark.soak),
