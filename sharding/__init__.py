@@ -25,6 +25,10 @@ from .placing import place as place
 from .placing import replicated as replicated
 from .placing import report as report
 from .placing import shardings as shardings
+from .plan import Plan as Plan
+from .plan import Rates as Rates
+from .plan import Traffic as Traffic
+from .plan import plan as plan
 from .presets import DEFAULT_RULES as DEFAULT_RULES
 from .presets import PRESETS as PRESETS
 from .presets import PathRule as PathRule

@@ -1,0 +1,355 @@
+"""Plans: what a model on a mesh takes, before anything is made: bytes of devices and hosts, the
+collectives of a forward pass and of a training step, and times by stated rates."""
+
+import dataclasses
+import math
+from collections import Counter
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh
+
+from .placement import LeafPlacement, Placement, on_mesh, parts_of
+from .placing import report
+from .presets import names_of
+from .rules import as_rules, first_wins
+
+Axes: TypeAlias = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """Holds bytes per second, to be stated for the machine at hand.
+
+    Attributes:
+        disk: that a host reads from its disk or storage.
+        bus: from host memory to one device.
+        memory: of one device's own memory.
+        network: that one device sends in collectives.
+    """
+
+    disk: float = 2e9
+    bus: float = 25e9
+    memory: float = 1e12
+    network: float = 50e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """Collectives of one kind over the same axes of a mesh.
+
+    Attributes:
+        kind: as of `Collective`.
+        count: how many; of scanned layers each time.
+        nbytes: bytes of their results on a device, all together; of a reduce-scatter, operands.
+    """
+
+    kind: str
+    axes: Axes
+    count: int
+    nbytes: int
+
+    def bytes_sent(self, mesh: Mesh | AbstractMesh) -> float:
+        """Returns the bytes that each device sends, in the best algorithm for a ring."""
+        n = parts_of(self.axes, mesh)
+        if self.kind == "collective-permute":
+            return self.nbytes
+        return (2 if self.kind == "all-reduce" else 1) * self.nbytes * (n - 1) / n
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Plan:
+    """Says what a model on a mesh takes; `print` it to see tables.
+
+    Attributes:
+        placement: where each leaf is.
+        forward: the collectives of a forward pass.
+        train: those of a training step without rematerialisation: of both passes and of the sum of
+            gradients.
+        bytes_per_host: different bytes that the devices of a host hold, which it reads.
+        load_seconds: to read these and bring them to the devices, at the slower rate of both.
+        decode_seconds: the least for a token of each sequence: weights read once, and collectives.
+    """
+
+    placement: Placement
+    forward: tuple[Traffic, ...]
+    train: tuple[Traffic, ...]
+    bytes_per_host: int
+    load_seconds: float
+    decode_seconds: float
+
+    @property
+    def bytes_per_device(self) -> int:
+        """Bytes of params that each device holds."""
+        return self.placement.bytes_per_device
+
+    def __repr__(self) -> str:
+        placed, mesh = self.placement, self.placement.mesh
+        sizes = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
+        count = sum(math.prod(row.shape) for row in placed.rows)
+        whole = sum(row.bytes_per_device for row in placed.rows if row.shards == 1)
+        largest = sorted(placed.rows, key=lambda row: -row.bytes_per_device)[:3]
+        lines = [
+            f"{count:,} parameters on {mesh.size} devices ({sizes})",
+            f"  params: {_size(self.bytes_per_device)} on a device, {_size(whole)} of them whole "
+            f"on each; {_size(self.bytes_per_host)} read by a host",
+            f"  load: {self.load_seconds:.1f} s; a token: {self.decode_seconds * 1e3:.2f} ms",
+            "  largest: "
+            + ", ".join(f"{row.path} {_size(row.bytes_per_device)}" for row in largest),
+        ]
+        for name, found in (("forward pass", self.forward), ("training step", self.train)):
+            lines.append(f"  {name}: {'' if found else 'no collectives'}")
+            lines += [
+                f"    {each.count} {each.kind} over {'+'.join(each.axes)}: {_size(each.nbytes)}"
+                for each in found
+            ]
+        return "\n".join(lines)
+
+
+def plan(
+    model: Any,
+    mesh: Mesh | AbstractMesh,
+    rules: object = None,
+    *,
+    batch: int = 1,
+    length: int = 1,
+    dtype: Any = "bfloat16",
+    experts_per_token: int = 1,
+    devices_per_host: int = 8,
+    rates: Rates = Rates(),
+    uneven: object = None,
+) -> Plan:
+    """Plans a model on a mesh; makes nothing, and compiles nothing.
+
+    Collectives follow from the rules, by what GSPMD does with them: weights that are split over the
+    axes of the batch are gathered, products over a dimension that is split are summed, keys and
+    values are gathered where the length is split, and tokens go to their experts and back. A loss
+    over split logits adds its own. XLA may combine several, and on a CPU sums where it could sum
+    and scatter.
+
+    Args:
+        model: a model, or a tree of `AbstractParam` in the dtype to be kept
+            (`model.abstract_params(jnp.bfloat16)`).
+        mesh: an abstract one will do, of any size.
+        batch: sequences, over all devices.
+        length: tokens of each.
+        dtype: of activations.
+        experts_per_token: to which each token goes, in a model with experts.
+        devices_per_host: of devices that follow each other in the mesh.
+
+    Raises:
+        TypeError, ValueError: as `shardings`.
+    """
+    placed = report(model, mesh, rules, uneven=uneven)
+    rules = as_rules(getattr(model, "rules", None) if rules is None else rules)
+    shape = batch, length, jnp.dtype(dtype).itemsize, experts_per_token
+    work = _Work(placed, first_wins(rules), *shape)
+    decode = dataclasses.replace(work, length=1)
+    sent = sum(each.bytes_sent(mesh) for each in decode.traffic(backward=False))
+    on_host = sum(
+        row.bytes_per_device * _parts_on_host(row, devices_per_host) for row in placed.rows
+    )
+    return Plan(
+        placed,
+        work.traffic(backward=False),
+        work.traffic(backward=True),
+        on_host,
+        max(on_host / rates.disk, placed.bytes_per_device / rates.bus),
+        sum(map(decode.bytes_read, placed.rows)) / rates.memory + sent / rates.network,
+    )
+
+
+def _parts_on_host(row: LeafPlacement, devices: int) -> int:
+    """Returns how many different parts of a leaf devices that follow each other hold."""
+    used, parts = {name for entry in row.spec for name in names_of(entry)}, 1
+    for name, size in reversed(row.sharding.mesh.shape.items()):
+        parts *= min(size, devices) if name in used else 1
+        devices = max(1, devices // size)
+    return parts
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """A pass of so many tokens over placed params."""
+
+    placed: Placement
+    table: dict[str, Any]
+    batch: int
+    length: int
+    itemsize: int
+    experts_per_token: int
+
+    def over(self, axis: str) -> Axes:
+        """Returns the mesh axes, longer than 1, over which an axis of activations is split."""
+        mesh = self.placed.mesh
+        return tuple(n for n in on_mesh(self.table.get(axis), mesh) if mesh.shape[n] > 1)
+
+    def split(self, axis: str, size: int) -> Axes:
+        """The same, () where the axes do not divide the size."""
+        axes = self.over(axis)
+        return () if size % parts_of(axes, self.placed.mesh) else axes
+
+    @property
+    def rows(self) -> Axes:
+        return self.split("batch", self.batch)
+
+    @property
+    def tokens(self) -> Axes:
+        return self.split("length", self.length)
+
+    def bytes_of(self, features: int) -> int:
+        """Returns the bytes on a device of an activation [B, T, `features`]."""
+        parts = parts_of(self.rows + self.tokens, self.placed.mesh)
+        return self.batch * self.length * features * self.itemsize // parts
+
+    def bytes_read(self, row: LeafPlacement) -> float:
+        """Returns the bytes of a leaf that a device reads in a pass."""
+        leaf = _Leaf(row)
+        if leaf.is_table and not self.is_tied(row):
+            return 0
+        used = 1.0
+        if "experts" in row.axes:
+            count = row.shape[row.axes.index("experts")]
+            used = min(1.0, self.batch * self.length * self.experts_per_token / count)
+        return (
+            used
+            * row.bytes_per_device
+            * parts_of(leaf.gathered(self.over("batch")), self.placed.mesh)
+        )
+
+    def is_tied(self, table: LeafPlacement) -> bool:
+        """Tells whether a table of the vocabulary is the head too: no other leaf has its axis."""
+        others = (row for row in self.placed.rows if row.path != table.path)
+        return "vocab" in table.axes and not any("vocab" in r.axes for r in others)
+
+    def traffic(self, *, backward: bool) -> tuple[Traffic, ...]:
+        """Returns the collectives of a pass, or of both and of the sum of gradients."""
+        counts, sizes = Counter(), Counter()
+        for kind, axes, times, nbytes in self._all(backward):
+            if axes and nbytes:
+                counts[kind, axes] += times
+                sizes[kind, axes] += times * nbytes
+        return tuple(Traffic(*key, counts[key], sizes[key]) for key in sorted(counts))
+
+    def _all(self, backward: bool) -> Any:
+        groups: dict[tuple[str, Axes], tuple[int, int]] = {}
+        widths: dict[str, list[int]] = {}
+        for row in self.placed.rows:
+            leaf = _Leaf(row)
+            yield from self._weights(leaf, backward)
+            if leaf.is_table:
+                yield from self._summed(leaf.split(-2, self.rows), 1, self.bytes_of(row.shape[-1]))
+            elif leaf.is_kernel:
+                out = self.bytes_of(row.shape[-1]) // parts_of(leaf.split(-1, self.rows), leaf.mesh)
+                yield from self._summed(leaf.split(-2, self.rows), leaf.layers, out)
+                into = leaf.layers, self.bytes_of(row.shape[-2])
+                groups.setdefault((leaf.parent, leaf.split(-1, self.rows)), into)
+                self._note_heads(leaf, widths)
+                if "experts" in row.axes:
+                    groups.setdefault((f"{leaf.parent} experts", leaf.split(-3, ())), into)
+        for (parent, axes), (layers, nbytes) in groups.items():
+            if parent.endswith(" experts"):
+                times = layers * (4 if backward else 2)
+                yield "all-to-all", axes, times, nbytes * self.experts_per_token
+            elif backward:
+                yield from self._summed(axes, layers, nbytes)
+        yield from self._length(widths, backward)
+
+    def _weights(self, leaf: "_Leaf", backward: bool) -> Any:
+        """Yields what brings a leaf to where it is computed with, and its gradient back."""
+        row, mesh = leaf.row, self.placed.mesh
+        gathered = leaf.gathered(self.rows)
+        whole = row.bytes_per_device * parts_of(gathered, mesh) // leaf.layers
+        if leaf.is_table:
+            yield "all-to-all", gathered, 2 if backward else 1, self.bytes_of(row.shape[-1])
+            yield "all-gather", gathered, 1, self.batch * self.length * 4
+        if not leaf.is_table or self.is_tied(row):
+            yield "all-gather", gathered, leaf.layers, whole
+            if backward:
+                yield "reduce-scatter", gathered, leaf.layers, whole
+        if backward:
+            rest = tuple(n for n in self.rows + self.tokens if n not in leaf.axes)
+            yield "all-reduce", rest, leaf.layers, row.bytes_per_device // leaf.layers
+
+    def _summed(self, axes: Axes, times: int, nbytes: int) -> Any:
+        """Yields the sum of an activation of the residual stream; to where its tokens are, and
+        gathered again, if these are split between products."""
+        if axes and axes == self.over("residual_length") and not self.tokens:
+            yield "reduce-scatter", axes, times, nbytes
+            yield "all-gather", axes, times, nbytes
+        else:
+            yield "all-reduce", axes, times, nbytes
+
+    def _note_heads(self, leaf: "_Leaf", widths: dict[str, list[int]]) -> None:
+        """Adds the width of keys and values on a device: of all heads that are made less the
+        queries', which are as wide as what goes into the output projection."""
+        axes, shape = leaf.row.axes, leaf.row.shape
+        noted = widths.setdefault(leaf.parent, [leaf.layers, 0])
+        if axes[-1] in ("heads", "kv_heads"):
+            noted[1] += shape[-1] // parts_of(leaf.split(-1, self.rows), leaf.mesh)
+        elif axes[-2] == "heads":
+            noted[1] -= shape[-2] // parts_of(leaf.split(-2, self.rows), leaf.mesh)
+
+    def _length(self, widths: dict[str, list[int]], backward: bool) -> Any:
+        """Yields what moves where the length is split: keys and values, and tokens into dual chunks
+        and back."""
+        axes, mesh = self.tokens, self.placed.mesh
+        for layers, width in widths.values():
+            nbytes = self.bytes_of(max(width, 0)) * parts_of(axes, mesh)
+            yield "all-gather", axes, layers, nbytes
+            if backward:
+                yield "reduce-scatter", axes, layers, nbytes
+        tables = [row.shape[-1] for row in self.placed.rows if _Leaf(row).is_table]
+        half = self.bytes_of(max(tables, default=0)) // 2
+        yield "collective-permute", axes, 8 if backward else 4, half
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    """A leaf, and what its axes say of its part in a pass."""
+
+    row: LeafPlacement
+
+    @property
+    def mesh(self) -> Mesh | AbstractMesh:
+        return self.row.sharding.mesh
+
+    @property
+    def layers(self) -> int:
+        return self.row.shape[0] if self.row.axes[:1] == ("layers",) else 1
+
+    @property
+    def parent(self) -> str:
+        """The path of the module whose products share an input."""
+        return self.row.path.rpartition("/")[0].rpartition("/")[0]
+
+    @property
+    def is_table(self) -> bool:
+        return self.row.path.endswith("/embedding") or self.row.path == "embedding"
+
+    @property
+    def is_kernel(self) -> bool:
+        return len(self.row.axes) - (self.row.axes[:1] == ("layers",)) > 1 and not self.is_table
+
+    @property
+    def axes(self) -> Axes:
+        return tuple(name for entry in self.row.spec for name in names_of(entry))
+
+    def split(self, dim: int, leave: Axes) -> Axes:
+        """Returns the mesh axes of a dimension, longer than 1, without those of the batch."""
+        names = names_of(self.row.spec[dim]) if len(self.row.spec) >= -dim else ()
+        return tuple(name for name in names if self.mesh.shape[name] > 1 and name not in leave)
+
+    def gathered(self, batch: Axes) -> Axes:
+        """Returns those axes of the batch over which it is split, but for its experts."""
+        dims = zip(self.row.axes, self.row.spec, strict=True)
+        names = [n for axis, entry in dims if axis != "experts" for n in names_of(entry)]
+        return tuple(name for name in names if name in batch)
+
+
+def _size(nbytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.3g} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.3g} TB"
