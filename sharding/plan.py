@@ -229,7 +229,10 @@ class _Work:
             if axes and nbytes:
                 counts[kind, axes] += times
                 sizes[kind, axes] += times * nbytes
-        return tuple(Traffic(*key, counts[key], sizes[key]) for key in sorted(counts))
+        return tuple(
+            Traffic(kind, axes, counts[kind, axes], sizes[kind, axes])
+            for kind, axes in sorted(counts)
+        )
 
     def _all(self, backward: bool) -> Any:
         groups: dict[tuple[str, Axes], tuple[int, int]] = {}

@@ -4,13 +4,14 @@ import contextlib
 import dataclasses
 import functools
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from flax import linen as nn
 from flax.linen.module import InterceptorContext
 from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 
 from .. import params as fp
 from ..calls.arguments import abstract, split
@@ -118,7 +119,8 @@ def memory_report(
     that it gets in the pass.
 
     Args:
-        params: arrays or abstract.
+        params: arrays or abstract. Where they have shardings on a mesh, all bytes are those of one
+            of its devices.
         *args, **kwargs: of the model's call, arrays or abstract.
     """
     calls: dict[str, Callable[[], ModuleMemory]] = {}
@@ -127,7 +129,7 @@ def memory_report(
         module, names = context.module, context.module.path
         path = "/".join(names)
         if context.method_name == "__call__" and len(names) <= depth and path not in calls:
-            variables = jax.tree.map(abstract, module.variables)
+            variables = _placed(jax.tree.map(abstract, module.variables), params, names)
             arrays, rebuild = split((args, kwargs))
             inputs, plain = [abstract(array) for array in arrays], module.clone(parent=None)
             calls[path] = functools.partial(_compiled, path, plain, variables, inputs, rebuild)
@@ -144,6 +146,25 @@ def memory_report(
     return MemoryReport(compiled() for compiled in calls.values())
 
 
+def _placed(variables: PyTree, params: PyTree, names: Sequence[str]) -> PyTree:
+    """Gives a module's abstract variables the shardings of `params` at its path; in a scan over
+    layers those of one of the stacked leaves."""
+    own: Any = params
+    for name in names:
+        own = own.get(name, {}) if isinstance(own, Mapping) else {}
+    if jax.tree.structure(own) != jax.tree.structure(variables.get("params", {})):
+        return variables
+
+    def leaf(x: jax.ShapeDtypeStruct, given: Any) -> jax.ShapeDtypeStruct:
+        sharding = getattr(given, "sharding", None)
+        if not isinstance(sharding, NamedSharding):
+            return x
+        spec = PartitionSpec(*tuple(sharding.spec)[len(given.shape) - len(x.shape) :])
+        return x.update(sharding=NamedSharding(sharding.mesh, spec))
+
+    return {**variables, "params": jax.tree.map(leaf, variables.get("params", {}), own)}
+
+
 def _compiled(
     path: str,
     module: nn.Module,
@@ -158,7 +179,7 @@ def _compiled(
     memory: Any = jax.jit(call).lower(variables, arrays).compile().memory_analysis()
     return ModuleMemory(
         path,
-        params=fp.memory_footprint(variables),
+        params=max(fp.memory_footprint(variables, per_device=True).values(), default=0),
         inputs=fp.memory_footprint(arrays),
         outputs=memory.output_size_in_bytes,
         temporary=memory.temp_size_in_bytes,

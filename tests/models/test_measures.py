@@ -214,3 +214,15 @@ def test_M2_memory_of_the_compiled_program(model, scan):
     assert model.base_model_prefix in {row.path for row in report}
     assert all("/" not in row.path for row in report)
     assert str(report).splitlines()[2].startswith("(all)")
+
+
+@some_of("scan", {"loop": False, "scan": True}, "scan")
+def test_M2_memory_of_one_device_of_a_mesh(scan):
+    model = MODELS["llama"].clone(scan_layers=scan)
+    template = model.abstract_params()
+    shardings = fs.shardings(template, fs.make_mesh(tensor=2, devices=jax.devices()[:2]))
+    placed = jax.tree.map(lambda x, s: x.update(sharding=s), template, shardings)
+    report, alone = (memory.memory_report(model, tree, IDS, depth=3) for tree in (placed, template))
+    for row, whole in zip(report, alone, strict=True):
+        split = "norm" not in row.path.rpartition("/")[2]  # the rest of a model is split
+        assert whole.params / 2 <= row.params <= whole.params * (0.6 if split else 1)
