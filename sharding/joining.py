@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-from jax._src import distributed, xla_bridge  # the only way to the coordinator
+from jax._src import api, distributed, xla_bridge  # the only way to the coordinator
 
 _HEARTBEATS = 8  # seconds without any, after which a process is dead
 _LEAVING = 300  # seconds to wait for the others at the end of a process; JAX's default
@@ -79,6 +79,7 @@ def initialize(
     )
     _tell(limits)
     _delay_abort()
+    atexit.register(_close)  # after _leave
     atexit.register(_leave, more.get("shutdown_timeout_seconds", _LEAVING))
 
 
@@ -220,10 +221,15 @@ def _leave(seconds: int) -> None:
     """Waits for the others at the end of this process; the coordinator ends last. JAX does so
     itself, but not with recoverability. The key tells those that wait for this one that it left."""
     client, state = distributed.global_state.client, distributed.global_state
-    if client is None or hasattr(sys, "last_type"):  # an error that nobody caught
+    if client is None:
         return
     everybody = list(range(state.num_processes))
     with contextlib.suppress(Exception):  # the others may be dead
+        if hasattr(sys, "last_type"):  # an error that nobody caught: often of all of them
+            client.key_value_set(f"flaxmodels/failed/{state.process_id}", "")
+            if state.process_id == 0:
+                _await_failures(client, everybody)
+            return
         client.key_value_set(f"flaxmodels/left/{state.process_id}", "")
         client.wait_at_barrier("flaxmodels/leaving", seconds * 1000)
         until = time.monotonic() + _HEARTBEATS
@@ -231,6 +237,39 @@ def _leave(seconds: int) -> None:
             if len(client.get_live_nodes(everybody)) == 1:
                 break
             time.sleep(0.05)
+
+
+def _await_failures(client: Any, everybody: list[int]) -> None:
+    """Gives the others two seconds to end by the same error: without the coordinator they abort."""
+    until = time.monotonic() + 2
+    for number in everybody:
+        left = max(1, int(1000 * (until - time.monotonic())))
+        client.blocking_key_value_get(f"flaxmodels/failed/{number}", left)
+    time.sleep(0.5)  # they close their connections
+
+
+def _close() -> None:
+    """Lets JAX close its connection now, and waits for the threads that hear of it: one that comes
+    back to Python when that has ended would abort the process."""
+    state = distributed.global_state
+    if state.client is None:
+        return
+    if state.process_id and not _is_there(state.coordinator_address):
+        _abandon()  # JAX would abort the process, for it cannot say goodbye
+        return
+    atexit.unregister(api.clean_up)
+    api.clean_up()
+    for thread in threading.enumerate():
+        if thread.name in ("flaxmodels-ask", "flaxmodels-peers"):  # of `params/peers.py`
+            thread.join(1)
+
+
+def _is_there(address: str | None) -> bool:
+    host, _, port = (address or "").rpartition(":")
+    with contextlib.suppress(OSError, ValueError):
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+        return True
+    return False
 
 
 def _delay_abort() -> None:

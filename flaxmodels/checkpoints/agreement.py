@@ -47,8 +47,10 @@ def record_of_load(
         "files": _of_source(plan.match.source),
         "param_dtype": _dtypes(options.param_dtype),
         "mesh": _of_mesh(options.mesh),
+        "max_host_memory": format_size(plan.max_host_memory),  # it says how leaves are cut
         "leaves": _of_leaves(leaves),
         "shardings": digest([(path, _place(leaf.sharding)) for path, leaf in leaves.items()]),
+        "ways of loading": digest([(path, leaf.route) for path, leaf in leaves.items()]),
     }
 
 

@@ -108,13 +108,14 @@ def save(
     """
     folder = checked_folder(folder)
     check_variant(options.variant)
-    params = model.cut(saveable(params, model.abstract_params()))
+    params = saveable(params, model.abstract_params())
     check_target(params, folder)
     is_local = not any(map(is_spread, jax.tree.leaves(params)))
     together = functools.partial(run_on_all_processes, alone=is_local)
     if not is_local:
         chosen = params if options.select is None else select_leaves(params, options.select)
         agree("a save", record_of_save(model, params, folder, options, chosen))
+    params = model.cut(params)
     companions = together(lambda: options.companions() if options.writes else [], "fetching")
     with contextlib.ExitStack() as stack:
         context = staging(folder, options.variant, beside.replaces if beside else frozenset())

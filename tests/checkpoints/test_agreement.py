@@ -23,6 +23,7 @@ loads = {
     "param_dtype": lambda: load(param_dtype="float32" if odd else jnp.bfloat16),
     "mesh": lambda: load(mesh=fs.make_mesh(fsdp=2, tensor=2) if odd else mesh),
     "rules": lambda: load(rules=(("mlp", None), *rules) if odd else rules),
+    "memory": lambda: load(max_host_memory="1MiB" if odd else "2MiB"),
     "config": lambda: load(rms_norm_eps=1e-3 if odd else 1e-6),
     "files": lambda: load(other if odd else source),
     "folder": lambda: load("/nowhere/at all" if odd else source),
@@ -67,6 +68,7 @@ EXPECTED = {
     "param_dtype": "param_dtype: process 0 has bfloat16, process 1 has float32",
     "mesh": "mesh: process 0 has fsdp 4 of devices ",
     "rules": "rules: process 0 has (('vocab', None), ",
+    "memory": "max_host_memory: process 0 has 2.10 MB, process 1 has 1.05 MB",
     "config": "config.rms_norm_eps: process 0 has 1e-06, process 1 has 0.001",
     "files": "files: process 0 has 1 files of ",
     "folder": "name_or_path: process 0 has a folder on its disk, process 1 has '/nowhere/at all', "
