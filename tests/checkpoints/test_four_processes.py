@@ -27,7 +27,7 @@ PLACES = {
     "fsdp": {"fsdp": 8},
     "tensor": {"tensor": 8},
     "fsdp+tensor": {"fsdp": 2, "tensor": 4},
-    "expert": {"fsdp": 2, "expert": 4, "sequence": 3.3},
+    "expert": {"fsdp": 2, "expert": 4},
     "sequence": {"fsdp": 4, "tensor": 2},
 }
 OVER_READ = {
@@ -116,13 +116,13 @@ def full(file, data, at):
     return pwrite(file, data, at)
 
 halves = jax.tree.map(lambda leaf: leaf / 2, params)
-for process in (0, 2):
+for process in (0, count - 1):
     begun, os.pwrite = os.pwrite, full if number == process else os.pwrite
-    say(f"full {process}", said_of(lambda: save(model, halves, "fsdp")))
+    say("full last" if process else "full first", said_of(lambda: save(model, halves, "fsdp")))
     os.pwrite = begun
 say("two mains", said_of(lambda: save(model, halves, "fsdp", is_main_process=number < 2)))
-say("main is 2", save(model, params, "main is 2", is_main_process=number == 2))
-say("equal", hashes(params) == hashes(load(f"{folder}/main is 2", place, name)[1]))
+say("main is last", save(model, params, "last", is_main_process=number == count - 1))
+say("equal", hashes(params) == hashes(load(f"{folder}/last", place, name)[1]))
 """
 
 
@@ -197,11 +197,9 @@ def test_P16_without_a_shared_disk_one_writes_and_chunks_are_sent(said, alone):
     assert any("a disk that all see" in error for error in errors)
 
 
-@pytest.mark.parametrize("process", [0, 2])
+@pytest.mark.parametrize("process", ["first", "last"])
 def test_P16_a_disk_that_is_full_for_one_is_an_error_of_all(process, said, alone):
     folder, of = said
-    if process >= len(of):
-        pytest.skip("there are two")
     for one in of:
         assert "No space left on device" in one[f"full {process}"]["error"]
         assert "safetensors" in one[f"full {process}"]["error"]
@@ -214,4 +212,4 @@ def test_P16_one_process_is_the_main_one(said):
     _, of = said
     for one in of:
         assert "processes 0, 1 want to give it" in one["two mains"]["error"]
-        assert one["equal"] is (len(of) == 4)
+        assert one["equal"]
