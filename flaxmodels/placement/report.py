@@ -1,0 +1,153 @@
+"""Plans of a `device_map` to print: who holds what, what is brought for a token, and how long."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from ..core.model import Model
+from ..params.sizes import format_size
+from ..params.tree.cast import DtypeLike
+from ..params.tree.measure import format_table, nbytes
+from ..params.tree.paths import flatten
+from .budget import Unit, ring_bytes
+from .device_map import DeviceMap, device_map_of
+from .options import DeviceMapOptions
+from .places import DISK, HOST, Place, text_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Bytes a second, by which the time of a token is estimated.
+
+    Attributes:
+        memory: that a device reads of its own memory (an H100: 3.3e12, a CPU's cores: 3e10).
+        bus: from host memory to a device (PCIe 3 x16 pinned 1.2e10, pageable 6e9; PCIe 5 5.5e10).
+        disk: of files (NVMe 6e9 to 1.4e10, the page cache 2.5e10, a network's disk 1e8 to 2e9).
+    """
+
+    memory: float = 3.3e12
+    bus: float = 1.2e10
+    disk: float = 6e9
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class PlacementPlan:
+    """What a `device_map` gives; `print` it to see it.
+
+    Attributes:
+        device_map: where each leaf is.
+        sizes: {path: bytes}.
+        rates: of the estimate.
+    """
+
+    device_map: DeviceMap
+    sizes: Mapping[str, int]
+    rates: Rates
+
+    @functools.cached_property
+    def held(self) -> dict[Place, int]:
+        """Bytes of params at each place."""
+        held: dict[Place, int] = {}
+        for path, size in self.sizes.items():
+            place = self.device_map.where[path]
+            held[place] = held.get(place, 0) + size
+        return held
+
+    @property
+    def peaks(self) -> dict[jax.Device, int]:
+        """Bytes of params on each device at most: those that it holds, and on the first one the
+        layers that are brought there. Caches and activations come on top."""
+        main, ring = self.device_map.main, self._ring
+        devices = [place for place in self.held if not isinstance(place, str)]
+        return {
+            device: self.held.get(device, 0) + (ring if device == main else 0)
+            for device in dict.fromkeys([*devices, *([main] if ring else [])])
+        }
+
+    @functools.cached_property
+    def _ring(self) -> int:
+        where = self.device_map.where
+        brought = []
+        for unit in self.device_map.units:
+            leaves = {p: size for p, size in unit.leaves.items() if isinstance(where[p], str)}
+            if leaves:
+                brought.append(Unit(unit.name, leaves, unit.in_layer))
+        return ring_bytes(brought)
+
+    @property
+    def seconds_per_token(self) -> float:
+        """The time of a token at batch 1: all params are read from devices' memory once, while
+        those that are elsewhere are brought; whichever takes longer."""
+        host, disk = self.held.get(HOST, 0), self.held.get(DISK, 0)
+        brought = (host + disk) / self.rates.bus, disk / self.rates.disk
+        return max(sum(self.sizes.values()) / self.rates.memory, *brought)
+
+    def __repr__(self) -> str:
+        rows = [("place", "modules", "params", "peak")]
+        peaks: Mapping[Any, int] = self.peaks
+        beside = [place for place in (HOST, DISK) if place in self.held]
+        for place in [*peaks, *beside]:
+            size, most = self.held.get(place, 0), peaks.get(place, self.held.get(place, 0))
+            rows.append(
+                (text_of(place), self._modules(place), format_size(size), format_size(most))
+            )
+        brought = self.held.get(HOST, 0) + self.held.get(DISK, 0)
+        rates = self.rates
+        return "\n".join(
+            [
+                f"placement of {format_size(sum(self.sizes.values()))}",
+                *("  " + line for line in format_table(rows, numeric=(2, 3)).splitlines()),
+                f"  brought for each token: {format_size(brought)}, "
+                f"{format_size(self._ring)} of {text_of(self.device_map.main)} at a time",
+                f"  {self.seconds_per_token:.3g} s a token at batch 1, with memory of "
+                f"{rates.memory / 1e9:g} GB/s, a bus of {rates.bus / 1e9:g}, a disk of "
+                f"{rates.disk / 1e9:g}",
+            ]
+        )
+
+    def _modules(self, place: Place) -> str:
+        """Names the modules at a place, the first and the last of each run of them."""
+        where = self.device_map.where
+        runs: list[list[str]] = []
+        last = -2
+        for number, unit in enumerate(self.device_map.units):
+            if not any(where[path] == place for path in unit.leaves):
+                continue
+            if number == last + 1:
+                runs[-1].append(unit.name)
+            else:
+                runs.append([unit.name])
+            last = number
+        if not runs:
+            return "all"
+        return ", ".join(run[0] if len(run) == 1 else f"{run[0]} .. {run[-1]}" for run in runs)
+
+
+def placement_plan(
+    model: Model,
+    device_map: Any,
+    max_memory: Mapping[Any, int | str] | None = None,
+    *,
+    param_dtype: DtypeLike | Mapping[str, DtypeLike] = "float32",
+    rates: Rates | None = None,
+) -> PlacementPlan:
+    """Plans where a `device_map` puts a model's params, without a checkpoint; allocates nothing.
+
+    Args:
+        device_map, max_memory: as `from_pretrained` takes them.
+        param_dtype: of the params.
+        rates: for the time of a token.
+
+    Raises:
+        TypeError, ValueError: as `from_pretrained`.
+    """
+    options = DeviceMapOptions(device_map=device_map, max_memory=max_memory)
+    if device_map is None:
+        raise TypeError('placement_plan needs a device_map, such as "auto"')
+    sizes = {
+        path: nbytes(leaf) for path, leaf in flatten(model.abstract_params(param_dtype)).items()
+    }
+    return PlacementPlan(device_map_of(model, sizes, options), sizes, rates or Rates())
