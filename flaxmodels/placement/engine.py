@@ -13,7 +13,7 @@ from ..blocks.stack import Carry, places_of
 from ..calls.concrete import check_token_ids, is_traced, known
 from ..core.model import Mixin
 from ..params.types import PyTree
-from .fetching import Fetched, fetched, fetched_in_turn
+from .fetching import fetched, fetched_in_turn
 from .leaves import device_for, flat_leaves, is_placed
 from .programs import (
     Call,
@@ -27,6 +27,9 @@ from .programs import (
     run_layer,
     used_paths,
 )
+
+_OF_LINEN = ("mutable", "rngs", "capture_intermediates")
+"""Keywords of linen's `apply` that ask for more than an output."""
 
 
 class Staged(Mixin):
@@ -58,7 +61,8 @@ def run_staged(model: Any, params: PyTree, args: Sequence[Any], kwargs: dict[str
             f"{name}: params that are offloaded, or on several devices, are run in stages, which "
             "cannot be traced: call model.apply outside of jit, grad and vmap"
         )
-    if odd := sorted({"mutable", "rngs", "capture_intermediates"} & kwargs.keys()):
+    of_linen = {name: kwargs.pop(name, None) for name in _OF_LINEN}
+    if odd := [name for name, value in of_linen.items() if value]:
         raise TypeError(f"{name}: {odd[0]} needs params on one device; these are run in stages")
     check_looped(model)
     call = Call(model.clone(generation_config=None), kwargs.pop("method", None))
@@ -73,11 +77,10 @@ def run_staged(model: Any, params: PyTree, args: Sequence[Any], kwargs: dict[str
     while True:
         paths, _ = used_paths(call, shapes, given.abstract, tuple(one.abstract for one in done))
         part = fetched({path: leaves[path] for path in paths}, device_for(leaves.values()))
-        arrays = _made(part)
         told = [one.at(part.device) for one in (given, *done)]
-        others = {path: leaf for path, leaf in leaves.items() if path not in arrays}
-        call_here = call._replace(others=abstract_leaves(others))
-        result = compiled_part(call_here, arrays, told[0], tuple(told[1:])).tree
+        others = {path: leaf for path, leaf in leaves.items() if path not in part.arrays}
+        call_here = call._replace(others=abstract_leaves(others), recipes=part.recipes)
+        result = compiled_part(call_here, part.arrays, told[0], tuple(told[1:])).tree
         if isinstance(result, Finished):
             return entries.filled(result.output)
         done = (*done, Mixed.of(_run_layers(result, leaves, entries)))
@@ -95,13 +98,6 @@ def check_looped(model: Any) -> None:
             "be on several devices, in host memory and on the disk by turns; load with "
             "scan_layers=False: one program serves all layers of a kind there too"
         )
-
-
-def _made(part: Fetched) -> dict[str, Any]:
-    arrays = {**part.arrays}
-    for path, recipe in part.recipes:
-        arrays[path] = recipe.made(arrays[path])
-    return arrays
 
 
 def _check_given(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], cache: Any) -> None:

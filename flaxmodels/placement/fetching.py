@@ -6,6 +6,7 @@ of those that are in files two sets of buffers in host memory, which are read in
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from ..params.checkpoint.disk_leaf import DiskLeaf, Recipe
+from ..params.formats.files import File
 from ..params.host.copies import CACHE_LINE, empty_bytes
 from ..params.host.threads import Modes
 from .leaves import device_for, is_offloaded
@@ -60,7 +62,8 @@ class Buffers:
             self._free = taken
 
 
-BUFFERS = Buffers()
+_BUFFERS: "weakref.WeakKeyDictionary[File, Buffers]" = weakref.WeakKeyDictionary()
+"""Of the file that the first leaf is in: they go when its tree does."""
 
 
 def fetched_in_turn(
@@ -78,7 +81,8 @@ def fetched_in_turn(
         with modes.entered():
             return _fetch(unit, main, buffer)
 
-    with BUFFERS.borrowed(max(sizes)) as buffers, ThreadPoolExecutor(1, "flaxmodels-fetch") as pool:
+    borrowed = _buffers_of(units).borrowed(max(sizes))
+    with borrowed as buffers, ThreadPoolExecutor(1, "flaxmodels-fetch") as pool:
         coming = [
             pool.submit(fetch, unit, buffers[i % len(buffers)])
             for i, unit in enumerate(units[: AHEAD + 1])
@@ -95,6 +99,13 @@ def fetched_in_turn(
         except BaseException:  # an error, or who takes them goes away
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _buffers_of(units: Sequence[Mapping[str, Any]]) -> Buffers:
+    for leaf in (leaf for unit in units for leaf in unit.values()):
+        if isinstance(leaf, DiskLeaf) and leaf.tensor.spans:
+            return _BUFFERS.setdefault(leaf.tensor.spans[0].file, Buffers())
+    return Buffers()
 
 
 def fetched(unit: Mapping[str, Any], main: jax.Device | None = None) -> Fetched:

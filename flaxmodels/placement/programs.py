@@ -95,11 +95,13 @@ class Call(NamedTuple):
         method: as of `apply`.
         others: {path: abstract leaf} of those that are not given, because nothing that is returned
             depends on them: flax asks for them all the same.
+        recipes: (path, what makes the leaf of what is given).
     """
 
     model: Any
     method: Any = None
     others: "Abstract | None" = None
+    recipes: tuple[tuple[str, Recipe], ...] = ()
 
 
 class Maker(NamedTuple):
@@ -161,7 +163,8 @@ def run_part(call: Call, params: Mapping[str, Any], given: Mixed, done: tuple[Mi
 
     try:
         with nn.intercept_methods(intercept):
-            variables = {"params": fp.unflatten({**_unread(call.others), **params})}
+            leaves = _unread(call.others) | _made(params, call.recipes)
+            variables = {"params": fp.unflatten(leaves)}
             run = nn.Module.apply
             output = run(call.model, variables, *args, method=call.method, **kwargs)
     except _Reached as reached:
@@ -170,6 +173,14 @@ def run_part(call: Call, params: Mapping[str, Any], given: Mixed, done: tuple[Mi
 
 
 compiled_part = functools.partial(jax.jit, static_argnums=0)(run_part)
+
+
+def _made(params: Mapping[str, Any], recipes: tuple[tuple[str, Recipe], ...]) -> dict[str, Any]:
+    """Makes leaves of what files hold of them."""
+    leaves = {**params}
+    for path, recipe in recipes:
+        leaves[path] = recipe.made(leaves[path])
+    return leaves
 
 
 def _unread(leaves: Abstract | None) -> dict[str, jax.Array]:
@@ -283,9 +294,7 @@ def run_layer(
         context: (`PassContext`, inputs of the layer).
         number: the layer's, traced where all layers are one program.
     """
-    leaves = {**params}
-    for path, recipe in call.recipes:
-        leaves[path] = recipe.made(leaves[path])
+    leaves = _made(params, call.recipes)
     told, inputs = context.tree
     index = number.tree
     if not isinstance(index, int) and told.head_scales is not None:

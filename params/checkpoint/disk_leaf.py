@@ -96,6 +96,8 @@ class DiskLeaf:
         return array if dtype is None else array.astype(dtype)
 
     def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__") or name in ("tensor", "recipe", "device"):  # as a copy is made
+            raise AttributeError(name)
         raise AttributeError(
             f"{self!r} has no {name!r}: it is in a file, and leaf.read() gives it as an array"
         )
