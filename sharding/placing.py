@@ -14,7 +14,7 @@ from .mesh import check_mesh
 from .placement import LeafPlacement, Placement, on_mesh, parts_of
 from .presets import DEFAULT_RULES, Rules
 from .rules import as_rules, check_rules, path_rules, target_of
-from .uneven import UNPADDED, Uneven, as_uneven, choice_for, not_padded
+from .uneven import UNPADDED, Uneven, as_uneven, check_axes, choice_for, not_padded
 
 PyTree: TypeAlias = Any
 
@@ -30,6 +30,7 @@ def place(
     """Decides where each leaf of a template is; arguments and errors as `shardings`."""
     mesh, rules, choices = check_mesh(mesh, abstract=True), as_rules(rules), as_uneven(uneven)
     check_rules(rules, template, mesh)
+    check_axes(choices, rules)
     leaves, structure = tree_flatten_with_path(template)
     rows = []
     for key_path, leaf in leaves:
@@ -201,6 +202,6 @@ def report(
     placed = place(template, mesh, rules, uneven=uneven, pieces=pieces)
     if plan is None:
         return placed
-    modes = {leaf.path: getattr(leaf, "read_mode", None) for leaf in plan.leaves}
+    modes = {leaf.path: str(leaf.route) for leaf in plan.leaves}
     rows = (dataclasses.replace(row, read_mode=modes.get(row.path)) for row in placed.rows)
     return dataclasses.replace(placed, rows=tuple(rows))

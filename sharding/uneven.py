@@ -10,6 +10,9 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_map_with_path
 
+from .presets import Rules, nearest
+from .rules import first_wins
+
 PyTree: TypeAlias = Any
 Uneven: TypeAlias = str | tuple[tuple[str, str], ...]
 
@@ -48,6 +51,17 @@ def _checked(choice: object, name: str) -> str:
     if choice not in CHOICES:
         raise ValueError(f"{name} is {choice!r:.80}; expected one of {', '.join(CHOICES)}")
     return str(choice)
+
+
+def check_axes(uneven: Uneven, rules: Rules) -> None:
+    """Raises `ValueError` if `uneven` names a logical axis that no rule names."""
+    known = first_wins(rules)
+    for axis, _ in () if isinstance(uneven, str) else uneven:
+        if axis not in known:
+            raise ValueError(
+                f"uneven: no rule names a logical axis {axis!r}{nearest(axis, known)}; there are "
+                f"{', '.join(sorted(known))}"
+            )
 
 
 def choice_for(axis: str | None, uneven: Uneven) -> str:

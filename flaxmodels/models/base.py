@@ -105,13 +105,8 @@ class PretrainedModel(
             device_map: instead of `mesh`, where modules go as a whole: a device, its name or
                 number; {prefix of paths: device, "cpu" for host memory, "disk"}, the longest prefix
                 counts; or "auto", "balanced", "balanced_low_0", "sequential", which make such a map
-                by memory. What is on several devices or on none is run in stages
-                (`docs/offload.md`).
-            max_memory: {device, or "cpu": bytes, or "10GiB"}, for a map that is made; of one that
-                is given a limit.
-            offload_folder: where leaves for the disk are written that cannot be read from the
-                checkpoint itself.
-            offload_buffers: as in Transformers; our models have no buffers.
+                by memory.
+            max_memory, offload_folder, offload_buffers: its limits; see `docs/offload.md`.
             strict: refuse a backbone with leaves missing or tensors left over.
             ignore_mismatched_sizes: initialise leaves whose tensor has another shape.
             use_safetensors: True takes only safetensors, False never.

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, SingleDeviceSharding
+from jax.sharding import AbstractMesh, NamedSharding, SingleDeviceSharding
 
 from ...formats.source import ArrayTensor
 from ...host.pinned import can_pin
@@ -58,6 +58,8 @@ def route_of(leaf: LeafPlan, way: Way, limits: Limits) -> Route:
 
 
 def _are_cpus(leaf: LeafPlan) -> bool:
+    if isinstance(leaf.sharding, NamedSharding) and isinstance(leaf.sharding.mesh, AbstractMesh):
+        return jax.default_backend() == "cpu"  # a plan alone
     return next(iter(leaf.sharding.device_set)).platform == "cpu"
 
 
