@@ -2,6 +2,7 @@
 
 import functools
 import types
+from typing import Any
 
 import jax
 import numpy as np
@@ -138,7 +139,8 @@ def test_P13_20_distributed_config(folder):
         _, params = load(folder, distributed_config=given)
         assert specs(params)["lm_head/kernel"] == ("fsdp", "tensor")
     plan = fm.load_plan(folder, distributed_config={"dp_replicate_size": 2, "tp_plan": PLAN})
-    assert dict(plan.leaves[0].sharding.mesh.shape) == {"data": 2, "fsdp": 1, "tensor": 4}
+    sharding: Any = plan.leaves[0].sharding
+    assert dict(sharding.mesh.shape) == {"data": 2, "fsdp": 1, "tensor": 4}
 
 
 REFUSED = {
