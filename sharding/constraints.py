@@ -5,7 +5,7 @@ import functools
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .placement import on_mesh, parts_of
+from .reports import on_mesh, parts_of
 from .rules import as_rules, target_of
 
 _UNEVEN = "vocab"  # logits stay split: whole, they would be the largest array of a training step

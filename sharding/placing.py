@@ -11,8 +11,8 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from .mesh import check_mesh
-from .placement import LeafPlacement, Placement, on_mesh, parts_of
 from .presets import DEFAULT_RULES, Rules
+from .reports import LeafReport, Report, on_mesh, parts_of
 from .rules import as_rules, check_rules, path_rules, target_of
 from .uneven import UNPADDED, Uneven, as_uneven, check_axes, choice_for, not_padded
 
@@ -26,7 +26,7 @@ def place(
     *,
     uneven: object = "refuse",
     pieces: Mapping[str, int] | None = None,
-) -> Placement:
+) -> Report:
     """Decides where each leaf of a template is; arguments and errors as `shardings`."""
     mesh, rules, choices = check_mesh(mesh, abstract=True), as_rules(rules), as_uneven(uneven)
     check_rules(rules, template, mesh)
@@ -42,7 +42,7 @@ def place(
             )
         placer = _Placer(path, mesh, rules, choices, pieces or {})
         rows.append(placer.leaf(axes, leaf.shape, np.dtype(leaf.dtype)))
-    return Placement(mesh, tuple(rows), structure)
+    return Report(mesh, tuple(rows), structure)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class _Placer:
 
     def leaf(
         self, axes: tuple[str | None, ...], shape: tuple[int, ...], dtype: np.dtype
-    ) -> LeafPlacement:
+    ) -> LeafReport:
         targets, decided = self._targets(axes)
         taken: dict[str, str] = {}
         entries, stored, notes = [], [], []
@@ -75,7 +75,7 @@ class _Placer:
             notes += [note] if note else []
         sharding = NamedSharding(self.mesh, PartitionSpec(*entries))
         rule = (self.path, tuple(shape), dtype, axes, decided)
-        return LeafPlacement(*rule, sharding, tuple(stored), tuple(notes))
+        return LeafReport(*rule, sharding, tuple(stored), tuple(notes))
 
     def _targets(
         self, axes: tuple[str | None, ...]
@@ -151,7 +151,7 @@ def shardings(
     return placed.shardings
 
 
-def replicated(placed: Placement) -> str:
+def replicated(placed: Report) -> str:
     """Returns the warning about dimensions that were to be split and are replicated; "" without."""
     found = [note for note in placed.notes if ": replicated: " in note]
     if not found:
@@ -180,7 +180,7 @@ def report(
     *,
     uneven: object = None,
     plan: Any = None,
-) -> Placement:
+) -> Report:
     """Returns where each leaf of a model is on a mesh: path, shape, dtype, logical axes, the rules
     that decided, spec, bytes a device, and copies; `print` it to see the table, with the totals.
 

@@ -164,9 +164,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _by_family(items: list[pytest.Item]) -> list[pytest.Item]:
     """Puts the tests of a file that are of one family beside each other, so that they mostly run in
     one process, which traces and loads a model once."""
-    files: dict[object, dict[object, list[pytest.Item]]] = {}
+    files: dict[object, dict[str | None, list[pytest.Item]]] = {}
     for item in items:
         given = getattr(item, "callspec", None)
         family = given and given.params.get("family")
+        family = family if isinstance(family, str) else None
         files.setdefault(item.path, {}).setdefault(family, []).append(item)
     return [item for families in files.values() for same in families.values() for item in same]

@@ -157,7 +157,7 @@ class Model(nn.Module):
     @nn.nowrap
     def place(
         self, template: fp.Params, mesh: Mesh | AbstractMesh, rules: object = None
-    ) -> fs.Placement:
+    ) -> fs.Report:
         """Decides where the leaves of a template are on a mesh, by the model's `uneven`, and by
         `rules` (`self.rules` if None)."""
         rules = self.rules if rules is None else rules
@@ -230,7 +230,7 @@ class Model(nn.Module):
         return params
 
 
-def warn_of_replicated(placed: fs.Placement) -> None:
+def warn_of_replicated(placed: fs.Report) -> None:
     """Warns of dimensions that were to be split and are whole on each device."""
     if found := fs.replicated(placed):
         warn(found)

@@ -31,6 +31,7 @@ from ..editing.vocabulary import HasVocabulary
 from ..generation.generate import Generates
 from ..generation.stream import Streams
 from ..placement.engine import Staged
+from ..placement.report import HasPlacementPlan
 from ..registration import register_for_auto_class
 from .mask_helpers import MaskHelpers
 from .switches import Switches
@@ -43,7 +44,15 @@ Pushed: TypeAlias = "CommitInfo | Any"
 
 
 class PretrainedModel(
-    Staged, Generates, Streams, HasVocabulary, Measures, MaskHelpers, Switches, Model
+    Staged,
+    HasPlacementPlan,
+    Generates,
+    Streams,
+    HasVocabulary,
+    Measures,
+    MaskHelpers,
+    Switches,
+    Model,
 ):
     """A model with all that is done with one: loading, saving, running, generating, editing.
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from ..core.model import Model
+from .. import sharding as fs
+from ..core.model import Mixin
 from ..params.sizes import format_size
 from ..params.tree.cast import DtypeLike
 from ..params.tree.measure import format_table, nbytes
@@ -16,21 +17,6 @@ from .budget import Unit, ring_bytes
 from .device_map import DeviceMap, device_map_of
 from .options import DeviceMapOptions
 from .places import DISK, HOST, Place, text_of
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Bytes a second, by which the time of a token is estimated.
-
-    Attributes:
-        memory: that a device reads of its own memory (an H100: 3.3e12, a CPU's cores: 3e10).
-        bus: from host memory to a device (PCIe 3 x16 pinned 1.2e10, pageable 6e9; PCIe 5 5.5e10).
-        disk: of files (NVMe 6e9 to 1.4e10, the page cache 2.5e10, a network's disk 1e8 to 2e9).
-    """
-
-    memory: float = 3.3e12
-    bus: float = 1.2e10
-    disk: float = 6e9
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -45,7 +31,7 @@ class PlacementPlan:
 
     device_map: DeviceMap
     sizes: Mapping[str, int]
-    rates: Rates
+    rates: fs.Rates
 
     @functools.cached_property
     def held(self) -> dict[Place, int]:
@@ -126,28 +112,32 @@ class PlacementPlan:
         return ", ".join(run[0] if len(run) == 1 else f"{run[0]} .. {run[-1]}" for run in runs)
 
 
-def placement_plan(
-    model: Model,
-    device_map: Any,
-    max_memory: Mapping[Any, int | str] | None = None,
-    *,
-    param_dtype: DtypeLike | Mapping[str, DtypeLike] = "float32",
-    rates: Rates | None = None,
-) -> PlacementPlan:
-    """Plans where a `device_map` puts a model's params, without a checkpoint; allocates nothing.
+class HasPlacementPlan(Mixin):
+    """Adds the plan of a `device_map`."""
 
-    Args:
-        device_map, max_memory: as `from_pretrained` takes them.
-        param_dtype: of the params.
-        rates: for the time of a token.
+    def placement_plan(
+        self,
+        device_map: Any,
+        max_memory: Mapping[Any, int | str] | None = None,
+        *,
+        param_dtype: DtypeLike | Mapping[str, DtypeLike] = "float32",
+        rates: fs.Rates | None = None,
+    ) -> PlacementPlan:
+        """Plans where a `device_map` puts the model's params, without a checkpoint; allocates
+        nothing.
 
-    Raises:
-        TypeError, ValueError: as `from_pretrained`.
-    """
-    options = DeviceMapOptions(device_map=device_map, max_memory=max_memory)
-    if device_map is None:
-        raise TypeError('placement_plan needs a device_map, such as "auto"')
-    sizes = {
-        path: nbytes(leaf) for path, leaf in flatten(model.abstract_params(param_dtype)).items()
-    }
-    return PlacementPlan(device_map_of(model, sizes, options), sizes, rates or Rates())
+        Args:
+            device_map, max_memory: as `from_pretrained` takes them.
+            param_dtype: of the params.
+            rates: for the time of a token.
+
+        Raises:
+            TypeError, ValueError: as `from_pretrained`.
+        """
+        if device_map is None:
+            raise TypeError('placement_plan needs a device_map, such as "auto"')
+        options = DeviceMapOptions(device_map=device_map, max_memory=max_memory)
+        leaves = flatten(self.abstract_params(param_dtype))
+        sizes = {path: nbytes(leaf) for path, leaf in leaves.items()}
+        rates = rates or fs.Rates()
+        return PlacementPlan(device_map_of(self, sizes, options), sizes, rates)

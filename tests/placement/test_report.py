@@ -4,7 +4,7 @@ import jax
 import pytest
 
 import flaxmodels as fm
-from flaxmodels.placement.report import Rates, placement_plan
+from flaxmodels import sharding as fs
 
 GB = 10**9
 
@@ -26,7 +26,9 @@ def large():
 
 def test_P13_19_a_plan_of_405b_tells_who_holds_what(large):
     layer = 2 * (2 * 16384 * 16384 + 2 * 16384 * 1024 + 3 * 16384 * 53248 + 2 * 16384)  # bytes
-    plan = placement_plan(large, "auto", {0: 80 * GB, "cpu": 500 * GB}, param_dtype="bfloat16")
+    plan = fs.plan(
+        large, device_map="auto", max_memory={0: 80 * GB, "cpu": 500 * GB}, param_dtype="bfloat16"
+    )
     device = jax.devices()[0]
     table = 2 * 128256 * 16384
     in_place = (80 * GB - 2 * layer - table) // layer
@@ -46,19 +48,23 @@ def test_P13_19_a_plan_of_405b_tells_who_holds_what(large):
 
 def test_P13_19_the_time_of_a_token_is_that_of_the_slowest(large):
     told = {"param_dtype": "bfloat16"}
-    rates = Rates(memory=3e12, bus=5e10, disk=1e9)
-    everywhere = placement_plan(large, {"": 0}, {0: "1TB"}, rates=rates, **told)
+    rates = fs.Rates(memory=3e12, bus=5e10, disk=1e9)
+    everywhere = large.placement_plan({"": 0}, {0: "1TB"}, rates=rates, **told)
     total = sum(everywhere.sizes.values())
     assert everywhere.seconds_per_token == total / 3e12 and "all" in repr(everywhere)
     limits = {0: "1TB", "cpu": "1TB"}
-    from_disk = placement_plan(large, {"": 0, "model.layers": "disk"}, limits, rates=rates, **told)
+    from_disk = large.placement_plan({"": 0, "model.layers": "disk"}, limits, rates=rates, **told)
     assert from_disk.seconds_per_token == from_disk.held["disk"] / 1e9
-    from_host = placement_plan(large, {"": 0, "model.layers": "cpu"}, limits, rates=rates, **told)
+    from_host = large.placement_plan({"": 0, "model.layers": "cpu"}, limits, rates=rates, **told)
     assert from_host.seconds_per_token == from_host.held["cpu"] / 5e10
 
 
 def test_P13_19_a_plan_that_does_not_fit_or_is_none(large):
     with pytest.raises(ValueError, match="does not fit: .* model/layers/0 of 6.38 GB, its largest"):
-        placement_plan(large, "auto", {0: 10 * GB}, param_dtype="bfloat16")
+        large.placement_plan("auto", {0: 10 * GB}, param_dtype="bfloat16")
     with pytest.raises(TypeError, match="placement_plan needs a device_map"):
-        placement_plan(large, None)
+        fs.plan(large, max_memory={0: 10 * GB})
+    with pytest.raises(TypeError, match="give mesh and rules, or device_map"):
+        fs.plan(large, fs.make_mesh(tensor=8), device_map="auto")
+    with pytest.raises(TypeError, match="plan needs a mesh or a device_map"):
+        fs.plan(large)

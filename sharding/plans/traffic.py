@@ -1,37 +1,15 @@
-"""Plans: what a model on a mesh takes, before anything is made: bytes of devices and hosts, the
-collectives of a forward pass and of a training step, and times by stated rates."""
+"""Traffic: the collectives of passes over params on a mesh, counted from rules and axes."""
 
 import dataclasses
-import math
 from collections import Counter
 from typing import Any, TypeAlias
 
-import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 
-from .placement import LeafPlacement, Placement, on_mesh, parts_of
-from .placing import report
-from .presets import names_of
-from .rules import as_rules, first_wins
+from ..presets import names_of
+from ..reports import LeafReport, Report, on_mesh, parts_of
 
 Axes: TypeAlias = tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Rates:
-    """Holds bytes per second, to be stated for the machine at hand.
-
-    Attributes:
-        disk: that a host reads from its disk or storage.
-        bus: from host memory to one device.
-        memory: of one device's own memory.
-        network: that one device sends in collectives.
-    """
-
-    disk: float = 2e9
-    bus: float = 25e9
-    memory: float = 1e12
-    network: float = 50e9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,122 +35,11 @@ class Traffic:
         return (2 if self.kind == "all-reduce" else 1) * self.nbytes * (n - 1) / n
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Plan:
-    """Says what a model on a mesh takes; `print` it to see tables.
-
-    Attributes:
-        placement: where each leaf is.
-        forward: the collectives of a forward pass.
-        train: those of a training step without rematerialisation: of both passes and of the sum of
-            gradients.
-        bytes_per_host: different bytes that the devices of a host hold, which it reads.
-        load_seconds: to read these and bring them to the devices, at the slower rate of both.
-        decode_seconds: the least for a token of each sequence: weights read once, and collectives.
-    """
-
-    placement: Placement
-    forward: tuple[Traffic, ...]
-    train: tuple[Traffic, ...]
-    bytes_per_host: int
-    load_seconds: float
-    decode_seconds: float
-
-    @property
-    def bytes_per_device(self) -> int:
-        """Bytes of params that each device holds."""
-        return self.placement.bytes_per_device
-
-    def __repr__(self) -> str:
-        placed, mesh = self.placement, self.placement.mesh
-        sizes = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
-        count = sum(math.prod(row.shape) for row in placed.rows)
-        whole = sum(row.bytes_per_device for row in placed.rows if row.shards == 1)
-        largest = sorted(placed.rows, key=lambda row: -row.bytes_per_device)[:3]
-        lines = [
-            f"{count:,} parameters on {mesh.size} devices ({sizes})",
-            f"  params: {_size(self.bytes_per_device)} on a device, {_size(whole)} of them whole "
-            f"on each; {_size(self.bytes_per_host)} read by a host",
-            f"  load: {self.load_seconds:.1f} s; a token: {self.decode_seconds * 1e3:.2f} ms",
-            "  largest: "
-            + ", ".join(f"{row.path} {_size(row.bytes_per_device)}" for row in largest),
-        ]
-        for name, found in (("forward pass", self.forward), ("training step", self.train)):
-            lines.append(f"  {name}: {'' if found else 'no collectives'}")
-            lines += [
-                f"    {each.count} {each.kind} over {'+'.join(each.axes)}: {_size(each.nbytes)}"
-                for each in found
-            ]
-        return "\n".join(lines)
-
-
-def plan(
-    model: Any,
-    mesh: Mesh | AbstractMesh,
-    rules: object = None,
-    *,
-    batch: int = 1,
-    length: int = 1,
-    dtype: Any = "bfloat16",
-    experts_per_token: int = 1,
-    devices_per_host: int = 8,
-    rates: Rates = Rates(),
-    uneven: object = None,
-) -> Plan:
-    """Plans a model on a mesh; makes nothing, and compiles nothing.
-
-    Collectives follow from the rules, by what GSPMD does with them: weights that are split over the
-    axes of the batch are gathered, products over a dimension that is split are summed, keys and
-    values are gathered where the length is split, and tokens go to their experts and back. A loss
-    over split logits adds its own. XLA may combine several, and on a CPU sums where it could sum
-    and scatter.
-
-    Args:
-        model: a model, or a tree of `AbstractParam` in the dtype to be kept
-            (`model.abstract_params(jnp.bfloat16)`).
-        mesh: an abstract one will do, of any size.
-        batch: sequences, over all devices.
-        length: tokens of each.
-        dtype: of activations.
-        experts_per_token: to which each token goes, in a model with experts.
-        devices_per_host: of devices that follow each other in the mesh.
-
-    Raises:
-        TypeError, ValueError: as `shardings`.
-    """
-    placed = report(model, mesh, rules, uneven=uneven)
-    rules = as_rules(getattr(model, "rules", None) if rules is None else rules)
-    shape = batch, length, jnp.dtype(dtype).itemsize, experts_per_token
-    work = _Work(placed, first_wins(rules), *shape)
-    decode = dataclasses.replace(work, length=1)
-    sent = sum(each.bytes_sent(mesh) for each in decode.traffic(backward=False))
-    on_host = sum(
-        row.bytes_per_device * _parts_on_host(row, devices_per_host) for row in placed.rows
-    )
-    return Plan(
-        placed,
-        work.traffic(backward=False),
-        work.traffic(backward=True),
-        on_host,
-        max(on_host / rates.disk, placed.bytes_per_device / rates.bus),
-        sum(map(decode.bytes_read, placed.rows)) / rates.memory + sent / rates.network,
-    )
-
-
-def _parts_on_host(row: LeafPlacement, devices: int) -> int:
-    """Returns how many different parts of a leaf devices that follow each other hold."""
-    used, parts = {name for entry in row.spec for name in names_of(entry)}, 1
-    for name, size in reversed(row.sharding.mesh.shape.items()):
-        parts *= min(size, devices) if name in used else 1
-        devices = max(1, devices // size)
-    return parts
-
-
 @dataclasses.dataclass(frozen=True)
-class _Work:
+class Work:
     """A pass of so many tokens over placed params."""
 
-    placed: Placement
+    placed: Report
     table: dict[str, Any]
     batch: int
     length: int
@@ -202,7 +69,7 @@ class _Work:
         parts = parts_of(self.rows + self.tokens, self.placed.mesh)
         return self.batch * self.length * features * self.itemsize // parts
 
-    def bytes_read(self, row: LeafPlacement) -> float:
+    def bytes_read(self, row: LeafReport) -> float:
         """Returns the bytes of a leaf that a device reads in a pass."""
         leaf = _Leaf(row)
         if leaf.is_table and not self.is_tied(row):
@@ -217,7 +84,7 @@ class _Work:
             * parts_of(leaf.gathered(self.over("batch")), self.placed.mesh)
         )
 
-    def is_tied(self, table: LeafPlacement) -> bool:
+    def is_tied(self, table: LeafReport) -> bool:
         """Tells whether a table of the vocabulary is the head too: no other leaf has its axis."""
         others = (row for row in self.placed.rows if row.path != table.path)
         return "vocab" in table.axes and not any("vocab" in r.axes for r in others)
@@ -311,7 +178,7 @@ class _Work:
 class _Leaf:
     """A leaf, and what its axes say of its part in a pass."""
 
-    row: LeafPlacement
+    row: LeafReport
 
     @property
     def mesh(self) -> Mesh | AbstractMesh:
@@ -348,11 +215,3 @@ class _Leaf:
         dims = zip(self.row.axes, self.row.spec, strict=True)
         names = [n for axis, entry in dims if axis != "experts" for n in names_of(entry)]
         return tuple(name for name in names if name in batch)
-
-
-def _size(nbytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.3g} TB"

@@ -1,4 +1,4 @@
-"""Placements: what is known of each leaf on a mesh; printed as a table."""
+"""Reports: what is known of each leaf on a mesh; printed as a table."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ PyTree: TypeAlias = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class LeafPlacement:
+class LeafReport:
     """Where one leaf is.
 
     Attributes:
@@ -60,7 +60,7 @@ class LeafPlacement:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Placement:
+class Report:
     """Where all leaves of a template are; `print` it to see a table.
 
     Attributes:
@@ -69,7 +69,7 @@ class Placement:
     """
 
     mesh: Mesh | AbstractMesh
-    rows: tuple[LeafPlacement, ...]
+    rows: tuple[LeafReport, ...]
     structure: Any
 
     @property
@@ -100,7 +100,7 @@ class Placement:
         """Returns params with zeros behind the leaves that are padded, each in its sharding; to be
         called in a trace, or of arrays that are on the mesh."""
 
-        def one(leaf: jax.Array, row: LeafPlacement) -> jax.Array:
+        def one(leaf: jax.Array, row: LeafReport) -> jax.Array:
             return leaf if leaf.shape == row.stored else grown(leaf, row.stored, row.sharding)
 
         return jax.tree.map(one, params, self.structure.unflatten(self.rows))

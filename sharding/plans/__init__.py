@@ -1,0 +1,1 @@
+"""What a model on devices takes, before anything is made."""
