@@ -104,42 +104,56 @@ def local_environments(count: int, devices: int, *, gpus: bool = False) -> list[
 
 def run(command: Sequence[str], environments: Sequence[dict[str, str]], grace: float) -> int:
     """Runs a command once in each environment -> 0, or the code of the first that failed."""
-    processes = [
-        # A session each: Ctrl-C comes here alone, and what they start ends with them.
-        subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-        for env in environments
-    ]
-    lock = threading.Lock()
-    readers = [
-        threading.Thread(target=_copy, args=(source, target, number, lock), daemon=True)
-        for number, process in enumerate(processes)
-        for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
-    ]
-    for reader in readers:
-        reader.start()
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    processes: list[subprocess.Popen] = []
+    readers: list[threading.Thread] = []
+    # A flag, not an exception: that could come between a process and its place in the list.
+    stop = threading.Event()
+    before = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        code = _wait(processes, grace)
-    except KeyboardInterrupt:
-        _say("interrupted; ending all")
-        code = 130
-        _send(processes, signal.SIGINT)
-        _wait_until(processes, time.monotonic() + _LAST)
+        _start(command, environments, processes, readers)
+        code = _wait(processes, grace, stop)
+        if stop.is_set():
+            _say("interrupted; ending all")
+            code = 130
+            _send(processes, signal.SIGINT)
+            _wait_until(processes, time.monotonic() + _LAST)
     finally:
-        signal.signal(signal.SIGTERM, before)
         _end(processes)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     for reader in readers:
         reader.join(_LAST)
     return code
 
 
-def _wait(processes: Sequence[subprocess.Popen], grace: float) -> int:
-    """Waits until all have ended, or for `grace` seconds after the first failure."""
+def _start(
+    command: Sequence[str],
+    environments: Sequence[dict[str, str]],
+    processes: list[subprocess.Popen],
+    readers: list[threading.Thread],
+) -> None:
+    """Starts the processes, and what copies their output, each into its list at once: an error of
+    one finds those that there are."""
+    lock = threading.Lock()
+    for number, env in enumerate(environments):
+        # A session each: Ctrl-C comes here alone, and what they start ends with them.
+        process = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+        processes.append(process)
+        for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
+            reader = threading.Thread(
+                target=_copy, args=(source, target, number, lock), daemon=True
+            )
+            reader.start()
+            readers.append(reader)
+
+
+def _wait(processes: Sequence[subprocess.Popen], grace: float, stop: threading.Event) -> int:
+    """Waits until all have ended, for `grace` seconds after the first failure, or until `stop`."""
     until = float("inf")
     code = 0
-    while None in [process.poll() for process in processes]:
+    while not stop.is_set() and None in [process.poll() for process in processes]:
         failed = [i for i, process in enumerate(processes) if process.returncode]
         if failed and not code:
             code = _code(processes[failed[0]])
@@ -188,10 +202,6 @@ def _copy(source: IO[bytes], target: IO[str], number: int, lock: threading.Lock)
             with lock:
                 target.write(f"[{number}] {line.decode(errors='replace').rstrip()}\n")
                 target.flush()
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def slurm_script(command: Sequence[str], nodes: int, tasks: int, *, gpus: bool = False) -> str:

@@ -1,5 +1,7 @@
 """Selecting: trees in parts, and together again."""
 
+from typing import Any
+
 from ..types import Leaf, Params, PyTree
 from .masks import Mask, as_mask
 from .paths import flatten, nearest, unflatten
@@ -14,7 +16,7 @@ def select(params: PyTree, mask: Mask) -> Params:
     return partition(params, mask)[0]
 
 
-def get_leaf(params: PyTree, target: str) -> Leaf:
+def get_leaf(params: PyTree, target: str) -> Any:
     """Returns the leaf at `target`, a path with slashes or with dots.
 
     Raises:

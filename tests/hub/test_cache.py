@@ -91,7 +91,7 @@ def test_a_revision_is_remembered(revision, hub, commit):
 def test_P13_36_a_cache_in_part_lists_what_is_missing(how, lost, hub, cached, monkeypatch):
     """Before anything is read or put on devices."""
     gone(cached, *lost)
-    monkeypatch.delattr("flaxmodels.checkpoints.load.stream")
+    monkeypatch.delattr("flaxmodels.checkpoints.offload.stream")
     with offline(how, monkeypatch) as options, pytest.raises(fm.CheckpointError) as caught:
         load(**options)
     said = str(caught.value)

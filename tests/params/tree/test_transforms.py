@@ -23,8 +23,8 @@ from flaxmodels import sharding as fs
 
 NOT_TRANSFORMS = "load_flax_sharded_weights load_sharded_checkpoint open_checkpoint parse_dtype"
 NOT_TRANSFORM_METHODS = (
-    "create_model_card dequantize edit_half first_pass generate next_pass post_init push_to_hub "
-    "save_pretrained stream"
+    "create_model_card cut dequantize edit_half first_pass generate next_pass post_init "
+    "push_to_hub save_pretrained stream"
 )
 
 FIELDS = "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads".split()
