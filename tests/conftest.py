@@ -132,7 +132,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         gc.collect()
 
 
-_MOST_RESIDENT = 2 << 30  # bytes of a process; without a limit, two grow to 8 GB together
+_MOST_RESIDENT = 4 << 30  # bytes of a process; without a limit, two grow to 8 GB together
 
 
 def _resident() -> int:

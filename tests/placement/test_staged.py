@@ -14,8 +14,19 @@ from flaxmodels.placement.device_map import outline_of
 
 # a decoder, one with windows and periods of layers, an encoder, an encoder-decoder with a cache of
 # both; the others by --all
-ALWAYS = ("llama", "gemma3_text", "bert", "bart")
-MORE = ("gpt2", "bloom", "opt", "t5", "longt5", "big_bird", "gpt_neox", "cohere2", "modernbert")
+ALWAYS = ("llama", "bert", "bart")
+MORE = (
+    "gemma3_text",
+    "gpt2",
+    "bloom",
+    "opt",
+    "t5",
+    "longt5",
+    "big_bird",
+    "gpt_neox",
+    "cohere2",
+    "modernbert",
+)
 
 
 def staged(model, params):

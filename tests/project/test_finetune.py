@@ -52,6 +52,7 @@ class CutOff:
         return self.ids[rows]
 
 
+@pytest.mark.soak  # the same of examples/finetune.py is in test_examples.py
 def test_it_learns_and_goes_on_after_a_cut_as_if_there_had_been_none(vectors, data, tmp_path):
     model, params = script.pretrained(vectors, 0)
     before, places = jax.device_get(params), jax.tree.map(lambda leaf: leaf.sharding, params)

@@ -80,7 +80,6 @@ def gradient(model):
     "llama-loop-tensor",
     "gpt2-scan-context",
     "gemma3_text-scan-data",
-    "bloom-loop-data",
 )
 def test_logits_and_gradients_are_those_of_one_device(case):
     name, scan, mesh = case

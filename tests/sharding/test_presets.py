@@ -51,13 +51,9 @@ MESHES = {
 }
 BY_DEFAULT = {
     *(("llama", preset, "loop") for preset in MESHES),
-    ("bert", "fsdp+tensor", "loop"),
     ("bert", "sequence", "scan"),
     ("gpt2", "tensor", "scan"),
-    ("gpt2", "fsdp", "loop"),
-    ("gemma3_text", "sequence", "loop"),
     ("gemma3_text", "fsdp", "scan"),
-    ("falcon", "tensor", "loop"),
     ("falcon", "sequence", "scan"),
 }
 
