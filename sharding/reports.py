@@ -88,7 +88,7 @@ class Report:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What does not divide, with its path."""
+        """Remarks on dimensions that do not divide, each with its path."""
         return tuple(f"{row.path}: {note}" for row in self.rows for note in row.notes)
 
     @property

@@ -17,16 +17,17 @@ from ..hub import Location
 from ..params.agreement import digest
 from ..params.checkpoint.plan import LoadPlan
 from ..params.sizes import format_size
+from .request import NameOrPath
 
 _OURS = ("config", "generation_config", "parent", "name")
 
 
-def record_of_name(call: str, name_or_path: object) -> dict[str, str]:
+def record_of_name(call: str, name_or_path: NameOrPath | None) -> dict[str, str]:
     """Returns what is compared of a checkpoint before it is looked for: a folder that one process
     does not see is else asked for on the Hub, by that process alone."""
     if name_or_path is None or isinstance(name_or_path, Location):
         return {"call": call, "name_or_path": "none" if name_or_path is None else "a location"}
-    path = os.fspath(name_or_path)  # type: ignore[arg-type]
+    path = os.fspath(name_or_path)
     kind = "folder" if os.path.isdir(path) else "file" if os.path.exists(path) else ""
     here = f"a {kind} on its disk" if kind else f"{path!r}, which is not on its disk"
     return {"call": call, "name_or_path": here}

@@ -69,7 +69,7 @@ class PlanOptions(DeviceMapOptions):
 
     @property
     def tensor_parallel(self) -> TensorParallel | None:
-        """What Transformers' keywords ask for; None without them."""
+        """The tensor parallelism that Transformers' keywords ask for; None without them."""
         return TensorParallel.of(self.tp_plan, self.tp_size, self.distributed_config)
 
     def ruled(self, model: M) -> M:

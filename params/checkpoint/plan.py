@@ -61,7 +61,7 @@ class LoadPlan:
 
     @property
     def limits(self) -> Limits:
-        """What leaves that devices transform are cut by."""
+        """The sizes by which leaves that devices transform are cut."""
         return limits_of(self.max_host_memory)
 
     @functools.cached_property

@@ -52,7 +52,7 @@ class Work:
         return tuple(n for n in on_mesh(self.table.get(axis), mesh) if mesh.shape[n] > 1)
 
     def split(self, axis: str, size: int) -> Axes:
-        """The same, () where the axes do not divide the size."""
+        """Returns those of `over`; () where they do not divide the size."""
         axes = self.over(axis)
         return () if size % parts_of(axes, self.placed.mesh) else axes
 
