@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 import weakref
 from multiprocessing import resource_tracker
@@ -54,24 +55,28 @@ class Child:
             ),
         )
         self._process.start()
+        self._ended = threading.Lock()
         self.pid = self._process.pid
 
     @property
     def returncode(self) -> int | None:
         """As of `Popen`: the status, or minus the signal that ended it."""
-        return self._process.exitcode
+        with self._ended:
+            return self._process.exitcode
 
     def kill(self) -> None:
         self._process.kill()
 
     def wait(self, timeout: float = 300) -> int:
         """Waits for its end -> `returncode`; kills it if it takes longer."""
-        self._process.join(timeout)
-        if self._process.exitcode is None:
-            self.kill()
-            self._process.join()
-            raise subprocess.TimeoutExpired("a child", timeout, *map(_text, self._files))
-        return self._process.exitcode
+        # The status comes through a pipe, once: of two threads that join, one would find it empty.
+        with self._ended:
+            self._process.join(timeout)
+            if self._process.exitcode is None:
+                self.kill()
+                self._process.join()
+                raise subprocess.TimeoutExpired("a child", timeout, *map(_text, self._files))
+            return self._process.exitcode
 
     def communicate(self, timeout: float = 300) -> tuple[str, str]:
         """Waits for its end -> what it wrote to stdout and to stderr."""
