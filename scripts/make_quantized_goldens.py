@@ -1,0 +1,44 @@
+"""Make the goldens under tests/goldens/quantized with the libraries that write such checkpoints.
+
+Run by hand; rewrites what it is asked for, the same every time:
+
+    python scripts/make_quantized_goldens.py [fp8 compressed_tensors mxfp4]
+
+Last run with Python 3.12.1, torch 2.13.0 (CPU), transformers 5.23.0, compressed-tensors 0.20.1.
+`<group>.safetensors` has for each case the tensors that the writer made, `<case>:<tensor>`, what
+the writer decodes them to, `<case>:decoded:<tensor>`, in the dtype that it decodes in, and as
+metadata the quantization_config of each case. The folders are models with the logits of their
+dequantised weights.
+"""
+
+import importlib
+import importlib.metadata
+import json
+import platform
+import sys
+
+import torch
+from _quantized_model import FOLDERS
+from safetensors.torch import save_file
+
+GROUPS = ("fp8", "compressed_tensors", "mxfp4")
+LIBRARIES = ("torch", "transformers", "compressed-tensors")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    FOLDERS.mkdir(exist_ok=True)
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in LIBRARIES}
+    for group in sys.argv[1:] or GROUPS:
+        module = importlib.import_module(f"_quantized_{group}")
+        tensors, configs = module.cases()
+        metadata = {"versions": json.dumps(versions), "configs": json.dumps(configs)}
+        held = {name: value.contiguous() for name, value in tensors.items()}
+        save_file(held, FOLDERS / f"{group}.safetensors", metadata)
+        if hasattr(module, "folder"):
+            module.folder()
+
+
+if __name__ == "__main__":
+    main()
