@@ -26,9 +26,9 @@ CONFIG = LlamaConfig(
 INPUT_IDS = integers("input_ids", (2, 6), 3, 24)
 
 
-def tiny_llama() -> LlamaForCausalLM:
-    """Makes a Llama of 6,900 parameters in bfloat16."""
-    model = LlamaForCausalLM(CONFIG)
+def tiny_llama(**changes: Any) -> LlamaForCausalLM:
+    """Makes a Llama of 6,900 parameters in bfloat16, or one whose config has `changes`."""
+    model = LlamaForCausalLM(LlamaConfig(**(CONFIG.to_diff_dict() | changes)))
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     drawn = {name: torch.from_numpy(value) for name, value in weights(shapes).items()}
     model.load_state_dict(drawn)
@@ -45,7 +45,7 @@ def saved(
     where = FOLDERS / folder
     shutil.rmtree(where, ignore_errors=True)
     where.mkdir(parents=True)
-    config = CONFIG.to_diff_dict() | {
+    config = (reference.config if reference else CONFIG).to_diff_dict() | {
         "architectures": ["LlamaForCausalLM"],
         "dtype": "bfloat16",
         "quantization_config": quantization,

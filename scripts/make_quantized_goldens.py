@@ -33,7 +33,8 @@ def main() -> None:
     for group in sys.argv[1:] or GROUPS:
         module = importlib.import_module(f"_quantized_{group}")
         tensors, configs = module.cases()
-        metadata = {"versions": json.dumps(versions), "configs": json.dumps(configs)}
+        made_with = json.dumps(versions | getattr(module, "VERSIONS", {}))
+        metadata = {"format": "pt", "versions": made_with, "configs": json.dumps(configs)}
         held = {name: value.contiguous() for name, value in tensors.items()}
         save_file(held, FOLDERS / f"{group}.safetensors", metadata)
         if hasattr(module, "folder"):
