@@ -1,0 +1,1 @@
+"""Adapters: small arrays beside a weight that change what it computes (LoRA and its kin)."""
