@@ -1,4 +1,4 @@
-"""Makes the goldens under tests/goldens/peft: adapters that PEFT wrote, and what they make of logits.
+"""Makes the goldens under tests/goldens/peft: adapters that PEFT wrote, and logits with them.
 
 Run by hand; rewrites what it is asked for, the same every time:
 
@@ -46,9 +46,14 @@ TARGETS = {  # one that is in the fused ones where there are such, and one whose
     "bert": ["query", "output.dense"],
     "t5": ["q", "wo"],
     "phi3": ["qkv_proj", "gate_up_proj"],
-    "gemma3_text": ["q_proj", "down_proj"],
+    "gemma3_text": ["1.self_attn.q_proj", "5.self_attn.q_proj", "5.mlp.down_proj"],
 }
 WIDE = {"phi3": ["gate_up_proj"], "bert": ["output.dense"], "gpt2": ["mlp.c_proj"], "t5": ["wo"]}
+WIDE["gemma3_text"] = ["5.mlp.down_proj"]
+REST = {  # modules of deep bases that are left as they are
+    "t5": r".*wo|.*\.block\.[12]\..*",
+    "gemma3_text": r".*down_proj|.*\.[2-7]\..*",
+}
 TABLE = {"gpt2": "wte", "bert": "word_embeddings", "t5": "shared"}
 ROWS = [3, 17, 40]
 
@@ -60,14 +65,15 @@ def methods(family: str) -> dict[str, Any]:
     some = {"task_type": task, "target_modules": targets}
     lora = {**some, "r": 2, "lora_alpha": 3, "fan_in_fan_out": family == "gpt2"}
     first = {**lora, "layers_to_transform": [1]}
+    every = {**lora, "target_modules": "all-linear"}
     found = {
         "lora": peft.LoraConfig(**lora),
         "rslora": peft.LoraConfig(
-            **{**first, "target_modules": "all-linear", "layers_to_transform": None},
+            **every,
             use_rslora=True,
             rank_pattern={targets[0]: 3},
-            alpha_pattern={rf"^.*\.1\..*{targets[0]}": 7},
-            exclude_modules=[wide[0]],
+            alpha_pattern={rf"^.*\.1\..*{targets[0].split('.')[-1]}": 7},
+            exclude_modules=REST.get(family, wide),
             bias="lora_only",
         ),
         "dora": peft.LoraConfig(**lora, use_dora=True),

@@ -35,7 +35,7 @@ class PeftConfig:
             "all-linear", a regular expression on whole names, or ends of names.
         exclude_modules: the same of those that are not.
         layers_to_transform: numbers of layers; () for all.
-        layers_pattern: names of the lists of layers that these count in; () for the first in a name.
+        layers_pattern: names of the lists of layers that these count in; () for a name's first.
         rank_pattern, alpha_pattern: other ranks and alphas for modules whose name ends so.
         modules_to_save: ends of names of modules that are replaced as a whole.
         bias: which biases of the base are replaced: "none", "all", or "lora_only".

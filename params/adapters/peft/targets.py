@@ -8,13 +8,13 @@ from . import patterns
 from .config import Names, Pattern, PeftConfig
 
 ALL_LINEAR = "all-linear"
-"""As `target_modules`, every linear layer but the head; `flaxmodels/adapters` knows which they are."""
+"""As `target_modules`, every linear layer but the head; a model knows which they are."""
 
 
 def ends_with(name: str, ends: tuple[str, ...]) -> bool:
     """Tells whether a module's name is one of `ends`, or ends with one, segment by segment.
 
-    >>> ends_with("model.layers.0.self_attn.q_proj", ("q_proj",)), ends_with("my_q_proj", ("q_proj",))
+    >>> ends_with("h.0.attn.q_proj", ("q_proj",)), ends_with("h.0.attn.my_q_proj", ("q_proj",))
     (True, False)
     """
     return any(name == end or name.endswith(f".{end}") for end in ends)
