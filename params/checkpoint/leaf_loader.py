@@ -20,7 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
-from ..formats.bounds import around, holds, intersection, of_index, relative, shape_of
+from ..formats.bounds import around, holds, intersection, relative, shape_of
 from ..formats.files import File
 from ..formats.source import Bounds
 from ..host.copies import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
@@ -28,32 +28,12 @@ from ..host.threads import Modes
 from ..types import Concrete
 from .leaf_plan import LeafPlan
 from .match import Piece
+from .shards import Shard, groups, local_shards
 
 _ROWS_CHUNK = 1 << 20  # bytes of rows whose columns are read
 _LONG_ROW = 1024  # bytes
 _LEAST_ROWS = 128  # of them, for shorter runs of the result cost more
 _HOST_CHUNK = 8 << 20  # bytes; smaller ones cost calls, larger ones leave the cache
-_WASTE = 1.05  # bytes read over bytes held, above which shards are read one by one
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """A part of a leaf, and the devices of this process that hold it."""
-
-    bounds: Bounds
-    devices: tuple[jax.Device, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return shape_of(self.bounds)
-
-
-def local_shards(plan: LeafPlan) -> list[Shard]:
-    """Returns the parts of a leaf that this process's devices hold."""
-    devices: dict[Bounds, list[jax.Device]] = {}
-    for device, index in plan.sharding.addressable_devices_indices_map(plan.shape).items():
-        devices.setdefault(of_index(index, plan.shape), []).append(device)
-    return [Shard(bounds, tuple(holders)) for bounds, holders in devices.items()]
 
 
 def files_of(plan: LeafPlan) -> Iterator[File]:
@@ -122,7 +102,7 @@ class LeafLoader:
     def _leaf(self, plan: LeafPlan) -> jax.Array:
         shards = local_shards(plan)
         held: dict[jax.Device, Any] = {}
-        for group in _groups(shards):
+        for group in groups(shards):
             self._group(plan, group, held)
         if math.prod(plan.shape) == 0:  # nothing was read
             held = {d: np.empty(s.shape, plan.dtype) for s in shards for d in s.devices}
@@ -243,13 +223,6 @@ def _stays_on_host(piece: Piece, shards: list[Shard]) -> bool:
         and piece.permutation == tuple(range(len(box)))
         and all(shard.bounds[1:] == box[1:] for shard in shards)
     )
-
-
-def _groups(shards: list[Shard]) -> list[list[Shard]]:
-    """Groups all shards if the box around them is hardly larger than they are, else each alone."""
-    box = math.prod(shape_of(around(shard.bounds for shard in shards)))
-    held = sum(math.prod(shard.shape) for shard in shards)
-    return [shards] if box <= _WASTE * held else [[shard] for shard in shards]
 
 
 def _canonical(block: np.ndarray) -> np.ndarray:

@@ -75,17 +75,29 @@ class LoadPlan:
         return transient_bytes(self.leaves, self.limits)
 
     @property
+    def staging_bytes(self) -> int:
+        """Bytes of host memory that leaves go through which devices transform: the ring, and where
+        devices are the host (CPU) what they need beyond the finished params. Unless `make_plan` was
+        asked for that way, at most half of `max_host_memory`."""
+        cpus = sum(device.platform == "cpu" for device in self.bytes_per_device)
+        return self.ring_bytes + cpus * self.transient_bytes
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of host memory that leaves go through which the host puts together."""
+        return max(self.max_host_memory - self.staging_bytes, self.max_host_memory // 2)
+
+    @property
     def buffer_bytes(self) -> int:
         """Bytes of host memory that the load needs at most beyond the finished params."""
         by_host = any(leaf.route.kind == "host" and leaf.nbytes for leaf in self.leaves)
-        return self.max_host_memory if by_host or not self.ring_bytes else self.ring_bytes
+        return self.staging_bytes + (self.host_bytes if by_host or not self.staging_bytes else 0)
 
     @property
     def predicted_host_peak(self) -> int:
         """Upper bound on this process's host memory at the end of the load: its buffers, and where
         devices are the host (CPU) what is on them."""
-        cpus = sum(device.platform == "cpu" for device in self.bytes_per_device)
-        return self.held_on_host + self.buffer_bytes + cpus * self.transient_bytes
+        return self.held_on_host + self.buffer_bytes
 
     @property
     def predicted_device_peak(self) -> int:
@@ -177,7 +189,8 @@ def make_plan(
         shardings: tree of `jax.sharding.Sharding` like `template`, one sharding for all, or None:
             the default device.
         max_host_memory: bytes, at least 1 MiB.
-        route: who transposes and casts: "host", "device", or "auto": devices, unless they are CPUs.
+        route: who transposes and casts: "host", "device", or "auto": devices; of CPU devices the
+            host, but where several processes would read the same bytes.
 
     Raises:
         CheckpointError: pieces of one leaf that differ in dtype.

@@ -44,8 +44,7 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
         ThreadPoolExecutor(workers, thread_name_prefix="flaxmodels-load") as pool,
         ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-load") as launcher,
     ):
-        left = plan.max_host_memory - plan.ring_bytes
-        loader = LeafLoader(chunk_bytes(left, workers), bar)
+        loader = LeafLoader(chunk_bytes(plan.host_bytes, workers), bar)
         devices = DeviceLoader(plan.leaves, plan.limits, workers, bar)
         modes = Modes.of_caller()
         try:

@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AbstractMesh, NamedSharding, SingleDeviceSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, SingleDeviceSharding
 
 from ...formats.source import ArrayTensor
 from ...host.pinned import can_pin
 from ..leaf_plan import Cut, LeafPlan, Route
+from ..shards import PAGES, WASTE, read_by_busiest, run_of
 from .grid import Grid, busiest, grid_of
 
 RING = 4  # slots of host memory: two are being read, two are on their way to devices
@@ -19,9 +20,8 @@ SLABS = 3  # chunks that a device holds at once: one arrives, one is there, one 
 _SLAB = 64 << 20  # bytes; smaller chunks cost calls, larger ones memory
 _SMALL = 1 << 20  # bytes of a leaf, below which a transfer of its own costs more
 _PACKED = 16  # small leaves are this much smaller than a chunk
+_OVER = 1.02  # rows read over rows held, above which a chunk has fewer
 _CALL = 1 << 20  # bytes that are sent in the time that a launch takes
-_PAGES = (4 << 10, 1 << 20)  # bytes read at least: of a disk, of a network
-_WASTE = 1.05  # bytes read, or sent, over bytes held, above which devices exchange them
 
 Way = Literal["auto", "host", "device"]
 
@@ -45,14 +45,24 @@ def route_of(leaf: LeafPlan, way: Way, limits: Limits) -> Route:
     """Decides which way a leaf takes: every process of a run decides alike.
 
     Args:
-        way: "device", "host", or "auto": "device" but on CPUs, whose memory is the host's.
+        way: "device", "host", or "auto": "device" but on CPUs, whose memory is the host's. There it
+            is "device" where processes would else read the same bytes, or the same pages of them.
     """
-    if way == "host" or (way == "auto" and _are_cpus(leaf)):
+    if way == "host":
+        return Route()
+    by_cpus = way == "auto" and _are_cpus(leaf)
+    mesh = _shared_mesh(leaf) if by_cpus else None
+    if by_cpus and mesh is None:
         return Route()
     if why := _obstacle(leaf):
         return Route("host", why=why)
     size = math.prod(leaf.shape) * max(leaf.stored.itemsize, leaf.dtype.itemsize)
-    if size <= limits.small or not leaf.pieces[0].permutation:
+    small = size <= limits.small or not leaf.pieces[0].permutation
+    if mesh is not None:
+        if small or read_by_busiest(leaf) <= WASTE:
+            return Route()
+        limits = _beside_params(limits, busiest(mesh))
+    elif small:
         return Route("packed")
     return Route("device", cut_of(leaf, limits))
 
@@ -61,6 +71,22 @@ def _are_cpus(leaf: LeafPlan) -> bool:
     if isinstance(leaf.sharding, NamedSharding) and isinstance(leaf.sharding.mesh, AbstractMesh):
         return jax.default_backend() == "cpu"  # a plan alone
     return next(iter(leaf.sharding.device_set)).platform == "cpu"
+
+
+def _shared_mesh(leaf: LeafPlan) -> Mesh | None:
+    """Returns the mesh of a leaf that several processes read parts of out of files; else None."""
+    sharding = leaf.sharding
+    if not isinstance(sharding, NamedSharding) or isinstance(sharding.mesh, AbstractMesh):
+        return None
+    read = any(not isinstance(piece.tensor, ArrayTensor) for piece in leaf.pieces)
+    return sharding.mesh if read and sharding.mesh.is_multi_process else None
+
+
+def _beside_params(limits: Limits, devices: int) -> Limits:
+    """Returns limits with which the ring, and what so many devices hold beside params, are at most
+    a quarter of `max_host_memory` each: both are in the memory of the host."""
+    slot = limits.slot // 2
+    return Limits(slot, min(limits.slab, slot * RING // (SLABS * devices)), limits.small)
 
 
 def _obstacle(leaf: LeafPlan) -> str:
@@ -136,10 +162,22 @@ def _cut(leaf: LeafPlan, grid: Grid, axis: int, limits: Limits) -> Cut | None:
         if axis + 1 < len(held):
             return None
         most = 1
-    rows = held[axis]
-    step = -(-rows // -(-rows // most))
+    step = _step(held[axis], most, count)
     read = -(-step // count) * sent
     return Cut(axis, step, shares, read * devices, max(read, step * width))
+
+
+def _step(rows: int, most: int, count: int) -> int:
+    """Returns how many rows a chunk has, of at most `most`: so many that the shares of `count`
+    devices, which are whole rows, add up to hardly more than there are, in at most twice as many
+    chunks as there must be."""
+
+    def read(step: int) -> int:
+        return -(-rows // step) * -(-step // count) * count
+
+    least = -(-rows // most)
+    steps = [-(-rows // chunks) for chunks in range(least, 2 * least + 1)]
+    return next((step for step in steps if read(step) <= _OVER * rows), min(steps, key=read))
 
 
 def _shares(grid: Grid, axis: int) -> tuple[str, ...]:
@@ -161,10 +199,6 @@ def _reads_once(leaf: LeafPlan, grid: Grid, axis: int) -> bool:
         return False
     remote = any(span.file.is_remote for piece in leaf.pieces for span in piece.tensor.spans)
     remote = remote or not leaf.sharding.is_fully_addressable
-    held, stored = grid.stored(grid.local), grid.stored(grid.shape)
-    run = leaf.stored.itemsize
-    for i in reversed(range(axis + 1, len(held))):
-        run *= held[i]
-        if held[i] != stored[i]:
-            return run + _PAGES[remote] <= _WASTE * run
-    return True
+    held, stored = grid.stored(grid.local)[axis + 1 :], grid.stored(grid.shape)[axis + 1 :]
+    run = leaf.stored.itemsize * run_of(held, stored)
+    return held == stored or run + PAGES[remote] <= WASTE * run
