@@ -4,20 +4,22 @@ What users call; the library itself imports from the modules that have it.
 """
 
 from .atomic import replace as publish  # noqa: F401  its old name, which others' tests patch
-from .checkpoint.diff import Diff, diff
-from .checkpoint.standalone import (
-    LoadResult,
-    load_flax_sharded_weights,
-    load_sharded_checkpoint,
-)
+from .checkpoint.diff import Diff as Diff
+from .checkpoint.diff import diff
+from .checkpoint.standalone import LoadResult as LoadResult
+from .checkpoint.standalone import load_flax_sharded_weights, load_sharded_checkpoint
 from .errors import CheckpointError
 from .formats import Source, Tensor, open_checkpoint
+from .quantized.qtensor import QTensor
+from .quantized.trees import dequantize, quantize
 from .tree.arithmetic import add, ema, interpolate, scale
 from .tree.cast import cast, parse_dtype, to_bf16, to_fp16, to_fp32
 from .tree.initialize import initialize
 from .tree.masks import Mask, as_mask, mask_except
 from .tree.measure import memory_footprint, num_parameters, summary
-from .tree.naming import Constant, Joined, Naming
+from .tree.naming import Constant as Constant
+from .tree.naming import Joined as Joined
+from .tree.naming import Naming
 from .tree.paths import flatten, unflatten
 from .tree.select import get_leaf, merge, partition, select
 from .tree.stack import stack_layers, unstack_layers
@@ -25,19 +27,17 @@ from .types import Params, PyTree
 
 __all__ = [
     "CheckpointError",
-    "Constant",
-    "Diff",
-    "Joined",
-    "LoadResult",
     "Mask",
     "Naming",
     "Params",
     "PyTree",
+    "QTensor",
     "Source",
     "Tensor",
     "add",
     "as_mask",
     "cast",
+    "dequantize",
     "diff",
     "ema",
     "flatten",
@@ -53,6 +53,7 @@ __all__ = [
     "open_checkpoint",
     "parse_dtype",
     "partition",
+    "quantize",
     "scale",
     "select",
     "stack_layers",

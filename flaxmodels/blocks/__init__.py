@@ -51,13 +51,16 @@ from .kv_cache import init_cache as init_cache
 from .linear import Bias as Bias
 from .linear import Embed as Embed
 from .linear import Linear as Linear
+from .linear import contract as contract
 from .linear import embed_inputs as embed_inputs
+from .linear import rows as rows
 from .linear import scaled as scaled
 from .mlp import MLP as MLP
 from .mlp import GatedMLP as GatedMLP
 from .norm import LayerNorm as LayerNorm
 from .norm import RMSNorm as RMSNorm
 from .parameter import parameter as parameter
+from .parameter import weight as weight
 from .relative_bias import RelativeBias as RelativeBias
 from .relative_bias import relative_buckets as relative_buckets
 from .remat import as_remat as as_remat

@@ -1,33 +1,49 @@
-"""Products: every one with a weight in the library is a `contract` of this file."""
+"""Products: every one with a weight in the library is a `contract` of this file, and every lookup
+in a table its `rows`. Both take weights that are held otherwise than as an array."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import sharding as fs
+from ..params.quantized.qtensor import QTensor
+from ..params.tree.weights import Weight
+from . import quantized
 from .inputs import Tokens
-from .parameter import parameter
+from .parameter import parameter, weight
 
 
-def contract(x: jax.Array, weight: jax.Array, axis: int) -> jax.Array:
+def contract(x: jax.Array, weight: jax.Array | Weight, axis: int) -> jax.Array:
     """Multiplies the last axis of x [..., D] with `axis` of a 2-D weight -> [..., F], as x.dtype.
 
     On a CPU the product of 16-bit arrays is computed in float32 and rounded: XLA's own is slower,
     for a single row about twenty times, and a decode loop converts the weights once.
     """
 
+    if isinstance(weight, QTensor) and quantized.reads_rows(weight, axis):
+        return quantized.product(x, weight)
+    array = weight.dense(x.dtype) if isinstance(weight, Weight) else weight
+
     def product(x: jax.Array, weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
         dimensions = (((x.ndim - 1,), (axis,)), ((), ()))
         return jax.lax.dot_general(x.astype(dtype), weight.astype(dtype), dimensions)
 
     if x.dtype.itemsize > 2:
-        return product(x, weight, x.dtype)
+        return product(x, array, x.dtype)
     return jax.lax.platform_dependent(
         x,
-        weight,
+        array,
         cpu=lambda x, weight: product(x, weight, jnp.dtype(jnp.float32)).astype(x.dtype),
         default=lambda x, weight: product(x, weight, x.dtype),
     )
+
+
+def rows(table: jax.Array | Weight, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Looks up rows of a table [rows, D] -> [..., D] in `dtype`; NaN for an id that has none."""
+    if isinstance(table, QTensor) and not table.form.turned and table.perm is None:
+        return quantized.rows(table, ids).astype(dtype)
+    array = table.dense() if isinstance(table, Weight) else table
+    return jnp.take(array, ids, axis=0).astype(dtype)
 
 
 class Linear(nn.Module):
@@ -47,7 +63,7 @@ class Linear(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (x.shape[-1], self.features)
         draw = nn.initializers.normal(self.std, jnp.float32)  # the same numbers under x64
-        y = contract(x, parameter(self, "kernel", draw, shape, self.axes), 0)
+        y = contract(x, weight(self, "kernel", draw, shape, self.axes), 0)
         if not self.use_bias:
             return y
         bias = parameter(self, "bias", nn.initializers.zeros, shape[1:], self.axes[1:])
@@ -84,10 +100,10 @@ class Embed(nn.Module):
     def setup(self) -> None:
         shape = (self.rows, self.features)
         draw = _table(self.std, self.padding_id)
-        self.embedding = parameter(self, "embedding", draw, shape, self.axes)
+        self.embedding = weight(self, "embedding", draw, shape, self.axes)
 
     def __call__(self, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
-        return jnp.take(self.embedding, jnp.asarray(ids), axis=0).astype(dtype)
+        return rows(self.embedding, jnp.asarray(ids), dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Multiplies x [..., D] with each row -> [..., rows], as a head tied to this table."""

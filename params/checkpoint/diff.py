@@ -14,7 +14,7 @@ from ..formats import Source, open_checkpoint
 from ..host.threads import in_threads
 from ..multihost import is_spread
 from ..tree import measure
-from ..tree.paths import flatten, natural
+from ..tree.paths import flatten_arrays, natural
 from ..types import Leaf, PyTree
 from .compare import worst_difference
 
@@ -114,7 +114,7 @@ def _leaves(tree: PyTree) -> Mapping[str, Any]:
         tree = open_checkpoint(tree)
     if isinstance(tree, Source):
         return tree.tensors
-    leaves = flatten(tree)
+    leaves = flatten_arrays(tree)
     return {p: x if hasattr(x, "dtype") else np.asarray(x) for p, x in leaves.items()}
 
 

@@ -3,12 +3,14 @@
 Of all functions here: floating-point (and complex) leaves that `mask` selects are computed, in
 float32 if they are narrower, and cast back; all others are the first tree's own. The result has
 the first tree's containers, dtypes and shardings; NumPy leaves stay on the host, abstract leaves
-stay abstract; `jit`, `grad` and `eval_shape` go through. With `donate=True` the result takes the
-memory of the first tree, whose computed leaves must not be used again: JAX deletes them, and
-NumPy's are overwritten.
+stay abstract; `jit`, `grad` and `eval_shape` go through. Of a quantised weight nothing can be
+computed: it is kept where both trees have the same one, and refused otherwise. With `donate=True`
+the result takes the memory of the first tree, whose computed leaves must not be used again: JAX
+deletes them, and NumPy's are overwritten.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,8 @@ import numpy as np
 from ..host.kernels import elementwise
 from ..types import Concrete, Leaf, PyTree, Scalar
 from .masks import Mask, as_mask
-from .paths import flatten, nearest
+from .paths import flatten, flatten_arrays, nearest
+from .weights import is_code
 
 
 def add(a: PyTree, b: PyTree, mask: Mask = True, *, donate: bool = False) -> PyTree:
@@ -112,20 +115,39 @@ def _mapped(
     first, *others = map(_arrays, trees)
     for other in others:
         _check(first, other, any_float)
-    chosen = flatten(as_mask(mask, trees[0]))
+    chosen = _of_arrays(as_mask(mask, trees[0]), first)
 
-    def one(path: str, leaf: Leaf) -> Leaf:
+    def one(path: str, leaf: Any) -> Any:
+        if is_code(leaf):
+            if chosen[path] and not (others and all(leaf is other[path] for other in others)):
+                raise ValueError(
+                    f"{path} is held as {leaf.held_as}, with which nothing can be computed; "
+                    "dequantise it first, or leave it out: mask={path: False}, a predicate"
+                )
+            return leaf
         if not chosen[path] or not jnp.issubdtype(leaf.dtype, jnp.inexact):
             return leaf
         rest = (other[path] for other in others)
         return elementwise(function, leaf, *rest, dtype=leaf.dtype, scalars=scalars, donate=donate)
 
     leaves = [one(path, leaf) for path, leaf in first.items()]
-    return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
+    return jax.tree.unflatten(jax.tree.structure(trees[0], is_leaf=is_code), leaves)
+
+
+def _of_arrays(chosen: PyTree, arrays: Mapping[str, Leaf]) -> dict[str, bool]:
+    """Returns a mask of leaves as one of their arrays."""
+    by_leaf = flatten(chosen)
+
+    def of(path: str) -> bool:
+        while path not in by_leaf:  # an array of a leaf that has several
+            path = path.rpartition("/")[0]
+        return by_leaf[path]
+
+    return {path: of(path) for path in arrays}
 
 
 def _arrays(tree: PyTree) -> dict[str, Leaf]:
-    leaves = flatten(tree)
+    leaves = flatten_arrays(tree, is_leaf=is_code)
     for path, leaf in leaves.items():
         if not hasattr(leaf, "dtype"):
             raise ValueError(f"{path} is {leaf!r:.50}, a {type(leaf).__name__}; expected an array")

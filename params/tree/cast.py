@@ -12,6 +12,7 @@ from ..host.kernels import cast_leaf
 from ..types import Leaf, PyTree
 from .masks import Mask, as_mask
 from .paths import matches, path_of
+from .weights import Weight, is_weight
 
 DtypeLike = jax.typing.DTypeLike
 DTYPES = {
@@ -66,9 +67,10 @@ def dtype_for(
 def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = True) -> PyTree:
     """Returns a new tree with the floating-point leaves that `mask` selects in `dtype`.
 
-    Integer, boolean and key leaves are never cast. A leaf that already has the dtype, or is not
-    selected, is the same object, not a copy. NumPy leaves stay on the host, abstract leaves stay
-    abstract, sharded leaves keep their sharding; works under `jit`.
+    Integer, boolean and key leaves are never cast, nor are codes and scales of a quantised weight:
+    its logical dtype changes, in which a model gets its numbers. A leaf that already has the dtype,
+    or is not selected, is the same object, not a copy. NumPy leaves stay on the host, abstract
+    leaves stay abstract, sharded leaves keep their sharding; works under `jit`.
 
     Args:
         dtype: a dtype, its name, "auto" (as it is), or an ordered `{regular expression: dtype}`.
@@ -86,16 +88,18 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
         if not (isinstance(wanted, str) and wanted == "auto"):
             parse_dtype(wanted)
 
-    def one(key_path: KeyPath, leaf: Leaf, selected: bool) -> Leaf:
+    def one(key_path: KeyPath, leaf: Any, selected: bool) -> Any:
         if not selected or not hasattr(leaf, "dtype") or not _is_floating(leaf):
             return leaf
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)
         if leaf.dtype == wanted:
             return leaf
+        if isinstance(leaf, Weight):
+            return leaf.astype(wanted)
         of_file: Any = leaf if hasattr(leaf, "read") else None
         return cast_leaf(leaf, wanted) if of_file is None else of_file.astype(wanted)
 
-    return tree_map_with_path(one, params, as_mask(mask, params))
+    return tree_map_with_path(one, params, as_mask(mask, params), is_leaf=is_weight)
 
 
 def to_bf16(params: PyTree, mask: Mask = None) -> PyTree:
@@ -113,5 +117,5 @@ def to_fp32(params: PyTree, mask: Mask = None) -> PyTree:
     return cast(params, jnp.float32, mask)
 
 
-def _is_floating(leaf: Leaf) -> bool:
+def _is_floating(leaf: Leaf | Weight) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -8,6 +8,7 @@ from jax.tree_util import KeyPath, tree_flatten_with_path, tree_map_with_path
 
 from ..types import Leaf, PyTree
 from .paths import flatten, matches, nearest, path_of
+from .weights import is_weight
 
 Mask = bool | None | Mapping[str, object] | Callable[[str, Leaf], bool]
 """`True` or None: every leaf; a tree of bools with the structure of the params or a prefix of it;
@@ -32,9 +33,11 @@ def as_mask(mask: Mask, params: PyTree) -> PyTree:
     if mask is None:
         mask = True
     if isinstance(mask, bool):
-        return jax.tree.map(lambda _: mask, params)
+        return jax.tree.map(lambda _: mask, params, is_leaf=is_weight)
     if callable(mask):
-        return tree_map_with_path(lambda path, leaf: bool(mask(path_of(path), leaf)), params)
+        return tree_map_with_path(
+            lambda path, leaf: bool(mask(path_of(path), leaf)), params, is_leaf=is_weight
+        )
     chosen = {path_of(path): _bool(path_of(path), value) for path, value in _mask_leaves(mask)}
     used: set[str] = set()
 
@@ -51,7 +54,7 @@ def as_mask(mask: Mask, params: PyTree) -> PyTree:
         used.add(prefix)
         return chosen[prefix]
 
-    tree = tree_map_with_path(select, params)
+    tree = tree_map_with_path(select, params, is_leaf=is_weight)
     if unused := sorted(set(chosen) - used - {""}):
         raise ValueError(
             f"the mask names {unused[0]!r}, which the params do not have"

@@ -10,6 +10,7 @@ from ..sizes import format_size
 from ..types import Leaf, PyTree
 from .masks import Mask, as_mask
 from .paths import flatten, natural
+from .weights import Weight
 
 HOST_KINDS = ("pinned_host", "unpinned_host")
 """The kinds of memory that devices reach and that are the host's."""
@@ -19,6 +20,8 @@ _WIDEST = 160  # characters of a cell
 
 def num_parameters(params: PyTree, mask: Mask = True) -> int:
     """Counts how many numbers the leaves that `mask` selects hold; abstract trees too.
+
+    Of a quantised weight those are counted that it stands for.
 
     >>> num_parameters({"a": jax.ShapeDtypeStruct((2, 3), "float32")})
     6
@@ -91,7 +94,7 @@ def summary(params: PyTree, depth: int = 3) -> str:
         row[0] += 1
         row[1] += math.prod(leaf.shape)
         row[2] += nbytes(leaf)
-        row[3].add(str(leaf.dtype))
+        row[3].add(dtype_text(leaf))
         row[4].add(spec_text(leaf))
     total = [sum(row[i] for row in rows.values()) for i in range(3)]
     lines = [("module", "leaves", "parameters", "bytes", "dtype", "sharding")]
@@ -123,12 +126,17 @@ def _cell(text: str) -> str:
     return text if text.isprintable() and len(text) <= _WIDEST else quoted(text)
 
 
-def nbytes(leaf: Leaf) -> int:
-    """Counts the bytes of one array, abstract or not."""
-    return math.prod(leaf.shape) * leaf.dtype.itemsize
+def nbytes(leaf: Leaf | Weight) -> int:
+    """Counts the bytes of one leaf, abstract or not; of a quantised one, as it is packed."""
+    return leaf.nbytes if isinstance(leaf, Weight) else math.prod(leaf.shape) * leaf.dtype.itemsize
 
 
-def spec_text(leaf: Leaf) -> str:
+def dtype_text(leaf: Leaf | Weight) -> str:
+    """Returns how the numbers of a leaf are held: its dtype, or the codes of a quantised one."""
+    return leaf.held_as if isinstance(leaf, Weight) else str(leaf.dtype)
+
+
+def spec_text(leaf: Leaf | Weight) -> str:
     """Returns the axes of the mesh that each dimension is on; nothing where there is no mesh."""
     spec = getattr(getattr(leaf, "sharding", None), "spec", None)
     return "" if spec is None else str(tuple(spec))

@@ -3,12 +3,13 @@
 import difflib
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jax.tree_util import KeyPath, keystr, tree_flatten_with_path
 
 from ..types import Leaf, Params, PyTree
+from .weights import is_weight
 
 
 def path_of(key_path: KeyPath) -> str:
@@ -17,7 +18,8 @@ def path_of(key_path: KeyPath) -> str:
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
-    """Returns a nested tree as `{path: leaf}`, in the tree's own (sorted) order.
+    """Returns a nested tree as `{path: leaf}`, in the tree's own (sorted) order; a quantised weight
+    is one leaf.
 
     Raises:
         ValueError: two leaves have one path: {"a/b": 1, "a": {"b": 2}}.
@@ -26,12 +28,18 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     {'a/b': 1, 'a/c': 2}
     """
     flat: dict[str, Leaf] = {}
-    for key_path, leaf in tree_flatten_with_path(tree)[0]:
+    for key_path, leaf in tree_flatten_with_path(tree, is_leaf=is_weight)[0]:
         path = path_of(key_path)
         if path in flat:
             raise ValueError(f"two leaves of the tree have the path {path!r}")
         flat[path] = leaf
     return flat
+
+
+def flatten_arrays(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+    """Returns a nested tree as `{path: array}`: those of a quantised weight one by one, unless
+    `is_leaf` says that it is none."""
+    return {path_of(keys): leaf for keys, leaf in tree_flatten_with_path(tree, is_leaf)[0]}
 
 
 def unflatten(flat: Mapping[str, object]) -> PyTree:

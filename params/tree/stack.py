@@ -16,7 +16,9 @@ from ..host.kernels import is_on_one_cpu, put_back
 from ..host.threads import in_threads
 from ..types import Leaf, Params, PyTree
 from .layers import below_list, segment
+from .measure import dtype_text
 from .paths import flatten, unflatten
+from .weights import Weight
 
 Segments = Sequence[tuple[int, int, int]]
 
@@ -146,10 +148,17 @@ def _same(first: Mapping[str, Leaf], layer: Mapping[str, Leaf], where: str, numb
                 f"{where}/{path} has shape {here[0]} and dtype {here[1]}, in layer {number} it has "
                 f"{there[0]} and {there[1]}"
             )
+        if jax.tree.structure(leaf) != jax.tree.structure(first[path]):
+            raise ValueError(
+                f"{where}/{path} is held as {dtype_text(leaf)}, in layer {number} as "
+                f"{dtype_text(first[path])}: {leaf!r:.200} and {first[path]!r:.200}"
+            )
 
 
-def _stack(leaves: Sequence[Any]) -> Leaf:
+def _stack(leaves: Sequence[Any]) -> Any:
     first = leaves[0]
+    if isinstance(first, Weight):
+        return jax.tree.map(lambda *parts: _stack(parts), *leaves)
     shape = (len(leaves), *first.shape)
     if isinstance(first, jax.ShapeDtypeStruct):
         return _abstract(first, shape, lambda axes, new: (new, *axes))
@@ -169,7 +178,9 @@ def _compiled_stack(sharding: jax.sharding.Sharding | None) -> Callable[..., jax
     return jax.jit(lambda *leaves: jnp.stack(leaves), out_shardings=sharding)
 
 
-def _layer(leaf: Leaf, index: int) -> Leaf:
+def _layer(leaf: Any, index: int) -> Any:
+    if isinstance(leaf, Weight):
+        return jax.tree.map(lambda part: _layer(part, index), leaf)
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return _abstract(leaf, leaf.shape[1:], lambda axes, new: axes[1:])
     return leaf[index]

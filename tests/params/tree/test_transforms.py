@@ -21,7 +21,10 @@ from flaxmodels import params as fp
 from flaxmodels import registry
 from flaxmodels import sharding as fs
 
-NOT_TRANSFORMS = "load_flax_sharded_weights load_sharded_checkpoint open_checkpoint parse_dtype"
+NOT_TRANSFORMS = (  # those that quantise are in params/quantized
+    "load_flax_sharded_weights load_sharded_checkpoint open_checkpoint parse_dtype "
+    "quantize dequantize"
+)
 NOT_TRANSFORM_METHODS = (
     "create_model_card cut dequantize edit_half first_pass generate next_pass post_init "
     "push_to_hub save_pretrained stream"

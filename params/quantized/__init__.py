@@ -1,0 +1,1 @@
+"""Quantised weights: how they are held, made, and read from checkpoints."""

@@ -1,0 +1,163 @@
+"""Codes: how a number of a quantised weight is stored, in 2 to 8 bits.
+
+All functions here are for arrays of NumPy and of JAX alike, traced ones too.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from ..types import Concrete
+
+_INTEGER = re.compile(r"(u?)int([2-8])")
+_FLOATS = ("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu")
+
+# The quantiles of a normal distribution of Dettmers et al. 2023 (QLoRA), in float32.
+NF4 = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+    *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
+    *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
+    *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+)
+# bitsandbytes' float of a sign, two bits of exponent and one of mantissa; the largest is 1.
+_FP4 = tuple(float(np.float32(x) / np.float32(12)) for x in (0, 0.0625, 8, 12, 4, 6, 2, 3))
+# The OCP's (MXFP4, NVFP4): sign, two bits of exponent, one of mantissa.
+_E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+CODEBOOKS = {
+    "nf4": NF4,
+    "fp4": (*_FP4, *(-x for x in _FP4)),
+    "e2m1": (*_E2M1, *(-x for x in _E2M1)),
+}
+"""The number of each code of four bits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """One way to store a number.
+
+    Attributes:
+        bits: of a number.
+        kind: "signed" (two's complement), "unsigned", "float" or "codebook".
+    """
+
+    name: str
+    bits: int
+    kind: str
+
+    @property
+    def stored(self) -> np.dtype:
+        """The dtype of the array that holds codes: that of numbers of 8 bits, else bytes."""
+        return np.dtype(getattr(ml_dtypes, self.name, self.name) if self.bits == 8 else np.uint8)
+
+    @property
+    def group(self) -> int:
+        """How many numbers fill whole bytes: a packed axis is a multiple of it."""
+        return 8 // math.gcd(8, self.bits)
+
+    def packed(self, size: int) -> int:
+        """Returns how many elements of `stored` hold `size` numbers."""
+        return size * self.bits // 8
+
+    def unpacked(self, size: int) -> int:
+        """Returns how many numbers `size` elements of `stored` hold."""
+        return size * 8 // self.bits
+
+
+@functools.cache
+def codes_of(name: str) -> Codes:
+    """Returns what a name of codes means.
+
+    Raises:
+        ValueError: it means nothing; the known names are listed.
+    """
+    if match := _INTEGER.fullmatch(name):
+        return Codes(name, int(match[2]), "unsigned" if match[1] else "signed")
+    if name in CODEBOOKS:
+        return Codes(name, 4, "codebook")
+    if name in _FLOATS:
+        return Codes(name, 8, "float")
+    known = ["int2 to int8", "uint2 to uint8", *CODEBOOKS, *_FLOATS]
+    raise ValueError(f"unknown codes {name!r}; known: {', '.join(known)}")
+
+
+def unpack(data: Concrete, bits: int, axis: int) -> Any:
+    """Returns the codes, uint8, of a stream of bits along an axis: the first code is in the lowest
+    bits of the first byte, and a code may go on in the lowest bits of the next one.
+
+    >>> unpack(np.uint8([0x21, 0x43]), 4, -1)
+    array([1, 2, 3, 4], dtype=uint8)
+    """
+    if bits == 8:
+        return data
+    xp, axis = _module(data), axis % data.ndim
+    count, width = _period(bits)
+    front, back = data.shape[:axis], data.shape[axis + 1 :]
+    runs = data.reshape(*front, -1, width, *back)
+    low = (slice(None),) * (axis + 1)
+
+    def code(i: int) -> Any:
+        byte, shift = divmod(i * bits, 8)
+        found = runs[(*low, byte)] >> shift
+        if shift + bits > 8:
+            found = found | runs[(*low, byte + 1)] << (8 - shift)
+        return found & ((1 << bits) - 1)
+
+    found = xp.stack([code(i) for i in range(count)], axis + 1)
+    return found.reshape(*front, -1, *back)
+
+
+def pack(codes: Concrete, bits: int, axis: int) -> Any:
+    """Returns the stream of bits of `codes`, uint8 below 2**bits; `unpack` inverts it.
+
+    >>> [hex(x) for x in pack(np.uint8([1, 2, 3, 4]), 4, -1)]
+    ['0x21', '0x43']
+    """
+    if bits == 8:
+        return codes
+    xp, axis = _module(codes), axis % codes.ndim
+    count, width = _period(bits)
+    front, back = codes.shape[:axis], codes.shape[axis + 1 :]
+    runs = codes.reshape(*front, -1, count, *back)
+    low = (slice(None),) * (axis + 1)
+
+    def byte(i: int) -> Any:
+        """Puts together the codes that have bits in byte `i` of a run."""
+        first, last = i * 8 // bits, (i * 8 + 7) // bits
+        parts = []
+        for j in range(first, last + 1):
+            shift = j * bits - i * 8
+            part = runs[(*low, j)]
+            parts.append(part << shift if shift >= 0 else part >> -shift)
+        return functools.reduce(lambda a, b: a | b, parts)
+
+    found = xp.stack([byte(i) for i in range(width)], axis + 1)
+    return found.reshape(*front, -1, *back)
+
+
+def decode(codes: Concrete, name: str) -> Any:
+    """Returns the numbers that unpacked codes mean, float32."""
+    xp, kind = _module(codes), codes_of(name)
+    if kind.kind == "codebook":
+        table = np.asarray(CODEBOOKS[name], np.float32)
+        return table[codes] if xp is np else jnp.take(table, codes, axis=0, mode="clip")
+    if kind.kind == "signed" and kind.bits < 8:
+        half = 1 << (kind.bits - 1)
+        codes = (codes ^ half).astype(np.int8) - xp.int8(half)
+    return codes.astype(np.float32)
+
+
+def _period(bits: int) -> tuple[int, int]:
+    """Returns how many codes fill how many bytes."""
+    count = 8 // math.gcd(8, bits)
+    return count, count * bits // 8
+
+
+def _module(array: Concrete) -> Any:
+    return jnp if isinstance(array, jax.Array) else np

@@ -1,0 +1,136 @@
+"""Making quantised weights: codes and scales from numbers.
+
+All of it is for arrays of NumPy and of JAX alike, and works in `jit`. The codes are those that
+bitsandbytes makes of the same numbers (int8, nf4, fp4), and PyTorch's casts (float8).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from ..types import Concrete
+from .codes import CODEBOOKS, codes_of, pack
+from .qtensor import Form, QTensor, spread
+
+_BITSANDBYTES = float(np.float32(1 / 127))
+_SCHEMES: dict[str, tuple[str, tuple[int, int], float]] = {
+    "int8": ("int8", (1, -1), _BITSANDBYTES),
+    "int4": ("int4", (1, 32), 1.0),
+    "nf4": ("nf4", (1, 64), 1.0),
+    "fp4": ("fp4", (1, 64), 1.0),
+    "float8": ("float8_e4m3fn", (1, -1), 1.0),
+    "float8_block": ("float8_e4m3fn", (128, 128), 1.0),
+    "float8_tensor": ("float8_e4m3fn", (-1, -1), 1.0),
+}
+SCHEMES = tuple(_SCHEMES)
+"""Names of what can be made here."""
+
+_TINY = 1e-38  # bitsandbytes' least divisor
+
+
+def form_of(
+    scheme: str, dtype: jax.typing.DTypeLike = jnp.float32, *, turned: bool = False
+) -> Form:
+    """Returns the form of one of `SCHEMES`.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if scheme not in _SCHEMES:
+        raise ValueError(f"unknown scheme {scheme!r}; known: {', '.join(SCHEMES)}")
+    codes, block, factor = _SCHEMES[scheme]
+    return Form(codes, block, jnp.dtype(dtype), turned, factor=factor)
+
+
+def quantize(array: Concrete, form: Form) -> QTensor:
+    """Quantises an array [..., rows, columns] that lies as its codes are stored: a scale for each
+    block, from the largest magnitude in it.
+
+    Args:
+        form: with codes "int2" to "int8", "nf4", "fp4", "float8_e4m3fn" or "float8_e5m2".
+
+    Raises:
+        ValueError: codes that are not made here, or an array that they cannot hold: fewer than two
+            axes, or rows that do not fill whole bytes.
+    """
+    codes = codes_of(form.codes)
+    if array.ndim < 2 or array.shape[-1] % codes.group:
+        raise ValueError(
+            f"{form.codes} holds rows of a multiple of {codes.group} numbers; the shape is "
+            f"{array.shape}"
+        )
+    if codes.kind == "unsigned" or form.scale is not None or form.offset is not None:
+        raise ValueError(f"{form.codes} with {form} is read from checkpoints, and not made")
+    numbers = array.astype(np.float32)
+    largest = _largest(abs(numbers), form.block)
+    encode = {"codebook": _nearest, "float": _float, "signed": _integer}[codes.kind]
+    found, scale = encode(numbers, largest, form)
+    return QTensor(pack(found, codes.bits, -1), scale, form=form)
+
+
+def _nearest(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
+    """Returns the code of the nearest number of a codebook, the lower one of two."""
+    xp = _module(numbers)
+    table = np.asarray(CODEBOOKS[form.codes], np.float32)
+    order = np.argsort(table, kind="stable").astype(np.uint8)
+    middles = (table[order[:-1]] + table[order[1:]]) / np.float32(2)
+    top = np.float32(np.abs(table).max())
+    inverse = top / xp.maximum(largest, np.float32(_TINY))
+    normal = xp.clip(numbers * spread(inverse, form.block, numbers.shape), -top, top)
+    if xp is np:
+        return order[np.searchsorted(middles, normal)], _over(largest, top)
+    # Compares with all: XLA does it in one loop with what comes before and after.
+    place = functools.reduce(lambda a, b: a + b, ((normal > x).astype(jnp.uint8) for x in middles))
+    is_sorted = (order == np.arange(len(order))).all()
+    found = place if is_sorted else jnp.take(order, place, mode="clip")
+    return found, _over(largest, top)
+
+
+def _integer(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
+    """Returns integers that are symmetric about 0; those of fewer than 8 bits as their codes."""
+    xp, bits = _module(numbers), codes_of(form.codes).bits
+    top = np.float32((1 << (bits - 1)) - 1)
+    inverse = top / xp.where(largest == 0, np.float32(1), largest)
+    found = xp.round(numbers * spread(inverse, form.block, numbers.shape)).astype(np.int8)
+    scale = largest if form.factor != 1 else _over(largest, top)
+    return (found if bits == 8 else found.view(np.uint8) & ((1 << bits) - 1)), scale
+
+
+def _float(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
+    xp, dtype = _module(numbers), codes_of(form.codes).stored
+    top = np.float32(ml_dtypes.finfo(dtype).max)
+    scale = xp.where(largest == 0, np.float32(1), _over(largest, top))
+    normal = xp.clip(numbers / spread(scale, form.block, numbers.shape), -top, top)
+    return normal.astype(dtype), scale
+
+
+def _over(x: Any, divisor: np.float32) -> Any:
+    """Divides by a constant as NumPy does. XLA would multiply with its inverse, so it gets one that
+    it cannot know to be constant."""
+    return x / (divisor if _module(x) is np else jnp.where(x == x, divisor, x))
+
+
+def _largest(sizes: Any, block: tuple[int, int]) -> Any:
+    """Returns the largest number of each block; those of the edges may be smaller."""
+    xp = _module(sizes)
+    for axis, size in zip((-2, -1), block, strict=True):
+        width = sizes.shape[axis]
+        if size == 1:
+            continue
+        size = width if size < 0 else size
+        if odd := -width % size:
+            pads = [(0, 0)] * sizes.ndim
+            pads[axis] = (0, odd)
+            sizes = xp.pad(sizes, pads)
+        here = axis % sizes.ndim
+        shape = (*sizes.shape[:here], -1, size, *sizes.shape[here + 1 :])
+        sizes = sizes.reshape(shape).max(here + 1)
+    return sizes
+
+
+def _module(array: Any) -> Any:
+    return np if isinstance(array, np.ndarray) else jnp

@@ -1,0 +1,196 @@
+"""Quantised weights as values: a `QTensor` is one leaf of params, its arrays are leaves of JAX."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import GetAttrKey, register_pytree_with_keys_class
+
+from ..tree.weights import Shape, Weight
+from .codes import codes_of, decode, unpack
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What is static about a quantised weight.
+
+    Attributes:
+        codes: how a number is stored: a name of `codes.py`, such as "int8", "nf4", "uint3".
+        block: how many numbers of each of the last two stored axes have one scale, -1 for all of
+            an axis: (1, 64) is a scale for 64 numbers of a row, (1, -1) for a row, (-1, -1) for
+            all. The last block of an axis may be smaller.
+        dtype: of the array that it stands for.
+        turned: whether that array has the last two axes in the opposite order. Kernels are (in,
+            out) and stored (out, in), as PyTorch has them: a product reads codes along `in`.
+        scale, offset: the forms of scale and offset, where they are quantised too.
+        factor: of all numbers, after the scale: bitsandbytes' int8 has scales of 127.
+        activations: "int8" multiplies codes of 8 bits with activations that are rounded to 8 bits
+            too, a scale for each row; "" multiplies numbers.
+    """
+
+    codes: str
+    block: tuple[int, int]
+    dtype: np.dtype
+    turned: bool = False
+    scale: "Form | None" = None
+    offset: "Form | None" = None
+    factor: float = 1.0
+    activations: str = ""
+
+    def blocks(self, stored: Shape) -> Shape:
+        """Returns the shape of the scales of numbers that are stored as `stored`, unpacked."""
+        sizes = zip(stored[-2:], self.block, strict=True)
+        return (*stored[:-2], *(1 if b < 0 else -(-n // b) for n, b in sizes))
+
+    def packed(self, stored: Shape) -> Shape:
+        """Returns the shape of the codes of numbers that are stored as `stored`, unpacked."""
+        return (*stored[:-1], codes_of(self.codes).packed(stored[-1]))
+
+    def logical(self, data: Shape) -> Shape:
+        """Returns the logical shape of a weight whose codes have the shape `data`."""
+        stored = (*data[:-1], codes_of(self.codes).unpacked(data[-1]))
+        return (*stored[:-2], *stored[-2:][::-1]) if self.turned else stored
+
+
+@register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True, eq=False)
+class QTensor(Weight):
+    """A quantised weight. It stands for `(code - zero) * scale * form.factor - offset`, computed in
+    float32 and cast to the logical dtype; what is None takes no part.
+
+    In a tree of params it is a leaf with a logical shape; `jax.tree` sees `kernel/data`,
+    `kernel/scale` and so on. Leading axes, of layers that are stacked, are those of every array.
+
+    Attributes:
+        data: codes, of the dtype `codes_of(form.codes).stored`; packed along the last axis.
+        scale: one for each block; a QTensor where scales are quantised.
+        zero: integers, of the shape of the scales.
+        offset: as the scales.
+        perm: int32, one for each number of the last axis: number i there is number perm[i] of the
+            weight (the order of GPTQ's `desc_act`).
+    """
+
+    is_code = True
+
+    data: Any
+    scale: Any
+    zero: Any = None
+    offset: Any = None
+    perm: Any = None
+    form: Form = dataclasses.field(kw_only=True)
+
+    @property
+    def shape(self) -> Shape:
+        return self.form.logical(self.data.shape)
+
+    @property
+    def stored(self) -> Shape:
+        """The shape of its numbers as they are stored, unpacked."""
+        return (*self.data.shape[:-1], codes_of(self.form.codes).unpacked(self.data.shape[-1]))
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.form.dtype
+
+    @property
+    def held_as(self) -> str:
+        return self.form.codes
+
+    def astype(self, dtype: jax.typing.DTypeLike) -> "QTensor":
+        """Returns the same codes and scales, of another logical dtype."""
+        return self.with_form(dtype=jnp.dtype(dtype))
+
+    def with_form(self, **changes: Any) -> "QTensor":
+        """Returns the same arrays, with some of the form changed."""
+        return dataclasses.replace(self, form=dataclasses.replace(self.form, **changes))
+
+    def dense(self, dtype: jax.typing.DTypeLike | None = None) -> Any:
+        """Returns the array that it stands for: of NumPy if its arrays are, else of JAX."""
+        values = self.values()
+        if self.perm is not None:
+            xp: Any = np if isinstance(values, np.ndarray) else jnp
+            order = xp.expand_dims(xp.argsort(self.perm, -1), -2)
+            values = xp.take_along_axis(values, order, -1)
+        values = values.astype(self.dtype if dtype is None else dtype)
+        return values.swapaxes(-1, -2) if self.form.turned else values
+
+    def values(self) -> Any:
+        """Returns its numbers in float32, as they are stored."""
+        form = self.form
+        codes = unpack(self.data, codes_of(form.codes).bits, -1)
+        return self.scaled(decode(codes, form.codes), form.block)
+
+    def scaled(self, numbers: Any, block: tuple[int, int]) -> Any:
+        """Returns what numbers of its codes stand for, with scales for blocks of `block`."""
+        shape = numbers.shape
+        if self.zero is not None:
+            numbers = numbers - spread(self.zero.astype(np.float32), block, shape)
+        numbers = numbers * spread(in_float32(self.scale), block, shape)
+        if self.form.factor != 1:
+            numbers = numbers * np.float32(self.form.factor)
+        if self.offset is not None:
+            numbers = numbers - spread(in_float32(self.offset), block, shape)
+        return numbers
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[GetAttrKey, Any], ...], Form]:
+        return tuple((GetAttrKey(name), getattr(self, name)) for name in _FIELDS), self.form
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Form]:
+        return tuple(getattr(self, name) for name in _FIELDS), self.form
+
+    @classmethod
+    def tree_unflatten(cls, form: Form, fields: tuple[Any, ...]) -> "QTensor":
+        return cls(*fields, form=form)
+
+
+_FIELDS = ("data", "scale", "zero", "offset", "perm")
+
+
+def in_float32(scale: Any) -> Any:
+    """Returns scales as numbers, whether or not they are quantised."""
+    return scale.dense(np.float32) if isinstance(scale, QTensor) else scale.astype(np.float32)
+
+
+def spread(scale: Any, block: tuple[int, int], shape: Shape) -> Any:
+    """Returns scales for numbers of `shape`: each as often as its block has numbers, and along an
+    axis of one block as it is, to broadcast."""
+    xp = np if isinstance(scale, np.ndarray) else jnp
+    for axis, size in zip((-2, -1), block, strict=True):
+        if size in (1, -1) or scale.shape[axis] == 1:
+            continue
+        # A broadcast, not a gather: XLA computes it in the loop that uses it.
+        here = axis % scale.ndim
+        front, count, back = scale.shape[:here], scale.shape[here], scale.shape[here + 1 :]
+        repeated = xp.broadcast_to(
+            xp.expand_dims(scale, here + 1), (*front, count, size, *back)
+        ).reshape(*front, count * size, *back)
+        scale = repeated[(*(slice(None),) * here, slice(shape[axis]))]
+    return scale
+
+
+def check(tensor: QTensor, where: str) -> None:
+    """Raises `ValueError` if the arrays of a quantised weight do not fit each other."""
+    form, codes = tensor.form, codes_of(tensor.form.codes)
+    if tensor.data.dtype != codes.stored:
+        raise ValueError(
+            f"{where}: codes {form.codes} are {tensor.data.dtype}, expected {codes.stored}"
+        )
+    if tensor.data.ndim < 2 or tensor.data.shape[-1] * 8 % codes.bits:
+        raise ValueError(
+            f"{where}: codes {form.codes} of shape {tensor.data.shape}; expected rows of whole "
+            f"runs of {codes.group} numbers"
+        )
+    expected = form.blocks(tensor.stored)
+    for name in ("scale", "zero", "offset"):
+        part = getattr(tensor, name)
+        if part is not None and part.shape != expected:
+            raise ValueError(
+                f"{where}: {name} has shape {part.shape}; numbers of shape {tensor.stored} in "
+                f"blocks of {form.block} have {expected}"
+            )
+    if tensor.perm is not None and tensor.perm.shape[-1] != tensor.stored[-1]:
+        raise ValueError(
+            f"{where}: perm has shape {tensor.perm.shape}; expected {tensor.stored[-1]} numbers"
+        )
