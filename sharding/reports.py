@@ -98,12 +98,15 @@ class Report:
 
     def pad(self, params: PyTree) -> PyTree:
         """Returns params with zeros behind the leaves that are padded, each in its sharding; to be
-        called in a trace, or of arrays that are on the mesh."""
+        called in a trace, or of arrays that are on the mesh. What is held as several arrays is not
+        padded."""
 
-        def one(leaf: jax.Array, row: LeafReport) -> jax.Array:
-            return leaf if leaf.shape == row.stored else grown(leaf, row.stored, row.sharding)
+        def one(row: LeafReport, leaf: Any) -> Any:
+            if not isinstance(leaf, jax.Array) or leaf.shape == row.stored:
+                return leaf
+            return grown(leaf, row.stored, row.sharding)
 
-        return jax.tree.map(one, params, self.structure.unflatten(self.rows))
+        return jax.tree.map(one, self.structure.unflatten(self.rows), params)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={size}" for name, size in self.mesh.shape.items())

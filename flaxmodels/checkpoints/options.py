@@ -51,6 +51,7 @@ class PlanKeywords(TypedDict, total=False):
     max_host_memory: int | str
     strict: bool
     ignore_mismatched_sizes: bool
+    dequantize: bool
     device_map: "jax.Device | int | str | Mapping[str, jax.Device | int | str] | None"
     max_memory: "Mapping[jax.Device | int | str, int | str] | None"
     offload_folder: "PathLike | None"

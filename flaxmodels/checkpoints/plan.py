@@ -18,6 +18,7 @@ from ..params.sizes import parse_size
 from ..params.tree.cast import DtypeLike
 from ..placement.options import DeviceMapOptions
 from .offload import placed_plan
+from .quantization import quantised_source
 from .tensor_parallel import M, TensorParallel
 
 _CHEAP = 1 << 16  # size of a dimension up to which the table of mismatches says it better
@@ -45,6 +46,7 @@ class PlanOptions(DeviceMapOptions):
     max_host_memory: int | str = 1 << 30
     strict: bool = True
     ignore_mismatched_sizes: bool = False
+    dequantize: bool = False
 
     def __post_init__(self) -> None:
         if self.mesh is not None and self.device_mesh is not None:
@@ -97,6 +99,7 @@ def plan_load(model: Model, source: fp.Source, options: PlanOptions) -> LoadPlan
         fp.CheckpointError: a checkpoint that is not this model's.
         ValueError: rules or shardings that do not fit the model.
     """
+    source = quantised_source(model, source)
     _check_sizes(model, source)
     template = model.abstract_params()
     shardings = options.shardings
@@ -117,6 +120,7 @@ def plan_load(model: Model, source: fp.Source, options: PlanOptions) -> LoadPlan
         dtype=jnp.float32 if options.param_dtype is None else options.param_dtype,
         shardings=shardings,
         max_host_memory=options.host_bytes,
+        keep_packed=not options.dequantize,
     )
     return plan if options.device_map is None else placed_plan(model, plan, options)
 

@@ -239,7 +239,7 @@ def _write(
         return
     pushed, companions = started
     write_weights(model, params, pushed.folder, saved, save_id=False, on_file=pushed.take)
-    write_side_files(model, params, pushed.folder, companions)
+    write_side_files(model, params, pushed.folder, companions, saved)
     pushed.add_folder()
 
 

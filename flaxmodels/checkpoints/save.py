@@ -13,6 +13,7 @@ import jax
 from .. import params as fp
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
+from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, text_of
 from ..hub import HubOptions, copy_companion, tokenizer_files
 from ..params.agreement import agree
@@ -21,7 +22,9 @@ from ..params.checkpoint.disk_leaf import check_target
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST, write_checksums
 from ..params.multihost import is_spread, run_on_all_processes
+from ..params.quantized.readers.ours import config_of
 from ..params.save.file_writer import OnFile, SaveFunction
+from ..params.save.packed_pieces import forms_in_file
 from ..params.save.saveable import check_variant, saveable
 from ..params.save.write import WriteOptions, retag, write_checkpoint
 from ..params.tree.select import select as select_leaves
@@ -128,7 +131,7 @@ def save(
             if place is not None:
                 if beside is not None:
                     beside.write(place.path)
-                write_side_files(model, params, place.path, companions)
+                write_side_files(model, params, place.path, companions, options)
                 if options.checksums:
                     write_checksums(place.path)
 
@@ -209,7 +212,11 @@ def staging(folder: str | os.PathLike, variant: str | None, replaces: frozenset[
 
 
 def write_side_files(
-    model: Model, params: fp.PyTree, folder: Path, companions: Sequence[FolderFile]
+    model: Model,
+    params: fp.PyTree,
+    folder: Path,
+    companions: Sequence[FolderFile],
+    options: SaveOptions,
 ) -> None:
     """Writes the configurations beside the weights, and copies the tokenizer's files.
 
@@ -217,7 +224,8 @@ def write_side_files(
         fp.CheckpointError: the disk's own error.
     """
     try:
-        (folder / CONFIG_NAME).write_text(_written_config(model, params), encoding="utf-8")
+        text = _written_config(model, params, options)
+        (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
         if model.can_generate() and model.generation_config is not None:
             model.generation_config.save_pretrained(folder)
     except OSError as error:
@@ -227,10 +235,16 @@ def write_side_files(
             copy_companion(file, folder)
 
 
-def _written_config(model: Model, params: fp.PyTree) -> str:
-    """Returns the text of `config.json`, with the class and the dtype of the params."""
-    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(params)}
+def _written_config(model: Model, params: fp.PyTree, options: SaveOptions) -> str:
+    """Returns the text of `config.json`, with the class, the dtype of the params, and how they are
+    quantised."""
+    dtypes = {str(leaf.dtype) for leaf in fp.flatten(params).values()}
     values = model.config.to_dict() | {"architectures": [type(model).__name__]}
+    values.pop(QUANTISED, None)
+    written = params if options.select is None else select_leaves(params, options.select)
+    template, layout = model.abstract_params(), options.of_weights().names
+    if forms := forms_in_file(written, template, model.naming, layout):
+        values[QUANTISED] = config_of(forms)
     for name in ("torch_dtype", "dtype", "auto_map"):
         values.pop(name, None)
     if autos := auto_names(type(model)):  # names without a module: no reader takes them for code

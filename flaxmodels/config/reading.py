@@ -5,6 +5,7 @@ takes effect or raises.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from ..documents.config_keys import HARMLESS, QUANTISED, refusal
@@ -111,11 +112,14 @@ def check_extra(config: Schema) -> None:
             raise ConfigError(f"{name}: {key} names code, which is never followed")
         if not is_finite(value):
             raise ConfigError(f"{name}: {quoted(key)} is {shown(value)}, which is no JSON")
-    if config.extra.get(QUANTISED):
-        raise ConfigError(
-            f"{name}: quantization_config is set; quantised checkpoints cannot be loaded; use "
-            "the original, unquantised checkpoint"
-        )
+    if quantised := config.extra.get(QUANTISED):
+        method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
+        is_old = isinstance(quantised, Mapping) and any(map(quantised.get, _OF_BITSANDBYTES))
+        if not isinstance(method, str) and not is_old:
+            raise ConfigError(
+                f"{name}: quantization_config is {shown(thaw(quantised))}; expected an object "
+                "with quant_method, such as 'gptq'"
+            )
     kinds = config.extra.get("layer_types")
     layers = getattr(config, "num_hidden_layers", 0)  # maybe 2**31: no tuple is made of them
     if kinds is None:
@@ -127,6 +131,10 @@ def check_extra(config: Schema) -> None:
             f"{name}: layer_types is {shown(kinds)}; implemented is "
             f"{config.layer_type(odd[0])!r} in layer {odd[0]}, and a type for each layer"
         )
+
+
+_OF_BITSANDBYTES = ("load_in_8bit", "load_in_4bit")
+"""Keys by which older files say that they are quantised, without a quant_method."""
 
 
 def _split(cls: type[Schema], values: JsonObject) -> tuple[dict[str, Json], dict[str, Json]]:

@@ -1,7 +1,6 @@
 """Matches: what of a template a source fills, and whether that will do."""
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 
 import jax.numpy as jnp
@@ -172,4 +171,4 @@ def backbone_names(
 
 def stored_bytes(pieces: tuple[Piece, ...]) -> int:
     """Counts the bytes that a leaf takes in the source."""
-    return sum(math.prod(p.tensor.shape) * p.tensor.dtype.itemsize for p in pieces)
+    return sum(piece.tensor.nbytes for piece in pieces)

@@ -3,11 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
+import numpy as np
 
 from ..errors import CheckpointError, quoted, some
 from ..host.threads import default_sharding
+from ..quantized.packed import PackedTensor
+from ..quantized.qtensor import Form
 from ..sizes import format_size
 from ..tree.cast import DtypeLike, dtype_for
 from ..tree.measure import HOST_KINDS, format_table
@@ -17,7 +21,8 @@ from . import host_memory
 from .device.routes import SLABS, Limits, Way, limits_of, route_of
 from .device.steps import ring_bytes, transient_bytes
 from .leaf_plan import LeafPlan
-from .match import Match, stored_bytes
+from .match import Match, Piece, stored_bytes
+from .packed_leaf import PackedLeaf, mixed, owner_of, packed_leaf, put_together, stays_packed
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -30,6 +35,8 @@ class LoadPlan:
         max_host_memory: bytes of host memory that the load may use beyond the finished params.
         on_disk: leaves that are not read, but stay in files, or are written into one.
         way: who transposes and casts, as `make_plan` was asked.
+        packed: {path: form} of the quantised weights that stay so; `leaves` has their arrays.
+        replicated: what of their arrays is whole on each device, because blocks do not divide.
     """
 
     leaves: tuple[LeafPlan, ...]
@@ -37,6 +44,22 @@ class LoadPlan:
     max_host_memory: int
     on_disk: tuple[LeafPlan, ...] = ()
     way: Way = "auto"
+    packed: Mapping[str, Form] = dataclasses.field(default_factory=dict)
+    replicated: tuple[str, ...] = ()
+
+    @property
+    def dtypes(self) -> dict[str, np.dtype]:
+        """The dtype of each leaf of the params, by its path; of a packed one the logical one."""
+        own = {x.path: x.dtype for x in (*self.leaves, *self.on_disk) if self.owner(x) is None}
+        return own | {path: form.dtype for path, form in self.packed.items()}
+
+    def owner(self, leaf: LeafPlan) -> str | None:
+        """Returns the path of the packed weight that one of `leaves` is an array of, if any."""
+        return owner_of(leaf.path, self.packed) if self.packed else None
+
+    def tree(self, flat: Mapping[str, Any]) -> PyTree:
+        """Returns the params of `{path: array}` of `leaves`, packed weights put together."""
+        return put_together(flat, self.packed)
 
     @property
     def bytes_per_device(self) -> dict[jax.Device, int]:
@@ -120,6 +143,7 @@ class LoadPlan:
         for path, others in match.twice.items():
             names = some(quoted(piece.tensor.name) for piece in others)
             notes.append(f"{path} has two names: {names} too; compared when it is loaded")
+        notes += self.replicated
         if self.on_disk:
             size = format_size(sum(leaf.nbytes for leaf in self.on_disk))
             notes.append(f"{len(self.on_disk)} leaves, {size}, stay on the disk")
@@ -150,8 +174,11 @@ class LoadPlan:
             per_device += f" - {format_size(max(held.values()))}"
         dtypes: dict[str, list[int]] = {}
         for leaf in self.leaves:
-            row = dtypes.setdefault(f"{leaf.stored} -> {leaf.dtype}", [0, 0])
-            row[0] += 1
+            owner = self.owner(leaf)
+            form = None if owner is None else self.packed[owner]
+            kind = f"{form.codes}, packed" if form else f"{leaf.stored} -> {leaf.dtype}"
+            row = dtypes.setdefault(kind, [0, 0])
+            row[0] += leaf.path == f"{owner}/data" or form is None
             row[1] += leaf.nbytes
         rows = [("dtype: stored -> loaded", "leaves", "bytes")]
         rows += [(kind, str(count), format_size(size)) for kind, (count, size) in dtypes.items()]
@@ -160,7 +187,7 @@ class LoadPlan:
         return "\n".join(
             [
                 f"load plan of {match.source.where}",
-                f"  {len(self.leaves)} leaves from {len(match.source.files)} files, "
+                f"  {len(self.dtypes)} leaves from {len(match.source.files)} files, "
                 f"{format_size(self.stored_bytes)} to read, missing {len(match.missing)}, "
                 f"unexpected {len(match.unexpected)}, mismatched {len(match.mismatched)}",
                 f"  {len(held)} devices, {per_device} each; host peak below "
@@ -180,6 +207,7 @@ def make_plan(
     shardings: PyTree = None,
     max_host_memory: int = host_memory.DEFAULT,
     route: Way = "auto",
+    keep_packed: bool = False,
 ) -> LoadPlan:
     """Decides dtype, place, order and way of every leaf that `match` found.
 
@@ -191,9 +219,10 @@ def make_plan(
         max_host_memory: bytes, at least 1 MiB.
         route: who transposes and casts: "host", "device", or "auto": devices; of CPU devices the
             host, but where several processes would read the same bytes.
+        keep_packed: quantised weights stay so; else their numbers are read.
 
     Raises:
-        CheckpointError: pieces of one leaf that differ in dtype.
+        CheckpointError: pieces of one leaf that differ in dtype, or in how they are quantised.
         ValueError: an unknown dtype, or a budget that is too small.
     """
     host_memory.check_limit(max_host_memory)
@@ -201,23 +230,47 @@ def make_plan(
     where = _shardings(shardings, template)
     if isinstance(dtype, Mapping):
         _check_patterns(dtype, template)
-    leaves = []
+    leaves: list[LeafPlan] = []
+    packed: list[PackedLeaf] = []
     for path, leaf in flatten(template).items():
         if path not in match.found:
             continue
         pieces = match.found[path]
-        dtypes = {piece.tensor.dtype for piece in pieces}
-        if len(dtypes) != 1:
-            raise CheckpointError(
-                f"{match.source.where}: the layers of {path} have different dtypes: "
-                f"{', '.join(sorted(map(str, dtypes)))}; load with scan_layers=False"
-            )
-        (stored,) = dtypes
+        is_kept = keep_packed and _is_packed(path, pieces, match.source.where)
+        stored = _stored_dtype(path, pieces, match.source.where, is_packed=is_kept)
         final = jax.dtypes.canonicalize_dtype(dtype_for(dtype, path, stored))
         plan = LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
-        leaves.append(dataclasses.replace(plan, route=route_of(plan, route, limits)))
+        if is_kept:
+            packed.append(packed_leaf(plan, match.source.where))
+        leaves += packed[-1].arrays if is_kept else [plan]
+    leaves = [dataclasses.replace(leaf, route=route_of(leaf, route, limits)) for leaf in leaves]
     leaves.sort(key=lambda leaf: leaf.pieces[0].tensor.position)
-    return LoadPlan(tuple(leaves), match, max_host_memory, way=route)
+    return LoadPlan(
+        tuple(leaves),
+        match,
+        max_host_memory,
+        way=route,
+        packed={leaf.path: leaf.form for leaf in packed},
+        replicated=tuple(note for leaf in packed for note in leaf.notes),
+    )
+
+
+def _is_packed(path: str, pieces: tuple[Piece, ...], where: str) -> bool:
+    """Tells whether a leaf is held as its quantised tensors are; all of them or none is."""
+    kinds = {isinstance(piece.tensor, PackedTensor): piece.tensor for piece in pieces}
+    if len(kinds) > 1:
+        raise mixed(path, kinds[False], kinds[True], where)
+    return True in kinds and stays_packed(pieces)
+
+
+def _stored_dtype(path: str, pieces: tuple[Piece, ...], where: str, *, is_packed: bool) -> np.dtype:
+    dtypes = {piece.tensor.dtype for piece in pieces}
+    if len(dtypes) > 1 and not is_packed:
+        raise CheckpointError(
+            f"{where}: the layers of {path} have different dtypes: "
+            f"{', '.join(sorted(map(str, dtypes)))}; load with scan_layers=False"
+        )
+    return pieces[0].tensor.dtype
 
 
 def _check_patterns(dtypes: Mapping[str, object], template: PyTree) -> None:

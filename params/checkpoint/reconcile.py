@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 from ..errors import CheckpointError, quoted
 from ..formats import Source, Tensor
-from ..formats.parts import part_of
+from ..quantized.packed import share_of
 from ..tree.layers import spellings
 from ..tree.naming import FLAX, PATHS, PLAIN, TF, Naming, canonical
 from ..tree.paths import flatten, matches
@@ -187,7 +187,7 @@ def _stored(source: Source, name: str, place: Place, naming: Naming) -> tuple[Te
 
 
 def _piece(tensor: Tensor, place: Place) -> Piece:
-    tensor = tensor if place.part is None else part_of(tensor, place.part)
+    tensor = tensor if place.part is None else share_of(tensor, place.part)
     return Piece(tensor, place.permutation, place.index)
 
 

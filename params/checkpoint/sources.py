@@ -10,7 +10,8 @@ from jax.core import Tracer
 
 from ..errors import CheckpointError, quoted
 from ..formats import Source, Tensor
-from ..formats.source import ArrayTensor, LayerTensor
+from ..formats.source import ArrayTensor
+from ..quantized.packed import layer_of
 from ..tree.layers import apart, spellings
 from ..tree.naming import PATHS, Naming, layout_of
 from ..tree.paths import compiled, flatten
@@ -53,7 +54,7 @@ def as_layers(
     for name, tensor in tensors.items():
         layers = apart(name, tensor.shape[0], naming.stacks) if tensor.shape else []
         for i, layer in enumerate(layers):
-            found[layer] = LayerTensor(layer, tensor.shape[1:], tensor.dtype, whole=tensor, index=i)
+            found[layer] = layer_of(tensor, i, layer)
         if not layers:
             found[name] = tensor
     return found

@@ -7,7 +7,6 @@ from typing import Any
 from tqdm import tqdm
 
 from ..host.threads import Modes
-from ..tree.paths import unflatten
 from ..types import Params
 from .device.loader import DeviceLoader
 from .host_memory import check_fits, chunk_bytes
@@ -66,7 +65,7 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
             if error := loader.error or devices.error:
                 raise error
             loaded = launched.result() | {path: of.result() for of, path in futures.items()}
-            return unflatten({leaf.path: loaded[leaf.path] for leaf in plan.leaves})
+            return plan.tree({leaf.path: loaded[leaf.path] for leaf in plan.leaves})
         except BaseException:  # Ctrl-C too: nothing goes on in the background
             loader.stop.set()
             devices.stop.set()

@@ -12,11 +12,13 @@ import numpy as np
 from ..errors import CheckpointError, some, warn
 from ..host.copies import empty
 from ..multihost import is_spread
-from ..tree.naming import FLAX, TORCH, Naming
+from ..quantized.qtensor import QTensor
+from ..tree.naming import FLAX, TF, TORCH, Naming
 from ..tree.paths import flatten, natural
 from ..tree.places import Place, constants, flax_name, places
 from ..types import Concrete, Leaf, PyTree
 from .leaf_pieces import LeafPiece
+from .packed_pieces import array_pieces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,14 @@ def tensor_specs(
         for name, constant in constants(wanted, naming, layout).items()
         for value in (np.asarray(constant.value()),)
     ]
+    separator = "." if layout in (TORCH, TF) else "/"
+    pieces = [
+        array
+        for piece in pieces
+        for array in (
+            array_pieces(piece, separator) if isinstance(piece.leaf, QTensor) else [piece]
+        )
+    ]
     named: dict[str, list[LeafPiece]] = {}
     for piece in pieces:
         named.setdefault(piece.place.name, []).append(piece)
@@ -152,6 +162,10 @@ def _same(one: Leaf, other: Leaf) -> bool:
         return True
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
+    if isinstance(one, QTensor) or isinstance(other, QTensor):
+        arrays = zip(*map(jax.tree.leaves, (one, other)), strict=True)
+        alike = jax.tree.structure(one) == jax.tree.structure(other)
+        return alike and all(_same(a, b) for a, b in arrays)
     a, b = map(_read, (one, other))
     if isinstance(a, jax.Array) and isinstance(b, jax.Array):
         return bool(jnp.array_equal(a, jax.device_put(b, a.sharding)))

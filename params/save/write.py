@@ -58,6 +58,11 @@ class WriteOptions:
     save_function: SaveFunction | None = None
     save_id: bool = True
 
+    @property
+    def names(self) -> str:
+        """The layout of names and kernels."""
+        return self.layout or _written(self.format).layout
+
     def __post_init__(self):
         parse_size(self.max_shard_size)
         check_variant(self.variant)
@@ -93,7 +98,6 @@ def write_checkpoint(
             disk that is full or fails, after the others have their part of every tensor.
     """
     options = options or WriteOptions()
-    written = _written(options.format)
     params = saveable(params, template)
     is_part = options.select is not None
     if options.select is not None:
@@ -102,8 +106,7 @@ def write_checkpoint(
             raise CheckpointError("select selects no leaf; nothing was written")
     if options.format == "orbax" and options.save_function is None:
         return [_write_orbax(folder, params, template, options.variant, is_part)]
-    layout = options.layout or written.layout
-    specs = tensor_specs(params, template, naming, layout, partial=is_part)
+    specs = tensor_specs(params, template, naming, options.names, partial=is_part)
     _check_dtypes(specs, options.format)
     shards = plan_shards(specs, parse_size(options.max_shard_size))
     sizes = [sum(spec.nbytes for spec in shard) for shard in shards]

@@ -1,0 +1,163 @@
+"""The layout that flaxmodels writes, in all of its formats: docs/quantized.md says it byte by byte.
+
+A weight `P` is the tensors `P.data`, `P.scale`, and as far as there are `P.zero`, `P.offset` and
+`P.perm`, as a `QTensor` has them; `P.scale.data` and so on where scales are quantised themselves.
+Where names are paths, "/" stands for ".".
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from ...errors import CheckpointError, quoted
+from ...formats import Source, Tensor
+from ...strict_json import Json
+from ...tree.cast import parse_dtype
+from ..codes import codes_of
+from ..packed import FIELDS, PackedTensor, packed_tensor
+from ..qtensor import Form
+
+METHOD = "flaxmodels"
+VERSION = 1
+
+
+def read(source: Source, config: Mapping[str, Json]) -> Source:
+    """Returns a source with a packed tensor for each weight of this layout.
+
+    Raises:
+        CheckpointError: a later version of the layout, a form that is none, or tensors that do not
+            fit it.
+    """
+    if config.get("version") != VERSION:
+        raise CheckpointError(
+            f"{source.where}: quantization_config is of version {quoted(config.get('version'))}, "
+            f"and this flaxmodels reads version {VERSION}; update it"
+        )
+    others = config.get("others", {})
+    if not isinstance(others, Mapping):
+        raise CheckpointError(f"{source.where}: quantization_config.others is no object")
+    usual = form_of_json(config.get("form"), source.where)
+    forms = {name: form_of_json(form, source.where) for name, form in others.items()}
+    separator = "/" if any("/" in name for name in source.tensors) else "."
+    tensors = {**source.tensors}
+    for name in weights_of(source.tensors, separator):
+        form = forms.get(name, usual)
+        tensors[name] = _taken(tensors, name, form, separator)
+    if odd := sorted(forms.keys() - tensors.keys()):
+        raise CheckpointError(
+            f"{source.where}: quantization_config names {quoted(odd[0])}, of which there are no "
+            "codes"
+        )
+    return dataclasses.replace(source, tensors=tensors)
+
+
+def config_of(forms: Mapping[str, Form]) -> dict[str, Json]:
+    """Returns the `quantization_config` of a checkpoint with these weights.
+
+    Args:
+        forms: {name of a weight in the checkpoint: its form there}.
+    """
+    texts = {name: json_of_form(form) for name, form in forms.items()}
+    each = [*texts.values()]
+    usual = max(each, key=each.count)
+    others = {name: form for name, form in sorted(texts.items()) if form != usual}
+    return {"quant_method": METHOD, "version": VERSION, "form": usual} | (
+        {"others": others} if others else {}
+    )
+
+
+def json_of_form(form: Form) -> dict[str, Json]:
+    """Returns a form as JSON; what is so by default is left out."""
+    found: dict[str, Json] = {
+        "codes": form.codes,
+        "block": [*form.block],
+        "dtype": str(form.dtype),
+    }
+    if form.turned:
+        found["turned"] = True
+    if form.factor != 1:
+        found["factor"] = form.factor
+    if form.activations:
+        found["activations"] = form.activations
+    for name in ("scale", "offset"):
+        if (inner := getattr(form, name)) is not None:
+            found[name] = json_of_form(inner)
+    return found
+
+
+def form_of_json(value: Any, where: str, depth: int = 0) -> Form:
+    """Returns the form that JSON says; raises `CheckpointError` where it says none."""
+    block = value.get("block") if isinstance(value, Mapping) else None
+    known = {"codes", "block", "dtype", "turned", "factor", "activations", "scale", "offset"}
+    is_form = (
+        isinstance(value, Mapping)
+        and known >= value.keys()
+        and isinstance(value.get("codes"), str)
+        and isinstance(block, list | tuple)
+        and len(block) == 2
+        and all(type(size) is int and (size > 0 or size == -1) for size in block)
+        and isinstance(value.get("turned", False), bool)
+        and type(value.get("factor", 1.0)) in (int, float)
+        and math.isfinite(value.get("factor", 1.0))
+        and value.get("activations", "") in ("", "int8")
+        and depth < 4
+    )
+    if not is_form:
+        raise CheckpointError(
+            f"{where}: quantization_config has the form {quoted(value)}; expected an object with "
+            'codes, block and dtype, such as {"codes": "nf4", "block": [1, 64], "dtype": '
+            '"bfloat16"}'
+        )
+    try:
+        dtype, _ = parse_dtype(value.get("dtype", "float32")), codes_of(value["codes"])
+    except ValueError as error:
+        raise CheckpointError(f"{where}: quantization_config: {error}") from None
+    parts = {
+        name: form_of_json(value[name], where, depth + 1)
+        for name in ("scale", "offset")
+        if value.get(name) is not None
+    }
+    return Form(
+        value["codes"],
+        (block[0], block[1]),  # pyright: ignore[reportOptionalSubscript]
+        jnp.dtype(dtype),
+        value.get("turned", False),
+        factor=float(value.get("factor", 1.0)),
+        activations=value.get("activations", ""),
+        **parts,
+    )
+
+
+def weights_of(names: Iterable[str], separator: str) -> list[str]:
+    """Returns the names of the weights that names of tensors speak of: those with codes and scales,
+    but for scales themselves."""
+    known = {*names}
+    ends = [f"{separator}{key}" for key in ("scale", f"scale{separator}data")]
+    found = [
+        name.removesuffix(f"{separator}data")
+        for name in known
+        if name.endswith(f"{separator}data")
+        and any(name.removesuffix(f"{separator}data") + end in known for end in ends)
+    ]
+    inner = {f"{name}{separator}{key}" for name in found for key in ("scale", "offset")}
+    return sorted({*found} - inner)
+
+
+def _taken(tensors: dict[str, Tensor], name: str, form: Form, separator: str) -> PackedTensor:
+    """Takes the fields of a weight out of `tensors`; returns it."""
+    fields: dict[str, Tensor | None] = {}
+    for key in FIELDS:
+        field, inner = f"{name}{separator}{key}", getattr(form, key, None)
+        if isinstance(inner, Form) and f"{field}{separator}data" in tensors:
+            fields[key] = _taken(tensors, field, inner, separator)
+        else:
+            fields[key] = tensors.pop(field, None)
+    lost = [key for key in ("data", "scale") if fields[key] is None]
+    if lost:
+        raise CheckpointError(
+            f"no tensor {quoted(f'{name}{separator}{lost[0]}')}, and {form.codes} has one"
+        )
+    return packed_tensor(name, fields, form)
