@@ -91,7 +91,7 @@ REFUSED = {  # class, what is said, error, text
         "position_embedding_type = 'relative_key' changes the model",
     ),
     "cross": ("Llama", {"add_cross_attention": True}, ConfigError, "add_cross_attention = True"),
-    "quantised": ("Llama", {"quantization_config": {"bits": 4}}, ConfigError, "quantised"),
+    "quantised": ("Llama", {"quantization_config": {"bits": 4}}, ConfigError, "with quant_method"),
     "unsupported-in-extra": ("Bert", {"extra": {"is_decoder": True}}, ConfigError, "is_decoder"),
     "field-in-extra": ("Llama", {"extra": {"hidden_size": 4}}, ConfigError, "field of its own"),
     "old-name-in-extra": ("GPT2", {"extra": {"hidden_size": 4}}, ConfigError, "field of its own"),
