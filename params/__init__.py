@@ -3,6 +3,23 @@
 What users call; the library itself imports from the modules that have it.
 """
 
+from .adapters import PeftConfig as PeftConfig
+from .adapters import active_adapters as active_adapters
+from .adapters import adapter_dropout as adapter_dropout
+from .adapters import adapter_names as adapter_names
+from .adapters import attach as attach
+from .adapters import choose_adapters as choose_adapters
+from .adapters import delete_adapters as delete_adapters
+from .adapters import enable_adapters as enable_adapters
+from .adapters import get_adapters as get_adapters
+from .adapters import join_adapters as join_adapters
+from .adapters import lora_init as lora_init
+from .adapters import merge_adapters as merge_adapters
+from .adapters import set_adapters as set_adapters
+from .adapters import split_adapters as split_adapters
+from .adapters import stack_adapters as stack_adapters
+from .adapters import unmerge_adapters as unmerge_adapters
+from .adapters import without_adapters as without_adapters
 from .atomic import replace as publish  # noqa: F401  its old name, which others' tests patch
 from .checkpoint.diff import Diff as Diff
 from .checkpoint.diff import diff

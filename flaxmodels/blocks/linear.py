@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import sharding as fs
+from ..params.adapters.weight import AdaptedWeight
 from ..params.quantized.qtensor import QTensor
 from ..params.tree.weights import Weight
 from . import quantized
@@ -20,6 +21,8 @@ def contract(x: jax.Array, weight: jax.Array | Weight, axis: int) -> jax.Array:
     for a single row about twenty times, and a decode loop converts the weights once.
     """
 
+    if isinstance(weight, AdaptedWeight):
+        return weight.contract(x, axis, contract)
     if isinstance(weight, QTensor) and quantized.reads_rows(weight, axis):
         return quantized.product(x, weight)
     array = weight.dense(x.dtype) if isinstance(weight, Weight) else weight
@@ -40,6 +43,8 @@ def contract(x: jax.Array, weight: jax.Array | Weight, axis: int) -> jax.Array:
 
 def rows(table: jax.Array | Weight, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     """Looks up rows of a table [rows, D] -> [..., D] in `dtype`; NaN for an id that has none."""
+    if isinstance(table, AdaptedWeight):
+        return table.rows(ids, dtype, rows)
     if isinstance(table, QTensor) and not table.form.turned and table.perm is None:
         return quantized.rows(table, ids).astype(dtype)
     array = table.dense() if isinstance(table, Weight) else table
@@ -63,10 +68,13 @@ class Linear(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (x.shape[-1], self.features)
         draw = nn.initializers.normal(self.std, jnp.float32)  # the same numbers under x64
-        y = contract(x, weight(self, "kernel", draw, shape, self.axes), 0)
+        kernel = weight(self, "kernel", draw, shape, self.axes)
         if not self.use_bias:
-            return y
+            return contract(x, kernel, 0)
         bias = parameter(self, "bias", nn.initializers.zeros, shape[1:], self.axes[1:])
+        if isinstance(kernel, AdaptedWeight):
+            return kernel.contract(x, 0, contract, bias)
+        y = contract(x, kernel, 0)
         return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
 
 

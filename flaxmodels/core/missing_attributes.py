@@ -96,9 +96,13 @@ INSTEAD: dict[str, str] = {
         f"quantisation {_LATER}",
     ),
     **_each(
-        "add_adapter load_adapter set_adapter enable_adapters disable_adapters active_adapters "
-        "active_adapter get_adapter_state_dict delete_adapter merge_adapter",
-        f"an adapter {_LATER}",
+        "load_adapter get_adapter_state_dict",
+        f"an adapter in files {_LATER}",
+    ),
+    **_each("active_adapter", "model.active_adapters(params) are the names of those that act"),
+    **_each(
+        "merge_and_unload unload",
+        "model.merge_adapter(params) merges, fp.without_adapters(params) leaves the base",
     ),
     **_each(
         "beam_search greedy_search sample contrastive_search", "model.generate(params, ids, ...)"

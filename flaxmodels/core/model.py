@@ -16,6 +16,7 @@ from .. import sharding as fs
 from ..blocks import ModelOptions
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
+from ..params.adapters.attach import drops
 from ..params.errors import warn
 from ..params.tree.cast import DtypeLike
 from ..params.tree.keys import one_key
@@ -143,9 +144,12 @@ class Model(nn.Module):
     @nn.nowrap
     def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
         """Runs the model, or another `method` of it, as `flax.linen.Module.apply` says; padding
-        (`uneven`) is taken off `variables["params"]` first, so that nothing computes with it."""
+        (`uneven`) is taken off `variables["params"]` first, so that nothing computes with it.
+        With `deterministic=False` adapters drop inputs, by the key "dropout" of `rngs`."""
         if fs.may_pad(self.uneven) and "params" in variables:
             variables = {**variables, "params": self.cut(variables["params"])}
+        if kwargs.get("deterministic") is False and "params" in variables:
+            variables = {**variables, "params": _dropping(variables["params"], kwargs.get("rngs"))}
         return super().apply(variables, *args, **kwargs)
 
     @nn.nowrap
@@ -234,6 +238,20 @@ def warn_of_replicated(placed: fs.Report) -> None:
     """Warns of dimensions that were to be split and are whole on each device."""
     if found := fs.replicated(placed):
         warn(found)
+
+
+def _dropping(params: fp.PyTree, rngs: Any) -> fp.PyTree:
+    """Returns the params of a step of training, in which adapters may drop inputs.
+
+    Raises:
+        ValueError: they do, and there is no key for it.
+    """
+    if not drops(params):
+        return params
+    key = rngs.get("dropout") if isinstance(rngs, Mapping) else rngs
+    if key is None:
+        raise ValueError("an adapter has dropout: rngs={'dropout': key} with deterministic=False")
+    return fp.adapter_dropout(params, key)
 
 
 if TYPE_CHECKING:

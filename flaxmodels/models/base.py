@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, overload
 
 from .. import params as fp
+from ..adapters.methods import HasAdapters
 from ..analysis.measures import Measures
 from ..calls.signature import defaults_of, shows, value_of
 from ..checkpoints.load import load, load_tf
@@ -49,6 +50,7 @@ class PretrainedModel(
     Generates,
     Streams,
     HasVocabulary,
+    HasAdapters,
     Measures,
     MaskHelpers,
     Switches,

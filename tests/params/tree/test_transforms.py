@@ -25,7 +25,9 @@ NOT_TRANSFORMS = (  # those that quantise are in params/quantized
     "load_flax_sharded_weights load_sharded_checkpoint open_checkpoint parse_dtype "
     "quantize dequantize"
 )
-NOT_TRANSFORM_METHODS = (
+NOT_TRANSFORM_METHODS = (  # those of adapters are in tests/params/adapters
+    "add_adapter set_adapter active_adapters enable_adapters disable_adapters delete_adapter "
+    "merge_adapter unmerge_adapter "
     "create_model_card cut dequantize edit_half first_pass generate next_pass post_init "
     "push_to_hub save_pretrained stream"
 )

@@ -1,0 +1,261 @@
+"""Adapters of a tree of params: put on and taken off, told to act or not, apart and together."""
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from graphlib import TopologicalSorter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..tree.keys import one_key
+from ..tree.paths import flatten, nearest, unflatten
+from ..types import Params
+from .adapter import Adapter
+from .weight import AdaptedWeight
+
+
+def adapted(params: Params, function: Callable[[str, AdaptedWeight], Any]) -> Params:
+    """Returns a tree with `function(path, weight)` in the place of each weight with adapters."""
+    return unflatten(
+        {
+            path: function(path, leaf) if isinstance(leaf, AdaptedWeight) else leaf
+            for path, leaf in flatten(params).items()
+        }
+    )
+
+
+def adapted_leaves(params: Params) -> dict[str, AdaptedWeight]:
+    """Returns the weights with adapters, by path."""
+    return {p: leaf for p, leaf in flatten(params).items() if isinstance(leaf, AdaptedWeight)}
+
+
+def attach(params: Params, name: str, adapters: Mapping[str, Adapter]) -> Params:
+    """Returns params with an adapter more, which acts beside those that act already.
+
+    Args:
+        params: a tree of arrays, of quantised weights, or abstract.
+        name: of the adapter: no "/" and no ".".
+        adapters: {path of a leaf: what changes it}.
+
+    Raises:
+        ValueError: a name that there is already; a path that the params do not have; arrays of
+            other shapes than the weight's, as of an adapter of another base: both are named.
+    """
+    if not name or set(name) & set("/."):
+        raise ValueError(f"an adapter cannot have the name {name!r}: no '/' and '.', and not empty")
+    if name in adapter_names(params):
+        raise ValueError(f"the params have an adapter {name!r} already; fp.delete_adapters first")
+    leaves = flatten(params)
+    for path, adapter in adapters.items():
+        if path not in leaves:
+            raise ValueError(
+                f"the adapter {name!r} is for {path}, which the params do not have"
+                f"{nearest(path, leaves)}"
+            )
+        leaf = leaves[path]
+        if not isinstance(leaf, AdaptedWeight):
+            leaf = AdaptedWeight(leaf, {})
+        _check(f"{path}, adapter {name!r}", leaf, adapter)
+        own = {**leaf.adapters, name: adapter}
+        leaves[path] = leaf.replace(adapters=own, active=(*leaf.active, name))
+    return unflatten(leaves)
+
+
+def _check(where: str, leaf: AdaptedWeight, adapter: Adapter) -> None:
+    """Raises `ValueError` unless an adapter's arrays fit the weight."""
+    lead = adapter.lead
+    layers, shape = leaf.shape[:lead], leaf.shape[lead:]
+    for field, expected in adapter.shapes(shape).items():
+        array = getattr(adapter, field)
+        if array is not None and tuple(array.shape) != (*layers, *expected):
+            raise ValueError(
+                f"{where}: {adapter.method} has {field} of shape {tuple(array.shape)}; beside a "
+                f"weight of {leaf.shape} it is {(*layers, *expected)}. Is it of another base?"
+            )
+
+
+def adapter_names(params: Params) -> tuple[str, ...]:
+    """Returns the names of the adapters of params, sorted."""
+    return tuple(sorted({name for x in adapted_leaves(params).values() for name in x.adapters}))
+
+
+def active_adapters(params: Params) -> tuple[str, ...]:
+    """Returns the names of the adapters that act, in order."""
+    before: dict[str, set[str]] = {}
+    for leaf in adapted_leaves(params).values():
+        for i, name in enumerate(leaf.active if leaf.enabled else ()):
+            before.setdefault(name, set()).update(leaf.active[:i])
+    return tuple(TopologicalSorter(before).static_order())
+
+
+def get_adapters(params: Params, name: str) -> dict[str, Adapter]:
+    """Returns the parts of an adapter, by the path of the weight that each changes.
+
+    Raises:
+        ValueError: there is no such adapter.
+    """
+    known_names(params, name)
+    leaves = adapted_leaves(params).items()
+    return {path: x.adapters[name] for path, x in leaves if name in x.adapters}
+
+
+def set_adapters(params: Params, names: str | Iterable[str]) -> Params:
+    """Returns params of which these adapters act, one after another in this order, and no others.
+
+    Raises:
+        ValueError: a name that no adapter has.
+    """
+    names = known_names(params, names)
+
+    def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
+        own = tuple(name for name in names if name in leaf.adapters)
+        return leaf.replace(active=own, enabled=True)
+
+    return adapted(params, one)
+
+
+def enable_adapters(params: Params, enabled: bool = True) -> Params:
+    """Returns params whose active adapters act, or with False compute what the base does.
+
+    Raises:
+        ValueError: to be turned off, and merged.
+    """
+
+    def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
+        if leaf.merged and not enabled:
+            raise ValueError(
+                f"{path}: the adapter {leaf.merged[0]!r} is merged into the weight; "
+                "fp.unmerge_adapters first"
+            )
+        return leaf.replace(enabled=enabled)
+
+    return adapted(params, one)
+
+
+def delete_adapters(params: Params, names: str | Iterable[str]) -> Params:
+    """Returns params without these adapters; a weight that has none left is its base again.
+
+    Raises:
+        ValueError: a name that no adapter has, or one that is merged.
+    """
+    gone = set(known_names(params, names))
+
+    def one(path: str, leaf: AdaptedWeight) -> Any:
+        if merged := gone & set(leaf.merged):
+            raise ValueError(
+                f"{path}: the adapter {min(merged)!r} is merged into the weight; "
+                "fp.unmerge_adapters first"
+            )
+        left = {name: each for name, each in leaf.adapters.items() if name not in gone}
+        active = tuple(name for name in leaf.active if name not in gone)
+        return leaf.replace(adapters=left, active=active) if left else leaf.base
+
+    return adapted(params, one)
+
+
+def without_adapters(params: Params) -> Params:
+    """Returns the params of the base alone.
+
+    Raises:
+        ValueError: an adapter that is merged.
+    """
+    return delete_adapters(params, adapter_names(params))
+
+
+def known_names(params: Params, names: str | Iterable[str]) -> tuple[str, ...]:
+    """Returns names of adapters, one or several, as a tuple.
+
+    Raises:
+        ValueError: one that no adapter has.
+    """
+    names, known = (names,) if isinstance(names, str) else tuple(names), adapter_names(params)
+    for name in names:
+        if name not in known:
+            there = f"it has {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"the params have no adapter {name!r}; {there}")
+    return names
+
+
+def split_adapters(
+    params: Params, names: str | Iterable[str] | None = None
+) -> tuple[Params, Params]:
+    """Returns (what is trained of adapters, everything else); `join_adapters` inverts it.
+
+    The first is a plain tree of arrays, `<path of the weight>/<adapter>/<array>`: what to
+    differentiate, and to give to optax. The second has None in their places; bases, quantised or
+    not, scales and indices are in it.
+
+    Args:
+        names: the adapters; those that act if None.
+
+    Raises:
+        ValueError: no adapter acts, or a name that none has.
+    """
+    names = active_adapters(params) if names is None else names
+    names = known_names(params, names)
+    if not names:
+        raise ValueError("no adapter acts on these params; fp.set_adapters says which")
+    trained: dict[str, Any] = {}
+
+    def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
+        own = dict(leaf.adapters)
+        for name in names:
+            if name in own:
+                fields = {
+                    f: v for f in own[name].trained if (v := getattr(own[name], f)) is not None
+                }
+                trained.update({f"{path}/{name}/{field}": v for field, v in fields.items()})
+                own[name] = own[name].replace(**dict.fromkeys(fields))
+        return leaf.replace(adapters=own)
+
+    rest = adapted(params, one)
+    return unflatten(trained), rest
+
+
+def join_adapters(trained: Params, rest: Params) -> Params:
+    """Returns params of the two parts that `split_adapters` made.
+
+    Raises:
+        ValueError: an array for which there is no place.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for where, array in flatten(trained).items():
+        path, name, field = where.rsplit("/", 2)
+        found.setdefault(path, {}).setdefault(name, {})[field] = array
+
+    def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
+        own = {n: a.replace(**found.get(path, {}).pop(n, {})) for n, a in leaf.adapters.items()}
+        return leaf.replace(adapters=own)
+
+    params = adapted(rest, one)
+    if left := [f"{path}/{name}" for path, names in found.items() for name in names]:
+        raise ValueError(f"there is no place for {left[0]}{nearest(left[0], flatten(rest))}")
+    return params
+
+
+def adapter_dropout(params: Params, key: jax.Array) -> Params:
+    """Returns params whose adapters drop inputs, each as its `dropout` says; for one step of
+    training. `model.apply(..., deterministic=False, rngs={"dropout": key})` does it by itself.
+
+    Args:
+        key: a `jax.random.key`; each weight, and each of stacked layers, draws for itself.
+    """
+    key = one_key(key)
+
+    def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
+        own = dict(leaf.adapters)
+        for name, adapter in own.items():
+            if getattr(adapter, "dropout", 0) > 0:
+                each = jax.random.fold_in(key, zlib.crc32(f"{path}/{name}".encode()))
+                layers = leaf.shape[: adapter.lead]
+                own[name] = adapter.replace(key=jax.random.bits(each, (*layers, 2), jnp.uint32))
+        return leaf.replace(adapters=own)
+
+    return adapted(params, one)
+
+
+def drops(params: Params) -> bool:
+    """Tells whether an adapter that acts drops inputs in training, and no key is set yet."""
+    each = (a for leaf in adapted_leaves(params).values() for a in leaf.acting())
+    return any(getattr(a, "dropout", 0) > 0 and getattr(a, "key", None) is None for a in each)

@@ -1,0 +1,216 @@
+"""Numbers that adapters begin with: drawn by name, abstract beside abstract weights, and on a mesh
+where the weight is."""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
+
+from ..quantized.qtensor import QTensor
+from ..tree.weights import Shape, Weight
+from .weight import over_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A weight that may be adapted.
+
+    Attributes:
+        base: without adapters.
+        names: of its module, or of those of its layers, if it is of stacked ones.
+        part: which of its uses an adapter is for.
+    """
+
+    path: str
+    base: Any
+    names: str | Sequence[str]
+    part: str
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of all modules that it is of."""
+        return [self.names] if isinstance(self.names, str) else [*self.names]
+
+    @property
+    def lead(self) -> int:
+        """How many axes of layers it has in front."""
+        return 0 if isinstance(self.names, str) else 1
+
+    @property
+    def shape(self) -> Shape:
+        """Its shape in one layer."""
+        return tuple(self.base.shape[self.lead :])
+
+    @property
+    def is_abstract(self) -> bool:
+        """Whether it has no values."""
+        return isinstance(jax.tree.leaves(self.base)[0], jax.ShapeDtypeStruct)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is one of embeddings."""
+        return self.path.endswith("embedding")
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a kernel or a table."""
+        return self.path.rpartition("/")[2] in ("kernel", "embedding") and len(self.shape) > 1
+
+
+class Start(NamedTuple):
+    """How an array of one layer begins.
+
+    Attributes:
+        shape: of one layer.
+        follows: for each axis, the axis of the weight that it lies on a mesh as, counted from the
+            end; None for one that is whole.
+        kind: "zeros", "ones", "normal", "gaussian" (std 1 / r), or "uniform" up to 1 / sqrt(fan
+            in), which is all but the last axis.
+        rank: the axis of ranks.
+    """
+
+    shape: Shape
+    follows: tuple[int | None, ...]
+    kind: str
+    rank: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """Makes the arrays of new adapters.
+
+    Attributes:
+        key: typed; each array draws from the name of its module and its own.
+        dtype: of the arrays.
+        start: PEFT's `init_lora_weights`: True; "gaussian"; False, what is to be zero drawn too, so
+            that the adapter changes something from the start.
+    """
+
+    key: jax.Array
+    dtype: Any
+    start: Any = True
+
+    def array(
+        self, place: Place, field: str, start: Start, ranks: Sequence[int] | None = None
+    ) -> Any:
+        """Makes an array beside a weight.
+
+        Args:
+            ranks: of each layer; what is beyond them is 0.
+        """
+        layers = place.base.shape[: place.lead]
+        if place.is_abstract:
+            return _abstract(place, (*layers, *start.shape), start.follows, self.dtype)
+        kind = start.kind
+        if self.start is False and kind == "zeros":
+            kind = "uniform"
+        elif self.start == "gaussian" and kind == "uniform":
+            kind = "gaussian"
+        keys = [_key(self.key, f"{name}.{field}") for name in place.layers]
+        ranks = [0] * len(keys) if ranks is None else ranks
+        make = _drawn(start._replace(kind=kind), jnp.dtype(self.dtype), _sharding(place, start))
+        if not place.lead:
+            return make(keys[0], jnp.int32(ranks[0]))
+        return make(jnp.stack(keys), jnp.array(ranks, jnp.int32))
+
+    def scales(self, place: Place, values: Sequence[float]) -> Any:
+        """Makes the scales of the layers, float32."""
+        if place.is_abstract:
+            return _abstract(place, place.base.shape[: place.lead], (), jnp.float32)
+        scales = jnp.array(values if place.lead else values[0], jnp.float32)
+        where = _sharding(place, Start((), (), "ones"))
+        return scales if where is None else jax.device_put(scales, where)
+
+    def lengths(self, place: Place, of: Callable[[Any, Any], jax.Array], adapter: Any) -> Any:
+        """Makes a vector along the last axis of a weight: `of(base, adapter)` of each layer."""
+        if place.is_abstract:
+            shape = (*place.base.shape[: place.lead], place.shape[-1])
+            return _abstract(place, shape, (-1,), self.dtype)
+        return over_layers(of, place.base, adapter).astype(self.dtype)
+
+    def copy(self, base: Any) -> Any:
+        """Returns a weight as an array of its own."""
+        if isinstance(base, Weight):
+            return base.dense()
+        return base if isinstance(base, jax.ShapeDtypeStruct) else jnp.array(base)
+
+    def rows(self, place: Place, rows: Sequence[int]) -> Any:
+        """Returns rows of a table, as it holds them now.
+
+        Raises:
+            ValueError: one that it does not have.
+        """
+        if max(rows) >= place.shape[0]:
+            raise ValueError(f"{place.path} has no row {max(rows)}; there are {place.shape[0]}")
+        if place.is_abstract:
+            return _abstract(place, (len(rows), place.shape[1]), (None, -1), self.dtype)
+        table = place.base.dense() if isinstance(place.base, Weight) else place.base
+        return jnp.take(jnp.asarray(table), jnp.array(rows), axis=0).astype(self.dtype)
+
+
+def _key(key: jax.Array, name: str) -> jax.Array:
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def _abstract(place: Place, shape: Shape, follows: tuple[int | None, ...], dtype: Any) -> Any:
+    """Makes an abstract array beside an abstract weight, with logical axes if that has some."""
+    base = jax.tree.leaves(place.base)[0]
+    axes = getattr(base, "axes", None)
+    if axes is None:
+        return jax.ShapeDtypeStruct(shape, dtype)
+    own = _following(place, axes, follows)
+    return base.update(shape=shape, dtype=jnp.dtype(dtype), axes=own, sharding=None)
+
+
+def _sharding(place: Place, start: Start) -> NamedSharding | None:
+    """Returns where an array beside a weight goes; None if that is on no mesh."""
+    first = jax.tree.leaves(place.base)[0]
+    where = None if isinstance(first, Tracer) else getattr(first, "sharding", None)
+    if not isinstance(where, NamedSharding):
+        return None
+    spec = (*where.spec, *[None] * (first.ndim - len(where.spec)))
+    own = _following(place, spec, start.follows)
+    return NamedSharding(where.mesh, PartitionSpec(*own))
+
+
+def _following(place: Place, axes: tuple, follows: tuple[int | None, ...]) -> tuple:
+    """Returns what the axes of an array beside a weight are on, of what those of the weight's first
+    array are."""
+    if isinstance(place.base, QTensor) and place.base.form.turned:
+        axes = (*axes[:-2], axes[-1], axes[-2])
+    return (*axes[: place.lead], *(None if i is None else axes[i] for i in follows))
+
+
+@functools.lru_cache(maxsize=256)
+def _drawn(start: Start, dtype: np.dtype, sharding: NamedSharding | None) -> Callable[..., Any]:
+    """Compiles the draw of one shape: (key, rank) -> array, of both of them or of stacks."""
+    shape, kind = start.shape, start.kind
+
+    def one(key: jax.Array, rank: jax.Array) -> jax.Array:
+        x = _numbers(key, shape, kind, start.rank)
+        if start.rank is not None:
+            places = jax.lax.broadcasted_iota(jnp.int32, shape, start.rank % len(shape))
+            x = jnp.where(places < rank, x, 0)
+        return x.astype(dtype)
+
+    def both(keys: jax.Array, ranks: jax.Array) -> jax.Array:
+        return jax.vmap(one)(keys, ranks) if ranks.ndim else one(keys, ranks)
+
+    return jax.jit(both, out_shardings=sharding)
+
+
+def _numbers(key: jax.Array, shape: Shape, kind: str, rank: int | None) -> jax.Array:
+    if kind in ("zeros", "ones"):
+        return jnp.full(shape, float(kind == "ones"))
+    if kind == "uniform":
+        bound = np.prod(shape[:-1]) ** -0.5
+        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+    std = 1 / shape[rank] if kind == "gaussian" and rank is not None else 1.0
+    return std * jax.random.normal(key, shape)

@@ -1,0 +1,175 @@
+"""New adapters for a tree of params, as PEFT begins them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from ..tree.keys import one_key
+from ..tree.layers import apart
+from ..tree.paths import flatten, nearest
+from ..types import Params
+from .adapter import ALL, LOOKUP, Adapter
+from .attach import attach
+from .drawing import Drawing, Place, Start
+from .ia3 import IA3
+from .lora import LoRA, wide_dense
+from .lycoris import LoHa
+from .peft.config import PeftConfig
+from .peft.targets import ends_with, is_saved, is_scaled_before, is_targeted, rank_of, scale_of
+from .weight import AdaptedWeight
+from .whole import Replacement, TokenRows
+
+Names: TypeAlias = Mapping[str, str | Sequence[str]]
+"""{path of a leaf: the name of its module; those of the layers' if it is of stacked ones}."""
+
+
+def lora_init(
+    key: jax.Array,
+    params: Params,
+    config: PeftConfig | Mapping[str, Any],
+    name: str = "default",
+    *,
+    names: Names | None = None,
+    stacks: Sequence[str] = (),
+    tied: Collection[str] = (),
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> Params:
+    """Returns params with a new adapter, which computes what they did before: LoRA, rsLoRA, DoRA,
+    LoHa, IA3, trainable tokens, and what is trained as a whole, as the configuration says.
+
+    A is drawn as PEFT does, uniform up to 1 / sqrt(in), and B is zero; of a table A is zero, and B
+    normal. Each layer draws by the name of its module, the same whether layers are stacked or not.
+    On a mesh A lies as the in axis of the weight does, B as its out axis.
+
+    Args:
+        key: a `jax.random.key`.
+        params: arrays or quantised weights; of a template what is new is abstract too, with axes.
+        config: what to adapt: `fp.PeftConfig`, or the content of an `adapter_config.json`.
+        names: how its rules see modules; if None, their paths, with dots: "model.layers.0.q_proj".
+        stacks: names of the lists whose layers are stacked, as `model.naming.stacks`; for `names`.
+        tied: paths of tables that are heads too; their lookups alone are adapted, unless
+            `ensure_weight_tying` says otherwise.
+        dtype: of the new arrays.
+
+    Raises:
+        ValueError: rules that match nothing, a method that nothing is drawn for, a name that there
+            is already.
+    """
+    config = config if isinstance(config, PeftConfig) else PeftConfig.from_dict(config)
+    if config.peft_type not in _NEW:
+        raise ValueError(f"{config.peft_type} is read and not begun here: {', '.join(_NEW)} are")
+    names = module_names(params, stacks) if names is None else names
+    draw = Drawing(one_key(key), dtype, config.extra.get("init_lora_weights", True))
+    made: dict[str, Adapter] = {}
+    for path, leaf in flatten(params).items():
+        base = leaf.base if isinstance(leaf, AdaptedWeight) else leaf
+        part = LOOKUP if path in tied and not config.ensure_weight_tying else ALL
+        place = Place(path, base, names.get(path, ()), part)
+        if adapter := _adapter(place, config, draw):
+            made[path] = adapter
+    if not any(not isinstance(adapter, Replacement) for adapter in made.values()):
+        known = {x for each in names.values() for x in ([each] if isinstance(each, str) else each)}
+        near = nearest(str(config.target_modules), known)
+        raise ValueError(f"target_modules {config.target_modules!r} match no module{near}")
+    return attach(params, name, made)
+
+
+def module_names(params: Params, stacks: Sequence[str] = ()) -> Names:
+    """Returns the names of the modules of leaves: paths without the last name, with dots."""
+
+    def named(path: str) -> str:
+        return path.rpartition("/")[0].replace("/", ".")
+
+    found: dict[str, str | list[str]] = {}
+    for path, leaf in flatten(params).items():
+        layers = apart(path, leaf.shape[0], stacks) if leaf.shape else []
+        found[path] = [named(layer) for layer in layers] if layers else named(path)
+    return found
+
+
+def _adapter(place: Place, config: PeftConfig, draw: Drawing) -> Adapter | None:
+    """Makes the adapter of one weight, if it has one."""
+    if not place.layers:
+        return None
+    if any(is_saved(config, name) for name in place.layers) or _is_trained_bias(place, config):
+        return Replacement(draw.copy(place.base), part=place.part)
+    if rows := _rows(place, config):
+        index = jnp.asarray(rows, jnp.int32)
+        return TokenRows(draw.rows(place, rows), index)  # of a head too, as PEFT
+    targeted = [is_targeted(config, name) for name in place.layers]
+    if config.peft_type not in _NEW or not any(targeted) or not place.is_linear:
+        return None
+    return _NEW[config.peft_type](place, targeted, config, draw)
+
+
+def _is_trained_bias(place: Place, config: PeftConfig) -> bool:
+    if config.bias == "none" or not place.path.endswith("/bias"):
+        return False
+    return config.bias == "all" or any(is_targeted(config, name) for name in place.layers)
+
+
+def _rows(place: Place, config: PeftConfig) -> tuple[int, ...]:
+    """Returns which rows of a table are trained."""
+    for end, rows in config.trainable_token_indices if place.is_table else ():
+        if not end or ends_with(place.layers[0], (end,)):
+            return rows
+    return ()
+
+
+def _lora(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing) -> LoRA:
+    """Makes the LoRA of one weight. Layers of stacked ones that have none get the scale 0, those of
+    a lower rank zeros."""
+    ranks = [rank_of(config, name) for name in place.layers]
+    scales = [scale_of(config, x) * on for x, on in zip(place.layers, targeted, strict=True)]
+    *front, out = place.shape
+    ins = (*range(-len(front) - 1, -1), None)
+    down = Start((*front, max(ranks)), ins, "zeros" if place.is_table else "uniform", -1)
+    up = Start((max(ranks), out), (None, -1), "normal" if place.is_table else "zeros", -2)
+    bias = Start((out,), (-1,), "zeros")
+    if config.lora_bias and place.is_table:
+        raise ValueError(f"{place.path}: a table has no lora_bias; PEFT has none either")
+    made = LoRA(
+        draw.array(place, "a", down, ranks),
+        draw.array(place, "b", up, ranks),
+        draw.scales(place, scales),
+        bias=draw.array(place, "bias", bias) if config.lora_bias else None,
+        dropout=0.0 if place.is_table else config.lora_dropout,
+        part=place.part,
+    )
+    if not config.use_dora:
+        return made
+    lengths = draw.lengths(place, lambda base, lora: lora.lengths(wide_dense(base)), made)
+    return made.replace(magnitude=lengths)
+
+
+def _loha(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing) -> LoHa:
+    ranks = [rank_of(config, name) for name in place.layers]
+    scales = [scale_of(config, x) * on for x, on in zip(place.layers, targeted, strict=True)]
+    *front, out = place.shape
+    ins = (*range(-len(front) - 1, -1), None)
+    down, up = (*front, max(ranks)), (max(ranks), out)
+    return LoHa(
+        draw.array(place, "a1", Start(down, ins, "uniform", -1), ranks),
+        draw.array(place, "b1", Start(up, (None, -1), "uniform", -2), ranks),
+        draw.array(place, "a2", Start(down, ins, "zeros", -1), ranks),
+        draw.array(place, "b2", Start(up, (None, -1), "uniform", -2), ranks),
+        draw.scales(place, scales),
+        part=place.part,
+    )
+
+
+def _ia3(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing) -> IA3:
+    before = [is_scaled_before(config, name) for name in place.layers]
+    if not all(targeted) or len({*before}) > 1:
+        raise ValueError(
+            f"{place.path}: IA3 of some of the stacked layers, or of inputs of some and "
+            "outputs of others; fp.unstack_layers first"
+        )
+    axis = -2 if before[0] else -1
+    factors = draw.array(place, "factors", Start((place.shape[axis],), (axis,), "ones"))
+    return IA3(factors, "input" if before[0] else "output")
+
+
+_NEW = {"LORA": _lora, "LOHA": _loha, "IA3": _ia3, "TRAINABLE_TOKENS": lambda *_: None}

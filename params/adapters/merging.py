@@ -1,0 +1,154 @@
+"""Adapters merged into the weights that they change, and taken out again."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from ..quantized.make import quantize
+from ..quantized.qtensor import QTensor
+from ..tree.paths import flatten, unflatten
+from ..types import Params
+from .adapter import ALL, Adapter, wide
+from .attach import active_adapters, adapted_leaves, known_names
+from .lora import wide_dense
+from .weight import AdaptedWeight, over_layers
+
+QUANTIZED = ("dequantize", "requantize")
+
+
+def merge_adapters(
+    params: Params,
+    names: str | Iterable[str] | None = None,
+    *,
+    keep: bool = False,
+    quantized: str = "dequantize",
+) -> Params:
+    """Returns params whose weights have adapters in them, which then cost nothing.
+
+    Computed in float32, one weight at a time, and rounded to the dtype of the weight.
+
+    Args:
+        names: the adapters, merged in this order; those that act if None. Others are dropped.
+        keep: keep all adapters beside the weights, for `unmerge_adapters`. Trained tokens and what
+            is replaced as a whole are not merged then, and act as before.
+        quantized: what becomes of a quantised weight: "dequantize", an array of its logical dtype;
+            "requantize", codes of the same form, rounded anew.
+
+    Raises:
+        ValueError: an unknown name; adapters of which a weight would not be finite, or of only one
+            use of a table; one that adds to a bias, where there is none; some that are merged.
+    """
+    if quantized not in QUANTIZED:
+        raise ValueError(f"quantized is {quantized!r}; expected one of {', '.join(QUANTIZED)}")
+    names = known_names(params, active_adapters(params) if names is None else names)
+    leaves = flatten(params)
+    for path, leaf in adapted_leaves(params).items():
+        if leaf.merged:
+            raise ValueError(f"{path}: {leaf.merged[0]!r} is merged; fp.unmerge_adapters first")
+        own = {name: leaf.adapters[name] for name in names if name in leaf.adapters}
+        if keep:
+            own = {name: each for name, each in own.items() if each.is_invertible}
+        if own:
+            leaves |= _merged(path, leaves, own, quantized)
+        if not keep:
+            leaves[path] = leaves[path].base
+    return unflatten(leaves)
+
+
+def unmerge_adapters(params: Params) -> Params:
+    """Returns params with all that `merge_adapters(keep=True)` merged taken out of the weights,
+    which have what they had before but for rounding.
+
+    Raises:
+        ValueError: nothing is merged.
+    """
+    leaves, merged = flatten(params), adapted_leaves(params)
+    merged = {path: leaf for path, leaf in merged.items() if leaf.merged}
+    if not merged:
+        raise ValueError("no adapter is merged into these params")
+    for path, leaf in merged.items():
+        own = dict(leaf.adapters)
+        base = leaf.base
+        for name in reversed(leaf.merged):
+            each = own[name]
+            base = over_layers(lambda w, each: each.off_weight(wide_dense(w)), base, each)
+            if each.changes_bias and (beside := _beside(path)) in leaves:
+                bias = over_layers(lambda b, each: each.off_bias(wide(b)), leaves[beside], each)
+                leaves[beside] = bias.astype(leaves[beside].dtype)
+            own[name] = each.after_merge()
+        base = _like(base, leaf.base, "requantize")
+        leaves[path] = leaf.replace(base=base, adapters=own, merged=())
+    return unflatten(leaves)
+
+
+def _merged(
+    path: str, leaves: Mapping[str, Any], own: Mapping[str, Adapter], quantized: str
+) -> dict[str, Any]:
+    """Merges adapters into the weight at `path` -> what changes: it, and the bias beside it."""
+    leaf: AdaptedWeight = leaves[path]
+    if parts := [(name, each.part) for name, each in own.items() if each.part != ALL]:
+        raise ValueError(
+            f"{path}: the adapter {parts[0][0]!r} is of the {parts[0][1]} alone of a table that is "
+            "a head too: untie them first, or keep the adapter beside it"
+        )
+    w, kept = over_layers(_with_all, leaf.base, dict(own))
+    _check_finite(w, path, own)
+    every = {**leaf.adapters, **kept}
+    made = leaf.replace(base=_like(w, leaf.base, quantized), adapters=every, merged=tuple(own))
+    found = {path: made}
+    changes = [each for each in own.values() if each.changes_bias]
+    beside = _beside(path)
+    if changes and beside not in leaves:
+        if odd := [name for name, each in own.items() if each.needs_bias]:
+            raise ValueError(f"{path}: the adapter {odd[0]!r} adds to a bias, and there is none")
+        return found
+    bias: Any = leaves[beside] if changes else None
+    if isinstance(bias, AdaptedWeight):
+        raise ValueError(
+            f"{beside}: a bias that is adapted, beside a weight whose adapters change "
+            "it, is not merged; keep the adapters beside them"
+        )
+    if changes:
+        new = over_layers(_with_bias, bias, changes)
+        _check_finite(new, beside, own)
+        found[beside] = new.astype(bias.dtype)
+    return found
+
+
+def _with_all(base: Any, own: Mapping[str, Adapter]) -> tuple[jax.Array, dict[str, Adapter]]:
+    base = w = wide_dense(base)
+    for each in own.values():
+        w = each.on_weight(w, base)
+    return w, {name: each.before_merge(base) for name, each in own.items()}
+
+
+def _with_bias(bias: Any, changes: list[Adapter]) -> jax.Array:
+    bias = wide(bias)
+    for each in changes:
+        bias = each.on_bias(bias)
+    return bias
+
+
+def _check_finite(w: jax.Array, path: str, names: Iterable[str]) -> None:
+    if not isinstance(w, Tracer) and not bool(jnp.isfinite(w).all()):
+        raise ValueError(
+            f"{path} with the adapters {', '.join(names)} in it is not finite; nothing is merged"
+        )
+
+
+def _like(w: jax.Array, base: Any, quantized: str) -> Any:
+    """Returns a merged weight as its base is held."""
+    if isinstance(base, QTensor) and quantized == "requantize":
+        return quantize(w.swapaxes(-1, -2) if base.form.turned else w, base.form)
+    w = w.astype(base.dtype)
+    return np.asarray(w) if isinstance(base, np.ndarray) and not isinstance(w, Tracer) else w
+
+
+def _beside(path: str) -> str:
+    """Returns the path of the bias beside a weight."""
+    module, slash, _ = path.rpartition("/")
+    return f"{module}{slash}bias"

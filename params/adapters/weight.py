@@ -1,0 +1,143 @@
+"""A weight with its adapters: one leaf of a tree of params."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..host.kernels import cast_leaf
+from ..tree.weights import Shape, Weight
+from .adapter import ALL, LOOKUP, PRODUCT, Adapter, Contract, Product
+from .lora import wide_dense
+
+Rows: TypeAlias = Callable[[Any, jax.Array, jax.typing.DTypeLike], jax.Array]
+"""(table, ids, dtype) -> rows."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AdaptedWeight(Weight):
+    """A weight, and what adapters make of it.
+
+    In a tree of params it is a leaf with the shape and dtype of its base; `jax.tree` sees
+    `kernel/base`, `kernel/adapters/<name>/a` and so on. Adapters that act do so one after another;
+    those of other weights, and none, leave it as it is.
+
+    Attributes:
+        base: an array, or another `Weight`, such as a `QTensor`.
+        adapters: {name: adapter}.
+        active: names of those that act, in order.
+        enabled: whether any does.
+        merged: names of those that the base has in it.
+    """
+
+    base: Any
+    adapters: Mapping[str, Adapter]
+    active: tuple[str, ...] = ()
+    enabled: bool = True
+    merged: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.base.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.base.dtype
+
+    @property
+    def held_as(self) -> str:
+        base = self.base.held_as if isinstance(self.base, Weight) else str(self.base.dtype)
+        return "+".join([base, *dict.fromkeys(each.method for each in self.adapters.values())])
+
+    def astype(self, dtype: jax.typing.DTypeLike) -> "AdaptedWeight":
+        """Returns the weight with base and what is trained of adapters in another dtype."""
+        base, own = self.base, {}
+        for name, each in self.adapters.items():
+            values = {field: getattr(each, field) for field in each.trained}
+            cast = {f: cast_leaf(x, dtype) for f, x in values.items() if x is not None}
+            own[name] = each.replace(**cast)
+        base = base.astype(dtype) if isinstance(base, Weight) else cast_leaf(base, dtype)
+        return self.replace(base=base, adapters=own)
+
+    def acting(self, part: str = ALL) -> list[Adapter]:
+        """Returns the adapters that act on a use of the weight, of those that are not merged."""
+        names = [name for name in self.active if name not in self.merged] if self.enabled else []
+        found = [self.adapters[name] for name in names]
+        return [each for each in found if ALL in (part, each.part) or part == each.part]
+
+    def dense(self, dtype: jax.typing.DTypeLike | None = None) -> Any:
+        """Returns the weight that acting adapters make.
+
+        Raises:
+            ValueError: an adapter acts on one use of a table alone.
+        """
+        acting = self.acting()
+        if not acting:
+            base = self.base
+            if isinstance(base, Weight):
+                return base.dense(self.dtype if dtype is None else dtype)
+            return base if dtype is None else base.astype(dtype)
+        if odd := [each.part for each in acting if each.part != ALL]:
+            raise ValueError(f"no one array is a table with an adapter of its {odd[0]} alone")
+        made = over_layers(_with_all, self.base, acting)
+        return made.astype(self.dtype if dtype is None else dtype)
+
+    def contract(
+        self, x: jax.Array, axis: int, contract: Contract, bias: jax.Array | None = None
+    ) -> jax.Array:
+        """Multiplies the last axis of x [..., D] with `axis` of a weight of two -> [..., F], as
+        x.dtype.
+
+        Args:
+            contract: what multiplies with the base.
+            bias: [F], is added; what changes the whole output changes it too.
+        """
+        acting = self.acting(PRODUCT if axis == 1 else ALL)
+        if axis == 1 and not all(each.serves_heads for each in acting):
+            return contract(x, self.dense(x.dtype), axis)
+        for each in acting:
+            x = each.on_input(x)
+        product = Product(x, self.base, axis, contract)
+        y = contract(x, self.base, axis)
+        for each in acting:
+            y = each.on_product(y, product)
+        if bias is not None:
+            y = y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
+        for each in acting:
+            y = each.on_output(y)
+        return y
+
+    def rows(self, ids: jax.Array, dtype: jax.typing.DTypeLike, rows: Rows) -> jax.Array:
+        """Looks up ids int [...] -> rows [..., D] of a table in `dtype`; `rows` looks up in the
+        base."""
+        y = rows(self.base, ids, dtype)
+        for each in self.acting(LOOKUP):
+            y = each.on_rows(y, ids, self.base)
+        return y
+
+    def replace(self, **changes: Any) -> "AdaptedWeight":
+        """Returns the weight with other fields."""
+        return dataclasses.replace(self, **changes)
+
+
+jax.tree_util.register_dataclass(
+    AdaptedWeight, ["base", "adapters"], ["active", "enabled", "merged"]
+)
+
+
+def over_layers(function: Callable[..., Any], base: Any, adapters: Any) -> Any:
+    """Returns `function(base, adapters)`, of every layer if the weight is of stacked ones."""
+    each = jax.tree.leaves(adapters, is_leaf=lambda x: isinstance(x, Adapter))
+    for _ in range(max((adapter.lead for adapter in each), default=0)):
+        function = jax.vmap(function)
+    return function(base, adapters)
+
+
+def _with_all(base: Any, adapters: list[Adapter]) -> jax.Array:
+    base = w = wide_dense(base)
+    for each in adapters:
+        w = each.on_weight(w, base)
+    return w

@@ -1,0 +1,187 @@
+"""Adapters of a tree: begun, put on and taken off, apart and together, told to act or not."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _adapted import DORA, IA3, IDS, LORA, TABLE, Model, adapted, base, drawn, run, stacked
+
+from flaxmodels import params as fp
+from flaxmodels import sharding as fs
+from flaxmodels.params.adapters.lora import LoRA
+
+KEY = jax.random.key(0)
+LOHA = {"peft_type": "LOHA", "r": 2, "alpha": 3, "target_modules": ["up", "down"]}
+
+
+@pytest.mark.parametrize(
+    "config", [LORA, DORA, IA3, TABLE, LOHA], ids="lora dora ia3 table loha".split()
+)
+def test_it_begins_as_nothing_and_layers_are_the_same_stacked(config):
+    params = fp.lora_init(KEY, base(), config)
+    assert np.allclose(run(params), run(base()), atol=1e-6)
+    whole = fp.lora_init(KEY, stacked(base()), config, stacks=["layers"])
+    assert fp.diff(whole, stacked(params)).equal
+    moved = drawn(params, 1)
+    assert not np.allclose(run(moved), run(base()), atol=1e-3)
+    assert np.allclose(run(stacked(moved)), run(moved), atol=1e-5)
+
+
+def test_ranks_scales_and_layers_follow_the_rules_where_layers_are_stacked_too():
+    rules = {**LORA, "rank_pattern": {"layers.1.up": 4}, "alpha_pattern": {"layers.2.up": 6}}
+    params = drawn(fp.lora_init(KEY, base(), rules), 1)
+    scales = [params["layers"][str(i)]["up"]["kernel"].adapters["default"] for i in range(3)]
+    assert [x.a.shape[-1] for x in scales] == [2, 4, 2]
+    assert [float(x.scale) for x in scales] == [1.5, 0.75, 3.0]
+    one = fp.lora_init(
+        KEY,
+        stacked(base()),
+        {**rules, "layers_to_transform": [1], "layers_pattern": "layers"},
+        stacks=["layers"],
+    )
+    lora = one["layers"]["up"]["kernel"].adapters["default"]
+    assert lora.a.shape == (3, 12, 4) and lora.scale.tolist() == [0, 0.75, 0]
+    trained, rest = fp.split_adapters(drawn(one, 1))
+    apply: Any = Model(True).apply
+    grads = jax.grad(lambda t: apply({"params": fp.join_adapters(t, rest)}, IDS).sum())(trained)
+    grad = grads["layers"]["up"]["kernel"]["default"]["b"]
+    assert not grad[0].any() and grad[1].all() and not grad[2].any()
+
+
+def test_what_is_trained_as_a_whole():
+    config = {**LORA, "modules_to_save": ["layers.2"], "bias": "lora_only"}
+    config["trainable_token_indices"] = {"embed": [3, 9]}
+    trained, _ = fp.split_adapters(fp.lora_init(KEY, base(), config))
+    found = {path: leaf.shape for path, leaf in fp.flatten(trained).items()}
+    rows = {"embed/embedding/default/rows": (2, 12)}
+    whole = {
+        f"layers/2/{x}/default/value" for x in ("up/kernel", "up/bias", "down/kernel", "down/bias")
+    }
+    lora = {
+        f"layers/{i}/up/{x}"
+        for i in (0, 1)
+        for x in ("bias/default/value", "kernel/default/a", "kernel/default/b")
+    }
+    assert found.keys() == rows.keys() | whole | lora
+    params = drawn(fp.lora_init(KEY, base(), config), 3)
+    assert np.allclose(run(fp.merge_adapters(params)), run(params), atol=1e-5)
+
+
+def test_several_act_one_after_another_and_none_when_turned_off():
+    one, two = adapted(LORA, "one", 1), adapted(DORA, "two", 2)
+    both = fp.attach(one, "two", fp.get_adapters(two, "two"))
+    assert fp.adapter_names(both) == fp.active_adapters(both) == ("one", "two")
+    assert np.allclose(run(fp.set_adapters(both, "two")), run(two), atol=1e-6)
+    assert np.allclose(run(fp.delete_adapters(both, "two")), run(one), atol=1e-6)
+    other = fp.set_adapters(both, ["two", "one"])
+    assert not np.allclose(run(other), run(both), atol=1e-4)
+    off = fp.enable_adapters(both, False)
+    assert fp.active_adapters(off) == () and np.allclose(run(off), run(base()), atol=1e-6)
+    assert fp.diff(fp.enable_adapters(off), both).equal
+    assert fp.diff(fp.without_adapters(both), base()).equal
+
+
+def test_only_what_is_trained_is_taken_apart():
+    params = fp.attach(adapted(LORA, "one"), "two", fp.get_adapters(adapted(IA3, "two"), "two"))
+    trained, rest = fp.split_adapters(params, "one")
+    assert all("/one/" in path for path in fp.flatten(trained))
+    assert fp.diff(fp.join_adapters(trained, rest), params).equal
+    with pytest.raises(ValueError, match="no place for layers/0/up/kernel/three"):
+        fp.join_adapters({"layers": {"0": {"up": {"kernel": {"three": {"a": 1}}}}}}, rest)
+    with pytest.raises(ValueError, match="no adapter acts"):
+        fp.split_adapters(base())
+
+
+def test_dropout_is_of_training_alone_and_of_each_layer_its_own():
+    params = adapted({**LORA, "lora_dropout": 0.5})
+    once = fp.adapter_dropout(params, jax.random.key(1))
+    assert np.array_equal(run(once), run(fp.adapter_dropout(params, jax.random.key(1))))
+    assert not np.allclose(run(once), run(fp.adapter_dropout(params, jax.random.key(2))))
+    keys = (
+        fp.adapter_dropout(stacked(params), KEY)["layers"]["up"]["kernel"].adapters["default"].key
+    )
+    assert len({tuple(key) for key in keys.tolist()}) == 3
+
+
+def test_a_template_has_abstract_adapters_with_axes_and_a_mesh_places_them():
+    template = fs.declared_axes(lambda: Model().init(KEY, IDS)["params"])
+    made = fp.lora_init(KEY, template, DORA)["layers"]["0"]["up"]["kernel"]
+    lora = made.adapters["default"]
+    assert (lora.a.axes, lora.b.axes, lora.magnitude.axes) == (
+        ("embed", None),
+        (None, "mlp"),
+        ("mlp",),
+    )
+    assert (lora.a.shape, lora.b.shape, made.shape) == ((12, 3), (3, 16), (12, 16))
+    mesh = fs.make_mesh(devices=jax.devices()[:4], fsdp=2, tensor=2)
+    params = jax.device_put(base(), fs.shardings(template, mesh, fs.DEFAULT_RULES))
+    there = fp.lora_init(KEY, params, DORA)
+    where = fs.shardings(fp.lora_init(KEY, template, DORA), mesh, fs.DEFAULT_RULES)
+    for leaf, expected in zip(jax.tree.leaves(there), jax.tree.leaves(where), strict=True):
+        assert leaf.sharding.is_equivalent_to(expected, leaf.ndim)
+    assert np.allclose(run(there), run(base()), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: fp.lora_init(KEY, p, {**LORA, "target_modules": ["q_proj"]}), "match no module"),
+        (lambda p: fp.lora_init(KEY, p, LORA), "an adapter 'default' already"),
+        (lambda p: fp.set_adapters(p, "other"), "no adapter 'other'; it has default"),
+        (lambda p: fp.delete_adapters(p, "other"), "no adapter 'other'"),
+        (lambda p: fp.attach(p, "a.b", {}), "cannot have the name 'a.b'"),
+        (
+            lambda p: fp.attach(p, "two", {"layers/9/up/kernel": None}),
+            "layers/9/up/kernel, which the",
+        ),
+        (
+            lambda p: fp.delete_adapters(fp.merge_adapters(p, keep=True), "default"),
+            "is merged into",
+        ),
+        (lambda p: fp.enable_adapters(fp.merge_adapters(p, keep=True), False), "is merged into"),
+        (lambda p: fp.unmerge_adapters(p), "no adapter is merged"),
+        (lambda p: fp.merge_adapters(p, quantized="no"), "expected one of dequantize, requantize"),
+    ],
+    ids=range(10),
+)
+def test_what_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        change(fp.lora_init(KEY, base(), LORA))
+
+
+def test_an_adapter_of_another_base_is_refused_by_shapes():
+    lora = LoRA(np.ones((8, 2)), np.ones((2, 16)), np.float32(1))
+    with pytest.raises(
+        ValueError, match=r"a of shape \(8, 2\); beside a weight of \(12, 16\) it is \(12, 2\)"
+    ):
+        fp.attach(base(), "two", {"layers/0/up/kernel": lora})
+
+
+def test_a_merge_that_is_not_finite_is_refused():
+    params = adapted(LORA)
+    trained, rest = fp.split_adapters(params)
+    broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.inf), trained)
+    with pytest.raises(
+        ValueError, match="layers/0/up/kernel with the adapters default in it is not"
+    ):
+        fp.merge_adapters(fp.join_adapters(broken, rest))
+
+
+@pytest.mark.parametrize("scheme", ["nf4", "int8"])
+def test_over_a_quantised_base(scheme):
+    packed = fp.quantize(stacked(base()), scheme)
+    params = drawn(fp.lora_init(KEY, packed, DORA, stacks=["layers"]), 1)
+    dense = drawn(fp.lora_init(KEY, fp.dequantize(packed), DORA, stacks=["layers"]), 1)
+    assert np.allclose(run(params), run(dense), atol=2e-5)
+    merged = fp.merge_adapters(params)
+    assert np.allclose(run(merged), run(params), atol=2e-5)
+    again = fp.merge_adapters(params, quantized="requantize")
+    assert jax.tree.structure(again) == jax.tree.structure(packed)
+    error = np.abs(run(again) - run(params)).max()
+    assert 0 < error < np.abs(run(packed) - run(params)).max()
+    trained, rest = fp.split_adapters(params)
+    apply = Model(True).apply
+    loss = lambda t: (apply({"params": fp.join_adapters(t, rest)}, IDS) ** 2).mean()  # noqa: E731
+    assert all(x.any() for x in jax.tree.leaves(jax.grad(loss)(trained)))

@@ -1,0 +1,77 @@
+"""Adapters that each row of a batch has its own of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _adapted import DORA, IA3, IDS, LORA, TABLE, Model, adapted, base, run, stacked
+
+from flaxmodels import params as fp
+
+NAMES = ("dora", "ia3", "lora", "table")
+CHOICE = ["table", None, "dora", "ia3"]
+CONFIGS = {"dora": DORA, "ia3": IA3, "lora": {**LORA, "lora_bias": True}, "table": TABLE}
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return {name: adapted(CONFIGS[name], name, seed) for seed, name in enumerate(NAMES)}
+
+
+@pytest.fixture(scope="module")
+def every(alone):
+    params = base()
+    for name in NAMES:
+        params = fp.attach(params, name, fp.get_adapters(alone[name], name))
+    return params
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_each_row_runs_with_its_own_in_one_program(alone, every, scan):
+    outs = {name: run(params) for name, params in alone.items()} | {None: run(base())}
+    expected = np.stack([outs[name][i] for i, name in enumerate(CHOICE)])
+    bank = fp.stack_adapters(stacked(every) if scan else every)
+    assert np.allclose(run(fp.choose_adapters(bank, CHOICE)), expected, atol=1e-5)
+    numbers = np.array([4, 0, 1, 2])
+    program = jax.jit(
+        lambda bank, choice: Model(scan).apply({"params": fp.choose_adapters(bank, choice)}, IDS)
+    )
+    assert np.allclose(program(bank, numbers), expected, atol=1e-5)
+    other = program(bank, jnp.array([0, 3, 9, 0]))
+    assert np.allclose(other[:2], np.stack([outs[None][0], outs["lora"][1]]), atol=1e-5)
+    assert np.isnan(other[2]).all()  # there is no adapter 9
+    for name in (None, "table", "ia3", 1):
+        of = {None: None, 1: "dora"}.get(name, name)
+        assert np.allclose(run(fp.choose_adapters(bank, name)), outs[of], atol=1e-5)
+
+
+def test_one_for_all_rows_gathers_by_no_row(every):
+    bank = fp.stack_adapters(every)
+    one = jax.make_jaxpr(Model().apply)({"params": fp.choose_adapters(bank, "lora")}, IDS)
+    assert "batch_dims" not in str(one) and "(([2], [1]), ([0], [0]))" not in str(one)
+
+
+def test_what_is_refused(every):
+    bank = fp.stack_adapters(every, ["lora", "table"])
+    with pytest.raises(
+        ValueError, match="no adapter 3 for row 1; there are 0 none, 1 lora, 2 table"
+    ):
+        fp.choose_adapters(bank, np.array([0, 3, 0, 0]))
+    with pytest.raises(ValueError, match="no adapter -1"):
+        fp.choose_adapters(bank, -1)
+    with pytest.raises(ValueError, match="no adapter 'dora'; there are lora, table"):
+        fp.choose_adapters(bank, ["dora"])
+    with pytest.raises(ValueError, match=r"by integers \[B\], got float32"):
+        fp.choose_adapters(bank, np.float32([0, 1]))
+    with pytest.raises(ValueError, match="chosen for 2 rows, and a weight is used on shape"):
+        run(fp.choose_adapters(bank, [1, 2]))
+    with pytest.raises(ValueError, match="the params have no adapters"):
+        fp.choose_adapters(base(), 0)
+    with pytest.raises(ValueError, match="no one array is a weight whose adapter is chosen by row"):
+        fp.merge_adapters(bank)
+    config = {**LORA, "modules_to_save": ["down"]}
+    saved = fp.lora_init(jax.random.key(0), base(), config)
+    with pytest.raises(
+        ValueError, match="layers/0/down/bias: a replacement of the adapter 'default'"
+    ):
+        fp.stack_adapters(saved)
