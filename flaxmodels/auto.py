@@ -16,9 +16,9 @@ from .checkpoints.load import load, planned
 from .checkpoints.options import LOAD, ConfigKeywords, ModelFields, PlannedLoadKeywords
 from .checkpoints.plan import PlanOptions, plan_load
 from .checkpoints.request import DEFAULTS, UNSAID, Request, taken_name
-from .config.config import Config, find_config
+from .config.config import Config, read_config
 from .documents import config_keys
-from .documents.json_files import config_path, naming, read_json
+from .documents.json_files import config_path, naming
 from .hub import HubOptions, Location
 from .models.base import PretrainedModel
 from .params import Params, open_checkpoint, unflatten
@@ -39,7 +39,7 @@ class AutoConfig:
         Args:
             name_or_path: as a model's `from_pretrained` takes it.
             **options: fields of the configuration, which they override, and what says where it is:
-                revision, token, cache_dir, ...
+                revision, token, cache_dir, ...; gguf_file, as a model's `from_pretrained`.
 
         Raises:
             ConfigError: a family that is not there.
@@ -48,16 +48,15 @@ class AutoConfig:
         call = "AutoConfig.from_pretrained"
         given = keywords.with_our_names(options, call)
         name = taken_name(call, UNSAID if name_or_path is None else name_or_path, given)
-        hub_options = HubOptions.take_from(given)
+        hub_options, gguf_file = HubOptions.take_from(given), given.pop("gguf_file", None)
         of_models = {*LOAD, *ModelFields.__annotations__} - config_keys.INSTEAD.keys()
         if odd := sorted(given.keys() & of_models):
             raise TypeError(
                 f"{call} does not take {', '.join(odd)}: a configuration has none; give it to "
                 "from_pretrained of a model"
             )
-        location, path = find_config(name, hub_options)
+        location, path, values = read_config(name, hub_options, gguf_file)
         with location.noting(), naming(path):
-            values = read_json(path)
             config = config_class(values).from_dict(values, path=path)
         return config.replace(**given)
 

@@ -10,22 +10,28 @@ import struct
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 from unittest import mock
 
+from flaxmodels import gguf
 from flaxmodels.auto import AutoConfig
+from flaxmodels.checkpoints.classes import config_class
 from flaxmodels.documents.json_values import ConfigError
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.formats import checksums, hdf5, msgpack, safetensors
 from flaxmodels.params.formats.files import Cursor, File, Span
+from flaxmodels.params.formats.gguf import Array, open_gguf
 from flaxmodels.params.formats.orbax import tree, zarr
-from flaxmodels.params.formats.source import Tensor
+from flaxmodels.params.formats.source import Source, Tensor
+from flaxmodels.params.formats.store import Reads
 from flaxmodels.params.formats.tensorflow import bundle, sstable
 from flaxmodels.params.formats.torch import archive, legacy
 from flaxmodels.params.formats.torch.pickles import Machine
 from flaxmodels.params.formats.torch.state_dict import Saved, read_tensors, storages
+from flaxmodels.params.quantized.readers.gguf import read_gguf
+from flaxmodels.params.tree.naming import TORCH
 
 LONGEST_MESSAGE = 4000
 TF_MARK = b"\xfe\xff\xfe"
@@ -145,6 +151,46 @@ def _pickle(data: bytes) -> None:
         for key, storage in storages(file, machine).items()
     }
     _saved(file, Saved(root, machine, spans))
+
+
+class _One:
+    """The store of one file in memory."""
+
+    def __init__(self, data: bytes):
+        self._file = Memory(data)
+
+    def is_folder(self, path: str) -> bool:
+        return False
+
+    def exists(self, path: str) -> bool:
+        return False
+
+    def names(self, folder: str) -> list[str]:
+        return []
+
+    def expect(self, paths: Sequence[str], reads: Reads) -> None:
+        pass
+
+    def open(self, path: str, most: int | None = None) -> File:
+        return self._file
+
+
+def _gguf(data: bytes) -> None:
+    opened = open_gguf("memory", _One(data))
+    source = read_gguf(Source("memory", opened.tensors, TORCH))
+    _read(source.tensors.values())
+    for key, value in opened.metadata.items():
+        if isinstance(value, Array) and value.length < _LARGEST_READ:
+            assert len(value.read()) == value.count, key
+
+
+def _gguf_model(data: bytes) -> None:
+    """The configuration that the metadata say, and the tensors under PyTorch's names."""
+    opened = open_gguf("memory", _One(data))
+    values = gguf.config_of(opened)
+    config = config_class(values).from_dict(values, path="memory")
+    hash(config)
+    _read(gguf.source_of(opened).tensors.values())
 
 
 @functools.cache
@@ -288,6 +334,8 @@ TARGETS = {
     "safetensors": Target(_safetensors, head=8),
     "index": Target(_index, head=0),
     "msgpack": Target(_msgpack),
+    "gguf": Target(_gguf),
+    "gguf-model": Target(_gguf_model),
     "torch-zip": Target(_torch_zip, around=_unchecked_zip),
     "torch-legacy": Target(_torch_legacy),
     "pickle": Target(_pickle),

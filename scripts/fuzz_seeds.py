@@ -14,15 +14,20 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / room) for room in ("helpers", "config", "params/formats")]
+sys.path[:0] = [
+    str(ROOT / "tests" / room) for room in ("helpers", "config", "checkpoints", "params/formats")
+]
 
 import _files  # noqa: E402
+import _gguf  # noqa: E402
 import _paths  # noqa: E402
 import _tf  # noqa: E402
 import _torch_bad  # noqa: E402
 import _torch_files  # noqa: E402
 import test_config  # noqa: E402
 import test_folder  # noqa: E402
+import test_gguf  # noqa: E402
+import test_gguf_models  # noqa: E402
 import test_msgpack  # noqa: E402
 import test_orbax  # noqa: E402
 import test_safetensors  # noqa: E402
@@ -54,6 +59,10 @@ def made() -> dict[str, dict[str, bytes]]:
         "msgpack": _contents(_first(test_msgpack.BAD))
         | _contents(test_msgpack.ODD)
         | {"chunked": test_msgpack.chunked()},
+        "gguf": _contents(_first(test_gguf.BAD))
+        | _contents(test_gguf.GOOD)
+        | {"blocks": (_paths.GOLDENS / "gguf" / "blocks.gguf").read_bytes()},
+        "gguf-model": {"good": _gguf.llama()} | _contents(_first(test_gguf_models.BAD)),
         "torch-zip": _first({n: c for n, c in _BAD.items() if _ARCHIVES.match(n)})
         | _goldens(legacy=False)
         | {"good": _torch_bad.ZIP},

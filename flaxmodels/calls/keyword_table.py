@@ -55,7 +55,6 @@ PLACEMENT = {
 LATER = {
     "quantization_config": Keyword(f"quantisation {_QUANTISED}"),
     **_same("load_in_8bit", "load_in_4bit", use=f"quantisation {_QUANTISED}", fine=(None, False)),
-    "gguf_file": Keyword("GGUF is not read; convert it to safetensors with Transformers first"),
     "adapter_name": Keyword(f"an adapter {_ADAPTED}", (None, "default")),
     "adapter_kwargs": Keyword(f"an adapter {_ADAPTED}", (None, {})),
     "experts_implementation": Keyword("no model here has experts; leave it out"),

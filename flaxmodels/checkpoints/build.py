@@ -11,6 +11,7 @@ from ..config.generation_config import GenerationConfig
 from ..core.fields import check_config, config_names, field_names
 from ..core.model import Model
 from ..documents.json_files import naming, read_json
+from ..documents.json_values import JsonObject
 from ..hub import name_of
 from .options import LOAD
 
@@ -19,9 +20,15 @@ Choose = Callable[[Mapping[str, Any], str], type[M]]
 """Chooses a model class by the content of a configuration; the text is where it is, for errors."""
 
 
-def described(choose: Choose[M], config: Config | str) -> tuple[type[M], Config]:
+def described(
+    choose: Choose[M], config: Config | str, values: JsonObject | None = None
+) -> tuple[type[M], Config]:
     """Returns (model class, configuration) of a configuration, or of the path of a `config.json`,
     which is read once.
+
+    Args:
+        values: what `config.json` would say, of a file that says it otherwise; `config` is its
+            path then.
 
     Raises:
         ConfigError: a configuration that cannot be read or honoured; with its path.
@@ -31,7 +38,7 @@ def described(choose: Choose[M], config: Config | str) -> tuple[type[M], Config]
         check_config(cls, config)
         return cls, config
     with naming(config):
-        values = read_json(config)
+        values = read_json(config) if values is None else values
         cls = choose(values, config)
         return cls, cls.config_class.from_dict(values, path=config)
 

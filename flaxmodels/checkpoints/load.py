@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from .. import gguf
 from .. import params as fp
 from .. import sharding as fs
 from ..config.config import CONFIG_NAME, Config
@@ -28,6 +29,7 @@ from ..params.checkpoint.ties import untied
 from ..params.errors import some, warn
 from ..params.formats import LOCAL
 from ..params.formats.checksums import verify
+from ..params.formats.gguf import Gguf, open_gguf
 from ..params.host.threads import run_untraced
 from ..params.multihost import run_on_all_processes
 from .agreement import record_of_load, record_of_name
@@ -94,7 +96,7 @@ def planned(request: Request, choose: Choose[M]) -> Planned[M]:
     if not request.plan.is_local:
         agree("a load", record_of_name(request.call, request.name_or_path))
     if request.name_or_path is not None:
-        location = request.locate(request.name_or_path)
+        location = request.locate_weights(request.name_or_path)
     elif not isinstance(config, Config) or request.state_dict is None:
         raise TypeError(f"{request.call} needs a name or path, or config and state_dict")
     folder = location.folder if location else ""
@@ -105,7 +107,11 @@ def planned(request: Request, choose: Choose[M]) -> Planned[M]:
 
     def prepare() -> tuple[M, fp.Source]:
         with location.noting() if location else contextlib.nullcontext():
-            cls, configuration = described(choose, config)
+            read = _opened_gguf(location) if location and request.state_dict is None else None
+            if read and request.config is None:
+                cls, configuration = described(choose, read.path, gguf.config_of(read))
+            else:
+                cls, configuration = described(choose, config)
             model = build(
                 cls,
                 request.adapt(configuration),
@@ -117,6 +123,8 @@ def planned(request: Request, choose: Choose[M]) -> Planned[M]:
             model = request.plan.ruled(model)
         if location is None or request.state_dict is not None:
             return model, source_of(request.state_dict or {})
+        if read:
+            return model, gguf.source_of(read)
         return model, request.weights.open(location)
 
     def plan_one() -> Planned[M]:
@@ -131,6 +139,11 @@ def planned(request: Request, choose: Choose[M]) -> Planned[M]:
         return Planned(model, plan_load(model, source, request.plan), location)
 
     return run_on_all_processes(plan_one, "planning a load", alone=request.plan.is_local)
+
+
+def _opened_gguf(location: Location) -> Gguf | None:
+    is_gguf = location.path.endswith(gguf.ENDING)
+    return open_gguf(location.path, location.store) if is_gguf else None
 
 
 def load_tf(model: Model, path: str, options: PlanOptions) -> fp.Params:

@@ -36,6 +36,7 @@ class WeightKeywords(TypedDict, total=False):
     from_flax: bool
     variant: str | None
     weights_only: bool
+    gguf_file: str | None
 
 
 class PlanKeywords(TypedDict, total=False):
@@ -99,6 +100,8 @@ class PlannedLoadKeywords(LoadKeywords, total=False):
 
 class ConfigKeywords(HubKeywords, ConfigFields, total=False):
     """What `AutoConfig.from_pretrained` takes."""
+
+    gguf_file: str | None
 
 
 class SaveKeywords(TypedDict, total=False):

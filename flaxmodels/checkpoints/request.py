@@ -39,10 +39,14 @@ class WeightChoice:
     from_flax: bool = False
     variant: str | None = None
     weights_only: bool = True
+    gguf_file: str | None = None
 
     def __post_init__(self) -> None:
         check_variant(self.variant)
         _ = self.framework
+        others = ("use_safetensors", "from_tf", "from_flax", "variant")
+        if self.gguf_file is not None and (odd := [name for name in others if getattr(self, name)]):
+            raise TypeError(f"give gguf_file or {odd[0]}, not both")
 
     @property
     def framework(self) -> str | None:
@@ -149,6 +153,14 @@ class Request:
         tell = functools.partial(broadcast_from_process_0, "the commit of a repository")
         find = functools.partial(resolve, name_or_path, self.hub, agree=tell)
         return run_on_all_processes(find, "finding a checkpoint", alone=False)
+
+    def locate_weights(self, name_or_path: NameOrPath) -> Location:
+        """Returns where the weights are: `gguf_file`, if it is given, of what `locate` finds."""
+        location, name = self.locate(name_or_path), self.weights.gguf_file
+        if name is None:
+            return location
+        find = functools.partial(location.file, name)
+        return run_on_all_processes(find, "finding a checkpoint", alone=self.plan.is_local)
 
     def locate_config(self, name_or_path: str | os.PathLike) -> str:
         """Returns the path of the `config.json` that `config=` names: a folder's, a file, or a

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flax.core import FrozenDict
 
+from .. import gguf
 from ..calls import keywords
 from ..documents.field_types import checked, hints_of, out_of_range
 from ..documents.json_files import CONFIG_NAME as CONFIG_NAME
@@ -19,6 +20,7 @@ from ..documents.json_files import config_path, naming, read_json, text_of
 from ..documents.json_values import ConfigError, Json, JsonObject, shown, thaw
 from ..hub import DEFAULT_OPTIONS, HubOptions, Location, resolve
 from ..params.errors import some, warn
+from ..params.formats.gguf import open_gguf
 from .labels import LABEL_KEYS, Labels
 from .parts import checked_part, parts_of_caller, parts_of_file, text_part
 from .reading import check_extra, fields_of_caller, fields_of_file
@@ -201,15 +203,17 @@ class Config(Schema, metaclass=_Type):
     def from_pretrained(cls, name_or_path: str | os.PathLike | Location, **changes: object) -> Self:
         """Reads `config.json` of a folder or repository, or the file itself; `changes` override
         fields, but for what says where it is (`flaxmodels.hub.HubOptions`): revision, token, ...
+        The metadata of a file of GGUF, which `gguf_file` names in a folder, are read as well.
 
         Raises:
             ConfigError: a file that cannot be read, or describes another family.
             CheckpointError: neither a folder nor anything that can be reached.
         """
         changes = keywords.with_our_names(changes, f"{cls.__name__}.from_pretrained")
-        found, path = find_config(name_or_path, HubOptions.take_from(changes))
-        with found.noting():
-            config = cls.from_json_file(path)
+        gguf_file: Any = changes.pop("gguf_file", None)
+        found, path, values = read_config(name_or_path, HubOptions.take_from(changes), gguf_file)
+        with found.noting(), naming(path):
+            config = cls.from_dict(values, path=path)
         return config.replace(**changes) if changes else config
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
@@ -244,6 +248,26 @@ class Config(Schema, metaclass=_Type):
             return []
         ids = ids if isinstance(ids, tuple) else (ids,)
         return [i for i in ids if type(i) is int and i != -1 and not 0 <= i < size]
+
+
+def read_config(
+    name_or_path: str | os.PathLike | Location,
+    options: HubOptions = DEFAULT_OPTIONS,
+    gguf_file: str | None = None,
+) -> tuple[Location, str, dict[str, Json]]:
+    """Returns (the location of a configuration, the path of the file, what it says).
+
+    Args:
+        gguf_file: the file in the folder whose metadata are read in the place of `config.json`.
+    """
+    is_name = not isinstance(name_or_path, Location)
+    if gguf_file is None and not (is_name and os.fspath(name_or_path).endswith(gguf.ENDING)):
+        found, path = find_config(name_or_path, options)
+        with found.noting(), naming(path):
+            return found, path, read_json(path)
+    found = resolve(name_or_path, options)
+    found = found if gguf_file is None else found.file(gguf_file)
+    return found, found.path, gguf.config_of(open_gguf(found.path, found.store))
 
 
 def find_config(

@@ -18,7 +18,7 @@ _REVISION = "(refs/[^/]+/[^/]+|[^/]+)"  # other slashes are quoted
 _HF = re.compile(rf"hf://([^/@]+/[^/@]+)(?:@{_REVISION})?(?:/(.*?))?/?")
 
 _ENDINGS = (  # of files that people give, weights aside
-    ".json .ckpt .gguf .ggml .onnx .tflite .mlmodel .mlpackage .mar .nemo .npz .pkl .keras .pb "
+    ".json .ckpt .ggml .onnx .tflite .mlmodel .mlpackage .mar .nemo .npz .pkl .keras .pb "
     ".zip .tar .gz .txt .yaml .model"
 ).split()
 _MOST_LOOKED_AT = 1000  # names in a folder

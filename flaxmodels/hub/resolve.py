@@ -30,6 +30,7 @@ from .remote import RemoteStore
 from .repository import Repository, check_name, commit_of, find, remember
 from .session import proxied
 
+_WITH_CONFIG = ".gguf"  # a file that holds its configuration
 _SIDE_FILES = {  # {name: bytes that it has at most}
     CONFIG_NAME: MAX_CONFIG_BYTES,
     "generation_config.json": MAX_CONFIG_BYTES,
@@ -63,6 +64,17 @@ class Location:
         """Opens the checkpoint's source; arguments as `fp.open_checkpoint`."""
         with self.noting():
             return fp.open_checkpoint(self.path, store=self.store, **options)
+
+    def file(self, name: str) -> "Location":
+        """Returns the location of a file of weights in the folder.
+
+        Raises:
+            CheckpointError: there is none, or the name leads out of the folder.
+        """
+        path = os.path.join(self.folder, name)
+        if not is_plain(name) or not self.store.exists(path):
+            raise fp.CheckpointError(f"{self.folder}: no file {quoted(name)} in it")
+        return dataclasses.replace(self, path=path, note="")
 
     @contextlib.contextmanager
     def noting(self) -> Iterator[None]:
@@ -143,7 +155,11 @@ def tokenizer_files(
     location = resolve(name_or_path, options)
     files = companions(location.folder, location.store)
     if not any(is_tokenizer_file(file.name) for file in files):
-        raise fp.CheckpointError(f"{name_or_path}: no files of a tokenizer or a processor there")
+        hint = "; that of a GGUF file is not read: take that of the model which it was made of"
+        raise fp.CheckpointError(
+            f"{name_or_path}: no files of a tokenizer or a processor there"
+            + (hint if location.path.endswith(_WITH_CONFIG) else "")
+        )
     return files
 
 
@@ -216,7 +232,7 @@ def _in_repository(repository: Repository, revision: str, inside: str, progress:
     store.download([*limits])
     remember(repository, revision)
     name = "/".join(filter(None, (str(repository), store.file(folder))))
-    has_config = store.exists(os.path.join(folder, CONFIG_NAME))
+    has_config = store.exists(os.path.join(folder, CONFIG_NAME)) or path.endswith(_WITH_CONFIG)
     note = f"it is of {name}" if has_config else _lacks_config(name, folder, store)
     return Location(path, store, repository.commit, note)
 
@@ -230,6 +246,7 @@ def _at_address(url: str) -> Location:
         if store.exists(path):
             store.copy(path, limit)
     has_config = store.exists(os.path.join(store.folder, CONFIG_NAME))
+    has_config = has_config or last.endswith(_WITH_CONFIG)
     note = "" if has_config else _lacks_config(scrubbed(store.url), store.folder, store)
     path = os.path.join(store.folder, last) if is_file else store.folder
     return Location(path, store, note=note)

@@ -126,6 +126,8 @@ class PretrainedModel(
             variant: take `model.<variant>.safetensors` and its like, nothing else.
             weights_only: for PyTorch's pickles: False passes over objects that are no tensors. No
                 code of a file ever runs, either way.
+            gguf_file: the file of GGUF in the folder, or its first part, that is read; its metadata
+                are the configuration. A name that ends in .gguf is that of the file itself.
             subfolder, revision, token, cache_dir, local_files_only, force_download: where in a
                 repository, and whether to fetch it again, as in `huggingface_hub`.
             proxies: {"http" | "https" | "http://host": "host:port"}, used by this whole process

@@ -8,14 +8,21 @@ from collections.abc import Sequence
 from ..errors import CheckpointError, quoted, some
 from .files import LocalFile
 from .orbax import layout
-from .registry import BERT_CHECKPOINT, FORMATS, TF_CHECKPOINT, is_weights_file
+from .registry import (
+    BERT_CHECKPOINT,
+    FORMATS,
+    GGUF,
+    TF_CHECKPOINT,
+    format_of,
+    is_weights_file,
+)
 from .store import LOCAL, Store
 
 _ADAPTER = "adapter_config.json"
 _OTHERS = {  # how a file's name ends: what it is, and what to do
     ending: text
     for endings, text in {
-        ".gguf .ggml": "GGUF, of llama.cpp: load the repository that it was made of",
+        ".ggml": "GGML, which came before GGUF: load the repository that it was made of",
         ".onnx": "ONNX, a graph for inference: load the checkpoint that it was exported from",
         ".tflite": "TensorFlow Lite, for inference: load the checkpoint that it was exported from",
         ".mlmodel .mlpackage": "Core ML, for inference: load the checkpoint that it was exported "
@@ -38,7 +45,7 @@ _OTHERS = {  # how a file's name ends: what it is, and what to do
     for ending in endings.split()
 }
 _STARTS = {  # the first bytes of a file of any name
-    b"GGUF": _OTHERS[".gguf"],
+    b"GGUF": "GGUF, of llama.cpp: give it a name that ends in .gguf",
     b"\x89HDF\r\n\x1a\n": "HDF5: call it tf_model.h5",
     b"PK\x03\x04": "a zip archive: of PyTorch, call it pytorch_model.bin; else unpack it first",
     b"\x1f\x8b": "compressed (gzip): unpack it first",
@@ -205,6 +212,8 @@ def _files(names: Sequence[str]) -> str:
     """Makes the sentence about weights under names of their own, or of formats that are not
     read."""
     own = [name for name in names if is_weights_file(name)]
+    if own and all(format_of(name) is GGUF for name in own):
+        return f"there are files of GGUF: give gguf_file={quoted(own[0])}"
     if own:
         return (
             f"there are weights under other names: give the path of {quoted(own[0])}, and config="

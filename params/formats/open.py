@@ -7,7 +7,7 @@ from ..errors import CheckpointError, quoted, some, warn
 from ..tree.naming import FLAX, PATHS, TF, TORCH, layout_of, spelling
 from . import diagnosis
 from .orbax import layout
-from .registry import FORMATS, ORBAX, SAFETENSORS, Format, format_of, main_files
+from .registry import FORMATS, GGUF, ORBAX, SAFETENSORS, Format, format_of, main_files
 from .shard_index import read_sharded
 from .source import Source, Tensor
 from .store import LOCAL, Reads, Store
@@ -78,7 +78,7 @@ def _open_file(path: str, weights_only: bool, store: Store) -> Source:
     format = format_of(name.partition(".index.")[0] if _is_index(name) else name)
     if format is None or format.is_folder:
         known = ", ".join(
-            end for format in FORMATS if not format.is_folder for end in format.endings
+            end for format in (*FORMATS, GGUF) if not format.is_folder for end in format.endings
         )
         text = diagnosis.of_file(path, store)
         raise CheckpointError(

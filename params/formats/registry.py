@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 from ..tree.naming import FLAX, TF
-from . import hdf5, msgpack, orbax, safetensors, tensorflow, torch
+from . import gguf, hdf5, msgpack, orbax, safetensors, tensorflow, torch
 from .source import Tensor
 from .store import Reads, Store
 
@@ -98,6 +98,10 @@ def _tf_checkpoint(path: str, weights_only: bool, store: Store) -> Content:
     return tensorflow.read_index(store.open(path), path, store), {"format": TF}
 
 
+def _gguf(path: str, weights_only: bool, store: Store) -> Content:
+    return gguf.open_gguf(path, store).tensors, {"format": "pt"}
+
+
 SAFETENSORS = Format(
     "model.safetensors", (".safetensors",), _safetensors, Reads.START, ("pt", TF, FLAX)
 )
@@ -112,14 +116,16 @@ TF_CHECKPOINT = Format(
 )
 BERT_CHECKPOINT = dataclasses.replace(TF_CHECKPOINT, file_name="bert_model.ckpt.index")
 
+GGUF = Format("model.gguf", (".gguf",), _gguf, Reads.START, ("pt",), has_index=False)
+
 FORMATS = (SAFETENSORS, MSGPACK, ORBAX, TORCH, TF_H5, TF_CHECKPOINT, BERT_CHECKPOINT)
-"""In the order in which they are looked for in a folder."""
+"""In the order in which they are looked for in a folder; files of GGUF are given by their names."""
 WRITTEN = (SAFETENSORS, MSGPACK, ORBAX)
 
 
 def format_of(name: str) -> Format | None:
     """Returns the format that a file of this name has."""
-    return next((format for format in FORMATS if name.endswith(format.endings)), None)
+    return next((format for format in (*FORMATS, GGUF) if name.endswith(format.endings)), None)
 
 
 def is_weights_file(name: str) -> bool:

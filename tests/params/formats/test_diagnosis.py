@@ -37,7 +37,8 @@ FOLDERS = {
     "variant, shards": (["model.bf16-00001-of-00002.safetensors"], "give variant='bf16'"),
     "variant, index": (["pytorch_model.bin.index.fp16.json"], "give variant='fp16'"),
     "lightning": (["epoch=3.ckpt"], "Lightning .*rename it to .pt.*weights_only=False"),
-    "gguf": (["llama-q4.gguf"], "GGUF"),
+    "gguf": (["llama-q4.gguf"], "give gguf_file='llama-q4.gguf'"),
+    "ggml": (["llama-q4.ggml"], "GGML"),
     "onnx": (["model.onnx"], "ONNX"),
     "tflite": (["model.tflite"], "TensorFlow Lite"),
     "coreml": (["model.mlpackage/Manifest.json"], "Core ML"),
@@ -105,8 +106,9 @@ def test_weights_that_are_there_and_were_not_asked_for(asked, tmp_path):
 
 
 FILES = {
-    "x.gguf": (b"GGUF\3\0\0\0", "GGUF"),
-    "weights": (b"GGUF\3\0\0\0", "GGUF"),
+    "x.gguf": (b"GGUF\3\0\0\0", "8 bytes is too small for GGUF"),
+    "x.ggml": (b"", "GGML"),
+    "weights": (b"GGUF\3\0\0\0", "a name that ends in .gguf"),
     "model.onnx": (b"", "ONNX"),
     "x.ckpt": (b"PK\3\4", "rename it to .pt"),
     "archive": (b"PK\3\4", "a zip archive: of PyTorch"),
