@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import gguf, registration
 from .. import params as fp
-from .. import registration
 from ..checkpoints.save import SaveOptions, save, staging
 from ..documents.json_files import CONFIG_NAME, read_json, text_of
 from ..documents.json_values import ConfigError, is_finite
 from ..documents.remote_code import without_code
-from ..hub import HubOptions, companions, copy_companion, fetched, resolve
+from ..hub import HubOptions, Location, companions, copy_companion, fetched, resolve
 from ..params.checkpoint.leaf_plan import LeafPlan
 from ..params.checkpoint.match import Piece, identity_match
 from ..params.checkpoint.plan import make_plan
@@ -81,6 +81,7 @@ def convert(
         progress=progress,
     )
     location = fetched(resolve(name_or_path, HubOptions(progress=progress)), weights)
+    _refuse_gguf(location)
     source, near = location.open(**(weights or {})), location.folder
     source = without(source, [drop] if isinstance(drop, str) else drop)
     travelling = _checked_companions(near)
@@ -93,6 +94,15 @@ def convert(
         written = fp.open_checkpoint(folder, variant=variant, framework=_FRAMEWORK[format])
         _compare(leaves, _written_leaves(whole, written))
     return sum(leaf.nbytes for leaf in leaves.values())
+
+
+def _refuse_gguf(location: Location) -> None:
+    if location.path.endswith(gguf.ENDING):
+        raise fp.CheckpointError(
+            f"{location.path}: a file of GGUF is not converted tensor by tensor; write model, "
+            f"params = AutoModelForCausalLM.from_pretrained({quoted(location.path)}, "
+            "dequantize=True), and save that"
+        )
 
 
 _FRAMEWORK = {"safetensors": None, "msgpack": "flax", "orbax": "flax"}

@@ -2,8 +2,8 @@
 `config.json`, what their tensors are called in PyTorch's checkpoints, and what llama.cpp's
 converter did to these, which is undone.
 
-Reference: `modeling_gguf_pytorch_utils.py` and `integrations/ggml.py` of Transformers 5.23, and
-`convert_hf_to_gguf.py` of llama.cpp. A line here needs a golden in `tests/goldens/gguf/`.
+Reference: `modeling_gguf_pytorch_utils` and `integrations/ggml` of Transformers 5.23, and
+`convert_hf_to_gguf` of llama.cpp. A line here needs a golden in `tests/goldens/gguf/`.
 """
 
 import dataclasses

@@ -124,14 +124,12 @@ class PretrainedModel(
             from_pt, from_tf, from_flax: take only what PyTorch, TensorFlow or Flax writes. Without
                 them, the first there is of safetensors, msgpack, and the others.
             variant: take `model.<variant>.safetensors` and its like, nothing else.
-            weights_only: for PyTorch's pickles: False passes over objects that are no tensors. No
-                code of a file ever runs, either way.
+            weights_only: False passes over what is no tensor in PyTorch's pickles; no code runs.
             gguf_file: the file of GGUF in the folder, or its first part, that is read; its metadata
                 are the configuration. A name that ends in .gguf is that of the file itself.
             subfolder, revision, token, cache_dir, local_files_only, force_download: where in a
                 repository, and whether to fetch it again, as in `huggingface_hub`.
-            proxies: {"http" | "https" | "http://host": "host:port"}, used by this whole process
-                until the load ends.
+            proxies: {"http" | "https" | "http://host": "host:port"}, of this process until the end.
             progress: show a bar if it takes longer than a second.
             **options: fields of the model (`scan_layers`, `remat`, `attn_implementation`), and,
                 unless `config` is given, of the configuration, which they override. Keywords of

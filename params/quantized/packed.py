@@ -73,7 +73,8 @@ class PackedTensor(Tensor):
         form = dataclasses.replace(
             self.form, dtype=np.dtype(np.float32), turned=False, scale=None, offset=None
         )
-        numbers = QTensor(**fields, form=form).dense()
+        with np.errstate(over="ignore"):  # a scale of 2**127, as some formats have it
+            numbers = QTensor(**fields, form=form).dense()
         inner = (slice(b - a, e - a) for (a, _), (b, e) in zip(around, bounds, strict=True))
         return numbers[tuple(inner)]
 

@@ -14,6 +14,7 @@ from _turns import some_of
 import flaxmodels as fm
 from flaxmodels import gguf
 from flaxmodels import params as fp
+from flaxmodels.convert import convert
 from flaxmodels.gguf.architectures import ARCHITECTURES
 from flaxmodels.params.formats.gguf import open_gguf
 
@@ -93,6 +94,12 @@ def test_ways_to_name_a_file(tmp_path):
         fm.AutoModel.from_pretrained(tmp_path)
     with pytest.raises(fm.CheckpointError, match="that of a GGUF file is not read"):
         fm.load_tokenizer(tmp_path / "x-q4.gguf")
+
+
+def test_a_file_is_not_converted_by_its_own_names(tmp_path):
+    with pytest.raises(fm.CheckpointError, match="is not converted tensor by tensor; write model"):
+        convert(FILES / "qwen2.gguf", tmp_path / "new")
+    assert not any(tmp_path.iterdir())
 
 
 def test_scaling_of_rope(tmp_path):

@@ -103,6 +103,24 @@ def test_each_format(name, hub, orbax, tmp_path):
     assert fp.diff(again, expected).equal and not hub.requests
 
 
+def test_P13_26_one_file_of_gguf(hub):
+    """Its header alone is read before the configuration is known; nothing else is asked for."""
+    path = GOLDENS / "gguf" / "qwen2.gguf"
+    hub.commit("org/gguf", {"q8.gguf": path.read_bytes(), "q4.gguf": b"GGUF"} | README)
+    expected = fm.Qwen2ForCausalLM.from_pretrained(path)[1]
+    name = {"gguf_file": "q8.gguf", "progress": False}
+    params = fm.AutoModelForCausalLM.from_pretrained("org/gguf", **name)[1]
+    assert fp.diff(params, expected).equal and asked(hub) == {"q8.gguf"}
+    config = fm.AutoConfig.from_pretrained("org/gguf", **name)
+    assert config == fm.AutoConfig.from_pretrained(path)
+    params = fm.AutoModelForCausalLM.from_pretrained("hf://org/gguf/q8.gguf", progress=False)[1]
+    assert fp.diff(params, expected).equal
+    with pytest.raises(fm.CheckpointError, match="q4.gguf: 4 bytes is too small for GGUF"):
+        fm.AutoModelForCausalLM.from_pretrained("org/gguf", gguf_file="q4.gguf")
+    with pytest.raises(fm.ConfigError, match="files of GGUF: give gguf_file='q4.gguf'"):
+        fm.AutoModelForCausalLM.from_pretrained("org/gguf")
+
+
 ALL = {
     "model.safetensors": SINGLE / "model.safetensors",
     "flax_model.msgpack": FLAX / "checkpoint/flax_model.msgpack",
