@@ -2,9 +2,10 @@
 
 Run by hand; rewrites what it is asked for, the same every time:
 
-    python scripts/make_quantized_goldens.py [fp8 compressed_tensors mxfp4]
+    python scripts/make_quantized_goldens.py [fp8 compressed_tensors mxfp4 bitsandbytes gptq awq]
 
-Last run with Python 3.12.1, torch 2.13.0 (CPU), transformers 5.23.0, compressed-tensors 0.20.1.
+Last run with Python 3.12.1, torch 2.13.0 (CPU), transformers 5.23.0, compressed-tensors 0.20.1,
+bitsandbytes 0.50.2, gptqmodel 7.7.0 and AutoAWQ 0.2.9 (`_quantized_gptq.py`, `_quantized_awq.py`).
 `<group>.safetensors` has for each case the tensors that the writer made, `<case>:<tensor>`, what
 the writer decodes them to, `<case>:decoded:<tensor>`, in the dtype that it decodes in, and as
 metadata the quantization_config of each case. The folders are models with the logits of their
@@ -21,8 +22,8 @@ import torch
 from _quantized_model import FOLDERS
 from safetensors.torch import save_file
 
-GROUPS = ("fp8", "compressed_tensors", "mxfp4")
-LIBRARIES = ("torch", "transformers", "compressed-tensors")
+GROUPS = ("fp8", "compressed_tensors", "mxfp4", "bitsandbytes", "gptq", "awq")
+LIBRARIES = ("torch", "transformers", "compressed-tensors", "bitsandbytes")
 
 
 def main() -> None:
