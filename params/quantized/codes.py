@@ -30,12 +30,30 @@ NF4 = (
 _FP4 = tuple(float(np.float32(x) / np.float32(12)) for x in (0, 0.0625, 8, 12, 4, 6, 2, 3))
 # The OCP's (MXFP4, NVFP4): sign, two bits of exponent, one of mantissa.
 _E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+
+
+def _dynamic8() -> tuple[float, ...]:
+    """Computes bitsandbytes' 256 numbers of a sign, a decimal exponent and a fraction (Dettmers
+    2015), which scales of scales have: from 0.1 to 1, 2**i steps for the exponent i - 6."""
+    found = [0.0, 1.0]
+    for i in range(7):
+        count = 1 << i
+        # Each step is rounded once, as torch.linspace does it with fused multiply-adds.
+        step, k = np.float64(np.float32(np.float32(0.9) / np.float32(count))), np.arange(count + 1)
+        up, down = np.float32(0.1) + step * k, 1 - step * (count - k)
+        edges = np.where(k < (count + 1) // 2, up, down).astype(np.float32)
+        middles = (edges[:-1] + edges[1:]) / np.float32(2) * np.float32(10.0 ** (i - 6))
+        found += [*middles.tolist(), *(-middles).tolist()]
+    return tuple(sorted(found))
+
+
 CODEBOOKS = {
     "nf4": NF4,
-    "fp4": (*_FP4, *(-x for x in _FP4)),
+    "fp4": (*_FP4, 0.0, *(-x for x in _FP4[1:])),
     "e2m1": (*_E2M1, *(-x for x in _E2M1)),
+    "dynamic8": _dynamic8(),
 }
-"""The number of each code of four bits."""
+"""The number of each code, of four bits or of eight."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +72,8 @@ class Codes:
     @property
     def stored(self) -> np.dtype:
         """The dtype of the array that holds codes: that of numbers of 8 bits, else bytes."""
+        if self.kind == "codebook":
+            return np.dtype(np.uint8)
         return np.dtype(getattr(ml_dtypes, self.name, self.name) if self.bits == 8 else np.uint8)
 
     @property
@@ -80,7 +100,7 @@ def codes_of(name: str) -> Codes:
     if match := _INTEGER.fullmatch(name):
         return Codes(name, int(match[2]), "unsigned" if match[1] else "signed")
     if name in CODEBOOKS:
-        return Codes(name, 4, "codebook")
+        return Codes(name, len(CODEBOOKS[name]).bit_length() - 1, "codebook")
     if name in _FLOATS:
         return Codes(name, 8, "float")
     known = ["int2 to int8", "uint2 to uint8", *CODEBOOKS, *_FLOATS]

@@ -29,7 +29,7 @@ _SCHEMES: dict[str, tuple[str, tuple[int, int], float]] = {
 SCHEMES = tuple(_SCHEMES)
 """Names of what can be made here."""
 
-_TINY = 1e-38  # bitsandbytes' least divisor
+_TINY = np.float32(1e-38)  # bitsandbytes' least divisor
 
 
 def form_of(
@@ -79,7 +79,9 @@ def _nearest(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
     order = np.argsort(table, kind="stable").astype(np.uint8)
     middles = (table[order[:-1]] + table[order[1:]]) / np.float32(2)
     top = np.float32(np.abs(table).max())
-    inverse = top / xp.maximum(largest, np.float32(_TINY))
+    # XLA may take _TINY, which is below the least normal number, for 0.
+    is_tiny = largest <= _TINY
+    inverse = xp.where(is_tiny, 1 / _TINY, top / xp.where(is_tiny, 1, largest))
     normal = xp.clip(numbers * spread(inverse, form.block, numbers.shape), -top, top)
     if xp is np:
         return order[np.searchsorted(middles, normal)], _over(largest, top)
@@ -94,6 +96,9 @@ def _integer(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
     """Returns integers that are symmetric about 0; those of fewer than 8 bits as their codes."""
     xp, bits = _module(numbers), codes_of(form.codes).bits
     top = np.float32((1 << (bits - 1)) - 1)
+    if form.factor != 1:
+        numbers = _through_float16(numbers)
+        largest = _largest(abs(numbers), form.block)
     inverse = top / xp.where(largest == 0, np.float32(1), largest)
     found = xp.round(numbers * spread(inverse, form.block, numbers.shape)).astype(np.int8)
     scale = largest if form.factor != 1 else _over(largest, top)
@@ -106,6 +111,18 @@ def _float(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
     scale = xp.where(largest == 0, np.float32(1), _over(largest, top))
     normal = xp.clip(numbers / spread(scale, form.block, numbers.shape), -top, top)
     return normal.astype(dtype), scale
+
+
+def _through_float16(numbers: Any) -> Any:
+    """Rounds to float16, as bitsandbytes does before it quantises to int8; numbers that float16 has
+    not stay as they are."""
+    half = numbers.astype(np.float16) if _module(numbers) is np else _float16(numbers)
+    return _module(numbers).where(abs(numbers) < 65504, half.astype(np.float32), numbers)
+
+
+def _float16(numbers: jax.Array) -> jax.Array:
+    # A barrier: XLA would leave out a cast that another undoes.
+    return jax.lax.optimization_barrier(numbers.astype(jnp.float16))
 
 
 def _over(x: Any, divisor: np.float32) -> Any:

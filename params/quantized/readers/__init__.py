@@ -12,7 +12,6 @@ from typing import Any
 from ...errors import CheckpointError, quoted, some
 from ...formats import Source
 from ...strict_json import Json
-from ..packed import PackedTensor
 
 _READERS = {
     "awq": "awq",
@@ -79,7 +78,7 @@ def read_quantized(source: Source, config: Mapping[str, Json]) -> Source:
         )
     reader: Any = importlib.import_module(f".{_READERS[method]}", __name__)
     made: Source = reader.read(source, config)
-    if not any(isinstance(tensor, PackedTensor) for tensor in made.tensors.values()):
+    if all(source.tensors.get(name) is tensor for name, tensor in made.tensors.items()):
         others = _speaks_for(source.tensors)
         raise CheckpointError(
             f"{source.where}: the config says quant_method {quoted(method)}, and no tensor is "

@@ -1,0 +1,1 @@
+"""Writers: quantised weights as other libraries store them, a module a format."""
