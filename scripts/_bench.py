@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -134,12 +134,15 @@ KEEP_MEMORY = {
 }
 
 
-def once(command: list[str], *, keep_memory: bool) -> dict[str, Any]:
-    """The figures that a script prints as JSON on its last line, in a process of its own."""
+def once(command: list[str], *, keep_memory: bool, prefix: Sequence[str] = ()) -> dict[str, Any]:
+    """The figures that a script prints as JSON on its last line, in a process of its own.
+
+    Args:
+        prefix: of the command line, as `_limits.limited` gives it.
+    """
     environment = dict(os.environ) | (KEEP_MEMORY if keep_memory else {})
-    result = subprocess.run(
-        [sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True, env=environment
-    )
+    line = [*prefix, sys.executable, *command]
+    result = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(result.stdout.splitlines()[-1])
 
 

@@ -1,6 +1,7 @@
 """A 1.1B model larger than its budget: logits, tokens, resident memory, and seconds a token.
 
-    python scripts/bench_offload.py [--folder DIR] [--layers N] [--tokens 4] [--json FILE]
+    python scripts/bench_offload.py [--folder DIR] [--layers N] [--tokens 4] [--limit 1GiB]
+        [--json FILE]
 
 The bf16 checkpoint of `bench_load.py` is run whole on one device, with its layers in host memory
 beside it, and with its layers on the disk, each in a process of its own; the last two with a
@@ -9,15 +10,25 @@ host memory and the device's are one, so that only the case of the disk stays be
 size: its peak is of the whole process, Python and JAX included. Floor: the bytes that are brought
 for a token, at the rate at which `readinto` read them (disk), or they were copied (host memory),
 just before. The page cache is warm.
+
+With `--limit` the process of the disk may have no more memory than that, and the process of host
+memory as much beside its params, which are 2.2 GB there: the kernel kills what takes more. What
+enforces it is said: a control group where one can be made (root, or a delegated one), which counts
+pages of files too, else RLIMIT_DATA. The case `whole` is run without.
 """
 
 import argparse
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import _bench
+import _limits
+
+from flaxmodels.params.sizes import parse_size
 
 BUDGET = 400 << 20
 CASES = {
@@ -32,6 +43,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4)
     parser.add_argument("--once", help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--limit", help="of the memory of the process, such as 1GiB")
     args = parser.parse_args()
     if args.once:
         once(args)
@@ -40,7 +52,10 @@ def main() -> None:
     found: dict[str, dict[str, Any]] = {}
     for name in CASES:
         command = [__file__, "--once", name, "--path", str(path), "--tokens", str(args.tokens)]
-        found[name] = _bench.once(command, keep_memory=False)
+        with _enforced(name, args.limit, path) as limit:
+            found[name] = _bench.once(command, keep_memory=False, prefix=limit.prefix)
+        if args.limit:
+            found[name] |= {"limit MiB": limit.nbytes >> 20, "by": limit.how}
     tokens, logits = found["whole"]["tokens"], found["whole"]["logits"]
     rows = []
     for name, case in found.items():
@@ -48,6 +63,19 @@ def main() -> None:
         off = max(abs(a - b) for a, b in zip(case.pop("logits"), logits, strict=True))
         rows.append({"params": name, **case, "same tokens": same, "logits off by": off})
     _bench.report(rows, args.json)
+
+
+@contextlib.contextmanager
+def _enforced(name: str, text: str | None, path: Path) -> Iterator[_limits.Limit]:
+    """Gives the limit of a case: as stated for the disk, beside the params for host memory."""
+    if text is None or name == "whole":
+        yield _limits.NONE
+        return
+    size = parse_size(text, "--limit")
+    if name == "host":
+        size += sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    with _limits.limited(size) as limit:
+        yield limit
 
 
 def once(args: argparse.Namespace) -> None:

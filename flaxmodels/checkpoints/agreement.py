@@ -1,25 +1,19 @@
 """What the processes of a run compare before a load or a save that they do together."""
 
-import dataclasses
-import json
 import os
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from .. import params as fp
 from ..core.model import Model
+from ..core.records import record_of_model, text_of, text_of_leaves, text_of_places
 from ..hub import Location
 from ..params.agreement import digest
 from ..params.checkpoint.plan import LoadPlan
 from ..params.sizes import format_size
 from .request import NameOrPath
-
-_OURS = ("config", "generation_config", "parent", "name")
 
 
 def record_of_name(call: str, name_or_path: NameOrPath | None) -> dict[str, str]:
@@ -43,14 +37,14 @@ def record_of_load(
     """
     leaves = {leaf.path: leaf for leaf in plan.leaves}
     return {
-        **_of_model(model),
+        **record_of_model(model),
         "commit": (location and location.revision) or "none",
         "files": _of_source(plan.match.source),
-        "param_dtype": _dtypes(options.param_dtype),
+        "param_dtype": text_of(options.param_dtype),
         "mesh": _of_mesh(options.mesh),
         "max_host_memory": format_size(plan.max_host_memory),  # it says how leaves are cut
-        "leaves": _of_leaves(leaves),
-        "shardings": digest([(path, _place(leaf.sharding)) for path, leaf in leaves.items()]),
+        "leaves": text_of_leaves(leaves),
+        "shardings": text_of_places(leaves),
         "ways of loading": digest([(path, leaf.route) for path, leaf in leaves.items()]),
     }
 
@@ -67,25 +61,12 @@ def record_of_save(
     leaves = fp.flatten(selected)
     names = ("weights_format", "max_shard_size", "variant", "checksums")
     return {
-        **_of_model(model),
+        **record_of_model(model),
         "folder": os.path.abspath(folder),
         **{name: str(getattr(options, name)) for name in names},
-        "leaves": _of_leaves(leaves),
-        "shardings": digest(
-            [(path, _place(getattr(leaf, "sharding", None))) for path, leaf in leaves.items()]
-        ),
+        "leaves": text_of_leaves(leaves),
+        "shardings": text_of_places(leaves),
     }
-
-
-def _of_model(model: Model) -> dict[str, str]:
-    """Returns the class, its fields, and those of its configuration, one by one."""
-    fields = [field.name for field in dataclasses.fields(model) if field.compare]
-    config = {
-        f"config.{name}": json.dumps(value, sort_keys=True, default=str)
-        for name, value in model.config.to_dict().items()
-    }
-    own = {name: _dtypes(getattr(model, name)) for name in fields if name not in _OURS}
-    return {"class": type(model).__name__, **config, **own}
 
 
 def _of_source(source: fp.Source) -> str:
@@ -108,28 +89,3 @@ def _of_mesh(mesh: Any) -> str:
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
     devices: Any = np.ravel(mesh.devices)
     return f"{axes} of devices {digest([device.id for device in devices])}"
-
-
-def _of_leaves(leaves: Mapping[str, Any]) -> str:
-    """Returns how many leaves there are of each dtype, and a digest of paths, shapes and dtypes."""
-    count = Counter(str(leaf.dtype) for leaf in leaves.values())
-    of = ", ".join(f"{number} {dtype}" for dtype, number in sorted(count.items()))
-    return f"{of} ({digest([(p, tuple(x.shape), str(x.dtype)) for p, x in leaves.items()])})"
-
-
-def _place(sharding: Any) -> str:
-    """Returns a sharding without its devices, which processes print differently."""
-    spec = getattr(sharding, "spec", None)
-    return str(spec) if spec is not None else type(sharding).__name__
-
-
-def _dtypes(value: Any) -> str:
-    """Returns the text of a value; of a dtype, however it is given, its name."""
-    if isinstance(value, Mapping):
-        return str({key: _dtypes(each) for key, each in value.items()})
-    if isinstance(value, type) or isinstance(value, np.dtype):
-        try:
-            return jax.numpy.dtype(value).name
-        except TypeError:
-            return str(value)
-    return str(value)

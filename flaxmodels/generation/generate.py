@@ -1,5 +1,6 @@
 """Generation: `generate` continues prompts by one compiled program."""
 
+import contextlib
 from typing import Unpack
 
 import jax
@@ -9,6 +10,7 @@ from ..calls.concrete import is_traced
 from ..calls.signature import shows
 from ..params.types import Params
 from ..placement.leaves import is_placed
+from .agreement import together
 from .arguments import check_finite, check_memory, no_room
 from .decoding import DecodeOptions, decode
 from .decoding import GenerateOutput as GenerateOutput
@@ -70,6 +72,8 @@ class Generates(Passes):
             ValueError: arguments out of range, a prompt that is no batch, or too long, ids that
                 the vocabulary does not have; logits that are not finite, by row and step.
             NotImplementedError: a setting of Transformers that is not done yet.
+            fp.CheckpointError: the processes of a run that hold the params together ask for
+                different things, or one of them died.
         """
         task = task_of("generate", self, params, input_ids, attention_mask, {**settings})
         return _run(params, task)
@@ -84,9 +88,10 @@ def _run(params: Params, task: Task) -> GenerateOutput:
     check_memory(task.model, batch, length, task.steps)
     try:
         run = decode_in_stages if is_placed(params) else decode
-        output, failure = run(task.model, options, params, task.prompt, task.draw)
-        if eager:
-            check_finite(failure)
+        with together("generate", params, task) if eager else contextlib.nullcontext():
+            output, failure = run(task.model, options, params, task.prompt, task.draw)
+            if eager:
+                check_finite(failure)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

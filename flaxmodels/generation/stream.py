@@ -19,6 +19,7 @@ from ..calls.signature import shows
 from ..core.model import Model
 from ..params.types import Params
 from ..placement.leaves import is_placed
+from .agreement import check_agreement
 from .arguments import check_finite, check_memory, no_room
 from .passes import Passes
 from .prompts import Prompt
@@ -74,6 +75,7 @@ class _Running(NamedTuple):
 
 
 def _stream(params: Params, task: Task) -> Iterator[np.ndarray]:
+    check_agreement("stream", params, task)
     batch, given = task.prompt.ids.shape
     prompt, slots = _rounded_up(task)
     model, settings, count = task.model, task.settings, task.steps

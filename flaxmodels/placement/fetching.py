@@ -135,7 +135,8 @@ def _fetch(unit: Mapping[str, Any], main: jax.Device | None, buffer: Any) -> Fet
             recipes.append((path, leaf.recipe))
             is_there = False
         else:
-            array = leaf
+            # A CPU device's memory is the host's: the array there is of the same memory.
+            array = np.asarray(leaf) if device.platform == "cpu" and is_offloaded(leaf) else leaf
             is_there = leaf.sharding == SingleDeviceSharding(device)
         if not is_there:
             array = jax.device_put(array, SingleDeviceSharding(device))

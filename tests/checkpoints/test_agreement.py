@@ -37,6 +37,22 @@ model, params = load()
 def save(folder=folder, params=params, **more):
     model.save_pretrained(params, folder, progress=False, **more)
 
+ids, keys = np.arange(8)[None], [jax.random.key(i) for i in range(2)]
+
+def generate(ids=ids, **more):
+    return bool(model.generate(params, ids, **{"max_new_tokens": 2} | more))
+
+generations = {
+    "generate tokens": lambda: generate(max_new_tokens=3 if odd else 2),
+    "generate prompt": lambda: generate(ids[:, :5] if odd else ids),
+    "generate ids": lambda: generate(ids + odd),
+    "generate key": lambda: generate(do_sample=True, key=keys[odd]),
+    "generate draw": lambda: generate(do_sample=True, key=keys[0], temperature=1.5 if odd else 2.0),
+    "generate call": lambda: generate() if odd else [*model.stream(params, ids, max_new_tokens=2)],
+}
+for name, action in generations.items():
+    say(name, said_of(action))
+
 halves = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
 saves = {
     "save folder": lambda: save(folder + "/b" if odd else folder),
@@ -74,6 +90,12 @@ EXPECTED = {
     "folder": "name_or_path: process 0 has a folder on its disk, process 1 has '/nowhere/at all', "
     "which is not on its disk",
     "class": "call: process 0 has LlamaForCausalLM.from_pretrained, process 1 has LlamaModel.from",
+    "generate tokens": "max_new_tokens: process 0 has 2, process 1 has 3",
+    "generate prompt": "input_ids: process 0 has (1, 8) [[0, 1, 2, 3, 4, 5, 6, 7]], process 1 has "
+    "(1, 5) [[0, 1, 2, 3, 4]]",
+    "generate ids": "process 1 has (1, 8) [[1, 2, 3, 4, 5, 6, 7, 8]]",
+    "generate key": "key: process 0 has (2,) [0, 0], process 1 has (2,) [0, 1]",
+    "generate draw": "temperature: process 0 has () 2.0, process 1 has () 1.5",
     "save folder": "folder: process 0 has ",
     "save format": "weights_format: process 0 has safetensors, process 1 has msgpack",
     "save dtype": "leaves: process 0 has 21 float32",
@@ -97,7 +119,8 @@ def said(tmp_path_factory):
 def test_P16_where_processes_differ_each_says_who_has_what(case, said):
     first, second = (of[case]["error"] for of in said[0])
     assert first == second and EXPECTED[case] in first
-    assert first.startswith("Disagreement: a save: " if "save" in case else "Disagreement: a load")
+    call = {"save": "a save", "generate": "generate"}.get(case.partition(" ")[0], "a load")
+    assert first.startswith(f"Disagreement: {call}: ")
     assert "all processes of a run must ask for the same" in first
     assert not list(said[1].glob("saved*"))  # nothing was begun
 
@@ -107,6 +130,10 @@ def test_P16_processes_in_different_calls_say_so_and_may_go_on(said):
         assert (
             "process 0 is in the agreement of a save, and process 1 in the agreement of a load"
             in (of["other call"]["error"])
+        )
+        assert (
+            "process 0 is in the agreement of stream, and process 1 in the agreement of gen"
+            in (of["generate call"]["error"])
         )
         assert of["in step again"] == {"result": True}
 
