@@ -1,0 +1,99 @@
+"""Weights that the libraries quantised are decoded as they decode them, bit for bit (P10)."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxmodels.params.formats import open_checkpoint
+from flaxmodels.params.formats.source import Source
+from flaxmodels.params.quantized.packed import PackedTensor
+from flaxmodels.params.quantized.qtensor import QTensor
+from flaxmodels.params.quantized.readers import read_quantized
+
+GOLDENS = Path(__file__).parents[2] / "goldens" / "quantized"
+FILES = {
+    name: open_checkpoint(GOLDENS / f"{name}.safetensors")
+    for name in ("fp8", "compressed_tensors", "mxfp4")
+}
+CONFIGS = {name: json.loads(file.metadata["configs"]) for name, file in FILES.items()}
+CASES = [(file, case) for file, configs in CONFIGS.items() for case in configs]
+
+
+def case_of(file: str, case: str) -> tuple[Source, dict, dict[str, np.ndarray]]:
+    """Returns the source that a writer made, its quantization_config and what it decodes to."""
+    start = f"{case}:"
+    tensors = {
+        name.removeprefix(start): dataclasses.replace(tensor, name=name.removeprefix(start))
+        for name, tensor in FILES[file].tensors.items()
+        if name.startswith(start)
+    }
+    expected = {
+        name.removeprefix("decoded:"): tensors.pop(name).read()
+        for name in [*tensors]
+        if name.startswith("decoded:")
+    }
+    source = dataclasses.replace(FILES[file], tensors=tensors)
+    return source, CONFIGS[file][case], expected
+
+
+@pytest.mark.parametrize("file, case", CASES)
+def test_numbers_are_those_of_the_writer_bit_for_bit(file, case):
+    """Compared in the dtype in which the writer decodes: bfloat16 for nvfp4, mxfp4 and mxfp8 of
+    compressed-tensors, that of the scales for its other formats, else float32."""
+    source, config, expected = case_of(file, case)
+    found = read_quantized(source, config)
+    for name, numbers in expected.items():
+        packed = found[name]
+        assert isinstance(packed, PackedTensor) and packed.shape == numbers.shape
+        whole = tuple((0, n) for n in packed.stored)
+        ours = packed.numbers(whole)
+        ours = ours.swapaxes(-1, -2) if packed.form.turned else ours
+        assert ours.astype(numbers.dtype).tobytes() == numbers.tobytes()
+        assert packed.read().tobytes() == ours.astype(packed.dtype).tobytes()
+
+
+@pytest.mark.parametrize("file, case", CASES)
+def test_parts_are_those_of_the_whole(file, case):
+    source, config, expected = case_of(file, case)
+    found = read_quantized(source, config)
+    for name in expected:
+        whole = found[name].read()
+        inner = tuple((n // 3, n - n // 4) for n in whole.shape)
+        part = whole[tuple(slice(*bound) for bound in inner)]
+        assert found[name].read(inner).tobytes() == np.ascontiguousarray(part).tobytes()
+
+
+@pytest.mark.parametrize("file, case", CASES)
+def test_fields_make_a_qtensor_of_the_same_numbers(file, case):
+    source, config, expected = case_of(file, case)
+    found = read_quantized(source, config)
+    for name in expected:
+        packed = found[name]
+        assert isinstance(packed, PackedTensor)
+        weight = qtensor(packed)
+        assert weight.shape == packed.shape
+        np.testing.assert_array_equal(np.asarray(weight.dense()), packed.read())
+
+
+def qtensor(packed: PackedTensor) -> QTensor:
+    fields = {
+        name: qtensor(field) if isinstance(field, PackedTensor) else jnp.asarray(field.read())
+        for name, field in packed.fields.items()
+    }
+    return QTensor(**fields, form=packed.form)
+
+
+@pytest.mark.parametrize("file, case", CASES)
+def test_what_is_not_quantised_stays_and_scales_of_activations_go(file, case):
+    source, config, expected = case_of(file, case)
+    found = read_quantized(source, config)
+    plain = {name for name in source.tensors if name.endswith("bias") or "lm_head" in name}
+    assert found.tensors.keys() == expected.keys() | plain
+    assert all(found[name] is source[name] for name in plain)
+    assert set(found.passed_over) == {
+        x for x in source.tensors if x.endswith(("input_scale", "activation_scale", "scale_ub"))
+    }
