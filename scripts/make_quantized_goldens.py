@@ -1,6 +1,6 @@
 """Make the goldens under tests/goldens/quantized with the libraries that write such checkpoints.
 
-Run by hand; rewrites what it is asked for, the same every time:
+Run by hand; rewrites what it is asked for, the same every time but for the order of metadata:
 
     python scripts/make_quantized_goldens.py [fp8 compressed_tensors mxfp4 bitsandbytes gptq awq]
 

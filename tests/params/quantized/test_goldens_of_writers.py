@@ -7,11 +7,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _weights import uniform
 
 from flaxmodels.params.formats import open_checkpoint
 from flaxmodels.params.formats.source import Source
+from flaxmodels.params.quantized.make import quantize
 from flaxmodels.params.quantized.packed import PackedTensor
-from flaxmodels.params.quantized.qtensor import QTensor
+from flaxmodels.params.quantized.qtensor import Form, QTensor
 from flaxmodels.params.quantized.readers import read_quantized
 
 GOLDENS = Path(__file__).parents[2] / "goldens" / "quantized"
@@ -97,3 +99,16 @@ def test_what_is_not_quantised_stays_and_scales_of_activations_go(file, case):
     assert set(found.passed_over) == {
         x for x in source.tensors if x.endswith(("input_scale", "activation_scale", "scale_ub"))
     }
+
+
+@pytest.mark.parametrize(
+    "case, block", [("fp8_tensor", (-1, -1)), ("fp8_channel", (1, -1)), ("fp8_block", (8, 16))]
+)
+def test_codes_that_are_made_are_those_of_the_writer(case, block):
+    """compressed-tensors' of the same numbers: the scale is the largest of a block / 448, and codes
+    are numbers divided by it, as DeepSeek's kernels have it."""
+    source, _, _ = case_of("compressed_tensors", case)
+    codes, scale = source["a.weight"].read(), source["a.weight_scale"].read()
+    made = quantize(uniform(case, codes.shape), Form("float8_e4m3fn", block, np.dtype(np.float32)))
+    assert made.data.tobytes() == codes.tobytes()
+    assert made.scale.tobytes() == scale.tobytes()
