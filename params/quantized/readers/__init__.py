@@ -21,7 +21,7 @@ _READERS = {
     "flaxmodels": "ours",
     "fp8": "fp8",
     "gptq": "gptq",
-    "modelopt": "compressed_tensors",
+    "modelopt": "modelopt",
     "mxfp4": "mxfp4",
 }
 """{quant_method: module of this folder}."""
