@@ -46,6 +46,14 @@ def stays_packed(pieces: Sequence[Piece]) -> bool:
     return all(map(is_kept, pieces))
 
 
+def decoded_as(dtype: np.dtype, pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """Returns pieces whose packed tensors are decoded into `dtype`: their numbers are rounded once,
+    and not first to the dtype that the checkpoint has for them."""
+    return tuple(
+        dataclasses.replace(piece, tensor=_packed(piece).astype(dtype)) for piece in pieces
+    )
+
+
 def packed_leaf(plan: LeafPlan, where: str) -> PackedLeaf:
     """Returns the arrays of a leaf that `stays_packed`; `plan` is that of its numbers.
 

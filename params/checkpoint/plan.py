@@ -22,7 +22,15 @@ from .device.routes import SLABS, Limits, Way, limits_of, route_of
 from .device.steps import ring_bytes, transient_bytes
 from .leaf_plan import LeafPlan
 from .match import Match, Piece, stored_bytes
-from .packed_leaf import PackedLeaf, mixed, owner_of, packed_leaf, put_together, stays_packed
+from .packed_leaf import (
+    PackedLeaf,
+    decoded_as,
+    mixed,
+    owner_of,
+    packed_leaf,
+    put_together,
+    stays_packed,
+)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -239,6 +247,8 @@ def make_plan(
         is_kept = keep_packed and _is_packed(path, pieces, match.source.where)
         stored = _stored_dtype(path, pieces, match.source.where, is_packed=is_kept)
         final = jax.dtypes.canonicalize_dtype(dtype_for(dtype, path, stored))
+        if not is_kept and all(isinstance(piece.tensor, PackedTensor) for piece in pieces):
+            pieces, stored = decoded_as(final, pieces), final
         plan = LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
         if is_kept:
             packed.append(packed_leaf(plan, match.source.where))

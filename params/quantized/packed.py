@@ -78,6 +78,11 @@ class PackedTensor(Tensor):
         inner = (slice(b - a, e - a) for (a, _), (b, e) in zip(around, bounds, strict=True))
         return numbers[tuple(inner)]
 
+    def astype(self, dtype: np.dtype) -> "PackedTensor":
+        """Returns the same tensor, whose numbers are rounded to another dtype."""
+        form = dataclasses.replace(self.form, dtype=np.dtype(dtype))
+        return dataclasses.replace(self, dtype=form.dtype, form=form)
+
     def layer(self, index: int, name: str) -> "PackedTensor":
         """Returns the tensor at an index of the first axis, which is no axis of its blocks."""
         fields = {key: layer_of(field, index, name) for key, field in self.fields.items()}

@@ -1,0 +1,42 @@
+"""Models in the formats of other libraries: loaded packed and decoded (P13.26, P10)."""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _drawn import applied
+from safetensors.numpy import load_file
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+from flaxmodels.params.quantized.qtensor import QTensor
+
+GOLDENS = Path(__file__).parents[1] / "goldens" / "quantized"
+KERNEL = "model/layers/0/mlp/up_proj/kernel"
+# {folder: the dtype in which its library decodes}
+FOLDERS = {"fp8-llama": jnp.float32, "compressed-tensors-llama": jnp.bfloat16}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_logits_are_those_of_the_library_that_quantised(folder):
+    golden = load_file(GOLDENS / folder / "golden.safetensors")
+
+    def logits(params, model):
+        out = applied(model, fp.cast(params, jnp.float32), golden["input_ids"])
+        return np.asarray(out.logits)
+
+    load = fm.LlamaForCausalLM.from_pretrained
+    model, params = load(GOLDENS / folder, dequantize=True, param_dtype=FOLDERS[folder])
+    assert not any(isinstance(x, QTensor) for x in fp.flatten(params).values())
+    assert "quantization_config" not in model.config.to_dict()
+    np.testing.assert_allclose(logits(params, model), golden["logits"], atol=1e-5)
+    model, packed = load(GOLDENS / folder)
+    leaves = fp.flatten(packed)
+    assert isinstance(leaves[KERNEL], QTensor)
+    assert not isinstance(leaves["lm_head/kernel"], QTensor)
+    _, decoded = load(GOLDENS / folder, dequantize=True, param_dtype="float32")
+    np.testing.assert_array_equal(
+        np.asarray(leaves[KERNEL].dense(jnp.float32)), np.asarray(fp.flatten(decoded)[KERNEL])
+    )
+    np.testing.assert_allclose(logits(packed, model), logits(decoded, model), atol=1e-5)
