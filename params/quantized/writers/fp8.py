@@ -1,92 +1,83 @@
-"""FP8 as DeepSeek and Transformers have it: `P.weight` and `P.weight_scale_inv`.
+"""FP8 as DeepSeek has it, so that Transformers opens it: a scale for each block of a weight.
 
-Source: `integrations/finegrained_fp8.py` and `FineGrainedFP8Config` of Transformers 5.23.
+The format is that of `readers/fp8.py`. Source: `integrations/finegrained_fp8.py` and
+`FineGrainedFP8Config` of Transformers 5.23.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-
-from ...errors import quoted, some, warn
+from ...errors import warn_once
 from ...strict_json import Json
-from ..qtensor import Form, QTensor
-
-_SCALES = (np.dtype(np.float32), jnp.dtype(jnp.float8_e8m0fnu))
+from ..qtensor import Form, QTensor, in_float32
 
 
-def tensors_of(name: str, weight: QTensor) -> dict[str, Any]:
-    """Returns the tensors of a weight: codes [out, in], and a scale for each block of them, or one
-    of shape () for all.
+def tensors_of(module: str, weight: QTensor) -> dict[str, Any]:
+    """Returns what a layer of FP8 stores of its weight: codes [out, in], and a scale for each block
+    of them, or one of shape () for all.
 
     Args:
-        name: of the weight in the file, such as "model.layers.0.mlp.up_proj.weight".
+        module: its name in PyTorch, such as "model.layers.0.mlp.up_proj".
+        weight: a kernel, (in, out) and stored (out, in), without stacked layers.
 
     Raises:
-        ValueError: a weight that the format does not hold.
+        ValueError: a weight that the format does not hold; the message says why.
     """
-    check(name, weight.form)
+    if problem := misfit(weight.form, weight.shape):
+        raise ValueError(f"{module}: {problem}")
     if weight.zero is not None or weight.offset is not None or weight.perm is not None:
-        raise ValueError(f"{name}: FP8 has neither zero points, offsets nor an order of columns")
-    if weight.scale.dtype not in _SCALES:
-        known = " or ".join(map(str, _SCALES))
-        raise ValueError(f"{name}: scales are {weight.scale.dtype}; FP8 has {known}")
-    is_one = weight.form.block == (-1, -1) and weight.scale.ndim == 2
-    scale = weight.scale.reshape(()) if is_one else weight.scale
-    return {name: weight.data, f"{name}_scale_inv": scale}
+        raise ValueError(f"{module}: FP8 has neither zero points, offsets nor an order of columns")
+    block, scale = weight.form.block, in_float32(weight.scale)
+    sizes = zip(weight.stored, block, strict=True)
+    if min(block) > 0 and any(size % unit for size, unit in sizes):
+        warn_once(
+            f"FP8 in blocks of {block}: those at the edges of some weights are smaller. Kernels of "
+            "GPUs read them; Transformers 5.23 on a CPU, which divides a weight into equal blocks, "
+            "does not"
+        )
+    name = f"{module}.weight"
+    return {name: weight.data, f"{name}_scale_inv": scale if min(block) > 0 else scale.reshape(())}
 
 
-def config_of(weights: Mapping[str, QTensor], plain: Collection[str] = ()) -> dict[str, Json]:
-    """Returns the `quantization_config` of a checkpoint.
+def misfit(form: Form, shape: tuple[int, ...]) -> str:
+    """Returns why FP8 has no layer for a weight; "" if it has one.
 
     Args:
-        weights: {name in the file: weight} of all that are quantised.
-        plain: modules whose weights are not, though they are linear layers: "lm_head".
+        shape: the logical one.
+    """
+    if not form.turned or len(shape) != 2:
+        return f"FP8 is for kernels of linear layers; this is {form.codes} {shape}"
+    is_block = min(form.block) > 0 or form.block == (-1, -1)
+    if form.codes != "float8_e4m3fn" or not is_block or form.factor != 1:
+        return (
+            f"FP8 has float8_e4m3fn with a scale for a block or for all, and no {form.codes} in "
+            f'blocks of {form.block}: quantise it as "float8_block" or "float8_tensor"'
+        )
+    return ""
+
+
+def config_of(forms: Collection[Form], dense: Collection[str]) -> dict[str, Json]:
+    """Returns the `quantization_config` of weights of these forms.
+
+    Args:
+        dense: names of the modules that stay as they are; the layers of a model that are not named
+            are those that Transformers expects quantised.
 
     Raises:
-        ValueError: weights in blocks of different sizes, or scales of different dtypes: the format
-            has one of each.
+        ValueError: blocks of several sizes, which it has no config for.
     """
-    blocks = {name: weight.form.block for name, weight in weights.items()}
-    formats = {name: str(weight.scale.dtype) for name, weight in weights.items()}
-    for what, found in (("blocks", blocks), ("scales", formats)):
-        if len({*found.values()}) > 1:
-            first, *others = found.items()
-            name, value = next(item for item in others if item[1] != first[1])
-            raise ValueError(
-                f"FP8 has one size of blocks and one dtype of scales: {what} of {first[0]} are "
-                f"{first[1]}, of {name} {value}"
-            )
-    block = next(iter(blocks.values()), (128, 128))
-    odd = [name for name, weight in weights.items() if _is_cut(weight)]
-    if odd:
-        warn(
-            f"blocks at the edges of {some(map(quoted, odd), 3)} are smaller than {block}: kernels "
-            "for GPUs read them, and Transformers 5.23 on a CPU, which divides a weight into equal "
-            "blocks, does not"
-        )
-    is_e8m0 = jnp.dtype(jnp.float8_e8m0fnu).name in formats.values()
+    blocks = sorted({form.block for form in forms})
+    if len(blocks) != 1:
+        sizes = ", ".join(map(str, blocks))
+        raise ValueError(f"FP8's config is of one size of blocks; these are {sizes or 'none'}")
+    (block,) = blocks
     return {
-        "quant_method": "fp8",
         "activation_scheme": "dynamic",
+        "dequantize": False,
+        "expert_dtype": "fp8",
+        "modules_to_convert": None,
+        "modules_to_not_convert": sorted(dense),
+        "quant_method": "fp8",
+        "scale_fmt": "float",
         "weight_block_size": None if block == (-1, -1) else [*block],
-        "scale_fmt": "ue8m0" if is_e8m0 else "float",
-        "modules_to_not_convert": sorted(plain),
     }
-
-
-def check(name: str, form: Form) -> None:
-    """Raises `ValueError` if a weight of this form is none that the format holds."""
-    is_block = min(form.block) > 0 or form.block == (-1, -1)
-    if form.codes != "float8_e4m3fn" or not is_block or form.factor != 1 or form.scale is not None:
-        raise ValueError(
-            f"{name}: {form.codes} in blocks of {form.block} cannot be written as FP8, which holds "
-            'float8_e4m3fn with a scale for a block or for all: quantise it as "float8_block" or '
-            '"float8_tensor"'
-        )
-
-
-def _is_cut(weight: QTensor) -> bool:
-    sizes = zip(weight.data.shape[-2:], weight.form.block, strict=True)
-    return any(size % block for size, block in sizes if block > 0)

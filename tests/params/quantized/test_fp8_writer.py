@@ -1,5 +1,6 @@
 """FP8 is written as Transformers writes it (P10)."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,8 +19,8 @@ FOLDER = Path(__file__).parents[2] / "goldens" / "quantized" / "fp8-llama"
 NUMBERS = np.linspace(-1, 1, 16 * 24, dtype=np.float32).reshape(16, 24)
 
 
-def made(block, numbers=NUMBERS):
-    return quantize(numbers, Form("float8_e4m3fn", block, np.dtype(np.float32), turned=True))
+def made(block):
+    return quantize(NUMBERS, Form("float8_e4m3fn", block, np.dtype(np.float32), turned=True))
 
 
 def test_tensors_and_config_are_those_of_transformers():
@@ -27,39 +28,42 @@ def test_tensors_and_config_are_those_of_transformers():
     config = json.loads((FOLDER / "config.json").read_text())["quantization_config"]
     stored = open_checkpoint(FOLDER / "model.safetensors")
     packed = read_quantized(stored, config).tensors
-    weights = {
-        name: QTensor(
-            **{key: field.read() for key, field in tensor.fields.items()}, form=tensor.form
+    kernels = {
+        name.removesuffix(".weight"): QTensor(
+            **{key: field.read() for key, field in tensor.fields.items()},
+            form=dataclasses.replace(tensor.form, turned=True),
         )
         for name, tensor in packed.items()
         if isinstance(tensor, PackedTensor)
     }
     written = {}
-    for name, weight in weights.items():
-        written |= fp8.tensors_of(name, weight)
-    assert written.keys() == stored.tensors.keys() - (packed.keys() - weights.keys())
+    for module, kernel in kernels.items():
+        written |= fp8.tensors_of(module, kernel)
+    dense = {name for name, x in packed.items() if not isinstance(x, PackedTensor)}
+    assert written.keys() == stored.tensors.keys() - dense
     assert all(x.tobytes() == stored[name].read().tobytes() for name, x in written.items())
-    assert fp8.config_of(weights, ["lm_head"]).items() <= config.items()
+    assert fp8.config_of([kernel.form for kernel in kernels.values()], ["lm_head"]) == config
 
 
 @pytest.mark.parametrize("block", [(8, 8), (-1, -1)])
 def test_what_is_written_is_read(block):
     weight = made(block)
-    tensors = fp8.tensors_of("a.weight", weight)
-    config = fp8.config_of({"a.weight": weight})
+    tensors, config = fp8.tensors_of("a", weight), fp8.config_of([weight.form], [])
     found = read_quantized(source_of(tensors), config)["a.weight"].read()
     np.testing.assert_array_equal(found.T, weight.dense())
 
 
 def test_what_the_format_does_not_hold_is_refused():
-    with pytest.raises(ValueError, match='a: float8_e4m3fn in blocks of .1, -1.*"float8_block"'):
+    with pytest.raises(ValueError, match='a: FP8 has .* no float8.* of .1, -1.*"float8_block"'):
         fp8.tensors_of("a", made((1, -1)))
-    with pytest.raises(ValueError, match="a: int8 in blocks"):
-        fp8.tensors_of("a", quantize(NUMBERS, form_of("int8")))
-    with pytest.raises(ValueError, match=r"blocks of a are \(8, 8\), of b \(4, 8\)"):
-        fp8.config_of({"a": made((8, 8)), "b": made((4, 8))})
+    with pytest.raises(ValueError, match="no int8 in blocks"):
+        fp8.tensors_of("a", quantize(NUMBERS, form_of("int8", turned=True)))
+    with pytest.raises(ValueError, match="a: FP8 is for kernels of linear layers; this is float8"):
+        fp8.tensors_of("a", quantize(NUMBERS, form_of("float8_block")))
+    with pytest.raises(ValueError, match=r"these are \(4, 8\), \(8, 8\)"):
+        fp8.config_of([made((8, 8)).form, made((4, 8)).form], [])
 
 
 def test_smaller_blocks_at_edges_are_said_to_need_a_gpu():
-    with pytest.warns(UserWarning, match="'a' are smaller than .* on a CPU"):
-        fp8.config_of({"a": made((16, 16))})
+    with pytest.warns(UserWarning, match=r"blocks of \(16, 16\): those at the edges"):
+        fp8.tensors_of("a", made((16, 16)))
