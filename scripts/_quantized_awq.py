@@ -15,6 +15,7 @@ from _quantized_model import saved, tiny_llama
 from _weights import uniform
 from awq.modules.linear.gemm import WQLinear_GEMM
 from awq.utils.packing_utils import dequantize_gemm
+from transformers import LlamaForCausalLM
 
 VERSIONS = {"autoawq": awq.__version__}
 _COMMON = {"quant_method": "awq", "bits": 4, "version": "gemm", "zero_point": True}
@@ -41,8 +42,11 @@ def cases() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def folder() -> None:
     """Writes a Llama whose head and first MLP are left as they are."""
-    model, tensors = tiny_llama(hidden_size=32, head_dim=16).float(), {}
-    for name, value in model.state_dict().items():
+    # Of another dtype than that of the weights: `to` would round the angles of positions too.
+    model, tensors = tiny_llama(hidden_size=32, head_dim=16), {}
+    reference = LlamaForCausalLM(model.config)
+    reference.load_state_dict(model.state_dict())
+    for name, value in reference.state_dict().items():
         module = name.removesuffix(".weight")
         if not module.endswith("proj") or ".0.mlp." in module:
             tensors[name] = value.half()
@@ -52,7 +56,7 @@ def folder() -> None:
         tensors |= made
         value.copy_(decoded)
     config = _COMMON | {"group_size": 8, "modules_to_not_convert": ["model.layers.0.mlp"]}
-    saved("awq-llama", tensors, config, model)
+    saved("awq-llama", tensors, config, reference)
 
 
 def _quantised(

@@ -20,6 +20,7 @@ from gptqmodel.utils.model import (
 )
 from gptqmodel.utils.model_dequant import unpack_cols, unpack_rows
 from gptqmodel.version import __version__
+from transformers import LlamaForCausalLM
 
 VERSIONS = {"gptqmodel": __version__}
 _COMMON = {"quant_method": "gptq", "sym": False, "lm_head": False, "pack_dtype": "int32"}
@@ -144,8 +145,11 @@ def _to_v1(layer: TorchLinear) -> None:
 
 
 def _saved(folder: str, config: dict[str, Any], config_of: Any) -> None:
+    # Of another dtype than that of the weights: `to` would round the angles of positions too.
     model, tensors = tiny_llama(hidden_size=32, head_dim=16), {}
-    for name, value in model.float().state_dict().items():
+    reference = LlamaForCausalLM(model.config)
+    reference.load_state_dict(model.state_dict())
+    for name, value in reference.state_dict().items():
         module = name.removesuffix(".weight")
         of = config_of(module)
         is_head = module == "lm_head" and config["lm_head"]
@@ -155,7 +159,7 @@ def _saved(folder: str, config: dict[str, Any], config_of: Any) -> None:
         made, decoded = quantised(module, value, of)
         tensors |= made
         value.copy_(decoded)
-    for name, value in model.state_dict().items():
+    for name, value in reference.state_dict().items():
         if name in tensors:
             value.copy_(tensors[name])
-    saved(folder, tensors, config, model)
+    saved(folder, tensors, config, reference)

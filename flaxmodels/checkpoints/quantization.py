@@ -1,5 +1,7 @@
 """Quantised weights in a load: those that a configuration speaks of, and those to be made."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from .. import params as fp
@@ -7,8 +9,11 @@ from ..config.config import Config
 from ..core.model import Model
 from ..documents.config_keys import QUANTISED
 from ..documents.json_values import thaw
+from ..params.quantized.lazy import Computed
+from ..params.quantized.moved import transposed
 from ..params.quantized.packed import PackedTensor
 from ..params.quantized.readers import check_read, read_quantized
+from ..params.tree.paths import matches
 
 
 def quantised_source(model: Model, source: fp.Source) -> fp.Source:
@@ -24,7 +29,28 @@ def quantised_source(model: Model, source: fp.Source) -> fp.Source:
     if not config:
         check_read(source)
         return source
-    return read_quantized(source, config)
+    return _as_stored(read_quantized(source, config), config, model.naming)
+
+
+_LINEAR = ("awq", "bitsandbytes", "gptq")
+"""Methods whose layers hold (out, in) where PyTorch's own hold (in, out), as GPT-2's Conv1D does."""
+
+
+def _as_stored(source: fp.Source, config: Mapping[str, Any], naming: fp.Naming) -> fp.Source:
+    """Returns the source with quantised weights in the order of axes that the naming expects."""
+    if config.get("quant_method", "bitsandbytes") not in _LINEAR or not naming.kernels_in_out:
+        return source
+
+    def is_in_out(name: str, tensor: fp.Tensor) -> bool:
+        path = f"/{name.removesuffix('.weight').replace('.', '/')}/kernel"
+        is_quantised = isinstance(tensor, PackedTensor | Computed)
+        return is_quantised and matches(naming.kernels_in_out, path)
+
+    tensors = {
+        name: transposed(tensor) if is_in_out(name, tensor) else tensor
+        for name, tensor in source.tensors.items()
+    }
+    return dataclasses.replace(source, tensors=tensors)
 
 
 def without_quantization(config: Config) -> Config:
