@@ -33,7 +33,7 @@ def quantised_source(model: Model, source: fp.Source) -> fp.Source:
 
 
 _LINEAR = ("awq", "bitsandbytes", "gptq")
-"""Methods whose layers hold (out, in) where PyTorch's own hold (in, out), as GPT-2's Conv1D does."""
+"""Methods whose layers hold (out, in) where PyTorch's hold (in, out), as GPT-2's Conv1D does."""
 
 
 def _as_stored(source: fp.Source, config: Mapping[str, Any], naming: fp.Naming) -> fp.Source:
