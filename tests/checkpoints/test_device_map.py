@@ -7,19 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from _drawn import applied, params_of, tiny_llama
 
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels.params.checkpoint import disk_leaf
 from flaxmodels.params.checkpoint.disk_leaf import DiskLeaf
 
-CONFIG = fm.LlamaConfig(
-    vocab_size=64,
-    hidden_size=16,
-    intermediate_size=32,
-    num_hidden_layers=4,
-    num_attention_heads=2,
-)
+CONFIG = tiny_llama(num_hidden_layers=4)
 IDS = np.arange(12, dtype=np.int32).reshape(2, 6)
 LAYER = 4 * (4 * 16 * 16 + 3 * 16 * 32 + 2 * 16)  # bytes
 TABLE = 4 * 64 * 16
@@ -29,9 +24,9 @@ TABLE = 4 * 64 * 16
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("llama")
     model = fm.LlamaForCausalLM(CONFIG)
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     model.save_pretrained(params, folder)
-    logits = model.apply({"params": params}, IDS).logits
+    logits = applied(model, params, IDS).logits
     tokens = model.generate(params, IDS, max_new_tokens=4).sequences
     return folder, params, np.asarray(logits), np.asarray(tokens)
 
@@ -116,7 +111,7 @@ def test_P13_19_balanced_spreads_and_sequential_fills(saved):
 
 def test_P13_18_tied_leaves_are_one_and_a_map_may_name_both(tmp_path):
     model = fm.LlamaForCausalLM(CONFIG.replace(tie_word_embeddings=True))
-    model.save_pretrained(model.init_params(jax.random.key(0)), tmp_path)
+    model.save_pretrained(params_of(model), tmp_path)
     _, params = load(tmp_path, device_map={"model": 0, "lm_head": 1, "model.layers": "disk"})
     assert "lm_head" not in params and places(params)["model/embed_tokens"] == 0
 
@@ -143,7 +138,7 @@ def test_P13_18_another_dtype_is_made_as_it_is_read(saved):
     for path, leaf in fp.flatten(placed).items():
         assert leaf.dtype == jax.numpy.bfloat16 and leaf.tensor.dtype == np.float32
         assert np.array_equal(np.asarray(leaf), np.asarray(fp.get_leaf(half, path)))
-    want = model.apply({"params": half}, IDS).logits
+    want = applied(model, half, IDS).logits
     assert np.abs(np.asarray(model.apply({"params": placed}, IDS).logits - want)).max() < 1e-5
     again = fp.cast(placed, "float32")
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(again))

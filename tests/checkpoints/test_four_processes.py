@@ -6,19 +6,19 @@ import json
 import jax
 import numpy as np
 import pytest
+from _drawn import tiny_llama
 from _runs import Run
+from _turns import some_of
 from _weights import uniform
 
 import flaxmodels as fm
 from flaxmodels import params as fp
 
-CONFIG = fm.LlamaConfig(
+CONFIG = tiny_llama(
     vocab_size=512,
     hidden_size=256,
     intermediate_size=512,
-    num_hidden_layers=2,
     num_attention_heads=8,
-    num_key_value_heads=8,
     max_position_embeddings=32,
 )
 IDS = [[5, 9, 2, 7], [1, 3, 3, 8]]
@@ -30,6 +30,8 @@ PLACES = {
     "expert": {"fsdp": 2, "expert": 4},
     "sequence": {"fsdp": 4, "tensor": 2},
 }
+BY_DEFAULT = ("replicated", "fsdp")
+each_place = some_of("place", [*PLACES], *BY_DEFAULT)
 WHOLE_ROWS = {"fsdp": "down_proj", "tensor": "up_proj", "sequence": "down_proj"}
 """A kernel whose shards are whole rows of its file, so that each process reads what it holds."""
 
@@ -91,7 +93,7 @@ for name, place in places.items():
     said["as alone"] = hashes(params) == hashes(load(source, place, name, "host")[1])
     said["read alone"] = sum(read)
     said["logits"] = whole(jax.jit(model.apply)({"params": params}, ids).logits)
-    if name in ("fsdp", "fsdp+tensor"):
+    if name == "fsdp":
         said["tokens"] = whole(model.generate(params, ids, max_new_tokens=4).sequences)
     said |= save(model, params, name, max_shard_size="1MB")
     said["equal"] = hashes(params) == hashes(load(f"{folder}/{name}", place, name)[1])
@@ -103,7 +105,7 @@ def lost(path, *args, before=together._write_at):
     return before(path, *args)
 
 plain, together._write_at = together._write_at, lost
-blocks.CHUNK = 20000
+blocks.CHUNK = 100_000
 say("own disks", save(model, params, "own disks"))
 say("own disks, orbax", said_of(lambda: save(model, params, "orbax", format="orbax")))
 together._write_at = plain
@@ -117,11 +119,12 @@ def full(file, data, at):
 halves = jax.tree.map(lambda leaf: leaf / 2, params)
 for process in (0, count - 1):
     begun, os.pwrite = os.pwrite, full if number == process else os.pwrite
-    say("full last" if process else "full first", said_of(lambda: save(model, halves, "fsdp")))
+    name = "full last" if process else "full first"
+    say(name, said_of(lambda: save(model, halves, "fsdp")))
     os.pwrite = begun
 say("two mains", said_of(lambda: save(model, halves, "fsdp", is_main_process=number < 2)))
 say("main is last", save(model, params, "last", is_main_process=number == count - 1))
-say("equal", hashes(params) == hashes(load(f"{folder}/last", place, name)[1]))
+say("equal", hashes(params) == hashes(load(f"{folder}/last", place, [*places][-1])[1]))
 """
 
 
@@ -135,10 +138,11 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=[4, pytest.param(2, marks=pytest.mark.soak)])
-def said(request, source):
+def said(request, source, thorough):
     """What each process says."""
     folder = source / str(request.param)
-    arguments = (source / "ck", folder, json.dumps(PLACES), json.dumps(IDS))
+    places = {name: PLACES[name] for name in (PLACES if thorough else BY_DEFAULT)}
+    arguments = (source / "ck", folder, json.dumps(places), json.dumps(IDS))
     return folder, Run(PROGRAM, *arguments, count=request.param, devices=8).said()
 
 
@@ -151,7 +155,7 @@ def alone(source):
     return logits, np.asarray(model.generate(params, ids, max_new_tokens=4).sequences), params
 
 
-@pytest.mark.parametrize("place", PLACES)
+@each_place
 def test_P16_they_compute_what_one_computes(place, said, alone):
     logits, tokens, _ = alone
     for of in said[1]:
@@ -159,7 +163,7 @@ def test_P16_they_compute_what_one_computes(place, said, alone):
         assert of[place].get("tokens", tokens.tolist()) == tokens.tolist()
 
 
-@pytest.mark.parametrize("place", PLACES)
+@each_place
 def test_P16_each_reads_its_share_of_one_reading_of_the_checkpoint(place, said):
     for of in said[1]:
         assert of[place]["as alone"]
@@ -173,7 +177,7 @@ def test_P16_each_reads_its_share_of_one_reading_of_the_checkpoint(place, said):
             assert kernels[f"model/layers/1/mlp/{WHOLE_ROWS[place]}/kernel"] == "host"
 
 
-@pytest.mark.parametrize("place", PLACES)
+@each_place
 def test_P16_each_writes_its_part_and_nothing_is_sent(place, said, alone):
     folder, of = said
     assert all(one[place]["equal"] for one in of)
@@ -196,7 +200,7 @@ def test_P16_without_a_shared_disk_one_writes_and_chunks_are_sent(said, alone):
     assert "process 0 writes everything" in warned
     assert [one["own disks"]["warned"] for one in of[1:]] == [[]] * (len(of) - 1)
     for one in of:
-        assert 0 < max(one["own disks"]["sent"]) <= 20000
+        assert 0 < max(one["own disks"]["sent"]) <= 100_000
     errors = {one["own disks, orbax"]["error"].partition("CheckpointError: ")[2] for one in of}
     assert any("a disk that all see" in error for error in errors)
 

@@ -6,6 +6,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from _drawn import params_of, tiny_llama
 from safetensors.numpy import load_file
 
 import flaxmodels as fm
@@ -15,9 +16,8 @@ from flaxmodels.commands.lossless import account
 from flaxmodels.params.checkpoint import plan as plans
 from flaxmodels.params.checkpoint.device.routes import Limits
 
-CONFIG = fm.LlamaConfig(
+CONFIG = tiny_llama(
     vocab_size=24,
-    hidden_size=16,
     intermediate_size=24,
     num_hidden_layers=3,
     num_attention_heads=4,
@@ -54,7 +54,7 @@ def _zero():
 @pytest.fixture(scope="module")
 def made():
     model = JoinedForCausalLM(CONFIG)
-    return model, jax.tree.map(np.asarray, model.init_params(jax.random.key(0)))
+    return model, jax.tree.map(np.asarray, params_of(model))
 
 
 def check(params, expected):

@@ -7,7 +7,7 @@ import os
 import jax
 import jax.numpy as jnp
 import pytest
-from _drawn import params_of
+from _drawn import params_of, tiny_llama
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -36,17 +36,10 @@ VALUE = "something"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    config = fm.LlamaConfig(
-        vocab_size=16,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-    )
+    config = tiny_llama(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1)
     model = fm.LlamaForCausalLM(config)
     path = tmp_path_factory.mktemp("keywords")
-    model.save_pretrained(model.init_params(jax.random.key(0), param_dtype="bfloat16"), path)
+    model.save_pretrained(fp.cast(params_of(model), "bfloat16"), path)
     return path
 
 

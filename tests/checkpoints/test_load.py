@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import params_of, tiny_llama
 from _paths import GOLDENS, LLAMA
 from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
@@ -27,8 +28,7 @@ def mesh():
 @pytest.fixture(scope="module")
 def divisible(tmp_path_factory):
     """A checkpoint whose every dimension divides over fsdp 4 x tensor 2."""
-    config = fm.LlamaConfig(
-        vocab_size=64,
+    config = tiny_llama(
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=3,
@@ -37,7 +37,7 @@ def divisible(tmp_path_factory):
     )
     model = fm.LlamaForCausalLM(config)
     folder = tmp_path_factory.mktemp("divisible")
-    model.save_pretrained(model.init_params(jax.random.key(0)), folder / "saved")
+    model.save_pretrained(params_of(model), folder / "saved")
     return folder / "saved"
 
 
@@ -93,14 +93,10 @@ def test_logits_on_a_mesh_equal_those_of_one_device(divisible, mesh, scan_layers
     assert len(logits.sharding.device_set) == 8
 
 
+@pytest.mark.soak  # by default: test_P22_sharded_equals_the_whole
 def test_init_params_on_a_mesh_equals_init_on_one_device(mesh):
-    config = fm.LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+    config = tiny_llama(
+        hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2
     )
     model = fm.LlamaForCausalLM(config)
     alone = fp.flatten(model.init_params(jax.random.key(3)))

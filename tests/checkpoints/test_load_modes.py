@@ -3,19 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from _drawn import tiny_llama
 from _modes import COMPILED, CONTEXTS, MODES, ROWS, check
 
 import flaxmodels as fm
 
 MODEL = fm.LlamaForCausalLM(
-    fm.LlamaConfig(
-        vocab_size=16,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-    )
+    tiny_llama(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1)
 )
 IDS = np.arange(3 * ROWS).reshape(ROWS, 3)
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from _turns import in_turn
+from _drawn import params_of
+from _turns import in_turn, some_of
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -21,6 +22,7 @@ ONCE = {1: [0, 2]}  # as `scripts/_goldens_heads.py`
 TWICE = {0: [3], 1: [2, 3]}
 EVEN = {0: [2, 3], 1: [0, 1]}  # whole groups of Llama's
 loop_and_scan = pytest.mark.parametrize("scan_layers", [False, True], ids=["loop", "scan"])
+scan_by_default = some_of("scan_layers", {"loop": False, "scan": True}, "scan")
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="output_attentions")
@@ -100,7 +102,7 @@ def test_P24_a_pruned_model_generates_as_the_reference():
     assert [x.shape[1] for x in model.init_cache(1, 4).entries["full_attention"].keys] == [3, 1]
 
 
-@loop_and_scan
+@scan_by_default
 def test_heads_over_an_encoder_stay_and_norms_of_heads_go(scan_layers):
     small = {"vocab_size": 20, "hidden_size": 32, "intermediate_size": 24, "num_hidden_layers": 2}
     small |= {"num_attention_heads": 4, "num_key_value_heads": 2, "qk_layernorm": True}
@@ -108,7 +110,7 @@ def test_heads_over_an_encoder_stay_and_norms_of_heads_go(scan_layers):
     configs = fm.StableLmConfig(**small), fm.XGLMConfig(**cross, add_cross_attention=True)
     for cls, config in zip((fm.StableLmForCausalLM, fm.XGLMForCausalLM), configs, strict=True):
         model = cls(config, scan_layers=scan_layers)
-        model, params = model.prune_heads(model.init_params(jax.random.key(0)), EVEN)
+        model, params = model.prune_heads(params_of(model), EVEN)
         shapes = [jax.tree.map(np.shape, tree) for tree in (params, model.abstract_params())]
         assert shapes[0] == shapes[1]
 
@@ -128,7 +130,7 @@ def test_P24_llama_without_groups_is_llama_with_zeros(scan_layers, plan):
     np.testing.assert_allclose(got[tokens], wanted[tokens], atol=1e-4)
 
 
-@loop_and_scan
+@scan_by_default
 def test_P24_a_pruned_llama_generates_with_a_smaller_cache(scan_layers):
     model, params = loaded("llama-causal-lm")
     prompt = golden.load("llama-causal-lm").under("in")["input_ids"][:1]
@@ -154,13 +156,13 @@ def test_P24_scanned_layers_stay_stacked_if_all_lose_as_many(name):
     same(stacked, fp.stack_layers(cut))
 
 
-@pytest.mark.parametrize(
-    ("scan_layers", "plan"),
-    [(False, {1: [0, 1]}), (True, {1: [0, 1]}), (True, EVEN)],
-    ids=["loop", "scan-uneven", "scan-even"],
+@in_turn(
+    *("name", NAMES),
+    *("how", [(False, {1: [0, 1]}), (True, {1: [0, 1]}), (True, EVEN)]),
+    ids=(None, ["loop", "scan-uneven", "scan-even"]),
 )
-@pytest.mark.parametrize("name", NAMES)
-def test_P24_abstract_traced_and_host_trees_are_served(name, scan_layers, plan):
+def test_P24_abstract_traced_and_host_trees_are_served(name, how):
+    scan_layers, plan = how
     model, params = loaded(name, scan_layers)
     params = fp.to_bf16(params)
     pruned, wanted = model.prune_heads(params, plan)
@@ -185,8 +187,7 @@ def test_P24_abstract_traced_and_host_trees_are_served(name, scan_layers, plan):
 def test_P24_random_params_follow_the_config():
     model = loaded("llama-causal-lm")[0]
     model, template = model.prune_heads(model.abstract_params(), {1: [0, 1]})
-    params = model.init_params(jax.random.key(0, impl="rbg"))
-    assert jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params) == template
+    assert jax.eval_shape(model.init_params, jax.random.key(0)) == template
 
 
 @pytest.mark.parametrize("name", NAMES)

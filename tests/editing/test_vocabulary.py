@@ -2,7 +2,6 @@
 
 import re
 
-import _families as families
 import golden
 import jax
 import jax.numpy as jnp
@@ -24,27 +23,23 @@ from flaxmodels.params.tree import naming as names
 FOLDER = GOLDENS / "vocabulary"
 GOLDENS = sorted(path.name for path in FOLDER.iterdir())
 EDITS = {name: load_file(FOLDER / name / "expected.safetensors") for name in GOLDENS}
-CASES = [
-    (name, edit)
-    for name, arrays in EDITS.items()
-    for edit in sorted({key.split(".")[0] for key in arrays} - {"moments"})
+CASES = [  # every second edit of a golden, in turn, and all with `--all`
+    pytest.param(name, edit, marks=() if (i + j) % 2 else pytest.mark.soak)
+    for i, (name, arrays) in enumerate(EDITS.items())
+    for j, edit in enumerate(sorted({key.split(".")[0] for key in arrays} - {"moments"}))
 ]
 
 
 def every_class():
-    """All model classes. Of the heads that families share only the first is tried by default, and
-    the language models of families that stand for a kind of layer."""
-    standing = {name for name in families.names() if families.load(name).stands_for}
+    """All model classes. Of the heads that families share only the first is tried by default."""
     seen = set()
-    for model_type, family in registry.FAMILIES.items():
+    for family in registry.FAMILIES.values():
         if family.prefix == "EncoderDecoder":  # of two models: tests/models/test_encoder_decoder.py
             continue
         for name in family.models:
             end = registry.ending_of(name)
-            model = end in ("ForCausalLM", "LMHeadModel") and model_type in standing
-            again = end in seen and not model
+            yield pytest.param(name, marks=[pytest.mark.soak] if end in seen else [])
             seen.add(end)
-            yield pytest.param(name, marks=[pytest.mark.soak] if again else [])
 
 
 MODELS = list(every_class())

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _drawn import params_of
+from _drawn import params_of, tiny_llama
+from _turns import some_of
 from jax import P
 
 import flaxmodels as fm
@@ -15,12 +16,11 @@ from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 
 MODEL = fm.LlamaForCausalLM(
-    fm.LlamaConfig(
+    tiny_llama(
         vocab_size=19,
         hidden_size=8,
         intermediate_size=12,
         num_hidden_layers=1,
-        num_attention_heads=2,
         num_key_value_heads=1,
         max_position_embeddings=32,
         initializer_range=0.5,
@@ -151,7 +151,7 @@ def test_D12_what_the_program_is_compiled_for_is_not_traced(params, name):
         jax.eval_shape(lambda x: MODEL.generate(params, IDS, **{name: x}), 3)
 
 
-@pytest.mark.parametrize("options", [{"temperature": -1.0}, {"top_p": 1.5}])
+@some_of("options", {"temperature": {"temperature": -1.0}, "top_p": {"top_p": 1.5}}, "temperature")
 def test_D12_a_traced_value_out_of_range_fails_each_row(params, options):
     def lengths(value):
         (name,) = options

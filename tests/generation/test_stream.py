@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import params_of
 from _turns import in_turn
 
 import flaxmodels as fm
@@ -75,7 +76,7 @@ def test_logits_that_are_not_finite_are_an_error(model):
 def test_a_table_of_positions_bounds_the_lengths():
     config = fm.GPT2Config(vocab_size=64, n_positions=40, n_embd=16, n_layer=1, n_head=2)
     model = fm.GPT2LMHeadModel.from_config(config)
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     ids = np.arange(1, 31, dtype=np.int32)[None]
     tokens = [*model.stream(params, ids, max_new_tokens=10, eos_token_id=())]
     out = model.generate(params, ids, max_new_tokens=10, eos_token_id=())

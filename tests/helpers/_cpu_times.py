@@ -1,9 +1,12 @@
 """`--cpu N`: the N tests and files that take the most CPU time, which other work beside them
-changes less than wall time. It is that of a process's threads, and of processes that it waited for.
+changes less than wall time. It is that of a process's threads, and of processes that it waited for
+or that forked from its server (`_children.py`).
 """
 
 import collections
+import os
 import resource
+from multiprocessing import forkserver
 from typing import Any
 
 import pytest
@@ -13,7 +16,18 @@ _started = 0.0
 
 def _now() -> float:
     usage = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in usage)
+    return sum(u.ru_utime + u.ru_stime for u in usage) + _of_forks()
+
+
+def _of_forks() -> float:
+    """CPU seconds of the process that forks children, and of those of them that have ended."""
+    server: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    try:
+        with open(f"/proc/{server}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    except OSError:  # none was started, or not Linux
+        return 0.0
 
 
 def pytest_runtest_logstart() -> None:

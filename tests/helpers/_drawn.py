@@ -1,5 +1,7 @@
-"""Params for tests that want some, whichever: drawn by NumPy, since the program that `init_params`
-compiles takes 1 to 2 s of CPU time, more than a model's own."""
+"""Models and params for tests that want some, whichever.
+
+Params are drawn by NumPy, since the program that `init_params` compiles takes 1 to 2 s of CPU time,
+more than a model's own."""
 
 from typing import Any
 
@@ -7,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import flaxmodels as fm
 from flaxmodels import params as fp
+
+
+def tiny_llama(**fields: Any) -> fm.LlamaConfig:
+    """The config of a Llama of two layers that compiles soon, with what a test has of its own."""
+    sizes = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32}
+    return fm.LlamaConfig(**sizes | {"num_hidden_layers": 2, "num_attention_heads": 2} | fields)
 
 
 def params_of(model: Any, seed: int = 0) -> Any:

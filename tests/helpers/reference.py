@@ -140,10 +140,10 @@ def class_or_stands(pair: tuple[str, ...]) -> bool:
     return stands(pair) or pair[1] in families.load(pair[0]).classes
 
 
-def first_or_stands(pair: tuple[str, ...]) -> bool:
-    """Whether a pair (family, variant) is the family's first, or of a family that stands for a kind
-    of layer."""
-    return stands(pair) or pair[1] == next(iter(families.load(pair[0]).variants))
+def variant_of_layers(pair: tuple[str, ...]) -> bool:
+    """Whether a pair (family, variant) is of a family that stands for a kind of layer, and about
+    its layers: what is tied is a matter of names."""
+    return stands(pair) and pair[1] != "untied"
 
 
 def in_turn(
@@ -167,11 +167,11 @@ def one_of_each_head(pairs: Iterable[tuple[str, ...]]) -> Callable[[tuple[str, .
     return lambda pair: pair in chosen
 
 
-def one_of(choices: Iterable[str]) -> Callable[[tuple[str, ...]], bool]:
-    """Chooses of pairs (family, choice) all, of families that stand for a kind of layer, and one of
-    each other family, which is its own from run to run."""
+def one_of(choices: Iterable[str], first: str) -> Callable[[tuple[str, ...]], bool]:
+    """Chooses of pairs (family, choice) one of each family: `first` of those that stand for a kind
+    of layer; of another one that is its own from run to run."""
     names = list(choices)
-    return lambda pair: stands(pair) or names[len(pair[0]) % len(names)] == pair[-1]
+    return lambda pair: pair[-1] == (first if stands(pair) else names[len(pair[0]) % len(names)])
 
 
 def fields(config: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 
 import jax
 import pytest
+from _drawn import tiny_llama
 from _files import put
 
 import flaxmodels as fm
@@ -35,13 +36,11 @@ APART = [
 def llama(tmp_path_factory):
     """A small model, saved."""
     model = fm.LlamaForCausalLM(
-        fm.LlamaConfig(
+        tiny_llama(
             vocab_size=16,
             hidden_size=8,
             intermediate_size=12,
             num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=2,
             max_position_embeddings=16,
         ),
         generation_config=fm.GenerationConfig(temperature=0.5),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _modes import CONTEXTS
+from _turns import in_turn, some_of
 
 from flaxmodels import blocks
 from flaxmodels import sharding as fs
@@ -63,8 +64,11 @@ def test_both_formulas_are_softmax_attention(heads, mask, causal):
     np.testing.assert_allclose(got, weights, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@in_turn(
+    *("dtype", [jnp.float32, jnp.bfloat16, jnp.float16]),
+    *("implementation", ["eager", "sdpa"]),
+    ids=(["float32", "bfloat16", "float16"], None),
+)
 def test_a_query_that_sees_nothing_gives_finite_values_and_gradients(implementation, dtype):
     q, k, v = (normal(1, 3, 2, 8).astype(dtype) for _ in range(3))
     mask = AttentionMask(tokens=np.array([[[[False] * 3, [True] * 3, [False] * 3]]]))
@@ -212,8 +216,7 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("asked", ASKED)
-@pytest.mark.parametrize("width", [8, 3, 12])
+@in_turn("asked", [*ASKED], "width", [8, 3, 12])
 def test_every_path_gives_what_is_asked(asked, width):
     q, k, v = normal(2, 6, 4, 8), normal(2, 6, 2, 8), normal(2, 6, 2, width)
     tokens = np.ones((2, 1, 1, 6), bool)
@@ -301,7 +304,7 @@ def test_blocks_that_a_rule_rules_out_are_not_listed():
         np.testing.assert_array_equal(got[1], visited)
 
 
-@pytest.mark.parametrize("asked", ASKED)
+@some_of("asked", [*ASKED], "nothing", "a bias of keys", "all")
 def test_blocks_have_the_gradients_of_the_formula(asked):
     asked = dict(ASKED[asked])
     softcap = asked.pop("softcap", None)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import tiny_llama
 from flax import linen as nn
 
 import flaxmodels as fm
@@ -117,14 +118,7 @@ def test_P23_post_init_is_called_once_after_init_and_load(tmp_path):
     assert len(calls) == 2 and (params["out"]["bias"] == 2).all()
 
 
-CONFIG = fm.LlamaConfig(
-    vocab_size=16,
-    hidden_size=8,
-    intermediate_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-)
+CONFIG = tiny_llama(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1)
 
 
 @pytest.mark.parametrize(

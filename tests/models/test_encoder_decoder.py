@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from _drawn import params_of
+from _drawn import applied, params_of
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -104,7 +104,7 @@ def test_a_half_is_resized_and_the_whole_says_how():
     names = {"model": PAIR, "params": params, "size": 40, "key": jax.random.key(1)}
     model, resized = eval(line, names)
     assert (model.config.decoder.vocab_size, model.config.encoder.vocab_size) == (40, 31)
-    out = model.apply({"params": resized}, IDS, decoder_input_ids=np.array([[39]]))
+    out = applied(model, resized, IDS, decoder_input_ids=np.array([[39]]))
     assert out.logits.shape == (1, 1, 40) and resized["encoder"] is params["encoder"]
 
 

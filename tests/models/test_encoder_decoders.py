@@ -58,7 +58,7 @@ def test_encode_and_decode_are_the_two_halves_of_a_call():
     np.testing.assert_array_equal(last.logits, both.logits[:, -1:])
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_a_cache_keeps_the_encoder_for_the_calls_that_follow(scan):
     model = MODEL.clone(scan_layers=scan)
     params = params_of(model)
@@ -106,7 +106,12 @@ def test_decoder_inputs_are_made_of_labels_and_of_input_ids():
 
 @pytest.mark.parametrize(
     ("name", "encoder", "decoder"),
-    [("Bart", 4, 4), ("Marian", 4, 1), ("Pegasus", 4, 1), ("BlenderbotSmall", 4, 1)],
+    [
+        pytest.param("Bart", 4, 4, marks=pytest.mark.soak),
+        ("Marian", 4, 1),
+        pytest.param("Pegasus", 4, 1, marks=pytest.mark.soak),
+        ("BlenderbotSmall", 4, 1),
+    ],
 )
 def test_vectors_in_the_place_of_tokens_are_scaled_as_in_the_reference(name, encoder, decoder):
     """That is, by what they have to be multiplied to give what the tokens do. In the reference the
@@ -256,7 +261,7 @@ def test_generated_tokens_are_those_of_full_passes():
     np.testing.assert_array_equal(out.sequences[:, 1:], np.argmax(logits, axis=-1))
 
 
-@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("sampled", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_streamed_tokens_are_those_of_generate(sampled):
     settings = {"max_new_tokens": 4, "forced_bos_token_id": 9, "eos_token_id": ()}
     settings |= {"do_sample": sampled, "key": jax.random.key(3) if sampled else None}

@@ -262,7 +262,14 @@ SHARDED = {
 }
 
 
-@in_turn("name", [*SHARDED], "scan_layers", [False, True], ids=(None, ["loop", "scan"]))
+@pytest.mark.parametrize(  # the others: tests/sharding/test_presets.py
+    ("name", "scan_layers"),
+    [
+        ("BertForPreTraining", False),
+        pytest.param("GPT2LMHeadModel", True, marks=pytest.mark.soak),
+        pytest.param("LlamaForCausalLM", False, marks=pytest.mark.soak),
+    ],
+)
 def test_a_mesh_changes_where_and_not_what(name, scan_layers):
     values = SHARDED[name]
     cls = getattr(fm, name)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import params_of
 from _turns import in_turn, some_of
 from flax import linen as nn
 from flax import nnx
@@ -25,10 +26,10 @@ KEY = jax.random.key(0)
 
 @functools.cache
 def made(family, scan=False):
-    """(model, the params of `model.init`, the logits of IDS)."""
+    """(model, params as those of `model.init`, the logits of IDS)."""
     cls, config = CLASSES[family]
     model = cls(config, scan_layers=scan)
-    params = jax.jit(model.init)(KEY, IDS)["params"]
+    params = params_of(model)
     return model, params, logits(model, params)
 
 
@@ -40,9 +41,15 @@ def logits(model, params, ids=IDS):
 @pytest.mark.parametrize(("family", "scan"), [("bert", False), ("gpt2", True), ("llama", True)])
 def test_D30_model_init_makes_the_tree_of_init_params(family, scan):
     model, params, _ = made(family, scan)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), params) == jax.tree.map(
-        lambda x: (x.shape, x.dtype), model.init_params(KEY)
-    )
+    initial = jax.eval_shape(model.init_params, KEY)
+    for tree in (params, jax.eval_shape(model.init, KEY, IDS)["params"]):
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), tree) == jax.tree.map(
+            lambda x: (x.shape, x.dtype), initial
+        )
+
+
+def test_D30_model_init_draws_what_it_puts_out():
+    model, _, _ = made("llama", True)
     out, variables = jax.jit(model.init_with_output)(KEY, IDS)
     np.testing.assert_allclose(out.logits, logits(model, variables["params"]), atol=1e-6)
 

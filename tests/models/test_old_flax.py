@@ -28,11 +28,11 @@ _first_of_a_head = reference.one_of_each_head(EVERY_CLASS)
 
 
 def _by_default(pair):
-    """The bare model of each family, and that of masked tokens; the language models of those that
-    stand for a kind of layer, and each head once."""
-    language = pair[1].endswith(("ForCausalLM", "ForConditionalGeneration"))
-    usual = pair[1].endswith(("Model", "ForMaskedLM"))
-    return usual or (reference.stands(pair) and language) or _first_of_a_head(pair)
+    """The bare model of each family, the language models of those that stand for a kind of layer,
+    and each head once."""
+    language = pair[1].endswith(("ForCausalLM", "ForMaskedLM", "ForConditionalGeneration"))
+    bare = pair[1].endswith("Model")
+    return bare or (reference.stands(pair) and language) or _first_of_a_head(pair)
 
 
 @pytest.mark.parametrize(("family", "name"), reference.params(EVERY_CLASS, by_default=_by_default))

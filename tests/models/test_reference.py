@@ -100,7 +100,7 @@ EACH_RUN = [(t.model_type, how) for t in TABLES for how in RUNS]
 
 
 @pytest.mark.parametrize(
-    ("family", "how"), reference.params(EACH_RUN, by_default=reference.one_of(RUNS))
+    ("family", "how"), reference.params(EACH_RUN, by_default=reference.one_of(RUNS, "loop"))
 )
 def test_the_backbone_is_that_of_the_reference(family, how):
     """Padded and looped; the tokens of the padded row alone, and scanned. The reference's own
@@ -120,7 +120,7 @@ HEADS = [(t.model_type, n) for t in TABLES for n in t.classes if n not in (t.bar
 @pytest.mark.parametrize(
     ("family", "name"),
     reference.params(HEADS, by_default=reference.one_of_each_head(HEADS))
-    + reference.params(VARIANTS, by_default=reference.first_or_stands),
+    + reference.params(VARIANTS, by_default=reference.variant_of_layers),
 )
 def test_heads_and_variants_are_those_of_the_reference(family, name):
     it = reference.load(family)
@@ -173,9 +173,16 @@ GENERATING = [(t.model_type,) for t in TABLES if t.generates]
 GENERATING_RUNS = [(*pair, how) for pair in GENERATING for how in RUNS]
 
 
+_decodes_by_default = reference.in_turn(GENERATING_RUNS, RUNS, 1)
+
+
+def _decodes_looped(pair):
+    """Whether the default run decodes a family looped: then it generates scanned."""
+    return _decodes_by_default((*pair, "loop"))
+
+
 @pytest.mark.parametrize(
-    ("family", "how"),
-    reference.params(GENERATING_RUNS, by_default=reference.in_turn(GENERATING_RUNS, RUNS, 1)),
+    ("family", "how"), reference.params(GENERATING_RUNS, by_default=_decodes_by_default)
 )
 def test_cached_decoding_is_the_full_pass_of_the_reference(family, how):
     it = reference.load(family)
@@ -201,7 +208,7 @@ def test_cached_decoding_is_the_full_pass_of_the_reference(family, how):
     it.check(name, whole, leave=BESIDE_LOGITS)
 
 
-@pytest.mark.parametrize("family", reference.params(GENERATING, by_default=reference.stands))
+@pytest.mark.parametrize("family", reference.params(GENERATING, by_default=_decodes_looped))
 def test_greedy_tokens_are_those_of_the_reference(family):
     it = reference.load(family)
     name = it.table.generating or it.table.main

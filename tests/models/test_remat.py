@@ -8,20 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from _drawn import params_of, tiny_llama
 from _turns import some_of
 
 import flaxmodels as fm
 from flaxmodels import sharding as fs
 from flaxmodels.blocks import remat
 
-CONFIG = fm.LlamaConfig(
-    vocab_size=64,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=10,
+CONFIG = tiny_llama(
+    hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, head_dim=10
 )
 IDS = np.arange(12, dtype=np.int32).reshape(2, 6)
 SHAPES = {
@@ -41,7 +36,7 @@ BOTH = ([False, True], ["loop", "scan"])
 @functools.cache
 def made(scan):
     model = fm.LlamaForCausalLM(CONFIG, scan_layers=scan)
-    return model, model.init_params(jax.random.key(0, impl="rbg"))
+    return model, params_of(model)
 
 
 def loss(model, params):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _turns import some_of
 from flax import linen as nn
 
 from flaxmodels import blocks
@@ -72,7 +73,7 @@ def modes():
     return {"scan": (SCANNED, stacked), "loop": (Mixed(CONFIG), apart)}
 
 
-both = pytest.mark.parametrize("how", ["scan", "loop"])
+both = some_of("how", ["scan", "loop"], "scan")
 
 
 def run(model, params, ids=IDS, mask=None, **inputs):

@@ -36,7 +36,6 @@ TABLES = {
 }
 IDS = np.arange(12, dtype=np.int32).reshape(2, 6)
 each = pytest.mark.parametrize("name", MODELS)
-scanned = pytest.mark.parametrize("scan", [False, True])
 each_in_turn = pytest.mark.parametrize(
     ("name", "scan"),
     [
@@ -74,7 +73,7 @@ def test_P19_P20_remat_on_and_off(name, scan):
         model.gradient_checkpointing_enable("some")
 
 
-@scanned
+@pytest.mark.parametrize("scan", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_P20_D21_policies_dicts_and_old_arguments(scan):
     model, params = made("llama", scan)
     names = jax.checkpoint_policies.save_only_these_names("nothing")
@@ -166,7 +165,9 @@ def dropout(name):
     }[name]
 
 
-@each_in_turn
+@pytest.mark.parametrize(
+    ("name", "scan"), [pytest.param("bert", False, marks=pytest.mark.soak), ("llama", True)]
+)
 def test_P14_one_program_for_each_kind_of_arguments(name, scan):
     model, params = made(name, scan)
     call = model.get_compiled_call()

@@ -6,16 +6,18 @@ import jax
 import numpy as np
 import pytest
 import reference
+from _drawn import applied, params_of, tiny_llama
 from jax.sharding import SingleDeviceSharding
 
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels.placement.device_map import outline_of
 
-# a decoder, one with windows and periods of layers, an encoder, an encoder-decoder with a cache of
-# both; the others by --all
-ALWAYS = ("llama", "bert", "bart")
+# an encoder, and an encoder-decoder with a cache of both; a decoder is in the tests that follow,
+# the others by --all
+ALWAYS = ("bert", "bart")
 MORE = (
+    "llama",
     "gemma3_text",
     "gpt2",
     "bloom",
@@ -57,7 +59,7 @@ def test_P13_18_staged_is_the_same(family):
     model, params = table.load(table.table.main)
     inputs = table.inputs(table.table.main)
     placed = staged(model, params)
-    want = model.apply({"params": params}, **inputs)
+    want = applied(model, params, **inputs)
     same(want, model.apply({"params": placed}, **inputs))
     if model.can_generate():
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
@@ -68,20 +70,14 @@ def test_P13_18_staged_is_the_same(family):
         assert (np.asarray(want.lengths) == np.asarray(have.lengths)).all()
 
 
-CONFIG = fm.LlamaConfig(
-    vocab_size=64,
-    hidden_size=16,
-    intermediate_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-)
+CONFIG = tiny_llama()
 IDS = np.arange(12, dtype=np.int32).reshape(2, 6)
 
 
 @pytest.fixture(scope="module")
 def llama():
     model = fm.LlamaForCausalLM(CONFIG)
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     return model, params, staged(model, params)
 
 
@@ -89,11 +85,11 @@ def test_P13_18_hidden_states_attentions_and_cache(llama):
     model, params, placed = llama
     for told in ({"output_hidden_states": True, "output_attentions": True}, {"logits_to_keep": 2}):
         cache = model.init_cache(2, 8)
-        want = model.apply({"params": params}, IDS, cache=cache, **told)
+        want = applied(model, params, IDS, cache=cache, **told)
         have = model.apply({"params": placed}, IDS, cache=cache, **told)
         same(want, have)
         more = IDS[:, :1]
-        want = model.apply({"params": params}, more, cache=want.cache)
+        want = applied(model, params, more, cache=want.cache)
         same(want, model.apply({"params": placed}, more, cache=have.cache))
 
 
@@ -123,7 +119,7 @@ def test_P13_18_bad_input_of_staged_runs(llama):
         model.apply(variables, IDS, deterministic=False, rngs={"dropout": jax.random.key(0)})
     with pytest.raises(TypeError, match="scan_layers=True keeps all layers in one array"):
         model.clone(scan_layers=True).apply(variables, IDS)
-    alone = model.init_params(jax.random.key(0))["model"]["layers"]["0"]
+    alone = params["model"]["layers"]["0"]
     spread = jax.device_put(
         alone, jax.NamedSharding(jax.make_mesh((8,), ("x",)), jax.sharding.PartitionSpec())
     )

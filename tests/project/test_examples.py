@@ -30,7 +30,11 @@ def test_finetune_learns_and_continues_where_it_was_cut_off(tmp_path, capsys):
     ("program", "metric", "how"),
     [
         (masked_lm, "accuracy", ["--devices", "2"]),
-        (classify, "accuracy", ["--devices", "2", "--mesh", "fsdp", "--dtype", "bfloat16"]),
+        pytest.param(
+            *(classify, "accuracy"),
+            ["--devices", "2", "--mesh", "fsdp", "--dtype", "bfloat16"],
+            marks=pytest.mark.soak,
+        ),
         (summarize, "overlap", ["--devices", "1"]),
     ],
 )

@@ -5,18 +5,14 @@ import functools
 import jax
 import numpy as np
 import pytest
+from _drawn import applied, tiny_llama
 from jax.sharding import NamedSharding, PartitionSpec
 
 import flaxmodels as fm
 from flaxmodels import sharding as fs
 
-CONFIG = fm.LlamaConfig(
-    vocab_size=32,
-    hidden_size=16,
-    intermediate_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    max_position_embeddings=16,
+CONFIG = tiny_llama(
+    vocab_size=32, intermediate_size=16, num_hidden_layers=1, max_position_embeddings=16
 )
 IDS = np.arange(24, dtype="int32").reshape(8, 3)
 KEY = jax.random.key(0)
@@ -27,7 +23,7 @@ EXPLICIT = jax.make_mesh((8,), ("fsdp",))
 def made():
     model = fm.LlamaForCausalLM(CONFIG)
     params = model.init_params(KEY)
-    return model, params, model.apply({"params": params}, IDS).logits
+    return model, params, applied(model, params, IDS).logits
 
 
 @pytest.fixture

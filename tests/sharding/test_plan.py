@@ -8,20 +8,14 @@ import jax
 import numpy as np
 import plans
 import pytest
+from _drawn import tiny_llama
 from _paths import GOLDENS
 from jax.sharding import AbstractMesh
 
 import flaxmodels as fm
 from flaxmodels import sharding as fs
 
-CONFIG = fm.LlamaConfig(
-    vocab_size=64,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=8,
-    num_key_value_heads=8,
-)
+CONFIG = tiny_llama(hidden_size=32, intermediate_size=48, num_attention_heads=8)
 BATCH, LENGTH = 8, 16
 CASES = {
     "tensor": ("tensor", {"tensor": 8}),

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from _drawn import applied, params_of, tiny_llama
 from flax import linen as nn
 
 import flaxmodels as fm
@@ -15,14 +16,7 @@ from flaxmodels import sharding as fs
 from flaxmodels.checkpoints.plan import PlanOptions
 from flaxmodels.core.model import Model
 
-CONFIG = fm.LlamaConfig(
-    vocab_size=32,
-    hidden_size=16,
-    intermediate_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=8,
-    max_position_embeddings=16,
-)
+CONFIG = tiny_llama(vocab_size=32, num_attention_heads=8, max_position_embeddings=16)
 IDS = np.arange(12, dtype="int32").reshape(2, 6)
 PLAN = {
     "layers.*.self_attn.q_proj": "colwise",
@@ -38,8 +32,8 @@ PLAN = {
 @functools.cache
 def made():
     model = fm.LlamaForCausalLM(CONFIG)
-    params = model.init_params(jax.random.key(0))
-    return model, params, model.apply({"params": params}, IDS).logits
+    params = params_of(model)
+    return model, params, applied(model, params, IDS).logits
 
 
 @pytest.fixture(scope="module")

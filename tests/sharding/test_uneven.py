@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import applied, params_of, tiny_llama
 from jax.sharding import PartitionSpec as P
 
 import flaxmodels as fm
@@ -14,10 +15,9 @@ from flaxmodels import sharding as fs
 
 V = 61
 IDS = np.arange(32, dtype="int32").reshape(4, 8) % V
-CONFIG = fm.LlamaConfig(
+CONFIG = tiny_llama(
     vocab_size=V,
     hidden_size=32,
-    intermediate_size=32,
     num_hidden_layers=1,
     num_attention_heads=8,
     num_key_value_heads=2,
@@ -45,7 +45,7 @@ def loss(model):
 @pytest.mark.parametrize("tied", [False, True])
 def test_padding_changes_no_number(tmp_path, tied):
     plain = model_of(tied)
-    params = plain.init_params(jax.random.key(0))
+    params = params_of(plain)
     plain.save_pretrained(params, tmp_path / "one")
     with pytest.warns(UserWarning, match="whole on each device: .*k_proj/kernel: replicated: 2 kv"):
         model, placed = fm.LlamaForCausalLM.from_pretrained(
@@ -64,10 +64,11 @@ def test_padding_changes_no_number(tmp_path, tied):
     for have, one in zip(jax.tree.leaves(cut), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(have, one, atol=1e-6)
 
+    expected = applied(plain, params, IDS).logits
     for apply in (jax.jit(model.apply), model.apply):
         logits = apply({"params": placed}, IDS).logits
         assert logits.shape == (4, 8, V)
-        np.testing.assert_allclose(logits, plain.apply({"params": params}, IDS).logits, atol=1e-6)
+        np.testing.assert_allclose(logits, expected, atol=1e-6)
     model.save_pretrained(placed, tmp_path / "two")
     again = fm.LlamaForCausalLM.from_pretrained(tmp_path / "two")[1]
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), again, params))
@@ -98,7 +99,7 @@ def test_padding_moves_nothing():
 
 def test_a_larger_vocabulary_is_no_padding():
     model = model_of(uneven="pad")
-    params = model_of().init_params(jax.random.key(0))
+    params = params_of(model_of())
     params["lm_head"] = {"kernel": jnp.zeros((32, V + 8))}
     with pytest.raises(Exception, match="61"):
         model.apply({"params": params}, IDS)
@@ -227,7 +228,7 @@ def test_the_report_says_what_is_where_and_why(tmp_path):
     split = fs.report(model, mesh, uneven={"vocab": "pad"})
     assert "split inside of them: 2 kv_heads over tensor of size 8" in str(split)
 
-    params = model_of().init_params(jax.random.key(0))
+    params = params_of(model_of())
     model.save_pretrained(params, tmp_path)
     plan = fm.load_plan(tmp_path)
     read = fs.report(model, mesh, plan=plan)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from _drawn import applied
 from _files import write_safetensors
 from _paths import GOLDENS, LLAMA
 from flax.training.train_state import TrainState
@@ -238,7 +239,7 @@ def test_a_bias_that_stands_twice_is_the_one_that_pytorch_computes_with(there, t
     """Transformers 5.23 adds the decoder's to its logits where both are there, and differ."""
     ids = jnp.arange(6)[None]
     model, params = fm.BertForMaskedLM.from_pretrained(BERT, progress=False)
-    expected = model.apply({"params": params}, ids).logits
+    expected = applied(model, params, ids).logits
     tensors = load_file(BERT / "model.safetensors")
     bias = tensors["cls.predictions.bias"]
     biases = {"cls.predictions.bias": bias + 1, "cls.predictions.decoder.bias": bias + 2}
@@ -248,7 +249,7 @@ def test_a_bias_that_stands_twice_is_the_one_that_pytorch_computes_with(there, t
     shutil.copytree(BERT, tmp_path / "m")
     save_file(tensors, tmp_path / "m" / "model.safetensors", {"format": "pt"})
     (model, params), warned = said(lambda: fm.BertForMaskedLM.from_pretrained(tmp_path / "m"))
-    logits = model.apply({"params": params}, ids).logits
+    logits = applied(model, params, ids).logits
     more = 1 if there == "cls.predictions.bias" else 2
     np.testing.assert_allclose(logits, expected + more, atol=1e-5)
     assert ("is not 'cls.predictions.decoder.bias', and they are one" in warned) == (

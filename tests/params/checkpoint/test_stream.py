@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _files import quick, random_array, safetensors, same, write_safetensors
+from _turns import in_turn
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding
@@ -151,13 +152,17 @@ def placed(mesh, where):
     return None if PLACES[where] is None else specs(mesh, *PLACES[where])
 
 
-@pytest.mark.parametrize(
-    ("where", "device"),
-    [*((where, False) for where in PLACES), ("replicated", True), ("both", True)],
+ON_HOST = [(where, False) for where in PLACES]
+
+
+@in_turn(
+    *("put", [*ON_HOST, ("both", True), ("replicated", True)]),
+    *("budget", [MIB, 1 << 30]),
+    ids=([*PLACES, "both on a device", "replicated on a device"], ["slabs", "whole"]),
 )
-@pytest.mark.parametrize("budget", [MIB, 1 << 30], ids=["slabs", "whole"])
-def test_equals_numpy(where, device, budget, mesh, tmp_path, monkeypatch):
+def test_equals_numpy(put, budget, mesh, tmp_path, monkeypatch):
     """Put together in host memory or, as on a GPU, on the device."""
+    where, device = put
     if device:
         as_on_a_gpu(monkeypatch)
     leaves = leaves_of(np.float32)

@@ -11,7 +11,7 @@ from _fuzz_targets import TARGETS, accepts
 from _paths import ROOT
 
 MUTANTS = 4000
-SECONDS = 0.7  # of each target's mutants
+SECONDS = 0.2, 0.7  # of each target's mutants, by default and with `--all`
 MOST_MEMORY = 8 << 20  # bytes; files have 4 KiB, and tensors below 1 MiB are read
 
 
@@ -29,9 +29,9 @@ def test_corpus(name):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_mutants(name):
+def test_mutants(name, thorough):
     target, files, rng = TARGETS[name], corpus(name), random.Random(0)
-    count, end = 0, time.process_time() + SECONDS
+    count, end = 0, time.process_time() + SECONDS[thorough]
     with target.around():
         while count < 100 or (count < MUTANTS and time.process_time() < end):
             content = rng.choice(files)

@@ -280,7 +280,7 @@ def test_H14_mutants(tmp_path, monkeypatch, thorough):
     """The walk answers or the process dies; no answer leads to another error than ours."""
     rng = random.Random(0)
     left = []
-    for i in range(count := 300 if thorough else 100):
+    for i in range(count := 300 if thorough else 40):
         content = bytearray(GOOD)
         for _ in range(rng.randint(1, 4)):
             at = rng.randrange(len(content))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from _drawn import tiny_llama
 from flax.core import FrozenDict
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -198,14 +199,7 @@ def test_one_number_is_expected():
         fp.scale({"w": W}, [2.0])
 
 
-TINY = fm.LlamaConfig(
-    vocab_size=32,
-    hidden_size=16,
-    intermediate_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-)
+TINY = tiny_llama(vocab_size=32, intermediate_size=16)
 
 
 def tiny(scan: bool, sharded: bool):

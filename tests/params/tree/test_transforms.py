@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
+from _turns import in_turn
 from jax.core import Tracer
 
 import flaxmodels as fm
@@ -156,8 +156,7 @@ METHODS = {
 TRANSFORMS = {f"fp.{name}": made for name, made in FUNCTIONS.items()}
 TRANSFORMS |= {f"model.{name}": made for name, made in METHODS.items()}
 DONATING = [n for n in FUNCTIONS if "donate" in inspect.signature(getattr(fp, n)).parameters]
-each = pytest.mark.parametrize("name", TRANSFORMS)
-loop_and_scan = pytest.mark.parametrize("scan", [False, True], ids=["loop", "scan"])
+each_in_turn = in_turn("name", [*TRANSFORMS], "scan", [False, True], ids=(None, ["loop", "scan"]))
 
 
 @functools.cache
@@ -228,8 +227,7 @@ def test_every_public_transform_has_an_entry_and_every_entry_a_transform():
     assert sorted(methods) == sorted([*METHODS, *NOT_TRANSFORM_METHODS.split()])
 
 
-@each
-@loop_and_scan
+@each_in_turn
 def test_a_70b_template_takes_no_time(name, scan):
     transform = TRANSFORMS[name]
     model, known = model_for(transform.bert, True, scan)
@@ -250,8 +248,7 @@ def test_a_70b_template_takes_no_time(name, scan):
         assert leaf.axes == known[path].axes, path
 
 
-@each
-@loop_and_scan
+@each_in_turn
 def test_the_same_compiled_and_on_eight_devices(name, scan):
     transform = TRANSFORMS[name]
     model, known = model_for(transform.bert, False, scan)
@@ -275,8 +272,7 @@ def memory(params: Any) -> list[int]:
     return [data.unsafe_buffer_pointer() for data in shards]
 
 
-@pytest.mark.parametrize("name", DONATING)
-@loop_and_scan
+@in_turn("name", DONATING, "scan", [False, True], ids=(None, ["loop", "scan"]))
 def test_donated_memory_is_taken(name, scan):
     model, call = model_for(False, False, scan)[0], FUNCTIONS[name].call
     host, placed = arrays(model)
