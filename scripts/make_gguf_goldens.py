@@ -53,6 +53,12 @@ _LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 _IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
+_T5 = {"model_type": "t5", "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 64} | {
+    "num_layers": 2, "num_heads": 4, "layer_norm_epsilon": 3e-3, "n_positions": 64,
+    "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
+    "relative_attention_num_buckets": 8,
+    "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
+}  # fmt: skip
 CASES = {  # case: (architecture, config, the types of matrices in turn)
     "llama": ("llama", _LLAMA | {"model_type": "llama", "head_dim": 16}, "Q4_0 Q8_0 Q5_1"),
     "llama-rope": (
@@ -98,6 +104,9 @@ CASES = {  # case: (architecture, config, the types of matrices in turn)
         | {"max_position_embeddings": 64} | _IDS,
         "Q8_0",
     ),
+    "t5": ("t5", _T5, "Q8_0"),
+    "t5-umt5": ("t5", _T5 | {"model_type": "umt5"}, "Q8_0"),
+    "t5encoder": ("t5encoder", _T5, "Q8_0"),
 }  # fmt: skip
 SCALES = {  # bytes at which a block has a float16
     **{"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "MXFP4": []},
@@ -135,9 +144,20 @@ def blocks() -> None:
     np.savez_compressed(ROOT / "blocks.npz", **expected)
 
 
-def model_of(config, rng: np.random.Generator):
+def class_of(architecture: str):
+    """Returns the class of Transformers that reads an architecture."""
+    if architecture == "t5encoder":
+        return transformers.T5EncoderModel
+    if architecture == "t5":
+        return transformers.AutoModelForSeq2SeqLM
+    return transformers.AutoModelForCausalLM
+
+
+def model_of(architecture: str, config, rng: np.random.Generator):
     """Returns a model with weights that move every output."""
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    cls = class_of(architecture)
+    make = getattr(cls, "from_config", cls)
+    model = make(config).float().eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             drawn = rng.standard_normal(weight.shape, np.float32)
@@ -173,6 +193,12 @@ def converted(name: str, data: np.ndarray, architecture: str, config) -> np.ndar
 def metadata(writer: gguf.GGUFWriter, architecture: str, config) -> None:
     """Writes what llama.cpp's converter writes of a configuration."""
     writer.add_tokenizer_model("gpt2")
+    if "t5" in architecture:
+        writer.add_name(config.model_type)
+        writer.add_decoder_start_token_id(config.decoder_start_token_id)
+        writer.add_relative_attn_buckets_count(config.relative_attention_num_buckets)
+        writer.add_key_length(config.d_kv)
+        writer.add_layer_norm_rms_eps(config.layer_norm_epsilon)
     writer.add_token_list([f"t{i}" for i in range(VOCABULARY)])
     writer.add_bos_token_id(config.bos_token_id)
     writer.add_eos_token_id(config.eos_token_id)
@@ -181,7 +207,8 @@ def metadata(writer: gguf.GGUFWriter, architecture: str, config) -> None:
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     wide = 4 * config.hidden_size
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or wide
+    there = (getattr(config, key, None) for key in ("intermediate_size", "n_inner", "d_ff"))
+    inner = next((size for size in there if size), wide)
     writer.add_feed_forward_length(inner)
     writer.add_head_count(config.num_attention_heads)
     groups = getattr(config, "num_key_value_heads", None)
@@ -233,46 +260,57 @@ def write(path: Path, architecture: str, model, types: str) -> None:
     arch = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == architecture)
     names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
     kinds, count = types.split(), 0
-    tied = getattr(config, "tie_word_embeddings", True)
+    # Transformers 5 says that any T5 is tied; a file of one that was not has the head.
+    tied = getattr(config, "tie_word_embeddings", True) and config.model_type != "t5"
     for key, weight in model.state_dict().items():
         if key == "lm_head.weight" and tied or key.endswith("rotary_emb.inv_freq"):
             continue
         called = key.removeprefix("transformer.") if architecture == "bloom" else key
+        if "t5" in architecture and key.endswith("embed_tokens.weight"):
+            continue  # the table again
         there = names.get_name(called, try_suffixes=(".weight", ".bias"))
         assert there, key
         data = converted(key, weight.numpy(), architecture, config)
         kind = Type.F32
-        if data.ndim == 2 and "position" not in there:
+        if data.ndim == 2 and "position" not in there and "rel_b" not in there:
             kind, count = Type[kinds[count % len(kinds)]], count + 1
         data = quants.quantize(np.ascontiguousarray(data), kind)
         writer.add_tensor(there, data, raw_dtype=kind)
     _write(writer)
 
 
-def logits_of(path: Path, config, ids: torch.Tensor) -> np.ndarray:
-    """Returns the logits of a file, as Transformers reads it."""
-    auto, folder, name = transformers.AutoModelForCausalLM, path.parent, path.name
-    read = auto.from_pretrained(folder, gguf_file=name, config=config, dtype=torch.float32).eval()
+def run(model, architecture: str) -> np.ndarray:
+    """Returns the logits of a model, or the states of an encoder."""
+    ids = torch.from_numpy(np.random.default_rng(1).integers(0, VOCABULARY, (2, 9)))
     with torch.no_grad():
-        return read(ids).logits.numpy()
+        if architecture == "t5encoder":
+            return model(ids).last_hidden_state.numpy()
+        more = {"decoder_input_ids": ids[:, ::2]} if architecture == "t5" else {}
+        return model(ids, **more).logits.numpy()
+
+
+def read(path: Path, architecture: str, config):
+    """Returns the model of a file, as Transformers reads it."""
+    cls, folder, name = class_of(architecture), path.parent, path.name
+    return cls.from_pretrained(folder, gguf_file=name, config=config, dtype=torch.float32).eval()
 
 
 def case(name: str, architecture: str, values: dict, types: str) -> tuple[dict, np.ndarray]:
     """Writes a model -> its configuration, and the logits."""
     values = dict(values)
     config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
-    model = model_of(config, np.random.default_rng(len(name)))
-    ids = torch.from_numpy(np.random.default_rng(1).integers(0, VOCABULARY, (2, 9)))
-    with torch.no_grad():
-        exact = model(ids).logits.numpy()
+    model = model_of(architecture, config, np.random.default_rng(len(name)))
+    exact = run(model, architecture)
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         said = json.loads((Path(folder) / "config.json").read_text())
-        unquantized = Path(folder) / f"{name}.gguf"
-        write(unquantized, architecture, model, "F32")
-        np.testing.assert_allclose(logits_of(unquantized, config, ids), exact, atol=1e-4)
-    write(ROOT / f"{name}.gguf", architecture, model, types)
-    logits = logits_of(ROOT / f"{name}.gguf", config, ids)
+        path = Path(folder) / f"{name}.gguf"
+        write(path, architecture, model, "F32")
+        logits = run(read(path, architecture, config), architecture)
+        np.testing.assert_allclose(logits, exact, atol=1e-4)
+    path = ROOT / f"{name}.gguf"
+    write(path, architecture, model, types)
+    logits = run(read(path, architecture, config), architecture)
     print(f"{name}: {np.abs(logits - exact).mean() / np.abs(exact).mean():.3f} apart by {types}")
     return said, logits
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from ..documents.json_values import Json
 from ..params.formats import Tensor
-from . import undo
+from . import names, undo
 from .keys import Keys
 from .rope import partial_rope_of, rope_of
 
@@ -26,10 +26,9 @@ class Architecture:
         model_type: of `config.json`.
         model_class: the class that `architectures` of `config.json` names.
         integers, numbers: {key of the metadata: key of `config.json`}, all of which must be there.
-        layers: the list of layers in PyTorch's names.
-        names: {module of the file: module of PyTorch}.
-        layer_names: the same within a layer: `blk.<number>.` in the file.
-        changes: {module of the file: what is undone}.
+        names: {module of the file: module of PyTorch}, "*" for the number of a layer.
+        changes: {end of the name of a module of the file: what is undone}.
+        backbone: what the names of PyTorch's backbone begin with.
         more: what else of `config.json` follows from the metadata.
     """
 
@@ -37,11 +36,10 @@ class Architecture:
     model_class: str
     integers: Mapping[str, str]
     numbers: Mapping[str, str]
-    layers: str
     names: Mapping[str, str]
-    layer_names: Mapping[str, str]
     changes: Mapping[str, Change] = dataclasses.field(default_factory=dict)
     more: tuple[Callable[[Keys], Mapping[str, Json]], ...] = ()
+    backbone: str = "model."
 
 
 _SIZES = {
@@ -51,37 +49,6 @@ _SIZES = {
     "feed_forward_length": "intermediate_size",
 }
 _RMS = {"attention.layer_norm_rms_epsilon": "rms_norm_eps"}
-_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_ATTENTION = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-}
-_QK_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
-_MLP = {"ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
-_FOUR_NORMS = {
-    "post_attention_norm": "post_attention_layernorm",
-    "ffn_norm": "pre_feedforward_layernorm",
-    "post_ffw_norm": "post_feedforward_layernorm",
-}
-_NORMS = ("output_norm", "attn_norm", *_FOUR_NORMS, *_QK_NORMS)
-_BLOOM_NAMES = {
-    "token_embd": "transformer.word_embeddings",
-    "token_embd_norm": "transformer.word_embeddings_layernorm",
-    "output_norm": "transformer.ln_f",
-    "output": "lm_head",
-}
-_BLOOM_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_qkv": "self_attention.query_key_value",
-    "attn_output": "self_attention.dense",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_up": "mlp.dense_h_to_4h",
-    "ffn_down": "mlp.dense_4h_to_h",
-}
 
 
 def _heads(keys: Keys) -> dict[str, Json]:
@@ -133,14 +100,14 @@ def _bloom(keys: Keys) -> dict[str, Json]:
 
 
 def _falcon(keys: Keys) -> dict[str, Json]:
-    """Returns which of Falcon's shapes a file has: two norms in a layer are those of 40B and
-    later."""
-    new = "blk.0.attn_norm_2.weight" in keys.gguf.tensors
+    """Returns how heads share keys. Layers with two norms, those of 40B and later, are refused: no
+    reading of them is there to compare with."""
+    if "blk.0.attn_norm_2.weight" in keys.gguf.tensors:
+        keys.refuse("attention.head_count_kv", "a Falcon with one norm in a layer, as 7B")
     return {
         "num_attention_heads": keys.heads,
         "num_kv_heads": keys.kv_heads,
-        "new_decoder_architecture": new,
-        "multi_query": not new and keys.kv_heads == 1,
+        "multi_query": keys.kv_heads == 1,
     }
 
 
@@ -151,33 +118,66 @@ def _stablelm(keys: Keys) -> dict[str, Json]:
     }
 
 
+def _t5(keys: Keys) -> dict[str, Json]:
+    """Returns the shape of a T5 1.1, or of a UMT5, all of whose layers have a table of bias. The
+    MLP of T5 1.0, without a gate, is refused: Transformers reads such files as gated ones."""
+    tensors = keys.gguf.tensors
+    if "enc.blk.0.ffn_gate.weight" not in tensors:
+        keys.refuse("feed_forward_length", "that of an MLP with a gate, as of T5 1.1 and Flan")
+    values: dict[str, Json] = {
+        "num_heads": keys.heads,
+        "feed_forward_proj": "gated-gelu",
+        "num_decoder_layers": keys.whole("decoder_block_count", keys.whole("block_count")),
+    }
+    if "decoder_start_token_id" in keys:
+        values["decoder_start_token_id"] = keys.whole("decoder_start_token_id")
+    if "enc.blk.1.attn_rel_b.weight" in tensors:
+        head = "ForConditionalGeneration" if "dec.output_norm.weight" in tensors else "EncoderModel"
+        values |= {"model_type": "umt5", "architectures": [f"UMT5{head}"]}
+    return values
+
+
 LLAMA = Architecture(
     model_type="llama",
     model_class="LlamaForCausalLM",
     integers=_SIZES,
     numbers=_RMS,
-    layers="model.layers",
-    names=_NAMES,
-    layer_names=_ATTENTION | _MLP,
+    names=names.LLAMA,
     changes={"attn_q": undo.query_rows, "attn_k": undo.key_rows},
     more=(_heads, _llama_rope),
 )
 _QWEN = dataclasses.replace(LLAMA, changes={}, more=(_heads, rope_of))
 _GEMMA = dataclasses.replace(
     LLAMA,
-    layer_names=_ATTENTION | _MLP | _FOUR_NORMS,
-    changes=dict.fromkeys(_NORMS, undo.plus_one),
+    names=names.GEMMA2,
+    changes=dict.fromkeys(names.NORMS, undo.plus_one),
 )
 _BLOOM = Architecture(
     model_type="bloom",
     model_class="BloomForCausalLM",
     integers={"block_count": "n_layer", "embedding_length": "hidden_size"},
     numbers={"attention.layer_norm_epsilon": "layer_norm_epsilon"},
-    layers="transformer.h",
-    names=_BLOOM_NAMES,
-    layer_names=_BLOOM_LAYER,
+    names=names.BLOOM,
+    backbone="transformer.",
     changes={"attn_qkv": undo.grouped_qkv},
     more=(_bloom,),
+)
+
+_T5 = Architecture(
+    model_type="t5",
+    model_class="T5ForConditionalGeneration",
+    integers={
+        "context_length": "n_positions",
+        "block_count": "num_layers",
+        "embedding_length": "d_model",
+        "feed_forward_length": "d_ff",
+        "attention.key_length": "d_kv",
+        "attention.relative_buckets_count": "relative_attention_num_buckets",
+    },
+    numbers={"attention.layer_norm_rms_epsilon": "layer_norm_epsilon"},
+    names=names.T5,
+    more=(_t5,),
+    backbone="",
 )
 
 ARCHITECTURES = {
@@ -187,7 +187,7 @@ ARCHITECTURES = {
         _QWEN,
         model_type="qwen3",
         model_class="Qwen3ForCausalLM",
-        layer_names=_ATTENTION | _QK_NORMS | _MLP,
+        names=names.QWEN3,
     ),
     "gemma2": dataclasses.replace(
         _GEMMA,
@@ -199,19 +199,14 @@ ARCHITECTURES = {
         _GEMMA,
         model_type="gemma3_text",
         model_class="Gemma3ForCausalLM",
-        layer_names=_ATTENTION | _QK_NORMS | _MLP | _FOUR_NORMS,
+        names=names.GEMMA3,
         more=(_heads, rope_of, _gemma3),
     ),
     "phi3": dataclasses.replace(
         LLAMA,
         model_type="phi3",
         model_class="Phi3ForCausalLM",
-        layer_names=_ATTENTION
-        | {
-            "attn_qkv": "self_attn.qkv_proj",
-            "ffn_up": "mlp.gate_up_proj",
-            "ffn_down": "mlp.down_proj",
-        },
+        names=names.PHI3,
         changes={},
         more=(_heads, partial_rope_of, _window),
     ),
@@ -220,7 +215,7 @@ ARCHITECTURES = {
         model_type="starcoder2",
         model_class="Starcoder2ForCausalLM",
         numbers={"attention.layer_norm_epsilon": "norm_epsilon"},
-        layer_names=_ATTENTION | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
+        names=names.STARCODER2,
     ),
     "stablelm": dataclasses.replace(
         _QWEN,
@@ -239,21 +234,8 @@ ARCHITECTURES = {
             "feed_forward_length": "n_inner",
         },
         numbers={"attention.layer_norm_epsilon": "layer_norm_epsilon"},
-        layers="transformer.h",
-        names={
-            "token_embd": "transformer.wte",
-            "position_embd": "transformer.wpe",
-            "output_norm": "transformer.ln_f",
-            "output": "lm_head",
-        },
-        layer_names={
-            "attn_norm": "ln_1",
-            "attn_qkv": "attn.c_attn",
-            "attn_output": "attn.c_proj",
-            "ffn_norm": "ln_2",
-            "ffn_up": "mlp.c_fc",
-            "ffn_down": "mlp.c_proj",
-        },
+        names=names.GPT2,
+        backbone="transformer.",
         changes=dict.fromkeys(
             ("attn_qkv", "attn_output", "ffn_up", "ffn_down"), undo.transposition
         ),
@@ -270,8 +252,10 @@ ARCHITECTURES = {
             "embedding_length": "hidden_size",
             "feed_forward_length": "ffn_hidden_size",
         },
-        layer_names=_BLOOM_LAYER | {"ffn_norm": "post_attention_layernorm"},
+        names=names.BLOOM,
         more=(_falcon, rope_of),
     ),
+    "t5": _T5,
+    "t5encoder": dataclasses.replace(_T5, model_class="T5EncoderModel"),
 }
 """{general.architecture of the metadata: how it is read}."""

@@ -13,7 +13,7 @@ from .architectures import Architecture
 from .config import described
 from .rope import FACTORS
 
-_NAME = re.compile(r"(?:blk\.(?P<layer>\d{1,9})\.)?(?P<module>[^.]+)\.(?P<leaf>weight|bias)")
+_NUMBER = re.compile(r"(?<=\.)[0-9]{1,9}(?=\.)")  # of a layer
 
 
 def source_of(gguf: Gguf) -> fp.Source:
@@ -42,11 +42,11 @@ def _torch_name(name: str, architecture: Architecture) -> tuple[str, str]:
 
     One that is not known gets a name of the backbone, where a load finds no place for it.
     """
-    match = _NAME.fullmatch(name)
-    layer = match and match["layer"]
-    start = "" if layer is None else f"{architecture.layers}.{int(layer)}."
-    names = architecture.layer_names if start else architecture.names
-    if match and match["module"] in names:
-        return match["module"], f"{start}{names[match['module']]}.{match['leaf']}"
-    backbone = architecture.layers.partition(".")[0]
-    return "", f"{start or f'{backbone}.'}{name.removeprefix(f'blk.{layer}.')}"
+    module, _, leaf = name.rpartition(".")
+    layer = _NUMBER.search(module)
+    number = "" if layer is None else str(int(layer[0]))
+    module = _NUMBER.sub("*", module, count=1)
+    if leaf in ("weight", "bias") and module in architecture.names:
+        new = architecture.names[module].replace("*", number, 1)
+        return module.rpartition(".")[2], f"{new}.{leaf}"
+    return "", f"{architecture.backbone}{name}"
