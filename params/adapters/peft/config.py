@@ -25,7 +25,7 @@ Pattern = tuple[tuple[str, float], ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PeftConfig:
-    """What an adapter is, in PEFT's words; its fields are keys of `adapter_config.json`.
+    """Describes an adapter, in PEFT's words; its fields are keys of `adapter_config.json`.
 
     Attributes:
         peft_type: "LORA", "LOHA", "LOKR", "IA3" or "TRAINABLE_TOKENS".
