@@ -15,6 +15,7 @@ from .. import params as fp
 from ..core.model import Model
 from ..params.tree import resize
 from ..params.tree.paths import nearest
+from ..params.tree.weights import array_at
 from ..params.types import Leaf, Params, PyTree
 
 M = TypeVar("M", bound=Model)
@@ -283,7 +284,7 @@ def _checked(found: Leaves, path: str, expected: Leaf) -> Leaf:
         raise ValueError(
             f"{path}: the params have shape {tuple(found[path].shape)}, the model {expected.shape}"
         )
-    return found[path]
+    return array_at(path, found[path])
 
 
 def _given(

@@ -12,6 +12,7 @@ from .. import params as fp
 from ..config.config import Config
 from ..params.tree.layers import layers_of, list_paths
 from ..params.tree.paths import nearest
+from ..params.tree.weights import array_at
 from ..params.types import Leaf, Params
 from .embeddings import Leaves, M
 
@@ -64,7 +65,7 @@ def prune_heads(
         if axis is not None and leaf.shape[axis] != wanted[path].shape[axis]:
             layers = _layers_of(path, template[path], stacks)
             kept = [_kept(before, after, i, axes[axis], leaf.shape[axis]) for i in layers]
-            leaves[path] = _cut(path, leaf, np.stack(kept), axis)
+            leaves[path] = _cut(path, array_at(path, leaf), np.stack(kept), axis)
     return pruned, fp.unflatten(leaves)
 
 

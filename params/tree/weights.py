@@ -2,7 +2,7 @@
 
 import abc
 import math
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import jax
 import numpy as np
@@ -74,3 +74,17 @@ def is_code(x: object) -> bool:
 def is_weight(x: object) -> bool:
     """Tells whether `x` is a leaf of params that JAX takes for a node: `is_leaf` of `jax.tree`."""
     return isinstance(x, Weight)
+
+
+def array_at(path: str, leaf: Any) -> Any:
+    """Returns a leaf that is to be cut or extended.
+
+    Raises:
+        ValueError: it is held as several arrays.
+    """
+    if isinstance(leaf, Weight):
+        raise ValueError(
+            f"{path} is held as {leaf.held_as}, which is not cut or extended: first "
+            "fp.dequantize(params), fp.merge_adapters(params) or fp.without_adapters(params)"
+        )
+    return leaf
