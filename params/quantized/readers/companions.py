@@ -86,15 +86,19 @@ class Positive(Tensor):
             )
 
 
-def logical_dtype(scale: Tensor, source: Source) -> np.dtype:
-    """Returns the dtype that a decoded weight has: that of its scales where it is one of 16 bits,
-    else that of most tensors of the checkpoint that are not quantised."""
-    if scale.dtype in PLAIN and scale.dtype.itemsize == 2:
-        return scale.dtype
+def plain_dtype(source: Source) -> np.dtype:
+    """Returns the dtype of most tensors of a checkpoint that are not quantised."""
     names = (name for name in source.tensors if "scale" not in name.rpartition(".")[2])
     dtypes = collections.Counter(source.tensors[name].dtype for name in names)
     found = [(count, dtype) for dtype, count in dtypes.items() if dtype in PLAIN]
     return max(found, key=lambda x: x[0])[1] if found else np.dtype(np.float32)
+
+
+def logical_dtype(scale: Tensor, plain: np.dtype) -> np.dtype:
+    """Returns the dtype that a decoded weight has: that of its scales where it is one of 16 bits,
+    else `plain`."""
+    is_half = scale.dtype in PLAIN and scale.dtype.itemsize == 2
+    return scale.dtype if is_half else plain
 
 
 def rewritten(source: Source, packed: Mapping[str, Tensor], used: Collection[str]) -> Source:
@@ -108,7 +112,7 @@ def rewritten(source: Source, packed: Mapping[str, Tensor], used: Collection[str
             f"{source.where}: {some(map(quoted, twice))} is there twice, quantised and not"
         )
     left = {name: x for name, x in source.tensors.items() if name not in used}
-    over = [name for name in left if is_of_activations(name)]
+    over = {name: None for name in left if is_of_activations(name)}
     tensors = {name: x for name, x in left.items() if name not in over} | dict(packed)
     return dataclasses.replace(source, tensors=tensors, passed_over=(*source.passed_over, *over))
 

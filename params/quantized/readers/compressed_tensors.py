@@ -23,7 +23,7 @@ from ...errors import CheckpointError, quoted, warn
 from ...formats.source import Source, Tensor
 from ...strict_json import Json
 from ..lazy import misfit
-from .companions import logical_dtype, refuse_leftover, rewritten
+from .companions import logical_dtype, plain_dtype, refuse_leftover, rewritten
 from .compressed_weights import PARTS, weight_of
 from .schemes import Schemes
 from .settings import Settings, unread
@@ -46,11 +46,12 @@ def read(source: Source, config: Json) -> Source:
         )
     modules = dict(_modules(source))
     schemes = Schemes.of(settings, modules)
+    plain = plain_dtype(source)
     packed: dict[str, Tensor] = {}
     used: set[str] = set()
     for module, parts in modules.items():
         start = f"{module}." if module else ""
-        dtype = logical_dtype(parts["weight_scale"], source)
+        dtype = logical_dtype(parts["weight_scale"], plain)
         packed[f"{start}weight"] = weight_of(f"{start}weight", parts, schemes.may_be(module), dtype)
         used |= {f"{start}{part}" for part in parts}
     lost = [x for x in source.tensors if x not in used and x.rpartition(".")[2] in PARTS[1:]]

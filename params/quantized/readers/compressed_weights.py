@@ -1,5 +1,6 @@
 """Weights of compressed-tensors: from the tensors of a module to one packed tensor."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -122,9 +123,7 @@ def integers(
     is_whole = columns % kind.group == 0
     front = packed.shape[:-1]
     if is_whole and order is None:
-        # Two's complement has the highest bit of each number the other way round.
-        highest = pack(np.full(kind.group, half, np.uint8), bits, -1)
-        flip = np.resize(highest, kind.packed(columns))
+        flip = _highest_bits(bits, columns)
 
         def flipped(bounds: Bounds) -> np.ndarray:
             return (data.read(bounds) ^ flip[slice(*bounds[-1])]).view(kind.stored)
@@ -144,6 +143,14 @@ def integers(
 
     shape = (*front, held.packed(columns))
     return held.name, Computed.of([packed], shape, held.stored, apart)
+
+
+@functools.lru_cache(maxsize=16)
+def _highest_bits(bits: int, columns: int) -> np.ndarray:
+    """Returns a row of bytes with the highest bit of each number set: two's complement has it the
+    other way round."""
+    period = pack(np.full(codes_of(f"int{bits}").group, 1 << (bits - 1), np.uint8), bits, -1)
+    return np.resize(period, codes_of(f"int{bits}").packed(columns))
 
 
 def _unpacked(data: np.ndarray, bits: int) -> np.ndarray:

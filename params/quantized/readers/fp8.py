@@ -24,6 +24,7 @@ from .companions import (
     arranged,
     as_scales,
     logical_dtype,
+    plain_dtype,
     refuse_leftover,
     rewritten,
 )
@@ -48,6 +49,7 @@ def read(source: Source, config: Json) -> Source:
     is_default = settings.values.get("quant_method") == "fp8"
     block = settings.pair("weight_block_size", _BLOCK if is_default else None)
     kept = (*settings.texts("modules_to_not_convert"), *settings.texts("ignored_layers"))
+    plain = plain_dtype(source)
     packed: dict[str, Tensor] = {}
     used: set[str] = set()
     for name, weight in source.tensors.items():
@@ -65,7 +67,7 @@ def read(source: Source, config: Json) -> Source:
         if len(scales) > 1:
             raise misfit(weight, f"has two scales, {' and '.join(map(quoted, scales))}")
         scale = source.tensors[scales[0]]
-        packed[name] = _weight(weight, scale, block, logical_dtype(scale, source))
+        packed[name] = _weight(weight, scale, block, logical_dtype(scale, plain))
         used |= {name, *scales}
     lost = [name for name in source.tensors if name not in used and _is_scale(name)]
     refuse_leftover(source, lost, "it is missing, under another name, or not of 8 bits")

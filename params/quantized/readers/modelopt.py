@@ -15,7 +15,7 @@ from ...strict_json import Json
 from ..lazy import misfit
 from ..packed import packed_tensor
 from ..qtensor import Form
-from .companions import arranged, logical_dtype, refuse_leftover, rewritten
+from .companions import arranged, plain_dtype, refuse_leftover, rewritten
 from .compressed_weights import nvfp4_scale
 from .fp8 import read as read_fp8
 from .settings import Settings, unread
@@ -35,6 +35,7 @@ def read(source: Source, config: Json) -> Source:
         return read_fp8(source, {"quant_method": "modelopt"})
     if algorithm != "NVFP4":
         raise unread(source.where, f"quant_algo {quoted(algorithm)} of modelopt", ("FP8", "NVFP4"))
+    plain = plain_dtype(source)
     packed: dict[str, Tensor] = {}
     used: set[str] = set()
     for name, weight in source.tensors.items():
@@ -46,7 +47,7 @@ def read(source: Source, config: Json) -> Source:
         if weight.dtype != np.uint8 or len(weight.shape) < 2:
             raise misfit(weight, f"is {weight.dtype}{list(weight.shape)}; expected rows of uint8")
         scale, whole = (source.tensors[x] for x in names)
-        form = Form("e2m1", (1, _GROUP), logical_dtype(whole, source))
+        form = Form("e2m1", (1, _GROUP), plain)
         grid = form.blocks((*weight.shape[:-1], weight.shape[-1] * 2))
         scale = arranged(scale, grid, weight, f"blocks of {form.block}")
         scales = nvfp4_scale(scale, whole, divides=False)

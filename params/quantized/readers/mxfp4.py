@@ -14,7 +14,7 @@ from ...strict_json import Json
 from ..lazy import misfit, viewed
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
-from .companions import E8M0, logical_dtype, refuse_leftover, rewritten
+from .companions import E8M0, plain_dtype, refuse_leftover, rewritten
 from .settings import Settings
 
 _BYTES = 16  # of a group of 32 numbers
@@ -27,6 +27,7 @@ def read(source: Source, config: Json) -> Source:
         CheckpointError: tensors that do not fit each other; with file, tensor and what to do.
     """
     Settings.of(source.where, config).texts("modules_to_not_convert")
+    plain = plain_dtype(source)
     packed: dict[str, Tensor] = {}
     used: set[str] = set()
     for name, blocks in source.tensors.items():
@@ -40,7 +41,7 @@ def read(source: Source, config: Json) -> Source:
                 "checkpoint again",
             )
         scales = source.tensors[f"{weight}_scales"]
-        packed[weight] = _experts(weight, blocks, scales, logical_dtype(scales, source))
+        packed[weight] = _experts(weight, blocks, scales, plain)
         used |= {name, f"{weight}_scales"}
     lost = [name for name in source.tensors if name.endswith("_scales") and name not in used]
     refuse_leftover(source, lost, "its _blocks are missing")
