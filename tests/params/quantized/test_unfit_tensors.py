@@ -363,3 +363,34 @@ def test_memory_of_a_config_that_lies_is_not_taken():
     tensors, config = having(packed(), f"{WEIGHTS}/group_size", 1 << 24)
     with pytest.raises(CheckpointError, match="check the sizes of blocks"):
         read_quantized(source_of(tensors), config)
+
+
+NASTY = [None, True, 0, -1, 10**30, 0.5, "", "re:(a+)+", [], [None], [[]], {}, {"a": 1}, "x" * 500]
+
+
+@pytest.mark.parametrize("made", [fp8, packed, nvfp4, mxfp4])
+def test_configurations_of_any_shape_are_read_or_refused(made):
+    """Any value in the place of any other, and in place of keys that are not there: a source, a
+    warning, or CheckpointError, and nothing else."""
+    tensors, config = made()
+    keys = ["scale_fmt", "sparsity_config", "ignore", "format", "expert_dtype", "ignored_layers"]
+    config |= dict.fromkeys(keys[:1], "float")
+    paths = [*_paths(config), *keys, "weight_block_size", "modules_to_not_convert"]
+    if made is packed:
+        weights = ["symmetric", "block_structure", "strategy", "group_size"]
+        paths += ["config_groups/group_0/format", *(f"{WEIGHTS}/{key}" for key in weights)]
+    source = source_of(tensors)
+    for path in paths:
+        for value in NASTY:
+            _, changed = having((tensors, config), path, value)
+            try:
+                read_quantized(source, changed)
+            except CheckpointError as error:
+                assert "state_dict" in str(error)
+
+
+def _paths(config, front=""):
+    for key, value in config.items():
+        yield front + key
+        if isinstance(value, dict):
+            yield from _paths(value, f"{front}{key}/")
