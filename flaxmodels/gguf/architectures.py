@@ -72,6 +72,15 @@ def _llama_rope(keys: Keys) -> dict[str, Json]:
     return {"head_dim": dims} | rope_of(keys, dims)
 
 
+def _llama_biases(keys: Keys) -> dict[str, Json]:
+    """Returns which layers have biases, as in files of a few models that are like Llama."""
+    tensors = keys.gguf.tensors
+    return {
+        "attention_bias": "blk.0.attn_q.bias" in tensors,
+        "mlp_bias": "blk.0.ffn_up.bias" in tensors,
+    }
+
+
 def _gemma_attention(keys: Keys, largest: int) -> dict[str, Json]:
     """Returns what scores are divided by, which the file does not say: llama.cpp knows the largest
     model of a generation by its number of layers."""
@@ -86,11 +95,13 @@ def _gemma2(keys: Keys) -> dict[str, Json]:
 
 
 def _gemma3(keys: Keys) -> dict[str, Json]:
-    theta = keys.number("rope.freq_base_swa", 10_000.0)
-    return _gemma_attention(keys, 62) | {
-        "rope_local_base_freq": theta,
-        "sliding_window_pattern": keys.whole("attention.sliding_window_pattern", 6),
-    }
+    values = _gemma_attention(keys, 62)
+    values["rope_local_base_freq"] = keys.number("rope.freq_base_swa", 10_000.0)
+    if slides := keys.flags("attention.sliding_window_pattern"):
+        kinds = {True: "sliding_attention", False: "full_attention"}
+        return values | {"layer_types": [kinds[layer] for layer in slides]}
+    every = keys.whole("attention.sliding_window_pattern", 6)
+    return values | {"sliding_window_pattern": every}
 
 
 def _bloom(keys: Keys) -> dict[str, Json]:
@@ -144,7 +155,7 @@ LLAMA = Architecture(
     numbers=_RMS,
     names=names.LLAMA,
     changes={"attn_q": undo.query_rows, "attn_k": undo.key_rows},
-    more=(_heads, _llama_rope),
+    more=(_heads, _llama_rope, _llama_biases),
 )
 _QWEN = dataclasses.replace(LLAMA, changes={}, more=(_heads, rope_of))
 _GEMMA = dataclasses.replace(

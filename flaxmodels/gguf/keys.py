@@ -5,8 +5,10 @@ from typing import NoReturn
 
 from .. import params as fp
 from ..params.errors import quoted
-from ..params.formats.gguf import Gguf
-from ..params.formats.gguf.metadata import shown
+from ..params.formats.gguf import Array, Gguf
+from ..params.formats.gguf.metadata import BOOL, shown
+
+_MOST_LAYERS = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,13 @@ class Keys:
 
     def number(self, key: str, default: float | None = None) -> float:
         return self.gguf.metadata.number(f"{self.name}.{key}", default)
+
+    def flags(self, key: str) -> list[bool]:
+        """Returns an array of a bool for each layer; [] where the value is no such array."""
+        value = self.gguf.metadata.get(f"{self.name}.{key}")
+        if not isinstance(value, Array) or value.kind != BOOL or value.count > _MOST_LAYERS:
+            return []
+        return value.read()
 
     def starting(self, start: str) -> list[str]:
         """Lists the keys that begin so."""

@@ -1,13 +1,14 @@
 """Models in GGUF files: configuration, names and layout, what the converter did undone; against
 Transformers, and what a file gets whose metadata lie."""
 
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 from _files import put
-from _gguf import ARRAY, F32, I32, STRING, U32, array, llama
+from _gguf import ARRAY, BOOL, F32, I32, STRING, U32, array, llama
 from _paths import GOLDENS
 from _turns import some_of
 
@@ -16,7 +17,7 @@ from flaxmodels import gguf
 from flaxmodels import params as fp
 from flaxmodels.convert import convert
 from flaxmodels.gguf.architectures import ARCHITECTURES
-from flaxmodels.params.formats.gguf import open_gguf
+from flaxmodels.params.formats.gguf import Array, Metadata, open_gguf
 
 FILES = GOLDENS / "gguf"
 EXPECTED = json.loads((FILES / "expected.json").read_text())["configs"]
@@ -129,6 +130,29 @@ def test_scaling_of_rope(tmp_path):
     }
     found = rope(**factor, **yarn, **{"scaling.attn_factor": (F32, 0.5)})["attention_factor"]
     assert found == pytest.approx(0.5 * (1 + 0.1 * np.log(4)))
+
+
+def test_biases_of_a_llama(tmp_path):
+    biases = {
+        f"blk.0.attn_{name}.bias": (2 * size,) for name, size in zip("qkv", (2, 1, 1), strict=True)
+    }
+    path = put(tmp_path, "x.gguf", llama(shapes=biases | {"blk.0.attn_output.bias": (4,)}))
+    model, params = fm.AutoModelForCausalLM.from_pretrained(path)
+    assert model.config.attention_bias and not model.config.mlp_bias
+    assert params["model"]["layers"]["0"]["self_attn"]["q_proj"]["bias"].shape == (4,)
+
+
+def test_windows_by_layer():
+    """One number for all layers, or a bool for each of them."""
+    opened = open_gguf(str(FILES / "gemma3.gguf"))
+    assert gguf.config_of(opened)["sliding_window_pattern"] == 6
+    file = opened.tensors["output_norm.weight"].spans[0].file
+    there = Array(file, BOOL, 6, 0, 6)
+    bits = [file.read(0, 6)[i] != 0 for i in range(6)]
+    keys = dict(opened.metadata) | {"gemma3.attention.sliding_window_pattern": there}
+    changed = dataclasses.replace(opened, metadata=Metadata(opened.path, keys))
+    found = gguf.config_of(changed)["layer_types"]
+    assert found == [f"{'sliding' if bit else 'full'}_attention" for bit in bits]
 
 
 def lying(**keys) -> bytes:

@@ -12,13 +12,13 @@ import numpy as np
 from ...errors import CheckpointError, quoted
 from ..files import Cursor, File
 
-STRING, _ARRAY = 8, 9
+BOOL, STRING, _ARRAY = 7, 8, 9
 SCALARS = {
     kind: np.dtype(code) for kind, code in enumerate("u1 i1 <u2 <i2 <u4 <i4 <f4 ?".split())
 } | {10: np.dtype("<u8"), 11: np.dtype("<i8"), 12: np.dtype("<f8")}
 _MOST_KEYS = 1 << 16
 _LONGEST_KEY = 65535  # bytes, as the format's description says
-_MOST_STRINGS = 1 << 22  # of all arrays together
+_MOST_STRINGS = 1 << 21  # of all arrays together
 _WINDOW = 1 << 20  # bytes of strings that are walked at once
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
