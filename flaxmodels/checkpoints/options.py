@@ -115,6 +115,7 @@ class SaveKeywords(TypedDict, total=False):
     checksums: bool
     is_main_process: bool | None
     save_function: SaveFunction | None
+    quant_method: str
     tokenizer_from: PathLike | None
     token: str | bool | None
     progress: bool

@@ -24,6 +24,7 @@ from ..params.formats.checksums import MANIFEST, write_checksums
 from ..params.multihost import is_spread, run_on_all_processes
 from ..params.quantized.readers.ours import config_of
 from ..params.save.file_writer import OnFile, SaveFunction
+from ..params.save.packed_layouts import OURS, layout_config
 from ..params.save.packed_pieces import forms_in_file
 from ..params.save.saveable import check_variant, saveable
 from ..params.save.write import WriteOptions, retag, write_checkpoint
@@ -45,6 +46,7 @@ class SaveOptions:
     checksums: bool = False
     is_main_process: bool | None = None
     save_function: SaveFunction | None = None
+    quant_method: str = OURS
     tokenizer_from: str | os.PathLike | None = None
     token: str | bool | None = dataclasses.field(default=None, repr=False)
     progress: bool = True
@@ -62,6 +64,7 @@ class SaveOptions:
             variant=self.variant,
             select=self.select,
             save_function=self.save_function,
+            quant_method=self.quant_method,
             **more,
         )
 
@@ -243,7 +246,11 @@ def _written_config(model: Model, params: fp.PyTree, options: SaveOptions) -> st
     values.pop(QUANTISED, None)
     written = params if options.select is None else select_leaves(params, options.select)
     template, layout = model.abstract_params(), options.of_weights().names
-    if forms := forms_in_file(written, template, model.naming, layout):
+    if options.quant_method != OURS:
+        head = model.output_embeddings_path
+        config = layout_config(written, template, model.naming, options.quant_method, head)
+        values |= {QUANTISED: config} if config else {}
+    elif forms := forms_in_file(written, template, model.naming, layout):
         values[QUANTISED] = config_of(forms)
     for name in ("torch_dtype", "dtype", "auto_map"):
         values.pop(name, None)

@@ -219,6 +219,8 @@ class PretrainedModel(
                 spread over processes, all of them must call this, and they wait for each other.
             save_function: called with {name: array} and a path for each file, instead of the
                 format.
+            quant_method: the layout of quantised weights: "bitsandbytes" (int8, nf4, fp4) or "fp8",
+                which Transformers opens, or "flaxmodels", which holds all.
             tokenizer_from: a folder or repository whose tokenizer's and processor's files come
                 along.
             token: for that repository, as `from_pretrained`.

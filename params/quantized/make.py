@@ -97,8 +97,7 @@ def _integer(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
     xp, bits = _module(numbers), codes_of(form.codes).bits
     top = np.float32((1 << (bits - 1)) - 1)
     if form.factor != 1:
-        numbers = _through_float16(numbers)
-        largest = _largest(abs(numbers), form.block)
+        numbers, largest = map(_through_float16, (numbers, largest))
     inverse = top / xp.where(largest == 0, np.float32(1), largest)
     found = xp.round(numbers * spread(inverse, form.block, numbers.shape)).astype(np.int8)
     scale = largest if form.factor != 1 else _over(largest, top)

@@ -18,6 +18,7 @@ from ..tree.paths import flatten, natural
 from ..tree.places import Place, constants, flax_name, places
 from ..types import Concrete, Leaf, PyTree
 from .leaf_pieces import LeafPiece
+from .packed_layouts import OURS, layout_pieces
 from .packed_pieces import array_pieces
 
 
@@ -68,13 +69,20 @@ class TensorSpec:
 
 
 def tensor_specs(
-    params: PyTree, template: PyTree, naming: Naming, layout: str, *, partial: bool = False
+    params: PyTree,
+    template: PyTree,
+    naming: Naming,
+    layout: str,
+    *,
+    partial: bool = False,
+    quant_method: str = OURS,
 ) -> list[TensorSpec]:
     """Returns what of `params` goes under which name, in the order of names.
 
     Args:
         template: tree of abstract leaves that `params` must agree with, in structure and shapes.
         partial: leaves may be missing from `params`.
+        quant_method: the layout of quantised weights.
 
     Raises:
         CheckpointError: a leaf that is missing, too much, of another shape, or that has the name
@@ -103,19 +111,21 @@ def tensor_specs(
         for name, constant in constants(wanted, naming, layout).items()
         for value in (np.asarray(constant.value()),)
     ]
-    separator = "." if layout in (TORCH, TF) else "/"
-    pieces = [
-        array
-        for piece in pieces
-        for array in (
-            array_pieces(piece, separator) if isinstance(piece.leaf, QTensor) else [piece]
-        )
-    ]
+    pieces = [part for piece in pieces for part in _stored(piece, layout, quant_method)]
     named: dict[str, list[LeafPiece]] = {}
     for piece in pieces:
         named.setdefault(piece.place.name, []).append(piece)
     specs = [TensorSpec(_checked(name, group, where)) for name, group in named.items()]
     return sorted(specs, key=lambda spec: natural(spec.name))
+
+
+def _stored(piece: LeafPiece, layout: str, quant_method: str) -> Iterable[LeafPiece]:
+    """Returns the pieces that a piece is stored as: several of a quantised weight."""
+    if not isinstance(piece.leaf, QTensor):
+        return [piece]
+    if quant_method != OURS:
+        return layout_pieces(piece, quant_method)
+    return array_pieces(piece, "." if layout in (TORCH, TF) else "/")
 
 
 def _copies(

@@ -27,6 +27,7 @@ from ..tree.select import select as select_leaves
 from ..types import PyTree
 from .encode import Parts, msgpack_parts, safetensors_parts
 from .file_writer import FileWriter, OnFile, SaveFunction
+from .packed_layouts import OURS, check_method
 from .saveable import check_variant, saveable
 from .tensor_specs import TensorSpec, plan_shards, tensor_specs
 from .together import Target, disk_errors, named, strangers, told, write_together
@@ -47,6 +48,7 @@ class WriteOptions:
         save_function: called with {name: array} and a path for each file, instead of the format.
         save_id: whether the shards of safetensors say which save they are of, so that those of two
             are told apart; without it, the same params make the same files.
+        quant_method: the layout of quantised weights, one of `packed_layouts.METHODS`.
     """
 
     format: str = "safetensors"
@@ -57,6 +59,7 @@ class WriteOptions:
     select: Mask | None = None
     save_function: SaveFunction | None = None
     save_id: bool = True
+    quant_method: str = OURS
 
     @property
     def names(self) -> str:
@@ -67,6 +70,7 @@ class WriteOptions:
         parse_size(self.max_shard_size)
         check_variant(self.variant)
         _written(self.format)
+        check_method(self.quant_method, self.names)
 
 
 def write_checkpoint(
@@ -106,7 +110,14 @@ def write_checkpoint(
             raise CheckpointError("select selects no leaf; nothing was written")
     if options.format == "orbax" and options.save_function is None:
         return [_write_orbax(folder, params, template, options.variant, is_part)]
-    specs = tensor_specs(params, template, naming, options.names, partial=is_part)
+    specs = tensor_specs(
+        params,
+        template,
+        naming,
+        options.names,
+        partial=is_part,
+        quant_method=options.quant_method,
+    )
     _check_dtypes(specs, options.format)
     shards = plan_shards(specs, parse_size(options.max_shard_size))
     sizes = [sum(spec.nbytes for spec in shard) for shard in shards]

@@ -1,9 +1,12 @@
-"""Folders that the libraries of quantised weights wrote, by `from_pretrained` (P13.26)."""
+"""Folders that the libraries of quantised weights wrote: read (P13.26), and written (P10)."""
+
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import params_of
 from _quantized import FOLDERS
 from _turns import in_turn
 
@@ -56,3 +59,47 @@ def test_layers_that_differ_are_not_stacked_packed_p13_26():
     kernel = fp.flatten(params)["model/layers/mlp/up_proj/kernel"]
     assert isinstance(kernel, fp.QTensor) and kernel.shape == (2, 64, 64)
     assert fp.num_parameters(params) == fp.num_parameters(model.abstract_params())
+
+
+@in_turn("folder", ["bitsandbytes-int8-llama", "bitsandbytes-nf4-gpt2"], "scan", [False, True])
+def test_saved_as_transformers_wrote_it_p10(folder, scan, tmp_path):
+    """Bit for bit; Transformers opens such a folder, and has the golden's logits."""
+    model, params = fm.AutoModelForCausalLM.from_pretrained(FOLDERS / folder, scan_layers=scan)
+    model.save_pretrained(params, tmp_path, quant_method="bitsandbytes")
+    theirs, ours = open_checkpoint(FOLDERS / folder), open_checkpoint(tmp_path)
+    assert theirs.tensors.keys() == ours.tensors.keys()
+    for name, tensor in theirs.tensors.items():
+        one, other = tensor.read(), ours[name].read()
+        assert one.dtype == other.dtype and one.tobytes() == other.tobytes(), name
+    configs = [
+        json.loads((path / "config.json").read_text())["quantization_config"]
+        for path in (FOLDERS / folder, tmp_path)
+    ]
+    assert configs[1].pop("llm_int8_skip_modules") == ["lm_head"]  # tied in GPT-2, and its default
+    assert configs[0].pop("llm_int8_skip_modules") is None
+    assert configs[0] == configs[1]
+
+
+def test_what_other_layouts_cannot_hold_is_said_before_anything_is_written_p10(tmp_path):
+    model, params = fm.AutoModelForCausalLM.from_pretrained(FOLDERS / "gptq-llama")
+    for options, problem in (
+        ({"quant_method": "bitsandbytes"}, "has int8, nf4 and fp4, and no uint4.*leave quant_meth"),
+        ({"quant_method": "fp8"}, "kernel: .*FP8 has float8_e4m3fn .*nothing was written"),
+        ({"quant_method": "gptq"}, "what can be written is flaxmodels, bitsandbytes, fp8"),
+        ({"quant_method": "fp8", "format": "msgpack"}, "is for PyTorch's names"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            model.save_pretrained(params, tmp_path, **options)
+    model, params = fm.AutoModelForCausalLM.from_pretrained(FOLDERS / "bitsandbytes-nf4-llama")
+    mixed = fp.quantize(params, "int8", lambda path, _: path == "lm_head/kernel")
+    with pytest.raises(CheckpointError, match="one kind of weights; these are int8, nf4"):
+        model.save_pretrained(mixed, tmp_path, quant_method="bitsandbytes")
+    assert not [*tmp_path.iterdir()]
+    config = fm.Phi3Config(
+        vocab_size=24, hidden_size=64, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, pad_token_id=0,
+    )  # fmt: skip
+    joined = fm.Phi3ForCausalLM(config)
+    with pytest.raises(CheckpointError, match="is a part of .*_proj.weight, whose parts"):
+        made = fp.quantize(params_of(joined), "nf4")
+        joined.save_pretrained(made, tmp_path, quant_method="bitsandbytes")
