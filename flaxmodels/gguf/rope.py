@@ -35,6 +35,8 @@ def partial_rope_of(keys: Keys) -> dict[str, Json]:
     """Returns the keys of `config.json` for a rotation that may be of a part of each head."""
     dims = keys.whole("rope.dimension_count", keys.head_dim)
     part = dims / max(keys.head_dim, 1)
+    if int(part * keys.head_dim) < dims:  # which is how many dimensions a model turns
+        part = math.nextafter(part, 2)
     return _theta(keys) | {"partial_rotary_factor": part} | _scaling(keys, dims)
 
 
@@ -47,10 +49,12 @@ def _scaling(keys: Keys, dims: int) -> dict[str, Json]:
         keys.refuse(odd[0], f"no such key, but {', '.join(sorted(_READ))}")
     context = keys.whole("context_length")
     original = keys.whole(f"{_SCALING}original_context_length", context)
-    if factors := _factors(keys, dims):
-        return {"rope_scaling": _by_factors(keys, factors, original)}
     kind = keys.text(f"{_SCALING}type", "linear")
     factor = keys.number(f"{_SCALING}factor", 1.0) or 1.0  # 0 is llama.cpp's "as trained"
+    if factors := _factors(keys, dims):
+        if factor != 1.0 and kind != "longrope":
+            keys.refuse(f"{_SCALING}factor", "1, beside tensors of factors")
+        return {"rope_scaling": _by_factors(keys, factors, original)}
     if kind == "none" or (kind == "linear" and factor == 1.0):
         return {}
     if kind == "linear":

@@ -215,6 +215,10 @@ BAD = {
         r"'rope_freqs.weight' is float32 of shape \(3,\), expected float32 of shape \(1,\)",
     ),
     "factors-zero": (llama(shapes={"rope_freqs.weight": (1,)}), "rope_parameters"),
+    "factors-twice": (
+        llama({"llama.rope.scaling.factor": (F32, 2.0)}, {"rope_freqs.weight": (1,)}),
+        "rope.scaling.factor' is '2.0'; read is 1, beside tensors of factors",
+    ),
     "factors-short": (
         llama(shapes={"rope_factors_short.weight": (1,)}),
         "'rope_factors_short.weight'; expected 'rope_freqs.weight' alone",
