@@ -70,6 +70,11 @@ class Adapter(abc.ABC):
         """Returns the product with the adapter; y [..., out] is what those before it made."""
 
     @property
+    def is_in_weight(self) -> bool:
+        """Whether `on_weight` is all that it does."""
+        return True
+
+    @property
     def serves_heads(self) -> bool:
         """Whether `on_product` is right for the axis 1 of a table, of a head that is tied to it."""
         return True

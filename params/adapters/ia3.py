@@ -33,6 +33,10 @@ class IA3(Adapter):
         return {"factors": shape[-2:-1] if self.on == "input" else shape[-1:]}
 
     @property
+    def is_in_weight(self) -> bool:
+        return self.on == "input"
+
+    @property
     def serves_heads(self) -> bool:
         return False
 

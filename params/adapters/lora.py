@@ -57,6 +57,10 @@ class LoRA(Adapter):
         return found | {"magnitude": columns, "bias": columns, "norm": columns}
 
     @property
+    def is_in_weight(self) -> bool:
+        return self.bias is None and (self.key is None or self.dropout == 0)
+
+    @property
     def serves_heads(self) -> bool:
         return self.magnitude is None or self.part == PRODUCT
 

@@ -72,7 +72,7 @@ class AdaptedWeight(Weight):
         """Returns the weight that acting adapters make.
 
         Raises:
-            ValueError: an adapter acts on one use of a table alone.
+            ValueError: an adapter acts on one use of a table alone, or on more than the weight.
         """
         acting = self.acting()
         if not acting:
@@ -82,6 +82,11 @@ class AdaptedWeight(Weight):
             return base if dtype is None else base.astype(dtype)
         if odd := [each.part for each in acting if each.part != ALL]:
             raise ValueError(f"no one array is a table with an adapter of its {odd[0]} alone")
+        if odd := [each.method for each in acting if not each.is_in_weight]:
+            raise ValueError(
+                f"a weight that is no product's, as of a convolution, with {odd[0]} that drops "
+                "inputs or changes outputs: that is done for products alone"
+            )
         made = over_layers(_with_all, self.base, acting)
         return made.astype(self.dtype if dtype is None else dtype)
 

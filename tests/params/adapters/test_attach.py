@@ -1,5 +1,7 @@
 """Adapters of a tree: begun, put on and taken off, apart and together, told to act or not."""
 
+import collections
+import re
 from typing import Any
 
 import jax
@@ -122,6 +124,21 @@ def test_a_template_has_abstract_adapters_with_axes_and_a_mesh_places_them():
     for leaf, expected in zip(jax.tree.leaves(there), jax.tree.leaves(where), strict=True):
         assert leaf.sharding.is_equivalent_to(expected, leaf.ndim)
     assert np.allclose(run(there), run(base()), atol=1e-5)
+
+
+def test_tensor_parallel_products_exchange_ranks_and_nothing_else_more():
+    template = fs.declared_axes(lambda: Model().init(KEY, IDS)["params"])
+    mesh = fs.make_mesh(devices=jax.devices()[:2], tensor=2)
+    params = jax.device_put(base(), fs.shardings(template, mesh, fs.DEFAULT_RULES))
+    both = fp.lora_init(KEY, params, {**LORA, "target_modules": ["up", "down"]})
+
+    def exchanged(params):
+        text = jax.jit(Model().apply).lower({"params": params}, IDS).compile().as_text()
+        lines = re.findall(r"= (.+?) (?:all-|reduce-scatter|collective-)[a-z-]+\(", text)
+        return collections.Counter(re.findall(r"\w+\[[\d,]*\]", " ".join(lines)))
+
+    more = exchanged(both) - exchanged(params)
+    assert more == {"f32[4,3,2]": 3}  # [B, T, r] of each layer's second product
 
 
 @pytest.mark.parametrize(

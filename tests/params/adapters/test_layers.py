@@ -174,3 +174,12 @@ def test_merged_as_pefts_and_taken_out_again(case):
         for name, array in before.items():
             got = fp.without_adapters(again)[name]
             np.testing.assert_allclose(got, array, atol=1e-6, rtol=1e-5)
+
+
+def test_a_convolution_refuses_what_its_weight_does_not_say():
+    module, params, leaf, x = adapted("lora_conv")
+    lora = params[leaf].adapters["one"]
+    for more in ({"bias": np.ones(OUT, np.float32)}, {"dropout": 0.5, "key": np.uint32([0, 1])}):
+        changed = params[leaf].replace(adapters={"one": lora.replace(**more)})
+        with pytest.raises(ValueError, match="as of a convolution, with LoRA that drops inputs"):
+            run(module, params | {leaf: changed}, x)
