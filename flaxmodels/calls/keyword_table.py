@@ -34,10 +34,6 @@ _INIT = (
     "or, from scratch,\n"
     "    model = {cls}(config); params = model.init_params(jax.random.key(0))"
 )
-_QUANTISED = (
-    "is not there yet; param_dtype='bfloat16' halves float32 params, and {pattern: dtype} chooses "
-    "among them"
-)
 _ADAPTED = "is not there yet; load the base model, and add the adapter's product to its kernels"
 _PRIVATE = "is private to Transformers; leave it out"
 
@@ -53,8 +49,6 @@ PLACEMENT = {
 }
 
 LATER = {
-    "quantization_config": Keyword(f"quantisation {_QUANTISED}"),
-    **_same("load_in_8bit", "load_in_4bit", use=f"quantisation {_QUANTISED}", fine=(None, False)),
     "adapter_name": Keyword(f"an adapter {_ADAPTED}", (None, "default")),
     "adapter_kwargs": Keyword(f"an adapter {_ADAPTED}", (None, {})),
     "experts_implementation": Keyword("no model here has experts; leave it out"),

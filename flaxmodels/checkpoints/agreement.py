@@ -45,6 +45,7 @@ def record_of_load(
         "max_host_memory": format_size(plan.max_host_memory),  # it says how leaves are cut
         "leaves": text_of_leaves(leaves),
         "shardings": text_of_places(leaves),
+        "quantised": digest(sorted((path, repr(form)) for path, form in plan.packed.items())),
         "ways of loading": digest([(path, leaf.route) for path, leaf in leaves.items()]),
     }
 

@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from .. import gguf
@@ -21,7 +22,6 @@ from ..core.template import drawn
 from ..hub import Location, proxied
 from ..params.agreement import agree
 from ..params.atomic.replace import settled
-from ..params.checkpoint.leaf_plan import LeafPlan
 from ..params.checkpoint.match import Match
 from ..params.checkpoint.plan import LoadPlan
 from ..params.checkpoint.sources import rename_tensors, source_of
@@ -37,6 +37,7 @@ from .build import Choose, M, build, described
 from .loading_info import LoadingInfo
 from .offload import placed_leaves, streamed
 from .plan import PlanOptions, plan_load
+from .quantization import config_after
 from .request import Request
 
 
@@ -75,7 +76,7 @@ def load(
         seconds = time.perf_counter() - start
     match = plan.match
     if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
-        drawn_leaves = initialized(model, fresh, request, (*plan.leaves, *plan.on_disk))
+        drawn_leaves = initialized(model, fresh, request, plan.dtypes.values())
         if options.device_map is not None:
             drawn_leaves = placed_leaves(model, drawn_leaves, plan, options)
         params = fp.merge(params, drawn_leaves)
@@ -83,6 +84,9 @@ def load(
         placed = model.place(model.abstract_params(), options.mesh)
         warn_of_replicated(placed)
         params = together(lambda: placed.pad(params), "padding leaves")
+    made, dequantize = options.recipe is not None, options.dequantize
+    config = config_after(model.config, plan, dequantize=dequantize, made=made)
+    model = model if config is model.config else model.clone(config=config)
     params = model.post_init(params)
     _warn(type(model), match)
     if not request.output_loading_info:
@@ -191,22 +195,22 @@ def _as_tied_as_the_file(model: M, plan: LoadPlan, request: Request) -> tuple[M,
 
 
 def initialized(
-    model: Model, paths: Iterable[str], request: Request, loaded: Iterable[LeafPlan]
+    model: Model, paths: Iterable[str], request: Request, loaded: Iterable[np.dtype]
 ) -> fp.Params:
     """Draws the leaves at `paths` of `model.init_params(key)`; where `param_dtype` is "auto", in
-    the dtype of the `loaded` leaves if they all have the same, else in float32."""
+    that of `loaded` leaves, their dtypes, if they all have the same, else in float32."""
     draw = functools.partial(_initialized, model, paths, request, loaded)
     # Within a trace a load still gives arrays, but for leaves drawn by a key of that trace.
     return draw() if isinstance(request.key, Tracer) else run_untraced(draw)
 
 
 def _initialized(
-    model: Model, paths: Iterable[str], request: Request, loaded: Iterable[LeafPlan]
+    model: Model, paths: Iterable[str], request: Request, loaded: Iterable[np.dtype]
 ) -> fp.Params:
     key = jax.random.key(0) if request.key is None else request.key
     dtype, mesh, shardings = request.plan.param_dtype, request.plan.mesh, request.plan.shardings
     if isinstance(dtype, str) and dtype == "auto":
-        dtypes = {leaf.dtype for leaf in loaded if jnp.issubdtype(leaf.dtype, jnp.floating)}
+        dtypes = {dtype for dtype in loaded if jnp.issubdtype(dtype, jnp.floating)}
         dtype = dtypes.pop() if len(dtypes) == 1 else None
     dtype = jnp.float32 if dtype is None else dtype
     template = model.abstract_params(dtype)

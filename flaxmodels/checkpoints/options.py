@@ -53,6 +53,9 @@ class PlanKeywords(TypedDict, total=False):
     strict: bool
     ignore_mismatched_sizes: bool
     dequantize: bool
+    quantization_config: Any
+    load_in_8bit: bool
+    load_in_4bit: bool
     device_map: "jax.Device | int | str | Mapping[str, jax.Device | int | str] | None"
     max_memory: "Mapping[jax.Device | int | str, int | str] | None"
     offload_folder: "PathLike | None"

@@ -18,7 +18,8 @@ from ..params.sizes import parse_size
 from ..params.tree.cast import DtypeLike
 from ..placement.options import DeviceMapOptions
 from .offload import placed_plan
-from .quantization import quantised_source
+from .quantization import quantised_source, with_quantized
+from .quantization_recipe import Recipe
 from .tensor_parallel import M, TensorParallel
 
 _CHEAP = 1 << 16  # size of a dimension up to which the table of mismatches says it better
@@ -47,6 +48,9 @@ class PlanOptions(DeviceMapOptions):
     strict: bool = True
     ignore_mismatched_sizes: bool = False
     dequantize: bool = False
+    quantization_config: Any = None
+    load_in_8bit: bool = False
+    load_in_4bit: bool = False
 
     def __post_init__(self) -> None:
         if self.mesh is not None and self.device_mesh is not None:
@@ -68,6 +72,14 @@ class PlanOptions(DeviceMapOptions):
                 raise TypeError(f"give device_map or {name}, not both")
         super().__post_init__()
         _ = self.host_bytes
+        asked = (self.quantization_config, self.load_in_8bit, self.load_in_4bit)
+        if any(asked) and not isinstance(self.quantization_config, Recipe):
+            object.__setattr__(self, "quantization_config", Recipe.of(*asked))
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What is quantised while it is read; None if nothing is."""
+        return self.quantization_config or None
 
     @property
     def tensor_parallel(self) -> TensorParallel | None:
@@ -114,13 +126,15 @@ def plan_load(model: Model, source: fp.Source, options: PlanOptions) -> LoadPlan
     if not options.ignore_mismatched_sizes:
         check_shapes(match)
     check_numbers(match, template)
+    if (recipe := options.recipe) is not None:
+        match = with_quantized(model, match, template, recipe, again=options.dequantize)
     plan = make_plan(
         match,
         template,
         dtype=jnp.float32 if options.param_dtype is None else options.param_dtype,
         shardings=shardings,
         max_host_memory=options.host_bytes,
-        keep_packed=not options.dequantize,
+        keep_packed=recipe is not None or not options.dequantize,
     )
     return plan if options.device_map is None else placed_plan(model, plan, options)
 

@@ -1,6 +1,8 @@
 """Quantised weights in a load: those that a configuration speaks of, and those to be made."""
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,11 +11,20 @@ from ..config.config import Config
 from ..core.model import Model
 from ..documents.config_keys import QUANTISED
 from ..documents.json_values import thaw
+from ..params.checkpoint.match import Match, Piece, backbone_names
+from ..params.checkpoint.plan import LoadPlan
+from ..params.formats.parts import part_of
 from ..params.quantized.lazy import Computed
+from ..params.quantized.making import quantized
 from ..params.quantized.moved import transposed
 from ..params.quantized.packed import PackedTensor
+from ..params.quantized.qtensor import Form
 from ..params.quantized.readers import check_read, read_quantized
+from ..params.quantized.readers.ours import config_of
+from ..params.tree.layers import EXPERTS, LAYERS
 from ..params.tree.paths import matches
+from ..params.tree.places import Part
+from .quantization_recipe import Recipe
 
 
 def quantised_source(model: Model, source: fp.Source) -> fp.Source:
@@ -23,7 +34,7 @@ def quantised_source(model: Model, source: fp.Source) -> fp.Source:
     Raises:
         fp.CheckpointError: a format that is not read, or tensors that are not what it says.
     """
-    if any(isinstance(tensor, PackedTensor) for tensor in source.tensors.values()):
+    if _is_packed(source):
         return source
     config: Any = thaw(model.config.extra.get(QUANTISED))
     if not config:
@@ -53,7 +64,70 @@ def _as_stored(source: fp.Source, config: Mapping[str, Any], naming: fp.Naming) 
     return dataclasses.replace(source, tensors=tensors)
 
 
+def with_quantized(
+    model: Model, match: Match, template: fp.Params, recipe: Recipe, *, again: bool
+) -> Match:
+    """Returns the match whose leaves are quantised while they are read, as a recipe says.
+
+    Args:
+        again: whether weights that are quantised in the checkpoint are made anew.
+
+    Raises:
+        TypeError: they are, and need not be.
+        ValueError: a recipe that does not fit the model.
+        fp.CheckpointError: a leaf whose rows do not fill whole bytes.
+    """
+    if _is_packed(match.source) and not again:
+        raise TypeError(
+            f"{match.source.where} is quantised already; leave quantization_config out, or give "
+            "dequantize=True too, to have it made anew"
+        )
+    names = {path: [x.tensor.name for x in pieces] for path, pieces in match.found.items()}
+    forms = recipe.forms(template, names, functools.partial(_is_default, model, template))
+    found = {
+        path: tuple(_made(piece, forms.get(path)) for piece in pieces)
+        for path, pieces in match.found.items()
+    }
+    return dataclasses.replace(match, found=found)
+
+
+def config_after(config: Config, plan: LoadPlan, *, dequantize: bool, made: bool) -> Config:
+    """Returns the configuration of the model that a load gives: it says how weights are quantised
+    where they are."""
+    if made:
+        forms: Any = config_of(plan.packed)
+        return config.replace(extra={**config.extra, QUANTISED: forms})
+    return without_quantization(config) if dequantize else config
+
+
 def without_quantization(config: Config) -> Config:
     """Returns a configuration without the key that says how weights are quantised."""
     extra = {key: value for key, value in config.extra.items() if key != QUANTISED}
     return config if len(extra) == len(config.extra) else config.replace(extra=extra)
+
+
+def _is_packed(source: fp.Source) -> bool:
+    return any(isinstance(tensor, PackedTensor) for tensor in source.tensors.values())
+
+
+def _is_default(model: Model, template: fp.Params, path: str, leaf: Any) -> bool:
+    """Tells whether a leaf is quantised by default: the kernel of a product in the backbone."""
+    if not path.endswith("/kernel") or path == model.output_embeddings_path:
+        return False
+    lead = len([*itertools.takewhile((LAYERS, EXPERTS).__contains__, leaf.axes)])
+    among = fp.flatten(template)
+    is_backbone = bool(backbone_names([path], among, model.base_model_prefix, model.naming))
+    return len(leaf.shape) - lead == 2 and is_backbone and leaf.shape[-2] % 8 == 0
+
+
+def _made(piece: Piece, form: Form | None) -> Piece:
+    """Returns the piece that is quantised, or, if it is not to be, its numbers."""
+    tensor = piece.tensor
+    if form is None:
+        if not isinstance(tensor, PackedTensor):
+            return piece
+        return dataclasses.replace(piece, tensor=part_of(tensor, Part(0, 1, 0, tensor.shape[0])))
+    last = len(piece.permutation) - 1
+    turned = form.turned ^ (piece.permutation[-2:] == (last, last - 1))
+    form = dataclasses.replace(form, turned=turned, dtype=tensor.dtype)
+    return dataclasses.replace(piece, tensor=quantized(tensor, form))

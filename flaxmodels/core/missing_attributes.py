@@ -90,10 +90,11 @@ INSTEAD: dict[str, str] = {
         "serving serving_output eager_serving export",
         f"serving {_LATER}; jax.export takes jax.jit(model.apply)",
     ),
+    **_each("quantize", 'params = fp.quantize(params, "int8")'),
     **_each(
-        "quantize quantization_config is_quantized is_loaded_in_8bit is_loaded_in_4bit "
-        "hf_quantizer",
-        f"quantisation {_LATER}",
+        "quantization_config is_quantized is_loaded_in_8bit is_loaded_in_4bit hf_quantizer",
+        "whether weights are quantised is in the params: fp.summary(params); the configuration "
+        "says how a checkpoint has them: model.config.quantization_config",
     ),
     **_each(
         "load_adapter get_adapter_state_dict",

@@ -118,6 +118,11 @@ class PretrainedModel(
                 counts; or "auto", "balanced", "balanced_low_0", "sequential", which make such a map
                 by memory.
             max_memory, offload_folder, offload_buffers: its limits; see `docs/offload.md`.
+            quantization_config: what is quantised while it is read: a dict of Transformers'
+                spelling (bitsandbytes, FP8), or of ours; see `docs/quantized.md`.
+            load_in_8bit, load_in_4bit: old names of two such dicts.
+            dequantize: weights that the checkpoint has quantised become arrays, while they are
+                read; else they stay as they are.
             strict: refuse a backbone with leaves missing or tensors left over.
             ignore_mismatched_sizes: initialise leaves whose tensor has another shape.
             use_safetensors: True takes only safetensors, False never.

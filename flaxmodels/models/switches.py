@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 
 from .. import params as fp
 from ..analysis.compiled import CompiledCall
+from ..checkpoints.quantization import without_quantization
 from ..core.model import Mixin
+from ..params.quantized.qtensor import QTensor
 
 
 class Switches(Mixin):
@@ -125,10 +127,23 @@ class Switches(Mixin):
         options = given | {name: value for name, value in options.items() if value}
         return CompiledCall(self, **options)
 
-    def dequantize(self, params: fp.Params, dtype: jax.typing.DTypeLike | None = None) -> NoReturn:
-        """Raises `ValueError`: no leaf is ever quantised yet."""
-        raise ValueError(
-            f"{type(self).__name__}: none of the {len(jax.tree.leaves(params))} params is quantised"
-            ", and quantisation is not there yet; fp.cast(params, dtype) changes what they are "
-            "stored in"
-        )
+    def dequantize(
+        self, params: fp.Params, dtype: jax.typing.DTypeLike | None = None
+    ) -> tuple[Self, fp.Params]:
+        """Returns (model, params) without quantised weights: each is the array that it stands for,
+        and the configuration no longer says how they are held.
+
+        Args:
+            dtype: of these arrays; the one that each weight has if None.
+
+        Raises:
+            ValueError: nothing in `params` is quantised.
+        """
+        leaves = fp.flatten(params)
+        if not any(isinstance(leaf, QTensor) for leaf in leaves.values()):
+            raise ValueError(
+                f"{type(self).__name__}: none of the {len(leaves)} params is quantised; "
+                "fp.cast(params, dtype) changes what they are stored in"
+            )
+        dense = fp.dequantize(params, None if dtype is None else fp.parse_dtype(dtype))
+        return self.clone(config=without_quantization(self.config)), dense

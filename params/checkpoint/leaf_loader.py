@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -85,6 +85,10 @@ class LeafLoader:
         self.scratch = Scratch()
         self.stop = threading.Event()
         self.error: BaseException | None = None
+
+    def load_each(self, plans: Sequence[LeafPlan], modes: Modes) -> dict[str, jax.Array | None]:
+        """Returns leaves by their paths, loaded one after the other."""
+        return {plan.path: self.load(plan, modes) for plan in plans}
 
     def load(self, plan: LeafPlan, modes: Modes) -> jax.Array | None:
         """Returns the leaf; None once another leaf has failed."""

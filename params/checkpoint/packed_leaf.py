@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ..errors import CheckpointError, quoted
 from ..formats.source import ArrayTensor, Tensor
 from ..quantized.codes import codes_of
-from ..quantized.packed import FIELDS, PackedTensor
+from ..quantized.packed import FIELDS, PackedTensor, decoded_as
 from ..quantized.qtensor import Form, QTensor
 from ..tree.paths import unflatten
 from ..types import PyTree
@@ -35,27 +35,37 @@ class PackedLeaf:
     notes: tuple[str, ...]
 
 
-def stays_packed(pieces: Sequence[Piece]) -> bool:
-    """Tells whether a leaf can be held as its tensors are: all packed, rows and columns last."""
+def is_kept_packed(path: str, pieces: tuple[Piece, ...], where: str) -> bool:
+    """Tells whether a leaf can be held as its tensors are: all of them packed, rows and columns
+    last.
 
-    def is_kept(piece: Piece) -> bool:
-        last = len(piece.permutation) - 1
-        front = piece.permutation[:-2] == (*range(last - 1),)
-        return isinstance(piece.tensor, PackedTensor) and front
+    Raises:
+        CheckpointError: some are packed and some are not.
+    """
+    kinds = {isinstance(piece.tensor, PackedTensor): piece.tensor for piece in pieces}
+    if len(kinds) > 1:
+        raise mixed(path, kinds[False], kinds[True], where)
+    return True in kinds and all(map(_has_rows_last, pieces))
 
-    return all(map(is_kept, pieces))
+
+def _has_rows_last(piece: Piece) -> bool:
+    return piece.permutation[:-2] == (*range(len(piece.permutation) - 2),)
 
 
-def decoded_as(dtype: np.dtype, pieces: Sequence[Piece]) -> tuple[Piece, ...]:
-    """Returns pieces whose packed tensors are decoded into `dtype`: their numbers are rounded once,
-    and not first to the dtype that the checkpoint has for them."""
-    return tuple(
-        dataclasses.replace(piece, tensor=_packed(piece).astype(dtype)) for piece in pieces
+def decoded(plan: LeafPlan) -> LeafPlan:
+    """Returns the plan of a leaf whose quantised numbers are read in its own dtype."""
+    tensors = [decoded_as(piece.tensor, plan.dtype) for piece in plan.pieces]
+    if all(new is piece.tensor for new, piece in zip(tensors, plan.pieces, strict=True)):
+        return plan
+    pieces = tuple(
+        dataclasses.replace(piece, tensor=new)
+        for new, piece in zip(tensors, plan.pieces, strict=True)
     )
+    return dataclasses.replace(plan, pieces=pieces, stored=plan.dtype)
 
 
 def packed_leaf(plan: LeafPlan, where: str) -> PackedLeaf:
-    """Returns the arrays of a leaf that `stays_packed`; `plan` is that of its numbers.
+    """Returns the arrays of a leaf that `is_kept_packed`; `plan` is that of its numbers.
 
     Raises:
         CheckpointError: layers of one leaf that are not quantised alike; `where` names the source.

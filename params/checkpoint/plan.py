@@ -10,7 +10,6 @@ import numpy as np
 
 from ..errors import CheckpointError, quoted, some
 from ..host.threads import default_sharding
-from ..quantized.packed import PackedTensor
 from ..quantized.qtensor import Form
 from ..sizes import format_size
 from ..tree.cast import DtypeLike, dtype_for
@@ -24,12 +23,11 @@ from .leaf_plan import LeafPlan
 from .match import Match, Piece, stored_bytes
 from .packed_leaf import (
     PackedLeaf,
-    decoded_as,
-    mixed,
+    decoded,
+    is_kept_packed,
     owner_of,
     packed_leaf,
     put_together,
-    stays_packed,
 )
 
 
@@ -244,14 +242,14 @@ def make_plan(
         if path not in match.found:
             continue
         pieces = match.found[path]
-        is_kept = keep_packed and _is_packed(path, pieces, match.source.where)
+        is_kept = keep_packed and is_kept_packed(path, pieces, match.source.where)
         stored = _stored_dtype(path, pieces, match.source.where, is_packed=is_kept)
         final = jax.dtypes.canonicalize_dtype(dtype_for(dtype, path, stored))
-        if not is_kept and all(isinstance(piece.tensor, PackedTensor) for piece in pieces):
-            pieces, stored = decoded_as(final, pieces), final
         plan = LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
         if is_kept:
             packed.append(packed_leaf(plan, match.source.where))
+        else:
+            plan = decoded(plan)
         leaves += packed[-1].arrays if is_kept else [plan]
     leaves = [dataclasses.replace(leaf, route=route_of(leaf, route, limits)) for leaf in leaves]
     leaves.sort(key=lambda leaf: leaf.pieces[0].tensor.position)
@@ -263,14 +261,6 @@ def make_plan(
         packed={leaf.path: leaf.form for leaf in packed},
         replicated=tuple(note for leaf in packed for note in leaf.notes),
     )
-
-
-def _is_packed(path: str, pieces: tuple[Piece, ...], where: str) -> bool:
-    """Tells whether a leaf is held as its quantised tensors are; all of them or none is."""
-    kinds = {isinstance(piece.tensor, PackedTensor): piece.tensor for piece in pieces}
-    if len(kinds) > 1:
-        raise mixed(path, kinds[False], kinds[True], where)
-    return True in kinds and stays_packed(pieces)
 
 
 def _stored_dtype(path: str, pieces: tuple[Piece, ...], where: str, *, is_packed: bool) -> np.dtype:

@@ -11,6 +11,7 @@ from ..types import Params
 from .device.loader import DeviceLoader
 from .host_memory import check_fits, chunk_bytes
 from .leaf_loader import LeafLoader, files_of
+from .leaf_plan import LeafPlan
 from .plan import LoadPlan
 
 _WAITING = 16  # threads
@@ -52,7 +53,8 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
             for file in files:
                 file.start()
             launched = launcher.submit(devices.load, modes)
-            futures = {pool.submit(loader.load, leaf, modes): leaf.path for leaf in by_host}
+            jobs = _jobs(plan, by_host)
+            futures = [pool.submit(loader.load_each, job, modes) for job in jobs]
             # An exception that another thread raises in this one, as when a peer dies, arrives
             # between two waits: not in the middle of one.
             everything: list[Future[Any]] = [*futures, launched]
@@ -64,7 +66,9 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
                     break
             if error := loader.error or devices.error:
                 raise error
-            loaded = launched.result() | {path: of.result() for of, path in futures.items()}
+            loaded = dict(launched.result())
+            for future in futures:
+                loaded |= future.result()
             return plan.tree({leaf.path: loaded[leaf.path] for leaf in plan.leaves})
         except BaseException:  # Ctrl-C too: nothing goes on in the background
             loader.stop.set()
@@ -73,3 +77,11 @@ def stream(plan: LoadPlan, *, progress: bool = True, workers: int | None = None)
                 file.stop()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _jobs(plan: LoadPlan, leaves: list[LeafPlan]) -> list[list[LeafPlan]]:
+    """Groups leaves: the arrays of a packed weight together, for one may be found with another."""
+    groups: dict[str, list[LeafPlan]] = {}
+    for leaf in leaves:
+        groups.setdefault(plan.owner(leaf) or leaf.path, []).append(leaf)
+    return [*groups.values()]

@@ -46,12 +46,14 @@ def form_of(
     return Form(codes, block, jnp.dtype(dtype), turned, factor=factor)
 
 
-def quantize(array: Concrete, form: Form) -> QTensor:
+def quantize(array: Concrete, form: Form, largest: Any = None) -> QTensor:
     """Quantises an array [..., rows, columns] that lies as its codes are stored: a scale for each
     block, from the largest magnitude in it.
 
     Args:
         form: with codes "int2" to "int8", "nf4", "fp4", "float8_e4m3fn" or "float8_e5m2".
+        largest: the largest magnitude of each block, float32, where `array` is a part of the
+            blocks; found in it if None.
 
     Raises:
         ValueError: codes that are not made here, or an array that they cannot hold: fewer than two
@@ -66,7 +68,7 @@ def quantize(array: Concrete, form: Form) -> QTensor:
     if codes.kind == "unsigned" or form.scale is not None or form.offset is not None:
         raise ValueError(f"{form.codes} with {form} is read from checkpoints, and not made")
     numbers = array.astype(np.float32)
-    largest = _largest(abs(numbers), form.block)
+    largest = _largest(abs(numbers), form.block) if largest is None else largest
     encode = {"codebook": _nearest, "float": _float, "signed": _integer}[codes.kind]
     found, scale = encode(numbers, largest, form)
     return QTensor(pack(found, codes.bits, -1), scale, form=form)
@@ -108,7 +110,7 @@ def _float(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
     xp, dtype = _module(numbers), codes_of(form.codes).stored
     top = np.float32(ml_dtypes.finfo(dtype).max)
     scale = xp.where(largest == 0, np.float32(1), _over(largest, top))
-    normal = xp.clip(numbers / spread(scale, form.block, numbers.shape), -top, top)
+    normal = xp.clip(_over(numbers, spread(scale, form.block, numbers.shape)), -top, top)
     return normal.astype(dtype), scale
 
 
@@ -124,9 +126,9 @@ def _float16(numbers: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(numbers.astype(jnp.float16))
 
 
-def _over(x: Any, divisor: np.float32) -> Any:
-    """Divides by a constant as NumPy does. XLA would multiply with its inverse, so it gets one that
-    it cannot know to be constant."""
+def _over(x: Any, divisor: Any) -> Any:
+    """Divides by a constant, or by numbers that are repeated, as NumPy does. XLA would multiply
+    with the inverse, so it gets a divisor that it cannot know to be one of these."""
     return x / (divisor if _module(x) is np else jnp.where(x == x, divisor, x))
 
 

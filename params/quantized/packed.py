@@ -238,3 +238,13 @@ def layer_of(tensor: Tensor, index: int, name: str) -> Tensor:
     if isinstance(tensor, PackedTensor):
         return tensor.layer(index, name)
     return LayerTensor(name, tensor.shape[1:], tensor.dtype, whole=tensor, index=index)
+
+
+def decoded_as(tensor: Tensor, dtype: np.dtype) -> Tensor:
+    """Returns a tensor whose quantised numbers are read in another dtype, into which they are cast
+    from float32 at once; one that has none is returned as it is."""
+    if isinstance(tensor, PackedTensor):
+        return tensor.astype(dtype)
+    if tensor.whole is None or (whole := decoded_as(tensor.whole, dtype)) is tensor.whole:
+        return tensor
+    return dataclasses.replace(tensor, dtype=dtype, whole=whole)

@@ -94,9 +94,9 @@ def completed(
     if not missing:
         return params
     warn_of_new(type(model), "of either half", missing)
-    leaves = [leaf for info in loaded for leaf in info.plan.leaves]
+    dtypes = [dtype for info in loaded for dtype in info.plan.dtypes.values()]
     request = Request.of(call, None, (), told.both)
-    return fp.merge(params, initialized(model, missing, request, leaves))
+    return fp.merge(params, initialized(model, missing, request, dtypes))
 
 
 def naming_of(model: Model) -> fp.Naming:

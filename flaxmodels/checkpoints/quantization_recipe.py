@@ -1,0 +1,238 @@
+"""What a caller asks to be quantised, in Transformers' spelling or in ours, as one value."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from .. import params as fp
+from ..params.errors import warn
+from ..params.quantized.make import SCHEMES, form_of
+from ..params.quantized.qtensor import Form
+from ..params.tree.masks import Mask, as_mask
+from ..params.tree.paths import compiled, flatten, matches, nearest
+
+_SCALES = Form("int8", (1, 256), jnp.dtype("float32"))
+"""Scales of a double quantisation: 8 bits, and one number for 256 of them in a row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Which leaves are quantised, and how.
+
+    Attributes:
+        schemes: ordered (pattern on the path, form); None is the pattern of the leaves that are
+            quantised by default: kernels of products, but for those of heads.
+        skipped: names of modules, as a checkpoint has them, that are left out.
+        mask: leaves that are quantised; those that patterns or the default choose if None.
+    """
+
+    schemes: tuple[tuple[str | None, Form], ...]
+    skipped: tuple[str, ...] = ()
+    mask: Mask = None
+
+    @classmethod
+    def of(cls, config: object, load_in_8bit: bool = False, load_in_4bit: bool = False) -> "Recipe":
+        """Makes a recipe of a dict, of an object of Transformers' with `to_dict`, or of the two old
+        keywords.
+
+        Raises:
+            TypeError: no dict, or a key that has no effect here.
+            ValueError: a method or scheme that is not made here.
+        """
+        old = {"load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit}
+        asked = [name for name, value in old.items() if value]
+        if asked:
+            if config is not None:
+                raise TypeError(f"give quantization_config or {asked[0]}, not both")
+            warn(
+                f"{asked[0]} is now quantization_config; give quantization_config="
+                f"{{'{asked[0]}': True}}",
+                FutureWarning,
+            )
+            config = {name: True for name in asked}
+        if hasattr(config, "to_dict"):
+            config = config.to_dict()  # pyright: ignore[reportAttributeAccessIssue]
+        if not isinstance(config, Mapping):
+            raise TypeError(
+                f"quantization_config is a {type(config).__name__}; give a dict, such as "
+                "{'load_in_4bit': True, 'bnb_4bit_quant_type': 'nf4'} or {'quant_method': "
+                "'flaxmodels', 'scheme': 'int8'}"
+            )
+        given = dict(config)
+        method = given.pop("quant_method", None)
+        method = getattr(method, "value", method)  # of an enumeration
+        if method is None:
+            method = "flaxmodels" if given.keys() & {"scheme", "schemes"} else "bitsandbytes"
+        if method not in _METHODS:
+            raise ValueError(
+                f"quantization_config: {method!r} is not made here; {', '.join(_METHODS)} are. "
+                "What is calibrated (gptq, awq) is made by its own tools, and read"
+            )
+        recipe = _METHODS[method](given)
+        if odd := sorted(name for name, value in given.items() if value is not None):
+            raise TypeError(
+                f"quantization_config: {', '.join(odd)} would have no effect on {method}; leave it "
+                "out"
+            )
+        return recipe
+
+    def forms(
+        self, template: fp.PyTree, names: Mapping[str, Sequence[str]], by_default: Callable
+    ) -> dict[str, Form]:
+        """Returns {path: form} of the leaves that are quantised.
+
+        Args:
+            template: abstract params.
+            names: {path: the tensors that make the leaf}.
+            by_default: (path, leaf) -> whether it is quantised where nothing chooses it.
+
+        Raises:
+            ValueError: a pattern that no path matches, or one that chooses what has no rows and
+                columns.
+        """
+        leaves = flatten(template)
+        chosen = None if self.mask is None else flatten(as_mask(self.mask, template))
+        for pattern, _ in self.schemes:
+            if pattern is not None and not any(matches(pattern, path) for path in leaves):
+                raise ValueError(
+                    f"quantization_config: pattern {pattern!r} matches no path"
+                    f"{nearest(pattern, leaves)}"
+                )
+        found = {}
+        for path, leaf in leaves.items():
+            form = self._form(path, leaf, by_default if chosen is None else None)
+            if form is None or any(self._skips(name) for name in names.get(path, ())):
+                continue
+            if chosen is None or chosen[path]:
+                found[path] = dataclasses.replace(form, turned=path.endswith("/kernel"))
+        if not found:
+            raise ValueError("quantization_config chooses no leaf of this model")
+        return found
+
+    def _form(self, path: str, leaf: Any, by_default: Callable | None) -> Form | None:
+        for pattern, form in self.schemes:
+            if pattern is None:
+                if by_default is None or by_default(path, leaf):
+                    return form
+            elif matches(pattern, path):
+                if len(leaf.shape) < 2 or not path.endswith(("/kernel", "/embedding")):
+                    continue
+                return form
+        return None
+
+    def _skips(self, name: str) -> bool:
+        """Tells whether a tensor's module is left out, by Transformers' rule: an expression that
+        matches it from its beginning to the end of a name in it, or the end of it."""
+        module = name.rpartition(".")[0]
+        boundary = r"(?:(?<=\.)|(?=\.|$))"
+        return any(
+            compiled(f"(?:{each}){boundary}").match(module) or module.endswith(each)
+            for each in self.skipped
+        )
+
+
+def _bitsandbytes(given: dict[str, Any]) -> Recipe:
+    eight, four = (
+        given.pop(name, False) or given.pop(f"_{name}", False)
+        for name in ("load_in_8bit", "load_in_4bit")
+    )
+    for name in ("_load_in_8bit", "_load_in_4bit"):
+        given.pop(name, None)
+    if bool(eight) == bool(four):
+        raise ValueError("quantization_config: give one of load_in_8bit and load_in_4bit")
+    skipped = tuple(given.pop("llm_int8_skip_modules", None) or ())
+    kind, double = (
+        given.pop("bnb_4bit_quant_type", "fp4"),
+        given.pop("bnb_4bit_use_double_quant", 0),
+    )
+    if given.pop("bnb_4bit_compute_dtype", None) not in (None, "float32"):
+        warn("bnb_4bit_compute_dtype is not read: a model computes in its dtype=; leave it out")
+    given.pop("bnb_4bit_quant_storage", None)  # how its bytes are seen, which are the same
+    for name, fine in _FINE_OF_BITSANDBYTES.items():
+        if given.get(name, fine) == fine:
+            given.pop(name, None)
+    if eight:
+        return Recipe(((None, form_of("int8")),), skipped)
+    if kind not in ("nf4", "fp4"):
+        raise ValueError(f"bnb_4bit_quant_type is {kind!r}; expected 'nf4' or 'fp4'")
+    form = form_of(kind)
+    return Recipe(((None, dataclasses.replace(form, scale=_SCALES if double else None)),), skipped)
+
+
+_FINE_OF_BITSANDBYTES = {
+    "llm_int8_threshold": 6.0,
+    "llm_int8_enable_fp32_cpu_offload": False,
+    "llm_int8_has_fp16_weight": False,
+}
+
+
+def _fp8(given: dict[str, Any]) -> Recipe:
+    block = given.pop("weight_block_size", (128, 128))
+    skipped = tuple(given.pop("modules_to_not_convert", None) or ())
+    for name, fine in {"activation_scheme": "dynamic", "dequantize": False}.items():
+        if given.get(name, fine) == fine:
+            given.pop(name, None)
+    return Recipe(((None, _with_block(form_of("float8_block"), block or "tensor")),), skipped)
+
+
+def _ours(given: dict[str, Any]) -> Recipe:
+    block, double = given.pop("block", None), given.pop("double_quant", False)
+    mask, skipped = given.pop("mask", None), tuple(given.pop("modules_to_not_convert", None) or ())
+    schemes, scheme = given.pop("schemes", None), given.pop("scheme", None)
+    patterns = given.pop("patterns", None)
+    if (schemes is None) == (scheme is None):
+        raise TypeError(
+            "quantization_config: give scheme, or schemes: an ordered {regular expression on the "
+            "path: scheme}"
+        )
+    if schemes is not None:
+        if patterns is not None or mask is not None:
+            raise TypeError(
+                "quantization_config: schemes has patterns; leave patterns and mask out"
+            )
+        pairs = [(pattern, name) for pattern, name in dict(schemes).items()]
+    else:
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        pairs = [(pattern, scheme) for pattern in (patterns or [None])]
+
+    def form(name: object) -> Form:
+        made = form_of({"float8_e4m3fn": "float8"}.get(str(name), str(name)))
+        made = made if block is None else _with_block(made, block)
+        return dataclasses.replace(made, scale=_SCALES if double else None)
+
+    for pattern, _ in pairs:
+        if pattern is not None:
+            compiled(pattern)
+    return Recipe(tuple((pattern, form(name)) for pattern, name in pairs), skipped, mask)
+
+
+def _with_block(form: Form, block: Any) -> Form:
+    """Returns a form in blocks as callers say them: a number along the input axis, (rows, columns)
+    as stored, "channel" (an output) or "tensor"."""
+    words = {"channel": (1, -1), "tensor": (-1, -1)}
+    if isinstance(block, str) and block in words:
+        return dataclasses.replace(form, block=words[block])
+    sizes = (1, block) if isinstance(block, int) else tuple(block) if _is_pair(block) else ()
+    if len(sizes) != 2 or not all(type(n) is int and (n > 0 or n == -1) for n in sizes):
+        raise ValueError(
+            f"quantization_config: block is {block!r}; expected a number, (rows, columns), "
+            f"{' or '.join(map(repr, words))}; schemes are {', '.join(SCHEMES)}"
+        )
+    if sizes[0] == -1 and sizes[1] != -1:
+        raise ValueError(
+            f"quantization_config: block {block!r} spans all rows, but not all columns"
+        )
+    return dataclasses.replace(form, block=sizes)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+_METHODS: dict[str, Callable[[dict[str, Any]], Recipe]] = {
+    "bitsandbytes": _bitsandbytes,
+    "fp8": _fp8,
+    "flaxmodels": _ours,
+}

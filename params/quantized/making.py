@@ -1,0 +1,226 @@
+"""Weights that are quantised while they are read: the fields of a packed tensor, of one of numbers.
+
+Of the numbers no more than a piece is ever in memory.
+"""
+
+import dataclasses
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..formats.source import Bounds, Tensor
+from ..host.copies import copy, empty
+from ..host.kernels import compiles, on_cpu
+from .codes import codes_of
+from .lazy import misfit
+from .make import quantize
+from .packed import PackedTensor, packed_tensor
+from .qtensor import Form
+
+_PIECE = 1 << 20  # numbers that are quantised at once
+_WORTH = 1 << 17  # numbers; for fewer of them nothing is compiled
+
+Rows = tuple[int, int]
+
+
+def quantized(tensor: Tensor, form: Form) -> PackedTensor:
+    """Returns the packed tensor that quantising makes of a tensor of numbers; reads nothing.
+
+    Args:
+        tensor: its last two axes are those of the weight.
+        form: what to make. If it is `turned`, codes run along the last axis but one. If it has one
+            for the scales, these are quantised after the codes have been found.
+
+    Raises:
+        CheckpointError: rows that do not fill whole bytes.
+    """
+    inner, form = form.scale, dataclasses.replace(form, scale=None)
+    source = _Source(tensor, form)
+    codes = codes_of(form.codes)
+    if source.stored[-1] % codes.group:
+        raise misfit(
+            tensor,
+            f"has rows of {source.stored[-1]} numbers, which are no whole bytes of {codes.bits} "
+            "bits each; leave it out of what is quantised",
+        )
+    shape = form.packed(source.stored)
+    data = _Codes(tensor.name, shape, codes.stored, tensor.spans, whole=tensor, source=source)
+    shape = form.blocks(source.stored)
+    dtype = np.dtype(np.float32)
+    scale = _Scales(tensor.name, shape, dtype, tensor.spans, whole=tensor, source=source)
+    packed = scale if inner is None else quantized(scale, inner)
+    return packed_tensor(tensor.name, {"data": data, "scale": packed}, form)
+
+
+class _Source:
+    """The numbers of a tensor, its axes as codes are stored, and what is known of their scales.
+
+    Codes and scales are two tensors, one read after the other, and made of the same numbers: the
+    scales that are found with codes are kept until they have been read.
+    """
+
+    def __init__(self, tensor: Tensor, form: Form):
+        self.tensor = tensor
+        self.form = form
+        shape = tensor.shape
+        self.stored = (*shape[:-2], shape[-1], shape[-2]) if form.turned else shape
+        self._lock = threading.Lock()
+        self._known: np.ndarray | None = None  # NaN where it is not known yet
+        self._given = 0
+        self._largest: np.ndarray | None = None
+
+    def pieces(self, bounds: Bounds) -> Iterator[tuple[Bounds, Bounds]]:
+        """Cuts what is around `bounds` and cuts no block -> (a piece, what of it is asked for)."""
+        sizes = zip(self.stored[-2:], self.form.block, strict=True)
+        units = [max(1, min(block, size)) for size, block in sizes]
+        columns = (
+            bounds[-1][0] // units[1] * units[1],
+            min(self.stored[-1], -(-bounds[-1][1] // units[1]) * units[1]),
+        )
+        if self.form.block[1] < 0 and self.form.block[0] > 0:
+            columns = (0, self.stored[-1])
+        step = max(units[0], _PIECE // max(1, columns[1] - columns[0]) // units[0] * units[0])
+        for index in itertools.product(*(range(*bound) for bound in bounds[:-2])):
+            lead = tuple((i, i + 1) for i in index)
+            first = bounds[-2][0] // units[0] * units[0]
+            for start in range(first, bounds[-2][1], step):
+                stop = min(start + step, self.stored[-2])
+                rows = (max(start, bounds[-2][0]), min(stop, bounds[-2][1]))
+                yield (*lead, (start, stop), columns), (*lead, rows, bounds[-1])
+
+    def made(self, piece: Bounds) -> tuple[np.ndarray, np.ndarray]:
+        """Returns codes and scales of the numbers of a piece, and keeps the scales."""
+        numbers = self._numbers(piece)
+        codes, scale = _quantize(numbers.reshape(numbers.shape[-2:]), self.form, self._top(piece))
+        if not np.isfinite(scale).all():
+            raise misfit(
+                self.tensor, "holds NaN or infinity, which cannot be quantised; leave it out"
+            )
+        with self._lock:
+            if self._known is None:
+                self._known = np.full(self.form.blocks(self.stored), np.nan, np.float32)
+                self._given = 0
+            self._known[self.blocks(piece)] = scale.reshape(*(1,) * (len(piece) - 2), *scale.shape)
+        return codes, scale
+
+    def scales(self, bounds: Bounds) -> np.ndarray:
+        """Returns the scales between `bounds`; numbers are read for those that are not known."""
+        here = tuple(slice(*bound) for bound in bounds)
+        found = None if self._known is None else self._known[here]
+        if found is None or np.isnan(found).any():
+            for piece, _ in self.pieces(self._around(bounds)):
+                self.made(piece)
+            assert self._known is not None
+            found = self._known[here]
+        with self._lock:
+            self._given += found.size
+            if self._known is not None and self._given >= self._known.size:
+                self._known = None
+        return found
+
+    def blocks(self, piece: Bounds) -> tuple[slice, ...]:
+        """Returns where the scales of a piece are among all."""
+        inner = (
+            slice(0, 1) if block < 0 else slice(start // block, -(-stop // block))
+            for (start, stop), block in zip(piece[-2:], self.form.block, strict=True)
+        )
+        return (*(slice(*bound) for bound in piece[:-2]), *inner)
+
+    def _around(self, bounds: Bounds) -> Bounds:
+        """Returns the numbers that scales are of."""
+        inner = (
+            (0, size) if block < 0 else (start * block, min(stop * block, size))
+            for (start, stop), block, size in zip(
+                bounds[-2:], self.form.block, self.stored[-2:], strict=True
+            )
+        )
+        return (*bounds[:-2], *inner)
+
+    def _numbers(self, bounds: Bounds) -> np.ndarray:
+        if not self.form.turned:
+            return self.tensor.read(bounds)
+        found = self.tensor.read((*bounds[:-2], bounds[-1], bounds[-2]))
+        turned = empty((*found.shape[:-2], found.shape[-1], found.shape[-2]), found.dtype)
+        copy(found.swapaxes(-1, -2), turned)
+        return turned
+
+    def _top(self, piece: Bounds) -> np.ndarray | None:
+        """Returns the largest magnitude of all numbers, where they have one scale: found by reading
+        them once more than the others; None where a piece is enough."""
+        if self.form.block[0] > 0:
+            return None
+        lead = tuple(start for start, _ in piece[:-2])
+        with self._lock:
+            if self._largest is None:
+                self._largest = np.full(self.stored[:-2], np.nan, np.float32)
+            if np.isnan(self._largest[lead]):
+                largest = [0.0]
+                every = (*piece[:-2], *((0, size) for size in self.stored[-2:]))
+                for part, _ in self.pieces(every):
+                    numbers = self._numbers(part).astype(np.float32)
+                    largest.append(float(np.abs(numbers).max()))
+                self._largest[lead] = max(largest, key=lambda x: (x != x, x))
+            return self._largest[lead].reshape(1, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Codes(Tensor):
+    """The codes of a source. It takes the bytes in the checkpoint that the numbers take."""
+
+    source: _Source = dataclasses.field(compare=False)
+
+    @property
+    def nbytes(self) -> int:
+        return self.source.tensor.nbytes
+
+    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
+        codes = codes_of(self.source.form.codes)
+        columns = (codes.unpacked(bounds[-1][0]), codes.unpacked(bounds[-1][1]))
+        for piece, asked in self.source.pieces((*bounds[:-1], columns)):
+            made, _ = self.source.made(piece)
+            first = codes.packed(asked[-1][0] - piece[-1][0])
+            rows = slice(asked[-2][0] - piece[-2][0], asked[-2][1] - piece[-2][0])
+            lead = tuple(a - b for (a, _), (b, _) in zip(asked[:-2], bounds, strict=False))
+            here = slice(asked[-2][0] - bounds[-2][0], asked[-2][1] - bounds[-2][0])
+            part = made[rows, first : first + out.shape[-1]]
+            out[(*lead, here)].view(np.uint8)[...] = part.view(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Scales(Tensor):
+    """The scales of a source."""
+
+    source: _Source = dataclasses.field(compare=False)
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
+        out[...] = self.source.scales(bounds)
+
+
+def _quantize(
+    numbers: np.ndarray, form: Form, largest: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns codes and scales: of XLA where there are many, whose pieces have few shapes."""
+    if numbers.size < _WORTH or not compiles(numbers.dtype):
+        made = quantize(numbers, form, largest)
+        return np.asarray(made.data), np.asarray(made.scale)
+    with on_cpu():
+        data, scale = _compiled(form)(numbers, largest)
+        return np.asarray(data), np.asarray(scale)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(form: Form) -> Callable[..., Any]:
+    def compute(numbers: jax.Array, largest: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        made = quantize(numbers, form, largest)
+        return made.data, made.scale
+
+    return jax.jit(compute)
