@@ -108,7 +108,7 @@ class Switches(Mixin):
         Raises:
             TypeError: an option of PyTorch's compiler.
         """
-        options = {
+        options: dict[str, Any] = {
             "donate_cache": donate_cache,
             "compiler_options": compiler_options,
             "folder": folder,
@@ -118,7 +118,7 @@ class Switches(Mixin):
                 f"compile_config is a {type(compile_config).__name__}; give a mapping of "
                 f"{', '.join(options)}"
             )
-        given = dict(compile_config or {})
+        given: dict[str, Any] = dict(compile_config or {})
         if odd := given.keys() - options.keys():
             raise TypeError(
                 f"compile_config has {', '.join(sorted(map(str, odd)))}; there are "
