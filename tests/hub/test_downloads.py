@@ -103,7 +103,7 @@ def test_each_format(name, hub, orbax, tmp_path):
     assert fp.diff(again, expected).equal and not hub.requests
 
 
-def test_P13_26_one_file_of_gguf(hub):
+def test_one_file_of_gguf(hub):
     """Its header alone is read before the configuration is known; nothing else is asked for."""
     path = GOLDENS / "gguf" / "qwen2.gguf"
     hub.commit("org/gguf", {"q8.gguf": path.read_bytes(), "q4.gguf": b"GGUF"} | README)
