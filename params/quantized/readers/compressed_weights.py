@@ -103,7 +103,7 @@ def _columns(packed: Tensor, parts: Parts, scheme: Scheme) -> int:
             shape or packed,
             f"says that the weight is {found}, and {quoted(packed.name)} of shape {packed.shape} "
             f"holds {packed.shape[:-1]} rows of {words} words for numbers of {scheme.bits} bits: "
-            "check num_bits; releases before 0.10 leave bits of a word unused, which is not read",
+            "check num_bits; releases up to 0.15 leave bits of words unused, which is not read",
         )
     return found[-1]
 
