@@ -1,9 +1,9 @@
 """FP8: weights of 8-bit floats, with a scale for all numbers, for a row or for a block of them.
 
 `quant_method` fp8 is DeepSeek's: `P.weight` [out, in] and `P.weight_scale_inv`, which is
-multiplied despite its name. A block at an edge may be smaller, as in the kernels of
-https://github.com/deepseek-ai/DeepSeek-V3 (`inference/kernel.py`). The same name is used by AutoFP8
-and vLLM, with `P.weight_scale`. fbgemm_fp8 has a scale for each row.
+multiplied despite its name. A block at an edge may be smaller, as in DeepSeek's kernels
+(https://github.com/deepseek-ai/DeepSeek-V3/blob/main/inference/kernel.py). The same name is used
+by AutoFP8 and vLLM, with `P.weight_scale`. fbgemm_fp8 has a scale for each row.
 
 Activations are quantised by none of our programs: their scales are passed over.
 """

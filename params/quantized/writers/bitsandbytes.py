@@ -1,7 +1,7 @@
 """bitsandbytes: what its layers store of a quantised weight, so that Transformers opens it.
 
-The formats are those of `readers/bitsandbytes.py`. What was read by it is written bit for bit, but
-for blocks that go on over the ends of rows.
+The formats are those of `params/quantized/readers/bitsandbytes.py`. What was read by it is written
+bit for bit, but for blocks that go on over the ends of rows.
 """
 
 import json

@@ -1,6 +1,6 @@
 """FP8 as DeepSeek has it, so that Transformers opens it: a scale for each block of a weight.
 
-The format is that of `readers/fp8.py`. Source: `integrations/finegrained_fp8.py` and
+The format is that of `params/quantized/readers/fp8.py`. Source: `Fp8Quantize` and
 `FineGrainedFP8Config` of Transformers 5.23.
 """
 
