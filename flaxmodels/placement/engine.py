@@ -15,18 +15,19 @@ from ..core.model import Mixin
 from ..params.types import PyTree
 from .fetching import fetched, fetched_in_turn
 from .leaves import device_for, flat_leaves, is_placed
+from .mixed import Mixed, abstract_leaves
 from .programs import (
     Call,
     Finished,
     LayerCall,
-    Mixed,
+    Lookup,
     Stack,
-    abstract_leaves,
     compiled_part,
     layer_leaves,
     run_layer,
     used_paths,
 )
+from .rows import looked_up, tables_by_rows
 
 _OF_LINEN = ("mutable", "rngs", "capture_intermediates")
 """Keywords of linen's `apply` that ask for more than an output."""
@@ -65,8 +66,9 @@ def run_staged(model: Any, params: PyTree, args: Sequence[Any], kwargs: dict[str
     if odd := [name for name, value in of_linen.items() if value]:
         raise TypeError(f"{name}: {odd[0]} needs params on one device; these are run in stages")
     check_looped(model)
-    call = Call(model.clone(generation_config=None), kwargs.pop("method", None))
     leaves = flat_leaves(params)
+    call = Call(model.clone(generation_config=None), kwargs.pop("method", None))
+    call = call._replace(by_rows=tables_by_rows(leaves))
     cache = kwargs.get("cache")
     _check_given(model, args, kwargs, cache)
     entries = _Entries(cache)
@@ -83,7 +85,11 @@ def run_staged(model: Any, params: PyTree, args: Sequence[Any], kwargs: dict[str
         result = compiled_part(call_here, part.arrays, told[0], tuple(told[1:])).tree
         if isinstance(result, Finished):
             return entries.filled(result.output)
-        done = (*done, Mixed.of(_run_layers(result, leaves, entries)))
+        if isinstance(result, Lookup):
+            output = looked_up(leaves[result.path], result.ids, result.dtype)
+        else:
+            output = _run_layers(result, leaves, entries)
+        done = (*done, Mixed.of(output))
 
 
 def check_looped(model: Any) -> None:

@@ -7,12 +7,11 @@ trace ends, or goes on with what the layers gave.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from .. import blocks
@@ -20,72 +19,7 @@ from .. import params as fp
 from ..blocks.stack import Carry, Trace, step_of
 from ..params.checkpoint.disk_leaf import Recipe
 from ..params.types import PyTree
-
-
-class _Array:
-    """Stands for an array among values that are none."""
-
-    def __repr__(self) -> str:
-        return "array"
-
-
-_ARRAY = _Array()
-
-
-@jax.tree_util.register_pytree_node_class
-class Mixed:
-    """A pytree of arrays and of values that are none, which programs take and return: these are
-    static then, part of what is compiled.
-
-    Attributes:
-        arrays: its leaves that are arrays.
-    """
-
-    def __init__(self, arrays: tuple[Any, ...], static: Hashable):
-        self.arrays = arrays
-        self._static: Any = static
-
-    @classmethod
-    def of(cls, tree: PyTree) -> Self:
-        leaves, structure = jax.tree.flatten(tree)
-        are = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
-        arrays = tuple(leaf for leaf, is_array in zip(leaves, are, strict=True) if is_array)
-        others = (_ARRAY if is_array else x for x, is_array in zip(leaves, are, strict=True))
-        return cls(arrays, (structure, tuple(others)))
-
-    @property
-    def tree(self) -> PyTree:
-        """The pytree that it is made of."""
-        structure, others = self._static
-        arrays = iter(self.arrays)
-        return structure.unflatten([next(arrays) if x is _ARRAY else x for x in others])
-
-    def at(self, device: jax.Device) -> Self:
-        """Returns it with its arrays on a device."""
-        return type(self)(tuple(jax.device_put(self.arrays, device)), self._static)
-
-    @property
-    def abstract(self) -> "Abstract":
-        """Its shapes and dtypes, as a value."""
-        return Abstract(tuple((x.shape, np.dtype(x.dtype)) for x in self.arrays), self._static)
-
-    def tree_flatten(self) -> tuple[tuple[Any, ...], Hashable]:
-        return self.arrays, self._static
-
-    @classmethod
-    def tree_unflatten(cls, static: Hashable, arrays: Any) -> Self:
-        return cls(tuple(arrays), static)
-
-
-class Abstract(NamedTuple):
-    """What a `Mixed` is but for the numbers in its arrays."""
-
-    shapes: tuple[tuple[tuple[int, ...], np.dtype], ...]
-    static: Hashable
-
-    @property
-    def mixed(self) -> Mixed:
-        return Mixed(tuple(jax.ShapeDtypeStruct(*shape) for shape in self.shapes), self.static)
+from .mixed import Abstract, Mixed, abstract_array, abstract_leaves
 
 
 class Call(NamedTuple):
@@ -96,12 +30,14 @@ class Call(NamedTuple):
         others: {path: abstract leaf} of those that are not given, because nothing that is returned
             depends on them: flax asks for them all the same.
         recipes: (path, what makes the leaf of what is given).
+        by_rows: paths of embedding tables of which no more than the rows of the ids are to be read.
     """
 
     model: Any
     method: Any = None
-    others: "Abstract | None" = None
+    others: Abstract | None = None
     recipes: tuple[tuple[str, Recipe], ...] = ()
+    by_rows: tuple[str, ...] = ()
 
 
 class Maker(NamedTuple):
@@ -134,32 +70,49 @@ class Finished(NamedTuple):
     output: Any
 
 
+class Lookup(NamedTuple):
+    """Rows of an embedding table that a call asked for.
+
+    Attributes:
+        path: of the table.
+        ids: int [...].
+        dtype: of the rows [..., D].
+    """
+
+    path: str
+    ids: jax.Array
+    dtype: Any
+
+
 class _Reached(Exception):
-    def __init__(self, stack: Stack):
-        self.stack = stack
+    """A call came to what is not part of a program: layers, or rows of a table."""
+
+    def __init__(self, what: Stack | Lookup):
+        self.what = what
 
 
 def run_part(call: Call, params: Mapping[str, Any], given: Mixed, done: tuple[Mixed, ...]) -> Mixed:
-    """Runs a call from the end of the stacks that are done to the next one.
+    """Runs a call from what is done, stacks and lookups, to the next one of them.
 
     Args:
         params: {path: leaf}, of those that `used_paths` tells.
         given: (args, kwargs) of the call.
-        done: `blocks.LayersOutput` of each stack that was run.
+        done: `blocks.LayersOutput` of each stack that was run, rows of each lookup.
 
     Returns:
-        a `Stack`, or `Finished`.
+        a `Stack`, a `Lookup`, or `Finished`.
     """
     args, kwargs = given.tree
     outputs = iter(done)
 
     def intercept(function: Any, args: Any, kwargs: Any, told: Any) -> Any:
         module = told.module
-        if not isinstance(module, blocks.Layers) or told.method_name != "__call__":
+        if told.method_name != "__call__" or not _ends_a_program(call, module, args):
             return function(*args, **kwargs)
         if (output := next(outputs, None)) is not None:
             return output.tree
-        raise _Reached(_stack(module, *args, **kwargs))
+        reached = _stack if isinstance(module, blocks.Layers) else _lookup
+        raise _Reached(reached(module, *args, **kwargs))
 
     try:
         with nn.intercept_methods(intercept):
@@ -168,7 +121,7 @@ def run_part(call: Call, params: Mapping[str, Any], given: Mixed, done: tuple[Mi
             run = nn.Module.apply
             output = run(call.model, variables, *args, method=call.method, **kwargs)
     except _Reached as reached:
-        return Mixed.of(reached.stack)
+        return Mixed.of(reached.what)
     return Mixed.of(Finished(output))
 
 
@@ -187,6 +140,24 @@ def _unread(leaves: Abstract | None) -> dict[str, jax.Array]:
     """Returns {path: zeros}, which the compiler leaves out."""
     tree = {} if leaves is None else leaves.mixed.tree
     return {path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in tree.items()}
+
+
+def _ends_a_program(call: Call, module: Any, args: tuple[Any, ...]) -> bool:
+    """Tells whether a module is called by the engine: layers, and tables of which a call needs
+    fewer rows than there are."""
+    if isinstance(module, blocks.Layers):
+        return True
+    if not isinstance(module, blocks.Embed) or _table(module) not in call.by_rows:
+        return False
+    return bool(args) and jnp.size(args[0]) < module.rows
+
+
+def _table(module: blocks.Embed) -> str:
+    return "/".join((*module.path, "embedding"))
+
+
+def _lookup(module: blocks.Embed, ids: jax.Array, dtype: jax.typing.DTypeLike) -> Lookup:
+    return Lookup(_table(module), jnp.asarray(ids), jnp.dtype(dtype))
 
 
 def _stack(
@@ -227,7 +198,7 @@ def stacks_of(call: Call, template: Mapping[str, Any], args: Any, kwargs: Any) -
         template: {path: abstract leaf}.
     """
     shapes = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in template.items()}
-    leaves = Abstract(*_abstracted(shapes))
+    leaves = abstract_leaves(shapes)
     given, done = Mixed.of((args, kwargs)).abstract, ()
     stacks, parts = [], []
     while True:
@@ -238,10 +209,9 @@ def stacks_of(call: Call, template: Mapping[str, Any], args: Any, kwargs: Any) -
             return Outline(tuple(stacks), tuple(parts))
         stacks.append((reached.path, len(reached.kinds)))
         x, cache = reached.x, reached.context.cache
-        shape = tuple(x.shape), np.dtype(x.dtype)
-        structure = jax.tree.structure(blocks.LayersOutput(x, None, (), ()))
         assert cache is None  # an outline is of a call without one
-        done += (Abstract((shape,), (structure, (_ARRAY,))),)
+        output = blocks.LayersOutput(x, None, (), ())
+        done += (abstract_array(x.shape, x.dtype, output),)
 
 
 class Outline(NamedTuple):
@@ -255,18 +225,6 @@ class Outline(NamedTuple):
 
     stacks: tuple[tuple[str, int], ...]
     parts: tuple[tuple[str, ...], ...]
-
-
-def abstract_leaves(leaves: Mapping[str, Any]) -> Abstract:
-    """Returns the shapes and dtypes of leaves, as `used_paths` takes them."""
-    return Abstract(*_abstracted(leaves))
-
-
-def _abstracted(leaves: Mapping[str, Any]) -> tuple[Any, Hashable]:
-    ordered = [leaves[path] for path in sorted(leaves)]
-    shapes = tuple((tuple(leaf.shape), np.dtype(leaf.dtype)) for leaf in ordered)
-    structure = jax.tree.structure(dict.fromkeys(leaves, 0))
-    return shapes, (structure, (_ARRAY,) * len(shapes))
 
 
 class LayerCall(NamedTuple):

@@ -13,6 +13,7 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels.params.checkpoint import disk_leaf
 from flaxmodels.params.checkpoint.disk_leaf import DiskLeaf
+from flaxmodels.params.formats.source import Tensor
 
 CONFIG = tiny_llama(num_hidden_layers=4)
 IDS = np.arange(12, dtype=np.int32).reshape(2, 6)
@@ -68,6 +69,28 @@ def test_P13_18_logits_and_tokens_are_the_same(saved, name):
     assert np.array_equal(model.generate(placed, IDS, max_new_tokens=4).sequences, tokens)
     for path, leaf in fp.flatten(placed).items():
         assert np.array_equal(np.asarray(leaf), np.asarray(fp.get_leaf(params, path))), path
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_P13_18_of_a_table_on_the_disk_the_rows_of_the_ids_are_read(tmp_path, monkeypatch, tied):
+    config = CONFIG.replace(tie_word_embeddings=tied, vocab_size=512)
+    model = fm.LlamaForCausalLM(config)
+    params = model.init_params(jax.random.key(0))
+    model.save_pretrained(params, tmp_path)
+    model, placed = load(tmp_path, device_map={"": 0, "model.embed_tokens": "disk"})
+    read, before = [], Tensor.read
+
+    def counted(tensor, bounds=None, scratch=None):
+        read.append(before(tensor, bounds, scratch))
+        return read[-1]
+
+    monkeypatch.setattr(Tensor, "read", counted)
+    ids = np.array([[7, 511, 7], [0, 3, 511]])
+    logits = model.apply({"params": placed}, ids).logits
+    row, table = 4 * 16, 4 * 16 * 512
+    assert sum(x.nbytes for x in read) == 4 * row + (table if tied else 0)
+    want = model.apply({"params": params}, ids).logits
+    assert np.abs(np.asarray(logits) - np.asarray(want)).max() < 1e-5
 
 
 def test_P13_18_prefixes(saved):

@@ -1,0 +1,88 @@
+"""Pytrees of arrays and of values that are none, as programs take and return them."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple, Self
+
+import jax
+import numpy as np
+
+from ..params.types import PyTree
+
+
+class _Array:
+    """Stands for an array among values that are none."""
+
+    def __repr__(self) -> str:
+        return "array"
+
+
+_ARRAY = _Array()
+
+
+@jax.tree_util.register_pytree_node_class
+class Mixed:
+    """A pytree of arrays and of values that are none, which programs take and return: these are
+    static then, part of what is compiled.
+
+    Attributes:
+        arrays: its leaves that are arrays.
+    """
+
+    def __init__(self, arrays: tuple[Any, ...], static: Hashable):
+        self.arrays = arrays
+        self._static: Any = static
+
+    @classmethod
+    def of(cls, tree: PyTree) -> Self:
+        leaves, structure = jax.tree.flatten(tree)
+        are = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
+        arrays = tuple(leaf for leaf, is_array in zip(leaves, are, strict=True) if is_array)
+        others = (_ARRAY if is_array else x for x, is_array in zip(leaves, are, strict=True))
+        return cls(arrays, (structure, tuple(others)))
+
+    @property
+    def tree(self) -> PyTree:
+        """The pytree that it is made of."""
+        structure, others = self._static
+        arrays = iter(self.arrays)
+        return structure.unflatten([next(arrays) if x is _ARRAY else x for x in others])
+
+    def at(self, device: jax.Device) -> Self:
+        """Returns it with its arrays on a device."""
+        return type(self)(tuple(jax.device_put(self.arrays, device)), self._static)
+
+    @property
+    def abstract(self) -> "Abstract":
+        """Its shapes and dtypes, as a value."""
+        return Abstract(tuple((x.shape, np.dtype(x.dtype)) for x in self.arrays), self._static)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Hashable]:
+        return self.arrays, self._static
+
+    @classmethod
+    def tree_unflatten(cls, static: Hashable, arrays: Any) -> Self:
+        return cls(tuple(arrays), static)
+
+
+class Abstract(NamedTuple):
+    """What a `Mixed` is but for the numbers in its arrays."""
+
+    shapes: tuple[tuple[tuple[int, ...], np.dtype], ...]
+    static: Hashable
+
+    @property
+    def mixed(self) -> Mixed:
+        return Mixed(tuple(jax.ShapeDtypeStruct(*shape) for shape in self.shapes), self.static)
+
+
+def abstract_leaves(leaves: Mapping[str, Any]) -> Abstract:
+    """Returns the shapes and dtypes of {path: leaf}, as programs are told of them."""
+    ordered = [leaves[path] for path in sorted(leaves)]
+    shapes = tuple((tuple(leaf.shape), np.dtype(leaf.dtype)) for leaf in ordered)
+    structure = jax.tree.structure(dict.fromkeys(leaves, 0))
+    return Abstract(shapes, (structure, (_ARRAY,) * len(shapes)))
+
+
+def abstract_array(shape: tuple[int, ...], dtype: np.dtype, tree: PyTree) -> Abstract:
+    """Returns what a `Mixed` of a pytree with one array is."""
+    return Abstract(((tuple(shape), np.dtype(dtype)),), (jax.tree.structure(tree), (_ARRAY,)))
