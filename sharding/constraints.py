@@ -20,9 +20,10 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: object) -> jax.
     split unevenly. Of two dimensions on one mesh axis the first one that divides has it.
 
     Args:
-        axes: "batch", "length", "hidden", "heads", "kv_heads", "mlp", "vocab", or
-            "residual_length": the tokens of what is between the products of blocks, for which the
-            rule of "length" counts if there is no other.
+        axes: "batch", "length", "hidden", "heads", "kv_heads", "mlp", "vocab"; "residual_length":
+            the tokens of what is between the products of blocks, for which the rule of "length"
+            counts if there is no other; "cache_heads", for which that of "kv_heads" counts, and
+            "cache_length", of a cache, whole if there is no rule.
     """
     split = activation_axes(x, axes, rules)
     if split is None:

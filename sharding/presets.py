@@ -107,9 +107,14 @@ USUAL = {
 }
 """A mesh axis of the presets -> what others call it."""
 
-ACTIVATIONS = {"residual_length": "length"}
-"""A logical axis of activations alone -> the axis whose rule it has where no rule names it: the
-tokens of the residual stream, between the products of blocks."""
+ACTIVATIONS: dict[str, str | None] = {
+    "residual_length": "length",
+    "cache_heads": "kv_heads",
+    "cache_length": None,
+}
+"""A logical axis of activations alone -> the axis whose rule it has where no rule names it, None
+for no split: the tokens of the residual stream, between the products of blocks; the heads and the
+slots of a cache."""
 
 
 def _but(**targets: Target) -> tuple[AxisRule, ...]:

@@ -70,7 +70,10 @@ def target_of(axis: str, rules: Rules, name: str) -> Target:
         ValueError: no rule names it.
     """
     table = first_wins(rules)
-    axis = axis if axis in table else ACTIVATIONS.get(axis, axis)
+    if axis not in table and axis in ACTIVATIONS:
+        if (other := ACTIVATIONS[axis]) is None:
+            return None
+        axis = other
     if axis not in table:
         raise ValueError(
             f"{name}: no rule for logical axis {axis!r} (there are rules for "
@@ -93,7 +96,7 @@ def check_rules(rules: object, template: object, mesh: Mesh | AbstractMesh | Non
     """
     rules = as_rules(rules)
     leaves = {keystr(p, simple=True, separator="/"): x for p, x in tree_leaves_with_path(template)}
-    logical = {axis for each in PRESETS.values() for axis, _ in each}
+    logical = {axis for each in PRESETS.values() for axis, _ in each} | set(ACTIVATIONS)
     for leaf in leaves.values():
         logical |= {axis for axis in getattr(leaf, "axes", None) or () if axis is not None}
     for rule in rules:

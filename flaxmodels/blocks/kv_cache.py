@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from .. import sharding as fs
+
 _Arrays = tuple[jax.Array, ...] | jax.Array
 Read = Callable[[], tuple[jax.Array, jax.Array]]
 """Gives all keys [B, S, K, H] and values that new tokens attend to. A scan over layers of several
@@ -58,6 +60,12 @@ class KV:
         read_v, values = self._put(self.values, slot, index, v, only)
         new = dataclasses.replace(self, keys=keys, values=values)
         return lambda: (read_k(), read_v()), new
+
+    def spread(self, slot: int | jax.Array, rules: object) -> Self:
+        """Hints at how the arrays of a layer are spread over the mesh of its tokens, as
+        `fs.constrain`."""
+        keys, values = (_spread(arrays, slot, rules) for arrays in (self.keys, self.values))
+        return dataclasses.replace(self, keys=keys, values=values)
 
     def _put(
         self, old: _Arrays, slot, index, new: jax.Array, only: jax.Array | None
@@ -167,13 +175,19 @@ class Cache:
         k: jax.Array,
         v: jax.Array,
         only: jax.Array | None = None,
+        *,
+        rules: object = None,
     ) -> tuple[Read, Self]:
         """Puts the new tokens' k and v [B, T, K, H] of a layer into its entry, as `KV.write`.
+
+        Args:
+            rules: by which the entry is spread over the mesh of k and v.
 
         Returns:
             what they attend to, and the new cache.
         """
         read, entry = self.entries[attention].write(slot, self.index, k, v, only)
+        entry = entry.spread(slot, rules)
         return read, dataclasses.replace(self, entries=self.entries | {attention: entry})
 
     def with_cross(self, tokens: jax.Array, heads: tuple[int, int]) -> Self:
@@ -264,6 +278,13 @@ def _in_place(old: _Arrays, slot, start, new: jax.Array, only: jax.Array | None)
     if only is not None:  # what is there is written again, so that the stack is updated in place
         new = jnp.where(only, new, jax.lax.dynamic_slice(old, at, new.shape))
     return update(old, new, at)
+
+
+def _spread(arrays: _Arrays, slot, rules: object) -> _Arrays:
+    axes = ("batch", "cache_heads", "cache_length", None)
+    if isinstance(arrays, tuple):
+        return (*arrays[:slot], fs.constrain(arrays[slot], axes, rules), *arrays[slot + 1 :])
+    return fs.constrain(arrays, (None, *axes), rules)
 
 
 def _layer_of(arrays: _Arrays, slot) -> jax.Array:

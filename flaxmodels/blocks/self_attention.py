@@ -56,7 +56,7 @@ def self_attention(
         return (q, k) if rotary is None else rotate(q, k, context.rotations[rotary])
 
     query, key, v = named((*at.of("rotary", turned), v), "attention_qkv")
-    reads, cache = _written(context.cache, at, key, v)
+    reads, cache = _written(context.cache, at, key, v, options.rules)
 
     def attended(attention: str) -> tuple[jax.Array, jax.Array | None]:
         keys, values = reads[attention]() if reads else (key, v)
@@ -82,7 +82,7 @@ def self_attention(
 
 
 def _written(
-    cache: Cache | None, at: At, k: jax.Array, v: jax.Array
+    cache: Cache | None, at: At, k: jax.Array, v: jax.Array, rules: object
 ) -> tuple[dict[str, Read], Cache | None]:
     """Writes into the entry of the layer's kind -> ({attention kind: what is read there}, cache).
 
@@ -91,7 +91,7 @@ def _written(
     if cache is not None:
         for i, each in enumerate(attentions):
             only = jnp.equal(own, i) if len(attentions) > 1 else None
-            reads[each], cache = cache.write(each, at.slot, k, v, only)
+            reads[each], cache = cache.write(each, at.slot, k, v, only, rules=rules)
     return reads, cache
 
 

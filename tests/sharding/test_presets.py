@@ -308,3 +308,25 @@ def test_rules_without_residual_length_take_that_of_length():
         for r in (rules, fs.DEFAULT_RULES, "sequence")
     ]
     assert specs == [("tensor",), (), ("tensor",)]
+
+
+@pytest.mark.parametrize(
+    ("more", "split"),
+    [((), "heads"), ((("cache_heads", None), ("cache_length", "tensor")), "slots")],
+    ids=["heads", "slots"],
+)
+def test_a_cache_is_spread_by_axes_of_its_own(more, split):
+    params, ((_, want), _) = on_one_device("llama", "loop")
+    model = model_of("llama", "loop", (*more, *fs.DEFAULT_RULES))
+    mesh = fs.make_mesh(**MESHES["sequence"])
+    placed = jax.device_put(params, fs.shardings(model.abstract_params(), mesh, model.rules))
+
+    def run(params, ids):
+        return model.apply({"params": params}, ids, cache=model.init_cache(B, T))
+
+    out = jax.jit(run)(placed, jax.device_put(IDS, batch_on(mesh, model.rules)))
+    np.testing.assert_allclose(out.logits, want, atol=1e-4 * np.abs(want).max())
+    (entry,) = out.cache.entries.values()
+    shape = (B // 2, N // 4, T, D // N) if split == "heads" else (B // 2, N, T // 4, D // N)
+    for keys in (*entry.keys, *entry.values):
+        assert keys.sharding.shard_shape(keys.shape) == shape
