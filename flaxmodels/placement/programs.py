@@ -111,7 +111,7 @@ def run_part(call: Call, params: Mapping[str, Any], given: Mixed, done: tuple[Mi
             return function(*args, **kwargs)
         if (output := next(outputs, None)) is not None:
             return output.tree
-        reached = _stack if isinstance(module, blocks.Layers) else _lookup
+        reached: Any = _stack if isinstance(module, blocks.Layers) else _lookup
         raise _Reached(reached(module, *args, **kwargs))
 
     try:

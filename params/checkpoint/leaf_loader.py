@@ -26,9 +26,8 @@ from ..formats.source import Bounds
 from ..host.copies import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
 from ..host.threads import Modes
 from ..types import Concrete
-from .leaf_plan import LeafPlan
+from .leaf_plan import LeafPlan, Shard, groups, local_shards
 from .match import Piece
-from .shards import Shard, groups, local_shards
 
 _ROWS_CHUNK = 1 << 20  # bytes of rows whose columns are read
 _LONG_ROW = 1024  # bytes

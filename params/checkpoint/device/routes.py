@@ -11,8 +11,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, SingleDeviceSharding
 
 from ...formats.source import ArrayTensor
 from ...host.pinned import can_pin
-from ..leaf_plan import Cut, LeafPlan, Route
-from ..shards import PAGES, WASTE, read_by_busiest, run_of
+from ..leaf_plan import PAGES, WASTE, Cut, LeafPlan, Route, read_by_busiest, run_of
 from .grid import Grid, busiest, grid_of
 
 RING = 4  # slots of host memory: two are being read, two are on their way to devices
