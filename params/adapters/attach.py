@@ -210,6 +210,8 @@ def split_adapters(
         return leaf.replace(adapters=own)
 
     rest = adapted(params, one)
+    if not trained:
+        raise ValueError(f"the adapters {', '.join(names)} have nothing to train, as a bank")
     return unflatten(trained), rest
 
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..tree.paths import flatten, nearest
+from ..tree.paths import flatten
 from ..tree.weights import Shape
 from ..types import Params
 from .adapter import Adapter, Contract, Product, along, register, wide
-from .attach import adapted, adapter_names
+from .attach import adapted, adapter_names, known_names
 from .ia3 import IA3
 from .lora import LoRA, wide_dense
 from .weight import AdaptedWeight, over_layers
@@ -147,15 +147,13 @@ def stack_adapters(params: Params, names: Sequence[str] | None = None) -> Params
         ValueError: no adapters, an unknown name, an adapter that is merged, or of a kind that rows
             cannot have one each of: trainable tokens, modules that are saved whole, LoHa, LoKr.
     """
-    known = adapter_names(params)
-    names = known if names is None else tuple(names)
+    names = known_names(params, adapter_names(params) if names is None else names)
     if not names:
         raise ValueError("the params have no adapters; fp.lora_init makes some")
-    for name in names:
-        if name not in known:
-            raise ValueError(f"the params have no adapter {name!r}{nearest(name, known)}")
 
     def one(path: str, leaf: AdaptedWeight) -> Any:
+        if leaf.merged:
+            raise ValueError(f"{path}: {leaf.merged[0]!r} is merged; fp.unmerge_adapters first")
         own = {name: leaf.adapters[name] for name in names if name in leaf.adapters}
         for name, adapter in own.items():
             if not isinstance(adapter, LoRA | IA3):
@@ -163,8 +161,6 @@ def stack_adapters(params: Params, names: Sequence[str] | None = None) -> Params
                     f"{path}: {adapter.method} of the adapter {name!r} cannot be chosen by row; "
                     "LoRA, DoRA and IA3 can. fp.delete_adapters takes it out, or merge it"
                 )
-            if name in leaf.merged:
-                raise ValueError(f"{path}: the adapter {name!r} is merged; fp.unmerge_adapters")
         if not own:
             return leaf.base
         parts = {adapter.part for adapter in own.values()}

@@ -70,19 +70,36 @@ def unmerge_adapters(params: Params) -> Params:
     merged = {path: leaf for path, leaf in merged.items() if leaf.merged}
     if not merged:
         raise ValueError("no adapter is merged into these params")
-    for path, leaf in merged.items():
-        own = dict(leaf.adapters)
-        base = leaf.base
-        for name in reversed(leaf.merged):
-            each = own[name]
-            base = over_layers(lambda w, each: each.off_weight(wide_dense(w)), base, each)
-            if each.changes_bias and (beside := _beside(path)) in leaves:
-                bias = over_layers(lambda b, each: each.off_bias(wide(b)), leaves[beside], each)
-                leaves[beside] = bias.astype(leaves[beside].dtype)
-            own[name] = each.after_merge()
-        base = _like(base, leaf.base, "requantize")
-        leaves[path] = leaf.replace(base=base, adapters=own, merged=())
+    for path in merged:
+        leaves |= _parted(path, leaves)
     return unflatten(leaves)
+
+
+def _parted(path: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes what is merged out of the weight at `path` -> what changes, as `_merged`."""
+    leaf: AdaptedWeight = leaves[path]
+
+    def parted(base: Any, adapters: list[Adapter]) -> Any:
+        w = wide_dense(base)
+        for each in adapters:
+            w = each.off_weight(w)
+        return _like(w, base, "requantize")
+
+    def without(bias: Any, adapters: list[Adapter]) -> jax.Array:
+        b = wide(bias)
+        for each in adapters:
+            b = each.off_bias(b)
+        return b.astype(bias.dtype)
+
+    names = leaf.merged[::-1]
+    out = [leaf.adapters[name] for name in names]
+    base = _on_host(over_layers(parted, leaf.base, out), leaf.base)
+    own = {**leaf.adapters, **{name: leaf.adapters[name].after_merge() for name in names}}
+    found: dict[str, Any] = {path: leaf.replace(base=base, adapters=own, merged=())}
+    beside = _beside(path)
+    if beside in leaves and any(each.changes_bias for each in out):
+        found[beside] = _on_host(over_layers(without, leaves[beside], out), leaves[beside])
+    return found
 
 
 def _merged(
@@ -95,10 +112,15 @@ def _merged(
             f"{path}: the adapter {parts[0][0]!r} is of the {parts[0][1]} alone of a table that is "
             "a head too: untie them first, or keep the adapter beside it"
         )
-    w, kept = over_layers(_with_all, leaf.base, dict(own))
-    _check_finite(w, path, own)
-    every = {**leaf.adapters, **kept}
-    made = leaf.replace(base=_like(w, leaf.base, quantized), adapters=every, merged=tuple(own))
+
+    def merged(base: Any, each: list[Adapter]) -> tuple[Any, list[Adapter], jax.Array]:
+        w, kept = _with_all(base, each)
+        return _like(w, leaf.base, quantized), kept, jnp.isfinite(w.astype(leaf.dtype)).all()
+
+    base, kept, finite = over_layers(merged, leaf.base, [*own.values()])  # JAX sorts a dict
+    _check_finite(finite, path, own)
+    base, every = _on_host(base, leaf.base), {**leaf.adapters, **dict(zip(own, kept, strict=True))}
+    made = leaf.replace(base=base, adapters=every, merged=tuple(own))
     found = {path: made}
     changes = [each for each in own.values() if each.changes_bias]
     beside = _beside(path)
@@ -114,16 +136,16 @@ def _merged(
         )
     if changes:
         new = over_layers(_with_bias, bias, changes)
-        _check_finite(new, beside, own)
-        found[beside] = new.astype(bias.dtype)
+        _check_finite(jnp.isfinite(new), beside, own)
+        found[beside] = _on_host(new.astype(bias.dtype), bias)
     return found
 
 
-def _with_all(base: Any, own: Mapping[str, Adapter]) -> tuple[jax.Array, dict[str, Adapter]]:
+def _with_all(base: Any, adapters: list[Adapter]) -> tuple[jax.Array, list[Adapter]]:
     base = w = wide_dense(base)
-    for each in own.values():
+    for each in adapters:
         w = each.on_weight(w, base)
-    return w, {name: each.before_merge(base) for name, each in own.items()}
+    return w, [each.before_merge(base) for each in adapters]
 
 
 def _with_bias(bias: Any, changes: list[Adapter]) -> jax.Array:
@@ -133,8 +155,8 @@ def _with_bias(bias: Any, changes: list[Adapter]) -> jax.Array:
     return bias
 
 
-def _check_finite(w: jax.Array, path: str, names: Iterable[str]) -> None:
-    if not isinstance(w, Tracer) and not bool(jnp.isfinite(w).all()):
+def _check_finite(finite: jax.Array, path: str, names: Iterable[str]) -> None:
+    if not isinstance(finite, Tracer) and not bool(finite.all()):
         raise ValueError(
             f"{path} with the adapters {', '.join(names)} in it is not finite; nothing is merged"
         )
@@ -144,8 +166,13 @@ def _like(w: jax.Array, base: Any, quantized: str) -> Any:
     """Returns a merged weight as its base is held."""
     if isinstance(base, QTensor) and quantized == "requantize":
         return quantize(w.swapaxes(-1, -2) if base.form.turned else w, base.form)
-    w = w.astype(base.dtype)
-    return np.asarray(w) if isinstance(base, np.ndarray) and not isinstance(w, Tracer) else w
+    return w.astype(base.dtype)
+
+
+def _on_host(new: Any, old: Any) -> Any:
+    """Returns a new array as one of NumPy where the old one is."""
+    there = isinstance(old, np.ndarray) and not isinstance(new, Tracer)
+    return np.asarray(new) if there else new
 
 
 def _beside(path: str) -> str:

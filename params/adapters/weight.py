@@ -87,8 +87,8 @@ class AdaptedWeight(Weight):
                 f"a weight that is no product's, as of a convolution, with {odd[0]} that drops "
                 "inputs or changes outputs: that is done for products alone"
             )
-        made = over_layers(_with_all, self.base, acting)
-        return made.astype(self.dtype if dtype is None else dtype)
+        dtype = self.dtype if dtype is None else dtype
+        return over_layers(lambda *each: _with_all(*each).astype(dtype), self.base, acting)
 
     def contract(
         self, x: jax.Array, axis: int, contract: Contract, bias: jax.Array | None = None
@@ -134,10 +134,11 @@ jax.tree_util.register_dataclass(
 
 
 def over_layers(function: Callable[..., Any], base: Any, adapters: Any) -> Any:
-    """Returns `function(base, adapters)`, of every layer if the weight is of stacked ones."""
+    """Returns `function(base, adapters)`; of a weight of stacked layers, that of each of them, one
+    after another, so that what it computes in float32 is one layer's."""
     each = jax.tree.leaves(adapters, is_leaf=lambda x: isinstance(x, Adapter))
-    for _ in range(max((adapter.lead for adapter in each), default=0)):
-        function = jax.vmap(function)
+    if max((adapter.lead for adapter in each), default=0):
+        return jax.lax.map(lambda layer: function(*layer), (base, adapters))
     return function(base, adapters)
 
 

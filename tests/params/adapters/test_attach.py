@@ -79,6 +79,11 @@ def test_several_act_one_after_another_and_none_when_turned_off():
     assert np.allclose(run(fp.delete_adapters(both, "two")), run(one), atol=1e-6)
     other = fp.set_adapters(both, ["two", "one"])
     assert not np.allclose(run(other), run(both), atol=1e-4)
+    for params in (both, other, stacked(other)):
+        assert np.allclose(run(fp.merge_adapters(params)), run(params), atol=1e-5)
+        kept = fp.merge_adapters(params, keep=True)
+        assert np.allclose(run(kept), run(params), atol=1e-5)
+        assert np.allclose(run(fp.unmerge_adapters(kept)), run(params), atol=1e-4)
     off = fp.enable_adapters(both, False)
     assert fp.active_adapters(off) == () and np.allclose(run(off), run(base()), atol=1e-6)
     assert fp.diff(fp.enable_adapters(off), both).equal
