@@ -72,7 +72,7 @@ def test_P12_what_transformers_has_methods_for():
     assert fp.adapter_names(model.unmerge_adapter(kept)) == ("one", "two")
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_each_prompt_is_continued_with_its_own_adapter(scan):
     model, params = llama(scan)
     one = moved(model.add_adapter(params, LORA, "one"), 1)

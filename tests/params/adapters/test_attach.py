@@ -191,7 +191,7 @@ def test_a_merge_that_is_not_finite_is_refused():
         fp.merge_adapters(fp.join_adapters(broken, rest))
 
 
-@pytest.mark.parametrize("scheme", ["nf4", "int8"])
+@pytest.mark.parametrize("scheme", ["nf4", pytest.param("int8", marks=pytest.mark.soak)])
 def test_over_a_quantised_base(scheme):
     packed = fp.quantize(stacked(base()), scheme)
     params = drawn(fp.lora_init(KEY, packed, DORA, stacks=["layers"]), 1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from _adapted import DORA, LORA, adapted, base, drawn, run, stacked
+from _adapted import DORA, LORA, adapted, base, drawn, stacked
 
 from flaxmodels import params as fp
 
@@ -63,7 +63,6 @@ def test_masks_parts_and_casts_take_it_whole(params):
     assert lora.scale.dtype == np.float32
     kept = fp.to_bf16(params, lambda path, _: path != UP)
     assert kept["layers"]["0"]["up"]["kernel"] is params["layers"]["0"]["up"]["kernel"]
-    assert np.allclose(run(half), run(params), atol=0.3, rtol=0.1)
 
 
 def test_layers_are_stacked_and_taken_apart(params):
