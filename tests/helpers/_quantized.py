@@ -1,5 +1,6 @@
 """Goldens of quantised weights (scripts/make_quantized_goldens.py), case by case."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -65,3 +66,42 @@ def value_of(tensor: PackedTensor) -> QTensor:
         for name, field in tensor.fields.items()
     }
     return QTensor(**fields, form=tensor.form)
+
+
+_ODD = (None, True, 0, -1, 2, 8, 2**31, 10**30, 1.5, "", "4", [], [2**40, 2**40], [-1, 5], {"a": 1})
+
+
+def mutated(case: Case, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the config of a case, with one to three things wrong."""
+
+    def any_of(values: Any) -> Any:
+        values = [*values]
+        return values[rng.integers(len(values))]
+
+    arrays, config = case.arrays(), {**case.config}
+    for _ in range(rng.integers(1, 4)):
+        if not arrays:
+            break
+        name = any_of(arrays)
+        array, kind = arrays[name], rng.integers(8)
+        if kind == 0:
+            arrays.pop(name)
+        elif kind == 1:
+            config[any_of(config)] = any_of(_ODD)
+        elif kind == 2:
+            with np.errstate(invalid="ignore"):
+                arrays[name] = array.astype(any_of([np.float32, np.int32, np.uint8, np.int64]))
+        elif kind == 3 and array.ndim:
+            arrays[name] = array[: rng.integers(0, len(array) + 1)]
+        elif kind == 4:
+            arrays[name] = np.ascontiguousarray(array.T if rng.integers(2) else array.reshape(-1))
+        elif kind == 5 and array.size:
+            data = bytearray(array.tobytes())
+            data[rng.integers(len(data))] = rng.integers(256)
+            arrays[name] = np.frombuffer(bytes(data), array.dtype).reshape(array.shape)
+        elif kind == 6 and (states := [name for name in arrays if ".quant_state." in name]):
+            with contextlib.suppress(ValueError):
+                state = json.loads(arrays[states[0]].tobytes())
+                state[any_of(state)] = any_of(_ODD)
+                arrays[states[0]] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    return arrays, config

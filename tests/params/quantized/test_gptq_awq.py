@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from _files import write_safetensors
-from _quantized import cases, value_of
+from _quantized import cases, mutated, value_of
 
 from flaxmodels.params import CheckpointError, open_checkpoint
+from flaxmodels.params.checkpoint.sources import source_of
 from flaxmodels.params.quantized.packed import PackedTensor
 from flaxmodels.params.quantized.readers import read_quantized
 
@@ -177,3 +178,18 @@ def test_bad_weights_p13_26(name, tmp_path):
         tensor.read()
     assert str(tmp_path / "model.safetensors") in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.filterwarnings("ignore:.*loaded as numbers, not packed")
+def test_whatever_is_wrong_is_an_error_of_checkpoints_p13_26():
+    """What is read all the same has the shape that it says."""
+    rng, among = np.random.default_rng(0), [*CASES.values(), *cases("bitsandbytes").values()]
+    refused = 0
+    for _ in range(600):
+        arrays, config = mutated(among[rng.integers(len(among))], rng)
+        try:
+            for tensor in read_quantized(source_of(arrays), config).tensors.values():
+                assert tensor.read().shape == tensor.shape
+        except CheckpointError:
+            refused += 1
+    assert 300 < refused < 600
