@@ -1,12 +1,14 @@
 """Packed weights in the layouts of other libraries, which Transformers opens."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, some
+from ..host.copies import empty
 from ..multihost import is_spread
 from ..quantized.qtensor import Form, QTensor
 from ..quantized.writers import bitsandbytes, fp8
@@ -36,29 +38,41 @@ def check_method(method: str, layout: str) -> None:
         )
 
 
-def layout_pieces(piece: LeafPiece, method: str) -> Iterator[LeafPiece]:
-    """Yields the pieces of a packed weight in the layout of another library. Each is computed when
+def layout_pieces(pieces: Sequence[LeafPiece], method: str) -> Iterator[LeafPiece]:
+    """Yields the pieces of packed weights in the layout of another library. Each is computed when
     it is written.
 
     Raises:
         CheckpointError: a weight that the layout cannot hold; with its path.
     """
-    if piece.place.part is not None:
+    named: dict[str, list[LeafPiece]] = {}
+    for piece in pieces:
+        named.setdefault(piece.place.name, []).append(piece)
+    for parts in named.values():
+        _check_parts(parts, method)
+        # Only the codes are large: the shapes do not depend on them.
+        made = _tensors(parts, method, with_data=False)
+        for name, array in made.items():
+            leaf: Any = _Made(tuple(parts), method, name, array.shape, array.dtype)
+            yield LeafPiece(parts[0].path, leaf, Place(name, array.shape, (*range(array.ndim),)))
+
+
+def _check_parts(pieces: Sequence[LeafPiece], method: str) -> None:
+    """Raises `CheckpointError` unless the leaves of one tensor can be one weight."""
+    first, leaves = pieces[0], [piece.leaf for piece in pieces]
+    if any(is_spread(array) for array in jax.tree.leaves(leaves)):
         raise CheckpointError(
-            f"{piece.path} is a part of {piece.place.name}, whose parts {method} cannot have "
-            f"quantised apart; {_ADVICE}"
-        )
-    arrays = [*array_pieces(piece, "/")]
-    if any(is_spread(array.leaf) for array in arrays):
-        raise CheckpointError(
-            f"{piece.path} is spread over processes, and {method}'s layout is written by one; "
+            f"{first.path} is spread over processes, and {method}'s layout is written by one; "
             f"{_ADVICE}"
         )
-    # Only the codes are large: the shapes do not depend on them.
-    made = _tensors(piece, method, with_data=False)
-    for name, array in made.items():
-        leaf: Any = _Made(piece, method, name, array.shape, array.dtype)
-        yield LeafPiece(piece.path, leaf, Place(name, array.shape, (*range(array.ndim),)))
+    parts = [piece.place.part for piece in pieces if piece.place.part is not None]
+    whole = sum(part.groups * (part.stop - part.start) for part in parts)
+    forms = {leaf.form for leaf in leaves if isinstance(leaf, QTensor)}
+    if len(forms) > 1 or (parts and whole < first.place.shape[parts[0].axis]):
+        raise CheckpointError(
+            f"{first.place.name} is joined of {some(piece.path for piece in pieces)} and its other "
+            f"parts, which are not all quantised alike; {_ADVICE}"
+        )
 
 
 def layout_config(
@@ -97,32 +111,45 @@ def layout_config(
 class _Made:
     """A tensor of a layout, as a leaf that is still to be read."""
 
-    piece: LeafPiece
+    pieces: tuple[LeafPiece, ...]
     method: str
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
 
     def read(self) -> np.ndarray:
-        return np.asarray(_tensors(self.piece, self.method)[self.name])
+        return np.asarray(_tensors(self.pieces, self.method)[self.name])
 
 
-def _tensors(piece: LeafPiece, method: str, *, with_data: bool = True) -> Mapping[str, Any]:
+def _tensors(
+    pieces: Sequence[LeafPiece], method: str, *, with_data: bool = True
+) -> Mapping[str, Any]:
     """Returns what a layer of another library stores of a weight."""
-    name = piece.place.name
-    arrays: dict[str, np.ndarray] = {}
-    for array in array_pieces(piece, "/"):
-        key, place = array.place.name[len(name) + 1 :], array.place
-        if key == "data" and not with_data:
-            arrays[key] = np.broadcast_to(np.zeros((), array.leaf.dtype), place.shape)
-        else:
-            arrays[key] = array.read()
-    assert isinstance(piece.leaf, QTensor)
+    first, fields = pieces[0], {}
+    for piece in pieces:
+        for array in array_pieces(piece, "/"):
+            key = array.place.name[len(first.place.name) + 1 :]
+            fields.setdefault(key, []).append(array)
+    arrays = {key: _joined(parts) for key, parts in fields.items() if with_data or key != "data"}
+    if not with_data:
+        codes = fields["data"][0]
+        arrays["data"] = np.broadcast_to(np.zeros((), codes.leaf.dtype), codes.place.shape)
+    assert isinstance(first.leaf, QTensor)
     try:
-        module = name.removesuffix(".weight")
-        return _WRITERS[method].tensors_of(module, _value(unflatten(arrays), piece.leaf.form))
+        module = first.place.name.removesuffix(".weight")
+        return _WRITERS[method].tensors_of(module, _value(unflatten(arrays), first.leaf.form))
     except ValueError as error:
-        raise CheckpointError(f"{piece.path}: {error}; {_ADVICE}") from None
+        raise CheckpointError(f"{first.path}: {error}; {_ADVICE}") from None
+
+
+def _joined(parts: Sequence[LeafPiece]) -> np.ndarray:
+    first = parts[0]
+    if first.place.part is None:
+        return first.read()
+    whole = empty(first.place.shape, first.leaf.dtype)
+    for part in parts:
+        part.read_into(whole)
+    return whole
 
 
 def _value(arrays: Mapping[str, Any], form: Form) -> QTensor:

@@ -111,21 +111,18 @@ def tensor_specs(
         for name, constant in constants(wanted, naming, layout).items()
         for value in (np.asarray(constant.value()),)
     ]
-    pieces = [part for piece in pieces for part in _stored(piece, layout, quant_method)]
+    packed = [piece for piece in pieces if isinstance(piece.leaf, QTensor)]
+    pieces = [piece for piece in pieces if not isinstance(piece.leaf, QTensor)]
+    if quant_method == OURS:
+        separator = "." if layout in (TORCH, TF) else "/"
+        pieces += [array for piece in packed for array in array_pieces(piece, separator)]
+    else:
+        pieces += layout_pieces(packed, quant_method)
     named: dict[str, list[LeafPiece]] = {}
     for piece in pieces:
         named.setdefault(piece.place.name, []).append(piece)
     specs = [TensorSpec(_checked(name, group, where)) for name, group in named.items()]
     return sorted(specs, key=lambda spec: natural(spec.name))
-
-
-def _stored(piece: LeafPiece, layout: str, quant_method: str) -> Iterable[LeafPiece]:
-    """Returns the pieces that a piece is stored as: several of a quantised weight."""
-    if not isinstance(piece.leaf, QTensor):
-        return [piece]
-    if quant_method != OURS:
-        return layout_pieces(piece, quant_method)
-    return array_pieces(piece, "." if layout in (TORCH, TF) else "/")
 
 
 def _copies(

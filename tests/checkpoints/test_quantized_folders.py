@@ -95,11 +95,24 @@ def test_what_other_layouts_cannot_hold_is_said_before_anything_is_written_p10(t
     with pytest.raises(CheckpointError, match="one kind of weights; these are int8, nf4"):
         model.save_pretrained(mixed, tmp_path, quant_method="bitsandbytes")
     assert not [*tmp_path.iterdir()]
+
+
+def test_parts_that_pytorch_has_as_one_are_written_as_one_p10(tmp_path):
     config = fm.Phi3Config(
         vocab_size=24, hidden_size=64, intermediate_size=64, num_hidden_layers=1,
         num_attention_heads=2, num_key_value_heads=2, pad_token_id=0,
     )  # fmt: skip
-    joined = fm.Phi3ForCausalLM(config)
-    with pytest.raises(CheckpointError, match="is a part of .*_proj.weight, whose parts"):
-        made = fp.quantize(params_of(joined), "nf4")
-        joined.save_pretrained(made, tmp_path, quant_method="bitsandbytes")
+    model = fm.Phi3ForCausalLM(config)
+    kernels = lambda path, _: "/layers/" in path and path.endswith("kernel")  # noqa: E731
+    for scheme in ("nf4", "int8"):
+        params = fp.quantize(params_of(model), scheme, kernels)
+        model.save_pretrained(params, tmp_path, quant_method="bitsandbytes")
+        weight = open_checkpoint(tmp_path)["model.layers.0.self_attn.qkv_proj.weight"]
+        assert weight.shape == ((192, 64) if scheme == "int8" else (192 * 64 // 2, 1))
+        _, again = fm.Phi3ForCausalLM.from_pretrained(tmp_path)
+        for path, leaf in fp.flatten(params).items():
+            one, other = map(jax.tree.leaves, (leaf, fp.flatten(again)[path]))
+            assert all(map(np.array_equal, one, other)), path
+    params = fp.quantize(params_of(model), "nf4", lambda path, _: path.endswith("q_proj/kernel"))
+    with pytest.raises(CheckpointError, match="qkv_proj.weight is joined of .*q_proj/kernel and"):
+        model.save_pretrained(params, tmp_path, quant_method="bitsandbytes")
