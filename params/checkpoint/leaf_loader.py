@@ -171,7 +171,7 @@ class LeafLoader:
             else:
                 block = tensor.read(part, None if keep else self.scratch.bytes(row * (end - begin)))
             block = block.transpose(piece.permutation)
-            self.bar.update(block.size * tensor.nbytes // math.prod(tensor.shape))
+            self.bar.update(block.size * tensor.nbytes // max(1, math.prod(tensor.shape)))
             here = tuple(part[axis] for axis in piece.permutation)
             bounds = (*((i, i + 1) for i in piece.index), *here)
             yield bounds, _canonical(block).reshape((1,) * lead + block.shape)
