@@ -55,8 +55,9 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true" if _CACHE else "false"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# Nothing here is encrypted, and the system's certificates take each client of the Hub 22 ms.
 os.environ["SSL_CERT_DIR"] = os.path.dirname(__file__)
-"""Nothing here is encrypted, and the certificates of the system take each client 22 ms to read."""
+os.environ.pop("SSL_CERT_FILE", None)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -165,11 +166,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _by_family(items: list[pytest.Item]) -> list[pytest.Item]:
     """Puts the tests of a file that are of one family beside each other, so that they mostly run in
-    one process, which traces and loads a model once."""
+    one process, which traces and loads a model once; and those that are compiled with
+    optimisations behind the others, since a change lets go of all that was compiled."""
     files: dict[object, dict[str | None, list[pytest.Item]]] = {}
     for item in items:
         given = getattr(item, "callspec", None)
         family = given and given.params.get("family")
         family = family if isinstance(family, str) else None
         files.setdefault(item.path, {}).setdefault(family, []).append(item)
-    return [item for families in files.values() for same in families.values() for item in same]
+    ordered: list[pytest.Item] = []
+    for families in files.values():
+        file = [item for same in families.values() for item in same]
+        ordered += sorted(file, key=lambda item: item.get_closest_marker("optimized") is not None)
+    return ordered

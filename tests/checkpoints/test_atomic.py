@@ -117,9 +117,9 @@ def test_kills_at_random_instants_leave_the_old_or_the_new(mode, memory, saver, 
         ("killed", "swap"),
         ("killed", "in-place+checksums"),
         ("killed", "no-exchange+orbax+checksums"),
-        ("killed", "late"),
+        pytest.param("killed", "late", marks=pytest.mark.soak),
         ("full", "swap"),
-        ("full", "in-place+checksums"),
+        pytest.param("full", "in-place+checksums", marks=pytest.mark.soak),
     ],
 )
 def test_a_stop_before_any_call_that_touches_a_file(how, mode, memory, saver, thorough):

@@ -17,7 +17,12 @@ from flaxmodels.generation.sampling import Sampling, choose, warp
 DECODERS = ("gpt2-lm-head", "llama-causal-lm", "bert-lm-head")
 
 
-@pytest.fixture(scope="module", params=DECODERS)
+@pytest.fixture(  # BERT as a decoder: test_reference.py
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.soak if "bert" in name else ()) for name in DECODERS
+    ],
+)
 def golden(request):
     folder = GOLDENS / request.param
     return folder / "checkpoint", load_file(folder / "expected.safetensors")

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _drawn import params_of
-from _turns import in_turn
 
 import flaxmodels as fm
 from flaxmodels.generation import stream as streaming
@@ -24,7 +23,14 @@ def model():
     return fm.AutoModelForCausalLM.from_pretrained(fm.bundled_checkpoint(), dtype=jnp.float32)
 
 
-@in_turn("ids", [PROMPT, TWO], "how", [*HOW], ids=(["one", "padded"], None))
+@pytest.mark.parametrize(
+    ("ids", "how"),
+    [
+        pytest.param(ids, how, id=f"{name}-{how}", marks=() if name == drawn else pytest.mark.soak)
+        for name, ids in {"one": PROMPT, "padded": TWO}.items()
+        for how, drawn in {"greedy": "", "drawn": "padded"}.items()
+    ],
+)
 def test_tokens_are_those_of_generate(model, how, ids):
     model, params = model
     options = {**HOW[how], "max_new_tokens": 12, "eos_token_id": ord("t")}

@@ -12,7 +12,7 @@ import pytest
 import reference
 from _families import TOKENS, arrays_of
 from _paths import GOLDENS
-from _turns import in_turn
+from _turns import some_of
 from _weights import uniform, weight, weights
 from safetensors.numpy import load_file
 
@@ -48,10 +48,14 @@ def called(model, params, case, **options):
     return model.apply({"params": params}, **arrays_of(case["inputs"]), **options)
 
 
-@in_turn("name", [*GOLDEN["cases"]], "scan_layers", [False, True])
+RUNS = {f"{name}-{scan}": (name, scan) for name in GOLDEN["cases"] for scan in (False, True)}
+
+
+@some_of("run", RUNS, "padded-False", "padded-training-True")
 @pytest.mark.filterwarnings("ignore:.*fill up the last block")
-def test_long_texts_are_those_of_the_reference(name, scan_layers):
+def test_long_texts_are_those_of_the_reference(run):
     """Outputs at padding too, which the reference makes 0 before the product that follows."""
+    name, scan_layers = run
     case, expected = GOLDEN["cases"][name], load_file(FOLDER / "long.safetensors")
     model, params = loaded(name, scan_layers=scan_layers)
     mask = arrays_of(case["inputs"])["attention_mask"].astype(bool)

@@ -79,10 +79,9 @@ def test_loop_and_scan_and_both_formulas_agree(name, fields):
 WITH_GRADIENTS = [name for name in golden.names() if golden.load(name).under("cot")]
 
 
-# One of each way from a backbone's states to what has a loss. The other heads differ in the width
-# of a layer that these have too; language models are in `test_reference.py`.
-HEADS = ("bert-multiple-choice", "bert-pre-training", "gpt2-double-heads")
-HEADS += ("gpt2-sequence-classification", "llama-question-answering")
+# One of each family. The other heads differ in the width of a layer that these have too, or in the
+# token that is read; language models are in `test_reference.py`.
+HEADS = ("bert-multiple-choice", "gpt2-double-heads", "llama-question-answering")
 GRADIENTS = [
     *(pytest.param(f"{name}:scan", marks=pytest.mark.soak) for name in LANGUAGE_MODELS),
     *(
@@ -115,6 +114,7 @@ def test_gradients_are_those_of_the_reference(name):
 # --- caches ---
 
 
+@pytest.mark.soak  # by default: that of the reference, in test_reference.py
 @in_turn("name", DECODERS, "scan_layers", [False, True], ids=(None, ["loop", "scan"]))
 @pytest.mark.parametrize("padded", [False, True], ids=["full", "left-padded"])
 def test_cached_decoding_equals_the_full_pass(name, scan_layers, padded):

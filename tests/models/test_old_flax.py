@@ -36,7 +36,9 @@ def _by_default(pair):
 
 
 @pytest.mark.parametrize(("family", "name"), reference.params(EVERY_CLASS, by_default=_by_default))
-def test_a_folder_of_old_flax_is_read_unchanged(family, name, tmp_path):
+def test_a_folder_of_old_flax_is_read_unchanged(family, name, tmp_path, thorough):
+    """Every leaf has its place; the numbers are those of old Flax, of bare models and with `--all`
+    of heads, which are tried by their PyTorch checkpoints too."""
     golden = FLAX[family]
     entry = golden["classes"][name]
     params = unflatten_dict(weights(entry["tensors"]), sep=".")
@@ -50,6 +52,8 @@ def test_a_folder_of_old_flax_is_read_unchanged(family, name, tmp_path):
             tmp_path, scan_layers=len(name) % 2 == 0, output_loading_info=True
         )
     assert {*info.missing_keys} <= NEW.get(family, set()) and not info.unexpected_keys
+    if not (thorough or name.endswith("Model")):
+        return
     inputs = arrays_of(for_class(name, golden["inputs"]))
     out = jax.jit(lambda params: model.apply({"params": params}, **inputs))(params)
     mask = inputs.get("decoder_attention_mask", inputs["attention_mask"]).astype(bool)

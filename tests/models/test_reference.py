@@ -224,7 +224,9 @@ def test_greedy_tokens_are_those_of_the_reference(family):
 CONTINUED = [pair for pair in GENERATING if "continued" in reference.load(*pair).golden]
 
 
-@pytest.mark.parametrize("family", reference.params(CONTINUED, by_default=reference.stands))
+@pytest.mark.parametrize(
+    "family", reference.params(CONTINUED, by_default=lambda pair: pair == CONTINUED[0])
+)
 def test_what_a_decoder_has_said_goes_on_as_in_the_reference(family):
     """With its start token put before it or not, with padding on the left, and on the right, which
     is moved to the left."""

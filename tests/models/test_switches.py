@@ -102,7 +102,9 @@ def test_P20_D21_policies_dicts_and_old_arguments(scan):
             enable(options)
 
 
-@each_in_turn
+@pytest.mark.parametrize(
+    ("name", "scan"), [pytest.param("bert", False, marks=pytest.mark.soak), ("llama", True)]
+)
 def test_P11_P12_gradients_at_the_input_embeddings(name, scan):
     model, params = made(name, scan)
     tapped = model.enable_input_require_grads()

@@ -35,7 +35,7 @@ def test_finetune_learns_and_continues_where_it_was_cut_off(tmp_path, capsys):
             ["--devices", "2", "--mesh", "fsdp", "--dtype", "bfloat16"],
             marks=pytest.mark.soak,
         ),
-        (summarize, "overlap", ["--devices", "1"]),
+        pytest.param(summarize, "overlap", ["--devices", "1"], marks=pytest.mark.soak),
     ],
 )
 def test_a_program_learns_and_prints_a_measure(program, metric, how, capsys):
