@@ -1,5 +1,6 @@
 """Models in the formats of other libraries: loaded packed and decoded (P13.26, P10)."""
 
+import json
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ def test_logits_are_those_of_the_library_that_quantised(folder):
     load = fm.LlamaForCausalLM.from_pretrained
     model, params = load(GOLDENS / folder, dequantize=True, param_dtype=FOLDERS[folder])
     assert not any(isinstance(x, QTensor) for x in fp.flatten(params).values())
+    assert "quantization_config" not in model.config.to_dict()
     np.testing.assert_allclose(logits(params, model), golden["logits"], atol=1e-5)
     model, packed = load(GOLDENS / folder)
     leaves = fp.flatten(packed)
@@ -39,3 +41,17 @@ def test_logits_are_those_of_the_library_that_quantised(folder):
         np.asarray(leaves[KERNEL].dense(jnp.float32)), np.asarray(fp.flatten(decoded)[KERNEL])
     )
     np.testing.assert_allclose(logits(packed, model), logits(decoded, model), atol=1e-5)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_fp8_is_saved_as_transformers_wrote_it(scan, tmp_path):
+    """Bit for bit, a folder that Transformers opens."""
+    folder = GOLDENS / "fp8-llama"
+    model, params = fm.LlamaForCausalLM.from_pretrained(folder, scan_layers=scan)
+    model.save_pretrained(params, tmp_path, quant_method="fp8")
+    theirs, ours = fp.open_checkpoint(folder), fp.open_checkpoint(tmp_path)
+    assert theirs.tensors.keys() == ours.tensors.keys()
+    for name, tensor in theirs.tensors.items():
+        assert tensor.read().tobytes() == ours[name].read().tobytes(), name
+    configs = [json.loads((path / "config.json").read_text()) for path in (folder, tmp_path)]
+    assert configs[0]["quantization_config"] == configs[1]["quantization_config"]

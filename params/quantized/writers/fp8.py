@@ -29,7 +29,7 @@ def tensors_of(module: str, weight: QTensor) -> dict[str, Any]:
         raise ValueError(f"{module}: FP8 has neither zero points, offsets nor an order of columns")
     block, scale = weight.form.block, in_float32(weight.scale)
     sizes = zip(weight.stored, block, strict=True)
-    if min(block) > 0 and any(size % unit for size, unit in sizes):
+    if min(block) > 0 and any(size > unit and size % unit for size, unit in sizes):
         warn_once(
             f"FP8 in blocks of {block}: those at the edges of some weights are smaller. Kernels of "
             "GPUs read them; Transformers 5.23 on a CPU, which divides a weight into equal blocks, "

@@ -66,4 +66,8 @@ def test_what_the_format_does_not_hold_is_refused():
 
 def test_smaller_blocks_at_edges_are_said_to_need_a_gpu():
     with pytest.warns(UserWarning, match=r"blocks of \(16, 16\): those at the edges"):
-        fp8.tensors_of("a", made((16, 16)))
+        fp8.tensors_of("a", made((16, 16)))  # 24 columns
+
+
+def test_a_weight_within_one_block_is_read_by_all():
+    assert fp8.tensors_of("a", made((128, 128))).keys() == {"a.weight", "a.weight_scale_inv"}
