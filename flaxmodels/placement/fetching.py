@@ -22,7 +22,9 @@ from ..params.host.threads import Modes
 from .leaves import device_for, is_offloaded
 
 AHEAD = 1
-"""Layers that are fetched while one is computed."""
+"""Layers that are fetched while one is computed. With one the reader never waits but for its turn,
+and a pass takes as long as reading or computing, whichever is slower. The room of a second one
+holds a layer for good, which is then not brought at all."""
 
 
 class Fetched(NamedTuple):
