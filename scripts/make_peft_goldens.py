@@ -140,6 +140,8 @@ def draw(model: Any) -> None:
         around = tensor.numpy() if name.endswith("magnitude_vector") or "ia3_l" in name else 0
         if name.endswith(("bias", "classifier.weight")) or "trainable_tokens" in name:
             around = tensor.numpy()
+        if name.endswith("base_layer.weight"):  # of a table, which is saved along
+            around, values = tensor.numpy(), 0
         drawn[name] = torch.tensor(np.float32(around + values))
     result = peft.set_peft_model_state_dict(model, drawn)
     assert not result.unexpected_keys, result.unexpected_keys

@@ -34,7 +34,6 @@ _INIT = (
     "or, from scratch,\n"
     "    model = {cls}(config); params = model.init_params(jax.random.key(0))"
 )
-_ADAPTED = "is not there yet; load the base model, and add the adapter's product to its kernels"
 _PRIVATE = "is private to Transformers; leave it out"
 
 PLACEMENT = {
@@ -49,8 +48,6 @@ PLACEMENT = {
 }
 
 LATER = {
-    "adapter_name": Keyword(f"an adapter {_ADAPTED}", (None, "default")),
-    "adapter_kwargs": Keyword(f"an adapter {_ADAPTED}", (None, {})),
     "experts_implementation": Keyword("no model here has experts; leave it out"),
     "fusion_config": Keyword("XLA fuses by itself; leave it out"),
     **_same(

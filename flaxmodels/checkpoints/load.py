@@ -32,6 +32,7 @@ from ..params.formats.checksums import verify
 from ..params.formats.gguf import Gguf, open_gguf
 from ..params.host.threads import run_untraced
 from ..params.multihost import run_on_all_processes
+from .adapted import Adapted, find_adapter
 from .agreement import record_of_load, record_of_name
 from .build import Choose, M, build, described
 from .loading_info import LoadingInfo
@@ -47,6 +48,7 @@ class Planned(NamedTuple, Generic[M]):
     model: M
     plan: LoadPlan
     location: Location | None
+    adapter: Adapted | None = None
 
 
 def load(
@@ -63,7 +65,7 @@ def load(
     # A process that cannot read its part must not leave the others waiting in the first step.
     together = functools.partial(run_on_all_processes, alone=options.is_local)
     with proxied(request.hub.proxies):
-        model, plan, location = planned(request, choose)
+        model, plan, location, adapter = planned(request, choose)
         tied = functools.partial(_as_tied_as_the_file, model, plan, request)
         model, plan = together(tied, "comparing tied tensors")
         if not options.is_local:
@@ -87,6 +89,10 @@ def load(
     made, dequantize = options.recipe is not None, options.dequantize
     config = config_after(model.config, plan, dequantize=dequantize, made=made)
     model = model if config is model.config else model.clone(config=config)
+    if adapter is not None:
+        with proxied(request.hub.proxies):
+            onto = functools.partial(adapter.onto, model, params)
+            params = together(onto, "reading an adapter")
     params = model.post_init(params)
     _warn(type(model), match)
     if not request.output_loading_info:
@@ -96,11 +102,12 @@ def load(
 
 def planned(request: Request, choose: Choose[M]) -> Planned[M]:
     """Plans a load, by all processes together; arguments as `load`."""
-    config, location = request.config, None
+    config, location, adapter = request.config, None, None
     if not request.plan.is_local:
         agree("a load", record_of_name(request.call, request.name_or_path))
     if request.name_or_path is not None:
-        location = request.locate_weights(request.name_or_path)
+        found = request.locate_weights(request.name_or_path)
+        location, adapter = find_adapter(request, found)
     elif not isinstance(config, Config) or request.state_dict is None:
         raise TypeError(f"{request.call} needs a name or path, or config and state_dict")
     folder = location.folder if location else ""
@@ -140,7 +147,7 @@ def planned(request: Request, choose: Choose[M]) -> Planned[M]:
             verify(source, os.path.join(folder, CONFIG_NAME))
         if request.key_mapping:
             source = rename_tensors(source, request.key_mapping)
-        return Planned(model, plan_load(model, source, request.plan), location)
+        return Planned(model, plan_load(model, source, request.plan), location, adapter)
 
     return run_on_all_processes(plan_one, "planning a load", alone=request.plan.is_local)
 

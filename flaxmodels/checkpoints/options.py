@@ -70,6 +70,8 @@ class OwnLoadKeywords(HubKeywords, WeightKeywords, PlanKeywords, total=False):
     state_dict: Mapping[str, object] | None
     key_mapping: Mapping[str, str] | None
     verify: bool
+    adapter_name: str | None
+    adapter_kwargs: Mapping[str, Any] | None
 
 
 class ModelFields(TypedDict, total=False):
@@ -122,6 +124,7 @@ class SaveKeywords(TypedDict, total=False):
     tokenizer_from: PathLike | None
     token: str | bool | None
     progress: bool
+    save_peft_format: bool
 
 
 class CardKeywords(TypedDict, total=False):
@@ -169,6 +172,7 @@ class PushKeywords(PushFolderKeywords, total=False):
     checksums: bool
     tokenizer_from: PathLike | None
     progress: bool
+    save_peft_format: bool
 
 
 class SaveAndPushKeywords(SaveKeywords, PushFolderKeywords, total=False):

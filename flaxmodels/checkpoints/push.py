@@ -13,11 +13,14 @@ import jax
 
 from .. import hub
 from .. import params as fp
+from ..adapters.folders import write_adapters
 from ..calls import keywords
 from ..calls.signature import defaults_of, names_of, take, value_of
 from ..config.config import CONFIG_NAME
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
+from ..documents.front_matter import listed
+from ..params.adapters.attach import adapter_names
 from ..params.errors import some
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST
@@ -102,6 +105,8 @@ def push(
         )
     use_temp_dir = others.pop("use_temp_dir", None)
     saved = SaveOptions(**others, token=options.token)
+    if adapter_names(params) and saved.weights_format == "safetensors":
+        return _by_process_0(params, lambda: _push_adapters(model, params, repo_id, saved, options))
     if use_temp_dir is False or (use_temp_dir is None and os.path.isdir(repo_id)):
         save(model, params, repo_id, saved)
         return _by_process_0(
@@ -145,6 +150,8 @@ def save_and_push(
     saved = value_of(SaveOptions, others | {"token": options.token}, "save_pretrained")
     hub.check_name(repo_id, options.revision or "main")
     save(model, params, folder, saved)
+    if adapter_names(params) and saved.weights_format == "safetensors":
+        return _by_process_0(params, lambda: _push_adapters(model, params, repo_id, saved, options))
     return _by_process_0(
         params, lambda: _push_folder(Path(folder), repo_id, model, params, saved, options)
     )
@@ -198,6 +205,30 @@ def _push_folder(
     with options.opened(repo_id, saved.progress) as pushed:
         pushed.add_copies(files)
         return options.release(pushed, model, params, saved.variant)
+
+
+def _push_adapters(
+    model: Model, params: fp.PyTree, repo_id: str, saved: SaveOptions, options: PushOptions
+) -> "CommitInfo":
+    """Pushes the adapters of params, and not their base."""
+
+    def write(folder: Path) -> None:
+        write_adapters(model, params, folder, prefix=saved.save_peft_format)
+        for file in saved.companions():
+            hub.copy_companion(file, folder)
+
+    return hub.push_files(
+        write,
+        repo_id,
+        what="adapter",
+        commit_message=options.commit_message,
+        commit_description=options.commit_description,
+        private=options.private,
+        token=options.token,
+        create_pr=options.create_pr,
+        revision=options.revision,
+        tags=("peft", *model.model_tags, *listed(options.card.tags)),
+    )
 
 
 def _files(folder: Path, variant: str | None) -> list[FolderFile]:

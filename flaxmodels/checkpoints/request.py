@@ -63,6 +63,7 @@ class WeightChoice:
             use_safetensors=self.use_safetensors,
             framework=self.framework,
             variant=self.variant,
+            adapted=True,
         )
 
 
@@ -75,6 +76,8 @@ class Request:
         positional: the arguments after the name; fields of the model.
         fields: the keywords that are none of a load's own: fields of the model and of its
             configuration.
+        adapter_name: of an adapter that is found beside the weights, or in their place.
+        adapter_kwargs: where it is, if not there: fields of `HubOptions`.
         adapt: what is made of the configuration before `fields` change it.
     """
 
@@ -88,6 +91,8 @@ class Request:
     key_mapping: Mapping[str, str] | None = None
     verify: bool = False
     output_loading_info: bool = False
+    adapter_name: str | None = None
+    adapter_kwargs: Mapping[str, Any] | None = None
     hub: HubOptions = HubOptions()
     weights: WeightChoice = WeightChoice()
     plan: PlanOptions = PlanOptions()
@@ -145,13 +150,18 @@ class Request:
             )
         return dataclasses.replace(self, fields=fields | by_position, positional=())
 
-    def locate(self, name_or_path: NameOrPath) -> Location:
+    def locate(self, name_or_path: NameOrPath, options: HubOptions | None = None) -> Location:
         """Resolves a name. Where params are spread over processes, process 0 says which commit of
-        a repository it is, and an error of one process is raised by all."""
+        a repository it is, and an error of one process is raised by all.
+
+        Args:
+            options: instead of `self.hub`.
+        """
+        options = self.hub if options is None else options
         if self.plan.is_local:
-            return resolve(name_or_path, self.hub)
+            return resolve(name_or_path, options)
         tell = functools.partial(broadcast_from_process_0, "the commit of a repository")
-        find = functools.partial(resolve, name_or_path, self.hub, agree=tell)
+        find = functools.partial(resolve, name_or_path, options, agree=tell)
         return run_on_all_processes(find, "finding a checkpoint", alone=False)
 
     def locate_weights(self, name_or_path: NameOrPath) -> Location:
@@ -171,6 +181,7 @@ class Request:
 
 
 _OWN = ("config", "key", "state_dict", "key_mapping", "verify", "output_loading_info")
+_OWN += ("adapter_name", "adapter_kwargs")
 
 DEFAULTS: dict[str, object] = {
     "config": None,

@@ -11,11 +11,13 @@ from typing import Any
 import jax
 
 from .. import params as fp
+from ..adapters.folders import save_adapters
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
 from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, text_of
 from ..hub import HubOptions, copy_companion, tokenizer_files
+from ..params.adapters.attach import adapter_names
 from ..params.agreement import agree
 from ..params.atomic.replace import atomic_replace
 from ..params.checkpoint.disk_leaf import check_target
@@ -50,6 +52,7 @@ class SaveOptions:
     tokenizer_from: str | os.PathLike | None = None
     token: str | bool | None = dataclasses.field(default=None, repr=False)
     progress: bool = True
+    save_peft_format: bool = True
 
     @property
     def weights_format(self) -> str:
@@ -114,6 +117,9 @@ def save(
     """
     folder = checked_folder(folder)
     check_variant(options.variant)
+    if adapter_names(params) and options.weights_format == "safetensors":
+        save_adapters_alone(model, params, folder, options)
+        return
     params = saveable(params, model.abstract_params())
     check_target(params, folder)
     is_local = not any(map(is_spread, jax.tree.leaves(params)))
@@ -140,6 +146,30 @@ def save(
 
         together(write, "writing weights")
         together(stack.close, "replacing the old checkpoint")
+
+
+def save_adapters_alone(
+    model: Model, params: fp.PyTree, folder: Path, options: SaveOptions
+) -> None:
+    """Writes the adapters of params and not their base, as Transformers does; errors as `save`."""
+    no_base = {"select": None, "variant": None, "checksums": False, "save_function": None}
+    for name, value in no_base.items():
+        if getattr(options, name) != value:
+            raise TypeError(
+                f"{name} is for the weights of a base, and params with adapters are saved as their "
+                "adapters alone; fp.without_adapters(params) and fp.merge_adapters(params) are "
+                "params that can be saved so"
+            )
+    is_local = not any(map(is_spread, jax.tree.leaves(params)))
+    together = functools.partial(run_on_all_processes, alone=is_local)
+    companions = together(lambda: options.companions() if options.writes else [], "fetching")
+    target = folder if options.writes else None
+    together(
+        lambda: save_adapters(
+            model, params, target, prefix=options.save_peft_format, companions=companions
+        ),
+        "writing adapters",
+    )
 
 
 def checked_folder(folder: str | os.PathLike) -> Path:

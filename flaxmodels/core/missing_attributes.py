@@ -96,10 +96,6 @@ INSTEAD: dict[str, str] = {
         "whether weights are quantised is in the params: fp.summary(params); the configuration "
         "says how a checkpoint has them: model.config.quantization_config",
     ),
-    **_each(
-        "load_adapter get_adapter_state_dict",
-        f"an adapter in files {_LATER}",
-    ),
     **_each("active_adapter", "model.active_adapters(params) are the names of those that act"),
     **_each(
         "merge_and_unload unload",

@@ -4,12 +4,13 @@ checkpoint."""
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
 from .. import params as fp
 from ..documents.json_files import CONFIG_NAME, MAX_CONFIG_BYTES
 from ..documents.json_values import ConfigError
+from ..params.adapters.peft.config import CONFIG_NAME as ADAPTER_NAME
 from ..params.errors import quoted
 from ..params.formats import (
     LOCAL,
@@ -33,6 +34,7 @@ from .session import proxied
 _WITH_CONFIG = ".gguf"  # a file that holds its configuration
 _SIDE_FILES = {  # {name: bytes that it has at most}
     CONFIG_NAME: MAX_CONFIG_BYTES,
+    ADAPTER_NAME: MAX_CONFIG_BYTES,
     "generation_config.json": MAX_CONFIG_BYTES,
     MANIFEST: 2 * MAX_CONFIG_BYTES,
 }
@@ -60,6 +62,11 @@ class Location:
         """Where the configuration is."""
         return self.path if self.store.is_folder(self.path) else os.path.dirname(self.path)
 
+    @property
+    def has_config(self) -> bool:
+        """Whether there is a `config.json`."""
+        return self.store.exists(os.path.join(self.folder, CONFIG_NAME))
+
     def open(self, **options: Any) -> fp.Source:
         """Opens the checkpoint's source; arguments as `fp.open_checkpoint`."""
         with self.noting():
@@ -86,12 +93,15 @@ class Location:
                 raise
             raise type(error)(f"{error}; {self.note}") from None
 
+    def fetch(self, paths: Sequence[str]) -> None:
+        """Downloads files of a repository that are not on this machine; others are read where they
+        are."""
+        if isinstance(self.store, RepositoryStore):
+            self.store.download([path for path in paths if not os.path.exists(path)])
+
     def download(self, source: fp.Source) -> None:
         """Downloads all files of an opened source."""
-        if isinstance(self.store, RepositoryStore):
-            self.store.download(
-                [file.path for file in source.files if not os.path.exists(file.path)]
-            )
+        self.fetch([file.path for file in source.files])
 
 
 def resolve(
@@ -232,7 +242,7 @@ def _in_repository(repository: Repository, revision: str, inside: str, progress:
     store.download([*limits])
     remember(repository, revision)
     name = "/".join(filter(None, (str(repository), store.file(folder))))
-    has_config = store.exists(os.path.join(folder, CONFIG_NAME)) or path.endswith(_WITH_CONFIG)
+    has_config = _has_config(folder, store) or path.endswith(_WITH_CONFIG)
     note = f"it is of {name}" if has_config else _lacks_config(name, folder, store)
     return Location(path, store, repository.commit, note)
 
@@ -245,11 +255,15 @@ def _at_address(url: str) -> Location:
         path = os.path.join(store.folder, name)
         if store.exists(path):
             store.copy(path, limit)
-    has_config = store.exists(os.path.join(store.folder, CONFIG_NAME))
-    has_config = has_config or last.endswith(_WITH_CONFIG)
+    has_config = _has_config(store.folder, store) or last.endswith(_WITH_CONFIG)
     note = "" if has_config else _lacks_config(scrubbed(store.url), store.folder, store)
     path = os.path.join(store.folder, last) if is_file else store.folder
     return Location(path, store, note=note)
+
+
+def _has_config(folder: str, store: Store) -> bool:
+    """Tells whether a folder has the configuration of a model, or of an adapter."""
+    return any(store.exists(os.path.join(folder, name)) for name in (CONFIG_NAME, ADAPTER_NAME))
 
 
 def _lacks_config(name: str, folder: str, store: Store) -> str:

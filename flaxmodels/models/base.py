@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, overload
 
 from .. import params as fp
+from ..adapters.loading import LoadsAdapters
 from ..adapters.methods import HasAdapters
 from ..analysis.measures import Measures
 from ..calls.signature import defaults_of, shows, value_of
@@ -51,6 +52,7 @@ class PretrainedModel(
     Streams,
     HasVocabulary,
     HasAdapters,
+    LoadsAdapters,
     Measures,
     MaskHelpers,
     Switches,
@@ -106,6 +108,9 @@ class PretrainedModel(
             verify: first compare the sha256 of every file with `checksums.json`
                 (`save_pretrained(checksums=True)`).
             output_loading_info: return `(model, params, LoadingInfo)`.
+            adapter_name: what to call PEFT's adapter that lies there, beside the weights or alone
+                (`docs/adapters.md`); "default" if None.
+            adapter_kwargs: where it is, if elsewhere: `subfolder`, `revision`, `token` ...
             param_dtype: what the params are stored in: "auto" as in the checkpoint, a dtype or its
                 name, or an ordered `{regular expression on the path: dtype}`; None is float32.
             mesh: place every leaf on it by `rules`; this process reads what its devices hold.
@@ -230,6 +235,8 @@ class PretrainedModel(
                 along.
             token: for that repository, as `from_pretrained`.
             progress: show a bar if it takes longer than a second.
+            save_peft_format: of params with adapters, of which the adapters alone are saved, as by
+                PEFT: begin the names of tensors with "base_model.model.".
 
         Raises:
             fp.CheckpointError: params that are not this model's, or the disk's own error; the
@@ -259,8 +266,8 @@ class PretrainedModel(
             private: of a repository that is made; its owner's default if None.
             token: None and True are the stored login.
             max_shard_size, safe_serialization, variant, format, checksums, tokenizer_from,
-                progress: as `save_pretrained`. A `checksums.json` in the repository is kept up
-                anyway.
+                progress, save_peft_format: as `save_pretrained`. A `checksums.json` in the
+                repository is kept up anyway.
             create_pr: open a pull request instead.
             revision: the branch, "main" if None; made if absent, as main is.
             tags: for the card, beside those that it has and those of `add_model_tags`.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..tree.weights import Shape
+from .peft.config import PeftConfig
 
 C = TypeVar("C", bound=type)
 
@@ -47,9 +48,11 @@ class Adapter(abc.ABC):
     Attributes:
         part: which uses of a table it changes: "lookup", its rows as embeddings; "product", the
             logits of a head that is tied to it; "all", both. "all" for every other weight.
+        config: PEFT's, which it is saved with; None if nobody knows it.
     """
 
     part: str = dataclasses.field(default=ALL, kw_only=True)
+    config: PeftConfig | None = dataclasses.field(default=None, kw_only=True)
 
     method: ClassVar[str]
     """Its name, for messages."""

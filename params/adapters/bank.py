@@ -185,11 +185,11 @@ def _bank(base: Any, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], part
         elif adapter is not None:
             for field, value in _folded(adapter, base).items():
                 fields.setdefault(field, {})[number] = value
-    arrays = {
+    arrays: dict[str, Any] = {
         field: _side_by_side(values, len(names) + 1, float(field in ("gain", "inputs", "outputs")))
         for field, values in fields.items()
     }
-    every = dict.fromkeys(("a", "b", "bias", "gain", "inputs", "outputs"))
+    every: dict[str, Any] = dict.fromkeys(("a", "b", "bias", "gain", "inputs", "outputs"))
     return Bank(**every | arrays, index=jnp.int32(0), names=names, part=part)
 
 

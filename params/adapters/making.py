@@ -1,5 +1,6 @@
 """New adapters for a tree of params, as PEFT begins them."""
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -68,7 +69,7 @@ def lora_init(
         part = LOOKUP if path in tied and not config.ensure_weight_tying else ALL
         place = Place(path, base, names.get(path, ()), part)
         if adapter := _adapter(place, config, draw):
-            made[path] = adapter
+            made[path] = dataclasses.replace(adapter, config=config)
     if not any(not isinstance(adapter, Replacement) for adapter in made.values()):
         known = {x for each in names.values() for x in ([each] if isinstance(each, str) else each)}
         near = nearest(str(config.target_modules), known)

@@ -117,8 +117,8 @@ def adapter(folder: str, store: Store = LOCAL) -> str:
     except CheckpointError:
         pass
     return (
-        f"{_ADAPTER} is that of an adapter (PEFT){base}, and adapters are not supported yet: merge "
-        "it into its base model with peft's merge_and_unload(), and save that"
+        f"{_ADAPTER} is that of an adapter (PEFT){base}: from_pretrained of a model puts it onto "
+        "its base, and model.load_adapter onto params that are there"
     )
 
 

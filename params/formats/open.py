@@ -23,6 +23,7 @@ def open_checkpoint(
     variant: str | None = None,
     weights_only: bool = True,
     store: Store = LOCAL,
+    adapted: bool = False,
 ) -> Source:
     """Opens a checkpoint: a folder, a weights file, or the index of a sharded one; "x/model.ckpt"
     is short for "x/model.ckpt.index".
@@ -37,6 +38,8 @@ def open_checkpoint(
         weights_only: of PyTorch's own files; False reads the tensors of one that also holds other
             things, which are left out. No code of a file is ever run.
         store: where the path is, if not on this machine's disks.
+        adapted: whether the caller sees to an adapter that lies beside the weights; without it,
+            there is a warning that these are the base's alone.
 
     Raises:
         CheckpointError: nothing there, or something in it that is not as its format says.
@@ -54,8 +57,8 @@ def open_checkpoint(
             head = os.path.join(path, waiting[0]) if len(waiting) == 1 else head
         if store.exists(head):
             source = _source(head, format, weights_only, store)
-            if beside := diagnosis.adapter(path, store):
-                warn(f"{path}: {beside}; the base model's weights are loaded without it")
+            if not adapted and (beside := diagnosis.adapter(path, store)):
+                warn(f"{path}: {beside}; the base's weights are opened without it")
             if framework not in (None, _WRITER[source.layout]):
                 raise CheckpointError(
                     f"{head}: written by {_WRITER[source.layout]}, and {framework} was asked for"

@@ -152,7 +152,8 @@ def test_D14_an_unknown_keyword_lists_what_may_be_given_and_nothing_private(fold
         said = str(error.value)
         assert "'dtpye' (did you mean dtype" in said and "'hiden_size' (did you mean hid" in said
         assert (
-            "of a load: cache_dir, config, dequantize, device_map" in said and "scan_layers" in said
+            "of a load: adapter_kwargs, adapter_name, cache_dir, config" in said
+            and "scan_layers" in said
         )
         for private in ("_shared", "naming", "backbone", "config_class", "parent", " extra"):
             assert private not in said

@@ -22,10 +22,6 @@ FOLDERS = {
     "meta": (["consolidated.00.pth", "consolidated.01.pth", "params.json"], "Meta's own download"),
     "meta, one": (["params.json", "tokenizer.model"], "Meta's own download .*'original'"),
     "mistral": (["consolidated.safetensors", "params.json"], "Mistral's own download"),
-    "adapter": (
-        ["adapter_config.json", "adapter_model.safetensors"],
-        "adapter .*'org/base'.*merg",
-    ),
     "pipeline": (["model_index.json", "unet/config.json"], r"diffusers: .*subfolder=.*\('unet'\)"),
     "sentences": (["modules.json", "0_Transformer/config.json"], "sentence-tra.*'0_Transformer'"),
     "quantised": (["quantize_config.json", "gptq_model-4bit.safetensors"], "is quantised"),
@@ -164,13 +160,26 @@ def test_a_configuration_that_is_no_file(name, kind, tmp_path):
         assert name in str(caught.value)
 
 
+def test_an_adapter_alone(tmp_path):
+    fill(tmp_path, ["adapter_config.json", "adapter_model.safetensors"])
+    with pytest.raises(fm.CheckpointError, match="adapter .*'org/base'.*load_adapter"):
+        fp.open_checkpoint(tmp_path)
+    with pytest.raises(fm.ConfigError, match="adapter .*'org/base'.*load_adapter"):
+        fm.AutoConfig.from_pretrained(tmp_path)
+    for cls in (fm.AutoModel, fm.LlamaForCausalLM):
+        with pytest.raises(fm.CheckpointError, match="org/base, the base that adapter_config.json"):
+            cls.from_pretrained(tmp_path)
+
+
 def test_an_adapter_beside_its_base(tmp_path):
     shutil.copytree(LLAMA, tmp_path / "a")
     fill(tmp_path / "a", ["adapter_config.json", "adapter_model.safetensors"])
-    with pytest.warns(UserWarning, match="adapter .*'org/base'.* loaded without it"):
-        fm.LlamaForCausalLM.from_pretrained(tmp_path / "a", progress=False)
+    with pytest.warns(UserWarning, match="adapter .*'org/base'.* opened without it"):
+        fp.open_checkpoint(tmp_path / "a")
     put(tmp_path / "a", "adapter_config.json", "broken")
-    with pytest.warns(UserWarning, match="adapters are not supported yet"):
+    with pytest.warns(UserWarning, match="model.load_adapter"):
+        fp.open_checkpoint(tmp_path / "a")
+    with pytest.raises(fm.CheckpointError, match="adapter_config.json: not the configuration"):
         fm.LlamaForCausalLM.from_pretrained(tmp_path / "a", progress=False)
 
 

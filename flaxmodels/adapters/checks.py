@@ -1,0 +1,151 @@
+"""Checks: the tensors of an adapter, its configuration and a model are of each other."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from ..core.model import Model
+from ..params.adapters.peft.config import PeftConfig
+from ..params.adapters.peft.targets import is_saved, is_targeted
+from ..params.adapters.peft.tensors import AdapterTensors
+from ..params.errors import CheckpointError, quoted, some, warn
+from ..params.tree.paths import nearest
+from .modules import OTHER, Modules, today
+
+_TOKENS = "trainable_tokens_delta"
+
+
+def aligned(tensors: AdapterTensors, table: Modules, model: Model) -> AdapterTensors:
+    """Returns the tensors under the model's names: older spellings, and those of an adapter of the
+    backbone alone, or of a model with a head.
+
+    Raises:
+        CheckpointError: a module that the model does not have.
+    """
+    prefix = f"{model.base_model_prefix}."
+
+    def names(add: str, drop: str) -> dict[str, str]:
+        def new(name: str, known: Iterable[str]) -> str:
+            name = today(name, model) if name not in known else name
+            return name if name in known else add + name.removeprefix(drop)
+
+        fields = {name: new(name, table.modules) for name in tensors.fields}
+        return fields | {name: new(name, table.tensors) for name in tensors.replaced}
+
+    for add, drop in (("", ""), (prefix, ""), ("", prefix)):
+        found = names(add, drop)
+        strange = [
+            name
+            for name, new in found.items()
+            if new not in (table.modules if name in tensors.fields else table.tensors)
+        ]
+        if strange or len({*found.values()}) < len(found):
+            continue
+        if add or drop:
+            what = "of the backbone alone" if add else "of a model with a head"
+            warn(f"{tensors.where}: the adapter is {what}, and its names are taken so")
+        return dataclasses.replace(
+            tensors,
+            fields={found[name]: value for name, value in tensors.fields.items()},
+            replaced={found[name]: value for name, value in tensors.replaced.items()},
+        )
+    _refuse_strange(tensors, table, names("", ""), model)
+    return tensors
+
+
+def _refuse_strange(
+    tensors: AdapterTensors, table: Modules, found: dict[str, str], model: Model
+) -> None:
+    strange = [
+        name
+        for name, new in found.items()
+        if new not in (table.modules if name in tensors.fields else table.tensors)
+    ]
+    copies = [name for name in strange if name.removesuffix(".weight") in table.copies]
+    if copies:
+        of = table.copies[copies[0].removesuffix(".weight")]
+        raise CheckpointError(
+            f"{tensors.where}: adapts {quoted(copies[0])}, which is {of} here and has no weight of "
+            "its own; merge the adapter with peft's merge_and_unload(), and save that"
+        )
+    raise CheckpointError(
+        f"{tensors.where}: {len(strange)} of {len(found)} modules are none of "
+        f"{type(model).__name__}: {some(map(quoted, strange), 3)}"
+        f"{nearest(strange[0], [*table.modules, *table.tensors])}. It is an adapter of another "
+        "base, or of another class of models"
+    )
+
+
+def check_targets(tensors: AdapterTensors, table: Modules, config: PeftConfig) -> None:
+    """Compares the modules that have tensors with those that the configuration means.
+
+    Raises:
+        CheckpointError: one without the other.
+    """
+    tokens = {name for name, x in tensors.fields.items() if any(_TOKENS in key for key in x)}
+    adapted = tensors.fields.keys() - tokens
+    if config.trainable_token_indices and not tokens:
+        raise CheckpointError(
+            f"{tensors.where}: trainable_token_indices are "
+            f"{[end for end, _ in config.trainable_token_indices]}, and no {_TOKENS} is there"
+        )
+    if config.target_modules is None or config.peft_type == "TRAINABLE_TOKENS":
+        return
+    meant = {
+        name
+        for name, module in table.modules.items()
+        if module.kind != OTHER and is_targeted(config, name)
+    }
+    if config.ensure_weight_tying:  # heads that are tied to what is meant
+        meant |= {name for name in adapted if table.modules[name].part == "product"}
+        meant -= {name for name in meant - adapted if table.modules[name].part != "all"}
+    if not meant and not adapted:
+        raise CheckpointError(
+            f"{tensors.where}: target_modules {config.target_modules} match no module of the base"
+        )
+    if lost := sorted(meant - adapted):
+        raise CheckpointError(
+            f"{tensors.where}: the configuration adapts {len(meant)} modules, and {len(lost)} of "
+            f"them have no tensors: {some(lost, 3)}; the file is not whole, or of another "
+            "configuration or base"
+        )
+    if odd := sorted(adapted - meant):
+        raise CheckpointError(
+            f"{tensors.where}: tensors of {some(odd, 3)} ({len(odd)}) are left over: "
+            f"target_modules, exclude_modules and layers_to_transform of the configuration do not "
+            "mean these modules, and PEFT would pass them over"
+        )
+
+
+def check_saved(tensors: AdapterTensors, table: Modules, config: PeftConfig) -> None:
+    """Compares the tensors of the base that are replaced with what the configuration replaces.
+
+    Raises:
+        CheckpointError: one that is missing, or left over.
+    """
+    meant = {
+        name
+        for name in table.tensors
+        if config.modules_to_save and is_saved(config, name.rpartition(".")[0])
+    }
+    if lost := sorted(meant - tensors.replaced.keys()):
+        raise CheckpointError(
+            f"{tensors.where}: modules_to_save are {', '.join(config.modules_to_save)}, and "
+            f"{some(lost, 3)} of the base ({len(lost)}) have no tensor there"
+        )
+    odd = sorted(
+        name
+        for name in tensors.replaced.keys() - meant
+        if not (name.endswith(".bias") and config.bias != "none")
+        and not (name.removesuffix(".weight") in table.modules and _is_table(table, name))
+    )
+    if odd:
+        raise CheckpointError(
+            f"{tensors.where}: {some(map(quoted, odd), 3)} ({len(odd)}) would take the place of "
+            "tensors of the base, and neither modules_to_save nor bias of the configuration says so"
+        )
+
+
+def _is_table(table: Modules, name: str) -> bool:
+    """Tells whether a tensor is one of those that PEFT saves along: tables and heads."""
+    module = table.modules[name.removesuffix(".weight")]
+    return module.kind in ("table", "head") or "lm_head" in name

@@ -1,0 +1,166 @@
+"""Reading: the tensors of one of PEFT's adapters -> what changes each leaf of a model."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from .. import params as fp
+from ..core.model import Model
+from ..params.adapters.adapter import ALL, Adapter
+from ..params.adapters.peft.config import PeftConfig
+from ..params.adapters.peft.targets import is_scaled_before, rank_of, scale_of
+from ..params.adapters.peft.tensors import AdapterTensors
+from ..params.adapters.weight import AdaptedWeight
+from ..params.adapters.whole import Replacement
+from ..params.errors import CheckpointError, quoted
+from ..params.formats import Tensor
+from .checks import aligned, check_saved, check_targets
+from .meanings import METHODS, TOKENS, token_rows
+from .modules import Modules, Piece, modules_of
+from .sites import Fields, Stack
+
+
+def read_adapters(
+    model: Model, params: fp.Params, tensors: AdapterTensors, config: PeftConfig
+) -> tuple[fp.Params, dict[str, Adapter]]:
+    """Makes what changes the leaves of a model of the tensors of an adapter.
+
+    Returns:
+        (params, {path of a leaf: its adapter}). The params are those that were given, but for
+        tables that the adapter was saved with and that differ.
+
+    Raises:
+        CheckpointError: an adapter of another base or configuration; tensors that are missing, or
+            left over; with the file, the tensor, what is expected and what to do.
+    """
+    table = modules_of(model)
+    tensors = aligned(tensors, table, model)
+    check_targets(tensors, table, config)
+    check_saved(tensors, table, config)
+    leaves = fp.flatten(params)
+    sites: dict[str, list[tuple[Piece, Fields]]] = {}
+    for name, found in tensors.fields.items():
+        module = table.modules[name]
+        rank, scale = rank_of(config, name), scale_of(config, name)
+        before = is_scaled_before(config, name)
+        fields = Fields(tensors.where, module, found, rank, scale, before)
+        for piece in module.pieces:
+            sites.setdefault(piece.path, []).append((piece, fields))
+    made: dict[str, Adapter] = {}
+    for path, each in sites.items():
+        made[path] = _leaf_adapter(path, leaves[path], each, config)
+    leaves, replaced = _replaced(leaves, tensors, table)
+    if both := sorted(made.keys() & replaced.keys()):
+        raise CheckpointError(
+            f"{tensors.where}: {both[0]} is adapted, and replaced as a whole; one adapter does one"
+        )
+    return fp.unflatten(leaves), made | replaced
+
+
+def _leaf_adapter(
+    path: str, leaf: Any, sites: list[tuple[Piece, Fields]], config: PeftConfig
+) -> Adapter:
+    """Makes the adapter of one leaf; of one that serves a table and a tied head, for both if they
+    have the same."""
+    by_part: dict[str, list[tuple[Piece, Fields]]] = {}
+    for piece, fields in sites:
+        by_part.setdefault(fields.module.part, []).append((piece, fields))
+    found = {part: _of_part(leaf, each, config, part) for part, each in by_part.items()}
+    first, *others = found.values()
+    for other in others:
+        arrays = zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
+        if type(first) is not type(other) or not all(np.array_equal(x, y) for x, y in arrays):
+            raise CheckpointError(
+                f"{sites[0][1].where}: {path} is the table of tokens and, tied to it, the head, "
+                "and each has an update of its own; merge the adapter with peft's "
+                "merge_and_unload(), which unties them, and save that"
+            )
+    return dataclasses.replace(first, part=ALL) if others else first
+
+
+def _of_part(
+    leaf: Any, sites: list[tuple[Piece, Fields]], config: PeftConfig, part: str
+) -> Adapter:
+    if any(name in sites[0][1].tensors for name in TOKENS):
+        return token_rows(leaf, sites[0], config)
+    stack = Stack(leaf, {piece.layer: (piece, fields) for piece, fields in sites})
+    return dataclasses.replace(METHODS[config.peft_type](stack, config), part=part)
+
+
+# --- what is replaced ---
+
+
+def _replaced(
+    leaves: dict[str, Any], tensors: AdapterTensors, table: Modules
+) -> tuple[dict[str, Any], dict[str, Adapter]]:
+    """Makes replacements of leaves. A table that is adapted and saved along is the base's own, or
+    takes its place there."""
+    values: dict[tuple[str, str], dict[int | None, np.ndarray]] = {}
+    leaves = dict(leaves)
+    for name, tensor in tensors.replaced.items():
+        pieces, part = table.tensors[name]
+        for piece in pieces:
+            array = _piece_of(tensor, piece, tensors.where)
+            if name.removesuffix(".weight") in tensors.fields:
+                leaves[piece.path] = _with_base(leaves[piece.path], array)
+            else:
+                values.setdefault((piece.path, part), {})[piece.layer] = array
+    made: dict[str, Adapter] = {}
+    for (path, part), found in values.items():
+        stack = Stack(leaves[path], {})
+        shape, base = stack.base.shape, stack.base
+        if None in found:
+            whole = found[None]
+        else:
+            dense = base.dense() if hasattr(base, "dense") else base
+            whole = np.array(dense)
+            for layer, array in found.items():
+                whole[layer] = array
+        follows = tuple(range(-len(shape), 0))
+        if path in made:
+            made[path] = _both_parts(path, made[path], whole, tensors.where)
+        else:
+            made[path] = Replacement(stack.placed(whole, follows), part=part)
+    return leaves, made
+
+
+def _both_parts(path: str, first: Adapter, whole: np.ndarray, where: str) -> Adapter:
+    """Returns one replacement of a table and of the head that is tied to it."""
+    if not np.array_equal(np.asarray(first.value), whole):  # type: ignore[attr-defined]
+        raise CheckpointError(
+            f"{where}: {path} is the table of tokens and, tied to it, the head, and each is "
+            "replaced by another; merge the adapter with peft's merge_and_unload(), and save that"
+        )
+    return dataclasses.replace(first, part=ALL)
+
+
+def _piece_of(tensor: Tensor, piece: Piece, where: str) -> np.ndarray:
+    place = piece.place
+    if tensor.shape != place.shape:
+        more = (
+            "; of a vocabulary that has grown, model.resize_token_embeddings(params, "
+            f"{tensor.shape[0]}) first"
+            if piece.path.endswith("embedding") and tensor.shape[1:] == place.shape[1:]
+            else ""
+        )
+        raise CheckpointError(
+            f"{where}: {quoted(tensor.name)} takes the place of a tensor of the base, and has "
+            f"shape {tensor.shape}, and that {place.shape}: the adapter is of another base{more}"
+        )
+    array = tensor.read()
+    if place.part is not None:
+        array = np.take(array, np.asarray(piece.columns), axis=place.part.axis)
+    return array.transpose(place.permutation)
+
+
+def _with_base(leaf: Any, array: np.ndarray) -> Any:
+    """Returns a leaf whose base is a table out of the file, where it differs."""
+    stack = Stack(leaf, {})
+    base = stack.base
+    dense = base.dense() if hasattr(base, "dense") else base
+    if np.array_equal(np.asarray(dense).astype(array.dtype), array):
+        return leaf
+    placed = stack.placed(array, tuple(range(-array.ndim, 0))).astype(base.dtype)
+    return leaf.replace(base=placed) if isinstance(leaf, AdaptedWeight) else placed

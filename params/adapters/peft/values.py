@@ -1,0 +1,154 @@
+"""Values of `adapter_config.json`: each check returns that of a field, or None where the default
+stands."""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import CheckpointError, quoted
+from ...strict_json import Json
+from .keys import TASKS
+
+Names = str | tuple[str, ...] | None
+"""A regular expression on the whole name of a module, or ends of names, segment by segment."""
+Pattern = tuple[tuple[str, float], ...]
+"""Ordered (regular expression on the end of a module's name, number)."""
+
+_LARGEST_RANK = 1 << 20
+
+
+def _wrong(what: str, expected: str, value: Json) -> CheckpointError:
+    shown = value if isinstance(value, int | float | bool) else json.dumps(value)[:200]
+    return CheckpointError(f"{what} is {shown}; expected {expected}")
+
+
+def _text(what: str, value: Json) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise _wrong(what, "a text", value)
+
+
+def _flag(what: str, value: Json) -> bool | None:
+    if value is None or type(value) is bool:
+        return value
+    raise _wrong(what, "true or false", value)
+
+
+def _whole(least: int, most: int) -> Callable[[str, Json], int | None]:
+    def check(what: str, value: Json) -> int | None:
+        if value is None or (type(value) is int and least <= value <= most):
+            return value
+        raise _wrong(what, f"a whole number from {least} to {most}", value)
+
+    return check
+
+
+def _number(what: str, value: Json) -> float | None:
+    if value is None or (type(value) in (int, float) and math.isfinite(value)):
+        return value
+    raise _wrong(what, "a finite number", value)
+
+
+def _one_of(*names: str | None) -> Callable[[str, Json], str | None]:
+    def check(what: str, value: Json) -> str | None:
+        if value is None or value in names:
+            return value
+        raise _wrong(what, f"one of {', '.join(map(str, names))}", value)
+
+    return check
+
+
+def _texts(what: str, value: Json) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(x, str) and x for x in value):
+        raise _wrong(what, "a list of names", value)
+    return tuple(dict.fromkeys(value))
+
+
+def _names(what: str, value: Json) -> Names:
+    return value if isinstance(value, str) else _texts(what, value)
+
+
+def _numbers(what: str, value: Json) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    value = [value] if type(value) is int else value
+    if not isinstance(value, list) or not all(type(x) is int and 0 <= x < 1 << 31 for x in value):
+        raise _wrong(what, "whole numbers from 0 on", value)
+    return tuple(value)
+
+
+def _pattern(check: Callable[[str, Json], float | None]) -> Callable[[str, Json], Pattern | None]:
+    def checked(what: str, value: Json) -> Pattern | None:
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise _wrong(what, "an object of patterns and numbers", value)
+        pairs = []
+        for pattern, number in value.items():
+            number = check(f"{what}: {quoted(pattern)}", number)
+            if number is None:
+                raise _wrong(f"{what}: {quoted(pattern)}", "a number", None)
+            pairs.append((pattern, number))
+        return tuple(pairs)
+
+    return checked
+
+
+def _rows(what: str, value: Json) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
+    if value is None:
+        return None
+    tables = value if isinstance(value, dict) else {"": value}
+    found = []
+    for table, rows in tables.items():
+        name = f"{what}: {quoted(table)}" if table else what
+        numbers = _numbers(name, rows if isinstance(rows, list) else [rows])
+        if not numbers or len({*numbers}) < len(numbers):
+            raise _wrong(name, "a list of different rows", rows)
+        found.append((table, numbers))
+    return tuple(found)
+
+
+_RANK = _whole(1, _LARGEST_RANK)
+CHECKS: dict[str, Callable[[str, Json], Any]] = {
+    "peft_type": _text,
+    "task_type": _one_of(*TASKS),
+    "base_model_name_or_path": _text,
+    "revision": _text,
+    "target_modules": _names,
+    "exclude_modules": _names,
+    "feedforward_modules": _names,
+    "modules_to_save": _texts,
+    "layers_to_transform": _numbers,
+    "layers_pattern": _texts,
+    "rank_pattern": _pattern(_RANK),
+    "alpha_pattern": _pattern(_number),
+    "r": _RANK,
+    "alpha": _number,
+    "bias": _one_of("none", "all", "lora_only"),
+    "fan_in_fan_out": _flag,
+    "use_rslora": _flag,
+    "use_dora": _flag,
+    "lora_bias": _flag,
+    "lora_dropout": _number,
+    "trainable_token_indices": _rows,
+    "ensure_weight_tying": _flag,
+    "decompose_both": _flag,
+    "decompose_factor": _whole(-1, _LARGEST_RANK),
+}
+
+
+def written(name: str, value: Any) -> Json:
+    """Returns a field's value as the file has it."""
+    if name in ("rank_pattern", "alpha_pattern"):
+        return dict(value)
+    if name == "trainable_token_indices":
+        tables = {table: list(rows) for table, rows in value}
+        return tables.get("", tables) if tables else None
+    if isinstance(value, tuple):
+        return list(value) or None
+    return value
