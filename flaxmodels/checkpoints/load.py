@@ -16,6 +16,7 @@ from jax.core import Tracer
 from .. import gguf
 from .. import params as fp
 from .. import sharding as fs
+from ..adapters.found import Adapted, find_adapter
 from ..config.config import CONFIG_NAME, Config
 from ..core.model import Model, warn_of_replicated
 from ..core.template import drawn
@@ -32,7 +33,6 @@ from ..params.formats.checksums import verify
 from ..params.formats.gguf import Gguf, open_gguf
 from ..params.host.threads import run_untraced
 from ..params.multihost import run_on_all_processes
-from .adapted import Adapted, find_adapter
 from .agreement import record_of_load, record_of_name
 from .build import Choose, M, build, described
 from .loading_info import LoadingInfo

@@ -108,9 +108,8 @@ class PretrainedModel(
             verify: first compare the sha256 of every file with `checksums.json`
                 (`save_pretrained(checksums=True)`).
             output_loading_info: return `(model, params, LoadingInfo)`.
-            adapter_name: what to call PEFT's adapter that lies there, beside the weights or alone
-                (`docs/adapters.md`); "default" if None.
-            adapter_kwargs: where it is, if elsewhere: `subfolder`, `revision`, `token` ...
+            adapter_name, adapter_kwargs: what to call PEFT's adapter that lies there ("default" if
+                None), and where it is, if elsewhere: `subfolder` ...; see `docs/adapters.md`.
             param_dtype: what the params are stored in: "auto" as in the checkpoint, a dtype or its
                 name, or an ordered `{regular expression on the path: dtype}`; None is float32.
             mesh: place every leaf on it by `rules`; this process reads what its devices hold.

@@ -1,15 +1,34 @@
 """Adapters that a load finds: beside the weights of their base, or in the place of them."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from .. import params as fp
-from ..adapters.folders import DEFAULT, base_of, is_adapter, open_adapter
 from ..calls.signature import names_of
 from ..core.model import Model
 from ..hub import HubError, HubOptions, Location
 from ..params.adapters.peft.config import CONFIG_NAME as ADAPTER_NAME
 from ..params.errors import CheckpointError
-from .request import Request
+from .folders import DEFAULT, base_of, is_adapter, open_adapter
+
+
+class Asks(Protocol):
+    """What a load is asked for, as far as it is about adapters."""
+
+    @property
+    def call(self) -> str: ...
+    @property
+    def name_or_path(self) -> Any: ...
+    @property
+    def config(self) -> object: ...
+    @property
+    def adapter_name(self) -> str | None: ...
+    @property
+    def adapter_kwargs(self) -> Mapping[str, Any] | None: ...
+    @property
+    def hub(self) -> HubOptions: ...
+    def locate(self, name_or_path: Any, options: HubOptions | None = None) -> Location: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +44,7 @@ class Adapted:
             return open_adapter(self.location).onto(model, params, self.name)
 
 
-def find_adapter(request: Request, location: Location) -> tuple[Location, Adapted | None]:
+def find_adapter(request: Asks, location: Location) -> tuple[Location, Adapted | None]:
     """Finds the adapter of a checkpoint, as Transformers does: a folder with `adapter_config.json`
     and without `config.json` is an adapter alone, and its base is the one that it names.
 
@@ -47,7 +66,6 @@ def find_adapter(request: Request, location: Location) -> tuple[Location, Adapte
                 f"{', '.join(names_of(HubOptions))}"
             )
         options = dataclasses.replace(request.hub, **request.adapter_kwargs)
-        assert request.name_or_path is not None
         there = request.locate(request.name_or_path, options)
     if not is_adapter(there):
         if request.adapter_kwargs or request.adapter_name not in (None, DEFAULT):
