@@ -20,6 +20,7 @@ from .qtensor import Form, QTensor
 
 FIELDS = ("data", "scale", "zero", "offset", "perm")
 _PIECE = 1 << 18  # numbers that are decoded at once: their temporaries stay in the cache
+_REMOTE_PIECE = 1 << 22  # the same of files at an address, where each read is a request
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,8 @@ class PackedTensor(Tensor):
     def _pieces(self, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[tuple[int, int]]:
         """Yields rows to decode at once: whole blocks of them, as far as `rows` has them."""
         unit = self._unit(-2)
-        most = _PIECE // max(columns[1] - columns[0], 1)
+        is_kept = all(span.file.is_kept for span in self.spans)
+        most = (_PIECE if is_kept else _REMOTE_PIECE) // max(columns[1] - columns[0], 1)
         step = max(unit, most // unit * unit)
         starts = range(rows[0] // step * step, rows[1], step)
         return ((max(start, rows[0]), min(start + step, rows[1])) for start in starts)

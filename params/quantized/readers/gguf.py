@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...formats.bounds import chunks
-from ...formats.gguf.types import BlockTensor
+from ...formats.gguf.types import Block, BlockTensor
 from ...formats.source import Bounds, Source, Tensor
 from ..codes import codes_of, pack
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
 
-_AT_ONCE = 1 << 18  # numbers: their temporaries stay in the cache
+_AT_ONCE = 1 << 17  # numbers: their temporaries stay in the cache
+_READ_AT_ONCE = 4 << 20  # bytes; each read of a remote file is a request
 
 Read = Callable[[np.ndarray], np.ndarray]
 """Takes blocks apart: bytes [blocks, bytes] -> [blocks, numbers]."""
@@ -204,15 +205,27 @@ class Field(Tensor):
     part: Numbers = dataclasses.field(compare=False)
 
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
-        for box in chunks(out.shape, _AT_ONCE):
+        most = max(_READ_AT_ONCE // self._block.nbytes, 1) * self.part.count
+        for box in chunks(out.shape, most):
             there = tuple((a + low, b + low) for (a, b), (low, _) in zip(box, bounds, strict=True))
             out[tuple(slice(*bound) for bound in box)] = self._made(there)
 
+    @property
+    def _block(self) -> Block:
+        assert isinstance(self.whole, BlockTensor)
+        return self.whole.block
+
     def _made(self, bounds: Bounds) -> np.ndarray:
-        blocks, count = self.whole, self.part.count
-        assert isinstance(blocks, BlockTensor)
-        (first, last), nbytes = bounds[-1], blocks.block.nbytes
+        """Returns what all blocks between `bounds` hold: they are read at once, and taken apart a
+        few at a time."""
+        assert self.whole is not None
+        (first, last), nbytes, count = bounds[-1], self._block.nbytes, self.part.count
         begin, end = first // count, -(-last // count)
-        data = blocks.read((*bounds[:-1], (begin * nbytes, end * nbytes)))
-        found = self.part.read(data.reshape(-1, nbytes)).reshape(*data.shape[:-1], -1)
+        data = self.whole.read((*bounds[:-1], (begin * nbytes, end * nbytes)))
+        blocks = data.reshape(-1, nbytes)
+        found = np.empty((len(blocks), count), self.dtype)
+        step = max(_AT_ONCE // self._block.size, 1)
+        for at in range(0, len(blocks), step):
+            found[at : at + step] = self.part.read(blocks[at : at + step])
+        found = found.reshape(*data.shape[:-1], -1)
         return found[..., first - begin * count : last - begin * count]

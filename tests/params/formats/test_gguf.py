@@ -12,8 +12,10 @@ from _paths import GOLDENS
 
 from flaxmodels import params as fp
 from flaxmodels.params.formats import gguf as reader
+from flaxmodels.params.formats.files import LocalFile, Span
 from flaxmodels.params.formats.gguf import header, metadata
-from flaxmodels.params.formats.gguf.types import BLOCKS, PLAIN, REFUSED
+from flaxmodels.params.formats.gguf.types import BLOCKS, PLAIN, REFUSED, BlockTensor
+from flaxmodels.params.quantized.packed import PackedTensor
 from flaxmodels.params.quantized.readers import gguf as blocks
 
 FOUR = np.arange(4, dtype=np.float32).tobytes()
@@ -286,3 +288,31 @@ def test_parts_of_rows_read_their_own_bytes_alone(tmp_path):
     before, start = source.bytes_read, time.process_time()
     source["a"].read(((17, 19), (0, 256)))
     assert source.bytes_read - before <= 5 * 2 * 144 and time.process_time() - start < 1
+
+
+class Address(LocalFile):
+    """A file that counts its reads, as a server its requests."""
+
+    is_kept = False
+    reads = 0
+
+    def _fill(self, offset: int, view: memoryview) -> None:
+        self.reads += 1
+        super()._fill(offset, view)
+
+
+def test_a_file_at_an_address_is_read_in_few_requests(tmp_path):
+    rows, data = 4096, bytes(144 * 4096 * 4)
+    path = put(tmp_path, "x.gguf", of(infos=[info("a", (rows, 1024), 12)], data=data))
+    file = Address(path)
+    (entry,) = header.read_header(file).entries
+    spans = (Span(file, entry.offset, entry.nbytes),)
+    raw = BlockTensor("a", (rows, 4 * 144), np.dtype(np.uint8), spans, block=BLOCKS[12])
+    tensor = blocks.read_gguf(fp.Source(str(path), {"a": raw}, "torch"))["a"]
+    assert isinstance(tensor, PackedTensor)
+    file.reads = 0
+    tensor.read()
+    assert file.reads <= 5  # arrays of a weight
+    file.reads = 0
+    tensor.fields["data"].read()
+    assert file.reads == 1
