@@ -344,10 +344,10 @@ def test_the_most_exact_target_decides():
     ["(a+)+$", "((a)*)*b", "(a|b*)*c", "a{1,9}" * 50, ".*" * 30 + "x", "(", "x" * 5000, "[" * 3000],
 )
 def test_patterns_that_could_take_forever_are_not_tried(text):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(CheckpointError, match="pattern"):
         file_patterns([f"re:{text}"], ["a" * 300], "config.json")
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(
