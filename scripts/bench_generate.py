@@ -1,10 +1,12 @@
 """Decode speed over the bandwidth floor, and what a second call costs.
 
-    python scripts/bench_generate.py [--layers N] [--tokens 32] [--runs 5] [--json FILE]
+    python scripts/bench_generate.py [--layers N] [--tokens 32] [--runs 5] [--only WORD]
+                                     [--json FILE]
 
 The 1.1B shape with random params, batch 1, prompt of 32 tokens, greedy. Floor: every weight that a
-token needs read once, at the bandwidth of a matrix-vector product measured in the same run. On a
-CPU that is the float32 product; on an accelerator, a copy of device memory.
+token needs read once, quantised ones as they are packed, at the bandwidth of a matrix-vector
+product measured in the same run. On a CPU that is the float32 product; on an accelerator, a copy of
+device memory.
 """
 
 import argparse
@@ -17,21 +19,29 @@ import numpy as np
 
 import flaxmodels as fm
 from flaxmodels import params as fp
+from flaxmodels.params.quantized.make import SCHEMES
 
 
 def main() -> None:
     parser = _bench.arguments(__doc__)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--only", default="", help="rows whose stored dtype has this in it")
     args = parser.parse_args()
     cases = [("float32", "float32"), ("bfloat16", "float32"), ("bfloat16", "bfloat16")]
+    cases += [("int8", "float32"), ("int4", "float32"), ("nf4", "float32")]
+    cases = [case for case in cases if args.only in case[0]]
     rows = [measure(args, stored, computed) for stored, computed in cases]
     _bench.report(rows, args.json)
 
 
 def measure(args: argparse.Namespace, stored: str, computed: str) -> dict:
-    """One row: the model stored and computing in the given dtypes."""
+    """One row: the model stored in a dtype, or quantised, and computing in another."""
     model = fm.LlamaForCausalLM(_bench.config(args.layers), dtype=computed)
-    params = jax.block_until_ready(model.init_params(jax.random.key(0), param_dtype=stored))
+    is_scheme = stored in SCHEMES
+    params = model.init_params(jax.random.key(0), param_dtype="float32" if is_scheme else stored)
+    if is_scheme:
+        params = jax.jit(fp.quantize, static_argnums=1, donate_argnums=0)(params, stored)
+    jax.block_until_ready(params)
     prompt = np.arange(32)[None] % 100 + 3
     key = jax.random.key(1)
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ..params.quantized.codes import codes_of, decode, unpack
 from ..params.quantized.qtensor import Form, QTensor, in_float32, spread
 
+_LONGEST = 4095  # numbers of float32: a larger x and XLA does not decode inside of the product
 _FEW = 8  # rows of x, up to which a CPU multiplies one by one; more pay for an array of the weight
 
 
@@ -72,19 +73,49 @@ def _is_split(form: Form) -> bool:
 
 def _row(x: jax.Array, weight: QTensor) -> jax.Array:
     """Multiplies one row x [1, D] of float32 -> [1, F]: a product for each place that a code has in
-    a byte, for XLA decodes inside of a product what it need not put together first."""
+    a byte and each run of columns, for XLA decodes inside of a product only what need not be put
+    together first, and only for an x of less than 16 KiB."""
     form = weight.form
     bits = codes_of(form.codes).bits
     count = 8 // bits
     block = (form.block[0], form.block[1] // count if form.block[1] > 0 else -1)
     x = x.reshape(1, -1, count)
     y = jnp.zeros((), x.dtype)
-    for i in range(count):
-        codes = weight.data if count == 1 else weight.data >> i * bits & (1 << bits) - 1
-        numbers = weight.scaled(decode(codes, form.codes), block)
-        # Two products that XLA computes as one are no longer decoded inside.
-        y = y + jax.lax.optimization_barrier(x[..., i] @ numbers.T)
+    for start, stop in _runs(weight.data.shape[-1], max(block[1], 1)):
+        part = _columns(weight, start, stop, block[1])
+        for i in range(count):
+            # Codes that wait for x are decoded here, in every step of a loop and for every row; XLA
+            # would decode them once, into an array.
+            x, data = jax.lax.optimization_barrier((x, part.data))
+            codes = data if count == 1 else data >> i * bits & (1 << bits) - 1
+            numbers = part.scaled(decode(codes, form.codes), block)
+            # Two products that XLA computes as one are no longer decoded inside.
+            y = y + jax.lax.optimization_barrier(x[:, start:stop, i] @ numbers.T)
     return y
+
+
+def _runs(width: int, block: int) -> list[tuple[int, int]]:
+    """Cuts columns into as few equal runs of whole blocks as are short enough."""
+    size = -(-width // -(-width // _LONGEST))
+    size = -(-size // block) * block
+    return [(start, min(start + size, width)) for start in range(0, width, size)]
+
+
+def _columns(weight: QTensor, start: int, stop: int, block: int) -> QTensor:
+    """Returns a run of the columns of data, with their scales; one has `block` of them."""
+    if (start, stop) == (0, weight.data.shape[-1]):
+        return weight
+
+    def of(scales: Any) -> Any:
+        numbers = None if scales is None else in_float32(scales)
+        return (
+            numbers
+            if numbers is None or block < 0
+            else numbers[:, start // block : -(-stop // block)]
+        )
+
+    parts = map(of, (weight.scale, weight.zero, weight.offset))
+    return QTensor(weight.data[:, start:stop], *parts, form=weight.form)
 
 
 def _by_columns(x: jax.Array, weight: QTensor) -> jax.Array:
