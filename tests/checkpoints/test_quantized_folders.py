@@ -3,10 +3,9 @@
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from _drawn import params_of
+from _drawn import applied, params_of
 from _quantized import FOLDERS
 from _turns import in_turn
 
@@ -25,12 +24,8 @@ CODES = {  # those of the weights that stay packed
 }
 
 
-def logits_of(model, params, ids):
-    return jax.jit(lambda params: model.apply({"params": params}, jnp.asarray(ids)).logits)(params)
-
-
 @in_turn("folder", [*CODES], "how", [PACKED, DENSE], ids=(None, ["packed", "numbers"]))
-def test_logits_are_those_of_the_numbers_p13_26(folder, how):
+def test_P13_26_logits_are_those_of_the_numbers(folder, how):
     """The reference's, of the weights that it dequantises."""
     golden = open_checkpoint(FOLDERS / folder / "golden.safetensors")
     ids, expected = golden["input_ids"].read(), golden["logits"].read()
@@ -41,13 +36,13 @@ def test_logits_are_those_of_the_numbers_p13_26(folder, how):
     quantised = {path: x for path, x in leaves.items() if isinstance(x, fp.QTensor)}
     assert {x.form.codes for x in quantised.values()} == (set() if how else CODES[folder])
     assert {str(x.dtype) for x in leaves.values()} == {"float32"}
-    np.testing.assert_allclose(logits_of(model, params, ids), expected, atol=1e-4)
+    np.testing.assert_allclose(applied(model, params, ids).logits, expected, atol=1e-4)
     if how == PACKED:
         assert ("lm_head/kernel" in quantised) == (folder == "gptq-dynamic-llama")
         assert not any(path.endswith("v_proj/kernel") for path in quantised) or "dyn" not in folder
 
 
-def test_layers_that_differ_are_not_stacked_packed_p13_26():
+def test_P13_26_layers_that_differ_are_not_stacked_packed():
     """The first MLP of this folder is not quantised."""
     with pytest.raises(CheckpointError, match="quantised differently.*scan_layers=False, or"):
         fm.LlamaForCausalLM.from_pretrained(FOLDERS / "awq-llama", scan_layers=True)
@@ -60,7 +55,7 @@ def test_layers_that_differ_are_not_stacked_packed_p13_26():
 
 
 @in_turn("folder", ["bitsandbytes-int8-llama", "bitsandbytes-nf4-gpt2"], "scan", [False, True])
-def test_saved_as_transformers_wrote_it_p10(folder, scan, tmp_path):
+def test_P10_saved_as_transformers_wrote_it(folder, scan, tmp_path):
     """Bit for bit; Transformers opens such a folder, and has the golden's logits."""
     model, params = fm.AutoModelForCausalLM.from_pretrained(FOLDERS / folder, scan_layers=scan)
     model.save_pretrained(params, tmp_path, quant_method="bitsandbytes")
@@ -78,7 +73,7 @@ def test_saved_as_transformers_wrote_it_p10(folder, scan, tmp_path):
     assert configs[0] == configs[1]
 
 
-def test_what_other_layouts_cannot_hold_is_said_before_anything_is_written_p10(tmp_path):
+def test_P10_what_other_layouts_cannot_hold_is_said_before_anything_is_written(tmp_path):
     model, params = fm.AutoModelForCausalLM.from_pretrained(FOLDERS / "gptq-llama")
     for options, problem in (
         ({"quant_method": "bitsandbytes"}, "has int8, nf4 and fp4, and no uint4.*leave quant_meth"),
@@ -95,7 +90,7 @@ def test_what_other_layouts_cannot_hold_is_said_before_anything_is_written_p10(t
     assert not [*tmp_path.iterdir()]
 
 
-def test_parts_that_pytorch_has_as_one_are_written_as_one_p10(tmp_path):
+def test_P10_parts_that_pytorch_has_as_one_are_written_as_one(tmp_path):
     config = fm.Phi3Config(
         vocab_size=24, hidden_size=64, intermediate_size=64, num_hidden_layers=1,
         num_attention_heads=2, num_key_value_heads=2, pad_token_id=0,

@@ -36,7 +36,7 @@ def read(case) -> Any:
     return CASES[case].read()["a.weight"]
 
 
-def test_numbers_are_bitsandbytes_own_bit_for_bit_p13_26(case):
+def test_P13_26_numbers_are_bitsandbytes_own_bit_for_bit(case):
     tensor, decoded = read(case), CASES[case].decoded["a.weight"]
     assert isinstance(tensor, PackedTensor) == (case not in DENSE)
     if case.startswith("int8"):  # files of int8 do not say of which dtype the weight was
@@ -52,7 +52,7 @@ def test_numbers_are_bitsandbytes_own_bit_for_bit_p13_26(case):
 
 
 @pytest.mark.parametrize("where", ["host", "program"])
-def test_codes_are_bitsandbytes_own_bit_for_bit_p10(case, where):
+def test_P10_codes_are_bitsandbytes_own_bit_for_bit(case, where):
     tensor, original = read(case), CASES[case].original["a.weight"]
     if case in DENSE | {"nf4_across", "nf4_4096"}:  # blocks that are not made
         return
@@ -68,7 +68,7 @@ def test_codes_are_bitsandbytes_own_bit_for_bit_p10(case, where):
         assert (np.asarray(made.scale) == fields["scale"].read())[rows].all()
 
 
-def test_written_as_it_was_read_p10(case):
+def test_P10_written_as_it_was_read(case):
     if case in DENSE | {"nf4_across", "nf4_4096"}:
         return
     source, value = CASES[case].arrays(), value_of(read(case))
@@ -85,7 +85,7 @@ def test_written_as_it_was_read_p10(case):
         assert array.dtype == source[name].dtype or name == "a.weight"  # of bnb_4bit_quant_storage
 
 
-def test_config_is_what_transformers_writes_p10():
+def test_P10_config_is_what_transformers_writes():
     for case in ("nf4", "int8", "nf4_double_32"):
         form, config = read(case).form, {**CASES[case].config}
         made = writer.config_of([form], ["lm_head"])
@@ -108,7 +108,7 @@ def test_config_is_what_transformers_writes_p10():
         ({"dtype": np.dtype("float64")}, (128, 8), "this one is float64"),
     ],
 )
-def test_what_it_has_no_layer_for_p10(change, shape, problem):
+def test_P10_what_it_has_no_layer_for(change, shape, problem):
     form = dataclasses.replace(read("nf4").form, **{"turned": True} | change)
     if len(shape) == 3:
         shape = (*shape[:1], 128, 8)
@@ -116,7 +116,7 @@ def test_what_it_has_no_layer_for_p10(change, shape, problem):
         raise ValueError(writer.misfit(form, shape))
 
 
-def test_other_numbers_are_read_and_not_kept_packed_p13_26(tmp_path):
+def test_P13_26_other_numbers_are_read_and_not_kept_packed(tmp_path):
     arrays, decoded = CASES["nf4"].arrays(), CASES["nf4"].decoded["a.weight"]
     arrays["a.weight.quant_map"] = arrays["a.weight.quant_map"] * np.float32(2)
     tensor = opened(tmp_path, arrays)["a.weight"]
@@ -127,7 +127,7 @@ def test_other_numbers_are_read_and_not_kept_packed_p13_26(tmp_path):
         tensor.fields["data"].read()
 
 
-def test_int8_has_the_dtype_of_the_other_weights_p13_26(tmp_path):
+def test_P13_26_int8_has_the_dtype_of_the_other_weights(tmp_path):
     arrays = {**CASES["int8"].arrays(), "b.weight": np.zeros((3, 3), jnp.bfloat16)}
     tensor = opened(tmp_path, arrays, load_in_4bit=False)["a.weight"]
     assert tensor.dtype == jnp.bfloat16 and tensor.form.factor == INVERSE_127
@@ -227,7 +227,7 @@ BAD_4BIT = {
 
 
 @pytest.mark.parametrize("name", BAD_4BIT)
-def test_bad_weights_of_4_bits_p13_26(name, tmp_path):
+def test_P13_26_bad_weights_of_4_bits(name, tmp_path):
     arrays = CASES["nf4_double_32"].arrays()
     change, problem = BAD_4BIT[name]
     change(arrays)
@@ -250,7 +250,7 @@ BAD_8BIT = {
 
 
 @pytest.mark.parametrize("name", BAD_8BIT)
-def test_bad_weights_of_8_bits_p13_26(name, tmp_path):
+def test_P13_26_bad_weights_of_8_bits(name, tmp_path):
     arrays = CASES["int8"].arrays()
     change, problem = BAD_8BIT[name]
     change(arrays)
@@ -259,7 +259,7 @@ def test_bad_weights_of_8_bits_p13_26(name, tmp_path):
     assert str(tmp_path / "model.safetensors") in str(caught.value)
 
 
-def test_scales_that_are_no_numbers_are_found_when_they_are_read_p13_26(tmp_path):
+def test_P13_26_scales_that_are_no_numbers_are_found_when_they_are_read(tmp_path):
     for name, end, wrong in (("nf4", "weight.absmax", np.nan), ("int8", "SCB", np.inf)):
         arrays = CASES[name].arrays()
         bad(end, wrong)(arrays)
@@ -268,7 +268,7 @@ def test_scales_that_are_no_numbers_are_found_when_they_are_read_p13_26(tmp_path
             tensor.read()
 
 
-def test_a_config_of_the_other_bits_p13_26(tmp_path):
+def test_P13_26_a_config_of_the_other_bits(tmp_path):
     with pytest.raises(CheckpointError, match="of a weight of 8 bits, and .* says load_in_4bit"):
         opened(tmp_path, CASES["int8"].arrays())
     with pytest.raises(CheckpointError, match="of a weight of 4 bits, and .* says load_in_8bit"):

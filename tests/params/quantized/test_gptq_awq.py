@@ -17,7 +17,7 @@ CASES = {f"{name}-{case}": x for name in ("gptq", "awq") for case, x in cases(na
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_numbers_are_the_writers_own_bit_for_bit_p13_26(name):
+def test_P13_26_numbers_are_the_writers_own_bit_for_bit(name):
     case = CASES[name]
     tensor, decoded = case.read()["a.weight"], case.decoded["a.weight"]
     assert isinstance(tensor, PackedTensor) and case.read().tensors.keys() == {"a.weight"}
@@ -38,7 +38,7 @@ def opened(folder, arrays, config) -> Any:
     return read_quantized(open_checkpoint(path), config)
 
 
-def test_dynamic_gives_modules_their_own_bits_p13_26(tmp_path):
+def test_P13_26_dynamic_gives_modules_their_own_bits(tmp_path):
     """Patterns say which modules have other bits; their tensors say it too."""
     arrays, config = {}, {**CASES["gptq-w4"].config}
     for name, bits in (("w4", 4), ("w8", 8), ("w2", 2)):
@@ -62,7 +62,7 @@ def test_dynamic_gives_modules_their_own_bits_p13_26(tmp_path):
         assert value.tobytes() == decoded.tobytes()
 
 
-def test_gptq_without_g_idx_p13_26(tmp_path):
+def test_P13_26_gptq_without_g_idx(tmp_path):
     case = CASES["gptq-w4"]
     arrays = {k: x for k, x in case.arrays().items() if "g_idx" not in k}
     tensor = opened(tmp_path, arrays, case.config)["a.weight"]
@@ -168,7 +168,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_weights_p13_26(name, tmp_path):
+def test_P13_26_bad_weights(name, tmp_path):
     case, change, problem = BAD[name]
     arrays, config = CASES[case].arrays(), {**CASES[case].config}
     change(arrays, config)
@@ -181,7 +181,7 @@ def test_bad_weights_p13_26(name, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*loaded as numbers, not packed")
-def test_whatever_is_wrong_is_an_error_of_checkpoints_p13_26():
+def test_P13_26_whatever_is_wrong_is_an_error_of_checkpoints():
     """What is read all the same has the shape that it says."""
     rng, among = np.random.default_rng(0), [*CASES.values(), *cases("bitsandbytes").values()]
     refused = 0
