@@ -1,7 +1,6 @@
 """Blocks: what each process of a run writes of a tensor whose leaves are spread over them."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -13,11 +12,8 @@ from ..formats.bounds import chunks, of_index, relative
 from ..formats.source import Bounds
 from ..host.copies import contiguous
 from ..multihost import is_spread
-from .leaf_pieces import LeafPiece
+from .leaf_pieces import CHUNK, LeafPiece, cut_out, is_in_host_memory, turned
 from .tensor_specs import TensorSpec
-
-CHUNK = 8 << 20
-"""Bytes that are read off a device, and sent to another process, at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +53,13 @@ class Block:
             )
             lead = tuple((i, i + 1) for i in place.index)
             here = relative((*lead, *inner), self.shard)
-            turned = tuple(int(axis) for axis in np.argsort(place.permutation))
+            inverse = turned(place)
             if isinstance(data, np.ndarray):
-                part = data[here].reshape([end - at for at, end in inner]).transpose(turned)
+                part = data[here].reshape([end - at for at, end in inner]).transpose(inverse)
             else:
                 starts = [cut.start for cut in here]
                 sizes = tuple(cut.stop - cut.start for cut in here)
-                part = np.asarray(_cut(data, starts, sizes, len(lead), turned), order="C")
+                part = np.asarray(cut_out(data, starts, sizes, len(lead), inverse), order="C")
             yield box, contiguous(part)
 
 
@@ -166,17 +162,4 @@ def _held(leaf: Any, shard: Bounds) -> Any:
         return np.asarray(jax.device_get(leaf))
     shape = tuple(leaf.shape)
     data = next(x.data for x in leaf.addressable_shards if of_index(x.index, shape) == shard)
-    return np.asarray(data) if _is_on_host(data) else data
-
-
-def _is_on_host(data: jax.Array) -> bool:
-    return all(device.platform == "cpu" for device in data.devices())
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _cut(
-    data: jax.Array, start: list[int], sizes: tuple[int, ...], lead: int, turned: tuple[int, ...]
-) -> jax.Array:
-    """Cuts a box out and turns it, on the device; one program for all boxes of a size."""
-    part = jax.lax.dynamic_slice(data, start, sizes)
-    return part.reshape(sizes[lead:]).transpose(turned)
+    return np.asarray(data) if is_in_host_memory(data) else data

@@ -1,17 +1,22 @@
 """Pieces of leaves: what a tensor to be written has of one, and how it is read off its devices."""
 
 import dataclasses
+import functools
+from collections import deque
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ..host.copies import copy
+from ..formats.bounds import chunks, holds, of_index, shape_of
+from ..host.copies import copy, empty
 from ..multihost import gather, is_spread, join
 from ..tree.measure import HOST_KINDS
 from ..tree.places import Place
 from ..types import Leaf
+
+CHUNK = 8 << 20
+"""Bytes that are read off a device, and sent to another process, at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,16 +29,15 @@ class LeafPiece:
 
     def read(self) -> np.ndarray:
         """Returns the piece in host memory, in the checkpoint's layout: a view of the leaf where
-        that is in host memory already, else transposed by the device.
+        that is in host memory already, else read off its devices, which transpose it.
 
         Every process of a run that holds a part of the leaf must call it, all in one order.
         """
-        leaf = _on_host(self.leaf)
+        leaf, inverse = _on_host(self.leaf), turned(self.place)
+        if isinstance(leaf, jax.Array) and not is_spread(leaf):
+            return _off_devices(leaf, self.place)
         piece = _indexed(leaf, self.place.index) if self.place.index else _whole(leaf)
-        inverse = tuple(int(axis) for axis in np.argsort(self.place.permutation))
-        if isinstance(piece, np.ndarray) or inverse == tuple(range(len(inverse))):
-            return np.asarray(jax.device_get(piece)).transpose(inverse)
-        return np.asarray(jax.device_get(jnp.transpose(piece, inverse)), order="C")
+        return np.asarray(jax.device_get(piece)).transpose(inverse)
 
     def read_into(self, tensor: np.ndarray) -> None:
         """Copies the piece to where it belongs in the tensor, whose other parts are other leaves'.
@@ -47,13 +51,65 @@ class LeafPiece:
         copy(self.read().reshape(target.shape), target)
 
 
+def turned(place: Place) -> tuple[int, ...]:
+    """Returns the permutation that makes the tensor's axes of the leaf's."""
+    return tuple(int(axis) for axis in np.argsort(place.permutation))
+
+
+def _off_devices(leaf: jax.Array, place: Place) -> np.ndarray:
+    """Reads a piece shard by shard. A device transposes a chunk at a time, and holds two of them
+    beside the params: one that is read, one that is made meanwhile."""
+    lead, inverse = len(place.index), turned(place)
+    tensor = empty(tuple(leaf.shape[lead + axis] for axis in inverse), leaf.dtype)
+    coming = deque[tuple[Any, jax.Array]]()
+    for shard in leaf.addressable_shards:
+        bounds = of_index(shard.index, leaf.shape)
+        if shard.replica_id or not holds(bounds, place.index):
+            continue
+        box = tuple(bounds[lead + axis] for axis in inverse)
+        inside = [i - first for i, (first, _) in zip(place.index, bounds, strict=False)]
+        if is_in_host_memory(shard.data):
+            held = np.asarray(shard.data)[tuple(inside)]
+            copy(held.transpose(inverse), tensor[tuple(slice(*cut) for cut in box)])
+            continue
+        for part in chunks(shape_of(box), max(1, CHUNK // leaf.dtype.itemsize)):
+            starts = [*inside, *(part[axis][0] for axis in place.permutation)]
+            sizes = (*(1,) * lead, *(part[axis][1] - part[axis][0] for axis in place.permutation))
+            made = cut_out(shard.data, starts, sizes, lead, inverse)
+            made.copy_to_host_async()
+            target = [(at + a, at + b) for (a, b), (at, _) in zip(part, box, strict=True)]
+            coming.append((tuple(slice(*cut) for cut in target), made))
+            if len(coming) == 2:
+                _put(tensor, *coming.popleft())
+    for each in coming:
+        _put(tensor, *each)
+    return tensor
+
+
+def _put(tensor: np.ndarray, where: Any, part: jax.Array) -> None:
+    tensor[where] = np.asarray(part)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def cut_out(
+    data: jax.Array, start: list[int], sizes: tuple[int, ...], lead: int, turned: tuple[int, ...]
+) -> jax.Array:
+    """Cuts a box out and turns it, on the device; one program for all boxes of a size."""
+    part = jax.lax.dynamic_slice(data, start, sizes)
+    return part.reshape(sizes[lead:]).transpose(turned)
+
+
+def is_in_host_memory(data: jax.Array) -> bool:
+    """Tells whether NumPy can see an array where it is."""
+    is_kept = data.sharding.memory_kind in HOST_KINDS
+    return is_kept or all(device.platform == "cpu" for device in data.devices())
+
+
 def _on_host(leaf: Leaf) -> Any:
     """Returns the leaf's own memory as a NumPy array, if the host can see it."""
     if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable or len(leaf.devices()) > 1:
         return leaf
-    (device,) = leaf.devices()
-    seen = device.platform == "cpu" or leaf.sharding.memory_kind in HOST_KINDS
-    return np.asarray(leaf) if seen else leaf
+    return np.asarray(leaf) if is_in_host_memory(leaf) else leaf
 
 
 def _whole(leaf: Any) -> Any:
@@ -61,7 +117,7 @@ def _whole(leaf: Any) -> Any:
 
 
 def _indexed(leaf: Any, index: tuple[int, ...]) -> Any:
-    """Returns `leaf[index]`. Layers spread over devices are put together on the host: what the
+    """Returns `leaf[index]`. Layers spread over processes are put together on the host: what the
     partitioner makes of the lookup is a sum, and loses the sign of a zero."""
     lead = len(index)
     if hasattr(leaf, "read"):
@@ -72,9 +128,8 @@ def _indexed(leaf: Any, index: tuple[int, ...]) -> Any:
         return gather(leaf[index])
     piece = np.zeros(leaf.shape[lead:], leaf.dtype)
     for shard in leaf.addressable_shards:
-        starts = [part.start or 0 for part in shard.index[:lead]]
-        inside = tuple(i - start for i, start in zip(index, starts, strict=True))
-        held = all(0 <= i < size for i, size in zip(inside, shard.data.shape, strict=False))
-        if shard.replica_id == 0 and held:
+        bounds = of_index(shard.index, leaf.shape)
+        if shard.replica_id == 0 and holds(bounds, index):
+            inside = tuple(i - start for i, (start, _) in zip(index, bounds, strict=False))
             piece[shard.index[lead:]] = np.asarray(shard.data[inside])
-    return join(piece) if is_spread(leaf) else piece
+    return join(piece)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels.params.save import blocks as save_blocks
-from flaxmodels.params.save import together, write
+from flaxmodels.params.save import leaf_pieces, together, write
 from flaxmodels.params.save.tensor_specs import tensor_specs
 
 SIZES = {
@@ -110,7 +110,7 @@ def test_all_blocks_are_the_file_and_each_byte_is_written_once(
 
 def test_a_shard_on_an_accelerator_is_cut_and_turned_there(four_processes, monkeypatch):
     """By one program for all chunks of a size; here the accelerator is a CPU device."""
-    monkeypatch.setattr(save_blocks, "_is_on_host", lambda data: False)
+    monkeypatch.setattr(save_blocks, "is_in_host_memory", lambda data: False)
     monkeypatch.setattr(save_blocks, "CHUNK", 256)
     model, draw = MODELS["scan"](), np.random.default_rng(1)
     template = model.abstract_params()
@@ -134,3 +134,30 @@ def test_runs_are_the_bytes_of_a_box(seed):
     starts, length = save_blocks.runs(shape, box)
     found = list(itertools.chain(*(range(at, at + length) for at in starts)))
     assert found == array[tuple(slice(*cut) for cut in box)].reshape(-1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("model", "seen"), [("scan", True), ("joined", True), ("scan", False), ("joined", False)]
+)
+def test_what_is_read_off_devices_is_the_leaf_chunk_by_chunk(model, seen, monkeypatch):
+    """Where the host does not see their memory, they transpose no more than a chunk at a time."""
+    sizes, cut_out = [], leaf_pieces.cut_out
+
+    def counted(data, *told):
+        part = cut_out(data, *told)
+        sizes.append(part.nbytes)
+        return part
+
+    monkeypatch.setattr(leaf_pieces, "CHUNK", 256)
+    monkeypatch.setattr(leaf_pieces, "cut_out", counted)
+    monkeypatch.setattr(leaf_pieces, "is_in_host_memory", lambda data: seen)
+    made, draw = MODELS[model](), np.random.default_rng(1)
+    template = made.abstract_params()
+    arrays = {path: uniform(path, x.shape) for path, x in fp.flatten(template).items()}
+    for each in (spread, lambda path, leaf, draw: jax.device_put(leaf)):
+        placed = {path: each(path, leaf, draw) for path, leaf in arrays.items()}
+        ways = [fp.unflatten(arrays), fp.unflatten(placed)]
+        want, have = (tensor_specs(x, template, made.naming, "torch") for x in ways)
+        for one, two in zip(want, have, strict=True):
+            np.testing.assert_array_equal(one.read(), two.read(), err_msg=one.name)
+    assert (sizes == []) if seen else (max(sizes) <= 256)
