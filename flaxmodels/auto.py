@@ -21,7 +21,7 @@ from .documents import config_keys
 from .documents.json_files import config_path, naming
 from .hub import HubOptions, Location
 from .models.base import PretrainedModel
-from .params import Params, open_checkpoint, unflatten
+from .params import Params, open_checkpoint
 from .params.checkpoint.plan import LoadPlan
 from .registry import FAMILIES
 
@@ -212,4 +212,4 @@ def saved(folder: str, variant: str | None = None) -> tuple[PretrainedModel, Par
     model = build(cls, config, {}, folder)
     plan = plan_load(model, open_checkpoint(folder, variant=variant), PlanOptions())
     leaves = {leaf.path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in plan.leaves}
-    return model, unflatten(leaves)
+    return model, plan.tree(leaves)

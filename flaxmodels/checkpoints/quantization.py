@@ -1,7 +1,6 @@
 """Quantised weights in a load: those that a configuration speaks of, and those to be made."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -83,7 +82,8 @@ def with_quantized(
             "dequantize=True too, to have it made anew"
         )
     names = {path: [x.tensor.name for x in pieces] for path, pieces in match.found.items()}
-    forms = recipe.forms(template, names, functools.partial(_is_default, model, template))
+    defaults = _by_default(model, template)
+    forms = recipe.forms(template, names, lambda path, leaf: path in defaults)
     found = {
         path: tuple(_made(piece, forms.get(path)) for piece in pieces)
         for path, pieces in match.found.items()
@@ -110,14 +110,19 @@ def _is_packed(source: fp.Source) -> bool:
     return any(isinstance(tensor, PackedTensor) for tensor in source.tensors.values())
 
 
-def _is_default(model: Model, template: fp.Params, path: str, leaf: Any) -> bool:
-    """Tells whether a leaf is quantised by default: the kernel of a product in the backbone."""
-    if not path.endswith("/kernel") or path == model.output_embeddings_path:
-        return False
-    lead = len([*itertools.takewhile((LAYERS, EXPERTS).__contains__, leaf.axes)])
-    among = fp.flatten(template)
-    is_backbone = bool(backbone_names([path], among, model.base_model_prefix, model.naming))
-    return len(leaf.shape) - lead == 2 and is_backbone and leaf.shape[-2] % 8 == 0
+def _by_default(model: Model, template: fp.Params) -> set[str]:
+    """Returns the paths of the leaves that are quantised by default: kernels of products in the
+    backbone, whose rows fill whole bytes."""
+    leaves = fp.flatten(template)
+
+    def is_product(path: str, leaf: Any) -> bool:
+        lead = len([*itertools.takewhile((LAYERS, EXPERTS).__contains__, leaf.axes)])
+        return path.endswith("/kernel") and len(leaf.shape) == lead + 2 and leaf.shape[-2] % 8 == 0
+
+    backbone = backbone_names(leaves, leaves, model.base_model_prefix, model.naming)
+    return {path for path in backbone if is_product(path, leaves[path])} - {
+        model.output_embeddings_path or ""
+    }
 
 
 def _made(piece: Piece, form: Form | None) -> Piece:

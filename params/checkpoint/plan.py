@@ -30,6 +30,8 @@ from .packed_leaf import (
     put_together,
 )
 
+_NOTES = 4  # of a kind
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LoadPlan:
@@ -62,6 +64,14 @@ class LoadPlan:
     def owner(self, leaf: LeafPlan) -> str | None:
         """Returns the path of the packed weight that one of `leaves` is an array of, if any."""
         return owner_of(leaf.path, self.packed) if self.packed else None
+
+    @property
+    def abstract_params(self) -> PyTree:
+        """The params that a load gives, without numbers: shapes, dtypes and shardings."""
+        leaves = (*self.leaves, *self.on_disk)
+        return self.tree(
+            {x.path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for x in leaves}
+        )
 
     def tree(self, flat: Mapping[str, Any]) -> PyTree:
         """Returns the params of `{path: array}` of `leaves`, packed weights put together."""
@@ -149,7 +159,9 @@ class LoadPlan:
         for path, others in match.twice.items():
             names = some(quoted(piece.tensor.name) for piece in others)
             notes.append(f"{path} has two names: {names} too; compared when it is loaded")
-        notes += self.replicated
+        notes += self.replicated[:_NOTES]
+        if (more := len(self.replicated) - _NOTES) > 0:
+            notes.append(f"... and {more} more arrays of quantised weights")
         if self.on_disk:
             size = format_size(sum(leaf.nbytes for leaf in self.on_disk))
             notes.append(f"{len(self.on_disk)} leaves, {size}, stay on the disk")

@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 from ..errors import CheckpointError, quoted
 from ..formats import Source, Tensor
-from ..formats.source import ArrayTensor
+from ..formats.source import ArrayTensor, Bounds
 from ..quantized.packed import layer_of
 from ..tree.layers import apart, spellings
 from ..tree.naming import PATHS, Naming, layout_of
@@ -18,8 +18,18 @@ from ..tree.paths import compiled, flatten
 from ..types import Leaf
 
 
+class AbstractTensor(Tensor):
+    """A tensor without numbers, for plans of what is not there."""
+
+    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
+        raise CheckpointError(
+            f"state_dict: {quoted(self.name)} is abstract: it can be planned with, and not read"
+        )
+
+
 def source_of(state: Mapping[str, object]) -> Source:
-    """Returns a source of arrays in memory: {PyTorch name: array}, or a tree.
+    """Returns a source of arrays in memory: {PyTorch name: array}, or a tree. Abstract arrays can
+    be planned with, and not read.
 
     Raises:
         CheckpointError: a value that is no array.
@@ -66,6 +76,8 @@ def _tensor(name: str, value: object) -> Tensor:
             f"state_dict: {quoted(name)} is traced, and a load reads arrays: load outside of what "
             "is traced, or use the tree as params as it is"
         )
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return AbstractTensor(name, tuple(value.shape), np.dtype(value.dtype))
     try:
         array = value if isinstance(value, jax.Array) else np.asarray(value)
     except Exception as error:  # of any library

@@ -77,6 +77,11 @@ class Finite(Tensor):
         spans, dtype = tensor.spans, tensor.dtype
         return cls(tensor.name, tensor.shape, dtype, spans, whole=tensor, zeros=zeros)
 
+    @property
+    def nbytes(self) -> int:
+        assert self.whole is not None
+        return self.whole.nbytes
+
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
         assert self.whole is not None
         self.whole.fill(out, bounds)

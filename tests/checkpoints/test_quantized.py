@@ -286,3 +286,29 @@ def test_P10_joined_tensors_are_split_and_joined_packed(tmp_path):
     )
     with pytest.raises(fp.CheckpointError, match="joined of several leaves, and their scale"):
         model.save_pretrained(whole, tmp_path)
+
+
+def test_P10_a_template_of_70B_on_8_devices_says_its_bytes():
+    config = fm.LlamaConfig(
+        vocab_size=128256,
+        hidden_size=8192,
+        intermediate_size=28672,
+        num_hidden_layers=80,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+    )
+    template = fm.LlamaForCausalLM(config).abstract_params("bfloat16")
+    asked = {
+        "config": config,
+        "state_dict": template,
+        "model_class": fm.LlamaForCausalLM,
+        "mesh": jax.make_mesh((8,), ("tensor",)),
+        "quantization_config": NF4,
+    }
+    plan = fm.load_plan(None, **asked)
+    held = fp.memory_footprint(plan.abstract_params, per_device=True)
+    assert held == plan.bytes_per_device and {*held.values()} == {5_340_938_240}
+    assert fp.num_parameters(plan.abstract_params) == 70_553_706_496
+    with pytest.raises(fp.CheckpointError, match="is abstract: it can be planned with"):
+        small = LOOPED.abstract_params()
+        fm.LlamaForCausalLM.from_pretrained(None, config=CONFIG, state_dict=small)
