@@ -4,7 +4,8 @@
         [--json FILE]
 
 Makes a 1.1B checkpoint (bf16, 500 MB shards; safetensors, msgpack and .bin, and one of Phi 3 whose
-projections are joined) in DIR by itself, and loads it with different caps on host memory. Floor:
+projections are joined) in DIR by itself, and loads it with different caps on host memory; some
+cases quantise it while it is read (`--only quantised`; "safetensors" is the load beside it). Floor:
 the same files read with `readinto` into buffers that have been touched before. A case runs in two
 processes. The first loads it once as any process would: the peak, and the time of a first load,
 into memory that the process never had. The second loads it several times, floor and load in turn,
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", default="auto", help=argparse.SUPPRESS)
     parser.add_argument("--scan", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--scheme", help=argparse.SUPPRESS)
     parser.add_argument("--max-host-memory", type=int, default=1 << 30)
     args = parser.parse_args()
     if args.once:
@@ -48,6 +50,8 @@ def main() -> None:
         "stacked layers": (plain, ["--scan"], BUDGETS),
         "to float32": (plain, ["--dtype", "float32"], BUDGETS[-1:]),
     }
+    for scheme in ("int8", "nf4", "float8_block"):
+        cases[f"quantised to {scheme}"] = (plain, ["--scheme", scheme], BUDGETS)
     rows = [
         run(args, name, path(), options, budget)
         for name, (path, options, budgets) in cases.items()
@@ -89,6 +93,8 @@ def once(args: argparse.Namespace) -> None:
         "max_host_memory": args.max_host_memory,
         "progress": False,
     }
+    if args.scheme:
+        options["quantization_config"] = {"quant_method": "flaxmodels", "scheme": args.scheme}
 
     def load():
         return cls.from_pretrained(args.once, **options)[1]
