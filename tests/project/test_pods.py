@@ -1,9 +1,9 @@
 """The program of docs/pods.md runs, in two processes, started as the page says."""
 
 import re
-import shutil
 
 import _children
+from _drawn import params_of, tiny_llama
 from _paths import ROOT
 
 import flaxmodels as fm
@@ -13,10 +13,13 @@ PAGE = (ROOT / "docs" / "pods.md").read_text()
 
 def test_P16_the_program_of_the_page_runs_in_two_processes(tmp_path):
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    shutil.copytree(fm.bundled_checkpoint(), tmp_path / "bundled")
-    text = program.replace("gs://bucket/llama-3.1-8b", str(tmp_path / "bundled"))
+    sizes = {"vocab_size": 256, "hidden_size": 32, "num_attention_heads": 4}
+    model = fm.LlamaForCausalLM(tiny_llama(**sizes, initializer_range=0.3))
+    model.save_pretrained(params_of(model), tmp_path / "tiny")
+    text = program.replace("gs://bucket/llama-3.1-8b", str(tmp_path / "tiny"))
     text = text.replace("/mnt/shared/tuned", str(tmp_path / "tuned"))
-    assert text.count(str(tmp_path)) == 2
+    assert text.count(str(tmp_path)) == 2 and text.count("1e-5") == 1
+    text = text.replace("1e-5", "1e-2")  # it has learned nothing yet
     quick = 'import jax\njax.config.update("jax_disable_most_optimizations", True)\n'
     (tmp_path / "pod.py").write_text(quick + text)
     (line,) = re.findall(r"^\$ scripts/launch (-n .*)$", PAGE, re.MULTILINE)
