@@ -30,7 +30,7 @@ PLACES = {
     "expert": {"fsdp": 2, "expert": 4},
     "sequence": {"fsdp": 4, "tensor": 2},
 }
-BY_DEFAULT = ("replicated", "fsdp")
+BY_DEFAULT = ("fsdp",)
 each_place = some_of("place", [*PLACES], *BY_DEFAULT)
 WHOLE_ROWS = {"fsdp": "down_proj", "tensor": "up_proj", "sequence": "down_proj"}
 """A kernel whose shards are whole rows of its file, so that each process reads what it holds."""
