@@ -15,6 +15,7 @@ from .adapters import get_adapters as get_adapters
 from .adapters import join_adapters as join_adapters
 from .adapters import lora_init as lora_init
 from .adapters import merge_adapters as merge_adapters
+from .adapters import put_adapter as put_adapter
 from .adapters import set_adapters as set_adapters
 from .adapters import split_adapters as split_adapters
 from .adapters import stack_adapters as stack_adapters

@@ -16,10 +16,10 @@ from .attach import (
     split_adapters,
     without_adapters,
 )
-from .bank import choose_adapters, stack_adapters
 from .making import lora_init
 from .merging import merge_adapters, unmerge_adapters
 from .peft.config import PeftConfig
+from .rows import choose_adapters, put_adapter, stack_adapters
 
 __all__ = [
     "PeftConfig",
@@ -34,6 +34,7 @@ __all__ = [
     "join_adapters",
     "lora_init",
     "merge_adapters",
+    "put_adapter",
     "set_adapters",
     "split_adapters",
     "stack_adapters",

@@ -45,6 +45,31 @@ def test_each_row_runs_with_its_own_in_one_program(alone, every, scan):
         assert np.allclose(run(fp.choose_adapters(bank, name)), outs[of], atol=1e-5)
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_another_takes_a_place_and_nothing_is_compiled_again(alone, scan):
+    both = fp.attach(alone["dora"], "table", fp.get_adapters(alone["table"], "table"))
+    bank = fp.stack_adapters(stacked(both) if scan else both)
+    other = adapted({**LORA, "r": 1}, "other", 7)
+    expected = np.stack([run(x)[i] for i, x in enumerate((alone["dora"], other, base(), other))])
+    program = jax.jit(
+        lambda p, rows: Model(scan).apply({"params": fp.choose_adapters(p, rows)}, IDS)
+    )
+    program(bank, np.array([1, 2, 0, 2]))
+    new = fp.get_adapters(stacked(other) if scan else other, "other")
+    changed = fp.put_adapter(bank, 2, new, donate=True)
+    assert np.allclose(program(changed, np.array([1, 2, 0, 2])), expected, atol=1e-5)
+    assert program._cache_size() == 1
+    with pytest.raises(ValueError, match="no place 3 in the stack; there are 2"):
+        fp.put_adapter(changed, 3, new)
+    large = fp.get_adapters(
+        stacked(adapted({**LORA, "r": 9}, "x")) if scan else adapted({**LORA, "r": 9}, "x"), "x"
+    )
+    with pytest.raises(
+        ValueError, match=r"up/kernel: a has shape .*9\), and the stack has room for"
+    ):
+        fp.put_adapter(changed, 1, large)
+
+
 def test_one_for_all_rows_gathers_by_no_row(every):
     bank = fp.stack_adapters(every)
     one = jax.make_jaxpr(Model().apply)({"params": fp.choose_adapters(bank, "lora")}, IDS)

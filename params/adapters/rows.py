@@ -1,0 +1,249 @@
+"""Adapters side by side: stacked, replaced one by one, and chosen by the rows of a batch."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from ..tree.paths import flatten
+from ..types import Params
+from .adapter import Adapter, along, wide
+from .attach import adapted, adapter_names, known_names
+from .bank import BANK, FACTORS, FIELDS, Bank
+from .ia3 import IA3
+from .lora import LoRA, wide_dense
+from .weight import AdaptedWeight, over_layers
+
+Choice: TypeAlias = int | str | None | Sequence[int | str | None] | jax.Array | np.ndarray
+
+
+def stack_adapters(params: Params, names: Sequence[str] | None = None) -> Params:
+    """Returns params whose adapters are side by side, for `choose_adapters` to give each row of a
+    batch its own: a weight keeps its base, and one array of all A and one of all B.
+
+    What the adapters are made of is copied, ranks filled up with zeros, and no longer trained. To
+    begin with no row has one.
+
+    Args:
+        names: the adapters, as numbers 1, 2, ... choose them; if None, all that there are.
+
+    Raises:
+        ValueError: no adapters, an unknown name, an adapter that is merged, or of a kind that rows
+            cannot have one each of: trainable tokens, modules that are saved whole, LoHa, LoKr.
+    """
+    names = known_names(params, adapter_names(params) if names is None else names)
+    if not names:
+        raise ValueError("the params have no adapters; fp.lora_init makes some")
+
+    def one(path: str, leaf: AdaptedWeight) -> Any:
+        if leaf.merged:
+            raise ValueError(f"{path}: {leaf.merged[0]!r} is merged; fp.unmerge_adapters first")
+        own = {name: leaf.adapters[name] for name in names if name in leaf.adapters}
+        for name, adapter in own.items():
+            if not isinstance(adapter, LoRA | IA3):
+                raise ValueError(
+                    f"{path}: {adapter.method} of the adapter {name!r} cannot be chosen by row; "
+                    "LoRA, DoRA and IA3 can. fp.delete_adapters takes it out, or merge it"
+                )
+        if not own:
+            return leaf.base
+        parts = {adapter.part for adapter in own.values()}
+        if len(parts) > 1:
+            raise ValueError(
+                f"{path}: some adapters are of the {' and '.join(sorted(parts))} alone"
+            )
+        bank = over_layers(lambda base, own: _bank(base, own, names, *parts), leaf.base, own)
+        return leaf.replace(adapters={BANK: bank}, active=(BANK,))
+
+    return adapted(params, one)
+
+
+def _bank(base: Any, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], part: str) -> Bank:
+    """Makes the bank of one layer."""
+    fields: dict[str, dict[int, jax.Array]] = {}
+    for number, name in enumerate(names, 1):
+        adapter = own.get(name)
+        if isinstance(adapter, IA3):
+            at = "inputs" if adapter.on == "input" else "outputs"
+            fields.setdefault(at, {})[number] = wide(adapter.factors)
+        elif adapter is not None:
+            for field, value in _folded(adapter, base).items():
+                fields.setdefault(field, {})[number] = value
+    arrays: dict[str, Any] = {
+        field: _side_by_side(values, len(names) + 1, float(field in FACTORS))
+        for field, values in fields.items()
+    }
+    every: dict[str, Any] = dict.fromkeys(FIELDS)
+    return Bank(**every | arrays, index=jnp.int32(0), names=names, part=part)
+
+
+def _folded(adapter: LoRA, base: Any) -> dict[str, jax.Array]:
+    """Returns the arrays of a LoRA, with its scale and the factors of DoRA in b."""
+    b = wide(adapter.b) * adapter.scale
+    fields = {}
+    if adapter.magnitude is not None:
+        gain = fields["gain"] = adapter.gain(wide_dense(base))
+        b = b * along(gain, b)
+    fields |= {"a": jnp.asarray(adapter.a), "b": b.astype(jnp.asarray(adapter.b).dtype)}
+    if adapter.bias is not None:
+        fields["bias"] = wide(adapter.bias) * adapter.scale
+    return fields
+
+
+def _side_by_side(values: Mapping[int, jax.Array], count: int, missing: float) -> jax.Array:
+    """Stacks arrays whose ranks may differ; where one is not there, `missing` is."""
+    shape = tuple(max(sizes) for sizes in zip(*(x.shape for x in values.values()), strict=True))
+    dtype = jnp.result_type(*values.values())
+
+    def padded(x: jax.Array | None) -> jax.Array:
+        if x is None:
+            return jnp.full(shape, missing, dtype)
+        widths = [(0, size - own) for size, own in zip(shape, x.shape, strict=True)]
+        return jnp.pad(x.astype(dtype), widths)
+
+    return jnp.stack([padded(values.get(number)) for number in range(count)])
+
+
+def put_adapter(
+    params: Params, number: int, adapters: Mapping[str, Adapter], *, donate: bool = False
+) -> Params:
+    """Returns params of `stack_adapters` with another adapter in the place of number `number`: the
+    same shapes, so that programs of them are not compiled again. Its name there stays that of the
+    one that was stacked: choose it by number.
+
+    Args:
+        number: 1 to n, as `choose_adapters` counts.
+        adapters: {path: LoRA or IA3}, as `get_adapters` gives them; of no greater rank, and no
+            other kinds and weights, than the stack was made of. A weight that it leaves out has
+            none then.
+        donate: the result takes the memory of the arrays of `params`, which must not be used again.
+
+    Raises:
+        ValueError: no such number, or an adapter for which the stack has no place; with its path.
+    """
+    leaves = {p: x for p, x in flatten(params).items() if isinstance(x, AdaptedWeight)}
+    banks: dict[str, Any] = {p: x.adapters[BANK] for p, x in leaves.items() if BANK in x.adapters}
+    if odd := sorted(adapters.keys() - banks.keys()):
+        raise ValueError(f"{odd[0]}: the stack has no adapters of this weight")
+    for path, bank in banks.items():
+        if not 1 <= number <= len(bank.names):
+            raise ValueError(
+                f"there is no place {number} in the stack; there are {len(bank.names)}"
+            )
+        own = {BANK: adapters[path]} if path in adapters else {}
+        one = over_layers(
+            lambda base, own, part=bank.part: _bank(base, own, (BANK,), part),
+            leaves[path].base,
+            own,
+        )
+        put = _donating if donate else _keeping
+        new = {}
+        for field in FIELDS:
+            row = _row(
+                f"{path}: {field}", field, getattr(bank, field), getattr(one, field), bank.lead
+            )
+            if row is not None:
+                new[field] = put(getattr(bank, field), row, number, bank.lead)
+        leaves[path] = leaves[path].replace(adapters={BANK: dataclasses.replace(bank, **new)})
+    return adapted(params, lambda path, leaf: leaves[path])
+
+
+def _row(where: str, field: str, table: Any, new: Any, lead: int) -> Any:
+    """Returns what an array of a bank gets in one place, [*layers, ...]; None if there is none.
+
+    Args:
+        new: the same array of a bank of one adapter, or None.
+    """
+    if table is None:
+        if new is not None:
+            raise ValueError(f"{where}: no adapter of the stack has such; stack one that has")
+        return None
+    shape = (*table.shape[:lead], *table.shape[lead + 1 :])
+    if new is None:
+        return jnp.full(shape, float(field in FACTORS), table.dtype)
+    row = jnp.take(new, 1, axis=lead)
+    if any(own > size for own, size in zip(row.shape, shape, strict=True)):
+        raise ValueError(f"{where} has shape {row.shape}, and the stack has room for {shape}")
+    widths = [(0, size - own) for size, own in zip(shape, row.shape, strict=True)]
+    return jnp.pad(row.astype(table.dtype), widths)
+
+
+def _set(table: jax.Array, row: jax.Array, number: int, lead: int) -> jax.Array:
+    return table.at[(*[slice(None)] * lead, number)].set(row)
+
+
+_keeping = functools.partial(jax.jit, static_argnums=3)(_set)
+_donating = functools.partial(jax.jit, static_argnums=3, donate_argnums=0)(_set)
+
+
+def choose_adapters(params: Params, choice: Choice) -> Params:
+    """Returns params with which row i of a batch runs with adapter `choice[i]`, in the same program
+    whichever they are.
+
+    Works under `jit`, where `choice` may be traced: a number that no adapter has then gives NaN.
+    Params that `stack_adapters` has not made are given to it first: do so once, where many choices
+    follow.
+
+    Args:
+        choice: int [B], or names; 0 and None are for no adapter. One alone, or int [], is for all
+            rows, however many there are, and costs no gather by row.
+
+    Raises:
+        ValueError: no adapters, a name or a number that none has.
+    """
+    leaves = {p: x for p, x in flatten(params).items() if isinstance(x, AdaptedWeight)}
+    if not any(BANK in leaf.adapters for leaf in leaves.values()):
+        return choose_adapters(stack_adapters(params), choice)
+    first: Any = next(x.adapters[BANK] for x in leaves.values() if BANK in x.adapters)
+    names = first.names
+    index = _index(choice, names)
+
+    def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
+        if BANK not in leaf.adapters:
+            return leaf
+        bank: Any = leaf.adapters[BANK]
+        layers = leaf.shape[: bank.lead]
+        own = jnp.broadcast_to(index, (*layers, *index.shape))
+        return leaf.replace(adapters={BANK: dataclasses.replace(bank, index=own)})
+
+    return adapted(params, one)
+
+
+def _index(choice: Choice, names: tuple[str, ...]) -> jax.Array:
+    """Returns the numbers of adapters, int32 [B] or []."""
+    if isinstance(choice, str | int) or choice is None:
+        return jnp.int32(_number(choice, names))
+    if isinstance(choice, Tracer):
+        index: Any = choice
+    elif isinstance(choice, jax.Array | np.ndarray | np.generic):
+        index = np.asarray(choice)
+    else:
+        index = np.array([_number(each, names) for each in choice], np.int32)
+    if not jnp.issubdtype(index.dtype, jnp.integer) or index.ndim > 1:
+        raise ValueError(f"adapters are chosen by integers [B], got {index.dtype}{index.shape}")
+    if not isinstance(index, Tracer):
+        for row, number in enumerate(index.reshape(-1)):
+            _check_number(int(number), names, f" for row {row}")
+    return jnp.asarray(index, jnp.int32)
+
+
+def _number(choice: int | str | None, names: tuple[str, ...]) -> int:
+    if choice is None:
+        return 0
+    if isinstance(choice, str):
+        if choice not in names:
+            raise ValueError(f"there is no adapter {choice!r}; there are {', '.join(names)}")
+        return names.index(choice) + 1
+    return _check_number(int(choice), names)
+
+
+def _check_number(number: int, names: tuple[str, ...], where: str = "") -> int:
+    if not 0 <= number <= len(names):
+        listed = ", ".join(f"{i} {name}" for i, name in enumerate(("none", *names)))
+        raise ValueError(f"there is no adapter {number}{where}; there are {listed}")
+    return number
