@@ -1,5 +1,7 @@
 """Adapters that each row of a batch has its own of."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +53,7 @@ def test_another_takes_a_place_and_nothing_is_compiled_again(alone, scan):
     bank = fp.stack_adapters(stacked(both) if scan else both)
     other = adapted({**LORA, "r": 1}, "other", 7)
     expected = np.stack([run(x)[i] for i, x in enumerate((alone["dora"], other, base(), other))])
-    program = jax.jit(
+    program: Any = jax.jit(
         lambda p, rows: Model(scan).apply({"params": fp.choose_adapters(p, rows)}, IDS)
     )
     program(bank, np.array([1, 2, 0, 2]))
