@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..params import peers
 from ..params.agreement import agree, digest
 from ..params.multihost import is_spread
 from .task import Task
+
+_LOOK = 1e-3  # seconds
 
 
 @contextlib.contextmanager
@@ -35,6 +38,14 @@ def together(call: str, params: fp.Params, task: Task) -> Iterator[None]:
                 raise
             lost = peers.explained(error)
             raise (lost if isinstance(lost, peers.PeerLost) else error) from error
+
+
+def wait_for(array: Any) -> None:
+    """Waits until a `jax.Array` is ready by looking again and again: inside of the runtime no
+    exception reaches a thread, and `together` raises one where another process died."""
+    if not array.is_fully_addressable:
+        while not array.is_ready():
+            time.sleep(_LOOK)
 
 
 def check_agreement(call: str, params: fp.Params, task: Task) -> bool:

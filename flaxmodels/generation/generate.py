@@ -10,7 +10,7 @@ from ..calls.concrete import is_traced
 from ..calls.signature import shows
 from ..params.types import Params
 from ..placement.leaves import is_placed
-from .agreement import together
+from .agreement import together, wait_for
 from .arguments import check_finite, check_memory, no_room
 from .decoding import DecodeOptions, decode
 from .decoding import GenerateOutput as GenerateOutput
@@ -91,6 +91,7 @@ def _run(params: Params, task: Task) -> GenerateOutput:
         with together("generate", params, task) if eager else contextlib.nullcontext():
             output, failure = run(task.model, options, params, task.prompt, task.draw)
             if eager:
+                wait_for(failure)
                 check_finite(failure)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

@@ -162,3 +162,30 @@ def test_P16_one_that_cannot_be_interrupted_says_who_died_and_ends():
     (_, err), _ = run.ended()
     assert time.monotonic() - start < LIMIT and run.processes[0].returncode == 1
     assert "PeerLost: process 1 of this run died; this one, 0, stops here" in err
+
+
+GENERATING = """
+import signal
+import flaxmodels.generation.generate as generation
+
+def decode(*args, before=generation.decode):
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before(*args)
+
+generation.decode = decode
+join()
+model, params = fm.LlamaForCausalLM.from_pretrained(given[0], mesh=fs.make_mesh(fsdp=4),
+    progress=False, rules=(("vocab", None), *fs.DEFAULT_RULES))
+say("generate", said_of(lambda: bool(model.generate(params, np.arange(8)[None], max_new_tokens=2))))
+"""
+
+
+@pytest.mark.soak
+def test_P16_a_death_while_others_generate_is_named():
+    run = Run(GENERATING, LLAMA, count=2)
+    run.processes[1].wait(240)
+    start = time.monotonic()
+    (out, err), _ = run.ended()
+    assert time.monotonic() - start < 2 * LIMIT, (out, err[-3000:])  # the program is compiled first
+    assert values(out)["generate"]["error"].startswith("PeerLost: process 1 of this run died")
