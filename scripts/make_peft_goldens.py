@@ -37,9 +37,9 @@ BASES = {
     "t5": "T5ForConditionalGeneration",
     "phi3": "Phi3ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM",
-    "deberta_v2": "DebertaV2ForSequenceClassification",
+    "deberta-v2": "DebertaV2ForSequenceClassification",
 }
-TASKS = {"bert": "SEQ_CLS", "t5": "SEQ_2_SEQ_LM", "deberta_v2": "SEQ_CLS"}
+TASKS = {"bert": "SEQ_CLS", "t5": "SEQ_2_SEQ_LM", "deberta-v2": "SEQ_CLS"}
 TARGETS = {  # one that is in the fused ones where there are such, and one whose input is wide
     "llama": ["q_proj", "down_proj"],
     "gpt2": ["c_attn", "mlp.c_proj"],
@@ -47,9 +47,10 @@ TARGETS = {  # one that is in the fused ones where there are such, and one whose
     "t5": ["q", "wo"],
     "phi3": ["qkv_proj", "gate_up_proj"],
     "gemma3_text": ["1.self_attn.q_proj", "5.self_attn.q_proj", "5.mlp.down_proj"],
+    "deberta-v2": ["conv.conv", "query_proj"],
 }
 WIDE = {"phi3": ["gate_up_proj"], "bert": ["output.dense"], "gpt2": ["mlp.c_proj"], "t5": ["wo"]}
-WIDE["gemma3_text"] = ["5.mlp.down_proj"]
+WIDE |= {"gemma3_text": ["5.mlp.down_proj"], "deberta-v2": ["query_proj"]}
 REST = {  # modules of deep bases that are left as they are
     "t5": r".*wo|.*\.block\.[12]\..*",
     "gemma3_text": r".*down_proj|.*\.[2-7]\..*",
@@ -87,14 +88,20 @@ def methods(family: str) -> dict[str, Any]:
     if family != "gpt2":  # PEFT has neither for its Conv1D
         found["loha"] = peft.LoHaConfig(**some, r=2, alpha=3)
         found["lokr"] = peft.LoKrConfig(**some, r=2, alpha=3, decompose_both=True)
+    if family == "llama":
+        found["rows"] = peft.TrainableTokensConfig(
+            task_type=task, target_modules=[table], token_indices=ROWS
+        )
     if family == "t5":  # whose table PEFT adapts beside the two that are read
         del found["table"]
+    if family == "deberta-v2":  # for its convolution
+        return {name: found[name] for name in ("lora", "dora")}
     return found
 
 
 def main() -> None:
     for family in BASES:
-        for method, config in methods(family).items() if family in TARGETS else ():
+        for method, config in methods(family).items():
             name = f"{method}_{family}"
             if sys.argv[1:] and not {name, method, family} & {*sys.argv[1:]}:
                 continue

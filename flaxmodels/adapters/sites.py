@@ -12,6 +12,7 @@ import numpy as np
 from ..params.adapters.weight import AdaptedWeight
 from ..params.errors import CheckpointError, quoted
 from ..params.formats import Tensor
+from ..params.quantized.qtensor import QTensor
 from .modules import Module, Piece
 
 
@@ -119,6 +120,8 @@ class Stack:
         if not isinstance(where, jax.sharding.NamedSharding):
             return jnp.asarray(array)
         axes = (*where.spec, *[None] * (first.ndim - len(where.spec)))
+        if isinstance(self.base, QTensor) and self.base.form.turned:
+            axes = (*axes[:-2], *axes[-2:][::-1])
         follows = follows or (None,) * array.ndim
         spec = jax.sharding.PartitionSpec(*(None if i is None else axes[i] for i in follows))
         return jax.device_put(array, jax.sharding.NamedSharding(where.mesh, spec))

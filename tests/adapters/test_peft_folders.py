@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,11 +15,13 @@ from safetensors.numpy import load_file, save_file
 
 import flaxmodels as fm
 from flaxmodels import params as fp
+from flaxmodels import sharding as fs
 from flaxmodels.adapters.folders import open_adapter, write_adapters
 from flaxmodels.hub import Location
 from flaxmodels.params import CheckpointError
 from flaxmodels.params.adapters.attach import attach
 from flaxmodels.params.adapters.peft.config import read_config
+from flaxmodels.params.adapters.peft.tensors import PREFIX
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "peft"
 FOLDERS = sorted(path.name for path in GOLDENS.iterdir())
@@ -51,7 +54,15 @@ def logits(model, params, inputs):
 
 
 BY_DEFAULT = {f"{method}_llama" for method in ("lora", "dora", "table", "loha", "lokr")}
-BY_DEFAULT |= {"rslora_bert", "bias_gpt2", "tokens_t5", "lora_phi3", "ia3_gpt2", "dora_gemma3_text"}
+BY_DEFAULT |= {
+    "dora_deberta-v2",
+    "rslora_bert",
+    "bias_gpt2",
+    "tokens_t5",
+    "lora_phi3",
+    "ia3_gpt2",
+    "dora_gemma3_text",
+}
 
 
 @pytest.mark.parametrize(
@@ -65,11 +76,10 @@ def test_logits_are_those_of_peft(folder):
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("scan", [False, True], ids=["loop", "scan"])
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_what_peft_wrote_is_written_again(folder, scan, tmp_path):
+def test_what_peft_wrote_is_written_again(folder, tmp_path):
     """Names, shapes and numbers; compiles nothing."""
-    _, _, model, params = adapted(folder, scan_layers=scan)
+    _, _, model, params = adapted(folder, scan_layers=len(folder) % 2 == 0)
     write_adapters(model, params, tmp_path)
     ours = load_file(tmp_path / "adapter_model.safetensors")
     theirs = load_file(GOLDENS / folder / "adapter_model.safetensors")
@@ -78,6 +88,38 @@ def test_what_peft_wrote_is_written_again(folder, scan, tmp_path):
         np.testing.assert_array_equal(ours[name], array, name)
     written = json.loads((tmp_path / "adapter_config.json").read_text())
     assert written == json.loads((GOLDENS / folder / "adapter_config.json").read_text())
+
+
+def test_an_adapter_on_a_quantised_base():
+    """QLoRA: what the adapter adds is the same; DoRA's lengths are those of the quantised base."""
+    it, name, model, params = base("dora_llama", scan_layers=True)
+    small = fp.quantize(params, "int8")
+    on_both = [model.load_adapter(x, GOLDENS / "dora_llama") for x in (small, fp.dequantize(small))]
+    got, expected = (logits(model, x, it.inputs(name)) for x in on_both)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    state = model.get_adapter_state_dict(on_both[0])
+    theirs = load_file(GOLDENS / "dora_llama" / "adapter_model.safetensors")
+    assert all(np.array_equal(state[n.removeprefix(PREFIX)], x) for n, x in theirs.items())
+
+
+@pytest.mark.parametrize("scan", [False, True], ids=["loop", "scan"])
+def test_adapters_lie_on_a_mesh_as_their_weights_do(scan):
+    it, name, model, plain = base("lora_llama", scan_layers=scan)
+    mesh = fs.make_mesh(fsdp=4, tensor=2)
+    rules = (("vocab", None), *fs.DEFAULT_RULES)
+    params = jax.device_put(plain, model.place(model.abstract_params(), mesh, rules).shardings)
+    on_mesh, alone = (model.load_adapter(x, GOLDENS / "lora_llama") for x in (params, plain))
+    found: dict[str, Any] = {**fp.get_adapters(on_mesh, "default")}
+    for path, adapter in found.items():
+        spec = [*fp.flatten(params)[path].sharding.spec, None, None][: len(adapter.a.shape)]
+        a, b = (list(x.sharding.spec) + [None] * 3 for x in (adapter.a, adapter.b))
+        lead = spec[:-2]
+        assert a[: len(spec)] == [*lead, spec[-2], None] and b[: len(spec)] == [
+            *lead,
+            None,
+            spec[-1],
+        ]
+    assert equal(on_mesh, alone)
 
 
 # --- from_pretrained, load_adapter and save_pretrained ---
