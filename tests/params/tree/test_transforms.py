@@ -26,8 +26,8 @@ NOT_TRANSFORMS = (  # those that quantise are in params/quantized
     "quantize dequantize"
 )
 NOT_TRANSFORM_METHODS = (  # those of adapters are in tests/params/adapters
-    "add_adapter set_adapter active_adapters enable_adapters disable_adapters delete_adapter "
-    "merge_adapter unmerge_adapter "
+    "add_adapter load_adapter get_adapter_state_dict set_adapter active_adapters enable_adapters "
+    "disable_adapters delete_adapter merge_adapter unmerge_adapter "
     "create_model_card cut dequantize edit_half first_pass generate next_pass post_init "
     "push_to_hub save_pretrained stream"
 )
