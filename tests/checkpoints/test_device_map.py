@@ -71,7 +71,7 @@ def test_P13_18_logits_and_tokens_are_the_same(saved, name):
         assert np.array_equal(np.asarray(leaf), np.asarray(fp.get_leaf(params, path))), path
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_P13_18_of_a_table_on_the_disk_the_rows_of_the_ids_are_read(tmp_path, monkeypatch, tied):
     config = CONFIG.replace(tie_word_embeddings=tied, vocab_size=512)
     model = fm.LlamaForCausalLM(config)

@@ -312,7 +312,10 @@ def test_rules_without_residual_length_take_that_of_length():
 
 @pytest.mark.parametrize(
     ("more", "split"),
-    [((), "heads"), ((("cache_heads", None), ("cache_length", "tensor")), "slots")],
+    [
+        pytest.param((), "heads", marks=pytest.mark.soak),
+        ((("cache_heads", None), ("cache_length", "tensor")), "slots"),
+    ],
     ids=["heads", "slots"],
 )
 def test_a_cache_is_spread_by_axes_of_its_own(more, split):
