@@ -1,13 +1,17 @@
 """Checks: the tensors of an adapter, its configuration and a model are of each other."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ..core.model import Model
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import is_saved, is_targeted
 from ..params.adapters.peft.tensors import AdapterTensors
+from ..params.adapters.weight import AdaptedWeight
+from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.errors import CheckpointError, quoted, some, warn
+from ..params.tree.measure import HOST_KINDS
 from ..params.tree.paths import nearest
 from .modules import OTHER, Modules, today
 
@@ -143,6 +147,27 @@ def check_saved(tensors: AdapterTensors, table: Modules, config: PeftConfig) -> 
             f"{tensors.where}: {some(map(quoted, odd), 3)} ({len(odd)}) would take the place of "
             "tensors of the base, and neither modules_to_save nor bias of the configuration says so"
         )
+
+
+def check_places(leaves: Mapping[str, Any], where: str) -> None:
+    """Refuses weights that stay off the devices: a run in stages knows no adapters.
+
+    Raises:
+        CheckpointError: with the first of them.
+    """
+    away = [path for path, leaf in leaves.items() if _is_away(leaf)]
+    if away:
+        raise CheckpointError(
+            f"{where}: adapts {away[0]} ({len(away)} such), which device_map keeps in host memory "
+            "or on the disk, and a weight there has no adapters; map it to a device, or merge the "
+            "adapter into its base first: model.merge_adapter(params), and save that"
+        )
+
+
+def _is_away(leaf: Any) -> bool:
+    base = leaf.base if isinstance(leaf, AdaptedWeight) else leaf
+    where = getattr(base, "sharding", None)
+    return isinstance(base, DiskLeaf) or getattr(where, "memory_kind", None) in HOST_KINDS
 
 
 def _is_table(table: Modules, name: str) -> bool:

@@ -16,7 +16,7 @@ from ..params.adapters.weight import AdaptedWeight
 from ..params.adapters.whole import Replacement
 from ..params.errors import CheckpointError, quoted
 from ..params.formats import Tensor
-from .checks import aligned, check_saved, check_targets
+from .checks import aligned, check_places, check_saved, check_targets
 from .meanings import METHODS, TOKENS, token_rows
 from .modules import Modules, Piece, modules_of
 from .sites import Fields, Stack
@@ -48,6 +48,8 @@ def read_adapters(
         fields = Fields(tensors.where, module, found, rank, scale, before)
         for piece in module.pieces:
             sites.setdefault(piece.path, []).append((piece, fields))
+    whole = [piece.path for name in tensors.replaced for piece in table.tensors[name][0]]
+    check_places({path: leaves[path] for path in (*sites, *whole)}, tensors.where)
     made: dict[str, Adapter] = {}
     for path, each in sites.items():
         made[path] = _leaf_adapter(path, leaves[path], each, config)

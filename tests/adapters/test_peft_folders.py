@@ -371,6 +371,16 @@ def test_bad_adapters_are_refused_and_the_base_is_untouched(message, folder, lla
         load(folder)
 
 
+def test_weights_off_the_devices_have_no_adapters(folder):
+    put(folder)
+    for place in ("cpu", "disk"):
+        where = {"model/layers/0": place, "": 0}
+        with pytest.raises(CheckpointError, match=r"layers/0/self_attn/q_proj/kernel \(1 such\)"):
+            load(folder, device_map=where, offload_folder=folder / "off")
+    _, params = load(folder, device_map={"model/layers/1/mlp": "cpu", "": 0})
+    assert fp.active_adapters(params) == ("default",)
+
+
 def test_a_name_twice_and_names_that_there_are_not(llama, tmp_path):
     model, plain = llama
     params = model.load_adapter(plain, put(tmp_path / "a"))
