@@ -8,7 +8,9 @@ from .. import params as fp
 from ..calls.signature import names_of
 from ..core.model import Model
 from ..hub import HubError, HubOptions, Location
+from ..params.adapters.attach import adapted_leaves
 from ..params.adapters.peft.config import CONFIG_NAME as ADAPTER_NAME
+from ..params.adapters.whole import Replacement
 from ..params.errors import CheckpointError
 from .folders import DEFAULT, base_of, is_adapter, open_adapter
 
@@ -90,3 +92,12 @@ def find_adapter(request: Asks, location: Location) -> tuple[Location, Adapted |
             "itself; load the base, and put them on with model.load_adapter one after another"
         )
     return base, adapter
+
+
+def replaced_by_adapters(params: fp.Params) -> frozenset[str]:
+    """Returns the paths of weights that an adapter which acts has replaced as a whole."""
+    return frozenset(
+        path
+        for path, leaf in adapted_leaves(params).items()
+        if any(isinstance(each, Replacement) for each in leaf.acting())
+    )

@@ -16,7 +16,7 @@ from jax.core import Tracer
 from .. import gguf
 from .. import params as fp
 from .. import sharding as fs
-from ..adapters.found import Adapted, find_adapter
+from ..adapters.found import Adapted, find_adapter, replaced_by_adapters
 from ..config.config import CONFIG_NAME, Config
 from ..core.model import Model, warn_of_replicated
 from ..core.template import drawn
@@ -94,7 +94,7 @@ def load(
             onto = functools.partial(adapter.onto, model, params)
             params = together(onto, "reading an adapter")
     params = model.post_init(params)
-    _warn(type(model), match)
+    _warn(type(model), match, replaced_by_adapters(params) if adapter else frozenset())
     if not request.output_loading_info:
         return model, params
     return model, params, LoadingInfo.of(plan, location and location.revision, seconds)
@@ -245,11 +245,16 @@ def warn_of_new(cls: type[Model], where: str, paths: Collection[str]) -> None:
         )
 
 
-def _warn(cls: type[Model], match: Match) -> None:
-    """Warns of leaves that were not loaded, and of tensors that were not used."""
+def _warn(cls: type[Model], match: Match, replaced: Collection[str]) -> None:
+    """Warns of leaves that were not loaded, and of tensors that were not used.
+
+    Args:
+        replaced: leaves that an adapter brought.
+    """
     where, name = match.source.where, cls.__name__
     if match.said:
         warn(f"{where}: {match.said}")
-    warn_of_new(cls, where, [*match.missing, *(bad.path for bad in match.mismatched)])
+    new = [*match.missing, *(bad.path for bad in match.mismatched)]
+    warn_of_new(cls, where, [path for path in new if path not in replaced])
     if match.unexpected:
         warn(f"Weights from {where} not used in {name}: {some(match.unexpected)}")

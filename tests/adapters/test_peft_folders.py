@@ -301,6 +301,18 @@ def test_a_joined_projection_whose_parts_were_trained_apart(tmp_path):
     assert read_config(tmp_path).rank_pattern
 
 
+@pytest.mark.filterwarnings("ignore:.*not used in LlamaForSequenceClassification. lm_head")
+def test_a_head_that_an_adapter_brings_is_not_called_new(folder, tmp_path):
+    state = tensors() | {"base_model.model.score.weight": np.ones((2, 8), np.float32)}
+    alone = put(
+        tmp_path / "a", state, modules_to_save=["score"], base_model_name_or_path=str(folder)
+    )
+    _, params = fm.LlamaForSequenceClassification.from_pretrained(alone, progress=False)
+    assert np.asarray(fp.flatten(params)["score/kernel"].dense()).min() == 1
+    with pytest.warns(UserWarning, match="not initialized from pretrained model .*score"):
+        fm.LlamaForSequenceClassification.from_pretrained(folder, progress=False)
+
+
 # --- bad input: the base is untouched, and the file, the tensor and the way out are named ---
 
 
