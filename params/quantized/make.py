@@ -85,13 +85,24 @@ def _nearest(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
     is_tiny = largest <= _TINY
     inverse = xp.where(is_tiny, 1 / _TINY, top / xp.where(is_tiny, 1, largest))
     normal = xp.clip(numbers * spread(inverse, form.block, numbers.shape), -top, top)
+    is_sorted = (order == np.arange(len(order))).all()
     if xp is np:
-        return order[np.searchsorted(middles, normal)], _over(largest, top)
+        place = _count_below(normal, middles)
+        return (place if is_sorted else order[place]), _over(largest, top)
     # Compares with all: XLA does it in one loop with what comes before and after.
     place = functools.reduce(lambda a, b: a + b, ((normal > x).astype(jnp.uint8) for x in middles))
-    is_sorted = (order == np.arange(len(order))).all()
     found = place if is_sorted else jnp.take(order, place, mode="clip")
     return found, _over(largest, top)
+
+
+def _count_below(numbers: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Counts for each number the limits below it, uint8. As many comparisons as there are limits
+    are several times faster than a search, for NumPy does many at once."""
+    count, is_above = np.zeros(numbers.shape, np.uint8), np.empty(numbers.shape, np.bool_)
+    for limit in limits:
+        np.greater(numbers, limit, out=is_above)
+        count += is_above.view(np.uint8)
+    return count
 
 
 def _integer(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
@@ -146,7 +157,11 @@ def _largest(sizes: Any, block: tuple[int, int]) -> Any:
             sizes = xp.pad(sizes, pads)
         here = axis % sizes.ndim
         shape = (*sizes.shape[:here], -1, size, *sizes.shape[here + 1 :])
-        sizes = sizes.reshape(shape).max(here + 1)
+        sizes = sizes.reshape(shape)
+        while xp is np and axis == -1 and sizes.shape[-1] % 2 == 0:
+            half = sizes.shape[-1] // 2  # several times faster than NumPy's maximum of short rows
+            sizes = np.maximum(sizes[..., :half], sizes[..., half:])
+        sizes = sizes.max(here + 1)
     return sizes
 
 

@@ -23,6 +23,7 @@ from .packed import PackedTensor, packed_tensor
 from .qtensor import Form
 
 _PIECE = 1 << 20  # numbers that are quantised at once
+_CACHED = 1 << 16  # numbers whose temporaries stay in the cache
 _WORTH = 1 << 17  # numbers; for fewer of them nothing is compiled
 
 Rows = tuple[int, int]
@@ -208,7 +209,17 @@ class _Scales(Tensor):
 def _quantize(
     numbers: np.ndarray, form: Form, largest: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns codes and scales: of XLA where there are many, whose pieces have few shapes."""
+    """Returns codes and scales, by XLA where there are many: pieces have few shapes. It finds the
+    codes of a codebook one by one, which NumPy does not."""
+    if codes_of(form.codes).kind == "codebook" and form.block[0] == 1 and len(numbers) > 1:
+        step = max(1, _CACHED // numbers.shape[1])
+        parts = [
+            quantize(numbers[i : i + step], form, largest) for i in range(0, len(numbers), step)
+        ]
+        return (
+            np.concatenate([np.asarray(part.data) for part in parts]),
+            np.concatenate([np.asarray(part.scale) for part in parts]),
+        )
     if numbers.size < _WORTH or not compiles(numbers.dtype):
         made = quantize(numbers, form, largest)
         return np.asarray(made.data), np.asarray(made.scale)
