@@ -28,7 +28,13 @@ def placed_plan(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> Load
     placement = placement_of(model, plan, options)
     leaves, on_disk = [], []
     for leaf in plan.leaves:
-        sharding = placement.sharding(leaf.path)
+        owner = plan.owner(leaf)
+        sharding = placement.sharding(owner or leaf.path)
+        if sharding is None and owner is not None:
+            raise ValueError(
+                f"the device_map leaves {owner} on the disk, and it is quantised, which stays in "
+                "memory: give it a device or the cpu, or dequantize=True"
+            )
         if sharding is None:
             main = SingleDeviceSharding(placement.main)
             on_disk.append(dataclasses.replace(leaf, sharding=main, committed=True))
@@ -47,7 +53,10 @@ def placed_plan(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> Load
 
 def placement_of(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> DeviceMap:
     """Carries out a `device_map` for the leaves of a plan, and those that it does not find."""
-    planned = {leaf.path: leaf.nbytes for leaf in (*plan.leaves, *plan.on_disk)}
+    planned: dict[str, int] = {}
+    for leaf in (*plan.leaves, *plan.on_disk):
+        path = plan.owner(leaf) or leaf.path
+        planned[path] = planned.get(path, 0) + leaf.nbytes
     sizes = {path: nbytes(leaf) for path, leaf in fp.flatten(model.abstract_params()).items()}
     return device_map_of(model, sizes | planned, options)
 

@@ -142,7 +142,8 @@ def pack(codes: Concrete, bits: int, axis: int) -> Any:
     if bits == 8:
         return codes
     xp, axis = _module(codes), axis % codes.ndim
-    if xp is np and bits == 4 and axis == codes.ndim - 1 and codes.flags.c_contiguous:
+    is_last = isinstance(codes, np.ndarray) and axis == codes.ndim - 1
+    if is_last and bits == 4 and codes.flags.c_contiguous:
         pairs = codes.view("<u2")  # the second code of two is 8 bits up, and goes down by 4
         return (pairs | pairs >> 4).astype(np.uint8)
     count, width = _period(bits)

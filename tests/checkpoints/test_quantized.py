@@ -312,3 +312,15 @@ def test_P10_a_template_of_70B_on_8_devices_says_its_bytes():
     with pytest.raises(fp.CheckpointError, match="is abstract: it can be planned with"):
         small = LOOPED.abstract_params()
         fm.LlamaForCausalLM.from_pretrained(None, config=CONFIG, state_dict=small)
+
+
+def test_P10_a_device_map_keeps_quantised_weights_in_memory(packed, tmp_path):
+    LOOPED.save_pretrained(packed["nf4", False], tmp_path)
+    first, second = jax.devices()[:2]
+    places = {"": first, "model/layers/1": second}
+    _, tree = fm.LlamaForCausalLM.from_pretrained(tmp_path, device_map=places)
+    assert_same(tree, packed["nf4", False])
+    for path, weight in quantised(tree).items():
+        assert weight.scale.devices() == {second if "layers/1/" in path else first}
+    with pytest.raises(ValueError, match="layers/1/.* on the disk, and it is quantised, which"):
+        fm.load_plan(tmp_path, device_map={"": first, "model/layers/1": "disk"})
