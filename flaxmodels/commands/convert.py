@@ -15,6 +15,7 @@ import numpy as np
 from .. import gguf, registration
 from .. import params as fp
 from ..checkpoints.save import SaveOptions, save, staging
+from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, read_json, text_of
 from ..documents.json_values import ConfigError, is_finite
 from ..documents.remote_code import without_code
@@ -157,6 +158,12 @@ def _account(near: str, source: fp.Source, format: str) -> Account | None:
             raise
         warn(f"{error}; its tensors keep their names, and {CONFIG_NAME} is copied")
         return None
+    if values.get(QUANTISED):
+        raise fp.CheckpointError(
+            f"{source.where}: its weights are quantised, and those are not converted file by file; "
+            "load them and save them: model, params = fm.AutoModelForCausalLM.from_pretrained("
+            f"folder); model.save_pretrained(params, other, format={format!r})"
+        )
     if whole.buffers:
         warn(
             f"{source.where}: not converted, buffers that follow from the configuration, or layers "

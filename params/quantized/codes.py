@@ -142,9 +142,10 @@ def pack(codes: Concrete, bits: int, axis: int) -> Any:
     if bits == 8:
         return codes
     xp, axis = _module(codes), axis % codes.ndim
-    is_last = isinstance(codes, np.ndarray) and axis == codes.ndim - 1
-    if is_last and bits == 4 and codes.flags.c_contiguous:
-        pairs = codes.view("<u2")  # the second code of two is 8 bits up, and goes down by 4
+    if isinstance(codes, np.ndarray) and bits == 4 and axis == codes.ndim - 1:
+        pairs = np.ascontiguousarray(codes).view(
+            "<u2"
+        )  # the second code of two is 8 bits up, and goes down by 4
         return (pairs | pairs >> 4).astype(np.uint8)
     count, width = _period(bits)
     front, back = codes.shape[:axis], codes.shape[axis + 1 :]

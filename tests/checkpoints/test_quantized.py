@@ -12,6 +12,7 @@ from _turns import in_turn
 
 import flaxmodels as fm
 from flaxmodels import params as fp
+from flaxmodels.convert import convert
 from flaxmodels.params.quantized.make import form_of, quantize
 from flaxmodels.params.quantized.qtensor import QTensor
 
@@ -324,3 +325,10 @@ def test_P10_a_device_map_keeps_quantised_weights_in_memory(packed, tmp_path):
         assert weight.scale.devices() == {second if "layers/1/" in path else first}
     with pytest.raises(ValueError, match="layers/1/.* on the disk, and it is quantised, which"):
         fm.load_plan(tmp_path, device_map={"": first, "model/layers/1": "disk"})
+
+
+def test_P13_26_a_conversion_of_quantised_weights_says_what_to_write(packed, tmp_path):
+    LOOPED.save_pretrained(packed["nf4", False], tmp_path / "a")
+    with pytest.raises(fp.CheckpointError, match="load them and save them: model, params = "):
+        convert(tmp_path / "a", tmp_path / "b", format="msgpack")
+    assert not (tmp_path / "b").exists()
