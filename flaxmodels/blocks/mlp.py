@@ -5,8 +5,8 @@ from flax import linen as nn
 
 from .. import sharding as fs
 from .activations import ACTIVATIONS
-from .linear import Linear
 from .remat import named
+from .weights.linear import Linear
 
 
 class MLP(nn.Module):

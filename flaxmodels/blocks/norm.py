@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from .parameter import parameter
+from .weights.parameter import parameter
 
 
 class RMSNorm(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from .linear import Embed
+from .weights.linear import Embed
 
 
 def bucket_table(buckets: int, max_distance: int) -> np.ndarray:

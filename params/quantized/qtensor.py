@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import GetAttrKey, register_pytree_with_keys_class
 
 from ..tree.weights import Shape, Weight
 from .codes import codes_of, decode, unpack
@@ -54,7 +53,6 @@ class Form:
         return (*stored[:-2], *stored[-2:][::-1]) if self.turned else stored
 
 
-@register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class QTensor(Weight):
     """A quantised weight. It stands for `(code - zero) * scale * form.factor - offset`, computed in
@@ -134,18 +132,10 @@ class QTensor(Weight):
             numbers = numbers - spread(in_float32(self.offset), block, shape)
         return numbers
 
-    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[GetAttrKey, Any], ...], Form]:
-        return tuple((GetAttrKey(name), getattr(self, name)) for name in _FIELDS), self.form
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], Form]:
-        return tuple(getattr(self, name) for name in _FIELDS), self.form
-
-    @classmethod
-    def tree_unflatten(cls, form: Form, fields: tuple[Any, ...]) -> "QTensor":
-        return cls(*fields, form=form)
-
-
-_FIELDS = ("data", "scale", "zero", "offset", "perm")
+jax.tree_util.register_dataclass(
+    QTensor, data_fields=["data", "scale", "zero", "offset", "perm"], meta_fields=["form"]
+)
 
 
 def in_float32(scale: Any) -> Any:

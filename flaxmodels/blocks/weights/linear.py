@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from .. import sharding as fs
-from ..params.adapters.weight import AdaptedWeight
-from ..params.quantized.qtensor import QTensor
-from ..params.tree.weights import Weight
+from ... import sharding as fs
+from ...params.adapters.weight import AdaptedWeight
+from ...params.quantized.qtensor import QTensor
+from ...params.tree.weights import Weight
+from ..inputs import Tokens
 from . import quantized
-from .inputs import Tokens
 from .parameter import parameter, weight
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..params.quantized.codes import codes_of, decode, unpack
-from ..params.quantized.qtensor import Form, QTensor, in_float32, spread
+from ...params.quantized.codes import codes_of, decode, unpack
+from ...params.quantized.qtensor import Form, QTensor, in_float32, spread
 
 _LONGEST = 4095  # numbers of float32: a larger x and XLA does not decode inside of the product
 _FEW = 8  # rows of x, up to which a CPU multiplies one by one; more pay for an array of the weight

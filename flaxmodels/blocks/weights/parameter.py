@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from .. import sharding as fs
-from ..params.tree.weights import Weight
+from ... import sharding as fs
+from ...params.tree.weights import Weight
 
 
 def parameter(

@@ -1,0 +1,1 @@
+"""Weights of blocks: made, multiplied and looked up, however they are held."""
