@@ -142,8 +142,9 @@ def _known(folder: str, names: set[str], store: Store) -> str:
         return f"this is a model of sentence-transformers: give subfolder= of its weights{parts}"
     if names & {"quantize_config.json", "quant_config.json"}:
         return (
-            "quantize_config.json says that it is quantised, which cannot be loaded yet: use the "
-            "original checkpoint"
+            "quantize_config.json says that it is quantised, by a tool of old: put what it says "
+            "into config.json, as quantization_config with a quant_method, and name the weights "
+            "file itself"
         )
     if "bert_config.json" in names:
         return (
