@@ -38,7 +38,7 @@ from .build import Choose, M, build, described
 from .loading_info import LoadingInfo
 from .offload import placed_leaves, streamed
 from .plan import PlanOptions, plan_load
-from .quantization import config_after
+from .quantization.leaves import config_after
 from .request import Request
 
 

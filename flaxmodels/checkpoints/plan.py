@@ -18,8 +18,8 @@ from ..params.sizes import parse_size
 from ..params.tree.cast import DtypeLike
 from ..placement.options import DeviceMapOptions
 from .offload import placed_plan
-from .quantization import quantised_source, with_quantized
-from .quantization_recipe import Recipe
+from .quantization.leaves import quantised_source, with_quantized
+from .quantization.recipe import Recipe
 from .tensor_parallel import M, TensorParallel
 
 _CHEAP = 1 << 16  # size of a dimension up to which the table of mismatches says it better

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from .. import params as fp
 from ..analysis.compiled import CompiledCall
-from ..checkpoints.quantization import without_quantization
+from ..checkpoints.quantization.leaves import without_quantization
 from ..core.model import Mixin
 from ..params.quantized.qtensor import QTensor
 

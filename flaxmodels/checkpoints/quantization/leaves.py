@@ -5,25 +5,25 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from .. import params as fp
-from ..config.config import Config
-from ..core.model import Model
-from ..documents.config_keys import QUANTISED
-from ..documents.json_values import thaw
-from ..params.checkpoint.match import Match, Piece, backbone_names
-from ..params.checkpoint.plan import LoadPlan
-from ..params.formats.parts import part_of
-from ..params.quantized.lazy import Computed
-from ..params.quantized.making import quantized
-from ..params.quantized.moved import transposed
-from ..params.quantized.packed import PackedTensor
-from ..params.quantized.qtensor import Form
-from ..params.quantized.readers import check_read, read_quantized
-from ..params.quantized.readers.ours import config_of
-from ..params.tree.layers import EXPERTS, LAYERS
-from ..params.tree.paths import matches
-from ..params.tree.places import Part
-from .quantization_recipe import Recipe
+from ... import params as fp
+from ...config.config import Config
+from ...core.model import Model
+from ...documents.config_keys import QUANTISED
+from ...documents.json_values import thaw
+from ...params.checkpoint.match import Match, Piece, backbone_names
+from ...params.checkpoint.plan import LoadPlan
+from ...params.formats.parts import part_of
+from ...params.quantized.lazy import Computed
+from ...params.quantized.making import quantized
+from ...params.quantized.moved import transposed
+from ...params.quantized.packed import PackedTensor
+from ...params.quantized.qtensor import Form
+from ...params.quantized.readers import check_read, read_quantized
+from ...params.quantized.readers.ours import config_of
+from ...params.tree.layers import EXPERTS, LAYERS
+from ...params.tree.paths import matches
+from ...params.tree.places import Part
+from .recipe import Recipe
 
 
 def quantised_source(model: Model, source: fp.Source) -> fp.Source:
