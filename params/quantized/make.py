@@ -4,7 +4,6 @@ All of it is for arrays of NumPy and of JAX alike, and works in `jit`. The codes
 bitsandbytes makes of the same numbers (int8, nf4, fp4), and PyTorch's casts (float8).
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -59,6 +58,12 @@ def quantize(array: Concrete, form: Form, largest: Any = None) -> QTensor:
         ValueError: codes that are not made here, or an array that they cannot hold: fewer than two
             axes, or rows that do not fill whole bytes.
     """
+    found, scale = encode(array, form, largest)
+    return QTensor(pack(found, codes_of(form.codes).bits, -1), scale, form=form)
+
+
+def encode(array: Concrete, form: Form, largest: Any = None) -> tuple[Any, Any]:
+    """Returns the codes that `quantize` packs, one each element, and their scales."""
     codes = codes_of(form.codes)
     if array.ndim < 2 or array.shape[-1] % codes.group:
         raise ValueError(
@@ -69,9 +74,8 @@ def quantize(array: Concrete, form: Form, largest: Any = None) -> QTensor:
         raise ValueError(f"{form.codes} with {form} is read from checkpoints, and not made")
     numbers = array.astype(np.float32)
     largest = _largest(abs(numbers), form.block) if largest is None else largest
-    encode = {"codebook": _nearest, "float": _float, "signed": _integer}[codes.kind]
-    found, scale = encode(numbers, largest, form)
-    return QTensor(pack(found, codes.bits, -1), scale, form=form)
+    function = {"codebook": _nearest, "float": _float, "signed": _integer}[codes.kind]
+    return function(numbers, largest, form)
 
 
 def _nearest(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
@@ -84,14 +88,14 @@ def _nearest(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
     # XLA may take _TINY, which is below the least normal number, for 0.
     is_tiny = largest <= _TINY
     inverse = xp.where(is_tiny, 1 / _TINY, top / xp.where(is_tiny, 1, largest))
-    normal = xp.clip(numbers * spread(inverse, form.block, numbers.shape), -top, top)
-    is_sorted = (order == np.arange(len(order))).all()
+    normal = numbers * spread(inverse, form.block, numbers.shape)
     if xp is np:
-        place = _count_below(normal, middles)
-        return (place if is_sorted else order[place]), _over(largest, top)
-    # Compares with all: XLA does it in one loop with what comes before and after.
-    place = functools.reduce(lambda a, b: a + b, ((normal > x).astype(jnp.uint8) for x in middles))
-    found = place if is_sorted else jnp.take(order, place, mode="clip")
+        return order[_count_below(normal, middles)], _over(largest, top)
+    # Compares with all, and adds up the steps from code to code, modulo 256: XLA does it in one
+    # loop, where a lookup would be several times slower.
+    found = xp.full(normal.shape, order[0])
+    for middle, step in zip(middles, np.diff(order), strict=True):
+        found = found + xp.where(normal > middle, step, np.uint8(0))
     return found, _over(largest, top)
 
 

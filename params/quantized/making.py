@@ -6,6 +6,7 @@ Of the numbers no more than a piece is ever in memory.
 import dataclasses
 import functools
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,14 +17,13 @@ import numpy as np
 from ..formats.source import Bounds, Tensor
 from ..host.copies import copy, empty
 from ..host.kernels import compiles, on_cpu
-from .codes import codes_of
+from .codes import codes_of, pack
 from .lazy import misfit
-from .make import quantize
+from .make import encode, quantize
 from .packed import PackedTensor, packed_tensor
 from .qtensor import Form
 
-_PIECE = 1 << 20  # numbers that are quantised at once
-_CACHED = 1 << 16  # numbers whose temporaries stay in the cache
+_PIECE = 1 << 19  # numbers that are quantised at once
 _WORTH = 1 << 17  # numbers; for fewer of them nothing is compiled
 
 Rows = tuple[int, int]
@@ -209,29 +209,29 @@ class _Scales(Tensor):
 def _quantize(
     numbers: np.ndarray, form: Form, largest: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns codes and scales, by XLA where there are many: pieces have few shapes. It finds the
-    codes of a codebook one by one, which NumPy does not."""
-    if codes_of(form.codes).kind == "codebook" and form.block[0] == 1 and len(numbers) > 1:
-        step = max(1, _CACHED // numbers.shape[1])
-        parts = [
-            quantize(numbers[i : i + step], form, largest) for i in range(0, len(numbers), step)
-        ]
-        return (
-            np.concatenate([np.asarray(part.data) for part in parts]),
-            np.concatenate([np.asarray(part.scale) for part in parts]),
-        )
+    """Returns codes and scales, by XLA where there are many: pieces have few shapes, and one loop
+    compares a number with all of a codebook. NumPy casts and packs, several times faster."""
     if numbers.size < _WORTH or not compiles(numbers.dtype):
         made = quantize(numbers, form, largest)
         return np.asarray(made.data), np.asarray(made.scale)
+    shape, blocks = numbers.shape, form.blocks(numbers.shape)
+    codes, width = codes_of(form.codes), form.block[1]
+    rows = len(numbers)
+    if codes.kind == "codebook" and form.block[0] == 1 and width > 0 and shape[1] % width == 0:
+        # Blocks as rows, for to repeat scales would take as long as all the rest, and as many of
+        # them as few shapes have, for to compile takes longer than a piece.
+        numbers, form = numbers.reshape(-1, width), dataclasses.replace(form, block=(1, -1))
+        unit = max(1, _WORTH // width)
+        rows = -(-len(numbers) // unit) * unit
+    floats = empty((rows, numbers.shape[1]), np.dtype(np.float32))
+    floats[: len(numbers)] = numbers
+    floats[len(numbers) :] = 0
     with on_cpu():
-        data, scale = _compiled(form)(numbers, largest)
-        return np.asarray(data), np.asarray(scale)
+        found, scale = map(np.asarray, _compiled(form)(floats, largest=largest))
+    data = pack(found[: len(numbers)].reshape(shape), codes.bits, -1)
+    return data, scale.reshape(-1)[: math.prod(blocks)].reshape(blocks)
 
 
 @functools.lru_cache(maxsize=32)
 def _compiled(form: Form) -> Callable[..., Any]:
-    def compute(numbers: jax.Array, largest: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        made = quantize(numbers, form, largest)
-        return made.data, made.scale
-
-    return jax.jit(compute)
+    return jax.jit(functools.partial(encode, form=form))

@@ -218,6 +218,7 @@ BAD = {
     "no dict": (3, TypeError, "quantization_config is a int; give a dict"),
     "method": ({"quant_method": "gptq"}, ValueError, "'gptq' is not made here"),
     "both": ({"load_in_4bit": True, "load_in_8bit": True}, ValueError, "give one of load_in_8bit"),
+    "text": (NF4 | {"llm_int8_skip_modules": "lm_head"}, TypeError, r"such as \['lm_head'\]"),
     "key": (NF4 | {"zip": 1}, TypeError, "zip would have no effect on bitsandbytes"),
     "type": ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf5"}, ValueError, "is 'nf5'"),
     "scheme": ({"scheme": "int9"}, ValueError, "unknown scheme 'int9'; known: int8"),
@@ -247,9 +248,26 @@ def test_P13_26_modules_are_left_out_by_the_rule_of_transformers(folder):
     skipped = ["model.layers.1", "self_attn.[qk]_proj", "down_proj"]
     asked = {"load_in_8bit": True, "llm_int8_skip_modules": skipped}
     plan = fm.load_plan(folder, quantization_config=asked)
-    left = {path.split("/")[-2] for path in plan.packed}
+    left = {path.split("/")[-2] for path in plan.packed} - {"lm_head"}
     assert left == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"}
-    assert all("layers/0/" in path for path in plan.packed)
+    in_layers = plan.packed.keys() - {"lm_head/kernel"}
+    assert all("layers/0/" in path for path in in_layers) and in_layers != plan.packed.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "asked"),
+    [
+        ("llm_int8_skip_modules", NF4),
+        ("modules_to_not_convert", ASKED["fp8"]),
+        ("modules_to_not_convert", {"scheme": "int8"}),
+    ],
+)
+def test_P13_26_a_list_of_modules_stands_for_heads(folder, key, asked):
+    def is_quantised(skipped):
+        plan = fm.load_plan(folder, quantization_config=asked | {key: skipped})
+        return "lm_head/kernel" in plan.packed
+
+    assert [*map(is_quantised, (None, [], ["q_proj"], ["lm_head"]))] == [False, True, True, False]
 
 
 def test_P10_NaN_is_not_quantised(params, tmp_path):

@@ -82,7 +82,7 @@ def with_quantized(
             "dequantize=True too, to have it made anew"
         )
     names = {path: [x.tensor.name for x in pieces] for path, pieces in match.found.items()}
-    defaults = _by_default(model, template)
+    defaults = _by_default(model, template, heads=recipe.skipped is not None)
     forms = recipe.forms(template, names, lambda path, leaf: path in defaults)
     found = {
         path: tuple(_made(piece, forms.get(path)) for piece in pieces)
@@ -110,19 +110,20 @@ def _is_packed(source: fp.Source) -> bool:
     return any(isinstance(tensor, PackedTensor) for tensor in source.tensors.values())
 
 
-def _by_default(model: Model, template: fp.Params) -> set[str]:
-    """Returns the paths of the leaves that are quantised by default: kernels of products in the
-    backbone, whose rows fill whole bytes."""
+def _by_default(model: Model, template: fp.Params, *, heads: bool) -> set[str]:
+    """Returns the paths of the leaves that are quantised by default: kernels of products whose rows
+    fill whole bytes, in the backbone or, with `heads`, everywhere."""
     leaves = fp.flatten(template)
 
     def is_product(path: str, leaf: Any) -> bool:
         lead = len([*itertools.takewhile((LAYERS, EXPERTS).__contains__, leaf.axes)])
         return path.endswith("/kernel") and len(leaf.shape) == lead + 2 and leaf.shape[-2] % 8 == 0
 
+    products = {path for path, leaf in leaves.items() if is_product(path, leaf)}
+    if heads:
+        return products
     backbone = backbone_names(leaves, leaves, model.base_model_prefix, model.naming)
-    return {path for path in backbone if is_product(path, leaves[path])} - {
-        model.output_embeddings_path or ""
-    }
+    return products.intersection(backbone) - {model.output_embeddings_path or ""}
 
 
 def _made(piece: Piece, form: Form | None) -> Piece:

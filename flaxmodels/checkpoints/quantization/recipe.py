@@ -24,12 +24,13 @@ class Recipe:
     Attributes:
         schemes: ordered (pattern on the path, form); None is the pattern of the leaves that are
             quantised by default: kernels of products, but for those of heads.
-        skipped: names of modules, as a checkpoint has them, that are left out.
+        skipped: names of modules, as a checkpoint has them, that are left out instead of heads;
+            heads are if None.
         mask: leaves that are quantised; those that patterns or the default choose if None.
     """
 
     schemes: tuple[tuple[str | None, Form], ...]
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[str, ...] | None = None
     mask: Mask = None
 
     @classmethod
@@ -129,7 +130,7 @@ class Recipe:
         boundary = r"(?:(?<=\.)|(?=\.|$))"
         return any(
             compiled(f"(?:{each}){boundary}").match(module) or module.endswith(each)
-            for each in self.skipped
+            for each in self.skipped or ()
         )
 
 
@@ -142,7 +143,7 @@ def _bitsandbytes(given: dict[str, Any]) -> Recipe:
         given.pop(name, None)
     if bool(eight) == bool(four):
         raise ValueError("quantization_config: give one of load_in_8bit and load_in_4bit")
-    skipped = tuple(given.pop("llm_int8_skip_modules", None) or ())
+    skipped = _names(given.pop("llm_int8_skip_modules", None))
     kind, double = (
         given.pop("bnb_4bit_quant_type", "fp4"),
         given.pop("bnb_4bit_use_double_quant", 0),
@@ -170,7 +171,7 @@ _FINE_OF_BITSANDBYTES = {
 
 def _fp8(given: dict[str, Any]) -> Recipe:
     block = given.pop("weight_block_size", (128, 128))
-    skipped = tuple(given.pop("modules_to_not_convert", None) or ())
+    skipped = _names(given.pop("modules_to_not_convert", None))
     for name, fine in {"activation_scheme": "dynamic", "dequantize": False}.items():
         if given.get(name, fine) == fine:
             given.pop(name, None)
@@ -179,7 +180,7 @@ def _fp8(given: dict[str, Any]) -> Recipe:
 
 def _ours(given: dict[str, Any]) -> Recipe:
     block, double = given.pop("block", None), given.pop("double_quant", False)
-    mask, skipped = given.pop("mask", None), tuple(given.pop("modules_to_not_convert", None) or ())
+    mask, skipped = given.pop("mask", None), _names(given.pop("modules_to_not_convert", None))
     schemes, scheme = given.pop("schemes", None), given.pop("scheme", None)
     patterns = given.pop("patterns", None)
     if (schemes is None) == (scheme is None):
@@ -225,6 +226,16 @@ def _with_block(form: Form, block: Any) -> Form:
             f"quantization_config: block {block!r} spans all rows, but not all columns"
         )
     return dataclasses.replace(form, block=sizes)
+
+
+def _names(skipped: Any) -> tuple[str, ...] | None:
+    """Returns the names of modules that are left out; None where a caller names none. An empty list
+    is one: Transformers then leaves out nothing."""
+    if isinstance(skipped, str):
+        raise TypeError(
+            f"quantization_config: give a list of names of modules, such as [{skipped!r}]"
+        )
+    return None if skipped is None else tuple(skipped)
 
 
 def _is_pair(value: Any) -> bool:
