@@ -14,7 +14,7 @@ from .writing import written_adapter
 
 
 class LoadsAdapters(Mixin):
-    """Adds PEFT's adapters to params, and takes them out again."""
+    """Reads PEFT's adapters onto params, and gives their tensors back."""
 
     def load_adapter(
         self,

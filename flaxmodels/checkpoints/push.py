@@ -20,7 +20,6 @@ from ..config.config import CONFIG_NAME
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
 from ..documents.front_matter import listed
-from ..params.adapters.attach import adapter_names
 from ..params.errors import some
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST
@@ -31,7 +30,7 @@ from ..params.sizes import parse_size
 from .model_card import CardInfo
 from .options import PushFolderKeywords, PushKeywords, SaveAndPushKeywords
 from .release import release
-from .save import SaveOptions, save, write_side_files, write_weights
+from .save import SaveOptions, is_of_adapters, save, write_side_files, write_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -105,7 +104,7 @@ def push(
         )
     use_temp_dir = others.pop("use_temp_dir", None)
     saved = SaveOptions(**others, token=options.token)
-    if adapter_names(params) and saved.weights_format == "safetensors":
+    if is_of_adapters(params, saved):
         return _by_process_0(params, lambda: _push_adapters(model, params, repo_id, saved, options))
     if use_temp_dir is False or (use_temp_dir is None and os.path.isdir(repo_id)):
         save(model, params, repo_id, saved)
@@ -150,7 +149,7 @@ def save_and_push(
     saved = value_of(SaveOptions, others | {"token": options.token}, "save_pretrained")
     hub.check_name(repo_id, options.revision or "main")
     save(model, params, folder, saved)
-    if adapter_names(params) and saved.weights_format == "safetensors":
+    if is_of_adapters(params, saved):
         return _by_process_0(params, lambda: _push_adapters(model, params, repo_id, saved, options))
     return _by_process_0(
         params, lambda: _push_folder(Path(folder), repo_id, model, params, saved, options)

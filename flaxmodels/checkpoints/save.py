@@ -117,7 +117,7 @@ def save(
     """
     folder = checked_folder(folder)
     check_variant(options.variant)
-    if adapter_names(params) and options.weights_format == "safetensors":
+    if is_of_adapters(params, options):
         save_adapters_alone(model, params, folder, options)
         return
     params = saveable(params, model.abstract_params())
@@ -148,11 +148,28 @@ def save(
         together(stack.close, "replacing the old checkpoint")
 
 
+def is_of_adapters(params: fp.PyTree, options: SaveOptions) -> bool:
+    """Tells whether the adapters of params are written, and not their base.
+
+    Raises:
+        TypeError: there are adapters, and a format that holds none.
+    """
+    if not adapter_names(params) or options.weights_format == "orbax":
+        return False
+    if options.weights_format != "safetensors":
+        raise TypeError(
+            f"{options.weights_format} holds no adapters; save safetensors, which are PEFT's, or "
+            'format="orbax", the whole tree; or fp.merge_adapters(params)'
+        )
+    return True
+
+
 def save_adapters_alone(
     model: Model, params: fp.PyTree, folder: Path, options: SaveOptions
 ) -> None:
     """Writes the adapters of params and not their base, as Transformers does; errors as `save`."""
     no_base = {"select": None, "variant": None, "checksums": False, "save_function": None}
+    no_base |= {"quant_method": OURS}
     for name, value in no_base.items():
         if getattr(options, name) != value:
             raise TypeError(

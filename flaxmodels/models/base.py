@@ -92,9 +92,10 @@ class PretrainedModel(
 
         Args:
             name_or_path: a folder with `config.json` and weights of any format of
-                `docs/formats.md`, the name of a repository on the Hub, a weights file (`config` is
-                then needed unless one lies beside it), or the address of any of them: `https://`,
-                `gs://`, and others that fsspec knows. None with `config` and `state_dict`.
+                `docs/formats.md`, or with PEFT's `adapter_config.json`; the name of a repository on
+                the Hub, a weights file (`config` is then needed unless one lies beside it), or the
+                address of any of them: `https://`, `gs://`, and others that fsspec knows. None with
+                `config` and `state_dict`.
             *model_args: fields of the model by position, `dtype` first.
             config: used instead of the folder's own: a configuration, or where to read one: a
                 folder, a file, the name of a repository.
@@ -122,11 +123,12 @@ class PretrainedModel(
                 counts; or "auto", "balanced", "balanced_low_0", "sequential", which make such a map
                 by memory.
             max_memory, offload_folder, offload_buffers: its limits; see `docs/offload.md`.
-            quantization_config: what is quantised while it is read: a dict of Transformers'
-                spelling (bitsandbytes, FP8), or of ours; see `docs/quantized.md`.
+            quantization_config: how to quantise weights while they are read: a dict or an object of
+                Transformers' (bitsandbytes, FP8), or a dict of ours; see `docs/quantized.md`.
+                Kernels in the backbone become `fp.QTensor`s, if it says nothing else.
             load_in_8bit, load_in_4bit: old names of two such dicts.
-            dequantize: weights that the checkpoint has quantised become arrays, while they are
-                read; else they stay as they are.
+            dequantize: decode weights that the checkpoint has quantised, into `param_dtype`, while
+                they are read; else they stay packed, as `fp.QTensor`s.
             strict: refuse a backbone with leaves missing or tensors left over.
             ignore_mismatched_sizes: initialise leaves whose tensor has another shape.
             use_safetensors: True takes only safetensors, False never.
@@ -134,8 +136,8 @@ class PretrainedModel(
                 them, the first there is of safetensors, msgpack, and the others.
             variant: take `model.<variant>.safetensors` and its like, nothing else.
             weights_only: False passes over what is no tensor in PyTorch's pickles; no code runs.
-            gguf_file: the file of GGUF in the folder, or its first part, that is read; its metadata
-                are the configuration. A name that ends in .gguf is that of the file itself.
+            gguf_file: the GGUF file in the folder to read, of several parts the first; its metadata
+                are the configuration. `name_or_path` may also be such a file, `x.gguf`.
             subfolder, revision, token, cache_dir, local_files_only, force_download: where in a
                 repository, and whether to fetch it again, as in `huggingface_hub`.
             proxies: {"http" | "https" | "http://host": "host:port"}, of this process until the end.
@@ -208,7 +210,8 @@ class PretrainedModel(
         **options: Any,
     ) -> Pushed:
         """Writes `config.json` and weights, so that `from_pretrained` and Transformers can read
-        them. Other files in the folder stay, weights of an earlier save go.
+        them. Other files in the folder stay, weights of an earlier save go. Of params with adapters
+        the adapters alone are written, as by PEFT, unless `format` is "orbax".
 
         Args:
             params: the model's tree, looped or stacked as the model is; leaves that are spread over
@@ -234,8 +237,8 @@ class PretrainedModel(
                 along.
             token: for that repository, as `from_pretrained`.
             progress: show a bar if it takes longer than a second.
-            save_peft_format: of params with adapters, of which the adapters alone are saved, as by
-                PEFT: begin the names of tensors with "base_model.model.".
+            save_peft_format: begin the names of an adapter's tensors with "base_model.model.", as
+                PEFT does.
 
         Raises:
             fp.CheckpointError: params that are not this model's, or the disk's own error; the

@@ -130,17 +130,17 @@ class Switches(Mixin):
     def dequantize(
         self, params: fp.Params, dtype: jax.typing.DTypeLike | None = None
     ) -> tuple[Self, fp.Params]:
-        """Returns (model, params) without quantised weights: each is the array that it stands for,
-        and the configuration no longer says how they are held.
+        """Returns (model, params) whose quantised weights, those below adapters too, are the arrays
+        that they stand for; the configuration loses its `quantization_config`.
 
         Args:
-            dtype: of these arrays; the one that each weight has if None.
+            dtype: of these arrays; the logical dtype of each weight if None.
 
         Raises:
             ValueError: nothing in `params` is quantised.
         """
-        leaves = fp.flatten(params)
-        if not any(isinstance(leaf, QTensor) for leaf in leaves.values()):
+        leaves = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, QTensor))
+        if not any(isinstance(leaf, QTensor) for leaf in leaves):
             raise ValueError(
                 f"{type(self).__name__}: none of the {len(leaves)} params is quantised; "
                 "fp.cast(params, dtype) changes what they are stored in"

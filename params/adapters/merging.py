@@ -27,9 +27,9 @@ def merge_adapters(
     keep: bool = False,
     quantized: str = "dequantize",
 ) -> Params:
-    """Returns params whose weights have adapters in them, which then cost nothing.
+    """Returns params with adapters merged into the weights, which then cost no more than the base.
 
-    Computed in float32, one weight at a time, and rounded to the dtype of the weight.
+    Each weight is computed in float32, one at a time, and rounded to its dtype.
 
     Args:
         names: the adapters, merged in this order; those that act if None. Others are dropped.
@@ -39,8 +39,9 @@ def merge_adapters(
             "requantize", codes of the same form, rounded anew.
 
     Raises:
-        ValueError: an unknown name; adapters of which a weight would not be finite, or of only one
-            use of a table; one that adds to a bias, where there is none; some that are merged.
+        ValueError: an unknown name; a weight that would not be finite; an adapter of the lookups
+            alone of a table that is a head too; one that adds to a bias, where there is none; one
+            that is merged already; with the path.
     """
     if quantized not in QUANTIZED:
         raise ValueError(f"quantized is {quantized!r}; expected one of {', '.join(QUANTIZED)}")

@@ -55,19 +55,22 @@ class Form:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class QTensor(Weight):
-    """A quantised weight. It stands for `(code - zero) * scale * form.factor - offset`, computed in
-    float32 and cast to the logical dtype; what is None takes no part.
+    """A quantised weight: `(code - zero) * scale * form.factor - offset`, computed in float32 and
+    cast to the logical dtype; what is None takes no part.
 
-    In a tree of params it is a leaf with a logical shape; `jax.tree` sees `kernel/data`,
-    `kernel/scale` and so on. Leading axes, of layers that are stacked, are those of every array.
+    Functions of `fp` see one leaf, with the `shape` and `dtype` of the array that it stands for;
+    `jax.tree` sees `kernel/data`, `kernel/scale` and so on. Axes of stacked layers, [*L], lead in
+    every array.
 
     Attributes:
-        data: codes, of the dtype `codes_of(form.codes).stored`; packed along the last axis.
-        scale: one for each block; a QTensor where scales are quantised.
+        data: codes [*L, rows, columns * bits / 8], of int8, a float8 dtype, or uint8 where they
+            have fewer bits: a row is one little-endian stream of bits.
+        scale: floats, one for each block, [*L, ceil(rows / b), ceil(columns / c)] with `form.block`
+            (b, c); a QTensor where scales are quantised.
         zero: integers, of the shape of the scales.
         offset: as the scales.
-        perm: int32, one for each number of the last axis: number i there is number perm[i] of the
-            weight (the order of GPTQ's `desc_act`).
+        perm: int32 [*L, columns]: number i of a row is number perm[i] of the weight (the order of
+            GPTQ's `desc_act`).
     """
 
     is_code = True

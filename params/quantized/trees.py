@@ -16,21 +16,23 @@ from .qtensor import QTensor
 
 
 def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
-    """Returns a new tree with the leaves that `mask` selects quantised: `QTensor`s, which a model
-    takes as it takes arrays.
+    """Quantises the leaves that `mask` selects, each into a `QTensor` of the same logical shape and
+    dtype, which a model takes as it takes arrays; abstract leaves become abstract ones.
 
-    Kernels are quantised along their input axis and stored as PyTorch does, (out, in); other
-    leaves, tables for one, along their last axis. Gradients are of the leaves that stay arrays:
-    `partition` the tree first.
+    Kernels are quantised along their input axis and stored (out, in), as PyTorch has them; other
+    leaves, such as tables, along their last axis. Codes of int8, nf4 and fp4 are those of
+    bitsandbytes. To differentiate, `partition` the tree first: gradients are of arrays alone.
 
     Args:
+        params: floating-point leaves of any dtype, where they are selected.
         scheme: "int8" (a scale for each output), "int4" (blocks of 32), "nf4" or "fp4" (blocks of
             64; Dettmers et al. 2023), "float8" (e4m3, a scale for each output), "float8_block"
             (blocks of 128 x 128) or "float8_tensor".
         mask: as in `cast`; None selects the leaves named kernel that have two axes or more.
 
     Raises:
-        ValueError: an unknown scheme; a selected leaf that cannot be quantised, with its path.
+        ValueError: an unknown scheme; a selected leaf that is quantised or adapted already, has
+            integers, fewer than two axes, or rows that do not fill whole bytes; with its path.
     """
     form_of(scheme)
 
@@ -56,8 +58,11 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
 
 
 def dequantize(params: PyTree, dtype: jax.typing.DTypeLike | None = None) -> PyTree:
-    """Returns a new tree whose quantised leaves are arrays, in their own logical dtype or in
-    `dtype`; the others are the same objects."""
+    """Returns a new tree whose quantised leaves, those below adapters too, are arrays of their own
+    logical dtype or of `dtype`; the others are the same objects.
+
+    Each is computed in float32 and rounded once.
+    """
 
     def one(leaf: Any) -> Any:
         if not isinstance(leaf, QTensor):

@@ -253,6 +253,10 @@ def test_P28_10_what_is_saved_is_loaded_again(folder, llama, tmp_path):
     assert load(tmp_path / "out")[1].keys() == llama[1].keys()
     with pytest.raises(TypeError, match="checksums is for the weights of a base"):
         model.save_pretrained(params, tmp_path / "out", checksums=True)
+    with pytest.raises(TypeError, match="quant_method is for the weights of a base"):
+        model.save_pretrained(params, tmp_path / "out", quant_method="fp8")
+    with pytest.raises(TypeError, match="msgpack holds no adapters"):
+        model.save_pretrained(params, tmp_path / "out", safe_serialization=False)
 
 
 def test_P28_10_a_save_beside_a_base_leaves_the_base(folder, llama, tmp_path):

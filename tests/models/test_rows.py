@@ -73,6 +73,15 @@ def test_P10_nothing_is_quantised(family, params):
         HEADS[family](CONFIGS[family]).dequantize(params[family])
 
 
+def test_P10_weights_below_adapters_are_dequantised(params):
+    model = HEADS["bert"](CONFIGS["bert"])
+    packed = fp.quantize(params["bert"], "int8", lambda path, leaf: path.endswith("query/kernel"))
+    adapted = model.add_adapter(packed, fp.PeftConfig(target_modules=("query",)))
+    _, dense = model.dequantize(adapted)
+    assert fp.adapter_names(dense) == ("default",)
+    assert all(isinstance(x, jax.Array) for x in fp.flatten(fp.without_adapters(dense)).values())
+
+
 def test_M1_U1_F11_F12_F13_M6_methods_are_the_functions(params):
     model = HEADS["bert"](CONFIGS["bert"])
     for name, dtype in (("to_bf16", "bfloat16"), ("to_fp16", "float16"), ("to_fp32", "float32")):

@@ -33,17 +33,20 @@ class PeftConfig:
         rank_pattern, alpha_pattern: other ranks and alphas for modules whose name ends so.
         modules_to_save: ends of names of modules that are replaced as a whole.
         bias: which biases of the base are replaced: "none", "all", or "lora_only".
-        fan_in_fan_out: the base stores kernels (in, out), as GPT-2 does. Names tell us, so that it
-            is kept and not read.
+        fan_in_fan_out: the base stores kernels (in, out), as GPT-2 does; kept, and not read: the
+            model knows.
         use_rslora: alpha is divided by the root of the rank.
         use_dora: kernels are decomposed into direction and magnitude.
         lora_bias: the update has a bias of its own.
-        lora_dropout: kept; nothing is dropped here.
+        lora_dropout: the share of inputs that is dropped in training; see `fp.adapter_dropout`.
         trainable_token_indices: (end of a table's name, rows) of tables that have some rows
             replaced; the name is "" for the table of tokens.
         ensure_weight_tying: whether what is tied to an adapted table gets the same update.
         feedforward_modules: of IA3: those whose input is scaled, not the output.
         decompose_both, decompose_factor: how LoKr cuts a kernel.
+        task_type: kept, and not read.
+        base_model_name_or_path, revision: the base, a folder or a repository, which
+            `from_pretrained` loads where none lies beside the adapter.
         extra: the other keys of the file, which are written again.
     """
 
