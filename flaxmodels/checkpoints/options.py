@@ -170,6 +170,7 @@ class PushKeywords(PushFolderKeywords, total=False):
     max_shard_size: int | str
     variant: str | None
     checksums: bool
+    quant_method: str
     tokenizer_from: PathLike | None
     progress: bool
     save_peft_format: bool

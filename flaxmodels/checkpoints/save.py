@@ -152,7 +152,7 @@ def is_of_adapters(params: fp.PyTree, options: SaveOptions) -> bool:
     """Tells whether the adapters of params are written, and not their base.
 
     Raises:
-        TypeError: there are adapters, and a format that holds none.
+        TypeError: there are adapters, and a format or keywords that are for weights of a base.
     """
     if not adapter_names(params) or options.weights_format == "orbax":
         return False
@@ -161,13 +161,6 @@ def is_of_adapters(params: fp.PyTree, options: SaveOptions) -> bool:
             f"{options.weights_format} holds no adapters; save safetensors, which are PEFT's, or "
             'format="orbax", the whole tree; or fp.merge_adapters(params)'
         )
-    return True
-
-
-def save_adapters_alone(
-    model: Model, params: fp.PyTree, folder: Path, options: SaveOptions
-) -> None:
-    """Writes the adapters of params and not their base, as Transformers does; errors as `save`."""
     no_base = {"select": None, "variant": None, "checksums": False, "save_function": None}
     no_base |= {"quant_method": OURS}
     for name, value in no_base.items():
@@ -177,6 +170,13 @@ def save_adapters_alone(
                 "adapters alone; fp.without_adapters(params) and fp.merge_adapters(params) are "
                 "params that can be saved so"
             )
+    return True
+
+
+def save_adapters_alone(
+    model: Model, params: fp.PyTree, folder: Path, options: SaveOptions
+) -> None:
+    """Writes the adapters of params and not their base, as Transformers does; errors as `save`."""
     is_local = not any(map(is_spread, jax.tree.leaves(params)))
     together = functools.partial(run_on_all_processes, alone=is_local)
     companions = together(lambda: options.companions() if options.writes else [], "fetching")

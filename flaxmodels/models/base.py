@@ -267,9 +267,9 @@ class PretrainedModel(
             commit_message: "Upload model" if None.
             private: of a repository that is made; its owner's default if None.
             token: None and True are the stored login.
-            max_shard_size, safe_serialization, variant, format, checksums, tokenizer_from,
-                progress, save_peft_format: as `save_pretrained`. A `checksums.json` in the
-                repository is kept up anyway.
+            max_shard_size, safe_serialization, variant, format, checksums, quant_method,
+                tokenizer_from, progress, save_peft_format: as `save_pretrained`. A `checksums.json`
+                in the repository is kept up anyway.
             create_pr: open a pull request instead.
             revision: the branch, "main" if None; made if absent, as main is.
             tags: for the card, beside those that it has and those of `add_model_tags`.

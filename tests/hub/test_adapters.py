@@ -49,6 +49,8 @@ def test_P7_P28_10_adapters_are_pushed(logged_in, pair, adapter, tmp_path):
     for name, data in adapter.items():
         (tmp_path / name).write_bytes(data)
     params = pair[0].load_adapter(pair[1], tmp_path)
+    with pytest.raises(TypeError, match="checksums is for the weights of a base"):
+        pair[0].push_to_hub(params, REPO, progress=False, checksums=True)
     info = pair[0].push_to_hub(params, REPO, progress=False)
     assert info.oid == logged_in.head(REPO)
     files = logged_in.files(REPO)

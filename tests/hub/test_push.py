@@ -61,6 +61,17 @@ def test_P7_6_8_F5_D19_pushed_and_pulled_is_bit_equal(logged_in, pair, how):
     np.testing.assert_array_equal(before, after)
 
 
+def test_P7_P10_quantised_weights_are_pushed_in_a_layout(logged_in, pair):
+    packed = fp.quantize(pair[1], "float8_block", lambda path, _: path.endswith("_proj/kernel"))
+    push((pair[0], packed), quant_method="fp8")
+    config = json.loads(logged_in.files(REPO)["config.json"])
+    assert config["quantization_config"]["quant_method"] == "fp8"
+    _, params = pull()
+    path = "model/layers/0/mlp/up_proj/kernel"
+    found, expected = (fp.get_leaf(tree, path) for tree in (params, packed))
+    np.testing.assert_array_equal(found.dense(np.float32), expected.dense(np.float32))
+
+
 @pytest.mark.parametrize("scan", [False, True])
 def test_R2_leaves_on_eight_devices_stacked_or_not(logged_in, pair, scan):
     mesh = fs.make_mesh(fsdp=4, tensor=2)
