@@ -34,8 +34,11 @@ def full(*args):
 def load_and_save(fault, scan, folder, said):
     stack = (("layers", "stage"), *rules)  # of a looped model nothing: a copy in each process
     Tensor.fill = broken if fault == "load" and rank == 1 else fill
+    made = fault == "packed" and not scan  # and then read as it was saved
     model, params = fm.LlamaForCausalLM.from_pretrained(
-        source, mesh=mesh, rules=stack, scan_layers=scan, progress=False
+        os.path.join(folder, "False") if fault == "packed" and scan else source,
+        quantization_config={"scheme": "nf4", "block": 16} if made else None,
+        mesh=mesh, rules=stack, scan_layers=scan, progress=False,
     )
     spread = [not leaf.is_fully_addressable for leaf in jax.tree.leaves(params)]
     said["spread"] = all(spread)
@@ -61,7 +64,7 @@ for fault in faults:
         os.fsync = fsync
     print(json.dumps({fault: said}))
 """
-FAULTS = ("none", "full", "folder", "load")
+FAULTS = ("none", "packed", "full", "folder", "load")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,18 @@ def test_R6_every_process_takes_part_and_one_writes(scan, end, together):
     assert [of["none"] for of in said] == [{"spread": True}, {"spread": True}]
     _, expected = fm.LlamaForCausalLM.from_pretrained(LLAMA)
     _, params = fm.LlamaForCausalLM.from_pretrained(folder / "none" / f"{scan}{end}")
+    for one, two in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_P10_processes_quantise_and_save_together(scan, together):
+    folder, said = together
+    assert [of["packed"] for of in said] == [{"spread": True}, {"spread": True}]
+    scheme = {"scheme": "nf4", "block": 16}
+    _, expected = fm.LlamaForCausalLM.from_pretrained(LLAMA, quantization_config=scheme)
+    _, params = fm.LlamaForCausalLM.from_pretrained(folder / "packed" / str(scan))
+    assert jax.tree.structure(params) == jax.tree.structure(expected)
     for one, two in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
 

@@ -1,6 +1,7 @@
 """Quantised weights in loads and saves (P10, P13.26)."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -12,6 +13,7 @@ from _turns import in_turn
 
 import flaxmodels as fm
 from flaxmodels import params as fp
+from flaxmodels import sharding as fs
 from flaxmodels.convert import convert
 from flaxmodels.params.quantized.make import form_of, quantize
 from flaxmodels.params.quantized.qtensor import QTensor
@@ -148,6 +150,22 @@ def test_P10_ours_on_a_mesh_stacked_or_not(packed, tmp_path):
         assert held == plan.bytes_per_device
         (weight,) = [x for p, x in quantised(tree, "q_proj").items()][:1]
         assert weight.data.sharding.spec[-2:] == ("tensor", "fsdp")
+
+
+def test_P10_what_is_packed_is_not_padded(folder, tmp_path):
+    """Three devices divide no dimension: what is packed is whole on each of them, arrays are as
+    `uneven` says."""
+    mlp = {"scheme": "nf4", "patterns": "mlp"}
+    mesh = fs.make_mesh(devices=jax.devices()[:3], tensor=3)
+    uneven = {axis: "replicate" for axis in ("heads", "kv_heads")} | {"vocab": "pad", "mlp": "pad"}
+    load = functools.partial(fm.LlamaForCausalLM.from_pretrained, folder, quantization_config=mlp)
+    with pytest.warns(UserWarning, match="whole on each device"):
+        model, params = load(mesh=mesh, rules="tensor", uneven=uneven)
+    _, expected = load()
+    assert params["model"]["embed_tokens"]["embedding"].shape == (66, 64)
+    assert_same(quantised(params), quantised(expected))
+    model.save_pretrained(params, tmp_path)
+    assert_same(fm.LlamaForCausalLM.from_pretrained(tmp_path)[1], expected)
 
 
 def test_P10_param_dtype_is_the_logical_one(packed, tmp_path):
