@@ -28,6 +28,7 @@ _SCHEMES: dict[str, tuple[str, tuple[int, int], float]] = {
 SCHEMES = tuple(_SCHEMES)
 """Names of what can be made here."""
 
+_FEW = 15  # limits
 _TINY = np.float32(1e-38)  # bitsandbytes' least divisor
 
 
@@ -50,7 +51,7 @@ def quantize(array: Concrete, form: Form, largest: Any = None) -> QTensor:
     block, from the largest magnitude in it.
 
     Args:
-        form: with codes "int2" to "int8", "nf4", "fp4", "float8_e4m3fn" or "float8_e5m2".
+        form: with codes "int2" to "int8", of a codebook, "float8_e4m3fn" or "float8_e5m2".
         largest: the largest magnitude of each block, float32, where `array` is a part of the
             blocks; found in it if None.
 
@@ -101,7 +102,9 @@ def _nearest(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
 
 def _count_below(numbers: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Counts for each number the limits below it, uint8. As many comparisons as there are limits
-    are several times faster than a search, for NumPy does many at once."""
+    are several times faster than a search if they are few, for NumPy does many at once."""
+    if len(limits) > _FEW:
+        return np.searchsorted(limits, numbers).astype(np.uint8)
     count, is_above = np.zeros(numbers.shape, np.uint8), np.empty(numbers.shape, np.bool_)
     for limit in limits:
         np.greater(numbers, limit, out=is_above)

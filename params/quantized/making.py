@@ -20,6 +20,7 @@ from ..host.kernels import compiles, on_cpu
 from .codes import codes_of, pack
 from .lazy import misfit
 from .make import encode, quantize
+from .nested import nested, run_of
 from .packed import PackedTensor, packed_tensor
 from .qtensor import Form
 
@@ -35,7 +36,8 @@ def quantized(tensor: Tensor, form: Form) -> PackedTensor:
     Args:
         tensor: its last two axes are those of the weight.
         form: what to make. If it is `turned`, codes run along the last axis but one. If it has one
-            for the scales, these are quantised after the codes have been found.
+            for the scales, these are quantised after the codes have been found: "dynamic8" as
+            `nested` does it, and where it cannot in 8-bit integers of as large blocks of a row.
 
     Raises:
         CheckpointError: rows that do not fill whole bytes.
@@ -54,8 +56,17 @@ def quantized(tensor: Tensor, form: Form) -> PackedTensor:
     shape = form.blocks(source.stored)
     dtype = np.dtype(np.float32)
     scale = _Scales(tensor.name, shape, dtype, tensor.spans, whole=tensor, source=source)
-    packed = scale if inner is None else quantized(scale, inner)
+    packed = scale if inner is None else _twice(scale, inner)
     return packed_tensor(tensor.name, {"data": data, "scale": packed}, form)
+
+
+def _twice(scale: Tensor, form: Form) -> PackedTensor:
+    """Returns scales that are quantised."""
+    if form.codes != "dynamic8":
+        return quantized(scale, form)
+    if run_of(scale.shape):
+        return nested(scale)
+    return quantized(scale, dataclasses.replace(form, codes="int8"))
 
 
 class _Source:

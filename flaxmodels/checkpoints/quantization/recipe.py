@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from ... import params as fp
 from ...params.errors import warn
 from ...params.quantized.make import SCHEMES, form_of
+from ...params.quantized.nested import BLOCK
 from ...params.quantized.qtensor import Form
 from ...params.tree.masks import Mask, as_mask
 from ...params.tree.paths import compiled, flatten, matches, nearest
 
-_SCALES = Form("int8", (1, 256), jnp.dtype("float32"))
-"""Scales of a double quantisation: 8 bits, and one number for 256 of them in a row."""
+_SCALES = Form("dynamic8", (1, BLOCK), jnp.dtype("float32"))
+"""Scales of a double quantisation: bitsandbytes' 8 bits, and one number for 256 of them."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,7 @@ from ...strict_json import Json
 from ...tree.places import Part
 from ..codes import CODEBOOKS, unpack
 from ..lazy import Computed, misfit, viewed
+from ..nested import run_of
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
 
@@ -39,7 +40,6 @@ _LARGEST_STATE = 1 << 16
 _DTYPES = {name: jnp.dtype(name) for name in ("float32", "float16", "bfloat16")}
 _FLOATS = tuple(_DTYPES.values())
 _FEWEST = 32  # numbers in a row that have one scale: with fewer, scales are most of the bytes
-_FEWEST_SCALES = 8  # scales that have one scale and offset of their own, with the same reason
 INVERSE_127 = float(np.float32(1 / 127))
 
 
@@ -225,10 +225,8 @@ def _scales(parts: Mapping[str, Tensor], said: _State, run: int) -> Tensor:
     table = _table(parts[".nested_quant_map"], 256)
     standard = np.array_equal(table, np.asarray(CODEBOOKS["dynamic8"], np.float32))
     scales = (said.shape[0], said.shape[1] // run)
-    inner_run = math.gcd(said.nested_blocksize, scales[1])
-    if inner.shape == (1,):
-        inner_run = scales[1]
-    if not standard or run != said.blocksize or inner_run < _FEWEST_SCALES:
+    inner_run = run_of(scales, said.nested_blocksize)
+    if not standard or run != said.blocksize or not inner_run:
         return _of_runs(_twice(absmax, inner, table, said), said.shape, run, said.blocksize)
     inner = _of_runs(inner, scales, inner_run, said.nested_blocksize)
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from ...strict_json import Json
 from ..codes import CODEBOOKS
+from ..nested import BLOCK
 from ..qtensor import Form, QTensor, in_float32
 
 _BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
-_NESTED = 256  # scales that have one scale: its kernels know no other number
 
 
 def tensors_of(module: str, weight: QTensor) -> dict[str, np.ndarray]:
@@ -53,7 +53,7 @@ def tensors_of(module: str, weight: QTensor) -> dict[str, np.ndarray]:
     if nested is not None:
         scale, offset = nested
         state |= {
-            "nested_blocksize": _NESTED,
+            "nested_blocksize": BLOCK,
             "nested_dtype": "float32",
             "nested_offset": float(offset),
         }
@@ -130,8 +130,8 @@ def _scales(scale: Any) -> tuple[np.ndarray, tuple[np.ndarray, np.float32] | Non
     quantised as bitsandbytes has it; otherwise numbers."""
     if isinstance(scale, QTensor) and scale.form.codes == "dynamic8" and scale.offset is not None:
         flat = np.repeat(scale.scale, scale.form.block[1], -1)[:, : scale.shape[1]].reshape(-1)
-        inner, offset = flat[::_NESTED], -scale.offset[0, 0]
-        is_one = (np.repeat(inner, _NESTED)[: flat.size] == flat).all()
+        inner, offset = flat[::BLOCK], -scale.offset[0, 0]
+        is_one = (np.repeat(inner, BLOCK)[: flat.size] == flat).all()
         if is_one and (scale.offset == scale.offset[0, 0]).all():
             return scale.data.reshape(-1), (inner, offset)
     return in_float32(scale).astype(np.float32).reshape(-1), None
