@@ -226,9 +226,9 @@ def _quantize(
         made = quantize(numbers, form, largest)
         return np.asarray(made.data), np.asarray(made.scale)
     shape, blocks = numbers.shape, form.blocks(numbers.shape)
-    codes, width = codes_of(form.codes), form.block[1]
-    rows = len(numbers)
-    if codes.kind == "codebook" and form.block[0] == 1 and width > 0 and shape[1] % width == 0:
+    codes, width, rows = codes_of(form.codes), form.block[1], len(numbers)
+    is_whole = width > 0 and shape[1] % width == 0 and width % codes.group == 0
+    if codes.kind == "codebook" and form.block[0] == 1 and is_whole:
         # Blocks as rows, for to repeat scales would take as long as all the rest, and as many of
         # them as few shapes have, for to compile takes longer than a piece.
         numbers, form = numbers.reshape(-1, width), dataclasses.replace(form, block=(1, -1))

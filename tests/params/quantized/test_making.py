@@ -26,13 +26,16 @@ def made(numbers, form) -> Any:
     return quantized(tensor, dataclasses.replace(form, dtype=numbers.dtype))
 
 
-@pytest.mark.parametrize("scheme", ["nf4", "fp4", "float8_block"])
-def test_many_numbers_are_quantised_as_few_are(scheme):
+@pytest.mark.parametrize(
+    ("scheme", "block"), [("nf4", 64), ("nf4", 9), ("fp4", 64), ("float8_block", 0)]
+)
+def test_many_numbers_are_quantised_as_few_are(scheme, block):
     """XLA quantises large pieces, in runs of blocks of one shape; NumPy small ones."""
     numbers = np.random.default_rng(0).standard_normal((1100, 576), np.float32)
     numbers[3, :64] = 0
     numbers = numbers.astype(jnp.bfloat16)
     form = form_of(scheme)
+    form = dataclasses.replace(form, block=(1, block)) if block else form
     expected = quantize(numbers, form)
     for name, field in made(numbers, form).fields.items():
         found, wanted = field.read(), getattr(expected, name)
