@@ -49,7 +49,8 @@ class AutoConfig:
         given = keywords.with_our_names(options, call)
         name = taken_name(call, UNSAID if name_or_path is None else name_or_path, given)
         hub_options, gguf_file = HubOptions.take_from(given), given.pop("gguf_file", None)
-        of_models = {*LOAD, *ModelFields.__annotations__} - config_keys.INSTEAD.keys()
+        of_configs = {*config_keys.INSTEAD, config_keys.QUANTISED}
+        of_models = {*LOAD, *ModelFields.__annotations__} - of_configs
         if odd := sorted(given.keys() & of_models):
             raise TypeError(
                 f"{call} does not take {', '.join(odd)}: a configuration has none; give it to "

@@ -220,7 +220,7 @@ def test_settings_of_a_call_go_before_its_config_and_that_before_the_models(tiny
     model, params = tiny
     asked = []
     monkeypatch.setattr(
-        generation, "decode", lambda *a: asked.append((a[1], *a[4])) or (0, [0] * 3)
+        generation, "decode", lambda *a: asked.append((a[1], *a[4])) or (0, jnp.zeros(3))
     )
     model = model.clone(generation_config=fm.GenerationConfig(max_new_tokens=9, top_k=4, top_p=0.7))
     config = fm.GenerationConfig(do_sample=True, max_length=8, temperature=0.5, top_k=5)
