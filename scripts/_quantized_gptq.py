@@ -73,7 +73,7 @@ def folder() -> None:
     mixed["lm_head"] = True
 
     def of(name: str) -> dict[str, Any] | None:
-        """What the patterns say of the modules of this model."""
+        """Returns what the patterns say of a module of this model."""
         if "down_proj" in name:
             return mixed | {"bits": 8, "group_size": -1}
         return None if "v_proj" in name else mixed | ({"bits": 2} if "up_proj" in name else {})

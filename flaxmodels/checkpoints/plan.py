@@ -78,7 +78,7 @@ class PlanOptions(DeviceMapOptions):
 
     @property
     def recipe(self) -> Recipe | None:
-        """What is quantised while it is read; None if nothing is."""
+        """The weights that are quantised while they are read, and how; None if none are."""
         return self.quantization_config or None
 
     @property

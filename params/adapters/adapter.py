@@ -98,7 +98,7 @@ class Adapter(abc.ABC):
 
     def off_weight(self, w: jax.Array) -> jax.Array:
         """Returns what `on_weight` made w of; only where `is_invertible`."""
-        raise NotImplementedError(self.method)
+        raise ValueError(f"{self.method} cannot be taken out of a weight again")
 
     @property
     def is_invertible(self) -> bool:

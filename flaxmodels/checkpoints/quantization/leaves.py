@@ -14,12 +14,12 @@ from ...params.checkpoint.match import Match, Piece, backbone_names
 from ...params.checkpoint.plan import LoadPlan
 from ...params.formats.parts import part_of
 from ...params.quantized.lazy import Computed
-from ...params.quantized.making import quantized
 from ...params.quantized.moved import transposed
 from ...params.quantized.packed import PackedTensor
 from ...params.quantized.qtensor import Form
 from ...params.quantized.readers import check_read, read_quantized
 from ...params.quantized.readers.ours import config_of
+from ...params.quantized.while_reading import quantized
 from ...params.tree.layers import EXPERTS, LAYERS
 from ...params.tree.paths import matches
 from ...params.tree.places import Part

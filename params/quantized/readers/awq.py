@@ -11,7 +11,6 @@ A number is (code - zero) * scale. Source: `awq.modules.linear.gemm`, `awq.utils
 AutoAWQ 0.2.9.
 """
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,7 +23,7 @@ from ..codes import pack
 from ..lazy import Computed, misfit
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
-from .gptq import check, turned
+from .words import check, needed, turned, with_weights
 
 _PARTS = ("qweight", "qzeros", "scales")
 _SHIFTS = 4 * np.array([0, 4, 1, 5, 2, 6, 3, 7], np.uint32)
@@ -39,17 +38,7 @@ def read(source: Source, config: Mapping[str, Json]) -> Source:
         CheckpointError: a config that is not read; tensors that are missing, or do not fit.
     """
     size = _group_size(config, source.where)
-    tensors = {**source.tensors}
-    for name in source.tensors:
-        module, dot, part = name.rpartition(".")
-        if part != "qweight":
-            continue
-        parts = {key: tensors.pop(f"{module}{dot}{key}", None) for key in _PARTS}
-        weight = f"{module}{dot}weight"
-        if weight in tensors:
-            raise misfit(tensors[weight], f"is there beside {quoted(name)}: which is the weight?")
-        tensors[weight] = _packed(weight, parts, size)
-    return dataclasses.replace(source, tensors=tensors)
+    return with_weights(source, _PARTS, lambda name, parts: _packed(name, parts, size))
 
 
 def _group_size(config: Mapping[str, Json], where: str) -> int:
@@ -71,13 +60,10 @@ def _group_size(config: Mapping[str, Json], where: str) -> int:
 
 
 def _packed(name: str, parts: Mapping[str, Tensor | None], size: int) -> PackedTensor:
-    given = {key: tensor for key, tensor in parts.items() if tensor is not None}
-    for key in _PARTS:
-        if key not in given:
-            other = name.removesuffix("weight") + key
-            raise misfit(given["qweight"], f"has no {quoted(other)} beside it")
-        check(given[key], np.floating if key == "scales" else np.int32, 2)
-    qweight, qzeros, scales = (given[key] for key in _PARTS)
+    qweight, qzeros, scales = (needed(key, name, parts) for key in _PARTS)
+    check(qweight, np.int32, 2)
+    check(qzeros, np.int32, 2)
+    check(scales, np.floating, 2)
     columns, rows = qweight.shape[0], 8 * qweight.shape[1]
     groups = 1 if size == -1 else -(-columns // size)
     if columns % 2 or scales.shape != (groups, rows) or qzeros.shape != (groups, rows // 8):

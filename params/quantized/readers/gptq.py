@@ -14,12 +14,10 @@ A number is (code - zero) * scale. `checkpoint_format` "gptq" stores zeros less 
 are. Source: `gptqmodel.nn_modules.qlinear`, `gptqmodel.utils.model`, 7.7.
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from ...errors import CheckpointError, quoted
@@ -30,6 +28,7 @@ from ..codes import codes_of, pack, unpack
 from ..lazy import Computed, misfit
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
+from .words import check, needed, turned, with_weights
 
 _BITS = (2, 3, 4, 8)
 # What makes a stored zero of version 1 one more. It is added to words, as gptqmodel subtracts it:
@@ -61,17 +60,9 @@ def read(source: Source, config: Mapping[str, Json]) -> Source:
     version = _version(config, source.where)
     groups = _groups(config, source.where)
     ordered = any(x.get("desc_act") for x in (config, *_overrides(config, source.where)))
-    tensors = {**source.tensors}
-    for name in source.tensors:
-        module, dot, part = name.rpartition(".")
-        if part != "qweight":
-            continue
-        parts = {key: tensors.pop(f"{module}{dot}{key}", None) for key in _PARTS}
-        weight = f"{module}{dot}weight"
-        if weight in tensors:
-            raise misfit(tensors[weight], f"is there beside {quoted(name)}: which is the weight?")
-        tensors[weight] = _packed(weight, parts, groups, version, ordered)
-    return dataclasses.replace(source, tensors=tensors)
+    return with_weights(
+        source, _PARTS, lambda name, parts: _packed(name, parts, groups, version, ordered)
+    )
 
 
 _PARTS = ("qweight", "qzeros", "scales", "g_idx")
@@ -130,8 +121,8 @@ def _packed(
     version: int,
     ordered: bool,
 ) -> PackedTensor:
-    qweight, qzeros, scales = (_found(key, name, parts) for key in _PARTS[:3])
-    g_idx = _found("g_idx", name, parts) if ordered else parts["g_idx"]
+    qweight, qzeros, scales = (needed(key, name, parts) for key in _PARTS[:3])
+    g_idx = needed("g_idx", name, parts) if ordered else parts["g_idx"]
     check(qweight, np.int32, 2)
     check(qzeros, np.int32, 2)
     check(scales, np.floating, 2)
@@ -162,23 +153,6 @@ def _packed(
     return packed_tensor(name, fields, form, zero_scales=False)
 
 
-def _found(key: str, name: str, parts: Mapping[str, Tensor | None]) -> Tensor:
-    if (tensor := parts[key]) is None:
-        other = next(x for x in parts.values() if x is not None)
-        raise misfit(other, f"has no {quoted(name.removesuffix('weight') + key)} beside it")
-    return tensor
-
-
-def check(tensor: Tensor, kind: type[np.generic], rank: int) -> None:
-    """Refuses a tensor of another dtype or rank."""
-    if not jnp.issubdtype(tensor.dtype, kind) or len(tensor.shape) != rank:
-        raise misfit(
-            tensor,
-            f"has shape {tensor.shape} and dtype {tensor.dtype}; expected {kind.__name__} of "
-            f"{rank} axes",
-        )
-
-
 def _columns(bits: int, qweight: Tensor, g_idx: Tensor | None) -> int:
     return qweight.shape[0] * 32 // bits if g_idx is None else g_idx.shape[0]
 
@@ -196,15 +170,6 @@ def _fits(
         and scales.shape == (count, rows)
         and qzeros.shape == (count, -(-rows * bits // 32))
     )
-
-
-def turned(tensor: Tensor) -> Tensor:
-    """Returns the transpose of a matrix."""
-
-    def made(bounds: Bounds) -> np.ndarray:
-        return tensor.read(bounds[::-1]).T
-
-    return Computed.of([tensor], tensor.shape[::-1], tensor.dtype, made)
 
 
 def bytes_of(words: np.ndarray) -> np.ndarray:

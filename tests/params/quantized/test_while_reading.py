@@ -11,7 +11,7 @@ from _quantized import cases, value_of
 from flaxmodels.params.formats.source import ArrayTensor
 from flaxmodels.params.quantized.codes import CODEBOOKS
 from flaxmodels.params.quantized.make import form_of, quantize
-from flaxmodels.params.quantized.making import quantized
+from flaxmodels.params.quantized.while_reading import quantized
 from flaxmodels.params.quantized.writers import bitsandbytes as writer
 
 TWICE = cases("bitsandbytes")["nf4_double_32"]
