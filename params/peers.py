@@ -31,6 +31,7 @@ _PACE = 1.0  # seconds between two questions
 _POLL = 1000  # milliseconds of one wait for a peer
 _VERDICT = 12.0  # seconds; after this long it is known who died, with `sharding.initialize`
 _HANGS = 1.0  # seconds; the coordinator answers in milliseconds
+_LOOK = 0.1  # seconds between two looks for news of a death; without process 0 there are six
 _MARGIN = 5.0  # seconds that process 0 has to say who did not come
 _GRACE = 20.0  # seconds in which a thread that a death interrupts must get to its end
 
@@ -113,9 +114,7 @@ class _Watch:
             self.lost = lost
             self.seen.set()
             for thread in self._waiting:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread), ctypes.py_object(PeerLost)
-                )
+                raise_in(thread)
             stuck = threading.Timer(_GRACE, self._end, [list(self._waiting)])
         stuck.daemon = True
         stuck.start()
@@ -262,6 +261,24 @@ def _told(client: Any, key: str, number: int, seconds: float) -> str | None:
             return None
 
 
+def raise_in(thread: int) -> None:
+    """Raises `PeerLost` in another thread, once it is back in Python.
+
+    Not while any thread is being started: until it runs, Python 3.11 has it under the number of the
+    one that starts it. The exception would end the new thread before its first line, and the other
+    would wait for that line for ever.
+    """
+    inside: Any = threading
+    until = time.monotonic() + _HANGS
+    while True:
+        with inside._active_limbo_lock:  # which every thread takes before it starts one
+            if not inside._limbo or time.monotonic() > until:
+                number = ctypes.c_ulong(thread)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(PeerLost))
+                return
+        time.sleep(0.001)
+
+
 def _asked(call: Callable[[], T]) -> T:
     """Makes a call of the coordinator's client in a thread: it may hang once the coordinator is
     gone."""
@@ -274,13 +291,16 @@ def _asked(call: Callable[[], T]) -> T:
             answers.put((None, raised))
 
     threading.Thread(target=ask, name="flaxmodels-ask", daemon=True).start()
-    patience = _POLL / 1000 + _HANGS
+    until = time.monotonic() + _POLL / 1000 + _HANGS
     while True:
         try:
-            result, error = answers.get(timeout=patience)
+            result, error = answers.get(timeout=_LOOK)
             break
         except queue.Empty:
-            patience = _HANGS
+            _watch.check()  # no exception of another thread comes before the queue's wait is over
+            if time.monotonic() < until:
+                continue
+            until = time.monotonic() + _HANGS
             if not _is_listening(distributed.global_state.coordinator_address):
                 _watch.tell([0])
             _watch.check()

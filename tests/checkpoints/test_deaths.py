@@ -3,6 +3,7 @@ it and end within the limit, and the folder holds the old checkpoint or the new 
 
 import time
 
+import _children
 import jax
 import numpy as np
 import pytest
@@ -162,6 +163,27 @@ def test_P16_one_that_cannot_be_interrupted_says_who_died_and_ends():
     (_, err), _ = run.ended()
     assert time.monotonic() - start < LIMIT and run.processes[0].returncode == 1
     assert "PeerLost: process 1 of this run died; this one, 0, stops here" in err
+
+
+STARTING = """
+import threading
+from flaxmodels.params import peers
+
+for turn in range(200):
+    teller = threading.Timer(turn % 20 / 4000, peers.raise_in, [threading.get_ident()])
+    try:
+        teller.start()
+        while True:
+            threading.Thread(target=int).start()
+    except peers.PeerLost:
+        teller.join()
+print("told")
+"""
+
+
+def test_news_of_a_death_reach_no_thread_that_has_not_begun():
+    ended = _children.run("-c", STARTING, timeout=30)
+    assert ended.stdout == "told\n", ended.stderr[-2000:]
 
 
 GENERATING = """
