@@ -1,8 +1,11 @@
 """The public names, for type checkers. Written by `scripts/generate`."""
 
 from . import blocks as blocks
+from . import data as data
 from . import params as params
+from . import serving as serving
 from . import sharding as sharding
+from . import training as training
 from .analysis.memory import memory_report as memory_report
 from .analysis.memory import memory_trace as memory_trace
 from .auto import AutoConfig as AutoConfig

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from .registry import AUTO_CLASSES, names_of_families
 
-ROOMS = ("blocks", "params", "sharding")
+ROOMS = ("blocks", "data", "params", "serving", "sharding", "training")
 """Packages that are public themselves."""
 
 _HOMES: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,1 @@
+"""From a dataset to batches: columns, tokens, padding, packing, shares of processes."""

@@ -1,0 +1,1 @@
+"""Models as exported programs: written, and run without the code that made them."""

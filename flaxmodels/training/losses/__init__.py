@@ -1,0 +1,1 @@
+"""Losses: of each head, and cross-entropy over large vocabularies."""
