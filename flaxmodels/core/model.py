@@ -94,6 +94,9 @@ class Model(nn.Module):
     head_by_file: ClassVar[bool] = False
     """Whether the LM head of a checkpoint without one is the table of token embeddings, whatever
     its configuration says."""
+    loss_kind: ClassVar[str | None] = None
+    """What the head is trained by, a key of `training.losses.kinds.KINDS`; None without a head that
+    labels train."""
 
     supports_abstract_init: ClassVar[bool] = True
     """Whether `init` can be traced: then nothing is initialised that is loaded. False for a module

@@ -114,6 +114,7 @@ class AlbertModel(PooledEncoderModel, AlbertPretrained):
 class AlbertForPreTraining(AlbertPretrained, heads.PredictionHead, task_heads.SimpleHead):
     """tokens [B, T] -> the logits of `AlbertForMaskedLM`, and of the sentences' order [B, 2]."""
 
+    loss_kind = "sentence_order_pretraining"
     backbone = AlbertModel
     pooling = True
 

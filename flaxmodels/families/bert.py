@@ -55,6 +55,7 @@ class BertModel(PooledEncoderModel, BertPretrained):
 class BertForNextSentencePrediction(BertPretrained, heads.EncoderHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, 2]: the second sentence follows the first, or is another."""
 
+    loss_kind = "next_sentence"
     backbone = BertModel
     pooling = True
 

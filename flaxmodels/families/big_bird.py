@@ -126,6 +126,7 @@ class BigBirdForQuestionAnswering(BigBirdPretrained, heads.EncoderHead):
     """tokens [B, T] of a question and a text -> logits [B, T] of the first and of the last token of
     the answer, which is no token of the question but perhaps the first one."""
 
+    loss_kind = "question_answering"
     backbone = BigBirdModel
     pooling = False
 

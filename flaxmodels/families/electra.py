@@ -83,6 +83,7 @@ class ElectraModel(EncoderModel, ElectraPretrained):
 class ElectraForPreTraining(ElectraPretrained, heads.EncoderHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, T]: the token was replaced, or is the text's own."""
 
+    loss_kind = "replaced_tokens"
     backbone = ElectraModel
 
     def head(self, base, out, given) -> outputs.LogitsOutput:

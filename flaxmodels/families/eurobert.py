@@ -72,6 +72,8 @@ class EuroBertPretrained(DecoderPretrained):
 class SequenceClassification(task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, labels], by two layers on a sequence or on each token of it."""
 
+    loss_kind = "sequence_classification"
+
     def head(self, base, out, given) -> outputs.LogitsOutput:
         cfg, x, pooling = self.config, out.last_hidden_state, self.config.classifier_pooling
         if pooling != "late":

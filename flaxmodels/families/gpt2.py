@@ -50,6 +50,7 @@ class GPT2DoubleHeadsModel(GPT2Pretrained, task_heads.VocabularyHead, task_heads
     """Tokens of several choices [B, C, T] -> a language model's logits [B, C, T, V], and one logit
     [B, C] for each choice, read off one of its tokens."""
 
+    loss_kind = "double_heads"
     backbone = GPT2Model
 
     @nn.compact

@@ -6,7 +6,7 @@ Goyal et al. 2021, arXiv:2105.00572; reference: `models/xlm_roberta_xl` of Trans
 import dataclasses
 from typing import ClassVar
 
-from ..models.encoders import roberta
+from ..models.encoders import heads, roberta
 from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle, MLPNames
 from . import classes_of
 
@@ -39,4 +39,13 @@ class XLMRobertaXLConfig(roberta.RobertaFields):
         )
 
 
-__getattr__ = classes_of(XLMRobertaXLConfig, parts=roberta.ROBERTA_CLASSES)
+class TokenClassification(heads.TokenClassification):
+    """tokens [B, T] -> logits [B, T, labels]; labels of padding are ignored."""
+
+    loss_kind = "unpadded_token_classification"
+
+
+__getattr__ = classes_of(
+    XLMRobertaXLConfig,
+    parts=roberta.ROBERTA_CLASSES | {"ForTokenClassification": TokenClassification},
+)

@@ -113,6 +113,8 @@ class VocabularyHead(TaskHead):
 class CausalLM(VocabularyHead):
     """tokens [B, T] -> logits [B, T, V] of the token after each."""
 
+    loss_kind = "causal_lm"
+
     @classmethod
     def can_generate(cls) -> bool:
         return True
@@ -143,6 +145,8 @@ def last(x: jax.Array, logits_to_keep: int) -> jax.Array:
 class MaskedLM(VocabularyHead, SimpleHead):
     """tokens [B, T] -> logits [B, T, V] of the token in each place."""
 
+    loss_kind = "masked_lm"
+
     def head(self, base, out, given) -> outputs.LogitsOutput:
         logits = self.vocabulary(base, out.last_hidden_state)
         return outputs.LogitsOutput.of(out, logits=logits)
@@ -150,6 +154,8 @@ class MaskedLM(VocabularyHead, SimpleHead):
 
 class LastTokenClassification(SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the last token that is not padding."""
+
+    loss_kind = "sequence_classification"
 
     def head(self, base, out, given) -> outputs.LogitsOutput:
         x = self._last_token(out.last_hidden_state, given.input_ids)
@@ -173,6 +179,8 @@ class LastTokenClassification(SimpleHead):
 class PooledClassification(SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the pooled output of the backbone."""
 
+    loss_kind = "sequence_classification"
+
     def head(self, base, out, given) -> outputs.LogitsOutput:
         x = self.drop(out.pooler_output, given.deterministic)
         return outputs.LogitsOutput.of(out, logits=self.classify(x, self.config.num_labels))
@@ -188,6 +196,8 @@ class OverChoices(PretrainedModel):
 class MultipleChoice(TaskHead, OverChoices):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off the pooled outputs; hidden
     states and attentions have the choices folded into the batch."""
+
+    loss_kind = "multiple_choice"
 
     @nn.compact
     def __call__(
@@ -211,6 +221,7 @@ class MultipleChoice(TaskHead, OverChoices):
 class TokenClassification(SimpleHead):
     """tokens [B, T] -> logits [B, T, labels]."""
 
+    loss_kind = "token_classification"
     classifier_name: ClassVar[str] = "classifier"
 
     def head(self, base, out, given) -> outputs.LogitsOutput:
@@ -221,6 +232,8 @@ class TokenClassification(SimpleHead):
 
 class QuestionAnswering(SimpleHead):
     """tokens [B, T] -> logits [B, T] of the first and of the last token of the answer."""
+
+    loss_kind = "question_answering"
 
     def head(self, base, out, given) -> outputs.QuestionAnsweringOutput:
         logits = self.classify(out.last_hidden_state, 2, "qa_outputs")

@@ -1,1 +1,10 @@
 """Training steps: a loss, an optimizer and a model as pure compiled functions."""
+
+from .losses import Part as Part
+from .losses import counts as counts
+from .losses import cross_entropy as cross_entropy
+from .losses import loss as loss
+from .losses import loss_parts as loss_parts
+from .losses import loss_value as loss_value
+from .losses import match_labels as match_labels
+from .losses import targets as targets

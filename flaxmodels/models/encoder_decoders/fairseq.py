@@ -199,6 +199,8 @@ class FairseqUnbiased(FairseqBoth, heads.ConditionalGeneration):
 class FairseqConditionalGeneration(FairseqUnbiased):
     """The same, with a bias of logits, which no training changes."""
 
+    loss_kind = "restoring_lm"
+
     def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
         logits, zeros = super().vocabulary(base, x), nn.initializers.zeros
         shape, axes = (1, self.logit_count), ("position", "vocab")  # the same in all positions
@@ -237,6 +239,7 @@ class FairseqCausalLM(decoder.Decoder, FairseqPretrained, task_heads.CausalLM):
     """tokens [B, T] -> logits [B, T, V] of the token after each, by the decoder alone, which
     attends to an encoder's states where it is given some. The config `is_decoder`."""
 
+    loss_kind = "unshifted_lm"
     input_embeddings_path = "decoder/embed_tokens"
     tied = (
         ("lm_head/kernel", "model/decoder/embed_tokens/embedding"),

@@ -46,6 +46,8 @@ class LanguageModel(EncoderDecoder):
     """tokens [B, S] and decoder tokens [B, T] -> logits [B, T, V] of the token after each, which
     `decode` makes."""
 
+    loss_kind = "seq2seq_lm"
+
     @classmethod
     def can_generate(cls) -> bool:
         return True
@@ -97,6 +99,8 @@ class ConditionalGeneration(LanguageModel, VocabularyHead, EncoderDecoderHead):
 class SequenceClassification(EncoderDecoderHead):
     """tokens [B, S] -> logits [B, labels], read off the decoder's state of the last end-of-sequence
     token of `input_ids`, which shifted are the decoder's too."""
+
+    loss_kind = "sequence_classification"
 
     @nn.compact
     def __call__(
@@ -177,6 +181,8 @@ class ClassificationHead(nn.Module):
 class QuestionAnswering(EncoderDecoderHead):
     """tokens [B, S] and decoder tokens [B, T] -> logits [B, T] of the first and of the last token
     of the answer."""
+
+    loss_kind = "question_answering"
 
     @nn.compact
     def __call__(

@@ -254,6 +254,8 @@ class ContextHead(EncoderHead):
 class SequenceClassification(ContextHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, labels]."""
 
+    loss_kind = "distribution_classification"
+
     def head(self, base, out, given) -> outputs.LogitsOutput:
         logits = self.logits(out.last_hidden_state, self.config.num_labels, given.deterministic)
         return outputs.LogitsOutput.of(out, logits=logits)

@@ -104,6 +104,8 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
 class MaskedLM(PredictionHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, T, V] of the token in each place."""
 
+    loss_kind = "masked_lm"
+
     def head(self, base, out, given) -> outputs.LogitsOutput:
         logits = self.vocabulary(base, out.last_hidden_state)
         return outputs.LogitsOutput.of(out, logits=logits)
@@ -113,6 +115,7 @@ class PreTraining(PredictionHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, T, V] of the token in each place, and [B, 2]: the second sentence
     follows the first, or is another."""
 
+    loss_kind = "pretraining"
     pooling = True
 
     def head(self, base, out, given) -> outputs.PreTrainingOutput:
@@ -159,6 +162,7 @@ class FirstTokenClassification(EncoderHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the first token by two layers,
     `classifier`."""
 
+    loss_kind = "sequence_classification"
     classifier: ClassVar[ClassifierNames] = ClassifierNames()
 
     def head(self, base, out, given) -> outputs.LogitsOutput:

@@ -25,6 +25,8 @@ class SequenceClassification(TransformedHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the first token or off the mean of them, as
     `config.classifier_pooling` says."""
 
+    loss_kind = "sequence_classification"
+
     def head(self, base, out, given) -> outputs.LogitsOutput:
         x = out.last_hidden_state
         mean = self.config.classifier_pooling == "mean"
@@ -36,6 +38,8 @@ class SequenceClassification(TransformedHead, task_heads.SimpleHead):
 class TokenClassification(TransformedHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, T, labels]."""
 
+    loss_kind = "token_classification"
+
     def head(self, base, out, given) -> outputs.LogitsOutput:
         logits = self.logits(out.last_hidden_state, self.config.num_labels, given.deterministic)
         return outputs.LogitsOutput.of(out, logits=logits)
@@ -43,6 +47,8 @@ class TokenClassification(TransformedHead, task_heads.SimpleHead):
 
 class QuestionAnswering(TransformedHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, T] of the first and of the last token of the answer."""
+
+    loss_kind = "question_answering"
 
     def head(self, base, out, given) -> outputs.QuestionAnsweringOutput:
         logits = self.logits(out.last_hidden_state, 2, given.deterministic)

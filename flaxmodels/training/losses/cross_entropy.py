@@ -1,0 +1,69 @@
+"""Cross-entropy of classes, one value for each label."""
+
+import jax
+import jax.numpy as jnp
+
+
+def cross_entropy(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    ignore_index: int = -100,
+) -> tuple[jax.Array, jax.Array]:
+    """Computes the cross-entropy of each label, in float32 whatever the dtype of the logits.
+
+    `(1 - label_smoothing) * -log p[label] + label_smoothing * mean(-log p) + z_loss * log(Z)**2`,
+    where Z is the sum of exp(logits) that p is normalised by.
+
+    Args:
+        logits: [..., V].
+        labels: int [...].
+        label_smoothing: the share of the label's probability that goes to all classes alike.
+            Source: `LabelSmoother` of Transformers, `CrossEntropyLoss` of PyTorch.
+        z_loss: what keeps Z near 1. Source: PaLM, arXiv:2204.02311, section 5, with 1e-4.
+        ignore_index: the label of what does not count.
+
+    Returns:
+        Values float32 [...], 0 at `ignore_index` and NaN at any other label that is no class; and
+        which labels count, bool [...].
+    """
+    labels = jnp.asarray(labels)
+    counted = labels != ignore_index
+    values = _cross_entropy(logits, labels, label_smoothing=label_smoothing, z_loss=z_loss)
+    return jnp.where(counted, values, 0.0), counted
+
+
+def _cross_entropy(
+    logits: jax.Array, labels: jax.Array, *, label_smoothing: float, z_loss: float
+) -> jax.Array:
+    """Computes the value of each label as if all counted."""
+    x = jnp.asarray(logits).astype(jnp.float32)  # before all else: gradients are summed in float32
+    size = x.shape[-1]
+    log_z = _log_sum_exp(x)
+    # A comparison, not a lookup: its gradient is no scatter, and a vocabulary that is spread over
+    # devices stays where it is.
+    chosen = jnp.arange(size, dtype=labels.dtype) == labels[..., None]
+    values = log_z - (1.0 - label_smoothing) * jnp.sum(jnp.where(chosen, x, 0.0), axis=-1)
+    if label_smoothing:
+        values -= label_smoothing * jnp.mean(x, axis=-1)
+    if z_loss:
+        values += z_loss * jnp.square(log_z)
+    return jnp.where((labels >= 0) & (labels < size), values, jnp.nan)
+
+
+@jax.custom_jvp
+def _log_sum_exp(x: jax.Array) -> jax.Array:
+    """Computes log(sum(exp(x))) of x [..., V], and its gradient from x itself: JAX's own keeps
+    exp(x - max(x)), another array as large as the logits."""
+    return jax.nn.logsumexp(x, axis=-1)
+
+
+@_log_sum_exp.defjvp
+def _log_sum_exp_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    y = _log_sum_exp(x)
+    return y, jnp.sum(jnp.exp(x - y[..., None]) * dx, axis=-1)

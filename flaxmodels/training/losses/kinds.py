@@ -1,0 +1,130 @@
+"""The kinds of heads, and what each is trained by: the table that `Model.loss_kind` names a row
+of."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from ...core.model import Model
+from . import measures
+from .measures import Measure, Terms
+
+
+class Target(NamedTuple):
+    """Labels, and the logits that they are compared with.
+
+    Attributes:
+        labels: their name in a batch.
+        output: the field of the model's output, which names the part of the loss too.
+        measure: how they are compared, or what decides it, (labels, terms) -> a `Measure`.
+        weight: of the part in the loss.
+        optional: the loss may do without it.
+        aligned: a name for labels that are aligned already, and go before the others.
+    """
+
+    labels: str
+    output: str
+    measure: Measure | Callable[[jax.Array, Terms], Measure]
+    weight: float = 1.0
+    optional: bool = False
+    aligned: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the labels may be called, the first before the others."""
+        return (self.labels,) if self.aligned is None else (self.aligned, self.labels)
+
+    def measured(self, labels: jax.Array, terms: Terms) -> Measure:
+        """Returns how these labels are compared."""
+        return self.measure if isinstance(self.measure, Measure) else self.measure(labels, terms)
+
+
+class Kind(NamedTuple):
+    """What a head is trained by.
+
+    Attributes:
+        targets: its labels.
+        makes_decoder_inputs: they are the decoder's input too, shifted to the right.
+        ignores_padding: labels of places that `attention_mask` calls padding are ignored.
+        in_tf: Transformers' TensorFlow classes of the kind have a loss.
+    """
+
+    targets: tuple[Target, ...]
+    makes_decoder_inputs: bool = False
+    ignores_padding: bool = False
+    in_tf: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its labels may be called."""
+        return tuple(name for target in self.targets for name in target.names)
+
+
+def _one(measure: object, **fields: bool) -> Kind:
+    return Kind((Target("labels", "logits", measure),), **fields)  # pyright: ignore[reportArgumentType]
+
+
+_NEXT = Target("labels", "logits", measures.NEXT_TOKEN, aligned="shift_labels")
+_MASKED = Target("labels", "prediction_logits", measures.THIS_TOKEN)
+
+KINDS: dict[str, Kind] = {
+    "causal_lm": Kind((_NEXT,)),
+    "unshifted_lm": _one(measures.THIS_TOKEN, in_tf=False),
+    "masked_lm": _one(measures.THIS_TOKEN),
+    "seq2seq_lm": _one(measures.THIS_TOKEN, makes_decoder_inputs=True),
+    "restoring_lm": _one(measures.RESTORED_TOKEN, makes_decoder_inputs=True),
+    "sequence_classification": _one(measures.of_problem),
+    "distribution_classification": _one(measures.of_distribution),
+    "token_classification": _one(measures.TOKEN_CLASS),
+    "unpadded_token_classification": _one(measures.TOKEN_CLASS, ignores_padding=True, in_tf=False),
+    "question_answering": Kind(
+        (
+            Target("start_positions", "start_logits", measures.POSITION, weight=0.5),
+            Target("end_positions", "end_logits", measures.POSITION, weight=0.5),
+        )
+    ),
+    "multiple_choice": _one(measures.CHOICE),
+    "next_sentence": _one(measures.NEXT_SENTENCE),
+    "pretraining": Kind(
+        (
+            _MASKED,
+            Target("next_sentence_label", "seq_relationship_logits", measures.CLASS, optional=True),
+        )
+    ),
+    "sentence_order_pretraining": Kind(
+        (_MASKED, Target("sentence_order_label", "sop_logits", measures.CLASS, optional=True))
+    ),
+    "replaced_tokens": _one(measures.REPLACED_TOKEN, ignores_padding=True, in_tf=False),
+    "double_heads": Kind(
+        (
+            _NEXT._replace(optional=True),
+            Target("mc_labels", "mc_logits", measures.CHOICE, optional=True),
+        ),
+        in_tf=False,
+    ),
+}
+"""`Model.loss_kind` -> what its heads are trained by. Sources: the heads of Transformers 5.23, and
+for convention="tf" `hf_compute_loss` of 4.53.3."""
+
+
+def kind_of(model: Model, convention: str = "torch") -> Kind:
+    """Returns what a model is trained by.
+
+    Raises:
+        ValueError: a model without a loss of its own, or none in TensorFlow; a convention that
+            there is not.
+    """
+    name, kind = type(model).__name__, KINDS.get(model.loss_kind or "")
+    if convention not in ("torch", "tf"):
+        raise ValueError(f"convention is {convention!r}; expected 'torch' or 'tf'")
+    if kind is None and model.loss_kind is not None:
+        raise ValueError(f"{name}.loss_kind is {model.loss_kind!r}; expected one of {[*KINDS]}")
+    if kind is None:
+        raise ValueError(
+            f"{name} has no loss of its own, since it has no head that is trained by labels: take "
+            "a class with one, or give a loss of yours"
+        )
+    if convention == "tf" and not kind.in_tf:
+        raise ValueError(f"{name} has no loss in TensorFlow; expected convention='torch'")
+    return kind

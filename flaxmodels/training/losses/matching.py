@@ -1,0 +1,184 @@
+"""From a batch to what a model is given, and what its output is compared with."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...core.model import Model
+from . import measures
+from .checks import check_names
+from .kinds import Kind, kind_of
+from .measures import BEYOND, Terms
+
+Arrays = Mapping[str, Any]
+Batch = Arrays | Sequence[Any]
+
+_OTHER_NAMES = {"start_position": "start_positions", "end_position": "end_positions"}
+"""As the losses of Transformers' TensorFlow classes call labels."""
+_ANY_LABELS = frozenset(
+    "labels shift_labels start_positions end_positions next_sentence_label sentence_order_label "
+    "mc_labels".split()
+).union(_OTHER_NAMES)
+_STANDS_FOR_IDS = ("inputs_embeds", "encoder_outputs")
+
+
+def match_labels(
+    model: Model, batch: Batch, *, ignore_index: int = -100, convention: str = "torch"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tells a batch apart into inputs and labels, and makes of each what follows from the other.
+
+    - Labels of an encoder-decoder that come without `decoder_input_ids` are these too, shifted to
+      the right.
+    - Answers that end after the tokens of the input are told to `counts` as ones that do not count.
+    - Labels of padding are ignored, where the head ignores them.
+    - With `segment_ids`, the labels of a causal language model are shifted within a segment.
+
+    Nothing is written into the batch, and what is in it goes before what is made.
+
+    Args:
+        model: what takes the inputs.
+        batch: {name: array}; or, as Keras has it, a pair of inputs and labels: each {name: array},
+            or an array where the model has one; labels may be called as the outputs are that they
+            are compared with, or be a sequence in the order of these.
+        ignore_index: the label of what does not count.
+        convention: as `loss` takes it.
+
+    Returns:
+        The keywords of the model, and the labels that `loss` takes. Keys that are no labels go to
+        the model, which refuses those that it does not know.
+
+    Raises:
+        ValueError: no labels, or some that the model does not take; none of its inputs; labels
+            beside inputs of another number of examples.
+    """
+    kind, owner = kind_of(model, convention), type(model).__name__
+    inputs, labels = _apart(model, kind, batch)
+    check_names(owner, kind, labels)
+    terms = Terms(model.config, ignore_index=ignore_index, convention=convention)
+    _check_inputs(model, inputs, labels)
+    if kind.makes_decoder_inputs:
+        inputs = _with_decoder_inputs(model, kind, inputs, labels, terms)
+    if kind.ignores_padding and inputs.get("attention_mask") is not None:
+        labels["labels"] = _without_padding(owner, labels["labels"], inputs, ignore_index)
+    if "start_positions" in labels and convention == "torch":
+        labels |= _within(labels, _length(model, inputs))
+    if "shift_labels" in kind.names and inputs.get("segment_ids") is not None:
+        labels = _shifted_in_segments(owner, labels, inputs["segment_ids"], terms)
+    return inputs, labels
+
+
+def _apart(model: Model, kind: Kind, batch: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns inputs and labels, by their names."""
+    owner = type(model).__name__
+    given, *apart = [batch] if isinstance(batch, Mapping) else batch
+    if len(apart) > 1:
+        raise ValueError(
+            f"{owner}: a batch of {1 + len(apart)} things; expected a dict of arrays, or a pair of "
+            "inputs and labels"
+        )
+    given = dict(given) if isinstance(given, Mapping) else {model.main_input_name: given}
+    known = _ANY_LABELS.union(kind.names)
+    labels = {_OTHER_NAMES.get(name, name): given.pop(name) for name in known & given.keys()}
+    for more in apart:
+        labels = _named(owner, kind, more) | labels
+    return given, {name: value for name, value in labels.items() if value is not None}
+
+
+def _named(owner: str, kind: Kind, labels: object) -> dict[str, Any]:
+    """Returns labels that came apart from inputs by their names."""
+    if isinstance(labels, Mapping):
+        renamed = {target.output: target.labels for target in kind.targets} | _OTHER_NAMES
+        return {renamed.get(str(name), str(name)): value for name, value in labels.items()}
+    names = [target.labels for target in kind.targets]
+    several = list(labels) if isinstance(labels, tuple | list) else [labels]
+    if len(several) > len(names) or (len(names) > 1 and not isinstance(labels, tuple | list)):
+        raise ValueError(
+            f"{owner}: {len(several)} arrays of labels without names; expected "
+            f"{' and '.join(names)}"
+        )
+    return dict(zip(names, several, strict=False))
+
+
+def _check_inputs(model: Model, inputs: Arrays, labels: Arrays) -> None:
+    """Raises ValueError for a batch without the model's input, and for labels of other examples."""
+    owner = type(model).__name__
+    source = next(
+        (x for name in (model.main_input_name, *_STANDS_FOR_IDS)
+         if (x := inputs.get(name)) is not None),
+        None,
+    )  # fmt: skip
+    if source is None:
+        raise ValueError(
+            f"{owner}: no {model.main_input_name} in the batch, which has "
+            f"{', '.join(sorted({*inputs, *labels}))}"
+        )
+    if not hasattr(source, "shape"):  # what an encoder returned
+        return
+    for name, value in labels.items():
+        if np.shape(value)[:1] != source.shape[:1]:
+            raise ValueError(
+                f"{owner}: {name} has shape {np.shape(value)}, and the input {source.shape}; "
+                "expected as many examples"
+            )
+
+
+def _with_decoder_inputs(
+    model: Model, kind: Kind, inputs: dict[str, Any], labels: Arrays, terms: Terms
+) -> dict[str, Any]:
+    """Adds the decoder's input, unless it is given."""
+    if any(inputs.get(n) is not None for n in ("decoder_input_ids", "decoder_inputs_embeds")):
+        return inputs
+    (target,) = kind.targets
+    ids = jnp.asarray(labels[target.labels])
+    ids = target.measured(ids, terms).aligned(ids, terms)
+    ids = jnp.where(ids == terms.ignore_index, -100, ids)
+    made: Any = model  # of an encoder-decoder
+    return {**inputs, "decoder_input_ids": made.prepare_decoder_input_ids_from_labels(ids)}
+
+
+def _without_padding(owner: str, labels: Any, inputs: Arrays, ignore_index: int) -> jax.Array:
+    """Ignores labels [B, T] where the mask of attention [B, T] is not 1."""
+    mask = jnp.asarray(inputs["attention_mask"])
+    if mask.shape != np.shape(labels):
+        raise ValueError(
+            f"{owner}: attention_mask has shape {mask.shape} and labels {np.shape(labels)}; "
+            "expected the same, since labels of padding are ignored"
+        )
+    return jnp.where(mask == 1, labels, ignore_index)
+
+
+def _length(model: Model, inputs: Arrays) -> int | None:
+    """Returns how many tokens there are logits of; None if that is not known."""
+    names = (model.main_input_name, "inputs_embeds")
+    return next((np.shape(inputs[n])[1] for n in names if inputs.get(n) is not None), None)
+
+
+def _within(labels: Arrays, length: int | None) -> dict[str, jax.Array]:
+    """Marks the positions at `length` or after it as ones that do not count."""
+    limit = BEYOND if length is None else length
+    return {
+        name: jnp.where((x := jnp.asarray(value)) >= limit, BEYOND, x)
+        for name, value in labels.items()
+    }
+
+
+def _shifted_in_segments(
+    owner: str, labels: dict[str, Any], segment_ids: Any, terms: Terms
+) -> dict[str, Any]:
+    """Makes `shift_labels` of labels [B, T] in segments [B, T]: 0 is padding, and a segment's first
+    token does not follow on that of another."""
+    if "labels" not in labels or "shift_labels" in labels:
+        return labels
+    rest, given, ids = dict(labels), jnp.asarray(labels["labels"]), jnp.asarray(segment_ids)
+    if given.shape != ids.shape:
+        raise ValueError(
+            f"{owner}: segment_ids has shape {ids.shape} and labels {given.shape}; expected the "
+            "same"
+        )
+    del rest["labels"]
+    follows = (measures.shifted(ids, terms) == ids) & (ids > 0)
+    shifted = jnp.where(follows, measures.shifted(given, terms), terms.ignore_index)
+    return {**rest, "shift_labels": shifted}
