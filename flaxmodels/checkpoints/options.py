@@ -89,6 +89,7 @@ class ModelFields(TypedDict, total=False):
     origin: str | None
     attn_original: str | None
     uneven: str | Mapping[str, str]
+    defer_logits: bool
     add_pooling_layer: bool
 
 

@@ -51,6 +51,8 @@ class Model(nn.Module):
             of `fs.PRESETS`.
         generation_config: defaults of `generate`.
         embed_tap: whether gradients at the input embeddings can be taken (`embedding_taps`).
+        defer_logits: whether heads over a vocabulary return `DeferredLogits`, of which losses make
+            a few at a time, in the place of logits; `generate` and `stream` make them anyway.
         model_tags: for the card of a repository that the model is pushed to (`add_model_tags`).
         origin: the repository that the model was loaded from.
         attn_original: what `reverse_bettertransformer` goes back to.
@@ -74,6 +76,7 @@ class Model(nn.Module):
     origin: str | None = dataclasses.field(default=None, compare=False)
     attn_original: str | None = dataclasses.field(default=None, compare=False)
     uneven: Any = "refuse"
+    defer_logits: bool = False
 
     config_class: ClassVar[type[Config]] = Config
     base_model_prefix: ClassVar[str] = ""
@@ -127,7 +130,7 @@ class Model(nn.Module):
     @property
     def shared_fields(self) -> dict[str, Any]:
         """The fields that a model has in common with its backbone."""
-        names = ("config", "embed_tap", "dtype", *ModelOptions._fields)
+        names = ("config", "embed_tap", "defer_logits", "dtype", *ModelOptions._fields)
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -61,7 +61,8 @@ class Task(NamedTuple):
     """A batch to be continued, and how.
 
     Attributes:
-        model: without a `generation_config`: one program for all that differ in it.
+        model: without a `generation_config`, and with logits that are made: one program for all
+            that differ in these.
         steps: new tokens, at most.
     """
 
@@ -125,7 +126,9 @@ def task_of(
     prompt = _with_decoder(model, prompt, options, begun)
     draw = draw_of(options, traced, others["key"])
     count = count_tokens(model.config, prompt.continued.ids.shape[1], options)
-    return Task(model.clone(generation_config=None), prompt, options, draw, count)
+    return Task(
+        model.clone(generation_config=None, defer_logits=False), prompt, options, draw, count
+    )
 
 
 def _with_decoder(

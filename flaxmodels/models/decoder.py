@@ -11,6 +11,7 @@ from .. import blocks
 from .. import sharding as fs
 from ..config.config import Config
 from ..core import outputs
+from ..params.tree.weights import Weight
 from .base import PretrainedModel
 from .over_length import run_over_length
 
@@ -187,10 +188,10 @@ class Decoder(PretrainedModel):
             stacked=self.scan_layers,
         )
 
-    def attend(self, x: jax.Array) -> jax.Array:
-        """Multiplies x [..., D] with the table of input embeddings -> [..., V], as a tied head."""
-        table = functools.reduce(getattr, self.input_embeddings_path.split("/"), self)
-        return table.attend(x)  # pyright: ignore[reportAttributeAccessIssue] (a submodule, Embed)
+    def token_table(self) -> jax.Array | Weight:
+        """Returns the table of input embeddings [V, D], which a tied head multiplies with."""
+        table: Any = functools.reduce(getattr, self.input_embeddings_path.split("/"), self)
+        return table.embedding
 
     def _check_decoder(self) -> None:
         if not self.is_causal:

@@ -10,8 +10,9 @@ import numpy as np
 from flax import linen as nn
 
 from .. import blocks
-from .. import sharding as fs
 from ..core import outputs
+from ..core.deferred import DeferredLogits
+from ..params.tree.weights import Weight
 from .base import PretrainedModel
 from .decoder import Inputs
 from .decoder_style import LogitStyle
@@ -76,6 +77,15 @@ class SimpleHead(TaskHead):
         raise TypeError(f"{type(self).__name__} defines no head")
 
 
+class VocabularyParams(NamedTuple):
+    """What makes logits of hidden states; as in `DeferredLogits`."""
+
+    weight: jax.Array | Weight
+    bias: jax.Array | None = None
+    axis: int = 0
+    bias_apart: bool = False
+
+
 class VocabularyHead(TaskHead):
     """A head with a logit for every token of the vocabulary."""
 
@@ -93,21 +103,29 @@ class VocabularyHead(TaskHead):
         return self.config.vocab_size
 
     def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
-        """Projects x [B, T, D] to logits [B, T, V], by the embedding table if it is tied."""
-        style, size = self.logit_style, self.logit_count
+        """Projects x [B, T, D] to logits [B, T, V], by the embedding table if it is tied;
+        `DeferredLogits` of them if the model says so."""
+        return self.logits_by(self.vocabulary_params(base, x.shape[-1]), x)
+
+    def vocabulary_params(self, base: Any, width: int) -> VocabularyParams:
+        """Makes what hidden states [B, T, width] are multiplied with."""
+        use_bias, size, name = self.logit_style.use_bias, self.logit_count, self.lm_head_path
         if not self.config.tie_word_embeddings:
             std, axes = self.config.initializer_range, ("embed", "vocab")
-            head = blocks.Linear(size, axes, std, use_bias=style.use_bias, name=self.lm_head_path)
-            logits = head(x)
-        else:
-            logits = base.attend(x)
-            if style.use_bias:
-                logits = blocks.Bias(size, ("vocab",), name=self.lm_head_path)(logits)
-        if style.scale is not None:
-            logits = blocks.scaled(logits, style.scale)
-        if style.softcap is not None:
-            logits = jnp.tanh(logits / style.softcap) * style.softcap
-        return fs.constrain(logits, ("batch", "length", "vocab"), self.rules)
+            head = blocks.LinearParams(size, axes, std, use_bias, name=name)
+            return VocabularyParams(*head(width))
+        bias = blocks.Bias(size, ("vocab",), name=name)() if use_bias else None
+        return VocabularyParams(base.token_table(), bias, axis=1, bias_apart=True)
+
+    def logits_by(self, params: VocabularyParams, x: jax.Array) -> jax.Array:
+        """Makes the logits of hidden states x [B, T, D], or defers them: every head over a
+        vocabulary ends here."""
+        style = self.logit_style
+        deferred = DeferredLogits(
+            x, **params._asdict(), scale=style.scale, softcap=style.softcap, rules=self.rules
+        )
+        made: Any = deferred if self.defer_logits else deferred.logits()
+        return made
 
 
 class CausalLM(VocabularyHead):

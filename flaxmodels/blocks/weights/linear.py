@@ -41,6 +41,22 @@ def contract(x: jax.Array, weight: jax.Array | Weight, axis: int) -> jax.Array:
     )
 
 
+def affine(
+    x: jax.Array, weight: jax.Array | Weight, bias: jax.Array | None, axis: int
+) -> jax.Array:
+    """Multiplies as `contract`, and adds a bias [F]; an adapter that changes the whole output of
+    the weight changes the bias with it."""
+    if bias is not None and isinstance(weight, AdaptedWeight):
+        return weight.contract(x, axis, contract, bias)
+    y = contract(x, weight, axis)
+    return y if bias is None else with_bias(y, bias)
+
+
+def with_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """Adds a bias [F] to y [..., F], as y.dtype."""
+    return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
+
+
 def rows(table: jax.Array | Weight, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     """Looks up rows of a table [rows, D] -> [..., D] in `dtype`; NaN for an id that has none."""
     if isinstance(table, AdaptedWeight):
@@ -66,28 +82,43 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (x.shape[-1], self.features)
-        draw = nn.initializers.normal(self.std, jnp.float32)  # the same numbers under x64
-        kernel = weight(self, "kernel", draw, shape, self.axes)
-        if not self.use_bias:
-            return contract(x, kernel, 0)
-        bias = parameter(self, "bias", nn.initializers.zeros, shape[1:], self.axes[1:])
-        if isinstance(kernel, AdaptedWeight):
-            return kernel.contract(x, 0, contract, bias)
-        y = contract(x, kernel, 0)
-        return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
+        return affine(x, *_kernel_and_bias(self, x.shape[-1]), 0)
+
+
+class LinearParams(nn.Module):
+    """Makes the params of a `Linear`, for what multiplies with them later; fields as there."""
+
+    features: int
+    axes: tuple[str, str]
+    std: float
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, width: int) -> tuple[jax.Array | Weight, jax.Array | None]:
+        """Returns the kernel [width, features] and the bias [features]."""
+        return _kernel_and_bias(self, width)
+
+
+def _kernel_and_bias(
+    module: Linear | LinearParams, width: int
+) -> tuple[jax.Array | Weight, jax.Array | None]:
+    shape, axes = (width, module.features), module.axes
+    draw = nn.initializers.normal(module.std, jnp.float32)  # the same numbers under x64
+    kernel = weight(module, "kernel", draw, shape, axes)
+    if not module.use_bias:
+        return kernel, None
+    return kernel, parameter(module, "bias", nn.initializers.zeros, shape[1:], axes[1:])
 
 
 class Bias(nn.Module):
-    """Adds a bias [features] to x [..., features]; `axes` is its logical name."""
+    """Makes a bias [features], of what is no `Linear`; `axes` is its logical name."""
 
     features: int
     axes: tuple[str]
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        bias = parameter(self, "bias", nn.initializers.zeros, (self.features,), self.axes)
-        return x + jnp.broadcast_to(bias.astype(x.dtype), x.shape)
+    def __call__(self) -> jax.Array:
+        return parameter(self, "bias", nn.initializers.zeros, (self.features,), self.axes)
 
 
 class Embed(nn.Module):

@@ -15,6 +15,7 @@ from flax import linen as nn
 from ... import blocks
 from ... import params as fp
 from ...core.model import by_config
+from ...params.tree.weights import Weight
 from .. import decoder, task_heads
 from ..bart_layers import BartLayer
 from ..base import PretrainedModel
@@ -185,11 +186,10 @@ class FairseqModel(FairseqBoth, EncoderDecoderBackbone):
             for config in (self.config.half(is_decoder=False), self.config.half(is_decoder=True))
         )
 
-    def attend(self, x: jax.Array) -> jax.Array:
-        """Multiplies x [..., D] with the table of the decoder's tokens -> [..., V], as a tied
-        head."""
+    def token_table(self) -> jax.Array | Weight:
+        """Returns the table of the decoder's tokens [V, D], which a tied head multiplies with."""
         table = self.shared if self.config.shares_tables else self.decoder.embed_tokens
-        return table.attend(x)
+        return table.embedding
 
 
 class FairseqUnbiased(FairseqBoth, heads.ConditionalGeneration):
@@ -201,11 +201,12 @@ class FairseqConditionalGeneration(FairseqUnbiased):
 
     loss_kind = "restoring_lm"
 
-    def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
-        logits, zeros = super().vocabulary(base, x), nn.initializers.zeros
+    def vocabulary_params(self, base: nn.Module, width: int) -> task_heads.VocabularyParams:
         shape, axes = (1, self.logit_count), ("position", "vocab")  # the same in all positions
+        zeros = nn.initializers.zeros
         bias = blocks.parameter(self, "final_logits_bias", zeros, shape, axes)
-        return logits + jax.lax.stop_gradient(bias).astype(logits.dtype)[None]
+        frozen = jax.lax.stop_gradient(bias)[0]
+        return super().vocabulary_params(base, width)._replace(bias=frozen, bias_apart=True)
 
 
 class FairseqTranslation(FairseqConditionalGeneration):

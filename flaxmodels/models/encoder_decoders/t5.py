@@ -13,6 +13,7 @@ from ... import params as fp
 from ...config.config import Config
 from ...core import outputs
 from ...core.model import by_config
+from ...params.tree.weights import Weight
 from .. import decoder, task_heads
 from ..base import PretrainedModel
 from . import heads, inputs
@@ -173,9 +174,9 @@ class T5Bare(T5Both, EncoderDecoderBackbone):
         self.encoder = self.stack(self.shared, is_decoder=False)
         self.decoder = self.stack(self.shared, is_decoder=True)
 
-    def attend(self, x: jax.Array) -> jax.Array:
-        """Multiplies x [..., D] with the table of tokens -> [..., V], as a tied head."""
-        return self.shared.attend(x)
+    def token_table(self) -> jax.Array | Weight:
+        """Returns the table of tokens [V, D], which a tied head multiplies with."""
+        return self.shared.embedding
 
 
 class T5Generation(T5Both, heads.ConditionalGeneration):

@@ -2,14 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from ... import blocks
-from ... import sharding as fs
 from ...core import outputs
 from ...core.model import by_config
 from ...documents.json_values import ConfigError
@@ -83,19 +82,23 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
         if not self.is_tied:
             use_bias = names.bias is not None and not names.bias_apart
             axes = ("embed", "vocab")
-            parts[names.decoder] = self.linear(cfg.vocab_size, axes, use_bias=use_bias)
+            parts[names.decoder] = functools.partial(
+                blocks.LinearParams, cfg.vocab_size, axes, cfg.initializer_range, use_bias
+            )
         if names.bias is not None and (self.is_tied or names.bias_apart):
             parts[names.bias] = Vector(cfg.vocab_size, "vocab")
         return parts
 
-    def predict(self, modules: Branch, base: nn.Module, x: jax.Array) -> jax.Array:
-        """Projects x [B, T, D] to logits [B, T, V]."""
+    def predict(self, modules: Branch, base: Any, x: jax.Array) -> jax.Array:
+        """Projects x [B, T, D] to logits [B, T, V], or defers them."""
         names, x = self.prediction_names, self.transform(modules, x)
-        logits = base.attend(x) if self.is_tied else modules.at(names.decoder)(x)
+        if self.is_tied:
+            params = task_heads.VocabularyParams(base.token_table(), axis=1)
+        else:
+            params = task_heads.VocabularyParams(*modules.at(names.decoder)(x.shape[-1]))
         if names.bias is not None and (self.is_tied or names.bias_apart):
-            bias = modules.at(names.bias).astype(x.dtype)
-            logits = logits + jnp.broadcast_to(bias, logits.shape)
-        return fs.constrain(logits, ("batch", "length", "vocab"), self.rules)
+            params = params._replace(bias=modules.at(names.bias), bias_apart=True)
+        return self.logits_by(params, x)
 
     def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
         return self.predict(grown(self, self.prediction_parts()), base, x)

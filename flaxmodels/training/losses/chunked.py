@@ -1,0 +1,227 @@
+"""Cross-entropy over large vocabularies: logits of a chunk of tokens at a time.
+
+Logits [B, T, V], their gradient, and the float32 copies of both are the largest arrays of a
+training step. Here the forward pass keeps one float32 a token, the log of the sum of exponentials,
+and the backward pass makes the logits of each chunk again. The gradient of the weight is summed in
+float32.
+
+On a mesh each device has chunks of its own tokens. Of a vocabulary that is split, devices exchange
+for each chunk a maximum and sums of its tokens, and the gradient of its hidden states: never
+logits, nor the weight. That one is gathered along D, where it is split, once in each pass.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from ... import sharding as fs
+from ...core.deferred import DeferredLogits
+from ...params.tree.weights import Weight
+from .layout import Layout, layout_of
+from .products import multiplied, pulled
+from .terms import Terms
+
+CHUNK = 1024
+
+
+def chunked_cross_entropy(
+    hidden: jax.Array,
+    weight: jax.Array | Weight,
+    labels: jax.Array,
+    *,
+    axis: int = 0,
+    bias: jax.Array | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    ignore_index: int = -100,
+    chunk: int = CHUNK,
+    vocab_size: int | None = None,
+    rules: fs.Rules | str | None = None,
+) -> jax.Array:
+    """Computes the cross-entropy of each token, without all logits at once.
+
+    Logits are `softcap * tanh((hidden @ weight + bias) * scale / softcap)`, of what is not None;
+    the product is made in the dtype of `hidden` and summed in float32.
+
+    Args:
+        hidden: [..., D].
+        weight: a kernel [D, V] or, with axis=1, a table [V, D]; an array or a `Weight`, as a
+            quantised or an adapted one.
+        labels: int [...], of the shape of `hidden` without D.
+        axis: of `weight`, which is multiplied with D.
+        bias: [V].
+        label_smoothing: e of `(1 - e) * nll + e * mean(-log p)`, the mean over V (Szegedy et al.
+            2016, arXiv:1512.00567).
+        z_loss: c of `c * log(sum(exp(logits)))**2`, which is added (Chowdhery et al. 2022,
+            arXiv:2204.02311).
+        ignore_index: a label whose token has the loss 0.
+        chunk: tokens whose logits a device has at a time, at most.
+        vocab_size: only the first so many of the V columns are tokens, the others padding; all of
+            them if None.
+        rules: as `Model.rules`: where the mesh of `hidden` splits tokens and V.
+
+    Returns:
+        float32 (float64 of float64), of the shape of `labels`; NaN for a label that is no token.
+        It has gradients with respect to hidden, weight and bias.
+
+    Raises:
+        TypeError: labels that are no integers.
+        ValueError: labels of another shape than tokens, or a number out of range.
+    """
+    logits = DeferredLogits(
+        hidden, weight, bias, axis, scale=scale, softcap=softcap, rules=fs.as_rules(rules)
+    )
+    terms = Terms(label_smoothing, z_loss, ignore_index, vocab_size)
+    return _losses_of(logits, labels, terms, chunk)
+
+
+def deferred_cross_entropy(
+    logits: DeferredLogits,
+    labels: jax.Array,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    ignore_index: int = -100,
+    chunk: int = CHUNK,
+) -> jax.Array:
+    """Computes the cross-entropy of each token of logits that are not made; arguments, result and
+    errors as `chunked_cross_entropy`."""
+    return _losses_of(logits, labels, Terms(label_smoothing, z_loss, ignore_index), chunk)
+
+
+def _losses_of(logits: DeferredLogits, labels: jax.Array, terms: Terms, chunk: int) -> jax.Array:
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels are {labels.dtype}; expected integers, ids of tokens")
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"labels have shape {labels.shape}, and logits {logits.shape}: expected a label for "
+            f"each token, {logits.shape[:-1]}"
+        )
+    terms.check(logits.vocab_size)
+    layout = layout_of(logits, chunk)
+    # Inside of a `shard_map` each device has tokens of its own: gradients of what they share are
+    # summed there by the transpose of this.
+    params = fs.varying((logits.weight, logits.bias), (logits.hidden, labels))
+    arrays, tree = jax.tree.flatten(params)
+    call = _Call(
+        dataclasses.replace(logits, hidden=None, weight=None, bias=None), tree, terms, layout
+    )
+    ids = layout.chunks(labels.astype(jnp.int32), padding=terms.ignore_index)
+    return layout.joined(_losses(call, layout.chunks(logits.hidden), arrays, ids))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """What is static about a call.
+
+    Attributes:
+        logits: without arrays.
+        tree: the structure of (weight, bias), whose arrays are apart.
+    """
+
+    logits: DeferredLogits
+    tree: Any
+    terms: Terms
+    layout: Layout
+
+    def params(self, arrays: list[jax.Array], dtype: jnp.dtype) -> list[jax.Array]:
+        """Returns the arrays as products read them: of a plain weight, in `dtype` and whole along
+        D."""
+        weight, _ = self.tree.unflatten(arrays)
+        if isinstance(weight, Weight):
+            return arrays
+        axes = (None, "vocab") if self.logits.axis == 0 else ("vocab", None)
+        return [fs.constrain(weight.astype(dtype), axes, self.logits.rules), *arrays[1:]]
+
+    def products(self, x: jax.Array, arrays: list[jax.Array]) -> jax.Array:
+        """Multiplies a chunk [P, C, D] -> [P, C, V], float32."""
+        make = functools.partial(multiplied, self.logits, self.tree, arrays)
+        return self.layout.hint(jax.vmap(make)(x), vocab=True)
+
+
+class _Kept(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    hidden: jax.Array
+    arrays: list[jax.Array]
+    labels: jax.Array
+    log_sums: jax.Array
+    wanted: "_Wanted"
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """Which gradients are asked for: that of hidden states, and of each array."""
+
+    hidden: bool
+    arrays: tuple[bool, ...]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _losses(
+    call: _Call, hidden: jax.Array, arrays: list[jax.Array], labels: jax.Array
+) -> jax.Array:
+    """Computes the losses [n, P, C] of chunks: hidden [n, P, C, D], labels [n, P, C]."""
+    return _forward(call, hidden, arrays, labels)[0]
+
+
+def _forward(
+    call: _Call, hidden: jax.Array, arrays: list[jax.Array], labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    params = call.params(arrays, hidden.dtype)
+
+    def one(_: None, chunk: tuple[jax.Array, jax.Array]) -> tuple[None, Any]:
+        x, ids = chunk
+        return None, call.terms.losses(call.logits.shaped(call.products(x, params)), ids)
+
+    return jax.lax.scan(one, None, (hidden, labels))[1]
+
+
+def _kept(call: _Call, hidden: Any, arrays: list[Any], labels: Any) -> tuple[jax.Array, _Kept]:
+    wanted = _Wanted(hidden.perturbed, tuple(each.perturbed for each in arrays))
+    values = hidden.value, [each.value for each in arrays], labels.value
+    losses, log_sums = _forward(call, *values)
+    return losses, _Kept(*values, log_sums, wanted)
+
+
+def _backward(call: _Call, kept: _Kept, of_losses: Any) -> tuple[Any, list[Any], None]:
+    hidden, arrays, labels, log_sums, wanted = kept
+    if isinstance(of_losses, SymbolicZero):
+        return None, [None] * len(arrays), None
+    params = call.params(arrays, hidden.dtype)
+    pull = functools.partial(pulled, call.logits, call.tree, params, wanted.arrays)
+
+    def one(sums: list[jax.Array], chunk: tuple[jax.Array, ...]) -> tuple[list[jax.Array], Any]:
+        x, ids, log_sum, of_loss = chunk
+        logits, of_shape = jax.vjp(call.logits.shaped, call.products(x, params))
+        (of_products,) = of_shape(call.terms.gradient(logits, ids, log_sum, of_loss))
+        of_x, found = jax.vmap(pull)(x, call.layout.hint(of_products, vocab=True))
+        sums = [total + each.astype(total.dtype) for total, each in zip(sums, found, strict=True)]
+        sums = [call.layout.hint(each) for each in sums]
+        return sums, call.layout.hint(of_x) if wanted.hidden else None
+
+    shards = hidden.shape[1]
+    zeros = [
+        jnp.zeros((shards, *each.shape), jnp.promote_types(each.dtype, jnp.float32))
+        for each, asked in zip(arrays, wanted.arrays, strict=True)
+        if asked
+    ]
+    chunks = hidden, labels, log_sums, of_losses
+    sums, of_hidden = jax.lax.scan(one, fs.varying(zeros, chunks), chunks)
+    totals = iter(sums)
+    of_arrays = [
+        jnp.sum(next(totals), axis=0).astype(each.dtype) if asked else None
+        for each, asked in zip(arrays, wanted.arrays, strict=True)
+    ]
+    return of_hidden, of_arrays, None
+
+
+_losses.defvjp(_kept, _backward, symbolic_zeros=True)

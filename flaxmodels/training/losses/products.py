@@ -1,0 +1,76 @@
+"""Products of a chunk with the vocabulary, and their gradients, summed in float32."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ... import blocks
+from ...core.deferred import DeferredLogits
+from ...params.tree.weights import Weight
+
+
+def multiplied(
+    logits: DeferredLogits, tree: Any, arrays: list[jax.Array], x: jax.Array
+) -> jax.Array:
+    """Multiplies x [C, D] with weight and bias, whose arrays are those of `tree` -> [C, V] in
+    float32. A `Weight` multiplies in the dtype of x, as it does in the model."""
+    weight, bias = tree.unflatten(arrays)
+    if isinstance(weight, Weight):
+        y = logits.product(x, weight, bias)
+        return y.astype(jnp.promote_types(y.dtype, jnp.float32))
+    y = _dot(x, weight, 1, logits.axis)
+    return y if bias is None else blocks.with_bias(y, bias)
+
+
+def pulled(
+    logits: DeferredLogits,
+    tree: Any,
+    arrays: list[jax.Array],
+    wanted: tuple[bool, ...],
+    x: jax.Array,
+    of_y: jax.Array,
+) -> tuple[jax.Array, list[jax.Array]]:
+    """Returns the gradients of x [C, D], and of the arrays that are `wanted`, given that of the
+    product [C, V]."""
+    weight, bias = tree.unflatten(arrays)
+    if isinstance(weight, Weight):
+        return _pulled_by_jax(logits, tree, arrays, wanted, x, of_y)
+    narrow, found = of_y.astype(x.dtype), []
+    if wanted[0]:
+        pair = (x, narrow) if logits.axis == 0 else (narrow, x)
+        found.append(_dot(*pair, 0, 0))
+    if bias is not None and wanted[1]:
+        found.append(jnp.sum(of_y, axis=0))
+    return _dot(narrow, weight, 1, 1 - logits.axis).astype(x.dtype), found
+
+
+def _pulled_by_jax(
+    logits: DeferredLogits,
+    tree: Any,
+    arrays: list[jax.Array],
+    wanted: tuple[bool, ...],
+    x: jax.Array,
+    of_y: jax.Array,
+) -> tuple[jax.Array, list[jax.Array]]:
+    def of(x: jax.Array, some: list[jax.Array]) -> jax.Array:
+        given = iter(some)
+        both = zip(arrays, wanted, strict=True)
+        return multiplied(logits, tree, [next(given) if asked else a for a, asked in both], x)
+
+    some = [array for array, asked in zip(arrays, wanted, strict=True) if asked]
+    return jax.vjp(of, x, some)[1](of_y)
+
+
+def _dot(a: jax.Array, b: jax.Array, i: int, j: int) -> jax.Array:
+    """Multiplies axis i of a with axis j of b, each of two, and sums in float32. On a CPU the
+    arrays are converted first, for the reason that `blocks.contract` gives."""
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+
+    def product(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jax.lax.dot_general(a, b, (((i,), (j,)), ((), ())), preferred_element_type=wide)
+
+    if a.dtype.itemsize > 2:
+        return product(a, b)
+    in_float32 = lambda a, b: product(a.astype(wide), b.astype(wide))  # noqa: E731
+    return jax.lax.platform_dependent(a, b, cpu=in_float32, default=product)
