@@ -140,10 +140,10 @@ class _Call:
         axes = (None, "vocab") if self.logits.axis == 0 else ("vocab", None)
         return [fs.constrain(weight.astype(dtype), axes, self.logits.rules), *arrays[1:]]
 
-    def products(self, x: jax.Array, arrays: list[jax.Array]) -> jax.Array:
-        """Multiplies a chunk [P, C, D] -> [P, C, V], float32."""
+    def products(self, x: jax.Array, arrays: list[jax.Array], numbers: jax.Array) -> jax.Array:
+        """Multiplies a chunk [P, C, D] -> [P, C, V], float32; `numbers` [P] tell chunks apart."""
         make = functools.partial(multiplied, self.logits, self.tree, arrays)
-        return self.layout.hint(jax.vmap(make)(x), vocab=True)
+        return self.layout.hint(jax.vmap(make)(x, numbers), vocab=True)
 
 
 class _Kept(NamedTuple):
@@ -178,11 +178,12 @@ def _forward(
 ) -> tuple[jax.Array, jax.Array]:
     params = call.params(arrays, hidden.dtype)
 
-    def one(_: None, chunk: tuple[jax.Array, jax.Array]) -> tuple[None, Any]:
-        x, ids = chunk
-        return None, call.terms.losses(call.logits.shaped(call.products(x, params)), ids)
+    def one(_: None, chunk: tuple[jax.Array, ...]) -> tuple[None, Any]:
+        x, ids, numbers = chunk
+        products = call.products(x, params, numbers)
+        return None, call.terms.losses(call.logits.shaped(products), ids)
 
-    return jax.lax.scan(one, None, (hidden, labels))[1]
+    return jax.lax.scan(one, None, (hidden, labels, call.layout.numbers))[1]
 
 
 def _kept(call: _Call, hidden: Any, arrays: list[Any], labels: Any) -> tuple[jax.Array, _Kept]:
@@ -200,10 +201,10 @@ def _backward(call: _Call, kept: _Kept, of_losses: Any) -> tuple[Any, list[Any],
     pull = functools.partial(pulled, call.logits, call.tree, params, wanted.arrays)
 
     def one(sums: list[jax.Array], chunk: tuple[jax.Array, ...]) -> tuple[list[jax.Array], Any]:
-        x, ids, log_sum, of_loss = chunk
-        logits, of_shape = jax.vjp(call.logits.shaped, call.products(x, params))
+        x, ids, log_sum, of_loss, numbers = chunk
+        logits, of_shape = jax.vjp(call.logits.shaped, call.products(x, params, numbers))
         (of_products,) = of_shape(call.terms.gradient(logits, ids, log_sum, of_loss))
-        of_x, found = jax.vmap(pull)(x, call.layout.hint(of_products, vocab=True))
+        of_x, found = jax.vmap(pull)(x, numbers, call.layout.hint(of_products, vocab=True))
         sums = [total + each.astype(total.dtype) for total, each in zip(sums, found, strict=True)]
         sums = [call.layout.hint(each) for each in sums]
         return sums, call.layout.hint(of_x) if wanted.hidden else None
@@ -214,7 +215,7 @@ def _backward(call: _Call, kept: _Kept, of_losses: Any) -> tuple[Any, list[Any],
         for each, asked in zip(arrays, wanted.arrays, strict=True)
         if asked
     ]
-    chunks = hidden, labels, log_sums, of_losses
+    chunks = hidden, labels, log_sums, of_losses, call.layout.numbers
     sums, of_hidden = jax.lax.scan(one, fs.varying(zeros, chunks), chunks)
     totals = iter(sums)
     of_arrays = [

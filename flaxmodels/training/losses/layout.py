@@ -65,6 +65,12 @@ class Layout:
         return self._constrained(x, self.axes, *(free,) * (x.ndim - 1))
 
     @property
+    def numbers(self) -> jax.Array:
+        """A number for each chunk of each shard, int32 [n, P]."""
+        shards = math.prod(self.parts)
+        return jnp.arange(self.count * shards, dtype=jnp.int32).reshape(self.count, shards)
+
+    @property
     def _split(self) -> tuple[int, ...]:
         """(parts, tokens of a part) of each axis of tokens, one after the other."""
         both = zip(self.lead, self.parts, strict=True)
@@ -93,7 +99,7 @@ def layout_of(logits: DeferredLogits, chunk: int) -> Layout:
     hidden, lead = logits.hidden, logits.hidden.shape[:-1]
     # The last axis is D, not V; that of logits may be split whatever its size.
     split = fs.activation_axes(hidden, logical_axes(hidden.ndim), logits.rules)
-    mesh = None if split is None else jax.typeof(hidden).sharding.mesh
+    mesh: Any = None if split is None else jax.typeof(hidden).sharding.mesh
     *tokens, vocab = split or ((),) * hidden.ndim
     parts = tuple(math.prod(mesh.shape[axis] for axis in axes) for axes in tokens)
     here = math.prod(lead) // math.prod(parts)

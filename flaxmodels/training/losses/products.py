@@ -7,17 +7,22 @@ import jax.numpy as jnp
 
 from ... import blocks
 from ...core.deferred import DeferredLogits
+from ...params.adapters.weight import AdaptedWeight
 from ...params.tree.weights import Weight
 
 
 def multiplied(
-    logits: DeferredLogits, tree: Any, arrays: list[jax.Array], x: jax.Array
+    logits: DeferredLogits, tree: Any, arrays: list[jax.Array], x: jax.Array, number: jax.Array
 ) -> jax.Array:
     """Multiplies x [C, D] with weight and bias, whose arrays are those of `tree` -> [C, V] in
-    float32. A `Weight` multiplies in the dtype of x, as it does in the model."""
+    float32. A `Weight` multiplies in the dtype of x, as it does in the model.
+
+    Args:
+        number: int32 [], of the chunk.
+    """
     weight, bias = tree.unflatten(arrays)
     if isinstance(weight, Weight):
-        y = logits.product(x, weight, bias)
+        y = logits.product(x, _dropping(weight, number), bias)
         return y.astype(jnp.promote_types(y.dtype, jnp.float32))
     y = _dot(x, weight, 1, logits.axis)
     return y if bias is None else blocks.with_bias(y, bias)
@@ -29,13 +34,21 @@ def pulled(
     arrays: list[jax.Array],
     wanted: tuple[bool, ...],
     x: jax.Array,
+    number: jax.Array,
     of_y: jax.Array,
 ) -> tuple[jax.Array, list[jax.Array]]:
     """Returns the gradients of x [C, D], and of the arrays that are `wanted`, given that of the
     product [C, V]."""
     weight, bias = tree.unflatten(arrays)
     if isinstance(weight, Weight):
-        return _pulled_by_jax(logits, tree, arrays, wanted, x, of_y)
+        some = [array for array, asked in zip(arrays, wanted, strict=True) if asked]
+
+        def product(x: jax.Array, some: list[jax.Array]) -> jax.Array:
+            given, both = iter(some), zip(arrays, wanted, strict=True)
+            mixed = [next(given) if asked else array for array, asked in both]
+            return multiplied(logits, tree, mixed, x, number)
+
+        return jax.vjp(product, x, some)[1](of_y)
     narrow, found = of_y.astype(x.dtype), []
     if wanted[0]:
         pair = (x, narrow) if logits.axis == 0 else (narrow, x)
@@ -45,21 +58,16 @@ def pulled(
     return _dot(narrow, weight, 1, 1 - logits.axis).astype(x.dtype), found
 
 
-def _pulled_by_jax(
-    logits: DeferredLogits,
-    tree: Any,
-    arrays: list[jax.Array],
-    wanted: tuple[bool, ...],
-    x: jax.Array,
-    of_y: jax.Array,
-) -> tuple[jax.Array, list[jax.Array]]:
-    def of(x: jax.Array, some: list[jax.Array]) -> jax.Array:
-        given = iter(some)
-        both = zip(arrays, wanted, strict=True)
-        return multiplied(logits, tree, [next(given) if asked else a for a, asked in both], x)
-
-    some = [array for array, asked in zip(arrays, wanted, strict=True) if asked]
-    return jax.vjp(of, x, some)[1](of_y)
+def _dropping(weight: Weight, number: jax.Array) -> Weight:
+    """Returns a weight whose adapters drop other inputs in each chunk, where they have a key."""
+    if not isinstance(weight, AdaptedWeight):
+        return weight
+    adapters = dict(weight.adapters)
+    for name, adapter in adapters.items():
+        if (key := getattr(adapter, "key", None)) is not None:
+            each = jax.random.fold_in(jax.random.wrap_key_data(key), number)
+            adapters[name] = adapter.replace(key=jax.random.bits(each, key.shape, jnp.uint32))
+    return weight.replace(adapters=adapters)
 
 
 def _dot(a: jax.Array, b: jax.Array, i: int, j: int) -> jax.Array:
