@@ -89,7 +89,7 @@ class ModelFields(TypedDict, total=False):
     origin: str | None
     attn_original: str | None
     uneven: str | Mapping[str, str]
-    defer_logits: bool
+    defer_logits: bool | int
     add_pooling_layer: bool
 
 

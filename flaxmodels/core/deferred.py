@@ -17,7 +17,7 @@ class DeferredLogits:
     """Stands for logits [..., V] by what makes them: `softcap * tanh((x W + bias) * scale /
     softcap)`, without what is None.
 
-    A model whose `defer_logits` is True has it where others have logits. For a large vocabulary
+    A model that is told `defer_logits` has it where others have logits. For a large vocabulary
     logits are the largest array of a training step: B * T * V numbers, of which a loss needs a few
     at a time (`training.losses.chunked`).
 
@@ -32,6 +32,7 @@ class DeferredLogits:
             output leave it alone.
         scale, softcap: numbers.
         rules: as `Model.rules`, of logits [B, T, V].
+        chunk: how many tokens a loss makes logits of at a time; up to the loss if None.
     """
 
     hidden: Any
@@ -42,6 +43,7 @@ class DeferredLogits:
     scale: float | None = None
     softcap: float | None = None
     rules: Any = fs.DEFAULT_RULES
+    chunk: int | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -100,7 +102,7 @@ class DeferredLogits:
 jax.tree_util.register_dataclass(
     DeferredLogits,
     data_fields=["hidden", "weight", "bias"],
-    meta_fields=["axis", "bias_apart", "scale", "softcap", "rules"],
+    meta_fields=["axis", "bias_apart", "scale", "softcap", "rules", "chunk"],
 )
 
 

@@ -52,7 +52,8 @@ def normalise(model: nn.Module) -> None:
     Raises:
         TypeError: a configuration of another family, or rules that are no rules.
         ConfigError: `scan_layers` where layers differ.
-        ValueError: no such remat policy, a dtype that no layer computes in.
+        ValueError: no such remat policy, a dtype that no layer computes in, a `defer_logits` that
+            is no number of tokens.
     """
     cls = type(model)
     check_config(cls, model.config)
@@ -62,6 +63,11 @@ def normalise(model: nn.Module) -> None:
     model.uneven = fs.as_uneven(model.uneven)
     model.remat = as_remat(model.remat)
     model.attn_implementation = keywords.attention(model.attn_implementation)
+    if not isinstance(model.defer_logits, int) or model.defer_logits < 0:
+        raise ValueError(
+            f"{cls.__name__}: defer_logits is {model.defer_logits!r}; expected True, False, or how "
+            "many tokens a loss makes logits of at a time"
+        )
     if model.scan_layers and not heads_are_even(model.config):
         raise ConfigError(
             f"{cls.__name__}: scan_layers needs as many heads in every layer, and "

@@ -51,8 +51,9 @@ class Model(nn.Module):
             of `fs.PRESETS`.
         generation_config: defaults of `generate`.
         embed_tap: whether gradients at the input embeddings can be taken (`embedding_taps`).
-        defer_logits: whether heads over a vocabulary return `DeferredLogits`, of which losses make
-            a few at a time, in the place of logits; `generate` and `stream` make them anyway.
+        defer_logits: whether heads over a vocabulary return `DeferredLogits` in the place of
+            logits: losses make those of a chunk of tokens at a time, of so many tokens if it is a
+            number. `generate` and `stream` make logits anyway.
         model_tags: for the card of a repository that the model is pushed to (`add_model_tags`).
         origin: the repository that the model was loaded from.
         attn_original: what `reverse_bettertransformer` goes back to.
@@ -76,7 +77,7 @@ class Model(nn.Module):
     origin: str | None = dataclasses.field(default=None, compare=False)
     attn_original: str | None = dataclasses.field(default=None, compare=False)
     uneven: Any = "refuse"
-    defer_logits: bool = False
+    defer_logits: bool | int = False
 
     config_class: ClassVar[type[Config]] = Config
     base_model_prefix: ClassVar[str] = ""

@@ -120,11 +120,16 @@ class VocabularyHead(TaskHead):
     def logits_by(self, params: VocabularyParams, x: jax.Array) -> jax.Array:
         """Makes the logits of hidden states x [B, T, D], or defers them: every head over a
         vocabulary ends here."""
-        style = self.logit_style
+        style, defer = self.logit_style, self.defer_logits
         deferred = DeferredLogits(
-            x, **params._asdict(), scale=style.scale, softcap=style.softcap, rules=self.rules
+            x,
+            **params._asdict(),
+            scale=style.scale,
+            softcap=style.softcap,
+            rules=self.rules,
+            chunk=None if defer is True else defer or None,
         )
-        made: Any = deferred if self.defer_logits else deferred.logits()
+        made: Any = deferred if defer else deferred.logits()
         return made
 
 

@@ -23,9 +23,10 @@ from ...core.deferred import DeferredLogits
 from ...params.tree.weights import Weight
 from .layout import Layout, layout_of
 from .products import multiplied, pulled
-from .terms import Terms
+from .token_loss import TokenLoss
 
 CHUNK = 1024
+"""Tokens of a chunk, if nothing says how many."""
 
 
 def chunked_cross_entropy(
@@ -77,8 +78,8 @@ def chunked_cross_entropy(
     logits = DeferredLogits(
         hidden, weight, bias, axis, scale=scale, softcap=softcap, rules=fs.as_rules(rules)
     )
-    terms = Terms(label_smoothing, z_loss, ignore_index, vocab_size)
-    return _losses_of(logits, labels, terms, chunk)
+    token_loss = TokenLoss(label_smoothing, z_loss, ignore_index, vocab_size)
+    return _losses_of(logits, labels, token_loss, chunk)
 
 
 def deferred_cross_entropy(
@@ -88,14 +89,17 @@ def deferred_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     ignore_index: int = -100,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Computes the cross-entropy of each token of logits that are not made; arguments, result and
-    errors as `chunked_cross_entropy`."""
-    return _losses_of(logits, labels, Terms(label_smoothing, z_loss, ignore_index), chunk)
+    errors as `chunked_cross_entropy`. A chunk is as `logits` says if it is None."""
+    chunk = (CHUNK if logits.chunk is None else logits.chunk) if chunk is None else chunk
+    return _losses_of(logits, labels, TokenLoss(label_smoothing, z_loss, ignore_index), chunk)
 
 
-def _losses_of(logits: DeferredLogits, labels: jax.Array, terms: Terms, chunk: int) -> jax.Array:
+def _losses_of(
+    logits: DeferredLogits, labels: jax.Array, token_loss: TokenLoss, chunk: int
+) -> jax.Array:
     labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels are {labels.dtype}; expected integers, ids of tokens")
@@ -104,16 +108,16 @@ def _losses_of(logits: DeferredLogits, labels: jax.Array, terms: Terms, chunk: i
             f"labels have shape {labels.shape}, and logits {logits.shape}: expected a label for "
             f"each token, {logits.shape[:-1]}"
         )
-    terms.check(logits.vocab_size)
+    token_loss.check(logits.vocab_size)
     layout = layout_of(logits, chunk)
     # Inside of a `shard_map` each device has tokens of its own: gradients of what they share are
     # summed there by the transpose of this.
     params = fs.varying((logits.weight, logits.bias), (logits.hidden, labels))
     arrays, tree = jax.tree.flatten(params)
     call = _Call(
-        dataclasses.replace(logits, hidden=None, weight=None, bias=None), tree, terms, layout
+        dataclasses.replace(logits, hidden=None, weight=None, bias=None), tree, token_loss, layout
     )
-    ids = layout.chunks(labels.astype(jnp.int32), padding=terms.ignore_index)
+    ids = layout.chunks(labels.astype(jnp.int32), padding=token_loss.ignore_index)
     return layout.joined(_losses(call, layout.chunks(logits.hidden), arrays, ids))
 
 
@@ -128,7 +132,7 @@ class _Call:
 
     logits: DeferredLogits
     tree: Any
-    terms: Terms
+    token_loss: TokenLoss
     layout: Layout
 
     def params(self, arrays: list[jax.Array], dtype: jnp.dtype) -> list[jax.Array]:
@@ -181,7 +185,7 @@ def _forward(
     def one(_: None, chunk: tuple[jax.Array, ...]) -> tuple[None, Any]:
         x, ids, numbers = chunk
         products = call.products(x, params, numbers)
-        return None, call.terms.losses(call.logits.shaped(products), ids)
+        return None, call.token_loss.losses(call.logits.shaped(products), ids)
 
     return jax.lax.scan(one, None, (hidden, labels, call.layout.numbers))[1]
 
@@ -203,7 +207,7 @@ def _backward(call: _Call, kept: _Kept, of_losses: Any) -> tuple[Any, list[Any],
     def one(sums: list[jax.Array], chunk: tuple[jax.Array, ...]) -> tuple[list[jax.Array], Any]:
         x, ids, log_sum, of_loss, numbers = chunk
         logits, of_shape = jax.vjp(call.logits.shaped, call.products(x, params, numbers))
-        (of_products,) = of_shape(call.terms.gradient(logits, ids, log_sum, of_loss))
+        (of_products,) = of_shape(call.token_loss.gradient(logits, ids, log_sum, of_loss))
         of_x, found = jax.vmap(pull)(x, numbers, call.layout.hint(of_products, vocab=True))
         sums = [total + each.astype(total.dtype) for total, each in zip(sums, found, strict=True)]
         sums = [call.layout.hint(each) for each in sums]

@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from ...core.deferred import DeferredLogits
+from .chunked import deferred_cross_entropy
+
 
 def cross_entropy(
-    logits: jax.Array,
+    logits: jax.Array | DeferredLogits,
     labels: jax.Array,
     *,
     label_smoothing: float = 0.0,
@@ -18,7 +21,8 @@ def cross_entropy(
     where Z is the sum of exp(logits) that p is normalised by.
 
     Args:
-        logits: [..., V].
+        logits: [..., V]; of `DeferredLogits` (`model.clone(defer_logits=True)`) those of a chunk of
+            tokens are made at a time.
         labels: int [...].
         label_smoothing: the share of the label's probability that goes to all classes alike.
             Source: `LabelSmoother` of Transformers, `CrossEntropyLoss` of PyTorch.
@@ -31,6 +35,9 @@ def cross_entropy(
     """
     labels = jnp.asarray(labels)
     counted = labels != ignore_index
+    if isinstance(logits, DeferredLogits):
+        more = {"label_smoothing": label_smoothing, "z_loss": z_loss, "ignore_index": ignore_index}
+        return deferred_cross_entropy(logits, labels, **more), counted
     values = _cross_entropy(logits, labels, label_smoothing=label_smoothing, z_loss=z_loss)
     return jnp.where(counted, values, 0.0), counted
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
-class Terms:
+class TokenLoss:
     """What the loss of a token is made of; as the arguments of `chunked_cross_entropy`."""
 
     label_smoothing: float = 0.0
