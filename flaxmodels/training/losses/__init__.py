@@ -1,6 +1,7 @@
 """Losses: of each head, and cross-entropy over large vocabularies."""
 
 from .cross_entropy import cross_entropy as cross_entropy
+from .ctc import ctc_loss as ctc_loss
 from .loss import counts as counts
 from .loss import loss as loss
 from .loss import loss_parts as loss_parts

@@ -51,7 +51,7 @@ def _cross_entropy(
     log_z = _log_sum_exp(x)
     # A comparison, not a lookup: its gradient is no scatter, and a vocabulary that is spread over
     # devices stays where it is.
-    chosen = jnp.arange(size, dtype=labels.dtype) == labels[..., None]
+    chosen = jax.lax.broadcasted_iota(labels.dtype, x.shape, x.ndim - 1) == labels[..., None]
     values = log_z - (1.0 - label_smoothing) * jnp.sum(jnp.where(chosen, x, 0.0), axis=-1)
     if label_smoothing:
         values -= label_smoothing * jnp.mean(x, axis=-1)
