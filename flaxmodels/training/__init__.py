@@ -1,5 +1,6 @@
 """Training steps: a loss, an optimizer and a model as pure compiled functions."""
 
+from .compile import compile as compile
 from .losses import Part as Part
 from .losses import counts as counts
 from .losses import cross_entropy as cross_entropy
@@ -8,7 +9,10 @@ from .losses import loss_parts as loss_parts
 from .losses import loss_value as loss_value
 from .losses import match_labels as match_labels
 from .losses import targets as targets
+from .optimizers import schedule as schedule
 from .reports import Report as Report
 from .reports import draw_curve as draw_curve
 from .reports import flops_per_token as flops_per_token
 from .reports import peak_flops as peak_flops
+from .state import TrainState as TrainState
+from .train_steps import TrainSteps as TrainSteps

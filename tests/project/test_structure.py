@@ -10,7 +10,7 @@ import flaxmodels.params as fp
 MODULES = sorted(
     p for room in ("flaxmodels", "params", "sharding") for p in (ROOT / room).rglob("*.py")
 )
-DOORS = {"from_pretrained", "generate", "stream"}
+DOORS = {"compile", "from_pretrained", "generate", "stream"}
 """Public calls whose keywords are Transformers' own, each with a line of documentation."""
 
 

@@ -1,0 +1,210 @@
+"""`compile`: a model, an optimizer and a loss -> pure compiled steps."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import params as fp
+from ..core.model import Model
+from ..params.tree.cast import DtypeLike, parse_dtype
+from ..params.tree.masks import Mask
+from .metrics import Metrics, metrics_of
+from .objective import objective_of
+from .optimizers import LeafTest, Schedule, as_schedule, by_path, decay_rule, leaf_test, named
+from .placement import Placement
+from .precision import first_scale
+from .selection import Trainable, divide, of_adapters
+from .steps import Recipe
+from .train_steps import TrainSteps
+
+if TYPE_CHECKING:
+    import optax
+
+
+def compile(
+    model: Model,
+    optimizer: "str | optax.GradientTransformation" = "adamw",
+    loss: Any = "auto",
+    metrics: Metrics | None = None,
+    *,
+    learning_rate: float | Schedule | Mapping[str, Any] | None = None,
+    weight_decay: float | None = None,
+    decay_mask: Mask | str | Iterable[str] = None,
+    rate_factors: Mapping[str, float] | None = None,
+    optimizer_options: Mapping[str, Any] | None = None,
+    trainable: Trainable = None,
+    accumulate: int = 1,
+    clip_norm: float | None = None,
+    ema: float | None = None,
+    param_dtype: DtypeLike | None = jnp.float32,
+    compute_dtype: DtypeLike | None = None,
+    loss_scale: float | str | None = None,
+    remat: Any = None,
+    seed: int | jax.Array = 0,
+    mesh: Any = None,
+    rules: Any = None,
+    shard_optimizer: str | None = None,
+    loss_weights: Mapping[str, float] | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    chunked_loss: bool | int = False,
+    weighted_metrics: Metrics | None = None,
+    steps_per_execution: int = 1,
+    run_eagerly: bool = False,
+) -> TrainSteps:
+    """Makes the steps of training a model: pure, compiled, on one device or a mesh.
+
+    >>> steps = compile(model, "adamw", learning_rate=1e-4)  # doctest: +SKIP
+    >>> state = steps.init(params)  # doctest: +SKIP
+    >>> state, metrics = steps.train_step(state, batch)  # doctest: +SKIP
+
+    Args:
+        optimizer: a name ("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "lamb",
+            "lion", "nadam", "radam", "rmsprop", "sgd"), or any optax transform, which has a rate
+            and a decay of its own.
+        loss: "auto", the loss of the model's head, as PyTorch's; "passthrough" is the same, and
+            "auto_with_warning" says once that it was not given; a function (outputs, labels) ->
+            a scalar, an array of losses, whose mean counts, or `{name: Part(total, count)}`; or a
+            pair (such a function, labels -> {name: count}), for `Part`s with `accumulate`.
+        metrics: beside the loss: names ("accuracy", "top_5_accuracy", "perplexity", "mse", "mae"),
+            functions (y_true, y_pred) -> a scalar or a number of each item, or {output: them}.
+        learning_rate: a number, a function of the step, or the arguments of `schedule`:
+            `{"name": "cosine", "peak": 3e-4, "warmup": 100, "steps": 5000}`; 1e-3 if None.
+        weight_decay: decoupled from the gradient; None for the optimizer's own, which is 0.01 of
+            "adamw" and 0 of others.
+        decay_mask: what decays: a mask, or regular expressions on paths. If None what has two
+            dimensions or more in a layer: no biases, no norms.
+        rate_factors: {regular expression on the path: factor of the learning rate}; the first that
+            matches counts.
+        optimizer_options: numbers of an optimizer that is named: `{"b2": 0.95}`.
+        trainable: what is trained: None for all, "adapters", regular expressions on paths, or a
+            mask. The rest is neither differentiated nor copied.
+        accumulate: into how many microbatches a batch is cut, whose gradients are added up; each
+            item counts as much as in one batch.
+        clip_norm: the largest norm of all gradients together, as PyTorch's `clip_grad_norm_`.
+        ema: the decay of a moving average of what is trained; None for no average.
+        param_dtype: in which what is trained is kept, whatever was loaded; None keeps that.
+        compute_dtype: in which the model computes, "bfloat16" or "float16"; the model's if None.
+        loss_scale: a number, or "dynamic"; if None "dynamic" in float16, and else none.
+        remat: in the place of the model's.
+        seed: of dropout: a number or a `jax.random.key`. Keys are made of it, the step and the
+            microbatch; numbers do not depend on the mesh.
+        mesh: where the state is, by `rules`, the model's if None; the default device if None.
+        shard_optimizer: a mesh axis, such as "data", over which the optimizer's state and the
+            average are cut once more (ZeRO's first stage).
+        loss_weights: {part: its factor in the sum}; parts are called as their outputs.
+        label_smoothing, z_loss: of the model's own loss; see `training.loss`.
+        chunked_loss: compute the loss over the vocabulary in chunks of tokens, so that logits are
+            never whole; a number says of how many tokens. Metrics that read logits refuse.
+        weighted_metrics: as `metrics`, each item weighed by `sample_weight` of the batch.
+        steps_per_execution: K updates in one program: batches are [K, B, ...], metrics [K].
+        run_eagerly: run operation by operation, to debug.
+
+    Raises:
+        ValueError: an unknown name, with the nearest; a mask or pattern that chooses nothing; what
+            would not act, such as a learning rate beside a transform.
+    """
+    if accumulate < 1 or steps_per_execution < 1:
+        raise ValueError("accumulate and steps_per_execution are counts, from 1")
+    if ema is not None and not 0 < ema < 1:
+        raise ValueError(f"ema is {ema}: expected a decay between 0 and 1, such as 0.999")
+    options = {"label_smoothing": label_smoothing, "z_loss": z_loss}
+    objective = objective_of(model, loss, options, loss_weights)
+    model = _computing(model, compute_dtype, remat, chunked_loss)
+    is_matrix = decay_rule(model.abstract_params())
+    named_options = {
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "decay_mask": decay_mask,
+        "optimizer_options": optimizer_options,
+    }
+    template = None
+    if not of_adapters(trainable):
+        template = divide(model.abstract_params(), trainable)[0]
+    transform, rate = _optimizer(optimizer, named_options, rate_factors, template, is_matrix)
+    plain, perplexity = metrics_of(metrics)
+    placement = None if mesh is None else Placement.of(model, mesh, rules, shard_optimizer)
+    if placement is None and (rules is not None or shard_optimizer is not None):
+        raise ValueError("rules and shard_optimizer are of a mesh; give mesh= as well")
+    recipe = Recipe(
+        model=model,
+        optimizer=transform,
+        objective=dataclasses.replace(objective, model=model),
+        metrics=plain + metrics_of(weighted_metrics, weighted=True)[0],
+        perplexity=perplexity,
+        rate=rate,
+        matrices=is_matrix,
+        accumulate=accumulate,
+        clip_norm=clip_norm,
+        ema=ema,
+        compute_dtype=compute_dtype,
+        spread=None if placement is None else placement.batch,
+    )
+    return TrainSteps(
+        recipe,
+        placement,
+        trainable=trainable,
+        param_dtype=None if param_dtype is None else parse_dtype(param_dtype),
+        first_scale=first_scale(loss_scale, model.dtype),
+        seed=seed,
+        steps_per_execution=steps_per_execution,
+        run_eagerly=run_eagerly,
+    )
+
+
+def _computing(model: Model, dtype: Any, remat: Any, chunked: bool | int) -> Model:
+    """Returns the model as it computes in a step."""
+    if dtype is not None:
+        model = model.clone(dtype=parse_dtype(dtype))
+    if remat is not None:
+        model = model.clone(remat=remat)
+    return model.clone(defer_logits=chunked) if chunked else model
+
+
+def _optimizer(
+    optimizer: Any,
+    given: Mapping[str, Any],
+    factors: Mapping[str, float] | None,
+    template: fp.Params | None,
+    is_matrix: LeafTest,
+) -> "tuple[optax.GradientTransformation, Schedule | None]":
+    """Returns the transform of a name or of a caller, and the learning rate where it is known.
+
+    Args:
+        given: what is said of an optimizer that is named.
+        template: what is trained; None where that is known with the params alone.
+    """
+    import optax
+
+    factors = dict(factors or {})
+    for pattern in factors:
+        if template is not None:
+            leaf_test("rate_factors", pattern, template)
+    if not isinstance(optimizer, str):
+        if not hasattr(optimizer, "init") or not hasattr(optimizer, "update"):
+            raise ValueError(
+                f"optimizer is {optimizer!r:.80}: expected a name, such as 'adamw', or an optax "
+                "transform"
+            )
+        if odd := [name for name, value in given.items() if value is not None]:
+            raise ValueError(
+                f"{odd[0]} is of an optimizer that is named; a transform has its own (optax.adamw("
+                "learning_rate, weight_decay=..., mask=...))"
+            )
+        return optax.chain(optimizer, by_path(factors)) if factors else optimizer, None
+    rate = as_schedule(1e-3 if given["learning_rate"] is None else given["learning_rate"])
+    decays, mask = is_matrix, given["decay_mask"]
+    if mask is not None:
+        decays = leaf_test("decay_mask", mask, template)
+    transform = named(
+        optimizer,
+        rate,
+        options=given["optimizer_options"] or {},
+        weight_decay=given["weight_decay"],
+        decays=decays,
+        factors=factors,
+    )
+    return transform, rate

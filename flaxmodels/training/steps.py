@@ -1,0 +1,289 @@
+"""The steps themselves: pure functions of a recipe, a state and a batch, to be compiled."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from .. import params as fp
+from ..core.arguments import array_arguments
+from ..core.model import Model
+from .accumulate import microbatches, summed
+from .losses import Part, match_labels, targets
+from .metrics import Metric
+from .objective import Objective
+from .optimizers import LeafTest, Schedule
+from .packing import unpacked
+from .precision import compute_copy
+from .selection import join
+from .state import TrainState
+
+if TYPE_CHECKING:
+    import optax
+
+LABELS = frozenset(
+    "labels shift_labels start_positions end_positions start_position end_position "
+    "next_sentence_label sentence_order_label mc_labels".split()
+)
+"""Columns that are labels of some head."""
+Values = dict[str, jax.Array]
+"""Metrics: float32 [] each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that a step does, as a value.
+
+    Attributes:
+        model: as it computes in a step: of the step's dtype and remat.
+        perplexity: whether it is among the metrics.
+        rate: the learning rate, where it is known.
+        matrices: which params are cast to `compute_dtype`.
+        accumulate: into how many microbatches a batch is cut.
+        spread: how the rows of a batch are sharded; None on one device.
+    """
+
+    model: Model
+    optimizer: "optax.GradientTransformation"
+    objective: Objective
+    metrics: tuple[Metric, ...]
+    perplexity: bool
+    rate: Schedule | None
+    matrices: LeafTest
+    accumulate: int
+    clip_norm: float | None
+    ema: float | None
+    compute_dtype: Any
+    spread: NamedSharding | None
+
+
+class Where(NamedTuple):
+    """Shardings of what a step makes on a mesh: of gradients as they are added up, and of those
+    that the optimizer reads."""
+
+    grads: Any
+    updates: Any
+
+
+class Batch(NamedTuple):
+    """A batch as a step takes it: inputs of the model, labels, weights of its rows for metrics."""
+
+    inputs: dict[str, Any]
+    labels: dict[str, Any]
+    weight: Any
+
+
+class Sums(NamedTuple):
+    """What is added up over microbatches: the loss, its parts, and those of metrics."""
+
+    loss: jax.Array
+    parts: dict[str, Part]
+    metrics: dict[str, Part]
+
+
+def split_batch(recipe: Recipe, batch: Mapping[str, Any], *, labelled: bool = True) -> Batch:
+    """Tells inputs of the model from labels, and unpacks packed rows.
+
+    Labels of a head are matched as `match_labels` does it. A loss that is a function also gets the
+    columns that the model does not take.
+
+    Args:
+        labelled: whether labels are needed.
+    """
+    rest = dict(batch)
+    weight = rest.pop("sample_weight", None)
+    more: dict[str, Any] = {}
+    if recipe.objective.function is not None or not labelled:
+        known = {*array_arguments(recipe.model), *LABELS, "segment_ids"}
+        more = {name: rest.pop(name) for name in [*rest] if name not in known}
+    if recipe.model.loss_kind is not None and LABELS & rest.keys():
+        inputs, labels = match_labels(recipe.model, rest)
+    elif labelled and recipe.objective.function is None:
+        raise ValueError(f"no labels in the batch, which has {', '.join(batch)}")
+    else:
+        labels = {name: rest.pop(name) for name in LABELS & rest.keys()}
+        inputs = rest
+    segments = inputs.pop("segment_ids", None)
+    if segments is not None:
+        inputs = unpacked(inputs, segments)
+    return Batch(inputs, {**labels, **more}, weight)
+
+
+def train_step(
+    recipe: Recipe, state: TrainState, batch: Mapping[str, Any], where: Where | None = None
+) -> tuple[TrainState, Values]:
+    """Makes one update -> (state, metrics).
+
+    Gradients are those of the loss of the whole batch, whatever `accumulate` is: each microbatch's
+    sums are divided by the counts of all. If the loss or a gradient is not finite, the state stays
+    as it was but for `skipped`, and the scale of the loss.
+    """
+    whole = split_batch(recipe, batch)
+    grads, sums, variables = _gradients(recipe, state, whole, where)
+    scale = None if state.loss_scale is None else state.loss_scale.scale
+    if scale is not None:
+        grads = jax.tree.map(lambda g: g / scale, grads)
+    norm = _global_norm(grads)
+    finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
+    clipped = _clipped(grads, norm, recipe.clip_norm)
+    new = _updated(recipe, state, _constrained(clipped, where and where.updates))
+    new = new.replace(variables=variables, step=state.step + 1)
+    values = {
+        **_values(recipe, sums),
+        "grad_norm": norm,
+        "finite": finite,
+        **({} if recipe.rate is None else {"learning_rate": jnp.float32(recipe.rate(state.step))}),
+        **({} if scale is None else {"loss_scale": scale}),
+    }
+    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), _changed(new), _changed(state))
+    return state.replace(
+        **kept,
+        skipped=state.skipped + (1 - finite.astype(jnp.int32)),
+        loss_scale=None if state.loss_scale is None else state.loss_scale.after(finite),
+    ), values
+
+
+def test_step(recipe: Recipe, state: TrainState, batch: Mapping[str, Any]) -> Values:
+    """Computes loss and metrics of a batch, without dropout; the state is not touched."""
+    whole = split_batch(recipe, batch)
+    sums, _ = _forward(recipe, _joined(recipe, state, state.trained), state.variables, whole)
+    return _values(recipe, sums)
+
+
+def predict_step(recipe: Recipe, state: TrainState, batch: Mapping[str, Any]) -> Any:
+    """Computes the outputs of the model for the inputs in a batch, without dropout."""
+    inputs = split_batch(recipe, batch, labelled=False).inputs
+    params = _joined(recipe, state, state.trained)
+    return recipe.model.apply({"params": params, **state.variables}, **inputs)
+
+
+def train_steps(
+    recipe: Recipe, state: TrainState, batches: Mapping[str, Any], where: Where | None = None
+) -> tuple[TrainState, Values]:
+    """Makes an update for each of K batches [K, B, ...] -> (state, metrics [K])."""
+    return jax.lax.scan(lambda s, batch: train_step(recipe, s, batch, where), state, dict(batches))
+
+
+def _gradients(
+    recipe: Recipe, state: TrainState, batch: Batch, where: Where | None
+) -> tuple[Any, Sums, Any]:
+    """Returns float32 gradients of what is trained, sums, and the variables after it."""
+    many = recipe.accumulate
+    counts = recipe.objective.counts(batch.labels)
+    key = jax.random.fold_in(state.key, state.step)
+
+    def of(trained: Any, variables: Any, part: Batch, number: Any) -> Any:
+        params = _joined(recipe, state, trained)
+        rngs = {"dropout": jax.random.fold_in(key, number)}
+        sums, after = _forward(recipe, params, variables, part, counts=counts, rngs=rngs)
+        scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
+        return sums.loss * scale, (sums, after)
+
+    def step(variables: Any, part: tuple[Batch, Any]) -> Any:
+        gradient = jax.grad(of, has_aux=True)
+        grads, (sums, after) = gradient(state.trained, variables, *part)
+        grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+        return after, _constrained(grads, where and where.grads), sums
+
+    if many == 1:
+        variables, grads, sums = step(state.variables, (batch, 0))
+        return grads, sums, variables
+    parts = microbatches(batch, many, recipe.spread), jnp.arange(many)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), state.trained)
+    zeros = _constrained(zeros, where and where.grads)
+    variables, grads, sums = summed(step, parts, state.variables, zeros)
+    return grads, sums, variables
+
+
+def _forward(
+    recipe: Recipe,
+    params: Any,
+    variables: Mapping[str, Any],
+    batch: Batch,
+    *,
+    counts: Mapping[str, jax.Array] | None = None,
+    rngs: Mapping[str, jax.Array] | None = None,
+) -> tuple[Sums, Any]:
+    """Runs the model -> (sums, the variables after it); with `rngs` as in training."""
+    model, objective = recipe.model, recipe.objective
+    training = {} if rngs is None else {"deterministic": False, "rngs": rngs}
+    if variables and rngs is not None:
+        training["mutable"] = list(variables)
+    outputs = model.apply({"params": params, **variables}, **batch.inputs, **training)
+    outputs, after = outputs if "mutable" in training else (outputs, variables)
+    many = 1 if rngs is None else recipe.accumulate
+    parts = objective.parts(outputs, batch.labels, many)
+    loss = objective.value(parts, counts, many)
+    found: dict[str, Part] = {}
+    if recipe.metrics:
+        pairs = _pairs(recipe, outputs, batch.labels)
+        for metric in recipe.metrics:
+            found |= metric.parts(pairs, batch.weight)
+    return Sums(loss, parts, found), after
+
+
+def _pairs(recipe: Recipe, outputs: Any, labels: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns {output: (labels, predictions)}, for metrics."""
+    if recipe.objective.function is None:
+        return targets(recipe.model, outputs, labels)
+    named = {name: (labels[name], outputs[name]) for name in labels if name in outputs}
+    if "labels" in labels and "logits" in outputs and recipe.model.loss_kind is not None:
+        own = {name: x for name, x in labels.items() if name in LABELS}
+        named |= targets(recipe.model, outputs, own)
+    return named
+
+
+def _joined(recipe: Recipe, state: TrainState, trained: Any) -> fp.Params:
+    """Returns the params to compute with."""
+    trained = compute_copy(trained, recipe.compute_dtype, recipe.matrices)
+    return join(trained, state.frozen, adapters=state.adapters)
+
+
+def _updated(recipe: Recipe, state: TrainState, grads: Any) -> TrainState:
+    """Returns the state after the optimizer's update, and the average after it."""
+    import optax
+
+    updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.trained)
+    trained = optax.apply_updates(state.trained, updates)
+    decay, ema = recipe.ema, state.ema
+    if decay is not None and ema is not None:
+        ema = jax.tree.map(lambda mean, x: decay * mean + (1 - decay) * x, ema, trained)
+    return state.replace(trained=trained, opt_state=opt_state, ema=ema)
+
+
+def _changed(state: TrainState) -> dict[str, Any]:
+    """Returns what of a state an update changes."""
+    return {n: getattr(state, n) for n in ("step", "trained", "opt_state", "ema", "variables")}
+
+
+def _constrained(grads: Any, shardings: Any) -> Any:
+    """Returns gradients in these shardings, if there are any."""
+    return grads if shardings is None else jax.lax.with_sharding_constraint(grads, shardings)
+
+
+def _global_norm(grads: Any) -> jax.Array:
+    """Returns the norm of all gradients as one vector: of a sharded one, of its shards."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+
+
+def _clipped(grads: Any, norm: jax.Array, limit: float | None) -> Any:
+    """Returns gradients whose norm is at most `limit`, as PyTorch's `clip_grad_norm_` makes
+    them."""
+    if limit is None:
+        return grads
+    factor = jnp.minimum(1.0, limit / (norm + 1e-6))
+    return jax.tree.map(lambda g: g * factor, grads)
+
+
+def _values(recipe: Recipe, sums: Sums) -> Values:
+    """Returns the metrics of sums: each the mean of its items."""
+    first, *others = sums.parts.items()
+    values = {"loss": sums.loss, "count": first[1].count}
+    for name, part in (first, *others) if others else ():
+        values |= {f"loss/{name}": part.total / part.count, f"count/{name}": part.count}
+    if recipe.perplexity:
+        values["perplexity"] = jnp.exp(sums.loss)
+    return values | {name: part.total / part.count for name, part in sums.metrics.items()}

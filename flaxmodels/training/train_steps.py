@@ -1,0 +1,306 @@
+"""Compiled steps: programs of the functions of `steps`, for states on one device or a mesh."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from .. import params as fp
+from ..core.model import Model
+from ..params.tree.keys import one_key
+from ..params.tree.paths import flatten_arrays, nearest
+from . import steps
+from .accumulate import rows_of
+from .placement import Placement, put_batch
+from .precision import LossScale
+from .selection import Trainable, divide, of_adapters
+from .state import TrainState
+
+Batch = Mapping[str, Any]
+"""{column: array [B, ...]}: inputs of the model, labels, and what `compile` names."""
+IGNORED = -100
+
+
+class TrainSteps:
+    """The compiled steps that `compile` makes; they have no state of their own but programs.
+
+    Attributes:
+        model: as it computes in a step.
+        mesh: where states and batches are; None for the default device.
+    """
+
+    def __init__(
+        self,
+        recipe: steps.Recipe,
+        placement: Placement | None,
+        *,
+        trainable: Trainable,
+        param_dtype: Any,
+        first_scale: LossScale | None,
+        seed: int | jax.Array,
+        steps_per_execution: int,
+        run_eagerly: bool,
+    ) -> None:
+        self.recipe = recipe
+        self._placement = placement
+        self._trainable = trainable
+        self._param_dtype = param_dtype
+        self._first_scale = first_scale
+        self._seed = seed
+        self._executions = steps_per_execution
+        self._eager = run_eagerly
+        self._programs: dict[Any, Callable[..., Any]] = {}
+
+    @property
+    def model(self) -> Model:
+        return self.recipe.model
+
+    @property
+    def mesh(self) -> jax.sharding.Mesh | None:
+        return None if self._placement is None else self._placement.mesh
+
+    def init(
+        self,
+        key_or_params: jax.Array | fp.Params,
+        *,
+        variables: Mapping[str, Any] | None = None,
+        donate: bool = False,
+    ) -> TrainState:
+        """Makes the state of step 0, each array where it belongs; none is whole before.
+
+        Args:
+            key_or_params: a `jax.random.key`, for new params, or params: as loaded, with adapters,
+                quantised.
+            variables: other collections of variables of the model, such as running statistics,
+                which each step carries on.
+            donate: whether the params that are trained may be taken as they are. If False they are
+                copied, and the caller's survive the first step.
+
+        Raises:
+            TypeError: neither a key nor params.
+            ValueError: params that are not the model's; params on a mesh, and steps without one.
+        """
+        is_tree = isinstance(key_or_params, Mapping)
+        params = key_or_params if is_tree else self._new_params(key_or_params)
+        _check_paths(self.model, params)
+        params = _unplaced(params) if self._placement is None else self._placement.put(params)
+        trained, frozen = divide(params, self._trainable)
+        trained = self._masters(trained, copy=is_tree and not donate)
+        rest = jax.jit(self._fresh, **self._shardings_of_fresh(trained))
+        state: Any = rest(trained, dict(variables or {}))
+        state = state.replace(trained=trained, frozen=frozen)
+        if self._placement is None:  # committed to its device, as what a step returns is
+            state = jax.device_put(state, jax.tree.leaves(trained)[0].sharding)
+        return state
+
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, steps.Values]:
+        """Makes one update -> (state, metrics), or K with `steps_per_execution`.
+
+        The state is donated: its arrays, but for `frozen`, are gone afterwards. Metrics are float32
+        scalars on the device: "loss", the mean over what counts; "count"; "grad_norm", before
+        clipping; "finite"; "learning_rate", of an optimizer that is named; and those asked for. If
+        the loss or a gradient is not finite, nothing changes but `skipped` and the loss scale.
+
+        Raises:
+            ValueError: a batch without the model's input, with labels that it does not take, or
+                with rows that do not divide; labels of which none counts.
+        """
+        batch = self._placed(batch, many=self._executions > 1, parts=self.recipe.accumulate)
+        program = self._program("train", state)
+        new, values = self._run(program, state.replace(frozen={}), state.frozen, batch)
+        return new.replace(frozen=state.frozen), values
+
+    def test_step(self, state: TrainState, batch: Batch) -> steps.Values:
+        """Computes "loss", "count" and the metrics of a batch without dropout. A mean over several
+        batches weighs each by its "count"."""
+        batch = self._placed(batch)
+        return self._run(self._program("test", state), state, batch)
+
+    def predict_step(self, state: TrainState, batch: Batch) -> Any:
+        """Computes the outputs of the model, without dropout; labels in the batch are passed
+        over."""
+        batch = self._placed(batch)
+        return self._run(self._program("predict", state), state, batch)
+
+    def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+        """Lowers the program of `train_step`, of abstract or of real arguments: to compile it ahead
+        of time, or to read it."""
+        program: Any = self._program("train", state)
+        return program.lower(state.replace(frozen={}), state.frozen, dict(batch))
+
+    def abstract_state(self, params: fp.Params | None = None) -> TrainState:
+        """Returns the state as `jax.ShapeDtypeStruct`s with their shardings; allocates nothing.
+
+        Args:
+            params: as `init` takes them, abstract or not; needed where they have adapters or are
+                quantised. Those of the model if None.
+        """
+        placement = self._placement
+        if params is None:
+            params = self.model.abstract_params()
+            params = params if placement is None else placement.abstract(params)
+        trained, frozen = divide(jax.tree.map(_abstract, params), self._trainable)
+        dtype = self._param_dtype
+        trained = jax.tree.map(lambda x: x if dtype is None else x.update(dtype=dtype), trained)
+        state: Any = jax.eval_shape(self._fresh, trained, {})
+        state = state.replace(trained=trained, frozen=frozen)
+        if placement is None:
+            return state
+        return jax.tree.map(lambda x, s: x.update(sharding=s), state, placement.of_state(state))
+
+    # --- what init makes ---
+
+    def _new_params(self, key: Any) -> fp.Params:
+        dtype = jnp.float32 if self._param_dtype is None else self._param_dtype
+        rules = None if self._placement is None else self._placement.rules
+        return self.model.init_params(one_key(key), self.mesh, rules, param_dtype=dtype)
+
+    def _masters(self, trained: fp.Params, *, copy: bool) -> fp.Params:
+        """Returns what is trained in its dtype, as arrays that a step may donate."""
+        dtype = self._param_dtype
+        leaves = fp.flatten(trained)
+        made = {p: x for p, x in leaves.items() if copy or x.dtype != (dtype or x.dtype)}
+
+        def new(made: dict[str, jax.Array]) -> dict[str, jax.Array]:
+            return {path: jnp.array(x, dtype or x.dtype, copy=True) for path, x in made.items()}
+
+        shardings = {p: x.sharding for p, x in made.items()}
+        return fp.unflatten(leaves | (jax.jit(new, out_shardings=shardings)(made) if made else {}))
+
+    def _fresh(self, trained: fp.Params, variables: dict[str, Any]) -> TrainState:
+        """Makes all of a state but its params; to be traced."""
+        seed = self._seed
+        key = jax.random.key(seed) if isinstance(seed, int | np.integer) else one_key(seed)
+        zero = jnp.zeros((), jnp.int32)
+        average = None
+        if self.recipe.ema is not None:
+            average = jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=True), trained)
+        return TrainState(
+            step=zero,
+            skipped=jnp.copy(zero),
+            trained={},
+            frozen={},
+            opt_state=self.recipe.optimizer.init(trained),
+            ema=average,
+            key=jax.random.clone(key),
+            loss_scale=self._first_scale,
+            variables=jax.tree.map(jnp.copy, variables),
+            adapters=of_adapters(self._trainable),
+        )
+
+    def _shardings_of_fresh(self, trained: fp.Params) -> dict[str, Any]:
+        if self._placement is None:
+            return {}
+        state: Any = jax.eval_shape(self._fresh, trained, {})
+        where: Any = self._placement.of_state(state.replace(trained=trained, frozen={}))
+        return {"out_shardings": where.replace(trained={}, frozen={})}
+
+    # --- programs ---
+
+    def _program(self, kind: str, state: TrainState) -> Callable[..., Any]:
+        """Returns a step as a program; one serves all states of a structure."""
+        key = (kind, jax.tree.structure(state))
+        if key not in self._programs:
+            make = {"train": self._training, "test": self._testing, "predict": self._predicting}
+            self._programs[key] = make[kind](state)
+        return self._programs[key]
+
+    def _training(self, state: Any) -> Callable[..., Any]:
+        recipe, placement = self.recipe, self._placement
+        options: dict[str, Any] = {}
+        function = steps.train_step if self._executions == 1 else steps.train_steps
+        where = None
+        if placement is not None:
+            all_of: Any = placement.of_state(state)
+            params = {k: (x.shape, s) for k, x, s in _zipped(state.trained, all_of.trained)}
+            where = steps.Where(all_of.trained, placement.followed(state.trained, params))
+            options["out_shardings"] = (all_of.replace(frozen={}), placement.everywhere)
+
+        def train_step(changing: Any, frozen: Any, batch: Any) -> Any:
+            new, values = function(recipe, changing.replace(frozen=frozen), batch, where)
+            return new.replace(frozen={}), values
+
+        return jax.jit(train_step, donate_argnums=0, **options)
+
+    def _testing(self, state: TrainState) -> Callable[..., Any]:
+        recipe, placement = self.recipe, self._placement
+
+        def test_step(state: TrainState, batch: Any) -> Any:
+            return steps.test_step(recipe, state, batch)
+
+        whole: Any = {} if placement is None else {"out_shardings": placement.everywhere}
+        return jax.jit(test_step, **whole)
+
+    def _predicting(self, state: TrainState) -> Callable[..., Any]:
+        recipe = self.recipe
+
+        def predict_step(state: TrainState, batch: Any) -> Any:
+            return steps.predict_step(recipe, state, batch)
+
+        return jax.jit(predict_step)
+
+    def _run(self, program: Callable[..., Any], *arguments: Any) -> Any:
+        with jax.disable_jit() if self._eager else contextlib.nullcontext():
+            return program(*arguments)
+
+    def _placed(self, batch: Batch, *, many: bool = False, parts: int = 1) -> dict[str, Any]:
+        """Returns a batch after its checks, on the mesh."""
+        _check_batch(batch)
+        spread = self.recipe.spread
+        lead = 1 if many else 0
+        rows_of(
+            batch, parts * (1 if self._placement is None else self._placement.batch_parts), lead
+        )
+        return put_batch(batch, spread, lead)
+
+
+def _check_batch(batch: Any) -> None:
+    """Refuses what is no batch, and labels in host memory of which none counts.
+
+    Raises:
+        ValueError: with the column.
+    """
+    if not isinstance(batch, Mapping):
+        raise ValueError(f"a batch is a {type(batch).__name__}: expected {{column: array}}")
+    for name, x in batch.items():
+        is_labels = name.endswith("labels") and isinstance(x, np.ndarray) and x.size
+        if is_labels and np.issubdtype(x.dtype, np.integer) and (x == IGNORED).all():
+            raise ValueError(f"all {name} of the batch are {IGNORED}, so that no loss counts")
+
+
+def _check_paths(model: Model, params: fp.Params) -> None:
+    """Raises `ValueError` unless params have the leaves of the model."""
+    expected, found = fp.flatten(model.abstract_params()), fp.flatten(params)
+    if odd := [path for path in found if path not in expected]:
+        raise ValueError(f"the model has no param at {odd[0]}{nearest(odd[0], expected)}")
+    if lost := [path for path in expected if path not in found]:
+        raise ValueError(f"the params lack {lost[0]}{nearest(lost[0], found)}")
+
+
+def _unplaced(params: fp.Params) -> fp.Params:
+    """Returns params as arrays of JAX.
+
+    Raises:
+        ValueError: they are on a mesh.
+    """
+    for path, x in flatten_arrays(params).items():
+        where = getattr(x, "sharding", None)
+        if isinstance(where, NamedSharding) and where.mesh.size > 1:
+            raise ValueError(f"{path} is on a mesh; give compile(..., mesh=) the same one")
+    return jax.tree.map(jnp.asarray, params)
+
+
+def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+    where = getattr(x, "sharding", None)
+    return jax.ShapeDtypeStruct(
+        x.shape, x.dtype, sharding=where if isinstance(where, NamedSharding) else None
+    )
+
+
+def _zipped(tree: Any, other: Any) -> list[tuple[str, Any, Any]]:
+    there = fp.flatten(other)
+    return [(path, leaf, there[path]) for path, leaf in fp.flatten(tree).items()]
