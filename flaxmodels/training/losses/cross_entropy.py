@@ -48,29 +48,34 @@ def _cross_entropy(
     """Computes the value of each label as if all counted."""
     x = jnp.asarray(logits).astype(jnp.float32)  # before all else: gradients are summed in float32
     size = x.shape[-1]
-    log_z = _log_sum_exp(x)
+    largest, log_sum = _log_sum_exp(x)
     # A comparison, not a lookup: its gradient is no scatter, and a vocabulary that is spread over
     # devices stays where it is.
     chosen = jax.lax.broadcasted_iota(labels.dtype, x.shape, x.ndim - 1) == labels[..., None]
-    values = log_z - (1.0 - label_smoothing) * jnp.sum(jnp.where(chosen, x, 0.0), axis=-1)
+    label = jnp.sum(jnp.where(chosen, x, 0.0), axis=-1) - largest
+    values = log_sum - (1.0 - label_smoothing) * label
     if label_smoothing:
-        values -= label_smoothing * jnp.mean(x, axis=-1)
+        values -= label_smoothing * (jnp.mean(x, axis=-1) - largest)
     if z_loss:
-        values += z_loss * jnp.square(log_z)
+        values += z_loss * jnp.square(largest + log_sum)
     return jnp.where((labels >= 0) & (labels < size), values, jnp.nan)
 
 
 @jax.custom_jvp
-def _log_sum_exp(x: jax.Array) -> jax.Array:
-    """Computes log(sum(exp(x))) of x [..., V], and its gradient from x itself: JAX's own keeps
-    exp(x - max(x)), another array as large as the logits."""
-    return jax.nn.logsumexp(x, axis=-1)
+def _log_sum_exp(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Computes m = max(x) and log(sum(exp(x - m))) of x [..., V]. Apart, they keep the digits of a
+    label that is nearly certain. Their gradient is made of x, where JAX's own would keep
+    exp(x - m), another array as large as the logits."""
+    largest = jnp.max(x, axis=-1)
+    return largest, jnp.log(jnp.sum(jnp.exp(x - largest[..., None]), axis=-1))
 
 
 @_log_sum_exp.defjvp
 def _log_sum_exp_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Gives all of the gradient of m + log(sum(exp(x - m))) to its second term."""
     (x,), (dx,) = primals, tangents
-    y = _log_sum_exp(x)
-    return y, jnp.sum(jnp.exp(x - y[..., None]) * dx, axis=-1)
+    largest, log_sum = _log_sum_exp(x)
+    p = jnp.exp(x - (largest + log_sum)[..., None])
+    return (largest, log_sum), (jnp.zeros_like(largest), jnp.sum(p * dx, axis=-1))

@@ -21,6 +21,7 @@ class Target(NamedTuple):
         weight: of the part in the loss.
         optional: the loss may do without it.
         aligned: a name for labels that are aligned already, and go before the others.
+        other: what Transformers' TensorFlow classes call the labels.
     """
 
     labels: str
@@ -29,6 +30,7 @@ class Target(NamedTuple):
     weight: float = 1.0
     optional: bool = False
     aligned: str | None = None
+    other: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,12 +82,22 @@ KINDS: dict[str, Kind] = {
     "unpadded_token_classification": _one(measures.TOKEN_CLASS, ignores_padding=True, in_tf=False),
     "question_answering": Kind(
         (
-            Target("start_positions", "start_logits", measures.POSITION, weight=0.5),
-            Target("end_positions", "end_logits", measures.POSITION, weight=0.5),
+            Target(
+                "start_positions",
+                "start_logits",
+                measures.POSITION,
+                weight=0.5,
+                other="start_position",
+            ),
+            Target(
+                "end_positions", "end_logits", measures.POSITION, weight=0.5, other="end_position"
+            ),
         )
     ),
     "multiple_choice": _one(measures.CHOICE),
-    "next_sentence": _one(measures.NEXT_SENTENCE),
+    "next_sentence": Kind(
+        (Target("labels", "logits", measures.NEXT_SENTENCE, other="next_sentence_label"),)
+    ),
     "pretraining": Kind(
         (
             _MASKED,

@@ -10,18 +10,20 @@ import numpy as np
 from ...core.model import Model
 from . import measures
 from .checks import check_names
-from .kinds import Kind, kind_of
+from .kinds import KINDS, Kind, kind_of
 from .measures import BEYOND, Terms
 
 Arrays = Mapping[str, Any]
 Batch = Arrays | Sequence[Any]
 
-_OTHER_NAMES = {"start_position": "start_positions", "end_position": "end_positions"}
-"""As the losses of Transformers' TensorFlow classes call labels."""
-_ANY_LABELS = frozenset(
-    "labels shift_labels start_positions end_positions next_sentence_label sentence_order_label "
-    "mc_labels".split()
-).union(_OTHER_NAMES)
+_LABELS = frozenset(
+    name
+    for kind in KINDS.values()
+    for target in kind.targets
+    for name in (*target.names, target.other)
+    if name is not None
+)
+"""What labels are called: no model has an input of these names."""
 _STANDS_FOR_IDS = ("inputs_embeds", "encoder_outputs")
 
 
@@ -80,8 +82,7 @@ def _apart(model: Model, kind: Kind, batch: Batch) -> tuple[dict[str, Any], dict
             "inputs and labels"
         )
     given = dict(given) if isinstance(given, Mapping) else {model.main_input_name: given}
-    known = _ANY_LABELS.union(kind.names)
-    labels = {_OTHER_NAMES.get(name, name): given.pop(name) for name in known & given.keys()}
+    labels = _named(owner, kind, {name: given.pop(name) for name in _LABELS & given.keys()})
     for more in apart:
         labels = _named(owner, kind, more) | labels
     return given, {name: value for name, value in labels.items() if value is not None}
@@ -90,7 +91,7 @@ def _apart(model: Model, kind: Kind, batch: Batch) -> tuple[dict[str, Any], dict
 def _named(owner: str, kind: Kind, labels: object) -> dict[str, Any]:
     """Returns labels that came apart from inputs by their names."""
     if isinstance(labels, Mapping):
-        renamed = {target.output: target.labels for target in kind.targets} | _OTHER_NAMES
+        renamed = {name: t.labels for t in kind.targets for name in (t.output, t.other)}
         return {renamed.get(str(name), str(name)): value for name, value in labels.items()}
     names = [target.labels for target in kind.targets]
     several = list(labels) if isinstance(labels, tuple | list) else [labels]
