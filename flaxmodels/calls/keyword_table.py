@@ -152,9 +152,12 @@ CONFIGURED = {
         "generate always does; leave it out"
     ),
     "return_dict": Keyword("outputs are always named; out.to_tuple() gives a tuple", (None, True)),
-    "problem_type": Keyword("models compute logits, and the loss is yours; leave it out"),
     "torchscript": Keyword("give a compiled call to jax.export; leave it out", (None, False)),
-    "tf_legacy_loss": Keyword("models compute logits, and the loss is yours", (None, False)),
+    "tf_legacy_loss": Keyword(
+        "fm.training.loss(..., convention='tf') is the loss that TensorFlow's classes compute "
+        "without it",
+        (None, False),
+    ),
     "use_bfloat16": Keyword("give dtype=jnp.bfloat16", (None, False)),
     "output_past": Keyword("give cache=model.init_cache(...) to the call"),
     "chunk_size_feed_forward": Keyword(
@@ -197,6 +200,8 @@ KEYWORDS: dict[str, Keyword] = {
 }
 
 NOTES = frozenset(
-    "finetuning_task language prefix sep_token_id task_specific_params tokenizer_class".split()
+    "finetuning_task language prefix problem_type sep_token_id task_specific_params "
+    "tokenizer_class".split()
 )
-"""Keys of a configuration that nothing reads and everybody keeps: written into `config.json`."""
+"""Keys of a configuration that no forward pass reads and everybody keeps: written into
+`config.json`."""

@@ -9,7 +9,7 @@ from .json_values import Json
 from .remote_code import CODE
 
 NOTES = keyword_table.NOTES.union(
-    "_commit_hash _name_or_path architectures layer_types model_tags n_ctx problem_type "
+    "_commit_hash _name_or_path architectures layer_types model_tags n_ctx "
     "summary_type transformers_version unk_token_id".split()
 )
 """Keys that act by being written into `config.json`."""

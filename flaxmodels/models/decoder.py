@@ -56,6 +56,18 @@ class Inputs(TypedDict, total=False):
     output_attentions: bool | None
 
 
+def not_taken_error(function: str, name: str) -> TypeError:
+    """Makes the error for an argument that a forward pass does not take."""
+    hint = ""
+    if name == "labels":
+        hint = (
+            "; labels: models compute no loss; with inputs, labels = "
+            "fm.training.match_labels(model, batch) it is fm.training.loss(model, "
+            "model.apply({'params': params}, **inputs), labels)"
+        )
+    return TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")
+
+
 class Decoder(PretrainedModel):
     """A model, or the backbone of one, that generates from left to right."""
 
@@ -225,8 +237,7 @@ class Backbone(Decoder):
     ) -> outputs.BaseOutput:
         """Computes hidden states."""
         if odd := sorted(inputs.keys() & self.not_taken or inputs.keys() - Inputs.__annotations__):
-            name = type(self).__name__
-            raise TypeError(f"{name}.__call__() got an unexpected keyword argument {odd[0]!r}")
+            raise not_taken_error(f"{type(self).__name__}.__call__", odd[0])
         given: dict[str, Any] = {**inputs}
         tokens = blocks.Tokens(
             input_ids,

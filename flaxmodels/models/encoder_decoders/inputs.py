@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ... import blocks
 from ...core import outputs
+from ..decoder import not_taken_error
 
 
 class Asked(TypedDict, total=False):
@@ -62,18 +63,11 @@ class Inputs(EncoderInputs, DecoderInputs, total=False):
 Encoded = outputs.BaseOutput | Sequence[jax.Array] | jax.Array | None
 """What an encoder returned."""
 
-LABELS = (
-    "labels: models compute no loss; give "
-    "decoder_input_ids=model.prepare_decoder_input_ids_from_labels(labels), and compare the logits "
-    "with the labels"
-)
-
 
 def check_names(owner: str, given: dict[str, Any], names: type, not_taken: frozenset[str]) -> None:
     """Raises `TypeError` for a keyword that `names`, a TypedDict, or the family has not."""
     if odd := sorted(given.keys() & not_taken or given.keys() - names.__annotations__.keys()):
-        hint = f"; {LABELS}" if odd[0] == "labels" else ""
-        raise TypeError(f"{owner}() got an unexpected keyword argument {odd[0]!r}{hint}")
+        raise not_taken_error(owner, odd[0])
 
 
 def encoded(owner: str, given: Encoded) -> outputs.BaseOutput | None:
