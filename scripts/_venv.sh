@@ -61,7 +61,7 @@ _make_venv() {
   pip=("$python" -m pip --disable-pip-version-check install -qq --no-compile)
   pip+=(-c "$root/constraints.txt")
   "${pip[@]}" setuptools || return 1
-  "${pip[@]}" --no-build-isolation -e "$root[dev,tokenizers,h5]" || return 1
+  "${pip[@]}" --no-build-isolation -e "$root[dev,tokenizers,h5,serving]" || return 1
   _fingerprint >"$venv/stamp.new"
   mv "$venv/stamp.new" "$venv/stamp" # last: without it the next run starts again
   _say "ready"

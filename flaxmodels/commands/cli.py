@@ -1,5 +1,6 @@
 """The command line: `flaxmodels chat FOLDER`, `convert SOURCE FOLDER`, `plan SOURCE`,
-`inspect SOURCE`, `diff A B`, `download REPO`, `upload FOLDER REPO`, `card FOLDER`."""
+`export SOURCE`, `inspect SOURCE`, `diff A B`, `download REPO`, `upload FOLDER REPO`,
+`card FOLDER`."""
 
 import argparse
 import contextlib
@@ -17,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_chat(commands)
     _add_convert(commands)
+    _add_export(commands)
     plan = commands.add_parser("plan", help="print what loading a checkpoint would read")
     plan.add_argument("source", help="a folder or a repository")
     _add_inspect(commands)
@@ -28,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = {
         "chat": _chat,
         "convert": _convert,
+        "export": _export,
         "plan": _plan,
         "inspect": _inspect,
         "diff": _diff,
@@ -108,6 +111,19 @@ def _add_convert(commands) -> None:
     parser.add_argument("--no-verify", dest="verify", action="store_false", help="no reading back")
 
 
+def _add_export(commands) -> None:
+    parser = commands.add_parser("export", help="make an export again, or one of a checkpoint")
+    parser.add_argument("source", help="a folder of versions, a saved folder, or a repository")
+    parser.add_argument("--version", type=int, default=1)
+    parser.add_argument(
+        "--to", metavar="FOLDER", help="of versions; SOURCE/saved_model if not said"
+    )
+    parser.add_argument("--platforms", help="such as cpu,cuda,tpu")
+    parser.add_argument("--max-length", type=int, help="the most tokens")
+    parser.add_argument("--max-batch", type=int, help="the most rows")
+    parser.add_argument("--overwrite", action="store_true", default=None)
+
+
 def _add_inspect(commands) -> None:
     parser = commands.add_parser("inspect", help="print what a checkpoint holds, from its headers")
     parser.add_argument("source", help="a folder, a weights file, or a repository")
@@ -182,6 +198,22 @@ def _convert(args: argparse.Namespace) -> int:
         },
     )
     print(f"{args.folder}: {format_size(size)}{', verified' if args.verify else ''}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from . import export
+
+    path = export.run(
+        args.source,
+        args.version,
+        to=args.to,
+        platforms=args.platforms and args.platforms.split(","),
+        max_length=args.max_length,
+        max_batch=args.max_batch,
+        overwrite=args.overwrite,
+    )
+    print(path)
     return 0
 
 

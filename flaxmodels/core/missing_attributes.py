@@ -87,8 +87,8 @@ INSTEAD: dict[str, str] = {
         f"preparing data {_LATER}; give batches as NumPy arrays",
     ),
     **_each(
-        "serving serving_output eager_serving export",
-        f"serving {_LATER}; jax.export takes jax.jit(model.apply)",
+        "eager_serving export",
+        "fm.serving.export(model, params, folder), or model.serving(), the function of it",
     ),
     **_each("quantize", 'params = fp.quantize(params, "int8")'),
     **_each(

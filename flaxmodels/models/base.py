@@ -35,6 +35,8 @@ from ..generation.stream import Streams
 from ..placement.engine import Staged
 from ..placement.report import HasPlacementPlan
 from ..registration import register_for_auto_class
+from ..serving.methods import Serves
+from ..serving.saved_model import saved_model_of
 from .mask_helpers import MaskHelpers
 from .switches import Switches
 
@@ -54,6 +56,7 @@ class PretrainedModel(
     HasAdapters,
     LoadsAdapters,
     Measures,
+    Serves,
     MaskHelpers,
     Switches,
     Model,
@@ -187,6 +190,9 @@ class PretrainedModel(
         folder: str | os.PathLike,
         *,
         push_to_hub: Literal[True],
+        saved_model: bool | str = False,
+        version: int | None = None,
+        signatures: Mapping[str, Any] | None = None,
         **options: Unpack[SaveAndPushKeywords],
     ) -> Pushed: ...
 
@@ -197,6 +203,9 @@ class PretrainedModel(
         folder: str | os.PathLike,
         *,
         push_to_hub: Literal[False] = False,
+        saved_model: bool | str = False,
+        version: int | None = None,
+        signatures: Mapping[str, Any] | None = None,
         **options: Unpack[SaveKeywords],
     ) -> None: ...
 
@@ -207,6 +216,9 @@ class PretrainedModel(
         folder: str | os.PathLike,
         *,
         push_to_hub: bool = False,
+        saved_model: bool | str = False,
+        version: int | None = None,
+        signatures: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Pushed:
         """Writes `config.json` and weights, so that `from_pretrained` and Transformers can read
@@ -219,6 +231,11 @@ class PretrainedModel(
             folder: made if absent. It holds the old checkpoint or the new one at any time.
             push_to_hub: then push what was saved, its tokenizer and its card to `repo_id` (the
                 folder's name if None), and return the commit; more keywords as `push_to_hub`.
+            saved_model: also write `saved_model/<version>/` in the folder, the model as a program:
+                True as `fm.serving.export` does, "tensorflow" as a SavedModel of TensorFlow's,
+                which must be installed. A version that is there is replaced; it is not pushed.
+            version: of it; 1 if None.
+            signatures: its functions, as `fm.serving.export` takes them.
             safe_serialization: safetensors under PyTorch names (opens in Transformers and vLLM);
                 else flax msgpack under the names of old Flax checkpoints.
             format: "safetensors", "msgpack" or "orbax" (the tree itself), instead of
@@ -244,9 +261,15 @@ class PretrainedModel(
             fp.CheckpointError: params that are not this model's, or the disk's own error; the
                 folder is unchanged.
         """
+        export = saved_model_of(self, params, folder, saved_model, version, signatures)
         if push_to_hub:
-            return save_and_push(self, params, folder, **options)
-        return save(self, params, folder, value_of(SaveOptions, options, "save_pretrained"))
+            pushed = save_and_push(self, params, folder, **options)
+        else:
+            save(self, params, folder, value_of(SaveOptions, options, "save_pretrained"))
+            pushed = None
+        if export is not None:
+            export()
+        return pushed
 
     @shows(PUSH_DEFAULTS)
     def push_to_hub(

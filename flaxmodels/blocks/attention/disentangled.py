@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...params.types import Concrete
 
-def distance_rows(queries: int, keys: int, span: int, *, buckets: int, longest: int) -> np.ndarray:
+
+def distance_rows(queries: int, keys: int, span: int, *, buckets: int, longest: int) -> Concrete:
     """Returns which row of a table of 2 * `span` distances stands for each pair of a query and a
     key: int [T, S], `span` for a key at the query's own place, more for keys before it.
 
@@ -18,7 +20,21 @@ def distance_rows(queries: int, keys: int, span: int, *, buckets: int, longest: 
         buckets: of so many rows on either side, the outer half are for distances that grow
             logarithmically up to `longest`; 0 for a row for every distance.
     """
-    distance = np.arange(queries)[:, None] - np.arange(keys)[None]
+    if isinstance(queries, int) and isinstance(keys, int):
+        distance = np.arange(queries)[:, None] - np.arange(keys)[None]
+        return _rows_of(distance, span, buckets, longest)
+    # Of symbolic lengths there are no numbers: the row is looked up by the distance, in a table up
+    # to where rows stay what they are at any length.
+    most, last = span, _rows_of(np.array(-(1 << 30)), span, buckets, longest)
+    while _rows_of(np.array(-most), span, buckets, longest) != last:
+        most *= 2
+    table = _rows_of(np.arange(-most, most + 1), span, buckets, longest)
+    places = (jnp.arange(length, dtype=jnp.int32) for length in (queries, keys))
+    distance = jnp.subtract.outer(*places)
+    return jnp.take(jnp.asarray(table), jnp.clip(distance, -most, most) + most)
+
+
+def _rows_of(distance: np.ndarray, span: int, buckets: int, longest: int) -> np.ndarray:
     if buckets > 0:
         distance = _log_bucket(distance, buckets, longest)
     return np.clip(distance + span, 0, 2 * span - 1)
@@ -37,7 +53,7 @@ def _log_bucket(distance: np.ndarray, buckets: int, longest: int) -> np.ndarray:
 def disentangled_scores(
     q: jax.Array,
     k: jax.Array,
-    rows: np.ndarray,
+    rows: Concrete,
     *,
     key_table: jax.Array | None,
     query_table: jax.Array | None,

@@ -57,8 +57,11 @@ def fused(
 
 
 def _rule_options(mask: AttentionMask, queries: int, keys: int) -> dict:
-    """Returns the options that say what the mask's rule says, or {} where there are none."""
+    """Returns the options that say what the mask's rule says, or {} where there are none: JAX's
+    function has no window over a symbolic length, which a mask must say."""
     if not mask.in_order or queries != keys:
+        return {}
+    if not isinstance(queries, int) and mask.rule != Causal():
         return {}
     match mask.rule:
         case Causal():

@@ -59,7 +59,8 @@ def rows(table: QTensor, ids: jax.Array) -> jax.Array:
 
 def _on_cpu(x: jax.Array, weight: QTensor) -> jax.Array:
     count, wide = math.prod(x.shape[:-1]), x.astype(jnp.float32)
-    if count > _FEW or not _is_split(weight.form):
+    # a symbolic count may be anything
+    if not isinstance(count, int) or count > _FEW or not _is_split(weight.form):
         return (wide @ weight.values().T).astype(x.dtype)
     found = [_row(row, weight) for row in wide.reshape(count, 1, -1)]
     return jnp.concatenate(found).reshape(*x.shape[:-1], -1).astype(x.dtype)

@@ -1,0 +1,145 @@
+"""Generation as two exported programs, and the loop that runs them without the model.
+
+`prefill` reads a prompt and fills a cache of a fixed length; `step` reads one token more. The cache
+is an argument and a result, as `{path: array}`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import export
+
+from ..config.generation_config import GenerationConfig
+from ..core.model import Model
+from ..generation.passes import Rows
+from ..generation.prompts import Prompt
+from ..params.tree.paths import flatten_arrays
+from ..params.types import Params
+from .lowering import FlatTree, abstract_inputs
+from .signatures import Signature, Spec
+
+PREFILL, STEP = "prefill", "step"
+CACHE = "cache/"
+"""How the names of a cache's arrays begin."""
+_FIELDS = ("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id")
+_FIELDS += ("forced_bos_token_id", "forced_eos_token_id")
+_FIELDS += ("max_new_tokens", "max_length", "do_sample", "temperature", "top_k", "top_p")
+
+
+def generating_signatures(
+    model: Model, params: Params, bounds: Mapping[str, int], slots: int
+) -> dict[str, Signature]:
+    """Returns the signatures `prefill` and `step` of a model that can generate.
+
+    Args:
+        slots: of the caches: tokens of the decoder, new ones counted in.
+    """
+    passes: Any = model
+    inputs = {name: Spec("int32", ("batch", "length")) for name in ("input_ids", "attention_mask")}
+    if passes.is_encoder_decoder:
+        for name in [*inputs]:
+            inputs[f"decoder_{name}"] = Spec("int32", ("batch", "decoder_length"))
+
+    def first(params: Params, given: Mapping[str, Any]) -> tuple[Any, Any, Rows]:
+        decoder = None
+        if passes.is_encoder_decoder:
+            decoder = _prompt(given, "decoder_")
+        return passes.first_pass(params, _prompt(given, "")._replace(decoder=decoder), slots)
+
+    def prefill(params: Params, given: Mapping[str, Any]) -> dict[str, Any]:
+        logits, cache, rows = first(params, given)
+        told = {"logits": logits, "valid": rows.valid, "lengths": rows.lengths}
+        return told | _named(cache)
+
+    shaped = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    _, cache, _ = jax.eval_shape(first, shaped, abstract_inputs(inputs, bounds))
+    tree = FlatTree.of(cache)
+
+    def step(params: Params, given: Mapping[str, Any]) -> dict[str, Any]:
+        there = tree.tree({path: given[CACHE + path] for path in tree.paths})
+        logits, cache = passes.next_pass(params, given["token"], there, given["lengths"])
+        return {"logits": logits} | _named(cache)
+
+    one = {"token": Spec("int32", ("batch", 1)), "lengths": Spec("int32", ("batch",))}
+    held = {name: Spec.of(x) for name, x in _named(cache).items()}
+    return {PREFILL: Signature(inputs, prefill), STEP: Signature(one | held, step)}
+
+
+def settings_of(model: Model) -> dict[str, Any]:
+    """Returns what `generate` has to know of a model, as JSON."""
+    passes: Any = model
+    config = model.generation_config or GenerationConfig.of(model.config)
+    values = {name: getattr(config, name) for name in _FIELDS}
+    values = {
+        name: [*value] if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None
+    }
+    sizes = {
+        "vocab_size": passes.prompt_vocab_size,
+        "decoder_vocab_size": getattr(model.config.text, "vocab_size", None),
+    }
+    return {"settings": values, **sizes}
+
+
+def _prompt(given: Mapping[str, Any], half: str) -> Prompt:
+    mask = given[f"{half}attention_mask"].astype(bool)
+    return Prompt(given[f"{half}input_ids"].astype(jnp.int32), mask)
+
+
+def _named(cache: Any) -> dict[str, Any]:
+    return {CACHE + path: x for path, x in flatten_arrays(cache).items()}
+
+
+@struct.dataclass
+class ServedCache:
+    """A cache as its programs know it: {name: array}."""
+
+    arrays: dict[str, jax.Array]
+
+    @property
+    def mask(self) -> jax.Array:
+        """Which places hold a token: bool [B, S]."""
+        return self.arrays[f"{CACHE}mask"]
+
+
+class ServedPasses:
+    """The passes of generation by exported programs, for `generation.decoding.decode`, which is
+    compiled for an instance."""
+
+    def __init__(self, prefill: export.Exported, step: export.Exported):
+        self._prefill, self._step = prefill, step
+
+    def first_pass(
+        self, params: Mapping[str, jax.Array], prompt: Prompt, slots: int
+    ) -> tuple[jax.Array, ServedCache, Rows]:
+        """Reads the prompt; the cache has the slots that it was exported with."""
+        given = _given(prompt, "")
+        if prompt.decoder is not None:
+            given |= _given(prompt.decoder, "decoder_")
+        out: Any = self._prefill.call(dict(params), given)
+        rows = Rows(prompt.ids, prompt.mask, out["valid"], out["lengths"], None)
+        return out["logits"], _cache_of(out), rows
+
+    def next_pass(
+        self,
+        params: Mapping[str, jax.Array],
+        token: jax.Array,
+        cache: ServedCache,
+        before: jax.Array,
+    ) -> tuple[jax.Array, ServedCache]:
+        """Reads a new token int32 [B, 1]; `before` int32 [B] tokens of its row came before it."""
+        out: Any = self._step.call(dict(params), {"token": token, "lengths": before} | cache.arrays)
+        return out["logits"], _cache_of(out)
+
+
+def _given(prompt: Prompt, half: str) -> dict[str, jax.Array]:
+    mask = jnp.ones_like(prompt.ids) if prompt.mask is None else prompt.mask.astype(jnp.int32)
+    return {f"{half}input_ids": prompt.ids, f"{half}attention_mask": mask}
+
+
+def _cache_of(out: Mapping[str, jax.Array]) -> ServedCache:
+    return ServedCache({name: x for name, x in out.items() if name.startswith(CACHE)})

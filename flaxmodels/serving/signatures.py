@@ -1,0 +1,242 @@
+"""Signatures: the named functions of an export, and the arrays that each takes."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core.model import Model
+from ..params.errors import quoted, some
+from ..params.types import Params
+from .errors import ServingError
+
+DEFAULT = "serving_default"
+"""The signature that a call without a name runs, as in TensorFlow."""
+
+_TEXT = re.compile(r"\s*(\w+)\s*\[([^\[\]]*)\]\s*")
+_NAME = re.compile(r"[A-Za-z_]\w*")
+
+Function: TypeAlias = Callable[[Params, dict[str, Any]], Any]
+"""(params, {name: array}) -> an output, made flat by `serving_output`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """An array that a signature takes or gives.
+
+    Attributes:
+        dtype: its name.
+        dims: a size, or the name of one that every call may choose: ("batch", "length").
+    """
+
+    dtype: str
+    dims: tuple[int | str, ...]
+
+    @classmethod
+    def of(cls, given: Any) -> "Spec":
+        """Reads "int32[batch, length]", anything with a shape and a dtype, or a `Spec`.
+
+        Raises:
+            ServingError: another text, or an unknown dtype.
+        """
+        if isinstance(given, Spec):
+            return given
+        if isinstance(given, str):
+            return cls._of_text(given)
+        if hasattr(given, "shape") and hasattr(given, "dtype"):
+            return cls(str(jnp.dtype(given.dtype)), tuple(map(_dim, given.shape)))
+        raise ServingError(
+            f"a signature's input is {quoted(given)}; expected a text such as "
+            '"int32[batch, length]", or a jax.ShapeDtypeStruct'
+        )
+
+    @classmethod
+    def _of_text(cls, text: str) -> "Spec":
+        if not (found := _TEXT.fullmatch(text)):
+            raise ServingError(
+                f'a signature\'s input is {quoted(text)}; expected "dtype[dims]", as '
+                '"int32[batch, length]"'
+            )
+        dims = [dim.strip() for dim in found[2].split(",")] if found[2].strip() else []
+        if odd := [dim for dim in dims if not (dim.isdecimal() or _NAME.fullmatch(dim))]:
+            raise ServingError(
+                f"{quoted(text)}: the dimension {quoted(odd[0])} is neither a number nor a name"
+            )
+        try:
+            dtype = str(jnp.dtype(found[1]))
+        except TypeError:
+            raise ServingError(f"{quoted(text)}: unknown dtype {found[1]!r}") from None
+        return cls(dtype, tuple(int(dim) if dim.isdecimal() else dim for dim in dims))
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.dims))}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """A function to export.
+
+    Attributes:
+        inputs: {name: `Spec`, or what `Spec.of` reads}.
+        function: (params, {name: array}) -> output; what `model.serving()` returns if None.
+    """
+
+    inputs: Mapping[str, Any]
+    function: Function | None = None
+
+    def __post_init__(self) -> None:
+        specs = {name: Spec.of(spec) for name, spec in self.inputs.items()}
+        object.__setattr__(self, "inputs", specs)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The names of sizes that a call may choose."""
+        return named_dims(self.inputs)
+
+
+def named_dims(specs: Mapping[str, Spec]) -> tuple[str, ...]:
+    """Returns the names of dimensions of arrays, each once, in their order."""
+    dims = (dim for spec in specs.values() for dim in spec.dims if isinstance(dim, str))
+    return tuple(dict.fromkeys(dims))
+
+
+def signatures_of(model: Model, given: Mapping[str, Any] | None) -> dict[str, Signature]:
+    """Returns the signatures that a caller asks for: `Signature`s, or their inputs alone; the
+    model's own forward pass if None.
+
+    Raises:
+        ServingError: none at all, or a name that is no name.
+    """
+    if given is None:
+        return {DEFAULT: forward_signature(model)}
+    if not isinstance(given, Mapping) or not given:
+        raise ServingError(
+            'signatures is a mapping such as {"serving_default": {"input_ids": '
+            f'"int32[batch, length]"}}}}, got {quoted(given)}'
+        )
+    if odd := [name for name in given if not isinstance(name, str) or not _NAME.fullmatch(name)]:
+        raise ServingError(
+            f"a signature is called {quoted(odd[0])}: give letters, digits and _, not a digit first"
+        )
+    return {
+        name: each if isinstance(each, Signature) else Signature(each)
+        for name, each in given.items()
+    }
+
+
+def forward_signature(model: Model) -> Signature:
+    """Returns the signature of a forward pass: the inputs that the model needs (`dummy_inputs`),
+    the masks of its tokens, and token types where the family has them: int32, of any batch and
+    length."""
+    inputs: dict[str, Spec] = {}
+    for name, array in model.dummy_inputs().items():
+        if jnp.issubdtype(array.dtype, jnp.integer):
+            half = "decoder_" if name.startswith("decoder_") else ""
+            spec = Spec("int32", _token_dims(half, array.ndim))
+            inputs |= {name: spec, f"{half}attention_mask": spec}
+        else:  # [B, S, De], the states of an encoder
+            dims = ("batch", "encoder_length", *array.shape[2:])
+            inputs |= {
+                name: Spec(str(array.dtype), dims),
+                "encoder_attention_mask": Spec("int32", dims[:2]),
+            }
+    if reads_token_types(model):
+        inputs["token_type_ids"] = inputs[model.main_input_name]
+    return Signature(inputs)
+
+
+def reads_token_types(model: Model) -> bool:
+    """Tells whether a model has a table of token types, all of the first where none are given."""
+    backbone: Any = getattr(model, "backbone", None)
+    base = model if backbone is None else backbone(parent=None, **model.shared_fields)
+    if "token_type_ids" in getattr(base, "not_taken", ()) or not hasattr(base, "token_types"):
+        return False
+    return base.token_types is not None and "type_vocab_size" in model.config.names()
+
+
+def _token_dims(half: str, rank: int) -> tuple[str, ...]:
+    """Returns the dims of tokens [B, T], or over choices [B, C, T]."""
+    choices = ("choices",) if rank == 3 else ()
+    return ("batch", *choices, f"{half}length")
+
+
+def _dim(size: Any) -> int | str:
+    return int(size) if isinstance(size, int | np.integer) else str(size)
+
+
+def checked_inputs(
+    name: str, specs: Mapping[str, Spec], given: Mapping[str, Any], bounds: Mapping[str, int]
+) -> dict[str, jax.Array | np.ndarray]:
+    """Returns a call's inputs as arrays of the signature's dtypes, in its order.
+
+    Args:
+        name: of the signature, for errors.
+        bounds: {name of a dimension: the most that it may be}.
+
+    Raises:
+        ServingError: inputs missing or too many, of another dtype or rank, of sizes that differ
+            where the signature has one name, or are too large.
+    """
+    if odd := [*(specs.keys() - given.keys())] or [*(given.keys() - specs.keys())]:
+        what = "misses" if odd[0] in specs else "has no input"
+        raise ServingError(
+            f"{name} {what} {some(map(quoted, sorted(odd)))}: it takes "
+            + ", ".join(f"{key} {spec}" for key, spec in specs.items())
+        )
+    sizes: dict[str, int] = {}
+    found = {}
+    for key, spec in specs.items():
+        array = _array(f"{name}: {key}", given[key], spec)
+        _check_shape(f"{name}: {key}", array.shape, spec, sizes, bounds)
+        found[key] = array
+    return found
+
+
+def _array(where: str, given: Any, spec: Spec) -> jax.Array | np.ndarray:
+    """Returns an array of the dtype; integers of another width are taken where their values fit."""
+    try:
+        array = given if isinstance(given, jax.Array) else np.asarray(given)
+    except ValueError:
+        raise ServingError(f"{where} has rows of different lengths; expected {spec}") from None
+    dtype = jnp.dtype(spec.dtype)
+    if array.dtype == dtype:
+        return array
+    integers = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
+    if not (integers and jnp.issubdtype(dtype, jnp.integer)):
+        raise ServingError(f"{where} is {array.dtype}; expected {spec}")
+    limits = jnp.iinfo(dtype)
+    if isinstance(array, np.ndarray) and array.size:
+        if array.min() < limits.min or array.max() > limits.max:
+            raise ServingError(f"{where} holds numbers that {dtype} cannot: {array.max()}")
+    return array.astype(dtype)
+
+
+def _check_shape(
+    where: str,
+    shape: Sequence[int],
+    spec: Spec,
+    sizes: dict[str, int],
+    bounds: Mapping[str, int],
+) -> None:
+    if len(shape) != len(spec.dims):
+        hint = "; a single row is x[None]" if len(shape) == len(spec.dims) - 1 else ""
+        raise ServingError(f"{where} has shape {tuple(shape)}; expected {spec}{hint}")
+    for dim, size in zip(spec.dims, shape, strict=True):
+        expected = sizes.setdefault(dim, size) if isinstance(dim, str) else dim
+        if size != expected or size == 0:
+            known = {name: n for name, n in sizes.items() if name in spec.dims}
+            said = ", ".join(f"{name} = {n}" for name, n in known.items())
+            raise ServingError(
+                f"{where} has shape {tuple(shape)}; expected {spec}, nothing of it empty"
+                + (f", where {said}" if size != expected and said else "")
+            )
+        if isinstance(dim, str) and size > bounds.get(dim, size):
+            raise ServingError(
+                f"{where} has shape {tuple(shape)}: {dim} is {size}, and was exported for at most "
+                f"{bounds[dim]}; cut what it is given, or export with a greater max_length or "
+                "max_batch"
+            )

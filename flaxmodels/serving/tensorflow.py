@@ -1,0 +1,115 @@
+"""TensorFlow's SavedModel, through `jax.experimental.jax2tf`, where TensorFlow is installed.
+
+The program is the same StableHLO, in one operation of TensorFlow's (XlaCallModule); the params are
+its variables. Tried with tensorflow-cpu 2.21.0 and jax 0.10.2.
+"""
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import params as fp
+from ..core.model import Model
+from ..params.atomic.replace import atomic_replace
+from ..params.tree.paths import flatten_arrays
+from .errors import ServingError
+from .exporting import LONGEST
+from .lowering import FlatTree, portable
+from .signatures import Signature, Spec, signatures_of
+
+
+def prepare(
+    model: Model,
+    params: fp.PyTree,
+    folder: str | os.PathLike,
+    version: int,
+    signatures: Mapping[str, Any] | None = None,
+) -> Callable[[], Path]:
+    """Returns what writes `folder/<version>/` as a SavedModel; arguments as `export`.
+
+    Raises:
+        ImportError: TensorFlow is not installed.
+        ServingError: params that it cannot hold.
+    """
+    tf, jax2tf = _libraries()
+    settled = signatures_of(model, signatures)
+    model = portable(model)
+    arrays = flatten_arrays(params)
+    if odd := [path for path, x in arrays.items() if str(x.dtype).startswith(("int4", "uint4"))]:
+        raise ServingError(
+            f"{odd[0]} is {arrays[odd[0]].dtype}, of which TensorFlow makes no variables: "
+            "fp.dequantize(params) is what it can hold"
+        )
+    module, made = tf.Module(), {}
+    module.weights = {
+        path.replace("/", "."): tf.Variable(np.asarray(x), trainable=False)
+        for path, x in arrays.items()
+    }
+    flat = FlatTree.of(params)
+    for name, each in settled.items():
+        made[name] = _function(tf, jax2tf, model, flat, module.weights, each)
+    module.functions = {name: each for name, each in made.items()}
+    target = Path(folder) / str(version)
+
+    def write() -> Path:
+        is_main = lambda name: name == "saved_model.pb"  # noqa: E731
+        with atomic_replace(target, is_ours=lambda _: True, is_main_file=is_main) as place:
+            tf.saved_model.save(module, os.fspath(place.path), signatures=made)
+            for file in place.path.glob("*.pbtxt"):
+                file.unlink()
+        return target
+
+    return write
+
+
+def _function(
+    tf: Any, jax2tf: Any, model: Model, flat: FlatTree, weights: Mapping[str, Any], each: Signature
+) -> Any:
+    """Returns the concrete function of a signature, which TensorFlow saves."""
+    run = each.function or model.serving()
+
+    def program(arrays: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+        tree = flat.tree({path: arrays[path.replace("/", ".")] for path in flat.paths})
+        return model.serving_output(run(tree, inputs))
+
+    shapes = {
+        name: f"({', '.join(map(str, spec.dims))}{',' if spec.dims else ''})"
+        for name, spec in each.inputs.items()
+    }
+    limits = [f"{dim} <= {LONGEST}" for dim in each.dims if dim.endswith("length")]
+    converted = jax2tf.convert(
+        program,
+        polymorphic_shapes=[None, shapes],
+        polymorphic_constraints=limits,
+        with_gradient=False,
+    )
+    traced = tf.function(
+        lambda **inputs: converted(dict(weights), inputs), autograph=False, jit_compile=True
+    )
+    return traced.get_concrete_function(
+        **{name: _tensor_spec(tf, name, spec) for name, spec in each.inputs.items()}
+    )
+
+
+def _tensor_spec(tf: Any, name: str, spec: Spec) -> Any:
+    dims = [dim if isinstance(dim, int) else None for dim in spec.dims]
+    return tf.TensorSpec(dims, tf.dtypes.as_dtype(spec.dtype), name=name)
+
+
+def _libraries() -> tuple[Any, Any]:
+    """Imports TensorFlow, by name: nothing else of this library depends on it."""
+    try:
+        return (
+            importlib.import_module("tensorflow"),
+            importlib.import_module("jax.experimental.jax2tf"),
+        )
+    except ImportError as error:
+        raise ImportError(
+            f"TensorFlow's SavedModel is written by tensorflow itself, which cannot be imported "
+            f"({error}): pip install tensorflow-cpu, or give saved_model=True for the format of "
+            "fm.serving, which needs jax alone"
+        ) from None

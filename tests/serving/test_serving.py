@@ -1,0 +1,230 @@
+"""Exports: written, read again, run without the model's code, and refused where they are not right.
+
+One export of a tiny Llama serves most tests: programs of other shapes are compiled again."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _drawn import applied, params_of, tiny_llama
+from _paths import ROOT
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+from flaxmodels import sharding as fs
+from flaxmodels.commands.cli import main
+
+serving = fm.serving
+IDS = np.random.default_rng(0).integers(3, 60, (3, 5)).astype(np.int32)
+ONES = np.ones_like(IDS)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    model = fm.LlamaForCausalLM(tiny_llama(eos_token_id=None))
+    return model, params_of(model)
+
+
+@pytest.fixture(scope="module")
+def exported(llama, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    serving.export(*llama, folder, max_length=32)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(exported):
+    return serving.load(exported)
+
+
+@pytest.fixture
+def copied(exported, tmp_path):
+    """A version folder of its own, for a test that spoils it."""
+    return shutil.copytree(exported, tmp_path / "copy") / "1"
+
+
+def test_T21_any_batch_and_length_run_without_another_export(llama, served):
+    model, params = llama
+    for batch, length in ((1, 1), (2, 7), (7, 32)):
+        ids = np.random.default_rng(batch).integers(3, 60, (batch, length))
+        out = served(input_ids=ids, attention_mask=np.ones_like(ids))
+        assert out.keys() == {"logits"}
+        want = applied(model, params, jnp.asarray(ids, jnp.int32)).logits
+        np.testing.assert_allclose(out["logits"], want, atol=1e-5)
+
+
+def test_T21_what_is_generated_is_what_the_model_generates(llama, served):
+    model, params = llama
+    mask = ONES.copy()
+    mask[0, :2] = 0
+    for given in ({}, {"do_sample": True, "top_k": 9, "key": jax.random.key(3)}):
+        settings = {"max_new_tokens": 6, "pad_token_id": 0, **given}
+        have = served.generate(IDS, mask, **settings)
+        want = model.generate(params, IDS, mask, **settings)
+        np.testing.assert_array_equal(have.sequences, want.sequences)
+        np.testing.assert_array_equal(have.lengths, want.lengths)
+
+
+FRESH = """
+import sys
+import numpy as np
+from flaxmodels import serving
+folder, arrays = sys.argv[1:]
+given = np.load(arrays)
+served = serving.load(folder)
+out = served(input_ids=given["ids"], attention_mask=np.ones_like(given["ids"]))
+np.testing.assert_allclose(out["logits"], given["logits"], atol=1e-5)
+said = served.generate(given["ids"], max_new_tokens=4)
+np.testing.assert_array_equal(said.sequences, given["sequences"])
+code = [name for name in sys.modules if name.startswith(("flaxmodels.models", "flaxmodels.famil"))]
+assert not code, code
+"""
+
+
+def test_T21_a_fresh_process_runs_it_without_the_models_code(llama, exported, tmp_path):
+    model, params = llama
+    logits = applied(model, params, IDS).logits
+    sequences = model.generate(params, IDS, max_new_tokens=4).sequences
+    np.savez(tmp_path / "given.npz", ids=IDS, logits=logits, sequences=sequences)
+    arguments = [sys.executable, "-P", "-c", FRESH, exported, tmp_path / "given.npz"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_T21_a_version_folder_is_a_checkpoint_and_holds_no_pickle(llama, exported):
+    path = exported / "1"
+    assert {file.name for file in path.iterdir()} == {
+        "config.json",
+        "export.json",
+        "model.safetensors",
+        "prefill.jax_export",
+        "serving_default.jax_export",
+        "step.jax_export",
+    }
+    model, params = fm.AutoModelForCausalLM.from_pretrained(path)
+    assert model.config.replace(extra={}) == llama[0].config
+    assert fp.diff(params, llama[1]).equal
+    manifest = serving.load(exported).manifest
+    assert (manifest.expires - manifest.exported).days == 180
+    assert manifest.platforms == ("cpu", "cuda", "tpu") and manifest.libraries["jax"]
+    # weights are arguments, not constants of a program
+    stored = np.asarray(llama[1]["lm_head"]["kernel"]).tobytes()
+    assert all(stored not in (path / x.file).read_bytes() for x in manifest.programs.values())
+
+
+def test_T21_versions_lie_beside_each_other_and_none_is_replaced_unasked(llama, exported, tmp_path):
+    model, params = llama
+    folder = shutil.copytree(exported, tmp_path / "versions")
+    with pytest.raises(serving.ServingError, match="version 1 is there.*overwrite=True"):
+        serving.export(model, params, folder)
+    doubled = fp.scale(params, 2.0)
+    signatures = {"serving_default": {"input_ids": "int32[batch, 5]"}}
+    serving.export(model, doubled, folder, 2, signatures=signatures)
+    assert serving.load(folder).manifest.bounds == {}
+    assert serving.load(folder, 1).signatures.keys() > {"prefill", "step"}
+    out = serving.load(folder)(input_ids=IDS)["logits"]
+    np.testing.assert_allclose(out, applied(model, doubled, IDS).logits, atol=1e-4)
+    serving.export(model, params, folder, 1, signatures=signatures, overwrite=True)
+    assert {file.suffix for file in (folder / "1").iterdir()} == {
+        ".json",
+        ".safetensors",
+        ".jax_export",
+    }
+    assert serving.load(folder, 1).signatures.keys() == {"serving_default"}
+    with pytest.raises(serving.ServingError, match="version 3 is not there; it has versions 1, 2"):
+        serving.load(folder, 3)
+
+
+def test_T21_save_pretrained_writes_a_saved_model_beside_the_weights(llama, tmp_path):
+    model, params = llama
+    signatures = {"serving_default": {"input_ids": "int32[batch, 5]"}}
+    model.save_pretrained(
+        params, tmp_path, saved_model=True, version=4, signatures=signatures, progress=False
+    )
+    assert (tmp_path / "model.safetensors").exists()
+    out = serving.load(tmp_path / "saved_model", 4)(input_ids=IDS)
+    np.testing.assert_allclose(out["logits"], applied(model, params, IDS).logits, atol=1e-5)
+    with pytest.raises(TypeError, match="version is of a saved model: give saved_model=True"):
+        model.save_pretrained(params, tmp_path, version=2)
+    with pytest.raises(TypeError, match="saved_model is 'h5'"):
+        model.save_pretrained(params, tmp_path, saved_model="h5")
+
+
+def test_T21_tensorflows_format_says_what_it_needs(llama, tmp_path):
+    if importlib.util.find_spec("tensorflow"):
+        pytest.skip("tensorflow is here: test_T21_tensorflow_runs_what_is_saved")
+    with pytest.raises(ImportError, match="pip install tensorflow-cpu, or give saved_model=True"):
+        llama[0].save_pretrained(llama[1], tmp_path / "x", saved_model="tensorflow")
+    assert not (tmp_path / "x").exists()
+
+
+def test_T21_the_command_makes_an_export_again(llama, exported, tmp_path, capsys):
+    folder = shutil.copytree(exported, tmp_path / "again")
+    old = json.loads((folder / "1" / "export.json").read_text())
+    assert old["command"].startswith("flaxmodels export ")
+    assert main(["export", str(folder), "--max-batch", "5"]) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "1")
+    new = json.loads((folder / "1" / "export.json").read_text())
+    assert new["bounds"] == {"batch": 5, "length": 32}
+    assert new["params"] == old["params"] and new["slots"] == old["slots"]
+    with pytest.raises(serving.ServingError, match="batch is 6, and was exported for at most 5"):
+        serving.load(folder)(input_ids=np.ones((6, 2), int), attention_mask=np.ones((6, 2), int))
+
+
+def test_T22_serving_is_a_function_of_params_and_inputs(llama):
+    config = llama[0].config.replace(output_hidden_states=True)
+    out = jax.eval_shape(fm.LlamaForCausalLM(config).serving(), llama[1], {"input_ids": IDS})
+    assert {name: x.shape for name, x in out.items()} == {
+        "logits": (3, 5, 64),
+        "hidden_states": (3, 3, 5, 16),
+    }
+
+
+def test_T23_an_output_becomes_a_flat_dict_and_may_be_overridden(llama):
+    class Served(fm.LlamaForCausalLM):
+        def serving_output(self, output):
+            return {"best": super().serving_output(output)["logits"].argmax(-1)}
+
+    model = Served(llama[0].config)
+    out = jax.eval_shape(model.serving(), llama[1], {"input_ids": IDS})
+    assert {name: x.shape for name, x in out.items()} == {"best": (3, 5)}
+    flat = llama[0].serving_output((IDS, {"a": {"b": ONES}}))
+    assert [*flat] == ["output_0", "output_1/a/b"]
+
+
+def test_T21_quantised_adapted_and_stacked_params_are_arguments(tmp_path):
+    model = fm.LlamaForCausalLM(tiny_llama(eos_token_id=None), scan_layers=True)
+    params = fp.quantize(params_of(model), "int8")
+    lora = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]}
+    params = model.add_adapter(params, {**lora, "init_lora_weights": False})
+    serving.export(model, params, tmp_path, max_length=16, platforms=("cpu",), generation=False)
+    served = serving.load(tmp_path)
+    names = {name.rpartition("kernel/")[2] for name in served.params}
+    assert {"base/data", "adapters/default/a", "data", "scale"} <= names
+    out = served(input_ids=IDS, attention_mask=ONES)["logits"]
+    np.testing.assert_allclose(out, applied(model, params, IDS).logits, atol=1e-5)
+    assert main(["export", str(tmp_path)]) == 1
+
+
+def test_T21_weights_are_spread_over_a_mesh(llama, exported):
+    mesh = fs.make_mesh(fsdp=2, tensor=2, devices=jax.devices()[:4])
+    served = serving.load(exported, mesh=mesh)
+    kernel = served.params["model/layers/0/mlp/up_proj/kernel"]
+    assert not kernel.sharding.is_fully_replicated
+    out = served(input_ids=IDS, attention_mask=ONES)["logits"]
+    np.testing.assert_allclose(out, applied(*llama, IDS).logits, atol=1e-5)
+
+
+def test_T21_snippets_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "serving.md").read_text()
+    scope: dict = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), scope)
+    assert scope["served"].folder.name == "1"
