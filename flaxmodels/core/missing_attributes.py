@@ -83,8 +83,8 @@ INSTEAD: dict[str, str] = {
         f"training {_LATER}; a step is jax.value_and_grad of your loss and optax (README.md)",
     ),
     **_each(
-        "prepare_tf_dataset prepare_dataset",
-        f"preparing data {_LATER}; give batches as NumPy arrays",
+        "prepare_tf_dataset to_tf_dataset",
+        "model.prepare_dataset(dataset, ...) takes its arguments",
     ),
     **_each(
         "eager_serving export",

@@ -28,6 +28,7 @@ from ..checkpoints.request import DEFAULTS, UNSAID, NameOrPath, Request
 from ..checkpoints.save import SaveOptions, save
 from ..config.config import Config
 from ..core.model import Model
+from ..data.method import PreparesDatasets
 from ..editing.prune import prune_heads
 from ..editing.vocabulary import HasVocabulary
 from ..generation.generate import Generates
@@ -57,6 +58,7 @@ class PretrainedModel(
     LoadsAdapters,
     Measures,
     Serves,
+    PreparesDatasets,
     MaskHelpers,
     Switches,
     Model,

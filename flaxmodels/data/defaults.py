@@ -1,0 +1,162 @@
+"""What follows from a model and a tokenizer: lengths, labels, padding."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.model import Model
+from .collate import Padding
+from .forming import Packs
+from .rows.columns import Columns, columns_of
+from .rows.masking import Masking
+from .rows.reading import Reader, Texts
+
+_NEXT_TOKENS = {"causal_lm": "shifted", "unshifted_lm": "aligned"}
+_MASKED = ("masked_lm", "pretraining", "sentence_order_pretraining")
+_OF_DECODER = ("seq2seq_lm", "restoring_lm")
+_PACKED = (*_NEXT_TOKENS, "masked_lm", "token_classification", "replaced_tokens")
+
+_NO_LIMIT = 1 << 30  # as files say "as long as you like"
+
+
+def limits(
+    model: Model, lengths: Sequence[int] | None, max_length: int | None
+) -> tuple[int | None, tuple[int, ...] | None]:
+    """Returns how many tokens a row has at most, and the lengths that rows are padded to, from
+    short to long.
+
+    Raises:
+        TypeError, ValueError: no lengths, or more than the model has positions.
+    """
+    config: Any = model.config
+    positions = getattr(getattr(config, "text", config), "position_limit", None)
+    if lengths is not None:
+        lengths = tuple(sorted({whole("lengths", x, 1) for x in lengths}))
+        if not lengths:
+            raise ValueError("lengths is empty; expected some, as (64, 128, 256)")
+    longest = None if lengths is None else lengths[-1]
+    if max_length is not None:
+        max_length = whole("max_length", max_length, 1)
+        if longest is not None and longest < max_length:
+            raise ValueError(f"lengths end at {longest}, and max_length is {max_length}")
+    for name, value in (("max_length", max_length), ("lengths", longest)):
+        if value is not None and positions is not None and value > positions:
+            raise ValueError(f"{name}: {value} tokens, and the model has {positions} positions")
+    found = [x for x in (max_length, longest, positions) if x is not None]
+    return min(found, default=None), lengths
+
+
+def texts_of(
+    model: Model, tokenizer: Any, text: str | tuple[str, str] | None, target: str | None
+) -> Texts | None:
+    """Returns what is tokenised; None without a tokenizer.
+
+    Raises:
+        ValueError: texts without a tokenizer, or an answer for a model without a decoder of them.
+    """
+    if tokenizer is None and (text is not None or target is not None):
+        raise ValueError(f"text={text!r}, target={target!r}: give tokenizer=, which reads them")
+    if target is not None and not _has_decoder(model):
+        raise ValueError(
+            f"target={target!r}: {type(model).__name__} has no decoder that says it; what it is "
+            "to go on with is a part of text"
+        )
+    if tokenizer is None:
+        return None
+    first, second = (text, None) if isinstance(text, str | None) else text
+    unless = model.main_input_name if text is None and target is None else None
+    return Texts(tokenizer, first or "text", second, target, unless)
+
+
+def reader_of(
+    model: Model,
+    columns: Columns,
+    texts: Texts | None,
+    *,
+    limit: int | None,
+    makes_labels: bool,
+    masking: Masking | None,
+) -> Reader:
+    """Returns what makes rows of the model out of those of a dataset."""
+    if texts is not None and limit is None:
+        longest = getattr(texts.tokenizer, "model_max_length", None)
+        limit = longest if longest is not None and longest < _NO_LIMIT else None
+    kind = getattr(model, "loss_kind", None)
+    return Reader(
+        columns=columns,
+        texts=texts,
+        limit=limit,
+        next_tokens=_NEXT_TOKENS.get(kind or "") if makes_labels else None,
+        masking=masking,
+        of_decoder=_has_decoder(model),
+    )
+
+
+def masking_of(model: Model, tokenizer: Any, probability: float) -> Masking | None:
+    """Returns how tokens are masked; None for a model that is not trained so, without a tokenizer,
+    or for a probability of 0.
+
+    Raises:
+        ValueError: no probability, or a tokenizer without a mask.
+    """
+    kind = getattr(model, "loss_kind", None)
+    if kind not in _MASKED or tokenizer is None or probability == 0:
+        return None
+    return Masking.of(tokenizer, probability, model.config.vocab_size)
+
+
+def padding_of(model: Model, tokenizer: Any) -> Padding:
+    """Returns how rows are padded: as the tokenizer says, or else the configuration."""
+    pad = getattr(tokenizer, "pad_token_id", None)
+    pad = getattr(model.config, "pad_token_id", None) if pad is None else pad
+    side = getattr(tokenizer, "padding_side", "right")
+    return Padding(pad, side, getattr(tokenizer, "pad_token_type_id", 0))
+
+
+def packs_of(model: Model, padding: Padding, limit: int | None) -> Packs:
+    """Returns how rows are packed.
+
+    Raises:
+        ValueError: no length, or a model whose labels are not of tokens.
+    """
+    kind = getattr(model, "loss_kind", None)
+    if limit is None:
+        raise ValueError("pack=True: give max_length, the tokens of a packed row")
+    if kind not in _PACKED:
+        raise ValueError(
+            f"pack=True: {type(model).__name__} has the loss {kind}; rows are packed where each "
+            f"token has a label: {', '.join(_PACKED)}"
+        )
+    positions = "position_ids" in columns_of(model).inputs
+    return Packs(limit, padding.pad_token_id or 0, kind == "causal_lm", positions)
+
+
+def first_position(model: Model, padding: Padding) -> int | None:
+    """Returns the position of a first token, where padding stands before it and the model is to be
+    told; else None."""
+    if padding.padding_side != "left" or _has_decoder(model):
+        return None
+    return model.config.first_position if "position_ids" in columns_of(model).inputs else None
+
+
+def _has_decoder(model: Model) -> bool:
+    return getattr(model, "loss_kind", None) in _OF_DECODER
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """Returns an argument that is a whole number from `least` on.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value!r}; expected a whole number")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}; expected a whole number") from None
+    if number < least:
+        raise ValueError(f"{name}={number}; expected at least {least}")
+    return number

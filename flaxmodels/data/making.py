@@ -1,0 +1,187 @@
+"""Makes the batches of an epoch, from any of them on."""
+
+import dataclasses
+import itertools
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .collate import Batch
+from .forming import Form
+from .grouping import Group
+from .rows.draws import mixed, permutation
+from .rows.reading import Reader
+from .rows.sources import Indexed, Row, Stream
+
+T = TypeVar("T")
+
+_READ_AT_ONCE = 512  # rows whose lengths are asked for: a tokenizer uses all cores for many
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the next batch is.
+
+    Attributes:
+        seed, epoch: what all that is drawn in an epoch follows from.
+        position: batches of the epoch that are before it.
+    """
+
+    seed: int
+    epoch: int = 0
+    position: int = 0
+
+    @property
+    def keys(self) -> tuple[int, int]:
+        """The keys of what is drawn in the epoch."""
+        return self.seed, self.epoch
+
+
+class Rows:
+    """Batches of rows that have numbers.
+
+    An epoch is an order of the numbers. Where batches depend on lengths, these are asked for once,
+    and each epoch is planned from them: any place in it is then reached at once.
+    """
+
+    def __init__(self, source: Indexed, reader: Reader, form: Form, shuffle: bool):
+        self._source, self._reader, self._form = source, reader, form
+        self._shuffle = shuffle
+        self._lengths: np.ndarray | None = None
+        self._plan: tuple[tuple[int, int], list[Group[int]]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def count(self, place: Place) -> int:
+        """Returns how many batches the epoch has."""
+        if self._form.is_measured:
+            return len(self._planned(place))
+        full, rest = divmod(len(self), self._form.batch_size)
+        return full + (rest > 0 and not self._form.drop_remainder)
+
+    def batches(self, place: Place) -> Generator[Batch, None, None]:
+        """Makes the batches of an epoch, from a place on."""
+        rectangular = getattr(self._source, "is_rectangular", False)
+        for group in self._groups(place):
+            form, real = self._form, len(group.rows)
+            group = form.filled_up(group)
+            read = form.rows_read(len(group.rows), group.length, rectangular=rectangular)
+            pieces = [group.rows[b] for b in read]
+            numbers = [*itertools.chain.from_iterable(pieces)]
+            rows = self._reader.read(self._source.take(numbers), place.keys, numbers)
+            yield form.batch(_apart(rows, pieces), read, real, group.length)
+
+    def _groups(self, place: Place) -> Iterable[Group[int]]:
+        if self._form.is_measured:
+            return self._planned(place)[place.position :]
+        order = self._order(place)[place.position * self._form.batch_size :]
+        return self._form.groups((int(i), 0) for i in order)
+
+    def _order(self, place: Place) -> np.ndarray:
+        count = len(self)
+        return permutation(count, *place.keys) if self._shuffle else np.arange(count)
+
+    def _planned(self, place: Place) -> list[Group[int]]:
+        if self._plan is None or self._plan[0] != place.keys:
+            order, lengths = self._order(place), self._measured()
+            items = zip(order.tolist(), lengths[order].tolist(), strict=True)
+            self._plan = place.keys, [*self._form.groups(items)]
+        return self._plan[1]
+
+    def _measured(self) -> np.ndarray:
+        """Returns the tokens of each row, int64 [rows]."""
+        if self._lengths is None:
+            reader = dataclasses.replace(self._reader, masking=None)
+            found: list[int] = []
+            for start in range(0, len(self), _READ_AT_ONCE):
+                numbers = range(start, min(start + _READ_AT_ONCE, len(self)))
+                rows = reader.read(self._source.take(numbers), (0, 0), numbers)
+                found += map(tokens, rows)
+            self._lengths = np.array(found, np.int64)
+        return self._lengths
+
+
+class Streamed:
+    """Batches of a stream: a place is reached by reading what is before it."""
+
+    def __init__(self, source: Stream, reader: Reader, form: Form, buffer: int):
+        self._source, self._reader, self._form = source, reader, form
+        self._buffer = buffer
+
+    def batches(self, place: Place) -> Generator[Batch, None, None]:
+        """Makes the batches of an epoch, from a place on.
+
+        Raises:
+            ValueError: the stream is empty, or ends before the place.
+        """
+        form, left = self._form, place.position
+        for group in self._groups(place):
+            if left > 0:
+                left -= 1
+                continue
+            real = len(group.rows)
+            group = form.filled_up(group)
+            read = form.rows_read(len(group.rows), group.length, rectangular=False)
+            pieces = [group.rows[b] for b in read]
+            numbers, rows = zip(*itertools.chain.from_iterable(pieces), strict=True)
+            if not form.is_measured:
+                rows = self._reader.read(rows, place.keys, numbers)
+            yield form.batch(_apart(rows, pieces), read, real, group.length)
+        if left > 0:
+            raise ValueError(
+                f"the dataset ended {left} batches before the place that is restored: it has fewer "
+                "rows than it had"
+            )
+
+    def _groups(self, place: Place) -> Iterator[Group[tuple[int, Row]]]:
+        rows = enumerate(self._source.rows(place.epoch))
+        rows = shuffled(rows, self._buffer, place.keys) if self._buffer > 1 else rows
+        first = next(rows, None)
+        if first is None:
+            raise ValueError("the dataset is empty: a pass over it gave no row")
+        rows = itertools.chain([first], rows)
+        if not self._form.is_measured:
+            return self._form.groups((pair, 0) for pair in rows)
+        return self._form.groups((pair, tokens(pair[1])) for pair in self._read(rows, place))
+
+    def _read(self, rows: Iterator[tuple[int, Row]], place: Place) -> Iterator[tuple[int, Row]]:
+        while chunk := [*itertools.islice(rows, _READ_AT_ONCE)]:
+            numbers, raw = zip(*chunk, strict=True)
+            yield from zip(numbers, self._reader.read(raw, place.keys, numbers), strict=True)
+
+
+def tokens(row: Row) -> int:
+    """Returns how many tokens a row needs: its own, or a decoder's, whichever are more; over
+    choices, those of the longest."""
+    names = ("input_ids", "labels", "label_ids", "decoder_input_ids")
+    return max(_length(row[name]) for name in names if name in row)
+
+
+def _length(ids: Any) -> int:
+    """Returns the length of tokens [T] or [C][T]; 0 of what is none."""
+    if not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) == 0 or len(ids) == 0:
+        return 0
+    if hasattr(ids[0], "__len__"):
+        return max(map(len, ids))
+    return 0 if isinstance(ids[0], float | np.floating) else len(ids)
+
+
+def shuffled(items: Iterable[T], size: int, keys: tuple[int, ...]) -> Iterator[T]:
+    """Yields items in an order that follows from keys: each is drawn from `size` that wait."""
+    waiting: list[T] = []
+    for number, item in enumerate(items):
+        if len(waiting) < size:
+            waiting.append(item)
+            continue
+        place = int(mixed(*keys, number)[0] % np.uint64(size))
+        drawn, waiting[place] = waiting[place], item
+        yield drawn
+    for place in np.argsort(mixed(*keys, 0, np.arange(len(waiting))), kind="stable"):
+        yield waiting[place]
+
+
+def _apart(rows: Iterable[Row], pieces: list[list[Any]]) -> list[list[Row]]:
+    ready = iter(rows)
+    return [[next(ready) for _ in row] for row in pieces]

@@ -1,0 +1,77 @@
+"""Packed rows: several rows of a dataset in one of a batch, which do not see each other.
+
+Source: Krell et al. 2021, arXiv:2107.02027.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .collate import IGNORED, Batch
+from .rows.sources import Row
+
+_PADDING = {
+    "labels": IGNORED,
+    "label_ids": IGNORED,
+    "shift_labels": IGNORED,
+    "token_type_ids": 0,
+}
+
+
+def packed_batch(
+    rows: Sequence[Sequence[Row]], length: int, pad: int, *, shifted: bool, positions: bool
+) -> Batch:
+    """Writes rows of a dataset one behind the other -> {column: int32 [B, T]}, T = `length`.
+
+    Args:
+        rows: of each row of the batch, those that are in it, `unpadded`.
+        pad: the id of padding.
+        shifted: whether the label of a token is predicted at the token before it, as by a causal
+            LM: that of a segment's first token is then ignored.
+        positions: whether to give `position_ids`, from 0 in each segment.
+
+    Returns:
+        the columns of the rows, and `segment_ids`, from 1 in each row of the batch and 0 for
+        padding.
+
+    Raises:
+        ValueError: a column that has no value a token.
+    """
+    names = [name for name in rows[0][0] if name not in ("attention_mask", "position_ids")]
+    values = {name: _PADDING.get(name, pad) for name in names}
+    batch = {n: np.full((len(rows), length), value, np.int32) for n, value in values.items()}
+    segments = np.zeros((len(rows), length), np.int32)
+    places = np.zeros_like(segments)
+    for b, pieces in enumerate(rows):
+        start = 0
+        for number, piece in enumerate(pieces, 1):
+            count = len(piece["input_ids"])
+            span = slice(start, start + count)
+            for name in names:
+                batch[name][b, span] = _of_tokens(name, piece, count)
+            if shifted and count and "labels" in batch:
+                batch["labels"][b, start] = IGNORED
+            segments[b, span] = number
+            places[b, span] = np.arange(count)
+            start += count
+    if "label_ids" in batch:
+        batch["labels"] = batch.pop("label_ids")
+    return batch | {"segment_ids": segments} | ({"position_ids": places} if positions else {})
+
+
+def unpadded(row: Row) -> Row:
+    """Returns a row without the tokens that its `attention_mask` says are padding."""
+    if (mask := row.get("attention_mask")) is None:
+        return row
+    there = np.asarray(mask) != 0
+    alike = [name for name, x in row.items() if np.shape(x) == there.shape]
+    return row | {name: np.asarray(row[name])[there] for name in alike}
+
+
+def _of_tokens(name: str, row: Row, count: int) -> np.ndarray:
+    if np.shape(values := row[name]) != (count,):
+        raise ValueError(
+            f"pack=True: column {name!r} of a row has shape {np.shape(values)}, and its input_ids "
+            f"({count},); rows that are packed have a value for each token"
+        )
+    return np.asarray(values)

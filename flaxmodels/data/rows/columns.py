@@ -1,0 +1,87 @@
+"""Which columns of a dataset a model takes: its inputs, by the signature of its `__call__`, and the
+labels of its loss."""
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from ...core.model import Model
+
+_NO_COLUMNS = frozenset(
+    "cache deterministic encoder_outputs logits_to_keep output_attentions output_hidden_states "
+    "self".split()
+)
+_LABELS = {
+    "causal_lm": ("labels", "shift_labels"),
+    "double_heads": ("labels", "shift_labels", "mc_labels"),
+    "next_sentence": ("labels", "next_sentence_label"),
+    "pretraining": ("labels", "next_sentence_label"),
+    "question_answering": ("start_positions", "end_positions"),
+    "sentence_order_pretraining": ("labels", "sentence_order_label"),
+}
+"""`loss_kind` of a model -> its label columns; "labels" for others."""
+
+_ANY = frozenset(name for names in _LABELS.values() for name in names)
+_SAME = {
+    "label": "labels",
+    "label_ids": "labels",
+    "start_position": "start_positions",
+    "end_position": "end_positions",
+}
+"""Other spellings of labels; collators know the first two."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns that batches of a model have.
+
+    Attributes:
+        inputs: arguments of the model that are arrays, and segment_ids of rows that are packed.
+        labels: of its loss; all that there are for a model without one.
+        more: those that a caller wants to keep.
+    """
+
+    inputs: frozenset[str]
+    labels: frozenset[str]
+    more: frozenset[str] = frozenset()
+
+    def kept(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Returns the columns that are kept of those of a dataset, in its order.
+
+        Raises:
+            ValueError: none is an input of the model; with both lists.
+        """
+        names = tuple(names)
+        if not self.inputs & set(names):
+            raise ValueError(
+                f"the dataset has the columns {', '.join(names) or '(none)'}, and the model takes "
+                f"none of them as an input: it takes {', '.join(sorted(self.inputs))}. Rename "
+                "them, or give tokenizer= and text=, the name of the column to be tokenised"
+            )
+        return tuple(name for name in names if name in self)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.inputs or name in self.more or _SAME.get(str(name), name) in self.labels
+
+
+def columns_of(model: Model, more: Iterable[str] = ()) -> Columns:
+    """Returns the columns that a model takes, and `more` that a caller wants to keep."""
+    kind = getattr(model, "loss_kind", None)
+    labels = _ANY if kind is None else frozenset(_LABELS.get(kind, ("labels",)))
+    return Columns(frozenset(model_inputs(model)) | {"segment_ids"}, labels, frozenset(more))
+
+
+def model_inputs(model: Model) -> tuple[str, ...]:
+    """Lists the arguments of a model that are arrays, but for its cache."""
+    found: list[str] = []
+    for name, parameter in inspect.signature(type(model).__call__).parameters.items():
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            found.append(name)
+            continue
+        for of_type in typing.get_args(parameter.annotation):  # Unpack[a TypedDict]
+            found += getattr(of_type, "__annotations__", ())
+    base: Any = getattr(model, "backbone", model)
+    unread = _NO_COLUMNS | getattr(base, "not_taken", frozenset())
+    return tuple(name for name in found if name not in unread)
