@@ -7,8 +7,9 @@ import numpy as np
 from ..core.model import Model
 from .collate import IGNORED, Batch
 
-_LANGUAGE = ("causal_lm", "masked_lm", "seq2seq_lm", "pretraining", "double_heads")
-_CLASSES = ("sequence_classification", "token_classification")
+_LANGUAGE = ("causal_lm", "unshifted_lm", "masked_lm", "seq2seq_lm", "restoring_lm")
+_LANGUAGE += ("pretraining", "sentence_order_pretraining", "double_heads")
+_CLASSES = ("sequence_classification", "token_classification", "unpadded_token_classification")
 
 
 class Ranges(NamedTuple):
@@ -26,7 +27,7 @@ class Ranges(NamedTuple):
     def of(cls, model: Model) -> "Ranges":
         """Reads them off a model."""
         config: Any = model.config
-        kind = getattr(model, "loss_kind", None)
+        kind = model.loss_kind
         ids = getattr(getattr(config, "text", config), "vocab_size", None)
         labels = None
         if kind in _LANGUAGE:
@@ -43,8 +44,9 @@ class Ranges(NamedTuple):
         """
         for name in ("input_ids", "decoder_input_ids"):
             self._check(batch, name, self.ids, "the model has the tokens", None)
-        if "labels" in batch and batch["labels"].dtype.kind in "iu":
-            self._check(batch, "labels", self.labels, "the labels are", IGNORED)
+        for name in ("labels", "shift_labels"):
+            if name in batch and batch[name].dtype.kind in "iu":
+                self._check(batch, name, self.labels, "the labels are", IGNORED)
 
     def _check(
         self, batch: Batch, name: str, count: int | None, what: str, ignored: int | None

@@ -16,7 +16,8 @@ from .rows.reading import Reader, Texts
 _NEXT_TOKENS = {"causal_lm": "shifted", "unshifted_lm": "aligned"}
 _MASKED = ("masked_lm", "pretraining", "sentence_order_pretraining")
 _OF_DECODER = ("seq2seq_lm", "restoring_lm")
-_PACKED = (*_NEXT_TOKENS, "masked_lm", "token_classification", "replaced_tokens")
+_PACKED = (*_NEXT_TOKENS, "masked_lm", "replaced_tokens")
+_PACKED += ("token_classification", "unpadded_token_classification")
 
 _NO_LIMIT = 1 << 30  # as files say "as long as you like"
 
@@ -77,19 +78,21 @@ def reader_of(
     *,
     limit: int | None,
     makes_labels: bool,
+    unpads: bool,
     masking: Masking | None,
 ) -> Reader:
     """Returns what makes rows of the model out of those of a dataset."""
     if texts is not None and limit is None:
         longest = getattr(texts.tokenizer, "model_max_length", None)
         limit = longest if longest is not None and longest < _NO_LIMIT else None
-    kind = getattr(model, "loss_kind", None)
+    kind = model.loss_kind
     return Reader(
         columns=columns,
         texts=texts,
         limit=limit,
         next_tokens=_NEXT_TOKENS.get(kind or "") if makes_labels else None,
         masking=masking,
+        unpads=unpads,
         of_decoder=_has_decoder(model),
     )
 
@@ -101,7 +104,7 @@ def masking_of(model: Model, tokenizer: Any, probability: float) -> Masking | No
     Raises:
         ValueError: no probability, or a tokenizer without a mask.
     """
-    kind = getattr(model, "loss_kind", None)
+    kind = model.loss_kind
     if kind not in _MASKED or tokenizer is None or probability == 0:
         return None
     return Masking.of(tokenizer, probability, model.config.vocab_size)
@@ -121,7 +124,7 @@ def packs_of(model: Model, padding: Padding, limit: int | None) -> Packs:
     Raises:
         ValueError: no length, or a model whose labels are not of tokens.
     """
-    kind = getattr(model, "loss_kind", None)
+    kind = model.loss_kind
     if limit is None:
         raise ValueError("pack=True: give max_length, the tokens of a packed row")
     if kind not in _PACKED:
@@ -142,7 +145,7 @@ def first_position(model: Model, padding: Padding) -> int | None:
 
 
 def _has_decoder(model: Model) -> bool:
-    return getattr(model, "loss_kind", None) in _OF_DECODER
+    return model.loss_kind in _OF_DECODER
 
 
 def whole(name: str, value: Any, least: int) -> int:

@@ -24,7 +24,7 @@ def packed_batch(
     """Writes rows of a dataset one behind the other -> {column: int32 [B, T]}, T = `length`.
 
     Args:
-        rows: of each row of the batch, those that are in it, `unpadded`.
+        rows: of each row of the batch, those that are in it, without padding.
         pad: the id of padding.
         shifted: whether the label of a token is predicted at the token before it, as by a causal
             LM: that of a segment's first token is then ignored.
@@ -57,15 +57,6 @@ def packed_batch(
     if "label_ids" in batch:
         batch["labels"] = batch.pop("label_ids")
     return batch | {"segment_ids": segments} | ({"position_ids": places} if positions else {})
-
-
-def unpadded(row: Row) -> Row:
-    """Returns a row without the tokens that its `attention_mask` says are padding."""
-    if (mask := row.get("attention_mask")) is None:
-        return row
-    there = np.asarray(mask) != 0
-    alike = [name for name, x in row.items() if np.shape(x) == there.shape]
-    return row | {name: np.asarray(row[name])[there] for name in alike}
 
 
 def _of_tokens(name: str, row: Row, count: int) -> np.ndarray:

@@ -126,6 +126,7 @@ def prepare(
         texts,
         limit=limit,
         makes_labels=collate_fn is None,
+        unpads=pack,
         masking=None if collate_fn else defaults.masking_of(model, tokenizer, mlm_probability),
     )
     form = Form(

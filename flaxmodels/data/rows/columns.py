@@ -68,7 +68,7 @@ class Columns:
 
 def columns_of(model: Model, more: Iterable[str] = ()) -> Columns:
     """Returns the columns that a model takes, and `more` that a caller wants to keep."""
-    kind = getattr(model, "loss_kind", None)
+    kind = model.loss_kind
     labels = _ANY if kind is None else frozenset(_LABELS.get(kind, ("labels",)))
     return Columns(frozenset(model_inputs(model)) | {"segment_ids"}, labels, frozenset(more))
 

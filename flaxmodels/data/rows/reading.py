@@ -69,6 +69,7 @@ class Reader:
             where there are none: "shifted" by the loss, or "aligned", the token after each; None
             for no labels.
         masking: what makes `labels` of a masked LM; None for nothing.
+        unpads: whether tokens that `attention_mask` says are padding are left out.
         of_decoder: whether labels are a decoder's tokens, with a length of their own.
     """
 
@@ -77,6 +78,7 @@ class Reader:
     limit: int | None = None
     next_tokens: str | None = None
     masking: Masking | None = None
+    unpads: bool = False
     of_decoder: bool = False
 
     def read(self, rows: Sequence[Row], keys: tuple[int, ...], indices: Sequence[int]) -> list[Row]:
@@ -87,7 +89,7 @@ class Reader:
         if self.masking is not None and "special_tokens_mask" in rows[0]:
             keep = (*keep, "special_tokens_mask")
         rows = [{name: row[name] for name in keep if name in row} for row in rows]
-        rows = [self._cut(row) for row in rows]
+        rows = [self._cut(unpadded(row) if self.unpads else row) for row in rows]
         if self.next_tokens is not None:
             rows = [_with_labels(row, self.next_tokens) for row in rows]
         if self.masking is not None:
@@ -120,6 +122,15 @@ def _with_labels(row: Row, how: str) -> Row:
     if how == "aligned":
         labels = np.append(labels[1:], IGNORED)
     return row | {"labels": labels}
+
+
+def unpadded(row: Row) -> Row:
+    """Returns a row without the tokens that its `attention_mask` says are padding."""
+    if (mask := row.get("attention_mask")) is None:
+        return row
+    there = np.asarray(mask) != 0
+    alike = [name for name, x in row.items() if np.shape(x) == there.shape]
+    return row | {name: np.asarray(row[name])[there] for name in alike}
 
 
 def encoded(
