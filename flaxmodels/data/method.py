@@ -3,14 +3,17 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
+from ..calls.signature import defaults_of, shows
 from ..core.model import Mixin
 from .batches import Batches
-from .prepare import DataKeywords, prepare
+from .options import DataKeywords, DataOptions
+from .prepare import prepare
 
 
 class PreparesDatasets(Mixin):
     """A model that makes batches of datasets."""
 
+    @shows(defaults_of(DataOptions))
     def prepare_dataset(
         self,
         dataset: Any,

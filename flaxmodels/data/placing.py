@@ -39,7 +39,8 @@ class Placement:
         """Returns which rows of a batch of `size` the devices of this process have, in order."""
         sharding = NamedSharding(self._mesh, PartitionSpec(self._axes))
         found: set[int] = set()
-        for (rows,) in sharding.addressable_devices_indices_map((size,)).values():
+        for index in sharding.addressable_devices_indices_map((size,)).values():
+            rows = slice(None) if index is None else index[0]
             found.update(range(*rows.indices(size)))
         return sorted(found)
 

@@ -166,7 +166,8 @@ def test_T17_batches_lie_on_the_mesh_by_the_rule_of_batch(axes):
             for name, x in batch.items():
                 assert isinstance(x, jax.Array) and x.shape[0] == 8
                 axis = "data" if "data" in axes else "fsdp"
-                assert x.sharding.spec[0] in (axis, (axis,))
+                spec = x.sharding.spec  # pyright: ignore[reportAttributeAccessIssue]
+                assert spec[0] in (axis, (axis,))
                 np.testing.assert_array_equal(np.asarray(x)[:real], expected[name])
             assert (np.asarray(batch["labels"])[real:] == -100).all()
     with pytest.raises(ValueError, match="batch_size=6 is not divided by the . parts"):

@@ -155,9 +155,9 @@ def encoded(
         )
     texts = (firsts,) if seconds is None else (firsts, seconds)
     cut = limit is not None and hasattr(tokenizer, "pad")  # a tokenizer of Transformers
-    made = tokenizer(*texts, **({"truncation": True, "max_length": limit} if cut else {}))
-    columns = dict(made) if isinstance(made, Mapping) or hasattr(made, "keys") else None
-    columns = {"input_ids": made} if columns is None else columns
+    made: Any = tokenizer(*texts, **({"truncation": True, "max_length": limit} if cut else {}))
+    is_table = isinstance(made, Mapping) or hasattr(made, "keys")  # a BatchEncoding is no Mapping
+    columns: dict[str, Any] = dict(made) if is_table else {"input_ids": made}
     if odd := [name for name, values in columns.items() if len(values) != len(firsts)]:
         raise ValueError(
             f"the tokenizer made {len(columns[odd[0]])} rows of {odd[0]} out of {len(firsts)} "

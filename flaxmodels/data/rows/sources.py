@@ -167,7 +167,8 @@ def as_source(dataset: Any) -> Indexed | Stream:
             return Lines(dataset)
         return Items(dataset)
     if callable(dataset) and not hasattr(dataset, "__iter__"):
-        return Stream(lambda epoch: dataset())
+        make: Any = dataset
+        return Stream(lambda epoch: make())
     if not isinstance(dataset, Iterable):
         raise TypeError(
             f"dataset is a {type(dataset).__name__}; expected arrays by name, rows, a path of "
