@@ -4,6 +4,7 @@ from .compile import compile as compile
 from .losses import Part as Part
 from .losses import counts as counts
 from .losses import cross_entropy as cross_entropy
+from .losses import ctc_loss as ctc_loss
 from .losses import loss as loss
 from .losses import loss_parts as loss_parts
 from .losses import loss_value as loss_value

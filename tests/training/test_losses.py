@@ -1,6 +1,7 @@
 """Losses against those of Transformers' heads (`scripts/_training_losses.py` and, of its TensorFlow
 classes, `scripts/_training_tf.py`)."""
 
+import functools
 import json
 
 import jax
@@ -36,24 +37,45 @@ class Goldens:
 TORCH, TF = Goldens("losses.safetensors"), Goldens("tf_losses.safetensors")
 
 
-@pytest.mark.parametrize("case", [name for name in TORCH.notes if not name.startswith("ctc")])
+HEADS = [name for name in TORCH.notes if not name.startswith("ctc")]
+
+
+@functools.cache
+def computed():
+    """{case: (loss, gradients, parts)} by one program."""
+
+    def of(case, made, labels):
+        model, options = TORCH.model(case), TORCH.notes[case]["options"]
+
+        def loss(logits):
+            return training.loss(model, made | logits, labels, **options)
+
+        wanted = TORCH.under(case, "/grad.")
+        parts = training.loss_parts(model, made, labels)
+        value, grads = jax.value_and_grad(loss)({name: made[name] for name in wanted})
+        return value, grads, parts
+
+    given = {case: (TORCH.under(case, "/output."), matched(case)[1]) for case in HEADS}
+    return jax.jit(lambda given: {case: of(case, *pair) for case, pair in given.items()})(given)
+
+
+def matched(case):
+    return training.match_labels(TORCH.model(case), TORCH.under(case, "/batch."))
+
+
+@pytest.mark.parametrize("case", HEADS)
 def test_T28_loss_of_head(case):
-    model, options = TORCH.model(case), TORCH.notes[case]["options"]
-    inputs, labels = training.match_labels(model, TORCH.under(case, "/batch."))
-    made, wanted = TORCH.under(case, "/output."), TORCH.under(case, "/grad.")
-
-    def loss(logits):
-        return training.loss(model, made | logits, labels, **options)
-
-    value, grads = jax.value_and_grad(loss)({name: made[name] for name in wanted})
+    value, grads, parts = computed()[case]
     np.testing.assert_allclose(value, TORCH.arrays[f"{case}/loss"], rtol=1e-6, atol=1e-7)
+    wanted = TORCH.under(case, "/grad.")
+    assert parts.keys() == wanted.keys() == grads.keys()
     for name, grad in wanted.items():
         np.testing.assert_allclose(grads[name], grad, atol=1e-6, err_msg=name)
+    inputs, labels = matched(case)
     if (ids := TORCH.arrays.get(f"{case}/decoder_input_ids")) is not None:
         np.testing.assert_array_equal(inputs["decoder_input_ids"], ids)
-    parts = training.loss_parts(model, made, labels)
-    assert parts.keys() == wanted.keys()
-    assert training.counts(model, labels) == {name: part.count for name, part in parts.items()}
+    counts = training.counts(TORCH.model(case), labels)
+    assert counts == {name: part.count for name, part in parts.items()}
 
 
 @pytest.mark.parametrize("case", TF.notes)
@@ -68,16 +90,31 @@ def test_T27_loss_of_tf_head(case):
     np.testing.assert_allclose(step, TF.arrays[f"{case}/test_step"], rtol=1e-6)
 
 
+@functools.cache
+def ctc_program():
+    """A compiled function of logits, labels and lengths: the gradient of all that is finite, and
+    what each reduction makes of the losses."""
+
+    def loss(logits, labels, lengths):
+        made = functools.partial(ctc_loss, logits, labels, lengths, blank=0)
+        each = made(reduction="none")
+        reduced = {
+            "mean": made(),
+            "sum": made(reduction="sum"),
+            "none": each,
+            "zeroed": made(zero_infinity=True),
+        }
+        return each.sum(where=each < np.inf), reduced
+
+    return jax.jit(jax.grad(loss, has_aux=True))
+
+
 @pytest.mark.parametrize("case", [name for name in TORCH.notes if name.startswith("ctc")])
 def test_ctc(case):
     given, options = TORCH.under(case, "/"), TORCH.notes[case]["options"]
-    options = {name: options[name] for name in ("reduction", "zero_infinity")}
-
-    def loss(logits):
-        out = ctc_loss(logits, given["labels"], given["lengths"], blank=0, **options)
-        return out.sum(where=out < np.inf), out
-
-    (_, value), grad = jax.jit(jax.value_and_grad(loss, has_aux=True))(given["logits"])
-    np.testing.assert_allclose(value, given["loss"], rtol=1e-6)
-    finite = np.isfinite(given["grad"])
-    np.testing.assert_allclose(grad, np.where(finite, given["grad"], 0), atol=1e-5)
+    grad, reduced = ctc_program()(given["logits"], given["labels"], given["lengths"])
+    made = reduced["zeroed" if options["zero_infinity"] else options["reduction"]]
+    np.testing.assert_allclose(made, given["loss"], rtol=1e-6)
+    if options["reduction"] != "mean":
+        finite = np.isfinite(given["grad"])
+        np.testing.assert_allclose(grad, np.where(finite, given["grad"], 0), atol=1e-5)
