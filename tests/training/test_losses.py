@@ -3,11 +3,14 @@ classes, `scripts/_training_tf.py`)."""
 
 import functools
 import json
+import re
 
 import jax
 import numpy as np
 import pytest
 from _paths import GOLDENS
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from safetensors import safe_open
 
 import flaxmodels as fm
@@ -118,3 +121,23 @@ def test_ctc(case):
     if options["reduction"] != "mean":
         finite = np.isfinite(given["grad"])
         np.testing.assert_allclose(grad, np.where(finite, given["grad"], 0), atol=1e-5)
+
+
+def test_a_spread_vocabulary_stays_where_it_is():
+    mesh = jax.make_mesh((2, 4), ("data", "tensor"))
+    logits, labels = (
+        NamedSharding(mesh, P(*spec)) for spec in (("data", None, "tensor"), ("data",))
+    )
+
+    def loss(x, ids):
+        values, _ = training.cross_entropy(x, ids, label_smoothing=0.1, z_loss=1e-4)
+        return values.mean()
+
+    step = jax.jit(
+        jax.value_and_grad(loss), in_shardings=(logits, labels), out_shardings=(None, logits)
+    )
+    given = jax.ShapeDtypeStruct((8, 4, 512), "bfloat16"), jax.ShapeDtypeStruct((8, 4), "int32")
+    program = step.lower(*given).compile().as_text()
+    assert "all-gather" not in program and "all-reduce" in program
+    moved = {shape for shape in re.findall(r"\w+\[[\d,]*\]", program) if "512" in shape}
+    assert moved == set()

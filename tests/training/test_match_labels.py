@@ -170,7 +170,7 @@ BATCHES = {
     "other examples": (
         CLASSIFIER,
         {"input_ids": IDS, "labels": np.zeros(3, int)},
-        r"labels has shape \(3,\), and the input \(2, 4\); expected as many examples",
+        r"labels has shape \(3,\), and input_ids \(2, 4\); expected as many examples",
     ),
     "three things": (LLAMA, (IDS, LABELS, IDS), "a batch of 3 things"),
     "no names": (ANSWERS, (IDS, LABELS), "without names; expected start_positions and end_pos"),

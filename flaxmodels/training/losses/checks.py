@@ -51,8 +51,8 @@ def check_labels(
     if not measure.classes:
         if terms.label_smoothing or terms.z_loss:
             raise ValueError(
-                f"{owner}: label_smoothing and z_loss are for classes, and {name} is "
-                f"{measure.form} of another kind; leave them out"
+                f"{owner}: label_smoothing and z_loss are for classes, and {name} are compared as "
+                f"{measure.form}, which are none; leave them out"
             )
         return
     if not jnp.issubdtype(labels.dtype, jnp.integer):

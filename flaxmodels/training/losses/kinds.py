@@ -10,6 +10,9 @@ from ...core.model import Model
 from . import measures
 from .measures import Measure, Terms
 
+Choice = Measure | Callable[[jax.Array, Terms], Measure]
+"""How labels are compared, or what decides it."""
+
 
 class Target(NamedTuple):
     """Labels, and the logits that they are compared with.
@@ -17,25 +20,25 @@ class Target(NamedTuple):
     Attributes:
         labels: their name in a batch.
         output: the field of the model's output, which names the part of the loss too.
-        measure: how they are compared, or what decides it, (labels, terms) -> a `Measure`.
+        measure: how they are compared.
         weight: of the part in the loss.
         optional: the loss may do without it.
-        aligned: a name for labels that are aligned already, and go before the others.
+        ready: a name for labels that are aligned already, which go before the others.
         other: what Transformers' TensorFlow classes call the labels.
     """
 
     labels: str
     output: str
-    measure: Measure | Callable[[jax.Array, Terms], Measure]
+    measure: Choice
     weight: float = 1.0
     optional: bool = False
-    aligned: str | None = None
+    ready: str | None = None
     other: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """What the labels may be called, the first before the others."""
-        return (self.labels,) if self.aligned is None else (self.aligned, self.labels)
+        return (self.labels,) if self.ready is None else (self.ready, self.labels)
 
     def measured(self, labels: jax.Array, terms: Terms) -> Measure:
         """Returns how these labels are compared."""
@@ -63,12 +66,20 @@ class Kind(NamedTuple):
         return tuple(name for target in self.targets for name in target.names)
 
 
-def _one(measure: object, **fields: bool) -> Kind:
-    return Kind((Target("labels", "logits", measure),), **fields)  # pyright: ignore[reportArgumentType]
+def _one(measure: Choice, **fields: bool) -> Kind:
+    return Kind((Target("labels", "logits", measure),), **fields)
 
 
-_NEXT = Target("labels", "logits", measures.NEXT_TOKEN, aligned="shift_labels")
+def _answers(end: str) -> Target:
+    labels, output = f"{end}_positions", f"{end}_logits"
+    return Target(labels, output, measures.POSITION, weight=0.5, other=f"{end}_position")
+
+
+_NEXT = Target("labels", "logits", measures.NEXT_TOKEN, ready="shift_labels")
 _MASKED = Target("labels", "prediction_logits", measures.THIS_TOKEN)
+_FOLLOWS = Target("next_sentence_label", "seq_relationship_logits", measures.CLASS, optional=True)
+_IN_ORDER = Target("sentence_order_label", "sop_logits", measures.CLASS, optional=True)
+_CHOSEN = Target("mc_labels", "mc_logits", measures.CHOICE, optional=True)
 
 KINDS: dict[str, Kind] = {
     "causal_lm": Kind((_NEXT,)),
@@ -80,41 +91,15 @@ KINDS: dict[str, Kind] = {
     "distribution_classification": _one(measures.of_distribution),
     "token_classification": _one(measures.TOKEN_CLASS),
     "unpadded_token_classification": _one(measures.TOKEN_CLASS, ignores_padding=True, in_tf=False),
-    "question_answering": Kind(
-        (
-            Target(
-                "start_positions",
-                "start_logits",
-                measures.POSITION,
-                weight=0.5,
-                other="start_position",
-            ),
-            Target(
-                "end_positions", "end_logits", measures.POSITION, weight=0.5, other="end_position"
-            ),
-        )
-    ),
+    "question_answering": Kind((_answers("start"), _answers("end"))),
     "multiple_choice": _one(measures.CHOICE),
     "next_sentence": Kind(
         (Target("labels", "logits", measures.NEXT_SENTENCE, other="next_sentence_label"),)
     ),
-    "pretraining": Kind(
-        (
-            _MASKED,
-            Target("next_sentence_label", "seq_relationship_logits", measures.CLASS, optional=True),
-        )
-    ),
-    "sentence_order_pretraining": Kind(
-        (_MASKED, Target("sentence_order_label", "sop_logits", measures.CLASS, optional=True))
-    ),
+    "pretraining": Kind((_MASKED, _FOLLOWS)),
+    "sentence_order_pretraining": Kind((_MASKED, _IN_ORDER)),
     "replaced_tokens": _one(measures.REPLACED_TOKEN, ignores_padding=True, in_tf=False),
-    "double_heads": Kind(
-        (
-            _NEXT._replace(optional=True),
-            Target("mc_labels", "mc_logits", measures.CHOICE, optional=True),
-        ),
-        in_tf=False,
-    ),
+    "double_heads": Kind((_NEXT._replace(optional=True), _CHOSEN), in_tf=False),
 }
 """`Model.loss_kind` -> what its heads are trained by. Sources: the heads of Transformers 5.23, and
 for convention="tf" `hf_compute_loss` of 4.53.3."""

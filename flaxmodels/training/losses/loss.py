@@ -126,7 +126,7 @@ def targets(
     `ignore_index`."""
     terms = Terms(model.config, ignore_index=ignore_index, convention=convention)
     compared = _compared(kind_of(model, convention), model, labels, terms)
-    return {it.target.output: (it.labels, outputs[it.target.output]) for it in compared}
+    return {it.target.output: (it.labels, _logits(model, outputs, it.target)) for it in compared}
 
 
 def _values(
@@ -135,11 +135,21 @@ def _values(
     """Returns {output: (values, which of them count)}."""
     values = {}
     for it in _compared(kind_of(model, terms.convention), model, labels, terms):
-        logits = outputs[it.target.output]
+        logits = _logits(model, outputs, it.target)
         check_labels(type(model).__name__, it.given, it.labels, logits, it.measure, terms)
         value, counted = it.measure.values(logits, it.labels, terms)
         values[it.target.output] = it.target.weight * value, counted
     return values
+
+
+def _logits(model: Model, outputs: Any, target: Target) -> Any:
+    try:
+        return outputs[target.output]
+    except (IndexError, KeyError, TypeError):
+        raise ValueError(
+            f"{type(model).__name__}: outputs is a {type(outputs).__name__} without "
+            f"{target.output}; expected what model.apply returned"
+        ) from None
 
 
 def _compared(kind: Kind, model: Model, labels: Labels, terms: Terms) -> list[_Compared]:

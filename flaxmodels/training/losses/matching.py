@@ -11,7 +11,7 @@ from ...core.model import Model
 from . import measures
 from .checks import check_names
 from .kinds import KINDS, Kind, kind_of
-from .measures import BEYOND, Terms
+from .measures import BEYOND, POSITION, Terms
 
 Arrays = Mapping[str, Any]
 Batch = Arrays | Sequence[Any]
@@ -65,8 +65,8 @@ def match_labels(
         inputs = _with_decoder_inputs(model, kind, inputs, labels, terms)
     if kind.ignores_padding and inputs.get("attention_mask") is not None:
         labels["labels"] = _without_padding(owner, labels["labels"], inputs, ignore_index)
-    if "start_positions" in labels and convention == "torch":
-        labels |= _within(labels, _length(model, inputs))
+    if convention == "torch":
+        labels |= _within(kind, labels, _length(model, inputs))
     if "shift_labels" in kind.names and inputs.get("segment_ids") is not None:
         labels = _shifted_in_segments(owner, labels, inputs["segment_ids"], terms)
     return inputs, labels
@@ -85,7 +85,8 @@ def _apart(model: Model, kind: Kind, batch: Batch) -> tuple[dict[str, Any], dict
     labels = _named(owner, kind, {name: given.pop(name) for name in _LABELS & given.keys()})
     for more in apart:
         labels = _named(owner, kind, more) | labels
-    return given, {name: value for name, value in labels.items() if value is not None}
+    arrays = {name: x for name, x in labels.items() if x is not None}
+    return given, {n: x if hasattr(x, "dtype") else np.asarray(x) for n, x in arrays.items()}
 
 
 def _named(owner: str, kind: Kind, labels: object) -> dict[str, Any]:
@@ -105,24 +106,20 @@ def _named(owner: str, kind: Kind, labels: object) -> dict[str, Any]:
 
 def _check_inputs(model: Model, inputs: Arrays, labels: Arrays) -> None:
     """Raises ValueError for a batch without the model's input, and for labels of other examples."""
-    owner = type(model).__name__
-    source = next(
-        (x for name in (model.main_input_name, *_STANDS_FOR_IDS)
-         if (x := inputs.get(name)) is not None),
-        None,
-    )  # fmt: skip
-    if source is None:
+    owner, ids = type(model).__name__, model.main_input_name
+    given = [name for name in (ids, *_STANDS_FOR_IDS) if inputs.get(name) is not None]
+    if not given:
         raise ValueError(
-            f"{owner}: no {model.main_input_name} in the batch, which has "
-            f"{', '.join(sorted({*inputs, *labels}))}"
+            f"{owner}: no {ids} in the batch, which has {', '.join(sorted({*inputs, *labels}))}"
         )
-    if not hasattr(source, "shape"):  # what an encoder returned
+    if given[0] == "encoder_outputs":  # an output, a tuple or an array
         return
+    shape = np.shape(inputs[given[0]])
     for name, value in labels.items():
-        if np.shape(value)[:1] != source.shape[:1]:
+        if value.shape[:1] != shape[:1]:
             raise ValueError(
-                f"{owner}: {name} has shape {np.shape(value)}, and the input {source.shape}; "
-                "expected as many examples"
+                f"{owner}: {name} has shape {value.shape}, and {given[0]} {shape}; expected as "
+                "many examples"
             )
 
 
@@ -143,9 +140,9 @@ def _with_decoder_inputs(
 def _without_padding(owner: str, labels: Any, inputs: Arrays, ignore_index: int) -> jax.Array:
     """Ignores labels [B, T] where the mask of attention [B, T] is not 1."""
     mask = jnp.asarray(inputs["attention_mask"])
-    if mask.shape != np.shape(labels):
+    if mask.shape != labels.shape:
         raise ValueError(
-            f"{owner}: attention_mask has shape {mask.shape} and labels {np.shape(labels)}; "
+            f"{owner}: attention_mask has shape {mask.shape} and labels {labels.shape}; "
             "expected the same, since labels of padding are ignored"
         )
     return jnp.where(mask == 1, labels, ignore_index)
@@ -157,13 +154,10 @@ def _length(model: Model, inputs: Arrays) -> int | None:
     return next((np.shape(inputs[n])[1] for n in names if inputs.get(n) is not None), None)
 
 
-def _within(labels: Arrays, length: int | None) -> dict[str, jax.Array]:
-    """Marks the positions at `length` or after it as ones that do not count."""
-    limit = BEYOND if length is None else length
-    return {
-        name: jnp.where((x := jnp.asarray(value)) >= limit, BEYOND, x)
-        for name, value in labels.items()
-    }
+def _within(kind: Kind, labels: Arrays, length: int | None) -> dict[str, jax.Array]:
+    """Marks the positions of answers at `length` or after it as ones that do not count."""
+    names = [t.labels for t in kind.targets if t.measure is POSITION and length is not None]
+    return {name: jnp.where(labels[name] >= length, BEYOND, labels[name]) for name in names}
 
 
 def _shifted_in_segments(
@@ -173,13 +167,13 @@ def _shifted_in_segments(
     token does not follow on that of another."""
     if "labels" not in labels or "shift_labels" in labels:
         return labels
-    rest, given, ids = dict(labels), jnp.asarray(labels["labels"]), jnp.asarray(segment_ids)
+    rest, ids = dict(labels), jnp.asarray(segment_ids)
+    given = jnp.asarray(rest.pop("labels"))
     if given.shape != ids.shape:
         raise ValueError(
             f"{owner}: segment_ids has shape {ids.shape} and labels {given.shape}; expected the "
             "same"
         )
-    del rest["labels"]
     follows = (measures.shifted(ids, terms) == ids) & (ids > 0)
     shifted = jnp.where(follows, measures.shifted(given, terms), terms.ignore_index)
     return {**rest, "shift_labels": shifted}

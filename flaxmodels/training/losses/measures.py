@@ -1,6 +1,7 @@
 """How logits are compared with labels: one value for each item.
 
-Shapes: B batch, T tokens, V classes.
+A `Measure` aligns labels with logits, tells which of them count, and compares. Shapes: B batch, T
+tokens, V classes.
 """
 
 from collections.abc import Callable
@@ -112,6 +113,10 @@ def _all(labels: jax.Array, terms: Terms) -> jax.Array:
     return jnp.ones(labels.shape, bool)
 
 
+def _all_examples(labels: jax.Array, terms: Terms) -> jax.Array:
+    return jnp.ones(labels.shape[:-1], bool)
+
+
 def _all_for_tf(labels: jax.Array, terms: Terms) -> jax.Array:
     """Counts examples that are ignored too, as TensorFlow's class does: their value is 0."""
     return _all(labels, terms) if terms.is_tf else _not_ignored(labels, terms)
@@ -166,7 +171,7 @@ def _replaced(logits: Any, labels: jax.Array, terms: Terms) -> Values:
 def _distribution(logits: Any, labels: jax.Array, terms: Terms) -> Values:
     """Compares logits [B, V] with probabilities of classes [B, V]."""
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    return -jnp.sum(log_p * labels, axis=-1), jnp.ones(labels.shape[:-1], bool)
+    return -jnp.sum(log_p * labels, axis=-1), _all_examples(labels, terms)
 
 
 def _one_for_all(shape: Shape) -> Shape:
@@ -179,7 +184,9 @@ def _one_for_each(shape: Shape) -> Shape:
 
 _OF_TOKENS = Measure("int [B, T]", _one_for_all, _as_they_are, _not_ignored, _cross_entropy)
 _OF_EXAMPLES = _OF_TOKENS._replace(form="int [B]", aligned=_of_examples)
-_NUMBERS = Measure("numbers", _one_for_each, _as_they_are, _all, _squared_error, classes=False)
+_NUMBERS = Measure(
+    "float [B, labels]", _one_for_each, _as_they_are, _all, _squared_error, classes=False
+)
 
 NEXT_TOKEN = _OF_TOKENS._replace(aligned=shifted)
 THIS_TOKEN = _OF_TOKENS
@@ -191,8 +198,10 @@ CHOICE = _OF_EXAMPLES
 NEXT_SENTENCE = _OF_EXAMPLES._replace(counted=_all_for_tf, values=_next_sentence)
 
 CLASS = _OF_EXAMPLES
-CLASSES = _NUMBERS._replace(form="float [B, labels]", values=_binary)
-REGRESSION = _NUMBERS._replace(form="float [B, labels]")
+CLASS_OR_NONE = CLASS._replace(aligned=_where_negative)
+CLASSES = _NUMBERS._replace(values=_binary)
+PROBABILITIES = _NUMBERS._replace(counted=_all_examples, values=_distribution)
+REGRESSION = _NUMBERS
 SCORE = _NUMBERS._replace(form="float [B]", shape=lambda shape: shape[:1], aligned=_of_examples)
 
 _PROBLEMS = {
@@ -227,9 +236,7 @@ def of_problem(labels: jax.Array, terms: Terms) -> Measure:
 def of_distribution(labels: jax.Array, terms: Terms) -> Measure:
     """Returns how DeBERTa's classifiers are trained: without a `problem_type`, labels [B] are
     classes, of which negative ones are ignored, and [B, labels] their probabilities."""
-    several = terms.config.num_labels != 1
-    if terms.is_tf or terms.config.extra.get("problem_type") is not None or not several:
+    problem, one = terms.config.extra.get("problem_type"), terms.config.num_labels == 1
+    if terms.is_tf or problem is not None or one:
         return of_problem(labels, terms)
-    if labels.ndim == 1 or labels.shape[-1] == 1:
-        return CLASS._replace(aligned=_where_negative, classes=False)
-    return CLASSES._replace(counted=lambda x, _: jnp.ones(x.shape[:-1], bool), values=_distribution)
+    return CLASS_OR_NONE if labels.ndim == 1 or labels.shape[-1] == 1 else PROBABILITIES

@@ -23,7 +23,8 @@ class Part:
     @property
     def mean(self) -> jax.Array:
         """The mean over the items that count; 0 where there are none."""
-        return self.total / jnp.maximum(jnp.asarray(self.count, jnp.float32), 1.0)
+        count = jnp.asarray(self.count, jnp.float32)
+        return self.total / jnp.where(count == 0, 1.0, count)
 
 
 def loss_value(
