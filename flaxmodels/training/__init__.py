@@ -1,6 +1,9 @@
 """Training steps: a loss, an optimizer and a model as pure compiled functions."""
 
 from .compile import compile as compile
+from .checkpoints import Checkpoints as Checkpoints
+from .finite import NonFiniteError as NonFiniteError
+from .finite import check_finite as check_finite
 from .losses import Part as Part
 from .losses import counts as counts
 from .losses import cross_entropy as cross_entropy

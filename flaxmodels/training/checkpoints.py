@@ -1,0 +1,338 @@
+"""Checkpoints of a training run: its state, its position in the data, and when to stop."""
+
+import os
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .. import params as fp
+from ..params.agreement import agree, digest
+from ..params.errors import CheckpointError, some
+from ..params.peers import PeerLost
+from ..params.types import PyTree
+from .leaves import LeafRecord, leaves_of, to_store, weights_of
+from .preemption import EXIT_STATUS, Preemption
+from .restoring import FROZEN, filled, newest, params_of
+from .stored_steps import (
+    RUN,
+    STATE,
+    RunRecord,
+    check_folder,
+    manager_of,
+    read_record,
+    set_aside,
+    steps_in,
+)
+
+T = TypeVar("T")
+
+
+class Checkpoints:
+    """Saves a run into a folder, and takes it up again.
+
+        with fm.training.Checkpoints("run", every=500, keep=3) as checkpoints:
+            found = checkpoints.restore(steps.abstract_state())
+            state, data = found or (steps.init(jax.random.key(0)), None)
+            if data is not None:
+                batches.restore(data)
+            for batch in batches:
+                state, metrics = steps.train_step(state, batch)
+                checkpoints.save(state, batches.state())
+                if checkpoints.should_stop:
+                    break
+
+    A state is any pytree of arrays: sharded, quantised, with adapters, with `jax.random.key`s. It
+    is written under the paths of its arrays, so that no class is in the file and none is made of
+    it. Each step is a folder that gets its name when it is whole; what is killed before leaves the
+    earlier ones as they were, and so does a full disk.
+
+    Within `with`, SIGTERM on one host, or the notice of pre-emption on a pod, makes the next `save`
+    save in any case and `should_stop` True; the loop ends, and leaving the context raises
+    `SystemExit(143)`. A second Ctrl-C is none of this: KeyboardInterrupt goes its way once the
+    write that is under way has ended.
+
+    All processes of a run must make the same calls.
+
+    Attributes:
+        folder: where the checkpoints are.
+        should_stop: whether the run is about to be ended and its state is on disk.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        every: int = 1,
+        keep: int | None = 3,
+        best: tuple[str, str] | None = None,
+        async_: bool = True,
+        frozen: bool = True,
+        exit_status: int | None = EXIT_STATUS,
+    ) -> None:
+        """Args:
+            folder: is made by the first save; may be what `epath` opens, such as gs://bucket/run.
+            every: of so many calls of `save`, one for each step, one saves.
+            keep: how many of the newest stay; None for all.
+            best: (metric, "min" or "max"); the best step stays as well.
+            async_: whether files are written while training goes on. The copy to host memory is
+                waited for in any case, so that the next step may donate the state.
+            frozen: whether `state.frozen` is saved. If False, as for adapters of a large model,
+                `restore` needs a state that has it.
+            exit_status: of the SystemExit at the end of a run that was told to stop; None raises
+                none.
+
+        Raises:
+            ValueError: a number below 1, or a `best` that is no such pair.
+            CheckpointError: a file, or a folder that is one checkpoint itself.
+        """
+        from etils import epath
+
+        for name, number in (("every", every), ("keep", 1 if keep is None else keep)):
+            if type(number) is not int or number < 1:
+                raise ValueError(f"{name} is {number!r}; expected an int of 1 or more")
+        if best is not None and (len(best) != 2 or best[1] not in ("min", "max")):
+            raise ValueError(f'best is {best!r}; expected (metric, "min" or "max")')
+        path = os.fspath(folder)
+        self.folder = epath.Path(path if "://" in path else os.path.abspath(path))
+        check_folder(self.folder)
+        self.should_stop = False
+        self._every, self._keep, self._best, self._async = every, keep, best, async_
+        self._left_out = None if frozen else FROZEN
+        self._exit_status = exit_status
+        self._preemption = Preemption()
+        self._manager: Any = None
+        self._last: int | None = None  # the step that this run is saved up to, or went on from
+        self._writing: int | None = None
+        self._count: int | None = None  # of calls of `save`, beginning with the state's step
+
+    def __enter__(self) -> "Checkpoints":
+        self._preemption.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        finally:
+            self._preemption.stop(acted_on=self.should_stop)
+        if self.should_stop and error is None and self._exit_status is not None:
+            sys.exit(self._exit_status)
+
+    # --- saving ---
+
+    def save(
+        self,
+        state: PyTree,
+        data: Any = None,
+        metrics: Mapping[str, Any] | None = None,
+        *,
+        step: int | None = None,
+        force: bool = False,
+    ) -> bool:
+        """Saves if it is time to, or if the run is about to be ended; call it after each step.
+
+        Where nothing is due nothing waits for the device: calls are counted. Where a save is due,
+        the state is copied to host memory before the call returns; an earlier save that is still
+        writing is waited for. Of a run that is about to be ended the write is waited for too.
+
+        Args:
+            state: a `TrainState`, or any pytree of arrays.
+            data: the position in the data, as JSON: `batches.state()`.
+            metrics: scalars; needed of `best`.
+            step: the number of the step. If None it is `state.step`, the number of updates made.
+            force: saves in any case, as after the last step.
+
+        Returns:
+            Whether a save was begun: False where none is due, or this step is saved already.
+
+        Raises:
+            CheckpointError: this save or the last one failed; what was there before still is. Or
+                the folder is of another run.
+            ValueError: metrics without that of `best`; no number of the step.
+        """
+        count = self._counted(state, step)
+        ending = self._preemption.reached(count)
+        if not (force or ending or count % self._every == 0):
+            return False
+        number = int(state.step) if step is None else step
+        saved = number != self._last
+        if saved:
+            self._write(number, state, data, metrics)
+        if ending:
+            self.wait()
+            self.should_stop = True
+        return saved
+
+    def _counted(self, state: Any, step: int | None) -> int:
+        if step is None and not hasattr(state, "step"):
+            raise ValueError("the state has no field `step`; give save(..., step=)")
+        if step is not None:
+            self._count = step
+        else:
+            self._count = int(state.step) if self._count is None else self._count + 1
+        return self._count
+
+    def _write(self, number: int, state: PyTree, data: Any, metrics: Any) -> None:
+        import orbax.checkpoint as ocp
+
+        leaves = leaves_of(state, self._left_out)
+        values = {k: float(np.mean(np.asarray(v))) for k, v in (metrics or {}).items()}
+        if self._best is not None and metrics is not None and self._best[0] not in values:
+            raise ValueError(f"best is {self._best[0]!r}; metrics have {some(values)}")
+        records = {path: LeafRecord.of(leaf) for path, leaf in leaves.items()}
+        record = RunRecord(
+            records, data, values, weights_of(state, self._left_out), self._left_out
+        ).to_json()
+        named = {"step": str(number), "data": digest(record["data"]), "folder": str(self.folder)}
+        agree("Checkpoints.save", named)
+        self.wait()
+        items = {STATE: ocp.args.PyTreeSave(to_store(leaves)), RUN: ocp.args.JsonSave(record)}
+        self._open(number)
+        self._writing = number
+        try:
+            self._manager.save(
+                number, args=ocp.args.Composite(**items), metrics=values or None, force=True
+            )
+        except Exception as error:
+            self._failed(error)
+        self._last = number
+        if not self._async:
+            self.wait()
+
+    def _open(self, number: int) -> None:
+        """Opens the manager for a run that is this folder's.
+
+        Raises:
+            CheckpointError: it holds steps that this run does not go on from.
+        """
+        if self._manager is None:
+            there = steps_in(self.folder)
+            if there and self._last is None:
+                raise CheckpointError(
+                    f"{self.folder}: there are checkpoints of steps {some(there)}, and this run "
+                    "was not restored from them; call restore() before save(), or give another "
+                    "folder"
+                )
+            if later := [step for step in there if self._last is not None and step > self._last]:
+                set_aside(self.folder, later)
+            self._manager = manager_of(self.folder, self._keep, self._best, self._async)
+        if self._last is not None and number < self._last:
+            raise CheckpointError(
+                f"{self.folder}: the state is of step {number}, and this run has come to step "
+                f"{self._last}; to go on from an earlier one, restore(..., step=)"
+            )
+
+    def wait(self) -> None:
+        """Waits until what was saved is on disk.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        if self._manager is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            self._failed(error)
+        self._writing = None
+
+    def close(self) -> None:
+        """Waits as `wait` does, and lets go of the folder."""
+        self.wait()
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    def _failed(self, error: Exception) -> None:
+        """Says that a save failed; the next one opens the folder anew, and cleans it up."""
+        number, self._writing, self._manager = self._writing, None, None
+        there = steps_in(self.folder)
+        self._last = max(there, default=None)
+        if isinstance(error, PeerLost):
+            raise error
+        raise CheckpointError(
+            f"{self.folder}: step {number} was not saved: {type(error).__name__}: {error}; "
+            f"steps that are there: {some(there) or 'none'}"
+        ) from error
+
+    # --- reading ---
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are on disk, in order."""
+        return steps_in(self.folder)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the best metric on disk, None if none has it.
+
+        Raises:
+            ValueError: no `best` was given.
+        """
+        if self._best is None:
+            raise ValueError('no best was given: Checkpoints(..., best=("eval_loss", "min"))')
+        name, mode = self._best
+        found = {step: read_record(self.folder, step).metrics.get(name) for step in self.steps}
+        values = {step: x for step, x in found.items() if x is not None and x == x}
+        choose = min if mode == "min" else max
+        return choose(values, key=lambda step: values[step]) if values else None
+
+    def restore(self, state: T, *, step: int | None = None) -> tuple[T, Any] | None:
+        """Reads the newest checkpoint -> (state, position in the data), or None if there is none.
+
+        Each array comes in the sharding of its place in `state`, whatever mesh it was saved from.
+        If the newest cannot be read, the next older is, with a warning.
+
+        Args:
+            state: what the checkpoint is to become: `steps.abstract_state()`, or a state, which is
+                left as it is.
+            step: a certain one.
+
+        Raises:
+            CheckpointError: of another model, optimizer or adapters, with the leaves that differ;
+                none can be read; there is no such step.
+        """
+        self.wait()
+
+        def read(number: int, record: RunRecord) -> tuple[T, Any]:
+            return filled(self.folder, number, record, state), record.data
+
+        found = newest(self.folder, read, step)
+        if found is None:
+            return None
+        self.close()  # what is later goes out of the way when the folder is opened again
+        self._last = self._count = found[0]
+        return found[1]
+
+    def params(
+        self, state: PyTree | None = None, *, step: int | None = None, averaged: bool = False
+    ) -> fp.Params:
+        """Reads the params of a checkpoint alone, as to save them with `model.save_pretrained`.
+
+        Args:
+            state: a `TrainState`, abstract or not, that says where each array is put, and how
+                quantised weights and adapters are put together. If None they are NumPy's, of plain
+                weights.
+            step: the newest that can be read if None.
+            averaged: takes the moving average for what is trained; float32 without a state.
+
+        Raises:
+            CheckpointError: there is no checkpoint; it has no params, or not these; quantised
+                weights or adapters, and no state.
+        """
+        self.wait()
+
+        def read(number: int, record: RunRecord) -> fp.Params:
+            return params_of(self.folder, number, record, state, averaged)
+
+        found = newest(self.folder, read, step)
+        if found is None:
+            raise CheckpointError(f"{self.folder}: there is no checkpoint")
+        return found[1]

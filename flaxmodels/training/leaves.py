@@ -1,0 +1,197 @@
+"""The arrays of a state as a checkpoint names them, and what of two states differs."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import tree_leaves_with_path, tree_map_with_path
+
+from .. import params as fp
+from ..params.errors import CheckpointError, quoted
+from ..params.tree.paths import path_of
+from ..params.tree.weights import is_weight
+
+_MOST_SAID = 5  # leaves of each kind that an error names
+_ADVICE = (
+    "give the state of the same model, optimizer and adapters, or take only the params: "
+    "Checkpoints.params()"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafRecord:
+    """What a checkpoint says of an array.
+
+    Attributes:
+        shape: of the array; of an array of keys without the axis of their bits.
+        dtype: its name; "key<fry>" and the like of keys.
+        key_impl: the generator of keys, "threefry2x32"; "" of other arrays.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    key_impl: str = ""
+
+    @classmethod
+    def of(cls, leaf: Any) -> "LeafRecord":
+        """Describes an array, an abstract one, or a number of Python."""
+        is_real_key = isinstance(leaf, jax.Array) and is_key(leaf)
+        impl = str(jax.random.key_impl(leaf)) if is_real_key else ""
+        return cls(tuple(np.shape(leaf)), str(_dtype(leaf)), impl)
+
+    @classmethod
+    def read(cls, where: str, entry: Any) -> "LeafRecord":
+        """Reads what `to_json` made.
+
+        Raises:
+            CheckpointError: something else.
+        """
+        match entry:
+            case [list(shape), str(dtype), str(impl)] if all(type(n) is int for n in shape):
+                return cls(tuple(shape), dtype, impl)
+        raise CheckpointError(f"{where}: {quoted(entry)} describes no array")
+
+    def to_json(self) -> list[Any]:
+        return [list(self.shape), self.dtype, self.key_impl]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}{list(self.shape)}"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no elements: orbax writes no such array, and none need be read."""
+        return 0 in self.shape
+
+    def same(self, other: "LeafRecord") -> bool:
+        return (self.shape, self.dtype) == (other.shape, other.dtype)
+
+
+def to_dtype(record: LeafRecord) -> np.dtype:
+    """Returns the dtype that a record names."""
+    return jax.numpy.dtype(record.dtype)
+
+
+def is_key(leaf: Any) -> bool:
+    """Tells whether a leaf is typed keys of `jax.random.key`."""
+    return jax.dtypes.issubdtype(_dtype(leaf), jax.dtypes.prng_key)
+
+
+def _dtype(leaf: Any) -> Any:
+    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+
+
+def leaves_of(state: Any, left_out: str | None = None) -> dict[str, Any]:
+    """Returns a state as {"opt_state/0/mu/model/...": array}, without those under `left_out`."""
+    found: dict[str, Any] = {}
+    for key_path, leaf in tree_leaves_with_path(state):
+        path = path_of(key_path)
+        if path in found:
+            raise ValueError(f"two leaves of the state have the path {path!r}")
+        found[path] = leaf
+    return {path: leaf for path, leaf in found.items() if not _is_under(path, left_out)}
+
+
+def _is_under(path: str, folder: str | None) -> bool:
+    return folder is not None and path.startswith(f"{folder}/")
+
+
+def weights_of(state: Any, left_out: str | None = None) -> list[str]:
+    """Lists the paths of weights that are several arrays, quantised or with adapters, without those
+    under `left_out`."""
+    found = [path for path, leaf in fp.flatten(state).items() if is_weight(leaf)]
+    return [path for path in found if not _is_under(path, left_out)]
+
+
+def to_store(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what orbax writes: a nested dict of arrays; of keys their bits.
+
+    Raises:
+        ValueError: in a run of several processes, an array that is this process's alone.
+    """
+    return fp.unflatten(
+        {
+            path: _stored(path, leaf)
+            for path, leaf in leaves.items()
+            if not LeafRecord.of(leaf).is_empty
+        }
+    )
+
+
+def _stored(path: str, leaf: Any) -> Any:
+    if not isinstance(leaf, jax.Array):
+        return np.asarray(leaf)
+    if jax.process_count() > 1 and leaf.is_fully_addressable:
+        raise ValueError(
+            f"{path} is on devices of this process alone, and others have an array of that name "
+            "too; put the state on the mesh of all processes, as compile(..., mesh=) does"
+        )
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
+
+
+def template_of(leaf: Any, record: LeafRecord) -> tuple[tuple[int, ...], Any, Any]:
+    """Returns (shape, dtype, sharding) that a leaf is read with; a sharding of None is the default
+    device, to which it is not committed."""
+    if is_key(leaf):
+        abstract = jax.ShapeDtypeStruct(record.shape, leaf.dtype)
+        bits: Any = jax.eval_shape(jax.random.key_data, abstract)
+        return bits.shape, bits.dtype, _sharding(leaf)
+    return record.shape, _dtype(leaf), _sharding(leaf)
+
+
+def _sharding(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array) and not leaf.committed:
+        return None
+    return getattr(leaf, "sharding", None)
+
+
+def from_stored(leaf: Any, record: LeafRecord, array: Any) -> Any:
+    """Returns what was read as what the leaf is: keys, an array of JAX or NumPy, or a number."""
+    if record.is_empty:
+        array = np.zeros(record.shape, _dtype(leaf))
+    if is_key(leaf):
+        return jax.random.wrap_key_data(_on_device(array), impl=record.key_impl)
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return _on_device(array)
+    if isinstance(leaf, np.ndarray | np.generic):
+        return np.asarray(array)[()] if isinstance(leaf, np.generic) else np.asarray(array)
+    return type(leaf)(np.asarray(array).item())
+
+
+def _on_device(array: Any) -> jax.Array:
+    # a copy: JAX on a CPU would share memory of NumPy's, which it could not donate
+    return array if isinstance(array, jax.Array) else jax.numpy.array(array, copy=True)
+
+
+def rebuilt(state: Any, found: Mapping[str, Any]) -> Any:
+    """Returns the state with other leaves; what is not among them stays."""
+    return tree_map_with_path(lambda keys, leaf: found.get(path_of(keys), leaf), state)
+
+
+def check_same(stored: Mapping[str, LeafRecord], given: Mapping[str, LeafRecord]) -> str:
+    """Compares the leaves of a checkpoint with those of the state that it is to become -> what
+    differs, with path, expected and found of the first of each kind, and what to try; "" if nothing
+    does."""
+    differ = [
+        f"{path}: expected {record}, found {stored[path]}"
+        for path, record in given.items()
+        if path in stored and not record.same(stored[path])
+    ]
+    lacks = [
+        f"{path}: expected {record}, found nothing"
+        for path, record in given.items()
+        if path not in stored
+    ]
+    unused = [
+        f"{path}: expected nothing, found {record}"
+        for path, record in stored.items()
+        if path not in given
+    ]
+    said = [_first(lines) for lines in (differ, lacks, unused) if lines]
+    return f"{'; '.join(said)}. {_ADVICE}" if said else ""
+
+
+def _first(lines: list[str]) -> str:
+    left = f"; {len(lines) - _MOST_SAID} more" if len(lines) > _MOST_SAID else ""
+    return "; ".join(lines[:_MOST_SAID]) + left

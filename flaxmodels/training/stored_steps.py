@@ -1,0 +1,229 @@
+"""A folder of training checkpoints: what orbax's manager writes, and how its steps are read.
+
+`<folder>/<step>/state` is a tree of arrays, `run` is JSON: what the arrays are, the position in the
+data, and metrics. A step has its name once it is whole; before, it is called a temporary one.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+
+from .. import params as fp
+from ..params.errors import CheckpointError, quoted, some, warn
+from ..params.peers import PeerLost
+from .leaves import LeafRecord, template_of
+
+STATE, RUN = "state", "run"
+_VERSION = 1
+_TOP_OF_ONE = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_ASIDE = "aside"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """What a checkpoint says beside its arrays.
+
+    Attributes:
+        leaves: every array of the state.
+        data: the position in the data; None if none was given.
+        metrics: of the step.
+        weights: paths of the weights that are several arrays.
+        left_out: the field of the state that was not saved, if one was not.
+    """
+
+    leaves: Mapping[str, LeafRecord]
+    data: Any
+    metrics: Mapping[str, float]
+    weights: list[str]
+    left_out: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as JSON, as `read` takes it.
+
+        Raises:
+            TypeError: a position in the data that is none.
+        """
+        try:
+            data = json.loads(json.dumps(self.data))
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"data is {self.data!r:.200}, expected what JSON holds, such as batches.state(): "
+                f"{error}"
+            ) from None
+        return {
+            "version": _VERSION,
+            "leaves": {path: leaf.to_json() for path, leaf in self.leaves.items()},
+            "data": data,
+            "metrics": dict(self.metrics),
+            "weights": self.weights,
+            "left_out": self.left_out,
+        }
+
+    @classmethod
+    def read(cls, where: str, value: Any) -> "RunRecord":
+        """Checks what a file holds.
+
+        Raises:
+            CheckpointError: another version, or not what `to_json` made.
+        """
+        if not isinstance(value, dict) or value.get("version") != _VERSION:
+            found = value.get("version") if isinstance(value, dict) else value
+            raise CheckpointError(f"{where}: version {quoted(found)}, expected {_VERSION}")
+        match value:
+            case {
+                "leaves": dict(leaves),
+                "data": data,
+                "metrics": dict(metrics),
+                "weights": list(weights),
+                "left_out": None | "frozen" as left_out,
+            }:
+                read = {path: LeafRecord.read(where, entry) for path, entry in leaves.items()}
+                return cls(read, data, metrics, [str(path) for path in weights], left_out)
+        raise CheckpointError(f"{where}: no record of a run, but {some(sorted(value))}")
+
+
+def check_folder(folder: Any) -> None:
+    """Refuses a file, and a folder that is itself one checkpoint.
+
+    Raises:
+        CheckpointError: it is no folder of checkpoints.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder}: a file; expected a folder of checkpoints")
+    if found := [name for name in _TOP_OF_ONE if (folder / name).exists()]:
+        raise CheckpointError(
+            f"{folder}: itself an orbax checkpoint, it has {found[0]}; give the folder that its "
+            "steps are in"
+        )
+
+
+def steps_in(folder: Any) -> list[int]:
+    """Lists the steps of a folder that are whole, in order."""
+    from orbax.checkpoint import utils
+
+    return sorted(utils.checkpoint_steps(folder)) if folder.exists() else []
+
+
+def unfinished_in(folder: Any) -> list[str]:
+    """Lists what saves that were ended have left."""
+    if not folder.exists():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if _UNFINISHED in entry.name)
+
+
+def read_record(folder: Any, step: int) -> RunRecord:
+    """Reads what a step says of its arrays.
+
+    Raises:
+        CheckpointError: it cannot be read, or is not one of ours.
+    """
+    where = folder / str(step)
+    file = where / RUN / "metadata"
+    if not file.exists():
+        there = sorted(entry.name for entry in where.iterdir()) if where.exists() else []
+        raise CheckpointError(
+            f"{where}: no checkpoint of fm.training.Checkpoints, which has {STATE} and {RUN}; "
+            f"found {some(there) or 'nothing'}"
+        )
+    try:
+        value = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot be read: {error}") from error
+    return RunRecord.read(str(file), value)
+
+
+def read_arrays(
+    folder: Any, step: int, templates: Mapping[str, Any], record: RunRecord
+) -> dict[str, Any]:
+    """Reads arrays of a step, each in the sharding of its template; a device reads its part alone.
+
+    Args:
+        templates: {path: array, abstract or not}. One without a sharding is read as NumPy's.
+
+    Raises:
+        CheckpointError: an array cannot be read.
+    """
+    import numpy as np
+    import orbax.checkpoint as ocp
+
+    items, arguments = {}, {}
+    for path, leaf in templates.items():
+        shape, dtype, sharding = template_of(leaf, record.leaves[path])
+        if record.leaves[path].is_empty:
+            continue
+        items[path] = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+        arguments[path] = (
+            ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
+            if sharding is None
+            else ocp.ArrayRestoreArgs(sharding=sharding, global_shape=shape, dtype=dtype)
+        )
+    if not items:
+        return {}
+    request = ocp.args.PyTreeRestore(
+        fp.unflatten(items), restore_args=fp.unflatten(arguments), partial_restore=True
+    )
+    where = folder / str(step) / STATE
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            tree = reader.restore(where, args=request)
+    except (PeerLost, MemoryError, jax.errors.JaxRuntimeError):
+        raise  # nothing that an older checkpoint would mend
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{where}: cannot be read: {said}") from error
+    return fp.flatten(tree)
+
+
+def set_aside(folder: Any, steps: Iterable[int]) -> None:
+    """Renames steps, so that none is taken for a part of a run that goes on from before them."""
+    moved = []
+    for step in steps:
+        names = (f"{step}.{_ASIDE}{'' if n == 1 else f'-{n}'}" for n in range(1, 1 << 30))
+        name = next(name for name in names if not (folder / name).exists())
+        if jax.process_index() == 0:
+            (folder / str(step)).rename(folder / name)
+        moved.append(name)
+    warn(
+        f"{folder}: this run goes on from an earlier step, so that later ones are renamed and not "
+        f"looked at again: {some(moved)}"
+    )
+
+
+def manager_of(folder: Any, keep: int | None, best: tuple[str, str] | None, async_: bool) -> Any:
+    """Opens orbax's manager, which removes what ended saves have left."""
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint import checkpoint_managers as managers
+
+    options: dict[str, Any] = {}
+    policies: list[Any] = [managers.LatestN(keep)]
+    if best is not None:
+        name, mode = best
+        worst = float("inf" if mode == "min" else "-inf")
+
+        def quality(metrics: Mapping[str, float]) -> float:
+            value = metrics.get(name, worst)
+            return worst if value != value else value  # NaN would be in no order
+
+        options = {"best_fn": quality, "best_mode": mode}
+        policies.append(
+            managers.BestN(
+                get_metric_fn=quality,
+                reverse=mode == "min",
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
+        )
+    return ocp.CheckpointManager(
+        folder,
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=managers.AnyPreservationPolicy(policies),
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=async_,
+            save_root_metadata=False,
+            **options,
+        ),
+    )
