@@ -1,7 +1,7 @@
 """Training steps: a loss, an optimizer and a model as pure compiled functions."""
 
-from .compile import compile as compile
 from .checkpoints import Checkpoints as Checkpoints
+from .compile import compile as compile
 from .finite import NonFiniteError as NonFiniteError
 from .finite import check_finite as check_finite
 from .losses import Part as Part

@@ -41,7 +41,7 @@ class State:
 OPTIMIZER = optax.adamw(1e-2)
 
 
-def init() -> State:
+def init() -> Any:
     rng = np.random.default_rng(0)
     draw = lambda: jnp.asarray(rng.normal(size=(WIDTH, WIDTH)), jnp.float32)  # noqa: E731
     trained = {"up": {"kernel": draw()}, "down": {"kernel": draw().astype(jnp.bfloat16)}}

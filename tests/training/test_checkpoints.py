@@ -51,10 +51,16 @@ def same(one, two):
     assert jax.tree.structure(one) == jax.tree.structure(two)
     for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         assert x.dtype == y.dtype and x.shape == y.shape
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x, y = jax.random.key_data(x), jax.random.key_data(y)
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
     return True
+
+
+def restored_from(checkpoints, state, **options):
+    found = checkpoints.restore(state, **options)
+    assert found is not None
+    return found
 
 
 def went_on(checkpoints, steps=STEPS):
@@ -82,7 +88,7 @@ def test_what_is_written_while_training_goes_on_is_the_state_of_its_step(tmp_pat
                 kept[step + 1] = jax.tree.map(jnp.copy, state)
     abstract = jax.eval_shape(_trainer.init)
     for step, expected in kept.items():
-        restored, data = checkpoints.restore(abstract, step=step)
+        restored, data = restored_from(checkpoints, abstract, step=step)
         assert same(restored, expected) and data == {"step": step - 1}
     assert sorted(kept) == [2, 4, 6]
 
@@ -103,7 +109,7 @@ def test_every_kind_of_leaf_comes_back(tmp_path):
     assert checkpoints.restore(state) is None
     assert checkpoints.save(state, step=3)
     checkpoints.close()
-    restored, data = checkpoints.restore(state)
+    restored, data = restored_from(checkpoints, state)
     assert data is None and restored["rate"] == 0.5 and type(restored["rate"]) is float
     assert type(restored["counts"]) is np.ndarray
     del restored["rate"], state["rate"]
@@ -125,7 +131,9 @@ def test_adapters_alone_are_saved_and_joined_with_the_base(tmp_path):
     checkpoints.save(state)
     checkpoints.close()
     assert "frozen/" not in (tmp_path / "run/5/run/metadata").read_text()
-    restored, _ = checkpoints.restore(state_of(jax.tree.map(jnp.zeros_like, trained), frozen))
+    restored, _ = restored_from(
+        checkpoints, state_of(jax.tree.map(jnp.zeros_like, trained), frozen)
+    )
     assert same(restored, state)
     with pytest.raises(fm.CheckpointError, match=r"saved without `frozen`.*steps\.init\(params\)"):
         checkpoints.restore(jax.eval_shape(lambda: state))
@@ -152,17 +160,17 @@ def test_a_state_is_resharded_to_another_mesh(tmp_path, copy):
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), other
     )
-    restored, _ = checkpoints.restore(abstract)
+    restored, _ = restored_from(checkpoints, abstract)
     assert same(restored, state)
     for x, y in zip(jax.tree.leaves(restored), jax.tree.leaves(other), strict=True):
         assert x.sharding == y.sharding
-    alone, _ = Checkpoints(copy).restore(abstract)  # from one device
+    alone, _ = restored_from(Checkpoints(copy), abstract)  # from one device
     assert alone.trained["up"]["kernel"].sharding == other.trained["up"]["kernel"].sharding
 
 
 def test_params_come_out_alone_and_are_saved_as_a_model(copy):
     checkpoints = Checkpoints(copy)
-    expected, _ = checkpoints.restore(_trainer.init())
+    expected, _ = restored_from(checkpoints, _trainer.init())
     params = checkpoints.params()
     assert same(params, jax.tree.map(np.asarray, expected.params))
     assert same(checkpoints.params(jax.eval_shape(_trainer.init), step=8), expected.params)
@@ -238,7 +246,7 @@ def test_a_run_goes_back_to_a_step_that_is_asked_for(copy, curve):
     with Checkpoints(copy, every=2) as checkpoints:
         with pytest.raises(fm.CheckpointError, match="there is no step 5, but 4, 8"):
             checkpoints.restore(_trainer.init(), step=5)
-        state, _ = checkpoints.restore(_trainer.init(), step=4)
+        state, _ = restored_from(checkpoints, _trainer.init(), step=4)
         assert not checkpoints.save(state, force=True)  # it is saved already
         state, _ = _trainer.train_step(state, np.zeros((8, _trainer.WIDTH), np.float32))
         with pytest.warns(UserWarning, match=r"later ones are renamed .*8\.aside"):
@@ -289,7 +297,7 @@ def test_arguments_are_checked(tmp_path):
 def test_a_full_disk_leaves_the_old_ones(copy):
     """Files may have 2000 bytes, which the kernel sees to."""
     checkpoints = Checkpoints(copy, every=4)
-    state, _ = checkpoints.restore(_trainer.init())
+    state, _ = restored_from(checkpoints, _trainer.init())
     state = state.replace(step=state.step + 4)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -305,7 +313,7 @@ def test_a_full_disk_leaves_the_old_ones(copy):
     assert checkpoints.save(state, force=True)  # there is space again
     checkpoints.close()
     assert sorted(os.listdir(copy)) == ["12", "4", "8"]
-    assert same(checkpoints.restore(state)[0], state)
+    assert same(restored_from(checkpoints, state)[0], state)
 
 
 def test_SIGTERM_saves_at_the_next_step_and_ends_the_run(tmp_path, curve):

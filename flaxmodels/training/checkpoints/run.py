@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .. import params as fp
-from ..params.agreement import agree, digest
-from ..params.errors import CheckpointError, some
-from ..params.peers import PeerLost
-from ..params.types import PyTree
+from ... import params as fp
+from ...params.agreement import agree, digest
+from ...params.errors import CheckpointError, some
+from ...params.peers import PeerLost
+from ...params.types import PyTree
 from .leaves import LeafRecord, leaves_of, to_store, weights_of
 from .preemption import EXIT_STATUS, Preemption
 from .restoring import FROZEN, filled, newest, params_of

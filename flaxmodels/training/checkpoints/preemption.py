@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from ..params.errors import warn_once
+from ...params.errors import warn_once
 
 EXIT_STATUS = 128 + signal.SIGTERM
 """What a program ends with that was pre-empted and saved: 143, as of one that SIGTERM ended."""

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_leaves_with_path, tree_map_with_path
 
-from .. import params as fp
-from ..params.errors import CheckpointError, quoted
-from ..params.tree.paths import path_of
-from ..params.tree.weights import is_weight
+from ... import params as fp
+from ...params.errors import CheckpointError, quoted
+from ...params.tree.paths import path_of
+from ...params.tree.weights import is_weight
 
 _MOST_SAID = 5  # leaves of each kind that an error names
 _ADVICE = (
@@ -70,12 +71,12 @@ class LeafRecord:
 
 def to_dtype(record: LeafRecord) -> np.dtype:
     """Returns the dtype that a record names."""
-    return jax.numpy.dtype(record.dtype)
+    return jnp.dtype(record.dtype)
 
 
 def is_key(leaf: Any) -> bool:
     """Tells whether a leaf is typed keys of `jax.random.key`."""
-    return jax.dtypes.issubdtype(_dtype(leaf), jax.dtypes.prng_key)
+    return jnp.issubdtype(_dtype(leaf), jax.dtypes.prng_key)
 
 
 def _dtype(leaf: Any) -> Any:
@@ -161,7 +162,7 @@ def from_stored(leaf: Any, record: LeafRecord, array: Any) -> Any:
 
 def _on_device(array: Any) -> jax.Array:
     # a copy: JAX on a CPU would share memory of NumPy's, which it could not donate
-    return array if isinstance(array, jax.Array) else jax.numpy.array(array, copy=True)
+    return array if isinstance(array, jax.Array) else jnp.array(array, copy=True)
 
 
 def rebuilt(state: Any, found: Mapping[str, Any]) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 
-from .. import params as fp
-from ..params.errors import CheckpointError, quoted, some, warn
-from ..params.peers import PeerLost
+from ... import params as fp
+from ...params.errors import CheckpointError, quoted, some, warn
+from ...params.peers import PeerLost
 from .leaves import LeafRecord, template_of
 
 STATE, RUN = "state", "run"

@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from .. import params as fp
-from ..params.agreement import agree
-from ..params.errors import CheckpointError, some, warn
-from ..params.multihost import run_on_all_processes
-from ..params.peers import PeerLost
+from ... import params as fp
+from ...params.agreement import agree
+from ...params.errors import CheckpointError, some, warn
+from ...params.multihost import run_on_all_processes
+from ...params.peers import PeerLost
 from .leaves import LeafRecord, check_same, from_stored, leaves_of, rebuilt, to_dtype
 from .stored_steps import RunRecord, read_arrays, read_record, steps_in, unfinished_in
 

@@ -1,0 +1,3 @@
+"""Checkpoints of a training run, which a run is taken up from."""
+
+from .run import Checkpoints as Checkpoints
