@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from .rows.sources import Indexed, Row, Stream
 T = TypeVar("T")
 
 _READ_AT_ONCE = 512  # rows whose lengths are asked for: a tokenizer uses all cores for many
+_TOKENS_KEPT = 1 << 26  # 256 MB of int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +43,15 @@ class Rows:
     """Batches of rows that have numbers.
 
     An epoch is an order of the numbers. Where batches depend on lengths, these are asked for once,
-    and each epoch is planned from them: any place in it is then reached at once.
+    and each epoch is planned from them: any place in it is then reached at once. Texts that were
+    tokenised for it are kept, if they are not too many.
     """
 
     def __init__(self, source: Indexed, reader: Reader, form: Form, shuffle: bool):
         self._source, self._reader, self._form = source, reader, form
         self._shuffle = shuffle
         self._lengths: np.ndarray | None = None
+        self._kept: list[Row] | None = None
         self._plan: tuple[tuple[int, int], list[Group[int]]] | None = None
 
     def __len__(self) -> int:
@@ -70,7 +73,7 @@ class Rows:
             read = form.rows_read(len(group.rows), group.length, rectangular=rectangular)
             pieces = [group.rows[b] for b in read]
             numbers = [*itertools.chain.from_iterable(pieces)]
-            rows = self._reader.read(self._source.take(numbers), place.keys, numbers)
+            rows = self._reader.drawn(self._read(numbers), place.keys, numbers)
             yield form.batch(_apart(rows, pieces), read, real, group.length)
 
     def _groups(self, place: Place) -> Iterable[Group[int]]:
@@ -79,13 +82,13 @@ class Rows:
         order = self._order(place)[place.position * self._form.batch_size :]
         return self._form.groups((int(i), 0) for i in order)
 
-    def _order(self, place: Place) -> np.ndarray:
+    def _order(self, place: Place) -> np.ndarray | range:
         count = len(self)
-        return permutation(count, *place.keys) if self._shuffle else np.arange(count)
+        return permutation(count, *place.keys) if self._shuffle else range(count)
 
     def _planned(self, place: Place) -> list[Group[int]]:
         if self._plan is None or self._plan[0] != place.keys:
-            order, lengths = self._order(place), self._measured()
+            order, lengths = np.asarray(self._order(place)), self._measured()
             items = zip(order.tolist(), lengths[order].tolist(), strict=True)
             self._plan = place.keys, [*self._form.groups(items)]
         return self._plan[1]
@@ -93,14 +96,26 @@ class Rows:
     def _measured(self) -> np.ndarray:
         """Returns the tokens of each row, int64 [rows]."""
         if self._lengths is None:
-            reader = dataclasses.replace(self._reader, masking=None)
             found: list[int] = []
+            kept: list[Row] = []
+            left = 0 if self._reader.texts is None else _TOKENS_KEPT
             for start in range(0, len(self), _READ_AT_ONCE):
                 numbers = range(start, min(start + _READ_AT_ONCE, len(self)))
-                rows = reader.read(self._source.take(numbers), (0, 0), numbers)
-                found += map(tokens, rows)
-            self._lengths = np.array(found, np.int64)
+                rows = self._read(numbers)
+                lengths = [*map(tokens, rows)]
+                found += lengths
+                left -= sum(lengths)
+                if left < 0:
+                    kept.clear()
+                else:
+                    kept += rows
+            self._kept, self._lengths = kept or None, np.array(found, np.int64)
         return self._lengths
+
+    def _read(self, numbers: Sequence[int]) -> list[Row]:
+        if self._kept is not None:
+            return [self._kept[i] for i in numbers]
+        return self._reader.read(self._source.take(numbers))
 
 
 class Streamed:
@@ -127,7 +142,8 @@ class Streamed:
             pieces = [group.rows[b] for b in read]
             numbers, rows = zip(*itertools.chain.from_iterable(pieces), strict=True)
             if not form.is_measured:
-                rows = self._reader.read(rows, place.keys, numbers)
+                rows = self._reader.read(rows)
+            rows = self._reader.drawn(rows, place.keys, numbers)
             yield form.batch(_apart(rows, pieces), read, real, group.length)
         if left > 0:
             raise ValueError(
@@ -144,12 +160,12 @@ class Streamed:
         rows = itertools.chain([first], rows)
         if not self._form.is_measured:
             return self._form.groups((pair, 0) for pair in rows)
-        return self._form.groups((pair, tokens(pair[1])) for pair in self._read(rows, place))
+        return self._form.groups((pair, tokens(pair[1])) for pair in self._read(rows))
 
-    def _read(self, rows: Iterator[tuple[int, Row]], place: Place) -> Iterator[tuple[int, Row]]:
+    def _read(self, rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
         while chunk := [*itertools.islice(rows, _READ_AT_ONCE)]:
             numbers, raw = zip(*chunk, strict=True)
-            yield from zip(numbers, self._reader.read(raw, place.keys, numbers), strict=True)
+            yield from zip(numbers, self._reader.read(raw), strict=True)
 
 
 def tokens(row: Row) -> int:

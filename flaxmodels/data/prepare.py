@@ -19,6 +19,7 @@ from .rows.reading import Texts
 from .rows.sources import Indexed, Row, Stream, as_source
 
 _AHEAD = 2  # batches that are made before they are asked for
+_ENDLESS = 1 << 48
 
 
 class _Collation(NamedTuple):
@@ -148,6 +149,11 @@ def _narrowed(
     dropped of it; of a stream they are not known before it is read."""
     if isinstance(source, Stream):
         return source, ((), ())
+    if len(source) >= _ENDLESS:
+        raise ValueError(
+            f"the dataset has {len(source)} rows, as one that is repeated without end: give it "
+            "without repeat(), since batches may be iterated over again"
+        )
     if not len(source):
         raise ValueError("the dataset is empty: it has no rows")
     (first,) = source.take([0])

@@ -186,6 +186,11 @@ def test_T17_multiple_choices_are_padded_together():
     assert batch["attention_mask"].shape == (2, 2, 3) and batch["labels"].tolist() == [1, 0]
 
 
+class Endless(Mapped):
+    def __len__(self):
+        return 2**63 - 1
+
+
 GOOD = {"input_ids": np.ones((8, 4), int)}
 REFUSED = [
     ({"a": [1], "b": [2]}, {}, "columns a, b, and the model takes none .* input_ids"),
@@ -210,6 +215,7 @@ REFUSED = [
     ({"train": Table(GOOD)}, {}, r"has splits, 'train': give one, dataset\['train'\]"),
     (np.ones((8, 4)), {}, "say which column"),
     (3, {}, "dataset is a int"),
+    (Endless([]), {}, r"without repeat\(\)"),
     ("data.csv", {}, "expected a file of .jsonl"),
     ([None] * 8, {}, "row 0 is None, as of a grain MapDataset"),
     ({"input_ids": np.full((8, 4), 64)}, {}, r"input_ids\[0, 0\] of a batch is 64; .* 0 to 63"),

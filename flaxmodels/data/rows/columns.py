@@ -2,17 +2,11 @@
 labels of its loss."""
 
 import dataclasses
-import inspect
-import typing
 from collections.abc import Iterable
-from typing import Any
 
+from ...core.arguments import array_arguments
 from ...core.model import Model
 
-_NO_COLUMNS = frozenset(
-    "cache deterministic encoder_outputs logits_to_keep output_attentions output_hidden_states "
-    "self".split()
-)
 _LABELS = {
     "causal_lm": ("labels", "shift_labels"),
     "double_heads": ("labels", "shift_labels", "mc_labels"),
@@ -70,18 +64,4 @@ def columns_of(model: Model, more: Iterable[str] = ()) -> Columns:
     """Returns the columns that a model takes, and `more` that a caller wants to keep."""
     kind = model.loss_kind
     labels = _ANY if kind is None else frozenset(_LABELS.get(kind, ("labels",)))
-    return Columns(frozenset(model_inputs(model)) | {"segment_ids"}, labels, frozenset(more))
-
-
-def model_inputs(model: Model) -> tuple[str, ...]:
-    """Lists the arguments of a model that are arrays, but for its cache."""
-    found: list[str] = []
-    for name, parameter in inspect.signature(type(model).__call__).parameters.items():
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-            found.append(name)
-            continue
-        for of_type in typing.get_args(parameter.annotation):  # Unpack[a TypedDict]
-            found += getattr(of_type, "__annotations__", ())
-    base: Any = getattr(model, "backbone", model)
-    unread = _NO_COLUMNS | getattr(base, "not_taken", frozenset())
-    return tuple(name for name in found if name not in unread)
+    return Columns(frozenset(array_arguments(model)) | {"segment_ids"}, labels, frozenset(more))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..collate import IGNORED
-from .draws import mixed, uniform
+from .draws import Key, mixed, uniform
 from .sources import Row
 
 
@@ -56,23 +56,42 @@ class Masking:
         self, rows: Sequence[Row], keys: tuple[int, ...], indices: Sequence[int]
     ) -> list[Row]:
         """Returns rows with tokens hidden, and `labels`; those that have labels as they are."""
-        return [
-            row if "labels" in row or "label_ids" in row else self._masked(row, (*keys, int(index)))
-            for row, index in zip(rows, indices, strict=True)
-        ]
+        found = [i for i, row in enumerate(rows) if not {"labels", "label_ids"} & row.keys()]
+        made = [dict(row) for row in rows]
+        if not found:
+            return made
+        ids = [np.asarray(rows[i]["input_ids"]) for i in found]
+        free = [_ordinary(made[i], x) for i, x in zip(found, ids, strict=True)]
+        sizes = [x.size for x in ids]
+        numbers = np.repeat(np.array([indices[i] for i in found]), sizes)
+        places = np.concatenate([np.arange(size) for size in sizes])
+        flat, free = np.concatenate([x.ravel() for x in ids]), np.concatenate(free)
+        new, labels = self._drawn(flat, free, (*keys, numbers, places))
+        ends = np.cumsum(sizes)[:-1]
+        for i, x, *parts in zip(
+            found, ids, np.split(new, ends), np.split(labels, ends), strict=True
+        ):
+            made[i]["input_ids"], made[i]["labels"] = (part.reshape(x.shape) for part in parts)
+        return made
 
-    def _masked(self, row: Row, keys: tuple[int, ...]) -> Row:
-        row = dict(row)
-        ids = np.asarray(row["input_ids"])
-        draws = uniform(*keys, np.arange(ids.size), np.arange(2)[:, None])
-        chosen, kind = (draw.reshape(ids.shape) for draw in draws)
-        chosen = (chosen < self.probability) & ~np.isin(ids, self.special_ids)
-        if (mask := row.get("attention_mask")) is not None:
-            chosen &= np.asarray(mask) != 0
-        if (special := row.pop("special_tokens_mask", None)) is not None:
-            chosen &= np.asarray(special) == 0
-        words = mixed(*keys, np.arange(ids.size), 2) % np.uint64(self.vocab_size)
-        words = words.reshape(ids.shape).astype(ids.dtype)
+    def _drawn(
+        self, ids: np.ndarray, free: np.ndarray, keys: tuple[Key, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what is read, and the labels, of tokens [T], of which those that are `free` may
+        be chosen."""
+        chosen = free & (uniform(*keys, 0) < self.probability) & ~np.isin(ids, self.special_ids)
+        kind = uniform(*keys, 1)
+        words = (mixed(*keys, 2) % np.uint64(self.vocab_size)).astype(ids.dtype)
         hidden = np.where(kind < 0.8, self.mask_id, np.where(kind < 0.9, words, ids))
-        new = np.where(chosen, hidden, ids).astype(ids.dtype)
-        return row | {"input_ids": new, "labels": np.where(chosen, ids, IGNORED)}
+        return np.where(chosen, hidden, ids).astype(ids.dtype), np.where(chosen, ids, IGNORED)
+
+
+def _ordinary(row: Row, ids: np.ndarray) -> np.ndarray:
+    """Tells which tokens of a row are neither padding nor special, by its masks, bool [T]; takes
+    the mask of special ones out of it."""
+    free = np.ones(ids.size, bool)
+    if (mask := row.get("attention_mask")) is not None:
+        free &= np.asarray(mask).ravel() != 0
+    if (special := row.pop("special_tokens_mask", None)) is not None:
+        free &= np.asarray(special).ravel() == 0
+    return free

@@ -81,9 +81,8 @@ class Reader:
     unpads: bool = False
     of_decoder: bool = False
 
-    def read(self, rows: Sequence[Row], keys: tuple[int, ...], indices: Sequence[int]) -> list[Row]:
-        """Returns the rows of a model; tokens that are masked are drawn by the keys of an epoch and
-        the places of rows in the dataset, `indices`."""
+    def read(self, rows: Sequence[Row]) -> list[Row]:
+        """Returns the rows of a model, without what is drawn anew in each epoch."""
         rows = rows if self.texts is None else self.texts.encode(rows, self.limit)
         keep = self.columns.kept(rows[0])
         if self.masking is not None and "special_tokens_mask" in rows[0]:
@@ -92,9 +91,14 @@ class Reader:
         rows = [self._cut(unpadded(row) if self.unpads else row) for row in rows]
         if self.next_tokens is not None:
             rows = [_with_labels(row, self.next_tokens) for row in rows]
-        if self.masking is not None:
-            rows = self.masking.masked(rows, keys, indices)
         return rows
+
+    def drawn(
+        self, rows: Sequence[Row], keys: tuple[int, ...], indices: Sequence[int]
+    ) -> Sequence[Row]:
+        """Returns rows that were read as an epoch has them: tokens that are masked are drawn by the
+        epoch's keys and the places of rows in the dataset, `indices`."""
+        return rows if self.masking is None else self.masking.masked(rows, keys, indices)
 
     def _cut(self, row: Row) -> Row:
         if self.limit is None:
