@@ -1,9 +1,9 @@
 """Cross-entropy over large vocabularies: logits of a chunk of tokens at a time.
 
 Logits [B, T, V], their gradient, and the float32 copies of both are the largest arrays of a
-training step. Here the forward pass keeps one float32 a token, the log of the sum of exponentials,
-and the backward pass makes the logits of each chunk again. The gradient of the weight is summed in
-float32.
+training step. Here the forward pass keeps two numbers a token, whose sum is the log of the sum of
+exponentials, and the backward pass makes the logits of each chunk again. The gradient of the weight
+is summed in float32, and only where it is asked for.
 
 On a mesh each device has chunks of its own tokens. Of a vocabulary that is split, devices exchange
 for each chunk a maximum and sums of its tokens, and the gradient of its hidden states: never
@@ -23,7 +23,7 @@ from ...core.deferred import DeferredLogits
 from ...params.tree.weights import Weight
 from .layout import Layout, layout_of
 from .products import multiplied, pulled
-from .token_loss import TokenLoss
+from .token_loss import LogSum, TokenLoss
 
 CHUNK = 1024
 """Tokens of a chunk, if nothing says how many."""
@@ -109,11 +109,11 @@ def _losses_of(
             f"each token, {logits.shape[:-1]}"
         )
     token_loss.check(logits.vocab_size)
-    layout = layout_of(logits, chunk)
     # Inside of a `shard_map` each device has tokens of its own: gradients of what they share are
     # summed there by the transpose of this.
-    params = fs.varying((logits.weight, logits.bias), (logits.hidden, labels))
-    arrays, tree = jax.tree.flatten(params)
+    logits = fs.varying(logits, (logits.hidden, labels))
+    layout = layout_of(logits, chunk)
+    arrays, tree = jax.tree.flatten((logits.weight, logits.bias))
     call = _Call(
         dataclasses.replace(logits, hidden=None, weight=None, bias=None), tree, token_loss, layout
     )
@@ -156,7 +156,7 @@ class _Kept(NamedTuple):
     hidden: jax.Array
     arrays: list[jax.Array]
     labels: jax.Array
-    log_sums: jax.Array
+    log_sums: LogSum
     wanted: "_Wanted"
 
 
@@ -179,7 +179,7 @@ def _losses(
 
 def _forward(
     call: _Call, hidden: jax.Array, arrays: list[jax.Array], labels: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, LogSum]:
     params = call.params(arrays, hidden.dtype)
 
     def one(_: None, chunk: tuple[jax.Array, ...]) -> tuple[None, Any]:

@@ -1,9 +1,23 @@
 """What the loss of a token is, of its logits over the whole vocabulary; and its gradient."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+
+class LogSum(NamedTuple):
+    """log(sum(exp(logits))) of tokens as a sum of two [...]: added up in float32, a large logit
+    would leave few digits for the log.
+
+    Attributes:
+        largest: the largest logit.
+        log: of the sum of exp(logits - largest).
+    """
+
+    largest: jax.Array
+    log: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,34 +39,34 @@ class TokenLoss:
                 f"1 to {width}"
             )
 
-    def losses(self, logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the losses of tokens, and the logs of their sums of exponentials [...].
+    def losses(self, logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, LogSum]:
+        """Returns the losses of tokens [...], and what `gradient` needs of their logits.
 
         All is made of maxima and sums over V, which are what devices exchange where V is split: so
         the logit of the label is summed out of all, not taken.
         """
         smooth, count = self.label_smoothing, self._count(logits)
         there = self._masked(logits, -jnp.inf)
-        top = jnp.max(there, axis=-1)
-        log_sum = top + jnp.log(jnp.sum(jnp.exp(there - top[..., None]), axis=-1))
-        chosen = _columns(logits) == labels[..., None]
-        loss = log_sum - (1 - smooth) * jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
+        largest = jnp.max(there, axis=-1)
+        log = jnp.log(jnp.sum(jnp.exp(there - largest[..., None]), axis=-1))
+        chosen = jnp.where(_columns(logits) == labels[..., None], logits, 0)
+        loss = log - (1 - smooth) * (jnp.sum(chosen, axis=-1) - largest)
         if smooth:
-            loss -= smooth / count * jnp.sum(self._masked(logits, 0), axis=-1)
+            loss -= smooth * (jnp.sum(self._masked(logits, 0), axis=-1) / count - largest)
         if self.z_loss:
-            loss += self.z_loss * jnp.square(log_sum)
+            loss += self.z_loss * jnp.square(largest + log)
         loss = jnp.where((labels >= 0) & (labels < count), loss, jnp.nan)
-        return jnp.where(labels == self.ignore_index, 0, loss), log_sum
+        return jnp.where(labels == self.ignore_index, 0, loss), LogSum(largest, log)
 
     def gradient(
-        self, logits: jax.Array, labels: jax.Array, log_sum: jax.Array, of_loss: jax.Array
+        self, logits: jax.Array, labels: jax.Array, log_sum: LogSum, of_loss: jax.Array
     ) -> jax.Array:
         """Returns the gradient with respect to logits [..., V], given that with respect to the
         losses [...]."""
-        smooth, log_sum = self.label_smoothing, log_sum[..., None]
-        found = jnp.exp(self._masked(logits, -jnp.inf) - log_sum)
+        smooth, (largest, log) = self.label_smoothing, (x[..., None] for x in log_sum)
+        found = jnp.exp(self._masked(logits, -jnp.inf) - largest - log)
         if self.z_loss:
-            found *= 1 + 2 * self.z_loss * log_sum
+            found *= 1 + 2 * self.z_loss * (largest + log)
         found -= jnp.where(_columns(logits) == labels[..., None], 1 - smooth, 0)
         if smooth:
             found -= self._masked(jnp.full_like(found, smooth / self._count(logits)), 0)
