@@ -41,8 +41,9 @@ def heads(model_type):
         yield cls(config), it.inputs(name)
 
 
-KINDS = ("gemma2", "phi", "bert", "gpt2", "albert", "t5", "marian", "encoder-decoder")
-"""Families of which each has a head that ends in another way."""
+KINDS = ("phi", "bert", "marian")
+"""Families whose heads end in different ways: a kernel and a bias; a table, a bias after a transform,
+and other logits beside; a table, and a bias that is not trained."""
 
 
 @some_of("model_type", families.names(), *KINDS)
@@ -70,7 +71,7 @@ def test_S18_every_head_over_a_vocabulary_defers_its_logits(model_type):
 @some_of("model_type", ["gemma2", "phi", "bert", "t5", "marian"], "gemma2")
 def test_S18_a_loss_of_deferred_logits_has_the_gradients_of_the_loss(model_type):
     it = reference(model_type)
-    model, params = it.load(it.table.main)
+    model, params = it.load(it.table.main, scan_layers=True)
     arguments = it.inputs(it.table.main, "whole")
     rows = model.apply({"params": params}, **arguments).logits.shape[:-1]
     ids = jnp.asarray(np.random.default_rng(0).integers(1, 61, rows)).at[0, :3].set(-100)
