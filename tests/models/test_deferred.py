@@ -42,8 +42,8 @@ def heads(model_type):
 
 
 KINDS = ("phi", "bert", "marian")
-"""Families whose heads end in different ways: a kernel and a bias; a table, a bias after a transform,
-and other logits beside; a table, and a bias that is not trained."""
+"""Families whose heads end in different ways: a kernel and a bias; a transform, a table, a bias and
+other logits beside; a table, and a bias that is not trained."""
 
 
 @some_of("model_type", families.names(), *KINDS)

@@ -204,7 +204,9 @@ def _backward(call: _Call, kept: _Kept, of_losses: Any) -> tuple[Any, list[Any],
     params = call.params(arrays, hidden.dtype)
     pull = functools.partial(pulled, call.logits, call.tree, params, wanted.arrays)
 
-    def one(sums: list[jax.Array], chunk: tuple[jax.Array, ...]) -> tuple[list[jax.Array], Any]:
+    def one(
+        sums: list[jax.Array], chunk: tuple[jax.Array, jax.Array, LogSum, jax.Array, jax.Array]
+    ) -> tuple[list[jax.Array], Any]:
         x, ids, log_sum, of_loss, numbers = chunk
         logits, of_shape = jax.vjp(call.logits.shaped, call.products(x, params, numbers))
         (of_products,) = of_shape(call.token_loss.gradient(logits, ids, log_sum, of_loss))
