@@ -4,7 +4,9 @@ from .checkpoints import Checkpoints as Checkpoints
 from .compile import compile as compile
 from .finite import NonFiniteError as NonFiniteError
 from .finite import check_finite as check_finite
+from .losses import DeferredLogits as DeferredLogits
 from .losses import Part as Part
+from .losses import chunked_cross_entropy as chunked_cross_entropy
 from .losses import counts as counts
 from .losses import cross_entropy as cross_entropy
 from .losses import ctc_loss as ctc_loss

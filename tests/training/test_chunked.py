@@ -3,11 +3,13 @@ held; and what devices exchange where the vocabulary is split."""
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _paths import ROOT
 from _turns import some_of
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -296,6 +298,13 @@ def test_S18_what_is_no_loss_is_refused(changes, error, message):
     given = {"labels": jnp.zeros((B, T), int), **changes}
     with pytest.raises(error, match=message):
         chunked_cross_entropy(jnp.zeros((B, T, D)), jnp.zeros((D, V)), **given)
+
+
+def test_S18_the_snippet_of_the_docs_runs():
+    page = (ROOT / "docs" / "training.md").read_text()
+    (section,) = re.findall(r"\n## Large vocabularies\n.*?(?=\n## |\Z)", page, re.DOTALL)
+    (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    exec(compile(snippet, "docs/training.md", "exec"), {})
 
 
 def test_S18_a_label_that_is_no_token_has_no_loss():

@@ -1,5 +1,7 @@
 """Losses: of each head, and cross-entropy over large vocabularies."""
 
+from ...core.deferred import DeferredLogits as DeferredLogits
+from .chunked import chunked_cross_entropy as chunked_cross_entropy
 from .cross_entropy import cross_entropy as cross_entropy
 from .ctc import ctc_loss as ctc_loss
 from .loss import counts as counts
