@@ -163,7 +163,7 @@ def as_source(dataset: Any) -> Indexed | Stream:
     if has_rows and hasattr(dataset, "column_names"):
         return Table(dataset)
     if has_rows:
-        if len(dataset) and all(isinstance(item, os.PathLike) for item in dataset[:64]):
+        if isinstance(dataset, list | tuple) and dataset and isinstance(dataset[0], os.PathLike):
             return Lines(dataset)
         return Items(dataset)
     if callable(dataset) and not hasattr(dataset, "__iter__"):
