@@ -3,7 +3,7 @@
 Run by hand, with Python 3.12, torch 2.13.0 (CPU) and transformers 5.23.0; rewrites the files, the
 same every time:
 
-    python scripts/make_training_goldens.py [losses ...]
+    python scripts/make_training_goldens.py [losses steps ...]
 
 Each module `_training_<name>.py` makes `<name>.safetensors`, and says what is in it.
 """
@@ -19,7 +19,7 @@ import transformers
 from safetensors.numpy import save_file
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "training"
-MODULES = ("losses",)
+MODULES = ("losses", "steps")
 
 
 def main() -> None:
