@@ -1,8 +1,8 @@
 """Golden steps of AdamW in PyTorch, for `make_training_goldens.py`.
 
-Each case is a tiny model of `tests/goldens/families`, its weights by the rule of `_weights.py`, without
-dropout, trained by `torch.optim.AdamW` with its own defaults at `RATE`, but for `eps`, gradients clipped to
-`CLIP`. Its note has the `config`; its arrays are
+Each case is a tiny model of `tests/goldens/families`, its weights by the rule of `_weights.py`,
+without dropout, trained by `torch.optim.AdamW` with its own defaults at `RATE`, but for `eps`,
+gradients clipped to `CLIP`. Its note has the `config`; its arrays are
 
     batch.*      of the first step; the batch of step i is `batch_of(case, i % BATCHES)`
     losses       of the first steps, `STEPS` of the case `CURVE`
@@ -18,7 +18,8 @@ from _weights import integers
 
 RATE, CLIP, STEPS, BATCHES = 1e-3, 1.0, 100, 4
 EPS = 1e-5
-"""With 1e-8 a gradient that is 0 but for rounding, as of the bias of keys, makes a step of any size."""
+"""With 1e-8 a gradient that is 0 but for rounding, as of the bias of keys, makes a step of any
+size."""
 ROWS, LENGTH = 4, 10
 CASES = {
     "BertForMaskedLM": "bert",

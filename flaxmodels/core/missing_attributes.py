@@ -78,9 +78,17 @@ INSTEAD: dict[str, str] = {
         "with fm.memory_trace() as trace: trace.reset() and trace.mem_rss_diff",
     ),
     **_each(
-        "compile fit evaluate predict train_step test_step compile_training compute_loss "
-        "make_train_step make_eval_step",
-        f"training {_LATER}; a step is jax.value_and_grad of your loss and optax (README.md)",
+        "compile train_step test_step predict_step compile_training make_train_step make_eval_step",
+        "fm.training.compile(model, optimizer, loss, metrics) makes init, train_step, test_step "
+        "and predict_step",
+    ),
+    **_each(
+        "fit evaluate predict",
+        "a loop of your own over the steps of fm.training.compile(model, ...)",
+    ),
+    **_each(
+        "compute_loss hf_compute_loss loss_function loss_type",
+        "fm.training.loss(model, outputs, labels)",
     ),
     **_each(
         "prepare_tf_dataset to_tf_dataset",

@@ -216,7 +216,7 @@ def decay_rule(template: fp.Params) -> LeafTest:
     leaves = fp.flatten(template)
 
     def decays(path: str, leaf: Any) -> bool:
-        if path.endswith(("/bias", "/scale")):
+        if path.endswith(("bias", "scale")):
             return False
         own = leaves.get(path)
         if own is None:

@@ -187,7 +187,7 @@ def _parts(entry: Any, mesh: Mesh) -> int:
     return math.prod(mesh.shape[name] for name in _names(entry))
 
 
-def put_batch(batch: Mapping[str, Any], where: NamedSharding | None, lead: int) -> dict[str, Any]:
+def put_batch(batch: Any, where: NamedSharding | None, lead: int) -> Any:
     """Returns a batch with its arrays on the mesh, rows cut over it; those of a trace are left.
 
     Args:
@@ -195,7 +195,12 @@ def put_batch(batch: Mapping[str, Any], where: NamedSharding | None, lead: int) 
         lead: the number of axes before that of the rows.
     """
     if where is None:
-        return dict(batch)
+        return batch
     spread = NamedSharding(where.mesh, PartitionSpec(*[None] * lead, *where.spec))
-    traced = any(isinstance(x, Tracer) for x in batch.values())
-    return dict(batch) if traced else {k: jax.device_put(x, spread) for k, x in batch.items()}
+
+    def one(x: Any) -> Any:
+        if isinstance(x, jax.ShapeDtypeStruct):
+            return x.update(sharding=spread)
+        return x if isinstance(x, Tracer) else jax.device_put(x, spread)
+
+    return jax.tree.map(one, batch)

@@ -24,6 +24,8 @@ from .state import TrainState
 if TYPE_CHECKING:
     import optax
 
+Given = Mapping[str, Any] | tuple[Any, ...]
+"""A batch: {column: array [B, ...]}, or a pair of inputs and labels, or these and weights."""
 LABELS = frozenset(
     "labels shift_labels start_positions end_positions start_position end_position "
     "next_sentence_label sentence_order_label mc_labels".split()
@@ -84,8 +86,9 @@ class Sums(NamedTuple):
     metrics: dict[str, Part]
 
 
-def split_batch(recipe: Recipe, batch: Mapping[str, Any], *, labelled: bool = True) -> Batch:
-    """Tells inputs of the model from labels, and unpacks packed rows.
+def split_batch(recipe: Recipe, batch: Given, *, labelled: bool = True) -> Batch:
+    """Tells inputs of the model from labels, and unpacks packed rows, of {column: array} or, as
+    Keras has it, of (inputs, labels) or (inputs, labels, weights).
 
     Labels of a head are matched as `match_labels` does it. A loss that is a function also gets the
     columns that the model does not take.
@@ -93,19 +96,19 @@ def split_batch(recipe: Recipe, batch: Mapping[str, Any], *, labelled: bool = Tr
     Args:
         labelled: whether labels are needed.
     """
-    rest = dict(batch)
-    weight = rest.pop("sample_weight", None)
+    given, *apart = (batch,) if isinstance(batch, Mapping) else batch
+    rest, weight = dict(given), apart.pop() if len(apart) > 1 else None
+    weight = rest.pop("sample_weight", weight)
     more: dict[str, Any] = {}
     if recipe.objective.function is not None or not labelled:
         known = {*array_arguments(recipe.model), *LABELS, "segment_ids"}
         more = {name: rest.pop(name) for name in [*rest] if name not in known}
-    if recipe.model.loss_kind is not None and LABELS & rest.keys():
-        inputs, labels = match_labels(recipe.model, rest)
+    if recipe.model.loss_kind is not None and (apart or LABELS & rest.keys()):
+        inputs, labels = match_labels(recipe.model, (rest, *apart))
     elif labelled and recipe.objective.function is None:
-        raise ValueError(f"no labels in the batch, which has {', '.join(batch)}")
+        raise ValueError(f"no labels in the batch, which has {', '.join(given)}")
     else:
-        labels = {name: rest.pop(name) for name in LABELS & rest.keys()}
-        inputs = rest
+        inputs, labels = rest, {name: rest.pop(name) for name in LABELS & rest.keys()}
     segments = inputs.pop("segment_ids", None)
     if segments is not None:
         inputs = unpacked(inputs, segments)
@@ -113,7 +116,7 @@ def split_batch(recipe: Recipe, batch: Mapping[str, Any], *, labelled: bool = Tr
 
 
 def train_step(
-    recipe: Recipe, state: TrainState, batch: Mapping[str, Any], where: Where | None = None
+    recipe: Recipe, state: TrainState, batch: Given, where: Where | None = None
 ) -> tuple[TrainState, Values]:
     """Makes one update -> (state, metrics).
 
@@ -138,7 +141,9 @@ def train_step(
         **({} if recipe.rate is None else {"learning_rate": jnp.float32(recipe.rate(state.step))}),
         **({} if scale is None else {"loss_scale": scale}),
     }
-    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), _changed(new), _changed(state))
+    kept = jax.tree.map(
+        lambda a, b: jnp.where(finite, a.astype(b.dtype), b), _changed(new), _changed(state)
+    )
     return state.replace(
         **kept,
         skipped=state.skipped + (1 - finite.astype(jnp.int32)),
@@ -146,25 +151,26 @@ def train_step(
     ), values
 
 
-def test_step(recipe: Recipe, state: TrainState, batch: Mapping[str, Any]) -> Values:
+def test_step(recipe: Recipe, state: TrainState, batch: Given) -> Values:
     """Computes loss and metrics of a batch, without dropout; the state is not touched."""
     whole = split_batch(recipe, batch)
     sums, _ = _forward(recipe, _joined(recipe, state, state.trained), state.variables, whole)
     return _values(recipe, sums)
 
 
-def predict_step(recipe: Recipe, state: TrainState, batch: Mapping[str, Any]) -> Any:
+def predict_step(recipe: Recipe, state: TrainState, batch: Given) -> Any:
     """Computes the outputs of the model for the inputs in a batch, without dropout."""
     inputs = split_batch(recipe, batch, labelled=False).inputs
     params = _joined(recipe, state, state.trained)
-    return recipe.model.apply({"params": params, **state.variables}, **inputs)
+    model = recipe.model.clone(defer_logits=False)
+    return model.apply({"params": params, **state.variables}, **inputs)
 
 
 def train_steps(
-    recipe: Recipe, state: TrainState, batches: Mapping[str, Any], where: Where | None = None
+    recipe: Recipe, state: TrainState, batches: Given, where: Where | None = None
 ) -> tuple[TrainState, Values]:
     """Makes an update for each of K batches [K, B, ...] -> (state, metrics [K])."""
-    return jax.lax.scan(lambda s, batch: train_step(recipe, s, batch, where), state, dict(batches))
+    return jax.lax.scan(lambda s, batch: train_step(recipe, s, batch, where), state, batches)
 
 
 def _gradients(

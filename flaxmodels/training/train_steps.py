@@ -20,8 +20,6 @@ from .precision import LossScale
 from .selection import Trainable, divide, of_adapters
 from .state import TrainState
 
-Batch = Mapping[str, Any]
-"""{column: array [B, ...]}: inputs of the model, labels, and what `compile` names."""
 IGNORED = -100
 
 
@@ -92,12 +90,12 @@ class TrainSteps:
         trained = self._masters(trained, copy=is_tree and not donate)
         rest = jax.jit(self._fresh, **self._shardings_of_fresh(trained))
         state: Any = rest(trained, dict(variables or {}))
-        state = state.replace(trained=trained, frozen=frozen)
+        state = state.replace(trained=trained)
         if self._placement is None:  # committed to its device, as what a step returns is
             state = jax.device_put(state, jax.tree.leaves(trained)[0].sharding)
-        return state
+        return state.replace(frozen=frozen)
 
-    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, steps.Values]:
+    def train_step(self, state: TrainState, batch: steps.Given) -> tuple[TrainState, steps.Values]:
         """Makes one update -> (state, metrics), or K with `steps_per_execution`.
 
         The state is donated: its arrays, but for `frozen`, are gone afterwards. Metrics are float32
@@ -114,23 +112,24 @@ class TrainSteps:
         new, values = self._run(program, state.replace(frozen={}), state.frozen, batch)
         return new.replace(frozen=state.frozen), values
 
-    def test_step(self, state: TrainState, batch: Batch) -> steps.Values:
+    def test_step(self, state: TrainState, batch: steps.Given) -> steps.Values:
         """Computes "loss", "count" and the metrics of a batch without dropout. A mean over several
         batches weighs each by its "count"."""
         batch = self._placed(batch)
         return self._run(self._program("test", state), state, batch)
 
-    def predict_step(self, state: TrainState, batch: Batch) -> Any:
+    def predict_step(self, state: TrainState, batch: steps.Given) -> Any:
         """Computes the outputs of the model, without dropout; labels in the batch are passed
         over."""
         batch = self._placed(batch)
         return self._run(self._program("predict", state), state, batch)
 
-    def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+    def lower(self, state: TrainState, batch: steps.Given) -> jax.stages.Lowered:
         """Lowers the program of `train_step`, of abstract or of real arguments: to compile it ahead
         of time, or to read it."""
         program: Any = self._program("train", state)
-        return program.lower(state.replace(frozen={}), state.frozen, dict(batch))
+        batch = self._placed(batch, many=self._executions > 1, parts=self.recipe.accumulate)
+        return program.lower(state.replace(frozen={}), state.frozen, batch)
 
     def abstract_state(self, params: fp.Params | None = None) -> TrainState:
         """Returns the state as `jax.ShapeDtypeStruct`s with their shardings; allocates nothing.
@@ -179,12 +178,13 @@ class TrainSteps:
         average = None
         if self.recipe.ema is not None:
             average = jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=True), trained)
+        wide = jax.tree.map(lambda x: x.astype(jnp.float32), trained)  # moments of 16 bits are none
         return TrainState(
             step=zero,
             skipped=jnp.copy(zero),
             trained={},
             frozen={},
-            opt_state=self.recipe.optimizer.init(trained),
+            opt_state=self.recipe.optimizer.init(wide),
             ema=average,
             key=jax.random.clone(key),
             loss_scale=self._first_scale,
@@ -247,26 +247,37 @@ class TrainSteps:
         with jax.disable_jit() if self._eager else contextlib.nullcontext():
             return program(*arguments)
 
-    def _placed(self, batch: Batch, *, many: bool = False, parts: int = 1) -> dict[str, Any]:
+    def _placed(self, batch: steps.Given, *, many: bool = False, parts: int = 1) -> steps.Given:
         """Returns a batch after its checks, on the mesh."""
-        _check_batch(batch)
-        spread = self.recipe.spread
-        lead = 1 if many else 0
-        rows_of(
-            batch, parts * (1 if self._placement is None else self._placement.batch_parts), lead
-        )
-        return put_batch(batch, spread, lead)
+        batch = _named(self.model, batch)
+        arrays = flatten_arrays(batch)
+        _check_labels(arrays)
+        parts *= 1 if self._placement is None else self._placement.batch_parts
+        rows_of(arrays, parts, lead=int(many))
+        return put_batch(batch, self.recipe.spread, lead=int(many))
 
 
-def _check_batch(batch: Any) -> None:
-    """Refuses what is no batch, and labels in host memory of which none counts.
+def _named(model: Model, batch: Any) -> steps.Given:
+    """Returns a batch whose inputs have names.
 
     Raises:
-        ValueError: with the column.
+        ValueError: what is no batch.
     """
-    if not isinstance(batch, Mapping):
-        raise ValueError(f"a batch is a {type(batch).__name__}: expected {{column: array}}")
-    for name, x in batch.items():
+    if isinstance(batch, Mapping):
+        return dict(batch)
+    if not isinstance(batch, tuple) or not 1 < len(batch) < 4:
+        raise ValueError(
+            f"a batch is a {type(batch).__name__}: expected {{column: array}}, or a pair of inputs "
+            "and labels"
+        )
+    inputs, *others = batch
+    inputs = dict(inputs) if isinstance(inputs, Mapping) else {model.main_input_name: inputs}
+    return inputs, *others
+
+
+def _check_labels(arrays: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for labels in host memory of which none counts."""
+    for name, x in arrays.items():
         is_labels = name.endswith("labels") and isinstance(x, np.ndarray) and x.size
         if is_labels and np.issubdtype(x.dtype, np.integer) and (x == IGNORED).all():
             raise ValueError(f"all {name} of the batch are {IGNORED}, so that no loss counts")

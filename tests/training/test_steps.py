@@ -4,17 +4,24 @@ change what comes out."""
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from _drawn import applied, params_of, tiny_llama
+from jax.core import Tracer
 
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels import training
+from flaxmodels.training.precision import LossScale
 
 ROWS, LENGTH = 8, 12
-MODEL = fm.LlamaForCausalLM(tiny_llama())
+CONFIG = tiny_llama(num_hidden_layers=1)
+MODEL = fm.LlamaForCausalLM(CONFIG)
+DROPPING = fm.LlamaForCausalLM(CONFIG.replace(attention_dropout=0.3), attn_implementation="eager")
+KERNEL = "model/layers/0/mlp/up_proj/kernel"
 
 
 @functools.cache
@@ -30,13 +37,13 @@ def batch(seed=0):
     return {"input_ids": ids, "labels": labels.astype(np.int32)}
 
 
-def trained(steps=2, given=None, **options):
-    """The state after some steps, and the metrics of the last."""
-    made = training.compile(MODEL, **{"learning_rate": 1e-2, "clip_norm": 0.5} | options)
-    state, values = made.init(params() if given is None else given), {}
-    for i in range(steps):
-        state, values = made.train_step(state, batch(i))
-    return state, values
+def trained(model=MODEL, **options):
+    """The steps, the state after two of them, and the metrics of the last."""
+    steps = training.compile(model, **{"learning_rate": 1e-2, "clip_norm": 0.5} | options)
+    state, values = steps.init(params()), {}
+    for i in range(2):
+        state, values = steps.train_step(state, batch(i))
+    return steps, state, values
 
 
 @functools.cache
@@ -44,17 +51,25 @@ def alone():
     return trained()
 
 
-def assert_same(state, values, of=None, tolerance=1e-5):
-    expected, there = alone() if of is None else of
+def assert_same(one, other, tolerance=1e-5):
+    """The states and metrics of two runs are the same."""
+    (_, state, values), (_, expected, there) = one, other
     assert float(values["loss"]) == pytest.approx(float(there["loss"]), abs=tolerance)
     assert float(values["count"]) == float(there["count"])
     for path, x in fp.flatten(expected.params).items():
         np.testing.assert_allclose(fp.get_leaf(state.params, path), x, atol=tolerance)
 
 
+def same_trees(tree, other):
+    jax.tree.map(np.testing.assert_array_equal, tree, other)
+
+
+# --- one step, whole or in parts, on one device or many ---
+
+
 def test_T28_a_step_lowers_the_loss_and_leaves_the_callers_params():
     before = jax.tree.map(np.array, params())
-    state, values = alone()
+    _, state, values = alone()
     assert set(values) == {"loss", "count", "grad_norm", "finite", "learning_rate"}
     assert (int(state.step), int(state.skipped)) == (2, 0)
     inputs, labels = training.match_labels(MODEL, batch(0))
@@ -62,37 +77,350 @@ def test_T28_a_step_lowers_the_loss_and_leaves_the_callers_params():
         float(training.loss(MODEL, applied(MODEL, p, **inputs), labels))
         for p in (params(), state.params)
     ]
-    assert both[1] < both[0] - 0.1
-    jax.tree.map(np.testing.assert_array_equal, params(), before)
+    assert both[1] < both[0] - 0.05
+    same_trees(params(), before)
+
+
+def test_T27_a_test_step_changes_nothing_and_predictions_need_no_labels():
+    steps, state, _ = alone()
+    before = jax.tree.map(np.array, state.params)
+    values = steps.test_step(state, batch(0))
+    inputs, labels = training.match_labels(MODEL, batch(0))
+    outputs = applied(MODEL, state.params, **inputs)
+    expected = training.loss(MODEL, outputs, labels)
+    assert float(values["loss"]) == pytest.approx(float(expected), rel=1e-6)
+    predicted = steps.predict_step(state, {"input_ids": batch(0)["input_ids"]})
+    np.testing.assert_allclose(predicted.logits, outputs.logits, atol=1e-5)
+    same_trees(state.params, before)
 
 
 def test_accumulated_is_one_batch():
-    assert_same(*trained(accumulate=4))
+    assert_same(trained(accumulate=4), alone())
 
 
-@pytest.mark.parametrize(
-    "axes, options",
-    [
-        ({"fsdp": 4, "tensor": 2}, {}),
-        ({"fsdp": 4}, {"accumulate": 2}),
-        ({"data": 8}, {"shard_optimizer": "data"}),
-    ],
-)
-def test_a_mesh_changes_nothing(axes, options):
-    mesh = fs.make_mesh(**axes, devices=jax.devices()[: np.prod([*axes.values()])])
-    steps = training.compile(MODEL, learning_rate=1e-2, clip_norm=0.5, mesh=mesh, **options)
-    state, values = steps.init(params()), {}
-    abstract = steps.abstract_state()
+def test_T7_several_steps_in_one_execution_are_these_steps():
+    steps = training.compile(MODEL, learning_rate=1e-2, clip_norm=0.5, steps_per_execution=2)
+    both = {name: np.stack([batch(0)[name], batch(1)[name]]) for name in batch()}
+    state, values = steps.train_step(steps.init(params()), both)
+    assert values["loss"].shape == (2,)
+    assert_same((steps, state, {k: x[1] for k, x in values.items()}), alone())
+
+
+def mesh_of(**axes):
+    return fs.make_mesh(**axes, devices=jax.devices()[: np.prod([*axes.values()])])
+
+
+def test_a_mesh_changes_nothing():
+    """Not the keys of dropout either; abstract states are where states are."""
+    options = {"accumulate": 2, "ema": 0.5, "seed": 3}
+    steps, state, values = trained(DROPPING, mesh=mesh_of(fsdp=2, tensor=2), **options)
 
     def check(x, y):
         assert (x.shape, x.dtype, x.sharding) == (y.shape, y.dtype, y.sharding)
 
-    jax.tree.map(check, abstract, state)
-    for i in range(2):
-        state, values = steps.train_step(state, batch(i))
-    jax.tree.map(check, abstract, state)
-    assert_same(state, values)
-    moments = fp.flatten(state.opt_state[0].mu)
-    kernel = "model/layers/0/mlp/up_proj/kernel"
-    own = fp.get_leaf(state.trained, kernel).sharding
-    assert moments[kernel].sharding == own or "data" in moments[kernel].sharding.spec
+    jax.tree.map(check, steps.abstract_state(), state)
+    assert_same((steps, state, values), expected := trained(DROPPING, **options))
+    assert abs(float(expected[2]["loss"]) - float(alone()[2]["loss"])) > 1e-5  # it drops
+    leaf = fp.get_leaf(state.trained, KERNEL)
+    assert leaf.sharding.spec == jax.P("fsdp", "tensor")
+    for tree in (state.opt_state[0].mu, state.ema):
+        assert fp.get_leaf(tree, KERNEL).sharding == leaf.sharding
+
+
+def test_an_optimizer_cut_over_the_data_axis_changes_nothing():
+    steps, state, values = trained(mesh=mesh_of(data=4), shard_optimizer="data", ema=0.5)
+    assert_same((steps, state, values), alone())
+    assert fp.get_leaf(state.trained, KERNEL).sharding.is_fully_replicated
+    for tree in (state.opt_state[0].nu, state.ema):
+        assert "data" in fp.get_leaf(tree, KERNEL).sharding.spec
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("axes", [{"fsdp": 8}, {"tensor": 2}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_no_mesh_changes_anything(axes):
+    assert_same(trained(mesh=mesh_of(**axes)), alone())
+
+
+def test_new_params_are_drawn_where_they_belong():
+    steps = training.compile(MODEL, mesh=mesh_of(fsdp=2), param_dtype="bfloat16")
+    state = steps.init(jax.random.key(1))
+    expected = MODEL.init_params(jax.random.key(1), param_dtype=jnp.bfloat16)
+    same_trees(state.params, expected)
+    leaf = fp.get_leaf(state.trained, KERNEL)
+    assert leaf.dtype == jnp.bfloat16 and leaf.sharding.spec == jax.P("fsdp", None)
+    assert fp.get_leaf(state.opt_state[0].mu, KERNEL).dtype == jnp.float32
+
+
+@pytest.mark.optimized
+def test_clipping_gathers_no_gradients():
+    """The norm is of the shards: the programs with and without it gather the same."""
+    gathered = []
+    for clip in (None, 0.5):
+        steps = training.compile(MODEL, clip_norm=clip, mesh=mesh_of(fsdp=4))
+        shapes = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in batch().items()}
+        text = steps.lower(steps.abstract_state(), shapes).compile().as_text()
+        found = [c for c in fs.collectives(text) if c.kind == "all-gather"]
+        gathered.append(sorted(c.nbytes for c in found))
+    assert gathered[0] == gathered[1] != []
+
+
+# --- what is trained, how it is kept, and what is skipped ---
+
+
+def rich(**options):
+    """Steps with much of what there is: one program for several tests."""
+    return training.compile(
+        fm.LlamaForCausalLM(CONFIG, attn_implementation="eager"),
+        "sgd",
+        metrics=["accuracy", "perplexity", hits],
+        weighted_metrics="accuracy",
+        learning_rate=lambda step: 0.1 / (step + 1),
+        rate_factors={"lm_head": 0.0},
+        trainable=["mlp", "lm_head"],
+        ema=0.75,
+        compute_dtype="float16",
+        **options,
+    )
+
+
+def hits(y_true, y_pred):
+    return jnp.mean(jnp.argmax(y_pred, -1) == y_true)
+
+
+@functools.cache
+def rich_run():
+    """The steps, the states before and after one, as NumPy arrays, and its metrics."""
+    steps = rich()
+    state = steps.init(params())
+    before = jax.tree.map(np.array, state.replace(key=0))
+    weights = np.array([1, 1, 0, 0, 0, 0, 0, 0], np.float32)
+    state, values = steps.train_step(state, batch() | {"sample_weight": weights})
+    return steps, state, before, values
+
+
+def test_what_is_not_in_the_mask_stays_and_is_not_copied():
+    _, state, before, _ = rich_run()
+    assert set(fp.flatten(state.trained)) | set(fp.flatten(state.frozen)) == {*fp.flatten(params())}
+    assert all("mlp" in path or "lm_head" in path for path in fp.flatten(state.trained))
+    for path, leaf in fp.flatten(state.frozen).items():
+        assert leaf is fp.get_leaf(params(), path)
+    moved = {
+        p
+        for p, x in fp.flatten(before.trained).items()
+        if (fp.get_leaf(state.trained, p) != x).any()
+    }
+    assert moved == {
+        p for p in fp.flatten(state.trained) if "mlp" in p
+    }  # the factor of others is 0
+    assert float(rich_run()[3]["learning_rate"]) == pytest.approx(0.1)
+
+
+def test_an_average_follows_what_is_trained():
+    _, state, before, _ = rich_run()
+    first, now = (fp.get_leaf(tree, KERNEL) for tree in (before.trained, state.trained))
+    np.testing.assert_allclose(fp.get_leaf(state.ema, KERNEL), 0.75 * first + 0.25 * now, atol=1e-7)
+    np.testing.assert_array_equal(
+        fp.get_leaf(state.averaged().params, KERNEL), fp.get_leaf(state.ema, KERNEL)
+    )
+    with pytest.raises(ValueError, match=r"ema=0\.999"):
+        alone()[1].averaged()
+
+
+def test_T7_metrics_are_those_of_all_labels():
+    _, _, _, values = rich_run()
+    inputs, labels = training.match_labels(MODEL, batch())
+    logits = applied(MODEL, params(), **inputs).logits
+    ((y_true, _),) = training.targets(MODEL, {"logits": logits}, labels).values()
+    y_true, predicted = np.asarray(y_true), np.asarray(logits).argmax(-1)
+    right, counts = predicted == y_true, y_true != -100
+    assert float(values["accuracy"]) == pytest.approx(right[counts].mean(), abs=0.02)
+    assert float(values["weighted_accuracy"]) == pytest.approx(
+        right[:2][counts[:2]].mean(), abs=0.05
+    )
+    assert float(values["perplexity"]) == pytest.approx(np.exp(float(values["loss"])), rel=1e-5)
+    assert float(values["hits"]) == pytest.approx(right.mean(), abs=0.02)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_scale():
+    steps, state, _, values = rich_run()
+    assert bool(values["finite"]) and float(values["loss_scale"]) == 65536
+    state = jax.tree.map(jnp.copy, state)
+    bad = fp.unflatten(
+        {
+            **fp.flatten(state.trained),
+            KERNEL: state.trained["model"]["layers"]["0"]["mlp"]["up_proj"]["kernel"] * jnp.nan,
+        }
+    )
+    before = jax.tree.map(np.array, (bad, state.opt_state, state.ema, state.step))
+    weights = np.ones(ROWS, np.float32)
+    state, values = steps.train_step(
+        state.replace(trained=bad), batch() | {"sample_weight": weights}
+    )
+    assert not values["finite"] and np.isnan(values["loss"])
+    assert (int(state.step), int(state.skipped)) == (1, 1)
+    assert float(state.loss_scale.scale) == 32768
+    same_trees(before, (state.trained, state.opt_state, state.ema, state.step))
+
+
+def test_a_loss_scale_grows_after_2000_good_steps():
+    scale = LossScale(jnp.float32(8), jnp.int32(1998))
+    scale = scale.after(jnp.bool(True))
+    assert (float(scale.scale), int(scale.good_steps)) == (8, 1999)
+    scale = scale.after(jnp.bool(True))
+    assert (float(scale.scale), int(scale.good_steps)) == (16, 0)
+    scale = scale.after(jnp.bool(True)).after(jnp.bool(False))
+    assert (float(scale.scale), int(scale.good_steps)) == (8, 0)
+    fixed = LossScale(jnp.float32(8), jnp.int32(1999), dynamic=False)
+    assert fixed.after(jnp.bool(False)) is fixed
+
+
+def test_adapters_alone_are_trained_beside_quantised_weights():
+    adapted = MODEL.add_adapter(
+        fp.quantize(params(), "int8"),
+        fp.PeftConfig(target_modules="all-linear", r=2, alpha=4),
+        key=jax.random.key(0),
+    )
+    steps = training.compile(MODEL, learning_rate=1e-2, trainable="adapters")
+    state = steps.init(adapted)
+    jax.tree.map(
+        lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype) or pytest.fail(f"{x} is not {y}"),
+        steps.abstract_state(adapted),
+        state,
+    )
+    losses = []
+    for _ in range(2):
+        state, values = steps.train_step(state, batch())
+        losses.append(float(values["loss"]))
+    assert losses[1] < losses[0]
+    frozen = jax.tree.leaves(state.frozen)
+    assert all(any(x is y for y in jax.tree.leaves(adapted)) for x in frozen)
+    changed = fp.split_adapters(state.params)[0]
+    assert any(
+        (x != y).any()
+        for x, y in zip(
+            jax.tree.leaves(changed), jax.tree.leaves(fp.split_adapters(adapted)[0]), strict=True
+        )
+    )
+    with pytest.raises(ValueError, match="trainable='adapters'"):
+        training.compile(MODEL).init(adapted)
+
+
+def test_packed_rows_are_as_their_texts_apart():
+    steps, state, _ = alone()
+    ids = batch()["input_ids"]
+    apart = {"input_ids": ids[:, :6], "labels": ids[:, :6]}
+    texts = ids[:, :6].reshape(4, 2, 6)
+    packed = {
+        "input_ids": np.concatenate([*np.moveaxis(texts, 1, 0), np.zeros((4, 2), np.int32)], 1),
+        "segment_ids": np.repeat([[1, 2, 0]], 4, 0).repeat([6, 6, 2], 1),
+    }
+    packed["labels"] = packed["input_ids"]
+    one, other = steps.test_step(state, apart), steps.test_step(state, packed)
+    assert float(one["count"]) == float(other["count"]) == 8 * 5
+    assert float(one["loss"]) == pytest.approx(float(other["loss"]), rel=1e-5)
+
+
+def test_other_variables_are_carried_on():
+    steps = training.compile(Counting(CONFIG), optax.sgd(0.1), accumulate=2)
+    state = steps.init(params(), variables={"statistics": {"seen": jnp.int32(5)}})
+    state, _ = steps.train_step(state, batch())
+    assert int(state.variables["statistics"]["seen"]) == 7
+
+
+class Counting(fm.LlamaForCausalLM):
+    """Counts its passes in training."""
+
+    def base(self):
+        seen = self.variable("statistics", "seen", lambda: jnp.int32(0))
+        if self.is_mutable_collection("statistics") and not self.is_initializing():
+            seen.value += 1
+        return super().base()
+
+
+# --- losses that are given ---
+
+
+def test_T7_a_loss_may_be_a_function_of_outputs_and_labels():
+    """Run eagerly, so that it gets values; with a column that the model does not take."""
+    seen = []
+
+    def loss(outputs, labels):
+        seen.append((sorted(labels), isinstance(outputs.logits, Tracer)))
+        return jnp.mean(outputs.logits, (1, 2)) * labels["worth"]
+
+    steps = training.compile(MODEL, loss=loss, run_eagerly=True)
+    worth = np.arange(ROWS, dtype=np.float32)
+    values = steps.test_step(alone()[1], {"input_ids": batch()["input_ids"], "worth": worth})
+    assert seen == [(["worth"], False)] and float(values["count"]) == ROWS
+
+
+def test_T7_the_default_words_of_keras_warn_once():
+    with pytest.warns(UserWarning, match="no loss was given") as told:
+        training.compile(MODEL, "rmsprop", "auto_with_warning")
+    assert len(told) == 1
+    training.compile(MODEL, "rmsprop", "passthrough")
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"optimizer": "adamv"}, r"none called 'adamv' \(nearest: adam"),
+        ({"optimizer": "adamw", "optimizer_options": {"beta1": 1}}, "adamw takes b1, b2, eps"),
+        ({"optimizer": optax.sgd(0.1), "learning_rate": 0.1}, "learning_rate is of an optimizer"),
+        ({"optimizer": 3}, "expected a name, such as 'adamw'"),
+        ({"loss": "cross_entropy"}, "expected one of auto"),
+        (
+            {"loss": lambda outputs, labels: 0.0, "z_loss": 1e-4},
+            "z_loss is of the model's own loss",
+        ),
+        ({"metrics": ["acuracy"]}, r"'acuracy' \(nearest: accuracy"),
+        ({"trainable": "lora"}, "'lora' matches no path"),
+        ({"trainable": lambda path, x: False}, "the mask chooses none of the 12 leaves"),
+        ({"decay_mask": {"model": True}}, "decay_mask: the mask has no entry for lm_head"),
+        ({"rate_factors": {"encoder": 0.1}}, "rate_factors: 'encoder' matches no path"),
+        ({"learning_rate": {"name": "cosine", "peak": 1.0}}, "give the steps of the whole run"),
+        ({"learning_rate": {"name": "step", "peak": 1.0}}, "no schedule 'step'"),
+        ({"learning_rate": {"peak": 1.0, "warm": 3}}, "expected name, peak, steps"),
+        ({"ema": 1.5}, "expected a decay between 0 and 1"),
+        ({"accumulate": 0}, "counts, from 1"),
+        ({"loss_scale": "static"}, "expected a positive number or 'dynamic'"),
+        ({"rules": "fsdp"}, "give mesh= as well"),
+    ],
+)
+def test_T7_what_cannot_act_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        training.compile(MODEL, **options)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"input_ids": batch()["input_ids"]}, "no labels in the batch, which has input_ids"),
+        ({"labels": batch()["labels"]}, "no input_ids in the batch"),
+        (batch() | {"start_positions": np.zeros(ROWS, int)}, "takes no labels called 'start_pos"),
+        (batch() | {"labels": np.full((ROWS, LENGTH), -100)}, "all labels of the batch are -100"),
+        ({k: x[:7] for k, x in batch().items()}, "7 rows does not divide into 2 parts"),
+        (batch() | {"labels": batch()["labels"][:4]}, "input_ids 8, labels 4"),
+        ([1, 2], "a batch is a list"),
+    ],
+)
+def test_T28_a_batch_that_does_not_fit_is_refused(given, message):
+    steps = training.compile(MODEL, accumulate=2)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda state: steps.train_step(state, given), steps.abstract_state())
+
+
+def test_params_that_are_not_the_models_are_refused():
+    steps = training.compile(MODEL)
+    with pytest.raises(ValueError, match="the params lack lm_head/kernel"):
+        steps.init({"model": params()["model"]})
+    with pytest.raises(ValueError, match="no param at head/kernel"):
+        steps.init(params() | {"head": params()["lm_head"]})
+    placed = MODEL.init_params(jax.random.key(0), mesh_of(fsdp=2))
+    with pytest.raises(ValueError, match=r"is on a mesh; give compile\(\.\.\., mesh=\)"):
+        steps.init(placed)
+    with pytest.raises(TypeError):
+        steps.init(3)
