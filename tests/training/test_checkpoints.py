@@ -360,8 +360,7 @@ def test_a_step_that_is_not_finite_is_named():
 
 def killed(folder, *kill):
     """Runs the trainer until it is killed -> {step: loss}."""
-    env = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
-    child = _children.run(TRAINER, folder, *map(str, (STEPS, 2, *kill)), env=env)
+    child = _children.run(TRAINER, folder, *map(str, (STEPS, 2, *kill)))
     assert child.returncode == -9, child.stderr[-2000:]
     return {int(line.split()[0]): line.split()[1] for line in child.stdout.splitlines()}
 
