@@ -1,7 +1,7 @@
 """A small training run of a process of its own, which may be killed: tests and
 `scripts/soak_resume.py` compare its losses with those of a run that nobody killed.
 
-    _trainer.py FOLDER STEPS EVERY [KILL_AT SECONDS]
+    _trainer.py FOLDER STEPS EVERY async|sync [KILL_AT SECONDS]
 
 Prints a line `step loss` for each step, the loss to the last bit. With KILL_AT it is killed, as by
 `kill -9`, so many seconds after that step has begun.
@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from typing import Any
 
 import jax
@@ -115,7 +114,7 @@ def curve(steps: int) -> dict[int, str]:
 def main() -> None:
     from flaxmodels.training import Checkpoints
 
-    folder, steps, every, *kill = sys.argv[1:]
+    folder, steps, every, mode, *kill = sys.argv[1:]
     kill_at, seconds = (int(kill[0]), float(kill[1])) if kill else (0, 0.0)
 
     def say(step: int, loss: jax.Array) -> None:
@@ -125,11 +124,10 @@ def main() -> None:
             threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
         print(step, float(loss).hex(), flush=True)
 
-    with Checkpoints(folder, every=int(every), keep=2) as checkpoints:
+    options = {"every": int(every), "keep": 2, "async_": mode == "async"}
+    with Checkpoints(folder, **options) as checkpoints:
         run(checkpoints, int(steps), say)
 
 
 if __name__ == "__main__":
-    start = time.monotonic()
     main()
-    print(f"{time.monotonic() - start:.2f} s", file=sys.stderr)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import soak_resume
 from _paths import ROOT
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -360,7 +361,7 @@ def test_a_step_that_is_not_finite_is_named():
 
 def killed(folder, *kill):
     """Runs the trainer until it is killed -> {step: loss}."""
-    child = _children.run(TRAINER, folder, *map(str, (STEPS, 2, *kill)))
+    child = _children.run(TRAINER, folder, *map(str, (STEPS, 2, "async", *kill)))
     assert child.returncode == -9, child.stderr[-2000:]
     return {int(line.split()[0]): line.split()[1] for line in child.stdout.splitlines()}
 
@@ -377,3 +378,10 @@ def test_a_run_that_is_killed_goes_on_to_the_last_bit(tmp_path, curve):
         rest = went_on(checkpoints)
     assert min(rest) <= 10 and losses | again | rest == curve
     assert sorted(os.listdir(folder)) == ["10", "12"]  # no rest of a save
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", soak_resume.MODES.values())
+def test_thirty_kills(mode):
+    found = soak_resume.soak(mode, 30, seed=1)
+    assert not found["wrong"] and found["in a save"] and found["redone"], found

@@ -14,9 +14,9 @@ from ...params.errors import CheckpointError, quoted
 from ...params.tree.paths import path_of
 from ...params.tree.weights import is_weight
 
-_MOST_SAID = 5  # leaves of each kind that an error names
+_MOST_SAID = 3  # leaves of each kind that an error names
 _ADVICE = (
-    "give the state of the same model, optimizer and adapters, or take only the params: "
+    "Give the state of the same model, optimizer and adapters, or take only the params: "
     "Checkpoints.params()"
 )
 
