@@ -68,7 +68,9 @@ def texts_of(
         return None
     first, second = (text, None) if isinstance(text, str | None) else text
     unless = model.main_input_name if text is None and target is None else None
-    return Texts(tokenizer, first or "text", second, target, unless)
+    as_target = getattr(tokenizer, "as_target", None)  # of a tokenizer with languages, another one
+    answers = tokenizer if target is None or as_target is None else as_target()
+    return Texts(tokenizer, first or "text", second, target, answers, unless)
 
 
 def reader_of(
@@ -132,8 +134,7 @@ def packs_of(model: Model, padding: Padding, limit: int | None) -> Packs:
             f"pack=True: {type(model).__name__} has the loss {kind}; rows are packed where each "
             f"token has a label: {', '.join(_PACKED)}"
         )
-    positions = "position_ids" in columns_of(model).inputs
-    return Packs(limit, padding.pad_token_id or 0, kind == "causal_lm", positions)
+    return Packs(limit, padding.pad_token_id or 0, kind == "causal_lm", _first_position(model))
 
 
 def first_position(model: Model, padding: Padding) -> int | None:
@@ -141,6 +142,11 @@ def first_position(model: Model, padding: Padding) -> int | None:
     told; else None."""
     if padding.padding_side != "left" or _has_decoder(model):
         return None
+    return _first_position(model)
+
+
+def _first_position(model: Model) -> int | None:
+    """Returns the position of a first token; None of a model that takes no positions."""
     return model.config.first_position if "position_ids" in columns_of(model).inputs else None
 
 

@@ -25,13 +25,13 @@ class Packs:
     Attributes:
         length: tokens of a packed row.
         pad: id of padding.
-        shifted, positions: as `packed_batch` takes them.
+        shifted, first: as `packed_batch` takes them.
     """
 
     length: int
     pad: int
     shifted: bool
-    positions: bool
+    first: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +128,8 @@ class Form:
 
     def _arrays(self, rows: Sequence[Sequence[Row]], length: int | None) -> Batch:
         if (packs := self.packs) is not None:
-            said = {"shifted": packs.shifted, "positions": packs.positions}
-            batch = packed_batch(rows, packs.length, packs.pad, **said)
+            form = packs.length, packs.pad
+            batch = packed_batch(rows, *form, shifted=packs.shifted, first=packs.first)
         else:
             batch = self.collate([row for (row,) in rows], length)
             batch = {name: _small(name, x) for name, x in batch.items() if name in self.columns}

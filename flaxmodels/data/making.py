@@ -17,6 +17,10 @@ from .rows.sources import Indexed, Row, Stream
 T = TypeVar("T")
 
 _READ_AT_ONCE = 512  # rows whose lengths are asked for: a tokenizer uses all cores for many
+_TOO_FEW = (
+    "the rows of the dataset do not fill one batch, and the last one is left out: give "
+    "drop_remainder=False, or a smaller batch_size"
+)
 _TOKENS_KEPT = 1 << 26  # 256 MB of int32
 
 
@@ -91,6 +95,8 @@ class Rows:
             order, lengths = np.asarray(self._order(place)), self._measured()
             items = zip(order.tolist(), lengths[order].tolist(), strict=True)
             self._plan = place.keys, [*self._form.groups(items)]
+            if not self._plan[1]:
+                raise ValueError(_TOO_FEW)
         return self._plan[1]
 
     def _measured(self) -> np.ndarray:
@@ -131,7 +137,7 @@ class Streamed:
         Raises:
             ValueError: the stream is empty, or ends before the place.
         """
-        form, left = self._form, place.position
+        form, left, group = self._form, place.position, None
         for group in self._groups(place):
             if left > 0:
                 left -= 1
@@ -145,6 +151,8 @@ class Streamed:
                 rows = self._reader.read(rows)
             rows = self._reader.drawn(rows, place.keys, numbers)
             yield form.batch(_apart(rows, pieces), read, real, group.length)
+        if group is None:
+            raise ValueError(_TOO_FEW)
         if left > 0:
             raise ValueError(
                 f"the dataset ended {left} batches before the place that is restored: it has fewer "

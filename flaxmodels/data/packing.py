@@ -19,7 +19,7 @@ _PADDING = {
 
 
 def packed_batch(
-    rows: Sequence[Sequence[Row]], length: int, pad: int, *, shifted: bool, positions: bool
+    rows: Sequence[Sequence[Row]], length: int, pad: int, *, shifted: bool, first: int | None
 ) -> Batch:
     """Writes rows of a dataset one behind the other -> {column: int32 [B, T]}, T = `length`.
 
@@ -28,7 +28,7 @@ def packed_batch(
         pad: the id of padding.
         shifted: whether the label of a token is predicted at the token before it, as by a causal
             LM: that of a segment's first token is then ignored.
-        positions: whether to give `position_ids`, from 0 in each segment.
+        first: the position of a segment's first token, for `position_ids`; None for none.
 
     Returns:
         the columns of the rows, and `segment_ids`, from 1 in each row of the batch and 0 for
@@ -52,11 +52,11 @@ def packed_batch(
             if shifted and count and "labels" in batch:
                 batch["labels"][b, start] = IGNORED
             segments[b, span] = number
-            places[b, span] = np.arange(count)
+            places[b, span] = np.arange(count) + (first or 0)
             start += count
     if "label_ids" in batch:
         batch["labels"] = batch.pop("label_ids")
-    return batch | {"segment_ids": segments} | ({"position_ids": places} if positions else {})
+    return batch | {"segment_ids": segments} | ({} if first is None else {"position_ids": places})
 
 
 def _of_tokens(name: str, row: Row, count: int) -> np.ndarray:

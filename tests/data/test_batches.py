@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from _datasets import bert, llama, rows_of, same
 
+import flaxmodels as fm
 from flaxmodels import sharding as fs
 from flaxmodels.data import prepare
 from flaxmodels.data.ahead import Ahead
@@ -246,3 +247,23 @@ def test_T17_a_thread_that_waits_for_room_is_ended():
     assert next(ahead) == 0
     ahead.close()
     assert closed.is_set() and threads() == [] and [*ahead] == []
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_T17_fewer_rows_than_a_batch_are_no_silent_end(how):
+    with pytest.raises(ValueError, match="drop_remainder=False, or a smaller"):
+        list(made(rows_of(3, 10), how))
+    with pytest.raises(ValueError, match="do not fill one batch"):
+        list(made(lambda: iter(rows_of(3, 10)), how))
+    assert len(list(made(lambda: iter(rows_of(3, 10)), how, drop_remainder=False))) == 1
+
+
+def test_T17_packed_positions_begin_where_the_models_do():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = fm.RobertaForTokenClassification(fm.RobertaConfig(vocab_size=64, **sizes))
+    rows = [{"input_ids": [5] * n, "labels": [1] * n} for n in (3, 2)]
+    (batch,) = model.prepare_dataset(rows, 1, False, pack=True, max_length=6)
+    assert batch["position_ids"].tolist() == [[2, 3, 4, 2, 3, 0]]
+    model = fm.BloomForCausalLM(fm.BloomConfig(vocab_size=64, hidden_size=16, n_layer=1, n_head=2))
+    (batch,) = model.prepare_dataset([{"input_ids": [5, 6]}], 1, False, pack=True, max_length=3)
+    assert batch.keys() == {"input_ids", "labels", "segment_ids", "position_ids"}

@@ -25,6 +25,7 @@ class Texts:
             pairs, that returns rows of ids, or {column: rows}.
         first, second: the columns of a text, or of a pair.
         target: the column of what a decoder is to say.
+        answers: the tokenizer of that column.
         unless: the column of ids that stands for texts where rows have it.
     """
 
@@ -32,6 +33,7 @@ class Texts:
     first: str
     second: str | None = None
     target: str | None = None
+    answers: Any = None
     unless: str | None = None
 
     def read_of(self, row: Row) -> tuple[str, ...]:
@@ -47,9 +49,7 @@ class Texts:
         seconds = None if self.second is None else _texts(rows, self.second)
         made = encoded(self.tokenizer, _texts(rows, self.first), seconds, limit)
         if self.target is not None:
-            speaker = getattr(self.tokenizer, "as_target", None)
-            speaker = self.tokenizer if speaker is None else speaker()
-            answers = encoded(speaker, _texts(rows, self.target), None, limit)
+            answers = encoded(self.answers, _texts(rows, self.target), None, limit)
             for row, answer in zip(made, answers, strict=True):
                 row["labels"] = answer["input_ids"]
         texts = {self.first, self.second, self.target}
