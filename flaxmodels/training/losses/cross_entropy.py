@@ -47,35 +47,29 @@ def _cross_entropy(
 ) -> jax.Array:
     """Computes the value of each label as if all counted."""
     x = jnp.asarray(logits).astype(jnp.float32)  # before all else: gradients are summed in float32
-    size = x.shape[-1]
-    largest, log_sum = _log_sum_exp(x)
-    # A comparison, not a lookup: its gradient is no scatter, and a vocabulary that is spread over
-    # devices stays where it is.
-    chosen = jax.lax.broadcasted_iota(labels.dtype, x.shape, x.ndim - 1) == labels[..., None]
-    label = jnp.sum(jnp.where(chosen, x, 0.0), axis=-1) - largest
-    values = log_sum - (1.0 - label_smoothing) * label
+    # Relative to the largest, so that a label that is nearly certain keeps its digits.
+    largest = jax.lax.stop_gradient(jnp.max(x, axis=-1))
+    log_sum = jnp.log(jnp.sum(jnp.exp(x - largest[..., None]), axis=-1))
+    values = log_sum - (1.0 - label_smoothing) * (_at(labels, x) - largest)
     if label_smoothing:
         values -= label_smoothing * (jnp.mean(x, axis=-1) - largest)
     if z_loss:
         values += z_loss * jnp.square(largest + log_sum)
-    return jnp.where((labels >= 0) & (labels < size), values, jnp.nan)
+    return jnp.where((labels >= 0) & (labels < x.shape[-1]), values, jnp.nan)
 
 
 @jax.custom_jvp
-def _log_sum_exp(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Computes m = max(x) and log(sum(exp(x - m))) of x [..., V]. Apart, they keep the digits of a
-    label that is nearly certain. Their gradient is made of x, where JAX's own would keep
-    exp(x - m), another array as large as the logits."""
-    largest = jnp.max(x, axis=-1)
-    return largest, jnp.log(jnp.sum(jnp.exp(x - largest[..., None]), axis=-1))
+def _at(labels: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns the logit of each label int [...], of x [..., V]."""
+    return jnp.take_along_axis(x, labels[..., None], axis=-1)[..., 0]
 
 
-@_log_sum_exp.defjvp
-def _log_sum_exp_jvp(
-    primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """Gives all of the gradient of m + log(sum(exp(x - m))) to its second term."""
-    (x,), (dx,) = primals, tangents
-    largest, log_sum = _log_sum_exp(x)
-    p = jnp.exp(x - (largest + log_sum)[..., None])
-    return (largest, log_sum), (jnp.zeros_like(largest), jnp.sum(p * dx, axis=-1))
+@_at.defjvp
+def _at_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[object, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Makes the gradient by a comparison, which is one loop with that of the softmax; that of a
+    lookup would be a scatter into zeros as large as the logits."""
+    (labels, x), (_, dx) = primals, tangents
+    chosen = jax.lax.broadcasted_iota(labels.dtype, x.shape, x.ndim - 1) == labels[..., None]
+    return _at(labels, x), jnp.sum(jnp.where(chosen, dx, 0.0), axis=-1)
