@@ -1,4 +1,4 @@
-"""What the examples share: text that Python carries, options, and a loop that orbax keeps."""
+"""What the examples share: text that Python carries, words, options, and the loop."""
 
 import argparse
 import collections
@@ -7,51 +7,120 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-import orbax.checkpoint as ocp
-from jax.sharding import NamedSharding, PartitionSpec
 
 import flaxmodels as fm
-from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels import training
+from flaxmodels.data import Batches
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 BOS, PAD, EOS, UNKNOWN, MASK = range(5)
 MODULES = ("asyncio", "collections", "inspect", "logging", "os", "pathlib", "shutil", "socket")
 MODULES += ("ssl", "subprocess", "tarfile", "threading", "unittest")
-EVERY = 10
-"""Steps between two saves, and between two lines."""
-
-Batch = tuple[np.ndarray, ...]
-Loss = Callable[..., jax.Array]
-"""(model, params, key, *batch) -> a scalar."""
 
 
-def options(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
-    """Makes the parser of the options that every example takes."""
-    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=32, help="rows of a step")
-    parser.add_argument("--width", type=int, default=128, help="of the hidden states")
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--words", type=int, default=2000, help="of the vocabulary")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--mesh", choices=["data", "fsdp"], default="data", help="fsdp cuts params")
-    parser.add_argument("--devices", type=int, help="of the mesh; all if not given")
-    parser.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], default="float32", help="of the computation"
+def options(doc: str | None, *, sizes: bool = False, **defaults: Any) -> argparse.ArgumentParser:
+    """Makes the parser of the options that every example takes; `sizes` are of a new model."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", help="where the state is kept, and taken up again")
-    parser.set_defaults(**defaults)
-    return parser
+    made.add_argument("--folder", help="where the run is kept, and taken up again")
+    made.add_argument("--steps", type=int, default=300, help="default %(default)s")
+    made.add_argument("--batch", type=int, default=32, help="rows of a step, default %(default)s")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--mesh", choices=["data", "fsdp"], default="data", help="fsdp cuts params")
+    made.add_argument("--devices", type=int, help="of the mesh; all if not given")
+    made.add_argument("--dtype", default="float32", help="of the computation, as bfloat16")
+    made.add_argument("--every", type=int, default=20, help="steps between reports, and saves")
+    made.add_argument("--tensorboard", action="store_true", help="write its events as well")
+    made.add_argument("--profile", type=int, help="trace so many steps after the tenth")
+    if sizes:
+        made.add_argument("--width", type=int, default=128, help="of the hidden states")
+        made.add_argument("--layers", type=int, default=2)
+        made.add_argument("--words", type=int, default=2000, help="of the vocabulary")
+    made.set_defaults(**defaults)
+    return made
+
+
+def mesh_of(args: argparse.Namespace) -> jax.sharding.Mesh:
+    """Joins the run of `scripts/launch`, or of SLURM, if this is one, and makes the mesh: over
+    "data" params are whole on each device, over "fsdp" they are cut."""
+    if {"JAX_COORDINATOR_ADDRESS", "SLURM_NTASKS"} & os.environ.keys():
+        fs.initialize()
+    return fs.make_mesh(devices=jax.devices()[: args.devices], **{args.mesh: -1})
+
+
+def train(
+    steps: training.TrainSteps, start: Any, batches: "Batches | Mapped", args: argparse.Namespace
+) -> training.TrainState:
+    """Trains up to `args.steps` -> the state. A run that was cut off goes on from the last step in
+    `args.folder`, as if it had not been.
+
+    Args:
+        start: a key, or params.
+    """
+    folder, state, done = args.folder, steps.init(start), 0
+    with contextlib.ExitStack() as stack:
+        keeps = None
+        if folder is not None:
+            place = Path(folder, "checkpoints")
+            keeps = stack.enter_context(training.Checkpoints(place, every=args.every, keep=2))
+            if (found := keeps.restore(state)) is not None:
+                state, position = found
+                batches.restore(position)
+                done = int(state.step)
+        profile = None if args.profile is None else (10, args.profile)
+        report = stack.enter_context(
+            training.Report(folder, every=args.every, tensorboard=args.tensorboard, profile=profile)
+        )
+        epochs = itertools.chain.from_iterable(itertools.repeat(batches))
+        for step, batch in enumerate(itertools.islice(epochs, args.steps - done), done + 1):
+            state, metrics = steps.train_step(state, batch)
+            report(step, metrics, tokens=batch["input_ids"].size)
+            if keeps is not None:
+                keeps.save(state, batches.state(), force=step == args.steps)
+                if keeps.should_stop:
+                    break
+    return state
+
+
+class Mapped:
+    """Batches, each after a function of them."""
+
+    def __init__(self, batches: Batches, function: Callable[[Any], dict[str, Any]]):
+        self.batches, self.function = batches, function
+        self.state, self.restore = batches.state, batches.restore
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(self.function, self.batches)
+
+
+def measure(
+    steps: training.TrainSteps, state: training.TrainState, batches: "Batches | Mapped"
+) -> dict[str, float]:
+    """Returns the means of `test_step`'s metrics over batches, each weighed by what it counts."""
+    found = [jax.device_get(steps.test_step(state, batch)) for batch in batches]
+    counts = np.array([metrics["count"] for metrics in found])
+    return {
+        name: float(np.average([metrics[name] for metrics in found], weights=counts))
+        for name in found[0]
+        if name != "count"
+    }
+
+
+def say(text: str) -> None:
+    """Prints, in the main process of a run."""
+    if jax.process_index() == 0:
+        print(text)
 
 
 @functools.cache
@@ -69,25 +138,33 @@ def docstrings(modules: tuple[str, ...] = MODULES) -> list[tuple[str, int]]:
     return list(found.items())
 
 
+def rows_of_bytes(length: int, modules: tuple[str, ...] = MODULES) -> np.ndarray:
+    """Cuts docstrings into rows of bytes, the tokens of the bundled checkpoint: int32 [N, length],
+    in an order that is always the same."""
+    text = "\n".join(text for text, _ in docstrings(modules)).encode()
+    rows = np.frombuffer(text[: len(text) // length * length], np.uint8).reshape(-1, length)
+    return np.random.default_rng(0).permutation(rows.astype(np.int32))
+
+
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """The commonest words and marks of some texts; a word's id is its place."""
+    """The commonest words and marks of some texts; a word's id is its place. It is a tokenizer to
+    `prepare_dataset`: a function of texts that returns rows of ids."""
 
     words: tuple[str, ...]
+    pad_token_id = PAD
+    mask_token_id = MASK
+    all_special_ids = (BOS, PAD, EOS, UNKNOWN, MASK)
 
     @classmethod
     def of(cls, texts: Iterable[str], size: int) -> "Vocabulary":
         common = collections.Counter(word for text in texts for word in split(text))
         return cls((*SPECIAL, *(word for word, _ in common.most_common(size - len(SPECIAL)))))
 
-    def ids(self, texts: Iterable[str], length: int) -> np.ndarray:
-        """Returns int32 [N, length]: <s>, the first words, </s>, and padding."""
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of each text: <s>, its words, </s>."""
         places = {word: i for i, word in enumerate(self.words)}
-        rows = [[places.get(w, UNKNOWN) for w in split(text)[: length - 2]] for text in texts]
-        ids = np.full((len(rows), length), PAD, np.int32)
-        for row, found in zip(ids, rows, strict=True):
-            row[: len(found) + 2] = [BOS, *found, EOS]
-        return ids
+        return [[BOS, *(places.get(w, UNKNOWN) for w in split(text)), EOS] for text in texts]
 
     def text(self, ids: Iterable[int]) -> str:
         """Joins words with blanks; special ones are left out."""
@@ -98,71 +175,10 @@ def split(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text.lower())
 
 
-def mesh_of(args: argparse.Namespace) -> jax.sharding.Mesh:
-    """Makes the mesh: over "data" params are whole on each device, over "fsdp" they are cut."""
-    return fs.make_mesh(devices=jax.devices()[: args.devices], **{args.mesh: -1})
-
-
-def train(
-    model: fm.PretrainedModel,
-    params: fp.Params,
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
-    draw: Callable[[np.random.Generator], Batch],
-    args: argparse.Namespace,
-) -> tuple[fp.Params, list[float]]:
-    """Trains up to `args.steps` -> (params, the loss of each step). A run that was cut off
-    continues from the last step in `args.folder`, as if it had not been.
-
-    Args:
-        params: on a mesh.
-        loss: a function, and `optimizer` a value, of a module: what is compiled serves later runs.
-        draw: makes a batch, arrays [B, ...], which is cut over the mesh by the model's rules.
-    """
-    mesh = jax.tree.leaves(params)[0].sharding.mesh
-    spec = fs.partition_spec(("batch",), (args.batch,), mesh, model.rules)
-    spread, everywhere = NamedSharding(mesh, spec), NamedSharding(mesh, PartitionSpec())
-    state = optimizer.init(fp.to_fp32(params))  # moments in float32, placed like their params
-    state = jax.tree.map(lambda x: x if x.ndim else jax.device_put(x, everywhere), state)
-    key, done, losses = jax.random.key(args.seed), 0, []
-    with contextlib.ExitStack() as stack:
-        manager = stack.enter_context(_manager(args.folder)) if args.folder else None
-        if manager and (done := manager.latest_step() or 0):
-            saved = ocp.args.StandardRestore((params, state))
-            params, state = manager.restore(done, args=saved)
-        for i in range(done, args.steps):
-            batch = jax.device_put(draw(np.random.default_rng((args.seed, i))), spread)
-            params, state, value = _step(model, loss, optimizer, params, state, key, i, batch)
-            losses.append(value)
-            if manager:
-                manager.save(i + 1, args=ocp.args.StandardSave((params, state)))
-            if i == 0 or (i + 1) % EVERY == 0:
-                print(f"step {i + 1}: loss {value:.2f}")
-    return params, [float(value) for value in losses]
-
-
-def ends(losses: Sequence[float]) -> dict[str, float]:
-    """Returns the loss at first and at last, means of five steps."""
-    return {"first": float(np.mean(losses[:5])), "last": float(np.mean(losses[-5:]))}
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
-def _step(model, loss, optimizer, params, state, key, i, batch):
-    key = jax.random.fold_in(key, i)
-    value, grads = jax.value_and_grad(loss, argnums=1)(model, params, key, *batch)
-    updates, state = optimizer.update(fp.to_fp32(grads), state, params)
-    return optax.apply_updates(params, updates), state, value
-
-
-def _manager(folder: str) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(save_interval_steps=EVERY, max_to_keep=2)
-    return ocp.CheckpointManager(os.path.abspath(folder), options=options)
-
-
-def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Mean over the targets int [...] that are not negative; logits [..., V]."""
-    counts = targets >= 0
-    losses = optax.softmax_cross_entropy_with_integer_labels(
-        logits.astype(jnp.float32), jnp.maximum(targets, 0)
-    )
-    return jnp.sum(losses * counts) / jnp.maximum(counts.sum(), 1)
+def bundled(
+    cls: Any, args: argparse.Namespace, **options: Any
+) -> tuple[Any, fm.params.Params, jax.sharding.Mesh]:
+    """Loads the checkpoint that comes with the package onto the mesh -> (model, params, mesh)."""
+    mesh = mesh_of(args)
+    options = {"scan_layers": True, "dtype": args.dtype, "progress": False} | options
+    return *cls.from_pretrained(fm.bundled_checkpoint(), mesh=mesh, **options), mesh

@@ -6,14 +6,16 @@ _LEFT_OUT = ("count", "finite")
 
 
 class Table:
-    """Prints rows to stdout. `count` is left out, and `finite` is said where it is false."""
+    """Prints rows to stdout, the loss first. `count` is left out, and `finite` is said where it is
+    false."""
 
     def __init__(self) -> None:
         self._columns: tuple[str, ...] = ()
 
     def write(self, step: int, values: Values) -> None:
         """Prints a row, and the names of its columns above it if they are new."""
-        shown = {name: x for name, x in values.items() if name not in _LEFT_OUT}
+        names = [name for name in values if name not in _LEFT_OUT]
+        shown = {name: values[name] for name in sorted(names, key=lambda name: name != "loss")}
         if not {*shown} <= {*self._columns}:
             self._columns = tuple(dict.fromkeys([*self._columns, *shown]))
             print("  ".join(["    step", *(f"{name:>10}" for name in self._columns)]))
@@ -30,4 +32,4 @@ class Table:
 def _shown(value: float | int | bool) -> str:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3e}"
-    return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.3e}"
+    return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
