@@ -28,7 +28,7 @@ def divergence(outputs, labels) -> jax.Array:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Trains and measures: the loss of the student and of the teacher on text that is held out."""
-    parser = options(__doc__)
+    parser = options(__doc__, batch=16)
     parser.add_argument("--alone", action="store_true", help="train on the text, without a teacher")
     args = parser.parse_args(argv)
     teacher, taught, mesh = bundled(fm.LlamaForCausalLM, args)

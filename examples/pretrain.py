@@ -30,7 +30,7 @@ def unigram_loss(trained: Sequence[Sequence[int]], held_out: Sequence[Sequence[i
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Trains and measures: the loss of a token that is held out, and of the unigram model."""
-    args = options(__doc__, sizes=True).parse_args(argv)
+    args = options(__doc__, sizes=True, batch=16).parse_args(argv)
     mesh = mesh_of(args)
     texts = [text for text, _ in docstrings()]
     texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
