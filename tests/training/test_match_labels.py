@@ -111,14 +111,13 @@ def test_T28_targets_are_at_the_places_of_logits():
 
 
 def test_parts_of_microbatches_add_up():
-    whole = training.loss(LLAMA, OUT, {"labels": LABELS}, label_smoothing=0.1, z_loss=0.01)
+    options = {"label_smoothing": 0.1, "z_loss": 0.01}
+    whole = training.loss(LLAMA, OUT, {"labels": LABELS}, **options)
     counts = training.counts(LLAMA, {"labels": LABELS})
-    total = 0.0
-    for row in range(2):
-        out = outputs.LogitsOutput(logits=LOGITS[row : row + 1])
-        given = LLAMA, out, {"labels": LABELS[row : row + 1]}
-        parts = training.loss_parts(*given, label_smoothing=0.1, z_loss=0.01)
-        total += training.loss_value(parts, counts)
+    shares = [np.where(np.arange(2)[:, None] == row, LABELS, -100) for row in range(2)]
+    parts = [training.loss_parts(LLAMA, OUT, {"labels": share}, **options) for share in shares]
+    assert [part["logits"].count for part in parts] == [2, 2]
+    total = sum(training.loss_value(part, counts) for part in parts)
     np.testing.assert_allclose(total, whole, rtol=1e-6)
 
 
