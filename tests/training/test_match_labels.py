@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _paths import GOLDENS
 
 import flaxmodels as fm
 from flaxmodels import training
@@ -219,6 +220,16 @@ def test_wrong_labels_are_refused(model, out, labels, more, message):
     labels = labels if isinstance(labels, dict) else {"labels": np.asarray(labels)}
     with pytest.raises((ValueError, TypeError), match=message):
         training.loss(model, out, labels, **more)
+
+
+def test_problem_type_given_to_a_load_acts():
+    folder = GOLDENS / "bert-sequence-classification" / "checkpoint"
+    load = fm.BertForSequenceClassification.from_pretrained
+    model, _ = load(folder, problem_type="multi_label_classification")
+    logits = np.ones((2, model.config.num_labels), np.float32)
+    labels = {"labels": np.ones_like(logits, int)}
+    value = training.loss(model, outputs.LogitsOutput(logits=logits), labels)
+    np.testing.assert_allclose(value, np.log1p(np.exp(-1)), rtol=1e-6)
 
 
 def test_T7_unknown_problems_and_kinds_are_refused():
