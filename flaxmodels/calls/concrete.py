@@ -29,6 +29,21 @@ def known(x: object) -> np.ndarray | None:
     return np.asarray(x)
 
 
+def exceeds(length: int, limit: int, why: str) -> bool:
+    """Tells whether a length is above a limit; `why` says what depends on it.
+
+    Raises:
+        ValueError: a symbolic length (`jax.export.symbolic_shape`) of which that is not known.
+    """
+    try:
+        return bool(length > limit)
+    except jax.errors.InconclusiveDimensionOperation:
+        raise ValueError(
+            f"{why}, and the symbolic length {length} may be above or below: bound it by {limit}, "
+            "or give a number"
+        ) from None
+
+
 def check_token_ids(ids: Any, vocab_size: int | None, name: str = "input_ids") -> None:
     """Refuses ids that a vocabulary does not have: JAX would read other rows of the table, or NaN.
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks
+from ..calls.concrete import exceeds
 from ..core import outputs
 from ..documents.json_values import ConfigError
 from ..models.decoder import Inputs
@@ -70,7 +71,9 @@ class BigBirdConfig(BertFields):
 
     def attends_by_blocks(self, length: int) -> bool:
         """Tells whether the attention of so many tokens is block-sparse."""
-        return self.may_be_sparse and length > self.full_length
+        limit = self.full_length
+        why = f"attention is block-sparse beyond {limit} tokens"
+        return self.may_be_sparse and exceeds(length, limit, why)
 
     def validate(self) -> None:
         super().validate()

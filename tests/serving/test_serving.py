@@ -2,6 +2,7 @@
 
 One export of a tiny Llama serves most tests: programs of other shapes are compiled again."""
 
+import importlib
 import importlib.util
 import json
 import re
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from _drawn import applied, params_of, tiny_llama
 from _paths import ROOT
 
@@ -22,32 +24,9 @@ from flaxmodels import sharding as fs
 from flaxmodels.commands.cli import main
 
 serving = fm.serving
+HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 IDS = np.random.default_rng(0).integers(3, 60, (3, 5)).astype(np.int32)
 ONES = np.ones_like(IDS)
-
-
-@pytest.fixture(scope="module")
-def llama():
-    model = fm.LlamaForCausalLM(tiny_llama(eos_token_id=None))
-    return model, params_of(model)
-
-
-@pytest.fixture(scope="module")
-def exported(llama, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    serving.export(*llama, folder, max_length=32)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def served(exported):
-    return serving.load(exported)
-
-
-@pytest.fixture
-def copied(exported, tmp_path):
-    """A version folder of its own, for a test that spoils it."""
-    return shutil.copytree(exported, tmp_path / "copy") / "1"
 
 
 def test_T21_any_batch_and_length_run_without_another_export(llama, served):
@@ -64,12 +43,12 @@ def test_T21_what_is_generated_is_what_the_model_generates(llama, served):
     model, params = llama
     mask = ONES.copy()
     mask[0, :2] = 0
-    for given in ({}, {"do_sample": True, "top_k": 9, "key": jax.random.key(3)}):
-        settings = {"max_new_tokens": 6, "pad_token_id": 0, **given}
-        have = served.generate(IDS, mask, **settings)
-        want = model.generate(params, IDS, mask, **settings)
-        np.testing.assert_array_equal(have.sequences, want.sequences)
-        np.testing.assert_array_equal(have.lengths, want.lengths)
+    draw = {"do_sample": True, "top_k": 9, "temperature": 0.7, "key": jax.random.key(3)}
+    settings = {"max_new_tokens": 6, "pad_token_id": 0, **draw}
+    have = served.generate(IDS, mask, **settings)
+    want = model.generate(params, IDS, mask, **settings)
+    np.testing.assert_array_equal(have.sequences, want.sequences)
+    np.testing.assert_array_equal(have.lengths, want.lengths)
 
 
 FRESH = """
@@ -157,12 +136,26 @@ def test_T21_save_pretrained_writes_a_saved_model_beside_the_weights(llama, tmp_
         model.save_pretrained(params, tmp_path, saved_model="h5")
 
 
+@pytest.mark.skipif(HAS_TENSORFLOW, reason="tensorflow is here")
 def test_T21_tensorflows_format_says_what_it_needs(llama, tmp_path):
-    if importlib.util.find_spec("tensorflow"):
-        pytest.skip("tensorflow is here: test_T21_tensorflow_runs_what_is_saved")
     with pytest.raises(ImportError, match="pip install tensorflow-cpu, or give saved_model=True"):
         llama[0].save_pretrained(llama[1], tmp_path / "x", saved_model="tensorflow")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(not HAS_TENSORFLOW, reason="tensorflow is not installed")
+def test_T21_tensorflow_runs_what_is_saved(llama, tmp_path):
+    tf = importlib.import_module("tensorflow")
+    model, params = llama
+    model.save_pretrained(params, tmp_path, saved_model="tensorflow", version=3)
+    run = tf.saved_model.load(str(tmp_path / "saved_model" / "3")).signatures["serving_default"]
+    specs = run.structured_input_signature[1]
+    assert {name: (x.dtype.name, x.shape.as_list()) for name, x in specs.items()} == {
+        "input_ids": ("int32", [None, None]),
+        "attention_mask": ("int32", [None, None]),
+    }
+    out = run(input_ids=tf.constant(IDS), attention_mask=tf.constant(ONES))
+    np.testing.assert_allclose(out["logits"], applied(model, params, IDS).logits, atol=1e-5)
 
 
 def test_T21_the_command_makes_an_export_again(llama, exported, tmp_path, capsys):
@@ -211,6 +204,26 @@ def test_T21_quantised_adapted_and_stacked_params_are_arguments(tmp_path):
     out = served(input_ids=IDS, attention_mask=ONES)["logits"]
     np.testing.assert_allclose(out, applied(model, params, IDS).logits, atol=1e-5)
     assert main(["export", str(tmp_path)]) == 1
+
+
+@pytest.mark.soak  # two passes of both halves are compiled for each way to begin
+def test_T21_an_encoder_decoder_generates_from_its_programs(tmp_path):
+    model, params = reference.load("t5").load("T5ForConditionalGeneration")
+    serving.export(model, params, tmp_path, max_length=12, platforms=("cpu",))
+    served = serving.load(tmp_path)
+    mask = ONES.copy()
+    mask[0, 3:] = 0
+    settings = {"max_new_tokens": 4, "decoder_start_token_id": 0}
+    for given in ({}, {"decoder_input_ids": IDS[:, :2]}):
+        have = served.generate(IDS, mask, **settings, **given)
+        want = model.generate(params, IDS, mask, **settings, **given)
+        np.testing.assert_array_equal(have.sequences, want.sequences)
+    assert [*served.signatures["serving_default"].inputs] == [
+        "input_ids",
+        "attention_mask",
+        "decoder_input_ids",
+        "decoder_attention_mask",
+    ]
 
 
 def test_T21_weights_are_spread_over_a_mesh(llama, exported):

@@ -1,0 +1,202 @@
+"""What an export, a load and a call refuse, and with what words."""
+
+import datetime
+import hashlib
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _drawn import params_of, tiny_llama
+
+import flaxmodels as fm
+from flaxmodels import params as fp
+from flaxmodels.commands.cli import main
+from flaxmodels.serving.lowering import portable
+
+serving = fm.serving
+IDS = np.ones((2, 3), np.int32)
+
+
+@pytest.fixture
+def version(exported, tmp_path):
+    """A version folder of its own, to be spoiled."""
+    return shutil.copytree(exported, tmp_path / "copy") / "1"
+
+
+def changed(version, **values):
+    """Changes values of `export.json`."""
+    path = version / "export.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def refused(version, message):
+    with pytest.raises(serving.ServingError, match=message):
+        serving.load(version.parent)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"input_ids": IDS}, "misses 'attention_mask': it takes input_ids int32.batch, length."),
+        ({"input_ids": IDS, "attention_mask": IDS, "x": IDS}, "has no input 'x'"),
+        ({"input_ids": IDS * 1.0, "attention_mask": IDS}, "input_ids is float64; expected int32"),
+        ({"input_ids": IDS[0], "attention_mask": IDS}, r"shape \(3,\).*a single row is x\[None\]"),
+        (
+            {"input_ids": IDS, "attention_mask": IDS[:, :2]},
+            r"attention_mask has shape \(2, 2\).*where batch = 2, length = 3",
+        ),
+        ({"input_ids": IDS[:, :0], "attention_mask": IDS[:, :0]}, "nothing of it empty"),
+        ({"input_ids": [[1], [1, 2]], "attention_mask": IDS}, "rows of different lengths"),
+        ({"input_ids": IDS.astype(np.int64) << 40, "attention_mask": IDS}, "int32 cannot"),
+        (
+            {"input_ids": np.ones((1, 33), int), "attention_mask": np.ones((1, 33), int)},
+            "length is 33, and was exported for at most 32",
+        ),
+    ],
+)
+def test_T21_inputs_that_are_not_the_signatures(served, given, message):
+    with pytest.raises(serving.ServingError, match=f"serving_default.*{message}"):
+        served(**given)
+
+
+def test_T21_generation_that_the_caches_do_not_hold_and_signatures_that_are_not_there(served):
+    with pytest.raises(serving.ServingError, match="30 new ones are 33; .*caches hold 32"):
+        served.generate(IDS, max_new_tokens=30)
+    with pytest.raises(TypeError, match="decoder_input_ids would have no effect"):
+        served.generate(IDS, decoder_input_ids=IDS)
+    with pytest.raises(ValueError, match="do_sample needs a key"):
+        served.generate(IDS, do_sample=True)
+    with pytest.raises(ValueError, match="the model has the tokens 0 to 63"):
+        served.generate(IDS * 64)
+    with pytest.raises(NotImplementedError, match="num_beams"):
+        served.generate(IDS, num_beams=4)
+    with pytest.raises(serving.ServingError, match="no signature 'classify'; there are"):
+        served.run("classify", {})
+
+
+def test_T21_an_expired_export_is_told_with_what_makes_it_again(version):
+    old = datetime.date.today() - datetime.timedelta(1)
+    changed(version, expires=old.isoformat())
+    with pytest.warns(UserWarning, match=f"expired on {old}.*flaxmodels export .* --version 1"):
+        serving.load(version.parent)
+
+
+def test_T21_a_program_that_this_jax_cannot_read(version):
+    changed(version, calling_convention=99)
+    refused(version, "calling convention 99, and jax .* reads .*Make it again: flaxmodels export")
+    changed(version, calling_convention=10)
+    raw = b"no program at all"
+    (version / "step.jax_export").write_bytes(raw)
+    signatures = json.loads((version / "export.json").read_text())["signatures"]
+    signatures["step"]["sha256"] = hashlib.sha256(raw).hexdigest()
+    changed(version, signatures=signatures)
+    refused(version, "step.jax_export: jax .* cannot read it.*Make it again: flaxmodels export")
+
+
+def test_T21_a_program_that_was_cut_changed_or_is_of_another_export(version):
+    path = version / "step.jax_export"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-7])
+    refused(version, "step.jax_export: sha256 .* truncated or was changed")
+    path.unlink()
+    refused(version, "step.jax_export: No such file or directory; the version is half copied")
+    other = (version / "prefill.jax_export").read_bytes()
+    path.write_bytes(other)
+    signatures = json.loads((version / "export.json").read_text())["signatures"]
+    signatures["step"]["sha256"] = hashlib.sha256(other).hexdigest()
+    changed(version, signatures=signatures)
+    refused(version, "export.json says .*: they are of two exports")
+
+
+def test_T21_a_folder_that_is_no_export_or_half_of_one(version, tmp_path):
+    with pytest.raises(serving.ServingError, match="an export is not there; it has no version fo"):
+        serving.load(tmp_path / "copy" / "1")
+    with pytest.raises(serving.ServingError, match="nothing: No such file"):
+        serving.load(tmp_path / "nothing")
+    changed(version, platforms=["tpu"])
+    refused(version, "exported for tpu, and this device is of 'cpu': export with platforms=")
+    changed(version, platforms=None)
+    refused(version, "export.json: not what an export has there")
+    changed(version, format_version=7)
+    refused(version, "format_version is '7', and this flaxmodels reads 1")
+    changed(version, format="other")
+    refused(version, "no export of flaxmodels: format 'other'")
+    (version / "export.json").write_text('{"format": ')
+    refused(version, "export.json")
+    (version / "export.json").unlink()
+    refused(version, "export.json: No such file.*half copied")
+
+
+def test_T21_weights_that_are_not_those_of_the_export(llama, version):
+    model, params = llama
+    other = fm.LlamaForCausalLM(tiny_llama(intermediate_size=48, eos_token_id=None))
+    other.save_pretrained(params_of(other), version, progress=False)
+    refused(version, "has shape .*, and the export was made with .*replaced; export again")
+    model.save_pretrained(fp.to_bf16(params), version, progress=False)
+    refused(version, "the weights have bfloat16.*, and the export takes float32")
+    model.save_pretrained(params, version, progress=False, select=lambda path, _: "mlp" in path)
+    refused(version, "which is not among its weights")
+    (version / "model.safetensors").unlink()
+    with pytest.raises(fp.CheckpointError):
+        serving.load(version.parent)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"version": 0}, "version is '0'; expected a number from 1"),
+        ({"max_length": 0}, "max_length is '0'; expected a number from 1"),
+        ({"signatures": {}}, "signatures is a mapping such as"),
+        ({"signatures": {"a b": {}}}, "a signature is called 'a b'"),
+        ({"signatures": {"a": {"input_ids": "int32"}}}, "expected .*dtype.dims."),
+        ({"signatures": {"a": {"input_ids": "int31[b]"}}}, "unknown dtype 'int31'"),
+        ({"signatures": {"a": {"input_ids": "int32[b, -1]"}}}, "neither a number nor a name"),
+        ({"signatures": {"a": {"input_ids": 3}}}, "expected a text such as"),
+        ({"signatures": {"a": {"ids": "int32[b, t]"}}}, "a of LlamaForCausalLM cannot be expo"),
+        (
+            {"signatures": {"step": {"input_ids": "int32[b, t]"}}, "generation": True},
+            "step is the name of one of generation's own",
+        ),
+    ],
+)
+def test_T21_what_cannot_be_exported_leaves_nothing(llama, tmp_path, given, message):
+    with pytest.raises(serving.ServingError, match=message):
+        serving.export(*llama, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_T21_a_program_that_depends_on_the_size_says_why(llama, tmp_path):
+    def rows(params, given):
+        return {"x": given["input_ids"] if given["input_ids"].shape[1] > 8 else IDS}
+
+    signature = serving.Signature({"input_ids": "int32[batch, length]"}, rows)
+    with pytest.raises(serving.ServingError, match="depends on the size .*a number|int32.batch"):
+        serving.export(*llama, tmp_path, signatures={"rows": signature})
+    sparse = fm.BigBirdConfig(
+        **{"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1},
+        **{"num_attention_heads": 2, "block_size": 2, "num_random_blocks": 1},
+        attention_type="block_sparse",
+    )
+    model = fm.BigBirdModel(sparse)
+    with pytest.raises(serving.ServingError, match="block-sparse beyond 14 tokens"):
+        serving.export(model, params_of(model), tmp_path)
+
+
+def test_T21_a_function_of_a_script_is_not_exported_again_by_the_command(llama, tmp_path, capsys):
+    best = serving.Signature({"x": "float32[n]"}, lambda params, given: {"y": given["x"] * 2})
+    serving.export(*llama, tmp_path, signatures={"best": best})
+    served = serving.load(tmp_path)
+    np.testing.assert_array_equal(served(x=jnp.arange(3.0))["y"], [0, 2, 4])
+    with pytest.raises(serving.ServingError, match="exported without prefill and step"):
+        served.generate(IDS)
+    assert main(["export", str(tmp_path)]) == 1
+    assert "best runs a function of the script" in capsys.readouterr().err
+    assert serving.load(tmp_path).manifest == served.manifest
+
+
+def test_T21_flash_attention_is_exported_as_one_that_every_platform_runs(llama):
+    model = llama[0].clone(attn_implementation="flash", remat="full")
+    with pytest.warns(UserWarning, match="'flash' is cuDNN's: the export computes .*'sdpa'"):
+        assert portable(model) == llama[0]
