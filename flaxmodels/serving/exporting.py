@@ -11,11 +11,12 @@ from jax import export as jax_export
 
 from .. import params as fp
 from ..checkpoints.save import Beside, SaveOptions, checked_folder, save
+from ..config.config import Config
 from ..core.model import Model
 from ..params.errors import quoted
 from ..params.save.saveable import saveable
 from .errors import ServingError
-from .generating import PREFILL, STEP, generating_signatures, settings_of
+from .generating import PREFILL, STEP, generating_signatures, keeps_cache, settings_of
 from .lowering import PLATFORMS, lower, outputs_of, portable
 from .manifest import DAYS, NAME, PROGRAM, Manifest, Program, library_versions
 from .signatures import Signature, signatures_of
@@ -163,11 +164,11 @@ def programs(
     arguments are those of `export`."""
     model, settled = portable(model), signatures_of(model, signatures)
     custom = {name for name, each in settled.items() if each.function is not None}
-    if generation or (generation is None and signatures is None and model.can_generate()):
-        if not model.can_generate():
+    if generation or (generation is None and signatures is None and keeps_cache(model)):
+        if not keeps_cache(model):
             raise ServingError(
-                f"{type(model).__name__} has no head over the vocabulary, so that there is no "
-                "prefill and step: leave out generation"
+                f"{type(model).__name__} does not generate: it has no head over the vocabulary, or "
+                "no cache; leave out generation"
             )
         if clash := settled.keys() & {PREFILL, STEP}:
             raise ServingError(f"signatures: {min(clash)} is the name of one of generation's own")
@@ -196,15 +197,21 @@ def _length(model: Model, asked: int | None) -> int:
     Raises:
         ServingError: more than the model has positions, or none.
     """
-    config = model.config.text
-    limit = config.position_limit
+    limit = _positions(model.config)
     if asked is None:
-        known = limit or getattr(config, "max_position_embeddings", None)
+        known = limit or getattr(model.config.text, "max_position_embeddings", None)
         return min(known or LONGEST, LONGEST)
     if type(asked) is not int or asked < 1 or (limit is not None and asked > limit):
         has = "" if limit is None else f" to {limit}, the model's positions"
         raise ServingError(f"max_length is {quoted(asked)}; expected a number from 1{has}")
     return asked
+
+
+def _positions(config: Config) -> int | None:
+    """Returns the most positions that all parts of a model have; None without a limit."""
+    parts = [getattr(config, name) for name in config.sub_configs]
+    limits = [config.position_limit, *(_positions(part) for part in parts if part is not None)]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _check_flatbuffers() -> None:

@@ -29,6 +29,19 @@ _FIELDS += ("forced_bos_token_id", "forced_eos_token_id")
 _FIELDS += ("max_new_tokens", "max_length", "do_sample", "temperature", "top_k", "top_p")
 
 
+def keeps_cache(model: Model) -> bool:
+    """Tells whether a model can generate: its class says so, and by its configuration it is a
+    decoder, whose tokens see those before them alone."""
+    passes: Any = model
+    if not model.can_generate():
+        return False
+    try:
+        jax.eval_shape(lambda: passes.init_cache(1, 1))
+    except ValueError:
+        return False
+    return True
+
+
 def generating_signatures(
     model: Model, params: Params, bounds: Mapping[str, int], slots: int
 ) -> dict[str, Signature]:

@@ -160,6 +160,14 @@ def version_folder(folder: str | os.PathLike, version: int | None) -> Path:
 
 def _manifest_of(values: Mapping[str, Any]) -> Manifest:
     slots = values["slots"]
+    leaves = {
+        str(path): StoredLeaf(
+            _whole(leaf["array"]), tuple(leaf["axes"]), tuple(map(place_of_json, leaf["from"]))
+        )
+        for path, leaf in values["weights"].items()
+    }
+    for path, leaf in leaves.items():
+        leaf.check(path)
     return Manifest(
         model=dict(values["model"]),
         exported=datetime.date.fromisoformat(values["exported"]),
@@ -171,14 +179,7 @@ def _manifest_of(values: Mapping[str, Any]) -> Manifest:
         programs={name: _program_of(name, each) for name, each in values["signatures"].items()},
         weights=Weights(
             _specs_of(values["params"]),
-            {
-                path: StoredLeaf(
-                    _whole(leaf["array"]),
-                    tuple(leaf["axes"]),
-                    tuple(map(place_of_json, leaf["from"])),
-                )
-                for path, leaf in values["weights"].items()
-            },
+            leaves,
             tuple(map(str, values["adapted"])),
         ),
         slots=None if slots is None else int(slots),

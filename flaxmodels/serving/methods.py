@@ -1,7 +1,7 @@
 """What a model says of how it is served."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,9 @@ from .signatures import Function
 
 class Serves(Mixin):
     """Adds the function that an export runs; both methods may be overridden."""
+
+    decoder_is_as_long: ClassVar[bool] = False
+    """Whether the decoder reads as many tokens as the encoder before it."""
 
     def serving(self) -> Function:
         """Returns the function that serves the model: `f(params, inputs)`, of inputs {name: array}

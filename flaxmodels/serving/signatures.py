@@ -136,7 +136,9 @@ def forward_signature(model: Model) -> Signature:
     for name, array in model.dummy_inputs().items():
         if jnp.issubdtype(array.dtype, jnp.integer):
             half = "decoder_" if name.startswith("decoder_") else ""
-            spec = Spec("int32", _token_dims(half, array.ndim))
+            length = "length" if model.decoder_is_as_long else f"{half}length"
+            choices = ("choices",) if array.ndim == 3 else ()  # [B, C, T]
+            spec = Spec("int32", ("batch", *choices, length))
             inputs |= {name: spec, f"{half}attention_mask": spec}
         else:  # [B, S, De], the states of an encoder
             dims = ("batch", "encoder_length", *array.shape[2:])
@@ -156,12 +158,6 @@ def reads_token_types(model: Model) -> bool:
     if "token_type_ids" in getattr(base, "not_taken", ()) or not hasattr(base, "token_types"):
         return False
     return base.token_types is not None and "type_vocab_size" in model.config.names()
-
-
-def _token_dims(half: str, rank: int) -> tuple[str, ...]:
-    """Returns the dims of tokens [B, T], or over choices [B, C, T]."""
-    choices = ("choices",) if rank == 3 else ()
-    return ("batch", *choices, f"{half}length")
 
 
 def _dim(size: Any) -> int | str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from .. import params as fp
@@ -50,6 +51,17 @@ class StoredLeaf:
     spec: Spec
     axes: tuple[str | None, ...]
     places: tuple[Place, ...]
+
+    def check(self, path: str) -> None:
+        """Raises `ValueError` unless the pieces make the leaf: each of its numbers once."""
+        shape = tuple(map(int, self.spec.dims))
+        lead = len(self.places[0].index) if self.places else 0
+        expected = [*np.ndindex(shape[:lead])]
+        if sorted(place.index for place in self.places) != expected or len(self.axes) != len(shape):
+            raise ValueError(f"{quoted(path)} of shape {shape} is not made by its pieces")
+        for place in self.places:
+            if _piece_shape(place) != shape[lead:]:
+                raise ValueError(f"{quoted(place.name)} is no piece of {quoted(path)}, of {shape}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,6 +220,20 @@ def _check(found: Mapping[str, Any], weights: Weights, folder: str | os.PathLike
                 f"{os.fspath(folder)}: the weights have {got} for {quoted(path)}, and the export "
                 f"takes {expected}: its weights were replaced; export again"
             )
+
+
+def _piece_shape(place: Place) -> tuple[int, ...] | None:
+    """Returns the shape of the piece that a place has; None where it is none."""
+    sizes = [*place.shape]
+    if sorted(place.permutation) != [*range(len(sizes))]:
+        return None
+    if (part := place.part) is not None:
+        if not (0 <= part.axis < len(sizes) and 0 <= part.start < part.stop and part.groups > 0):
+            return None
+        if sizes[part.axis] % part.groups or part.stop > sizes[part.axis] // part.groups:
+            return None
+        sizes[part.axis] = part.groups * (part.stop - part.start)
+    return tuple(sizes[axis] for axis in place.permutation)
 
 
 def place_of_json(value: Any) -> Place:

@@ -101,6 +101,7 @@ class SequenceClassification(EncoderDecoderHead):
     token of `input_ids`, which shifted are the decoder's too."""
 
     loss_kind = "sequence_classification"
+    decoder_is_as_long = True
 
     @nn.compact
     def __call__(
