@@ -42,6 +42,8 @@ class Form:
         batch_size: rows of a batch, on all devices together.
         drop_remainder: whether a last batch that is not full is left out.
         collate: (rows, the length to pad to or None) -> arrays.
+        is_by_rows: whether `collate` makes of a row, and a length, what it makes of it among
+            others.
         columns: what a batch may hold.
         ranges: what its numbers may be.
         lengths: to which rows are padded, from short to long; None for those of each batch's
@@ -55,6 +57,7 @@ class Form:
     batch_size: int
     drop_remainder: bool
     collate: Callable[[Sequence[Row], int | None], Batch]
+    is_by_rows: bool
     columns: Columns
     ranges: Ranges
     lengths: tuple[int, ...] | None = None
@@ -82,9 +85,10 @@ class Form:
                 yield group
 
     def rows_read(self, size: int, length: int | None, *, rectangular: bool) -> list[int]:
-        """Returns which of `size` rows of a batch this process reads: its own, where the shape does
-        not depend on others."""
-        if self.placement is None or (length is None and not rectangular):
+        """Returns which of `size` rows of a batch this process reads: its own, where what is made
+        of them does not depend on others."""
+        alike = self.is_by_rows and (length is not None or rectangular)
+        if self.placement is None or not alike:
             return [*range(size)]
         return self.placement.rows(size)
 
@@ -107,11 +111,11 @@ class Form:
             length: that is padded to, or None.
         """
         batch = self._arrays(rows, length)
-        counts = {name: len(x) for name, x in batch.items() if np.ndim(x)}
-        if any(count != len(read) for count in counts.values()):
+        shapes = {name: x.shape for name, x in batch.items()}
+        if any(shape[:1] != (len(read),) for shape in shapes.values()):
             raise ValueError(
-                f"the batch of {len(read)} rows was collated to arrays of {counts} rows; expected "
-                "the rows along the first axis of each"
+                f"{len(read)} rows were collated to arrays of shapes {shapes}; expected the rows "
+                "along the first axis of each"
             )
         filler = [i for i, b in enumerate(read) if b >= real]
         if filler:

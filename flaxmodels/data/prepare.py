@@ -22,12 +22,16 @@ _AHEAD = 2  # batches that are made before they are asked for
 _ENDLESS = 1 << 48
 
 
-class _Collation(NamedTuple):
-    """What makes arrays of rows: a function of the caller's, or what a tokenizer says."""
+class _Given(NamedTuple):
+    """The arguments of `prepare` that `DataOptions` has not, checked."""
 
+    batch_size: int
+    shuffle: bool
     tokenizer: Any
-    function: Callable[..., Mapping[str, Any]] | None
-    arguments: Mapping[str, Any] | None
+    collate_fn: Callable[..., Mapping[str, Any]] | None
+    collate_fn_args: Mapping[str, Any] | None
+    drop_remainder: bool
+    prefetch: bool
 
 
 @shows(defaults_of(DataOptions))
@@ -74,65 +78,60 @@ def prepare(
         ValueError: no column that the model takes, columns of several lengths, an empty dataset, a
             batch that the mesh does not divide, and others. What is in rows is found by iterating.
     """
-    given = value_of(DataOptions, options, "prepare")
-    batch_size = whole("batch_size", batch_size, 1)
     drop = bool(shuffle if drop_remainder is None else drop_remainder)
-    collation = _Collation(tokenizer, collate_fn, collate_fn_args)
-    return _prepared(
-        model, as_source(dataset), (batch_size, shuffle, drop, prefetch), collation, given
-    )
+    size, collation = whole("batch_size", batch_size, 1), (collate_fn, collate_fn_args)
+    given = _Given(size, bool(shuffle), tokenizer, *collation, drop, bool(prefetch))
+    return _prepared(model, as_source(dataset), given, value_of(DataOptions, options, "prepare"))
 
 
 def _prepared(
-    model: Model,
-    source: Indexed | Stream,
-    how: tuple[int, bool, bool, bool],
-    collation: _Collation,
-    given: DataOptions,
+    model: Model, source: Indexed | Stream, given: _Given, options: DataOptions
 ) -> Batches:
-    batch_size, shuffle, drop, prefetch = how
-    seed, buffer = whole("seed", given.seed, 0), whole("shuffle_buffer", given.shuffle_buffer, 1)
-    bounded = given.pack or given.lengths is not None
-    if collation.function is not None and bounded:
+    seed = whole("seed", options.seed, 0)
+    buffer = whole("shuffle_buffer", options.shuffle_buffer, 1)
+    bounded, is_ours = options.pack or options.lengths is not None, given.collate_fn is None
+    if bounded and not is_ours:
         raise ValueError("collate_fn makes arrays of its own form: give no lengths and no pack")
-    wanted = columns_of(model, given.columns)
-    tokenizer, is_ours = collation.tokenizer, collation.function is None
-    texts = defaults.texts_of(model, tokenizer, given.text, given.target)
+    wanted = columns_of(model, options.columns)
+    texts = defaults.texts_of(model, given.tokenizer, options.text, options.target)
     source, names = _narrowed(source, wanted, texts)
-    limit, lengths = defaults.limits(model, given.lengths, given.max_length)
-    padding = defaults.padding_of(model, tokenizer)
-    masking = defaults.masking_of(model, tokenizer, given.mlm_probability) if is_ours else None
-    told = {"limit": limit, "makes_labels": is_ours, "masking": masking, "unpads": given.pack}
+    limit, lengths = defaults.limits(model, options.lengths, options.max_length)
+    padding = defaults.padding_of(model, given.tokenizer)
+    probability = options.mlm_probability if is_ours else 0
+    masking = defaults.masking_of(model, given.tokenizer, probability)
+    told = {"limit": limit, "makes_labels": is_ours, "masking": masking, "unpads": options.pack}
     reader = defaults.reader_of(model, wanted, texts, **told)
-    rules = model.rules if given.rules is None else given.rules
+    rules = model.rules if options.rules is None else options.rules
+    mesh, size = options.mesh, given.batch_size
     form = Form(
-        batch_size=batch_size,
-        drop_remainder=drop,
-        collate=_collator(collation, padding),
+        batch_size=size,
+        drop_remainder=given.drop_remainder,
+        collate=_collator(given, padding),
+        is_by_rows=is_ours,
         columns=wanted,
         ranges=Ranges.of(model),
         lengths=lengths,
-        packs=defaults.packs_of(model, padding, limit) if given.pack else None,
-        placement=None if given.mesh is None else Placement(given.mesh, rules, batch_size),
+        packs=defaults.packs_of(model, padding, limit) if options.pack else None,
+        placement=None if mesh is None else Placement(mesh, rules, size),
         first_position=defaults.first_position(model, padding),
     )
     if isinstance(source, Stream):
-        made: Rows | Streamed = Streamed(source, reader, form, buffer if shuffle else 1)
+        made: Rows | Streamed = Streamed(source, reader, form, buffer if given.shuffle else 1)
     else:
         _check_size(len(source), form)
-        made = Rows(source, reader, form, bool(shuffle))
-    ahead = _AHEAD if prefetch else 0
-    return Batches(made, batch_size, seed=seed, ahead=ahead, bounded=bounded, columns=names)
+        made = Rows(source, reader, form, given.shuffle)
+    ahead = _AHEAD if given.prefetch else 0
+    return Batches(made, size, seed=seed, ahead=ahead, bounded=bounded, columns=names)
 
 
-def _collator(given: _Collation, padding: Padding) -> Callable[[Sequence[Row], int | None], Batch]:
+def _collator(given: _Given, padding: Padding) -> Callable[[Sequence[Row], int | None], Batch]:
     """Returns what makes arrays of rows, padded to a length if that is given."""
-    if given.function is None and given.arguments:
+    if given.collate_fn is None and given.collate_fn_args:
         raise ValueError("collate_fn_args are keywords of collate_fn, which is not given")
 
     def collate(rows: Sequence[Row], length: int | None) -> Batch:
-        if given.function is not None:
-            return dict(given.function(list(rows), **(given.arguments or {})))
+        if given.collate_fn is not None:
+            return dict(given.collate_fn(list(rows), **(given.collate_fn_args or {})))
         if length is not None:
             return DataCollatorWithPadding(padding, "max_length", length)(rows)
         if given.tokenizer is not None:
@@ -158,6 +157,12 @@ def _narrowed(
         raise ValueError("the dataset is empty: it has no rows")
     (first,) = source.take([0])
     read = () if texts is None else texts.read_of(first)
+    missing = [name for name in (*read, *(() if read else wanted.more)) if name not in first]
+    if missing:
+        raise ValueError(
+            f"the dataset has no column {missing[0]!r}; it has {', '.join(first)}. text= names "
+            "what is tokenised, columns= what is kept beside what the model takes"
+        )
     kept = [name for name in first if name in wanted or name in read]
     kept += [name for name in first if name == "special_tokens_mask"]
     if not read:

@@ -62,6 +62,7 @@ class Columns:
 
 def columns_of(model: Model, more: Iterable[str] = ()) -> Columns:
     """Returns the columns that a model takes, and `more` that a caller wants to keep."""
+    more = (more,) if isinstance(more, str) else more
     kind = model.loss_kind
     labels = _ANY if kind is None else frozenset(_LABELS.get(kind, ("labels",)))
     return Columns(frozenset(array_arguments(model)) | {"segment_ids"}, labels, frozenset(more))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..collate import IGNORED
-from .draws import Key, mixed, uniform
+from .draws import mixed, uniform
 from .sources import Row
 
 
@@ -50,7 +50,8 @@ class Masking:
                 "mask_token=, give a column of labels, or mlm_probability=0 for no labels"
             )
         special = tuple(getattr(tokenizer, "all_special_ids", (mask,)))
-        return cls(probability, mask, vocab_size, special)
+        words = min(vocab_size, len(tokenizer)) if hasattr(tokenizer, "__len__") else vocab_size
+        return cls(probability, mask, words, special)
 
     def masked(
         self, rows: Sequence[Row], keys: tuple[int, ...], indices: Sequence[int]
@@ -61,27 +62,27 @@ class Masking:
         if not found:
             return made
         ids = [np.asarray(rows[i]["input_ids"]) for i in found]
-        free = [_ordinary(made[i], x) for i, x in zip(found, ids, strict=True)]
-        sizes = [x.size for x in ids]
+        free = np.concatenate([_ordinary(made[i], x) for i, x in zip(found, ids, strict=True)])
+        sizes = np.array([x.size for x in ids])
+        ends = np.cumsum(sizes)
         numbers = np.repeat(np.array([indices[i] for i in found]), sizes)
-        places = np.concatenate([np.arange(size) for size in sizes])
-        flat, free = np.concatenate([x.ravel() for x in ids]), np.concatenate(free)
-        new, labels = self._drawn(flat, free, (*keys, numbers, places))
-        ends = np.cumsum(sizes)[:-1]
-        for i, x, *parts in zip(
-            found, ids, np.split(new, ends), np.split(labels, ends), strict=True
-        ):
-            made[i]["input_ids"], made[i]["labels"] = (part.reshape(x.shape) for part in parts)
+        places = np.arange(ends[-1]) - np.repeat(ends - sizes, sizes)
+        flat = np.concatenate([x.ravel() for x in ids])
+        new, labels = self._drawn(flat, free, mixed(*keys, numbers, places))
+        for i, x, end in zip(found, ids, ends, strict=True):
+            part = slice(end - x.size, end)
+            made[i]["input_ids"] = new[part].reshape(x.shape)
+            made[i]["labels"] = labels[part].reshape(x.shape)
         return made
 
     def _drawn(
-        self, ids: np.ndarray, free: np.ndarray, keys: tuple[Key, ...]
+        self, ids: np.ndarray, free: np.ndarray, keys: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what is read, and the labels, of tokens [T], of which those that are `free` may
-        be chosen."""
-        chosen = free & (uniform(*keys, 0) < self.probability) & ~np.isin(ids, self.special_ids)
-        kind = uniform(*keys, 1)
-        words = (mixed(*keys, 2) % np.uint64(self.vocab_size)).astype(ids.dtype)
+        """Returns what is read, and the labels, of tokens [T] with keys of their own, of which
+        those that are `free` may be chosen."""
+        chosen = free & (uniform(keys, 0) < self.probability) & ~np.isin(ids, self.special_ids)
+        kind = uniform(keys, 1)
+        words = (mixed(keys, 2) % np.uint64(self.vocab_size)).astype(ids.dtype)
         hidden = np.where(kind < 0.8, self.mask_id, np.where(kind < 0.9, words, ids))
         return np.where(chosen, hidden, ids).astype(ids.dtype), np.where(chosen, ids, IGNORED)
 
