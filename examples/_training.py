@@ -60,13 +60,18 @@ def mesh_of(args: argparse.Namespace) -> jax.sharding.Mesh:
 
 
 def train(
-    steps: training.TrainSteps, start: Any, batches: "Batches | Mapped", args: argparse.Namespace
+    steps: training.TrainSteps,
+    start: Any,
+    batches: "Batches | Mapped",
+    args: argparse.Namespace,
+    others: "Batches | Mapped | None" = None,
 ) -> training.TrainState:
     """Trains up to `args.steps` -> the state. A run that was cut off goes on from the last step in
     `args.folder`, as if it had not been.
 
     Args:
         start: a key, or params.
+        others: batches that are held out, to be measured now and then.
     """
     folder, state, done = args.folder, steps.init(start), 0
     with contextlib.ExitStack() as stack:
@@ -86,6 +91,8 @@ def train(
         for step, batch in enumerate(itertools.islice(epochs, args.steps - done), done + 1):
             state, metrics = steps.train_step(state, batch)
             report(step, metrics, tokens=batch["input_ids"].size)
+            if others is not None and step % (2 * args.every) == 0:
+                report.held_out(step, measure(steps, state, others))
             if keeps is not None:
                 keeps.save(state, batches.state(), force=step == args.steps)
                 if keeps.should_stop:

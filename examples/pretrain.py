@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
     rate = {"name": "cosine", "peak": 3e-3, "warmup": min(20, args.steps // 2), "steps": args.steps}
     steps = training.compile(model, "adamw", learning_rate=rate, clip_norm=1.0, mesh=mesh)
-    state = train(steps, jax.random.key(args.seed), batches, args)
+    state = train(steps, jax.random.key(args.seed), batches, args, others)
 
     loss = measure(steps, state, others)["loss"]
     unigram = unigram_loss(

@@ -168,15 +168,6 @@ def docstrings(path: Path) -> Iterator[str]:
     return (inspect.cleandoc(str(node.value)) for node in _docstring_nodes(path))
 
 
-def without_docstrings(path: Path) -> str:
-    """Returns the other lines of a file."""
-    lines = path.read_bytes().decode(errors="replace").split("\n")
-    for node in _docstring_nodes(path):
-        there = slice(node.lineno - 1, node.end_lineno)
-        lines[there] = [""] * len(lines[there])
-    return "\n".join(lines)
-
-
 def _docstring_nodes(path: Path) -> Iterator[ast.Constant]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd escapes in the source

@@ -29,7 +29,7 @@ def run(text: str, tmp_path: Path, *options: str, **environment: str) -> str:
 
 
 def test_snippets_run(tmp_path):
-    assert HUB is not None and README.count("```python") == 6
+    assert HUB is not None and README.count("```python") == 7
     end = "```python\nassert shapes.keys() == params.keys() and logits.shape[-1] == 256\n```"
     printed = run(README.replace(HUB[0], "") + end, tmp_path, "-W", "error")
     assert "The import statement " in printed and "load plan of saved" in printed

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import struct
 import zlib
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _drawn import tiny_llama
+from _paths import ROOT
 
 import flaxmodels as fm
 from flaxmodels import training
@@ -241,3 +243,14 @@ def test_the_share_of_the_peak_is_of_all_devices(monkeypatch):
     rows = run([1, 2, 3], every=1, table=False, flops_per_token=78e12, devices=devices)
     assert [row.get("tokens/s") for _, row in rows] == [None, 4.0, 2.0]
     assert [row.get("MFU") for _, row in rows] == [None, 0.5, 0.25]
+
+
+def test_the_snippet_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "training.md").read_text()
+    section = page.split("\n## Reports\n")[1].split("\n## ")[0]
+    (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "docs/training.md", "exec"), {})
+    found = lines.read_lines(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in found] == [1, 2, 4, 5]
+    assert found[3]["held_out_loss"] < found[0]["loss"]

@@ -32,4 +32,4 @@ class Table:
 def _shown(value: float | int | bool) -> str:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3e}"
-    return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
+    return f"{value:.4f}" if abs(value) >= 1e-3 else f"{value:.2e}" if value else "0"
