@@ -152,7 +152,9 @@ CONFIGURED = {
         "generate always does; leave it out"
     ),
     "return_dict": Keyword("outputs are always named; out.to_tuple() gives a tuple", (None, True)),
-    "torchscript": Keyword("give a compiled call to jax.export; leave it out", (None, False)),
+    "torchscript": Keyword(
+        "fm.serving.export(model, params, folder) writes programs; leave it out", (None, False)
+    ),
     "tf_legacy_loss": Keyword(
         "fm.training.loss(..., convention='tf') is the loss that TensorFlow's classes compute "
         "without it",

@@ -30,6 +30,8 @@ def run(source: str, version: int, *, to: str | None = None, **options: Any) -> 
     there = Path(source, str(version))
     if to is None and os.path.lexists(there / NAME):
         return _again(there, given)
+    if to is None and not os.path.isdir(source):
+        raise serving.ServingError(f"{source}: no folder here; say with --to where to export it")
     model, params = _loaded(source, {})
     folder = Path(source, FOLDER) if to is None else Path(to)
     return serving.export(model, params, folder, version, **given)

@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from jax import export as jax_export
 
 from .. import params as fp
 from ..checkpoints.save import Beside, SaveOptions, checked_folder, save
 from ..config.config import Config
 from ..core.model import Model
+from ..params.adapters.attach import adapter_names
 from ..params.errors import quoted
+from ..params.multihost import is_spread
 from ..params.save.saveable import saveable
 from .errors import ServingError
 from .generating import PREFILL, STEP, generating_signatures, keeps_cache, settings_of
@@ -135,6 +138,11 @@ def prepare(
     _check_flatbuffers()
     target = _target(folder, version, overwrite)
     params = model.cut(saveable(params, model.abstract_params()))
+    if adapter_names(params) and any(map(is_spread, jax.tree.leaves(params))):
+        raise ServingError(
+            "params with adapters that are spread over processes are not exported: give them whole "
+            "on one, or fp.merge_adapters(params)"
+        )
     slots = _length(model, max_length)
     bounds = dict.fromkeys(_LENGTHS, slots) | ({"batch": max_batch} if max_batch else {})
     made = programs(model, params, signatures, generation, platforms, bounds)
@@ -147,7 +155,7 @@ def prepare(
         serialised,
         {dim: most for dim, most in bounds.items() if dim in used},
         slots=slots if PREFILL in made else None,
-        command=f"flaxmodels export {Path(folder).name or folder} --version {version}",
+        command=_command(folder, version, any(x for *_, x in made.values()), params),
     )
     return Prepared(model, params, target, manifest, serialised)
 
@@ -221,6 +229,13 @@ def _check_flatbuffers() -> None:
         raise ImportError(
             'an export is serialised by flatbuffers: pip install "flaxmodels[serving]"'
         ) from None
+
+
+def _command(folder: str | os.PathLike, version: int, is_custom: bool, params: fp.PyTree) -> str:
+    """Returns what makes the export again."""
+    if is_custom or adapter_names(params):
+        return "fm.serving.export, in the script that called it"
+    return f"flaxmodels export {os.fspath(folder)} --version {version}"
 
 
 def _manifest(

@@ -117,6 +117,13 @@ def test_T21_a_folder_that_is_no_export_or_half_of_one(version, tmp_path):
         serving.load(tmp_path / "nothing")
     changed(version, platforms=["tpu"])
     refused(version, "exported for tpu, and this device is of 'cpu': export with platforms=")
+    changed(version, platforms=["cpu"])
+    leaves = json.loads((version / "export.json").read_text())["weights"]
+    place = leaves["lm_head/kernel"]["from"][0]
+    for odd in ({"permutation": [0, 1]}, {"permutation": [1, 1]}, {"index": [1]}):
+        spoilt = {"lm_head/kernel": leaves["lm_head/kernel"] | {"from": [place | odd]}}
+        changed(version, weights=leaves | spoilt)
+        refused(version, "export.json: not what an export has there: .*lm_head")
     changed(version, platforms=None)
     refused(version, "export.json: not what an export has there")
     changed(version, format_version=7)
