@@ -80,7 +80,7 @@ def reader_of(
     *,
     limit: int | None,
     makes_labels: bool,
-    unpads: bool,
+    packs: Packs | None,
     masking: Masking | None,
 ) -> Reader:
     """Returns what makes rows of the model out of those of a dataset."""
@@ -91,10 +91,10 @@ def reader_of(
     return Reader(
         columns=columns,
         texts=texts,
-        limit=limit,
+        limit=None if packs is not None and packs.splits else limit,
         next_tokens=_NEXT_TOKENS.get(kind or "") if makes_labels else None,
         masking=masking,
-        unpads=unpads,
+        unpads=packs is not None,
         of_decoder=_has_decoder(model),
     )
 
@@ -120,21 +120,26 @@ def padding_of(model: Model, tokenizer: Any) -> Padding:
     return Padding(pad, side, getattr(tokenizer, "pad_token_type_id", 0))
 
 
-def packs_of(model: Model, padding: Padding, limit: int | None) -> Packs:
-    """Returns how rows are packed.
+def packs_of(model: Model, padding: Padding, limit: int | None, pack: object) -> Packs | None:
+    """Returns how rows are packed; None if they are not.
 
     Raises:
-        ValueError: no length, or a model whose labels are not of tokens.
+        ValueError: no length, or a model whose labels are not of tokens; no way of packing.
     """
+    if pack not in (True, False, "split"):
+        raise ValueError(f"pack={pack!r}; expected True, False or 'split'")
+    if not pack:
+        return None
     kind = model.loss_kind
     if limit is None:
-        raise ValueError("pack=True: give max_length, the tokens of a packed row")
+        raise ValueError("pack: give max_length, the tokens of a packed row")
     if kind not in _PACKED:
         raise ValueError(
-            f"pack=True: {type(model).__name__} has the loss {kind}; rows are packed where each "
+            f"pack: {type(model).__name__} has the loss {kind}; rows are packed where each "
             f"token has a label: {', '.join(_PACKED)}"
         )
-    return Packs(limit, padding.pad_token_id or 0, kind == "causal_lm", _first_position(model))
+    pad, first, splits = padding.pad_token_id or 0, _first_position(model), pack == "split"
+    return Packs(limit, pad, kind == "causal_lm", first, splits)
 
 
 def first_position(model: Model, padding: Padding) -> int | None:

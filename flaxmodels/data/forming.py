@@ -26,12 +26,14 @@ class Packs:
         length: tokens of a packed row.
         pad: id of padding.
         shifted, first: as `packed_batch` takes them.
+        splits: whether rows that are longer become several.
     """
 
     length: int
     pad: int
     shifted: bool
     first: int | None
+    splits: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

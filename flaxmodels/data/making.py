@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from .collate import Batch
 from .forming import Form
 from .grouping import Group
 from .rows.draws import mixed, permutation
-from .rows.reading import Reader
+from .rows.reading import Reader, piece_of
 from .rows.sources import Indexed, Row, Stream
 
 T = TypeVar("T")
@@ -48,7 +49,8 @@ class Rows:
 
     An epoch is an order of the numbers. Where batches depend on lengths, these are asked for once,
     and each epoch is planned from them: any place in it is then reached at once. Texts that were
-    tokenised for it are kept, if they are not too many.
+    tokenised for it are kept, if they are not too many. What is ordered are rows, or where rows are
+    split, their pieces.
     """
 
     def __init__(self, source: Indexed, reader: Reader, form: Form, shuffle: bool):
@@ -56,6 +58,8 @@ class Rows:
         self._shuffle = shuffle
         self._lengths: np.ndarray | None = None
         self._kept: list[Row] | None = None
+        self._lock = threading.Lock()
+        self._pieces: tuple[np.ndarray, np.ndarray] | None = None
         self._plan: tuple[tuple[int, int], list[Group[int]]] | None = None
 
     def __len__(self) -> int:
@@ -87,27 +91,33 @@ class Rows:
         return self._form.groups((int(i), 0) for i in order)
 
     def _order(self, place: Place) -> np.ndarray | range:
-        count = len(self)
+        count = len(self) if self._lengths is None else len(self._lengths)
         return permutation(count, *place.keys) if self._shuffle else range(count)
 
     def _planned(self, place: Place) -> list[Group[int]]:
+        with self._lock:  # a thread may ask for it, and `len` at the same time
+            return self._plan_of(place)
+
+    def _plan_of(self, place: Place) -> list[Group[int]]:
         if self._plan is None or self._plan[0] != place.keys:
-            order, lengths = np.asarray(self._order(place)), self._measured()
+            lengths = self._measured()
+            order = np.asarray(self._order(place))
             items = zip(order.tolist(), lengths[order].tolist(), strict=True)
-            self._plan = place.keys, [*self._form.groups(items)]
-            if not self._plan[1]:
+            groups = [*self._form.groups(items)]
+            if not groups:
                 raise ValueError(_TOO_FEW)
+            self._plan = place.keys, groups
         return self._plan[1]
 
     def _measured(self) -> np.ndarray:
-        """Returns the tokens of each row, int64 [rows]."""
+        """Returns the tokens of each row, or piece of one, int64."""
         if self._lengths is None:
             found: list[int] = []
             kept: list[Row] = []
             left = 0 if self._reader.texts is None else _TOKENS_KEPT
             for start in range(0, len(self), _READ_AT_ONCE):
                 numbers = range(start, min(start + _READ_AT_ONCE, len(self)))
-                rows = self._read(numbers)
+                rows = self._reader.read(self._source.take(numbers))
                 lengths = [*map(tokens, rows)]
                 found += lengths
                 left -= sum(lengths)
@@ -116,9 +126,21 @@ class Rows:
                 else:
                     kept += rows
             self._kept, self._lengths = kept or None, np.array(found, np.int64)
+            if (packs := self._form.packs) is not None and packs.splits:
+                self._lengths, owners, starts = split(self._lengths, packs.length)
+                self._pieces = owners, starts
         return self._lengths
 
     def _read(self, numbers: Sequence[int]) -> list[Row]:
+        """Returns rows, or pieces of rows, by their numbers."""
+        packs, pieces = self._form.packs, self._pieces
+        if packs is None or pieces is None:
+            return self._whole(numbers)
+        owners, starts = (x[numbers].tolist() for x in pieces)
+        rows = zip(self._whole(owners), starts, strict=True)
+        return [piece_of(row, start, packs.length) for row, start in rows]
+
+    def _whole(self, numbers: Sequence[int]) -> list[Row]:
         if self._kept is not None:
             return [self._kept[i] for i in numbers]
         return self._reader.read(self._source.take(numbers))
@@ -171,9 +193,30 @@ class Streamed:
         return self._form.groups((pair, tokens(pair[1])) for pair in self._read(rows))
 
     def _read(self, rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+        packs, number = self._form.packs, 0
         while chunk := [*itertools.islice(rows, _READ_AT_ONCE)]:
             numbers, raw = zip(*chunk, strict=True)
-            yield from zip(numbers, self._reader.read(raw), strict=True)
+            made = self._reader.read(raw)
+            if packs is None or not packs.splits:
+                yield from zip(numbers, made, strict=True)
+                continue
+            for row in made:
+                for start in range(0, max(tokens(row), 1), packs.length):
+                    yield number, piece_of(row, start, packs.length)
+                    number += 1
+
+
+def split(lengths: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Splits rows of some lengths [N] into pieces [P] that are not longer than `longest`.
+
+    Returns:
+        the length of each piece, the row that it is of, and the token that it begins with.
+    """
+    counts = np.maximum(-(-lengths // longest), 1)
+    owners = np.repeat(np.arange(len(lengths)), counts)
+    firsts = np.repeat(np.cumsum(counts) - counts, counts)
+    starts = (np.arange(len(owners)) - firsts) * longest
+    return np.minimum(lengths[owners] - starts, longest), owners, starts
 
 
 def tokens(row: Row) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from jax.sharding import Mesh
 
@@ -17,7 +17,7 @@ class DataKeywords(TypedDict, total=False):
     target: str | None
     columns: Sequence[str]
     lengths: Sequence[int] | None
-    pack: bool
+    pack: bool | Literal["split"]
     max_length: int | None
     mlm_probability: float
     shuffle_buffer: int
@@ -40,7 +40,8 @@ class DataOptions:
             same: there are no more lengths of arrays than these.
         pack: whether several rows share one of the batch, `max_length` long: `segment_ids` tell
             them apart, `position_ids` begin anew in each, and the first token of each is no label
-            of a causal LM.
+            of a causal LM. With "split" a row that is longer is cut into several, and none of it
+            is lost.
         max_length: tokens of a row, at most.
         mlm_probability: of a token of a masked LM to be chosen for masking; 0 for no masking, and
             no labels.
@@ -54,7 +55,7 @@ class DataOptions:
     target: str | None = None
     columns: Sequence[str] = ()
     lengths: Sequence[int] | None = None
-    pack: bool = False
+    pack: bool | Literal["split"] = False
     max_length: int | None = None
     mlm_probability: float = 0.15
     shuffle_buffer: int = 1000

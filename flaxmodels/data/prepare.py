@@ -89,7 +89,7 @@ def _prepared(
 ) -> Batches:
     seed = whole("seed", options.seed, 0)
     buffer = whole("shuffle_buffer", options.shuffle_buffer, 1)
-    bounded, is_ours = options.pack or options.lengths is not None, given.collate_fn is None
+    bounded, is_ours = bool(options.pack) or options.lengths is not None, given.collate_fn is None
     if bounded and not is_ours:
         raise ValueError("collate_fn makes arrays of its own form: give no lengths and no pack")
     wanted = columns_of(model, options.columns)
@@ -99,8 +99,9 @@ def _prepared(
     padding = defaults.padding_of(model, given.tokenizer)
     probability = options.mlm_probability if is_ours else 0
     masking = defaults.masking_of(model, given.tokenizer, probability)
-    told = {"limit": limit, "makes_labels": is_ours, "masking": masking, "unpads": options.pack}
-    reader = defaults.reader_of(model, wanted, texts, **told)
+    told = {"limit": limit, "makes_labels": is_ours, "masking": masking}
+    packs = defaults.packs_of(model, padding, limit, options.pack)
+    reader = defaults.reader_of(model, wanted, texts, **told, packs=packs)
     rules = model.rules if options.rules is None else options.rules
     mesh, size = options.mesh, given.batch_size
     form = Form(
@@ -111,7 +112,7 @@ def _prepared(
         columns=wanted,
         ranges=Ranges.of(model),
         lengths=lengths,
-        packs=defaults.packs_of(model, padding, limit) if options.pack else None,
+        packs=packs,
         placement=None if mesh is None else Placement(mesh, rules, size),
         first_position=defaults.first_position(model, padding),
     )

@@ -21,6 +21,7 @@ WAYS = {
     "plain": {"lengths": (32,)},
     "lengths": {"lengths": (8, 16, 32)},
     "packed": {"pack": True, "max_length": 48},
+    "split": {"pack": "split", "max_length": 8},
 }
 
 
@@ -267,3 +268,17 @@ def test_T17_packed_positions_begin_where_the_models_do():
     model = fm.BloomForCausalLM(fm.BloomConfig(vocab_size=64, hidden_size=16, n_layer=1, n_head=2))
     (batch,) = model.prepare_dataset([{"input_ids": [5, 6]}], 1, False, pack=True, max_length=3)
     assert batch.keys() == {"input_ids", "labels", "segment_ids", "position_ids"}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["rows", "stream"])
+def test_T17_rows_that_are_split_lose_nothing(stream):
+    rows = [{"text": " ".join("a" * n for n in range(1, 12))}, {"text": "aa"}, {"text": "a a a"}]
+    tok = lambda texts: [[len(word) for word in text.split()] for text in texts]  # noqa: E731
+    (batch,) = llama().prepare_dataset(
+        (lambda: iter(rows)) if stream else rows, 4, False, tok, pack="split", max_length=4
+    )
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 2], [1, 1, 1, 0]]
+    assert batch["segment_ids"].tolist() == [[1] * 4, [1] * 4, [1, 1, 1, 2], [1, 1, 1, 0]]
+    assert batch["labels"][1].tolist() == [-100, 6, 7, 8]
+    with pytest.raises(ValueError, match="pack='cut'; expected True, False or 'split'"):
+        llama().prepare_dataset(rows, tokenizer=tok, pack="cut", max_length=4)

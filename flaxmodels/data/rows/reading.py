@@ -128,6 +128,13 @@ def _with_labels(row: Row, how: str) -> Row:
     return row | {"labels": labels}
 
 
+def piece_of(row: Row, start: int, length: int) -> Row:
+    """Returns at most `length` tokens of a row, from the token `start` on."""
+    count = len(row["input_ids"])
+    alike = [name for name, x in row.items() if np.shape(x) == (count,)]
+    return row | {name: row[name][start : start + length] for name in alike}
+
+
 def unpadded(row: Row) -> Row:
     """Returns a row without the tokens that its `attention_mask` says are padding."""
     if (mask := row.get("attention_mask")) is None:
