@@ -64,14 +64,8 @@ def first_scale(loss_scale: float | str | None, dtype: Any) -> LossScale | None:
 
 
 def compute_copy(params: PyTree, dtype: Any, is_matrix: LeafTest) -> PyTree:
-    """Returns params of which the floating-point leaves that `is_matrix` chooses are in `dtype`, in
-    a trace; all as they are if it is None.
-
-    A matrix is cast as a whole before it is used, so that what a mesh gathers is in 16 bits.
-    Biases and scales stay in float32, in which norms compute.
-    """
-    if dtype is None:
-        return params
+    """Returns params of which the wider floating-point leaves that `is_matrix` chooses are in
+    `dtype`, in a trace. Biases and scales stay as they are: norms compute in float32."""
     dtype = parse_dtype(dtype)
 
     def one(key_path: Any, leaf: Any) -> Any:

@@ -182,7 +182,7 @@ def _gradients(
     key = jax.random.fold_in(state.key, state.step)
 
     def of(trained: Any, variables: Any, part: Batch, number: Any) -> Any:
-        params = _joined(recipe, state, trained)
+        params = _joined(recipe, state, trained, where and where.grads)
         rngs = {"dropout": jax.random.fold_in(key, number)}
         sums, after = _forward(recipe, params, variables, part, counts=counts, rngs=rngs)
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
@@ -242,9 +242,16 @@ def _pairs(recipe: Recipe, outputs: Any, labels: Mapping[str, Any]) -> dict[str,
     return named
 
 
-def _joined(recipe: Recipe, state: TrainState, trained: Any) -> fp.Params:
-    """Returns the params to compute with."""
-    trained = compute_copy(trained, recipe.compute_dtype, recipe.matrices)
+def _joined(recipe: Recipe, state: TrainState, trained: Any, shardings: Any = None) -> fp.Params:
+    """Returns the params to compute with.
+
+    Args:
+        shardings: of what is trained, in which its copies of 16 bits are too, so that these are what
+            a mesh gathers.
+    """
+    if recipe.compute_dtype is not None:
+        trained = compute_copy(trained, recipe.compute_dtype, recipe.matrices)
+        trained = _constrained(trained, shardings)
     return join(trained, state.frozen, adapters=state.adapters)
 
 

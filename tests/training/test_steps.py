@@ -361,6 +361,16 @@ def test_T7_the_default_words_of_keras_warn_once():
     training.compile(MODEL, "rmsprop", "passthrough")
 
 
+def test_a_chunked_loss_is_the_same_and_makes_no_logits():
+    chunked = trained(chunked_loss=5)
+    assert_same(chunked, alone())
+    predicted = chunked[0].predict_step(chunked[1], batch())
+    assert predicted.logits[0, 0].shape == (64,)
+    steps = training.compile(MODEL, chunked_loss=True, metrics="accuracy")
+    with pytest.raises(ValueError, match="accuracy reads logits, which chunked_loss does not make"):
+        jax.eval_shape(lambda state: steps.train_step(state, batch()), steps.abstract_state())
+
+
 # --- bad input ---
 
 
