@@ -129,10 +129,10 @@ def train_step(
     scale = None if state.loss_scale is None else state.loss_scale.scale
     if scale is not None:
         grads = jax.tree.map(lambda g: g / scale, grads)
-    norm = _global_norm(grads)
+    norm = global_norm(grads)
     finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
-    clipped = _clipped(grads, norm, recipe.clip_norm)
-    new = _updated(recipe, state, _constrained(clipped, where and where.updates))
+    grads = clipped(grads, norm, recipe.clip_norm)
+    new = _updated(recipe, state, _constrained(grads, where and where.updates))
     new = new.replace(variables=variables, step=state.step + 1)
     values = {
         **_values(recipe, sums),
@@ -246,8 +246,7 @@ def _joined(recipe: Recipe, state: TrainState, trained: Any, shardings: Any = No
     """Returns the params to compute with.
 
     Args:
-        shardings: of what is trained, in which its copies of 16 bits are too, so that these are what
-            a mesh gathers.
+        shardings: of what is trained, and of its copies of 16 bits: these are what a mesh gathers.
     """
     if recipe.compute_dtype is not None:
         trained = compute_copy(trained, recipe.compute_dtype, recipe.matrices)
@@ -277,12 +276,12 @@ def _constrained(grads: Any, shardings: Any) -> Any:
     return grads if shardings is None else jax.lax.with_sharding_constraint(grads, shardings)
 
 
-def _global_norm(grads: Any) -> jax.Array:
+def global_norm(grads: Any) -> jax.Array:
     """Returns the norm of all gradients as one vector: of a sharded one, of its shards."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
 
 
-def _clipped(grads: Any, norm: jax.Array, limit: float | None) -> Any:
+def clipped(grads: Any, norm: jax.Array, limit: float | None) -> Any:
     """Returns gradients whose norm is at most `limit`, as PyTorch's `clip_grad_norm_` makes
     them."""
     if limit is None:

@@ -16,6 +16,7 @@ from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels import training
 from flaxmodels.training.precision import LossScale
+from flaxmodels.training.steps import clipped, global_norm
 
 ROWS, LENGTH = 8, 12
 CONFIG = tiny_llama(num_hidden_layers=1)
@@ -153,14 +154,28 @@ def test_new_params_are_drawn_where_they_belong():
 
 @pytest.mark.optimized
 def test_clipping_gathers_no_gradients():
-    """The norm is of the shards: the programs with and without it gather the same."""
+    """The norm is of the shards, and what leaves a device is a number."""
+    spread = jax.NamedSharding(mesh_of(fsdp=4), jax.P("fsdp"))
+    grads = {name: jax.ShapeDtypeStruct((8, 16), jnp.float32, sharding=spread) for name in "ab"}
+
+    @jax.jit
+    def clip(grads):
+        return clipped(grads, global_norm(grads), 0.5)
+
+    found = fs.collectives(clip.lower(grads).compile().as_text())
+    assert {(c.kind, shape) for c in found for _, shape in c.shapes} == {("all-reduce", ())}
+
+
+@pytest.mark.soak
+@pytest.mark.optimized
+def test_a_step_that_clips_gathers_what_one_without_does():
     gathered = []
-    for clip in (None, 0.5):
-        steps = training.compile(MODEL, clip_norm=clip, mesh=mesh_of(fsdp=4))
+    for limit in (None, 0.5):
+        steps = training.compile(MODEL, clip_norm=limit, mesh=mesh_of(fsdp=4))
         shapes = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in batch().items()}
         text = steps.lower(steps.abstract_state(), shapes).compile().as_text()
         found = [c for c in fs.collectives(text) if c.kind == "all-gather"]
-        gathered.append(sorted(c.nbytes for c in found))
+        gathered.append(sorted(c.shapes for c in found))
     assert gathered[0] == gathered[1] != []
 
 
