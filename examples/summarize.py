@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _training import BOS, EOS, PAD, Vocabulary, docstrings, measure, mesh_of, options, say, train
+from jax.experimental import multihost_utils
 
 import flaxmodels as fm
 from flaxmodels import training
@@ -69,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     (batch,) = others
     how = {"attention_mask": batch["attention_mask"], "max_new_tokens": LINE - 1}
     written = model.generate(state.params, batch["input_ids"], **how)
-    found = [vocabulary.text(row) for row in np.asarray(written.sequences)]
+    sequences = multihost_utils.process_allgather(written.sequences, tiled=True)
+    found = [vocabulary.text(row) for row in sequences]
     expected = [vocabulary.text(row) for row in lines[:HELD_OUT]]
     first = [vocabulary.text(row[: LINE - 1]) for row in bodies[:HELD_OUT]]
     score, usual = (

@@ -124,9 +124,10 @@ class Drawing:
         """Makes the scales of the layers, float32."""
         if place.is_abstract:
             return _abstract(place, place.base.shape[: place.lead], (), jnp.float32)
-        scales = jnp.array(values if place.lead else values[0], jnp.float32)
+        scales = np.array(values if place.lead else values[0], np.float32)
         where = _sharding(place, Start((), (), "ones"))
-        return scales if where is None else jax.device_put(scales, where)
+        # Of NumPy: an array of this process, put onto devices of several, has shards of shards.
+        return jnp.asarray(scales) if where is None else jax.device_put(scales, where)
 
     def lengths(self, place: Place, of: Callable[[Any, Any], jax.Array], adapter: Any) -> Any:
         """Makes a vector along the last axis of a weight: `of(base, adapter)` of each layer."""

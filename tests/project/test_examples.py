@@ -171,6 +171,17 @@ def test_two_processes_of_launch_train_as_one(tmp_path, thorough):
         np.testing.assert_allclose(two, one, rtol=1e-5)
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("name", sorted(PROGRAMS.keys() - {"pretrain"}))
+def test_two_processes_of_launch_run_each_program(name, tmp_path):
+    sizes = SMALL if name in ("masked_lm", "classify", "summarize") else []
+    more = ["--merge"] if name == "lora" else []
+    program = [ROOT / "examples" / f"{name}.py", *sizes, *FEW, *more, "--folder", tmp_path]
+    result = _children.run(ROOT / "scripts/launch.py", "-n", "2", *program, timeout=240)
+    assert result.returncode == 0, result.stdout + result.stderr[-3000:]
+    assert "[0] held out: " in result.stdout and steps_of(tmp_path) == [1, 2, 4]
+
+
 def test_preferences_are_of_pairs():
     rows = np.arange(4 * 64).reshape(4, 64)
     made = dpo.pairs(rows)
