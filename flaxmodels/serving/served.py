@@ -212,13 +212,14 @@ def _deserialised(path: Path, manifest: Manifest, name: str, raw: bytes) -> jax_
         )
     try:
         exported = jax_export.deserialize(bytearray(raw))
+        exported.mlir_module()  # else StableHLO would be read by the first call
     except ImportError:
         raise
     except Exception as error:  # flatbuffers and MLIR raise what they like
         raise ServingError(
             f"{path / manifest.programs[name].file}: jax {jax.__version__} cannot read it "
-            f"({type(error).__name__}: {str(error)[:200]}); {made}, and promised until "
-            f"{manifest.expires}. Make it again: {manifest.command}"
+            f"({type(error).__name__}: {str(error)[:200]}); {made}, and promised for versions "
+            f"from there until {manifest.expires}. Make it again: {manifest.command}"
         ) from error
     _check_arguments(path, manifest, name, exported)
     return exported

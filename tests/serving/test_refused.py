@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -93,6 +94,14 @@ def test_T21_a_program_that_this_jax_cannot_read(version):
     signatures["step"]["sha256"] = hashlib.sha256(raw).hexdigest()
     changed(version, signatures=signatures)
     refused(version, "step.jax_export: jax .* cannot read it.*Make it again: flaxmodels export")
+
+
+def test_T21_a_program_of_a_later_jax_is_refused_by_the_load(version, monkeypatch):
+    def unknown(self):
+        raise RuntimeError("Failed to deserialize StableHLO")
+
+    monkeypatch.setattr(jax.export.Exported, "mlir_module", unknown)
+    refused(version, "cannot read it .RuntimeError: Failed.*promised for versions from there until")
 
 
 def test_T21_a_program_that_was_cut_changed_or_is_of_another_export(version):
