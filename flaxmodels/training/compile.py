@@ -156,12 +156,20 @@ def compile(
 
 
 def _computing(model: Model, dtype: Any, remat: Any, chunked: bool | int) -> Model:
-    """Returns the model as it computes in a step."""
+    """Returns the model as it computes in a step.
+
+    Raises:
+        ValueError: a loss in chunks, of a model without a vocabulary.
+    """
     if dtype is not None:
         model = model.clone(dtype=parse_dtype(dtype))
     if remat is not None:
         model = model.clone(remat=remat)
-    return model.clone(defer_logits=chunked) if chunked else model
+    if not chunked:
+        return model
+    if model.output_embeddings_path is None:
+        raise ValueError(f"chunked_loss: {type(model).__name__} has no head over a vocabulary")
+    return model.clone(defer_logits=chunked)
 
 
 def _optimizer(

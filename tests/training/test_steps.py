@@ -16,7 +16,7 @@ from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels import training
 from flaxmodels.training.precision import LossScale
-from flaxmodels.training.steps import clipped, global_norm
+from flaxmodels.training.steps import clipped, global_norm, split_batch
 
 ROWS, LENGTH = 8, 12
 CONFIG = tiny_llama(num_hidden_layers=1)
@@ -93,6 +93,12 @@ def test_T27_a_test_step_changes_nothing_and_predictions_need_no_labels():
     predicted = steps.predict_step(state, {"input_ids": batch(0)["input_ids"]})
     np.testing.assert_allclose(predicted.logits, outputs.logits, atol=1e-5)
     same_trees(state.params, before)
+
+
+def test_T28_a_batch_may_be_inputs_labels_and_weights():
+    recipe, given, weights = alone()[0].recipe, batch(), np.arange(ROWS)
+    pair = {"input_ids": given["input_ids"]}, {"logits": given["labels"]}, weights
+    same_trees(split_batch(recipe, pair), split_batch(recipe, given | {"sample_weight": weights}))
 
 
 def test_accumulated_is_one_batch():
@@ -418,6 +424,11 @@ def test_a_chunked_loss_is_the_same_and_makes_no_logits():
 def test_T7_what_cannot_act_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         training.compile(MODEL, **options)
+
+
+def test_T7_only_a_vocabulary_is_computed_in_chunks():
+    with pytest.raises(ValueError, match="LlamaForTokenClassification has no head over a voc"):
+        training.compile(fm.LlamaForTokenClassification(CONFIG), chunked_loss=True)
 
 
 @pytest.mark.parametrize(
