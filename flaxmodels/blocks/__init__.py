@@ -73,7 +73,6 @@ from .stack import LayersOutput as LayersOutput
 from .weights.linear import Bias as Bias
 from .weights.linear import Embed as Embed
 from .weights.linear import Linear as Linear
-from .weights.linear import LinearParams as LinearParams
 from .weights.linear import affine as affine
 from .weights.linear import contract as contract
 from .weights.linear import embed_inputs as embed_inputs

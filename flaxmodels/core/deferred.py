@@ -67,8 +67,7 @@ class DeferredLogits:
 
     def logits(self) -> jax.Array:
         """Makes the logits [..., V], all at once."""
-        logits = self.shaped(self.product(self.hidden, self.weight, self.bias))
-        return fs.constrain(logits, logical_axes(logits.ndim), self.rules)
+        return placed(self.shaped(self.product(self.hidden, self.weight, self.bias)), self.rules)
 
     def product(
         self, x: jax.Array, weight: jax.Array | Weight, bias: jax.Array | None
@@ -80,9 +79,7 @@ class DeferredLogits:
 
     def shaped(self, y: jax.Array) -> jax.Array:
         """Scales and caps products y [..., V]."""
-        if self.scale is not None:
-            y = blocks.scaled(y, self.scale)
-        return y if self.softcap is None else jnp.tanh(y / self.softcap) * self.softcap
+        return shaped(y, self.scale, self.softcap)
 
     def reshape(self, *shape: int) -> Self:
         """Returns the same logits with other axes before the last.
@@ -104,6 +101,18 @@ jax.tree_util.register_dataclass(
     data_fields=["hidden", "weight", "bias"],
     meta_fields=["axis", "bias_apart", "scale", "softcap", "rules", "chunk"],
 )
+
+
+def shaped(y: jax.Array, scale: float | None, softcap: float | None) -> jax.Array:
+    """Scales and caps products y [..., V]: `softcap * tanh(y * scale / softcap)`."""
+    if scale is not None:
+        y = blocks.scaled(y, scale)
+    return y if softcap is None else jnp.tanh(y / softcap) * softcap
+
+
+def placed(logits: jax.Array, rules: object) -> jax.Array:
+    """Tells the compiler how logits are split by rules."""
+    return fs.constrain(logits, logical_axes(logits.ndim), rules)
 
 
 def logical_axes(ndim: int) -> tuple[str | None, ...]:

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from .. import blocks
 from ..core import outputs
-from ..core.deferred import DeferredLogits
+from ..core.deferred import DeferredLogits, placed, shaped
 from ..params.tree.weights import Weight
 from .base import PretrainedModel
 from .decoder import Inputs
@@ -77,13 +77,31 @@ class SimpleHead(TaskHead):
         raise TypeError(f"{type(self).__name__} defines no head")
 
 
-class VocabularyParams(NamedTuple):
-    """What makes logits of hidden states; as in `DeferredLogits`."""
+class Projection(NamedTuple):
+    """What multiplies hidden states with a vocabulary.
 
-    weight: jax.Array | Weight
+    Attributes:
+        by: a module with a kernel [D, V], or a table [V, D].
+        bias: [V], is added to the product, of a module without one of its own.
+    """
+
+    by: blocks.Linear | jax.Array | Weight
     bias: jax.Array | None = None
-    axis: int = 0
-    bias_apart: bool = False
+
+    def products(self, x: jax.Array) -> jax.Array:
+        """Multiplies x [..., D] -> [..., V]."""
+        by = self.by
+        y = by(x) if isinstance(by, blocks.Linear) else blocks.contract(x, by, 1)
+        return y if self.bias is None else blocks.with_bias(y, self.bias)
+
+    def deferred(self, x: jax.Array, **others: Any) -> DeferredLogits:
+        """Returns what makes the logits of x [..., D] later; `others` are fields of it."""
+        if not isinstance(self.by, blocks.Linear):
+            return DeferredLogits(x, self.by, self.bias, axis=1, bias_apart=True, **others)
+        kernel, own = self.by.params(x.shape[-1])
+        apart = self.bias is not None
+        assert not apart or own is None  # no family adds two
+        return DeferredLogits(x, kernel, self.bias if apart else own, bias_apart=apart, **others)
 
 
 class VocabularyHead(TaskHead):
@@ -105,32 +123,27 @@ class VocabularyHead(TaskHead):
     def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
         """Projects x [B, T, D] to logits [B, T, V], by the embedding table if it is tied;
         `DeferredLogits` of them if the model says so."""
-        return self.logits_by(self.vocabulary_params(base, x.shape[-1]), x)
+        return self.logits_by(self.projection(base), x)
 
-    def vocabulary_params(self, base: Any, width: int) -> VocabularyParams:
-        """Makes what hidden states [B, T, width] are multiplied with."""
+    def projection(self, base: Any) -> Projection:
+        """Makes what multiplies hidden states with the vocabulary."""
         use_bias, size, name = self.logit_style.use_bias, self.logit_count, self.lm_head_path
         if not self.config.tie_word_embeddings:
             std, axes = self.config.initializer_range, ("embed", "vocab")
-            head = blocks.LinearParams(size, axes, std, use_bias, name=name)
-            return VocabularyParams(*head(width))
+            return Projection(blocks.Linear(size, axes, std, use_bias, name=name))
         bias = blocks.Bias(size, ("vocab",), name=name)() if use_bias else None
-        return VocabularyParams(base.token_table(), bias, axis=1, bias_apart=True)
+        return Projection(base.token_table(), bias)
 
-    def logits_by(self, params: VocabularyParams, x: jax.Array) -> jax.Array:
+    def logits_by(self, projection: Projection, x: jax.Array) -> jax.Array:
         """Makes the logits of hidden states x [B, T, D], or defers them: every head over a
         vocabulary ends here."""
         style, defer = self.logit_style, self.defer_logits
-        deferred = DeferredLogits(
-            x,
-            **params._asdict(),
-            scale=style.scale,
-            softcap=style.softcap,
-            rules=self.rules,
-            chunk=None if defer is True else defer or None,
-        )
-        made: Any = deferred if defer else deferred.logits()
-        return made
+        if not defer:
+            logits = shaped(projection.products(x), style.scale, style.softcap)
+            return placed(logits, self.rules)
+        fields = {"scale": style.scale, "softcap": style.softcap, "rules": self.rules}
+        later: Any = projection.deferred(x, **fields, chunk=None if defer is True else defer)
+        return later
 
 
 class CausalLM(VocabularyHead):

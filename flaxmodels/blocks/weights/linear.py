@@ -80,34 +80,19 @@ class Linear(nn.Module):
     std: float
     use_bias: bool = True
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return affine(x, *_kernel_and_bias(self, x.shape[-1]), 0)
-
-
-class LinearParams(nn.Module):
-    """Makes the params of a `Linear`, for what multiplies with them later; fields as there."""
-
-    features: int
-    axes: tuple[str, str]
-    std: float
-    use_bias: bool = True
+        return affine(x, *self.params(x.shape[-1]), 0)
 
     @nn.compact
-    def __call__(self, width: int) -> tuple[jax.Array | Weight, jax.Array | None]:
-        """Returns the kernel [width, features] and the bias [features]."""
-        return _kernel_and_bias(self, width)
-
-
-def _kernel_and_bias(
-    module: Linear | LinearParams, width: int
-) -> tuple[jax.Array | Weight, jax.Array | None]:
-    shape, axes = (width, module.features), module.axes
-    draw = nn.initializers.normal(module.std, jnp.float32)  # the same numbers under x64
-    kernel = weight(module, "kernel", draw, shape, axes)
-    if not module.use_bias:
-        return kernel, None
-    return kernel, parameter(module, "bias", nn.initializers.zeros, shape[1:], axes[1:])
+    def params(self, width: int) -> tuple[jax.Array | Weight, jax.Array | None]:
+        """Returns the kernel [width, features] and the bias [features], for what multiplies with
+        them later."""
+        shape = (width, self.features)
+        draw = nn.initializers.normal(self.std, jnp.float32)  # the same numbers under x64
+        kernel = weight(self, "kernel", draw, shape, self.axes)
+        if not self.use_bias:
+            return kernel, None
+        return kernel, parameter(self, "bias", nn.initializers.zeros, shape[1:], self.axes[1:])
 
 
 class Bias(nn.Module):

@@ -201,12 +201,10 @@ class FairseqConditionalGeneration(FairseqUnbiased):
 
     loss_kind = "restoring_lm"
 
-    def vocabulary_params(self, base: nn.Module, width: int) -> task_heads.VocabularyParams:
+    def projection(self, base: nn.Module) -> task_heads.Projection:
         shape, axes = (1, self.logit_count), ("position", "vocab")  # the same in all positions
-        zeros = nn.initializers.zeros
-        bias = blocks.parameter(self, "final_logits_bias", zeros, shape, axes)
-        frozen = jax.lax.stop_gradient(bias)[0]
-        return super().vocabulary_params(base, width)._replace(bias=frozen, bias_apart=True)
+        bias = blocks.parameter(self, "final_logits_bias", nn.initializers.zeros, shape, axes)
+        return super().projection(base)._replace(bias=jax.lax.stop_gradient(bias)[0])
 
 
 class FairseqTranslation(FairseqConditionalGeneration):

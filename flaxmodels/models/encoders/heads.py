@@ -82,9 +82,7 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
         if not self.is_tied:
             use_bias = names.bias is not None and not names.bias_apart
             axes = ("embed", "vocab")
-            parts[names.decoder] = functools.partial(
-                blocks.LinearParams, cfg.vocab_size, axes, cfg.initializer_range, use_bias
-            )
+            parts[names.decoder] = self.linear(cfg.vocab_size, axes, use_bias=use_bias)
         if names.bias is not None and (self.is_tied or names.bias_apart):
             parts[names.bias] = Vector(cfg.vocab_size, "vocab")
         return parts
@@ -92,13 +90,11 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
     def predict(self, modules: Branch, base: Any, x: jax.Array) -> jax.Array:
         """Projects x [B, T, D] to logits [B, T, V], or defers them."""
         names, x = self.prediction_names, self.transform(modules, x)
-        if self.is_tied:
-            params = task_heads.VocabularyParams(base.token_table(), axis=1)
-        else:
-            params = task_heads.VocabularyParams(*modules.at(names.decoder)(x.shape[-1]))
+        by = base.token_table() if self.is_tied else modules.at(names.decoder)
+        bias = None
         if names.bias is not None and (self.is_tied or names.bias_apart):
-            params = params._replace(bias=modules.at(names.bias), bias_apart=True)
-        return self.logits_by(params, x)
+            bias = modules.at(names.bias)
+        return self.logits_by(task_heads.Projection(by, bias), x)
 
     def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
         return self.predict(grown(self, self.prediction_parts()), base, x)

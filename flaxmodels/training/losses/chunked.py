@@ -43,12 +43,12 @@ def chunked_cross_entropy(
     ignore_index: int = -100,
     chunk: int = CHUNK,
     vocab_size: int | None = None,
-    rules: fs.Rules | str | None = None,
 ) -> jax.Array:
     """Computes the cross-entropy of each token, without all logits at once.
 
     Logits are `softcap * tanh((hidden @ weight + bias) * scale / softcap)`, of what is not None;
-    the product is made in the dtype of `hidden` and summed in float32.
+    the product is made in the dtype of `hidden` and summed in float32. On a mesh tokens and V are
+    split by `fs.DEFAULT_RULES`; `cross_entropy` of `DeferredLogits` has rules of its own.
 
     Args:
         hidden: [..., D].
@@ -65,7 +65,6 @@ def chunked_cross_entropy(
         chunk: tokens whose logits a device has at a time, at most.
         vocab_size: only the first so many of the V columns are tokens, the others padding; all of
             them if None.
-        rules: as `Model.rules`: where the mesh of `hidden` splits tokens and V.
 
     Returns:
         float32 (float64 of float64), of the shape of `labels`; NaN for a label that is no token.
@@ -75,9 +74,7 @@ def chunked_cross_entropy(
         TypeError: labels that are no integers.
         ValueError: labels of another shape than tokens, or a number out of range.
     """
-    logits = DeferredLogits(
-        hidden, weight, bias, axis, scale=scale, softcap=softcap, rules=fs.as_rules(rules)
-    )
+    logits = DeferredLogits(hidden, weight, bias, axis, scale=scale, softcap=softcap)
     token_loss = TokenLoss(label_smoothing, z_loss, ignore_index, vocab_size)
     return _losses_of(logits, labels, token_loss, chunk)
 
