@@ -100,8 +100,9 @@ class TrainSteps:
 
         The state is donated: its arrays, but for `frozen`, are gone afterwards. Metrics are float32
         scalars on the device: "loss", the mean over what counts; "count"; "grad_norm", before
-        clipping; "finite"; "learning_rate", of an optimizer that is named; and those asked for. If
-        the loss or a gradient is not finite, nothing changes but `skipped` and the loss scale.
+        clipping; "learning_rate", of an optimizer that is named; those asked for; and a bool,
+        "finite". If the loss or a gradient is not finite, nothing changes but `skipped` and the
+        loss scale.
 
         Raises:
             ValueError: a batch without the model's input, with labels that it does not take, or
@@ -135,8 +136,9 @@ class TrainSteps:
         """Returns the state as `jax.ShapeDtypeStruct`s with their shardings; allocates nothing.
 
         Args:
-            params: as `init` takes them, abstract or not; needed where they have adapters or are
-                quantised. Those of the model if None.
+            params: as `init` takes them, abstract or not; those of the model in float32 if None.
+                Needed where they have adapters or are quantised, or where what is not trained is
+                in another dtype.
         """
         placement = self._placement
         if params is None:
@@ -150,8 +152,6 @@ class TrainSteps:
         if placement is None:
             return state
         return jax.tree.map(lambda x, s: x.update(sharding=s), state, placement.of_state(state))
-
-    # --- what init makes ---
 
     def _new_params(self, key: Any) -> fp.Params:
         dtype = jnp.float32 if self._param_dtype is None else self._param_dtype
@@ -198,8 +198,6 @@ class TrainSteps:
         state: Any = jax.eval_shape(self._fresh, trained, {})
         where: Any = self._placement.of_state(state.replace(trained=trained, frozen={}))
         return {"out_shardings": where.replace(trained={}, frozen={})}
-
-    # --- programs ---
 
     def _program(self, kind: str, state: TrainState) -> Callable[..., Any]:
         """Returns a step as a program; one serves all states of a structure."""
