@@ -34,7 +34,7 @@ def main() -> None:
         print(json.dumps({**took, "value": None if value is None else float(value)}), flush=True)
 
 
-def ours(folder: str, **options: Any) -> tuple[Pieces, int]:
+def ours(folder: str, chunked_loss: bool | int = False) -> tuple[Pieces, int]:
     import jax
     import jax.numpy as jnp
     import optax
@@ -42,14 +42,25 @@ def ours(folder: str, **options: Any) -> tuple[Pieces, int]:
     import flaxmodels as fm
 
     model, params = fm.GPT2LMHeadModel.from_pretrained(folder, progress=False)
-    optimizer = optax.adamw(RATE, weight_decay=DECAY)
+    options: Any = {"learning_rate": RATE, "weight_decay": DECAY, "decay_mask": True}
+    steps = fm.training.compile(model, "adamw", chunked_loss=chunked_loss, **options)
+    state = steps.init(params, donate=True)
+    computing = model.clone(defer_logits=chunked_loss)
 
     def loss(params: Any, ids: Any, key: Any) -> jax.Array:
-        passing = {"deterministic": False, "rngs": {"dropout": key}}
-        logits = model.apply({"params": params}, ids, **passing).logits[:, :-1]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, ids[:, 1:]).mean()
+        inputs, labels = fm.training.match_labels(model, {"input_ids": ids, "labels": ids})
+        passing: Any = {"deterministic": False, "rngs": {"dropout": key}}
+        outputs = computing.apply({"params": params}, **inputs, **passing)
+        return fm.training.loss(model, outputs, labels)
 
-    return _by_optax(params, loss, optimizer, jax, jnp, optax), model.config.vocab_size
+    def step(ids: np.ndarray) -> Any:
+        nonlocal state
+        state, metrics = steps.train_step(state, {"input_ids": ids, "labels": ids})
+        return jax.block_until_ready(metrics["loss"])
+
+    optimizer = optax.adamw(RATE, weight_decay=DECAY)
+    pieces = _by_optax(lambda: state.params, loss, optimizer, jax, jnp, optax)
+    return {**pieces, "step": step}, model.config.vocab_size
 
 
 def old_flax(folder: str) -> tuple[Pieces, int]:
@@ -65,14 +76,27 @@ def old_flax(folder: str) -> tuple[Pieces, int]:
         logits = model(ids, params=params, dropout_rng=key, train=True).logits[:, :-1]
         return optax.softmax_cross_entropy_with_integer_labels(logits, ids[:, 1:]).mean()
 
-    pieces = _by_optax(model.params, loss, optimizer, jax, jnp, optax)
+    pieces = _by_optax(lambda: model.params, loss, optimizer, jax, jnp, optax)
     return pieces, model.config.vocab_size
 
 
-def _by_optax(params: Any, loss: Any, optimizer: Any, jax: Any, jnp: Any, optax: Any) -> Pieces:
-    """Makes the pieces of a step that is written by hand, with params and moments donated."""
-    state = {"params": jax.tree_util.tree_map(jnp.array, params), "key": jax.random.PRNGKey(0)}
-    state["opt"] = jax.jit(optimizer.init)(state["params"])
+def _by_optax(
+    params_now: Callable[[], Any], loss: Any, optimizer: Any, jax: Any, jnp: Any, optax: Any
+) -> Pieces:
+    """Makes the pieces of a step that is written by hand, with params and moments donated.
+
+    Args:
+        loss: (params, ids, key) -> a scalar.
+        jax, jnp, optax: the modules of this process.
+    """
+    keys = iter(range(1 << 30))
+
+    @functools.cache
+    def state() -> dict[str, Any]:
+        """Returns params of its own and what goes with them, made when they are first needed."""
+        own = jax.tree_util.tree_map(jnp.array, params_now())
+        zeros = jax.tree_util.tree_map(jnp.zeros_like, own)
+        return {"params": own, "opt": jax.jit(optimizer.init)(own), "grads": zeros}
 
     def update(params: Any, opt: Any, grads: Any) -> Any:
         updates, opt = optimizer.update(grads, opt, params)
@@ -86,28 +110,24 @@ def _by_optax(params: Any, loss: Any, optimizer: Any, jax: Any, jnp: Any, optax:
     forward, gradient = jax.jit(loss), jax.jit(jax.value_and_grad(loss))
     only_update = jax.jit(update, donate_argnums=(0, 1))
 
-    def key() -> Any:
-        state["key"], new = jax.random.split(state["key"])
-        return new
+    def passing(ids: np.ndarray) -> Any:
+        return state()["params"], ids, jax.random.PRNGKey(next(keys))
 
     def do_step(ids: np.ndarray) -> Any:
-        state["params"], state["opt"], value = step(state["params"], state["opt"], ids, key())
+        kept, (params, ids, key) = state(), passing(ids)
+        kept["params"], kept["opt"], value = step(params, kept["opt"], ids, key)
         return jax.block_until_ready(value)
-
-    def do_gradient(ids: np.ndarray) -> Any:
-        value, grads = gradient(state["params"], ids, key())
-        return jax.block_until_ready((value, grads))[0]
 
     def do_optimizer(ids: np.ndarray) -> None:
         del ids
-        grads = state.setdefault("grads", jax.tree_util.tree_map(jnp.zeros_like, state["params"]))
-        new = only_update(state["params"], state["opt"], grads)
-        state["params"], state["opt"] = jax.block_until_ready(new)
+        kept = state()
+        new = only_update(kept["params"], kept["opt"], kept["grads"])
+        kept["params"], kept["opt"] = jax.block_until_ready(new)
 
     return {
         "step": do_step,
-        "forward": lambda ids: jax.block_until_ready(forward(state["params"], ids, key())),
-        "gradient": do_gradient,
+        "forward": lambda ids: jax.block_until_ready(forward(*passing(ids))),
+        "gradient": lambda ids: jax.block_until_ready(gradient(*passing(ids)))[0],
         "optimizer": do_optimizer,
     }
 
