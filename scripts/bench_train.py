@@ -3,10 +3,10 @@
     python scripts/bench_train.py [--torch PYTHON] [--old-flax PYTHON] [--runs 5] [--dropout]
                                   [--pieces] [--rows 4] [--tokens 128] [--layers 12] [--json FILE]
 
-Each PYTHON is an interpreter with that library and Transformers (`--old-flax`: the last version with
-Flax classes, 4.53); one that is not given is left out. All load the same random params, float32, and
-make steps of AdamW on the same batches in turn, each in a process that stays alive; the first two
-steps of each, with compilation, are not counted. Their losses must agree if nothing is dropped.
+Each PYTHON is an interpreter with that library and Transformers (`--old-flax`: 4.53, the last with
+Flax classes); one that is not given is left out. All load the same random params, float32, and make
+steps of AdamW on the same batches in turn, each in a process that stays alive; the first two steps
+of each, with compilation, are not counted. Their losses must agree if nothing is dropped.
 `--pieces` also measures forward pass, gradient and optimizer alone.
 
 A ratio is of another library's seconds over ours, the median of the ratios of each turn: above 1 we
@@ -52,8 +52,8 @@ def main() -> None:
 
 
 def checkpoint(args: argparse.Namespace, folder: Path) -> Path:
-    """Writes a GPT-2 of random params, as PyTorch and as old Flax read it, in processes' own
-    formats: one folder with both files."""
+    """Writes a GPT-2 of random params, as PyTorch reads it and as old Flax does -> a folder of both
+    checkpoints."""
     import jax
 
     import flaxmodels as fm
@@ -126,7 +126,7 @@ def ask(process: subprocess.Popen, piece: str) -> dict[str, Any]:
     process.stdin.flush()
     line = process.stdout.readline()
     if not line:
-        sys.exit(f"bench_train: {' '.join(map(str, process.args))} ended; see above")
+        sys.exit(f"bench_train: a process ended at {piece!r}; see above")
     return json.loads(line)
 
 

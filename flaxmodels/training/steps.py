@@ -131,9 +131,16 @@ def train_step(
         grads = jax.tree.map(lambda g: g / scale, grads)
     norm = global_norm(grads)
     finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
-    grads = clipped(grads, norm, recipe.clip_norm)
-    new = _updated(recipe, state, _constrained(grads, where and where.updates))
-    new = new.replace(variables=variables, step=state.step + 1)
+
+    def updated(old: dict[str, Any], grads: Any) -> dict[str, Any]:
+        grads = clipped(grads, norm, recipe.clip_norm)
+        grads = _constrained(grads, where and where.updates)
+        new = _updated(recipe, state.replace(**old), grads)
+        new = _changed(new.replace(variables=variables, step=old["step"] + 1))
+        return jax.tree.map(lambda a, b: a.astype(b.dtype), new, old)
+
+    # A branch, not a choice between two states: XLA would copy the moments for that.
+    kept = jax.lax.cond(finite, updated, lambda old, _: old, _changed(state), grads)
     values = {
         **_values(recipe, sums),
         "grad_norm": norm,
@@ -141,9 +148,6 @@ def train_step(
         **({} if recipe.rate is None else {"learning_rate": jnp.float32(recipe.rate(state.step))}),
         **({} if scale is None else {"loss_scale": scale}),
     }
-    kept = jax.tree.map(
-        lambda a, b: jnp.where(finite, a.astype(b.dtype), b), _changed(new), _changed(state)
-    )
     return state.replace(
         **kept,
         skipped=state.skipped + (1 - finite.astype(jnp.int32)),
