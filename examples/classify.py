@@ -1,6 +1,6 @@
 """Trains a small BERT to tell which module of the standard library a docstring is from.
 
-    python examples/classify.py [--folder run] [--steps 300] [--mesh fsdp] [--dtype bfloat16]
+    python examples/classify.py [--folder run] [--steps 150] [--mesh fsdp] [--dtype bfloat16]
 
 From scratch, on rows of two lengths; `finetune.py` starts from a pretrained Llama.
 """
@@ -31,7 +31,7 @@ LENGTHS, HELD_OUT = (24, 48), 192
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Trains and measures: the loss and the accuracy on what is held out, and the share of the
     commonest module."""
-    args = options(__doc__, sizes=True).parse_args(argv)
+    args = options(__doc__, sizes=True, steps=150).parse_args(argv)
     mesh = mesh_of(args)
     rows = [{"text": text, "label": place} for text, place in docstrings()]
     rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]

@@ -1,6 +1,6 @@
 """Distils a pretrained Llama into a smaller one (Hinton et al. 2015, https://arxiv.org/abs/1503.02531).
 
-    python examples/distil.py [--folder run] [--steps 300] [--alone]
+    python examples/distil.py [--folder run] [--steps 150] [--alone]
 
 The student sees no text's own labels: its loss is how far its distribution of the next byte is from
 the teacher's, a function of the outputs and of a column of the batch that the model does not take.
@@ -28,7 +28,7 @@ def divergence(outputs, labels) -> jax.Array:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Trains and measures: the loss of the student and of the teacher on text that is held out."""
-    parser = options(__doc__, batch=16)
+    parser = options(__doc__, steps=150, batch=16)
     parser.add_argument("--alone", action="store_true", help="train on the text, without a teacher")
     args = parser.parse_args(argv)
     teacher, taught, mesh = bundled(fm.LlamaForCausalLM, args)

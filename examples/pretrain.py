@@ -1,6 +1,6 @@
 """Trains a small Llama from scratch to say the docstrings of the standard library, word by word.
 
-    python examples/pretrain.py [--folder run] [--steps 300] [--mesh fsdp] [--dtype bfloat16]
+    python examples/pretrain.py [--folder run] [--steps 200] [--mesh fsdp] [--dtype bfloat16]
 
 Docstrings of any length are packed into rows of 128 tokens, in which they do not see each other.
 What is held out is compared with how often each word is in what is trained on (a unigram model).
@@ -30,7 +30,7 @@ def unigram_loss(trained: Sequence[Sequence[int]], held_out: Sequence[Sequence[i
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Trains and measures: the loss of a token that is held out, and of the unigram model."""
-    args = options(__doc__, sizes=True, batch=16).parse_args(argv)
+    args = options(__doc__, sizes=True, steps=200, batch=16).parse_args(argv)
     mesh = mesh_of(args)
     texts = [text for text, _ in docstrings()]
     texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]

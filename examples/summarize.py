@@ -1,6 +1,6 @@
 """Trains a small BART to write the first line of a docstring from the rest of it.
 
-    python examples/summarize.py [--folder run] [--steps 300] [--mesh fsdp] [--dtype bfloat16]
+    python examples/summarize.py [--folder run] [--steps 150] [--mesh fsdp] [--dtype bfloat16]
 
 The decoder reads the line shifted by one, and the loss is that of the words that it is to say next.
 Then lines are generated for what was held out, and compared with the true ones by the F1 of their
@@ -32,7 +32,7 @@ def overlap(found: str, expected: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Trains and measures: the loss, and the overlap of lines with those that are held out."""
-    args = options(__doc__, sizes=True).parse_args(argv)
+    args = options(__doc__, sizes=True, steps=150).parse_args(argv)
     mesh = mesh_of(args)
     pairs = [text.split("\n\n", 1) for text, _ in docstrings() if "\n\n" in text]
     pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
