@@ -14,13 +14,13 @@ from _training import bundled, docstrings, measure, options, say, train
 import flaxmodels as fm
 from flaxmodels import training
 
-MODULES, LENGTH, HELD_OUT = ("asyncio", "logging"), 64, 64
+MODULES, LENGTH, HELD_OUT = ("asyncio", "logging"), 128, 64
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Trains and measures: the loss and the accuracy on what is held out, and the share of the
     commonest module."""
-    args = options(__doc__, steps=60, batch=16, mesh="fsdp").parse_args(argv)
+    args = options(__doc__, steps=60, mesh="fsdp").parse_args(argv)
     model, params, mesh = bundled(
         fm.LlamaForSequenceClassification, args, num_labels=len(MODULES), pad_token_id=0
     )
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
     steps = training.compile(
         model,
-        learning_rate=1e-3,
+        learning_rate=3e-4,
         trainable=lambda path, _: "embed_tokens" not in path,
         metrics="accuracy",
         mesh=mesh,
