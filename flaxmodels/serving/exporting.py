@@ -136,14 +136,14 @@ def prepare(
 ) -> Prepared:
     """Does all of `export` but writing."""
     _check_flatbuffers()
-    target = _target(folder, version, overwrite)
+    target = target_of(folder, version, overwrite)
     params = model.cut(saveable(params, model.abstract_params()))
     if adapter_names(params) and any(map(is_spread, jax.tree.leaves(params))):
         raise ServingError(
             "params with adapters that are spread over processes are not exported: give them whole "
             "on one, or fp.merge_adapters(params)"
         )
-    slots = _length(model, max_length)
+    slots = longest(model, max_length)
     bounds = dict.fromkeys(_LENGTHS, slots) | ({"batch": max_batch} if max_batch else {})
     made = programs(model, params, signatures, generation, platforms, bounds)
     serialised = {name: bytes(each.serialize()) for name, (_, each, _) in made.items()}
@@ -187,7 +187,7 @@ def programs(
     }
 
 
-def _target(folder: str | os.PathLike, version: int, overwrite: bool) -> Path:
+def target_of(folder: str | os.PathLike, version: int, overwrite: bool) -> Path:
     """Returns the folder to write; refuses one that is there."""
     if type(version) is not int or not 1 <= version < 10**9:
         raise ServingError(f"version is {quoted(version)}; expected a number from 1")
@@ -199,7 +199,7 @@ def _target(folder: str | os.PathLike, version: int, overwrite: bool) -> Path:
     return target
 
 
-def _length(model: Model, asked: int | None) -> int:
+def longest(model: Model, asked: int | None = None) -> int:
     """Returns the most tokens, as `export` says.
 
     Raises:

@@ -15,11 +15,12 @@ import numpy as np
 from .. import params as fp
 from ..core.model import Model
 from ..params.atomic.replace import atomic_replace
+from ..params.save.saveable import saveable
 from ..params.tree.paths import flatten_arrays
 from .errors import ServingError
-from .exporting import LONGEST
+from .exporting import longest, target_of
 from .lowering import FlatTree, portable
-from .signatures import Signature, Spec, signatures_of
+from .signatures import Function, Signature, Spec, signatures_of
 
 
 def prepare(
@@ -36,7 +37,8 @@ def prepare(
         ServingError: params that it cannot hold.
     """
     tf, jax2tf = _libraries()
-    settled = signatures_of(model, signatures)
+    settled, most = signatures_of(model, signatures), longest(model)
+    params = model.cut(saveable(params, model.abstract_params()))
     model = portable(model)
     arrays = flatten_arrays(params)
     if odd := [path for path, x in arrays.items() if str(x.dtype).startswith(("int4", "uint4"))]:
@@ -51,40 +53,49 @@ def prepare(
     }
     flat = FlatTree.of(params)
     for name, each in settled.items():
-        made[name] = _function(tf, jax2tf, model, flat, module.weights, each)
-    module.functions = {name: each for name, each in made.items()}
-    target = Path(folder) / str(version)
+        run = each.function or model.serving()
+        program = _program(model, flat, run)
+        made[name] = _traced(tf, jax2tf.convert, program, module.weights, each, most)
+    module.functions = made
+    target = target_of(folder, version, overwrite=True)
 
     def write() -> Path:
         is_main = lambda name: name == "saved_model.pb"  # noqa: E731
         with atomic_replace(target, is_ours=lambda _: True, is_main_file=is_main) as place:
             tf.saved_model.save(module, os.fspath(place.path), signatures=made)
-            for file in place.path.glob("*.pbtxt"):
-                file.unlink()
         return target
 
     return write
 
 
-def _function(
-    tf: Any, jax2tf: Any, model: Model, flat: FlatTree, weights: Mapping[str, Any], each: Signature
-) -> Any:
-    """Returns the concrete function of a signature, which TensorFlow saves."""
-    run = each.function or model.serving()
+def _program(model: Model, flat: FlatTree, run: Function) -> Callable[..., dict[str, Any]]:
+    """Returns the function of arrays by name, and of inputs, that is saved."""
 
     def program(arrays: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
         tree = flat.tree({path: arrays[path.replace("/", ".")] for path in flat.paths})
         return model.serving_output(run(tree, inputs))
 
+    return program
+
+
+def _traced(
+    tf: Any,
+    convert: Callable[..., Any],
+    program: Callable[..., Any],
+    weights: Mapping[str, Any],
+    each: Signature,
+    most: int,
+) -> Any:
+    """Returns the concrete function of a signature, which TensorFlow saves, for at most so many
+    tokens."""
     shapes = {
         name: f"({', '.join(map(str, spec.dims))}{',' if spec.dims else ''})"
         for name, spec in each.inputs.items()
     }
-    limits = [f"{dim} <= {LONGEST}" for dim in each.dims if dim.endswith("length")]
-    converted = jax2tf.convert(
+    converted = convert(
         program,
         polymorphic_shapes=[None, shapes],
-        polymorphic_constraints=limits,
+        polymorphic_constraints=[f"{dim} <= {most}" for dim in each.dims if "length" in dim],
         with_gradient=False,
     )
     traced = tf.function(
