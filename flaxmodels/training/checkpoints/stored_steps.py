@@ -217,8 +217,12 @@ def manager_of(folder: Any, keep: int | None, best: tuple[str, str] | None, asyn
                 keep_checkpoints_without_metrics=False,
             )
         )
+    # Uncompressed: bits of trained floats hardly shrink (by 8%), for twice the CPU time.
+    handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    handlers.add(STATE, ocp.args.PyTreeSave, ocp.PyTreeCheckpointHandler(use_compression=False))
     return ocp.CheckpointManager(
         folder,
+        handler_registry=handlers,
         options=ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy(policies),
             cleanup_tmp_directories=True,
