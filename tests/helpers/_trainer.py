@@ -122,7 +122,7 @@ def main() -> None:
             if not seconds:
                 os.kill(os.getpid(), signal.SIGKILL)
             threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        print(step, float(loss).hex(), flush=True)
+        print(f"{step} {float(loss).hex()}", flush=True)  # as one: what follows may be the end
 
     options = {"every": int(every), "keep": 2, "async_": mode == "async"}
     with Checkpoints(folder, **options) as checkpoints:

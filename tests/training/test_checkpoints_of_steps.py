@@ -1,12 +1,14 @@
 """States of `training.compile` on disk: sharded, with adapters, and models out of them."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from _drawn import params_of, tiny_llama
+from _paths import ROOT
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -62,6 +64,34 @@ def test_a_train_state_goes_on_to_the_last_bit_and_moves_to_another_mesh(tmp_pat
     lion = training.compile(MODEL, "lion", learning_rate=1e-2).abstract_state()
     with pytest.raises(fm.CheckpointError, match="opt_state/.*/nu/.*: expected nothing, found"):
         checkpoints.restore(lion)
+
+
+class Once:
+    """Two batches."""
+
+    def __iter__(self):
+        return iter([batch(0), batch(1)])
+
+    def state(self):
+        return {"position": 2}
+
+    def restore(self, state):
+        assert state == self.state()
+
+
+def test_the_snippet_of_the_page_runs_and_is_taken_up(tmp_path, monkeypatch):
+    page = (ROOT / "docs/training.md").read_text()
+    (section,) = re.findall(r"\n## State on the disk\n.*?(?=\n## )", page, re.DOTALL)
+    (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert "every=500" in snippet
+    code = compile(snippet.replace("every=500", "every=2"), "docs/training.md", "exec")
+    monkeypatch.chdir(tmp_path)
+    values = {"fm": fm, "jax": jax, "steps": sharded(), "batches": Once(), "model": MODEL}
+    for steps in ([2], [2, 4]):
+        exec(code, values)
+        assert values["checkpoints"].steps == steps
+    _, loaded = fm.LlamaForCausalLM.from_pretrained(tmp_path / "trained")
+    assert bits(loaded) == bits(values["state"].params)
 
 
 def test_adapters_on_a_quantised_model_come_back(tmp_path):

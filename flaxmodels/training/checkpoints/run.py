@@ -51,8 +51,8 @@ class Checkpoints:
 
     Within `with`, SIGTERM on one host, or the notice of pre-emption on a pod, makes the next `save`
     save in any case and `should_stop` True; the loop ends, and leaving the context raises
-    `SystemExit(143)`. A second Ctrl-C is none of this: KeyboardInterrupt goes its way once the
-    write that is under way has ended.
+    `SystemExit(143)`. Of Ctrl-C, and of any other exception, the end of `with` only waits for the
+    write that is under way.
 
     All processes of a run must make the same calls.
 
