@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         "attention_mask": (ids != 0)[order],
         "labels": np.array([place for _, place in found])[order],
     }
-    held_out, trained = ({n: x[part] for n, x in table.items()} for part in PARTS)
+    held_out = {name: column[:HELD_OUT] for name, column in table.items()}
+    trained = {name: column[HELD_OUT:] for name, column in table.items()}
     batches = model.prepare_dataset(trained, args.batch, seed=args.seed, mesh=mesh)
     others = model.prepare_dataset(held_out, HELD_OUT, shuffle=False, mesh=mesh)
 
@@ -49,8 +50,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     say(f"held out: {result['accuracy']:.1%} right; {usual:.1%} are of the commonest module")
     return {**result, "baseline": usual}
 
-
-PARTS = slice(HELD_OUT), slice(HELD_OUT, None)
 
 if __name__ == "__main__":
     main()
