@@ -88,7 +88,11 @@ def test_pretrain_goes_on_where_it_was_cut_off(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("program", "metric", "how"),
     [
-        (masked_lm, "accuracy", [*SMALL, "--mesh", "fsdp", "--devices", "2"]),
+        pytest.param(
+            *(masked_lm, "accuracy"),
+            [*SMALL, "--mesh", "fsdp", "--devices", "2"],
+            marks=pytest.mark.soak,
+        ),
         pytest.param(classify, "accuracy", [*SMALL, "--devices", "2"], marks=pytest.mark.soak),
         pytest.param(summarize, "overlap", [*SMALL, "--devices", "1"], marks=pytest.mark.soak),
         (distil, "loss", ["--devices", "2"]),
