@@ -202,6 +202,23 @@ def test_linear():
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("on_mesh", [False, True])
+def test_rows_and_tokens_are_joined_for_a_product_unless_they_are_on_a_mesh(on_mesh):
+    x, kernel = normal(8, 3, 4), normal(4, 5)
+    if on_mesh:
+        mesh = fs.make_mesh(data=-1)
+        spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+        x = jax.device_put(x, spread)
+
+    def loss(kernel):
+        return jnp.square(blocks.contract(x, kernel, 0)).sum()
+
+    program = str(jax.make_jaxpr(jax.grad(loss))(kernel))
+    assert ("f32[24,5]" in program) != on_mesh
+    expected = 2 * np.einsum("btd,btf->df", x, np.einsum("btd,df->btf", x, kernel))
+    np.testing.assert_allclose(jax.grad(loss)(kernel), expected, rtol=1e-4)
+
+
 def test_embed():
     table = blocks.Embed(6, 400, 0.5, padding_id=2)
     drawn = table.init(jax.random.key(0), jnp.zeros((1,), int), jnp.float32)["params"]["embedding"]

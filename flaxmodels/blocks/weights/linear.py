@@ -28,6 +28,9 @@ def contract(x: jax.Array, weight: jax.Array | Weight, axis: int) -> jax.Array:
     array = weight.dense(x.dtype) if isinstance(weight, Weight) else weight
 
     def product(x: jax.Array, weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        if x.ndim > 2 and _is_on_one_cpu(x, weight):
+            flat = product(x.reshape(-1, x.shape[-1]), weight, dtype)
+            return flat.reshape(*x.shape[:-1], flat.shape[-1])
         dimensions = (((x.ndim - 1,), (axis,)), ((), ()))
         return jax.lax.dot_general(x.astype(dtype), weight.astype(dtype), dimensions)
 
@@ -39,6 +42,14 @@ def contract(x: jax.Array, weight: jax.Array | Weight, axis: int) -> jax.Array:
         cpu=lambda x, weight: product(x, weight, jnp.dtype(jnp.float32)).astype(x.dtype),
         default=lambda x, weight: product(x, weight, x.dtype),
     )
+
+
+def _is_on_one_cpu(*arrays: jax.Array) -> bool:
+    """Whether arrays are on no mesh, and the backend is a CPU. There XLA transposes a copy of the
+    output's gradient for that of the weight, unless the product is one of matrices. On a mesh, rows
+    and tokens may be split over different axes, and are not to be joined."""
+    is_whole = all(jax.typeof(x).sharding.mesh.empty for x in arrays)
+    return is_whole and jax.default_backend() == "cpu"
 
 
 def affine(
