@@ -3,9 +3,9 @@
     scripts/generate
 
 Writes the stub of the package and the keywords of configurations, which type checkers and editors
-read, and the tables of models in README.md and docs/models.md. `tests/project/test_generated.py`
-fails where one is out of date. A merge's conflicts inside of what is generated go away by running
-it.
+read, the tables of models in README.md and docs/models.md, and the page of tests docs/coverage.md.
+`tests/project/test_generated.py` fails where one is out of date. A merge's conflicts inside of what
+is generated go away by running it.
 """
 
 import ast
@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import _coverage
 
 from flaxmodels.config.config import Config
 from flaxmodels.documents.field_types import hints_of
@@ -232,6 +234,7 @@ FILES: dict[str, Callable[[str], str]] = {
     "flaxmodels/checkpoints/config_fields.py": config_fields,
     "README.md": readme,
     "docs/models.md": models_page,
+    "docs/coverage.md": _coverage.page,
 }
 """File -> what it should hold, given what it holds."""
 

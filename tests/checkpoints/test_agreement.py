@@ -116,7 +116,7 @@ def said(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", EXPECTED)
-def test_P16_where_processes_differ_each_says_who_has_what(case, said):
+def test_where_processes_differ_each_says_who_has_what(case, said):
     first, second = (of[case]["error"] for of in said[0])
     assert first == second and EXPECTED[case] in first
     call = {"save": "a save", "generate": "generate"}.get(case.partition(" ")[0], "a load")
@@ -125,7 +125,7 @@ def test_P16_where_processes_differ_each_says_who_has_what(case, said):
     assert not list(said[1].glob("saved*"))  # nothing was begun
 
 
-def test_P16_processes_in_different_calls_say_so_and_may_go_on(said):
+def test_processes_in_different_calls_say_so_and_may_go_on(said):
     for of in said[0]:
         assert (
             "process 0 is in the agreement of a save, and process 1 in the agreement of a load"
@@ -138,7 +138,7 @@ def test_P16_processes_in_different_calls_say_so_and_may_go_on(said):
         assert of["in step again"] == {"result": True}
 
 
-def test_P16_one_that_does_not_come_is_named_after_the_limit(said):
+def test_one_that_does_not_come_is_named_after_the_limit(said):
     first, second = said[0]
     assert (
         "process 1 did not come to the agreement of a save within 8 s" in first["absent"]["error"]
@@ -147,7 +147,7 @@ def test_P16_one_that_does_not_come_is_named_after_the_limit(said):
     assert first["absent"]["error"] == second["late"]["error"]
 
 
-def test_P16_one_that_reads_longer_than_the_others_wait_is_named(said):
+def test_one_that_reads_longer_than_the_others_wait_is_named(said):
     first, second = said[0]
     late = "process 1 did not come to the end of reading weights within 8 s"
     assert late in first["slow"]["error"] and first["slow"]["error"] == second["slow"]["error"]

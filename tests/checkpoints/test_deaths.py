@@ -120,7 +120,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("stage", "victim"), CASES)
-def test_P16_when_a_process_is_killed_the_others_name_it_and_end(stage, victim, old, tmp_path):
+def test_when_a_process_is_killed_the_others_name_it_and_end(stage, victim, old, tmp_path):
     is_new = killed(stage, victim, 2, tmp_path / "ck", old)
     assert is_new == (stage == "after the rename")
 
@@ -134,7 +134,7 @@ MORE = [
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("stage", "victim", "count"), MORE)
-def test_P16_kills_at_other_stages_and_of_four(stage, victim, count, old, tmp_path):
+def test_kills_at_other_stages_and_of_four(stage, victim, count, old, tmp_path):
     assert not killed(stage, victim, count, tmp_path / "ck", old)
 
 
@@ -156,7 +156,7 @@ fm.LlamaForCausalLM.from_pretrained(given[0], mesh=fs.make_mesh(fsdp=4), progres
 """
 
 
-def test_P16_one_that_cannot_be_interrupted_says_who_died_and_ends():
+def test_one_that_cannot_be_interrupted_says_who_died_and_ends():
     run = Run(STUCK, LLAMA, count=2)
     run.processes[1].wait(240)
     start = time.monotonic()
@@ -204,7 +204,7 @@ say("generate", said_of(lambda: bool(model.generate(params, np.arange(8)[None], 
 
 
 @pytest.mark.soak
-def test_P16_a_death_while_others_generate_is_named():
+def test_a_death_while_others_generate_is_named():
     run = Run(GENERATING, LLAMA, count=2)
     run.processes[1].wait(240)
     start = time.monotonic()

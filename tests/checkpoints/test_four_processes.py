@@ -153,7 +153,7 @@ def alone(source):
 
 
 @each_place
-def test_P16_they_compute_what_one_computes(place, said, alone):
+def test_they_compute_what_one_computes(place, said, alone):
     logits, tokens, _ = alone
     for of in said[1]:
         np.testing.assert_allclose(of[place]["logits"], logits, atol=1e-4, rtol=1e-4)
@@ -161,7 +161,7 @@ def test_P16_they_compute_what_one_computes(place, said, alone):
 
 
 @each_place
-def test_P16_each_reads_its_share_of_one_reading_of_the_checkpoint(place, said):
+def test_each_reads_its_share_of_one_reading_of_the_checkpoint(place, said):
     for of in said[1]:
         assert of[place]["as alone"]
         assert of[place]["read"] <= 1.05 * of[place]["share"]
@@ -175,7 +175,7 @@ def test_P16_each_reads_its_share_of_one_reading_of_the_checkpoint(place, said):
 
 
 @each_place
-def test_P16_each_writes_its_part_and_nothing_is_sent(place, said, alone):
+def test_each_writes_its_part_and_nothing_is_sent(place, said, alone):
     folder, of = said
     assert all(one[place]["equal"] for one in of)
     written = [one[place]["written"] for one in of]
@@ -187,7 +187,7 @@ def test_P16_each_writes_its_part_and_nothing_is_sent(place, said, alone):
     jax.tree.map(np.testing.assert_array_equal, found, alone[2])
 
 
-def test_P16_without_a_shared_disk_one_writes_and_chunks_are_sent(said, alone):
+def test_without_a_shared_disk_one_writes_and_chunks_are_sent(said, alone):
     folder, of = said
     _, found = fm.LlamaForCausalLM.from_pretrained(folder / "own disks")
     jax.tree.map(np.testing.assert_array_equal, found, alone[2])
@@ -203,7 +203,7 @@ def test_P16_without_a_shared_disk_one_writes_and_chunks_are_sent(said, alone):
 
 
 @pytest.mark.parametrize("process", ["first", "last"])
-def test_P16_a_disk_that_is_full_for_one_is_an_error_of_all(process, said, alone):
+def test_a_disk_that_is_full_for_one_is_an_error_of_all(process, said, alone):
     folder, of = said
     for one in of:
         assert "No space left on device" in one[f"full {process}"]["error"]
@@ -213,7 +213,7 @@ def test_P16_a_disk_that_is_full_for_one_is_an_error_of_all(process, said, alone
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_P16_one_process_is_the_main_one(said):
+def test_one_process_is_the_main_one(said):
     _, of = said
     for one in of:
         assert "processes 0, 1 want to give it" in one["two mains"]["error"]

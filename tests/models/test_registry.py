@@ -66,7 +66,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_D19_every_form_registers(form, tmp_path, capsys):
+def test_P25_T19_F9_D19_every_form_registers(form, tmp_path, capsys):
     assert FORMS[form]() in (MineForCausalLM, (None, None))
     folder = saved(MineForCausalLM, tmp_path / "saved")
     written = json.loads((folder / "config.json").read_text())
@@ -82,7 +82,7 @@ def test_D19_every_form_registers(form, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("default", ["AutoModel", "FlaxAutoModel", "TFAutoModel", None])
-def test_D19_the_default_is_auto_model(default):
+def test_P25_T19_F9_D19_the_default_is_auto_model(default):
     class Mine(fm.LlamaModel):
         config_class = MineConfig
 

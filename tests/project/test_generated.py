@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import _coverage
 import generate
 import pytest
 from _paths import ROOT
@@ -14,6 +15,10 @@ import flaxmodels as fm
 def test_is_current(path):
     text = (ROOT / path).read_text()
     assert generate.FILES[path](text) == text, f"{path} is out of date: run scripts/generate"
+
+
+def test_every_call_has_a_test():
+    assert [row for row, tests in _coverage.tests_of_rows().items() if not tests] == []
 
 
 def test_conflicts_inside_the_marks_are_written_over():

@@ -51,7 +51,7 @@ def program(tmp_path):
     return path
 
 
-def test_P16_two_processes_join_without_arguments(tmp_path):
+def test_two_processes_join_without_arguments(tmp_path):
     (tmp_path / "joined.py").write_text(JOINED)
     start = [ROOT / "scripts/launch.py", "-n", "2", "--devices", "3", "joined.py", "--steps", "5"]
     result = _children.run(*start, cwd=tmp_path, timeout=120)
@@ -72,7 +72,7 @@ def test_P16_two_processes_join_without_arguments(tmp_path):
         ("deaf", 9, "ending process 0"),
     ],
 )
-def test_P16_the_first_that_fails_ends_all(what, code, says, program, capfd, monkeypatch):
+def test_the_first_that_fails_ends_all(what, code, says, program, capfd, monkeypatch):
     monkeypatch.setattr(launch, "_LAST", 0.3)
     environments = launch.local_environments(3, 1)
     grace = 5 if what == "says" else 0.2
@@ -89,7 +89,7 @@ def test_P16_the_first_that_fails_ends_all(what, code, says, program, capfd, mon
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_P16_ctrl_c_ends_all(number, program, tmp_path):
+def test_ctrl_c_ends_all(number, program, tmp_path):
     line = [sys.executable, "-S", "-E", ROOT / "scripts/launch.py", "-n", "2", program, "sleeps"]
     child = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -101,7 +101,7 @@ def test_P16_ctrl_c_ends_all(number, program, tmp_path):
     assert there.stdout == ""
 
 
-def test_P16_environments_of_processes(monkeypatch):
+def test_environments_of_processes(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_foo=1")
     first, second = launch.local_environments(2, 4)
     assert first["XLA_FLAGS"] == "--xla_foo=1 --xla_force_host_platform_device_count=4"
@@ -111,7 +111,7 @@ def test_P16_environments_of_processes(monkeypatch):
     assert second["JAX_LOCAL_DEVICE_IDS"] == "1" and second["XLA_FLAGS"] == os.environ["XLA_FLAGS"]
 
 
-def test_P16_the_script_for_slurm(capsys, tmp_path):
+def test_the_script_for_slurm(capsys, tmp_path):
     line = ["--slurm", "--nodes", "4", "-n", "8", "--gpus", "train.py", "--name", "a b"]
     assert launch.main(line) == 0
     script = capsys.readouterr().out
@@ -122,7 +122,7 @@ def test_P16_the_script_for_slurm(capsys, tmp_path):
     assert subprocess.run(["bash", "-n", tmp_path / "job"]).returncode == 0
 
 
-def test_P16_the_command_for_a_pod(capsys):
+def test_the_command_for_a_pod(capsys):
     line = ["--tpu", "pod", "--zone", "us-west4-a", "--folder", "work", "train.py", "--name", "a b"]
     assert launch.main(line) == 0
     said = shlex.split(capsys.readouterr().out)
@@ -140,13 +140,13 @@ def test_P16_the_command_for_a_pod(capsys):
         (["--slurm", "--tpu", "pod", "program.py"], "not both"),
     ],
 )
-def test_P16_a_line_that_says_too_little_or_too_much(line, says, capsys):
+def test_a_line_that_says_too_little_or_too_much(line, says, capsys):
     with pytest.raises(SystemExit):
         launch.main(line)
     assert says in capsys.readouterr().err
 
 
-def test_P16_without_the_command_of_the_cluster(monkeypatch, capsys):
+def test_without_the_command_of_the_cluster(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "/nowhere")
     assert launch.main(["--slurm", "--go", "program.py"]) == 127
     assert "there is no sbatch on this machine" in capsys.readouterr().err

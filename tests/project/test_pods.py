@@ -11,7 +11,7 @@ import flaxmodels as fm
 PAGE = (ROOT / "docs" / "pods.md").read_text()
 
 
-def test_P16_the_program_of_the_page_runs_in_two_processes(tmp_path):
+def test_the_program_of_the_page_runs_in_two_processes(tmp_path):
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     sizes = {"vocab_size": 256, "hidden_size": 32, "num_attention_heads": 4}
     model = fm.LlamaForCausalLM(tiny_llama(**sizes, initializer_range=0.3))
@@ -33,7 +33,7 @@ def test_P16_the_program_of_the_page_runs_in_two_processes(tmp_path):
     assert params["lm_head"]["kernel"].shape[-1] == 256
 
 
-def test_P16_what_the_page_quotes_is_what_is_said():
+def test_what_the_page_quotes_is_what_is_said():
     """The words of the errors stand in the code."""
     code = " ".join(
         " ".join((ROOT / name).read_text().split()).replace('" f"', "").replace('" "', "")

@@ -24,12 +24,12 @@ ADDRESS = "localhost:8476"
         ({"work_timeout_seconds": "1"}, ValueError, "work_timeout_seconds is '1'"),
     ],
 )
-def test_P16_arguments_that_cannot_be(arguments, error, says):
+def test_arguments_that_cannot_be(arguments, error, says):
     with pytest.raises(error, match=says):
         fs.initialize(**arguments)
 
 
-def test_P16_after_a_device_was_touched():
+def test_after_a_device_was_touched():
     jax.devices()
     with pytest.raises(RuntimeError, match="before anything that touches a device"):
         fs.initialize(ADDRESS, 1, 0)
@@ -45,7 +45,7 @@ say("goes on", float(jnp.ones(3).sum()))
 """
 
 
-def test_P16_a_run_that_does_not_come_together(monkeypatch):
+def test_a_run_that_does_not_come_together(monkeypatch):
     """Of two processes one is started; it may go on alone."""
     for name in (
         "SLURM_JOB_ID",
@@ -88,14 +88,14 @@ def under_open_mpi(number):
 @pytest.mark.parametrize(
     "under", [under_slurm, pytest.param(under_open_mpi, marks=pytest.mark.soak)]
 )
-def test_P16_under_a_cluster_nothing_is_given(under):
+def test_under_a_cluster_nothing_is_given(under):
     program = "fs.initialize(); say('of', [jax.process_index(), jax.process_count()])"
     port = {"JAX_COORDINATOR_PORT": str(free_port())}
     run = Run(program, count=2, env=lambda number: dict(os.environ) | under(number) | port)
     assert [of["of"] for of in run.said()] == [[0, 2], [1, 2]]
 
 
-def test_P16_a_variable_that_is_no_number(monkeypatch):
+def test_a_variable_that_is_no_number(monkeypatch):
     monkeypatch.setenv("JAX_PROCESS_ID", "first")
     with pytest.raises(ValueError, match="JAX_PROCESS_ID is 'first' in the environment"):
         fs.initialize(ADDRESS, 2)

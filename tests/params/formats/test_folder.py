@@ -53,17 +53,17 @@ def test_a_sharded_checkpoint(sharded):
     assert open_checkpoint(sharded / INDEX).tensors.keys() == {"a", "b", "c"}
 
 
-def test_I1_shard_missing(sharded):
+def test_hostile_I1_shard_missing(sharded):
     os.unlink(sharded / "model-1.safetensors")
     refused(sharded, "shard 'model-1.safetensors' is missing; it holds 'a', 'b'")
 
 
-def test_I2_shard_truncated(sharded):
+def test_hostile_I2_shard_truncated(sharded):
     os.truncate(sharded / "model-2.safetensors", 70)
     refused(sharded, "'c': data_offsets", sharded / "model-2.safetensors")
 
 
-def test_I3_extra_shard_on_disk(sharded):
+def test_hostile_I3_extra_shard_on_disk(sharded):
     write_safetensors(sharded / "model-3.safetensors", {"d": ONE})
     assert "d" not in open_checkpoint(sharded).tensors
 
@@ -76,7 +76,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_I4_I5_I6_R7_names_that_may_leave_the_folder(name, tmp_path, monkeypatch):
+def test_hostile_I4_I5_I6_R7_names_that_may_leave_the_folder(name, tmp_path, monkeypatch):
     index = put_index(tmp_path, {"w": name})
     opened = []
     open_file = os.open
@@ -101,7 +101,7 @@ def test_R7_no_name_leads_outside(parts, between):
         assert not {"..", "."} & set(name.replace("\\", "/").split("/"))
 
 
-def test_I7_weights_are_read_wherever_links_lead(sharded, tmp_path_factory):
+def test_hostile_I7_weights_are_read_wherever_links_lead(sharded, tmp_path_factory):
     """As DVC, Nix, clusters and the Hub's cache make them; a chain of links too."""
     outside = tmp_path_factory.mktemp("outside")
     for name in ("model-1.safetensors", INDEX):
@@ -112,7 +112,7 @@ def test_I7_weights_are_read_wherever_links_lead(sharded, tmp_path_factory):
     assert same(checkpoint["a"].read(), ONE) and same(checkpoint["b"].read(), TWO)
 
 
-def test_I7_a_link_to_what_is_no_checkpoint(sharded, tmp_path_factory):
+def test_hostile_I7_a_link_to_what_is_no_checkpoint(sharded, tmp_path_factory):
     """It fails as such, and the error does not quote it."""
     secret = put(tmp_path_factory.mktemp("home"), "token", "a secret of some length")
     for name in ("model-1.safetensors", INDEX):
@@ -124,7 +124,7 @@ def test_I7_a_link_to_what_is_no_checkpoint(sharded, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["dangling", "loop", "fifo", "device", "folder"])
-def test_I7_I9_links_to_no_file(kind, sharded, tmp_path_factory):
+def test_hostile_I7_I9_links_to_no_file(kind, sharded, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside")
     path = sharded / "model-1.safetensors"
     os.unlink(path)
@@ -139,7 +139,7 @@ def test_I7_I9_links_to_no_file(kind, sharded, tmp_path_factory):
     refused(sharded, said.get(kind, "not a regular file"), path)
 
 
-def test_I7_links_inside_the_folder_and_the_cache_are_fine(sharded, tmp_path_factory):
+def test_hostile_I7_links_inside_the_folder_and_the_cache_are_fine(sharded, tmp_path_factory):
     os.rename(sharded / "model-1.safetensors", sharded / "blob")
     os.symlink("blob", sharded / "model-1.safetensors")
     assert open_checkpoint(sharded).tensors.keys() == {"a", "b", "c"}
@@ -152,7 +152,7 @@ def test_I7_links_inside_the_folder_and_the_cache_are_fine(sharded, tmp_path_fac
     assert open_checkpoint(cache / "snapshots" / "abc").tensors.keys() == {"a", "b", "c"}
 
 
-def test_I8_folder_inside_is_a_link_out(tmp_path, tmp_path_factory):
+def test_hostile_I8_folder_inside_is_a_link_out(tmp_path, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside")
     write_safetensors(outside / "x.safetensors", {"a": ONE})
     os.symlink(outside, tmp_path / "sub")
@@ -167,12 +167,12 @@ def test_a_shard_in_a_folder_inside(tmp_path):
     assert same(open_checkpoint(tmp_path)["a"].read(), ONE)
 
 
-def test_I9_index_is_a_loop_of_links(tmp_path):
+def test_hostile_I9_index_is_a_loop_of_links(tmp_path):
     os.symlink(tmp_path / INDEX, tmp_path / INDEX)
     refused(tmp_path, "Too many levels of symbolic links")
 
 
-def test_I11_tensor_not_in_its_shard(sharded):
+def test_hostile_I11_tensor_not_in_its_shard(sharded):
     """A warning; and an error where the model needs it, of a head as well, which names both."""
     write_safetensors(sharded / "model-2.safetensors", {"d": ONE})
     with pytest.warns(UserWarning, match="lists 1 tensors .*'c' in .*model-2.safetensors"):
@@ -188,19 +188,19 @@ def test_I11_tensor_not_in_its_shard(sharded):
             assert said in str(caught.value)
 
 
-def test_I11_no_tensor_in_its_shard(sharded):
+def test_hostile_I11_no_tensor_in_its_shard(sharded):
     for i in (1, 2):
         write_safetensors(sharded / f"model-{i}.safetensors", {f"other{i}": ONE})
     refused(sharded, "no tensor 'a', which", sharded / "model-1.safetensors", sharded / INDEX)
 
 
-def test_I12_tensor_that_the_index_lacks(sharded):
+def test_hostile_I12_tensor_that_the_index_lacks(sharded):
     """It is there, so that a strict load refuses it by name."""
     write_safetensors(sharded / "model-2.safetensors", {"c": ONE, "more": ONE})
     assert "more" in open_checkpoint(sharded).tensors
 
 
-def test_I13_tensor_in_two_shards(sharded):
+def test_hostile_I13_tensor_in_two_shards(sharded):
     """Equal byte for byte it is one, NaN and zeros of both signs included."""
     odd = np.array([[np.nan, -0.0], [0.0, 1.0]], np.float32)
     signs = np.array([[1, 1], [-1, 1]], np.float32)
@@ -213,7 +213,7 @@ def test_I13_tensor_in_two_shards(sharded):
     assert same(open_checkpoint(sharded)["a"].read(), odd)
 
 
-def test_I13_the_shard_that_the_index_names_is_read(sharded):
+def test_hostile_I13_the_shard_that_the_index_names_is_read(sharded):
     tensors = {"a": np.arange(10**6, dtype=np.float32), "c": np.float32(3), "e": ONE[:0]}
     tensors = {name: np.asarray(array) for name, array in tensors.items()}
     write_safetensors(sharded / "model-1.safetensors", tensors)
@@ -260,13 +260,13 @@ def test_bad_index(case, tmp_path):
     refused(tmp_path, message, put(tmp_path, INDEX, content))
 
 
-def test_I17_many_entries_and_many_shards(tmp_path):
+def test_hostile_I17_many_entries_and_many_shards(tmp_path):
     put_index(tmp_path, {f"t{i}": f"model-{i % 100_000}.safetensors" for i in range(200_000)})
     missing = "shard 'model-0.safetensors' is missing; it holds 't0', 't100000'"
     refused(tmp_path, missing, within=10)
 
 
-def test_I17_few_files_stay_open_and_those_until_the_source_is_gone(tmp_path):
+def test_hostile_I17_few_files_stay_open_and_those_until_the_source_is_gone(tmp_path):
     for i in range(100):
         write_safetensors(tmp_path / f"{i}.safetensors", {f"t{i}": ONE})
     put_index(tmp_path, {f"t{i}": f"{i}.safetensors" for i in range(100)})
@@ -279,12 +279,12 @@ def test_I17_few_files_stay_open_and_those_until_the_source_is_gone(tmp_path):
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
-def test_I18_huge_index(tmp_path):
+def test_hostile_I18_huge_index(tmp_path):
     os.truncate(put(tmp_path, INDEX, "{}"), 1 << 30)
     refused(tmp_path, "1073741824 bytes; it has at most 104857600", tmp_path / INDEX)
 
 
-def test_I19_one_file_under_two_names(tmp_path):
+def test_hostile_I19_one_file_under_two_names(tmp_path):
     """What a case-insensitive disk makes of names that differ in case."""
     write_safetensors(tmp_path / "a.safetensors", {"x": ONE, "y": ONE})
     os.link(tmp_path / "a.safetensors", tmp_path / "A.safetensors")
@@ -318,7 +318,7 @@ def everything(folder):
         (False, ["flax_model.msgpack"], "part"),
     ],
 )
-def test_I20_which_file_is_taken(use_safetensors, gone, found, tmp_path):
+def test_hostile_I20_which_file_is_taken(use_safetensors, gone, found, tmp_path):
     everything(tmp_path)
     for name in gone:
         os.unlink(tmp_path / name)
@@ -326,14 +326,14 @@ def test_I20_which_file_is_taken(use_safetensors, gone, found, tmp_path):
     assert list(checkpoint.tensors) == [found]
 
 
-def test_I21_no_other_format_after_an_error(tmp_path):
+def test_hostile_I21_no_other_format_after_an_error(tmp_path):
     everything(tmp_path)
     put(tmp_path, "model.safetensors", b"broken")
     refused(tmp_path, "too small for safetensors", tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("use_safetensors", [True, False, None])
-def test_I23_nothing_there(use_safetensors, tmp_path):
+def test_hostile_I23_nothing_there(use_safetensors, tmp_path):
     put(tmp_path, "notes.txt", b"never opened")
     with pytest.raises(CheckpointError, match="the folder holds notes.txt") as caught:
         open_checkpoint(tmp_path, use_safetensors=use_safetensors)
@@ -342,7 +342,7 @@ def test_I23_nothing_there(use_safetensors, tmp_path):
     assert ("flax_model.msgpack" in said) == (use_safetensors is not True)
 
 
-def test_I23_empty_missing_file_unreadable(tmp_path, monkeypatch):
+def test_hostile_I23_empty_missing_file_unreadable(tmp_path, monkeypatch):
     refused(tmp_path, "the folder holds nothing")
     refused(tmp_path / "gone", "no such file or folder")
     refused(put(tmp_path, "file", b""), "not a checkpoint folder")
@@ -355,14 +355,14 @@ def test_I23_empty_missing_file_unreadable(tmp_path, monkeypatch):
     refused(tmp_path, "Permission denied")
 
 
-def test_I24_many_other_files(tmp_path, monkeypatch):
+def test_hostile_I24_many_other_files(tmp_path, monkeypatch):
     write_safetensors(tmp_path / "model.safetensors", {"a": ONE})
     monkeypatch.setattr(os, "listdir", None)
     monkeypatch.setattr(os, "scandir", None)
     assert list(open_checkpoint(tmp_path).tensors) == ["a"]
 
 
-def test_M30_sharded_msgpack(tmp_path):
+def test_hostile_M30_sharded_msgpack(tmp_path):
     index = "flax_model.msgpack.index.json"
     for i in (1, 2):
         tree = {"params": {f"w{i}": ONE * i}}
@@ -385,7 +385,7 @@ def test_M30_sharded_msgpack(tmp_path):
     refused(tmp_path, "'params/w1' is in 'f1.msgpack' and in 'f2.msgpack'")
 
 
-def test_S48_names_that_become_one(tmp_path):
+def test_hostile_S48_names_that_become_one(tmp_path):
     content = {"a.kernel": ONE, "a/kernel": TWO}
     path = write_safetensors(tmp_path / "model.safetensors", content, {"format": "flax"})
     refused(path, "'a.kernel' and 'a/kernel' both stand for 'a/kernel'")
@@ -431,7 +431,7 @@ def test_metadata(tmp_path):
     assert open_checkpoint(path).metadata == {"format": "pt", "k": "v"}
 
 
-def test_I22_shards_of_two_saves(tmp_path):
+def test_hostile_I22_shards_of_two_saves(tmp_path):
     """Of the same names and shapes, which no other check would tell apart."""
     tree = {"a": np.zeros(8, np.float32), "b": np.zeros(8, np.float32)}
     for name in ("one", "two"):

@@ -184,11 +184,11 @@ GOOD = (TF_GOLDENS / "keras" / "model.h5").read_bytes()
     ],
     ids=["empty", "cut", "superblock-only", "superblock", "lfs", "html"],
 )
-def test_H13_damaged(tmp_path, content, message):
+def test_hostile_H13_damaged(tmp_path, content, message):
     refused(put(tmp_path, "tf_model.h5", content), message)
 
 
-def test_H15_a_whole_model_and_its_lambda():
+def test_hostile_H15_a_whole_model_and_its_lambda():
     """The bytecode in `model_config` and the optimizer are left alone."""
     path = TF_GOLDENS / "keras" / "model.h5"
     with h5py.File(path) as file:
@@ -243,7 +243,7 @@ def walker(monkeypatch, tmp_path):
         ("""print('"' + chr(92) + 'u001b[2J"')""", r"\\x1b\[2J"),
     ],
 )  # fmt: skip
-def test_H14_what_the_process_may_say(walker, monkeypatch, code, message):
+def test_hostile_H14_what_the_process_may_say(walker, monkeypatch, code, message):
     monkeypatch.setattr(datasets, "_SECONDS", 1)
     walker(code)
     refused(TF_GOLDENS / "keras" / "model.h5", message)
@@ -257,7 +257,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_H14_limits(walker, limit):
+def test_hostile_H14_limits(walker, limit):
     """They hold once the program has been read, before it is given a file."""
     code, message = LIMITS[limit]
     limited = f"sys.path[:] = sys.argv[2:]\nrunpy.run_path({str(datasets._WALK)!r})['limited']()"
@@ -276,7 +276,7 @@ for path in json.load(sys.stdin):
 """
 
 
-def test_H14_mutants(tmp_path, monkeypatch, thorough):
+def test_hostile_H14_mutants(tmp_path, monkeypatch, thorough):
     """The walk answers or the process dies; no answer leads to another error than ours."""
     rng = random.Random(0)
     left = []

@@ -174,7 +174,7 @@ def test_bad_file(case, tmp_path):
     refused(path, message)
 
 
-def test_M7_too_many_values(tmp_path, monkeypatch):
+def test_hostile_M7_too_many_values(tmp_path, monkeypatch):
     monkeypatch.setattr("flaxmodels.params.formats.msgpack.MAX_NODES", 1000)
     for content in (
         b"\xdd" + (10**7).to_bytes(4, "big") + b"\x80" * 10**7,
@@ -184,7 +184,7 @@ def test_M7_too_many_values(tmp_path, monkeypatch):
             open_checkpoint(put(tmp_path, "flax_model.msgpack", content))
 
 
-def test_M23_long_paths_take_bounded_memory(tmp_path):
+def test_hostile_M23_long_paths_take_bounded_memory(tmp_path):
     """Each array has the names of all the maps that it is in."""
     content = pack({f"{i:06d}": extension((), "int8", b"a") for i in range(5000)})
     for _ in range(60):
@@ -198,7 +198,7 @@ def test_M23_long_paths_take_bounded_memory(tmp_path):
         tracemalloc.stop()
 
 
-def test_M24_a_shape_of_very_many_sizes(tmp_path):
+def test_hostile_M24_a_shape_of_very_many_sizes(tmp_path):
     path = put(tmp_path, "flax_model.msgpack", chunked(shape=[2**64 - 1] * 50_000))
     start = time.process_time()
     with pytest.raises(CheckpointError, match="'a/w': chunks of 4 elements") as caught:
@@ -206,7 +206,7 @@ def test_M24_a_shape_of_very_many_sizes(tmp_path):
     assert time.process_time() - start < 2 and len(str(caught.value)) < 1000
 
 
-def test_M27_chunks_of_nothing(tmp_path):
+def test_hostile_M27_chunks_of_nothing(tmp_path):
     nothing = extension((0,), "int8", b"")
     content = chunked((3,), (*[nothing] * 10_000, extension((3,), "int8", b"abc"), nothing))
     tensor = open_checkpoint(put(tmp_path, "flax_model.msgpack", content))["a/w"]
@@ -321,12 +321,12 @@ def test_what_flax_0_7_wrote(name):
         ("none", "nil where"),
     ],
 )
-def test_M20_what_flax_0_7_wrote_of_python_values(kind, said):
+def test_hostile_M20_what_flax_0_7_wrote_of_python_values(kind, said):
     with pytest.raises(CheckpointError, match=f"'a/w'.*{said}"):
         open_checkpoint(FLAX / f"python-{kind}.msgpack")
 
 
-def test_M18_flax_0_7_wrote_a_complex_number_as_an_array():
+def test_hostile_M18_flax_0_7_wrote_a_complex_number_as_an_array():
     tensor = open_checkpoint(FLAX / "python-complex.msgpack")["a/w"]
     assert tensor.dtype == np.complex128 and tensor.read() == 1 + 2j
 

@@ -196,7 +196,7 @@ def test_odd_but_good_file(case, tmp_path):
         assert tensors["b"].read().tolist() == [0.0, 1.0]
 
 
-def test_S20_many_tensors_over_the_same_bytes(tmp_path):
+def test_hostile_S20_many_tensors_over_the_same_bytes(tmp_path):
     header = {f"t{i}": entry("U8", (160_000,), (0, 160_000)) for i in range(100_000)}
     path = put(tmp_path, "model.safetensors", st_file(header, b"\0" * 160_000))
     start = time.process_time()
@@ -205,7 +205,7 @@ def test_S20_many_tensors_over_the_same_bytes(tmp_path):
     assert time.process_time() - start < 5
 
 
-def test_S37_S38_every_dtype_of_the_format_is_read_or_refused():
+def test_hostile_S37_S38_every_dtype_of_the_format_is_read_or_refused():
     """But for numbers that share bytes with others."""
     with pytest.raises(safetensors.SafetensorError) as caught:
         safetensors.deserialize(bare(a=entry("none such")))
@@ -213,7 +213,7 @@ def test_S37_S38_every_dtype_of_the_format_is_read_or_refused():
     assert len(known) >= 20 and known - DTYPES.keys() == {"F4", "F6_E2M3", "F6_E3M2"}
 
 
-def test_S39_any_byte_but_0_is_true(tmp_path):
+def test_hostile_S39_any_byte_but_0_is_true(tmp_path):
     content = st_file({"a": entry("BOOL", (2, 4))}, bytes([0, 1, 7, 255, 0, 2, 0, 128]))
     tensor = open_checkpoint(put(tmp_path, "model.safetensors", content))["a"]
     expected = np.array([[0, 1, 1, 1], [0, 1, 0, 1]], np.uint8)
@@ -221,7 +221,7 @@ def test_S39_any_byte_but_0_is_true(tmp_path):
     assert tensor.read(((0, 2), (1, 4))).view(np.uint8).tolist() == expected[:, 1:].tolist()
 
 
-def test_S50_header_of_brackets(tmp_path):
+def test_hostile_S50_header_of_brackets(tmp_path):
     path = put(tmp_path, "model.safetensors", st_file(b'{"x":[' + b"[]," * 5_000_001 + b"[]]}"))
     start = time.process_time()
     with pytest.raises(CheckpointError, match="header is not valid: more than 2000000 values"):
@@ -251,7 +251,7 @@ def make_socket(path):
     ],
     ids=["fifo", "directory", "socket", "device", "loop", "dangling"],
 )
-def test_S51_not_a_file(make, message, tmp_path):
+def test_hostile_S51_not_a_file(make, message, tmp_path):
     path = tmp_path / "model.safetensors"
     make(path)
     with pytest.raises(CheckpointError, match=message) as caught:
@@ -278,7 +278,7 @@ def test_file_changed_after_its_header_was_read(change, tmp_path):
     assert str(path) in str(caught.value)
 
 
-def test_S54_file_replaced_after_its_header_was_read(tmp_path, monkeypatch):
+def test_hostile_S54_file_replaced_after_its_header_was_read(tmp_path, monkeypatch):
     """The old one goes on being read; where it was not kept open, that it is gone is an error."""
     old, new = np.ones(1000), np.zeros(1000)
     path = write_safetensors(tmp_path / "model.safetensors", {"a": old})
@@ -296,7 +296,7 @@ def test_S54_file_replaced_after_its_header_was_read(tmp_path, monkeypatch):
         reopened.read()
 
 
-def test_S53_cut_between_the_check_and_the_read(tmp_path, monkeypatch):
+def test_hostile_S53_cut_between_the_check_and_the_read(tmp_path, monkeypatch):
     path = write_safetensors(tmp_path / "model.safetensors", {"a": np.ones(1000)})
     tensor = open_checkpoint(path)["a"]
     preadv = os.preadv
@@ -317,7 +317,7 @@ def test_S53_cut_between_the_check_and_the_read(tmp_path, monkeypatch):
         ("preadv", OSError(5, "Input/output error")),
     ],
 )
-def test_S55_errors_of_the_system(call, error, tmp_path, monkeypatch):
+def test_hostile_S55_errors_of_the_system(call, error, tmp_path, monkeypatch):
     path = write_safetensors(tmp_path / "model.safetensors", {"a": np.ones(2)})
 
     def fail(*args, **kwargs):
@@ -329,7 +329,7 @@ def test_S55_errors_of_the_system(call, error, tmp_path, monkeypatch):
     assert str(path) in str(caught.value)
 
 
-def test_S55_short_reads(tmp_path, monkeypatch):
+def test_hostile_S55_short_reads(tmp_path, monkeypatch):
     array = random_array(0, (100, 7), np.float32)
     path = write_safetensors(tmp_path / "model.safetensors", {"a": array})
     preadv = os.preadv
@@ -337,7 +337,7 @@ def test_S55_short_reads(tmp_path, monkeypatch):
     assert same(open_checkpoint(path)["a"].read(), array)
 
 
-def test_S56_more_than_4_gib(tmp_path, monkeypatch):
+def test_hostile_S56_more_than_4_gib(tmp_path, monkeypatch):
     """A sparse file; and no single read is longer than the limit, which Linux would cut."""
     shape = (3 << 20, 1500)  # uint8: 4.7 GB, 2**31 elements lie below the end
     size = shape[0] * shape[1]

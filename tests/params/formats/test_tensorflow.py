@@ -176,7 +176,7 @@ def test_a_good_checkpoint_of_our_own(tmp_path):
     assert open_checkpoint(path)["w"].read().tolist() == [0, 1]
 
 
-def test_T1_files_missing(tmp_path):
+def test_hostile_T1_files_missing(tmp_path):
     with pytest.raises(CheckpointError, match="No such file"):
         open_checkpoint(tmp_path / "model.ckpt.index")
     path = bundle(tmp_path, {b"": header(2), b"v": entry(DATA, shard=1), b"w": GOOD}, DATA, DATA)
@@ -185,7 +185,7 @@ def test_T1_files_missing(tmp_path):
         open_checkpoint(path)
 
 
-def test_T1_shard_is_a_link_out_of_the_folder(tmp_path):
+def test_hostile_T1_shard_is_a_link_out_of_the_folder(tmp_path):
     """It is followed, and what is no shard fails as such."""
     inside = tmp_path / "inside"
     inside.mkdir()
@@ -201,7 +201,7 @@ def test_T1_shard_is_a_link_out_of_the_folder(tmp_path):
             tensor.read()
 
 
-def test_T5_data_is_cut(tmp_path):
+def test_hostile_T5_data_is_cut(tmp_path):
     folder = shutil.copytree(TF_GOLDENS / "google", tmp_path / "google")
     data = folder / "bert_model.ckpt.data-00000-of-00001"
     os.truncate(data, data.stat().st_size - 1)
@@ -209,7 +209,7 @@ def test_T5_data_is_cut(tmp_path):
         open_checkpoint(folder)
 
 
-def test_T9_damaged_data(tmp_path):
+def test_hostile_T9_damaged_data(tmp_path):
     folder = shutil.copytree(TF_GOLDENS / "variables", tmp_path / "variables")
     for data in folder.glob("*.data-*"):
         content = bytearray(data.read_bytes())
@@ -225,7 +225,7 @@ def test_T9_damaged_data(tmp_path):
     assert len(damaged) == 2  # one in each shard
 
 
-def test_T9_damaged_slice(tmp_path):
+def test_hostile_T9_damaged_slice(tmp_path):
     folder = shutil.copytree(TF_GOLDENS / "partitioned", tmp_path / "partitioned")
     [data] = folder.glob("*.data-*")
     many = open_checkpoint(folder)["many"]
@@ -239,7 +239,7 @@ def test_T9_damaged_slice(tmp_path):
     assert many.read(((0, 100), (0, 1))).shape == (100, 1)  # a part is not compared
 
 
-def test_T9_through_from_pretrained(tmp_path):
+def test_hostile_T9_through_from_pretrained(tmp_path):
     folder = shutil.copytree(TF_GOLDENS / "google", tmp_path / "google")
     data = folder / "bert_model.ckpt.data-00000-of-00001"
     content = bytearray(data.read_bytes())
@@ -249,7 +249,7 @@ def test_T9_through_from_pretrained(tmp_path):
         fm.BertForPreTraining.from_pretrained(folder, config=TF_GOLDENS / "h5")
 
 
-def test_T16_graphs_are_not_descended_into(tmp_path):
+def test_hostile_T16_graphs_are_not_descended_into(tmp_path):
     bomb = b""
     for _ in range(300):
         bomb = text(1, bomb)
@@ -264,7 +264,7 @@ def test_T16_graphs_are_not_descended_into(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 10**6, 2**63])
-def test_T16_graph_of_another_length(tmp_path, length):
+def test_hostile_T16_graph_of_another_length(tmp_path, length):
     made = graph(b"\x0a\x00", length)
     with pytest.raises(CheckpointError, match=f"object graph of {length} bytes"):
         read_index(LocalFile(bundle(tmp_path, made["index"], made["data"])))
@@ -298,7 +298,7 @@ def test_what_python_objects_keep_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../x", "model.ckpt-1"])
-def test_T17_the_text_file_is_never_followed(tmp_path, target):
+def test_hostile_T17_the_text_file_is_never_followed(tmp_path, target):
     put(tmp_path, "checkpoint", f'model_checkpoint_path: "{target}"\n')
     bundle(tmp_path, rows(), DATA)
     os.rename(tmp_path / "model.ckpt.index", tmp_path / "model.ckpt-1.index")
@@ -309,7 +309,7 @@ def test_T17_the_text_file_is_never_followed(tmp_path, target):
         assert target == "model.ckpt-1" or target not in str(caught.value)
 
 
-def test_T18_a_huge_index(tmp_path):
+def test_hostile_T18_a_huge_index(tmp_path):
     path = put(tmp_path, "model.ckpt.index", b"")
     os.truncate(path, 1 << 30)
     with pytest.raises(CheckpointError, match="1073741824 bytes; an index has at most 67108864"):
@@ -326,7 +326,7 @@ def test_many_keys_take_bounded_memory(tmp_path, monkeypatch):
         open_checkpoint(path)
 
 
-def test_T11_many_empty_blocks_take_bounded_time(tmp_path, monkeypatch):
+def test_hostile_T11_many_empty_blocks_take_bounded_time(tmp_path, monkeypatch):
     monkeypatch.setattr("flaxmodels.params.formats.tensorflow.sstable._MAX_BLOCKS", 100)
     empty = struct.pack("<I", 0)
     assert open_checkpoint(bundle(tmp_path, table(*[empty] * 99, BLOCK), DATA)).tensors
@@ -464,7 +464,7 @@ def test_a_part_of_a_partitioned_variable():
     assert same(tensor.read(((90, 9100), (0, 1))), content[90:9100])
 
 
-def test_T14_partitioned_by_columns():
+def test_hostile_T14_partitioned_by_columns():
     with pytest.raises(CheckpointError, match="'cut': slice .* is no run of rows"):
         open_checkpoint(TF_GOLDENS / "columns")
 

@@ -90,7 +90,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("path", sorted(set(FILES) - set(GOOD)), ids=lambda path: path.name)
-def test_P23_P25_P39_refused_goldens(path):
+def test_hostile_P23_P25_P39_refused_goldens(path):
     kind = path.stem.removeprefix("refused-").removesuffix("-legacy")
     with pytest.raises(CheckpointError, match=REFUSED[kind]):
         open_checkpoint(path)
@@ -102,7 +102,7 @@ def test_P23_P25_P39_refused_goldens(path):
 
 
 @pytest.mark.parametrize("path", [p for p in GOOD if "training" in p.name], ids=lambda p: p.name)
-def test_P25_a_training_checkpoint_names_its_keys(path):
+def test_hostile_P25_a_training_checkpoint_names_its_keys(path):
     with pytest.raises(CheckpointError, match="keys are 'state_dict', 'optimizer', 'epoch', 'best"):
         open_checkpoint(path)
 
@@ -145,7 +145,7 @@ def test_loads(case, tmp_path):
     assert found["w"].read().tobytes() == EIGHT
 
 
-def test_P18_tied_and_P37_views_of_storages(tmp_path):
+def test_hostile_P18_tied_and_P37_views_of_storages(tmp_path):
     found = open_checkpoint(put(tmp_path, "a.pt", archive(map_of({"a": tensor(), "b": tensor()}))))
     assert found["a"].spans == found["b"].spans
     for start in (0, 1):
@@ -153,7 +153,7 @@ def test_P18_tied_and_P37_views_of_storages(tmp_path):
         assert found["w"].read().tobytes() == EIGHT[4 * start :][:4]
 
 
-def test_P21_tied_tensors_are_counted_once(tmp_path):
+def test_hostile_P21_tied_tensors_are_counted_once(tmp_path):
     tied = archive(
         map_of({f"w{i}": tensor(storage(size=999), 0, (999,)) for i in range(40)}),
         {"0": bytes(3996)},
@@ -201,7 +201,7 @@ def sparse_zip64(path, size: int) -> None:
         file.write(central + end)
 
 
-def test_P31_zip64_of_more_than_4_GiB(tmp_path):
+def test_hostile_P31_zip64_of_more_than_4_GiB(tmp_path):
     path = tmp_path / "pytorch_model.bin"
     sparse_zip64(path, 5 << 30)
     found = open_checkpoint(path)
@@ -222,7 +222,7 @@ def test_P31_zip64_of_more_than_4_GiB(tmp_path):
     assert open_checkpoint(path).tensors
 
 
-def test_P31_extra_fields_take_time_with_their_size(tmp_path):
+def test_hostile_P31_extra_fields_take_time_with_their_size(tmp_path):
     path = tmp_path / "pytorch_model.bin"
     with zipfile.ZipFile(path, "w") as file:
         for i in range(100):

@@ -112,7 +112,7 @@ def test_nothing_is_run_opened_or_allocated_by_any_bad_file(tmp_path):
 
 
 @pytest.mark.parametrize("shard", ["evil.py", "evil.sh", "a.safetensors", "bin", "x.bin.exe"])
-def test_P41_a_shard_of_another_kind(shard, tmp_path):
+def test_hostile_P41_a_shard_of_another_kind(shard, tmp_path):
     put(tmp_path, shard, b"")
     put_index(tmp_path, {"w": shard}, "pytorch_model.bin.index.json")
     with pytest.raises(CheckpointError, match=f"'w' is said to be in '{shard}', which is no file"):
@@ -120,13 +120,13 @@ def test_P41_a_shard_of_another_kind(shard, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["model.safetensors", "flax_model.msgpack"])
-def test_P41_in_every_format(format, tmp_path):
+def test_hostile_P41_in_every_format(format, tmp_path):
     put_index(tmp_path, {"w": "pytorch_model.bin"}, f"{format}.index.json")
     with pytest.raises(CheckpointError, match="which is no file of this format"):
         open_checkpoint(tmp_path)
 
 
-def test_P42_nothing_that_runs_pickles_is_imported():
+def test_hostile_P42_nothing_that_runs_pickles_is_imported():
     allowed = {"collections", "dataclasses", "jax", "numpy", "re", "struct", "typing", "zlib"}
     names = set()
     for path in (ROOT / "params" / "formats" / "torch").glob("*.py"):
@@ -140,7 +140,7 @@ def test_P42_nothing_that_runs_pickles_is_imported():
     assert names <= allowed
 
 
-def test_I21_P42_a_bad_safetensors_file_does_not_lead_to_the_pickle(tmp_path):
+def test_hostile_I21_P42_a_bad_safetensors_file_does_not_lead_to_the_pickle(tmp_path):
     put(tmp_path, "pytorch_model.bin", ZIP)
     put(tmp_path, "model.safetensors", b"bad")
     with pytest.raises(CheckpointError, match="model.safetensors: 3 bytes is too small"):

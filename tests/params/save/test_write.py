@@ -178,7 +178,7 @@ def test_P28_7_msgpack_opens_in_flax(chunk, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("limit", ["5GB", 1, 100, 300])
 @pytest.mark.parametrize("format", ["safetensors", "msgpack"])
-def test_P16_round_trip(format, limit, tmp_path):
+def test_P28_round_trip(format, limit, tmp_path):
     names = written(tmp_path, format=format, max_shard_size=limit)
     assert sorted(names) == sorted(os.listdir(tmp_path))
     match = reconcile(abstract(TREE), fp.open_checkpoint(tmp_path), NAMING)
@@ -314,7 +314,7 @@ def test_a_key_is_no_weight(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-def test_S48_two_leaves_of_one_name(tmp_path):
+def test_hostile_S48_two_leaves_of_one_name(tmp_path):
     tree = {"a": {"kernel": KERNEL, "scale": np.zeros(4)}}
     with pytest.raises(fp.CheckpointError, match="two leaves have the name a.weight"):
         written(tmp_path, tree)

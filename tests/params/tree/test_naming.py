@@ -87,7 +87,7 @@ def test_canonical():
     assert canonical(names, GPT2) == {"a.weight": "a.gamma", "b.weight": "b.weight"}
 
 
-def test_S48_aliases_that_clash():
+def test_hostile_S48_aliases_that_clash():
     with pytest.raises(
         fp.CheckpointError, match="'a.gamma' and 'a.weight' both stand for a.weight"
     ):
