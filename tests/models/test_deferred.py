@@ -47,7 +47,7 @@ other logits beside; a table, and a bias that is not trained."""
 
 
 @some_of("model_type", families.names(), *KINDS)
-def test_S18_every_head_over_a_vocabulary_defers_its_logits(model_type):
+def test_every_head_over_a_vocabulary_defers_its_logits(model_type):
     for model, arguments in heads(model_type):
         params, deferring = model.abstract_params(), model.clone(defer_logits=True)
         trace = functools.partial(jax.make_jaxpr, return_shape=True)
@@ -69,7 +69,7 @@ def test_S18_every_head_over_a_vocabulary_defers_its_logits(model_type):
 
 
 @some_of("model_type", ["gemma2", "phi", "bert", "t5", "marian"], "gemma2")
-def test_S18_a_loss_of_deferred_logits_has_the_gradients_of_the_loss(model_type):
+def test_a_loss_of_deferred_logits_has_the_gradients_of_the_loss(model_type):
     it = reference(model_type)
     model, params = it.load(it.table.main, scan_layers=True)
     arguments = it.inputs(it.table.main, "whole")
@@ -94,7 +94,7 @@ def test_S18_a_loss_of_deferred_logits_has_the_gradients_of_the_loss(model_type)
 
 @pytest.mark.soak
 @pytest.mark.optimized
-def test_S18_on_a_mesh_no_device_gathers_logits_or_the_vocabulary():
+def test_on_a_mesh_no_device_gathers_logits_or_the_vocabulary():
     mesh, it = fs.make_mesh(data=2, fsdp=2, tensor=2), reference("gemma2")
     values = it.entry("Gemma2ForCausalLM")["config"]
     config = fm.Gemma2Config.from_dict(values | {"vocab_size": 64, "num_hidden_layers": 1})
@@ -116,7 +116,7 @@ def test_S18_on_a_mesh_no_device_gathers_logits_or_the_vocabulary():
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_S18_deferred_logits_go_in_and_out_of_programs():
+def test_deferred_logits_go_in_and_out_of_programs():
     hidden, weight = jnp.ones((2, 3, 4)), jnp.ones((5, 4))
     logits = DeferredLogits(hidden, weight, axis=1, softcap=2.0)
     again = jax.jit(lambda x: x)(logits)
@@ -127,7 +127,7 @@ def test_S18_deferred_logits_go_in_and_out_of_programs():
         again.reshape(6, 6)
 
 
-def test_S18_generate_makes_logits_that_the_model_defers():
+def test_generate_makes_logits_that_the_model_defers():
     it = reference("gemma2")
     model, params = it.load("Gemma2ForCausalLM")
     ids = np.array([[3, 5, 7]])
@@ -140,7 +140,7 @@ def test_S18_generate_makes_logits_that_the_model_defers():
 
 
 @pytest.mark.parametrize("value", ["yes", -1, 2.0])
-def test_S18_what_is_no_number_of_tokens_is_no_way_to_defer(value):
+def test_what_is_no_number_of_tokens_is_no_way_to_defer(value):
     config = reference("gemma2").entry("Gemma2ForCausalLM")["config"]
     with pytest.raises(
         ValueError, match=f"defer_logits is {value!r}; expected True, False, or how"

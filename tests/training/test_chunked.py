@@ -83,7 +83,7 @@ VARIATIONS = {
 
 
 @some_of("given", VARIATIONS, "table", "all", "padding", "one chunk")
-def test_S18_chunks_equal_the_whole_with_gradients(given):
+def test_chunks_equal_the_whole_with_gradients(given):
     given = dict(given)
     bias = jnp.asarray(drawn(V, seed=2)) if given.pop("bias", False) else None
     weight = drawn(*((V, D) if given.get("axis") else (D, V)), seed=1)
@@ -96,7 +96,7 @@ def test_S18_chunks_equal_the_whole_with_gradients(given):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(60))
-def test_S18_chunks_equal_the_whole_in_many_ways(seed):
+def test_chunks_equal_the_whole_in_many_ways(seed):
     random = np.random.default_rng(seed)
     one_of = lambda *values: values[random.integers(len(values))]  # noqa: E731
     shape = one_of((5,), (2, 9), (2, 3, 4), (1, 1), (3, 0))
@@ -120,7 +120,7 @@ def test_S18_chunks_equal_the_whole_in_many_ways(seed):
     assert_equal(found, expected, 1e-12)
 
 
-def test_S18_products_of_bfloat16_are_summed_in_float32():
+def test_products_of_bfloat16_are_summed_in_float32():
     hidden, weight = (jnp.asarray(x, jnp.bfloat16) for x in (drawn(B, T, D), drawn(V, D, seed=1)))
     ids = labels(B, T)
     wide = [x.astype(jnp.float32) for x in (hidden, weight)]
@@ -150,7 +150,7 @@ def shapes(jaxpr):
                 yield from shapes(inner)
 
 
-def test_S18_no_logits_are_held_and_no_gradient_that_nobody_asks_for():
+def test_no_logits_are_held_and_no_gradient_that_nobody_asks_for():
     tokens, d, v = 64, 4, 512
     hidden, weight, bias = jnp.zeros((1, tokens, d)), jnp.zeros((d, v)), jnp.zeros(v)
     ids = jnp.zeros((1, tokens), jnp.int32)
@@ -178,7 +178,7 @@ def adapted(params, **config):
 
 
 @some_of("scheme", ["int8", "nf4", "float8"], "int8")
-def test_S18_the_weight_may_be_quantised_and_adapted(scheme):
+def test_the_weight_may_be_quantised_and_adapted(scheme):
     kernel, hidden = jnp.asarray(drawn(D, 2 * D, seed=1)), jnp.asarray(drawn(B, T, D))
     ids, bias = labels(B, T, below=2 * D), jnp.asarray(drawn(2 * D, seed=2))
     trained, rest = adapted(fp.quantize({"lm_head": {"kernel": kernel}}, scheme))
@@ -199,7 +199,7 @@ def test_S18_the_weight_may_be_quantised_and_adapted(scheme):
     assert_equal(found, expected)
 
 
-def test_S18_an_adapter_drops_other_inputs_in_each_chunk():
+def test_an_adapter_drops_other_inputs_in_each_chunk():
     params = {"lm_head": {"kernel": jnp.asarray(drawn(D, V, seed=1))}}
     params = fp.join_adapters(*adapted(params, lora_dropout=0.5))
     params = fp.adapter_dropout(params, jax.random.key(3))
@@ -221,7 +221,7 @@ def on_mesh(loss, mesh, hidden, weight, rows):
 
 
 @pytest.mark.optimized
-def test_S18_a_split_vocabulary_is_never_gathered_nor_its_logits():
+def test_a_split_vocabulary_is_never_gathered_nor_its_logits():
     mesh, size, chunk = fs.make_mesh(**MESH), 4 * V, 4
     hidden, weight = jnp.asarray(drawn(4, 8, D)), jnp.asarray(drawn(size, D, seed=1))
     ids = labels(4, 8, below=size)
@@ -250,7 +250,7 @@ def test_S18_a_split_vocabulary_is_never_gathered_nor_its_logits():
 
 @pytest.mark.soak
 @pytest.mark.parametrize("rules", ["tensor", "fsdp", "length"])
-def test_S18_any_split_of_tokens_and_vocabulary_gives_the_same(rules):
+def test_any_split_of_tokens_and_vocabulary_gives_the_same(rules):
     mesh = fs.make_mesh(data=2, tensor=4) if rules == "tensor" else fs.make_mesh(fsdp=4, tensor=2)
     if rules == "length":
         rules = (("length", "fsdp"), ("batch", None), *fs.DEFAULT_RULES)
@@ -268,7 +268,7 @@ def test_S18_any_split_of_tokens_and_vocabulary_gives_the_same(rules):
 
 
 @pytest.mark.soak
-def test_S18_inside_of_shard_map_gradients_are_summed_over_devices():
+def test_inside_of_shard_map_gradients_are_summed_over_devices():
     mesh = jax.make_mesh((8,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
     hidden, weight, ids = jnp.asarray(drawn(8, T, D)), jnp.asarray(drawn(D, V)), labels(8, T)
     rows = PartitionSpec("rows")
@@ -295,20 +295,20 @@ def test_S18_inside_of_shard_map_gradients_are_summed_over_devices():
         ({"vocab_size": V + 1}, ValueError, "vocab_size is 38, and the weight has 37 columns"),
     ],
 )
-def test_S18_what_is_no_loss_is_refused(changes, error, message):
+def test_what_is_no_loss_is_refused(changes, error, message):
     given = {"labels": jnp.zeros((B, T), int), **changes}
     with pytest.raises(error, match=message):
         chunked_cross_entropy(jnp.zeros((B, T, D)), jnp.zeros((D, V)), **given)
 
 
-def test_S18_the_snippet_of_the_docs_runs():
+def test_the_snippet_of_the_docs_runs():
     page = (ROOT / "docs" / "training.md").read_text()
     (section,) = re.findall(r"\n## Large vocabularies\n.*?(?=\n## |\Z)", page, re.DOTALL)
     (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     exec(compile(snippet, "docs/training.md", "exec"), {})
 
 
-def test_S18_a_label_that_is_no_token_has_no_loss():
+def test_a_label_that_is_no_token_has_no_loss():
     ids = jnp.asarray([[-100, -1, 0, V - 1, V]])
     found = chunked_cross_entropy(jnp.ones((1, 5, D)), jnp.zeros((D, V)), ids)
     expected = [[0, np.nan, np.log(V), np.log(V), np.nan]]
