@@ -136,7 +136,7 @@ def tests_of_rows() -> dict[str, dict[str, list[str]]]:
     """Finds the tests of each call: {id: {file: names of tests, without "test_"}}."""
     found = {row: {} for rows in ROWS.values() for row in rows}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        place = str(path.relative_to(ROOT / "tests"))
+        place = str(path.relative_to(ROOT))
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 for row in ids_of(node.name) & found.keys():

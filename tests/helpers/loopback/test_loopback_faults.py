@@ -340,10 +340,10 @@ def test_a_hook_that_fails_fails_the_test():
 
 def test_faults_count_requests_that_come_together(hub):
     hub.commit("org/many", {f"{i}.bin": bytes([i]) * 100 for i in range(20)})
-    fault = hub.fault(Fault("close", port="cdn", after=50, times=7))
+    fault = hub.fault(Fault("close", port="cdn", after=50, times=4))  # the client tries five times
     folder = Path(client.snapshot_download("org/many"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == hub.files("org/many")
-    assert fault.hits == 7 and sorted(ranges(hub), key=str) == [None] * 27
+    assert fault.hits == 4 and sorted(ranges(hub), key=str) == [None] * 24
 
 
 def test_lfs_error(hub, commit):
