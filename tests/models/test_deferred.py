@@ -97,7 +97,8 @@ def test_a_loss_of_deferred_logits_has_the_gradients_of_the_loss(model_type):
 def test_on_a_mesh_no_device_gathers_logits_or_the_vocabulary():
     mesh, it = fs.make_mesh(data=2, fsdp=2, tensor=2), reference("gemma2")
     values = it.entry("Gemma2ForCausalLM")["config"]
-    config = fm.Gemma2Config.from_dict(values | {"vocab_size": 64, "num_hidden_layers": 1})
+    values = values | {"vocab_size": 64, "num_hidden_layers": 1, "layer_types": None}
+    config = fm.Gemma2Config.from_dict(values)
     model = fm.Gemma2ForCausalLM(config, defer_logits=3)
     placed = model.init_params(jax.random.key(0), mesh)
     ids = jnp.asarray(np.random.default_rng(0).integers(0, 64, (4, 8)))
