@@ -119,6 +119,7 @@ def test_finetune_leaves_the_embeddings_as_they_were(bundled, tiny, monkeypatch)
     assert path == "model/embed_tokens/embedding" and int(states[0].step) == 4
 
 
+@pytest.mark.soak
 def test_lora_saves_the_adapter_and_what_is_merged(bundled, tiny, tmp_path):
     how = ["--devices", "1", "--merge", "--folder", str(tmp_path)]
     result = lora.main([*FEW, *how])
@@ -159,6 +160,7 @@ def test_P12_qlora_reaches_what_training_all_weights_does():
     assert adapted < 1.03 * full and full < untrained - 0.03
 
 
+@pytest.mark.soak
 def test_two_processes_of_launch_train_as_one(tmp_path, thorough):
     """Rows are drawn alike, and each process has its share. The texts of this process are others:
     it has functions of its own in `socket`."""

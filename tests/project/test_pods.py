@@ -3,6 +3,7 @@
 import re
 
 import _children
+import pytest
 from _drawn import params_of, tiny_llama
 from _paths import ROOT
 
@@ -11,6 +12,7 @@ import flaxmodels as fm
 PAGE = (ROOT / "docs" / "pods.md").read_text()
 
 
+@pytest.mark.soak
 def test_the_program_of_the_page_runs_in_two_processes(tmp_path):
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     sizes = {"vocab_size": 256, "hidden_size": 32, "num_attention_heads": 4}
