@@ -13,6 +13,7 @@ from ..core.arguments import array_arguments
 from ..core.model import Model
 from .accumulate import microbatches, summed
 from .losses import Part, match_labels, targets
+from .losses.matching import LABELS
 from .metrics import Metric
 from .objective import Objective
 from .optimizers import LeafTest, Schedule
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 
 Given = Mapping[str, Any] | tuple[Any, ...]
 """A batch: {column: array [B, ...]}, or a pair of inputs and labels, or these and weights."""
-LABELS = frozenset(
-    "labels shift_labels start_positions end_positions start_position end_position "
-    "next_sentence_label sentence_order_label mc_labels".split()
-)
-"""Columns that are labels of some head."""
 Values = dict[str, jax.Array]
 """Metrics: float32 [] each."""
 

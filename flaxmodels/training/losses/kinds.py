@@ -37,7 +37,7 @@ class Target(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the labels may be called, the first before the others."""
+        """Names that the labels may have, the first before the others."""
         return (self.labels,) if self.ready is None else (self.ready, self.labels)
 
     def measured(self, labels: jax.Array, terms: Terms) -> Measure:
@@ -62,7 +62,7 @@ class Kind(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What its labels may be called."""
+        """Names that its labels may have."""
         return tuple(name for target in self.targets for name in target.names)
 
 

@@ -16,7 +16,7 @@ from .measures import BEYOND, POSITION, Terms
 Arrays = Mapping[str, Any]
 Batch = Arrays | Sequence[Any]
 
-_LABELS = frozenset(
+LABELS = frozenset(
     name
     for kind in KINDS.values()
     for target in kind.targets
@@ -82,7 +82,7 @@ def _apart(model: Model, kind: Kind, batch: Batch) -> tuple[dict[str, Any], dict
             "inputs and labels"
         )
     given = dict(given) if isinstance(given, Mapping) else {model.main_input_name: given}
-    labels = _named(owner, kind, {name: given.pop(name) for name in _LABELS & given.keys()})
+    labels = _named(owner, kind, {name: given.pop(name) for name in LABELS & given.keys()})
     for more in apart:
         labels = _named(owner, kind, more) | labels
     arrays = {name: x for name, x in labels.items() if x is not None}
