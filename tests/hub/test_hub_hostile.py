@@ -1,6 +1,7 @@
 """Answers of a server that means harm, wherever a name, hash, size, header or JSON could lead
 somewhere: an error, or the right tree; nothing is written, read or asked for elsewhere."""
 
+import contextlib
 import gzip
 import json
 import time
@@ -36,6 +37,14 @@ def commit(hub, monkeypatch):
 
 
 @pytest.fixture
+def unwritten(hub, tmp_path):
+    """Tells that nothing is in the cache, so that what comes next finds what this found."""
+    yield lambda: not below(tmp_path)
+    hub.faults.clear()
+    assert is_whole(load()[1])
+
+
+@pytest.fixture
 def nothing_else(hub, tmp_path):
     """Whatever the answers, only the cache has changed, and only the Hub has been asked."""
     before = below(tmp_path)
@@ -46,9 +55,21 @@ def nothing_else(hub, tmp_path):
     assert is_whole(load()[1])
 
 
-def api(hub, value):
+@contextlib.contextmanager
+def case(hub, what, *faults):
+    """One of many of a kind, with its own faults and requests; an error in it names it."""
+    hub.faults[:] = faults
+    hub.requests.clear()
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"the case: {what!r}")
+        raise
+
+
+def api(value):
     """The answer about the repository is `value`, or that of a function of the true one."""
-    hub.fault(Fault("json", path="/api/models/*", value=value, times=None))
+    return Fault("json", path="/api/models/*", value=value, times=None)
 
 
 def listing(change):
@@ -86,21 +107,22 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-def test_a_listed_name_that_leads_elsewhere(name, hub, nothing_else):
-    api(hub, listing(lambda entry: [entry | {"rfilename": name}]))
-    refused(NAME, match="not the name of a file in a folder")
+def test_a_listed_name_that_leads_elsewhere(hub, unwritten):
+    for what, name in NAMES.items():
+        change = listing(lambda entry, name=name: [entry | {"rfilename": name}])
+        with case(hub, what, api(change)):
+            refused(NAME, match="not the name of a file in a folder")
+            assert unwritten()
 
 
-def test_a_name_listed_twice(hub, nothing_else):
-    api(hub, listing(lambda entry: [entry | {"size": 5}]))
-    refused(NAME, match=f"lists '{FIRST}' twice")
-
-
-@pytest.mark.parametrize("inside", ["x", "a/b/c"])
-def test_a_name_that_is_a_file_and_a_folder(inside, hub, nothing_else):
-    api(hub, listing(lambda entry: [entry | {"rfilename": f"{FIRST}/{inside}"}]))
-    refused(NAME, match=f"lists '{FIRST}' as a file and as a folder")
+def test_a_name_listed_twice(hub, unwritten):
+    with case(hub, "twice", api(listing(lambda entry: [entry | {"size": 5}]))):
+        refused(NAME, match=f"lists '{FIRST}' twice")
+    for inside in ("x", "a/b/c"):
+        change = listing(lambda entry, inside=inside: [entry | {"rfilename": f"{FIRST}/{inside}"}])
+        with case(hub, inside, api(change)):
+            refused(NAME, match=f"lists '{FIRST}' as a file and as a folder")
+    assert unwritten()
 
 
 def more(*names):
@@ -111,17 +133,17 @@ HARMLESS = {
     "case": more("CONFIG.JSON", FIRST.upper()),
     "unicode": more("モデル/ü.safetensors", "e\u0301.bin", "é.bin"),
     "long": more("x" * 5000, "/".join("abc" for _ in range(2000))),
-    "many": more(*(f"data/{i}.bin" for i in range(100_000))),
+    "many": more(*(f"data/{i}.bin" for i in range(20_000))),
     "more-keys": lambda info: info | {"__class__": 1, "x y": [], "gguf": {"total": "x"}},
 }
 
 
 @pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS)
 def test_a_strange_listing_that_harms_nothing(change, hub, nothing_else):
-    api(hub, change)
+    hub.fault(api(change))
     start = time.process_time()
     assert is_whole(load()[1])
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 3
 
 
 SIZES = {
@@ -136,17 +158,18 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_a_size_that_is_none(size, hub, nothing_else):
-    api(hub, listing(lambda entry: entry.update(size=size)))
-    refused(NAME, FIRST, match="says that .* has .* bytes")
+def test_a_size_that_is_none(hub, unwritten):
+    for what, size in SIZES.items():
+        with case(hub, what, api(listing(lambda entry, size=size: entry.update(size=size)))):
+            refused(NAME, FIRST, match="says that .* has .* bytes")
+            assert unwritten()
 
 
-@pytest.mark.parametrize("size", [0, 1, 13295, 13297, 10**15, (1 << 63) - 1])
-def test_a_size_that_is_wrong(size, hub, nothing_else):
-    api(hub, listing(lambda entry: entry.update(size=size)))
-    with pytest.raises(fm.CheckpointError, match=FIRST):
-        load()
+def test_a_size_that_is_wrong(hub, nothing_else):
+    for size in (0, 1, 13295, 13297, 10**15, (1 << 63) - 1):
+        with case(hub, size, api(listing(lambda entry, size=size: entry.update(size=size)))):
+            with pytest.raises(fm.CheckpointError, match=FIRST):
+                load()
 
 
 HASHES = {
@@ -163,10 +186,11 @@ HASHES = {
 }
 
 
-@pytest.mark.parametrize("change", HASHES.values(), ids=HASHES)
-def test_a_hash_that_is_none(change, hub, nothing_else):
-    api(hub, listing(lambda entry: entry.update(change)))
-    refused(NAME, FIRST, match="says that the hash of .* is .*, which is none")
+def test_a_hash_that_is_none(hub, unwritten):
+    for what, change in HASHES.items():
+        with case(hub, what, api(listing(lambda entry, change=change: entry.update(change)))):
+            refused(NAME, FIRST, match="says that the hash of .* is .*, which is none")
+            assert unwritten()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +199,7 @@ def test_a_hash_that_is_none(change, hub, nothing_else):
     ids=["sha256", "git"],
 )
 def test_a_hash_that_is_wrong(change, hub, nothing_else):
-    api(hub, listing(lambda entry: entry.update(change)))
+    hub.fault(api(listing(lambda entry: entry.update(change))))
     refused(NAME, FIRST, match="not what the Hub's hash says, twice; it was removed")
 
 
@@ -208,23 +232,20 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("value", ANSWERS.values(), ids=ANSWERS)
-def test_an_answer_of_another_shape(value, hub, nothing_else):
-    api(hub, value)
-    with pytest.raises((fm.CheckpointError, fm.ConfigError), match=NAME):
-        load()
-    assert len(hub.requests.of("GET", "/api/models/*")) <= 2  # it would come again
+def test_an_answer_of_another_shape(hub, nothing_else):
+    for what, value in ANSWERS.items():
+        with case(hub, what, api(value)):
+            with pytest.raises((fm.CheckpointError, fm.ConfigError), match=NAME):
+                load()
+            assert len(hub.requests.of("GET", "/api/models/*")) <= 2  # it would come again
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"id": NaN', b"<html>", b"\0" * 100],
-    ids=["empty", "cut", "utf-16", "deep", "nan", "html", "nul"],
-)
-def test_an_answer_that_is_no_json(body, hub, nothing_else):
-    hub.fault(Fault("status", path="/api/models/*", code=200, body=body, times=None))
-    refused(NAME, match="JSON|not as expected|refused")
-    assert len(hub.requests) == 1
+def test_an_answer_that_is_no_json(hub, unwritten):
+    for body in (b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"id": NaN', b"<html>", b"\0" * 100):
+        fault = Fault("status", path="/api/models/*", code=200, body=body, times=None)
+        with case(hub, body[:10], fault):
+            refused(NAME, match="JSON|not as expected|refused")
+            assert len(hub.requests) == 1 and unwritten()
 
 
 ETAGS = {
@@ -243,10 +264,12 @@ ETAGS = {
 
 
 @pytest.mark.parametrize("header", ["ETag", "X-Linked-Etag"])
-@pytest.mark.parametrize("etag", ETAGS.values(), ids=ETAGS)
-def test_an_etag_that_leads_elsewhere(etag, header, hub, nothing_else):
-    hub.fault(Fault("headers", method="HEAD", path="*.json", headers={header: etag}, times=None))
-    refused(header.lower(), match="which is no hash; what answers is not the Hub")
+def test_an_etag_that_leads_elsewhere(header, hub, nothing_else, tmp_path):
+    how = {"method": "HEAD", "path": "*.json", "times": None}
+    for what, etag in ETAGS.items():
+        with case(hub, what, Fault("headers", headers={header: etag}, **how)):
+            refused(header.lower(), match="which is no hash; what answers is not the Hub")
+            assert_clean(tmp_path / "hf")
 
 
 @pytest.mark.parametrize("first", ["reset", "status", "redirect", "stall"])
@@ -285,11 +308,13 @@ def test_an_etag_that_leads_elsewhere_after_a_refused_connection(hub, nothing_el
         refused(match="which is no hash")
 
 
-@pytest.mark.parametrize("other", ["../../x", OTHER, "a" * 64, "A" * 40, "main"])
-def test_a_commit_that_was_not_asked_for(other, hub, nothing_else):
+def test_a_commit_that_was_not_asked_for(hub, nothing_else, tmp_path):
     """It would put the file under another commit's name."""
-    hub.fault(Fault("headers", method="HEAD", headers={"X-Repo-Commit": other}, times=None))
-    refused("x-repo-commit", match="which is (no hash|not the)")
+    for other in ("../../x", OTHER, "a" * 64, "A" * 40, "main"):
+        headers = {"X-Repo-Commit": other}
+        with case(hub, other, Fault("headers", method="HEAD", headers=headers, times=None)):
+            refused("x-repo-commit", match="which is (no hash|not the)")
+            assert_clean(tmp_path / "hf")
 
 
 @pytest.mark.parametrize("size", ["-5", "x", "13295", "99999"])
@@ -315,7 +340,7 @@ def test_a_redirect_to_this_machine_s_files(file, hub, nothing_else):
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_body_without_end(packed, file, after, hub, nothing_else, tmp_path):
     """What is more than the listing says is not written, packed or not."""
-    body = bytes(8 << 20)
+    body = bytes(2 << 20)
     headers = {"Content-Encoding": "gzip"} if packed else {}
     body = gzip.compress(body, 1) if packed else body
     stored = hub.repo(NAME).find("main").files[file]
@@ -327,41 +352,40 @@ def test_a_body_without_end(packed, file, after, hub, nothing_else, tmp_path):
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 1 << 20
 
 
-@pytest.mark.parametrize(
-    "said", [None, "bytes 5-10/20", "bytes 0-9/10", "bytes */10", "lines 1-2/3", "x"]
-)
-def test_another_range_than_was_asked_for(said, hub, nothing_else):
+def test_another_range_than_was_asked_for(hub, nothing_else):
     path = f"/lfs/get/{hub.repo(NAME).find('main').files[FIRST].sha256}"
-    hub.fault(Fault("headers", path=path, headers={"Content-Range": said}, times=None))
-    with pytest.raises(fm.CheckpointError, match="were asked for"):
-        load()
+    for said in (None, "bytes 5-10/20", "bytes 0-9/10", "bytes */10", "lines 1-2/3", "x"):
+        fault = Fault("headers", path=path, headers={"Content-Range": said}, times=None)
+        with case(hub, said, fault), pytest.raises(fm.CheckpointError, match="were asked for"):
+            load()
 
 
-@pytest.mark.parametrize(
-    "shard",
-    [
-        "../../x",
-        "/etc/passwd",
-        "C:x.safetensors",
-        "a\\x.safetensors",
-        "https://127.0.0.1:9/x.safetensors",
-        "hf://other/name/x.safetensors",
-        INDEX,
-        CONFIG,
-        "x\x1b[2J.safetensors",
-        "other.safetensors",
-        "x" * 300 + ".safetensors",
-    ],
-)
-def test_an_index_that_leads_elsewhere(shard, hub, nothing_else):
-    index = json.loads(files_of(SHARDED)[INDEX])
-    index["weight_map"]["lm_head.weight"] = shard
+ELSEWHERE = [
+    "../../x",
+    "/etc/passwd",
+    "C:x.safetensors",
+    "a\\x.safetensors",
+    "https://127.0.0.1:9/x.safetensors",
+    "hf://other/name/x.safetensors",
+    INDEX,
+    CONFIG,
+    "x\x1b[2J.safetensors",
+    "other.safetensors",
+    "x" * 300 + ".safetensors",
+]
+
+
+def test_an_index_that_leads_elsewhere(hub, nothing_else):
     good = hub.head(NAME)
-    hub.commit(NAME, {INDEX: json.dumps(index).encode()})
-    with pytest.raises(fm.CheckpointError, match="lm_head.weight") as caught:
-        load()
-    assert "\x1b" not in str(caught.value) and len(str(caught.value)) < 1000
-    assert not hub.requests.of("GET", "*resolve*.safetensors")
+    for shard in ELSEWHERE:
+        index = json.loads(files_of(SHARDED)[INDEX])
+        index["weight_map"]["lm_head.weight"] = shard
+        hub.commit(NAME, {INDEX: json.dumps(index).encode()})
+        with case(hub, shard):
+            with pytest.raises(fm.CheckpointError, match="lm_head.weight") as caught:
+                load()
+            assert "\x1b" not in str(caught.value) and len(str(caught.value)) < 1000
+            assert not hub.requests.of("GET", "*resolve*.safetensors")
     hub.repo(NAME).refs["refs/heads/main"] = good
 
 
@@ -377,18 +401,20 @@ def test_an_error_s_text_is_safe(where, hub, nothing_else):
     assert "\x7f" not in said and "abcdef" not in said
 
 
-@pytest.mark.parametrize(
-    "revision",
-    ["../../x", "/x", "a\\b", "a:b", "~x", "x\0", "a//b", "", "x\x1b[2J", "refs/../../x"],
-)
-def test_a_revision_that_leads_elsewhere(revision, hub, nothing_else):
-    refused(NAME, revision=revision, match="is not a branch, a tag or a commit")
-    assert not hub.requests
+REVISIONS = ["../../x", "/x", "a\\b", "a:b", "~x", "x\0", "a//b", "", "x\x1b[2J", "refs/../../x"]
 
 
-@pytest.mark.parametrize("kept", [b"../../../../x", b"\xff\xfe", b"", OTHER.encode(), b"a" * 100])
-def test_a_cache_s_note_that_leads_elsewhere(kept, hub, nothing_else, tmp_path):
+def test_a_revision_that_leads_elsewhere(hub, unwritten):
+    for revision in REVISIONS:
+        with case(hub, revision):
+            refused(NAME, revision=revision, match="is not a branch, a tag or a commit")
+            assert not hub.requests and unwritten()
+
+
+def test_a_cache_s_note_that_leads_elsewhere(hub, nothing_else, tmp_path):
     """Offline, the branch's commit is read from a file."""
     load()
-    (tmp_path / "hf/hub/models--org--name/refs/main").write_bytes(kept)
-    refused(NAME, local_files_only=True, match="not in the cache")
+    for kept in (b"../../../../x", b"\xff\xfe", b"", OTHER.encode(), b"a" * 100):
+        (tmp_path / "hf/hub/models--org--name/refs/main").write_bytes(kept)
+        with case(hub, kept):
+            refused(NAME, local_files_only=True, match="not in the cache")

@@ -66,8 +66,7 @@ def _point_client(hub: LoopbackHub, home: Path, monkeypatch: pytest.MonkeyPatch)
     """Changes what the client reads, for this test -> its `utils`."""
     names = [*MODULES, *(f"utils.{name}" for name in UTILS)]
     modules = {name: importlib.import_module(f"huggingface_hub.{name}") for name in names}
-    for name, value in _constants(hub, home).items():
-        _change_everywhere(name, value, monkeypatch)
+    _change_everywhere(_constants(hub, home), monkeypatch)
     http, api = modules["utils._http"], modules["hf_api"].api
     origin = http._url_origin(hub.endpoint)
     monkeypatch.setattr(http, "_HUB_ORIGINS", http._HUB_ORIGINS | {origin})
@@ -111,11 +110,12 @@ def _constants(hub: LoopbackHub, home: Path) -> dict[str, Any]:
     }
 
 
-def _change_everywhere(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the module of constants, and in those that copied it when they were imported."""
+def _change_everywhere(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the module of constants, and in those that copied them when they were imported."""
     for module_name, module in list(sys.modules.items()):
-        if module_name.partition(".")[0] == "huggingface_hub" and name in vars(module):
-            monkeypatch.setattr(module, name, value)
+        if module_name.startswith("huggingface_hub"):
+            for name in values.keys() & vars(module).keys():
+                monkeypatch.setattr(module, name, values[name])
 
 
 class _Clock:

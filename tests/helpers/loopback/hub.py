@@ -159,14 +159,17 @@ class LoopbackHub:
         self.lock = threading.RLock()
         self.stopping = threading.Event()
         self._repos: dict[str, Repo] = {}
-        self._servers = Server(self, "hub"), Server(self, "cdn")
+        self._servers = Server.of(self, "hub"), Server.of(self, "cdn")
         self.endpoint, self.cdn = (server.url for server in self._servers)
 
     def __enter__(self) -> "LoopbackHub":
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        self.stop()
+        if not self.stopping.is_set():
+            self.stopping.set()
+            for server in self._servers:
+                server.release()
         if self.errors and kind is None:
             raise AssertionError("the loopback Hub failed") from self.errors[0]
 

@@ -3,6 +3,7 @@
 An answer may be cut, reset, stalled or throttled to the byte; what it says is not decided here.
 """
 
+import collections
 import dataclasses
 import email.message
 import fcntl
@@ -20,6 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 PIECE = 1 << 16  # bytes sent at once
+_idle: dict[str, list["Server"]] = collections.defaultdict(list)  # by the name of the port
 
 
 @dataclasses.dataclass(eq=False)
@@ -162,13 +164,23 @@ def _unacknowledged(connection: socket.socket) -> int:
 
 
 class Server(http.server.HTTPServer):
-    """One of the Hub's two ports, served by a thread a connection until `stop`."""
+    """One of a Hub's two ports, served by a thread a connection until `stop`; after `release`
+    another Hub may take it, which costs less than a new one."""
 
     request_queue_size = 128
+    hub: Any  # None while it is nobody's
 
-    def __init__(self, hub: Any, port_name: str):
+    @classmethod
+    def of(cls, hub: Any, port_name: str) -> "Server":
+        """Takes one that was released, or makes one."""
+        idle = _idle[port_name]
+        server = idle.pop() if idle else cls(port_name)
+        server.hub = hub
+        return server
+
+    def __init__(self, port_name: str):
+        self.hub, self.port_name = None, port_name
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.hub, self.port_name = hub, port_name
         self.url = f"http://127.0.0.1:{self.server_port}"
         self._connections: dict[threading.Thread, socket.socket] = {}
         self._clock, self._free = threading.Lock(), 0.0
@@ -181,6 +193,8 @@ class Server(http.server.HTTPServer):
         self.server_name, self.server_port = str(host), int(port)
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        if self.hub is None:
+            return self.shutdown_request(request)
         thread = threading.Thread(
             target=self._converse, args=(request, client_address), daemon=True
         )
@@ -214,6 +228,15 @@ class Server(http.server.HTTPServer):
         self.shutdown()
         self._loop.join()
         self.server_close()
+        self._end_connections()
+
+    def release(self) -> None:
+        """Ends what its Hub was asked, and leaves the port to another Hub of this process."""
+        self._end_connections()
+        self.hub, self._free = None, 0.0
+        _idle[self.port_name].append(self)
+
+    def _end_connections(self) -> None:
         for thread, connection in list(self._connections.items()):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
