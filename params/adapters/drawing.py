@@ -15,7 +15,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ..quantized.qtensor import QTensor
 from ..tree.weights import Shape, Weight
-from .weight import over_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,11 +129,11 @@ class Drawing:
         return jnp.asarray(scales) if where is None else jax.device_put(scales, where)
 
     def lengths(self, place: Place, of: Callable[[Any, Any], jax.Array], adapter: Any) -> Any:
-        """Makes a vector along the last axis of a weight: `of(base, adapter)` of each layer."""
+        """Makes vectors along the last axis of a weight, one a layer, as `of(base, adapter)`."""
         if place.is_abstract:
             shape = (*place.base.shape[: place.lead], place.shape[-1])
             return _abstract(place, shape, (-1,), self.dtype)
-        return over_layers(of, place.base, adapter).astype(self.dtype)
+        return of(place.base, adapter).astype(self.dtype)
 
     def copy(self, base: Any) -> Any:
         """Returns a weight as an array of its own."""

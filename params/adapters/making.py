@@ -19,7 +19,7 @@ from .lora import LoRA, wide_dense
 from .lycoris import LoHa
 from .peft.config import PeftConfig
 from .peft.targets import ends_with, is_saved, is_scaled_before, is_targeted, rank_of, scale_of
-from .weight import AdaptedWeight
+from .weight import AdaptedWeight, over_layers
 from .whole import Replacement, TokenRows
 
 Names: TypeAlias = Mapping[str, str | Sequence[str]]
@@ -141,8 +141,13 @@ def _lora(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing)
     )
     if not config.use_dora:
         return made
-    lengths = draw.lengths(place, lambda base, lora: lora.lengths(wide_dense(base)), made)
-    return made.replace(magnitude=lengths)
+    return made.replace(magnitude=draw.lengths(place, _lengths, made))
+
+
+@jax.jit
+def _lengths(base: Any, lora: LoRA) -> jax.Array:
+    """Returns what the magnitudes of DoRA begin as, by one program for all weights of a shape."""
+    return over_layers(lambda base, lora: lora.lengths(wide_dense(base)), base, lora)
 
 
 def _loha(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing) -> LoHa:

@@ -1,5 +1,6 @@
 """Adapters merged into the weights that they change, and taken out again."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -79,27 +80,14 @@ def unmerge_adapters(params: Params) -> Params:
 def _parted(path: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Takes what is merged out of the weight at `path` -> what changes, as `_merged`."""
     leaf: AdaptedWeight = leaves[path]
-
-    def parted(base: Any, adapters: list[Adapter]) -> Any:
-        w = wide_dense(base)
-        for each in adapters:
-            w = each.off_weight(w)
-        return _like(w, base, "requantize")
-
-    def without(bias: Any, adapters: list[Adapter]) -> jax.Array:
-        b = wide(bias)
-        for each in adapters:
-            b = each.off_bias(b)
-        return b.astype(bias.dtype)
-
     names = leaf.merged[::-1]
-    out = [leaf.adapters[name] for name in names]
-    base = _on_host(over_layers(parted, leaf.base, out), leaf.base)
+    out = _without_configs(leaf.adapters[name] for name in names)
+    base = _on_host(_base_without(leaf.base, out), leaf.base)
     own = {**leaf.adapters, **{name: leaf.adapters[name].after_merge() for name in names}}
     found: dict[str, Any] = {path: leaf.replace(base=base, adapters=own, merged=())}
     beside = _beside(path)
     if beside in leaves and any(each.changes_bias for each in out):
-        found[beside] = _on_host(over_layers(without, leaves[beside], out), leaves[beside])
+        found[beside] = _on_host(_bias_without(leaves[beside], out), leaves[beside])
     return found
 
 
@@ -114,13 +102,12 @@ def _merged(
             "a head too: untie them first, or keep the adapter beside it"
         )
 
-    def merged(base: Any, each: list[Adapter]) -> tuple[Any, list[Adapter], jax.Array]:
-        w, kept = _with_all(base, each)
-        return _like(w, leaf.base, quantized), kept, jnp.isfinite(w.astype(leaf.dtype)).all()
-
-    base, kept, finite = over_layers(merged, leaf.base, [*own.values()])  # JAX sorts a dict
+    base, kept, finite = _base_with(leaf.base, _without_configs(own.values()), quantized)
     _check_finite(finite, path, own)
-    base, every = _on_host(base, leaf.base), {**leaf.adapters, **dict(zip(own, kept, strict=True))}
+    every = dict(leaf.adapters)
+    for (name, adapter), each in zip(own.items(), kept, strict=True):
+        every[name] = each.replace(config=adapter.config)
+    base = _on_host(base, leaf.base)
     made = leaf.replace(base=base, adapters=every, merged=tuple(own))
     found = {path: made}
     changes = [each for each in own.values() if each.changes_bias]
@@ -136,24 +123,73 @@ def _merged(
             "it, is not merged; keep the adapters beside them"
         )
     if changes:
-        new = over_layers(_with_bias, bias, changes)
-        _check_finite(jnp.isfinite(new), beside, own)
-        found[beside] = _on_host(new.astype(bias.dtype), bias)
+        new, finite = _bias_with(bias, _without_configs(changes))
+        _check_finite(finite, beside, own)
+        found[beside] = _on_host(new, bias)
     return found
 
 
-def _with_all(base: Any, adapters: list[Adapter]) -> tuple[jax.Array, list[Adapter]]:
-    base = w = wide_dense(base)
-    for each in adapters:
-        w = each.on_weight(w, base)
-    return w, [each.before_merge(base) for each in adapters]
+def _without_configs(adapters: Iterable[Adapter]) -> list[Adapter]:
+    """Returns adapters as programs take them: the same one for any configuration."""
+    return [each.replace(config=None) for each in adapters]
 
 
-def _with_bias(bias: Any, changes: list[Adapter]) -> jax.Array:
-    bias = wide(bias)
-    for each in changes:
-        bias = each.on_bias(bias)
-    return bias
+# One compiled program for all weights of a shape, whose float32 is one layer's.
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _base_with(
+    base: Any, adapters: list[Adapter], quantized: str
+) -> tuple[Any, list[Adapter], jax.Array]:
+    """Returns a weight with adapters in it, the adapters, and whether its numbers are finite."""
+
+    def one(base: Any, adapters: list[Adapter]) -> tuple[Any, list[Adapter], jax.Array]:
+        dense = w = wide_dense(base)
+        for each in adapters:
+            w = each.on_weight(w, dense)
+        finite = jnp.isfinite(w.astype(base.dtype)).all()
+        return _like(w, base, quantized), [x.before_merge(dense) for x in adapters], finite
+
+    return over_layers(one, base, adapters)
+
+
+@jax.jit
+def _base_without(base: Any, adapters: list[Adapter]) -> Any:
+    """Returns what `_base_with` made a weight of."""
+
+    def one(base: Any, adapters: list[Adapter]) -> Any:
+        w = wide_dense(base)
+        for each in adapters:
+            w = each.off_weight(w)
+        return _like(w, base, "requantize")
+
+    return over_layers(one, base, adapters)
+
+
+@jax.jit
+def _bias_with(bias: jax.Array, adapters: list[Adapter]) -> tuple[jax.Array, jax.Array]:
+    """Returns a bias beside a weight that adapters are merged into, and whether it is finite."""
+
+    def one(bias: jax.Array, adapters: list[Adapter]) -> tuple[jax.Array, jax.Array]:
+        b = wide(bias)
+        for each in adapters:
+            b = each.on_bias(b)
+        return b.astype(bias.dtype), jnp.isfinite(b).all()
+
+    return over_layers(one, bias, adapters)
+
+
+@jax.jit
+def _bias_without(bias: jax.Array, adapters: list[Adapter]) -> jax.Array:
+    """Returns what `_bias_with` made a bias of."""
+
+    def one(bias: jax.Array, adapters: list[Adapter]) -> jax.Array:
+        b = wide(bias)
+        for each in adapters:
+            b = each.off_bias(b)
+        return b.astype(bias.dtype)
+
+    return over_layers(one, bias, adapters)
 
 
 def _check_finite(finite: jax.Array, path: str, names: Iterable[str]) -> None:

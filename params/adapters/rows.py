@@ -57,13 +57,27 @@ def stack_adapters(params: Params, names: Sequence[str] | None = None) -> Params
             raise ValueError(
                 f"{path}: some adapters are of the {' and '.join(sorted(parts))} alone"
             )
-        bank = over_layers(lambda base, own: _bank(base, own, names, *parts), leaf.base, own)
+        bank = _bank(leaf.base, own, names, *parts)
         return leaf.replace(adapters={BANK: bank}, active=(BANK,))
 
     return adapted(params, one)
 
 
 def _bank(base: Any, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], part: str) -> Bank:
+    """Makes the bank of a weight, by one compiled program for all weights of a shape."""
+    return _stacked_arrays(
+        base, {name: x.replace(config=None) for name, x in own.items()}, names, part
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _stacked_arrays(
+    base: Any, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], part: str
+) -> Bank:
+    return over_layers(lambda base, own: _of_layer(base, own, names, part), base, own)
+
+
+def _of_layer(base: Any, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], part: str) -> Bank:
     """Makes the bank of one layer."""
     fields: dict[str, dict[int, jax.Array]] = {}
     for number, name in enumerate(names, 1):
@@ -136,11 +150,7 @@ def put_adapter(
                 f"there is no place {number} in the stack; there are {len(bank.names)}"
             )
         own = {BANK: adapters[path]} if path in adapters else {}
-        one = over_layers(
-            lambda base, own, part=bank.part: _bank(base, own, (BANK,), part),
-            leaves[path].base,
-            own,
-        )
+        one = _bank(leaves[path].base, own, (BANK,), bank.part)
         put = _donating if donate else _keeping
         new = {}
         for field in FIELDS:

@@ -1,9 +1,11 @@
 """Quantising trees of params, and making them dense again."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import KeyPath, tree_map_with_path
 
 from ..tree.masks import Mask, as_mask
@@ -12,7 +14,7 @@ from ..tree.weights import Weight, is_weight
 from ..types import PyTree
 from .make import form_of
 from .make import quantize as quantize_array
-from .qtensor import QTensor
+from .qtensor import Form, QTensor
 
 
 def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
@@ -49,7 +51,9 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
         try:
             if isinstance(leaf, jax.ShapeDtypeStruct):
                 return jax.eval_shape(lambda x: quantize_array(_stored(x, turned), form), leaf)
-            return quantize_array(_stored(leaf, turned), form)
+            if isinstance(leaf, np.ndarray):
+                return quantize_array(_stored(leaf, turned), form)
+            return _compiled(leaf, form)
         except ValueError as error:
             raise ValueError(f"{path}: {error}; leave it out by a mask") from None
 
@@ -72,6 +76,12 @@ def dequantize(params: PyTree, dtype: jax.typing.DTypeLike | None = None) -> PyT
         return leaf.dense(dtype)
 
     return jax.tree.map(one, params, is_leaf=lambda x: isinstance(x, QTensor))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _compiled(array: jax.Array, form: Form) -> QTensor:
+    """Quantises by one program for all leaves of a shape, whose steps XLA makes a single loop."""
+    return quantize_array(_stored(array, form.turned), form)
 
 
 def _is_kernel(path: str, leaf: Any) -> bool:

@@ -74,7 +74,7 @@ class PeftConfig:
     task_type: str | None = None
     base_model_name_or_path: str | None = None
     revision: str | None = None
-    extra: Mapping[str, Json] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    extra: Mapping[str, Json] = dataclasses.field(default_factory=dict, hash=False, repr=False)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Json], where: str = CONFIG_NAME) -> Self:
