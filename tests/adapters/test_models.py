@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from _drawn import params_of
+from _drawn import applied, params_of
 from _paths import LLAMA
 
 import flaxmodels as fm
@@ -98,8 +98,8 @@ def test_dropout_acts_in_steps_of_training_alone():
 
     first, again, other = (train(jax.random.key(seed)) for seed in (1, 1, 2))
     assert np.array_equal(first, again) and not np.allclose(first, other, atol=1e-3)
-    still = model.apply({"params": params}, IDS, rngs={"dropout": jax.random.key(1)}).logits
-    assert np.allclose(still, model.apply({"params": params}, IDS).logits)
+    still = applied(model, params, IDS, rngs={"dropout": jax.random.key(1)}).logits
+    assert np.allclose(still, applied(model, params, IDS).logits)
     with pytest.raises(ValueError, match="an adapter has dropout: rngs="):
         model.apply({"params": params}, IDS, deterministic=False)
 
@@ -113,10 +113,10 @@ def test_a_weight_that_works_on_what_rows_share_has_one_adapter_for_all():
     params = params_of(model)
     params = moved(model.add_adapter(params, {**LORA, "target_modules": ["key_proj"]}))
     bank = fp.stack_adapters(params)
-    out = model.apply({"params": fp.choose_adapters(bank, "default")}, IDS).last_hidden_state
-    assert np.allclose(out, model.apply({"params": params}, IDS).last_hidden_state, atol=1e-5)
+    out = applied(model, fp.choose_adapters(bank, "default"), IDS).last_hidden_state
+    assert np.allclose(out, applied(model, params, IDS).last_hidden_state, atol=1e-5)
     with pytest.raises(ValueError, match="what rows share"):
-        model.apply({"params": fp.choose_adapters(bank, [1, 0])}, IDS)
+        applied(model, fp.choose_adapters(bank, [1, 0]), IDS)
 
 
 def test_edits_refuse_adapted_leaves():

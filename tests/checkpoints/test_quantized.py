@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _drawn import applied, params_of
+from _drawn import params_of
 from _turns import in_turn
 
 import flaxmodels as fm
@@ -178,13 +178,6 @@ def test_P10_param_dtype_is_the_logical_one(packed, tmp_path):
     )
 
 
-def test_P10_outputs_are_those_of_the_arrays(packed):
-    tree, ids = packed["nf4", False], jnp.arange(8)[None]
-    model, dense = LOOPED.dequantize(tree, "float32")
-    expected = applied(model, dense, ids).logits
-    np.testing.assert_allclose(applied(LOOPED, tree, ids).logits, expected, atol=2e-5)
-
-
 def test_P10_layers_of_one_leaf_are_quantised_alike(packed, params, tmp_path):
     tree = dict(fp.flatten(packed["nf4", False]))
     path = "model/layers/1/mlp/up_proj/kernel"
@@ -308,7 +301,7 @@ def test_P10_joined_tensors_are_split_and_joined_packed(tmp_path):
         pad_token_id=0,
     )
     model = fm.Phi3ForCausalLM(config)
-    dense = model.init_params(jax.random.key(0))
+    dense = jax.device_get(params_of(model))
     tree = fp.quantize(dense, "nf4", lambda path, leaf: "layers" in path and "kernel" in path)
     model.save_pretrained(tree, tmp_path)
     source = fp.open_checkpoint(tmp_path)

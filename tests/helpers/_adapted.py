@@ -1,5 +1,6 @@
 """A small model of three layers, and adapters on it."""
 
+import functools
 from typing import Any
 
 import jax
@@ -56,9 +57,17 @@ class Stack(nn.Module):
         return x
 
 
+@functools.cache
 def base() -> fp.Params:
-    """Makes the params of the looped model."""
-    return Model().init(jax.random.key(0), IDS)["params"]
+    """Draws params of the looped model, by NumPy, as the model begins."""
+    made = jax.eval_shape(Model().init, jax.random.key(0), IDS)["params"]
+    random = np.random.default_rng(0)
+
+    def leaf(path: str, x: jax.ShapeDtypeStruct) -> jax.Array:
+        std = {"embed/embedding": 1.0}.get(path, 0.3 if path.endswith("kernel") else 0.0)
+        return jnp.asarray((std * random.standard_normal(x.shape)).astype(np.float32))
+
+    return fp.unflatten({path: leaf(path, x) for path, x in fp.flatten(made).items()})
 
 
 def drawn(params: fp.Params, seed: int) -> fp.Params:
@@ -77,8 +86,12 @@ def adapted(config: dict[str, Any], name: str = "default", seed: int = 1) -> fp.
 
 def run(params: fp.Params, ids: np.ndarray = IDS) -> np.ndarray:
     """Runs the model as it is stacked."""
-    scan = "0" not in params["layers"]
-    return np.asarray(jax.jit(Model(scan).apply)({"params": params}, ids))
+    return np.asarray(_PROGRAMS["0" not in params["layers"]]({"params": params}, ids))
+
+
+_PROGRAMS = {
+    scan: jax.jit(Model(scan).apply) for scan in (False, True)
+}  # traced once for each kind
 
 
 def stacked(params: fp.Params) -> fp.Params:

@@ -47,7 +47,8 @@ def test_ranks_scales_and_layers_follow_the_rules_where_layers_are_stacked_too()
     assert lora.a.shape == (3, 12, 4) and lora.scale.tolist() == [0, 0.75, 0]
     trained, rest = fp.split_adapters(drawn(one, 1))
     apply: Any = Model(True).apply
-    grads = jax.grad(lambda t: apply({"params": fp.join_adapters(t, rest)}, IDS).sum())(trained)
+    loss = jax.grad(lambda t: apply({"params": fp.join_adapters(t, rest)}, IDS).sum())
+    grads = jax.device_get(jax.jit(loss)(trained))
     grad = grads["layers"]["up"]["kernel"]["default"]["b"]
     assert not grad[0].any() and grad[1].all() and not grad[2].any()
 
@@ -173,6 +174,15 @@ def test_what_is_refused(change, message):
         change(fp.lora_init(KEY, base(), LORA))
 
 
+def test_programs_keep_configurations_apart_by_all_their_keys():
+    one = fp.lora_init(KEY, base(), {**LORA, "init_lora_weights": False})
+    two = fp.lora_init(KEY, base(), LORA)
+    same = jax.jit(lambda x: x)
+    for params in (one, two):
+        made, given = (fp.get_adapters(x, "default") for x in (same(params), params))
+        assert all(made[path].config.extra == given[path].config.extra for path in given)
+
+
 def test_an_adapter_of_another_base_is_refused_by_shapes():
     lora = LoRA(np.ones((8, 2)), np.ones((2, 16)), np.float32(1))
     with pytest.raises(
@@ -193,7 +203,7 @@ def test_a_merge_that_is_not_finite_is_refused():
 
 @pytest.mark.parametrize("scheme", ["nf4", pytest.param("int8", marks=pytest.mark.soak)])
 def test_over_a_quantised_base(scheme):
-    packed = fp.quantize(stacked(base()), scheme)
+    packed = fp.quantize(jax.device_get(stacked(base())), scheme)  # NumPy compiles nothing
     params = drawn(fp.lora_init(KEY, packed, DORA, stacks=["layers"]), 1)
     dense = drawn(fp.lora_init(KEY, fp.dequantize(packed), DORA, stacks=["layers"]), 1)
     assert np.allclose(run(params), run(dense), atol=2e-5)
@@ -206,4 +216,4 @@ def test_over_a_quantised_base(scheme):
     trained, rest = fp.split_adapters(params)
     apply = Model(True).apply
     loss = lambda t: (apply({"params": fp.join_adapters(t, rest)}, IDS) ** 2).mean()  # noqa: E731
-    assert all(x.any() for x in jax.tree.leaves(jax.grad(loss)(trained)))
+    assert all(x.any() for x in jax.tree.leaves(jax.jit(jax.grad(loss))(trained)))

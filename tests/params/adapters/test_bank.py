@@ -9,6 +9,7 @@ import pytest
 from _adapted import DORA, IA3, IDS, LORA, TABLE, Model, adapted, base, run, stacked
 
 from flaxmodels import params as fp
+from flaxmodels.params.adapters.rows import _stacked_arrays
 
 NAMES = ("dora", "ia3", "lora", "table")
 CHOICE = ["table", None, "dora", "ia3"]
@@ -61,6 +62,11 @@ def test_another_takes_a_place_and_nothing_is_compiled_again(alone, scan):
     changed = fp.put_adapter(bank, 2, new, donate=True)
     assert np.allclose(program(changed, np.array([1, 2, 0, 2])), expected, atol=1e-5)
     assert program._cache_size() == 1
+    again = adapted({**LORA, "r": 1, "lora_alpha": 5}, "other", 8)
+    more = fp.get_adapters(stacked(again) if scan else again, "other")
+    compiled = _stacked_arrays._cache_size()
+    changed = fp.put_adapter(changed, 2, more)
+    assert _stacked_arrays._cache_size() == compiled
     with pytest.raises(ValueError, match="no place 3 in the stack; there are 2"):
         fp.put_adapter(changed, 3, new)
     large = fp.get_adapters(
