@@ -1,9 +1,11 @@
 """The programs of `examples/`, which users copy: each runs, at a small size, and goes on."""
 
+import argparse
 import json
 import re
 
 import _children
+import _stand_in
 import _training
 import classify
 import distil
@@ -18,11 +20,11 @@ import pretrain
 import pytest
 import qlora
 import summarize
-from _drawn import params_of, tiny_llama
 from _paths import ROOT
 
 import flaxmodels as fm
 from flaxmodels import params as fp
+from flaxmodels import training
 from flaxmodels.core.outputs import LogitsOutput
 
 SMALL = ["--width", "16", "--layers", "1", "--words", "100"]
@@ -33,20 +35,9 @@ PROGRAMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A checkpoint of bytes, of one layer, whose weights no program has drawn."""
-    sizes = {"vocab_size": 256, "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1}
-    model = fm.LlamaForCausalLM(tiny_llama(**sizes, initializer_range=0.3))
-    folder = tmp_path_factory.mktemp("tiny")
-    model.save_pretrained(params_of(model), folder, progress=False)
-    return folder
-
-
 @pytest.fixture
-def bundled(tiny, monkeypatch):
-    """In the place of the bundled checkpoint, which takes longer."""
-    monkeypatch.setattr(fm, "bundled_checkpoint", lambda: tiny)
+def bundled(monkeypatch):
+    monkeypatch.setattr(fm, "bundled_checkpoint", _stand_in.bundled_checkpoint)
 
 
 def lines_of(folder):
@@ -75,10 +66,22 @@ def test_each_program_says_what_it_takes(name, capsys):
     assert f"python examples/{name}.py [--folder run]" in said and "--steps" in said
 
 
-def test_pretrain_goes_on_where_it_was_cut_off(tmp_path, capsys):
-    how = [*SMALL, *FEW, "--devices", "2", "--folder", str(tmp_path)]
-    pretrain.main(how)
-    result = pretrain.main([*how, "--steps", "6"])
+def test_pretrain_goes_on_where_it_was_cut_off(tmp_path, monkeypatch, capsys):
+    """Both runs have the compiled steps of the first."""
+    made = []
+    compiled = lambda *x, **how: made[0] if made else made.append(steps(*x, **how)) or made[0]  # noqa: E731
+    steps = training.compile
+    monkeypatch.setattr(training, "compile", compiled)
+    taken = pretrain.train
+
+    def cut_off(steps, start, batches, args, others):
+        return taken(steps, start, batches, argparse.Namespace(**vars(args) | {"steps": 4}), others)
+
+    how = [*SMALL, *FEW, "--steps", "6", "--devices", "2", "--folder", str(tmp_path)]
+    with monkeypatch.context() as patched:
+        patched.setattr(pretrain, "train", cut_off)
+        pretrain.main(how)
+    result = pretrain.main(how)
     assert result["loss"] < np.log(100) and 2 < result["baseline"] < np.log(100)
     assert steps_of(tmp_path) == [1, 2, 4, 5, 6]
     assert {x.name for x in tmp_path.iterdir()} == {"checkpoints", "loss.png", "metrics.jsonl"}
@@ -109,7 +112,7 @@ def test_each_program_prints_a_measure_and_its_baseline(program, metric, how, bu
 
 
 @pytest.mark.filterwarnings("ignore:Weights from")  # the head is new, and that of Llama is left
-def test_finetune_leaves_the_embeddings_as_they_were(bundled, tiny, monkeypatch):
+def test_finetune_leaves_the_embeddings_as_they_were(bundled, monkeypatch):
     states = []
     train = _training.train
     monkeypatch.setattr(finetune, "train", lambda *x: states.append(train(*x)) or states[0])
@@ -120,7 +123,7 @@ def test_finetune_leaves_the_embeddings_as_they_were(bundled, tiny, monkeypatch)
 
 
 @pytest.mark.soak
-def test_lora_saves_the_adapter_and_what_is_merged(bundled, tiny, tmp_path):
+def test_lora_saves_the_adapter_and_what_is_merged(bundled, tmp_path):
     how = ["--devices", "1", "--merge", "--folder", str(tmp_path)]
     result = lora.main([*FEW, *how])
     assert result["loss"] < result["baseline"]
@@ -136,7 +139,7 @@ def test_lora_saves_the_adapter_and_what_is_merged(bundled, tiny, tmp_path):
 def test_P12_qlora_trains_the_adapter_alone_which_is_saved_and_merged(bundled, tmp_path):
     model, params, _ = qlora.main([*FEW, "--devices", "1", "--folder", str(tmp_path)])
     _, plain = model.from_pretrained(fm.bundled_checkpoint(), scan_layers=True, progress=False)
-    base = fp.quantize(plain, "nf4")
+    base = jax.jit(fp.quantize, static_argnums=1)(plain, "nf4")
     params = jax.device_put(params, jax.devices()[0])
     assert fp.diff(fp.without_adapters(params), base).equal
     trained = fp.flatten(fp.split_adapters(params)[0])
@@ -200,13 +203,20 @@ def test_preferences_are_of_pairs():
     assert (made["labels"][:, :, :32] == -100).all() and (
         made["labels"][0, 0, 32:] == rows[0, 32:]
     ).all()
-    logits = jnp.zeros((2, 3, 4)).at[0, 1, 2].set(5.0)
-    after = jnp.array([[-100, 2, -100], [-100, 3, -100]])
-    expected = jax.nn.log_softmax(logits)[jnp.arange(2), 1, jnp.array([2, 3])]
-    np.testing.assert_allclose(dpo.log_probability(after, logits), expected, rtol=1e-6)
-    assert dpo.preferred(after, logits).tolist() == [True]
-    labels = {"labels": jnp.array([[0, -100, 2], [0, -100, 3]]), "reference": expected}
-    loss = dpo.dpo(LogitsOutput(logits=logits), labels, 0.5)
+    logits = np.zeros((2, 3, 4), np.float32)
+    logits[0, 1, 2] = 5.0
+    after = np.array([[-100, 2, -100], [-100, 3, -100]])
+    expected = np.array([5.0, 0.0]) - np.log([np.exp(5) + 3, 4])
+    labels = {"labels": np.array([[0, -100, 2], [0, -100, 3]]), "reference": np.float32(expected)}
+
+    @jax.jit
+    def run(logits):
+        loss = dpo.dpo(LogitsOutput(logits=logits), labels, 0.5)
+        return dpo.log_probability(after, logits), dpo.preferred(after, logits), loss
+
+    found, preferred, loss = run(logits)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert preferred.tolist() == [True]
     np.testing.assert_allclose(loss, [np.log(2)], rtol=1e-6)  # as much as the reference
 
 
@@ -214,8 +224,8 @@ def test_the_divergence_is_that_of_the_distributions():
     rng = np.random.default_rng(0)
     student, teacher = rng.standard_normal((2, 2, 3, 5)).astype(np.float32)
     p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (teacher, student))
-    outputs = LogitsOutput(logits=jnp.asarray(student))
-    found = distil.divergence(outputs, {"teacher": jnp.asarray(teacher)})
+    run = jax.jit(lambda x, y: distil.divergence(LogitsOutput(logits=x), {"teacher": y}))
+    found = run(student, teacher)
     np.testing.assert_allclose(found, (p * np.log(p / q)).sum(-1), rtol=1e-4, atol=1e-6)
 
 

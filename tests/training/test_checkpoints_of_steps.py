@@ -16,7 +16,7 @@ from flaxmodels import sharding as fs
 from flaxmodels import training
 from flaxmodels.training import Checkpoints
 
-MODEL = fm.LlamaForCausalLM(tiny_llama())
+MODEL = fm.LlamaForCausalLM(tiny_llama(num_hidden_layers=1, intermediate_size=16))
 
 
 def batch(seed):
@@ -95,12 +95,10 @@ def test_the_snippet_of_the_page_runs_and_is_taken_up(tmp_path, monkeypatch):
 
 
 def test_adapters_on_a_quantised_model_come_back(tmp_path):
-    sizes = {"hidden_size": 32, "intermediate_size": 64}
-    model = fm.LlamaForCausalLM(tiny_llama(**sizes))
-    base = fp.quantize(params_of(model), "int8")
+    base = jax.jit(fp.quantize, static_argnums=1)(params_of(MODEL), "int8")
     config = fp.PeftConfig(r=2, target_modules=["q_proj"])
     params = fp.lora_init(jax.random.key(0), base, config)
-    steps = training.compile(model, learning_rate=1e-2, trainable="adapters", ema=0.9)
+    steps = training.compile(MODEL, learning_rate=1e-2, trainable="adapters", ema=0.9)
     state = steps.init(params)
     whole, alone = Checkpoints(tmp_path / "whole"), Checkpoints(tmp_path / "own", frozen=False)
     for checkpoints in (whole, alone):
@@ -117,7 +115,7 @@ def test_adapters_on_a_quantised_model_come_back(tmp_path):
     with pytest.raises(fm.CheckpointError, match="is quantised or has adapters; give the state"):
         whole.params()
     with pytest.raises(fm.CheckpointError, match="q_proj/kernel/default/a: expected nothing"):
-        whole.restore(training.compile(model, learning_rate=1e-2).abstract_state())
+        whole.restore(training.compile(MODEL, learning_rate=1e-2).abstract_state())
 
 
 def test_a_step_that_is_not_finite_leaves_a_state_to_save(tmp_path):

@@ -5,6 +5,7 @@ import functools
 import math
 import re
 
+import _stand_in
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from _paths import ROOT
 from _turns import some_of
 from jax.sharding import NamedSharding, PartitionSpec
 
+import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.core.deferred import DeferredLogits
@@ -181,7 +183,8 @@ def adapted(params, **config):
 def test_the_weight_may_be_quantised_and_adapted(scheme):
     kernel, hidden = jnp.asarray(drawn(D, 2 * D, seed=1)), jnp.asarray(drawn(B, T, D))
     ids, bias = labels(B, T, below=2 * D), jnp.asarray(drawn(2 * D, seed=2))
-    trained, rest = adapted(fp.quantize({"lm_head": {"kernel": kernel}}, scheme))
+    quantize = jax.jit(fp.quantize, static_argnums=1)
+    trained, rest = adapted(quantize({"lm_head": {"kernel": kernel}}, scheme))
 
     def loss(trained, hidden, bias, chunk):
         weight = fp.join_adapters(trained, rest)["lm_head"]["kernel"]
@@ -205,7 +208,8 @@ def test_an_adapter_drops_other_inputs_in_each_chunk():
     params = fp.adapter_dropout(params, jax.random.key(3))
     hidden = jnp.broadcast_to(jnp.asarray(drawn(D)), (1, 4, D))
     logits = DeferredLogits(hidden, params["lm_head"]["kernel"])
-    found = deferred_cross_entropy(logits, jnp.ones((1, 4), int), chunk=1)
+    run = jax.jit(functools.partial(deferred_cross_entropy, chunk=1))
+    found = run(logits, jnp.ones((1, 4), int))
     assert len({*np.asarray(found)[0].tolist()}) == 4
 
 
@@ -301,7 +305,8 @@ def test_what_is_no_loss_is_refused(changes, error, message):
         chunked_cross_entropy(jnp.zeros((B, T, D)), jnp.zeros((D, V)), **given)
 
 
-def test_the_snippet_of_the_docs_runs():
+def test_the_snippet_of_the_docs_runs(monkeypatch):
+    monkeypatch.setattr(fm, "bundled_checkpoint", _stand_in.bundled_checkpoint)
     page = (ROOT / "docs" / "training.md").read_text()
     (section,) = re.findall(r"\n## Large vocabularies\n.*?(?=\n## |\Z)", page, re.DOTALL)
     (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
@@ -310,6 +315,7 @@ def test_the_snippet_of_the_docs_runs():
 
 def test_a_label_that_is_no_token_has_no_loss():
     ids = jnp.asarray([[-100, -1, 0, V - 1, V]])
-    found = chunked_cross_entropy(jnp.ones((1, 5, D)), jnp.zeros((D, V)), ids)
+    run = jax.jit(chunked_cross_entropy)
+    found = run(np.ones((1, 5, D), np.float32), np.zeros((D, V), np.float32), ids)
     expected = [[0, np.nan, np.log(V), np.log(V), np.nan]]
     np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-6)

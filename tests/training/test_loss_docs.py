@@ -2,15 +2,18 @@
 
 import re
 
+import _stand_in
 from _paths import ROOT
 
+import flaxmodels as fm
 from flaxmodels.training.losses.kinds import KINDS
 
 PAGE = (ROOT / "docs" / "training.md").read_text()
 (SECTION,) = re.findall(r"\n## Losses\n.*?(?=\n## |\Z)", PAGE, re.DOTALL)
 
 
-def test_snippets_of_losses_run(capsys):
+def test_snippets_of_losses_run(capsys, monkeypatch):
+    monkeypatch.setattr(fm, "bundled_checkpoint", _stand_in.bundled_checkpoint)
     snippets = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
     exec(compile("\n".join(snippets), "docs/training.md", "exec"), {})
     assert "{'logits': Part(total=" in capsys.readouterr().out
