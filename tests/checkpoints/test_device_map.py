@@ -75,7 +75,7 @@ def test_P13_18_logits_and_tokens_are_the_same(saved, name):
 def test_P13_18_of_a_table_on_the_disk_the_rows_of_the_ids_are_read(tmp_path, monkeypatch, tied):
     config = CONFIG.replace(tie_word_embeddings=tied, vocab_size=512)
     model = fm.LlamaForCausalLM(config)
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     model.save_pretrained(params, tmp_path)
     model, placed = load(tmp_path, device_map={"": 0, "model.embed_tokens": "disk"})
     read, before = [], Tensor.read
@@ -89,7 +89,7 @@ def test_P13_18_of_a_table_on_the_disk_the_rows_of_the_ids_are_read(tmp_path, mo
     logits = model.apply({"params": placed}, ids).logits
     row, table = 4 * 16, 4 * 16 * 512
     assert sum(x.nbytes for x in read) == 4 * row + (table if tied else 0)
-    want = model.apply({"params": params}, ids).logits
+    want = applied(model, params, ids).logits
     assert np.abs(np.asarray(logits) - np.asarray(want)).max() < 1e-5
 
 

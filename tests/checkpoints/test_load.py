@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _drawn import params_of, tiny_llama
+from _drawn import applied, params_of, tiny_llama
 from _paths import GOLDENS, LLAMA
 from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
@@ -39,6 +39,16 @@ def divisible(tmp_path_factory):
     folder = tmp_path_factory.mktemp("divisible")
     model.save_pretrained(params_of(model), folder / "saved")
     return folder / "saved"
+
+
+@pytest.fixture(scope="module")
+def of_one_device(divisible):
+    """(ids, mask, logits) of that checkpoint."""
+    ids = np.random.default_rng(0).integers(0, 64, (4, 10))
+    mask = np.ones_like(ids)
+    mask[1, :3] = 0
+    model, params = fm.LlamaForCausalLM.from_pretrained(divisible)
+    return ids, mask, applied(model, params, ids, attention_mask=mask).logits
 
 
 def altered(source: Path, target: Path, change) -> Path:
@@ -79,12 +89,8 @@ def test_mesh_places_every_leaf_as_intended(divisible, mesh, scan_layers):
 
 
 @pytest.mark.parametrize("scan_layers", [False, True])
-def test_logits_on_a_mesh_equal_those_of_one_device(divisible, mesh, scan_layers):
-    ids = np.random.default_rng(0).integers(0, 64, (4, 10))
-    mask = np.ones_like(ids)
-    mask[1, :3] = 0
-    alone, params = fm.LlamaForCausalLM.from_pretrained(divisible)
-    expected = jax.jit(alone.apply)({"params": params}, ids, attention_mask=mask).logits
+def test_logits_on_a_mesh_equal_those_of_one_device(divisible, of_one_device, mesh, scan_layers):
+    ids, mask, expected = of_one_device
     model, spread = fm.LlamaForCausalLM.from_pretrained(
         divisible, mesh=mesh, scan_layers=scan_layers
     )
@@ -119,7 +125,8 @@ def test_F7_dtype_is_what_is_computed_in_and_leaves_params_alone():
     model, params = fm.LlamaForCausalLM.from_pretrained(LLAMA, dtype=jnp.bfloat16)
     assert model.dtype == jnp.bfloat16
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(params)} == {"float32"}
-    assert model.apply({"params": params}, np.array([[3, 4]])).logits.dtype == jnp.bfloat16
+    out = jax.eval_shape(lambda params: model.apply({"params": params}, [[3, 4]]), params)
+    assert out.logits.dtype == jnp.bfloat16
     assert hash(model) == hash(model.clone(dtype="bfloat16"))
 
 
@@ -197,7 +204,7 @@ def test_P13_34_a_missing_head_is_initialised_and_said():
             source, key=key, output_loading_info=True
         )
     assert info.missing_keys == ["classifier/bias", "classifier/kernel"]
-    fresh = model.init_params(key)["classifier"]["kernel"]
+    fresh = jax.jit(lambda key: model.init_params(key)["classifier"]["kernel"])(key)
     np.testing.assert_allclose(params["classifier"]["kernel"], fresh, rtol=1e-6)
     assert float(jnp.abs(fresh).max()) > 0
     loaded = load_file(source / "model.safetensors")["pooler.dense.weight"]

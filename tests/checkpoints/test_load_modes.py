@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from _drawn import tiny_llama
 from _modes import COMPILED, CONTEXTS, MODES, ROWS, check
+from _turns import some_of
 
 import flaxmodels as fm
 
@@ -32,10 +33,7 @@ def rows(params, ids):
 
 
 # What a mode changes of tracing shows without compiling.
-EACH_MODE = [pytest.param(x, marks=pytest.mark.soak if x in COMPILED else ()) for x in MODES]
-
-
-@pytest.mark.parametrize("mode", EACH_MODE)
+@some_of("mode", [*MODES], *(mode for mode in MODES if mode not in COMPILED))
 def test_D4_load(params, folder, mode):
     def load(_, ids):
         return rows(fm.AutoModelForCausalLM.from_pretrained(folder, progress=False)[1], ids)
@@ -43,7 +41,11 @@ def test_D4_load(params, folder, mode):
     check(mode, load, params, jax.numpy.asarray(IDS), rows(params, IDS), 0)
 
 
-@pytest.mark.parametrize("mode", EACH_MODE)
+# It is compiled in each of these; what they change is in tracing, `traced, ...`.
+DRAWN = ("strict promotion", "rank promotion", "debug_infs", "checking_leaks", "auto mesh")
+
+
+@some_of("mode", [*MODES], *(mode for mode in MODES if mode not in (*COMPILED, *DRAWN)))
 def test_init_params(params, mode):
     def init(_, ids):
         return rows(MODEL.init_params(jax.random.key(0)), ids)

@@ -1,11 +1,13 @@
 """Differences of trees and of checkpoints, in the library and as `flaxmodels diff`."""
 
+import os
+
 import _children
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _files import put, random_array, write_safetensors
+from _files import put, random_array, safetensors, write_safetensors
 from _paths import GOLDENS
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -193,16 +195,17 @@ def test_abstract_leaves_by_shape_and_dtype():
 )
 def test_folders_of_every_format(folder, tmp_path):
     folder = FORMATS / folder
-    found = fp.diff(folder, str(folder))
-    assert found.equal and len(found.rows) == len(fp.open_checkpoint(folder).tensors)
-    tensors = {name: t.read() for name, t in fp.open_checkpoint(folder).tensors.items()}
-    assert fp.diff(folder, source_of(tensors)).equal
+    opened = fp.open_checkpoint(folder)
+    found = fp.diff(opened, str(folder))
+    assert found.equal and len(found.rows) == len(opened.tensors)
+    tensors = {name: tensor.read() for name, tensor in opened.tensors.items()}
+    assert fp.diff(opened, source_of(tensors)).equal
     file = write_safetensors(tmp_path / "model.safetensors", tensors)
     assert fp.diff(folder, file).equal
     name = max(tensors, key=lambda name: tensors[name].size)
     tensors[name] = tensors[name] + 1
     write_safetensors(tmp_path / "model.safetensors", tensors)
-    found = fp.diff(folder, tmp_path)
+    found = fp.diff(opened, tmp_path)
     assert [row.path for row in found.rows if not row.equal] == [name]
 
 
@@ -229,10 +232,13 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_memory_stays_at_some_slabs(tmp_path):
-    """Two files of 200 MB, compared in a process that may take 100 MB more than it has."""
-    rng = np.random.default_rng(0)
-    tensors = {f"t{i}": rng.integers(0, 255, (10 << 20, 10), np.uint8) for i in range(2)}
-    large = [write_safetensors(tmp_path / f"{name}.safetensors", tensors) for name in "ab"]
+    """Two files of 160 MB (of holes), compared in a process that may take 100 MB more than it
+    has."""
+    size = 160 << 20
+    header = {"t": {"dtype": "U8", "shape": (size // 10, 10), "data_offsets": (0, size)}}
+    large = [put(tmp_path, f"{name}.safetensors", safetensors(header)) for name in "ab"]
+    for file in large:
+        os.truncate(file, file.stat().st_size + size)
     small = write_safetensors(tmp_path / "c.safetensors", {"x": f32(1)})
     program = """
 import resource, sys

@@ -1,5 +1,7 @@
 """Which layers of a list a leaf holds: the spelling in its path, and what follows from it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,21 +163,28 @@ def test_unstacking_what_holds_a_layer_twice():
 def test_draws_do_not_depend_on_stacking():
     """A layer gets the same numbers alone, among all, in a segment, and beside other numbers."""
 
-    def draw(key, shape):
-        return jax.random.normal(key, shape)
-
-    def values(path, shape, *axes, naming=MOE):
-        tree = fp.unflatten({path: leaf(shape, *axes, draw=draw)})
-        ((_, value),) = fp.flatten(fp.initialize(tree, jax.random.key(1), naming=naming)).items()
+    def value(key, path, shape, *axes, naming=MOE):
+        tree = fp.unflatten({path: leaf(shape, *axes, draw=jax.random.bits)})
+        ((_, value),) = fp.flatten(fp.initialize(tree, key, naming=naming)).items()
         return value
 
-    stacked = values("block/layer/1/b", (8, 3), "layers")
-    segment = values("block/1+3/layer/1/b", (2, 3), "layers")
-    for i in range(8):
-        assert (values(f"block/{i}/layer/1/b", (3,)) == stacked[i]).all()
-    assert (segment == stacked[1::3][:2]).all()
-    assert (values("block/1+3/layer/1/b", (2, 3), "layers", naming=fp.Naming()) == segment).all()
-    both = values("layers/1+2/experts/w", (2, 4, 3), "layers", "experts")
-    for i in range(2):
-        assert (values(f"layers/{1 + 2 * i}/experts/w", (4, 3), "experts") == both[i]).all()
-        assert (values(f"layers/{1 + 2 * i}/experts/2/w", (3,)) == both[i, 2]).all()
+    @jax.jit  # one program, which is compiled sooner than each of these
+    def values(key):
+        draw = functools.partial(value, key)
+        return {
+            "stacked": draw("block/layer/1/b", (5, 3), "layers"),
+            "segment": draw("block/1+3/layer/1/b", (2, 3), "layers"),
+            "unnamed": draw("block/1+3/layer/1/b", (2, 3), "layers", naming=fp.Naming()),
+            "alone": [draw(f"block/{i}/layer/1/b", (3,)) for i in range(5)],
+            "both": draw("layers/1+2/experts/w", (2, 4, 3), "layers", "experts"),
+            "of a layer": [draw(f"layers/{i}/experts/w", (4, 3), "experts") for i in (1, 3)],
+            "an expert": [draw(f"layers/{i}/experts/2/w", (3,)) for i in (1, 3)],
+        }
+
+    got = jax.device_get(values(jax.random.key(1)))
+    stacked, both = got["stacked"], got["both"]
+    assert (np.array(got["alone"]) == stacked).all() and len(np.unique(stacked)) == stacked.size
+    assert (got["segment"] == stacked[1::3][:2]).all()
+    assert (got["unnamed"] == got["segment"]).all()
+    assert (np.array(got["of a layer"]) == both).all()
+    assert (np.array(got["an expert"]) == both[:, 2]).all()
