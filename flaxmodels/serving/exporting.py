@@ -3,33 +3,43 @@
 import datetime
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jax import export as jax_export
 
 from .. import params as fp
+from ..calls.scalars import flag, whole
 from ..checkpoints.save import Beside, SaveOptions, checked_folder, save
-from ..config.config import Config
 from ..core.model import Model
+from ..generation.passes import Passes
 from ..params.adapters.attach import adapter_names
-from ..params.errors import quoted
 from ..params.multihost import is_spread
 from ..params.save.saveable import saveable
 from .errors import ServingError
-from .generating import PREFILL, STEP, generating_signatures, keeps_cache, settings_of
-from .lowering import PLATFORMS, lower, outputs_of, portable
+from .generating import PREFILL, STEP, Generation, settings_of
+from .lowering import lower, outputs_of, portable
 from .manifest import DAYS, NAME, PROGRAM, Manifest, Program, library_versions
-from .signatures import Signature, signatures_of
+from .request import PLATFORMS, Request
+from .signatures import Inputs, Signature, Spec, named_dims
 from .weights import ADAPTERS, Weights, write_adapters
 
-LONGEST = 2048
-"""The most tokens that an export takes if nothing is said: caches are as long from the start."""
 
-_LENGTHS = ("length", "decoder_length", "encoder_length")
-_Made = dict[str, tuple[Signature, jax_export.Exported, bool]]
+class Lowered(NamedTuple):
+    """A program that is made.
+
+    Attributes:
+        inputs: {name: dtype and dims}, in the order of its arguments.
+        exported: itself.
+        is_custom: whether a caller gave its function.
+    """
+
+    inputs: Mapping[str, Spec]
+    exported: jax_export.Exported
+    is_custom: bool
 
 
 def export(
@@ -38,9 +48,9 @@ def export(
     folder: str | os.PathLike,
     version: int = 1,
     *,
-    signatures: Mapping[str, Any] | None = None,
+    signatures: Mapping[str, Signature | Inputs] | None = None,
     generation: bool | None = None,
-    platforms: Sequence[str] = PLATFORMS,
+    platforms: Iterable[str] = PLATFORMS,
     max_length: int | None = None,
     max_batch: int | None = None,
     overwrite: bool = False,
@@ -75,18 +85,15 @@ def export(
         fp.CheckpointError: params that are not this model's, or the disk's own error.
         ImportError: `flatbuffers` is missing: `pip install "flaxmodels[serving]"`.
     """
-    prepared = prepare(
+    request = Request.of(
         model,
-        params,
-        folder,
-        version,
         signatures=signatures,
         generation=generation,
         platforms=platforms,
         max_length=max_length,
         max_batch=max_batch,
-        overwrite=overwrite,
     )
+    prepared = prepare(model, params, target_of(folder, version, overwrite), request)
     return prepared.write(SaveOptions(max_shard_size=max_shard_size, progress=progress))
 
 
@@ -121,105 +128,54 @@ class Prepared(NamedTuple):
         self.manifest.write(place)
 
 
-def prepare(
-    model: Model,
-    params: fp.PyTree,
-    folder: str | os.PathLike,
-    version: int,
-    *,
-    signatures: Mapping[str, Any] | None = None,
-    generation: bool | None = None,
-    platforms: Sequence[str] = PLATFORMS,
-    max_length: int | None = None,
-    max_batch: int | None = None,
-    overwrite: bool = False,
-) -> Prepared:
-    """Does all of `export` but writing."""
+def prepare(model: Model, params: fp.PyTree, target: Path, request: Request) -> Prepared:
+    """Does all of `export` but writing; `target` is the version folder."""
     _check_flatbuffers()
-    target = target_of(folder, version, overwrite)
     params = model.cut(saveable(params, model.abstract_params()))
     if adapter_names(params) and any(map(is_spread, jax.tree.leaves(params))):
         raise ServingError(
             "params with adapters that are spread over processes are not exported: give them whole "
             "on one, or fp.merge_adapters(params)"
         )
-    slots = longest(model, max_length)
-    bounds = dict.fromkeys(_LENGTHS, slots) | ({"batch": max_batch} if max_batch else {})
-    made = programs(model, params, signatures, generation, platforms, bounds)
-    serialised = {name: bytes(each.serialize()) for name, (_, each, _) in made.items()}
-    used = {dim for signature, _, _ in made.values() for dim in signature.dims}
-    manifest = _manifest(
-        model,
-        params,
-        made,
-        serialised,
-        {dim: most for dim, most in bounds.items() if dim in used},
-        slots=slots if PREFILL in made else None,
-        command=_command(folder, version, any(x for *_, x in made.values()), params),
-    )
+    made = programs(model, params, request)
+    serialised = {name: bytes(each.exported.serialize()) for name, each in made.items()}
+    manifest = _manifest(model, params, made, serialised, request, _command(target, params, made))
     return Prepared(model, params, target, manifest, serialised)
 
 
-def programs(
-    model: Model,
-    params: fp.PyTree,
-    signatures: Mapping[str, Any] | None,
-    generation: bool | None,
-    platforms: Sequence[str],
-    bounds: Mapping[str, int],
-) -> _Made:
-    """Lowers every signature: {name: (signature, program, whether a caller gave its function)}; the
-    arguments are those of `export`."""
-    model, settled = portable(model), signatures_of(model, signatures)
-    custom = {name for name, each in settled.items() if each.function is not None}
-    if generation or (generation is None and signatures is None and keeps_cache(model)):
-        if not keeps_cache(model):
-            raise ServingError(
-                f"{type(model).__name__} does not generate: it has no head over the vocabulary, or "
-                "no cache; leave out generation"
-            )
-        if clash := settled.keys() & {PREFILL, STEP}:
-            raise ServingError(f"signatures: {min(clash)} is the name of one of generation's own")
-        settled |= generating_signatures(model, params, bounds, bounds["length"])
-    return {
-        name: (each, lower(model, params, name, each, bounds, platforms), name in custom)
-        for name, each in settled.items()
+def programs(model: Model, params: fp.PyTree, request: Request) -> dict[str, Lowered]:
+    """Lowers every signature: {name: its program}."""
+    model = portable(model)
+
+    def lowered(name: str, each: Signature, is_custom: bool = False) -> Lowered:
+        exported = lower(model, params, name, each, request.bounds, request.platforms)
+        return Lowered(each.inputs, exported, is_custom)
+
+    made = {
+        name: lowered(name, each, each.function is not None)
+        for name, each in request.signatures.items()
     }
+    if request.generates:
+        assert isinstance(model, Passes)
+        generation = Generation(model, request.slots)
+        made[PREFILL] = lowered(PREFILL, generation.prefill)
+        made[STEP] = lowered(STEP, generation.step(outputs_of(made[PREFILL].exported)))
+    return made
 
 
 def target_of(folder: str | os.PathLike, version: int, overwrite: bool) -> Path:
     """Returns the folder to write; refuses one that is there."""
-    if type(version) is not int or not 1 <= version < 10**9:
-        raise ServingError(f"version is {quoted(version)}; expected a number from 1")
-    target = checked_folder(folder) / str(version)
-    if os.path.lexists(target) and not overwrite:
+    try:
+        number = whole("version", version, 1, 10**9 - 1)
+        replaces = flag("overwrite", overwrite)
+    except (TypeError, ValueError) as error:
+        raise ServingError(error) from None
+    target = checked_folder(folder) / str(number)
+    if os.path.lexists(target) and not replaces:
         raise ServingError(
-            f"{target}: version {version} is there; give another version, or overwrite=True"
+            f"{target}: version {number} is there; give another version, or overwrite=True"
         )
     return target
-
-
-def longest(model: Model, asked: int | None = None) -> int:
-    """Returns the most tokens, as `export` says.
-
-    Raises:
-        ServingError: more than the model has positions, or none.
-    """
-    limit = _positions(model.config)
-    if asked is None:
-        known = limit or getattr(model.config.text, "max_position_embeddings", None)
-        return min(known or LONGEST, LONGEST)
-    if type(asked) is not int or asked < 1 or (limit is not None and asked > limit):
-        has = "" if limit is None else f" to {limit}, the model's positions"
-        raise ServingError(f"max_length is {quoted(asked)}; expected a number from 1{has}")
-    return asked
-
-
-def _positions(config: Config) -> int | None:
-    """Returns the most positions that all parts of a model have; None without a limit."""
-    parts = [getattr(config, name) for name in config.sub_configs]
-    limits = [config.position_limit, *(_positions(part) for part in parts if part is not None)]
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _check_flatbuffers() -> None:
@@ -231,25 +187,25 @@ def _check_flatbuffers() -> None:
         ) from None
 
 
-def _command(folder: str | os.PathLike, version: int, is_custom: bool, params: fp.PyTree) -> str:
+def _command(target: Path, params: fp.PyTree, made: Mapping[str, Lowered]) -> str:
     """Returns what makes the export again."""
-    if is_custom or adapter_names(params):
+    if adapter_names(params) or any(each.is_custom for each in made.values()):
         return "fm.serving.export, in the script that called it"
-    return f"flaxmodels export {os.fspath(folder)} --version {version}"
+    return f"flaxmodels export {shlex.quote(str(target.parent))} --version {target.name}"
 
 
 def _manifest(
     model: Model,
     params: fp.PyTree,
-    made: _Made,
+    made: Mapping[str, Lowered],
     serialised: Mapping[str, bytes],
-    bounds: Mapping[str, int],
-    *,
-    slots: int | None,
+    request: Request,
     command: str,
 ) -> Manifest:
     today = datetime.datetime.now(datetime.UTC).date()
-    _, first, _ = next(iter(made.values()))
+    first = next(iter(made.values())).exported
+    used = {dim for each in made.values() for dim in named_dims(each.inputs)}
+    generates = isinstance(model, Passes) and request.generates
     return Manifest(
         model={
             "class": type(model).__name__,
@@ -261,19 +217,19 @@ def _manifest(
         libraries=library_versions(),
         calling_convention=first.calling_convention_version,
         platforms=first.platforms,
-        bounds=bounds,
+        bounds={dim: most for dim, most in request.bounds.items() if dim in used},
         programs={
             name: Program(
                 f"{name}{PROGRAM}",
                 hashlib.sha256(serialised[name]).hexdigest(),
-                signature.inputs,
-                outputs_of(exported),
-                is_custom,
+                each.inputs,
+                outputs_of(each.exported),
+                each.is_custom,
             )
-            for name, (signature, exported, is_custom) in made.items()
+            for name, each in made.items()
         },
         weights=Weights.of(model, params),
-        slots=slots,
-        generation={} if slots is None else settings_of(model),
+        slots=request.slots if generates else None,
+        generation=settings_of(model) if generates else {},
         command=command,
     )

@@ -14,12 +14,14 @@ from jax import export
 
 from ..config.generation_config import GenerationConfig
 from ..core.model import Model
-from ..generation.passes import Rows
+from ..documents.json_values import Json
+from ..generation.passes import Passes, Rows
 from ..generation.prompts import Prompt
+from ..params.host.threads import run_untraced
 from ..params.tree.paths import flatten_arrays
-from ..params.types import Params
-from .lowering import FlatTree, abstract_inputs
-from .signatures import Signature, Spec
+from ..params.types import Params, PyTree
+from .lowering import FlatTree
+from .signatures import Arrays, Signature, Spec
 
 PREFILL, STEP = "prefill", "step"
 CACHE = "cache/"
@@ -36,54 +38,56 @@ def keeps_cache(model: Model) -> bool:
     if not model.can_generate():
         return False
     try:
-        jax.eval_shape(lambda: passes.init_cache(1, 1))
+        run_untraced(lambda: jax.eval_shape(lambda: passes.init_cache(1, 1)))
     except ValueError:
         return False
     return True
 
 
-def generating_signatures(
-    model: Model, params: Params, bounds: Mapping[str, int], slots: int
-) -> dict[str, Signature]:
-    """Returns the signatures `prefill` and `step` of a model that can generate.
+class Generation:
+    """The signatures `prefill` and `step` of a model that can generate."""
 
-    Args:
-        slots: of the caches: tokens of the decoder, new ones counted in.
-    """
-    passes: Any = model
-    inputs = {name: Spec("int32", ("batch", "length")) for name in ("input_ids", "attention_mask")}
-    if passes.is_encoder_decoder:
-        for name in [*inputs]:
-            inputs[f"decoder_{name}"] = Spec("int32", ("batch", "decoder_length"))
+    def __init__(self, model: Passes, slots: int):
+        """Keeps its arguments.
 
-    def first(params: Params, given: Mapping[str, Any]) -> tuple[Any, Any, Rows]:
-        decoder = None
-        if passes.is_encoder_decoder:
-            decoder = _prompt(given, "decoder_")
-        return passes.first_pass(params, _prompt(given, "")._replace(decoder=decoder), slots)
+        Args:
+            slots: of the caches: tokens of the decoder, new ones counted in.
+        """
+        self._model, self._slots = model, slots
+        self._cache: FlatTree | None = None  # what `prefill` fills, known when it has been traced
 
-    def prefill(params: Params, given: Mapping[str, Any]) -> dict[str, Any]:
-        logits, cache, rows = first(params, given)
+    @property
+    def prefill(self) -> Signature:
+        """Reads prompts, and fills a cache."""
+        specs = {"input_ids": ("batch", "length"), "attention_mask": ("batch", "length")}
+        if self._model.is_encoder_decoder:
+            specs |= {f"decoder_{name}": ("batch", "decoder_length") for name in [*specs]}
+        return Signature({name: Spec("int32", dims) for name, dims in specs.items()}, self._first)
+
+    def step(self, told: Mapping[str, Spec]) -> Signature:
+        """Reads one token more; `told` is what `prefill` gives, which has been lowered."""
+        one = {"token": Spec("int32", ("batch", 1)), "lengths": Spec("int32", ("batch",))}
+        cache = {name: spec for name, spec in told.items() if name.startswith(CACHE)}
+        return Signature(one | cache, self._next)
+
+    def _first(self, params: Params, given: Arrays) -> Arrays:
+        prompt = _prompt(given, "")
+        if self._model.is_encoder_decoder:
+            prompt = prompt._replace(decoder=_prompt(given, "decoder_"))
+        logits, cache, rows = self._model.first_pass(params, prompt, self._slots)
+        self._cache = FlatTree.of(cache)
         told = {"logits": logits, "valid": rows.valid, "lengths": rows.lengths}
         return told | _named(cache)
 
-    shaped = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
-    _, cache, _ = jax.eval_shape(first, shaped, abstract_inputs(inputs, bounds))
-    tree = FlatTree.of(cache)
-
-    def step(params: Params, given: Mapping[str, Any]) -> dict[str, Any]:
-        there = tree.tree({path: given[CACHE + path] for path in tree.paths})
-        logits, cache = passes.next_pass(params, given["token"], there, given["lengths"])
+    def _next(self, params: Params, given: Arrays) -> Arrays:
+        assert self._cache is not None
+        cache = self._cache.tree({path: given[CACHE + path] for path in self._cache.paths})
+        logits, cache = self._model.next_pass(params, given["token"], cache, given["lengths"])
         return {"logits": logits} | _named(cache)
 
-    one = {"token": Spec("int32", ("batch", 1)), "lengths": Spec("int32", ("batch",))}
-    held = {name: Spec.of(x) for name, x in _named(cache).items()}
-    return {PREFILL: Signature(inputs, prefill), STEP: Signature(one | held, step)}
 
-
-def settings_of(model: Model) -> dict[str, Any]:
+def settings_of(model: Passes) -> dict[str, Json]:
     """Returns what `generate` has to know of a model, as JSON."""
-    passes: Any = model
     config = model.generation_config or GenerationConfig.of(model.config)
     values = {name: getattr(config, name) for name in _FIELDS}
     values = {
@@ -92,18 +96,18 @@ def settings_of(model: Model) -> dict[str, Any]:
         if value is not None
     }
     sizes = {
-        "vocab_size": passes.prompt_vocab_size,
+        "vocab_size": model.prompt_vocab_size,
         "decoder_vocab_size": getattr(model.config.text, "vocab_size", None),
     }
     return {"settings": values, **sizes}
 
 
-def _prompt(given: Mapping[str, Any], half: str) -> Prompt:
+def _prompt(given: Arrays, half: str) -> Prompt:
     mask = given[f"{half}attention_mask"].astype(bool)
     return Prompt(given[f"{half}input_ids"].astype(jnp.int32), mask)
 
 
-def _named(cache: Any) -> dict[str, Any]:
+def _named(cache: PyTree) -> Arrays:
     return {CACHE + path: x for path, x in flatten_arrays(cache).items()}
 
 
@@ -133,7 +137,7 @@ class ServedPasses:
         given = _given(prompt, "")
         if prompt.decoder is not None:
             given |= _given(prompt.decoder, "decoder_")
-        out: Any = self._prefill.call(dict(params), given)
+        out: Arrays = self._prefill.call(dict(params), given)
         rows = Rows(prompt.ids, prompt.mask, out["valid"], out["lengths"], None)
         return out["logits"], _cache_of(out), rows
 
@@ -145,7 +149,9 @@ class ServedPasses:
         before: jax.Array,
     ) -> tuple[jax.Array, ServedCache]:
         """Reads a new token int32 [B, 1]; `before` int32 [B] tokens of its row came before it."""
-        out: Any = self._step.call(dict(params), {"token": token, "lengths": before} | cache.arrays)
+        out: Arrays = self._step.call(
+            dict(params), {"token": token, "lengths": before} | cache.arrays
+        )
         return out["logits"], _cache_of(out)
 
 

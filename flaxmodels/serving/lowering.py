@@ -5,8 +5,8 @@ Its arguments are `{path: array}` of the params and `{name: array}` of the input
 stay symbols (`jax.export.symbolic_shape`): one program serves all of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +18,20 @@ from ..params.host.threads import run_untraced
 from ..params.tree.paths import flatten_arrays
 from ..params.types import PyTree
 from .errors import ServingError
-from .signatures import Signature, Spec
-
-PLATFORMS = ("cpu", "cuda", "tpu")
+from .signatures import Arrays, Signature, Spec, named_dims
 
 
 class FlatTree(NamedTuple):
     """The structure of a tree of arrays, of which a program is given `{path: array}`."""
 
     paths: tuple[str, ...]
-    structure: Any
+    structure: jax.tree_util.PyTreeDef
 
     @classmethod
     def of(cls, tree: PyTree) -> "FlatTree":
         return cls(tuple(flatten_arrays(tree)), jax.tree.structure(tree))
 
-    def tree(self, arrays: Mapping[str, Any]) -> PyTree:
+    def tree(self, arrays: Mapping[str, jax.Array]) -> PyTree:
         """Returns the tree of `{path: array}`."""
         return jax.tree.unflatten(self.structure, [arrays[path] for path in self.paths])
 
@@ -71,15 +69,14 @@ def lower(
     """
     flat = FlatTree.of(params)
     arrays = {p: jax.ShapeDtypeStruct(x.shape, x.dtype) for p, x in flatten_arrays(params).items()}
-    run: Callable[..., Any] = signature.function or model.serving()
+    run = signature.function or model.serving()
 
-    def program(arrays: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    def program(arrays: Arrays, inputs: Arrays) -> Arrays:
         return model.serving_output(run(flat.tree(arrays), inputs))
 
-    inputs = abstract_inputs(signature.inputs, bounds)
-
     def exported() -> export.Exported:
-        return export.export(jax.jit(program), platforms=tuple(platforms))(arrays, inputs)
+        inputs = abstract_inputs(signature.inputs, bounds)
+        return export.export(jax.jit(program), platforms=platforms)(arrays, inputs)
 
     try:
         # Not in the caller's mesh: the program is one device's, and is spread where it is called.
@@ -98,9 +95,9 @@ def abstract_inputs(
     specs: Mapping[str, Spec], bounds: Mapping[str, int]
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns inputs without values; all dimensions of one name are one symbol."""
-    names = dict.fromkeys(d for spec in specs.values() for d in spec.dims if isinstance(d, str))
+    names = named_dims(specs)
     limits = [f"{name} <= {bounds[name]}" for name in names if name in bounds]
-    symbols: dict[Any, Any] = {}
+    symbols: dict[int | str, object] = {}
     if names:
         made = export.symbolic_shape(", ".join(names), constraints=limits)
         symbols = dict(zip(names, made, strict=True))

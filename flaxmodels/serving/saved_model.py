@@ -3,14 +3,15 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from .. import params as fp
 from ..checkpoints.save import SaveOptions
 from ..core.model import Model
 from ..params.errors import quoted
 from . import tensorflow
-from .exporting import prepare
+from .exporting import prepare, target_of
+from .request import Request
+from .signatures import Inputs, Signature
 
 FOLDER = "saved_model"
 """Where `save_pretrained` writes exports, as TensorFlow's classes of Transformers do."""
@@ -22,7 +23,7 @@ def saved_model_of(
     folder: str | os.PathLike,
     asked: bool | str,
     version: int | None,
-    signatures: Mapping[str, Any] | None,
+    signatures: Mapping[str, Signature | Inputs] | None,
 ) -> Callable[[], object] | None:
     """Returns what writes `folder/saved_model/<version>/`; None if nothing is asked for. What can
     fail without a disk has been done by then.
@@ -44,8 +45,9 @@ def saved_model_of(
         raise TypeError(
             f'saved_model is {quoted(asked)}; expected True, "tensorflow", or False for none'
         )
-    target, number = Path(folder, FOLDER), 1 if version is None else version
+    target = target_of(Path(folder, FOLDER), 1 if version is None else version, overwrite=True)
+    request = Request.of(model, signatures=signatures)
     if asked == "tensorflow":
-        return tensorflow.prepare(model, params, target, number, signatures)
-    prepared = prepare(model, params, target, number, signatures=signatures, overwrite=True)
+        return tensorflow.prepare(model, params, target, request)
+    prepared = prepare(model, params, target, request)
     return lambda: prepared.write(SaveOptions(progress=False))

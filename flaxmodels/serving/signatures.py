@@ -3,15 +3,16 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls.concrete import known
 from ..core.model import Model
 from ..params.errors import quoted, some
-from ..params.types import Params
+from ..params.types import Params, PyTree
 from .errors import ServingError
 
 DEFAULT = "serving_default"
@@ -19,9 +20,22 @@ DEFAULT = "serving_default"
 
 _TEXT = re.compile(r"\s*(\w+)\s*\[([^\[\]]*)\]\s*")
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_OPERATORS = ("floordiv", "max", "min", "mod", "non_negative")
+"""Names that `jax.export.symbolic_shape` reads as operations."""
 
-Function: TypeAlias = Callable[[Params, dict[str, Any]], Any]
+Arrays: TypeAlias = dict[str, jax.Array]
+Function: TypeAlias = Callable[[Params, Arrays], PyTree]
 """(params, {name: array}) -> an output, made flat by `serving_output`."""
+
+
+class Described(Protocol):
+    """What has a shape, whose sizes may be symbols, and a dtype."""
+
+    @property
+    def shape(self) -> Sequence[int | object]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,18 +51,18 @@ class Spec:
     dims: tuple[int | str, ...]
 
     @classmethod
-    def of(cls, given: Any) -> "Spec":
+    def of(cls, given: "Spec | str | Described") -> "Spec":
         """Reads "int32[batch, length]", anything with a shape and a dtype, or a `Spec`.
 
         Raises:
-            ServingError: another text, or an unknown dtype.
+            ServingError: another text, or a dtype that JAX does not compute with.
         """
         if isinstance(given, Spec):
             return given
         if isinstance(given, str):
             return cls._of_text(given)
         if hasattr(given, "shape") and hasattr(given, "dtype"):
-            return cls(str(jnp.dtype(given.dtype)), tuple(map(_dim, given.shape)))
+            return cls(_dtype_name(given.dtype), tuple(map(_dim, given.shape)))
         raise ServingError(
             f"a signature's input is {quoted(given)}; expected a text such as "
             '"int32[batch, length]", or a jax.ShapeDtypeStruct'
@@ -66,14 +80,20 @@ class Spec:
             raise ServingError(
                 f"{quoted(text)}: the dimension {quoted(odd[0])} is neither a number nor a name"
             )
-        try:
-            dtype = str(jnp.dtype(found[1]))
-        except TypeError:
-            raise ServingError(f"{quoted(text)}: unknown dtype {found[1]!r}") from None
-        return cls(dtype, tuple(int(dim) if dim.isdecimal() else dim for dim in dims))
+        if odd := [dim for dim in dims if dim in _OPERATORS]:
+            raise ServingError(
+                f"{quoted(text)}: {odd[0]} is an operation on dimensions: give another name"
+            )
+        return cls(
+            _dtype_name(found[1]), tuple(int(dim) if dim.isdecimal() else dim for dim in dims)
+        )
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.dims))}]"
+
+
+Inputs: TypeAlias = Mapping[str, Spec | str | Described]
+"""{name: what `Spec.of` reads}."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,21 +101,51 @@ class Signature:
     """A function to export.
 
     Attributes:
-        inputs: {name: `Spec`, or what `Spec.of` reads}.
+        inputs: {name: `Spec`}, of what `Spec.of` reads.
         function: (params, {name: array}) -> output; what `model.serving()` returns if None.
     """
 
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, Spec]
     function: Function | None = None
 
-    def __post_init__(self) -> None:
-        specs = {name: Spec.of(spec) for name, spec in self.inputs.items()}
+    def __init__(self, inputs: Inputs, function: Function | None = None):
+        """Reads the inputs.
+
+        Raises:
+            ServingError: no mapping of names, or no array that a call may give.
+        """
+        if not isinstance(inputs, Mapping):
+            raise ServingError(
+                'the inputs of a signature are a mapping such as {"input_ids": '
+                f'"int32[batch, length]"}}, got {quoted(inputs)}'
+            )
+        if function is not None and not callable(function):
+            raise ServingError(
+                f"the function of a signature is {quoted(function)}; expected one of "
+                "(params, {name: array}), or None for that of the model"
+            )
+        specs = {name: _input(name, given) for name, given in inputs.items()}
         object.__setattr__(self, "inputs", specs)
+        object.__setattr__(self, "function", function)
 
     @property
     def dims(self) -> tuple[str, ...]:
         """The names of sizes that a call may choose."""
         return named_dims(self.inputs)
+
+
+def _input(name: object, given: Spec | str | Described) -> Spec:
+    """Reads an input that a caller describes."""
+    if not isinstance(name, str):
+        raise ServingError(f"an input of a signature is called {quoted(name)}; expected a text")
+    spec = Spec.of(given)
+    if 0 in spec.dims:
+        raise ServingError(f"{name} is {spec}: a dimension of size 0 holds nothing")
+    if (here := jax.dtypes.canonicalize_dtype(spec.dtype)) != jnp.dtype(spec.dtype):
+        raise ServingError(
+            f"{name} is {spec}, and JAX makes {here} of it unless jax_enable_x64 is set: give that"
+        )
+    return spec
 
 
 def named_dims(specs: Mapping[str, Spec]) -> tuple[str, ...]:
@@ -104,7 +154,9 @@ def named_dims(specs: Mapping[str, Spec]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(dims))
 
 
-def signatures_of(model: Model, given: Mapping[str, Any] | None) -> dict[str, Signature]:
+def signatures_of(
+    model: Model, given: Mapping[str, Signature | Inputs] | None
+) -> dict[str, Signature]:
     """Returns the signatures that a caller asks for: `Signature`s, or their inputs alone; the
     model's own forward pass if None.
 
@@ -160,12 +212,22 @@ def reads_token_types(model: Model) -> bool:
     return base.token_types is not None and "type_vocab_size" in model.config.names()
 
 
-def _dim(size: Any) -> int | str:
+def _dim(size: object) -> int | str:
     return int(size) if isinstance(size, int | np.integer) else str(size)
 
 
+def _dtype_name(given: object) -> str:
+    try:
+        dtype = jnp.dtype(given)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        dtype = None
+    if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or dtype.kind == "b"):
+        raise ServingError(f"a signature's array has the unknown dtype {quoted(given)}")
+    return str(dtype)
+
+
 def checked_inputs(
-    name: str, specs: Mapping[str, Spec], given: Mapping[str, Any], bounds: Mapping[str, int]
+    name: str, specs: Mapping[str, Spec], given: Mapping[str, object], bounds: Mapping[str, int]
 ) -> dict[str, jax.Array | np.ndarray]:
     """Returns a call's inputs as arrays of the signature's dtypes, in its order.
 
@@ -177,10 +239,12 @@ def checked_inputs(
         ServingError: inputs missing or too many, of another dtype or rank, of sizes that differ
             where the signature has one name, or are too large.
     """
+    if not isinstance(given, Mapping):
+        raise ServingError(f"{name}: inputs are a mapping of arrays by name, got {quoted(given)}")
     if odd := [*(specs.keys() - given.keys())] or [*(given.keys() - specs.keys())]:
         what = "misses" if odd[0] in specs else "has no input"
         raise ServingError(
-            f"{name} {what} {some(map(quoted, sorted(odd)))}: it takes "
+            f"{name} {what} {some(sorted(map(quoted, odd)))}: it takes "
             + ", ".join(f"{key} {spec}" for key, spec in specs.items())
         )
     sizes: dict[str, int] = {}
@@ -192,22 +256,29 @@ def checked_inputs(
     return found
 
 
-def _array(where: str, given: Any, spec: Spec) -> jax.Array | np.ndarray:
-    """Returns an array of the dtype; integers of another width are taken where their values fit."""
+def _array(where: str, given: object, spec: Spec) -> jax.Array | np.ndarray:
+    """Returns an array of the dtype; integers of another width are taken where their values fit,
+    and Python's numbers, which have no width, as any of their kind."""
     try:
         array = given if isinstance(given, jax.Array) else np.asarray(given)
-    except ValueError:
-        raise ServingError(f"{where} has rows of different lengths; expected {spec}") from None
+    except (ValueError, TypeError, RuntimeError) as error:  # as of a tensor that has gradients
+        ragged = isinstance(given, list | tuple) and isinstance(error, ValueError)
+        what = "has rows of different lengths" if ragged else f"is no array ({error})"
+        raise ServingError(f"{where} {what}; expected {spec}") from None
     dtype = jnp.dtype(spec.dtype)
     if array.dtype == dtype:
         return array
+    if isinstance(given, list | tuple | float) and array.dtype.kind in "iuf":
+        if jnp.issubdtype(dtype, jnp.floating):
+            return array.astype(dtype)
     integers = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
     if not (integers and jnp.issubdtype(dtype, jnp.integer)):
         raise ServingError(f"{where} is {array.dtype}; expected {spec}")
-    limits = jnp.iinfo(dtype)
-    if isinstance(array, np.ndarray) and array.size:
-        if array.min() < limits.min or array.max() > limits.max:
-            raise ServingError(f"{where} holds numbers that {dtype} cannot: {array.max()}")
+    limits, values = jnp.iinfo(dtype), known(array)
+    if values is not None and values.size:
+        if values.min() < limits.min or values.max() > limits.max:
+            odd = values.max() if values.max() > limits.max else values.min()
+            raise ServingError(f"{where} holds numbers that {dtype} cannot: {odd}")
     return array.astype(dtype)
 
 

@@ -18,26 +18,24 @@ from ..params.atomic.replace import atomic_replace
 from ..params.save.saveable import saveable
 from ..params.tree.paths import flatten_arrays
 from .errors import ServingError
-from .exporting import longest, target_of
 from .lowering import FlatTree, portable
-from .signatures import Function, Signature, Spec, signatures_of
+from .request import Request
+from .signatures import Function, Signature, Spec
 
 
 def prepare(
     model: Model,
     params: fp.PyTree,
-    folder: str | os.PathLike,
-    version: int,
-    signatures: Mapping[str, Any] | None = None,
+    target: Path,
+    request: Request,
 ) -> Callable[[], Path]:
-    """Returns what writes `folder/<version>/` as a SavedModel; arguments as `export`.
+    """Returns what writes a version folder as a SavedModel, without programs of generation.
 
     Raises:
         ImportError: TensorFlow is not installed.
         ServingError: params that it cannot hold.
     """
     tf, jax2tf = _libraries()
-    settled, most = signatures_of(model, signatures), longest(model)
     params = model.cut(saveable(params, model.abstract_params()))
     model = portable(model)
     arrays = flatten_arrays(params)
@@ -52,12 +50,11 @@ def prepare(
         for path, x in arrays.items()
     }
     flat = FlatTree.of(params)
-    for name, each in settled.items():
+    for name, each in request.signatures.items():
         run = each.function or model.serving()
         program = _program(model, flat, run)
-        made[name] = _traced(tf, jax2tf.convert, program, module.weights, each, most)
+        made[name] = _traced(tf, jax2tf.convert, program, module.weights, each, request.slots)
     module.functions = made
-    target = target_of(folder, version, overwrite=True)
 
     def write() -> Path:
         is_main = lambda name: name == "saved_model.pb"  # noqa: E731

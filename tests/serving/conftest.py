@@ -8,8 +8,8 @@ import flaxmodels as fm
 
 @pytest.fixture(scope="session")
 def llama():
-    """A model and its params, which end at no token."""
-    model = fm.LlamaForCausalLM(tiny_llama(eos_token_id=None))
+    """A model of one layer, which ends at no token, and its params."""
+    model = fm.LlamaForCausalLM(tiny_llama(eos_token_id=None, num_hidden_layers=1))
     return model, params_of(model)
 
 

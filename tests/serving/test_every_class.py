@@ -12,9 +12,9 @@ from _drawn import applied
 from flaxmodels.params.tree.paths import flatten_arrays
 from flaxmodels.serving.exporting import programs
 from flaxmodels.serving.generating import PREFILL, STEP
-from flaxmodels.serving.signatures import DEFAULT
+from flaxmodels.serving.request import Request
+from flaxmodels.serving.signatures import DEFAULT, named_dims
 
-BOUNDS = dict.fromkeys(("length", "decoder_length", "encoder_length"), 16)
 PAIRS = [
     (family, name)
     for family in families.names()
@@ -33,13 +33,13 @@ KINDS = {
 )
 def test_T21_a_class_is_exported_for_any_batch_and_length(family, name):
     model, params = reference.load(family).load(name)
-    made = programs(model, params, None, None, ("cpu", "cuda", "tpu"), BOUNDS)
+    made = programs(model, params, Request.of(model, max_length=16))
     assert ({PREFILL, STEP} <= made.keys()) == (model.can_generate() and name != "two-way")
-    signature, exported, _ = made[DEFAULT]
-    assert {"batch", "length"} <= {*signature.dims}
+    inputs, exported, _ = made[DEFAULT]
+    assert {"batch", "length"} <= {*named_dims(inputs)}
     rng, sizes = np.random.default_rng(0), {"batch": 3, "length": 5, "decoder_length": 4}
     given: dict[str, Any] = {}
-    for key, spec in signature.inputs.items():
+    for key, spec in inputs.items():
         shape = [sizes.get(dim, 2) if isinstance(dim, str) else dim for dim in spec.dims]
         given[key] = np.ones(shape, spec.dtype)
         if key.endswith("input_ids"):
