@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import params_of, tiny_llama
 
+import flaxmodels as fm
 from flaxmodels import blocks
 from flaxmodels import sharding as fs
 
@@ -386,3 +388,11 @@ def test_buckets_of_distances_begin_where_those_of_the_reference_do(buckets, bot
         np.testing.assert_array_equal(ahead[1:], behind[1:] + 16)
     else:
         np.testing.assert_array_equal(ahead, 0)
+
+
+def test_a_parameter_of_another_shape_is_refused_by_its_path():
+    small, large = fm.LlamaForCausalLM(tiny_llama()), fm.LlamaForCausalLM(tiny_llama(vocab_size=65))
+    with pytest.raises(
+        ValueError, match=r"^model/embed_tokens/embedding has shape \(64, 16\), expected \(65, 16\)"
+    ):
+        large.apply({"params": params_of(small)}, [[1]])
