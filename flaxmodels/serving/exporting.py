@@ -205,7 +205,6 @@ def _manifest(
     today = datetime.datetime.now(datetime.UTC).date()
     first = next(iter(made.values())).exported
     used = {dim for each in made.values() for dim in named_dims(each.inputs)}
-    generates = isinstance(model, Passes) and request.generates
     return Manifest(
         model={
             "class": type(model).__name__,
@@ -229,7 +228,7 @@ def _manifest(
             for name, each in made.items()
         },
         weights=Weights.of(model, params),
-        slots=request.slots if generates else None,
-        generation=settings_of(model) if generates else {},
+        slots=request.slots if request.generates else None,
+        generation=settings_of(model) if request.generates else {},
         command=command,
     )

@@ -86,8 +86,9 @@ class Generation:
         return {"logits": logits} | _named(cache)
 
 
-def settings_of(model: Passes) -> dict[str, Json]:
-    """Returns what `generate` has to know of a model, as JSON."""
+def settings_of(model: Model) -> dict[str, Json]:
+    """Returns what `generate` has to know of a model that can generate, as JSON."""
+    assert isinstance(model, Passes)
     config = model.generation_config or GenerationConfig.of(model.config)
     values = {name: getattr(config, name) for name in _FIELDS}
     values = {
@@ -137,7 +138,7 @@ class ServedPasses:
         given = _given(prompt, "")
         if prompt.decoder is not None:
             given |= _given(prompt.decoder, "decoder_")
-        out: Arrays = self._prefill.call(dict(params), given)
+        out: Any = self._prefill.call(dict(params), given)
         rows = Rows(prompt.ids, prompt.mask, out["valid"], out["lengths"], None)
         return out["logits"], _cache_of(out), rows
 
@@ -149,9 +150,7 @@ class ServedPasses:
         before: jax.Array,
     ) -> tuple[jax.Array, ServedCache]:
         """Reads a new token int32 [B, 1]; `before` int32 [B] tokens of its row came before it."""
-        out: Arrays = self._step.call(
-            dict(params), {"token": token, "lengths": before} | cache.arrays
-        )
+        out: Any = self._step.call(dict(params), {"token": token, "lengths": before} | cache.arrays)
         return out["logits"], _cache_of(out)
 
 

@@ -86,7 +86,8 @@ def _generates(
 
 def _platforms(given: Iterable[str]) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else tuple(given)
-    if not names or (odd := [name for name in names if name not in _KNOWN]):
+    odd = [name for name in names if name not in _KNOWN]
+    if odd or not names:
         what = some(map(quoted, odd)) if names else "none"
         raise ServingError(
             f"platforms: {what}; expected some of {', '.join(_KNOWN)} (a GPU is cuda or rocm)"

@@ -12,6 +12,7 @@ import numpy as np
 from ..calls.concrete import known
 from ..core.model import Model
 from ..params.errors import quoted, some
+from ..params.tree.cast import DtypeLike
 from ..params.types import Params, PyTree
 from .errors import ServingError
 
@@ -216,9 +217,9 @@ def _dim(size: object) -> int | str:
     return int(size) if isinstance(size, int | np.integer) else str(size)
 
 
-def _dtype_name(given: object) -> str:
+def _dtype_name(given: DtypeLike) -> str:
     try:
-        dtype = jnp.dtype(given)  # pyright: ignore[reportArgumentType]
+        dtype = jnp.dtype(given)
     except TypeError:
         dtype = None
     if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or dtype.kind == "b"):

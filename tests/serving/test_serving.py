@@ -73,7 +73,8 @@ def test_T21_snippets_of_the_page_run_and_a_fresh_process_has_none_of_the_models
     arguments = [sys.executable, "-P", "-c", run + TOLD]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    said = np.load("said.npz")
+    with np.load("said.npz") as file:
+        said = {**file}
     want = applied(scope["model"], scope["params"], said["sequences"]).logits
     length = said["ids"].shape[1]
     np.testing.assert_allclose(said["logits"], want[:, :length], atol=1e-4)
