@@ -1,5 +1,6 @@
 """Vocabularies: got, set, tied, untied and resized, as the reference does it."""
 
+import functools
 import re
 
 import golden
@@ -50,6 +51,11 @@ TINY |= {"rotary_dim": 4, "embedding_size": 8, "decoder_attention_heads": 2, "de
 TINY |= {"encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
 
 
+@functools.cache
+def loaded(name, scan_layers=False):
+    return golden.load(name).load(scan_layers=scan_layers)
+
+
 def tiny(name, scan_layers=True, **changes):
     cls = getattr(fm, name)
     taken = {key: value for key, value in TINY.items() if cls.config_class.knows(key)}
@@ -98,7 +104,7 @@ def edited(model, params, edit):
 
 @pytest.mark.parametrize(("name", "edit"), CASES)
 def test_P26_P29_P30_T26_edits_answer_as_the_reference(name, edit):
-    before, params = golden.load(name).load(scan_layers=edit not in ("tied", "headed"))
+    before, params = loaded(name, edit not in ("tied", "headed"))
     model, params = edited(before, params, edit)
     prefix = f"{edit}."
     arrays = {k.removeprefix(prefix): v for k, v in EDITS[name].items() if k.startswith(prefix)}
@@ -109,7 +115,7 @@ def test_P26_P29_P30_T26_edits_answer_as_the_reference(name, edit):
     for path, axis in own.axes.items() if edit == "grown" else ():
         kind = {own.table: "table", own.kernel: "kernel", own.bias: "bias"}[path]
         old, ours = np.split(leaves[path], [61], axis)
-        np.testing.assert_array_equal(old, fp.flatten(golden.load(name).load()[1])[path])
+        np.testing.assert_array_equal(old, fp.flatten(loaded(name, True)[1])[path])
         theirs = arrays[f"new.{kind}"]
         np.testing.assert_allclose(ours, theirs, atol=1e-4)  # in which what is random is 1e-5
         leaves[path] = np.concatenate([old, theirs], axis)
@@ -121,7 +127,7 @@ def test_P26_P29_P30_T26_edits_answer_as_the_reference(name, edit):
 
 @pytest.mark.parametrize("kind", ["rows", "columns"])
 def test_P26_3_new_tokens_have_the_moments_of_the_reference(kind):
-    model, params = golden.load("llama-causal-lm").load()
+    model, params = loaded("llama-causal-lm")
     _, grown = model.resize_token_embeddings(params, 61 + 4000, KEY)
     table, kernel = grown["model"]["embed_tokens"]["embedding"], grown["lm_head"]["kernel"]
     new = np.float64(table[61:] if kind == "rows" else kernel[:, 61:].T)
@@ -369,7 +375,7 @@ def test_P30_a_table_that_is_not_there_cannot_be_untied():
 
 @pytest.mark.parametrize("name", ["bert-masked-lm", "gpt2-lm-head", "llama-tied"])
 def test_P30_what_was_untied_loads_as_either(name, tmp_path):
-    model, params = golden.load(name).load()
+    model, params = loaded(name)
     new, apart = model.untie_weights(params)
     new.save_pretrained(apart, tmp_path)
     again, back = type(model).from_pretrained(tmp_path)
@@ -498,7 +504,7 @@ def test_P26_bad_arguments(options, said):
     ("name", "size"), [("bert-untied", 64), ("gpt2-lm-head", 50), ("llama-causal-lm", 64)]
 )
 def test_P26_what_was_resized_saves_and_loads(name, size, tmp_path):
-    model, params = golden.load(name).load(scan_layers=True)
+    model, params = loaded(name, True)
     model, params = model.resize_token_embeddings(params, size, KEY)
     model.save_pretrained(params, tmp_path)
     again, back = type(model).from_pretrained(tmp_path, scan_layers=True)
@@ -551,7 +557,7 @@ def test_P26_P29_P30_abstract_trees_are_edited_like_real_ones(name):
     for tied in (True, False):
         model = tiny(name, tie_word_embeddings=tied)
         template = model.abstract_params(jnp.bfloat16)
-        new, after = model.resize_token_embeddings(template, 20)
+        new, after = model.resize_token_embeddings(template, 15)
         assert after == new.abstract_params(jnp.bfloat16)
         wanted = fp.flatten(new.abstract_params())
         assert {p: x.axes for p, x in fp.flatten(after).items()} == {
@@ -563,7 +569,7 @@ def test_P26_P29_P30_abstract_trees_are_edited_like_real_ones(name):
             wanted = fp.flatten(other.abstract_params())
             assert all(x.axes == wanted[p].axes for p, x in fp.flatten(after).items())
         plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), template)
-        traced = jax.eval_shape(lambda p, m=model: m.resize_token_embeddings(p, 20, KEY)[1], plain)
+        traced = jax.eval_shape(lambda p, m=model: m.resize_token_embeddings(p, 15, KEY)[1], plain)
         assert traced == new.abstract_params(jnp.bfloat16)
 
 
@@ -614,10 +620,12 @@ def test_P26_P29_P30_shards_stay_where_the_rules_put_them(mesh, name, scan_layer
 
     apart = model.untie_weights(params)
     check(*apart, model.untie_weights(alone)[1])
-    for start, plain in (((model, params), alone), (apart, model.untie_weights(alone)[1])):
-        for size in (16, 8):
-            grown = start[0].resize_token_embeddings(start[1], size, KEY)
-            check(*grown, start[0].resize_token_embeddings(plain, size, KEY)[1])
+    for (start, spread), plain, size in (
+        ((model, params), alone, 16),
+        (apart, model.untie_weights(alone)[1], 8),
+    ):
+        resized = start.resize_token_embeddings(spread, size, KEY)
+        check(*resized, start.resize_token_embeddings(plain, size, KEY)[1])
     value = {"embedding": known(20, 8)}
     check(*model.set_input_embeddings(params, value), model.set_input_embeddings(alone, value)[1])
 

@@ -14,13 +14,13 @@ from flaxmodels import params as fp
 
 CONFIG = fm.LlamaConfig(
     vocab_size=64,
-    hidden_size=1024,
-    intermediate_size=4096,
-    num_hidden_layers=10,
+    hidden_size=512,
+    intermediate_size=2048,
+    num_hidden_layers=16,
     num_attention_heads=8,
 )
-MORE = 320 << 20
-"""Bytes that the process may take for load and run: two layers, 134 MB, the buffers that they are
+MORE = 120 << 20
+"""Bytes that the process may take for load and run: two layers, 34 MB, the buffers that they are
 read into, the same memory on a CPU device, and the compiler's."""
 
 PROGRAM = """

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from _drawn import applied, tiny_llama
+from _drawn import applied, params_of, tiny_llama
 from jax.sharding import NamedSharding, PartitionSpec
 
 import flaxmodels as fm
@@ -22,15 +22,16 @@ EXPLICIT = jax.make_mesh((8,), ("fsdp",))
 @functools.cache
 def made():
     model = fm.LlamaForCausalLM(CONFIG)
-    params = model.init_params(KEY)
+    params = params_of(model)
     return model, params, applied(model, params, IDS).logits
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     model, params, _ = made()
-    model.save_pretrained(params, tmp_path)
-    return tmp_path
+    folder = tmp_path_factory.mktemp("folder")
+    model.save_pretrained(params, folder)
+    return folder
 
 
 REFUSED = {
@@ -68,8 +69,8 @@ def test_D7_a_mesh_of_explicit_axes_is_taken_as_the_one_of_auto_axes(folder):
     for tree in (loaded, model.init_params(KEY, EXPLICIT)):
         want = fs.shardings(model.abstract_params(), auto)
         assert jax.tree.all(jax.tree.map(lambda x, s: x.sharding == s, tree, want))
-        logits = jax.jit(model.apply)({"params": tree}, IDS).logits
-        np.testing.assert_allclose(logits, expected, atol=1e-5)
+    logits = jax.jit(model.apply)({"params": loaded}, IDS).logits
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
     assert fs.shardings(model.abstract_params(), EXPLICIT) == want
     assert fm.load_plan(folder, mesh=EXPLICIT)
     abstract = fs.check_mesh(EXPLICIT.abstract_mesh, abstract=True)
@@ -78,15 +79,15 @@ def test_D7_a_mesh_of_explicit_axes_is_taken_as_the_one_of_auto_axes(folder):
 
 def test_D7_beside_arrays_on_explicit_axes():
     """JAX computes nothing of two meshes; the way over that `check_mesh` names is a copy."""
-    model = made()[0]
-    params = model.init_params(KEY, EXPLICIT)
+    model, params, expected = made()
+    params = jax.device_put(params, fs.shardings(model.abstract_params(), EXPLICIT))
     ids = jax.device_put(IDS, NamedSharding(EXPLICIT, PartitionSpec("fsdp")))
     with pytest.raises(ValueError, match="(?i)mesh for all inputs should be equal"):
         jax.jit(model.apply)({"params": params}, ids)
     there = jax.device_put(ids, NamedSharding(fs.check_mesh(EXPLICIT), PartitionSpec("fsdp")))
     with jax.set_mesh(EXPLICIT), jax.set_mesh(fs.check_mesh(EXPLICIT)):
         got = jax.jit(model.apply)({"params": params}, there).logits
-    np.testing.assert_allclose(got, made()[2], atol=1e-5)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_D7_an_abstract_mesh_has_nowhere_to_load(folder):
@@ -138,20 +139,24 @@ def test_D7_params_that_the_caller_put_on_explicit_axes_are_named():
             apply({"params": {**params, "model": table}}, IDS)
         with pytest.raises(ValueError, match=r"are Explicit.*make_mesh\(fsdp=8\)"):
             apply({"params": whole}, IDS)
-        with jax.set_mesh(EXPLICIT):
-            got = apply({"params": whole}, IDS).logits
-        np.testing.assert_allclose(got, expected, atol=1e-5)
+    with jax.set_mesh(EXPLICIT):
+        got = jax.jit(model.apply)({"params": whole}, IDS).logits
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_D7_under_set_mesh():
     model, params, expected = made()
     mesh = fs.make_mesh(fsdp=-1)
     placed = jax.device_put(params, fs.shardings(model.abstract_params(), mesh))
-    for around, given in ((mesh, placed), (mesh, params), (EXPLICIT, params)):
+    cases = (  # params on one device, not compiled: tests/models/test_modes.py
+        (mesh, placed, model.apply),
+        *((mesh, given, jax.jit(model.apply)) for given in (placed, params)),
+        (EXPLICIT, params, jax.jit(model.apply)),
+    )
+    for around, given, apply in cases:
         with jax.set_mesh(around):
-            for apply in (model.apply, jax.jit(model.apply)):
-                got = apply({"params": given}, IDS).logits
-                np.testing.assert_allclose(got, expected, atol=1e-5)
+            got = apply({"params": given}, IDS).logits
+        np.testing.assert_allclose(got, expected, atol=1e-5)
     with jax.set_mesh(EXPLICIT):
         for apply in (model.apply, jax.jit(model.apply)):
             with pytest.raises(ValueError, match=r"Auto axes, and jax.set_mesh.*or leave jax.set_"):
@@ -167,6 +172,6 @@ def test_D38_dtypes_that_no_layer_computes_in_are_refused_where_the_model_is_mad
 def test_float64_computes_under_x64():
     with jax.enable_x64(True):
         model = fm.LlamaForCausalLM(CONFIG, dtype="float64")
-        logits = model.apply({"params": made()[1]}, IDS).logits
+        logits = applied(model, made()[1], IDS).logits
         assert logits.dtype == np.float64
         np.testing.assert_allclose(logits, made()[2], atol=1e-5)
