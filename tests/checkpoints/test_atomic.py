@@ -2,20 +2,19 @@
 
 import fcntl
 import gc
-import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
 
+import _children
 import jax
 import numpy as np
 import pytest
@@ -52,37 +51,33 @@ def contents(folder):
 class Savers:
     """The program of `_saver.py` as one process, which forks for each run."""
 
-    def __init__(self, process: subprocess.Popen[str]):
-        self.process = process
+    def __init__(self, process: _children.Child, connection: Connection):
+        self.process, self.connection = process, connection
 
-    def start(self, folder: Path, mode: str, *what: str) -> dict[str, Any]:
+    def start(self, folder: Path, mode: str, *what: str, mounts: str = "") -> dict[str, Any]:
         """Starts a run that saves into `folder` -> what it says first."""
-        assert self.process.stdin is not None
         arguments = [str(LLAMA / "config.json"), str(folder / "ck"), mode, *what]
-        print(json.dumps(arguments), file=self.process.stdin, flush=True)
+        self.connection.send((arguments, mounts))
         return self.said()
 
     def said(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        limit = threading.Timer(300, self.process.kill)
-        limit.start()
-        try:
-            return json.loads(self.process.stdout.readline())
-        finally:
-            limit.cancel()
+        if not self.connection.poll(300):
+            self.process.kill()
+        return self.connection.recv()
 
-    def __call__(self, folder: Path, mode: str, *what: str) -> dict[str, Any]:
-        outcome = self.start(folder, mode, *what)
+    def __call__(self, folder: Path, mode: str, *what: str, mounts: str = "") -> dict[str, Any]:
+        outcome = self.start(folder, mode, *what, mounts=mounts)
         assert self.said() == {"status": 0}
         return outcome
 
 
 @pytest.fixture(scope="module")
 def saver() -> Iterator[Savers]:
-    command = [sys.executable, "-W", "ignore", "-P", str(SAVER), "serve"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:
-        yield Savers(process)
+    with Listener() as listener:
+        process = _children.Child("-W", "ignore", SAVER, "serve", listener.address)
+        with listener.accept() as connection:
+            yield Savers(process, connection)
+    process.wait()
 
 
 @pytest.fixture
@@ -389,37 +384,22 @@ def test_few_descriptors_are_an_error_of_ours(tmp_path):
     model.save_pretrained(params, tmp_path / "s")
 
 
-MOUNTS = {
-    "mount point": "mkdir -p ck && mount --bind ck ck",
-    "overlay": "mount -t tmpfs tmpfs . && cd $PWD && mkdir -p l/ck u w m && "
-    "mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m && cd m",
+MOUNTS = {  # what is mounted, and where the folder then is
+    "mount point": ("mkdir ck; mount --bind ck ck", "."),
+    "overlay": (
+        "mount -t tmpfs tmpfs .; cd $PWD; mkdir -p l/ck u w m; "
+        "mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m",
+        "m",
+    ),
 }
 
 
 @in_turn("how", ["mount", "mount+orbax"], "place", [*MOUNTS])
-def test_a_folder_that_may_not_be_renamed_is_saved_into(place, how, tmp_path):
-    if os.getuid() or not shutil.which("unshare"):
-        pytest.skip("needs root and unshare: mounts")
-    program = [sys.executable, "-W", "ignore", "-P", SAVER, LLAMA / "config.json", "ck", how]
-    run = subprocess.run(
-        [
-            "unshare",
-            "-m",
-            "sh",
-            "-c",
-            f'{MOUNTS[place]} && exec "$@"',
-            "sh",
-            *program,
-            "raced",
-            "2",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    said = json.loads(run.stdout.splitlines()[-1])
+def test_a_folder_that_may_not_be_renamed_is_saved_into(place, how, tmp_path, saver):
+    if os.getuid():
+        pytest.skip("needs root: mounts")
+    script, inside = MOUNTS[place]
+    said = saver(tmp_path / inside, how, "raced", "2", mounts=f"cd {tmp_path}; {script}")
     assert said == {"failed": 0, "found": said["found"], "left": []}
     assert said["found"] % 1000 == 1
 
@@ -501,54 +481,53 @@ def test_a_file_limit_is_an_error_and_the_old_stays(tmp_path):
 
 
 TMPFS = """
-import sys
-import flaxmodels as fm
+import subprocess, sys
+from _children import mount_apart
 import numpy as np
 from flaxmodels import params as fp
 from flaxmodels.params.atomic.replace import atomic_replace
 from flaxmodels.params.save.write import write_checkpoint
 from flaxmodels.params.formats import is_main_file, is_weights
-tree = {"w": np.zeros(300_000, np.uint8)}
-def save(value, size):
-    tree = {"w": np.full(size, value, np.uint8)}
+options, size, between = sys.argv[1:]
+
+def save(value):
+    tree = {"w": np.full(int(size), value, np.uint8)}
     with atomic_replace("/mnt/ck", is_ours=is_weights, is_main_file=is_main_file) as staging:
         write_checkpoint(staging.path, tree, tree, progress=False)
+
 try:
-    save(1, int(sys.argv[1]))
-    print("saved")
-    save(2, int(sys.argv[1]))
-    print("saved twice")
+    mount_apart(f"mount -t tmpfs -o {options} tmpfs /mnt")
+except PermissionError as error:
+    sys.exit(error)
+save(1)
+subprocess.run(between, shell=True, check=True)
+try:
+    save(2)
 except fp.CheckpointError as error:
     print(error)
 print(fp.open_checkpoint("/mnt/ck")["w"].read().max())
 """
 
 
-def on_a_small_disk(options, command, *args) -> str:
-    mount = f"mount -t tmpfs -o {options} tmpfs /mnt && {command}"
-    run = subprocess.run(
-        ["unshare", "-Urm", "sh", "-c", mount, "sh", sys.executable, "-P", "-c", TMPFS, *args],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "unshare failed" in run.stderr or "not permitted" in run.stderr:
+def on_a_small_disk(options: str, size: int, between: str = "true") -> str:
+    """What is said of a second save, and the value that is there then."""
+    run = _children.run("-c", TMPFS, options, str(size), between)
+    if "no mounts of its own" in run.stderr:
         pytest.skip(run.stderr)
-    return run.stdout + run.stderr
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
-@pytest.mark.parametrize("options", ["size=1m", "size=1m,nr_inodes=5"])
-def test_a_full_disk_leaves_the_old(options):
-    said = on_a_small_disk(options, '"$@"', "700000" if "nr" not in options else "1000")
-    assert said.startswith("saved\n/mnt/"), said
+@pytest.mark.parametrize(("options", "size"), [("size=1m", 700_000), ("nr_inodes=5", 1000)])
+def test_a_full_disk_leaves_the_old(options, size):
+    said = on_a_small_disk(options, size)
+    assert said.startswith("/mnt/") and said.endswith("\n1\n"), said
     assert "the disk has 3" in said or "No space left on device" in said, said
-    assert said.endswith("\n1\n"), said
 
 
-def test_a_read_only_disk_leaves_the_old(tmp_path):
-    remount = '"$1" -P -c "$4" 1 && mount -o remount,ro /mnt && "$@"'
-    said = on_a_small_disk("size=9m", remount, "1000")
-    assert "/mnt/ck: not saved: Read-only file system" in said and said.endswith("\n2\n"), said
+def test_a_read_only_disk_leaves_the_old():
+    said = on_a_small_disk("size=9m", 1000, "mount -o remount,ro /mnt")
+    assert "/mnt/ck: not saved: Read-only file system" in said and said.endswith("\n1\n"), said
 
 
 def test_one_may_save_over_what_was_loaded(tmp_path):

@@ -1,10 +1,12 @@
 """Saves that are killed, fail, and race each other; run as a program, prints JSON.
 
     python _saver.py GOLDEN FOLDER MODE {random N | killed STEP | full STEP | raced N | endless}
-    python _saver.py serve
+    python _saver.py serve SOCKET
 
-The latter runs each line of its input, a JSON list of the arguments of the former, in a child that
-need not import anything, and ends each run with a line {"status": the child's}.
+The latter, a program of `_children.py`, takes pairs from a `multiprocessing.connection`: the
+arguments of the former, and a shell script that mounts something for this run alone, or "". Each
+is run in a child, which need not import or trace anything; what it says comes back, and then
+{"status": the child's}.
 
 MODE is one of PLACES, and what else is to be so, joined by "+": "in-place+orbax+checksums".
 Imports once and forks a child for each save. Children touch no device: their params are NumPy's.
@@ -12,6 +14,7 @@ orbax is used by children alone, which could not go on with its threads.
 """
 
 import builtins
+import functools
 import itertools
 import json
 import os
@@ -22,6 +25,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +51,15 @@ CALLS = ("open", "mkdir", "rmdir", "replace", "rename", "unlink", "fsync", "writ
 PARENT = os.getpid()
 
 
+@functools.cache
+def model_of(golden: str) -> fm.LlamaForCausalLM:
+    """The model, which never traces again: children must not, and each run need not."""
+    model = fm.LlamaForCausalLM(fm.LlamaConfig.from_pretrained(golden))
+    template = model.abstract_params()
+    fm.LlamaForCausalLM.abstract_params = lambda self, param_dtype=None: template
+    return model
+
+
 class Saver:
     def __init__(self, golden: str, folder: str, mode: str):
         place, *words = mode.split("+")
@@ -64,11 +77,8 @@ class Saver:
                 real(a, b)
 
             replace_module._exchange = refused
-        self.model = fm.LlamaForCausalLM(fm.LlamaConfig.from_pretrained(golden))
-        template = self.model.abstract_params()
-        # Children must not trace: one template for every config.
-        type(self.model).abstract_params = lambda self, param_dtype=None: template
-        self.template = fp.flatten(template)
+        self.model = model_of(golden)
+        self.template = fp.flatten(self.model.abstract_params())
         self.folder = Path(folder)
         self.in_place = in_place
         self.is_one_step = place == "swap"  # config and weights
@@ -259,9 +269,9 @@ def raced(saver: Saver, savers: int, times: int) -> dict:
     return {"failed": sum(map(bool, statuses)), "found": saver.found(), "left": left_over(saver)}
 
 
-def endless(saver: Saver) -> None:
+def endless(saver: Saver, say: Callable[[dict], None]) -> None:
     saver.fresh()
-    print(json.dumps({"saving": os.getpid()}), flush=True)
+    say({"saving": os.getpid()})
     for value in itertools.count(1):
         saver.save(value)
 
@@ -271,27 +281,33 @@ def left_over(saver: Saver) -> list[str]:
     return [name for name in (*inside, *beside) if ".tmp-" in name]
 
 
-def serve() -> None:
-    global PARENT
-    import orbax.checkpoint  # noqa: F401
+def serve(address: str) -> None:
+    import orbax.checkpoint  # noqa: F401  once, not in each child
 
-    for line in sys.stdin:
-        process = os.fork()
-        if not process:
-            PARENT = os.getpid()
-            child_status = 1
+    with Client(address) as connection:
+        while True:
             try:
-                run(*json.loads(line))
-                child_status = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(child_status)
-        status = os.waitpid(process, 0)[1]
-        print(json.dumps({"status": status}), flush=True)
+                arguments, mounts = connection.recv()
+            except EOFError:
+                return
+            model_of(arguments[0])
+            status = os.waitpid(child(lambda: serve_one(connection.send, arguments, mounts)), 0)[1]  # noqa: B023
+            connection.send({"status": status})
 
 
-def run(golden: str, folder: str, mode: str, kind: str, *rest: str) -> None:
+def serve_one(say: Callable[[dict], None], arguments: list[str], mounts: str) -> None:
+    global PARENT
+    PARENT = os.getpid()
+    if mounts:
+        from _children import mount_apart
+
+        mount_apart(mounts)
+    run(say, *arguments)
+
+
+def run(
+    say: Callable[[dict], None], golden: str, folder: str, mode: str, kind: str, *rest: str
+) -> None:
     saver = Saver(golden, folder, mode)
     if saver.forks:
         import orbax.checkpoint  # noqa: F401  once, not in each child
@@ -300,16 +316,16 @@ def run(golden: str, folder: str, mode: str, kind: str, *rest: str) -> None:
         "killed": lambda: stopped_at_each_call(saver, kill, int(rest[0])),
         "full": lambda: stopped_at_each_call(saver, full, int(rest[0])),
         "raced": lambda: raced(saver, 3, int(rest[0]) if rest else 20),
-        "endless": lambda: endless(saver),
+        "endless": lambda: endless(saver, say),
         "beside": lambda: killed_beside_others(saver, int(rest[0]), int(rest[1])),
         "last": lambda: saver.by_child(0) or {"left": left_over(saver)},
     }
-    print(json.dumps(runs[kind]()), flush=True)
+    say(runs[kind]())
 
 
 if __name__ == "__main__":
     tqdm.set_lock(threading.RLock())  # its own is shared with forked children, which are killed
-    if sys.argv[1:] == ["serve"]:
-        serve()
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2])
     else:
-        run(*sys.argv[1:])
+        run(lambda said: print(json.dumps(said), flush=True), *sys.argv[1:])
