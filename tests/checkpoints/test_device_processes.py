@@ -1,26 +1,20 @@
 """Two processes load on devices: each reads its share, and they exchange what they read."""
 
-import json
-import socket
 import time
 
-import _children
+import pytest
 from _paths import LLAMA
+from _runs import Run, values
 
 PROGRAM = """
-import functools, json, os, sys
-rank, port, source, fault = int(sys.argv[1]), *sys.argv[2:]
-os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
-import jax
-import numpy as np
-import flaxmodels as fm
-from flaxmodels import params as fp, sharding as fs
+import functools
 from flaxmodels.checkpoints import offload, plan as planning
 from flaxmodels.params.checkpoint import plan as plans
 from flaxmodels.params.checkpoint.device.routes import Limits
 from flaxmodels.params.formats.source import Tensor
 
-fs.initialize(coordinator_address=f"localhost:{port}", num_processes=2, process_id=rank)
+(source,) = given
+join()
 plans.limits_of = lambda _: Limits(8 << 10, 8 << 10, 256)
 rules = (("vocab", None), *fs.DEFAULT_RULES)
 meshes = {
@@ -51,66 +45,57 @@ def same(one, two):
         np.array_equal(np.asarray(a.data), np.asarray(b.data)) for a, b in pairs
     )
 
-def faulty(*args):
-    global reads
-    reads += 1
-    if reads == 5 and rank == 1:
-        if fault == "kill":
-            os.kill(os.getpid(), 9)
-        raise fm.CheckpointError("a disk of process 1 is broken")
-    return fill(*args)
+for name, scan in (("fsdp", False), ("tensor", False), ("tensor", True), ("stage", True)):
+    device, host = loaded(name, "device", scan), loaded(name, "host", scan)
+    (plan, read), _ = made[-2:]
+    chunked = sum(leaf.route.kind == "device" for leaf in plan.leaves)
+    equal = jax.tree.all(jax.tree.map(same, device, host))
+    say(f"{name} {scan}", [equal, chunked, read, plan.stored_bytes])
 
-try:
-    if fault == "none":
-        said = {}
-        for name, scan in (("fsdp", False), ("tensor", False), ("tensor", True), ("stage", True)):
-            device, host = loaded(name, "device", scan), loaded(name, "host", scan)
-            (plan, read), _ = made[-2:]
-            chunked = sum(leaf.route.kind == "device" for leaf in plan.leaves)
-            equal = jax.tree.all(jax.tree.map(same, device, host))
-            said[f"{name} {scan}"] = [equal, chunked, read, plan.stored_bytes]
-        print(json.dumps(said))
-    else:
-        Tensor.fill = faulty
-        loaded("tensor", "device", False)
-except fm.CheckpointError as error:
-    print(f"{type(error).__name__}: {error}", flush=True)
-    sys.exit(3)
+def broken():
+    raise fm.CheckpointError("a disk of process 1 is broken")
+
+for fault, harm in (("error", broken), ("kill", lambda: os.kill(os.getpid(), 9))):
+    calls = iter(range(1, 1 << 30))
+
+    def faulty(*args):
+        if next(calls) == 5 and number == 1:
+            harm()
+        return fill(*args)
+
+    Tensor.fill = faulty
+    say(fault, said_of(lambda: bool(loaded("tensor", "device", False))))
+    Tensor.fill = fill
 """
+CASES = ("fsdp False", "tensor False", "tensor True", "stage True")
 
 
-def started(fault):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    arguments = (str(port), LLAMA, fault)
-    return [_children.Child("-c", PROGRAM, str(rank), *arguments) for rank in range(2)]
+@pytest.fixture(scope="module")
+def run():
+    """What each of two processes says, the second of which dies at last; and how many seconds
+    later the first has ended."""
+    run = Run(PROGRAM, LLAMA, count=2)
+    run.processes[1].wait(240)
+    start = time.monotonic()
+    ended = run.ended()
+    seconds = time.monotonic() - start
+    assert [process.returncode for process in run.processes] == [0, -9], ended
+    return [values(out) for out, _ in ended], seconds
 
 
-def test_each_reads_its_share_and_gets_what_the_host_would_give():
-    processes = started("none")
-    said = [process.communicate(timeout=240) for process in processes]
-    assert all(process.returncode == 0 for process in processes), said
-    first, second = (json.loads(out.splitlines()[-1]) for out, _ in said)
-    for case, (equal, chunked, read, stored) in first.items():
-        assert equal and second[case][0], case
-        assert chunked >= 9, case
-        assert max(read, second[case][2]) <= 0.53 * stored, case
+@pytest.mark.parametrize("case", CASES)
+def test_each_reads_its_share_and_gets_what_the_host_would_give(case, run):
+    for equal, chunked, read, stored in (of[case] for of in run[0]):
+        assert equal and chunked >= 9 and read <= 0.53 * stored
 
 
-def test_the_error_of_one_is_raised_by_all():
-    processes = started("error")
-    said = [process.communicate(timeout=240) for process in processes]
-    assert [process.returncode for process in processes] == [3, 3], said
-    first, second = (out.splitlines()[-1] for out, _ in said)
+def test_the_error_of_one_is_raised_by_all(run):
+    first, second = (of["error"]["error"] for of in run[0])
     assert first.startswith("CheckpointError: process 1 failed")
     assert second == "CheckpointError: a disk of process 1 is broken"
 
 
-def test_peers_when_a_process_dies_the_other_names_it_and_ends():
-    processes = started("kill")
-    processes[1].wait(timeout=240)
-    start = time.monotonic()
-    out, errors = processes[0].communicate(timeout=240)
-    assert time.monotonic() - start < 20, errors[-2000:]
-    assert processes[0].returncode == 3 and "PeerLost: process 1 " in out, (out, errors[-3000:])
+def test_peers_when_a_process_dies_the_other_names_it_and_ends(run):
+    (first, _), seconds = run
+    assert seconds < 20
+    assert first["kill"]["error"].startswith("PeerLost: process 1 ")

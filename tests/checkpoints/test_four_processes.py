@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from _drawn import tiny_llama
 from _runs import Run
+from _turns import some_of
 from _weights import uniform
 
 import flaxmodels as fm
@@ -29,7 +30,9 @@ PLACES = {
     "expert": {"fsdp": 2, "expert": 4},
     "sequence": {"fsdp": 4, "tensor": 2},
 }
-each_place = pytest.mark.parametrize("place", [*PLACES])
+BY_DEFAULT = ("replicated", "fsdp", "fsdp+tensor", "sequence")
+"""The parts of "tensor" are among those of "fsdp+tensor"; "expert" is for axes of other models."""
+each_place = some_of("place", [*PLACES], *BY_DEFAULT)
 WHOLE_ROWS = {"fsdp": "down_proj", "tensor": "up_proj", "sequence": "down_proj"}
 """A kernel whose shards are whole rows of its file, so that each process reads what it holds."""
 
@@ -136,10 +139,11 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=[4, pytest.param(2, marks=pytest.mark.soak)])
-def said(request, source):
+def said(request, source, thorough):
     """What each process says."""
     folder = source / str(request.param)
-    arguments = (source / "ck", folder, json.dumps(PLACES), json.dumps(IDS))
+    places = {name: PLACES[name] for name in (PLACES if thorough else BY_DEFAULT)}
+    arguments = (source / "ck", folder, json.dumps(places), json.dumps(IDS))
     return folder, Run(PROGRAM, *arguments, count=request.param, devices=8).said()
 
 
