@@ -1,7 +1,9 @@
 """A process of a run dies, with `kill -9`, at each stage of a load and of a save: the others name
 it and end within the limit, and the folder holds the old checkpoint or the new one, whole."""
 
+import dataclasses
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import _children
 import jax
@@ -74,27 +76,50 @@ def old():
     return model, jax.tree.map(np.asarray, params)
 
 
-def killed(stage, victim, count, folder, old):
-    """Runs the program -> whether the folder is the new checkpoint."""
+@dataclasses.dataclass
+class Death:
+    """A run of which a process dies.
+
+    Attributes:
+        seconds: from the death to the end of the others.
+        said: what each wrote to stdout and stderr.
+    """
+
+    run: Run
+    victim: int
+    seconds: float
+    said: list[tuple[str, str]]
+
+    @classmethod
+    def seen(cls, run: Run, victim: int) -> "Death":
+        run.processes[victim].wait(240)
+        start = time.monotonic()
+        said = run.ended()
+        return cls(run, victim, time.monotonic() - start, said)
+
+
+def started(stage, victim, count, folder, old) -> Run:
     model, params = old
     model.save_pretrained(params, folder, max_shard_size="20KB", progress=False)
-    run = Run(PROGRAM, stage, victim, folder, LLAMA, count=count)
-    run.processes[victim].wait(240)
-    start = time.monotonic()
-    said = run.ended()
-    seconds = time.monotonic() - start
-    assert seconds < LIMIT, said
-    assert run.processes[victim].returncode == (-9 if stage != "error" else 1), said[victim]
+    return Run(PROGRAM, stage, victim, folder, LLAMA, count=count)
+
+
+def is_new(death, stage, folder, old) -> bool:
+    """Checks what the others said -> whether the folder is the new checkpoint."""
+    victim, said, processes = death.victim, death.said, death.run.processes
+    assert death.seconds < LIMIT, said
+    assert processes[victim].returncode == (-9 if stage != "error" else 1), said[victim]
     errors = set()
-    for number in range(count):
+    for number in range(len(processes)):
         if number != victim:
             out, err = said[number]
-            assert run.processes[number].returncode == 3, (out, err[-3000:])
+            assert processes[number].returncode == 3, (out, err[-3000:])
             errors.add(values(out)["error"].partition("; this one")[0])
     assert len(errors) == 1
     (error,) = errors
     assert error.startswith("PeerLost: ") and f"process {victim} " in error
-    print(f"{stage}, process {victim} of {count}: {seconds:.1f} s, {error}")
+    print(f"{stage}, process {victim} of {len(processes)}: {death.seconds:.1f} s, {error}")
+    _, params = old
     _, found = fm.LlamaForCausalLM.from_pretrained(folder)
     signs = {
         sign
@@ -119,10 +144,22 @@ CASES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def deaths(old, tmp_path_factory):
+    """{case: (its death, its folder)}. All runs go on at once: each waits for heartbeats."""
+    with ThreadPoolExecutor(len(CASES) + 1) as pool:
+        begun = {"stuck": (pool.submit(Death.seen, Run(STUCK, LLAMA, count=2), 1), None)}
+        for stage, victim in CASES:
+            folder = tmp_path_factory.mktemp("dies") / "ck"
+            run = started(stage, victim, 2, folder, old)
+            begun[stage, victim] = pool.submit(Death.seen, run, victim), folder
+        yield begun
+
+
 @pytest.mark.parametrize(("stage", "victim"), CASES)
-def test_when_a_process_is_killed_the_others_name_it_and_end(stage, victim, old, tmp_path):
-    is_new = killed(stage, victim, 2, tmp_path / "ck", old)
-    assert is_new == (stage == "after the rename")
+def test_when_a_process_is_killed_the_others_name_it_and_end(stage, victim, old, deaths):
+    death, folder = deaths[stage, victim]
+    assert is_new(death.result(), stage, folder, old) == (stage == "after the rename")
 
 
 MORE = [
@@ -135,7 +172,8 @@ MORE = [
 @pytest.mark.soak
 @pytest.mark.parametrize(("stage", "victim", "count"), MORE)
 def test_kills_at_other_stages_and_of_four(stage, victim, count, old, tmp_path):
-    assert not killed(stage, victim, count, tmp_path / "ck", old)
+    run = started(stage, victim, count, tmp_path / "ck", old)
+    assert not is_new(Death.seen(run, victim), stage, tmp_path / "ck", old)
 
 
 STUCK = """
@@ -156,12 +194,10 @@ fm.LlamaForCausalLM.from_pretrained(given[0], mesh=fs.make_mesh(fsdp=4), progres
 """
 
 
-def test_one_that_cannot_be_interrupted_says_who_died_and_ends():
-    run = Run(STUCK, LLAMA, count=2)
-    run.processes[1].wait(240)
-    start = time.monotonic()
-    (_, err), _ = run.ended()
-    assert time.monotonic() - start < LIMIT and run.processes[0].returncode == 1
+def test_one_that_cannot_be_interrupted_says_who_died_and_ends(deaths):
+    death = deaths["stuck"][0].result()
+    (_, err), _ = death.said
+    assert death.seconds < LIMIT and death.run.processes[0].returncode == 1
     assert "PeerLost: process 1 of this run died; this one, 0, stops here" in err
 
 

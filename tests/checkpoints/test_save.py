@@ -1,5 +1,6 @@
 """`save_pretrained`: what it writes, what it keeps, and what a failure leaves behind."""
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _paths import GOLDENS
+from _turns import in_turn
+from _weights import uniform
 from flax import linen as nn
 from safetensors.numpy import load_file
 
@@ -38,19 +41,21 @@ def assert_equal(one, two):
         np.testing.assert_array_equal(leaf, two[path], err_msg=path)
 
 
-@pytest.mark.parametrize("golden", CASES)
-@pytest.mark.parametrize("scan_layers", [False, True])
-@pytest.mark.parametrize(
-    "how",
-    [
-        {},
-        {"max_shard_size": "10KB"},
-        {"safe_serialization": False},
-        {"safe_serialization": False, "max_shard_size": "10KB"},
-    ],
-    ids=["safetensors", "safetensors-sharded", "msgpack", "msgpack-sharded"],
-)
-def test_P28_F10_round_trip_is_bit_equal(tmp_path, golden, scan_layers, how):
+HOWS = {
+    f"{format}{'-sharded' * is_sharded}{'-scan' * scan}": (
+        {"safe_serialization": format == "safetensors"}
+        | ({"max_shard_size": "10KB"} if is_sharded else {}),
+        scan,
+    )
+    for format in ("safetensors", "msgpack")
+    for is_sharded in (False, True)
+    for scan in (False, True)
+}
+
+
+@in_turn("golden", CASES, "how", [*HOWS])
+def test_P28_F10_round_trip_is_bit_equal(tmp_path, golden, how):
+    how, scan_layers = HOWS[how]
     model, params = load(GOLDENS / golden / "checkpoint", scan_layers=scan_layers)
     params = fp.to_bf16(params, lambda path, _: path.endswith("kernel"))
     model.save_pretrained(params, tmp_path / "saved", **how)
@@ -190,8 +195,7 @@ def test_D30_a_leaf_above_the_limit_stands_alone(tmp_path):
     assert alone == [["lm_head.weight"]] and all(held.values())
 
 
-@pytest.mark.parametrize("golden", ["gpt2-lm-head", "llama-tied", "bert-masked-lm"])
-@pytest.mark.parametrize("scan", [False, True])
+@in_turn("golden", ["gpt2-lm-head", "llama-tied", "bert-masked-lm"], "scan", [False, True])
 def test_orbax_holds_the_tree_as_it_is(golden, scan, tmp_path):
     """Looped or stacked, and loads as either."""
     import orbax.checkpoint as ocp
@@ -225,9 +229,10 @@ def llama():
 def test_D30_params_as_jax_and_flax_hand_them_over(form, tmp_path):
     model, params = llama()
     if "boxed" in form:
-        boxed = model.init(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))["params"]
-        params = nn.meta.unbox(boxed)
-        given = boxed
+        init = functools.partial(model.init, jax.random.key(0), jnp.zeros((1, 4), jnp.int32))
+        given = jax.tree.map(lambda x: jnp.asarray(uniform("x", x.shape)), jax.eval_shape(init))
+        given = given["params"]
+        params = nn.meta.unbox(given)
     else:
         given = {
             "variables": params,

@@ -42,7 +42,7 @@ def virtual(file, folder):
 def one_dataset_under_many_names(file, _):
     file["w"] = ONE
     for i in range(20_000):
-        file[f"w{i}"] = file["w"]
+        file.id.links.create_hard(f"w{i}".encode(), file.id, b"w")
 
 
 def one_group_as_many_layers(file, _):
@@ -160,13 +160,45 @@ BAD = {
 }
 
 
+ANSWERS = """
+import json, runpy, sys
+walk = runpy.run_path(sys.argv[1], run_name="walk")
+walk["limited"]()
+print(json.dumps([walk["main"](path) for path in json.load(sys.stdin)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """{case: (its file, what is said of it)}: one process walks all files."""
+    files = {}
+    for case, (make, _) in BAD.items():
+        path = tmp_path_factory.mktemp("bad") / "tf_model.h5"
+        with h5py.File(path, "w", libver="latest") as file:
+            make(file, path.parent)
+        files[case] = path
+    walk = subprocess.run(
+        [sys.executable, "-c", ANSWERS, str(datasets._WALK)],
+        input=json.dumps([str(path) for path in files.values()]),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = zip(files.values(), json.loads(walk.stdout), strict=True)
+    return dict(zip(files, found, strict=True))
+
+
 @pytest.mark.parametrize("case", BAD)
-def test_bad_file(case, tmp_path):
-    make, message = BAD[case]
-    path = tmp_path / "tf_model.h5"
-    with h5py.File(path, "w", libver="latest") as file:
-        make(file, tmp_path)
-    refused(path, message)
+def test_bad_file(case, answers, monkeypatch):
+    path, answer = answers[case]
+    monkeypatch.setattr(datasets, "_walk", lambda file: answer)
+    refused(path, BAD[case][1])
+
+
+@pytest.mark.parametrize("case", ["H2-external-link", "control-characters"])
+def test_bad_file_by_the_process_itself(case, answers):
+    refused(answers[case][0], BAD[case][1])
 
 
 GOOD = (TF_GOLDENS / "keras" / "model.h5").read_bytes()

@@ -197,12 +197,12 @@ def test_odd_but_good_file(case, tmp_path):
 
 
 def test_hostile_S20_many_tensors_over_the_same_bytes(tmp_path):
-    header = {f"t{i}": entry("U8", (160_000,), (0, 160_000)) for i in range(100_000)}
+    header = {f"t{i}": entry("U8", (160_000,), (0, 160_000)) for i in range(20_000)}
     path = put(tmp_path, "model.safetensors", st_file(header, b"\0" * 160_000))
     start = time.process_time()
     with pytest.raises(CheckpointError, match="overlaps"):
         open_checkpoint(path)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 1
 
 
 def test_hostile_S37_S38_every_dtype_of_the_format_is_read_or_refused():

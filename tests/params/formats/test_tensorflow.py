@@ -1,5 +1,6 @@
 """TensorFlow checkpoints: what a bad one gets, and that good ones are read to the last bit."""
 
+import functools
 import json
 import os
 import random
@@ -334,19 +335,20 @@ def test_hostile_T11_many_empty_blocks_take_bounded_time(tmp_path, monkeypatch):
         open_checkpoint(bundle(tmp_path, table(*[empty] * 100, BLOCK), DATA))
 
 
-def test_many_fields_take_bounded_time(tmp_path):
+def test_many_fields_take_bounded_time(tmp_path, monkeypatch):
     """Fields of two bytes, in the object graph, in a node of it, and in an entry."""
-    tiny = b"\x12\x00" * 10**6
+    monkeypatch.setattr("flaxmodels.params.formats.tensorflow.bundle._MAX_FIELDS", 10**5)
+    tiny = b"\x12\x00" * 10**5
     for content in (tiny * 3, text(1, tiny) * 3):
         made = graph(content)
         path = bundle(tmp_path, made["index"], made["data"])
         start = time.process_time()
         with pytest.raises(CheckpointError, match="too many fields"):
             open_checkpoint(path)
-        assert time.process_time() - start < 6
+        assert time.process_time() - start < 0.6
 
 
-@pytest.mark.parametrize("size", [0, 1, 2048, (1 << 20) + 1])
+@pytest.mark.parametrize("size", [0, 1, 2048, (1 << 16) + 1])
 def test_the_checksum(size):
     data = random.Random(size).randbytes(size)
     assert masked_crc32c(memoryview(data)) == masked(data)
@@ -505,12 +507,17 @@ CASES = {
 }
 
 
+@functools.cache
+def program_of(model):
+    return jax.jit(model.apply)
+
+
 def assert_logits(model, params, folder):
     arrays = expected(folder)
     inputs = {name[3:]: array for name, array in arrays.items() if name.startswith("in.")}
     logits = {name[4:]: array for name, array in arrays.items() if name.startswith("out.")}
     assert logits
-    out = model.apply({"params": params}, **inputs)
+    out = program_of(model)({"params": params}, **inputs)
     for name, array in logits.items():
         assert np.abs(getattr(out, name) - array).max() < 1e-5
 
@@ -527,15 +534,16 @@ def test_logits_equal_tensorflows(folder):
     assert_logits(model, params, folder if has_config else "h5")
 
 
-@pytest.mark.parametrize("scan_layers", [False, True])
-def test_P3_load_tf_weights(scan_layers):
+def test_P3_load_tf_weights():
     config = fm.BertForPreTraining.config_class.from_pretrained(TF_GOLDENS / "h5")
     for path in ("google/bert_model.ckpt", "google/bert_model.ckpt.index", "h5/tf_model.h5", "h5"):
         params = fm.BertForPreTraining.load_tf_weights(config, TF_GOLDENS / path)
         assert_logits(fm.BertForPreTraining(config), params, "h5")
-    model = fm.BertForPreTraining(config, scan_layers=scan_layers)
-    _, loaded = fm.BertForPreTraining.from_pretrained(TF_GOLDENS / "h5", scan_layers=scan_layers)
-    assert_logits(model, loaded, "h5")
+
+
+def test_P3_scanned():
+    model, params = fm.BertForPreTraining.from_pretrained(TF_GOLDENS / "h5", scan_layers=True)
+    assert_logits(model, params, "h5")
 
 
 def test_P3_placement():

@@ -312,6 +312,13 @@ def test_reads_any_view_as_numpy_does(tmp_path_factory, data, saved, as_legacy, 
             assert same(found[name].read(bounds), part)
 
 
+@pytest.fixture(scope="module")
+def blob(tmp_path_factory):
+    """32 MiB, and the file that holds them."""
+    array = random_array(0, (2048 * 4096,), np.uint32)
+    return array, put(tmp_path_factory.mktemp("blob"), "blob", array.tobytes())
+
+
 @pytest.mark.parametrize(
     ("shape", "strides", "most"),
     [
@@ -322,9 +329,9 @@ def test_reads_any_view_as_numpy_does(tmp_path_factory, data, saved, as_legacy, 
         ((5, 2048, 1024), (0, 1024, 1), 0.21),  # expanded
     ],
 )
-def test_strided_needs_little_memory_and_reads_little_more(shape, strides, most, tmp_path):
-    array = random_array(0, (2048 * 4096,), np.uint32)
-    file = LocalFile(put(tmp_path, "blob", array.tobytes()))
+def test_strided_needs_little_memory_and_reads_little_more(shape, strides, most, blob):
+    array, path = blob
+    file = LocalFile(path)
     found = Strided("a", shape, array.dtype, (Span(file, 0, array.nbytes),), strides)
     scratch = np.empty(math.prod(shape) * 4, np.uint8)
     tracemalloc.start()

@@ -2,11 +2,10 @@
 
 import ast
 import json
-import subprocess
-import sys
 import time
 import warnings
 
+import _children
 import pytest
 from _files import put, put_index, write_safetensors
 from _paths import ROOT
@@ -74,13 +73,11 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 sys.addaudithook(hook)
 errors = 0
 for name in names:
-    for weights_only in (True, False):
-        try:
-            tensors = open_checkpoint(f"{folder}/{name}", weights_only=weights_only).tensors
-            for tensor in tensors.values():
-                tensor.read()
-        except CheckpointError:
-            errors += 1
+    try:
+        for tensor in open_checkpoint(f"{folder}/{name}", weights_only=False).tensors.values():
+            tensor.read()
+    except CheckpointError:
+        errors += 1
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 done = len(found), found[:9], errors, grown
 os.write(1, json.dumps(done).encode())
@@ -96,17 +93,11 @@ def test_nothing_is_run_opened_or_allocated_by_any_bad_file(tmp_path):
     put(tmp_path, "good-strided.bin", one(tensor(None, 0, (2, 2), (0, 1))))
     put(tmp_path, "good-legacy.bin", legacy())
     (tmp_path / "elsewhere").mkdir()
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", CHILD, str(tmp_path)],
-        cwd=tmp_path / "elsewhere",
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    run = _children.run("-c", CHILD, tmp_path, cwd=tmp_path / "elsewhere")
     assert run.returncode == 0, run.stderr[-2000:]
     count, first, errors, grown = json.loads(run.stdout)
     assert count == 0, first
-    assert errors == 2 * len(BAD) + len(ODD) + 2  # and the folder beside the files, twice
+    assert errors == len(BAD) + 1  # the folder beside the files
     assert grown < 200 << 10  # KiB: a million opcodes of a list each
     assert not list((tmp_path / "elsewhere").iterdir())
 

@@ -13,7 +13,7 @@ from flaxmodels.params.host import kernels
 from flaxmodels.params.host.copies import contiguous, empty
 
 NARROW = ("float32", "bfloat16", "float16", "float8_e4m3fn")
-SIZE = (3 << 20) + 77
+SIZE = (1 << 20) + 77
 
 
 @pytest.mark.parametrize("dtype", NARROW)
