@@ -47,15 +47,16 @@ def changed(folder, tmp_path, name, change):
 
 
 def test_a_program_is_compiled_for_each_length_and_one_for_the_rest(encoder):
-    lengths = [len(ids) for ids, _ in encoder.tokenizer.encode_rows(TEXTS)]
+    texts = TEXTS[:36]
+    lengths = [len(ids) for ids, _ in encoder.tokenizer.encode_rows(texts)]
     wanted = {Shapes(longest=64).length(length) for length in lengths}
-    assert len(wanted) >= 4
+    assert len(wanted) == 3
     before = PROGRAMS._cache_size()
-    first = encoder.encode(TEXTS, batch_size=8, progress=False)
+    first = encoder.encode(texts, batch_size=8, progress=False)
     compiled = PROGRAMS._cache_size() - before
     assert compiled <= len(wanted) + 1
-    order = np.random.default_rng(0).permutation(len(TEXTS))
-    again = encoder.encode([TEXTS[i] for i in order], batch_size=8, progress=False)
+    order = np.random.default_rng(0).permutation(len(texts))
+    again = encoder.encode([texts[i] for i in order], batch_size=8, progress=False)
     assert PROGRAMS._cache_size() - before == compiled
     np.testing.assert_allclose(again, first[order], atol=1e-5)
 
@@ -85,7 +86,7 @@ def test_lengths_grow_by_a_third_at_most():
 def test_a_mesh_gives_the_same(encoder):
     texts = TEXTS[:11]
     expected = encoder.encode(texts, progress=False)
-    mesh = fs.make_mesh(data=-1)
+    mesh = fs.make_mesh(data=2, devices=jax.devices()[:2])
     np.testing.assert_allclose(encoder.encode(texts, mesh=mesh), expected, atol=1e-5)
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     there = dataclasses.replace(encoder, params=jax.device_put(encoder.params, whole))
@@ -97,15 +98,15 @@ def test_a_mesh_gives_the_same(encoder):
 def test_apply_is_pure_and_takes_padding_on_either_side(encoder):
     right = encoder.tokenizer(TEXTS[:3])
     left = encoder.tokenizer(TEXTS[:3], padding_side="left")
-    apply = jax.jit(encoder.embedder.apply)
-    found = apply(encoder.params, **right)
+
+    def loss(params, given):
+        found = encoder.embedder.apply(params, **given)
+        return found.sum(), found
+
+    both = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (_, found), grads = both(encoder.params, right)
     np.testing.assert_allclose(found, encoder.encode(TEXTS[:3]), atol=1e-5)
-    assert apply(encoder.params, **left).shape == found.shape
-
-    def loss(params):
-        return encoder.embedder.apply(params, **right).sum()
-
-    grads = jax.jit(jax.grad(loss))(encoder.params)
+    assert both(encoder.params, left)[0][1].shape == found.shape
     assert np.abs(grads["2_Dense"]["kernel"]).max() > 0
     assert hash(encoder.embedder) == hash(dataclasses.replace(encoder).embedder)
 

@@ -23,8 +23,9 @@ def case(request, tmp_path_factory):
 
 def test_embeddings_are_those_of_the_reference(case):
     name, encoder = case
+    size = 2 if name == "bert-without-prompt" else None  # its texts are cut to one length
     for call, options in CASES[name]["calls"].items():
-        found = encoder.encode(texts_of(name), batch_size=2, **options)
+        found = encoder.encode(texts_of(name), batch_size=size, **options)
         np.testing.assert_allclose(found, ARRAYS[f"{name}.{call}"], rtol=1e-5, atol=2e-5)
 
 
