@@ -12,7 +12,7 @@ from .. import params as fp
 from .. import sharding as fs
 from ..core.model import Model
 from ..params.checkpoint.match import check_backbone, check_numbers, check_shapes
-from ..params.checkpoint.plan import LoadPlan, make_plan
+from ..params.checkpoint.plan import LoadPlan, check_shardings, make_plan
 from ..params.checkpoint.reconcile import reconcile
 from ..params.sizes import parse_size
 from ..params.tree.cast import DtypeLike
@@ -31,8 +31,8 @@ class PlanOptions(DeviceMapOptions):
     `PretrainedModel.from_pretrained`.
 
     Raises:
-        TypeError: two of a mesh, shardings and a device map, or other keywords that contradict
-            each other.
+        TypeError: shardings that are none, two of a mesh, shardings and a device map, or other
+            keywords that contradict each other.
         ValueError: a budget that is no number of bytes, a mesh that cannot be used, or as
             `DeviceMapOptions`.
     """
@@ -59,6 +59,7 @@ class PlanOptions(DeviceMapOptions):
             )
         mesh = self.device_mesh if self.mesh is None else self.mesh
         tensor = self.tensor_parallel
+        check_shardings(self.shardings)
         if self.shardings is not None and (mesh is not None or tensor is not None):
             said = "tp_plan, tp_size or distributed_config" if mesh is None else "mesh (and rules)"
             raise TypeError(f"give {said} or shardings, not both")

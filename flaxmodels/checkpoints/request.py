@@ -126,6 +126,12 @@ class Request:
         )
         if request.verify and request.state_dict is not None:
             raise TypeError("verify compares files, and state_dict has none; give one of them")
+        if not isinstance(config := request.config, Config | str | os.PathLike | None):
+            kind = config.__name__ if isinstance(config, type) else f"a {type(config).__name__}"
+            raise TypeError(
+                f"config is {kind}: expected a configuration, such as LlamaConfig(**fields), or "
+                "the path of one"
+            )
         return request
 
     def for_class(self, cls: type[Model]) -> Self:
@@ -209,7 +215,12 @@ def taken_name(call: str, name_or_path: object, options: dict[str, Any]) -> Any:
         raise TypeError(f"{call} got the name of the checkpoint twice, as {names[-1]} too")
     if name_or_path is UNSAID and not names:
         raise TypeError(f"{call} needs name_or_path: a folder, a repository, a file, or None")
-    return options.pop(names[0]) if names else name_or_path
+    name = options.pop(names[0]) if names else name_or_path
+    if not isinstance(name, NameOrPath | None):
+        raise TypeError(
+            f"name_or_path is {name!r:.80}: expected a folder, a repository, a file, or None"
+        )
+    return name
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -14,7 +14,7 @@ from ..formats import Source, open_checkpoint
 from ..host.threads import in_threads
 from ..multihost import is_spread
 from ..tree import measure
-from ..tree.paths import flatten_arrays, natural
+from ..tree.paths import check_alive, flatten_arrays, natural
 from ..types import Leaf, PyTree
 from .compare import worst_difference
 
@@ -93,7 +93,7 @@ def diff(a: PyTree, b: PyTree) -> Diff:
 
     Raises:
         CheckpointError: a checkpoint that cannot be read.
-        ValueError: a traced leaf, which has no numbers to compare.
+        ValueError: a leaf without numbers to compare, a traced one or a text.
 
     >>> found = diff({"w": np.float32([1, 2])}, {"w": np.float32([1, 4]), "b": np.int8(0)})
     >>> found.equal, found.only_in_b, found.rows[1].max_abs, found.rows[1].max_rel
@@ -115,7 +115,12 @@ def _leaves(tree: PyTree) -> Mapping[str, Any]:
     if isinstance(tree, Source):
         return tree.tensors
     leaves = flatten_arrays(tree)
-    return {p: x if hasattr(x, "dtype") else np.asarray(x) for p, x in leaves.items()}
+    leaves = {p: x if hasattr(x, "dtype") else np.asarray(x) for p, x in leaves.items()}
+    for path, leaf in leaves.items():
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSUMm":
+            raise ValueError(f"{path} is no array of numbers: its dtype is {leaf.dtype}")
+    check_alive(leaves)
+    return leaves
 
 
 def _in_file_order(names: list[str], leaves: Mapping[str, object]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import AbstractMesh
 
 from ..errors import CheckpointError, quoted, some
 from ..host.threads import default_sharding
@@ -241,7 +242,8 @@ def make_plan(
 
     Raises:
         CheckpointError: pieces of one leaf that differ in dtype, or in how they are quantised.
-        ValueError: an unknown dtype, or a budget that is too small.
+        TypeError: shardings that are none.
+        ValueError: an unknown dtype, shardings that do not fit, or a budget that is too small.
     """
     host_memory.check_limit(max_host_memory)
     limits = limits_of(max_host_memory)
@@ -289,18 +291,44 @@ def _check_patterns(dtypes: Mapping[str, object], template: PyTree) -> None:
     """Refuses a pattern that no leaf of the template matches."""
     paths = flatten(template)
     for pattern in dtypes:
-        if not any(matches(pattern, path) for path in paths):
+        if not any(matches((pattern,), path) for path in paths):
             raise ValueError(
                 f"param_dtype: pattern {pattern!r} matches no path{nearest(pattern, paths)}"
             )
 
 
+def check_shardings(shardings: PyTree) -> None:
+    """Refuses what is no sharding, or one without devices, in what a caller gives.
+
+    Raises:
+        TypeError: with the path.
+    """
+    for path, sharding in flatten(shardings).items():
+        where = f"shardings at {path}" if path else "shardings"
+        if not isinstance(sharding, jax.sharding.Sharding):
+            raise TypeError(
+                f"{where}: {sharding!r:.80} is a {type(sharding).__name__}; expected a "
+                "jax.sharding.Sharding, such as NamedSharding(mesh, spec), or a tree of them"
+            )
+        if isinstance(getattr(sharding, "mesh", None), AbstractMesh):
+            raise TypeError(f"{where}: the mesh is abstract and has no devices")
+
+
 def _shardings(shardings: PyTree, template: PyTree) -> dict[str, jax.sharding.Sharding]:
+    leaves = flatten(template)
     if shardings is None:
-        shardings = default_sharding()
-    if isinstance(shardings, jax.sharding.Sharding):
-        return dict.fromkeys(flatten(template), shardings)
-    found = flatten(shardings)
-    if lost := sorted(flatten(template).keys() - found.keys()):
-        raise ValueError(f"shardings have no entry for {lost[0]}")
+        return dict.fromkeys(leaves, default_sharding())
+    check_shardings(shardings)
+    alone = isinstance(shardings, jax.sharding.Sharding)
+    found = dict.fromkeys(leaves, shardings) if alone else flatten(shardings)
+    if lost := sorted(leaves.keys() - found.keys()):
+        raise ValueError(f"shardings have no entry for {lost[0]}{nearest(lost[0], found)}")
+    for path, leaf in leaves.items():
+        try:
+            found[path].shard_shape(leaf.shape)
+        except (ValueError, IndexError) as error:
+            why = error if isinstance(error, ValueError) else "the spec has more entries than axes"
+            raise ValueError(
+                f"{path} of shape {leaf.shape} cannot be placed by {found[path]}: {why}"
+            ) from None
     return found

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from ..errors import CheckpointError, quoted
+from ..errors import CheckpointError, quoted, some, warn
 from ..formats import Source, Tensor
 from ..formats.source import ArrayTensor, Bounds
 from ..quantized.packed import layer_of
@@ -34,6 +34,10 @@ def source_of(state: Mapping[str, object]) -> Source:
     Raises:
         CheckpointError: a value that is no array.
     """
+    if not isinstance(state, Mapping):
+        raise CheckpointError(
+            f"state_dict is a {type(state).__name__}; expected {{name: array}}, or a tree of arrays"
+        )
     nested = any(isinstance(value, Mapping) for value in state.values())
     flat = flatten(state) if nested else {_joined(name): x for name, x in state.items()}
     tensors = {name: _tensor(name, value) for name, value in flat.items()}
@@ -50,7 +54,7 @@ def _replaced(pattern: str, replacement: str, name: str) -> str:
 def _joined(name: str | tuple[str, ...]) -> str:
     """Returns a path that may be a tuple of names, as `flax.traverse_util.flatten_dict` has
     them."""
-    return "/".join(map(str, name)) if isinstance(name, tuple) else name
+    return "/".join(map(str, name)) if isinstance(name, tuple) else str(name)
 
 
 def as_layers(
@@ -76,6 +80,8 @@ def _tensor(name: str, value: object) -> Tensor:
             f"state_dict: {quoted(name)} is traced, and a load reads arrays: load outside of what "
             "is traced, or use the tree as params as it is"
         )
+    if isinstance(value, jax.Array) and value.is_deleted():
+        raise CheckpointError(f"state_dict: {quoted(name)} was deleted: its memory was donated")
     if isinstance(value, jax.ShapeDtypeStruct):
         return AbstractTensor(name, tuple(value.shape), np.dtype(value.dtype))
     try:
@@ -95,16 +101,26 @@ def rename_tensors(source: Source, key_mapping: Mapping[str, str]) -> Source:
 
     Raises:
         CheckpointError: two tensors come to have one name.
+        TypeError: what is no mapping.
     """
+    if not isinstance(key_mapping, Mapping):
+        raise TypeError(
+            f"key_mapping is {key_mapping!r:.80}; expected {{regular expression: replacement}}"
+        )
     tensors: dict[str, Tensor] = {}
+    idle = dict.fromkeys(key_mapping)
     for name, tensor in source.tensors.items():
         new = name
         for pattern, replacement in key_mapping.items():
-            new = _replaced(pattern, replacement, new)
+            if compiled(pattern).search(new):
+                idle.pop(pattern, None)
+                new = _replaced(pattern, replacement, new)
         if new in tensors:
             raise CheckpointError(
                 f"{source.where}: key_mapping calls both {quoted(tensors[new].name)} and "
                 f"{quoted(name)} {quoted(new)}"
             )
         tensors[new] = tensor
+    if idle:
+        warn(f"{source.where}: key_mapping: {some(map(repr, idle))} found in no tensor's name")
     return dataclasses.replace(source, tensors=tensors)

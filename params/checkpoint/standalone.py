@@ -97,10 +97,15 @@ def load_sharded_checkpoint(
         dtype, shardings, max_host_memory: as `load_flax_sharded_weights`.
 
     Raises:
+        TypeError: a class in the place of a model.
         CheckpointError: no checkpoint; names (if strict) or shapes that do not fit; numbers that
             are no floats where the template's are.
     """
     how: dict[str, Any] = {}
+    if isinstance(template, type):
+        raise TypeError(
+            f"template is the class {template.__name__}; give a model, or its abstract_params()"
+        )
     if hasattr(template, "abstract_params"):
         naming = template.naming if naming is PLAIN else naming
         how = {"prefix": template.base_model_prefix, "tied": template.tied}

@@ -9,6 +9,7 @@ the result takes the memory of the first tree, whose computed leaves must not be
 deletes them, and NumPy's are overwritten.
 """
 
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from ..host.kernels import elementwise
 from ..types import Concrete, Leaf, PyTree, Scalar
 from .masks import Mask, as_mask
-from .paths import flatten, flatten_arrays, nearest
+from .paths import arrays_of, check_alive, flatten, flatten_arrays, nearest
 from .weights import is_code
 
 
@@ -80,7 +81,7 @@ def ema(
     Raises:
         ValueError: trees that differ in their paths, or leaves in shape.
     """
-    t = _scalar("decay", 1 - decay)
+    t = 1 - _scalar("decay", decay)
     return _mapped(
         _interpolate, average, params, mask=mask, scalars=(t,), donate=donate, any_float=True
     )
@@ -116,6 +117,14 @@ def _mapped(
     for other in others:
         _check(first, other, any_float)
     chosen = _of_arrays(as_mask(mask, trees[0]), first)
+    computed = {
+        path: leaf
+        for path, leaf in first.items()
+        if chosen[path] and not is_code(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    }
+    _check_scalars(scalars, computed)
+    if donate:
+        _check_apart(computed, first, others)
 
     def one(path: str, leaf: Any) -> Any:
         if is_code(leaf):
@@ -125,7 +134,7 @@ def _mapped(
                     "dequantise it first, or leave it out: mask={path: False}, a predicate"
                 )
             return leaf
-        if not chosen[path] or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        if path not in computed:
             return leaf
         rest = (other[path] for other in others)
         return elementwise(function, leaf, *rest, dtype=leaf.dtype, scalars=scalars, donate=donate)
@@ -146,15 +155,13 @@ def _of_arrays(chosen: PyTree, arrays: Mapping[str, Leaf]) -> dict[str, bool]:
     return {path: of(path) for path in arrays}
 
 
-def _arrays(tree: PyTree) -> dict[str, Leaf]:
-    leaves = flatten_arrays(tree, is_leaf=is_code)
-    for path, leaf in leaves.items():
-        if not hasattr(leaf, "dtype"):
-            raise ValueError(f"{path} is {leaf!r:.50}, a {type(leaf).__name__}; expected an array")
+def _arrays(tree: PyTree) -> Mapping[str, Leaf]:
+    leaves = arrays_of(flatten_arrays(tree, is_leaf=is_code))
+    check_alive(leaves)
     return leaves
 
 
-def _check(first: dict[str, Leaf], second: dict[str, Leaf], any_float: bool) -> None:
+def _check(first: Mapping[str, Leaf], second: Mapping[str, Leaf], any_float: bool) -> None:
     """Refuses trees whose leaves are not pairs."""
     for here, there, order in ((first, second, "first"), (second, first, "second")):
         if lost := next((path for path in here if path not in there), None):
@@ -175,7 +182,56 @@ def _is_float(leaf: Leaf) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
+def _check_scalars(scalars: tuple[Scalar, ...], computed: Mapping[str, Leaf]) -> None:
+    """Refuses a complex number where a real leaf would lose its imaginary part."""
+    if not any(jnp.iscomplexobj(scalar) for scalar in scalars):
+        return
+    for path, leaf in computed.items():
+        if not jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise ValueError(f"{path} is {leaf.dtype}, and the number to compute with is complex")
+
+
+def _check_apart(
+    computed: Mapping[str, Leaf], first: Mapping[str, Leaf], others: list[Mapping[str, Leaf]]
+) -> None:
+    """Refuses to overwrite memory that another leaf is read from."""
+    leaves = [pair for tree in (first, *others) for pair in tree.items()]
+    taken = {id(leaf) for leaf in computed.values()}
+    seen: dict[int, str] = {}
+    spans: list[tuple[int, int, str, np.ndarray]] = []
+    for path, leaf in leaves:
+        if isinstance(leaf, np.ndarray) and leaf.size:
+            spans.append((*np.lib.array_utils.byte_bounds(leaf), path, leaf))
+        elif isinstance(leaf, jax.Array) and id(leaf) in taken and id(leaf) in seen:
+            raise _shared(seen[id(leaf)], path)
+        seen[id(leaf)] = path
+    before: list[tuple[int, int, str, np.ndarray]] = []
+    for span in sorted(spans, key=lambda span: span[:2]):
+        before = [other for other in before if other[1] > span[0]]
+        for *_, path, leaf in before:
+            is_written = {id(leaf), id(span[3])} & taken and path != span[2]
+            if is_written and np.shares_memory(leaf, span[3]):
+                raise _shared(path, span[2])
+        before.append(span)
+
+
+def _shared(one: str, other: str) -> ValueError:
+    what = f"{one} of both trees is" if one == other else f"{one} and {other} are"
+    return ValueError(
+        f"{what} one array, whose memory donate=True would give away: copy it, or leave donate out"
+    )
+
+
 def _scalar(name: str, value: Scalar) -> Scalar:
+    """Returns one number that trees are computed with.
+
+    Raises:
+        TypeError: what is no number.
+        ValueError: several.
+    """
     if np.shape(value) != ():
         raise ValueError(f"{name} has shape {np.shape(value)}; expected one number")
+    dtype = getattr(value, "dtype", None)
+    if not (isinstance(value, numbers.Number) or (dtype and jnp.issubdtype(dtype, np.number))):
+        raise TypeError(f"{name} is {value!r:.80}; expected one number")
     return value

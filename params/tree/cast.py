@@ -11,7 +11,7 @@ from jax.tree_util import KeyPath, tree_map_with_path
 from ..host.kernels import cast_leaf
 from ..types import Leaf, PyTree
 from .masks import Mask, as_mask
-from .paths import matches, path_of
+from .paths import check_alive, matches, path_of
 from .weights import Weight, is_weight
 
 DtypeLike = jax.typing.DTypeLike
@@ -35,6 +35,8 @@ def parse_dtype(dtype: DtypeLike) -> np.dtype:
     >>> parse_dtype("bf16")
     dtype(bfloat16)
     """
+    if str(dtype).startswith("torch."):
+        dtype = str(dtype)
     if isinstance(dtype, str):
         name = dtype.removeprefix("torch.")
         name = _SHORT.get(name, name)
@@ -59,7 +61,7 @@ def dtype_for(
     if not jnp.issubdtype(stored, jnp.floating):
         return stored
     if isinstance(dtypes, Mapping):
-        found = (dtype for pattern, dtype in dtypes.items() if matches(pattern, path))
+        found = (dtype for pattern, dtype in dtypes.items() if matches((pattern,), path))
         dtypes = next(found, "auto")
     return stored if isinstance(dtypes, str) and dtypes == "auto" else parse_dtype(dtypes)
 
@@ -96,6 +98,7 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
             return leaf
         if isinstance(leaf, Weight):
             return leaf.astype(wanted)
+        check_alive({path_of(key_path): leaf})
         of_file: Any = leaf if hasattr(leaf, "read") else None
         return cast_leaf(leaf, wanted) if of_file is None else of_file.astype(wanted)
 

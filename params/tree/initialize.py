@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..types import Leaf, PyTree
+from .keys import one_key
 from .layers import Run, numbered
 from .naming import PLAIN, Naming
 from .paths import flatten, unflatten
@@ -27,9 +28,10 @@ def initialize(template: PyTree, key: jax.Array, *, naming: Naming = PLAIN) -> P
             beside those of layers.
 
     Raises:
-        ValueError: a leaf that does not say how it is drawn.
+        TypeError: a key that is none, such as a seed.
+        ValueError: a leaf that does not say how it is drawn; several keys.
     """
-    leaves = flatten(template)
+    key, leaves = one_key(key), flatten(template)
     return unflatten({path: _leaf(path, leaf, key, naming) for path, leaf in leaves.items()})
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import KeyPath, tree_flatten_with_path, tree_map_with_path
 
 from ..types import Leaf, PyTree
@@ -36,7 +37,9 @@ def as_mask(mask: Mask, params: PyTree) -> PyTree:
         return jax.tree.map(lambda _: mask, params, is_leaf=is_weight)
     if callable(mask):
         return tree_map_with_path(
-            lambda path, leaf: bool(mask(path_of(path), leaf)), params, is_leaf=is_weight
+            lambda path, leaf: _decided(path_of(path), mask(path_of(path), leaf)),
+            params,
+            is_leaf=is_weight,
         )
     chosen = {path_of(path): _bool(path_of(path), value) for path, value in _mask_leaves(mask)}
     used: set[str] = set()
@@ -75,12 +78,28 @@ def mask_except(params: PyTree, patterns: str | Iterable[str]) -> PyTree:
     >>> mask_except({"norm": {"scale": 1, "bias": 2}, "kernel": 3}, "norm")
     {'kernel': True, 'norm': {'bias': False, 'scale': False}}
     """
-    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    is_one = not isinstance(patterns, Iterable) or isinstance(patterns, str | bytes)
+    patterns = (patterns,) if is_one else tuple(patterns)
     paths = flatten(params)
     for pattern in patterns:
-        if not any(matches(pattern, path) for path in paths):
+        if not any(matches((pattern,), path) for path in paths):
             raise ValueError(f"pattern {pattern!r} matches no path{nearest(pattern, paths)}")
     return as_mask(lambda path, _: not matches(patterns, path), params)
+
+
+def _decided(path: str, value: object) -> bool:
+    """Returns whether what a predicate gave counts as true.
+
+    Raises:
+        ValueError: it is several numbers, or one that is traced.
+    """
+    if isinstance(value, Tracer) or (isinstance(value, jax.Array | np.ndarray) and value.shape):
+        kind = "a traced value" if isinstance(value, Tracer) else f"an array of shape {value.shape}"
+        raise ValueError(
+            f"the mask's predicate gave {kind} for {path}; expected a bool, by the path, or by the "
+            "leaf's shape and dtype"
+        )
+    return bool(value)
 
 
 def _mask_leaves(mask: object) -> list[tuple[KeyPath, object]]:

@@ -9,7 +9,7 @@ from ..errors import quoted
 from ..sizes import format_size
 from ..types import Leaf, PyTree
 from .masks import Mask, as_mask
-from .paths import flatten, natural
+from .paths import arrays_of, flatten, flatten_arrays, natural
 from .weights import Weight
 
 HOST_KINDS = ("pinned_host", "unpinned_host")
@@ -27,7 +27,8 @@ def num_parameters(params: PyTree, mask: Mask = True) -> int:
     6
     """
     chosen = flatten(as_mask(mask, params))
-    return sum(math.prod(leaf.shape) for path, leaf in flatten(params).items() if chosen[path])
+    leaves = arrays_of(flatten(params))
+    return sum(math.prod(leaf.shape) for path, leaf in leaves.items() if chosen[path])
 
 
 @overload
@@ -55,10 +56,12 @@ def memory_footprint(
     >>> memory_footprint({"a": jax.ShapeDtypeStruct((2, 3), "bfloat16")})
     12
     """
+    arrays_of(flatten_arrays(params))
+    leaves = jax.tree.leaves(params)
     if not per_device:
-        return sum(nbytes(leaf) for leaf in jax.tree.leaves(params))
+        return sum(map(nbytes, leaves))
     held: dict[jax.Device | str, int] = {}
-    for leaf in jax.tree.leaves(params):
+    for leaf in leaves:
         for device, size in _held(leaf):
             held[device] = held.get(device, 0) + size
     return held
@@ -87,7 +90,7 @@ def summary(params: PyTree, depth: int = 3) -> str:
         params: a tree of arrays or abstract leaves.
     """
     rows: dict[str, list[Any]] = {}
-    leaves = flatten(params)
+    leaves = arrays_of(flatten(params))
     for path in sorted(leaves, key=natural):
         leaf, parents = leaves[path], path.split("/")[:-1]
         row = rows.setdefault("/".join(parents[:depth]) or path, [0, 0, 0, set(), set()])

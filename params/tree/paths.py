@@ -4,12 +4,16 @@ import difflib
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+import jax
+from jax.core import Tracer
 from jax.tree_util import KeyPath, keystr, tree_flatten_with_path
 
 from ..types import Leaf, Params, PyTree
 from .weights import is_weight
+
+T = TypeVar("T")
 
 
 def path_of(key_path: KeyPath) -> str:
@@ -28,7 +32,7 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     {'a/b': 1, 'a/c': 2}
     """
     flat: dict[str, Leaf] = {}
-    for key_path, leaf in tree_flatten_with_path(tree, is_leaf=is_weight)[0]:
+    for key_path, leaf in _leaves(tree, is_weight):
         path = path_of(key_path)
         if path in flat:
             raise ValueError(f"two leaves of the tree have the path {path!r}")
@@ -36,21 +40,65 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     return flat
 
 
+def arrays_of(leaves: Mapping[str, T]) -> Mapping[str, T]:
+    """Returns the leaves of a tree by path, all of them arrays, abstract ones or weights.
+
+    Raises:
+        ValueError: one is something else, with its path.
+    """
+    for path, leaf in leaves.items():
+        if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
+            kind = type(leaf).__name__
+            raise ValueError(f"{path or 'the tree'} is {leaf!r:.50}, a {kind}; expected an array")
+    return leaves
+
+
+def check_alive(leaves: Mapping[str, object]) -> None:
+    """Refuses arrays whose memory was given away.
+
+    Raises:
+        ValueError: with the path.
+    """
+    for path, leaf in leaves.items():
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():
+            raise ValueError(
+                f"{path or 'the tree'} was deleted: its memory was donated to what was computed "
+                "of it, which is to be used in its place"
+            )
+
+
 def flatten_arrays(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
     """Returns a nested tree as `{path: array}`: those of a quantised weight one by one, unless
     `is_leaf` says that it is none."""
-    return {path_of(keys): leaf for keys, leaf in tree_flatten_with_path(tree, is_leaf)[0]}
+    return {path_of(keys): leaf for keys, leaf in _leaves(tree, is_leaf)}
+
+
+def _leaves(tree: PyTree, is_leaf: Callable[[Any], bool] | None) -> list[tuple[KeyPath, Any]]:
+    try:
+        return tree_flatten_with_path(tree, is_leaf)[0]
+    except ValueError as error:
+        if "Comparator" not in str(error):
+            raise
+        raise ValueError(
+            "a dict of the tree has keys of several types, such as 0 and '0'"
+        ) from None
 
 
 def unflatten(flat: Mapping[str, object]) -> PyTree:
     """Returns the nested dict of `{path: leaf}`; `{"": leaf}` is the leaf itself.
 
     Raises:
+        TypeError: what is no mapping, or a key that is no text.
         ValueError: one path runs through another path's leaf.
 
     >>> unflatten({"a/b": 1, "a/c": 2})
     {'a': {'b': 1, 'c': 2}}
     """
+    if not isinstance(flat, Mapping):
+        raise TypeError(f"unflatten takes {{path: leaf}}, got a {type(flat).__name__}")
+    for path in flat:
+        if not isinstance(path, str):
+            raise TypeError(f'the path {path!r:.80} is no text such as "a/b"')
     if flat.keys() == {""}:
         return flat[""]
     tree: Params = {}
@@ -80,6 +128,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
         ValueError: it is none, with what is wrong.
     """
     try:
+        if isinstance(pattern, bytes):
+            raise TypeError("it is bytes, and paths are text")
         return re.compile(pattern)
     except (re.error, TypeError) as error:
         raise ValueError(f"pattern {pattern!r} is no regular expression: {error}") from None

@@ -26,7 +26,7 @@ def get_leaf(params: PyTree, target: str) -> Any:
     >>> get_leaf({"a": {"x": 1}}, "a.x")
     1
     """
-    path = target.replace(".", "/")
+    path = str(target).replace(".", "/")
     leaves = flatten(params)
     if path in leaves:
         return leaves[path]

@@ -11,13 +11,14 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
+from ..errors import some
 from ..host.copies import copy, empty
 from ..host.kernels import is_on_one_cpu, put_back
 from ..host.threads import in_threads
 from ..types import Leaf, Params, PyTree
 from .layers import below_list, segment
 from .measure import dtype_text
-from .paths import flatten, unflatten
+from .paths import arrays_of, check_alive, flatten, unflatten
 from .weights import Weight
 
 Segments = Sequence[tuple[int, int, int]]
@@ -48,7 +49,32 @@ def stack_layers(
     >>> stack_layers({"h": layers}, ["h"], segments=[(0, 2, 2)])["h"]["1+2"]["bias"][:, 0]
     array([1, 3])
     """
+    stacks = (stacks,) if isinstance(stacks, str) else stacks
+    lists = _lists(params, "")
+    if (stacks is not None or segments is not None) and not any(_is_of(x, stacks) for x in lists):
+        asked = "segments" if stacks is None else some(map(repr, stacks))
+        raise ValueError(
+            f"{asked}: the params have no such list of layers; its children are numbers, and they "
+            f"have {some(name.rstrip('/') for name in lists) or 'none'}"
+        )
     return _stacked(params, "", stacks, segments)
+
+
+def _is_list(params: PyTree) -> bool:
+    return isinstance(params, Mapping) and bool(params) and all(str(x).isdecimal() for x in params)
+
+
+def _is_of(where: str, stacks: Sequence[str] | None) -> bool:
+    """Tells whether the list at `where` is one of those that are to be stacked."""
+    return stacks is None or f"/{where}".endswith(tuple(f"/{name}/" for name in stacks))
+
+
+def _lists(params: PyTree, where: str) -> list[str]:
+    """Returns where lists of layers are."""
+    if not isinstance(params, Mapping):
+        return []
+    inner = [x for name, child in params.items() for x in _lists(child, f"{where}{name}/")]
+    return [where, *inner] if _is_list(params) else inner
 
 
 def _stacked(
@@ -57,11 +83,10 @@ def _stacked(
     if not isinstance(params, Mapping):
         return params
     inner = {
-        name: _stacked(child, f"{where}{name}/", stacks, segments) for name, child in params.items()
+        str(name): _stacked(child, f"{where}{name}/", stacks, segments)
+        for name, child in params.items()
     }
-    if not inner or not all(name.isdecimal() for name in inner):
-        return inner
-    if stacks is not None and not f"/{where}".endswith(tuple(f"/{name}/" for name in stacks)):
+    if not _is_list(params) or not _is_of(where, stacks):
         return inner
     if lost := [str(i) for i in range(len(inner)) if str(i) not in inner]:
         raise ValueError(f"{where}{lost[0]} is missing of the layers {', '.join(sorted(inner))}")
@@ -76,7 +101,8 @@ def _stacked(
 def _periods(segments: Segments, depth: int, where: str) -> list[range]:
     """Returns the numbers of the layers that are stacked into each one."""
     found, at = [], 0
-    for first, period, count in segments:
+    for each in segments:
+        first, period, count = each if isinstance(each, Sequence) and len(each) == 3 else (-1, 0, 0)
         if first != at or period < 1 or count < 1:
             break
         at += period * count
@@ -85,14 +111,16 @@ def _periods(segments: Segments, depth: int, where: str) -> list[range]:
         if at == depth:
             return found
     raise ValueError(
-        f"segments {tuple(segments)} are not the {depth} layers of {where}: each is (first layer, "
-        "period, count), and begins where the one before it ends"
+        f"segments {tuple(segments)!r} are not the {depth} layers of {where}: each is (first "
+        "layer, period, count), and begins where the one before it ends"
     )
 
 
 def _one(layers: Mapping[str, PyTree], numbers: range, where: str) -> PyTree:
     """Stacks the layers of these numbers."""
     flat = [flatten(layers[str(i)]) for i in numbers]
+    for i, layer in zip(numbers, flat, strict=True):
+        check_alive(arrays_of({f"{where}{i}/{path}": leaf for path, leaf in layer.items()}))
     for i, layer in zip(numbers, flat, strict=True):
         _same(flat[0], layer, f"{where}{i}", numbers[0])
     return unflatten({path: _stack([layer[path] for layer in flat]) for path in flat[0]})
@@ -113,7 +141,7 @@ def unstack_layers(params: PyTree, path: str) -> Params:
     leaves, made = {}, {}
     stacked: dict[tuple[int, int], dict[str, Leaf]] = {}
     for name, leaf in flatten(params).items():
-        inside = name.removeprefix(path + "/")
+        inside = name.removeprefix(f"{path}/")
         if inside == name or not (found := below_list(inside)):
             leaves[name] = leaf
         else:
@@ -166,7 +194,9 @@ def _stack(leaves: Sequence[Any]) -> Any:
     on_cpu = not on_host and all(is_on_one_cpu(x) and x.sharding == first.sharding for x in leaves)
     if not (on_host or on_cpu):
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
-        where = None if traced else _moved(first.sharding, lambda axes, new: (new, *axes))
+        placed = next((leaf for leaf in leaves if isinstance(leaf, jax.Array)), None)
+        sharding = None if traced or placed is None else placed.sharding
+        where = _moved(sharding, lambda axes, new: (new, *axes))
         return _compiled_stack(where)(*leaves)
     out = empty(shape, first.dtype)
     in_threads(lambda i: copy(np.asarray(leaves[i]), out[i, ...]), range(len(out)), out.nbytes)
