@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 from _paths import GOLDENS, LLAMA
 from _pushes import REPO
+from _turns import some_of
 from loopback import Fault
 
 import flaxmodels as fm
@@ -37,7 +38,14 @@ def code_of(text: str) -> str:
     return block
 
 
-@pytest.mark.parametrize("golden", CLASSES)
+@some_of(
+    "golden",
+    [*CLASSES],
+    "llama-causal-lm",
+    "gpt2-double-heads",
+    "bert-masked-lm",
+    "bert-sequence-classification",
+)
 def test_T8_the_snippet_of_a_pushed_card_runs(logged_in, golden):
     folder = str(GOLDENS / golden / "checkpoint")
     model, params = auto.architecture(folder).from_pretrained(folder, progress=False)

@@ -28,6 +28,7 @@ from _downloads import (
 )
 from _paths import GOLDENS, SHARDED
 from _paths import LLAMA as SINGLE
+from _turns import in_turn
 from loopback import Fault
 from loopback.web import proxying
 
@@ -176,8 +177,7 @@ def test_P13_28_variant(sharded, hub, tmp_path):
 # Configurations
 
 
-@pytest.mark.parametrize("cls", [LLAMA, AUTO])
-@pytest.mark.parametrize("kind", ["object", "folder", "file", "repository", "address"])
+@in_turn("kind", ["object", "folder", "file", "repository", "address"], "cls", [LLAMA, AUTO])
 def test_P13_3_T9_2_F7_3_config(kind, cls, hub):
     hub.commit("org/config", {CONFIG: (SHARDED / CONFIG).read_bytes()})
     hub.commit(NAME, {}, delete=[CONFIG])

@@ -15,13 +15,12 @@ from _downloads import (
     SECOND,
     assert_clean,
     below,
-    files_of,
     is_whole,
     load,
     no_pauses,
     refused,
+    three_shards,
 )
-from _paths import SHARDED
 from loopback import Fault
 
 import flaxmodels as fm
@@ -33,7 +32,7 @@ OTHER = "0123456789" * 4
 @pytest.fixture(autouse=True)
 def commit(hub, monkeypatch):
     no_pauses(monkeypatch)
-    return hub.commit(NAME, files_of(SHARDED))
+    return hub.commit(NAME, three_shards())
 
 
 @pytest.fixture
@@ -378,7 +377,7 @@ ELSEWHERE = [
 def test_an_index_that_leads_elsewhere(hub, nothing_else):
     good = hub.head(NAME)
     for shard in ELSEWHERE:
-        index = json.loads(files_of(SHARDED)[INDEX])
+        index = json.loads(three_shards()[INDEX])
         index["weight_map"]["lm_head.weight"] = shard
         hub.commit(NAME, {INDEX: json.dumps(index).encode()})
         with case(hub, shard):

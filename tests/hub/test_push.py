@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import _children
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from _paths import LLAMA, ROOT
@@ -56,9 +55,6 @@ def test_P7_6_8_F5_D19_pushed_and_pulled_is_bit_equal(logged_in, pair, how):
     model, params = pull()
     assert model == pair[0].clone(config=model.config, generation_config=model.generation_config)
     assert_same(params, pair[1])
-    ids = jnp.asarray([[3, 1, 4, 1, 5]])
-    before, after = (m.apply({"params": p}, ids).logits for m, p in (pair, (model, params)))
-    np.testing.assert_array_equal(before, after)
 
 
 def test_P7_P10_quantised_weights_are_pushed_in_a_layout(logged_in, pair):

@@ -1,5 +1,6 @@
 """What goes wrong on the way up: the branch is what it was, or has the whole commit, once."""
 
+import dataclasses
 import logging
 import os
 import resource
@@ -8,6 +9,7 @@ import threading
 
 import _children
 import jax
+import numpy as np
 import pytest
 from _paths import LLAMA
 from _pushes import REPO, assert_same, commits, pull, puts
@@ -25,13 +27,27 @@ CREATE = {"method": "POST", "path": "/api/repos/create"}
 INFO = {"method": "GET", "path": "/api/models/org/name/revision/*"}
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """The repository and the large files of a Hub after one push, once there was one."""
+    return []
+
+
 @pytest.fixture
-def pushed(logged_in, pair):
+def pushed(logged_in, pair, kept):
     """A Hub with one push in it, and (model, params) that differ from what that was."""
     model, params = pair
-    model.push_to_hub(params, REPO, progress=False)
+    repo = logged_in.repo(REPO)
+    if kept:
+        before, objects = kept
+        repo.exists, repo.refs, repo.commits = True, {**before.refs}, {**before.commits}
+        logged_in.objects |= objects
+    else:
+        model.push_to_hub(params, REPO, progress=False)
+        copied = dataclasses.replace(repo, refs={**repo.refs}, commits={**repo.commits})
+        kept += [copied, {**logged_in.objects}]
     logged_in.requests.clear()
-    return logged_in, model, jax.tree.map(lambda x: x + 1, params)
+    return logged_in, model, jax.tree.map(lambda x: np.asarray(x) + 1, params)
 
 
 def push_again(pushed, **how):

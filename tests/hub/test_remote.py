@@ -37,7 +37,8 @@ def waits(hub, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     yield no_pauses(monkeypatch)
     assert not hub.requests
-    gc.collect()
+    if os.listdir(tmp_path / "temporary"):  # of stores in cycles
+        gc.collect()
     assert os.listdir(tmp_path / "temporary") == []
 
 

@@ -10,6 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # keep-alive
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for its head's acknowledgement
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
 class Web:
     """Serves `files`, {path: bytes}.
 
@@ -39,7 +47,7 @@ class Web:
 def serving(files: Mapping[str, bytes]) -> Iterator[Web]:
     web = Web(files)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(_Handler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0].lstrip("/")
             web.asked.append((self.command, path, self.headers))
@@ -64,11 +72,10 @@ def serving(files: Mapping[str, bytes]) -> Iterator[Web]:
                 data = data[start:stop]
             if web.sized:
                 self.send_header("Content-Length", str(len(data)))
+            else:  # its end is the connection's
+                self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(data)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
 
     with _running(Handler) as web.url:
         yield web
@@ -80,7 +87,9 @@ def proxying() -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(_Handler):
+        protocol_version = "HTTP/1.0"
+
         def forward(self) -> None:
             asked.append(self.path)
             kept = {
@@ -97,9 +106,6 @@ def proxying() -> Iterator[tuple[str, list[str]]]:
 
         do_GET = do_HEAD = forward
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
     with _running(Handler) as url:
         yield url.removeprefix("http://"), asked
 
@@ -111,10 +117,14 @@ class _NoRedirects(urllib.request.HTTPErrorProcessor):
         return response
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # of more connections at once, some wait a second for their second try
+    daemon_threads = True
+
+
 @contextmanager
 def _running(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
