@@ -50,6 +50,8 @@ os.environ["NPROC"] = (
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+# Where in Python an operation stands, which no test asks for: a tenth of tracing and lowering.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 _CACHE = os.environ.get("FLAXMODELS_TEST_CACHE", os.path.join(sys.prefix, "jax-cache"))
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true" if _CACHE else "false"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
