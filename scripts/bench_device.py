@@ -102,6 +102,7 @@ def in_a_process(
 
 def part(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Does what a name says, in this process."""
+    sys.path.append(str(Path(__file__).with_name("benchmarks")))  # for _bench.py
     import _device
 
     sizes = _device.SMALL if args.small else _device.LARGE

@@ -25,7 +25,7 @@ from flaxmodels.params.adapters.peft.tensors import PREFIX
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "peft"
 FOLDERS = sorted(path.name for path in GOLDENS.iterdir())
-EACH = 4  # of `scripts/make_peft_goldens.py`
+EACH = 4  # of `scripts/goldens/models/make_peft_goldens.py`
 
 
 def family_of(folder):

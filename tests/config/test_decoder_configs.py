@@ -1,5 +1,5 @@
 """Rope and layer types in configurations of decoders, against what the reference makes of the same
-`config.json` (`scripts/_goldens_rope.py`)."""
+`config.json` (`scripts/goldens/files/_goldens_rope.py`)."""
 
 import dataclasses
 import json

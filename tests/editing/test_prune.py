@@ -18,7 +18,7 @@ from flaxmodels import sharding as fs
 
 PRUNED = ("bert-masked-lm", "gpt2-lm-head")
 NAMES = (*PRUNED, "llama-causal-lm")
-ONCE = {1: [0, 2]}  # as `scripts/_goldens_heads.py`
+ONCE = {1: [0, 2]}  # as `scripts/goldens/files/_goldens_heads.py`
 TWICE = {0: [3], 1: [2, 3]}
 EVEN = {0: [2, 3], 1: [0, 1]}  # whole groups of Llama's
 loop_and_scan = pytest.mark.parametrize("scan_layers", [False, True], ids=["loop", "scan"])

@@ -71,7 +71,7 @@ def numbered(model, dtype=np.float32):
 
 
 def known(*shape):
-    """As in scripts/_goldens_vocabulary.py."""
+    """As in scripts/goldens/files/_goldens_vocabulary.py."""
     return 0.3 * np.sin(np.arange(np.prod(shape)) ** 1.3).astype(np.float32).reshape(shape)
 
 

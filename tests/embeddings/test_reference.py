@@ -1,5 +1,5 @@
 """Encoders as sentence-transformers computes them: `tests/goldens/embeddings`, made by
-`scripts/make_embedding_goldens.py`."""
+`scripts/goldens/models/make_embedding_goldens.py`."""
 
 import numpy as np
 import pytest

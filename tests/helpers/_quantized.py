@@ -1,4 +1,4 @@
-"""Goldens of quantised weights (scripts/make_quantized_goldens.py), case by case."""
+"""Goldens of quantised weights (scripts/goldens/models/make_quantized_goldens.py), case by case."""
 
 import contextlib
 import dataclasses

@@ -1,5 +1,5 @@
 """A small training run of a process of its own, which may be killed: tests and
-`scripts/soak_resume.py` compare its losses with those of a run that nobody killed.
+`scripts/soaks/soak_resume.py` compare its losses with those of a run that nobody killed.
 
     _trainer.py FOLDER STEPS EVERY async|sync [KILL_AT SECONDS]
 

@@ -1,4 +1,4 @@
-"""Goldens: checkpoints and outputs that the real libraries wrote (`scripts/make_goldens.py`)."""
+"""Goldens: checkpoints and outputs that the real libraries wrote (`scripts/goldens/files`)."""
 
 import functools
 from typing import Any

@@ -1,5 +1,5 @@
 """Families as the reference computes them: `tests/goldens/families`, made by
-`scripts/make_family_goldens.py` from the tables of `tests/families`."""
+`scripts/goldens/models/make_family_goldens.py` from the tables of `tests/families`."""
 
 import dataclasses
 import functools

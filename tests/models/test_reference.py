@@ -1,6 +1,7 @@
 """Every class of every family against PyTorch Transformers: names, outputs, gradients, decoding.
 
-`tests/families` says what is asked, `scripts/make_family_goldens.py` asked the reference.
+`tests/families` says what is asked, and `scripts/goldens/models/make_family_goldens.py`
+asked the reference.
 """
 
 import _families as families

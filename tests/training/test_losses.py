@@ -1,5 +1,5 @@
-"""Losses against those of Transformers' heads (`scripts/_training_losses.py` and, of its TensorFlow
-classes, `scripts/_training_tf.py`)."""
+"""Losses against those of Transformers' heads and of its TensorFlow classes
+(`scripts/goldens/models/training_goldens`)."""
 
 import functools
 import json

@@ -4,7 +4,6 @@ import functools
 import json
 
 import _families as families
-import _training_steps as golden
 import numpy as np
 import pytest
 import reference
@@ -12,6 +11,7 @@ from _paths import GOLDENS
 from _turns import some_of
 from _weights import weights
 from safetensors import safe_open
+from training_goldens import steps as golden
 
 import flaxmodels as fm
 from flaxmodels import training

@@ -29,9 +29,8 @@ _PAIRS_ELSEWHERE = 8192**2
 def is_long(queries: int, keys: int) -> bool:
     """Tells whether attention over so many queries and keys is computed in blocks.
 
-    On a CPU 1024 tokens are already faster so: `scripts/bench_attention.py`, docs/benchmarks.md.
-    Other backends were not measured; there blocks begin where the logits of one head would take
-    256 MiB.
+    On a CPU 1024 tokens are already faster so (`bench_attention.py`, docs/benchmarks.md). Other
+    backends were not measured; there blocks begin where the logits of one head would take 256 MiB.
     """
     if not (isinstance(queries, int) and isinstance(keys, int)):
         return False  # a symbolic length may be anything

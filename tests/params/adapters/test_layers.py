@@ -1,6 +1,6 @@
 """Single layers with adapters against PEFT's: values, gradients, merged weights.
 
-The goldens are those of `scripts/make_adapter_goldens.py`."""
+The goldens are those of `scripts/goldens/models/make_adapter_goldens.py`."""
 
 import functools
 from pathlib import Path
