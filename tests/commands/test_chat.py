@@ -4,8 +4,8 @@ import io
 import re
 import sys
 
-import jax
 import pytest
+from _drawn import params_of
 from _paths import GOLDENS
 
 import flaxmodels as fm
@@ -27,7 +27,7 @@ def conversation():
         num_key_value_heads=1,
     )
     model = fm.LlamaForCausalLM.from_config(config)
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     wishes = command.Wishes(max_new_tokens=5, temperature=0, system="Be brief.")
     return command.Conversation(model, params, tok, wishes)
 

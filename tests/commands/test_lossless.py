@@ -106,8 +106,7 @@ EXTRA = {
 }
 
 
-@pytest.mark.parametrize("case", EXTRA)
-@pytest.mark.parametrize("format", ["safetensors", "msgpack"])
+@in_turn("case", [*EXTRA], "format", ["safetensors", "msgpack"])
 def test_a_tensor_without_a_place_stops_it(case, format, tmp_path, capsys):
     family, shapes = EXTRA[case]
     extra = {name: np.full(shape, 7, np.float32) for name, shape in shapes.items()}

@@ -233,10 +233,10 @@ def test_C17_unknown_keys_are_kept_with_a_warning():
 
 def test_C17_very_many_unknown_keys():
     start = time.process_time()
-    with pytest.warns(UserWarning, match=r"\(199990 more\)") as caught:
-        config = Toy.from_dict({f"key{i}": i for i in range(200_000)})
+    with pytest.warns(UserWarning, match=r"\(49990 more\)") as caught:
+        config = Toy.from_dict({f"key{i}": i for i in range(50_000)})
     assert len(str(caught[0].message)) < 1000 and config.key7 == 7
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 1.5
 
 
 def test_C6_C7_C14_nothing_named_is_opened_imported_or_evaluated(monkeypatch):
