@@ -297,8 +297,8 @@ def _check_patterns(dtypes: Mapping[str, object], template: PyTree) -> None:
             )
 
 
-def check_shardings(shardings: PyTree) -> None:
-    """Refuses what is no sharding, or one without devices, in what a caller gives.
+def check_shardings(shardings: PyTree, *, abstract: bool = False) -> None:
+    """Refuses what is no sharding, or, unless `abstract`, one without devices.
 
     Raises:
         TypeError: with the path.
@@ -310,7 +310,7 @@ def check_shardings(shardings: PyTree) -> None:
                 f"{where}: {sharding!r:.80} is a {type(sharding).__name__}; expected a "
                 "jax.sharding.Sharding, such as NamedSharding(mesh, spec), or a tree of them"
             )
-        if isinstance(getattr(sharding, "mesh", None), AbstractMesh):
+        if not abstract and isinstance(getattr(sharding, "mesh", None), AbstractMesh):
             raise TypeError(f"{where}: the mesh is abstract and has no devices")
 
 
@@ -318,7 +318,7 @@ def _shardings(shardings: PyTree, template: PyTree) -> dict[str, jax.sharding.Sh
     leaves = flatten(template)
     if shardings is None:
         return dict.fromkeys(leaves, default_sharding())
-    check_shardings(shardings)
+    check_shardings(shardings, abstract=True)  # enough for a plan that nobody loads by
     alone = isinstance(shardings, jax.sharding.Sharding)
     found = dict.fromkeys(leaves, shardings) if alone else flatten(shardings)
     if lost := sorted(leaves.keys() - found.keys()):
