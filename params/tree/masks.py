@@ -78,13 +78,12 @@ def mask_except(params: PyTree, patterns: str | Iterable[str]) -> PyTree:
     >>> mask_except({"norm": {"scale": 1, "bias": 2}, "kernel": 3}, "norm")
     {'kernel': True, 'norm': {'bias': False, 'scale': False}}
     """
-    is_one = not isinstance(patterns, Iterable) or isinstance(patterns, str | bytes)
-    patterns = (patterns,) if is_one else tuple(patterns)
+    given = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     paths = flatten(params)
-    for pattern in patterns:
+    for pattern in given:
         if not any(matches((pattern,), path) for path in paths):
             raise ValueError(f"pattern {pattern!r} matches no path{nearest(pattern, paths)}")
-    return as_mask(lambda path, _: not matches(patterns, path), params)
+    return as_mask(lambda path, _: not matches(given, path), params)
 
 
 def _decided(path: str, value: object) -> bool:

@@ -194,9 +194,8 @@ def _stack(leaves: Sequence[Any]) -> Any:
     on_cpu = not on_host and all(is_on_one_cpu(x) and x.sharding == first.sharding for x in leaves)
     if not (on_host or on_cpu):
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
-        placed = next((leaf for leaf in leaves if isinstance(leaf, jax.Array)), None)
-        sharding = None if traced or placed is None else placed.sharding
-        where = _moved(sharding, lambda axes, new: (new, *axes))
+        placed = next((leaf for leaf in leaves if isinstance(leaf, jax.Array)), first)
+        where = None if traced else _moved(placed.sharding, lambda axes, new: (new, *axes))
         return _compiled_stack(where)(*leaves)
     out = empty(shape, first.dtype)
     in_threads(lambda i: copy(np.asarray(leaves[i]), out[i, ...]), range(len(out)), out.nbytes)
