@@ -4,10 +4,9 @@ import collections
 import dataclasses
 import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Self, SupportsIndex
 
-import numpy as np
-
+from ..calls.scalars import whole
 from ..params.errors import warn
 from .ahead import Ahead
 from .collate import Batch
@@ -85,7 +84,7 @@ class Batches:
         rows = -1 if isinstance(self._made, Streamed) else len(self._made)
         return {**dataclasses.asdict(self._place), "batch_size": self.batch_size, "rows": rows}
 
-    def restore(self, state: Mapping[str, Any]) -> Self:
+    def restore(self, state: Mapping[str, SupportsIndex]) -> Self:
         """Goes to a place: the batches that follow are those that would have come, bit for bit, on
         any number of processes. What is before it in a stream is read and left out.
 
@@ -96,9 +95,12 @@ class Batches:
             ValueError: it is none, or of other batches.
         """
         now = self.state()
-        if state.keys() != now.keys():
-            raise ValueError(f"state is {dict(state)!r}; expected what state() returns, as {now}")
-        given = {name: int(np.asarray(value)) for name, value in state.items()}
+        if not isinstance(state, Mapping) or state.keys() != now.keys():
+            raise ValueError(f"state is {state!r:.200}; expected what state() returns, as {now}")
+        try:
+            given = {name: whole(name, value, -1, 2**64 - 1) for name, value in state.items()}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"state: {error}") from None
         for name in ("batch_size", "rows"):
             if given[name] != now[name]:
                 raise ValueError(

@@ -172,7 +172,10 @@ def filled(rows: Sequence[Any], length: int, value: int, side: str = "right") ->
     """Puts rows of whole numbers into int64 [B, length], padded with `value` on a side."""
     array = np.full((len(rows), length), value, np.int64)
     for target, row in zip(array, rows, strict=True):
-        target[slice(length - len(row), None) if side == "left" else slice(len(row))] = row
+        try:
+            target[slice(length - len(row), None) if side == "left" else slice(len(row))] = row
+        except (TypeError, ValueError):
+            raise ValueError(f"a row is {row!r:.80}; expected whole numbers") from None
     return array
 
 

@@ -1,17 +1,13 @@
 """What follows from a model and a tokenizer: lengths, labels, padding."""
 
-import operator
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
 from ..core.model import Model
 from .collate import Padding
 from .forming import Packs
+from .options import DataOptions
 from .rows.columns import Columns, columns_of
 from .rows.masking import Masking
-from .rows.reading import Reader, Texts
+from .rows.reading import Reader
+from .rows.tokenizing import Texts, Tokenizes, check_tokenizer
 
 _NEXT_TOKENS = {"causal_lm": "shifted", "unshifted_lm": "aligned"}
 _MASKED = ("masked_lm", "pretraining", "sentence_order_pretraining")
@@ -22,41 +18,31 @@ _PACKED += ("token_classification", "unpadded_token_classification")
 _NO_LIMIT = 1 << 30  # as files say "as long as you like"
 
 
-def limits(
-    model: Model, lengths: Sequence[int] | None, max_length: int | None
-) -> tuple[int | None, tuple[int, ...] | None]:
-    """Returns how many tokens a row has at most, and the lengths that rows are padded to, from
-    short to long.
+def limit_of(model: Model, options: DataOptions) -> int | None:
+    """Returns how many tokens a row has at most.
 
     Raises:
-        TypeError, ValueError: no lengths, or more than the model has positions.
+        ValueError: more than the model has positions, or than `lengths` have room for.
     """
-    config: Any = model.config
-    positions = getattr(getattr(config, "text", config), "position_limit", None)
-    if lengths is not None:
-        lengths = tuple(sorted({whole("lengths", x, 1) for x in lengths}))
-        if not lengths:
-            raise ValueError("lengths is empty; expected some, as (64, 128, 256)")
-    longest = None if lengths is None else lengths[-1]
-    if max_length is not None:
-        max_length = whole("max_length", max_length, 1)
-        if longest is not None and longest < max_length:
-            raise ValueError(f"lengths end at {longest}, and max_length is {max_length}")
-    for name, value in (("max_length", max_length), ("lengths", longest)):
+    positions = getattr(getattr(model.config, "text", model.config), "position_limit", None)
+    longest = max(options.lengths, default=None) if options.lengths is not None else None
+    asked = {"max_length": options.max_length, "lengths": longest}
+    if options.max_length is not None and longest is not None and longest < options.max_length:
+        raise ValueError(f"lengths end at {longest}, and max_length is {options.max_length}")
+    for name, value in asked.items():
         if value is not None and positions is not None and value > positions:
             raise ValueError(f"{name}: {value} tokens, and the model has {positions} positions")
-    found = [x for x in (max_length, longest, positions) if x is not None]
-    return min(found, default=None), lengths
+    return min((x for x in (*asked.values(), positions) if x is not None), default=None)
 
 
-def texts_of(
-    model: Model, tokenizer: Any, text: str | tuple[str, str] | None, target: str | None
-) -> Texts | None:
+def texts_of(model: Model, tokenizer: Tokenizes | None, options: DataOptions) -> Texts | None:
     """Returns what is tokenised; None without a tokenizer.
 
     Raises:
+        TypeError: what is no tokenizer.
         ValueError: texts without a tokenizer, or an answer for a model without a decoder of them.
     """
+    text, target = options.text, options.target
     if tokenizer is None and (text is not None or target is not None):
         raise ValueError(f"text={text!r}, target={target!r}: give tokenizer=, which reads them")
     if target is not None and not _has_decoder(model):
@@ -66,11 +52,12 @@ def texts_of(
         )
     if tokenizer is None:
         return None
-    first, second = (text, None) if isinstance(text, str | None) else text
+    check_tokenizer(tokenizer)
+    first, *pair = ("text",) if text is None else text
     unless = model.main_input_name if text is None and target is None else None
     as_target = getattr(tokenizer, "as_target", None)  # of a tokenizer with languages, another one
     answers = tokenizer if target is None or as_target is None else as_target()
-    return Texts(tokenizer, first or "text", second, target, answers, unless)
+    return Texts(tokenizer, first, pair[0] if pair else None, target, answers, unless)
 
 
 def reader_of(
@@ -99,20 +86,27 @@ def reader_of(
     )
 
 
-def masking_of(model: Model, tokenizer: Any, probability: float) -> Masking | None:
+def masking_of(model: Model, tokenizer: Tokenizes | None, options: DataOptions) -> Masking | None:
     """Returns how tokens are masked; None for a model that is not trained so, without a tokenizer,
     or for a probability of 0.
 
     Raises:
-        ValueError: no probability, or a tokenizer without a mask.
+        ValueError: a probability that would have no effect, or a tokenizer without a mask.
     """
-    kind = model.loss_kind
-    if kind not in _MASKED or tokenizer is None or probability == 0:
+    if model.loss_kind not in _MASKED or tokenizer is None:
+        if options.asks_for_masking:
+            why = "has no tokenizer=" if model.loss_kind in _MASKED else "is not trained by masking"
+            raise ValueError(
+                f"mlm_probability={options.mlm_probability} would have no effect: "
+                f"{type(model).__name__} {why}"
+            )
         return None
-    return Masking.of(tokenizer, probability, model.config.vocab_size)
+    if options.mlm_probability == 0:
+        return None
+    return Masking.of(tokenizer, options.mlm_probability, model.config.vocab_size)
 
 
-def padding_of(model: Model, tokenizer: Any) -> Padding:
+def padding_of(model: Model, tokenizer: object) -> Padding:
     """Returns how rows are padded: as the tokenizer says, or else the configuration."""
     pad = getattr(tokenizer, "pad_token_id", None)
     pad = getattr(model.config, "pad_token_id", None) if pad is None else pad
@@ -120,15 +114,15 @@ def padding_of(model: Model, tokenizer: Any) -> Padding:
     return Padding(pad, side, getattr(tokenizer, "pad_token_type_id", 0))
 
 
-def packs_of(model: Model, padding: Padding, limit: int | None, pack: object) -> Packs | None:
+def packs_of(
+    model: Model, padding: Padding, limit: int | None, options: DataOptions
+) -> Packs | None:
     """Returns how rows are packed; None if they are not.
 
     Raises:
-        ValueError: no length, or a model whose labels are not of tokens; no way of packing.
+        ValueError: no length, or a model whose labels are not of tokens.
     """
-    if pack not in (True, False, "split"):
-        raise ValueError(f"pack={pack!r}; expected True, False or 'split'")
-    if not pack:
+    if not options.pack:
         return None
     kind = model.loss_kind
     if limit is None:
@@ -138,7 +132,7 @@ def packs_of(model: Model, padding: Padding, limit: int | None, pack: object) ->
             f"pack: {type(model).__name__} has the loss {kind}; rows are packed where each "
             f"token has a label: {', '.join(_PACKED)}"
         )
-    pad, first, splits = padding.pad_token_id or 0, _first_position(model), pack == "split"
+    pad, first, splits = padding.pad_token_id or 0, _first_position(model), options.pack == "split"
     return Packs(limit, pad, kind == "causal_lm", first, splits)
 
 
@@ -157,20 +151,3 @@ def _first_position(model: Model) -> int | None:
 
 def _has_decoder(model: Model) -> bool:
     return model.loss_kind in _OF_DECODER
-
-
-def whole(name: str, value: Any, least: int) -> int:
-    """Returns an argument that is a whole number from `least` on.
-
-    Raises:
-        TypeError, ValueError: it is none.
-    """
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}={value!r}; expected a whole number")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r}; expected a whole number") from None
-    if number < least:
-        raise ValueError(f"{name}={number}; expected at least {least}")
-    return number

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import grouping
 from .checks import Ranges
@@ -104,7 +105,7 @@ class Form:
 
     def batch(
         self, rows: Sequence[Sequence[Row]], read: Sequence[int], real: int, length: int | None
-    ) -> dict[str, Any]:
+    ) -> Batch:
         """Makes a batch.
 
         Args:
@@ -138,7 +139,13 @@ class Form:
             batch = packed_batch(rows, *form, shifted=packs.shifted, first=packs.first)
         else:
             batch = self.collate([row for (row,) in rows], length)
+            names = ", ".join(map(str, batch))
             batch = {name: _small(name, x) for name, x in batch.items() if name in self.columns}
+            if not batch:
+                raise ValueError(
+                    f"rows were collated to {names or 'nothing'}, of which the model "
+                    f"takes none: it takes {', '.join(sorted(self.columns.inputs))}"
+                )
             batch = self._with_positions(batch)
         self.ranges.check(batch)
         return batch
@@ -152,14 +159,19 @@ class Form:
         return batch | {"position_ids": places.astype(np.int32)}
 
 
-def _small(name: str, x: Any) -> np.ndarray:
+def _small(name: str, x: ArrayLike) -> np.ndarray:
     """Returns whole numbers as int32 and others as float32, where they have 64 bits."""
-    x = np.asarray(x)
+    try:
+        x = np.asarray(x)
+    except ValueError:
+        raise ValueError(f"column {name!r} of a batch has rows of different lengths") from None
     if x.dtype.kind not in "iufb":
         raise TypeError(f"column {name!r} of a batch is {x.dtype}; expected numbers")
     if x.dtype in (np.int64, np.uint64):
         if x.size and (x.max() > np.iinfo(np.int32).max or x.min() < np.iinfo(np.int32).min):
             raise ValueError(f"column {name!r} holds {x.max()}, which is no int32")
+        return x.astype(np.int32)
+    if not x.size and name.endswith("input_ids"):  # of no number NumPy makes a fraction
         return x.astype(np.int32)
     return x.astype(np.float32) if x.dtype == np.float64 else x
 

@@ -1,10 +1,15 @@
 """The keywords of `prepare` beyond those of Transformers' `prepare_tf_dataset`."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypedDict
 
 from jax.sharding import Mesh
+
+from ..calls.scalars import whole
+
+_MASKED = 0.15  # Devlin et al. 2019, section 3.1
 
 
 class DataKeywords(TypedDict, total=False):
@@ -13,10 +18,10 @@ class DataKeywords(TypedDict, total=False):
     seed: int
     mesh: Mesh | None
     rules: object
-    text: str | tuple[str, str] | None
+    text: str | Sequence[str] | None
     target: str | None
-    columns: Sequence[str]
-    lengths: Sequence[int] | None
+    columns: str | Iterable[str]
+    lengths: Iterable[int] | None
     pack: bool | Literal["split"]
     max_length: int | None
     mlm_probability: float
@@ -50,12 +55,70 @@ class DataOptions:
 
     seed: int = 0
     mesh: Mesh | None = None
-    rules: Any = None
-    text: str | tuple[str, str] | None = None
+    rules: object = None
+    text: tuple[str, ...] | None = None
     target: str | None = None
-    columns: Sequence[str] = ()
-    lengths: Sequence[int] | None = None
+    columns: tuple[str, ...] = ()
+    lengths: tuple[int, ...] | None = None
     pack: bool | Literal["split"] = False
     max_length: int | None = None
-    mlm_probability: float = 0.15
+    mlm_probability: float = _MASKED
     shuffle_buffer: int = 1000
+
+    def __post_init__(self) -> None:
+        """Checks the values of `DataKeywords`, and makes tuples of what holds several; lengths go
+        from short to long.
+
+        Raises:
+            TypeError, ValueError: a value that means nothing, or a second one that it needs.
+        """
+        settled = {
+            "seed": whole("seed", self.seed, 0, 2**64 - 1),
+            "columns": names_of("columns", self.columns),
+            "text": None if self.text is None else names_of("text", self.text),
+            "lengths": None if self.lengths is None else _lengths(self.lengths),
+            "shuffle_buffer": whole("shuffle_buffer", self.shuffle_buffer),
+        }
+        if self.max_length is not None:
+            settled["max_length"] = whole("max_length", self.max_length)
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+        if len(settled["text"] or ("",)) not in (1, 2):
+            raise ValueError(f"text={self.text!r}; expected one column, or two for pairs")
+        if self.target is not None:
+            names_of("target", (self.target,))
+        if not isinstance(self.pack, bool | str) or self.pack not in (True, False, "split"):
+            raise ValueError(f"pack={self.pack!r:.80}; expected True, False or 'split'")
+        if not isinstance(self.mlm_probability, numbers.Real) or self.mlm_probability is True:
+            raise TypeError(f"mlm_probability={self.mlm_probability!r:.80}; expected a number")
+        if not 0 <= self.mlm_probability <= 1:
+            raise ValueError(f"mlm_probability={self.mlm_probability!r}; expected 0 to 1")
+        if self.rules is not None and self.mesh is None:
+            raise ValueError("rules are those of a mesh, which is not given")
+
+    @property
+    def asks_for_masking(self) -> bool:
+        """Whether a caller has said how many tokens are masked."""
+        return self.mlm_probability not in (0, _MASKED)
+
+
+def names_of(argument: str, given: str | Iterable[str]) -> tuple[str, ...]:
+    """Returns names of columns as a tuple; one may stand alone.
+
+    Raises:
+        TypeError: what is no name of a column.
+    """
+    names = (given,) if isinstance(given, str) else given
+    names = tuple(names) if isinstance(names, Iterable) else (names,)
+    if odd := [name for name in names if not isinstance(name, str) or not name]:
+        raise TypeError(f"{argument}: {odd[0]!r:.80} is no name of a column")
+    return names
+
+
+def _lengths(given: Iterable[int]) -> tuple[int, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"lengths={given!r:.80}; expected several, as (64, 128, 256)")
+    lengths = sorted({whole("lengths", length) for length in given})
+    if not lengths:
+        raise ValueError("lengths is empty; expected some, as (64, 128, 256)")
+    return tuple(lengths)

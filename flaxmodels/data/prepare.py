@@ -1,48 +1,81 @@
 """`prepare`: from a model and a dataset to batches."""
 
+import dataclasses
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Unpack
+from typing import Unpack
 
+from numpy.typing import ArrayLike
+
+from ..calls.scalars import flag, whole
 from ..calls.signature import defaults_of, shows, value_of
 from ..core.model import Model
 from . import defaults
 from .batches import Batches
 from .checks import Ranges
 from .collate import Batch, DataCollatorWithPadding, DefaultDataCollator, Padding
-from .defaults import whole
 from .forming import Form
 from .making import Rows, Streamed
 from .options import DataKeywords, DataOptions
 from .placing import Placement
 from .rows.columns import Columns, columns_of
-from .rows.reading import Texts
 from .rows.sources import Indexed, Row, Stream, as_source
+from .rows.tokenizing import Texts, Tokenizes
 
 _AHEAD = 2  # batches that are made before they are asked for
 _ENDLESS = 1 << 48
 
 
-class _Given(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Call:
     """The arguments of `prepare` that `DataOptions` has not, checked."""
 
     batch_size: int
     shuffle: bool
-    tokenizer: Any
-    collate_fn: Callable[..., Mapping[str, Any]] | None
-    collate_fn_args: Mapping[str, Any] | None
-    drop_remainder: bool
+    tokenizer: Tokenizes | None
+    collate_fn: Callable[..., Mapping[str, ArrayLike]] | None
+    collate_fn_args: Mapping[str, object] | None
+    drop_remainder: bool | None
     prefetch: bool
+
+    def __post_init__(self) -> None:
+        whole("batch_size", self.batch_size)
+        flag("shuffle", self.shuffle)
+        flag("prefetch", self.prefetch)
+        if self.drop_remainder is not None:
+            flag("drop_remainder", self.drop_remainder)
+        if self.collate_fn is None and self.collate_fn_args:
+            raise ValueError("collate_fn_args are keywords of collate_fn, which is not given")
+        if self.collate_fn is not None and not callable(self.collate_fn):
+            kind = type(self.collate_fn).__name__
+            raise TypeError(f"collate_fn is a {kind}; expected a function of rows")
+        if not isinstance(self.collate_fn_args, Mapping | None):
+            kind = type(self.collate_fn_args).__name__
+            raise TypeError(f"collate_fn_args is a {kind}; expected keywords by name")
+
+    @property
+    def drops(self) -> bool:
+        """Whether a last batch that is not full is left out."""
+        return bool(self.shuffle if self.drop_remainder is None else self.drop_remainder)
+
+    def collated(self, rows: Sequence[Row]) -> Batch:
+        """Returns what the caller's function makes of rows."""
+        assert self.collate_fn is not None
+        made = self.collate_fn(list(rows), **(self.collate_fn_args or {}))
+        if not hasattr(made, "keys"):
+            raise TypeError(f"collate_fn gave a {type(made).__name__}; expected arrays by name")
+        return dict(made)
 
 
 @shows(defaults_of(DataOptions))
 def prepare(
     model: Model,
-    dataset: Any,
+    dataset: object,
     batch_size: int = 8,
     shuffle: bool = True,
-    tokenizer: Any = None,
-    collate_fn: Callable[..., Mapping[str, Any]] | None = None,
-    collate_fn_args: Mapping[str, Any] | None = None,
+    tokenizer: Tokenizes | None = None,
+    collate_fn: Callable[..., Mapping[str, ArrayLike]] | None = None,
+    collate_fn_args: Mapping[str, object] | None = None,
     drop_remainder: bool | None = None,
     prefetch: bool = True,
     **options: Unpack[DataKeywords],
@@ -78,64 +111,67 @@ def prepare(
         ValueError: no column that the model takes, columns of several lengths, an empty dataset, a
             batch that the mesh does not divide, and others. What is in rows is found by iterating.
     """
-    drop = bool(shuffle if drop_remainder is None else drop_remainder)
-    size, collation = whole("batch_size", batch_size, 1), (collate_fn, collate_fn_args)
-    given = _Given(size, bool(shuffle), tokenizer, *collation, drop, bool(prefetch))
-    return _prepared(model, as_source(dataset), given, value_of(DataOptions, options, "prepare"))
+    if not isinstance(model, Model):
+        raise TypeError(f"model is {model!r:.80}; expected a model of this library, an object")
+    collation = collate_fn, collate_fn_args
+    call = _Call(batch_size, shuffle, tokenizer, *collation, drop_remainder, prefetch)
+    return _prepared(model, as_source(dataset), call, value_of(DataOptions, options, "prepare"))
 
 
-def _prepared(
-    model: Model, source: Indexed | Stream, given: _Given, options: DataOptions
-) -> Batches:
-    seed = whole("seed", options.seed, 0)
-    buffer = whole("shuffle_buffer", options.shuffle_buffer, 1)
-    bounded, is_ours = bool(options.pack) or options.lengths is not None, given.collate_fn is None
-    if bounded and not is_ours:
-        raise ValueError("collate_fn makes arrays of its own form: give no lengths and no pack")
+def _prepared(model: Model, source: Indexed | Stream, call: _Call, options: DataOptions) -> Batches:
+    bounded, is_ours = bool(options.pack) or options.lengths is not None, call.collate_fn is None
+    if not is_ours:
+        if bounded:
+            raise ValueError("collate_fn makes arrays of its own form: give no lengths and no pack")
+        if options.asks_for_masking:
+            raise ValueError("collate_fn makes labels, and mlm_probability would have no effect")
+        options = dataclasses.replace(options, mlm_probability=0)
     wanted = columns_of(model, options.columns)
-    texts = defaults.texts_of(model, given.tokenizer, options.text, options.target)
+    texts = defaults.texts_of(model, call.tokenizer, options)
     source, names = _narrowed(source, wanted, texts)
-    limit, lengths = defaults.limits(model, options.lengths, options.max_length)
-    padding = defaults.padding_of(model, given.tokenizer)
-    probability = options.mlm_probability if is_ours else 0
-    masking = defaults.masking_of(model, given.tokenizer, probability)
-    told = {"limit": limit, "makes_labels": is_ours, "masking": masking}
-    packs = defaults.packs_of(model, padding, limit, options.pack)
-    reader = defaults.reader_of(model, wanted, texts, **told, packs=packs)
-    rules = model.rules if options.rules is None else options.rules
-    mesh, size = options.mesh, given.batch_size
+    limit, padding = defaults.limit_of(model, options), defaults.padding_of(model, call.tokenizer)
+    packs = defaults.packs_of(model, padding, limit, options)
+    reader = defaults.reader_of(
+        model,
+        wanted,
+        texts,
+        limit=limit,
+        makes_labels=is_ours,
+        packs=packs,
+        masking=defaults.masking_of(model, call.tokenizer, options),
+    )
+    size, rules = operator.index(call.batch_size), options.rules
+    rules = model.rules if rules is None else rules
     form = Form(
         batch_size=size,
-        drop_remainder=given.drop_remainder,
-        collate=_collator(given, padding),
+        drop_remainder=call.drops,
+        collate=_collator(call, padding),
         is_by_rows=is_ours,
         columns=wanted,
         ranges=Ranges.of(model),
-        lengths=lengths,
+        lengths=options.lengths,
         packs=packs,
-        placement=None if mesh is None else Placement(mesh, rules, size),
+        placement=None if options.mesh is None else Placement(options.mesh, rules, size),
         first_position=defaults.first_position(model, padding),
     )
     if isinstance(source, Stream):
-        made: Rows | Streamed = Streamed(source, reader, form, buffer if given.shuffle else 1)
+        made = Streamed(source, reader, form, options.shuffle_buffer if call.shuffle else 1)
     else:
         _check_size(len(source), form)
-        made = Rows(source, reader, form, given.shuffle)
-    ahead = _AHEAD if given.prefetch else 0
-    return Batches(made, size, seed=seed, ahead=ahead, bounded=bounded, columns=names)
+        made = Rows(source, reader, form, bool(call.shuffle))
+    ahead = _AHEAD if call.prefetch else 0
+    return Batches(made, size, seed=options.seed, ahead=ahead, bounded=bounded, columns=names)
 
 
-def _collator(given: _Given, padding: Padding) -> Callable[[Sequence[Row], int | None], Batch]:
+def _collator(call: _Call, padding: Padding) -> Callable[[Sequence[Row], int | None], Batch]:
     """Returns what makes arrays of rows, padded to a length if that is given."""
-    if given.collate_fn is None and given.collate_fn_args:
-        raise ValueError("collate_fn_args are keywords of collate_fn, which is not given")
 
     def collate(rows: Sequence[Row], length: int | None) -> Batch:
-        if given.collate_fn is not None:
-            return dict(given.collate_fn(list(rows), **(given.collate_fn_args or {})))
+        if call.collate_fn is not None:
+            return call.collated(rows)
         if length is not None:
             return DataCollatorWithPadding(padding, "max_length", length)(rows)
-        if given.tokenizer is not None:
+        if call.tokenizer is not None:
             return DataCollatorWithPadding(padding)(rows)
         return DefaultDataCollator()(rows)
 
@@ -161,8 +197,8 @@ def _narrowed(
     missing = [name for name in (*read, *(() if read else wanted.more)) if name not in first]
     if missing:
         raise ValueError(
-            f"the dataset has no column {missing[0]!r}; it has {', '.join(first)}. text= names "
-            "what is tokenised, columns= what is kept beside what the model takes"
+            f"the dataset has no column {missing[0]!r}; it has {', '.join(map(str, first))}. text= "
+            "names what is tokenised, columns= what is kept beside what the model takes"
         )
     kept = [name for name in first if name in wanted or name in read]
     kept += [name for name in first if name == "special_tokens_mask"]

@@ -94,9 +94,14 @@ def test_T17_a_place_of_other_data_is_refused():
         (state | {"position": 6}, "after batch 6 of an epoch, and here one has 5"),
         (state | {"epoch": -1}, "expected numbers from 0"),
         ({"epoch": 1}, "expected what state"),
+        ("epoch", "expected what state"),
+        (state | {"epoch": 0.5}, "state: epoch=0.5; expected a whole number"),
+        (state | {"epoch": None}, "state: epoch=None; expected a whole number"),
     ]:
         with pytest.raises(ValueError, match=message):
             made(rows_of(20), "plain").restore(other)
+    there = {name: np.array(value) for name, value in state.items()}  # as orbax reads it
+    assert made(rows_of(20), "plain").restore(there).state() == state
     shorter = made(lambda: iter(rows_of(8)), "plain").restore(
         {"seed": 0, "epoch": 0, "position": 4, "batch_size": 4, "rows": -1}
     )

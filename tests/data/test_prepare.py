@@ -3,12 +3,14 @@
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 from _datasets import Iterating, Mapped, Table, bert, llama, rows_of, same, words
 from _paths import GOLDENS
 
 import flaxmodels as fm
+from flaxmodels.data import prepare
 
 IN_ORDER = {"shuffle": False, "batch_size": 4}
 
@@ -229,13 +231,48 @@ REFUSED = [
     ([{"text": 3}] * 8, {"tokenizer": words}, "column 'text' of a row is a int"),
     ([{"text": "a"}] * 8, {"tokenizer": 3}, "tokenizer is a int"),
     ([{"text": "a"}] * 8, {"tokenizer": lambda texts: []}, "made 0 rows of input_ids out of 8"),
+    ([{"text": "a"}] * 8, {"tokenizer": lambda texts: None}, "made a NoneType of input_ids"),
+    ([{"text": "a"}] * 8, {"tokenizer": lambda texts: [1] * 8}, "input_ids of a row are 1; expect"),
+    (GOOD, {"shuffle": "no"}, "shuffle='no'; expected True or False"),
+    (GOOD, {"prefetch": 2}, "prefetch=2; expected True or False"),
+    (GOOD, {"drop_remainder": "no"}, "drop_remainder='no'; expected True or False"),
+    (GOOD, {"columns": None}, "columns: None is no name of a column"),
+    (GOOD, {"tokenizer": words, "text": 3}, "text: 3 is no name of a column"),
+    (GOOD, {"tokenizer": words, "text": ("a", "b", "c")}, "one column, or two for pairs"),
+    (GOOD, {"tokenizer": words, "target": 3}, "target: 3 is no name of a column"),
+    (GOOD, {"lengths": 8}, "lengths=8; expected several"),
+    (GOOD, {"pack": np.ones(2)}, "pack=array.*; expected True, False or 'split'"),
+    (GOOD, {"mlm_probability": "0.1"}, "mlm_probability='0.1'; expected a number"),
+    (GOOD, {"mlm_probability": 2}, "mlm_probability=2; expected 0 to 1"),
+    (GOOD, {"mlm_probability": 0.3}, "would have no effect: .* is not trained by masking"),
+    (GOOD, {"rules": "fsdp"}, "rules are those of a mesh"),
+    (GOOD, {"seed": 2**70}, "seed=.*; expected at most"),
+    (GOOD, {"collate_fn": 3}, "collate_fn is a int; expected a function"),
+    (GOOD, {"collate_fn": dict, "collate_fn_args": [1]}, "collate_fn_args is a list"),
+    (GOOD, {"collate_fn": lambda rows: None}, "collate_fn gave a NoneType"),
+    (GOOD, {"collate_fn": lambda rows: {"x": 1}}, "collated to x, of which the model takes none"),
+    (GOOD, {"collate_fn": lambda rows: {"input_ids": [[1], [1, 2]]}}, "rows of different lengths"),
+    ({"input_ids": np.array(3)}, {}, "column 'input_ids' is a ndarray; expected an array"),
+    ({3: [1]}, {}, "the columns 3, and the model takes none"),
+    ({"input_ids": np.arange(8)}, {}, "input_ids of a row are .*; expected whole numbers"),
+    ([{"input_ids": None}] * 8, {}, "input_ids of a row are None; expected whole numbers"),
+    ([{"input_ids": [1, None]}] * 8, {"lengths": (4,)}, r"a row is \[1, None\]; expected whole"),
+    ([{"input_ids": [1]}] * 7 + [{"label": 1}], {"lengths": (4, 8)}, "no column 'input_ids', and"),
+    (
+        [{"input_ids": [1, 2], "attention_mask": [1]}] * 8,
+        {},
+        "attention_mask of a row is .1.*has 2",
+    ),
+    (dict, {}, "dataset is the class dict; expected one of its objects"),
+    (lambda: None, {}, "the function that makes the dataset gave a NoneType"),
 ]
 
 
-@pytest.mark.parametrize("dataset, how, message", REFUSED, ids=[each[2][:30] for each in REFUSED])
-def test_T17_bad_input_is_refused(dataset, how, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        list(bert().prepare_dataset(dataset, **how))
+def test_T17_bad_input_is_refused():
+    model = bert()
+    for dataset, how, message in REFUSED:
+        with pytest.raises((TypeError, ValueError), match=message):
+            list(model.prepare_dataset(dataset, **how))
 
 
 @pytest.mark.parametrize(
@@ -251,6 +288,18 @@ def test_T17_a_broken_line_is_named(tmp_path, line, problem):
     path.write_text('{"input_ids": [1]}\n\n{"input_ids": [2]}\n' + line + "\n")
     with pytest.raises(ValueError, match=re.escape(f"{path}, line 4: ") + f".*{problem}"):
         list(llama().prepare_dataset(path, 1, False))
+
+
+def test_T17_what_makes_no_batches_is_named():
+    with pytest.raises(TypeError, match="model is .*; expected a model of this library"):
+        prepare(fm.LlamaForCausalLM, GOOD)
+    with pytest.raises(TypeError, match="column 'input_ids' is traced"):
+        jax.jit(lambda ids: llama().prepare_dataset({"input_ids": ids}))(np.ones((8, 4), int))
+    with pytest.raises(ValueError, match="has no tokenizer="):
+        bert("ForMaskedLM").prepare_dataset(GOOD, mlm_probability=0.3)
+    own = {"collate_fn": dict, "mlm_probability": 0.3}
+    with pytest.raises(ValueError, match="collate_fn makes labels"):
+        bert("ForMaskedLM").prepare_dataset(GOOD, **own)
 
 
 def test_T17_a_masked_lm_needs_a_mask_token():

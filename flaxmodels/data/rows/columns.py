@@ -50,9 +50,9 @@ class Columns:
         names = tuple(names)
         if not self.inputs & set(names):
             raise ValueError(
-                f"the dataset has the columns {', '.join(names) or '(none)'}, and the model takes "
-                f"none of them as an input: it takes {', '.join(sorted(self.inputs))}. Rename "
-                "them, or give tokenizer= and text=, the name of the column to be tokenised"
+                f"the dataset has the columns {', '.join(map(str, names)) or '(none)'}, and the "
+                f"model takes none of them as an input: it takes {', '.join(sorted(self.inputs))}. "
+                "Rename them, or give tokenizer= and text=, the name of the column to be tokenised"
             )
         return tuple(name for name in names if name in self)
 
@@ -62,7 +62,6 @@ class Columns:
 
 def columns_of(model: Model, more: Iterable[str] = ()) -> Columns:
     """Returns the columns that a model takes, and `more` that a caller wants to keep."""
-    more = (more,) if isinstance(more, str) else more
     kind = model.loss_kind
     labels = _ANY if kind is None else frozenset(_LABELS.get(kind, ("labels",)))
     return Columns(frozenset(array_arguments(model)) | {"segment_ids"}, labels, frozenset(more))

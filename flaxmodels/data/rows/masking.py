@@ -4,8 +4,7 @@ Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Sequence, Sized
 
 import numpy as np
 
@@ -35,14 +34,12 @@ class Masking:
     special_ids: tuple[int, ...]
 
     @classmethod
-    def of(cls, tokenizer: Any, probability: float, vocab_size: int) -> "Masking":
+    def of(cls, tokenizer: object, probability: float, vocab_size: int) -> "Masking":
         """Makes one for a tokenizer, with the special tokens that it names.
 
         Raises:
-            ValueError: a tokenizer without a mask, or no probability.
+            ValueError: a tokenizer without a mask.
         """
-        if not 0 < probability <= 1:
-            raise ValueError(f"mlm_probability={probability!r}; expected more than 0, at most 1")
         mask = getattr(tokenizer, "mask_token_id", None)
         if mask is None:
             raise ValueError(
@@ -50,7 +47,7 @@ class Masking:
                 "mask_token=, give a column of labels, or mlm_probability=0 for no labels"
             )
         special = tuple(getattr(tokenizer, "all_special_ids", (mask,)))
-        words = min(vocab_size, len(tokenizer)) if hasattr(tokenizer, "__len__") else vocab_size
+        words = min(vocab_size, len(tokenizer)) if isinstance(tokenizer, Sized) else vocab_size
         return cls(probability, mask, words, special)
 
     def masked(

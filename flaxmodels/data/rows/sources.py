@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from jax.core import Tracer
 
 from .files import Lines
 
@@ -32,7 +33,10 @@ class Arrays:
             if hasattr(column, "column_names"):
                 splits = ", ".join(map(repr, columns))
                 raise TypeError(f"dataset has splits, {splits}: give one, dataset[{name!r}]")
-            if not hasattr(column, "__len__") or isinstance(column, str | bytes):
+            if isinstance(column, Tracer):
+                raise TypeError(f"column {name!r} is traced: batches are made outside of jit")
+            no_rows = not hasattr(column, "__len__") or getattr(column, "ndim", 1) == 0
+            if no_rows or isinstance(column, str | bytes):
                 kind = type(column).__name__
                 raise TypeError(f"column {name!r} is a {kind}; expected an array, or a list")
         lengths = {name: len(column) for name, column in columns.items()}
@@ -120,7 +124,12 @@ class Stream:
                 "several give a function that makes it, or a list"
             )
         self._used = True
-        for index, item in enumerate(self._make(epoch)):
+        items = self._make(epoch)
+        if not isinstance(items, Iterable):
+            raise TypeError(
+                f"the function that makes the dataset gave a {type(items).__name__}; expected rows"
+            )
+        for index, item in enumerate(items):
             yield as_row(item, index)
 
 
@@ -157,6 +166,8 @@ def as_source(dataset: Any) -> Indexed | Stream:
     if isinstance(dataset, Mapping):
         return Arrays(dataset)
     has_rows = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if isinstance(dataset, type):
+        raise TypeError(f"dataset is the class {dataset.__name__}; expected one of its objects")
     if isinstance(dataset, bytes) or (has_rows and hasattr(dataset, "ndim")):
         kind = type(dataset).__name__
         raise TypeError(f"dataset is a {kind}; say which column: {{'input_ids': array}}")
