@@ -85,10 +85,9 @@ def open_adapter(location: Location) -> OpenAdapter:
     return OpenAdapter(config, read_tensors(folder, config, store))
 
 
-def opened_state(config: Any, state: Mapping[str, object]) -> OpenAdapter:
+def opened_state(config: object, state: Mapping[str, object]) -> OpenAdapter:
     """Opens an adapter out of memory: {PEFT's name: array}, and its configuration."""
-    if not isinstance(config, PeftConfig):
-        config = PeftConfig.from_dict(dict(config), "peft_config")
+    config = PeftConfig.of(config)
     return OpenAdapter(config, parse(source_of(state).tensors, config, "adapter_state_dict"))
 
 

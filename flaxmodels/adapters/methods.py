@@ -1,8 +1,7 @@
 """Adapters under the names that Transformers has for what is done with them."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,7 @@ class HasAdapters(Mixin):
     def add_adapter(
         self,
         params: fp.Params,
-        adapter_config: Any = None,
+        adapter_config: object = None,
         adapter_name: str = "default",
         *,
         key: jax.Array | None = None,
@@ -38,10 +37,12 @@ class HasAdapters(Mixin):
             dtype: of the new arrays.
 
         Raises:
+            TypeError: no configuration, or one with a key that PEFT does not know.
             ValueError: rules that match nothing, or a name that there is already.
             CheckpointError: a configuration that is not done here.
         """
-        config = _config_of(adapter_config)
+        all_linear = fp.PeftConfig(target_modules=ALL_LINEAR)
+        config = all_linear if adapter_config is None else fp.PeftConfig.of(adapter_config)
         if isinstance(config.target_modules, str) and config.target_modules.lower() == ALL_LINEAR:
             config = dataclasses.replace(config, target_modules=linear_names(self))
         key = jax.random.key(0) if key is None else key
@@ -82,15 +83,3 @@ class HasAdapters(Mixin):
     def unmerge_adapter(self, params: fp.Params) -> fp.Params:
         """Returns params with the adapters beside the weights again; as `fp.unmerge_adapters`."""
         return fp.unmerge_adapters(params)
-
-
-def _config_of(given: Any) -> fp.PeftConfig:
-    """Returns a configuration, of whatever it was given as."""
-    if given is None:
-        return fp.PeftConfig(target_modules=ALL_LINEAR)
-    if isinstance(given, fp.PeftConfig):
-        return given
-    values = given if isinstance(given, Mapping) else given.to_dict()
-    values = {k: sorted(v) if isinstance(v, set) else v for k, v in values.items()}
-    kind = values.get("peft_type", "LORA")
-    return fp.PeftConfig.from_dict({**values, "peft_type": getattr(kind, "value", kind)})

@@ -9,6 +9,7 @@ from .. import params as fp
 from ..core.model import Model
 from ..params.adapters.adapter import ALL, Adapter
 from ..params.adapters.attach import get_adapters
+from ..params.adapters.bank import Bank
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import is_saved, is_targeted, rank_of
 from ..params.adapters.whole import Replacement, TokenRows
@@ -40,6 +41,17 @@ def written_adapter(model: Model, params: fp.Params, name: str) -> Written:
         CheckpointError: an adapter that PEFT has no form for.
     """
     parts, table = get_adapters(params, name), modules_of(model)
+    for path, adapter in parts.items():
+        if isinstance(adapter, Bank):
+            raise CheckpointError(
+                f"{path}: fp.stack_adapters put adapters side by side, and PEFT has no form for "
+                "it; save the params that it was given"
+            )
+        if adapter.missing:
+            raise CheckpointError(
+                f"{path}: the adapter {name!r} has no {adapter.missing[0]}; "
+                "fp.join_adapters(trained, rest) puts it back"
+            )
     leaves = fp.flatten(params)
     config = next((x.config for x in parts.values() if x.config is not None), None)
     config = derived_config(model, parts, table) if config is None else config

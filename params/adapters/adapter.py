@@ -73,6 +73,11 @@ class Adapter(abc.ABC):
         """Returns the product with the adapter; y [..., out] is what those before it made."""
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """The fields that it needs and has not, as the part of `split_adapters` that stays."""
+        return tuple(field for field in self.trained if getattr(self, field) is None)
+
+    @property
     def is_in_weight(self) -> bool:
         """Whether `on_weight` is all that it does."""
         return True

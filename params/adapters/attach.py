@@ -1,5 +1,6 @@
 """Adapters of a tree of params: put on and taken off, told to act or not, apart and together."""
 
+import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from graphlib import TopologicalSorter
@@ -7,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..tree.keys import one_key
 from ..tree.paths import flatten, nearest, unflatten
@@ -30,6 +32,9 @@ def adapted_leaves(params: Params) -> dict[str, AdaptedWeight]:
     return {p: leaf for p, leaf in flatten(params).items() if isinstance(leaf, AdaptedWeight)}
 
 
+_NAME = re.compile(r"[^/\\.]{1,100}")
+
+
 def attach(params: Params, name: str, adapters: Mapping[str, Adapter]) -> Params:
     """Returns params with an adapter more, which acts beside those that act already.
 
@@ -42,8 +47,11 @@ def attach(params: Params, name: str, adapters: Mapping[str, Adapter]) -> Params
         ValueError: a name that there is already; a path that the params do not have; arrays of
             other shapes than the weight's, as of an adapter of another base: both are named.
     """
-    if not name or set(name) & set("/."):
-        raise ValueError(f"an adapter cannot have the name {name!r}: no '/' and '.', and not empty")
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not name.isprintable():
+        raise ValueError(
+            f"an adapter cannot have the name {name!r}: 1 to 100 characters that are printed, "
+            "without '/', '\\' and '.', since it is that of a folder too"
+        )
     if name in adapter_names(params):
         raise ValueError(f"the params have an adapter {name!r} already; fp.delete_adapters first")
     leaves = flatten(params)
@@ -64,6 +72,8 @@ def attach(params: Params, name: str, adapters: Mapping[str, Adapter]) -> Params
 
 def _check(where: str, leaf: AdaptedWeight, adapter: Adapter) -> None:
     """Raises `ValueError` unless an adapter's arrays fit the weight."""
+    if lost := adapter.missing:
+        raise ValueError(f"{where}: {adapter.method} has no {lost[0]}")
     lead = adapter.lead
     layers, shape = leaf.shape[:lead], leaf.shape[lead:]
     for field, expected in adapter.shapes(shape).items():
@@ -95,7 +105,7 @@ def get_adapters(params: Params, name: str) -> dict[str, Adapter]:
     Raises:
         ValueError: there is no such adapter.
     """
-    known_names(params, name)
+    (name,) = known_names(params, (name,))
     leaves = adapted_leaves(params).items()
     return {path: x.adapters[name] for path, x in leaves if name in x.adapters}
 
@@ -119,8 +129,11 @@ def enable_adapters(params: Params, enabled: bool = True) -> Params:
     """Returns params whose active adapters act, or with False compute what the base does.
 
     Raises:
+        TypeError: `enabled` is no bool.
         ValueError: to be turned off, and merged.
     """
+    if not isinstance(enabled, bool | np.bool_):
+        raise TypeError(f"enabled is {enabled!r}; fp.set_adapters takes names")
 
     def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
         if leaf.merged and not enabled:
@@ -167,9 +180,15 @@ def known_names(params: Params, names: str | Iterable[str]) -> tuple[str, ...]:
     """Returns names of adapters, one or several, as a tuple.
 
     Raises:
-        ValueError: one that no adapter has.
+        TypeError: they are no texts.
+        ValueError: one that no adapter has, or one twice.
     """
-    names, known = (names,) if isinstance(names, str) else tuple(names), adapter_names(params)
+    names = (names,) if isinstance(names, str) else names
+    if not isinstance(names, Iterable) or not all(isinstance(x, str) for x in (*names,)):
+        raise TypeError(f"adapters are named by a text or several, got {names!r}")
+    names, known = tuple(names), adapter_names(params)
+    if len({*names}) < len(names):
+        raise ValueError(f"the adapters are {', '.join(names)}; name each of them once")
     for name in names:
         if name not in known:
             there = f"it has {', '.join(known)}" if known else "it has none"
@@ -219,21 +238,29 @@ def join_adapters(trained: Params, rest: Params) -> Params:
     """Returns params of the two parts that `split_adapters` made.
 
     Raises:
-        ValueError: an array for which there is no place.
+        ValueError: an array for which there is no place, one that is missing, or one of another
+            shape.
     """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for where, array in flatten(trained).items():
-        path, name, field = where.rsplit("/", 2)
-        found.setdefault(path, {}).setdefault(name, {})[field] = array
+    arrays = flatten(trained)
+    places = {
+        f"{path}/{name}/{field}"
+        for path, leaf in adapted_leaves(rest).items()
+        for name, adapter in leaf.adapters.items()
+        for field in adapter.trained
+    }
+    if left := [place for place in arrays if place not in places]:
+        raise ValueError(f"there is no place for {left[0]}{nearest(left[0], places)}")
 
     def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
-        own = {n: a.replace(**found.get(path, {}).pop(n, {})) for n, a in leaf.adapters.items()}
+        own = {}
+        for name, adapter in leaf.adapters.items():
+            there = {field: f"{path}/{name}/{field}" for field in adapter.trained}
+            there = {field: arrays[place] for field, place in there.items() if place in arrays}
+            own[name] = adapter.replace(**there)
+            _check(f"{path}, adapter {name!r}", leaf, own[name])
         return leaf.replace(adapters=own)
 
-    params = adapted(rest, one)
-    if left := [f"{path}/{name}" for path, names in found.items() for name in names]:
-        raise ValueError(f"there is no place for {left[0]}{nearest(left[0], flatten(rest))}")
-    return params
+    return adapted(rest, one)
 
 
 def adapter_dropout(params: Params, key: jax.Array) -> Params:

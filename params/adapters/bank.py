@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ..tree.weights import Shape
 from .adapter import Adapter, Contract, Product, along, register, wide
+from .weight import AdaptedWeight
 
 BANK = "bank"
 """The name of a bank among the adapters of a weight."""
@@ -117,6 +118,12 @@ class Bank(Adapter):
 
     def _times(self, y: jax.Array, table: Any) -> jax.Array:
         return y if table is None else (wide(y) * wide(self._vectors(table, y))).astype(y.dtype)
+
+
+def bank_of(weight: AdaptedWeight) -> Bank | None:
+    """Returns the bank of a weight, if it has one."""
+    found = weight.adapters.get(BANK)
+    return found if isinstance(found, Bank) else None
 
 
 def _thin(contract: Contract, axis: int):

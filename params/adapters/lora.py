@@ -57,6 +57,10 @@ class LoRA(Adapter):
         return found | {"magnitude": columns, "bias": columns, "norm": columns}
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(field for field in ("a", "b") if getattr(self, field) is None)
+
+    @property
     def is_in_weight(self) -> bool:
         return self.bias is None and (self.key is None or self.dropout == 0)
 

@@ -105,6 +105,11 @@ class LoKr(Sum):
             found[odd] = (rows, columns) if odd == "w1" else (rows, self.b1.shape[-2])
         return found
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        whole = {n: getattr(self, f"w{n}") is not None for n in "12"}
+        return tuple(f for f in super().missing if f[0] != "w" and not whole[f[1]])
+
     def delta(self) -> jax.Array:
         return jnp.kron(self._whole("1"), self._whole("2")) * self.scale
 

@@ -2,15 +2,18 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
+from ..errors import warn
+from ..tree.cast import parse_dtype
 from ..tree.keys import one_key
 from ..tree.layers import apart
 from ..tree.paths import flatten, nearest
-from ..types import Params
+from ..tree.weights import Weight
+from ..types import Leaf, Params
 from .adapter import ALL, LOOKUP, Adapter
 from .attach import attach
 from .drawing import Drawing, Place, Start
@@ -18,7 +21,15 @@ from .ia3 import IA3
 from .lora import LoRA, wide_dense
 from .lycoris import LoHa
 from .peft.config import PeftConfig
-from .peft.targets import ends_with, is_saved, is_scaled_before, is_targeted, rank_of, scale_of
+from .peft.targets import (
+    ends_with,
+    is_saved,
+    is_scaled_before,
+    is_targeted,
+    rank_of,
+    scale_of,
+    unused_rules,
+)
 from .weight import AdaptedWeight, over_layers
 from .whole import Replacement, TokenRows
 
@@ -29,7 +40,7 @@ Names: TypeAlias = Mapping[str, str | Sequence[str]]
 def lora_init(
     key: jax.Array,
     params: Params,
-    config: PeftConfig | Mapping[str, Any],
+    config: PeftConfig | Mapping[str, object],
     name: str = "default",
     *,
     names: Names | None = None,
@@ -58,11 +69,11 @@ def lora_init(
         ValueError: rules that match nothing, a method that nothing is drawn for, a name that there
             is already.
     """
-    config = config if isinstance(config, PeftConfig) else PeftConfig.from_dict(config)
+    config = PeftConfig.of(config)
     if config.peft_type not in _NEW:
         raise ValueError(f"{config.peft_type} is read and not begun here: {', '.join(_NEW)} are")
     names = module_names(params, stacks) if names is None else names
-    draw = Drawing(one_key(key), dtype, config.extra.get("init_lora_weights", True))
+    draw = Drawing(one_key(key), parse_dtype(dtype), _start(config))
     made: dict[str, Adapter] = {}
     for path, leaf in flatten(params).items():
         base = leaf.base if isinstance(leaf, AdaptedWeight) else leaf
@@ -70,11 +81,42 @@ def lora_init(
         place = Place(path, base, names.get(path, ()), part)
         if adapter := _adapter(place, config, draw):
             made[path] = dataclasses.replace(adapter, config=config)
+    known = {x for each in names.values() for x in ([each] if isinstance(each, str) else each)}
     if not any(not isinstance(adapter, Replacement) for adapter in made.values()):
-        known = {x for each in names.values() for x in ([each] if isinstance(each, str) else each)}
-        near = nearest(str(config.target_modules), known)
-        raise ValueError(f"target_modules {config.target_modules!r} match no module{near}")
+        target = config.target_modules
+        near = nearest(str(target), known)
+        if isinstance(target, str):
+            near += f"; a text is a regular expression on whole names, [{target!r}] ends of names"
+        raise ValueError(f"target_modules {target!r} match no module{near}")
+    if unused := unused_rules(config, known):
+        warn(f"rules of the adapter {name!r} do nothing: {'; '.join(unused)}")
     return attach(params, name, made)
+
+
+def _start(config: PeftConfig) -> bool | str:
+    """Returns how arrays begin, as PEFT's key of the method says.
+
+    Raises:
+        ValueError: in a way that is not done here, or with what training would not do.
+    """
+    key, known = _STARTS[config.peft_type]
+    start = config.extra.get(key, True)
+    for name in ("rank_dropout", "module_dropout"):
+        if config.extra.get(name):
+            raise ValueError(f"{name} of {config.peft_type} is not done here; leave it out")
+    if start is None:
+        return True
+    if not isinstance(start, bool | str) or start not in known:
+        raise ValueError(f"{key} is {start!r}; adapters begin here with one of {known}")
+    return start
+
+
+_STARTS: dict[str, tuple[str, tuple[bool | str, ...]]] = {
+    "LORA": ("init_lora_weights", (True, False, "gaussian")),
+    "LOHA": ("init_weights", (True, False)),
+    "IA3": ("init_ia3_weights", (True,)),
+    "TRAINABLE_TOKENS": ("init_weights", (True,)),
+}
 
 
 def module_names(params: Params, stacks: Sequence[str] = ()) -> Names:
@@ -145,7 +187,7 @@ def _lora(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing)
 
 
 @jax.jit
-def _lengths(base: Any, lora: LoRA) -> jax.Array:
+def _lengths(base: Leaf | Weight, lora: LoRA) -> jax.Array:
     """Returns what the magnitudes of DoRA begin as, by one program for all weights of a shape."""
     return over_layers(lambda base, lora: lora.lengths(wide_dense(base)), base, lora)
 

@@ -14,7 +14,7 @@ from ..quantized.qtensor import QTensor
 from ..tree.paths import flatten, unflatten
 from ..types import Params
 from .adapter import ALL, Adapter, wide
-from .attach import active_adapters, adapted_leaves, known_names
+from .attach import active_adapters, adapted_leaves, adapter_names, known_names
 from .lora import wide_dense
 from .weight import AdaptedWeight, over_layers
 
@@ -40,13 +40,18 @@ def merge_adapters(
             "requantize", codes of the same form, rounded anew.
 
     Raises:
-        ValueError: an unknown name; a weight that would not be finite; an adapter of the lookups
-            alone of a table that is a head too; one that adds to a bias, where there is none; one
-            that is merged already; with the path.
+        ValueError: an unknown name; adapters of which none acts; a weight that would not be finite;
+            an adapter of the lookups alone of a table that is a head too; one that adds to a bias,
+            where there is none; one that is merged already; with the path.
     """
     if quantized not in QUANTIZED:
         raise ValueError(f"quantized is {quantized!r}; expected one of {', '.join(QUANTIZED)}")
     names = known_names(params, active_adapters(params) if names is None else names)
+    if not names and adapter_names(params):
+        raise ValueError(
+            f"none of the adapters {', '.join(adapter_names(params))} acts, and nothing would be "
+            "merged; name some, or fp.without_adapters(params) takes them off"
+        )
     leaves = flatten(params)
     for path, leaf in adapted_leaves(params).items():
         if leaf.merged:
@@ -96,6 +101,8 @@ def _merged(
 ) -> dict[str, Any]:
     """Merges adapters into the weight at `path` -> what changes: it, and the bias beside it."""
     leaf: AdaptedWeight = leaves[path]
+    if isinstance(jax.tree.leaves(leaf)[0], jax.ShapeDtypeStruct):
+        raise ValueError(f"{path} is abstract, and merging computes; give params that have values")
     if parts := [(name, each.part) for name, each in own.items() if each.part != ALL]:
         raise ValueError(
             f"{path}: the adapter {parts[0][0]!r} is of the {parts[0][1]} alone of a table that is "

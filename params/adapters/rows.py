@@ -1,6 +1,5 @@
 """Adapters side by side: stacked, replaced one by one, and chosen by the rows of a batch."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -10,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..tree.paths import flatten
 from ..types import Params
 from .adapter import Adapter, along, wide
-from .attach import adapted, adapter_names, known_names
-from .bank import BANK, FACTORS, FIELDS, Bank
+from .attach import adapted, adapted_leaves, adapter_names, known_names
+from .bank import BANK, FACTORS, FIELDS, Bank, bank_of
 from .ia3 import IA3
 from .lora import LoRA, wide_dense
 from .weight import AdaptedWeight, over_layers
@@ -44,12 +42,6 @@ def stack_adapters(params: Params, names: Sequence[str] | None = None) -> Params
         if leaf.merged:
             raise ValueError(f"{path}: {leaf.merged[0]!r} is merged; fp.unmerge_adapters first")
         own = {name: leaf.adapters[name] for name in names if name in leaf.adapters}
-        for name, adapter in own.items():
-            if not isinstance(adapter, LoRA | IA3):
-                raise ValueError(
-                    f"{path}: {adapter.method} of the adapter {name!r} cannot be chosen by row; "
-                    "LoRA, DoRA and IA3 can. fp.delete_adapters takes it out, or merge it"
-                )
         if not own:
             return leaf.base
         parts = {adapter.part for adapter in own.values()}
@@ -57,17 +49,26 @@ def stack_adapters(params: Params, names: Sequence[str] | None = None) -> Params
             raise ValueError(
                 f"{path}: some adapters are of the {' and '.join(sorted(parts))} alone"
             )
-        bank = _bank(leaf.base, own, names, *parts)
+        bank = _bank(path, leaf.base, own, names, *parts)
         return leaf.replace(adapters={BANK: bank}, active=(BANK,))
 
     return adapted(params, one)
 
 
-def _bank(base: Any, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], part: str) -> Bank:
+def _bank(
+    path: str, base: Any, own: Mapping[str, Adapter], names: tuple[str, ...], part: str
+) -> Bank:
     """Makes the bank of a weight, by one compiled program for all weights of a shape."""
-    return _stacked_arrays(
-        base, {name: x.replace(config=None) for name, x in own.items()}, names, part
-    )
+    fit: dict[str, LoRA | IA3] = {}
+    for name, adapter in own.items():
+        if not isinstance(adapter, LoRA | IA3):
+            of = "" if name == BANK else f" of the adapter {name!r}"
+            raise ValueError(
+                f"{path}: {adapter.method}{of} cannot be chosen by row; LoRA, DoRA and IA3 can. "
+                "fp.delete_adapters takes it out, or merge it"
+            )
+        fit[name] = adapter.replace(config=None)
+    return _stacked_arrays(base, fit, names, part)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -140,8 +141,7 @@ def put_adapter(
     Raises:
         ValueError: no such number, or an adapter for which the stack has no place; with its path.
     """
-    leaves = {p: x for p, x in flatten(params).items() if isinstance(x, AdaptedWeight)}
-    banks: dict[str, Any] = {p: x.adapters[BANK] for p, x in leaves.items() if BANK in x.adapters}
+    leaves, banks = adapted_leaves(params), _banks(params)
     if odd := sorted(adapters.keys() - banks.keys()):
         raise ValueError(f"{odd[0]}: the stack has no adapters of this weight")
     for path, bank in banks.items():
@@ -150,7 +150,7 @@ def put_adapter(
                 f"there is no place {number} in the stack; there are {len(bank.names)}"
             )
         own = {BANK: adapters[path]} if path in adapters else {}
-        one = _bank(leaves[path].base, own, (BANK,), bank.part)
+        one = _bank(path, leaves[path].base, own, (BANK,), bank.part)
         put = _donating if donate else _keeping
         new = {}
         for field in FIELDS:
@@ -159,7 +159,7 @@ def put_adapter(
             )
             if row is not None:
                 new[field] = put(getattr(bank, field), row, number, bank.lead)
-        leaves[path] = leaves[path].replace(adapters={BANK: dataclasses.replace(bank, **new)})
+        leaves[path] = leaves[path].replace(adapters={BANK: bank.replace(**new)})
     return adapted(params, lambda path, leaf: leaves[path])
 
 
@@ -206,22 +206,25 @@ def choose_adapters(params: Params, choice: Choice) -> Params:
     Raises:
         ValueError: no adapters, a name or a number that none has.
     """
-    leaves = {p: x for p, x in flatten(params).items() if isinstance(x, AdaptedWeight)}
-    if not any(BANK in leaf.adapters for leaf in leaves.values()):
+    banks = _banks(params)
+    if not banks:
         return choose_adapters(stack_adapters(params), choice)
-    first: Any = next(x.adapters[BANK] for x in leaves.values() if BANK in x.adapters)
-    names = first.names
-    index = _index(choice, names)
+    index = _index(choice, next(iter(banks.values())).names)
 
     def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
-        if BANK not in leaf.adapters:
+        if path not in banks:
             return leaf
-        bank: Any = leaf.adapters[BANK]
-        layers = leaf.shape[: bank.lead]
+        layers = leaf.shape[: banks[path].lead]
         own = jnp.broadcast_to(index, (*layers, *index.shape))
-        return leaf.replace(adapters={BANK: dataclasses.replace(bank, index=own)})
+        return leaf.replace(adapters={BANK: banks[path].replace(index=own)})
 
     return adapted(params, one)
+
+
+def _banks(params: Params) -> dict[str, Bank]:
+    """Returns the banks of params, by the path of their weight."""
+    found = {path: bank_of(leaf) for path, leaf in adapted_leaves(params).items()}
+    return {path: bank for path, bank in found.items() if bank is not None}
 
 
 def _index(choice: Choice, names: tuple[str, ...]) -> jax.Array:

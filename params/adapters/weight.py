@@ -66,6 +66,12 @@ class AdaptedWeight(Weight):
         """Returns the adapters that act on a use of the weight, of those that are not merged."""
         names = [name for name in self.active if name not in self.merged] if self.enabled else []
         found = [self.adapters[name] for name in names]
+        for name, each in zip(names, found, strict=True):
+            if lost := each.missing:
+                raise ValueError(
+                    f"the adapter {name!r} has no {lost[0]}; fp.join_adapters(trained, rest) puts "
+                    "it back"
+                )
         return [each for each in found if ALL in (part, each.part) or part == each.part]
 
     def dense(self, dtype: jax.typing.DTypeLike | None = None) -> Any:

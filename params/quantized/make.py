@@ -40,7 +40,7 @@ def form_of(
     Raises:
         ValueError: it is none of them.
     """
-    if scheme not in _SCHEMES:
+    if not isinstance(scheme, str) or scheme not in _SCHEMES:
         raise ValueError(f"unknown scheme {scheme!r}; known: {', '.join(SCHEMES)}")
     codes, block, factor = _SCHEMES[scheme]
     return Form(codes, block, jnp.dtype(dtype), turned, factor=factor)
@@ -66,7 +66,13 @@ def quantize(array: Concrete, form: Form, largest: Any = None) -> QTensor:
 def encode(array: Concrete, form: Form, largest: Any = None) -> tuple[Any, Any]:
     """Returns the codes that `quantize` packs, one each element, and their scales."""
     codes = codes_of(form.codes)
-    if array.ndim < 2 or array.shape[-1] % codes.group:
+    if not array.size:
+        raise ValueError(f"there is nothing to quantise in shape {array.shape}")
+    if array.ndim < 2:
+        raise ValueError(
+            f"{form.codes} is of arrays of two axes or more; the shape is {array.shape}"
+        )
+    if array.shape[-1] % codes.group:
         raise ValueError(
             f"{form.codes} holds rows of a multiple of {codes.group} numbers; the shape is "
             f"{array.shape}"
@@ -151,8 +157,11 @@ def _over(x: Any, divisor: Any) -> Any:
 
 
 def _largest(sizes: Any, block: tuple[int, int]) -> Any:
-    """Returns the largest number of each block; those of the edges may be smaller."""
+    """Returns the largest number of each block; those of the edges may be smaller. It is not finite
+    if one of them is not: XLA's maximum on a CPU passes NaN over, and never infinity."""
     xp = _module(sizes)
+    if xp is jnp:
+        sizes = jnp.where(jnp.isnan(sizes), jnp.inf, sizes)
     for axis, size in zip((-2, -1), block, strict=True):
         width = sizes.shape[axis]
         if size == 1:

@@ -38,6 +38,14 @@ class Form:
     factor: float = 1.0
     activations: str = ""
 
+    def __post_init__(self) -> None:
+        rows = self.codes == "int8" and self.block[1] < 0
+        if self.activations and (self.activations != "int8" or not rows):
+            raise ValueError(
+                f"activations is {self.activations!r} of {self.codes} in blocks of {self.block}; "
+                "expected '', or 'int8' of codes int8 with one scale for a row"
+            )
+
     def blocks(self, stored: Shape) -> Shape:
         """Returns the shape of the scales of numbers that are stored as `stored`, unpacked."""
         sizes = zip(stored[-2:], self.block, strict=True)
@@ -183,6 +191,8 @@ def check(tensor: QTensor, where: str) -> None:
                 f"{where}: {name} has shape {part.shape}; numbers of shape {tensor.stored} in "
                 f"blocks of {form.block} have {expected}"
             )
+    if form.activations and (tensor.zero is not None or tensor.offset is not None):
+        raise ValueError(f"{where}: activations of 8 bits are multiplied with codes about 0 alone")
     if tensor.perm is not None and tensor.perm.shape[-1] != tensor.stored[-1]:
         raise ValueError(
             f"{where}: perm has shape {tensor.perm.shape}; expected {tensor.stored[-1]} numbers"

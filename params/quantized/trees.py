@@ -6,12 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import KeyPath, tree_map_with_path
 
+from ..tree.cast import parse_dtype
 from ..tree.masks import Mask, as_mask
 from ..tree.paths import path_of
 from ..tree.weights import Weight, is_weight
-from ..types import PyTree
+from ..types import Concrete, PyTree
 from .make import form_of
 from .make import quantize as quantize_array
 from .qtensor import Form, QTensor
@@ -34,7 +36,8 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
 
     Raises:
         ValueError: an unknown scheme; a selected leaf that is quantised or adapted already, has
-            integers, fewer than two axes, or rows that do not fill whole bytes; with its path.
+            integers, fewer than two axes, rows that do not fill whole bytes, NaN or infinity; with
+            its path. No leaf is selected.
     """
     form_of(scheme)
 
@@ -42,7 +45,12 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
         path = path_of(key_path)
         if not selected:
             return leaf
-        if isinstance(leaf, Weight) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        if isinstance(leaf, Weight):
+            raise ValueError(
+                f"{path} is held as {leaf.held_as}; expected an array. Leave it out by a mask, or "
+                "fp.dequantize first"
+            )
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise ValueError(
                 f"{path} is {leaf.dtype} {leaf.shape}; expected floating-point numbers"
             )
@@ -51,14 +59,21 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
         try:
             if isinstance(leaf, jax.ShapeDtypeStruct):
                 return jax.eval_shape(lambda x: quantize_array(_stored(x, turned), form), leaf)
-            if isinstance(leaf, np.ndarray):
-                return quantize_array(_stored(leaf, turned), form)
-            return _compiled(leaf, form)
+            made, finite[path] = (_made if isinstance(leaf, np.ndarray) else _compiled)(leaf, form)
+            return made
         except ValueError as error:
             raise ValueError(f"{path}: {error}; leave it out by a mask") from None
 
+    finite: dict[str, Concrete] = {}
     chosen = as_mask(_is_kernel if mask is None else mask, params)
-    return tree_map_with_path(one, params, chosen, is_leaf=is_weight)
+    if jax.tree.leaves(params) and not any(jax.tree.leaves(chosen)):
+        what = "no array of two axes is named kernel" if mask is None else "the mask selects none"
+        raise ValueError(f"nothing to quantise: {what}")
+    tree = tree_map_with_path(one, params, chosen, is_leaf=is_weight)
+    for path, is_finite in finite.items():  # after all were begun: to ask waits for the device
+        if not isinstance(is_finite, Tracer) and not is_finite:
+            raise ValueError(f"{path} holds NaN or infinity, which no code stands for")
+    return tree
 
 
 def dequantize(params: PyTree, dtype: jax.typing.DTypeLike | None = None) -> PyTree:
@@ -66,7 +81,11 @@ def dequantize(params: PyTree, dtype: jax.typing.DTypeLike | None = None) -> PyT
     logical dtype or of `dtype`; the others are the same objects.
 
     Each is computed in float32 and rounded once.
+
+    Raises:
+        ValueError: a dtype that has no floating-point numbers.
     """
+    dtype = None if dtype is None else parse_dtype(dtype)
 
     def one(leaf: Any) -> Any:
         if not isinstance(leaf, QTensor):
@@ -78,10 +97,15 @@ def dequantize(params: PyTree, dtype: jax.typing.DTypeLike | None = None) -> PyT
     return jax.tree.map(one, params, is_leaf=lambda x: isinstance(x, QTensor))
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _compiled(array: jax.Array, form: Form) -> QTensor:
-    """Quantises by one program for all leaves of a shape, whose steps XLA makes a single loop."""
-    return quantize_array(_stored(array, form.turned), form)
+def _made(array: Any, form: Form) -> tuple[QTensor, Concrete]:
+    """Quantises a leaf -> the weight, and whether all numbers are finite, as scales are then."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        made = quantize_array(_stored(array, form.turned), form)
+    return made, (np if isinstance(array, np.ndarray) else jnp).isfinite(made.scale).all()
+
+
+_compiled = functools.partial(jax.jit, static_argnums=1)(_made)
+"""One program for all leaves of a shape, whose steps XLA makes a single loop."""
 
 
 def _is_kernel(path: str, leaf: Any) -> bool:

@@ -50,6 +50,10 @@ class Weight(abc.ABC):
     def dense(self, dtype: jax.typing.DTypeLike | None = None) -> jax.Array:
         """Returns the array that it stands for, in its own dtype or in another."""
 
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        """Raises: NumPy would take the weight for an object without axes."""
+        raise TypeError(f"a weight that is held as {self.held_as}; its dense() is an array")
+
     @property
     def ndim(self) -> int:
         """The number of its logical axes."""

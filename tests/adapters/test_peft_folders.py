@@ -251,6 +251,13 @@ def test_P28_10_what_is_saved_is_loaded_again(folder, llama, tmp_path):
         model.load_adapter(llama[1], tmp_path / "a", "two"),
     )
     assert load(tmp_path / "out")[1].keys() == llama[1].keys()
+    for odd, message in (
+        (fp.stack_adapters(params), "put adapters side by side, and PEFT has no form"),
+        (fp.split_adapters(params)[1], "the adapter '.*' has no a; fp.join_adapters"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            model.save_pretrained(odd, tmp_path / "odd")
+    assert not (tmp_path / "odd").exists()
     with pytest.raises(TypeError, match="checksums is for the weights of a base"):
         model.save_pretrained(params, tmp_path / "out", checksums=True)
     with pytest.raises(TypeError, match="quant_method is for the weights of a base"):

@@ -211,6 +211,8 @@ def test_P13_26_what_is_read_is_what_the_config_says(folder, packed, tmp_path):
         loading(ours | {"form": form | {"block": [0, 32]}})
     with pytest.raises(fp.CheckpointError, match="unknown codes 'nf5'"):
         loading(ours | {"form": form | {"codes": "nf5"}})
+    with pytest.raises(fp.CheckpointError, match="activations is 'int8' of nf4"):
+        loading(ours | {"form": form | {"activations": "int8"}})
     with pytest.raises(fp.CheckpointError, match="of version '2'"):
         loading(ours | {"version": 2})
     with pytest.raises(fp.CheckpointError, match="quantised by 'hqq' are not read"):

@@ -9,8 +9,9 @@ from typing import Any, Self
 from ...errors import CheckpointError, quoted, some, warn
 from ...formats.store import LOCAL, Store
 from ...strict_json import Json
+from ...tree.paths import nearest
 from .keys import CHANGES_BASE, KEPT, METHODS, NAMES, REFUSED
-from .values import CHECKS, Names, Pattern, written
+from .values import CHECKS, Names, Pattern, of_caller, plain, written
 
 CONFIG_NAME = "adapter_config.json"
 _MOST_BYTES = 4 << 20
@@ -76,9 +77,53 @@ class PeftConfig:
     revision: str | None = None
     extra: Mapping[str, Json] = dataclasses.field(default_factory=dict, hash=False, repr=False)
 
+    def __post_init__(self) -> None:
+        try:
+            for field in dataclasses.fields(self):
+                if field.name in CHECKS:
+                    value = of_caller(field.name, getattr(self, field.name))
+                    value = field.default if value is None else value
+                    object.__setattr__(self, field.name, value)
+            _refuse({**self.extra, "peft_type": self.peft_type}, "extra")
+        except CheckpointError as error:
+            raise ValueError(f"PeftConfig: {error}") from None
+        if reason := self._contradiction():
+            raise ValueError(f"PeftConfig: {reason}")
+
+    @classmethod
+    def of(cls, given: object) -> Self:
+        """Makes a configuration of what a caller gives: one, PEFT's own, or a mapping with its
+        keys.
+
+        Raises:
+            TypeError: something else, or a key that PEFT does not know.
+            CheckpointError: as `from_dict`.
+        """
+        if isinstance(given, cls):
+            return given
+        to_dict = getattr(given, "to_dict", None)
+        values = to_dict() if callable(to_dict) else given
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                f"the configuration of an adapter is {type(given).__name__}; give fp.PeftConfig("
+                "target_modules=..., r=...), or a dict of the keys of adapter_config.json"
+            )
+        values = {"peft_type": "LORA", **values}
+        values = {key: plain(value) for key, value in values.items()}
+        method = str(values["peft_type"])
+        known = {**NAMES.get(method, {}), **KEPT.get(method, {})}
+        odd = [str(key) for key in values if known and key not in known]
+        if odd and to_dict is None:
+            raise TypeError(
+                f"{method} has no {quoted(odd[0])}{nearest(odd[0], known)}; leave out what PEFT "
+                "does not know"
+            )
+        return cls.from_dict(values, "adapter_config")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Json], where: str = CONFIG_NAME) -> Self:
-        """Makes a configuration of the content of `adapter_config.json`.
+        """Makes a configuration of the content of `adapter_config.json`; keys that PEFT does not
+        know are kept.
 
         Args:
             where: of the file, for errors.
@@ -107,10 +152,10 @@ class PeftConfig:
                 f"{where}: {some(map(quoted, sorted(unknown)), 5)} is nothing that PEFT "
                 f"0.21 knows of {method}; it is kept, and changes nothing"
             )
-        config = cls(**fields, extra=extra)
-        if reason := config._contradiction():
-            raise CheckpointError(f"{where}: {reason}")
-        return config
+        try:
+            return cls(**fields, extra=extra)
+        except ValueError as error:
+            raise CheckpointError(f"{where}: {str(error).removeprefix('PeftConfig: ')}") from None
 
     def to_dict(self) -> dict[str, Json]:
         """Returns the content of `adapter_config.json`: every key that PEFT writes, and those of

@@ -1,9 +1,12 @@
 """Targets: which modules an adapter is of, and with which rank and scale, by PEFT's rules on the
 names that PyTorch has for modules."""
 
+import dataclasses
 import math
 import re
+from collections.abc import Collection
 
+from ...tree.paths import nearest
 from . import patterns
 from .config import Names, Pattern, PeftConfig
 
@@ -97,6 +100,33 @@ def is_scaled_before(config: PeftConfig, name: str) -> bool:
     if isinstance(names, str):
         return patterns.fullmatch(names, name)
     return names is not None and name.endswith(names)
+
+
+def unused_rules(config: PeftConfig, names: Collection[str]) -> list[str]:
+    """Returns what is said of modules that are not there, each with a name that is near."""
+    ends = {name.rpartition(".")[2] for name in names}
+    found = []
+
+    def say(field: str, given: str) -> None:
+        found.append(f"{field} has {given!r}, which is no module{nearest(given, ends)}")
+
+    for field in ("target_modules", "exclude_modules", "feedforward_modules"):
+        given = getattr(config, field)
+        for end in given if isinstance(given, tuple) else ():
+            if not any(ends_with(name, (end,)) for name in names):
+                say(field, end)
+    for end in config.modules_to_save:
+        alone = dataclasses.replace(config, modules_to_save=(end,))
+        if not any(is_saved(alone, name) for name in names):
+            say("modules_to_save", end)
+    for field in ("rank_pattern", "alpha_pattern"):
+        for pattern, number in getattr(config, field):
+            if not any(_by_pattern(((pattern, number),), name, -1) == number for name in names):
+                say(field, pattern)
+    layers = {layer_of(config, name) for name in names if is_targeted(config, name)}
+    if odd := [i for i in config.layers_to_transform if i not in layers]:
+        found.append(f"layers_to_transform has {odd[0]}, in which nothing is adapted")
+    return found
 
 
 def _by_pattern(pairs: Pattern, name: str, otherwise: float) -> float:

@@ -3,12 +3,14 @@ stands."""
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from ...errors import CheckpointError, quoted
 from ...strict_json import Json
-from .keys import TASKS
+from .keys import METHODS, TASKS
 
 Names = str | tuple[str, ...] | None
 """A regular expression on the whole name of a module, or ends of names, segment by segment."""
@@ -19,7 +21,7 @@ _LARGEST_RANK = 1 << 20
 
 
 def _wrong(what: str, expected: str, value: Json) -> CheckpointError:
-    shown = value if isinstance(value, int | float | bool) else json.dumps(value)[:200]
+    shown = value if isinstance(value, int | float) else json.dumps(value, default=repr)[:200]
     return CheckpointError(f"{what} is {shown}; expected {expected}")
 
 
@@ -42,6 +44,13 @@ def _whole(least: int, most: int) -> Callable[[str, Json], int | None]:
         raise _wrong(what, f"a whole number from {least} to {most}", value)
 
     return check
+
+
+def _share(what: str, value: Json) -> float | None:
+    number = _number(what, value)
+    if number is None or 0 <= number <= 1:
+        return number
+    raise _wrong(what, "a share from 0 to 1", value)
 
 
 def _number(what: str, value: Json) -> float | None:
@@ -115,7 +124,7 @@ def _rows(what: str, value: Json) -> tuple[tuple[str, tuple[int, ...]], ...] | N
 
 _RANK = _whole(1, _LARGEST_RANK)
 CHECKS: dict[str, Callable[[str, Json], Any]] = {
-    "peft_type": _text,
+    "peft_type": _one_of(*METHODS),
     "task_type": _one_of(*TASKS),
     "base_model_name_or_path": _text,
     "revision": _text,
@@ -134,12 +143,45 @@ CHECKS: dict[str, Callable[[str, Json], Any]] = {
     "use_rslora": _flag,
     "use_dora": _flag,
     "lora_bias": _flag,
-    "lora_dropout": _number,
+    "lora_dropout": _share,
     "trainable_token_indices": _rows,
     "ensure_weight_tying": _flag,
     "decompose_both": _flag,
     "decompose_factor": _whole(-1, _LARGEST_RANK),
 }
+
+
+_PAIRS = ("rank_pattern", "alpha_pattern", "trainable_token_indices")
+
+
+def of_caller(name: str, value: Any) -> Any:
+    """Returns the value of a field that a caller gave, with Python's and NumPy's types; None where
+    the default stands.
+
+    Raises:
+        CheckpointError: it is not of its kind.
+    """
+    value = plain(value)
+    if name in _PAIRS and isinstance(value, list) and all(isinstance(x, list) for x in value):
+        try:
+            each = [dict([pair]) for pair in value]
+        except (TypeError, ValueError):
+            raise _wrong(name, "pairs, or an object", value) from None
+        return tuple(pair for one in each for pair in CHECKS[name](name, one) or ())
+    return CHECKS[name](name, value)
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as JSON has it."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    if isinstance(value, tuple | list):
+        return [*map(plain, value)]
+    if isinstance(value, Mapping):
+        return {key: plain(x) for key, x in value.items()}
+    return getattr(value, "value", value)  # of an enumeration
 
 
 def written(name: str, value: Any) -> Json:

@@ -10,8 +10,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
 from ...errors import CheckpointError, quoted
 from ...formats import Source, Tensor
 from ...strict_json import Json
@@ -111,24 +109,24 @@ def form_of_json(value: Any, where: str, depth: int = 0) -> Form:
             'codes, block and dtype, such as {"codes": "nf4", "block": [1, 64], "dtype": '
             '"bfloat16"}'
         )
-    try:
-        dtype, _ = parse_dtype(value.get("dtype", "float32")), codes_of(value["codes"])
-    except ValueError as error:
-        raise CheckpointError(f"{where}: quantization_config: {error}") from None
     parts = {
         name: form_of_json(value[name], where, depth + 1)
         for name in ("scale", "offset")
         if value.get(name) is not None
     }
-    return Form(
-        value["codes"],
-        (block[0], block[1]),  # pyright: ignore[reportOptionalSubscript]
-        jnp.dtype(dtype),
-        value.get("turned", False),
-        factor=float(value.get("factor", 1.0)),
-        activations=value.get("activations", ""),
-        **parts,
-    )
+    try:
+        codes_of(value["codes"])
+        return Form(
+            value["codes"],
+            (block[0], block[1]),  # pyright: ignore[reportOptionalSubscript]
+            parse_dtype(value.get("dtype", "float32")),
+            value.get("turned", False),
+            factor=float(value.get("factor", 1.0)),
+            activations=value.get("activations", ""),
+            **parts,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{where}: quantization_config: {error}") from None
 
 
 def weights_of(names: Iterable[str], separator: str) -> list[str]:

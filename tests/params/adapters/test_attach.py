@@ -217,3 +217,64 @@ def test_over_a_quantised_base(scheme):
     apply = Model(True).apply
     loss = lambda t: (apply({"params": fp.join_adapters(t, rest)}, IDS) ** 2).mean()  # noqa: E731
     assert all(x.any() for x in jax.tree.leaves(jax.jit(jax.grad(loss))(trained)))
+
+
+GIVEN = {
+    "a text": ("lora", TypeError, "configuration of an adapter is str; give fp.PeftConfig"),
+    "a misspelt key": ({**LORA, "targetmodules": 1}, TypeError, "nearest: target_modules"),
+    "another method's key": ({**IA3, "r": 2}, TypeError, "IA3 has no 'r'"),
+    "a start": ({**LORA, "init_lora_weights": "gausian"}, ValueError, "one of .True, False, 'gau"),
+    "dropout": ({**LOHA, "module_dropout": 0.5}, ValueError, "module_dropout of LOHA is not done"),
+    "an end": ({**LORA, "target_modules": "up"}, ValueError, r"regular expression.*\['up'\] ends"),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_what_a_caller_gives_is_done_or_refused(case):
+    config, error, message = GIVEN[case]
+    with pytest.raises(error, match=message):
+        fp.lora_init(KEY, base(), config)
+
+
+def test_rules_that_do_nothing_are_named():
+    rules = {"target_modules": ["up", "dwn"], "rank_pattern": {"upp": 3}, "modules_to_save": ["x"]}
+    rules |= {"exclude_modules": ["zz"], "layers_to_transform": [0, 9], "layers_pattern": "layers"}
+    with pytest.warns(UserWarning, match="'dwn'.*nearest: down.*'zz'.*'x'.*'upp'.*has 9, in which"):
+        fp.lora_init(KEY, base(), LORA | rules)
+    with pytest.raises(ValueError, match="unknown dtype 'int8'"):
+        fp.lora_init(KEY, base(), LORA, dtype="int8")
+
+
+def test_parts_that_are_lost_or_of_another_shape_are_named():
+    trained, rest = fp.split_adapters(fp.lora_init(KEY, base(), LORA))
+    with pytest.raises(ValueError, match="'default' has no a; fp.join_adapters"):
+        run(rest)
+    with pytest.raises(ValueError, match="up/kernel, adapter 'default': LoRA has no a"):
+        fp.join_adapters({}, rest)
+    with pytest.raises(ValueError, match=r"a of shape \(1, 2\); beside a weight of \(12, 16\)"):
+        fp.join_adapters(jax.tree.map(lambda x: x[:1], trained), rest)
+    with pytest.raises(ValueError, match="no place for embed/embedding"):
+        fp.join_adapters(rest, trained)
+
+
+def test_names_of_adapters_are_texts_that_folders_can_have():
+    params = fp.lora_init(KEY, base(), LORA, "bank")
+    assert np.allclose(run(fp.choose_adapters(params, "bank")), run(base()), atol=1e-6)
+    for name in ("", "a/b", "a\\b", "a\nb", "x" * 101, 3):
+        with pytest.raises(ValueError, match="cannot have the name"):
+            fp.attach(params, name, {})
+    for names in (None, 3, [3]):
+        with pytest.raises(TypeError, match="named by a text or several"):
+            fp.set_adapters(params, names)
+    with pytest.raises(ValueError, match="name each of them once"):
+        fp.set_adapters(params, ["bank", "bank"])
+    with pytest.raises(TypeError, match="enabled is 'no'"):
+        fp.enable_adapters(params, "no")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_merge_of_nothing_loses_no_adapter():
+    params = fp.lora_init(KEY, base(), LORA)
+    with pytest.raises(ValueError, match="none of the adapters default acts"):
+        fp.merge_adapters(fp.enable_adapters(params, False))
+    with pytest.raises(ValueError, match="up/kernel is abstract"):
+        fp.merge_adapters(jax.eval_shape(lambda: params))

@@ -9,7 +9,7 @@ import pytest
 from _adapted import DORA, IA3, IDS, LORA, TABLE, Model, adapted, base, run, stacked
 
 from flaxmodels import params as fp
-from flaxmodels.params.adapters.rows import _stacked_arrays
+from flaxmodels.params.adapters import rows
 
 NAMES = ("dora", "ia3", "lora", "table")
 CHOICE = ["table", None, "dora", "ia3"]
@@ -64,9 +64,10 @@ def test_another_takes_a_place_and_nothing_is_compiled_again(alone, scan):
     assert program._cache_size() == 1
     again = adapted({**LORA, "r": 1, "lora_alpha": 5}, "other", 8)
     more = fp.get_adapters(stacked(again) if scan else again, "other")
-    compiled = _stacked_arrays._cache_size()
+    made: Any = rows._stacked_arrays
+    compiled = made._cache_size()
     changed = fp.put_adapter(changed, 2, more)
-    assert _stacked_arrays._cache_size() == compiled
+    assert made._cache_size() == compiled
     with pytest.raises(ValueError, match="no place 3 in the stack; there are 2"):
         fp.put_adapter(changed, 3, new)
     large = fp.get_adapters(
@@ -102,6 +103,10 @@ def test_what_is_refused(every):
         fp.choose_adapters(base(), 0)
     with pytest.raises(ValueError, match="no one array is a weight whose adapter is chosen by row"):
         fp.merge_adapters(bank)
+    loha = {"peft_type": "LOHA", "r": 2, "target_modules": ["up"]}
+    other = fp.get_adapters(fp.lora_init(jax.random.key(0), base(), loha), "default")
+    with pytest.raises(ValueError, match="up/kernel: LoHa cannot be chosen by row"):
+        fp.put_adapter(bank, 1, other)
     config = {**LORA, "modules_to_save": ["down"]}
     saved = fp.lora_init(jax.random.key(0), base(), config)
     with pytest.raises(

@@ -5,6 +5,7 @@ import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flaxmodels.params import CheckpointError
@@ -88,6 +89,35 @@ REFUSED = {
 def test_what_changes_the_mathematics_or_is_of_the_wrong_kind_is_refused(message):
     with pytest.raises(CheckpointError, match=f"^x/adapter_config.json: .*{message}"):
         config(**REFUSED[message])
+
+
+OF_CALLERS = {
+    "r is 0; expected a whole": {"r": 0},
+    "r is 2.0; expected": {"r": 2.0},
+    "alpha is nan": {"alpha": float("nan")},
+    "lora_dropout is 1.5; expected a share": {"lora_dropout": 1.5},
+    'bias is "lora"; expected one of none': {"bias": "lora"},
+    'peft_type is "lora"; expected one of LORA': {"peft_type": "lora"},
+    "rank_pattern: 'q' is 0": {"rank_pattern": (("q", 0),)},
+    "rank_pattern is .* expected": {"rank_pattern": ("q", 3)},
+    "target_modules is .*; expected a list of names": {"target_modules": object()},
+    "extra: init_lora_weights is 'pissa'": {"extra": {"init_lora_weights": "pissa"}},
+    "use_dora and lora_bias": {"use_dora": True, "lora_bias": True},
+}
+
+
+@pytest.mark.parametrize("message", OF_CALLERS)
+def test_fields_that_a_caller_gives_are_checked_as_keys_of_files_are(message):
+    with pytest.raises(ValueError, match=f"^PeftConfig: .*{message}"):
+        PeftConfig(**OF_CALLERS[message])
+
+
+def test_fields_may_be_given_as_python_and_numpy_have_them():
+    given = {"target_modules": {"q", "k"}, "rank_pattern": {"q": np.int64(3)}, "r": np.int32(2)}
+    made = PeftConfig(**given, layers_to_transform=[1], trainable_token_indices={"wte": [1]})
+    pairs = {"rank_pattern": (("q", 3),), "trainable_token_indices": (("wte", (1,)),)}
+    assert made == PeftConfig(target_modules=("k", "q"), r=2, layers_to_transform=(1,), **pairs)
+    assert hash(made) and type(made.r) is int
 
 
 HOSTILE = {

@@ -1,6 +1,7 @@
 """Quantised weights as values: what they stand for, as leaves of JAX, in products and lookups."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -134,7 +135,36 @@ def test_arrays_that_do_not_fit_are_refused():
         check(dataclasses.replace(made, data=made.data.astype(np.int8)), "k")
     with pytest.raises(ValueError, match="rows of a multiple of 2 numbers"):
         quantize(ARRAY[:, :3], form_of("nf4"))
-    with pytest.raises(ValueError, match="unknown scheme 'int3'; known: int8"):
-        fp.quantize({"kernel": ARRAY}, "int3")
+    with pytest.raises(ValueError, match="int8 is multiplied|activations is 'int8' of nf4 in blo"):
+        made.with_form(activations="int8")
+    for scheme in ("int3", None, ["int8"]):
+        with pytest.raises(ValueError, match=f"unknown scheme {re.escape(repr(scheme))}; known: i"):
+            fp.quantize({"kernel": ARRAY}, scheme)
+    for params, mask in (
+        ({"bias": ARRAY}, None),
+        ({"kernel": ARRAY}, False),
+    ):
+        with pytest.raises(ValueError, match="nothing to quantise: "):
+            fp.quantize(params, "int8", mask)
+    packed = fp.quantize({"kernel": ARRAY}, "int8")
+    with pytest.raises(ValueError, match="kernel is held as int8; expected an array"):
+        fp.quantize(packed, "int8", True)
+    with pytest.raises(ValueError, match="unknown dtype 'int32'"):
+        fp.dequantize(packed, "int32")
+    with pytest.raises(TypeError, match="held as int8; its dense"):
+        np.asarray(packed["kernel"])
+    for shape in ((8, 0), (0, 8), (8,), ()):
+        with pytest.raises(ValueError, match="kernel: .*; leave it out by a mask"):
+            fp.quantize({"kernel": np.zeros(shape, np.float32)}, "int8", True)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("number", [np.nan, -np.inf])
+def test_P10_what_no_code_stands_for_is_refused(scheme, number):
+    odd = ARRAY.copy()
+    odd[3, 7] = number
+    for array in (odd, jnp.asarray(odd)):
+        with pytest.raises(ValueError, match="a/kernel holds NaN or infinity"):
+            fp.quantize({"a": {"kernel": array}}, scheme, True)
     with pytest.raises(ValueError, match="a/kernel: nf4 holds rows.*leave it out by a mask"):
         fp.quantize({"a": {"kernel": ARRAY[:3]}}, "nf4")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from _quantized import cases, value_of
 
+from flaxmodels.params import CheckpointError
 from flaxmodels.params.formats.source import ArrayTensor
 from flaxmodels.params.quantized.codes import CODEBOOKS
 from flaxmodels.params.quantized.make import form_of, quantize
@@ -40,6 +41,9 @@ def test_many_numbers_are_quantised_as_few_are(scheme, block):
     for name, field in made(numbers, form).fields.items():
         found, wanted = field.read(), getattr(expected, name)
         np.testing.assert_array_equal(found.view(np.uint8), wanted.view(np.uint8))
+    numbers[-1, -1] = np.nan
+    with pytest.raises(CheckpointError, match="'a.weight' holds NaN or infinity"):
+        made(numbers, form).fields["data"].read()
 
 
 def test_P10_scales_are_quantised_as_bitsandbytes_does():
