@@ -12,6 +12,7 @@ import jax
 
 from .. import params as fp
 from ..adapters.folders import save_adapters
+from ..calls.scalars import flag
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
 from ..documents.config_keys import QUANTISED
@@ -54,10 +55,23 @@ class SaveOptions:
     progress: bool = True
     save_peft_format: bool = True
 
+    def __post_init__(self) -> None:
+        for name in ("safe_serialization", "checksums", "progress", "save_peft_format"):
+            flag(name, getattr(self, name))
+        if self.is_main_process is not None:
+            flag("is_main_process", self.is_main_process)
+        if self.format not in (None, "msgpack") and not self.safe_serialization:
+            raise ValueError(
+                f"format={self.format!r} and safe_serialization=False, which is msgpack; leave "
+                "one of them out"
+            )
+
     @property
     def weights_format(self) -> str:
         """The format of the weights: "safetensors", "msgpack" or "orbax"."""
-        return self.format or ("safetensors" if self.safe_serialization else "msgpack")
+        if self.format is not None:
+            return self.format
+        return "safetensors" if self.safe_serialization else "msgpack"
 
     def of_weights(self, **more: Any) -> WriteOptions:
         """Returns what the files of the weights are; `more` are fields of it."""
@@ -215,7 +229,12 @@ def _refused(folder: str) -> str | None:
         return "it holds a NUL"
     if folder.startswith("~") and not os.path.exists(folder):
         return "only a shell replaces ~, give os.path.expanduser(...)"
-    real = os.path.realpath(folder)
+    try:
+        real = os.path.realpath(folder)
+    except UnicodeEncodeError:
+        return "no file can be called so"
+    except FileNotFoundError:
+        return "the working directory, which it starts from, is gone"
     return "it is the root of the file system" if os.path.dirname(real) == real else None
 
 

@@ -77,6 +77,7 @@ def atomic_replace(
         tag = f"-{secrets.token_hex(4)}"
         yield Staging(path, "" if swaps else tag)
         with _errors_name(folder, _OLD):
+            _check_names(path, folder)
             sync(path)
         with _errors_name(folder, _WHOLE), locked(folder.parent, fcntl.LOCK_EX):
             if swaps and _swap(path, folder, is_ours):
@@ -148,6 +149,17 @@ def _stage(
                 stack.push(beside.pop_all())
                 return path, True
     return stack.enter_context(staging.held(folder, folder)), False
+
+
+def _check_names(path: Path, folder: Path) -> None:
+    """Refuses to put a file in the place of a folder, whose content nobody asked to remove."""
+    for name in os.listdir(path):
+        there = folder / name
+        if not (path / name).is_dir() and there.is_dir() and not there.is_symlink():
+            raise CheckpointError(
+                f"{there}: not saved: a folder, where a file of the checkpoint belongs; move it "
+                "away, or save elsewhere"
+            )
 
 
 def _are_alike(path: Path, folder: Path) -> bool:

@@ -49,7 +49,7 @@ def load_flax_sharded_weights(
     alone = isinstance(shard_files, str | os.PathLike)
     files = [shard_files] if alone else list(shard_files)
     for file in files:
-        source = open_checkpoint(file, framework="flax")
+        source = open_checkpoint(file)
         if source.layout != FLAX:
             raise CheckpointError(
                 f"{os.fspath(file)}: its tensors have {source.layout}'s names, not flax's; "

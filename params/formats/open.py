@@ -3,6 +3,8 @@
 import dataclasses
 import os
 
+import numpy as np
+
 from ..errors import CheckpointError, quoted, some, warn
 from ..tree.naming import FLAX, PATHS, TF, TORCH, layout_of, spelling
 from . import diagnosis
@@ -42,13 +44,15 @@ def open_checkpoint(
             there is a warning that these are the base's alone.
 
     Raises:
+        TypeError, ValueError: an argument that is none of these; it is named.
         CheckpointError: nothing there, or something in it that is not as its format says.
     """
     path = os.fspath(path)
+    _check_arguments(path, use_safetensors, framework, variant, weights_only)
     if not store.exists(path) and store.exists(f"{path}.index"):
         path = f"{path}.index"
     if not store.is_folder(path):
-        return _open_file(path, weights_only, store)
+        return _open_file(path, weights_only, store, use_safetensors, framework)
     candidates = main_files(use_safetensors=use_safetensors, framework=framework, variant=variant)
     for name, format in candidates.items():
         head = os.path.join(path, name)
@@ -59,11 +63,7 @@ def open_checkpoint(
             source = _source(head, format, weights_only, store)
             if not adapted and (beside := diagnosis.adapter(path, store)):
                 warn(f"{path}: {beside}; the base's weights are opened without it")
-            if framework not in (None, _WRITER[source.layout]):
-                raise CheckpointError(
-                    f"{head}: written by {_WRITER[source.layout]}, and {framework} was asked for"
-                )
-            return source
+            return _of_framework(source, framework)
     there = store.names(path)
     if ORBAX in candidates.values() and variant is None and layout.may_be(there):
         store.expect([path], Reads.PATH)
@@ -76,20 +76,56 @@ def open_checkpoint(
     )
 
 
-def _open_file(path: str, weights_only: bool, store: Store) -> Source:
+def _check_arguments(
+    path: object, use_safetensors: object, framework: object, variant: object, weights_only: object
+) -> None:
+    """Refuses what would count as another value, or as one that finds nothing."""
+    if not isinstance(path, str):
+        raise TypeError(f"the path of a checkpoint is {path!r:.200}; give a str or a pathlib.Path")
+    flags = {"use_safetensors": use_safetensors, "weights_only": weights_only}
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_) and (name, value) != ("use_safetensors", None):
+            raise TypeError(f"{name}={value!r:.80}; expected True or False")
+    known = sorted({name for format in FORMATS for name in format.frameworks})
+    if framework is not None and framework not in known:
+        raise ValueError(f"framework={framework!r:.80}; expected one of {', '.join(known)}")
+    if variant is not None and (not isinstance(variant, str) or not variant):
+        raise ValueError(f'variant={variant!r:.80}; expected a part of file names, such as "fp16"')
+
+
+def _open_file(
+    path: str,
+    weights_only: bool,
+    store: Store,
+    use_safetensors: bool | None,
+    framework: str | None,
+) -> Source:
     name = os.path.basename(path)
     format = format_of(name.partition(".index.")[0] if _is_index(name) else name)
     if format is None or format.is_folder:
-        known = ", ".join(
-            end for format in (*FORMATS, GGUF) if not format.is_folder for end in format.endings
-        )
+        files = (format for format in (*FORMATS, GGUF) if not format.is_folder)
+        known = ", ".join(dict.fromkeys(end for format in files for end in format.endings))
         text = diagnosis.of_file(path, store)
         raise CheckpointError(
             f"{path}: {text + '; it is ' if text else ''}not a checkpoint folder, a weights file "
             f"({known}), or the .index.json of one"
             f"{'' if store.exists(path) else '; there is no such file or folder'}"
         )
-    return _source(path, format, weights_only, store)
+    if use_safetensors not in (None, format is SAFETENSORS):
+        raise CheckpointError(
+            f"{path}: use_safetensors={use_safetensors} was asked for, and by its name this file "
+            f"is {'one' if format is SAFETENSORS else 'none'} of safetensors"
+        )
+    return _of_framework(_source(path, format, weights_only, store), framework)
+
+
+def _of_framework(source: Source, framework: str | None) -> Source:
+    """Returns a source, which must be of the framework that was asked for."""
+    if framework not in (None, _WRITER[source.layout]):
+        raise CheckpointError(
+            f"{source.where}: written by {_WRITER[source.layout]}, and {framework} was asked for"
+        )
+    return source
 
 
 def _source(path: str, format: Format, weights_only: bool, store: Store) -> Source:

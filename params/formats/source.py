@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -56,18 +57,44 @@ class Tensor:
         Args:
             bounds: (start, stop) of each dimension.
             scratch: bytes to put the result in; else it gets (64-byte aligned) memory of its own.
+
+        Raises:
+            ValueError: bounds that are no part of the tensor, or scratch that does not hold it.
+            CheckpointError: the disk's own error, or a file that is not what it was.
         """
-        bounds = tuple((0, size) for size in self.shape) if bounds is None else bounds
+        bounds = self._checked(bounds)
         shape = tuple(stop - start for start, stop in bounds)
-        if scratch is None:
-            scratch = empty_bytes(math.prod(shape) * self.dtype.itemsize)
         count = math.prod(shape) * self.dtype.itemsize
+        if scratch is None:
+            scratch = empty_bytes(count)
+        elif not _are_bytes(scratch) or len(scratch) < count:
+            raise ValueError(
+                f"tensor {quoted(self.name)}: scratch must be a NumPy array of at least {count} "
+                "uint8 in one dimension"
+            )
         out = scratch[:count].view(self.dtype).reshape(shape)
         if out.size:
             self.fill(out, bounds)
         if self.dtype == np.bool_:  # any byte that is not 0 is True; XLA knows only 0 and 1
             np.not_equal(out.view(np.uint8), 0, out=out)
         return out
+
+    def _checked(self, bounds: Bounds | None) -> Bounds:
+        """Returns bounds as ints; of all of the tensor where they are None."""
+        if bounds is None:
+            return tuple((0, size) for size in self.shape)
+        try:
+            cuts = tuple((operator.index(start), operator.index(stop)) for start, stop in bounds)
+            pairs = zip(cuts, self.shape, strict=True)
+            is_inside = all(0 <= start <= stop <= size for (start, stop), size in pairs)
+        except (TypeError, ValueError):
+            is_inside, cuts = False, ()
+        if not is_inside:
+            raise ValueError(
+                f"tensor {quoted(self.name)} has shape {self.shape}, and bounds {quoted(bounds)} "
+                "are no part of it; give (start, stop) of each dimension"
+            )
+        return cuts
 
     def has_rows(self, bounds: Bounds) -> bool:
         """Tells whether the part between `bounds` is whole rows that lie in files one by one."""
@@ -128,6 +155,10 @@ class Tensor:
                 yield Span(span.file, span.offset + start, here)
                 count -= here
             start = max(0, start - span.length)
+
+
+def _are_bytes(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,6 +42,19 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], nbytes: int) -> list[
         return list(pool.map(work, items))
 
 
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """Puts this thread out of the modes that look at values, take programs apart or forbid
+    transfers: a NaN that a file or a leaf holds is no error."""
+    with (
+        jax.disable_jit(False),
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+        jax.transfer_guard("allow"),
+    ):
+        yield
+
+
 @dataclasses.dataclass(frozen=True)
 class Modes:
     """What of the caller's contexts decides what a load gives.
@@ -60,16 +73,8 @@ class Modes:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Puts this thread into these modes, and out of those that look at values or forbid
-        transfers: a NaN that a file holds is no error."""
-        with (
-            jax.enable_x64(self.x64),
-            jax.default_device(self.device),
-            jax.disable_jit(False),
-            jax.debug_nans(False),
-            jax.debug_infs(False),
-            jax.transfer_guard("allow"),
-        ):
+        """Puts this thread into these modes, and out of those that `unwatched` names."""
+        with jax.enable_x64(self.x64), jax.default_device(self.device), unwatched():
             yield
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..formats.bounds import chunks, of_index, relative
 from ..formats.source import Bounds
 from ..host.copies import contiguous
+from ..host.threads import unwatched
 from ..multihost import is_spread
 from .leaf_pieces import CHUNK, LeafPiece, cut_out, is_in_host_memory, turned
 from .tensor_specs import TensorSpec
@@ -59,7 +60,8 @@ class Block:
             else:
                 starts = [cut.start for cut in here]
                 sizes = tuple(cut.stop - cut.start for cut in here)
-                part = np.asarray(cut_out(data, starts, sizes, len(lead), inverse), order="C")
+                with unwatched():
+                    part = np.asarray(cut_out(data, starts, sizes, len(lead), inverse), order="C")
             yield box, contiguous(part)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..formats.bounds import chunks, holds, of_index, shape_of
 from ..host.copies import copy, empty
+from ..host.threads import unwatched
 from ..multihost import gather, is_spread, join
 from ..tree.measure import HOST_KINDS
 from ..tree.places import Place
@@ -27,6 +28,7 @@ class LeafPiece:
     leaf: Leaf
     place: Place
 
+    @unwatched()
     def read(self) -> np.ndarray:
         """Returns the piece in host memory, in the checkpoint's layout: a view of the leaf where
         that is in host memory already, else read off its devices, which transpose it.

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import jax
+import numpy as np
 from jax.core import Tracer
 
 from ..errors import CheckpointError, quoted
@@ -74,6 +75,8 @@ def _problem(leaf: object) -> str | None:
         if leaf.is_deleted():
             return "was deleted, or donated to a function (donate_argnums): keep what it returned"
         return None
+    if isinstance(leaf, np.ma.MaskedArray):
+        return "is a masked array, whose mask no format has; give leaf.filled(...)"
     if not hasattr(leaf, "read") and not hasattr(leaf, "__array__"):
         return f"is abstract ({type(leaf).__name__}): it has a shape, and no numbers to save"
     return None

@@ -66,7 +66,12 @@ class WriteOptions:
         """The layout of names and kernels."""
         return self.layout or _written(self.format).layout
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        if self.save_function is not None and not callable(self.save_function):
+            raise TypeError(
+                f"save_function is {self.save_function!r:.80}; expected a function of "
+                "({name: array}, the path of a file)"
+            )
         parse_size(self.max_shard_size)
         check_variant(self.variant)
         _written(self.format)
@@ -276,7 +281,7 @@ _WRITTEN = {
 
 
 def _written(format: str) -> _Written:
-    if format not in _WRITTEN:
+    if not isinstance(format, str) or format not in _WRITTEN:
         raise ValueError(f"format is {format!r}; what can be written is {', '.join(_WRITTEN)}")
     return _WRITTEN[format]
 

@@ -20,6 +20,7 @@ import flaxmodels as fm
 from flaxmodels import auto
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.params.save import leaf_pieces
 
 CASES = ("bert-pre-training", "bert-untied", "gpt2-lm-head", "llama-causal-lm", "llama-tied")
 
@@ -250,6 +251,7 @@ def test_D30_params_as_jax_and_flax_hand_them_over(form, tmp_path):
         ("is abstract", lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)),
         ("is a float, expected an array", lambda x: 1.0),
         ("was deleted, or donated", lambda x: x.delete() or x),
+        ("is a masked array", lambda x: np.ma.masked_less(np.asarray(x), 0)),
     ],
 )
 def test_what_holds_no_numbers_is_refused_by_name(said, spoil, format, tmp_path):
@@ -285,6 +287,64 @@ def test_D38_folders_that_cannot_be_meant(folder, said, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=f"cannot save into .*{said}"):
         model.save_pretrained(params, folder)
     assert os.listdir(tmp_path) == []
+
+
+def test_D38_a_folder_that_no_file_can_be_in(tmp_path, monkeypatch):
+    model, params = llama()
+    with pytest.raises(ValueError, match="no file can be called so"):
+        model.save_pretrained(params, f"{tmp_path}/a\ud800")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ValueError, match="the working directory, which it starts from, is gone"):
+        model.save_pretrained(params, "a")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_folder_in_the_place_of_a_file_is_not_removed(name, tmp_path):
+    model, params = llama()
+    (tmp_path / "s" / name).mkdir(parents=True)
+    (tmp_path / "s" / name / "mine").write_text("mine")
+    with pytest.raises(fm.CheckpointError, match=f"{name}: not saved: a folder, where a file"):
+        model.save_pretrained(params, tmp_path / "s")
+    assert os.listdir(tmp_path) == ["s"] and os.listdir(tmp_path / "s") == [name]
+    assert (tmp_path / "s" / name / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        *(
+            ({name: "no"}, f"{name}='no'; expected True or False")
+            for name in ("safe_serialization", "checksums", "is_main_process", "save_peft_format")
+        ),
+        ({"format": ""}, "format is ''; what can be written"),
+        ({"format": ["orbax"]}, r"format is \['orbax'\]; what can be written"),
+        ({"format": "orbax", "safe_serialization": False}, "leave one of them out"),
+        ({"save_function": 3}, "save_function is 3; expected a function of"),
+    ],
+    ids=str,
+)
+def test_ways_to_save_that_are_none(how, said, tmp_path):
+    model, params = llama()
+    with pytest.raises((TypeError, ValueError), match=said):
+        model.save_pretrained(params, tmp_path / "s", **how)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", ["safetensors", "msgpack", "orbax"])
+def test_modes_of_jax_that_look_at_values_do_not_look_at_params(format, tmp_path, monkeypatch):
+    """NaNs are saved as any numbers, from wherever they are."""
+    monkeypatch.setattr(leaf_pieces, "is_in_host_memory", lambda data: False)
+    mesh = fs.make_mesh(fsdp=4, tensor=2)
+    rules = (("vocab", None), *fs.DEFAULT_RULES)
+    model, params = load(GOLDENS / "llama-causal-lm" / "checkpoint", mesh=mesh, rules=rules)
+    params = jax.tree.map(lambda x: jax.device_put(np.asarray(x) + np.nan, x.sharding), params)
+    with jax.debug_nans(True), jax.disable_jit(), jax.transfer_guard("disallow"):
+        model.save_pretrained(params, tmp_path / "s", format=format)
+    for leaf in jax.tree.leaves(load(tmp_path / "s")[1]):
+        assert np.isnan(leaf).all()
 
 
 @pytest.mark.parametrize("folder", [".", "a/", "a/../b//", "./c/."])

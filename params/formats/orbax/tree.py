@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ...errors import CheckpointError, quoted
+from ...host.threads import unwatched
 from ...strict_json import Json
 from ...tree.naming import FLAX
 from ..files import LocalFile
@@ -76,7 +77,7 @@ def write_folder(path: str, tree: object) -> None:
             )
     arguments = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_CHUNK), tree)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with unwatched(), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(os.path.abspath(path), tree, save_args=arguments)
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{path}: orbax cannot write it: {error}") from error

@@ -441,3 +441,66 @@ def test_hostile_I22_shards_of_two_saves(tmp_path):
     shard = "model-00002-of-00002.safetensors"
     os.replace(tmp_path / "two" / shard, tmp_path / "one" / shard)
     refused(tmp_path / "one", "the folder holds a mixture of two", tmp_path / "one" / shard)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"framework": "PT"}, "framework='PT'; expected one of flax, pt, tf"),
+        ({"framework": ["pt"]}, "expected one of flax, pt, tf"),
+        ({"use_safetensors": "no"}, "use_safetensors='no'; expected True or False"),
+        ({"weights_only": "no"}, "weights_only='no'; expected True or False"),
+        ({"weights_only": None}, "expected True or False"),
+        ({"variant": ""}, "variant=''; expected a part of file names"),
+        ({"variant": 16}, "variant=16; expected a part of file names"),
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_is_known_or_refused(asked, error, sharded):
+    for path in (sharded, sharded / "model.safetensors.index.json"):
+        with pytest.raises((TypeError, ValueError), match=error):
+            open_checkpoint(path, **asked)
+    with pytest.raises(TypeError, match="the path of a checkpoint is b'"):
+        open_checkpoint(os.fsencode(sharded))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_file_that_is_not_what_was_asked_for(tmp_path):
+    path = write_safetensors(tmp_path / "x.safetensors", {"w": np.ones(2, np.float32)})
+    assert open_checkpoint(path, use_safetensors=True, framework="pt").tensors
+    with pytest.raises(CheckpointError, match="=False was asked for, .* this file is one of saf"):
+        open_checkpoint(path, use_safetensors=False)
+    with pytest.raises(CheckpointError, match="x.safetensors: written by pt, and flax was asked"):
+        open_checkpoint(path, framework="flax")
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        ((0, 1),),  # of another rank
+        ((0, 3), (0, 5), (0, 1)),
+        ((0, 4), (0, 5)),  # bytes of the next tensor
+        ((-1, 3), (0, 5)),
+        ((2, 1), (0, 5)),
+        ((0.0, 1.0), (0, 5)),
+        (0, 1),
+        "ab",
+        3,
+    ],
+    ids=str,
+)
+def test_a_part_that_is_none_of_a_tensor_is_refused(bounds, tmp_path):
+    arrays = {"a": np.ones((3, 5), np.float32), "b": np.ones(99, np.float32)}
+    tensor = open_checkpoint(write_safetensors(tmp_path / "x.safetensors", arrays))["a"]
+    with pytest.raises(ValueError, match=r"tensor 'a' has shape \(3, 5\), and bounds .* are no"):
+        tensor.read(bounds)
+    np.testing.assert_array_equal(tensor.read([(np.int64(1), 2), (5, 5)]), np.ones((1, 0)))
+
+
+@pytest.mark.parametrize(
+    "scratch", [bytearray(99), np.empty(3, np.uint8), np.empty(99), np.empty((9, 9), np.uint8)]
+)
+def test_scratch_that_does_not_hold_a_tensor_is_refused(scratch, tmp_path):
+    arrays = {"a": np.ones((3, 5), np.float32)}
+    tensor = open_checkpoint(write_safetensors(tmp_path / "x.safetensors", arrays))["a"]
+    with pytest.raises(ValueError, match="tensor 'a': scratch must be .* of at least 60 uint8"):
+        tensor.read(scratch=scratch)
