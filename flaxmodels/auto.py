@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Unpack
+from typing import Any, NoReturn, Unpack
 
 import jax
 
@@ -74,6 +74,12 @@ class AutoConfig:
 class _Auto:
     """An auto class: `from_pretrained` and `from_config` of the class that fits."""
 
+    def __new__(cls, *_: object, **__: object) -> NoReturn:
+        raise TypeError(
+            f"{cls.__name__} is no model: {cls.__name__}.from_pretrained(name) and "
+            ".from_config(config) make one of the class that fits"
+        )
+
     @classmethod
     def class_for(cls, model_type: str, named: Iterable[str] = ()) -> type[PretrainedModel]:
         """Finds the model class of a family for this head; see
@@ -89,6 +95,9 @@ class _Auto:
         Raises:
             ValueError: the model class reads another configuration, or a family has one for it.
         """
+        registration.check_model_class(model_class)
+        if not isinstance(config_class, type) or not issubclass(config_class, Config):
+            raise TypeError(f"{config_class!r} is no class of configurations; it comes first")
         kind = config_class.model_type
         if model_class.config_class is not config_class:
             raise ValueError(
@@ -117,7 +126,16 @@ class _Auto:
 
     @classmethod
     def from_config(cls, config: Config, **fields: Unpack[ModelFields]) -> PretrainedModel:
-        """Returns the model of a configuration, with the given module fields; no params."""
+        """Returns the model of a configuration, with the given module fields; no params.
+
+        Raises:
+            TypeError: no configuration, such as a dict or a class.
+        """
+        if not isinstance(config, Config):
+            raise TypeError(
+                f"{cls.__name__}.from_config takes a configuration, got {config!r:.80}; "
+                "AutoConfig.from_pretrained reads one"
+            )
         return head_class(cls.__name__, config.to_dict()).from_config(config, **fields)
 
 

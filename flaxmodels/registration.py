@@ -132,12 +132,20 @@ def add_config(model_type: str, cls: ConfigClass, *, exist_ok: bool = False) -> 
     _configs[model_type] = cls
 
 
+def check_model_class(cls: object) -> None:
+    """Raises `TypeError` for what is no model class, such as a model."""
+    if not isinstance(cls, type) or not hasattr(cls, "config_class"):
+        raise TypeError(f"{cls!r:.80} is no model class: one has a config_class")
+
+
 def add_model(auto_class: str, cls: ModelClass, *, instead: bool = False) -> None:
     """Lets an auto class find a model class.
 
     Raises:
+        TypeError: it is no model class.
         ValueError: its configuration class has no `model_type` to be found by.
     """
+    check_model_class(cls)
     config = cls.config_class
     if not config.model_type:
         raise ValueError(f"{cls.__name__}.config_class has no model_type to be found by")

@@ -5,6 +5,7 @@ K key-value heads, G = N / K, H head dimension, V vocabulary, L layers.
 """
 
 from .activations import ACTIVATIONS as ACTIVATIONS
+from .attention import IMPLEMENTATIONS as IMPLEMENTATIONS
 from .attention import AttentionMask as AttentionMask
 from .attention import Causal as Causal
 from .attention import Chunk as Chunk
@@ -35,6 +36,7 @@ from .context import pass_context as pass_context
 from .context import with_encoder as with_encoder
 from .cross_attention import cross_attention as cross_attention
 from .inputs import Tokens as Tokens
+from .inputs import as_flag as as_flag
 from .inputs import check_attention_mask as check_attention_mask
 from .inputs import check_ids as check_ids
 from .inputs import check_positions as check_positions

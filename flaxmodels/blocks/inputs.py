@@ -5,15 +5,17 @@ Shapes and dtypes are checked whenever a program is traced; values where they ar
 (`concrete.known`): in a call outside of `jit`, and of constants.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..calls.concrete import check_token_ids, first_outside, known
 from ..config.config import Config
-from .kv_cache import Cache
+from .kv_cache import Cache, CacheSpec
 
 
 class Tokens(NamedTuple):
@@ -45,6 +47,7 @@ class Tokens(NamedTuple):
         config: Config,
         *,
         cache: Cache | None = None,
+        specs: Mapping[str, CacheSpec] | None = None,
         stacked: bool = False,
         token_types: int | None = None,
     ) -> "Tokens":
@@ -52,6 +55,7 @@ class Tokens(NamedTuple):
 
         Args:
             cache: what the new tokens go into.
+            specs: of the model's caches; None where there is no `cache`.
             stacked: whether the model scans its layers.
             token_types: how many there are; None for a family without them.
 
@@ -60,7 +64,7 @@ class Tokens(NamedTuple):
             ValueError: another shape, an id that has no row, a mask that is not of 0 and 1, more
                 tokens than the cache or the table of positions has room for.
         """
-        given = Tokens(*(x if x is None or hasattr(x, "dtype") else np.asarray(x) for x in self))
+        given = Tokens(*(as_array(name, x) for name, x in self._asdict().items()))
         _check_tokens(config, given.input_ids, given.inputs_embeds)
         shape = given.shape
         check_attention_mask(given.attention_mask, shape, pairs=cache is None)
@@ -69,10 +73,47 @@ class Tokens(NamedTuple):
         rows = None if rows is None else rows + config.first_position
         check_ids("position_ids", given.position_ids, shape, rows, "positions")
         if cache is not None:
-            _check_cache(cache, shape, config.num_hidden_layers, stacked)
+            _check_cache(cache, shape, specs or {}, stacked)
         if given.position_ids is None:
             _check_length(config, shape[1], cache)
         return given
+
+
+def as_array(name: str, x: object) -> Any:
+    """Returns an argument as an array: a list, or a tensor of another library, as one of NumPy's;
+    None as it is.
+
+    Raises:
+        TypeError: a masked array.
+        ValueError: rows of different lengths.
+    """
+    if x is None or isinstance(x, jax.Array | jax.ShapeDtypeStruct):
+        return x
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; give its numbers, x.filled(0), and a mask")
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{name} has rows of different lengths: pad them to one") from None
+
+
+def check_numbers(name: str, x: jax.Array | np.ndarray) -> None:
+    """Refuses an array that is neither of integers, nor of floats or bools."""
+    if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)):
+        raise TypeError(f"{name} must be of numbers, got {x.dtype}")
+
+
+def as_flag(name: str, value: object) -> bool:
+    """Returns an argument that decides which program is traced: True or False, or 1 or 0.
+
+    Raises:
+        TypeError: another value, or one that is not known while a program is traced.
+    """
+    if isinstance(value, Tracer):
+        raise TypeError(f"{name} is traced; it must be static: True or False")
+    if np.ndim(value) or value not in (True, False):
+        raise TypeError(f"{name} is {value!r:.80}; expected True or False")
+    return bool(value)
 
 
 def check_attention_mask(
@@ -85,6 +126,7 @@ def check_attention_mask(
     """
     if mask is None:
         return
+    check_numbers("attention_mask", mask)
     batch, length = shape
     shapes = [(length,), (length, length)] if pairs else [(length,)]
     if mask.shape[1:] not in shapes or mask.shape[0] not in (1, batch):
@@ -114,8 +156,8 @@ def checked_encoder(states: Any, mask: Any, batch: int) -> tuple[jax.Array, jax.
         TypeError: states that are not floats.
         ValueError: another shape, or a mask that is not of 0 and 1.
     """
-    states = jnp.asarray(states)
-    mask = mask if mask is None or hasattr(mask, "dtype") else np.asarray(mask)
+    states = jnp.asarray(as_array("encoder_hidden_states", states))
+    mask = as_array("encoder_attention_mask", mask)
     _check_form("encoder_hidden_states", states, "[B, S, De]", 3)
     if states.shape[0] != batch:
         raise ValueError(
@@ -179,7 +221,9 @@ def check_ids(
         raise ValueError(f"{name}{odd[0]} is {odd[1]}; {there}")
 
 
-def _check_cache(cache: object, shape: tuple[int, int], depth: int, stacked: bool) -> None:
+def _check_cache(
+    cache: object, shape: tuple[int, int], specs: Mapping[str, CacheSpec], stacked: bool
+) -> None:
     if not isinstance(cache, Cache):
         raise TypeError(f"cache is a {type(cache).__name__}; expected what init_cache returns")
     batch, slots = cache.mask.shape
@@ -187,11 +231,18 @@ def _check_cache(cache: object, shape: tuple[int, int], depth: int, stacked: boo
         raise ValueError(f"the cache is of {batch} sequences, and there are {shape[0]}")
     layers = [entry.keys for entry in cache.entries.values()]
     looped, count = isinstance(layers[0], tuple), sum(map(len, layers))
+    depth = sum(len(spec.num_heads) for spec in specs.values())
     if stacked == looped or count != depth:
         raise ValueError(
             f"the cache is of {count} layers, in {'a tuple' if looped else 'one stack'}; this "
             f"model has {depth}{', scanned' if stacked else ''}: make it with this model's "
             "init_cache"
+        )
+    made = {each: spec._replace(window=None) for each, spec in specs.items()}
+    if made != (found := {each: entry.spec for each, entry in cache.entries.items()}):
+        raise ValueError(
+            f"the cache is of another model: it keeps {found}, and this one {made}; make it with "
+            "this model's init_cache"
         )
     filled = known(cache.index)
     end = shape[1] if filled is None else int(filled) + shape[1]

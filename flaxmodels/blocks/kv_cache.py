@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.export import is_symbolic_dim
 
 from .. import sharding as fs
+from ..params.tree.cast import parse_dtype
 
 _Arrays = tuple[jax.Array, ...] | jax.Array
 Read = Callable[[], tuple[jax.Array, jax.Array]]
@@ -34,6 +36,16 @@ class KV:
 
     keys: _Arrays
     values: _Arrays
+
+    @property
+    def spec(self) -> "CacheSpec":
+        """What there is room for; how long the window is, if there is one, is not told."""
+        looped = isinstance(self.keys, tuple)
+        layers = self.keys if looped else [self.keys] * len(self.keys)
+        values = self.values[0] if looped else self.values
+        return CacheSpec(
+            tuple(layer.shape[-3] for layer in layers), layers[0].shape[-1], values.shape[-1]
+        )
 
     def places(self, index: jax.Array, length: int) -> jax.Array | None:
         """Returns the places int32 [S] of the keys that a pass of `length` tokens attends to; None
@@ -247,7 +259,15 @@ def init_cache(
     stacked: bool,
 ) -> Cache:
     """Makes an empty cache for B = `batch_size` sequences of at most S = `max_length` tokens;
-    stacked for a model that scans its layers."""
+    stacked for a model that scans its layers.
+
+    Raises:
+        TypeError: a size that is no number, or not known while a program is traced.
+        ValueError: a size below 1, or a dtype that holds no keys.
+    """
+    _check_size("batch_size", batch_size)
+    _check_size("max_length", max_length)
+    dtype = parse_dtype(dtype)
 
     def entry(spec: CacheSpec) -> KV:
         window = spec.window
@@ -265,6 +285,15 @@ def init_cache(
     mask = jnp.zeros((batch_size, max_length), bool)
     entries = {attention: entry(spec) for attention, spec in specs.items()}
     return Cache(entries=entries, mask=mask, index=jnp.zeros((), jnp.int32))
+
+
+def _check_size(name: str, size: object) -> None:
+    if is_symbolic_dim(size):
+        return
+    if not isinstance(size, int | np.integer):
+        raise TypeError(f"{name} is {size!r}; expected a number that is known before a trace")
+    if size < 1:
+        raise ValueError(f"{name} is {size}; expected at least 1")
 
 
 def _in_place(old: _Arrays, slot, start, new: jax.Array, only: jax.Array | None) -> _Arrays:

@@ -148,6 +148,11 @@ class Layers(nn.Module):
         carry = Carry(x, context.cache, context.shared)
         run = self._scan if self.options.scan_layers else self._loop
         if self.options.scan_layers:
+            if "0" in self.variables.get("params", ()):
+                raise ValueError(
+                    f"{'/'.join(self.path)} of the params has layers one by one, and the model "
+                    "scans them: give fp.stack_layers(params), or clone it with scan_layers=False"
+                )
             carry = varying(carry, over=(x, context, inputs, self.variables))
         carry, traces = run(carry, context, inputs)
         entered = tuple(trace.entered for trace in traces if trace.entered is not None)

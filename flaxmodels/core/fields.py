@@ -2,15 +2,17 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from flax import linen as nn
 
 from .. import params as fp
 from .. import sharding as fs
-from ..blocks import as_remat, check_dtype, heads_are_even
+from ..blocks import IMPLEMENTATIONS, as_flag, as_remat, check_dtype, heads_are_even
 from ..calls import keyword_table, keywords
 from ..config.config import Config
+from ..config.generation_config import GenerationConfig
 from ..documents.json_values import ConfigError
 
 _OF_A_LOAD = frozenset({"device_map", "max_memory", "offload_folder", "offload_buffers"})
@@ -50,10 +52,10 @@ def normalise(model: nn.Module) -> None:
     """Checks a new model's fields, and replaces each by its normal form.
 
     Raises:
-        TypeError: a configuration of another family, or rules that are no rules.
+        TypeError: a configuration of another family, or a field of another type.
         ConfigError: `scan_layers` where layers differ.
-        ValueError: no such remat policy, a dtype that no layer computes in, a `defer_logits` that
-            is no number of tokens.
+        ValueError: no such remat policy or attention, a dtype that no layer computes in, a
+            `defer_logits` that is no number of tokens, tags that are no words.
     """
     cls = type(model)
     check_config(cls, model.config)
@@ -63,6 +65,19 @@ def normalise(model: nn.Module) -> None:
     model.uneven = fs.as_uneven(model.uneven)
     model.remat = as_remat(model.remat)
     model.attn_implementation = keywords.attention(model.attn_implementation)
+    if model.attn_implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"{cls.__name__}: attn_implementation is {model.attn_implementation!r}; expected one "
+            f"of {', '.join(IMPLEMENTATIONS)}"
+        )
+    for name in ("scan_layers", "embed_tap"):
+        setattr(model, name, as_flag(f"{cls.__name__}: {name}", getattr(model, name)))
+    model.model_tags = as_tags(model.model_tags)
+    if not isinstance(model.generation_config, GenerationConfig | None):
+        raise TypeError(
+            f"{cls.__name__}: generation_config is a {type(model.generation_config).__name__}; "
+            "expected a fm.GenerationConfig"
+        )
     if not isinstance(model.defer_logits, int) or model.defer_logits < 0:
         raise ValueError(
             f"{cls.__name__}: defer_logits is {model.defer_logits!r}; expected True, False, or how "
@@ -73,6 +88,18 @@ def normalise(model: nn.Module) -> None:
             f"{cls.__name__}: scan_layers needs as many heads in every layer, and "
             f"config.pruned_heads is {dict(model.config.pruned_heads)}; use scan_layers=False"
         )
+
+
+def as_tags(tags: str | Iterable[str]) -> tuple[str, ...]:
+    """Returns the tags of a model card, each once.
+
+    Raises:
+        ValueError: a tag that is no text, or empty.
+    """
+    words = [tags] if isinstance(tags, str) else [*tags]
+    if odd := [tag for tag in words if not isinstance(tag, str) or not tag.strip()]:
+        raise ValueError(f"tags must be words, got {', '.join(map(repr, odd))}")
+    return tuple(dict.fromkeys(words))
 
 
 def check_assignment(model: nn.Module, name: str) -> None:

@@ -120,6 +120,11 @@ class Model(nn.Module):
         super().__setattr__(name, value)
 
     @nn.nowrap
+    def __delattr__(self, name: str) -> None:
+        fields.check_assignment(self, name)
+        super().__delattr__(name)
+
+    @nn.nowrap
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
@@ -153,6 +158,11 @@ class Model(nn.Module):
         """Runs the model, or another `method` of it, as `flax.linen.Module.apply` says; padding
         (`uneven`) is taken off `variables["params"]` first, so that nothing computes with it.
         With `deterministic=False` adapters drop inputs, by the key "dropout" of `rngs`."""
+        if not isinstance(variables, Mapping):
+            raise TypeError(
+                f"{type(self).__name__}.apply takes {{'params': params}}, got a "
+                f"{type(variables).__name__}"
+            )
         if fs.may_pad(self.uneven) and "params" in variables:
             variables = {**variables, "params": self.cut(variables["params"])}
         if kwargs.get("deterministic") is False and "params" in variables:

@@ -27,6 +27,7 @@ from ..checkpoints.push import PUSH_DEFAULTS, push, save_and_push
 from ..checkpoints.request import DEFAULTS, UNSAID, NameOrPath, Request
 from ..checkpoints.save import SaveOptions, save
 from ..config.config import Config
+from ..core.fields import as_tags
 from ..core.model import Model
 from ..data.method import PreparesDatasets
 from ..editing.prune import prune_heads
@@ -320,10 +321,7 @@ class PretrainedModel(
         Raises:
             ValueError: a tag that is no text, or empty.
         """
-        more = [tags] if isinstance(tags, str) else [*tags]
-        if odd := [tag for tag in more if not isinstance(tag, str) or not tag.strip()]:
-            raise ValueError(f"tags must be words, got {', '.join(map(repr, odd))}")
-        return self.clone(model_tags=tuple(dict.fromkeys((*self.model_tags, *more))))
+        return self.clone(model_tags=(*self.model_tags, *as_tags(tags)))
 
     @shows({"params": None, "files": None, "token": None, **defaults_of(CardInfo)})
     def create_model_card(

@@ -2,6 +2,7 @@
 backbone that a family fills in."""
 
 import functools
+from collections.abc import Collection
 from typing import Any, ClassVar, TypedDict, Unpack
 
 import jax
@@ -9,9 +10,11 @@ import jax.numpy as jnp
 
 from .. import blocks
 from .. import sharding as fs
+from ..calls.keyword_table import KEYWORDS
 from ..config.config import Config
 from ..core import outputs
 from ..params.tree.weights import Weight
+from ..registration import nearest
 from .base import PretrainedModel
 from .over_length import run_over_length
 
@@ -56,15 +59,26 @@ class Inputs(TypedDict, total=False):
     output_attentions: bool | None
 
 
-def not_taken_error(function: str, name: str) -> TypeError:
-    """Makes the error for an argument that a forward pass does not take."""
-    hint = ""
-    if name == "labels":
-        hint = (
-            "; labels: models compute no loss; with inputs, labels = "
-            "fm.training.match_labels(model, batch) it is fm.training.loss(model, "
-            "model.apply({'params': params}, **inputs), labels)"
-        )
+_DROPOUT = "dropout is on with deterministic=False, rngs={'dropout': key}"
+_INSTEAD = {
+    "labels": "labels: models compute no loss; with inputs, labels = "
+    "fm.training.match_labels(model, batch) it is fm.training.loss(model, "
+    "model.apply({'params': params}, **inputs), labels)",
+    "params": "params are in the first argument, model.apply({'params': params}, ...)",
+    "past_key_values": "give cache=model.init_cache(rows, tokens)",
+    "dropout_rng": _DROPOUT,
+    "train": _DROPOUT,
+    **{name: KEYWORDS[name].use for name in ("use_cache", "return_dict")},
+}
+"""Argument of a forward pass in Transformers or its Flax classes -> what to write."""
+
+
+def not_taken_error(function: str, name: str, taken: Collection[str]) -> TypeError:
+    """Makes the error for an argument that a forward pass does not take; `taken` are others."""
+    if name in _INSTEAD:
+        hint = f"; {_INSTEAD[name]}"
+    else:
+        hint = "" if name in Inputs.__annotations__ else nearest(name, [*taken])
     return TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")
 
 
@@ -106,9 +120,15 @@ class Decoder(PretrainedModel):
                 encoder for one without cross-attention.
         """
         cfg = self.config
-        tokens = tokens.checked(cfg, cache=cache, stacked=self.scan_layers, token_types=token_types)
         if cache is not None:
             self._check_decoder()
+        tokens = tokens.checked(
+            cfg,
+            cache=cache,
+            specs=None if cache is None else self.cache_specs(),
+            stacked=self.scan_layers,
+            token_types=token_types,
+        )
         kinds = dict.fromkeys(cfg.layer_kinds)
         attentions = dict.fromkeys(kind.attention for kind in kinds)
         context = blocks.pass_context(tokens, attentions, self.mask_rule, cache)
@@ -118,14 +138,15 @@ class Decoder(PretrainedModel):
         encoder = encoder_hidden_states, encoder_attention_mask
         context = self._attending(context, *encoder, batch=tokens.shape[0])
         rotaries = dict.fromkeys(kind.rotary for kind in kinds if kind.rotary is not None)
-        states, weights = output_hidden_states, output_attentions
+        states = cfg.output_hidden_states if output_hidden_states is None else output_hidden_states
+        weights = cfg.output_attentions if output_attentions is None else output_attentions
         return tokens, context._replace(
             head_scales=blocks.head_scales(cfg, head_mask, stacked=self.scan_layers),
             biases={each: bias for each, bias in biases.items() if bias is not None},
             rotations={each: self.rotation(each, context.positions) for each in rotaries},
-            deterministic=deterministic,
-            output_hidden_states=cfg.output_hidden_states if states is None else states,
-            output_attentions=cfg.output_attentions if weights is None else weights,
+            deterministic=blocks.as_flag("deterministic", deterministic),
+            output_hidden_states=blocks.as_flag("output_hidden_states", states),
+            output_attentions=blocks.as_flag("output_attentions", weights),
         )
 
     def _attending(
@@ -236,8 +257,10 @@ class Backbone(Decoder):
         **inputs: Unpack[Inputs],
     ) -> outputs.BaseOutput:
         """Computes hidden states."""
-        if odd := sorted(inputs.keys() & self.not_taken or inputs.keys() - Inputs.__annotations__):
-            raise not_taken_error(f"{type(self).__name__}.__call__", odd[0])
+        taken = {*Inputs.__annotations__} - self.not_taken
+        if odd := sorted(inputs.keys() - taken):
+            call = f"{type(self).__name__}.__call__"
+            raise not_taken_error(call, odd[0], {"attention_mask", "input_ids", *taken})
         given: dict[str, Any] = {**inputs}
         tokens = blocks.Tokens(
             input_ids,

@@ -173,8 +173,13 @@ class CausalLM(VocabularyHead):
 
 def last(x: jax.Array, logits_to_keep: int) -> jax.Array:
     """Returns the last `logits_to_keep` places of x [B, T, D]; all if that is 0."""
-    if (keep := operator.index(logits_to_keep)) < 0:
-        raise ValueError(f"logits_to_keep is {keep}; expected 0 for all, or how many")
+    expected = f"logits_to_keep is {logits_to_keep!r}; expected 0 for all, or how many"
+    try:
+        keep = operator.index(logits_to_keep)
+    except TypeError:
+        raise TypeError(f"{expected}, static") from None
+    if keep < 0:
+        raise ValueError(expected)
     return x[:, -keep:]
 
 

@@ -138,6 +138,8 @@ def test_D38_a_model_is_a_value(fields):
     ((name, value),) = fields.items()
     with pytest.raises(dataclasses.FrozenInstanceError, match=f"{name} cannot be assigned: "):
         setattr(model, name, value)
+    with pytest.raises(dataclasses.FrozenInstanceError, match=f"{name} cannot be assigned: "):
+        delattr(model, name)
     for other in (copy.deepcopy(model), copy.copy(model), pickle.loads(pickle.dumps(model))):
         assert other == model and hash(other) == hash(model)
     bound = model.bind({"params": {}})
@@ -152,6 +154,24 @@ def test_P1_D38_a_configuration_of_another_family_is_refused():
         fm.LlamaForCausalLM("org/name")
     with pytest.raises(TypeError, match="takes a LlamaConfig, got GPT2Config"):
         fm.LlamaForCausalLM(CONFIG).clone(config=fm.GPT2Config())
+
+
+FIELDS = [
+    ("scan_layers", "no", TypeError, "scan_layers is 'no'; expected True or False"),
+    ("scan_layers", None, TypeError, "scan_layers is None; expected True or False"),
+    ("embed_tap", 2, TypeError, "embed_tap is 2; expected True or False"),
+    ("attn_implementation", "flesh", ValueError, "attn_implementation is 'flesh'; expected one of"),
+    ("generation_config", {}, TypeError, "generation_config is a dict; expected a fm.Generation"),
+    ("model_tags", [3], ValueError, "tags must be words, got 3"),
+]
+
+
+def test_D38_fields_of_another_type_are_refused():
+    for name, value, kind, said in FIELDS:
+        with pytest.raises(kind, match=said):
+            fm.LlamaForCausalLM(CONFIG, **{name: value})
+    assert fm.LlamaForCausalLM(CONFIG, model_tags="one").model_tags == ("one",)
+    assert fm.LlamaForCausalLM(CONFIG, scan_layers=1).scan_layers is True
 
 
 @pytest.mark.parametrize("name", ["_do_init", "seed", "input_shape", "prng_key", "device_map"])

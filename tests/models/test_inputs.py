@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _drawn import params_of
+from _drawn import params_of, tiny_llama
 
 import flaxmodels as fm
+from flaxmodels import params as fp
 
 V, D, POSITIONS, TYPES = 24, 8, 12, 3
 SIZES = {"vocab_size": V, "num_attention_heads": 2, "num_hidden_layers": 1, "hidden_size": D}
@@ -137,6 +138,99 @@ def test_D9_more_tokens_than_slots_are_refused(family):
         call(family, IDS[:, :3], cache=cache)
 
 
+FORMS = {
+    "rows of other lengths": (([[1, 2], [3]],), {}, "input_ids has rows of different lengths"),
+    "a masked array": ((np.ma.array(IDS),), {}, "input_ids is a masked array; give its numbers"),
+    "a mask of texts": ((IDS, [["1"] * 5] * 2), {}, "attention_mask must be of numbers, got <U1"),
+    "a complex mask": ((IDS, ONES * 1j), {}, "attention_mask must be of numbers, got complex128"),
+    "a word": ((IDS,), {"deterministic": "no"}, "deterministic is 'no'; expected True or False"),
+    "nothing": ((IDS,), {"deterministic": None}, "deterministic is None; expected True or False"),
+    "asked by a word": ((IDS,), {"output_attentions": "no"}, "output_attentions is 'no'"),
+    "a letter too few": ((IDS,), {"atention_mask": ONES}, r"did you mean attention_mask\?"),
+    "a cache, as there": ((IDS,), {"past_key_values": None}, "give cache=model.init_cache"),
+    "a mode": ((IDS,), {"train": True}, "deterministic=False, rngs="),
+}
+
+
+@pytest.mark.parametrize(("args", "kwargs", "said"), FORMS.values(), ids=FORMS)
+def test_D29_what_is_no_argument_of_a_pass_is_named(args, kwargs, said):
+    for family in ("bert", "llama"):
+        model = MODELS[family]
+        run = lambda p, model=model: model.apply({"params": p}, *args, **kwargs)  # noqa: E731
+        with pytest.raises((TypeError, ValueError), match=said):
+            jax.eval_shape(run, model.abstract_params())
+
+
+class Tensor:
+    """What another library's tensor is to NumPy: a dtype of its own, and an array if asked."""
+
+    dtype, shape = "torch.int64", IDS.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return IDS
+
+
+def test_D29_a_tensor_of_another_library_is_what_it_holds():
+    model = MODELS["llama"]
+    run = lambda p: model.apply({"params": p}, Tensor()).logits  # noqa: E731
+    assert jax.eval_shape(run, model.abstract_params()).shape == (2, 5, V)
+
+
+def test_flags_are_static():
+    for name in ("deterministic", "output_hidden_states"):
+        with pytest.raises(TypeError, match=f"{name} is traced; it must be static"):
+            shaped("llama", IDS, **{name: True})
+
+
+WRONG_PARAMS = {
+    "no params": ({}, ValueError, "params have no model/embed_tokens/embedding: a model takes its"),
+    "params alone": (None, ValueError, "params have no model/embed_tokens/embedding"),
+    "a list": ([], TypeError, r"LlamaForCausalLM.apply takes {'params': params}, got a list"),
+    "no head": ({"lm_head": {}}, ValueError, "params have no lm_head/kernel"),
+    "a word": ({"lm_head": {"kernel": "x"}}, TypeError, "lm_head/kernel is a str; expected an arr"),
+    "numbers": ({"lm_head": {"kernel": [[1.0]]}}, TypeError, "lm_head/kernel is a list"),
+}
+
+
+@pytest.mark.parametrize(("change", "kind", "said"), WRONG_PARAMS.values(), ids=WRONG_PARAMS)
+def test_params_that_are_not_the_models_are_named(change, kind, said):
+    model, own = MODELS["llama"], params("llama")
+    variables = {"params": {**own, **change}} if change else own if change is None else change
+    with pytest.raises(kind, match=said):
+        model.apply(variables, IDS)
+
+
+def test_params_of_layers_that_are_stacked_or_not_say_so():
+    model, own = MODELS["llama"], params("llama")
+    with pytest.raises(ValueError, match=r"have no model/layers/0/.*fp.unstack_layers"):
+        model.apply({"params": fp.stack_layers(own)}, IDS)
+    with pytest.raises(
+        ValueError, match=r"model/layers of the params has layers one by one.*fp.st"
+    ):
+        model.clone(scan_layers=True).apply({"params": own}, IDS)
+
+
+SIZES_OF_CACHES = [
+    ((0, 4), "batch_size is 0; expected at least 1"),
+    ((2, -1), "max_length is -1; expected at least 1"),
+    ((2, 4.0), "max_length is 4.0; expected a number that is known"),
+    (("2", 4), "batch_size is '2'; expected a number"),
+    ((2, 4, "int8"), "unknown dtype 'int8'"),
+]
+
+
+def test_a_cache_of_no_size_is_refused():
+    for given, said in SIZES_OF_CACHES:
+        with pytest.raises((TypeError, ValueError), match=said):
+            MODELS["llama"].init_cache(*given)
+    with pytest.raises(TypeError, match="max_length is .*; expected a number that is known before"):
+        jax.jit(lambda n: MODELS["llama"].init_cache(2, n).index)(3)
+    assert (
+        MODELS["llama"].init_cache(2, 4, "bf16").entries["full_attention"].keys[0].dtype.name
+        == "bfloat16"
+    )
+
+
 @pytest.mark.parametrize("family", DECODERS)
 def test_a_cache_of_another_model_or_batch_is_refused(family):
     model = MODELS[family]
@@ -144,6 +238,9 @@ def test_a_cache_of_another_model_or_batch_is_refused(family):
         shaped(family, IDS, cache=model.init_cache(3, 7))
     with pytest.raises(ValueError, match="1 layers, in one stack; this model has 1: make it with"):
         shaped(family, IDS, cache=model.clone(scan_layers=True).init_cache(2, 7))
+    wider = fm.LlamaForCausalLM(tiny_llama(num_hidden_layers=1))
+    with pytest.raises(ValueError, match="of another model: it keeps .*key_dim=8.*one .*key_dim=4"):
+        shaped(family, IDS, cache=wider.init_cache(2, 7))
     with pytest.raises(TypeError, match="cache is a tuple; expected what init_cache returns"):
         call(family, IDS, cache=((1, 2),))
     with pytest.raises(ValueError, match=r"\[2, 5\]; with a cache it covers the new tokens alone"):
@@ -216,6 +313,8 @@ def test_D29_logits_to_keep(family):
         np.testing.assert_allclose(got, every[:, first:], atol=1e-6)
     with pytest.raises(ValueError, match="logits_to_keep is -1; expected 0 for all"):
         call(family, IDS, logits_to_keep=-1)
+    with pytest.raises(TypeError, match="logits_to_keep is 1.0; expected 0 for all"):
+        call(family, IDS, logits_to_keep=1.0)
 
 
 CHOICES = {

@@ -124,6 +124,19 @@ def test_D19_what_cannot_be_registered():
         fm.AutoConfig.register("llama", fm.LlamaConfig)
     with pytest.raises(ValueError, match="OwnLlama reads a LlamaConfig, not a MineConfig"):
         fm.AutoModelForCausalLM.register(MineConfig, OwnLlama)
+    for given in (3, MineConfig, fm.LlamaForCausalLM(fm.LlamaConfig())):
+        with pytest.raises(TypeError, match="is no model class: one has a config_class"):
+            fm.register_for_auto_class("AutoModel")(given)
+    with pytest.raises(TypeError, match="'mine' is no class of configurations; it comes first"):
+        fm.AutoModelForCausalLM.register("mine", OwnLlama)
+
+
+def test_an_auto_class_is_no_model_and_takes_a_configuration():
+    with pytest.raises(TypeError, match=r"no model: AutoModel.from_pretrained\(name\)"):
+        fm.AutoModel()
+    for given in ({"model_type": "llama"}, fm.LlamaConfig, "llama"):
+        with pytest.raises(TypeError, match="from_config takes a configuration, got "):
+            fm.AutoModel.from_config(given)
 
 
 def test_R7_a_map_to_code_finds_nothing(tmp_path):

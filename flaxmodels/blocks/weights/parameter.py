@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import numpy as np
 from flax import linen as nn
 from flax.core import meta
 
@@ -57,12 +56,19 @@ def _held(module: nn.Module, name: str, shape: tuple[int, ...]) -> jax.Array | W
     linen's own `Module.param` would trace an initializer for the shape, a fifth of the time that a
     pass takes to trace."""
     found = meta.unbox(module.get_variable("params", name))
+    path = "/".join((*module.path, name))
     if found is None:
+        if not module.is_mutable_collection("params"):
+            raise ValueError(
+                f"the params have no {path}: a model takes its own, {{'params': params}}, with "
+                "layers stacked if it has scan_layers (fp.stack_layers, fp.unstack_layers)"
+            )
         return None
-    path, own = "/".join((*module.path, name)), np.shape(found)
-    if own != shape:
+    if not hasattr(found, "shape"):
+        raise TypeError(f"{path} is a {type(found).__name__}; expected an array")
+    if found.shape != shape:
         held = f" ({found.held_as}) stands for" if isinstance(found, Weight) else " has shape"
-        raise ValueError(f"{path}{held} {own}, expected {shape}")
+        raise ValueError(f"{path}{held} {found.shape}, expected {shape}")
     for part in jax.tree.leaves(found):
         _check_mesh(jax.typeof(part).sharding, path)
     return found

@@ -64,10 +64,14 @@ Encoded = outputs.BaseOutput | Sequence[jax.Array] | jax.Array | None
 """What an encoder returned."""
 
 
+_FIRST = {"input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask"}
+
+
 def check_names(owner: str, given: dict[str, Any], names: type, not_taken: frozenset[str]) -> None:
     """Raises `TypeError` for a keyword that `names`, a TypedDict, or the family has not."""
-    if odd := sorted(given.keys() & not_taken or given.keys() - names.__annotations__.keys()):
-        raise not_taken_error(owner, odd[0])
+    taken = {*names.__annotations__} - not_taken
+    if odd := sorted(given.keys() - taken):
+        raise not_taken_error(owner, odd[0], taken | _FIRST)
 
 
 def encoded(owner: str, given: Encoded) -> outputs.BaseOutput | None:
