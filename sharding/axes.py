@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax.core import meta
 
 Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
@@ -122,6 +123,13 @@ def with_axes(init: Draw, *names: str | None) -> Callable[..., Any]:
         return Axes(value, names, _Drawn(init)) if _declaring.value else value
 
     return named
+
+
+def described(init: Draw, shape: tuple[int, ...], names: tuple[str | None, ...]) -> Axes | None:
+    """Boxes zeros, float32, in the place of a parameter that `init` would draw, where
+    `declared_axes` asks for its description; None in any other call. To trace the draws takes a
+    quarter of the time that a model takes to be described."""
+    return Axes(jnp.zeros(shape, jnp.float32), names, _Drawn(init)) if _declaring.value else None
 
 
 def declared_axes(init: Callable[..., Any], *args: Any) -> Any:

@@ -33,6 +33,13 @@ def params_of(model: Any, seed: int = 0) -> Any:
     return fp.unflatten({path: leaf(path, x.shape) for path, x in leaves.items()})
 
 
+def initial(model: Any, ending: str, seed: int = 0) -> Any:
+    """Draws as `init_params` does, of the model's leaves those whose paths end so."""
+    part, _ = fp.partition(model.abstract_params(), lambda path, _: path.endswith(ending))
+    draw = jax.jit(lambda key: fp.initialize(part, key, naming=model.naming))
+    return draw(jax.random.key(seed))
+
+
 def applied(model: Any, params: Any, *args: Any, **given: Any) -> Any:
     """What `model.apply` gives, compiled as one program: operation by operation the first pass of
     a tiny model takes 1 s."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from _drawn import params_of
 from _families import TOKENS, arrays_of
 from _paths import GOLDENS
 from _turns import some_of
@@ -129,7 +130,7 @@ def test_a_decoder_attends_in_full_and_not_to_what_comes_after():
         TINY | {"is_decoder": True, "block_size": 1, "num_random_blocks": 1}
     )
     model = fm.BigBirdForCausalLM(config, scan_layers=True)
-    params = model.init_params(jax.random.key(0))
+    params = params_of(model)
     run = jax.jit(lambda ids: model.apply({"params": params}, ids).logits)
     ids = np.arange(3, 15)[None]
     other = ids.copy()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from _drawn import applied, params_of
+from _drawn import applied, initial, params_of
 from _weights import weights
 
 import flaxmodels as fm
@@ -150,8 +150,7 @@ def test_contacts_of_esm_are_those_of_the_reference():
 
 def test_frequencies_of_esm_begin_as_those_of_its_base():
     config = fm.EsmConfig.from_dict(reference.load("esm").table.config_of("EsmModel"))
-    params = fm.EsmModel(config).init_params(jax.random.key(0))
-    frequencies = params["rotary_embeddings"]["inv_freq"]
+    frequencies = initial(fm.EsmModel(config), "inv_freq")["rotary_embeddings"]["inv_freq"]
     np.testing.assert_allclose(frequencies, 10_000.0 ** -(np.arange(3) / 3), rtol=1e-6)
 
 
@@ -204,7 +203,7 @@ def test_sinusoids_of_distilbert_are_where_positions_start():
     table = reference.load("distilbert").table
     config = table.config_of("DistilBertModel") | {"sinusoidal_pos_embds": True}
     model = fm.DistilBertModel(fm.DistilBertConfig.from_dict(config))
-    params = model.init_params(jax.random.key(0))
+    params = initial(model, "position_embeddings/embedding")
     rows = np.asarray(params["embeddings"]["position_embeddings"]["embedding"])
     step = 10_000 ** (-2 / config["dim"])
     expected = [np.sin(7), np.cos(7), np.sin(7 * step), np.cos(7 * step)]

@@ -377,7 +377,7 @@ def test_a_batch_without_a_padding_token_has_no_known_ends(family):
     one = run(model, params, {"input_ids": np.array([[5, 6, 7]])}).logits
     assert one.shape == (1, 3)
     with pytest.raises(ValueError, match="pad_token_id is None"):
-        model.apply({"params": params}, np.array([[5, 6], [7, 8]]))
+        jax.eval_shape(model.apply, {"params": params}, np.array([[5, 6], [7, 8]]))
 
 
 def test_the_dtype_of_computing_is_any_name_of_one():

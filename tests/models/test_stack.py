@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _drawn import initial, params_of
 from _turns import some_of
 from flax import linen as nn
 
@@ -68,7 +69,7 @@ PERIODS = Mixed(CONFIG.replace(form="other"), scan_layers=True)
 @pytest.fixture(scope="module")
 def modes():
     """How layers are run -> a model and its params, the same in both."""
-    stacked = SCANNED.init_params(jax.random.key(0))
+    stacked = params_of(SCANNED)
     apart = fp.unstack_layers(stacked, "model/layers")
     return {"scan": (SCANNED, stacked), "loop": (Mixed(CONFIG), apart)}
 
@@ -82,19 +83,20 @@ def run(model, params, ids=IDS, mask=None, **inputs):
     )
 
 
-def test_a_path_says_which_layers_a_stacked_leaf_holds(modes):
+def test_a_path_says_which_layers_a_stacked_leaf_holds():
     leaf = "self_attn/q_proj/kernel"
-    params = PERIODS.init_params(jax.random.key(0))
-    shapes = {p: x.shape[0] for p, x in fp.flatten(params).items() if p.endswith(leaf)}
+    described = PERIODS.abstract_params()
+    shapes = {p: x.shape[0] for p, x in fp.flatten(described).items() if p.endswith(leaf)}
     assert shapes == {
         f"model/layers/{name}/{leaf}": count
         for name, count in {"0+3": 2, "1+3": 2, "2+3": 2, "6+1": 2}.items()
     }
     template = fp.flatten(Mixed(CONFIG).abstract_params())
     assert {p: x.shape for p, x in template.items()} == {
-        p: x.shape for p, x in fp.flatten(looped(params)).items()
+        p: x.shape for p, x in fp.flatten(looped(params_of(PERIODS))).items()
     }
-    assert jax.tree.all(jax.tree.map(np.array_equal, looped(params), modes["loop"][1]))
+    drawn, of_loop = initial(PERIODS, leaf), initial(Mixed(CONFIG), leaf)
+    assert jax.tree.all(jax.tree.map(np.array_equal, looped(drawn), of_loop))
 
 
 def test_loop_and_scan_agree_in_everything(modes):

@@ -2,9 +2,8 @@
 
 import functools
 import os
-import subprocess
-import sys
 
+import _children
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -209,7 +208,9 @@ def test_P14_decoding_gives_the_cache_s_memory_on(name):
 NEXT = """
 import sys, jax, numpy as np, flaxmodels as fm
 from flaxmodels import sharding as fs
-from flaxmodels.analysis import compiled
+jax.config.update("jax_enable_compilation_cache", True)
+jax.config.update("jax_compilation_cache_dir", sys.argv[3])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 model = fm.LlamaForCausalLM(fm.LlamaConfig(
     vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
     max_position_embeddings=16, intermediate_size=48))
@@ -229,17 +230,9 @@ print(float(call(jax.device_put(params, spread), ids).logits.sum()))
 
 def test_P14_the_next_process_does_not_compile(tmp_path):
     folder = tmp_path / "programs"
-    cache = {"JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_COMPILATION_CACHE_DIR": f"{tmp_path}/jax"}
-    cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     said = []
     for which in ("made", "reused"):
-        run = subprocess.run(
-            [sys.executable, "-P", "-c", NEXT, folder, which],
-            env=os.environ | cache,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        run = _children.run("-c", NEXT, folder, which, tmp_path / "jax")
         assert run.returncode == 0, run.stderr[-2000:]
         said.append(run.stdout)
     assert said[0] == said[1]

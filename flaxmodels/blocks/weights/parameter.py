@@ -8,6 +8,7 @@ from flax.core import meta
 
 from ... import sharding as fs
 from ...params.tree.weights import Weight
+from ...sharding.axes import described
 
 
 def parameter(
@@ -28,8 +29,11 @@ def parameter(
             ones.
     """
     found = _held(module, name, shape)
+    if found is None and (box := described(init, shape, axes)) is not None:
+        module.put_variable("params", name, box)
+        return box.value
     if found is None:
-        return module.param(name, fs.with_axes(init, *axes), shape)
+        return module.param(name, init, shape)
     return found.dense() if isinstance(found, Weight) else found
 
 
