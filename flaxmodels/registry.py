@@ -9,8 +9,9 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+Name = TypeVar("Name")
 ModelClass: TypeAlias = Any
 """A `type[PretrainedModel]`, which this module, below all of them, cannot name."""
 ConfigClass: TypeAlias = Any
@@ -230,7 +231,7 @@ def ending_of(name: str) -> str | None:
     return max((end for end in HEADS if name.endswith(end)), key=len, default=None)
 
 
-def model_type_of(name: object) -> Any:
+def model_type_of(name: Name) -> Name | str:
     """Returns the key of `FAMILIES` for what a `config.json` calls a model type; anything else
     stays as it is."""
     return next((key for key, family in FAMILIES.items() if name in family.model_types), name)

@@ -31,6 +31,7 @@ from .attention_heads import kept_kv_heads as kept_kv_heads
 from .attention_heads import num_heads as num_heads
 from .context import ModelOptions as ModelOptions
 from .context import PassContext as PassContext
+from .context import Scored as Scored
 from .context import check_dtype as check_dtype
 from .context import pass_context as pass_context
 from .context import with_encoder as with_encoder

@@ -2,7 +2,7 @@
 forward pass."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -33,12 +33,21 @@ class ModelOptions(NamedTuple):
 
     attn_implementation: str = "sdpa"
     scan_layers: bool = False
-    remat: Any = None
+    remat: object = None
     rules: fs.Rules = fs.DEFAULT_RULES
 
     def residual(self, x: jax.Array) -> jax.Array:
         """Constrains the residual stream x [B, T, D], where a block has added to it."""
         return fs.constrain(x, ("batch", "residual_length", "hidden"), self.rules)
+
+
+class Scored(TypedDict):
+    """Keywords of an attention that most layers give: the options of the model, what products are
+    multiplied with, and the rate at which weights are dropped."""
+
+    options: ModelOptions
+    scale: float
+    dropout: float
 
 
 class PassContext(NamedTuple):

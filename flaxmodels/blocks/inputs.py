@@ -15,6 +15,7 @@ from jax.core import Tracer
 
 from ..calls.concrete import check_token_ids, first_outside, known
 from ..config.config import Config
+from ..params.types import PyTree
 from .kv_cache import Cache, CacheSpec
 
 
@@ -30,16 +31,16 @@ class Tokens(NamedTuple):
         position_ids: int [B or 1, T].
     """
 
-    input_ids: Any = None
-    inputs_embeds: Any = None
-    attention_mask: Any = None
-    token_type_ids: Any = None
-    position_ids: Any = None
+    input_ids: jax.Array | None = None
+    inputs_embeds: jax.Array | None = None
+    attention_mask: jax.Array | None = None
+    token_type_ids: jax.Array | None = None
+    position_ids: jax.Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(B, T)."""
-        x = self.inputs_embeds if self.input_ids is None else self.input_ids
+        x: PyTree = self.inputs_embeds if self.input_ids is None else self.input_ids
         return x.shape[:2]
 
     def checked(
@@ -111,7 +112,7 @@ def as_flag(name: str, value: object) -> bool:
     """
     if isinstance(value, Tracer):
         raise TypeError(f"{name} is traced; it must be static: True or False")
-    if np.ndim(value) or value not in (True, False):
+    if getattr(value, "ndim", 0) or value not in (True, False):
         raise TypeError(f"{name} is {value!r:.80}; expected True or False")
     return bool(value)
 
@@ -149,37 +150,39 @@ def check_attention_mask(
     )
 
 
-def checked_encoder(states: Any, mask: Any, batch: int) -> tuple[jax.Array, jax.Array | None]:
+def checked_encoder(states: object, mask: object, batch: int) -> tuple[jax.Array, jax.Array | None]:
     """Returns an encoder's states [B, S, De] and their mask [B or 1, S] as arrays.
 
     Raises:
         TypeError: states that are not floats.
         ValueError: another shape, or a mask that is not of 0 and 1.
     """
-    states = jnp.asarray(as_array("encoder_hidden_states", states))
-    mask = as_array("encoder_attention_mask", mask)
-    _check_form("encoder_hidden_states", states, "[B, S, De]", 3)
-    if states.shape[0] != batch:
+    encoded: jax.Array = jnp.asarray(as_array("encoder_hidden_states", states))
+    tokens: jax.Array | None = as_array("encoder_attention_mask", mask)
+    _check_form("encoder_hidden_states", encoded, "[B, S, De]", 3)
+    if encoded.shape[0] != batch:
         raise ValueError(
-            f"encoder_hidden_states has shape {states.shape}: expected {batch} sequences"
+            f"encoder_hidden_states has shape {encoded.shape}: expected {batch} sequences"
         )
-    if not jnp.issubdtype(states.dtype, jnp.floating):
-        raise TypeError(f"encoder_hidden_states must be floats, got {states.dtype}")
-    if mask is not None and mask.ndim != 2:
+    if not jnp.issubdtype(encoded.dtype, jnp.floating):
+        raise TypeError(f"encoder_hidden_states must be floats, got {encoded.dtype}")
+    if tokens is not None and tokens.ndim != 2:
         raise ValueError(
-            f"encoder_attention_mask has shape {mask.shape}: expected {list(states.shape[:2])}"
+            f"encoder_attention_mask has shape {tokens.shape}: expected {list(encoded.shape[:2])}"
         )
     try:
-        check_attention_mask(mask, states.shape[:2])
+        check_attention_mask(tokens, (batch, encoded.shape[1]))
     except ValueError as error:
         raise ValueError(f"encoder_{error}") from None
-    return states, mask
+    return encoded, tokens
 
 
-def _check_tokens(config: Config, input_ids: Any, inputs_embeds: Any) -> None:
+def _check_tokens(
+    config: Config, input_ids: jax.Array | None, inputs_embeds: jax.Array | None
+) -> None:
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give either input_ids or inputs_embeds, and not both")
-    if input_ids is None:
+    if inputs_embeds is not None:
         width = config.embedding_size
         _check_form("inputs_embeds", inputs_embeds, f"[B, T, {width}]", 3)
         if inputs_embeds.shape[2] != width:
@@ -188,7 +191,7 @@ def _check_tokens(config: Config, input_ids: Any, inputs_embeds: Any) -> None:
             )
         if not jnp.issubdtype(inputs_embeds.dtype, jnp.floating):
             raise TypeError(f"inputs_embeds must be floats, got {inputs_embeds.dtype}")
-    else:
+    elif input_ids is not None:
         _check_form("input_ids", input_ids, "[B, T]", 2)
         check_token_ids(input_ids, config.vocab_size)
 
@@ -205,7 +208,7 @@ def _check_form(name: str, x: jax.Array, form: str, rank: int) -> None:
 
 
 def check_ids(
-    name: str, ids: jax.Array, shape: tuple[int, ...], limit: int | None, what: str
+    name: str, ids: jax.Array | None, shape: tuple[int, ...], limit: int | None, what: str
 ) -> None:
     """Refuses ids that are not int of `shape`, or of a batch of 1, or not from 0 to `limit` - 1."""
     if ids is None:

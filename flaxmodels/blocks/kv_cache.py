@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -40,12 +40,11 @@ class KV:
     @property
     def spec(self) -> "CacheSpec":
         """What there is room for; how long the window is, if there is one, is not told."""
-        looped = isinstance(self.keys, tuple)
-        layers = self.keys if looped else [self.keys] * len(self.keys)
-        values = self.values[0] if looped else self.values
-        return CacheSpec(
-            tuple(layer.shape[-3] for layer in layers), layers[0].shape[-1], values.shape[-1]
-        )
+        keys, values = self.keys, self.values
+        layers = keys if isinstance(keys, tuple) else (keys,) * len(keys)
+        value = values[0] if isinstance(values, tuple) else values
+        heads = tuple(layer.shape[-3] for layer in layers)
+        return CacheSpec(heads, layers[0].shape[-1], value.shape[-1])
 
     def places(self, index: jax.Array, length: int) -> jax.Array | None:
         """Returns the places int32 [S] of the keys that a pass of `length` tokens attends to; None
@@ -217,7 +216,8 @@ class Cache:
 
     def write_cross(self, layer: int | jax.Array, k: jax.Array, v: jax.Array) -> Self:
         """Keeps k and v [B, S, K, H] of a layer, of all states of the encoder."""
-        cross: Any = self.cross
+        cross = self.cross
+        assert cross is not None
         keys, values = (
             _with_layer(old, layer, new.swapaxes(1, 2))
             for old, new in ((cross.keys, k), (cross.values, v))
@@ -226,7 +226,8 @@ class Cache:
 
     def cross_at(self, layer: int | jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns what a layer keeps of the encoder: keys [B, S, K, H] and values."""
-        cross: Any = self.cross
+        cross = self.cross
+        assert cross is not None
         keys, values = (_layer_of(x, layer).swapaxes(1, 2) for x in (cross.keys, cross.values))
         return keys, values
 
@@ -287,7 +288,7 @@ def init_cache(
     return Cache(entries=entries, mask=mask, index=jnp.zeros((), jnp.int32))
 
 
-def _check_size(name: str, size: object) -> None:
+def _check_size(name: str, size: int) -> None:
     if is_symbolic_dim(size):
         return
     if not isinstance(size, int | np.integer):

@@ -141,22 +141,20 @@ def _of_options(options: Mapping[str, object]) -> Hashable:
     return Remat(policy, prevent_cse)
 
 
-def remat(body: Callable, setting: Any, **options: Any) -> Callable:
+def remat(body: Callable, setting: Any, *, prevent_cse: bool = True) -> Callable:
     """Wraps a layer's step: the backward pass computes again what the policy does not save.
 
     Args:
         setting: as `as_remat` takes it.
-        **options: of `nn.remat`; those of `setting` override them.
+        prevent_cse: see `jax.checkpoint`; what `setting` says overrides it.
     """
     setting = as_remat(setting)
     if setting is None:
         return body
-    policy, prevent_cse = setting if isinstance(setting, Remat) else (setting, None)
-    if prevent_cse is not None:
-        options["prevent_cse"] = prevent_cse
+    policy, asked = setting if isinstance(setting, Remat) else (setting, None)
     if isinstance(policy, str):
         if policy in POLICIES:
             policy = None if policy == "full" else getattr(jax.checkpoint_policies, policy)
         else:
             policy = _by_name(policy)
-    return nn.remat(body, policy=policy, **options)
+    return nn.remat(body, policy=policy, prevent_cse=prevent_cse if asked is None else asked)

@@ -53,7 +53,7 @@ class At(NamedTuple):
             )
         return kind
 
-    def among(self, field: str) -> tuple[tuple[Any, ...], int | jax.Array]:
+    def among(self, field: str) -> tuple[tuple[str, ...], int | jax.Array]:
         """Returns the values that a field of the kind may have, and the number of the layer's own
         among them."""
         values = [getattr(kind, field) for kind in self.kinds]
@@ -259,7 +259,7 @@ def _cut(trace: Trace, context: PassContext, kind: Kind) -> Trace:
 def step_of(context: PassContext, at: At, inputs: PyTree) -> Callable[..., tuple[Carry, Trace]]:
     """Makes the function (layer, carry) -> (carry, trace) of the layer that stands `at`."""
 
-    def step(layer: Any, carry: Carry) -> tuple[Carry, Trace]:
+    def step(layer: Callable[..., tuple], carry: Carry) -> tuple[Carry, Trace]:
         x, cache, shared = carry
         x = named(x, "residual")
         told = context._replace(cache=cache, shared=shared, layer_inputs=inputs)

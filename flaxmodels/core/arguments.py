@@ -2,7 +2,6 @@
 
 import inspect
 import typing
-from typing import Any
 
 from .model import Model
 
@@ -21,6 +20,6 @@ def array_arguments(model: Model) -> tuple[str, ...]:
             continue
         for of_type in typing.get_args(parameter.annotation):  # Unpack[a TypedDict]
             found += getattr(of_type, "__annotations__", ())
-    base: Any = getattr(model, "backbone", model)
+    base = getattr(model, "backbone", model)
     unread = _NO_ARRAYS | getattr(base, "not_taken", frozenset())
     return tuple(name for name in found if name not in unread)

@@ -1,7 +1,7 @@
 """Logits that are not made yet."""
 
 import dataclasses
-from typing import Any, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -35,14 +35,14 @@ class DeferredLogits:
         chunk: how many tokens a loss makes logits of at a time; up to the loss if None.
     """
 
-    hidden: Any
-    weight: Any
-    bias: Any = None
+    hidden: jax.Array
+    weight: jax.Array | Weight
+    bias: jax.Array | None = None
     axis: int = 0
     bias_apart: bool = False
     scale: float | None = None
     softcap: float | None = None
-    rules: Any = fs.DEFAULT_RULES
+    rules: object = fs.DEFAULT_RULES
     chunk: int | None = None
 
     @property

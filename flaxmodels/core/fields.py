@@ -39,7 +39,7 @@ def wrap_constructor(cls: Any) -> None:
 
     # Linen runs it again, and sets fields, where a module adopts the model as a submodule.
     @functools.wraps(post_init)
-    def __post_init__(self: Any) -> None:
+    def __post_init__(self: nn.Module) -> None:
         fixed = vars(self).pop("_fixed", False)
         post_init(self)
         if fixed:

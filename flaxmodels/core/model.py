@@ -68,7 +68,7 @@ class Model(nn.Module):
     config: Any
     dtype: Any = jnp.float32
     scan_layers: bool = False
-    remat: Any = None
+    remat: object = None
     attn_implementation: str = "sdpa"
     rules: fs.Rules = fs.DEFAULT_RULES
     generation_config: GenerationConfig | None = None
@@ -154,7 +154,7 @@ class Model(nn.Module):
         def __hash__(self) -> int: ...  # linen makes it
 
     @nn.nowrap
-    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+    def apply(self, variables: fp.PyTree, *args: Any, **kwargs: Any) -> Any:
         """Runs the model, or another `method` of it, as `flax.linen.Module.apply` says; padding
         (`uneven`) is taken off `variables["params"]` first, so that nothing computes with it.
         With `deterministic=False` adapters drop inputs, by the key "dropout" of `rngs`."""
@@ -257,7 +257,7 @@ def warn_of_replicated(placed: fs.Report) -> None:
         warn(found)
 
 
-def _dropping(params: fp.PyTree, rngs: Any) -> fp.PyTree:
+def _dropping(params: fp.PyTree, rngs: Mapping[str, jax.Array] | jax.Array | None) -> fp.PyTree:
     """Returns the params of a step of training, in which adapters may drop inputs.
 
     Raises:

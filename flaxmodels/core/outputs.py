@@ -5,7 +5,7 @@ Shapes: B batch, T tokens, D model, V vocabulary, N heads, S tokens attended to.
 
 import operator
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import jax
 from flax import struct
@@ -87,7 +87,7 @@ class Output(ModelOutput):
     cross_attentions: tuple[jax.Array, ...] | None = None
 
     @classmethod
-    def of(cls, base: "Output", **fields: Any) -> Self:
+    def of(cls, base: "Output", **fields: PyTree) -> Self:
         """Makes an output of `fields`, and of what the backbone returned beside its last state."""
         shared = ("cache", "hidden_states", "attentions", "cross_attentions")
         return cls(**{name: getattr(base, name) for name in shared}, **fields)
@@ -175,7 +175,7 @@ class Seq2SeqOutput(ModelOutput):
     encoder_attentions: tuple[jax.Array, ...] | None = None
 
     @classmethod
-    def of(cls, encoded: BaseOutput | None, decoded: Output, **fields: Any) -> Self:
+    def of(cls, encoded: BaseOutput | None, decoded: Output, **fields: PyTree) -> Self:
         """Makes an output of `fields`, and of what encoder and decoder returned beside."""
         if encoded is not None:
             fields |= {
@@ -218,7 +218,7 @@ Base = TypeVar("Base", bound=BaseOutput)
 
 
 def of_backbone(
-    cls: type[Base], context: PassContext, x: jax.Array, layers: LayersOutput, **fields: Any
+    cls: type[Base], context: PassContext, x: jax.Array, layers: LayersOutput, **fields: PyTree
 ) -> Base:
     """Makes the output of a backbone, of class `cls`: its last hidden state x [B, T, D], and what
     `context` asks for of what the layers returned."""

@@ -4,12 +4,12 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
 from ..params.agreement import digest
+from ..params.types import Leaf
 from .model import Model
 
 _OURS = ("config", "generation_config", "parent", "name")
@@ -26,26 +26,26 @@ def record_of_model(model: Model) -> dict[str, str]:
     return {"class": type(model).__name__, **config, **own}
 
 
-def text_of_leaves(leaves: Mapping[str, Any]) -> str:
+def text_of_leaves(leaves: Mapping[str, Leaf]) -> str:
     """Returns how many leaves there are of each dtype, and a digest of paths, shapes and dtypes."""
     count = Counter(str(leaf.dtype) for leaf in leaves.values())
     of = ", ".join(f"{number} {dtype}" for dtype, number in sorted(count.items()))
     return f"{of} ({digest([(p, tuple(x.shape), str(x.dtype)) for p, x in leaves.items()])})"
 
 
-def text_of_places(leaves: Mapping[str, Any]) -> str:
+def text_of_places(leaves: Mapping[str, Leaf]) -> str:
     """Returns a digest of paths and shardings, without devices, which processes print
     differently."""
     return digest([(path, _place(leaf)) for path, leaf in leaves.items()])
 
 
-def _place(leaf: Any) -> str:
+def _place(leaf: object) -> str:
     sharding = getattr(leaf, "sharding", None)
     spec = getattr(sharding, "spec", None)
     return str(spec) if spec is not None else type(sharding).__name__
 
 
-def text_of(value: Any) -> str:
+def text_of(value: object) -> str:
     """Returns the text of a value; of a dtype, however it is given, its name."""
     if isinstance(value, Mapping):
         return str({key: text_of(each) for key, each in value.items()})

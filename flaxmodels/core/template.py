@@ -1,7 +1,7 @@
 """Templates: the abstract params of a model, and params drawn for them."""
 
 import functools
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import jax
 from flax.core import meta
@@ -27,7 +27,7 @@ class Described(Protocol):
     def naming(self) -> fp.Naming: ...
     @property
     def supports_abstract_init(self) -> bool: ...
-    def clone(self, **changes: object) -> Any: ...
+    def clone(self, **changes: object) -> Self: ...
     def dummy_inputs(self) -> dict[str, jax.Array]: ...
 
 

@@ -79,9 +79,8 @@ class EncoderDecoderConfig(Config):
         """Hands the tie to the decoder."""
         values = super().from_spellings(values, current)
         if current is not None and "tie_word_embeddings" in values and "decoder" not in values:
-            tie: Any = values["tie_word_embeddings"]
-            decoder: Any = current.decoder.replace(tie_word_embeddings=tie)
-            values = {**values, "decoder": decoder}
+            tie = values["tie_word_embeddings"]
+            values = {**values, "decoder": current.decoder.replace(tie_word_embeddings=tie)}
         return values
 
 

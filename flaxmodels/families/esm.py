@@ -7,7 +7,7 @@ Transformers 5.23.
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +114,7 @@ class EsmPretrained(roberta.RobertaLike):
     predictions = dataclasses.replace(roberta.RobertaLike.predictions, bias_apart=True)
     tied = predictions.tied(base_model_prefix)
 
-    def _naming(self: Any) -> fp.Naming:
+    def _naming(self) -> fp.Naming:
         return proteins.naming(
             self.predictions,
             self.config.num_hidden_layers,

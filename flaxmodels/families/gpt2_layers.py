@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +90,7 @@ class _Projections(nn.Module):
         return q / jnp.asarray(at.layer + 1, q.dtype) if by_layer else q
 
     @property
-    def scores(self) -> dict[str, Any]:
+    def scores(self) -> blocks.Scored:
         """The keywords of `blocks.attend` for scores."""
         scale = self.config.head_dim**-0.5 if self.config.scale_attn_weights else 1.0
         return {"options": self.options, "scale": scale, "dropout": self.config.attn_pdrop}

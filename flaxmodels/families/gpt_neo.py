@@ -39,7 +39,7 @@ class GPTNeoConfig(PlainHeads):
     max_position_embeddings: int = 2048
     hidden_size: int = 2048
     num_layers: int = 24
-    attention_types: tuple[Any, ...] = FROM_OTHERS
+    attention_types: tuple[Json, ...] = FROM_OTHERS
     num_heads: int = 16
     intermediate_size: int = FROM_OTHERS
     window_size: int = 256

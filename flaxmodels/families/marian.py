@@ -5,7 +5,7 @@ Junczys-Dowmunt et al. 2018, arXiv:1804.00344; reference: `models/marian` of Tra
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..config.config import FROM_OTHERS
 from ..models.bart_layers import BartStyle
@@ -46,7 +46,7 @@ class MarianConfig(FairseqConfig):
         if self.decoder_vocab_size is None:
             object.__setattr__(self, "decoder_vocab_size", self.vocab_size)
 
-    def changes_of_half(self, *, is_decoder: bool) -> dict[str, Any]:
+    def changes_of_half(self, *, is_decoder: bool) -> dict[str, object]:
         changes = super().changes_of_half(is_decoder=is_decoder)
         if is_decoder and not self.share_encoder_decoder_embeddings:
             changes["vocab_size"] = self.decoder_vocab_size

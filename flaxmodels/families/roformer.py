@@ -5,7 +5,7 @@ Su et al. 2021, arXiv:2104.09864; reference: `models/roformer` of Transformers 5
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ class RoFormerPretrained(EncoderPretrained):
     base_model_prefix = "roformer"
     tied = EncoderPretrained.predictions.tied(base_model_prefix)
 
-    def _naming(self: Any) -> fp.Naming:
+    def _naming(self) -> fp.Naming:
         cfg = self.config
         table = functools.partial(_sinusoids, cfg.max_position_embeddings, cfg.head_dim)
         words = r"(.*)embeddings/word_embeddings/embedding$"

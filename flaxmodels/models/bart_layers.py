@@ -5,7 +5,7 @@ Lewis et al. 2019, arXiv:1910.13461.
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,7 @@ class BartAttention(nn.Module):
             return project("k_proj", x), project("v_proj", x)
 
         q, scale, dropout = project("q_proj", x), cfg.head_dim**-0.5, cfg.attention_dropout
-        told: Any = {"options": self.options, "scale": scale, "dropout": dropout}
+        told: blocks.Scored = {"options": self.options, "scale": scale, "dropout": dropout}
         if self.over_encoder:
             out = blocks.cross_attention(self, q, keys_and_values, context, at, **told)
         else:

@@ -39,12 +39,15 @@ from ..placement.report import HasPlacementPlan
 from ..registration import register_for_auto_class
 from ..serving.methods import Serves
 from ..serving.saved_model import saved_model_of
+from ..serving.signatures import Inputs, Signature
 from .mask_helpers import MaskHelpers
 from .switches import Switches
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
+Signatures: TypeAlias = Mapping[str, Signature | Inputs]
+"""{name: what a function of an export takes}, as `fm.serving.export` has it."""
 Pushed: TypeAlias = "CommitInfo | Any"
 """A commit; None in processes that do not push, which scripts of one process need not check for."""
 
@@ -195,7 +198,7 @@ class PretrainedModel(
         push_to_hub: Literal[True],
         saved_model: bool | str = False,
         version: int | None = None,
-        signatures: Mapping[str, Any] | None = None,
+        signatures: Signatures | None = None,
         **options: Unpack[SaveAndPushKeywords],
     ) -> Pushed: ...
 
@@ -208,7 +211,7 @@ class PretrainedModel(
         push_to_hub: Literal[False] = False,
         saved_model: bool | str = False,
         version: int | None = None,
-        signatures: Mapping[str, Any] | None = None,
+        signatures: Signatures | None = None,
         **options: Unpack[SaveKeywords],
     ) -> None: ...
 
@@ -221,7 +224,7 @@ class PretrainedModel(
         push_to_hub: bool = False,
         saved_model: bool | str = False,
         version: int | None = None,
-        signatures: Mapping[str, Any] | None = None,
+        signatures: Signatures | None = None,
         **options: Any,
     ) -> Pushed:
         """Writes `config.json` and weights, so that `from_pretrained` and Transformers can read

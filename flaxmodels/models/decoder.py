@@ -1,7 +1,7 @@
 """The scaffold of decoders: what a forward pass is given, checked, its context, its cache, and the
 backbone that a family fills in."""
 
-import functools
+import operator
 from collections.abc import Collection
 from typing import Any, ClassVar, TypedDict, Unpack
 
@@ -223,7 +223,7 @@ class Decoder(PretrainedModel):
 
     def token_table(self) -> jax.Array | Weight:
         """Returns the table of input embeddings [V, D], which a tied head multiplies with."""
-        table: Any = functools.reduce(getattr, self.input_embeddings_path.split("/"), self)
+        table = operator.attrgetter(self.input_embeddings_path.replace("/", "."))(self)
         return table.embedding
 
     def _check_decoder(self) -> None:

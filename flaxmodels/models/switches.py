@@ -71,7 +71,7 @@ class Switches(Mixin):
         """
         if not self.embed_tap:
             raise ValueError("the model has no tap; call enable_input_require_grads() first")
-        shapes: Any = jax.eval_shape(lambda: self.init(jax.random.key(0), *args, **kwargs))
+        shapes: fp.PyTree = jax.eval_shape(lambda: self.init(jax.random.key(0), *args, **kwargs))
         zeros = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)  # noqa: E731
         return jax.tree.map(zeros, shapes["perturbations"])
 

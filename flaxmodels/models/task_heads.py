@@ -2,6 +2,7 @@
 where it differs."""
 
 import operator
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Unpack
 
 import jax
@@ -13,6 +14,7 @@ from .. import blocks
 from ..core import outputs
 from ..core.deferred import DeferredLogits, placed, shaped
 from ..params.tree.weights import Weight
+from ..params.types import PyTree
 from .base import PretrainedModel
 from .decoder import Inputs
 from .decoder_style import LogitStyle
@@ -295,7 +297,7 @@ _FOLDED = {"input_ids": 1, "attention_mask": 1, "token_type_ids": 1, "position_i
 _FOLDED |= {"inputs_embeds": 2}
 
 
-def fold_choices(inputs: dict[str, Any]) -> tuple[tuple[int, ...], dict[str, Any]]:
+def fold_choices(inputs: Mapping[str, PyTree]) -> tuple[tuple[int, ...], dict[str, PyTree]]:
     """Folds the axes of arguments over choices [B, C, T] into one.
 
     Returns:

@@ -15,6 +15,7 @@ from flax import linen as nn
 from ... import blocks
 from ... import params as fp
 from ...core.model import by_config
+from ...core.outputs import BaseOutput
 from ...params.tree.weights import Weight
 from .. import decoder, task_heads
 from ..bart_layers import BartLayer
@@ -230,7 +231,7 @@ class FairseqDecoderOnly(decoder.Decoder, FairseqPretrained):
     def setup(self) -> None:
         self.decoder = FairseqStack(**self.shared_fields)
 
-    def __call__(self, *args: Any, **inputs: Any) -> Any:
+    def __call__(self, *args: Any, **inputs: Any) -> BaseOutput:
         return self.decoder(*args, **inputs)
 
 

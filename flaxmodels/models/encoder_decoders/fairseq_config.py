@@ -104,7 +104,7 @@ class FairseqConfig(BartFields):
         """Returns the configuration of the encoder, or of the decoder."""
         return _half(self, is_decoder)
 
-    def changes_of_half(self, *, is_decoder: bool) -> dict[str, Any]:
+    def changes_of_half(self, *, is_decoder: bool) -> dict[str, object]:
         """Returns the fields that the configuration of a half has otherwise."""
         return {"is_decoder": is_decoder}
 

@@ -1,8 +1,8 @@
 """Arguments of encoder-decoders: what each half is given, and what is made where nothing is."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +67,9 @@ Encoded = outputs.BaseOutput | Sequence[jax.Array] | jax.Array | None
 _FIRST = {"input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask"}
 
 
-def check_names(owner: str, given: dict[str, Any], names: type, not_taken: frozenset[str]) -> None:
+def check_names(
+    owner: str, given: Mapping[str, object], names: type, not_taken: frozenset[str]
+) -> None:
     """Raises `TypeError` for a keyword that `names`, a TypedDict, or the family has not."""
     taken = {*names.__annotations__} - not_taken
     if odd := sorted(given.keys() - taken):

@@ -4,14 +4,14 @@ it, no farther than a radius, and to sums of short blocks.
 Guo et al. 2021, arXiv:2112.07916.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from ... import blocks
 from .t5_layers import T5Attention, T5Layer
+
+Sums = tuple[jax.Array, jax.Array, jax.Array]
 
 SIDE = "side"
 """The name of the bias of sums among those of a context."""
@@ -108,7 +108,7 @@ class LocalAttention(T5Attention):
         out = blocks.named(out, "attention_out")
         return self.o(out), context.cache, weights if context.output_attentions else None
 
-    def sums(self, x: jax.Array, tokens: jax.Array) -> Any:
+    def sums(self, x: jax.Array, tokens: jax.Array) -> Sums | None:
         """Returns keys and values [B, G, N, H] of sums of x [B, T, D], and bool [B, G], which of
         them are there; None for none."""
         return None
@@ -121,7 +121,7 @@ class TransientGlobalAttention(LocalAttention):
         super().setup()
         self.global_input_layer_norm = blocks.RMSNorm(self.config.layer_norm_epsilon)
 
-    def sums(self, x: jax.Array, tokens: jax.Array) -> Any:
+    def sums(self, x: jax.Array, tokens: jax.Array) -> Sums | None:
         size = self.config.global_block_size
         count, numbers = x.shape[1] // size, sum_numbers(tokens, size)
         members = jax.nn.one_hot(numbers, count, dtype=x.dtype)

@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
-from ...config.config import FROM_OTHERS
+from ...config.config import FROM_OTHERS, Config
 from ...documents.json_values import ConfigError, Json, shown
 from .. import config_checks
 from ..layer_types import LayerKinds
@@ -168,6 +168,9 @@ def _parts(feed_forward_proj: str) -> dict[str, Json]:
     return {"dense_act_fn": act, "is_gated_act": gated}
 
 
+Of = TypeVar("Of", bound=Config)
+
+
 @functools.lru_cache(maxsize=256)
-def _half(config: Any, is_decoder: bool) -> Any:
+def _half(config: Of, is_decoder: bool) -> Of:
     return config if config.is_decoder == is_decoder else config.replace(is_decoder=is_decoder)

@@ -58,13 +58,14 @@ class T5Attention(nn.Module):
             self.relative_attention_bias = relative_bias(cfg, both_ways=not cfg.is_decoder)
 
     def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
-        told: Any = {"options": self.options, "scale": 1.0, "dropout": self.config.dropout_rate}
+        dropout = self.config.dropout_rate
+        told: blocks.Scored = {"options": self.options, "scale": 1.0, "dropout": dropout}
         q = self.heads(self.q, x)
         if self.over_encoder:
             out = blocks.cross_attention(self, q, self.keys_and_values, context, at, **told)
         else:
-            kv, told["bias"] = self.keys_and_values(x), self._bias(context, at, x)
-            out = blocks.self_attention(self, q, *kv, context, at, **told)
+            kv, bias = self.keys_and_values(x), self._bias(context, at, x)
+            out = blocks.self_attention(self, q, *kv, context, at, bias=bias, **told)
         y, cache, weights = out
         return self.o(y), cache, weights
 

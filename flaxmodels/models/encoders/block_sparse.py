@@ -3,7 +3,7 @@
 Zaheer et al. 2020, arXiv:2007.14062.
 """
 
-from typing import Any
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +27,12 @@ class BlockSparseLayer(EncoderLayer):
         v: jax.Array,
         context: blocks.PassContext,
         at: blocks.At,
-        **told: Any,
+        bias: jax.Array | None,
+        **told: Unpack[blocks.Scored],
     ) -> tuple[jax.Array, blocks.Cache | None, jax.Array | None]:
         cfg = self.config
         if not cfg.attends_by_blocks(q.shape[1]):
-            return super().self_attention(q, k, v, context, at, **told)
+            return super().self_attention(q, k, v, context, at, bias, **told)
         axes = ("batch", "length", "heads", None)
         q, k, v = (fs.constrain(x, axes, self.options.rules) for x in (q, k, v))
         q, k, v = blocks.named((q, k, v), "attention_qkv")

@@ -2,7 +2,7 @@
 encoder where a decoder has it, and an MLP, each normed before or after."""
 
 import functools
-from typing import Any
+from typing import Unpack
 
 import jax
 from flax import linen as nn
@@ -72,10 +72,11 @@ class EncoderLayer(nn.Module):
         v: jax.Array,
         context: blocks.PassContext,
         at: blocks.At,
-        **told: Any,
+        bias: jax.Array | None,
+        **told: Unpack[blocks.Scored],
     ) -> tuple[jax.Array, blocks.Cache | None, jax.Array | None]:
-        """Attends as `blocks.self_attention`, with `told` from its keywords on."""
-        return blocks.self_attention(self, q, k, v, context, at, **told)
+        """Attends as `blocks.self_attention`."""
+        return blocks.self_attention(self, q, k, v, context, at, bias=bias, **told)
 
     def _attend(
         self,
@@ -100,7 +101,7 @@ class EncoderLayer(nn.Module):
         q = self.projected(modules, names.query, y)
         scale = cfg.head_dim**-0.5 if style.score_scale is None else style.score_scale
         dropout = style.score_dropout
-        told: Any = {"options": self.options, "scale": scale, "dropout": dropout}
+        told: blocks.Scored = {"options": self.options, "scale": scale, "dropout": dropout}
         if over_encoder:
             out = blocks.cross_attention(self, q, keys_and_values, context, at, **told)
         else:
@@ -108,8 +109,8 @@ class EncoderLayer(nn.Module):
             if style.rotate_values:
                 turn, table = blocks.apply_rotary, context.rotations
                 v = at.of("rotary", lambda name: v if name is None else turn(v, table[name]))
-            told["bias"] = self.score_bias(modules, q, k, context)
-            out = self.self_attention(q, k, v, context, at, **told)
+            bias = self.score_bias(modules, q, k, context)
+            out = self.self_attention(q, k, v, context, at, bias, **told)
         y, cache, weights = out
         y = modules.at(names.out)(y)
         x = x + nn.Dropout(style.attention_dropout)(y, deterministic=context.deterministic)

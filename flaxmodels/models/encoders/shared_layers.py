@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +68,7 @@ class SharedLayers(nn.Module):
         return blocks.LayersOutput(x, None, entered, weights)
 
     def _apply(
-        self, layers: nn.Module, x: jax.Array, context: blocks.PassContext, number: Any
+        self, layers: nn.Module, x: jax.Array, context: blocks.PassContext, number: int | jax.Array
     ) -> tuple[jax.Array, tuple[_Trace, ...]]:
         at = blocks.At(self.config.layer_kinds[:1], 0, number, number)
         keep_states, keep_weights = context.output_hidden_states, context.output_attentions
