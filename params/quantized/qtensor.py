@@ -183,6 +183,8 @@ def check(tensor: QTensor, where: str) -> None:
             f"{where}: codes {form.codes} of shape {tensor.data.shape}; expected rows of whole "
             f"runs of {codes.group} numbers"
         )
+    if tensor.scale is None:
+        raise ValueError(f"{where}: codes {form.codes} without a scale")
     expected = form.blocks(tensor.stored)
     for name in ("scale", "zero", "offset"):
         part = getattr(tensor, name)

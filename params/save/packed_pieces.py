@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import CheckpointError
 from ..quantized.codes import codes_of
 from ..quantized.packed import FIELDS
-from ..quantized.qtensor import Form, QTensor
+from ..quantized.qtensor import Form, QTensor, check
 from ..tree.naming import Naming
 from ..tree.paths import flatten
 from ..tree.places import Part, Place, places
@@ -35,10 +35,16 @@ def form_in_file(form: Form, place: Place) -> Form:
 
 def forms_in_file(params: PyTree, template: PyTree, naming: Naming, layout: str) -> dict[str, Form]:
     """Returns {name of a weight in a checkpoint of this layout: its form there} of those that are
-    packed."""
+    packed.
+
+    Raises:
+        ValueError: one whose arrays do not fit each other.
+    """
     leaves = {path: leaf for path, leaf in flatten(params).items() if isinstance(leaf, QTensor)}
     if not leaves:
         return {}
+    for path, leaf in leaves.items():
+        check(leaf, path)
     where = places(flatten(template), naming, layout, apart=False)
     return {
         place.name: form_in_file(leaf.form, place)

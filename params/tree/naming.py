@@ -192,5 +192,6 @@ def layout_of(names: Iterable[str], metadata: dict[str, str] | None = None) -> s
     known = {"pt": TORCH, "flax": FLAX, "tf": TF}.get((metadata or {}).get("format", ""))
     if known:
         return known
-    leaves = {re.split(r"[./]", name)[-1] for name in names}
+    parts = (re.split(r"[./]", name) for name in names)
+    leaves = {each[-1] for each in parts if each[-2:-1] != ["weight"]}  # weight.scale is quantised
     return FLAX if leaves & {"kernel", "scale", "embedding"} else TORCH

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from _drawn import params_of
 from _turns import in_turn
+from safetensors.numpy import load_file, save_file
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -178,6 +179,28 @@ def test_P10_param_dtype_is_the_logical_one(packed, tmp_path):
     )
 
 
+def test_P10_a_file_that_says_no_format_is_read_by_its_names(packed, tmp_path):
+    LOOPED.save_pretrained(packed["nf4", False], tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file(load_file(path), path)  # whose metadata are gone
+    assert_same(fm.AutoModelForCausalLM.from_pretrained(tmp_path)[1], packed["nf4", False])
+
+
+def test_P10_arrays_that_do_not_fit_each_other_are_used_and_saved_by_nobody(packed, tmp_path):
+    tree = dict(fp.flatten(packed["nf4", False]))
+    path = "model/layers/1/mlp/up_proj/kernel"
+    for scale, message in (
+        (tree[path].scale[:3], r"scale has shape \(3, 1\)"),
+        (None, "without a"),
+    ):
+        odd = fp.unflatten(tree | {path: dataclasses.replace(tree[path], scale=scale)})
+        with pytest.raises(ValueError, match=f"{path}.*{message}"):
+            jax.eval_shape(LOOPED.apply, {"params": odd}, np.arange(8)[None])
+        with pytest.raises(ValueError, match=f"{path}.*{message}"):
+            LOOPED.save_pretrained(odd, tmp_path / "odd")
+    assert not (tmp_path / "odd").exists()
+
+
 def test_P10_layers_of_one_leaf_are_quantised_alike(packed, params, tmp_path):
     tree = dict(fp.flatten(packed["nf4", False]))
     path = "model/layers/1/mlp/up_proj/kernel"
@@ -238,6 +261,9 @@ BAD = {
     "block": ({"scheme": "nf4", "block": "all"}, ValueError, "block is 'all'; expected a number"),
     "pattern": ({"schemes": {"nlp": "nf4"}}, ValueError, "'nlp' matches no path"),
     "nothing": ({"scheme": "nf4", "mask": False}, ValueError, "chooses no leaf"),
+    "schemes": ({"schemes": 3}, TypeError, "schemes is 3; expected a dict"),
+    "flag": ({"load_in_8bit": "no"}, TypeError, "load_in_8bit is 'no'; expected True or False"),
+    "double": ({"scheme": "nf4", "double_quant": 1}, TypeError, "double_quant is 1; expected True"),
     "two": ({"scheme": "nf4", "schemes": {}}, TypeError, "give scheme, or schemes"),
 }
 

@@ -7,6 +7,7 @@ from flax import linen as nn
 from flax.core import meta
 
 from ... import sharding as fs
+from ...params.quantized.qtensor import QTensor, check
 from ...params.tree.weights import Weight
 from ...sharding.axes import described
 
@@ -73,6 +74,8 @@ def _held(module: nn.Module, name: str, shape: tuple[int, ...]) -> jax.Array | W
     if found.shape != shape:
         held = f" ({found.held_as}) stands for" if isinstance(found, Weight) else " has shape"
         raise ValueError(f"{path}{held} {found.shape}, expected {shape}")
+    if isinstance(found, QTensor):
+        check(found, path)
     for part in jax.tree.leaves(found):
         _check_mesh(jax.typeof(part).sharding, path)
     return found

@@ -136,18 +136,16 @@ class Recipe:
 
 
 def _bitsandbytes(given: dict[str, Any]) -> Recipe:
-    eight, four = (
-        given.pop(name, False) or given.pop(f"_{name}", False)
-        for name in ("load_in_8bit", "load_in_4bit")
-    )
-    for name in ("_load_in_8bit", "_load_in_4bit"):
-        given.pop(name, None)
-    if bool(eight) == bool(four):
+    flags = {n: _flag(given, n) for n in ("load_in_8bit", "load_in_4bit")}
+    for name in flags:
+        flags[name] |= _flag(given, f"_{name}")  # of an object of Transformers'
+    eight, four = flags.values()
+    if eight == four:
         raise ValueError("quantization_config: give one of load_in_8bit and load_in_4bit")
     skipped = _names(given.pop("llm_int8_skip_modules", None))
     kind, double = (
         given.pop("bnb_4bit_quant_type", "fp4"),
-        given.pop("bnb_4bit_use_double_quant", 0),
+        _flag(given, "bnb_4bit_use_double_quant"),
     )
     if given.pop("bnb_4bit_compute_dtype", None) not in (None, "float32"):
         warn("bnb_4bit_compute_dtype is not read: a model computes in its dtype=; leave it out")
@@ -180,7 +178,7 @@ def _fp8(given: dict[str, Any]) -> Recipe:
 
 
 def _ours(given: dict[str, Any]) -> Recipe:
-    block, double = given.pop("block", None), given.pop("double_quant", False)
+    block, double = given.pop("block", None), _flag(given, "double_quant")
     mask, skipped = given.pop("mask", None), _names(given.pop("modules_to_not_convert", None))
     schemes, scheme = given.pop("schemes", None), given.pop("scheme", None)
     patterns = given.pop("patterns", None)
@@ -194,7 +192,12 @@ def _ours(given: dict[str, Any]) -> Recipe:
             raise TypeError(
                 "quantization_config: schemes has patterns; leave patterns and mask out"
             )
-        pairs = [(pattern, name) for pattern, name in dict(schemes).items()]
+        try:
+            pairs = [*dict(schemes).items()]
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"quantization_config: schemes is {schemes!r}; expected a dict"
+            ) from None
     else:
         patterns = [patterns] if isinstance(patterns, str) else patterns
         pairs = [(pattern, scheme) for pattern in (patterns or [None])]
@@ -227,6 +230,14 @@ def _with_block(form: Form, block: Any) -> Form:
             f"quantization_config: block {block!r} spans all rows, but not all columns"
         )
     return dataclasses.replace(form, block=sizes)
+
+
+def _flag(given: dict[str, Any], name: str) -> bool:
+    """Takes a bool out of what is given; absent and None are False."""
+    value = given.pop(name, None)
+    if not isinstance(value, bool | None):
+        raise TypeError(f"quantization_config: {name} is {value!r}; expected True or False")
+    return bool(value)
 
 
 def _names(skipped: Any) -> tuple[str, ...] | None:
