@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import gguf, registration
 from .. import params as fp
-from ..checkpoints.save import SaveOptions, save, staging
+from ..checkpoints.save import Beside, SaveOptions, save, staging
+from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, read_json, text_of
 from ..documents.json_values import ConfigError, is_finite
@@ -30,6 +31,7 @@ from ..params.host.copies import contiguous
 from ..params.save.write import layout_for, write_checkpoint
 from ..params.tree.cast import DtypeLike, dtype_for
 from ..params.tree.naming import PATHS
+from ..params.tree.paths import matches, nearest
 from .lossless import Account, account, accounts, without
 
 Dtypes = DtypeLike | Mapping[str, DtypeLike]
@@ -73,6 +75,7 @@ def convert(
     Raises:
         fp.CheckpointError: a source that cannot be read, tensors that have no place in the result,
             a companion that is a link out of the folder, or a result that is not the source.
+        ValueError: a pattern of `dtype` that no leaf matches.
     """
     options = SaveOptions(
         format=format,
@@ -87,7 +90,14 @@ def convert(
     source = without(source, [drop] if isinstance(drop, str) else drop)
     travelling = _checked_companions(near)
     whole = _account(near, source, format)
-    leaves = _write(whole, source, near, folder, options, dtype)
+    # A save replaces this one with the weights, and the source may be what is replaced.
+    replaced = [file for file in travelling if file.name == GENERATION_CONFIG_NAME]
+
+    def copy_replaced(place: Path) -> None:
+        for file in replaced:
+            copy_companion(file, place)
+
+    leaves = _write(whole, source, near, folder, options, dtype, Beside(copy_replaced))
     for file in travelling:
         if not os.path.lexists(Path(folder, file.name)):
             copy_companion(file, folder)
@@ -179,6 +189,7 @@ def _write(
     folder: str | os.PathLike,
     options: SaveOptions,
     dtype: Dtypes,
+    beside: Beside,
 ) -> dict[str, StoredLeaf]:
     """Writes the tensors of a source; returns what was written, by path."""
     if source.passed_over:
@@ -188,14 +199,23 @@ def _write(
         )
     if whole is None:
         leaves = {leaf.path: leaf for leaf in _plain_leaves(source, dtype)}
-        _write_plain(source, near, folder, leaves, options)
+        _check_patterns(dtype, leaves)
+        _write_plain(source, near, folder, leaves, options, beside)
         return leaves
     leaves = {leaf.path: StoredLeaf(leaf, dtype) for leaf in whole.leaves}
+    _check_patterns(dtype, leaves)
     # The pooler of a backbone and its like may be missing.
     if len(leaves) < len(fp.flatten(whole.model.abstract_params())):
         options = dataclasses.replace(options, select=True)
-    save(whole.model, fp.unflatten(leaves), folder, options)
+    save(whole.model, fp.unflatten(leaves), folder, options, beside)
     return leaves
+
+
+def _check_patterns(dtype: Dtypes, leaves: Mapping[str, StoredLeaf]) -> None:
+    """Refuses a pattern of dtypes that no leaf matches."""
+    for pattern in dtype if isinstance(dtype, Mapping) else ():
+        if not any(matches((pattern,), path) for path in leaves):
+            raise ValueError(f"dtype: {pattern!r} matches no path{nearest(pattern, leaves)}")
 
 
 def _plain_leaves(source: fp.Source, dtype: Dtypes) -> list[StoredLeaf]:
@@ -209,6 +229,7 @@ def _write_plain(
     folder: str | os.PathLike,
     leaves: Mapping[str, StoredLeaf],
     options: SaveOptions,
+    beside: Beside,
 ) -> None:
     """Writes tensors under their own names, and copies the configuration."""
     try:
@@ -223,6 +244,7 @@ def _write_plain(
         write_checkpoint(place.path, tree, tree, options=written, progress=options.progress)
         if os.path.lexists(os.path.join(near, CONFIG_NAME)):
             (place.path / CONFIG_NAME).write_text(_config(near, leaves), encoding="utf-8")
+        beside.write(place.path)
         if options.checksums:
             write_checksums(place.path)
 

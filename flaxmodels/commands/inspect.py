@@ -3,6 +3,7 @@
 import html
 import math
 import os
+import re
 import warnings
 from collections.abc import Mapping
 
@@ -17,6 +18,7 @@ from ..params.sizes import format_size
 from ..params.tree.measure import format_table, nbytes, spec_text
 from ..params.tree.paths import natural
 
+_SIZE = re.compile("[1-9][0-9]{0,8}")
 Leaves = Mapping[str, jax.ShapeDtypeStruct]
 
 
@@ -53,10 +55,11 @@ def parse_mesh(text: str) -> AbstractMesh:
         ValueError: something else.
     """
     axes = [axis.split("=") for axis in text.split(",")]
-    if not all(len(axis) == 2 and axis[0] and axis[1].isdecimal() for axis in axes):
+    sizes = {axis[0]: int(axis[1]) for axis in axes if axis[1:] and _SIZE.fullmatch(axis[1])}
+    if len(sizes) < len(axes) or "" in sizes or any(len(axis) != 2 for axis in axes):
         raise ValueError(f"mesh is {text!r}; expected axes and sizes, such as fsdp=4,tensor=2")
-    names, sizes = zip(*axes, strict=True)
-    return AbstractMesh(tuple(map(int, sizes)), names, axis_types=(AxisType.Auto,) * len(names))
+    auto = (AxisType.Auto,) * len(sizes)
+    return AbstractMesh(tuple(sizes.values()), tuple(sizes), axis_types=auto)
 
 
 def table(leaves: Leaves, depth: int | None = None) -> str:

@@ -18,7 +18,7 @@ from ..documents.field_types import checked, hints_of, out_of_range
 from ..documents.json_files import CONFIG_NAME as CONFIG_NAME
 from ..documents.json_files import config_path, naming, read_json, text_of
 from ..documents.json_values import ConfigError, Json, JsonObject, shown, thaw
-from ..hub import DEFAULT_OPTIONS, HubOptions, Location, resolve
+from ..hub import DEFAULT_OPTIONS, HubOptions, Location, checked_name, resolve
 from ..params.errors import some, warn
 from ..params.formats.gguf import open_gguf
 from .labels import LABEL_KEYS, Labels
@@ -261,7 +261,7 @@ def read_config(
         gguf_file: the file in the folder whose metadata are read in the place of `config.json`.
     """
     is_name = not isinstance(name_or_path, Location)
-    if gguf_file is None and not (is_name and os.fspath(name_or_path).endswith(gguf.ENDING)):
+    if gguf_file is None and not (is_name and checked_name(name_or_path).endswith(gguf.ENDING)):
         found, path = find_config(name_or_path, options)
         with found.noting(), naming(path):
             return found, path, read_json(path)
@@ -278,7 +278,7 @@ def find_config(
     A name that ends in `/config.json` is a file: no repository is looked up for it.
     """
     if not isinstance(name_or_path, Location):
-        path = os.fspath(name_or_path)
+        path = checked_name(name_or_path)
         is_file = os.path.isfile(path) and path.endswith(".json")
         if is_file or os.path.basename(path) == CONFIG_NAME:
             return Location(path), path

@@ -38,7 +38,13 @@ def _takes_neutral_settings(cls: type[_T]) -> type[_T]:
     init: Any = cls.__init__
 
     @functools.wraps(init)
-    def __init__(self, *, extra: Mapping[str, Json] = FrozenDict(), **given: Any) -> None:
+    def __init__(self, *, extra: Mapping[str, Json] | None = None, **given: Any) -> None:
+        extra = {} if extra is None else extra
+        if not isinstance(extra, Mapping) or (extra.keys() & {*_FIELDS}):
+            raise ConfigError(
+                f"{cls.__name__}: extra is {shown(extra)}; expected a mapping of keys that are no "
+                "settings of its own"
+            )
         own = {name: given.pop(name) for name in list(given) if name in _FIELDS}
         kept = settings.neutral(cls.__name__, given, _FIELDS)
         init(self, **own, extra=FrozenDict({**extra, **freeze(kept)}))

@@ -28,6 +28,8 @@ def fields_of_file(cls: type[Schema], values: JsonObject, who: str) -> dict[str,
         ConfigError: a value that is not JSON, another family, labels that contradict each other.
     """
     name = cls.__name__
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{name}: config.json is {shown(values)}; expected an object")
     try:
         freeze(values)
     except ConfigError as error:

@@ -3,7 +3,7 @@ rest."""
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..params.errors import quoted, warn
 from .json_values import Json
@@ -15,8 +15,14 @@ Words = str | Sequence[str] | None
 
 
 def listed(words: Words) -> list[str]:
-    """Makes a list of one word, several, or none."""
-    return [words] if isinstance(words, str) else list(words or ())
+    """Makes a list of one word, several, or none; raises TypeError for what is no word."""
+    several = [words] if isinstance(words, str) else words or ()
+    if not isinstance(several, Iterable) or isinstance(several, Mapping | bytes):
+        raise TypeError(f"{several!r:.80} is no word, nor a list of them")
+    found = [*several]
+    if odd := [word for word in found if not isinstance(word, str)]:
+        raise TypeError(f"{odd[0]!r:.80} is no word")
+    return found
 
 
 def front_matter(data: Mapping[str, object]) -> str:
@@ -59,7 +65,7 @@ def _merged(text: str, data: Mapping[str, Json]) -> str:
     old = before.get("tags") or []
     if not isinstance(old, str | list):
         raise ValueError(f"its tags are {quoted(old)}, which is no list")
-    old = listed(old)
+    old = [old] if isinstance(old, str) else old
     new = [tag for tag in data.get("tags", ()) if tag not in old and "tags" not in absent]
     line = "\r\n" if "\r\n" in match[0] else "\n"
     if new:

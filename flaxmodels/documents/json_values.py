@@ -92,7 +92,11 @@ def _text(value: str) -> str:
 
 
 def _key(key: object) -> str:
-    return _text(key) if isinstance(key, str) else str(freeze(key, _MAX_DEPTH))
+    if isinstance(key, str):
+        return _text(key)
+    if isinstance(key, Iterable):
+        raise ConfigError(f"has the key {shown(key)}; expected a text, or a number")
+    return str(freeze(key))
 
 
 def _sequence(values: Iterable[object], depth: int) -> tuple[Json, ...]:

@@ -7,6 +7,7 @@ from .companions import companions as companions
 from .companions import copy_companion as copy_companion
 from .companions import is_companion as is_companion
 from .errors import HubError as HubError
+from .name_or_path import checked_name as checked_name
 from .options import DEFAULT_OPTIONS as DEFAULT_OPTIONS
 from .options import HubKeywords as HubKeywords
 from .options import HubOptions as HubOptions

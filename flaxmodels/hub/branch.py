@@ -37,8 +37,11 @@ class Branch:
         create_pr: bool = False,
         revision: str | None = None,
     ):
-        self.revision = revision or "main"
+        self.revision = "main" if revision is None else revision
         check_name(repo_id, self.revision)
+        for name, flag in {"private": private, "create_pr": create_pr}.items():
+            if not isinstance(flag, bool | None):
+                raise TypeError(f"{name} is {flag!r:.80}; expected True or False")
         self._token = _checked(repo_id, token)
         self._api = api(self._token)
         self._create_pr = create_pr

@@ -32,6 +32,18 @@ class Address(NamedTuple):
     path: str = ""
 
 
+def checked_name(name_or_path: object) -> str:
+    """Returns a name as text; raises TypeError for what can be none."""
+    if isinstance(name_or_path, str | os.PathLike):
+        name = os.fspath(name_or_path)
+        if isinstance(name, str):
+            return name
+    raise TypeError(
+        f"name_or_path is {name_or_path!r:.80}; expected a folder, a file, or the name or address "
+        "of a repository"
+    )
+
+
 def parse_address(name: str) -> Address | None:
     """Parses "hf://..." and the Hub's "https://..."; returns None for any other name.
 

@@ -3,7 +3,10 @@
 import dataclasses
 import os
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, Self, TypedDict
+
+import numpy as np
 
 
 class HubKeywords(TypedDict, total=False):
@@ -44,6 +47,17 @@ class HubOptions:
     proxies: Mapping[str, str] | None = None
     progress: bool = True
 
+    def __post_init__(self) -> None:
+        for name, kinds in _KINDS.items():
+            if not isinstance(value := getattr(self, name), kinds):
+                said = type(value).__name__ if name == "token" else repr(value)[:80]
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                raise TypeError(f"{name} is {said}; expected {expected}")
+        for item in (self.proxies or {}).items():
+            if not all(isinstance(part, str) and part for part in item):
+                raise TypeError("proxies must map schemes to addresses: {'http': 'host:port'}")
+        object.__setattr__(self, "subfolder", os.fspath(self.subfolder).rstrip("/"))
+
     @classmethod
     def take_from(cls, keywords: dict[str, Any]) -> Self:
         """Takes the options out of `keywords`, where all others stay; None is the default."""
@@ -52,4 +66,15 @@ class HubOptions:
 
 
 _KEYWORDS = frozenset(HubKeywords.__annotations__)
+_FLAG = (bool, np.bool_)
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "subfolder": (str, os.PathLike),
+    "revision": (str,),
+    "token": (str, bool, NoneType),
+    "cache_dir": (str, os.PathLike, NoneType),
+    "local_files_only": _FLAG,
+    "force_download": _FLAG,
+    "proxies": (Mapping, NoneType),
+    "progress": _FLAG,
+}
 DEFAULT_OPTIONS = HubOptions()

@@ -270,7 +270,7 @@ def check_name(name: str, revision: str = "main") -> None:
         validate_repo_id(name)
     except HFValidationError as error:
         raise HubError(f"{quoted(name)}: no such folder, nor a repository: {error}") from None
-    if not is_plain(revision):
+    if not isinstance(revision, str) or not is_plain(revision):
         raise HubError(f"{name}: {quoted(revision)} is not a branch, a tag or a commit")
 
 

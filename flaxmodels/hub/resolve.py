@@ -25,7 +25,7 @@ from ..params.formats.checksums import MANIFEST
 from .companions import companions, is_tokenizer_file
 from .downloads import RepositoryStore
 from .errors import HubError, scrubbed
-from .name_or_path import Address, is_a_path, no_such_path, parse_address
+from .name_or_path import Address, checked_name, is_a_path, no_such_path, parse_address
 from .options import DEFAULT_OPTIONS, HubKeywords, HubOptions
 from .remote import RemoteStore
 from .repository import Repository, check_name, commit_of, find, remember
@@ -78,6 +78,8 @@ class Location:
         Raises:
             CheckpointError: there is none, or the name leads out of the folder.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a file in {self.folder} is {name!r:.80}; expected str")
         path = os.path.join(self.folder, name)
         if not is_plain(name) or not self.store.exists(path):
             raise fp.CheckpointError(f"{self.folder}: no file {quoted(name)} in it")
@@ -122,7 +124,12 @@ def resolve(
     """
     if isinstance(name_or_path, Location):
         return name_or_path
-    name, subfolder = os.fspath(name_or_path), options.subfolder
+    name, subfolder = checked_name(name_or_path), options.subfolder
+    if subfolder and not is_plain(subfolder):
+        raise fp.CheckpointError(
+            f"{scrubbed(name)}: {quoted(subfolder)} is not a folder of a repository, nor inside of "
+            "a folder"
+        )
     path = os.path.join(name, subfolder) if subfolder else name
     if os.path.exists(path) or os.path.exists(f"{path}.index"):  # of a TensorFlow checkpoint
         return Location(path, revision=commit_of(path))
@@ -167,7 +174,7 @@ def tokenizer_files(
     if not any(is_tokenizer_file(file.name) for file in files):
         hint = "; that of a GGUF file is not read: take that of the model which it was made of"
         raise fp.CheckpointError(
-            f"{name_or_path}: no files of a tokenizer or a processor there"
+            f"{location.path}: no files of a tokenizer or a processor there"
             + (hint if location.path.endswith(_WITH_CONFIG) else "")
         )
     return files
@@ -189,8 +196,11 @@ def download(
     Raises:
         CheckpointError: not found; or at an address whose files are read in place.
     """
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    location = resolve(name_or_path, HubOptions(**given))
+    given = {**options}
+    hub_options = HubOptions.take_from(given)
+    if given:
+        raise TypeError(f"download does not take {', '.join(given)}")
+    location = resolve(name_or_path, hub_options)
     if isinstance(location.store, RemoteStore):
         raise fp.CheckpointError(
             f"{scrubbed(location.store.url)}: not a repository; its weights are read where they are"

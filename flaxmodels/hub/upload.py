@@ -61,6 +61,11 @@ def push_files(
     Raises:
         HubError: nothing was pushed, and the branch is what it was.
     """
+    if not callable(write):
+        raise TypeError(
+            f"write is {write!r:.80}; expected a function that writes files into the folder that "
+            "it is given"
+        )
     options = {"private": private, "token": token, "create_pr": create_pr, "revision": revision}
     data = {"tags": listed(tags)}
 

@@ -1,6 +1,45 @@
 """Rows of ids as arrays: how long they become, and where padding goes."""
 
+from collections.abc import Iterable, Mapping, Set
+
 import numpy as np
+from jax.core import Tracer
+
+_MOST = 1 << 31
+
+
+def texts_of(values: object, name: str = "texts") -> list[str]:
+    """Returns texts as a list.
+
+    Raises:
+        TypeError: what is no list of texts: a set and a mapping have no order to be relied on.
+    """
+    if isinstance(values, bytes | Mapping | Set) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} is {type(values).__name__}; expected a text, or a list of them")
+    return [text_of(value) for value in values]
+
+
+def text_of(value: object) -> str:
+    """Returns a text; raises TypeError for what is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"a text is {type(value).__name__}; expected str")
+    return value
+
+
+def whole(name: str, value: object) -> int | None:
+    """Returns a number of tokens that a caller gives; None where none is given.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: one below 1, or beyond any array.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} is {value!r:.80}; expected a whole number")
+    if not 0 < value < _MOST:
+        raise ValueError(f"{name} is {value!r:.80}; expected at least 1, and below 2**31")
+    return int(value)
 
 
 def common_length(
@@ -19,8 +58,11 @@ def common_length(
         longest: of "max_length".
 
     Raises:
-        ValueError: a row longer than `pad_to`, or rows of several lengths without padding.
+        ValueError: a row longer than `pad_to`, rows of several lengths without padding, or
+            arguments that contradict each other.
     """
+    if padding is False and not (pad_to is None and multiple is None):
+        raise ValueError("padding=False, and pad_to or pad_to_multiple_of pads: give one of them")
     if padding not in (True, False, "longest", "max_length"):
         raise ValueError(f'padding={padding!r}; expected True, False, "longest" or "max_length"')
     length = max(map(len, rows), default=0)
@@ -67,6 +109,11 @@ def listed(ids: object) -> list[int]:
         TypeError: ids that are no whole numbers.
         ValueError: a batch, or negative ids.
     """
+    if isinstance(ids, Tracer):
+        raise TypeError(
+            "ids are under a JAX transformation (jit, vmap, ...), where nobody knows them: decode "
+            "what the function returns"
+        )
     array = np.asarray(ids)
     if array.size == 0:
         return []

@@ -87,6 +87,11 @@ def choose(
         TemplateError: there is none.
     """
     if asked is not None:
+        if asked not in templates and "{" not in asked:
+            raise TemplateError(
+                f"{folder}: no chat template called {quoted(asked)}, but "
+                f"{some(sorted(templates)) or 'none'}; a template of your own has {{{{ }}}} in it"
+            )
         return templates.get(asked) or Template(asked, "template")
     if tools is not None and "tool_use" in templates:
         return templates["tool_use"]
@@ -114,21 +119,32 @@ _TRANSFORMERS = {  # keywords of `apply_chat_template` that are no variables of 
 }
 
 
-def check_call(messages: object, lists: Mapping[str, Json], variables: Mapping[str, Json]) -> None:
+def check_call(
+    messages: object, template: object, lists: Mapping[str, Json], variables: Mapping[str, Json]
+) -> None:
     """Checks what a chat is made of.
 
     Args:
+        template: of the caller; None where there is none.
         lists: tools and documents.
         variables: of the template.
 
     Raises:
         ValueError: no messages.
-        TypeError: lists of something else than mappings; a keyword of Transformers that is no
-            variable, with what to write.
+        TypeError: messages that are no list; lists of something else than mappings; a template
+            that is no text; a keyword of Transformers that is no variable, with what to write.
     """
-    if not messages:
-        raise ValueError("messages is empty; give at least one")
+    if messages is not None and not isinstance(messages, Sequence):
+        raise TypeError(
+            f"messages is {type(messages).__name__}; expected a list of messages, or of chats"
+        )
+    if not messages or not all(messages):
+        raise ValueError("messages is empty, or has an empty one; give at least one")
+    if template is not None and not isinstance(template, str):
+        raise TypeError(f"template is {type(template).__name__}; expected a name, or a text")
     for name, values in lists.items():
+        if isinstance(values, str | Mapping):
+            raise TypeError(f"{name} is {type(values).__name__}; expected a list of mappings")
         for value in values or ():
             if not isinstance(value, Mapping):
                 raise TypeError(

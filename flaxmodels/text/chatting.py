@@ -72,7 +72,7 @@ class Chats:
         """
         if add_generation_prompt is None:
             add_generation_prompt = not continue_final_message
-        check_call(messages, {"tools": tools, "documents": documents}, variables)
+        check_call(messages, template, {"tools": tools, "documents": documents}, variables)
         if add_generation_prompt and continue_final_message:
             raise ValueError(
                 "add_generation_prompt begins another message than the one that "

@@ -1,9 +1,11 @@
 """`load_tokenizer`: from a name to a tokenizer."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 from ..hub import HubKeywords, HubOptions, Location
+from .batches import whole
 from .chat import read_templates
 from .files import Files
 from .pipeline import check_library, read_pipeline, read_target
@@ -47,7 +49,8 @@ def load_tokenizer(
         CheckpointError: not found; files that are damaged, or of a kind that is not read.
         ImportError: the library tokenizers is not installed.
         TypeError: a keyword that nothing takes.
-        ValueError: a language that the tokenizer lacks, with the nearest.
+        ValueError: a language that the tokenizer lacks, with the nearest; a side or a length that
+            is none.
     """
     given: dict[str, Any] = dict(options)
     if odd := sorted(given.keys() - TokenizerKeywords.__annotations__.keys()):
@@ -58,9 +61,22 @@ def load_tokenizer(
     check_library()
     hub_options = HubOptions.take_from(given)
     codes = {name: given.pop(name, None) for name in ("src_lang", "tgt_lang")}
+    given = {name: _checked(name, value) for name, value in given.items() if value is not None}
     files = Files.of(name_or_path, hub_options)
-    settings = read_settings(files, {name: x for name, x in given.items() if x is not None})
+    settings = read_settings(files, given)
     pipeline, settings = read_pipeline(files, settings)
     target = read_target(files, settings)
     tok = Tokenizer(pipeline, settings, read_templates(files), files.folder, target)
     return tok.with_languages(**codes) if any(codes.values()) else tok
+
+
+def _checked(name: str, value: object) -> object:
+    """Checks a setting of the caller's, which acts or raises; those of files are kept, or warned
+    of."""
+    if name == "model_max_length":
+        return whole(name, value)
+    if name.endswith("_side") and value not in ("left", "right"):
+        raise ValueError(f"{name} is {value!r:.80}; expected left or right")
+    if name.endswith("_token") and not isinstance(value, str | Mapping):
+        raise TypeError(f"{name} is {value!r:.80}; expected a token's text")
+    return value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..params.errors import printable, quoted
-from .batches import common_length, filled, listed
+from .batches import common_length, filled, listed, text_of, texts_of, whole
 from .chat import Template
 from .chatting import Chats
 from .pipeline import of_library
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .vocabularies.words_and_bytes import Read
 
     Ids = Sequence[int] | np.ndarray | jax.Array
+    Rows = list[str] | list[tuple[str, str]]
 
 _TRUNCATIONS = ("longest_first", "only_first", "only_second")
 _CLEANED = (  # pairs of what `decode` replaces, in this order: English before its punctuation
@@ -74,6 +75,13 @@ class Tokenizer(Speaks, Chats, Vocabulary):
         if target is not None:
             self._target = self._remade(*target)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leaves out the lock, so that a tokenizer can be sent to another process."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
     def __repr__(self) -> str:
         return f"Tokenizer({self._folder!r}, {len(self)} tokens, pads {self.padding_side})"
 
@@ -107,14 +115,14 @@ class Tokenizer(Speaks, Chats, Vocabulary):
 
     def tokenize(self, text: str, *, add_special_tokens: bool = False) -> list[str]:
         """Splits a text into tokens."""
-        return self._encode([_text(text)], add_special_tokens)[0].tokens
+        return self._encode([text_of(text)], add_special_tokens)[0].tokens
 
     def encode(
         self, text: str, pair: str | None = None, *, add_special_tokens: bool = True
     ) -> list[int]:
         """Turns a text, or a pair of them, into ids, neither padded nor cut."""
-        both = _text(text) if pair is None else (_text(text), _text(pair))
-        return self._ids(self._encode([both], add_special_tokens)[0])
+        rows = self._inputs([text], None if pair is None else [pair])
+        return self._ids(self._encode(rows, add_special_tokens)[0])
 
     def encode_rows(
         self,
@@ -131,7 +139,8 @@ class Tokenizer(Speaks, Chats, Vocabulary):
             max_length: cut a row to this many tokens, special tokens among them, a pair where it
                 is longest.
         """
-        rows = self._encode(self._inputs(texts, pairs), add_special_tokens, max_length)
+        cut = whole("max_length", max_length)
+        rows = self._encode(self._inputs(texts, pairs), add_special_tokens, cut)
         return [
             (np.array(self._ids(row), np.int32), np.array(row.type_ids, np.int32)) for row in rows
         ]
@@ -161,8 +170,9 @@ class Tokenizer(Speaks, Chats, Vocabulary):
                 error, unless it is cut.
             max_length: cut rows to this many tokens, special tokens among them.
             truncation: True or "longest_first", "only_first", "only_second": which text of a pair
-                is cut; without `max_length`, to what the model takes. False cuts nothing. None is
-                True where there is a `max_length`.
+                is cut; without `max_length`, to what the model takes. False cuts nothing, and
+                `max_length` is then for `padding` alone. None is True where there is a
+                `max_length`.
             add_special_tokens: those of the file, as [CLS] and [SEP], or <s>.
             pad_to_multiple_of: round the length up.
             padding_side: "left" or "right", instead of the tokenizer's.
@@ -175,18 +185,29 @@ class Tokenizer(Speaks, Chats, Vocabulary):
 
         Raises:
             TypeError: texts that are none.
-            ValueError: rows of several lengths and no padding token; a row longer than `pad_to`.
+            ValueError: rows of several lengths and no padding token; a row longer than `pad_to`;
+                arguments that contradict each other, or lengths that are none.
         """
         inputs = self._inputs(texts, pairs)
+        max_length, pad_to = whole("max_length", max_length), whole("pad_to", pad_to)
+        multiple = whole("pad_to_multiple_of", pad_to_multiple_of)
         if truncation is None:
             truncation = max_length is not None
+        elif truncation not in (True, False, *_TRUNCATIONS):
+            names = ", ".join(_TRUNCATIONS)
+            raise ValueError(f"truncation={truncation!r}; expected True, False, {names}")
+        elif truncation is False and max_length is not None and padding != "max_length":
+            raise ValueError(
+                "truncation=False, and max_length is what rows are cut to: give one of them, or "
+                'padding="max_length"'
+            )
         cut = (max_length or self._longest("truncation")) if truncation else None
         encodings = self._encode(inputs, add_special_tokens, cut, truncation)
         rows = [*map(self._ids, encodings)]
         longest = None
         if padding == "max_length" and pad_to is None:
             longest = max_length or self._longest('padding="max_length"')
-        length = common_length(rows, padding, pad_to, pad_to_multiple_of, longest)
+        length = common_length(rows, padding, pad_to, multiple, longest)
         side = padding_side or self.padding_side
         ids, mask = filled(rows, length, side, self._pad(rows, length))
         result = {"input_ids": ids, "attention_mask": mask}
@@ -197,17 +218,16 @@ class Tokenizer(Speaks, Chats, Vocabulary):
             result["token_type_ids"], _ = filled(kinds, length, side, 0)
         return result
 
-    def _inputs(self, texts: Any, pairs: Any) -> list[Any]:
+    def _inputs(self, texts: object, pairs: object) -> Rows:
         if isinstance(texts, str):
             texts, pairs = [texts], None if pairs is None else [pairs]
-        if not isinstance(texts, Iterable):
-            raise TypeError(f"texts is {type(texts).__name__}; expected a text, or a list of them")
-        texts = [_text(text) for text in texts]
+        firsts = texts_of(texts)
         if pairs is None:
-            return texts
-        if isinstance(pairs, str) or len(pairs) != len(texts):
-            raise ValueError(f"{len(texts)} texts, and another number of pairs: one for each")
-        return [(text, _text(pair)) for text, pair in zip(texts, pairs, strict=True)]
+            return firsts
+        seconds = [pairs] if isinstance(pairs, str) else texts_of(pairs, "pairs")
+        if len(seconds) != len(firsts):
+            raise ValueError(f"{len(firsts)} texts, and {len(seconds)} pairs: one for each")
+        return [*zip(firsts, seconds, strict=True)]
 
     def _ids(self, encoding: tokenizers.Encoding) -> list[int]:
         known, unknown = self._settings.known, self.unk_token_id
@@ -224,14 +244,12 @@ class Tokenizer(Speaks, Chats, Vocabulary):
         return self.model_max_length
 
     def _encode(
-        self, rows: list[Any], special: bool, cut: int | None = None, how: bool | str = True
+        self, rows: Rows, special: bool, cut: int | None = None, how: bool | str = True
     ) -> list[tokenizers.Encoding]:
         if self._settings.languages is not None:
             for row in rows:
                 self._settings.languages.check_mark(row if isinstance(row, str) else row[0])
-        strategy = "longest_first" if how is True else how
-        if strategy not in (*_TRUNCATIONS, False):
-            raise ValueError(f"truncation={how!r}; expected True, False, {', '.join(_TRUNCATIONS)}")
+        strategy = how if isinstance(how, str) else "longest_first"
         with self._lock:
             if cut is None:
                 self._pipeline.no_truncation()
@@ -250,6 +268,8 @@ class Tokenizer(Speaks, Chats, Vocabulary):
         except BaseException as error:
             if not of_library(error):
                 raise
+            if "TextEncodeInput" in str(error):
+                error = "a text holds half of a surrogate pair, which is no character"
             raise ValueError(f"{self._folder}: could not be {what}: {printable(error)}") from None
 
     def _pad(self, rows: list[list[int]], length: int) -> int:
@@ -285,7 +305,7 @@ class Tokenizer(Speaks, Chats, Vocabulary):
             TypeError: ids that are no whole numbers.
             ValueError: a batch, or negative ids.
         """
-        numbers = [int(ids)] if isinstance(ids, int | np.integer) else listed(ids)
+        numbers = listed([ids] if isinstance(ids, int | np.integer) else ids)
         with self._speaking("decoded"):
             text = self._pipeline.decode(numbers, skip_special_tokens=skip_special_tokens)
         clean = clean_up_tokenization_spaces
@@ -301,9 +321,3 @@ class Tokenizer(Speaks, Chats, Vocabulary):
     def batch_decode(self, rows: Iterable[Ids], **options: Any) -> list[str]:
         """Turns rows of ids, int [B, T] or a list of [T], into their texts; options as `decode`."""
         return [self.decode(row, **options) for row in rows]
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a text is {type(value).__name__}; expected str")
-    return value

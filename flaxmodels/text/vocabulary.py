@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batches import listed
+from .batches import listed, texts_of
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -99,12 +99,12 @@ class Vocabulary:
         """Looks up a token, or each of a list; one that is not there gives the unknown token's id,
         or None without one."""
         if not isinstance(tokens, str):
-            return [self.convert_tokens_to_ids(token) for token in tokens]
+            return [self.convert_tokens_to_ids(token) for token in texts_of(tokens, "tokens")]
         number = self._pipeline.token_to_id(tokens)
         return self.unk_token_id if number is None else number
 
     def convert_ids_to_tokens(self, ids: int | Ids) -> Any:
         """Looks up an id, or each of a list; None for one that is not there."""
         if isinstance(ids, int | np.integer):
-            return self._pipeline.id_to_token(int(ids))
+            return self._pipeline.id_to_token(*listed([ids]))
         return [self._pipeline.id_to_token(number) for number in listed(ids)]

@@ -1,6 +1,7 @@
 """`flaxmodels convert`: any format to any, verified, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import _children
@@ -91,8 +92,8 @@ def test_what_was_not_written_as_it_was_read_is_noticed(tmp_path, monkeypatch):
     source = GOLDENS / "llama-causal-lm" / "checkpoint"
     save = convert_module.save
 
-    def flip(model, params, folder, options):
-        save(model, params, folder, options)
+    def flip(model, params, folder, *how):
+        save(model, params, folder, *how)
         path = Path(folder) / "model.safetensors"
         content = bytearray(path.read_bytes())
         content[-5] ^= 1
@@ -162,3 +163,22 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 100_000, run.stdout
     assert len(list((tmp_path / "large").glob("*.safetensors"))) == 5
+
+
+@pytest.mark.parametrize("config", [True, False])
+def test_a_folder_onto_itself_loses_nothing(config, tmp_path):
+    folder = shutil.copytree(GOLDENS / "llama-causal-lm" / "checkpoint", tmp_path / "a")
+    if not config:
+        (folder / "config.json").unlink()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    convert(folder, folder, progress=False, max_shard_size="20KB")
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert after["generation_config.json"] == before["generation_config.json"]
+    assert before.keys() - after.keys() == {"model.safetensors"}
+
+
+def test_a_pattern_of_dtypes_that_nothing_matches_is_an_error(tmp_path):
+    source = GOLDENS / "llama-causal-lm" / "checkpoint"
+    with pytest.raises(ValueError, match="dtype: 'nrom' matches no path"):
+        convert(source, tmp_path / "a", dtype={"nrom": "float32", ".*": "float16"}, progress=False)
+    assert not (tmp_path / "a").exists()

@@ -182,3 +182,11 @@ def test_a_page_of_params(tmp_path):
     assert "<script>alert" not in page and "<b>&title" not in page
     text = rendered(page, tmp_path)
     assert all(f"'{name}'" in text for name in leaves) and "<b>&title" in text
+
+
+@pytest.mark.parametrize(
+    "mesh", ["x", "fsdp", "fsdp=", "fsdp=0", "fsdp=-1", "fsdp=2,fsdp=2", "=2", "a=b"]
+)
+def test_a_mesh_that_is_none(mesh, capsys):
+    assert cli.main(["inspect", str(LLAMA), "--mesh", mesh]) == 1
+    assert f"mesh is {mesh!r}; expected axes and sizes" in capsys.readouterr().err

@@ -191,8 +191,8 @@ def test_what_is_called_verified_was_compared_with_the_source(fault, tmp_path, m
     folder, _ = copied(tmp_path, "llama")
     save = convert_module.save
 
-    def spoil(model, params, target, options):
-        save(model, params, target, options)
+    def spoil(model, params, target, *how):
+        save(model, params, target, *how)
         path = Path(target) / "model.safetensors"
         tensors = tensors_of(path)
         one = "model.layers.0.mlp.up_proj.weight"

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -327,3 +328,33 @@ def test_D33_what_cannot_be_a_repository_is_not_asked_for(name, monkeypatch, tmp
     for cls in (fm.LlamaConfig, fm.AutoConfig):
         with pytest.raises((ConfigError, fm.CheckpointError), match="[Nn]o such f|nor a reposit"):
             cls.from_pretrained(name)
+
+
+MISTAKES = {
+    "a list": (lambda: fm.LlamaConfig.from_dict([1]), "config.json is .1.; expected an object"),
+    "no values": (
+        lambda: fm.LlamaConfig.from_dict(None),
+        "config.json is None; expected an object",
+    ),
+    "a tuple for a key": (lambda: fm.LlamaConfig.from_dict({("a",): 1}), r"the key \('a',\)"),
+    "a setting as a note": (
+        lambda: fm.GenerationConfig(extra={"top_k": 4}),
+        "extra is {'top_k': 4}",
+    ),
+    "a list of notes": (lambda: fm.GenerationConfig(extra=[1]), "extra is .1.; expected a mapping"),
+}
+
+
+def test_what_is_no_mapping_of_keys_is_named():
+    for what, (call, said) in MISTAKES.items():
+        with pytest.raises(ConfigError) as caught:
+            call()
+        assert re.search(said, str(caught.value)), what
+    assert fm.GenerationConfig(extra=None) == fm.GenerationConfig()
+
+
+@pytest.mark.parametrize("name", [None, 5, b"/tmp", ["a"]], ids=str)
+def test_what_is_no_name_is_said_before_anything_is_looked_up(name):
+    for call in (fm.LlamaConfig.from_pretrained, fm.AutoConfig.from_pretrained, fm.download):
+        with pytest.raises(TypeError, match="name_or_path"):
+            call(name)

@@ -200,3 +200,38 @@ def test_P13_15_a_revision_that_is_not_there(revision, hub):
 def test_P13_15_an_address_s_revision_comes_first(hub, commit):
     hub.commit(NAME, {CONFIG: b"{}"})
     assert is_whole(load(f"hf://{NAME}@{commit}", revision="main")[1])
+
+
+OPTIONS = {
+    "revision": [5, b"main", ["main"]],
+    "token": [5, b"hf_secret", ["hf_secret"]],
+    "subfolder": [5, b"x"],
+    "cache_dir": [5, b"/tmp/x", ["x"]],
+    "proxies": ["http://x", 5, {"http": 5}, {"http": ""}, [("http", "x")], {1: "x"}],
+    "local_files_only": ["yes", 1],
+    "force_download": ["no", 0],
+}
+
+
+def test_P13_32_an_option_of_another_type_is_named_and_nobody_is_asked(hub):
+    """Of a folder as well, where it would have no effect."""
+    for name, values in OPTIONS.items():
+        for value in values:
+            for call in (fm.load_tokenizer, load, fm.AutoConfig.from_pretrained):
+                for where in (NAME, LLAMA):
+                    with pytest.raises(TypeError, match=name) as caught:
+                        call(where, **{name: value})
+                    assert "secret" not in str(caught.value)
+    with pytest.raises(TypeError, match="download does not take revison"):
+        fm.download(NAME, revison="main")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("subfolder", ["..", "/etc", "a/../..", "a\0b"])
+def test_P13_27_a_subfolder_that_leads_elsewhere(subfolder, hub, tmp_path):
+    shutil.copytree(LLAMA, tmp_path / "one" / "two")
+    for where in (NAME, tmp_path / "one", "https://127.0.0.1:9/x"):
+        with pytest.raises(fm.CheckpointError, match="is not a folder of a repository, nor inside"):
+            load(where, subfolder=subfolder)
+    assert not hub.requests
+    assert_same(load(tmp_path / "one", subfolder="two/")[1], LLAMA)

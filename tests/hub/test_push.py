@@ -439,6 +439,22 @@ def test_H1_H2_whatever_writes_files_can_be_pushed(logged_in):
     assert logged_in.head(REPO) == info.oid
 
 
+def test_H2_what_is_no_argument_is_said_before_any_request(logged_in):
+    for how, said in (
+        ({"write": "folder"}, "write is 'folder'; expected a function"),
+        ({"private": "yes"}, "private is 'yes'; expected True or False"),
+        ({"create_pr": 1}, "create_pr is 1; expected True or False"),
+        ({"tags": 5}, "5 is no word"),
+        ({"tags": ["a", 5]}, "5 is no word"),
+        ({"tags": {"a": 1}}, "is no word"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            fm.push_files(**{"write": lambda folder: None, "repo_id": REPO, **how})
+    with pytest.raises(fm.HubError, match="5' is not a branch"):
+        fm.push_files(lambda folder: None, REPO, revision=5)
+    assert not logged_in.requests
+
+
 def test_H2_an_error_of_the_writer_is_raised_and_nothing_pushed(logged_in):
     def write(folder):
         (folder / "a").write_text("b")

@@ -1,9 +1,13 @@
 """What `load_tokenizer` takes, what a tokenizer's calls do, and what bad files are told."""
 
+import copy
 import json
+import pickle
 import shutil
 import threading
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from _nasty import CHATS, TEXTS
@@ -384,3 +388,55 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install flaxmodels\[tokenizers\]"):
         fm.load_tokenizer(BERT)
+
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+MISTAKES = {  # a call of a tokenizer -> the error, and what it says
+    "bytes": (lambda tok: tok(b"abc"), TypeError, "texts is bytes; expected a text, or a list"),
+    "mapping": (lambda tok: tok({"text": "a"}), TypeError, "texts is dict"),
+    "set": (lambda tok: tok({"a", "b"}), TypeError, "texts is set"),
+    "a pair more": (lambda tok: tok(["a"], ["b", "c"]), ValueError, "1 texts, and 2 pairs"),
+    "length 0": (lambda tok: tok("a", max_length=0), ValueError, "max_length is 0; expected at"),
+    "length -1": (lambda tok: tok("a", max_length=-1), ValueError, "max_length is -1"),
+    "length 2.0": (lambda tok: tok("a", max_length=2.0), TypeError, "max_length is 2.0; expected"),
+    "length True": (lambda tok: tok("a", max_length=True), TypeError, "max_length is True"),
+    "length 2**40": (lambda tok: tok("a", max_length=2**40), ValueError, "below 2**31"),
+    "length of rows": (lambda tok: tok.encode_rows(["a"], max_length=0), ValueError, "is 0"),
+    "pad_to text": (lambda tok: tok("a", pad_to="8"), TypeError, "pad_to is '8'; expected a whole"),
+    "multiple of 0": (lambda tok: tok("a", pad_to_multiple_of=0), ValueError, "multiple_of is 0"),
+    "no padding": (lambda tok: tok("a", padding=False, pad_to=9), ValueError, "padding=False, and"),
+    "no cut": (lambda tok: tok("a", truncation=False, max_length=1), ValueError, "truncation=Fal"),
+    "a cut of no name": (lambda tok: tok("a", truncation="longest"), ValueError, "truncation='lon"),
+    "half a surrogate": (lambda tok: tok("a\ud800"), ValueError, "half of a surrogate pair"),
+    "traced ids": (lambda tok: jax.jit(tok.decode)(jnp.arange(2)), TypeError, "transformation"),
+    "a bool": (lambda tok: tok.decode(True), TypeError, "ids are bool"),
+    "a token -1": (lambda tok: tok.convert_ids_to_tokens(-1), ValueError, "hold -1"),
+    "a token's number": (lambda tok: tok.convert_tokens_to_ids(5), TypeError, "tokens is int"),
+    "a message alone": (lambda tok: tok.chat(MESSAGES[0]), TypeError, "messages is dict; expected"),
+    "messages once": (lambda tok: tok.chat(iter(MESSAGES)), TypeError, "messages is list_iterator"),
+    "an empty chat": (lambda tok: tok.chat([MESSAGES, []]), ValueError, "an empty one"),
+    "a tool alone": (lambda tok: tok.chat(MESSAGES, tools={"name": "f"}), TypeError, "tools is di"),
+    "template": (lambda tok: tok.chat(MESSAGES, template="defualt"), TemplateError, "but default"),
+    "template 5": (lambda tok: tok.chat(MESSAGES, template=5), TypeError, "template is int"),
+    "side": (lambda _: fm.load_tokenizer(TALKS, padding_side="Left"), ValueError, "'Left'; expect"),
+    "no length": (lambda _: fm.load_tokenizer(TALKS, model_max_length=-1), ValueError, "is -1"),
+    "no token": (lambda _: fm.load_tokenizer(TALKS, pad_token=5), TypeError, "pad_token is 5; exp"),
+    "no name": (lambda _: fm.load_tokenizer(None), TypeError, "name_or_path is None; expected a f"),
+}
+
+
+def test_what_a_caller_gives_acts_or_raises(talks):
+    for what, (call, error, said) in MISTAKES.items():
+        with pytest.raises(error) as caught:
+            call(talks)
+        assert type(caught.value) is error and said in str(caught.value), what
+    assert (
+        talks("a b c", truncation=False, padding="max_length", max_length=9)["input_ids"].size == 9
+    )
+    assert talks((text for text in "ab"), (text for text in "cd"))["input_ids"].shape[0] == 2
+
+
+def test_a_tokenizer_can_be_sent_to_another_process(talks):
+    for copied in (pickle.loads(pickle.dumps(talks)), copy.deepcopy(talks)):
+        assert copied.encode("a b") == talks.encode("a b")
+        assert copied.chat(MESSAGES) == talks.chat(MESSAGES)
