@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, Unpack
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Any, Self, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from .. import params as fp
 from ..auto import AutoModelForSequenceClassification
 from ..blocks import ACTIVATIONS
+from ..calls.scalars import flag, whole
 from ..checkpoints.options import LoadKeywords, SaveKeywords
 from ..documents.json_files import CONFIG_NAME, read_json
 from ..documents.json_values import Json
@@ -23,13 +24,23 @@ from ..models.base import PretrainedModel
 from ..params.errors import quoted, some
 from ..text import Tokenizer, load_tokenizer
 from .folder import BERT_CONFIG, MODULES, SETTINGS, Files, Module
-from .inference import Inference, longest_of, placed
+from .inference import Inference, listed, longest_of, placed, rows_of
 from .layers import activation_class, activation_name
 from .reading import below, hub_keywords, hub_options, read_text_settings
 from .saving import save_with, text_values
 
-Pair = Sequence[str]
+Pair = Sequence[str] | np.ndarray
 _TASK = "sequence-classification"
+
+
+class PredictKeywords(TypedDict, total=False):
+    """The keywords of `CrossEncoder.predict`, which says what they mean."""
+
+    activation: Callable[[jax.Array], jax.Array] | None
+    apply_softmax: bool
+    batch_size: int | None
+    mesh: Mesh | None
+    progress: bool
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -65,6 +76,14 @@ class CrossEncoder:
     tokenizer: Tokenizer
     max_length: int | None = None
     activation: str = "sigmoid"
+
+    def __post_init__(self) -> None:
+        if self.max_length is not None:
+            whole("max_length", self.max_length)
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation is {self.activation!r}; expected one of {', '.join(ACTIVATIONS)}"
+            )
 
     def __repr__(self) -> str:
         return f"CrossEncoder({type(self.model).__name__}, {self.num_labels} labels)"
@@ -112,7 +131,7 @@ class CrossEncoder:
 
     def predict(
         self,
-        pairs: Pair | Sequence[Pair],
+        pairs: Pair | Iterable[Pair],
         *,
         activation: Callable[[jax.Array], jax.Array] | None = None,
         apply_softmax: bool = False,
@@ -130,27 +149,25 @@ class CrossEncoder:
             batch_size, mesh, progress: as `SentenceEncoder.encode`.
 
         Raises:
-            TypeError: texts that are no str.
+            TypeError: texts that are no str; a call inside of a trace.
             ValueError: what is no pair.
         """
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected rows, or None")
-        is_one = len(pairs) > 0 and isinstance(pairs[0], str)
-        listed: list[Any] = [pairs] if is_one else list(pairs)
-        for i, pair in enumerate(listed):
-            if isinstance(pair, str) or len(pair) != 2:
-                raise ValueError(f"pair {i} is {quoted(pair)}; expected two texts")
-        where = placed(self.model, self.params, mesh)
-        infer = Inference(self.model, self.tokenizer, self.max_length, batch_size, progress)
-        rows = infer(
-            functools.partial(_score, self.model, where.params),
-            [pair[0] for pair in listed],
-            [pair[1] for pair in listed],
-            where,
-        )
-        logits = jnp.asarray(np.stack(rows)) if rows else jnp.zeros((0, self.num_labels))
-        scores = (activation or ACTIVATIONS[self.activation])(logits)
-        if apply_softmax and self.num_labels > 1:
+        act = ACTIVATIONS[self.activation] if activation is None else activation
+        if not callable(act):
+            raise TypeError(f"activation is {act!r:.80}; expected a function of the logits")
+        firsts, seconds, is_one = _split(pairs)
+        where, rows = placed(self.model, self.params, mesh), rows_of(batch_size)
+        infer = Inference(self.model, self.tokenizer, self.max_length, rows, progress)
+        compute = functools.partial(_score, self.model, where.params)
+        found = infer(compute, firsts, seconds, where)
+        logits = jnp.asarray(np.stack(found)) if found else jnp.zeros((0, self.num_labels))
+        scores = act(logits)
+        if jnp.shape(scores) != logits.shape:
+            raise ValueError(
+                f"activation made {jnp.shape(scores)} of logits {logits.shape}; expected a score "
+                "for each"
+            )
+        if flag("apply_softmax", apply_softmax) and self.num_labels > 1:
             scores = jax.nn.softmax(scores)
         result = np.asarray(scores)
         result = result[:, 0] if self.num_labels == 1 else result
@@ -159,11 +176,11 @@ class CrossEncoder:
     def rank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Iterable[str],
         *,
         top_k: int | None = None,
         return_documents: bool = False,
-        **options: Any,
+        **options: Unpack[PredictKeywords],
     ) -> list[dict[str, Json]]:
         """Puts documents in the order of their scores with a query, the best first:
         [{"corpus_id": its number, "score": a float, "text": itself}, ...].
@@ -181,9 +198,14 @@ class CrossEncoder:
                 f"the model has {self.num_labels} labels, and documents are ranked by one score: "
                 "use predict"
             )
+        top_k = None if top_k is None else whole("top_k", top_k, 0)
+        with_texts, documents = (
+            flag("return_documents", return_documents),
+            listed("documents", documents),
+        )
         scores = self.predict([(query, document) for document in documents], **options)
         order = np.argsort(-scores, kind="stable")[:top_k]
-        texts = ({"text": documents[i]} if return_documents else {} for i in order)
+        texts = ({"text": documents[i]} if with_texts else {} for i in order)
         return [
             {"corpus_id": int(i), "score": float(scores[i]), **text}
             for i, text in zip(order, texts, strict=True)
@@ -220,6 +242,23 @@ def _ways() -> dict[str, object]:
     """Returns what sentence-transformers 5.7 writes of a model of texts that gives scores."""
     way = {"text": {"method": "forward", "method_output_name": "logits"}}
     return {"modality_config": way, "module_output_name": "scores"}
+
+
+def _split(pairs: Pair | Iterable[Pair]) -> tuple[list[str], list[str], bool]:
+    """Returns the first texts, the second ones, and whether it is one pair that is in no list."""
+    if not isinstance(pairs, Iterable) or isinstance(pairs, Mapping | Set):
+        raise TypeError(f"pairs is a {type(pairs).__name__}; expected a list of pairs of str")
+    given = list(pairs)
+    if is_one := not isinstance(pairs, str) and isinstance(next(iter(given), None), str):
+        given = [given]
+    firsts, seconds = [], []
+    for i, pair in enumerate(given):
+        is_pair = isinstance(pair, Sequence | np.ndarray) and not isinstance(pair, str)
+        if not is_pair or len(pair) != 2:
+            raise ValueError(f"pair {i} is {quoted(pair)}; expected two texts")
+        firsts.append(pair[0])
+        seconds.append(pair[1])
+    return firsts, seconds, is_one
 
 
 def _only_module(files: Files) -> Module:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from .. import params as fp
 from ..models.base import PretrainedModel
-from .layers import Layer, normalized
+from .layers import Layer, Leaves, normalized
 from .pooling import Pooling
 
 MODEL = "model"
@@ -72,6 +72,17 @@ class Embedder:
         out = self.model.apply({"params": params[MODEL]}, input_ids, **inputs)
         x = self.pooling(out.last_hidden_state, mask, prompt_length)
         for name, layer in self.layers:
-            x = layer(params.get(name, {}), x)
+            x = layer(_leaves(params, name, layer), x)
         x = x[:, :truncate_dim]
         return normalized(x) if normalize else x
+
+
+def _leaves(params: fp.Params, name: str, layer: Layer) -> Leaves:
+    """Returns the params of a layer; raises `ValueError` where one is not there."""
+    leaves = params.get(name, {})
+    if lost := sorted(getattr(layer, "shapes", {}).keys() - leaves.keys()):
+        raise ValueError(
+            f"params have no {name}/{lost[0]}; they are those of the model and of its layers: "
+            f"{MODEL}, {name}, ..."
+        )
+    return leaves

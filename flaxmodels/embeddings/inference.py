@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,11 +12,14 @@ from tqdm import tqdm
 
 from .. import params as fp
 from .. import sharding as fs
+from ..calls.concrete import is_traced
+from ..calls.scalars import whole
 from ..core.model import Model
 from ..text import Tokenizer
 from .batches import Batch, Row, Shapes, batches, run, windows
 
 Texts = Sequence[str]
+Array = jax.Array | np.ndarray
 
 
 class Placed(NamedTuple):
@@ -39,8 +42,14 @@ def placed(model: Model, params: fp.Params, mesh: Mesh | None) -> Placed:
         mesh: None for that of the params, if they are on one.
 
     Raises:
+        TypeError: a call inside of a trace, which could not wait for its result.
         ValueError: a mesh over which no rule cuts a batch.
     """
+    if is_traced(params):
+        raise TypeError(
+            "texts are run by programs of their own, and this call is traced (jit, grad, vmap): "
+            "give the tokens of texts to embedder.apply, or model.apply, which are pure"
+        )
     if mesh is None:
         mesh = _mesh_of(params)
     if mesh is None:
@@ -50,7 +59,7 @@ def placed(model: Model, params: fp.Params, mesh: Mesh | None) -> Placed:
     spec = fs.partition_spec(("batch", "length"), (auto.size, 1), auto, model.rules, name="batch")
     whole = NamedSharding(auto, PartitionSpec())
 
-    def place(leaf: Any) -> jax.Array:
+    def place(leaf: Array) -> Array:
         sharding = getattr(leaf, "sharding", None)
         is_there = isinstance(sharding, NamedSharding) and sharding.mesh == auto
         return leaf if is_there else jax.device_put(leaf, whole)
@@ -86,7 +95,7 @@ class Inference:
 
     def __call__(
         self,
-        compute: Callable[[dict[str, jax.Array], jax.Array], jax.Array],
+        compute: Callable[[Mapping[str, Array], Array], jax.Array],
         texts: Texts,
         pairs: Texts | None,
         where: Placed,
@@ -116,15 +125,14 @@ class Inference:
         found = batches(rows, shapes, self._pad)
 
         def start(batch: Batch) -> jax.Array:
-            inputs: dict[str, Any] = {"input_ids": batch.ids}
+            inputs = {"input_ids": batch.ids}
             if self._reads_types:
                 inputs["token_type_ids"] = batch.type_ids
-            lengths: Any = batch.lengths
-            if where.batch is not None:
-                inputs = jax.device_put(inputs, where.batch)
-                spec = PartitionSpec(where.batch.spec[0])
-                lengths = jax.device_put(lengths, NamedSharding(where.batch.mesh, spec))
-            return compute(inputs, lengths)
+            if where.batch is None:
+                return compute(inputs, batch.lengths)
+            spec = PartitionSpec(where.batch.spec[0])
+            lengths = jax.device_put(batch.lengths, NamedSharding(where.batch.mesh, spec))
+            return compute(jax.device_put(inputs, where.batch), lengths)
 
         hidden = not self.progress
         with tqdm(total=len(texts), unit="text", delay=1, disable=hidden, desc="encode") as bar:
@@ -160,6 +168,23 @@ class Inference:
                     "model and tokenizer are not of one checkpoint"
                 )
         return rows
+
+
+def listed(name: str, texts: Iterable[str]) -> list[str]:
+    """Returns several texts as a list.
+
+    Raises:
+        TypeError: one alone, or what has no order; `name` says which argument.
+    """
+    is_one = isinstance(texts, str | bytes) or getattr(texts, "ndim", 1) == 0
+    if is_one or not isinstance(texts, Iterable) or isinstance(texts, Mapping | Set):
+        raise TypeError(f"{name} is a {type(texts).__name__}; expected a list of str")
+    return list(texts)
+
+
+def rows_of(batch_size: int | None) -> int | None:
+    """Returns a caller's `batch_size`; raises `TypeError` or `ValueError` for none."""
+    return None if batch_size is None else whole("batch_size", batch_size)
 
 
 def _text(value: object, index: int) -> str:

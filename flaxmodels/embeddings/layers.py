@@ -42,8 +42,17 @@ def activation_name(said: object, where: str) -> str:
 
 
 def activation_class(name: str) -> str:
-    """Returns the class under which a file has an activation of ours."""
-    last = {ours: theirs for theirs, ours in ACTIVATION_CLASSES.items()}[name]
+    """Returns the class under which a file has an activation of ours.
+
+    Raises:
+        CheckpointError: one that has none.
+    """
+    last = {ours: theirs for theirs, ours in ACTIVATION_CLASSES.items()}.get(name)
+    if last is None:
+        raise fp.CheckpointError(
+            f"the activation {name!r} has no name in files of sentence-transformers; those that "
+            f"have are {', '.join(ACTIVATION_CLASSES.values())}"
+        )
     module = "linear" if last == "Identity" else "activation"
     return f"torch.nn.modules.{module}.{last}"
 
@@ -108,6 +117,7 @@ Layer: TypeAlias = Dense | LayerNorm | Normalize
 
 
 def normalized(x: jax.Array) -> jax.Array:
-    """Divides vectors x [..., D] by their lengths; a vector of zeros stays."""
-    length = jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return x / jnp.maximum(length, 1e-12)
+    """Divides vectors x [..., D] by their lengths; a vector of zeros stays, with a gradient that is
+    a number."""
+    squared = jnp.square(x).sum(axis=-1, keepdims=True)
+    return x / jnp.sqrt(jnp.maximum(squared, 1e-24))

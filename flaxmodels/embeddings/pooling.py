@@ -15,7 +15,8 @@ class Pooling:
 
     "cls" is the first token, "lasttoken" the last, "max" the largest of each feature, "mean" the
     mean; "mean_sqrt_len_tokens" divides the sum by the root of the number of tokens, and
-    "weightedmean" weighs a token by its place, from 1. Padding counts for nothing.
+    "weightedmean" weighs a token by its place, from 1. Padding counts for nothing; of a
+    text without a token all but "cls" are zeros.
 
     Reference: `Pooling` of sentence-transformers 5.7.
 
@@ -66,7 +67,8 @@ def _at(x: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def _largest(x: jax.Array, mask: jax.Array, place: jax.Array) -> jax.Array:
-    return jnp.where(mask[..., None], x, -jnp.inf).max(axis=1)
+    largest = jnp.where(mask[..., None], x, -jnp.inf).max(axis=1)
+    return jnp.where(mask.any(axis=1, keepdims=True), largest, 0)
 
 
 def _mean(x: jax.Array, mask: jax.Array, place: jax.Array) -> jax.Array:

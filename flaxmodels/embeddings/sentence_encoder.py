@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Self, Unpack
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +12,30 @@ import numpy as np
 from jax.sharding import Mesh
 
 from .. import params as fp
+from ..calls.scalars import flag, whole
 from ..checkpoints.options import LoadKeywords, SaveKeywords
 from ..hub import Location
 from ..text import Tokenizer
 from . import similarity
 from .embedder import Embedder
 from .folder import BERT_CONFIG, SETTINGS
-from .inference import Inference, placed
+from .inference import Inference, listed, placed, rows_of
 from .reading import read_encoder
 from .saving import save_encoder, text_values
 
 _DOCUMENTS = ("document", "passage", "corpus")
+
+
+class EncodeKeywords(TypedDict, total=False):
+    """The keywords of `SentenceEncoder.encode`, which says what they mean."""
+
+    prompt_name: str | None
+    prompt: str | None
+    batch_size: int | None
+    normalize: bool
+    truncate_dim: int | None
+    mesh: Mesh | None
+    progress: bool
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("normalize", "truncate_dim"))
@@ -85,8 +98,14 @@ class SentenceEncoder:
                 f"similarity_fn_name is {self.similarity_fn_name!r}; expected one of "
                 f"{', '.join(similarity.SIMILARITIES)}"
             )
-        if self.default_prompt_name is not None:
-            self._prompt(self.default_prompt_name)
+        for name in ("max_length", "truncate_dim"):
+            if (value := getattr(self, name)) is not None:
+                whole(name, value)
+        if not isinstance(self.prompts, Mapping):
+            raise TypeError(f"prompts is {self.prompts!r:.80}; expected texts by their names")
+        if odd := [name for name, text in self.prompts.items() if not isinstance(text, str)]:
+            raise TypeError(f"the prompt {odd[0]!r} is {self.prompts[odd[0]]!r:.80}; expected str")
+        self._prompt(self.default_prompt_name)
 
     def __repr__(self) -> str:
         name, modes = type(self.embedder.model).__name__, " + ".join(self.embedder.pooling.modes)
@@ -117,7 +136,7 @@ class SentenceEncoder:
 
     def encode(
         self,
-        texts: str | Sequence[str],
+        texts: str | Iterable[str],
         *,
         prompt_name: str | None = None,
         prompt: str | None = None,
@@ -145,15 +164,18 @@ class SentenceEncoder:
             progress: show a bar if it takes longer than a second.
 
         Raises:
-            TypeError: a text that is no str.
+            TypeError: a text that is no str; a call inside of a trace.
             ValueError: a prompt that is not there, and those that are; a text without any token.
         """
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected rows, or None")
         if prompt is None:
-            prompt = self._prompt(prompt_name or self.default_prompt_name)
+            name = self.default_prompt_name if prompt_name is None else prompt_name
+            prompt = self._prompt(name) or ""
         elif prompt_name is not None:
             raise ValueError("give prompt_name or prompt, and not both")
+        elif not isinstance(prompt, str):
+            raise TypeError(f"prompt is {prompt!r:.80}; expected str")
+        if truncate_dim is not None:
+            truncate_dim = whole("truncate_dim", truncate_dim, 1, self.embedder.width)
         width = self.truncate_dim if truncate_dim is None else truncate_dim
         model = self.embedder.model
         where = placed(model, self.params, mesh)
@@ -162,33 +184,36 @@ class SentenceEncoder:
             self.embedder,
             where.params,
             self._prompt_length(prompt),
-            normalize=normalize,
+            normalize=flag("normalize", normalize),
             truncate_dim=width,
         )
-        is_one = isinstance(texts, str)
-        listed = [texts] if isinstance(texts, str) else list(texts)
-        infer = Inference(model, self.tokenizer, self.max_length, batch_size, progress)
-        rows = infer(compute, listed, None, where, prompt=prompt or "")
-        if is_one:
-            return rows[0]
+        rows = rows_of(batch_size)
+        infer = Inference(model, self.tokenizer, self.max_length, rows, progress)
+        if isinstance(texts, str):
+            return infer(compute, [texts], None, where, prompt=prompt)[0]
+        found = infer(compute, listed("texts", texts), None, where, prompt=prompt)
         shape = (0, min(self.embedder.width, width or self.embedder.width))
-        return np.stack(rows) if rows else np.zeros(shape, np.float32)
+        return np.stack(found) if found else np.zeros(shape, np.float32)
 
-    def encode_query(self, texts: str | Sequence[str], **options: object) -> np.ndarray:
+    def encode_query(
+        self, texts: str | Iterable[str], **options: Unpack[EncodeKeywords]
+    ) -> np.ndarray:
         """Embeds questions: with the prompt "query" if there is one; options as `encode`."""
         return self.encode(texts, **self._with_prompt(("query",), options))
 
-    def encode_document(self, texts: str | Sequence[str], **options: object) -> np.ndarray:
+    def encode_document(
+        self, texts: str | Iterable[str], **options: Unpack[EncodeKeywords]
+    ) -> np.ndarray:
         """Embeds what is searched: with the prompt "document", "passage" or "corpus" if there is
         one; options as `encode`."""
         return self.encode(texts, **self._with_prompt(_DOCUMENTS, options))
 
-    def _with_prompt(self, names: Sequence[str], options: Mapping[str, object]) -> dict[str, Any]:
+    def _with_prompt(self, names: Sequence[str], options: EncodeKeywords) -> EncodeKeywords:
         if options.get("prompt") is None and options.get("prompt_name") is None:
             for name in names:
                 if name in self.prompts:
                     return {**options, "prompt_name": name}
-        return {**options}
+        return options
 
     def similarity(self, a: object, b: object) -> jax.Array:
         """Returns how near each of a [N, E] is to each of b [M, E], by `similarity_fn_name`:
@@ -223,12 +248,12 @@ class SentenceEncoder:
     def _prompt(self, name: str | None) -> str | None:
         if name is None:
             return None
-        if name not in self.prompts:
+        if not isinstance(name, str) or name not in self.prompts:
             there = ", ".join(map(repr, self.prompts)) or "none"
             raise ValueError(f"there is no prompt {name!r}; there are: {there}")
         return self.prompts[name]
 
-    def _prompt_length(self, prompt: str | None) -> jax.Array | None:
+    def _prompt_length(self, prompt: str) -> jax.Array | None:
         """Returns the number of tokens of a prompt, those that a text begins with among them, where
         the pooling is without them."""
         if not prompt or self.embedder.pooling.include_prompt:

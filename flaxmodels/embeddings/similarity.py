@@ -19,7 +19,9 @@ def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
-    return -jnp.linalg.norm(a - b, axis=-1)
+    squared = jnp.square(a - b).sum(axis=-1)
+    differ = squared > 0  # where they are the same the root has no gradient, and 0 is taken
+    return -jnp.where(differ, jnp.sqrt(jnp.where(differ, squared, 1)), 0)
 
 
 def _manhattan(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -67,7 +69,10 @@ def _row_by_row(name: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _checked(a: object, b: object) -> tuple[jax.Array, jax.Array]:
-    first, second = (jnp.asarray(x, jnp.float32) for x in (a, b))
+    try:
+        first, second = (jnp.asarray(x, jnp.float32) for x in (a, b))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"embeddings are arrays [N, E] of numbers: {error}") from None
     first, second = (x[None] if x.ndim == 1 else x for x in (first, second))
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ValueError(

@@ -17,6 +17,8 @@ from flaxmodels import sharding as fs
 from flaxmodels.embeddings import sentence_encoder
 from flaxmodels.embeddings.batches import LENGTHS, Row, Shapes, batches
 from flaxmodels.embeddings.layers import Dense
+from flaxmodels.embeddings.pooling import Pooling
+from flaxmodels.embeddings.similarity import SIMILARITIES, all_pairs
 from flaxmodels.params.formats import FolderFile
 
 WORDS = "the sky was clear and he walked along the river for a long while".split()
@@ -125,23 +127,64 @@ def test_prompts(encoder):
     np.testing.assert_array_equal(encoder.encode_document("A text."), encoder.encode("A text."))
 
 
+REFUSED = [
+    ({"prompt_name": "answer"}, "no prompt 'answer'; there are: 'document', 'passage', 'query'"),
+    ({"prompt_name": ""}, "no prompt ''"),
+    ({"prompt_name": ["query"]}, "no prompt ..query"),
+    ({"prompt_name": "query", "prompt": "find: "}, "prompt_name or prompt, and not both"),
+    ({"prompt": 3}, "prompt is 3; expected str"),
+    ({"batch_size": 0}, "batch_size=0; expected at least 1"),
+    ({"batch_size": 2.5}, "batch_size=2.5; expected a whole number"),
+    ({"truncate_dim": 0}, "truncate_dim=0; expected at least 1"),
+    ({"truncate_dim": 13}, "truncate_dim=13; expected at most 12"),
+    ({"normalize": "no"}, "normalize='no'; expected True or False"),
+    ({"texts": ["A text.", None]}, "text 1 is NoneType; expected str"),
+    ({"texts": None}, "texts is a NoneType; expected a list of str"),
+    ({"texts": {"a": 1}}, "texts is a dict; expected a list of str"),
+    ({"texts": b"abc"}, "texts is a bytes; expected a list of str"),
+    ({"texts": np.array("a")}, "texts is a ndarray; expected a list of str"),
+]
+FIELDS = [
+    ({"similarity_fn_name": "nearest"}, "similarity_fn_name is 'nearest'"),
+    ({"default_prompt_name": "search"}, "there is no prompt 'search'"),
+    ({"max_length": 0}, "max_length=0; expected at least 1"),
+    ({"truncate_dim": True}, "truncate_dim=True; expected a whole number"),
+    ({"prompts": ["a"]}, "prompts is .*; expected texts by their names"),
+    ({"prompts": {"query": 3}}, "the prompt 'query' is 3; expected str"),
+]
+
+
 def test_what_a_caller_gives_acts_or_raises(encoder):
-    with pytest.raises(
-        ValueError, match="no prompt 'answer'; there are: 'document', 'passage', 'query'"
-    ):
-        encoder.encode(TEXTS[:1], prompt_name="answer")
-    with pytest.raises(ValueError, match="prompt_name or prompt, and not both"):
-        encoder.encode(TEXTS[:1], prompt_name="query", prompt="find: ")
-    with pytest.raises(TypeError, match="text 1 is NoneType; expected str"):
-        encoder.encode(["A text.", None])
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        encoder.encode(TEXTS[:1], batch_size=0)
-    with pytest.raises(ValueError, match="similarity_fn_name is 'nearest'"):
-        dataclasses.replace(encoder, similarity_fn_name="nearest")
-    with pytest.raises(ValueError, match="there is no prompt 'search'"):
-        dataclasses.replace(encoder, default_prompt_name="search")
+    for given, message in REFUSED:
+        with pytest.raises((TypeError, ValueError), match=message):
+            encoder.encode(**{"texts": TEXTS[:1]} | given)
+    for given, message in FIELDS:
+        with pytest.raises((TypeError, ValueError), match=message):
+            dataclasses.replace(encoder, **given)
     with pytest.raises(ValueError, match=r"shapes \(1, 12\) and \(1, 5\)"):
         encoder.similarity(np.zeros(12), np.zeros(5))
+    with pytest.raises(TypeError, match="embeddings are arrays"):
+        encoder.similarity("a", "b")
+    with pytest.raises(ValueError, match="params have no 2_Dense/bias"):
+        dataclasses.replace(encoder, params={"model": encoder.params["model"]}).encode(TEXTS[:1])
+
+
+def test_texts_are_not_run_inside_of_a_trace(encoder):
+    with pytest.raises(TypeError, match="this call is traced.*embedder.apply"):
+        jax.jit(lambda x: dataclasses.replace(encoder, params=x).encode("a"))(encoder.params)
+
+
+def test_gradients_of_similarities_are_numbers_where_vectors_are_zeros_or_the_same():
+    def total(a):
+        return {name: all_pairs(name, a, np.zeros((1, 3))).sum() for name in SIMILARITIES}
+
+    grads = jax.jit(jax.jacrev(total))(np.zeros((2, 3), np.float32))
+    assert all(np.isfinite(grad).all() for grad in grads.values()), grads
+
+
+def test_the_largest_of_no_token_is_zero():
+    pooled = Pooling(("max", "mean", "lasttoken"))(np.ones((1, 2, 3)), np.zeros((1, 2)))
+    np.testing.assert_array_equal(pooled, np.zeros((1, 9)))
 
 
 def test_a_text_without_tokens_is_named(tmp_path):

@@ -1,6 +1,8 @@
 """Encoders as sentence-transformers computes them: `tests/goldens/embeddings`, made by
 `scripts/goldens/models/make_embedding_goldens.py`."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from _embedders import ARRAYS, GOLDEN, write
@@ -73,6 +75,41 @@ def test_pooling_is_that_of_the_reference(mode):
         np.testing.assert_allclose(y, ARRAYS[name], rtol=1e-5, atol=1e-6)
 
 
+PREDICT = [
+    ({"pairs": None}, "pairs is a NoneType; expected a list of pairs"),
+    ({"pairs": {"a": "b"}}, "pairs is a dict; expected a list of pairs"),
+    ({"pairs": [3]}, "pair 0 is '3'; expected two texts"),
+    ({"pairs": [{"a", "b"}]}, "pair 0 is .*; expected two texts"),
+    ({"pairs": ["ab"] * 3}, "expected two texts"),
+    ({"pairs": "ab"}, "pair 0 is 'a'; expected two texts"),
+    ({"pairs": [("a", 3)]}, "text 0 is int; expected str"),
+    ({"activation": "sigmoid"}, "activation is 'sigmoid'; expected a function"),
+    ({"activation": lambda x: x.sum()}, r"activation made \(\) of logits \(3, 1\)"),
+    ({"apply_softmax": "no"}, "apply_softmax='no'; expected True or False"),
+    ({"batch_size": 0}, "batch_size=0; expected at least 1"),
+]
+RANK = [
+    ({"documents": "abc"}, "documents is a str; expected a list of str"),
+    ({"top_k": -1}, "top_k=-1; expected at least 0"),
+    ({"top_k": 1.5}, "top_k=1.5; expected a whole number"),
+    ({"return_documents": "no"}, "return_documents='no'; expected True or False"),
+    ({"query": None}, "text 0 is NoneType; expected str"),
+]
+
+
+def refused_by(encoder, tmp_path):
+    for given, message in PREDICT:
+        with pytest.raises((TypeError, ValueError), match=message):
+            encoder.predict(**{"pairs": PAIRS} | given)
+    for given, message in RANK:
+        with pytest.raises((TypeError, ValueError), match=message):
+            encoder.rank(**{"query": "a", "documents": ["b"]} | given)
+    with pytest.raises(ValueError, match="activation is 'sigmoidd'; expected one of"):
+        dataclasses.replace(encoder, activation="sigmoidd")
+    with pytest.raises(fm.CheckpointError, match="'gelu_new' has no name in files"):
+        dataclasses.replace(encoder, activation="gelu_new").save_pretrained(tmp_path / "none")
+
+
 @pytest.mark.parametrize("name", CROSS)
 def test_scores_are_those_of_the_reference(name, tmp_path):
     folder = write(tmp_path / "given", GOLDEN["cross"][name], "wordpiece")
@@ -90,7 +127,10 @@ def test_scores_are_those_of_the_reference(name, tmp_path):
         ranked = encoder.rank(PAIRS[0][0], [b for _, b in PAIRS], return_documents=True)
         assert [one["corpus_id"] for one in ranked] == ARRAYS[f"{name}.ranked"].tolist()
         assert ranked[0]["text"] == PAIRS[ranked[0]["corpus_id"]][1]
-        assert len(encoder.rank(PAIRS[0][0], [b for _, b in PAIRS], top_k=2)) == 2
+        documents = (b for _, b in PAIRS)
+        assert encoder.rank(PAIRS[0][0], documents, top_k=2, return_documents=True) == ranked[:2]
+        np.testing.assert_array_equal(encoder.predict(pair for pair in PAIRS), scores)
+        refused_by(encoder, tmp_path)
     encoder.save_pretrained(tmp_path / "saved", progress=False)
     again = fm.CrossEncoder.from_pretrained(tmp_path / "saved")
     for field in ("num_labels", "activation", "max_length"):
