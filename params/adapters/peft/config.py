@@ -145,7 +145,9 @@ class PeftConfig:
             if key in values:
                 fields[name] = CHECKS[name](f"{where}: {key}", values[key])
         fields = {name: value for name, value in fields.items() if value is not None}
-        extra = {key: value for key, value in values.items() if key not in names}
+        others = {key: value for key, value in values.items() if key not in names}
+        # What a save writes anyway is no difference between two configurations.
+        extra = {k: v for k, v in others.items() if k not in kept or kept[k] != v}
         unknown = [key for key in extra if key not in kept and extra[key] not in _EMPTY]
         if unknown:
             warn(
