@@ -97,6 +97,32 @@ class Finite(Tensor):
             )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order(Tensor):
+    """The order of the numbers of a row: the tensor `whole`, checked when it is read."""
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Order":
+        return cls(tensor.name, tensor.shape, tensor.dtype, tensor.spans, whole=tensor)
+
+    @property
+    def nbytes(self) -> int:
+        assert self.whole is not None
+        return self.whole.nbytes
+
+    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
+        assert self.whole is not None
+        self.whole.fill(out, bounds)
+        size, ordered = self.shape[-1], np.sort(out, -1)
+        is_whole = out.shape[-1] == size
+        if (ordered != np.arange(size)).any() if is_whole else ((out < 0) | (out >= size)).any():
+            raise misfit(
+                self,
+                f"is no order of {size} numbers, 0 to {size - 1} each once: the file is damaged; "
+                "get it again",
+            )
+
+
 def viewed(tensor: Tensor, shape: tuple[int, ...], dtype: np.dtype | None = None) -> Tensor:
     """Returns the same bytes as a tensor of another shape and dtype, as `numpy.ndarray.view` and
     `reshape` would; -1 for one size that follows.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ..errors import quoted
@@ -15,10 +16,16 @@ from ..formats.source import Bounds, LayerTensor, Tensor
 from ..host.copies import copy
 from ..tree.places import Part
 from .codes import codes_of
-from .lazy import Finite, Taken, misfit
+from .lazy import Finite, Order, Taken, misfit
 from .qtensor import Form, QTensor
 
 FIELDS = ("data", "scale", "zero", "offset", "perm")
+_KINDS = {
+    "scale": jnp.floating,
+    "offset": jnp.floating,
+    "zero": jnp.integer,
+    "perm": jnp.integer,
+}
 _PIECE = 1 << 18  # numbers that are decoded at once: their temporaries stay in the cache
 _REMOTE_PIECE = 1 << 22  # the same of files at an address, where each read is a request
 
@@ -203,6 +210,15 @@ def packed_tensor(
     if "perm" in given and given["perm"].shape != (*stored[:-2], stored[-1]):
         expected = (*stored[:-2], stored[-1])
         raise misfit(given["perm"], f"has shape {given['perm'].shape}, expected {expected}")
+    for key, kind in _KINDS.items():
+        if key in given and not jnp.issubdtype(given[key].dtype, kind):
+            raise misfit(
+                given[key],
+                f"has dtype {given[key].dtype} as {key} of {quoted(name)}; expected "
+                f"{kind.__name__} numbers",
+            )
+    if "perm" in given:
+        given["perm"] = Order.of(given["perm"])
     for key in ("scale", "offset"):
         if key in given and not isinstance(given[key], PackedTensor):
             given[key] = Finite.of(given[key], zeros=zero_scales or key == "offset")

@@ -6,7 +6,6 @@ Where names are paths, "/" stands for ".".
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..qtensor import Form
 
 METHOD = "flaxmodels"
 VERSION = 1
+_LARGEST_FACTOR = 1e38  # of float32
 
 
 def read(source: Source, config: Mapping[str, Json]) -> Source:
@@ -99,7 +99,7 @@ def form_of_json(value: Any, where: str, depth: int = 0) -> Form:
         and all(type(size) is int and (size > 0 or size == -1) for size in block)
         and isinstance(value.get("turned", False), bool)
         and type(value.get("factor", 1.0)) in (int, float)
-        and math.isfinite(value.get("factor", 1.0))
+        and 0 < abs(value.get("factor", 1.0)) <= _LARGEST_FACTOR
         and value.get("activations", "") in ("", "int8")
         and depth < 4
     )

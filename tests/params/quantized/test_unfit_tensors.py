@@ -68,6 +68,12 @@ def mxfp4(**changes):
     return {**tensors, **changes}, {"quant_method": "mxfp4"}
 
 
+def ours(**changes):
+    tensors = {"a.weight.data": np.ones((8, 12), np.int8), "a.weight.scale": np.ones((8, 1), "f4")}
+    form = {"codes": "int8", "block": [1, -1], "dtype": "float32"}
+    return {**tensors, **changes}, {"quant_method": "flaxmodels", "version": 1, "form": form}
+
+
 def without(made, *names):
     tensors, config = made
     return {name: x for name, x in tensors.items() if name not in names}, config
@@ -87,6 +93,17 @@ def having(made, path, value):
 
 WEIGHTS = "config_groups/group_0/weights"
 UNFIT = {
+    # ours
+    "ours: integers as scale": (
+        ours(**{"a.weight.scale": np.ones((8, 1), np.int32)}),
+        "has dtype int32 as scale of 'a.weight'; expected floating numbers",
+    ),
+    "ours: floats as zero": (
+        ours(**{"a.weight.zero": np.ones((8, 1), np.float32)}),
+        "has dtype float32 as zero of 'a.weight'; expected integer numbers",
+    ),
+    "ours: factor 0": (having(ours(), "form/factor", 0), "expected an object with codes"),
+    "ours: endless factor": (having(ours(), "form/factor", 1e39), "expected an object with codes"),
     # FP8
     "fp8: no scale": (without(fp8(), "a.weight_scale_inv"), "no 'a.weight_scale_inv' beside it"),
     "fp8: no weight": (without(fp8(), "a.weight"), "'a.weight_scale_inv' has no weight"),
@@ -287,6 +304,17 @@ def test_scales_that_are_no_positive_numbers_are_refused_where_they_are_read(kin
         found["a.weight"].read()
 
 
+@pytest.mark.parametrize("bad", [12, -1, 3])
+def test_an_order_that_is_none_is_refused_where_it_is_read(bad):
+    order = np.arange(12, dtype=np.int32)
+    read = read_quantized(source_of(ours(**{"a.weight.perm": order[::-1]})[0]), ours()[1])
+    assert np.array_equal(read["a.weight"].read(), np.ones((8, 12)))
+    order[5] = bad
+    source = read_quantized(source_of(ours(**{"a.weight.perm": order})[0]), ours()[1])
+    with pytest.raises(CheckpointError, match="'a.weight.perm' is no order of 12 numbers"):
+        source["a.weight"].read()
+
+
 @pytest.mark.parametrize("made", [mxfp4, nvfp4])
 def test_scales_of_8_bits_that_are_no_numbers_are_refused(made):
     tensors, config = made()
@@ -368,7 +396,7 @@ def test_memory_of_a_config_that_lies_is_not_taken():
 NASTY = [None, True, 0, -1, 10**30, 0.5, "", "re:(a+)+", [], [None], [[]], {}, {"a": 1}, "x" * 500]
 
 
-@pytest.mark.parametrize("made", [fp8, packed, nvfp4, mxfp4])
+@pytest.mark.parametrize("made", [ours, fp8, packed, nvfp4, mxfp4])
 def test_configurations_of_any_shape_are_read_or_refused(made):
     """Any value in the place of any other, and in place of keys that are not there: a source, a
     warning, or CheckpointError, and nothing else."""
