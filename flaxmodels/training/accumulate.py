@@ -1,16 +1,16 @@
 """Microbatches: the rows of a batch in parts, whose sums are added up by one scan."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ..params.types import PyTree
 
 
-def rows_of(batch: Mapping[str, Any], parts: int, lead: int = 0) -> int:
+def rows_of(batch: Mapping[str, jax.Array], parts: int, lead: int = 0) -> int:
     """Returns B, how many rows a batch has.
 
     Args:
@@ -22,8 +22,9 @@ def rows_of(batch: Mapping[str, Any], parts: int, lead: int = 0) -> int:
     """
     rows: dict[str, int] = {}
     for name, x in batch.items():
-        if len(shape := jnp.shape(x)) <= lead:
-            raise ValueError(f"the batch's {name} has shape {shape}: expected [B, ...]")
+        if len(shape := np.shape(x)) <= lead:
+            form = "[K, B, ...]" if lead else "[B, ...], as an array and no list"
+            raise ValueError(f"the batch's {name} has shape {shape}: expected {form}")
         rows[name] = shape[lead]
     if len(set(rows.values())) != 1:
         sizes = ", ".join(f"{name} {size}" for name, size in rows.items())
@@ -74,7 +75,7 @@ def summed(
         (what was carried last, the sums, the sums of what is small).
     """
 
-    def body(carry: Any, part: PyTree) -> Any:
+    def body(carry: tuple[PyTree, PyTree], part: PyTree) -> tuple[tuple[PyTree, PyTree], PyTree]:
         carried, sums = carry
         carried, terms, small = step(carried, part)
         return (carried, jax.tree.map(lambda s, x: s + x.astype(s.dtype), sums, terms)), small

@@ -2,21 +2,33 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import params as fp
+from .. import sharding as fs
 from ..core.model import Model
 from ..params.tree.cast import DtypeLike, parse_dtype
 from ..params.tree.masks import Mask
+from .checked import check_model, count, number, numbers
 from .metrics import Metrics, metrics_of
-from .objective import objective_of
-from .optimizers import LeafTest, Schedule, as_schedule, by_path, decay_rule, leaf_test, named
+from .objective import Loss, objective_of
+from .optimizers import (
+    LeafTest,
+    Schedule,
+    as_schedule,
+    by_path,
+    decay_rule,
+    leaf_test,
+    named,
+    settled,
+)
 from .placement import Placement
 from .precision import first_scale
-from .selection import Trainable, divide, of_adapters
+from .selection import divide, of_adapters
 from .steps import Recipe
 from .train_steps import TrainSteps
 
@@ -27,25 +39,25 @@ if TYPE_CHECKING:
 def compile(
     model: Model,
     optimizer: "str | optax.GradientTransformation" = "adamw",
-    loss: Any = "auto",
+    loss: Loss = "auto",
     metrics: Metrics | None = None,
     *,
-    learning_rate: float | Schedule | Mapping[str, Any] | None = None,
+    learning_rate: float | Schedule | Mapping[str, object] | None = None,
     weight_decay: float | None = None,
     decay_mask: Mask | str | Iterable[str] = None,
     rate_factors: Mapping[str, float] | None = None,
-    optimizer_options: Mapping[str, Any] | None = None,
-    trainable: Trainable = None,
+    optimizer_options: Mapping[str, float | None] | None = None,
+    trainable: Mask | str | Iterable[str] = None,
     accumulate: int = 1,
     clip_norm: float | None = None,
     ema: float | None = None,
     param_dtype: DtypeLike | None = jnp.float32,
     compute_dtype: DtypeLike | None = None,
     loss_scale: float | str | None = None,
-    remat: Any = None,
+    remat: object = None,
     seed: int | jax.Array = 0,
-    mesh: Any = None,
-    rules: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
+    rules: fs.Rules | str | None = None,
     shard_optimizer: str | None = None,
     loss_weights: Mapping[str, float] | None = None,
     label_smoothing: float = 0.0,
@@ -107,33 +119,32 @@ def compile(
         ValueError: an unknown name, with the nearest; a mask or pattern that chooses nothing; what
             would not act, such as a learning rate beside a transform.
     """
-    if accumulate < 1 or steps_per_execution < 1:
-        raise ValueError("accumulate and steps_per_execution are counts, from 1")
-    if ema is not None and not 0 < ema < 1:
-        raise ValueError(f"ema is {ema}: expected a decay between 0 and 1, such as 0.999")
-    options = {"label_smoothing": label_smoothing, "z_loss": z_loss}
-    objective = objective_of(model, loss, options, loss_weights)
+    check_model(model, "compile")
+    accumulate = count("accumulate", accumulate)
+    steps_per_execution = count("steps_per_execution", steps_per_execution)
+    if ema is not None:
+        ema = number("ema", ema, 0, 1, exclusive=True, hint=", such as 0.999")
+    if clip_norm is not None:
+        clip_norm = number("clip_norm", clip_norm, exclusive=True)
+    trainable, decay_mask = settled(trainable), settled(decay_mask)
+    objective = objective_of(model, loss, label_smoothing, z_loss, loss_weights)
     model = _computing(model, compute_dtype, remat, chunked_loss)
     is_matrix = decay_rule(model.abstract_params())
-    named_options = {
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "decay_mask": decay_mask,
-        "optimizer_options": optimizer_options,
-    }
+    given = _Named(learning_rate, weight_decay, decay_mask, optimizer_options)
     template = None
     if not of_adapters(trainable):
         template = divide(model.abstract_params(), trainable)[0]
-    transform, rate = _optimizer(optimizer, named_options, rate_factors, template, is_matrix)
+    transform, rate = _optimizer(optimizer, given, rate_factors, template, is_matrix)
     plain, perplexity = metrics_of(metrics)
     placement = None if mesh is None else Placement.of(model, mesh, rules, shard_optimizer)
     if placement is None and (rules is not None or shard_optimizer is not None):
         raise ValueError("rules and shard_optimizer are of a mesh; give mesh= as well")
+    weighted, _ = metrics_of(weighted_metrics, weighted=True)
     recipe = Recipe(
         model=model,
         optimizer=transform,
         objective=dataclasses.replace(objective, model=model),
-        metrics=plain + metrics_of(weighted_metrics, weighted=True)[0],
+        metrics=plain + weighted,
         perplexity=perplexity,
         rate=rate,
         matrices=is_matrix,
@@ -147,7 +158,7 @@ def compile(
         recipe,
         placement,
         trainable=trainable,
-        param_dtype=None if param_dtype is None else parse_dtype(param_dtype),
+        param_dtype=None if param_dtype is None else _kept_dtype(param_dtype),
         first_scale=first_scale(loss_scale, model.dtype),
         seed=seed,
         steps_per_execution=steps_per_execution,
@@ -155,7 +166,18 @@ def compile(
     )
 
 
-def _computing(model: Model, dtype: Any, remat: Any, chunked: bool | int) -> Model:
+def _kept_dtype(dtype: DtypeLike) -> np.dtype:
+    """Returns the dtype that params are kept in.
+
+    Raises:
+        ValueError: one of 8 bits, to which no update can be added.
+    """
+    if (found := parse_dtype(dtype)).itemsize < 2:
+        raise ValueError(f"param_dtype is {found}: expected float32, bfloat16 or float16")
+    return found
+
+
+def _computing(model: Model, dtype: DtypeLike | None, remat: object, chunked: bool | int) -> Model:
     """Returns the model as it computes in a step.
 
     Raises:
@@ -165,16 +187,27 @@ def _computing(model: Model, dtype: Any, remat: Any, chunked: bool | int) -> Mod
         model = model.clone(dtype=parse_dtype(dtype))
     if remat is not None:
         model = model.clone(remat=remat)
-    if not chunked:
+    if chunked is False:
         return model
+    if chunked is not True:
+        chunked = count("chunked_loss", chunked)
     if model.output_embeddings_path is None:
         raise ValueError(f"chunked_loss: {type(model).__name__} has no head over a vocabulary")
     return model.clone(defer_logits=chunked)
 
 
+class _Named(NamedTuple):
+    """What is said of an optimizer that is named; a transform has its own of each."""
+
+    learning_rate: float | Schedule | Mapping[str, object] | None
+    weight_decay: float | None
+    decay_mask: Mask | str | tuple[str, ...]
+    optimizer_options: Mapping[str, float | None] | None
+
+
 def _optimizer(
-    optimizer: Any,
-    given: Mapping[str, Any],
+    optimizer: "str | optax.GradientTransformation",
+    given: _Named,
     factors: Mapping[str, float] | None,
     template: fp.Params | None,
     is_matrix: LeafTest,
@@ -182,12 +215,11 @@ def _optimizer(
     """Returns the transform of a name or of a caller, and the learning rate where it is known.
 
     Args:
-        given: what is said of an optimizer that is named.
         template: what is trained; None where that is known with the params alone.
     """
     import optax
 
-    factors = dict(factors or {})
+    factors = numbers("rate_factors", factors)
     for pattern in factors:
         if template is not None:
             leaf_test("rate_factors", pattern, template)
@@ -197,22 +229,23 @@ def _optimizer(
                 f"optimizer is {optimizer!r:.80}: expected a name, such as 'adamw', or an optax "
                 "transform"
             )
-        if odd := [name for name, value in given.items() if value is not None]:
+        if odd := [name for name, value in given._asdict().items() if value is not None]:
             raise ValueError(
                 f"{odd[0]} is of an optimizer that is named; a transform has its own (optax.adamw("
                 "learning_rate, weight_decay=..., mask=...))"
             )
         return optax.chain(optimizer, by_path(factors)) if factors else optimizer, None
-    rate = as_schedule(1e-3 if given["learning_rate"] is None else given["learning_rate"])
-    decays, mask = is_matrix, given["decay_mask"]
-    if mask is not None:
-        decays = leaf_test("decay_mask", mask, template)
+    rate = as_schedule(1e-3 if given.learning_rate is None else given.learning_rate)
+    decays = None
+    if given.decay_mask is not None:
+        decays = leaf_test("decay_mask", given.decay_mask, template)
     transform = named(
         optimizer,
         rate,
-        options=given["optimizer_options"] or {},
-        weight_decay=given["weight_decay"],
+        options=given.optimizer_options,
+        weight_decay=given.weight_decay,
         decays=decays,
+        matrices=is_matrix,
         factors=factors,
     )
     return transform, rate

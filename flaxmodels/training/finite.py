@@ -1,9 +1,9 @@
 """A check on the host that a step's loss and gradients were finite."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 _SAID = ("loss", "grad_norm", "learning_rate")
 
@@ -20,7 +20,7 @@ class NonFiniteError(FloatingPointError):
         self.step = step
 
 
-def check_finite(metrics: Mapping[str, Any], step: int) -> None:
+def check_finite(metrics: Mapping[str, ArrayLike], step: int) -> None:
     """Raises unless the loss and the gradients of a step were finite.
 
     Such a step changes nothing of its state but `skipped`, so the state at hand is that of the last

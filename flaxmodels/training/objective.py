@@ -1,20 +1,30 @@
 """What a step minimises: the model's own loss, or a function of outputs and labels."""
 
 import dataclasses
-import warnings
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ..core.model import Model
+from ..core.outputs import ModelOutput
+from ..params.errors import warn
 from ..params.tree.paths import nearest
+from .checked import numbers, one_of
 from .losses import Part, counts, loss_parts
+from .losses.token_loss import check_terms
 
+Labels: TypeAlias = Mapping[str, jax.Array]
 Parts: TypeAlias = dict[str, Part]
-LossFunction: TypeAlias = Callable[[Any, Mapping[str, Any]], Any]
+LossFunction: TypeAlias = Callable[[ModelOutput, Labels], jax.Array | Mapping[str, Part]]
 """(outputs, labels) -> a scalar, an array of losses, or `{name: Part}`."""
+Counter: TypeAlias = Callable[[Labels], Mapping[str, ArrayLike]]
+"""labels -> {part: how many items it is over}."""
+Loss: TypeAlias = str | LossFunction | tuple[LossFunction, Counter]
+"""A name of the model's own, a function, or a function and what counts its items."""
 OWN = ("auto", "passthrough", "auto_with_warning")
 """Names of the model's own loss."""
 
@@ -25,25 +35,26 @@ class Objective:
 
     Attributes:
         function: of outputs and labels; None for the model's own loss.
-        counter: labels -> {name: how many items}, of a function that returns `Part`s.
-        options: keywords of the model's own loss.
+        counter: of a function that returns `Part`s.
+        label_smoothing, z_loss: of the model's own loss.
         weights: {part: its factor in the sum}; 1 where it names none.
     """
 
     model: Model
     function: LossFunction | None
-    counter: Callable[[Mapping[str, Any]], dict[str, jax.Array]] | None
-    options: tuple[tuple[str, Any], ...]
+    counter: Counter | None
+    label_smoothing: float
+    z_loss: float
     weights: tuple[tuple[str, float], ...]
 
-    def counts(self, labels: Mapping[str, Any]) -> dict[str, jax.Array] | None:
+    def counts(self, labels: Labels) -> Mapping[str, ArrayLike] | None:
         """Returns how many items each part of a whole batch is over, from its labels alone; None
         where each microbatch has as many as the others."""
         if self.function is None:
             return counts(self.model, labels)
         return None if self.counter is None else self.counter(labels)
 
-    def parts(self, outputs: Any, labels: Mapping[str, Any], microbatches: int) -> Parts:
+    def parts(self, outputs: ModelOutput, labels: Labels, microbatches: int) -> Parts:
         """Returns the parts of the loss of a microbatch.
 
         Raises:
@@ -51,7 +62,8 @@ class Objective:
                 before a batch has gone through in several microbatches.
         """
         if self.function is None:
-            return loss_parts(self.model, outputs, labels, **dict(self.options))
+            smoothing, z_loss = self.label_smoothing, self.z_loss
+            return loss_parts(self.model, outputs, labels, label_smoothing=smoothing, z_loss=z_loss)
         value = self.function(outputs, labels)
         if isinstance(value, Mapping):
             if microbatches > 1 and self.counter is None:
@@ -60,16 +72,21 @@ class Objective:
                     "labels of the whole batch; give loss=(function, counts), where "
                     "counts(labels) -> {name: count}"
                 )
+            if not value or not all(isinstance(part, Part) for part in value.values()):
+                raise ValueError(
+                    f"loss: the function returned {dict(value)!r:.80}: expected {{name: "
+                    "Part(total, count)}, of one part or more"
+                )
             return dict(value)
         if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
             raise ValueError(
-                f"loss: the function returned {type(value).__name__}: expected a floating-point "
-                "scalar or array, or {name: Part(total, count)}"
+                f"loss: the function returned {_kind(value)}: expected a floating-point scalar or "
+                "array, or {name: Part(total, count)}"
             )
         value = value.astype(jnp.float32)
         return {"loss": Part(value.sum(), jnp.float32(value.size))}
 
-    def value(self, parts: Parts, whole: Mapping[str, jax.Array] | None, many: int) -> jax.Array:
+    def value(self, parts: Parts, whole: Mapping[str, ArrayLike] | None, many: int) -> jax.Array:
         """Returns what a microbatch adds to the loss of the whole batch.
 
         Args:
@@ -81,6 +98,11 @@ class Objective:
                 f"loss_weights: the loss has no part {odd[0]!r}{nearest(odd[0], parts)}; its parts "
                 f"are {', '.join(parts)}"
             )
+        if whole is not None and (odd := [name for name in parts if name not in whole]):
+            raise ValueError(
+                f"loss: counts(labels) has {', '.join(whole) or 'nothing'}, and the loss the part "
+                f"{odd[0]!r}: expected a count for each part"
+            )
         total = jnp.float32(0)
         for name, part in parts.items():
             count = part.count * many if whole is None else whole[name]
@@ -90,8 +112,9 @@ class Objective:
 
 def objective_of(
     model: Model,
-    loss: Any,
-    options: Mapping[str, Any],
+    loss: Loss,
+    label_smoothing: float,
+    z_loss: float,
     weights: Mapping[str, float] | None,
 ) -> Objective:
     """Makes the objective that `compile` was given.
@@ -100,36 +123,33 @@ def objective_of(
         ValueError: a loss that is none, a model without a loss of its own, or options for a
             function, which would not act.
     """
-    factors = tuple((weights or {}).items())
+    factors = tuple(numbers("loss_weights", weights, -math.inf).items())
+    check_terms(label_smoothing=label_smoothing, z_loss=z_loss)
     if isinstance(loss, str):
-        if loss not in OWN:
-            raise ValueError(
-                f"loss={loss!r}{nearest(loss, OWN)}: expected one of {', '.join(OWN)}, or a "
-                "function (outputs, labels) -> scalar"
-            )
+        one_of("loss", loss, OWN, ", or a function (outputs, labels) -> scalar")
         if model.loss_kind is None:
             raise ValueError(
                 f"{type(model).__name__} has no loss of its own: give loss=function(outputs, "
                 "labels), or take a class with a head"
             )
         if loss == "auto_with_warning":
-            warnings.warn(
+            warn(
                 "no loss was given: training minimises the model's own, that of its head; "
-                "loss='auto' says so without a warning",
-                stacklevel=3,
+                "loss='auto' says so without a warning"
             )
-        return Objective(model, None, None, tuple(options.items()), factors)
-    if set_ := [name for name, value in options.items() if value]:
-        raise ValueError(f"{set_[0]} is of the model's own loss; the loss given is a function")
-    function, counter = _pair(loss)
-    if not all(map(callable, (function, counter or function))):
+        return Objective(model, None, None, label_smoothing, z_loss, factors)
+    if label_smoothing or z_loss:
+        name = "label_smoothing" if label_smoothing else "z_loss"
+        raise ValueError(f"{name} is of the model's own loss; the loss given is a function")
+    pair = loss if isinstance(loss, tuple) else (loss, None)
+    if len(pair) != 2 or not all(map(callable, (pair[0], pair[1] or pair[0]))):
         raise ValueError(
             f"loss is {loss!r:.80}: expected one of {', '.join(OWN)}, a function (outputs, labels) "
             "-> scalar, or a pair of it and counts(labels)"
         )
-    return Objective(model, function, counter, (), factors)
+    return Objective(model, *pair, 0.0, 0.0, factors)
 
 
-def _pair(loss: Any) -> tuple[Any, Any]:
-    """Returns (the function, what counts its items or None)."""
-    return loss if isinstance(loss, tuple) and len(loss) == 2 else (loss, None)
+def _kind(value: object) -> str:
+    dtype = getattr(value, "dtype", None)
+    return type(value).__name__ if dtype is None else f"an array of {dtype}"

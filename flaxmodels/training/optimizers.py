@@ -3,21 +3,25 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import jax
-from jax.tree_util import tree_map_with_path
+import numpy as np
+from jax.tree_util import KeyPath, tree_map_with_path
+from jax.typing import ArrayLike
 
 from .. import params as fp
 from ..params.tree.masks import Mask
-from ..params.tree.paths import matches, nearest, path_of
+from ..params.tree.paths import compiled, matches, nearest, path_of
+from ..params.types import Leaf, PyTree
+from .checked import count, number, one_of
 
 if TYPE_CHECKING:
     import optax
 
-Schedule: TypeAlias = Callable[[Any], Any]
+Schedule: TypeAlias = Callable[[ArrayLike], ArrayLike]
 """step, from 0 -> learning rate."""
-LeafTest: TypeAlias = Callable[[str, Any], bool]
+LeafTest: TypeAlias = Callable[[str, Leaf], bool]
 """(path, leaf) -> whether it is one of those."""
 
 
@@ -32,7 +36,7 @@ class Rule(NamedTuple):
     """
 
     before: Callable[..., "optax.GradientTransformation"]
-    options: Mapping[str, Any]
+    options: Mapping[str, float | None]
     weight_decay: float = 0.0
     after: Callable[[], "optax.GradientTransformation"] | None = None
 
@@ -77,9 +81,10 @@ def named(
     name: str,
     rate: Schedule,
     *,
-    options: Mapping[str, Any],
+    options: Mapping[str, float | None] | None,
     weight_decay: float | None,
-    decays: LeafTest,
+    decays: LeafTest | None,
+    matrices: LeafTest,
     factors: Mapping[str, float],
 ) -> "optax.GradientTransformation":
     """Makes the optimizer of a name: its direction, decoupled weight decay, factors by path, and
@@ -88,28 +93,27 @@ def named(
     Args:
         options: keywords of the optimizer, in the place of its defaults.
         weight_decay: None for the optimizer's own.
-        decays: which leaves decay.
+        decays: which leaves decay; None for `matrices`.
         factors: as `by_path` takes them.
 
     Raises:
-        ValueError: an unknown name or option; with the nearest.
+        ValueError: an unknown name or option, with the nearest; an option that is no number; a
+            mask for a decay of 0.
     """
     import optax
 
     known = optimizers()
     if name not in known:
         raise ValueError(
-            f"optimizer: there is none called {name!r}{nearest(name, known)}; there are "
+            f"optimizer: there is none called {name!r}{nearest(name.lower(), known)}; there are "
             f"{', '.join(known)}, and any optax transform"
         )
     rule = known[name]
-    if odd := sorted(set(options) - set(rule.options)):
-        raise ValueError(
-            f"optimizer_options: {name} takes {', '.join(rule.options)}; got {odd[0]!r}"
-            f"{nearest(odd[0], rule.options)}"
-        )
-    steps = [rule.before(**{**rule.options, **options})]
-    decay = rule.weight_decay if weight_decay is None else weight_decay
+    steps = [rule.before(**{**rule.options, **_checked_options(name, rule, options)})]
+    if weight_decay is None and decays is not None and not rule.weight_decay:
+        raise ValueError(f"decay_mask: no weight decays by {name}; give weight_decay= as well")
+    decay = rule.weight_decay if weight_decay is None else number("weight_decay", weight_decay)
+    decays = matrices if decays is None else decays
     if decay:
         steps.append(optax.add_decayed_weights(decay, functools.partial(_mask, decays)))
     if rule.after is not None:
@@ -117,6 +121,37 @@ def named(
     if factors:
         steps.append(by_path(factors))
     return optax.chain(*steps, optax.scale_by_learning_rate(rate))
+
+
+_FRACTIONS = ("b1", "b2", "rho", "decay")
+"""Options that are decays of averages, below 1."""
+
+
+def _checked_options(
+    name: str, rule: Rule, given: Mapping[str, float | None] | None
+) -> dict[str, float | None]:
+    """Returns the options that a caller gives, if they are of the kinds of the defaults."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"optimizer_options is {given!r:.80}; expected {{name: number}}")
+    for option, value in given.items():
+        if option not in rule.options:
+            raise ValueError(
+                f"optimizer_options: {name} takes {', '.join(rule.options)}; got {option!r}"
+                f"{nearest(str(option), rule.options)}"
+            )
+        what, default = f"optimizer_options[{option!r}]", rule.options[option]
+        if isinstance(default, bool):
+            if not isinstance(value, bool):
+                raise ValueError(f"{what} is {value!r:.80}; expected True or False")
+        elif isinstance(default, int):
+            count(what, value)
+        elif value is not None or option != "clipping_threshold":
+            value = number(what, value)
+            if option in _FRACTIONS and value >= 1:
+                raise ValueError(f"{what} is {value}; expected a decay below 1")
+    return dict(given)
 
 
 def by_path(factors: Mapping[str, float]) -> "optax.GradientTransformation":
@@ -128,14 +163,19 @@ def by_path(factors: Mapping[str, float]) -> "optax.GradientTransformation":
     """
     import optax
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def one(key_path: Any, x: jax.Array) -> jax.Array:
+    def update(
+        updates: PyTree, state: "optax.OptState", params: PyTree = None
+    ) -> "tuple[PyTree, optax.OptState]":
+        def one(key_path: KeyPath, x: jax.Array) -> jax.Array:
             path = path_of(key_path)
             return x * next((f for pattern, f in factors.items() if matches(pattern, path)), 1.0)
 
         return tree_map_with_path(one, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
 
 
 def schedule(
@@ -150,14 +190,19 @@ def schedule(
         peak: the rate at the end of the warmup.
         steps: of the whole run, with the warmup; "linear" and "cosine" need it.
         warmup: steps in which the rate rises in a line from 0.
-        end: the rate after `steps`.
+        end: the rate after `steps`, of "linear" and "cosine".
 
     Raises:
-        ValueError: an unknown name, or numbers of steps that leave nothing after the warmup.
+        ValueError: an unknown name, what is no number, an `end` that would not be reached, or
+            numbers of steps that leave nothing after the warmup.
     """
     import optax
 
-    left = None if steps is None else steps - warmup
+    one_of("schedule", name, SCHEDULES, ", or any function of the step")
+    peak, end, warmup = number("peak", peak), number("end", end), count("warmup", warmup, 0)
+    left = None if steps is None else count("steps", steps) - warmup
+    if end and name in ("constant", "inverse_sqrt"):
+        raise ValueError(f"schedule {name!r} has no end, and end is {end}; leave it out")
     if name in ("linear", "cosine") and (left is None or left < 1):
         raise ValueError(
             f"schedule {name!r}: steps={steps} with warmup={warmup}; give the steps of the whole "
@@ -171,11 +216,6 @@ def schedule(
             lambda step: peak * (max(warmup, 1) / (max(warmup, 1) + step)) ** 0.5
         ),
     }
-    if name not in shapes:
-        raise ValueError(
-            f"there is no schedule {name!r}{nearest(name, shapes)}; there are {', '.join(shapes)}, "
-            "and any function of the step"
-        )
     if not warmup:
         return shapes[name]()
     return optax.join_schedules(
@@ -183,7 +223,7 @@ def schedule(
     )
 
 
-def as_schedule(rate: float | Schedule | Mapping[str, Any]) -> Schedule:
+def as_schedule(rate: float | Schedule | Mapping[str, object]) -> Schedule:
     """Returns a learning rate as a function of the step: of a number, of a function, or of the
     arguments of `schedule`.
 
@@ -199,9 +239,23 @@ def as_schedule(rate: float | Schedule | Mapping[str, Any]) -> Schedule:
             ) from None
         return schedule(*bound.args, **bound.kwargs)
     if callable(rate):
-        return rate
-    number = float(rate)
-    return lambda _: number
+        return functools.partial(_one_number, rate)
+    value = number(
+        "learning_rate", rate, hint=', a function of the step, or {"name": "cosine", ...}'
+    )
+    return lambda _: value
+
+
+def _one_number(rate: Schedule, step: ArrayLike) -> ArrayLike:
+    """Returns the rate of a step.
+
+    Raises:
+        ValueError: a function that returns something else.
+    """
+    value = rate(step)
+    if not isinstance(value, jax.Array | np.ndarray | np.generic | float | int) or np.ndim(value):
+        raise ValueError(f"learning_rate: the function returned {value!r:.80}; expected a number")
+    return value
 
 
 def decay_rule(template: fp.Params) -> LeafTest:
@@ -215,7 +269,7 @@ def decay_rule(template: fp.Params) -> LeafTest:
     """
     leaves = fp.flatten(template)
 
-    def decays(path: str, leaf: Any) -> bool:
+    def decays(path: str, leaf: Leaf) -> bool:
         if path.endswith(("bias", "scale")):
             return False
         own = leaves.get(path)
@@ -231,7 +285,14 @@ def decay_rule(template: fp.Params) -> LeafTest:
 _LISTS = ("layers", "experts")
 
 
-def leaf_test(what: str, mask: Mask | str | Iterable[str], params: fp.Params | None) -> LeafTest:
+def settled(mask: Mask | str | Iterable[str]) -> Mask | str | tuple[str, ...]:
+    """Returns a mask or patterns as a value that can be read more than once."""
+    if isinstance(mask, str | Mapping) or callable(mask) or not isinstance(mask, Iterable):
+        return mask
+    return tuple(mask)
+
+
+def leaf_test(what: str, mask: Mask | str | tuple[str, ...], params: fp.Params | None) -> LeafTest:
     """Returns which leaves a mask, or regular expressions on paths, choose.
 
     Args:
@@ -243,18 +304,20 @@ def leaf_test(what: str, mask: Mask | str | Iterable[str], params: fp.Params | N
         ValueError: a mask that does not fit the tree, a pattern that matches no path, or nothing
             that is chosen.
     """
-    patterns = _patterns(mask)
+    patterns = (mask,) if isinstance(mask, str) else mask if isinstance(mask, tuple) else ()
+    for pattern in patterns:
+        compiled(pattern)
+    given: Mask = (
+        mask if not isinstance(mask, str | tuple) else lambda path, _: matches(patterns, path)
+    )
     if params is None:
-        if patterns is not None:
-            return lambda path, _: matches(patterns, path)
-        if callable(mask):
-            return mask
+        if callable(given):
+            return given
         raise ValueError(f"{what}: give regular expressions, or a predicate, where adapters train")
     paths = fp.flatten(params)
-    for pattern in patterns or ():
+    for pattern in patterns:
         if not any(matches(pattern, path) for path in paths):
             raise ValueError(f"{what}: {pattern!r} matches no path{nearest(pattern, paths)}")
-    given: Any = mask if patterns is None else lambda path, _: matches(patterns, path)
     try:
         chosen = {path for path, yes in fp.flatten(fp.as_mask(given, params)).items() if yes}
     except ValueError as error:
@@ -264,15 +327,7 @@ def leaf_test(what: str, mask: Mask | str | Iterable[str], params: fp.Params | N
     return lambda path, _: path in chosen
 
 
-def _patterns(mask: object) -> tuple[str, ...] | None:
-    if isinstance(mask, str):
-        return (mask,)
-    if isinstance(mask, list | tuple | set | frozenset):
-        return tuple(mask)
-    return None
-
-
-def _mask(test: LeafTest, params: fp.PyTree) -> fp.PyTree:
+def _mask(test: LeafTest, params: PyTree) -> PyTree:
     return tree_map_with_path(lambda keys, leaf: test(path_of(keys), leaf), params)
 
 

@@ -1,12 +1,12 @@
 """Packed rows: several texts in one row, told apart by the ids of their segments."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from ..params.types import PyTree
 
-def unpacked(inputs: dict[str, Any], segment_ids: jax.Array) -> dict[str, Any]:
+
+def unpacked(inputs: dict[str, PyTree], segment_ids: jax.Array) -> dict[str, PyTree]:
     """Returns a model's inputs for packed rows: tokens attend to their own segment alone, and
     positions begin anew in each.
 

@@ -3,19 +3,23 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeAlias
 
 import jax
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.tree_util import tree_map_with_path
+from jax.tree_util import KeyPath, tree_map_with_path
 
 from .. import params as fp
 from .. import sharding as fs
 from ..core.model import Model
 from ..params.tree.paths import path_of
-from ..params.tree.weights import is_weight
+from ..params.tree.weights import Weight
+from ..params.types import PyTree, Shaped
 from .state import TrainState
+
+Entry: TypeAlias = str | tuple[str, ...] | None
+"""What a PartitionSpec has of a dimension: mesh axes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Placement:
     over: str | None
 
     @classmethod
-    def of(cls, model: Model, mesh: Any, rules: Any, over: str | None) -> "Placement":
+    def of(cls, model: Model, mesh: Mesh, rules: object, over: str | None) -> "Placement":
         """Decides where a model's state is.
 
         Raises:
@@ -64,14 +68,19 @@ class Placement:
         """Into how many parts the mesh cuts the rows of a batch."""
         return math.prod(_parts(entry, self.mesh) for entry in self.batch.spec)
 
+    @property
+    def stored(self) -> dict[str, tuple[int, ...]]:
+        """{path: shape} of the model's params on the mesh, with padding."""
+        return {row.path: row.stored for row in self.report.rows}
+
     def put(self, params: fp.Params) -> fp.Params:
         """Returns params on the mesh, padded where the model's `uneven` says so. Weights that are
         several arrays stay where they are on it, and are whole on each device otherwise."""
         rows = {row.path: row for row in self.report.rows}
         unpadded = fp.flatten(self.report.unpadded)
 
-        def one(path: str, leaf: Any) -> Any:
-            if is_weight(leaf):
+        def one(path: str, leaf: jax.Array | Weight) -> jax.Array | Weight:
+            if isinstance(leaf, Weight):
                 return jax.tree.map(self._kept, leaf)
             padded = leaf.shape == rows[path].stored
             return jax.device_put(leaf, rows[path].sharding if padded else unpadded[path])
@@ -99,13 +108,13 @@ class Placement:
         """
         rows = {row.path: row.sharding for row in self.report.rows}
 
-        def own(key_path: Any, leaf: Any) -> NamedSharding:
+        def own(key_path: KeyPath, leaf: jax.Array) -> NamedSharding:
             return rows.get(path_of(key_path)) or self._sharding(leaf)
 
         trained = tree_map_with_path(own, state.trained)
         where = fp.flatten(trained)
         params = {path: (x.shape, where[path]) for path, x in fp.flatten(state.trained).items()}
-        whole: Any = jax.tree.map(lambda _: self.everywhere, state)
+        whole: TrainState = jax.tree.map(lambda _: self.everywhere, state)
         return whole.replace(
             trained=trained,
             frozen=tree_map_with_path(own, state.frozen),
@@ -113,14 +122,16 @@ class Placement:
             ema=self.followed(state.ema, params),
         )
 
-    def followed(self, tree: Any, params: Mapping[str, tuple[tuple[int, ...], Any]]) -> Any:
+    def followed(
+        self, tree: PyTree, params: Mapping[str, tuple[tuple[int, ...], NamedSharding]]
+    ) -> PyTree:
         """Returns shardings of a tree that embeds one of params.
 
         Args:
             params: {path: (shape, sharding)}.
         """
 
-        def one(key_path: Any, leaf: Any) -> NamedSharding:
+        def one(key_path: KeyPath, leaf: Shaped) -> NamedSharding:
             parts = path_of(key_path).split("/")
             ends = ("/".join(parts[i:]) for i in range(len(parts)))
             found = next((end for end in ends if end in params), None)
@@ -135,16 +146,16 @@ class Placement:
     def _pads(self) -> bool:
         return any(row.stored != row.shape for row in self.report.rows)
 
-    def _sharding(self, leaf: Any) -> NamedSharding:
+    def _sharding(self, leaf: object) -> NamedSharding:
         where = None if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
         if isinstance(where, NamedSharding) and where.mesh == self.mesh:
             return where
         return self.everywhere
 
-    def _kept(self, array: Any) -> Any:
+    def _kept(self, array: jax.Array) -> jax.Array:
         return jax.device_put(array, self._sharding(array))
 
-    def _cut(self, shape: tuple[int, ...], entries: list[Any]) -> list[Any]:
+    def _cut(self, shape: tuple[int, ...], entries: list[Entry]) -> list[Entry]:
         """Puts the axis `over` onto the largest dimension that it divides, if it is on none yet."""
         if self.over is None or any(self.over in _names(entry) for entry in entries):
             return entries
@@ -162,7 +173,7 @@ class Placement:
 
 def _entries(
     shape: tuple[int, ...], whole: tuple[int, ...], sharding: NamedSharding, *, last: bool
-) -> list[Any]:
+) -> list[Entry]:
     """Returns the mesh axes of each dimension of an optimizer's leaf.
 
     Args:
@@ -179,15 +190,15 @@ def _entries(
     return spec[:i] + spec[i + 1 :]
 
 
-def _names(entry: Any) -> tuple[str, ...]:
+def _names(entry: Entry) -> tuple[str, ...]:
     return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
 
 
-def _parts(entry: Any, mesh: Mesh) -> int:
+def _parts(entry: Entry, mesh: Mesh) -> int:
     return math.prod(mesh.shape[name] for name in _names(entry))
 
 
-def put_batch(batch: Any, where: NamedSharding | None, lead: int) -> Any:
+def put_batch(batch: PyTree, where: NamedSharding | None, lead: int) -> PyTree:
     """Returns a batch with its arrays on the mesh, rows cut over it; those of a trace are left.
 
     Args:
@@ -198,7 +209,7 @@ def put_batch(batch: Any, where: NamedSharding | None, lead: int) -> Any:
         return batch
     spread = NamedSharding(where.mesh, PartitionSpec(*[None] * lead, *where.spec))
 
-    def one(x: Any) -> Any:
+    def one(x: jax.Array | jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDtypeStruct:
         if isinstance(x, jax.ShapeDtypeStruct):
             return x.update(sharding=spread)
         return x if isinstance(x, Tracer) else jax.device_put(x, spread)

@@ -1,16 +1,15 @@
 """Precision of a step: what is computed in 16 bits, and the scale of a loss in float16."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.tree_util import tree_map_with_path
+from jax.tree_util import KeyPath, tree_map_with_path
 
-from ..params.tree.cast import parse_dtype
+from ..params.tree.cast import DtypeLike, parse_dtype
 from ..params.tree.paths import path_of
 from ..params.types import PyTree
+from .checked import number
 from .optimizers import LeafTest
 
 FIRST_SCALE, GROWTH_STEPS, FACTOR = 65536.0, 2000, 2.0
@@ -42,7 +41,7 @@ class LossScale(struct.PyTreeNode):
         return self.replace(scale=jnp.where(finite, grown, halved), good_steps=good % GROWTH_STEPS)
 
 
-def first_scale(loss_scale: float | str | None, dtype: Any) -> LossScale | None:
+def first_scale(loss_scale: float | str | None, dtype: DtypeLike | None) -> LossScale | None:
     """Returns the scale of the first step.
 
     Args:
@@ -57,18 +56,18 @@ def first_scale(loss_scale: float | str | None, dtype: Any) -> LossScale | None:
             return None
         loss_scale = "dynamic"
     dynamic = loss_scale == "dynamic"
-    number = FIRST_SCALE if dynamic else loss_scale
-    if isinstance(number, str | bool) or not number > 0:
-        raise ValueError(f"loss_scale is {loss_scale!r}: expected a positive number or 'dynamic'")
-    return LossScale(jnp.float32(number), jnp.int32(0), dynamic)
+    if not dynamic:
+        loss_scale = number("loss_scale", loss_scale, exclusive=True, hint=", or 'dynamic'")
+    first = FIRST_SCALE if dynamic else loss_scale
+    return LossScale(jnp.float32(first), jnp.int32(0), dynamic)
 
 
-def compute_copy(params: PyTree, dtype: Any, is_matrix: LeafTest) -> PyTree:
+def compute_copy(params: PyTree, dtype: DtypeLike, is_matrix: LeafTest) -> PyTree:
     """Returns params of which the wider floating-point leaves that `is_matrix` chooses are in
     `dtype`, in a trace. Biases and scales stay as they are: norms compute in float32."""
     dtype = parse_dtype(dtype)
 
-    def one(key_path: Any, leaf: Any) -> Any:
+    def one(key_path: KeyPath, leaf: jax.Array) -> jax.Array:
         wide = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize > dtype.itemsize
         return leaf.astype(dtype) if wide and is_matrix(path_of(key_path), leaf) else leaf
 

@@ -1,6 +1,5 @@
 """What is trained and what is not: params in two trees, and together again."""
 
-from collections.abc import Iterable
 from typing import TypeAlias
 
 import jax
@@ -11,7 +10,7 @@ from ..params.tree.masks import Mask
 from ..params.tree.weights import is_weight
 from .optimizers import LeafTest, leaf_test
 
-Trainable: TypeAlias = Mask | str | Iterable[str]
+Trainable: TypeAlias = Mask | str | tuple[str, ...]
 """None for all params; "adapters"; regular expressions on paths; or a mask."""
 ADAPTERS = "adapters"
 

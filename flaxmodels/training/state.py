@@ -1,11 +1,10 @@
 """The state of a training run: one value, which a step takes and returns."""
 
-from typing import Any
-
 import jax
 from flax import struct
 
 from .. import params as fp
+from ..params.types import PyTree
 from .precision import LossScale
 from .selection import join
 
@@ -32,11 +31,11 @@ class TrainState(struct.PyTreeNode):
     skipped: jax.Array
     trained: fp.Params
     frozen: fp.Params
-    opt_state: Any
+    opt_state: PyTree
     ema: fp.Params | None
     key: jax.Array
     loss_scale: LossScale | None
-    variables: dict[str, Any]
+    variables: dict[str, PyTree]
     adapters: bool = struct.field(pytree_node=False, default=False)
 
     @property

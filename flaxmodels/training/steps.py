@@ -2,20 +2,25 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
+from jax.typing import ArrayLike
 
 from .. import params as fp
 from ..core.arguments import array_arguments
 from ..core.model import Model
+from ..core.outputs import ModelOutput
+from ..params.tree.cast import DtypeLike
+from ..params.types import PyTree
 from .accumulate import microbatches, summed
 from .losses import Part, match_labels, targets
 from .losses.matching import LABELS
+from .losses.measures import Logits
 from .metrics import Metric
-from .objective import Objective
+from .objective import Labels, Objective
 from .optimizers import LeafTest, Schedule
 from .packing import unpacked
 from .precision import compute_copy
@@ -25,9 +30,9 @@ from .state import TrainState
 if TYPE_CHECKING:
     import optax
 
-Given = Mapping[str, Any] | tuple[Any, ...]
+Given: TypeAlias = Mapping[str, PyTree] | tuple[PyTree, ...]
 """A batch: {column: array [B, ...]}, or a pair of inputs and labels, or these and weights."""
-Values = dict[str, jax.Array]
+Values: TypeAlias = dict[str, jax.Array]
 """Metrics: float32 [] each."""
 
 
@@ -54,7 +59,7 @@ class Recipe:
     accumulate: int
     clip_norm: float | None
     ema: float | None
-    compute_dtype: Any
+    compute_dtype: DtypeLike | None
     spread: NamedSharding | None
 
 
@@ -62,16 +67,16 @@ class Where(NamedTuple):
     """Shardings of what a step makes on a mesh: of gradients as they are added up, and of those
     that the optimizer reads."""
 
-    grads: Any
-    updates: Any
+    grads: PyTree
+    updates: PyTree
 
 
 class Batch(NamedTuple):
     """A batch as a step takes it: inputs of the model, labels, weights of its rows for metrics."""
 
-    inputs: dict[str, Any]
-    labels: dict[str, Any]
-    weight: Any
+    inputs: dict[str, PyTree]
+    labels: dict[str, jax.Array]
+    weight: jax.Array | None
 
 
 class Sums(NamedTuple):
@@ -95,7 +100,7 @@ def split_batch(recipe: Recipe, batch: Given, *, labelled: bool = True) -> Batch
     given, *apart = (batch,) if isinstance(batch, Mapping) else batch
     rest, weight = dict(given), apart.pop() if len(apart) > 1 else None
     weight = rest.pop("sample_weight", weight)
-    more: dict[str, Any] = {}
+    more: dict[str, jax.Array] = {}
     if recipe.objective.function is not None or not labelled:
         known = {*array_arguments(recipe.model), *LABELS, "segment_ids"}
         more = {name: rest.pop(name) for name in [*rest] if name not in known}
@@ -105,6 +110,14 @@ def split_batch(recipe: Recipe, batch: Given, *, labelled: bool = True) -> Batch
         raise ValueError(f"no labels in the batch, which has {', '.join(given)}")
     else:
         inputs, labels = rest, {name: rest.pop(name) for name in LABELS & rest.keys()}
+    if labelled and weight is not None:
+        if recipe.objective.function is not None:
+            more["sample_weight"] = weight
+        elif not any(metric.weighted for metric in recipe.metrics):
+            raise ValueError(
+                "the batch has weights of its rows, and nothing is weighed by sample_weight: give "
+                "weighted_metrics, or a loss of your own, which finds it among the labels"
+            )
     segments = inputs.pop("segment_ids", None)
     if segments is not None:
         inputs = unpacked(inputs, segments)
@@ -128,7 +141,7 @@ def train_step(
     norm = global_norm(grads)
     finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
 
-    def updated(old: dict[str, Any], grads: Any) -> dict[str, Any]:
+    def updated(old: dict[str, PyTree], grads: PyTree) -> dict[str, PyTree]:
         grads = clipped(grads, norm, recipe.clip_norm)
         grads = _constrained(grads, where and where.updates)
         new = _updated(recipe, state.replace(**old), grads)
@@ -158,7 +171,7 @@ def test_step(recipe: Recipe, state: TrainState, batch: Given) -> Values:
     return _values(recipe, sums)
 
 
-def predict_step(recipe: Recipe, state: TrainState, batch: Given) -> Any:
+def predict_step(recipe: Recipe, state: TrainState, batch: Given) -> ModelOutput:
     """Computes the outputs of the model for the inputs in a batch, without dropout."""
     inputs = split_batch(recipe, batch, labelled=False).inputs
     params = _joined(recipe, state, state.trained)
@@ -175,20 +188,22 @@ def train_steps(
 
 def _gradients(
     recipe: Recipe, state: TrainState, batch: Batch, where: Where | None
-) -> tuple[Any, Sums, Any]:
+) -> tuple[PyTree, Sums, PyTree]:
     """Returns float32 gradients of what is trained, sums, and the variables after it."""
     many = recipe.accumulate
     counts = recipe.objective.counts(batch.labels)
     key = jax.random.fold_in(state.key, state.step)
 
-    def of(trained: Any, variables: Any, part: Batch, number: Any) -> Any:
+    def of(
+        trained: fp.Params, variables: PyTree, part: Batch, number: jax.Array | int
+    ) -> tuple[jax.Array, tuple[Sums, PyTree]]:
         params = _joined(recipe, state, trained, where and where.grads)
         rngs = {"dropout": jax.random.fold_in(key, number)}
         sums, after = _forward(recipe, params, variables, part, counts=counts, rngs=rngs)
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
         return sums.loss * scale, (sums, after)
 
-    def step(variables: Any, part: tuple[Batch, Any]) -> Any:
+    def step(variables: PyTree, part: tuple[Batch, jax.Array | int]) -> tuple[PyTree, PyTree, Sums]:
         gradient = jax.grad(of, has_aux=True)
         grads, (sums, after) = gradient(state.trained, variables, *part)
         grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
@@ -206,13 +221,13 @@ def _gradients(
 
 def _forward(
     recipe: Recipe,
-    params: Any,
-    variables: Mapping[str, Any],
+    params: fp.Params,
+    variables: Mapping[str, PyTree],
     batch: Batch,
     *,
-    counts: Mapping[str, jax.Array] | None = None,
+    counts: Mapping[str, ArrayLike] | None = None,
     rngs: Mapping[str, jax.Array] | None = None,
-) -> tuple[Sums, Any]:
+) -> tuple[Sums, PyTree]:
     """Runs the model -> (sums, the variables after it); with `rngs` as in training."""
     model, objective = recipe.model, recipe.objective
     training = {} if rngs is None else {"deterministic": False, "rngs": rngs}
@@ -231,7 +246,9 @@ def _forward(
     return Sums(loss, parts, found), after
 
 
-def _pairs(recipe: Recipe, outputs: Any, labels: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _pairs(
+    recipe: Recipe, outputs: ModelOutput, labels: Labels
+) -> dict[str, tuple[jax.Array, Logits]]:
     """Returns {output: (labels, predictions)}, for metrics."""
     if recipe.objective.function is None:
         return targets(recipe.model, outputs, labels)
@@ -242,7 +259,9 @@ def _pairs(recipe: Recipe, outputs: Any, labels: Mapping[str, Any]) -> dict[str,
     return named
 
 
-def _joined(recipe: Recipe, state: TrainState, trained: Any, shardings: Any = None) -> fp.Params:
+def _joined(
+    recipe: Recipe, state: TrainState, trained: fp.Params, shardings: PyTree = None
+) -> fp.Params:
     """Returns the params to compute with.
 
     Args:
@@ -254,7 +273,7 @@ def _joined(recipe: Recipe, state: TrainState, trained: Any, shardings: Any = No
     return join(trained, state.frozen, adapters=state.adapters)
 
 
-def _updated(recipe: Recipe, state: TrainState, grads: Any) -> TrainState:
+def _updated(recipe: Recipe, state: TrainState, grads: PyTree) -> TrainState:
     """Returns the state after the optimizer's update, and the average after it."""
     import optax
 
@@ -266,22 +285,22 @@ def _updated(recipe: Recipe, state: TrainState, grads: Any) -> TrainState:
     return state.replace(trained=trained, opt_state=opt_state, ema=ema)
 
 
-def _changed(state: TrainState) -> dict[str, Any]:
+def _changed(state: TrainState) -> dict[str, PyTree]:
     """Returns what of a state an update changes."""
     return {n: getattr(state, n) for n in ("step", "trained", "opt_state", "ema", "variables")}
 
 
-def _constrained(grads: Any, shardings: Any) -> Any:
+def _constrained(grads: PyTree, shardings: PyTree) -> PyTree:
     """Returns gradients in these shardings, if there are any."""
     return grads if shardings is None else jax.lax.with_sharding_constraint(grads, shardings)
 
 
-def global_norm(grads: Any) -> jax.Array:
+def global_norm(grads: PyTree) -> jax.Array:
     """Returns the norm of all gradients as one vector: of a sharded one, of its shards."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
 
 
-def clipped(grads: Any, norm: jax.Array, limit: float | None) -> Any:
+def clipped(grads: PyTree, norm: jax.Array, limit: float | None) -> PyTree:
     """Returns gradients whose norm is at most `limit`, as PyTorch's `clip_grad_norm_` makes
     them."""
     if limit is None:

@@ -1,18 +1,20 @@
 """Compiled steps: programs of the functions of `steps`, for states on one device or a mesh."""
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import NamedSharding
 
 from .. import params as fp
 from ..core.model import Model
+from ..core.outputs import ModelOutput
 from ..params.tree.keys import one_key
 from ..params.tree.paths import flatten_arrays, nearest
+from ..params.types import PyTree
 from . import steps
 from .accumulate import rows_of
 from .placement import Placement, put_batch
@@ -37,7 +39,7 @@ class TrainSteps:
         placement: Placement | None,
         *,
         trainable: Trainable,
-        param_dtype: Any,
+        param_dtype: np.dtype | None,
         first_scale: LossScale | None,
         seed: int | jax.Array,
         steps_per_execution: int,
@@ -51,7 +53,7 @@ class TrainSteps:
         self._seed = seed
         self._executions = steps_per_execution
         self._eager = run_eagerly
-        self._programs: dict[Any, Callable[..., Any]] = {}
+        self._programs: dict[tuple[str, jax.tree_util.PyTreeDef], jax.stages.Wrapped] = {}
 
     @property
     def model(self) -> Model:
@@ -65,7 +67,7 @@ class TrainSteps:
         self,
         key_or_params: jax.Array | fp.Params,
         *,
-        variables: Mapping[str, Any] | None = None,
+        variables: Mapping[str, PyTree] | None = None,
         donate: bool = False,
     ) -> TrainState:
         """Makes the state of step 0, each array where it belongs; none is whole before.
@@ -79,17 +81,18 @@ class TrainSteps:
                 copied, and the caller's survive the first step.
 
         Raises:
-            TypeError: neither a key nor params.
+            TypeError: neither a key nor params; abstract params, or those of a trace.
             ValueError: params that are not the model's; params on a mesh, and steps without one.
         """
         is_tree = isinstance(key_or_params, Mapping)
         params = key_or_params if is_tree else self._new_params(key_or_params)
-        _check_paths(self.model, params)
+        self._check_params(params)
+        _check_real(params)
         params = _unplaced(params) if self._placement is None else self._placement.put(params)
         trained, frozen = divide(params, self._trainable)
         trained = self._masters(trained, copy=is_tree and not donate)
         rest = jax.jit(self._fresh, **self._shardings_of_fresh(trained))
-        state: Any = rest(trained, dict(variables or {}))
+        state: TrainState = rest(trained, _collections(variables))
         state = state.replace(trained=trained)
         if self._placement is None:  # committed to its device, as what a step returns is
             state = jax.device_put(state, jax.tree.leaves(trained)[0].sharding)
@@ -108,6 +111,7 @@ class TrainSteps:
             ValueError: a batch without the model's input, with labels that it does not take, or
                 with rows that do not divide; labels of which none counts.
         """
+        self._check_state(state)
         batch = self._placed(batch, many=self._executions > 1, parts=self.recipe.accumulate)
         program = self._program("train", state)
         new, values = self._run(program, state.replace(frozen={}), state.frozen, batch)
@@ -116,19 +120,21 @@ class TrainSteps:
     def test_step(self, state: TrainState, batch: steps.Given) -> steps.Values:
         """Computes "loss", "count" and the metrics of a batch without dropout. A mean over several
         batches weighs each by its "count"."""
+        self._check_state(state)
         batch = self._placed(batch)
         return self._run(self._program("test", state), state, batch)
 
-    def predict_step(self, state: TrainState, batch: steps.Given) -> Any:
+    def predict_step(self, state: TrainState, batch: steps.Given) -> PyTree:
         """Computes the outputs of the model, without dropout; labels in the batch are passed
         over."""
+        self._check_state(state)
         batch = self._placed(batch)
         return self._run(self._program("predict", state), state, batch)
 
     def lower(self, state: TrainState, batch: steps.Given) -> jax.stages.Lowered:
         """Lowers the program of `train_step`, of abstract or of real arguments: to compile it ahead
         of time, or to read it."""
-        program: Any = self._program("train", state)
+        program = self._program("train", state)
         batch = self._placed(batch, many=self._executions > 1, parts=self.recipe.accumulate)
         return program.lower(state.replace(frozen={}), state.frozen, batch)
 
@@ -144,16 +150,31 @@ class TrainSteps:
         if params is None:
             params = self.model.abstract_params()
             params = params if placement is None else placement.abstract(params)
+        self._check_params(params)
         trained, frozen = divide(jax.tree.map(_abstract, params), self._trainable)
         dtype = self._param_dtype
         trained = jax.tree.map(lambda x: x if dtype is None else x.update(dtype=dtype), trained)
-        state: Any = jax.eval_shape(self._fresh, trained, {})
+        state: TrainState = jax.eval_shape(self._fresh, trained, {})
         state = state.replace(trained=trained, frozen=frozen)
         if placement is None:
             return state
         return jax.tree.map(lambda x, s: x.update(sharding=s), state, placement.of_state(state))
 
-    def _new_params(self, key: Any) -> fp.Params:
+    def _check_params(self, params: fp.Params) -> None:
+        """Raises `ValueError` unless params have the leaves of the model, in its shapes."""
+        if not isinstance(params, Mapping):
+            raise TypeError(f"params are a {type(params).__name__}; expected a tree, or a key")
+        expected, found = fp.flatten(self.model.abstract_params()), fp.flatten(params)
+        if odd := [path for path in found if path not in expected]:
+            raise ValueError(f"the model has no param at {odd[0]}{nearest(odd[0], expected)}")
+        if lost := [path for path in expected if path not in found]:
+            raise ValueError(f"the params lack {lost[0]}{nearest(lost[0], found)}")
+        stored = {} if self._placement is None else self._placement.stored
+        for path, x in found.items():
+            if np.shape(x) not in (shape := expected[path].shape, stored.get(path, shape)):
+                raise ValueError(f"{path} has shape {np.shape(x)}, and the model {shape}")
+
+    def _new_params(self, key: jax.Array) -> fp.Params:
         dtype = jnp.float32 if self._param_dtype is None else self._param_dtype
         rules = None if self._placement is None else self._placement.rules
         return self.model.init_params(one_key(key), self.mesh, rules, param_dtype=dtype)
@@ -170,7 +191,7 @@ class TrainSteps:
         shardings = {p: x.sharding for p, x in made.items()}
         return fp.unflatten(leaves | (jax.jit(new, out_shardings=shardings)(made) if made else {}))
 
-    def _fresh(self, trained: fp.Params, variables: dict[str, Any]) -> TrainState:
+    def _fresh(self, trained: fp.Params, variables: dict[str, PyTree]) -> TrainState:
         """Makes all of a state but its params; to be traced."""
         seed = self._seed
         key = jax.random.key(seed) if isinstance(seed, int | np.integer) else one_key(seed)
@@ -192,56 +213,99 @@ class TrainSteps:
             adapters=of_adapters(self._trainable),
         )
 
-    def _shardings_of_fresh(self, trained: fp.Params) -> dict[str, Any]:
+    def _shardings_of_fresh(self, trained: fp.Params) -> dict[str, PyTree]:
         if self._placement is None:
             return {}
-        state: Any = jax.eval_shape(self._fresh, trained, {})
-        where: Any = self._placement.of_state(state.replace(trained=trained, frozen={}))
+        state: TrainState = jax.eval_shape(self._fresh, trained, {})
+        where = self._placement.of_state(state.replace(trained=trained, frozen={}))
         return {"out_shardings": where.replace(trained={}, frozen={})}
 
-    def _program(self, kind: str, state: TrainState) -> Callable[..., Any]:
-        """Returns a step as a program; one serves all states of a structure."""
+    def _program(self, kind: str, state: TrainState) -> jax.stages.Wrapped:
+        """Returns a step as a program; one serves all states of a structure.
+
+        Raises:
+            ValueError: the state to train is that of other steps.
+        """
         key = (kind, jax.tree.structure(state))
         if key not in self._programs:
+            if kind == "train":
+                self._check_own(state)
             make = {"train": self._training, "test": self._testing, "predict": self._predicting}
             self._programs[key] = make[kind](state)
         return self._programs[key]
 
-    def _training(self, state: Any) -> Callable[..., Any]:
+    def _check_own(self, state: TrainState) -> None:
+        own: TrainState = jax.eval_shape(self._fresh, state.trained, state.variables)
+        for name in ("opt_state", "ema", "loss_scale"):
+            found, expected = (jax.tree.structure(getattr(x, name)) for x in (state, own))
+            if found != expected:
+                raise ValueError(
+                    f"{name} of the state is that of other steps: found {found!s:.200}, "
+                    f"expected {expected!s:.200}; make the state by init of these steps"
+                )
+
+    def _check_state(self, state: TrainState) -> None:
+        """Raises `TypeError` for what is no state, and `ValueError` for one that was donated, or
+        that is on other devices."""
+        if not isinstance(state, TrainState):
+            raise TypeError(
+                f"the state is a {type(state).__name__}; expected a TrainState, as init and "
+                "train_step return it"
+            )
+        step = state.step
+        if not isinstance(step, jax.Array) or isinstance(step, Tracer):
+            return
+        if step.is_deleted():
+            raise ValueError(
+                "the state was donated: a train_step took it, and its arrays are gone; go on with "
+                "the state that the step returned"
+            )
+        mesh = self.mesh
+        if mesh is not None and step.sharding.device_set != {*mesh.devices.flat}:
+            raise ValueError(
+                f"the state is on {len(step.sharding.device_set)} devices and not on those of the "
+                "mesh of these steps; make it by their init, or restore it into abstract_state()"
+            )
+
+    def _training(self, state: TrainState) -> jax.stages.Wrapped:
         recipe, placement = self.recipe, self._placement
-        options: dict[str, Any] = {}
+        options: dict[str, PyTree] = {}
         function = steps.train_step if self._executions == 1 else steps.train_steps
         where = None
         if placement is not None:
-            all_of: Any = placement.of_state(state)
+            all_of = placement.of_state(state)
             params = {k: (x.shape, s) for k, x, s in _zipped(state.trained, all_of.trained)}
             where = steps.Where(all_of.trained, placement.followed(state.trained, params))
             options["out_shardings"] = (all_of.replace(frozen={}), placement.everywhere)
 
-        def train_step(changing: Any, frozen: Any, batch: Any) -> Any:
+        def train_step(
+            changing: TrainState, frozen: fp.Params, batch: steps.Given
+        ) -> tuple[TrainState, steps.Values]:
             new, values = function(recipe, changing.replace(frozen=frozen), batch, where)
             return new.replace(frozen={}), values
 
         return jax.jit(train_step, donate_argnums=0, **options)
 
-    def _testing(self, state: TrainState) -> Callable[..., Any]:
+    def _testing(self, state: TrainState) -> jax.stages.Wrapped:
         recipe, placement = self.recipe, self._placement
 
-        def test_step(state: TrainState, batch: Any) -> Any:
+        def test_step(state: TrainState, batch: steps.Given) -> steps.Values:
             return steps.test_step(recipe, state, batch)
 
-        whole: Any = {} if placement is None else {"out_shardings": placement.everywhere}
+        whole: dict[str, PyTree] = (
+            {} if placement is None else {"out_shardings": placement.everywhere}
+        )
         return jax.jit(test_step, **whole)
 
-    def _predicting(self, state: TrainState) -> Callable[..., Any]:
+    def _predicting(self, state: TrainState) -> jax.stages.Wrapped:
         recipe = self.recipe
 
-        def predict_step(state: TrainState, batch: Any) -> Any:
+        def predict_step(state: TrainState, batch: steps.Given) -> ModelOutput:
             return steps.predict_step(recipe, state, batch)
 
         return jax.jit(predict_step)
 
-    def _run(self, program: Callable[..., Any], *arguments: Any) -> Any:
+    def _run(self, program: jax.stages.Wrapped, *arguments: PyTree) -> PyTree:
         with jax.disable_jit() if self._eager else contextlib.nullcontext():
             return program(*arguments)
 
@@ -249,19 +313,27 @@ class TrainSteps:
         """Returns a batch after its checks, on the mesh."""
         batch = _named(self.model, batch)
         arrays = flatten_arrays(batch)
-        _check_labels(arrays)
+        _check_columns(arrays)
         parts *= 1 if self._placement is None else self._placement.batch_parts
         rows_of(arrays, parts, lead=int(many))
+        counts = {name: np.shape(x)[0] for name, x in arrays.items()} if many else {}
+        if {*counts.values()} - {self._executions}:
+            raise ValueError(
+                f"steps_per_execution is {self._executions}, and the arrays of the batch "
+                f"begin with {counts}: expected [{self._executions}, B, ...]"
+            )
         return put_batch(batch, self.recipe.spread, lead=int(many))
 
 
-def _named(model: Model, batch: Any) -> steps.Given:
+def _named(model: Model, batch: steps.Given) -> steps.Given:
     """Returns a batch whose inputs have names.
 
     Raises:
         ValueError: what is no batch.
     """
     if isinstance(batch, Mapping):
+        if odd := [name for name in batch if not isinstance(name, str)]:
+            raise ValueError(f"a batch has a column called {odd[0]!r}; expected texts for names")
         return dict(batch)
     if not isinstance(batch, tuple) or not 1 < len(batch) < 4:
         raise ValueError(
@@ -273,21 +345,37 @@ def _named(model: Model, batch: Any) -> steps.Given:
     return inputs, *others
 
 
-def _check_labels(arrays: Mapping[str, Any]) -> None:
-    """Raises `ValueError` for labels in host memory of which none counts."""
+def _check_columns(arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
+    """Raises `ValueError` for columns that are no numbers, and for labels in host memory of which
+    none counts."""
     for name, x in arrays.items():
+        if isinstance(x, np.ndarray) and x.dtype.kind not in "biufcV":  # V: bfloat16
+            raise ValueError(
+                f"the batch's {name} is {x.dtype}, which no device takes; leave it out"
+            )
         is_labels = name.endswith("labels") and isinstance(x, np.ndarray) and x.size
         if is_labels and np.issubdtype(x.dtype, np.integer) and (x == IGNORED).all():
             raise ValueError(f"all {name} of the batch are {IGNORED}, so that no loss counts")
 
 
-def _check_paths(model: Model, params: fp.Params) -> None:
-    """Raises `ValueError` unless params have the leaves of the model."""
-    expected, found = fp.flatten(model.abstract_params()), fp.flatten(params)
-    if odd := [path for path in found if path not in expected]:
-        raise ValueError(f"the model has no param at {odd[0]}{nearest(odd[0], expected)}")
-    if lost := [path for path in expected if path not in found]:
-        raise ValueError(f"the params lack {lost[0]}{nearest(lost[0], found)}")
+def _check_real(params: fp.Params) -> None:
+    """Raises `TypeError` for params of which no state can be made."""
+    for path, x in flatten_arrays(params).items():
+        if isinstance(x, Tracer):
+            raise TypeError(f"{path} is traced: init puts arrays where they belong; call it apart")
+        if not isinstance(x, jax.Array | np.ndarray):
+            raise TypeError(f"{path} is a {type(x).__name__}; expected an array")
+
+
+def _collections(variables: Mapping[str, PyTree] | None) -> dict[str, PyTree]:
+    """Returns collections of variables other than params, checked."""
+    if variables is None:
+        return {}
+    if not isinstance(variables, Mapping) or "params" in variables:
+        raise ValueError(
+            f"variables is {variables!r:.80}; expected {{collection: tree}}, without params"
+        )
+    return dict(variables)
 
 
 def _unplaced(params: fp.Params) -> fp.Params:
@@ -303,13 +391,13 @@ def _unplaced(params: fp.Params) -> fp.Params:
     return jax.tree.map(jnp.asarray, params)
 
 
-def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+def _abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     where = getattr(x, "sharding", None)
     return jax.ShapeDtypeStruct(
         x.shape, x.dtype, sharding=where if isinstance(where, NamedSharding) else None
     )
 
 
-def _zipped(tree: Any, other: Any) -> list[tuple[str, Any, Any]]:
+def _zipped(tree: PyTree, other: PyTree) -> list[tuple[str, jax.Array, NamedSharding]]:
     there = fp.flatten(other)
     return [(path, leaf, there[path]) for path, leaf in fp.flatten(tree).items()]

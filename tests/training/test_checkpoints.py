@@ -21,9 +21,6 @@ from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.training import Checkpoints, NonFiniteError, check_finite
 
-# Of reads that fail together orbax waits for the first, and the others find its event loop closed.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 STEPS = 12
 TRAINER = ROOT / "tests/helpers/_trainer.py"
 

@@ -134,6 +134,32 @@ def test_ctc(case):
         np.testing.assert_allclose(grad, np.where(finite, given["grad"], 0), atol=1e-5)
 
 
+FRAMES, SAID = np.zeros((2, 6, 5), np.float32), np.array([[1, 2], [3, -1]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"blank": 5}, ValueError, "blank is 5; expected a class from 0 to 4"),
+        ({"blank": -1}, ValueError, "blank is -1; expected an int of 0 or more"),
+        ({"labels": SAID + 4}, ValueError, "labels has 5; expected at most 4"),
+        ({"labels": SAID * 1.0}, TypeError, "labels are float32; expected integers"),
+        ({"labels": SAID[:1]}, ValueError, r"labels \(1, 2\); expected \[B, T, V\]"),
+        ({"logit_lengths": [9, 1]}, ValueError, "logit_lengths has 9; expected at most 6"),
+        ({"logit_lengths": [3]}, ValueError, r"logit_lengths has shape \(1,\); expected \(2,\)"),
+        ({"logit_lengths": [0.5, 1]}, TypeError, "logit_lengths are float32"),
+    ],
+)
+def test_what_has_no_ctc_loss_is_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        ctc_loss(**{"logits": FRAMES, "labels": SAID, "blank": 0} | changes)
+
+
+def test_in_a_trace_a_label_that_is_no_class_has_no_ctc_loss():
+    run = jax.jit(functools.partial(ctc_loss, blank=0, reduction="none", zero_infinity=True))
+    assert np.isnan(run(FRAMES, SAID + 3)).tolist() == [True, True]
+
+
 def test_a_spread_vocabulary_stays_where_it_is():
     mesh = jax.make_mesh((2, 4), ("data", "tensor"))
     logits, labels = (

@@ -173,6 +173,9 @@ BATCHES = {
         r"labels has shape \(3,\), and input_ids \(2, 4\); expected as many examples",
     ),
     "three things": (LLAMA, (IDS, LABELS, IDS), "a batch of 3 things"),
+    "a text": (LLAMA, "labels", "a batch of str; expected a dict of arrays"),
+    "nothing": (LLAMA, (), "a batch of 0 things"),
+    "one row": (LLAMA, {"input_ids": IDS[0], "labels": IDS[0]}, r"shape \(4,\); expected \[B, T"),
     "no names": (ANSWERS, (IDS, LABELS), "without names; expected start_positions and end_pos"),
     "other segments": (
         LLAMA,
@@ -202,6 +205,17 @@ WRONG = {
     "floats": (LLAMA, OUT, LABELS * 1.0, {}, "labels is float32; expected classes, int"),
     "range": (LLAMA, OUT, IDS + 10, {}, "labels has 16; expected classes from 0 to 15, or -100"),
     "negative": (CLASSIFIER, FLAT, [0, -1], {}, "labels has -1; expected classes from 0 to 3"),
+    "much": (LLAMA, OUT, LABELS, {"label_smoothing": 2}, "is 2; expected a number from 0 to 1"),
+    "below": (LLAMA, OUT, LABELS, {"z_loss": -1}, "z_loss is -1; expected a number from 0"),
+    "index": (LLAMA, OUT, LABELS, {"ignore_index": None}, "ignore_index is None; expected an int"),
+    "divided": (LLAMA, OUT, LABELS, {"num_items_in_batch": 0}, "is 0; expected a number above 0"),
+    "undivided": (
+        *(LLAMA, OUT, LABELS),
+        {"num_items_in_batch": 3, "reduction": "sum"},
+        "num_items_in_batch divides a mean",
+    ),
+    "texts": (LLAMA, OUT, np.full((2, 4), "a"), {}, "expected an array of numbers"),
+    "class": (type(LLAMA), OUT, LABELS, {}, "takes a model, .*; got the class LlamaForCausalLM"),
     "none": (LLAMA, OUT, LABELS * 0 - 100, {}, "all labels for logits are ignored, -100"),
     "two": (CLASSIFIER, FLAT, [[0, 1], [1, 2]], {}, r"labels has shape \(2, 2\)"),
     "scores": (SCORES, FLAT, [0.5, 1.0], {}, r"expected float \[B, labels\]"),
@@ -220,6 +234,34 @@ def test_wrong_labels_are_refused(model, out, labels, more, message):
     labels = labels if isinstance(labels, dict) else {"labels": np.asarray(labels)}
     with pytest.raises((ValueError, TypeError), match=message):
         training.loss(model, out, labels, **more)
+
+
+def test_labels_have_names_and_counts_are_of_all_parts():
+    with pytest.raises(ValueError, match=r"labels are a ndarray; expected .* {'shift_labels': arr"):
+        training.loss(LLAMA, OUT, LABELS)
+    parts = {"logits": training.Part(np.float32(1), 2)}
+    with pytest.raises(ValueError, match="counts are for other, and the loss has a part 'logits'"):
+        training.loss_value(parts, {"other": 1})
+
+
+@pytest.mark.parametrize(
+    ("labels", "more", "error", "message"),
+    [
+        (LABELS * 1.0, {}, TypeError, "labels are float32; expected integers"),
+        (LABELS[:, :1], {}, ValueError, r"labels have shape \(2, 1\), and logits \(2, 4, 16\)"),
+        (LABELS, {"label_smoothing": 3}, ValueError, "is 3; expected a number from 0 to 1"),
+    ],
+)
+def test_what_is_no_cross_entropy_is_refused(labels, more, error, message):
+    with pytest.raises(error, match=message):
+        training.cross_entropy(LOGITS, labels, **more)
+
+
+def test_small_unsigned_labels_are_classes_too():
+    """-100 as an unsigned byte would be the class 156."""
+    logits, labels = np.zeros((2, 200), np.float32), np.array([156, 3])
+    values, counted = training.cross_entropy(logits, labels.astype(np.uint8))
+    assert counted.all() and (values > 0).all()
 
 
 def test_problem_type_given_to_a_load_acts():

@@ -28,8 +28,8 @@ def test_T7_an_optimizer_is_what_its_name_says(name):
     params = {"a": {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]])}}
     grads = {"a": {"kernel": jnp.array([[0.1, 0.3], [-2.0, 0.0]])}}
     options = {"min_dim_size_to_factor": 2} if name == "adafactor" else {}
-    rule = {"options": options, "weight_decay": None, "decays": lambda *_: True, "factors": {}}
-    ours = named(name, lambda _: 0.1, **rule)
+    rule = {"options": options, "weight_decay": None, "decays": None, "factors": {}}
+    ours = named(name, lambda _: 0.1, matrices=lambda *_: True, **rule)
     theirs = getattr(optax, name)(0.1, **KEYWORDS.get(name, {}))
 
     @jax.jit

@@ -99,7 +99,7 @@ def test_T27_a_test_step_changes_nothing_and_predictions_need_no_labels():
 
 
 def test_T28_a_batch_may_be_inputs_labels_and_weights():
-    recipe, given, weights = alone()[0].recipe, batch(), np.arange(ROWS)
+    recipe, given, weights = rich().recipe, batch(), np.arange(ROWS)
     pair = {"input_ids": given["input_ids"]}, {"logits": given["labels"]}, weights
     same_trees(split_batch(recipe, pair), split_batch(recipe, given | {"sample_weight": weights}))
 
@@ -384,7 +384,7 @@ class Bigrams(fm.LlamaForCausalLM):
     """A table of logits: run eagerly, each operation is a program to compile."""
 
     @nn.compact
-    def __call__(self, input_ids):
+    def __call__(self, input_ids):  # pyright: ignore[reportIncompatibleMethodOverride]
         table = self.param("table", nn.initializers.zeros, (64, 64))
         return LogitsOutput(logits=table[input_ids])
 
@@ -409,9 +409,49 @@ def test_a_chunked_loss_is_the_same_and_makes_no_logits():
 # --- bad input ---
 
 
+def hits_too(y_true, y_pred):
+    return 0.0
+
+
+hits_too.__name__ = "hits"
+
+
+def loss(y_true, y_pred):
+    return 0.0
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
+        ({"optimizer": "AdamW"}, r"none called 'AdamW' \(nearest: adamw"),
+        ({"optimizer_options": {"b1": "0.9"}}, r"\['b1'\] is '0.9'; expected a number from 0"),
+        ({"optimizer_options": {"b1": 2}}, "expected a decay below 1"),
+        ({"optimizer_options": ["b1"]}, "expected {name: number}"),
+        (
+            {"optimizer": "sgd", "optimizer_options": {"nesterov": "yes"}},
+            "nesterov'] is 'yes'; expected True or False",
+        ),
+        ({"optimizer": "adam", "decay_mask": "kernel"}, "no weight decays by adam; give weight_d"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; expected a number from 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0; expected a number from 0"),
+        ({"learning_rate": "cosine"}, 'a function of the step, or {"name": "cosine", ...}'),
+        ({"learning_rate": {"name": "constant", "peak": 1.0, "end": 0.1}}, "has no end, and end"),
+        ({"clip_norm": 0}, "clip_norm is 0; expected a number above 0"),
+        ({"clip_norm": float("nan")}, "clip_norm is nan; expected a number above 0"),
+        ({"accumulate": 2.0}, "accumulate is 2.0; expected an int of 1 or more"),
+        ({"steps_per_execution": True}, "steps_per_execution is True; expected an int"),
+        ({"label_smoothing": 1.5}, "label_smoothing is 1.5; expected a number from 0 to 1"),
+        ({"z_loss": -1}, "z_loss is -1; expected a number from 0"),
+        ({"loss_weights": {"logits": "2"}}, r"loss_weights\['logits'\] is '2'; expected a number"),
+        ({"rate_factors": 0.1}, "rate_factors is 0.1; expected {name: number}"),
+        ({"param_dtype": "float8_e4m3fn"}, "param_dtype is float8_e4m3fn: expected float32"),
+        ({"chunked_loss": 0}, "chunked_loss is 0; expected an int of 1 or more"),
+        ({"trainable": ["("]}, "no regular expression"),
+        ({"trainable": [1]}, "pattern 1 is no regular expression"),
+        ({"metrics": 3}, "metrics: 3 is no name and no function"),
+        ({"metrics": [hits, hits_too]}, "the name 'hits' is taken"),
+        ({"metrics": [loss]}, "the name 'loss' is taken"),
+        ({"weighted_metrics": "perplexity"}, "there is none called 'perplexity'; there are"),
         ({"optimizer": "adamv"}, r"none called 'adamv' \(nearest: adam"),
         ({"optimizer": "adamw", "optimizer_options": {"beta1": 1}}, "adamw takes b1, b2, eps"),
         ({"optimizer": optax.sgd(0.1), "learning_rate": 0.1}, "learning_rate is of an optimizer"),
@@ -427,11 +467,11 @@ def test_a_chunked_loss_is_the_same_and_makes_no_logits():
         ({"decay_mask": {"model": True}}, "decay_mask: the mask has no entry for lm_head"),
         ({"rate_factors": {"encoder": 0.1}}, "rate_factors: 'encoder' matches no path"),
         ({"learning_rate": {"name": "cosine", "peak": 1.0}}, "give the steps of the whole run"),
-        ({"learning_rate": {"name": "step", "peak": 1.0}}, "no schedule 'step'"),
+        ({"learning_rate": {"name": "step", "peak": 1.0}}, "schedule is 'step'; expected one of"),
         ({"learning_rate": {"peak": 1.0, "warm": 3}}, "expected name, peak, steps"),
-        ({"ema": 1.5}, "expected a decay between 0 and 1"),
-        ({"accumulate": 0}, "counts, from 1"),
-        ({"loss_scale": "static"}, "expected a positive number or 'dynamic'"),
+        ({"ema": 1.5}, "expected a number between 0 and 1, such as"),
+        ({"accumulate": 0}, "accumulate is 0; expected an int of 1 or more"),
+        ({"loss_scale": "static"}, "expected a number above 0, or 'dynamic'"),
         ({"rules": "fsdp"}, "give mesh= as well"),
     ],
 )
@@ -446,8 +486,71 @@ def test_T7_only_a_vocabulary_is_computed_in_chunks():
 
 
 @pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"loss": lambda outputs, labels: {}}, "of one part or more"),
+        ({"loss": lambda outputs, labels: {"a": 1.0}}, "expected {name: Part"),
+        ({"loss": lambda outputs, labels: jnp.int32(1)}, "returned an array of int32"),
+        (
+            {"loss": (lambda *_: {"a": training.Part(jnp.float32(1), 2)}, lambda labels: {"b": 2})},
+            r"counts\(labels\) has b, and the loss the part 'a'",
+        ),
+        ({"metrics": lambda y_true, y_pred: None}, "<lambda> returned a NoneType"),
+        ({"learning_rate": lambda step: jnp.ones(2)}, "learning_rate: the function returned"),
+    ],
+)
+def test_T7_what_a_function_returns_is_checked(options, message):
+    steps = training.compile(MODEL, **options)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda state: steps.train_step(state, batch()), steps.abstract_state())
+
+
+@pytest.mark.parametrize("labels", [{}, {"labels": batch()["labels"]}])
+def test_T28_weights_of_rows_act_or_raise(labels):
+    """A loss of one's own finds them among the labels."""
+    given = {"input_ids": batch()["input_ids"], "sample_weight": np.ones(ROWS, np.float32)}
+
+    def loss(outputs, labels):
+        return outputs.logits.mean((1, 2)) * labels["sample_weight"]
+
+    run = lambda steps, more: jax.eval_shape(  # noqa: E731
+        lambda state: steps.train_step(state, given | more), steps.abstract_state()
+    )
+    run(training.compile(MODEL, loss=loss), labels)
+    with pytest.raises(ValueError, match="nothing is weighed by sample_weight: give weighted_"):
+        run(training.compile(MODEL), {"labels": batch()["labels"]})
+    with pytest.raises(
+        ValueError, match=r"sample_weight has shape \(8, 3\), and a metric \(8, 12\)"
+    ):
+        steps = training.compile(MODEL, weighted_metrics="accuracy")
+        run(steps, batch() | {"sample_weight": np.ones((ROWS, 3), np.float32)})
+
+
+def test_T28_a_state_is_that_of_these_steps():
+    steps, state, _ = alone()
+    with pytest.raises(TypeError, match="the state is a dict; expected a TrainState"):
+        steps.train_step(state.params, batch())
+    with pytest.raises(TypeError, match="the state is a tuple"):
+        steps.test_step((state, {}), batch())
+    sgd = training.compile(MODEL, "sgd").init(params())
+    with pytest.raises(ValueError, match="opt_state of the state is that of other steps"):
+        steps.train_step(sgd, batch())
+    on_mesh = training.compile(MODEL, mesh=mesh_of(fsdp=2))
+    with pytest.raises(ValueError, match="the state is on 1 devices and not on those of the mesh"):
+        on_mesh.train_step(state, batch())
+    jax.tree.leaves(sgd.step)[0].delete()
+    for step in (steps.train_step, steps.test_step, steps.predict_step):
+        with pytest.raises(ValueError, match="the state was donated: a train_step took it"):
+            step(sgd, batch())
+
+
+@pytest.mark.parametrize(
     "given, message",
     [
+        ({k: x.tolist() for k, x in batch().items()}, "as an array and no list"),
+        ({k: x[0] for k, x in batch().items()}, r"input_ids has shape \(12,\); expected \[B, T"),
+        (batch() | {"text": np.array(["a"] * ROWS)}, "the batch's text is <U1, which no device"),
+        ({0: batch()["input_ids"]}, "a column called 0; expected texts for names"),
         ({"input_ids": batch()["input_ids"]}, "no labels in the batch, which has input_ids"),
         ({"labels": batch()["labels"]}, "no input_ids in the batch"),
         (batch() | {"start_positions": np.zeros(ROWS, int)}, "takes no labels called 'start_pos"),
@@ -472,5 +575,21 @@ def test_params_that_are_not_the_models_are_refused():
     placed = jax.device_put(params(), jax.NamedSharding(mesh_of(fsdp=2), jax.P()))
     with pytest.raises(ValueError, match=r"is on a mesh; give compile\(\.\.\., mesh=\)"):
         steps.init(placed)
-    with pytest.raises(TypeError):
-        steps.init(3)
+    for odd in (3, None, MODEL.abstract_params()):
+        with pytest.raises(TypeError):
+            steps.init(odd)
+    with pytest.raises(TypeError, match="is traced: init puts arrays where they belong"):
+        jax.jit(steps.init)(params())
+    kernel = {"lm_head": {"kernel": jnp.zeros((16, 5))}}
+    for call in (steps.init, steps.abstract_state):
+        with pytest.raises(ValueError, match=r"lm_head/kernel has shape \(16, 5\), and the model"):
+            call(params() | kernel)
+    with pytest.raises(ValueError, match="expected {collection: tree}, without params"):
+        steps.init(params(), variables={"params": {}})
+
+
+def test_T7_executions_are_counted():
+    steps = training.compile(MODEL, steps_per_execution=2)
+    given = {name: np.stack([x] * 4) for name, x in batch().items()}
+    with pytest.raises(ValueError, match="steps_per_execution is 2, and the arrays of the batch b"):
+        steps.lower(steps.abstract_state(), given)

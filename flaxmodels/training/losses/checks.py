@@ -1,26 +1,31 @@
 """What may be wrong with labels, told before it is a number."""
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ...calls.concrete import known
+from ..checked import one_of
 from .kinds import Kind
-from .measures import Measure, Terms
+from .measures import Logits, Measure, Terms
 
 _REDUCTIONS = ("mean", "sum", "none")
 
 
 def check_reduction(reduction: str) -> None:
     """Raises ValueError for a reduction that there is not."""
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}; expected one of {', '.join(_REDUCTIONS)}")
+    one_of("reduction", reduction, _REDUCTIONS)
 
 
-def check_names(owner: str, kind: Kind, given: Collection[str]) -> None:
+def check_names(owner: str, kind: Kind, given: Mapping[str, object]) -> None:
     """Raises ValueError for labels that a head does not take, and for those that it lacks."""
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"{owner}: labels are a {type(given).__name__}; expected them by their names, "
+            f"{{{kind.names[0]!r}: array}}"
+        )
     takes = "it takes " + " and ".join(" or ".join(target.names[::-1]) for target in kind.targets)
     if odd := sorted(set(given) - set(kind.names)):
         raise ValueError(f"{owner} takes no labels called {odd[0]!r}: {takes}")
@@ -33,8 +38,29 @@ def check_names(owner: str, kind: Kind, given: Collection[str]) -> None:
         raise ValueError(f"{owner}: no {(lacking or kind.names)[0]} in the batch: {takes}")
 
 
+def numeric(name: str, labels: object) -> jax.Array:
+    """Returns labels as an array.
+
+    Raises:
+        TypeError: None, texts, rows of different lengths, and what else are no numbers.
+    """
+    try:
+        array = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+        is_numeric = jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
+    except ValueError:
+        array, is_numeric = None, False
+    if array is None or not is_numeric:
+        raise TypeError(f"{name} is {labels!r:.80}; expected an array of numbers")
+    return jnp.asarray(array)
+
+
 def check_labels(
-    owner: str, name: str, labels: jax.Array, logits: Any, measure: Measure, terms: Terms
+    owner: str,
+    name: str,
+    labels: jax.Array,
+    logits: Logits,
+    measure: Measure,
+    terms: Terms,
 ) -> None:
     """Refuses labels that cannot be compared with logits.
 

@@ -12,30 +12,34 @@ logits, nor the weight. That one is gathered along D, where it is split, once in
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.tree_util import PyTreeDef
+from jax.typing import ArrayLike
 
 from ... import sharding as fs
 from ...core.deferred import DeferredLogits
 from ...params.tree.weights import Weight
+from ..checked import count, number
 from .layout import Layout, layout_of
 from .products import multiplied, pulled
-from .token_loss import LogSum, TokenLoss
+from .token_loss import LogSum, TokenLoss, classes_of
 
 CHUNK = 1024
 """Tokens of a chunk, if nothing says how many."""
 
 
 def chunked_cross_entropy(
-    hidden: jax.Array,
-    weight: jax.Array | Weight,
-    labels: jax.Array,
+    hidden: ArrayLike,
+    weight: ArrayLike | Weight,
+    labels: ArrayLike,
     *,
     axis: int = 0,
-    bias: jax.Array | None = None,
+    bias: ArrayLike | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     label_smoothing: float = 0.0,
@@ -72,16 +76,38 @@ def chunked_cross_entropy(
 
     Raises:
         TypeError: labels that are no integers.
-        ValueError: labels of another shape than tokens, or a number out of range.
+        ValueError: arrays that do not fit together, or a number out of range.
     """
+    hidden, axis = jnp.asarray(hidden), count("axis", axis, 0)
+    weight = weight if isinstance(weight, Weight) else jnp.asarray(weight)
+    bias = None if bias is None else jnp.asarray(bias)
+    _check_product(hidden.shape, weight.shape, None if bias is None else bias.shape, axis)
+    if scale is not None:
+        scale = number("scale", scale, -math.inf)
+    if softcap is not None:
+        softcap = number("softcap", softcap, exclusive=True)
     logits = DeferredLogits(hidden, weight, bias, axis, scale=scale, softcap=softcap)
     token_loss = TokenLoss(label_smoothing, z_loss, ignore_index, vocab_size)
     return _losses_of(logits, labels, token_loss, chunk)
 
 
+def _check_product(
+    hidden: tuple[int, ...], weight: tuple[int, ...], bias: tuple[int, ...] | None, axis: int
+) -> None:
+    """Raises `ValueError` for shapes of which no logits [..., V] can be made."""
+    form = "a kernel [D, V], or with axis=1 a table [V, D]"
+    if axis > 1 or len(weight) != 2 or not hidden or hidden[-1] != weight[axis]:
+        raise ValueError(
+            f"hidden has shape {hidden} and weight {weight}, with axis={axis}: expected [..., D] "
+            f"and {form}"
+        )
+    if bias not in (None, (width := weight[1 - axis],)):
+        raise ValueError(f"bias has shape {bias}: expected {(width,)}, as weight is {form}")
+
+
 def deferred_cross_entropy(
     logits: DeferredLogits,
-    labels: jax.Array,
+    labels: ArrayLike,
     *,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -95,16 +121,9 @@ def deferred_cross_entropy(
 
 
 def _losses_of(
-    logits: DeferredLogits, labels: jax.Array, token_loss: TokenLoss, chunk: int
+    logits: DeferredLogits, labels: ArrayLike, token_loss: TokenLoss, chunk: int
 ) -> jax.Array:
-    labels = jnp.asarray(labels)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels are {labels.dtype}; expected integers, ids of tokens")
-    if labels.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"labels have shape {labels.shape}, and logits {logits.shape}: expected a label for "
-            f"each token, {logits.shape[:-1]}"
-        )
+    labels = classes_of(labels, logits.shape)
     token_loss.check(logits.vocab_size)
     # Inside of a `shard_map` each device has tokens of its own: gradients of what they share are
     # summed there by the transpose of this.
@@ -114,7 +133,7 @@ def _losses_of(
     call = _Call(
         dataclasses.replace(logits, hidden=None, weight=None, bias=None), tree, token_loss, layout
     )
-    ids = layout.chunks(labels.astype(jnp.int32), padding=token_loss.ignore_index)
+    ids = layout.chunks(labels, padding=token_loss.ignore_index)
     return layout.joined(_losses(call, layout.chunks(logits.hidden), arrays, ids))
 
 
@@ -128,7 +147,7 @@ class _Call:
     """
 
     logits: DeferredLogits
-    tree: Any
+    tree: PyTreeDef
     token_loss: TokenLoss
     layout: Layout
 
@@ -179,7 +198,7 @@ def _forward(
 ) -> tuple[jax.Array, LogSum]:
     params = call.params(arrays, hidden.dtype)
 
-    def one(_: None, chunk: tuple[jax.Array, ...]) -> tuple[None, Any]:
+    def one(_: None, chunk: tuple[jax.Array, ...]) -> tuple[None, tuple[jax.Array, LogSum]]:
         x, ids, numbers = chunk
         products = call.products(x, params, numbers)
         return None, call.token_loss.losses(call.logits.shaped(products), ids)
@@ -187,14 +206,25 @@ def _forward(
     return jax.lax.scan(one, None, (hidden, labels, call.layout.numbers))[1]
 
 
-def _kept(call: _Call, hidden: Any, arrays: list[Any], labels: Any) -> tuple[jax.Array, _Kept]:
+class _Primal(Protocol):
+    """An input of a `custom_vjp` with symbolic zeros; `perturbed`: its gradient is asked for."""
+
+    value: jax.Array
+    perturbed: bool
+
+
+def _kept(
+    call: _Call, hidden: _Primal, arrays: list[_Primal], labels: _Primal
+) -> tuple[jax.Array, _Kept]:
     wanted = _Wanted(hidden.perturbed, tuple(each.perturbed for each in arrays))
     values = hidden.value, [each.value for each in arrays], labels.value
     losses, log_sums = _forward(call, *values)
     return losses, _Kept(*values, log_sums, wanted)
 
 
-def _backward(call: _Call, kept: _Kept, of_losses: Any) -> tuple[Any, list[Any], None]:
+def _backward(
+    call: _Call, kept: _Kept, of_losses: jax.Array | SymbolicZero
+) -> tuple[jax.Array | None, list[jax.Array | None], None]:
     hidden, arrays, labels, log_sums, wanted = kept
     if isinstance(of_losses, SymbolicZero):
         return None, [None] * len(arrays), None
@@ -203,7 +233,7 @@ def _backward(call: _Call, kept: _Kept, of_losses: Any) -> tuple[Any, list[Any],
 
     def one(
         sums: list[jax.Array], chunk: tuple[jax.Array, jax.Array, LogSum, jax.Array, jax.Array]
-    ) -> tuple[list[jax.Array], Any]:
+    ) -> tuple[list[jax.Array], jax.Array | None]:
         x, ids, log_sum, of_loss, numbers = chunk
         logits, of_shape = jax.vjp(call.logits.shaped, call.products(x, params, numbers))
         (of_products,) = of_shape(call.token_loss.gradient(logits, ids, log_sum, of_loss))

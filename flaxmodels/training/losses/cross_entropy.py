@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from ...core.deferred import DeferredLogits
 from .chunked import deferred_cross_entropy
+from .token_loss import check_terms, classes_of
 
 
 def cross_entropy(
@@ -32,12 +33,18 @@ def cross_entropy(
     Returns:
         Values float32 [...], 0 at `ignore_index` and NaN at any other label that is no class; and
         which labels count, bool [...].
+
+    Raises:
+        TypeError: labels that are no integers.
+        ValueError: labels of another shape, or a number out of range.
     """
-    labels = jnp.asarray(labels)
+    terms = {"label_smoothing": label_smoothing, "z_loss": z_loss, "ignore_index": ignore_index}
+    check_terms(**terms)
+    logits = logits if isinstance(logits, DeferredLogits) else jnp.asarray(logits)
+    labels = classes_of(labels, logits.shape)
     counted = labels != ignore_index
     if isinstance(logits, DeferredLogits):
-        more = {"label_smoothing": label_smoothing, "z_loss": z_loss, "ignore_index": ignore_index}
-        return deferred_cross_entropy(logits, labels, **more), counted
+        return deferred_cross_entropy(logits, labels, **terms), counted
     values = _cross_entropy(logits, labels, label_smoothing=label_smoothing, z_loss=z_loss)
     return jnp.where(counted, values, 0.0), counted
 
@@ -46,7 +53,7 @@ def _cross_entropy(
     logits: jax.Array, labels: jax.Array, *, label_smoothing: float, z_loss: float
 ) -> jax.Array:
     """Computes the value of each label as if all counted."""
-    x = jnp.asarray(logits).astype(jnp.float32)  # before all else: gradients are summed in float32
+    x = logits.astype(jnp.float32)  # before all else: gradients are summed in float32
     # Relative to the largest, so that a label that is nearly certain keeps its digits.
     largest = jax.lax.stop_gradient(jnp.max(x, axis=-1))
     log_sum = jnp.log(jnp.sum(jnp.exp(x - largest[..., None]), axis=-1))

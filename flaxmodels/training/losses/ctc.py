@@ -3,9 +3,14 @@
 Graves et al. 2006; reference: `ctc_loss` of PyTorch, as Transformers 5.23 calls it.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from ...calls.concrete import known
+from ..checked import count
 from .checks import check_reduction
 
 _IMPOSSIBLE = -1e30
@@ -13,9 +18,9 @@ _IMPOSSIBLE = -1e30
 
 
 def ctc_loss(
-    logits: jax.Array,
-    labels: jax.Array,
-    logit_lengths: jax.Array | None = None,
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = None,
     *,
     blank: int,
     reduction: str = "mean",
@@ -34,26 +39,52 @@ def ctc_loss(
         zero_infinity: examples with more labels than frames can say have loss 0, and not infinity
             (`config.ctc_zero_infinity`). Their gradient is 0 in both cases.
 
+    Returns:
+        float32; in a trace NaN of an example with a label that is no class.
+
     Raises:
-        ValueError: arrays that do not fit together, or another reduction.
+        TypeError: labels or lengths that are no integers.
+        ValueError: arrays that do not fit together, a label or a `blank` that is no class, a length
+            of more frames than there are, or another reduction.
     """
     check_reduction(reduction)
-    if logits.ndim != 3 or labels.ndim != 2 or labels.shape[0] != logits.shape[0]:
-        raise ValueError(
-            f"logits have shape {logits.shape} and labels {labels.shape}; expected [B, T, V] and "
-            "[B, U]"
-        )
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if logit_lengths is None:
-        logit_lengths = jnp.full(logits.shape[:1], logits.shape[1], jnp.int32)
-    labels, sizes = _gathered(jnp.asarray(labels), blank)
-    log_p = _log_probability(logits, labels, sizes, jnp.asarray(logit_lengths), blank)
+        logit_lengths = jnp.full(logits.shape[:1], logits.shape[1] if logits.ndim > 1 else 0)
+    lengths, blank = jnp.asarray(logit_lengths), count("blank", blank, 0)
+    _check(logits.shape, labels, lengths, blank)
+    ids, sizes = _gathered(labels.astype(jnp.int32), blank)
+    log_p = _log_probability(logits, ids, sizes, lengths, blank)
     possible = log_p > 0.5 * _IMPOSSIBLE
     losses = jnp.where(possible, -log_p, 0.0 if zero_infinity else jnp.inf)
+    losses = jnp.where((ids < logits.shape[2]).all(1), losses, jnp.nan)
     if reduction == "none":
         return losses
     if reduction == "sum":
         return jnp.sum(losses)
     return jnp.mean(losses / jnp.maximum(sizes, 1))
+
+
+def _check(shape: tuple[int, ...], labels: jax.Array, lengths: jax.Array, blank: int) -> None:
+    """Raises as `ctc_loss`; values are looked at where they are known."""
+    if len(shape) != 3 or labels.ndim != 2 or labels.shape[0] != shape[0]:
+        raise ValueError(
+            f"logits have shape {shape} and labels {labels.shape}; expected [B, T, V] and [B, U]"
+        )
+    for name, x in (("labels", labels), ("logit_lengths", lengths)):
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            raise TypeError(f"{name} are {x.dtype}; expected integers")
+    if lengths.shape != shape[:1]:
+        raise ValueError(f"logit_lengths has shape {lengths.shape}; expected {shape[:1]}")
+    if blank >= shape[2]:
+        raise ValueError(f"blank is {blank}; expected a class from 0 to {shape[2] - 1}")
+    for name, x, least, most in (
+        ("labels", labels, -math.inf, shape[2] - 1),
+        ("logit_lengths", lengths, 0, shape[1]),
+    ):
+        values = known(x)
+        if values is not None and (odd := values[(values < least) | (values > most)]).size:
+            raise ValueError(f"{name} has {odd.flat[0]}; expected at most {most} of logits {shape}")
 
 
 def _gathered(labels: jax.Array, blank: int) -> tuple[jax.Array, jax.Array]:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from ... import sharding as fs
 from ...core.deferred import DeferredLogits, logical_axes
+from ..checked import count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Layout:
     parts: tuple[int, ...]
     count: int
     size: int
-    mesh: Any = None
+    mesh: Mesh | AbstractMesh | None = None
     axes: tuple[str, ...] = ()
     vocab: tuple[str, ...] = ()
 
@@ -80,7 +80,7 @@ class Layout:
     def _tokens(self) -> int:
         return math.prod(self.lead) // math.prod(self.parts)
 
-    def _constrained(self, x: jax.Array, *entries: Any) -> jax.Array:
+    def _constrained(self, x: jax.Array, *entries: object) -> jax.Array:
         if self.mesh is None:
             return x
         sharding = NamedSharding(self.mesh, PartitionSpec(*(entry or None for entry in entries)))
@@ -94,15 +94,15 @@ def layout_of(logits: DeferredLogits, chunk: int) -> Layout:
     Raises:
         ValueError: a chunk of less than one token.
     """
-    if chunk < 1:
-        raise ValueError(f"chunk is {chunk}; expected how many tokens have logits at a time")
+    chunk = count("chunk", chunk)
     hidden, lead = logits.hidden, logits.hidden.shape[:-1]
     # The last axis is D, not V; that of logits may be split whatever its size.
     split = fs.activation_axes(hidden, logical_axes(hidden.ndim), logits.rules)
-    mesh: Any = None if split is None else jax.typeof(hidden).sharding.mesh
+    mesh = None if split is None else jax.typeof(hidden).sharding.mesh
+    sizes = {} if mesh is None else mesh.shape
     *tokens, vocab = split or ((),) * hidden.ndim
-    parts = tuple(math.prod(mesh.shape[axis] for axis in axes) for axes in tokens)
+    parts = tuple(math.prod(sizes[axis] for axis in axes) for axes in tokens)
     here = math.prod(lead) // math.prod(parts)
-    count = max(-(-here // chunk), 1)
+    many = max(-(-here // chunk), 1)
     axes = tuple(axis for each in tokens for axis in each)
-    return Layout(lead, parts, count, -(-here // count), mesh, axes, vocab)
+    return Layout(lead, parts, many, -(-here // many), mesh, axes, vocab)

@@ -1,21 +1,30 @@
 """The loss of a model: of its output and labels."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from ...calls.concrete import known
 from ...core.model import Model
-from .checks import check_labels, check_names, check_reduction
+from ...core.outputs import ModelOutput
+from .. import checked
+from ..checked import check_model
+from .checks import check_labels, check_names, check_reduction, numeric
 from .kinds import Kind, Target, kind_of
-from .measures import Measure, Terms
+from .measures import Logits, Measure, Terms
 from .parts import Part, loss_value
+from .token_loss import check_terms
 
-Labels = Mapping[str, jax.Array]
+Labels: TypeAlias = Mapping[str, ArrayLike]
 """{name: labels}: "labels", "start_positions", ...; `docs/training.md` lists the names."""
+Outputs: TypeAlias = ModelOutput | Mapping[str, Logits]
+"""What `model.apply` returns, or its fields by their names."""
+Values: TypeAlias = Mapping[str, tuple[jax.Array, jax.Array]]
+"""{output: (values, which of them count)}."""
 
 
 class _Compared(NamedTuple):
@@ -29,7 +38,7 @@ class _Compared(NamedTuple):
 
 def loss(
     model: Model,
-    outputs: Any,
+    outputs: Outputs,
     labels: Labels,
     *,
     label_smoothing: float = 0.0,
@@ -64,7 +73,9 @@ def loss(
         TypeError: labels that are no integers, and are to be classes.
     """
     check_reduction(reduction)
-    terms = Terms(model.config, label_smoothing, z_loss, ignore_index, convention)
+    if num_items_in_batch is not None and reduction != "mean":
+        raise ValueError(f"num_items_in_batch divides a mean; reduction={reduction!r} has none")
+    terms = _terms(model, label_smoothing, z_loss, ignore_index, convention)
     values = _values(model, outputs, labels, terms)
     if reduction == "none":
         return _unreduced(model, values, terms)
@@ -84,7 +95,7 @@ def loss(
 
 def loss_parts(
     model: Model,
-    outputs: Any,
+    outputs: Outputs,
     labels: Labels,
     *,
     label_smoothing: float = 0.0,
@@ -97,7 +108,7 @@ def loss_parts(
     Totals and counts of microbatches add up to those of the batch. A part of which nothing counts
     is (0, 0). The arguments and errors are those of `loss`.
     """
-    terms = Terms(model.config, label_smoothing, z_loss, ignore_index, convention)
+    terms = _terms(model, label_smoothing, z_loss, ignore_index, convention)
     return {name: _part(*pair) for name, pair in _values(model, outputs, labels, terms).items()}
 
 
@@ -106,7 +117,7 @@ def counts(
 ) -> dict[str, jax.Array]:
     """Counts the items of each part of the loss, float32, from labels alone: those that
     `match_labels` returned."""
-    terms = Terms(model.config, ignore_index=ignore_index, convention=convention)
+    terms = _terms(model, 0.0, 0.0, ignore_index, convention)
     return {
         it.target.output: jnp.sum(it.measure.counted(it.labels, terms), dtype=jnp.float32)
         for it in _compared(kind_of(model, convention), model, labels, terms)
@@ -115,24 +126,30 @@ def counts(
 
 def targets(
     model: Model,
-    outputs: Any,
+    outputs: Outputs,
     labels: Labels,
     *,
     ignore_index: int = -100,
     convention: str = "torch",
-) -> dict[str, tuple[jax.Array, Any]]:
+) -> dict[str, tuple[jax.Array, Logits]]:
     """Matches outputs with labels, as metrics take them: {output: (labels, logits)}. Labels are at
     the places of the logits: those of a causal language model are shifted, and end with
     `ignore_index`."""
-    terms = Terms(model.config, ignore_index=ignore_index, convention=convention)
+    terms = _terms(model, 0.0, 0.0, ignore_index, convention)
     compared = _compared(kind_of(model, convention), model, labels, terms)
     return {it.target.output: (it.labels, _logits(model, outputs, it.target)) for it in compared}
 
 
-def _values(
-    model: Model, outputs: Any, labels: Labels, terms: Terms
-) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Returns {output: (values, which of them count)}."""
+def _terms(
+    model: Model, label_smoothing: float, z_loss: float, ignore_index: int, convention: str
+) -> Terms:
+    """Returns the terms of a loss, after their checks."""
+    check_model(model, "a loss")
+    check_terms(label_smoothing=label_smoothing, z_loss=z_loss, ignore_index=ignore_index)
+    return Terms(model.config, label_smoothing, z_loss, ignore_index, convention)
+
+
+def _values(model: Model, outputs: Outputs, labels: Labels, terms: Terms) -> Values:
     values = {}
     for it in _compared(kind_of(model, terms.convention), model, labels, terms):
         logits = _logits(model, outputs, it.target)
@@ -142,14 +159,17 @@ def _values(
     return values
 
 
-def _logits(model: Model, outputs: Any, target: Target) -> Any:
+def _logits(model: Model, outputs: Outputs, target: Target) -> Logits:
     try:
-        return outputs[target.output]
-    except (IndexError, KeyError, TypeError):
+        found: Logits | None = outputs[target.output]
+    except (IndexError, KeyError, TypeError, ValueError):
+        found = None
+    if found is None or not hasattr(found, "shape"):
         raise ValueError(
             f"{type(model).__name__}: outputs is a {type(outputs).__name__} without "
             f"{target.output}; expected what model.apply returned"
-        ) from None
+        )
+    return found
 
 
 def _compared(kind: Kind, model: Model, labels: Labels, terms: Terms) -> list[_Compared]:
@@ -160,7 +180,7 @@ def _compared(kind: Kind, model: Model, labels: Labels, terms: Terms) -> list[_C
         given = next((name for name in target.names if name in labels), None)
         if given is None:
             continue
-        array = jnp.asarray(labels[given])
+        array = numeric(f"{type(model).__name__}: {given}", labels[given])
         if jnp.issubdtype(array.dtype, jnp.integer):
             array = array.astype(jnp.int32)  # `ignore_index` is no unsigned integer
         measure = target.measured(array, terms)
@@ -176,7 +196,7 @@ def _part(values: jax.Array, counted: jax.Array) -> Part:
 
 def _divisors(
     model: Model,
-    values: Mapping[str, tuple[jax.Array, jax.Array]],
+    values: Values,
     number: ArrayLike | Mapping[str, ArrayLike],
 ) -> Mapping[str, ArrayLike]:
     """Returns what each part is divided by."""
@@ -186,18 +206,23 @@ def _divisors(
                 f"{type(model).__name__}: num_items_in_batch is for {sorted(number)}, and the loss "
                 f"has the parts {sorted(values)}; {sorted(odd)[0]!r} is not in both"
             )
-        return number
+        return {name: _positive(f"num_items_in_batch[{name!r}]", x) for name, x in number.items()}
     if len({value.shape for value, _ in values.values()}) > 1:
         raise ValueError(
             f"{type(model).__name__}: num_items_in_batch is one number, and the parts of the loss "
             f"have items of different kinds: expected a number for each of {sorted(values)}"
         )
-    return dict.fromkeys(values, number)
+    return dict.fromkeys(values, _positive("num_items_in_batch", number))
 
 
-def _unreduced(
-    model: Model, values: Mapping[str, tuple[jax.Array, jax.Array]], terms: Terms
-) -> jax.Array:
+def _positive(name: str, count: ArrayLike) -> ArrayLike:
+    """Returns what a sum is divided by: one number, above 0 where it is known."""
+    if isinstance(count, Tracer) and count.ndim == 0:
+        return count
+    return checked.number(name, count, exclusive=True)
+
+
+def _unreduced(model: Model, values: Values, terms: Terms) -> jax.Array:
     """Returns a value for each label, or what `hf_compute_loss` of TensorFlow's classes returns."""
     shapes = {name: value.shape for name, (value, _) in values.items()}
     if terms.is_tf and any(len(shape) > 1 for shape in shapes.values()):

@@ -1,20 +1,23 @@
 """From a batch to what a model is given, and what its output is compared with."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ...core.model import Model
+from ...params.types import PyTree
+from ..checked import check_model
 from . import measures
-from .checks import check_names
+from .checks import check_names, numeric
 from .kinds import KINDS, Kind, kind_of
 from .measures import BEYOND, POSITION, Terms
 
-Arrays = Mapping[str, Any]
-Batch = Arrays | Sequence[Any]
+Arrays: TypeAlias = Mapping[str, PyTree]
+"""Columns of a batch by their names: arrays, and an encoder's outputs."""
+Batch: TypeAlias = Arrays | Sequence[PyTree]
 
 LABELS = frozenset(
     name
@@ -29,7 +32,7 @@ _STANDS_FOR_IDS = ("inputs_embeds", "encoder_outputs")
 
 def match_labels(
     model: Model, batch: Batch, *, ignore_index: int = -100, convention: str = "torch"
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
     """Tells a batch apart into inputs and labels, and makes of each what follows from the other.
 
     - Labels of an encoder-decoder that come without `decoder_input_ids` are these too, shifted to
@@ -56,6 +59,7 @@ def match_labels(
         ValueError: no labels, or some that the model does not take; none of its inputs; labels
             beside inputs of another number of examples.
     """
+    check_model(model, "match_labels")
     kind, owner = kind_of(model, convention), type(model).__name__
     inputs, labels = _apart(model, kind, batch)
     check_names(owner, kind, labels)
@@ -72,24 +76,33 @@ def match_labels(
     return inputs, labels
 
 
-def _apart(model: Model, kind: Kind, batch: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
+def _apart(model: Model, kind: Kind, batch: Batch) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
     """Returns inputs and labels, by their names."""
     owner = type(model).__name__
-    given, *apart = [batch] if isinstance(batch, Mapping) else batch
-    if len(apart) > 1:
-        raise ValueError(
-            f"{owner}: a batch of {1 + len(apart)} things; expected a dict of arrays, or a pair of "
-            "inputs and labels"
-        )
+    given, *apart = [batch] if isinstance(batch, Mapping) else _pair(owner, batch)
     given = dict(given) if isinstance(given, Mapping) else {model.main_input_name: given}
     labels = _named(owner, kind, {name: given.pop(name) for name in LABELS & given.keys()})
     for more in apart:
         labels = _named(owner, kind, more) | labels
-    arrays = {name: x for name, x in labels.items() if x is not None}
-    return given, {n: x if hasattr(x, "dtype") else np.asarray(x) for n, x in arrays.items()}
+    return given, {n: _array(owner, n, x) for n, x in labels.items() if x is not None}
 
 
-def _named(owner: str, kind: Kind, labels: object) -> dict[str, Any]:
+def _pair(owner: str, batch: Sequence[PyTree]) -> Sequence[PyTree]:
+    """Returns inputs, or inputs and labels."""
+    if isinstance(batch, list | tuple) and 0 < len(batch) < 3:
+        return batch
+    found = f"{len(batch)} things" if isinstance(batch, list | tuple) else type(batch).__name__
+    raise ValueError(
+        f"{owner}: a batch of {found}; expected a dict of arrays, or a pair of inputs and labels"
+    )
+
+
+def _array(owner: str, name: str, labels: PyTree) -> jax.Array | np.ndarray:
+    """Returns labels as an array; one stays what it is."""
+    return labels if hasattr(labels, "dtype") else np.asarray(numeric(f"{owner}: {name}", labels))
+
+
+def _named(owner: str, kind: Kind, labels: object) -> dict[str, PyTree]:
     """Returns labels that came apart from inputs by their names."""
     if isinstance(labels, Mapping):
         renamed = {name: t.labels for t in kind.targets for name in (t.output, t.other)}
@@ -115,6 +128,8 @@ def _check_inputs(model: Model, inputs: Arrays, labels: Arrays) -> None:
     if given[0] == "encoder_outputs":  # an output, a tuple or an array
         return
     shape = np.shape(inputs[given[0]])
+    if len(shape) < 2:
+        raise ValueError(f"{owner}: {given[0]} has shape {shape}; expected [B, T, ...]")
     for name, value in labels.items():
         if value.shape[:1] != shape[:1]:
             raise ValueError(
@@ -124,8 +139,8 @@ def _check_inputs(model: Model, inputs: Arrays, labels: Arrays) -> None:
 
 
 def _with_decoder_inputs(
-    model: Model, kind: Kind, inputs: dict[str, Any], labels: Arrays, terms: Terms
-) -> dict[str, Any]:
+    model: Model, kind: Kind, inputs: dict[str, PyTree], labels: Arrays, terms: Terms
+) -> dict[str, PyTree]:
     """Adds the decoder's input, unless it is given."""
     if any(inputs.get(n) is not None for n in ("decoder_input_ids", "decoder_inputs_embeds")):
         return inputs
@@ -137,7 +152,7 @@ def _with_decoder_inputs(
     return {**inputs, "decoder_input_ids": made.prepare_decoder_input_ids_from_labels(ids)}
 
 
-def _without_padding(owner: str, labels: Any, inputs: Arrays, ignore_index: int) -> jax.Array:
+def _without_padding(owner: str, labels: jax.Array, inputs: Arrays, ignore_index: int) -> jax.Array:
     """Ignores labels [B, T] where the mask of attention [B, T] is not 1."""
     mask = jnp.asarray(inputs["attention_mask"])
     if mask.shape != labels.shape:
@@ -161,8 +176,8 @@ def _within(kind: Kind, labels: Arrays, length: int | None) -> dict[str, jax.Arr
 
 
 def _shifted_in_segments(
-    owner: str, labels: dict[str, Any], segment_ids: Any, terms: Terms
-) -> dict[str, Any]:
+    owner: str, labels: dict[str, PyTree], segment_ids: jax.Array, terms: Terms
+) -> dict[str, PyTree]:
     """Makes `shift_labels` of labels [B, T] in segments [B, T]: 0 is padding, and a segment's first
     token does not follow on that of another."""
     if "labels" not in labels or "shift_labels" in labels:

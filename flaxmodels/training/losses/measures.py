@@ -5,19 +5,22 @@ tokens, V classes.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ...config.config import Config
+from ...core.deferred import DeferredLogits
 from .cross_entropy import cross_entropy
 
 BEYOND = np.iinfo(np.int32).max
 """The position of an answer that is in no token of the input, and does not count."""
 
 Shape = tuple[int, ...]
+Logits: TypeAlias = jax.Array | DeferredLogits
+"""Those of classes may be deferred."""
 Values = tuple[jax.Array, jax.Array]
 """Float32 values, 0 where nothing counts, and bool of the same shape: which count."""
 
@@ -54,7 +57,7 @@ class Measure(NamedTuple):
     shape: Callable[[Shape], Shape]
     aligned: Callable[[jax.Array, Terms], jax.Array]
     counted: Callable[[jax.Array, Terms], jax.Array]
-    values: Callable[[Any, jax.Array, Terms], Values]
+    values: Callable[..., Values]
     classes: bool = True
     clamps: bool = False
 
@@ -129,7 +132,7 @@ def _within(labels: jax.Array, terms: Terms) -> jax.Array:
 # Values.
 
 
-def _cross_entropy(logits: Any, labels: jax.Array, terms: Terms) -> Values:
+def _cross_entropy(logits: Logits, labels: jax.Array, terms: Terms) -> Values:
     return cross_entropy(
         logits,
         labels,
@@ -139,36 +142,36 @@ def _cross_entropy(logits: Any, labels: jax.Array, terms: Terms) -> Values:
     )
 
 
-def _next_sentence(logits: Any, labels: jax.Array, terms: Terms) -> Values:
+def _next_sentence(logits: Logits, labels: jax.Array, terms: Terms) -> Values:
     values, _ = _cross_entropy(logits, labels, terms)
     return values, _all_for_tf(labels, terms)
 
 
-def _position(logits: Any, labels: jax.Array, terms: Terms) -> Values:
+def _position(logits: Logits, labels: jax.Array, terms: Terms) -> Values:
     """Compares logits [B, T] with positions; PyTorch's classes ignore those that are not in T."""
     if not terms.is_tf:
         labels = jnp.where(labels >= logits.shape[-1], terms.ignore_index, labels)
     return _cross_entropy(logits, labels, terms)
 
 
-def _squared_error(logits: Any, labels: jax.Array, terms: Terms) -> Values:
+def _squared_error(logits: jax.Array, labels: jax.Array, terms: Terms) -> Values:
     error = logits.reshape(labels.shape).astype(jnp.float32) - labels.astype(jnp.float32)
     return jnp.square(error), _all(labels, terms)
 
 
-def _binary(logits: Any, labels: jax.Array, terms: Terms) -> Values:
+def _binary(logits: jax.Array, labels: jax.Array, terms: Terms) -> Values:
     """Compares the logits of yes and no with labels 1 and 0, or probabilities."""
     x, y = logits.astype(jnp.float32), labels.astype(jnp.float32)
     return jnp.maximum(x, 0.0) - x * y + jnp.log1p(jnp.exp(-jnp.abs(x))), _all(labels, terms)
 
 
-def _replaced(logits: Any, labels: jax.Array, terms: Terms) -> Values:
+def _replaced(logits: jax.Array, labels: jax.Array, terms: Terms) -> Values:
     counted = _not_ignored(labels, terms)
     values, _ = _binary(logits, jnp.where(counted, labels, 0), terms)
     return jnp.where(counted, values, 0.0), counted
 
 
-def _distribution(logits: Any, labels: jax.Array, terms: Terms) -> Values:
+def _distribution(logits: jax.Array, labels: jax.Array, terms: Terms) -> Values:
     """Compares logits [B, V] with probabilities of classes [B, V]."""
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     return -jnp.sum(log_p * labels, axis=-1), _all_examples(labels, terms)

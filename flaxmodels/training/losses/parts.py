@@ -37,7 +37,15 @@ def loss_value(
         counts: {part: what its total is divided by}, in the place of `Part.count`: those of a
             whole batch, where the parts are of a microbatch. The values of the microbatches then
             add up to that of the batch, exactly as their gradients do.
+
+    Raises:
+        ValueError: counts without that of a part.
     """
     if counts is not None:
+        if odd := [name for name in parts if name not in counts]:
+            raise ValueError(
+                f"counts are for {', '.join(counts) or 'nothing'}, and the loss has a part "
+                f"{odd[0]!r}: expected a count for each part"
+            )
         parts = {name: Part(part.total, counts[name]) for name, part in parts.items()}
     return sum((part.mean for part in parts.values()), jnp.zeros((), jnp.float32))

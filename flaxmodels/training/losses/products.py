@@ -1,9 +1,8 @@
 """Products of a chunk with the vocabulary, and their gradients, summed in float32."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.tree_util import PyTreeDef
 
 from ... import blocks
 from ...core.deferred import DeferredLogits
@@ -12,7 +11,11 @@ from ...params.tree.weights import Weight
 
 
 def multiplied(
-    logits: DeferredLogits, tree: Any, arrays: list[jax.Array], x: jax.Array, number: jax.Array
+    logits: DeferredLogits,
+    tree: PyTreeDef,
+    arrays: list[jax.Array],
+    x: jax.Array,
+    number: jax.Array,
 ) -> jax.Array:
     """Multiplies x [C, D] with weight and bias, whose arrays are those of `tree` -> [C, V] in
     float32. A `Weight` multiplies in the dtype of x, as it does in the model.
@@ -30,7 +33,7 @@ def multiplied(
 
 def pulled(
     logits: DeferredLogits,
-    tree: Any,
+    tree: PyTreeDef,
     arrays: list[jax.Array],
     wanted: tuple[bool, ...],
     x: jax.Array,

@@ -5,6 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ..checked import count, number
 
 
 class LogSum(NamedTuple):
@@ -31,9 +35,12 @@ class TokenLoss:
 
     def check(self, width: int) -> None:
         """Raises `ValueError` for a number out of range; `width` is V."""
-        if not 0 <= self.label_smoothing <= 1:
-            raise ValueError(f"label_smoothing is {self.label_smoothing}; expected 0 to 1")
-        if self.vocab_size is not None and not 0 < self.vocab_size <= width:
+        check_terms(
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+            ignore_index=self.ignore_index,
+        )
+        if self.vocab_size is not None and count("vocab_size", self.vocab_size) > width:
             raise ValueError(
                 f"vocab_size is {self.vocab_size}, and the weight has {width} columns: expected "
                 f"1 to {width}"
@@ -79,6 +86,36 @@ class TokenLoss:
         """Returns x [..., V] with `fill` in the columns of padding."""
         count = self._count(x)
         return x if count == x.shape[-1] else jnp.where(_columns(x) < count, x, fill)
+
+
+def check_terms(
+    *, label_smoothing: float = 0.0, z_loss: float = 0.0, ignore_index: int = -100
+) -> None:
+    """Raises ValueError for what no loss has: a smoothing that is not from 0 to 1, a negative
+    `z_loss`, an index that is no int32."""
+    number("label_smoothing", label_smoothing, 0, 1)
+    number("z_loss", z_loss)
+    is_int = isinstance(ignore_index, int | np.integer) and not isinstance(ignore_index, bool)
+    if not is_int or not -(2**31) <= ignore_index < 2**31:
+        raise ValueError(f"ignore_index is {ignore_index!r:.80}; expected an int of 32 bits")
+
+
+def classes_of(labels: ArrayLike, logits: tuple[int, ...]) -> jax.Array:
+    """Returns labels as int32, one for each row of logits [..., V] of a shape.
+
+    Raises:
+        TypeError: no integers.
+        ValueError: another shape.
+    """
+    ids = jnp.asarray(labels)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"labels are {ids.dtype}; expected integers, ids of classes")
+    if not logits or not logits[-1] or ids.shape != logits[:-1]:
+        raise ValueError(
+            f"labels have shape {ids.shape}, and logits {logits}: expected a label for each token, "
+            f"{logits[:-1]}, of one class or more"
+        )
+    return ids.astype(jnp.int32)  # `ignore_index` is no unsigned integer
 
 
 def _columns(x: jax.Array) -> jax.Array:

@@ -1,0 +1,88 @@
+"""Checks of what callers give: numbers in a range, counts, names of arguments."""
+
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from typing import SupportsIndex
+
+import jax
+import numpy as np
+
+from ..core.model import Model
+from ..params.tree.paths import nearest
+
+
+def count(name: str, value: object, least: int = 1) -> int:
+    """Returns an int of at least `least`, as Python's.
+
+    Raises:
+        ValueError: something else, such as a float or a bool.
+    """
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool | np.bool_):
+        try:
+            number = operator.index(value)
+        except TypeError:  # an array of several, or of floats
+            number = least - 1
+        if number >= least:
+            return number
+    raise ValueError(f"{name} is {value!r:.80}; expected an int of {least} or more")
+
+
+def number(
+    name: str,
+    value: object,
+    least: float = 0.0,
+    most: float = math.inf,
+    *,
+    exclusive: bool = False,
+    hint: str = "",
+) -> float:
+    """Returns a finite number from `least` to `most`, as Python's.
+
+    Args:
+        exclusive: whether these two themselves are refused.
+        hint: what to write instead.
+
+    Raises:
+        ValueError: something else, such as a text, NaN or a bool.
+    """
+    kinds = int | float | np.integer | np.floating | np.ndarray | jax.Array
+    if isinstance(value, kinds) and not isinstance(value, bool) and np.ndim(value) == 0:
+        found = float(value)
+        inside = least < found < most if exclusive else least <= found <= most
+        if inside and math.isfinite(found):
+            return found
+    above = f"above {least:g}" if exclusive else f"from {least:g}"
+    between = f"between {least:g} and {most:g}" if exclusive else f"from {least:g} to {most:g}"
+    expected = (
+        between if math.isfinite(most) else above if math.isfinite(least) else "that is finite"
+    )
+    raise ValueError(f"{name} is {value!r:.80}; expected a number {expected}{hint}")
+
+
+def numbers(name: str, given: object, least: float = 0.0) -> dict[str, float]:
+    """Returns {name: finite number of at least `least`}; of None nothing.
+
+    Raises:
+        ValueError: something else.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{name} is {given!r:.80}; expected {{name: number}}")
+    return {str(key): number(f"{name}[{key!r}]", x, least) for key, x in given.items()}
+
+
+def one_of(name: str, value: object, known: Iterable[str], more: str = "") -> None:
+    """Raises `ValueError` unless a text is known; `more` says what else may be given."""
+    names = list(known)
+    if not isinstance(value, str) or value not in names:
+        near = nearest(value, names) if isinstance(value, str) else ""
+        raise ValueError(f"{name} is {value!r:.80}; expected one of {', '.join(names)}{more}{near}")
+
+
+def check_model(model: object, function: str) -> None:
+    """Raises `TypeError` for what is no model, such as its class or its params."""
+    if not isinstance(model, Model):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"{function} takes a model, as from_pretrained returns it; got {got}")
