@@ -15,7 +15,7 @@ from .losses import loss_parts as loss_parts
 from .losses import loss_value as loss_value
 from .losses import match_labels as match_labels
 from .losses import targets as targets
-from .optimizers import schedule as schedule
+from .optimizers.schedules import schedule as schedule
 from .reports import Report as Report
 from .reports import draw_curve as draw_curve
 from .reports import flops_per_token as flops_per_token

@@ -46,12 +46,11 @@ def number(
     Raises:
         ValueError: something else, such as a text, NaN or a bool.
     """
-    kinds = int | float | np.integer | np.floating | np.ndarray | jax.Array
-    if isinstance(value, kinds) and not isinstance(value, bool) and np.ndim(value) == 0:
-        found = float(value)
-        inside = least < found < most if exclusive else least <= found <= most
-        if inside and math.isfinite(found):
-            return found
+    if isinstance(value, np.ndarray | np.generic | jax.Array) and np.ndim(value) == 0:
+        value = value.item()
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if least < value < most if exclusive else least <= value <= most:
+            return float(value)
     above = f"above {least:g}" if exclusive else f"from {least:g}"
     between = f"between {least:g} and {most:g}" if exclusive else f"from {least:g} to {most:g}"
     expected = (

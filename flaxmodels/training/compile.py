@@ -16,16 +16,9 @@ from ..params.tree.masks import Mask
 from .checked import check_model, count, number, numbers
 from .metrics import Metrics, metrics_of
 from .objective import Loss, objective_of
-from .optimizers import (
-    LeafTest,
-    Schedule,
-    as_schedule,
-    by_path,
-    decay_rule,
-    leaf_test,
-    named,
-    settled,
-)
+from .optimizers.leaf_tests import LeafTest, decay_rule, leaf_test, settled
+from .optimizers.schedules import Schedule, as_schedule
+from .optimizers.transforms import by_path, named
 from .placement import Placement
 from .precision import first_scale
 from .selection import divide, of_adapters

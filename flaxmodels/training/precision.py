@@ -10,7 +10,7 @@ from ..params.tree.cast import DtypeLike, parse_dtype
 from ..params.tree.paths import path_of
 from ..params.types import PyTree
 from .checked import number
-from .optimizers import LeafTest
+from .optimizers.leaf_tests import LeafTest
 
 FIRST_SCALE, GROWTH_STEPS, FACTOR = 65536.0, 2000, 2.0
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from .. import params as fp
 from ..params.tree.masks import Mask
 from ..params.tree.weights import is_weight
-from .optimizers import LeafTest, leaf_test
+from .optimizers.leaf_tests import LeafTest, leaf_test
 
 Trainable: TypeAlias = Mask | str | tuple[str, ...]
 """None for all params; "adapters"; regular expressions on paths; or a mask."""

@@ -21,7 +21,8 @@ from .losses.matching import LABELS
 from .losses.measures import Logits
 from .metrics import Metric
 from .objective import Labels, Objective
-from .optimizers import LeafTest, Schedule
+from .optimizers.leaf_tests import LeafTest
+from .optimizers.schedules import Schedule
 from .packing import unpacked
 from .precision import compute_copy
 from .selection import join

@@ -6,23 +6,20 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.sharding import NamedSharding
 
 from .. import params as fp
 from ..core.model import Model
 from ..core.outputs import ModelOutput
 from ..params.tree.keys import one_key
-from ..params.tree.paths import flatten_arrays, nearest
+from ..params.tree.paths import flatten_arrays
 from ..params.types import PyTree
-from . import steps
+from . import given, steps
 from .accumulate import rows_of
 from .placement import Placement, put_batch
 from .precision import LossScale
 from .selection import Trainable, divide, of_adapters
 from .state import TrainState
-
-IGNORED = -100
 
 
 class TrainSteps:
@@ -87,12 +84,12 @@ class TrainSteps:
         is_tree = isinstance(key_or_params, Mapping)
         params = key_or_params if is_tree else self._new_params(key_or_params)
         self._check_params(params)
-        _check_real(params)
-        params = _unplaced(params) if self._placement is None else self._placement.put(params)
+        given.check_real(params)
+        params = given.unplaced(params) if self._placement is None else self._placement.put(params)
         trained, frozen = divide(params, self._trainable)
         trained = self._masters(trained, copy=is_tree and not donate)
         rest = jax.jit(self._fresh, **self._shardings_of_fresh(trained))
-        state: TrainState = rest(trained, _collections(variables))
+        state: TrainState = rest(trained, given.collections(variables))
         state = state.replace(trained=trained)
         if self._placement is None:  # committed to its device, as what a step returns is
             state = jax.device_put(state, jax.tree.leaves(trained)[0].sharding)
@@ -111,7 +108,7 @@ class TrainSteps:
             ValueError: a batch without the model's input, with labels that it does not take, or
                 with rows that do not divide; labels of which none counts.
         """
-        self._check_state(state)
+        given.check_state(state, self.mesh)
         batch = self._placed(batch, many=self._executions > 1, parts=self.recipe.accumulate)
         program = self._program("train", state)
         new, values = self._run(program, state.replace(frozen={}), state.frozen, batch)
@@ -120,14 +117,14 @@ class TrainSteps:
     def test_step(self, state: TrainState, batch: steps.Given) -> steps.Values:
         """Computes "loss", "count" and the metrics of a batch without dropout. A mean over several
         batches weighs each by its "count"."""
-        self._check_state(state)
+        given.check_state(state, self.mesh)
         batch = self._placed(batch)
         return self._run(self._program("test", state), state, batch)
 
     def predict_step(self, state: TrainState, batch: steps.Given) -> PyTree:
         """Computes the outputs of the model, without dropout; labels in the batch are passed
         over."""
-        self._check_state(state)
+        given.check_state(state, self.mesh)
         batch = self._placed(batch)
         return self._run(self._program("predict", state), state, batch)
 
@@ -161,18 +158,8 @@ class TrainSteps:
         return jax.tree.map(lambda x, s: x.update(sharding=s), state, placement.of_state(state))
 
     def _check_params(self, params: fp.Params) -> None:
-        """Raises `ValueError` unless params have the leaves of the model, in its shapes."""
-        if not isinstance(params, Mapping):
-            raise TypeError(f"params are a {type(params).__name__}; expected a tree, or a key")
-        expected, found = fp.flatten(self.model.abstract_params()), fp.flatten(params)
-        if odd := [path for path in found if path not in expected]:
-            raise ValueError(f"the model has no param at {odd[0]}{nearest(odd[0], expected)}")
-        if lost := [path for path in expected if path not in found]:
-            raise ValueError(f"the params lack {lost[0]}{nearest(lost[0], found)}")
         stored = {} if self._placement is None else self._placement.stored
-        for path, x in found.items():
-            if np.shape(x) not in (shape := expected[path].shape, stored.get(path, shape)):
-                raise ValueError(f"{path} has shape {np.shape(x)}, and the model {shape}")
+        given.check_params(self.model, params, stored)
 
     def _new_params(self, key: jax.Array) -> fp.Params:
         dtype = jnp.float32 if self._param_dtype is None else self._param_dtype
@@ -244,29 +231,6 @@ class TrainSteps:
                     f"expected {expected!s:.200}; make the state by init of these steps"
                 )
 
-    def _check_state(self, state: TrainState) -> None:
-        """Raises `TypeError` for what is no state, and `ValueError` for one that was donated, or
-        that is on other devices."""
-        if not isinstance(state, TrainState):
-            raise TypeError(
-                f"the state is a {type(state).__name__}; expected a TrainState, as init and "
-                "train_step return it"
-            )
-        step = state.step
-        if not isinstance(step, jax.Array) or isinstance(step, Tracer):
-            return
-        if step.is_deleted():
-            raise ValueError(
-                "the state was donated: a train_step took it, and its arrays are gone; go on with "
-                "the state that the step returned"
-            )
-        mesh = self.mesh
-        if mesh is not None and step.sharding.device_set != {*mesh.devices.flat}:
-            raise ValueError(
-                f"the state is on {len(step.sharding.device_set)} devices and not on those of the "
-                "mesh of these steps; make it by their init, or restore it into abstract_state()"
-            )
-
     def _training(self, state: TrainState) -> jax.stages.Wrapped:
         recipe, placement = self.recipe, self._placement
         options: dict[str, PyTree] = {}
@@ -311,9 +275,9 @@ class TrainSteps:
 
     def _placed(self, batch: steps.Given, *, many: bool = False, parts: int = 1) -> steps.Given:
         """Returns a batch after its checks, on the mesh."""
-        batch = _named(self.model, batch)
+        batch = given.named(self.model, batch)
         arrays = flatten_arrays(batch)
-        _check_columns(arrays)
+        given.check_columns(arrays)
         parts *= 1 if self._placement is None else self._placement.batch_parts
         rows_of(arrays, parts, lead=int(many))
         counts = {name: np.shape(x)[0] for name, x in arrays.items()} if many else {}
@@ -323,72 +287,6 @@ class TrainSteps:
                 f"begin with {counts}: expected [{self._executions}, B, ...]"
             )
         return put_batch(batch, self.recipe.spread, lead=int(many))
-
-
-def _named(model: Model, batch: steps.Given) -> steps.Given:
-    """Returns a batch whose inputs have names.
-
-    Raises:
-        ValueError: what is no batch.
-    """
-    if isinstance(batch, Mapping):
-        if odd := [name for name in batch if not isinstance(name, str)]:
-            raise ValueError(f"a batch has a column called {odd[0]!r}; expected texts for names")
-        return dict(batch)
-    if not isinstance(batch, tuple) or not 1 < len(batch) < 4:
-        raise ValueError(
-            f"a batch is a {type(batch).__name__}: expected {{column: array}}, or a pair of inputs "
-            "and labels"
-        )
-    inputs, *others = batch
-    inputs = dict(inputs) if isinstance(inputs, Mapping) else {model.main_input_name: inputs}
-    return inputs, *others
-
-
-def _check_columns(arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
-    """Raises `ValueError` for columns that are no numbers, and for labels in host memory of which
-    none counts."""
-    for name, x in arrays.items():
-        if isinstance(x, np.ndarray) and x.dtype.kind not in "biufcV":  # V: bfloat16
-            raise ValueError(
-                f"the batch's {name} is {x.dtype}, which no device takes; leave it out"
-            )
-        is_labels = name.endswith("labels") and isinstance(x, np.ndarray) and x.size
-        if is_labels and np.issubdtype(x.dtype, np.integer) and (x == IGNORED).all():
-            raise ValueError(f"all {name} of the batch are {IGNORED}, so that no loss counts")
-
-
-def _check_real(params: fp.Params) -> None:
-    """Raises `TypeError` for params of which no state can be made."""
-    for path, x in flatten_arrays(params).items():
-        if isinstance(x, Tracer):
-            raise TypeError(f"{path} is traced: init puts arrays where they belong; call it apart")
-        if not isinstance(x, jax.Array | np.ndarray):
-            raise TypeError(f"{path} is a {type(x).__name__}; expected an array")
-
-
-def _collections(variables: Mapping[str, PyTree] | None) -> dict[str, PyTree]:
-    """Returns collections of variables other than params, checked."""
-    if variables is None:
-        return {}
-    if not isinstance(variables, Mapping) or "params" in variables:
-        raise ValueError(
-            f"variables is {variables!r:.80}; expected {{collection: tree}}, without params"
-        )
-    return dict(variables)
-
-
-def _unplaced(params: fp.Params) -> fp.Params:
-    """Returns params as arrays of JAX.
-
-    Raises:
-        ValueError: they are on a mesh.
-    """
-    for path, x in flatten_arrays(params).items():
-        where = getattr(x, "sharding", None)
-        if isinstance(where, NamedSharding) and where.mesh.size > 1:
-            raise ValueError(f"{path} is on a mesh; give compile(..., mesh=) the same one")
-    return jax.tree.map(jnp.asarray, params)
 
 
 def _abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -11,7 +11,8 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels import training
-from flaxmodels.training.optimizers import decay_rule, named, optimizers
+from flaxmodels.training.optimizers.leaf_tests import decay_rule
+from flaxmodels.training.optimizers.transforms import named, optimizers
 
 KEYWORDS = {
     "adadelta": {"rho": 0.95, "eps": 1e-7},

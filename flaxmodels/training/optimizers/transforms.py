@@ -1,28 +1,20 @@
-"""Optimizers and schedules by name, as optax transforms; decay and rates by path."""
+"""Optimizers by name, as optax transforms; rates by path."""
 
 import functools
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import numpy as np
 from jax.tree_util import KeyPath, tree_map_with_path
-from jax.typing import ArrayLike
 
-from .. import params as fp
-from ..params.tree.masks import Mask
-from ..params.tree.paths import compiled, matches, nearest, path_of
-from ..params.types import Leaf, PyTree
-from .checked import count, number, one_of
+from ...params.tree.paths import matches, nearest, path_of
+from ...params.types import PyTree
+from ..checked import count, number
+from .leaf_tests import LeafTest
+from .schedules import Schedule
 
 if TYPE_CHECKING:
     import optax
-
-Schedule: TypeAlias = Callable[[ArrayLike], ArrayLike]
-"""step, from 0 -> learning rate."""
-LeafTest: TypeAlias = Callable[[str, Leaf], bool]
-"""(path, leaf) -> whether it is one of those."""
 
 
 class Rule(NamedTuple):
@@ -173,158 +165,6 @@ def by_path(factors: Mapping[str, float]) -> "optax.GradientTransformation":
         return tree_map_with_path(one, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-
-SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
-
-
-def schedule(
-    name: str, peak: float, *, steps: int | None = None, warmup: int = 0, end: float = 0.0
-) -> Schedule:
-    """Returns a learning rate as a function of the step, from 0.
-
-    Args:
-        name: "constant", "linear" (down to `end`), "cosine" (down to `end` along half a period;
-            Loshchilov & Hutter 2017), "inverse_sqrt" (peak * sqrt(w / (w + step - warmup)) with
-            w = max(warmup, 1)).
-        peak: the rate at the end of the warmup.
-        steps: of the whole run, with the warmup; "linear" and "cosine" need it.
-        warmup: steps in which the rate rises in a line from 0.
-        end: the rate after `steps`, of "linear" and "cosine".
-
-    Raises:
-        ValueError: an unknown name, what is no number, an `end` that would not be reached, or
-            numbers of steps that leave nothing after the warmup.
-    """
-    import optax
-
-    one_of("schedule", name, SCHEDULES, ", or any function of the step")
-    peak, end, warmup = number("peak", peak), number("end", end), count("warmup", warmup, 0)
-    left = None if steps is None else count("steps", steps) - warmup
-    if end and name in ("constant", "inverse_sqrt"):
-        raise ValueError(f"schedule {name!r} has no end, and end is {end}; leave it out")
-    if name in ("linear", "cosine") and (left is None or left < 1):
-        raise ValueError(
-            f"schedule {name!r}: steps={steps} with warmup={warmup}; give the steps of the whole "
-            "run, more than those of the warmup"
-        )
-    shapes: dict[str, Callable[[], Schedule]] = {
-        "constant": lambda: optax.constant_schedule(peak),
-        "linear": lambda: optax.linear_schedule(peak, end, left or 1),
-        "cosine": lambda: optax.cosine_decay_schedule(peak, left or 1, end / peak if peak else 0),
-        "inverse_sqrt": lambda: (
-            lambda step: peak * (max(warmup, 1) / (max(warmup, 1) + step)) ** 0.5
-        ),
-    }
-    if not warmup:
-        return shapes[name]()
-    return optax.join_schedules(
-        [optax.linear_schedule(0.0, peak, warmup), shapes[name]()], [warmup]
-    )
-
-
-def as_schedule(rate: float | Schedule | Mapping[str, object]) -> Schedule:
-    """Returns a learning rate as a function of the step: of a number, of a function, or of the
-    arguments of `schedule`.
-
-    Raises:
-        ValueError: arguments that `schedule` does not take.
-    """
-    if isinstance(rate, Mapping):
-        try:
-            bound = inspect.signature(schedule).bind(**rate)
-        except TypeError as error:
-            raise ValueError(
-                f"learning_rate={dict(rate)}: {error}; expected name, peak, steps, warmup, end"
-            ) from None
-        return schedule(*bound.args, **bound.kwargs)
-    if callable(rate):
-        return functools.partial(_one_number, rate)
-    value = number(
-        "learning_rate", rate, hint=', a function of the step, or {"name": "cosine", ...}'
-    )
-    return lambda _: value
-
-
-def _one_number(rate: Schedule, step: ArrayLike) -> ArrayLike:
-    """Returns the rate of a step.
-
-    Raises:
-        ValueError: a function that returns something else.
-    """
-    value = rate(step)
-    if not isinstance(value, jax.Array | np.ndarray | np.generic | float | int) or np.ndim(value):
-        raise ValueError(f"learning_rate: the function returned {value!r:.80}; expected a number")
-    return value
-
-
-def decay_rule(template: fp.Params) -> LeafTest:
-    """Returns which leaves decay by default: those of two or more dimensions, with which inputs are
-    multiplied or looked up; no biases and no norms. Axes of stacked layers and experts do not
-    count.
-
-    Args:
-        template: `model.abstract_params()`, whose leaves know such axes. A leaf of an adapter is
-            at the path of its weight, the adapter's name, and its own.
-    """
-    leaves = fp.flatten(template)
-
-    def decays(path: str, leaf: Leaf) -> bool:
-        if path.endswith(("bias", "scale")):
-            return False
-        own = leaves.get(path)
-        if own is None:
-            own = leaves.get("/".join(path.split("/")[:-2]))
-        axes = getattr(own, "axes", ())
-        stacked = next((i for i, axis in enumerate(axes) if axis not in _LISTS), len(axes))
-        return leaf.ndim - stacked >= 2
-
-    return decays
-
-
-_LISTS = ("layers", "experts")
-
-
-def settled(mask: Mask | str | Iterable[str]) -> Mask | str | tuple[str, ...]:
-    """Returns a mask or patterns as a value that can be read more than once."""
-    if isinstance(mask, str | Mapping) or callable(mask) or not isinstance(mask, Iterable):
-        return mask
-    return tuple(mask)
-
-
-def leaf_test(what: str, mask: Mask | str | tuple[str, ...], params: fp.Params | None) -> LeafTest:
-    """Returns which leaves a mask, or regular expressions on paths, choose.
-
-    Args:
-        what: the name of the argument, for errors.
-        params: the tree of which it speaks; None where it is not known yet, so that patterns cannot
-            be held against it.
-
-    Raises:
-        ValueError: a mask that does not fit the tree, a pattern that matches no path, or nothing
-            that is chosen.
-    """
-    patterns = (mask,) if isinstance(mask, str) else mask if isinstance(mask, tuple) else ()
-    for pattern in patterns:
-        compiled(pattern)
-    given: Mask = (
-        mask if not isinstance(mask, str | tuple) else lambda path, _: matches(patterns, path)
-    )
-    if params is None:
-        if callable(given):
-            return given
-        raise ValueError(f"{what}: give regular expressions, or a predicate, where adapters train")
-    paths = fp.flatten(params)
-    for pattern in patterns:
-        if not any(matches(pattern, path) for path in paths):
-            raise ValueError(f"{what}: {pattern!r} matches no path{nearest(pattern, paths)}")
-    try:
-        chosen = {path for path, yes in fp.flatten(fp.as_mask(given, params)).items() if yes}
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
-    if not chosen:
-        raise ValueError(f"{what}: the mask chooses none of the {len(paths)} leaves")
-    return lambda path, _: path in chosen
 
 
 def _mask(test: LeafTest, params: PyTree) -> PyTree:
