@@ -5,10 +5,12 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
+
+from .mesh import check_mesh
 
 KINDS = (
     "all-reduce",
@@ -70,18 +72,34 @@ class Collective:
         return f"{self.kind} over {over}: {shapes}"
 
 
-def collectives(compiled: Any, mesh: Mesh | None = None) -> tuple[Collective, ...]:
+def collectives(
+    compiled: jax.stages.Compiled | str, mesh: Mesh | None = None
+) -> tuple[Collective, ...]:
     """Reads the collectives off a compiled program, in the order of its text.
 
     Args:
         compiled: what `jax.jit(f).lower(...).compile()` returns, or the text of its HLO.
         mesh: that of the program, by which groups of devices are named.
 
+    Raises:
+        TypeError: what is not compiled.
+        ValueError: a text that is not HLO, or of devices that the mesh has not.
+
     >>> line = "%a = f32[8]{0} all-reduce-start(%b), replica_groups={{0,1},{2,3}}, to_apply=%sum"
     >>> collectives(line)
     (Collective(kind='all-reduce', shapes=(('f32', (8,)),), groups=((0, 1), (2, 3)), axes=()),)
     """
-    text = _COMMENT.sub("", compiled if isinstance(compiled, str) else compiled.as_text())
+    if isinstance(compiled, jax.stages.Compiled):
+        compiled = compiled.as_text()
+    if not isinstance(compiled, str):
+        raise TypeError(
+            f"compiled is a {type(compiled).__name__}; expected what "
+            "jax.jit(f).lower(...).compile() returns, or its text"
+        )
+    if "stablehlo." in compiled:
+        raise ValueError("the text is StableHLO, which has no collectives yet: compile it first")
+    mesh = None if mesh is None else check_mesh(mesh, abstract=True)
+    text = _COMMENT.sub("", compiled)
     return tuple(
         _collective(match, mesh) for match in map(_LINE.search, text.splitlines()) if match
     )
@@ -134,6 +152,8 @@ def _mesh_groups(described: str, members: str) -> tuple[tuple[int, ...], ...]:
 def _axes(groups: Iterable[tuple[int, ...]], sizes: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
     """Returns the axes of a mesh along which members of a group differ."""
     shape = tuple(size for _, size in sizes)
+    if any(max(group) >= math.prod(shape) for group in groups):
+        raise ValueError(f"the program is of more devices than the mesh has, {dict(sizes)}")
     places = [np.stack(np.unravel_index(np.array(group), shape)) for group in groups]
     return tuple(
         name
@@ -148,7 +168,7 @@ def summary(found: Iterable[Collective]) -> dict[tuple[str, tuple[str, ...]], tu
     def key(each: Collective) -> tuple[str, tuple[str, ...]]:
         return each.kind, each.axes
 
-    def counted() -> Iterator[tuple[Any, tuple[int, int]]]:
+    def counted() -> Iterator[tuple[tuple[str, tuple[str, ...]], tuple[int, int]]]:
         for name, group in itertools.groupby(sorted(found, key=key), key):
             sizes = [each.nbytes for each in group]
             yield name, (len(sizes), sum(sizes))

@@ -48,6 +48,8 @@ def activation_axes(
     mesh = jax.typeof(x).sharding.mesh
     if mesh.empty or not mesh.are_all_axes_auto:
         return None
+    if len(axes) != x.ndim:
+        raise ValueError(f"axes {axes} name {len(axes)} dimensions, and the shape is {x.shape}")
     rules, free, entries = as_rules(rules), set(mesh.axis_names), []
     for axis, size in zip(axes, x.shape, strict=True):
         target = None if axis is None else target_of(axis, rules, "activation")

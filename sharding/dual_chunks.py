@@ -27,7 +27,7 @@ def dual_chunk_order(length: int, parts: int) -> np.ndarray:
     Raises:
         ValueError: a length that is not a multiple of 2 * `parts`.
     """
-    if length % (2 * parts):
+    if parts < 1 or length < 0 or length % (2 * parts):
         raise ValueError(f"{length} tokens are not {2 * parts} chunks of one length")
     chunks = np.arange(length, dtype=np.int32).reshape(2 * parts, -1)
     return np.stack([chunks[:parts], chunks[::-1][:parts]], axis=1).reshape(length)

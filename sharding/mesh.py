@@ -1,13 +1,15 @@
 """Meshes: devices of a run, arranged along named axes."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
 
-def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
+def make_mesh(*, devices: Iterable[jax.Device] | None = None, **axes: int) -> Mesh:
     """Makes a mesh with the given axis sizes, in the given order; -1 takes what is left.
 
     `make_mesh(fsdp=-1, tensor=2)` on eight devices is fsdp 4 x tensor 2. The last axis joins
@@ -18,15 +20,19 @@ def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
         devices: all devices of the run (every process) by default.
 
     Raises:
-        ValueError: the sizes do not multiply to the number of devices.
+        TypeError: a size that is no int, or devices that are none.
+        ValueError: the sizes do not multiply to the number of devices, or a device is there twice.
 
     >>> make_mesh(data=-1).axis_names
     ('data',)
     """
     if not axes:
         raise ValueError("make_mesh needs at least one axis, such as make_mesh(fsdp=-1, tensor=2)")
-    devices = jax.devices() if devices is None else devices
+    devices = jax.devices() if devices is None else _checked(devices)
     asked = ", ".join(f"{name}={size}" for name, size in axes.items())
+    for name, size in axes.items():
+        if not isinstance(size, int | np.integer) or isinstance(size, bool):
+            raise TypeError(f"make_mesh({asked}): size of axis {name!r} is {size!r:.80}, no int")
     if bad := [name for name, size in axes.items() if size != -1 and size < 1]:
         raise ValueError(f"make_mesh({asked}): size of axis {bad[0]!r} must be positive or -1")
     if sum(size == -1 for size in axes.values()) > 1:
@@ -41,6 +47,20 @@ def make_mesh(*, devices: list[jax.Device] | None = None, **axes: int) -> Mesh:
     return jax.make_mesh(
         tuple(sizes), tuple(axes), axis_types=(AxisType.Auto,) * len(axes), devices=devices
     )
+
+
+def _checked(devices: object) -> list[jax.Device]:
+    """Returns a list of devices, each of which is there once."""
+    listed = [*devices] if isinstance(devices, Iterable) else [devices]
+    found = [device for device in listed if isinstance(device, jax.Device)]
+    if not found or len(found) < len(listed):
+        raise TypeError(
+            f"make_mesh: devices is {devices!r:.100}; expected a list of devices, such as "
+            "jax.devices()[:4]"
+        )
+    if len({*found}) < len(found):
+        raise ValueError(f"make_mesh: a device is in devices twice: {found!r:.200}")
+    return found
 
 
 def check_mesh(mesh: Any, *, abstract: bool = False) -> Any:

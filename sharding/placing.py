@@ -38,7 +38,8 @@ def place(
         axes = getattr(leaf, "axes", None)
         if axes is None:
             raise ValueError(
-                f"{path}: {type(leaf).__name__} has no logical axes; pass model.abstract_params()"
+                f"{path or 'template'}: {type(leaf).__name__} has no logical axes; pass "
+                "model.abstract_params()"
             )
         placer = _Placer(path, mesh, rules, choices, pieces or {})
         rows.append(placer.leaf(axes, leaf.shape, np.dtype(leaf.dtype)))
@@ -169,6 +170,10 @@ def partition_spec(
     name: str = "",
 ) -> PartitionSpec:
     """Returns the spec of one array, one entry per dimension; raises as `shardings` does."""
+    if len(axes) != len(shape):
+        raise ValueError(
+            f"{name or 'spec'}: axes {axes} do not name the dimensions of shape {shape}"
+        )
     placer = _Placer(name, mesh, as_rules(rules), "refuse", {})
     return placer.leaf(axes, shape, np.dtype(np.float32)).spec
 
@@ -193,6 +198,8 @@ def report(
     Raises:
         TypeError, ValueError: as `shardings`.
     """
+    if isinstance(model, type):
+        raise TypeError(f"{model.__name__} is a class; give a model, {model.__name__}(config)")
     is_model = hasattr(model, "abstract_params")
     if is_model:
         rules = model.rules if rules is None else rules
@@ -202,6 +209,8 @@ def report(
     placed = place(template, mesh, rules, uneven=uneven, pieces=pieces)
     if plan is None:
         return placed
+    if not hasattr(plan, "leaves"):
+        raise TypeError(f"plan is a {type(plan).__name__}; expected what load_plan returns")
     modes = {leaf.path: str(leaf.route) for leaf in plan.leaves}
     rows = (dataclasses.replace(row, read_mode=modes.get(row.path)) for row in placed.rows)
     return dataclasses.replace(placed, rows=tuple(rows))

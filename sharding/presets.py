@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import TypeAlias
 
 Target: TypeAlias = str | tuple[str, ...] | None
@@ -35,12 +35,14 @@ class PathRule:
 
     def __post_init__(self) -> None:
         try:
+            if not isinstance(self.pattern, str):
+                raise TypeError(f"it is a {type(self.pattern).__name__}")
             re.compile(self.pattern)
         except (re.error, TypeError) as error:
             raise ValueError(
                 f"PathRule: {self.pattern!r} is no regular expression: {error}"
             ) from None
-        if isinstance(self.spec, str) or not isinstance(self.spec, Iterable):
+        if isinstance(self.spec, str | Mapping | Set) or not isinstance(self.spec, Iterable):
             raise TypeError(
                 f"{self}: a spec has an entry for each dimension, such as (None, 'tensor')"
             )
@@ -160,8 +162,11 @@ def preset(name: str, **axes: str) -> tuple[AxisRule, ...]:
 
     Raises:
         ValueError: no such preset; with those that there are.
-        TypeError: another keyword.
+        TypeError: another keyword, or a name that is no string.
     """
+    for what, said in {"rules": name, **axes}.items():
+        if not isinstance(said, str):
+            raise TypeError(f"{what} is {said!r:.100}; expected a name")
     if name not in PRESETS:
         raise ValueError(
             f"rules: there is no preset {name!r}{nearest(name, PRESETS)}; there are "
@@ -170,12 +175,7 @@ def preset(name: str, **axes: str) -> tuple[AxisRule, ...]:
     if odd := sorted(set(axes) - set(USUAL)):
         raise TypeError(f"presets name the axes {', '.join(USUAL)}; got {', '.join(odd)}")
 
-    def renamed(target: Target) -> Target:
-        if isinstance(target, tuple):
-            return tuple(dict.fromkeys(axes.get(name, name) for name in target))
-        return None if target is None else axes.get(target, target)
-
-    return tuple((axis, renamed(target)) for axis, target in PRESETS[name])
+    return tuple((axis, renamed_target(target, axes)) for axis, target in PRESETS[name])
 
 
 def default_rules(**names: str) -> tuple[AxisRule, ...]:
@@ -205,6 +205,13 @@ def as_target(target: object, rule: object) -> Target:
         '("vocab", "tensor"), with None, or several mesh axes in a tuple, in its second place, or '
         "a PathRule"
     )
+
+
+def renamed_target(target: Target, names: Mapping[str, str]) -> Target:
+    """Returns a target with other names for some mesh axes: {its name: the new one}."""
+    if isinstance(target, tuple):
+        return tuple(dict.fromkeys(names.get(name, name) for name in target))
+    return None if target is None else names.get(target, target)
 
 
 def names_of(target: Target) -> tuple[str, ...]:

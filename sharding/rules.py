@@ -1,7 +1,7 @@
 """Rules: logical axes, or paths -> mesh axes; read, and refused where they act on nothing."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from jax.sharding import AbstractMesh, Mesh
 from jax.tree_util import keystr, tree_leaves_with_path
@@ -36,6 +36,8 @@ def as_rules(rules: object) -> Rules:
     if isinstance(rules, str):
         return preset(rules)
     pairs = rules.items() if isinstance(rules, Mapping) else rules
+    if isinstance(rules, Set):
+        raise TypeError("rules is a set, which has no order, and the first rule of an axis wins")
     if isinstance(pairs, PathRule) or not isinstance(pairs, Iterable):
         raise TypeError(
             f"rules is {rules!r:.100}: expected pairs (logical axis, mesh axis), or the name of a "

@@ -4,7 +4,8 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-from .presets import USUAL, AxisRule, PathRule, Rules, Target
+from .presets import USUAL, AxisRule, PathRule, Rules, Target, renamed_target
+from .rules import as_rules
 
 _COLUMNS = {"kernel": (None, "tensor"), "bias": ("tensor",)}
 _ROWS = {"kernel": ("tensor", None), "bias": ()}
@@ -60,20 +61,16 @@ def tensor_axis(axis_names: Iterable[str]) -> str:
     return found[0]
 
 
-def renamed(rules: Rules, names: Mapping[str, str]) -> Rules:
-    """Returns rules with other names for some mesh axes: {the name in the rules: the new one}."""
-
-    def target(old: Target) -> Target:
-        if isinstance(old, tuple):
-            return tuple(dict.fromkeys(names.get(name, name) for name in old))
-        return None if old is None else names.get(old, old)
+def renamed(rules: object, names: Mapping[str, str]) -> Rules:
+    """Returns rules, as `as_rules` takes them, with other names for some mesh axes: {the name in
+    the rules: the new one}."""
 
     def rule(old: AxisRule | PathRule) -> AxisRule | PathRule:
         if isinstance(old, PathRule):
-            return PathRule(old.pattern, tuple(target(entry) for entry in old.spec))
-        return old[0], target(old[1])
+            return PathRule(old.pattern, tuple(renamed_target(each, names) for each in old.spec))
+        return old[0], renamed_target(old[1], names)
 
-    return tuple(map(rule, rules))
+    return tuple(map(rule, as_rules(rules)))
 
 
 def tensor_rules(plan: Mapping[str, str], paths: Iterable[str], rules: Rules) -> Rules:

@@ -34,13 +34,15 @@ def as_uneven(value: object) -> Uneven:
         return "refuse"
     if isinstance(value, str):
         return _checked(value, "uneven")
-    pairs: Any = value.items() if isinstance(value, Mapping) else value
-    if not isinstance(value, Mapping | tuple):
+    pairs = tuple(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, tuple) or not all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
+    ):
         raise TypeError(
             f"uneven is {value!r:.100}: expected one of {', '.join(CHOICES)}, or a mapping of "
             "logical axes to these"
         )
-    choices = {str(axis): _checked(choice, f"uneven[{axis!r}]") for axis, choice in pairs}
+    choices = {axis: _checked(choice, f"uneven[{axis!r}]") for axis, choice in pairs}
     for axis in UNPADDED:
         if choices.get(axis) == "pad":
             raise ValueError(f"uneven[{axis!r}] is 'pad', and {not_padded(axis)}")

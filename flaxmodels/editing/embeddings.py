@@ -9,10 +9,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from .. import params as fp
 from ..core.model import Model
+from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.tree import resize
 from ..params.tree.paths import nearest
 from ..params.tree.weights import array_at
@@ -129,7 +132,7 @@ def set_input_embeddings(model: M, params: Params, value: Leaves) -> tuple[M, Pa
             f"{table.shape[0]}; resize_token_embeddings to {size} first, or tie_weights"
         )
     check_shards(own, leaves, size)
-    edited = {own.table: resize.like(new, table)}
+    edited = {own.table: _in_place_of(new, table, own.table)}
     if size != table.shape[0]:
         for path, axis in own.axes.items():
             if path != own.table:
@@ -151,7 +154,10 @@ def set_output_embeddings(model: M, params: Params, value: Leaves) -> tuple[M, P
     paths = {path.rpartition("/")[2]: path for path in leaves if path != own.table}
     shapes = {name: leaves[path].shape for name, path in paths.items()}
     given = _given(value, shapes, f"{type(model).__name__}'s LM head", optional=("bias",))
-    edited = {paths[name]: resize.like(new, leaves[paths[name]]) for name, new in given.items()}
+    edited = {
+        paths[name]: _in_place_of(new, leaves[paths[name]], paths[name])
+        for name, new in given.items()
+    }
     return model, replace_leaves(params, edited)
 
 
@@ -166,7 +172,7 @@ def set_bias(model: Model, params: Params, value: Leaves) -> Params:
     if path is None:
         raise ValueError(f"{type(model).__name__} has no LM head with a bias")
     new = _given(value, {"bias": leaves[path].shape}, path)["bias"]
-    return replace_leaves(params, {path: resize.like(new, leaves[path])})
+    return replace_leaves(params, {path: _in_place_of(new, leaves[path], path)})
 
 
 # --- tying ---
@@ -199,6 +205,7 @@ def _set_tied(model: M, params: Params, tied: bool) -> tuple[M, Params]:
     new, old = (
         model.clone(config=model.config.replace(tie_word_embeddings=t)) for t in (tied, not tied)
     )
+    check_tree(params)
     wanted, unwanted = fp.flatten(new.abstract_params()), fp.flatten(old.abstract_params())
     found, served_by = fp.flatten(params), dict(model.tied)
     leaves = {path: x for path, x in found.items() if path in wanted or path not in unwanted}
@@ -207,10 +214,18 @@ def _set_tied(model: M, params: Params, tied: bool) -> tuple[M, Params]:
         leaf = _checked(found, served_by[path], template)
         swapped = wanted[path].axes != template.axes  # a kernel [D, V] and the table [V, D]
         leaves[path] = resize.transposed(leaf) if swapped else leaf
+    for path in sorted(wanted.keys() - leaves.keys()):
+        raise ValueError(f"the params have no leaf {path}{nearest(path, found)}")
     return new, fp.unflatten(leaves)
 
 
 # --- shared by edits of the vocabulary ---
+
+
+def check_tree(params: object) -> None:
+    """Raises `TypeError` for what is no tree of params."""
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params is a {type(params).__name__}; expected the tree of params first")
 
 
 def checked_leaves(model: Model, params: Params) -> Params:
@@ -219,6 +234,7 @@ def checked_leaves(model: Model, params: Params) -> Params:
     Raises:
         ValueError: one that `params` do not have, or have in another shape than `model`.
     """
+    check_tree(params)
     template, found = fp.flatten(model.abstract_params()), fp.flatten(params)
     return {path: _checked(found, path, template[path]) for path in token_leaves(model).axes}
 
@@ -284,7 +300,27 @@ def _checked(found: Leaves, path: str, expected: Leaf) -> Leaf:
         raise ValueError(
             f"{path}: the params have shape {tuple(found[path].shape)}, the model {expected.shape}"
         )
-    return array_at(path, found[path])
+    return editable(path, found[path])
+
+
+def editable(path: str, leaf: Leaf | DiskLeaf) -> Leaf:
+    """Returns a leaf that is to be cut, extended or copied; one on the disk is read.
+
+    Raises:
+        ValueError: it is held as several arrays, or was deleted.
+    """
+    leaf = array_at(path, leaf)
+    if isinstance(leaf, DiskLeaf):
+        return leaf.read()
+    if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():
+        raise ValueError(f"{path} was deleted, or donated to a function: use what that returned")
+    return leaf
+
+
+def _in_place_of(new: Leaf, leaf: Leaf, path: str) -> Leaf:
+    if isinstance(new, jax.ShapeDtypeStruct) and not isinstance(leaf, jax.ShapeDtypeStruct):
+        raise ValueError(f"{path}: the value is abstract, a shape without numbers")
+    return resize.like(new, leaf)
 
 
 def _given(

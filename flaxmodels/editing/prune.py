@@ -12,9 +12,8 @@ from .. import params as fp
 from ..config.config import Config
 from ..params.tree.layers import layers_of, list_paths
 from ..params.tree.paths import nearest
-from ..params.tree.weights import array_at
 from ..params.types import Leaf, Params
-from .embeddings import Leaves, M
+from .embeddings import Leaves, M, editable
 
 _KEPT = {"heads": blocks.kept_heads, "kv_heads": blocks.kept_kv_heads}
 """Logical axes along which heads lie -> the function that numbers those of a layer."""
@@ -40,6 +39,7 @@ def prune_heads(
         heads_to_prune: {1: [0, 2], 2: [2, 3]}: heads 0 and 2 of layer 1, and 2 and 3 of layer 2.
 
     Raises:
+        TypeError: a plan of another form.
         ConfigError: no such layer or head, a layer left with none, or a part of those that share
             a key-value head.
         ValueError: params that are not the model's, or a sharded axis whose new size does not
@@ -65,16 +65,28 @@ def prune_heads(
         if axis is not None and leaf.shape[axis] != wanted[path].shape[axis]:
             layers = _layers_of(path, template[path], stacks)
             kept = [_kept(before, after, i, axes[axis], leaf.shape[axis]) for i in layers]
-            leaves[path] = _cut(path, array_at(path, leaf), np.stack(kept), axis)
+            leaves[path] = _cut(path, editable(path, leaf), np.stack(kept), axis)
     return pruned, fp.unflatten(leaves)
 
 
 def _union(
     pruned: Mapping[str, tuple[int, ...]], more: Mapping[int, Iterable[int]]
 ) -> dict[str, tuple[int, ...]]:
+    if not isinstance(more, Mapping):
+        raise TypeError(
+            f"heads_to_prune is {more!r:.80}; expected {{layer: its heads}}, such as {{1: [0, 2]}}"
+        )
     union = dict(pruned)
     for layer, heads in more.items():
-        union[str(layer)] = (*union.get(str(layer), ()), *np.asarray([*heads]).tolist())
+        try:
+            listed = None if isinstance(heads, Mapping) else np.asarray([*heads]).tolist()
+        except (TypeError, ValueError):  # a number, a trace, or lists of different lengths
+            listed = None
+        if listed is None:
+            raise TypeError(
+                f"heads_to_prune[{layer!r}] is {heads!r:.80}; expected the heads' numbers"
+            )
+        union[str(layer)] = (*union.get(str(layer), ()), *listed)
     return union
 
 

@@ -6,6 +6,7 @@ from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from ..core.model import Mixin
 from ..params.tree import resize
@@ -15,6 +16,7 @@ from .embeddings import (
     M,
     TokenLeaves,
     check_shards,
+    check_tree,
     checked_leaves,
     get_bias,
     get_input_embeddings,
@@ -71,8 +73,13 @@ def resize_token_embeddings(
             deviation `config.initializer_range`; new biases are 0.
 
     Raises:
-        ValueError: a number below 1, tokens to add without a key, or shards that do not divide.
+        TypeError: params that are no tree.
+        ValueError: a number below 1, or traced, tokens to add without a key, or shards that do not
+            divide.
     """
+    check_tree(params)
+    if not isinstance(mean_resizing, bool):
+        raise TypeError(f"mean_resizing is {mean_resizing!r:.80}; expected True or False")
     old = model.config.text.vocab_size
     size = old if new_num_tokens is None else _positive("new_num_tokens", new_num_tokens)
     step = 1 if pad_to_multiple_of is None else _positive("pad_to_multiple_of", pad_to_multiple_of)
@@ -136,7 +143,8 @@ def _biases(key: jax.Array, bias: jax.Array, count: int) -> jax.Array:
 
 
 def _positive(name: str, value: SupportsIndex) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
+    known = not isinstance(value, bool | Tracer) and hasattr(value, "__index__")
+    if not known or operator.index(value) < 1:
         raise ValueError(f"{name} is {value!r}; it must be an integer above 0")
     return operator.index(value)
 

@@ -25,8 +25,10 @@ def draw_of(
     """Returns the arrays of a draw: those that only the running program knows, and the settings'.
 
     Raises:
+        TypeError: what is no key, though nothing is drawn.
         ValueError: a draw without a key.
     """
+    key = None if key is None else one_key(key)
     if not settings.do_sample:
         return Draw()
     if key is None:
@@ -36,12 +38,28 @@ def draw_of(
         value = traced.get(name, getattr(settings, name))
         return None if value is None else jnp.asarray(value, jnp.float32)
 
-    return Draw(scalar("temperature"), scalar("top_p"), one_key(key))
+    return Draw(scalar("temperature"), scalar("top_p"), key)
 
 
 def check_params(params: object) -> None:
-    """Raises `TypeError` for what is no tree of params, as variables or a prompt."""
+    """Checks what is given for params.
+
+    Raises:
+        TypeError: no tree of params, as variables or a prompt; or a tree of shapes.
+        ValueError: an array of it was deleted.
+    """
     if isinstance(params, Mapping) and set(params) != {"params"}:
+        for leaf in jax.tree.leaves(params):
+            if isinstance(leaf, jax.ShapeDtypeStruct | str):
+                raise TypeError(
+                    f"generate takes params with numbers, and has a {type(leaf).__name__} among "
+                    "them: load them, or model.init_params(key)"
+                )
+            if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():
+                raise ValueError(
+                    f"the params hold an array of shape {leaf.shape} that was deleted, or donated "
+                    "to a function (donate_argnums): use what that returned"
+                )
         return
     got = "{'params': ...}" if isinstance(params, Mapping) else f"a {type(params).__name__}"
     raise TypeError(

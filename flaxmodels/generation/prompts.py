@@ -1,6 +1,6 @@
 """Prompts: checked, and their padding found and moved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -127,10 +127,26 @@ def align_right(prompt: Prompt) -> Prompt:
 
 
 def _array(name: str, x: object) -> jax.Array | np.ndarray:
-    if isinstance(x, jax.Array | np.ndarray):
+    """Returns an array of what a caller gave for one.
+
+    Raises:
+        TypeError: no numbers, as texts, None, or a tokenizer's whole output.
+        ValueError: rows of different lengths.
+    """
+    if isinstance(x, jax.Array):
         return x
     try:
-        return np.asarray(x)
+        array = np.asarray(x)
+        if array.dtype.kind in "biuf" or array.dtype == jnp.bfloat16:
+            return array
+        if isinstance(x, np.ndarray):
+            got = f"an array of {array.dtype}"
+        else:
+            got = f"a {type(x).__name__}"
+        hint = f": give its [{name!r}]" if isinstance(x, Mapping) else ""
+        raise TypeError(
+            f"{name} is {got}; expected numbers [B, T], as a tokenizer makes them{hint}"
+        )
     except ValueError:
         raise ValueError(
             f"{name} has rows of different lengths: pad them, and give an attention_mask that is "
@@ -147,7 +163,7 @@ def _mask(attention_mask: object, shape: tuple[int, ...], name: str) -> jax.Arra
             "where there are tokens"
         )
     values = known(mask)
-    if values is not None and (values < 0).any():
+    if values is not None and not (values >= 0).all():
         raise ValueError(
             f"{mask_name} holds {values.min()}: expected 1 for tokens and 0 for padding, not "
             "what is added to attention scores"

@@ -61,6 +61,8 @@ def memory_limits(given: Any) -> dict[Place, int] | None:
         if key == DISK:
             raise ValueError(f"{name}: the disk takes what is left; leave it out")
         place = HOST if isinstance(key, str) and key == HOST else one_place(key, name)
+        if place in limits:
+            raise ValueError(f"{name}: {text_of(place)} is named twice")
         is_none = isinstance(size, int) and not isinstance(size, bool) and size == 0
         limits[place] = 0 if is_none else parse_size(size, name)
     return limits

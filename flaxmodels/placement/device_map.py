@@ -112,7 +112,11 @@ def _mapped(model: Model, sizes: Mapping[str, int], given: Mapping[str, Any]) ->
     """Returns the place of each leaf by the longest prefix of its path, or of its tensor's name."""
     template = flatten(model.abstract_params())
     stored = places(template, model.naming, TORCH)
-    prefixes = {_slashed(key): place_of(value) for key, value in given.items()}
+    prefixes: dict[str, Place] = {}
+    for key, value in given.items():
+        place = place_of(value)
+        if prefixes.setdefault(_slashed(key), place) != place:
+            raise ValueError(f"device_map has two places for {_slashed(key)!r}, in two spellings")
     where: dict[str, Place] = {}
     used, holes = set(), []
     for path in sizes:

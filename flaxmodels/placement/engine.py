@@ -62,6 +62,11 @@ def run_staged(model: Any, params: PyTree, args: Sequence[Any], kwargs: dict[str
             f"{name}: params that are offloaded, or on several devices, are run in stages, which "
             "cannot be traced: call model.apply outside of jit, grad and vmap"
         )
+    if not jax.sharding.get_mesh().empty:
+        raise TypeError(
+            f"{name}: params that are offloaded, or on several devices, are run in stages, each on "
+            "its device, and jax.set_mesh asks for all devices of its mesh: call outside of it"
+        )
     of_linen = {name: kwargs.pop(name, None) for name in _OF_LINEN}
     if odd := [name for name, value in of_linen.items() if value]:
         raise TypeError(f"{name}: {odd[0]} needs params on one device; these are run in stages")

@@ -35,6 +35,11 @@ class DeviceMapOptions:
         if self.device_map is None:
             if self.max_memory is not None:
                 raise TypeError('max_memory is for a map that is made: give device_map="auto" too')
+            if self.offload_folder is not None:
+                raise TypeError(
+                    "offload_folder is for params that a device_map leaves on the disk: give "
+                    'device_map="auto" too'
+                )
         elif isinstance(self.device_map, Mapping):
             for prefix, value in self.device_map.items():
                 if not isinstance(prefix, str):
@@ -49,6 +54,8 @@ class DeviceMapOptions:
 
 def _check_folder(folder: str | os.PathLike) -> None:
     """Refuses what is no folder to write into."""
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"offload_folder is {folder!r:.80}; expected a path")
     path = os.fspath(folder)
     if os.path.exists(path) and not os.path.isdir(path):
         raise NotADirectoryError(f"offload_folder {path} is a file; name a folder")

@@ -14,7 +14,7 @@ Place = jax.Device | str
 """A device, `HOST` or `DISK`."""
 
 AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
-_NAMED = re.compile(r"([a-z]+)(?::([0-9]+))?")
+_NAMED = re.compile(r"([a-z]+)(?::([0-9]{1,9}))?")
 _BACKENDS = {"cuda": "gpu", "gpu": "gpu", "rocm": "gpu", "tpu": "tpu", "cpu": "cpu"}
 
 

@@ -277,10 +277,20 @@ def _with_cross(carry: Carry, change: Callable[[Any], Any]) -> Carry:
 
 
 def layer_leaves(leaves: Mapping[str, Any], path: str, count: int) -> Iterator[dict[str, Any]]:
-    """Yields the leaves of each layer of a stack: {path in the layer: leaf}."""
+    """Yields the leaves of each layer of a stack: {path in the layer: leaf}.
+
+    Raises:
+        ValueError: a layer without params, or params of a layer that there is not.
+    """
     layers: list[dict[str, Any]] = [{} for _ in range(count)]
     for name, leaf in leaves.items():
         if name.startswith(f"{path}/"):
             number, _, inside = name[len(path) + 1 :].partition("/")
+            if not number.isdecimal() or int(number) >= count:
+                raise ValueError(f"{name}: the model has the layers {path}/0 to {count - 1}")
             layers[int(number)][inside] = leaf
+    if {} in layers:
+        raise ValueError(
+            f"the params have no {path}/{layers.index({})}; the model has {count} layers"
+        )
     yield from layers

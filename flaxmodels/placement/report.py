@@ -139,5 +139,4 @@ class HasPlacementPlan(Mixin):
         options = DeviceMapOptions(device_map=device_map, max_memory=max_memory)
         leaves = flatten(self.abstract_params(param_dtype))
         sizes = {path: nbytes(leaf) for path, leaf in leaves.items()}
-        rates = rates or fs.Rates()
-        return PlacementPlan(device_map_of(self, sizes, options), sizes, rates)
+        return PlacementPlan(device_map_of(self, sizes, options), sizes, fs.Rates.of(rates))

@@ -5,7 +5,9 @@ import dataclasses
 import math
 from typing import Any, overload
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
 from ..placing import report
@@ -134,12 +136,18 @@ def plan_mesh(
         devices_per_host: of devices that follow each other in the mesh.
 
     Raises:
-        TypeError, ValueError: as `shardings`.
+        TypeError, ValueError: as `shardings`; numbers that are no ints above 0, or no dtype.
     """
-    rates = rates or Rates()
+    rates = Rates.of(rates)
+    _check_counts(
+        batch=batch,
+        length=length,
+        experts_per_token=experts_per_token,
+        devices_per_host=devices_per_host,
+    )
     placed = report(model, mesh, rules, uneven=uneven)
     rules = as_rules(getattr(model, "rules", None) if rules is None else rules)
-    shape = batch, length, jnp.dtype(dtype).itemsize, experts_per_token
+    shape = batch, length, _itemsize(dtype), experts_per_token
     work = Work(placed, first_wins(rules), *shape)
     decode = dataclasses.replace(work, length=1)
     sent = sum(each.bytes_sent(mesh) for each in decode.traffic(backward=False))
@@ -154,6 +162,20 @@ def plan_mesh(
         max(on_host / rates.disk, placed.bytes_per_device / rates.bus),
         sum(map(decode.bytes_read, placed.rows)) / rates.memory + sent / rates.network,
     )
+
+
+def _check_counts(**counts: object) -> None:
+    for name, count in counts.items():
+        is_int = isinstance(count, int | np.integer) and not isinstance(count, bool)
+        if not is_int or count < 1:
+            raise ValueError(f"plan: {name} is {count!r:.80}; expected an int above 0")
+
+
+def _itemsize(dtype: jax.typing.DTypeLike) -> int:
+    try:
+        return jnp.dtype(dtype).itemsize
+    except TypeError:
+        raise ValueError(f"plan: dtype is {dtype!r:.80}, which is none") from None
 
 
 def _parts_on_host(row: LeafReport, devices: int) -> int:

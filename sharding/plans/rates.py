@@ -19,3 +19,22 @@ class Rates:
     bus: float = 1.2e10
     memory: float = 3.3e12
     network: float = 5e10
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (is_number and 0 < value < float("inf")):
+                raise ValueError(
+                    f"Rates: {name} is {value!r:.80}; expected bytes per second above 0"
+                )
+
+    @classmethod
+    def of(cls, rates: "Rates | None") -> "Rates":
+        """Returns the rates, or the defaults for None.
+
+        Raises:
+            TypeError: something else.
+        """
+        if not isinstance(rates, cls | None):
+            raise TypeError(f"rates is a {type(rates).__name__}; expected Rates(disk=6e9, ...)")
+        return rates or cls()

@@ -280,6 +280,16 @@ def test_D28_heads_that_are_not_there_are_refused(name, plan, message):
         type(model.config).from_dict(model.config.to_dict() | {"pruned_heads": plan})
 
 
+def test_D28_a_plan_of_another_form_is_refused():
+    model = loaded("llama-causal-lm")[0]
+    params = model.abstract_params()
+    for plan in ([0, 1], None, {0: 1}, {0: None}, {0: {1: 2}}, {0: jnp.array(1)}):
+        with pytest.raises(TypeError, match="heads_to_prune.* expected"):
+            model.prune_heads(params, plan)
+    with pytest.raises(TypeError, match="heads_to_prune.* expected the heads' numbers"):
+        jax.eval_shape(lambda heads: model.prune_heads(params, {0: heads})[1], jnp.array([1]))
+
+
 def test_D28_a_layer_cannot_be_emptied_step_by_step():
     model = loaded("bert-masked-lm")[0]
     model, params = model.prune_heads(model.abstract_params(), {0: [0, 1, 2]})

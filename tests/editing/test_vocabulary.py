@@ -500,6 +500,42 @@ def test_P26_bad_arguments(options, said):
         model.resize_token_embeddings(numbered(model), **options)
 
 
+def test_P26_P29_P30_what_is_no_tree_of_arrays():
+    model = tiny("LlamaForCausalLM")
+    params = jax.tree.map(jnp.asarray, numbered(model))
+    for wrong in (15, None, [params]):
+        for edit in (model.resize_token_embeddings, model.tie_weights, model.untie_weights):
+            with pytest.raises(TypeError, match="expected the tree of params first"):
+                edit(wrong)
+    with pytest.raises(ValueError, match="no leaf model/embed_tokens/embedding"):
+        model.tie_weights({"lm_head": params["lm_head"]})
+    with pytest.raises(TypeError, match="mean_resizing is 'no'; expected True or False"):
+        model.resize_token_embeddings(params, 15, KEY, mean_resizing="no")
+    with pytest.raises(ValueError, match="must be an integer above 0"):
+        jax.eval_shape(lambda n: model.resize_token_embeddings(params, n, KEY)[1], 15)
+    with pytest.raises(ValueError, match="embedding: the value is abstract"):
+        table = jax.ShapeDtypeStruct((12, 8), np.float32)
+        model.set_input_embeddings(params, {"embedding": table})
+    params["lm_head"]["kernel"].delete()
+    with pytest.raises(ValueError, match="lm_head/kernel was deleted, or donated to a function"):
+        model.resize_token_embeddings(params, 15, KEY)
+
+
+def test_P26_P24_leaves_on_the_disk_are_read(tmp_path):
+    model = tiny("LlamaForCausalLM", False, num_attention_heads=4, num_key_value_heads=4)
+    params = numbered(model)
+    model.save_pretrained(params, tmp_path)
+    placed = type(model).from_pretrained(tmp_path, device_map={"": "disk"}, scan_layers=False)[1]
+    edits = (
+        lambda params: model.resize_token_embeddings(params, 15, KEY)[1],
+        lambda params: model.prune_heads(params, {0: [1]})[1],
+        lambda params: model.tie_weights(model.untie_weights(params)[1])[1],
+    )
+    for edit in edits:
+        got, wanted = edit(placed), edit(params)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), got, wanted)
+
+
 @pytest.mark.parametrize(
     ("name", "size"), [("bert-untied", 64), ("gpt2-lm-head", 50), ("llama-causal-lm", 64)]
 )

@@ -210,6 +210,14 @@ def test_D8_keywords_act_or_are_refused(tiny):
     for wrong in (prompt, {"params": params}):
         with pytest.raises(TypeError, match="generate takes the tree of params before the prompt"):
             model.generate(wrong, prompt)
+    with pytest.raises(TypeError, match=r"key is 'seed'; pass key=jax.random.key"):
+        model.generate(params, prompt, key="seed")  # though nothing is drawn
+    gone = jax.tree.map(jnp.array, params)
+    gone["lm_head"]["kernel"].delete()
+    with pytest.raises(ValueError, match=r"of shape \(24, 61\) that was deleted, or donated"):
+        model.generate(gone, prompt)
+    with pytest.raises(TypeError, match="params with numbers, and has a AbstractParam among them"):
+        model.generate(model.abstract_params(), prompt)
     plain = model.generate(params, prompt, max_new_tokens=2).sequences
     neutral = {"num_beams": 1, "use_cache": True, "streamer": None, "synced_gpus": False}
     same = model.generate(params, prompt, max_length=5, eos_token_id=[2], **neutral).sequences

@@ -53,6 +53,19 @@ def test_D11_D29_what_is_no_prompt(ids, mask, error, message):
         read_prompt(ids, mask, pad=0, vocab_size=50)
 
 
+def test_what_holds_no_numbers():
+    for ids in ("a text", ["a text"], b"ab", None, iter([[1, 2]]), IDS.astype(object)):
+        with pytest.raises(TypeError, match="input_ids is an? .*expected numbers"):
+            read_prompt(ids)
+    with pytest.raises(TypeError, match=r"input_ids is a dict; .*give its \['input_ids'\]"):
+        read_prompt({"input_ids": IDS})
+    for mask in ("1111", np.ones(IDS.shape, complex), np.full(IDS.shape, None)):
+        with pytest.raises(TypeError, match="attention_mask is an? .*expected numbers"):
+            read_prompt(IDS, mask)
+    with pytest.raises(ValueError, match="attention_mask holds nan: expected 1 for tokens"):
+        read_prompt(IDS, np.full(IDS.shape, np.nan))
+
+
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
 def test_masks_of_any_dtype(dtype):
     mask = (IDS != 0).astype(dtype)

@@ -120,6 +120,16 @@ def test_P13_18_bad_input_of_staged_runs(llama):
         model.apply(variables, IDS, deterministic=False, rngs={"dropout": jax.random.key(0)})
     with pytest.raises(TypeError, match="scan_layers=True keeps all layers in one array"):
         model.clone(scan_layers=True).apply(variables, IDS)
+    with jax.set_mesh(jax.make_mesh((8,), ("x",))):
+        with pytest.raises(TypeError, match="jax.set_mesh asks for all devices .*: call outside"):
+            model.apply(variables, IDS)
+    layers = placed["model"]["layers"]
+    for wrong, said in (
+        ({"0": layers["0"]}, "the params have no model/layers/1; the model has 2 layers"),
+        (layers | {"2": layers["0"]}, "model/layers/2/.*: the model has the layers .*/0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.apply({"params": placed | {"model": placed["model"] | {"layers": wrong}}}, IDS)
     alone = params["model"]["layers"]["0"]
     spread = jax.device_put(
         alone, jax.NamedSharding(jax.make_mesh((8,), ("x",)), jax.sharding.PartitionSpec())
