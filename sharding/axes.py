@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax.core import meta
+
+PyTree: TypeAlias = Any
+"""Any tree that JAX knows."""
 
 Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 """An initializer: (key, shape) -> array."""
@@ -80,11 +83,11 @@ class Axes(meta.AxisMetadata):
     `nn.Partitioned` it never constrains.
     """
 
-    value: Any
+    value: PyTree
     names: tuple[str | None, ...] = dataclasses.field(metadata={"static": True})
     drawn: _Drawn = dataclasses.field(metadata={"static": True})
 
-    def unbox(self) -> Any:
+    def unbox(self) -> PyTree:
         return self.value
 
     def replace_boxed(self, val: object) -> "Axes":
@@ -111,14 +114,14 @@ _declaring = jax.make_user_context(default_value=False)
 compiled or traced on one side is not reused on the other."""
 
 
-def with_axes(init: Draw, *names: str | None) -> Callable[..., Any]:
+def with_axes(init: Draw, *names: str | None) -> Callable[..., PyTree]:
     """Wraps an initializer so that the parameter it makes has one axis name per dimension.
 
     `declared_axes` alone sees the names; in any other call the initializer is `init` itself, so
     that `Module.init`, `nn.vmap`, `nn.jit`, `nnx.bridge.ToNNX` and others see plain arrays.
     """
 
-    def named(key: jax.Array, shape: tuple[int, ...]) -> Any:
+    def named(key: jax.Array, shape: tuple[int, ...]) -> PyTree:
         value = init(key, shape)
         return Axes(value, names, _Drawn(init)) if _declaring.value else value
 
@@ -132,7 +135,7 @@ def described(init: Draw, shape: tuple[int, ...], names: tuple[str | None, ...])
     return Axes(jnp.zeros(shape, jnp.float32), names, _Drawn(init)) if _declaring.value else None
 
 
-def declared_axes(init: Callable[..., Any], *args: Any) -> Any:
+def declared_axes(init: Callable[..., PyTree], *args: PyTree) -> PyTree:
     """Returns the tree of `AbstractParam` that `init(*args)`, such as `Module.init`, would make;
     computes nothing. A parameter whose initializer is not wrapped with `with_axes` has the names of
     flax's own boxes (`nn.with_logical_partitioning`), or axes without names.

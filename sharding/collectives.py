@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from .mesh import check_mesh
 
@@ -73,7 +73,7 @@ class Collective:
 
 
 def collectives(
-    compiled: jax.stages.Compiled | str, mesh: Mesh | None = None
+    compiled: jax.stages.Compiled | str, mesh: Mesh | AbstractMesh | None = None
 ) -> tuple[Collective, ...]:
     """Reads the collectives off a compiled program, in the order of its text.
 
@@ -89,23 +89,20 @@ def collectives(
     >>> collectives(line)
     (Collective(kind='all-reduce', shapes=(('f32', (8,)),), groups=((0, 1), (2, 3)), axes=()),)
     """
-    if isinstance(compiled, jax.stages.Compiled):
-        compiled = compiled.as_text()
-    if not isinstance(compiled, str):
+    text = compiled.as_text() if isinstance(compiled, jax.stages.Compiled) else compiled
+    if not isinstance(text, str):
         raise TypeError(
             f"compiled is a {type(compiled).__name__}; expected what "
             "jax.jit(f).lower(...).compile() returns, or its text"
         )
-    if "stablehlo." in compiled:
+    if "stablehlo." in text:
         raise ValueError("the text is StableHLO, which has no collectives yet: compile it first")
     mesh = None if mesh is None else check_mesh(mesh, abstract=True)
-    text = _COMMENT.sub("", compiled)
-    return tuple(
-        _collective(match, mesh) for match in map(_LINE.search, text.splitlines()) if match
-    )
+    lines = _COMMENT.sub("", text).splitlines()
+    return tuple(_collective(match, mesh) for match in map(_LINE.search, lines) if match)
 
 
-def _collective(match: re.Match[str], mesh: Mesh | None) -> Collective:
+def _collective(match: re.Match[str], mesh: Mesh | AbstractMesh | None) -> Collective:
     kind, groups = match["kind"], _groups(match["rest"])
     if not groups and mesh is not None and kind != "collective-permute":
         groups = (tuple(range(mesh.size)),)  # {}: all devices

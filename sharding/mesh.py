@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Literal, overload
 
 import jax
 import numpy as np
@@ -63,7 +63,11 @@ def _checked(devices: object) -> list[jax.Device]:
     return found
 
 
-def check_mesh(mesh: Any, *, abstract: bool = False) -> Any:
+@overload
+def check_mesh(mesh: object, *, abstract: Literal[False] = False) -> Mesh: ...
+@overload
+def check_mesh(mesh: object, *, abstract: bool) -> Mesh | AbstractMesh: ...
+def check_mesh(mesh: object, *, abstract: bool = False) -> Mesh | AbstractMesh:
     """Returns the mesh that params are placed on: a mesh of Explicit axes, as `jax.make_mesh` makes
     it, is taken as the one of Auto axes on the same devices, with the same names.
 

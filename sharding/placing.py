@@ -4,19 +4,18 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_flatten_with_path
 
+from .axes import PyTree
 from .mesh import check_mesh
 from .presets import DEFAULT_RULES, Rules
 from .reports import LeafReport, Report, on_mesh, parts_of
 from .rules import as_rules, check_rules, path_rules, target_of
 from .uneven import UNPADDED, Uneven, as_uneven, check_axes, choice_for, not_padded
-
-PyTree: TypeAlias = Any
 
 
 def place(
@@ -184,7 +183,7 @@ def report(
     rules: object = None,
     *,
     uneven: object = None,
-    plan: Any = None,
+    plan: object = None,
 ) -> Report:
     """Returns where each leaf of a model is on a mesh: path, shape, dtype, logical axes, the rules
     that decided, spec, bytes a device, and copies; `print` it to see the table, with the totals.
@@ -209,8 +208,9 @@ def report(
     placed = place(template, mesh, rules, uneven=uneven, pieces=pieces)
     if plan is None:
         return placed
-    if not hasattr(plan, "leaves"):
+    leaves = getattr(plan, "leaves", None)
+    if leaves is None:
         raise TypeError(f"plan is a {type(plan).__name__}; expected what load_plan returns")
-    modes = {leaf.path: str(leaf.route) for leaf in plan.leaves}
+    modes = {leaf.path: str(leaf.route) for leaf in leaves}
     rows = (dataclasses.replace(row, read_mode=modes.get(row.path)) for row in placed.rows)
     return dataclasses.replace(placed, rows=tuple(rows))

@@ -2,16 +2,14 @@
 
 import dataclasses
 import math
-from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from .presets import names_of
+from .axes import PyTree
+from .presets import Target, names_of
 from .uneven import dividing, grown
-
-PyTree: TypeAlias = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Report:
 
     mesh: Mesh | AbstractMesh
     rows: tuple[LeafReport, ...]
-    structure: Any
+    structure: jax.tree_util.PyTreeDef
 
     @property
     def shardings(self) -> PyTree:
@@ -101,7 +99,7 @@ class Report:
         called in a trace, or of arrays that are on the mesh. What is held as several arrays is not
         padded."""
 
-        def one(row: LeafReport, leaf: Any) -> Any:
+        def one(row: LeafReport, leaf: object) -> object:
             if not isinstance(leaf, jax.Array) or leaf.shape == row.stored:
                 return leaf
             return grown(leaf, row.stored, row.sharding)
@@ -161,7 +159,7 @@ def _numbers(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "()"
 
 
-def _target(entry: Any) -> str:
+def _target(entry: Target) -> str:
     return "+".join(names_of(entry)) or "-"
 
 

@@ -1,19 +1,21 @@
 """What becomes of dimensions that do not divide over the mesh axes of their rule."""
 
 import functools
+import math
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jax.sharding import NamedSharding, PartitionSpec
-from jax.tree_util import keystr, tree_map_with_path
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import KeyPath, keystr, tree_map_with_path
 
-from .presets import Rules, nearest
+from .axes import PyTree
+from .presets import Rules, Target, names_of, nearest
 from .rules import first_wins
 
-PyTree: TypeAlias = Any
+X = TypeVar("X")
 Uneven: TypeAlias = str | tuple[tuple[str, str], ...]
 
 CHOICES = ("refuse", "replicate", "pad")
@@ -106,23 +108,24 @@ def cut(params: PyTree, template: PyTree) -> PyTree:
         for path, leaf in jax.tree_util.tree_leaves_with_path(template)
     }
 
-    def one(path: Any, leaf: Any) -> Any:
+    def one(path: KeyPath, leaf: X) -> X | jax.Array:
         shape = shapes.get(keystr(path, simple=True, separator="/"))
         return leaf if shape is None or not _is_padded(leaf, shape) else _cut(leaf, shape)
 
     return tree_map_with_path(one, params)
 
 
-def _is_padded(leaf: Any, shape: tuple[int, ...]) -> bool:
+def _is_padded(leaf: object, shape: tuple[int, ...]) -> bool:
     """Tells whether a leaf is larger by less than the shards of its mesh: a row each at most."""
-    if getattr(leaf, "shape", shape) == shape or len(leaf.shape) != len(shape):
+    own = getattr(leaf, "shape", shape)
+    if own == shape or len(own) != len(shape):
         return False
     mesh = jax.typeof(leaf).sharding.mesh if isinstance(leaf, jax.Array) else None
     devices = jax.device_count() if mesh is None or mesh.empty else mesh.size
-    return all(0 <= a - b < devices for a, b in zip(leaf.shape, shape, strict=True))
+    return all(0 <= a - b < devices for a, b in zip(own, shape, strict=True))
 
 
-def _cut(leaf: Any, shape: tuple[int, ...]) -> Any:
+def _cut(leaf: Any, shape: tuple[int, ...]) -> jax.Array:
     sharding = None if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
     if not isinstance(sharding, NamedSharding):
         return leaf[tuple(map(slice, shape))]
@@ -145,12 +148,8 @@ def dividing(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*entries), memory_kind=sharding.memory_kind)
 
 
-def _parts(entry: Any, mesh: Any) -> int:
-    names = () if entry is None else (entry,) if isinstance(entry, str) else entry
-    parts = 1
-    for name in names:
-        parts *= mesh.shape[name]
-    return parts
+def _parts(entry: Target, mesh: Mesh | AbstractMesh) -> int:
+    return math.prod(mesh.shape[name] for name in names_of(entry))
 
 
 @functools.lru_cache(maxsize=64)

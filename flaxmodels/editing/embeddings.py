@@ -7,7 +7,7 @@ that it replaces; the other leaves are the same objects.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -324,25 +324,30 @@ def _in_place_of(new: Leaf, leaf: Leaf, path: str) -> Leaf:
 
 
 def _given(
-    value: Any,
+    value: object,
     shapes: dict[str, tuple[int | None, ...]],
     location: str,
     optional: tuple[str, ...] = (),
 ) -> Leaves:
     """Returns `value` if it is {name: floats} of `shapes`, in which None stands for any size."""
 
-    def fits(name: str, x: Any) -> bool:
+    def fits(name: str, x: object) -> bool:
         shape = getattr(x, "shape", ())
         sizes = zip(shape, shapes[name], strict=False)
         same = len(shape) == len(shapes[name]) and all(n in (m, None) for m, n in sizes)
-        return same and jnp.issubdtype(x.dtype, jnp.floating)
+        return same and jnp.issubdtype(getattr(x, "dtype", object), jnp.floating)
 
-    named = isinstance(value, Mapping) and {*shapes} - {*optional} <= value.keys() <= {*shapes}
-    if named and all(fits(name, x) for name, x in value.items()):
+    if not isinstance(value, Mapping):
+        got = _kind(value)
+    elif {*shapes} - {*optional} <= value.keys() <= {*shapes} and all(
+        fits(name, x) for name, x in value.items()
+    ):
         return value
-    got = {k: _kind(x) for k, x in value.items()} if isinstance(value, Mapping) else _kind(value)
+    else:
+        got = {name: _kind(x) for name, x in value.items()}
     raise ValueError(f"{location}: expected {{name: shape}} of floats {shapes}, got {got}")
 
 
-def _kind(x: Any) -> str:
-    return f"{x.dtype} {tuple(x.shape)}" if hasattr(x, "shape") else type(x).__name__
+def _kind(x: object) -> str:
+    shape = getattr(x, "shape", None)
+    return type(x).__name__ if shape is None else f"{getattr(x, 'dtype', '')} {tuple(shape)}"

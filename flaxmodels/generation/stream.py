@@ -6,8 +6,8 @@ it. Lengths are rounded up, by padding on the left and by more slots, so that th
 conversation run the programs of the turns before.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Unpack
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,9 @@ class _Running(NamedTuple):
     cache: blocks.Cache
 
 
+_Pass: TypeAlias = Callable[..., tuple[_Running, jax.Array]]
+
+
 def _stream(params: Params, task: Task) -> Iterator[np.ndarray]:
     check_agreement("stream", params, task)
     batch, given = task.prompt.ids.shape
@@ -82,8 +85,7 @@ def _stream(params: Params, task: Task) -> Iterator[np.ndarray]:
     check_memory(model, batch, 0, slots)
     how = model, task.choice, params
     # Passes over params in stages are several programs.
-    programs: Any = (_begin, _go_on) if is_placed(params) else _COMPILED
-    begin, go_on = programs
+    begin, go_on = (_begin, _go_on) if is_placed(params) else _COMPILED
     try:
         running, good = begin(*how, slots, prompt, task.draw, jnp.bool_(count == 1))
         done = np.zeros(batch, bool)
@@ -166,7 +168,7 @@ def _go_on(
     return _Running(token[:, None], running.lengths + 1, cache), good
 
 
-_COMPILED: Any = (
+_COMPILED: tuple[_Pass, _Pass] = (
     jax.jit(_begin, static_argnums=(0, 1, 3)),
     jax.jit(_go_on, static_argnums=(0, 1), donate_argnums=3),
 )

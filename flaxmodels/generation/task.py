@@ -1,7 +1,7 @@
 """What a call of `generate` or `stream` asks: its keywords, checked, as one value."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import jax
 import numpy as np
@@ -122,8 +122,8 @@ def task_of(
         eos=options.eos,
         vocab_size=model.prompt_vocab_size,
     )
-    begun = {name: others[name] for name in ("decoder_input_ids", "decoder_attention_mask")}
-    prompt = _with_decoder(model, prompt, options, begun)
+    begun = others["decoder_input_ids"], others["decoder_attention_mask"]
+    prompt = _with_decoder(model, prompt, options, *begun)
     draw = draw_of(options, traced, others["key"])
     count = count_tokens(model.config, prompt.continued.ids.shape[1], options)
     return Task(
@@ -132,16 +132,16 @@ def task_of(
 
 
 def _with_decoder(
-    model: Model, prompt: Prompt, options: GenerationConfig, begun: Mapping[str, Any]
+    model: Model, prompt: Prompt, options: GenerationConfig, ids: object, mask: object
 ) -> Prompt:
     """Returns the prompt with what a decoder over an encoder begins with."""
     start = start_token(model, options)
     if start is not None:
         size = getattr(model.config.text, "vocab_size", None)
-        return begin_decoder(prompt, start, **begun, pad=options.pad_token_id, vocab_size=size)
-    if idle := [name for name, value in begun.items() if value is not None]:
+        return begin_decoder(prompt, start, ids, mask, pad=options.pad_token_id, vocab_size=size)
+    if ids is not None or mask is not None:
         raise TypeError(
             f"{type(model).__name__} has no encoder: its decoder begins with the prompt, and "
-            f"{idle[0]} would have no effect"
+            f"decoder_{'attention_mask' if ids is None else 'input_ids'} would have no effect"
         )
     return prompt

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 
@@ -41,7 +40,7 @@ class Unit:
         return f"{path} ({format_size(self.leaves[path])})"
 
 
-def memory_limits(given: Any) -> dict[Place, int] | None:
+def memory_limits(given: object) -> dict[Place, int] | None:
     """Parses `max_memory`.
 
     Raises:
@@ -81,7 +80,9 @@ def default_limit(place: Place) -> int | None:
     return int(_SHARE * limit / sharing)
 
 
-def limits_for(how: str, given: Mapping[Place, int] | None, units: Sequence[Unit]) -> list:
+def limits_for(
+    how: str, given: Mapping[Place, int] | None, units: Sequence[Unit]
+) -> list[tuple[Place, int]]:
     """Returns [(place, bytes)] in the order in which a map that is made fills them: devices, host
     memory, the disk.
 
@@ -91,11 +92,12 @@ def limits_for(how: str, given: Mapping[Place, int] | None, units: Sequence[Unit
     """
     devices = [d for d in jax.local_devices() if given is None or d in given]
     if given is not None:
-        devices += [place for place in given if place not in devices and place != HOST]
+        named = (place for place in given if not isinstance(place, str))
+        devices += [device for device in named if device not in devices]
     if not devices:
         devices = jax.local_devices()[:1]
         given = {**(given or {}), devices[0]: 0}
-    limits = {}
+    limits: dict[Place, int] = {}
     for place in (*devices, HOST):
         limit = given.get(place) if given is not None and place in given else default_limit(place)
         limits[place] = _UNKNOWN if limit is None else limit
@@ -108,7 +110,11 @@ _UNKNOWN = 1 << 62
 
 
 def _balanced(
-    limits: Mapping[Place, int], devices: list[Any], units: Sequence[Unit], *, spare_first: bool
+    limits: Mapping[Place, int],
+    devices: Sequence[jax.Device],
+    units: Sequence[Unit],
+    *,
+    spare_first: bool,
 ) -> dict[Place, int]:
     """Returns lower limits of the devices but the last, so that each gets its share; the first one
     nothing if it is to be spared and the others have room."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 from jax.sharding import Sharding, SingleDeviceSharding
@@ -78,9 +77,9 @@ def device_map_of(model: Model, sizes: Mapping[str, int], options: DeviceMapOpti
         return placement
     whole = Unit("the model", sizes, False)
     table = limits_for(given, limits, (whole,))
-    devices = [one for one in table if not isinstance(one[0], str)]
-    if whole.nbytes <= devices[0][1] and (given == "sequential" or len(devices) == 1):
-        device: Any = devices[0][0]
+    devices = [(place, limit) for place, limit in table if not isinstance(place, str)]
+    device, limit = devices[0]
+    if whole.nbytes <= limit and (given == "sequential" or len(devices) == 1):
         return DeviceMap(dict.fromkeys(sizes, device), device, (whole,))
     units = units_of(model, sizes)
     table = limits_for(given, limits, units)
@@ -108,7 +107,9 @@ def _known_limits(
     return limits
 
 
-def _mapped(model: Model, sizes: Mapping[str, int], given: Mapping[str, Any]) -> dict[str, Place]:
+def _mapped(
+    model: Model, sizes: Mapping[str, int], given: Mapping[str, object]
+) -> dict[str, Place]:
     """Returns the place of each leaf by the longest prefix of its path, or of its tensor's name."""
     template = flatten(model.abstract_params())
     stored = places(template, model.naming, TORCH)
@@ -136,7 +137,7 @@ def _mapped(model: Model, sizes: Mapping[str, int], given: Mapping[str, Any]) ->
     return where
 
 
-def _check_used(model: Model, idle: Sequence[str], template: Mapping[str, Any]) -> None:
+def _check_used(model: Model, idle: Sequence[str], template: Mapping[str, object]) -> None:
     """Refuses prefixes of nothing; those of tied modules and of buffers, which maps of Transformers
     have, are of nothing here."""
     for prefix in idle:

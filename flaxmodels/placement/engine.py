@@ -11,10 +11,11 @@ import numpy as np
 from .. import blocks
 from ..blocks.stack import Carry, places_of
 from ..calls.concrete import check_token_ids, is_traced, known
-from ..core.model import Mixin
+from ..core.model import Mixin, Model
+from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.types import PyTree
 from .fetching import fetched, fetched_in_turn
-from .leaves import device_for, flat_leaves, is_placed
+from .leaves import PlacedLeaf, device_for, flat_leaves, is_placed
 from .mixed import Mixed, abstract_leaves
 from .programs import (
     Call,
@@ -54,7 +55,7 @@ class Staged(Mixin):
         return run_staged(self, params, args, kwargs)
 
 
-def run_staged(model: Any, params: PyTree, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def run_staged(model: Model, params: PyTree, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Runs `model.apply({"params": params}, *args, **kwargs)` in stages."""
     name = type(model).__name__
     if is_traced(args, kwargs):
@@ -91,13 +92,15 @@ def run_staged(model: Any, params: PyTree, args: Sequence[Any], kwargs: dict[str
         if isinstance(result, Finished):
             return entries.filled(result.output)
         if isinstance(result, Lookup):
-            output = looked_up(leaves[result.path], result.ids, result.dtype)
+            table = leaves[result.path]
+            assert isinstance(table, DiskLeaf)
+            output = looked_up(table, result.ids, result.dtype)
         else:
             output = _run_layers(result, leaves, entries)
         done = (*done, Mixed.of(output))
 
 
-def check_looped(model: Any) -> None:
+def check_looped(model: Model) -> None:
     """Refuses a scanned model.
 
     Raises:
@@ -111,7 +114,9 @@ def check_looped(model: Any) -> None:
         )
 
 
-def _check_given(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], cache: Any) -> None:
+def _check_given(
+    model: Model, args: Sequence[Any], kwargs: Mapping[str, Any], cache: blocks.Cache | None
+) -> None:
     """Checks the values that programs would have to trust: ids, and the room in a cache."""
     ids = args[0] if args else kwargs.get("input_ids")
     if ids is None:
@@ -189,11 +194,13 @@ def _shapes(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-def _with(arrays: Any, place: Any, array: Any) -> tuple[Any, ...]:
+def _with(arrays: Any, place: Any, array: jax.Array) -> tuple[jax.Array, ...]:
     return (*arrays[:place], array, *arrays[place + 1 :])
 
 
-def _run_layers(stack: Stack, leaves: Mapping[str, Any], entries: _Entries) -> blocks.LayersOutput:
+def _run_layers(
+    stack: Stack, leaves: Mapping[str, PlacedLeaf], entries: _Entries
+) -> blocks.LayersOutput:
     """Runs the layers of a stack, each waited for before its params' memory is used again."""
     units = [*layer_leaves(leaves, stack.path, len(stack.kinds))]
     even = blocks.heads_are_even(stack.maker.config)

@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -19,7 +19,10 @@ from ..params.checkpoint.disk_leaf import DiskLeaf, Recipe
 from ..params.formats.files import File
 from ..params.host.copies import CACHE_LINE, empty_bytes
 from ..params.host.threads import Modes
-from .leaves import device_for, is_offloaded
+from .leaves import PlacedLeaf, device_for, is_offloaded
+
+UnitLeaves: TypeAlias = Mapping[str, PlacedLeaf]
+"""{path: leaf} of what is fetched together."""
 
 AHEAD = 1
 """Layers that are fetched while one is computed. With one the reader never waits but for its turn,
@@ -69,7 +72,7 @@ _BUFFERS: "weakref.WeakKeyDictionary[File, Buffers]" = weakref.WeakKeyDictionary
 
 
 def fetched_in_turn(
-    units: Sequence[Mapping[str, Any]], main: jax.Device | None = None
+    units: Sequence[UnitLeaves], main: jax.Device | None = None
 ) -> Iterator[Fetched]:
     """Yields units of leaves, each on its device, the next one being read meanwhile. Whoever takes
     the next must have finished with the last one: its memory is used again."""
@@ -79,7 +82,7 @@ def fetched_in_turn(
         return
     modes = Modes.of_caller()
 
-    def fetch(unit: Mapping[str, Any], buffer: np.ndarray) -> Fetched:
+    def fetch(unit: UnitLeaves, buffer: np.ndarray) -> Fetched:
         with modes.entered():
             return _fetch(unit, main, buffer)
 
@@ -103,20 +106,20 @@ def fetched_in_turn(
             raise
 
 
-def _buffers_of(units: Sequence[Mapping[str, Any]]) -> Buffers:
+def _buffers_of(units: Sequence[UnitLeaves]) -> Buffers:
     for leaf in (leaf for unit in units for leaf in unit.values()):
         if isinstance(leaf, DiskLeaf) and leaf.tensor.spans:
             return _BUFFERS.setdefault(leaf.tensor.spans[0].file, Buffers())
     return Buffers()
 
 
-def fetched(unit: Mapping[str, Any], main: jax.Device | None = None) -> Fetched:
+def fetched(unit: UnitLeaves, main: jax.Device | None = None) -> Fetched:
     """Returns one unit of leaves on its device."""
     size = _buffer_bytes(unit)
     return _fetch(unit, main, empty_bytes(size) if size else None)
 
 
-def _buffer_bytes(unit: Mapping[str, Any]) -> int:
+def _buffer_bytes(unit: UnitLeaves) -> int:
     leaves = [leaf for leaf in unit.values() if isinstance(leaf, DiskLeaf)]
     return sum(_aligned(leaf.tensor.nbytes) for leaf in leaves)
 
@@ -125,12 +128,13 @@ def _aligned(nbytes: int) -> int:
     return -(-nbytes // CACHE_LINE) * CACHE_LINE
 
 
-def _fetch(unit: Mapping[str, Any], main: jax.Device | None, buffer: Any) -> Fetched:
+def _fetch(unit: UnitLeaves, main: jax.Device | None, buffer: np.ndarray | None) -> Fetched:
     device = device_for(unit.values(), main)
     arrays, recipes, start = {}, [], 0
     is_streamed = any(map(is_offloaded, unit.values()))
     for path, leaf in unit.items():
         if isinstance(leaf, DiskLeaf):
+            assert buffer is not None
             # On a CPU device the array may be this memory itself.
             array = leaf.tensor.read(scratch=buffer[start:])
             start += _aligned(leaf.tensor.nbytes)

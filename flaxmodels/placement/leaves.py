@@ -1,7 +1,7 @@
 """Leaves that a program cannot be given as they are: of host memory, of files, of other devices."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TypeAlias
 
 import jax
 from jax.core import Tracer
@@ -9,6 +9,9 @@ from jax.core import Tracer
 from .. import params as fp
 from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.tree.measure import HOST_KINDS
+
+PlacedLeaf: TypeAlias = jax.Array | DiskLeaf
+"""A leaf of params that are run in stages, on one device, in host memory or in a file."""
 
 
 def is_placed(params: fp.PyTree) -> bool:
@@ -38,17 +41,17 @@ def is_placed(params: fp.PyTree) -> bool:
     return len(devices) > 1
 
 
-def is_offloaded(leaf: Any) -> bool:
+def is_offloaded(leaf: PlacedLeaf) -> bool:
     """Tells whether a leaf is on no device."""
     return isinstance(leaf, DiskLeaf) or leaf.sharding.memory_kind in HOST_KINDS
 
 
-def stored_bytes(leaf: Any) -> int:
+def stored_bytes(leaf: PlacedLeaf) -> int:
     """Counts the bytes that a leaf takes where it is."""
     return leaf.tensor.nbytes if isinstance(leaf, DiskLeaf) else leaf.nbytes
 
 
-def device_for(leaves: Iterable[Any], main: jax.Device | None = None) -> jax.Device:
+def device_for(leaves: Iterable[PlacedLeaf], main: jax.Device | None = None) -> jax.Device:
     """Returns the device that computes with leaves: the one that holds the most bytes of them, or
     if none does the one that they are to be brought to; `main` of no leaves."""
     held: dict[jax.Device, int] = {}
@@ -68,7 +71,7 @@ def _device_of(leaf: jax.Array) -> jax.Device:
     return device
 
 
-def flat_leaves(params: fp.PyTree) -> Mapping[str, Any]:
+def flat_leaves(params: fp.PyTree) -> dict[str, PlacedLeaf]:
     """Returns {path: leaf} of params in stages, NumPy's put onto JAX's device.
 
     Raises:

@@ -1,12 +1,17 @@
 """Pytrees of arrays and of values that are none, as programs take and return them."""
 
 from collections.abc import Hashable, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import jax
 import numpy as np
 
+from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.types import PyTree
+
+Array: TypeAlias = jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct
+Static: TypeAlias = tuple[jax.tree_util.PyTreeDef, tuple[Hashable, ...]]
+"""The structure of a pytree, and its leaves, with a mark in the place of each array."""
 
 
 class _Array:
@@ -28,9 +33,9 @@ class Mixed:
         arrays: its leaves that are arrays.
     """
 
-    def __init__(self, arrays: tuple[Any, ...], static: Hashable):
+    def __init__(self, arrays: tuple[Array, ...], static: Static):
         self.arrays = arrays
-        self._static: Any = static
+        self._static = static
 
     @classmethod
     def of(cls, tree: PyTree) -> Self:
@@ -56,11 +61,11 @@ class Mixed:
         """Its shapes and dtypes, as a value."""
         return Abstract(tuple((x.shape, np.dtype(x.dtype)) for x in self.arrays), self._static)
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], Hashable]:
+    def tree_flatten(self) -> tuple[tuple[Array, ...], Static]:
         return self.arrays, self._static
 
     @classmethod
-    def tree_unflatten(cls, static: Hashable, arrays: Any) -> Self:
+    def tree_unflatten(cls, static: Static, arrays: Any) -> Self:
         return cls(tuple(arrays), static)
 
 
@@ -68,14 +73,14 @@ class Abstract(NamedTuple):
     """What a `Mixed` is but for the numbers in its arrays."""
 
     shapes: tuple[tuple[tuple[int, ...], np.dtype], ...]
-    static: Hashable
+    static: Static
 
     @property
     def mixed(self) -> Mixed:
         return Mixed(tuple(jax.ShapeDtypeStruct(*shape) for shape in self.shapes), self.static)
 
 
-def abstract_leaves(leaves: Mapping[str, Any]) -> Abstract:
+def abstract_leaves(leaves: Mapping[str, Array | DiskLeaf]) -> Abstract:
     """Returns the shapes and dtypes of {path: leaf}, as programs are told of them."""
     ordered = [leaves[path] for path in sorted(leaves)]
     shapes = tuple((tuple(leaf.shape), np.dtype(leaf.dtype)) for leaf in ordered)

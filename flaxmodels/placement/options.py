@@ -3,10 +3,13 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from .budget import memory_limits
 from .places import AUTOMATIC, one_place, place_of
+
+MaxMemory: TypeAlias = Mapping[Any, int | str]
+"""{device, its name or number, or "cpu": bytes, or "10GiB"}."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,8 +29,8 @@ class DeviceMapOptions:
         ValueError: a device that there is not, sizes that are none.
     """
 
-    device_map: Any = None
-    max_memory: Mapping[Any, int | str] | None = None
+    device_map: object = None
+    max_memory: MaxMemory | None = None
     offload_folder: str | os.PathLike | None = None
     offload_buffers: bool = False
 

@@ -18,7 +18,7 @@ _NAMED = re.compile(r"([a-z]+)(?::([0-9]{1,9}))?")
 _BACKENDS = {"cuda": "gpu", "gpu": "gpu", "rocm": "gpu", "tpu": "tpu", "cpu": "cpu"}
 
 
-def place_of(value: Any, name: str = "device_map") -> Place:
+def place_of(value: object, name: str = "device_map") -> Place:
     """Returns the place that a value of a map means: a device or its name ("cuda:1", "gpu",
     "tpu:3", "cpu:0"), the number of one, "cpu" for host memory, "disk".
 

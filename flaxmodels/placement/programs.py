@@ -8,18 +8,22 @@ trace ends, or goes on with what the layers gave.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from .. import blocks
 from .. import params as fp
 from ..blocks.stack import Carry, Trace, step_of
+from ..config.config import Config
 from ..params.checkpoint.disk_leaf import Recipe
 from ..params.types import PyTree
 from .mixed import Abstract, Mixed, abstract_array, abstract_leaves
+
+X = TypeVar("X")
 
 
 class Call(NamedTuple):
@@ -33,8 +37,8 @@ class Call(NamedTuple):
         by_rows: paths of embedding tables of which no more than the rows of the ids are to be read.
     """
 
-    model: Any
-    method: Any = None
+    model: nn.Module
+    method: Callable[..., Any] | str | None = None
     others: Abstract | None = None
     recipes: tuple[tuple[str, Recipe], ...] = ()
     by_rows: tuple[str, ...] = ()
@@ -43,8 +47,8 @@ class Call(NamedTuple):
 class Maker(NamedTuple):
     """What makes a layer of a stack."""
 
-    layer: Any
-    config: Any
+    layer: Callable[..., Any]
+    config: Config
     options: blocks.ModelOptions
 
 
@@ -67,7 +71,7 @@ class Stack(NamedTuple):
 class Finished(NamedTuple):
     """What a call returned."""
 
-    output: Any
+    output: PyTree
 
 
 class Lookup(NamedTuple):
@@ -81,7 +85,7 @@ class Lookup(NamedTuple):
 
     path: str
     ids: jax.Array
-    dtype: Any
+    dtype: np.dtype
 
 
 class _Reached(Exception):
@@ -91,7 +95,9 @@ class _Reached(Exception):
         self.what = what
 
 
-def run_part(call: Call, params: Mapping[str, Any], given: Mixed, done: tuple[Mixed, ...]) -> Mixed:
+def run_part(
+    call: Call, params: Mapping[str, jax.Array], given: Mixed, done: tuple[Mixed, ...]
+) -> Mixed:
     """Runs a call from what is done, stacks and lookups, to the next one of them.
 
     Args:
@@ -111,8 +117,9 @@ def run_part(call: Call, params: Mapping[str, Any], given: Mixed, done: tuple[Mi
             return function(*args, **kwargs)
         if (output := next(outputs, None)) is not None:
             return output.tree
-        reached: Any = _stack if isinstance(module, blocks.Layers) else _lookup
-        raise _Reached(reached(module, *args, **kwargs))
+        if isinstance(module, blocks.Layers):
+            raise _Reached(_stack(module, *args, **kwargs))
+        raise _Reached(_lookup(module, *args, **kwargs))
 
     try:
         with nn.intercept_methods(intercept):
@@ -128,7 +135,9 @@ def run_part(call: Call, params: Mapping[str, Any], given: Mixed, done: tuple[Mi
 compiled_part = functools.partial(jax.jit, static_argnums=0)(run_part)
 
 
-def _made(params: Mapping[str, Any], recipes: tuple[tuple[str, Recipe], ...]) -> dict[str, Any]:
+def _made(
+    params: Mapping[str, jax.Array], recipes: tuple[tuple[str, Recipe], ...]
+) -> dict[str, jax.Array]:
     """Makes leaves of what files hold of them."""
     leaves = {**params}
     for path, recipe in recipes:
@@ -142,7 +151,7 @@ def _unread(leaves: Abstract | None) -> dict[str, jax.Array]:
     return {path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in tree.items()}
 
 
-def _ends_a_program(call: Call, module: Any, args: tuple[Any, ...]) -> bool:
+def _ends_a_program(call: Call, module: object, args: tuple[Any, ...]) -> bool:
     """Tells whether a module is called by the engine: layers, and tables of which a call needs
     fewer rows than there are."""
     if isinstance(module, blocks.Layers):
@@ -190,7 +199,12 @@ def used_paths(
     return tuple(path for path, var in variables if id(var) in live), result
 
 
-def stacks_of(call: Call, template: Mapping[str, Any], args: Any, kwargs: Any) -> "Outline":
+def stacks_of(
+    call: Call,
+    template: Mapping[str, jax.ShapeDtypeStruct],
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+) -> "Outline":
     """Traces a whole call -> its stacks, and the leaves of each part around them; nothing is
     computed.
 
@@ -242,7 +256,7 @@ class LayerCall(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=0)
 def run_layer(
-    call: LayerCall, params: Mapping[str, Any], carry: Mixed, context: Mixed, number: Mixed
+    call: LayerCall, params: Mapping[str, jax.Array], carry: Mixed, context: Mixed, number: Mixed
 ) -> tuple[Mixed, Trace]:
     """Runs one layer, whose cache has its own entry alone.
 
@@ -276,13 +290,13 @@ def _with_cross(carry: Carry, change: Callable[[Any], Any]) -> Carry:
     return carry._replace(cache=dataclasses.replace(carry.cache, cross=cross))
 
 
-def layer_leaves(leaves: Mapping[str, Any], path: str, count: int) -> Iterator[dict[str, Any]]:
+def layer_leaves(leaves: Mapping[str, X], path: str, count: int) -> Iterator[dict[str, X]]:
     """Yields the leaves of each layer of a stack: {path in the layer: leaf}.
 
     Raises:
         ValueError: a layer without params, or params of a layer that there is not.
     """
-    layers: list[dict[str, Any]] = [{} for _ in range(count)]
+    layers: list[dict[str, X]] = [{} for _ in range(count)]
     for name, leaf in leaves.items():
         if name.startswith(f"{path}/"):
             number, _, inside = name[len(path) + 1 :].partition("/")

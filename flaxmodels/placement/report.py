@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
@@ -15,7 +14,7 @@ from ..params.tree.measure import format_table, nbytes
 from ..params.tree.paths import flatten
 from .budget import Unit, ring_bytes
 from .device_map import DeviceMap, device_map_of
-from .options import DeviceMapOptions
+from .options import DeviceMapOptions, MaxMemory
 from .places import DISK, HOST, Place, text_of
 
 
@@ -73,7 +72,7 @@ class PlacementPlan:
 
     def __repr__(self) -> str:
         rows = [("place", "modules", "params", "peak")]
-        peaks: Mapping[Any, int] = self.peaks
+        peaks: dict[Place, int] = {**self.peaks}
         beside = [place for place in (HOST, DISK) if place in self.held]
         for place in [*peaks, *beside]:
             size, most = self.held.get(place, 0), peaks.get(place, self.held.get(place, 0))
@@ -117,8 +116,8 @@ class HasPlacementPlan(Mixin):
 
     def placement_plan(
         self,
-        device_map: Any,
-        max_memory: Mapping[Any, int | str] | None = None,
+        device_map: object,
+        max_memory: MaxMemory | None = None,
         *,
         param_dtype: DtypeLike | Mapping[str, DtypeLike] = "float32",
         rates: fs.Rates | None = None,

@@ -1,7 +1,6 @@
 """Rows of embedding tables that stay on the disk: those of the ids are read, and no others."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.host.copies import empty
 
 
-def tables_by_rows(leaves: Mapping[str, Any]) -> tuple[str, ...]:
+def tables_by_rows(leaves: Mapping[str, object]) -> tuple[str, ...]:
     """Returns the paths of tables whose rows can be read one by one: in files, as they are."""
     return tuple(
         path
@@ -23,7 +22,7 @@ def tables_by_rows(leaves: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def looked_up(table: DiskLeaf, ids: jax.Array, dtype: Any) -> jax.Array:
+def looked_up(table: DiskLeaf, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     """Reads the rows of ids int [...] -> [..., D] on the table's device, each row once; an id that
     has no row gives NaN, as in `blocks.Embed`."""
     rows, width = table.tensor.shape

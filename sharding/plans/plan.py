@@ -68,16 +68,20 @@ class Plan:
 
 
 @overload
-def plan(model: Any, mesh: Mesh | AbstractMesh, rules: object = None, **options: Any) -> Plan: ...
+def plan(
+    model: object, mesh: Mesh | AbstractMesh, rules: object = None, **options: Any
+) -> Plan: ...
 @overload
-def plan(model: Any, *, device_map: Any, max_memory: Any = None, **options: Any) -> Any: ...
+def plan(
+    model: object, *, device_map: object, max_memory: object = None, **options: Any
+) -> Any: ...
 def plan(
     model: Any,
     mesh: Mesh | AbstractMesh | None = None,
     rules: object = None,
     *,
-    device_map: Any = None,
-    max_memory: Any = None,
+    device_map: object = None,
+    max_memory: object = None,
     **options: Any,
 ) -> Any:
     """Plans a model on a mesh, or by a `device_map`; makes nothing, and compiles nothing.
@@ -107,13 +111,13 @@ def plan(
 
 
 def plan_mesh(
-    model: Any,
+    model: object,
     mesh: Mesh | AbstractMesh,
     rules: object = None,
     *,
     batch: int = 1,
     length: int = 1,
-    dtype: Any = "bfloat16",
+    dtype: jax.typing.DTypeLike = "bfloat16",
     experts_per_token: int = 1,
     devices_per_host: int = 8,
     rates: Rates | None = None,
@@ -166,8 +170,7 @@ def plan_mesh(
 
 def _check_counts(**counts: object) -> None:
     for name, count in counts.items():
-        is_int = isinstance(count, int | np.integer) and not isinstance(count, bool)
-        if not is_int or count < 1:
+        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
             raise ValueError(f"plan: {name} is {count!r:.80}; expected an int above 0")
 
 

@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections import Counter
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from jax.sharding import AbstractMesh, Mesh
 
-from ..presets import names_of
+from ..presets import Target, names_of
 from ..reports import LeafReport, Report, on_mesh, parts_of
 
 Axes: TypeAlias = tuple[str, ...]
+Moved: TypeAlias = tuple[str, Axes, int, int]
+"""(kind, axes, how many times, bytes of each)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Work:
     """A pass of so many tokens over placed params."""
 
     placed: Report
-    table: dict[str, Any]
+    table: Mapping[str, Target]
     batch: int
     length: int
     itemsize: int
@@ -101,7 +104,7 @@ class Work:
             for kind, axes in sorted(counts)
         )
 
-    def _all(self, backward: bool) -> Any:
+    def _all(self, backward: bool) -> Iterator[Moved]:
         groups: dict[tuple[str, Axes], tuple[int, int]] = {}
         widths: dict[str, list[int]] = {}
         for row in self.placed.rows:
@@ -125,7 +128,7 @@ class Work:
                 yield from self._summed(axes, layers, nbytes)
         yield from self._length(widths, backward)
 
-    def _weights(self, leaf: "_Leaf", backward: bool) -> Any:
+    def _weights(self, leaf: "_Leaf", backward: bool) -> Iterator[Moved]:
         """Yields what brings a leaf to where it is computed with, and its gradient back."""
         row, mesh = leaf.row, self.placed.mesh
         gathered = leaf.gathered(self.rows)
@@ -141,7 +144,7 @@ class Work:
             rest = tuple(n for n in self.rows + self.tokens if n not in leaf.axes)
             yield "all-reduce", rest, leaf.layers, row.bytes_per_device // leaf.layers
 
-    def _summed(self, axes: Axes, times: int, nbytes: int) -> Any:
+    def _summed(self, axes: Axes, times: int, nbytes: int) -> Iterator[Moved]:
         """Yields the sum of an activation of the residual stream; to where its tokens are, and
         gathered again, if these are split between products."""
         if axes and axes == self.over("residual_length") and not self.tokens:
@@ -160,7 +163,7 @@ class Work:
         elif axes[-2] == "heads":
             noted[1] -= shape[-2] // parts_of(leaf.split(-2, self.rows), leaf.mesh)
 
-    def _length(self, widths: dict[str, list[int]], backward: bool) -> Any:
+    def _length(self, widths: dict[str, list[int]], backward: bool) -> Iterator[Moved]:
         """Yields what moves where the length is split: keys and values, and tokens into dual chunks
         and back."""
         axes, mesh = self.tokens, self.placed.mesh
