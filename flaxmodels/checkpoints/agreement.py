@@ -2,9 +2,8 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from jax.sharding import AbstractMesh, Mesh
 
 from .. import params as fp
 from ..core.model import Model
@@ -13,6 +12,7 @@ from ..hub import Location
 from ..params.agreement import digest
 from ..params.checkpoint.plan import LoadPlan
 from ..params.sizes import format_size
+from .plan import PlanOptions
 from .request import NameOrPath
 
 
@@ -28,13 +28,9 @@ def record_of_name(call: str, name_or_path: NameOrPath | None) -> dict[str, str]
 
 
 def record_of_load(
-    model: Model, plan: LoadPlan, location: Location | None, options: Any
+    model: Model, plan: LoadPlan, location: Location | None, options: PlanOptions
 ) -> dict[str, str]:
-    """Returns what is compared before weights are read.
-
-    Args:
-        options: the `PlanOptions` of the load.
-    """
+    """Returns what is compared before weights are read."""
     leaves = {leaf.path: leaf for leaf in plan.leaves}
     return {
         **record_of_model(model),
@@ -51,7 +47,7 @@ def record_of_load(
 
 
 def record_of_save(
-    model: Model, params: fp.PyTree, folder: Path, options: Any, selected: Any
+    model: Model, params: fp.PyTree, folder: Path, options: object, selected: fp.PyTree
 ) -> dict[str, str]:
     """Returns what is compared before anything is written.
 
@@ -84,9 +80,8 @@ def _of_source(source: fp.Source) -> str:
     return f"{len(files)} files of {size} with headers {said}"
 
 
-def _of_mesh(mesh: Any) -> str:
-    if mesh is None:
+def _of_mesh(mesh: Mesh | AbstractMesh | None) -> str:
+    if not isinstance(mesh, Mesh):
         return "none"
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
-    devices: Any = np.ravel(mesh.devices)
-    return f"{axes} of devices {digest([device.id for device in devices])}"
+    return f"{axes} of devices {digest([device.id for device in mesh.devices.flat])}"

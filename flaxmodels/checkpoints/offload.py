@@ -1,7 +1,6 @@
 """Loads by a `device_map`: leaves get their places in the plan, and some of them stay in files."""
 
 import dataclasses
-from typing import Any
 
 import jax
 from jax.sharding import SingleDeviceSharding
@@ -94,7 +93,7 @@ def placed_leaves(
 ) -> fp.Params:
     """Puts leaves that were drawn where a `device_map` has a place for them."""
     placement = placement_of(model, plan, options)
-    placed: dict[str, Any] = {}
+    placed: dict[str, object] = {}
     to_disk = {}
     for path, leaf in fp.flatten(params).items():
         sharding = placement.sharding(path)

@@ -6,7 +6,7 @@ those that the calls take.
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import jax
 
@@ -48,12 +48,12 @@ class PlanKeywords(TypedDict, total=False):
     tp_plan: Mapping[str, str] | str | None
     tp_size: int | None
     device_mesh: "Mesh | AbstractMesh | None"
-    distributed_config: Any
+    distributed_config: object
     max_host_memory: int | str
     strict: bool
     ignore_mismatched_sizes: bool
     dequantize: bool
-    quantization_config: Any
+    quantization_config: object
     load_in_8bit: bool
     load_in_4bit: bool
     device_map: "jax.Device | int | str | Mapping[str, jax.Device | int | str] | None"
@@ -71,7 +71,7 @@ class OwnLoadKeywords(HubKeywords, WeightKeywords, PlanKeywords, total=False):
     key_mapping: Mapping[str, str] | None
     verify: bool
     adapter_name: str | None
-    adapter_kwargs: Mapping[str, Any] | None
+    adapter_kwargs: Mapping[str, object] | None
 
 
 class ModelFields(TypedDict, total=False):
@@ -81,7 +81,7 @@ class ModelFields(TypedDict, total=False):
     rules: Rules | None
 
     scan_layers: bool
-    remat: "str | bool | Mapping[str, Any] | Callable[..., Any] | None"
+    remat: "str | bool | Mapping[str, object] | Callable[..., object] | None"
     attn_implementation: str | None
     generation_config: "GenerationConfig | None"
     embed_tap: bool

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +42,12 @@ class PlanOptions(DeviceMapOptions):
     tp_plan: Mapping[str, str] | str | None = None
     tp_size: int | None = None
     device_mesh: Mesh | AbstractMesh | None = None
-    distributed_config: Any = None
+    distributed_config: object = None
     max_host_memory: int | str = 1 << 30
     strict: bool = True
     ignore_mismatched_sizes: bool = False
     dequantize: bool = False
-    quantization_config: Any = None
+    quantization_config: object = None
     load_in_8bit: bool = False
     load_in_4bit: bool = False
 
@@ -80,7 +79,8 @@ class PlanOptions(DeviceMapOptions):
     @property
     def recipe(self) -> Recipe | None:
         """The weights that are quantised while they are read, and how; None if none are."""
-        return self.quantization_config or None
+        config = self.quantization_config
+        return config if isinstance(config, Recipe) else None
 
     @property
     def tensor_parallel(self) -> TensorParallel | None:

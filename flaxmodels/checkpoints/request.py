@@ -83,7 +83,7 @@ class Request:
 
     call: str
     name_or_path: NameOrPath | None
-    positional: tuple[Any, ...] = ()
+    positional: tuple[object, ...] = ()
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     config: Config | str | os.PathLike | None = None
     key: jax.Array | None = None
@@ -92,7 +92,7 @@ class Request:
     verify: bool = False
     output_loading_info: bool = False
     adapter_name: str | None = None
-    adapter_kwargs: Mapping[str, Any] | None = None
+    adapter_kwargs: Mapping[str, object] | None = None
     hub: HubOptions = HubOptions()
     weights: WeightChoice = WeightChoice()
     plan: PlanOptions = PlanOptions()
@@ -100,7 +100,7 @@ class Request:
 
     @classmethod
     def of(
-        cls, call: str, name_or_path: Any, positional: Sequence[Any], given: Mapping[str, Any]
+        cls, call: str, name_or_path: object, positional: Sequence[object], given: Mapping[str, Any]
     ) -> Self:
         """Makes a request of the arguments of a call.
 
@@ -208,7 +208,7 @@ _FLAGS = {
 }
 
 
-def taken_name(call: str, name_or_path: object, options: dict[str, Any]) -> Any:
+def taken_name(call: str, name_or_path: object, options: dict[str, object]) -> NameOrPath | None:
     """Returns where the checkpoint is; taken out of `options`, where it has Transformers' name."""
     names = [n for n in ("pretrained_model_name_or_path", "name_or_path") if n in options]
     if len(names) + (name_or_path is not UNSAID) > 1:
@@ -223,7 +223,7 @@ def taken_name(call: str, name_or_path: object, options: dict[str, Any]) -> Any:
     return name
 
 
-def _checked(name: str, value: Any) -> Any:
+def _checked(name: str, value: object) -> object:
     """Returns the value of a load's own keyword, checked: any text would count as True; None is
     the default of a flag. Other keywords pass."""
     if name not in LOAD:

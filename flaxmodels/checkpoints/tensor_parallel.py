@@ -4,7 +4,7 @@
 import dataclasses
 import operator
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import jax
 from jax.sharding import AbstractMesh, Mesh
@@ -46,7 +46,9 @@ class TensorParallel:
     data: int | None = None
 
     @classmethod
-    def of(cls, tp_plan: Any, tp_size: Any, distributed_config: Any) -> "TensorParallel | None":
+    def of(
+        cls, tp_plan: object, tp_size: object, distributed_config: object
+    ) -> "TensorParallel | None":
         """Reads the keywords; None where nothing is asked for.
 
         Raises:
@@ -120,7 +122,7 @@ class TensorParallel:
         return model if rules == model.rules else model.clone(rules=rules)
 
 
-def _of_config(config: Any) -> dict[str, Any]:
+def _of_config(config: object) -> dict[str, Any]:
     """Returns the settings of a `DistributedConfig`, or of a dictionary of them."""
     if isinstance(config, Mapping):
         if odd := sorted(set(config) - set(_KEYS)):
@@ -145,7 +147,7 @@ def _of_config(config: Any) -> dict[str, Any]:
     return given
 
 
-def _size(name: str, value: Any) -> int | None:
+def _size(name: str, value: SupportsIndex | None) -> int | None:
     if value is None:
         return None
     try:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from ..params.agreement import digest
+from ..params.checkpoint.leaf_plan import LeafPlan
 from ..params.types import Leaf
 from .model import Model
 
@@ -26,14 +27,14 @@ def record_of_model(model: Model) -> dict[str, str]:
     return {"class": type(model).__name__, **config, **own}
 
 
-def text_of_leaves(leaves: Mapping[str, Leaf]) -> str:
+def text_of_leaves(leaves: Mapping[str, Leaf] | Mapping[str, LeafPlan]) -> str:
     """Returns how many leaves there are of each dtype, and a digest of paths, shapes and dtypes."""
     count = Counter(str(leaf.dtype) for leaf in leaves.values())
     of = ", ".join(f"{number} {dtype}" for dtype, number in sorted(count.items()))
     return f"{of} ({digest([(p, tuple(x.shape), str(x.dtype)) for p, x in leaves.items()])})"
 
 
-def text_of_places(leaves: Mapping[str, Leaf]) -> str:
+def text_of_places(leaves: Mapping[str, Leaf] | Mapping[str, LeafPlan]) -> str:
     """Returns a digest of paths and shardings, without devices, which processes print
     differently."""
     return digest([(path, _place(leaf)) for path, leaf in leaves.items()])

@@ -4,7 +4,6 @@ import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +24,14 @@ Worst = tuple[float, float]
 """(largest absolute, largest relative difference)"""
 
 
-def worst_difference(a: Any, b: Any) -> Worst:
+def worst_difference(a: Concrete | Tensor, b: Concrete | Tensor) -> Worst:
     """Compares two arrays of one shape, in memory, on devices or in files; of what is spread over
     processes, the shards that this one holds."""
-    if jnp.issubdtype(a.dtype, jax.dtypes.extended):
-        a, b = map(jax.random.key_data, (a, b))
-    if isinstance(a, jax.Array) and isinstance(b, jax.Array) and a.sharding != b.sharding:
-        b = jax.device_put(b, a.sharding)
+    if isinstance(a, jax.Array) and isinstance(b, jax.Array):
+        if jnp.issubdtype(a.dtype, jax.dtypes.extended):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        if a.sharding != b.sharding:
+            b = jax.device_put(b, a.sharding)
     placed = next((leaf for leaf in (a, b) if isinstance(leaf, jax.Array)), None)
     if placed is not None:
         boxes = {of_index(shard.index, a.shape) for shard in placed.addressable_shards}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..formats import Source, open_checkpoint
+from ..formats import Source, Tensor, open_checkpoint
 from ..host.threads import in_threads
 from ..multihost import is_spread
 from ..tree import measure
@@ -130,12 +130,15 @@ def _in_file_order(names: list[str], leaves: Mapping[str, object]) -> list[str]:
     return sorted(names, key=position)
 
 
-def _row(path: str, a: Any, b: Any) -> DiffRow:
+def _row(path: str, a: Leaf | Tensor | None, b: Leaf | Tensor | None) -> DiffRow:
     (shape_a, dtype_a), (shape_b, dtype_b) = map(_kind, (a, b))
     shapes, dtypes = (shape_a, shape_b), (dtype_a, dtype_b)
     same = shape_a == shape_b and dtype_a == dtype_b
-    is_abstract = any(isinstance(x, jax.ShapeDtypeStruct) for x in (a, b))
-    if shape_a != shape_b or is_abstract or (not same and (_is_key(a) or _is_key(b))):
+    if a is None or b is None or shape_a != shape_b:
+        return DiffRow(path, shapes, dtypes, None, None, False)
+    if isinstance(a, jax.ShapeDtypeStruct) or isinstance(b, jax.ShapeDtypeStruct):
+        return DiffRow(path, shapes, dtypes, None, None, same)
+    if not same and (_is_key(a) or _is_key(b)):
         return DiffRow(path, shapes, dtypes, None, None, same)
     if isinstance(a, Tracer) or isinstance(b, Tracer):
         raise ValueError(f"{path} is traced, and a diff is of numbers; call it outside of jit")
@@ -143,11 +146,11 @@ def _row(path: str, a: Any, b: Any) -> DiffRow:
     return DiffRow(path, shapes, dtypes, largest, relative, same and largest == 0)
 
 
-def _is_key(leaf: Leaf) -> bool:
+def _is_key(leaf: Leaf | Tensor) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
 
 
-def _kind(leaf: Leaf) -> tuple[tuple[int, ...] | None, str | None]:
+def _kind(leaf: Leaf | Tensor | None) -> tuple[tuple[int, ...] | None, str | None]:
     return (None, None) if leaf is None else (tuple(leaf.shape), str(leaf.dtype))
 
 

@@ -5,17 +5,18 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from ..errors import CheckpointError
 from ..formats import Tensor
 from ..formats.files import LocalFile, Span
 from ..host.copies import contiguous, copy, empty
-from ..types import PyTree
+from ..types import Concrete, PyTree
 from .leaf_plan import LeafPlan
 
 
@@ -26,7 +27,7 @@ class Recipe(NamedTuple):
     permutation: tuple[int, ...]
     dtype: np.dtype
 
-    def made(self, tensor: Any) -> Any:
+    def made(self, tensor: jax.Array) -> jax.Array:
         """Returns the leaf of a tensor, both arrays of JAX."""
         return jnp.transpose(tensor, self.permutation).astype(self.dtype)
 
@@ -91,7 +92,7 @@ class DiskLeaf:
         recipe = self.recipe._replace(dtype=np.dtype(dtype))
         return dataclasses.replace(self, recipe=recipe)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         array = self.read()
         return array if dtype is None else array.astype(dtype)
 
@@ -123,7 +124,9 @@ def in_place(plan: LeafPlan, device: jax.Device) -> DiskLeaf:
 
 
 def written(
-    folder: str | os.PathLike, leaves: Iterable[tuple[str, Any]], device: jax.Device
+    folder: str | os.PathLike,
+    leaves: Iterable[tuple[str, Concrete | LeafPlan]],
+    device: jax.Device,
 ) -> dict[str, DiskLeaf]:
     """Writes arrays into one new file of a folder, which is made if absent -> {path: its leaf}. The
     file is the caller's to remove once nothing of it is needed.

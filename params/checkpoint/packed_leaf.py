@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from ..quantized.codes import codes_of
 from ..quantized.packed import FIELDS, PackedTensor, decoded_as
 from ..quantized.qtensor import Form, QTensor
 from ..tree.paths import unflatten
-from ..types import PyTree
+from ..types import Params, PyTree
 from .leaf_plan import LeafPlan
 from .match import Piece
 
@@ -104,11 +104,11 @@ def packed_leaf(plan: LeafPlan, where: str) -> PackedLeaf:
     return PackedLeaf(plan.path, form, tuple(arrays), tuple(placer.notes))
 
 
-def put_together(flat: Mapping[str, Any], packed: Mapping[str, Form]) -> PyTree:
+def put_together(flat: Mapping[str, object], packed: Mapping[str, Form]) -> PyTree:
     """Returns the tree of `{path: leaf}`, of which those at the paths of `packed` are packed
     weights, whose arrays have paths below theirs."""
-    arrays: dict[str, dict[str, Any]] = {path: {} for path in packed}
-    leaves: dict[str, Any] = {}
+    arrays: dict[str, dict[str, object]] = {path: {} for path in packed}
+    leaves: dict[str, object] = {}
     for path, leaf in flat.items():
         if (owner := owner_of(path, packed)) is None:
             leaves[path] = leaf
@@ -127,7 +127,7 @@ def owner_of(path: str, packed: Mapping[str, Form]) -> str | None:
     return None
 
 
-def _value(arrays: Mapping[str, Any], form: Form) -> QTensor:
+def _value(arrays: Params, form: Form) -> QTensor:
     inner = {"scale": form.scale, "offset": form.offset}
     return QTensor(
         **{
@@ -173,7 +173,7 @@ def _said(tensor: Tensor) -> str:
     return f"{tensor.form.codes} in blocks of {tensor.form.block}" + "".join(f", {x}" for x in has)
 
 
-def _kind(tensor: PackedTensor) -> Any:
+def _kind(tensor: PackedTensor) -> object:
     fields = {
         name: _kind(field) if isinstance(field, PackedTensor) else (field.shape, field.dtype)
         for name, field in tensor.fields.items()
@@ -186,6 +186,11 @@ def _in_order(tensor: PackedTensor) -> PackedTensor:
     order = np.broadcast_to(np.arange(size, dtype=np.int32), (*lead, size))
     perm = ArrayTensor(tensor.name, order.shape, order.dtype, (), order)
     return dataclasses.replace(tensor, fields={**tensor.fields, "perm": perm})
+
+
+Entry: TypeAlias = str | tuple[str, ...] | None
+Entries: TypeAlias = tuple[Entry, ...]
+"""Mesh axes of each dimension, as in a PartitionSpec."""
 
 
 class _Placer:
@@ -205,8 +210,8 @@ class _Placer:
         self.entries = (*spec, *(None,) * (len(plan.shape) - len(spec)))
 
     def fields(
-        self, name: str, tensors: Sequence[PackedTensor], entries: tuple[Any, ...]
-    ) -> Iterator[tuple[str, list[Tensor], tuple[Any, ...]]]:
+        self, name: str, tensors: Sequence[PackedTensor], entries: Entries
+    ) -> Iterator[tuple[str, list[Tensor], Entries]]:
         """Yields (name, tensor of each piece, mesh axes) of each array.
 
         Args:
@@ -229,8 +234,8 @@ class _Placer:
                 yield f"{name}{key}", fields, spec
 
     def _split(
-        self, name: str, entries: tuple[Any, ...], stored: tuple[int, ...], units: tuple[int, int]
-    ) -> tuple[Any, ...]:
+        self, name: str, entries: Entries, stored: tuple[int, ...], units: tuple[int, int]
+    ) -> Entries:
         """Returns the mesh axes of an array that has one element for `units` numbers."""
         spec = [*entries]
         for axis in (-2, -1):
@@ -245,12 +250,14 @@ class _Placer:
                 )
         return tuple(spec)
 
-    def _parts(self, entry: Any) -> int:
-        sharding: Any = self.plan.sharding
+    def _parts(self, entry: Entry) -> int:
+        sharding = self.plan.sharding
+        if not isinstance(sharding, NamedSharding):
+            return 1
         names = () if entry is None else (entry,) if isinstance(entry, str) else entry
         return int(np.prod([sharding.mesh.shape[name] for name in names], dtype=int))
 
-    def sharding(self, spec: tuple[Any, ...]) -> jax.sharding.Sharding:
+    def sharding(self, spec: Entries) -> jax.sharding.Sharding:
         """Returns the sharding of an array of these mesh axes."""
         sharding = self.plan.sharding
         if not isinstance(sharding, NamedSharding):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -74,7 +73,7 @@ class LoadPlan:
             {x.path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for x in leaves}
         )
 
-    def tree(self, flat: Mapping[str, Any]) -> PyTree:
+    def tree(self, flat: Mapping[str, object]) -> PyTree:
         """Returns the params of `{path: array}` of `leaves`, packed weights put together."""
         return put_together(flat, self.packed)
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import CheckpointError, quoted, some
 from ..formats import Source, Tensor, main_files, open_checkpoint
@@ -101,16 +101,17 @@ def load_sharded_checkpoint(
         CheckpointError: no checkpoint; names (if strict) or shapes that do not fit; numbers that
             are no floats where the template's are.
     """
-    how: dict[str, Any] = {}
+    prefix, tied = "", ()
     if isinstance(template, type):
         raise TypeError(
             f"template is the class {template.__name__}; give a model, or its abstract_params()"
         )
     if hasattr(template, "abstract_params"):
         naming = template.naming if naming is PLAIN else naming
-        how = {"prefix": template.base_model_prefix, "tied": template.tied}
+        prefix, tied = template.base_model_prefix, template.tied
         template = template.abstract_params()
-    match = reconcile(template, _preferred(folder, prefer_safe), naming, **how)
+    source = _preferred(folder, prefer_safe)
+    match = reconcile(template, source, naming, prefix=prefix, tied=tied)
     check_shapes(match)
     check_numbers(match, template)
     # The same table again, under the other name of a tie, is in nobody's way.

@@ -11,7 +11,6 @@ deletes them, and NumPy's are overwritten.
 
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ from ..host.kernels import elementwise
 from ..types import Concrete, Leaf, PyTree, Scalar
 from .masks import Mask, as_mask
 from .paths import arrays_of, check_alive, flatten, flatten_arrays, nearest
-from .weights import is_code
+from .weights import Weight, is_code
 
 
 def add(a: PyTree, b: PyTree, mask: Mask = True, *, donate: bool = False) -> PyTree:
@@ -126,8 +125,8 @@ def _mapped(
     if donate:
         _check_apart(computed, first, others)
 
-    def one(path: str, leaf: Any) -> Any:
-        if is_code(leaf):
+    def one(path: str, leaf: Leaf | Weight) -> object:
+        if isinstance(leaf, Weight):
             if chosen[path] and not (others and all(leaf is other[path] for other in others)):
                 raise ValueError(
                     f"{path} is held as {leaf.held_as}, with which nothing can be computed; "

@@ -1,7 +1,7 @@
 """Casting: the dtype of a tree's floating-point leaves, all of them or those a mask selects."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,16 @@ DTYPES = {
     ).split()
 }
 _SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "half": "float16"}
+
+
+@runtime_checkable
+class InFile(Protocol):
+    """A leaf that is read when it is computed with."""
+
+    @property
+    def dtype(self) -> np.dtype: ...
+    def read(self) -> np.ndarray: ...
+    def astype(self, dtype: np.dtype) -> "InFile": ...
 
 
 def parse_dtype(dtype: DtypeLike) -> np.dtype:
@@ -90,17 +100,16 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
         if not (isinstance(wanted, str) and wanted == "auto"):
             parse_dtype(wanted)
 
-    def one(key_path: KeyPath, leaf: Any, selected: bool) -> Any:
+    def one(key_path: KeyPath, leaf: Leaf | Weight | InFile, selected: bool) -> object:
         if not selected or not hasattr(leaf, "dtype") or not _is_floating(leaf):
             return leaf
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)
         if leaf.dtype == wanted:
             return leaf
-        if isinstance(leaf, Weight):
+        if isinstance(leaf, Weight | InFile):
             return leaf.astype(wanted)
         check_alive({path_of(key_path): leaf})
-        of_file: Any = leaf if hasattr(leaf, "read") else None
-        return cast_leaf(leaf, wanted) if of_file is None else of_file.astype(wanted)
+        return cast_leaf(leaf, wanted)
 
     return tree_map_with_path(one, params, as_mask(mask, params), is_leaf=is_weight)
 
@@ -120,5 +129,5 @@ def to_fp32(params: PyTree, mask: Mask = None) -> PyTree:
     return cast(params, jnp.float32, mask)
 
 
-def _is_floating(leaf: Leaf | Weight) -> bool:
+def _is_floating(leaf: Leaf | Weight | InFile) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -5,22 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def one_key(key: jax.Array) -> jax.Array:
+def one_key(key: object) -> jax.Array:
     """Returns a key that draws, typed: itself, or the bits of an old-style one, uint32 [2] or [4].
 
     Raises:
         TypeError: what is no key.
         ValueError: several.
     """
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return _single(key, key.shape)
     if isinstance(key, jax.Array | np.ndarray):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            return _single(key, key.shape)
         if key.dtype == jnp.uint32 and key.shape[-1:] in ((2,), (4,)):
             default = str(jax.random.key_impl(jax.random.key(0)))
             rbg = default if default.endswith("rbg") else "rbg"
             impl = "threefry2x32" if key.shape[-1] == 2 else rbg
             return _single(jax.random.wrap_key_data(jnp.asarray(key), impl=impl), key.shape[:-1])
-    got = f"{key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else f"{key!r:.80}"
+    is_array = isinstance(key, jax.Array | np.ndarray)
+    got = f"{key.dtype}{list(key.shape)}" if is_array else f"{key!r:.80}"
     raise TypeError(f"key is {got}; pass key=jax.random.key(seed)")
 
 

@@ -11,7 +11,7 @@ one of heads, where a family has such.
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import CheckpointError
 from ..types import Shaped
@@ -65,7 +65,7 @@ def numbered(path: str, leaf: Shaped, lists: Lists, *, strict: bool = True) -> l
     Raises:
         CheckpointError: an axis "layers", and no list for it in the path.
     """
-    parts: list[Any] = path.split("/")
+    parts: list[str | Run] = [*path.split("/")]
     at = 0
     for axis, size in zip(getattr(leaf, "axes", ()), leaf.shape, strict=False):
         here = _open_list(parts, lists.get(axis, ()), at)
@@ -159,15 +159,15 @@ class _Stacked(NamedTuple):
     axes: tuple[str, ...] = (LAYERS,)
 
 
-def _open_list(parts: Sequence[Any], names: Sequence[str], at: int) -> int | None:
+def _open_list(parts: Sequence[str | Run], names: Sequence[str], at: int) -> int | None:
     """Finds the first list, from `at` on, that the path does not say one number of."""
     for i in range(at, len(parts)):
-        if parts[i] in names and not (i + 1 < len(parts) and _NUMBER.fullmatch(parts[i + 1])):
+        if parts[i] in names and not (i + 1 < len(parts) and _NUMBER.fullmatch(str(parts[i + 1]))):
             return i
     return None
 
 
-def _run(after: list[str], size: int) -> tuple[list[str], Run]:
+def _run(after: list[str | Run], size: int) -> tuple[list[str | Run], Run]:
     """Returns (what of the segment after a list's name is no number, the numbers)."""
-    found = _SEGMENT.fullmatch(after[0]) if after else None
+    found = _SEGMENT.fullmatch(str(after[0])) if after else None
     return ([], Run(int(found[1]), int(found[2]), size)) if found else (after, Run(0, 1, size))

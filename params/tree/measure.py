@@ -1,7 +1,8 @@
 """Measuring: how many parameters, how many bytes, and a table of both."""
 
 import math
-from typing import Any, Literal, overload
+from collections.abc import Collection
+from typing import Literal, overload
 
 import jax
 
@@ -89,25 +90,24 @@ def summary(params: PyTree, depth: int = 3) -> str:
     Args:
         params: a tree of arrays or abstract leaves.
     """
-    rows: dict[str, list[Any]] = {}
+    modules: dict[str, list[Leaf | Weight]] = {}
     leaves = arrays_of(flatten(params))
     for path in sorted(leaves, key=natural):
-        leaf, parents = leaves[path], path.split("/")[:-1]
-        row = rows.setdefault("/".join(parents[:depth]) or path, [0, 0, 0, set(), set()])
-        row[0] += 1
-        row[1] += math.prod(leaf.shape)
-        row[2] += nbytes(leaf)
-        row[3].add(dtype_text(leaf))
-        row[4].add(spec_text(leaf))
-    total = [sum(row[i] for row in rows.values()) for i in range(3)]
+        module = "/".join(path.split("/")[:-1][:depth])
+        modules.setdefault(module or path, []).append(leaves[path])
     lines = [("module", "leaves", "parameters", "bytes", "dtype", "sharding")]
-    for name, (leaves, count, size, dtypes, specs) in rows.items():
+    for name, group in modules.items():
+        dtypes, specs = sorted(set(map(dtype_text, group))), set(map(spec_text, group))
         spec = specs.pop() if len(specs) == 1 else "mixed"
-        lines.append(
-            (name, str(leaves), f"{count:,}", format_size(size), "+".join(sorted(dtypes)), spec)
-        )
-    lines.append(("total", str(total[0]), f"{total[1]:,}", format_size(total[2]), "", ""))
+        lines.append((name, *_sizes(group), "+".join(dtypes), spec))
+    lines.append(("total", *_sizes(leaves.values()), "", ""))
     return format_table(lines)
+
+
+def _sizes(leaves: Collection[Leaf | Weight]) -> tuple[str, str, str]:
+    """Returns how many leaves there are, their numbers and their bytes."""
+    count = sum(math.prod(leaf.shape) for leaf in leaves)
+    return str(len(leaves)), f"{count:,}", format_size(sum(map(nbytes, leaves)))
 
 
 def format_table(rows: list[tuple[str, ...]], numeric: tuple[int, ...] = (1, 2, 3)) -> str:

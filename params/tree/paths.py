@@ -67,13 +67,13 @@ def check_alive(leaves: Mapping[str, object]) -> None:
             )
 
 
-def flatten_arrays(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+def flatten_arrays(tree: PyTree, is_leaf: Callable[[object], bool] | None = None) -> dict[str, Any]:
     """Returns a nested tree as `{path: array}`: those of a quantised weight one by one, unless
     `is_leaf` says that it is none."""
     return {path_of(keys): leaf for keys, leaf in _leaves(tree, is_leaf)}
 
 
-def _leaves(tree: PyTree, is_leaf: Callable[[Any], bool] | None) -> list[tuple[KeyPath, Any]]:
+def _leaves(tree: PyTree, is_leaf: Callable[[object], bool] | None) -> list[tuple[KeyPath, Leaf]]:
     try:
         return tree_flatten_with_path(tree, is_leaf)[0]
     except ValueError as error:
@@ -135,16 +135,17 @@ def compiled(pattern: str) -> re.Pattern[str]:
         raise ValueError(f"pattern {pattern!r} is no regular expression: {error}") from None
 
 
-def natural(path: str) -> list[Any]:
+def natural(path: str) -> list[str | tuple[int, str]]:
     """Returns a key to sort paths by, numbers in them by size, however many digits they have.
 
     >>> sorted(["h/10/w", "h/9/w"], key=natural)
     ['h/9/w', 'h/10/w']
     """
-    parts: list[Any] = re.split("([0-9]+)", path)  # texts and numbers by turns
-    numbers = [part.lstrip("0") for part in parts[1::2]]
-    parts[1::2] = [(len(number), number) for number in numbers]
-    return parts
+    parts = re.split("([0-9]+)", path)  # texts and numbers by turns
+    numbers = [number.lstrip("0") for number in parts[1::2]]
+    return [
+        x if i % 2 == 0 else (len(numbers[i // 2]), numbers[i // 2]) for i, x in enumerate(parts)
+    ]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

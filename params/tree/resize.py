@@ -2,7 +2,6 @@
 of another, and still the kind of array, of the dtype, and where it was."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ..types import Concrete, Leaf
 
-Draw = Callable[[Any, jax.Array, int], jax.Array]
+Draw = Callable[[jax.Array | None, jax.Array, int], jax.Array]
 """(key, the leaf with the axis in front, how many) -> the entries to join to it."""
 
 

@@ -183,7 +183,7 @@ def _same(first: Mapping[str, Leaf], layer: Mapping[str, Leaf], where: str, numb
             )
 
 
-def _stack(leaves: Sequence[Any]) -> Any:
+def _stack(leaves: Sequence[Any]) -> Leaf | Weight:
     first = leaves[0]
     if isinstance(first, Weight):
         return jax.tree.map(lambda *parts: _stack(parts), *leaves)
@@ -207,7 +207,7 @@ def _compiled_stack(sharding: jax.sharding.Sharding | None) -> Callable[..., jax
     return jax.jit(lambda *leaves: jnp.stack(leaves), out_shardings=sharding)
 
 
-def _layer(leaf: Any, index: int) -> Any:
+def _layer(leaf: Leaf | Weight, index: int) -> Leaf | Weight:
     if isinstance(leaf, Weight):
         return jax.tree.map(lambda part: _layer(part, index), leaf)
     if isinstance(leaf, jax.ShapeDtypeStruct):

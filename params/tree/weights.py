@@ -2,12 +2,13 @@
 
 import abc
 import math
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 
 Shape: TypeAlias = tuple[int, ...]
+L = TypeVar("L")
 
 
 class Weight(abc.ABC):
@@ -80,7 +81,7 @@ def is_weight(x: object) -> bool:
     return isinstance(x, Weight)
 
 
-def array_at(path: str, leaf: Any) -> Any:
+def array_at(path: str, leaf: L | Weight) -> L:
     """Returns a leaf that is to be cut or extended.
 
     Raises:

@@ -7,12 +7,13 @@ read launches on, without reading, and raises its error when all is launched.
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.stages import Compiled
 from tqdm import tqdm
 
 from ... import peers
@@ -21,10 +22,12 @@ from ...formats.source import Bounds, Tensor
 from ...host.threads import Modes
 from ..leaf_plan import LeafPlan
 from .grid import grid_of
-from .programs import Place, allocation, place_of
+from .programs import Place, Unpack, Update, allocation, place_of
 from .ring import Slot
 from .routes import RING, Limits
 from .steps import Step, programs_of, slot_bytes, steps_of
+
+T = TypeVar("T")
 
 _AHEAD = RING // 2  # steps that are being read while the others are on their way
 _RUN = 8 << 20  # bytes that one thread reads at a time
@@ -139,7 +142,9 @@ class DeviceLoader:
         if self.error is None:
             self.bar.update(tensor.read(bounds, target).nbytes)
 
-    def _launch(self, reading: _Reading, compiling: dict[Any, Future]) -> None:
+    def _launch(
+        self, reading: _Reading, compiling: Mapping[Update | Unpack, Future[Compiled]]
+    ) -> None:
         step = reading.step
         for read in reading.reads:
             try:
@@ -174,7 +179,7 @@ class DeviceLoader:
                 raise peers.explained(error) from error
             raise
 
-    def _until(self, done: Any) -> None:
+    def _until(self, done: Callable[[], bool]) -> None:
         """Waits in a way that ends when `stop` is set: a call of the runtime's would not, where
         another process has died."""
         while not done():
@@ -182,7 +187,7 @@ class DeviceLoader:
                 raise CancelledError
 
 
-def _in_modes(modes: Modes, call: Any) -> Any:
+def _in_modes(modes: Modes, call: Callable[[], T]) -> T:
     with modes.entered():
         return call()
 

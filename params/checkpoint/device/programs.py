@@ -7,8 +7,7 @@ named here, none is left to the partitioner.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 from jax.stages import Compiled
 
+from ...types import PyTree
 from ..leaf_plan import LeafPlan
 from .grid import Grid, Names, auto_mesh, grid_of
 
@@ -70,7 +70,12 @@ class Place:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=self.blocks)
 
     def compiled(
-        self, function: Callable[..., Any], inputs: Any, given: Any, out: Any, donate: int | None
+        self,
+        function: Callable[..., object],
+        inputs: Sequence[jax.ShapeDtypeStruct | np.ndarray],
+        given: PyTree,
+        out: PyTree,
+        donate: int | None,
     ) -> Compiled:
         """Compiles a function of what each device has.
 

@@ -1,7 +1,5 @@
 """The ring: host memory that is read into, and used again once devices have what it held."""
 
-from typing import Any
-
 import jax
 import numpy as np
 
@@ -20,7 +18,7 @@ class Slot:
 
     def __init__(self, nbytes: int):
         self._memory = empty_bytes(nbytes)
-        self._pinned: dict[Any, Pinned] = {}
+        self._pinned: dict[tuple[jax.Device, tuple[int, ...]], Pinned] = {}
         self._used = 0
         self._taken: list[tuple[Part, np.ndarray]] = []
         self.token: jax.Array | None = None
