@@ -17,10 +17,11 @@ from ..checkpoints.save import Beside, SaveOptions, checked_folder, save
 from ..core.model import Model
 from ..generation.passes import Passes
 from ..params.adapters.attach import adapter_names
+from ..params.errors import quoted, some
 from ..params.multihost import is_spread
 from ..params.save.saveable import saveable
-from .errors import ServingError
-from .generating import PREFILL, STEP, Generation, settings_of
+from .errors import ServingError, checked
+from .generating import PREFILL, STEP, Facts, Generation
 from .lowering import lower, outputs_of, portable
 from .manifest import DAYS, NAME, PROGRAM, Manifest, Program, library_versions
 from .request import PLATFORMS, Request
@@ -82,6 +83,7 @@ def export(
     Raises:
         ServingError: a version that is there; a program that cannot be exported for any size, or
             for a platform, with the reason. Nothing was written.
+        TypeError: what is no model.
         fp.CheckpointError: params that are not this model's, or the disk's own error.
         ImportError: `flatbuffers` is missing: `pip install "flaxmodels[serving]"`.
     """
@@ -131,7 +133,10 @@ class Prepared(NamedTuple):
 def prepare(model: Model, params: fp.PyTree, target: Path, request: Request) -> Prepared:
     """Does all of `export` but writing; `target` is the version folder."""
     _check_flatbuffers()
-    params = model.cut(saveable(params, model.abstract_params()))
+    template = model.abstract_params()
+    params = model.cut(saveable(params, template))
+    if lost := sorted(fp.flatten(template).keys() - fp.flatten(params).keys()):
+        raise ServingError(f"params have no {some(map(quoted, lost), 3)}, which the model reads")
     if adapter_names(params) and any(map(is_spread, jax.tree.leaves(params))):
         raise ServingError(
             "params with adapters that are spread over processes are not exported: give them whole "
@@ -165,11 +170,8 @@ def programs(model: Model, params: fp.PyTree, request: Request) -> dict[str, Low
 
 def target_of(folder: str | os.PathLike, version: int, overwrite: bool) -> Path:
     """Returns the folder to write; refuses one that is there."""
-    try:
-        number = whole("version", version, 1, 10**9 - 1)
-        replaces = flag("overwrite", overwrite)
-    except (TypeError, ValueError) as error:
-        raise ServingError(error) from None
+    number = checked(whole, "version", version, 1, 10**9 - 1)
+    replaces = checked(flag, "overwrite", overwrite)
     target = checked_folder(folder) / str(number)
     if os.path.lexists(target) and not replaces:
         raise ServingError(
@@ -228,7 +230,6 @@ def _manifest(
             for name, each in made.items()
         },
         weights=Weights.of(model, params),
-        slots=request.slots if request.generates else None,
-        generation=settings_of(model) if request.generates else {},
+        generation=Facts.of(model, request.slots) if request.generates else None,
         command=command,
     )

@@ -4,14 +4,16 @@
 is an argument and a result, as `{path: array}`.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import export
 
+from ..calls.scalars import whole
 from ..config.generation_config import GenerationConfig
 from ..core.model import Model
 from ..documents.json_values import Json
@@ -26,6 +28,8 @@ from .signatures import Arrays, Signature, Spec
 PREFILL, STEP = "prefill", "step"
 CACHE = "cache/"
 """How the names of a cache's arrays begin."""
+CACHE_MASK = f"{CACHE}mask"
+"""Which of its places hold a token: bool [B, slots]."""
 _FIELDS = ("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id")
 _FIELDS += ("forced_bos_token_id", "forced_eos_token_id")
 _FIELDS += ("max_new_tokens", "max_length", "do_sample", "temperature", "top_k", "top_p")
@@ -86,21 +90,50 @@ class Generation:
         return {"logits": logits} | _named(cache)
 
 
-def settings_of(model: Model) -> dict[str, Json]:
-    """Returns what `generate` has to know of a model that can generate, as JSON."""
-    assert isinstance(model, Passes)
-    config = model.generation_config or GenerationConfig.of(model.config)
-    values = {name: getattr(config, name) for name in _FIELDS}
-    values = {
-        name: [*value] if isinstance(value, tuple) else value
-        for name, value in values.items()
-        if value is not None
-    }
-    sizes = {
-        "vocab_size": model.prompt_vocab_size,
-        "decoder_vocab_size": getattr(model.config.text, "vocab_size", None),
-    }
-    return {"settings": values, **sizes}
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What `generate` has to know of a model whose code is not there.
+
+    Attributes:
+        slots: tokens that caches have room for.
+        settings: the model's defaults.
+        vocab_size: tokens that a prompt may have; None if that is not known.
+        decoder_vocab_size: those that are generated.
+    """
+
+    slots: int
+    settings: GenerationConfig
+    vocab_size: int | None
+    decoder_vocab_size: int | None
+
+    @classmethod
+    def of(cls, model: Model, slots: int) -> Self:
+        """Reads them off a model that can generate."""
+        assert isinstance(model, Passes)
+        config = model.generation_config or GenerationConfig.of(model.config)
+        settings = GenerationConfig(**{name: getattr(config, name) for name in _FIELDS})
+        size = getattr(model.config.text, "vocab_size", None)
+        return cls(slots, settings, model.prompt_vocab_size, size)
+
+    @classmethod
+    def of_json(cls, slots: object, values: Mapping[str, Any]) -> Self:
+        """Reads them; raises `TypeError`, `KeyError` or `ValueError` for what they cannot be."""
+        sizes = (values[name] for name in ("vocab_size", "decoder_vocab_size"))
+        sizes = (None if size is None else whole("a size of vocabulary", size) for size in sizes)
+        return cls(whole("slots", slots), GenerationConfig(**values["settings"]), *sizes)
+
+    def json(self) -> dict[str, Json]:
+        """Returns all but the slots, as JSON."""
+        values = {name: getattr(self.settings, name) for name in _FIELDS}
+        return {
+            "settings": {
+                name: [*value] if isinstance(value, tuple) else value
+                for name, value in values.items()
+                if value is not None
+            },
+            "vocab_size": self.vocab_size,
+            "decoder_vocab_size": self.decoder_vocab_size,
+        }
 
 
 def _prompt(given: Arrays, half: str) -> Prompt:
@@ -120,8 +153,8 @@ class ServedCache:
 
     @property
     def mask(self) -> jax.Array:
-        """Which places hold a token: bool [B, S]."""
-        return self.arrays[f"{CACHE}mask"]
+        """Which places hold a token: bool [B, slots]."""
+        return self.arrays[CACHE_MASK]
 
 
 class ServedPasses:

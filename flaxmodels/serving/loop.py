@@ -1,69 +1,90 @@
 """The loop that continues prompts by exported programs."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
+from ..calls.concrete import is_traced
+from ..calls.signature import take
 from ..config import unimplemented_settings
 from ..config.generation_config import GenerationConfig
-from ..generation.arguments import check_finite, draw_of
+from ..generation.arguments import check_finite, draw_of, is_traced_number
 from ..generation.decoding import DecodeOptions, decode
 from ..generation.decoding import GenerateOutput as Continuation
 from ..generation.prompts import Prompt, begin_decoder, read_prompt
 from ..generation.task import DEFAULTS, Settings, Task
 from .errors import ServingError
-from .generating import PREFILL, ServedPasses
+from .generating import PREFILL, Facts, ServedPasses
 from .manifest import Manifest
 
 Ids: TypeAlias = jax.Array | np.ndarray | list[list[int]]
 _SETTINGS = (*Settings.__annotations__,)
 
 
+class Half(NamedTuple):
+    """What an encoder, or a decoder, is given: ids, and their mask."""
+
+    ids: Ids | None
+    mask: Ids | None
+
+
 def continued(
     passes: ServedPasses,
     manifest: Manifest,
     params: Mapping[str, jax.Array],
-    prompt: tuple[Any, Any],
-    decoder: tuple[Any, Any],
+    prompt: Half,
+    decoder: Half,
     key: jax.Array | None,
-    given: Mapping[str, Any],
+    given: Mapping[str, object],
 ) -> Continuation:
     """Continues prompts; see `Served.generate`.
 
     Args:
-        prompt, decoder: ids and mask of each.
         given: settings of generation.
     """
-    asked = dict(given)
-    config = asked.pop("generation_config", None) or GenerationConfig()
-    own = {name: asked.pop(name) for name in _SETTINGS if name in asked}
-    unimplemented_settings.neutral("generate", asked, DEFAULTS)
-    told = manifest.generation
-    default = GenerationConfig(**told["settings"])
-    options = GenerationConfig().given(**own).over(config).over(default)
-    options.check(told["decoder_vocab_size"])
-    rows = _prompt(manifest, options, prompt, decoder)
-    length = rows.continued.ids.shape[1]
-    steps = _steps(manifest, options, length)
-    draw = draw_of(options, {}, key)
+    facts = manifest.generation
+    assert facts is not None
+    options, traced = _settled(facts, given)
+    rows = _prompt(manifest, facts, options, prompt, decoder)
+    steps = _steps(facts, options, rows.continued.ids.shape[1])
+    draw = draw_of(options, traced, key)
+    eager = not is_traced(dict(params), rows, draw)
     task = Task(passes, rows, options, draw, steps)  # pyright: ignore[reportArgumentType]
-    chosen = DecodeOptions(steps, task.choice, options.eos, options.pad, True)
+    chosen = DecodeOptions(steps, task.choice, options.eos, options.pad, eager)
     output, failure = decode(passes, chosen, dict(params), rows, draw)  # pyright: ignore
-    check_finite(failure)
+    if eager:
+        check_finite(failure)
     return output
 
 
+def _settled(
+    facts: Facts, given: Mapping[str, object]
+) -> tuple[GenerationConfig, dict[str, jax.Array]]:
+    """Returns the settings of a call, and those numbers that the running program alone knows."""
+    asked = dict(given)
+    config = asked.pop("generation_config", None)
+    if not isinstance(config, GenerationConfig | None):
+        raise TypeError(
+            f"generation_config is a {type(config).__name__}; expected a GenerationConfig, as "
+            "GenerationConfig(**settings)"
+        )
+    own = take(_SETTINGS, asked)
+    unimplemented_settings.neutral("generate", asked, DEFAULTS)
+    numbers = ("temperature", "top_p")
+    traced = {name: own.pop(name) for name in numbers if is_traced_number(name, own.get(name))}
+    caller = GenerationConfig().given(**own).over(config or GenerationConfig())
+    options = caller.over(facts.settings)
+    options.check(facts.decoder_vocab_size)
+    return options, traced
+
+
 def _prompt(
-    manifest: Manifest,
-    options: GenerationConfig,
-    prompt: tuple[Any, Any],
-    decoder: tuple[Any, Any],
+    manifest: Manifest, facts: Facts, options: GenerationConfig, prompt: Half, decoder: Half
 ) -> Prompt:
-    told = manifest.generation
     rows = read_prompt(
-        *prompt, pad=options.pad_token_id, eos=options.eos, vocab_size=told["vocab_size"]
+        *prompt, pad=options.pad_token_id, eos=options.eos, vocab_size=facts.vocab_size
     )
     reads_two = "decoder_input_ids" in manifest.programs[PREFILL].inputs
     if not reads_two:
@@ -80,13 +101,13 @@ def _prompt(
     most = manifest.bounds.get("length", rows.ids.shape[1])
     if rows.ids.shape[1] > most:
         raise ServingError(f"a prompt of {rows.ids.shape[1]} tokens; it was exported for {most}")
-    size = told["decoder_vocab_size"]
+    size = facts.decoder_vocab_size
     return begin_decoder(rows, start, *decoder, pad=options.pad_token_id, vocab_size=size)
 
 
-def _steps(manifest: Manifest, options: GenerationConfig, length: int) -> int:
+def _steps(facts: Facts, options: GenerationConfig, length: int) -> int:
     """Returns how many new tokens there are at most."""
-    slots = manifest.slots or 0
+    slots = facts.slots
     steps = options.count(length, slots)
     if length + steps > slots:
         raise ServingError(

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..calls.scalars import whole
 from ..documents.json_files import read_json, text_of
 from ..documents.json_values import ConfigError
 from ..params.errors import quoted, some
-from .errors import ServingError
+from .errors import ServingError, checked
+from .generating import Facts
 from .signatures import Spec
 from .weights import StoredLeaf, Weights, json_of_place, place_of_json
 
@@ -58,8 +60,7 @@ class Manifest:
         bounds: {name of a dimension: the most that it may be}.
         programs: {signature: program}.
         weights: of the arguments of all programs.
-        slots: tokens that caches have room for; None without signatures that generate.
-        generation: settings of `generate`.
+        generation: of `generate`; None without signatures that generate.
         command: what makes the export again.
     """
 
@@ -72,9 +73,13 @@ class Manifest:
     bounds: Mapping[str, int]
     programs: Mapping[str, Program]
     weights: Weights
-    slots: int | None
-    generation: Mapping[str, Any]
+    generation: Facts | None
     command: str
+
+    @property
+    def slots(self) -> int | None:
+        """Tokens that caches have room for; None without signatures that generate."""
+        return None if self.generation is None else self.generation.slots
 
     def write(self, folder: Path) -> None:
         """Writes `export.json`."""
@@ -90,7 +95,7 @@ class Manifest:
             "bounds": dict(self.bounds),
             "signatures": {name: _json_of(each) for name, each in self.programs.items()},
             "slots": self.slots,
-            "generation": dict(self.generation),
+            "generation": {} if self.generation is None else self.generation.json(),
             "command": self.command,
             "params": {path: str(spec) for path, spec in self.weights.arrays.items()},
             "adapted": [*self.weights.adapted],
@@ -144,6 +149,8 @@ def version_folder(folder: str | os.PathLike, version: int | None) -> Path:
     Raises:
         ServingError: there is none.
     """
+    if version is not None:
+        version = checked(whole, "version", version)
     try:
         names = os.listdir(folder)
     except OSError as error:
@@ -159,7 +166,9 @@ def version_folder(folder: str | os.PathLike, version: int | None) -> Path:
 
 
 def _manifest_of(values: Mapping[str, Any]) -> Manifest:
-    slots = values["slots"]
+    slots, platforms = values["slots"], values["platforms"]
+    if not isinstance(platforms, list):
+        raise ValueError(f"platforms is {quoted(platforms)}; expected a list")
     leaves = {
         str(path): StoredLeaf(
             _whole(leaf["array"]), tuple(leaf["axes"]), tuple(map(place_of_json, leaf["from"]))
@@ -174,7 +183,7 @@ def _manifest_of(values: Mapping[str, Any]) -> Manifest:
         expires=datetime.date.fromisoformat(values["expires"]),
         libraries=dict(values["libraries"]),
         calling_convention=int(values["calling_convention"]),
-        platforms=tuple(map(str, values["platforms"])),
+        platforms=tuple(map(str, platforms)),
         bounds={str(name): int(most) for name, most in values["bounds"].items()},
         programs={name: _program_of(name, each) for name, each in values["signatures"].items()},
         weights=Weights(
@@ -182,8 +191,7 @@ def _manifest_of(values: Mapping[str, Any]) -> Manifest:
             leaves,
             tuple(map(str, values["adapted"])),
         ),
-        slots=None if slots is None else int(slots),
-        generation=dict(values["generation"]),
+        generation=None if slots is None else Facts.of_json(slots, values["generation"]),
         command=str(values["command"]),
     )
 

@@ -8,7 +8,7 @@ from ..calls.scalars import flag, whole
 from ..config.config import Config
 from ..core.model import Model
 from ..params.errors import quoted, some
-from .errors import ServingError
+from .errors import ServingError, checked
 from .generating import PREFILL, STEP, keeps_cache
 from .signatures import Inputs, Signature, signatures_of
 
@@ -49,13 +49,12 @@ class Request:
         max_length: int | None = None,
         max_batch: int | None = None,
     ) -> Self:
-        """Checks the arguments of `export`; raises `ServingError` as it does."""
+        """Checks the arguments of `export`; raises as it does."""
+        if not isinstance(model, Model):
+            raise TypeError(f"model is {model!r:.80}; expected a model of this library, an object")
         slots = _longest(model, max_length)
-        try:
-            rows = None if max_batch is None else whole("max_batch", max_batch)
-            asked = None if generation is None else flag("generation", generation)
-        except (TypeError, ValueError) as error:
-            raise ServingError(error) from None
+        rows = None if max_batch is None else checked(whole, "max_batch", max_batch)
+        asked = None if generation is None else checked(flag, "generation", generation)
         settled = signatures_of(model, signatures)
         generates = _generates(model, settled, asked, by_default=signatures is None)
         return cls(settled, generates, _platforms(platforms), slots, rows)
@@ -85,14 +84,15 @@ def _generates(
 
 
 def _platforms(given: Iterable[str]) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
+    is_one = isinstance(given, str) or not isinstance(given, Iterable)
+    names: tuple[object, ...] = (given,) if is_one else (*given,)
     odd = [name for name in names if name not in _KNOWN]
     if odd or not names:
         what = some(map(quoted, odd)) if names else "none"
         raise ServingError(
             f"platforms: {what}; expected some of {', '.join(_KNOWN)} (a GPU is cuda or rocm)"
         )
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(map(str, names)))
 
 
 def _longest(model: Model, asked: int | None) -> int:
@@ -105,11 +105,7 @@ def _longest(model: Model, asked: int | None) -> int:
     if asked is None:
         known = limit or getattr(model.config.text, "max_position_embeddings", None)
         return min(known or LONGEST, LONGEST)
-    try:
-        return whole("max_length", asked, 1, limit)
-    except (TypeError, ValueError) as error:
-        what = "" if limit is None else f"; the model has {limit} positions"
-        raise ServingError(f"{error}{what}") from None
+    return checked(whole, "max_length", asked, 1, limit)
 
 
 def _positions(config: Config) -> int | None:

@@ -4,11 +4,12 @@ import datetime
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import jax
+import numpy as np
 from jax import export as jax_export
 from jax.sharding import Mesh
 
@@ -16,11 +17,14 @@ from .. import sharding as fs
 from ..params.atomic.replace import settled
 from ..params.errors import quoted, warn
 from .errors import ServingError
-from .generating import PREFILL, STEP, ServedPasses
-from .loop import Continuation, Ids, continued
+from .generating import CACHE_MASK, PREFILL, STEP, ServedPasses
+from .loop import Continuation, Half, Ids, continued
+from .lowering import outputs_of
 from .manifest import Manifest, Program, read_manifest, version_folder
-from .signatures import DEFAULT, Spec, checked_inputs
+from .signatures import DEFAULT, Arrays, Spec, checked_inputs
 from .weights import read_params
+
+Given: TypeAlias = dict[str, jax.Array | np.ndarray]
 
 
 def load(
@@ -52,6 +56,12 @@ def load(
     """
     if mesh is not None and device is not None:
         raise TypeError("give mesh or device, not both")
+    if rules is not None and mesh is None:
+        raise TypeError("rules are those of a mesh, which is not given")
+    if not isinstance(device, jax.Device | None):
+        raise TypeError(f"device is {device!r:.80}; expected one of jax.devices()")
+    if mesh is not None:
+        fs.check_mesh(mesh)
     path = version_folder(folder, version)
     manifest, raw = settled(path, lambda: _read(path))
     programs = {name: _deserialised(path, manifest, name, raw[name]) for name in raw}
@@ -60,10 +70,8 @@ def load(
             f"{path}: this export expired on {manifest.expires}: JAX promises to read one for six "
             f"months. It could be read; make it again: {manifest.command}"
         )
-    placed: Any = None if device is None else jax.sharding.SingleDeviceSharding(device)
+    placed = None if device is None else jax.sharding.SingleDeviceSharding(device)
     _check_platform(path, manifest, mesh, device)
-    if mesh is not None:
-        fs.check_mesh(mesh)
     params = read_params(
         path, manifest.weights, mesh=mesh, rules=rules, sharding=placed, progress=progress
     )
@@ -92,14 +100,14 @@ class Served:
     ):
         self.folder, self.manifest, self.params = folder, manifest, params
         self._programs, self._mesh = dict(programs), mesh
-        self._calls: dict[str, Any] = {}
+        self._calls: dict[str, Callable[[Arrays, Given], Arrays]] = {}
 
     @property
     def signatures(self) -> Mapping[str, Program]:
         """{name: what it takes and gives}."""
         return self.manifest.programs
 
-    def __call__(self, **inputs: Any) -> dict[str, jax.Array]:
+    def __call__(self, **inputs: object) -> dict[str, jax.Array]:
         """Runs "serving_default", or the one signature that there is, on arrays by name.
 
         Raises:
@@ -109,9 +117,9 @@ class Served:
             next(iter(self.signatures)) if len(self.signatures) == 1 else DEFAULT, inputs
         )
 
-    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def run(self, signature: str, inputs: Mapping[str, object]) -> Arrays:
         """Runs a signature on {name: array}; see `__call__`."""
-        if signature not in self.signatures:
+        if not isinstance(signature, str) or signature not in self.signatures:
             raise ServingError(
                 f"{self.folder}: no signature {quoted(signature)}; there are "
                 f"{', '.join(self.signatures)}"
@@ -120,7 +128,15 @@ class Served:
         given = checked_inputs(signature, specs, inputs, self.manifest.bounds)
         if signature not in self._calls:
             self._calls[signature] = jax.jit(self._programs[signature].call)
-        return self._calls[signature](self.params, self._placed(given))
+        try:
+            return self._calls[signature](self.params, self._placed(given))
+        except (NotImplementedError, ValueError) as error:
+            if "call_exported" in str(error) or "No VJP" in str(error):
+                raise ServingError(
+                    f"{signature} is an exported program, which has no gradient and is not mapped "
+                    f"by vmap: give it a larger batch, or use the model ({error})"
+                ) from error
+            raise
 
     def generate(
         self,
@@ -130,7 +146,7 @@ class Served:
         decoder_input_ids: Ids | None = None,
         decoder_attention_mask: Ids | None = None,
         key: jax.Array | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> Continuation:
         """Continues prompts as the model's `generate` does, by the programs `prefill` and `step` in
         one compiled loop; the same arguments and settings act.
@@ -143,9 +159,9 @@ class Served:
         return continued(
             self._passes,
             self.manifest,
-            self._placed(self.params),
-            (input_ids, attention_mask),
-            (decoder_input_ids, decoder_attention_mask),
+            self.params,
+            Half(input_ids, attention_mask),
+            Half(decoder_input_ids, decoder_attention_mask),
             key,
             settings,
         )
@@ -159,7 +175,7 @@ class Served:
             )
         return ServedPasses(self._programs[PREFILL], self._programs[STEP])
 
-    def _placed(self, arrays: dict[str, Any]) -> dict[str, Any]:
+    def _placed(self, arrays: Given) -> Given:
         """Puts arrays of the host on the devices of the weights."""
         if self._mesh is not None:
             whole = jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec())
@@ -174,7 +190,7 @@ class Served:
         return f"Served({str(self.folder)!r}: {self.manifest.model.get('class')}, {said})"
 
 
-def _is_on(x: Any, mesh: Mesh) -> bool:
+def _is_on(x: jax.Array | np.ndarray, mesh: Mesh) -> bool:
     return isinstance(x, jax.Array) and x.sharding.device_set == {*mesh.devices.flat}
 
 
@@ -221,16 +237,19 @@ def _deserialised(path: Path, manifest: Manifest, name: str, raw: bytes) -> jax_
             f"({type(error).__name__}: {str(error)[:200]}); {made}, and promised for versions "
             f"from there until {manifest.expires}. Make it again: {manifest.command}"
         ) from error
-    _check_arguments(path, manifest, name, exported)
+    _check_program(path, manifest, name, exported)
     return exported
 
 
-def _check_arguments(
+def _check_program(
     path: Path, manifest: Manifest, name: str, exported: jax_export.Exported
 ) -> None:
     program = manifest.programs[name]
     expected = {f"params/{key}": spec for key, spec in manifest.weights.arrays.items()}
     expected |= {f"inputs/{key}": spec for key, spec in program.inputs.items()}
+    expected |= {f"outputs/{key}": spec for key, spec in program.outputs.items()}
+    if name == STEP and CACHE_MASK in program.inputs:
+        expected[f"inputs/{CACHE_MASK}"] = Spec("bool", ("batch", manifest.slots or 0))
     tree = exported.in_tree
     leaves = [*range(tree.num_leaves)]
     try:
@@ -238,6 +257,7 @@ def _check_arguments(
         found = {f"params/{key}": i for key, i in arrays.items()}
         found |= {f"inputs/{key}": i for key, i in inputs.items()}
         specs = {key: Spec.of(exported.in_avals[i]) for key, i in found.items()}
+        specs |= {f"outputs/{key}": spec for key, spec in outputs_of(exported).items()}
     except (ValueError, TypeError, AttributeError):
         specs = {}
     if specs != expected:
@@ -245,7 +265,7 @@ def _check_arguments(
             key for key in specs.keys() | expected.keys() if specs.get(key) != expected.get(key)
         )
         raise ServingError(
-            f"{path / program.file}: its program takes {specs.get(odd[0])} for {quoted(odd[0])}, "
+            f"{path / program.file}: its program has {specs.get(odd[0])} for {quoted(odd[0])}, "
             f"and export.json says {expected.get(odd[0])}: they are of two exports; get both again"
         )
 

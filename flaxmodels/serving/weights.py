@@ -6,6 +6,7 @@ each leaf which tensors make it, and how they are turned.
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from .. import sharding as fs
 from ..core.model import Model
 from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, read_json
+from ..documents.json_values import Json
 from ..params.adapters.attach import adapted_leaves
 from ..params.checkpoint.match import Match, Piece, identity_match
 from ..params.checkpoint.plan import LoadPlan, make_plan
@@ -31,8 +33,9 @@ from ..params.save.write import WriteOptions, write_checkpoint
 from ..params.tree.naming import PATHS, TORCH
 from ..params.tree.paths import flatten_arrays
 from ..params.tree.places import Part, Place, places
+from ..params.types import PyTree
 from .errors import ServingError
-from .signatures import Spec
+from .signatures import Described, Spec
 
 ADAPTERS = "adapters"
 """The folder of the arrays of adapters, which no checkpoint holds together with its weights."""
@@ -56,9 +59,12 @@ class StoredLeaf:
         """Raises `ValueError` unless the pieces make the leaf: each of its numbers once."""
         shape = tuple(map(int, self.spec.dims))
         lead = len(self.places[0].index) if self.places else 0
-        expected = [*np.ndindex(shape[:lead])]
-        if sorted(place.index for place in self.places) != expected or len(self.axes) != len(shape):
+        count = math.prod(shape[:lead])  # before it is counted: a file may say 10**12
+        is_whole = count == len(self.places) and len(self.axes) == len(shape)
+        if not is_whole or sorted(x.index for x in self.places) != [*np.ndindex(shape[:lead])]:
             raise ValueError(f"{quoted(path)} of shape {shape} is not made by its pieces")
+        if not all(isinstance(axis, str | None) for axis in self.axes):
+            raise ValueError(f"{quoted(path)} has the axes {self.axes}; expected names")
         for place in self.places:
             if _piece_shape(place) != shape[lead:]:
                 raise ValueError(f"{quoted(place.name)} is no piece of {quoted(path)}, of {shape}")
@@ -164,8 +170,7 @@ def _base_plan(
     sharding: jax.sharding.Sharding | None,
 ) -> LoadPlan:
     source = fp.open_checkpoint(folder)
-    config: Any = read_json(os.path.join(folder, CONFIG_NAME)).get(QUANTISED)
-    if config:
+    if config := read_json(os.path.join(folder, CONFIG_NAME)).get(QUANTISED):
         source = read_quantized(source, config)
     template = {
         path: fs.AbstractParam(leaf.spec.dims, leaf.spec.dtype, axes=leaf.axes)
@@ -178,10 +183,10 @@ def _base_plan(
             "among its weights: they were replaced; export again"
         )
     found = {path: _pieces(source, leaf) for path, leaf in weights.leaves.items()}
-    where: Any = sharding
+    where: PyTree = sharding
     if mesh is not None:
-        where = fs.place(fp.unflatten(template), mesh, fs.DEFAULT_RULES if rules is None else rules)
-        where = where.unpadded
+        rules = fs.DEFAULT_RULES if rules is None else rules
+        where = fs.place(fp.unflatten(template), mesh, rules).unpadded
     match = Match(source, found, (), (), ())
     return make_plan(match, fp.unflatten(template), shardings=where, keep_packed=True)
 
@@ -210,7 +215,9 @@ def _adapter_plan(
     return make_plan(match, fp.unflatten(dict(source.tensors)), shardings=sharding)
 
 
-def _check(found: Mapping[str, Any], weights: Weights, folder: str | os.PathLike) -> None:
+def _check(
+    found: Mapping[str, Described | None], weights: Weights, folder: str | os.PathLike
+) -> None:
     """Refuses arrays that are not those that the programs take."""
     for path, array in sorted(found.items()):
         expected = weights.arrays[path]
@@ -236,7 +243,7 @@ def _piece_shape(place: Place) -> tuple[int, ...] | None:
     return tuple(sizes[axis] for axis in place.permutation)
 
 
-def place_of_json(value: Any) -> Place:
+def place_of_json(value: Mapping[str, Any]) -> Place:
     """Reads a place; raises `TypeError`, `KeyError` or `ValueError` where it is none."""
     part = value.get("part")
     return Place(
@@ -248,9 +255,9 @@ def place_of_json(value: Any) -> Place:
     )
 
 
-def json_of_place(place: Place) -> dict[str, Any]:
+def json_of_place(place: Place) -> dict[str, Json]:
     """Returns a place as JSON."""
-    found: dict[str, Any] = {
+    found: dict[str, Json] = {
         "tensor": place.name,
         "shape": [*place.shape],
         "permutation": [*place.permutation],

@@ -52,6 +52,11 @@ def refused(version, message):
         ({"input_ids": [[1], [1, 2]], "attention_mask": IDS}, "rows of different lengths"),
         ({"input_ids": IDS.astype(np.int64) << 40, "attention_mask": IDS}, "int32 cannot"),
         (
+            {"input_ids": jnp.uint32(2**31) + IDS.astype("u4"), "attention_mask": IDS},
+            "cannot: 2147",
+        ),
+        ({"input_ids": None, "attention_mask": IDS}, "input_ids is object; expected int32"),
+        (
             {"input_ids": np.ones((1, 33), int), "attention_mask": np.ones((1, 33), int)},
             "length is 33, and was exported for at most 32",
         ),
@@ -73,8 +78,15 @@ def test_T21_generation_that_the_caches_do_not_hold_and_signatures_that_are_not_
         served.generate(IDS * 64)
     with pytest.raises(NotImplementedError, match="num_beams"):
         served.generate(IDS, num_beams=4)
-    with pytest.raises(serving.ServingError, match="no signature 'classify'; there are"):
-        served.run("classify", {})
+    with pytest.raises(TypeError, match="generation_config is a dict; expected a GenerationConfig"):
+        served.generate(IDS, generation_config={"max_new_tokens": 2})
+    for name in ("classify", ["classify"]):
+        with pytest.raises(serving.ServingError, match="no signature .*classify.*; there are"):
+            served.run(name, {})
+    with pytest.raises(serving.ServingError, match="inputs are a mapping of arrays by name"):
+        served.run("serving_default", [IDS, IDS])
+    with pytest.raises(serving.ServingError, match="misses 'attention_mask', 'input_ids'"):
+        served.run("serving_default", {3: IDS})
 
 
 def test_T21_an_expired_export_is_told_with_what_makes_it_again(version):
@@ -145,6 +157,38 @@ def test_T21_a_folder_that_is_no_export_or_half_of_one(version, tmp_path):
     refused(version, "export.json: No such file.*half copied")
 
 
+def test_T21_a_manifest_that_lies_is_refused(version):
+    told = json.loads((version / "export.json").read_text())
+
+    def lies(message, change, name):
+        values = json.loads(json.dumps(told[name]))
+        changed(version, **told | {name: change(values)})
+        refused(version, message)
+
+    def at(*path, value):
+        def change(values):
+            place = values
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+            return values
+
+        return change
+
+    kernel, first = "lm_head/kernel", ("serving_default", "outputs")
+    many = at(kernel, "array", value=f"float32[{10**12}, 16, 64]")
+    stacked = at(kernel, "from", 0, "index", value=[0])
+    lies("of shape .* is not made by", lambda values: many(stacked(values)), "weights")
+    lies("expected names", at(kernel, "axes", value=[3, {}]), "weights")
+    lies("cache/mask.* of two exports", lambda slots: 10**6, "slots")
+    lies("outputs/logits.* of two exports", at(*first, value=[["x", "int32[3]"]]), "signatures")
+    lies("no 'settings'", lambda values: {"vocab_size": 1, "decoder_vocab_size": 1}, "generation")
+    lies("has no 'nope'", at("settings", "nope", value=1), "generation")
+    lies("max_new_tokens must be", at("settings", "max_new_tokens", value="x"), "generation")
+    lies("a size of vocabulary='x'", at("vocab_size", value="x"), "generation")
+    lies("platforms is 'cpu'; expected a list", lambda values: "cpu", "platforms")
+
+
 def test_T21_weights_that_are_not_those_of_the_export(llama, version):
     model, params = llama
     other = fm.LlamaForCausalLM(llama[0].config.replace(intermediate_size=48))
@@ -171,6 +215,19 @@ def test_T21_weights_that_are_not_those_of_the_export(llama, version):
         ({"signatures": {"a": {"input_ids": "int32[b, -1]"}}}, "neither a number nor a name"),
         ({"signatures": {"a": {"input_ids": 3}}}, "expected a text such as"),
         ({"signatures": {"a": {"ids": "int32[b, t]"}}}, "a of LlamaForCausalLM cannot be expo"),
+        ({"signatures": {"a": None}}, "the inputs of a signature are a mapping"),
+        ({"signatures": {"a": {3: "int32[b]"}}}, "an input of a signature is called '3'"),
+        ({"signatures": {"a": {"input_ids": "int32[b, 0]"}}}, "a dimension of size 0"),
+        ({"signatures": {"a": {"input_ids": "int32[max]"}}}, "max is an operation"),
+        ({"signatures": {"a": {"input_ids": "int64[b, t]"}}}, "JAX makes int32 of it unless"),
+        ({"signatures": {"a": {"input_ids": "object[b, t]"}}}, "unknown dtype 'object'"),
+        ({"max_batch": 0}, "max_batch=0; expected at least 1"),
+        ({"max_batch": True}, "max_batch=True; expected a whole number"),
+        ({"generation": "yes"}, "generation='yes'; expected True or False"),
+        ({"overwrite": "no"}, "overwrite='no'; expected True or False"),
+        ({"platforms": ("gpu",)}, "platforms: 'gpu'; expected some of cpu, cuda"),
+        ({"platforms": ()}, "platforms: none; expected some of"),
+        ({"platforms": None}, "platforms: 'None'; expected some of"),
         (
             {"signatures": {"step": {"input_ids": "int32[b, t]"}}, "generation": True},
             "step is the name of one of generation's own",
@@ -181,6 +238,35 @@ def test_T21_what_cannot_be_exported_leaves_nothing(llama, tmp_path, given, mess
     with pytest.raises(serving.ServingError, match=message):
         serving.export(*llama, tmp_path / "out", **given)
     assert not (tmp_path / "out").exists()
+
+
+def test_T21_what_is_no_model_and_params_without_a_leaf_are_not_exported(llama, tmp_path):
+    model, params = llama
+    with pytest.raises(TypeError, match="model is .*; expected a model of this library"):
+        serving.export(fm.LlamaForCausalLM, params, tmp_path)
+    with pytest.raises(serving.ServingError, match="params have no 'lm_head/kernel', which the"):
+        serving.export(model, {"model": params["model"]}, tmp_path)
+    with pytest.raises(serving.ServingError, match="the function of a signature is 'argmax'"):
+        serving.Signature({"x": "int32[n]"}, "argmax")
+
+
+def test_T21_loads_that_contradict_themselves(exported):
+    for given, error, message in [
+        ({"rules": "fsdp"}, TypeError, "rules are those of a mesh"),
+        ({"device": "cpu"}, TypeError, "device is 'cpu'; expected one of jax.devices"),
+        ({"mesh": "cpu"}, TypeError, "mesh is a str"),
+        ({"version": "1"}, serving.ServingError, "version='1'; expected a whole number"),
+        ({"version": True}, serving.ServingError, "version=True; expected a whole number"),
+    ]:
+        with pytest.raises(error, match=message):
+            serving.load(exported, **given)
+    assert serving.load(exported, np.int64(1)).folder.name == "1"
+
+
+def test_T21_a_program_has_no_gradient_and_is_not_mapped(served):
+    ids = jnp.ones((2, 2, 3), jnp.int32)
+    with pytest.raises(serving.ServingError, match="not mapped by vmap: give it a larger batch"):
+        jax.vmap(lambda x: served(input_ids=x, attention_mask=x))(ids)
 
 
 def test_T21_a_program_that_depends_on_the_size_says_why(llama, tmp_path):

@@ -49,6 +49,10 @@ def test_T21_what_is_generated_is_what_the_model_generates(llama, served):
     want = model.generate(params, IDS, mask, **settings)
     np.testing.assert_array_equal(have.sequences, want.sequences)
     np.testing.assert_array_equal(have.lengths, want.lengths)
+    # under jit, where temperatures may be known to the running program alone
+    settings.pop("temperature")
+    run = jax.jit(lambda ids, t: served.generate(ids, mask, temperature=t, **settings).sequences)
+    np.testing.assert_array_equal(run(IDS, 0.7), want.sequences)
 
 
 TOLD = """
