@@ -29,6 +29,11 @@ def known(x: object) -> np.ndarray | None:
     return np.asarray(x)
 
 
+def is_deleted(x: object) -> bool:
+    """Tells whether the memory of an array was given up: by `delete()`, or to a function."""
+    return isinstance(x, jax.Array) and not isinstance(x, Tracer) and x.is_deleted()
+
+
 def exceeds(length: int, limit: int, why: str) -> bool:
     """Tells whether a length is above a limit; `why` says what depends on it.
 

@@ -13,7 +13,7 @@ from ..config.config import Config
 from ..params.tree.layers import layers_of, list_paths
 from ..params.tree.paths import nearest
 from ..params.types import Leaf, Params
-from .embeddings import Leaves, M, editable
+from .token_leaves import Leaves, M, editable
 
 _KEPT = {"heads": blocks.kept_heads, "kv_heads": blocks.kept_kv_heads}
 """Logical axes along which heads lie -> the function that numbers those of a layer."""

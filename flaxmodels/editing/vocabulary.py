@@ -13,25 +13,27 @@ from ..params.tree import resize
 from ..params.tree.keys import one_key
 from ..params.types import Params
 from .embeddings import (
-    M,
-    TokenLeaves,
-    check_shards,
-    check_tree,
-    checked_leaves,
     get_bias,
     get_input_embeddings,
     get_lm_head,
     get_output_embeddings,
     get_output_layer_with_bias,
     get_prefix_bias_name,
-    replace_leaves,
-    round_up,
     set_bias,
     set_input_embeddings,
     set_output_embeddings,
     tie_weights,
-    token_leaves,
     untie_weights,
+)
+from .token_leaves import (
+    M,
+    TokenLeaves,
+    check_shards,
+    check_tree,
+    checked_leaves,
+    replace_leaves,
+    round_up,
+    token_leaves,
     with_vocab_size,
 )
 

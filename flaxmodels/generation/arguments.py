@@ -1,15 +1,17 @@
 """What `generate` and `stream` are asked: settings merged and checked, memory, failures."""
 
+import contextlib
 import functools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ..calls.concrete import is_deleted
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
 from ..core.model import Model
@@ -55,7 +57,7 @@ def check_params(params: object) -> None:
                     f"generate takes params with numbers, and has a {type(leaf).__name__} among "
                     "them: load them, or model.init_params(key)"
                 )
-            if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():
+            if is_deleted(leaf):
                 raise ValueError(
                     f"the params hold an array of shape {leaf.shape} that was deleted, or donated "
                     "to a function (donate_argnums): use what that returned"
@@ -172,15 +174,26 @@ def check_memory(model: Model, batch: int, length: int, count: int) -> None:
     """Refuses a cache larger than all memory; a length may come from a file."""
     needed = _cache_bytes(model, batch, length + count) if length + count < 1 << 31 else math.inf
     if needed > _memory():
-        raise ValueError(no_room(batch, length, count))
+        raise ValueError(_no_room(batch, length, count))
 
 
-def no_room(batch: int, length: int, count: int) -> str:
+def _no_room(batch: int, length: int, count: int) -> str:
     """Makes the message that a cache is too large."""
     return (
         f"{batch} rows of {length} and {count} new tokens need a cache that does not fit the "
         f"memory of the devices ({format_size(_memory())} together): give a smaller max_new_tokens"
     )
+
+
+@contextlib.contextmanager
+def memory_named(batch: int, length: int, count: int) -> Iterator[None]:
+    """Raises `ValueError` with what to do where the runtime has no memory for what is inside."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ValueError(_no_room(batch, length, count)) from error
 
 
 @functools.lru_cache(maxsize=256)

@@ -11,7 +11,7 @@ from ..calls.signature import shows
 from ..params.types import Params
 from ..placement.leaves import is_placed
 from .agreement import together, wait_for
-from .arguments import check_finite, check_memory, no_room
+from .arguments import check_finite, check_memory, memory_named
 from .decoding import DecodeOptions, decode
 from .decoding import GenerateOutput as GenerateOutput
 from .passes import Passes
@@ -86,15 +86,11 @@ def _run(params: Params, task: Task) -> GenerateOutput:
     eager = not is_traced(params, task.prompt, task.draw)
     options = DecodeOptions(task.steps, task.choice, settings.eos, settings.pad, eager)
     check_memory(task.model, batch, length, task.steps)
-    try:
-        run = decode_in_stages if is_placed(params) else decode
-        with together("generate", params, task) if eager else contextlib.nullcontext():
-            output, failure = run(task.model, options, params, task.prompt, task.draw)
-            if eager:
-                wait_for(failure)
-                check_finite(failure)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise ValueError(no_room(batch, length, task.steps)) from error
+    run = decode_in_stages if is_placed(params) else decode
+    agreeing = together("generate", params, task) if eager else contextlib.nullcontext()
+    with memory_named(batch, length, task.steps), agreeing:
+        output, failure = run(task.model, options, params, task.prompt, task.draw)
+        if eager:
+            wait_for(failure)
+            check_finite(failure)
     return output

@@ -6,27 +6,12 @@ import jax
 import jax.numpy as jnp
 
 
-class Sampling(NamedTuple):
-    """Says how the next token is chosen; a part that is None is not in the compiled program.
-
-    Attributes:
-        do_sample: draw; else take the most probable (the parts below are then not used).
-        top_k: keep the k most probable, static.
-        temperature: float32 []; divides the logits.
-        top_p: float32 []; keep the fewest most probable whose probabilities reach top_p.
-    """
-
-    do_sample: bool
-    top_k: int | None = None
-    temperature: jax.Array | None = None
-    top_p: jax.Array | None = None
-
-
 class Choice(NamedTuple):
     """Says how each token is chosen, as far as the program is compiled for it.
 
     Attributes:
-        do_sample, top_k: as of `Sampling`.
+        do_sample: draw; else take the most probable.
+        top_k: draw among the k most probable.
         forced_first: the first new token; None for any.
         forced_last: of which the last token of a row is one; () for any.
     """
@@ -38,7 +23,13 @@ class Choice(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """The arrays of a draw: temperature and top-p float32 [], and a `jax.random.key`."""
+    """The arrays of a draw; one that is None is not in the compiled program.
+
+    Attributes:
+        temperature: float32 []; divides the logits.
+        top_p: float32 []; keep the fewest most probable whose probabilities reach it.
+        key: a `jax.random.key`.
+    """
 
     temperature: jax.Array | None = None
     top_p: jax.Array | None = None
@@ -58,9 +49,9 @@ def next_token(
         logits = jnp.where(step == 0, only(logits, (choice.forced_first,)), logits)
     if choice.forced_last:
         logits = jnp.where(last, only(logits, choice.forced_last), logits)
-    sampling = Sampling(choice.do_sample, choice.top_k, draw.temperature, draw.top_p)
-    key = None if draw.key is None else jax.random.fold_in(draw.key, step)
-    return choose(logits, sampling, key)
+    if draw.key is not None:
+        draw = draw._replace(key=jax.random.fold_in(draw.key, step))
+    return choose(logits, choice, draw)
 
 
 def only(logits: jax.Array, tokens: tuple[int, ...]) -> jax.Array:
@@ -69,10 +60,8 @@ def only(logits: jax.Array, tokens: tuple[int, ...]) -> jax.Array:
     return jnp.broadcast_to(jnp.where(allowed, 0, -jnp.inf).astype(logits.dtype), logits.shape)
 
 
-def choose(
-    logits: jax.Array, sampling: Sampling, key: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """Chooses the next token by logits [B, V].
+def choose(logits: jax.Array, choice: Choice, draw: Draw) -> tuple[jax.Array, jax.Array]:
+    """Chooses the next token by logits [B, V], and by the key as it is.
 
     Returns:
         tokens int32 [B], and bool [B]: whether the choice is valid. It is not where the logits hold
@@ -81,16 +70,16 @@ def choose(
     """
     greatest, tokens = _greatest(logits)
     fine = jnp.isfinite(greatest)
-    if not sampling.do_sample:
+    if not choice.do_sample:
         return tokens, fine
-    assert key is not None
-    if sampling.temperature is not None:
-        positive = sampling.temperature > 0
-        fine &= positive & jnp.isfinite(greatest / jnp.where(positive, sampling.temperature, 1))
-    if sampling.top_p is not None:
-        fine &= (sampling.top_p >= 0) & (sampling.top_p <= 1)
-    scores = warp(logits.astype(jnp.float32), sampling)
-    return jax.random.categorical(key, scores).astype(jnp.int32), fine
+    assert draw.key is not None
+    if draw.temperature is not None:
+        positive = draw.temperature > 0
+        fine &= positive & jnp.isfinite(greatest / jnp.where(positive, draw.temperature, 1))
+    if draw.top_p is not None:
+        fine &= (draw.top_p >= 0) & (draw.top_p <= 1)
+    scores = warp(logits.astype(jnp.float32), choice.top_k, draw)
+    return jax.random.categorical(draw.key, scores).astype(jnp.int32), fine
 
 
 def _greatest(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -104,22 +93,22 @@ def _greatest(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
     return greatest.astype(jnp.float32), tokens.astype(jnp.int32)
 
 
-def warp(logits: jax.Array, sampling: Sampling) -> jax.Array:
+def warp(logits: jax.Array, top_k: int | None, draw: Draw) -> jax.Array:
     """Applies temperature, top-k and top-p to logits [B, V], in this order: -inf excludes a token.
 
     As in Transformers' logits processors: ties with the k-th token stay; top-p goes by the
     probabilities that top-k leaves, and always keeps the most probable token.
     """
-    if sampling.temperature is not None:
-        logits = logits / sampling.temperature
-    if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
-        smallest = jax.lax.top_k(logits, sampling.top_k)[0][..., -1:]
+    if draw.temperature is not None:
+        logits = logits / draw.temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        smallest = jax.lax.top_k(logits, top_k)[0][..., -1:]
         logits = jnp.where(logits < smallest, -jnp.inf, logits)
-    if sampling.top_p is not None:
+    if draw.top_p is not None:
         order = jnp.argsort(logits, axis=-1, descending=True)
         probabilities = jnp.take_along_axis(jax.nn.softmax(logits), order, axis=-1)
         before = jnp.cumsum(probabilities, axis=-1) - probabilities
-        keep = (before < sampling.top_p).at[..., 0].set(True)
+        keep = (before < draw.top_p).at[..., 0].set(True)
         keep = jnp.take_along_axis(keep, jnp.argsort(order, axis=-1), axis=-1)
         logits = jnp.where(keep, logits, -jnp.inf)
     return logits

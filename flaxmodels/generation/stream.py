@@ -20,7 +20,7 @@ from ..core.model import Model
 from ..params.types import Params
 from ..placement.leaves import is_placed
 from .agreement import check_agreement
-from .arguments import check_finite, check_memory, no_room
+from .arguments import check_finite, check_memory, memory_named
 from .passes import Passes
 from .prompts import Prompt
 from .sampling import Choice, Draw, next_token
@@ -86,7 +86,7 @@ def _stream(params: Params, task: Task) -> Iterator[np.ndarray]:
     how = model, task.choice, params
     # Passes over params in stages are several programs.
     begin, go_on = (_begin, _go_on) if is_placed(params) else _COMPILED
-    try:
+    with memory_named(batch, given, count):
         running, good = begin(*how, slots, prompt, task.draw, jnp.bool_(count == 1))
         done = np.zeros(batch, bool)
         for step in range(count):
@@ -99,10 +99,6 @@ def _stream(params: Params, task: Task) -> Iterator[np.ndarray]:
             done |= np.isin(token, settings.eos)
             if done.all():
                 return
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise ValueError(no_room(batch, given, count)) from error
 
 
 def _rounded_up(task: Task) -> tuple[Prompt, int]:

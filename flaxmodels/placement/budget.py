@@ -129,6 +129,18 @@ def _balanced(
     return room | {device: min(limits[device], share) for device in devices[:-1]}
 
 
+def brought_of(units: Sequence[Unit], where: Mapping[str, Place]) -> list[Unit]:
+    """Returns what of each unit is on no device, and brought to one to be computed with."""
+    away = (
+        dataclasses.replace(
+            unit,
+            leaves={path: n for path, n in unit.leaves.items() if isinstance(where[path], str)},
+        )
+        for unit in units
+    )
+    return [unit for unit in away if unit.leaves]
+
+
 def ring_bytes(units: Sequence[Unit]) -> int:
     """Returns the room on a device that units which are brought to it take: the layers that are
     there at once, or what is around them."""
@@ -193,15 +205,10 @@ def check_fits(
         ValueError: by how much, and the largest leaf there.
     """
     held: dict[Place, dict[str, int]] = {}
-    away: dict[str, dict[str, int]] = {}
     for unit in units:
         for path, size in unit.leaves.items():
             held.setdefault(where[path], {})[path] = size
-            if isinstance(where[path], str):
-                away.setdefault(unit.name, {})[path] = size
-    brought = [
-        Unit(unit.name, away[unit.name], unit.in_layer) for unit in units if unit.name in away
-    ]
+    brought = brought_of(units, where)
     for place, limit in limits.items():
         leaves, ring = held.get(place, {}), ring_bytes(brought) if place == main else 0
         size = sum(leaves.values()) + ring

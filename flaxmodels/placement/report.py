@@ -12,7 +12,7 @@ from ..params.sizes import format_size
 from ..params.tree.cast import DtypeLike
 from ..params.tree.measure import format_table, nbytes
 from ..params.tree.paths import flatten
-from .budget import Unit, ring_bytes
+from .budget import brought_of, ring_bytes
 from .device_map import DeviceMap, device_map_of
 from .options import DeviceMapOptions, MaxMemory
 from .places import DISK, HOST, Place, text_of
@@ -54,13 +54,7 @@ class PlacementPlan:
 
     @functools.cached_property
     def _ring(self) -> int:
-        where = self.device_map.where
-        brought = []
-        for unit in self.device_map.units:
-            leaves = {p: size for p, size in unit.leaves.items() if isinstance(where[p], str)}
-            if leaves:
-                brought.append(Unit(unit.name, leaves, unit.in_layer))
-        return ring_bytes(brought)
+        return ring_bytes(brought_of(self.device_map.units, self.device_map.where))
 
     @property
     def seconds_per_token(self) -> float:

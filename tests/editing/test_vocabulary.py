@@ -17,7 +17,7 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import registry
 from flaxmodels import sharding as fs
-from flaxmodels.editing.embeddings import token_leaves
+from flaxmodels.editing.token_leaves import token_leaves
 from flaxmodels.models.encoders.heads import PredictionHead
 from flaxmodels.params.tree import naming as names
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 import flaxmodels as fm
 from flaxmodels.generation import arguments, decoding
 from flaxmodels.generation import generate as generation
-from flaxmodels.generation.sampling import Sampling, choose, warp
+from flaxmodels.generation.sampling import Choice, Draw, choose, warp
 
 DECODERS = ("gpt2-lm-head", "llama-causal-lm", "bert-lm-head")
 
@@ -75,17 +75,17 @@ def test_a_row_is_continued_alike_alone_and_padded_in_a_batch(golden, thorough):
 
 
 @pytest.mark.parametrize(
-    ("name", "sampling"),
+    ("name", "top_k", "draw"),
     [
-        ("temperature", Sampling(True, temperature=jnp.float32(0.7))),
-        ("top_k", Sampling(True, top_k=5)),
-        ("top_p", Sampling(True, top_p=jnp.float32(0.8))),
-        ("all", Sampling(True, 5, jnp.float32(0.7), jnp.float32(0.8))),
+        ("temperature", None, Draw(np.float32(0.7))),
+        ("top_k", 5, Draw()),
+        ("top_p", None, Draw(top_p=np.float32(0.8))),
+        ("all", 5, Draw(np.float32(0.7), np.float32(0.8))),
     ],
 )
-def test_warped_logits_equal_the_reference(golden, name, sampling):
+def test_warped_logits_equal_the_reference(golden, name, top_k, draw):
     expected = golden[1][f"warp.{name}"]
-    got = np.asarray(warp(jnp.asarray(golden[1]["gen.logits"]), sampling))
+    got = np.asarray(warp(jnp.asarray(golden[1]["gen.logits"]), top_k, draw))
     np.testing.assert_array_equal(np.isinf(got), np.isinf(expected))
     kept = ~np.isinf(expected)
     np.testing.assert_allclose(got[kept], expected[kept], rtol=1e-5, atol=1e-5)
@@ -93,14 +93,14 @@ def test_warped_logits_equal_the_reference(golden, name, sampling):
 
 def test_draws_follow_the_warped_distribution():
     logits = jnp.asarray([[2.0, 1.0, 0.0, -1.0, -9.0]])
-    sampling = Sampling(True, 4, jnp.float32(1.5), jnp.float32(0.95))
+    draw = Draw(jnp.float32(1.5), jnp.float32(0.95), KEY)
     draws = 20_000
-    plain = Sampling(True, None, sampling.temperature)
-    tokens, _ = choose(jnp.broadcast_to(logits, (draws, 5)), plain, KEY)
+    plain = draw._replace(top_p=None)
+    tokens, _ = choose(jnp.broadcast_to(logits, (draws, 5)), Choice(True), plain)
     expected = np.asarray(jax.nn.softmax(logits / 1.5))[0]
     found = np.bincount(np.asarray(tokens), minlength=5) / draws
     np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(draws))
-    kept = np.asarray(jax.nn.softmax(warp(logits, sampling)))[0]
+    kept = np.asarray(jax.nn.softmax(warp(logits, 4, draw)))[0]
     assert kept[4] == 0 and kept[0] > expected[0]
 
 
@@ -109,7 +109,7 @@ KEY = jax.random.key(7)
 
 def test_the_most_probable_token_survives_any_top_p():
     logits = jnp.asarray([[0.0, 3.0, 1.0]])
-    kept = np.asarray(warp(logits, Sampling(True, top_p=jnp.float32(1e-6))))
+    kept = np.asarray(warp(logits, None, Draw(top_p=jnp.float32(1e-6))))
     assert np.isfinite(kept).tolist() == [[False, True, False]]
 
 

@@ -7,7 +7,7 @@ import jax
 
 from ... import params as fp
 from ...core.model import Model
-from ...editing.embeddings import token_leaves
+from ...editing.token_leaves import token_leaves
 
 _PEAKS = (
     ("TPU v2", 22.5e12),  # JAX shows each core of a chip of v2 and v3 as a device
