@@ -68,6 +68,8 @@ _ZEROS = {int: 3, float: 0.4, bool: False, str: ""}
 
 # --- what is made of a configuration ---
 
+KEY = jax.random.key(0, impl="rbg")
+
 
 def shapes(model):
     return {path: leaf.shape for path, leaf in fp.flatten(model.abstract_params()).items()}
@@ -92,11 +94,25 @@ def training(model):
         rngs = {"dropout": key}
         return model.apply({"params": params}, **given, deterministic=False, rngs=rngs)
 
-    return run, (model.abstract_params(), jax.random.key(0, impl="rbg"))
+    return run, (model.abstract_params(), KEY)
 
 
 def initial(model):
-    return model.init_params, (jax.random.key(0, impl="rbg"),)
+    return model.init_params, (KEY,)
+
+
+def made_and_run(model, **how):
+    """A pass that draws its params first: one trace, where the params' description and the pass
+    are two."""
+    given = tokens(model)
+
+    def run(key):
+        return model.init_with_output({"params": key, "dropout": key}, **given, **how)
+
+    return run, (KEY,)
+
+
+TRACED = {forward: made_and_run, training: functools.partial(made_and_run, deterministic=False)}
 
 
 class Program:
@@ -119,7 +135,7 @@ class Program:
 @functools.cache
 def program(model, make):
     """What is compiled of `make(model)`, its constants in full."""
-    return shapes(model) if make is shapes else Program(*make(model))
+    return shapes(model) if make is shapes else Program(*TRACED.get(make, make)(model))
 
 
 @functools.cache
