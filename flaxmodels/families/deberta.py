@@ -4,7 +4,7 @@ He et al. 2020, arXiv:2006.03654; reference: `models/deberta` of Transformers 5.
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ class DebertaPretrained(DisentangledPretrained):
 
     config_class = DebertaConfig
 
-    def named(self, **more: Any) -> fp.Naming:
+    def named(self, **more: object) -> fp.Naming:
         parts, heads = ("query_proj", "key_proj", "value_proj"), self.config.num_attention_heads
         joined = fp.Joined("attention/self/in_proj", parts, heads)
         return super().named(joined=(joined,), **more)

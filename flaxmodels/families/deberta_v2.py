@@ -6,7 +6,7 @@ Transformers 5.23.
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +116,7 @@ class DebertaV2Pretrained(DisentangledPretrained):
 
     config_class = DebertaV2Config
 
-    def named(self, **more: Any) -> fp.Naming:
+    def named(self, **more: object) -> fp.Naming:
         return super().named(names=((r"encoder/layer/0/conv/", "encoder/conv/"),), **more)
 
 

@@ -119,7 +119,7 @@ class DecoderPretrained(decoder.Decoder):
         return self.config.style.logits
 
 
-def joined_qkv(file: str, **naming: Any) -> Any:
+def joined_qkv(file: str, **naming: object) -> Any:
     """Makes the `naming` of a family whose checkpoints have q, k and v in one tensor: those of each
     key-value head together, after those of the query heads that share it.
 
@@ -130,7 +130,7 @@ def joined_qkv(file: str, **naming: Any) -> Any:
 
     def of_model(model: Model) -> fp.Naming:
         parts, groups = ("q_proj", "k_proj", "v_proj"), model.config.num_key_value_heads
-        return fp.Naming(joined=(fp.Joined(file, parts, groups),), **naming)
+        return dataclasses.replace(fp.Naming(joined=(fp.Joined(file, parts, groups),)), **naming)
 
     return property(of_model)
 

@@ -6,7 +6,7 @@ Dubey et al. 2024, arXiv:2407.21783, section 3.3.2.
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from .mask import AttentionMask
 from .paths import attend
 
 Axes = tuple[str, ...]
+Each = TypeVar("Each", jax.Array, PartitionSpec)
 
 
 class _Part(NamedTuple):
@@ -37,16 +38,16 @@ class _Part(NamedTuple):
     group: int
 
 
-class _Given(NamedTuple):
+class _Given(NamedTuple, Generic[Each]):
     """The arrays of an attention: as `attend` takes them, or the spec of each."""
 
-    q: Any
-    k: Any
-    v: Any
-    mask: Any
-    bias: Any
-    sinks: Any
-    dropout_key: Any
+    q: Each
+    k: Each
+    v: Each
+    mask: AttentionMask
+    bias: Each | None
+    sinks: Each | None
+    dropout_key: Each | None
 
 
 def attend_over_length(
@@ -94,7 +95,7 @@ def attend_over_length(
 
 
 def _attend_part(
-    given: _Given, *, part: _Part, others: dict[str, Any]
+    given: _Given[jax.Array], *, part: _Part, others: dict[str, Any]
 ) -> tuple[jax.Array, jax.Array | None]:
     """Attends with a device's own queries."""
     q, k, v, mask, bias, sinks, dropout_key = given
@@ -126,12 +127,12 @@ def _of_mask(mask: AttentionMask, rows: int, batch: Axes, length: Axes) -> Atten
     def of_rule(x: jax.Array) -> PartitionSpec:
         return _spec(batch) if rows > 1 and x.shape[:1] == (rows,) else _spec()
 
-    rule: Any = jax.tree.map(of_rule, mask.rule)
-    places: Any = (_spec(length), _spec())
-    return AttentionMask(rule, _of_pairs(mask.tokens, batch, (), length), *places)
+    tokens = _of_pairs(mask.tokens, batch, (), length)
+    specs: Any = (jax.tree.map(of_rule, mask.rule), tokens, _spec(length), _spec())
+    return AttentionMask(*specs)
 
 
-def _of_pairs(x: jax.Array | None, batch: Axes, heads: Axes, length: Axes) -> Any:
+def _of_pairs(x: jax.Array | None, batch: Axes, heads: Axes, length: Axes) -> PartitionSpec | None:
     """Returns the spec of x [B or 1, N or 1, T or 1, S]."""
     if x is None:
         return None

@@ -6,7 +6,7 @@ He et al. 2020, arXiv:2006.03654.
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -222,7 +222,7 @@ class DisentangledPretrained(EncoderPretrained):
 
     naming = by_config(lambda self: self.named())
 
-    def named(self, **more: Any) -> fp.Naming:
+    def named(self, **more: object) -> fp.Naming:
         """Makes the naming. Checkpoints may have a table of positions that is not used."""
         ignored = [r"embeddings\.position_ids$"]
         if not self.config.position_biased_input:

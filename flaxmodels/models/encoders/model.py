@@ -1,7 +1,8 @@
 """Encoders that differ from BERT by their `EncoderStyle`: names and backbone."""
 
+import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -43,16 +44,16 @@ class EncoderPretrained(decoder.Decoder):
         return decoder.with_encoder_inputs(inputs, self.config)
 
 
-def encoder_naming(predictions: PredictionNames, **more: Any) -> fp.Naming:
+def encoder_naming(predictions: PredictionNames, **more: object) -> fp.Naming:
     """Makes the `naming` of a family: buffers of positions are ignored; a pooler may be missing,
     and a decoder's attention to an encoder, where it was trained alone."""
-    told: dict[str, Any] = {
-        "stacks": ("layer",),
-        "ignored": (r"embeddings\.position_ids$",),
-        "optional": ("pooler/", "crossattention/"),
-        "copies": predictions.copies,
-    }
-    return fp.Naming(**(told | more))
+    usual = fp.Naming(
+        stacks=("layer",),
+        ignored=(r"embeddings\.position_ids$",),
+        optional=("pooler/", "crossattention/"),
+        copies=predictions.copies,
+    )
+    return dataclasses.replace(usual, **more)
 
 
 class EncoderModel(decoder.Backbone, EncoderPretrained):
