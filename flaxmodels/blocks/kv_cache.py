@@ -10,10 +10,9 @@ import numpy as np
 from flax import struct
 from jax.export import is_symbolic_dim
 
-from .. import sharding as fs
 from ..params.tree.cast import parse_dtype
+from .layer_arrays import LayerArrays, in_place, layer_of, spread, start_at, with_layer
 
-_Arrays = tuple[jax.Array, ...] | jax.Array
 Read = Callable[[], tuple[jax.Array, jax.Array]]
 """Gives all keys [B, S, K, H] and values that new tokens attend to. A scan over layers of several
 kinds writes into the entry of each and reads one of them: arrays that a branch wrote, XLA would
@@ -34,8 +33,8 @@ class KV:
         values: as keys; their H may be another.
     """
 
-    keys: _Arrays
-    values: _Arrays
+    keys: LayerArrays
+    values: LayerArrays
 
     @property
     def spec(self) -> "CacheSpec":
@@ -75,14 +74,14 @@ class KV:
     def spread(self, slot: int | jax.Array, rules: object) -> Self:
         """Hints at how the arrays of a layer are spread over the mesh of its tokens, as
         `fs.constrain`."""
-        keys, values = (_spread(arrays, slot, rules) for arrays in (self.keys, self.values))
+        keys, values = (spread(arrays, slot, rules) for arrays in (self.keys, self.values))
         return dataclasses.replace(self, keys=keys, values=values)
 
     def _put(
-        self, old: _Arrays, slot, index, new: jax.Array, only: jax.Array | None
-    ) -> tuple[Callable[[], jax.Array], _Arrays]:
-        made = _in_place(old, slot, index, new, only)
-        return lambda: _layer_of(made, slot).swapaxes(1, 2), made
+        self, old: LayerArrays, slot, index, new: jax.Array, only: jax.Array | None
+    ) -> tuple[Callable[[], jax.Array], LayerArrays]:
+        made = in_place(old, slot, index, new, only)
+        return lambda: layer_of(made, slot).swapaxes(1, 2), made
 
 
 @struct.dataclass
@@ -105,20 +104,20 @@ class Ring(KV):
         return jnp.maximum(place, -1)
 
     def _put(
-        self, old: _Arrays, slot, index, new: jax.Array, only: jax.Array | None
-    ) -> tuple[Callable[[], jax.Array], _Arrays]:
+        self, old: LayerArrays, slot, index, new: jax.Array, only: jax.Array | None
+    ) -> tuple[Callable[[], jax.Array], LayerArrays]:
         length = new.shape[1]
         if length == 1:
             size = (old[0] if isinstance(old, tuple) else old).shape[-2]
             return super()._put(old, slot, index % size, new, only)
-        before = _layer_of(old, slot)
+        before = layer_of(old, slot)
         places = self._held(index + length) - index  # of the new tokens; negative: an older one
         new = new.swapaxes(1, 2).astype(before.dtype)
         kept = jnp.take(new, jnp.maximum(places, 0), axis=2)
         written = places >= 0 if only is None else (places >= 0) & only
         after = jnp.where(written[None, None, :, None], kept, before)
         seen = lambda: jnp.concatenate([before, new], axis=2).swapaxes(1, 2)  # noqa: E731
-        return seen, _with_layer(old, slot, after)
+        return seen, with_layer(old, slot, after)
 
 
 @struct.dataclass
@@ -130,8 +129,8 @@ class Cross:
         tokens: bool [B, 1, 1, S], which states are of tokens.
     """
 
-    keys: _Arrays
-    values: _Arrays
+    keys: LayerArrays
+    values: LayerArrays
     tokens: jax.Array
 
 
@@ -169,7 +168,7 @@ class Cache:
                 f"{list(shape)}"
             )
         marks = jnp.broadcast_to(jnp.asarray(attention_mask).astype(bool), shape)
-        new = jax.lax.dynamic_update_slice(self.mask, marks, _start(0, self.index))
+        new = jax.lax.dynamic_update_slice(self.mask, marks, start_at(0, self.index))
         return dataclasses.replace(self, mask=new)
 
     def tokens_at(self, places: jax.Array | None) -> jax.Array:
@@ -219,7 +218,7 @@ class Cache:
         cross = self.cross
         assert cross is not None
         keys, values = (
-            _with_layer(old, layer, new.swapaxes(1, 2))
+            with_layer(old, layer, new.swapaxes(1, 2))
             for old, new in ((cross.keys, k), (cross.values, v))
         )
         return dataclasses.replace(self, cross=dataclasses.replace(cross, keys=keys, values=values))
@@ -228,7 +227,7 @@ class Cache:
         """Returns what a layer keeps of the encoder: keys [B, S, K, H] and values."""
         cross = self.cross
         assert cross is not None
-        keys, values = (_layer_of(x, layer).swapaxes(1, 2) for x in (cross.keys, cross.values))
+        keys, values = (layer_of(x, layer).swapaxes(1, 2) for x in (cross.keys, cross.values))
         return keys, values
 
     def advance(self, length: int) -> Self:
@@ -274,7 +273,7 @@ def init_cache(
         window = spec.window
         slots = max_length if window is None else min(window, max_length)
 
-        def arrays(width: int) -> _Arrays:
+        def arrays(width: int) -> LayerArrays:
             shapes = [(batch_size, heads, slots, width) for heads in spec.num_heads]
             if stacked:
                 return jnp.zeros((len(shapes), *shapes[0]), dtype)
@@ -295,42 +294,3 @@ def _check_size(name: str, size: int) -> None:
         raise TypeError(f"{name} is {size!r}; expected a number that is known before a trace")
     if size < 1:
         raise ValueError(f"{name} is {size}; expected at least 1")
-
-
-def _in_place(old: _Arrays, slot, start, new: jax.Array, only: jax.Array | None) -> _Arrays:
-    """Writes new [B, T, K, H] into the slots from `start` on."""
-    update = jax.lax.dynamic_update_slice
-    new = new.swapaxes(1, 2)
-    if isinstance(old, tuple):
-        layer = update(old[slot], new.astype(old[slot].dtype), _start(0, 0, start, 0))
-        return (*old[:slot], layer, *old[slot + 1 :])
-    at, new = _start(slot, 0, 0, start, 0), new[None].astype(old.dtype)
-    if only is not None:  # what is there is written again, so that the stack is updated in place
-        new = jnp.where(only, new, jax.lax.dynamic_slice(old, at, new.shape))
-    return update(old, new, at)
-
-
-def _spread(arrays: _Arrays, slot, rules: object) -> _Arrays:
-    axes = ("batch", "cache_heads", "cache_length", None)
-    if isinstance(arrays, tuple):
-        return (*arrays[:slot], fs.constrain(arrays[slot], axes, rules), *arrays[slot + 1 :])
-    return fs.constrain(arrays, (None, *axes), rules)
-
-
-def _layer_of(arrays: _Arrays, slot) -> jax.Array:
-    if isinstance(arrays, tuple):
-        return arrays[slot]
-    return jax.lax.dynamic_index_in_dim(arrays, slot, keepdims=False)
-
-
-def _with_layer(arrays: _Arrays, slot, layer: jax.Array) -> _Arrays:
-    layer = layer.astype(arrays[0].dtype)
-    if isinstance(arrays, tuple):
-        return (*arrays[:slot], layer, *arrays[slot + 1 :])
-    return jax.lax.dynamic_update_slice(arrays, layer[None], _start(slot, 0, 0, 0, 0))
-
-
-def _start(*indices: int | jax.Array) -> list[np.int32 | jax.Array]:
-    """Returns the start of a slice, all int32: in JAX's 64-bit mode a Python int would be int64.
-    JAX must see which are constants: others it wraps around, since they might be negative."""
-    return [np.int32(i) if isinstance(i, int) else jnp.asarray(i, jnp.int32) for i in indices]
