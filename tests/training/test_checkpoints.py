@@ -1,5 +1,6 @@
 """A run's state on disk: saved, restored to the bit, on other meshes, and what is refused."""
 
+import json
 import os
 import resource
 import shutil
@@ -20,6 +21,12 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.training import Checkpoints, NonFiniteError, check_finite
+
+# Of reads that fail together orbax awaits the first and closes its event loop; tensorstore then tells
+# that loop of the others, from threads of its own.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:(?s).*Event loop is closed:pytest.PytestUnraisableExceptionWarning"
+)
 
 STEPS = 12
 TRAINER = ROOT / "tests/helpers/_trainer.py"
@@ -282,14 +289,102 @@ def test_the_best_stays_beside_the_newest(tmp_path):
 
 
 def test_arguments_are_checked(tmp_path):
-    for given in ({"every": 0}, {"keep": 0}, {"best": ("loss", "least")}):
+    odd_bests = ({"best": best} for best in (("loss", "least"), "loss", 3, ("loss",), (3, "min")))
+    for given in ({"every": 0}, {"keep": 0}, {"every": True}, *odd_bests):
         with pytest.raises(ValueError, match=f"{next(iter(given))} is .*expected"):
             Checkpoints(tmp_path / "run", **given)
+    with pytest.raises(ValueError, match="folder is ''; expected the name of a folder"):
+        Checkpoints("")
+    (tmp_path / "file").touch()
+    with pytest.raises(fm.CheckpointError, match="file/run: cannot be written: .*Not a directory"):
+        Checkpoints(tmp_path / "file/run").save({"w": jnp.zeros(2)}, step=1)
     with pytest.raises(ValueError, match="no field `step`; give save"):
         Checkpoints(tmp_path / "run").save({"w": jnp.zeros(2)})
     with pytest.raises(TypeError, match="data is .*batches.state"):
         Checkpoints(tmp_path / "run").save({"w": jnp.zeros(2)}, data=object(), step=1)
     assert not (tmp_path / "run").exists()
+
+
+def gone(x):
+    x.delete()
+    return x
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"step": "3"}, ValueError, "step is '3'; expected an int of 0 or more"),
+        ({"step": True}, ValueError, "step is True; expected an int"),  # what no restore would find
+        ({"step": 3.0}, ValueError, "step is 3.0; expected an int"),
+        ({"step": -1}, ValueError, "step is -1; expected an int"),
+        ({"metrics": {"a": "x"}}, ValueError, "metric 'a' is 'x'; expected a number"),
+        ({"metrics": [1.0]}, ValueError, "metrics are a list; expected {name: number}"),
+        ({"data": {1: 2}}, TypeError, "names in JSON are texts"),
+        ({"data": "\ud800"}, TypeError, "half of a surrogate pair"),
+        ({"state": {}}, ValueError, "no arrays, so that there is nothing to save"),
+        ({"state": {"w": "abc"}}, TypeError, "w is 'abc', a str; expected a number"),
+        ({"state": {"w": np.array([1], object)}}, TypeError, "w is .*, a ndarray; expected"),
+        ({"state": {"w": np.ma.array([1.0], mask=[1])}}, TypeError, "a MaskedArray; expected"),
+        ({"state": jax.eval_shape(lambda: {"w": 1.0})}, TypeError, "a ShapeDtypeStruct; expected"),
+        ({"state": {"w": gone(jnp.arange(3))}}, ValueError, "w was donated, and is gone: give"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_before_anything_is_written(given, error, message, copy):
+    """A save that comes after it is that of the run."""
+    with Checkpoints(copy, async_=False) as checkpoints:
+        state, _ = restored_from(checkpoints, _trainer.init())
+        with pytest.raises(error, match=message):
+            checkpoints.save(**{"state": state, "step": 9} | given)
+        assert sorted(os.listdir(copy)) == ["4", "8"]
+        assert checkpoints.save(state, step=9)
+
+
+def test_nothing_is_saved_or_restored_in_a_trace(copy):
+    checkpoints = Checkpoints(copy)
+    for call in (lambda state: checkpoints.save(state, step=9), checkpoints.restore):
+        with pytest.raises(TypeError, match="is traced: call Checkpoints outside of jax.jit"):
+            jax.eval_shape(call, _trainer.init())
+    state = _trainer.init()
+    with pytest.raises(ValueError, match="step was donated, and is gone"):
+        Checkpoints(copy).save(state.replace(step=gone(state.step + 0)))
+    with pytest.raises(ValueError, match="step is '4'; expected an int"):
+        checkpoints.restore(state, step="4")
+
+
+LIES = {
+    "a dtype": ("leaves", "step", [[], "float99", ""]),
+    "a shape below 0": ("leaves", "step", [[-1], "int32", ""]),
+    "keys of another kind": ("leaves", "key", [[], "key<fry>", "nope"]),
+    "metrics that are texts": ("metrics", "loss", "low"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_records_that_lie_give_way_to_the_step_before(lie, copy):
+    group, name, value = LIES[lie]
+    file = copy / "8/run/metadata"
+    record = json.loads(file.read_text())
+    record[group][name] = value
+    file.write_text(json.dumps(record))
+    with pytest.warns(UserWarning, match="step 4 is taken, the last that can be read"):
+        state, _ = restored_from(Checkpoints(copy), _trainer.init())
+    assert int(state.step) == 4
+
+
+def test_arrays_that_are_not_what_the_record_says_are_none(copy):
+    """Neither another shape nor none at all becomes a part of a state."""
+    for step in ("4", "8"):
+        file = copy / step / "run/metadata"
+        record = json.loads(file.read_text())
+        record["leaves"] |= {"frozen/scale": [[4], "float32", ""]}
+        file.write_text(json.dumps(record))
+    state = _trainer.init()
+    small = state.replace(frozen={"scale": np.zeros(4, np.float32)})
+    with pytest.raises(fm.CheckpointError, match=r"frozen/scale.* shape \(4,\), found \(32,\)"):
+        Checkpoints(copy).restore(small)
+    (copy / "8/run/metadata").write_text("[" * 100_000)
+    with pytest.raises(fm.CheckpointError, match="nested too deeply"):
+        Checkpoints(copy).restore(state, step=8)
 
 
 def test_a_full_disk_leaves_the_old_ones(copy):

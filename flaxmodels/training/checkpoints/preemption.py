@@ -2,8 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -24,7 +24,7 @@ class Preemption:
 
     def __init__(self) -> None:
         self._came = threading.Event()
-        self._before: Any = None
+        self._before: Callable[[int, FrameType | None], object] | int | None = None
         self._is_set = False
 
     def start(self) -> None:

@@ -1,7 +1,7 @@
 """Reads checkpoints of a run: the newest that can be read, as a state or as params alone."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import numpy as np
@@ -11,8 +11,12 @@ from ...params.agreement import agree
 from ...params.errors import CheckpointError, some, warn
 from ...params.multihost import run_on_all_processes
 from ...params.peers import PeerLost
+from ...params.types import PyTree
 from .leaves import LeafRecord, check_same, from_stored, leaves_of, rebuilt, to_dtype
 from .stored_steps import RunRecord, read_arrays, read_record, steps_in, unfinished_in
+
+if TYPE_CHECKING:
+    from etils import epath
 
 T = TypeVar("T")
 TRAINED, FROZEN, AVERAGED = "trained", "frozen", "ema"
@@ -23,7 +27,7 @@ class Unfit(CheckpointError):
 
 
 def newest(
-    folder: Any, read: Callable[[int, RunRecord], T], step: int | None
+    folder: "epath.Path", read: Callable[[int, RunRecord], T], step: int | None
 ) -> tuple[int, T] | None:
     """Reads the newest step that can be read, or a certain one -> (step, what `read` made of it).
 
@@ -62,7 +66,11 @@ def newest(
 
 
 def filled(
-    folder: Any, step: int, record: RunRecord, state: T, fields: Sequence[str] | None = None
+    folder: "epath.Path",
+    step: int,
+    record: RunRecord,
+    state: T,
+    fields: Sequence[str] | None = None,
 ) -> T:
     """Returns a state with the arrays of a step in their places, or those of some of its fields.
 
@@ -80,11 +88,14 @@ def filled(
     if record.left_out is not None and fields != (AVERAGED,):
         _check_real(where, state, record.left_out)
     read = read_arrays(folder, step, given, record)
-    arrays = {p: from_stored(leaf, record.leaves[p], read.get(p)) for p, leaf in given.items()}
+    arrays = {
+        path: from_stored(f"{where}: {path}", leaf, record.leaves[path], read.get(path))
+        for path, leaf in given.items()
+    }
     return rebuilt(state, arrays)
 
 
-def _check_real(where: str, state: Any, field: str) -> None:
+def _check_real(where: str, state: PyTree, field: str) -> None:
     """Raises `Unfit` if what a step was saved without is abstract in the state."""
     if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(getattr(state, field))):
         raise Unfit(
@@ -94,7 +105,7 @@ def _check_real(where: str, state: Any, field: str) -> None:
 
 
 def params_of(
-    folder: Any, step: int, record: RunRecord, state: Any | None, averaged: bool
+    folder: "epath.Path", step: int, record: RunRecord, state: PyTree | None, averaged: bool
 ) -> fp.Params:
     """Returns the params of a step: as `state` is put together, or NumPy's if it is None."""
     first = AVERAGED if averaged else TRAINED
@@ -103,11 +114,11 @@ def params_of(
     if state is None:
         return _plain_params(folder, step, record, first)
     fields = (TRAINED, FROZEN, *([AVERAGED] if averaged else []))
-    found: Any = filled(folder, step, record, state, fields)
+    found: PyTree = filled(folder, step, record, state, fields)
     return found.averaged().params if averaged else found.params
 
 
-def _plain_params(folder: Any, step: int, record: RunRecord, first: str) -> fp.Params:
+def _plain_params(folder: "epath.Path", step: int, record: RunRecord, first: str) -> fp.Params:
     where = f"{folder / str(step)}"
     if odd := [path for path in record.weights if _field(path) in (TRAINED, FROZEN)]:
         raise Unfit(
@@ -117,11 +128,14 @@ def _plain_params(folder: Any, step: int, record: RunRecord, first: str) -> fp.P
     if record.left_out is not None:
         raise Unfit(f"{where} was saved without `{record.left_out}`; give params(state) a state")
     own = {path: x for path, x in record.leaves.items() if _field(path) in (first, FROZEN)}
-    templates = {path: np.empty(x.shape, to_dtype(x)) for path, x in own.items()}
+    # without memory: a record may say any shape
+    templates = {p: np.broadcast_to(np.empty((), to_dtype(x)), x.shape) for p, x in own.items()}
     arrays = read_arrays(folder, step, templates, record)
     return fp.unflatten(
         {
-            path.partition("/")[2]: from_stored(templates[path], own[path], arrays.get(path))
+            path.partition("/")[2]: from_stored(
+                f"{where}: {path}", templates[path], own[path], arrays.get(path)
+            )
             for path in own
         }
     )

@@ -4,16 +4,26 @@ import os
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
+from jax.typing import ArrayLike
 
 from ... import params as fp
 from ...params.agreement import agree, digest
 from ...params.errors import CheckpointError, some
 from ...params.peers import PeerLost
+from ...params.strict_json import Json
 from ...params.types import PyTree
-from .leaves import LeafRecord, leaves_of, to_store, weights_of
+from ..checked import count
+from .arguments import check_best, means_of, path_of, step_of
+from .leaves import (
+    LeafRecord,
+    check_storable,
+    check_untraced,
+    leaves_of,
+    to_store,
+    weights_of,
+)
 from .preemption import EXIT_STATUS, Preemption
 from .restoring import FROZEN, filled, newest, params_of
 from .stored_steps import (
@@ -26,6 +36,9 @@ from .stored_steps import (
     set_aside,
     steps_in,
 )
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 T = TypeVar("T")
 
@@ -88,22 +101,17 @@ class Checkpoints:
             ValueError: a number below 1, or a `best` that is no such pair.
             CheckpointError: a file, or a folder that is one checkpoint itself.
         """
-        from etils import epath
-
-        for name, number in (("every", every), ("keep", 1 if keep is None else keep)):
-            if type(number) is not int or number < 1:
-                raise ValueError(f"{name} is {number!r}; expected an int of 1 or more")
-        if best is not None and (len(best) != 2 or best[1] not in ("min", "max")):
-            raise ValueError(f'best is {best!r}; expected (metric, "min" or "max")')
-        path = os.fspath(folder)
-        self.folder = epath.Path(path if "://" in path else os.path.abspath(path))
+        count("every", every)
+        count("keep", 1 if keep is None else keep)
+        check_best(best)
+        self.folder = path_of(folder)
         check_folder(self.folder)
         self.should_stop = False
         self._every, self._keep, self._best, self._async = every, keep, best, async_
         self._left_out = None if frozen else FROZEN
         self._exit_status = exit_status
         self._preemption = Preemption()
-        self._manager: Any = None
+        self._manager: ocp.CheckpointManager | None = None
         self._last: int | None = None  # the step that this run is saved up to, or went on from
         self._writing: int | None = None
         self._count: int | None = None  # of calls of `save`, beginning with the state's step
@@ -130,8 +138,8 @@ class Checkpoints:
     def save(
         self,
         state: PyTree,
-        data: Any = None,
-        metrics: Mapping[str, Any] | None = None,
+        data: Json = None,
+        metrics: Mapping[str, ArrayLike] | None = None,
         *,
         step: int | None = None,
         force: bool = False,
@@ -155,13 +163,15 @@ class Checkpoints:
         Raises:
             CheckpointError: this save or the last one failed; what was there before still is. Or
                 the folder is of another run.
-            ValueError: metrics without that of `best`; no number of the step.
+            ValueError: metrics without that of `best`, or that are no numbers; no number of the
+                step; a state that was donated.
+            TypeError: a state with what is no array, or that is traced; data that is no JSON.
         """
-        count = self._counted(state, step)
-        ending = self._preemption.reached(count)
-        if not (force or ending or count % self._every == 0):
+        calls = self._counted(state, step)
+        ending = self._preemption.reached(calls)
+        if not (force or ending or calls % self._every == 0):
             return False
-        number = int(state.step) if step is None else step
+        number = step_of(state, step)
         saved = number != self._last
         if saved:
             self._write(number, state, data, metrics)
@@ -170,20 +180,22 @@ class Checkpoints:
             self.should_stop = True
         return saved
 
-    def _counted(self, state: Any, step: int | None) -> int:
-        if step is None and not hasattr(state, "step"):
-            raise ValueError("the state has no field `step`; give save(..., step=)")
-        if step is not None:
-            self._count = step
+    def _counted(self, state: PyTree, step: int | None) -> int:
+        """Counts a call, without waiting for the device but at the first."""
+        if step is None and self._count is not None and hasattr(state, "step"):
+            self._count += 1
         else:
-            self._count = int(state.step) if self._count is None else self._count + 1
+            self._count = step_of(state, step)
         return self._count
 
-    def _write(self, number: int, state: PyTree, data: Any, metrics: Any) -> None:
+    def _write(
+        self, number: int, state: PyTree, data: Json, metrics: Mapping[str, ArrayLike] | None
+    ) -> None:
         import orbax.checkpoint as ocp
 
         leaves = leaves_of(state, self._left_out)
-        values = {k: float(np.mean(np.asarray(v))) for k, v in (metrics or {}).items()}
+        check_storable(leaves)
+        values = means_of(metrics)
         if self._best is not None and metrics is not None and self._best[0] not in values:
             raise ValueError(f"best is {self._best[0]!r}; metrics have {some(values)}")
         records = {path: LeafRecord.of(leaf) for path, leaf in leaves.items()}
@@ -194,10 +206,10 @@ class Checkpoints:
         agree("Checkpoints.save", named)
         self.wait()
         items = {STATE: ocp.args.PyTreeSave(to_store(leaves)), RUN: ocp.args.JsonSave(record)}
-        self._open(number)
+        manager = self._open(number)
         self._writing = number
         try:
-            self._manager.save(
+            manager.save(
                 number, args=ocp.args.Composite(**items), metrics=values or None, force=True
             )
         except Exception as error:
@@ -206,11 +218,12 @@ class Checkpoints:
         if not self._async:
             self.wait()
 
-    def _open(self, number: int) -> None:
+    def _open(self, number: int) -> "ocp.CheckpointManager":
         """Opens the manager for a run that is this folder's.
 
         Raises:
-            CheckpointError: it holds steps that this run does not go on from.
+            CheckpointError: it holds steps that this run does not go on from; no folder can be
+                made.
         """
         if self._manager is None:
             there = steps_in(self.folder)
@@ -222,12 +235,16 @@ class Checkpoints:
                 )
             if later := [step for step in there if self._last is not None and step > self._last]:
                 set_aside(self.folder, later)
-            self._manager = manager_of(self.folder, self._keep, self._best, self._async)
+            try:
+                self._manager = manager_of(self.folder, self._keep, self._best, self._async)
+            except OSError as error:
+                raise CheckpointError(f"{self.folder}: cannot be written: {error}") from error
         if self._last is not None and number < self._last:
             raise CheckpointError(
                 f"{self.folder}: the state is of step {number}, and this run has come to step "
                 f"{self._last}; to go on from an earlier one, restore(..., step=)"
             )
+        return self._manager
 
     def wait(self) -> None:
         """Waits until what was saved is on disk.
@@ -284,7 +301,7 @@ class Checkpoints:
         choose = min if mode == "min" else max
         return choose(values, key=lambda step: values[step]) if values else None
 
-    def restore(self, state: T, *, step: int | None = None) -> tuple[T, Any] | None:
+    def restore(self, state: T, *, step: int | None = None) -> tuple[T, Json] | None:
         """Reads the newest checkpoint -> (state, position in the data), or None if there is none.
 
         Each array comes in the sharding of its place in `state`, whatever mesh it was saved from.
@@ -299,9 +316,12 @@ class Checkpoints:
             CheckpointError: of another model, optimizer or adapters, with the leaves that differ;
                 none can be read; there is no such step.
         """
+        step = None if step is None else count("step", step, 0)
+        for path, leaf in leaves_of(state).items():
+            check_untraced(path, leaf)
         self.wait()
 
-        def read(number: int, record: RunRecord) -> tuple[T, Any]:
+        def read(number: int, record: RunRecord) -> tuple[T, Json]:
             return filled(self.folder, number, record, state), record.data
 
         found = newest(self.folder, read, step)
@@ -327,6 +347,7 @@ class Checkpoints:
             CheckpointError: there is no checkpoint; it has no params, or not these; quantised
                 weights or adapters, and no state.
         """
+        step = None if step is None else count("step", step, 0)
         self.wait()
 
         def read(number: int, record: RunRecord) -> fp.Params:

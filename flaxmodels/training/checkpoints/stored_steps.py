@@ -6,15 +6,20 @@ data, and metrics. A step has its name once it is whole; before, it is called a 
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import jax
 
 from ... import params as fp
 from ...params.errors import CheckpointError, quoted, some, warn
 from ...params.peers import PeerLost
-from .leaves import LeafRecord, template_of
+from ...params.strict_json import Json, loads
+from .leaves import LeafRecord, StateLeaf, template_of
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
+    from etils import epath
 
 STATE, RUN = "state", "run"
 _VERSION = 1
@@ -36,20 +41,22 @@ class RunRecord:
     """
 
     leaves: Mapping[str, LeafRecord]
-    data: Any
+    data: Json
     metrics: Mapping[str, float]
     weights: list[str]
     left_out: str | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Returns it as JSON, as `read` takes it.
 
         Raises:
             TypeError: a position in the data that is none.
         """
         try:
-            data = json.loads(json.dumps(self.data))
-        except (TypeError, ValueError) as error:
+            data = loads(json.dumps(self.data).encode(), constants=float)
+            if _has_other_names(self.data):
+                raise TypeError("names in JSON are texts, as which others would come back")
+        except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(
                 f"data is {self.data!r:.200}, expected what JSON holds, such as batches.state(): "
                 f"{error}"
@@ -64,7 +71,7 @@ class RunRecord:
         }
 
     @classmethod
-    def read(cls, where: str, value: Any) -> "RunRecord":
+    def read(cls, where: str, value: Json) -> "RunRecord":
         """Checks what a file holds.
 
         Raises:
@@ -80,13 +87,20 @@ class RunRecord:
                 "metrics": dict(metrics),
                 "weights": list(weights),
                 "left_out": None | "frozen" as left_out,
-            }:
+            } if all(type(x) in (int, float) for x in metrics.values()):
                 read = {path: LeafRecord.read(where, entry) for path, entry in leaves.items()}
                 return cls(read, data, metrics, [str(path) for path in weights], left_out)
         raise CheckpointError(f"{where}: no record of a run, but {some(sorted(value))}")
 
 
-def check_folder(folder: Any) -> None:
+def _has_other_names(data: Json) -> bool:
+    """Tells whether a mapping in data has a name that is no text."""
+    if isinstance(data, Mapping):
+        return any(not isinstance(k, str) or _has_other_names(x) for k, x in data.items())
+    return isinstance(data, list | tuple) and any(map(_has_other_names, data))
+
+
+def check_folder(folder: "epath.Path") -> None:
     """Refuses a file, and a folder that is itself one checkpoint.
 
     Raises:
@@ -101,21 +115,21 @@ def check_folder(folder: Any) -> None:
         )
 
 
-def steps_in(folder: Any) -> list[int]:
+def steps_in(folder: "epath.Path") -> list[int]:
     """Lists the steps of a folder that are whole, in order."""
     from orbax.checkpoint import utils
 
     return sorted(utils.checkpoint_steps(folder)) if folder.exists() else []
 
 
-def unfinished_in(folder: Any) -> list[str]:
+def unfinished_in(folder: "epath.Path") -> list[str]:
     """Lists what saves that were ended have left."""
     if not folder.exists():
         return []
     return sorted(entry.name for entry in folder.iterdir() if _UNFINISHED in entry.name)
 
 
-def read_record(folder: Any, step: int) -> RunRecord:
+def read_record(folder: "epath.Path", step: int) -> RunRecord:
     """Reads what a step says of its arrays.
 
     Raises:
@@ -130,15 +144,15 @@ def read_record(folder: Any, step: int) -> RunRecord:
             f"found {some(there) or 'nothing'}"
         )
     try:
-        value = json.loads(file.read_text())
+        value = loads(file.read_bytes(), constants=float)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file}: cannot be read: {error}") from error
     return RunRecord.read(str(file), value)
 
 
 def read_arrays(
-    folder: Any, step: int, templates: Mapping[str, Any], record: RunRecord
-) -> dict[str, Any]:
+    folder: "epath.Path", step: int, templates: Mapping[str, StateLeaf], record: RunRecord
+) -> dict[str, object]:
     """Reads arrays of a step, each in the sharding of its template; a device reads its part alone.
 
     Args:
@@ -178,7 +192,7 @@ def read_arrays(
     return fp.flatten(tree)
 
 
-def set_aside(folder: Any, steps: Iterable[int]) -> None:
+def set_aside(folder: "epath.Path", steps: Iterable[int]) -> None:
     """Renames steps, so that none is taken for a part of a run that goes on from before them."""
     moved = []
     for step in steps:
@@ -193,13 +207,15 @@ def set_aside(folder: Any, steps: Iterable[int]) -> None:
     )
 
 
-def manager_of(folder: Any, keep: int | None, best: tuple[str, str] | None, async_: bool) -> Any:
+def manager_of(
+    folder: "epath.Path", keep: int | None, best: tuple[str, str] | None, async_: bool
+) -> "ocp.CheckpointManager":
     """Opens orbax's manager, which removes what ended saves have left."""
     import orbax.checkpoint as ocp
     from orbax.checkpoint import checkpoint_managers as managers
 
-    options: dict[str, Any] = {}
-    policies: list[Any] = [managers.LatestN(keep)]
+    best_fn: Callable[[Mapping[str, float]], float] | None = None
+    policies: list[managers.PreservationPolicy] = [managers.LatestN(keep)]
     if best is not None:
         name, mode = best
         worst = float("inf" if mode == "min" else "-inf")
@@ -208,7 +224,7 @@ def manager_of(folder: Any, keep: int | None, best: tuple[str, str] | None, asyn
             value = metrics.get(name, worst)
             return worst if value != value else value  # NaN would be in no order
 
-        options = {"best_fn": quality, "best_mode": mode}
+        best_fn = quality
         policies.append(
             managers.BestN(
                 get_metric_fn=quality,
@@ -228,6 +244,7 @@ def manager_of(folder: Any, keep: int | None, best: tuple[str, str] | None, asyn
             cleanup_tmp_directories=True,
             enable_async_checkpointing=async_,
             save_root_metadata=False,
-            **options,
+            best_fn=best_fn,
+            best_mode="max" if best is None else best[1],
         ),
     )
