@@ -22,8 +22,8 @@ from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.training import Checkpoints, NonFiniteError, check_finite
 
-# Of reads that fail together orbax awaits the first and closes its event loop; tensorstore then tells
-# that loop of the others, from threads of its own.
+# Of reads that fail together orbax awaits the first, and closes its event loop; tensorstore tells
+# that loop of the others later, from threads of its own.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:(?s).*Event loop is closed:pytest.PytestUnraisableExceptionWarning"
 )
