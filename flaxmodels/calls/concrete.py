@@ -1,7 +1,5 @@
 """Concrete values: those that are known now, where a trace knows shape and dtype alone."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +47,7 @@ def exceeds(length: int, limit: int, why: str) -> bool:
         ) from None
 
 
-def check_token_ids(ids: Any, vocab_size: int | None, name: str = "input_ids") -> None:
+def check_token_ids(ids: object, vocab_size: int | None, name: str = "input_ids") -> None:
     """Refuses ids that a vocabulary does not have: JAX would read other rows of the table, or NaN.
 
     Their dtype is always checked, their values where they are known: outside of `jit`, and the
@@ -64,10 +62,10 @@ def check_token_ids(ids: Any, vocab_size: int | None, name: str = "input_ids") -
         TypeError: not integers.
         ValueError: an id below 0, or at or above `vocab_size`; the message says where.
     """
-    if not hasattr(ids, "dtype"):
-        ids = np.asarray(ids)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"{name} must be integers, the numbers of tokens; got {ids.dtype}")
+    dtype = getattr(ids, "dtype", None)
+    dtype = np.asarray(ids).dtype if dtype is None else dtype
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers, the numbers of tokens; got {dtype}")
     if vocab_size is None or (odd := first_outside(ids, vocab_size)) is None:
         return
     raise ValueError(

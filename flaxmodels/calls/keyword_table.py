@@ -1,7 +1,7 @@
 """The keywords of Transformers and its Flax classes: what becomes of each, by its name."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Keyword(NamedTuple):
@@ -20,12 +20,12 @@ class Keyword(NamedTuple):
     fine: tuple[object, ...] = (None,)
     warns: bool = False
     becomes: str = ""
-    convert: Callable[[Any], object] = lambda value: value
+    convert: Callable[[object], object] = lambda value: value
     old: bool = False
 
 
-def _same(*names: str, **keyword: Any) -> dict[str, Keyword]:
-    return {name: Keyword(**keyword) for name in names}
+def _same(*names: str, use: str, fine: tuple[object, ...] = (None,)) -> dict[str, Keyword]:
+    return dict.fromkeys(names, Keyword(use, fine))
 
 
 _INIT = (

@@ -6,11 +6,12 @@ for what happens anyway is passed over. `KEYWORDS` has a row for each.
 
 import difflib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ..params.errors import warn
 from .keyword_table import KEYWORDS
 
+T = TypeVar("T")
 HUB_NAMES = frozenset({"use_auth_token", "resume_download"})
 """Old keywords that say where files are."""
 LOAD_NAMES = HUB_NAMES | {"torch_dtype"}
@@ -69,7 +70,7 @@ def _left_out(name: str, value: object, call: str) -> bool:
     return value is None and name in NONE_IS_DEFAULT
 
 
-def attention(name: object) -> Any:
+def attention(name: T) -> T | str:
     """Returns our name of an implementation of attention; other names stay."""
     return "flash" if name in ("flash_attention_2", "flash_attention_3") else name
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from . import keywords
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 
 def names_of(cls: type) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def defaults_of(cls: type) -> dict[str, object]:
     return {field.name: field.default for field in dataclasses.fields(cls)}
 
 
-def take(names: Iterable[str], given: dict[str, Any]) -> dict[str, Any]:
+def take(names: Iterable[str], given: dict[str, T]) -> dict[str, T]:
     """Takes keywords out of `given`, where all others stay.
 
     >>> given = {"a": 1, "b": 2}
@@ -63,7 +63,7 @@ def shows(defaults: Mapping[str, object]) -> Callable[[F], F]:
     return decorate
 
 
-def like(other: F, *more: str) -> Callable[[Any], F]:
+def like(other: F, *more: str) -> Callable[[object], F]:
     """Decorates a class method that type checkers and `help` take for that of another class.
 
     Args:

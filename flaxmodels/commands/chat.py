@@ -5,7 +5,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TextIO
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from .. import params as fp
 from ..auto import AutoModelForCausalLM
 from ..config.generation_config import GenerationConfig
+from ..documents.json_values import Json
 from ..hub import download
 from ..models.base import PretrainedModel
 from ..params.errors import printable
@@ -106,7 +107,7 @@ class Conversation:
             )
         default = self.model.generation_config or GenerationConfig.of(self.model.config)
         end = self.tokenizer.eos_token_id
-        asked: dict[str, Any] = {
+        asked: dict[str, Json] = {
             "max_new_tokens": min(wishes.max_new_tokens, room),
             "eos_token_id": tuple(dict.fromkeys([*default.eos, *([] if end is None else [end])])),
         }

@@ -35,7 +35,7 @@ class _Type(type):
 
     if not TYPE_CHECKING:  # a type checker reads the dataclass
 
-        def __call__(cls, *args: Any, **given: Any) -> Any:
+        def __call__(cls, *args: object, **given: Json) -> "Config":
             if args:
                 raise TypeError(f"{cls.__name__} takes its fields by name, got {shown(args)}")
             return cls._construct(parts_of_caller(cls, fields_of_caller(cls, given), None), given)
@@ -102,7 +102,7 @@ class Config(Schema, metaclass=_Type):
     def validate(self) -> None:
         """Checks what one field alone cannot show; raises `ConfigError`."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Json:
         if name in type(self).aliases:
             return getattr(self, type(self).aliases[name])
         extra = self.__dict__.get("extra", {})
@@ -210,7 +210,7 @@ class Config(Schema, metaclass=_Type):
             CheckpointError: neither a folder nor anything that can be reached.
         """
         changes = keywords.with_our_names(changes, f"{cls.__name__}.from_pretrained")
-        gguf_file: Any = changes.pop("gguf_file", None)
+        gguf_file = changes.pop("gguf_file", None)
         found, path, values = read_config(name_or_path, HubOptions.take_from(changes), gguf_file)
         with found.noting(), naming(path):
             config = cls.from_dict(values, path=path)
@@ -253,7 +253,7 @@ class Config(Schema, metaclass=_Type):
 def read_config(
     name_or_path: str | os.PathLike | Location,
     options: HubOptions = DEFAULT_OPTIONS,
-    gguf_file: str | None = None,
+    gguf_file: object = None,
 ) -> tuple[Location, str, dict[str, Json]]:
     """Returns (the location of a configuration, the path of the file, what it says).
 
@@ -266,7 +266,10 @@ def read_config(
         with found.noting(), naming(path):
             return found, path, read_json(path)
     found = resolve(name_or_path, options)
-    found = found if gguf_file is None else found.file(gguf_file)
+    if isinstance(gguf_file, str):
+        found = found.file(gguf_file)
+    elif gguf_file is not None:
+        raise TypeError(f"gguf_file is {gguf_file!r:.80}; expected the name of a file")
     return found, found.path, gguf.config_of(open_gguf(found.path, found.store))
 
 

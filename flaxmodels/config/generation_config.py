@@ -38,7 +38,7 @@ def _takes_neutral_settings(cls: type[_T]) -> type[_T]:
     init: Any = cls.__init__
 
     @functools.wraps(init)
-    def __init__(self, *, extra: Mapping[str, Json] | None = None, **given: Any) -> None:
+    def __init__(self, *, extra: Mapping[str, Json] | None = None, **given: Json) -> None:
         extra = {} if extra is None else extra
         if not isinstance(extra, Mapping) or (extra.keys() & {*_FIELDS}):
             raise ConfigError(

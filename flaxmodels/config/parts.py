@@ -1,8 +1,7 @@
 """Configurations inside of a configuration: the text and the vision part of one model, an encoder
 and a decoder. `sub_configs` of a class says which of its fields are such parts."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from .. import registration
 from ..documents.json_values import ConfigError, Json, JsonObject, shown
@@ -42,7 +41,7 @@ def parts_of_caller(
         TypeError: a keyword of a part that would have no effect.
     """
 
-    def made(name: str, value: JsonObject) -> Any:
+    def made(name: str, value: JsonObject) -> Json:
         part = getattr(current, name, None)
         given = {key: item for key, item in value.items() if key != "model_type"}
         if part is not None and value.get("model_type", part.model_type) == part.model_type:
@@ -73,8 +72,12 @@ def checked_part(cls: type[Schema], name: str, value: object, optional: bool) ->
 
 
 def _made(
-    cls: type[Schema], name: str, value: JsonObject, make: Any, kind: ConfigClass = None
-) -> Any:
+    cls: type[Schema],
+    name: str,
+    value: JsonObject,
+    make: Callable[[ConfigClass, JsonObject], Json],
+    kind: ConfigClass = None,
+) -> Json:
     """Makes a part; what is wrong with it is said with its name."""
     try:
         return make(kind or _kind_of(cls.sub_configs[name], value), value)

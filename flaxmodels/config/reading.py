@@ -6,7 +6,6 @@ takes effect or raises.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from ..documents.config_keys import HARMLESS, QUANTISED, refusal
 from ..documents.field_types import hints_of
@@ -155,7 +154,7 @@ def _split(cls: type[Schema], values: JsonObject) -> tuple[dict[str, Json], dict
     return fields, extra
 
 
-def _without_nulls(cls: Any, fields: JsonObject) -> dict[str, Json]:
+def _without_nulls(cls: type, fields: JsonObject) -> dict[str, Json]:
     """Puts the default in the place of None for flags, probabilities, and what initialisation alone
     reads. A size or an epsilon has to be given."""
     defaults = {

@@ -1,6 +1,7 @@
 """The branch of a repository on the Hub that gets a commit."""
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+import dataclasses
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..params.errors import some
 from .client import api, attempt, endpoint, is_offline, status_of
@@ -15,6 +16,14 @@ Operation: TypeAlias = "CommitOperationAdd | CommitOperationDelete"
 
 _UPLOADS = 2  # tries, each of five of the client's
 _NEWEST = 3  # pull requests among which one of ours is looked for
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """What a commit says."""
+
+    title: str
+    description: str = ""
 
 
 class Branch:
@@ -90,7 +99,7 @@ class Branch:
         """Finds the branch's head again."""
         self.head = self._find(self.revision)
 
-    def post(self, operations: "list[Operation]", **text: Any) -> "CommitInfo | None":
+    def post(self, operations: "list[Operation]", message: Message) -> "CommitInfo | None":
         """Tries to commit on top of the head -> None where the branch has moved."""
 
         def call() -> "CommitInfo | None":
@@ -101,7 +110,8 @@ class Branch:
                     revision=self.revision,
                     parent_commit=self.head.commit,
                     create_pr=self._create_pr,
-                    **text,
+                    commit_message=message.title,
+                    commit_description=message.description,
                 )
             except Exception as error:  # of the client or of its transport
                 if status_of(error) in (409, 412):
@@ -121,14 +131,15 @@ class Branch:
                 return self._find(oids[oids.index(self.head.commit) - 1]), ref
         return None
 
-    def info(self, oid: str, ref: str | None = None, **text: str) -> "CommitInfo":
+    def info(self, oid: str, message: Message, ref: str | None = None) -> "CommitInfo":
         """Makes the client's description of a commit."""
         number = ref.removeprefix("refs/pr/") if ref and self._create_pr else None
         return commit_info(
-            commit_url=f"{self.url}/commit/{oid}",
             oid=oid,
+            commit_url=f"{self.url}/commit/{oid}",
+            commit_message=message.title,
+            commit_description=message.description,
             pr_url=number and f"{self.url}/discussions/{number}",
-            **text,
         )
 
     @property
@@ -165,11 +176,24 @@ class Branch:
         return [f"refs/pr/{number}" for number in numbers[:_NEWEST]]
 
 
-def commit_info(**known: Any) -> "CommitInfo":
+def commit_info(
+    *,
+    oid: str,
+    commit_url: str,
+    commit_message: str,
+    commit_description: str,
+    pr_url: str | None = None,
+) -> "CommitInfo":
     """Makes a `CommitInfo` of a commit that another process made, or whose answer was lost."""
     from huggingface_hub import CommitInfo
 
-    return CommitInfo(**known)
+    return CommitInfo(
+        oid=oid,
+        commit_url=commit_url,
+        commit_message=commit_message,
+        commit_description=commit_description,
+        pr_url=pr_url,
+    )
 
 
 def _checked(repo_id: str, token: str | bool | None) -> str | bool:

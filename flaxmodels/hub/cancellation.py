@@ -6,7 +6,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from httpx2 import Response  # or httpx's, by the client's version
 
 _current = threading.local()
 
@@ -50,7 +53,7 @@ class Cancellation:
             with self._lock:
                 self._reading.pop(threading.get_ident(), None)
 
-    def watch(self, response: Any) -> None:
+    def watch(self, response: "Response") -> None:
         """Notes the connection of a response that this thread is about to read."""
         stream = response.extensions.get("network_stream")
         connection = stream and stream.get_extra_info("socket")

@@ -9,6 +9,15 @@ from typing import Any, Self, TypedDict
 import numpy as np
 
 
+class PushKeywords(TypedDict, total=False):
+    """Which repository, and which of its branches, a push is to: see `push_files`."""
+
+    private: bool | None
+    token: str | bool | None
+    create_pr: bool
+    revision: str | None
+
+
 class HubKeywords(TypedDict, total=False):
     """`HubOptions`, as the keywords of a public function."""
 

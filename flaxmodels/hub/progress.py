@@ -1,7 +1,7 @@
 """The progress bar of downloads, and what huggingface_hub reports to it."""
 
 import threading
-from typing import Any
+from collections.abc import Callable
 
 from tqdm import tqdm
 
@@ -85,7 +85,7 @@ class _Report:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def __getattr__(self, name: str) -> Any:  # of a bar: refresh, set_description, close, ...
+    def __getattr__(self, name: str) -> Callable[..., None]:  # of a bar: refresh, close, ...
         return lambda *_, **__: None
 
     def update(self, count: float | None = 1) -> None:

@@ -14,13 +14,16 @@ import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 from .. import params as fp
 from ..params.formats import LOCAL, File, LocalFile, Reads, check_size
 from .client import attempt, timeout
 from .errors import scrubbed
 from .ranges import read_range
+
+if TYPE_CHECKING:
+    from httpx2 import Response  # or httpx's, by the client's version
 
 T = TypeVar("T")
 _AT_ONCE = 8
@@ -167,7 +170,7 @@ class _Web:
         """Reads the first byte: some addresses are good for GET alone, and not every server that
         has ranges says so."""
 
-        def check(answer: Any) -> _Info | None:
+        def check(answer: "Response") -> _Info | None:
             if answer.status_code in (401, 403, 404, 410):  # 403: S3, of what is not there
                 return None
             match = _FIRST_OF.fullmatch(answer.headers.get("content-range", ""))
@@ -191,7 +194,7 @@ class _Web:
         return read_range(scrubbed(url), url, offset, count, server="the server")
 
     def copy(self, url: str, target: BinaryIO, most: int | None) -> None:
-        def write(answer: Any) -> None:
+        def write(answer: "Response") -> None:
             _raise_for_status(answer)
             target.seek(0)
             target.truncate()
@@ -206,7 +209,7 @@ class _Web:
 
         self._get(url, {}, write)
 
-    def _get(self, url: str, headers: dict[str, str], use: Callable[[Any], T]) -> T:
+    def _get(self, url: str, headers: dict[str, str], use: Callable[["Response"], T]) -> T:
         from huggingface_hub import get_session
 
         headers = headers | {"Accept-Encoding": "identity"}
@@ -218,7 +221,7 @@ class _Web:
         return attempt(scrubbed(url), call, server="the server")
 
 
-def _raise_for_status(answer: Any) -> None:
+def _raise_for_status(answer: "Response") -> None:
     from huggingface_hub.utils import hf_raise_for_status
 
     hf_raise_for_status(answer)

@@ -78,8 +78,6 @@ class Location:
         Raises:
             CheckpointError: there is none, or the name leads out of the folder.
         """
-        if not isinstance(name, str):
-            raise TypeError(f"the name of a file in {self.folder} is {name!r:.80}; expected str")
         path = os.path.join(self.folder, name)
         if not is_plain(name) or not self.store.exists(path):
             raise fp.CheckpointError(f"{self.folder}: no file {quoted(name)} in it")

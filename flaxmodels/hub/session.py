@@ -11,11 +11,15 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from ..params.errors import quoted
 from . import cancellation
 from .errors import HubError, scrubbed
+
+if TYPE_CHECKING:
+    from httpx2 import Client, Response  # or httpx's, by huggingface_hub's version
 
 LONGEST_WAIT = 60  # seconds
 _LONGEST_ANSWER = 64 << 20  # bytes of what is no file: the list of a repository, an error
@@ -29,7 +33,7 @@ _lock = threading.RLock()
 _guards = 0  # how many are inside `guarded`
 _proxies: list[dict[str, str]] = []  # of those inside `proxied`
 _xet_was_disabled = False
-_wrapped_factory: Callable[[], Any]
+_wrapped_factory: "Callable[[], Client]"
 
 
 @contextlib.contextmanager
@@ -70,7 +74,7 @@ def proxied(proxies: Mapping[str, str] | None) -> Iterator[None]:
             _reconnect()
 
 
-def constants() -> Any:
+def constants() -> ModuleType:
     """Returns the module of huggingface_hub that the environment sets."""
     from huggingface_hub import constants
 
@@ -89,13 +93,13 @@ def _install() -> None:
 
 def _reconnect() -> None:
     """Closes connections, so that new ones take the proxies of now."""
-    from huggingface_hub import close_session
+    from huggingface_hub import close_session, constants
 
     close_session()
-    constants().HF_HUB_DISABLE_XET = _xet_was_disabled or bool(_proxies)
+    constants.HF_HUB_DISABLE_XET = _xet_was_disabled or bool(_proxies)
 
 
-def _new_client() -> Any:
+def _new_client() -> "Client":
     client = _wrapped_factory()
     if _proxies:
         client = _with_proxies(client, _proxies[-1])
@@ -103,7 +107,7 @@ def _new_client() -> Any:
     return client
 
 
-def _with_proxies(plain: Any, proxies: Mapping[str, str]) -> Any:
+def _with_proxies(plain: "Client", proxies: Mapping[str, str]) -> "Client":
     module = sys.modules[type(plain).__module__.partition(".")[0]]  # httpx or httpx2
     mounts = {
         key if "://" in key else f"{key}://": module.HTTPTransport(
@@ -116,7 +120,7 @@ def _with_proxies(plain: Any, proxies: Mapping[str, str]) -> Any:
     return type(plain)(event_hooks=hooks, follow_redirects=True, timeout=None, mounts=mounts)
 
 
-def _check_response(response: Any) -> None:
+def _check_response(response: "Response") -> None:
     """Refuses names that would lead out of the cache, and shortens waits that are too long."""
     if not _guards:
         return
@@ -125,8 +129,8 @@ def _check_response(response: Any) -> None:
     headers = response.headers
     _limit(response)
     for name in ("etag", "x-linked-etag"):
-        value = headers.get(name)
-        plain = value and value.removeprefix("W/").strip('"')
+        value = headers.get(name, "")
+        plain = value.removeprefix("W/").strip('"')
         if plain and not _ETAG.fullmatch(plain):
             raise _refused(response, name, value, "is no hash")
     commit = headers.get("x-repo-commit")
@@ -144,12 +148,13 @@ def _check_response(response: Any) -> None:
         )
 
 
-def _limit(response: Any) -> None:
+def _limit(response: "Response") -> None:
     """Ends an answer that is read whole, into memory, where it gets too long."""
     if response.is_success and "/api/" not in response.request.url.path:
         return
     module = sys.modules[type(response).__module__.partition(".")[0]]  # httpx or httpx2
-    url, stream = scrubbed(response.request.url), response.stream
+    url = scrubbed(response.request.url)
+    stream: Any = response.stream  # of a client that does not wait in coroutines
 
     class Limited(module.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
@@ -170,7 +175,7 @@ def _shortened(seconds: str) -> str:
     return str(min(int(seconds), LONGEST_WAIT) if _SECONDS.fullmatch(seconds) else LONGEST_WAIT)
 
 
-def _refused(response: Any, name: str, value: str, why: str) -> HubError:
+def _refused(response: "Response", name: str, value: str, why: str) -> HubError:
     return HubError(
         f"{scrubbed(response.request.url)}: the header {name} is {quoted(value)}, which {why}; "
         "what answers is not the Hub"

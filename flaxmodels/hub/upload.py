@@ -8,16 +8,17 @@ import random
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from .. import params as fp
 from ..documents.front_matter import CARD_NAME, Words, front_matter, listed, merged_card
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
-from .branch import Branch, Operation
+from .branch import Branch, Message, Operation
 from .client import pause
 from .companions import code_named
 from .errors import HubError
+from .options import PushKeywords
 from .repository import Repository
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ def push_files(
             f"write is {write!r:.80}; expected a function that writes files into the folder that "
             "it is given"
         )
-    options = {"private": private, "token": token, "create_pr": create_pr, "revision": revision}
+    options: PushKeywords = {
+        "private": private,
+        "token": token,
+        "create_pr": create_pr,
+        "revision": revision,
+    }
     data = {"tags": listed(tags)}
 
     def finish(push: Push) -> dict[str, bytes]:
@@ -82,7 +88,9 @@ def push_files(
 
 
 @contextlib.contextmanager
-def pushing(repo_id: str, *, progress: bool = True, **options: Any) -> Iterator["Push"]:
+def pushing(
+    repo_id: str, *, progress: bool = True, **options: Unpack[PushKeywords]
+) -> Iterator["Push"]:
     """Opens a push with a temporary folder; arguments as `push_files`."""
     with _progress_bars(progress), tempfile.TemporaryDirectory(prefix="flaxmodels-push-") as folder:
         push = Push(Branch(repo_id, **options), Path(folder))
@@ -212,7 +220,7 @@ class Push:
         Raises:
             HubError: the branch is what it was, unless the error says that this is not known.
         """
-        text = {"commit_message": message, "commit_description": description or ""}
+        said = Message(message, description or "")
         branch, error = self.branch, None
         for count in range(_COMMITS):
             if count:
@@ -223,9 +231,9 @@ class Push:
             changed = [file for name, file in files.items() if not file.is_in(branch.head, name)]
             branch.create()
             if not changed and not gone:
-                return branch.info(branch.head.commit, **text)
-            info, error = self._try(_operations(changed, gone), **text)
-            info = info or self._find(files, gone, **text)
+                return branch.info(branch.head.commit, said)
+            info, error = self._try(_operations(changed, gone), said)
+            info = info or self._find(files, gone, said)
             if info is not None:
                 return info
             if error is not None and not error.may_pass:
@@ -233,14 +241,16 @@ class Push:
         raise error or HubError(f"{branch}: other commits came first, {_COMMITS} times; push again")
 
     def _try(
-        self, operations: "list[Operation]", **text: str
+        self, operations: "list[Operation]", message: Message
     ) -> "tuple[CommitInfo | None, HubError | None]":
         try:
-            return self.branch.post(operations, **text), None
+            return self.branch.post(operations, message), None
         except HubError as error:
             return None, error
 
-    def _find(self, files: "dict[str, _File]", gone: list[str], **text: str) -> "CommitInfo | None":
+    def _find(
+        self, files: "dict[str, _File]", gone: list[str], message: Message
+    ) -> "CommitInfo | None":
         """Finds the commit that was made although its answer was lost."""
         try:
             following = self.branch.next()
@@ -255,7 +265,7 @@ class Push:
         is_ours = all(file.is_in(repository, name) for name, file in files.items())
         if not is_ours or any(name in repository.entries for name in gone):
             return None
-        return self.branch.info(repository.commit, ref, **text)
+        return self.branch.info(repository.commit, message, ref)
 
     def _written(self, contents: Mapping[str, bytes]) -> "dict[str, _File]":
         for name, content in contents.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from .languages import codes as lists
 from .languages.forms import FORMS, MARK, Languages
@@ -51,7 +51,7 @@ def set_template(
         code = (languages.target or languages.source) if as_target else languages.source
     said = [] if code is None else [languages.token(code)]
     before, after = ([], [eos, *said]) if form.at_end else (said, [eos])
-    special: list[Any] = [(token, pipeline.token_to_id(token)) for token in {eos, *said}]
+    special = [(token, pipeline.token_to_id(token)) for token in {eos, *said}]
     pipeline.post_processor = processors.TemplateProcessing(
         single=[*before, "$A", *after], pair=[*before, "$A", "$B", *after], special_tokens=special
     )

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -318,6 +318,18 @@ class Tokenizer(Speaks, Chats, Vocabulary):
     def _is_bpe(self) -> bool:
         return type(self._pipeline.model).__name__ == "BPE"
 
-    def batch_decode(self, rows: Iterable[Ids], **options: Any) -> list[str]:
-        """Turns rows of ids, int [B, T] or a list of [T], into their texts; options as `decode`."""
-        return [self.decode(row, **options) for row in rows]
+    def batch_decode(
+        self,
+        rows: Iterable[Ids],
+        *,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+    ) -> list[str]:
+        """Turns rows of ids, int [B, T] or a list of [T], into their texts, each as `decode`."""
+        clean = clean_up_tokenization_spaces
+        return [
+            self.decode(
+                row, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=clean
+            )
+            for row in rows
+        ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -95,7 +95,13 @@ class Vocabulary:
         added = self._pipeline.get_added_tokens_decoder()
         return {token.content: number for number, token in sorted(added.items())}
 
-    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
+    @overload
+    def convert_tokens_to_ids(self, tokens: str) -> int | None: ...
+
+    @overload
+    def convert_tokens_to_ids(self, tokens: list[str] | tuple[str, ...]) -> list[int | None]: ...
+
+    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> int | None | list[int | None]:
         """Looks up a token, or each of a list; one that is not there gives the unknown token's id,
         or None without one."""
         if not isinstance(tokens, str):
@@ -103,7 +109,13 @@ class Vocabulary:
         number = self._pipeline.token_to_id(tokens)
         return self.unk_token_id if number is None else number
 
-    def convert_ids_to_tokens(self, ids: int | Ids) -> Any:
+    @overload
+    def convert_ids_to_tokens(self, ids: int) -> str | None: ...
+
+    @overload
+    def convert_ids_to_tokens(self, ids: Ids) -> list[str | None]: ...
+
+    def convert_ids_to_tokens(self, ids: int | Ids) -> str | None | list[str | None]:
         """Looks up an id, or each of a list; None for one that is not there."""
         if isinstance(ids, int | np.integer):
             return self._pipeline.id_to_token(*listed([ids]))
