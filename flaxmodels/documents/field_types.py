@@ -21,7 +21,7 @@ def hints_of(cls: type) -> dict[str, Json]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def checked(cls: type, name: str, value: object, hint: object) -> Json:
+def checked(cls: type, name: str, value: object, hint: Any) -> Json:
     """Converts the value of a field, from a file or from a caller, to the type `hint`.
 
     After `freeze`, an integer serves as a float, a whole float as an integer (JSON has one kind of
