@@ -27,10 +27,14 @@ def dual_chunk_order(length: int, parts: int) -> np.ndarray:
     Raises:
         ValueError: a length that is not a multiple of 2 * `parts`.
     """
-    if parts < 1 or length < 0 or length % (2 * parts):
-        raise ValueError(f"{length} tokens are not {2 * parts} chunks of one length")
+    _check_chunks(length, parts)
     chunks = np.arange(length, dtype=np.int32).reshape(2 * parts, -1)
     return np.stack([chunks[:parts], chunks[::-1][:parts]], axis=1).reshape(length)
+
+
+def _check_chunks(length: int, parts: int) -> None:
+    if parts < 1 or length < 0 or length % (2 * parts):
+        raise ValueError(f"{length} tokens are not {2 * parts} chunks of one length")
 
 
 def to_dual_chunks(x: jax.Array, split: Split) -> jax.Array:
@@ -39,6 +43,9 @@ def to_dual_chunks(x: jax.Array, split: Split) -> jax.Array:
 
     Args:
         split: the mesh axes over which each dimension of x is split, the length over some.
+
+    Raises:
+        ValueError: axes that the mesh of x has not, or a length that they do not split into chunks.
     """
     return _moved(_to_duals, x, split)
 
@@ -49,9 +56,16 @@ def from_dual_chunks(x: jax.Array, split: Split) -> jax.Array:
 
 
 def _moved(move: Callable[..., jax.Array], x: jax.Array, split: Split) -> jax.Array:
-    mesh, axes = jax.typeof(x).sharding.mesh, split[1]
+    mesh, axes = jax.typeof(x).sharding.mesh, split[1] if len(split) > 1 else ()
+    missing = {name for entry in split for name in entry} - {*mesh.axis_names}
+    if missing or not axes:
+        raise ValueError(
+            f"split is {split}; expected axes of the mesh of x, {mesh.axis_names}, for each "
+            "dimension, some of them for the second"
+        )
     spec = PartitionSpec(*(entry or None for entry in split))
     parts = math.prod(mesh.shape[axis] for axis in axes)
+    _check_chunks(x.shape[1], parts)
     move = functools.partial(move, axes=axes, parts=parts)
     return jax.jit(jax.shard_map(move, mesh=mesh, in_specs=spec, out_specs=spec))(x)
 

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 
 def picture(array: jax.Array, name: str = "") -> str:
@@ -9,7 +10,14 @@ def picture(array: jax.Array, name: str = "") -> str:
     or a row if one is sharded.
 
     Each cell is a shard with the numbers of the devices that hold it (replicas share a cell).
+
+    Raises:
+        TypeError: what is on no devices, such as an array of NumPy or of a trace.
     """
+    if not isinstance(array, jax.Array) or isinstance(array, Tracer):
+        raise TypeError(
+            f"picture takes a jax.Array, which is on devices; got a {type(array).__name__}"
+        )
     shape, sharding = array.shape, array.sharding
     cells: dict[tuple[int, ...], list[int]] = {}
     for device, index in sharding.devices_indices_map(shape).items():

@@ -84,9 +84,17 @@ def tensor_rules(plan: Mapping[str, str], paths: Iterable[str], rules: Rules) ->
         rules: over the mesh axis "tensor".
 
     Raises:
+        TypeError: a plan that is no mapping of names to styles.
         ValueError: a style that is none, a name that no leaf has, or a style for another kind of
             leaves.
     """
+    if not isinstance(plan, Mapping) or not all(
+        isinstance(text, str) for pair in plan.items() for text in pair
+    ):
+        raise TypeError(
+            f"tp_plan is {plan!r:.100}; expected {{name of a module: style}}, such as "
+            '{"layers.*.mlp.up_proj": "colwise"}'
+        )
     paths = list(paths)
     found: list[AxisRule | PathRule] = []
     for name, style in plan.items():

@@ -231,8 +231,10 @@ class Model(nn.Module):
             param_dtype: dtype of the floating-point leaves.
 
         Raises:
-            TypeError: a key that is none, such as a seed.
+            TypeError: a key that is none, such as a seed; rules without a mesh.
         """
+        if mesh is None and rules is not None:
+            raise TypeError("rules place params on a mesh: give mesh too, or leave them out")
         key, template = one_key(key), self.abstract_params(param_dtype)
         init = functools.partial(drawn, self, template)
         if mesh is None:

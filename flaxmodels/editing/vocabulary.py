@@ -115,13 +115,14 @@ def _draw(own: TokenLeaves, path: str, std: float | None) -> resize.Draw:
     return _rows if std is None else functools.partial(_initial_rows, std=std)
 
 
-def _rows(key: jax.Array, table: jax.Array, count: int) -> jax.Array:
+def _rows(key: jax.Array | None, table: jax.Array, count: int) -> jax.Array:
     """Draws `count` rows from the normal with the mean of the table's V rows and `_SPREAD` of their
     covariance.
 
     Centred noise [V] times the table has exactly that covariance, times V. So nothing is
     decomposed, and a table of any rank will do.
     """
+    assert key is not None
     rows, size = table.astype(jnp.float32), table.shape[0]
     together = min(count, _ROWS_AT_ONCE)
 
@@ -134,11 +135,13 @@ def _rows(key: jax.Array, table: jax.Array, count: int) -> jax.Array:
     return jnp.mean(rows, axis=0, keepdims=True) + spread
 
 
-def _initial_rows(key: jax.Array, table: jax.Array, count: int, *, std: float) -> jax.Array:
+def _initial_rows(key: jax.Array | None, table: jax.Array, count: int, *, std: float) -> jax.Array:
+    assert key is not None
     return std * jax.random.normal(key, (count, table.shape[1]))
 
 
-def _biases(key: jax.Array, bias: jax.Array, count: int) -> jax.Array:
+def _biases(key: jax.Array | None, bias: jax.Array, count: int) -> jax.Array:
+    assert key is not None
     old = bias.astype(jnp.float32)
     noise = jax.random.normal(key, (count,))
     return jnp.mean(old) + _SPREAD * jnp.std(old) * noise

@@ -67,6 +67,28 @@ def test_axes_that_are_not_as_many_as_dimensions():
     )
 
 
+def test_chunks_pictures_and_styles_of_another_form():
+    x = jax.device_put(jnp.ones((2, 12)), NamedSharding(MESH, PartitionSpec()))
+    split = "expected axes of the mesh of x"
+    refuses(
+        [
+            (lambda: fs.to_dual_chunks(x, ((), ("fsdp",))), ValueError, "12 tokens are not 8"),
+            (lambda: fs.to_dual_chunks(x, ((),)), ValueError, split),
+            (lambda: fs.to_dual_chunks(jnp.ones((2, 16)), ((), ("fsdp",))), ValueError, split),
+            (lambda: fs.picture(np.ones(3)), TypeError, "got a ndarray"),
+            (lambda: jax.eval_shape(fs.picture, x), TypeError, "which is on devices; got a"),
+            (lambda: fs.tensor_rules(None, [], ()), TypeError, "tp_plan is None"),
+            (lambda: fs.tensor_rules({"a": ["colwise"]}, [], ()), TypeError, "tp_plan is {'a'"),
+            (lambda: fs.tensor_rules({3: "colwise"}, [], ()), TypeError, "tp_plan is {3"),
+            (
+                lambda: MODEL.init_params(jax.random.key(0), rules="fsdp"),
+                TypeError,
+                "rules place params on a mesh: give mesh too",
+            ),
+        ]
+    )
+
+
 def test_what_is_no_model_and_no_plan():
     refuses(
         [
