@@ -1,7 +1,7 @@
 """Runs of several processes: leaves that each holds a part of, and errors that all must see."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeGuard, TypeVar
 
 import jax
 import numpy as np
@@ -10,14 +10,13 @@ from jax.experimental import multihost_utils
 
 from . import peers
 from .errors import CheckpointError, printable, some
-from .types import Leaf
 
 T = TypeVar("T")
 _LONGEST = 600  # characters of another process's error
 _FOUND = "found: "
 
 
-def is_spread(leaf: Leaf) -> bool:
+def is_spread(leaf: object) -> TypeGuard[jax.Array]:
     """Tells whether other processes hold a part of the leaf, so that to read it all must take
     part."""
     if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
@@ -25,7 +24,7 @@ def is_spread(leaf: Leaf) -> bool:
     return not leaf.is_fully_addressable
 
 
-def gather(leaf: Leaf) -> Leaf:
+def gather(leaf: T) -> T | np.ndarray:
     """Returns the whole leaf where it is spread over processes, in host memory of each of them."""
     return _all(leaf, tiled=True) if is_spread(leaf) else leaf
 
@@ -49,11 +48,11 @@ def run_on_all_processes(action: Callable[[], T], what: str, *, alone: bool) -> 
     """
     if alone or jax.process_count() == 1:
         return action()
-    result: Any = None
+    results: list[T] = []
     error = None
     with peers.watched():
         try:
-            result = action()
+            results.append(action())
         except peers.PeerLost:
             raise
         except Exception as raised:
@@ -64,6 +63,7 @@ def run_on_all_processes(action: Callable[[], T], what: str, *, alone: bool) -> 
     for process, text in enumerate(said):
         if text:
             raise CheckpointError(f"process {process} failed: {text}")
+    (result,) = results
     return result
 
 

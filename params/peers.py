@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import jax
 from jax._src import distributed  # the only way to the coordinator
@@ -36,6 +36,22 @@ _MARGIN = 5.0  # seconds that process 0 has to say who did not come
 _GRACE = 20.0  # seconds in which a thread that a death interrupts must get to its end
 
 T = TypeVar("T")
+
+
+class _Client(Protocol):
+    """JAX's client of the coordinator, as far as it is used here."""
+
+    def key_value_set(self, key: str, value: str) -> None: ...
+
+    def key_value_try_get(self, key: str) -> str: ...
+
+    def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str: ...
+
+    def key_value_delete(self, key: str) -> None: ...
+
+    def get_live_nodes(self, nodes: list[int]) -> dict[int, object]: ...
+
+
 _rounds = itertools.count()
 
 
@@ -135,7 +151,7 @@ _watch = _Watch()
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
     """Ends what every process of the run does inside the context with `PeerLost` if one dies."""
-    if _client() is None:
+    if not have_coordinator():
         yield
         return
     _watch.start()
@@ -184,7 +200,7 @@ def decide(what: str, text: str, choose: Callable[[list[str]], str], limit: str 
 
 
 def _collected(
-    client: Any, key: str, what: str, choose: Callable[[list[str]], str], seconds: float
+    client: _Client, key: str, what: str, choose: Callable[[list[str]], str], seconds: float
 ) -> str:
     """Waits, on process 0, for what all say -> "=" and what is made of it, or "!" and the error of
     all."""
@@ -229,7 +245,7 @@ def _limit(name: str) -> float:
 def explained(error: Exception) -> CheckpointError:
     """Makes the error that says why processes could not do something together."""
     try:
-        if _client() is not None:
+        if have_coordinator():
             if not _is_listening(distributed.global_state.coordinator_address):
                 _watch.tell([0])
             _watch.check(_VERDICT)
@@ -240,10 +256,10 @@ def explained(error: Exception) -> CheckpointError:
 
 def have_coordinator() -> bool:
     """Tells whether this run has a coordinator, through which processes tell each other."""
-    return _client() is not None
+    return distributed.global_state.client is not None
 
 
-def _told(client: Any, key: str, number: int, seconds: float) -> str | None:
+def _told(client: _Client, key: str, number: int, seconds: float) -> str | None:
     """Waits for what another process says under a key; None if that takes longer."""
     until = time.monotonic() + seconds
     while True:
@@ -319,8 +335,11 @@ def _is_listening(address: str | None) -> bool:
     return True
 
 
-def _client() -> Any:
-    return distributed.global_state.client
+def _client() -> _Client:
+    """Returns the client of a run that `have_coordinator`."""
+    client = distributed.global_state.client
+    assert client is not None
+    return client
 
 
 def _leave() -> None:

@@ -184,7 +184,7 @@ def _kind(tensor: PackedTensor) -> object:
 def _in_order(tensor: PackedTensor) -> PackedTensor:
     lead, size = tensor.stored[:-2], tensor.stored[-1]
     order = np.broadcast_to(np.arange(size, dtype=np.int32), (*lead, size))
-    perm = ArrayTensor(tensor.name, order.shape, order.dtype, (), order)
+    perm = ArrayTensor(tensor.name, order.shape, order.dtype, array=order)
     return dataclasses.replace(tensor, fields={**tensor.fields, "perm": perm})
 
 

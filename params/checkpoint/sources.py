@@ -90,7 +90,7 @@ def _tensor(name: str, value: object) -> Tensor:
         raise CheckpointError(f"state_dict: {quoted(name)} is no array: {error}") from error
     if array.dtype == object:
         raise CheckpointError(f"state_dict: {quoted(name)} is no array: {type(value).__name__}")
-    return ArrayTensor(name, tuple(array.shape), array.dtype, (), array)
+    return ArrayTensor(name, tuple(array.shape), array.dtype, array=array)
 
 
 def rename_tensors(source: Source, key_mapping: Mapping[str, str]) -> Source:

@@ -7,7 +7,7 @@ the msgpack array [shape, dtype name, bytes]; arrays above 2**30 bytes are split
 
 import dataclasses
 import math
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +16,10 @@ from ..errors import CheckpointError, quoted
 from .files import Cursor, File, Span
 from .source import Tensor, too_large
 
-Node: TypeAlias = Any
+Node: TypeAlias = object
 """What msgpack decodes to: a number, text, bytes, a list or dict of nodes, a tensor."""
+
+T = TypeVar("T")
 
 MAX_NODES = 250_000
 MAX_DEPTH = 64
@@ -193,19 +195,20 @@ class Walker(Cursor):
         for size in shape:
             if isinstance(size, Plain):
                 raise size.error
-        if not all(type(size) is int for size in shape):
+        sizes = tuple(size for size in shape if type(size) is int)
+        if len(sizes) < len(shape):
             raise self._error(path, f"an array of shape {quoted(shape)}")
         dtype = self.text(self.take(1)[0], path)
         if dtype not in DTYPES:
             raise self._error(
                 path, f"dtype {quoted(dtype)}, which JAX cannot hold; known: {', '.join(DTYPES)}"
             )
-        if too_large(shape, DTYPES[dtype]):
+        if too_large(sizes, DTYPES[dtype]):
             raise self._error(path, f"an array of shape {quoted(shape)}, which is too large")
         code = self.take(1)[0]
         if code not in (0xC4, 0xC5, 0xC6):
             raise self._error(path, "an array whose data is not bytes")
-        return shape, DTYPES[dtype], self.size(1 << (code - 0xC4))
+        return sizes, DTYPES[dtype], self.size(1 << (code - 0xC4))
 
     def _error(self, path: str, got: str) -> CheckpointError:
         return _error(self.file, path, self.position, got)
@@ -283,7 +286,7 @@ def _and(dtypes: set[np.dtype]) -> str:
     return " and ".join(sorted(map(str, dtypes)))
 
 
-def _in_order(values: object, kind: type) -> list[Node] | None:
+def _in_order(values: object, kind: type[T]) -> list[T] | None:
     """Returns the values of {"0": ..., "1": ...}, or None if it is anything else."""
     if not isinstance(values, dict) or values.keys() != {str(i) for i in range(len(values))}:
         return None
@@ -291,4 +294,5 @@ def _in_order(values: object, kind: type) -> list[Node] | None:
     for value in ordered:
         if isinstance(value, Plain):
             raise value.error
-    return ordered if all(type(value) is kind for value in ordered) else None
+    found = [value for value in ordered if isinstance(value, kind) and type(value) is kind]
+    return found if len(found) == len(ordered) else None

@@ -4,12 +4,13 @@ import dataclasses
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ..errors import CheckpointError, quoted
 from ..host.copies import RowsApart, empty_bytes
+from ..types import Concrete
 from .files import File, Span
 
 Bounds = tuple[tuple[int, int], ...]
@@ -165,7 +166,7 @@ def _are_bytes(value: object) -> bool:
 class ArrayTensor(Tensor):
     """A tensor that is an array in memory."""
 
-    array: Any = None
+    array: Concrete = dataclasses.field(kw_only=True)
 
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
         out[...] = np.asarray(self.array[tuple(slice(*bound) for bound in bounds)])

@@ -1,7 +1,10 @@
 """Host memory: aligned bytes, and copies that transpose and cast at the speed of the cache."""
 
+import ctypes
 import math
+from typing import Any
 
+import jax
 import numpy as np
 
 CACHE_LINE = 64  # bytes
@@ -40,6 +43,15 @@ class RowsApart:
         self.nbytes = nbytes
         self.array = raw.reshape(count, pitch)[:, :nbytes]
         self.views = [raw.data[start : start + nbytes] for start in range(0, len(raw), pitch)]
+
+
+def memory_of(array: jax.Array) -> np.ndarray:
+    """Returns the memory of an array that the host can see, as writable bytes; it lives as long as
+    a view of it."""
+    start = array.unsafe_buffer_pointer()
+    memory: Any = (ctypes.c_uint8 * array.nbytes).from_address(start)
+    memory.owner = array
+    return np.frombuffer(memory, np.uint8)
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:

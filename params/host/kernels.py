@@ -6,10 +6,9 @@ to compile for, and what is wider than 32 bits, which JAX may not have.
 """
 
 import contextlib
-import ctypes
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +16,19 @@ import numpy as np
 from jax.core import Tracer
 
 from ..types import Leaf
-from .copies import copy, empty
+from .copies import copy, empty, memory_of
 from .threads import in_threads
 
 _WORTH = 1 << 16  # elements; a compilation takes some 30 ms
 
 
 def elementwise(
-    function: Callable[..., Any],
+    function: Callable[..., object],
     *leaves: Leaf,
     dtype: jax.typing.DTypeLike,
     scalars: tuple = (),
     donate: bool = False,
-) -> Any:
+) -> Leaf:
     """Returns `function(*leaves, *scalars)` in `dtype`, of the first leaf's kind and where it is.
 
     Numbers too small for the exponent of the dtype it is computed in may become 0, as XLA's do.
@@ -171,7 +170,4 @@ def _cpu() -> jax.Device | None:
 def _adopted(array: jax.Array) -> np.ndarray:
     """Returns the memory of an array on the CPU, which nobody else holds, as NumPy's: it can be
     written."""
-    start = array.block_until_ready().unsafe_buffer_pointer()
-    memory: Any = (ctypes.c_uint8 * array.nbytes).from_address(start)
-    memory.owner = array  # for as long as a view of the memory lives
-    return np.frombuffer(memory, array.dtype).reshape(array.shape)
+    return memory_of(array.block_until_ready()).view(array.dtype).reshape(array.shape)

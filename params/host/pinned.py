@@ -1,11 +1,10 @@
 """Pinned memory: host memory that a device reads by itself, at the speed of the bus."""
 
-import ctypes
-from typing import Any
-
 import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
+
+from .copies import memory_of
 
 KIND = "pinned_host"
 
@@ -28,11 +27,7 @@ class Pinned:
         self._device = device
         sharding = SingleDeviceSharding(device, memory_kind=KIND)
         self._array = jax.device_put(np.zeros(shape, np.uint8), sharding).block_until_ready()
-        memory: Any = (ctypes.c_uint8 * self._array.nbytes).from_address(
-            self._array.unsafe_buffer_pointer()
-        )
-        memory.owner = self._array  # for as long as a view of the memory lives
-        self.bytes = np.frombuffer(memory, np.uint8)
+        self.bytes = memory_of(self._array)
 
     def send(self) -> jax.Array:
         """Begins to copy the memory, as it is now, to the device."""

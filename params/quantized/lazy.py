@@ -145,7 +145,7 @@ def viewed(tensor: Tensor, shape: tuple[int, ...], dtype: np.dtype | None = None
         return dataclasses.replace(tensor, shape=shape, dtype=dtype)
     if isinstance(tensor, ArrayTensor):
         array = np.ascontiguousarray(tensor.array).reshape(-1).view(dtype).reshape(shape)
-        return ArrayTensor(tensor.name, shape, dtype, (), array)
+        return ArrayTensor(tensor.name, shape, dtype, array=array)
 
     def made(bounds: Bounds) -> np.ndarray:
         whole = tensor.read().reshape(-1).view(dtype).reshape(shape)

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +12,8 @@ from ..formats.source import Bounds
 from ..host.copies import contiguous
 from ..host.threads import unwatched
 from ..multihost import is_spread
-from .leaf_pieces import CHUNK, LeafPiece, cut_out, is_in_host_memory, turned
+from ..types import Concrete
+from .leaf_pieces import CHUNK, LeafPiece, Saved, Unread, cut_out, is_in_host_memory, turned
 from .tensor_specs import TensorSpec
 
 
@@ -80,7 +80,7 @@ def blocks(spec: TensorSpec, main: int) -> Iterator[Block]:
                 yield from _shared(Block(piece, bounds, shard, start, 0), holders)
 
 
-def _holders(leaf: Any, main: int) -> list[tuple[Bounds, list[int]]]:
+def _holders(leaf: Saved, main: int) -> list[tuple[Bounds, list[int]]]:
     """Returns the shards of a leaf, and the processes that hold each."""
     shape = tuple(leaf.shape)
     if not is_spread(leaf):
@@ -156,9 +156,9 @@ def runs(shape: tuple[int, ...], box: Bounds) -> tuple[np.ndarray, int]:
     return starts + box[last][0] * pitch[last], (box[last][1] - box[last][0]) * pitch[last]
 
 
-def _held(leaf: Any, shard: Bounds) -> Any:
+def _held(leaf: Saved, shard: Bounds) -> Concrete:
     """Returns this process's own data of a shard: NumPy's where that is in host memory."""
-    if hasattr(leaf, "read"):  # still in a file
+    if isinstance(leaf, Unread):
         return np.asarray(leaf.read())
     if not is_spread(leaf):
         return np.asarray(jax.device_get(leaf))

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections import deque
-from typing import Any
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,10 +14,27 @@ from ..host.threads import unwatched
 from ..multihost import gather, is_spread, join
 from ..tree.measure import HOST_KINDS
 from ..tree.places import Place
-from ..types import Leaf
+from ..types import Concrete
 
 CHUNK = 8 << 20
 """Bytes that are read off a device, and sent to another process, at once."""
+
+
+@runtime_checkable
+class Unread(Protocol):
+    """A leaf that is still in a file, or is computed when it is read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def read(self) -> np.ndarray: ...
+
+
+Saved: TypeAlias = Concrete | Unread
+"""A leaf that can be saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +42,7 @@ class LeafPiece:
     """A leaf, or one layer of a stacked one, and the tensor that it makes, alone or with others."""
 
     path: str
-    leaf: Leaf
+    leaf: Saved
     place: Place
 
     @unwatched()
@@ -63,7 +80,7 @@ def _off_devices(leaf: jax.Array, place: Place) -> np.ndarray:
     beside the params: one that is read, one that is made meanwhile."""
     lead, inverse = len(place.index), turned(place)
     tensor = empty(tuple(leaf.shape[lead + axis] for axis in inverse), leaf.dtype)
-    coming = deque[tuple[Any, jax.Array]]()
+    coming = deque[tuple[tuple[slice, ...], jax.Array]]()
     for shard in leaf.addressable_shards:
         bounds = of_index(shard.index, leaf.shape)
         if shard.replica_id or not holds(bounds, place.index):
@@ -88,7 +105,7 @@ def _off_devices(leaf: jax.Array, place: Place) -> np.ndarray:
     return tensor
 
 
-def _put(tensor: np.ndarray, where: Any, part: jax.Array) -> None:
+def _put(tensor: np.ndarray, where: tuple[slice, ...], part: jax.Array) -> None:
     tensor[where] = np.asarray(part)
 
 
@@ -107,22 +124,22 @@ def is_in_host_memory(data: jax.Array) -> bool:
     return is_kept or all(device.platform == "cpu" for device in data.devices())
 
 
-def _on_host(leaf: Leaf) -> Any:
+def _on_host(leaf: Saved) -> Saved:
     """Returns the leaf's own memory as a NumPy array, if the host can see it."""
     if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable or len(leaf.devices()) > 1:
         return leaf
     return np.asarray(leaf) if is_in_host_memory(leaf) else leaf
 
 
-def _whole(leaf: Any) -> Any:
-    return leaf.read() if hasattr(leaf, "read") else gather(leaf)  # "read": still in a file
+def _whole(leaf: Saved) -> Concrete:
+    return leaf.read() if isinstance(leaf, Unread) else gather(leaf)
 
 
-def _indexed(leaf: Any, index: tuple[int, ...]) -> Any:
+def _indexed(leaf: Saved, index: tuple[int, ...]) -> Concrete:
     """Returns `leaf[index]`. Layers spread over processes are put together on the host: what the
     partitioner makes of the lookup is a sum, and loses the sign of a zero."""
     lead = len(index)
-    if hasattr(leaf, "read"):
+    if isinstance(leaf, Unread):
         return leaf.read()[index]
     if isinstance(leaf, np.ndarray):
         return leaf[index]

@@ -1,8 +1,8 @@
 """Packed weights in the layouts of other libraries, which Transformers opens."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -16,11 +16,20 @@ from ..strict_json import Json
 from ..tree.naming import TORCH, Naming
 from ..tree.paths import flatten, unflatten
 from ..tree.places import Place, places
-from ..types import PyTree
+from ..types import Concrete, PyTree
 from .leaf_pieces import LeafPiece
 from .packed_pieces import array_pieces
 
-_WRITERS: dict[str, Any] = {"bitsandbytes": bitsandbytes, "fp8": fp8}
+
+class _Writer(Protocol):
+    """A layout of another library."""
+
+    def config_of(self, forms: Collection[Form], dense: Collection[str]) -> dict[str, Json]: ...
+
+    def tensors_of(self, module: str, weight: QTensor) -> Mapping[str, Concrete]: ...
+
+
+_WRITERS: dict[str, _Writer] = {"bitsandbytes": bitsandbytes, "fp8": fp8}
 OURS = "flaxmodels"
 METHODS = (OURS, *_WRITERS)
 """Layouts of quantised weights that are written."""
@@ -53,7 +62,7 @@ def layout_pieces(pieces: Sequence[LeafPiece], method: str) -> Iterator[LeafPiec
         # Only the codes are large: the shapes do not depend on them.
         made = _tensors(parts, method, with_data=False)
         for name, array in made.items():
-            leaf: Any = _Made(tuple(parts), method, name, array.shape, array.dtype)
+            leaf = _Made(tuple(parts), method, name, array.shape, array.dtype)
             yield LeafPiece(parts[0].path, leaf, Place(name, array.shape, (*range(array.ndim),)))
 
 
@@ -123,7 +132,7 @@ class _Made:
 
 def _tensors(
     pieces: Sequence[LeafPiece], method: str, *, with_data: bool = True
-) -> Mapping[str, Any]:
+) -> Mapping[str, Concrete]:
     """Returns what a layer of another library stores of a weight."""
     first, fields = pieces[0], {}
     for piece in pieces:
@@ -152,7 +161,7 @@ def _joined(parts: Sequence[LeafPiece]) -> np.ndarray:
     return whole
 
 
-def _value(arrays: Mapping[str, Any], form: Form) -> QTensor:
+def _value(arrays: Mapping[str, PyTree], form: Form) -> QTensor:
     inner = {"scale": form.scale, "offset": form.offset}
     fields = {
         key: array if (of := inner.get(key)) is None else _value(array, of)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 from ..errors import CheckpointError
 from ..quantized.codes import codes_of
@@ -22,8 +21,8 @@ def array_pieces(piece: LeafPiece, separator: str) -> Iterator[LeafPiece]:
     Raises:
         CheckpointError: a weight that is a part of a tensor, and whose blocks that would cut.
     """
-    leaf: Any = piece.leaf
-    yield from _pieces(piece.path, leaf, _stored_place(piece), separator)
+    assert isinstance(piece.leaf, QTensor)
+    yield from _pieces(piece.path, piece.leaf, _stored_place(piece), separator)
 
 
 def form_in_file(form: Form, place: Place) -> Form:

@@ -1,7 +1,7 @@
 """What can be saved: which trees and leaves a writer takes, and what it says of others."""
 
 import re
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -54,13 +54,22 @@ def _is_variables(params: PyTree, template: PyTree) -> bool:
     return is_only and not any(path.startswith("params/") for path in flatten(template))
 
 
+@runtime_checkable
+class _Box(Protocol):
+    """What linen puts a leaf with metadata into."""
+
+    value: object
+
+    def unbox(self) -> object: ...
+
+
 def _is_box(node: object) -> bool:
-    return hasattr(node, "unbox") and hasattr(node, "value")
+    return isinstance(node, _Box)
 
 
-def _unboxed(leaf: Any) -> Any:
+def _unboxed(leaf: object) -> object:
     # Not box.unbox(): that of nn.Partitioned moves the value under a mesh.
-    return _unboxed(leaf.value) if _is_box(leaf) else leaf
+    return _unboxed(leaf.value) if isinstance(leaf, _Box) else leaf
 
 
 def _problem(leaf: object) -> str | None:

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from ..tree.naming import FLAX, TF, TORCH, Naming
 from ..tree.paths import flatten, natural
 from ..tree.places import Place, constants, flax_name, places
 from ..types import Concrete, Leaf, PyTree
-from .leaf_pieces import LeafPiece
+from .leaf_pieces import LeafPiece, Saved, Unread
 from .packed_layouts import OURS, layout_pieces
 from .packed_pieces import array_pieces
 
@@ -126,7 +125,7 @@ def tensor_specs(
 
 
 def _copies(
-    leaves: Mapping[str, Leaf], template: Mapping[str, Leaf], naming: Naming
+    leaves: Mapping[str, Saved], template: Mapping[str, Leaf], naming: Naming
 ) -> Iterator[LeafPiece]:
     """Yields what PyTorch expects under a second name."""
     for path, copy in naming.copies:
@@ -135,7 +134,9 @@ def _copies(
             yield LeafPiece(path, leaves[path], place)
 
 
-def _shared(pieces: list[LeafPiece], leaves: Mapping[str, Leaf], naming: Naming) -> list[LeafPiece]:
+def _shared(
+    pieces: list[LeafPiece], leaves: Mapping[str, Saved], naming: Naming
+) -> list[LeafPiece]:
     """Puts equal leaves that old Flax has as one under its name, once. Warns of leaves that differ:
     they keep their own names, which old Flax does not look for."""
     for path, several in naming.flax_shared:
@@ -159,11 +160,11 @@ def _shared(pieces: list[LeafPiece], leaves: Mapping[str, Leaf], naming: Naming)
     return pieces
 
 
-def _read(leaf: Any) -> Concrete:
-    return leaf.read() if hasattr(leaf, "read") else leaf
+def _read(leaf: Saved) -> Concrete:
+    return leaf.read() if isinstance(leaf, Unread) else leaf
 
 
-def _same(one: Leaf, other: Leaf) -> bool:
+def _same(one: Saved, other: Saved) -> bool:
     """Tells whether two leaves hold the same numbers; all processes that hold parts call it."""
     if one is other:
         return True

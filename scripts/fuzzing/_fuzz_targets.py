@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import IO
 from unittest import mock
 
+import tensorstore
+
 from flaxmodels import gguf
 from flaxmodels.auto import AutoConfig
 from flaxmodels.checkpoints.classes import config_class
@@ -24,12 +26,14 @@ from flaxmodels.params.formats import checksums, hdf5, msgpack, safetensors
 from flaxmodels.params.formats.files import Cursor, File, Span
 from flaxmodels.params.formats.gguf import Array, open_gguf
 from flaxmodels.params.formats.orbax import tree, zarr
+from flaxmodels.params.formats.orbax.pinned import PinnedFolder
 from flaxmodels.params.formats.source import Source, Tensor
 from flaxmodels.params.formats.store import Reads
 from flaxmodels.params.formats.tensorflow import bundle, sstable
 from flaxmodels.params.formats.torch import archive, legacy
 from flaxmodels.params.formats.torch.pickles import Machine
-from flaxmodels.params.formats.torch.state_dict import Saved, read_tensors, storages
+from flaxmodels.params.formats.torch.state_dict import Saved, read_tensors
+from flaxmodels.params.formats.torch.storages import storages
 from flaxmodels.params.quantized.readers.gguf import read_gguf
 from flaxmodels.params.tree.naming import TORCH
 
@@ -307,7 +311,8 @@ def _zarr(data: bytes, version: int) -> None:
     except ValueError as error:  # TensorStore's
         raise CheckpointError(str(error)) from error
     dtype = zarr.check_store("memory", store)
-    _read([zarr.ZarrTensor("w", store.shape, dtype, (), "memory", store)])
+    held = {"context": tensorstore.Context(), "pinned": PinnedFolder(str(folder))}
+    _read([zarr.ZarrTensor("w", store.shape, dtype, store=store, **held)])
 
 
 def _checksums(data: bytes) -> None:

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from importlib import resources
-from typing import Any
 
 import numpy as np
 
@@ -53,7 +52,7 @@ def read_index(file: File) -> dict[str, Tensor]:
     return {tensor.name: tensor for tensor in tensors}
 
 
-def _walk(file: File) -> Any:
+def _walk(file: File) -> strict_json.Json:
     """Runs the other process -> its answer."""
     # No filters from shared libraries; no threads, whose stacks count as memory.
     settings = {"HDF5_PLUGIN_PRELOAD": "::", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +18,9 @@ import numpy as np
 from ...errors import CheckpointError, quoted
 from ..source import Bounds, Tensor, too_large
 from .pinned import PinnedFolder
+
+if TYPE_CHECKING:
+    import tensorstore as ts
 
 DTYPES = tuple(
     jnp.dtype(name)
@@ -48,21 +51,19 @@ class ZarrTensor(Tensor):
     """A tensor of which TensorStore reads the chunks that a part of it lies in.
 
     Attributes:
-        folder: for errors.
         store: TensorStore's.
         context: the cache and the threads that the tensors of a folder share.
         pinned: keeps the folder what it is.
     """
 
-    folder: str = ""
-    store: Any = None
-    context: Any = None
-    pinned: PinnedFolder | None = None
+    store: "ts.TensorStore" = dataclasses.field(kw_only=True)
+    pinned: PinnedFolder = dataclasses.field(kw_only=True)
+    context: "ts.Context" = dataclasses.field(kw_only=True)
     divides: ClassVar[bool] = False
 
     @property
     def position(self) -> tuple[str, int]:
-        return f"{self.folder}/{self.name}", 0
+        return f"{self.pinned.folder}/{self.name}", 0
 
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
         import tensorstore as ts
@@ -71,7 +72,7 @@ class ZarrTensor(Tensor):
             part = self.store[tuple(slice(*bound) for bound in bounds)]
             ts.array(out, copy=False, write=True, context=self.context).write(part).result()
         except Exception as error:  # of many kinds, none of its own
-            raise _failed(self.folder, self.name, error, self.pinned) from error
+            raise _failed(self.pinned, self.name, error) from error
 
 
 def open_arrays(
@@ -112,7 +113,7 @@ def open_arrays(
         try:
             store = future.result()
         except Exception as error:  # of many kinds, none of its own
-            raise _failed(pinned.folder, name, error, pinned) from error
+            raise _failed(pinned, name, error) from error
         dtype = check_store(f"{pinned.folder}: {quoted(name)}", store)
         claimed += math.prod(store.shape) * dtype.itemsize
         if claimed > stored * _MOST_EXPANSION:
@@ -121,7 +122,10 @@ def open_arrays(
                 f"{stored} bytes of the folder"
             )
         tensors[name] = ZarrTensor(
-            name, store.shape, dtype, (), pinned.folder, store, context, pinned
+            *(name, store.shape, dtype),
+            store=store,
+            context=context,
+            pinned=pinned,
         )
     if largest > claimed + claimed // 64 + _SLACK:
         raise CheckpointError(
@@ -131,8 +135,10 @@ def open_arrays(
     return tensors
 
 
-def open_store(kvstore: Mapping[str, object], version: int, context: Any = None) -> Any:
-    """Returns TensorStore's future of an array, in which a chunk that is missing is an error."""
+def open_store(
+    kvstore: Mapping[str, object], version: int, context: "ts.Context | None" = None
+) -> "ts.Future[ts.TensorStore]":
+    """Returns the future of an array, in which a chunk that is missing is an error."""
     import tensorstore as ts
 
     spec = {
@@ -174,9 +180,6 @@ def _codec_names(spec: object) -> Iterator[str]:
             yield from _codec_names(part)
 
 
-def _failed(
-    folder: str, name: str, error: Exception, pinned: PinnedFolder | None
-) -> CheckpointError:
-    message = pinned.message_of(error) if pinned else str(error)
-    message = repr(_DETAILS.split(message)[0])[1:-1]
-    return CheckpointError(f"{folder}: {quoted(name)} cannot be read: {message[:600]}")
+def _failed(pinned: PinnedFolder, name: str, error: Exception) -> CheckpointError:
+    message = repr(_DETAILS.split(pinned.message_of(error))[0])[1:-1]
+    return CheckpointError(f"{pinned.folder}: {quoted(name)} cannot be read: {message[:600]}")

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from ...errors import CheckpointError, quoted, some
 from ..files import Cursor, File, Span
 from .pickles import Machine
-from .state_dict import Saved, storages
+from .state_dict import Saved
+from .storages import storages
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")

@@ -6,7 +6,8 @@ import struct
 from ...errors import CheckpointError, quoted, some
 from ..files import Cursor, File, Span
 from .pickles import Machine
-from .state_dict import Saved, storages
+from .state_dict import Saved
+from .storages import storages
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001

@@ -1,9 +1,9 @@
 """Terms: inert stand-ins for the objects of a pickle that are not plain data."""
 
 import dataclasses
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
-Term: TypeAlias = Any
+Term: TypeAlias = object
 """What a pickle may hold: numbers, texts, containers of terms, and the classes below."""
 
 

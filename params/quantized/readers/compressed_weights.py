@@ -67,7 +67,7 @@ def _weight(name: str, parts: Parts, scheme: Scheme, dtype: np.dtype) -> PackedT
         codes, data = integers(weight, scheme.bits, columns, order)
         if order is not None:
             each = np.broadcast_to(order, (*stored[:-2], columns))
-            perm = ArrayTensor(parts["weight_g_idx"].name, each.shape, each.dtype, (), each)
+            perm = ArrayTensor(parts["weight_g_idx"].name, each.shape, each.dtype, array=each)
     else:
         codes, data = _as_stored(weight, scheme)
         stored = (*data.shape[:-1], codes_of(codes).unpacked(data.shape[-1]))

@@ -64,7 +64,7 @@ def plan_of(leaf, permutation, lead, sharding, dtype, route):
     pieces = []
     for index in np.ndindex(*numbers):
         stored = np.array(leaf[index].transpose(inverse), order="C")
-        tensor = ArrayTensor(f"w{index}", stored.shape, stored.dtype, (), stored)
+        tensor = ArrayTensor(f"w{index}", stored.shape, stored.dtype, array=stored)
         pieces.append(Piece(tensor, tuple(permutation), index))
     source = Source("here", {piece.tensor.name: piece.tensor for piece in pieces}, "torch")
     match = Match(source, {"w": tuple(pieces)}, (), (), ())

@@ -22,7 +22,7 @@ BLOCKS = [(1, 8), (8, 1), (-1, -1), (16, 16), (1, -1)]
 
 
 def array(name, values):
-    return ArrayTensor(name, values.shape, values.dtype, (), values)
+    return ArrayTensor(name, values.shape, values.dtype, array=values)
 
 
 def drawn(codes, block, shape, *, turned=False, has=(), factor=1.0):

@@ -23,7 +23,7 @@ def twice() -> Any:
 
 
 def made(numbers, form) -> Any:
-    tensor = ArrayTensor("a.weight", numbers.shape, numbers.dtype, (), numbers)
+    tensor = ArrayTensor("a.weight", numbers.shape, numbers.dtype, array=numbers)
     return quantized(tensor, dataclasses.replace(form, dtype=numbers.dtype))
 
 
