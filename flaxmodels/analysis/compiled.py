@@ -15,7 +15,7 @@ import jax
 from jax.core import Tracer
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 
 from .. import params as fp
 from ..blocks import Cache
@@ -40,7 +40,7 @@ class CompiledCall:
         model: Model,
         *,
         donate_cache: bool = False,
-        compiler_options: Mapping[str, object] | None = None,
+        compiler_options: Mapping[str, str | bool] | None = None,
         folder: str | os.PathLike | None = None,
     ):
         """Keeps the options; compiles nothing yet.
@@ -88,7 +88,9 @@ class CompiledCall:
         text = repr((self._identity, str(structure), described, others))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _load_or_compile(self, key: str, jitted: Any, arguments: fp.PyTree) -> Any:
+    def _load_or_compile(
+        self, key: str, jitted: jax.stages.Wrapped, arguments: fp.PyTree
+    ) -> jax.stages.Compiled:
         path = None if self.folder is None else self.folder / f"{key}.xla"
         if path is not None and path.exists():
             _check_owner(path)
@@ -128,9 +130,8 @@ def _devices(arguments: fp.PyTree) -> list[jax.Device]:
     """Returns the devices that a program with these arguments runs on, in its order."""
     placed = [leaf.sharding for leaf in jax.tree.leaves(arguments) if isinstance(leaf, jax.Array)]
     for sharding in placed:
-        if isinstance(sharding, NamedSharding):
-            devices: Any = sharding.mesh.devices
-            return list(devices.flat)
+        if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+            return list(sharding.mesh.devices.flat)
     return list(placed[0].device_set) if placed else jax.devices()[:1]
 
 

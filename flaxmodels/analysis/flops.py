@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import params as fp
 from ..calls.arguments import abstract, split
@@ -14,7 +14,7 @@ from ..core.model import Model
 from ..params.errors import warn_once
 
 
-def estimate_tokens(model: Model, inputs: Mapping[str, Any]) -> int:
+def estimate_tokens(model: Model, inputs: Mapping[str, ArrayLike]) -> int:
     """Returns how many tokens the main input holds, in arrays, lists, abstract values or tracers;
     0, with one warning in a process, if it is absent."""
     if model.main_input_name in inputs:
@@ -28,7 +28,7 @@ def estimate_tokens(model: Model, inputs: Mapping[str, Any]) -> int:
 
 def floating_point_ops(
     model: Model,
-    inputs: Mapping[str, object],
+    inputs: Mapping[str, ArrayLike],
     *,
     exclude_embeddings: bool = True,
     exact: bool = False,
@@ -68,5 +68,5 @@ def _counted_by_xla(model: Model, inputs: Mapping[str, object]) -> int:
 
     shapes = [abstract(array) for array in arrays]
     lowered = jax.jit(jax.grad(total)).lower(model.abstract_params(), shapes)
-    costs: Any = lowered.compile().cost_analysis()
+    costs = lowered.compile().cost_analysis() or {"flops": 0}
     return int(costs["flops"])

@@ -1,12 +1,12 @@
 """Measures of a model and its params, as methods: parameters, bytes, floating-point operations."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
 from .. import params as fp
 from ..core.model import Mixin
+from ..params.types import Leaf
 from .flops import estimate_tokens, floating_point_ops, is_no_embedding
 
 
@@ -51,7 +51,7 @@ class Measures(Mixin):
             params = params["params"]
         return fp.memory_footprint(params, per_device=per_device)
 
-    def get_parameter_or_buffer(self, params: fp.Params, target: str) -> Any:
+    def get_parameter_or_buffer(self, params: fp.Params, target: str) -> Leaf:
         """Returns the leaf at `target`, "model.layers.0.mlp.up_proj.kernel" or with slashes.
 
         Raises:

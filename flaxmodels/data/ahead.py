@@ -4,9 +4,16 @@ import queue
 import threading
 import weakref
 from collections.abc import Generator
-from typing import Any, Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
+
+
+class _Made(NamedTuple, Generic[T]):
+    """What the thread says: an item, or what it raised; neither at the end."""
+
+    items: tuple[T, ...] = ()
+    error: BaseException | None = None
 
 
 class Ahead(Generic[T]):
@@ -15,7 +22,7 @@ class Ahead(Generic[T]):
     closed, or nobody has it any more."""
 
     def __init__(self, items: Generator[T, None, None], count: int):
-        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(count)
+        self._queue: queue.Queue[_Made[T]] = queue.Queue(count)
         stop = threading.Event()
         # the thread knows the queue and not this object, which could not be collected otherwise
         told = (items, self._queue, stop)
@@ -29,13 +36,11 @@ class Ahead(Generic[T]):
     def __next__(self) -> T:
         if not self._end.alive:
             raise StopIteration
-        kind, value = self._queue.get()
-        if kind == "item":
-            return value
+        made = self._queue.get()
+        if made.items:
+            return made.items[0]
         self.close()
-        if kind == "error":
-            raise value
-        raise StopIteration
+        raise StopIteration if made.error is None else made.error
 
     def close(self) -> None:
         """Ends the thread, and waits for the item that it is making."""
@@ -43,22 +48,20 @@ class Ahead(Generic[T]):
 
 
 def _run(
-    items: Generator[Any, None, None], into: "queue.Queue[tuple[str, Any]]", stop: threading.Event
+    items: Generator[T, None, None], into: "queue.Queue[_Made[T]]", stop: threading.Event
 ) -> None:
     try:
         for item in items:
             if stop.is_set():
                 break
-            into.put(("item", item))
+            into.put(_Made((item,)))
         items.close()
-        into.put(("end", None))
+        into.put(_Made())
     except BaseException as error:
-        into.put(("error", error))
+        into.put(_Made(error=error))
 
 
-def _end(
-    into: "queue.Queue[tuple[str, Any]]", stop: threading.Event, thread: threading.Thread
-) -> None:
+def _end(into: "queue.Queue[_Made[T]]", stop: threading.Event, thread: threading.Thread) -> None:
     stop.set()
     while thread.is_alive():  # it may be waiting for room, more than once
         while not into.empty():

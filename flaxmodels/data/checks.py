@@ -1,6 +1,6 @@
 """Batches that a model cannot read, refused before a program reads other rows, or makes NaN."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ class Ranges(NamedTuple):
     @classmethod
     def of(cls, model: Model) -> "Ranges":
         """Reads them off a model."""
-        config: Any = model.config
-        kind = model.loss_kind
+        config, kind = model.config, model.loss_kind
         ids = getattr(getattr(config, "text", config), "vocab_size", None)
         labels = None
         if kind in _LANGUAGE:

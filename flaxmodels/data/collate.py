@@ -3,15 +3,26 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 IGNORED = -100
 """A label of which no loss is made."""
 
 Features: TypeAlias = Sequence[Mapping[str, Any]]
-Batch: TypeAlias = dict[str, Any]
+Batch: TypeAlias = dict[str, np.ndarray]
+
+
+class Pads(Protocol):
+    """What a collator reads of a tokenizer, which may say more."""
+
+    @property
+    def pad_token_id(self) -> int | None: ...
+
+    @property
+    def padding_side(self) -> str: ...
 
 
 class Padding(NamedTuple):
@@ -68,7 +79,7 @@ class DataCollatorWithPadding:
         pad_to_multiple_of: what lengths are rounded up to.
     """
 
-    tokenizer: Any
+    tokenizer: Pads
     padding: bool | str = True
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
@@ -140,7 +151,7 @@ class DataCollatorWithPadding:
 
     @property
     def _values(self) -> dict[str, int]:
-        pad = getattr(self.tokenizer, "pad_token_id", None) or 0
+        pad = self.tokenizer.pad_token_id or 0
         kinds = getattr(self.tokenizer, "pad_token_type_id", 0)
         zero = ("attention_mask", "position_ids", "decoder_attention_mask")
         return {
@@ -179,7 +190,7 @@ def filled(rows: Sequence[Any], length: int, value: int, side: str = "right") ->
     return array
 
 
-def stacked(name: str, values: Any) -> np.ndarray:
+def stacked(name: str, values: Sequence[ArrayLike] | np.ndarray) -> np.ndarray:
     """Stacks the values of a column -> [B, ...].
 
     Raises:
@@ -207,7 +218,7 @@ def _is_nested(ids: Any) -> bool:
     return len(ids) > 0 and hasattr(ids[0], "__len__")
 
 
-def _shape(value: Any) -> tuple[int, ...] | str:
+def _shape(value: ArrayLike) -> tuple[int, ...] | str:
     try:
         return str(np.shape(value))
     except ValueError:

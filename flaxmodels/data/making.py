@@ -249,6 +249,6 @@ def shuffled(items: Iterable[T], size: int, keys: tuple[int, ...]) -> Iterator[T
         yield waiting[place]
 
 
-def _apart(rows: Iterable[Row], pieces: list[list[Any]]) -> list[list[Row]]:
+def _apart(rows: Iterable[Row], pieces: Sequence[Sequence[object]]) -> list[list[Row]]:
     ready = iter(rows)
     return [[next(ready) for _ in row] for row in pieces]

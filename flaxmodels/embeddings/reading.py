@@ -26,7 +26,9 @@ _HUB = {field.name for field in dataclasses.fields(HubOptions)}
 _OLD_SIMILARITIES = {"dot_product": "dot"}
 
 
-def read_encoder(name_or_path: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+def read_encoder(
+    name_or_path: "str | os.PathLike | Location", options: Mapping[str, Any]
+) -> dict[str, Any]:
     """Reads the fields of a `SentenceEncoder`; arguments as its `from_pretrained`."""
     hub = hub_options(options)
     location = resolve(name_or_path, hub)
@@ -37,7 +39,7 @@ def read_encoder(name_or_path: Any, options: Mapping[str, Any]) -> dict[str, Any
     model, params = AutoModel.from_pretrained(place, **{**options, **inner})
     tokenizer = load_tokenizer(place, **{**hub_keywords(options), **inner})
     pool = read_pooling(files, pooling, model.config.hidden_size)
-    tree: dict[str, Any] = {MODEL: params}
+    tree: fp.Params = {MODEL: params}
     layers, width = [], model.config.hidden_size * len(pool.modes)
     for i, module in enumerate(rest, 2):
         layer, leaves = read_layer(files, module, width)
@@ -153,7 +155,7 @@ def hub_options(options: Mapping[str, object]) -> HubOptions:
 
 def below(
     name_or_path: "str | os.PathLike | Location", location: Location, hub: HubOptions, path: str
-) -> tuple[Any, dict[str, Any]]:
+) -> "tuple[str | os.PathLike | Location, dict[str, Any]]":
     """Returns what a load is given for the model's folder: what was resolved already, or, where
     `modules.json` has the model in a folder of its own, the name and that subfolder."""
     if not path:

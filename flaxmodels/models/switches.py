@@ -97,7 +97,7 @@ class Switches(Mixin):
         compile_config: Mapping[str, object] | None = None,
         *,
         donate_cache: bool = False,
-        compiler_options: Mapping[str, object] | None = None,
+        compiler_options: Mapping[str, str | bool] | None = None,
         folder: str | os.PathLike | None = None,
     ) -> CompiledCall:
         """Returns the forward pass, compiled ahead of time; see `CompiledCall`.

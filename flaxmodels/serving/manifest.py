@@ -11,7 +11,7 @@ from typing import Any
 
 from ..calls.scalars import whole
 from ..documents.json_files import read_json, text_of
-from ..documents.json_values import ConfigError
+from ..documents.json_values import ConfigError, Json
 from ..params.errors import quoted, some
 from .errors import ServingError, checked
 from .generating import Facts
@@ -64,7 +64,7 @@ class Manifest:
         command: what makes the export again.
     """
 
-    model: Mapping[str, Any]
+    model: Mapping[str, Json]
     exported: datetime.date
     expires: datetime.date
     libraries: Mapping[str, str]
@@ -196,7 +196,7 @@ def _manifest_of(values: Mapping[str, Any]) -> Manifest:
     )
 
 
-def _whole(text: Any) -> Spec:
+def _whole(text: object) -> Spec:
     """Reads an array of known sizes."""
     spec = Spec.of(str(text))
     if odd := [dim for dim in spec.dims if isinstance(dim, str)]:
@@ -204,11 +204,11 @@ def _whole(text: Any) -> Spec:
     return spec
 
 
-def _specs_of(values: Mapping[str, Any]) -> dict[str, Spec]:
+def _specs_of(values: Mapping[str, object]) -> dict[str, Spec]:
     return {str(name): Spec.of(str(spec)) for name, spec in values.items()}
 
 
-def _json_of(program: Program) -> dict[str, Any]:
+def _json_of(program: Program) -> dict[str, Json]:
     # Lists: the order of arguments is theirs, and JSON's objects are written with sorted keys.
     return {
         "file": program.file,

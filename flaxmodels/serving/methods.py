@@ -1,15 +1,15 @@
 """What a model says of how it is served."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from ..core.model import Mixin
 from ..params.tree.paths import flatten_arrays
-from ..params.types import Params
-from .signatures import Function
+from ..params.types import Params, PyTree
+from .signatures import Arrays, Function
 
 
 class Serves(Mixin):
@@ -23,19 +23,19 @@ class Serves(Mixin):
         as `apply` takes them, gives {name: array}. It is made special to shapes and dtypes by
         `jax.jit`, or by an export."""
 
-        def serve(params: Params, inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
+        def serve(params: Params, inputs: Arrays) -> Arrays:
             return self.serving_output(self.apply({"params": params}, **inputs))
 
         return serve
 
-    def serving_output(self, output: Any) -> dict[str, jax.Array]:
+    def serving_output(self, output: PyTree) -> Arrays:
         """Returns an output as a flat dict of arrays: what is None is left out, a tuple of arrays
         of one shape, as hidden states, is stacked [L, ...], and other trees have the paths of their
         arrays, "cache/index"."""
         if not hasattr(output, "items"):
             several = isinstance(output, tuple | list)
             output = {f"output_{i}": x for i, x in enumerate(output if several else (output,))}
-        found: dict[str, jax.Array] = {}
+        found: Arrays = {}
         for name, value in output.items():
             if isinstance(value, tuple | list) and (stacked := _stacked(value)) is not None:
                 value = stacked
@@ -46,7 +46,7 @@ class Serves(Mixin):
         return found
 
 
-def _stacked(values: tuple[Any, ...] | list[Any]) -> jax.Array | None:
+def _stacked(values: Sequence[jax.Array]) -> jax.Array | None:
     """Returns arrays of one shape and dtype as one; None for others."""
     if not values or not all(hasattr(x, "shape") for x in values):
         return None

@@ -8,7 +8,7 @@ import importlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from ..core.model import Model
 from ..params.atomic.replace import atomic_replace
 from ..params.save.saveable import saveable
 from ..params.tree.paths import flatten_arrays
+from ..params.types import PyTree
 from .errors import ServingError
 from .lowering import FlatTree, portable
 from .request import Request
-from .signatures import Function, Signature, Spec
+from .signatures import Arrays, Function, Signature, Spec
 
 
 def prepare(
@@ -65,10 +66,10 @@ def prepare(
     return write
 
 
-def _program(model: Model, flat: FlatTree, run: Function) -> Callable[..., dict[str, Any]]:
+def _program(model: Model, flat: FlatTree, run: Function) -> Callable[[Arrays, Arrays], Arrays]:
     """Returns the function of arrays by name, and of inputs, that is saved."""
 
-    def program(arrays: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    def program(arrays: Arrays, inputs: Arrays) -> Arrays:
         tree = flat.tree({path: arrays[path.replace("/", ".")] for path in flat.paths})
         return model.serving_output(run(tree, inputs))
 
@@ -76,13 +77,13 @@ def _program(model: Model, flat: FlatTree, run: Function) -> Callable[..., dict[
 
 
 def _traced(
-    tf: Any,
-    convert: Callable[..., Any],
-    program: Callable[..., Any],
-    weights: Mapping[str, Any],
+    tf: ModuleType,
+    convert: Callable[..., Callable[..., PyTree]],
+    program: Callable[[Arrays, Arrays], Arrays],
+    weights: Mapping[str, object],
     each: Signature,
     most: int,
-) -> Any:
+) -> object:
     """Returns the concrete function of a signature, which TensorFlow saves, for at most so many
     tokens."""
     shapes = {
@@ -103,12 +104,12 @@ def _traced(
     )
 
 
-def _tensor_spec(tf: Any, name: str, spec: Spec) -> Any:
+def _tensor_spec(tf: ModuleType, name: str, spec: Spec) -> object:
     dims = [dim if isinstance(dim, int) else None for dim in spec.dims]
     return tf.TensorSpec(dims, tf.dtypes.as_dtype(spec.dtype), name=name)
 
 
-def _libraries() -> tuple[Any, Any]:
+def _libraries() -> tuple[ModuleType, ModuleType]:
     """Imports TensorFlow, by name: nothing else of this library depends on it."""
     try:
         return (

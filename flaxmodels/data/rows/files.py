@@ -3,7 +3,6 @@
 import bisect
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -36,13 +35,13 @@ class Lines:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+    def take(self, indices: Sequence[int]) -> list[dict[str, object]]:
         """Reads the lines `indices`, counted over all files.
 
         Raises:
             ValueError: a line that is no JSON object, with its file and number.
         """
-        rows: list[dict[str, Any]] = [{} for _ in indices]
+        rows: list[dict[str, object]] = [{} for _ in indices]
         places = [bisect.bisect_right(self._ends, index) for index in indices]
         for which in dict.fromkeys(places):
             with open(self._paths[which], "rb") as file:
@@ -52,7 +51,7 @@ class Lines:
                         rows[i] = self._row(which, int(self._numbers[index]), file.readline())
         return rows
 
-    def _row(self, which: int, number: int, line: bytes) -> dict[str, Any]:
+    def _row(self, which: int, number: int, line: bytes) -> dict[str, object]:
         path = self._paths[which]
         try:
             if path.endswith(".txt"):

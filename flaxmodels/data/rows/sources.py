@@ -66,10 +66,18 @@ class Arrays:
         return all(isinstance(x, np.ndarray) and x.dtype.kind in "iufb" for x in columns)
 
 
+class Numbered(Protocol):
+    """What has a length, and gives one of its items by a number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> object: ...
+
+
 class Items:
     """A sequence of rows: mappings, texts, or objects with attributes."""
 
-    def __init__(self, items: Any):
+    def __init__(self, items: Numbered):
         self._items = items
 
     def __len__(self) -> int:
@@ -109,7 +117,7 @@ class Stream:
         once: whether there is a single pass, as of a generator.
     """
 
-    def __init__(self, make: Callable[[int], Iterable[Any]], *, once: bool = False):
+    def __init__(self, make: Callable[[int], object], *, once: bool = False):
         self._make, self.once, self._used = make, once, False
 
     def rows(self, epoch: int) -> Iterator[Row]:
@@ -133,7 +141,7 @@ class Stream:
             yield as_row(item, index)
 
 
-def as_row(item: Any, index: int) -> Row:
+def as_row(item: object, index: int) -> Row:
     """Returns a row as a dict.
 
     Raises:
@@ -178,7 +186,7 @@ def as_source(dataset: Any) -> Indexed | Stream:
             return Lines(dataset)
         return Items(dataset)
     if callable(dataset) and not hasattr(dataset, "__iter__"):
-        make: Any = dataset
+        make = dataset
         return Stream(lambda epoch: make())
     if not isinstance(dataset, Iterable):
         raise TypeError(
@@ -188,7 +196,7 @@ def as_source(dataset: Any) -> Indexed | Stream:
     return Stream(lambda epoch: _from(dataset, epoch), once=isinstance(dataset, Iterator))
 
 
-def _from(dataset: Any, epoch: int) -> Iterable[Any]:
-    if hasattr(dataset, "set_epoch"):  # Hugging Face's IterableDataset shuffles by it
-        dataset.set_epoch(epoch)
+def _from(dataset: Iterable[object], epoch: int) -> Iterable[object]:
+    if (begin := getattr(dataset, "set_epoch", None)) is not None:
+        begin(epoch)  # Hugging Face's IterableDataset shuffles by it
     return dataset
