@@ -6,10 +6,7 @@ import numpy as np
 
 from ..core.model import Model
 from .collate import IGNORED, Batch
-
-_LANGUAGE = ("causal_lm", "unshifted_lm", "masked_lm", "seq2seq_lm", "restoring_lm")
-_LANGUAGE += ("pretraining", "sentence_order_pretraining", "double_heads")
-_CLASSES = ("sequence_classification", "token_classification", "unpadded_token_classification")
+from .kinds import kind_of
 
 
 class Ranges(NamedTuple):
@@ -26,12 +23,12 @@ class Ranges(NamedTuple):
     @classmethod
     def of(cls, model: Model) -> "Ranges":
         """Reads them off a model."""
-        config, kind = model.config, model.loss_kind
+        config, counts = model.config, kind_of(model).counts
         ids = getattr(getattr(config, "text", config), "vocab_size", None)
         labels = None
-        if kind in _LANGUAGE:
+        if counts == "tokens":
             labels = getattr(model, "logit_count", ids)
-        elif kind in _CLASSES and config.num_labels > 1:
+        elif counts == "classes" and config.num_labels > 1:
             labels = config.num_labels
         return cls(ids, labels)
 

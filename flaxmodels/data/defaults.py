@@ -3,17 +3,12 @@
 from ..core.model import Model
 from .collate import Padding
 from .forming import Packs
+from .kinds import KINDS, kind_of
 from .options import DataOptions
 from .rows.columns import Columns, columns_of
 from .rows.masking import Masking
 from .rows.reading import Reader
 from .rows.tokenizing import Texts, Tokenizes, check_tokenizer
-
-_NEXT_TOKENS = {"causal_lm": "shifted", "unshifted_lm": "aligned"}
-_MASKED = ("masked_lm", "pretraining", "sentence_order_pretraining")
-_OF_DECODER = ("seq2seq_lm", "restoring_lm")
-_PACKED = (*_NEXT_TOKENS, "masked_lm", "replaced_tokens")
-_PACKED += ("token_classification", "unpadded_token_classification")
 
 _NO_LIMIT = 1 << 30  # as files say "as long as you like"
 
@@ -45,7 +40,7 @@ def texts_of(model: Model, tokenizer: Tokenizes | None, options: DataOptions) ->
     text, target = options.text, options.target
     if tokenizer is None and (text is not None or target is not None):
         raise ValueError(f"text={text!r}, target={target!r}: give tokenizer=, which reads them")
-    if target is not None and not _has_decoder(model):
+    if target is not None and not kind_of(model).decodes:
         raise ValueError(
             f"target={target!r}: {type(model).__name__} has no decoder that says it; what it is "
             "to go on with is a part of text"
@@ -74,15 +69,14 @@ def reader_of(
     if texts is not None and limit is None:
         longest = getattr(texts.tokenizer, "model_max_length", None)
         limit = longest if longest is not None and longest < _NO_LIMIT else None
-    kind = model.loss_kind
     return Reader(
         columns=columns,
         texts=texts,
         limit=None if packs is not None and packs.splits else limit,
-        next_tokens=_NEXT_TOKENS.get(kind or "") if makes_labels else None,
+        next_tokens=kind_of(model).next_tokens if makes_labels else None,
         masking=masking,
         unpads=packs is not None,
-        of_decoder=_has_decoder(model),
+        of_decoder=kind_of(model).decodes,
     )
 
 
@@ -93,9 +87,10 @@ def masking_of(model: Model, tokenizer: Tokenizes | None, options: DataOptions) 
     Raises:
         ValueError: a probability that would have no effect, or a tokenizer without a mask.
     """
-    if model.loss_kind not in _MASKED or tokenizer is None:
+    masks = kind_of(model).masks
+    if not masks or tokenizer is None:
         if options.asks_for_masking:
-            why = "has no tokenizer=" if model.loss_kind in _MASKED else "is not trained by masking"
+            why = "has no tokenizer=" if masks else "is not trained by masking"
             raise ValueError(
                 f"mlm_probability={options.mlm_probability} would have no effect: "
                 f"{type(model).__name__} {why}"
@@ -124,22 +119,23 @@ def packs_of(
     """
     if not options.pack:
         return None
-    kind = model.loss_kind
+    kind = kind_of(model)
     if limit is None:
         raise ValueError("pack: give max_length, the tokens of a packed row")
-    if kind not in _PACKED:
+    if not kind.packs:
+        known = ", ".join(name for name, each in KINDS.items() if each.packs)
         raise ValueError(
-            f"pack: {type(model).__name__} has the loss {kind}; rows are packed where each "
-            f"token has a label: {', '.join(_PACKED)}"
+            f"pack: {type(model).__name__} has the loss {model.loss_kind}; rows are packed where "
+            f"each token has a label: {known}"
         )
     pad, first, splits = padding.pad_token_id or 0, _first_position(model), options.pack == "split"
-    return Packs(limit, pad, kind == "causal_lm", first, splits)
+    return Packs(limit, pad, kind.next_tokens == "shifted", first, splits)
 
 
 def first_position(model: Model, padding: Padding) -> int | None:
     """Returns the position of a first token, where padding stands before it and the model is to be
     told; else None."""
-    if padding.padding_side != "left" or _has_decoder(model):
+    if padding.padding_side != "left" or kind_of(model).decodes:
         return None
     return _first_position(model)
 
@@ -147,7 +143,3 @@ def first_position(model: Model, padding: Padding) -> int | None:
 def _first_position(model: Model) -> int | None:
     """Returns the position of a first token; None of a model that takes no positions."""
     return model.config.first_position if "position_ids" in columns_of(model).inputs else None
-
-
-def _has_decoder(model: Model) -> bool:
-    return model.loss_kind in _OF_DECODER

@@ -6,19 +6,9 @@ from collections.abc import Iterable
 
 from ...core.arguments import array_arguments
 from ...core.model import Model
+from ..kinds import kind_of
 
-_LABELS = {
-    "causal_lm": ("labels", "shift_labels"),
-    "double_heads": ("labels", "shift_labels", "mc_labels"),
-    "next_sentence": ("labels", "next_sentence_label"),
-    "pretraining": ("labels", "next_sentence_label"),
-    "question_answering": ("start_positions", "end_positions"),
-    "sentence_order_pretraining": ("labels", "sentence_order_label"),
-}
-"""`loss_kind` of a model -> its label columns; "labels" for others."""
-
-_ANY = frozenset(name for names in _LABELS.values() for name in names)
-_SAME = {
+SAME = {
     "label": "labels",
     "label_ids": "labels",
     "start_position": "start_positions",
@@ -57,11 +47,10 @@ class Columns:
         return tuple(name for name in names if name in self)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.inputs or name in self.more or _SAME.get(str(name), name) in self.labels
+        return name in self.inputs or name in self.more or SAME.get(str(name), name) in self.labels
 
 
 def columns_of(model: Model, more: Iterable[str] = ()) -> Columns:
     """Returns the columns that a model takes, and `more` that a caller wants to keep."""
-    kind = model.loss_kind
-    labels = _ANY if kind is None else frozenset(_LABELS.get(kind, ("labels",)))
+    labels = frozenset(kind_of(model).labels)
     return Columns(frozenset(array_arguments(model)) | {"segment_ids"}, labels, frozenset(more))
