@@ -2,15 +2,18 @@
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from ..tree.weights import Shape
+from ..tree.weights import Shape, Weight
 from .peft.config import PeftConfig
 
 C = TypeVar("C", bound=type)
+
+Base: TypeAlias = jax.Array | Weight
+"""A weight without adapters."""
 
 ALL, LOOKUP, PRODUCT = "all", "lookup", "product"
 
@@ -18,7 +21,7 @@ ALL, LOOKUP, PRODUCT = "all", "lookup", "product"
 class Contract(Protocol):
     """Multiplies the last axis of x [..., D] with `axis` of a weight -> [..., F], as x.dtype."""
 
-    def __call__(self, x: jax.Array, weight: Any, axis: int, /) -> jax.Array: ...
+    def __call__(self, x: jax.Array, weight: Base, axis: int, /) -> jax.Array: ...
 
 
 class Product(NamedTuple):
@@ -26,13 +29,13 @@ class Product(NamedTuple):
 
     Attributes:
         x: [..., D], what is multiplied.
-        base: the weight without adapters: an array or a `Weight`.
+        base: the weight without adapters.
         axis: of the weight, 0 or 1, that is multiplied with the last of x.
         contract: how the library multiplies.
     """
 
     x: jax.Array
-    base: Any
+    base: Base
     axis: int
     contract: Contract
 
@@ -88,7 +91,7 @@ class Adapter(abc.ABC):
         return True
 
     @abc.abstractmethod
-    def on_rows(self, y: jax.Array, ids: jax.Array, base: Any) -> jax.Array:
+    def on_rows(self, y: jax.Array, ids: jax.Array, base: Base) -> jax.Array:
         """Returns rows [..., D] of a table at ids int [...]; y is what those before it made, `base`
         the table without adapters."""
 
@@ -165,13 +168,13 @@ def along(vector: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.broadcast_to(vector, y.shape)
 
 
-def wide(x: Any) -> jax.Array:
+def wide(x: jax.typing.ArrayLike) -> jax.Array:
     """Returns an array in float32, or as it is if that is wider."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def scaled(x: jax.Array, factor: Any) -> jax.Array:
+def scaled(x: jax.Array, factor: jax.typing.ArrayLike) -> jax.Array:
     """Multiplies x with one number, in float32, and returns the dtype of x."""
     y = wide(x)
     return (y * jnp.asarray(factor, y.dtype)).astype(x.dtype)

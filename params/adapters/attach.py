@@ -4,7 +4,6 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from graphlib import TopologicalSorter
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +12,11 @@ import numpy as np
 from ..tree.keys import one_key
 from ..tree.paths import flatten, nearest, unflatten
 from ..types import Params
-from .adapter import Adapter
+from .adapter import Adapter, Base
 from .weight import AdaptedWeight
 
 
-def adapted(params: Params, function: Callable[[str, AdaptedWeight], Any]) -> Params:
+def adapted(params: Params, function: Callable[[str, AdaptedWeight], Base]) -> Params:
     """Returns a tree with `function(path, weight)` in the place of each weight with adapters."""
     return unflatten(
         {
@@ -154,7 +153,7 @@ def delete_adapters(params: Params, names: str | Iterable[str]) -> Params:
     """
     gone = set(known_names(params, names))
 
-    def one(path: str, leaf: AdaptedWeight) -> Any:
+    def one(path: str, leaf: AdaptedWeight) -> Base:
         if merged := gone & set(leaf.merged):
             raise ValueError(
                 f"{path}: the adapter {min(merged)!r} is merged into the weight; "
@@ -215,7 +214,7 @@ def split_adapters(
     names = known_names(params, names)
     if not names:
         raise ValueError("no adapter acts on these params; fp.set_adapters says which")
-    trained: dict[str, Any] = {}
+    trained: dict[str, jax.Array] = {}
 
     def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
         own = dict(leaf.adapters)

@@ -1,13 +1,13 @@
 """Several adapters of one weight, of which each row of a batch has its own, in one program."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from ..tree.weights import Shape
-from .adapter import Adapter, Contract, Product, along, register, wide
+from .adapter import Adapter, Base, Contract, Product, along, register, wide
 from .weight import AdaptedWeight
 
 BANK = "bank"
@@ -36,13 +36,13 @@ class Bank(Adapter):
             there.
     """
 
-    a: Any
-    b: Any
-    bias: Any
-    gain: Any
-    inputs: Any
-    outputs: Any
-    index: Any
+    a: jax.Array | None
+    b: jax.Array | None
+    bias: jax.Array | None
+    gain: jax.Array | None
+    inputs: jax.Array | None
+    outputs: jax.Array | None
+    index: jax.Array
     names: tuple[str, ...]
 
     method: ClassVar[str] = "a bank"
@@ -72,7 +72,7 @@ class Bank(Adapter):
     def on_product(self, y: jax.Array, product: Product) -> jax.Array:
         x, contract = product.x, product.contract
         z = self._times(y, self.gain)
-        if self.a is not None:
+        if self.a is not None and self.b is not None:
             a, b = self._own(self.a, x), self._own(self.b, x)
             thin = _thin(contract, product.axis)
             z = z + (thin if self.index.ndim == 0 else jax.vmap(thin))(x, a, b)
@@ -83,9 +83,9 @@ class Bank(Adapter):
     def on_output(self, y: jax.Array) -> jax.Array:
         return self._times(y, self.outputs)
 
-    def on_rows(self, y: jax.Array, ids: jax.Array, base: Any) -> jax.Array:
+    def on_rows(self, y: jax.Array, ids: jax.Array, base: Base) -> jax.Array:
         z = wide(self._times(y, self.gain))
-        if self.a is not None:
+        if self.a is not None and self.b is not None:
             b = wide(self._own(self.b, ids))
             if self.index.ndim == 0:
                 rows = jnp.take(self._own(self.a, ids), ids, axis=0)
@@ -99,7 +99,7 @@ class Bank(Adapter):
     def on_weight(self, w: jax.Array, base: jax.Array) -> jax.Array:
         raise ValueError("no one array is a weight whose adapter is chosen by row")
 
-    def _own(self, table: Any, x: jax.Array) -> jax.Array:
+    def _own(self, table: jax.Array, x: jax.Array) -> jax.Array:
         """Returns what each row of x [B, ...] has of [n + 1, ...]."""
         if self.index.ndim and x.shape[:1] != self.index.shape:
             raise ValueError(
@@ -109,14 +109,14 @@ class Bank(Adapter):
             )
         return jnp.take(jnp.asarray(table), self.index, axis=0)
 
-    def _vectors(self, table: Any, y: jax.Array) -> jax.Array:
+    def _vectors(self, table: jax.Array, y: jax.Array) -> jax.Array:
         """Returns the vector of each row, as it meets y [B, ..., F]."""
         own = self._own(table, y)
         if self.index.ndim:
             own = own.reshape(own.shape[0], *[1] * (y.ndim - 2), own.shape[1])
         return along(own, y)
 
-    def _times(self, y: jax.Array, table: Any) -> jax.Array:
+    def _times(self, y: jax.Array, table: jax.Array | None) -> jax.Array:
         return y if table is None else (wide(y) * wide(self._vectors(table, y))).astype(y.dtype)
 
 

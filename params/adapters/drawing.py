@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ..quantized.qtensor import QTensor
 from ..tree.weights import Shape, Weight
+from .adapter import Base
+
+A = TypeVar("A")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Place:
     """
 
     path: str
-    base: Any
+    base: Base
     names: str | Sequence[str]
     part: str
 
@@ -93,12 +96,12 @@ class Drawing:
     """
 
     key: jax.Array
-    dtype: Any
-    start: Any = True
+    dtype: np.dtype
+    start: bool | str = True
 
     def array(
         self, place: Place, field: str, start: Start, ranks: Sequence[int] | None = None
-    ) -> Any:
+    ) -> jax.Array:
         """Makes an array beside a weight.
 
         Args:
@@ -119,7 +122,7 @@ class Drawing:
             return make(keys[0], jnp.int32(ranks[0]))
         return make(jnp.stack(keys), jnp.array(ranks, jnp.int32))
 
-    def scales(self, place: Place, values: Sequence[float]) -> Any:
+    def scales(self, place: Place, values: Sequence[float]) -> jax.Array:
         """Makes the scales of the layers, float32."""
         if place.is_abstract:
             return _abstract(place, place.base.shape[: place.lead], (), jnp.float32)
@@ -128,20 +131,20 @@ class Drawing:
         # Of NumPy: an array of this process, put onto devices of several, has shards of shards.
         return jnp.asarray(scales) if where is None else jax.device_put(scales, where)
 
-    def lengths(self, place: Place, of: Callable[[Any, Any], jax.Array], adapter: Any) -> Any:
+    def lengths(self, place: Place, of: Callable[[Base, A], jax.Array], adapter: A) -> jax.Array:
         """Makes vectors along the last axis of a weight, one a layer, as `of(base, adapter)`."""
         if place.is_abstract:
             shape = (*place.base.shape[: place.lead], place.shape[-1])
             return _abstract(place, shape, (-1,), self.dtype)
         return of(place.base, adapter).astype(self.dtype)
 
-    def copy(self, base: Any) -> Any:
+    def copy(self, base: Base) -> jax.Array:
         """Returns a weight as an array of its own."""
         if isinstance(base, Weight):
             return base.dense()
         return base if isinstance(base, jax.ShapeDtypeStruct) else jnp.array(base)
 
-    def rows(self, place: Place, rows: Sequence[int]) -> Any:
+    def rows(self, place: Place, rows: Sequence[int]) -> jax.Array:
         """Returns rows of a table, as it holds them now.
 
         Raises:
@@ -159,7 +162,7 @@ def _key(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def _abstract(place: Place, shape: Shape, follows: tuple[int | None, ...], dtype: Any) -> Any:
+def _abstract(place: Place, shape: Shape, follows: tuple[int | None, ...], dtype: np.dtype) -> Any:
     """Makes an abstract array beside an abstract weight, with logical axes if that has some."""
     base = jax.tree.leaves(place.base)[0]
     axes = getattr(base, "axes", None)
@@ -189,7 +192,9 @@ def _following(place: Place, axes: tuple, follows: tuple[int | None, ...]) -> tu
 
 
 @functools.lru_cache(maxsize=256)
-def _drawn(start: Start, dtype: np.dtype, sharding: NamedSharding | None) -> Callable[..., Any]:
+def _drawn(
+    start: Start, dtype: np.dtype, sharding: NamedSharding | None
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Compiles the draw of one shape: (key, rank) -> array, of both of them or of stacks."""
     shape, kind = start.shape, start.kind
 

@@ -1,12 +1,12 @@
 """(IA)^3: the inputs or the outputs of a product are multiplied, each by a number of its own."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 
 from ..tree.weights import Shape
-from .adapter import Adapter, Product, along, register, wide
+from .adapter import Adapter, Base, Product, along, register, wide
 
 
 @register("factors")
@@ -19,7 +19,7 @@ class IA3(Adapter):
         on: "output" or "input", as of PEFT's `feedforward_modules`.
     """
 
-    factors: Any
+    factors: jax.Array
     on: str = "output"
 
     method: ClassVar[str] = "IA3"
@@ -49,7 +49,7 @@ class IA3(Adapter):
     def on_output(self, y: jax.Array) -> jax.Array:
         return self._times(y) if self.on == "output" else y
 
-    def on_rows(self, y: jax.Array, ids: jax.Array, base: Any) -> jax.Array:
+    def on_rows(self, y: jax.Array, ids: jax.Array, base: Base) -> jax.Array:
         return self._times(y)
 
     def on_weight(self, w: jax.Array, base: jax.Array) -> jax.Array:

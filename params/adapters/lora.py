@@ -1,13 +1,13 @@
 """LoRA, rsLoRA, DoRA: a product of two thin matrices is added to the weight."""
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
 from ..tree.weights import Shape, Weight
-from .adapter import PRODUCT, Adapter, Product, along, register, scaled, wide
+from .adapter import PRODUCT, Adapter, Base, Product, along, register, scaled, wide
 
 
 @register("a", "b", "scale", "magnitude", "bias", "norm", "key")
@@ -29,13 +29,13 @@ class LoRA(Adapter):
         dropout: how often an input of `a` is dropped in training; not of a table.
     """
 
-    a: Any
-    b: Any
-    scale: Any
-    magnitude: Any = None
-    bias: Any = None
-    norm: Any = None
-    key: Any = None
+    a: jax.Array
+    b: jax.Array
+    scale: jax.Array
+    magnitude: jax.Array | None = None
+    bias: jax.Array | None = None
+    norm: jax.Array | None = None
+    key: jax.Array | None = None
     dropout: float = 0.0
 
     method: ClassVar[str] = "LoRA"
@@ -82,7 +82,7 @@ class LoRA(Adapter):
         plain = y if x is product.x else contract(x, base, axis)  # PEFT drops the inputs of both
         return (wide(y) + (gain - 1) * wide(plain) + gain * wide(update)).astype(y.dtype)
 
-    def on_rows(self, y: jax.Array, ids: jax.Array, base: Any) -> jax.Array:
+    def on_rows(self, y: jax.Array, ids: jax.Array, base: Base) -> jax.Array:
         rows = jnp.take(wide(self.a), ids, axis=0)
         z = wide(y) + rows @ wide(self.b) * self.scale
         if self.magnitude is not None:
@@ -103,7 +103,8 @@ class LoRA(Adapter):
         return jnp.sqrt(jnp.sum(jnp.square(total), axes))
 
     def gain(self, base: jax.Array) -> jax.Array:
-        """Returns what each column of W + scale * a @ b is multiplied with."""
+        """Returns what each column of W + scale * a @ b is multiplied with, if it has a length."""
+        assert self.magnitude is not None
         return wide(self.magnitude) / self.lengths(base)
 
     def on_weight(self, w: jax.Array, base: jax.Array) -> jax.Array:
@@ -139,12 +140,12 @@ class LoRA(Adapter):
         return self.bias is not None
 
 
-def wide_dense(base: Any) -> jax.Array:
+def wide_dense(base: Base) -> jax.Array:
     """Returns a weight as one array of float32."""
     return wide(base.dense(jnp.float32) if isinstance(base, Weight) else base)
 
 
-def dropped(x: jax.Array, key: Any, rate: float) -> jax.Array:
+def dropped(x: jax.Array, key: jax.Array, rate: float) -> jax.Array:
     """Returns x with elements that are zero, each as likely as `rate`, and the others larger."""
     if rate >= 1:
         return jnp.zeros_like(x)

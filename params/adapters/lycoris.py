@@ -2,13 +2,13 @@
 
 import abc
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from ..tree.weights import Shape
-from .adapter import Adapter, Product, register, wide
+from .adapter import Adapter, Base, Product, register, wide
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Sum(Adapter):
     def on_product(self, y: jax.Array, product: Product) -> jax.Array:
         return y + product.contract(product.x, self.delta(), product.axis)
 
-    def on_rows(self, y: jax.Array, ids: jax.Array, base: Any) -> jax.Array:
+    def on_rows(self, y: jax.Array, ids: jax.Array, base: Base) -> jax.Array:
         return (wide(y) + jnp.take(self.delta(), ids, axis=0)).astype(y.dtype)
 
     def on_weight(self, w: jax.Array, base: jax.Array) -> jax.Array:
@@ -43,11 +43,11 @@ class LoHa(Sum):
         scale: float32 [], alpha / r; not trained.
     """
 
-    a1: Any
-    b1: Any
-    a2: Any
-    b2: Any
-    scale: Any
+    a1: jax.Array
+    b1: jax.Array
+    a2: jax.Array
+    b2: jax.Array
+    scale: jax.Array
 
     method: ClassVar[str] = "LoHa"
     trained: ClassVar[tuple[str, ...]] = ("a1", "b1", "a2", "b2")
@@ -62,7 +62,7 @@ class LoHa(Sum):
         return {"a1": down, "b1": up, "a2": down, "b2": up, "scale": ()}
 
     def delta(self) -> jax.Array:
-        def product(a: Any, b: Any) -> jax.Array:
+        def product(a: jax.Array, b: jax.Array) -> jax.Array:
             return jnp.einsum("...r,ro->...o", wide(a), wide(b))
 
         return product(self.a1, self.b1) * product(self.a2, self.b2) * self.scale
@@ -80,13 +80,13 @@ class LoKr(Sum):
         scale: float32 [], alpha / r; not trained.
     """
 
-    w1: Any
-    a1: Any
-    b1: Any
-    w2: Any
-    a2: Any
-    b2: Any
-    scale: Any
+    w1: jax.Array | None
+    a1: jax.Array | None
+    b1: jax.Array | None
+    w2: jax.Array | None
+    a2: jax.Array | None
+    b2: jax.Array | None
+    scale: jax.Array
 
     method: ClassVar[str] = "LoKr"
     trained: ClassVar[tuple[str, ...]] = ("w1", "a1", "b1", "w2", "a2", "b2")
@@ -100,9 +100,11 @@ class LoKr(Sum):
         outer = [_factor(self, i, self.lead) for i in "12"]
         sizes = tuple(p * q for p, q in zip(*outer, strict=True))
         if sizes != tuple(shape):
-            odd = "w1" if self.w1 is not None else "a1"
             rows, columns = (n // m if m else 0 for n, m in zip(shape, outer[1], strict=False))
-            found[odd] = (rows, columns) if odd == "w1" else (rows, self.b1.shape[-2])
+            if self.b1 is None:
+                found["w1"] = (rows, columns)
+            else:
+                found["a1"] = (rows, self.b1.shape[-2])
         return found
 
     @property

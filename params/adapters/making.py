@@ -12,9 +12,8 @@ from ..tree.cast import parse_dtype
 from ..tree.keys import one_key
 from ..tree.layers import apart
 from ..tree.paths import flatten, nearest
-from ..tree.weights import Weight
-from ..types import Leaf, Params
-from .adapter import ALL, LOOKUP, Adapter
+from ..types import Params
+from .adapter import ALL, LOOKUP, Adapter, Base
 from .attach import attach
 from .drawing import Drawing, Place, Start
 from .ia3 import IA3
@@ -187,7 +186,7 @@ def _lora(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing)
 
 
 @jax.jit
-def _lengths(base: Leaf | Weight, lora: LoRA) -> jax.Array:
+def _lengths(base: Base, lora: LoRA) -> jax.Array:
     """Returns what the magnitudes of DoRA begin as, by one program for all weights of a shape."""
     return over_layers(lambda base, lora: lora.lengths(wide_dense(base)), base, lora)
 

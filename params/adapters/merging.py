@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from ..quantized.make import quantize
 from ..quantized.qtensor import QTensor
 from ..tree.paths import flatten, unflatten
 from ..types import Params
-from .adapter import ALL, Adapter, wide
+from .adapter import ALL, Adapter, Base, wide
 from .attach import active_adapters, adapted_leaves, adapter_names, known_names
 from .lora import wide_dense
 from .weight import AdaptedWeight, over_layers
@@ -82,23 +81,21 @@ def unmerge_adapters(params: Params) -> Params:
     return unflatten(leaves)
 
 
-def _parted(path: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
+def _parted(path: str, leaves: Params) -> Params:
     """Takes what is merged out of the weight at `path` -> what changes, as `_merged`."""
     leaf: AdaptedWeight = leaves[path]
     names = leaf.merged[::-1]
     out = _without_configs(leaf.adapters[name] for name in names)
     base = _on_host(_base_without(leaf.base, out), leaf.base)
     own = {**leaf.adapters, **{name: leaf.adapters[name].after_merge() for name in names}}
-    found: dict[str, Any] = {path: leaf.replace(base=base, adapters=own, merged=())}
+    found: Params = {path: leaf.replace(base=base, adapters=own, merged=())}
     beside = _beside(path)
     if beside in leaves and any(each.changes_bias for each in out):
         found[beside] = _on_host(_bias_without(leaves[beside], out), leaves[beside])
     return found
 
 
-def _merged(
-    path: str, leaves: Mapping[str, Any], own: Mapping[str, Adapter], quantized: str
-) -> dict[str, Any]:
+def _merged(path: str, leaves: Params, own: Mapping[str, Adapter], quantized: str) -> Params:
     """Merges adapters into the weight at `path` -> what changes: it, and the bias beside it."""
     leaf: AdaptedWeight = leaves[path]
     if isinstance(jax.tree.leaves(leaf)[0], jax.ShapeDtypeStruct):
@@ -116,14 +113,14 @@ def _merged(
         every[name] = each.replace(config=adapter.config)
     base = _on_host(base, leaf.base)
     made = leaf.replace(base=base, adapters=every, merged=tuple(own))
-    found = {path: made}
+    found: Params = {path: made}
     changes = [each for each in own.values() if each.changes_bias]
     beside = _beside(path)
     if changes and beside not in leaves:
         if odd := [name for name, each in own.items() if each.needs_bias]:
             raise ValueError(f"{path}: the adapter {odd[0]!r} adds to a bias, and there is none")
         return found
-    bias: Any = leaves[beside] if changes else None
+    bias = leaves[beside] if changes else None
     if isinstance(bias, AdaptedWeight):
         raise ValueError(
             f"{beside}: a bias that is adapted, beside a weight whose adapters change "
@@ -146,11 +143,11 @@ def _without_configs(adapters: Iterable[Adapter]) -> list[Adapter]:
 
 @functools.partial(jax.jit, static_argnums=2)
 def _base_with(
-    base: Any, adapters: list[Adapter], quantized: str
-) -> tuple[Any, list[Adapter], jax.Array]:
+    base: Base, adapters: list[Adapter], quantized: str
+) -> tuple[Base, list[Adapter], jax.Array]:
     """Returns a weight with adapters in it, the adapters, and whether its numbers are finite."""
 
-    def one(base: Any, adapters: list[Adapter]) -> tuple[Any, list[Adapter], jax.Array]:
+    def one(base: Base, adapters: list[Adapter]) -> tuple[Base, list[Adapter], jax.Array]:
         dense = w = wide_dense(base)
         for each in adapters:
             w = each.on_weight(w, dense)
@@ -161,10 +158,10 @@ def _base_with(
 
 
 @jax.jit
-def _base_without(base: Any, adapters: list[Adapter]) -> Any:
+def _base_without(base: Base, adapters: list[Adapter]) -> Base:
     """Returns what `_base_with` made a weight of."""
 
-    def one(base: Any, adapters: list[Adapter]) -> Any:
+    def one(base: Base, adapters: list[Adapter]) -> Base:
         w = wide_dense(base)
         for each in adapters:
             w = each.off_weight(w)
@@ -206,14 +203,14 @@ def _check_finite(finite: jax.Array, path: str, names: Iterable[str]) -> None:
         )
 
 
-def _like(w: jax.Array, base: Any, quantized: str) -> Any:
+def _like(w: jax.Array, base: Base, quantized: str) -> Base:
     """Returns a merged weight as its base is held."""
     if isinstance(base, QTensor) and quantized == "requantize":
         return quantize(w.swapaxes(-1, -2) if base.form.turned else w, base.form)
     return w.astype(base.dtype)
 
 
-def _on_host(new: Any, old: Any) -> Any:
+def _on_host(new: Base, old: object) -> Base | np.ndarray:
     """Returns a new array as one of NumPy where the old one is."""
     there = isinstance(old, np.ndarray) and not isinstance(new, Tracer)
     return np.asarray(new) if there else new

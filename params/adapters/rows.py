@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ..types import Params
-from .adapter import Adapter, along, wide
+from .adapter import Adapter, Base, along, wide
 from .attach import adapted, adapted_leaves, adapter_names, known_names
 from .bank import BANK, FACTORS, FIELDS, Bank, bank_of
 from .ia3 import IA3
@@ -38,7 +38,7 @@ def stack_adapters(params: Params, names: Sequence[str] | None = None) -> Params
     if not names:
         raise ValueError("the params have no adapters; fp.lora_init makes some")
 
-    def one(path: str, leaf: AdaptedWeight) -> Any:
+    def one(path: str, leaf: AdaptedWeight) -> Base:
         if leaf.merged:
             raise ValueError(f"{path}: {leaf.merged[0]!r} is merged; fp.unmerge_adapters first")
         own = {name: leaf.adapters[name] for name in names if name in leaf.adapters}
@@ -56,7 +56,7 @@ def stack_adapters(params: Params, names: Sequence[str] | None = None) -> Params
 
 
 def _bank(
-    path: str, base: Any, own: Mapping[str, Adapter], names: tuple[str, ...], part: str
+    path: str, base: Base, own: Mapping[str, Adapter], names: tuple[str, ...], part: str
 ) -> Bank:
     """Makes the bank of a weight, by one compiled program for all weights of a shape."""
     fit: dict[str, LoRA | IA3] = {}
@@ -73,12 +73,12 @@ def _bank(
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _stacked_arrays(
-    base: Any, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], part: str
+    base: Base, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], part: str
 ) -> Bank:
     return over_layers(lambda base, own: _of_layer(base, own, names, part), base, own)
 
 
-def _of_layer(base: Any, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], part: str) -> Bank:
+def _of_layer(base: Base, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], part: str) -> Bank:
     """Makes the bank of one layer."""
     fields: dict[str, dict[int, jax.Array]] = {}
     for number, name in enumerate(names, 1):
@@ -89,15 +89,14 @@ def _of_layer(base: Any, own: Mapping[str, LoRA | IA3], names: tuple[str, ...], 
         elif adapter is not None:
             for field, value in _folded(adapter, base).items():
                 fields.setdefault(field, {})[number] = value
-    arrays: dict[str, Any] = {
+    arrays: dict[str, jax.Array | None] = {
         field: _side_by_side(values, len(names) + 1, float(field in FACTORS))
         for field, values in fields.items()
     }
-    every: dict[str, Any] = dict.fromkeys(FIELDS)
-    return Bank(**every | arrays, index=jnp.int32(0), names=names, part=part)
+    return Bank(*map(arrays.get, FIELDS), index=jnp.int32(0), names=names, part=part)
 
 
-def _folded(adapter: LoRA, base: Any) -> dict[str, jax.Array]:
+def _folded(adapter: LoRA, base: Base) -> dict[str, jax.Array]:
     """Returns the arrays of a LoRA, with its scale and the factors of DoRA in b."""
     b = wide(adapter.b) * adapter.scale
     fields = {}
@@ -163,7 +162,9 @@ def put_adapter(
     return adapted(params, lambda path, leaf: leaves[path])
 
 
-def _row(where: str, field: str, table: Any, new: Any, lead: int) -> Any:
+def _row(
+    where: str, field: str, table: jax.Array | None, new: jax.Array | None, lead: int
+) -> jax.Array | None:
     """Returns what an array of a bank gets in one place, [*layers, ...]; None if there is none.
 
     Args:
@@ -232,7 +233,7 @@ def _index(choice: Choice, names: tuple[str, ...]) -> jax.Array:
     if isinstance(choice, str | int) or choice is None:
         return jnp.int32(_number(choice, names))
     if isinstance(choice, Tracer):
-        index: Any = choice
+        index = choice
     elif isinstance(choice, jax.Array | np.ndarray | np.generic):
         index = np.asarray(choice)
     else:

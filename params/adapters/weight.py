@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,12 @@ import numpy as np
 
 from ..host.kernels import cast_leaf
 from ..tree.weights import Shape, Weight
-from .adapter import ALL, LOOKUP, PRODUCT, Adapter, Contract, Product
+from .adapter import ALL, LOOKUP, PRODUCT, Adapter, Base, Contract, Product
 from .lora import wide_dense
 
-Rows: TypeAlias = Callable[[Any, jax.Array, jax.typing.DTypeLike], jax.Array]
+A, B, Made = TypeVar("A"), TypeVar("B"), TypeVar("Made")
+
+Rows: TypeAlias = Callable[[Base, jax.Array, jax.typing.DTypeLike], jax.Array]
 """(table, ids, dtype) -> rows."""
 
 
@@ -33,7 +35,7 @@ class AdaptedWeight(Weight):
         merged: names of those that the base has in it.
     """
 
-    base: Any
+    base: Base
     adapters: Mapping[str, Adapter]
     active: tuple[str, ...] = ()
     enabled: bool = True
@@ -74,7 +76,7 @@ class AdaptedWeight(Weight):
                 )
         return [each for each in found if ALL in (part, each.part) or part == each.part]
 
-    def dense(self, dtype: jax.typing.DTypeLike | None = None) -> Any:
+    def dense(self, dtype: jax.typing.DTypeLike | None = None) -> jax.Array:
         """Returns the weight that acting adapters make.
 
         Raises:
@@ -139,7 +141,7 @@ jax.tree_util.register_dataclass(
 )
 
 
-def over_layers(function: Callable[..., Any], base: Any, adapters: Any) -> Any:
+def over_layers(function: Callable[[B, A], Made], base: B, adapters: A) -> Made:
     """Returns `function(base, adapters)`; of a weight of stacked layers, that of each of them, one
     after another, so that what it computes in float32 is one layer's."""
     each = jax.tree.leaves(adapters, is_leaf=lambda x: isinstance(x, Adapter))
@@ -148,8 +150,8 @@ def over_layers(function: Callable[..., Any], base: Any, adapters: Any) -> Any:
     return function(base, adapters)
 
 
-def _with_all(base: Any, adapters: list[Adapter]) -> jax.Array:
-    base = w = wide_dense(base)
+def _with_all(base: Base, adapters: list[Adapter]) -> jax.Array:
+    dense = w = wide_dense(base)
     for each in adapters:
-        w = each.on_weight(w, base)
+        w = each.on_weight(w, dense)
     return w

@@ -1,13 +1,13 @@
 """What takes the place of a weight: all of it, or some rows."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from ..tree.weights import Shape
-from .adapter import Adapter, Product, register, wide
+from .adapter import Adapter, Base, Product, register, wide
 
 
 @register("value")
@@ -19,7 +19,7 @@ class Replacement(Adapter):
         value: of the weight's shape.
     """
 
-    value: Any
+    value: jax.Array
 
     method: ClassVar[str] = "a replacement"
     trained: ClassVar[tuple[str, ...]] = ("value",)
@@ -34,7 +34,7 @@ class Replacement(Adapter):
     def on_product(self, y: jax.Array, product: Product) -> jax.Array:
         return product.contract(product.x, self.value, product.axis)
 
-    def on_rows(self, y: jax.Array, ids: jax.Array, base: Any) -> jax.Array:
+    def on_rows(self, y: jax.Array, ids: jax.Array, base: Base) -> jax.Array:
         return jnp.take(self.value, ids, axis=0).astype(y.dtype)
 
     def on_weight(self, w: jax.Array, base: jax.Array) -> jax.Array:
@@ -53,8 +53,8 @@ class TokenRows(Adapter):
             of a head.
     """
 
-    rows: Any
-    index: Any
+    rows: jax.Array
+    index: jax.Array
     axis: int = 0
 
     method: ClassVar[str] = "trainable tokens"
@@ -72,7 +72,7 @@ class TokenRows(Adapter):
         logits = product.contract(product.x, self.rows, 1)
         return y.at[..., self.index].set(logits.astype(y.dtype))
 
-    def on_rows(self, y: jax.Array, ids: jax.Array, base: Any) -> jax.Array:
+    def on_rows(self, y: jax.Array, ids: jax.Array, base: Base) -> jax.Array:
         found = ids[..., None] == jnp.broadcast_to(self.index, (*ids.shape, *self.index.shape))
         own = jnp.take(self.rows, jnp.argmax(found, -1), axis=0).astype(y.dtype)
         return jnp.where(found.any(-1, keepdims=True), own, y)

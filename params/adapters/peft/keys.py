@@ -1,16 +1,16 @@
 """The keys of `adapter_config.json` as PEFT 0.21 writes them: what becomes of each, by method."""
 
-from typing import Any
+from ...strict_json import Json
 
 VERSION = "0.21.2"
 """The PEFT whose files these are, which ours say."""
 
-_EVERY: dict[str, Any] = {
+_EVERY: dict[str, Json] = {
     "auto_mapping": None,
     "inference_mode": True,
     "peft_version": VERSION,
 }
-_LYCORIS: dict[str, Any] = {
+_LYCORIS: dict[str, Json] = {
     **_EVERY,
     "init_weights": True,
     "module_dropout": 0.0,
@@ -44,7 +44,7 @@ NAMES: dict[str, dict[str, str]] = {
 }
 """Method -> {key of the file: field of `PeftConfig`}."""
 
-KEPT: dict[str, dict[str, Any]] = {
+KEPT: dict[str, dict[str, Json]] = {
     "LORA": {
         **_EVERY,
         "alora_invocation_tokens": None,
