@@ -1,9 +1,9 @@
 """Checks: the tensors of an adapter, its configuration and a model are of each other."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
+from .. import params as fp
 from ..core.model import Model
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import is_saved, is_targeted
@@ -149,7 +149,7 @@ def check_saved(tensors: AdapterTensors, table: Modules, config: PeftConfig) -> 
         )
 
 
-def check_places(leaves: Mapping[str, Any], where: str) -> None:
+def check_places(leaves: fp.Params, where: str) -> None:
     """Refuses weights that stay off the devices: a run in stages knows no adapters.
 
     Raises:
@@ -164,7 +164,7 @@ def check_places(leaves: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _is_away(leaf: Any) -> bool:
+def _is_away(leaf: object) -> bool:
     base = leaf.base if isinstance(leaf, AdaptedWeight) else leaf
     where = getattr(base, "sharding", None)
     return isinstance(base, DiskLeaf) or getattr(where, "memory_kind", None) in HOST_KINDS

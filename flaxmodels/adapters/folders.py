@@ -123,7 +123,7 @@ def load_adapter(
     adapter_name: str,
     options: HubOptions,
     *,
-    config: Any = None,
+    config: object = None,
     state: Mapping[str, object] | None = None,
 ) -> fp.Params:
     """Puts one more adapter onto params; see `HasAdapters.load_adapter`."""

@@ -5,8 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..params.adapters.adapter import ALL, Adapter
+from ..params.adapters.adapter import ALL, Adapter, Base
 from ..params.multihost import gather, is_spread
+from ..params.tree.weights import Weight
+from ..params.types import Leaf
 from .modules import Module, Piece
 
 
@@ -18,5 +20,11 @@ def of_layer(adapter: Adapter | None, piece: Piece, module: Module) -> Any:
     return jax.tree.map(lambda x: take(host(x)), adapter)
 
 
-def host(array: Any) -> np.ndarray:
+def dense(base: Base) -> jax.Array:
+    """Returns a weight as one array."""
+    return base.dense() if isinstance(base, Weight) else base
+
+
+def host(array: Leaf) -> np.ndarray:
+    """Returns an array as one of NumPy, put together of those of several processes."""
     return np.asarray(gather(array) if is_spread(array) else array)

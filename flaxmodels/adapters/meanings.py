@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..params.adapters.adapter import Adapter
+from ..params.adapters.adapter import Adapter, Base
 from ..params.adapters.ia3 import IA3
 from ..params.adapters.lora import LoRA
 from ..params.adapters.lycoris import LoHa, LoKr
@@ -184,7 +183,7 @@ def _ia3(stack: Stack, config: PeftConfig) -> IA3:
     return IA3(factors, "input" if on_input else "output")
 
 
-def token_rows(leaf: Any, site: tuple[Piece, Fields], config: PeftConfig) -> TokenRows:
+def token_rows(leaf: Base, site: tuple[Piece, Fields], config: PeftConfig) -> TokenRows:
     """Makes trainable tokens; those of a table that a head is tied to are the head's too."""
     _, fields = site
     name = next(name for name in TOKENS if name in fields.tensors)

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def modules_of(model: Model) -> Modules:
             tensors[place.name] = ((*there, Piece(path, layer, place)), part)
     kinds = {name: _kind(pieces) for name, (pieces, _) in tensors.items()}
     for head, table in _tied_heads(model, leaves):
-        both: dict[str, Any] = dict.fromkeys((table, head), leaves[table])
+        both: fp.Params = dict.fromkeys((table, head), leaves[table])
         (own,), (other,) = places(both, model.naming, TORCH).values()
         tensors[own.name] = (tensors[own.name][0], LOOKUP)
         tensors[other.name] = ((Piece(table, None, other.turned()),), PRODUCT)
@@ -153,7 +153,7 @@ def _copies(model: Model, leaves: Mapping[str, fp.PyTree]) -> dict[str, str]:
     found = {}
     for path, copy in pairs:
         if path in leaves and copy not in leaves and copy.endswith("/embedding"):
-            both: dict[str, Any] = dict.fromkeys((path, copy), leaves[path])
+            both: fp.Params = dict.fromkeys((path, copy), leaves[path])
             (own,), (other,) = places(both, model.naming, TORCH).values()
             found[other.name.removesuffix(".weight")] = own.name.removesuffix(".weight")
     return found

@@ -1,9 +1,9 @@
 """How rules of PEFT see a model: the names of its modules in PyTorch, leaf by leaf."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from .. import params as fp
+from ..core.model import Model
 from ..core.template import template_of
 from ..params.tree.naming import TORCH
 from ..params.tree.places import places
@@ -11,7 +11,7 @@ from ..params.tree.places import places
 _CLASSIFIERS = ("score", "classifier")
 
 
-def module_names(model: Any) -> dict[str, str | Sequence[str]]:
+def module_names(model: Model) -> dict[str, str | Sequence[str]]:
     """Returns {path of a leaf: the name of its module in PyTorch}, or names of all layers where the
     model stacks them. What checkpoints have as one module has that one's name for every part."""
     leaves = fp.flatten(template_of(model))
@@ -25,13 +25,13 @@ def module_names(model: Any) -> dict[str, str | Sequence[str]]:
     return found
 
 
-def tied_tables(model: Any) -> frozenset[str]:
+def tied_tables(model: Model) -> frozenset[str]:
     """Returns the paths of tables that serve as a head too."""
     leaves = fp.flatten(template_of(model))
     return frozenset(table for head, table in model.tied if head not in leaves and table in leaves)
 
 
-def linear_names(model: Any) -> tuple[str, ...]:
+def linear_names(model: Model) -> tuple[str, ...]:
     """Returns the modules that PEFT means by "all-linear": all that multiply by a kernel, but for
     the head of a language model, or else a classifier."""
     leaves = fp.flatten(template_of(model))

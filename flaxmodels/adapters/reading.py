@@ -1,14 +1,13 @@
 """Reading: the tensors of one of PEFT's adapters -> what changes each leaf of a model."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
 
 from .. import params as fp
 from ..core.model import Model
-from ..params.adapters.adapter import ALL, Adapter
+from ..params.adapters.adapter import ALL, Adapter, Base
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import is_scaled_before, rank_of, scale_of
 from ..params.adapters.peft.tensors import AdapterTensors
@@ -17,6 +16,7 @@ from ..params.adapters.whole import Replacement
 from ..params.errors import CheckpointError, quoted
 from ..params.formats import Tensor
 from .checks import aligned, check_places, check_saved, check_targets
+from .layers import dense
 from .meanings import METHODS, TOKENS, token_rows
 from .modules import Modules, Piece, modules_of
 from .sites import Fields, Stack
@@ -62,7 +62,7 @@ def read_adapters(
 
 
 def _leaf_adapter(
-    path: str, leaf: Any, sites: list[tuple[Piece, Fields]], config: PeftConfig
+    path: str, leaf: Base, sites: list[tuple[Piece, Fields]], config: PeftConfig
 ) -> Adapter:
     """Makes the adapter of one leaf; of one that serves a table and a tied head, for both if they
     have the same."""
@@ -83,7 +83,7 @@ def _leaf_adapter(
 
 
 def _of_part(
-    leaf: Any, sites: list[tuple[Piece, Fields]], config: PeftConfig, part: str
+    leaf: Base, sites: list[tuple[Piece, Fields]], config: PeftConfig, part: str
 ) -> Adapter:
     if any(name in sites[0][1].tensors for name in TOKENS):
         return token_rows(leaf, sites[0], config)
@@ -95,8 +95,8 @@ def _of_part(
 
 
 def _replaced(
-    leaves: dict[str, Any], tensors: AdapterTensors, table: Modules
-) -> tuple[dict[str, Any], dict[str, Adapter]]:
+    leaves: fp.Params, tensors: AdapterTensors, table: Modules
+) -> tuple[fp.Params, dict[str, Adapter]]:
     """Makes replacements of leaves. A table that is adapted and saved along is the base's own, or
     takes its place there."""
     values: dict[tuple[str, str], dict[int | None, np.ndarray]] = {}
@@ -116,8 +116,7 @@ def _replaced(
         if None in found:
             whole = found[None]
         else:
-            dense = base.dense() if hasattr(base, "dense") else base
-            whole = np.array(dense)
+            whole = np.array(dense(base))
             for layer, array in found.items():
                 whole[layer] = array
         follows = tuple(range(-len(shape), 0))
@@ -157,12 +156,11 @@ def _piece_of(tensor: Tensor, piece: Piece, where: str) -> np.ndarray:
     return array.transpose(place.permutation)
 
 
-def _with_base(leaf: Any, array: np.ndarray) -> Any:
+def _with_base(leaf: Base, array: np.ndarray) -> Base:
     """Returns a leaf whose base is a table out of the file, where it differs."""
     stack = Stack(leaf, {})
     base = stack.base
-    dense = base.dense() if hasattr(base, "dense") else base
-    if np.array_equal(np.asarray(dense).astype(array.dtype), array):
+    if np.array_equal(np.asarray(dense(base)).astype(array.dtype), array):
         return leaf
     placed = stack.placed(array, tuple(range(-array.ndim, 0))).astype(base.dtype)
     return leaf.replace(base=placed) if isinstance(leaf, AdaptedWeight) else placed

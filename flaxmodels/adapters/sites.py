@@ -3,12 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..params.adapters.adapter import Base
 from ..params.adapters.weight import AdaptedWeight
 from ..params.errors import CheckpointError, quoted
 from ..params.formats import Tensor
@@ -67,11 +67,11 @@ class Stack:
         sites: number of the layer, None of a leaf that is not stacked -> its piece and tensors.
     """
 
-    leaf: Any
+    leaf: Base
     sites: Mapping[int | None, tuple[Piece, Fields]]
 
     @property
-    def base(self) -> Any:
+    def base(self) -> Base:
         return self.leaf.base if isinstance(self.leaf, AdaptedWeight) else self.leaf
 
     def array(

@@ -15,7 +15,7 @@ from ..params.adapters.peft.targets import is_saved, is_targeted, rank_of
 from ..params.adapters.whole import Replacement, TokenRows
 from ..params.errors import CheckpointError
 from .derived import derived_config, with_ranks
-from .layers import host, of_layer
+from .layers import dense, host, of_layer
 from .modules import HEAD, TABLE, Module, Modules, Piece, modules_of
 from .spelled import FIELDS, Parts
 
@@ -68,7 +68,7 @@ def written_adapter(model: Model, params: fp.Params, name: str) -> Written:
                 ranks[module.name] = rank, one.scale
             if _is_saved_along(module, config):
                 base = leaves[module.pieces[0].path].base
-                tensors[f"{module.name}.base_layer.weight"] = host(_dense(base))
+                tensors[f"{module.name}.base_layer.weight"] = host(dense(base))
     tensors |= _tokens(parts, table, config)
     tensors |= _replaced(parts, table, config)
     return Written(with_ranks(config, ranks), tensors)
@@ -100,10 +100,6 @@ def _is_adapted(module: Module, each: list[Any], config: PeftConfig) -> bool:
     if hasattr(each[0], "scale") and float(each[0].scale) != 0:
         return True
     return is_targeted(config, module.name)
-
-
-def _dense(base: Any) -> Any:
-    return base.dense() if hasattr(base, "dense") else base
 
 
 def _is_saved_along(module: Module, config: PeftConfig) -> bool:

@@ -129,13 +129,11 @@ def owner_of(path: str, packed: Mapping[str, Form]) -> str | None:
 
 def _value(arrays: Params, form: Form) -> QTensor:
     inner = {"scale": form.scale, "offset": form.offset}
-    return QTensor(
-        **{
-            name: array if (of := inner.get(name)) is None else _value(array, of)
-            for name, array in arrays.items()
-        },
-        form=form,
-    )
+    fields: Params = {
+        name: array if (of := inner.get(name)) is None else _value(array, of)
+        for name, array in arrays.items()
+    }
+    return QTensor(**fields, form=form)
 
 
 def _packed(piece: Piece) -> PackedTensor:

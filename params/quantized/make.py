@@ -4,15 +4,13 @@ All of it is for arrays of NumPy and of JAX alike, and works in `jit`. The codes
 bitsandbytes makes of the same numbers (int8, nf4, fp4), and PyTorch's casts (float8).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
 from ..types import Concrete
-from .codes import CODEBOOKS, codes_of, pack
+from .codes import CODEBOOKS, codes_of, module_of, pack
 from .qtensor import Form, QTensor, spread
 
 _BITSANDBYTES = float(np.float32(1 / 127))
@@ -46,7 +44,7 @@ def form_of(
     return Form(codes, block, jnp.dtype(dtype), turned, factor=factor)
 
 
-def quantize(array: Concrete, form: Form, largest: Any = None) -> QTensor:
+def quantize(array: Concrete, form: Form, largest: Concrete | None = None) -> QTensor:
     """Quantises an array [..., rows, columns] that lies as its codes are stored: a scale for each
     block, from the largest magnitude in it.
 
@@ -63,7 +61,9 @@ def quantize(array: Concrete, form: Form, largest: Any = None) -> QTensor:
     return QTensor(pack(found, codes_of(form.codes).bits, -1), scale, form=form)
 
 
-def encode(array: Concrete, form: Form, largest: Any = None) -> tuple[Any, Any]:
+def encode(
+    array: Concrete, form: Form, largest: Concrete | None = None
+) -> tuple[Concrete, Concrete]:
     """Returns the codes that `quantize` packs, one each element, and their scales."""
     codes = codes_of(form.codes)
     if not array.size:
@@ -85,9 +85,9 @@ def encode(array: Concrete, form: Form, largest: Any = None) -> tuple[Any, Any]:
     return function(numbers, largest, form)
 
 
-def _nearest(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
+def _nearest(numbers: Concrete, largest: Concrete, form: Form) -> tuple[Concrete, Concrete]:
     """Returns the code of the nearest number of a codebook, the lower one of two."""
-    xp = _module(numbers)
+    xp = module_of(numbers)
     table = np.asarray(CODEBOOKS[form.codes], np.float32)
     order = np.argsort(table, kind="stable").astype(np.uint8)
     middles = (table[order[:-1]] + table[order[1:]]) / np.float32(2)
@@ -96,7 +96,7 @@ def _nearest(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
     is_tiny = largest <= _TINY
     inverse = xp.where(is_tiny, 1 / _TINY, top / xp.where(is_tiny, 1, largest))
     normal = numbers * spread(inverse, form.block, numbers.shape)
-    if xp is np:
+    if isinstance(normal, np.ndarray):
         return order[_count_below(normal, middles)], _over(largest, top)
     # Compares with all, and adds up the steps from code to code, modulo 256: XLA does it in one
     # loop, where a lookup would be several times slower.
@@ -118,9 +118,9 @@ def _count_below(numbers: np.ndarray, limits: np.ndarray) -> np.ndarray:
     return count
 
 
-def _integer(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
+def _integer(numbers: Concrete, largest: Concrete, form: Form) -> tuple[Concrete, Concrete]:
     """Returns integers that are symmetric about 0; those of fewer than 8 bits as their codes."""
-    xp, bits = _module(numbers), codes_of(form.codes).bits
+    xp, bits = module_of(numbers), codes_of(form.codes).bits
     top = np.float32((1 << (bits - 1)) - 1)
     if form.factor != 1:
         numbers, largest = map(_through_float16, (numbers, largest))
@@ -130,19 +130,19 @@ def _integer(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
     return (found if bits == 8 else found.view(np.uint8) & ((1 << bits) - 1)), scale
 
 
-def _float(numbers: Any, largest: Any, form: Form) -> tuple[Any, Any]:
-    xp, dtype = _module(numbers), codes_of(form.codes).stored
+def _float(numbers: Concrete, largest: Concrete, form: Form) -> tuple[Concrete, Concrete]:
+    xp, dtype = module_of(numbers), codes_of(form.codes).stored
     top = np.float32(ml_dtypes.finfo(dtype).max)
     scale = xp.where(largest == 0, np.float32(1), _over(largest, top))
     normal = xp.clip(_over(numbers, spread(scale, form.block, numbers.shape)), -top, top)
     return normal.astype(dtype), scale
 
 
-def _through_float16(numbers: Any) -> Any:
+def _through_float16(numbers: Concrete) -> Concrete:
     """Rounds to float16, as bitsandbytes does before it quantises to int8; numbers that float16 has
     not stay as they are."""
-    half = numbers.astype(np.float16) if _module(numbers) is np else _float16(numbers)
-    return _module(numbers).where(abs(numbers) < 65504, half.astype(np.float32), numbers)
+    half = numbers.astype(np.float16) if isinstance(numbers, np.ndarray) else _float16(numbers)
+    return module_of(numbers).where(abs(numbers) < 65504, half.astype(np.float32), numbers)
 
 
 def _float16(numbers: jax.Array) -> jax.Array:
@@ -150,16 +150,16 @@ def _float16(numbers: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(numbers.astype(jnp.float16))
 
 
-def _over(x: Any, divisor: Any) -> Any:
+def _over(x: Concrete, divisor: Concrete | np.floating) -> Concrete:
     """Divides by a constant, or by numbers that are repeated, as NumPy does. XLA would multiply
     with the inverse, so it gets a divisor that it cannot know to be one of these."""
-    return x / (divisor if _module(x) is np else jnp.where(x == x, divisor, x))
+    return x / (divisor if module_of(x) is np else jnp.where(x == x, divisor, x))
 
 
-def _largest(sizes: Any, block: tuple[int, int]) -> Any:
+def _largest(sizes: Concrete, block: tuple[int, int]) -> Concrete:
     """Returns the largest number of each block; those of the edges may be smaller. It is not finite
     if one of them is not: XLA's maximum on a CPU passes NaN over, and never infinity."""
-    xp = _module(sizes)
+    xp = module_of(sizes)
     if xp is jnp:
         sizes = jnp.where(jnp.isnan(sizes), jnp.inf, sizes)
     for axis, size in zip((-2, -1), block, strict=True):
@@ -179,7 +179,3 @@ def _largest(sizes: Any, block: tuple[int, int]) -> Any:
             sizes = np.maximum(sizes[..., :half], sizes[..., half:])
         sizes = sizes.max(here + 1)
     return sizes
-
-
-def _module(array: Any) -> Any:
-    return np if isinstance(array, np.ndarray) else jnp

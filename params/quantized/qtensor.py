@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..tree.weights import Shape, Weight
-from .codes import codes_of, decode, unpack
+from ..types import Concrete
+from .codes import codes_of, decode, module_of, unpack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +84,11 @@ class QTensor(Weight):
 
     is_code = True
 
-    data: Any
-    scale: Any
-    zero: Any = None
-    offset: Any = None
-    perm: Any = None
+    data: Concrete
+    scale: "Concrete | QTensor"
+    zero: Concrete | None = None
+    offset: "Concrete | QTensor | None" = None
+    perm: Concrete | None = None
     form: Form = dataclasses.field(kw_only=True)
 
     @property
@@ -119,19 +120,19 @@ class QTensor(Weight):
         """Returns the array that it stands for: of NumPy if its arrays are, else of JAX."""
         values = self.values()
         if self.perm is not None:
-            xp: Any = np if isinstance(values, np.ndarray) else jnp
+            xp = module_of(values)
             order = xp.expand_dims(xp.argsort(self.perm, -1), -2)
             values = xp.take_along_axis(values, order, -1)
         values = values.astype(self.dtype if dtype is None else dtype)
         return values.swapaxes(-1, -2) if self.form.turned else values
 
-    def values(self) -> Any:
+    def values(self) -> Concrete:
         """Returns its numbers in float32, as they are stored."""
         form = self.form
         codes = unpack(self.data, codes_of(form.codes).bits, -1)
         return self.scaled(decode(codes, form.codes), form.block)
 
-    def scaled(self, numbers: Any, block: tuple[int, int]) -> Any:
+    def scaled(self, numbers: Concrete, block: tuple[int, int]) -> Concrete:
         """Returns what numbers of its codes stand for, with scales for blocks of `block`."""
         shape = numbers.shape
         if self.zero is not None:
@@ -149,15 +150,15 @@ jax.tree_util.register_dataclass(
 )
 
 
-def in_float32(scale: Any) -> Any:
+def in_float32(scale: Concrete | QTensor) -> Concrete:
     """Returns scales as numbers, whether or not they are quantised."""
     return scale.dense(np.float32) if isinstance(scale, QTensor) else scale.astype(np.float32)
 
 
-def spread(scale: Any, block: tuple[int, int], shape: Shape) -> Any:
+def spread(scale: Concrete, block: tuple[int, int], shape: Shape) -> Concrete:
     """Returns scales for numbers of `shape`: each as often as its block has numbers, and along an
     axis of one block as it is, to broadcast."""
-    xp = np if isinstance(scale, np.ndarray) else jnp
+    xp = module_of(scale)
     for axis, size in zip((-2, -1), block, strict=True):
         if size in (1, -1) or scale.shape[axis] == 1:
             continue

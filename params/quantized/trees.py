@@ -14,6 +14,7 @@ from ..tree.masks import Mask, as_mask
 from ..tree.paths import path_of
 from ..tree.weights import Weight, is_weight
 from ..types import Concrete, PyTree
+from .codes import module_of
 from .make import form_of
 from .make import quantize as quantize_array
 from .qtensor import Form, QTensor
@@ -97,11 +98,11 @@ def dequantize(params: PyTree, dtype: jax.typing.DTypeLike | None = None) -> PyT
     return jax.tree.map(one, params, is_leaf=lambda x: isinstance(x, QTensor))
 
 
-def _made(array: Any, form: Form) -> tuple[QTensor, Concrete]:
+def _made(array: Concrete, form: Form) -> tuple[QTensor, Concrete]:
     """Quantises a leaf -> the weight, and whether all numbers are finite, as scales are then."""
     with np.errstate(invalid="ignore", over="ignore"):
         made = quantize_array(_stored(array, form.turned), form)
-    return made, (np if isinstance(array, np.ndarray) else jnp).isfinite(made.scale).all()
+    return made, module_of(array).isfinite(made.scale).all()
 
 
 _compiled = functools.partial(jax.jit, static_argnums=1)(_made)
@@ -112,5 +113,5 @@ def _is_kernel(path: str, leaf: Any) -> bool:
     return path.endswith("kernel") and leaf.ndim >= 2 and not isinstance(leaf, Weight)
 
 
-def _stored(array: Any, turned: bool) -> Any:
+def _stored(array: Concrete, turned: bool) -> Concrete:
     return array.swapaxes(-1, -2) if turned else array

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from ...params.quantized.codes import codes_of, decode, unpack
 from ...params.quantized.qtensor import Form, QTensor, in_float32, spread
+from ...params.types import Concrete
 
 _LONGEST = 4095  # numbers of float32: a larger x and XLA does not decode inside of the product
 _FEW = 8  # rows of x, up to which a CPU multiplies one by one; more pay for an array of the weight
@@ -40,19 +41,11 @@ def rows(table: QTensor, ids: jax.Array) -> jax.Array:
     there = (flat >= -table.shape[0]) & (flat < table.shape[0])
     flat = jnp.where(flat < 0, flat + table.shape[0], flat)
 
-    def of(scales: Any) -> Any:
-        if scales is None:
-            return None
-        numbers = in_float32(scales)
-        return numbers if height < 0 else jnp.take(numbers, flat // height, axis=0, mode="clip")
+    def of(scales: Concrete) -> Concrete:
+        return scales if height < 0 else jnp.take(scales, flat // height, axis=0, mode="clip")
 
-    taken = QTensor(
-        jnp.take(table.data, flat, axis=0, mode="clip"),
-        *map(of, (table.scale, table.zero, table.offset)),
-        form=dataclasses.replace(
-            table.form, block=(min(height, 1), table.form.block[1]), scale=None, offset=None
-        ),
-    )
+    codes = jnp.take(table.data, flat, axis=0, mode="clip")
+    taken = _part(table, codes, (min(height, 1), table.form.block[1]), of)
     found = jnp.where(there[:, None], taken.dense(jnp.float32), jnp.nan)
     return found.reshape(*ids.shape, table.shape[1])
 
@@ -107,16 +100,23 @@ def _columns(weight: QTensor, start: int, stop: int, block: int) -> QTensor:
     if (start, stop) == (0, weight.data.shape[-1]):
         return weight
 
-    def of(scales: Any) -> Any:
-        numbers = None if scales is None else in_float32(scales)
-        return (
-            numbers
-            if numbers is None or block < 0
-            else numbers[:, start // block : -(-stop // block)]
-        )
+    def of(scales: Concrete) -> Concrete:
+        return scales if block < 0 else scales[:, start // block : -(-stop // block)]
 
-    parts = map(of, (weight.scale, weight.zero, weight.offset))
-    return QTensor(weight.data[:, start:stop], *parts, form=weight.form)
+    return _part(weight, weight.data[:, start:stop], weight.form.block, of)
+
+
+def _part(
+    weight: QTensor,
+    data: Concrete,
+    block: tuple[int, int],
+    of: Callable[[Concrete], Concrete],
+) -> QTensor:
+    """Returns a weight of some of the codes, in blocks of `block`, with what `of` takes of scales,
+    zero points and offsets, as numbers."""
+    parts = [None if x is None else of(in_float32(x)) for x in (weight.zero, weight.offset)]
+    form = dataclasses.replace(weight.form, block=block, scale=None, offset=None)
+    return QTensor(data, of(in_float32(weight.scale)), *parts, form=form)
 
 
 def _by_columns(x: jax.Array, weight: QTensor) -> jax.Array:
@@ -138,12 +138,12 @@ def _rounded_product(x: jax.Array, weight: QTensor) -> jax.Array:
     return (y * scale * _scale_of_rows(weight, y.ndim)).astype(x.dtype)
 
 
-def _product(x: jax.Array, stored: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+def _product(x: jax.Array, stored: Concrete, dtype: jax.typing.DTypeLike) -> jax.Array:
     dimensions = (((x.ndim - 1,), (1,)), ((), ()))
     return jax.lax.dot_general(x, stored, dimensions, preferred_element_type=dtype)
 
 
-def _scale_of_rows(weight: QTensor, rank: int) -> jax.Array:
+def _scale_of_rows(weight: QTensor, rank: int) -> Concrete:
     """Returns a scale for each stored row [..., F] of `rank` axes, or one for all [..., 1]."""
     scale = in_float32(weight.scale) * weight.form.factor
     scale = spread(scale, weight.form.block, (weight.stored[0], 1))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 import jax.numpy as jnp
 
@@ -13,6 +13,9 @@ from ...params.quantized.nested import BLOCK
 from ...params.quantized.qtensor import Form
 from ...params.tree.masks import Mask, as_mask
 from ...params.tree.paths import compiled, flatten, matches, nearest
+
+Given: TypeAlias = dict[str, Any]
+"""What a caller gave, of which each check takes what it knows."""
 
 _SCALES = Form("dynamic8", (1, BLOCK), jnp.dtype("float32"))
 """Scales of a double quantisation: bitsandbytes' 8 bits, and one number for 256 of them."""
@@ -135,7 +138,7 @@ class Recipe:
         )
 
 
-def _bitsandbytes(given: dict[str, Any]) -> Recipe:
+def _bitsandbytes(given: Given) -> Recipe:
     flags = {n: _flag(given, n) for n in ("load_in_8bit", "load_in_4bit")}
     for name in flags:
         flags[name] |= _flag(given, f"_{name}")  # of an object of Transformers'
@@ -168,7 +171,7 @@ _FINE_OF_BITSANDBYTES = {
 }
 
 
-def _fp8(given: dict[str, Any]) -> Recipe:
+def _fp8(given: Given) -> Recipe:
     block = given.pop("weight_block_size", (128, 128))
     skipped = _names(given.pop("modules_to_not_convert", None))
     for name, fine in {"activation_scheme": "dynamic", "dequantize": False}.items():
@@ -177,7 +180,7 @@ def _fp8(given: dict[str, Any]) -> Recipe:
     return Recipe(((None, _with_block(form_of("float8_block"), block or "tensor")),), skipped)
 
 
-def _ours(given: dict[str, Any]) -> Recipe:
+def _ours(given: Given) -> Recipe:
     block, double = given.pop("block", None), _flag(given, "double_quant")
     mask, skipped = given.pop("mask", None), _names(given.pop("modules_to_not_convert", None))
     schemes, scheme = given.pop("schemes", None), given.pop("scheme", None)
@@ -213,7 +216,7 @@ def _ours(given: dict[str, Any]) -> Recipe:
     return Recipe(tuple((pattern, form(name)) for pattern, name in pairs), skipped, mask)
 
 
-def _with_block(form: Form, block: Any) -> Form:
+def _with_block(form: Form, block: object) -> Form:
     """Returns a form in blocks as callers say them: a number along the input axis, (rows, columns)
     as stored, "channel" (an output) or "tensor"."""
     words = {"channel": (1, -1), "tensor": (-1, -1)}
@@ -232,7 +235,7 @@ def _with_block(form: Form, block: Any) -> Form:
     return dataclasses.replace(form, block=sizes)
 
 
-def _flag(given: dict[str, Any], name: str) -> bool:
+def _flag(given: Given, name: str) -> bool:
     """Takes a bool out of what is given; absent and None are False."""
     value = given.pop(name, None)
     if not isinstance(value, bool | None):
@@ -250,11 +253,11 @@ def _names(skipped: Any) -> tuple[str, ...] | None:
     return None if skipped is None else tuple(skipped)
 
 
-def _is_pair(value: Any) -> bool:
+def _is_pair(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-_METHODS: dict[str, Callable[[dict[str, Any]], Recipe]] = {
+_METHODS: dict[str, Callable[[Given], Recipe]] = {
     "bitsandbytes": _bitsandbytes,
     "fp8": _fp8,
     "flaxmodels": _ours,

@@ -177,16 +177,18 @@ def _state(tensor: Tensor, kind: str) -> _State:
     return _State((shape[0], shape[1]), _DTYPES[dtype], blocksize, nested, offset)
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return type(value) is int and 0 < value < 1 << 48
 
 
-def _is_shape(value: Any) -> bool:
+def _is_shape(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_size, value))
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < float(np.finfo(np.float32).max)
+def _is_number(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < float(np.finfo(np.float32).max)
 
 
 def _table(tensor: Tensor, size: int) -> np.ndarray:

@@ -6,11 +6,11 @@ bit for bit, but for blocks that go on over the ends of rows.
 
 import json
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 
 from ...strict_json import Json
+from ...types import Concrete
 from ..codes import CODEBOOKS
 from ..nested import BLOCK
 from ..qtensor import Form, QTensor, in_float32
@@ -30,13 +30,13 @@ def tensors_of(module: str, weight: QTensor) -> dict[str, np.ndarray]:
     """
     if problem := misfit(weight.form, weight.shape):
         raise ValueError(f"{module}: {problem}")
-    name, form = f"{module}.weight", weight.form
+    name, form, data = f"{module}.weight", weight.form, np.asarray(weight.data)
     if form.codes == "int8":
-        scale = in_float32(weight.scale)[:, 0]
+        scale = np.asarray(in_float32(weight.scale))[:, 0]
         # Scales of other writers: bitsandbytes divides its own by 127.
         scale = scale if form.factor != 1 else scale * np.float32(127)
         layout = np.zeros((), np.uint8)
-        return {name: weight.data, f"{module}.SCB": scale, f"{name}_format": layout}
+        return {name: data, f"{module}.SCB": scale, f"{name}_format": layout}
     shape = list(weight.stored)
     absmax, nested = _scales(weight.scale)
     state = {
@@ -46,7 +46,7 @@ def tensors_of(module: str, weight: QTensor) -> dict[str, np.ndarray]:
         "shape": shape,
     }
     tensors = {
-        name: (weight.data >> 4 | weight.data << 4).reshape(-1, 1),
+        name: (data >> 4 | data << 4).reshape(-1, 1),
         f"{name}.absmax": absmax,
         f"{name}.quant_map": _table(form.codes),
     }
@@ -125,16 +125,17 @@ def _widest(forms: Collection[Form]) -> str:
     return dtypes.pop() if len(dtypes) == 1 else "float32"
 
 
-def _scales(scale: Any) -> tuple[np.ndarray, tuple[np.ndarray, np.float32] | None]:
+def _scales(scale: Concrete | QTensor) -> tuple[np.ndarray, tuple[np.ndarray, np.float32] | None]:
     """Returns the scales of blocks, and the scales and the offset of those, where they are
     quantised as bitsandbytes has it; otherwise numbers."""
     if isinstance(scale, QTensor) and scale.form.codes == "dynamic8" and scale.offset is not None:
-        flat = np.repeat(scale.scale, scale.form.block[1], -1)[:, : scale.shape[1]].reshape(-1)
-        inner, offset = flat[::BLOCK], -scale.offset[0, 0]
+        steps, means = np.asarray(scale.scale), np.asarray(scale.offset)
+        flat = np.repeat(steps, scale.form.block[1], -1)[:, : scale.shape[1]].reshape(-1)
+        inner, offset = flat[::BLOCK], -means[0, 0]
         is_one = (np.repeat(inner, BLOCK)[: flat.size] == flat).all()
-        if is_one and (scale.offset == scale.offset[0, 0]).all():
-            return scale.data.reshape(-1), (inner, offset)
-    return in_float32(scale).astype(np.float32).reshape(-1), None
+        if is_one and (means == means[0, 0]).all():
+            return np.asarray(scale.data).reshape(-1), (inner, offset)
+    return np.asarray(in_float32(scale), np.float32).reshape(-1), None
 
 
 def _table(codes: str) -> np.ndarray:
