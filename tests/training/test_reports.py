@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import re
 import struct
 import zlib
@@ -162,7 +163,7 @@ def test_what_cannot_be_reported_is_said(monkeypatch):
     for how in ({"tensorboard": True}, {"profile": (1, 1)}):
         with pytest.raises(ValueError, match="are written into a folder: give one"):
             training.Report(**how)
-    with pytest.raises(ValueError, match="every=0; expected"):
+    with pytest.raises(ValueError, match="every is 0; expected an int of 1 or more"):
         training.Report(every=0)
     with pytest.raises(ValueError, match=r"profile=\(1, 0\); expected"):
         training.Report("folder", profile=(1, 0))
@@ -173,11 +174,88 @@ def test_what_cannot_be_reported_is_said(monkeypatch):
         training.Report("folder", tensorboard=True)
 
 
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"every": 2.5}, "every is 2.5; expected an int of 1 or more"),
+        ({"profile": 5}, "profile=5; expected"),
+        ({"profile": (1,)}, r"profile=\(1,\); expected"),
+        ({"flops_per_token": -1}, "flops_per_token is -1; expected a number above 0"),
+        ({"sinks": [3]}, r"sinks: 3 has no write\(step, values\) and close\(\)"),
+    ],
+)
+def test_what_makes_no_report_is_refused(how, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        training.Report(tmp_path, **how)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file: a file; expected a folder for the report"):
+        training.Report(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"step": "3"}, "step is '3'; expected an int of 0 or more"),
+        ({"step": 3.5}, "step is 3.5; expected an int"),
+        ({"tokens": -5}, "tokens is -5; expected a number from 0"),
+        ({"metrics": {"loss": "low"}}, "metric 'loss' is 'low'; expected a number"),
+        ({"metrics": {"loss": 1j}}, "metric 'loss' is 1j; expected a number"),
+        ({"metrics": {"step": 7}}, "metric 'step' is 7; expected a number"),
+    ],
+)
+def test_what_is_no_line_is_refused(given, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        with training.Report(tmp_path, every=1, table=False) as reports:
+            reports(1, {"loss": 1.0})
+            reports(**{"step": 2, "metrics": {"loss": 1.0}} | given)
+    assert [line["step"] for line in lines.read_lines(tmp_path / "metrics.jsonl")] == [1]
+
+
+def test_a_closed_report_takes_nothing(tmp_path):
+    reports = training.Report(tmp_path, table=False)
+    reports.close()
+    reports.close()
+    with pytest.raises(ValueError, match="the report is closed"):
+        reports(1, {"loss": 1.0})
+
+
+def test_a_run_that_goes_back_writes_its_steps_again(tmp_path):
+    with training.Report(tmp_path, every=1, table=False, curve=False) as reports:
+        for step in (1, 2, np.int64(3), jnp.int32(2), 3):
+            reports(step, metrics(step), tokens=jnp.int32(8))
+    assert [line["step"] for line in lines.read_lines(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"step": true}', '{"step": 1.0}', "{}"])
+def test_files_that_are_no_reports_are_left_as_they_are(text, tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(text + "\n")
+    with pytest.raises(ValueError, match=r"metrics.jsonl, line 1: expected an object with a step"):
+        with training.Report(tmp_path, every=1, table=False, curve=False) as reports:
+            reports(2, {"loss": 1.0})
+    assert file.read_text() == text + "\n"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(1, 1e308), (2, -1e308)],
+        [(1, 5e-324), (2, 0.0)],
+        [(math.inf, 1.0), (math.nan, 2.0), (1, 3.0)],
+        [(1, "low"), (2, [1]), (3, None)],
+    ],
+)
+def test_what_a_picture_has_no_place_for_is_left_out(rows, tmp_path):
+    found = [{"step": step, "loss": loss} for step, loss in rows]
+    training.draw_curve(found, tmp_path / "loss.png", "loss")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_window_of_steps_is_traced(monkeypatch, tmp_path):
     said = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: said.append("start"))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: said.append("stop"))
-    window = profiler.ProfilerWindow(tmp_path, 2, 3)
+    window = profiler.ProfilerWindow(tmp_path, (2, 3))
     for step in range(1, 8):
         window.after_step(said.append(step))
     assert said == [1, 2, "start", 3, 4, 5, "stop", 6, 7]

@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from .lines import Values, read_lines
 _WIDTH, _HEIGHT, _FINE = 640, 360, 3  # pixels, each drawn as 3 x 3
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 28, 40
 _COLORS = ((31, 119, 180), (214, 96, 20), (44, 140, 60), (148, 103, 189))
+_MOST = 1e300  # differences stay numbers
 _GRAY, _BLACK = (224, 224, 224), (64, 64, 64)
 _FONT = dict(
     zip(
@@ -55,15 +57,20 @@ def draw_curve(
         path: of the PNG.
         names: the metrics to draw, those that there are.
     """
-    lines = list(lines)
+    lines, names = list(lines), [names] if isinstance(names, str) else names
     curves: dict[str, Points] = {}
     for name in names:
         rows = [(line.get("step"), line.get(name)) for line in lines]
-        points = [(x, y) for x, y in rows if x is not None and y is not None and math.isfinite(y)]
+        points = [(float(x), float(y)) for x, y in rows if _is_drawn(x) and _is_drawn(y)]
         if points:
             curves[name] = points
     with open(path, "wb") as file:
         file.write(_png(_drawn(curves)))
+
+
+def _is_drawn(value: object) -> TypeGuard[float]:
+    """Tells whether a value is a number that a picture has a place for."""
+    return isinstance(value, float | int) and abs(value) < _MOST
 
 
 def _drawn(curves: Mapping[str, Points]) -> np.ndarray:
@@ -96,7 +103,8 @@ def _drawn(curves: Mapping[str, Points]) -> np.ndarray:
 def _ends(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """Returns the least and the greatest; a little apart where they are the same."""
     least, most = float(min(values)), float(max(values))
-    return (least, most) if most > least else (least, least + max(1.0, abs(least)))
+    apart = most - least > 1e-300
+    return (least, most) if apart else (least, least + max(1.0, abs(least)))
 
 
 def _ticks(least: float, most: float) -> list[float]:

@@ -8,6 +8,7 @@ import jax
 from ... import params as fp
 from ...core.model import Model
 from ...editing.token_leaves import token_leaves
+from ..checked import check_model, count
 
 _PEAKS = (
     ("TPU v2", 22.5e12),  # JAX shows each core of a chip of v2 and v3 as a device
@@ -60,7 +61,8 @@ def flops_per_token(model: Model, length: int) -> float:
     Raises:
         ValueError: an encoder-decoder, or a model without heads, of which the formula says nothing.
     """
-    config = model.config.text
+    check_model(model, "flops_per_token")
+    config, length = model.config.text, count("length", length)
     heads = getattr(config, "num_attention_heads", None)
     if heads is None or getattr(model, "is_encoder_decoder", False):
         raise ValueError(

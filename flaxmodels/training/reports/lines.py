@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from ...params.strict_json import loads
+
 Values: TypeAlias = Mapping[str, float | int | bool]
 
 
@@ -20,10 +22,11 @@ def read_lines(path: str | os.PathLike[str]) -> list[dict[str, float]]:
 
 class JsonLines:
     """Appends lines to a file. Before the first of them, lines of that step and of later ones go:
-    a run that was killed had written them, and this one computes them again."""
+    a run that was killed had written them, and this one computes them again. So they do where a run
+    goes back to an earlier step."""
 
     def __init__(self, path: str | os.PathLike[str]):
-        self._path, self._file = os.fspath(path), None
+        self._path, self._file, self._last = os.fspath(path), None, 0
 
     def write(self, step: int, values: Values) -> None:
         """Appends a line, and hands it to the system; NaN and infinities are null."""
@@ -32,6 +35,9 @@ class JsonLines:
             if os.path.exists(self._path):
                 os.truncate(self._path, _end_before(self._path, step))
             self._file = open(self._path, "ab", buffering=0)
+        elif step < self._last:
+            os.truncate(self._path, _end_before(self._path, step))
+        self._last = step
         line = json.dumps({"step": step} | {name: _json(x) for name, x in values.items()})
         self._file.write(line.encode() + b"\n")
 
@@ -58,10 +64,10 @@ def _lines(path: str | os.PathLike[str]) -> list[tuple[int, dict[str, float]]]:
                 break
             end += len(text)
             try:
-                line = json.loads(text)
+                line = loads(text, constants=float)
             except ValueError:
                 line = None
-            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            if not isinstance(line, dict) or type(line.get("step")) is not int:
                 raise ValueError(
                     f"{os.fspath(path)}, line {number}: expected an object with a step, as a "
                     "Report writes it; move the file away, or give another folder"

@@ -8,15 +8,19 @@ from ...params.types import PyTree
 
 
 class ProfilerWindow:
-    """Traces `steps` steps after `skip` others, counted in this process: the first ones compile.
+    """Traces some steps after others that are skipped, counted in this process: the first ones
+    compile.
 
     `jax.profiler` writes into `folder`, for TensorBoard's profile plugin and Perfetto. The device
     is waited for where the window begins and where it ends, and nowhere else.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], skip: int, steps: int):
-        if skip < 0 or steps < 1:
-            raise ValueError(f"profile=({skip}, {steps}); expected (steps to skip, to trace >= 1)")
+    def __init__(self, folder: str | os.PathLike[str], window: tuple[int, int]):
+        match window:
+            case (int(skip), int(steps)) if skip >= 0 and steps >= 1:
+                pass
+            case _:
+                raise ValueError(f"profile={window}; expected (steps to skip, to trace >= 1)")
         self._folder, self._begin, self._end = os.fspath(folder), skip, skip + steps
         self._done, self._traces = 0, False
         self._begin_if_due()

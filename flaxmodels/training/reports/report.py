@@ -1,5 +1,6 @@
 """The report of a run: metrics of steps, fetched late, to whoever writes them."""
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from ... import params as fp
+from ..checked import count, number
 from .curve import Curve
 from .flops import peak_flops
 from .lines import JsonLines, Values
@@ -54,7 +56,8 @@ class Report:
         sinks: further objects with `write(step, values)` and `close()`.
 
     Raises:
-        ValueError: `tensorboard` or `profile` without a folder; `every` below 1.
+        ValueError: `tensorboard` or `profile` without a folder, or a folder that is a file; what is
+            no count, no number or no sink.
         ImportError: tensorboardX is not installed.
     """
 
@@ -72,11 +75,16 @@ class Report:
         profile: tuple[int, int] | None = None,
         sinks: Sequence[Sink] = (),
     ):
-        if every < 1:
-            raise ValueError(f"every={every}; expected how many steps lie between two reports")
-        if folder is None and (tensorboard or profile):
+        if folder is None and (tensorboard or profile is not None):
             raise ValueError("tensorboard and profile are written into a folder: give one")
-        self._every, self._flops = every, flops_per_token
+        if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
+            raise ValueError(f"{os.fspath(folder)}: a file; expected a folder for the report")
+        for sink in sinks:
+            if not callable(getattr(sink, "write", None)) or not hasattr(sink, "close"):
+                raise ValueError(f"sinks: {sink!r:.80} has no write(step, values) and close()")
+        self._every, self._flops = count("every", every), None
+        if flops_per_token is not None:
+            self._flops = number("flops_per_token", flops_per_token, exclusive=True)
         self._writes = jax.process_index() == 0
         self._sinks: list[Sink] = []
         self._window = None
@@ -84,28 +92,36 @@ class Report:
             chosen = {"jsonl": jsonl, "tensorboard": tensorboard, "curve": curve}
             self._sinks = [*([Table()] if table else []), *_in_folder(folder, **chosen), *sinks]
             if folder is not None and profile is not None:
-                self._window = ProfilerWindow(os.path.join(folder, "profile"), *profile)
+                self._window = ProfilerWindow(os.path.join(folder, "profile"), profile)
         self._peak = _peak_of(jax.devices() if devices is None else devices)
-        self._pending: tuple[int, Mapping[str, object], int] | None = None
-        self._tokens = 0
-        self._last: tuple[float, int] | None = None
+        self._pending: tuple[int, Mapping[str, object], float] | None = None
+        self._tokens = 0.0
+        self._last: tuple[float, float] | None = None
         self._step: int | None = None
+        self._is_closed = False
 
-    def __call__(self, step: int, metrics: Mapping[str, object], *, tokens: int = 0) -> None:
+    def __call__(self, step: int, metrics: Mapping[str, object], *, tokens: float = 0) -> None:
         """Takes the metrics of a step, as the step returned them.
 
         Args:
-            step: the number of the step, from 1, or of the last of several in one execution.
+            step: the number of the step, from 1, or of the last of several in one execution. One
+                before the last that was given is that of a run that went back.
             metrics: scalars in a dict (of dicts), or [K] of K steps in one execution, of which the
                 last is reported.
             tokens: how many the step had, or the K steps together, in the batch of all processes.
+
+        Raises:
+            ValueError: no number of a step or of tokens; a report that is closed; a metric that is
+                no number, when it is fetched.
         """
+        step, tokens = count("step", step, 0), number("tokens", tokens)
         if not self._writes:
             return
         self._flush()
         self._tokens += tokens
         before, self._step = self._step, step
-        if before is None or before // self._every < step // self._every:
+        is_due = before is None or step < before or before // self._every < step // self._every
+        if is_due:
             for leaf in jax.tree.leaves(metrics):
                 if isinstance(leaf, jax.Array):
                     leaf.copy_to_host_async()
@@ -119,16 +135,21 @@ class Report:
             return
         self._flush()
         values = {f"held_out_{name}": value for name, value in _numbers(metrics).items()}
-        self._write(step, values)
+        self._write(count("step", step, 0), values)
 
     def close(self) -> None:
-        """Reports what is left, and closes files."""
-        self._flush()
-        if self._window is not None:
-            self._window.close()
-        for sink in self._sinks:
-            sink.close()
-        self._sinks = []
+        """Reports what is left, and closes files, whatever of it fails."""
+        if self._is_closed:
+            return
+        with contextlib.ExitStack() as stack:
+            for sink in reversed(self._sinks):
+                stack.callback(sink.close)
+            if self._window is not None:
+                stack.callback(self._window.close)
+            try:
+                self._flush()
+            finally:
+                self._is_closed = True
 
     def __enter__(self) -> "Report":
         return self
@@ -137,6 +158,8 @@ class Report:
         self.close()
 
     def _flush(self) -> None:
+        if self._is_closed:
+            raise ValueError("the report is closed: what it is given now would be lost")
         if self._pending is None:
             return
         (step, metrics, tokens), self._pending = self._pending, None
@@ -171,7 +194,7 @@ def _in_folder(
 
 def _peak_of(devices: Sequence[jax.Device]) -> float | None:
     peaks = [peak for device in devices if (peak := peak_flops(device)) is not None]
-    return sum(peaks) if len(peaks) == len(devices) else None
+    return sum(peaks) if peaks and len(peaks) == len(devices) else None
 
 
 def _numbers(metrics: Mapping[str, object]) -> dict[str, float | int | bool]:
@@ -181,6 +204,8 @@ def _numbers(metrics: Mapping[str, object]) -> dict[str, float | int | bool]:
         array = np.asarray(value)
         if array.ndim > 1 or array.size == 0:
             raise ValueError(f"metric {path!r} has the shape {array.shape}; expected a scalar, [K]")
-        is_exact = array.dtype.kind in "biu"  # bfloat16 is of kind V
+        if path == "step" or array.dtype.kind not in "biufV":  # V: bfloat16
+            raise ValueError(f"metric {path!r} is {value!r:.80}; expected a number")
+        is_exact = array.dtype.kind in "biu"
         numbers[path] = (array if is_exact else array.astype(np.float64)).reshape(-1)[-1].item()
     return numbers

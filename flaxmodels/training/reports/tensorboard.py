@@ -2,9 +2,12 @@
 
 import importlib.util
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .lines import Values
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 
 class TensorBoard:
@@ -17,11 +20,12 @@ class TensorBoard:
                 "Report(tensorboard=True) needs tensorboardX, which is not installed: "
                 "pip install flaxmodels[tensorboard]"
             )
-        self._folder, self._writer = os.fspath(folder), None
+        self._folder = os.fspath(folder)
+        self._writer: SummaryWriter | None = None
 
     def write(self, step: int, values: Values) -> None:
         """Adds a scalar for each value."""
-        writer: Any = self._writer
+        writer = self._writer
         if writer is None:
             from tensorboardX import SummaryWriter
 
