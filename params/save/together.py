@@ -24,10 +24,10 @@ from ..formats.source import Bounds
 from ..host.durable import sync_file
 from ..multihost import broadcast, exchange, run_on_all_processes
 from ..sizes import format_size
-from .blocks import Block, blocks, runs
-from .encode import Data, Parts
+from .blocks import Block
+from .encode import Parts
+from .file_layout import FileLayout
 from .file_writer import OnFile
-from .tensor_specs import TensorSpec
 
 _MARK = 32  # bytes of a probe that each process writes, less than any disk's block
 _LEAST = 1 << 12  # bytes that are sent at once, in powers of two: few programs
@@ -127,7 +127,7 @@ def write_together(
         CheckpointError: on every process, the disk's own error on one.
         peers.PeerLost: one died.
     """
-    files = {name: _Layout(parts) for name, parts in encoded.items()}
+    files = {name: FileLayout(parts) for name, parts in encoded.items()}
     alone = strangers(target) if target.asks else list(range(jax.process_count()))
     if alone and target.asks and jax.process_index() == target.main:
         warn(
@@ -141,61 +141,7 @@ def write_together(
         _write_gathered(target, files, bar, on_file)
 
 
-class _Layout:
-    """Where everything stands in a file.
-
-    Attributes:
-        heads: bytes that the main process writes, each with its offset.
-        data: the tensors, each with its parts: (first element, last, offset in the file).
-        size: bytes of the file.
-    """
-
-    def __init__(self, parts: Parts):
-        self.heads: list[tuple[int, bytes]] = []
-        self.data: dict[str, tuple[TensorSpec, list[tuple[int, int, int]]]] = {}
-        self.size = 0
-        for part in parts:
-            if isinstance(part, Data):
-                spec = part.spec
-                entry = self.data.setdefault(spec.name, (spec, []))
-                entry[1].append((part.start, part.stop, self.size))
-                self.size += (part.stop - part.start) * spec.dtype.itemsize
-            else:
-                self.heads.append((self.size, part))
-                self.size += len(part)
-
-    def blocks(self, main: int) -> Iterator[tuple[Block, "_Place"]]:
-        """Yields all blocks of all tensors, in one order on all processes."""
-        for spec, parts in self.data.values():
-            place = _Place(spec.shape, spec.dtype.itemsize, parts)
-            for block in blocks(spec, main):
-                yield block, place
-
-
-@dataclasses.dataclass(frozen=True)
-class _Place:
-    """Where a tensor stands in a file."""
-
-    shape: tuple[int, ...]
-    itemsize: int
-    parts: list[tuple[int, int, int]]
-
-    def pieces(self, box: Bounds, data: np.ndarray) -> Iterator[tuple[int, memoryview]]:
-        """Yields (offset in the file, bytes that belong there) of a box of the tensor."""
-        view = data.reshape(-1).view(np.uint8).data
-        starts, length = runs(self.shape, box)
-        for i, first in enumerate(starts.tolist()):
-            run = view[i * length * self.itemsize : (i + 1) * length * self.itemsize]
-            for start, stop, offset in self.parts:
-                at, end = max(first, start), min(first + length, stop)
-                if at < end:
-                    yield (
-                        offset + (at - start) * self.itemsize,
-                        run[(at - first) * self.itemsize : (end - first) * self.itemsize],
-                    )
-
-
-def _write_shared(target: Target, files: Mapping[str, _Layout], bar: tqdm) -> None:
+def _write_shared(target: Target, files: Mapping[str, FileLayout], bar: tqdm) -> None:
     """Writes, on every process, the bytes that it owns; the main one makes the files first."""
     own = jax.process_index()
 
@@ -225,7 +171,7 @@ def _write_shared(target: Target, files: Mapping[str, _Layout], bar: tqdm) -> No
 
 
 def _write_gathered(
-    target: Target, files: Mapping[str, _Layout], bar: tqdm, on_file: OnFile | None
+    target: Target, files: Mapping[str, FileLayout], bar: tqdm, on_file: OnFile | None
 ) -> None:
     """Writes everything on the main process, which goes on to receive after an error: the others
     do not know of it."""
@@ -310,7 +256,7 @@ def _mark(token: str, process: int) -> bytes:
     return f"{token} {process}".ljust(_MARK).encode()[:_MARK]
 
 
-def _make(path: str, layout: _Layout) -> None:
+def _make(path: str, layout: FileLayout) -> None:
     with open(path, "xb") as file:
         file.truncate(layout.size)
     _write_at(path, layout.heads)

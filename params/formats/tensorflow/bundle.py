@@ -25,6 +25,7 @@ from ..protobuf import BYTES, FIXED32, VARINT, Messages, signed, varint
 from ..source import Bounds, Tensor, too_large
 from ..store import LOCAL, Store
 from .checksum import masked_crc32c
+from .slice_keys import Extents, slice_key
 from .sstable import read_table
 
 T = TypeVar("T")
@@ -59,10 +60,6 @@ DTYPES = {  # numbers of tensorflow/core/framework/types.proto
         25: "float8_e4m3fn",
     }.items()
 }
-
-
-Extents = tuple[tuple[int, int | None], ...]
-"""Of a slice: (start, length) of each dimension, None for all of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +214,7 @@ class _Bundle:
             inner = [0] * (len(whole.shape) - 1)
             if not shape or starts != [row, *inner] or shape[1:] != whole.shape[1:]:
                 raise ValueError(f"slice {quoted(extents)} of {whole.shape} is no run of rows")
-            part = self._entry(_slice_key(key, extents))
+            part = self._entry(slice_key(key, extents))
             if (part.dtype, part.shape, part.slices) != (whole.dtype, shape, ()):
                 raise ValueError(f"slice {quoted(extents)} is not there, in shape {shape}")
             parts.append(part)
@@ -285,21 +282,3 @@ class _Bundle:
 def _last(values: list[T], default: T) -> T:
     """Returns the value of a field that is not repeated: the last one counts."""
     return values[-1] if values else default
-
-
-def _slice_key(key: bytes, extents: Extents) -> bytes:
-    """Returns the key of a slice: 0, name, rank, then start and length of each dimension, in an
-    encoding whose bytes sort as the values do (tensorflow/core/lib/strings/ordered_code.cc)."""
-    name = key.replace(b"\0", b"\0\xff")  # and 0xff the same way, which UTF-8 never has
-    numbers = [n for start, length in extents for n in (start, -1 if length is None else length)]
-    return b"\0" + name + b"\0\1\1" + bytes([len(extents)]) + b"".join(map(_ordered, numbers))
-
-
-def _ordered(number: int) -> bytes:
-    """Encodes a number: as many leading ones as there are bytes, then the number; all inverted if
-    it is negative."""
-    size = 1
-    while not -(1 << 7 * size - 1) <= number < 1 << 7 * size - 1:
-        size += 1
-    ones = (1 << size) - 1 << 7 * size
-    return (number % (1 << 8 * size) ^ ones).to_bytes(size, "big")

@@ -14,7 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels.params.save import blocks as save_blocks
-from flaxmodels.params.save import leaf_pieces, together, write
+from flaxmodels.params.save import leaf_pieces, write
+from flaxmodels.params.save.file_layout import FileLayout
 from flaxmodels.params.save.tensor_specs import tensor_specs
 
 SIZES = {
@@ -87,7 +88,7 @@ def test_all_blocks_are_the_file_and_each_byte_is_written_once(
     expected = np.frombuffer(file.read_bytes(), np.uint8)
 
     specs = tensor_specs(params, template, model.naming, write.layout_for(format))
-    layout = together._Layout(write._written(format).encode(specs, {"format": "pt"}))
+    layout = FileLayout(write._written(format).encode(specs, {"format": "pt"}))
     assert layout.size == len(expected)
     data, times, owners = np.zeros_like(expected), np.zeros_like(expected), Counter()
 
