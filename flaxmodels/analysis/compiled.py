@@ -21,6 +21,7 @@ from .. import params as fp
 from ..blocks import Cache
 from ..calls.arguments import split
 from ..core.model import Model
+from ..params.errors import warn
 from ..params.types import PyTree
 
 
@@ -96,9 +97,13 @@ class CompiledCall:
             _check_owner(path)
             given = jax.tree.structure((arguments, {}))
             result = jax.tree.structure(jax.eval_shape(jitted, *arguments))
-            return serialize_executable.deserialize_and_load(
-                path.read_bytes(), given, result, execution_devices=_devices(arguments)
-            )
+            try:
+                return serialize_executable.deserialize_and_load(
+                    path.read_bytes(), given, result, execution_devices=_devices(arguments)
+                )
+            except Exception as error:  # pickle and XLA raise what they like
+                reason = f"{type(error).__name__}: {str(error)[:200]}"
+                warn(f"{path}: no program that can be read ({reason}); it is compiled again")
         options = self.compiler_options or None
         with contextlib.nullcontext() if path is None else _without_jax_cache():
             program = jitted.lower(*arguments).compile(compiler_options=options)
@@ -152,5 +157,10 @@ def _check_owner(path: Path) -> None:
 def _write(path: Path, program: bytes) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(program)
-    os.replace(file.name, path)
+        try:
+            file.write(program)
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

@@ -149,13 +149,13 @@ def memory_report(
 def _placed(variables: PyTree, params: PyTree, names: Sequence[str]) -> PyTree:
     """Gives a module's abstract variables the shardings of `params` at its path; in a scan over
     layers those of one of the stacked leaves."""
-    own: Any = params
+    own: PyTree = params
     for name in names:
         own = own.get(name, {}) if isinstance(own, Mapping) else {}
     if jax.tree.structure(own) != jax.tree.structure(variables.get("params", {})):
         return variables
 
-    def leaf(x: jax.ShapeDtypeStruct, given: Any) -> jax.ShapeDtypeStruct:
+    def leaf(x: jax.ShapeDtypeStruct, given: Leaf) -> jax.ShapeDtypeStruct:
         sharding = getattr(given, "sharding", None)
         if not isinstance(sharding, NamedSharding):
             return x

@@ -247,3 +247,8 @@ def test_P14_the_next_process_does_not_compile(tmp_path):
         PermissionError, match="others may write it, and a compiled program is code"
     ):
         call(params, IDS)
+    os.chmod(folder, 0o700)
+    with pytest.warns(UserWarning, match="no program that can be read .*; it is compiled again"):
+        out = call(params, IDS)
+    again = CompiledCall(model, folder=folder)(params, IDS)
+    np.testing.assert_array_equal(again.logits, out.logits)
