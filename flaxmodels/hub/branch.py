@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..params.errors import some
 from .client import api, attempt, endpoint, is_offline, status_of
 from .errors import HubError
+from .listing import COMMIT
 from .options import HubOptions
-from .repository import COMMIT, Repository, check_name, find
+from .repository import Repository, check_name, find
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete

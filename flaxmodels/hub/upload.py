@@ -1,8 +1,6 @@
 """Uploads: files that a caller writes become one commit of a repository, all of them or none."""
 
 import contextlib
-import dataclasses
-import hashlib
 import os
 import random
 import tempfile
@@ -19,13 +17,11 @@ from .client import pause
 from .companions import code_named
 from .errors import HubError
 from .options import PushKeywords
-from .repository import Repository
+from .pushed_file import PushedFile, is_private, operations_of
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo, CommitOperationAdd
+    from huggingface_hub import CommitInfo
 
-_PUBLIC = (".gitattributes", ".gitignore")
-_TOKENS = ("token", "stored_tokens")
 _MOST_WAITING = 1 << 30  # bytes of copies, of which the last may be as large as a file of weights
 _COMMITS = 3  # tries, each on top of what the branch is by then
 
@@ -129,7 +125,7 @@ class Push:
 
     def __init__(self, branch: Branch, folder: Path):
         self.branch, self.folder = branch, folder
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, PushedFile] = {}
 
     def add(self, files: Mapping[str, str | os.PathLike]) -> None:
         """Adds {name in the repository: path}, and uploads those that are large.
@@ -138,7 +134,7 @@ class Push:
             HubError: they cannot be uploaded, or the repository would leave them out.
         """
         if files:
-            new = {name: _File.of(name, path) for name, path in files.items()}
+            new = {name: PushedFile.of(name, path) for name, path in files.items()}
             for name, path in files.items():
                 _warn_of_code(self.branch, name, os.fspath(path))
             self.branch.upload([file.operation for file in new.values()])
@@ -155,7 +151,7 @@ class Push:
         names = {path.relative_to(self.folder).as_posix(): path for path in paths}
         new = {name: path for name, path in names.items() if name not in self._files}
         for name in new:
-            if _is_private(name):
+            if is_private(name):
                 raise HubError(
                     f"{self.branch}: {quoted(name)} is among what was written to be pushed; "
                     "hidden files and tokens are not published: write it elsewhere"
@@ -232,7 +228,7 @@ class Push:
             branch.create()
             if not changed and not gone:
                 return branch.info(branch.head.commit, said)
-            info, error = self._try(_operations(changed, gone), said)
+            info, error = self._try(operations_of(changed, gone), said)
             info = info or self._find(files, gone, said)
             if info is not None:
                 return info
@@ -249,7 +245,7 @@ class Push:
             return None, error
 
     def _find(
-        self, files: "dict[str, _File]", gone: list[str], message: Message
+        self, files: "dict[str, PushedFile]", gone: list[str], message: Message
     ) -> "CommitInfo | None":
         """Finds the commit that was made although its answer was lost."""
         try:
@@ -267,10 +263,10 @@ class Push:
             return None
         return self.branch.info(repository.commit, message, ref)
 
-    def _written(self, contents: Mapping[str, bytes]) -> "dict[str, _File]":
+    def _written(self, contents: Mapping[str, bytes]) -> "dict[str, PushedFile]":
         for name, content in contents.items():
             (self.folder / name).write_bytes(content)
-        return {name: _File.of(name, self.folder / name) for name in contents}
+        return {name: PushedFile.of(name, self.folder / name) for name in contents}
 
 
 def _warn_of_code(branch: Branch, name: str, path: str) -> None:
@@ -283,52 +279,5 @@ def _warn_of_code(branch: Branch, name: str, path: str) -> None:
         )
 
 
-def _is_private(name: str) -> bool:
-    """Tells whether a file is likely to hold secrets: .env, .git/config, token."""
-    parts = name.split("/")
-    hidden = [part for part in parts if part.startswith(".") and part not in _PUBLIC]
-    return bool(hidden) or parts[-1] in _TOKENS
-
-
 class _Unknown(HubError):
     """It is not known whether a commit was made."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _File:
-    operation: "CommitOperationAdd"
-    path: str
-
-    @classmethod
-    def of(cls, name: str, path: str | os.PathLike) -> "_File":
-        from huggingface_hub import CommitOperationAdd
-
-        return cls(CommitOperationAdd(name, os.fspath(path)), os.fspath(path))
-
-    @property
-    def is_uploaded(self) -> bool:
-        """Whether the Hub has its bytes: the client lets go of the path then."""
-        return self.operation.path_or_fileobj == b""
-
-    @property
-    def sha256(self) -> str:
-        if self.is_uploaded:
-            return self.operation.upload_info.sha256.hex()
-        return hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
-
-    def is_in(self, repository: Repository, name: str) -> bool:
-        entry = repository.entries.get(name)
-        if entry is None:
-            return False
-        return entry.sha256 == self.sha256 if self.is_uploaded else entry.matches(self.path)
-
-
-def _operations(changed: list[_File], gone: list[str]) -> "list[Operation]":
-    from huggingface_hub import CommitOperationDelete
-
-    for file in changed:
-        # The client leaves out what was in the branch when the file was uploaded; we have left out
-        # what is in the head.
-        file.operation._remote_oid = None
-    deleted = [CommitOperationDelete(name, is_folder=False) for name in gone]
-    return [*(file.operation for file in changed), *deleted]

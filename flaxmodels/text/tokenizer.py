@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..params.errors import printable, quoted
-from .batches import common_length, filled, listed, text_of, texts_of, whole
+from ..params.errors import quoted
+from .batches import common_length, filled, text_of, texts_of, whole
 from .chat import Template
 from .chatting import Chats
-from .pipeline import of_library
+from .decoding import Decodes
 from .settings import Settings
 from .speaking import Speaks, copied
-from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import jax
@@ -29,21 +27,9 @@ if TYPE_CHECKING:
     Rows = list[str] | list[tuple[str, str]]
 
 _TRUNCATIONS = ("longest_first", "only_first", "only_second")
-_CLEANED = (  # pairs of what `decode` replaces, in this order: English before its punctuation
-    (" .", "."),
-    (" ?", "?"),
-    (" !", "!"),
-    (" ,", ","),
-    (" ' ", "'"),
-    (" n't", "n't"),
-    (" 'm", "'m"),
-    (" 's", "'s"),
-    (" 've", "'ve"),
-    (" 're", "'re"),
-)
 
 
-class Tokenizer(Speaks, Chats, Vocabulary):
+class Tokenizer(Speaks, Chats, Decodes):
     """Turns texts into ids and back as the files of a folder say; see `load_tokenizer`.
 
     It may be used by several threads. `tok(texts)` gives arrays for a model, `tok.encode(text)` a
@@ -260,18 +246,6 @@ class Tokenizer(Speaks, Chats, Vocabulary):
             with self._speaking("encoded"):
                 return self._pipeline.encode_batch(rows, add_special_tokens=special)
 
-    @contextlib.contextmanager
-    def _speaking(self, what: str) -> Iterator[None]:
-        """Turns what the library raises into `ValueError`."""
-        try:
-            yield
-        except BaseException as error:
-            if not of_library(error):
-                raise
-            if "TextEncodeInput" in str(error):
-                error = "a text holds half of a surrogate pair, which is no character"
-            raise ValueError(f"{self._folder}: could not be {what}: {printable(error)}") from None
-
     def _pad(self, rows: list[list[int]], length: int) -> int:
         """Returns the id that pads rows to a length.
 
@@ -285,51 +259,3 @@ class Tokenizer(Speaks, Chats, Vocabulary):
                 "matter, since attention_mask is 0 there"
             )
         return self.pad_token_id or 0
-
-    def decode(
-        self,
-        ids: int | Ids,
-        *,
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
-    ) -> str:
-        """Turns the ids of one text into the text.
-
-        Args:
-            ids: int [T]; ids that the vocabulary does not have are left out.
-            skip_special_tokens: leave out special tokens.
-            clean_up_tokenization_spaces: take out spaces before English punctuation; None as the
-                files say. BPE has no such spaces, and nothing is taken out.
-
-        Raises:
-            TypeError: ids that are no whole numbers.
-            ValueError: a batch, or negative ids.
-        """
-        numbers = listed([ids] if isinstance(ids, int | np.integer) else ids)
-        with self._speaking("decoded"):
-            text = self._pipeline.decode(numbers, skip_special_tokens=skip_special_tokens)
-        clean = clean_up_tokenization_spaces
-        if (self._settings.clean_up if clean is None else clean) and not self._is_bpe:
-            for spaced, joined in _CLEANED:
-                text = text.replace(spaced, joined)
-        return text
-
-    @property
-    def _is_bpe(self) -> bool:
-        return type(self._pipeline.model).__name__ == "BPE"
-
-    def batch_decode(
-        self,
-        rows: Iterable[Ids],
-        *,
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
-    ) -> list[str]:
-        """Turns rows of ids, int [B, T] or a list of [T], into their texts, each as `decode`."""
-        clean = clean_up_tokenization_spaces
-        return [
-            self.decode(
-                row, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=clean
-            )
-            for row in rows
-        ]
