@@ -245,7 +245,7 @@ class Push:
             return None, error
 
     def _find(
-        self, files: "dict[str, PushedFile]", gone: list[str], message: Message
+        self, files: dict[str, PushedFile], gone: list[str], message: Message
     ) -> "CommitInfo | None":
         """Finds the commit that was made although its answer was lost."""
         try:
@@ -263,7 +263,7 @@ class Push:
             return None
         return self.branch.info(repository.commit, message, ref)
 
-    def _written(self, contents: Mapping[str, bytes]) -> "dict[str, PushedFile]":
+    def _written(self, contents: Mapping[str, bytes]) -> dict[str, PushedFile]:
         for name, content in contents.items():
             (self.folder / name).write_bytes(content)
         return {name: PushedFile.of(name, self.folder / name) for name in contents}

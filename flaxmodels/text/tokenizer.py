@@ -18,12 +18,10 @@ from .settings import Settings
 from .speaking import Speaks, copied
 
 if TYPE_CHECKING:
-    import jax
     import tokenizers
 
     from .vocabularies.words_and_bytes import Read
 
-    Ids = Sequence[int] | np.ndarray | jax.Array
     Rows = list[str] | list[tuple[str, str]]
 
 _TRUNCATIONS = ("longest_first", "only_first", "only_second")
