@@ -22,7 +22,7 @@ from .documents.json_files import config_path, naming
 from .hub import HubOptions, Location
 from .models.base import PretrainedModel
 from .params import Params, open_checkpoint
-from .params.checkpoint.plan import LoadPlan
+from .params.checkpoint.load_plan import LoadPlan
 from .registry import FAMILIES
 
 
@@ -48,6 +48,8 @@ class AutoConfig:
         call = "AutoConfig.from_pretrained"
         given = keywords.with_our_names(options, call)
         name = taken_name(call, UNSAID if name_or_path is None else name_or_path, given)
+        if name is None:
+            raise TypeError(f"{call} needs name_or_path: a folder, a repository, or a file")
         hub_options, gguf_file = HubOptions.take_from(given), given.pop("gguf_file", None)
         of_configs = {*config_keys.INSTEAD, config_keys.QUANTISED}
         of_models = {*LOAD, *ModelFields.__annotations__} - of_configs

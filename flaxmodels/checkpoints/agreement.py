@@ -10,7 +10,7 @@ from ..core.model import Model
 from ..core.records import record_of_model, text_of, text_of_leaves, text_of_places
 from ..hub import Location
 from ..params.agreement import digest
-from ..params.checkpoint.plan import LoadPlan
+from ..params.checkpoint.load_plan import LoadPlan
 from ..params.sizes import format_size
 from .plan import PlanOptions
 from .request import NameOrPath

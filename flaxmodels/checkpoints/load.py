@@ -23,8 +23,8 @@ from ..core.template import drawn
 from ..hub import Location, proxied
 from ..params.agreement import agree
 from ..params.atomic.replace import settled
+from ..params.checkpoint.load_plan import LoadPlan
 from ..params.checkpoint.match import Match
-from ..params.checkpoint.plan import LoadPlan
 from ..params.checkpoint.sources import rename_tensors, source_of
 from ..params.checkpoint.ties import untied
 from ..params.errors import some, warn

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from ..params.checkpoint.plan import LoadPlan
+from ..params.checkpoint.load_plan import LoadPlan
 from ..params.errors import some
 from ..params.sizes import format_size
 

@@ -9,7 +9,7 @@ from .. import params as fp
 from ..core.model import Model
 from ..params.checkpoint.disk_leaf import DiskLeaf, in_place, stays_readable, written
 from ..params.checkpoint.leaf_plan import LeafPlan
-from ..params.checkpoint.plan import LoadPlan
+from ..params.checkpoint.load_plan import LoadPlan
 from ..params.checkpoint.stream import stream
 from ..params.errors import some
 from ..params.tree.measure import nbytes

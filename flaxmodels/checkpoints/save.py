@@ -34,6 +34,7 @@ from ..params.save.write import WriteOptions, retag, write_checkpoint
 from ..params.tree.select import select as select_leaves
 from ..registration import auto_names
 from .agreement import record_of_save
+from .target import checked_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,41 +202,6 @@ def save_adapters_alone(
         ),
         "writing adapters",
     )
-
-
-def checked_folder(folder: str | os.PathLike) -> Path:
-    """Returns the path of a folder that can be saved into.
-
-    Raises:
-        TypeError: not a path.
-        ValueError: a path that is no folder to save into; it is named.
-        NotADirectoryError: a file.
-    """
-    text = os.fspath(folder)
-    if not isinstance(text, str):
-        raise TypeError(f"the folder to save into is {text!r}; give a str or a pathlib.Path")
-    if reason := _refused(text):
-        raise ValueError(f"cannot save into {text!r}: {reason}; name a folder for the checkpoint")
-    if os.path.exists(text) and not os.path.isdir(text):
-        raise NotADirectoryError(f"{text}: a file, expected a folder to save into")
-    return Path(text)
-
-
-def _refused(folder: str) -> str | None:
-    """Returns the reason why a path is no folder to save into; None if it is one."""
-    if not folder:
-        return "it is empty"
-    if "\0" in folder:
-        return "it holds a NUL"
-    if folder.startswith("~") and not os.path.exists(folder):
-        return "only a shell replaces ~, give os.path.expanduser(...)"
-    try:
-        real = os.path.realpath(folder)
-    except UnicodeEncodeError:
-        return "no file can be called so"
-    except FileNotFoundError:
-        return "the working directory, which it starts from, is gone"
-    return "it is the root of the file system" if os.path.dirname(real) == real else None
 
 
 def write_weights(

@@ -16,7 +16,7 @@ from ..documents.json_files import CONFIG_NAME
 from ..documents.json_values import ConfigError, Json
 from ..models.base import PretrainedModel
 from ..params.checkpoint.leaf_plan import LeafPlan
-from ..params.checkpoint.plan import LoadPlan
+from ..params.checkpoint.load_plan import LoadPlan
 from ..params.errors import quoted, some, warn
 from ..params.formats import are_equal
 from ..params.host.copies import contiguous

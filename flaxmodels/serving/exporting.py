@@ -13,7 +13,8 @@ from jax import export as jax_export
 
 from .. import params as fp
 from ..calls.scalars import flag, whole
-from ..checkpoints.save import Beside, SaveOptions, checked_folder, save
+from ..checkpoints.save import Beside, SaveOptions, save
+from ..checkpoints.target import checked_folder
 from ..core.model import Model
 from ..generation.passes import Passes
 from ..params.adapters.attach import adapter_names

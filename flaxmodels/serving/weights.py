@@ -23,8 +23,9 @@ from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, read_json
 from ..documents.json_values import Json
 from ..params.adapters.attach import adapted_leaves
+from ..params.checkpoint.load_plan import LoadPlan
 from ..params.checkpoint.match import Match, Piece, identity_match
-from ..params.checkpoint.plan import LoadPlan, make_plan
+from ..params.checkpoint.plan import make_plan
 from ..params.checkpoint.stream import stream
 from ..params.errors import quoted, some
 from ..params.quantized.packed import share_of

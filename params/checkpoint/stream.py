@@ -12,7 +12,7 @@ from .device.loader import DeviceLoader
 from .host_memory import check_fits, chunk_bytes
 from .leaf_loader import LeafLoader, files_of
 from .leaf_plan import LeafPlan
-from .plan import LoadPlan
+from .load_plan import LoadPlan
 
 _WAITING = 16  # threads
 _LOOK = 0.2  # seconds

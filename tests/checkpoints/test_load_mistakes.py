@@ -96,6 +96,12 @@ def test_P13_1_what_is_no_name(name):
             cls.from_pretrained(name)
 
 
+def test_a_configuration_needs_a_name():
+    for given in ({}, {"pretrained_model_name_or_path": None}):
+        with pytest.raises(TypeError, match="AutoConfig.from_pretrained needs name_or_path"):
+            fm.AutoConfig.from_pretrained(**given)
+
+
 def test_P13_31_a_key_mapping_that_finds_nothing_is_said(folder):
     with pytest.warns(UserWarning, match=r"key_mapping: '\^zzz' found in no tensor's name"):
         fm.LlamaForCausalLM.from_pretrained(folder, key_mapping={"^zzz": "b"})

@@ -10,8 +10,8 @@ from ...config.config import Config
 from ...core.model import Model
 from ...documents.config_keys import QUANTISED
 from ...documents.json_values import thaw
+from ...params.checkpoint.load_plan import LoadPlan
 from ...params.checkpoint.match import Match, Piece, backbone_names
-from ...params.checkpoint.plan import LoadPlan
 from ...params.formats.parts import part_of
 from ...params.quantized.lazy import Computed
 from ...params.quantized.moved import transposed
