@@ -18,7 +18,7 @@ from ..host.threads import in_threads
 from ..types import Leaf, Params, PyTree
 from .layers import below_list, segment
 from .measure import dtype_text
-from .paths import arrays_of, check_alive, flatten, unflatten
+from .paths import arrays_of, check_alive, flatten, nearest, unflatten
 from .weights import Weight
 
 Segments = Sequence[tuple[int, int, int]]
@@ -40,8 +40,9 @@ def stack_layers(
             stacks all layers, under the name of the list itself.
 
     Raises:
-        ValueError: layers of a list that are missing, or that are to be stacked and differ in
-            structure, shape or dtype, with the path; segments that are not all layers of a list.
+        ValueError: a list that is not there; layers of one that are missing, or that are to be
+            stacked and differ in structure, shape or dtype, with the path; segments that are not
+            all layers of a list.
 
     >>> layers = {str(i): {"bias": np.full(3, i)} for i in range(4)}
     >>> stack_layers({"h": layers})["h"]["bias"].shape
@@ -50,31 +51,16 @@ def stack_layers(
     array([1, 3])
     """
     stacks = (stacks,) if isinstance(stacks, str) else stacks
-    lists = _lists(params, "")
-    if (stacks is not None or segments is not None) and not any(_is_of(x, stacks) for x in lists):
-        asked = "segments" if stacks is None else some(map(repr, stacks))
+    paths = flatten(params)
+    if stacks and paths and not any(f"/{x}/" in f"/{path}" for x in stacks for path in paths):
+        modules = {name for path in paths for name in path.split("/")[:-1]}
         raise ValueError(
-            f"{asked}: the params have no such list of layers; its children are numbers, and they "
-            f"have {some(name.rstrip('/') for name in lists) or 'none'}"
+            f"the params have no list of layers {some(map(repr, stacks))}"
+            f"{nearest(stacks[0], modules)}"
         )
+    if segments is not None and not any(name.isdecimal() for x in paths for name in x.split("/")):
+        raise ValueError("segments: the params have no list of layers, whose names are numbers")
     return _stacked(params, "", stacks, segments)
-
-
-def _is_list(params: PyTree) -> bool:
-    return isinstance(params, Mapping) and bool(params) and all(str(x).isdecimal() for x in params)
-
-
-def _is_of(where: str, stacks: Sequence[str] | None) -> bool:
-    """Tells whether the list at `where` is one of those that are to be stacked."""
-    return stacks is None or f"/{where}".endswith(tuple(f"/{name}/" for name in stacks))
-
-
-def _lists(params: PyTree, where: str) -> list[str]:
-    """Returns where lists of layers are."""
-    if not isinstance(params, Mapping):
-        return []
-    inner = [x for name, child in params.items() for x in _lists(child, f"{where}{name}/")]
-    return [where, *inner] if _is_list(params) else inner
 
 
 def _stacked(
@@ -86,7 +72,9 @@ def _stacked(
         str(name): _stacked(child, f"{where}{name}/", stacks, segments)
         for name, child in params.items()
     }
-    if not _is_list(params) or not _is_of(where, stacks):
+    if not inner or not all(name.isdecimal() for name in inner):
+        return inner
+    if stacks is not None and not f"/{where}".endswith(tuple(f"/{name}/" for name in stacks)):
         return inner
     if lost := [str(i) for i in range(len(inner)) if str(i) not in inner]:
         raise ValueError(f"{where}{lost[0]} is missing of the layers {', '.join(sorted(inner))}")

@@ -81,12 +81,12 @@ MISTAKES = {
     "no such list": (
         lambda: fp.stack_layers(LISTS, ["layer"]),
         ValueError,
-        "'layer': .*have layers",
+        "no list of layers 'layer' .nearest: layers",
     ),
     "segments of nothing": (
         lambda: fp.stack_layers(TREE, segments=[(0, 1, 2)]),
         ValueError,
-        "segments: the params have no such list of layers",
+        "segments: the params have no list of layers",
     ),
     "segments of two": (
         lambda: fp.stack_layers(LISTS, segments=[(0, 1)]),
@@ -130,7 +130,10 @@ def test_what_looks_like_a_mistake_and_is_none():
     assert (apart == 2).all() and np.shares_memory(columns["a"], apart)
     assert fp.scale({"w": np.complex64([1j])}, 2j)["w"].tolist() == [-2]
     assert fp.stack_layers({"h": {0: TREE, 1: TREE}})["h"]["a"]["bias"].shape == (2, 3)
-    assert fp.stack_layers(LISTS, "layers")["layers"]["a"]["bias"].shape == (2, 3)
+    stacked = fp.stack_layers(LISTS, "layers")
+    assert stacked["layers"]["a"]["bias"].shape == (2, 3)
+    again = fp.stack_layers(stacked, ["layers"])  # to no effect
+    assert again["layers"]["a"]["bias"] is stacked["layers"]["a"]["bias"]
     mixed = {"0": {"w": one}, "1": {"w": jnp.ones(3)}}
     assert isinstance(fp.stack_layers(mixed)["w"], jax.Array)
     assert fp.num_parameters(deleted()) == 3
