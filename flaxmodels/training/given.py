@@ -12,10 +12,9 @@ from .. import params as fp
 from ..core.model import Model
 from ..params.tree.paths import flatten_arrays, nearest
 from ..params.types import PyTree
+from .metrics import IGNORED
 from .state import TrainState
 from .steps import Given
-
-IGNORED = -100
 
 
 def named(model: Model, batch: Given) -> Given:
