@@ -13,9 +13,10 @@ from ..types import Concrete
 from .codes import CODEBOOKS, codes_of, module_of, pack
 from .qtensor import Form, QTensor, spread
 
-_BITSANDBYTES = float(np.float32(1 / 127))
+INVERSE_127 = float(np.float32(1 / 127))
+"""The factor of bitsandbytes' int8, whose scales are 127 times those of the codes."""
 _SCHEMES: dict[str, tuple[str, tuple[int, int], float]] = {
-    "int8": ("int8", (1, -1), _BITSANDBYTES),
+    "int8": ("int8", (1, -1), INVERSE_127),
     "int4": ("int4", (1, 32), 1.0),
     "nf4": ("nf4", (1, 64), 1.0),
     "fp4": ("fp4", (1, 64), 1.0),

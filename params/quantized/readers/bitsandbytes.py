@@ -16,13 +16,11 @@ Source: `bitsandbytes.functional.QuantState` and `bitsandbytes.nn.modules`, 0.50
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
 
-from ... import strict_json
 from ...errors import quoted, warn
 from ...formats import Source, Tensor
 from ...formats.source import Bounds
@@ -30,17 +28,16 @@ from ...strict_json import Json
 from ...tree.places import Part
 from ..codes import CODEBOOKS, unpack
 from ..lazy import Computed, misfit, viewed
+from ..make import INVERSE_127
 from ..nested import run_of
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
+from .quant_state import DTYPES, QuantState, read_state
 
 _STATE = ".quant_state.bitsandbytes__"
 _PARTS = (".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map")
-_LARGEST_STATE = 1 << 16
-_DTYPES = {name: jnp.dtype(name) for name in ("float32", "float16", "bfloat16")}
-_FLOATS = tuple(_DTYPES.values())
+_FLOATS = tuple(DTYPES.values())
 _FEWEST = 32  # numbers in a row that have one scale: with fewer, scales are most of the bytes
-INVERSE_127 = float(np.float32(1 / 127))
 
 
 def read(source: Source, config: Mapping[str, Json]) -> Source:
@@ -93,31 +90,16 @@ def read(source: Source, config: Mapping[str, Json]) -> Source:
     return dataclasses.replace(source, tensors=tensors)
 
 
-@dataclasses.dataclass(frozen=True)
-class _State:
-    """What the JSON of a weight of 4 bits says, checked."""
-
-    shape: tuple[int, int]
-    dtype: np.dtype
-    blocksize: int
-    nested_blocksize: int
-    nested_offset: float
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-
 def _in_4bit(state: Tensor, name: str, kind: str, parts: Mapping[str, Tensor | None]) -> Tensor:
     """Makes the tensor of a weight; a `PackedTensor` where parts of rows have one scale."""
-    said = _state(state, kind)
+    said = read_state(state, kind)
     needs = ["", ".absmax", ".quant_map"]
     if any(parts[end] is not None for end in _PARTS[2:]):
         needs += _PARTS[2:]
     for end in needs:
         if parts[end] is None:
             raise misfit(state, f"has no {quoted(name + end)} beside it: the file is not complete")
-    given: dict[str, Any] = {end: part for end, part in parts.items() if part is not None}
+    given: dict[str, Tensor] = {end: part for end, part in parts.items() if part is not None}
     data = given[""]
     if data.nbytes != -(-said.size // 2):
         raise misfit(
@@ -147,50 +129,6 @@ def _in_4bit(state: Tensor, name: str, kind: str, parts: Mapping[str, Tensor | N
     return _OwnTable.of(packed, given[".quant_map"], dense)
 
 
-def _state(tensor: Tensor, kind: str) -> _State:
-    """Reads and checks the JSON of a weight."""
-    if tensor.nbytes > _LARGEST_STATE or tensor.dtype != np.uint8:
-        raise misfit(
-            tensor,
-            f"is {tensor.nbytes} bytes of {tensor.dtype}; expected JSON as uint8, of at most "
-            f"{_LARGEST_STATE}",
-        )
-    try:
-        said = strict_json.loads(tensor.read().tobytes(), 1000)
-    except ValueError as error:
-        raise misfit(tensor, f"is not JSON: {error}") from None
-    if not isinstance(said, dict):
-        raise misfit(tensor, f"is {quoted(said)}; expected a JSON object")
-
-    def value(key: str, ok: Callable[[Any], bool], expected: str, default: Any = None) -> Any:
-        found = said.get(key, default)
-        if not ok(found):
-            raise misfit(tensor, f"says {key} {quoted(found)}; expected {expected}")
-        return found
-
-    value("quant_type", lambda x: x == kind and kind in ("nf4", "fp4"), "nf4 or fp4, as its name")
-    shape = value("shape", _is_shape, "two sizes above 0")
-    dtype = value("dtype", lambda x: isinstance(x, str) and x in _DTYPES, " or ".join(_DTYPES))
-    blocksize = value("blocksize", _is_size, "a number above 0")
-    nested = value("nested_blocksize", _is_size, "a number above 0", 256)
-    offset = value("nested_offset", _is_number, "a finite number", 0.0)
-    return _State((shape[0], shape[1]), _DTYPES[dtype], blocksize, nested, offset)
-
-
-def _is_size(value: object) -> bool:
-    return type(value) is int and 0 < value < 1 << 48
-
-
-def _is_shape(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_size, value))
-
-
-def _is_number(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return abs(value) < float(np.finfo(np.float32).max)
-
-
 def _table(tensor: Tensor, size: int) -> np.ndarray:
     """Reads the numbers of codes."""
     if tensor.shape != (size,) or tensor.dtype.kind in "iub":
@@ -203,7 +141,7 @@ def _table(tensor: Tensor, size: int) -> np.ndarray:
     return table
 
 
-def _scales(parts: Mapping[str, Tensor], said: _State, run: int) -> Tensor:
+def _scales(parts: Mapping[str, Tensor], said: QuantState, run: int) -> Tensor:
     """Returns a scale for each `run` numbers of a row, [out, in / run]."""
     absmax, blocks = parts[".absmax"], -(-said.size // said.blocksize)
     is_nested = ".nested_absmax" in parts
@@ -245,7 +183,7 @@ def _scales(parts: Mapping[str, Tensor], said: _State, run: int) -> Tensor:
     return packed_tensor(absmax.name, fields, form)
 
 
-def _twice(absmax: Tensor, inner: Tensor, table: np.ndarray, said: _State) -> Tensor:
+def _twice(absmax: Tensor, inner: Tensor, table: np.ndarray, said: QuantState) -> Tensor:
     """Returns the scales that are quantised, as numbers."""
 
     def numbers(bounds: Bounds) -> np.ndarray:
@@ -274,7 +212,7 @@ def _of_runs(scale: Tensor, shape: tuple[int, int], run: int, block: int) -> Ten
     return Computed.of([scale], (shape[0], columns), scale.dtype, repeated)
 
 
-def _numbers(name: str, flat: Tensor, table: np.ndarray, scale: Tensor, said: _State) -> Tensor:
+def _numbers(name: str, flat: Tensor, table: np.ndarray, scale: Tensor, said: QuantState) -> Tensor:
     """Returns a weight as numbers; `scale` has one for each."""
 
     def numbers(bounds: Bounds) -> np.ndarray:
@@ -348,4 +286,4 @@ def _dtype_of(tensors: Mapping[str, Tensor]) -> np.dtype:
     """Returns the dtype of the weights that are not quantised: int8 files do not say what theirs
     was."""
     dense = [x for name, x in tensors.items() if not name.endswith(".SCB") and x.dtype in _FLOATS]
-    return max(dense, key=lambda x: x.nbytes).dtype if dense else _DTYPES["float16"]
+    return max(dense, key=lambda x: x.nbytes).dtype if dense else DTYPES["float16"]

@@ -13,10 +13,9 @@ from _quantized import cases, value_of
 
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.quantized.codes import CODEBOOKS
-from flaxmodels.params.quantized.make import quantize
+from flaxmodels.params.quantized.make import INVERSE_127, quantize
 from flaxmodels.params.quantized.packed import PackedTensor
 from flaxmodels.params.quantized.readers import read_quantized
-from flaxmodels.params.quantized.readers.bitsandbytes import INVERSE_127
 from flaxmodels.params.quantized.writers import bitsandbytes as writer
 
 CASES = cases("bitsandbytes")
