@@ -44,8 +44,13 @@ def logits_and_states(model, params):
     states = states or fm.MT5Model(model.config)
     bare = {name: leaf for name, leaf in params.items() if name != "lm_head"}
     given = {"input_ids": IDS, "attention_mask": MASK, "decoder_input_ids": IDS[:, :3]}
-    out = model.apply({"params": params}, **given).logits
-    return out, states.apply({"params": bare}, **given).last_hidden_state
+
+    @jax.jit
+    def run(params, bare):
+        logits = model.apply({"params": params}, **given).logits
+        return logits, states.apply({"params": bare}, **given).last_hidden_state
+
+    return run(params, bare)
 
 
 HEAD = np.random.default_rng(0).standard_normal((31, 8), dtype=np.float32)
