@@ -38,6 +38,7 @@ from .context import with_encoder as with_encoder
 from .cross_attention import cross_attention as cross_attention
 from .inputs import Tokens as Tokens
 from .inputs import as_flag as as_flag
+from .inputs import as_numbers as as_numbers
 from .inputs import check_attention_mask as check_attention_mask
 from .inputs import check_ids as check_ids
 from .inputs import check_positions as check_positions

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..config.config import Config
-from .inputs import as_array, check_numbers
+from .inputs import as_numbers
 
 
 def kept_heads(config: Config, layer: int) -> tuple[int, ...]:
@@ -55,9 +55,7 @@ def get_head_mask(
     """
     if head_mask is None:
         return None
-    mask = as_array("head_mask", head_mask)
-    check_numbers("head_mask", mask)
-    mask = jnp.asarray(mask)
+    mask = as_numbers("head_mask", head_mask)
     if mask.ndim == 1:
         mask = jnp.broadcast_to(mask[None], (num_hidden_layers, mask.shape[0]))
     if mask.ndim == 2:

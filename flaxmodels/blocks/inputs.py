@@ -104,6 +104,19 @@ def check_numbers(name: str, x: jax.Array | np.ndarray) -> None:
         raise TypeError(f"{name} must be of numbers, got {x.dtype}")
 
 
+def as_numbers(name: str, x: object) -> jax.Array:
+    """Returns an argument as an array of numbers, with the errors of `as_array`.
+
+    Raises:
+        TypeError: None, or an array of something else.
+    """
+    array = as_array(name, x)
+    if array is None:
+        raise TypeError(f"{name} is None; expected an array")
+    check_numbers(name, array)
+    return jnp.asarray(array)
+
+
 def as_flag(name: str, value: object) -> bool:
     """Returns an argument that decides which program is traced: True or False, or 1 or 0.
 
@@ -150,8 +163,10 @@ def check_attention_mask(
     )
 
 
-def checked_encoder(states: object, mask: object, batch: int) -> tuple[jax.Array, jax.Array | None]:
-    """Returns an encoder's states [B, S, De] and their mask [B or 1, S] as arrays.
+def checked_encoder(
+    states: object, mask: object, batch: int, width: int
+) -> tuple[jax.Array, jax.Array | None]:
+    """Returns an encoder's states [B, S, D] and their mask [B or 1, S] as arrays.
 
     Raises:
         TypeError: states that are not floats.
@@ -159,10 +174,10 @@ def checked_encoder(states: object, mask: object, batch: int) -> tuple[jax.Array
     """
     encoded: jax.Array = jnp.asarray(as_array("encoder_hidden_states", states))
     tokens: jax.Array | None = as_array("encoder_attention_mask", mask)
-    _check_form("encoder_hidden_states", encoded, "[B, S, De]", 3)
-    if encoded.shape[0] != batch:
+    _check_form("encoder_hidden_states", encoded, f"[{batch}, S, {width}]", 3)
+    if (encoded.shape[0], encoded.shape[2]) != (batch, width):
         raise ValueError(
-            f"encoder_hidden_states has shape {encoded.shape}: expected {batch} sequences"
+            f"encoder_hidden_states has shape {encoded.shape}: expected [{batch}, S, {width}]"
         )
     if not jnp.issubdtype(encoded.dtype, jnp.floating):
         raise TypeError(f"encoder_hidden_states must be floats, got {encoded.dtype}")
@@ -213,11 +228,12 @@ def check_ids(
     """Refuses ids that are not int of `shape`, or of a batch of 1, or not from 0 to `limit` - 1."""
     if ids is None:
         return
-    if jnp.shape(ids) not in (shape, (1, *shape[1:])):
-        raise ValueError(f"{name} has shape {jnp.shape(ids)}: expected {list(shape)}")
-    if not jnp.issubdtype(jnp.result_type(ids), jnp.integer):
-        raise TypeError(f"{name} must be integers, got {jnp.result_type(ids)}")
-    if (odd := first_outside(ids, np.inf if limit is None else limit)) is not None:
+    given: PyTree = as_array(name, ids)
+    if given.shape not in (shape, (1, *shape[1:])):
+        raise ValueError(f"{name} has shape {given.shape}: expected {list(shape)}")
+    if not jnp.issubdtype(given.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers, got {given.dtype}")
+    if (odd := first_outside(given, np.inf if limit is None else limit)) is not None:
         there = (
             "they begin at 0" if limit is None else f"there are {limit} {what}, 0 to {limit - 1}"
         )

@@ -96,6 +96,8 @@ def as_tags(tags: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         ValueError: a tag that is no text, or empty.
     """
+    if not isinstance(tags, Iterable):
+        raise ValueError(f"tags must be words, got {tags!r:.80}")
     words = [tags] if isinstance(tags, str) else [*tags]
     if odd := [tag for tag in words if not isinstance(tag, str) or not tag.strip()]:
         raise ValueError(f"tags must be words, got {', '.join(map(repr, odd))}")

@@ -86,6 +86,8 @@ class EncoderDecoderConfig(Config):
 
 def _flagged(config: Config, decodes: bool) -> Config:
     """Returns the configuration of a half as far as its family says which it is."""
+    if not isinstance(config, Config):
+        raise TypeError(f"decoder is {config!r:.80}; expected a configuration")
     names = config.names() & {"is_decoder", "add_cross_attention"}
     return config.replace(**dict.fromkeys(names, decodes))
 

@@ -79,7 +79,7 @@ class GPT2DoubleHeadsModel(GPT2Pretrained, task_heads.VocabularyHead, task_heads
         if mc_token_ids is None:
             mc_token_ids = jnp.full(lead, x.shape[1] - 1, jnp.int32)
         blocks.check_ids("mc_token_ids", mc_token_ids, lead, x.shape[1], "tokens in a choice")
-        chosen = jnp.take_along_axis(x, jnp.reshape(mc_token_ids, (-1, 1, 1)), axis=1)[:, 0]
+        chosen = jnp.take_along_axis(x, jnp.asarray(mc_token_ids).reshape(-1, 1, 1), axis=1)[:, 0]
         head = SequenceSummary(self.config, name="multiple_choice_head")
         scores = head(chosen, deterministic=inputs.get("deterministic", True))
         return outputs.DoubleHeadsOutput.of(

@@ -167,7 +167,7 @@ class Decoder(PretrainedModel):
                     f"{name} was given encoder_hidden_states, and config.add_cross_attention is "
                     "False: it has no layers that attend to them"
                 )
-            states, mask = blocks.checked_encoder(states, mask, batch)
+            states, mask = blocks.checked_encoder(states, mask, batch, cfg.hidden_size)
             states = states.astype(self.dtype)
         heads = (cfg.num_attention_heads, cfg.head_dim)
         return blocks.with_encoder(context, states, mask, heads)

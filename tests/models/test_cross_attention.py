@@ -72,8 +72,9 @@ def test_without_an_encoder_its_layers_are_left_out(model):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"encoder_hidden_states": STATES[0]}, r"expected \[B, S, De\]"),
-        ({"encoder_hidden_states": STATES[:1]}, "expected 2 sequences"),
+        ({"encoder_hidden_states": STATES[0]}, r"expected \[2, S, "),
+        ({"encoder_hidden_states": STATES[:1]}, r"expected \[2, S, "),
+        ({"encoder_hidden_states": STATES[..., 1:]}, r"expected \[2, S, "),
         ({"encoder_attention_mask": MASK}, "without encoder_hidden_states"),
         (
             {"encoder_hidden_states": STATES, "encoder_attention_mask": MASK[:, :3]},

@@ -163,6 +163,7 @@ FIELDS = [
     ("attn_implementation", "flesh", ValueError, "attn_implementation is 'flesh'; expected one of"),
     ("generation_config", {}, TypeError, "generation_config is a dict; expected a fm.Generation"),
     ("model_tags", [3], ValueError, "tags must be words, got 3"),
+    ("model_tags", None, ValueError, "tags must be words, got None"),
 ]
 
 

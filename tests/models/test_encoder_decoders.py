@@ -160,7 +160,12 @@ WRONG = {
     "other-batch": (
         {"encoder_outputs": ENCODED[:1], "decoder_input_ids": DECODED},
         ValueError,
-        "expected 2 sequences",
+        "expected [[]2, S, ",
+    ),
+    "other-width": (
+        {"encoder_outputs": ENCODED[..., 1:], "decoder_input_ids": DECODED},
+        ValueError,
+        "expected [[]2, S, ",
     ),
     "past-positions": (
         {"input_ids": IDS, "decoder_input_ids": np.ones((2, 13), int)},
@@ -368,3 +373,15 @@ def test_tables_apart_are_one_in_old_flax_where_they_are_equal(equal, tmp_path, 
     assert tables == ({"shared/embedding"} if equal else set())
     _, again = fm.MBartModel.from_pretrained(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, again, apart)
+
+
+def test_labels_of_another_form_make_no_decoder_inputs():
+    for labels, said in [
+        (np.ones((2, 3)), r"labels or input_ids are float32 \[2, 3\]: .* integers \[B, T\]"),
+        ([1, 2], r"are int32 \[2\]"),
+        ([[1], [1, 2]], "labels has rows of different lengths"),
+        ("x", "labels must be of numbers, got <U1"),
+        (None, "labels is None; expected an array"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=said):
+            MODEL.prepare_decoder_input_ids_from_labels(labels)

@@ -9,6 +9,7 @@ import pytest
 from _drawn import params_of, tiny_llama
 
 import flaxmodels as fm
+from flaxmodels import blocks
 from flaxmodels import params as fp
 
 V, D, POSITIONS, TYPES = 24, 8, 12, 3
@@ -159,6 +160,14 @@ def test_D29_what_is_no_argument_of_a_pass_is_named(args, kwargs, said):
         run = lambda p, model=model: model.apply({"params": p}, *args, **kwargs)  # noqa: E731
         with pytest.raises((TypeError, ValueError), match=said):
             jax.eval_shape(run, model.abstract_params())
+
+
+def test_masks_to_add_are_made_of_numbers():
+    for make in (lambda x: blocks.extended_attention_mask(x, (2, 5)), blocks.invert_attention_mask):
+        with pytest.raises(TypeError, match="attention_mask is None; expected an array"):
+            make(None)
+        with pytest.raises(TypeError, match="attention_mask must be of numbers, got <U1"):
+            make([["1"] * 5] * 2)
 
 
 class Tensor:

@@ -4,6 +4,7 @@ them. The masks of the blocks are bool."""
 import jax
 import jax.numpy as jnp
 
+from ..inputs import as_numbers
 from .rules import Causal
 
 
@@ -32,7 +33,7 @@ def extended_attention_mask(
     Raises:
         ValueError: a mask of another shape.
     """
-    mask = jnp.asarray(attention_mask)
+    mask = as_numbers("attention_mask", attention_mask)
     batch, length = input_shape
     fits = mask.ndim in (2, 3) and mask.shape[0] == batch and mask.shape[-1] >= length
     if not fits or (mask.ndim == 3 and mask.shape[1] != length):
@@ -59,7 +60,7 @@ def invert_attention_mask(
     Raises:
         ValueError: a mask of another rank.
     """
-    mask = jnp.asarray(encoder_attention_mask)
+    mask = as_numbers("encoder_attention_mask", encoder_attention_mask)
     if mask.ndim not in (2, 3):
         raise ValueError(f"encoder_attention_mask {mask.shape}: expected [B, S] or [B, T, S]")
     return _additive(mask[:, None, None] if mask.ndim == 2 else mask[:, None], dtype)

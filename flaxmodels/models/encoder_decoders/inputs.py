@@ -107,7 +107,7 @@ def of_the_decoder() -> Iterator[None]:
 def shifted(ids: jax.Array, start: int, pad: int | None) -> jax.Array:
     """Shifts ids [B, T] by one to the right: `start` is the first, the last is lost; -100, which
     labels have where no loss is, becomes `pad`. Source: `shift_tokens_right` of BART."""
-    ids = jnp.asarray(ids)
+    ids = _tokens(ids)
     first = jnp.full_like(ids[:, :1], start)
     return _padded(jnp.concatenate([first, ids[:, :-1]], axis=1), pad)
 
@@ -115,9 +115,19 @@ def shifted(ids: jax.Array, start: int, pad: int | None) -> jax.Array:
 def wrapped(ids: jax.Array, pad: int | None) -> jax.Array:
     """Shifts ids [B, T] by one to the right: the last that is not `pad`, a language's code, is the
     first. Source: `shift_tokens_right` of mBART."""
-    ids = _padded(jnp.asarray(ids), pad)
+    ids = _padded(_tokens(ids), pad)
     last = (ids != pad).sum(axis=1, keepdims=True) - 1
     return jnp.concatenate([jnp.take_along_axis(ids, last, axis=1), ids[:, :-1]], axis=1)
+
+
+def _tokens(ids: object) -> jax.Array:
+    array = blocks.as_numbers("labels", ids)
+    if array.ndim != 2 or not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(
+            f"labels or input_ids are {array.dtype} {list(array.shape)}: to make decoder inputs "
+            "of them they must be integers [B, T]"
+        )
+    return array
 
 
 def _padded(ids: jax.Array, pad: int | None) -> jax.Array:
