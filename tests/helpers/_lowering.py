@@ -18,6 +18,8 @@ def share_contexts() -> None:
     left: dict[int, tuple[Any, int]] = {}  # by process: a fork has none of its parent's threads
 
     def shared() -> Any:
+        if mlir.ir.Context.current is not None:  # a program inside another's lowering, into which
+            return make()  # its module would be cloned
         context, count = left.get(os.getpid(), (None, 0))
         if count == 0:
             context, count = make(), _PROGRAMS

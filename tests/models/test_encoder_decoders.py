@@ -160,12 +160,12 @@ WRONG = {
     "other-batch": (
         {"encoder_outputs": ENCODED[:1], "decoder_input_ids": DECODED},
         ValueError,
-        "expected [[]2, S, ",
+        r"expected \[2, S, ",
     ),
     "other-width": (
         {"encoder_outputs": ENCODED[..., 1:], "decoder_input_ids": DECODED},
         ValueError,
-        "expected [[]2, S, ",
+        r"expected \[2, S, ",
     ),
     "past-positions": (
         {"input_ids": IDS, "decoder_input_ids": np.ones((2, 13), int)},
