@@ -88,16 +88,8 @@ def convert(
     _refuse_gguf(location)
     source, near = location.open(**(weights or {})), location.folder
     source = without(source, [drop] if isinstance(drop, str) else drop)
-    travelling = _checked_companions(near)
-    whole = _account(near, source, format)
-    # A save replaces this one with the weights, and the source may be what is replaced.
-    replaced = [file for file in travelling if file.name == GENERATION_CONFIG_NAME]
-
-    def copy_replaced(place: Path) -> None:
-        for file in replaced:
-            copy_companion(file, place)
-
-    leaves = _write(whole, source, near, folder, options, dtype, Beside(copy_replaced))
+    travelling, whole = _checked_companions(near), _account(near, source, format)
+    leaves = _write(whole, source, near, folder, options, dtype, _beside(travelling))
     for file in travelling:
         if not os.path.lexists(Path(folder, file.name)):
             copy_companion(file, folder)
@@ -105,6 +97,17 @@ def convert(
         written = fp.open_checkpoint(folder, variant=variant, framework=_FRAMEWORK[format])
         _compare(leaves, _written_leaves(whole, written))
     return sum(leaf.nbytes for leaf in leaves.values())
+
+
+def _beside(travelling: Sequence[FolderFile]) -> Beside:
+    """Copies, as part of the save, what a save replaces: the source may be what is replaced."""
+    replaced = [file for file in travelling if file.name == GENERATION_CONFIG_NAME]
+
+    def write(place: Path) -> None:
+        for file in replaced:
+            copy_companion(file, place)
+
+    return Beside(write)
 
 
 def _refuse_gguf(location: Location) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import params as fp
+from ..params.errors import quoted
 from . import cancellation
 from .errors import HubError, keep_secret, scrubbed
 from .session import LONGEST_WAIT, constants, guarded
@@ -30,6 +31,7 @@ _UNREACHABLE = (
     errno.ENETDOWN,
     errno.EADDRNOTAVAIL,
 )
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 _USED_UP = re.compile(r"\br=0;t=(\d{1,9})", re.ASCII)
 # Errors that would come again. Those of the transport are httpx's or httpx2's by the client's
@@ -109,6 +111,47 @@ def pause(seconds: float, current: cancellation.Cancellation | None = None) -> N
         time.sleep(seconds)
     else:
         current.wait(seconds)
+
+
+def read_range(
+    subject: str,
+    url: str,
+    offset: int,
+    count: int,
+    headers: dict[str, str] | None = None,
+    server: str = "the Hub",
+) -> bytes:
+    """Reads `count` bytes of a file. Headers with a secret go to its host alone."""
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import hf_raise_for_status
+
+    if not count:
+        return b""
+    last = offset + count - 1
+    asked = (headers or {}) | {"Range": f"bytes={offset}-{last}", "Accept-Encoding": "identity"}
+
+    def call() -> bytes:
+        with get_session().stream("GET", url, headers=asked, timeout=timeout()) as answer:
+            hf_raise_for_status(answer)
+            skip = 0 if answer.status_code == 206 else offset  # without ranges, all of it comes
+            if answer.status_code == 206:
+                given = answer.headers.get("content-range")
+                match = _RANGE.fullmatch(given or "")
+                if match is None or (int(match[1]), int(match[2])) != (offset, last):
+                    raise HubError(
+                        f"{subject}: bytes {offset} to {last} were asked for, and "
+                        f"{quoted(given)} came"
+                    )
+            data = bytearray()
+            for block in answer.iter_bytes():
+                data += block
+                if len(data) >= skip + count:
+                    break
+        if len(data) < skip + count:
+            raise OSError(f"{len(data)} bytes came, {skip + count} were expected")
+        return bytes(data[skip : skip + count])
+
+    return attempt(subject, call, server=server)
 
 
 def status_of(error: BaseException) -> int | None:

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 from .. import params as fp
 from ..params.formats import LOCAL, File, LocalFile, Reads, check_size
-from .client import attempt, timeout
+from .client import attempt, read_range, timeout
 from .errors import scrubbed
-from .ranges import read_range
 
 if TYPE_CHECKING:
     from httpx2 import Response  # or httpx's, by the client's version

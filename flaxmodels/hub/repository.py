@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from ..params.errors import quoted, warn
 from ..params.formats import check_size, is_plain
-from .client import api, attempt, cache_dir_of, endpoint, is_offline, timeout
+from .client import api, attempt, cache_dir_of, endpoint, is_offline, read_range, timeout
 from .errors import HubError, keep_secret
 from .listing import COMMIT, Entry, entries_of
 from .options import HubOptions
-from .ranges import read_range
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

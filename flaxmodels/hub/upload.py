@@ -12,12 +12,11 @@ from .. import params as fp
 from ..documents.front_matter import CARD_NAME, Words, front_matter, listed, merged_card
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
-from .branch import Branch, Message, Operation
+from .branch import Branch, Message, Operation, PushedFile, is_private, operations_of
 from .client import pause
 from .companions import code_named
 from .errors import HubError
 from .options import PushKeywords
-from .pushed_file import PushedFile, is_private, operations_of
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo

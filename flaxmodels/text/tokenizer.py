@@ -164,8 +164,7 @@ class Tokenizer(Speaks, Chats, Decodes):
                 files say that the model reads it.
 
         Returns:
-            input_ids and attention_mask (0 for padding), and maybe token_type_ids, all int32
-            [B, T].
+            int32 [B, T]: input_ids, attention_mask (0 for padding), and maybe token_type_ids.
 
         Raises:
             TypeError: texts that are none.
@@ -175,29 +174,18 @@ class Tokenizer(Speaks, Chats, Decodes):
         inputs = self._inputs(texts, pairs)
         max_length, pad_to = whole("max_length", max_length), whole("pad_to", pad_to)
         multiple = whole("pad_to_multiple_of", pad_to_multiple_of)
-        if truncation is None:
-            truncation = max_length is not None
-        elif truncation not in (True, False, *_TRUNCATIONS):
-            names = ", ".join(_TRUNCATIONS)
-            raise ValueError(f"truncation={truncation!r}; expected True, False, {names}")
-        elif truncation is False and max_length is not None and padding != "max_length":
-            raise ValueError(
-                "truncation=False, and max_length is what rows are cut to: give one of them, or "
-                'padding="max_length"'
-            )
+        truncation = _how_to_cut(truncation, max_length, padding)
         cut = (max_length or self._longest("truncation")) if truncation else None
         encodings = self._encode(inputs, add_special_tokens, cut, truncation)
         rows = [*map(self._ids, encodings)]
-        longest = None
-        if padding == "max_length" and pad_to is None:
-            longest = max_length or self._longest('padding="max_length"')
+        to_longest = padding == "max_length" and pad_to is None
+        longest = (max_length or self._longest('padding="max_length"')) if to_longest else None
         length = common_length(rows, padding, pad_to, multiple, longest)
         side = padding_side or self.padding_side
         ids, mask = filled(rows, length, side, self._pad(rows, length))
         result = {"input_ids": ids, "attention_mask": mask}
-        if return_token_type_ids is None:
-            return_token_type_ids = self._settings.token_type_ids
-        if return_token_type_ids:
+        wanted = return_token_type_ids
+        if self._settings.token_type_ids if wanted is None else wanted:
             kinds = [encoding.type_ids for encoding in encodings]
             result["token_type_ids"], _ = filled(kinds, length, side, 0)
         return result
@@ -257,3 +245,17 @@ class Tokenizer(Speaks, Chats, Decodes):
                 "matter, since attention_mask is 0 there"
             )
         return self.pad_token_id or 0
+
+
+def _how_to_cut(how: bool | str | None, max_length: int | None, padding: bool | str) -> bool | str:
+    """Returns how rows are cut; raises ValueError for what contradicts the other arguments."""
+    if how is None:
+        return max_length is not None
+    if how not in (True, False, *_TRUNCATIONS):
+        raise ValueError(f"truncation={how!r}; expected True, False, {', '.join(_TRUNCATIONS)}")
+    if how is False and max_length is not None and padding != "max_length":
+        raise ValueError(
+            "truncation=False, and max_length is what rows are cut to: give one of them, or "
+            'padding="max_length"'
+        )
+    return how
