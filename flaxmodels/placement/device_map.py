@@ -12,10 +12,9 @@ from ..params.tree.naming import TORCH
 from ..params.tree.paths import flatten, matches, nearest
 from ..params.tree.places import places
 from .budget import Unit, assign, check_fits, default_limit, limits_for, memory_limits
-from .engine import check_looped
 from .options import DeviceMapOptions
+from .outline import outline_of
 from .places import AUTOMATIC, DISK, HOST, Place, one_place, place_of
-from .programs import Call, Outline, stacks_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,21 +186,3 @@ def units_of(model: Model, sizes: Mapping[str, int]) -> tuple[Unit, ...]:
                 units.append(Unit(start[:-1], leaves, True))
     modules([path for path in sizes if path not in seen])  # that this call does not read
     return tuple(units)
-
-
-def outline_of(model: Model) -> Outline:
-    """Traces the model's call -> its pieces.
-
-    Raises:
-        TypeError: a model that cannot be run in stages: scanned, or without layers of ours.
-    """
-    check_looped(model)
-    template = flatten(model.abstract_params())
-    alone = model.clone(generation_config=None)
-    outline = stacks_of(Call(alone), template, (), model.dummy_inputs())
-    if not outline.stacks:
-        raise TypeError(
-            f"{type(model).__name__} has no stack of layers that are run one by one, so that its "
-            "params have to be on one device: give that as device_map, or a mesh"
-        )
-    return outline

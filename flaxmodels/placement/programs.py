@@ -21,7 +21,7 @@ from ..blocks.stack import Carry, Trace, step_of
 from ..config.config import Config
 from ..params.checkpoint.disk_leaf import Recipe
 from ..params.types import PyTree
-from .mixed import Abstract, Mixed, abstract_array, abstract_leaves
+from .mixed import Abstract, Mixed
 
 X = TypeVar("X")
 
@@ -197,48 +197,6 @@ def used_paths(
     # A dict is flattened in the order of its keys.
     variables = zip(sorted(leaves), jaxpr.jaxpr.invars, strict=False)
     return tuple(path for path, var in variables if id(var) in live), result
-
-
-def stacks_of(
-    call: Call,
-    template: Mapping[str, jax.ShapeDtypeStruct],
-    args: tuple[object, ...],
-    kwargs: Mapping[str, object],
-) -> "Outline":
-    """Traces a whole call -> its stacks, and the leaves of each part around them; nothing is
-    computed.
-
-    Args:
-        template: {path: abstract leaf}.
-    """
-    shapes = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in template.items()}
-    leaves = abstract_leaves(shapes)
-    given, done = Mixed.of((args, kwargs)).abstract, ()
-    stacks, parts = [], []
-    while True:
-        paths, result = used_paths(call, leaves, given, done)
-        parts.append(paths)
-        reached = result.tree
-        if isinstance(reached, Finished):
-            return Outline(tuple(stacks), tuple(parts))
-        stacks.append((reached.path, len(reached.kinds)))
-        x, cache = reached.x, reached.context.cache
-        assert cache is None  # an outline is of a call without one
-        output = blocks.LayersOutput(x, None, (), ())
-        done += (abstract_array(x.shape, x.dtype, output),)
-
-
-class Outline(NamedTuple):
-    """The pieces of a call.
-
-    Attributes:
-        stacks: (path, number of layers) of each.
-        parts: paths of the leaves that are read before the first stack, between, and after the
-            last.
-    """
-
-    stacks: tuple[tuple[str, int], ...]
-    parts: tuple[tuple[str, ...], ...]
 
 
 class LayerCall(NamedTuple):

@@ -224,7 +224,7 @@ def test_P13_18_models_without_layers_to_run_one_by_one():
     model = fm.AlbertForMaskedLM(
         fm.AlbertConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_attention_heads=2)
     )
-    from flaxmodels.placement.device_map import outline_of
+    from flaxmodels.placement.outline import outline_of
 
     with pytest.raises(TypeError, match="AlbertForMaskedLM has no stack of layers that are run"):
         outline_of(model)

@@ -11,7 +11,7 @@ from jax.sharding import SingleDeviceSharding
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.placement.device_map import outline_of
+from flaxmodels.placement.outline import outline_of
 
 # An encoder and a decoder with a cache of both; a decoder alone is in the tests that follow, the
 # others by --all.
