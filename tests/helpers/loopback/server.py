@@ -182,6 +182,7 @@ class Server(http.server.HTTPServer):
         self.hub, self.port_name = None, port_name
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
+        self._accepting = threading.Lock()  # held while a connection becomes one of these
         self._connections: dict[threading.Thread, socket.socket] = {}
         self._clock, self._free = threading.Lock(), 0.0
         self._loop = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
@@ -193,8 +194,12 @@ class Server(http.server.HTTPServer):
         self.server_name, self.server_port = str(host), int(port)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self.hub is None:
-            return self.shutdown_request(request)
+        with self._accepting:
+            if self.hub is None or self.hub.stopping.is_set():
+                return self.shutdown_request(request)
+            self._begin(request, client_address)
+
+    def _begin(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(
             target=self._converse, args=(request, client_address), daemon=True
         )
@@ -237,7 +242,9 @@ class Server(http.server.HTTPServer):
         _idle[self.port_name].append(self)
 
     def _end_connections(self) -> None:
-        for thread, connection in list(self._connections.items()):
+        with self._accepting:
+            connections = list(self._connections.items())
+        for thread, connection in connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             thread.join(5)
