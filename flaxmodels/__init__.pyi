@@ -29,7 +29,7 @@ from .auto import load_plan as load_plan
 from .blocks import get_head_mask as get_head_mask
 from .bundled import bundled_checkpoint as bundled_checkpoint
 from .checkpoints.loading_info import LoadingInfo as LoadingInfo
-from .checkpoints.model_card import create_model_card as create_model_card
+from .checkpoints.publishing.model_card import create_model_card as create_model_card
 from .config.config import Config as Config
 from .config.generation_config import GenerationConfig as GenerationConfig
 from .documents.json_values import ConfigError as ConfigError

@@ -18,7 +18,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "blocks": ("get_head_mask",),
     "bundled": ("bundled_checkpoint",),
     "checkpoints.loading_info": ("LoadingInfo",),
-    "checkpoints.model_card": ("create_model_card",),
+    "checkpoints.publishing.model_card": ("create_model_card",),
     "config.config": ("Config",),
     "config.generation_config": ("GenerationConfig",),
     "documents.json_values": ("ConfigError",),

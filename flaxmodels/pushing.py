@@ -1,4 +1,4 @@
-"""Pushing, under the name that scripts import; see `flaxmodels.checkpoints.push`."""
+"""Pushing, under the name that scripts import; see `flaxmodels.checkpoints.publishing.push`."""
 
-from .checkpoints.push import _files as _files
-from .checkpoints.push import push as push
+from .checkpoints.publishing.push import _files as _files
+from .checkpoints.publishing.push import push as push

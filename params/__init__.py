@@ -22,10 +22,10 @@ from .adapters import stack_adapters as stack_adapters
 from .adapters import unmerge_adapters as unmerge_adapters
 from .adapters import without_adapters as without_adapters
 from .atomic import replace as publish  # noqa: F401  its old name, which others' tests patch
-from .checkpoint.diff import Diff as Diff
-from .checkpoint.diff import diff
 from .checkpoint.standalone import LoadResult as LoadResult
 from .checkpoint.standalone import load_flax_sharded_weights, load_sharded_checkpoint
+from .compare.diff import Diff as Diff
+from .compare.diff import diff
 from .errors import CheckpointError
 from .formats import Source, Tensor, open_checkpoint
 from .quantized.qtensor import QTensor

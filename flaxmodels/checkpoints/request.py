@@ -223,7 +223,7 @@ def taken_name(call: str, name_or_path: object, options: dict[str, object]) -> N
     return name
 
 
-def _checked(name: str, value: object) -> object:
+def _checked(name: str, value: Any) -> Any:
     """Returns the value of a load's own keyword, checked: any text would count as True; None is
     the default of a flag. Other keywords pass."""
     if name not in LOAD:

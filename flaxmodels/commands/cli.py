@@ -255,7 +255,7 @@ def _download(args: argparse.Namespace) -> int:
 
 def _upload(args: argparse.Namespace) -> int:
     from ..auto import saved
-    from ..checkpoints.push import upload
+    from ..checkpoints.publishing.push import upload
 
     model, params = saved(args.folder, args.variant)
     commit = upload(
@@ -278,7 +278,7 @@ def _upload(args: argparse.Namespace) -> int:
 
 def _card(args: argparse.Namespace) -> int:
     from ..auto import saved
-    from ..checkpoints.model_card import create_model_card
+    from ..checkpoints.publishing.model_card import create_model_card
 
     model, params = saved(args.folder, args.variant)
     path = create_model_card(

@@ -9,7 +9,7 @@ from typing import Self, SupportsIndex
 from ..calls.scalars import whole
 from ..params.errors import warn
 from .ahead import Ahead
-from .collate import Batch
+from .collate import Placed
 from .making import Place, Rows, Streamed
 
 _MANY_SHAPES = 16
@@ -124,7 +124,7 @@ class Batches:
             last.close()
         self._pass = None
 
-    def _gave(self, batch: Batch) -> None:
+    def _gave(self, batch: Placed) -> None:
         self._place = dataclasses.replace(self._place, position=self._place.position + 1)
         shapes = tuple((name, tuple(x.shape)) for name, x in batch.items())
         is_new = shapes not in self.shapes
@@ -139,13 +139,13 @@ class Batches:
         self._place = Place(self._place.seed, self._place.epoch + 1)
 
 
-class Pass(Iterator[Batch]):
+class Pass(Iterator[Placed]):
     """One iteration over `Batches`."""
 
-    def __init__(self, batches: Batches, made: Ahead[Batch] | Generator[Batch, None, None]):
+    def __init__(self, batches: Batches, made: Ahead[Placed] | Generator[Placed, None, None]):
         self._batches, self._made, self._is_over = batches, made, False
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Placed:
         if self._is_over:
             raise StopIteration
         try:

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -13,6 +14,8 @@ IGNORED = -100
 
 Features: TypeAlias = Sequence[Mapping[str, Any]]
 Batch: TypeAlias = dict[str, np.ndarray]
+Placed: TypeAlias = Batch | dict[str, jax.Array]
+"""A batch as it is given: on a mesh, where there is one."""
 
 
 class Pads(Protocol):

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from . import grouping
 from .checks import Ranges
-from .collate import IGNORED, Batch
+from .collate import IGNORED, Batch, Placed
 from .grouping import Group
 from .packing import packed_batch
 from .placing import Placement
@@ -105,7 +105,7 @@ class Form:
 
     def batch(
         self, rows: Sequence[Sequence[Row]], read: Sequence[int], real: int, length: int | None
-    ) -> Batch:
+    ) -> Placed:
         """Makes a batch.
 
         Args:

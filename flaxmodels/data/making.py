@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .collate import Batch
+from .collate import Placed
 from .forming import Form
 from .grouping import Group
 from .rows.draws import mixed, permutation
@@ -72,7 +72,7 @@ class Rows:
         full, rest = divmod(len(self), self._form.batch_size)
         return full + (rest > 0 and not self._form.drop_remainder)
 
-    def batches(self, place: Place) -> Generator[Batch, None, None]:
+    def batches(self, place: Place) -> Generator[Placed, None, None]:
         """Makes the batches of an epoch, from a place on."""
         rectangular = getattr(self._source, "is_rectangular", False)
         for group in self._groups(place):
@@ -153,7 +153,7 @@ class Streamed:
         self._source, self._reader, self._form = source, reader, form
         self._buffer = buffer
 
-    def batches(self, place: Place) -> Generator[Batch, None, None]:
+    def batches(self, place: Place) -> Generator[Placed, None, None]:
         """Makes the batches of an epoch, from a place on.
 
         Raises:

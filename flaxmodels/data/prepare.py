@@ -5,7 +5,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Unpack
 
-from numpy.typing import ArrayLike
+import numpy as np
 
 from ..calls.scalars import flag, whole
 from ..calls.signature import defaults_of, shows, value_of
@@ -33,7 +33,7 @@ class _Call:
     batch_size: int
     shuffle: bool
     tokenizer: Tokenizes | None
-    collate_fn: Callable[..., Mapping[str, ArrayLike]] | None
+    collate_fn: Callable[..., Mapping[str, np.ndarray]] | None
     collate_fn_args: Mapping[str, object] | None
     drop_remainder: bool | None
     prefetch: bool
@@ -74,7 +74,7 @@ def prepare(
     batch_size: int = 8,
     shuffle: bool = True,
     tokenizer: Tokenizes | None = None,
-    collate_fn: Callable[..., Mapping[str, ArrayLike]] | None = None,
+    collate_fn: Callable[..., Mapping[str, np.ndarray]] | None = None,
     collate_fn_args: Mapping[str, object] | None = None,
     drop_remainder: bool | None = None,
     prefetch: bool = True,

@@ -86,7 +86,7 @@ def _array(x: Any) -> str:
     if x is None:
         return "none"
     if is_spread(x) and not x.is_fully_replicated:
-        return f"{x.shape} over {x.sharding.spec}"
+        return f"{x.shape} over {getattr(x.sharding, 'spec', x.sharding)}"
     values = np.asarray(x.addressable_data(0) if is_spread(x) else x)
     few = values.size <= 16
     return f"{values.shape} {values.tolist() if few else digest(values.tobytes())}"

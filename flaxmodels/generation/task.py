@@ -1,7 +1,7 @@
 """What a call of `generate` or `stream` asks: its keywords, checked, as one value."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import numpy as np
@@ -92,7 +92,7 @@ def task_of(
     params: Params,
     input_ids: object,
     attention_mask: object,
-    given: Mapping[str, object],
+    given: Mapping[str, Any],
 ) -> Task:
     """Checks the arguments of a call, and merges its settings; raises as `generate`.
 

@@ -12,7 +12,6 @@ from ..analysis.measures import Measures
 from ..calls.signature import defaults_of, shows, value_of
 from ..checkpoints.load import load, load_tf
 from ..checkpoints.loading_info import LoadingInfo
-from ..checkpoints.model_card import CardInfo, create_model_card
 from ..checkpoints.options import (
     CardFileKeywords,
     LoadKeywords,
@@ -23,7 +22,8 @@ from ..checkpoints.options import (
     SaveKeywords,
 )
 from ..checkpoints.plan import PlanOptions
-from ..checkpoints.push import PUSH_DEFAULTS, push, save_and_push
+from ..checkpoints.publishing.model_card import CardInfo, create_model_card
+from ..checkpoints.publishing.push import PUSH_DEFAULTS, push, save_and_push
 from ..checkpoints.request import DEFAULTS, UNSAID, NameOrPath, Request
 from ..checkpoints.save import SaveOptions, save
 from ..config.config import Config
@@ -330,7 +330,7 @@ class PretrainedModel(
     def create_model_card(
         self, output_dir: str | os.PathLike, model_name: str, **options: Unpack[CardFileKeywords]
     ) -> Path:
-        """Writes `README.md`; see `flaxmodels.checkpoints.model_card.create_model_card`."""
+        """Writes `README.md`; see `create_model_card` of `checkpoints/publishing/model_card.py`."""
         return create_model_card(self, output_dir, model_name, **options)
 
     to_bf16 = staticmethod(fp.to_bf16)

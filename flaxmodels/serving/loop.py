@@ -1,7 +1,7 @@
 """The loop that continues prompts by exported programs."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -60,7 +60,7 @@ def continued(
 
 
 def _settled(
-    facts: Facts, given: Mapping[str, object]
+    facts: Facts, given: Mapping[str, Any]
 ) -> tuple[GenerationConfig, dict[str, jax.Array]]:
     """Returns the settings of a call, and those numbers that the running program alone knows."""
     asked = dict(given)

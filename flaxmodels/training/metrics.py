@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from ..params.tree.paths import nearest
 from .losses import Part
 from .losses.measures import Logits
 
-MetricFunction: TypeAlias = Callable[[jax.Array, Logits], ArrayLike]
-"""(y_true, y_pred) -> a scalar, or a number of each item."""
+MetricFunction: TypeAlias = Callable[[jax.Array, Any], ArrayLike]
+"""(y_true, y_pred) -> a scalar, or a number of each item; y_pred are `Logits`."""
 Counted: TypeAlias = Callable[[jax.Array, Logits], tuple[jax.Array, jax.Array]]
 """(y_true, y_pred) -> (numbers of items, which of them count)."""
 Some: TypeAlias = str | MetricFunction | Iterable[str | MetricFunction]

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import re
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -107,6 +107,12 @@ def codes_of(name: str) -> Codes:
     raise ValueError(f"unknown codes {name!r}; known: {', '.join(known)}")
 
 
+@overload
+def unpack(data: np.ndarray, bits: int, axis: int) -> np.ndarray: ...
+@overload
+def unpack(data: jax.Array, bits: int, axis: int) -> jax.Array: ...
+@overload
+def unpack(data: Concrete, bits: int, axis: int) -> Concrete: ...
 def unpack(data: Concrete, bits: int, axis: int) -> Concrete:
     """Returns the codes, uint8, of a stream of bits along an axis: the first code is in the lowest
     bits of the first byte, and a code may go on in the lowest bits of the next one.
@@ -133,6 +139,12 @@ def unpack(data: Concrete, bits: int, axis: int) -> Concrete:
     return found.reshape(*front, -1, *back)
 
 
+@overload
+def pack(codes: np.ndarray, bits: int, axis: int) -> np.ndarray: ...
+@overload
+def pack(codes: jax.Array, bits: int, axis: int) -> jax.Array: ...
+@overload
+def pack(codes: Concrete, bits: int, axis: int) -> Concrete: ...
 def pack(codes: Concrete, bits: int, axis: int) -> Concrete:
     """Returns the stream of bits of `codes`, uint8 below 2**bits; `unpack` inverts it.
 
@@ -143,9 +155,8 @@ def pack(codes: Concrete, bits: int, axis: int) -> Concrete:
         return codes
     xp, axis = module_of(codes), axis % codes.ndim
     if isinstance(codes, np.ndarray) and bits == 4 and axis == codes.ndim - 1:
-        pairs = np.ascontiguousarray(codes).view(
-            "<u2"
-        )  # the second code of two is 8 bits up, and goes down by 4
+        # The second code of two is 8 bits up, and goes down by 4.
+        pairs = np.ascontiguousarray(codes).view("<u2")
         return (pairs | pairs >> 4).astype(np.uint8)
     count, width = _period(bits)
     front, back = codes.shape[:axis], codes.shape[axis + 1 :]

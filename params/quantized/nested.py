@@ -93,7 +93,7 @@ def _encoded(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     blocks = np.zeros((-(-numbers.size // BLOCK), BLOCK), np.float32)
     blocks.reshape(-1)[: numbers.size] = numbers
     codes, scale = encode(blocks, Form("dynamic8", (1, -1), np.dtype(np.float32)))
-    return codes.reshape(-1)[: numbers.size], scale.reshape(-1)
+    return np.asarray(codes).reshape(-1)[: numbers.size], np.asarray(scale).reshape(-1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -163,7 +163,7 @@ def _joined(parts: Sequence[LeafPiece]) -> np.ndarray:
 
 def _value(arrays: Mapping[str, PyTree], form: Form) -> QTensor:
     inner = {"scale": form.scale, "offset": form.offset}
-    fields = {
+    fields: dict[str, Any] = {
         key: array if (of := inner.get(key)) is None else _value(array, of)
         for key, array in arrays.items()
     }

@@ -229,7 +229,7 @@ def test_T8_a_card_is_what_its_hash_says(logged_in, pair):
 
 
 def test_a_class_of_ones_own_is_imported_from_its_module(pair):
-    from flaxmodels.checkpoints.model_card import CardInfo, model_card
+    from flaxmodels.checkpoints.publishing.model_card import CardInfo, model_card
 
     class Mine(fm.LlamaForCausalLM):
         pass

@@ -11,7 +11,7 @@ from _files import put
 import flaxmodels as fm
 from flaxmodels import hub
 from flaxmodels import params as fp
-from flaxmodels.checkpoints.push import _files
+from flaxmodels.checkpoints.publishing.push import _files
 from flaxmodels.commands import cli
 from flaxmodels.commands.convert import convert
 from flaxmodels.params.formats import FolderFile, folder_file

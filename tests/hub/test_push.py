@@ -18,8 +18,8 @@ import flaxmodels as fm
 from flaxmodels import hub
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.checkpoints import push as pushing
-from flaxmodels.checkpoints.push import upload
+from flaxmodels.checkpoints.publishing import push as pushing
+from flaxmodels.checkpoints.publishing.push import upload
 from flaxmodels.commands.cli import main
 from flaxmodels.hub import upload as push_module
 from flaxmodels.params.formats import FolderFile
@@ -491,7 +491,7 @@ def test_upload_and_download_commands(logged_in, pair, tmp_path, capsys):
 
 
 def test_upload_takes_only_what_we_write(logged_in, pair, tmp_path):
-    from flaxmodels.checkpoints.push import upload
+    from flaxmodels.checkpoints.publishing.push import upload
 
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(fm.CheckpointError, match="no weights to push.*found pytorch_model.bin"):

@@ -16,7 +16,7 @@ from ..multihost import is_spread
 from ..tree import measure
 from ..tree.paths import check_alive, flatten_arrays, natural
 from ..types import Leaf, PyTree
-from .compare import worst_difference
+from .worst import worst_difference
 
 
 @dataclasses.dataclass(frozen=True)

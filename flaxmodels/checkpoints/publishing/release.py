@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .. import params as fp
-from ..core.model import Model
-from ..documents.front_matter import CARD_NAME, merged_card
-from ..hub.upload import Push
-from ..params.formats import is_weights
-from ..params.formats.checksums import MANIFEST, manifest
+from ... import params as fp
+from ...core.model import Model
+from ...documents.front_matter import CARD_NAME, merged_card
+from ...hub.upload import Push
+from ...params.formats import is_weights
+from ...params.formats.checksums import MANIFEST, manifest
 from .model_card import CardInfo, metadata, model_card
 
 if TYPE_CHECKING:

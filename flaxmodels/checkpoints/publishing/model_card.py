@@ -10,15 +10,15 @@ from typing import Unpack
 
 import numpy as np
 
-from .. import params as fp
-from ..calls.signature import value_of
-from ..core.model import Model
-from ..documents.front_matter import CARD_NAME, Words, front_matter, listed
-from ..documents.json_values import Json
-from ..hub.client import api, attempt, endpoint
-from ..hub.errors import HubError
-from ..registry import HEADS, ending_of
-from .options import CardKeywords
+from ... import params as fp
+from ...calls.signature import value_of
+from ...core.model import Model
+from ...documents.front_matter import CARD_NAME, Words, front_matter, listed
+from ...documents.json_values import Json
+from ...hub.client import api, attempt, endpoint
+from ...hub.errors import HubError
+from ...registry import HEADS, ending_of
+from ..options import CardKeywords
 
 _TAGS = ("flax", "jax")
 _WEIGHTS = {  # end of a file's name -> what it is to a reader

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 
-from .. import hub
-from .. import params as fp
-from ..adapters.folders import write_adapters
-from ..calls import keywords
-from ..calls.signature import defaults_of, names_of, take, value_of
-from ..config.config import CONFIG_NAME
-from ..config.generation_config import GENERATION_CONFIG_NAME
-from ..core.model import Model
-from ..documents.front_matter import listed
-from ..params.errors import some
-from ..params.formats import FolderFile, is_main_file, is_weights
-from ..params.formats.checksums import MANIFEST
-from ..params.multihost import broadcast, is_spread, run_on_all_processes
-from ..params.save.tensor_specs import tensor_specs
-from ..params.save.write import layout_for
-from ..params.sizes import parse_size
+from ... import hub
+from ... import params as fp
+from ...adapters.folders import write_adapters
+from ...calls import keywords
+from ...calls.signature import defaults_of, names_of, take, value_of
+from ...config.config import CONFIG_NAME
+from ...config.generation_config import GENERATION_CONFIG_NAME
+from ...core.model import Model
+from ...documents.front_matter import listed
+from ...params.errors import some
+from ...params.formats import FolderFile, is_main_file, is_weights
+from ...params.formats.checksums import MANIFEST
+from ...params.multihost import broadcast, is_spread, run_on_all_processes
+from ...params.save.tensor_specs import tensor_specs
+from ...params.save.write import layout_for
+from ...params.sizes import parse_size
+from ..options import PushFolderKeywords, PushKeywords, SaveAndPushKeywords
+from ..save import SaveOptions, is_of_adapters, save, write_side_files, write_weights
 from .model_card import CardInfo
-from .options import PushFolderKeywords, PushKeywords, SaveAndPushKeywords
 from .release import release
-from .save import SaveOptions, is_of_adapters, save, write_side_files, write_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -71,7 +71,7 @@ class PushOptions:
     def release(
         self, pushed: hub.Push, model: Model, params: fp.PyTree, variant: str | None, **more: bool
     ) -> "CommitInfo":
-        """Commits what was pushed; `more` as `flaxmodels.checkpoints.release.release`."""
+        """Commits what was pushed; `more` as `release`."""
         return release(
             pushed,
             model,
