@@ -237,10 +237,18 @@ def staging(folder: str | os.PathLike, variant: str | None, replaces: frozenset[
     Args:
         replaces: names in `folder` that belong to the old one, beside those of a model.
     """
-    others = {CONFIG_NAME, GENERATION_CONFIG_NAME, MANIFEST} | replaces
+    others = {CONFIG_NAME, GENERATION_CONFIG_NAME, MANIFEST}
+
+    def is_ours(name: str) -> bool:
+        if name in replaces:
+            return True
+        # A folder under the name of a file is a user's; orbax's are folders.
+        is_folder = True if os.path.isdir(os.path.join(folder, name)) else None
+        return (name in others and not is_folder) or is_weights(name, variant, is_folder=is_folder)
+
     return atomic_replace(
         folder,
-        is_ours=lambda name: name in others or is_weights(name, variant),
+        is_ours=is_ours,
         is_main_file=lambda name: is_main_file(name, variant),
         retag=lambda path, tag: retag(path, tag, variant),
     )

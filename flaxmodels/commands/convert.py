@@ -29,9 +29,8 @@ from ..params.formats import FolderFile
 from ..params.formats.checksums import write_checksums
 from ..params.host.copies import contiguous
 from ..params.save.write import layout_for, write_checkpoint
-from ..params.tree.cast import DtypeLike, dtype_for
+from ..params.tree.cast import DtypeLike, check_patterns, dtype_for
 from ..params.tree.naming import PATHS
-from ..params.tree.paths import matches, nearest
 from .lossless import Account, account, accounts, without
 
 Dtypes = DtypeLike | Mapping[str, DtypeLike]
@@ -202,23 +201,16 @@ def _write(
         )
     if whole is None:
         leaves = {leaf.path: leaf for leaf in _plain_leaves(source, dtype)}
-        _check_patterns(dtype, leaves)
+        check_patterns("dtype", dtype, leaves)
         _write_plain(source, near, folder, leaves, options, beside)
         return leaves
     leaves = {leaf.path: StoredLeaf(leaf, dtype) for leaf in whole.leaves}
-    _check_patterns(dtype, leaves)
+    check_patterns("dtype", dtype, leaves)
     # The pooler of a backbone and its like may be missing.
     if len(leaves) < len(fp.flatten(whole.model.abstract_params())):
         options = dataclasses.replace(options, select=True)
     save(whole.model, fp.unflatten(leaves), folder, options, beside)
     return leaves
-
-
-def _check_patterns(dtype: Dtypes, leaves: Mapping[str, StoredLeaf]) -> None:
-    """Refuses a pattern of dtypes that no leaf matches."""
-    for pattern in dtype if isinstance(dtype, Mapping) else ():
-        if not any(matches((pattern,), path) for path in leaves):
-            raise ValueError(f"dtype: {pattern!r} matches no path{nearest(pattern, leaves)}")
 
 
 def _plain_leaves(source: fp.Source, dtype: Dtypes) -> list[StoredLeaf]:

@@ -237,8 +237,12 @@ class Model(nn.Module):
             raise TypeError("rules place params on a mesh: give mesh too, or leave them out")
         key, template = one_key(key), self.abstract_params(param_dtype)
         init = functools.partial(drawn, self, template)
+        if mesh is None and self.supports_abstract_init:
+            by_path = isinstance(param_dtype, Mapping)
+            dtypes = tuple(param_dtype.items()) if by_path else param_dtype
+            return self.post_init(_drawn(self, dtypes, key))
         if mesh is None:
-            return self.post_init(jax.jit(init)(key) if self.supports_abstract_init else init(key))
+            return self.post_init(init(key))
         placed = self.place(template, fs.check_mesh(mesh), rules)
         warn_of_replicated(placed)
         if self.supports_abstract_init:
@@ -251,6 +255,15 @@ class Model(nn.Module):
         """Returns the params that a user is given. A hook for classes of your own (to tie, mask,
         cast, check): called once, after all params were initialised or loaded."""
         return params
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _drawn(
+    model: Model, dtypes: DtypeLike | tuple[tuple[str, DtypeLike], ...], key: jax.Array
+) -> fp.Params:
+    """Draws all params; compiled once for a model, however often they are drawn."""
+    param_dtype = dict(dtypes) if isinstance(dtypes, tuple) else dtypes
+    return drawn(model, model.abstract_params(param_dtype), key)
 
 
 def warn_of_replicated(placed: fs.Report) -> None:

@@ -77,7 +77,7 @@ def atomic_replace(
         tag = f"-{secrets.token_hex(4)}"
         yield Staging(path, "" if swaps else tag)
         with _errors_name(folder, _OLD):
-            _check_names(path, folder)
+            _check_names(path, folder, lambda name: is_main_file(name) and not is_ours(name))
             sync(path)
         with _errors_name(folder, _WHOLE), locked(folder.parent, fcntl.LOCK_EX):
             if swaps and _swap(path, folder, is_ours):
@@ -151,9 +151,11 @@ def _stage(
     return stack.enter_context(staging.held(folder, folder)), False
 
 
-def _check_names(path: Path, folder: Path) -> None:
-    """Refuses to put a file in the place of a folder, whose content nobody asked to remove."""
-    for name in os.listdir(path):
+def _check_names(path: Path, folder: Path, hides: Callable[[str], bool]) -> None:
+    """Refuses to put a file in the place of a folder, whose content nobody asked to remove, or
+    beside one that readers would find before it (`hides`)."""
+    others = {name for name in os.listdir(folder) if hides(name)} if folder.exists() else set()
+    for name in {*os.listdir(path), *others}:
         there = folder / name
         if not (path / name).is_dir() and there.is_dir() and not there.is_symlink():
             raise CheckpointError(

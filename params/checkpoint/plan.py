@@ -9,8 +9,8 @@ from jax.sharding import AbstractMesh
 
 from ..errors import CheckpointError
 from ..host.threads import default_sharding
-from ..tree.cast import DtypeLike, dtype_for
-from ..tree.paths import flatten, matches, nearest
+from ..tree.cast import DtypeLike, check_patterns, dtype_for
+from ..tree.paths import flatten, nearest
 from ..types import PyTree
 from . import host_memory
 from .device.routes import Way, limits_of, route_of
@@ -50,8 +50,7 @@ def make_plan(
     host_memory.check_limit(max_host_memory)
     limits = limits_of(max_host_memory)
     where = _shardings(shardings, template)
-    if isinstance(dtype, Mapping):
-        _check_patterns(dtype, template)
+    check_patterns("param_dtype", dtype, flatten(template))
     leaves: list[LeafPlan] = []
     packed: list[PackedLeaf] = []
     for path, leaf in flatten(template).items():
@@ -88,16 +87,6 @@ def _stored_dtype(path: str, pieces: tuple[Piece, ...], where: str, *, is_packed
             f"{', '.join(sorted(map(str, dtypes)))}; load with scan_layers=False"
         )
     return pieces[0].tensor.dtype
-
-
-def _check_patterns(dtypes: Mapping[str, object], template: PyTree) -> None:
-    """Refuses a pattern that no leaf of the template matches."""
-    paths = flatten(template)
-    for pattern in dtypes:
-        if not any(matches((pattern,), path) for path in paths):
-            raise ValueError(
-                f"param_dtype: pattern {pattern!r} matches no path{nearest(pattern, paths)}"
-            )
 
 
 def check_shardings(shardings: PyTree, *, abstract: bool = False) -> None:

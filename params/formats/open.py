@@ -52,6 +52,7 @@ def open_checkpoint(
     if not store.exists(path) and store.exists(f"{path}.index"):
         path = f"{path}.index"
     if not store.is_folder(path):
+        _check_variant(path, variant)
         return _open_file(path, weights_only, store, use_safetensors, framework)
     candidates = main_files(use_safetensors=use_safetensors, framework=framework, variant=variant)
     for name, format in candidates.items():
@@ -91,6 +92,14 @@ def _check_arguments(
         raise ValueError(f"framework={framework!r:.80}; expected one of {', '.join(known)}")
     if variant is not None and (not isinstance(variant, str) or not variant):
         raise ValueError(f'variant={variant!r:.80}; expected a part of file names, such as "fp16"')
+
+
+def _check_variant(path: str, variant: str | None) -> None:
+    """Refuses a file of another variant than the one that was asked for."""
+    if variant is not None and f".{variant}." not in os.path.basename(path):
+        raise CheckpointError(
+            f"{path}: variant={variant!r} was asked for, and by its name this file is another"
+        )
 
 
 def _open_file(

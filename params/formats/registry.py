@@ -155,9 +155,12 @@ def main_files(
     }
 
 
-def is_weights(name: str, variant: str | None = None) -> bool:
-    """Tells whether a file of this name holds weights that a save into its folder replaces."""
-    return any(format.owns(name, variant) for format in WRITTEN)
+def is_weights(name: str, variant: str | None = None, *, is_folder: bool | None = None) -> bool:
+    """Tells whether a file of this name holds weights that a save into its folder replaces; or a
+    folder (True), or either (None)."""
+    return any(
+        format.owns(name, variant) and is_folder in (None, format.is_folder) for format in WRITTEN
+    )
 
 
 def is_main_file(name: str, variant: str | None = None) -> bool:

@@ -1,17 +1,17 @@
 """Casting: the dtype of a tree's floating-point leaves, all of them or those a mask selects."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import KeyPath, tree_map_with_path
+from jax.tree_util import KeyPath, tree_flatten_with_path, tree_map_with_path
 
 from ..host.kernels import cast_leaf
 from ..types import Leaf, PyTree
 from .masks import Mask, as_mask
-from .paths import check_alive, matches, path_of
+from .paths import check_alive, matches, nearest, path_of
 from .weights import Weight, is_weight
 
 DtypeLike = jax.typing.DTypeLike
@@ -76,6 +76,23 @@ def dtype_for(
     return stored if isinstance(dtypes, str) and dtypes == "auto" else parse_dtype(dtypes)
 
 
+def check_patterns(
+    said: str, dtypes: DtypeLike | Mapping[str, DtypeLike], paths: Collection[str]
+) -> None:
+    """Refuses a regular expression of `{regular expression: dtype}` that matches no path.
+
+    Args:
+        said: the argument's name, for the error.
+
+    Raises:
+        ValueError: with the nearest path.
+    """
+    for pattern in dtypes if isinstance(dtypes, Mapping) else ():
+        if not any(matches((pattern,), path) for path in paths):
+            near = nearest(pattern, paths)
+            raise ValueError(f"{said}: pattern {pattern!r} matches no path{near}")
+
+
 def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask = True) -> PyTree:
     """Returns a new tree with the floating-point leaves that `mask` selects in `dtype`.
 
@@ -89,7 +106,7 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
         mask: `True`, a (prefix) tree of bools, or `predicate(path, leaf)`.
 
     Raises:
-        ValueError: an unknown dtype, or a mask that does not fit.
+        ValueError: an unknown dtype, a pattern that matches no path, or a mask that does not fit.
 
     >>> tree = {"norm": {"scale": np.ones(2, np.float32)}, "kernel": np.ones(2, np.float32)}
     >>> half = cast(tree, "bfloat16", lambda path, leaf: "norm" not in path)
@@ -99,6 +116,8 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
     for wanted in dtype.values() if isinstance(dtype, Mapping) else [dtype]:
         if not (isinstance(wanted, str) and wanted == "auto"):
             parse_dtype(wanted)
+    leaves, _ = tree_flatten_with_path(params, is_leaf=is_weight)
+    check_patterns("dtype", dtype, [path_of(key_path) for key_path, _ in leaves])
 
     def one(key_path: KeyPath, leaf: Leaf | Weight | InFile, selected: bool) -> object:
         if not selected or not hasattr(leaf, "dtype") or not _is_floating(leaf):

@@ -312,6 +312,16 @@ def test_a_folder_in_the_place_of_a_file_is_not_removed(name, tmp_path):
     assert (tmp_path / "s" / name / "mine").read_text() == "mine"
 
 
+def test_a_folder_that_readers_would_take_for_another_formats_file_is_not_removed(tmp_path):
+    model, params = llama()
+    mine = tmp_path / "model.safetensors" / "mine"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(fm.CheckpointError, match="model.safetensors: not saved: a folder, where a"):
+        model.save_pretrained(params, tmp_path, format="msgpack")
+    assert os.listdir(tmp_path) == ["model.safetensors"] and mine.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [

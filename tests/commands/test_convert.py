@@ -179,6 +179,6 @@ def test_a_folder_onto_itself_loses_nothing(config, tmp_path):
 
 def test_a_pattern_of_dtypes_that_nothing_matches_is_an_error(tmp_path):
     source = GOLDENS / "llama-causal-lm" / "checkpoint"
-    with pytest.raises(ValueError, match="dtype: 'nrom' matches no path"):
+    with pytest.raises(ValueError, match="dtype: pattern 'nrom' matches no path"):
         convert(source, tmp_path / "a", dtype={"nrom": "float32", ".*": "float16"}, progress=False)
     assert not (tmp_path / "a").exists()

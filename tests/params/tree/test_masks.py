@@ -140,6 +140,12 @@ def test_D4_mask_except_skips_bias_and_scale():
         fp.mask_except(params, ["LayerNorm", "LayerNorn"])
 
 
+def test_D4_a_pattern_of_dtypes_that_matches_nothing_is_refused():
+    assert fp.cast(tree(), {"^z/": "bf16"})["z"]["bias"].dtype == jnp.bfloat16
+    with pytest.raises(ValueError, match=r"dtype: pattern 'LayerNorn' matches no path \(nearest"):
+        fp.cast(tree(), {"LayerNorn": "bf16"})
+
+
 def test_R4_masks_are_paired_by_path():
     """The predecessor paired sorted mask leaves with the params in order of insertion."""
     params = {"b": {"y": ONES, "x": ONES}, "a": ONES, "c": ONES}
@@ -281,7 +287,6 @@ def test_cast_by_patterns():
     assert after["z/bias"].dtype == np.float32
     assert after["z/kernel"].dtype == jnp.bfloat16
     assert after["a/steps"].dtype == jnp.int32
-    assert fp.cast(params, {"nowhere": "bf16"})["z"]["kernel"] is params["z"]["kernel"]
     assert fp.cast(params, "auto")["z"]["kernel"] is params["z"]["kernel"]
 
 
