@@ -18,11 +18,11 @@ from .joining import initialize as initialize
 from .mesh import check_mesh as check_mesh
 from .mesh import explicit_axes as explicit_axes
 from .mesh import make_mesh as make_mesh
-from .placing import partition_spec as partition_spec
-from .placing import place as place
-from .placing import replicated as replicated
-from .placing import report as report
-from .placing import shardings as shardings
+from .partition import partition_spec as partition_spec
+from .partition import place as place
+from .partition import replicated as replicated
+from .partition import report as report
+from .partition import shardings as shardings
 from .plans.plan import Plan as Plan
 from .plans.plan import plan as plan
 from .plans.rates import Rates as Rates

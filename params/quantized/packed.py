@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import quoted
 from ..formats.files import Span
-from ..formats.parts import part_of
+from ..formats.joined_tensors import part_of
 from ..formats.source import Bounds, LayerTensor, Tensor
 from ..host.copies import copy
 from ..tree.places import Part

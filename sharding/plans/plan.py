@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
-from ..placing import report
+from ..partition import report
 from ..presets import names_of
 from ..reports import LeafReport, Report
 from ..rules import as_rules, first_wins

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from ..inputs import as_numbers
-from .rules import Causal
+from .mask_rules import Causal
 
 
 def extended_attention_mask(

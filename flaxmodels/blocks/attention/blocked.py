@@ -17,7 +17,7 @@ from ... import sharding as fs
 from ...params.types import Concrete
 from .formula import Scoring, grouped
 from .mask import AttentionMask
-from .rules import Reach
+from .mask_rules import Reach
 
 BLOCK = (128, 512)
 """Queries and keys of a block."""

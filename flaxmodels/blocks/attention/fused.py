@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from .formula import Scoring
 from .mask import AttentionMask
-from .rules import Both, Causal, Window
+from .mask_rules import Both, Causal, Window
 
 
 def fused(

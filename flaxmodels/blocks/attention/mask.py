@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .rules import Rule
+from .mask_rules import Rule
 
 
 class AttentionMask(NamedTuple):

@@ -12,7 +12,7 @@ from ...documents.config_keys import QUANTISED
 from ...documents.json_values import thaw
 from ...params.checkpoint.load_plan import LoadPlan
 from ...params.checkpoint.match import Match, Piece, backbone_names
-from ...params.formats.parts import part_of
+from ...params.formats.joined_tensors import part_of
 from ...params.quantized.lazy import Computed
 from ...params.quantized.moved import transposed
 from ...params.quantized.packed import PackedTensor

@@ -1,4 +1,4 @@
-"""Placing: where each leaf of a template goes on a mesh, and which rules decide it."""
+"""Partitioning: which mesh axes each leaf of a template is split over, and which rules say so."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Parts of tensors: the share that a leaf has of a tensor that holds several."""
+"""Fused tensors: the share that a leaf has of a tensor that holds several, as q of q, k and v."""
 
 import dataclasses
 import itertools
