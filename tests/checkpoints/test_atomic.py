@@ -542,7 +542,7 @@ def test_one_may_save_over_what_was_loaded(tmp_path):
 def test_threads_save_at_once(tmp_path):
     threads = [
         threading.Thread(target=replace, args=(tmp_path / "f", {"w.index": str(i), "w1": str(i)}))
-        for i in range(20)
+        for i in range(8)
     ]
     for thread in threads:
         thread.start()
