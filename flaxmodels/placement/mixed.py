@@ -58,8 +58,9 @@ class Mixed:
 
     @property
     def abstract(self) -> "Abstract":
-        """Its shapes and dtypes, as a value."""
-        return Abstract(tuple((x.shape, np.dtype(x.dtype)) for x in self.arrays), self._static)
+        """Its shapes and dtypes, as programs are told of them, as a value."""
+        types = map(jax.typeof, self.arrays)  # int64 of NumPy is int32 there
+        return Abstract(tuple((x.shape, np.dtype(x.dtype)) for x in types), self._static)
 
     def tree_flatten(self) -> tuple[tuple[Array, ...], Static]:
         return self.arrays, self._static

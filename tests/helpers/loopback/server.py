@@ -133,6 +133,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _head(self, answer: Answer) -> bytes:
         length = len(answer.body) if answer.length is None else answer.length
         headers = {"Date": self.date_time_string(), "Content-Length": str(length)} | answer.headers
+        if answer.length is not None:  # what comes after it is no answer to the next request
+            headers["Connection"] = "close"
         reason = self.responses.get(answer.status, ("",))[0]
         lines = [f"HTTP/1.1 {answer.status} {reason}", *(f"{k}: {v}" for k, v in headers.items())]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
