@@ -38,7 +38,7 @@ class KV:
 
     @property
     def spec(self) -> "CacheSpec":
-        """What there is room for; how long the window is, if there is one, is not told."""
+        """The layers, rows and slots that there is room for, without the length of a window."""
         keys, values = self.keys, self.values
         layers = keys if isinstance(keys, tuple) else (keys,) * len(keys)
         value = values[0] if isinstance(values, tuple) else values

@@ -1,5 +1,6 @@
 """Tensors made of other tensors while they are read: what readers of quantised formats need."""
 
+import abc
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
@@ -63,7 +64,26 @@ class Taken(Tensor):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finite(Tensor):
+class _Checked(Tensor, abc.ABC):
+    """The tensor `whole`, whose numbers are checked when they are read."""
+
+    @property
+    def nbytes(self) -> int:
+        assert self.whole is not None
+        return self.whole.nbytes
+
+    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
+        assert self.whole is not None
+        self.whole.fill(out, bounds)
+        self.check(out, bounds)
+
+    @abc.abstractmethod
+    def check(self, out: np.ndarray, bounds: Bounds) -> None:
+        """Raises `CheckpointError` for numbers that are not what they stand for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finite(_Checked):
     """Scales: the tensor `whole`, checked when it is read.
 
     Attributes:
@@ -77,14 +97,7 @@ class Finite(Tensor):
         spans, dtype = tensor.spans, tensor.dtype
         return cls(tensor.name, tensor.shape, dtype, spans, whole=tensor, zeros=zeros)
 
-    @property
-    def nbytes(self) -> int:
-        assert self.whole is not None
-        return self.whole.nbytes
-
-    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
-        assert self.whole is not None
-        self.whole.fill(out, bounds)
+    def check(self, out: np.ndarray, bounds: Bounds) -> None:
         numbers = out.astype(np.float32)
         odd = ~np.isfinite(numbers) if self.zeros else ~(np.isfinite(numbers) & (numbers != 0))
         if odd.any():
@@ -98,21 +111,14 @@ class Finite(Tensor):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Order(Tensor):
+class Order(_Checked):
     """The order of the numbers of a row: the tensor `whole`, checked when it is read."""
 
     @classmethod
     def of(cls, tensor: Tensor) -> "Order":
         return cls(tensor.name, tensor.shape, tensor.dtype, tensor.spans, whole=tensor)
 
-    @property
-    def nbytes(self) -> int:
-        assert self.whole is not None
-        return self.whole.nbytes
-
-    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
-        assert self.whole is not None
-        self.whole.fill(out, bounds)
+    def check(self, out: np.ndarray, bounds: Bounds) -> None:
         size, ordered = self.shape[-1], np.sort(out, -1)
         is_whole = out.shape[-1] == size
         if (ordered != np.arange(size)).any() if is_whole else ((out < 0) | (out >= size)).any():
