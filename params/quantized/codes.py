@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import re
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from ..types import Concrete
+
+A = TypeVar("A", np.ndarray, jax.Array, Concrete)
 
 _INTEGER = re.compile(r"(u?)int([2-8])")
 _FLOATS = ("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu")
@@ -107,13 +109,7 @@ def codes_of(name: str) -> Codes:
     raise ValueError(f"unknown codes {name!r}; known: {', '.join(known)}")
 
 
-@overload
-def unpack(data: np.ndarray, bits: int, axis: int) -> np.ndarray: ...
-@overload
-def unpack(data: jax.Array, bits: int, axis: int) -> jax.Array: ...
-@overload
-def unpack(data: Concrete, bits: int, axis: int) -> Concrete: ...
-def unpack(data: Concrete, bits: int, axis: int) -> Concrete:
+def unpack(data: A, bits: int, axis: int) -> A:
     """Returns the codes, uint8, of a stream of bits along an axis: the first code is in the lowest
     bits of the first byte, and a code may go on in the lowest bits of the next one.
 
@@ -139,13 +135,7 @@ def unpack(data: Concrete, bits: int, axis: int) -> Concrete:
     return found.reshape(*front, -1, *back)
 
 
-@overload
-def pack(codes: np.ndarray, bits: int, axis: int) -> np.ndarray: ...
-@overload
-def pack(codes: jax.Array, bits: int, axis: int) -> jax.Array: ...
-@overload
-def pack(codes: Concrete, bits: int, axis: int) -> Concrete: ...
-def pack(codes: Concrete, bits: int, axis: int) -> Concrete:
+def pack(codes: A, bits: int, axis: int) -> A:
     """Returns the stream of bits of `codes`, uint8 below 2**bits; `unpack` inverts it.
 
     >>> [hex(x) for x in pack(np.uint8([1, 2, 3, 4]), 4, -1)]

@@ -1,7 +1,7 @@
 """Tensors made of other tensors while they are read: what readers of quantised formats need."""
 
-import abc
 import dataclasses
+import enum
 import math
 from collections.abc import Callable, Iterable
 
@@ -21,51 +21,63 @@ class Computed(Tensor):
     Attributes:
         made: (start, stop) of each dimension -> that part of the tensor. It reads what the part
             needs and no more; it is called by several threads at once.
+        is_beside: whether its bytes in the checkpoint are counted as those of another tensor.
     """
 
     made: Made
+    is_beside: bool = False
 
     @classmethod
     def of(
-        cls, sources: Iterable[Tensor], shape: tuple[int, ...], dtype: np.dtype, made: Made
+        cls,
+        sources: Iterable[Tensor],
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        made: Made,
+        *,
+        is_beside: bool = False,
     ) -> "Computed":
         """Makes the tensor that `made` computes of `sources`; its name is that of the first."""
-        sources = [*sources]
-        spans = tuple(span for tensor in sources for span in tensor.spans)
-        return cls(sources[0].name, shape, np.dtype(dtype), spans, whole=sources[0], made=made)
+        sources, dtype = [*sources], np.dtype(dtype)
+        spans, first = tuple(span for tensor in sources for span in tensor.spans), sources[0]
+        return cls(first.name, shape, dtype, spans, whole=first, made=made, is_beside=is_beside)
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.is_beside else super().nbytes
 
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
         copy(self.made(bounds), out)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Taken(Tensor):
-    """The numbers `indices` of another tensor, `whole`, along an axis."""
+def taken(tensor: Tensor, axis: int, indices: np.ndarray) -> Tensor:
+    """Returns the numbers `indices` of a tensor along an axis, which counts from 0."""
+    shape = (*tensor.shape[:axis], len(indices), *tensor.shape[axis + 1 :])
 
-    axis: int
-    indices: np.ndarray = dataclasses.field(compare=False)
+    def made(bounds: Bounds) -> np.ndarray:
+        some = indices[slice(*bounds[axis])]
+        first, last = int(some.min()), int(some.max())
+        around = (*bounds[:axis], (first, last + 1), *bounds[axis + 1 :])
+        return tensor.read(around).take(some - first, axis)
+
+    return Computed.of([tensor], shape, tensor.dtype, made)
+
+
+Check = Callable[[Tensor, np.ndarray, Bounds], None]
+"""Raises `CheckpointError` for numbers, those of a tensor between bounds, that are not what they
+stand for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checked(Tensor):
+    """The tensor `whole`, whose numbers `check` sees when they are read."""
+
+    check: Check
 
     @classmethod
-    def of(cls, tensor: Tensor, axis: int, indices: np.ndarray) -> "Taken":
-        shape = [*tensor.shape]
-        shape[axis] = len(indices)
-        axis = axis % len(shape)
+    def of(cls, tensor: Tensor, check: Check) -> "Checked":
         spans, dtype = tensor.spans, tensor.dtype
-        return cls(
-            tensor.name, tuple(shape), dtype, spans, whole=tensor, axis=axis, indices=indices
-        )
-
-    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
-        assert self.whole is not None
-        indices = self.indices[slice(*bounds[self.axis])]
-        first, last = int(indices.min()), int(indices.max())
-        around = (*bounds[: self.axis], (first, last + 1), *bounds[self.axis + 1 :])
-        copy(self.whole.read(around).take(indices - first, self.axis), out)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Checked(Tensor, abc.ABC):
-    """The tensor `whole`, whose numbers are checked when they are read."""
+        return cls(tensor.name, tensor.shape, dtype, spans, whole=tensor, check=check)
 
     @property
     def nbytes(self) -> int:
@@ -75,58 +87,43 @@ class _Checked(Tensor, abc.ABC):
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
         assert self.whole is not None
         self.whole.fill(out, bounds)
-        self.check(out, bounds)
-
-    @abc.abstractmethod
-    def check(self, out: np.ndarray, bounds: Bounds) -> None:
-        """Raises `CheckpointError` for numbers that are not what they stand for."""
+        self.check(self, out, bounds)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finite(_Checked):
-    """Scales: the tensor `whole`, checked when it is read.
+class Scales(enum.Enum):
+    """Which numbers scales may be: 0 is the scale of a block of zeros where it comes from the
+    largest of its numbers; else it, or what is negative, is the mark of a damaged file."""
 
-    Attributes:
-        zeros: whether one may be 0.
-    """
+    FINITE = "a finite number"
+    NOT_ZERO = "a finite number other than 0"
+    POSITIVE = "a positive number"
 
-    zeros: bool
-
-    @classmethod
-    def of(cls, tensor: Tensor, *, zeros: bool) -> "Finite":
-        spans, dtype = tensor.spans, tensor.dtype
-        return cls(tensor.name, tensor.shape, dtype, spans, whole=tensor, zeros=zeros)
-
-    def check(self, out: np.ndarray, bounds: Bounds) -> None:
-        numbers = out.astype(np.float32)
-        odd = ~np.isfinite(numbers) if self.zeros else ~(np.isfinite(numbers) & (numbers != 0))
-        if odd.any():
-            at = np.unravel_index(int(odd.argmax()), odd.shape)
+    def check(self, tensor: Tensor, numbers: np.ndarray, bounds: Bounds) -> None:
+        """Refuses a scale that is no such number."""
+        numbers = numbers.astype(np.float32)
+        fits = np.isfinite(numbers)
+        if self is not Scales.FINITE:
+            fits &= numbers > 0 if self is Scales.POSITIVE else numbers != 0
+        if not fits.all():
+            at = np.unravel_index(int(fits.argmin()), fits.shape)
             where = tuple(int(i) + start for i, (start, _) in zip(at, bounds, strict=True))
             raise misfit(
-                self,
-                f"holds {numbers[at]} at {where}, and a scale is a finite number"
-                f"{'' if self.zeros else ' other than 0'}: the file is damaged; get it again",
+                tensor,
+                f"holds {numbers[at]} at {where}, and a scale is {self.value}: the file is "
+                "damaged; get it again",
             )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Order(_Checked):
-    """The order of the numbers of a row: the tensor `whole`, checked when it is read."""
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> "Order":
-        return cls(tensor.name, tensor.shape, tensor.dtype, tensor.spans, whole=tensor)
-
-    def check(self, out: np.ndarray, bounds: Bounds) -> None:
-        size, ordered = self.shape[-1], np.sort(out, -1)
-        is_whole = out.shape[-1] == size
-        if (ordered != np.arange(size)).any() if is_whole else ((out < 0) | (out >= size)).any():
-            raise misfit(
-                self,
-                f"is no order of {size} numbers, 0 to {size - 1} each once: the file is damaged; "
-                "get it again",
-            )
+def check_order(tensor: Tensor, numbers: np.ndarray, bounds: Bounds) -> None:
+    """Refuses what is no order of the numbers of a row."""
+    size, ordered = tensor.shape[-1], np.sort(numbers, -1)
+    is_whole = numbers.shape[-1] == size
+    if (ordered != np.arange(size) if is_whole else (numbers < 0) | (numbers >= size)).any():
+        raise misfit(
+            tensor,
+            f"is no order of {size} numbers, 0 to {size - 1} each once: the file is damaged; get "
+            "it again",
+        )
 
 
 def viewed(tensor: Tensor, shape: tuple[int, ...], dtype: np.dtype | None = None) -> Tensor:
@@ -164,3 +161,10 @@ def misfit(tensor: Tensor, problem: str) -> CheckpointError:
     """Makes the error of a tensor that does not fit: file, tensor, problem."""
     where = tensor.spans[0].file.path if tensor.spans else "state_dict"
     return CheckpointError(f"{where}: tensor {quoted(tensor.name)} {problem}")
+
+
+def absent(tensor: Tensor, name: str) -> CheckpointError:
+    """Makes the error of a tensor that another cannot do without."""
+    return misfit(
+        tensor, f"has no {quoted(name)} beside it: a tensor is missing; get the checkpoint again"
+    )

@@ -4,13 +4,14 @@ Their mean is taken off, and each 256 of them have a scale. These blocks run on 
 rows: rows hold the scale of a block for each run of it.
 """
 
-import dataclasses
+import functools
 import math
 import threading
 
 import numpy as np
 
 from ..formats.source import Bounds, Tensor
+from .lazy import Computed
 from .make import encode
 from .packed import PackedTensor, packed_tensor
 from .qtensor import Form
@@ -34,17 +35,14 @@ def nested(scales: Tensor) -> PackedTensor:
     not 0; reads nothing. All of them are in memory once one is read, for their mean."""
     run = run_of(scales.shape)
     source, dtype = _Source(scales, run), np.dtype(np.float32)
-    columns = {"data": scales.shape[1], "scale": scales.shape[1] // run}
-    columns["offset"] = columns["scale"]
+    columns = {"data": scales.shape[1]} | dict.fromkeys(("scale", "offset"), scales.shape[1] // run)
     fields = {
-        name: _Field(
-            scales.name,
+        name: Computed.of(
+            [scales],
             (scales.shape[0], width),
             np.dtype(np.uint8) if name == "data" else dtype,
-            scales.spans,
-            whole=scales,
-            source=source,
-            field=name,
+            functools.partial(source.part, name),
+            is_beside=True,
         )
         for name, width in columns.items()
     }
@@ -94,18 +92,3 @@ def _encoded(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     blocks.reshape(-1)[: numbers.size] = numbers
     codes, scale = encode(blocks, Form("dynamic8", (1, -1), np.dtype(np.float32)))
     return np.asarray(codes).reshape(-1)[: numbers.size], np.asarray(scale).reshape(-1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Field(Tensor):
-    """A field of a source. In the checkpoint it takes no bytes beside those of the scales."""
-
-    source: _Source = dataclasses.field(compare=False)
-    field: str
-
-    @property
-    def nbytes(self) -> int:
-        return 0
-
-    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
-        out[...] = self.source.part(self.field, bounds)

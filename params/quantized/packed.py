@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from ..errors import quoted
@@ -16,16 +15,9 @@ from ..formats.source import Bounds, LayerTensor, Tensor
 from ..host.copies import copy
 from ..tree.places import Part
 from .codes import codes_of
-from .lazy import Finite, Order, Taken, misfit
-from .qtensor import Form, QTensor
+from .lazy import Checked, Scales, check_order, misfit, taken
+from .qtensor import FIELDS, Form, QTensor, misfits, swapped
 
-FIELDS = ("data", "scale", "zero", "offset", "perm")
-_KINDS = {
-    "scale": jnp.floating,
-    "offset": jnp.floating,
-    "zero": jnp.integer,
-    "perm": jnp.integer,
-}
 _PIECE = 1 << 18  # numbers that are decoded at once: their temporaries stay in the cache
 _REMOTE_PIECE = 1 << 22  # the same of files at an address, where each read is a request
 
@@ -54,11 +46,11 @@ class PackedTensor(Tensor):
     @property
     def stored(self) -> tuple[int, ...]:
         """The shape of its numbers as they are stored, unpacked."""
-        return _swapped(self.shape) if self.form.turned else self.shape
+        return swapped(self.shape) if self.form.turned else self.shape
 
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
         if self.form.turned:
-            out, bounds = out.swapaxes(-1, -2), _swapped(bounds)
+            out, bounds = out.swapaxes(-1, -2), swapped(bounds)
         for index in itertools.product(*(range(*bound) for bound in bounds[:-2])):
             at = tuple((i, i + 1) for i in index)
             first = tuple(i - start for i, (start, _) in zip(index, bounds, strict=False))
@@ -119,12 +111,12 @@ class PackedTensor(Tensor):
         elif block > 0:
             numbers = np.arange(self.stored[at]).reshape(part.groups, run)
             numbers = numbers[:, part.start : part.stop].ravel() // block
-            fields |= {name: Taken.of(fields[name], part.axis, numbers) for name in others}
+            fields |= {name: taken(fields[name], part.axis, numbers) for name in others}
             blocks = (1, form.block[1]) if at == -2 else (form.block[0], 1)
             form = dataclasses.replace(form, block=blocks)
         stored = [*self.stored]
         stored[at] = part.groups * (part.stop - part.start)
-        shape = _swapped(tuple(stored)) if form.turned else tuple(stored)
+        shape = swapped(tuple(stored)) if form.turned else tuple(stored)
         return self._with(fields, form, shape, self.name)
 
     def _with(
@@ -158,16 +150,14 @@ class PackedTensor(Tensor):
         elif name == "perm":
             bounds = [*around[:-2], around[-1]]
         else:
-            for axis in (-2, -1):
-                (start, stop), block = around[axis], self.form.block[axis]
-                bounds[axis] = (0, 1) if block < 0 else (start // block, -(-stop // block))
+            bounds = self.form.blocks_of(tuple(around))
         if isinstance(field, PackedTensor):
             return field.numbers(tuple(bounds))
         return field.read(tuple(bounds))
 
 
 def packed_tensor(
-    name: str, fields: Mapping[str, Tensor | None], form: Form, *, zero_scales: bool = True
+    name: str, fields: Mapping[str, Tensor | None], form: Form, *, scales: Scales = Scales.FINITE
 ) -> PackedTensor:
     """Makes a packed tensor of its fields; reads nothing.
 
@@ -177,52 +167,20 @@ def packed_tensor(
             one that there is not. Scales and offsets may be packed tensors, whose forms need not
             be in `form`.
         form: its `dtype` is that of the numbers.
-        zero_scales: whether a scale may be 0, as it is where it comes from the largest number of a
-            block of zeros; else one is the mark of a damaged file.
+        scales: which numbers scales may be; they are checked when they are read.
 
     Raises:
         CheckpointError: fields whose shapes or dtypes do not fit each other; with file and tensor.
     """
-    given: dict[str, Tensor] = {}
-    for key in FIELDS:
-        if (field := fields.get(key)) is not None:
-            given[key] = field
-    codes, data = codes_of(form.codes), given["data"]
-    if data.dtype != codes.stored:
-        raise misfit(data, f"has dtype {data.dtype}, and {form.codes} is stored as {codes.stored}")
-    if len(data.shape) < 2:
-        raise misfit(data, f"has shape {data.shape}; expected rows and columns")
-    stored = (*data.shape[:-1], codes.unpacked(data.shape[-1]))
-    if data.shape[-1] * 8 % codes.bits:
-        raise misfit(
-            data,
-            f"has shape {data.shape}: rows of {data.shape[-1]} bytes are no whole runs of "
-            f"{codes.group} numbers of {codes.bits} bits",
-        )
-    blocks = form.blocks(stored)
-    for key in ("scale", "zero", "offset"):
-        if key in given and given[key].shape != blocks:
-            raise misfit(
-                given[key],
-                f"has shape {given[key].shape} as {key} of {quoted(name)}, whose {stored} numbers "
-                f"in blocks of {form.block} have {blocks}: check the group size of the config",
-            )
-    if "perm" in given and given["perm"].shape != (*stored[:-2], stored[-1]):
-        expected = (*stored[:-2], stored[-1])
-        raise misfit(given["perm"], f"has shape {given['perm'].shape}, expected {expected}")
-    for key, kind in _KINDS.items():
-        if key in given and not jnp.issubdtype(given[key].dtype, kind):
-            raise misfit(
-                given[key],
-                f"has dtype {given[key].dtype} as {key} of {quoted(name)}; expected "
-                f"{kind.__name__} numbers",
-            )
+    given = {key: field for key in FIELDS if (field := fields.get(key)) is not None}
+    for key, problem in misfits(form, given, quoted(name)):
+        raise misfit(given[key], problem)
     if "perm" in given:
-        given["perm"] = Order.of(given["perm"])
-    for key in ("scale", "offset"):
+        given["perm"] = Checked.of(given["perm"], check_order)
+    for key, kind in (("scale", scales), ("offset", Scales.FINITE)):
         if key in given and not isinstance(given[key], PackedTensor):
-            given[key] = Finite.of(given[key], zeros=zero_scales or key == "offset")
-    form, shape = _nested(form, given), form.logical(data.shape)
+            given[key] = Checked.of(given[key], kind.check)
+    form, shape = _nested(form, given), form.logical(given["data"].shape)
     return PackedTensor(name, shape, np.dtype(form.dtype), _spans(given), fields=given, form=form)
 
 
@@ -237,11 +195,6 @@ def _nested(form: Form, fields: Mapping[str, Tensor]) -> Form:
 
 def _spans(fields: Mapping[str, Tensor]) -> tuple[Span, ...]:
     return tuple(span for field in fields.values() for span in field.spans)
-
-
-def _swapped(axes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Returns what there is for each axis with that of the last two exchanged."""
-    return (*axes[:-2], axes[-1], axes[-2])
 
 
 def share_of(tensor: Tensor, part: Part) -> Tensor:

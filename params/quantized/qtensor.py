@@ -1,7 +1,8 @@
 """Quantised weights as values: a `QTensor` is one leaf of params, its arrays are leaves of JAX."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,20 @@ import numpy as np
 from ..tree.weights import Shape, Weight
 from ..types import Concrete
 from .codes import codes_of, decode, module_of, unpack
+
+Bounds: TypeAlias = tuple[tuple[int, int], ...]
+FIELDS = ("data", "scale", "zero", "offset", "perm")
+_KINDS = {
+    "scale": jnp.floating,
+    "offset": jnp.floating,
+    "zero": jnp.integer,
+    "perm": jnp.integer,
+}
+
+
+def swapped(axes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Returns what there is for each axis with that of the last two exchanged."""
+    return (*axes[:-2], axes[-1], axes[-2])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +67,23 @@ class Form:
         sizes = zip(stored[-2:], self.block, strict=True)
         return (*stored[:-2], *(1 if b < 0 else -(-n // b) for n, b in sizes))
 
+    def blocks_of(self, bounds: Bounds) -> Bounds:
+        """Returns the (start, stop) of the blocks that numbers between bounds lie in."""
+        sizes = zip(bounds[-2:], self.block, strict=True)
+        inner = ((0, 1) if size < 0 else (a // size, -(-b // size)) for (a, b), size in sizes)
+        return (*bounds[:-2], *inner)
+
     def packed(self, stored: Shape) -> Shape:
         """Returns the shape of the codes of numbers that are stored as `stored`, unpacked."""
         return (*stored[:-1], codes_of(self.codes).packed(stored[-1]))
 
+    def stored(self, data: Shape) -> Shape:
+        """Returns the shape, unpacked, of numbers whose codes have the shape `data`."""
+        return (*data[:-1], codes_of(self.codes).unpacked(data[-1]))
+
     def logical(self, data: Shape) -> Shape:
         """Returns the logical shape of a weight whose codes have the shape `data`."""
-        stored = (*data[:-1], codes_of(self.codes).unpacked(data[-1]))
-        return (*stored[:-2], *stored[-2:][::-1]) if self.turned else stored
+        return swapped(self.stored(data)) if self.turned else self.stored(data)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,7 +122,7 @@ class QTensor(Weight):
     @property
     def stored(self) -> Shape:
         """The shape of its numbers as they are stored, unpacked."""
-        return (*self.data.shape[:-1], codes_of(self.form.codes).unpacked(self.data.shape[-1]))
+        return self.form.stored(self.data.shape)
 
     @property
     def dtype(self) -> np.dtype:
@@ -172,31 +196,49 @@ def spread(scale: Concrete, block: tuple[int, int], shape: Shape) -> Concrete:
     return scale
 
 
+def misfits(form: Form, fields: Mapping[str, Any], of: str) -> Iterator[tuple[str, str]]:
+    """Yields (field, what is wrong with it) of arrays that do not fit each other.
+
+    Args:
+        fields: of `FIELDS`, those that there are: arrays, or tensors of a file.
+        of: the weight, for the problem.
+    """
+    codes, data = codes_of(form.codes), fields["data"]
+    if data.dtype != codes.stored:
+        yield "data", f"has dtype {data.dtype}, and {form.codes} is stored as {codes.stored}"
+    if len(data.shape) < 2:
+        yield "data", f"has shape {data.shape}; expected rows and columns"
+        return
+    if data.shape[-1] * 8 % codes.bits:
+        yield (
+            "data",
+            f"has shape {data.shape}: rows of {data.shape[-1]} bytes are no whole runs of "
+            f"{codes.group} numbers of {codes.bits} bits",
+        )
+    stored = form.stored(data.shape)
+    blocks = f"numbers {stored} in blocks of {form.block}: check the size of groups"
+    shapes = dict.fromkeys(("scale", "zero", "offset"), form.blocks(stored))
+    for name, expected in (shapes | {"perm": (*stored[:-2], stored[-1])}).items():
+        if (field := fields.get(name)) is None:
+            continue
+        if field.shape != expected:
+            yield (
+                name,
+                f"has shape {field.shape} as {name} of {of}, expected {expected} for {blocks}",
+            )
+        if not jnp.issubdtype(field.dtype, kind := _KINDS[name]):
+            yield (
+                name,
+                f"has dtype {field.dtype} as {name} of {of}; expected {kind.__name__} numbers",
+            )
+    if "scale" not in fields:
+        yield "data", f"is codes {form.codes} without a scale"
+    if form.activations and fields.keys() & {"zero", "offset"}:
+        yield "data", "has zeros or offsets, and activations of 8 bits are for codes about 0 alone"
+
+
 def check(tensor: QTensor, where: str) -> None:
     """Raises `ValueError` if the arrays of a quantised weight do not fit each other."""
-    form, codes = tensor.form, codes_of(tensor.form.codes)
-    if tensor.data.dtype != codes.stored:
-        raise ValueError(
-            f"{where}: codes {form.codes} are {tensor.data.dtype}, expected {codes.stored}"
-        )
-    if tensor.data.ndim < 2 or tensor.data.shape[-1] * 8 % codes.bits:
-        raise ValueError(
-            f"{where}: codes {form.codes} of shape {tensor.data.shape}; expected rows of whole "
-            f"runs of {codes.group} numbers"
-        )
-    if tensor.scale is None:
-        raise ValueError(f"{where}: codes {form.codes} without a scale")
-    expected = form.blocks(tensor.stored)
-    for name in ("scale", "zero", "offset"):
-        part = getattr(tensor, name)
-        if part is not None and part.shape != expected:
-            raise ValueError(
-                f"{where}: {name} has shape {part.shape}; numbers of shape {tensor.stored} in "
-                f"blocks of {form.block} have {expected}"
-            )
-    if form.activations and (tensor.zero is not None or tensor.offset is not None):
-        raise ValueError(f"{where}: activations of 8 bits are multiplied with codes about 0 alone")
-    if tensor.perm is not None and tensor.perm.shape[-1] != tensor.stored[-1]:
-        raise ValueError(
-            f"{where}: perm has shape {tensor.perm.shape}; expected {tensor.stored[-1]} numbers"
-        )
+    fields = {name: x for name in FIELDS if (x := getattr(tensor, name)) is not None}
+    for name, problem in misfits(tensor.form, fields, where):
+        raise ValueError(f"{where}: {name} {problem}")

@@ -18,11 +18,11 @@ from ..formats.source import Bounds, Tensor
 from ..host.copies import copy, empty_bytes
 from ..host.kernels import compiles, on_cpu
 from .codes import codes_of, pack
-from .lazy import misfit
+from .lazy import Computed, misfit
 from .make import encode, quantize
 from .nested import nested, run_of
 from .packed import PackedTensor, packed_tensor
-from .qtensor import Form
+from .qtensor import Form, swapped
 
 _PIECE = 1 << 19  # numbers that are quantised at once
 _WORTH = 1 << 17  # numbers; for fewer of them nothing is compiled
@@ -75,9 +75,8 @@ def quantized(tensor: Tensor, form: Form) -> PackedTensor:
         )
     shape = form.packed(source.stored)
     data = _Codes(tensor.name, shape, codes.stored, tensor.spans, whole=tensor, source=source)
-    shape = form.blocks(source.stored)
-    dtype = np.dtype(np.float32)
-    scale = _Scales(tensor.name, shape, dtype, tensor.spans, whole=tensor, source=source)
+    shape, dtype = form.blocks(source.stored), np.dtype(np.float32)
+    scale = Computed.of([tensor], shape, dtype, source.scales, is_beside=True)
     packed = scale if inner is None else _twice(scale, inner)
     return packed_tensor(tensor.name, {"data": data, "scale": packed}, form)
 
@@ -101,8 +100,7 @@ class _Source:
     def __init__(self, tensor: Tensor, form: Form):
         self.tensor = tensor
         self.form = form
-        shape = tensor.shape
-        self.stored = (*shape[:-2], shape[-1], shape[-2]) if form.turned else shape
+        self.stored = swapped(tensor.shape) if form.turned else tensor.shape
         self._lock = threading.Lock()
         self._known: np.ndarray | None = None  # NaN where it is not known yet
         self._given = 0
@@ -139,7 +137,9 @@ class _Source:
             if self._known is None:
                 self._known = np.full(self.form.blocks(self.stored), np.nan, np.float32)
                 self._given = 0
-            self._known[self.blocks(piece)] = scale.reshape(*(1,) * (len(piece) - 2), *scale.shape)
+            self._known[tuple(slice(*x) for x in self.form.blocks_of(piece))] = scale.reshape(
+                *(1,) * (len(piece) - 2), *scale.shape
+            )
         return codes, scale
 
     def scales(self, bounds: Bounds) -> np.ndarray:
@@ -157,14 +157,6 @@ class _Source:
                 self._known = None
         return found
 
-    def blocks(self, piece: Bounds) -> tuple[slice, ...]:
-        """Returns where the scales of a piece are among all."""
-        inner = (
-            slice(0, 1) if block < 0 else slice(start // block, -(-stop // block))
-            for (start, stop), block in zip(piece[-2:], self.form.block, strict=True)
-        )
-        return (*(slice(*bound) for bound in piece[:-2]), *inner)
-
     def _around(self, bounds: Bounds) -> Bounds:
         """Returns the numbers that scales are of."""
         inner = (
@@ -180,9 +172,8 @@ class _Source:
         memory = _MEMORY.bytes("read", count * self.tensor.dtype.itemsize)
         if not self.form.turned:
             return self.tensor.read(bounds, memory)
-        found = self.tensor.read((*bounds[:-2], bounds[-1], bounds[-2]), memory)
-        shape = (*found.shape[:-2], found.shape[-1], found.shape[-2])
-        turned = _MEMORY.array("turned", shape, found.dtype)
+        found = self.tensor.read(swapped(bounds), memory)
+        turned = _MEMORY.array("turned", swapped(found.shape), found.dtype)
         copy(found.swapaxes(-1, -2), turned)
         return turned
 
@@ -226,20 +217,6 @@ class _Codes(Tensor):
             here = slice(asked[-2][0] - bounds[-2][0], asked[-2][1] - bounds[-2][0])
             part = made[rows, first : first + out.shape[-1]]
             out[(*lead, here)].view(np.uint8)[...] = part.view(np.uint8)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Scales(Tensor):
-    """The scales of a source."""
-
-    source: _Source = dataclasses.field(compare=False)
-
-    @property
-    def nbytes(self) -> int:
-        return 0
-
-    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
-        out[...] = self.source.scales(bounds)
 
 
 def _quantize(

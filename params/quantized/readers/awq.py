@@ -20,10 +20,12 @@ from ...formats import Source, Tensor
 from ...formats.source import Bounds
 from ...strict_json import Json
 from ..codes import pack
-from ..lazy import Computed, misfit
+from ..lazy import Computed, Scales, misfit
+from ..moved import transposed
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
-from .words import check, needed, turned, with_weights
+from .settings import Settings
+from .words import check, needed, with_weights
 
 _PARTS = ("qweight", "qzeros", "scales")
 _SHIFTS = 4 * np.array([0, 4, 1, 5, 2, 6, 3, 7], np.uint32)
@@ -51,12 +53,8 @@ def _group_size(config: Mapping[str, Json], where: str) -> int:
         )
     if config.get("bits", config.get("w_bit", 4)) != 4:
         raise CheckpointError(f"{where}: AWQ has bits {quoted(config.get('bits'))}; expected 4")
-    size = config.get("group_size", config.get("q_group_size", 128))
-    if type(size) is not int or (size < 1 and size != -1):
-        raise CheckpointError(
-            f"{where}: AWQ has group_size {quoted(size)}; expected a number above 0, or -1"
-        )
-    return size
+    key = "group_size" if "group_size" in config else "q_group_size"
+    return Settings.of(where, config).group_size(key)
 
 
 def _packed(name: str, parts: Mapping[str, Tensor | None], size: int) -> PackedTensor:
@@ -85,11 +83,11 @@ def _packed(name: str, parts: Mapping[str, Tensor | None], size: int) -> PackedT
     byte = np.dtype(np.uint8)
     fields = {
         "data": Computed.of([qweight], (rows, columns // 2), byte, codes),
-        "scale": turned(scales),
+        "scale": transposed(scales),
         "zero": Computed.of([qzeros], (rows, groups), byte, zeros),
     }
     form = Form("uint4", (1, columns if size == -1 else size), scales.dtype)
-    return packed_tensor(name, fields, form, zero_scales=False)
+    return packed_tensor(name, fields, form, scales=Scales.NOT_ZERO)
 
 
 def _numbers(words: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:

@@ -27,7 +27,7 @@ from ...formats.source import Bounds
 from ...strict_json import Json
 from ...tree.places import Part
 from ..codes import CODEBOOKS, unpack
-from ..lazy import Computed, misfit, viewed
+from ..lazy import Computed, absent, misfit, viewed
 from ..make import INVERSE_127
 from ..nested import run_of
 from ..packed import PackedTensor, packed_tensor
@@ -98,7 +98,7 @@ def _in_4bit(state: Tensor, name: str, kind: str, parts: Mapping[str, Tensor | N
         needs += _PARTS[2:]
     for end in needs:
         if parts[end] is None:
-            raise misfit(state, f"has no {quoted(name + end)} beside it: the file is not complete")
+            raise absent(state, name + end)
     given: dict[str, Tensor] = {end: part for end, part in parts.items() if part is not None}
     data = given[""]
     if data.nbytes != -(-said.size // 2):
@@ -260,7 +260,7 @@ def _in_8bit(
 ) -> Tensor:
     """Makes the tensor of a weight of int8."""
     if weight is None:
-        raise misfit(scale, f"has no {quoted(module + '.weight')} beside it")
+        raise absent(scale, f"{module}.weight")
     if weight.dtype != np.int8 or len(weight.shape) != 2:
         raise misfit(
             weight, f"has shape {weight.shape} and dtype {weight.dtype}; expected int8 [out, in]"

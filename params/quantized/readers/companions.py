@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...errors import CheckpointError, quoted, some
-from ...formats.source import Bounds, Source, Tensor
+from ...formats.source import Source, Tensor
 from ..lazy import misfit, viewed
 
 FP8 = {
@@ -19,7 +19,7 @@ FP8 = {
 E8M0 = jnp.dtype(jnp.float8_e8m0fnu)
 PLAIN = (np.dtype(np.float16), jnp.dtype(jnp.bfloat16), np.dtype(np.float32))
 # Of activations, of keys and values: a weight that is decoded needs none of them.
-OF_ACTIVATIONS = (
+_OF_ACTIVATIONS = (
     *("activation_scale", "input_scale", "input_scale_ub", "input_zero_point"),
     *("input_global_scale", "output_scale", "output_zero_point"),
     *("q_scale", "k_scale", "v_scale", "q_zero_point", "k_zero_point", "v_zero_point"),
@@ -63,29 +63,6 @@ def arranged(tensor: Tensor, grid: tuple[int, ...], weight: Tensor | str, why: s
     return viewed(tensor, grid)
 
 
-@dataclasses.dataclass(frozen=True)
-class Positive(Tensor):
-    """Scales: the tensor `whole`, which is checked when it is read. The libraries that write such
-    checkpoints never write 0 or less: it would take a block of weights away, or turn it."""
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> "Positive":
-        return cls(tensor.name, tensor.shape, tensor.dtype, tensor.spans, whole=tensor)
-
-    def fill(self, out: np.ndarray, bounds: Bounds) -> None:
-        assert self.whole is not None
-        self.whole.fill(out, bounds)
-        numbers = out.astype(np.float32)
-        if (odd := ~(np.isfinite(numbers) & (numbers > 0))).any():
-            at = np.unravel_index(int(odd.argmax()), odd.shape)
-            where = tuple(int(i) + start for i, (start, _) in zip(at, bounds, strict=True))
-            raise misfit(
-                self,
-                f"holds {numbers[at]} at {where}; a scale is a positive number: the file is "
-                "damaged; get it again",
-            )
-
-
 def plain_dtype(source: Source) -> np.dtype:
     """Returns the dtype of most tensors of a checkpoint that are not quantised."""
     names = (name for name in source.tensors if "scale" not in name.rpartition(".")[2])
@@ -101,29 +78,31 @@ def logical_dtype(scale: Tensor, plain: np.dtype) -> np.dtype:
     return scale.dtype if is_half else plain
 
 
-def rewritten(source: Source, packed: Mapping[str, Tensor], used: Collection[str]) -> Source:
+def rewritten(
+    source: Source,
+    packed: Mapping[str, Tensor],
+    used: Collection[str],
+    lost: Iterable[str],
+    why: str,
+) -> Source:
     """Returns a source with weights in place of what they are made of: `used`, and of activations.
 
+    Args:
+        lost: names of companions; one that is not among `used` has lost its weight.
+        why: a weight may not be there, for the error.
+
     Raises:
-        CheckpointError: a weight under the name of a tensor that is another one.
+        CheckpointError: companions without a weight; a weight under the name of a tensor that is
+            another one.
     """
+    if odd := [name for name in lost if name not in used]:
+        more = f"; so have {some(map(quoted, odd[1:]), 4)}" if odd[1:] else ""
+        raise misfit(source.tensors[odd[0]], f"has no weight to go with: {why}{more}")
     if twice := [name for name in packed if name in source.tensors and name not in used]:
         raise CheckpointError(
             f"{source.where}: {some(map(quoted, twice))} is there twice, quantised and not"
         )
     left = {name: x for name, x in source.tensors.items() if name not in used}
-    over = {name: None for name in left if is_of_activations(name)}
+    over = dict.fromkeys(name for name in left if name.rpartition(".")[2] in _OF_ACTIVATIONS)
     tensors = {name: x for name, x in left.items() if name not in over} | dict(packed)
     return dataclasses.replace(source, tensors=tensors, passed_over=(*source.passed_over, *over))
-
-
-def is_of_activations(name: str) -> bool:
-    return name.rpartition(".")[2] in OF_ACTIVATIONS
-
-
-def refuse_leftover(source: Source, names: Iterable[str], what: str) -> None:
-    """Raises `CheckpointError` if there are companions whose weight is not there."""
-    if names := [*names]:
-        tensor = source.tensors[names[0]]
-        more = f"; so have {some(map(quoted, names[1:]), 4)}" if names[1:] else ""
-        raise misfit(tensor, f"has no weight to go with: {what}{more}")

@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from ...errors import CheckpointError, quoted, warn
 from ...formats.source import Source, Tensor
 from ...strict_json import Json
-from ..lazy import misfit
-from .companions import logical_dtype, plain_dtype, refuse_leftover, rewritten
+from ..lazy import absent, misfit
+from .companions import logical_dtype, plain_dtype, rewritten
 from .compressed_weights import PARTS, weight_of
 from .schemes import Schemes
 from .settings import Settings, unread
@@ -54,9 +54,8 @@ def read(source: Source, config: Json) -> Source:
         dtype = logical_dtype(parts["weight_scale"], plain)
         packed[f"{start}weight"] = weight_of(f"{start}weight", parts, schemes.may_be(module), dtype)
         used |= {f"{start}{part}" for part in parts}
-    lost = [x for x in source.tensors if x not in used and x.rpartition(".")[2] in PARTS[1:]]
-    refuse_leftover(source, lost, "it is missing, or under another name")
-    return rewritten(source, packed, used)
+    lost = [x for x in source.tensors if x.rpartition(".")[2] in PARTS[1:]]
+    return rewritten(source, packed, used, lost, "it is missing, or under another name")
 
 
 def _modules(source: Source) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -72,11 +71,7 @@ def _modules(source: Source) -> Iterator[tuple[str, dict[str, Tensor]]]:
                 raise misfit(tensor, f"is there twice, as {quoted(f'{start}weight_packed')} too")
             yield module, parts
         elif leaf == "weight_packed" or tensor.dtype.itemsize == 1:
-            raise misfit(
-                tensor,
-                f"is quantised, and has no {quoted(f'{start}weight_scale')} beside it: a tensor is "
-                "missing; get the checkpoint again",
-            )
+            raise absent(tensor, f"{start}weight_scale")
 
 
 def _refuse_unread(settings: Settings) -> None:

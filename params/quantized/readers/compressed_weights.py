@@ -9,12 +9,13 @@ import numpy as np
 
 from ...errors import CheckpointError, quoted
 from ...formats.source import ArrayTensor, Bounds, Tensor
-from ..codes import codes_of, pack, unpack
-from ..lazy import Computed, Finite, misfit, viewed
+from ..codes import codes_of, pack
+from ..lazy import Checked, Computed, Scales, absent, misfit, viewed
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
-from .companions import FP8, Positive, arranged, as_scales
+from .companions import FP8, arranged, as_scales
 from .schemes import MXFP4, MXFP8, NVFP4, PACKED, Scheme
+from .words import bytes_of, unpacked
 
 PARTS = (
     *("weight", "weight_packed", "weight_scale", "weight_zero_point", "weight_shape"),
@@ -62,24 +63,22 @@ def _weight(name: str, parts: Parts, scheme: Scheme, dtype: np.dtype) -> PackedT
     perm = None
     if scheme.format == PACKED:
         columns = _columns(weight, parts, scheme)
-        stored = (*weight.shape[:-1], columns)
         order = _order(parts, columns, scheme)
         codes, data = integers(weight, scheme.bits, columns, order)
         if order is not None:
-            each = np.broadcast_to(order, (*stored[:-2], columns))
+            each = np.broadcast_to(order, (*weight.shape[:-2], columns))
             perm = ArrayTensor(parts["weight_g_idx"].name, each.shape, each.dtype, array=each)
     else:
         codes, data = _as_stored(weight, scheme)
-        stored = (*data.shape[:-1], codes_of(codes).unpacked(data.shape[-1]))
     form = Form(codes, scheme.block, dtype)
-    grid = form.blocks(stored)
+    grid = form.blocks(form.stored(data.shape))
     fields = {
         "data": data,
         "scale": _scale(parts, grid, weight, scheme),
         "zero": _zero(parts, grid, weight, scheme),
         "perm": perm,
     }
-    return packed_tensor(name, fields, form)
+    return packed_tensor(name, fields, form, scales=Scales.POSITIVE)
 
 
 def _columns(packed: Tensor, parts: Parts, scheme: Scheme) -> int:
@@ -89,7 +88,7 @@ def _columns(packed: Tensor, parts: Parts, scheme: Scheme) -> int:
         raise misfit(packed, f"has dtype {packed.dtype}; expected int32")
     if (shape := parts.get("weight_shape")) is None:
         if scheme.block[1] < 1:
-            raise misfit(packed, "has no weight_shape beside it: a tensor is missing")
+            raise absent(packed, "weight_shape")
         found = (*packed.shape[:-1], parts["weight_scale"].shape[-1] * scheme.block[1])
     else:
         if shape.dtype.kind not in "iu" or shape.shape != (len(packed.shape),):
@@ -135,7 +134,7 @@ def integers(
 
     def apart(bounds: Bounds) -> np.ndarray:
         found = data.read((*bounds[:-1], (0, data.shape[-1])))
-        numbers = _unpacked(found, bits)[..., :columns]
+        numbers = unpacked(found, bits)[..., :columns]
         numbers = numbers if order is None else numbers[..., order]
         if held.bits < 8:
             return pack(numbers ^ np.uint8(half), bits, -1)[..., slice(*bounds[-1])]
@@ -151,13 +150,6 @@ def _highest_bits(bits: int, columns: int) -> np.ndarray:
     other way round."""
     period = pack(np.full(codes_of(f"int{bits}").group, 1 << (bits - 1), np.uint8), bits, -1)
     return np.resize(period, codes_of(f"int{bits}").packed(columns))
-
-
-def _unpacked(data: np.ndarray, bits: int) -> np.ndarray:
-    """Returns the numbers of rows of bytes, the last of which may be incomplete."""
-    period = codes_of(f"uint{bits}").packed(codes_of(f"uint{bits}").group)
-    pads = [(0, 0)] * (data.ndim - 1) + [(0, -data.shape[-1] % period)]
-    return unpack(np.pad(data, pads), bits, -1)
 
 
 def _order(parts: Parts, columns: int, scheme: Scheme) -> np.ndarray | None:
@@ -206,13 +198,13 @@ def _scale(parts: Parts, grid: tuple[int, ...], weight: Tensor, scheme: Scheme) 
     why = f"blocks of {scheme.block}"
     if scheme.format == NVFP4:
         if whole is None:
-            raise misfit(scale, "has no weight_global_scale beside it: a tensor is missing")
+            raise absent(scale, "weight_global_scale")
         return nvfp4_scale(arranged(scale, grid, weight, why), whole, divides=True)
     if whole is not None:
         raise misfit(whole, f"is there, and {quoted(scheme.group)} is {scheme.format}: no {NVFP4}")
     if scale.dtype.itemsize == 1 and scheme.format not in (MXFP4, MXFP8):
         raise misfit(scale, f"has dtype {scale.dtype}, which {scheme.format} has not")
-    return Positive.of(arranged(as_scales(scale), grid, weight, why))
+    return arranged(as_scales(scale), grid, weight, why)
 
 
 def nvfp4_scale(scale: Tensor, whole: Tensor, *, divides: bool) -> PackedTensor:
@@ -238,8 +230,9 @@ def nvfp4_scale(scale: Tensor, whole: Tensor, *, divides: bool) -> PackedTensor:
 
         whole = Computed.of([whole], one, whole.dtype, inverse)
     form = Form(FP8[_E4M3], (-1, -1), np.dtype(np.float32))
-    data = Finite.of(scale, zeros=True)
-    return packed_tensor(scale.name, {"data": data, "scale": Positive.of(whole)}, form)
+    data = Checked.of(scale, Scales.FINITE.check)
+    fields = {"data": data, "scale": whole}
+    return packed_tensor(scale.name, fields, form, scales=Scales.POSITIVE)
 
 
 def _zero(parts: Parts, grid: tuple[int, ...], weight: Tensor, scheme: Scheme) -> Tensor | None:
@@ -275,7 +268,7 @@ def _packed_zero(zero: Tensor, bits: int, grid: tuple[int, ...]) -> Tensor:
         begin = first // _WORD * bits  # 32 numbers are `bits` words
         end = min(words, -(-last // _WORD) * bits)
         found = zero.read((*bounds[:-2], (begin, end), bounds[-1])).swapaxes(-1, -2)
-        numbers = _unpacked(np.ascontiguousarray(found).view(np.uint8), bits)
+        numbers = unpacked(bytes_of(found), bits)
         numbers = numbers[..., first - begin // bits * _WORD :][..., : last - first]
         return (numbers - np.uint8(1 << (bits - 1))).view(np.int8).swapaxes(-1, -2)
 

@@ -8,31 +8,23 @@ by AutoFP8 and vLLM, with `P.weight_scale`. fbgemm_fp8 has a scale for each row.
 Activations are quantised by none of our programs: their scales are passed over.
 """
 
+import dataclasses
+
 import numpy as np
 
 from ...errors import quoted
 from ...formats.source import Source, Tensor
 from ...strict_json import Json
-from ..codes import codes_of
-from ..lazy import misfit, viewed
+from ..lazy import Scales, absent, misfit, viewed
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
-from .companions import (
-    E8M0,
-    FP8,
-    Positive,
-    arranged,
-    as_scales,
-    logical_dtype,
-    plain_dtype,
-    refuse_leftover,
-    rewritten,
-)
+from .companions import E8M0, FP8, arranged, as_scales, logical_dtype, plain_dtype, rewritten
 from .settings import Settings
 
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 _MX = 32  # numbers to an e8m0 scale, by the OCP's standard
 _BLOCK = (128, 128)
+_SCALES = ("_scale_inv", "weight_scale", ".qscale_weight")
 
 
 def read(source: Source, config: Json) -> Source:
@@ -58,20 +50,16 @@ def read(source: Source, config: Json) -> Source:
         scales = [x for x in _scale_names(name) if x in source.tensors]
         if not scales:
             if weight.dtype in FP8 and not _is_kept(name, kept):
-                raise misfit(
-                    weight,
-                    f"is {weight.dtype} and has no {quoted(_scale_names(name)[0])} beside it: a "
-                    "tensor is missing; get the checkpoint again",
-                )
+                raise absent(weight, _scale_names(name)[0])
             continue
         if len(scales) > 1:
             raise misfit(weight, f"has two scales, {' and '.join(map(quoted, scales))}")
         scale = source.tensors[scales[0]]
         packed[name] = _weight(weight, scale, block, logical_dtype(scale, plain))
         used |= {name, *scales}
-    lost = [name for name in source.tensors if name not in used and _is_scale(name)]
-    refuse_leftover(source, lost, "it is missing, under another name, or not of 8 bits")
-    return rewritten(source, packed, used)
+    lost = [x for x in source.tensors if x.endswith(_SCALES)]
+    why = "it is missing, under another name, or not of 8 bits"
+    return rewritten(source, packed, used, lost, why)
 
 
 def _scale_names(name: str) -> tuple[str, ...]:
@@ -80,10 +68,6 @@ def _scale_names(name: str) -> tuple[str, ...]:
     module = name.removesuffix(".weight")
     names = (f"{name}_scale_inv", f"{name}_scale")
     return names if module == name else (*names, f"{module}.scale", f"{module}.qscale_weight")
-
-
-def _is_scale(name: str) -> bool:
-    return name.endswith(("_scale_inv", "weight_scale", ".qscale_weight"))
 
 
 def _is_kept(name: str, kept: tuple[str, ...]) -> bool:
@@ -106,11 +90,12 @@ def _weight(
             weight,
             f"has dtype {weight.dtype} and a scale beside it; expected {' or '.join(FP8.values())}",
         )
-    shape = (*data.shape[:-1], codes_of(codes).unpacked(data.shape[-1]))
-    form = Form(codes, _blocks(scale, shape, block, weight), dtype)
+    form = Form(codes, (-1, -1), dtype)
+    shape = form.stored(data.shape)
+    form = dataclasses.replace(form, block=_blocks(scale, shape, block, weight))
     why = f"blocks of {form.block}" if min(form.block) > 0 else "one block a tensor or row"
-    scale = Positive.of(arranged(scale, form.blocks(shape), weight, why))
-    return packed_tensor(weight.name, {"data": data, "scale": scale}, form)
+    fields = {"data": data, "scale": arranged(scale, form.blocks(shape), weight, why)}
+    return packed_tensor(weight.name, fields, form, scales=Scales.POSITIVE)
 
 
 def _blocks(

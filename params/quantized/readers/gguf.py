@@ -165,15 +165,10 @@ NUMBERS = {
 def read_gguf(source: Source) -> Source:
     """Returns the source with blocks as packed tensors, in float32."""
     tensors = {
-        name: _packed(tensor) if isinstance(tensor, BlockTensor) else tensor
-        for name, tensor in source.tensors.items()
+        name: _quantized(x, NUMBERS[x.block.name]) if isinstance(x, BlockTensor) else x
+        for name, x in source.tensors.items()
     }
     return dataclasses.replace(source, tensors=tensors)
-
-
-def _packed(blocks: BlockTensor) -> PackedTensor:
-    """Returns the weight that blocks hold."""
-    return _quantized(blocks, NUMBERS[blocks.block.name])
 
 
 def _quantized(blocks: BlockTensor, numbers: Quantized) -> PackedTensor:

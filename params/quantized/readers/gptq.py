@@ -25,10 +25,12 @@ from ...formats import Source, Tensor
 from ...formats.source import Bounds
 from ...strict_json import Json
 from ..codes import codes_of, pack, unpack
-from ..lazy import Computed, misfit
+from ..lazy import Computed, Scales, misfit
+from ..moved import transposed
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
-from .words import check, needed, turned, with_weights
+from .settings import Settings
+from .words import bytes_of, check, needed, unpacked, with_weights
 
 _BITS = (2, 3, 4, 8)
 # What makes a stored zero of version 1 one more. It is added to words, as gptqmodel subtracts it:
@@ -101,16 +103,11 @@ def _overrides(config: Mapping[str, Json], where: str) -> list[Mapping[str, Json
 def _groups(config: Mapping[str, Json], where: str) -> list[Group]:
     """Returns the ways in which modules may be stored, that of the config first."""
     found = []
-    for said in (config, *_overrides(config, where)):
-        bits = said.get("bits", config.get("bits"))
-        size = said.get("group_size", config.get("group_size", 128))
-        if type(bits) is not int or bits not in _BITS:
-            raise CheckpointError(f"{where}: GPTQ has bits {quoted(bits)}; expected 2, 3, 4 or 8")
-        if type(size) is not int or (size < 1 and size != -1):
-            raise CheckpointError(
-                f"{where}: GPTQ has group_size {quoted(size)}; expected a number above 0, or -1"
-            )
-        found.append(Group(bits, size))
+    for said in ({}, *_overrides(config, where)):
+        settings = Settings.of(where, {**config, **said})
+        if (bits := settings.number("bits")) not in _BITS:
+            settings.refuse("bits", "2, 3, 4 or 8")
+        found.append(Group(bits, settings.group_size("group_size")))
     return list(dict.fromkeys(found))
 
 
@@ -145,12 +142,12 @@ def _packed(
     order = _Order(g_idx, size, scales.shape[0], columns, ordered)
     fields = {
         "data": _data(qweight, bits, columns, order),
-        "scale": turned(scales),
+        "scale": transposed(scales),
         "zero": _zeros(qzeros, bits, scales.shape, version),
         "perm": order.tensor,
     }
     form = Form(f"uint{bits}", (1, size), scales.dtype)
-    return packed_tensor(name, fields, form, zero_scales=False)
+    return packed_tensor(name, fields, form, scales=Scales.NOT_ZERO)
 
 
 def _columns(bits: int, qweight: Tensor, g_idx: Tensor | None) -> int:
@@ -170,15 +167,6 @@ def _fits(
         and scales.shape == (count, rows)
         and qzeros.shape == (count, -(-rows * bits // 32))
     )
-
-
-def bytes_of(words: np.ndarray) -> np.ndarray:
-    """Returns the bytes of 32-bit words along the last axis, lowest first.
-
-    >>> bytes_of(np.int32([[0x04030201]]))
-    array([[1, 2, 3, 4]], dtype=uint8)
-    """
-    return np.ascontiguousarray(words).astype("<u4", copy=False).view(np.uint8)
 
 
 class _Order:
@@ -256,15 +244,9 @@ def _zeros(qzeros: Tensor, bits: int, shape: tuple[int, ...], version: int) -> T
         words = qzeros.read((groups, (0, qzeros.shape[1]))).view(np.uint32)
         if version == 1 and bits in _ONES:
             words = words + np.uint32(_ONES[bits])
-        zeros = unpack(_whole_runs(bytes_of(words), bits), bits, -1)[:, slice(*rows)]
+        zeros = unpacked(bytes_of(words), bits)[:, slice(*rows)]
         if version == 1 and bits not in _ONES:
             zeros = (zeros + np.uint8(1)) & np.uint8((1 << bits) - 1)
         return zeros.T
 
     return Computed.of([qzeros], shape[::-1], np.dtype(np.uint8), made)
-
-
-def _whole_runs(data: np.ndarray, bits: int) -> np.ndarray:
-    """Returns bytes with as many 0 after them as fill whole runs of numbers."""
-    run = codes_of(f"uint{bits}").group * bits // 8
-    return np.pad(data, ((0, 0), (0, -data.shape[1] % run)))

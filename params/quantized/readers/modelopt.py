@@ -12,10 +12,10 @@ import numpy as np
 from ...errors import quoted
 from ...formats.source import Source, Tensor
 from ...strict_json import Json
-from ..lazy import misfit
+from ..lazy import absent, misfit
 from ..packed import packed_tensor
 from ..qtensor import Form
-from .companions import arranged, plain_dtype, refuse_leftover, rewritten
+from .companions import arranged, plain_dtype, rewritten
 from .compressed_weights import nvfp4_scale
 from .fp8 import read as read_fp8
 from .settings import Settings, unread
@@ -43,16 +43,15 @@ def read(source: Source, config: Json) -> Source:
         if not name.endswith("weight") or names[0] not in source.tensors:
             continue
         if names[1] not in source.tensors:
-            raise misfit(weight, f"has no {quoted(names[1])} beside it: a tensor is missing")
+            raise absent(weight, names[1])
         if weight.dtype != np.uint8 or len(weight.shape) < 2:
             raise misfit(weight, f"is {weight.dtype}{list(weight.shape)}; expected rows of uint8")
         scale, whole = (source.tensors[x] for x in names)
         form = Form("e2m1", (1, _GROUP), plain)
-        grid = form.blocks((*weight.shape[:-1], weight.shape[-1] * 2))
+        grid = form.blocks(form.stored(weight.shape))
         scale = arranged(scale, grid, weight, f"blocks of {form.block}")
         scales = nvfp4_scale(scale, whole, divides=False)
         packed[name] = packed_tensor(name, {"data": weight, "scale": scales}, form)
         used |= {name, *names}
     lost = [x for x in source.tensors if x.endswith(("weight_scale", "weight_scale_2"))]
-    refuse_leftover(source, [x for x in lost if x not in used], "it is missing")
-    return rewritten(source, packed, used)
+    return rewritten(source, packed, used, lost, "it is missing")

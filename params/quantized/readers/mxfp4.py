@@ -11,10 +11,10 @@ import numpy as np
 from ...errors import quoted
 from ...formats.source import Source, Tensor
 from ...strict_json import Json
-from ..lazy import misfit, viewed
+from ..lazy import absent, misfit, viewed
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
-from .companions import E8M0, plain_dtype, refuse_leftover, rewritten
+from .companions import E8M0, plain_dtype, rewritten
 from .settings import Settings
 
 _BYTES = 16  # of a group of 32 numbers
@@ -35,17 +35,12 @@ def read(source: Source, config: Json) -> Source:
             continue
         weight = name.removesuffix("_blocks")
         if f"{weight}_scales" not in source.tensors:
-            raise misfit(
-                blocks,
-                f"has no {quoted(f'{weight}_scales')} beside it: a tensor is missing; get the "
-                "checkpoint again",
-            )
+            raise absent(blocks, f"{weight}_scales")
         scales = source.tensors[f"{weight}_scales"]
         packed[weight] = _experts(weight, blocks, scales, plain)
         used |= {name, f"{weight}_scales"}
-    lost = [name for name in source.tensors if name.endswith("_scales") and name not in used]
-    refuse_leftover(source, lost, "its _blocks are missing")
-    return rewritten(source, packed, used)
+    lost = [name for name in source.tensors if name.endswith("_scales")]
+    return rewritten(source, packed, used, lost, "its _blocks are missing")
 
 
 def _experts(name: str, blocks: Tensor, scales: Tensor, dtype: np.dtype) -> PackedTensor:

@@ -59,6 +59,12 @@ class Settings:
             self.refuse(key, f"a whole number from {least} to {_LARGEST}")
         return value
 
+    def group_size(self, key: str) -> int:
+        """Returns how many numbers of a row have one scale, -1 for all; 128 if nothing says it."""
+        if not (size := self.number(key, 128, least=-1)):
+            self.refuse(key, "a number above 0, or -1 for all")
+        return size
+
     def pair(self, key: str, default: tuple[int, int] | None = None) -> tuple[int, int] | None:
         """Returns two positive whole numbers; None for null."""
         value = self.values.get(key, default)

@@ -1,4 +1,4 @@
-"""What GPTQ and AWQ share: modules whose integers are in words of 32 bits, (in, out)."""
+"""What formats share that have integers in words of 32 bits, and GPTQ's and AWQ's modules."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
@@ -8,8 +8,8 @@ import numpy as np
 
 from ...errors import quoted
 from ...formats import Source, Tensor
-from ...formats.source import Bounds
-from ..lazy import Computed, misfit
+from ..codes import codes_of, unpack
+from ..lazy import absent, misfit
 from ..packed import PackedTensor
 
 Parts = Mapping[str, Tensor | None]
@@ -44,7 +44,7 @@ def needed(key: str, name: str, parts: Mapping[str, Tensor | None]) -> Tensor:
     """Returns the tensor of a module that it cannot do without; refuses one that has none."""
     if (tensor := parts[key]) is None:
         other = next(x for x in parts.values() if x is not None)
-        raise misfit(other, f"has no {quoted(name.removesuffix('weight') + key)} beside it")
+        raise absent(other, name.removesuffix("weight") + key)
     return tensor
 
 
@@ -58,10 +58,17 @@ def check(tensor: Tensor, kind: type[np.generic], rank: int) -> None:
         )
 
 
-def turned(tensor: Tensor) -> Tensor:
-    """Returns the transpose of a matrix."""
+def bytes_of(words: np.ndarray) -> np.ndarray:
+    """Returns the bytes of 32-bit words along the last axis, lowest first.
 
-    def made(bounds: Bounds) -> np.ndarray:
-        return tensor.read(bounds[::-1]).T
+    >>> bytes_of(np.int32([[0x04030201]]))
+    array([[1, 2, 3, 4]], dtype=uint8)
+    """
+    return np.ascontiguousarray(words).astype("<u4", copy=False).view(np.uint8)
 
-    return Computed.of([tensor], tensor.shape[::-1], tensor.dtype, made)
+
+def unpacked(data: np.ndarray, bits: int) -> np.ndarray:
+    """Returns the codes in rows of bytes, the last run of which may be incomplete."""
+    period = codes_of(f"uint{bits}").packed(codes_of(f"uint{bits}").group)
+    pads = [(0, 0)] * (data.ndim - 1) + [(0, -data.shape[-1] % period)]
+    return unpack(np.pad(data, pads), bits, -1)

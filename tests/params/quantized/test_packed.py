@@ -10,7 +10,7 @@ import pytest
 from flaxmodels import params as fp
 from flaxmodels.params.formats.source import ArrayTensor, Source
 from flaxmodels.params.quantized.codes import codes_of, pack
-from flaxmodels.params.quantized.lazy import viewed
+from flaxmodels.params.quantized.lazy import Scales, viewed
 from flaxmodels.params.quantized.packed import PackedTensor, layer_of, packed_tensor, share_of
 from flaxmodels.params.quantized.qtensor import Form, QTensor
 from flaxmodels.params.quantized.readers import check_read, read_quantized
@@ -103,7 +103,7 @@ def test_scales_are_finite(odd):
     fields = {"data": array("w", np.zeros((4, 16), np.int8)), "scale": array("w.s", scales)}
     form = Form("int8", (1, 8), jnp.dtype("float32"))
     with pytest.raises(fp.CheckpointError, match=r"'w\.s' holds .* at \(2, 1\), and a scale"):
-        packed_tensor("w", fields, form, zero_scales=False).read()
+        packed_tensor("w", fields, form, scales=Scales.NOT_ZERO).read()
     if odd == 0:
         assert not packed_tensor("w", fields, form).read().any()
 

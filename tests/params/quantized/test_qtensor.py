@@ -129,9 +129,9 @@ def test_rows_of_a_table(scheme):
 
 def test_arrays_that_do_not_fit_are_refused():
     made = quantize(ARRAY, form_of("nf4"))
-    with pytest.raises(ValueError, match=r"k: scale has shape \(6, 1\).*have \(6, 2\)"):
+    with pytest.raises(ValueError, match=r"k: scale has shape \(6, 1\).*expected \(6, 2\)"):
         check(dataclasses.replace(made, scale=made.scale[:, :1]), "k")
-    with pytest.raises(ValueError, match="k: codes nf4 are int8, expected uint8"):
+    with pytest.raises(ValueError, match="k: data has dtype int8, and nf4 is stored as uint8"):
         check(dataclasses.replace(made, data=made.data.astype(np.int8)), "k")
     with pytest.raises(ValueError, match="rows of a multiple of 2 numbers"):
         quantize(ARRAY[:, :3], form_of("nf4"))

@@ -145,7 +145,7 @@ UNFIT = {
     "packed: no weight": (without(packed(), "a.weight_packed"), "has no weight to go with"),
     "packed: no shape, no groups": (
         having(without(packed(), "a.weight_shape"), WEIGHTS, {"num_bits": 4, "strategy": "tensor"}),
-        "no weight_shape beside it",
+        "no 'weight_shape' beside it",
     ),
     "packed: a shape that lies": (
         packed(**{"a.weight_shape": np.int64([8, 40])}),
@@ -243,7 +243,7 @@ UNFIT = {
     "plain: unknown strategy": (plain(np.ones((4, 4), E4M3), strategy="row"), "tensor or channel"),
     "nvfp4: no scale of all": (
         without(nvfp4(), "a.weight_global_scale"),
-        "no weight_global_scale beside it",
+        "no 'weight_global_scale' beside it",
     ),
     "nvfp4: scales of floats": (
         nvfp4(**{"a.weight_scale": np.ones((8, 2), np.float32)}),
@@ -298,7 +298,7 @@ def test_scales_that_are_no_positive_numbers_are_refused_where_they_are_read(kin
         name = "a.weight_scale_inv" if kind == "fp8" else "a.weight_scale"
         tensors[name] = tensors[name].copy()
         tensors[name][1, 1] = bad
-        where = f"{name!r} holds {np.float32(bad)} at (1, 1); a scale is a positive number"
+        where = f"{name!r} holds {np.float32(bad)} at (1, 1), and a scale is a positive number"
     found = read_quantized(source_of(tensors), config)
     with pytest.raises(CheckpointError, match=re.escape(where)):
         found["a.weight"].read()
