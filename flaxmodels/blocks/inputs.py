@@ -15,6 +15,7 @@ from jax.core import Tracer
 
 from ..calls.concrete import check_token_ids, first_outside, known
 from ..config.config import Config
+from ..params.scalars import flag
 from ..params.types import PyTree
 from .kv_cache import Cache, CacheSpec
 
@@ -117,17 +118,14 @@ def as_numbers(name: str, x: object) -> jax.Array:
     return jnp.asarray(array)
 
 
-def as_flag(name: str, value: object) -> bool:
+def as_flag(name: str, value: Any) -> bool:
     """Returns an argument that decides which program is traced: True or False, or 1 or 0.
 
     Raises:
         TypeError: another value, or one that is not known while a program is traced.
     """
-    if isinstance(value, Tracer):
-        raise TypeError(f"{name} is traced; it must be static: True or False")
-    if getattr(value, "ndim", 0) or value not in (True, False):
-        raise TypeError(f"{name} is {value!r:.80}; expected True or False")
-    return bool(value)
+    is_number = not isinstance(value, Tracer) and np.ndim(value) == 0 and value in (0, 1)
+    return flag(name, bool(value) if is_number else value)
 
 
 def check_attention_mask(

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import params as fp
 from ..calls import keywords
@@ -20,6 +19,7 @@ from ..documents.json_files import CONFIG_NAME
 from ..hub import HubOptions, Location, resolve
 from ..params.multihost import broadcast_from_process_0, run_on_all_processes
 from ..params.save.saveable import check_variant
+from ..params.scalars import flag
 from ..params.tree.keys import one_key
 from .options import LOAD
 from .plan import PlanOptions
@@ -231,7 +231,5 @@ def _checked(name: str, value: Any) -> Any:
     if name in _FLAGS:
         if value is None:
             return _FLAGS[name]
-        if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{name} is {value!r:.80}; expected True or False")
-        return bool(value)
+        return flag(name, value)
     return one_key(value) if name == "key" and value is not None else value

@@ -12,7 +12,6 @@ import jax
 
 from .. import params as fp
 from ..adapters.folders import save_adapters
-from ..calls.scalars import flag
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
 from ..documents.config_keys import QUANTISED
@@ -31,6 +30,7 @@ from ..params.save.packed_layouts import OURS, layout_config
 from ..params.save.packed_pieces import forms_in_file
 from ..params.save.saveable import check_variant, saveable
 from ..params.save.write import WriteOptions, retag, write_checkpoint
+from ..params.scalars import flag
 from ..params.tree.select import select as select_leaves
 from ..registration import auto_names
 from .agreement import record_of_save

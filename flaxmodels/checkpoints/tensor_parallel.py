@@ -2,9 +2,8 @@
 `distributed_config` say of mesh and rules."""
 
 import dataclasses
-import operator
 from collections.abc import Mapping
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, TypeVar
 
 import jax
 from jax.sharding import AbstractMesh, Mesh
@@ -12,6 +11,7 @@ from jax.sharding import AbstractMesh, Mesh
 from .. import params as fp
 from .. import sharding as fs
 from ..core.model import Model
+from ..params.scalars import whole
 
 M = TypeVar("M", bound=Model)
 Plan = Mapping[str, str] | str
@@ -60,7 +60,7 @@ class TensorParallel:
             if twice := [name for name, value in given.items() if value is not None]:
                 raise TypeError(f"give distributed_config or {' and '.join(twice)}, not both")
             given = _of_config(distributed_config)
-        sizes = [_size(name, given.get(name)) for name in _SIZES]
+        sizes = [None if (n := given.get(name)) is None else whole(name, n) for name in _SIZES]
         plan = given.get("tp_plan")
         if plan is None and not any(sizes):
             return None
@@ -145,15 +145,3 @@ def _of_config(config: object) -> dict[str, Any]:
                 "fsdp axes are, with mesh=fs.make_mesh(...), and others with rules="
             )
     return given
-
-
-def _size(name: str, value: SupportsIndex | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        size = operator.index(value)
-    except TypeError:
-        size = 0
-    if isinstance(value, bool) or size < 1:
-        raise ValueError(f"{name} is {value!r:.80}: expected a number of devices, at least 1")
-    return size

@@ -6,8 +6,8 @@ import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Self, SupportsIndex
 
-from ..calls.scalars import whole
 from ..params.errors import warn
+from ..params.scalars import whole
 from .ahead import Ahead
 from .collate import Placed
 from .making import Place, Rows, Streamed

@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 
 from jax.sharding import Mesh
 
-from ..calls.scalars import whole
+from ..params.scalars import whole
 
 _MASKED = 0.15  # Devlin et al. 2019, section 3.1
 

@@ -7,9 +7,9 @@ from typing import Unpack
 
 import numpy as np
 
-from ..calls.scalars import flag, whole
 from ..calls.signature import defaults_of, shows, value_of
 from ..core.model import Model
+from ..params.scalars import flag, whole
 from . import defaults
 from .batches import Batches
 from .checks import Ranges

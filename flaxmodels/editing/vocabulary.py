@@ -1,14 +1,12 @@
 """The size of a vocabulary: tokens added or cut; and the methods of a model about its tokens."""
 
 import functools
-import operator
-from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from ..core.model import Mixin
+from ..params.scalars import flag, whole
 from ..params.tree import resize
 from ..params.tree.keys import one_key
 from ..params.types import Params
@@ -80,11 +78,10 @@ def resize_token_embeddings(
             divide.
     """
     check_tree(params)
-    if not isinstance(mean_resizing, bool):
-        raise TypeError(f"mean_resizing is {mean_resizing!r:.80}; expected True or False")
+    flag("mean_resizing", mean_resizing)
     old = model.config.text.vocab_size
-    size = old if new_num_tokens is None else _positive("new_num_tokens", new_num_tokens)
-    step = 1 if pad_to_multiple_of is None else _positive("pad_to_multiple_of", pad_to_multiple_of)
+    size = old if new_num_tokens is None else whole("new_num_tokens", new_num_tokens)
+    step = 1 if pad_to_multiple_of is None else whole("pad_to_multiple_of", pad_to_multiple_of)
     size = round_up(size, step)
     if size == old:
         return model, params
@@ -145,13 +142,6 @@ def _biases(key: jax.Array | None, bias: jax.Array, count: int) -> jax.Array:
     old = bias.astype(jnp.float32)
     noise = jax.random.normal(key, (count,))
     return jnp.mean(old) + _SPREAD * jnp.std(old) * noise
-
-
-def _positive(name: str, value: SupportsIndex) -> int:
-    known = not isinstance(value, bool | Tracer) and hasattr(value, "__index__")
-    if not known or operator.index(value) < 1:
-        raise ValueError(f"{name} is {value!r}; it must be an integer above 0")
-    return operator.index(value)
 
 
 class HasVocabulary(Mixin):

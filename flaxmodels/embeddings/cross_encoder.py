@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 from .. import params as fp
 from ..auto import AutoModelForSequenceClassification
 from ..blocks import ACTIVATIONS
-from ..calls.scalars import flag, whole
 from ..checkpoints.options import LoadKeywords, SaveKeywords
 from ..documents.json_files import CONFIG_NAME, read_json
 from ..documents.json_values import Json
@@ -22,6 +21,7 @@ from ..hub import Location
 from ..hub.resolve import resolve
 from ..models.base import PretrainedModel
 from ..params.errors import quoted, some
+from ..params.scalars import flag, whole
 from ..text import Tokenizer, load_tokenizer
 from .folder import BERT_CONFIG, MODULES, SETTINGS, Files, Module
 from .inference import Inference, listed, longest_of, placed, rows_of

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from .. import params as fp
 from .. import sharding as fs
 from ..calls.concrete import is_traced
-from ..calls.scalars import whole
 from ..core.model import Model
+from ..params.scalars import whole
 from ..text import Tokenizer
 from .batches import Batch, Row, Shapes, batches, run, windows
 

@@ -12,9 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from .. import params as fp
-from ..calls.scalars import flag, whole
 from ..checkpoints.options import LoadKeywords, SaveKeywords
 from ..hub import Location
+from ..params.scalars import flag, whole
 from ..text import Tokenizer
 from . import similarity
 from .embedder import Embedder

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..params.errors import some
+from ..params.scalars import flag
 from .client import api, attempt, endpoint, is_offline, status_of
 from .errors import HubError
 from .listing import COMMIT
@@ -54,12 +55,10 @@ class Branch:
     ):
         self.revision = "main" if revision is None else revision
         check_name(repo_id, self.revision)
-        for name, flag in {"private": private, "create_pr": create_pr}.items():
-            if not isinstance(flag, bool | None):
-                raise TypeError(f"{name} is {flag!r:.80}; expected True or False")
+        private = None if private is None else flag("private", private)
         self._token = _checked(repo_id, token)
         self._api = api(self._token)
-        self._create_pr = create_pr
+        self._create_pr = create_pr is not None and flag("create_pr", create_pr)
         created = attempt(
             repo_id, lambda: self._api.create_repo(repo_id, private=private, exist_ok=True)
         )

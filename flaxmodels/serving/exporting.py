@@ -12,7 +12,6 @@ import jax
 from jax import export as jax_export
 
 from .. import params as fp
-from ..calls.scalars import flag, whole
 from ..checkpoints.save import Beside, SaveOptions, save
 from ..checkpoints.target import checked_folder
 from ..core.model import Model
@@ -21,6 +20,7 @@ from ..params.adapters.attach import adapter_names
 from ..params.errors import quoted, some
 from ..params.multihost import is_spread
 from ..params.save.saveable import saveable
+from ..params.scalars import flag, whole
 from .errors import ServingError, checked
 from .generating import PREFILL, STEP, Facts, Generation
 from .lowering import lower, outputs_of, portable

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 from flax import struct
 from jax import export
 
-from ..calls.scalars import whole
 from ..config.generation_config import GenerationConfig
 from ..core.model import Model
 from ..documents.json_values import Json
 from ..generation.passes import Passes, Rows
 from ..generation.prompts import Prompt
 from ..params.host.threads import run_untraced
+from ..params.scalars import whole
 from ..params.tree.paths import flatten_arrays
 from ..params.types import Params, PyTree
 from .lowering import FlatTree

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..calls.scalars import whole
 from ..documents.json_files import read_json, text_of
 from ..documents.json_values import ConfigError, Json
 from ..params.errors import quoted, some
+from ..params.scalars import whole
 from .errors import ServingError, checked
 from .generating import Facts
 from .signatures import Spec

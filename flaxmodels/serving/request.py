@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-from ..calls.scalars import flag, whole
 from ..config.config import Config
 from ..core.model import Model
 from ..params.errors import quoted, some
+from ..params.scalars import flag, whole
 from .errors import ServingError, checked
 from .generating import PREFILL, STEP, keeps_cache
 from .signatures import Inputs, Signature, signatures_of

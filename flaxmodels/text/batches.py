@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Set
 import numpy as np
 from jax.core import Tracer
 
-_MOST = 1 << 31
+from ..params import scalars
+
+_MOST = 2**31 - 1
 
 
 def texts_of(values: object, name: str = "texts") -> list[str]:
@@ -33,13 +35,7 @@ def whole(name: str, value: object) -> int | None:
         TypeError: no whole number.
         ValueError: one below 1, or beyond any array.
     """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} is {value!r:.80}; expected a whole number")
-    if not 0 < value < _MOST:
-        raise ValueError(f"{name} is {value!r:.80}; expected at least 1, and below 2**31")
-    return int(value)
+    return None if value is None else scalars.whole(name, value, most=_MOST)
 
 
 def common_length(

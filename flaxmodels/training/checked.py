@@ -1,31 +1,13 @@
-"""Checks of what callers give: numbers in a range, counts, names of arguments."""
+"""Checks of what callers give: numbers in a range, names of arguments."""
 
 import math
-import operator
 from collections.abc import Iterable, Mapping
-from typing import SupportsIndex
 
 import jax
 import numpy as np
 
 from ..core.model import Model
 from ..params.tree.paths import nearest
-
-
-def count(name: str, value: object, least: int = 1) -> int:
-    """Returns an int of at least `least`, as Python's.
-
-    Raises:
-        ValueError: something else, such as a float or a bool.
-    """
-    if isinstance(value, SupportsIndex) and not isinstance(value, bool | np.bool_):
-        try:
-            number = operator.index(value)
-        except TypeError:  # an array of several, or of floats
-            number = least - 1
-        if number >= least:
-            return number
-    raise ValueError(f"{name} is {value!r:.80}; expected an int of {least} or more")
 
 
 def number(

@@ -11,9 +11,10 @@ import numpy as np
 from .. import params as fp
 from .. import sharding as fs
 from ..core.model import Model
+from ..params.scalars import whole
 from ..params.tree.cast import DtypeLike, parse_dtype
 from ..params.tree.masks import Mask
-from .checked import check_model, count, number, numbers
+from .checked import check_model, number, numbers
 from .metrics import Metrics, metrics_of
 from .objective import Loss, objective_of
 from .optimizers.leaf_tests import LeafTest, decay_rule, leaf_test, settled
@@ -113,8 +114,8 @@ def compile(
             would not act, such as a learning rate beside a transform.
     """
     check_model(model, "compile")
-    accumulate = count("accumulate", accumulate)
-    steps_per_execution = count("steps_per_execution", steps_per_execution)
+    accumulate = whole("accumulate", accumulate)
+    steps_per_execution = whole("steps_per_execution", steps_per_execution)
     if ema is not None:
         ema = number("ema", ema, 0, 1, exclusive=True, hint=", such as 0.999")
     if clip_norm is not None:
@@ -183,7 +184,7 @@ def _computing(model: Model, dtype: DtypeLike | None, remat: object, chunked: bo
     if chunked is False:
         return model
     if chunked is not True:
-        chunked = count("chunked_loss", chunked)
+        chunked = whole("chunked_loss", chunked)
     if model.output_embeddings_path is None:
         raise ValueError(f"chunked_loss: {type(model).__name__} has no head over a vocabulary")
     return model.clone(defer_logits=chunked)

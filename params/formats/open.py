@@ -3,9 +3,8 @@
 import dataclasses
 import os
 
-import numpy as np
-
 from ..errors import CheckpointError, quoted, some, warn
+from ..scalars import flag
 from ..tree.naming import FLAX, PATHS, TF, TORCH, layout_of, spelling
 from . import diagnosis
 from .orbax import layout
@@ -83,10 +82,9 @@ def _check_arguments(
     """Refuses what would count as another value, or as one that finds nothing."""
     if not isinstance(path, str):
         raise TypeError(f"the path of a checkpoint is {path!r:.200}; give a str or a pathlib.Path")
-    flags = {"use_safetensors": use_safetensors, "weights_only": weights_only}
-    for name, value in flags.items():
-        if not isinstance(value, bool | np.bool_) and (name, value) != ("use_safetensors", None):
-            raise TypeError(f"{name}={value!r:.80}; expected True or False")
+    flag("weights_only", weights_only)
+    if use_safetensors is not None:
+        flag("use_safetensors", use_safetensors)
     known = sorted({name for format in FORMATS for name in format.frameworks})
     if framework is not None and framework not in known:
         raise ValueError(f"framework={framework!r:.80}; expected one of {', '.join(known)}")

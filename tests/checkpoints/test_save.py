@@ -326,7 +326,7 @@ def test_a_folder_that_readers_would_take_for_another_formats_file_is_not_remove
     ("how", "said"),
     [
         *(
-            ({name: "no"}, f"{name}='no'; expected True or False")
+            ({name: "no"}, f"{name} is 'no'; expected True or False")
             for name in ("safe_serialization", "checksums", "is_main_process", "save_peft_format")
         ),
         ({"format": ""}, "format is ''; what can be written"),

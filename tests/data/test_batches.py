@@ -95,8 +95,8 @@ def test_T17_a_place_of_other_data_is_refused():
         (state | {"epoch": -1}, "expected numbers from 0"),
         ({"epoch": 1}, "expected what state"),
         ("epoch", "expected what state"),
-        (state | {"epoch": 0.5}, "state: epoch=0.5; expected a whole number"),
-        (state | {"epoch": None}, "state: epoch=None; expected a whole number"),
+        (state | {"epoch": 0.5}, "state: epoch is 0.5; expected a whole number"),
+        (state | {"epoch": None}, "state: epoch is None; expected a whole number"),
     ]:
         with pytest.raises(ValueError, match=message):
             made(rows_of(20), "plain").restore(other)

@@ -85,14 +85,14 @@ PREDICT = [
     ({"pairs": [("a", 3)]}, "text 0 is int; expected str"),
     ({"activation": "sigmoid"}, "activation is 'sigmoid'; expected a function"),
     ({"activation": lambda x: x.sum()}, r"activation made \(\) of logits \(3, 1\)"),
-    ({"apply_softmax": "no"}, "apply_softmax='no'; expected True or False"),
-    ({"batch_size": 0}, "batch_size=0; expected at least 1"),
+    ({"apply_softmax": "no"}, "apply_softmax is 'no'; expected True or False"),
+    ({"batch_size": 0}, "batch_size is 0; expected at least 1"),
 ]
 RANK = [
     ({"documents": "abc"}, "documents is a str; expected a list of str"),
-    ({"top_k": -1}, "top_k=-1; expected at least 0"),
-    ({"top_k": 1.5}, "top_k=1.5; expected a whole number"),
-    ({"return_documents": "no"}, "return_documents='no'; expected True or False"),
+    ({"top_k": -1}, "top_k is -1; expected at least 0"),
+    ({"top_k": 1.5}, "top_k is 1.5; expected a whole number"),
+    ({"return_documents": "no"}, "return_documents is 'no'; expected True or False"),
     ({"query": None}, "text 0 is NoneType; expected str"),
 ]
 

@@ -185,7 +185,7 @@ def test_T21_a_manifest_that_lies_is_refused(version):
     lies("no 'settings'", lambda values: {"vocab_size": 1, "decoder_vocab_size": 1}, "generation")
     lies("has no 'nope'", at("settings", "nope", value=1), "generation")
     lies("max_new_tokens must be", at("settings", "max_new_tokens", value="x"), "generation")
-    lies("a size of vocabulary='x'", at("vocab_size", value="x"), "generation")
+    lies("a size of vocabulary is 'x'", at("vocab_size", value="x"), "generation")
     lies("platforms is 'cpu'; expected a list", lambda values: "cpu", "platforms")
 
 
@@ -206,8 +206,8 @@ def test_T21_weights_that_are_not_those_of_the_export(llama, version):
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"version": 0}, "version=0; expected at least 1"),
-        ({"max_length": 0}, "max_length=0; expected at least 1"),
+        ({"version": 0}, "version is 0; expected at least 1"),
+        ({"max_length": 0}, "max_length is 0; expected at least 1"),
         ({"signatures": {}}, "signatures is a mapping such as"),
         ({"signatures": {"a b": {}}}, "a signature is called 'a b'"),
         ({"signatures": {"a": {"input_ids": "int32"}}}, "expected .*dtype.dims."),
@@ -221,10 +221,10 @@ def test_T21_weights_that_are_not_those_of_the_export(llama, version):
         ({"signatures": {"a": {"input_ids": "int32[max]"}}}, "max is an operation"),
         ({"signatures": {"a": {"input_ids": "int64[b, t]"}}}, "JAX makes int32 of it unless"),
         ({"signatures": {"a": {"input_ids": "object[b, t]"}}}, "unknown dtype 'object'"),
-        ({"max_batch": 0}, "max_batch=0; expected at least 1"),
-        ({"max_batch": True}, "max_batch=True; expected a whole number"),
-        ({"generation": "yes"}, "generation='yes'; expected True or False"),
-        ({"overwrite": "no"}, "overwrite='no'; expected True or False"),
+        ({"max_batch": 0}, "max_batch is 0; expected at least 1"),
+        ({"max_batch": True}, "max_batch is True; expected a whole number"),
+        ({"generation": "yes"}, "generation is 'yes'; expected True or False"),
+        ({"overwrite": "no"}, "overwrite is 'no'; expected True or False"),
         ({"platforms": ("gpu",)}, "platforms: 'gpu'; expected some of cpu, cuda"),
         ({"platforms": ()}, "platforms: none; expected some of"),
         ({"platforms": None}, "platforms: 'None'; expected some of"),
@@ -255,8 +255,8 @@ def test_T21_loads_that_contradict_themselves(exported):
         ({"rules": "fsdp"}, TypeError, "rules are those of a mesh"),
         ({"device": "cpu"}, TypeError, "device is 'cpu'; expected one of jax.devices"),
         ({"mesh": "cpu"}, TypeError, "mesh is a str"),
-        ({"version": "1"}, serving.ServingError, "version='1'; expected a whole number"),
-        ({"version": True}, serving.ServingError, "version=True; expected a whole number"),
+        ({"version": "1"}, serving.ServingError, "version is '1'; expected a whole number"),
+        ({"version": True}, serving.ServingError, "version is True; expected a whole number"),
     ]:
         with pytest.raises(error, match=message):
             serving.load(exported, **given)

@@ -313,7 +313,7 @@ def gone(x):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"step": "3"}, ValueError, "step is '3'; expected an int of 0 or more"),
+        ({"step": "3"}, ValueError, "step is '3'; expected a whole number"),
         ({"step": True}, ValueError, "step is True; expected an int"),  # what no restore would find
         ({"step": 3.0}, ValueError, "step is 3.0; expected an int"),
         ({"step": -1}, ValueError, "step is -1; expected an int"),

@@ -141,7 +141,7 @@ FRAMES, SAID = np.zeros((2, 6, 5), np.float32), np.array([[1, 2], [3, -1]])
     ("changes", "error", "message"),
     [
         ({"blank": 5}, ValueError, "blank is 5; expected a class from 0 to 4"),
-        ({"blank": -1}, ValueError, "blank is -1; expected an int of 0 or more"),
+        ({"blank": -1}, ValueError, "blank is -1; expected at least 0"),
         ({"labels": SAID + 4}, ValueError, "labels has 5; expected at most 4"),
         ({"labels": SAID * 1.0}, TypeError, "labels are float32; expected integers"),
         ({"labels": SAID[:1]}, ValueError, r"labels \(1, 2\); expected \[B, T, V\]"),

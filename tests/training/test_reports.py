@@ -163,7 +163,7 @@ def test_what_cannot_be_reported_is_said(monkeypatch):
     for how in ({"tensorboard": True}, {"profile": (1, 1)}):
         with pytest.raises(ValueError, match="are written into a folder: give one"):
             training.Report(**how)
-    with pytest.raises(ValueError, match="every is 0; expected an int of 1 or more"):
+    with pytest.raises(ValueError, match="every is 0; expected at least 1"):
         training.Report(every=0)
     with pytest.raises(ValueError, match=r"profile=\(1, 0\); expected"):
         training.Report("folder", profile=(1, 0))
@@ -177,7 +177,7 @@ def test_what_cannot_be_reported_is_said(monkeypatch):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"every": 2.5}, "every is 2.5; expected an int of 1 or more"),
+        ({"every": 2.5}, "every is 2.5; expected a whole number"),
         ({"profile": 5}, "profile=5; expected"),
         ({"profile": (1,)}, r"profile=\(1,\); expected"),
         ({"flops_per_token": -1}, "flops_per_token is -1; expected a number above 0"),
@@ -195,8 +195,8 @@ def test_what_makes_no_report_is_refused(how, message, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"step": "3"}, "step is '3'; expected an int of 0 or more"),
-        ({"step": 3.5}, "step is 3.5; expected an int"),
+        ({"step": "3"}, "step is '3'; expected a whole number"),
+        ({"step": 3.5}, "step is 3.5; expected a whole number"),
         ({"tokens": -5}, "tokens is -5; expected a number from 0"),
         ({"metrics": {"loss": "low"}}, "metric 'loss' is 'low'; expected a number"),
         ({"metrics": {"loss": 1j}}, "metric 'loss' is 1j; expected a number"),

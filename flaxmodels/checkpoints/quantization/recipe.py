@@ -11,6 +11,7 @@ from ...params.errors import warn
 from ...params.quantized.make import SCHEMES, form_of
 from ...params.quantized.nested import BLOCK
 from ...params.quantized.qtensor import Form
+from ...params.scalars import flag
 from ...params.tree.masks import Mask, as_mask
 from ...params.tree.paths import compiled, flatten, matches, nearest
 
@@ -238,9 +239,7 @@ def _with_block(form: Form, block: object) -> Form:
 def _flag(given: Given, name: str) -> bool:
     """Takes a bool out of what is given; absent and None are False."""
     value = given.pop(name, None)
-    if not isinstance(value, bool | None):
-        raise TypeError(f"quantization_config: {name} is {value!r}; expected True or False")
-    return bool(value)
+    return value is not None and flag(f"quantization_config: {name}", value)
 
 
 def _names(skipped: Any) -> tuple[str, ...] | None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jax.typing import ArrayLike
 
+from ...params.scalars import whole
 from ...params.types import PyTree
-from ..checked import count
 from .leaves import check_real
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ def check_best(best: object) -> None:
 def step_of(state: PyTree, step: int | None) -> int:
     """Returns the number of the step that a state is saved as."""
     if step is not None:
-        return count("step", step, 0)
+        return whole("step", step, 0)
     if not hasattr(state, "step"):
         raise ValueError("the state has no field `step`; give save(..., step=)")
     check_real("step", state.step)
-    return count("the state's step", state.step, 0)
+    return whole("the state's step", state.step, 0)
 
 
 def means_of(metrics: Mapping[str, ArrayLike] | None) -> dict[str, float]:

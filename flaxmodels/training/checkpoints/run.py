@@ -12,9 +12,9 @@ from ... import params as fp
 from ...params.agreement import agree, digest
 from ...params.errors import CheckpointError, some
 from ...params.peers import PeerLost
+from ...params.scalars import whole
 from ...params.strict_json import Json
 from ...params.types import PyTree
-from ..checked import count
 from .arguments import check_best, means_of, path_of, step_of
 from .leaves import (
     LeafRecord,
@@ -101,8 +101,8 @@ class Checkpoints:
             ValueError: a number below 1, or a `best` that is no such pair.
             CheckpointError: a file, or a folder that is one checkpoint itself.
         """
-        count("every", every)
-        count("keep", 1 if keep is None else keep)
+        whole("every", every)
+        whole("keep", 1 if keep is None else keep)
         check_best(best)
         self.folder = path_of(folder)
         check_folder(self.folder)
@@ -316,7 +316,7 @@ class Checkpoints:
             CheckpointError: of another model, optimizer or adapters, with the leaves that differ;
                 none can be read; there is no such step.
         """
-        step = None if step is None else count("step", step, 0)
+        step = None if step is None else whole("step", step, 0)
         for path, leaf in leaves_of(state).items():
             check_untraced(path, leaf)
         self.wait()
@@ -347,7 +347,7 @@ class Checkpoints:
             CheckpointError: there is no checkpoint; it has no params, or not these; quantised
                 weights or adapters, and no state.
         """
-        step = None if step is None else count("step", step, 0)
+        step = None if step is None else whole("step", step, 0)
         self.wait()
 
         def read(number: int, record: RunRecord) -> fp.Params:

@@ -23,8 +23,9 @@ from jax.typing import ArrayLike
 
 from ... import sharding as fs
 from ...core.deferred import DeferredLogits
+from ...params.scalars import whole
 from ...params.tree.weights import Weight
-from ..checked import count, number
+from ..checked import number
 from .layout import Layout, layout_of
 from .products import multiplied, pulled
 from .token_loss import LogSum, TokenLoss, classes_of
@@ -78,7 +79,7 @@ def chunked_cross_entropy(
         TypeError: labels that are no integers.
         ValueError: arrays that do not fit together, or a number out of range.
     """
-    hidden, axis = jnp.asarray(hidden), count("axis", axis, 0)
+    hidden, axis = jnp.asarray(hidden), whole("axis", axis, 0)
     weight = weight if isinstance(weight, Weight) else jnp.asarray(weight)
     bias = None if bias is None else jnp.asarray(bias)
     _check_product(hidden.shape, weight.shape, None if bias is None else bias.shape, axis)

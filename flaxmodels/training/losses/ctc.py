@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ...calls.concrete import known
-from ..checked import count
+from ...params.scalars import whole
 from .checks import check_reduction
 
 _IMPOSSIBLE = -1e30
@@ -51,7 +51,7 @@ def ctc_loss(
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if logit_lengths is None:
         logit_lengths = jnp.full(logits.shape[:1], logits.shape[1] if logits.ndim > 1 else 0)
-    lengths, blank = jnp.asarray(logit_lengths), count("blank", blank, 0)
+    lengths, blank = jnp.asarray(logit_lengths), whole("blank", blank, 0)
     _check(logits.shape, labels, lengths, blank)
     ids, sizes = _gathered(labels.astype(jnp.int32), blank)
     log_p = _log_probability(logits, ids, sizes, lengths, blank)

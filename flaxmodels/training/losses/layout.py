@@ -9,7 +9,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from ... import sharding as fs
 from ...core.deferred import DeferredLogits, logical_axes
-from ..checked import count
+from ...params.scalars import whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def layout_of(logits: DeferredLogits, chunk: int) -> Layout:
     Raises:
         ValueError: a chunk of less than one token.
     """
-    chunk = count("chunk", chunk)
+    chunk = whole("chunk", chunk)
     hidden, lead = logits.hidden, logits.hidden.shape[:-1]
     # The last axis is D, not V; that of logits may be split whatever its size.
     split = fs.activation_axes(hidden, logical_axes(hidden.ndim), logits.rules)

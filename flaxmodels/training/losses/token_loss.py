@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from ..checked import count, number
+from ...params.scalars import whole
+from ..checked import number
 
 
 class LogSum(NamedTuple):
@@ -40,7 +40,7 @@ class TokenLoss:
             z_loss=self.z_loss,
             ignore_index=self.ignore_index,
         )
-        if self.vocab_size is not None and count("vocab_size", self.vocab_size) > width:
+        if self.vocab_size is not None and whole("vocab_size", self.vocab_size) > width:
             raise ValueError(
                 f"vocab_size is {self.vocab_size}, and the weight has {width} columns: expected "
                 f"1 to {width}"
@@ -95,9 +95,7 @@ def check_terms(
     `z_loss`, an index that is no int32."""
     number("label_smoothing", label_smoothing, 0, 1)
     number("z_loss", z_loss)
-    is_int = isinstance(ignore_index, int | np.integer) and not isinstance(ignore_index, bool)
-    if not is_int or not -(2**31) <= ignore_index < 2**31:
-        raise ValueError(f"ignore_index is {ignore_index!r:.80}; expected an int of 32 bits")
+    whole("ignore_index", ignore_index, -(2**31), 2**31 - 1)
 
 
 def classes_of(labels: ArrayLike, logits: tuple[int, ...]) -> jax.Array:

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from ..checked import count, number, one_of
+from ...params.scalars import whole
+from ..checked import number, one_of
 
 Schedule: TypeAlias = Callable[[ArrayLike], ArrayLike]
 """step, from 0 -> learning rate."""
@@ -37,8 +38,8 @@ def schedule(
     import optax
 
     one_of("schedule", name, SCHEDULES, ", or any function of the step")
-    peak, end, warmup = number("peak", peak), number("end", end), count("warmup", warmup, 0)
-    left = None if steps is None else count("steps", steps) - warmup
+    peak, end, warmup = number("peak", peak), number("end", end), whole("warmup", warmup, 0)
+    left = None if steps is None else whole("steps", steps) - warmup
     if end and name in ("constant", "inverse_sqrt"):
         raise ValueError(f"schedule {name!r} has no end, and end is {end}; leave it out")
     if name in ("linear", "cosine") and (left is None or left < 1):

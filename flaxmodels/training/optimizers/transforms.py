@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 from jax.tree_util import KeyPath, tree_map_with_path
 
+from ...params.scalars import flag, whole
 from ...params.tree.paths import matches, nearest, path_of
 from ...params.types import PyTree
-from ..checked import count, number
+from ..checked import number
 from .leaf_tests import LeafTest
 from .schedules import Schedule
 
@@ -135,10 +136,9 @@ def _checked_options(
             )
         what, default = f"optimizer_options[{option!r}]", rule.options[option]
         if isinstance(default, bool):
-            if not isinstance(value, bool):
-                raise ValueError(f"{what} is {value!r:.80}; expected True or False")
+            flag(what, value)
         elif isinstance(default, int):
-            count(what, value)
+            whole(what, value)
         elif value is not None or option != "clipping_threshold":
             value = number(what, value)
             if option in _FRACTIONS and value >= 1:

@@ -8,7 +8,8 @@ import jax
 from ... import params as fp
 from ...core.model import Model
 from ...editing.token_leaves import token_leaves
-from ..checked import check_model, count
+from ...params.scalars import whole
+from ..checked import check_model
 
 _PEAKS = (
     ("TPU v2", 22.5e12),  # JAX shows each core of a chip of v2 and v3 as a device
@@ -62,7 +63,7 @@ def flops_per_token(model: Model, length: int) -> float:
         ValueError: an encoder-decoder, or a model without heads, of which the formula says nothing.
     """
     check_model(model, "flops_per_token")
-    config, length = model.config.text, count("length", length)
+    config, length = model.config.text, whole("length", length)
     heads = getattr(config, "num_attention_heads", None)
     if heads is None or getattr(model, "is_encoder_decoder", False):
         raise ValueError(

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from ... import params as fp
-from ..checked import count, number
+from ...params.scalars import whole
+from ..checked import number
 from .curve import Curve
 from .flops import peak_flops
 from .lines import JsonLines, Values
@@ -82,7 +83,7 @@ class Report:
         for sink in sinks:
             if not callable(getattr(sink, "write", None)) or not hasattr(sink, "close"):
                 raise ValueError(f"sinks: {sink!r:.80} has no write(step, values) and close()")
-        self._every, self._flops = count("every", every), None
+        self._every, self._flops = whole("every", every), None
         if flops_per_token is not None:
             self._flops = number("flops_per_token", flops_per_token, exclusive=True)
         self._writes = jax.process_index() == 0
@@ -114,7 +115,7 @@ class Report:
             ValueError: no number of a step or of tokens; a report that is closed; a metric that is
                 no number, when it is fetched.
         """
-        step, tokens = count("step", step, 0), number("tokens", tokens)
+        step, tokens = whole("step", step, 0), number("tokens", tokens)
         if not self._writes:
             return
         self._flush()
@@ -135,7 +136,7 @@ class Report:
             return
         self._flush()
         values = {f"held_out_{name}": value for name, value in _numbers(metrics).items()}
-        self._write(count("step", step, 0), values)
+        self._write(whole("step", step, 0), values)
 
     def close(self) -> None:
         """Reports what is left, and closes files, whatever of it fails."""

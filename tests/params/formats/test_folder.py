@@ -448,8 +448,8 @@ def test_hostile_I22_shards_of_two_saves(tmp_path):
     [
         ({"framework": "PT"}, "framework='PT'; expected one of flax, pt, tf"),
         ({"framework": ["pt"]}, "expected one of flax, pt, tf"),
-        ({"use_safetensors": "no"}, "use_safetensors='no'; expected True or False"),
-        ({"weights_only": "no"}, "weights_only='no'; expected True or False"),
+        ({"use_safetensors": "no"}, "use_safetensors is 'no'; expected True or False"),
+        ({"weights_only": "no"}, "weights_only is 'no'; expected True or False"),
         ({"weights_only": None}, "expected True or False"),
         ({"variant": ""}, "variant=''; expected a part of file names"),
         ({"variant": 16}, "variant=16; expected a part of file names"),
