@@ -45,7 +45,7 @@ def _theta(keys: Keys) -> dict[str, Json]:
 
 
 def _scaling(keys: Keys, dims: int) -> dict[str, Json]:
-    if odd := sorted({*keys.starting(_SCALING)} - _READ):
+    if odd := sorted(key for key in keys if key.startswith(_SCALING) and key not in _READ):
         keys.refuse(odd[0], f"no such key, but {', '.join(sorted(_READ))}")
     context = keys.whole("context_length")
     original = keys.whole(f"{_SCALING}original_context_length", context)

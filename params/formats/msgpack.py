@@ -5,7 +5,6 @@ the msgpack array [shape, dtype name, bytes]; arrays above 2**30 bytes are split
 {"__msgpack_chunked_array__": true, "shape": {"0": n, ...}, "chunks": {"0": array, ...}}.
 """
 
-import dataclasses
 import math
 from typing import TypeAlias, TypeVar
 
@@ -17,7 +16,8 @@ from .files import Cursor, File, Span
 from .source import Tensor, too_large
 
 Node: TypeAlias = object
-"""What msgpack decodes to: a number, text, bytes, a list or dict of nodes, a tensor."""
+"""What msgpack decodes to: a bool or int, a dict of nodes, a tensor. A text, nil or float, such as
+stands beside the params in a training's state, is the error that it is in the place of an array."""
 
 T = TypeVar("T")
 
@@ -52,8 +52,8 @@ def read_index(file: File, walker: type["Walker"] | None = None) -> dict[str, Te
     file.reject_lookalikes()
     cursor = (walker or Walker)(file)
     tree = cursor.value("", 0)
-    if isinstance(tree, Plain):
-        raise tree.error
+    if isinstance(tree, CheckpointError):
+        raise tree
     if cursor.position != file.size:
         raise CheckpointError(
             f"{file.path}: {file.size - cursor.position} bytes follow the tree that ends at byte "
@@ -66,25 +66,10 @@ def read_index(file: File, walker: type["Walker"] | None = None) -> dict[str, Te
     _collect(file, "", tree, tensors, plain)
     if plain and not tensors:
         path, value = next(iter(plain.items()))
-        if isinstance(value, Plain):
-            raise value.error
+        if isinstance(value, CheckpointError):
+            raise value
         raise CheckpointError(f"{file.path}: {quoted(path)} holds {value!r}, expected an array")
     return tensors
-
-
-@dataclasses.dataclass(frozen=True)
-class Plain:
-    """A number, a text or nil, such as stand beside the params in the state of a training.
-
-    Attributes:
-        details: of the error where it cannot be passed over: file, path, position, what it is.
-    """
-
-    details: tuple[File, str, int, str]
-
-    @property
-    def error(self) -> CheckpointError:
-        return _error(*self.details)
 
 
 class Walker(Cursor):
@@ -98,8 +83,7 @@ class Walker(Cursor):
         return int.from_bytes(self.take(width), "big")
 
     def value(self, path: str, depth: int) -> Node:
-        """Reads the next value: a dict, a `Tensor`, a bool or int (as in a chunked array), or
-        `Plain`."""
+        """Reads the next value."""
         self.nodes += 1
         self.paths += len(path)
         if self.nodes > MAX_NODES or depth > MAX_DEPTH or self.paths > _MAX_PATHS:
@@ -125,16 +109,16 @@ class Walker(Cursor):
 
     def other(self, code: int, path: str, depth: int) -> Node:
         """Reads the value that starts with `code`, which belongs in no tree of arrays."""
-        plain = Plain((self.file, path, self.position, f"{_kind(code)} where an array belongs"))
+        plain = self._error(path, f"{_kind(code)} where an array belongs")
         if code in _NUMBERS:
             self.take(_NUMBERS[code])
         elif code & 0xE0 == 0xA0 or code in (0xD9, 0xDA, 0xDB):
             length = code & 0x1F if code < 0xC0 else self.size(1 << (code - 0xD9))
             if self.position + length > self.file.size:
-                raise plain.error
+                raise plain
             self.skip(length)
         elif code != 0xC0 and code < 0xE0:
-            raise plain.error
+            raise plain
         return plain
 
     def _map(self, count: int, path: str, depth: int) -> dict[str, Node]:
@@ -193,8 +177,8 @@ class Walker(Cursor):
             raise self._error(path, "an array whose shape is no short list")
         shape = tuple(self.value(path, MAX_DEPTH) for _ in range(code & 0x0F))
         for size in shape:
-            if isinstance(size, Plain):
-                raise size.error
+            if isinstance(size, CheckpointError):
+                raise size
         sizes = tuple(size for size in shape if type(size) is int)
         if len(sizes) < len(shape):
             raise self._error(path, f"an array of shape {quoted(shape)}")
@@ -211,12 +195,8 @@ class Walker(Cursor):
         return sizes, DTYPES[dtype], self.size(1 << (code - 0xC4))
 
     def _error(self, path: str, got: str) -> CheckpointError:
-        return _error(self.file, path, self.position, got)
-
-
-def _error(file: File, path: str, position: int, got: str) -> CheckpointError:
-    location = f" at {quoted(path)}" if path else ""
-    return CheckpointError(f"{file.path}:{location} byte {position}: {got}")
+        location = f" at {quoted(path)}" if path else ""
+        return CheckpointError(f"{self.file.path}:{location} byte {self.position}: {got}")
 
 
 _EXTENSIONS = {0xC7: (0, 1), 0xC8: (0, 2), 0xC9: (0, 4)} | {
@@ -275,15 +255,11 @@ def _joined(file: File, path: str, node: dict[str, Node]) -> Tensor:
     # `too_large` first: a product of many numbers takes time with the square of how many.
     if len(dtypes) != 1 or too_large(sizes, parts[0].dtype) or total != math.prod(sizes):
         raise CheckpointError(
-            f"{file.path}: {quoted(path)}: chunks of {total} elements of {_and(dtypes)} do "
-            f"not make shape {quoted(tuple(sizes))}"
+            f"{file.path}: {quoted(path)}: chunks of {total} elements of "
+            f"{' and '.join(sorted(map(str, dtypes)))} do not make shape {quoted(tuple(sizes))}"
         )
     spans = tuple(span for part in parts for span in part.spans)
     return Tensor(path, tuple(sizes), parts[0].dtype, spans)
-
-
-def _and(dtypes: set[np.dtype]) -> str:
-    return " and ".join(sorted(map(str, dtypes)))
 
 
 def _in_order(values: object, kind: type[T]) -> list[T] | None:
@@ -292,7 +268,7 @@ def _in_order(values: object, kind: type[T]) -> list[T] | None:
         return None
     ordered = [values[str(i)] for i in range(len(values))]
     for value in ordered:
-        if isinstance(value, Plain):
-            raise value.error
+        if isinstance(value, CheckpointError):
+            raise value
     found = [value for value in ordered if isinstance(value, kind) and type(value) is kind]
     return found if len(found) == len(ordered) else None

@@ -5,7 +5,6 @@ checked completely before any tensor is read; names are unique, which the refere
 does not check.
 """
 
-import math
 import struct
 
 import jax.numpy as jnp
@@ -13,9 +12,8 @@ import numpy as np
 
 from .. import strict_json
 from ..errors import CheckpointError, quoted
-from ..strict_json import Json
-from .files import File, Span
-from .source import Tensor, too_large
+from .files import File
+from .source import Tensor, check_cover, tensor_at
 
 MAX_HEADER = 100_000_000
 _LONGEST_NAME = 4096
@@ -59,29 +57,26 @@ def read_header(file: File) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{file.path}: not safetensors: header length {length} in a file of {file.size} bytes "
             f"(at most {MAX_HEADER})"
         )
-    header = _decode(file, file.read(8, length))
-    metadata = _metadata(file, header.pop("__metadata__", None))
-    start = 8 + length
-    tensors = {name: _tensor(file, name, entry, start) for name, entry in header.items()}
-    _check_cover(file, tensors, start)
-    return tensors, metadata
-
-
-def _decode(file: File, raw: bytes) -> dict[str, Json]:
+    raw = file.read(8, length)
     if raw.lstrip()[:1] != b"{":
         raise CheckpointError(f"{file.path}: not safetensors: header does not start with '{{'")
-
     try:
-        return strict_json.loads(raw)
+        header = strict_json.loads(raw)
     except ValueError as error:
         raise CheckpointError(f"{file.path}: header is not valid: {error}") from None
-
-
-def _metadata(file: File, metadata: object) -> dict[str, str]:
+    metadata = header.pop("__metadata__", None)
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise CheckpointError(f"{file.path}: __metadata__ must map strings to strings")
-    return metadata
+    start = 8 + length
+    tensors = {name: _tensor(file, name, entry, start) for name, entry in header.items()}
+    end = check_cover(tensors.values(), start)
+    if end != file.size:
+        raise CheckpointError(
+            f"{file.path}: tensors end at byte {end}, the file has {file.size}: it is cut short or "
+            "holds something else"
+        )
+    return tensors, metadata
 
 
 def _tensor(file: File, name: str, entry: object, start: int) -> Tensor:
@@ -100,41 +95,8 @@ def _tensor(file: File, name: str, entry: object, start: int) -> Tensor:
             f"{location}: shape {quoted(shape)} and data_offsets {quoted(offsets)} must be sizes"
         )
     begin, end = offsets
-    if not begin <= end <= file.size - start:
-        raise CheckpointError(
-            f"{location}: data_offsets {offsets} do not lie in the {file.size - start} bytes of "
-            "data that the file holds"
-        )
-    if too_large(shape, DTYPES[dtype]):
-        raise CheckpointError(f"{location}: shape {quoted(shape)} is too large")
-    expected = math.prod(shape) * DTYPES[dtype].itemsize
-    if expected != end - begin:
-        raise CheckpointError(
-            f"{location}: {dtype} of shape {shape} takes {expected} bytes, the file gives it "
-            f"{end - begin}"
-        )
-    span = Span(file, start + begin, end - begin)
-    return Tensor(name, tuple(shape), DTYPES[dtype], (span,))
+    return tensor_at(file, name, shape, DTYPES[dtype], start + begin, end - begin)
 
 
 def _sizes(values: object) -> bool:
     return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
-
-
-def _check_cover(file: File, tensors: dict[str, Tensor], start: int) -> None:
-    """Refuses tensors that overlap, leave a hole, or do not end where the file does."""
-    position = start
-    spans = [(tensor.spans[0], tensor.name) for tensor in tensors.values()]
-    for span, name in sorted(spans, key=lambda item: (item[0].offset, item[0].length)):
-        if span.offset != position:
-            problem = "overlaps the one before it" if span.offset < position else "leaves a hole"
-            raise CheckpointError(
-                f"{file.path}: tensor {quoted(name)} starts at byte {span.offset - start}, "
-                f"expected {position - start}: it {problem}"
-            )
-        position += span.length
-    if position != file.size:
-        raise CheckpointError(
-            f"{file.path}: tensors end at byte {position}, the file has {file.size}: it is cut "
-            "short or holds something else"
-        )

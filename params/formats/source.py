@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -194,6 +194,50 @@ def are_equal(one: Tensor, two: Tensor) -> bool:
     inner = tuple((0, size) for size in one.shape[1:])
     parts = [((at, min(at + step, rows)), *inner) for at in range(0, rows, step)] or [None]
     return all(one.read(part).tobytes() == two.read(part).tobytes() for part in parts)
+
+
+def tensor_at(
+    file: File, name: str, shape: Sequence[int], dtype: np.dtype, offset: int, nbytes: int
+) -> Tensor:
+    """Returns the tensor that a header says is the `nbytes` bytes of a file from `offset` on.
+
+    Raises:
+        CheckpointError: a shape that takes another number of bytes, or bytes that are not there.
+    """
+    location = f"{file.path}: tensor {quoted(name)}"
+    if too_large(shape, dtype):
+        raise CheckpointError(f"{location}: shape {quoted(shape)} is too large")
+    if (expected := math.prod(shape) * dtype.itemsize) != nbytes:
+        raise CheckpointError(
+            f"{location}: {dtype} of shape {tuple(shape)} takes {expected} bytes, the file gives "
+            f"it {nbytes}"
+        )
+    if not 0 <= offset <= offset + nbytes <= file.size:
+        raise CheckpointError(
+            f"{location}: {nbytes} bytes at byte {offset}, and the file ends at byte {file.size}: "
+            "it is cut short"
+        )
+    return Tensor(name, tuple(shape), dtype, (Span(file, offset, nbytes),))
+
+
+def check_cover(tensors: Iterable[Tensor], start: int, alignment: int = 1) -> int:
+    """Refuses tensors of one span each that overlap or leave a hole -> where the last one ends.
+
+    Args:
+        start: where the first one begins; each begins at a multiple of `alignment` after it.
+    """
+    position = end = start
+    spans = [(tensor.spans[0], tensor.name) for tensor in tensors]
+    for span, name in sorted(spans, key=lambda item: (item[0].offset, item[0].length)):
+        if span.offset != position:
+            problem = "overlaps the one before it" if span.offset < position else "leaves a hole"
+            raise CheckpointError(
+                f"{span.file.path}: tensor {quoted(name)} starts at byte {span.offset - start} of "
+                f"the data, expected {position - start}: it {problem}"
+            )
+        end = span.offset + span.length
+        position = -(-end // alignment) * alignment
+    return end
 
 
 def too_large(shape: Sequence[int], dtype: np.dtype) -> bool:

@@ -5,15 +5,11 @@ import dataclasses
 import os
 import re
 
-import numpy as np
-
 from ...errors import CheckpointError, quoted
-from ..files import Span
 from ..source import Tensor
 from ..store import LOCAL, Reads, Store
-from .header import Entry, Header, read_header
+from .header import Header, read_header
 from .metadata import Metadata
-from .types import BLOCKS, PLAIN, BlockTensor
 
 _PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 _MOST_PARTS = 10_000
@@ -37,15 +33,15 @@ def open_gguf(path: str, store: Store = LOCAL) -> Gguf:
     """
     store.expect([path], Reads.START)
     header = read_header(store.open(path))
-    tensors = _tensors(header)
+    tensors = header.tensors
     for number, part in enumerate(_other_parts(path, header, store), 1):
         other = read_header(store.open(part))
         _check_part(other, number, header)
-        if twice := [entry.name for entry in other.entries if entry.name in tensors]:
+        if twice := [name for name in other.tensors if name in tensors]:
             raise CheckpointError(
                 f"{part}: tensor {quoted(twice[0])} is in an earlier part of {path} too"
             )
-        tensors |= _tensors(other)
+        tensors = tensors | other.tensors
     declared = header.metadata.whole("split.tensors.count", len(tensors))
     if declared != len(tensors):
         raise CheckpointError(
@@ -85,19 +81,6 @@ def _check_part(header: Header, number: int, first: Header) -> None:
     expected = number, first.metadata.whole("split.count")
     if found != expected:
         raise CheckpointError(
-            f"{header.file.path}: it says that it is part {found[0]} (from 0) of {found[1]}; "
-            f"expected {expected[0]} of {expected[1]}, the parts of {first.file.path}"
+            f"{header.metadata.path}: it says that it is part {found[0]} (from 0) of {found[1]}; "
+            f"expected {expected[0]} of {expected[1]}, the parts of {first.metadata.path}"
         )
-
-
-def _tensors(header: Header) -> dict[str, Tensor]:
-    return {entry.name: _tensor(header, entry) for entry in header.entries}
-
-
-def _tensor(header: Header, entry: Entry) -> Tensor:
-    spans = (Span(header.file, entry.offset, entry.nbytes),)
-    if entry.kind in PLAIN:
-        return Tensor(entry.name, entry.shape, PLAIN[entry.kind], spans)
-    block = BLOCKS[entry.kind]
-    shape = (*entry.shape[:-1], entry.shape[-1] // block.size * block.nbytes)
-    return BlockTensor(entry.name, shape, np.dtype(np.uint8), spans, block=block)

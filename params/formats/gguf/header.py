@@ -7,14 +7,15 @@ another, and names are unique.
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from ...errors import CheckpointError, quoted
-from ..files import Cursor, File
-from ..source import too_large
+from ..files import Cursor, File, Span
+from ..source import Tensor, check_cover, too_large
 from .metadata import Metadata, check_count, read_metadata, read_string, read_u32, read_u64
-from .types import BLOCKS, PLAIN, REFUSED
+from .types import BLOCKS, PLAIN, REFUSED, BlockTensor
 
 MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -26,29 +27,11 @@ _ALIGNMENT, _LARGEST_ALIGNMENT = 32, 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """What a header says of a tensor.
-
-    Attributes:
-        shape: as NumPy and PyTorch have it; the file has the sizes in the opposite order.
-        kind: the number of its type: a key of `PLAIN` or `BLOCKS`.
-        offset, nbytes: of its bytes in the file.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: int
-    offset: int
-    nbytes: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Header:
-    """The header of a file."""
+    """What a file holds: its metadata, and its tensors under the names that they have there."""
 
-    file: File
     metadata: Metadata
-    entries: tuple[Entry, ...]
+    tensors: dict[str, Tensor]
 
 
 def read_header(file: File) -> Header:
@@ -68,12 +51,21 @@ def read_header(file: File) -> Header:
     check_count(cursor, tensors, _MOST_TENSORS, least=24, what="tensors")
     metadata = read_metadata(cursor, pairs)
     check_count(cursor, tensors, _MOST_TENSORS, least=24, what="tensors")
-    entries = [_entry(cursor) for _ in range(tensors)]
+    infos = [_info(cursor) for _ in range(tensors)]
     alignment = _alignment(metadata)
     start = -(-cursor.position // alignment) * alignment
-    entries = [dataclasses.replace(entry, offset=start + entry.offset) for entry in entries]
-    _check_cover(file, entries, start, alignment)
-    return Header(file, metadata, tuple(entries))
+    found: dict[str, Tensor] = {}
+    for info in infos:
+        if info.name in found:
+            raise CheckpointError(f"{file.path}: tensor {quoted(info.name)} appears twice")
+        found[info.name] = _tensor(file, info, start)
+    if check_cover(found.values(), start, alignment) > file.size:
+        last = max(found.values(), key=lambda tensor: tensor.position)
+        raise CheckpointError(
+            f"{file.path}: tensor {quoted(last.name)}: {last.dtype} of shape {last.shape} begins "
+            f"at byte {last.position[1]}, and the file ends at {file.size}: it is cut short"
+        )
+    return Header(metadata, found)
 
 
 def _check_version(file: File, version: int) -> None:
@@ -100,24 +92,37 @@ def _alignment(metadata: Metadata) -> int:
     return alignment
 
 
-def _entry(cursor: Cursor) -> Entry:
-    """Reads what a header says of one tensor; the offset is still that in the data."""
+class _Info(NamedTuple):
+    """What a header says of a tensor; its offset is that in the data."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+
+
+def _info(cursor: Cursor) -> _Info:
     name = read_string(cursor, "a tensor's name", most=_LONGEST_NAME)
-    location = f"{cursor.file.path}: tensor {quoted(name)}"
     count = read_u32(cursor)
     if count > _MOST_DIMENSIONS:
-        raise CheckpointError(f"{location}: {count} dimensions, at most {_MOST_DIMENSIONS}")
-    shape = tuple(read_u64(cursor) for _ in range(count))[::-1]
-    kind, offset = read_u32(cursor), read_u64(cursor)
-    return Entry(name, shape, kind, offset, _nbytes(location, shape, kind))
+        raise CheckpointError(
+            f"{cursor.file.path}: tensor {quoted(name)}: {count} dimensions, at most "
+            f"{_MOST_DIMENSIONS}"
+        )
+    shape = tuple(read_u64(cursor) for _ in range(count))[::-1]  # NumPy's and PyTorch's order
+    return _Info(name, shape, read_u32(cursor), read_u64(cursor))
 
 
-def _nbytes(location: str, shape: tuple[int, ...], kind: int) -> int:
-    """Returns the bytes of a tensor, after a check of its shape and type."""
+def _tensor(file: File, info: _Info, start: int) -> Tensor:
+    """Makes a tensor of the data that begin at byte `start`, after a check of its shape and type.
+    Whether they are there is seen when all tensors are known."""
+    name, shape, kind, offset = info
+    location = f"{file.path}: tensor {quoted(name)}"
     if 0 in shape or too_large(shape, np.dtype(np.float64)):
         raise CheckpointError(f"{location}: shape {quoted(shape)} has a size of 0, or is too large")
     if kind in PLAIN:
-        return math.prod(shape) * PLAIN[kind].itemsize
+        nbytes = math.prod(shape) * PLAIN[kind].itemsize
+        return Tensor(name, shape, PLAIN[kind], (Span(file, start + offset, nbytes),))
     block = BLOCKS.get(kind)
     if block is None:
         called = REFUSED.get(kind, "unknown")
@@ -132,30 +137,6 @@ def _nbytes(location: str, shape: tuple[int, ...], kind: int) -> int:
             f"{location}: {block.name} of shape {shape}: rows of {shape[-1]} are no whole blocks "
             f"of {block.size}"
         )
-    return math.prod(shape) // block.size * block.nbytes
-
-
-def _check_cover(file: File, entries: list[Entry], start: int, alignment: int) -> None:
-    """Refuses names that appear twice, and tensors that overlap, leave a hole, are not aligned, or
-    do not lie in the file."""
-    seen: set[str] = set()
-    for entry in entries:
-        if entry.name in seen:
-            raise CheckpointError(f"{file.path}: tensor {quoted(entry.name)} appears twice")
-        seen.add(entry.name)
-    position = start
-    for entry in sorted(entries, key=lambda entry: entry.offset):
-        location = f"{file.path}: tensor {quoted(entry.name)}"
-        if entry.offset != position:
-            problem = "overlaps the one before it" if entry.offset < position else "leaves a hole"
-            raise CheckpointError(
-                f"{location} starts at byte {entry.offset - start} of the data, expected "
-                f"{position - start}: it {problem}"
-            )
-        end = entry.offset + entry.nbytes
-        if end > file.size:
-            raise CheckpointError(
-                f"{location}: shape {entry.shape} takes the bytes {entry.offset} to {end}, and the "
-                f"file ends at {file.size}: it is cut short"
-            )
-        position = -(-end // alignment) * alignment
+    stored = (*shape[:-1], shape[-1] // block.size * block.nbytes)
+    spans = (Span(file, start + offset, math.prod(stored)),)
+    return BlockTensor(name, stored, np.dtype(np.uint8), spans, block=block)

@@ -4,7 +4,7 @@ for."""
 import dataclasses
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,25 +59,17 @@ class Array:
 Value: TypeAlias = bool | int | float | str | Array
 
 
-@dataclasses.dataclass(frozen=True)
-class Metadata(Mapping[str, Value]):
+class Metadata(dict[str, Value]):
     """The values of a file by their keys; those that a reader needs are asked for by their type.
 
     Attributes:
         path: of the file, for errors.
+        start: what all keys begin with in the file, and are asked for without.
     """
 
-    path: str
-    values_by_key: Mapping[str, Value]
-
-    def __getitem__(self, key: str) -> Value:
-        return self.values_by_key[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.values_by_key)
-
-    def __len__(self) -> int:
-        return len(self.values_by_key)
+    def __init__(self, path: str, values: Mapping[str, Value], start: str = ""):
+        super().__init__(values)
+        self.path, self.start = path, start
 
     def text(self, key: str, default: str | None = None) -> str:
         return self._typed(key, default, (str,), "a string")
@@ -100,14 +92,15 @@ class Metadata(Mapping[str, Value]):
         value = self.get(key, default)
         if value is None:
             raise CheckpointError(
-                f"{self.path}: no key {quoted(key)} in the metadata; it is {what}"
+                f"{self.path}: no key {quoted(self.start + key)} in the metadata; it is {what}"
             )
         good = type(value) in types
         if good and bool not in types and isinstance(value, int | float):
             good = math.isfinite(value) and (float in types or value >= 0)
         if not good:
             raise CheckpointError(
-                f"{self.path}: metadata {quoted(key)} is {shown(value)}, expected {what}"
+                f"{self.path}: metadata {quoted(self.start + key)} is {shown(value)}, expected "
+                f"{what}"
             )
         return value
 

@@ -8,7 +8,6 @@ file. Chunked, compressed, external and virtual arrays are refused; `save_weight
 """
 
 import importlib.util
-import math
 import os
 import subprocess
 import sys
@@ -19,13 +18,13 @@ import numpy as np
 
 from ... import strict_json
 from ...errors import CheckpointError, quoted
-from ..files import File, Span
-from ..source import Tensor, too_large
+from ..files import File
+from ..source import Tensor, tensor_at
 
 _WALK = resources.files(__name__.rpartition(".")[0]) / "_walk.py"
 _SECONDS = 60
 _LONGEST_NAME = 4096
-_DTYPES = ("float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool").split()
+_DTYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
 
 
 def read_index(file: File) -> dict[str, Tensor]:
@@ -95,14 +94,4 @@ def _tensor(file: File, row: object) -> Tensor:
             pass
         case _:
             raise CheckpointError(f"{file.path}: no description of a dataset: {quoted(row)}")
-    if too_large(shape, np.dtype(dtype)):
-        raise CheckpointError(
-            f"{file.path}: dataset {quoted(name)}: shape {quoted(shape)} is too large"
-        )
-    expected = math.prod(shape) * np.dtype(dtype).itemsize
-    if size != expected or offset < 0 or offset + size > file.size:
-        raise CheckpointError(
-            f"{file.path}: dataset {quoted(name)}: {dtype} of shape {quoted(shape)} takes "
-            f"{expected} bytes; it has {size} at byte {offset} of {file.size}"
-        )
-    return Tensor(name, tuple(shape), np.dtype(dtype), (Span(file, offset, size),))
+    return tensor_at(file, name, shape, np.dtype(dtype), offset, size)

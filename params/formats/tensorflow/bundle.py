@@ -11,7 +11,6 @@ each variable is called, and that name is used here, except for those of an opti
 
 import collections
 import dataclasses
-import math
 import os
 import re
 from typing import ClassVar, TypeVar
@@ -20,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...errors import CheckpointError, quoted
-from ..files import File, Span
+from ..files import File
 from ..protobuf import BYTES, FIXED32, VARINT, Messages, signed, varint
-from ..source import Bounds, Tensor, too_large
+from ..source import Bounds, Tensor, tensor_at, too_large
 from ..store import LOCAL, Store
 from .checksum import masked_crc32c
 from .slice_keys import Extents, slice_key
@@ -104,10 +103,8 @@ def read_index(file: File, path: str | None = None, store: Store = LOCAL) -> dic
     try:
         bundle = _Bundle(file, path or file.path, store)
         names = bundle.names()
-    except CheckpointError:
-        raise
     except ValueError as error:
-        raise CheckpointError(f"{file.path}: not a TensorFlow checkpoint: {error}") from None
+        raise CheckpointError(f"{file.path}: not a whole TensorFlow checkpoint: {error}") from None
     return {name: bundle.tensor(key, name) for key, name in names.items()}
 
 
@@ -165,8 +162,8 @@ class _Bundle:
         entry, fields = self._entry(_GRAPH), self.messages.fields
         if entry.dtype != _STRING or entry.size > MAX_INDEX:
             raise ValueError(f"an object graph of {entry.size} bytes, dtype {entry.dtype}")
-        span = self._span(_GRAPH.decode(), entry)
-        data = memoryview(span.file.read(span.offset, span.length))
+        graph = self._tensor(_GRAPH.decode(), np.dtype(np.uint8), entry, shape=(entry.size,))
+        data = memoryview(graph.read())
         length, start = varint(data, 0)
         if start + 4 + length != len(data):  # a checksum of the length, then the text
             raise ValueError(f"an object graph of {length} bytes in {len(data)}")
@@ -194,11 +191,10 @@ class _Bundle:
             if min(whole.shape, default=0) < 0 or too_large(whole.shape, dtype):
                 raise ValueError(f"shape {quoted(whole.shape)} is negative or too large")
             parts = self._slices(key, whole) if whole.slices else [whole]
-            spans = tuple(self._span(name, part) for part in parts)
-        except CheckpointError:
-            raise
+            found = [self._tensor(name, dtype, part, part.shape) for part in parts]
         except ValueError as error:
             raise CheckpointError(f"{self.file.path}: tensor {quoted(name)}: {error}") from None
+        spans = tuple(span for tensor in found for span in tensor.spans)
         checksums = tuple(part.checksum for part in parts)
         return CheckedTensor(name, whole.shape, dtype, spans, checksums)
 
@@ -250,31 +246,18 @@ class _Bundle:
             (signed(_last(one[1], 0)), signed(one[2][-1]) if one[2] else None) for one in found
         )
 
-    def _span(self, name: str, entry: _Entry) -> Span:
-        """Returns the bytes of an entry, in a file that has them."""
+    def _tensor(self, name: str, dtype: np.dtype, entry: _Entry, shape: tuple[int, ...]) -> Tensor:
+        """Returns the bytes of an entry, in a shard that has them."""
         if not 0 <= entry.shard < self.num_shards:
             raise ValueError(f"it is in shard {entry.shard} of {self.num_shards}")
         file = self._shards.get(entry.shard) or self._open(name, entry.shard)
-        if min(entry.offset, entry.size) < 0 or entry.offset + entry.size > file.size:
-            raise ValueError(
-                f"{entry.size} bytes at byte {entry.offset} of {file.path}, which has {file.size}"
-            )
-        if entry.dtype in DTYPES:
-            expected = math.prod(entry.shape) * DTYPES[entry.dtype].itemsize
-            if expected != entry.size:
-                raise ValueError(
-                    f"{DTYPES[entry.dtype]} of shape {entry.shape} takes {expected} bytes, the "
-                    f"index gives it {entry.size}"
-                )
-        return Span(file, entry.offset, entry.size)
+        return tensor_at(file, name, shape, dtype, entry.offset, entry.size)
 
     def _open(self, name: str, shard: int) -> File:
         prefix = self.path.removesuffix(".index")
         path = f"{prefix}.data-{shard:05d}-of-{self.num_shards:05d}"
         if not self.store.exists(path):
-            raise CheckpointError(
-                f"{self.file.path}: {os.path.basename(path)} is missing; it holds {quoted(name)}"
-            )
+            raise ValueError(f"{os.path.basename(path)} is missing; it holds {quoted(name)}")
         self._shards[shard] = self.store.open(path)
         return self._shards[shard]
 
