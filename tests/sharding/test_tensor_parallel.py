@@ -159,9 +159,9 @@ REFUSED = {
         "which of x, y is not said",
     ),
     "size": ({"tp_size": 3}, ValueError, "tp_size 3 does not fit the 8 devices"),
-    "zero": ({"tp_size": 0}, ValueError, "tp_size is 0: expected a number of devices"),
-    "text": ({"tp_size": "8"}, ValueError, "tp_size is '8': expected a number"),
-    "true": ({"tp_size": True}, ValueError, "tp_size is True: expected a number"),
+    "zero": ({"tp_size": 0}, ValueError, "tp_size is 0; expected at least 1"),
+    "text": ({"tp_size": "8"}, ValueError, "tp_size is '8'; expected a whole number"),
+    "true": ({"tp_size": True}, ValueError, "tp_size is True; expected a whole number"),
     "plan": ({"tp_plan": "all"}, TypeError, "tp_plan is 'all': expected 'auto'"),
     "empty": ({"tp_plan": {}}, ValueError, "tp_plan is empty"),
     "style": (

@@ -295,7 +295,7 @@ def test_inside_of_shard_map_gradients_are_summed_over_devices():
         ({"labels": jnp.zeros((B, T))}, TypeError, "labels are float32; expected integers"),
         ({"labels": jnp.zeros((B, T + 1), int)}, ValueError, r"\(2, 8\).*a label for each token"),
         ({"chunk": 0}, ValueError, "chunk is 0"),
-        ({"chunk": 2.5}, ValueError, "chunk is 2.5; expected an int"),
+        ({"chunk": 2.5}, ValueError, "chunk is 2.5; expected a whole number"),
         ({"axis": 2}, ValueError, "with axis=2: expected"),
         ({"axis": 1}, ValueError, r"hidden has shape \(2, 7, 12\) and weight \(12, 37\), with ax"),
         ({"bias": jnp.zeros(3)}, ValueError, r"bias has shape \(3,\): expected \(37,\)"),

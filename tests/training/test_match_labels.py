@@ -207,7 +207,13 @@ WRONG = {
     "negative": (CLASSIFIER, FLAT, [0, -1], {}, "labels has -1; expected classes from 0 to 3"),
     "much": (LLAMA, OUT, LABELS, {"label_smoothing": 2}, "is 2; expected a number from 0 to 1"),
     "below": (LLAMA, OUT, LABELS, {"z_loss": -1}, "z_loss is -1; expected a number from 0"),
-    "index": (LLAMA, OUT, LABELS, {"ignore_index": None}, "ignore_index is None; expected an int"),
+    "index": (
+        LLAMA,
+        OUT,
+        LABELS,
+        {"ignore_index": None},
+        "ignore_index is None; expected a whole number",
+    ),
     "divided": (LLAMA, OUT, LABELS, {"num_items_in_batch": 0}, "is 0; expected a number above 0"),
     "undivided": (
         *(LLAMA, OUT, LABELS),

@@ -441,7 +441,7 @@ def loss(y_true, y_pred):
         ({"clip_norm": 0}, "clip_norm is 0; expected a number above 0"),
         ({"clip_norm": float("nan")}, "clip_norm is nan; expected a number above 0"),
         ({"accumulate": 2.0}, "accumulate is 2.0; expected a whole number"),
-        ({"steps_per_execution": True}, "steps_per_execution is True; expected an int"),
+        ({"steps_per_execution": True}, "steps_per_execution is True; expected a whole number"),
         ({"label_smoothing": 1.5}, "label_smoothing is 1.5; expected a number from 0 to 1"),
         ({"z_loss": -1}, "z_loss is -1; expected a number from 0"),
         ({"loss_weights": {"logits": "2"}}, r"loss_weights\['logits'\] is '2'; expected a number"),
