@@ -85,7 +85,12 @@ def _padded(array: np.ndarray) -> np.ndarray:
 def _largest(a: jax.Array, b: jax.Array) -> jax.Array:
     """Returns the bits of the largest difference, the largest relative one, and the largest number
     below `_TINY`. Of numbers that are not negative the bits have the same order, and one reduction
-    of integers is vectorised: it takes a tenth of the time of reductions of floats one by one."""
+    of integers is vectorised: it takes a tenth of the time of reductions of floats one by one.
+
+    Quarters are compared with each other first, element by element: XLA's loops of that kind fetch
+    memory ahead, and its reductions do not (28 ms for 268 MB where one reduction takes 104).
+    """
+    least = int(np.float32(_TINY).view(np.int32))
 
     def bits(x: jax.Array) -> jax.Array:
         return jax.lax.bitcast_convert_type(x, jnp.int32) & 0x7FFFFFFF
@@ -93,11 +98,14 @@ def _largest(a: jax.Array, b: jax.Array) -> jax.Array:
     def larger(x: tuple[jax.Array, ...], y: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         return tuple(map(jnp.maximum, x, y))
 
-    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
-    size = jnp.maximum(bits(a), bits(b))
-    least = int(np.float32(_TINY).view(np.int32))
-    divisor = jax.lax.bitcast_convert_type(jnp.maximum(size, least), jnp.float32)
-    found = bits(a - b), bits(jnp.abs(a - b) / divisor), jnp.where(size < least, size, 0)
+    def compared(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
+        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+        size = jnp.maximum(bits(a), bits(b))
+        divisor = jax.lax.bitcast_convert_type(jnp.maximum(size, least), jnp.float32)
+        return bits(a - b), bits(jnp.abs(a - b) / divisor), jnp.where(size < least, size, 0)
+
+    quarters = zip(jnp.split(a, 4), jnp.split(b, 4), strict=True)
+    found = functools.reduce(larger, itertools.starmap(compared, quarters))
     return jnp.stack(jax.lax.reduce(found, (jnp.int32(0),) * 3, larger, (0,)))
 
 
