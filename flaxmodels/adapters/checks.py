@@ -1,14 +1,15 @@
 """Checks: the tensors of an adapter, its configuration and a model are of each other."""
 
+import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from .. import params as fp
 from ..core.model import Model
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import is_saved, is_targeted
 from ..params.adapters.peft.tensors import AdapterTensors
-from ..params.adapters.weight import AdaptedWeight
+from ..params.adapters.weight import base_of
 from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.errors import CheckpointError, quoted, some, warn
 from ..params.tree.measure import HOST_KINDS
@@ -26,24 +27,25 @@ def aligned(tensors: AdapterTensors, table: Modules, model: Model) -> AdapterTen
         CheckpointError: a module that the model does not have.
     """
     prefix = f"{model.base_model_prefix}."
+    names = [*tensors.fields, *tensors.replaced]
 
-    def names(add: str, drop: str) -> dict[str, str]:
-        def new(name: str, known: Iterable[str]) -> str:
-            name = today(name, model) if name not in known else name
-            return name if name in known else add + name.removeprefix(drop)
+    def known(name: str) -> Collection[str]:
+        return table.modules if name in tensors.fields else table.tensors
 
-        fields = {name: new(name, table.modules) for name in tensors.fields}
-        return fields | {name: new(name, table.tensors) for name in tensors.replaced}
+    def renamed(add: str, drop: str) -> dict[str, str]:
+        found = {name: name if name in known(name) else today(name, model) for name in names}
+        return {
+            name: new if new in known(name) else add + new.removeprefix(drop)
+            for name, new in found.items()
+        }
 
     for add, drop in (("", ""), (prefix, ""), ("", prefix)):
-        found = names(add, drop)
-        strange = [
-            name
-            for name, new in found.items()
-            if new not in (table.modules if name in tensors.fields else table.tensors)
-        ]
-        if strange or len({*found.values()}) < len(found):
+        found = renamed(add, drop)
+        if any(new not in known(name) for name, new in found.items()):
             continue
+        (name, count), *_ = collections.Counter(found.values()).most_common(1)
+        if count > 1:
+            raise CheckpointError(f"{tensors.where}: {quoted(name)} is there under {count} names")
         if add or drop:
             what = "of the backbone alone" if add else "of a model with a head"
             warn(f"{tensors.where}: the adapter is {what}, and its names are taken so")
@@ -52,18 +54,7 @@ def aligned(tensors: AdapterTensors, table: Modules, model: Model) -> AdapterTen
             fields={found[name]: value for name, value in tensors.fields.items()},
             replaced={found[name]: value for name, value in tensors.replaced.items()},
         )
-    _refuse_strange(tensors, table, names("", ""), model)
-    return tensors
-
-
-def _refuse_strange(
-    tensors: AdapterTensors, table: Modules, found: dict[str, str], model: Model
-) -> None:
-    strange = [
-        name
-        for name, new in found.items()
-        if new not in (table.modules if name in tensors.fields else table.tensors)
-    ]
+    strange = [name for name, new in renamed("", "").items() if new not in known(name)]
     copies = [name for name in strange if name.removesuffix(".weight") in table.copies]
     if copies:
         of = table.copies[copies[0].removesuffix(".weight")]
@@ -72,7 +63,7 @@ def _refuse_strange(
             "its own; merge the adapter with peft's merge_and_unload(), and save that"
         )
     raise CheckpointError(
-        f"{tensors.where}: {len(strange)} of {len(found)} modules are none of "
+        f"{tensors.where}: {len(strange)} of {len(names)} modules are none of "
         f"{type(model).__name__}: {some(map(quoted, strange), 3)}"
         f"{nearest(strange[0], [*table.modules, *table.tensors])}. It is an adapter of another "
         "base, or of another class of models"
@@ -165,7 +156,7 @@ def check_places(leaves: fp.Params, where: str) -> None:
 
 
 def _is_away(leaf: object) -> bool:
-    base = leaf.base if isinstance(leaf, AdaptedWeight) else leaf
+    base = base_of(leaf)
     where = getattr(base, "sharding", None)
     return isinstance(base, DiskLeaf) or getattr(where, "memory_kind", None) in HOST_KINDS
 

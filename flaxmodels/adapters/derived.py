@@ -43,8 +43,7 @@ def derived_config(model: Model, parts: Mapping[str, Adapter], table: Modules) -
         scale = float(getattr(layer, "scale", 1)) if layer is not None else 0
         if layer is None or scale == 0:
             continue
-        rank = layer.b.shape[0] if isinstance(layer, LoRA) else getattr(layer, "rank", 1)
-        rank = layer.b1.shape[0] if isinstance(layer, LoHa) else rank
+        rank = getattr(layer, "rank", 1)
         found[module.name] = rank, scale * rank
         if isinstance(layer, IA3) and layer.on == "input":
             scaled.append(module.name)

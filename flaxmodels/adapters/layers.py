@@ -5,9 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..params.adapters.adapter import ALL, Adapter, Base
+from ..params.adapters.adapter import ALL, Adapter
 from ..params.multihost import gather, is_spread
-from ..params.tree.weights import Weight
 from ..params.types import Leaf
 from .modules import Module, Piece
 
@@ -18,11 +17,6 @@ def of_layer(adapter: Adapter | None, piece: Piece, module: Module) -> Any:
         return None
     take = (lambda x: x) if piece.layer is None or not adapter.lead else lambda x: x[piece.layer]
     return jax.tree.map(lambda x: take(host(x)), adapter)
-
-
-def dense(base: Base) -> jax.Array:
-    """Returns a weight as one array."""
-    return base.dense() if isinstance(base, Weight) else base
 
 
 def host(array: Leaf) -> np.ndarray:

@@ -83,9 +83,8 @@ def _loha(stack: Stack, config: PeftConfig) -> LoHa:
         return stack.array(read, (None, -1))
 
     _only_linear(stack)
-    return LoHa(
-        down("hada_w1_b"), up("hada_w1_a"), down("hada_w2_b"), up("hada_w2_a"), stack.scales()
-    )
+    first, second = ((down(f"hada_w{n}_b"), up(f"hada_w{n}_a")) for n in "12")
+    return LoHa(*first, *second, scale=stack.scales())
 
 
 def _lokr(stack: Stack, config: PeftConfig) -> LoKr:
@@ -109,7 +108,7 @@ def _lokr(stack: Stack, config: PeftConfig) -> LoKr:
     # PyTorch's (out, in) = kron(w1, w2) is ours of the transposes: what is A there is B here.
     first = (array("lokr_w1", True), array("lokr_w1_b"), array("lokr_w1_a", True))
     second = (array("lokr_w2"), array("lokr_w2_b"), array("lokr_w2_a"))
-    return LoKr(*first, *second, stack.scales())
+    return LoKr(*first, *second, scale=stack.scales())
 
 
 def _check_kron(fields: Fields) -> None:

@@ -7,16 +7,16 @@ import numpy as np
 
 from .. import params as fp
 from ..core.model import Model
-from ..params.adapters.adapter import ALL, Adapter, Base
+from ..params.adapters.adapter import ALL, Adapter, Base, dense_of
+from ..params.adapters.drawing import placed
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import is_scaled_before, rank_of, scale_of
 from ..params.adapters.peft.tensors import AdapterTensors
-from ..params.adapters.weight import AdaptedWeight
+from ..params.adapters.weight import AdaptedWeight, base_of
 from ..params.adapters.whole import Replacement
 from ..params.errors import CheckpointError, quoted
 from ..params.formats import Tensor
 from .checks import aligned, check_places, check_saved, check_targets
-from .layers import dense
 from .meanings import METHODS, TOKENS, token_rows
 from .modules import Modules, Piece, modules_of
 from .sites import Fields, Stack
@@ -70,13 +70,19 @@ def _leaf_adapter(
     for piece, fields in sites:
         by_part.setdefault(fields.module.part, []).append((piece, fields))
     found = {part: _of_part(leaf, each, config, part) for part, each in by_part.items()}
-    first, *others = found.values()
+    return _one_of_both(path, found, sites[0][1].where)
+
+
+def _one_of_both(path: str, by_part: dict[str, Adapter], where: str) -> Adapter:
+    """Returns one adapter for a table and the head that is tied to it, if both have the same."""
+    first, *others = by_part.values()
     for other in others:
-        arrays = zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
-        if type(first) is not type(other) or not all(np.array_equal(x, y) for x, y in arrays):
+        arrays, theirs = jax.tree.leaves(first), jax.tree.leaves(other)
+        is_alike = type(first) is type(other) and len(arrays) == len(theirs)
+        if not is_alike or not all(map(np.array_equal, arrays, theirs)):
             raise CheckpointError(
-                f"{sites[0][1].where}: {path} is the table of tokens and, tied to it, the head, "
-                "and each has an update of its own; merge the adapter with peft's "
+                f"{where}: {path} is the table of tokens and, tied to it, the head, and each has "
+                "an update of its own, or is replaced by another; merge the adapter with peft's "
                 "merge_and_unload(), which unties them, and save that"
             )
     return dataclasses.replace(first, part=ALL) if others else first
@@ -109,32 +115,15 @@ def _replaced(
                 leaves[piece.path] = _with_base(leaves[piece.path], array)
             else:
                 values.setdefault((piece.path, part), {})[piece.layer] = array
-    made: dict[str, Adapter] = {}
+    made: dict[str, dict[str, Adapter]] = {}
     for (path, part), found in values.items():
-        stack = Stack(leaves[path], {})
-        shape, base = stack.base.shape, stack.base
-        if None in found:
-            whole = found[None]
-        else:
-            whole = np.array(dense(base))
+        base = base_of(leaves[path])
+        if (whole := found.get(None)) is None:
+            whole = np.array(dense_of(base))
             for layer, array in found.items():
                 whole[layer] = array
-        follows = tuple(range(-len(shape), 0))
-        if path in made:
-            made[path] = _both_parts(path, made[path], whole, tensors.where)
-        else:
-            made[path] = Replacement(stack.placed(whole, follows), part=part)
-    return leaves, made
-
-
-def _both_parts(path: str, first: Adapter, whole: np.ndarray, where: str) -> Adapter:
-    """Returns one replacement of a table and of the head that is tied to it."""
-    if not np.array_equal(np.asarray(first.value), whole):  # type: ignore[attr-defined]
-        raise CheckpointError(
-            f"{where}: {path} is the table of tokens and, tied to it, the head, and each is "
-            "replaced by another; merge the adapter with peft's merge_and_unload(), and save that"
-        )
-    return dataclasses.replace(first, part=ALL)
+        made.setdefault(path, {})[part] = Replacement(_placed(whole, base), part=part)
+    return leaves, {path: _one_of_both(path, x, tensors.where) for path, x in made.items()}
 
 
 def _piece_of(tensor: Tensor, piece: Piece, where: str) -> np.ndarray:
@@ -158,9 +147,13 @@ def _piece_of(tensor: Tensor, piece: Piece, where: str) -> np.ndarray:
 
 def _with_base(leaf: Base, array: np.ndarray) -> Base:
     """Returns a leaf whose base is a table out of the file, where it differs."""
-    stack = Stack(leaf, {})
-    base = stack.base
-    if np.array_equal(np.asarray(dense(base)).astype(array.dtype), array):
+    base = base_of(leaf)
+    if np.array_equal(np.asarray(dense_of(base)).astype(array.dtype), array):
         return leaf
-    placed = stack.placed(array, tuple(range(-array.ndim, 0))).astype(base.dtype)
-    return leaf.replace(base=placed) if isinstance(leaf, AdaptedWeight) else placed
+    new = _placed(array, base).astype(base.dtype)
+    return leaf.replace(base=new) if isinstance(leaf, AdaptedWeight) else new
+
+
+def _placed(array: np.ndarray, base: Base) -> jax.Array:
+    """Puts what takes the place of a weight where that is."""
+    return placed(array, base, tuple(range(-array.ndim, 0)))

@@ -5,14 +5,14 @@ import math
 from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..params.adapters.adapter import Base
-from ..params.adapters.weight import AdaptedWeight
+from ..params.adapters.drawing import Follows, placed
+from ..params.adapters.lora import wide_dense
+from ..params.adapters.weight import base_of
 from ..params.errors import CheckpointError, quoted
 from ..params.formats import Tensor
-from ..params.quantized.qtensor import QTensor
 from .modules import Module, Piece
 
 
@@ -72,12 +72,12 @@ class Stack:
 
     @property
     def base(self) -> Base:
-        return self.leaf.base if isinstance(self.leaf, AdaptedWeight) else self.leaf
+        return base_of(self.leaf)
 
     def array(
         self,
         of: Callable[[Piece, Fields], np.ndarray],
-        follows: tuple[int | None, ...] = (),
+        follows: Follows = (),
         absent: Callable[[int], np.ndarray] | float = 0,
     ) -> jax.Array:
         """Makes one array of the adapter: of a stacked leaf with an axis of layers in front, in
@@ -85,13 +85,13 @@ class Stack:
 
         Args:
             of: of one layer.
-            follows: for each axis, the axis of the weight that it lies on a mesh as, counted from
-                the end; None for one that is whole.
+            follows: for each axis but that of layers; all are whole if none is given.
             absent: what a layer without an adapter has.
         """
         found = {layer: of(*site) for layer, site in self.sites.items()}
+        follows = follows or (None,) * next(iter(found.values())).ndim
         if None in found:
-            return self.placed(found[None], follows)
+            return placed(found[None], self.base, follows)
         shape = tuple(map(max, zip(*(x.shape for x in found.values()), strict=True)))
         dtype = np.result_type(*(x.dtype for x in found.values()))
         whole = np.zeros((self.base.shape[0], *shape), dtype)
@@ -101,7 +101,7 @@ class Stack:
                 whole[(layer, *map(slice, array.shape))] = array
             else:
                 whole[layer] = absent(layer) if callable(absent) else absent
-        return self.placed(whole, (0 - len(self.base.shape), *follows))
+        return placed(whole, self.base, (-self.base.ndim, *follows))
 
     def scales(self) -> jax.Array:
         """Makes the scales, float32; 0 for layers without an adapter."""
@@ -109,19 +109,5 @@ class Stack:
 
     def lengths(self, layer: int) -> np.ndarray:
         """Returns the lengths of the columns of a layer of the base."""
-        w = jax.tree.map(lambda x: x[layer], self.base)
-        w = np.asarray(w.dense(jnp.float32) if hasattr(w, "dense") else w, np.float32)
+        w = np.asarray(wide_dense(jax.tree.map(lambda x: x[layer], self.base)))
         return np.sqrt(np.square(w).sum(tuple(range(w.ndim - 1))))
-
-    def placed(self, array: np.ndarray, follows: tuple[int | None, ...]) -> jax.Array:
-        """Puts an array beside the weight: on its mesh, if it is on one."""
-        first = jax.tree.leaves(self.base)[0]
-        where = getattr(first, "sharding", None)
-        if not isinstance(where, jax.sharding.NamedSharding):
-            return jnp.asarray(array)
-        axes = (*where.spec, *[None] * (first.ndim - len(where.spec)))
-        if isinstance(self.base, QTensor) and self.base.form.turned:
-            axes = (*axes[:-2], *axes[-2:][::-1])
-        follows = follows or (None,) * array.ndim
-        spec = jax.sharding.PartitionSpec(*(None if i is None else axes[i] for i in follows))
-        return jax.device_put(array, jax.sharding.NamedSharding(where.mesh, spec))

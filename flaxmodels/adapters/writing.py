@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import params as fp
 from ..core.model import Model
-from ..params.adapters.adapter import ALL, Adapter
+from ..params.adapters.adapter import ALL, Adapter, dense_of
 from ..params.adapters.attach import get_adapters
 from ..params.adapters.bank import Bank
 from ..params.adapters.peft.config import PeftConfig
@@ -15,7 +15,7 @@ from ..params.adapters.peft.targets import is_saved, is_targeted, rank_of
 from ..params.adapters.whole import Replacement, TokenRows
 from ..params.errors import CheckpointError
 from .derived import derived_config, with_ranks
-from .layers import dense, host, of_layer
+from .layers import host, of_layer
 from .modules import HEAD, TABLE, Module, Modules, Piece, modules_of
 from .spelled import FIELDS, Parts
 
@@ -68,7 +68,7 @@ def written_adapter(model: Model, params: fp.Params, name: str) -> Written:
                 ranks[module.name] = rank, one.scale
             if _is_saved_along(module, config):
                 base = leaves[module.pieces[0].path].base
-                tensors[f"{module.name}.base_layer.weight"] = host(dense(base))
+                tensors[f"{module.name}.base_layer.weight"] = host(dense_of(base))
     tensors |= _tokens(parts, table, config)
     tensors |= _replaced(parts, table, config)
     return Written(with_ranks(config, ranks), tensors)

@@ -140,7 +140,7 @@ class Adapter(abc.ABC):
     @property
     def changes_bias(self) -> bool:
         """Whether there is something in it for a bias."""
-        return type(self).on_bias is not Adapter.on_bias
+        return False
 
     def replace(self, **changes: Any) -> Self:
         """Returns the adapter with other fields."""
@@ -166,6 +166,13 @@ def register(*arrays: str):
 def along(vector: jax.Array, y: jax.Array) -> jax.Array:
     """Returns a vector [F] as it meets the last axis of y [..., F]."""
     return jnp.broadcast_to(vector, y.shape)
+
+
+def dense_of(base: Base, dtype: jax.typing.DTypeLike | None = None) -> jax.Array:
+    """Returns a weight as one array, in its own dtype or in another."""
+    if isinstance(base, Weight):
+        return base.dense(dtype)
+    return base if dtype is None else base.astype(dtype)
 
 
 def wide(x: jax.typing.ArrayLike) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from graphlib import TopologicalSorter
 
 import jax
@@ -135,11 +135,8 @@ def enable_adapters(params: Params, enabled: bool = True) -> Params:
         raise TypeError(f"enabled is {enabled!r}; fp.set_adapters takes names")
 
     def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
-        if leaf.merged and not enabled:
-            raise ValueError(
-                f"{path}: the adapter {leaf.merged[0]!r} is merged into the weight; "
-                "fp.unmerge_adapters first"
-            )
+        if not enabled:
+            refuse_merged(path, leaf)
         return leaf.replace(enabled=enabled)
 
     return adapted(params, one)
@@ -154,16 +151,21 @@ def delete_adapters(params: Params, names: str | Iterable[str]) -> Params:
     gone = set(known_names(params, names))
 
     def one(path: str, leaf: AdaptedWeight) -> Base:
-        if merged := gone & set(leaf.merged):
-            raise ValueError(
-                f"{path}: the adapter {min(merged)!r} is merged into the weight; "
-                "fp.unmerge_adapters first"
-            )
+        refuse_merged(path, leaf, gone)
         left = {name: each for name, each in leaf.adapters.items() if name not in gone}
         active = tuple(name for name in leaf.active if name not in gone)
         return leaf.replace(adapters=left, active=active) if left else leaf.base
 
     return adapted(params, one)
+
+
+def refuse_merged(path: str, leaf: AdaptedWeight, names: Collection[str] | None = None) -> None:
+    """Raises `ValueError` if an adapter, one of `names` if they are given, is merged."""
+    if merged := [name for name in leaf.merged if names is None or name in names]:
+        raise ValueError(
+            f"{path}: the adapter {merged[0]!r} is merged into the weight; fp.unmerge_adapters "
+            "first"
+        )
 
 
 def without_adapters(params: Params) -> Params:

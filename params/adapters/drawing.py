@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,15 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ..quantized.qtensor import QTensor
+from ..quantized.qtensor import QTensor, swapped
 from ..tree.weights import Shape, Weight
-from .adapter import Base
+from .adapter import Base, dense_of
 
 A = TypeVar("A")
+
+Follows: TypeAlias = tuple[int | None, ...]
+"""For each axis of an array, the axis of the weight that it lies on a mesh as, counted from the
+end; None for one that is whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Place:
         return 0 if isinstance(self.names, str) else 1
 
     @property
+    def axes(self) -> tuple[int, ...]:
+        """Those that it has in front, counted from the end."""
+        return (*range(-self.base.ndim, 0),)[: self.lead]
+
+    @property
     def shape(self) -> Shape:
         """Its shape in one layer."""
         return tuple(self.base.shape[self.lead :])
@@ -71,15 +80,13 @@ class Start(NamedTuple):
 
     Attributes:
         shape: of one layer.
-        follows: for each axis, the axis of the weight that it lies on a mesh as, counted from the
-            end; None for one that is whole.
         kind: "zeros", "ones", "normal", "gaussian" (std 1 / r), or "uniform" up to 1 / sqrt(fan
             in), which is all but the last axis.
         rank: the axis of ranks.
     """
 
     shape: Shape
-    follows: tuple[int | None, ...]
+    follows: Follows
     kind: str
     rank: int | None = None
 
@@ -107,9 +114,8 @@ class Drawing:
         Args:
             ranks: of each layer; what is beyond them is 0.
         """
-        layers = place.base.shape[: place.lead]
         if place.is_abstract:
-            return _abstract(place, (*layers, *start.shape), start.follows, self.dtype)
+            return _abstract(place, start.shape, start.follows, self.dtype)
         kind = start.kind
         if self.start is False and kind == "zeros":
             kind = "uniform"
@@ -117,7 +123,8 @@ class Drawing:
             kind = "gaussian"
         keys = [_key(self.key, f"{name}.{field}") for name in place.layers]
         ranks = [0] * len(keys) if ranks is None else ranks
-        make = _drawn(start._replace(kind=kind), jnp.dtype(self.dtype), _sharding(place, start))
+        where = sharding_beside(place.base, (*place.axes, *start.follows))
+        make = _drawn(start._replace(kind=kind), jnp.dtype(self.dtype), where)
         if not place.lead:
             return make(keys[0], jnp.int32(ranks[0]))
         return make(jnp.stack(keys), jnp.array(ranks, jnp.int32))
@@ -125,17 +132,14 @@ class Drawing:
     def scales(self, place: Place, values: Sequence[float]) -> jax.Array:
         """Makes the scales of the layers, float32."""
         if place.is_abstract:
-            return _abstract(place, place.base.shape[: place.lead], (), jnp.float32)
+            return _abstract(place, (), (), jnp.float32)
         scales = np.array(values if place.lead else values[0], np.float32)
-        where = _sharding(place, Start((), (), "ones"))
-        # Of NumPy: an array of this process, put onto devices of several, has shards of shards.
-        return jnp.asarray(scales) if where is None else jax.device_put(scales, where)
+        return placed(scales, place.base, place.axes)
 
     def lengths(self, place: Place, of: Callable[[Base, A], jax.Array], adapter: A) -> jax.Array:
         """Makes vectors along the last axis of a weight, one a layer, as `of(base, adapter)`."""
         if place.is_abstract:
-            shape = (*place.base.shape[: place.lead], place.shape[-1])
-            return _abstract(place, shape, (-1,), self.dtype)
+            return _abstract(place, (place.shape[-1],), (-1,), self.dtype)
         return of(place.base, adapter).astype(self.dtype)
 
     def copy(self, base: Base) -> jax.Array:
@@ -154,41 +158,48 @@ class Drawing:
             raise ValueError(f"{place.path} has no row {max(rows)}; there are {place.shape[0]}")
         if place.is_abstract:
             return _abstract(place, (len(rows), place.shape[1]), (None, -1), self.dtype)
-        table = place.base.dense() if isinstance(place.base, Weight) else place.base
-        return jnp.take(jnp.asarray(table), jnp.array(rows), axis=0).astype(self.dtype)
+        table = jnp.asarray(dense_of(place.base))
+        return jnp.take(table, jnp.array(rows), axis=0).astype(self.dtype)
 
 
 def _key(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def _abstract(place: Place, shape: Shape, follows: tuple[int | None, ...], dtype: np.dtype) -> Any:
+def _abstract(place: Place, shape: Shape, follows: Follows, dtype: np.dtype) -> Any:
     """Makes an abstract array beside an abstract weight, with logical axes if that has some."""
+    shape = (*place.base.shape[: place.lead], *shape)
     base = jax.tree.leaves(place.base)[0]
     axes = getattr(base, "axes", None)
     if axes is None:
         return jax.ShapeDtypeStruct(shape, dtype)
-    own = _following(place, axes, follows)
+    own = _following(place.base, axes, (*place.axes, *follows))
     return base.update(shape=shape, dtype=jnp.dtype(dtype), axes=own, sharding=None)
 
 
-def _sharding(place: Place, start: Start) -> NamedSharding | None:
+def placed(array: np.ndarray, base: Base, follows: Follows) -> jax.Array:
+    """Puts an array beside a weight."""
+    where = sharding_beside(base, follows)
+    # Of NumPy: an array of this process, put onto devices of several, has shards of shards.
+    return jnp.asarray(array) if where is None else jax.device_put(array, where)
+
+
+def sharding_beside(base: Base, follows: Follows) -> NamedSharding | None:
     """Returns where an array beside a weight goes; None if that is on no mesh."""
-    first = jax.tree.leaves(place.base)[0]
+    first = jax.tree.leaves(base)[0]
     where = None if isinstance(first, Tracer) else getattr(first, "sharding", None)
     if not isinstance(where, NamedSharding):
         return None
     spec = (*where.spec, *[None] * (first.ndim - len(where.spec)))
-    own = _following(place, spec, start.follows)
-    return NamedSharding(where.mesh, PartitionSpec(*own))
+    return NamedSharding(where.mesh, PartitionSpec(*_following(base, spec, follows)))
 
 
-def _following(place: Place, axes: tuple, follows: tuple[int | None, ...]) -> tuple:
+def _following(base: Base, axes: tuple, follows: Follows) -> tuple:
     """Returns what the axes of an array beside a weight are on, of what those of the weight's first
     array are."""
-    if isinstance(place.base, QTensor) and place.base.form.turned:
-        axes = (*axes[:-2], axes[-1], axes[-2])
-    return (*axes[: place.lead], *(None if i is None else axes[i] for i in follows))
+    if isinstance(base, QTensor) and base.form.turned:
+        axes = swapped(axes)
+    return tuple(None if i is None else axes[i] for i in follows)
 
 
 @functools.lru_cache(maxsize=256)

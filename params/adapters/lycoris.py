@@ -13,7 +13,17 @@ from .adapter import Adapter, Base, Product, register, wide
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sum(Adapter):
-    """Adds an array to the weight that it makes as a whole."""
+    """Adds an array to the weight that it makes as a whole.
+
+    Attributes:
+        scale: float32 [], alpha / r; not trained.
+    """
+
+    scale: jax.Array = dataclasses.field(kw_only=True)
+
+    @property
+    def lead(self) -> int:
+        return len(self.scale.shape)
 
     @abc.abstractmethod
     def delta(self) -> jax.Array:
@@ -40,25 +50,23 @@ class LoHa(Sum):
     Attributes:
         a1, a2: [in, r]; of a convolution [window, in, r].
         b1, b2: [r, out].
-        scale: float32 [], alpha / r; not trained.
     """
 
     a1: jax.Array
     b1: jax.Array
     a2: jax.Array
     b2: jax.Array
-    scale: jax.Array
 
     method: ClassVar[str] = "LoHa"
     trained: ClassVar[tuple[str, ...]] = ("a1", "b1", "a2", "b2")
 
     @property
-    def lead(self) -> int:
-        return len(self.scale.shape)
+    def rank(self) -> int:
+        """r; in stacked layers the greatest."""
+        return self.b1.shape[-2]
 
     def shapes(self, shape: Shape) -> dict[str, Shape]:
-        rank = self.b1.shape[-2]
-        down, up = (*shape[:-1], rank), (rank, shape[-1])
+        down, up = (*shape[:-1], self.rank), (self.rank, shape[-1])
         return {"a1": down, "b1": up, "a2": down, "b2": up, "scale": ()}
 
     def delta(self) -> jax.Array:
@@ -77,7 +85,6 @@ class LoKr(Sum):
     Attributes:
         w1: [in / i, out / o], or None; then it is a1 [in / i, r] @ b1 [r, out / o].
         w2: [i, o], or None; then it is a2 [i, r] @ b2 [r, o].
-        scale: float32 [], alpha / r; not trained.
     """
 
     w1: jax.Array | None
@@ -86,14 +93,9 @@ class LoKr(Sum):
     w2: jax.Array | None
     a2: jax.Array | None
     b2: jax.Array | None
-    scale: jax.Array
 
     method: ClassVar[str] = "LoKr"
     trained: ClassVar[tuple[str, ...]] = ("w1", "a1", "b1", "w2", "a2", "b2")
-
-    @property
-    def lead(self) -> int:
-        return len(self.scale.shape)
 
     def shapes(self, shape: Shape) -> dict[str, Shape]:
         found: dict[str, Shape] = {"scale": ()}

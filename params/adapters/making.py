@@ -1,7 +1,7 @@
 """New adapters for a tree of params, as PEFT begins them."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import jax
@@ -29,7 +29,7 @@ from .peft.targets import (
     scale_of,
     unused_rules,
 )
-from .weight import AdaptedWeight, over_layers
+from .weight import base_of, over_layers
 from .whole import Replacement, TokenRows
 
 Names: TypeAlias = Mapping[str, str | Sequence[str]]
@@ -75,9 +75,8 @@ def lora_init(
     draw = Drawing(one_key(key), parse_dtype(dtype), _start(config))
     made: dict[str, Adapter] = {}
     for path, leaf in flatten(params).items():
-        base = leaf.base if isinstance(leaf, AdaptedWeight) else leaf
         part = LOOKUP if path in tied and not config.ensure_weight_tying else ALL
-        place = Place(path, base, names.get(path, ()), part)
+        place = Place(path, base_of(leaf), names.get(path, ()), part)
         if adapter := _adapter(place, config, draw):
             made[path] = dataclasses.replace(adapter, config=config)
     known = {x for each in names.values() for x in ([each] if isinstance(each, str) else each)}
@@ -163,19 +162,14 @@ def _rows(place: Place, config: PeftConfig) -> tuple[int, ...]:
 def _lora(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing) -> LoRA:
     """Makes the LoRA of one weight. Layers of stacked ones that have none get the scale 0, those of
     a lower rank zeros."""
-    ranks = [rank_of(config, name) for name in place.layers]
-    scales = [scale_of(config, x) * on for x, on in zip(place.layers, targeted, strict=True)]
-    *front, out = place.shape
-    ins = (*range(-len(front) - 1, -1), None)
-    down = Start((*front, max(ranks)), ins, "zeros" if place.is_table else "uniform", -1)
-    up = Start((max(ranks), out), (None, -1), "normal" if place.is_table else "zeros", -2)
-    bias = Start((out,), (-1,), "zeros")
     if config.lora_bias and place.is_table:
         raise ValueError(f"{place.path}: a table has no lora_bias; PEFT has none either")
+    thin, scale = _thin(place, targeted, config, draw)
+    bias = Start((place.shape[-1],), (-1,), "zeros")
     made = LoRA(
-        draw.array(place, "a", down, ranks),
-        draw.array(place, "b", up, ranks),
-        draw.scales(place, scales),
+        thin("a", "zeros" if place.is_table else "uniform"),
+        thin("b", "normal" if place.is_table else "zeros"),
+        scale,
         bias=draw.array(place, "bias", bias) if config.lora_bias else None,
         dropout=0.0 if place.is_table else config.lora_dropout,
         part=place.part,
@@ -185,6 +179,24 @@ def _lora(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing)
     return made.replace(magnitude=draw.lengths(place, _lengths, made))
 
 
+def _thin(
+    place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing
+) -> tuple[Callable[[str, str], jax.Array], jax.Array]:
+    """Returns ((field, kind of numbers) -> a thin matrix beside a weight: [in, r] if the field's
+    name begins with "a", else [r, out]; the scales)."""
+    ranks = [rank_of(config, name) for name in place.layers]
+    scales = [scale_of(config, x) * on for x, on in zip(place.layers, targeted, strict=True)]
+    *front, out = place.shape
+
+    def thin(field: str, kind: str) -> jax.Array:
+        ins = (*range(-len(front) - 1, -1), None)
+        down = Start((*front, max(ranks)), ins, kind, -1)
+        up = Start((max(ranks), out), (None, -1), kind, -2)
+        return draw.array(place, field, down if field.startswith("a") else up, ranks)
+
+    return thin, draw.scales(place, scales)
+
+
 @jax.jit
 def _lengths(base: Base, lora: LoRA) -> jax.Array:
     """Returns what the magnitudes of DoRA begin as, by one program for all weights of a shape."""
@@ -192,19 +204,10 @@ def _lengths(base: Base, lora: LoRA) -> jax.Array:
 
 
 def _loha(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing) -> LoHa:
-    ranks = [rank_of(config, name) for name in place.layers]
-    scales = [scale_of(config, x) * on for x, on in zip(place.layers, targeted, strict=True)]
-    *front, out = place.shape
-    ins = (*range(-len(front) - 1, -1), None)
-    down, up = (*front, max(ranks)), (max(ranks), out)
-    return LoHa(
-        draw.array(place, "a1", Start(down, ins, "uniform", -1), ranks),
-        draw.array(place, "b1", Start(up, (None, -1), "uniform", -2), ranks),
-        draw.array(place, "a2", Start(down, ins, "zeros", -1), ranks),
-        draw.array(place, "b2", Start(up, (None, -1), "uniform", -2), ranks),
-        draw.scales(place, scales),
-        part=place.part,
-    )
+    thin, scale = _thin(place, targeted, config, draw)
+    kinds = {"a1": "uniform", "b1": "uniform", "a2": "zeros", "b2": "uniform"}
+    arrays = {field: thin(field, kind) for field, kind in kinds.items()}
+    return LoHa(**arrays, scale=scale, part=place.part)
 
 
 def _ia3(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing) -> IA3:

@@ -13,7 +13,7 @@ from ..quantized.qtensor import QTensor
 from ..tree.paths import flatten, unflatten
 from ..types import Params
 from .adapter import ALL, Adapter, Base, wide
-from .attach import active_adapters, adapted_leaves, adapter_names, known_names
+from .attach import active_adapters, adapted_leaves, adapter_names, known_names, refuse_merged
 from .lora import wide_dense
 from .weight import AdaptedWeight, over_layers
 
@@ -53,8 +53,7 @@ def merge_adapters(
         )
     leaves = flatten(params)
     for path, leaf in adapted_leaves(params).items():
-        if leaf.merged:
-            raise ValueError(f"{path}: {leaf.merged[0]!r} is merged; fp.unmerge_adapters first")
+        refuse_merged(path, leaf)
         own = {name: leaf.adapters[name] for name in names if name in leaf.adapters}
         if keep:
             own = {name: each for name, each in own.items() if each.is_invertible}
@@ -91,7 +90,8 @@ def _parted(path: str, leaves: Params) -> Params:
     found: Params = {path: leaf.replace(base=base, adapters=own, merged=())}
     beside = _beside(path)
     if beside in leaves and any(each.changes_bias for each in out):
-        found[beside] = _on_host(_bias_without(leaves[beside], out), leaves[beside])
+        new, _ = _bias(leaves[beside], out, merged=False)
+        found[beside] = _on_host(new, leaves[beside])
     return found
 
 
@@ -127,7 +127,7 @@ def _merged(path: str, leaves: Params, own: Mapping[str, Adapter], quantized: st
             "it, is not merged; keep the adapters beside them"
         )
     if changes:
-        new, finite = _bias_with(bias, _without_configs(changes))
+        new, finite = _bias(bias, _without_configs(changes), merged=True)
         _check_finite(finite, beside, own)
         found[beside] = _on_host(new, bias)
     return found
@@ -170,28 +170,16 @@ def _base_without(base: Base, adapters: list[Adapter]) -> Base:
     return over_layers(one, base, adapters)
 
 
-@jax.jit
-def _bias_with(bias: jax.Array, adapters: list[Adapter]) -> tuple[jax.Array, jax.Array]:
-    """Returns a bias beside a weight that adapters are merged into, and whether it is finite."""
+@functools.partial(jax.jit, static_argnames="merged")
+def _bias(bias: jax.Array, adapters: list[Adapter], *, merged: bool) -> tuple[jax.Array, jax.Array]:
+    """Returns the bias beside a weight that adapters are merged into, or taken out of again, and
+    whether it is finite."""
 
     def one(bias: jax.Array, adapters: list[Adapter]) -> tuple[jax.Array, jax.Array]:
         b = wide(bias)
         for each in adapters:
-            b = each.on_bias(b)
+            b = each.on_bias(b) if merged else each.off_bias(b)
         return b.astype(bias.dtype), jnp.isfinite(b).all()
-
-    return over_layers(one, bias, adapters)
-
-
-@jax.jit
-def _bias_without(bias: jax.Array, adapters: list[Adapter]) -> jax.Array:
-    """Returns what `_bias_with` made a bias of."""
-
-    def one(bias: jax.Array, adapters: list[Adapter]) -> jax.Array:
-        b = wide(bias)
-        for each in adapters:
-            b = each.off_bias(b)
-        return b.astype(bias.dtype)
 
     return over_layers(one, bias, adapters)
 

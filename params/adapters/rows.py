@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ..tree.weights import Shape
 from ..types import Params
 from .adapter import Adapter, Base, along, wide
-from .attach import adapted, adapted_leaves, adapter_names, known_names
+from .attach import adapted, adapted_leaves, adapter_names, known_names, refuse_merged
 from .bank import BANK, FACTORS, FIELDS, Bank, bank_of
 from .ia3 import IA3
 from .lora import LoRA, wide_dense
@@ -39,8 +40,7 @@ def stack_adapters(params: Params, names: Sequence[str] | None = None) -> Params
         raise ValueError("the params have no adapters; fp.lora_init makes some")
 
     def one(path: str, leaf: AdaptedWeight) -> Base:
-        if leaf.merged:
-            raise ValueError(f"{path}: {leaf.merged[0]!r} is merged; fp.unmerge_adapters first")
+        refuse_merged(path, leaf)
         own = {name: leaf.adapters[name] for name in names if name in leaf.adapters}
         if not own:
             return leaf.base
@@ -114,13 +114,15 @@ def _side_by_side(values: Mapping[int, jax.Array], count: int, missing: float) -
     shape = tuple(max(sizes) for sizes in zip(*(x.shape for x in values.values()), strict=True))
     dtype = jnp.result_type(*values.values())
 
-    def padded(x: jax.Array | None) -> jax.Array:
-        if x is None:
-            return jnp.full(shape, missing, dtype)
-        widths = [(0, size - own) for size, own in zip(shape, x.shape, strict=True)]
-        return jnp.pad(x.astype(dtype), widths)
+    absent = jnp.full(shape, missing, dtype)
+    padded = {number: _padded(x, shape, dtype) for number, x in values.items()}
+    return jnp.stack([padded.get(number, absent) for number in range(count)])
 
-    return jnp.stack([padded(values.get(number)) for number in range(count)])
+
+def _padded(x: jax.Array, shape: Shape, dtype: np.dtype) -> jax.Array:
+    """Fills an array up with zeros."""
+    widths = [(0, size - own) for size, own in zip(shape, x.shape, strict=True)]
+    return jnp.pad(x.astype(dtype), widths)
 
 
 def put_adapter(
@@ -180,8 +182,7 @@ def _row(
     row = jnp.take(new, 1, axis=lead)
     if any(own > size for own, size in zip(row.shape, shape, strict=True)):
         raise ValueError(f"{where} has shape {row.shape}, and the stack has room for {shape}")
-    widths = [(0, size - own) for size, own in zip(shape, row.shape, strict=True)]
-    return jnp.pad(row.astype(table.dtype), widths)
+    return _padded(row, shape, table.dtype)
 
 
 def _set(table: jax.Array, row: jax.Array, number: int, lead: int) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..host.kernels import cast_leaf
 from ..tree.weights import Shape, Weight
-from .adapter import ALL, LOOKUP, PRODUCT, Adapter, Base, Contract, Product
+from .adapter import ALL, LOOKUP, PRODUCT, Adapter, Base, Contract, Product, dense_of
 from .lora import wide_dense
 
 A, B, Made = TypeVar("A"), TypeVar("B"), TypeVar("Made")
@@ -84,10 +84,7 @@ class AdaptedWeight(Weight):
         """
         acting = self.acting()
         if not acting:
-            base = self.base
-            if isinstance(base, Weight):
-                return base.dense(self.dtype if dtype is None else dtype)
-            return base if dtype is None else base.astype(dtype)
+            return dense_of(self.base, dtype)
         if odd := [each.part for each in acting if each.part != ALL]:
             raise ValueError(f"no one array is a table with an adapter of its {odd[0]} alone")
         if odd := [each.method for each in acting if not each.is_in_weight]:
@@ -139,6 +136,11 @@ class AdaptedWeight(Weight):
 jax.tree_util.register_dataclass(
     AdaptedWeight, ["base", "adapters"], ["active", "enabled", "merged"]
 )
+
+
+def base_of(leaf: Any) -> Any:
+    """Returns a leaf without its adapters."""
+    return leaf.base if isinstance(leaf, AdaptedWeight) else leaf
 
 
 def over_layers(function: Callable[[B, A], Made], base: B, adapters: A) -> Made:

@@ -146,7 +146,7 @@ def pack(codes: A, bits: int, axis: int) -> A:
     xp, axis = module_of(codes), axis % codes.ndim
     if isinstance(codes, np.ndarray) and bits == 4 and axis == codes.ndim - 1:
         # The second code of two is 8 bits up, and goes down by 4.
-        pairs = np.ascontiguousarray(codes).view("<u2")
+        pairs: Any = np.ascontiguousarray(codes).view("<u2")
         return (pairs | pairs >> 4).astype(np.uint8)
     count, width = _period(bits)
     front, back = codes.shape[:axis], codes.shape[axis + 1 :]

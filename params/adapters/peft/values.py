@@ -25,47 +25,34 @@ def _wrong(what: str, expected: str, value: Json) -> CheckpointError:
     return CheckpointError(f"{what} is {shown}; expected {expected}")
 
 
-def _text(what: str, value: Json) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise _wrong(what, "a text", value)
+def _fits(is_one: Callable[[Any], bool], expected: str) -> Callable[[str, Json], Any]:
+    """Makes the check of a value that is null, or for which `is_one` holds."""
+
+    def check(what: str, value: Json) -> Any:
+        if value is None or is_one(value):
+            return value
+        raise _wrong(what, expected, value)
+
+    return check
 
 
-def _flag(what: str, value: Json) -> bool | None:
-    if value is None or type(value) is bool:
-        return value
-    raise _wrong(what, "true or false", value)
+def _is_number(value: Json) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _whole(least: int, most: int) -> Callable[[str, Json], int | None]:
-    def check(what: str, value: Json) -> int | None:
-        if value is None or (type(value) is int and least <= value <= most):
-            return value
-        raise _wrong(what, f"a whole number from {least} to {most}", value)
-
-    return check
+    expected = f"a whole number from {least} to {most}"
+    return _fits(lambda x: type(x) is int and least <= x <= most, expected)
 
 
-def _share(what: str, value: Json) -> float | None:
-    number = _number(what, value)
-    if number is None or 0 <= number <= 1:
-        return number
-    raise _wrong(what, "a share from 0 to 1", value)
+def _one_of(*names: str) -> Callable[[str, Json], str | None]:
+    return _fits(lambda x: x in names, f"one of {', '.join(names)}")
 
 
-def _number(what: str, value: Json) -> float | None:
-    if value is None or (type(value) in (int, float) and math.isfinite(value)):
-        return value
-    raise _wrong(what, "a finite number", value)
-
-
-def _one_of(*names: str | None) -> Callable[[str, Json], str | None]:
-    def check(what: str, value: Json) -> str | None:
-        if value is None or value in names:
-            return value
-        raise _wrong(what, f"one of {', '.join(map(str, names))}", value)
-
-    return check
+_text = _fits(lambda x: isinstance(x, str), "a text")
+_flag = _fits(lambda x: type(x) is bool, "true or false")
+_number = _fits(_is_number, "a finite number")
+_share = _fits(lambda x: _is_number(x) and 0 <= x <= 1, "a share from 0 to 1")
 
 
 def _texts(what: str, value: Json) -> tuple[str, ...] | None:
