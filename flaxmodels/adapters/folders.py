@@ -4,7 +4,6 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from ..core.model import Model
 from ..documents.json_files import CONFIG_NAME as BASE_NAME
 from ..hub import HubOptions, Location
 from ..params.adapters.attach import active_adapters, adapter_names, attach, set_adapters
-from ..params.adapters.peft.config import CONFIG_NAME, PeftConfig, has_config, read_config
+from ..params.adapters.peft.config import CONFIG_NAME, PeftConfig, read_config
 from ..params.adapters.peft.tensors import (
     PREFIX,
     WEIGHTS,
@@ -52,7 +51,7 @@ class OpenAdapter:
                 that were given are what they were.
             ValueError: there is one of this name.
         """
-        _check_name(params, name)
+        check_name(params, name)
         params, adapters = read_adapters(model, params, self.tensors, self.config)
         kept = {
             path: dataclasses.replace(each, config=self.config) for path, each in adapters.items()
@@ -67,7 +66,8 @@ class OpenAdapter:
 
 def is_adapter(location: Location) -> bool:
     """Tells whether a location has an adapter's configuration."""
-    return location.store.is_folder(location.path) and has_config(location.path, location.store)
+    folder, store = location.path, location.store
+    return store.is_folder(folder) and store.exists(os.path.join(folder, CONFIG_NAME))
 
 
 def open_adapter(location: Location) -> OpenAdapter:
@@ -91,7 +91,7 @@ def opened_state(config: object, state: Mapping[str, object]) -> OpenAdapter:
     return OpenAdapter(config, parse(source_of(state).tensors, config, "adapter_state_dict"))
 
 
-def base_of(location: Location, options: HubOptions) -> tuple[str, HubOptions]:
+def named_base(location: Location, options: HubOptions) -> tuple[str, HubOptions]:
     """Returns the name of the base that an adapter is for, and where in its repository it is.
 
     Raises:
@@ -116,32 +116,7 @@ def base_of(location: Location, options: HubOptions) -> tuple[str, HubOptions]:
     return name, dataclasses.replace(options, revision=revision, subfolder="")
 
 
-def load_adapter(
-    model: Model,
-    params: fp.Params,
-    name_or_path: Any,
-    adapter_name: str,
-    options: HubOptions,
-    *,
-    config: object = None,
-    state: Mapping[str, object] | None = None,
-) -> fp.Params:
-    """Puts one more adapter onto params; see `HasAdapters.load_adapter`."""
-    _check_name(params, adapter_name)
-    if state is not None:
-        if config is None or name_or_path is not None:
-            raise TypeError("adapter_state_dict goes with peft_config, and without a name or path")
-        return opened_state(config, state).onto(model, params, adapter_name)
-    if config is not None or name_or_path is None:
-        raise TypeError(
-            "give the folder or repository of an adapter, or peft_config and adapter_state_dict"
-        )
-    location = hub.resolve(name_or_path, options)
-    with location.noting():
-        return open_adapter(location).onto(model, params, adapter_name)
-
-
-def _check_name(params: fp.Params, name: str) -> None:
+def check_name(params: fp.Params, name: str) -> None:
     if name in adapter_names(params):
         raise ValueError(
             f"the params have an adapter {name!r} already; give another adapter_name, or "

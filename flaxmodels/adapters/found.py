@@ -12,7 +12,7 @@ from ..params.adapters.attach import adapted_leaves
 from ..params.adapters.peft.config import CONFIG_NAME as ADAPTER_NAME
 from ..params.adapters.whole import Replacement
 from ..params.errors import CheckpointError
-from .folders import DEFAULT, base_of, is_adapter, open_adapter
+from .folders import DEFAULT, is_adapter, named_base, open_adapter
 
 
 class Asks(Protocol):
@@ -80,7 +80,7 @@ def find_adapter(request: Asks, location: Location) -> tuple[Location, Adapted |
     adapter = Adapted(there, request.adapter_name or DEFAULT)
     if location.has_config or request.config is not None:
         return location, adapter
-    name, options = base_of(there, request.hub)
+    name, options = named_base(there, request.hub)
     try:
         base = request.locate(name, options)
     except HubError as error:

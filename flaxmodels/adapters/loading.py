@@ -5,11 +5,12 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from .. import hub
 from .. import params as fp
 from ..core.model import Mixin
 from ..hub import HubKeywords, HubOptions, Location
 from ..params.adapters.attach import active_adapters, known_names
-from .folders import DEFAULT, load_adapter
+from .folders import DEFAULT, check_name, open_adapter, opened_state
 from .writing import written_adapter
 
 
@@ -44,16 +45,22 @@ class LoadsAdapters(Mixin):
                 one that is not done here.
             ValueError: there is an adapter of this name.
         """
+        check_name(params, adapter_name)
+        if adapter_state_dict is not None:
+            if peft_config is None or name_or_path is not None:
+                raise TypeError(
+                    "adapter_state_dict goes with peft_config, and without a name or path"
+                )
+            opened = opened_state(peft_config, adapter_state_dict)
+            return opened.onto(self, params, adapter_name)
+        if peft_config is not None or name_or_path is None:
+            raise TypeError(
+                "give the folder or repository of an adapter, or peft_config and adapter_state_dict"
+            )
         given: dict[str, Any] = {name: x for name, x in options.items() if x is not None}
-        return load_adapter(
-            self,
-            params,
-            name_or_path,
-            adapter_name,
-            HubOptions(**given),
-            config=peft_config,
-            state=adapter_state_dict,
-        )
+        location = hub.resolve(name_or_path, HubOptions(**given))
+        with location.noting():
+            return open_adapter(location).onto(self, params, adapter_name)
 
     def get_adapter_state_dict(
         self, params: fp.Params, adapter_name: str | None = None

@@ -44,18 +44,14 @@ class Fields:
             raise CheckpointError(
                 f"{self.where}: {self.module.name} has {', '.join(self.tensors)} and no {name}"
             )
-        if tensor.shape != shape and math.prod(tensor.shape) != math.prod(shape):
-            self._refuse(tensor, shape)
-        if len(tensor.shape) <= 2 and len(shape) == 2 and tensor.shape != shape:
-            self._refuse(tensor, shape)
+        is_matrix = len(tensor.shape) <= 2 and len(shape) == 2
+        if tensor.shape != shape and (is_matrix or math.prod(tensor.shape) != math.prod(shape)):
+            raise CheckpointError(
+                f"{self.where}: {quoted(tensor.name)} has shape {tensor.shape}; beside a weight "
+                f"{self.module.shape} of the base, at rank {self.rank} as the configuration says, "
+                f"it is {shape}. It is an adapter of another base, or of another configuration"
+            )
         return tensor.read().reshape(shape)
-
-    def _refuse(self, tensor: Tensor, shape: tuple[int, ...]) -> None:
-        raise CheckpointError(
-            f"{self.where}: {quoted(tensor.name)} has shape {tensor.shape}; beside a weight "
-            f"{self.module.shape} of the base, at rank {self.rank} as the configuration says, it "
-            f"is {shape}. It is an adapter of another base, or of another configuration"
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,7 +121,8 @@ class Drawing:
             kind = "uniform"
         elif self.start == "gaussian" and kind == "uniform":
             kind = "gaussian"
-        keys = [_key(self.key, f"{name}.{field}") for name in place.layers]
+        numbers = [zlib.crc32(f"{name}.{field}".encode()) for name in place.layers]
+        keys = [jax.random.fold_in(self.key, number) for number in numbers]
         ranks = [0] * len(keys) if ranks is None else ranks
         where = sharding_beside(place.base, (*place.axes, *start.follows))
         make = _drawn(start._replace(kind=kind), jnp.dtype(self.dtype), where)
@@ -160,10 +161,6 @@ class Drawing:
             return _abstract(place, (len(rows), place.shape[1]), (None, -1), self.dtype)
         table = jnp.asarray(dense_of(place.base))
         return jnp.take(table, jnp.array(rows), axis=0).astype(self.dtype)
-
-
-def _key(key: jax.Array, name: str) -> jax.Array:
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def _abstract(place: Place, shape: Shape, follows: Follows, dtype: np.dtype) -> Any:

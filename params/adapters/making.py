@@ -205,9 +205,9 @@ def _lengths(base: Base, lora: LoRA) -> jax.Array:
 
 def _loha(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing) -> LoHa:
     thin, scale = _thin(place, targeted, config, draw)
-    kinds = {"a1": "uniform", "b1": "uniform", "a2": "zeros", "b2": "uniform"}
-    arrays = {field: thin(field, kind) for field, kind in kinds.items()}
-    return LoHa(**arrays, scale=scale, part=place.part)
+    first = thin("a1", "uniform"), thin("b1", "uniform")
+    second = thin("a2", "zeros"), thin("b2", "uniform")
+    return LoHa(*first, *second, scale=scale, part=place.part)
 
 
 def _ia3(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing) -> IA3:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..quantized.make import quantize
+from ..quantized.make import quantize_leaf
 from ..quantized.qtensor import QTensor
 from ..tree.paths import flatten, unflatten
 from ..types import Params
@@ -194,7 +194,7 @@ def _check_finite(finite: jax.Array, path: str, names: Iterable[str]) -> None:
 def _like(w: jax.Array, base: Base, quantized: str) -> Base:
     """Returns a merged weight as its base is held."""
     if isinstance(base, QTensor) and quantized == "requantize":
-        return quantize(w.swapaxes(-1, -2) if base.form.turned else w, base.form)
+        return quantize_leaf(w, base.form)
     return w.astype(base.dtype)
 
 

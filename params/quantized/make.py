@@ -62,6 +62,11 @@ def quantize(array: Concrete, form: Form, largest: Concrete | None = None) -> QT
     return QTensor(pack(found, codes_of(form.codes).bits, -1), scale, form=form)
 
 
+def quantize_leaf(array: Concrete, form: Form) -> QTensor:
+    """Quantises an array whose axes are those of the weight; as `quantize`."""
+    return quantize(array.swapaxes(-1, -2) if form.turned else array, form)
+
+
 def encode(
     array: Concrete, form: Form, largest: Concrete | None = None
 ) -> tuple[Concrete, Concrete]:

@@ -55,6 +55,9 @@ class Form:
     activations: str = ""
 
     def __post_init__(self) -> None:
+        codes_of(self.codes)
+        if len(self.block) != 2 or any(type(n) is not int or n < 1 and n != -1 for n in self.block):
+            raise ValueError(f"block is {self.block}; expected two numbers above 0, or -1 for all")
         rows = self.codes == "int8" and self.block[1] < 0
         if self.activations and (self.activations != "int8" or not rows):
             raise ValueError(

@@ -15,8 +15,7 @@ from ..tree.paths import path_of
 from ..tree.weights import Weight, is_weight
 from ..types import Concrete, PyTree
 from .codes import module_of
-from .make import form_of
-from .make import quantize as quantize_array
+from .make import form_of, quantize_leaf
 from .qtensor import Form, QTensor
 
 
@@ -59,7 +58,7 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
         form = form_of(scheme, leaf.dtype, turned=turned)
         try:
             if isinstance(leaf, jax.ShapeDtypeStruct):
-                return jax.eval_shape(lambda x: quantize_array(_stored(x, turned), form), leaf)
+                return jax.eval_shape(lambda x: quantize_leaf(x, form), leaf)
             made, finite[path] = (_made if isinstance(leaf, np.ndarray) else _compiled)(leaf, form)
             return made
         except ValueError as error:
@@ -101,7 +100,7 @@ def dequantize(params: PyTree, dtype: jax.typing.DTypeLike | None = None) -> PyT
 def _made(array: Concrete, form: Form) -> tuple[QTensor, Concrete]:
     """Quantises a leaf -> the weight, and whether all numbers are finite, as scales are then."""
     with np.errstate(invalid="ignore", over="ignore"):
-        made = quantize_array(_stored(array, form.turned), form)
+        made = quantize_leaf(array, form)
     return made, module_of(array).isfinite(made.scale).all()
 
 
@@ -111,7 +110,3 @@ _compiled = functools.partial(jax.jit, static_argnums=1)(_made)
 
 def _is_kernel(path: str, leaf: Any) -> bool:
     return path.endswith("kernel") and leaf.ndim >= 2 and not isinstance(leaf, Weight)
-
-
-def _stored(array: Concrete, turned: bool) -> Concrete:
-    return array.swapaxes(-1, -2) if turned else array

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 
@@ -147,16 +147,13 @@ def _bitsandbytes(given: Given) -> Recipe:
     if eight == four:
         raise ValueError("quantization_config: give one of load_in_8bit and load_in_4bit")
     skipped = _names(given.pop("llm_int8_skip_modules", None))
-    kind, double = (
-        given.pop("bnb_4bit_quant_type", "fp4"),
-        _flag(given, "bnb_4bit_use_double_quant"),
-    )
+    kind = given.pop("bnb_4bit_quant_type", "fp4")
+    double = _flag(given, "bnb_4bit_use_double_quant")
     if given.pop("bnb_4bit_compute_dtype", None) not in (None, "float32"):
         warn("bnb_4bit_compute_dtype is not read: a model computes in its dtype=; leave it out")
     given.pop("bnb_4bit_quant_storage", None)  # how its bytes are seen, which are the same
-    for name, fine in _FINE_OF_BITSANDBYTES.items():
-        if given.get(name, fine) == fine:
-            given.pop(name, None)
+    _drop(given, llm_int8_threshold=6.0, llm_int8_enable_fp32_cpu_offload=False)
+    _drop(given, llm_int8_has_fp16_weight=False)
     if eight:
         return Recipe(((None, form_of("int8")),), skipped)
     if kind not in ("nf4", "fp4"):
@@ -165,19 +162,10 @@ def _bitsandbytes(given: Given) -> Recipe:
     return Recipe(((None, dataclasses.replace(form, scale=_SCALES if double else None)),), skipped)
 
 
-_FINE_OF_BITSANDBYTES = {
-    "llm_int8_threshold": 6.0,
-    "llm_int8_enable_fp32_cpu_offload": False,
-    "llm_int8_has_fp16_weight": False,
-}
-
-
 def _fp8(given: Given) -> Recipe:
     block = given.pop("weight_block_size", (128, 128))
     skipped = _names(given.pop("modules_to_not_convert", None))
-    for name, fine in {"activation_scheme": "dynamic", "dequantize": False}.items():
-        if given.get(name, fine) == fine:
-            given.pop(name, None)
+    _drop(given, activation_scheme="dynamic", dequantize=False)
     return Recipe(((None, _with_block(form_of("float8_block"), block or "tensor")),), skipped)
 
 
@@ -223,17 +211,26 @@ def _with_block(form: Form, block: object) -> Form:
     words = {"channel": (1, -1), "tensor": (-1, -1)}
     if isinstance(block, str) and block in words:
         return dataclasses.replace(form, block=words[block])
-    sizes = (1, block) if isinstance(block, int) else tuple(block) if _is_pair(block) else ()
-    if len(sizes) != 2 or not all(type(n) is int and (n > 0 or n == -1) for n in sizes):
+    sizes = (1, block) if isinstance(block, int) else block
+    try:
+        made = dataclasses.replace(form, block=tuple(sizes))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         raise ValueError(
             f"quantization_config: block is {block!r}; expected a number, (rows, columns), "
             f"{' or '.join(map(repr, words))}; schemes are {', '.join(SCHEMES)}"
-        )
-    if sizes[0] == -1 and sizes[1] != -1:
+        ) from None
+    if made.block[0] == -1 != made.block[1]:
         raise ValueError(
             f"quantization_config: block {block!r} spans all rows, but not all columns"
         )
-    return dataclasses.replace(form, block=sizes)
+    return made
+
+
+def _drop(given: Given, **fine: object) -> None:
+    """Takes out what says what is so anyway."""
+    for name, value in fine.items():
+        if given.get(name, value) == value:
+            given.pop(name, None)
 
 
 def _flag(given: Given, name: str) -> bool:
@@ -250,10 +247,6 @@ def _names(skipped: Any) -> tuple[str, ...] | None:
             f"quantization_config: give a list of names of modules, such as [{skipped!r}]"
         )
     return None if skipped is None else tuple(skipped)
-
-
-def _is_pair(value: object) -> TypeGuard[Sequence[object]]:
-    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 _METHODS: dict[str, Callable[[Given], Recipe]] = {

@@ -209,11 +209,6 @@ def read_config(folder: str | os.PathLike, store: Store = LOCAL) -> PeftConfig:
     return PeftConfig.from_dict(values, path)
 
 
-def has_config(folder: str | os.PathLike, store: Store = LOCAL) -> bool:
-    """Tells whether there is an `adapter_config.json` in a folder."""
-    return store.exists(os.path.join(os.fspath(folder), CONFIG_NAME))
-
-
 def _refuse(values: Mapping[str, Json], where: str) -> None:
     """Refuses what changes the mathematics and is not done."""
     if values["peft_type"] != "LORA":

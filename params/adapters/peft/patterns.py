@@ -3,29 +3,27 @@ is polynomial in the text, whatever they say.
 
 Python's matcher goes back over its choices, so that a pattern as short as `(.+)+x` takes forever.
 This one follows all choices at once: it maps the set of places where a match may have got to, item
-by item of the pattern as Python parses it. Which of several matches is found does not matter here,
-only whether there is one; backreferences and assertions that look around are refused.
+by item of the pattern as Python parses it, which matches what is one character or an anchor. Which
+of several matches is found does not matter here, only whether there is one; backreferences and
+assertions that look back are refused.
 """
 
 import functools
 import re
+from collections.abc import Callable
+from re import _compiler, _parser  # type: ignore[attr-defined]
 from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
 from typing import Any, TypeAlias
 
 from ...errors import CheckpointError, quoted
 
 _LONGEST, _MOST_REPEATS = 4000, 64  # of a pattern, which is tried on the name of every module
 Places: TypeAlias = frozenset[int]
+Step: TypeAlias = Callable[[str, Places], Places]
+"""(text, places before an item of a pattern) -> those after it."""
 _REPEATS = (sre.MAX_REPEAT, sre.MIN_REPEAT)
-_CATEGORIES = {
-    sre.CATEGORY_DIGIT: str.isdecimal,
-    sre.CATEGORY_NOT_DIGIT: lambda c: not c.isdecimal(),
-    sre.CATEGORY_SPACE: str.isspace,
-    sre.CATEGORY_NOT_SPACE: lambda c: not c.isspace(),
-    sre.CATEGORY_WORD: lambda c: c.isalnum() or c == "_",
-    sre.CATEGORY_NOT_WORD: lambda c: not (c.isalnum() or c == "_"),
-}
+_ONE = (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN, sre.AT)
+_AHEAD = (sre.ASSERT, sre.ASSERT_NOT)
 
 
 def fullmatch(pattern: str, text: str) -> bool:
@@ -42,11 +40,12 @@ def fullmatch(pattern: str, text: str) -> bool:
 
 def ends(pattern: str, text: str, start: int) -> Places:
     """Returns all places of a text where a match that begins at `start` may end."""
-    return _after(_parsed(pattern), text, frozenset({start}))
+    return _step_of(pattern)(text, frozenset({start}))
 
 
 @functools.lru_cache(maxsize=256)
-def _parsed(pattern: str) -> Any:
+def _step_of(pattern: str) -> Step:
+    """Refuses what is not followed, before anything is matched."""
     if len(pattern) > _LONGEST:
         raise CheckpointError(f"a pattern of {len(pattern)} characters; at most {_LONGEST}")
     try:
@@ -56,92 +55,68 @@ def _parsed(pattern: str) -> Any:
         raise CheckpointError(f"{quoted(pattern)} is no regular expression: {reason}") from None
     if flags := parsed.state.flags & ~re.UNICODE:
         raise CheckpointError(f"{quoted(pattern)}: flags ({re.RegexFlag(flags)}) are not followed")
-    if (repeats := _repeats(parsed, pattern)) > _MOST_REPEATS:
+    try:
+        step, repeats = _all(parsed, ahead=True)
+    except NotImplementedError as error:
+        raise CheckpointError(
+            f"{quoted(pattern)}: {error} is not followed in patterns of adapters; list the modules "
+            "instead"
+        ) from None
+    if repeats > _MOST_REPEATS:
         raise CheckpointError(f"{quoted(pattern)} has {repeats} repeats; at most {_MOST_REPEATS}")
-    return parsed
+    return step
 
 
-def _repeats(items: Any, pattern: str) -> int:
-    """Counts repeats; refuses what `_after` does not follow, before anything is matched."""
-    count = 0
-    for op, value in items:
-        if op in _REPEATS:
-            count += 1 + _repeats(value[2], pattern)
-        elif op is sre.SUBPATTERN and not (value[1] or value[2]):
-            count += _repeats(value[3], pattern)
-        elif op is sre.BRANCH:
-            count += sum(_repeats(branch, pattern) for branch in value[1])
-        elif op is sre.AT and value in (sre.AT_BEGINNING, sre.AT_END, *_BOUNDARIES):
-            pass
-        elif op not in (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN):
-            raise CheckpointError(
-                f"{quoted(pattern)}: {str(op).lower()} is not followed in patterns of adapters; "
-                "list the modules instead"
-            )
-    return count
+def _all(items: Any, *, ahead: bool) -> tuple[Step, int]:
+    """Returns the step over a sequence of items, and how many repeats are in it.
+
+    Args:
+        ahead: whether it may look ahead; what looks ahead may not do so again, which would take a
+            time that grows with each.
+    """
+    each = [_one(item, items.state, ahead=ahead) for item in items]
+
+    def step(text: str, at: Places) -> Places:
+        for one, _ in each:
+            at = one(text, at) if at else at
+        return at
+
+    return step, sum(repeats for _, repeats in each)
 
 
-_BOUNDARIES = (sre.AT_BOUNDARY, sre.AT_NON_BOUNDARY)
+def _one(item: Any, state: Any, *, ahead: bool) -> tuple[Step, int]:
+    """Returns the step over an item, and how many repeats are in it."""
+    op, value = item
+    if op in _ONE:
+        one = _compiler.compile(_parser.SubPattern(state, [item]))
+        return (lambda text, at: frozenset(m.end() for i in at if (m := one.match(text, i)))), 0
+    if op in _REPEATS:
+        least, most, items = value
+        step, repeats = _all(items, ahead=ahead)
+        return functools.partial(_repeated, step, least, int(most)), repeats + 1
+    if op is sre.SUBPATTERN and not (value[1] or value[2]):
+        return _all(value[3], ahead=ahead)
+    if op is sre.BRANCH:
+        steps, repeats = zip(*(_all(branch, ahead=ahead) for branch in value[1]), strict=True)
+        return (lambda text, at: frozenset().union(*(s(text, at) for s in steps))), sum(repeats)
+    if op in _AHEAD and value[0] > 0 and ahead:
+        step, repeats = _all(value[1], ahead=False)
+        found = op is sre.ASSERT
+        return (
+            lambda text, at: frozenset(i for i in at if bool(step(text, frozenset({i}))) is found)
+        ), repeats
+    raise NotImplementedError(str(op).lower())
 
 
-def _after(items: Any, text: str, at: Places) -> Places:
-    """Maps the places before a sequence of items to those after it."""
-    for op, value in items:
-        if not at:
-            break
-        if op in _REPEATS:
-            at = _repeated(value, text, at)
-        elif op is sre.SUBPATTERN:
-            at = _after(value[3], text, at)
-        elif op is sre.BRANCH:
-            at = frozenset().union(*(_after(branch, text, at) for branch in value[1]))
-        elif op is sre.AT:
-            at = frozenset(i for i in at if _stands(value, text, i))
-        else:
-            at = frozenset(i + 1 for i in at if i < len(text) and _is_one(op, value, text[i]))
-    return at
-
-
-def _repeated(value: Any, text: str, at: Places) -> Places:
-    least, most, items = value
+def _repeated(step: Step, least: int, most: int, text: str, at: Places) -> Places:
     for _ in range(least):
-        before, at = at, _after(items, text, at)
+        before, at = at, step(text, at)
         if at == before:  # of what may be empty
             break
     found = new = at
-    for _ in range(min(int(most) - least, len(text) + 1)):
-        new = _after(items, text, new) - found
+    for _ in range(min(most - least, len(text) + 1)):
+        new = step(text, new) - found
         if not new:
             break
         found |= new
     return found
-
-
-def _stands(anchor: Any, text: str, i: int) -> bool:
-    if anchor is sre.AT_BEGINNING:
-        return i == 0
-    if anchor is sre.AT_END:
-        return i == len(text)
-    word = _CATEGORIES[sre.CATEGORY_WORD]
-    is_boundary = (i > 0 and word(text[i - 1])) != (i < len(text) and word(text[i]))
-    return is_boundary == (anchor is sre.AT_BOUNDARY)
-
-
-def _is_one(op: Any, value: Any, character: str) -> bool:
-    """Tells whether an item that is one character is this one."""
-    if op is sre.LITERAL:
-        return ord(character) == value
-    if op is sre.NOT_LITERAL:
-        return ord(character) != value
-    if op is sre.ANY:
-        return character != "\n"
-    negated = value[0][0] is sre.NEGATE
-    return negated != any(_is_among(op, one, character) for op, one in value[negated:])
-
-
-def _is_among(op: Any, value: Any, character: str) -> bool:
-    if op is sre.RANGE:
-        return value[0] <= ord(character) <= value[1]
-    if op is sre.CATEGORY:
-        return _CATEGORIES[value](character)
-    return ord(character) == value

@@ -19,7 +19,7 @@ WEIGHTS = {"adapter_model.safetensors": SAFETENSORS, "adapter_model.bin": TORCH}
 PREFIX = "base_model.model."
 """What PEFT's names of modules begin with: its own two modules around the base."""
 
-OLD, WHOLE = "base_layer.", ""
+OLD = "base_layer."
 _LORA = ("lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_embedding_A", "lora_embedding_B")
 _LORA += ("lora_magnitude_vector",)
 _LOHA = tuple(f"hada_{x}" for x in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"))

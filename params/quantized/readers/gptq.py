@@ -15,8 +15,8 @@ are. Source: `gptqmodel.nn_modules.qlinear`, `gptqmodel.utils.model`, 7.7.
 """
 
 import functools
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -67,6 +67,8 @@ def read(source: Source, config: Mapping[str, Json]) -> Source:
     )
 
 
+Order: TypeAlias = Callable[[], np.ndarray | None]
+"""() -> which number of a row is the i-th of the data; None where that is the i-th."""
 _PARTS = ("qweight", "qzeros", "scales", "g_idx")
 
 
@@ -139,12 +141,23 @@ def _packed(
     bits, size = fitting[0]
     columns = _columns(bits, qweight, g_idx)
     size = columns if size == -1 else size
-    order = _Order(g_idx, size, scales.shape[0], columns, ordered)
+    sizes = np.full(scales.shape[0], size)
+    sizes[-1] = columns - size * (len(sizes) - 1)
+    # Read when a part of the weight is, and once.
+    perm = functools.cache(lambda: None if g_idx is None else _order(g_idx, sizes, ordered))
+
+    def order(bounds: Bounds) -> np.ndarray:
+        whole = perm()
+        assert whole is not None
+        return whole[slice(*bounds[0])]
+
     fields = {
-        "data": _data(qweight, bits, columns, order),
+        "data": _data(qweight, bits, columns, perm),
         "scale": transposed(scales),
         "zero": _zeros(qzeros, bits, scales.shape, version),
-        "perm": order.tensor,
+        "perm": Computed.of([g_idx], g_idx.shape, np.dtype(np.int32), order)
+        if g_idx is not None and ordered
+        else None,
     }
     form = Form(f"uint{bits}", (1, size), scales.dtype)
     return packed_tensor(name, fields, form, scales=Scales.NOT_ZERO)
@@ -169,62 +182,42 @@ def _fits(
     )
 
 
-class _Order:
-    """The order in which the numbers of a row lie in groups, read when it is needed."""
+def _order(g_idx: Tensor, sizes: np.ndarray, ordered: bool) -> np.ndarray | None:
+    """Reads which number of a row is the i-th of the data; None where that is the i-th.
 
-    def __init__(self, g_idx: Tensor | None, size: int, groups: int, columns: int, ordered: bool):
-        self._g_idx, self._ordered = g_idx, ordered
-        self._sizes = np.full(groups, size)
-        self._sizes[-1] = columns - size * (groups - 1)
-
-    @functools.cached_property
-    def perm(self) -> np.ndarray | None:
-        """Which number of a row is the i-th of the data; None where that is the i-th."""
-        if self._g_idx is None:
-            return None
-        found, sizes = self._g_idx.read(), self._sizes
-        if found.min() < 0 or found.max() >= len(sizes):
-            raise misfit(
-                self._g_idx,
-                f"has groups {found.min()} to {found.max()}; there are scales of {len(sizes)}",
-            )
-        if (np.bincount(found, minlength=len(sizes)) != sizes).any():
-            raise misfit(
-                self._g_idx,
-                f"has groups of {np.bincount(found, minlength=len(sizes))} numbers; expected "
-                f"{sizes}: check group_size of quantization_config",
-            )
-        order = np.argsort(found, kind="stable").astype(np.int32)
-        if self._ordered:
-            return order
-        if (np.diff(found) < 0).any():
-            raise misfit(
-                self._g_idx,
-                "has numbers that are not in the order of their groups, and quantization_config "
-                'says desc_act false: set "desc_act": true in config.json',
-            )
-        return None
-
-    @property
-    def tensor(self) -> Tensor | None:
-        """The order, lazily."""
-        if not self._ordered or self._g_idx is None:
-            return None
-
-        def made(bounds: Bounds) -> np.ndarray:
-            perm = self.perm
-            assert perm is not None
-            return perm[slice(*bounds[0])]
-
-        return Computed.of([self._g_idx], self._g_idx.shape, np.dtype(np.int32), made)
+    Args:
+        sizes: how many numbers each group has.
+        ordered: whether the groups may lie in any order.
+    """
+    found = g_idx.read()
+    if found.min() < 0 or found.max() >= len(sizes):
+        raise misfit(
+            g_idx,
+            f"has groups {found.min()} to {found.max()}; there are scales of {len(sizes)}",
+        )
+    if (np.bincount(found, minlength=len(sizes)) != sizes).any():
+        raise misfit(
+            g_idx,
+            f"has groups of {np.bincount(found, minlength=len(sizes))} numbers; expected "
+            f"{sizes}: check group_size of quantization_config",
+        )
+    if ordered:
+        return np.argsort(found, kind="stable").astype(np.int32)
+    if (np.diff(found) < 0).any():
+        raise misfit(
+            g_idx,
+            "has numbers that are not in the order of their groups, and quantization_config says "
+            'desc_act false: set "desc_act": true in config.json',
+        )
+    return None
 
 
-def _data(qweight: Tensor, bits: int, columns: int, order: _Order) -> Tensor:
+def _data(qweight: Tensor, bits: int, columns: int, order: Order) -> Tensor:
     """Returns the codes [out, in * bits / 8], in the order of their groups."""
 
     def made(bounds: Bounds) -> np.ndarray:
         rows, (first, last) = bounds
-        if (perm := order.perm) is None:
+        if (perm := order()) is None:
             words = qweight.read(((first // 4, -(-last // 4)), rows)).T
             return bytes_of(words)[:, first % 4 :][:, : last - first]
         numbers = unpack(

@@ -13,7 +13,6 @@ from ...errors import CheckpointError, quoted
 from ...formats import Source, Tensor
 from ...strict_json import Json
 from ...tree.cast import parse_dtype
-from ..codes import codes_of
 from ..packed import FIELDS, PackedTensor, packed_tensor
 from ..qtensor import Form
 
@@ -88,19 +87,15 @@ def json_of_form(form: Form) -> dict[str, Json]:
 
 def form_of_json(value: Any, where: str, depth: int = 0) -> Form:
     """Returns the form that JSON says; raises `CheckpointError` where it says none."""
-    block = value.get("block") if isinstance(value, Mapping) else None
-    known = {"codes", "block", "dtype", "turned", "factor", "activations", "scale", "offset"}
+    known = {field.name for field in dataclasses.fields(Form)}
     is_form = (
         isinstance(value, Mapping)
-        and known >= value.keys()
-        and isinstance(value.get("codes"), str)
-        and isinstance(block, list | tuple)
-        and len(block) == 2
-        and all(type(size) is int and (size > 0 or size == -1) for size in block)
+        and {"codes", "block"} <= value.keys() <= known
+        and isinstance(value["codes"], str)
+        and isinstance(value["block"], list | tuple)
         and isinstance(value.get("turned", False), bool)
         and type(value.get("factor", 1.0)) in (int, float)
         and 0 < abs(value.get("factor", 1.0)) <= _LARGEST_FACTOR
-        and value.get("activations", "") in ("", "int8")
         and depth < 4
     )
     if not is_form:
@@ -115,10 +110,9 @@ def form_of_json(value: Any, where: str, depth: int = 0) -> Form:
         if value.get(name) is not None
     }
     try:
-        codes_of(value["codes"])
         return Form(
             value["codes"],
-            (block[0], block[1]),  # pyright: ignore[reportOptionalSubscript]
+            tuple(value["block"]),
             parse_dtype(value.get("dtype", "float32")),
             value.get("turned", False),
             factor=float(value.get("factor", 1.0)),

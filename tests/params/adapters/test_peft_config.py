@@ -186,6 +186,8 @@ PATTERNS = (
     r"(x?)*",
     r"",
     r".{5,31}",
+    r"^(?!.*(?:lm_head|\bup)\b).*(?=\.)[.\w]*(?:q_proj|q)$",
+    r"(?:(?=.*\.)\w*\.?)*",
 )
 
 
@@ -207,7 +209,17 @@ def test_no_pattern_takes_long(pattern):
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(?=a)a", r"(a)\1", "(", "(?i)a", "(" * 3000 + ")" * 3000, "a" * 5000, ".*" * 65, "(?>a)"],
+    [
+        "(?<=a)a",
+        "(?=(?=a)a)a",
+        r"(a)\1",
+        "(",
+        "(?i)a",
+        "(" * 3000 + ")" * 3000,
+        "a" * 5000,
+        ".*" * 65,
+        "(?>a)",
+    ],
 )
 def test_patterns_that_are_not_followed_are_refused(pattern):
     with pytest.raises(CheckpointError, match="pattern|regular expression|followed|repeats"):
