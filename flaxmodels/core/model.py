@@ -99,7 +99,7 @@ class Model(nn.Module):
     """Whether the LM head of a checkpoint without one is the table of token embeddings, whatever
     its configuration says."""
     loss_kind: ClassVar[str | None] = None
-    """What the head is trained by, a key of `training.losses.kinds.KINDS`; None without a head that
+    """What the head is trained by, a key of `core.head_kinds.KINDS`; None without a head that
     labels train."""
 
     supports_abstract_init: ClassVar[bool] = True

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.head_kinds import kind_of
 from ..core.model import Model
 from .collate import IGNORED, Batch
-from .kinds import kind_of
 
 
 class Ranges(NamedTuple):

@@ -1,9 +1,9 @@
 """What follows from a model and a tokenizer: lengths, labels, padding."""
 
+from ..core.head_kinds import KINDS, kind_of
 from ..core.model import Model
 from .collate import Padding
 from .forming import Packs
-from .kinds import KINDS, kind_of
 from .options import DataOptions
 from .rows.columns import Columns, columns_of
 from .rows.masking import Masking

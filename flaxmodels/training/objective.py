@@ -124,7 +124,7 @@ def objective_of(
             function, which would not act.
     """
     factors = tuple(numbers("loss_weights", weights, -math.inf).items())
-    check_terms(label_smoothing=label_smoothing, z_loss=z_loss)
+    check_terms(label_smoothing, z_loss)
     if isinstance(loss, str):
         one_of("loss", loss, OWN, ", or a function (outputs, labels) -> scalar")
         if model.loss_kind is None:

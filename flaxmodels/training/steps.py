@@ -11,13 +11,13 @@ from jax.typing import ArrayLike
 
 from .. import params as fp
 from ..core.arguments import array_arguments
+from ..core.head_kinds import LABELS
 from ..core.model import Model
 from ..core.outputs import ModelOutput
 from ..params.tree.cast import DtypeLike
 from ..params.types import PyTree
 from .accumulate import microbatches, summed
 from .losses import Part, match_labels, targets
-from .losses.matching import LABELS
 from .losses.measures import Logits
 from .metrics import Metric
 from .objective import Labels, Objective

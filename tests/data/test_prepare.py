@@ -11,9 +11,6 @@ from _paths import GOLDENS
 
 import flaxmodels as fm
 from flaxmodels.data import prepare
-from flaxmodels.data.kinds import KINDS, Kind
-from flaxmodels.data.rows.columns import SAME
-from flaxmodels.training.losses import kinds as losses
 
 IN_ORDER = {"shuffle": False, "batch_size": 4}
 
@@ -44,13 +41,6 @@ def test_T17_columns_that_the_model_does_not_take_are_dropped():
     assert "token_type_ids" in kept.dropped and set(next(iter(kept))) == {
         *("input_ids", "labels", "idx")
     }
-
-
-def test_T17_labels_of_each_kind_of_head_are_those_of_its_loss():
-    assert KINDS.keys() <= losses.KINDS.keys()
-    for name, kind in losses.KINDS.items():
-        spelled = {*kind.names, *(x.other for x in kind.targets if x.other)}
-        assert {SAME.get(x, x) for x in spelled} == {*KINDS.get(name, Kind()).labels}, name
 
 
 @pytest.mark.parametrize(

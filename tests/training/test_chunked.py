@@ -18,7 +18,8 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.core.deferred import DeferredLogits
-from flaxmodels.training.losses.chunked import chunked_cross_entropy, deferred_cross_entropy
+from flaxmodels.training import cross_entropy
+from flaxmodels.training.losses.chunked import chunked_cross_entropy
 
 B, T, D, V = 2, 7, 12, 37
 
@@ -188,10 +189,10 @@ def test_the_weight_may_be_quantised_and_adapted(scheme):
 
     def loss(trained, hidden, bias, chunk):
         weight = fp.join_adapters(trained, rest)["lm_head"]["kernel"]
-        logits = DeferredLogits(hidden, weight, bias, softcap=5.0)
+        logits = DeferredLogits(hidden, weight, bias, softcap=5.0, chunk=chunk)
         if chunk is None:
             return jnp.mean(plain(logits.logits(), ids, z_loss=0.01))
-        return jnp.mean(deferred_cross_entropy(logits, ids, z_loss=0.01, chunk=chunk))
+        return jnp.mean(cross_entropy(logits, ids, z_loss=0.01)[0])
 
     @jax.jit
     def run(*arguments):
@@ -207,9 +208,8 @@ def test_an_adapter_drops_other_inputs_in_each_chunk():
     params = fp.join_adapters(*adapted(params, lora_dropout=0.5))
     params = fp.adapter_dropout(params, jax.random.key(3))
     hidden = jnp.broadcast_to(jnp.asarray(drawn(D)), (1, 4, D))
-    logits = DeferredLogits(hidden, params["lm_head"]["kernel"])
-    run = jax.jit(functools.partial(deferred_cross_entropy, chunk=1))
-    found = run(logits, jnp.ones((1, 4), int))
+    logits = DeferredLogits(hidden, params["lm_head"]["kernel"], chunk=1)
+    found, _ = jax.jit(cross_entropy)(logits, jnp.ones((1, 4), int))
     assert len({*np.asarray(found)[0].tolist()}) == 4
 
 
@@ -262,8 +262,8 @@ def test_any_split_of_tokens_and_vocabulary_gives_the_same(rules):
     ids = labels(4, 8, below=36)
 
     def loss(hidden, weight):
-        logits = DeferredLogits(hidden, weight, axis=1, rules=fs.as_rules(rules))
-        return jnp.sum(deferred_cross_entropy(logits, ids, chunk=3))
+        logits = DeferredLogits(hidden, weight, axis=1, rules=fs.as_rules(rules), chunk=3)
+        return jnp.sum(cross_entropy(logits, ids)[0])
 
     sharding = NamedSharding(mesh, PartitionSpec("tensor"))
     found = jax.jit(jax.value_and_grad(loss, (0, 1)))(hidden, jax.device_put(weight, sharding))

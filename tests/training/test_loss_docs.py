@@ -6,7 +6,7 @@ import _stand_in
 from _paths import ROOT
 
 import flaxmodels as fm
-from flaxmodels.training.losses.kinds import KINDS
+from flaxmodels.core.head_kinds import KINDS
 
 PAGE = (ROOT / "docs" / "training.md").read_text()
 (SECTION,) = re.findall(r"\n## Losses\n.*?(?=\n## |\Z)", PAGE, re.DOTALL)

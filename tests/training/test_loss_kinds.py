@@ -2,8 +2,9 @@
 
 import pytest
 
+from flaxmodels.core.head_kinds import KINDS
 from flaxmodels.registry import FAMILIES, ending_of, family_class
-from flaxmodels.training.losses.kinds import KINDS
+from flaxmodels.training.losses.measures import MEASURES
 
 BARE = {"Model", "EncoderModel"}
 BY_ENDING = {
@@ -54,3 +55,9 @@ def test_T28_loss_kind(model_type):
 def test_all_kinds_are_of_some_class():
     names = (name for family in FAMILIES.values() for name in family.models)
     assert {family_class(name).loss_kind for name in names} - {None} == KINDS.keys()
+
+
+def test_all_labels_are_compared_in_some_way():
+    assert {name: len(kind.targets) for name, kind in KINDS.items()} == {
+        name: len(measures) for name, measures in MEASURES.items()
+    }

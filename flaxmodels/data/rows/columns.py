@@ -5,16 +5,11 @@ import dataclasses
 from collections.abc import Iterable
 
 from ...core.arguments import array_arguments
+from ...core.head_kinds import LABELS, kind_of
 from ...core.model import Model
-from ..kinds import kind_of
 
-SAME = {
-    "label": "labels",
-    "label_ids": "labels",
-    "start_position": "start_positions",
-    "end_position": "end_positions",
-}
-"""Other spellings of labels; collators know the first two."""
+COLLATED = ("label", "label_ids")
+"""What collators make `labels` of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +42,11 @@ class Columns:
         return tuple(name for name in names if name in self)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.inputs or name in self.more or SAME.get(str(name), name) in self.labels
+        name = "labels" if name in COLLATED and name not in self.more else name
+        return name in self.inputs or name in self.more or name in self.labels
 
 
 def columns_of(model: Model, more: Iterable[str] = ()) -> Columns:
     """Returns the columns that a model takes, and `more` that a caller wants to keep."""
-    labels = frozenset(kind_of(model).labels)
+    labels = LABELS if model.loss_kind is None else kind_of(model).spellings
     return Columns(frozenset(array_arguments(model)) | {"segment_ids"}, labels, frozenset(more))

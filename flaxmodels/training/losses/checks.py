@@ -7,16 +7,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...calls.concrete import known
+from ...core.head_kinds import KINDS, Kind
+from ...core.model import Model
 from ..checked import one_of
-from .kinds import Kind
 from .measures import Logits, Measure, Terms
 
-_REDUCTIONS = ("mean", "sum", "none")
+REDUCTIONS = ("mean", "sum", "none")
 
 
-def check_reduction(reduction: str) -> None:
-    """Raises ValueError for a reduction that there is not."""
-    one_of("reduction", reduction, _REDUCTIONS)
+def loss_kind(model: Model, convention: str) -> Kind:
+    """Returns what a model is trained by.
+
+    Raises:
+        ValueError: a model without a loss of its own, or none in TensorFlow; a convention that
+            there is not.
+    """
+    name, kind = type(model).__name__, KINDS.get(model.loss_kind or "")
+    one_of("convention", convention, ("torch", "tf"))
+    if model.loss_kind is None:
+        raise ValueError(
+            f"{name} has no loss of its own, since it has no head that is trained by labels: take "
+            "a class with one, or give a loss of yours"
+        )
+    if kind is None:
+        raise ValueError(f"{name}.loss_kind is {model.loss_kind!r}; expected one of {[*KINDS]}")
+    if convention == "tf" and not kind.in_tf:
+        raise ValueError(f"{name} has no loss in TensorFlow; expected convention='torch'")
+    return kind
 
 
 def check_names(owner: str, kind: Kind, given: Mapping[str, object]) -> None:

@@ -88,8 +88,13 @@ def chunked_cross_entropy(
     if softcap is not None:
         softcap = number("softcap", softcap, exclusive=True)
     logits = DeferredLogits(hidden, weight, bias, axis, scale=scale, softcap=softcap)
+    if vocab_size is not None and count("vocab_size", vocab_size) > logits.vocab_size:
+        raise ValueError(
+            f"vocab_size is {vocab_size}, and the weight has {logits.vocab_size} columns: expected "
+            f"1 to {logits.vocab_size}"
+        )
     token_loss = TokenLoss(label_smoothing, z_loss, ignore_index, vocab_size)
-    return _losses_of(logits, labels, token_loss, chunk)
+    return losses_of(logits, labels, token_loss, chunk)
 
 
 def _check_product(
@@ -106,30 +111,15 @@ def _check_product(
         raise ValueError(f"bias has shape {bias}: expected {(width,)}, as weight is {form}")
 
 
-def deferred_cross_entropy(
-    logits: DeferredLogits,
-    labels: ArrayLike,
-    *,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    ignore_index: int = -100,
-    chunk: int | None = None,
+def losses_of(
+    logits: DeferredLogits, labels: ArrayLike, token_loss: TokenLoss, chunk: int | None
 ) -> jax.Array:
-    """Computes the cross-entropy of each token of logits that are not made; arguments, result and
-    errors as `chunked_cross_entropy`. A chunk is as `logits` says if it is None."""
-    chunk = (CHUNK if logits.chunk is None else logits.chunk) if chunk is None else chunk
-    return _losses_of(logits, labels, TokenLoss(label_smoothing, z_loss, ignore_index), chunk)
-
-
-def _losses_of(
-    logits: DeferredLogits, labels: ArrayLike, token_loss: TokenLoss, chunk: int
-) -> jax.Array:
+    """Computes the loss of each token of logits that are not made."""
     labels = classes_of(labels, logits.shape)
-    token_loss.check(logits.vocab_size)
     # Inside of a `shard_map` each device has tokens of its own: gradients of what they share are
     # summed there by the transpose of this.
     logits = fs.varying(logits, (logits.hidden, labels))
-    layout = layout_of(logits, chunk)
+    layout = layout_of(logits, CHUNK if chunk is None else chunk)
     arrays, tree = jax.tree.flatten((logits.weight, logits.bias))
     call = _Call(
         dataclasses.replace(logits, hidden=None, weight=None, bias=None), tree, token_loss, layout

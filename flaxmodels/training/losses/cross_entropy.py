@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from ...core.deferred import DeferredLogits
-from .chunked import deferred_cross_entropy
-from .token_loss import check_terms, classes_of
+from .chunked import losses_of
+from .token_loss import TokenLoss, classes_of, summed_out
 
 
 def cross_entropy(
@@ -38,36 +38,19 @@ def cross_entropy(
         TypeError: labels that are no integers.
         ValueError: labels of another shape, or a number out of range.
     """
-    terms = {"label_smoothing": label_smoothing, "z_loss": z_loss, "ignore_index": ignore_index}
-    check_terms(**terms)
+    loss = TokenLoss(label_smoothing, z_loss, ignore_index)
     logits = logits if isinstance(logits, DeferredLogits) else jnp.asarray(logits)
     labels = classes_of(labels, logits.shape)
     counted = labels != ignore_index
     if isinstance(logits, DeferredLogits):
-        return deferred_cross_entropy(logits, labels, **terms), counted
-    values = _cross_entropy(logits, labels, label_smoothing=label_smoothing, z_loss=z_loss)
-    return jnp.where(counted, values, 0.0), counted
-
-
-def _cross_entropy(
-    logits: jax.Array, labels: jax.Array, *, label_smoothing: float, z_loss: float
-) -> jax.Array:
-    """Computes the value of each label as if all counted."""
+        return losses_of(logits, labels, loss, logits.chunk), counted
     x = logits.astype(jnp.float32)  # before all else: gradients are summed in float32
-    # Relative to the largest, so that a label that is nearly certain keeps its digits.
-    largest = jax.lax.stop_gradient(jnp.max(x, axis=-1))
-    log_sum = jnp.log(jnp.sum(jnp.exp(x - largest[..., None]), axis=-1))
-    values = log_sum - (1.0 - label_smoothing) * (_at(labels, x) - largest)
-    if label_smoothing:
-        values -= label_smoothing * (jnp.mean(x, axis=-1) - largest)
-    if z_loss:
-        values += z_loss * jnp.square(largest + log_sum)
-    return jnp.where((labels >= 0) & (labels < x.shape[-1]), values, jnp.nan)
+    return loss.losses(x, labels, _at)[0], counted
 
 
 @jax.custom_jvp
 def _at(labels: jax.Array, x: jax.Array) -> jax.Array:
-    """Returns the logit of each label int [...], of x [..., V]."""
+    """Looks up the logit of each label int [...], of x [..., V]."""
     return jnp.take_along_axis(x, labels[..., None], axis=-1)[..., 0]
 
 
@@ -78,5 +61,4 @@ def _at_jvp(
     """Makes the gradient by a comparison, which is one loop with that of the softmax; that of a
     lookup would be a scatter into zeros as large as the logits."""
     (labels, x), (_, dx) = primals, tangents
-    chosen = jax.lax.broadcasted_iota(labels.dtype, x.shape, x.ndim - 1) == labels[..., None]
-    return _at(labels, x), jnp.sum(jnp.where(chosen, dx, 0.0), axis=-1)
+    return _at(labels, x), summed_out(labels, dx)

@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 
 from ...calls.concrete import known
 from ...params.scalars import whole
-from .checks import check_reduction
+from ..checked import one_of
+from .checks import REDUCTIONS
 
 _IMPOSSIBLE = -1e30
 """The log of a probability of 0. Infinities would make gradients NaN."""
@@ -47,7 +48,7 @@ def ctc_loss(
         ValueError: arrays that do not fit together, a label or a `blank` that is no class, a length
             of more frames than there are, or another reduction.
     """
-    check_reduction(reduction)
+    one_of("reduction", reduction, REDUCTIONS)
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if logit_lengths is None:
         logit_lengths = jnp.full(logits.shape[:1], logits.shape[1] if logits.ndim > 1 else 0)
@@ -123,5 +124,4 @@ def _log_probability(
     alpha, _ = jax.lax.scan(step, begun, (scores.swapaxes(0, 1), times))
     places = jnp.stack([2 * sizes, jnp.maximum(2 * sizes - 1, 0)], axis=1)
     last = jnp.take_along_axis(alpha, places, axis=1)
-    whole = jnp.where(sizes > 0, jnp.logaddexp(last[:, 0], last[:, 1]), last[:, 0])
-    return whole
+    return jnp.where(sizes > 0, jnp.logaddexp(last[:, 0], last[:, 1]), last[:, 0])

@@ -9,13 +9,13 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from ...calls.concrete import known
+from ...core.head_kinds import Target
 from ...core.model import Model
 from ...core.outputs import ModelOutput
 from .. import checked
-from ..checked import check_model
-from .checks import check_labels, check_names, check_reduction, numeric
-from .kinds import Kind, Target, kind_of
-from .measures import Logits, Measure, Terms
+from ..checked import check_model, one_of
+from .checks import REDUCTIONS, check_labels, check_names, loss_kind, numeric
+from .measures import MEASURES, Logits, Measure, Terms, measured
 from .parts import Part, loss_value
 from .token_loss import check_terms
 
@@ -72,7 +72,7 @@ def loss(
             where values are known, that are no class; where none counts, their mean.
         TypeError: labels that are no integers, and are to be classes.
     """
-    check_reduction(reduction)
+    one_of("reduction", reduction, REDUCTIONS)
     if num_items_in_batch is not None and reduction != "mean":
         raise ValueError(f"num_items_in_batch divides a mean; reduction={reduction!r} has none")
     terms = _terms(model, label_smoothing, z_loss, ignore_index, convention)
@@ -120,7 +120,7 @@ def counts(
     terms = _terms(model, 0.0, 0.0, ignore_index, convention)
     return {
         it.target.output: jnp.sum(it.measure.counted(it.labels, terms), dtype=jnp.float32)
-        for it in _compared(kind_of(model, convention), model, labels, terms)
+        for it in _compared(model, labels, terms)
     }
 
 
@@ -136,7 +136,7 @@ def targets(
     the places of the logits: those of a causal language model are shifted, and end with
     `ignore_index`."""
     terms = _terms(model, 0.0, 0.0, ignore_index, convention)
-    compared = _compared(kind_of(model, convention), model, labels, terms)
+    compared = _compared(model, labels, terms)
     return {it.target.output: (it.labels, _logits(model, outputs, it.target)) for it in compared}
 
 
@@ -145,13 +145,13 @@ def _terms(
 ) -> Terms:
     """Returns the terms of a loss, after their checks."""
     check_model(model, "a loss")
-    check_terms(label_smoothing=label_smoothing, z_loss=z_loss, ignore_index=ignore_index)
+    check_terms(label_smoothing, z_loss, ignore_index)
     return Terms(model.config, label_smoothing, z_loss, ignore_index, convention)
 
 
 def _values(model: Model, outputs: Outputs, labels: Labels, terms: Terms) -> Values:
     values = {}
-    for it in _compared(kind_of(model, terms.convention), model, labels, terms):
+    for it in _compared(model, labels, terms):
         logits = _logits(model, outputs, it.target)
         check_labels(type(model).__name__, it.given, it.labels, logits, it.measure, terms)
         value, counted = it.measure.values(logits, it.labels, terms)
@@ -172,18 +172,18 @@ def _logits(model: Model, outputs: Outputs, target: Target) -> Logits:
     return found
 
 
-def _compared(kind: Kind, model: Model, labels: Labels, terms: Terms) -> list[_Compared]:
+def _compared(model: Model, labels: Labels, terms: Terms) -> list[_Compared]:
     """Aligns the labels that are given."""
+    kind, compared = loss_kind(model, terms.convention), []
     check_names(type(model).__name__, kind, labels)
-    compared = []
-    for target in kind.targets:
+    for target, choice in zip(kind.targets, MEASURES[model.loss_kind or ""], strict=True):
         given = next((name for name in target.names if name in labels), None)
         if given is None:
             continue
         array = numeric(f"{type(model).__name__}: {given}", labels[given])
         if jnp.issubdtype(array.dtype, jnp.integer):
             array = array.astype(jnp.int32)  # `ignore_index` is no unsigned integer
-        measure = target.measured(array, terms)
+        measure = measured(choice, array, terms)
         if given == target.labels:
             array = measure.aligned(array, terms)
         compared.append(_Compared(target, measure, array, given))

@@ -7,26 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...core.head_kinds import LABELS, Kind
 from ...core.model import Model
 from ...params.types import PyTree
 from ..checked import check_model
-from . import measures
-from .checks import check_names, numeric
-from .kinds import KINDS, Kind, kind_of
-from .measures import BEYOND, POSITION, Terms
+from .checks import check_names, loss_kind, numeric
+from .measures import BEYOND, MEASURES, Terms, measured, shifted
 
 Arrays: TypeAlias = Mapping[str, PyTree]
 """Columns of a batch by their names: arrays, and an encoder's outputs."""
 Batch: TypeAlias = Arrays | Sequence[PyTree]
 
-LABELS = frozenset(
-    name
-    for kind in KINDS.values()
-    for target in kind.targets
-    for name in (*target.names, target.other)
-    if name is not None
-)
-"""What labels are called: no model has an input of these names."""
 _STANDS_FOR_IDS = ("inputs_embeds", "encoder_outputs")
 
 
@@ -60,13 +51,13 @@ def match_labels(
             beside inputs of another number of examples.
     """
     check_model(model, "match_labels")
-    kind, owner = kind_of(model, convention), type(model).__name__
+    kind, owner = loss_kind(model, convention), type(model).__name__
     inputs, labels = _apart(model, kind, batch)
     check_names(owner, kind, labels)
     terms = Terms(model.config, ignore_index=ignore_index, convention=convention)
     _check_inputs(model, inputs, labels)
-    if kind.makes_decoder_inputs:
-        inputs = _with_decoder_inputs(model, kind, inputs, labels, terms)
+    if kind.decodes:
+        inputs = _with_decoder_inputs(model, inputs, labels["labels"], terms)
     if kind.ignores_padding and inputs.get("attention_mask") is not None:
         labels["labels"] = _without_padding(owner, labels["labels"], inputs, ignore_index)
     if convention == "torch":
@@ -139,14 +130,13 @@ def _check_inputs(model: Model, inputs: Arrays, labels: Arrays) -> None:
 
 
 def _with_decoder_inputs(
-    model: Model, kind: Kind, inputs: dict[str, PyTree], labels: Arrays, terms: Terms
+    model: Model, inputs: dict[str, PyTree], labels: PyTree, terms: Terms
 ) -> dict[str, PyTree]:
     """Adds the decoder's input, unless it is given."""
     if any(inputs.get(n) is not None for n in ("decoder_input_ids", "decoder_inputs_embeds")):
         return inputs
-    (target,) = kind.targets
-    ids = jnp.asarray(labels[target.labels])
-    ids = target.measured(ids, terms).aligned(ids, terms)
+    ids, (choice,) = jnp.asarray(labels), MEASURES[model.loss_kind or ""]
+    ids = measured(choice, ids, terms).aligned(ids, terms)
     ids = jnp.where(ids == terms.ignore_index, -100, ids)
     made: Any = model  # of an encoder-decoder
     return {**inputs, "decoder_input_ids": made.prepare_decoder_input_ids_from_labels(ids)}
@@ -171,7 +161,7 @@ def _length(model: Model, inputs: Arrays) -> int | None:
 
 def _within(kind: Kind, labels: Arrays, length: int | None) -> dict[str, jax.Array]:
     """Marks the positions of answers at `length` or after it as ones that do not count."""
-    names = [t.labels for t in kind.targets if t.measure is POSITION and length is not None]
+    names = [n for n in kind.names if n.endswith("_positions") and length is not None]
     return {name: jnp.where(labels[name] >= length, BEYOND, labels[name]) for name in names}
 
 
@@ -189,6 +179,6 @@ def _shifted_in_segments(
             f"{owner}: segment_ids has shape {ids.shape} and labels {given.shape}; expected the "
             "same"
         )
-    follows = (measures.shifted(ids, terms) == ids) & (ids > 0)
-    shifted = jnp.where(follows, measures.shifted(given, terms), terms.ignore_index)
-    return {**rest, "shift_labels": shifted}
+    follows = (shifted(ids, terms) == ids) & (ids > 0)
+    ready = jnp.where(follows, shifted(given, terms), terms.ignore_index)
+    return {**rest, "shift_labels": ready}

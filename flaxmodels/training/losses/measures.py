@@ -243,3 +243,32 @@ def of_distribution(labels: jax.Array, terms: Terms) -> Measure:
     if terms.is_tf or problem is not None or one:
         return of_problem(labels, terms)
     return CLASS_OR_NONE if labels.ndim == 1 or labels.shape[-1] == 1 else PROBABILITIES
+
+
+Choice: TypeAlias = Measure | Callable[[jax.Array, Terms], Measure]
+"""How labels are compared, or what decides it."""
+
+MEASURES: dict[str, tuple[Choice, ...]] = {
+    "causal_lm": (NEXT_TOKEN,),
+    "unshifted_lm": (THIS_TOKEN,),
+    "masked_lm": (THIS_TOKEN,),
+    "seq2seq_lm": (THIS_TOKEN,),
+    "restoring_lm": (RESTORED_TOKEN,),
+    "sequence_classification": (of_problem,),
+    "distribution_classification": (of_distribution,),
+    "token_classification": (TOKEN_CLASS,),
+    "unpadded_token_classification": (TOKEN_CLASS,),
+    "question_answering": (POSITION, POSITION),
+    "multiple_choice": (CHOICE,),
+    "next_sentence": (NEXT_SENTENCE,),
+    "pretraining": (THIS_TOKEN, CLASS),
+    "sentence_order_pretraining": (THIS_TOKEN, CLASS),
+    "replaced_tokens": (REPLACED_TOKEN,),
+    "double_heads": (NEXT_TOKEN, CHOICE),
+}
+"""Kind of head -> how the labels of each of its targets are compared."""
+
+
+def measured(choice: Choice, labels: jax.Array, terms: Terms) -> Measure:
+    """Returns how these labels are compared."""
+    return choice if isinstance(choice, Measure) else choice(labels, terms)

@@ -1,7 +1,8 @@
 """What the loss of a token is, of its logits over the whole vocabulary; and its gradient."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -33,31 +34,23 @@ class TokenLoss:
     ignore_index: int = -100
     vocab_size: int | None = None
 
-    def check(self, width: int) -> None:
-        """Raises `ValueError` for a number out of range; `width` is V."""
-        check_terms(
-            label_smoothing=self.label_smoothing,
-            z_loss=self.z_loss,
-            ignore_index=self.ignore_index,
-        )
-        if self.vocab_size is not None and whole("vocab_size", self.vocab_size) > width:
-            raise ValueError(
-                f"vocab_size is {self.vocab_size}, and the weight has {width} columns: expected "
-                f"1 to {width}"
-            )
+    def __post_init__(self) -> None:
+        check_terms(self.label_smoothing, self.z_loss, self.ignore_index)
 
-    def losses(self, logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, LogSum]:
+    def losses(
+        self, logits: jax.Array, labels: jax.Array, at: "At | None" = None
+    ) -> tuple[jax.Array, LogSum]:
         """Returns the losses of tokens [...], and what `gradient` needs of their logits.
 
-        All is made of maxima and sums over V, which are what devices exchange where V is split: so
-        the logit of the label is summed out of all, not taken.
+        Args:
+            at: takes the logit of each label; `summed_out` if None.
         """
         smooth, count = self.label_smoothing, self._count(logits)
         there = self._masked(logits, -jnp.inf)
-        largest = jnp.max(there, axis=-1)
+        # Relative to the largest, so that a label that is nearly certain keeps its digits.
+        largest = jax.lax.stop_gradient(jnp.max(there, axis=-1))
         log = jnp.log(jnp.sum(jnp.exp(there - largest[..., None]), axis=-1))
-        chosen = jnp.where(_columns(logits) == labels[..., None], logits, 0)
-        loss = log - (1 - smooth) * (jnp.sum(chosen, axis=-1) - largest)
+        loss = log - (1 - smooth) * ((at or summed_out)(labels, logits) - largest)
         if smooth:
             loss -= smooth * (jnp.sum(self._masked(logits, 0), axis=-1) / count - largest)
         if self.z_loss:
@@ -88,9 +81,7 @@ class TokenLoss:
         return x if count == x.shape[-1] else jnp.where(_columns(x) < count, x, fill)
 
 
-def check_terms(
-    *, label_smoothing: float = 0.0, z_loss: float = 0.0, ignore_index: int = -100
-) -> None:
+def check_terms(label_smoothing: float, z_loss: float, ignore_index: int = -100) -> None:
     """Raises ValueError for what no loss has: a smoothing that is not from 0 to 1, a negative
     `z_loss`, an index that is no int32."""
     number("label_smoothing", label_smoothing, 0, 1)
@@ -114,6 +105,16 @@ def classes_of(labels: ArrayLike, logits: tuple[int, ...]) -> jax.Array:
             f"{logits[:-1]}, of one class or more"
         )
     return ids.astype(jnp.int32)  # `ignore_index` is no unsigned integer
+
+
+At: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
+"""(labels int [...], x [..., V]) -> the number of x at each label."""
+
+
+def summed_out(labels: jax.Array, x: jax.Array) -> jax.Array:
+    """Sums the number at each label out of all: sums over V are what devices exchange where V is
+    split."""
+    return jnp.sum(jnp.where(_columns(x) == labels[..., None], x, 0), axis=-1)
 
 
 def _columns(x: jax.Array) -> jax.Array:
