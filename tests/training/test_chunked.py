@@ -306,7 +306,7 @@ def test_inside_of_shard_map_gradients_are_summed_over_devices():
             ValueError,
             "label_smoothing is 1.5; expected a number from 0 to 1",
         ),
-        ({"vocab_size": V + 1}, ValueError, "vocab_size is 38, and the weight has 37 columns"),
+        ({"vocab_size": V + 1}, ValueError, "vocab_size is 38; expected at most 37"),
     ],
 )
 def test_what_is_no_loss_is_refused(changes, error, message):

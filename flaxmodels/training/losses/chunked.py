@@ -88,11 +88,8 @@ def chunked_cross_entropy(
     if softcap is not None:
         softcap = number("softcap", softcap, exclusive=True)
     logits = DeferredLogits(hidden, weight, bias, axis, scale=scale, softcap=softcap)
-    if vocab_size is not None and count("vocab_size", vocab_size) > logits.vocab_size:
-        raise ValueError(
-            f"vocab_size is {vocab_size}, and the weight has {logits.vocab_size} columns: expected "
-            f"1 to {logits.vocab_size}"
-        )
+    if vocab_size is not None:
+        vocab_size = whole("vocab_size", vocab_size, most=logits.vocab_size)
     token_loss = TokenLoss(label_smoothing, z_loss, ignore_index, vocab_size)
     return losses_of(logits, labels, token_loss, chunk)
 
