@@ -1,6 +1,10 @@
 """The command line: `flaxmodels chat FOLDER`, `convert SOURCE FOLDER`, `plan SOURCE`,
 `export SOURCE`, `inspect SOURCE`, `diff A B`, `download REPO`, `upload FOLDER REPO`,
-`card FOLDER`."""
+`card FOLDER`.
+
+Each command is a function of what its parser gives, by name: an option is called as the keyword
+that it becomes (`dest`), so that a command hands on what it does not use itself.
+"""
 
 import argparse
 import contextlib
@@ -9,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,30 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_chat(commands)
     _add_convert(commands)
     _add_export(commands)
-    plan = commands.add_parser("plan", help="print what loading a checkpoint would read")
-    plan.add_argument("source", help="a folder or a repository")
-    _add_inspect(commands)
-    diff = commands.add_parser("diff", help="compare two checkpoints, tensor by tensor")
-    diff.add_argument("a", help="a folder, a weights file, or a repository")
-    diff.add_argument("b", help="another")
+    _add_checkpoints(commands)
     _add_hub(commands)
-    args = parser.parse_args(arguments)
-    run = {
-        "chat": _chat,
-        "convert": _convert,
-        "export": _export,
-        "plan": _plan,
-        "inspect": _inspect,
-        "diff": _diff,
-        "download": _download,
-        "upload": _upload,
-        "card": _card,
-    }
+    given = vars(parser.parse_args(arguments))
+    command, run = given.pop("command"), given.pop("run")
     try:
         with _plain_warnings():
-            status = run[args.command](args)
+            status = run(**given)
         sys.stdout.flush()
-        return status
+        return status or 0
     except BrokenPipeError:  # whoever reads what is printed has seen enough
         with contextlib.suppress(OSError, ValueError):  # nor may the interpreter print the rest
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (ValueError, OSError, TypeError, ImportError, MemoryError, RecursionError) as error:
         print(f"flaxmodels: {_printable(error)}", file=sys.stderr)
-        return 2 if args.command == "diff" else 1
+        return 2 if command == "diff" else 1
 
 
 @contextlib.contextmanager
@@ -76,6 +66,7 @@ def _printable(error: BaseException | str) -> str:
 
 def _add_chat(commands) -> None:
     parser = commands.add_parser("chat", help="talk with a model, or have it continue a text")
+    parser.set_defaults(run=_chat)
     parser.add_argument("source", help="a folder or a repository")
     parser.add_argument("--system", metavar="TEXT", help="what the model is told first")
     parser.add_argument("--max-new-tokens", type=int, default=512, help="of an answer")
@@ -84,11 +75,20 @@ def _add_chat(commands) -> None:
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", help="that is computed in; float32 on a CPU, else as stored")
-    parser.add_argument("--quiet", action="store_true", help="print no tokens per second")
+    parser.add_argument(
+        "--quiet", dest="show", action="store_false", help="print no tokens per second"
+    )
+
+
+def _chat(source: str, **wishes: Any) -> None:
+    from . import chat
+
+    chat.run(source, chat.Wishes(**wishes))
 
 
 def _add_convert(commands) -> None:
     parser = commands.add_parser("convert", help="write a checkpoint in another format")
+    parser.set_defaults(run=_convert)
     parser.add_argument("source", help="a folder, a weights file, or a repository")
     parser.add_argument("folder", help="where to write; made if absent")
     parser.add_argument("--format", default="safetensors", help="safetensors, msgpack or orbax")
@@ -99,7 +99,10 @@ def _add_convert(commands) -> None:
     parser.add_argument("--variant", help="the variant to write")
     parser.add_argument("--checksums", action="store_true", help="also write checksums.json")
     parser.add_argument(
-        "--any-pickle", action="store_true", help="pass over objects in PyTorch files; runs no code"
+        "--any-pickle",
+        dest="weights_only",
+        action="store_false",
+        help="pass over objects in PyTorch files; runs no code",
     )
     parser.add_argument(
         "--drop",
@@ -111,185 +114,134 @@ def _add_convert(commands) -> None:
     parser.add_argument("--no-verify", dest="verify", action="store_false", help="no reading back")
 
 
+def _convert(
+    source: str,
+    folder: str,
+    framework: str | None,
+    from_variant: str | None,
+    weights_only: bool,
+    **options: Any,
+) -> None:
+    from ..params.sizes import format_size
+    from .convert import convert
+
+    weights = {"framework": framework, "variant": from_variant, "weights_only": weights_only}
+    size = convert(source, folder, weights=weights, **options)
+    print(f"{folder}: {format_size(size)}{', verified' if options['verify'] else ''}")
+
+
 def _add_export(commands) -> None:
     parser = commands.add_parser("export", help="make an export again, or one of a checkpoint")
+    parser.set_defaults(run=_export)
     parser.add_argument("source", help="a folder of versions, a saved folder, or a repository")
     parser.add_argument("--version", type=int, default=1)
     parser.add_argument(
         "--to", metavar="FOLDER", help="of versions; SOURCE/saved_model if not said"
     )
-    parser.add_argument("--platforms", help="such as cpu,cuda,tpu")
+    parser.add_argument("--platforms", type=lambda text: text.split(","), help="as cpu,cuda,tpu")
     parser.add_argument("--max-length", type=int, help="the most tokens")
     parser.add_argument("--max-batch", type=int, help="the most rows")
     parser.add_argument("--overwrite", action="store_true", default=None)
 
 
-def _add_inspect(commands) -> None:
-    parser = commands.add_parser("inspect", help="print what a checkpoint holds, from its headers")
-    parser.add_argument("source", help="a folder, a weights file, or a repository")
-    parser.add_argument("--depth", type=int, help="a row per module down to so many names")
-    parser.add_argument("--mesh", help="show the sharding on a mesh: fsdp=4,tensor=2")
-    parser.add_argument("--html", metavar="PAGE", help="also write a page for a browser")
+def _export(**given: Any) -> None:
+    from . import export
+
+    print(export.run(**given))
+
+
+def _add_checkpoints(commands) -> None:
+    """Adds the commands that print what checkpoints hold."""
+    plan = commands.add_parser("plan", help="print what loading a checkpoint would read")
+    plan.set_defaults(run=_plan)
+    plan.add_argument("source", help="a folder or a repository")
+    inspect = commands.add_parser("inspect", help="print what a checkpoint holds, from its headers")
+    inspect.set_defaults(run=_inspect)
+    inspect.add_argument("source", help="a folder, a weights file, or a repository")
+    inspect.add_argument("--depth", type=int, help="a row per module down to so many names")
+    inspect.add_argument("--mesh", help="show the sharding on a mesh: fsdp=4,tensor=2")
+    inspect.add_argument("--html", metavar="PAGE", help="also write a page for a browser")
+    diff = commands.add_parser("diff", help="compare two checkpoints, tensor by tensor")
+    diff.set_defaults(run=_diff)
+    diff.add_argument("a", help="a folder, a weights file, or a repository")
+    diff.add_argument("b", help="another")
+
+
+def _plan(source: str) -> None:
+    from ..auto import load_plan
+
+    print(load_plan(source))
+
+
+def _inspect(source: str, depth: int | None, mesh: str | None, html: str | None) -> None:
+    from . import inspect
+
+    leaves = inspect.leaves_of(source, mesh=inspect.parse_mesh(mesh) if mesh else None)
+    print(inspect.table(leaves, depth))
+    if html:
+        Path(html).write_text(inspect.page(leaves, source), encoding="utf-8")
+
+
+def _diff(a: str, b: str) -> int:
+    from .. import params as fp
+    from ..hub import fetched, resolve
+
+    result = fp.diff(*(fetched(resolve(name)).open() for name in (a, b)))
+    print(result)
+    return 0 if result.equal else 1
 
 
 def _add_hub(commands) -> None:
     """Adds the commands of the Hub. Its token is that of `hf auth login`, or HF_TOKEN: never an
     argument, which everybody on the machine could read."""
     download = commands.add_parser("download", help="fetch a checkpoint, and print its folder")
+    download.set_defaults(run=_download)
     download.add_argument("repo", help="organisation/name")
     download.add_argument("--revision", default="main", help="a branch, a tag, a commit, refs/pr/N")
     download.add_argument("--cache-dir")
     download.add_argument("--framework", choices=("pt", "tf", "flax"), help="whose weights")
     download.add_argument("--variant", help="which weights")
     upload = commands.add_parser("upload", help="push a saved checkpoint, in one commit")
+    upload.set_defaults(run=_upload)
     upload.add_argument("folder", help="where save_pretrained wrote")
     upload.add_argument("repo", help="organisation/name; made if absent")
     upload.add_argument("--revision", help="the branch; made if absent")
     upload.add_argument("--variant", help="which weights")
     upload.add_argument("--create-pr", action="store_true", help="open a pull request instead")
     upload.add_argument("--private", action="store_true", default=None, help="if it is made")
-    upload.add_argument("--message", help="of the commit")
+    upload.add_argument("--message", dest="commit_message", metavar="TEXT", help="of the commit")
     card = commands.add_parser("card", help="write a README.md for a saved checkpoint")
+    card.set_defaults(run=_card)
     card.add_argument("folder", help="where save_pretrained wrote")
     card.add_argument("--name", help="organisation/name of its repository; else the folder")
     card.add_argument("--variant", help="which weights")
     card.add_argument("--language", action="append")
     for parser in (upload, card):
-        parser.add_argument("--tag", action="append", help="for the card; may be repeated")
+        parser.add_argument(
+            "--tag", dest="tags", action="append", metavar="TAG", help="for the card"
+        )
         parser.add_argument("--license")
         parser.add_argument("--finetuned-from", metavar="REPO", help="the original")
 
 
-def _chat(args: argparse.Namespace) -> int:
-    from . import chat
-
-    wishes = chat.Wishes(
-        max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        system=args.system,
-        seed=args.seed,
-        dtype=args.dtype,
-        show=not args.quiet,
-    )
-    chat.run(args.source, wishes)
-    return 0
-
-
-def _convert(args: argparse.Namespace) -> int:
-    from ..params.sizes import format_size
-    from .convert import convert
-
-    size = convert(
-        args.source,
-        args.folder,
-        format=args.format,
-        dtype=args.dtype,
-        max_shard_size=args.max_shard_size,
-        variant=args.variant,
-        checksums=args.checksums,
-        verify=args.verify,
-        drop=args.drop,
-        weights={
-            "framework": args.framework,
-            "variant": args.from_variant,
-            "weights_only": not args.any_pickle,
-        },
-    )
-    print(f"{args.folder}: {format_size(size)}{', verified' if args.verify else ''}")
-    return 0
-
-
-def _export(args: argparse.Namespace) -> int:
-    from . import export
-
-    path = export.run(
-        args.source,
-        args.version,
-        to=args.to,
-        platforms=args.platforms and args.platforms.split(","),
-        max_length=args.max_length,
-        max_batch=args.max_batch,
-        overwrite=args.overwrite,
-    )
-    print(path)
-    return 0
-
-
-def _plan(args: argparse.Namespace) -> int:
-    from ..auto import load_plan
-
-    print(load_plan(args.source))
-    return 0
-
-
-def _inspect(args: argparse.Namespace) -> int:
-    from . import inspect
-
-    mesh = inspect.parse_mesh(args.mesh) if args.mesh else None
-    leaves = inspect.leaves_of(args.source, mesh=mesh)
-    print(inspect.table(leaves, args.depth))
-    if args.html:
-        Path(args.html).write_text(inspect.page(leaves, args.source), encoding="utf-8")
-    return 0
-
-
-def _diff(args: argparse.Namespace) -> int:
-    from .. import params as fp
-    from ..hub import fetched, resolve
-
-    result = fp.diff(*(fetched(resolve(name)).open() for name in (args.a, args.b)))
-    print(result)
-    return 0 if result.equal else 1
-
-
-def _download(args: argparse.Namespace) -> int:
+def _download(repo: str, framework: str | None, variant: str | None, **where: Any) -> None:
     from ..hub import download
 
-    weights = {"framework": args.framework, "variant": args.variant}
-    folder = download(args.repo, weights=weights, revision=args.revision, cache_dir=args.cache_dir)
-    print(folder)
-    return 0
+    print(download(repo, weights={"framework": framework, "variant": variant}, **where))
 
 
-def _upload(args: argparse.Namespace) -> int:
+def _upload(folder: str, repo: str, variant: str | None, **options: Any) -> None:
     from ..auto import saved
     from ..checkpoints.publishing.push import upload
 
-    model, params = saved(args.folder, args.variant)
-    commit = upload(
-        args.folder,
-        args.repo,
-        model=model,
-        params=params,
-        variant=args.variant,
-        revision=args.revision,
-        create_pr=args.create_pr,
-        private=args.private,
-        commit_message=args.message,
-        tags=args.tag,
-        license=args.license,
-        finetuned_from=args.finetuned_from,
-    )
+    model, params = saved(folder, variant)
+    commit = upload(folder, repo, model=model, params=params, variant=variant, **options)
     print(commit.pr_url or commit.commit_url)
-    return 0
 
 
-def _card(args: argparse.Namespace) -> int:
+def _card(folder: str, name: str | None, variant: str | None, **card: Any) -> None:
     from ..auto import saved
     from ..checkpoints.publishing.model_card import create_model_card
 
-    model, params = saved(args.folder, args.variant)
-    path = create_model_card(
-        model,
-        args.folder,
-        args.name or args.folder,
-        params=params,
-        tags=args.tag,
-        language=args.language,
-        license=args.license,
-        finetuned_from=args.finetuned_from,
-    )
-    print(path)
-    return 0
+    model, params = saved(folder, variant)
+    print(create_model_card(model, folder, name or folder, params=params, **card))

@@ -2,7 +2,6 @@
 
 from ..documents.front_matter import CARD_NAME as CARD_NAME
 from ..documents.front_matter import Words as Words
-from .branch import commit_info as commit_info
 from .companions import companions as companions
 from .companions import copy_companion as copy_companion
 from .companions import is_companion as is_companion

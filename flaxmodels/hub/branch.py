@@ -138,8 +138,10 @@ class Branch:
 
     def info(self, oid: str, message: Message, ref: str | None = None) -> "CommitInfo":
         """Makes the client's description of a commit."""
+        from huggingface_hub import CommitInfo
+
         number = ref.removeprefix("refs/pr/") if ref and self._create_pr else None
-        return commit_info(
+        return CommitInfo(
             oid=oid,
             commit_url=f"{self.url}/commit/{oid}",
             commit_message=message.title,
@@ -179,26 +181,6 @@ class Branch:
             (int(ref.ref.removeprefix("refs/pr/")) for ref in refs or ()), reverse=True
         )
         return [f"refs/pr/{number}" for number in numbers[:_NEWEST]]
-
-
-def commit_info(
-    *,
-    oid: str,
-    commit_url: str,
-    commit_message: str,
-    commit_description: str,
-    pr_url: str | None = None,
-) -> "CommitInfo":
-    """Makes a `CommitInfo` of a commit that another process made, or whose answer was lost."""
-    from huggingface_hub import CommitInfo
-
-    return CommitInfo(
-        oid=oid,
-        commit_url=commit_url,
-        commit_message=commit_message,
-        commit_description=commit_description,
-        pr_url=pr_url,
-    )
 
 
 def _checked(repo_id: str, token: str | bool | None) -> str | bool:

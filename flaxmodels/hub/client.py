@@ -19,6 +19,7 @@ from .errors import HubError, keep_secret, scrubbed
 from .session import LONGEST_WAIT, constants, guarded
 
 if TYPE_CHECKING:
+    from httpx2 import Response  # or httpx's, by the client's version
     from huggingface_hub import HfApi
 
 T = TypeVar("T")
@@ -122,36 +123,55 @@ def read_range(
     server: str = "the Hub",
 ) -> bytes:
     """Reads `count` bytes of a file. Headers with a secret go to its host alone."""
-    from huggingface_hub import get_session
-    from huggingface_hub.utils import hf_raise_for_status
-
     if not count:
         return b""
     last = offset + count - 1
-    asked = (headers or {}) | {"Range": f"bytes={offset}-{last}", "Accept-Encoding": "identity"}
 
-    def call() -> bytes:
+    def read(answer: "Response") -> bytes:
+        raise_for_status(answer)
+        skip = 0 if answer.status_code == 206 else offset  # without ranges, all of it comes
+        if answer.status_code == 206:
+            given = answer.headers.get("content-range")
+            match = _RANGE.fullmatch(given or "")
+            if match is None or (int(match[1]), int(match[2])) != (offset, last):
+                raise HubError(
+                    f"{subject}: bytes {offset} to {last} were asked for, and {quoted(given)} came"
+                )
+        data = bytearray()
+        for block in answer.iter_bytes():
+            data += block
+            if len(data) >= skip + count:
+                return bytes(data[skip : skip + count])
+        raise OSError(f"{len(data)} bytes came, {skip + count} were expected")
+
+    asked = (headers or {}) | {"Range": f"bytes={offset}-{last}"}
+    return get(subject, url, read, asked, server)
+
+
+def get(
+    subject: str,
+    url: str,
+    use: Callable[["Response"], T],
+    headers: dict[str, str],
+    server: str = "the Hub",
+) -> T:
+    """Asks for a file as it is stored, and returns `use(answer)`; tried as `attempt` does."""
+    from huggingface_hub import get_session
+
+    asked = headers | {"Accept-Encoding": "identity"}
+
+    def call() -> T:
         with get_session().stream("GET", url, headers=asked, timeout=timeout()) as answer:
-            hf_raise_for_status(answer)
-            skip = 0 if answer.status_code == 206 else offset  # without ranges, all of it comes
-            if answer.status_code == 206:
-                given = answer.headers.get("content-range")
-                match = _RANGE.fullmatch(given or "")
-                if match is None or (int(match[1]), int(match[2])) != (offset, last):
-                    raise HubError(
-                        f"{subject}: bytes {offset} to {last} were asked for, and "
-                        f"{quoted(given)} came"
-                    )
-            data = bytearray()
-            for block in answer.iter_bytes():
-                data += block
-                if len(data) >= skip + count:
-                    break
-        if len(data) < skip + count:
-            raise OSError(f"{len(data)} bytes came, {skip + count} were expected")
-        return bytes(data[skip : skip + count])
+            return use(answer)
 
     return attempt(subject, call, server=server)
+
+
+def raise_for_status(answer: "Response") -> None:
+    """Raises the client's error for an answer that is a refusal."""
+    from huggingface_hub.utils import hf_raise_for_status
+
+    hf_raise_for_status(answer)
 
 
 def status_of(error: BaseException) -> int | None:

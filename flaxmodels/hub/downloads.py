@@ -78,10 +78,6 @@ class RepositoryStore:
         check_size(f"{self.repository}, {name}", self.repository.entries[name].size, most)
         return LocalFile(self.wait_for(name))
 
-    def download(self, paths: Sequence[str]) -> None:
-        """Downloads files, unless they are here."""
-        self.expect(paths, Reads.PATH)
-
     def announce(self, name: str) -> None:
         """Adds a file to the total of the bar, unless it is here or on its way."""
         with self._lock:
@@ -91,8 +87,8 @@ class RepositoryStore:
     def start(self, name: str) -> None:
         """Begins to download a file, unless it is here or on its way."""
         with self._lock, self._cancelled_is_an_error(name, self._batch):
+            self.announce(name)
             if name not in self._downloads and not self._has(name):
-                self._batch.bar.expect(name, self.repository.entries[name].size)
                 self._downloads[name] = self._batch.submit(self._fetch, name, self._batch)
 
     def wait_for(self, name: str) -> str:

@@ -14,11 +14,11 @@ import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from .. import params as fp
 from ..params.formats import LOCAL, File, LocalFile, Reads, check_size
-from .client import attempt, read_range, timeout
+from .client import attempt, get, raise_for_status, read_range
 from .errors import scrubbed
 
 if TYPE_CHECKING:
@@ -41,22 +41,6 @@ class _Info:
     is_folder: bool = False
 
 
-class _Reader(Protocol):
-    def info(self, url: str) -> _Info | None:
-        """Returns None where nothing is, or nothing that may be read."""
-        ...
-
-    def names(self, url: str) -> list[str]:
-        """Lists a folder, if that can be done."""
-        ...
-
-    def read(self, url: str, offset: int, count: int) -> bytes: ...
-
-    def copy(self, url: str, target: BinaryIO, most: int | None) -> None:
-        """Writes a file that has no ranges."""
-        ...
-
-
 class RemoteStore:
     """The store of a folder at an address. Its paths are those of a temporary folder, which holds
     what had to be copied, and is removed when the store is no more.
@@ -70,7 +54,7 @@ class RemoteStore:
         self.folder = tempfile.mkdtemp(prefix="flaxmodels-")
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         is_web = self.url.startswith(("http://", "https://"))
-        self._reader: _Reader = _Web() if is_web else _Fsspec(self.url)
+        self._reader = _Web() if is_web else _Fsspec(self.url)
         self._infos: dict[str, _Info | None] = {}
         self._names: dict[str, list[str]] = {}
 
@@ -148,7 +132,7 @@ class RemoteFile(File):
     is_remote = True
     is_kept = False
 
-    def __init__(self, url: str, size: int, reader: _Reader):
+    def __init__(self, url: str, size: int, reader: "_Web | _Fsspec"):
         super().__init__(scrubbed(url), size)
         self._url, self._reader = url, reader
 
@@ -167,7 +151,7 @@ class _Web:
 
     def info(self, url: str) -> _Info | None:
         """Reads the first byte: some addresses are good for GET alone, and not every server that
-        has ranges says so."""
+        has ranges says so. None where nothing is, or nothing that may be read."""
 
         def check(answer: "Response") -> _Info | None:
             if answer.status_code in (401, 403, 404, 410):  # 403: S3, of what is not there
@@ -175,7 +159,7 @@ class _Web:
             match = _FIRST_OF.fullmatch(answer.headers.get("content-range", ""))
             if answer.status_code == 416 and match and int(match[1]) == 0:
                 return _Info()
-            _raise_for_status(answer)
+            raise_for_status(answer)
             if answer.status_code != 206:
                 return _Info(has_ranges=False)
             if match is None:
@@ -184,17 +168,19 @@ class _Web:
                 )
             return _Info(int(match[1]))
 
-        return self._get(url, {"Range": "bytes=0-0"}, check)
+        return get(scrubbed(url), url, check, {"Range": "bytes=0-0"}, "the server")
 
     def names(self, url: str) -> list[str]:
-        return []
+        return []  # a web server lists no folder
 
     def read(self, url: str, offset: int, count: int) -> bytes:
         return read_range(scrubbed(url), url, offset, count, server="the server")
 
     def copy(self, url: str, target: BinaryIO, most: int | None) -> None:
+        """Writes a file that has no ranges."""
+
         def write(answer: "Response") -> None:
-            _raise_for_status(answer)
+            raise_for_status(answer)
             target.seek(0)
             target.truncate()
             limit = _MOST_UNSIZED if most is None else most
@@ -206,24 +192,7 @@ class _Web:
                 check_size(scrubbed(url), target.tell() + len(block), limit)
                 target.write(block)
 
-        self._get(url, {}, write)
-
-    def _get(self, url: str, headers: dict[str, str], use: Callable[["Response"], T]) -> T:
-        from huggingface_hub import get_session
-
-        headers = headers | {"Accept-Encoding": "identity"}
-
-        def call() -> T:
-            with get_session().stream("GET", url, headers=headers, timeout=timeout()) as answer:
-                return use(answer)
-
-        return attempt(scrubbed(url), call, server="the server")
-
-
-def _raise_for_status(answer: "Response") -> None:
-    from huggingface_hub.utils import hf_raise_for_status
-
-    hf_raise_for_status(answer)
+        get(scrubbed(url), url, write, {}, "the server")
 
 
 class _Fsspec:

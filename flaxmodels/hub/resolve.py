@@ -15,6 +15,7 @@ from ..params.errors import quoted
 from ..params.formats import (
     LOCAL,
     FolderFile,
+    Reads,
     Store,
     check_size,
     is_plain,
@@ -97,7 +98,7 @@ class Location:
         """Downloads files of a repository that are not on this machine; others are read where they
         are."""
         if isinstance(self.store, RepositoryStore):
-            self.store.download([path for path in paths if not os.path.exists(path)])
+            self.store.expect([path for path in paths if not os.path.exists(path)], Reads.PATH)
 
     def download(self, source: fp.Source) -> None:
         """Downloads all files of an opened source."""
@@ -247,7 +248,7 @@ def _in_repository(repository: Repository, revision: str, inside: str, progress:
     for file, limit in limits.items():
         if (name := store.file(file)) in repository.entries:
             check_size(f"{repository}, {name}", repository.entries[name].size, limit)
-    store.download([*limits])
+    store.expect([*limits], Reads.PATH)
     remember(repository, revision)
     name = "/".join(filter(None, (str(repository), store.file(folder))))
     has_config = _has_config(folder, store) or path.endswith(_WITH_CONFIG)

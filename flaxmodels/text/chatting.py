@@ -6,26 +6,14 @@ from typing import Any
 import numpy as np
 
 from ..documents.json_values import Json
-from .chat import Template, chat_text, check_call, choose
+from .chat import chat_text, check_call, choose
+from .vocabulary import Vocabulary
 
 Messages = Sequence[Mapping[str, Json]]
 
 
-class Chats:
-    """Adds chats to a tokenizer.
-
-    Attributes:
-        chat_templates: {name: template}.
-        special_tokens: {name: token}, which templates read.
-    """
-
-    chat_templates: dict[str, Template]
-    special_tokens: dict[str, str]
-
-    @property
-    def folder(self) -> str:
-        """Where the files are."""
-        raise TypeError(f"{type(self).__name__} defines no folder")
+class Chats(Vocabulary):
+    """Adds chats to a tokenizer."""
 
     def __call__(
         self, texts: str | Sequence[str], *, add_special_tokens: bool = True

@@ -33,11 +33,6 @@ _CLEANED = (  # pairs of what `decode` replaces, in this order: English before i
 class Decodes(Vocabulary):
     """Adds texts of ids to a vocabulary."""
 
-    @property
-    def folder(self) -> str:
-        """Where the files are; "" without."""
-        raise TypeError(f"{type(self).__name__} defines no folder")
-
     def decode(
         self,
         ids: int | Ids,

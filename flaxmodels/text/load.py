@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from ..hub import HubKeywords, HubOptions, Location
-from .batches import whole
+from .batches import length_of
 from .chat import read_templates
 from .files import Files
 from .pipeline import check_library, read_pipeline, read_target
@@ -74,7 +74,7 @@ def _checked(name: str, value: object) -> object:
     """Checks a setting of the caller's, which acts or raises; those of files are kept, or warned
     of."""
     if name == "model_max_length":
-        return whole(name, value)
+        return length_of(name, value)
     if name.endswith("_side") and value not in ("left", "right"):
         raise ValueError(f"{name} is {value!r:.80}; expected left or right")
     if name.endswith("_token") and not isinstance(value, str | Mapping):

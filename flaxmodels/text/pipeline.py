@@ -69,9 +69,7 @@ def read_pipeline(files: Files, settings: Settings) -> Read:
 
     Raises:
         CheckpointError: files that are damaged, or of a kind that is not read, with what would do.
-        ImportError: the library tokenizers is not installed.
     """
-    check_library()
     path, read = _reader(files)
     with reading(path):
         pipeline, settings = read(files, settings)

@@ -149,9 +149,10 @@ def _tokens(files: Files, values: Mapping[str, Json]) -> tuple[list[Token], dict
     path = files.path(CONFIG)
     lists = ("extra_special_tokens", "additional_special_tokens")
     named = {
-        k: v for k, v in values.items() if (k.endswith("_token") and v is not None) or k in lists
+        name: value
+        for name, value in values.items()
+        if name in lists or (name.endswith("_token") and isinstance(value, str | Mapping))
     }
-    named = {k: v for k, v in named.items() if k in lists or isinstance(v, str | Mapping)}
     decoder = _checked(path, values, "added_tokens_decoder", dict, None)
     if decoder is not None:
         _check_count(path, decoder)

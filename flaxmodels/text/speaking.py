@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from .languages import codes as lists
 from .languages.forms import FORMS, MARK, Languages
 from .settings import Settings
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import tokenizers
@@ -57,16 +58,10 @@ def set_template(
     )
 
 
-class Speaks:
+class Speaks(Vocabulary):
     """Adds languages to a tokenizer."""
 
-    _pipeline: tokenizers.Tokenizer
-    _settings: Settings
     _target: Speaks | None = None
-
-    def _remade(self, pipeline: tokenizers.Tokenizer, settings: Settings) -> Self:
-        """Returns a tokenizer of another pipeline, and else like this one."""
-        raise TypeError(f"{type(self).__name__} defines no _remade")
 
     @property
     def languages(self) -> tuple[str, ...]:

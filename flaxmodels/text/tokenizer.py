@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from ..params.errors import quoted
-from .batches import common_length, filled, text_of, texts_of, whole
+from .batches import common_length, filled, length_of, text_of, texts_of
 from .chat import Template
 from .chatting import Chats
 from .decoding import Decodes
@@ -49,13 +49,11 @@ class Tokenizer(Speaks, Chats, Decodes):
         folder: str = "",
         target: Read | None = None,
     ):
-        super().__init__(pipeline, settings)
-        self._folder = folder
+        super().__init__(pipeline, settings, templates, folder)
         self._lock = threading.Lock()  # truncation is a state of the pipeline
         self.padding_side = settings.padding_side
         self.truncation_side = settings.truncation_side
         self.model_max_length = settings.model_max_length
-        self.chat_templates = dict(templates)
         if target is not None:
             self._target = self._remade(*target)
 
@@ -70,11 +68,6 @@ class Tokenizer(Speaks, Chats, Decodes):
         return f"Tokenizer({self._folder!r}, {len(self)} tokens, pads {self.padding_side})"
 
     @property
-    def folder(self) -> str:
-        """Where its files are; "" for one without."""
-        return self._folder
-
-    @property
     def gives_token_types(self) -> bool:
         """Whether the files say that the model reads which text of a pair a token is of."""
         return self._settings.token_type_ids
@@ -84,7 +77,7 @@ class Tokenizer(Speaks, Chats, Decodes):
         """Whether `lowercasing` made it."""
         return self._settings.lowercasing
 
-    def lowercasing(self) -> Tokenizer:
+    def lowercasing(self) -> Self:
         """Returns a tokenizer that makes texts lower case before anything else."""
         from tokenizers import normalizers
 
@@ -93,9 +86,6 @@ class Tokenizer(Speaks, Chats, Decodes):
         pipeline.normalizer = normalizers.Sequence(steps)
         settings = dataclasses.replace(self._settings, lowercasing=True)
         return self._remade(pipeline, settings)
-
-    def _remade(self, pipeline: tokenizers.Tokenizer, settings: Settings) -> Tokenizer:
-        return type(self)(pipeline, settings, self.chat_templates, self._folder)
 
     def tokenize(self, text: str, *, add_special_tokens: bool = False) -> list[str]:
         """Splits a text into tokens."""
@@ -123,7 +113,7 @@ class Tokenizer(Speaks, Chats, Decodes):
             max_length: cut a row to this many tokens, special tokens among them, a pair where it
                 is longest.
         """
-        cut = whole("max_length", max_length)
+        cut = length_of("max_length", max_length)
         rows = self._encode(self._inputs(texts, pairs), add_special_tokens, cut)
         return [
             (np.array(self._ids(row), np.int32), np.array(row.type_ids, np.int32)) for row in rows
@@ -172,8 +162,8 @@ class Tokenizer(Speaks, Chats, Decodes):
                 arguments that contradict each other, or lengths that are none.
         """
         inputs = self._inputs(texts, pairs)
-        max_length, pad_to = whole("max_length", max_length), whole("pad_to", pad_to)
-        multiple = whole("pad_to_multiple_of", pad_to_multiple_of)
+        max_length, pad_to = length_of("max_length", max_length), length_of("pad_to", pad_to)
+        multiple = length_of("pad_to_multiple_of", pad_to_multiple_of)
         truncation = _how_to_cut(truncation, max_length, padding)
         cut = (max_length or self._longest("truncation")) if truncation else None
         encodings = self._encode(inputs, add_special_tokens, cut, truncation)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self, overload
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from .settings import Settings
 if TYPE_CHECKING:
     import jax
     import tokenizers
+
+    from .chat import Template
 
     Ids = Sequence[int] | np.ndarray | jax.Array
 
@@ -30,14 +32,22 @@ def _token_id(name: str) -> property:
 
 
 class Vocabulary:
-    """The tokens of a pipeline.
+    """A pipeline and its tokens: the base of what a tokenizer does with them.
 
     Attributes:
         special_tokens: {name: token}, "eos_token" and others.
+        chat_templates: {name: template}.
     """
 
-    def __init__(self, pipeline: tokenizers.Tokenizer, settings: Settings):
-        self._pipeline, self._settings = pipeline, settings
+    def __init__(
+        self,
+        pipeline: tokenizers.Tokenizer,
+        settings: Settings,
+        templates: Mapping[str, Template],
+        folder: str = "",
+    ):
+        self._pipeline, self._settings, self._folder = pipeline, settings, folder
+        self.chat_templates = dict(templates)
         granted = {
             name: token
             for name, token in settings.taken_for_granted.items()
@@ -45,6 +55,15 @@ class Vocabulary:
         }
         named = {name: token.content for name, token in settings.named.items()}
         self.special_tokens: dict[str, str] = {**granted, **named}
+
+    def _remade(self, pipeline: tokenizers.Tokenizer, settings: Settings) -> Self:
+        """Returns a tokenizer of another pipeline, and else like this one."""
+        return type(self)(pipeline, settings, self.chat_templates, self._folder)
+
+    @property
+    def folder(self) -> str:
+        """Where its files are; "" for one without."""
+        return self._folder
 
     bos_token, bos_token_id = _token("bos_token"), _token_id("bos_token")
     eos_token, eos_token_id = _token("eos_token"), _token_id("eos_token")

@@ -80,7 +80,7 @@ def test_a_warning_is_a_line_of_its_own(tmp_path):
 
 
 def test_interrupted(monkeypatch, capsys):
-    def interrupt(args):
+    def interrupt(**_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_plan", interrupt)

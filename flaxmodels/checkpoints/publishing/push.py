@@ -277,6 +277,8 @@ def _by_process_0(
     params: fp.PyTree, action: "Callable[[], CommitInfo | None]"
 ) -> "CommitInfo | None":
     """Returns `action()` of process 0; all get it, where params are spread over them."""
+    from huggingface_hub import CommitInfo
+
     is_local = not _are_spread(params)
     info = run_on_all_processes(
         lambda: None if jax.process_index() else action(), "committing", alone=is_local
@@ -286,7 +288,7 @@ def _by_process_0(
     names = ("commit_url", "commit_message", "commit_description", "oid", "pr_url")
     known = json.dumps({name: getattr(info, name) for name in names}) if info else ""
     told = broadcast("the commit", (lambda: known) if known else None)
-    return info or hub.commit_info(**json.loads(told))
+    return info or CommitInfo(**json.loads(told))
 
 
 def _are_spread(params: fp.PyTree) -> bool:

@@ -55,6 +55,7 @@ _QWEN_WORDS = (
 _BYTES = {  # classes that read vocab.json and merges.txt
     "": _Bytes("flags"),
     "GPT2": _Bytes("flags"),
+    "GPTNeoX": _Bytes("flags", form="NFC"),
     "Roberta": _Bytes("roberta"),
     "Bart": _Bytes("roberta"),
     "LED": _Bytes("roberta"),
@@ -120,21 +121,13 @@ def read_bytes(files: Files, settings: Settings) -> Read:
         CheckpointError: files that are damaged, or do not fit each other; a class whose texts are
             split otherwise.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
     settings = settings.with_all_named()
     if settings.cls == "CLIP":
         return _read_clip(files, settings)
     kind = _of_class(_BYTES, settings.cls, files.path(BYTES))
-    pipeline = Tokenizer(
-        models.BPE(
-            files.vocabulary(BYTES),
-            read_merges(files),
-            continuing_subword_prefix="",
-            end_of_word_suffix="",
-            fuse_unk=False,
-        )
-    )
+    pipeline = _bpe(files)
     prefix = bool(settings.values.get("add_prefix_space", False))
     if kind.form is not None:
         pipeline.normalizer = getattr(normalizers, kind.form)()
@@ -151,18 +144,9 @@ def read_bytes(files: Files, settings: Settings) -> Read:
 
 def _read_clip(files: Files, settings: Settings) -> Read:
     """Reads CLIP's BPE: lower case, and words end with "</w>"."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
-    pipeline = Tokenizer(
-        models.BPE(
-            files.vocabulary(BYTES),
-            read_merges(files),
-            continuing_subword_prefix="",
-            end_of_word_suffix="</w>",
-            fuse_unk=False,
-            unk_token=token_of(settings, "unk_token") or "<|endoftext|>",
-        )
-    )
+    pipeline = _bpe(files, "</w>", unk_token=token_of(settings, "unk_token") or "<|endoftext|>")
     pipeline.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
@@ -185,6 +169,16 @@ def _read_clip(files: Files, settings: Settings) -> Read:
     )
     add_template(pipeline, settings, "clip")
     return pipeline, settings
+
+
+def _bpe(files: Files, end_of_word: str = "", **options: str) -> Pipeline:
+    from tokenizers import Tokenizer, models
+
+    vocab, merges = files.vocabulary(BYTES), read_merges(files)
+    model = models.BPE(
+        vocab, merges, continuing_subword_prefix="", end_of_word_suffix=end_of_word, **options
+    )
+    return Tokenizer(model)
 
 
 def read_merges(files: Files) -> list[tuple[str, str]]:
