@@ -58,7 +58,6 @@ class Conversation:
     ):
         self.model, self.params, self.tokenizer, self.wishes = model, params, tokenizer, wishes
         self.key = jax.random.key(wishes.seed)
-        self.messages: list[dict[str, str]] = []
         self.forget()
 
     @property
@@ -68,7 +67,8 @@ class Conversation:
     def forget(self) -> None:
         """Begins anew, with the system's prompt alone."""
         system = self.wishes.system
-        self.messages = [] if system is None else [{"role": "system", "content": system}]
+        said = [] if system is None else [{"role": "system", "content": system}]
+        self.messages: list[dict[str, str]] = said
 
     def answer(self, text: str) -> Iterator[tuple[str, int]]:
         """Answers a text, or continues it -> pairs of (text as it comes, tokens so far).

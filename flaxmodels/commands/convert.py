@@ -27,11 +27,10 @@ from ..params.checkpoint.plan import make_plan
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
 from ..params.formats.checksums import write_checksums
-from ..params.host.copies import contiguous
 from ..params.save.write import layout_for, write_checkpoint
 from ..params.tree.cast import DtypeLike, check_patterns, dtype_for
 from ..params.tree.naming import PATHS
-from .lossless import Account, account, accounts, without
+from .lossless import Account, account, accounts, bytes_of, without
 
 Dtypes = DtypeLike | Mapping[str, DtypeLike]
 
@@ -88,7 +87,14 @@ def convert(
     source, near = location.open(**(weights or {})), location.folder
     source = without(source, [drop] if isinstance(drop, str) else drop)
     travelling, whole = _checked_companions(near), _account(near, source, format)
-    leaves = _write(whole, source, near, folder, options, dtype, _beside(travelling))
+
+    def copy_replaced(place: Path) -> None:
+        """Copies what a save replaces, as part of it: the source may be what is replaced."""
+        for file in travelling:
+            if file.name == GENERATION_CONFIG_NAME:
+                copy_companion(file, place)
+
+    leaves = _write(whole, source, near, folder, options, dtype, Beside(copy_replaced))
     for file in travelling:
         if not os.path.lexists(Path(folder, file.name)):
             copy_companion(file, folder)
@@ -96,17 +102,6 @@ def convert(
         written = fp.open_checkpoint(folder, variant=variant, framework=_FRAMEWORK[format])
         _compare(leaves, _written_leaves(whole, written))
     return sum(leaf.nbytes for leaf in leaves.values())
-
-
-def _beside(travelling: Sequence[FolderFile]) -> Beside:
-    """Copies, as part of the save, what a save replaces: the source may be what is replaced."""
-    replaced = [file for file in travelling if file.name == GENERATION_CONFIG_NAME]
-
-    def write(place: Path) -> None:
-        for file in replaced:
-            copy_companion(file, place)
-
-    return Beside(write)
 
 
 def _refuse_gguf(location: Location) -> None:
@@ -166,7 +161,7 @@ def _account(near: str, source: fp.Source, format: str) -> Account | None:
     try:
         whole = accounts(near, source)
     except ConfigError as error:
-        if not keeps_names or _is_known(values):
+        if not keeps_names or registration.is_known(values.get("model_type")):
             raise
         warn(f"{error}; its tensors keep their names, and {CONFIG_NAME} is copied")
         return None
@@ -200,7 +195,7 @@ def _write(
             f"{some(map(quoted, source.passed_over))}"
         )
     if whole is None:
-        leaves = {leaf.path: leaf for leaf in _plain_leaves(source, dtype)}
+        leaves = _plain_leaves(source, dtype)
         check_patterns("dtype", dtype, leaves)
         _write_plain(source, near, folder, leaves, options, beside)
         return leaves
@@ -213,9 +208,9 @@ def _write(
     return leaves
 
 
-def _plain_leaves(source: fp.Source, dtype: Dtypes) -> list[StoredLeaf]:
+def _plain_leaves(source: fp.Source, dtype: Dtypes) -> dict[str, StoredLeaf]:
     plan = make_plan(identity_match(source), dict(source.tensors))
-    return [StoredLeaf(leaf, dtype) for leaf in plan.leaves]
+    return {leaf.path: StoredLeaf(leaf, dtype) for leaf in plan.leaves}
 
 
 def _write_plain(
@@ -264,15 +259,10 @@ def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
     return text_of(values)
 
 
-def _is_known(values: Mapping[str, object]) -> bool:
-    """Tells whether a configuration is of a family that is here."""
-    return registration.is_known(values.get("model_type"))
-
-
 def _written_leaves(whole: Account | None, written: fp.Source) -> dict[str, StoredLeaf]:
     """Returns the leaves that a reader finds in the result, by path."""
     if whole is None:
-        return {leaf.path: leaf for leaf in _plain_leaves(written, "auto")}
+        return _plain_leaves(written, "auto")
     again = account(whole.model, written)
     if again.left or again.missing:
         raise fp.CheckpointError(
@@ -298,7 +288,7 @@ def _compare(leaves: Mapping[str, StoredLeaf], written: Mapping[str, StoredLeaf]
 
 def _digest(leaf: StoredLeaf) -> str:
     digest = hashlib.sha256(f"{leaf.dtype} {tuple(leaf.shape)} ".encode())
-    digest.update(contiguous(leaf.read()).reshape(-1).view(np.uint8).data)
+    digest.update(bytes_of(leaf.read()).data)
     return digest.hexdigest()
 
 

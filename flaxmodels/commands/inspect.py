@@ -84,7 +84,10 @@ def page(tree: fp.PyTree, title: str) -> str:
     its leaves, whose values are not read; needs treescope (`pip install flaxmodels[inspect]`)."""
     import treescope
 
-    leaves = {path: _abstract(leaf, _sharding(leaf)) for path, leaf in fp.flatten(tree).items()}
+    leaves = {
+        path: _abstract(leaf, getattr(leaf, "sharding", None))
+        for path, leaf in fp.flatten(tree).items()
+    }
     leaves = {path: leaves[path] for path in sorted(leaves, key=natural)}
     try:
         nested = fp.unflatten(leaves)
@@ -110,10 +113,6 @@ def _abstract(
     leaf: LeafPlan | fp.Tensor, sharding: jax.sharding.Sharding | None = None
 ) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _sharding(leaf: object) -> jax.sharding.Sharding | None:
-    return getattr(leaf, "sharding", None)
 
 
 def _shard_bytes(leaf: jax.ShapeDtypeStruct) -> int:

@@ -159,7 +159,7 @@ def _is_twin(model: PretrainedModel, source: fp.Source, plan: LoadPlan, name: st
                 return True
             # Old Flax has the kernel of a head, which is the table's transpose.
             turned = (served.shape, served.dtype) == (own.shape[::-1], own.dtype)
-            return turned and _bits(served.read().T).tobytes() == _bits(own.read()).tobytes()
+            return turned and bytes_of(served.read().T).tobytes() == bytes_of(own.read()).tobytes()
     return False
 
 
@@ -171,7 +171,8 @@ def _stands_for(name: str, path: str, prefix: str) -> bool:
     return kinds[0] == kinds[1] and stems[1] in (stems[0], [prefix, *stems[0]], stems[0][1:])
 
 
-def _bits(array: np.ndarray) -> np.ndarray:
+def bytes_of(array: np.ndarray) -> np.ndarray:
+    """Returns the bytes of an array in C order, uint8 [bytes]."""
     return contiguous(array).reshape(-1).view(np.uint8)
 
 

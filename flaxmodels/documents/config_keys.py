@@ -59,8 +59,7 @@ def refusal(cls: str, key: str, value: Json, names: Collection[str]) -> TypeErro
     keyword = keyword_table.KEYWORDS.get(key)
     if keyword is not None and any(type(value) is type(f) and value == f for f in keyword.fine):
         return None
-    if key in INSTEAD or keyword is not None:
-        use = INSTEAD[key] if keyword is None or key in INSTEAD else keyword.use
+    if use := INSTEAD.get(key) or (keyword and keyword.use):
         use = use.replace("{cls}", cls).replace("{name}", key)
         return TypeError(f"{cls} does not take {key}: {use}")
     if key in HARMLESS:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 from ..params.errors import some
 from ..params.scalars import flag
@@ -25,12 +25,11 @@ _UPLOADS = 2  # tries, each of five of the client's
 _NEWEST = 3  # pull requests among which one of ours is looked for
 
 
-@dataclasses.dataclass(frozen=True)
-class Message:
-    """What a commit says."""
+class Message(TypedDict):
+    """What a commit says, as keywords of the client."""
 
-    title: str
-    description: str = ""
+    commit_message: str
+    commit_description: str
 
 
 class Branch:
@@ -115,8 +114,7 @@ class Branch:
                     revision=self.revision,
                     parent_commit=self.head.commit,
                     create_pr=self._create_pr,
-                    commit_message=message.title,
-                    commit_description=message.description,
+                    **message,
                 )
             except Exception as error:  # of the client or of its transport
                 if status_of(error) in (409, 412):
@@ -144,8 +142,7 @@ class Branch:
         return CommitInfo(
             oid=oid,
             commit_url=f"{self.url}/commit/{oid}",
-            commit_message=message.title,
-            commit_description=message.description,
+            **message,
             pr_url=number and f"{self.url}/discussions/{number}",
         )
 

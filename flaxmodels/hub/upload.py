@@ -12,7 +12,7 @@ from .. import params as fp
 from ..documents.front_matter import CARD_NAME, Words, front_matter, listed, merged_card
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
-from .branch import Branch, Message, Operation, PushedFile, is_private, operations_of
+from .branch import Branch, Message, PushedFile, is_private, operations_of
 from .client import pause
 from .companions import code_named
 from .errors import HubError
@@ -215,7 +215,7 @@ class Push:
         Raises:
             HubError: the branch is what it was, unless the error says that this is not known.
         """
-        said = Message(message, description or "")
+        said = Message(commit_message=message, commit_description=description or "")
         branch, error = self.branch, None
         for count in range(_COMMITS):
             if count:
@@ -227,21 +227,17 @@ class Push:
             branch.create()
             if not changed and not gone:
                 return branch.info(branch.head.commit, said)
-            info, error = self._try(operations_of(changed, gone), said)
+            error = None
+            try:
+                info = branch.post(operations_of(changed, gone), said)
+            except HubError as failure:
+                info, error = None, failure
             info = info or self._find(files, gone, said)
             if info is not None:
                 return info
             if error is not None and not error.may_pass:
                 break
         raise error or HubError(f"{branch}: other commits came first, {_COMMITS} times; push again")
-
-    def _try(
-        self, operations: "list[Operation]", message: Message
-    ) -> "tuple[CommitInfo | None, HubError | None]":
-        try:
-            return self.branch.post(operations, message), None
-        except HubError as error:
-            return None, error
 
     def _find(
         self, files: dict[str, PushedFile], gone: list[str], message: Message

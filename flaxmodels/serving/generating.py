@@ -49,14 +49,13 @@ def keeps_cache(model: Model) -> bool:
 
 
 class Generation:
-    """The signatures `prefill` and `step` of a model that can generate."""
+    """The signatures `prefill` and `step` of a model that can generate.
+
+    Args:
+        slots: of the caches: tokens of the decoder, new ones counted in.
+    """
 
     def __init__(self, model: Passes, slots: int):
-        """Keeps its arguments.
-
-        Args:
-            slots: of the caches: tokens of the decoder, new ones counted in.
-        """
         self._model, self._slots = model, slots
         self._cache: FlatTree | None = None  # what `prefill` fills, known when it has been traced
 

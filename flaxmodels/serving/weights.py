@@ -146,20 +146,17 @@ def read_params(
         ServingError: weights that are not those of the export.
         fp.CheckpointError: a file that cannot be read.
     """
-    plan = _base_plan(folder, weights, mesh, rules, sharding)
-    found = flatten_arrays(plan.abstract_params)
-    in_base = weights.in_base
-    _check({path: found.get(name) for path, name in in_base.items()}, weights, folder)
-    others = weights.arrays.keys() - in_base.keys()
-    adapters = _adapter_plan(folder, mesh, sharding) if others else None
-    if adapters is not None:
-        arrays = flatten_arrays(adapters.abstract_params)
-        _check({path: arrays.get(path) for path in others}, weights, folder)
-    base = flatten_arrays(stream(plan, progress=progress))
-    loaded = {path: base[name] for path, name in in_base.items()}
-    if adapters is not None:
-        read = flatten_arrays(stream(adapters, progress=progress))
-        loaded |= {path: read[path] for path in others}
+    names = weights.in_base  # {path: name in the plan}
+    plans = [(_base_plan(folder, weights, mesh, rules, sharding), names)]
+    if others := weights.arrays.keys() - names.keys():
+        plans.append((_adapter_plan(folder, mesh, sharding), {path: path for path in others}))
+    for plan, names in plans:
+        found = flatten_arrays(plan.abstract_params)
+        _check({path: found.get(name) for path, name in names.items()}, weights, folder)
+    loaded = {}
+    for plan, names in plans:
+        read = flatten_arrays(stream(plan, progress=progress))
+        loaded |= {path: read[name] for path, name in names.items()}
     return loaded
 
 

@@ -57,10 +57,6 @@ class Generation(jinja2.ext.Extension):
         return jinja2.nodes.Scope(body, lineno=line)
 
 
-class TooMuch(Exception):
-    """A chat longer than any."""
-
-
 def raise_exception(message):
     raise jinja2.TemplateError(str(message))
 
@@ -100,7 +96,7 @@ def rendered(template: str, values: dict) -> str:
         pieces.append(piece)
         length += len(piece)
         if length > MOST_CHARACTERS:
-            raise TooMuch(f"makes a text of more than {MOST_CHARACTERS} characters")
+            raise jinja2.TemplateError(f"makes a text of more than {MOST_CHARACTERS} characters")
     return "".join(pieces)
 
 
@@ -119,8 +115,6 @@ def line_of(error: BaseException) -> int | None:
 def answer(request: dict) -> dict:
     try:
         return {"text": rendered(request["template"], request["values"])}
-    except TooMuch as caught:
-        error, text = caught, caught
     except MemoryError as caught:
         error, text = caught, f"needs more than {MOST_MEMORY >> 20} MiB of memory"
     except RecursionError as caught:

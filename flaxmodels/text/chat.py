@@ -186,12 +186,8 @@ def chat_text(
     if continue_final_message:
         field = continue_final_message if isinstance(continue_final_message, str) else "content"
         final = _mark(plain[-1], field)
-    text = render(template.text, {"messages": plain, **plain_values(values)}, template.path)
+    text = render(template.text, {"messages": plain, **_plain(values)}, template.path)
     return text if final is None else _up_to_mark(text, final, field, template)
-
-
-def plain_values(values: Mapping[str, object]) -> dict[str, Json]:
-    return {name: _plain(value) for name, value in values.items()}
 
 
 def _message(message: Mapping[str, object]) -> dict[str, Json]:

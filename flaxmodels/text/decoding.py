@@ -56,14 +56,11 @@ class Decodes(Vocabulary):
         with self._speaking("decoded"):
             text = self._pipeline.decode(numbers, skip_special_tokens=skip_special_tokens)
         clean = clean_up_tokenization_spaces
-        if (self._settings.clean_up if clean is None else clean) and not self._is_bpe:
+        is_bpe = type(self._pipeline.model).__name__ == "BPE"
+        if (self._settings.clean_up if clean is None else clean) and not is_bpe:
             for spaced, joined in _CLEANED:
                 text = text.replace(spaced, joined)
         return text
-
-    @property
-    def _is_bpe(self) -> bool:
-        return type(self._pipeline.model).__name__ == "BPE"
 
     def batch_decode(
         self,

@@ -125,19 +125,16 @@ def _add(pipeline: tokenizers.Tokenizer, settings: Settings, path: str) -> None:
     from tokenizers import AddedToken
 
     special = {token.content for token in settings.named.values()}
-    listed = {token.content for token in settings.added}
-    new = [token for token in settings.named.values() if token.content not in listed]
-    new += [token for token in settings.extra if token.content not in listed]
-    tokens = []
-    for token in settings.added:
-        flags = dict(token.flags)
-        if token.content in special:
-            flags["special"] = True
-        tokens.append(AddedToken(token.content, **flags))
     there = {token.content for token in pipeline.get_added_tokens_decoder().values()}
-    tokens += [_as_special(token) for token in new if token.content not in there]
-    pipeline.add_tokens(tokens)
+    known = there | {token.content for token in settings.added}
     named = [*settings.named.values(), *settings.extra]
+    tokens = [
+        AddedToken(x.content, **({**x.flags, "special": True} if x.content in special else x.flags))
+        for x in settings.added
+    ]
+    pipeline.add_tokens(
+        tokens + [_as_special(token) for token in named if token.content not in known]
+    )
     pipeline.add_special_tokens([_as_special(token) for token in named if token.content in there])
     wrong = [
         f"{quoted(token.content)} is {pipeline.token_to_id(token.content)}, not {token.id}"

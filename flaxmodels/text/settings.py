@@ -108,8 +108,8 @@ def read_settings(files: Files, given: Mapping[str, object]) -> Settings:
         name: known.get(token.content, token)
         for name, token in ((name, _token(path, name, value)) for name, value in tokens.items())
     }
-    silent = kind.special.keys() - values.keys() - tokens.keys()  # a null says that there is none
-    missing = {name: text for name, text in kind.special.items() if name in silent}
+    said = values.keys() | tokens.keys()  # a null says that there is none
+    missing = {name: text for name, text in kind.special.items() if name not in said}
     sides = {
         key: _checked(path, values | given, key, str, default)
         for key, default in (

@@ -206,45 +206,52 @@ def token_of(settings: Settings, name: str) -> str | None:
     return given.content if given else None
 
 
+_TEMPLATES = {  # kind -> the tokens "first" and "last", and a pair; a text alone is "first A last"
+    "bert": ("cls_token", "sep_token", "first A last B:1 last:1"),
+    "roberta": ("cls_token", "sep_token", "first A last last B last"),
+    "clip": ("bos_token", "eos_token", "first A last last B last"),
+    "residues": ("cls_token", "eos_token", "first A last B last"),
+    "end": ("", "eos_token", "A last B last"),
+    "begin": ("eos_token", "", "first A first first B"),
+    "flags": ("bos_token", "eos_token", "first A last first:1 B:1 last:1"),
+}
+
+
 def add_template(pipeline: Pipeline, settings: Settings, kind: str) -> None:
     """Sets which special tokens are added to a text or a pair.
 
     Args:
-        kind: "bert" ([CLS] A [SEP] B [SEP]), "roberta" (<s> A </s> </s> B </s>), "clip" (as
-            roberta, with bos and eos), "end" (A </s> B </s>), "begin" (</s> A </s> </s> B),
-            "residues" (<cls> A <eos> B <eos>), or "flags" (bos and eos as `add_bos_token` and
-            `add_eos_token` of the settings say).
+        kind: of `_TEMPLATES`; the tokens of "flags" are added as `add_bos_token` and
+            `add_eos_token` of the settings say.
+
+    Raises:
+        CheckpointError: a token that no file names, or that the vocabulary lacks.
     """
     from tokenizers import processors
 
-    names = {
-        "clip": ("bos_token", "eos_token"),
-        "end": ("", "eos_token"),
-        "begin": ("eos_token", ""),
-        "residues": ("cls_token", "eos_token"),
-    }
-    first, last = names.get(kind, ("cls_token", "sep_token"))
+    *names, pair = _TEMPLATES[kind]
     if kind == "flags":
         values = settings.values
-        first = "bos_token" if values.get("add_bos_token", starts_with_bos(settings)) else ""
-        last = "eos_token" if values.get("add_eos_token") else ""
-    first, last = token_of(settings, first), token_of(settings, last)
-    start, end = f"{first}:0 " if first else "", f" {last}:0" if last else ""
-    single = f"{start}$A:0{end}"
-    pair = {
-        "bert": f"{single} $B:1 {last}:1",
-        "roberta": f"{single} {last}:0 $B:0 {last}:0",
-        "clip": f"{single} {last}:0 $B:0 {last}:0",
-        "end": f"{single} $B:0{end}",
-        "residues": f"{single} $B:0{end}",
-        "begin": f"{single} {first}:0 {first}:0 $B:0",
-        "flags": f"{single} {start.replace(':0', ':1')}$B:1{end.replace(':0', ':1')}",
-    }
+        flags = (
+            values.get("add_bos_token", starts_with_bos(settings)),
+            values.get("add_eos_token"),
+        )
+        names = [name if flag else "" for name, flag in zip(names, flags, strict=True)]
+    first, last = (token_of(settings, name) for name in names)
+    for name, token in zip(names, (first, last), strict=True):
+        if name and not token and kind != "flags":
+            raise fp.CheckpointError(f"no file names the {name}, which each text is given")
     there = {token: pipeline.token_to_id(token) for token in (first, last) if token}
     if missing := [token for token, number in there.items() if number is None]:
         raise fp.CheckpointError(f"the vocabulary lacks {missing[0]!r}, which each text is given")
+    spelled = {"A": "$A", "B": "$B", "first": first, "last": last}
+
+    def pieces(template: str) -> list[str]:
+        parts = (part.partition(":") for part in template.split())
+        return [f"{spelled[name]}:{kind or 0}" for name, _, kind in parts if spelled[name]]
+
     pipeline.post_processor = processors.TemplateProcessing(
-        single=single, pair=pair[kind], special_tokens=[*there.items()]
+        single=pieces("first A last"), pair=pieces(pair), special_tokens=[*there.items()]
     )
 
 
