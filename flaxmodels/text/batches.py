@@ -28,7 +28,7 @@ def text_of(value: object) -> str:
     return value
 
 
-def whole(name: str, value: object) -> int | None:
+def length_of(name: str, value: object) -> int | None:
     """Returns a number of tokens that a caller gives; None where none is given.
 
     Raises:
