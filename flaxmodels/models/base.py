@@ -37,9 +37,10 @@ from ..generation.stream import Streams
 from ..placement.engine import Staged
 from ..placement.report import HasPlacementPlan
 from ..registration import register_for_auto_class
+from ..serving.arrays import Inputs
 from ..serving.methods import Serves
 from ..serving.saved_model import saved_model_of
-from ..serving.signatures import Inputs, Signature
+from ..serving.signatures import Signature
 from .mask_helpers import MaskHelpers
 from .switches import Switches
 

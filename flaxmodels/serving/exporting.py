@@ -21,12 +21,13 @@ from ..params.errors import quoted, some
 from ..params.multihost import is_spread
 from ..params.save.saveable import saveable
 from ..params.scalars import flag, whole
+from .arrays import Inputs, Spec, named_dims
 from .errors import ServingError, checked
 from .generating import PREFILL, STEP, Facts, Generation
 from .lowering import lower, outputs_of, portable
 from .manifest import DAYS, NAME, PROGRAM, Manifest, Program, library_versions
 from .request import PLATFORMS, Request
-from .signatures import Inputs, Signature, Spec, named_dims
+from .signatures import Signature
 from .weights import ADAPTERS, Weights, write_adapters
 
 

@@ -22,8 +22,9 @@ from ..params.host.threads import run_untraced
 from ..params.scalars import whole
 from ..params.tree.paths import flatten_arrays
 from ..params.types import Params, PyTree
+from .arrays import Arrays, Spec
 from .lowering import FlatTree
-from .signatures import Arrays, Signature, Spec
+from .signatures import Signature
 
 PREFILL, STEP = "prefill", "step"
 CACHE = "cache/"

@@ -17,8 +17,9 @@ from ..params.errors import warn
 from ..params.host.threads import run_untraced
 from ..params.tree.paths import flatten_arrays
 from ..params.types import PyTree
+from .arrays import Arrays, Spec, named_dims
 from .errors import ServingError
-from .signatures import Arrays, Signature, Spec, named_dims
+from .signatures import Signature
 
 
 class FlatTree(NamedTuple):

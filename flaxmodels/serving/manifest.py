@@ -13,9 +13,9 @@ from ..documents.json_files import read_json, text_of
 from ..documents.json_values import ConfigError, Json
 from ..params.errors import quoted, some
 from ..params.scalars import whole
+from .arrays import Spec
 from .errors import ServingError, checked
 from .generating import Facts
-from .signatures import Spec
 from .weights import StoredLeaf, Weights, json_of_place, place_of_json
 
 NAME = "export.json"

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from ..core.model import Mixin
 from ..params.tree.paths import flatten_arrays
 from ..params.types import Params, PyTree
-from .signatures import Arrays, Function
+from .arrays import Arrays
+from .signatures import Function
 
 
 class Serves(Mixin):

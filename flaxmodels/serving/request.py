@@ -8,9 +8,10 @@ from ..config.config import Config
 from ..core.model import Model
 from ..params.errors import quoted, some
 from ..params.scalars import flag, whole
+from .arrays import Inputs
 from .errors import ServingError, checked
 from .generating import PREFILL, STEP, keeps_cache
-from .signatures import Inputs, Signature, signatures_of
+from .signatures import Signature, signatures_of
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LONGEST = 2048

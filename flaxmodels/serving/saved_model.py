@@ -9,9 +9,10 @@ from ..checkpoints.save import SaveOptions
 from ..core.model import Model
 from ..params.errors import quoted
 from . import tensorflow
+from .arrays import Inputs
 from .exporting import prepare, target_of
 from .request import Request
-from .signatures import Inputs, Signature
+from .signatures import Signature
 
 FOLDER = "saved_model"
 """Where `save_pretrained` writes exports, as TensorFlow's classes of Transformers do."""

@@ -16,12 +16,13 @@ from jax.sharding import Mesh
 from .. import sharding as fs
 from ..params.atomic.replace import settled
 from ..params.errors import quoted, warn
+from .arrays import Arrays, Spec, checked_inputs
 from .errors import ServingError
 from .generating import CACHE_MASK, PREFILL, STEP, ServedPasses
 from .loop import Continuation, Half, Ids, continued
 from .lowering import outputs_of
 from .manifest import Manifest, Program, read_manifest, version_folder
-from .signatures import DEFAULT, Arrays, Spec, checked_inputs
+from .signatures import DEFAULT
 from .weights import read_params
 
 Given: TypeAlias = dict[str, jax.Array | np.ndarray]

@@ -18,10 +18,11 @@ from ..params.atomic.replace import atomic_replace
 from ..params.save.saveable import saveable
 from ..params.tree.paths import flatten_arrays
 from ..params.types import PyTree
+from .arrays import Arrays, Spec
 from .errors import ServingError
 from .lowering import FlatTree, portable
 from .request import Request
-from .signatures import Arrays, Function, Signature, Spec
+from .signatures import Function, Signature
 
 
 def prepare(

@@ -35,8 +35,8 @@ from ..params.tree.naming import PATHS, TORCH
 from ..params.tree.paths import flatten_arrays
 from ..params.tree.places import Part, Place, places
 from ..params.types import PyTree
+from .arrays import Described, Spec
 from .errors import ServingError
-from .signatures import Described, Spec
 
 ADAPTERS = "adapters"
 """The folder of the arrays of adapters, which no checkpoint holds together with its weights."""

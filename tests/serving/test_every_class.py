@@ -10,10 +10,11 @@ import reference
 from _drawn import applied
 
 from flaxmodels.params.tree.paths import flatten_arrays
+from flaxmodels.serving.arrays import named_dims
 from flaxmodels.serving.exporting import programs
 from flaxmodels.serving.generating import PREFILL, STEP
 from flaxmodels.serving.request import Request
-from flaxmodels.serving.signatures import DEFAULT, named_dims
+from flaxmodels.serving.signatures import DEFAULT
 
 PAIRS = [
     (family, name)
