@@ -1,11 +1,10 @@
 """`flaxmodels chat`: a conversation with a model in a terminal, or an answer to what is piped."""
 
 import contextlib
-import dataclasses
 import sys
 import time
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -23,41 +22,34 @@ from ..text import TextStream, Tokenizer, load_tokenizer
 _HELP = "an empty line or Ctrl-D ends it, Ctrl-C ends an answer, /new begins another conversation"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What the user of the command asks for; None for what the model's files say.
-
-    Attributes:
-        max_new_tokens: of an answer.
-        temperature: of the draw; 0 for the most probable token.
-        top_k, top_p: of the draw.
-        system: what the model is told first.
-        seed: of the draw.
-        dtype: that is computed in.
-        show: whether the speed is printed.
-    """
-
-    max_new_tokens: int = 512
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    system: str | None = None
-    seed: int = 0
-    dtype: DtypeLike | None = None
-    show: bool = True
-
-
 class Conversation:
     """A model, its tokenizer, and what has been said.
 
     Without a chat template there are no turns: each text is continued by itself.
+
+    Args:
+        max_new_tokens: of an answer.
+        system: what the model is told first.
+        seed: of the draw.
+        draw: temperature (0 for the most probable token), top_k and top_p; None for what the
+            model's files say.
     """
 
     def __init__(
-        self, model: PretrainedModel, params: fp.Params, tokenizer: Tokenizer, wishes: Wishes
+        self,
+        model: PretrainedModel,
+        params: fp.Params,
+        tokenizer: Tokenizer,
+        *,
+        max_new_tokens: int = 512,
+        system: str | None = None,
+        seed: int = 0,
+        **draw: float | None,
     ):
-        self.model, self.params, self.tokenizer, self.wishes = model, params, tokenizer, wishes
-        self.key = jax.random.key(wishes.seed)
+        self.model, self.params, self.tokenizer = model, params, tokenizer
+        self.max_new_tokens, self.system = max_new_tokens, system
+        self.draw = {name: value for name, value in draw.items() if value is not None}
+        self.key = jax.random.key(seed)
         self.forget()
 
     @property
@@ -66,8 +58,7 @@ class Conversation:
 
     def forget(self) -> None:
         """Begins anew, with the system's prompt alone."""
-        system = self.wishes.system
-        said = [] if system is None else [{"role": "system", "content": system}]
+        said = [] if self.system is None else [{"role": "system", "content": self.system}]
         self.messages: list[dict[str, str]] = said
 
     def answer(self, text: str) -> Iterator[tuple[str, int]]:
@@ -98,8 +89,8 @@ class Conversation:
     def _tokens(self, ids: np.ndarray) -> Iterator[np.ndarray]:
         if ids.shape[1] == 0:
             raise ValueError("there is no text to continue")
-        wishes, limit = self.wishes, self.model.config.text.position_limit
-        room = wishes.max_new_tokens if limit is None else limit - ids.shape[1]
+        limit = self.model.config.text.position_limit
+        room = self.max_new_tokens if limit is None else limit - ids.shape[1]
         if room < 1:
             raise ValueError(
                 f"the conversation has {ids.shape[1]} tokens, and the model {limit} positions: "
@@ -108,47 +99,48 @@ class Conversation:
         default = self.model.generation_config or GenerationConfig.of(self.model.config)
         end = self.tokenizer.eos_token_id
         asked: dict[str, Json] = {
-            "max_new_tokens": min(wishes.max_new_tokens, room),
+            "max_new_tokens": min(self.max_new_tokens, room),
             "eos_token_id": tuple(dict.fromkeys([*default.eos, *([] if end is None else [end])])),
+            "do_sample": bool(self.draw.get("temperature", default.do_sample)),
         }
-        draws = default.do_sample if wishes.temperature is None else wishes.temperature > 0
-        asked["do_sample"] = bool(draws)
-        if draws:
+        if asked["do_sample"]:
             self.key, asked["key"] = jax.random.split(self.key)
-            scales = {"temperature": wishes.temperature, "top_k": wishes.top_k}
-            scales["top_p"] = wishes.top_p
-            asked |= {name: value for name, value in scales.items() if value is not None}
+            asked |= self.draw
         yield from self.model.stream(self.params, ids, np.ones_like(ids), **asked)
 
 
-def open_conversation(name_or_path: str, wishes: Wishes) -> Conversation:
+def open_conversation(
+    name_or_path: str, dtype: DtypeLike | None = None, **wishes: Any
+) -> Conversation:
     """Loads a model and its tokenizer. Params stay in the dtype in which they are stored, and are
-    computed with in it; on a CPU, where 16 bits are slow, in float32.
+    computed with in it, or in `dtype`; on a CPU, where 16 bits are slow, in float32.
 
     Raises:
         CheckpointError: as a load.
     """
     folder = download(name_or_path)
     tokenizer = load_tokenizer(folder)
-    dtype = wishes.dtype
     if dtype is None:
         dtype = "float32" if jax.default_backend() == "cpu" else "auto"
     model, params = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, param_dtype="auto")
     if not model.can_generate():
         raise fp.CheckpointError(f"{folder}: {type(model).__name__} cannot generate")
-    return Conversation(model, params, tokenizer, wishes)
+    return Conversation(model, params, tokenizer, **wishes)
 
 
-def chat(conversation: Conversation, source: TextIO, out: TextIO, notes: TextIO) -> None:
+def chat(
+    conversation: Conversation, source: TextIO, out: TextIO, notes: TextIO, show: bool = True
+) -> None:
     """Talks: with a user at a terminal, turn by turn; of what is piped in, all is one text.
 
     Args:
         source: where texts come from.
         out: gets the answers.
         notes: gets what is said about them.
+        show: whether the speed is printed.
     """
     if not source.isatty():
-        _say(conversation, source.read().rstrip("\n"), out, notes)
+        _say(conversation, source.read().rstrip("\n"), out, notes, show)
         return
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  lines can be edited, and come back
@@ -166,14 +158,14 @@ def chat(conversation: Conversation, source: TextIO, out: TextIO, notes: TextIO)
             conversation.forget()
             continue
         try:
-            _say(conversation, text, out, notes)
+            _say(conversation, text, out, notes, show)
         except KeyboardInterrupt:
             print("\n[ended]", file=notes)
         except ValueError as error:
             print(f"flaxmodels: {printable(error)}", file=notes)
 
 
-def _say(conversation: Conversation, text: str, out: TextIO, notes: TextIO) -> None:
+def _say(conversation: Conversation, text: str, out: TextIO, notes: TextIO, show: bool) -> None:
     """Prints an answer as it comes, and how fast it came."""
     start, times = time.perf_counter(), []
     for piece, count in conversation.answer(text):
@@ -183,7 +175,7 @@ def _say(conversation: Conversation, text: str, out: TextIO, notes: TextIO) -> N
         out.flush()
     out.write("\n")
     out.flush()
-    if conversation.wishes.show and len(times) > 2:
+    if show and len(times) > 2:
         speed = (len(times) - 2) / (times[-1] - times[1])  # the first two may be compiled for
         waited = times[0] - start
         print(
@@ -197,6 +189,6 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else printable(c) for c in text)
 
 
-def run(name_or_path: str, wishes: Wishes) -> None:
-    """Runs the command."""
-    chat(open_conversation(name_or_path, wishes), sys.stdin, sys.stdout, sys.stderr)
+def run(name_or_path: str, *, show: bool = True, **wishes: Any) -> None:
+    """Runs the command, with the arguments of `open_conversation` and `Conversation`."""
+    chat(open_conversation(name_or_path, **wishes), sys.stdin, sys.stdout, sys.stderr, show)

@@ -83,7 +83,7 @@ def _add_chat(commands) -> None:
 def _chat(source: str, **wishes: Any) -> None:
     from . import chat
 
-    chat.run(source, chat.Wishes(**wishes))
+    chat.run(source, **wishes)
 
 
 def _add_convert(commands) -> None:

@@ -10,8 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from .. import gguf, registration
 from .. import params as fp
 from ..checkpoints.save import Beside, SaveOptions, save, staging
@@ -22,7 +20,7 @@ from ..documents.json_values import ConfigError, is_finite
 from ..documents.remote_code import without_code
 from ..hub import HubOptions, Location, companions, copy_companion, fetched, resolve
 from ..params.checkpoint.leaf_plan import LeafPlan
-from ..params.checkpoint.match import Piece, identity_match
+from ..params.checkpoint.match import identity_match
 from ..params.checkpoint.plan import make_plan
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
@@ -116,34 +114,12 @@ def _refuse_gguf(location: Location) -> None:
 _FRAMEWORK = {"safetensors": None, "msgpack": "flax", "orbax": "flax"}
 
 
-class StoredLeaf:
-    """A leaf that is still in its files.
-
-    Args:
-        dtype: what it is cast to, as `convert`; never narrowed as JAX would.
-    """
-
-    def __init__(self, plan: LeafPlan, dtype: Dtypes = "auto"):
-        self.plan = plan
-        self.path = plan.path
-        self.shape = plan.shape
-        self.dtype = dtype_for(dtype, plan.path, plan.stored)
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
-
-    def read(self) -> np.ndarray:
-        """Reads the leaf into host memory; a view of the file's bytes where no cast is needed."""
-        if len(self.plan.pieces) == 1 and not self.plan.pieces[0].index:
-            return self._read(self.plan.pieces[0])
-        leaf = np.empty(self.shape, self.dtype)
-        for piece in self.plan.pieces:
-            leaf[piece.index] = self._read(piece)
-        return leaf
-
-    def _read(self, piece: Piece) -> np.ndarray:
-        return piece.tensor.read().transpose(piece.permutation).astype(self.dtype, copy=False)
+def _cast(leaves: Sequence[LeafPlan], dtype: Dtypes) -> dict[str, LeafPlan]:
+    """Returns leaves by path, cast as `convert` says; never narrowed as JAX would."""
+    return {
+        leaf.path: dataclasses.replace(leaf, dtype=dtype_for(dtype, leaf.path, leaf.stored))
+        for leaf in leaves
+    }
 
 
 def _account(near: str, source: fp.Source, format: str) -> Account | None:
@@ -187,7 +163,7 @@ def _write(
     options: SaveOptions,
     dtype: Dtypes,
     beside: Beside,
-) -> dict[str, StoredLeaf]:
+) -> dict[str, LeafPlan]:
     """Writes the tensors of a source; returns what was written, by path."""
     if source.passed_over:
         warn(
@@ -195,11 +171,11 @@ def _write(
             f"{some(map(quoted, source.passed_over))}"
         )
     if whole is None:
-        leaves = _plain_leaves(source, dtype)
+        leaves = _cast(_plain_leaves(source), dtype)
         check_patterns("dtype", dtype, leaves)
         _write_plain(source, near, folder, leaves, options, beside)
         return leaves
-    leaves = {leaf.path: StoredLeaf(leaf, dtype) for leaf in whole.leaves}
+    leaves = _cast(whole.leaves, dtype)
     check_patterns("dtype", dtype, leaves)
     # The pooler of a backbone and its like may be missing.
     if len(leaves) < len(fp.flatten(whole.model.abstract_params())):
@@ -208,16 +184,15 @@ def _write(
     return leaves
 
 
-def _plain_leaves(source: fp.Source, dtype: Dtypes) -> dict[str, StoredLeaf]:
-    plan = make_plan(identity_match(source), dict(source.tensors))
-    return {leaf.path: StoredLeaf(leaf, dtype) for leaf in plan.leaves}
+def _plain_leaves(source: fp.Source) -> Sequence[LeafPlan]:
+    return make_plan(identity_match(source), dict(source.tensors)).leaves
 
 
 def _write_plain(
     source: fp.Source,
     near: str,
     folder: str | os.PathLike,
-    leaves: Mapping[str, StoredLeaf],
+    leaves: Mapping[str, LeafPlan],
     options: SaveOptions,
     beside: Beside,
 ) -> None:
@@ -239,7 +214,7 @@ def _write_plain(
             write_checksums(place.path)
 
 
-def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
+def _config(near: str, leaves: Mapping[str, LeafPlan]) -> str:
     """Returns the configuration of a family that is not known, with the dtype of the result, and
     without what names code or is no JSON."""
     path = os.path.join(near, CONFIG_NAME)
@@ -259,26 +234,26 @@ def _config(near: str, leaves: Mapping[str, StoredLeaf]) -> str:
     return text_of(values)
 
 
-def _written_leaves(whole: Account | None, written: fp.Source) -> dict[str, StoredLeaf]:
+def _written_leaves(whole: Account | None, written: fp.Source) -> dict[str, LeafPlan]:
     """Returns the leaves that a reader finds in the result, by path."""
     if whole is None:
-        return _plain_leaves(written, "auto")
+        return _cast(_plain_leaves(written), "auto")
     again = account(whole.model, written)
     if again.left or again.missing:
         raise fp.CheckpointError(
             f"{written.where}: {some([*again.left, *again.missing])}: not what was to be written"
         )
-    return {leaf.path: StoredLeaf(leaf) for leaf in again.leaves}
+    return _cast(again.leaves, "auto")
 
 
-def _compare(leaves: Mapping[str, StoredLeaf], written: Mapping[str, StoredLeaf]) -> None:
+def _compare(leaves: Mapping[str, LeafPlan], written: Mapping[str, LeafPlan]) -> None:
     """Raises unless the result has the leaves of the source, and no others, bit for bit."""
     if odd := sorted(leaves.keys() ^ written.keys()):
         raise fp.CheckpointError(f"{some(odd)}: in the source or the result, and not in both")
     for path, leaf in leaves.items():
         expected, found = _digest(leaf), _digest(written[path])
         if expected != found:
-            tensor = written[path].plan.pieces[0].tensor
+            tensor = written[path].pieces[0].tensor
             file = tensor.spans[0].file.path if tensor.spans else path
             raise fp.CheckpointError(
                 f"{file}: {quoted(tensor.name)} has sha256 {found}, its source {expected}: it "
@@ -286,7 +261,7 @@ def _compare(leaves: Mapping[str, StoredLeaf], written: Mapping[str, StoredLeaf]
             )
 
 
-def _digest(leaf: StoredLeaf) -> str:
+def _digest(leaf: LeafPlan) -> str:
     digest = hashlib.sha256(f"{leaf.dtype} {tuple(leaf.shape)} ".encode())
     digest.update(bytes_of(leaf.read()).data)
     return digest.hexdigest()

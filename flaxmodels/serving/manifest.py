@@ -16,7 +16,7 @@ from ..params.scalars import whole
 from .arrays import Spec
 from .errors import ServingError, checked
 from .generating import Facts
-from .weights import StoredLeaf, Weights, json_of_place, place_of_json
+from .weights import LeafOrigin, Weights, json_of_place, place_of_json
 
 NAME = "export.json"
 FORMAT = "flaxmodels.serving"
@@ -170,7 +170,7 @@ def _manifest_of(values: Mapping[str, Any]) -> Manifest:
     if not isinstance(platforms, list):
         raise ValueError(f"platforms is {quoted(platforms)}; expected a list")
     leaves = {
-        str(path): StoredLeaf(
+        str(path): LeafOrigin(
             _whole(leaf["array"]), tuple(leaf["axes"]), tuple(map(place_of_json, leaf["from"]))
         )
         for path, leaf in values["weights"].items()

@@ -43,7 +43,7 @@ ADAPTERS = "adapters"
 
 
 @dataclasses.dataclass(frozen=True)
-class StoredLeaf:
+class LeafOrigin:
     """A leaf of the base, and the tensors of the checkpoint that make it.
 
     Attributes:
@@ -78,12 +78,12 @@ class Weights:
     Attributes:
         arrays: {path: dtype and shape} of all arrays of the tree, those of quantised weights and of
             adapters each by itself.
-        leaves: {path: `StoredLeaf`} of the base.
+        leaves: {path: `LeafOrigin`} of the base.
         adapted: paths of leaves that have adapters.
     """
 
     arrays: Mapping[str, Spec]
-    leaves: Mapping[str, StoredLeaf]
+    leaves: Mapping[str, LeafOrigin]
     adapted: tuple[str, ...] = ()
 
     @classmethod
@@ -93,7 +93,7 @@ class Weights:
         base = fp.flatten(fp.without_adapters(params))
         where = places(template, model.naming, TORCH)
         leaves = {
-            path: StoredLeaf(Spec.of(leaf), tuple(template[path].axes), where[path])
+            path: LeafOrigin(Spec.of(leaf), tuple(template[path].axes), where[path])
             for path, leaf in base.items()
         }
         arrays = {path: Spec.of(x) for path, x in flatten_arrays(params).items()}
@@ -189,7 +189,7 @@ def _base_plan(
     return make_plan(match, fp.unflatten(template), shardings=where, keep_packed=True)
 
 
-def _pieces(source: fp.Source, leaf: StoredLeaf) -> tuple[Piece, ...]:
+def _pieces(source: fp.Source, leaf: LeafOrigin) -> tuple[Piece, ...]:
     pieces = []
     for place in leaf.places:
         tensor = source[place.name]

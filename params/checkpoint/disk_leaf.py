@@ -144,7 +144,7 @@ def written(
         descriptor, name = tempfile.mkstemp(".raw", "offloaded-", folder)
         with open(descriptor, "wb") as file:
             for path, leaf in leaves:
-                array = _read(leaf) if isinstance(leaf, LeafPlan) else np.asarray(leaf)
+                array = leaf.read() if isinstance(leaf, LeafPlan) else np.asarray(leaf)
                 places[path] = (_append(file, contiguous(array)), array.shape, array.dtype)
             file.flush()
             os.fsync(file.fileno())
@@ -179,13 +179,6 @@ def check_target(params: PyTree, folder: str | os.PathLike) -> None:
                     f"{path}: leaves of these params are still read from this file; save into "
                     "another folder; nothing was written"
                 )
-
-
-def _read(plan: LeafPlan) -> np.ndarray:
-    array = empty(plan.shape, plan.dtype)
-    for piece in plan.pieces:
-        copy(piece.tensor.read().transpose(piece.permutation), array[(*piece.index, ...)])
-    return array
 
 
 def _append(file: BinaryIO, array: np.ndarray) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..formats.bounds import around, of_index, shape_of
 from ..formats.source import Bounds
+from ..host.copies import copy, empty
 from .match import Piece
 
 WASTE = 1.05
@@ -89,6 +90,17 @@ class LeafPlan:
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self) -> np.ndarray:
+        """Reads the leaf into host memory; a view of the file's bytes where they need no cast, and
+        are not put together."""
+        first = self.pieces[0]
+        if len(self.pieces) == 1 and not first.index and first.tensor.dtype == self.dtype:
+            return first.tensor.read().transpose(first.permutation)
+        leaf = empty(self.shape, self.dtype)
+        for piece in self.pieces:
+            copy(piece.tensor.read().transpose(piece.permutation), leaf[(*piece.index, ...)])
+        return leaf
 
     @property
     def shard_bytes(self) -> int:

@@ -28,8 +28,8 @@ def conversation():
     )
     model = fm.LlamaForCausalLM.from_config(config)
     params = params_of(model)
-    wishes = command.Wishes(max_new_tokens=5, temperature=0, system="Be brief.")
-    return command.Conversation(model, params, tok, wishes)
+    wishes = {"max_new_tokens": 5, "temperature": 0, "system": "Be brief."}
+    return command.Conversation(model, params, tok, **wishes)
 
 
 class Terminal(io.StringIO):
