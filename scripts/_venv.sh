@@ -1,32 +1,12 @@
 # To be sourced by bash. Makes or repairs .venv from pyproject.toml and constraints.txt, then
 # leaves `root` (the repo), `venv` and `python` (the environment and its interpreter) set.
-# FLAXMODELS_PYTHON names the interpreter to make it from; otherwise the first fit one on PATH.
-# FLAXMODELS_VENV names another folder of the repo for it, as .ci/run does for a second interpreter.
+# _python.sh says from which interpreter. FLAXMODELS_VENV names another folder of the repo for it, as .ci/run does for a second interpreter.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=$root/${FLAXMODELS_VENV:-.venv}
 python=$venv/bin/python
 
-_say() { printf 'venv: %s\n' "$*" >&2; }
-
-_base_python() {
-  local names=(python3 python3.13 python3.12 python3.11 python) name unfit=
-  if [ -n "${FLAXMODELS_PYTHON:-}" ]; then names=("$FLAXMODELS_PYTHON"); fi
-  for name in "${names[@]}"; do
-    "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue
-    if "$name" -c 'import ensurepip, venv' >/dev/null 2>&1; then
-      command -v "$name"
-      return
-    fi
-    unfit=$name
-  done
-  if [ -n "$unfit" ]; then
-    _say "$unfit cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv"
-  else
-    _say "no Python >= 3.11 among: ${names[*]}; set FLAXMODELS_PYTHON to one"
-  fi
-  return 1
-}
+source "$root/scripts/_python.sh"
 
 # What the environment was made from, or nothing where its interpreter is missing or broken.
 _fingerprint() {
@@ -49,7 +29,7 @@ _is_from() { # whether the environment is this checkout's and runs the given int
 
 _make_venv() {
   local base pip
-  base=$(_base_python) || return 1
+  base=$(base_python) || return 1
   if _is_from "$base"; then
     _say "pyproject.toml or constraints.txt changed; updating ${venv##*/}"
     rm -f "$venv/stamp"
