@@ -1,162 +1,26 @@
-"""Peers: what the processes of a run tell each other, and which of them died.
+"""Peers: what the processes of a run tell each other, by way of the coordinator."""
 
-A thread asks the coordinator (process 0 has it) who is alive; the answer comes once all that are
-alive have asked, so a process that is only slow is waited for. One is dead when its heartbeats have
-stopped, which the runtime sends even while Python is busy, or when its end closed the connection.
-"""
-
-import atexit
 import contextlib
-import ctypes
 import itertools
 import json
-import os
-import queue
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Callable
 
 import jax
-from jax._src import distributed  # the only way to the coordinator
 
-from .errors import CheckpointError
+from .deaths import POLL, WATCH, PeerLost, asked, client
+from .deaths import explained as explained
+from .deaths import have_coordinator as have_coordinator
+from .deaths import watched as watched
 
 LIMITS = {"agreement": 300.0, "work": 3600.0}
 """Seconds that processes wait for one that does not come: before a load or a save begins, and at
 the end of the work that each does alone. `sharding.initialize` sets others."""
 
-_PACE = 1.0  # seconds between two questions
-_POLL = 1000  # milliseconds of one wait for a peer
-_VERDICT = 12.0  # seconds; after this long it is known who died, with `sharding.initialize`
-_HANGS = 1.0  # seconds; the coordinator answers in milliseconds
-_LOOK = 0.1  # seconds between two looks for news of a death; without process 0 there are six
 _MARGIN = 5.0  # seconds that process 0 has to say who did not come
-_GRACE = 20.0  # seconds in which a thread that a death interrupts must get to its end
-
-T = TypeVar("T")
-
-
-class _Client(Protocol):
-    """JAX's client of the coordinator, as far as it is used here."""
-
-    def key_value_set(self, key: str, value: str) -> None: ...
-
-    def key_value_try_get(self, key: str) -> str: ...
-
-    def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str: ...
-
-    def key_value_delete(self, key: str) -> None: ...
-
-    def get_live_nodes(self, nodes: list[int]) -> dict[int, object]: ...
-
+_SAME = "all processes of a run must make the same calls, in the same order"
 
 _rounds = itertools.count()
-
-
-class PeerLost(CheckpointError):
-    """Another process of the run died, left, did not come in time, or is in another call."""
-
-    def __init__(self, message: object = ""):
-        super().__init__(message or _watch.said())
-
-
-class _Watch:
-    """Who died, and which threads are to hear of it."""
-
-    def __init__(self) -> None:
-        self.lost: list[int] = []
-        self.seen = threading.Event()
-        self._waiting: list[int] = []
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="flaxmodels-peers", daemon=True
-                )
-                self._thread.start()
-
-    @contextlib.contextmanager
-    def interrupting(self) -> Iterator[None]:
-        """Raises `PeerLost` in this thread as soon as somebody dies."""
-        self.check()
-        with self._lock:
-            self._waiting.append(threading.get_ident())
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting.remove(threading.get_ident())
-
-    def check(self, seconds: float = 0) -> None:
-        """Waits so many seconds for news of a death.
-
-        Raises:
-            PeerLost: somebody died.
-        """
-        if self.seen.wait(seconds):
-            raise PeerLost
-
-    def said(self) -> str:
-        names = " and ".join(map(str, self.lost))
-        return f"process {names} of this run died; this one, {jax.process_index()}, stops here"
-
-    def _run(self) -> None:
-        client, everybody = _client(), list(range(jax.process_count()))
-        while True:
-            if jax.process_index() == 0:  # the others' questions wait for this one's
-                time.sleep(_PACE)
-            try:
-                alive = _asked(lambda: client.get_live_nodes(everybody))
-            except PeerLost:  # the coordinator itself
-                return
-            except Exception as error:
-                if "CANCELLED" in str(error):  # this process leaves
-                    return
-                alive = everybody[1:]
-            if lost := [number for number in everybody if number not in alive]:
-                self.tell(lost)
-                return
-
-    def tell(self, lost: list[int]) -> None:
-        atexit.register(_leave)  # before JAX's own, which would wait for the dead
-        with self._lock:
-            if self.lost:
-                return
-            self.lost = lost
-            self.seen.set()
-            for thread in self._waiting:
-                raise_in(thread)
-            stuck = threading.Timer(_GRACE, self._end, [list(self._waiting)])
-        stuck.daemon = True
-        stuck.start()
-
-    def _end(self, interrupted: list[int]) -> None:
-        """Ends this process if a thread that was interrupted is still where it was: in a collective
-        of an accelerator, which waits for the dead for ever, no exception reaches it."""
-        with self._lock:
-            is_stuck = any(thread in self._waiting for thread in interrupted)
-        if is_stuck:
-            os.write(2, f"flaxmodels: PeerLost: {self.said()}\n".encode())
-            os._exit(1)
-
-
-_watch = _Watch()
-
-
-@contextlib.contextmanager
-def watched() -> Iterator[None]:
-    """Ends what every process of the run does inside the context with `PeerLost` if one dies."""
-    if not have_coordinator():
-        yield
-        return
-    _watch.start()
-    with _watch.interrupting():
-        yield
 
 
 def exchange(what: str, text: str, limit: str = "work") -> list[str]:
@@ -176,21 +40,20 @@ def decide(what: str, text: str, choose: Callable[[list[str]], str], limit: str 
     """Returns what `choose` makes, on process 0, of the texts of all processes; arguments and
     errors as `exchange`. The coordinator is asked twice by each process, however many there are.
     """
-    client, own = _client(), jax.process_index()
-    _watch.start()
-    number = next(_rounds)
+    WATCH.start()
+    own, number = jax.process_index(), next(_rounds)
     key, seconds = f"flaxmodels/{number}", _limit(limit)
     try:
-        _asked(lambda: client.key_value_set(f"{key}/{own}", f"{what}\n{text}"))
+        asked(lambda: client().key_value_set(f"{key}/{own}", f"{what}\n{text}"))
         if own == 0:
-            told = _collected(client, key, what, choose, seconds)
-            _asked(lambda: client.key_value_set(f"{key}/told", told))
+            told = _collected(key, what, choose, seconds)
+            asked(lambda: client().key_value_set(f"{key}/told", told))
             if told[0] != "!" and number:  # all have come here, so nobody reads the one before
-                _asked(lambda: client.key_value_delete(f"flaxmodels/{number - 1}/"))
+                asked(lambda: client().key_value_delete(f"flaxmodels/{number - 1}/"))
         else:
-            told = _told(client, f"{key}/told", 0, seconds + _MARGIN)
+            told = _told(f"{key}/told", 0, seconds + _MARGIN)
             if told is None:  # it comes too late, if it does: it must not find this one
-                _asked(lambda: client.key_value_delete(f"{key}/{own}"))
+                asked(lambda: client().key_value_delete(f"{key}/{own}"))
                 raise PeerLost(_absent([0], what, seconds))
     except jax.errors.JaxRuntimeError as error:
         raise explained(error) from error
@@ -199,9 +62,7 @@ def decide(what: str, text: str, choose: Callable[[list[str]], str], limit: str 
     return told[1:]
 
 
-def _collected(
-    client: _Client, key: str, what: str, choose: Callable[[list[str]], str], seconds: float
-) -> str:
+def _collected(key: str, what: str, choose: Callable[[list[str]], str], seconds: float) -> str:
     """Waits, on process 0, for what all say -> "=" and what is made of it, or "!" and the error of
     all."""
     until = time.monotonic() + seconds
@@ -209,7 +70,7 @@ def _collected(
     absent: list[int] = []
     for number in range(jax.process_count()):
         try:
-            said = _told(client, f"{key}/{number}", number, until - time.monotonic())
+            said = _told(f"{key}/{number}", number, until - time.monotonic())
         except _Left as left:
             return f"!{left}"
         if said is None:
@@ -220,9 +81,6 @@ def _collected(
             return f"!process 0 is in {what}, and process {number} in {at}: {_SAME}"
         texts.append(text)
     return f"!{_absent(absent, what, seconds)}" if absent else f"={choose(texts)}"
-
-
-_SAME = "all processes of a run must make the same calls, in the same order"
 
 
 class _Left(PeerLost):
@@ -238,115 +96,23 @@ def _limit(name: str) -> float:
     """Returns the seconds of one of `LIMITS` in this run."""
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         key = f"flaxmodels/{name} seconds/{jax.process_index()}"
-        return float(_asked(lambda: _client().key_value_try_get(key)))
+        return float(asked(lambda: client().key_value_try_get(key)))
     return LIMITS[name]
 
 
-def explained(error: Exception) -> CheckpointError:
-    """Makes the error that says why processes could not do something together."""
-    try:
-        if have_coordinator():
-            if not _is_listening(distributed.global_state.coordinator_address):
-                _watch.tell([0])
-            _watch.check(_VERDICT)
-    except PeerLost as lost:
-        return lost
-    return CheckpointError(f"the processes of this run could not exchange data: {error}")
-
-
-def have_coordinator() -> bool:
-    """Tells whether this run has a coordinator, through which processes tell each other."""
-    return distributed.global_state.client is not None
-
-
-def _told(client: _Client, key: str, number: int, seconds: float) -> str | None:
+def _told(key: str, number: int, seconds: float) -> str | None:
     """Waits for what another process says under a key; None if that takes longer."""
     until = time.monotonic() + seconds
     while True:
-        left = max(1, min(_POLL, int(1000 * (until - time.monotonic()))))
+        left = max(1, int(1000 * min(POLL, until - time.monotonic())))
         try:
-            return _asked(lambda: client.blocking_key_value_get(key, left))  # noqa: B023
+            return asked(lambda: client().blocking_key_value_get(key, left))  # noqa: B023
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise explained(error) from error
-        _watch.check()
+        WATCH.check()
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # it has not
-            _asked(lambda: client.key_value_try_get(f"flaxmodels/left/{number}"))
+            asked(lambda: client().key_value_try_get(f"flaxmodels/left/{number}"))
             raise _Left(f"process {number} has left this run, and others wait for it: {_SAME}")
         if time.monotonic() >= until:
             return None
-
-
-def raise_in(thread: int) -> None:
-    """Raises `PeerLost` in another thread, once it is back in Python.
-
-    Not while any thread is being started: until it runs, Python 3.11 has it under the number of the
-    one that starts it. The exception would end the new thread before its first line, and the other
-    would wait for that line for ever.
-    """
-    inside: Any = threading
-    until = time.monotonic() + _HANGS
-    while True:
-        with inside._active_limbo_lock:  # which every thread takes before it starts one
-            if not inside._limbo or time.monotonic() > until:
-                number = ctypes.c_ulong(thread)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(PeerLost))
-                return
-        time.sleep(0.001)
-
-
-def _asked(call: Callable[[], T]) -> T:
-    """Makes a call of the coordinator's client in a thread: it may hang once the coordinator is
-    gone."""
-    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put((call(), None))
-        except Exception as raised:
-            answers.put((None, raised))
-
-    threading.Thread(target=ask, name="flaxmodels-ask", daemon=True).start()
-    until = time.monotonic() + _POLL / 1000 + _HANGS
-    while True:
-        try:
-            result, error = answers.get(timeout=_LOOK)
-            break
-        except queue.Empty:
-            _watch.check()  # no exception of another thread comes before the queue's wait is over
-            if time.monotonic() < until:
-                continue
-            until = time.monotonic() + _HANGS
-            if not _is_listening(distributed.global_state.coordinator_address):
-                _watch.tell([0])
-            _watch.check()
-    if error is not None:
-        raise error
-    return cast(T, result)
-
-
-def _is_listening(address: str | None) -> bool:
-    """Tells whether the coordinator's process is there, however slow it is."""
-    host, _, port = (address or "").rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _client() -> _Client:
-    """Returns the client of a run that `have_coordinator`."""
-    client = distributed.global_state.client
-    assert client is not None
-    return client
-
-
-def _leave() -> None:
-    """Keeps this process from waiting for the dead at its end: the runtime's objects are never
-    closed."""
-    state = distributed.global_state
-    for name in ("preemption_sync_manager", "client", "service"):
-        if (held := getattr(state, name, None)) is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
-            setattr(state, name, None)

@@ -178,9 +178,9 @@ def test_kills_at_other_stages_and_of_four(stage, victim, count, old, tmp_path):
 
 STUCK = """
 import signal
-import flaxmodels.params.peers as peers
+from flaxmodels.params import deaths
 from flaxmodels.params.formats.source import Tensor
-peers._GRACE = 1.0
+deaths._GRACE = 1.0
 
 def fill(*args):
     if number == 1:
@@ -203,15 +203,15 @@ def test_one_that_cannot_be_interrupted_says_who_died_and_ends(deaths):
 
 STARTING = """
 import threading
-from flaxmodels.params import peers
+from flaxmodels.params import deaths
 
 for turn in range(200):
-    teller = threading.Timer(turn % 20 / 4000, peers.raise_in, [threading.get_ident()])
+    teller = threading.Timer(turn % 20 / 4000, deaths.raise_in, [threading.get_ident()])
     try:
         teller.start()
         while True:
             threading.Thread(target=int).start()
-    except peers.PeerLost:
+    except deaths.PeerLost:
         teller.join()
 print("told")
 """

@@ -42,6 +42,7 @@ def test_what_the_page_quotes_is_what_is_said():
         for name in (
             "sharding/joining.py",
             "params/peers.py",
+            "params/deaths.py",
             "params/agreement.py",
             "params/multihost.py",
         )
