@@ -15,6 +15,12 @@ def _llama(*parts: Mapping[str, str]) -> dict[str, str]:
     return top | {k: v for part in parts for k, v in _in("model.layers", part).items()}
 
 
+def _transformer(top: Mapping[str, str], layer: Mapping[str, str]) -> dict[str, str]:
+    """Returns the names of an architecture whose backbone is `transformer`, with its list `h`."""
+    ends = {"output_norm": "transformer.ln_f", "output": "lm_head"}
+    return {**top, **ends, **_in("transformer.h", layer)}
+
+
 def _t5_attention(layer: int, module: str, start: str = "") -> dict[str, str]:
     """Returns the names of an attention of T5, which is a layer with its norm."""
     parts = {"attn_q": "q", "attn_k": "k", "attn_v": "v", "attn_o": "o"}
@@ -54,40 +60,34 @@ GEMMA3 = _llama(_ATTENTION, _QK_NORMS, _MLP, _FOUR_NORMS)
 NORMS = ("output_norm", "attn_norm", *_FOUR_NORMS, *_QK_NORMS)
 PHI3 = _llama(_ATTENTION, _MLP, _JOINED)
 STARCODER2 = _llama(_ATTENTION, {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"})
-GPT2 = {
-    "token_embd": "transformer.wte",
-    "position_embd": "transformer.wpe",
-    "output_norm": "transformer.ln_f",
-    "output": "lm_head",
-    **_in(
-        "transformer.h",
-        {
-            "attn_norm": "ln_1",
-            "attn_qkv": "attn.c_attn",
-            "attn_output": "attn.c_proj",
-            "ffn_norm": "ln_2",
-            "ffn_up": "mlp.c_fc",
-            "ffn_down": "mlp.c_proj",
-        },
-    ),
-}
-BLOOM = {
-    "token_embd": "transformer.word_embeddings",
-    "token_embd_norm": "transformer.word_embeddings_layernorm",
-    "output_norm": "transformer.ln_f",
-    "output": "lm_head",
-    **_in(
-        "transformer.h",
-        {
-            "attn_norm": "input_layernorm",
-            "attn_qkv": "self_attention.query_key_value",
-            "attn_output": "self_attention.dense",
-            "ffn_norm": "post_attention_layernorm",
-            "ffn_up": "mlp.dense_h_to_4h",
-            "ffn_down": "mlp.dense_4h_to_h",
-        },
-    ),
-}
+GPT2 = _transformer(
+    {
+        "token_embd": "transformer.wte",
+        "position_embd": "transformer.wpe",
+    },
+    {
+        "attn_norm": "ln_1",
+        "attn_qkv": "attn.c_attn",
+        "attn_output": "attn.c_proj",
+        "ffn_norm": "ln_2",
+        "ffn_up": "mlp.c_fc",
+        "ffn_down": "mlp.c_proj",
+    },
+)
+BLOOM = _transformer(
+    {
+        "token_embd": "transformer.word_embeddings",
+        "token_embd_norm": "transformer.word_embeddings_layernorm",
+    },
+    {
+        "attn_norm": "input_layernorm",
+        "attn_qkv": "self_attention.query_key_value",
+        "attn_output": "self_attention.dense",
+        "ffn_norm": "post_attention_layernorm",
+        "ffn_up": "mlp.dense_h_to_4h",
+        "ffn_down": "mlp.dense_4h_to_h",
+    },
+)
 T5 = {
     "token_embd": "shared",
     "enc.output_norm": "encoder.final_layer_norm",

@@ -117,13 +117,11 @@ def _read(file: File) -> tuple[dict[str, str], dict[str, set[str]]]:
     digests, before = values.get("sha256"), values.get("before", {})
     if not isinstance(digests, dict) or not all(isinstance(v, str) for v in digests.values()):
         raise CheckpointError(f"{file.path}: not a manifest: no sha256 of file names to hex digits")
-    if not isinstance(before, dict) or not all(map(_are_digests, before.values())):
+    if not isinstance(before, dict) or not all(
+        isinstance(v, list) and all(isinstance(x, str) for x in v) for v in before.values()
+    ):
         raise CheckpointError(f"{file.path}: not a manifest: before is no map to lists of digits")
     right = {name: {digest} for name, digest in digests.items()}
     for name, others in before.items():
         right.setdefault(name, set()).update(others)
     return digests, right
-
-
-def _are_digests(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)

@@ -15,6 +15,7 @@ from .registry import (
     TF_CHECKPOINT,
     format_of,
     is_weights_file,
+    main_files,
 )
 from .store import LOCAL, Store
 
@@ -53,6 +54,21 @@ _STARTS = {  # the first bytes of a file of any name
     b"\x80\x02": "a pickle: of PyTorch, call it pytorch_model.bin",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself: run git lfs pull",
 }
+_QUANTISED = (
+    "quantize_config.json says that it is quantised, by a tool of old: put what it says into "
+    "config.json, as quantization_config with a quant_method, and name the weights file itself"
+)
+_LAYOUTS = {  # a file that gives a layout away: what it is, and what to do
+    "model_index.json": "this is a pipeline of diffusers: give subfolder= of one of its "
+    "parts{parts}",
+    "modules.json": "this is a model of sentence-transformers: give subfolder= of its "
+    "weights{parts}",
+    "quantize_config.json": _QUANTISED,
+    "quant_config.json": _QUANTISED,
+    "bert_config.json": "bert_config.json is the configuration of Google's own download: give it "
+    "as config= ({path}) to the class itself, such as BertForPreTraining",
+    "saved_model.pb": f"this is {_OTHERS['.pb']}",
+}
 _STEP = re.compile(r"checkpoint-[0-9]+")
 _PARTS = re.compile(r"(?P<stem>[^.]+)\.(?P<variant>[\w-]+?)(-\d{5}-of-\d{5})?\.(?P<ending>\w+)")
 
@@ -80,7 +96,7 @@ def without_config(folder: str, store: Store = LOCAL) -> str:
     give = "give config= (a configuration, or the folder or repository of one)"
     if text := _known(folder, {*names}, store):
         return text
-    if any(name in names for format in FORMATS for name in format.main_files()):
+    if not main_files().keys().isdisjoint(names):
         return f"there are weights without their configuration: {give}"
     if layout.may_be(names) and store is LOCAL and layout.is_folder(folder):
         return f"this is a checkpoint of orbax, which keeps no configuration: {give}"
@@ -134,32 +150,12 @@ def _known(folder: str, names: set[str], store: Store) -> str:
         )
     if _ADAPTER in names:
         return adapter(folder, store)
-    if "model_index.json" in names:
-        parts = _with_config(folder, names, store)
-        return f"this is a pipeline of diffusers: give subfolder= of one of its parts{parts}"
-    if "modules.json" in names:
-        parts = _with_config(folder, names, store)
-        return f"this is a model of sentence-transformers: give subfolder= of its weights{parts}"
-    if names & {"quantize_config.json", "quant_config.json"}:
-        return (
-            "quantize_config.json says that it is quantised, by a tool of old: put what it says "
-            "into config.json, as quantization_config with a quant_method, and name the weights "
-            "file itself"
-        )
-    if "bert_config.json" in names:
-        return (
-            "bert_config.json is the configuration of Google's own download: give it as config= "
-            f"({quoted(os.path.join(folder, 'bert_config.json'))}) to the class itself, such as "
-            "BertForPreTraining"
-        )
-    if "saved_model.pb" in names:
-        return f"this is {_OTHERS['.pb']}"
+    for name, text in _LAYOUTS.items():
+        if name in names:
+            has = [n for n in sorted(names) if store.exists(os.path.join(folder, n, "config.json"))]
+            parts = f" ({some(map(quoted, has), 5)})" if has else ""
+            return text.format(parts=parts, path=quoted(os.path.join(folder, name)))
     return ""
-
-
-def _with_config(folder: str, names: set[str], store: Store) -> str:
-    has = [n for n in sorted(names) if store.exists(os.path.join(folder, n, "config.json"))]
-    return f" ({some(map(quoted, has), 5)})" if has else ""
 
 
 def _variants(names: Sequence[str]) -> str:
@@ -171,7 +167,7 @@ def _variants(names: Sequence[str]) -> str:
         index = re.compile(rf"{re.escape(format.file_name)}\.index\.([\w-]+)\.json")
         for name in names:
             parts = _PARTS.fullmatch(name)
-            if parts and (parts["stem"], parts["ending"]) == (format.stem, format.ending):
+            if parts and (parts["stem"], parts["ending"]) == (format.stem(), format.ending):
                 found.add(parts["variant"])
             elif match := index.fullmatch(name):
                 found.add(match[1])
@@ -183,7 +179,7 @@ def _variants(names: Sequence[str]) -> str:
 def _left_out(names: Sequence[str]) -> str:
     """Makes the sentence about a checkpoint under its usual name in a folder where what the caller
     asks for was not found."""
-    there = [name for format in FORMATS for name in format.main_files() if name in names]
+    there = [name for name in main_files() if name in names]
     if not there:
         return ""
     return (
@@ -201,10 +197,9 @@ def _apart(folder: str, names: Sequence[str], store: Store) -> str:
             f"this is the folder of a training run: give {quoted(os.path.join(folder, last))}, or "
             f"subfolder={quoted(last)}"
         )
-    main = [name for format in FORMATS for name in format.main_files()]
     for name in names[:50]:
         inside = os.path.join(folder, name)
-        if store.is_folder(inside) and any(store.exists(f"{inside}/{name}") for name in main):
+        if store.is_folder(inside) and any(store.exists(f"{inside}/{n}") for n in main_files()):
             return f"a checkpoint is in the folder {quoted(name)}: give subfolder={quoted(name)}"
     return ""
 

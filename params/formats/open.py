@@ -51,7 +51,10 @@ def open_checkpoint(
     if not store.exists(path) and store.exists(f"{path}.index"):
         path = f"{path}.index"
     if not store.is_folder(path):
-        _check_variant(path, variant)
+        if variant is not None and f".{variant}." not in os.path.basename(path):
+            raise CheckpointError(
+                f"{path}: variant={variant!r} was asked for, and by its name this file is another"
+            )
         return _open_file(path, weights_only, store, use_safetensors, framework)
     candidates = main_files(use_safetensors=use_safetensors, framework=framework, variant=variant)
     for name, format in candidates.items():
@@ -90,14 +93,6 @@ def _check_arguments(
         raise ValueError(f"framework={framework!r:.80}; expected one of {', '.join(known)}")
     if variant is not None and (not isinstance(variant, str) or not variant):
         raise ValueError(f'variant={variant!r:.80}; expected a part of file names, such as "fp16"')
-
-
-def _check_variant(path: str, variant: str | None) -> None:
-    """Refuses a file of another variant than the one that was asked for."""
-    if variant is not None and f".{variant}." not in os.path.basename(path):
-        raise CheckpointError(
-            f"{path}: variant={variant!r} was asked for, and by its name this file is another"
-        )
 
 
 def _open_file(
@@ -146,7 +141,9 @@ def _source(path: str, format: Format, weights_only: bool, store: Store) -> Sour
     if format is SAFETENSORS:  # the others have one layout each
         layout = _spelled_as(path, tensors, metadata, layout)
     passed_over = tuple(name for name in tensors if spelling(name, layout) is None)
-    tensors, absent = _spelled(path, tensors, layout), _respelled(absent, layout)
+    tensors = _spelled(path, tensors, layout)
+    lost = {spelling(name, layout): path for name, path in absent.items()}
+    absent = {name: path for name, path in lost.items() if name is not None}
     return Source(path, tensors, layout, metadata, absent, passed_over)
 
 
@@ -170,11 +167,6 @@ def _spelled_as(
         f"{_WRITER[spelled]!r} has them ({some(map(quoted, names), 2)}): it is read as that"
     )
     return spelled
-
-
-def _respelled(absent: dict[str, str], layout: str) -> dict[str, str]:
-    pairs = ((spelling(name, layout), path) for name, path in absent.items())
-    return {name: path for name, path in pairs if name is not None}
 
 
 def _parts(path: str, format: Format, store: Store) -> list[str]:

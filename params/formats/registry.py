@@ -35,9 +35,10 @@ class Format:
     has_index: bool = True
     is_folder: bool = False
 
-    @property
-    def stem(self) -> str:
-        return self.file_name.partition(".")[0]
+    def stem(self, variant: str | None = None) -> str:
+        """Returns what the names of its files begin with."""
+        stem = self.file_name.partition(".")[0]
+        return stem if variant is None else f"{stem}.{variant}"
 
     @property
     def ending(self) -> str:
@@ -45,9 +46,8 @@ class Format:
 
     def main_files(self, variant: str | None = None) -> tuple[str, ...]:
         """Returns the names that make a folder a checkpoint: the single file's, and the index's."""
-        single, index = self.file_name, f"{self.file_name}.index.json"
+        single, index = f"{self.stem(variant)}.{self.ending}", f"{self.file_name}.index.json"
         if variant is not None:  # as Transformers has it
-            single = f"{self.stem}.{variant}.{self.ending}"
             index = f"{self.file_name}.index.{variant}.json"
         return (single, index) if self.has_index else (single,)
 
@@ -55,13 +55,14 @@ class Format:
         """Returns the names of `count` files of weights."""
         if count == 1:
             return [self.main_files(variant)[0]]
-        stem = self.stem if variant is None else f"{self.stem}.{variant}"
+        stem = self.stem(variant)
         return [f"{stem}{tag}-{i:05d}-of-{count:05d}.{self.ending}" for i in range(1, count + 1)]
 
     def owns(self, name: str, variant: str | None = None) -> bool:
         """Tells whether `name` is a file of such a checkpoint."""
-        stem = self.stem if variant is None else f"{self.stem}.{variant}"
-        shard = rf"{re.escape(stem)}(-[0-9a-f]{{8}})?-\d{{5}}-of-\d{{5}}\.{self.ending}"
+        shard = (
+            rf"{re.escape(self.stem(variant))}(-[0-9a-f]{{8}})?-\d{{5}}-of-\d{{5}}\.{self.ending}"
+        )
         is_shard = re.fullmatch(shard, name) is not None
         return name in self.main_files(variant) or is_shard or self.waits(name, variant)
 
@@ -69,8 +70,7 @@ class Format:
         """Tells whether `name` is a folder that a save was about to rename to the checkpoint's
         name, on a disk that cannot exchange two folders; it is the checkpoint if there is no
         other."""
-        stem = self.stem if variant is None else f"{self.stem}.{variant}"
-        waiting = rf"{re.escape(stem)}-[0-9a-f]{{8}}\.{self.ending}"
+        waiting = rf"{re.escape(self.stem(variant))}-[0-9a-f]{{8}}\.{self.ending}"
         return self.is_folder and re.fullmatch(waiting, name) is not None
 
 

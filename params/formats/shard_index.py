@@ -39,36 +39,26 @@ def read_sharded(
         spelled = {spelling(name, layout) for name in found}
         absent |= {n: shard_path for n in shards[shard] if spelling(n, layout) not in spelled}
         for name, tensor in found.items():
-            if name in owner:
-                _check_equal(path, tensors[name], owner[name], tensor, shard)
+            if name in owner and not are_equal(tensors[name], tensor):
+                raise CheckpointError(
+                    f"{path}: {quoted(name)} is in {quoted(owner[name])} and in {quoted(shard)}, "
+                    "and is not the same there"
+                )
             if name not in owner or weight_map.get(name) == shard:
                 owner[name], tensors[name] = shard, tensor
-    if absent and not tensors.keys() & weight_map.keys():
-        _refuse_absent(path, absent)
     if absent:
         name, shard_path = next(iter(absent.items()))
+        if not tensors.keys() & weight_map.keys():
+            raise CheckpointError(
+                f"{shard_path}: no tensor {quoted(name)}, which {path} names, nor any other that "
+                "it names"
+            )
         warn(
             f"{path} lists {len(absent)} tensors that are not in their shards: {quoted(name)} in "
             f"{shard_path}{', ...' * (len(absent) > 1)}; no matter where the model does not need "
             "them"
         )
     return (tensors, metadata), absent
-
-
-def _refuse_absent(path: str, absent: Mapping[str, str]) -> None:
-    name, shard_path = next(iter(absent.items()))
-    raise CheckpointError(
-        f"{shard_path}: no tensor {quoted(name)}, which {path} names, nor any other that it names"
-    )
-
-
-def _check_equal(path: str, one: Tensor, of_one: str, two: Tensor, of_two: str) -> None:
-    """Refuses a tensor that two shards have, unless it is the same byte for byte."""
-    if not are_equal(one, two):
-        raise CheckpointError(
-            f"{path}: {quoted(one.name)} is in {quoted(of_one)} and in {quoted(of_two)}, and is "
-            "not the same there"
-        )
 
 
 def _paths(path: str, shards: Mapping[str, list[str]], store: Store) -> dict[str, str]:

@@ -88,7 +88,9 @@ def _copy(source: np.ndarray, target: np.ndarray) -> None:
 
 def _transpose(source: np.ndarray, target: np.ndarray) -> None:
     columns, rows = source.shape
-    if source.dtype == target.dtype and rows <= TILE_ROWS and _are_apart(source.strides[1]):
+    lines, rest = divmod(source.strides[1], CACHE_LINE)
+    are_apart = rest == 0 and lines % 2 == 1
+    if source.dtype == target.dtype and rows <= TILE_ROWS and are_apart:
         target[...] = source
         return
     width = max(1, _TILE_RUN // source.itemsize)
@@ -103,10 +105,6 @@ def _transpose(source: np.ndarray, target: np.ndarray) -> None:
             here = (slice(part.shape[1]), slice(part.shape[0]))
             tile[here] = part.T
             target[column : column + width, row : row + TILE_ROWS] = plain[here].T
-
-
-def _are_apart(pitch: int) -> bool:
-    return pitch % CACHE_LINE == 0 and pitch // CACHE_LINE % 2 == 1
 
 
 def _is_ordered(array: np.ndarray) -> bool:

@@ -45,7 +45,3 @@ class PinnedFolder:
             is_same = False
         if not is_same:
             raise CheckpointError(f"{self.folder}: it was replaced while it was being opened")
-
-    def message_of(self, error: Exception) -> str:
-        """Returns an error's text, with the name by which the folder is known."""
-        return str(error).replace(self.path, self.folder)

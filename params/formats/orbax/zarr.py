@@ -181,5 +181,6 @@ def _codec_names(spec: object) -> Iterator[str]:
 
 
 def _failed(pinned: PinnedFolder, name: str, error: Exception) -> CheckpointError:
-    message = repr(_DETAILS.split(pinned.message_of(error))[0])[1:-1]
+    message = _DETAILS.split(str(error).replace(pinned.path, pinned.folder))[0]
+    message = repr(message)[1:-1]
     return CheckpointError(f"{pinned.folder}: {quoted(name)} cannot be read: {message[:600]}")

@@ -8,10 +8,13 @@ other bytes are stepped over.
 import re
 import struct
 from collections.abc import Iterable
+from typing import TypeVar
 
 from ...errors import CheckpointError, quoted
 from ..files import Cursor
 from .terms import Call, Global, Persistent, Term
+
+T = TypeVar("T")
 
 MAX_OPCODES = 1_000_000
 LONGEST_TEXT = 4096
@@ -148,25 +151,26 @@ class Machine:
 
     def _append(self, many: bool) -> None:
         items = self._since_mark() if many else [self._stack.pop()]
-        target = self._stack[-1]
-        if isinstance(target, list):
+        if (target := self._target(list, "items")) is not None:
             target.extend(items)
-        elif isinstance(target, Call):
+
+    def _target(self, kind: type[T], what: str) -> T | None:
+        """Returns the container that something is for; None for an object of another kind, which
+        is marked as built."""
+        target = self._stack[-1]
+        if isinstance(target, Call):
             target.built = True
-        else:
-            raise self._error(f"items for a {type(target).__name__}")
+            return None
+        if not isinstance(target, kind):
+            raise self._error(f"{what} for a {type(target).__name__}")
+        return target
 
     def _set(self, many: bool) -> None:
         items = self._since_mark() if many else [self._stack.pop(), self._stack.pop()][::-1]
-        target = self._stack[-1]
-        if isinstance(target, dict):
+        if (target := self._target(dict, "keys")) is not None:
             if len(items) % 2:
                 raise self._error("a key without a value")
             self._fill(target, zip(items[::2], items[1::2], strict=True))
-        elif isinstance(target, Call):
-            target.built = True
-        else:
-            raise self._error(f"keys for a {type(target).__name__}")
 
     def _fill(self, target: dict[str, Term], pairs: Iterable[tuple[object, object]]) -> None:
         for key, value in pairs:
@@ -223,12 +227,9 @@ class Machine:
         self._call(".__new__")
 
     def _build(self, _) -> None:
-        state, target = self._stack.pop(), self._stack[-1]
-        if isinstance(target, Call):
-            target.built = True
-        elif not isinstance(target, dict):
-            raise self._error(f"a state for a {type(target).__name__}")
-        elif state is not None and not (isinstance(state, dict) and state.keys() <= {"_metadata"}):
+        state = self._stack.pop()
+        is_plain = state is None or (isinstance(state, dict) and state.keys() <= {"_metadata"})
+        if self._target(dict, "a state") is not None and not is_plain:
             raise self._error("a state other than _metadata for a dict")
 
     def _persistent(self, _) -> None:
