@@ -221,21 +221,27 @@ def tensor_at(
 
 
 def check_cover(tensors: Iterable[Tensor], start: int, alignment: int = 1) -> int:
-    """Refuses tensors of one span each that overlap or leave a hole -> where the last one ends.
+    """Refuses tensors of one span each that overlap, leave a hole, or reach beyond their file ->
+    where the last one ends.
 
     Args:
         start: where the first one begins; each begins at a multiple of `alignment` after it.
     """
     position = end = start
-    spans = [(tensor.spans[0], tensor.name) for tensor in tensors]
-    for span, name in sorted(spans, key=lambda item: (item[0].offset, item[0].length)):
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.position, tensor.spans[0].length)):
+        (span,) = tensor.spans
+        location = f"{span.file.path}: tensor {quoted(tensor.name)}"
         if span.offset != position:
             problem = "overlaps the one before it" if span.offset < position else "leaves a hole"
             raise CheckpointError(
-                f"{span.file.path}: tensor {quoted(name)} starts at byte {span.offset - start} of "
-                f"the data, expected {position - start}: it {problem}"
+                f"{location} starts at byte {span.offset - start} of the data, expected "
+                f"{position - start}: it {problem}"
             )
-        end = span.offset + span.length
+        if (end := span.offset + span.length) > span.file.size:
+            raise CheckpointError(
+                f"{location}: {tensor.dtype} of shape {tensor.shape} takes the bytes {position} to "
+                f"{end}, and the file ends at {span.file.size}: it is cut short"
+            )
         position = -(-end // alignment) * alignment
     return end
 

@@ -163,7 +163,7 @@ class _Bundle:
         if entry.dtype != _STRING or entry.size > MAX_INDEX:
             raise ValueError(f"an object graph of {entry.size} bytes, dtype {entry.dtype}")
         graph = self._tensor(_GRAPH.decode(), np.dtype(np.uint8), entry, shape=(entry.size,))
-        data = memoryview(graph.read())
+        data = graph.read().data
         length, start = varint(data, 0)
         if start + 4 + length != len(data):  # a checksum of the length, then the text
             raise ValueError(f"an object graph of {length} bytes in {len(data)}")
