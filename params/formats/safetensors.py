@@ -17,6 +17,7 @@ from .source import Tensor, check_cover, tensor_at
 
 MAX_HEADER = 100_000_000
 _LONGEST_NAME = 4096
+_MOST = 1 << 64  # of a size or offset; Python does not print numbers of thousands of digits
 
 DTYPES = {
     "F64": np.dtype(np.float64),
@@ -99,4 +100,4 @@ def _tensor(file: File, name: str, entry: object, start: int) -> Tensor:
 
 
 def _sizes(values: object) -> bool:
-    return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
+    return isinstance(values, list) and all(type(v) is int and 0 <= v < _MOST for v in values)
