@@ -1,6 +1,7 @@
 """Logical axes: names for the dimensions of a parameter, declared where it is made."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -51,25 +52,16 @@ class AbstractParam(jax.ShapeDtypeStruct):
         )
 
     def __reduce__(self):
-        return _rebuild, (self.shape, self.dtype, self.axes, self.sharding)
+        make = functools.partial(AbstractParam, axes=self.axes, sharding=self.sharding)
+        return make, (self.shape, self.dtype)
 
 
-def _rebuild(shape, dtype, axes, sharding) -> AbstractParam:
-    return AbstractParam(shape, dtype, axes=axes, sharding=sharding)
-
-
+@dataclasses.dataclass(frozen=True)
 class _Drawn:
     """Wraps an initializer as a part of a tree's structure. All wrappers are equal: modules of one
     trace make closures of their own, which draw the same."""
 
-    def __init__(self, draw: Draw):
-        self.draw = draw
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Drawn)
-
-    def __hash__(self) -> int:
-        return 0
+    draw: Draw = dataclasses.field(compare=False)
 
 
 @jax.tree_util.register_dataclass
@@ -133,6 +125,15 @@ def described(init: Draw, shape: tuple[int, ...], names: tuple[str | None, ...])
     `declared_axes` asks for its description; None in any other call. To trace the draws takes a
     quarter of the time that a model takes to be described."""
     return Axes(jnp.zeros(shape, jnp.float32), names, _Drawn(init)) if _declaring.value else None
+
+
+def leaves_by_path(tree: PyTree) -> dict[str, Any]:
+    """Returns {path, its names with slashes between: leaf}."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {path_of(key_path): leaf for key_path, leaf in leaves}
+
+
+path_of = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
 
 
 def declared_axes(init: Callable[..., PyTree], *args: PyTree) -> PyTree:

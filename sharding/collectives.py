@@ -1,10 +1,9 @@
 """Collectives of a compiled program: which there are, over which axes of the mesh, of what size."""
 
 import dataclasses
-import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -59,17 +58,24 @@ class Collective:
     @property
     def bytes_sent(self) -> float:
         """Bytes that each device sends, in the best algorithm for a ring."""
-        n, size = self.group_size, self.nbytes
-        if self.kind == "collective-permute":
-            return size
-        if self.kind == "reduce-scatter":
-            return size * (n - 1)
-        return (2 if self.kind == "all-reduce" else 1) * size * (n - 1) / n
+        operands = self.nbytes * (self.group_size if self.kind == "reduce-scatter" else 1)
+        return bytes_on_ring(self.kind, operands, self.group_size)
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{dtype}[{','.join(map(str, s))}]" for dtype, s in self.shapes)
         over = "+".join(self.axes) or f"groups of {self.group_size}"
         return f"{self.kind} over {over}: {shapes}"
+
+
+def bytes_on_ring(kind: str, nbytes: int, devices: int) -> float:
+    """Returns the bytes that each device of a ring sends, in the best algorithm for one.
+
+    Args:
+        nbytes: of the results on a device; of a reduce-scatter, of its operands.
+    """
+    if kind == "collective-permute":
+        return nbytes
+    return (2 if kind == "all-reduce" else 1) * nbytes * (devices - 1) / devices
 
 
 def collectives(
@@ -123,10 +129,7 @@ def _groups(text: str) -> tuple[tuple[int, ...], ...]:
         listed = re.findall(r"\{([0-9,]+)\}", found[1])
         return tuple(tuple(map(int, group.split(","))) for group in listed)
     if found := _IOTA.search(text):
-        shape, sizes = _ints(found[1]), _ints(found[2])
-        ids = np.arange(math.prod(sizes)).reshape(sizes)
-        ids = ids.transpose(_ints(found[3])) if found[3] else ids
-        return _rows(ids.reshape(shape))
+        return _rows(_iota(found[2], found[3]).reshape(_ints(found[1])))
     if found := _MESH.search(text):
         return _mesh_groups(found[1], found[2])
     return ()
@@ -137,8 +140,7 @@ def _mesh_groups(described: str, members: str) -> tuple[tuple[int, ...], ...]:
     sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=([0-9]+)", described)}
     ids = np.arange(math.prod(sizes.values()))
     if order := re.search(r"device_ids=\(\[([0-9,]+)\](?:T\(([0-9,]+)\))?\)", described):
-        ids = ids.reshape(_ints(order[1]))
-        ids = ids.transpose(_ints(order[2])) if order[2] else ids
+        ids = _iota(order[1], order[2])
     ids, names = ids.reshape(tuple(sizes.values())), list(sizes)
     inside = [names.index(name) for name in re.findall(r"'([^']+)'", members)]
     outside = [index for index in range(len(names)) if index not in inside]
@@ -162,15 +164,16 @@ def _axes(groups: Iterable[tuple[int, ...]], sizes: tuple[tuple[str, int], ...])
 def summary(found: Iterable[Collective]) -> dict[tuple[str, tuple[str, ...]], tuple[int, int]]:
     """Returns {(kind, axes): (how many, bytes of their results on a device)}."""
 
-    def key(each: Collective) -> tuple[str, tuple[str, ...]]:
-        return each.kind, each.axes
+    sizes: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for each in found:
+        sizes.setdefault((each.kind, each.axes), []).append(each.nbytes)
+    return {name: (len(sizes[name]), sum(sizes[name])) for name in sorted(sizes)}
 
-    def counted() -> Iterator[tuple[tuple[str, tuple[str, ...]], tuple[int, int]]]:
-        for name, group in itertools.groupby(sorted(found, key=key), key):
-            sizes = [each.nbytes for each in group]
-            yield name, (len(sizes), sum(sizes))
 
-    return dict(counted())
+def _iota(shape: str, order: str | None) -> np.ndarray:
+    """Reads `4,2` and `1,0`: 0, 1, 2, ... in a shape, whose dimensions are then transposed."""
+    ids = np.arange(math.prod(_ints(shape))).reshape(_ints(shape))
+    return ids.transpose(_ints(order)) if order else ids
 
 
 def _rows(ids: np.ndarray) -> tuple[tuple[int, ...], ...]:

@@ -5,7 +5,7 @@ import functools
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .reports import on_mesh, parts_of
+from .mesh import on_mesh, parts_of
 from .rules import as_rules, target_of
 
 _UNEVEN = "vocab"  # logits stay split: whole, they would be the largest array of a training step
@@ -31,13 +31,9 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: object) -> jax.
     mesh = jax.typeof(x).sharding.mesh
     uneven = any(size % parts_of(names, mesh) for names, size in zip(split, x.shape, strict=True))
     sharding = NamedSharding(mesh, PartitionSpec(*(names or None for names in split)))
-    # outside of jit, as in an eager gradient, only a program may hold uneven shards
-    hint = (
-        _compiled(sharding)
-        if uneven
-        else functools.partial(jax.lax.with_sharding_constraint, shardings=sharding)
-    )
-    return hint(x)
+    if uneven:  # outside of jit, as in an eager gradient, only a program may hold such shards
+        return _compiled(sharding)(x)
+    return jax.lax.with_sharding_constraint(x, sharding)
 
 
 def activation_axes(

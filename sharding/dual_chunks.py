@@ -7,13 +7,14 @@ Dubey et al. 2024, arXiv:2407.21783, section 3.3.2.
 """
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
+
+from .mesh import parts_of
 
 Split = tuple[tuple[str, ...], ...]
 
@@ -64,7 +65,7 @@ def _moved(move: Callable[..., jax.Array], x: jax.Array, split: Split) -> jax.Ar
             "dimension, some of them for the second"
         )
     spec = PartitionSpec(*(entry or None for entry in split))
-    parts = math.prod(mesh.shape[axis] for axis in axes)
+    parts = parts_of(axes, mesh)
     _check_chunks(x.shape[1], parts)
     move = functools.partial(move, axes=axes, parts=parts)
     return jax.jit(jax.shard_map(move, mesh=mesh, in_specs=spec, out_specs=spec))(x)

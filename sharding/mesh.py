@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
+from .presets import Target, names_of
+
 
 def make_mesh(*, devices: Iterable[jax.Device] | None = None, **axes: int) -> Mesh:
     """Makes a mesh with the given axis sizes, in the given order; -1 takes what is left.
@@ -105,10 +107,25 @@ def check_mesh(mesh: object, *, abstract: bool = False) -> Mesh | AbstractMesh:
 def explicit_axes(mesh: Mesh | AbstractMesh) -> str:
     """Returns what is wrong with a mesh of axes that are not Auto, and what to write instead."""
     kinds = dict.fromkeys(kind.name for kind in mesh.axis_types if kind != AxisType.Auto)
-    sizes = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
+    sizes = sizes_of(mesh)
     return (
         f"the axes of the mesh ({sizes}) are {' and '.join(kinds)}, and a model's lookups and "
         "products leave their shardings to the compiler, which takes Auto axes: use "
         "flaxmodels.sharding.check_mesh(mesh), the mesh of Auto axes on the same devices, or make "
         f"it with flaxmodels.sharding.make_mesh({sizes})"
     )
+
+
+def sizes_of(mesh: Mesh | AbstractMesh) -> str:
+    """Returns the sizes of a mesh as `make_mesh` takes them: "fsdp=4, tensor=2"."""
+    return ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
+
+
+def on_mesh(target: Target, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
+    """Returns the mesh axes of a rule's target that the mesh has."""
+    return tuple(name for name in names_of(target) if name in mesh.axis_names)
+
+
+def parts_of(target: Target, mesh: Mesh | AbstractMesh) -> int:
+    """Returns into how many parts these axes split a dimension."""
+    return math.prod(mesh.shape[name] for name in names_of(target))

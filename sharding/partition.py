@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
-from jax.tree_util import keystr, tree_flatten_with_path
+from jax.tree_util import tree_structure
 
-from .axes import PyTree
-from .mesh import check_mesh
-from .presets import DEFAULT_RULES, Rules
-from .reports import LeafReport, Report, on_mesh, parts_of
-from .rules import as_rules, check_rules, path_rules, target_of
+from .axes import PyTree, leaves_by_path
+from .mesh import check_mesh, on_mesh, parts_of
+from .presets import DEFAULT_RULES, PathRule, Rules
+from .reports import LeafReport, Report
+from .rules import as_rules, check_rules, target_of
 from .uneven import UNPADDED, Uneven, as_uneven, check_axes, choice_for, not_padded
 
 
@@ -30,10 +30,8 @@ def place(
     mesh, rules, choices = check_mesh(mesh, abstract=True), as_rules(rules), as_uneven(uneven)
     check_rules(rules, template, mesh)
     check_axes(choices, rules)
-    leaves, structure = tree_flatten_with_path(template)
     rows = []
-    for key_path, leaf in leaves:
-        path = keystr(key_path, simple=True, separator="/")
+    for path, leaf in leaves_by_path(template).items():
         axes = getattr(leaf, "axes", None)
         if axes is None:
             raise ValueError(
@@ -42,7 +40,7 @@ def place(
             )
         placer = _Placer(path, mesh, rules, choices, pieces or {})
         rows.append(placer.leaf(axes, leaf.shape, np.dtype(leaf.dtype)))
-    return Report(mesh, tuple(rows), structure)
+    return Report(mesh, tuple(rows), tree_structure(template))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +79,14 @@ class _Placer:
         self, axes: tuple[str | None, ...]
     ) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
         """Returns the mesh axes of each dimension, and the rules that name them."""
-        for rule in path_rules(self.rules):
-            if rule.matches(self.path):
+        for rule in self.rules:
+            if isinstance(rule, PathRule) and rule.matches(self.path):
                 found = [on_mesh(entry, self.mesh) for entry in rule.entries(axes, self.path)]
                 return found, (f"{self.rules.index(rule)}: {rule!r}",)
-        rules = [(axis, target_of(axis, self.rules, self.path)) for axis in axes if axis]
-        decided = dict.fromkeys(f"{self.rules.index(rule)}: {rule!r}" for rule in rules)
-        table = dict(rules)
-        return [on_mesh(table.get(axis), self.mesh) for axis in axes], tuple(decided)  # pyright: ignore
+        table = {axis: target_of(axis, self.rules, self.path) for axis in axes if axis}
+        decided = (f"{self.rules.index(rule)}: {rule!r}" for rule in table.items())
+        targets = (table[axis] if axis else None for axis in axes)
+        return [on_mesh(target, self.mesh) for target in targets], tuple(decided)
 
     def _dimension(
         self, axis: str | None, size: int, chosen: tuple[str, ...], shape: tuple[int, ...]

@@ -219,9 +219,10 @@ def names_of(target: Target) -> tuple[str, ...]:
     return () if target is None else (target,) if isinstance(target, str) else target
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns " (nearest: 'a')" for an error about a name that is not there; "" if none is near."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Returns " (nearest: 'a')" for an error about a name that is not there; "" if none is as near
+    as `cutoff` of 1."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
     return f" (nearest: {close[0]!r})" if close else ""
 
 

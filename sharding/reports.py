@@ -8,8 +8,9 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from .axes import PyTree
-from .presets import Target, names_of
-from .uneven import dividing, grown
+from .mesh import parts_of, sizes_of
+from .presets import names_of
+from .uneven import dividing, growing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class LeafReport:
     @property
     def shards(self) -> int:
         """How many different parts it has."""
-        return math.prod(parts_of(names_of(entry), self.sharding.mesh) for entry in self.spec)
+        return math.prod(parts_of(entry, self.sharding.mesh) for entry in self.spec)
 
     @property
     def replication(self) -> int:
@@ -102,74 +103,49 @@ class Report:
         def one(row: LeafReport, leaf: object) -> object:
             if not isinstance(leaf, jax.Array) or leaf.shape == row.stored:
                 return leaf
-            return grown(leaf, row.stored, row.sharding)
+            return growing(leaf.shape, row.stored, row.sharding)(leaf)
 
         return jax.tree.map(one, self.structure.unflatten(self.rows), params)
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{name}={size}" for name, size in self.mesh.shape.items())
         whole = sum(row.bytes_per_device * row.shards for row in self.rows)
-        rows = [
-            (
-                row.path,
-                _numbers(row.shape)
-                + ("" if row.stored == row.shape else f" -> {_numbers(row.stored)}"),
-                row.dtype.name,
-                ", ".join(axis or "-" for axis in row.axes),
-                ", ".join(_target(entry) for entry in row.spec),
-                f"{row.bytes_per_device:,}",
-                str(row.replication),
-                row.read_mode or "",
-                "; ".join(row.rules),
-            )
-            for row in self.rows
-        ]
-        names = (
-            "leaf",
-            "shape",
-            "dtype",
-            "logical axes",
-            "spec",
-            "bytes a device",
-            "copies",
-            "read",
-            "rules",
-        )
         return "\n".join(
             [
-                f"{len(self.rows)} leaves on {self.mesh.size} devices ({sizes}): {whole:,} bytes, "
-                f"{self.bytes_per_device:,} on each device",
-                *_table([names, *rows], right=(5, 6)),
+                f"{len(self.rows)} leaves on {self.mesh.size} devices ({sizes_of(self.mesh)}): "
+                f"{whole:,} bytes, {self.bytes_per_device:,} on each device",
+                *_table([_cells(row) for row in self.rows], right=("bytes a device", "copies")),
                 *(f"  {note}" for note in self.notes),
             ]
         )
 
 
-def parts_of(mesh_axes: tuple[str, ...], mesh: Mesh | AbstractMesh) -> int:
-    """Returns into how many parts these axes split a dimension."""
-    return math.prod(mesh.shape[name] for name in mesh_axes)
-
-
-def on_mesh(target: object, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
-    """Returns the mesh axes of a rule's target that the mesh has."""
-    return tuple(name for name in names_of(target) if name in mesh.axis_names)  # pyright: ignore
+def _cells(row: LeafReport) -> dict[str, str]:
+    """Returns {column: what the table says of a leaf}."""
+    padded = "" if row.stored == row.shape else f" -> {_numbers(row.stored)}"
+    return {
+        "leaf": row.path,
+        "shape": _numbers(row.shape) + padded,
+        "dtype": row.dtype.name,
+        "logical axes": ", ".join(axis or "-" for axis in row.axes),
+        "spec": ", ".join("+".join(names_of(entry)) or "-" for entry in row.spec),
+        "bytes a device": f"{row.bytes_per_device:,}",
+        "copies": str(row.replication),
+        "read": row.read_mode or "",
+        "rules": "; ".join(row.rules),
+    }
 
 
 def _numbers(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "()"
 
 
-def _target(entry: Target) -> str:
-    return "+".join(names_of(entry)) or "-"
-
-
-def _table(rows: list[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
+def _table(rows: list[dict[str, str]], right: tuple[str, ...]) -> list[str]:
     """Aligns columns, those of `right` to the right; a column without an entry is left out."""
-    kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
-    widths = {i: max(len(row[i]) for row in rows) for i in kept}
-    return [
-        "  ".join(
-            row[i].rjust(widths[i]) if i in right else row[i].ljust(widths[i]) for i in kept
-        ).rstrip()
-        for row in rows
-    ]
+    columns = []
+    for name in rows[0] if rows else ():
+        cells = [row[name] for row in rows]
+        if any(cells):
+            width = max(map(len, (name, *cells)))
+            align = str.rjust if name in right else str.ljust
+            columns.append([align(cell, width) for cell in (name, *cells)])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]

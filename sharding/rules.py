@@ -4,8 +4,8 @@ import functools
 from collections.abc import Iterable, Mapping, Set
 
 from jax.sharding import AbstractMesh, Mesh
-from jax.tree_util import keystr, tree_leaves_with_path
 
+from .axes import leaves_by_path
 from .presets import (
     ACTIVATIONS,
     DEFAULT_RULES,
@@ -54,11 +54,6 @@ def _rule(rule: object) -> AxisRule | PathRule:
     return str(rule), as_target(object(), rule)  # raises
 
 
-def path_rules(rules: Rules) -> tuple[PathRule, ...]:
-    """Returns the rules that speak of paths, in order."""
-    return tuple(rule for rule in rules if isinstance(rule, PathRule))
-
-
 @functools.lru_cache(maxsize=64)
 def first_wins(rules: Rules) -> dict[str, Target]:
     """Returns {logical axis: its target}, by the first rule of each."""
@@ -97,7 +92,7 @@ def check_rules(rules: object, template: object, mesh: Mesh | AbstractMesh | Non
         ValueError: with the nearest name, or the rules that would do.
     """
     rules = as_rules(rules)
-    leaves = {keystr(p, simple=True, separator="/"): x for p, x in tree_leaves_with_path(template)}
+    leaves = leaves_by_path(template)
     logical = {axis for each in PRESETS.values() for axis, _ in each} | set(ACTIVATIONS)
     for leaf in leaves.values():
         logical |= {axis for axis in getattr(leaf, "axes", None) or () if axis is not None}

@@ -1,7 +1,8 @@
 """Pictures of shardings for a terminal."""
 
+import itertools
+
 import jax
-import numpy as np
 from jax.core import Tracer
 
 
@@ -19,42 +20,31 @@ def picture(array: jax.Array, name: str = "") -> str:
             f"picture takes a jax.Array, which is on devices; got a {type(array).__name__}"
         )
     shape, sharding = array.shape, array.sharding
-    cells: dict[tuple[int, ...], list[int]] = {}
-    for device, index in sharding.devices_indices_map(shape).items():
-        start = tuple(s.indices(size)[0] for s, size in zip(index, shape, strict=True))
-        cells.setdefault(start, []).append(device.id)
-    cuts = [sorted({start[axis] for start in cells}) for axis in range(len(shape))]
-    split = [axis for axis, starts in enumerate(cuts) if len(starts) > 1][:2]
-    across = split[-1] if split else None
-    down = split[0] if len(split) > 1 else None
-    rows = [0] if down is None else cuts[down]
-    columns = [0] if across is None else cuts[across]
-    grid = np.empty((len(rows), len(columns)), dtype=object)
-    grid.fill([])
-    for start, devices in sorted(cells.items()):
-        row = 0 if down is None else rows.index(start[down])
-        column = 0 if across is None else columns.index(start[across])
-        grid[row, column] = grid[row, column] + devices  # a third sharded dimension shares cells
-    grid = np.vectorize(lambda devices: _numbers(sorted(devices)), otypes=[object])(grid)
-    width = max(len(cell) for cell in grid.flat) + 2
-    line = "+".join(["-" * width] * len(columns))
+    starts = {
+        device.id: tuple(s.indices(size)[0] for s, size in zip(index, shape, strict=True))
+        for device, index in sharding.devices_indices_map(shape).items()
+    }
+    split = [axis for axis, where in enumerate(zip(*starts.values())) if len({*where}) > 1][:2]  # noqa: B905
+    cells: dict[tuple[int, int], list[int]] = {}
+    for number, start in sorted(starts.items()):  # a third sharded dimension shares cells
+        down, across = [0, 0, *(start[axis] for axis in split)][-2:]
+        cells.setdefault((down, across), []).append(number)
+    texts = {place: _numbers(devices) for place, devices in cells.items()}
+    rows, columns = (sorted({place[i] for place in cells}) for i in (0, 1))
+    width = max(map(len, texts.values())) + 2
+    line = f"+{'+'.join(['-' * width] * len(columns))}+"
     spec = getattr(sharding, "spec", None)
     title = f"{name} {tuple(shape)} {array.dtype} {'' if spec is None else tuple(spec)}".strip()
-    body = [f"+{line}+"]
-    for row in grid:
-        body += ["|" + "|".join(cell.center(width) for cell in row) + "|", f"+{line}+"]
+    body = [line]
+    for row in rows:
+        body += [f"|{'|'.join(texts[row, column].center(width) for column in columns)}|", line]
     return "\n".join([title, *("  " + text for text in body)])
 
 
 def _numbers(devices: list[int]) -> str:
     """Formats [0, 1, 2, 3, 6] as "0-3,6"."""
-    parts: list[str] = []
-    start = previous = devices[0]
-    for device in [*devices[1:], None]:
-        if device is not None and device == previous + 1:
-            previous = device
-            continue
-        parts.append(str(start) if start == previous else f"{start}-{previous}")
-        if device is not None:
-            start = previous = device
+    parts = []
+    for _, group in itertools.groupby(enumerate(devices), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        parts.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
     return ",".join(parts)

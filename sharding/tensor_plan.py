@@ -1,10 +1,9 @@
 """Plans of tensor parallelism in Transformers' style names, as rules of paths."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-from .presets import USUAL, AxisRule, PathRule, Rules, Target, renamed_target
+from .presets import USUAL, AxisRule, PathRule, Rules, Target, nearest, renamed_target
 from .rules import as_rules
 
 _COLUMNS = {"kernel": (None, "tensor"), "bias": ("tensor",)}
@@ -104,10 +103,9 @@ def tensor_rules(plan: Mapping[str, str], paths: Iterable[str], rules: Rules) ->
                 f"yet; there are {', '.join(STYLES)}"
             )
         if style not in STYLES:
-            close = difflib.get_close_matches(str(style), STYLES, n=1)
-            near = f" (nearest: {close[0]!r})" if close else ""
             raise ValueError(
-                f"tp_plan[{name!r}] is {style!r:.80}{near}; there are {', '.join(STYLES)}"
+                f"tp_plan[{name!r}] is {style!r:.80}{nearest(style, STYLES)}; there are "
+                f"{', '.join(STYLES)}"
             )
         specs = STYLES[style]
         if specs is not None:
@@ -126,11 +124,8 @@ def _of_module(
     leaves = {"weight": "(kernel|scale|embedding)", "bias": "bias"}.get(last, "[^/]+")
     here = [path for path in paths if re.search(f"{start}/{leaves}$", path)]
     if not here:
-        ends = {re.sub(r"/\d+/", ".*.", path).replace("/", "."): None for path in paths}
-        close = difflib.get_close_matches(name, ends, n=1, cutoff=0.3)
-        raise ValueError(
-            f"tp_plan: no param is at {name!r}" + (f" (nearest: {close[0]!r})" if close else "")
-        )
+        ends = {re.sub(r"/\d+/", ".*.", path).replace("/", ".") for path in paths}
+        raise ValueError(f"tp_plan: no param is at {name!r}{nearest(name, ends, cutoff=0.3)}")
     made = []
     for leaf, spec in specs.items():
         pattern = f"{start}/{leaf if leaf != '.*' else leaves}$"

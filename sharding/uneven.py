@@ -1,18 +1,18 @@
 """What becomes of dimensions that do not divide over the mesh axes of their rule."""
 
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
-from jax.tree_util import KeyPath, keystr, tree_map_with_path
+from jax.sharding import NamedSharding, PartitionSpec
+from jax.tree_util import KeyPath, tree_map_with_path
 
-from .axes import PyTree
-from .presets import Rules, Target, names_of, nearest
+from .axes import PyTree, leaves_by_path, path_of
+from .mesh import parts_of
+from .presets import Rules, nearest
 from .rules import first_wins
 
 X = TypeVar("X")
@@ -87,9 +87,11 @@ def not_padded(axis: str) -> str:
     )
 
 
-def grown(x: jax.Array, shape: tuple[int, ...], sharding: NamedSharding) -> jax.Array:
-    """Returns x with zeros behind it, in a larger shape and a sharding; compiled."""
-    return _grow(x.shape, shape, sharding)(x)
+@functools.lru_cache(maxsize=64)
+def growing(old: tuple[int, ...], shape: tuple[int, ...], sharding: NamedSharding):
+    """Returns a program that puts zeros behind an array -> a larger shape, in a sharding."""
+    widths = [(0, new - size) for new, size in zip(shape, old, strict=True)]
+    return jax.jit(lambda x: jnp.pad(x, widths), out_shardings=sharding)
 
 
 def cut(params: PyTree, template: PyTree) -> PyTree:
@@ -103,13 +105,10 @@ def cut(params: PyTree, template: PyTree) -> PyTree:
             as fill the shards, at most.
         template: tree of `AbstractParam` of the whole model, such as `model.abstract_params()`.
     """
-    shapes = {
-        keystr(path, simple=True, separator="/"): leaf.shape
-        for path, leaf in jax.tree_util.tree_leaves_with_path(template)
-    }
+    shapes = {path: leaf.shape for path, leaf in leaves_by_path(template).items()}
 
     def one(path: KeyPath, leaf: X) -> X | jax.Array:
-        shape = shapes.get(keystr(path, simple=True, separator="/"))
+        shape = shapes.get(path_of(path))
         return leaf if shape is None or not _is_padded(leaf, shape) else _cut(leaf, shape)
 
     return tree_map_with_path(one, params)
@@ -137,7 +136,7 @@ def dividing(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
     dimension that is whole and does, or is replicated."""
     mesh, entries = sharding.mesh, list(sharding.spec)
     entries += [None] * (len(shape) - len(entries))
-    parts = [_parts(entry, mesh) for entry in entries]
+    parts = [parts_of(entry, mesh) for entry in entries]
     for index, entry in enumerate(entries):
         if shape[index] % parts[index]:
             entries[index] = None
@@ -146,16 +145,6 @@ def dividing(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
                     entries[other] = entry
                     break
     return NamedSharding(mesh, PartitionSpec(*entries), memory_kind=sharding.memory_kind)
-
-
-def _parts(entry: Target, mesh: Mesh | AbstractMesh) -> int:
-    return math.prod(mesh.shape[name] for name in names_of(entry))
-
-
-@functools.lru_cache(maxsize=64)
-def _grow(old: tuple[int, ...], shape: tuple[int, ...], sharding: NamedSharding):
-    widths = [(0, new - size) for new, size in zip(shape, old, strict=True)]
-    return jax.jit(lambda x: jnp.pad(x, widths), out_shardings=sharding)
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,6 +1,6 @@
 """Pruning: attention heads are cut out of a model and its params."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,11 @@ def prune_heads(
         axes = template[path].axes
         axis = next((i for i, name in enumerate(axes) if name in _KEPT), None)
         if axis is not None and leaf.shape[axis] != wanted[path].shape[axis]:
-            layers = _layers_of(path, template[path], stacks)
+            layers = layers_of(path, template[path], stacks)
+            if not layers:
+                raise ValueError(
+                    f"{path} has an axis of heads, and is in no list of layers {stacks}"
+                )
             kept = [_kept(before, after, i, axes[axis], leaf.shape[axis]) for i in layers]
             leaves[path] = _cut(path, editable(path, leaf), np.stack(kept), axis)
     return pruned, fp.unflatten(leaves)
@@ -102,13 +106,6 @@ def _check(leaves: Leaves, template: Leaves) -> None:
             )
 
 
-def _layers_of(path: str, leaf: Leaf, stacks: Sequence[str]) -> Sequence[int]:
-    layers = layers_of(path, leaf, stacks)
-    if not layers:
-        raise ValueError(f"{path} has an axis of heads, and is in no list of layers {stacks}")
-    return layers
-
-
 def _kept(before: Config, after: Config, layer: int, name: str, size: int) -> np.ndarray:
     """Returns the indices along an axis of the heads that `after` keeps.
 
@@ -136,11 +133,8 @@ def _cut(path: str, leaf: Leaf, kept: np.ndarray, axis: int) -> Leaf:
     if isinstance(leaf, np.ndarray):
         return np.take_along_axis(leaf, kept, axis)
     sharding = None if isinstance(leaf, Tracer) else leaf.sharding
-    return jax.jit(_take, static_argnums=2, out_shardings=sharding)(leaf, kept, axis)
-
-
-def _take(leaf: jax.Array, kept: jax.Array, axis: int) -> jax.Array:
-    return jnp.take_along_axis(leaf, kept, axis)
+    take = jax.jit(jnp.take_along_axis, static_argnums=2, out_shardings=sharding)
+    return take(leaf, kept, axis)
 
 
 def _check_divides(path: str, leaf: object, shape: tuple[int, ...], axis: int) -> None:

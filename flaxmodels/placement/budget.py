@@ -9,9 +9,10 @@ from ..params.checkpoint.host_memory import least_limit
 from ..params.errors import quoted
 from ..params.sizes import format_size, parse_size
 from .fetching import AHEAD
-from .places import DISK, HOST, Place, one_place, text_of
+from .places import DISK, HOST, Place, devices_of, one_place, text_of
 
 _SHARE = 0.9  # of what is free, that params may take if nobody says otherwise
+_UNKNOWN = 1 << 62
 _SLACK = 1.25  # largest units by which a balanced share is more than its part
 
 
@@ -67,8 +68,13 @@ def memory_limits(given: object) -> dict[Place, int] | None:
     return limits
 
 
-def default_limit(place: Place) -> int | None:
-    """Returns how many bytes a place may hold if nobody says it; None where that is not known."""
+def limit_of(place: Place, given: Mapping[Place, int] | None) -> int | None:
+    """Returns how many bytes a place may hold: what `max_memory` says, else what is known of it;
+    None if nothing is."""
+    if place == DISK:
+        return None
+    if given is not None and place in given:
+        return given[place]
     if not isinstance(place, str) and place.platform != "cpu":
         stats = place.memory_stats() or {}
         limit = stats.get("bytes_limit")
@@ -90,23 +96,19 @@ def limits_for(
         how: "auto", "balanced", "balanced_low_0" or "sequential".
         given: `max_memory`; devices that it does not name get nothing.
     """
-    devices = [d for d in jax.local_devices() if given is None or d in given]
-    if given is not None:
-        named = (place for place in given if not isinstance(place, str))
-        devices += [device for device in named if device not in devices]
+    local = jax.local_devices()
+    known = dict.fromkeys([*local, *devices_of(given or ())])
+    devices = [device for device in known if given is None or device in given]
     if not devices:
-        devices = jax.local_devices()[:1]
+        devices = local[:1]
         given = {**(given or {}), devices[0]: 0}
     limits: dict[Place, int] = {}
     for place in (*devices, HOST):
-        limit = given.get(place) if given is not None and place in given else default_limit(place)
+        limit = limit_of(place, given)
         limits[place] = _UNKNOWN if limit is None else limit
     if how != "sequential" and len(devices) > 1:
         limits |= _balanced(limits, devices, units, spare_first=how == "balanced_low_0")
     return [*limits.items(), (DISK, _UNKNOWN)]
-
-
-_UNKNOWN = 1 << 62
 
 
 def _balanced(
@@ -156,19 +158,18 @@ def assign(units: Sequence[Unit], limits: Sequence[tuple[Place, int]]) -> dict[s
     Raises:
         ValueError: no such room.
     """
-    devices = [place for place, _ in limits if not isinstance(place, str)]
-    ring = 0
+    main, ring = devices_of(dict(limits))[0], 0
     while True:
-        found = _filled(units, limits, devices[0], ring)
+        found = _filled(units, limits, main, ring)
         away = [unit for unit in units if isinstance(found[unit.name], str)]
         if (needed := ring_bytes(away)) <= ring:
             return found
         ring = needed
-        room = dict(limits)[devices[0]]
+        room = dict(limits)[main]
         if ring > room:
             largest = max(away, key=lambda unit: unit.nbytes)
             raise ValueError(
-                f"the plan does not fit: {text_of(devices[0])} may hold {format_size(room)}, and "
+                f"the plan does not fit: {text_of(main)} may hold {format_size(room)}, and "
                 f"what is brought there takes {format_size(ring)} at a time, "
                 f"{format_size(ring - room)} more; the largest is {largest.name} of "
                 f"{format_size(largest.nbytes)}, its largest leaf {largest.largest}"

@@ -11,10 +11,10 @@ from ..params.errors import some
 from ..params.tree.naming import TORCH
 from ..params.tree.paths import flatten, matches, nearest
 from ..params.tree.places import places
-from .budget import Unit, assign, check_fits, default_limit, limits_for, memory_limits
+from .budget import Unit, assign, check_fits, limit_of, limits_for, memory_limits
 from .options import DeviceMapOptions
 from .outline import outline_of
-from .places import AUTOMATIC, DISK, HOST, Place, one_place, place_of
+from .places import AUTOMATIC, DISK, HOST, Place, devices_of, one_place, place_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +44,8 @@ class DeviceMap:
     @property
     def is_staged(self) -> bool:
         """Whether the model cannot be run as one program."""
-        return len({*self.where.values()}) > 1 or any(
-            isinstance(p, str) for p in self.where.values()
-        )
+        places = {*self.where.values()}
+        return len(places) > 1 or len(devices_of(places)) < len(places)
 
 
 def device_map_of(model: Model, sizes: Mapping[str, int], options: DeviceMapOptions) -> DeviceMap:
@@ -65,45 +64,24 @@ def device_map_of(model: Model, sizes: Mapping[str, int], options: DeviceMapOpti
         given = {"": one_place(given)}
     if isinstance(given, Mapping):
         where = _mapped(model, sizes, given)
-        devices = [place_of(value) for value in given.values()]
-        devices = [device for device in devices if not isinstance(device, str)]
-        main = devices[0] if devices else _first(limits)
+        devices = devices_of(map(place_of, given.values())) or devices_of(limits or ())
+        main = (devices or jax.local_devices())[0]
         placement = DeviceMap(where, main, ())
         if placement.is_staged:
             placement = dataclasses.replace(placement, units=units_of(model, sizes))
         units = placement.units or (Unit("the model", sizes, False),)
-        check_fits(units, where, _known_limits(limits, where, main), main)
+        known = {p: limit_of(p, limits) for p in dict.fromkeys([*where.values(), main])}
+        check_fits(units, where, {p: n for p, n in known.items() if n is not None}, main)
         return placement
     whole = Unit("the model", sizes, False)
     table = limits_for(given, limits, (whole,))
-    devices = [(place, limit) for place, limit in table if not isinstance(place, str)]
-    device, limit = devices[0]
-    if whole.nbytes <= limit and (given == "sequential" or len(devices) == 1):
-        return DeviceMap(dict.fromkeys(sizes, device), device, (whole,))
+    main, *others = devices_of(dict(table))
+    if whole.nbytes <= dict(table)[main] and (given == "sequential" or not others):
+        return DeviceMap(dict.fromkeys(sizes, main), main, (whole,))
     units = units_of(model, sizes)
-    table = limits_for(given, limits, units)
-    by_unit = assign(units, table)
+    by_unit = assign(units, limits_for(given, limits, units))
     where = {path: by_unit[unit.name] for unit in units for path in unit.leaves}
-    main = next(place for place, _ in table if not isinstance(place, str))
     return DeviceMap(where, main, units)
-
-
-def _first(limits: Mapping[Place, int] | None) -> jax.Device:
-    devices = [place for place in limits or {} if not isinstance(place, str)]
-    return devices[0] if devices else jax.local_devices()[0]
-
-
-def _known_limits(
-    given: Mapping[Place, int] | None, where: Mapping[str, Place], main: Place
-) -> dict[Place, int]:
-    """Returns the limits that a map that was given is held to: those of `max_memory`, and what is
-    known of the devices and the host."""
-    limits = {}
-    for one in dict.fromkeys([*where.values(), main]):
-        limit = (given or {}).get(one, default_limit(one) if one != DISK else None)
-        if limit is not None:
-            limits[one] = limit
-    return limits
 
 
 def _mapped(

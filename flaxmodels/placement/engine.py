@@ -3,7 +3,7 @@ the device that its params are on or are brought to."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -29,6 +29,8 @@ from .programs import (
     used_paths,
 )
 from .rows import looked_up, tables_by_rows
+
+Held = TypeVar("Held", blocks.KV, blocks.Cross)
 
 _OF_LINEN = ("mutable", "rngs", "capture_intermediates")
 """Keywords of linen's `apply` that ask for more than an output."""
@@ -143,8 +145,8 @@ class _Entries:
         """Returns a cache with shapes in the place of its layers' arrays."""
         cross = cache.cross
         if cross is not None:
-            shapes = {"keys": _shapes(cross.keys), "values": _shapes(cross.values)}
-            cross = dataclasses.replace(cross, **shapes)
+            keys, values = _shapes(cross.keys), _shapes(cross.values)
+            cross = dataclasses.replace(cross, keys=keys, values=values)
         return dataclasses.replace(cache, entries=_shapes(cache.entries), cross=cross)
 
     def begin(self, cache: blocks.Cache) -> None:
@@ -154,29 +156,19 @@ class _Entries:
 
     def of_layer(self, cache: blocks.Cache, at: blocks.At) -> blocks.Cache:
         """Returns the cache that has the layer's own arrays alone."""
-        attention, slot = at.kind.attention, at.slot
-        entry, cross = self.entries[attention], self.cross
-        own = dataclasses.replace(entry, keys=(entry.keys[slot],), values=(entry.values[slot],))
+        attention, cross = at.kind.attention, self.cross
+        own = {attention: _alone(self.entries[attention], at.slot)}
         if cross is not None:
-            keys, values = (cross.keys[at.layer],), (cross.values[at.layer],)
-            cross = blocks.Cross(keys, values, cache.cross.tokens)  # pyright: ignore
-        return dataclasses.replace(cache, entries={attention: own}, cross=cross)
+            tokens = cache.cross.tokens  # pyright: ignore
+            cross = dataclasses.replace(_alone(cross, at.layer), tokens=tokens)
+        return dataclasses.replace(cache, entries=own, cross=cross)
 
     def put(self, cache: blocks.Cache, at: blocks.At) -> None:
         """Puts what a layer returned into the place of what it was given."""
-        attention, slot = at.kind.attention, at.slot
-        entry, own = self.entries[attention], cache.entries[attention]
-        self.entries[attention] = dataclasses.replace(
-            entry,
-            keys=_with(entry.keys, slot, own.keys[0]),
-            values=_with(entry.values, slot, own.values[0]),
-        )
+        attention = at.kind.attention
+        self.entries[attention] = _with(self.entries[attention], at.slot, cache.entries[attention])
         if cache.cross is not None and self.cross is not None:
-            self.cross = dataclasses.replace(
-                self.cross,
-                keys=_with(self.cross.keys, at.layer, cache.cross.keys[0]),
-                values=_with(self.cross.values, at.layer, cache.cross.values[0]),
-            )
+            self.cross = _with(self.cross, at.layer, cache.cross)
 
     def filled(self, output: Any) -> Any:
         """Returns an output whose cache has the arrays again."""
@@ -194,8 +186,19 @@ def _shapes(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-def _with(arrays: Any, place: Any, array: jax.Array) -> tuple[jax.Array, ...]:
-    return (*arrays[:place], array, *arrays[place + 1 :])
+def _alone(held: Held, place: Any) -> Held:
+    """Returns what is held of one layer."""
+    return dataclasses.replace(held, keys=(held.keys[place],), values=(held.values[place],))
+
+
+def _with(held: Held, place: Any, own: Held) -> Held:
+    """Returns what is held of all layers, `own` in the place of one."""
+
+    def put(arrays: Any, array: Any) -> tuple[jax.Array, ...]:
+        return (*arrays[:place], array, *arrays[place + 1 :])
+
+    keys, values = put(held.keys, own.keys[0]), put(held.values, own.values[0])
+    return dataclasses.replace(held, keys=keys, values=values)
 
 
 def _run_layers(

@@ -1,5 +1,6 @@
 """Leaves that a program cannot be given as they are: of host memory, of files, of other devices."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -54,21 +55,12 @@ def stored_bytes(leaf: PlacedLeaf) -> int:
 def device_for(leaves: Iterable[PlacedLeaf], main: jax.Device | None = None) -> jax.Device:
     """Returns the device that computes with leaves: the one that holds the most bytes of them, or
     if none does the one that they are to be brought to; `main` of no leaves."""
-    held: dict[jax.Device, int] = {}
-    brought: dict[jax.Device, int] = {}
+    held, brought = Counter(), Counter()
     for leaf in leaves:
-        device = leaf.device if isinstance(leaf, DiskLeaf) else _device_of(leaf)
-        counts = brought if is_offloaded(leaf) else held
-        counts[device] = counts.get(device, 0) + stored_bytes(leaf)
+        (device,) = {leaf.device} if isinstance(leaf, DiskLeaf) else leaf.sharding.device_set
+        (brought if is_offloaded(leaf) else held)[device] += stored_bytes(leaf)
     counts = held or brought
-    if not counts:
-        return main or jax.local_devices()[0]
-    return max(counts, key=lambda device: counts[device])
-
-
-def _device_of(leaf: jax.Array) -> jax.Device:
-    (device,) = leaf.sharding.device_set
-    return device
+    return counts.most_common(1)[0][0] if counts else main or jax.local_devices()[0]
 
 
 def flat_leaves(params: fp.PyTree) -> dict[str, PlacedLeaf]:

@@ -14,14 +14,8 @@ Static: TypeAlias = tuple[jax.tree_util.PyTreeDef, tuple[Hashable, ...]]
 """The structure of a pytree, and its leaves, with a mark in the place of each array."""
 
 
-class _Array:
-    """Stands for an array among values that are none."""
-
-    def __repr__(self) -> str:
-        return "array"
-
-
-_ARRAY = _Array()
+_ARRAY = object()
+"""Stands for an array among values that are none."""
 
 
 @jax.tree_util.register_pytree_node_class
@@ -40,10 +34,10 @@ class Mixed:
     @classmethod
     def of(cls, tree: PyTree) -> Self:
         leaves, structure = jax.tree.flatten(tree)
-        are = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
-        arrays = tuple(leaf for leaf, is_array in zip(leaves, are, strict=True) if is_array)
-        others = (_ARRAY if is_array else x for x, is_array in zip(leaves, are, strict=True))
-        return cls(arrays, (structure, tuple(others)))
+        kinds = jax.Array | np.ndarray | np.generic
+        arrays = tuple(leaf for leaf in leaves if isinstance(leaf, kinds))
+        others = tuple(_ARRAY if isinstance(leaf, kinds) else leaf for leaf in leaves)
+        return cls(arrays, (structure, others))
 
     @property
     def tree(self) -> PyTree:

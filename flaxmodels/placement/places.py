@@ -2,6 +2,7 @@
 
 import operator
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -75,6 +76,11 @@ def one_place(value: Any, name: str = "device_map") -> jax.Device:
             f"{name} is {quoted(value)}, and there is no such device; there are {_shown(devices)}"
         )
     return backend[number]
+
+
+def devices_of(places: Iterable[Place]) -> list[jax.Device]:
+    """Returns those places that are devices."""
+    return [place for place in places if not isinstance(place, str)]
 
 
 def text_of(place: Place) -> str:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 
 import jax
@@ -15,7 +17,7 @@ from ..params.tree.paths import flatten
 from .budget import brought_of, ring_bytes
 from .device_map import DeviceMap, device_map_of
 from .options import DeviceMapOptions, MaxMemory
-from .places import DISK, HOST, Place, text_of
+from .places import DISK, HOST, Place, devices_of, text_of
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -33,12 +35,11 @@ class PlacementPlan:
     rates: fs.Rates
 
     @functools.cached_property
-    def held(self) -> dict[Place, int]:
+    def held(self) -> Mapping[Place, int]:
         """Bytes of params at each place."""
-        held: dict[Place, int] = {}
+        held = Counter()
         for path, size in self.sizes.items():
-            place = self.device_map.where[path]
-            held[place] = held.get(place, 0) + size
+            held[self.device_map.where[path]] += size
         return held
 
     @property
@@ -46,11 +47,8 @@ class PlacementPlan:
         """Bytes of params on each device at most: those that it holds, and on the first one the
         layers that are brought there. Caches and activations come on top."""
         main, ring = self.device_map.main, self._ring
-        devices = [place for place in self.held if not isinstance(place, str)]
-        return {
-            device: self.held.get(device, 0) + (ring if device == main else 0)
-            for device in dict.fromkeys([*devices, *([main] if ring else [])])
-        }
+        there = {device: self.held[device] for device in devices_of(self.held)}
+        return there | ({main: there.get(main, 0) + ring} if ring else {})
 
     @functools.cached_property
     def _ring(self) -> int:
@@ -90,19 +88,15 @@ class PlacementPlan:
     def _modules(self, place: Place) -> str:
         """Names the modules at a place, the first and the last of each run of them."""
         where = self.device_map.where
-        runs: list[list[str]] = []
-        last = -2
-        for number, unit in enumerate(self.device_map.units):
-            if not any(where[path] == place for path in unit.leaves):
-                continue
-            if number == last + 1:
-                runs[-1].append(unit.name)
-            else:
-                runs.append([unit.name])
-            last = number
-        if not runs:
-            return "all"
-        return ", ".join(run[0] if len(run) == 1 else f"{run[0]} .. {run[-1]}" for run in runs)
+        runs = []
+        units = itertools.groupby(
+            self.device_map.units, lambda unit: any(where[path] == place for path in unit.leaves)
+        )
+        for is_here, group in units:
+            if is_here:
+                first, *rest = (unit.name for unit in group)
+                runs.append(f"{first} .. {rest[-1]}" if rest else first)
+        return ", ".join(runs) or "all"
 
 
 class HasPlacementPlan(Mixin):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
+from ..mesh import sizes_of
 from ..partition import report
 from ..presets import names_of
 from ..reports import LeafReport, Report
@@ -46,12 +47,11 @@ class Plan:
 
     def __repr__(self) -> str:
         placed, mesh = self.placement, self.placement.mesh
-        sizes = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
         count = sum(math.prod(row.shape) for row in placed.rows)
         whole = sum(row.bytes_per_device for row in placed.rows if row.shards == 1)
         largest = sorted(placed.rows, key=lambda row: -row.bytes_per_device)[:3]
         lines = [
-            f"{count:,} parameters on {mesh.size} devices ({sizes})",
+            f"{count:,} parameters on {mesh.size} devices ({sizes_of(mesh)})",
             f"  params: {_size(self.bytes_per_device)} on a device, {_size(whole)} of them whole "
             f"on each; {_size(self.bytes_per_host)} read by a host",
             f"  load: {self.load_seconds:.1f} s; a token: {self.decode_seconds * 1e3:.2f} ms",

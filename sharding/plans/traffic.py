@@ -7,8 +7,10 @@ from typing import TypeAlias
 
 from jax.sharding import AbstractMesh, Mesh
 
+from ..collectives import bytes_on_ring
+from ..mesh import on_mesh, parts_of
 from ..presets import Target, names_of
-from ..reports import LeafReport, Report, on_mesh, parts_of
+from ..reports import LeafReport, Report
 
 Axes: TypeAlias = tuple[str, ...]
 Moved: TypeAlias = tuple[str, Axes, int, int]
@@ -32,10 +34,7 @@ class Traffic:
 
     def bytes_sent(self, mesh: Mesh | AbstractMesh) -> float:
         """Returns the bytes that each device sends, in the best algorithm for a ring."""
-        n = parts_of(self.axes, mesh)
-        if self.kind == "collective-permute":
-            return self.nbytes
-        return (2 if self.kind == "all-reduce" else 1) * self.nbytes * (n - 1) / n
+        return bytes_on_ring(self.kind, self.nbytes, parts_of(self.axes, mesh))
 
 
 @dataclasses.dataclass(frozen=True)
