@@ -34,10 +34,15 @@ def main() -> None:
     versions |= {name: importlib.metadata.version(name) for name in LIBRARIES}
     for group in sys.argv[1:] or GROUPS:
         module = importlib.import_module(f"quantized_goldens.{group}_cases")
-        tensors, configs = module.cases()
+        cases = module.cases()
+        configs = {case: config for case, (config, _) in cases.items()}
         made_with = json.dumps(versions | getattr(module, "VERSIONS", {}))
         metadata = {"format": "pt", "versions": made_with, "configs": json.dumps(configs)}
-        held = {name: value.contiguous() for name, value in tensors.items()}
+        held = {
+            f"{case}:{name}": value.contiguous()
+            for case, (_, tensors) in cases.items()
+            for name, value in tensors.items()
+        }
         save_file(held, FOLDERS / f"{group}.safetensors", metadata)
         if hasattr(module, "folder"):
             module.folder()

@@ -7,15 +7,12 @@ Its sources and what they import must be on PYTHONPATH; nothing of it needs a GP
     pip install --no-deps --target site python-dateutil six pytz tzdata
 """
 
-from typing import Any
-
 import awq
 import torch
 from _weights import uniform
 from awq.modules.linear.gemm import WQLinear_GEMM
 from awq.utils.packing_utils import dequantize_gemm
-from quantized_goldens.model import saved, tiny_llama
-from transformers import LlamaForCausalLM
+from quantized_goldens.model import Case, saved_by_modules
 
 VERSIONS = {"autoawq": awq.__version__}
 _COMMON = {"quant_method": "awq", "bits": 4, "version": "gemm", "zero_point": True}
@@ -27,36 +24,24 @@ _CASES = {
 }
 
 
-def cases() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Makes {"case:tensor": array} and {case: quantization_config}."""
-    tensors: dict[str, torch.Tensor] = {}
-    configs: dict[str, Any] = {}
+def cases() -> dict[str, Case]:
+    found = {}
     for name, (shape, config) in _CASES.items():
-        configs[name] = _COMMON | config
         value = torch.from_numpy(uniform(f"awq {name}", shape[::-1]))
         made, decoded = _quantised("a", value, config["group_size"])
-        tensors |= {f"{name}:{key}": part for key, part in made.items()}
-        tensors[f"{name}:decoded:a.weight"] = decoded
-    return tensors, configs
+        found[name] = _COMMON | config, made | {"decoded:a.weight": decoded}
+    return found
 
 
 def folder() -> None:
     """Writes a Llama whose head and first MLP are left as they are."""
-    # Of another dtype than that of the weights: `to` would round the angles of positions too.
-    model, tensors = tiny_llama(hidden_size=32, head_dim=16), {}
-    reference = LlamaForCausalLM(model.config)
-    reference.load_state_dict(model.state_dict())
-    for name, value in reference.state_dict().items():
-        module = name.removesuffix(".weight")
-        if not module.endswith("proj") or ".0.mlp." in module:
-            tensors[name] = value.half()
-            value.copy_(tensors[name])
-            continue
-        made, decoded = _quantised(module, value, 8)
-        tensors |= made
-        value.copy_(decoded)
     config = _COMMON | {"group_size": 8, "modules_to_not_convert": ["model.layers.0.mlp"]}
-    saved("awq-llama", tensors, config, reference)
+
+    def quantised(module: str, value: torch.Tensor):
+        is_left = not module.endswith("proj") or ".0.mlp." in module
+        return None if is_left else _quantised(module, value, 8)
+
+    saved_by_modules("awq-llama", config, quantised)
 
 
 def _quantised(

@@ -10,7 +10,7 @@ import torch
 from _weights import uniform, weights
 from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 from bitsandbytes.nn import Int8Params, Linear4bit, Params4bit
-from quantized_goldens.model import FOLDERS, INPUT_IDS
+from quantized_goldens.model import FOLDERS, INPUT_IDS, Case
 from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -41,11 +41,9 @@ _CASES_4BIT = {
 _CASES_8BIT = {"int8": "float32", "int8_bfloat16": "bfloat16", "int8_float16": "float16"}
 
 
-def cases() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Makes {"case:tensor": array} and {case: quantization_config}; `case:original:a.weight` is
-    what was quantised."""
-    tensors: dict[str, torch.Tensor] = {}
-    configs: dict[str, Any] = {}
+def cases() -> dict[str, Case]:
+    """`original:a.weight` is what was quantised."""
+    found = {}
     for name, (shape, dtype, block, kind, double, storage) in _CASES_4BIT.items():
         value = _values(shape, dtype)
         config = BitsAndBytesConfig(
@@ -54,21 +52,21 @@ def cases() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             bnb_4bit_use_double_quant=double,
             bnb_4bit_quant_storage=storage,
         )
-        configs[name] = json.loads(json.dumps(config.to_dict()))
-        made = _in_4bit(value, block, config)
-        tensors |= {f"{name}:{key}": part for key, part in made.items()}
+        found[name] = json.loads(json.dumps(config.to_dict())), _in_4bit(value, block, config)
     for name, dtype in _CASES_8BIT.items():
         value = _values((6, 40), dtype)
         param = Int8Params(value, requires_grad=False).to("cpu")
-        configs[name] = BitsAndBytesConfig(load_in_8bit=True).to_dict()
-        tensors |= {
-            f"{name}:original:a.weight": value,
-            f"{name}:a.weight": param.data,
-            f"{name}:a.SCB": param.SCB,
-            f"{name}:a.weight_format": torch.tensor(0, dtype=torch.uint8),
-            f"{name}:decoded:a.weight": bnb.int8_vectorwise_dequant(param.data, param.SCB),
-        }
-    return tensors, configs
+        found[name] = (
+            BitsAndBytesConfig(load_in_8bit=True).to_dict(),
+            {
+                "original:a.weight": value,
+                "a.weight": param.data,
+                "a.SCB": param.SCB,
+                "a.weight_format": torch.tensor(0, dtype=torch.uint8),
+                "decoded:a.weight": bnb.int8_vectorwise_dequant(param.data, param.SCB),
+            },
+        )
+    return found
 
 
 def folder() -> None:

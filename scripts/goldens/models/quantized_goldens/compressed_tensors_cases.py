@@ -14,9 +14,10 @@ from compressed_tensors.quantization import (
     apply_quantization_config,
 )
 from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam
-from quantized_goldens.model import saved, tiny_llama
+from quantized_goldens.model import Case, saved, tiny_llama
 
-INT, FLOAT = {"type": "int"}, {"type": "float", "num_bits": 8}
+FLOAT, ODD = {"type": "float", "num_bits": 8}, {"symmetric": False}
+CHANNEL, TENSOR = {"strategy": "channel"}, {"strategy": "tensor"}
 GROUP = {"strategy": "group", "group_size": 8}
 FP4 = {"type": "float", "num_bits": 4}
 NVFP4 = FP4 | {"strategy": "tensor_group", "group_size": 16, "scale_dtype": "torch.float8_e4m3fn"}
@@ -24,51 +25,32 @@ MXFP4 = FP4 | {"strategy": "group", "group_size": 32, "scale_dtype": "torch.uint
 MXFP8 = MXFP4 | {"num_bits": 8}
 BLOCK = {"strategy": "block", "block_structure": [8, 16]}
 PACK, NAIVE = "pack-quantized", "naive-quantized"
+
+
+def _int(bits: int, **more: Any) -> dict[str, Any]:
+    return {"type": "int", "num_bits": bits, **more}
+
+
 # name: (format, weights, shape, dtype)
 CASES: dict[str, tuple[str, dict[str, Any], tuple[int, int], torch.dtype]] = {
     **{
-        f"int{bits}_group": (PACK, INT | GROUP | {"num_bits": bits}, (6, 40), torch.bfloat16)
+        f"int{bits}_group": (PACK, _int(bits, **GROUP), (6, 40), torch.bfloat16)
         for bits in range(2, 9)
     },
     **{
-        f"int{bits}_asymmetric": (
-            PACK,
-            INT | GROUP | {"num_bits": bits, "symmetric": False},
-            (10, 24),
-            torch.float16,
-        )
+        f"int{bits}_asymmetric": (PACK, _int(bits, **GROUP, **ODD), (10, 24), torch.float16)
         for bits in (3, 4, 7, 8)
     },
-    "int4_channel": (PACK, INT | {"strategy": "channel", "num_bits": 4}, (10, 13), torch.float32),
-    "int4_channel_asymmetric": (
-        PACK,
-        INT | {"strategy": "channel", "num_bits": 4, "symmetric": False},
-        (10, 13),
-        torch.bfloat16,
-    ),
-    "int4_tensor_asymmetric": (
-        PACK,
-        INT | {"strategy": "tensor", "num_bits": 4, "symmetric": False},
-        (6, 24),
-        torch.float32,
-    ),
-    "int8_channel": (
-        "int-quantized",
-        INT | {"strategy": "channel", "num_bits": 8},
-        (6, 20),
-        torch.bfloat16,
-    ),
-    "int8_asymmetric": (
-        "int-quantized",
-        INT | {"strategy": "channel", "num_bits": 8, "symmetric": False},
-        (6, 20),
-        torch.float32,
-    ),
-    "int8_block": (NAIVE, INT | BLOCK | {"num_bits": 8}, (20, 40), torch.float32),
-    "fp8_tensor": ("float-quantized", FLOAT | {"strategy": "tensor"}, (6, 20), torch.float32),
-    "fp8_channel": ("float-quantized", FLOAT | {"strategy": "channel"}, (6, 20), torch.float32),
+    "int4_channel": (PACK, _int(4, **CHANNEL), (10, 13), torch.float32),
+    "int4_channel_asymmetric": (PACK, _int(4, **CHANNEL, **ODD), (10, 13), torch.bfloat16),
+    "int4_tensor_asymmetric": (PACK, _int(4, **TENSOR, **ODD), (6, 24), torch.float32),
+    "int8_channel": ("int-quantized", _int(8, **CHANNEL), (6, 20), torch.bfloat16),
+    "int8_asymmetric": ("int-quantized", _int(8, **CHANNEL, **ODD), (6, 20), torch.float32),
+    "int8_block": (NAIVE, _int(8, **BLOCK), (20, 40), torch.float32),
+    "fp8_tensor": ("float-quantized", FLOAT | TENSOR, (6, 20), torch.float32),
+    "fp8_channel": ("float-quantized", FLOAT | CHANNEL, (6, 20), torch.float32),
     "fp8_block": ("float-quantized", FLOAT | BLOCK, (20, 40), torch.float32),
-    "fp8_bfloat16": ("float-quantized", FLOAT | {"strategy": "channel"}, (4, 8), torch.bfloat16),
+    "fp8_bfloat16": ("float-quantized", FLOAT | CHANNEL, (4, 8), torch.bfloat16),
     "fp8_group": (NAIVE, FLOAT | GROUP, (6, 24), torch.float32),
     "nvfp4": ("nvfp4-pack-quantized", NVFP4, (6, 32), torch.bfloat16),
     "mxfp4": ("mxfp4-pack-quantized", MXFP4, (6, 64), torch.bfloat16),
@@ -76,19 +58,12 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, int], torch.dtype]] = {
 }
 
 
-def cases() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Makes {"case:tensor": array} and {case: quantization_config}."""
-    tensors: dict[str, torch.Tensor] = {}
-    configs: dict[str, Any] = {}
+def cases() -> dict[str, Case]:
+    found = {}
     for name, (form, weights, shape, dtype) in CASES.items():
         scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(**weights))
-        made = _made(name, form, scheme, shape, dtype)
-        tensors |= {f"{name}:{key}": value for key, value in made.items()}
-        configs[name] = _config(scheme, form)
-    for name, case in (("g_idx", _g_idx()), ("modelopt", _modelopt(tensors))):
-        configs[name] = case[0]
-        tensors |= {f"{name}:{key}": value for key, value in case[1].items()}
-    return tensors, configs
+        found[name] = _config(scheme, form), _made(name, form, scheme, shape, dtype)
+    return found | {"g_idx": _g_idx(), "modelopt": _modelopt(found["nvfp4"][1])}
 
 
 def folder() -> None:
@@ -194,9 +169,9 @@ def _g_idx():
 
 def _modelopt(tensors: dict[str, torch.Tensor]):
     """The case nvfp4 as NVIDIA's ModelOpt spells it: the scale of all is multiplied."""
-    whole = 1 / tensors["nvfp4:a.weight_global_scale"].reshape(())
-    scale = tensors["nvfp4:a.weight_scale"]
-    nibbles = tensors["nvfp4:a.weight_packed"]
+    whole = 1 / tensors["a.weight_global_scale"].reshape(())
+    scale = tensors["a.weight_scale"]
+    nibbles = tensors["a.weight_packed"]
     values = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
     values = torch.cat([values, -values])
     codes = torch.stack([nibbles & 15, nibbles >> 4], -1).flatten(1).long()

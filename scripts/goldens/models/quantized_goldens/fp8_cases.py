@@ -6,31 +6,24 @@ from typing import Any
 
 import torch
 from _weights import uniform
-from quantized_goldens.model import FOLDERS, saved, tiny_llama
+from quantized_goldens.model import FOLDERS, Case, saved, tiny_llama
 from transformers import FineGrainedFP8Config, LlamaForCausalLM
 from transformers.integrations import finegrained_fp8
 
 E4M3 = torch.float8_e4m3fn
 
 
-def cases() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Makes {"case:tensor": array} and {case: quantization_config}."""
-    tensors: dict[str, torch.Tensor] = {}
-    configs: dict[str, Any] = {}
-    for name, case in (
-        ("block", _block()),
-        ("ue8m0", _ue8m0()),
-        ("mxfp8", _mxfp8()),
-        ("per_tensor", _per_tensor()),
-        ("weight_scale", _weight_scale()),
-        ("fp4_experts", _fp4_experts()),
-        ("stacked_experts", _stacked_experts()),
-        ("fbgemm", _fbgemm()),
-    ):
-        config, made = case
-        configs[name] = config
-        tensors |= {f"{name}:{key}": value for key, value in made.items()}
-    return tensors, configs
+def cases() -> dict[str, Case]:
+    return {
+        "block": _block(),
+        "ue8m0": _ue8m0(),
+        "mxfp8": _mxfp8(),
+        "per_tensor": _per_tensor(),
+        "weight_scale": _weight_scale(),
+        "fp4_experts": _fp4_experts(),
+        "stacked_experts": _stacked_experts(),
+        "fbgemm": _fbgemm(),
+    }
 
 
 def folder() -> None:

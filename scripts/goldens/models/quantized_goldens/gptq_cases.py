@@ -19,8 +19,7 @@ from gptqmodel.utils.model import (
 )
 from gptqmodel.utils.model_dequant import unpack_cols, unpack_rows
 from gptqmodel.version import __version__
-from quantized_goldens.model import saved, tiny_llama
-from transformers import LlamaForCausalLM
+from quantized_goldens.model import Case, saved_by_modules
 
 VERSIONS = {"gptqmodel": __version__}
 _COMMON = {"quant_method": "gptq", "sym": False, "lm_head": False, "pack_dtype": "int32"}
@@ -42,17 +41,14 @@ _CASES = {
 }
 
 
-def cases() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Makes {"case:tensor": array} and {case: quantization_config}."""
-    tensors: dict[str, torch.Tensor] = {}
-    configs: dict[str, Any] = {}
+def cases() -> dict[str, Case]:
+    found = {}
     for name, (shape, config) in _CASES.items():
-        configs[name] = _COMMON | {"desc_act": False, "checkpoint_format": "gptq"} | config
+        config = _COMMON | {"desc_act": False, "checkpoint_format": "gptq"} | config
         value = torch.from_numpy(uniform(f"gptq {name}", shape[::-1]))
-        made, decoded = quantised("a", value, configs[name])
-        tensors |= {f"{name}:{key}": part for key, part in made.items()}
-        tensors[f"{name}:decoded:a.weight"] = decoded
-    return tensors, configs
+        made, decoded = quantised("a", value, config)
+        found[name] = config, made | {"decoded:a.weight": decoded}
+    return found
 
 
 def folder() -> None:
@@ -145,21 +141,9 @@ def _to_v1(layer: TorchLinear) -> None:
 
 
 def _saved(folder: str, config: dict[str, Any], config_of: Any) -> None:
-    # Of another dtype than that of the weights: `to` would round the angles of positions too.
-    model, tensors = tiny_llama(hidden_size=32, head_dim=16), {}
-    reference = LlamaForCausalLM(model.config)
-    reference.load_state_dict(model.state_dict())
-    for name, value in reference.state_dict().items():
-        module = name.removesuffix(".weight")
+    def made(module: str, value: torch.Tensor):
         of = config_of(module)
-        is_head = module == "lm_head" and config["lm_head"]
-        if of is None or not (is_head or module.endswith("proj")):
-            tensors[name] = value.half()
-            continue
-        made, decoded = quantised(module, value, of)
-        tensors |= made
-        value.copy_(decoded)
-    for name, value in reference.state_dict().items():
-        if name in tensors:
-            value.copy_(tensors[name])
-    saved(folder, tensors, config, reference)
+        is_quantised = module.endswith("proj") or (module == "lm_head" and config["lm_head"])
+        return quantised(module, value, of) if is_quantised and of is not None else None
+
+    saved_by_modules(folder, config, made)

@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from _weights import integers, weights
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+Case: TypeAlias = tuple[dict[str, Any], dict[str, torch.Tensor]]
+"""A quantization_config, and tensors: those of a file, and "decoded:NAME", what they stand for."""
 FOLDERS = Path(__file__).resolve().parents[4] / "tests" / "goldens" / "quantized"
 CONFIG = LlamaConfig(
     vocab_size=24,
@@ -62,3 +65,28 @@ def saved(
             logits = model(torch.from_numpy(INPUT_IDS).long()).logits
         held = {"input_ids": torch.from_numpy(INPUT_IDS), "logits": logits}
         save_file(held, where / "golden.safetensors")
+
+
+def saved_by_modules(
+    folder: str,
+    quantization: dict[str, Any],
+    quantised: Callable[[str, torch.Tensor], tuple[dict[str, torch.Tensor], torch.Tensor] | None],
+) -> None:
+    """Writes a folder of a Llama in float16, whose modules are quantised one by one.
+
+    Args:
+        quantised: name of a module, its weight -> the tensors of the file, and what these decode
+            to; None of a module that is left as it is.
+    """
+    # Of another dtype than that of the weights: `to` would round the angles of positions too.
+    model, tensors = tiny_llama(hidden_size=32, head_dim=16), {}
+    reference = LlamaForCausalLM(model.config)
+    reference.load_state_dict(model.state_dict())
+    for name, value in reference.state_dict().items():
+        made = quantised(name.removesuffix(".weight"), value)
+        if made is None:
+            tensors[name] = value.half()
+        else:
+            tensors |= made[0]
+        value.copy_(tensors[name] if made is None else made[1])
+    saved(folder, tensors, quantization, reference)

@@ -1,26 +1,22 @@
 """MXFP4 for `make_quantized_goldens.py`: gpt-oss's experts, by Transformers' dequantiser."""
 
-from typing import Any
-
 import torch
 from _weights import integers, uniform
+from quantized_goldens.model import Case
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 
-def cases() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Makes {"case:tensor": array} and {case: quantization_config}."""
+def cases() -> dict[str, Case]:
     tensors = {}
     for name, rows, groups in (("gate_up_proj", 12, 2), ("down_proj", 8, 1)):
         blocks = integers(f"{name} blocks", (2, rows, groups, 16), 0, 256)
         scales = integers(f"{name} scales", (2, rows, groups), 110, 131)
         packed = torch.from_numpy(blocks).to(torch.uint8), torch.from_numpy(scales).to(torch.uint8)
         tensors |= {
-            f"gpt_oss:experts.{name}_blocks": packed[0],
-            f"gpt_oss:experts.{name}_scales": packed[1],
-            f"gpt_oss:experts.{name}_bias": torch.from_numpy(uniform(name, (2, rows))).bfloat16(),
-            f"gpt_oss:decoded:experts.{name}": convert_moe_packed_tensors(
-                *packed, dtype=torch.float32
-            ),
+            f"experts.{name}_blocks": packed[0],
+            f"experts.{name}_scales": packed[1],
+            f"experts.{name}_bias": torch.from_numpy(uniform(name, (2, rows))).bfloat16(),
+            f"decoded:experts.{name}": convert_moe_packed_tensors(*packed, dtype=torch.float32),
         }
     config = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]}
-    return tensors, {"gpt_oss": config}
+    return {"gpt_oss": (config, tensors)}

@@ -16,52 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import transformers
+from training_goldens.shapes import B, T, V, config_of
 from transformers.loss.loss_ctc import ForCTCLoss
 from transformers.trainer_pt_utils import LabelSmoother
-
-B, T, C, V = 3, 6, 2, 24
-SIZES = {"vocab_size": V, "pad_token_id": 0}
-ENCODER = SIZES | {
-    "hidden_size": 8,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 8,
-    "max_position_embeddings": 16,
-}
-ALBERT = ENCODER | {"embedding_size": 8}
-ELECTRA = ALBERT
-GPT2 = SIZES | {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 16}
-BART = SIZES | {
-    "d_model": 8,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 8,
-    "decoder_ffn_dim": 8,
-    "max_position_embeddings": 16,
-    "decoder_start_token_id": 2,
-    "eos_token_id": 2,
-}
-T5 = {
-    "vocab_size": V,
-    "d_model": 8,
-    "d_kv": 4,
-    "d_ff": 8,
-    "num_layers": 1,
-    "num_heads": 2,
-    "pad_token_id": 0,
-    "decoder_start_token_id": 0,
-    "eos_token_id": 1,
-}
-CONFIGS = {
-    "Albert": ALBERT,
-    "Bart": BART,
-    "Electra": ELECTRA,
-    "GPT2": GPT2,
-    "MBart": BART,
-    "T5": T5,
-}
 
 rng = np.random.default_rng(18)
 IDS = rng.integers(3, V, (B, T))
@@ -182,8 +139,7 @@ def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def run(case: Case) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     torch.manual_seed(0)
     cls = getattr(transformers, case.head)
-    prefix = next((p for p in CONFIGS if case.head.startswith(p)), None)
-    config = cls.config_class(**(CONFIGS.get(prefix, ENCODER) | case.config))
+    config = cls.config_class(**(config_of(case.head) | {"pad_token_id": 0} | case.config))
     model = cls(config).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.7)

@@ -21,45 +21,9 @@ import numpy as np
 import tensorflow as tf
 import transformers
 from safetensors.numpy import save_file
+from shapes import B, T, V, config_of
 
 FILE = Path(__file__).resolve().parents[4] / "tests/goldens/training/tf_losses.safetensors"
-B, T, V = 3, 6, 24
-ENCODER = {
-    "vocab_size": V,
-    "hidden_size": 8,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 8,
-    "max_position_embeddings": 16,
-}
-ALBERT = ENCODER | {"embedding_size": 8}
-GPT2 = {"vocab_size": V, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 16}
-BART = {
-    "vocab_size": V,
-    "d_model": 8,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 8,
-    "decoder_ffn_dim": 8,
-    "max_position_embeddings": 16,
-    "pad_token_id": 0,
-    "decoder_start_token_id": 2,
-    "eos_token_id": 2,
-}
-T5 = {
-    "vocab_size": V,
-    "d_model": 8,
-    "d_kv": 4,
-    "d_ff": 8,
-    "num_layers": 1,
-    "num_heads": 2,
-    "pad_token_id": 0,
-    "decoder_start_token_id": 0,
-    "eos_token_id": 1,
-}
-CONFIGS = {"Albert": ALBERT, "GPT2": GPT2, "Bart": BART, "T5": T5}
 
 rng = np.random.default_rng(18)
 IDS = rng.integers(3, V, (B, T))
@@ -123,8 +87,7 @@ def main() -> None:
 
 def run(case: Case) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     cls = getattr(transformers, f"TF{case.head}")
-    prefix = next((p for p in CONFIGS if case.head.startswith(p)), None)
-    model = cls(cls.config_class(**(CONFIGS.get(prefix, ENCODER) | case.config)))
+    model = cls(cls.config_class(**(config_of(case.head) | case.config)))
     x = {"input_ids": tf.constant(case.ids, tf.int32)}
     if case.head.startswith(("Bart", "T5")):
         model(x, decoder_input_ids=x["input_ids"])  # builds it
