@@ -34,9 +34,7 @@ class AbstractParam(jax.ShapeDtypeStruct):
         self, shape, dtype, *, axes: tuple[str | None, ...], draw: Draw | None = None, **kwargs
     ):
         super().__init__(shape, dtype, **kwargs)
-        if len(axes) != len(self.shape):
-            raise ValueError(f"axes {axes} do not name the dimensions of shape {self.shape}")
-        self.axes = axes
+        self.axes = checked_axes(axes, self.shape)
         self.draw = draw
 
     def update(self, **kwargs) -> "AbstractParam":
@@ -54,6 +52,17 @@ class AbstractParam(jax.ShapeDtypeStruct):
     def __reduce__(self):
         make = functools.partial(AbstractParam, axes=self.axes, sharding=self.sharding)
         return make, (self.shape, self.dtype)
+
+
+def checked_axes(axes: object, shape: tuple[int, ...], of: str = "") -> tuple[str | None, ...]:
+    """Returns names of dimensions as a tuple.
+
+    Raises:
+        ValueError: not one for each, or one text for all; it begins with `of`.
+    """
+    if not isinstance(axes, tuple | list) or len(axes) != len(shape):
+        raise ValueError(f"{of}axes {axes!r:.100} do not name the dimensions of shape {shape}")
+    return tuple(axes)
 
 
 @dataclasses.dataclass(frozen=True)

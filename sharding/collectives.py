@@ -21,6 +21,7 @@ KINDS = (
 )
 
 _LINE = re.compile(rf"= (?P<shape>.*?) (?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\((?P<rest>.*)")
+_INSTRUCTION = re.compile(r"[\w.-]+ = \(?[a-z]+[0-9a-z]*\[")  # %a = f32[
 _COMMENT = re.compile(r"/\*.*?\*/")  # /*index=5*/ in a tuple of shapes
 _SHAPE = re.compile(r"\b([a-z]+[0-9a-z]*)\[([0-9,]*)\]")
 _LISTED = re.compile(r"(?:replica_groups|source_target_pairs)=(\{\{[0-9,{}]*\}\}|\{\})")
@@ -103,6 +104,8 @@ def collectives(
         )
     if "stablehlo." in text:
         raise ValueError("the text is StableHLO, which has no collectives yet: compile it first")
+    if "HloModule" not in text and not _INSTRUCTION.search(text):
+        raise ValueError(f"no instruction of HLO is in the text {text!r:.80}")
     mesh = None if mesh is None else check_mesh(mesh, abstract=True)
     lines = _COMMENT.sub("", text).splitlines()
     return tuple(_collective(match, mesh) for match in map(_LINE.search, lines) if match)

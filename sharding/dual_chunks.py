@@ -59,7 +59,7 @@ def from_dual_chunks(x: jax.Array, split: Split) -> jax.Array:
 def _moved(move: Callable[..., jax.Array], x: jax.Array, split: Split) -> jax.Array:
     mesh, axes = jax.typeof(x).sharding.mesh, split[1] if len(split) > 1 else ()
     missing = {name for entry in split for name in entry} - {*mesh.axis_names}
-    if missing or not axes:
+    if missing or not axes or len(split) != x.ndim:
         raise ValueError(
             f"split is {split}; expected axes of the mesh of x, {mesh.axis_names}, for each "
             "dimension, some of them for the second"

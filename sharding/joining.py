@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import ctypes
+import numbers
 import os
 import queue
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import api, distributed, xla_bridge  # the only way to the coordinator
 
 _HEARTBEATS = 8  # seconds without any, after which a process is dead
@@ -95,7 +97,7 @@ def _from_environment(name: str, given: int | None) -> int | None:
     """Returns what was given, else what a variable says."""
     said = os.environ.get(name)
     if given is not None or said is None:
-        return given
+        return int(given) if isinstance(given, np.integer) else given
     if not said.isdecimal():
         raise ValueError(f"{name} is {said!r} in the environment; expected a number")
     return int(said)
@@ -134,7 +136,7 @@ def _check(address: object, number: object, process: object) -> None:
 
 def _check_seconds(**seconds: object) -> None:
     for name, value in seconds.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not value > 0:
             raise ValueError(f"{name} is {value!r}; expected a positive number of seconds")
 
 

@@ -10,12 +10,20 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import tree_structure
 
-from .axes import PyTree, leaves_by_path
+from .axes import PyTree, checked_axes, leaves_by_path
 from .mesh import check_mesh, on_mesh, parts_of
 from .presets import DEFAULT_RULES, PathRule, Rules
 from .reports import LeafReport, Report
 from .rules import as_rules, check_rules, target_of
-from .uneven import UNPADDED, Uneven, as_uneven, check_axes, choice_for, not_padded
+from .uneven import (
+    UNPADDED,
+    Uneven,
+    as_uneven,
+    check_axes,
+    check_pieces,
+    choice_for,
+    not_padded,
+)
 
 
 def place(
@@ -30,6 +38,7 @@ def place(
     mesh, rules, choices = check_mesh(mesh, abstract=True), as_rules(rules), as_uneven(uneven)
     check_rules(rules, template, mesh)
     check_axes(choices, rules)
+    check_pieces(pieces, rules)
     rows = []
     for path, leaf in leaves_by_path(template).items():
         axes = getattr(leaf, "axes", None)
@@ -167,10 +176,7 @@ def partition_spec(
     name: str = "",
 ) -> PartitionSpec:
     """Returns the spec of one array, one entry per dimension; raises as `shardings` does."""
-    if len(axes) != len(shape):
-        raise ValueError(
-            f"{name or 'spec'}: axes {axes} do not name the dimensions of shape {shape}"
-        )
+    axes, mesh = checked_axes(axes, shape, f"{name or 'spec'}: "), check_mesh(mesh, abstract=True)
     placer = _Placer(name, mesh, as_rules(rules), "refuse", {})
     return placer.leaf(axes, shape, np.dtype(np.float32)).spec
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from jax.sharding import AbstractMesh, Mesh
 
 from .axes import leaves_by_path
+from .mesh import check_mesh
 from .presets import (
     ACTIVATIONS,
     DEFAULT_RULES,
@@ -106,7 +107,7 @@ def check_rules(rules: object, template: object, mesh: Mesh | AbstractMesh | Non
                 f"{nearest(rule[0], logical)}; there are {', '.join(sorted(logical))}"
             )
     if mesh is not None:
-        _check_mesh_axes(rules, mesh)
+        _check_mesh_axes(rules, check_mesh(mesh, abstract=True))
 
 
 def _check_mesh_axes(rules: Rules, mesh: Mesh | AbstractMesh) -> None:

@@ -124,7 +124,8 @@ def _of_module(
     leaves = {"weight": "(kernel|scale|embedding)", "bias": "bias"}.get(last, "[^/]+")
     here = [path for path in paths if re.search(f"{start}/{leaves}$", path)]
     if not here:
-        ends = {re.sub(r"/\d+/", ".*.", path).replace("/", ".") for path in paths}
+        modules = {path.rpartition("/")[0] for path in paths}
+        ends = {re.sub(r"/\d+/", ".*.", path).replace("/", ".") for path in modules}
         raise ValueError(f"tp_plan: no param is at {name!r}{nearest(name, ends, cutoff=0.3)}")
     made = []
     for leaf, spec in specs.items():

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.tree_util import KeyPath, tree_map_with_path
@@ -59,13 +60,27 @@ def _checked(choice: object, name: str) -> str:
 
 def check_axes(uneven: Uneven, rules: Rules) -> None:
     """Raises `ValueError` if `uneven` names a logical axis that no rule names."""
-    known = first_wins(rules)
     for axis, _ in () if isinstance(uneven, str) else uneven:
-        if axis not in known:
-            raise ValueError(
-                f"uneven: no rule names a logical axis {axis!r}{nearest(axis, known)}; there are "
-                f"{', '.join(sorted(known))}"
-            )
+        _check_named("uneven", axis, rules)
+
+
+def check_pieces(pieces: object, rules: Rules) -> None:
+    """Refuses numbers of pieces that are none, or of logical axes that no rule names."""
+    if not isinstance(pieces, Mapping | None):
+        raise TypeError(f"pieces is {pieces!r:.80}; expected {{logical axis: number of pieces}}")
+    for axis, count in (pieces or {}).items():
+        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"pieces[{axis!r}] is {count!r:.80}; expected an int above 0")
+        _check_named("pieces", axis, rules)
+
+
+def _check_named(what: str, axis: str, rules: Rules) -> None:
+    known = first_wins(rules)
+    if axis not in known:
+        raise ValueError(
+            f"{what}: no rule names a logical axis {axis!r}{nearest(str(axis), known)}; there are "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 def choice_for(axis: str | None, uneven: Uneven) -> str:

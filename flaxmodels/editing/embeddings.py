@@ -181,6 +181,7 @@ def _set_tied(model: M, params: Params, tied: bool) -> tuple[M, Params]:
 
 
 def _subtree(params: Params, path: str) -> PyTree:
+    check_tree(params)
     node = params
     for name in path.split("/"):
         if not isinstance(node, Mapping) or name not in node:

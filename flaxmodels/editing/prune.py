@@ -13,7 +13,7 @@ from ..config.config import Config
 from ..params.tree.layers import layers_of, list_paths
 from ..params.tree.paths import nearest
 from ..params.types import Leaf, Params
-from .token_leaves import Leaves, M, editable
+from .token_leaves import Leaves, M, check_shape, check_tree, editable
 
 _KEPT = {"heads": blocks.kept_heads, "kv_heads": blocks.kept_kv_heads}
 """Logical axes along which heads lie -> the function that numbers those of a layer."""
@@ -47,6 +47,7 @@ def prune_heads(
 
     Source: Michel et al. 2019, arXiv:1905.10650; `prune_heads` of Transformers 4.53.
     """
+    check_tree(params)
     before = model.config
     after = before.replace(pruned_heads=_union(before.pruned_heads, heads_to_prune))
     template = fp.flatten(model.abstract_params())
@@ -100,10 +101,7 @@ def _check(leaves: Leaves, template: Leaves) -> None:
         problem = "is not in the params" if missing else "is no leaf of the model"
         raise ValueError(f"{odd[0]} {problem}{nearest(odd[0], leaves if missing else template)}")
     for path, leaf in leaves.items():
-        if tuple(leaf.shape) != template[path].shape:
-            raise ValueError(
-                f"{path} has shape {tuple(leaf.shape)}, the model's is {template[path].shape}"
-            )
+        check_shape(path, leaf, template[path])
 
 
 def _kept(before: Config, after: Config, layer: int, name: str, size: int) -> np.ndarray:

@@ -126,11 +126,16 @@ def checked_leaf(found: Leaves, path: str, expected: Leaf) -> Leaf:
     """Returns the leaf at a path; raises as `checked_leaves` if it is not what is expected."""
     if path not in found:
         raise ValueError(f"the params have no leaf {path}{nearest(path, found)}")
-    if tuple(found[path].shape) != expected.shape:
-        raise ValueError(
-            f"{path}: the params have shape {tuple(found[path].shape)}, the model {expected.shape}"
-        )
+    check_shape(path, found[path], expected)
     return editable(path, found[path])
+
+
+def check_shape(path: str, leaf: object, expected: Leaf) -> None:
+    """Raises `ValueError` for a leaf that is no array, or in another shape than the model's."""
+    shape = getattr(leaf, "shape", None)
+    if shape is None or tuple(shape) != expected.shape:
+        got = f"{leaf!r:.80}" if shape is None else f"shape {tuple(shape)}"
+        raise ValueError(f"{path}: the params have {got}, the model {expected.shape}")
 
 
 def editable(path: str, leaf: Leaf | DiskLeaf) -> Leaf:

@@ -107,6 +107,8 @@ def plan(
         return plan_mesh(model, mesh, rules, **options)
     if mesh is not None or rules is not None:
         raise TypeError("give mesh and rules, or device_map and max_memory, not both")
+    if isinstance(model, type) or not hasattr(model, "placement_plan"):
+        raise TypeError(f"a device_map is of a model's layers; model is {model!r:.80}")
     return model.placement_plan(device_map, max_memory, **options)
 
 
@@ -176,6 +178,8 @@ def _check_counts(**counts: object) -> None:
 
 def _itemsize(dtype: jax.typing.DTypeLike) -> int:
     try:
+        if dtype is None:  # NumPy's float64
+            raise TypeError
         return jnp.dtype(dtype).itemsize
     except TypeError:
         raise ValueError(f"plan: dtype is {dtype!r:.80}, which is none") from None

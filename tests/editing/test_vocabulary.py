@@ -504,9 +504,17 @@ def test_P26_P29_P30_what_is_no_tree_of_arrays():
     model = tiny("LlamaForCausalLM")
     params = jax.tree.map(jnp.asarray, numbered(model))
     for wrong in (15, None, [params]):
-        for edit in (model.resize_token_embeddings, model.tie_weights, model.untie_weights):
+        for edit in (
+            *(model.resize_token_embeddings, model.tie_weights, model.untie_weights),
+            *(model.get_input_embeddings, lambda tree: model.prune_heads(tree, {0: [0]})),
+        ):
             with pytest.raises(TypeError, match="expected the tree of params first"):
                 edit(wrong)
+    numbers = jax.tree.map(lambda _: 1.0, params)
+    with pytest.raises(ValueError, match=r"the params have 1\.0, the model \("):
+        model.prune_heads(numbers, {})
+    with pytest.raises(ValueError, match=r"the params have 1\.0, the model \("):
+        model.resize_token_embeddings(numbers, 15, KEY)
     with pytest.raises(ValueError, match="no leaf model/embed_tokens/embedding"):
         model.tie_weights({"lm_head": params["lm_head"]})
     with pytest.raises(TypeError, match="mean_resizing is 'no'; expected True or False"):

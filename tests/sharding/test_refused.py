@@ -14,6 +14,7 @@ from flaxmodels import sharding as fs
 
 MESH = fs.make_mesh(fsdp=4, tensor=2)
 MODEL = fm.LlamaForCausalLM(tiny_llama())
+TREE = MODEL.abstract_params()
 FIRST = jax.devices()[0]
 
 
@@ -46,6 +47,15 @@ def test_rules_and_choices_of_another_form():
             (lambda: fs.as_uneven((1, 2)), TypeError, "uneven is (1, 2)"),
             (lambda: fs.as_uneven((("vocab", "pad", "x"),)), TypeError, "expected one of refuse"),
             (lambda: fs.as_uneven({3: "pad"}), TypeError, "uneven is {3: 'pad'}"),
+            (lambda: fs.check_rules(None, TREE, "mesh"), TypeError, "mesh is a str"),
+            (lambda: fs.partition_spec((None,), (4,), None, None), TypeError, "mesh is a NoneT"),
+            (lambda: fs.shardings(TREE, MESH, pieces=[2]), TypeError, "pieces is [2]; expected"),
+            (lambda: fs.shardings(TREE, MESH, pieces={"heads": 0}), ValueError, "['heads'] is 0"),
+            (
+                lambda: fs.shardings(TREE, MESH, pieces={"hedas": 2}),
+                ValueError,
+                "pieces: no rule names a logical axis 'hedas' (nearest: 'heads')",
+            ),
         ]
     )
     assert fs.renamed("tensor", {"tensor": "tp"}) == fs.preset("tensor", tensor="tp")
@@ -61,6 +71,16 @@ def test_axes_that_are_not_as_many_as_dimensions():
                 ValueError,
                 "axes ('batch',) do not name the dimensions of shape (4, 4)",
             ),
+            (
+                lambda: fs.AbstractParam((2, 2), jnp.float32, axes="ab"),
+                ValueError,
+                "axes 'ab' do not name the dimensions of shape (2, 2)",
+            ),
+            (
+                lambda: fs.partition_spec("v", (4,), MESH, None, name="x"),
+                ValueError,
+                "x: axes 'v' do not name the dimensions of shape (4,)",
+            ),
             (lambda: fs.dual_chunk_order(16, 0), ValueError, "16 tokens are not 0 chunks"),
             (lambda: fs.dual_chunk_order(16, -4), ValueError, "16 tokens are not -8 chunks"),
         ]
@@ -75,11 +95,17 @@ def test_chunks_pictures_and_styles_of_another_form():
             (lambda: fs.to_dual_chunks(x, ((), ("fsdp",))), ValueError, "12 tokens are not 8"),
             (lambda: fs.to_dual_chunks(x, ((),)), ValueError, split),
             (lambda: fs.to_dual_chunks(jnp.ones((2, 16)), ((), ("fsdp",))), ValueError, split),
+            (lambda: fs.to_dual_chunks(x[0], ((), ("fsdp",))), ValueError, split),
             (lambda: fs.picture(np.ones(3)), TypeError, "got a ndarray"),
             (lambda: jax.eval_shape(fs.picture, x), TypeError, "which is on devices; got a"),
             (lambda: fs.tensor_rules(None, [], ()), TypeError, "tp_plan is None"),
             (lambda: fs.tensor_rules({"a": ["colwise"]}, [], ()), TypeError, "tp_plan is {'a'"),
             (lambda: fs.tensor_rules({3: "colwise"}, [], ()), TypeError, "tp_plan is {3"),
+            (
+                lambda: fs.tensor_rules({"a.*.qproj": "colwise"}, ["a/0/q_proj/kernel"], ()),
+                ValueError,
+                "no param is at 'a.*.qproj' (nearest: 'a.*.q_proj')",
+            ),
             (
                 lambda: MODEL.init_params(jax.random.key(0), rules="fsdp"),
                 TypeError,
@@ -96,6 +122,8 @@ def test_what_is_no_model_and_no_plan():
             (lambda: fs.plan(fm.LlamaForCausalLM, MESH), TypeError, "is a class; give a model"),
             (lambda: fs.report(MODEL, MESH, plan=3), TypeError, "plan is a int; expected what"),
             (lambda: fs.plan(MODEL, MESH, dtype="float33"), ValueError, "dtype is 'float33'"),
+            (lambda: fs.plan(MODEL, MESH, dtype=None), ValueError, "dtype is None"),
+            (lambda: fs.plan(TREE, device_map="auto"), TypeError, "a device_map is of a model's"),
             (lambda: fs.plan(MODEL, MESH, rates={"disk": 1}), TypeError, "rates is a dict"),
             (lambda: MODEL.placement_plan(0, rates={"disk": 1}), TypeError, "rates is a dict"),
         ]
@@ -107,6 +135,7 @@ def test_what_is_no_model_and_no_plan():
     for value in (0, -1.0, float("nan"), float("inf"), "3TB", True):
         with pytest.raises(ValueError, match=f"Rates: memory is {value!r}"):
             fs.Rates(memory=value)
+    assert fs.Rates(memory=np.int64(3)) == fs.Rates(memory=np.float32(3)) == fs.Rates(memory=3)
 
 
 def test_collectives_of_what_is_not_compiled():
@@ -116,6 +145,7 @@ def test_collectives_of_what_is_not_compiled():
         [
             (lambda: fs.collectives(lowered), TypeError, "compiled is a Lowered"),
             (lambda: fs.collectives(None), TypeError, "compiled is a NoneType"),
+            (lambda: fs.collectives("a = b"), ValueError, "no instruction of HLO is in the text"),
             (
                 lambda: fs.collectives("stablehlo.add"),
                 ValueError,
