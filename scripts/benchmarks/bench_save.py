@@ -12,8 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -36,10 +34,9 @@ def main() -> None:
         return
     rows = []
     for name in CASES:
-        command = [sys.executable, __file__, "--once", name, "--folder", str(args.folder)]
+        command = [__file__, "--once", name, "--folder", str(args.folder)]
         command += ["--layers", str(args.layers), "--runs", str(args.runs)]
-        result = subprocess.run(command, capture_output=True, text=True, check=True)
-        rows.append({"save": name} | json.loads(result.stdout.splitlines()[-1]))
+        rows.append({"save": name} | _bench.once(command, keep_memory=False))
     _bench.report(rows, args.json)
 
 

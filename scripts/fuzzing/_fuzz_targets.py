@@ -2,7 +2,6 @@
 a caller has been told to expect."""
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -10,25 +9,24 @@ import struct
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 from unittest import mock
 
 import tensorstore
+from _fuzz_harness import LARGEST_READ, ZEROS, Memory, One, Target, check_text, read_some
 
 from flaxmodels import gguf
 from flaxmodels.auto import AutoConfig
 from flaxmodels.checkpoints.classes import config_class
-from flaxmodels.documents.json_values import ConfigError
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.formats import checksums, hdf5, msgpack, safetensors
 from flaxmodels.params.formats.files import Cursor, File, Span
 from flaxmodels.params.formats.gguf import Array, open_gguf
 from flaxmodels.params.formats.orbax import tree, zarr
 from flaxmodels.params.formats.orbax.pinned import PinnedFolder
-from flaxmodels.params.formats.source import Source, Tensor
-from flaxmodels.params.formats.store import Reads
+from flaxmodels.params.formats.source import Source
 from flaxmodels.params.formats.tensorflow import bundle, sstable
 from flaxmodels.params.formats.torch import archive, legacy
 from flaxmodels.params.formats.torch.pickles import Machine
@@ -37,112 +35,31 @@ from flaxmodels.params.formats.torch.storages import storages
 from flaxmodels.params.quantized.readers.gguf import read_gguf
 from flaxmodels.params.tree.naming import TORCH
 
-LONGEST_MESSAGE = 4000
 TF_MARK = b"\xfe\xff\xfe"
-_LARGEST_READ = 1 << 20
-_MOST_READ = 16 << 20
-_MOST_CUT = 4
-
-
-class Memory(File):
-    """Bytes in memory as a file. Reading beyond its end is a fault of the reader: it has taken a
-    length for true that it did not compare with the file's."""
-
-    def __init__(self, data: bytes, path: str = "memory"):
-        super().__init__(path, len(data))
-        self._data = data
-
-    def _fill(self, offset: int, view: memoryview) -> None:
-        assert 0 <= offset <= self.size - len(view), f"{len(view)} bytes at {offset}"
-        view[:] = self._data[offset : offset + len(view)]
-
-    def read(self, offset: int, length: int) -> bytes:
-        assert 0 <= offset <= self.size - length, f"{length} bytes at {offset}"
-        return self._data[offset : offset + length]
-
-
-_ZEROS = Memory(bytes(_LARGEST_READ))
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """A parser.
-
-    Attributes:
-        parse: a whole file -> nothing.
-        head: bytes of a length before the JSON that such a file is; None if it is none.
-        around: what files are parsed in.
-    """
-
-    parse: Callable[[bytes], None]
-    head: int | None = None
-    around: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
-
-
-def accepts(target: Target, data: bytes) -> bool:
-    """Whether a file is read; the rule is that nothing but the expected errors escapes.
-
-    Raises:
-        AssertionError: an error that does not name the file, or that is not fit to print.
-    """
-    try:
-        target.parse(data)
-    except CheckpointError as error:
-        _check_text(str(error))
-        return False
-    except ConfigError:
-        return False
-    return True
-
-
-def _check_text(said: str) -> None:
-    """Refuses an error or a warning that does not name the file, or that is not fit to print."""
-    assert "memory" in said, f"does not name the file: {said!r}"
-    assert len(said) <= LONGEST_MESSAGE and said.isprintable(), f"not to be printed: {said!r}"
-
-
-def _read(tensors: Iterable[Tensor]) -> None:
-    """Reads every small tensor, and a part of the first few."""
-    left = _MOST_READ
-    for i, tensor in enumerate(tensors):
-        if tensor.nbytes >= _LARGEST_READ or tensor.nbytes > left:
-            continue
-        left -= tensor.nbytes
-        array = tensor.read()
-        assert array.shape == tensor.shape and array.dtype == tensor.dtype
-        if i < _MOST_CUT:
-            cut = tuple((size // 3, size - size // 3) for size in array.shape)
-            part = array[tuple(slice(*bounds) for bounds in cut)]
-            assert tensor.read(cut).tobytes() == part.tobytes()
 
 
 def _safetensors(data: bytes) -> None:
-    _read(safetensors.read_header(Memory(data))[0].values())
+    read_some(safetensors.read_header(Memory(data))[0].values())
 
 
 def _msgpack(data: bytes) -> None:
-    _read(msgpack.read_index(Memory(data)).values())
+    read_some(msgpack.read_index(Memory(data)).values())
 
 
 def _saved(file: File, saved: Saved) -> None:
     """Reads a PyTorch file's tensors, alone and from among other things."""
     for weights_only in (False, True):
-        _read(read_tensors(file, saved, weights_only=weights_only).values())
+        read_some(read_tensors(file, saved, weights_only=weights_only).values())
 
 
-def _torch_zip(data: bytes) -> None:
+def _torch(data: bytes, load: Callable[[File], Saved]) -> None:
     file = Memory(data)
-    _saved(file, archive.load(file))
+    _saved(file, load(file))
 
 
 def _unchecked_zip() -> contextlib.AbstractContextManager:
     """Changes to a pickle would all end at its checksum."""
     return mock.patch.object(archive._Archive, "check", lambda self, name: None)
-
-
-def _torch_legacy(data: bytes) -> None:
-    file = Memory(data)
-    _saved(file, legacy.load(file))
 
 
 def _pickle(data: bytes) -> None:
@@ -151,50 +68,28 @@ def _pickle(data: bytes) -> None:
     machine = Machine(Cursor(file))
     root = machine.load()
     spans = {
-        key: Span(_ZEROS, 0, min(storage.nbytes, _ZEROS.size))
+        key: Span(ZEROS, 0, min(storage.nbytes, ZEROS.size))
         for key, storage in storages(file, machine).items()
     }
     _saved(file, Saved(root, machine, spans))
 
 
-class _One:
-    """The store of one file in memory."""
-
-    def __init__(self, data: bytes):
-        self._file = Memory(data)
-
-    def is_folder(self, path: str) -> bool:
-        return False
-
-    def exists(self, path: str) -> bool:
-        return False
-
-    def names(self, folder: str) -> list[str]:
-        return []
-
-    def expect(self, paths: Sequence[str], reads: Reads) -> None:
-        pass
-
-    def open(self, path: str, most: int | None = None) -> File:
-        return self._file
-
-
 def _gguf(data: bytes) -> None:
-    opened = open_gguf("memory", _One(data))
+    opened = open_gguf("memory", One(data))
     source = read_gguf(Source("memory", opened.tensors, TORCH))
-    _read(source.tensors.values())
+    read_some(source.tensors.values())
     for key, value in opened.metadata.items():
-        if isinstance(value, Array) and value.length < _LARGEST_READ:
+        if isinstance(value, Array) and value.length < LARGEST_READ:
             assert len(value.read()) == value.count, key
 
 
 def _gguf_model(data: bytes) -> None:
     """The configuration that the metadata say, and the tensors under PyTorch's names."""
-    opened = open_gguf("memory", _One(data))
+    opened = open_gguf("memory", One(data))
     values = gguf.config_of(opened)
     config = config_class(values).from_dict(values, path="memory")
     hash(config)
-    _read(gguf.source_of(opened).tensors.values())
+    read_some(gguf.source_of(opened).tensors.values())
 
 
 @functools.cache
@@ -229,10 +124,10 @@ def _index(data: bytes) -> None:
         warnings.simplefilter("always")
         source = open_checkpoint(path)
     for warning in said:  # of tensors that are not in their shards
-        _check_text(str(warning.message))
+        check_text(str(warning.message))
     for file in source.files:
         assert os.path.dirname(os.path.realpath(file.path)) == str(_folder()), file.path
-    _read(source.tensors.values())
+    read_some(source.tensors.values())
 
 
 class _Equal:
@@ -254,7 +149,7 @@ def _unchecked_tf() -> Iterator[None]:
 def _tf_table(data: bytes) -> None:
     """An index beside a shard of zeros."""
     index = Memory(data, str(_folder() / "model.ckpt.index"))
-    _read(bundle.read_index(index).values())
+    read_some(bundle.read_index(index).values())
 
 
 @contextlib.contextmanager
@@ -276,7 +171,7 @@ def _h5_answer(data: bytes) -> None:
     """Sets what the process that walks an HDF5 file prints."""
     global _answer
     _answer = data
-    _read(hdf5.read_index(Memory(bytes(64))).values())
+    read_some(hdf5.read_index(Memory(bytes(64))).values())
 
 
 def _h5_process() -> contextlib.AbstractContextManager:
@@ -290,16 +185,13 @@ def _h5_process() -> contextlib.AbstractContextManager:
 def _orbax_tree(data: bytes) -> None:
     folder = _folder() / "orbax"
     (folder / "_METADATA").write_bytes(data)
-    _read(tree.read_folder(str(folder))[0].values())
-
-
-def _no_arrays() -> contextlib.AbstractContextManager:
-    return mock.patch.object(tree, "open_arrays", lambda folder, names, **how: {})
+    with mock.patch.object(tree, "open_arrays", lambda folder, names, **how: {}):
+        read_some(tree.read_folder(str(folder))[0].values())
 
 
 def _orbax_aggregate(data: bytes) -> None:
     tensors = msgpack.read_index(Memory(data), tree._Aggregate).values()
-    _read(tensor for tensor in tensors if tensor.spans)  # the others only say where an array is
+    read_some(tensor for tensor in tensors if tensor.spans)  # the others only say where an array is
 
 
 def _zarr(data: bytes, version: int) -> None:
@@ -312,27 +204,18 @@ def _zarr(data: bytes, version: int) -> None:
         raise CheckpointError(str(error)) from error
     dtype = zarr.check_store("memory", store)
     held = {"context": tensorstore.Context(), "pinned": PinnedFolder(str(folder))}
-    _read([zarr.ZarrTensor("w", store.shape, dtype, store=store, **held)])
-
-
-def _checksums(data: bytes) -> None:
-    checksums._read(Memory(data))
+    read_some([zarr.ZarrTensor("w", store.shape, dtype, store=store, **held)])
 
 
 def _config(data: bytes) -> None:
     path = _folder() / "config.json"
     path.write_bytes(data)
-    config = AutoConfig.from_pretrained(path)
-    hash(config)
-    if config.num_labels < 1000:  # what is written names each of them
-        assert type(config).from_dict(json.loads(config.to_json())) == config
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of keys of config.json that are not known
-        yield
+        warnings.simplefilter("ignore")  # of keys that are not known
+        config = AutoConfig.from_pretrained(path)
+        hash(config)
+        if config.num_labels < 1000:  # what is written names each of them
+            assert type(config).from_dict(json.loads(config.to_json())) == config
 
 
 TARGETS = {
@@ -341,16 +224,16 @@ TARGETS = {
     "msgpack": Target(_msgpack),
     "gguf": Target(_gguf),
     "gguf-model": Target(_gguf_model),
-    "torch-zip": Target(_torch_zip, around=_unchecked_zip),
-    "torch-legacy": Target(_torch_legacy),
+    "torch-zip": Target(functools.partial(_torch, load=archive.load), around=_unchecked_zip),
+    "torch-legacy": Target(functools.partial(_torch, load=legacy.load)),
     "pickle": Target(_pickle),
     "tf-table": Target(_tf_table, around=_unchecked_tf),
     "tf-entries": Target(_tf_table, around=_tf_parts),
     "h5-answer": Target(_h5_answer, head=0, around=_h5_process),
-    "orbax-tree": Target(_orbax_tree, head=0, around=_no_arrays),
+    "orbax-tree": Target(_orbax_tree, head=0),
     "orbax-aggregate": Target(_orbax_aggregate),
     "zarr-2": Target(functools.partial(_zarr, version=2), head=0),
     "zarr-3": Target(functools.partial(_zarr, version=3), head=0),
-    "checksums": Target(_checksums, head=0),
-    "config": Target(_config, head=0, around=_quietly),
+    "checksums": Target(lambda data: checksums._read(Memory(data)), head=0),
+    "config": Target(_config, head=0),
 }

@@ -137,6 +137,7 @@ def fuzz(name: str, flags: list[str]) -> None:
     """Fuzzes one target in this process, until libFuzzer ends it."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     with atheris.instrument_imports(include=["flaxmodels"]):  # pyright: ignore[reportAttributeAccessIssue]
+        import _fuzz_harness
         import _fuzz_targets
     import _fuzz_mutate
 
@@ -146,7 +147,7 @@ def fuzz(name: str, flags: list[str]) -> None:
 
     def one(data: bytes) -> None:
         nonlocal most
-        _fuzz_targets.accepts(target, data)
+        _fuzz_harness.accepts(target, data)
         before, most = most, _peak()
         if before and most - before > _MOST_GROWTH:
             raise MemoryError(f"{most - before} bytes more than ever before")
@@ -163,7 +164,7 @@ def fuzz(name: str, flags: list[str]) -> None:
     mutator = {} if target.head is None else {"custom_mutator": mutated}
     atheris.Setup([program, *flags], one, **mutator)
     with target.around():
-        _fuzz_targets.accepts(target, b"")  # loads what is loaded on first use
+        _fuzz_harness.accepts(target, b"")  # loads what is loaded on first use
         atheris.Fuzz()
 
 

@@ -4,7 +4,7 @@ import io
 import json
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Any
+from typing import Any, NamedTuple
 
 import sentencepiece
 import transformers
@@ -51,112 +51,89 @@ def pieces_of(model: bytes) -> tuple[dict[str, int], list[tuple[str, str]]]:
     return vocab, [(left, right) for _, left, right in sorted(merges, key=lambda merge: merge[0])]
 
 
-def llama_model(folder: Path) -> bytes:
-    """Llama 2 and Mistral: tokenizer.model alone."""
-    model = sentencepiece_model(
-        "bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        split_digits=True,
-        allow_whitespace_only_pieces=True,
-    )
-    (folder / "tokenizer.model").write_bytes(model)
-    put(
-        folder,
-        "tokenizer_config.json",
+class Model(NamedTuple):
+    """A model, and the files of a tokenizer that are made of it.
+
+    Attributes:
+        file: that the model is in.
+        settings: of tokenizer_config.json; None for none.
+        kind, options: of the trainer.
+        config: of config.json; None for none.
+    """
+
+    file: str
+    settings: dict[str, Any] | None
+    kind: str
+    options: dict[str, Any] = {}
+    config: dict[str, Any] | None = None
+
+
+IDENTITY = {"normalization_rule_name": "identity"}
+BYTES = IDENTITY | {"byte_fallback": True, "remove_extra_whitespaces": False}
+DIGITS = BYTES | {"split_digits": True, "allow_whitespace_only_pieces": True}
+MODELS = {
+    "llama-model": Model(  # Llama 2 and Mistral: tokenizer.model alone
+        "tokenizer.model",
         {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True},
-    )
-    return model
-
-
-def gemma_model(folder: Path) -> bytes:
-    model = sentencepiece_model(
         "bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=False,
-        split_digits=True,
-        allow_whitespace_only_pieces=True,
-        pad_id=0,
-        eos_id=1,
-        bos_id=2,
-        unk_id=3,
-        bos_piece="<bos>",
-        eos_piece="<eos>",
-        user_defined_symbols=["<start_of_turn>", "<end_of_turn>", "\n\n", "\t"],
-    )
-    (folder / "tokenizer.model").write_bytes(model)
-    put(
-        folder,
-        "tokenizer_config.json",
+        DIGITS,
+    ),
+    "gemma-model": Model(
+        "tokenizer.model",
         {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True},
-    )
-    return model
-
-
-def t5_model(folder: Path) -> bytes:
-    model = sentencepiece_model("unigram", pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
-    (folder / "spiece.model").write_bytes(model)
-    put(folder, "tokenizer_config.json", {"tokenizer_class": "T5Tokenizer", "extra_ids": 4})
-    return model
-
-
-def xlm_roberta_model(folder: Path) -> bytes:
-    model = sentencepiece_model("unigram", normalization_rule_name="identity")
-    (folder / "sentencepiece.bpe.model").write_bytes(model)
-    put(folder, "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer"})
-    return model
-
-
-def albert_model(folder: Path) -> bytes:
-    model = sentencepiece_model(
-        "unigram",
-        normalization_rule_name="identity",
-        pad_id=0,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        control_symbols=["[CLS]", "[SEP]"],
-        user_defined_symbols=["(", ")", "[MASK]"],
-    )
-    (folder / "spiece.model").write_bytes(model)
-    config = {"tokenizer_class": "AlbertTokenizer", "do_lower_case": True}
-    put(folder, "tokenizer_config.json", config)
-    return model
-
-
-def xglm_model(folder: Path) -> bytes:
-    model = sentencepiece_model("unigram", normalization_rule_name="identity")
-    (folder / "sentencepiece.bpe.model").write_bytes(model)
-    put(folder, "config.json", {"model_type": "xglm"})
-    put(folder, "tokenizer_config.json", {"tokenizer_class": "XGLMTokenizer"})
-    return model
-
-
-def gpt_sw3_model(folder: Path) -> bytes:
-    model = sentencepiece_model(
         "bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        pad_id=0,
-        unk_id=1,
-        bos_id=2,
-        eos_id=3,
-        eos_piece="<|endoftext|>",
-        user_defined_symbols=["<|javascript|>", "<|python|>"],
-    )
-    (folder / "spiece.model").write_bytes(model)
-    put(folder, "tokenizer_config.json", {"tokenizer_class": "GPTSw3Tokenizer"})
-    return model
+        DIGITS
+        | {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3, "add_dummy_prefix": False}
+        | {"bos_piece": "<bos>", "eos_piece": "<eos>"}
+        | {"user_defined_symbols": ["<start_of_turn>", "<end_of_turn>", "\n\n", "\t"]},
+    ),
+    "t5-model": Model(
+        "spiece.model",
+        {"tokenizer_class": "T5Tokenizer", "extra_ids": 4},
+        "unigram",
+        {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
+    ),
+    "xlm-roberta-model": Model(
+        "sentencepiece.bpe.model", {"tokenizer_class": "XLMRobertaTokenizer"}, "unigram", IDENTITY
+    ),
+    "albert-model": Model(
+        "spiece.model",
+        {"tokenizer_class": "AlbertTokenizer", "do_lower_case": True},
+        "unigram",
+        IDENTITY
+        | {"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1}
+        | {"control_symbols": ["[CLS]", "[SEP]"], "user_defined_symbols": ["(", ")", "[MASK]"]},
+    ),
+    "xglm-model": Model(
+        "sentencepiece.bpe.model",
+        {"tokenizer_class": "XGLMTokenizer"},
+        "unigram",
+        IDENTITY,
+        {"model_type": "xglm"},
+    ),
+    "gpt-sw3-model": Model(
+        "spiece.model",
+        {"tokenizer_class": "GPTSw3Tokenizer"},
+        "bpe",
+        BYTES
+        | {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3, "eos_piece": "<|endoftext|>"}
+        | {"user_defined_symbols": ["<|javascript|>", "<|python|>"]},
+    ),
+    # of no class that is known: the file says all
+    "plain-model": Model("tokenizer.model", None, "unigram", IDENTITY | {"byte_fallback": True}),
+    "mbart-model": Model(
+        "sentencepiece.bpe.model", {"tokenizer_class": "MBartTokenizer"}, "unigram", IDENTITY
+    ),
+}
 
 
-def plain_model(folder: Path) -> bytes:
-    """Trains a model of no class that is known, of which the file says all."""
-    model = sentencepiece_model("unigram", byte_fallback=True, normalization_rule_name="identity")
-    (folder / "tokenizer.model").write_bytes(model)
+def write_model(folder: Path, row: Model) -> bytes:
+    """Trains a model, and writes the folder of its tokenizer."""
+    model = sentencepiece_model(row.kind, **row.options)
+    (folder / row.file).write_bytes(model)
+    for name, value in (("config", row.config), ("tokenizer_config", row.settings)):
+        if value is not None:
+            put(folder, f"{name}.json", value)
     return model
 
 
@@ -193,10 +170,3 @@ def m2m_model(folder: Path) -> None:
     tokens = [f"__{code}__" for code in codes]
     put(folder, "special_tokens_map.json", {"additional_special_tokens": tokens})
     put(folder, "tokenizer_config.json", {"tokenizer_class": "M2M100Tokenizer"})
-
-
-def mbart_model(folder: Path) -> bytes:
-    model = sentencepiece_model("unigram", normalization_rule_name="identity")
-    (folder / "sentencepiece.bpe.model").write_bytes(model)
-    put(folder, "tokenizer_config.json", {"tokenizer_class": "MBartTokenizer"})
-    return model

@@ -8,6 +8,7 @@ what `check_tokenizers.py` asks, answered by Transformers or, for what is a mode
 alone, by the library sentencepiece, which made it.
 """
 
+import functools
 import json
 import shutil
 import sys
@@ -27,39 +28,36 @@ from check_tokenizers import Theirs, everything
 GOLDENS = Path(__file__).resolve().parents[3] / "tests" / "goldens" / "tokenizers"
 ABOUT_TEXTS = ("text", "decode", "pair", "padded", "size")
 LONGEST = 400  # characters of a text whose answers are kept
-MAKERS: list[Callable[[Path], bytes | None]] = [
-    pipelines.wordpiece,
-    pipelines.wordpiece_vocab,
-    pipelines.byte_bpe_chat,
-    pipelines.byte_bpe_old_added,
-    pipelines.gpt2_files,
-    pipelines.opt_files,
-    pipelines.roberta_files,
-    pipelines.qwen2_files,
-    pipelines.clip_files,
-    pipelines.esm_residues,
-    pipelines.fallback_bpe,
-    pipelines.unigram,
-    pipelines.unigram_first,
-    pipelines.bpe_never,
-    models.llama_model,
-    models.gemma_model,
-    models.t5_model,
-    models.xlm_roberta_model,
-    models.albert_model,
-    models.xglm_model,
-    models.gpt_sw3_model,
-    models.plain_model,
-    models.m2m_model,
-    models.marian_model,
-    models.mbart_model,
-    pipelines.nllb_file,
-]
+MAKERS: dict[str, Callable[[Path], bytes | None]] = {
+    name: functools.partial(models.write_model, row=row) for name, row in models.MODELS.items()
+}
+MAKERS |= {
+    make.__name__.replace("_", "-"): make
+    for make in (
+        pipelines.wordpiece,
+        pipelines.wordpiece_vocab,
+        pipelines.byte_bpe_chat,
+        pipelines.byte_bpe_old_added,
+        pipelines.gpt2_files,
+        pipelines.opt_files,
+        pipelines.roberta_files,
+        pipelines.qwen2_files,
+        pipelines.clip_files,
+        pipelines.esm_residues,
+        pipelines.fallback_bpe,
+        pipelines.unigram,
+        pipelines.unigram_first,
+        pipelines.bpe_never,
+        models.m2m_model,
+        models.marian_model,
+        pipelines.nllb_file,
+    )
+}
 
 
 def main() -> None:
-    for make in MAKERS:
-        folder = GOLDENS / make.__name__.replace("_", "-")
+    for name, make in MAKERS.items():
+        folder = GOLDENS / name
         if sys.argv[1:] and folder.name not in sys.argv[1:]:
             continue
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,8 +6,9 @@ import time
 import tracemalloc
 
 import pytest
+from _fuzz_harness import accepts
 from _fuzz_mutate import mutated, mutated_json
-from _fuzz_targets import TARGETS, accepts
+from _fuzz_targets import TARGETS
 from _paths import ROOT
 
 MUTANTS = 4000
