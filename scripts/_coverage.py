@@ -1,6 +1,7 @@
 """The calls that this package answers, and which tests hold each: the page `docs/coverage.md`."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -132,6 +133,7 @@ def page(_: str = "") -> str:
     return "\n".join(lines)
 
 
+@functools.cache
 def tests_of_rows() -> dict[str, dict[str, list[str]]]:
     """Finds the tests of each call: {id: {file: names of tests, without "test_"}}."""
     found = {row: {} for rows in ROWS.values() for row in rows}

@@ -3,7 +3,6 @@
 import atexit
 import contextlib
 import ctypes
-import numbers
 import os
 import queue
 import signal
@@ -21,6 +20,7 @@ from jax._src import api, distributed, xla_bridge  # the only way to the coordin
 _HEARTBEATS = 8  # seconds without any, after which a process is dead
 _LEAVING = 300  # seconds to wait for the others at the end of a process; JAX's default
 _JOINING = 300  # seconds in which all must have come; JAX's default
+_NUMBER = int | float | np.integer | np.floating
 _FOR_EVER = 10 * 365 * 86400  # seconds
 
 
@@ -136,7 +136,7 @@ def _check(address: object, number: object, process: object) -> None:
 
 def _check_seconds(**seconds: object) -> None:
     for name, value in seconds.items():
-        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not value > 0:
+        if not isinstance(value, _NUMBER) or isinstance(value, bool) or not value > 0:
             raise ValueError(f"{name} is {value!r}; expected a positive number of seconds")
 
 

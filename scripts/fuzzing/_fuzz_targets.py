@@ -207,6 +207,10 @@ def _zarr(data: bytes, version: int) -> None:
     read_some([zarr.ZarrTensor("w", store.shape, dtype, store=store, **held)])
 
 
+def _checksums(data: bytes) -> None:
+    checksums._read(Memory(data))
+
+
 def _config(data: bytes) -> None:
     path = _folder() / "config.json"
     path.write_bytes(data)
@@ -234,6 +238,6 @@ TARGETS = {
     "orbax-aggregate": Target(_orbax_aggregate),
     "zarr-2": Target(functools.partial(_zarr, version=2), head=0),
     "zarr-3": Target(functools.partial(_zarr, version=3), head=0),
-    "checksums": Target(lambda data: checksums._read(Memory(data)), head=0),
+    "checksums": Target(_checksums, head=0),
     "config": Target(_config, head=0),
 }

@@ -1,7 +1,10 @@
 """Rates: bytes per second, by which plans estimate times."""
 
 import dataclasses
-import numbers
+
+import numpy as np
+
+_NUMBER = int | float | np.integer | np.floating
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Rates:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            is_number = isinstance(value, _NUMBER) and not isinstance(value, bool)
             if not (is_number and 0 < value < float("inf")):
                 raise ValueError(
                     f"Rates: {name} is {value!r:.80}; expected bytes per second above 0"

@@ -8,6 +8,7 @@ import re
 
 import pytest
 from _paths import ROOT
+from _sources import tree
 
 import flaxmodels as fm
 
@@ -24,11 +25,10 @@ FOLDER = re.compile(r"(?<![\w/.:-])(?:scripts|docs|examples|params|sharding)/[\w
 
 def documentation(path) -> str:
     """The text of a page, or the docstrings of a module."""
-    text = path.read_text()
     if path.suffix != ".py":
-        return text
+        return path.read_text()
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef
-    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
+    nodes = [node for node in ast.walk(tree(path)) if isinstance(node, kinds)]
     return "\n".join(ast.get_docstring(node) or "" for node in nodes)
 
 

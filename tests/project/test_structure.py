@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from _paths import ROOT
+from _sources import tree
 
 import flaxmodels.params as fp
 
@@ -16,7 +17,7 @@ DOORS = {"compile", "from_pretrained", "generate", "stream"}
 
 def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef) and node.name not in DOORS:
                 yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node
 
