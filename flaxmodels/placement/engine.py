@@ -120,6 +120,8 @@ def _check_given(
     model: Model, args: Sequence[Any], kwargs: Mapping[str, Any], cache: blocks.Cache | None
 ) -> None:
     """Checks the values that programs would have to trust: ids, and the room in a cache."""
+    if not isinstance(cache, blocks.Cache | None):
+        raise TypeError(f"cache is a {type(cache).__name__}; expected what init_cache returns")
     ids = args[0] if args else kwargs.get("input_ids")
     if ids is None:
         return

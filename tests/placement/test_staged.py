@@ -112,6 +112,8 @@ def test_P13_18_bad_input_of_staged_runs(llama):
         ValueError, match="the cache has 4 slots, 0 of them filled, and there are 6"
     ):
         model.apply(variables, IDS, cache=model.init_cache(2, 4))
+    with pytest.raises(TypeError, match="cache is a str; expected what init_cache returns"):
+        model.apply(variables, IDS, cache="x")
     with pytest.raises(TypeError, match="cannot be traced: call model.apply outside of jit"):
         jax.jit(lambda ids: model.apply(variables, ids))(IDS)
     with pytest.raises(TypeError, match="params in host memory are traced"):
