@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core.head_kinds import LABELS
 from . import grouping
 from .checks import Ranges
 from .collate import IGNORED, Batch, Placed
@@ -178,21 +179,13 @@ def _small(name: str, x: ArrayLike) -> np.ndarray:
 
 def _ignore(batch: Batch, rows: list[int]) -> None:
     """Makes labels of rows ones that do not count."""
-    for name in ("labels", "shift_labels", "mc_labels", "next_sentence_label"):
-        _ignore_in(batch, name, rows, IGNORED)
-    _ignore_in(batch, "sentence_order_label", rows, IGNORED)
     length = batch["input_ids"].shape[1] if "input_ids" in batch else np.iinfo(np.int32).max
-    for name in ("start_positions", "end_positions"):
-        _ignore_in(batch, name, rows, length)  # an answer after the text does not count
-
-
-def _ignore_in(batch: Batch, name: str, rows: list[int], value: int) -> None:
-    if (labels := batch.get(name)) is None:
-        return
-    if labels.dtype.kind == "f":
-        raise ValueError(
-            f"the last batch is not full, and {name} are numbers with fractions, of which none is "
-            "ignored: give drop_remainder=True, or a batch_size that divides the dataset"
-        )
-    batch[name] = labels = np.array(labels)
-    labels[rows] = value
+    for name in sorted(LABELS & batch.keys()):
+        if batch[name].dtype.kind == "f":
+            raise ValueError(
+                f"the last batch is not full, and {name} are numbers with fractions, of which none "
+                "is ignored: give drop_remainder=True, or a batch_size that divides the dataset"
+            )
+        batch[name] = np.array(batch[name])
+        # an answer after the text does not count
+        batch[name][rows] = length if "position" in name else IGNORED

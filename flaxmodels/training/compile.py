@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -124,11 +124,11 @@ def compile(
     objective = objective_of(model, loss, label_smoothing, z_loss, loss_weights)
     model = _computing(model, compute_dtype, remat, chunked_loss)
     is_matrix = decay_rule(model.abstract_params())
-    given = _Named(learning_rate, weight_decay, decay_mask, optimizer_options)
     template = None
     if not of_adapters(trainable):
         template = divide(model.abstract_params(), trainable)[0]
-    transform, rate = _optimizer(optimizer, given, rate_factors, template, is_matrix)
+    of_name = learning_rate, weight_decay, decay_mask, optimizer_options
+    transform, rate = _optimizer(optimizer, *of_name, rate_factors, template, is_matrix)
     plain, perplexity = metrics_of(metrics)
     placement = None if mesh is None else Placement.of(model, mesh, rules, shard_optimizer)
     if placement is None and (rules is not None or shard_optimizer is not None):
@@ -190,18 +190,12 @@ def _computing(model: Model, dtype: DtypeLike | None, remat: object, chunked: bo
     return model.clone(defer_logits=chunked)
 
 
-class _Named(NamedTuple):
-    """What is said of an optimizer that is named; a transform has its own of each."""
-
-    learning_rate: float | Schedule | Mapping[str, object] | None
-    weight_decay: float | None
-    decay_mask: Mask | str | tuple[str, ...]
-    optimizer_options: Mapping[str, float | None] | None
-
-
 def _optimizer(
     optimizer: "str | optax.GradientTransformation",
-    given: _Named,
+    learning_rate: float | Schedule | Mapping[str, object] | None,
+    weight_decay: float | None,
+    decay_mask: Mask | str | tuple[str, ...],
+    optimizer_options: Mapping[str, float | None] | None,
     factors: Mapping[str, float] | None,
     template: fp.Params | None,
     is_matrix: LeafTest,
@@ -223,21 +217,25 @@ def _optimizer(
                 f"optimizer is {optimizer!r:.80}: expected a name, such as 'adamw', or an optax "
                 "transform"
             )
-        if odd := [name for name, value in given._asdict().items() if value is not None]:
+        given = {
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "decay_mask": decay_mask,
+            "optimizer_options": optimizer_options,
+        }
+        if odd := [name for name, value in given.items() if value is not None]:
             raise ValueError(
                 f"{odd[0]} is of an optimizer that is named; a transform has its own (optax.adamw("
                 "learning_rate, weight_decay=..., mask=...))"
             )
         return optax.chain(optimizer, by_path(factors)) if factors else optimizer, None
-    rate = as_schedule(1e-3 if given.learning_rate is None else given.learning_rate)
-    decays = None
-    if given.decay_mask is not None:
-        decays = leaf_test("decay_mask", given.decay_mask, template)
+    rate = as_schedule(1e-3 if learning_rate is None else learning_rate)
+    decays = None if decay_mask is None else leaf_test("decay_mask", decay_mask, template)
     transform = named(
         optimizer,
         rate,
-        options=given.optimizer_options,
-        weight_decay=given.weight_decay,
+        options=optimizer_options,
+        weight_decay=weight_decay,
         decays=decays,
         matrices=is_matrix,
         factors=factors,

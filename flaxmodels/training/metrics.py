@@ -86,7 +86,7 @@ def metrics_of(given: Metrics | None, *, weighted: bool = False) -> tuple[tuple[
             be lost, or one that is called as a step's own numbers are.
     """
     what, found = "weighted_metrics" if weighted else "metrics", list[Metric]()
-    perplexity = False
+    perplexity, prefix = False, "weighted_" if weighted else ""
     for output, one in _each(given):
         if isinstance(one, str) and one == "perplexity" and not weighted:
             perplexity = True
@@ -98,9 +98,9 @@ def metrics_of(given: Metrics | None, *, weighted: bool = False) -> tuple[tuple[
                     f"{what}: there is none called {one!r}{near}; there are {', '.join(known)}, "
                     "and any function (y_true, y_pred)"
                 )
-            found.append(Metric(_called(one, weighted), NAMED[one], output, weighted))
+            found.append(Metric(prefix + one, NAMED[one], output, weighted))
         elif callable(one):
-            name = _called(getattr(one, "__name__", type(one).__name__), weighted)
+            name = prefix + getattr(one, "__name__", type(one).__name__)
             found.append(Metric(name, _Items(one), output, weighted))
         else:
             raise ValueError(f"{what}: {one!r:.80} is no name and no function (y_true, y_pred)")
@@ -150,13 +150,15 @@ def top_5_accuracy(y_true: jax.Array, y_pred: Logits) -> tuple[jax.Array, jax.Ar
 
 def squared_error(y_true: jax.Array, y_pred: Logits) -> tuple[jax.Array, jax.Array]:
     """Returns the squared difference of each number."""
-    values = (_like(y_true, y_pred) - y_true) ** 2
-    return values, jnp.ones(values.shape, bool)
+    error, counted = absolute_error(y_true, y_pred)
+    return error**2, counted
 
 
 def absolute_error(y_true: jax.Array, y_pred: Logits) -> tuple[jax.Array, jax.Array]:
     """Returns the absolute difference of each number."""
-    values = abs(_like(y_true, y_pred) - y_true)
+    y_pred = _array(y_pred, "an error").astype(jnp.float32)
+    y_pred = y_pred[..., 0] if y_pred.ndim == jnp.ndim(y_true) + 1 else y_pred  # [B, 1]
+    values = abs(y_pred - y_true)
     return values, jnp.ones(values.shape, bool)
 
 
@@ -191,19 +193,9 @@ def _spread(weight: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim))
 
 
-def _called(name: str, weighted: bool) -> str:
-    return f"weighted_{name}" if weighted else name
-
-
 def _array(logits: Logits, name: str) -> jax.Array:
     if not isinstance(logits, jax.Array):
         raise ValueError(
             f"metrics: {name} reads logits, which chunked_loss does not make; leave one of them out"
         )
     return logits
-
-
-def _like(y_true: jax.Array, y_pred: Logits) -> jax.Array:
-    """Returns predictions [B, 1] as labels [B] are."""
-    y_pred = _array(y_pred, "an error").astype(jnp.float32)
-    return y_pred[..., 0] if y_pred.ndim == jnp.ndim(y_true) + 1 else y_pred

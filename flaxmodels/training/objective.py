@@ -78,9 +78,11 @@ class Objective:
                     "Part(total, count)}, of one part or more"
                 )
             return dict(value)
-        if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
+        dtype = getattr(value, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            kind = type(value).__name__ if dtype is None else f"an array of {dtype}"
             raise ValueError(
-                f"loss: the function returned {_kind(value)}: expected a floating-point scalar or "
+                f"loss: the function returned {kind}: expected a floating-point scalar or "
                 "array, or {name: Part(total, count)}"
             )
         value = value.astype(jnp.float32)
@@ -148,8 +150,3 @@ def objective_of(
             "-> scalar, or a pair of it and counts(labels)"
         )
     return Objective(model, *pair, 0.0, 0.0, factors)
-
-
-def _kind(value: object) -> str:
-    dtype = getattr(value, "dtype", None)
-    return type(value).__name__ if dtype is None else f"an array of {dtype}"

@@ -40,11 +40,6 @@ def positions(segment_ids: jax.Array) -> jax.Array:
     [[0, 1, 0, 1, 2, 0]]
     """
     places = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)[None]
-    starts = jnp.where(firsts(segment_ids), places, 0)
+    is_first = segment_ids[:, 1:] != segment_ids[:, :-1]
+    starts = jnp.where(jnp.pad(is_first, ((0, 0), (1, 0))), places, 0)
     return places - jax.lax.cummax(starts, axis=1)
-
-
-def firsts(segment_ids: jax.Array) -> jax.Array:
-    """Returns bool [B, T]: whether a token is the first of its segment."""
-    before = jnp.pad(segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    return segment_ids != before

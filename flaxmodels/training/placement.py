@@ -1,8 +1,8 @@
 """Where a state is on a mesh: params by the model's rules, and the optimizer's leaves with them."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
 from typing import TypeAlias
 
 import jax
@@ -81,22 +81,18 @@ class Placement:
 
         def one(path: str, leaf: jax.Array | Weight) -> jax.Array | Weight:
             if isinstance(leaf, Weight):
-                return jax.tree.map(self._kept, leaf)
+                return jax.tree.map(lambda x: jax.device_put(x, self._sharding(x)), leaf)
             padded = leaf.shape == rows[path].stored
             return jax.device_put(leaf, rows[path].sharding if padded else unpadded[path])
 
-        placed = fp.unflatten({path: one(path, leaf) for path, leaf in fp.flatten(params).items()})
-        return self.report.pad(placed) if self._pads else placed
+        placed = {path: one(path, leaf) for path, leaf in fp.flatten(params).items()}
+        return self.report.pad(fp.unflatten(placed))
 
-    def abstract(self, template: fp.Params) -> fp.Params:
-        """Returns a model's abstract params as they are on the mesh."""
-        rows = {row.path: row for row in self.report.rows}
-        return fp.unflatten(
-            {
-                path: jax.ShapeDtypeStruct(rows[path].stored, x.dtype, sharding=rows[path].sharding)
-                for path, x in fp.flatten(template).items()
-            }
-        )
+    def abstract(self) -> fp.Params:
+        """Returns the model's abstract params as they are on the mesh."""
+        rows = self.report.rows
+        abstract = (jax.ShapeDtypeStruct(r.stored, r.dtype, sharding=r.sharding) for r in rows)
+        return self.report.structure.unflatten(abstract)
 
     def of_state(self, state: TrainState) -> TrainState:
         """Returns the tree of shardings of a state, abstract or not.
@@ -112,48 +108,36 @@ class Placement:
             return rows.get(path_of(key_path)) or self._sharding(leaf)
 
         trained = tree_map_with_path(own, state.trained)
-        where = fp.flatten(trained)
-        params = {path: (x.shape, where[path]) for path, x in fp.flatten(state.trained).items()}
+        follow = functools.partial(self.followed, params=state.trained, shardings=trained)
         whole: TrainState = jax.tree.map(lambda _: self.everywhere, state)
         return whole.replace(
             trained=trained,
             frozen=tree_map_with_path(own, state.frozen),
-            opt_state=self.followed(state.opt_state, params),
-            ema=self.followed(state.ema, params),
+            opt_state=follow(state.opt_state),
+            ema=follow(state.ema),
         )
 
-    def followed(
-        self, tree: PyTree, params: Mapping[str, tuple[tuple[int, ...], NamedSharding]]
-    ) -> PyTree:
-        """Returns shardings of a tree that embeds one of params.
-
-        Args:
-            params: {path: (shape, sharding)}.
-        """
+    def followed(self, tree: PyTree, params: fp.Params, shardings: PyTree) -> PyTree:
+        """Returns shardings of a tree that embeds one of params, which have shardings."""
+        where, leaves = fp.flatten(shardings), fp.flatten(params)
 
         def one(key_path: KeyPath, leaf: Shaped) -> NamedSharding:
             parts = path_of(key_path).split("/")
             ends = ("/".join(parts[i:]) for i in range(len(parts)))
-            found = next((end for end in ends if end in params), None)
+            found = next((end for end in ends if end in leaves), None)
             if found is None:
                 return self.everywhere
-            entries = _entries(leaf.shape, *params[found], last="v_row" in parts)
+            last = "v_row" in parts
+            entries = _entries(leaf.shape, leaves[found].shape, where[found], last=last)
             return NamedSharding(self.mesh, PartitionSpec(*self._cut(leaf.shape, entries)))
 
         return tree_map_with_path(one, tree)
-
-    @property
-    def _pads(self) -> bool:
-        return any(row.stored != row.shape for row in self.report.rows)
 
     def _sharding(self, leaf: object) -> NamedSharding:
         where = None if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
         if isinstance(where, NamedSharding) and where.mesh == self.mesh:
             return where
         return self.everywhere
-
-    def _kept(self, array: jax.Array) -> jax.Array:
-        return jax.device_put(array, self._sharding(array))
 
     def _cut(self, shape: tuple[int, ...], entries: list[Entry]) -> list[Entry]:
         """Puts the axis `over` onto the largest dimension that it divides, if it is on none yet."""

@@ -1,6 +1,7 @@
 """Compiled steps: programs of the functions of `steps`, for states on one device or a mesh."""
 
 import contextlib
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -10,7 +11,6 @@ from jax.sharding import NamedSharding
 
 from .. import params as fp
 from ..core.model import Model
-from ..core.outputs import ModelOutput
 from ..params.tree.keys import one_key
 from ..params.tree.paths import flatten_arrays
 from ..params.types import PyTree
@@ -145,8 +145,7 @@ class TrainSteps:
         """
         placement = self._placement
         if params is None:
-            params = self.model.abstract_params()
-            params = params if placement is None else placement.abstract(params)
+            params = self.model.abstract_params() if placement is None else placement.abstract()
         self._check_params(params)
         trained, frozen = divide(jax.tree.map(_abstract, params), self._trainable)
         dtype = self._param_dtype
@@ -215,10 +214,17 @@ class TrainSteps:
         """
         key = (kind, jax.tree.structure(state))
         if key not in self._programs:
+            whole: dict[str, PyTree] = {}
+            if self._placement is not None:
+                whole["out_shardings"] = self._placement.everywhere
             if kind == "train":
                 self._check_own(state)
-            make = {"train": self._training, "test": self._testing, "predict": self._predicting}
-            self._programs[key] = make[kind](state)
+                made = self._training(state)
+            elif kind == "test":
+                made = jax.jit(functools.partial(steps.test_step, self.recipe), **whole)
+            else:
+                made = jax.jit(functools.partial(steps.predict_step, self.recipe))
+            self._programs[key] = made
         return self._programs[key]
 
     def _check_own(self, state: TrainState) -> None:
@@ -238,8 +244,8 @@ class TrainSteps:
         where = None
         if placement is not None:
             all_of = placement.of_state(state)
-            params = {k: (x.shape, s) for k, x, s in _zipped(state.trained, all_of.trained)}
-            where = steps.Where(all_of.trained, placement.followed(state.trained, params))
+            updates = placement.followed(state.trained, state.trained, all_of.trained)
+            where = steps.Where(all_of.trained, updates)
             options["out_shardings"] = (all_of.replace(frozen={}), placement.everywhere)
 
         def train_step(
@@ -249,25 +255,6 @@ class TrainSteps:
             return new.replace(frozen={}), values
 
         return jax.jit(train_step, donate_argnums=0, **options)
-
-    def _testing(self, state: TrainState) -> jax.stages.Wrapped:
-        recipe, placement = self.recipe, self._placement
-
-        def test_step(state: TrainState, batch: steps.Given) -> steps.Values:
-            return steps.test_step(recipe, state, batch)
-
-        whole: dict[str, PyTree] = (
-            {} if placement is None else {"out_shardings": placement.everywhere}
-        )
-        return jax.jit(test_step, **whole)
-
-    def _predicting(self, state: TrainState) -> jax.stages.Wrapped:
-        recipe = self.recipe
-
-        def predict_step(state: TrainState, batch: steps.Given) -> ModelOutput:
-            return steps.predict_step(recipe, state, batch)
-
-        return jax.jit(predict_step)
 
     def _run(self, program: jax.stages.Wrapped, *arguments: PyTree) -> PyTree:
         with jax.disable_jit() if self._eager else contextlib.nullcontext():
@@ -294,8 +281,3 @@ def _abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(
         x.shape, x.dtype, sharding=where if isinstance(where, NamedSharding) else None
     )
-
-
-def _zipped(tree: PyTree, other: PyTree) -> list[tuple[str, jax.Array, NamedSharding]]:
-    there = fp.flatten(other)
-    return [(path, leaf, there[path]) for path, leaf in fp.flatten(tree).items()]

@@ -78,20 +78,12 @@ class LeafRecord:
         """Whether it has no elements: orbax writes no such array, and none need be read."""
         return 0 in self.shape
 
-    def same(self, other: "LeafRecord") -> bool:
-        return (self.shape, self.dtype) == (other.shape, other.dtype)
-
 
 def _is_dtype(name: str) -> bool:
     try:
         return name.startswith("key<") or jnp.dtype(name) is not None
     except TypeError:
         return False
-
-
-def to_dtype(record: LeafRecord) -> np.dtype:
-    """Returns the dtype that a record names."""
-    return jnp.dtype(record.dtype)
 
 
 def is_key(leaf: StateLeaf) -> bool:
@@ -168,13 +160,8 @@ def to_store(leaves: Mapping[str, StateLeaf]) -> PyTree:
     Raises:
         ValueError: in a run of several processes, an array that is this process's alone.
     """
-    return fp.unflatten(
-        {
-            path: _stored(path, leaf)
-            for path, leaf in leaves.items()
-            if not LeafRecord.of(leaf).is_empty
-        }
-    )
+    full = {path: leaf for path, leaf in leaves.items() if 0 not in np.shape(leaf)}
+    return fp.unflatten({path: _stored(path, leaf) for path, leaf in full.items()})
 
 
 def _stored(path: str, leaf: StateLeaf) -> jax.Array | np.ndarray:
@@ -244,25 +231,16 @@ def check_same(stored: Mapping[str, LeafRecord], given: Mapping[str, LeafRecord]
     """Compares the leaves of a checkpoint with those of the state that it is to become -> what
     differs, with path, expected and found of the first of each kind, and what to try; "" if nothing
     does."""
-    differ = [
-        f"{path}: expected {record}, found {stored[path]}"
-        for path, record in given.items()
-        if path in stored and not record.same(stored[path])
-    ]
-    lacks = [
-        f"{path}: expected {record}, found nothing"
-        for path, record in given.items()
-        if path not in stored
-    ]
-    unused = [
-        f"{path}: expected nothing, found {record}"
-        for path, record in stored.items()
-        if path not in given
-    ]
-    said = [_first(lines) for lines in (differ, lacks, unused) if lines]
+    kinds = (
+        [path for path in given if path in stored and str(given[path]) != str(stored[path])],
+        [path for path in given if path not in stored],
+        [path for path in stored if path not in given],
+    )
+    said = []
+    for paths in kinds:
+        for path in paths[:_MOST_SAID]:
+            expected, found = given.get(path, "nothing"), stored.get(path, "nothing")
+            said.append(f"{path}: expected {expected}, found {found}")
+        if len(paths) > _MOST_SAID:
+            said.append(f"{len(paths) - _MOST_SAID} more")
     return f"{'; '.join(said)}. {_ADVICE}" if said else ""
-
-
-def _first(lines: list[str]) -> str:
-    left = f"; {len(lines) - _MOST_SAID} more" if len(lines) > _MOST_SAID else ""
-    return "; ".join(lines[:_MOST_SAID]) + left

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ... import params as fp
@@ -12,7 +13,7 @@ from ...params.errors import CheckpointError, some, warn
 from ...params.multihost import run_on_all_processes
 from ...params.peers import PeerLost
 from ...params.types import PyTree
-from .leaves import LeafRecord, check_same, from_stored, leaves_of, rebuilt, to_dtype
+from .leaves import LeafRecord, check_same, from_stored, leaves_of, rebuilt
 from .stored_steps import RunRecord, read_arrays, read_record, steps_in, unfinished_in
 
 if TYPE_CHECKING:
@@ -129,16 +130,14 @@ def _plain_params(folder: "epath.Path", step: int, record: RunRecord, first: str
         raise Unfit(f"{where} was saved without `{record.left_out}`; give params(state) a state")
     own = {path: x for path, x in record.leaves.items() if _field(path) in (first, FROZEN)}
     # without memory: a record may say any shape
-    templates = {p: np.broadcast_to(np.empty((), to_dtype(x)), x.shape) for p, x in own.items()}
+    blank = {path: np.empty((), jnp.dtype(x.dtype)) for path, x in own.items()}
+    templates = {path: np.broadcast_to(blank[path], x.shape) for path, x in own.items()}
     arrays = read_arrays(folder, step, templates, record)
-    return fp.unflatten(
-        {
-            path.partition("/")[2]: from_stored(
-                f"{where}: {path}", templates[path], own[path], arrays.get(path)
-            )
-            for path in own
-        }
-    )
+    found = {
+        path.partition("/")[2]: from_stored(f"{where}: {path}", leaf, own[path], arrays.get(path))
+        for path, leaf in templates.items()
+    }
+    return fp.unflatten(found)
 
 
 def _field(path: str) -> str:

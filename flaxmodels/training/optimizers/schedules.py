@@ -47,19 +47,15 @@ def schedule(
             f"schedule {name!r}: steps={steps} with warmup={warmup}; give the steps of the whole "
             "run, more than those of the warmup"
         )
-    shapes: dict[str, Callable[[], Schedule]] = {
-        "constant": lambda: optax.constant_schedule(peak),
-        "linear": lambda: optax.linear_schedule(peak, end, left or 1),
-        "cosine": lambda: optax.cosine_decay_schedule(peak, left or 1, end / peak if peak else 0),
-        "inverse_sqrt": lambda: (
-            lambda step: peak * (max(warmup, 1) / (max(warmup, 1) + step)) ** 0.5
-        ),
+    shapes: dict[str, Schedule] = {
+        "constant": optax.constant_schedule(peak),
+        "linear": optax.linear_schedule(peak, end, left or 1),
+        "cosine": optax.cosine_decay_schedule(peak, max(left or 1, 1), end / peak if peak else 0),
+        "inverse_sqrt": lambda step: peak * (max(warmup, 1) / (max(warmup, 1) + step)) ** 0.5,
     }
     if not warmup:
-        return shapes[name]()
-    return optax.join_schedules(
-        [optax.linear_schedule(0.0, peak, warmup), shapes[name]()], [warmup]
-    )
+        return shapes[name]
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), shapes[name]], [warmup])
 
 
 def as_schedule(rate: float | Schedule | Mapping[str, object]) -> Schedule:
