@@ -5,9 +5,8 @@ from ..core.model import Model
 from .collate import Padding
 from .forming import Packs
 from .options import DataOptions
-from .rows.columns import Columns, columns_of
+from .rows.columns import columns_of
 from .rows.masking import Masking
-from .rows.reading import Reader
 from .rows.tokenizing import Texts, Tokenizes, check_tokenizer
 
 _NO_LIMIT = 1 << 30  # as files say "as long as you like"
@@ -55,29 +54,12 @@ def texts_of(model: Model, tokenizer: Tokenizes | None, options: DataOptions) ->
     return Texts(tokenizer, first, pair[0] if pair else None, target, answers, unless)
 
 
-def reader_of(
-    model: Model,
-    columns: Columns,
-    texts: Texts | None,
-    *,
-    limit: int | None,
-    makes_labels: bool,
-    packs: Packs | None,
-    masking: Masking | None,
-) -> Reader:
-    """Returns what makes rows of the model out of those of a dataset."""
-    if texts is not None and limit is None:
-        longest = getattr(texts.tokenizer, "model_max_length", None)
-        limit = longest if longest is not None and longest < _NO_LIMIT else None
-    return Reader(
-        columns=columns,
-        texts=texts,
-        limit=None if packs is not None and packs.splits else limit,
-        next_tokens=kind_of(model).next_tokens if makes_labels else None,
-        masking=masking,
-        unpads=packs is not None,
-        of_decoder=kind_of(model).decodes,
-    )
+def text_limit(texts: Texts | None, limit: int | None) -> int | None:
+    """Returns how many tokens a row has at most: what the tokenizer says if nothing else does."""
+    if texts is None or limit is not None:
+        return limit
+    longest = getattr(texts.tokenizer, "model_max_length", None)
+    return longest if longest is not None and longest < _NO_LIMIT else None
 
 
 def masking_of(model: Model, tokenizer: Tokenizes | None, options: DataOptions) -> Masking | None:

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -75,14 +75,12 @@ class Rows:
     def batches(self, place: Place) -> Generator[Placed, None, None]:
         """Makes the batches of an epoch, from a place on."""
         rectangular = getattr(self._source, "is_rectangular", False)
+
+        def rows(numbers: Sequence[int]) -> Sequence[Row]:
+            return self._reader.drawn(self._read(numbers), place.keys, numbers)
+
         for group in self._groups(place):
-            form, real = self._form, len(group.rows)
-            group = form.filled_up(group)
-            read = form.rows_read(len(group.rows), group.length, rectangular=rectangular)
-            pieces = [group.rows[b] for b in read]
-            numbers = [*itertools.chain.from_iterable(pieces)]
-            rows = self._reader.drawn(self._read(numbers), place.keys, numbers)
-            yield form.batch(_apart(rows, pieces), read, real, group.length)
+            yield _made(self._form, group, rows, rectangular=rectangular)
 
     def _groups(self, place: Place) -> Iterable[Group[int]]:
         if self._form.is_measured:
@@ -159,20 +157,17 @@ class Streamed:
         Raises:
             ValueError: the stream is empty, or ends before the place.
         """
-        form, left, group = self._form, place.position, None
+        left, group = place.position, None
+
+        def rows(items: Sequence[tuple[int, Row]]) -> Sequence[Row]:
+            numbers, rows = zip(*items, strict=True)
+            rows = rows if self._form.is_measured else self._reader.read(rows)
+            return self._reader.drawn(rows, place.keys, numbers)
+
         for group in self._groups(place):
-            if left > 0:
-                left -= 1
-                continue
-            real = len(group.rows)
-            group = form.filled_up(group)
-            read = form.rows_read(len(group.rows), group.length, rectangular=False)
-            pieces = [group.rows[b] for b in read]
-            numbers, rows = zip(*itertools.chain.from_iterable(pieces), strict=True)
-            if not form.is_measured:
-                rows = self._reader.read(rows)
-            rows = self._reader.drawn(rows, place.keys, numbers)
-            yield form.batch(_apart(rows, pieces), read, real, group.length)
+            if left == 0:
+                yield _made(self._form, group, rows, rectangular=False)
+            left = max(left - 1, 0)
         if group is None:
             raise ValueError(_TOO_FEW)
         if left > 0:
@@ -249,6 +244,13 @@ def shuffled(items: Iterable[T], size: int, keys: tuple[int, ...]) -> Iterator[T
         yield waiting[place]
 
 
-def _apart(rows: Iterable[Row], pieces: Sequence[Sequence[object]]) -> list[list[Row]]:
-    ready = iter(rows)
-    return [[next(ready) for _ in row] for row in pieces]
+def _made(
+    form: Form, group: Group[T], rows: Callable[[list[T]], Sequence[Row]], *, rectangular: bool
+) -> Placed:
+    """Makes the batch of a group, of which `rows` reads what this process has of it."""
+    full = form.filled_up(group)
+    read = form.rows_read(len(full.rows), full.length, rectangular=rectangular)
+    pieces = [full.rows[b] for b in read]
+    ready = iter(rows([*itertools.chain.from_iterable(pieces)]))
+    apart = [[next(ready) for _ in piece] for piece in pieces]
+    return form.batch(apart, read, len(group.rows), full.length)

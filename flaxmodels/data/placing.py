@@ -1,13 +1,14 @@
 """Where a batch goes: which of its rows a process reads, and on which devices they are."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from .. import sharding as fs
+from ..sharding.presets import names_of
+from ..sharding.reports import parts_of
 from .collate import Batch
 
 
@@ -24,11 +25,11 @@ class Placement:
         Raises:
             ValueError: a number of rows that the mesh does not divide.
         """
-        self._mesh = fs.check_mesh(mesh)
-        axes = fs.partition_spec(("batch",), (0,), self._mesh, rules)
-        self._axes = axes[0] if len(axes) else None
-        names = (self._axes,) if isinstance(self._axes, str) else tuple(self._axes or ())
-        self.parts = int(np.prod([self._mesh.shape[name] for name in names]))
+        mesh = fs.check_mesh(mesh)
+        spec = fs.partition_spec(("batch",), (0,), mesh, rules)
+        names = names_of(spec[0] if len(spec) else None)
+        self.parts = parts_of(names, mesh)
+        self._sharding = NamedSharding(mesh, spec)
         if batch_size % self.parts:
             raise ValueError(
                 f"batch_size={batch_size} is not divided by the {self.parts} parts into which the "
@@ -37,25 +38,21 @@ class Placement:
 
     def rows(self, size: int) -> list[int]:
         """Returns which rows of a batch of `size` the devices of this process have, in order."""
-        sharding = NamedSharding(self._mesh, PartitionSpec(self._axes))
         found: set[int] = set()
-        for index in sharding.addressable_devices_indices_map((size,)).values():
+        for index in self._sharding.addressable_devices_indices_map((size,)).values():
             rows = slice(None) if index is None else index[0]
             found.update(range(*rows.indices(size)))
         return sorted(found)
 
     def put(self, batch: Batch, rows: Sequence[int], size: int) -> dict[str, jax.Array]:
         """Makes global arrays [size, ...] of a batch that has `rows` of them."""
-        return {name: self._put(x, rows, size) for name, x in batch.items()}
-
-    def _put(self, x: np.ndarray, rows: Sequence[int], size: int) -> jax.Array:
-        sharding = NamedSharding(self._mesh, PartitionSpec(self._axes))
-        if len(rows) == size and sharding.is_fully_addressable:
-            return jax.device_put(x, sharding)
+        if len(rows) == size and self._sharding.is_fully_addressable:
+            return jax.device_put(batch, self._sharding)
         place = np.full(size, -1)
         place[list(rows)] = np.arange(len(rows))
 
-        def shard(index: Any) -> np.ndarray:
-            return x[place[index[0]]]
+        def one(x: np.ndarray) -> jax.Array:
+            shard = lambda index: x[place[index[0]]]  # noqa: E731
+            return jax.make_array_from_callback((size, *x.shape[1:]), self._sharding, shard)
 
-        return jax.make_array_from_callback((size, *x.shape[1:]), sharding, shard)
+        return {name: one(x) for name, x in batch.items()}

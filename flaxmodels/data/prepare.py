@@ -1,6 +1,7 @@
 """`prepare`: from a model and a dataset to batches."""
 
 import dataclasses
+import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Unpack
@@ -8,6 +9,7 @@ from typing import Unpack
 import numpy as np
 
 from ..calls.signature import defaults_of, shows, value_of
+from ..core.head_kinds import kind_of
 from ..core.model import Model
 from ..params.scalars import flag, whole
 from . import defaults
@@ -19,6 +21,7 @@ from .making import Rows, Streamed
 from .options import DataKeywords, DataOptions
 from .placing import Placement
 from .rows.columns import Columns, columns_of
+from .rows.reading import Reader
 from .rows.sources import Indexed, Row, Stream, as_source
 from .rows.tokenizing import Texts, Tokenizes
 
@@ -58,9 +61,14 @@ class _Call:
         """Whether a last batch that is not full is left out."""
         return bool(self.shuffle if self.drop_remainder is None else self.drop_remainder)
 
-    def collated(self, rows: Sequence[Row]) -> Batch:
-        """Returns what the caller's function makes of rows."""
-        assert self.collate_fn is not None
+    def collate(self, rows: Sequence[Row], length: int | None, *, padding: Padding) -> Batch:
+        """Returns arrays of rows, padded to a length if that is given."""
+        if self.collate_fn is None:
+            if length is not None:
+                return DataCollatorWithPadding(padding, "max_length", length)(rows)
+            if self.tokenizer is not None:
+                return DataCollatorWithPadding(padding)(rows)
+            return DefaultDataCollator()(rows)
         made = self.collate_fn(list(rows), **(self.collate_fn_args or {}))
         if not hasattr(made, "keys"):
             raise TypeError(f"collate_fn gave a {type(made).__name__}; expected arrays by name")
@@ -131,21 +139,21 @@ def _prepared(model: Model, source: Indexed | Stream, call: _Call, options: Data
     source, names = _narrowed(source, wanted, texts)
     limit, padding = defaults.limit_of(model, options), defaults.padding_of(model, call.tokenizer)
     packs = defaults.packs_of(model, padding, limit, options)
-    reader = defaults.reader_of(
-        model,
-        wanted,
-        texts,
-        limit=limit,
-        makes_labels=is_ours,
-        packs=packs,
+    reader = Reader(
+        columns=wanted,
+        texts=texts,
+        limit=None if packs is not None and packs.splits else defaults.text_limit(texts, limit),
+        next_tokens=kind_of(model).next_tokens if is_ours else None,
         masking=defaults.masking_of(model, call.tokenizer, options),
+        unpads=packs is not None,
+        of_decoder=kind_of(model).decodes,
     )
     size, rules = operator.index(call.batch_size), options.rules
     rules = model.rules if rules is None else rules
     form = Form(
         batch_size=size,
         drop_remainder=call.drops,
-        collate=_collator(call, padding),
+        collate=functools.partial(call.collate, padding=padding),
         is_by_rows=is_ours,
         columns=wanted,
         ranges=Ranges.of(model),
@@ -161,21 +169,6 @@ def _prepared(model: Model, source: Indexed | Stream, call: _Call, options: Data
         made = Rows(source, reader, form, bool(call.shuffle))
     ahead = _AHEAD if call.prefetch else 0
     return Batches(made, size, seed=options.seed, ahead=ahead, bounded=bounded, columns=names)
-
-
-def _collator(call: _Call, padding: Padding) -> Callable[[Sequence[Row], int | None], Batch]:
-    """Returns what makes arrays of rows, padded to a length if that is given."""
-
-    def collate(rows: Sequence[Row], length: int | None) -> Batch:
-        if call.collate_fn is not None:
-            return call.collated(rows)
-        if length is not None:
-            return DataCollatorWithPadding(padding, "max_length", length)(rows)
-        if call.tokenizer is not None:
-            return DataCollatorWithPadding(padding)(rows)
-        return DefaultDataCollator()(rows)
-
-    return collate
 
 
 def _narrowed(

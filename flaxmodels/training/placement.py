@@ -16,6 +16,8 @@ from ..core.model import Model
 from ..params.tree.paths import path_of
 from ..params.tree.weights import Weight
 from ..params.types import PyTree, Shaped
+from ..sharding.presets import names_of
+from ..sharding.reports import parts_of
 from .state import TrainState
 
 Entry: TypeAlias = str | tuple[str, ...] | None
@@ -66,7 +68,7 @@ class Placement:
     @property
     def batch_parts(self) -> int:
         """Into how many parts the mesh cuts the rows of a batch."""
-        return math.prod(_parts(entry, self.mesh) for entry in self.batch.spec)
+        return math.prod(parts_of(names_of(entry), self.mesh) for entry in self.batch.spec)
 
     @property
     def stored(self) -> dict[str, tuple[int, ...]]:
@@ -141,18 +143,18 @@ class Placement:
 
     def _cut(self, shape: tuple[int, ...], entries: list[Entry]) -> list[Entry]:
         """Puts the axis `over` onto the largest dimension that it divides, if it is on none yet."""
-        if self.over is None or any(self.over in _names(entry) for entry in entries):
+        if self.over is None or any(self.over in names_of(entry) for entry in entries):
             return entries
         size = self.mesh.shape[self.over]
         fits = [
-            (n // _parts(entry, self.mesh), i)
+            (n // parts_of(names_of(entry), self.mesh), i)
             for i, (n, entry) in enumerate(zip(shape, entries, strict=True))
-            if n % (_parts(entry, self.mesh) * size) == 0
+            if n % (parts_of(names_of(entry), self.mesh) * size) == 0
         ]
         if size == 1 or not fits:
             return entries
         i = max(fits, key=lambda fit: (fit[0], -fit[1]))[1]
-        return [*entries[:i], (*_names(entries[i]), self.over), *entries[i + 1 :]]
+        return [*entries[:i], (*names_of(entries[i]), self.over), *entries[i + 1 :]]
 
 
 def _entries(
@@ -172,14 +174,6 @@ def _entries(
         return [None] * len(shape)
     i = lacks[-1 if last else 0]
     return spec[:i] + spec[i + 1 :]
-
-
-def _names(entry: Entry) -> tuple[str, ...]:
-    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
-
-
-def _parts(entry: Entry, mesh: Mesh) -> int:
-    return math.prod(mesh.shape[name] for name in _names(entry))
 
 
 def put_batch(batch: PyTree, where: NamedSharding | None, lead: int) -> PyTree:

@@ -17,8 +17,6 @@ class Texts:
     """Which columns are tokenised, and by what.
 
     Attributes:
-        tokenizer: one of `fm.load_tokenizer`, or a function of texts, or of two lists of them for
-            pairs, that returns rows of ids, or {column: rows}.
         first, second: the columns of a text, or of a pair.
         target: the column of what a decoder is to say.
         answers: the tokenizer of that column.

@@ -12,6 +12,7 @@ from ...params.agreement import agree
 from ...params.errors import CheckpointError, some, warn
 from ...params.multihost import run_on_all_processes
 from ...params.peers import PeerLost
+from ...params.scalars import whole
 from ...params.types import PyTree
 from .leaves import LeafRecord, check_same, from_stored, leaves_of, rebuilt
 from .stored_steps import RunRecord, read_arrays, read_record, steps_in, unfinished_in
@@ -37,6 +38,7 @@ def newest(
     Raises:
         CheckpointError: none can be read, or not the one that was asked for; `Unfit` of `read`.
     """
+    step = None if step is None else whole("step", step, 0)
     there = steps_in(folder)
     agree("Checkpoints.restore", {"folder": str(folder), "steps": str(there), "step": str(step)})
     if step is not None and step not in there:

@@ -1,5 +1,6 @@
 """Checkpoints of a training run: its state, its position in the data, and when to stop."""
 
+import functools
 import os
 import sys
 from collections.abc import Mapping
@@ -316,16 +317,11 @@ class Checkpoints:
             CheckpointError: of another model, optimizer or adapters, with the leaves that differ;
                 none can be read; there is no such step.
         """
-        step = None if step is None else whole("step", step, 0)
         for path, leaf in leaves_of(state).items():
             check_untraced(path, leaf)
         self.wait()
-
-        def read(number: int, record: RunRecord) -> tuple[T, Json]:
-            return filled(self.folder, number, record, state), record.data
-
-        found = newest(self.folder, read, step)
-        if found is None:
+        read = lambda number, record: (filled(self.folder, number, record, state), record.data)  # noqa: E731
+        if (found := newest(self.folder, read, step)) is None:
             return None
         self.close()  # what is later goes out of the way when the folder is opened again
         self._last = self._count = found[0]
@@ -347,13 +343,8 @@ class Checkpoints:
             CheckpointError: there is no checkpoint; it has no params, or not these; quantised
                 weights or adapters, and no state.
         """
-        step = None if step is None else whole("step", step, 0)
         self.wait()
-
-        def read(number: int, record: RunRecord) -> fp.Params:
-            return params_of(self.folder, number, record, state, averaged)
-
-        found = newest(self.folder, read, step)
-        if found is None:
+        read = functools.partial(params_of, self.folder, state=state, averaged=averaged)
+        if (found := newest(self.folder, read, step)) is None:
             raise CheckpointError(f"{self.folder}: there is no checkpoint")
         return found[1]

@@ -177,35 +177,25 @@ def _distribution(logits: jax.Array, labels: jax.Array, terms: Terms) -> Values:
     return -jnp.sum(log_p * labels, axis=-1), _all_examples(labels, terms)
 
 
-def _one_for_all(shape: Shape) -> Shape:
-    return shape[:-1]
-
-
-def _one_for_each(shape: Shape) -> Shape:
-    return shape
-
-
-_OF_TOKENS = Measure("int [B, T]", _one_for_all, _as_they_are, _not_ignored, _cross_entropy)
-_OF_EXAMPLES = _OF_TOKENS._replace(form="int [B]", aligned=_of_examples)
-_NUMBERS = Measure(
-    "float [B, labels]", _one_for_each, _as_they_are, _all, _squared_error, classes=False
+THIS_TOKEN = Measure(
+    "int [B, T]", lambda shape: shape[:-1], _as_they_are, _not_ignored, _cross_entropy
 )
+NEXT_TOKEN = THIS_TOKEN._replace(aligned=shifted)
+RESTORED_TOKEN = THIS_TOKEN._replace(aligned=_not_padding)
+TOKEN_CLASS = THIS_TOKEN._replace(aligned=_not_negative)
 
-NEXT_TOKEN = _OF_TOKENS._replace(aligned=shifted)
-THIS_TOKEN = _OF_TOKENS
-RESTORED_TOKEN = _OF_TOKENS._replace(aligned=_not_padding)
-TOKEN_CLASS = _OF_TOKENS._replace(aligned=_not_negative)
-REPLACED_TOKEN = _NUMBERS._replace(form="int [B, T]", counted=_not_ignored, values=_replaced)
-POSITION = _OF_EXAMPLES._replace(aligned=_positions, counted=_within, values=_position, clamps=True)
-CHOICE = _OF_EXAMPLES
-NEXT_SENTENCE = _OF_EXAMPLES._replace(counted=_all_for_tf, values=_next_sentence)
-
-CLASS = _OF_EXAMPLES
+CLASS = THIS_TOKEN._replace(form="int [B]", aligned=_of_examples)
 CLASS_OR_NONE = CLASS._replace(aligned=_where_negative)
-CLASSES = _NUMBERS._replace(values=_binary)
-PROBABILITIES = _NUMBERS._replace(counted=_all_examples, values=_distribution)
-REGRESSION = _NUMBERS
-SCORE = _NUMBERS._replace(form="float [B]", shape=lambda shape: shape[:1], aligned=_of_examples)
+POSITION = CLASS._replace(aligned=_positions, counted=_within, values=_position, clamps=True)
+NEXT_SENTENCE = CLASS._replace(counted=_all_for_tf, values=_next_sentence)
+
+REGRESSION = Measure(
+    "float [B, labels]", lambda shape: shape, _as_they_are, _all, _squared_error, classes=False
+)
+SCORE = REGRESSION._replace(form="float [B]", shape=lambda shape: shape[:1], aligned=_of_examples)
+CLASSES = REGRESSION._replace(values=_binary)
+PROBABILITIES = REGRESSION._replace(counted=_all_examples, values=_distribution)
+REPLACED_TOKEN = REGRESSION._replace(form="int [B, T]", counted=_not_ignored, values=_replaced)
 
 _PROBLEMS = {
     "regression": REGRESSION,
@@ -259,12 +249,12 @@ MEASURES: dict[str, tuple[Choice, ...]] = {
     "token_classification": (TOKEN_CLASS,),
     "unpadded_token_classification": (TOKEN_CLASS,),
     "question_answering": (POSITION, POSITION),
-    "multiple_choice": (CHOICE,),
+    "multiple_choice": (CLASS,),
     "next_sentence": (NEXT_SENTENCE,),
     "pretraining": (THIS_TOKEN, CLASS),
     "sentence_order_pretraining": (THIS_TOKEN, CLASS),
     "replaced_tokens": (REPLACED_TOKEN,),
-    "double_heads": (NEXT_TOKEN, CHOICE),
+    "double_heads": (NEXT_TOKEN, CLASS),
 }
 """Kind of head -> how the labels of each of its targets are compared."""
 
