@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..params.scalars import whole
+
 IGNORED = -100
 """A label of which no loss is made."""
 
@@ -55,6 +57,7 @@ class DefaultDataCollator:
         Raises:
             ValueError: a column of several shapes.
         """
+        _check_rows(features)
         rows = [row if isinstance(row, Mapping) else vars(row) for row in features]
         first, batch = rows[0], {}
         for name in ("label_ids", "label"):
@@ -93,6 +96,9 @@ class DataCollatorWithPadding:
             raise ValueError(f"padding={self.padding!r}; expected one of {known}")
         if self.padding == "max_length" and self.max_length is None:
             raise ValueError('padding="max_length" without max_length')
+        for name in ("max_length", "pad_to_multiple_of"):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name))
 
     def __call__(self, features: Features) -> Batch:
         """Returns {column: array [B, ...]}, whole numbers as int64.
@@ -101,6 +107,7 @@ class DataCollatorWithPadding:
             ValueError: no `input_ids`; rows of several lengths and no padding token; a column of
                 several shapes that is none of tokens.
         """
+        _check_rows(features)
         if "input_ids" not in features[0]:
             raise ValueError(
                 f"rows are padded by their input_ids, and have the columns {', '.join(features[0])}"
@@ -188,7 +195,7 @@ def filled(rows: Sequence[Any], length: int, value: int, side: str = "right") ->
     for target, row in zip(array, rows, strict=True):
         try:
             target[slice(length - len(row), None) if side == "left" else slice(len(row))] = row
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"a row is {row!r:.80}; expected whole numbers") from None
     return array
 
@@ -209,6 +216,11 @@ def stacked(name: str, values: Sequence[ArrayLike] | np.ndarray) -> np.ndarray:
             f"column {name!r} has values of shapes {', '.join(map(str, shapes[:5]))}, and none of "
             "them is padded: give tokenizer=, or lengths=, or a collate_fn of your own"
         ) from None
+
+
+def _check_rows(features: Features) -> None:
+    if len(features) == 0:
+        raise ValueError("there are no rows to make a batch of")
 
 
 def _size(value: Any) -> int | None:

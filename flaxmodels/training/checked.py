@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from ..core.model import Model
 from ..params.tree.paths import nearest
@@ -28,6 +29,8 @@ def number(
     Raises:
         ValueError: something else, such as a text, NaN or a bool.
     """
+    if isinstance(value, Tracer):
+        raise ValueError(f"{name} is traced; it must be static: a number{hint}")
     if isinstance(value, np.ndarray | np.generic | jax.Array) and np.ndim(value) == 0:
         value = value.item()
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):

@@ -11,7 +11,7 @@ import numpy as np
 from .. import params as fp
 from .. import sharding as fs
 from ..core.model import Model
-from ..params.scalars import whole
+from ..params.scalars import flag, whole
 from ..params.tree.cast import DtypeLike, parse_dtype
 from ..params.tree.masks import Mask
 from .checked import check_model, number, numbers
@@ -115,6 +115,9 @@ def compile(
     """
     check_model(model, "compile")
     accumulate = whole("accumulate", accumulate)
+    run_eagerly = flag("run_eagerly", run_eagerly)
+    if not isinstance(seed, jax.Array):
+        seed = whole("seed", seed, -(2**63), 2**63 - 1)
     steps_per_execution = whole("steps_per_execution", steps_per_execution)
     if ema is not None:
         ema = number("ema", ema, 0, 1, exclusive=True, hint=", such as 0.999")

@@ -59,6 +59,8 @@ def check_state(state: TrainState, mesh: jax.sharding.Mesh | None) -> None:
             "train_step return it"
         )
     step = state.step
+    if isinstance(step, jax.ShapeDtypeStruct):
+        raise TypeError("the state is abstract: make one by init, or lower(state, batch)")
     if not isinstance(step, jax.Array) or isinstance(step, Tracer):
         return
     if step.is_deleted():

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 
 from .. import params as fp
 from ..core.model import Model
+from ..params.scalars import flag
 from ..params.tree.keys import one_key
 from ..params.tree.paths import flatten_arrays
 from ..params.types import PyTree
@@ -81,6 +82,7 @@ class TrainSteps:
             TypeError: neither a key nor params; abstract params, or those of a trace.
             ValueError: params that are not the model's; params on a mesh, and steps without one.
         """
+        flag("donate", donate)
         is_tree = isinstance(key_or_params, Mapping)
         params = key_or_params if is_tree else self._new_params(key_or_params)
         self._check_params(params)
@@ -180,7 +182,7 @@ class TrainSteps:
     def _fresh(self, trained: fp.Params, variables: dict[str, PyTree]) -> TrainState:
         """Makes all of a state but its params; to be traced."""
         seed = self._seed
-        key = jax.random.key(seed) if isinstance(seed, int | np.integer) else one_key(seed)
+        key = jax.random.key(seed) if isinstance(seed, int) else one_key(seed)
         zero = jnp.zeros((), jnp.int32)
         average = None
         if self.recipe.ema is not None:

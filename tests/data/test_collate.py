@@ -40,6 +40,13 @@ def test_T17_numpy_rows_are_collated_like_lists():
     }
 
 
+@pytest.mark.parametrize("name", ["max_length", "pad_to_multiple_of"])
+@pytest.mark.parametrize("value", [0, "8"])
+def test_T17_lengths_are_whole_numbers(name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value!r}; expected"):
+        DataCollatorWithPadding(Padding(0), **{name: value})
+
+
 @pytest.mark.parametrize(
     "collator, rows, message",
     [
@@ -54,6 +61,9 @@ def test_T17_numpy_rows_are_collated_like_lists():
          [{"input_ids": [1], "attention_mask": [1, 1]}], "attention_mask has"),
         (DataCollatorWithPadding(Padding(0)),
          [{"input_ids": [[1]]}, {"input_ids": [[1], [2]]}], "1 and 2 choices"),
+        (DataCollatorWithPadding(Padding(0)), [{"input_ids": [2**70]}], "expected whole numbers"),
+        (DataCollatorWithPadding(Padding(0)), [], "there are no rows to make a batch of"),
+        (DefaultDataCollator(), [], "there are no rows to make a batch of"),
     ],
 )  # fmt: skip
 def test_T17_rows_that_make_no_array_are_refused(collator, rows, message):

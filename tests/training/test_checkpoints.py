@@ -290,11 +290,14 @@ def test_the_best_stays_beside_the_newest(tmp_path):
 
 def test_arguments_are_checked(tmp_path):
     odd_bests = ({"best": best} for best in (("loss", "least"), "loss", 3, ("loss",), (3, "min")))
-    for given in ({"every": 0}, {"keep": 0}, {"every": True}, *odd_bests):
+    odd_flags = {"frozen": "no"}, {"async_": 1}, {"exit_status": "1"}
+    for given in ({"every": 0}, {"keep": 0}, {"every": True}, *odd_bests, *odd_flags):
         with pytest.raises(ValueError, match=f"{next(iter(given))} is .*expected"):
             Checkpoints(tmp_path / "run", **given)
     with pytest.raises(ValueError, match="folder is ''; expected the name of a folder"):
         Checkpoints("")
+    with pytest.raises(ValueError, match="folder is None; expected the name of a folder"):
+        Checkpoints(None)
     (tmp_path / "file").touch()
     with pytest.raises(fm.CheckpointError, match="file/run: cannot be written: .*Not a directory"):
         Checkpoints(tmp_path / "file/run").save({"w": jnp.zeros(2)}, step=1)

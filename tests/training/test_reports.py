@@ -81,6 +81,10 @@ def test_of_several_steps_in_an_execution_the_last_is_reported():
         reports(1, {"logits": jnp.zeros((2, 3))})
         with pytest.raises(ValueError, match=r"metric 'logits' has the shape \(2, 3\)"):
             reports(2, {})
+        with pytest.raises(ValueError, match="metrics are a list; expected {name: scalar}"):
+            reports.held_out(2, [1.0])
+        with pytest.raises(ValueError, match="metrics are traced: call the report outside of"):
+            jax.eval_shape(lambda x: reports(1, {"loss": x}), 1.0)
 
 
 def test_a_run_that_goes_on_replaces_the_steps_that_it_repeats(tmp_path):
@@ -182,6 +186,7 @@ def test_what_cannot_be_reported_is_said(monkeypatch):
         ({"profile": (1,)}, r"profile=\(1,\); expected"),
         ({"flops_per_token": -1}, "flops_per_token is -1; expected a number above 0"),
         ({"sinks": [3]}, r"sinks: 3 has no write\(step, values\) and close\(\)"),
+        ({"table": "no"}, "table is 'no'; expected True or False"),
     ],
 )
 def test_what_makes_no_report_is_refused(how, message, tmp_path):

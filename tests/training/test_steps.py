@@ -475,11 +475,19 @@ def loss(y_true, y_pred):
         ({"accumulate": 0}, "accumulate is 0; expected at least 1"),
         ({"loss_scale": "static"}, "expected a number above 0, or 'dynamic'"),
         ({"rules": "fsdp"}, "give mesh= as well"),
+        ({"run_eagerly": "no"}, "run_eagerly is 'no'; expected True or False"),
+        ({"seed": True}, "seed is True; expected a whole number"),
+        ({"seed": 2**63}, "seed is 9223372036854775808; expected at most"),
     ],
 )
 def test_T7_what_cannot_act_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         training.compile(MODEL, **options)
+
+
+def test_T7_numbers_are_static():
+    with pytest.raises(ValueError, match="learning_rate is traced; it must be static: a number, a"):
+        jax.eval_shape(lambda rate: training.compile(MODEL, learning_rate=rate), jnp.float32(1))
 
 
 def test_T7_only_a_vocabulary_is_computed_in_chunks():
@@ -534,6 +542,8 @@ def test_T28_a_state_is_that_of_these_steps():
         steps.train_step(state.params, batch())
     with pytest.raises(TypeError, match="the state is a tuple"):
         steps.test_step((state, {}), batch())
+    with pytest.raises(TypeError, match="the state is abstract: make one by init"):
+        steps.test_step(steps.abstract_state(), batch())
     sgd = training.compile(MODEL, "sgd").init(params())
     with pytest.raises(ValueError, match="opt_state of the state is that of other steps"):
         steps.train_step(sgd, batch())

@@ -104,7 +104,7 @@ def _with_labels(row: Row, how: str) -> Row:
         return row
     try:
         labels = np.array(row["input_ids"], np.int64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         ids = row["input_ids"]
         raise ValueError(f"input_ids of a row are {ids!r:.80}; expected whole numbers") from None
     if (mask := row.get("attention_mask")) is not None:

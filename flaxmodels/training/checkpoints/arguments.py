@@ -19,7 +19,7 @@ def path_of(folder: str | os.PathLike[str]) -> "epath.Path":
     """Returns a folder as what opens it."""
     from etils import epath
 
-    path = os.fspath(folder)
+    path = os.fspath(folder) if isinstance(folder, os.PathLike) else folder
     if not isinstance(path, str) or not path:
         raise ValueError(f"folder is {folder!r}; expected the name of a folder")
     return epath.Path(path if "://" in path else os.path.abspath(path))

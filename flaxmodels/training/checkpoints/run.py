@@ -13,7 +13,7 @@ from ... import params as fp
 from ...params.agreement import agree, digest
 from ...params.errors import CheckpointError, some
 from ...params.peers import PeerLost
-from ...params.scalars import whole
+from ...params.scalars import flag, whole
 from ...params.strict_json import Json
 from ...params.types import PyTree
 from .arguments import check_best, means_of, path_of, step_of
@@ -105,11 +105,13 @@ class Checkpoints:
         whole("every", every)
         whole("keep", 1 if keep is None else keep)
         check_best(best)
+        if exit_status is not None:
+            whole("exit_status", exit_status, 0, 255)
         self.folder = path_of(folder)
         check_folder(self.folder)
         self.should_stop = False
-        self._every, self._keep, self._best, self._async = every, keep, best, async_
-        self._left_out = None if frozen else FROZEN
+        self._every, self._keep, self._best, self._async = every, keep, best, flag("async_", async_)
+        self._left_out = None if flag("frozen", frozen) else FROZEN
         self._exit_status = exit_status
         self._preemption = Preemption()
         self._manager: ocp.CheckpointManager | None = None
@@ -343,6 +345,7 @@ class Checkpoints:
             CheckpointError: there is no checkpoint; it has no params, or not these; quantised
                 weights or adapters, and no state.
         """
+        flag("averaged", averaged)
         self.wait()
         read = functools.partial(params_of, self.folder, state=state, averaged=averaged)
         if (found := newest(self.folder, read, step)) is None:

@@ -8,9 +8,10 @@ from typing import Protocol
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from ... import params as fp
-from ...params.scalars import whole
+from ...params.scalars import flag, whole
 from ..checked import number
 from .curve import Curve
 from .flops import peak_flops
@@ -80,6 +81,9 @@ class Report:
             raise ValueError("tensorboard and profile are written into a folder: give one")
         if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
             raise ValueError(f"{os.fspath(folder)}: a file; expected a folder for the report")
+        chosen = {"jsonl": jsonl, "tensorboard": tensorboard, "curve": curve}
+        for name, value in {"table": table, **chosen}.items():
+            flag(name, value)
         for sink in sinks:
             if not callable(getattr(sink, "write", None)) or not hasattr(sink, "close"):
                 raise ValueError(f"sinks: {sink!r:.80} has no write(step, values) and close()")
@@ -90,7 +94,6 @@ class Report:
         self._sinks: list[Sink] = []
         self._window = None
         if self._writes:
-            chosen = {"jsonl": jsonl, "tensorboard": tensorboard, "curve": curve}
             self._sinks = [*([Table()] if table else []), *_in_folder(folder, **chosen), *sinks]
             if folder is not None and profile is not None:
                 self._window = ProfilerWindow(os.path.join(folder, "profile"), profile)
@@ -116,6 +119,8 @@ class Report:
                 no number, when it is fetched.
         """
         step, tokens = whole("step", step, 0), number("tokens", tokens)
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(metrics)):
+            raise ValueError("metrics are traced: call the report outside of jax.jit")
         if not self._writes:
             return
         self._flush()
@@ -201,6 +206,8 @@ def _peak_of(devices: Sequence[jax.Device]) -> float | None:
 def _numbers(metrics: Mapping[str, object]) -> dict[str, float | int | bool]:
     """Fetches scalars, or the last of [K] -> numbers of Python, by their paths."""
     numbers = {}
+    if not isinstance(metrics, Mapping):
+        raise ValueError(f"metrics are a {type(metrics).__name__}; expected {{name: scalar}}")
     for path, value in fp.flatten(jax.device_get(metrics)).items():
         array = np.asarray(value)
         if array.ndim > 1 or array.size == 0:
