@@ -3,8 +3,8 @@
 from ..core.head_kinds import KINDS, kind_of
 from ..core.model import Model
 from .collate import Padding
-from .forming import Packs
 from .options import DataOptions
+from .packing import Packs
 from .rows.columns import columns_of
 from .rows.masking import Masking
 from .rows.tokenizing import Texts, Tokenizes, check_tokenizer

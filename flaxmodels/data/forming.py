@@ -12,30 +12,12 @@ from . import grouping
 from .checks import Ranges
 from .collate import IGNORED, Batch, Placed
 from .grouping import Group
-from .packing import packed_batch
+from .packing import Packs
 from .placing import Placement
 from .rows.columns import Columns
 from .rows.sources import Row
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Packs:
-    """How rows are packed.
-
-    Attributes:
-        length: tokens of a packed row.
-        pad: id of padding.
-        shifted, first: as `packed_batch` takes them.
-        splits: whether rows that are longer become several.
-    """
-
-    length: int
-    pad: int
-    shifted: bool
-    first: int | None
-    splits: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +117,8 @@ class Form:
         return dict(self.placement.put(batch, own, size))
 
     def _arrays(self, rows: Sequence[Sequence[Row]], length: int | None) -> Batch:
-        if (packs := self.packs) is not None:
-            form = packs.length, packs.pad
-            batch = packed_batch(rows, *form, shifted=packs.shifted, first=packs.first)
+        if self.packs is not None:
+            batch = self.packs.batch(rows)
         else:
             batch = self.collate([row for (row,) in rows], length)
             names = ", ".join(map(str, batch))

@@ -111,7 +111,7 @@ class TrainSteps:
                 with rows that do not divide; labels of which none counts.
         """
         given.check_state(state, self.mesh)
-        batch = self._placed(batch, many=self._executions > 1, parts=self.recipe.accumulate)
+        batch = self._placed(batch, trains=True)
         program = self._program("train", state)
         new, values = self._run(program, state.replace(frozen={}), state.frozen, batch)
         return new.replace(frozen=state.frozen), values
@@ -134,7 +134,7 @@ class TrainSteps:
         """Lowers the program of `train_step`, of abstract or of real arguments: to compile it ahead
         of time, or to read it."""
         program = self._program("train", state)
-        batch = self._placed(batch, many=self._executions > 1, parts=self.recipe.accumulate)
+        batch = self._placed(batch, trains=True)
         return program.lower(state.replace(frozen={}), state.frozen, batch)
 
     def abstract_state(self, params: fp.Params | None = None) -> TrainState:
@@ -262,11 +262,12 @@ class TrainSteps:
         with jax.disable_jit() if self._eager else contextlib.nullcontext():
             return program(*arguments)
 
-    def _placed(self, batch: steps.Given, *, many: bool = False, parts: int = 1) -> steps.Given:
+    def _placed(self, batch: steps.Given, *, trains: bool = False) -> steps.Given:
         """Returns a batch after its checks, on the mesh."""
         batch = given.named(self.model, batch)
         arrays = flatten_arrays(batch)
         given.check_columns(arrays)
+        many, parts = trains and self._executions > 1, self.recipe.accumulate if trains else 1
         parts *= 1 if self._placement is None else self._placement.batch_parts
         rows_of(arrays, parts, lead=int(many))
         counts = {name: np.shape(x)[0] for name, x in arrays.items()} if many else {}

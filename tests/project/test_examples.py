@@ -98,7 +98,7 @@ def test_pretrain_goes_on_where_it_was_cut_off(tmp_path, monkeypatch, capsys):
         ),
         pytest.param(classify, "accuracy", [*SMALL, "--devices", "2"], marks=pytest.mark.soak),
         pytest.param(summarize, "overlap", [*SMALL, "--devices", "1"], marks=pytest.mark.soak),
-        (distil, "loss", ["--devices", "2"]),
+        pytest.param(distil, "loss", ["--devices", "2"], marks=pytest.mark.soak),
         pytest.param(distil, "loss", ["--alone", "--devices", "2"], marks=pytest.mark.soak),
         (dpo, "preferred", ["--devices", "1"]),
     ],
@@ -111,6 +111,7 @@ def test_each_program_prints_a_measure_and_its_baseline(program, metric, how, bu
     assert "held out: " in said and "\n       1 " in said
 
 
+@pytest.mark.soak
 @pytest.mark.filterwarnings("ignore:Weights from")  # the head is new, and that of Llama is left
 def test_finetune_leaves_the_embeddings_as_they_were(bundled, monkeypatch):
     states = []

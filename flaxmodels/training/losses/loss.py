@@ -79,9 +79,9 @@ def loss(
     values = _values(model, outputs, labels, terms)
     if reduction == "none":
         return _unreduced(model, values, terms)
-    parts = {name: _part(*pair) for name, pair in values.items()}
     if reduction == "sum":
-        return sum((part.total for part in parts.values()), jnp.zeros((), jnp.float32))
+        return jnp.float32(sum(jnp.sum(value) for value, _ in values.values()))
+    parts = {name: _part(*pair) for name, pair in values.items()}
     if num_items_in_batch is not None:
         return loss_value(parts, _divisors(model, values, num_items_in_batch))
     for name, part in parts.items():
