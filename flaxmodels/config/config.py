@@ -98,6 +98,9 @@ class Config(Schema, metaclass=_Type):
 
     def derive(self) -> None:
         """Fills in the fields of `derived` that are None, from others that have been checked."""
+        for field, rule in self.derived.items():
+            if rule is not None and getattr(self, field) is None:
+                object.__setattr__(self, field, rule(self))
 
     def validate(self) -> None:
         """Checks what one field alone cannot show; raises `ConfigError`."""

@@ -1,7 +1,7 @@
 """The schema of a family's `config.json`: names beside the fields' own, and hooks of the family."""
 
-from collections.abc import Mapping
-from typing import ClassVar, Self
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
 
 from flax.core import FrozenDict
 
@@ -9,6 +9,9 @@ from ..documents.config_keys import HARMLESS, QUANTISED
 from ..documents.field_types import hints_of
 from ..documents.json_values import Json
 from .labels import LABEL_KEYS
+
+Rule = Callable[[Any], Json]
+"""A configuration -> the value of one of its fields."""
 
 
 class Schema:
@@ -28,8 +31,9 @@ class Schema:
     sub_configs: ClassVar[Mapping[str, type]] = {}
     """{field: class} of the fields that are configurations themselves; `Config` for one of any
     family, by its `model_type`."""
-    derived: ClassVar[tuple[str, ...]] = ()
-    """Fields that may be None when given, and then follow from others; the bases' are added."""
+    derived: ClassVar[Mapping[str, Rule | None]] = {}
+    """Field that may be None when given, and then follows from others -> what it is of a
+    configuration, or None where `derive` of a class says it; the bases' are added."""
 
     extra: FrozenDict[str, Json]
     num_labels: int
@@ -37,8 +41,8 @@ class Schema:
     def __init_subclass__(cls, **options: object):
         super().__init_subclass__(**options)
         # mixins have derived fields of their own, and a family states only what it adds
-        each = [name for base in reversed(cls.__mro__) for name in vars(base).get("derived", ())]
-        cls.derived = tuple(dict.fromkeys(each))
+        each = [vars(base).get("derived", {}) for base in reversed(cls.__mro__)]
+        cls.derived = {field: rule for derived in each for field, rule in derived.items()}
 
     @classmethod
     def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:

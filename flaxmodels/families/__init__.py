@@ -17,6 +17,7 @@ def classes_of(
     *,
     parts: Mapping[str, ModelClass],
     prefixes: Mapping[str, str] | None = None,
+    **of_base: object,
 ) -> Callable[[str], ModelClass]:
     """Makes the `__getattr__` of a family's module. It makes each class that the registry lists and
     the file does not write out, when it is first asked for: of Qwen 3, as if the file had
@@ -35,6 +36,8 @@ def classes_of(
             {"Pretrained": DecoderPretrained, "Model": DecoderModel, ...}.
         prefixes: how a class's name ends -> what its checkpoints call the backbone, where it is not
             the `base_model_prefix` of the base.
+        **of_base: attributes of the family's base, where they are not those of `parts`' own:
+            `base_model_prefix`, `naming`, ...
     """
     family = FAMILIES[config.model_type]
     module = sys.modules[f"{__name__}.{module_of(config.model_type)}"]
@@ -48,7 +51,7 @@ def classes_of(
         bases = (part,) if name == base else (getattr(module, base), part)
         about: dict[str, Any] = {"__module__": module.__name__, "__doc__": part.__doc__}
         if name == base:
-            about["config_class"] = config
+            about |= {"config_class": config, **of_base}
         elif name != backbone:
             about["backbone"] = getattr(module, backbone)
             if prefixes and end in prefixes:

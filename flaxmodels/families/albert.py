@@ -5,20 +5,14 @@ Lan et al. 2019, arXiv:1909.11942; reference: `models/albert` of Transformers 5.
 
 import dataclasses
 import functools
-from typing import ClassVar
 
 from ..core import outputs
 from ..documents.json_values import ConfigError
-from ..models import task_heads
+from ..models import config_checks, task_heads
 from ..models.encoders import heads
 from ..models.encoders.branch import Part, grown
 from ..models.encoders.fields import SizeFields
-from ..models.encoders.model import (
-    ENCODER_INPUTS,
-    EncoderPretrained,
-    PooledEncoderModel,
-    encoder_naming,
-)
+from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel, encoder_naming
 from ..models.encoders.shared_layers import SharedLayers
 from ..models.encoders.style import (
     AttentionNames,
@@ -38,7 +32,7 @@ class AlbertConfig(SizeFields):
     """`config.json` of an ALBERT: `num_hidden_layers` times `inner_group_num` layers are applied,
     and there are `num_hidden_groups` times `inner_group_num`."""
 
-    model_type: ClassVar[str] = "albert"
+    model_type = "albert"
 
     vocab_size: int = 30000
     embedding_size: int = 128  # pyright: ignore[reportIncompatibleMethodOverride] (a property elsewhere)
@@ -76,31 +70,21 @@ class AlbertConfig(SizeFields):
                 f"applied {self.num_hidden_layers} times; there is at least a layer in a group, "
                 "and each is applied"
             )
-        if self.pruned_heads:
-            raise ConfigError("AlbertConfig: pruned_heads is not implemented: layers are shared")
+        config_checks.no_pruned_heads(self, "layers are shared")
 
 
-class AlbertPretrained(EncoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = AlbertConfig
-    base_model_prefix = "albert"
-    predictions = PredictionNames(
-        dense="predictions/dense",
-        norm="predictions/LayerNorm",
-        decoder="predictions/decoder",
-        bias="predictions/bias",
-        whole="predictions",
-    )
-    naming = encoder_naming(predictions, stacks=())
-    tied = predictions.tied(base_model_prefix)
+_PREDICTIONS = PredictionNames(
+    dense="predictions/dense",
+    norm="predictions/LayerNorm",
+    decoder="predictions/decoder",
+    bias="predictions/bias",
+    whole="predictions",
+)
 
 
-class AlbertModel(PooledEncoderModel, AlbertPretrained):
+class AlbertBackbone(PooledEncoderModel):
     """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
     through one more layer [B, D]."""
-
-    not_taken = ENCODER_INPUTS
 
     def parts(self) -> dict[str, Part]:
         cfg, parts = self.config, super().parts()
@@ -111,11 +95,10 @@ class AlbertModel(PooledEncoderModel, AlbertPretrained):
         return parts | {cfg.style.layers: layers}
 
 
-class AlbertForPreTraining(AlbertPretrained, heads.PredictionHead, task_heads.SimpleHead):
+class SentenceOrderPreTraining(heads.PredictionHead, task_heads.SimpleHead):
     """tokens [B, T] -> the logits of `AlbertForMaskedLM`, and of the sentences' order [B, 2]."""
 
     loss_kind = "sentence_order_pretraining"
-    backbone = AlbertModel
     pooling = True
 
     def head(self, base, out, given) -> outputs.SentenceOrderOutput:
@@ -128,4 +111,12 @@ class AlbertForPreTraining(AlbertPretrained, heads.PredictionHead, task_heads.Si
         )
 
 
-__getattr__ = classes_of(AlbertConfig, parts=heads.ENCODER_CLASSES)
+__getattr__ = classes_of(
+    AlbertConfig,
+    parts=heads.ENCODER_CLASSES
+    | {"Model": AlbertBackbone, "ForPreTraining": SentenceOrderPreTraining},
+    base_model_prefix="albert",
+    predictions=_PREDICTIONS,
+    naming=encoder_naming(_PREDICTIONS, stacks=()),
+    not_taken=ENCODER_INPUTS,
+)

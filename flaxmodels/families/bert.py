@@ -5,7 +5,6 @@ Devlin et al. 2018, arXiv:1810.04805; reference: `models/bert` of Transformers 5
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..core import outputs
 from ..models import task_heads
@@ -13,7 +12,7 @@ from ..models.encoders import heads
 from ..models.encoders.branch import grown
 from ..models.encoders.fields import BertFields
 from ..models.encoders.heads import NEXT_SENTENCE
-from ..models.encoders.model import EncoderPretrained, PooledEncoderModel, encoder_naming
+from ..models.encoders.model import EncoderPretrained, encoder_naming
 from . import classes_of
 
 
@@ -21,15 +20,25 @@ from . import classes_of
 class BertConfig(BertFields):
     """`config.json` of a BERT; one that `is_decoder` attends to what comes before alone."""
 
-    model_type: ClassVar[str] = "bert"
+    model_type = "bert"
 
 
-class BertPretrained(EncoderPretrained):
-    """The base of every model of the family."""
+class NextSentencePrediction(heads.EncoderHead, task_heads.SimpleHead):
+    """tokens [B, T] -> logits [B, 2]: the second sentence follows the first, or is another."""
 
-    config_class = BertConfig
-    base_model_prefix = "bert"
-    naming = encoder_naming(
+    loss_kind = "next_sentence"
+    pooling = True
+
+    def head(self, base, out, given) -> outputs.LogitsOutput:
+        modules = grown(self, {NEXT_SENTENCE: self.linear(2, ("embed", "labels"))})
+        return outputs.LogitsOutput.of(out, logits=modules.at(NEXT_SENTENCE)(out.pooler_output))
+
+
+__getattr__ = classes_of(
+    BertConfig,
+    parts=heads.ENCODER_CLASSES | {"ForNextSentencePrediction": NextSentencePrediction},
+    base_model_prefix="bert",
+    naming=encoder_naming(
         EncoderPretrained.predictions,
         aliases=(
             (r"LayerNorm\.gamma$", "LayerNorm.weight"),
@@ -43,25 +52,5 @@ class BertPretrained(EncoderPretrained):
             (r"\.output_bias$", ".bias"),
         ),
         tf_kernels_out_in=(r"(^|\.)output_weights$",),
-    )
-    tied = EncoderPretrained.predictions.tied(base_model_prefix)
-
-
-class BertModel(PooledEncoderModel, BertPretrained):
-    """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
-    through one more layer [B, D]. Causal if the config says `is_decoder`."""
-
-
-class BertForNextSentencePrediction(BertPretrained, heads.EncoderHead, task_heads.SimpleHead):
-    """tokens [B, T] -> logits [B, 2]: the second sentence follows the first, or is another."""
-
-    loss_kind = "next_sentence"
-    backbone = BertModel
-    pooling = True
-
-    def head(self, base, out, given) -> outputs.LogitsOutput:
-        modules = grown(self, {NEXT_SENTENCE: self.linear(2, ("embed", "labels"))})
-        return outputs.LogitsOutput.of(out, logits=modules.at(NEXT_SENTENCE)(out.pooler_output))
-
-
-__getattr__ = classes_of(BertConfig, parts=heads.ENCODER_CLASSES)
+    ),
+)

@@ -6,7 +6,7 @@ Zaheer et al. 2020, arXiv:2007.14062; reference: `models/big_bird` of Transforme
 import dataclasses
 import functools
 import math
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,12 @@ from flax import linen as nn
 from .. import blocks
 from ..calls.concrete import exceeds
 from ..core import outputs
-from ..documents.json_values import ConfigError
+from ..models import config_checks
 from ..models.decoder import Inputs
 from ..models.encoders import block_sparse, heads, roberta
 from ..models.encoders.branch import Part, at, grown
 from ..models.encoders.fields import BertFields
-from ..models.encoders.model import EncoderPretrained, PooledEncoderModel, encoder_naming
+from ..models.encoders.model import EncoderPretrained, PooledEncoderModel
 from ..models.encoders.style import ClassifierNames, EncoderStyle
 from . import classes_of
 
@@ -35,7 +35,7 @@ class BigBirdConfig(BertFields):
     which each draws `num_random_blocks`; up to 5 + 2 * `num_random_blocks` blocks, and in one that
     `is_decoder`, attention is full. `sep_token_id` ends a question."""
 
-    model_type: ClassVar[str] = "big_bird"
+    model_type = "big_bird"
 
     vocab_size: int = 50358
     hidden_act: str = "gelu_new"
@@ -77,16 +77,9 @@ class BigBirdConfig(BertFields):
 
     def validate(self) -> None:
         super().validate()
-        if self.attention_type not in (_FULL, _SPARSE):
-            raise ConfigError(
-                f"BigBirdConfig: attention_type = {self.attention_type!r}; expected {_SPARSE!r} or "
-                f"{_FULL!r}"
-            )
-        if self.pruned_heads:
-            raise ConfigError(
-                "BigBirdConfig: pruned_heads is not implemented: blocks are drawn for each of "
-                "num_attention_heads heads"
-            )
+        config_checks.one_of(self, "attention_type", (_SPARSE, _FULL))
+        why = "blocks are drawn for each of num_attention_heads heads"
+        config_checks.no_pruned_heads(self, why)
 
 
 class BigBirdPretrained(EncoderPretrained):
@@ -94,9 +87,7 @@ class BigBirdPretrained(EncoderPretrained):
 
     config_class = BigBirdConfig
     base_model_prefix = "bert"
-    naming = encoder_naming(EncoderPretrained.predictions)
-    tied = EncoderPretrained.predictions.tied(base_model_prefix)
-    pooling: ClassVar[bool] = True
+    pooling = True
     """Whether the backbone of a head has a pooler, be it of use or not."""
 
 

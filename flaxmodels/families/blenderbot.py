@@ -4,7 +4,6 @@ Roller et al. 2020, arXiv:2004.13637; reference: `models/blenderbot` of Transfor
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES
 from ..models.encoder_decoders.fairseq_config import FairseqConfig
@@ -15,7 +14,7 @@ from . import classes_of
 class BlenderbotConfig(FairseqConfig):
     """`config.json` of a Blenderbot."""
 
-    model_type: ClassVar[str] = "blenderbot"
+    model_type = "blenderbot"
 
     vocab_size: int = 8008
     max_position_embeddings: int = 128

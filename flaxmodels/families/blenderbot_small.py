@@ -5,7 +5,6 @@ Roller et al. 2020, arXiv:2004.13637; reference: `models/blenderbot_small` of Tr
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.bart_layers import BartStyle
 from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES
@@ -17,8 +16,8 @@ from . import classes_of
 class BlenderbotSmallConfig(FairseqConfig):
     """`config.json` of a small Blenderbot."""
 
-    model_type: ClassVar[str] = "blenderbot-small"
-    kind: ClassVar = BartStyle(norm_first=False, embedding_norm="sum")
+    model_type = "blenderbot-small"
+    kind = BartStyle(norm_first=False, embedding_norm="sum")
     scaled_in_decoder = "nothing"  # PyTorch's; the norm of tokens leaves little of a scale
 
     max_position_embeddings: int = 512

@@ -7,7 +7,7 @@ BigScience 2022, arXiv:2211.05100; reference: `models/bloom` of Transformers 5.2
 import dataclasses
 
 from ..models import config_checks
-from ..models.decoder_model import DECODER_CLASSES, DecoderPretrained, joined_qkv
+from ..models.decoder_model import DECODER_CLASSES, joined_qkv
 from ..models.decoder_style import Alibi, Style
 from ..models.plain_heads import PlainHeads
 from . import classes_of
@@ -15,7 +15,8 @@ from . import classes_of
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BloomConfig(PlainHeads):
-    """`config.json` of a BLOOM."""
+    """`config.json` of a BLOOM. Places are those of tokens in the mask: `position_ids` are checked
+    and change nothing."""
 
     model_type = "bloom"
     aliases = {
@@ -72,16 +73,11 @@ class BloomConfig(PlainHeads):
         config_checks.joined_heads(self)
 
 
-class BloomPretrained(DecoderPretrained):
-    """The base of every model of the family. Places are those of tokens in the mask: `position_ids`
-    are checked and change nothing."""
-
-    config_class = BloomConfig
-    tied = (("lm_head/kernel", "transformer/word_embeddings/embedding"),)
-    base_model_prefix = "transformer"
-    input_embeddings_path = "word_embeddings"
-    classifier_name = "classifier"
-    naming = joined_qkv("self_attention/query_key_value", stacks=("h",))
-
-
-__getattr__ = classes_of(BloomConfig, parts=DECODER_CLASSES)
+__getattr__ = classes_of(
+    BloomConfig,
+    parts=DECODER_CLASSES,
+    base_model_prefix="transformer",
+    input_embeddings_path="word_embeddings",
+    classifier_name="classifier",
+    naming=joined_qkv("self_attention/query_key_value", stacks=("h",)),
+)

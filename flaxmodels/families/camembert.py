@@ -4,7 +4,6 @@ Martin et al. 2019, arXiv:1911.03894; reference: `models/camembert` of Transform
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.encoders import roberta
 from . import classes_of
@@ -14,7 +13,7 @@ from . import classes_of
 class CamembertConfig(roberta.RobertaFields):
     """`config.json` of a CamemBERT."""
 
-    model_type: ClassVar[str] = "camembert"
+    model_type = "camembert"
 
 
 __getattr__ = classes_of(CamembertConfig, parts=roberta.ROBERTA_CLASSES)

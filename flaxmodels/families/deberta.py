@@ -4,11 +4,9 @@ He et al. 2020, arXiv:2006.03654; reference: `models/deberta` of Transformers 5.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from .. import blocks
 from .. import params as fp
@@ -33,8 +31,8 @@ _BIASES = {f"attention/self/{x}_proj": f"attention/self/{x[0]}_bias" for x in ("
 class DebertaConfig(DisentangledFields):
     """`config.json` of a DeBERTa."""
 
-    model_type: ClassVar[str] = "deberta"
-    unsupported: ClassVar = {**DisentangledFields.unsupported, "talking_head": (False, None)}
+    model_type = "deberta"
+    unsupported = {**DisentangledFields.unsupported, "talking_head": (False, None)}
 
     vocab_size: int = 50265
 
@@ -81,7 +79,7 @@ class DebertaPretrained(DisentangledPretrained):
 class DebertaModel(DisentangledModel, DebertaPretrained):
     """tokens [B, T] -> hidden states [B, T, D]."""
 
-    layer: ClassVar[type[nn.Module]] = DebertaLayer
+    layer = DebertaLayer
 
 
 __getattr__ = classes_of(DebertaConfig, parts=DISENTANGLED_CLASSES)

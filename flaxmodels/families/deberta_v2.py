@@ -6,7 +6,6 @@ Transformers 5.23.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +38,8 @@ _NORM = "encoder/LayerNorm"
 class DebertaV2Config(DisentangledFields):
     """`config.json` of a DeBERTa v2 or v3."""
 
-    model_type: ClassVar[str] = "deberta-v2"
-    may_be_zero: ClassVar[tuple[str, ...]] = ("type_vocab_size", "conv_kernel_size")
+    model_type = "deberta-v2"
+    may_be_zero = ("type_vocab_size", "conv_kernel_size")
 
     vocab_size: int = 128100
     hidden_size: int = 1536
@@ -76,11 +75,7 @@ class DebertaV2Config(DisentangledFields):
         super().validate()
         config_checks.activation(self, "conv_act")
         config_checks.multiple(self, "hidden_size", of="conv_groups")
-        if self.norm_rel_ebd not in ("none", "layer_norm"):
-            raise ConfigError(
-                f"DebertaV2Config: norm_rel_ebd is {self.norm_rel_ebd!r}; expected 'none' or "
-                "'layer_norm'"
-            )
+        config_checks.one_of(self, "norm_rel_ebd", ("none", "layer_norm"))
         if self.conv_kernel_size < 0 or (self.conv_kernel_size and not self.conv_kernel_size % 2):
             raise ConfigError(
                 f"DebertaV2Config: conv_kernel_size is {self.conv_kernel_size}; expected an odd "
@@ -123,7 +118,7 @@ class DebertaV2Pretrained(DisentangledPretrained):
 class DebertaV2Model(DisentangledModel, DebertaV2Pretrained):
     """tokens [B, T] -> hidden states [B, T, D]."""
 
-    layer: ClassVar[type[nn.Module]] = DebertaV2Layer
+    layer = DebertaV2Layer
 
     def parts(self) -> dict[str, Part]:
         cfg, parts = self.config, super().parts()

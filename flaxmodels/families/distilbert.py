@@ -5,7 +5,6 @@ Sanh et al. 2019, arXiv:1910.01108; reference: `models/distilbert` of Transforme
 
 import dataclasses
 import functools
-from typing import ClassVar
 
 import jax
 import numpy as np
@@ -17,12 +16,7 @@ from ..models import config_checks, task_heads
 from ..models.encoders import heads
 from ..models.encoders.branch import Part
 from ..models.encoders.fields import EncoderFields
-from ..models.encoders.model import (
-    ENCODER_INPUTS,
-    EncoderModel,
-    EncoderPretrained,
-    encoder_naming,
-)
+from ..models.encoders.model import ENCODER_INPUTS, EncoderModel
 from ..models.encoders.style import (
     AttentionNames,
     ClassifierNames,
@@ -40,9 +34,9 @@ _LIN = [f"attention/{name}_lin" for name in ("q", "k", "v", "out")]
 class DistilBertConfig(EncoderFields):
     """`config.json` of a DistilBERT."""
 
-    model_type: ClassVar[str] = "distilbert"
-    unsupported: ClassVar = {**config_checks.NOT_IMPLEMENTED, "is_decoder": (False, None)}
-    aliases: ClassVar = {
+    model_type = "distilbert"
+    unsupported = {**config_checks.NOT_IMPLEMENTED, "is_decoder": (False, None)}
+    aliases = {
         "hidden_size": "dim",
         "num_attention_heads": "n_heads",
         "num_hidden_layers": "n_layers",
@@ -100,26 +94,8 @@ class Sinusoids(blocks.Embed):
         self.embedding = blocks.parameter(self, "embedding", draw, (rows, width), self.axes)
 
 
-class DistilBertPretrained(EncoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = DistilBertConfig
-    base_model_prefix = "distilbert"
-    predictions = PredictionNames(
-        dense="vocab_transform",
-        norm="vocab_layer_norm",
-        decoder="vocab_projector",
-        bias="vocab_projector/bias",
-        whole="vocab_projector",
-    )
-    naming = encoder_naming(predictions)
-    tied = predictions.tied(base_model_prefix)
-
-
-class DistilBertModel(EncoderModel, DistilBertPretrained):
+class DistilBertBackbone(EncoderModel):
     """tokens [B, T] -> hidden states [B, T, D]."""
-
-    not_taken = ENCODER_INPUTS | {"token_type_ids"}
 
     def parts(self) -> dict[str, Part]:
         cfg, parts = self.config, super().parts()
@@ -130,28 +106,30 @@ class DistilBertModel(EncoderModel, DistilBertPretrained):
         return parts
 
 
-class DistilBertHead(DistilBertPretrained, heads.EncoderHead):
+class DistilBertHead(heads.EncoderHead):
     """Two layers on the first token, with their own rate of dropout."""
 
-    backbone = DistilBertModel
     classifier = ClassifierNames("pre_classifier", "classifier", act="relu", drop_first=False)
 
     def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
         return nn.Dropout(self.config.seq_classif_dropout)(x, deterministic=deterministic)
 
 
-class DistilBertForSequenceClassification(DistilBertHead, heads.FirstTokenClassification):
-    pass
+class SequenceClassification(DistilBertHead, heads.FirstTokenClassification):
+    """tokens [B, T] -> logits [B, labels], read off the first token."""
 
 
-class DistilBertForMultipleChoice(DistilBertHead, task_heads.MultipleChoice):
+class MultipleChoice(DistilBertHead, task_heads.MultipleChoice):
+    """Tokens of several choices [B, C, T] -> logits [B, C], read off the first token."""
+
     def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
         first = out.last_hidden_state[:, 0]
         return heads.classified(self, self.classifier, first, 1, given.deterministic)
 
 
-class DistilBertForQuestionAnswering(DistilBertPretrained, heads.QuestionAnswering):
-    backbone = DistilBertModel
+class QuestionAnswering(heads.QuestionAnswering):
+    """tokens [B, T] -> logits [B, T] of the first and of the last token of the answer, of hidden
+    states dropped by a rate of their own."""
 
     def head(self, base, out, given) -> outputs.QuestionAnsweringOutput:
         dropped = nn.Dropout(self.config.qa_dropout)
@@ -159,4 +137,22 @@ class DistilBertForQuestionAnswering(DistilBertPretrained, heads.QuestionAnsweri
         return super().head(base, out.replace(last_hidden_state=x), given)
 
 
-__getattr__ = classes_of(DistilBertConfig, parts=heads.ENCODER_CLASSES)
+__getattr__ = classes_of(
+    DistilBertConfig,
+    parts=heads.ENCODER_CLASSES
+    | {
+        "Model": DistilBertBackbone,
+        "ForSequenceClassification": SequenceClassification,
+        "ForMultipleChoice": MultipleChoice,
+        "ForQuestionAnswering": QuestionAnswering,
+    },
+    base_model_prefix="distilbert",
+    predictions=PredictionNames(
+        dense="vocab_transform",
+        norm="vocab_layer_norm",
+        decoder="vocab_projector",
+        bias="vocab_projector/bias",
+        whole="vocab_projector",
+    ),
+    not_taken=ENCODER_INPUTS | {"token_type_ids"},
+)

@@ -4,19 +4,17 @@ Clark et al. 2020, arXiv:2003.10555; reference: `models/electra` of Transformers
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 from flax import linen as nn
 
 from .. import blocks
 from ..core import outputs
-from ..documents.json_values import ConfigError
 from ..models import config_checks, task_heads
 from ..models.encoders import heads
 from ..models.encoders.branch import grown
 from ..models.encoders.fields import BertFields
-from ..models.encoders.model import EncoderModel, EncoderPretrained, encoder_naming
+from ..models.encoders.model import EncoderModel
 from ..models.encoders.style import (
     ClassifierNames,
     EmbeddingNames,
@@ -32,7 +30,7 @@ _DENSE, _REPLACED = (f"discriminator_predictions/{name}" for name in ("dense", "
 class ElectraConfig(BertFields):
     """`config.json` of an ELECTRA. The `summary_*` fields are of `ElectraForMultipleChoice`."""
 
-    model_type: ClassVar[str] = "electra"
+    model_type = "electra"
 
     embedding_size: int = 128  # pyright: ignore[reportIncompatibleMethodOverride] (a property elsewhere)
     hidden_size: int = 256
@@ -52,39 +50,13 @@ class ElectraConfig(BertFields):
         super().validate()
         if self.summary_activation:
             config_checks.activation(self, "summary_activation")
-        if self.summary_type not in heads.SUMMARIES:
-            raise ConfigError(
-                f"{type(self).__name__}: summary_type = {self.summary_type!r} is not implemented "
-                f"(implemented: {', '.join(heads.SUMMARIES)})"
-            )
+        config_checks.one_of(self, "summary_type", heads.SUMMARIES)
 
 
-class ElectraPretrained(EncoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = ElectraConfig
-    base_model_prefix = "electra"
-    predictions = PredictionNames(
-        dense="generator_predictions/dense",
-        norm="generator_predictions/LayerNorm",
-        decoder="generator_lm_head",
-        bias="generator_lm_head/bias",
-        whole="generator_lm_head",
-        act="gelu",
-    )
-    naming = encoder_naming(predictions)
-    tied = predictions.tied(base_model_prefix)
-
-
-class ElectraModel(EncoderModel, ElectraPretrained):
-    """tokens [B, T] -> hidden states [B, T, D]. Causal if the config says `is_decoder`."""
-
-
-class ElectraForPreTraining(ElectraPretrained, heads.EncoderHead, task_heads.SimpleHead):
+class ReplacedTokens(heads.EncoderHead, task_heads.SimpleHead):
     """tokens [B, T] -> logits [B, T]: the token was replaced, or is the text's own."""
 
     loss_kind = "replaced_tokens"
-    backbone = ElectraModel
 
     def head(self, base, out, given) -> outputs.LogitsOutput:
         cfg = self.config
@@ -97,15 +69,12 @@ class ElectraForPreTraining(ElectraPretrained, heads.EncoderHead, task_heads.Sim
         return outputs.LogitsOutput.of(out, logits=modules.at(_REPLACED)(x)[..., 0])
 
 
-class ElectraForSequenceClassification(ElectraPretrained, heads.FirstTokenClassification):
-    backbone = ElectraModel
+class FirstTokenClassification(heads.FirstTokenClassification):
     classifier = ClassifierNames(act="gelu")
 
 
-class ElectraForMultipleChoice(ElectraPretrained, heads.EncoderHead, task_heads.MultipleChoice):
+class SummaryMultipleChoice(heads.EncoderHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off a summary of hidden states."""
-
-    backbone = ElectraModel
 
     def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
         cfg, path = self.config, "sequence_summary/summary"
@@ -118,4 +87,22 @@ class ElectraForMultipleChoice(ElectraPretrained, heads.EncoderHead, task_heads.
         return self.classify(x, 1)
 
 
-__getattr__ = classes_of(ElectraConfig, parts=heads.ENCODER_CLASSES)
+__getattr__ = classes_of(
+    ElectraConfig,
+    parts=heads.ENCODER_CLASSES
+    | {
+        "Model": EncoderModel,
+        "ForPreTraining": ReplacedTokens,
+        "ForSequenceClassification": FirstTokenClassification,
+        "ForMultipleChoice": SummaryMultipleChoice,
+    },
+    base_model_prefix="electra",
+    predictions=PredictionNames(
+        dense="generator_predictions/dense",
+        norm="generator_predictions/LayerNorm",
+        decoder="generator_lm_head",
+        bias="generator_lm_head/bias",
+        whole="generator_lm_head",
+        act="gelu",
+    ),
+)

@@ -4,7 +4,7 @@ Rothe et al. 2019, arXiv:1907.12461; reference: `models/encoder_decoder` of Tran
 """
 
 import dataclasses
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, Self, Unpack
 
 import jax
 from flax import linen as nn
@@ -27,10 +27,10 @@ class EncoderDecoderConfig(Config):
     """`config.json` of two models in one. Whether the head is the table of tokens is said by that
     of the decoder."""
 
-    model_type: ClassVar[str] = "encoder-decoder"
-    sub_configs: ClassVar = {"encoder": Config, "decoder": Config}
-    unsupported: ClassVar = {"tie_encoder_decoder": (False, None)}
-    harmless: ClassVar = ("is_encoder_decoder", "vocab_size")
+    model_type = "encoder-decoder"
+    sub_configs = {"encoder": Config, "decoder": Config}
+    unsupported = {"tie_encoder_decoder": (False, None)}
+    harmless = ("is_encoder_decoder", "vocab_size")
 
     encoder: Config
     decoder: Config

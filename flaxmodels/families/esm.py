@@ -7,7 +7,6 @@ Transformers 5.23.
 
 import dataclasses
 import functools
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +33,13 @@ class EsmConfig(SizeFields):
     """`config.json` of an ESM. With `token_dropout`, tokens `mask_token_id` are zeros, and what is
     left is scaled as dropout would. `rope_theta` is of frequencies that no checkpoint gives."""
 
-    model_type: ClassVar[str] = "esm"
-    unsupported: ClassVar = {
+    model_type = "esm"
+    unsupported = {
         **config_checks.NOT_IMPLEMENTED,
         "is_decoder": (False, None),
         "is_folding_model": (False, None),
     }
-    harmless: ClassVar = ("classifier_dropout", "esmfold_config", "hidden_act", "vocab_list")
+    harmless = ("classifier_dropout", "esmfold_config", "hidden_act", "vocab_list")
 
     vocab_size: int = 33
     max_position_embeddings: int = 1026
@@ -86,22 +85,11 @@ class EsmConfig(SizeFields):
 
     def validate(self) -> None:
         super().validate()
-        kind = self.position_embedding_type
-        if kind not in (_ABSOLUTE, _ROTARY):
-            raise ConfigError(
-                f"EsmConfig: position_embedding_type = {kind!r}; expected {_ABSOLUTE!r} or "
-                f"{_ROTARY!r}"
-            )
-        if kind == _ABSOLUTE and self.pad_token_id is None:
-            raise ConfigError(
-                "EsmConfig: pad_token_id is None, and positions begin after it; give the id of the "
-                "padding token, 1 in ESM"
-            )
-        if kind == _ROTARY and self.head_dim % 2:
-            raise ConfigError(
-                f"EsmConfig: heads of {self.head_dim} numbers; rotary embedding turns pairs of "
-                "them, and needs an even head_dim"
-            )
+        config_checks.one_of(self, "position_embedding_type", (_ABSOLUTE, _ROTARY))
+        if self.position_embedding_type == _ABSOLUTE:
+            config_checks.padding_token(self)
+        else:
+            config_checks.rotating_heads(self)
         if self.token_dropout and self.mask_token_id is None:
             raise ConfigError("EsmConfig: token_dropout needs mask_token_id, the token it drops")
 
@@ -112,7 +100,6 @@ class EsmPretrained(roberta.RobertaLike):
     config_class = EsmConfig
     base_model_prefix = "esm"
     predictions = dataclasses.replace(roberta.RobertaLike.predictions, bias_apart=True)
-    tied = predictions.tied(base_model_prefix)
 
     def _naming(self) -> fp.Naming:
         return proteins.naming(

@@ -4,20 +4,16 @@ Boizard et al. 2025, arXiv:2503.05500; reference: `models/eurobert` of Transform
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 
 from .. import blocks
 from ..core import outputs
-from ..documents.json_values import ConfigError
-from ..models import task_heads
+from ..models import config_checks, task_heads
 from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
 from ..models.decoder_style import LogitStyle, Style
 from ..models.encoders.pooling import mean_of_tokens
 from . import classes_of
-
-POOLINGS = ("bos", "mean", "late")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,9 +21,9 @@ class EuroBertConfig(DecoderConfig):
     """`config.json` of a EuroBERT. `classifier_pooling` is that of a sequence's classifier: its
     first token ("bos"), the mean of its tokens, or that of their logits ("late")."""
 
-    model_type: ClassVar[str] = "eurobert"
-    aliases: ClassVar = {"clf_pooling": "classifier_pooling"}
-    harmless: ClassVar = ("mask_token_id", "mask_token", "bos_token", "eos_token", "pad_token")
+    model_type = "eurobert"
+    aliases = {"clf_pooling": "classifier_pooling"}
+    harmless = ("mask_token_id", "mask_token", "bos_token", "eos_token", "pad_token")
 
     vocab_size: int = 128256
     hidden_size: int = 768
@@ -51,22 +47,7 @@ class EuroBertConfig(DecoderConfig):
 
     def validate(self) -> None:
         super().validate()
-        if self.classifier_pooling not in POOLINGS:
-            raise ConfigError(
-                f"EuroBertConfig: classifier_pooling is {self.classifier_pooling!r}; expected one "
-                f"of {', '.join(POOLINGS)}"
-            )
-
-
-class EuroBertPretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = EuroBertConfig
-    classifier_name = "classifier"
-
-    @property
-    def is_causal(self) -> bool:
-        return False
+        config_checks.one_of(self, "classifier_pooling", ("bos", "mean", "late"))
 
 
 class SequenceClassification(task_heads.SimpleHead):
@@ -96,9 +77,12 @@ class TokenClassification(task_heads.TokenClassification):
 __getattr__ = classes_of(
     EuroBertConfig,
     parts={
+        "Pretrained": DecoderPretrained,
         "Model": DecoderModel,
         "ForMaskedLM": task_heads.MaskedLM,
         "ForSequenceClassification": SequenceClassification,
         "ForTokenClassification": TokenClassification,
     },
+    classifier_name="classifier",
+    is_causal=False,
 )

@@ -10,7 +10,7 @@ import dataclasses
 from ..config.config import FROM_OTHERS
 from ..documents.json_values import ConfigError, Json
 from ..models import config_checks, rope_config
-from ..models.decoder_model import DECODER_CLASSES, DecoderPretrained, joined_qkv
+from ..models.decoder_model import DECODER_CLASSES, joined_qkv
 from ..models.decoder_style import Alibi, Style
 from ..models.plain_heads import PlainHeads
 from . import classes_of
@@ -36,7 +36,11 @@ class FalconConfig(PlainHeads, rope_config.Rotary):
         **PlainHeads.unsupported,
         "apply_residual_connection_post_layernorm": (False, None),
     }
-    derived = ("num_kv_heads", "ffn_hidden_size", "num_ln_in_parallel_attn")
+    derived = {
+        "num_kv_heads": lambda config: config.num_attention_heads,
+        "ffn_hidden_size": lambda config: 4 * config.hidden_size,
+        "num_ln_in_parallel_attn": lambda config: 2 if config.new_decoder_architecture else None,
+    }
     harmless = ("ff_factor",)
 
     vocab_size: int = 65024
@@ -103,15 +107,6 @@ class FalconConfig(PlainHeads, rope_config.Rotary):
     def rotation_name(self, layer: int) -> str | None:
         return None if self.alibi else "default"
 
-    def derive(self) -> None:
-        if self.num_kv_heads is None:
-            object.__setattr__(self, "num_kv_heads", self.num_attention_heads)
-        if self.ffn_hidden_size is None:
-            object.__setattr__(self, "ffn_hidden_size", 4 * self.hidden_size)
-        if self.num_ln_in_parallel_attn is None and self.new_decoder_architecture:
-            object.__setattr__(self, "num_ln_in_parallel_attn", 2)
-        super().derive()
-
     def validate(self) -> None:
         super().validate()
         config_checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
@@ -143,17 +138,13 @@ class FalconConfig(PlainHeads, rope_config.Rotary):
         return super().from_json_keys(values)
 
 
-class FalconPretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = FalconConfig
-    tied = (("lm_head/kernel", "transformer/word_embeddings/embedding"),)
-    base_model_prefix = "transformer"
-    input_embeddings_path = "word_embeddings"
-    classifier_name = "classifier"
-    naming = joined_qkv(
+__getattr__ = classes_of(
+    FalconConfig,
+    parts=DECODER_CLASSES,
+    base_model_prefix="transformer",
+    input_embeddings_path="word_embeddings",
+    classifier_name="classifier",
+    naming=joined_qkv(
         "self_attention/query_key_value", stacks=("h",), ignored=(r"\.rotary_emb\.inv_freq$",)
-    )
-
-
-__getattr__ = classes_of(FalconConfig, parts=DECODER_CLASSES)
+    ),
+)

@@ -7,7 +7,8 @@ Transformers 5.23.
 
 import dataclasses
 
-from ..models.decoder_model import DECODER_CLASSES, DecoderPretrained
+from ..core.model import by_config
+from ..models.decoder_model import DECODER_CLASSES
 from ..models.decoder_style import QKNorm, Style
 from ..models.layer_types import FULL, SLIDING, every
 from ..models.rope_config import rope_by_type
@@ -46,14 +47,8 @@ class Gemma3TextConfig(Gemma2Fields):
         return window // 2 if window and self.use_bidirectional_attention else window
 
 
-class Gemma3TextPretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Gemma3TextConfig
-
-    @property
-    def is_causal(self) -> bool:
-        return not self.config.use_bidirectional_attention
-
-
-__getattr__ = classes_of(Gemma3TextConfig, parts=DECODER_CLASSES)
+__getattr__ = classes_of(
+    Gemma3TextConfig,
+    parts=DECODER_CLASSES,
+    is_causal=by_config(lambda self: not self.config.use_bidirectional_attention),
+)

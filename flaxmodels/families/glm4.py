@@ -41,14 +41,11 @@ class Glm4Config(DecoderConfig):
         )
 
 
-class Glm4Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Glm4Config
-    naming = dataclasses.replace(
+__getattr__ = classes_of(
+    Glm4Config,
+    parts=DECODER_CLASSES,
+    naming=dataclasses.replace(
         DecoderPretrained.naming,
         joined=(fp.Joined("mlp/gate_up_proj", ("gate_proj", "up_proj")),),
-    )
-
-
-__getattr__ = classes_of(Glm4Config, parts=DECODER_CLASSES)
+    ),
+)

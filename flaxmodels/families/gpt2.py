@@ -14,44 +14,23 @@ from .. import params as fp
 from ..core import outputs
 from ..documents.json_values import ConfigError
 from ..models import decoder, task_heads
-from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderModel
 from . import classes_of
 from .gpt2_layers import GPT2Block, GPT2Config
 
 
-class GPT2Pretrained(DecoderPretrained):
-    """The base of every model of the family. Token types are tokens of the vocabulary."""
-
-    config_class = GPT2Config
-    naming = fp.Naming(
-        stacks=("h",),
-        kernels_in_out=(r"/(c_(attn|proj|fc)|q_attn)/kernel$",),
-        flax_kernels_out_in=(r"/(c_(attn|proj|fc)|q_attn)/kernel$",),
-        ignored=(r"\.attn\.(masked_)?bias$",),
-        optional=(r"/(crossattention|ln_cross_attn)/",),  # of one that was trained alone
-    )
-    tied = (("lm_head/kernel", "transformer/wte/embedding"),)
-    not_taken = frozenset()
-    base_model_prefix = "transformer"
-    input_embeddings_path = "wte"
-    classifier_name = "classifier"
-
-    def dummy_inputs(self) -> dict[str, jax.Array]:
-        return decoder.with_encoder_inputs(super().dummy_inputs(), self.config)
-
-
-class GPT2Model(DecoderModel, GPT2Pretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
+class GPT2Backbone(DecoderModel):
+    """tokens [B, T] -> hidden states [B, T, D], after the last norm. Token types are tokens of the
+    vocabulary."""
 
     layer = GPT2Block
 
 
-class GPT2DoubleHeadsModel(GPT2Pretrained, task_heads.VocabularyHead, task_heads.OverChoices):
+class DoubleHeads(task_heads.VocabularyHead, task_heads.OverChoices):
     """Tokens of several choices [B, C, T] -> a language model's logits [B, C, T, V], and one logit
     [B, C] for each choice, read off one of its tokens."""
 
     loss_kind = "double_heads"
-    backbone = GPT2Model
 
     @nn.compact
     def __call__(
@@ -107,4 +86,18 @@ class SequenceSummary(nn.Module):
         return x[:, 0] if x.shape[-1] == 1 else x
 
 
-__getattr__ = classes_of(GPT2Config, parts=DECODER_CLASSES)
+__getattr__ = classes_of(
+    GPT2Config,
+    parts=DECODER_CLASSES | {"Model": GPT2Backbone, "DoubleHeadsModel": DoubleHeads},
+    naming=fp.Naming(
+        stacks=("h",),
+        kernels_in_out=(r"/(c_(attn|proj|fc)|q_attn)/kernel$",),
+        flax_kernels_out_in=(r"/(c_(attn|proj|fc)|q_attn)/kernel$",),
+        ignored=(r"\.attn\.(masked_)?bias$",),
+        optional=(r"/(crossattention|ln_cross_attn)/",),  # of one that was trained alone
+    ),
+    not_taken=frozenset(),
+    base_model_prefix="transformer",
+    input_embeddings_path="wte",
+    classifier_name="classifier",
+)

@@ -15,7 +15,7 @@ from ..config.config import FROM_OTHERS
 from ..documents.json_values import ConfigError, Json
 from ..models import config_checks
 from ..models.decoder_layers import DecoderAttention, DecoderLayer
-from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderModel
 from ..models.decoder_style import Style
 from ..models.layer_types import FULL, SLIDING, expanded
 from ..models.plain_heads import PlainHeads
@@ -28,12 +28,15 @@ _TYPES = {"global": FULL, "local": SLIDING}
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPTNeoConfig(PlainHeads):
     """`config.json` of a GPT-Neo. `attention_types` is [[names, repeats], ...] of "global" and
-    "local", one name a layer; in turn if None."""
+    "local", one name a layer; in turn if None. Token types are tokens of the vocabulary."""
 
     model_type = "gpt_neo"
     aliases = {"num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"}
     windows = {SLIDING: "window_size"}
-    derived = ("attention_types", "intermediate_size")
+    derived = {
+        "attention_types": lambda config: _in_turn(config.num_layers),
+        "intermediate_size": lambda config: 4 * config.hidden_size,
+    }
 
     vocab_size: int = 50257
     max_position_embeddings: int = 2048
@@ -81,13 +84,6 @@ class GPTNeoConfig(PlainHeads):
 
     def layer_type(self, layer: int) -> str:
         return _TYPES[expanded(self, "attention_types")[layer]]
-
-    def derive(self) -> None:
-        super().derive()
-        if self.attention_types is None:
-            object.__setattr__(self, "attention_types", _in_turn(self.num_layers))
-        if self.intermediate_size is None:
-            object.__setattr__(self, "intermediate_size", 4 * self.hidden_size)
 
     def validate(self) -> None:
         super().validate()
@@ -141,22 +137,18 @@ class GPTNeoBlock(DecoderLayer):
     attention = GPTNeoAttention
 
 
-class GPTNeoPretrained(DecoderPretrained):
-    """The base of every model of the family. Token types are tokens of the vocabulary."""
-
-    config_class = GPTNeoConfig
-    naming = fp.Naming(stacks=("h",), ignored=(r"\.attn\.attention\.(masked_)?bias$",))
-    tied = (("lm_head/kernel", "transformer/wte/embedding"),)
-    not_taken = frozenset(("head_mask",))
-    base_model_prefix = "transformer"
-    input_embeddings_path = "wte"
-    classifier_name = "classifier"
-
-
-class GPTNeoModel(DecoderModel, GPTNeoPretrained):
+class GPTNeoBackbone(DecoderModel):
     """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
 
     layer = GPTNeoBlock
 
 
-__getattr__ = classes_of(GPTNeoConfig, parts=DECODER_CLASSES)
+__getattr__ = classes_of(
+    GPTNeoConfig,
+    parts=DECODER_CLASSES | {"Model": GPTNeoBackbone},
+    naming=fp.Naming(stacks=("h",), ignored=(r"\.attn\.attention\.(masked_)?bias$",)),
+    not_taken=frozenset(("head_mask",)),
+    base_model_prefix="transformer",
+    input_embeddings_path="wte",
+    classifier_name="classifier",
+)

@@ -7,7 +7,7 @@ Black et al. 2022, arXiv:2204.06745; reference: `models/gpt_neox` of Transformer
 import dataclasses
 
 from ..models import config_checks, rope_config, task_heads
-from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained, joined_qkv
+from ..models.decoder_model import DECODER_CLASSES, joined_qkv
 from ..models.decoder_style import Style
 from ..models.plain_heads import PlainHeads
 from . import classes_of
@@ -67,31 +67,23 @@ class GPTNeoXConfig(PlainHeads, rope_config.Rotary):
         config_checks.activation(self, "hidden_act")
 
 
-class GPTNeoXPretrained(DecoderPretrained):
-    """The base of every model of the family."""
+class CausalLM(task_heads.CausalLM):
+    """tokens [B, T] -> logits [B, T, V] of the token after each, by the head `embed_out`."""
 
-    config_class = GPTNeoXConfig
-    tied = (("embed_out/kernel", "gpt_neox/embed_in/embedding"),)
-    base_model_prefix = "gpt_neox"
-    input_embeddings_path = "embed_in"
-    classifier_name = "classifier"
-    naming = joined_qkv(
-        "attention/query_key_value",
-        stacks=("layers",),
-        ignored=(r"\.attention\.(masked_)?bias$", r"\.rotary_emb\.inv_freq$"),
-    )
-
-
-class GPTNeoXModel(DecoderModel, GPTNeoXPretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-
-class GPTNeoXForCausalLM(GPTNeoXPretrained, task_heads.CausalLM):
-    """Its head is `embed_out`."""
-
-    backbone = GPTNeoXModel
     output_embeddings_path = "embed_out"
     lm_head_path = "embed_out"
 
 
-__getattr__ = classes_of(GPTNeoXConfig, parts=DECODER_CLASSES)
+__getattr__ = classes_of(
+    GPTNeoXConfig,
+    parts=DECODER_CLASSES | {"ForCausalLM": CausalLM},
+    tied=(("embed_out/kernel", "gpt_neox/embed_in/embedding"),),
+    base_model_prefix="gpt_neox",
+    input_embeddings_path="embed_in",
+    classifier_name="classifier",
+    naming=joined_qkv(
+        "attention/query_key_value",
+        stacks=("layers",),
+        ignored=(r"\.attention\.(masked_)?bias$", r"\.rotary_emb\.inv_freq$"),
+    ),
+)

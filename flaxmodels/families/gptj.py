@@ -10,7 +10,7 @@ import jax
 from .. import blocks
 from .. import params as fp
 from ..documents.json_values import ConfigError
-from ..models.decoder_model import DECODER_CLASSES, DecoderModel, DecoderPretrained
+from ..models.decoder_model import DECODER_CLASSES, DecoderModel
 from ..models.decoder_style import LogitStyle, Style
 from ..models.plain_heads import GPTFields
 from . import classes_of
@@ -18,7 +18,8 @@ from . import classes_of
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPTJConfig(GPTFields):
-    """`config.json` of a GPT-J. The first `rotary_dim` numbers of a head are rotated."""
+    """`config.json` of a GPT-J. The first `rotary_dim` numbers of a head are rotated. Token
+    types are tokens of the vocabulary."""
 
     model_type = "gptj"
     aliases = {**GPTFields.aliases, "attention_dropout": "attn_pdrop"}
@@ -70,18 +71,7 @@ class GPTJConfig(GPTFields):
             )
 
 
-class GPTJPretrained(DecoderPretrained):
-    """The base of every model of the family. Token types are tokens of the vocabulary."""
-
-    config_class = GPTJConfig
-    naming = fp.Naming(stacks=("h",), ignored=(r"\.attn\.(masked_)?bias$",))
-    tied = (("lm_head/kernel", "transformer/wte/embedding"),)
-    not_taken = frozenset(("head_mask",))
-    base_model_prefix = "transformer"
-    input_embeddings_path = "wte"
-
-
-class GPTJModel(DecoderModel, GPTJPretrained):
+class GPTJBackbone(DecoderModel):
     """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
 
     def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
@@ -94,4 +84,11 @@ class GPTJModel(DecoderModel, GPTJPretrained):
         )
 
 
-__getattr__ = classes_of(GPTJConfig, parts=DECODER_CLASSES)
+__getattr__ = classes_of(
+    GPTJConfig,
+    parts=DECODER_CLASSES | {"Model": GPTJBackbone},
+    naming=fp.Naming(stacks=("h",), ignored=(r"\.attn\.(masked_)?bias$",)),
+    not_taken=frozenset(("head_mask",)),
+    base_model_prefix="transformer",
+    input_embeddings_path="wte",
+)

@@ -4,12 +4,11 @@ Zhang et al. 2024, arXiv:2407.19669; reference: `models/gte` of Transformers 5.2
 """
 
 import dataclasses
-from typing import ClassVar
 
 from .. import params as fp
 from ..models.encoders.fields import ClassifierFields
 from ..models.encoders.heads import ENCODER_CLASSES
-from ..models.encoders.model import EncoderPretrained, UnpooledEncoderModel, encoder_naming
+from ..models.encoders.model import UnpooledEncoderModel, encoder_naming
 from ..models.encoders.style import (
     AttentionNames,
     EmbeddingNames,
@@ -25,13 +24,13 @@ from . import classes_of
 class GteConfig(ClassifierFields, Rotary):
     """`config.json` of a GTE. A `type_vocab_size` of 0 is for no token types."""
 
-    model_type: ClassVar[str] = "gte"
-    may_be_zero: ClassVar[tuple[str, ...]] = ("type_vocab_size",)
-    unsupported: ClassVar = {
+    model_type = "gte"
+    may_be_zero = ("type_vocab_size",)
+    unsupported = {
         **ClassifierFields.unsupported,
         "position_embedding_type": ("rope", None),
     }
-    rope_rules: ClassVar = one_rope(rope_theta=160_000.0)
+    rope_rules = one_rope(rope_theta=160_000.0)
 
     vocab_size: int = 250048
     attention_probs_dropout_prob: float = 0.0
@@ -59,28 +58,26 @@ class GteConfig(ClassifierFields, Rotary):
         )
 
 
-class GtePretrained(EncoderPretrained):
-    """The base of every model of the family; published checkpoints have the prefix `new`."""
+_PREDICTIONS = PredictionNames(
+    dense="lm_head/dense",
+    norm="lm_head/norm",
+    decoder="lm_head/decoder",
+    bias="lm_head/decoder/bias",
+    whole="lm_head",
+    act="gelu",
+)
 
-    config_class = GteConfig
-    base_model_prefix = "gte"
-    predictions = PredictionNames(
-        dense="lm_head/dense",
-        norm="lm_head/norm",
-        decoder="lm_head/decoder",
-        bias="lm_head/decoder/bias",
-        whole="lm_head",
-        act="gelu",
-    )
-    naming = encoder_naming(
-        predictions,
+__getattr__ = classes_of(
+    GteConfig,
+    parts=ENCODER_CLASSES | {"Model": UnpooledEncoderModel},
+    base_model_prefix="gte",
+    predictions=_PREDICTIONS,
+    naming=encoder_naming(
+        _PREDICTIONS,
         joined=(
             fp.Joined("attention/qkv_proj", ("q_proj", "k_proj", "v_proj")),
             fp.Joined("mlp/up_gate_proj", ("up_proj", "gate_proj")),
         ),
-        prefixes=("new",),
-    )
-    tied = predictions.tied(base_model_prefix)
-
-
-__getattr__ = classes_of(GteConfig, parts=ENCODER_CLASSES | {"Model": UnpooledEncoderModel})
+        prefixes=("new",),  # of published checkpoints
+    ),
+)

@@ -4,14 +4,13 @@ Guo et al. 2021, arXiv:2112.07916; reference: `models/longt5` of Transformers 5.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks
-from ..documents.json_values import ConfigError, shown
+from ..models import config_checks
 from ..models.encoder_decoders import longt5_layers as layers
 from ..models.encoder_decoders import t5
 from ..models.encoder_decoders.t5_config import ScaledHead
@@ -25,7 +24,7 @@ _LAYERS = {"local": layers.LocalLayer, "transient-global": layers.TransientGloba
 class LongT5Config(ScaledHead):
     """`config.json` of a LongT5."""
 
-    model_type: ClassVar[str] = "longt5"
+    model_type = "longt5"
 
     local_radius: int = 127
     global_block_size: int = 16
@@ -33,11 +32,7 @@ class LongT5Config(ScaledHead):
 
     def validate(self) -> None:
         super().validate()
-        if self.encoder_attention_type not in _LAYERS:
-            raise ConfigError(
-                f"LongT5Config: encoder_attention_type is {shown(self.encoder_attention_type)}; "
-                f"expected {' or '.join(map(repr, _LAYERS))}"
-            )
+        config_checks.one_of(self, "encoder_attention_type", _LAYERS)
 
 
 class LongT5Encoder(t5.T5Stack):

@@ -5,9 +5,9 @@ Fan et al. 2020, arXiv:2010.11125; reference: `models/m2m_100` of Transformers 5
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..documents.json_values import ConfigError
+from ..models import config_checks
 from ..models.bart_layers import BartStyle
 from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqUnbiased
 from ..models.encoder_decoders.fairseq_config import FairseqConfig
@@ -18,8 +18,8 @@ from . import classes_of
 class M2M100Config(FairseqConfig):
     """`config.json` of an M2M-100. Sinusoids go on beyond `max_position_embeddings`."""
 
-    model_type: ClassVar[str] = "m2m_100"
-    kind: ClassVar = BartStyle(positions="counted")
+    model_type = "m2m_100"
+    kind = BartStyle(positions="counted")
 
     vocab_size: int = 128112
     encoder_layerdrop: float = 0.05
@@ -33,10 +33,7 @@ class M2M100Config(FairseqConfig):
         super().validate()
         if self.d_model < 4:
             raise ConfigError(f"M2M100Config: d_model is {self.d_model}; sinusoids need at least 4")
-        if self.pad_token_id is None:
-            raise ConfigError(
-                "M2M100Config: pad_token_id is None; positions are counted from it on"
-            )
+        config_checks.padding_token(self)
 
 
 __getattr__ = classes_of(

@@ -5,7 +5,6 @@ Junczys-Dowmunt et al. 2018, arXiv:1804.00344; reference: `models/marian` of Tra
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..config.config import FROM_OTHERS
 from ..models.bart_layers import BartStyle
@@ -19,10 +18,10 @@ class MarianConfig(FairseqConfig):
     """`config.json` of a Marian. The vocabulary of the decoder is `decoder_vocab_size` tokens,
     `vocab_size` if None, unless it is the encoder's."""
 
-    model_type: ClassVar[str] = "marian"
-    kind: ClassVar = BartStyle(norm_first=False, positions="sinusoids")
+    model_type = "marian"
+    kind = BartStyle(norm_first=False, positions="sinusoids")
     scaled_in_decoder = "all"
-    derived: ClassVar[tuple[str, ...]] = ("decoder_vocab_size",)
+    derived = {"decoder_vocab_size": lambda config: config.vocab_size}
 
     vocab_size: int = 58101
     decoder_vocab_size: int = FROM_OTHERS
@@ -40,11 +39,6 @@ class MarianConfig(FairseqConfig):
     @property
     def has_shared(self) -> bool:
         return self.share_encoder_decoder_embeddings
-
-    def derive(self) -> None:
-        super().derive()
-        if self.decoder_vocab_size is None:
-            object.__setattr__(self, "decoder_vocab_size", self.vocab_size)
 
     def changes_of_half(self, *, is_decoder: bool) -> dict[str, object]:
         changes = super().changes_of_half(is_decoder=is_decoder)

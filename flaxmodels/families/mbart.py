@@ -5,10 +5,9 @@ Liu et al. 2020, arXiv:2001.08210; reference: `models/mbart` of Transformers 5.2
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.bart_layers import BartStyle
-from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqPretrained
+from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES
 from ..models.encoder_decoders.fairseq_config import FairseqConfig
 from . import classes_of
 
@@ -17,19 +16,13 @@ from . import classes_of
 class MBartConfig(FairseqConfig):
     """`config.json` of an mBART."""
 
-    model_type: ClassVar[str] = "mbart"
-    kind: ClassVar = BartStyle(position_offset=2, embedding_norm="sum")
+    model_type = "mbart"
+    kind = BartStyle(position_offset=2, embedding_norm="sum")
 
     classifier_dropout: float = 0.0
     decoder_start_token_id: int | None = None
 
 
-class MBartPretrained(FairseqPretrained):
-    """The base of every model of the family."""
-
-    config_class = MBartConfig
-    shifts_input_ids = True
-    wraps_last_token = True
-
-
-__getattr__ = classes_of(MBartConfig, parts=FAIRSEQ_CLASSES)
+__getattr__ = classes_of(
+    MBartConfig, parts=FAIRSEQ_CLASSES, shifts_input_ids=True, wraps_last_token=True
+)

@@ -5,11 +5,10 @@ Warner et al. 2024, arXiv:2412.13663; reference: `models/modernbert` of Transfor
 """
 
 import dataclasses
-from typing import ClassVar
 
 from .. import params as fp
 from ..blocks import Kind
-from ..documents.json_values import ConfigError
+from ..core.model import by_config
 from ..models import config_checks
 from ..models.encoders import transformed
 from ..models.encoders.fields import EncoderFields
@@ -35,16 +34,16 @@ class ModernBertConfig(EncoderFields, LayerTypes, Rotary):
     """`config.json` of a ModernBERT. `classifier_pooling` is that of a sequence's classifier: its
     first token ("cls"), or the mean of its tokens."""
 
-    model_type: ClassVar[str] = "modernbert"
-    unsupported: ClassVar = config_checks.NOT_IMPLEMENTED
-    harmless: ClassVar = tuple(
+    model_type = "modernbert"
+    unsupported = config_checks.NOT_IMPLEMENTED
+    harmless = tuple(
         "cls_token_id deterministic_flash_attn gradient_checkpointing initializer_cutoff_factor "
         "layer_norm_eps position_embedding_type reference_compile repad_logits_with_grad "
         "sep_token_id sparse_pred_ignore_index sparse_prediction".split()
     )
-    per_layer: ClassVar = {"layer_types": first_of("global_attn_every_n_layers")}
-    pattern: ClassVar[str] = "global_attn_every_n_layers"
-    rope_rules: ClassVar = rope_by_type(
+    per_layer = {"layer_types": first_of("global_attn_every_n_layers")}
+    pattern = "global_attn_every_n_layers"
+    rope_rules = rope_by_type(
         full_attention=160_000.0,
         sliding_attention=10_000.0,
         spelled={"global_rope_theta": FULL, "local_rope_theta": SLIDING},
@@ -120,46 +119,34 @@ class ModernBertConfig(EncoderFields, LayerTypes, Rotary):
         super().validate()
         for name in ("hidden_activation", "classifier_activation"):
             config_checks.activation(self, name)
-        if self.classifier_pooling not in ("cls", "mean"):
-            raise ConfigError(
-                f"ModernBertConfig: classifier_pooling is {self.classifier_pooling!r}; expected "
-                "'cls' or 'mean'"
-            )
+        config_checks.one_of(self, "classifier_pooling", ("cls", "mean"))
 
 
-class ModernBertPretrained(EncoderPretrained):
-    """The base of every model of the family."""
+def _predictions_of(model: EncoderPretrained) -> PredictionNames:
+    cfg = model.config
+    return PredictionNames(
+        dense="head/dense",
+        norm="head/norm",
+        decoder="decoder",
+        bias="decoder/bias" if cfg.decoder_bias else None,
+        whole="decoder",
+        act=cfg.classifier_activation,
+        dense_bias=cfg.classifier_bias,
+    )
 
-    config_class = ModernBertConfig
-    base_model_prefix = "model"
-    input_embeddings_path = "embeddings/tok_embeddings"
-    naming = fp.Naming(
+
+__getattr__ = classes_of(
+    ModernBertConfig,
+    parts=ENCODER_CLASSES | transformed.TRANSFORMED_CLASSES | {"Model": EncoderModel},
+    base_model_prefix="model",
+    input_embeddings_path="embeddings/tok_embeddings",
+    predictions=by_config(_predictions_of),
+    naming=fp.Naming(
         stacks=("layers",),
         joined=(
             fp.Joined("attn/Wqkv", ("q_proj", "k_proj", "v_proj")),
             fp.Joined("mlp/Wi", ("gate_proj", "up_proj")),
         ),
-    )
-    tied = (("decoder/kernel", "model/embeddings/tok_embeddings/embedding"),)
-
-    @property
-    def prediction_names(self) -> PredictionNames:
-        cfg = self.config
-        return PredictionNames(
-            dense="head/dense",
-            norm="head/norm",
-            decoder="decoder",
-            bias="decoder/bias" if cfg.decoder_bias else None,
-            whole="decoder",
-            act=cfg.classifier_activation,
-            dense_bias=cfg.classifier_bias,
-        )
-
-
-class ModernBertModel(EncoderModel, ModernBertPretrained):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-    not_taken = ENCODER_INPUTS | {"token_type_ids"}
-
-
-__getattr__ = classes_of(ModernBertConfig, parts=ENCODER_CLASSES | transformed.TRANSFORMED_CLASSES)
+    ),
+    not_taken=ENCODER_INPUTS | {"token_type_ids"},
+)

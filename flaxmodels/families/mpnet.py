@@ -5,13 +5,12 @@ Song et al. 2020, arXiv:2004.09297; reference: `models/mpnet` of Transformers 5.
 
 import dataclasses
 import functools
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from .. import blocks
-from ..documents.json_values import ConfigError
+from ..models import config_checks
 from ..models.encoders import roberta
 from ..models.encoders.branch import Part, at
 from ..models.encoders.fields import SizeFields
@@ -29,8 +28,8 @@ class MPNetConfig(SizeFields):
     """`config.json` of an MPNet. Padding is token 1, and stands at position 1, whatever
     `pad_token_id` is."""
 
-    model_type: ClassVar[str] = "mpnet"
-    unsupported: ClassVar = {
+    model_type = "mpnet"
+    unsupported = {
         **SizeFields.unsupported,
         "relative_attention_num_buckets": (_BUCKETS,),
     }
@@ -51,26 +50,13 @@ class MPNetConfig(SizeFields):
 
     def validate(self) -> None:
         super().validate()
-        if self.pruned_heads:
-            raise ConfigError(
-                "MPNetConfig: pruned_heads is not implemented: all layers share a bias of "
-                "num_attention_heads heads"
-            )
+        why = "all layers share a bias of num_attention_heads heads"
+        config_checks.no_pruned_heads(self, why)
 
 
-class MPNetPretrained(roberta.RobertaLike):
-    """The base of every model of the family."""
-
-    config_class = MPNetConfig
-    base_model_prefix = "mpnet"
-    tied = roberta.RobertaLike.predictions.tied(base_model_prefix)
-
-
-class MPNetModel(PooledEncoderModel, MPNetPretrained):
+class MPNetBackbone(PooledEncoderModel):
     """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
     through one more layer [B, D]."""
-
-    not_taken = ENCODER_INPUTS | {"token_type_ids"}
 
     def parts(self) -> dict[str, Part]:
         cfg = self.config
@@ -85,4 +71,9 @@ class MPNetModel(PooledEncoderModel, MPNetPretrained):
         return at(self, _BIAS)(places[None] - places[:, None], self.dtype)[None]
 
 
-__getattr__ = classes_of(MPNetConfig, parts=roberta.ROBERTA_CLASSES)
+__getattr__ = classes_of(
+    MPNetConfig,
+    parts=roberta.ROBERTA_CLASSES | {"Model": MPNetBackbone},
+    base_model_prefix="mpnet",
+    not_taken=ENCODER_INPUTS | {"token_type_ids"},
+)

@@ -5,7 +5,6 @@ Xue et al. 2020, arXiv:2010.11934; reference: `models/mt5` of Transformers 5.23.
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.encoder_decoders.t5 import T5_CLASSES
 from ..models.encoder_decoders.t5_config import T5Fields
@@ -16,7 +15,7 @@ from . import classes_of
 class MT5Config(T5Fields):
     """`config.json` of an mT5."""
 
-    model_type: ClassVar[str] = "mt5"
+    model_type = "mt5"
 
     vocab_size: int = 250112
     d_ff: int = 1024

@@ -4,7 +4,6 @@ Nussbaum et al. 2024, arXiv:2402.01613; reference: `models/nomic_bert` of Transf
 """
 
 import dataclasses
-from typing import ClassVar
 
 from .. import params as fp
 from ..config.config import FROM_OTHERS
@@ -12,7 +11,7 @@ from ..documents.json_values import Json
 from ..models import config_checks
 from ..models.encoders.fields import ClassifierFields
 from ..models.encoders.heads import ENCODER_CLASSES
-from ..models.encoders.model import EncoderPretrained, UnpooledEncoderModel, encoder_naming
+from ..models.encoders.model import UnpooledEncoderModel, encoder_naming
 from ..models.encoders.style import (
     AttentionNames,
     EmbeddingNames,
@@ -29,8 +28,8 @@ class NomicBertConfig(ClassifierFields, Rotary):
     """`config.json` of a Nomic BERT, with the keys of Transformers 5 or those of GPT-2, as the
     published ones have."""
 
-    model_type: ClassVar[str] = "nomic_bert"
-    aliases: ClassVar = {
+    model_type = "nomic_bert"
+    aliases = {
         "n_embd": "hidden_size",
         "n_head": "num_attention_heads",
         "n_inner": "intermediate_size",
@@ -40,7 +39,7 @@ class NomicBertConfig(ClassifierFields, Rotary):
         "attn_pdrop": "attention_probs_dropout_prob",
         "resid_pdrop": "hidden_dropout_prob",
     }
-    unsupported: ClassVar = {
+    unsupported = {
         **ClassifierFields.unsupported,
         **dict.fromkeys(
             "causal mlp_fc1_bias mlp_fc2_bias parallel_block prenorm qkv_proj_bias "
@@ -53,13 +52,13 @@ class NomicBertConfig(ClassifierFields, Rotary):
         "rotary_scaling_factor": (None,),
         "scale_attn_weights": (True,),
     }
-    harmless: ClassVar = tuple(
+    harmless = tuple(
         "dense_seq_output embd_pdrop fused_bias_fc fused_dropout_add_ln max_trained_positions "
         "pad_vocab_size_multiple parallel_block_tied_norm reorder_and_upcast_attn use_flash_attn "
         "use_xentropy".split()
     )
-    derived: ClassVar[tuple[str, ...]] = ("head_dim",)
-    rope_rules: ClassVar = one_rope(rope_theta=1000.0)
+    derived = {"head_dim": config_checks.even_share}
+    rope_rules = one_rope(rope_theta=1000.0)
 
     vocab_size: int = 30528
     hidden_act: str = "silu"
@@ -84,12 +83,6 @@ class NomicBertConfig(ClassifierFields, Rotary):
             mlp_bias=False,
         )
 
-    def derive(self) -> None:
-        if self.head_dim is None:
-            config_checks.multiple(self, "hidden_size", of="num_attention_heads")
-            object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
-        super().derive()
-
     @classmethod
     def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
         """Reads the activation and the base of the rotation under the names of published files."""
@@ -101,18 +94,16 @@ class NomicBertConfig(ClassifierFields, Rotary):
         return super().from_json_keys(values)
 
 
-class NomicBertPretrained(EncoderPretrained):
-    """The base of every model of the family."""
+_PREDICTIONS = PredictionNames(norm="cls/predictions/transform/layer_norm")
 
-    config_class = NomicBertConfig
-    base_model_prefix = "nomic_bert"
-    predictions = PredictionNames(norm="cls/predictions/transform/layer_norm")
-    naming = encoder_naming(
-        predictions,
+__getattr__ = classes_of(
+    NomicBertConfig,
+    parts=ENCODER_CLASSES | {"Model": UnpooledEncoderModel},
+    base_model_prefix="nomic_bert",
+    predictions=_PREDICTIONS,
+    naming=encoder_naming(
+        _PREDICTIONS,
         stacks=("layers",),
         joined=(fp.Joined("attn/Wqkv", ("q_proj", "k_proj", "v_proj")),),
-    )
-    tied = predictions.tied(base_model_prefix)
-
-
-__getattr__ = classes_of(NomicBertConfig, parts=ENCODER_CLASSES | {"Model": UnpooledEncoderModel})
+    ),
+)

@@ -25,7 +25,7 @@ class OPTConfig(BartFields):
     if None, and are projected to `hidden_size` and back if that is another."""
 
     model_type = "opt"
-    derived = ("word_embed_proj_dim",)
+    derived = {"word_embed_proj_dim": lambda config: config.hidden_size}
     harmless = ("activation_dropout", "prefix")
 
     vocab_size: int = 50272
@@ -59,11 +59,6 @@ class OPTConfig(BartFields):
     @property
     def position_limit(self) -> int:
         return self.max_position_embeddings
-
-    def derive(self) -> None:
-        super().derive()
-        if self.word_embed_proj_dim is None:
-            object.__setattr__(self, "word_embed_proj_dim", self.hidden_size)
 
 
 class OPTDecoder(nn.Module):

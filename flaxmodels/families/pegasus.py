@@ -4,7 +4,6 @@ Zhang et al. 2019, arXiv:1912.08777; reference: `models/pegasus` of Transformers
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.bart_layers import BartStyle
 from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES
@@ -16,8 +15,8 @@ from . import classes_of
 class PegasusConfig(FairseqConfig):
     """`config.json` of a Pegasus. Checkpoints may hold the sinusoids."""
 
-    model_type: ClassVar[str] = "pegasus"
-    kind: ClassVar = BartStyle(positions="sinusoids")
+    model_type = "pegasus"
+    kind = BartStyle(positions="sinusoids")
     scaled_in_decoder = "all"
 
     pad_token_id: int | None = 0

@@ -44,17 +44,14 @@ class Phi3Config(DecoderConfig):
         return super().style.replace(added_dropouts=(self.resid_pdrop, self.resid_pdrop))
 
 
-class Phi3Pretrained(DecoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = Phi3Config
-    naming = dataclasses.replace(
+__getattr__ = classes_of(
+    Phi3Config,
+    parts=DECODER_CLASSES,
+    naming=dataclasses.replace(
         DecoderPretrained.naming,
         joined=(
             fp.Joined("self_attn/qkv_proj", ("q_proj", "k_proj", "v_proj")),
             fp.Joined("mlp/gate_up_proj", ("gate_proj", "up_proj")),
         ),
-    )
-
-
-__getattr__ = classes_of(Phi3Config, parts=DECODER_CLASSES)
+    ),
+)

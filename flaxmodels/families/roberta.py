@@ -4,7 +4,6 @@ Liu et al. 2019, arXiv:1907.11692; reference: `models/roberta` of Transformers 5
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.encoders import roberta
 from . import classes_of
@@ -14,7 +13,7 @@ from . import classes_of
 class RobertaConfig(roberta.RobertaFields):
     """`config.json` of a RoBERTa."""
 
-    model_type: ClassVar[str] = "roberta"
+    model_type = "roberta"
 
     vocab_size: int = 50265
 

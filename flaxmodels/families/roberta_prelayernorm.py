@@ -5,7 +5,6 @@ Transformers 5.23.
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.encoders import roberta
 from ..models.encoders.style import AttentionNames, EncoderStyle, MLPNames
@@ -16,7 +15,7 @@ from . import classes_of
 class RobertaPreLayerNormConfig(roberta.RobertaFields):
     """`config.json` of a RoBERTa-PreLayerNorm."""
 
-    model_type: ClassVar[str] = "roberta-prelayernorm"
+    model_type = "roberta-prelayernorm"
 
     vocab_size: int = 50265
 
@@ -31,12 +30,8 @@ class RobertaPreLayerNormConfig(roberta.RobertaFields):
         )
 
 
-class RobertaPreLayerNormPretrained(roberta.RobertaLike):
-    """The base of every model of the family."""
-
-    config_class = RobertaPreLayerNormConfig
-    base_model_prefix = "roberta_prelayernorm"
-    tied = roberta.RobertaLike.predictions.tied(base_model_prefix)
-
-
-__getattr__ = classes_of(RobertaPreLayerNormConfig, parts=roberta.ROBERTA_CLASSES)
+__getattr__ = classes_of(
+    RobertaPreLayerNormConfig,
+    parts=roberta.ROBERTA_CLASSES,
+    base_model_prefix="roberta_prelayernorm",
+)

@@ -5,7 +5,6 @@ Su et al. 2021, arXiv:2104.09864; reference: `models/roformer` of Transformers 5
 
 import dataclasses
 import functools
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,7 @@ from .. import params as fp
 from ..config.config import FROM_OTHERS
 from ..core import outputs
 from ..core.model import by_config
-from ..documents.json_values import ConfigError
-from ..models import task_heads
+from ..models import config_checks, task_heads
 from ..models.encoders import heads
 from ..models.encoders.fields import DecodingFields
 from ..models.encoders.model import EncoderModel, EncoderPretrained, encoder_naming
@@ -30,8 +28,8 @@ class RoFormerConfig(DecodingFields):
     """`config.json` of a RoFormer. Tokens have vectors of `embedding_size` numbers, `hidden_size`
     if None."""
 
-    model_type: ClassVar[str] = "roformer"
-    derived: ClassVar[tuple[str, ...]] = ("embedding_size",)
+    model_type = "roformer"
+    derived = {"embedding_size": lambda config: config.hidden_size}
 
     vocab_size: int = 50000
     embedding_size: int = FROM_OTHERS  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -51,18 +49,9 @@ class RoFormerConfig(DecodingFields):
     def rotation_name(self, layer: int) -> str:
         return "default"
 
-    def derive(self) -> None:
-        super().derive()
-        if self.embedding_size is None:
-            object.__setattr__(self, "embedding_size", self.hidden_size)
-
     def validate(self) -> None:
         super().validate()
-        if self.head_dim % 2:
-            raise ConfigError(
-                f"RoFormerConfig: heads of {self.head_dim} numbers; rotary embedding turns pairs "
-                "of them, and needs an even head_dim"
-            )
+        config_checks.rotating_heads(self)
 
 
 @functools.lru_cache(maxsize=8)
@@ -73,24 +62,15 @@ def _sinusoids(rows: int, width: int) -> np.ndarray:
     return np.concatenate((np.sin(angles), np.cos(angles)), axis=1).astype(np.float32)
 
 
-class RoFormerPretrained(EncoderPretrained):
-    """The base of every model of the family."""
-
-    config_class = RoFormerConfig
-    base_model_prefix = "roformer"
-    tied = EncoderPretrained.predictions.tied(base_model_prefix)
-
-    def _naming(self) -> fp.Naming:
-        cfg = self.config
-        table = functools.partial(_sinusoids, cfg.max_position_embeddings, cfg.head_dim)
-        words = r"(.*)embeddings/word_embeddings/embedding$"
-        written = fp.Constant(words, r"\1encoder.embed_positions.weight", table)
-        return encoder_naming(self.predictions, constants=(written,))
-
-    naming = by_config(_naming)
+def _naming_of(model: EncoderPretrained) -> fp.Naming:
+    cfg = model.config
+    table = functools.partial(_sinusoids, cfg.max_position_embeddings, cfg.head_dim)
+    words = r"(.*)embeddings/word_embeddings/embedding$"
+    written = fp.Constant(words, r"\1encoder.embed_positions.weight", table)
+    return encoder_naming(model.predictions, constants=(written,))
 
 
-class RoFormerModel(EncoderModel, RoFormerPretrained):
+class RoFormerBackbone(EncoderModel):
     """tokens [B, T] -> hidden states [B, T, D]. Causal if the config says `is_decoder`."""
 
     def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
@@ -100,19 +80,26 @@ class RoFormerModel(EncoderModel, RoFormerPretrained):
         return blocks.Rotation(cos, sin, pairs=True)
 
 
-class RoFormerForSequenceClassification(RoFormerPretrained, heads.FirstTokenClassification):
-    backbone = RoFormerModel
+class FirstTokenClassification(heads.FirstTokenClassification):
     classifier = ClassifierNames(act=None)
 
 
-class RoFormerForMultipleChoice(RoFormerPretrained, heads.EncoderHead, task_heads.MultipleChoice):
+class LastMultipleChoice(heads.EncoderHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off what stands last, be it
     padding."""
-
-    backbone = RoFormerModel
 
     def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
         return self.classify(out.last_hidden_state[:, -1], 1)
 
 
-__getattr__ = classes_of(RoFormerConfig, parts=heads.ENCODER_CLASSES)
+__getattr__ = classes_of(
+    RoFormerConfig,
+    parts=heads.ENCODER_CLASSES
+    | {
+        "Model": RoFormerBackbone,
+        "ForSequenceClassification": FirstTokenClassification,
+        "ForMultipleChoice": LastMultipleChoice,
+    },
+    base_model_prefix="roformer",
+    naming=by_config(_naming_of),
+)

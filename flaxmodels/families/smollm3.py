@@ -22,7 +22,7 @@ class SmolLM3Config(DecoderConfig, LayerTypes):
 
     model_type = "smollm3"
     rope_rules = one_rope(rope_theta=2_000_000.0)
-    derived = ("no_rope_layers",)
+    derived = {"no_rope_layers": None}
     per_layer = {
         "no_rope_layers": rotating("no_rope_layer_interval"),
         "layer_types": window_without_rope,

@@ -13,7 +13,8 @@ from . import classes_of
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StableLmConfig(LayerNormDecoderConfig):
-    """`config.json` of a StableLM."""
+    """`config.json` of a StableLM. Checkpoints have the norm of each head apart:
+    `self_attn.q_layernorm.norms.<head>.weight`."""
 
     model_type = "stablelm"
     rope_rules = rope_config.one_rope(partial_rotary_factor=0.25)
@@ -46,16 +47,12 @@ class StableLmConfig(LayerNormDecoderConfig):
         super().validate()
 
 
-class StableLmPretrained(DecoderPretrained):
-    """The base of every model of the family. Its checkpoints have the norm of each head apart:
-    `self_attn.q_layernorm.norms.<head>.weight`."""
-
-    config_class = StableLmConfig
-    naming = dataclasses.replace(
+__getattr__ = classes_of(
+    StableLmConfig,
+    parts=DECODER_CLASSES,
+    naming=dataclasses.replace(
         DecoderPretrained.naming,
         heads=("q_layernorm", "k_layernorm"),
         names=((r"([qk]_layernorm)/(\d+)/", r"\1/norms/\2/"),),
-    )
-
-
-__getattr__ = classes_of(StableLmConfig, parts=DECODER_CLASSES)
+    ),
+)

@@ -5,7 +5,6 @@ Raffel et al. 2019, arXiv:1910.10683; reference: `models/t5` of Transformers 5.2
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.encoder_decoders.t5 import T5_CLASSES
 from ..models.encoder_decoders.t5_config import ScaledHead
@@ -16,7 +15,7 @@ from . import classes_of
 class T5Config(ScaledHead):
     """`config.json` of a T5."""
 
-    model_type: ClassVar[str] = "t5"
+    model_type = "t5"
 
     classifier_dropout: float = 0.0
 

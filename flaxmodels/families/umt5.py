@@ -5,7 +5,6 @@ Chung et al. 2023, arXiv:2304.09151; reference: `models/umt5` of Transformers 5.
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.encoder_decoders.t5 import T5_CLASSES
 from ..models.encoder_decoders.t5_config import T5Fields
@@ -16,7 +15,7 @@ from . import classes_of
 class UMT5Config(T5Fields):
     """`config.json` of a UMT5."""
 
-    model_type: ClassVar[str] = "umt5"
+    model_type = "umt5"
 
     vocab_size: int = 250112
     d_ff: int = 1024
@@ -26,7 +25,7 @@ class UMT5Config(T5Fields):
     classifier_dropout: float = 0.0
     decoder_start_token_id: int | None = 0
 
-    bias_in_every_layer: ClassVar[bool] = True
+    bias_in_every_layer = True
 
     @property
     def scales_states(self) -> bool:

@@ -74,9 +74,6 @@ class XGLMPretrained(decoder.Decoder):
     base_model_prefix = "model"
     input_embeddings_path = "embed_tokens"
 
-    def dummy_inputs(self) -> dict[str, jax.Array]:
-        return decoder.with_encoder_inputs(super().dummy_inputs(), self.config)
-
 
 class XGLMModel(decoder.Backbone, XGLMPretrained):
     """tokens [B, T] -> hidden states [B, T, D], after the last norm."""

@@ -4,7 +4,6 @@ Conneau et al. 2019, arXiv:1911.02116; reference: `models/xlm_roberta` of Transf
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.encoders import roberta
 from . import classes_of
@@ -14,7 +13,7 @@ from . import classes_of
 class XLMRobertaConfig(roberta.RobertaFields):
     """`config.json` of an XLM-RoBERTa."""
 
-    model_type: ClassVar[str] = "xlm-roberta"
+    model_type = "xlm-roberta"
 
 
 __getattr__ = classes_of(XLMRobertaConfig, parts=roberta.ROBERTA_CLASSES)

@@ -4,7 +4,6 @@ Goyal et al. 2021, arXiv:2105.00572; reference: `models/xlm_roberta_xl` of Trans
 """
 
 import dataclasses
-from typing import ClassVar
 
 from ..models.encoders import heads, roberta
 from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle, MLPNames
@@ -15,7 +14,7 @@ from . import classes_of
 class XLMRobertaXLConfig(roberta.RobertaFields):
     """`config.json` of an XLM-RoBERTa XL."""
 
-    model_type: ClassVar[str] = "xlm-roberta-xl"
+    model_type = "xlm-roberta-xl"
 
     vocab_size: int = 250880
     hidden_size: int = 2560

@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from ..blocks import ACTIVATIONS
 from ..config.config import Config
-from ..documents.json_values import ConfigError
+from ..documents.json_values import ConfigError, shown
 
 NO_COMPOSITES = {
     "cross_attention_hidden_size": (None,),
@@ -27,6 +28,13 @@ def multiple(config: Config, name: str, of: str) -> None:
         raise ConfigError(
             f"{type(config).__name__}: {name} = {value} is not a multiple of {of} = {unit}"
         )
+
+
+def even_share(config: Config) -> int:
+    """Returns the width of heads that are together as wide as the model; refuses other numbers of
+    them."""
+    multiple(config, "hidden_size", of="num_attention_heads")
+    return config.hidden_size // config.num_attention_heads
 
 
 def pruned_heads(config: Config) -> None:
@@ -54,20 +62,46 @@ def pruned_heads(config: Config) -> None:
                 )
 
 
+def no_pruned_heads(config: Config, why: str) -> None:
+    """Refuses `pruned_heads` of a family that cannot do without some, for a reason."""
+    if config.pruned_heads:
+        raise ConfigError(f"{type(config).__name__}: pruned_heads is not implemented: {why}")
+
+
 def joined_heads(config: Config) -> None:
     """Refuses `pruned_heads` of a family whose checkpoints have q, k and v of each head together:
     one number of heads says how, for all layers."""
-    if config.pruned_heads:
+    why = "checkpoints have q, k and v joined by num_attention_heads, in every layer"
+    no_pruned_heads(config, why)
+
+
+def one_of(config: Config, name: str, known: Collection[str]) -> None:
+    """Refuses a field `name` whose value is none of those that are known."""
+    if (value := getattr(config, name)) not in known:
         raise ConfigError(
-            f"{type(config).__name__}: pruned_heads is not implemented: checkpoints have q, k and "
-            "v joined by num_attention_heads, in every layer"
+            f"{type(config).__name__}: {name} = {shown(value)} is not implemented (implemented: "
+            f"{', '.join(known)})"
         )
 
 
 def activation(config: Config, name: str) -> None:
-    """Refuses a field `name` that names no activation function of `ACTIVATIONS`."""
-    if (value := getattr(config, name)) not in ACTIVATIONS:
+    """Refuses a field `name` that names no activation function."""
+    one_of(config, name, ACTIVATIONS)
+
+
+def rotating_heads(config: Config) -> None:
+    """Refuses heads of an odd width, of which no rotation turns all."""
+    if config.head_dim % 2:
         raise ConfigError(
-            f"{type(config).__name__}: {name} = {value!r} is not implemented (implemented: "
-            f"{', '.join(ACTIVATIONS)})"
+            f"{type(config).__name__}: heads of {config.head_dim} numbers; rotary embedding turns "
+            "pairs of them, and needs an even head_dim"
+        )
+
+
+def padding_token(config: Config) -> None:
+    """Refuses a `pad_token_id` of None, where positions are counted from it on."""
+    if config.pad_token_id is None:
+        raise ConfigError(
+            f"{type(config).__name__}: pad_token_id is None, and positions begin after it; give "
+            "the id of the padding token"
         )

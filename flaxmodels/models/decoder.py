@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from .. import blocks
 from .. import sharding as fs
 from ..calls.keyword_table import KEYWORDS
-from ..config.config import Config
 from ..core import outputs
 from ..params.tree.weights import Weight
 from ..registration import nearest
@@ -94,6 +93,14 @@ class Decoder(PretrainedModel):
     def is_causal(self) -> bool:
         """Whether a token attends to itself and those before it alone."""
         return True
+
+    def dummy_inputs(self) -> dict[str, jax.Array]:
+        """Makes the smallest inputs that reach every parameter: of a model whose layers attend to
+        an encoder, its states too, [1, 1, D], as wide as the model's own."""
+        cfg, inputs = self.config, super().dummy_inputs()
+        if getattr(cfg, "add_cross_attention", False):
+            inputs["encoder_hidden_states"] = jnp.zeros((1, 1, cfg.hidden_size), jnp.float32)
+        return inputs
 
     def begin_pass(
         self,
@@ -233,15 +240,6 @@ class Decoder(PretrainedModel):
                 "set config.is_decoder" if may_be else "the tokens of this one see those after them"
             )
             raise ValueError(f"{type(self).__name__}: a cache is for a decoder; {what}")
-
-
-def with_encoder_inputs(inputs: dict[str, jax.Array], config: Config) -> dict[str, jax.Array]:
-    """Adds an encoder's states to dummy inputs, where the config says that layers attend to one:
-    [..., 1, D], of the model's own width."""
-    if not config.add_cross_attention:
-        return inputs
-    shape = (1, 1, config.hidden_size)
-    return inputs | {"encoder_hidden_states": jnp.zeros(shape, jnp.float32)}
 
 
 class Backbone(Decoder):

@@ -10,7 +10,7 @@ from flax import linen as nn
 from .. import blocks
 from .. import params as fp
 from ..config.config import FROM_OTHERS
-from ..core.model import Model
+from ..core.model import Model, by_config
 from ..documents.json_values import ConfigError
 from . import config_checks, decoder, rope_config, task_heads
 from .base import PretrainedModel
@@ -34,7 +34,10 @@ class DecoderFields(LayerKinds, rope_config.Rotary):
         "is_decoder": (False, True, None),
         "token_classification_bias": (True,),
     }
-    derived: ClassVar[tuple[str, ...]] = ("num_key_value_heads", "head_dim")
+    derived: ClassVar = {
+        "num_key_value_heads": lambda config: config.num_attention_heads,
+        "head_dim": config_checks.even_share,
+    }
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -56,14 +59,6 @@ class DecoderFields(LayerKinds, rope_config.Rotary):
     def style(self) -> Style:
         """The values by which the family differs from Llama."""
         raise TypeError(f"{type(self).__name__} defines no style")
-
-    def derive(self) -> None:
-        if self.num_key_value_heads is None:
-            object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
-        if self.head_dim is None:
-            config_checks.multiple(self, "hidden_size", of="num_attention_heads")
-            object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
-        super().derive()
 
     def validate(self) -> None:
         super().validate()
@@ -111,7 +106,11 @@ class DecoderPretrained(decoder.Decoder):
         flax_names=((r"norm/scale$", "norm/weight"),),
         ignored=(r"\.rotary_emb\.inv_freq$",),
     )
-    tied = (("lm_head/kernel", "model/embed_tokens/embedding"),)
+    tied = by_config(
+        lambda self: (
+            ("lm_head/kernel", f"{self.base_model_prefix}/{self.input_embeddings_path}/embedding"),
+        )
+    )
     classifier_name: ClassVar[str] = "score"
 
     @property

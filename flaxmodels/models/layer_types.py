@@ -156,7 +156,7 @@ class LayerTypes(LayerKinds):
     when `replace` changes those others, unless they were given and say something else.
     """
 
-    derived: ClassVar[tuple[str, ...]] = ("layer_types",)
+    derived: ClassVar = {"layer_types": None}
     per_layer: ClassVar[Mapping[str, Rule]] = {"layer_types": every(1)}
     """Field -> its rule, each after those that it reads."""
     pattern: ClassVar[str] = "sliding_window_pattern"

@@ -117,7 +117,7 @@ class Rotary(Config):
 
     rope_rules: ClassVar[RopeRules] = RopeRules()
     spellings: ClassVar[tuple[str, ...]] = ("rope_scaling", *_BESIDE)
-    derived: ClassVar[tuple[str, ...]] = ("rope_parameters",)
+    derived: ClassVar = {"rope_parameters": None}
 
     rope_parameters: FrozenDict[str, Any] = FROM_OTHERS
 

@@ -30,7 +30,9 @@ CASES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Common(LayerKinds, Rotary):
-    derived: ClassVar = ("head_dim",)
+    derived: ClassVar = {
+        "head_dim": lambda config: config.hidden_size // config.num_attention_heads
+    }
 
     vocab_size: int = 8
     intermediate_size: int = 8
@@ -41,11 +43,6 @@ class Common(LayerKinds, Rotary):
     max_position_embeddings: int = 64
     head_dim: Any = None
     pairs: ClassVar[bool] = False
-
-    def derive(self):
-        super().derive()
-        if self.head_dim is None:
-            object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -259,9 +259,6 @@ class FairseqCausalLM(decoder.Decoder, FairseqPretrained, task_heads.CausalLM):
     def base(self) -> nn.Module:
         return FairseqDecoderOnly(**self.shared_fields, name=self.base_model_prefix)
 
-    def dummy_inputs(self) -> dict[str, jax.Array]:
-        return decoder.with_encoder_inputs(super().dummy_inputs(), self.config)
-
 
 FAIRSEQ_CLASSES: dict[str, type[PretrainedModel]] = {
     "Pretrained": FairseqPretrained,

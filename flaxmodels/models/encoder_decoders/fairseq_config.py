@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from typing import Any, ClassVar, Self
 
-from ...documents.json_values import ConfigError
+from .. import config_checks
 from ..bart_layers import BartFields, BartStyle
 
 
@@ -111,17 +111,8 @@ class FairseqConfig(BartFields):
     def validate(self) -> None:
         super().validate()
         for half in ("encoder", "decoder"):
-            heads = getattr(self, f"{half}_attention_heads")
-            if heads < 1 or self.d_model % heads:
-                raise ConfigError(
-                    f"{type(self).__name__}: d_model = {self.d_model} is not a multiple of "
-                    f"{half}_attention_heads = {heads}"
-                )
-        if self.pruned_heads:
-            raise ConfigError(
-                f"{type(self).__name__}: pruned_heads is not implemented: encoder and decoder "
-                "number their layers alike"
-            )
+            config_checks.multiple(self, "d_model", of=f"{half}_attention_heads")
+        config_checks.no_pruned_heads(self, "encoder and decoder number their layers alike")
 
 
 @functools.lru_cache(maxsize=256)

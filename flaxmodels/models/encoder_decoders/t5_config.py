@@ -28,7 +28,7 @@ class T5Fields(LayerKinds):
         "head_dim": "d_kv",
     }
     harmless: ClassVar = ("is_encoder_decoder", "n_positions", "output_past", "max_length")
-    derived: ClassVar[tuple[str, ...]] = ("num_decoder_layers",)
+    derived: ClassVar = {"num_decoder_layers": lambda config: config.num_layers}
 
     vocab_size: int = 32128
     d_model: int = 512
@@ -91,11 +91,6 @@ class T5Fields(LayerKinds):
         """Returns the configuration of the encoder, or of the decoder."""
         return _half(self, is_decoder)
 
-    def derive(self) -> None:
-        super().derive()
-        if self.num_decoder_layers is None:
-            object.__setattr__(self, "num_decoder_layers", self.num_layers)
-
     def validate(self) -> None:
         super().validate()
         name, buckets = type(self).__name__, self.relative_attention_num_buckets
@@ -116,11 +111,10 @@ class T5Fields(LayerKinds):
                 f"of an activation, with 'gated-' before it or not: "
                 f"{', '.join(config_checks.ACTIVATIONS)}"
             )
-        if self.pruned_heads:
-            raise ConfigError(
-                f"{name}: pruned_heads is not implemented: encoder and decoder number their layers "
-                "alike, and have a table of bias for all heads"
-            )
+        why = (
+            "encoder and decoder number their layers alike, and have a table of bias for all heads"
+        )
+        config_checks.no_pruned_heads(self, why)
 
     @classmethod
     def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
@@ -147,18 +141,13 @@ class ScaledHead(T5Fields):
     tokens for its head, T5 1.1 does neither, and files say both by `tie_word_embeddings`. Those of
     Transformers 5 have `scale_decoder_outputs` beside it."""
 
-    derived: ClassVar[tuple[str, ...]] = ("scale_decoder_outputs",)
+    derived: ClassVar = {"scale_decoder_outputs": lambda config: config.tie_word_embeddings}
 
     scale_decoder_outputs: bool = FROM_OTHERS
 
     @property
     def scales_states(self) -> bool:
         return self.scale_decoder_outputs
-
-    def derive(self) -> None:
-        super().derive()
-        if self.scale_decoder_outputs is None:
-            object.__setattr__(self, "scale_decoder_outputs", self.tie_word_embeddings)
 
 
 def _parts(feed_forward_proj: str) -> dict[str, Json]:

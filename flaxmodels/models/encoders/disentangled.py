@@ -214,12 +214,7 @@ class DisentangledPretrained(EncoderPretrained):
     """The base of every model of both."""
 
     base_model_prefix = "deberta"
-    tied = _LEGACY.tied(base_model_prefix)
-
-    @property
-    def prediction_names(self) -> PredictionNames:
-        return _LEGACY if self.config.legacy else _CURRENT
-
+    predictions = by_config(lambda self: _LEGACY if self.config.legacy else _CURRENT)
     naming = by_config(lambda self: self.named())
 
     def named(self, **more: object) -> fp.Naming:
@@ -227,7 +222,7 @@ class DisentangledPretrained(EncoderPretrained):
         ignored = [r"embeddings\.position_ids$"]
         if not self.config.position_biased_input:
             ignored.append(r"embeddings\.position_embeddings\.weight$")
-        return encoder_naming(self.prediction_names, ignored=tuple(ignored), **more)
+        return encoder_naming(self.predictions, ignored=tuple(ignored), **more)
 
 
 class LegacyMaskedLM(MaskedLM):

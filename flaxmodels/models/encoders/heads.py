@@ -53,13 +53,13 @@ class EncoderHead(EncoderPretrained, task_heads.TaskHead):
 
     def transform_parts(self) -> dict[str, Part]:
         """Returns by their paths the layer and the norm that `predictions` begins with."""
-        cfg, names = self.config, self.prediction_names
+        cfg, names = self.config, self.predictions
         dense = self.linear(cfg.embedding_size, use_bias=names.dense_bias)
         return {names.dense: dense, names.norm: cfg.style.norm}
 
     def transform(self, modules: Branch, x: jax.Array) -> jax.Array:
         """Applies that layer and that norm to x [..., D]."""
-        names = self.prediction_names
+        names = self.predictions
         act = blocks.ACTIVATIONS[names.act or self.config.style.act]
         return modules.at(names.norm)(act(modules.at(names.dense)(x)))
 
@@ -72,12 +72,12 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
         """Whether the product with the vocabulary is by the table of words."""
         return self.config.tie_word_embeddings
 
-    output_embeddings_path = by_config(lambda self: self.prediction_names.decoder)
-    lm_head_path = by_config(lambda self: self.prediction_names.whole)
+    output_embeddings_path = by_config(lambda self: self.predictions.decoder)
+    lm_head_path = by_config(lambda self: self.predictions.whole)
 
     def prediction_parts(self) -> dict[str, Part]:
         """Returns the parts of the head by their paths."""
-        cfg, names = self.config, self.prediction_names
+        cfg, names = self.config, self.predictions
         parts = self.transform_parts()
         if not self.is_tied:
             use_bias = names.bias is not None and not names.bias_apart
@@ -89,7 +89,7 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
 
     def predict(self, modules: Branch, base: Any, x: jax.Array) -> jax.Array:
         """Projects x [B, T, D] to logits [B, T, V], or defers them."""
-        names, x = self.prediction_names, self.transform(modules, x)
+        names, x = self.predictions, self.transform(modules, x)
         by = base.token_table() if self.is_tied else modules.at(names.decoder)
         bias = None
         if names.bias is not None and (self.is_tied or names.bias_apart):

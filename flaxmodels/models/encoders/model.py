@@ -11,6 +11,7 @@ from flax import linen as nn
 from ... import blocks
 from ... import params as fp
 from ...core import outputs
+from ...core.model import by_config
 from .. import decoder
 from .branch import Part, at, grow
 from .layers import EncoderLayer
@@ -26,22 +27,15 @@ class EncoderPretrained(decoder.Decoder):
     is_parallelizable = True
     input_embeddings_path = "embeddings/word_embeddings"
     predictions: ClassVar[PredictionNames] = PredictionNames()
-    """Names of the head over the vocabulary, as far as no configuration decides them."""
-
-    @property
-    def prediction_names(self) -> PredictionNames:
-        """The names of the head over the vocabulary."""
-        return self.predictions
+    """Names of the head over the vocabulary."""
+    naming = by_config(lambda self: encoder_naming(self.predictions))
+    tied = by_config(
+        lambda self: self.predictions.tied(self.base_model_prefix, self.input_embeddings_path)
+    )
 
     @property
     def is_causal(self) -> bool:
         return "is_decoder" in self.config.names() and self.config.is_decoder
-
-    def dummy_inputs(self) -> dict[str, jax.Array]:
-        inputs = super().dummy_inputs()
-        if "add_cross_attention" not in self.config.names():
-            return inputs
-        return decoder.with_encoder_inputs(inputs, self.config)
 
 
 def encoder_naming(predictions: PredictionNames, **more: object) -> fp.Naming:

@@ -9,11 +9,11 @@ import dataclasses
 import jax
 from flax import linen as nn
 
-from ...documents.json_values import ConfigError
+from .. import config_checks
 from ..base import PretrainedModel
 from . import heads
 from .fields import BertFields
-from .model import EncoderPretrained, encoder_naming
+from .model import EncoderPretrained
 from .style import EncoderStyle, PredictionNames
 
 
@@ -31,11 +31,7 @@ class RobertaFields(BertFields):
 
     def validate(self) -> None:
         super().validate()
-        if self.pad_token_id is None:
-            raise ConfigError(
-                f"{type(self).__name__}: pad_token_id is None, and positions begin after it; give "
-                "the id of the padding token, 1 in RoBERTa"
-            )
+        config_checks.padding_token(self)
 
 
 class RobertaLike(EncoderPretrained):
@@ -50,8 +46,6 @@ class RobertaLike(EncoderPretrained):
         whole="lm_head",
         act="gelu",
     )
-    naming = encoder_naming(predictions)
-    tied = predictions.tied(base_model_prefix)
 
 
 class MultipleChoice(heads.MultipleChoice):

@@ -147,8 +147,8 @@ class PredictionNames:
             return None
         return own, self.bias
 
-    def tied(self, prefix: str, words: str = EmbeddingNames.words) -> tuple[tuple[str, str], ...]:
-        """Returns `tied` of a model whose backbone has the prefix."""
+    def tied(self, prefix: str, words: str) -> tuple[tuple[str, str], ...]:
+        """Returns `tied` of a model whose backbone has the prefix, and there the table `words`."""
         table, pair = (f"{self.decoder}/kernel", f"{prefix}/{words}/embedding"), self.biases
         return (table,) if pair is None else (table, pair, (pair[1], pair[0]))
 
