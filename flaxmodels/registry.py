@@ -74,7 +74,6 @@ class Family:
         prefix: what their names begin with: "GPTNeoX". The configuration is `GPTNeoXConfig`.
         heads: how the names of the model classes go on, keys of `HEADS`.
         title: the family's name for a reader, and what is well known of it.
-        module: in `families/`, if it is not called as the model type is ("-" is "_" there).
         classes: model classes whose names begin otherwise.
         serves: {auto class: name of a class}, where endings do not say it. A class that is named
             here serves what is said here, and nothing by its ending.
@@ -86,7 +85,6 @@ class Family:
     heads: tuple[str, ...]
     title: str
     _: dataclasses.KW_ONLY
-    module: str | None = None
     classes: tuple[str, ...] = ()
     serves: Mapping[str, str] = dataclasses.field(default_factory=dict)
     other_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -239,7 +237,7 @@ def model_type_of(name: Name) -> Name | str:
 
 def module_of(model_type: str) -> str:
     """Returns the name of a family's module in `families/`."""
-    return FAMILIES[model_type].module or model_type.replace("-", "_")
+    return model_type.replace("-", "_")
 
 
 @functools.cache

@@ -5,7 +5,15 @@ Lan et al. 2019, arXiv:1909.11942; reference: `models/albert` of Transformers 5.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from .. import blocks
+from .. import sharding as fs
+from ..blocks.remat import remat
 from ..core import outputs
 from ..documents.json_values import ConfigError
 from ..models import config_checks, task_heads
@@ -13,7 +21,6 @@ from ..models.encoders import heads
 from ..models.encoders.branch import Part, grown
 from ..models.encoders.fields import SizeFields
 from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel, encoder_naming
-from ..models.encoders.shared_layers import SharedLayers
 from ..models.encoders.style import (
     AttentionNames,
     EmbeddingNames,
@@ -21,6 +28,7 @@ from ..models.encoders.style import (
     MLPNames,
     PredictionNames,
 )
+from ..params.types import PyTree
 from . import classes_of
 
 _ATTENTION = [f"attention/{name}" for name in ("query", "key", "value", "dense", "LayerNorm")]
@@ -80,6 +88,96 @@ _PREDICTIONS = PredictionNames(
     bias="predictions/bias",
     whole="predictions",
 )
+
+
+_Trace = tuple[jax.Array | None, PyTree]
+"""What entered a layer, and its attention weights, if they are asked for."""
+
+
+class SharedLayers(nn.Module):
+    """Applies the layers of each group one after another, so often that all `config.layer_kinds`
+    are served: params at `<name>/<group>/<inner_name>/<i>/...`, scanned or not.
+
+    Attributes:
+        layer: as of `blocks.Layers`; all are of one kind, and none has a cache.
+        groups: how many there are; the layer number i of L is of the group
+            int(i / (L / groups)), rounded as the reference does.
+        inner: layers of a group.
+    """
+
+    layer: Callable[..., nn.Module]
+    config: AlbertConfig
+    options: blocks.ModelOptions
+    groups: int
+    inner: int
+    inner_name: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
+        """Applies the layers."""
+        share, traces = len(self.config.layer_kinds) / self.groups, []
+        paths = [
+            [f"{group}/{self.inner_name}/{i}" for i in range(self.inner)]
+            for group in range(self.groups)
+        ]
+        make = functools.partial(self.layer, self.config, self.options)
+        parts: dict[str, Part] = {path: make for group in paths for path in group}
+        modules = grown(self, parts)
+        if self.options.scan_layers:
+            x = fs.varying(x, over=(x, context, self.variables))
+        for group, names in enumerate(paths):
+            numbers = [i for i, _ in enumerate(self.config.layer_kinds) if int(i / share) == group]
+            layers = _Group(tuple(modules.at(name) for name in names))
+            if self.options.scan_layers:
+                x, stacked = self._scan(layers, x, context, numbers)
+                traces += [
+                    jax.tree.map(lambda leaf, i=i: leaf[i], trace)
+                    for i in range(len(numbers))
+                    for trace in stacked
+                ]
+            else:
+                for number in numbers:
+                    x, more = self._apply(layers, x, context, number)
+                    traces += more
+        entered = tuple(state for state, _ in traces if state is not None)
+        weights = tuple(weight for _, weight in traces if weight is not None)
+        return blocks.LayersOutput(x, None, entered, weights)
+
+    def _apply(
+        self, layers: nn.Module, x: jax.Array, context: blocks.PassContext, number: int | jax.Array
+    ) -> tuple[jax.Array, tuple[_Trace, ...]]:
+        at = blocks.At(self.config.layer_kinds[:1], 0, number, number)
+        keep_states, keep_weights = context.output_hidden_states, context.output_attentions
+
+        def step(layer: nn.Module, x: jax.Array) -> tuple[jax.Array, _Trace]:
+            x = blocks.named(x, "residual")
+            out = blocks.LayerOutput(*layer(x, context, at))
+            return out.x, (x if keep_states else None, out.weights if keep_weights else None)
+
+        traces = []
+        for layer in layers.layers:
+            in_scan = self.options.scan_layers
+            body = remat(step, self.options.remat, prevent_cse=not in_scan)
+            x, trace = body(layer, x)
+            traces.append(trace)
+        return x, tuple(traces)
+
+    def _scan(
+        self, layers: nn.Module, x: jax.Array, context: blocks.PassContext, numbers: list[int]
+    ) -> tuple[jax.Array, tuple[_Trace, ...]]:
+        scanned = nn.scan(
+            lambda layers, x, number: self._apply(layers, x, context, number),
+            variable_broadcast="params",
+            split_rngs={"params": False, "dropout": True},
+            length=len(numbers),
+        )
+        return scanned(layers, x, jnp.array(numbers, jnp.int32))
+
+
+class _Group(nn.Module):
+    """Holds the layers of a group: lifted, their params are the same at each step."""
+
+    layers: tuple[nn.Module, ...]
 
 
 class AlbertBackbone(PooledEncoderModel):

@@ -13,15 +13,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks
+from .. import sharding as fs
 from ..calls.concrete import exceeds
 from ..core import outputs
 from ..models import config_checks
 from ..models.decoder import Inputs
-from ..models.encoders import block_sparse, heads, roberta
+from ..models.encoders import heads, roberta
 from ..models.encoders.branch import Part, at, grown
 from ..models.encoders.fields import BertFields
+from ..models.encoders.layers import EncoderLayer
 from ..models.encoders.model import EncoderPretrained, PooledEncoderModel
 from ..models.encoders.style import ClassifierNames, EncoderStyle
+from ..params.errors import warn_once
 from . import classes_of
 
 _FULL, _SPARSE = "original_full", "block_sparse"
@@ -82,6 +85,71 @@ class BigBirdConfig(BertFields):
         config_checks.no_pruned_heads(self, why)
 
 
+class BlockSparseLayer(EncoderLayer):
+    """(x [B, T, D], context, at) -> (x, cache, attention weights or None). Its config says for how
+    many tokens attention is by blocks (`attends_by_blocks`), and of which; which are drawn is the
+    layer's input, None for the first one every time."""
+
+    def self_attention(
+        self,
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        context: blocks.PassContext,
+        at: blocks.At,
+        bias: jax.Array | None,
+        **told: Unpack[blocks.Scored],
+    ) -> tuple[jax.Array, blocks.Cache | None, jax.Array | None]:
+        cfg = self.config
+        if not cfg.attends_by_blocks(q.shape[1]):
+            return super().self_attention(q, k, v, context, at, bias, **told)
+        axes = ("batch", "length", "heads", None)
+        q, k, v = (fs.constrain(x, axes, self.options.rules) for x in (q, k, v))
+        q, k, v = blocks.named((q, k, v), "attention_qkv")
+        out, weights = blocks.block_sparse(
+            q,
+            k,
+            v,
+            context.masks[at.kind.attention].tokens,
+            size=cfg.block_size,
+            count=cfg.num_random_blocks,
+            scale=told["scale"],
+            drawn=context.layer_inputs,
+            need_weights=context.output_attentions,
+        )
+        out, weights = blocks.scaled_heads(out, weights, context, at)
+        return blocks.named(out, "attention_out"), context.cache, weights
+
+
+def _drawn(config: BigBirdConfig, length: int) -> jax.Array:
+    """Returns the blocks that each layer draws in training, for so many tokens: int32 [L, N,
+    blocks - 2, R]."""
+    table = blocks.drawn_blocks(
+        config.num_hidden_layers,
+        config.num_attention_heads,
+        -(-length // config.block_size),
+        config.block_size,
+        config.num_random_blocks,
+        config.max_position_embeddings,
+    )
+    return jnp.asarray(table)
+
+
+def _tell(config: BigBirdConfig, length: int, name: str) -> None:
+    """Warns, once, where so many tokens are too few for blocks, or fill the last one up."""
+    size = config.block_size
+    if not config.attends_by_blocks(length):
+        warn_once(
+            f"{name}: up to {config.full_length} tokens attend in full: (5 + 2 * "
+            "num_random_blocks) * block_size; config.attention_type = 'original_full' is for that"
+        )
+    elif more := -length % size:
+        warn_once(
+            f"{name}: {length} tokens are no multiple of block_size = {size}; {more} of padding "
+            "fill up the last block"
+        )
+
+
 class BigBirdPretrained(EncoderPretrained):
     """The base of every model of the family."""
 
@@ -100,14 +168,14 @@ class BigBirdModel(PooledEncoderModel, BigBirdPretrained):
     blocks are drawn as the reference draws them in training: they are the same each time, no key
     changes them, and weights of this attention are not dropped."""
 
-    layer = block_sparse.BlockSparseLayer
+    layer = BlockSparseLayer
 
     def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
         cfg, length, drawn = self.config, x.shape[1], None
         if cfg.may_be_sparse and not self.is_initializing():
-            block_sparse.tell(cfg, length, type(self).__name__)
+            _tell(cfg, length, type(self).__name__)
         if cfg.attends_by_blocks(length) and not context.deterministic:
-            drawn = block_sparse.drawn(cfg, length)
+            drawn = _drawn(cfg, length)
         return at(self, cfg.style.layers)(x, context, drawn)
 
 

@@ -16,10 +16,15 @@ from .. import params as fp
 from ..core.model import by_config
 from ..documents.json_values import ConfigError, Json
 from ..models import config_checks
-from ..models.encoders import heads, proteins, roberta
+from ..models.encoders import heads, roberta
 from ..models.encoders.branch import Part, Vector, at
 from ..models.encoders.fields import SizeFields
-from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel
+from ..models.encoders.model import (
+    ENCODER_INPUTS,
+    EncoderPretrained,
+    PooledEncoderModel,
+    encoder_naming,
+)
 from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle, MLPNames
 from . import classes_of
 
@@ -94,42 +99,89 @@ class EsmConfig(SizeFields):
             raise ConfigError("EsmConfig: token_dropout needs mask_token_id, the token it drops")
 
 
-class EsmPretrained(roberta.RobertaLike):
-    """The base of every model of the family."""
-
-    config_class = EsmConfig
-    base_model_prefix = "esm"
-    predictions = dataclasses.replace(roberta.RobertaLike.predictions, bias_apart=True)
-
-    def _naming(self) -> fp.Naming:
-        return proteins.naming(
-            self.predictions,
-            self.config.num_hidden_layers,
-            without_positions=self.config.style.embeddings.positions is None,
-        )
-
-    naming = by_config(_naming)
+_MASKED_IN_TRAINING = 0.15 * 0.8
+"""Which share of the tokens ESM's own training masked."""
+_FREQUENCIES = "rotary_embeddings/inv_freq"
+"""Path of what each pair of a head turns by from one place to the next, [H / 2]."""
 
 
-class EsmModel(PooledEncoderModel, EsmPretrained):
+def _frequencies(theta: float, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Makes the frequencies of a base, float32 [H / 2]; an initializer, whose key it needs not."""
+    return theta ** -(jnp.arange(shape[0], dtype=jnp.float32) / shape[0])
+
+
+def _naming_of(model: EncoderPretrained) -> fp.Naming:
+    """Makes the names of files, which have the frequencies in each layer, or Transformers 5.23 in
+    one called "*"; those of the first layer are read. A table of positions that the model has not
+    may be there."""
+    in_layer = f"attention/self/{_FREQUENCIES}"
+    copies = tuple(
+        (f"{prefix}{_FREQUENCIES}", f"{prefix}encoder/layer/{number}/{in_layer}")
+        for prefix in ("", "esm/")
+        for number in range(1, model.config.num_hidden_layers)
+    )
+    first = f"encoder/layer/0/{in_layer}"
+    ignored = [
+        r"embeddings\.position_ids$",
+        r"layer\.[1-9][0-9]*\.attention\.self\.rotary_embeddings\.inv_freq$",
+    ]
+    if model.config.style.embeddings.positions is None:
+        ignored.append(r"embeddings\.position_embeddings\.weight$")
+    return encoder_naming(
+        model.predictions,
+        names=((rf"(?<!self/){_FREQUENCIES}$", first),),
+        aliases=(
+            (r"LayerNorm\.gamma$", "LayerNorm.weight"),
+            (r"LayerNorm\.beta$", "LayerNorm.bias"),
+            (r"layer\.\*\.attention\.", "layer.0.attention."),
+            (r"(?<!self\.)rotary_embeddings\.inv_freq$", first.replace("/", ".")),
+        ),
+        ignored=tuple(ignored),
+        copies=copies,
+    )
+
+
+def _without_masked(x: jax.Array, masked: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Makes x [B, T, D] zeros where bool [B, T] is True, and scales the rest by the share that was
+    left in training over that which is left here.
+
+    Args:
+        mask: [B or 1, T], 1 for tokens; None for all.
+    """
+    there = jnp.ones_like(masked) if mask is None else mask.astype(bool)
+    count, length = (places.sum(1).astype(jnp.float32) for places in (masked, there))
+    scale = ((1 - _MASKED_IN_TRAINING) / (1 - count / length)).astype(x.dtype)
+    return jnp.where(masked[..., None], 0, x) * scale[:, None, None]
+
+
+def _coupled(maps: jax.Array) -> jax.Array:
+    """Makes attention weights [B, C, T, T] symmetric, and takes off each what its row and its
+    column would give if they were independent.
+
+    Dunn et al. 2008, doi:10.1093/bioinformatics/btm604.
+    """
+    maps = maps + jnp.swapaxes(maps, 2, 3)
+    rows, columns = maps.sum(3, keepdims=True), maps.sum(2, keepdims=True)
+    return maps - rows * columns / rows.sum(2, keepdims=True)
+
+
+class EsmBackbone(PooledEncoderModel):
     """tokens [B, T] -> hidden states [B, T, D] and, if `add_pooling_layer`, the first of them
     through one more layer [B, D]. `inputs_embeds` enter the first layer as they are.
 
     The frequencies of the rotation are a leaf, `rotary_embeddings/inv_freq`, since published ones
     are those of training, in fewer bits; their gradient is 0."""
 
-    not_taken = ENCODER_INPUTS | {"token_type_ids"}
-
     def parts(self) -> dict[str, Part]:
         cfg, parts = self.config, super().parts()
         if cfg.position_embedding_type == _ROTARY:
-            init = functools.partial(proteins.frequencies, cfg.rope_theta)
-            parts[proteins.FREQUENCIES] = Vector(cfg.head_dim // 2, None, init)
+            init = functools.partial(_frequencies, cfg.rope_theta)
+            parts[_FREQUENCIES] = Vector(cfg.head_dim // 2, None, init)
         axes, std = ("heads", "labels"), cfg.initializer_range
         return parts | {_CONTACTS: functools.partial(blocks.Linear, 1, axes, std)}
 
     def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
-        frequencies = jax.lax.stop_gradient(at(self, proteins.FREQUENCIES)).astype(jnp.float32)
+        frequencies = jax.lax.stop_gradient(at(self, _FREQUENCIES)).astype(jnp.float32)
         angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
         return blocks.Rotation(jnp.cos(angles), jnp.sin(angles))
 
@@ -150,7 +202,7 @@ class EsmModel(PooledEncoderModel, EsmPretrained):
             )
         if self.config.token_dropout:
             masked = jnp.asarray(tokens.input_ids) == self.config.mask_token_id
-            x = proteins.without_masked(x, masked, mask)
+            x = _without_masked(x, masked, mask)
         if names.positions is not None:
             rows = self.positions(tokens, context)
             x = x + jnp.broadcast_to(at(self, names.positions)(rows, self.dtype), x.shape)
@@ -171,11 +223,20 @@ class EsmModel(PooledEncoderModel, EsmPretrained):
         there = jnp.asarray(there).astype(bool) & (ids != _END)
         pairs = (there[:, :, None] & there[:, None])[:, None]
         weights = jnp.concatenate(out.attentions or (), axis=1)
-        maps = proteins.coupled(jnp.where(pairs, weights, 0)[..., 1:-1, 1:-1])
+        maps = _coupled(jnp.where(pairs, weights, 0)[..., 1:-1, 1:-1])
         return jax.nn.sigmoid(at(self, _CONTACTS)(jnp.moveaxis(maps, 1, -1)))[..., 0]
 
 
 __getattr__ = classes_of(
     EsmConfig,
-    parts=heads.ENCODER_CLASSES | {"ForSequenceClassification": heads.FirstTokenClassification},
+    parts=heads.ENCODER_CLASSES
+    | {
+        "Pretrained": roberta.RobertaLike,
+        "Model": EsmBackbone,
+        "ForSequenceClassification": heads.FirstTokenClassification,
+    },
+    base_model_prefix="esm",
+    predictions=dataclasses.replace(roberta.RobertaLike.predictions, bias_apart=True),
+    naming=by_config(_naming_of),
+    not_taken=ENCODER_INPUTS | {"token_type_ids"},
 )

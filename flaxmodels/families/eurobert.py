@@ -10,14 +10,13 @@ import jax
 from .. import blocks
 from ..core import outputs
 from ..models import config_checks, task_heads
-from ..models.decoder_model import DecoderConfig, DecoderModel, DecoderPretrained
+from ..models.decoder_model import BiasedDecoderConfig, DecoderModel, DecoderPretrained
 from ..models.decoder_style import LogitStyle, Style
-from ..models.encoders.pooling import mean_of_tokens
 from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EuroBertConfig(DecoderConfig):
+class EuroBertConfig(BiasedDecoderConfig):
     """`config.json` of a EuroBERT. `classifier_pooling` is that of a sequence's classifier: its
     first token ("bos"), the mean of its tokens, or that of their logits ("late")."""
 
@@ -32,8 +31,6 @@ class EuroBertConfig(DecoderConfig):
     num_attention_heads: int = 12
     max_position_embeddings: int = 8192
     rms_norm_eps: float = 1e-5
-    attention_bias: bool = False
-    mlp_bias: bool = False
     classifier_pooling: str = "late"
     pad_token_id: int | None = 128001
     bos_token_id: int | None = 128000
@@ -41,9 +38,7 @@ class EuroBertConfig(DecoderConfig):
 
     @property
     def style(self) -> Style:
-        bias, own = self.attention_bias, self.mlp_bias
-        logits = LogitStyle(use_bias=own)
-        return super().style.replace(qkv_bias=bias, out_bias=bias, mlp_bias=own, logits=logits)
+        return super().style.replace(logits=LogitStyle(use_bias=self.mlp_bias))
 
     def validate(self) -> None:
         super().validate()
@@ -58,12 +53,12 @@ class SequenceClassification(task_heads.SimpleHead):
     def head(self, base, out, given) -> outputs.LogitsOutput:
         cfg, x, pooling = self.config, out.last_hidden_state, self.config.classifier_pooling
         if pooling != "late":
-            x = x[:, 0] if pooling == "bos" else mean_of_tokens(x, given.attention_mask)
+            x = x[:, 0] if pooling == "bos" else task_heads.mean_of_tokens(x, given.attention_mask)
         axes = ("embed", "hidden")
         x = blocks.Linear(cfg.hidden_size, axes, cfg.initializer_range, name="dense")(x)
         logits = self.classify(blocks.ACTIVATIONS["gelu"](x), cfg.num_labels)
         if pooling == "late":
-            logits = mean_of_tokens(logits, given.attention_mask)
+            logits = task_heads.mean_of_tokens(logits, given.attention_mask)
         return outputs.LogitsOutput.of(out, logits=logits)
 
 

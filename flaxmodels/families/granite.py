@@ -8,21 +8,19 @@ parametrisation (Yang et al. 2022, arXiv:2203.03466); reference: `models/granite
 import dataclasses
 
 from ..documents.json_values import ConfigError
-from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
+from ..models.decoder_model import DECODER_CLASSES, BiasedDecoderConfig
 from ..models.decoder_style import LogitStyle, Style
 from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GraniteConfig(DecoderConfig):
+class GraniteConfig(BiasedDecoderConfig):
     """`config.json` of a Granite: `embedding_multiplier` scales what enters the first layer,
     `attention_multiplier` scores, `residual_multiplier` what a sublayer adds; logits are divided by
     `logits_scaling`."""
 
     model_type = "granite"
 
-    attention_bias: bool = False
-    mlp_bias: bool = False
     embedding_multiplier: float = 1.0
     attention_multiplier: float = 1.0
     residual_multiplier: float = 1.0
@@ -31,9 +29,6 @@ class GraniteConfig(DecoderConfig):
     @property
     def style(self) -> Style:
         return super().style.replace(
-            qkv_bias=self.attention_bias,
-            out_bias=self.attention_bias,
-            mlp_bias=self.mlp_bias,
             score_scale=self.attention_multiplier,
             embedding_scale=self.embedding_multiplier,
             residual_scale=self.residual_multiplier,

@@ -6,24 +6,15 @@ Touvron et al. 2023, arXiv:2302.13971; reference: `models/llama` of Transformers
 import dataclasses
 
 from ..models import config_checks
-from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
-from ..models.decoder_style import Style
+from ..models.decoder_model import DECODER_CLASSES, BiasedDecoderConfig
 from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LlamaConfig(DecoderConfig):
+class LlamaConfig(BiasedDecoderConfig):
     """`config.json` of a Llama."""
 
     model_type = "llama"
-
-    attention_bias: bool = False
-    mlp_bias: bool = False
-
-    @property
-    def style(self) -> Style:
-        bias = self.attention_bias
-        return super().style.replace(qkv_bias=bias, out_bias=bias, mlp_bias=self.mlp_bias)
 
     def validate(self) -> None:
         config_checks.multiple(self, "hidden_size", of="num_attention_heads")

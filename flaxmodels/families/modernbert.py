@@ -21,7 +21,7 @@ from ..models.encoders.style import (
     MLPNames,
     PredictionNames,
 )
-from ..models.layer_types import FULL, SLIDING, LayerTypes, first_of
+from ..models.layer_types import FULL, SLIDING, LayerTypes, every
 from ..models.rope_config import Rotary, rope_by_type
 from . import classes_of
 
@@ -41,7 +41,7 @@ class ModernBertConfig(EncoderFields, LayerTypes, Rotary):
         "layer_norm_eps position_embedding_type reference_compile repad_logits_with_grad "
         "sep_token_id sparse_pred_ignore_index sparse_prediction".split()
     )
-    per_layer = {"layer_types": first_of("global_attn_every_n_layers")}
+    per_layer = {"layer_types": every("global_attn_every_n_layers", place=0)}
     pattern = "global_attn_every_n_layers"
     rope_rules = rope_by_type(
         full_attention=160_000.0,

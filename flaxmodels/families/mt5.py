@@ -12,10 +12,8 @@ from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MT5Config(T5Fields):
-    """`config.json` of an mT5."""
-
-    model_type = "mt5"
+class MT5Fields(T5Fields):
+    """The fields of mT5 and UMT5."""
 
     vocab_size: int = 250112
     d_ff: int = 1024
@@ -25,9 +23,12 @@ class MT5Config(T5Fields):
     classifier_dropout: float = 0.0
     decoder_start_token_id: int | None = 0
 
-    @property
-    def scales_states(self) -> bool:
-        return False
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MT5Config(MT5Fields):
+    """`config.json` of an mT5."""
+
+    model_type = "mt5"
 
 
 __getattr__ = classes_of(MT5Config, parts=T5_CLASSES)

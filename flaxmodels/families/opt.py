@@ -114,18 +114,7 @@ def _token_numbers(context: blocks.PassContext, length: int) -> jax.Array:
     return jax.lax.dynamic_slice_in_dim(numbers[:, 0], context.cache.index, length, 1)
 
 
-class OPTPretrained(decoder.Decoder):
-    """The base of every model of the family."""
-
-    config_class = OPTConfig
-    naming = fp.Naming(stacks=("layers",), ignored=(r"(^|\.)decoder\.version$",))
-    tied = (("lm_head/kernel", "model/decoder/embed_tokens/embedding"),)
-    is_parallelizable = True
-    base_model_prefix = "model"
-    input_embeddings_path = "decoder/embed_tokens"
-
-
-class OPTModel(decoder.Backbone, OPTPretrained):
+class OPTBackbone(decoder.Backbone):
     """tokens [B, T] -> hidden states [B, T, D], or as wide as the vectors of tokens.
 
     Positions are counted by the mask where `position_ids` is None: padding has none.
@@ -145,4 +134,12 @@ class OPTModel(decoder.Backbone, OPTPretrained):
         return self.decoder.finish(x)
 
 
-__getattr__ = classes_of(OPTConfig, parts=task_heads.DECODER_HEADS)
+__getattr__ = classes_of(
+    OPTConfig,
+    parts={"Pretrained": decoder.Decoder, "Model": OPTBackbone, **task_heads.DECODER_HEADS},
+    naming=fp.Naming(stacks=("layers",), ignored=(r"(^|\.)decoder\.version$",)),
+    tied=(("lm_head/kernel", "model/decoder/embed_tokens/embedding"),),
+    is_parallelizable=True,
+    base_model_prefix="model",
+    input_embeddings_path="decoder/embed_tokens",
+)

@@ -12,16 +12,10 @@ from . import classes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Qwen2Config(DecoderConfig, LayerTypes):
-    """`config.json` of a Qwen 2. Without `use_sliding_window` there is no window."""
+class QwenFields(DecoderConfig, LayerTypes):
+    """The fields of both generations."""
 
-    model_type = "qwen2"
     per_layer = {"layer_types": window_from("max_window_layers")}
-    unsupported = {
-        **DecoderConfig.unsupported,
-        "attention_bias": (True,),
-        "use_mrope": (False, None),
-    }
 
     vocab_size: int = 151936
     intermediate_size: int = 22016
@@ -32,6 +26,18 @@ class Qwen2Config(DecoderConfig, LayerTypes):
     max_window_layers: int = 28
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Qwen2Config(QwenFields):
+    """`config.json` of a Qwen 2. Without `use_sliding_window` there is no window."""
+
+    model_type = "qwen2"
+    unsupported = {
+        **QwenFields.unsupported,
+        "attention_bias": (True,),
+        "use_mrope": (False, None),
+    }
 
     @property
     def style(self) -> Style:

@@ -8,7 +8,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import blocks
 from .. import params as fp
@@ -16,6 +15,7 @@ from ..config.config import FROM_OTHERS
 from ..core import outputs
 from ..core.model import by_config
 from ..models import config_checks, task_heads
+from ..models.encoder_decoders.positions import sinusoid_table
 from ..models.encoders import heads
 from ..models.encoders.fields import DecodingFields
 from ..models.encoders.model import EncoderModel, EncoderPretrained, encoder_naming
@@ -54,17 +54,9 @@ class RoFormerConfig(DecodingFields):
         config_checks.rotating_heads(self)
 
 
-@functools.lru_cache(maxsize=8)
-def _sinusoids(rows: int, width: int) -> np.ndarray:
-    """Returns the sines, then the cosines of each position: float32 [rows, width]."""
-    steps = np.power(10_000, np.arange(0, width, 2) / width)
-    angles = np.arange(rows)[:, None] / steps[None]
-    return np.concatenate((np.sin(angles), np.cos(angles)), axis=1).astype(np.float32)
-
-
 def _naming_of(model: EncoderPretrained) -> fp.Naming:
     cfg = model.config
-    table = functools.partial(_sinusoids, cfg.max_position_embeddings, cfg.head_dim)
+    table = functools.partial(sinusoid_table, cfg.max_position_embeddings, cfg.head_dim)
     words = r"(.*)embeddings/word_embeddings/embedding$"
     written = fp.Constant(words, r"\1encoder.embed_positions.weight", table)
     return encoder_naming(model.predictions, constants=(written,))
@@ -75,7 +67,7 @@ class RoFormerBackbone(EncoderModel):
 
     def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
         cfg = self.config
-        table = jnp.asarray(_sinusoids(cfg.max_position_embeddings, cfg.head_dim))
+        table = jnp.asarray(sinusoid_table(cfg.max_position_embeddings, cfg.head_dim))
         sin, cos = jnp.split(jnp.take(table, positions, axis=0), 2, axis=-1)
         return blocks.Rotation(cos, sin, pairs=True)
 

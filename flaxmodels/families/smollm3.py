@@ -6,16 +6,20 @@ al. 2025, arXiv:2501.18795; reference: `models/smollm3` of Transformers 5.23.
 
 import dataclasses
 
-from ..config.config import FROM_OTHERS
-from ..models.decoder_model import DECODER_CLASSES, DecoderConfig
-from ..models.decoder_style import Style
-from ..models.layer_types import LayerTypes, rotating, window_without_rope
+from ..config.config import FROM_OTHERS, Config
+from ..models.decoder_model import DECODER_CLASSES, BiasedDecoderConfig
+from ..models.layer_types import FULL, SLIDING, LayerTypes, every
 from ..models.rope_config import one_rope
 from . import classes_of
 
 
+def _window_without_rope(config: Config, layer: int) -> str:
+    windowed = config.sliding_window is not None and not config.no_rope_layers[layer]
+    return SLIDING if windowed else FULL
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SmolLM3Config(DecoderConfig, LayerTypes):
+class SmolLM3Config(BiasedDecoderConfig, LayerTypes):
     """`config.json` of a SmolLM 3. `no_rope_layers` has a number for each layer: 0 for one without
     rotary embedding, else 1; if None every `no_rope_layer_interval`-th is without. These layers
     have the window, if `use_sliding_window` and `layer_types` says nothing else."""
@@ -24,8 +28,8 @@ class SmolLM3Config(DecoderConfig, LayerTypes):
     rope_rules = one_rope(rope_theta=2_000_000.0)
     derived = {"no_rope_layers": None}
     per_layer = {
-        "no_rope_layers": rotating("no_rope_layer_interval"),
-        "layer_types": window_without_rope,
+        "no_rope_layers": every("no_rope_layer_interval", one=0, others=1),
+        "layer_types": _window_without_rope,
     }
 
     vocab_size: int = 128256
@@ -34,8 +38,6 @@ class SmolLM3Config(DecoderConfig, LayerTypes):
     num_attention_heads: int = 16
     num_key_value_heads: int = 4
     max_position_embeddings: int = 32768
-    attention_bias: bool = False
-    mlp_bias: bool = False
     use_sliding_window: bool = False
     sliding_window: int | None = None
     no_rope_layers: tuple[int, ...] = FROM_OTHERS
@@ -44,11 +46,6 @@ class SmolLM3Config(DecoderConfig, LayerTypes):
     bos_token_id: int | None = 128000
     eos_token_id: int | tuple[int, ...] | None = 128001
     tie_word_embeddings: bool = True
-
-    @property
-    def style(self) -> Style:
-        bias = self.attention_bias
-        return super().style.replace(qkv_bias=bias, out_bias=bias, mlp_bias=self.mlp_bias)
 
     def rotation_name(self, layer: int) -> str | None:
         return "default" if self.no_rope_layers[layer] else None

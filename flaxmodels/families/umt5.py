@@ -7,29 +7,17 @@ Chung et al. 2023, arXiv:2304.09151; reference: `models/umt5` of Transformers 5.
 import dataclasses
 
 from ..models.encoder_decoders.t5 import T5_CLASSES
-from ..models.encoder_decoders.t5_config import T5Fields
 from . import classes_of
+from .mt5 import MT5Fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UMT5Config(T5Fields):
+class UMT5Config(MT5Fields):
     """`config.json` of a UMT5."""
 
     model_type = "umt5"
-
-    vocab_size: int = 250112
-    d_ff: int = 1024
-    num_layers: int = 8
-    num_heads: int = 6
-    feed_forward_proj: str = "gated-gelu"
-    classifier_dropout: float = 0.0
-    decoder_start_token_id: int | None = 0
-
     bias_in_every_layer = True
-
-    @property
-    def scales_states(self) -> bool:
-        return True
+    scales_states = True
 
 
 __getattr__ = classes_of(UMT5Config, parts=T5_CLASSES)

@@ -85,6 +85,19 @@ class DecoderConfig(DecoderFields):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BiasedDecoderConfig(DecoderConfig):
+    """Adds whether the projections of attention and of the MLP have biases."""
+
+    attention_bias: bool = False
+    mlp_bias: bool = False
+
+    @property
+    def style(self) -> Style:
+        bias = self.attention_bias
+        return super().style.replace(qkv_bias=bias, out_bias=bias, mlp_bias=self.mlp_bias)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerNormDecoderConfig(DecoderFields):
     """The fields of a decoder with LayerNorms."""
 

@@ -23,32 +23,20 @@ Rule = Callable[[Config, int], Json]
 """(config, number of a layer) -> what a field that has one value a layer says of it."""
 
 
-def every(period: int | str, last: str = FULL, others: str = SLIDING) -> Rule:
-    """Makes the rule that the last of each `period` layers is `last` and the rest are `others`.
+def every(period: int | str, one: Json = FULL, others: Json = SLIDING, *, place: int = -1) -> Rule:
+    """Makes the rule that one of each `period` layers is `one`, and the rest are `others`.
 
     Args:
         period: a number, or the name of the field that has it; None in the field is for no period,
             where the types have been given one by one.
+        place: which of them: 0 is the first, -1 the last.
     """
 
-    def rule(config: Config, layer: int) -> str:
+    def rule(config: Config, layer: int) -> Json:
         size = getattr(config, period) if isinstance(period, str) else period
         if size is not None and size < 1:
             raise ConfigError(f"{type(config).__name__}: {period} is {size}; expected at least 1")
-        return last if size is not None and (layer + 1) % size == 0 else others
-
-    return rule
-
-
-def first_of(period: str) -> Rule:
-    """Makes the rule that the first of each `config.<period>` layers attends to everything, and the
-    others to their windows; None in the field is for no period, as in `every`."""
-
-    def rule(config: Config, layer: int) -> str:
-        size = getattr(config, period)
-        if size is not None and size < 1:
-            raise ConfigError(f"{type(config).__name__}: {period} is {size}; expected at least 1")
-        return FULL if size is not None and layer % size == 0 else SLIDING
+        return one if size is not None and (layer - place) % size == 0 else others
 
     return rule
 
@@ -62,18 +50,6 @@ def window_from(field: str) -> Rule:
         return SLIDING if windowed else FULL
 
     return rule
-
-
-def rotating(period: str) -> Rule:
-    """Makes the rule that the last of each `config.<period>` layers has no rotary embedding: 0, and
-    the others 1 (`no_rope_layers` of SmolLM 3)."""
-    return every(period, last=0, others=1)  # pyright: ignore[reportArgumentType]
-
-
-def window_without_rope(config: Config, layer: int) -> str:
-    """Says that the layers without rotary embedding have the window, if there is one (SmolLM 3)."""
-    windowed = config.sliding_window is not None and not config.no_rope_layers[layer]
-    return SLIDING if windowed else FULL
 
 
 def expanded(config: Config, field: str) -> tuple[str, ...]:

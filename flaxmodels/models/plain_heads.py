@@ -9,15 +9,8 @@ from .layer_types import LayerKinds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PlainHeads(LayerKinds):
+class EvenHeads(LayerKinds):
     """Heads that are together as wide as the model, each with keys and values of its own."""
-
-    unsupported: ClassVar = {**config_checks.NOT_IMPLEMENTED, "is_decoder": (False, True, None)}
-
-    @property
-    def style(self) -> Style:
-        """The values by which the family differs from Llama."""
-        raise TypeError(f"{type(self).__name__} defines no style")
 
     @property
     def head_dim(self) -> int:
@@ -33,6 +26,18 @@ class PlainHeads(LayerKinds):
         config_checks.multiple(self, "hidden_size", of="num_attention_heads")
         super().validate()
         config_checks.pruned_heads(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlainHeads(EvenHeads):
+    """Such heads of a decoder."""
+
+    unsupported: ClassVar = {**config_checks.NOT_IMPLEMENTED, "is_decoder": (False, True, None)}
+
+    @property
+    def style(self) -> Style:
+        """The values by which the family differs from Llama."""
+        raise TypeError(f"{type(self).__name__} defines no style")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

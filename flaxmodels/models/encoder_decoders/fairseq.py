@@ -20,9 +20,10 @@ from ...params.tree.weights import Weight
 from .. import decoder, task_heads
 from ..bart_layers import BartLayer
 from ..base import PretrainedModel
-from . import heads, positions
+from . import heads
 from .fairseq_config import FairseqConfig
 from .inputs import wrapped
+from .positions import counted, sinusoid_table, sinusoids
 from .scaffold import EncoderDecoder, EncoderDecoderBackbone
 
 
@@ -94,23 +95,23 @@ class FairseqStack(decoder.Backbone, FairseqPretrained):
         x = self.perturb_embeddings(x)
         if style.embedding_norm == "tokens":
             x = self.layernorm_embedding(x)
-        x = x + jnp.broadcast_to(self._positions(tokens, context), x.shape)
+        x = x + jnp.broadcast_to(self.positions(tokens, context), x.shape)
         if style.embedding_norm == "sum":
             x = self.layernorm_embedding(x)
         return self.drop(x, deterministic=context.deterministic)
 
-    def _positions(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
+    def positions(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
         """Returns what is added to the vectors of tokens for where they stand: [B or 1, T, D]."""
         cfg, style = self.config, self.config.bart_style
         if style.positions == "learned":
             return self.embed_positions(context.positions + style.position_offset, self.dtype)
         if style.positions == "sinusoids":
-            table = positions.sinusoid_table(cfg.max_position_embeddings, cfg.d_model)
+            table = sinusoid_table(cfg.max_position_embeddings, cfg.d_model)
             return jnp.take(table, context.positions, axis=0).astype(self.dtype)
         start = 0 if context.cache is None else context.cache.index
         ids = tokens.input_ids if tokens.position_ids is None else None
-        rows = positions.counted(ids, context.positions, cfg.pad_token_id, start)
-        return positions.sinusoids(rows, cfg.d_model, cfg.pad_token_id).astype(self.dtype)
+        rows = counted(ids, context.positions, cfg.pad_token_id, start)
+        return sinusoids(rows, cfg.d_model, cfg.pad_token_id).astype(self.dtype)
 
     def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
         return self.layers(x, context)
@@ -150,7 +151,7 @@ def _names(model: PretrainedModel) -> fp.Naming:
     naming = dataclasses.replace(NAMING, ignored=NAMING.ignored + computed)
     if cfg.kind.positions == "counted" or not model.saves_positions:
         return naming
-    table = functools.partial(positions.sinusoid_table, cfg.max_position_embeddings, cfg.d_model)
+    table = functools.partial(sinusoid_table, cfg.max_position_embeddings, cfg.d_model)
     beside, path = r"(.*/)?((?:en|de)coder)/layers/0/fc1/kernel", r"\1\2/embed_positions/embedding"
     return dataclasses.replace(naming, constants=(fp.Constant(beside, path, table),))
 

@@ -25,7 +25,7 @@ def sinusoids(rows: jax.Array, width: int, pad: int | None) -> jax.Array:
 
 @functools.lru_cache(maxsize=8)
 def sinusoid_table(rows: int, width: int) -> np.ndarray:
-    """Makes the sinusoids of Marian and Pegasus: float32 [rows, width]. Frequencies are
+    """Makes the sinusoids of Marian, Pegasus and RoFormer: float32 [rows, width]. Frequencies are
     10000**(-2i / width), computed in float64 as there."""
     columns = np.arange(width)
     angles = np.arange(rows)[:, None] / 10_000 ** (2 * (columns // 2) / width)

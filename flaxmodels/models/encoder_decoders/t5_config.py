@@ -50,6 +50,8 @@ class T5Fields(LayerKinds):
 
     bias_in_every_layer: ClassVar[bool] = False
     """Whether each layer has a table of relative bias; else the first has it for all."""
+    scales_states: ClassVar[bool] = False
+    """Whether the decoder's states are multiplied with d_model**-0.5 before the head."""
 
     @property
     def num_hidden_layers(self) -> int:
@@ -76,11 +78,6 @@ class T5Fields(LayerKinds):
         """The activation of the MLP."""
         name = self.feed_forward_proj.removeprefix("gated-")
         return "gelu_new" if self.feed_forward_proj == "gated-gelu" else name
-
-    @property
-    def scales_states(self) -> bool:
-        """Whether the decoder's states are multiplied with d_model**-0.5 before the head."""
-        raise TypeError(f"{type(self).__name__} defines no scales_states")
 
     @property
     def initializer_range(self) -> float:
@@ -146,7 +143,7 @@ class ScaledHead(T5Fields):
     scale_decoder_outputs: bool = FROM_OTHERS
 
     @property
-    def scales_states(self) -> bool:
+    def scales_states(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.scale_decoder_outputs
 
 

@@ -5,13 +5,13 @@ from typing import ClassVar
 
 from ...documents.json_values import ConfigError
 from .. import config_checks
-from ..layer_types import LayerKinds
+from ..plain_heads import EvenHeads
 from .style import EncoderStyle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncoderFields(LayerKinds):
-    """What follows of the fields of an encoder, which heads together are as wide as."""
+class EncoderFields(EvenHeads):
+    """What follows of the fields of an encoder."""
 
     @property
     def style(self) -> EncoderStyle:
@@ -23,16 +23,6 @@ class EncoderFields(LayerKinds):
         return self.style
 
     @property
-    def head_dim(self) -> int:
-        """Width of a head."""
-        return self.hidden_size // self.num_attention_heads
-
-    @property
-    def num_key_value_heads(self) -> int:
-        """Every head has keys and values of its own."""
-        return self.num_attention_heads
-
-    @property
     def first_position(self) -> int:
         padding = self.style.padding_position
         return 0 if padding is None else padding + 1
@@ -42,11 +32,6 @@ class EncoderFields(LayerKinds):
         if self.style.embeddings.positions is None:
             return None
         return self.max_position_embeddings - self.first_position
-
-    def validate(self) -> None:
-        super().validate()
-        config_checks.multiple(self, "hidden_size", of="num_attention_heads")
-        config_checks.pruned_heads(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from .. import task_heads
 from ..base import PretrainedModel
 from .branch import grown
 from .heads import EncoderHead
-from .pooling import mean_of_tokens
 
 
 class TransformedHead(EncoderHead):
@@ -30,7 +29,7 @@ class SequenceClassification(TransformedHead, task_heads.SimpleHead):
     def head(self, base, out, given) -> outputs.LogitsOutput:
         x = out.last_hidden_state
         mean = self.config.classifier_pooling == "mean"
-        x = mean_of_tokens(x, given.attention_mask) if mean else x[:, 0]
+        x = task_heads.mean_of_tokens(x, given.attention_mask) if mean else x[:, 0]
         logits = self.logits(x, self.config.num_labels, given.deterministic)
         return outputs.LogitsOutput.of(out, logits=logits)
 
@@ -63,7 +62,7 @@ class MultipleChoice(TransformedHead, task_heads.MultipleChoice):
     def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
         x, mask = out.last_hidden_state, given.attention_mask
         if self.config.classifier_pooling == "mean":
-            x = mean_of_tokens(x, mask)
+            x = task_heads.mean_of_tokens(x, mask)
         elif mask is None:
             x = x[:, 0]
         else:

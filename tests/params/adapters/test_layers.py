@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from flaxmodels import params as fp
 from flaxmodels.blocks import Embed, Linear
-from flaxmodels.models.encoders.conv import Conv
+from flaxmodels.families.deberta_v2 import Conv
 from flaxmodels.params.adapters.adapter import Adapter
 from flaxmodels.params.adapters.ia3 import IA3
 from flaxmodels.params.adapters.lora import LoRA
