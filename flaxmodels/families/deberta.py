@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import blocks
 from .. import params as fp
+from ..core.model import by_config
 from ..models import config_checks
 from ..models.encoders.branch import Branch, Part, Vector
 from ..models.encoders.disentangled import (
@@ -65,21 +66,20 @@ class DebertaLayer(DisentangledLayer):
         return blocks.split_heads(y, self.config.head_dim)
 
 
-class DebertaPretrained(DisentangledPretrained):
-    """The base of every model of the family. Checkpoints have q, k and v of each head joined."""
-
-    config_class = DebertaConfig
-
-    def named(self, **more: object) -> fp.Naming:
-        parts, heads = ("query_proj", "key_proj", "value_proj"), self.config.num_attention_heads
-        joined = fp.Joined("attention/self/in_proj", parts, heads)
-        return super().named(joined=(joined,), **more)
+def _naming_of(model: DisentangledPretrained) -> fp.Naming:
+    """Makes the naming: checkpoints have q, k and v of each head joined."""
+    parts, heads = ("query_proj", "key_proj", "value_proj"), model.config.num_attention_heads
+    return model.named(joined=(fp.Joined("attention/self/in_proj", parts, heads),))
 
 
-class DebertaModel(DisentangledModel, DebertaPretrained):
+class DebertaBackbone(DisentangledModel):
     """tokens [B, T] -> hidden states [B, T, D]."""
 
     layer = DebertaLayer
 
 
-__getattr__ = classes_of(DebertaConfig, parts=DISENTANGLED_CLASSES)
+__getattr__ = classes_of(
+    DebertaConfig,
+    parts=DISENTANGLED_CLASSES | {"Model": DebertaBackbone},
+    naming=by_config(_naming_of),
+)

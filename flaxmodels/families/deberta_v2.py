@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks
-from .. import params as fp
 from ..blocks import Kind
+from ..core.model import by_config
 from ..documents.json_values import ConfigError
 from ..models import config_checks
 from ..models.encoders.branch import Part, at, grown
@@ -22,7 +22,6 @@ from ..models.encoders.disentangled import (
     DisentangledFields,
     DisentangledLayer,
     DisentangledModel,
-    DisentangledPretrained,
     DistanceNames,
     are_tokens,
 )
@@ -135,17 +134,7 @@ class DebertaV2Layer(DisentangledLayer):
         return y if there is None else jnp.where(there[..., None], y, 0), cache, weights
 
 
-class DebertaV2Pretrained(DisentangledPretrained):
-    """The base of every model of the family. The convolution is the first layer's, and checkpoints
-    have it beside the layers."""
-
-    config_class = DebertaV2Config
-
-    def named(self, **more: object) -> fp.Naming:
-        return super().named(names=((r"encoder/layer/0/conv/", "encoder/conv/"),), **more)
-
-
-class DebertaV2Model(DisentangledModel, DebertaV2Pretrained):
+class DebertaV2Backbone(DisentangledModel):
     """tokens [B, T] -> hidden states [B, T, D]."""
 
     layer = DebertaV2Layer
@@ -158,4 +147,11 @@ class DebertaV2Model(DisentangledModel, DebertaV2Pretrained):
         return at(self, _NORM)(table) if self.config.norm_rel_ebd == "layer_norm" else table
 
 
-__getattr__ = classes_of(DebertaV2Config, parts=DISENTANGLED_CLASSES)
+# The convolution is the first layer's, and checkpoints have it beside the layers.
+_NAMES = ((r"encoder/layer/0/conv/", "encoder/conv/"),)
+
+__getattr__ = classes_of(
+    DebertaV2Config,
+    parts=DISENTANGLED_CLASSES | {"Model": DebertaV2Backbone},
+    naming=by_config(lambda self: self.named(names=_NAMES)),
+)

@@ -5,7 +5,6 @@ Touvron et al. 2023, arXiv:2302.13971; reference: `models/llama` of Transformers
 
 import dataclasses
 
-from ..models import config_checks
 from ..models.decoder_model import DECODER_CLASSES, BiasedDecoderConfig
 from . import classes_of
 
@@ -15,10 +14,7 @@ class LlamaConfig(BiasedDecoderConfig):
     """`config.json` of a Llama."""
 
     model_type = "llama"
-
-    def validate(self) -> None:
-        config_checks.multiple(self, "hidden_size", of="num_attention_heads")
-        super().validate()
+    splits_width = True
 
 
 __getattr__ = classes_of(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import blocks
+from ..core.model import by_config
 from ..models import config_checks
 from ..models.encoder_decoders import t5
 from ..models.encoder_decoders.t5_config import ScaledHead
@@ -204,15 +205,9 @@ class LongT5Encoder(t5.T5Stack):
         return super().run_layers(x, context)
 
 
-class LongT5Pretrained(t5.T5Pretrained):
-    """The base of every model of the family."""
-
-    config_class = LongT5Config
-    encoder_class = LongT5Encoder
-
-    @property
-    def encoder_attention(self) -> str:
-        return _LAYERS[self.config.encoder_attention_type].inside
-
-
-__getattr__ = classes_of(LongT5Config, parts=t5.T5_CLASSES)
+__getattr__ = classes_of(
+    LongT5Config,
+    parts=t5.T5_CLASSES,
+    encoder_class=LongT5Encoder,
+    encoder_attention=by_config(lambda self: _LAYERS[self.config.encoder_attention_type].inside),
+)

@@ -5,7 +5,7 @@ Gunasekar et al. 2023, arXiv:2306.11644; reference: `models/phi` of Transformers
 
 import dataclasses
 
-from ..models import config_checks, rope_config
+from ..models import rope_config
 from ..models.decoder_model import DECODER_CLASSES, LayerNormDecoderConfig
 from ..models.decoder_style import LogitStyle, QKNorm, Style
 from . import classes_of
@@ -16,6 +16,7 @@ class PhiConfig(LayerNormDecoderConfig):
     """`config.json` of a Phi."""
 
     model_type = "phi"
+    splits_width = True
     rope_rules = rope_config.one_rope(partial_rotary_factor=0.5)
 
     vocab_size: int = 51200
@@ -44,10 +45,6 @@ class PhiConfig(LayerNormDecoderConfig):
             added_dropouts=(self.resid_pdrop, self.resid_pdrop),
             logits=LogitStyle(use_bias=True),
         )
-
-    def validate(self) -> None:
-        config_checks.multiple(self, "hidden_size", of="num_attention_heads")
-        super().validate()
 
 
 __getattr__ = classes_of(PhiConfig, parts=DECODER_CLASSES)

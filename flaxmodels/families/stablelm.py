@@ -5,7 +5,7 @@ Bellagente et al. 2024, arXiv:2402.17834; reference: `models/stablelm` of Transf
 
 import dataclasses
 
-from ..models import config_checks, rope_config
+from ..models import rope_config
 from ..models.decoder_model import DECODER_CLASSES, DecoderPretrained, LayerNormDecoderConfig
 from ..models.decoder_style import QKNorm, Style
 from . import classes_of
@@ -17,6 +17,7 @@ class StableLmConfig(LayerNormDecoderConfig):
     `self_attn.q_layernorm.norms.<head>.weight`."""
 
     model_type = "stablelm"
+    splits_width = True
     rope_rules = rope_config.one_rope(partial_rotary_factor=0.25)
 
     vocab_size: int = 50304
@@ -41,10 +42,6 @@ class StableLmConfig(LayerNormDecoderConfig):
             qkv_bias=self.use_qkv_bias,
             added_dropouts=(0.0, self.hidden_dropout),
         )
-
-    def validate(self) -> None:
-        config_checks.multiple(self, "hidden_size", of="num_attention_heads")
-        super().validate()
 
 
 __getattr__ = classes_of(

@@ -39,6 +39,9 @@ class DecoderFields(LayerKinds, rope_config.Rotary):
         "head_dim": config_checks.even_share,
     }
 
+    splits_width: ClassVar[bool] = False
+    """Whether the number of heads divides the model's width, even where `head_dim` is given."""
+
     vocab_size: int = 32000
     hidden_size: int = 4096
     intermediate_size: int = 11008
@@ -61,6 +64,8 @@ class DecoderFields(LayerKinds, rope_config.Rotary):
         raise TypeError(f"{type(self).__name__} defines no style")
 
     def validate(self) -> None:
+        if self.splits_width:
+            config_checks.multiple(self, "hidden_size", of="num_attention_heads")
         super().validate()
         config_checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
         config_checks.pruned_heads(self)

@@ -119,14 +119,11 @@ class T5Pretrained(PretrainedModel):
     encoder_class: ClassVar[type[T5Stack]] = T5Stack
     is_encoder: ClassVar[bool] = False
     """Whether there is no decoder."""
+    encoder_attention: ClassVar[str] = "SelfAttention"
+    """What checkpoints call the attention in the encoder."""
 
     naming = by_config(_naming_of)
     tied = by_config(_ties_of)
-
-    @property
-    def encoder_attention(self) -> str:
-        """Returns what checkpoints call the attention in the encoder."""
-        return "SelfAttention"
 
     @nn.nowrap
     def stack(self, table: blocks.Embed | None, *, is_decoder: bool) -> T5Stack:
