@@ -68,9 +68,16 @@ class AutoConfig:
         """Lets configurations of a kind be read by a class of your own.
 
         Raises:
+            TypeError: it is no class of configurations.
             ValueError: the class's `model_type` is another, or is taken.
         """
+        _check_config_class(config)
         registration.add_config(model_type, config, exist_ok=exist_ok)
+
+
+def _check_config_class(given: object) -> None:
+    if not isinstance(given, type) or not issubclass(given, Config):
+        raise TypeError(f"{given!r:.80} is no class of configurations, as fm.LlamaConfig is one")
 
 
 class _Auto:
@@ -98,8 +105,7 @@ class _Auto:
             ValueError: the model class reads another configuration, or a family has one for it.
         """
         registration.check_model_class(model_class)
-        if not isinstance(config_class, type) or not issubclass(config_class, Config):
-            raise TypeError(f"{config_class!r} is no class of configurations; it comes first")
+        _check_config_class(config_class)
         kind = config_class.model_type
         if model_class.config_class is not config_class:
             raise ValueError(

@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import sharding as fs
+from ..blocks.inputs import as_array
 from ..calls.concrete import exceeds
 from ..core import outputs
 from ..models import config_checks
@@ -209,20 +210,33 @@ class BigBirdForQuestionAnswering(BigBirdPretrained, heads.EncoderHead):
                 `token_type_ids` are given, these tokens are of type 0, and others of type 1.
         """
         base = self.base()
-        if question_lengths is None and input_ids is not None:
-            ends = jnp.asarray(input_ids) == self.config.sep_token_id
-            question_lengths = jnp.argmax(ends, axis=-1, keepdims=True) + 1
-        if question_lengths is not None and inputs.get("token_type_ids") is None:
-            tokens = inputs.get("inputs_embeds") if input_ids is None else input_ids
-            length = 0 if tokens is None else jnp.shape(tokens)[1]
-            inputs["token_type_ids"] = jnp.where(_before(question_lengths, length), 0, 1)
+        question = self._question(input_ids, inputs.get("inputs_embeds"), question_lengths)
+        if question is not None and inputs.get("token_type_ids") is None:
+            inputs["token_type_ids"] = jnp.where(question, 0, 1)
         out = base(input_ids, attention_mask, **inputs)
         logits = self._answers(out.last_hidden_state, inputs.get("deterministic", True))
-        if question_lengths is not None:
-            question = _before(question_lengths, logits.shape[1]).at[:, 0].set(False)
+        if question is not None:
+            question = question.at[:, 0].set(False)
             logits = logits - jnp.where(question, _OF_QUESTIONS, 0.0)[..., None]
         start, end = logits[..., 0], logits[..., 1]
         return outputs.QuestionAnsweringOutput.of(out, start_logits=start, end_logits=end)
+
+    def _question(
+        self, ids: jax.Array | None, vectors: jax.Array | None, lengths: jax.Array | None
+    ) -> jax.Array | None:
+        """Returns bool [B, T], which tokens are of the question; None where nothing says it, and
+        for tokens that the backbone will refuse."""
+        tokens = as_array("input_ids", vectors if ids is None else ids)
+        if tokens is None or tokens.ndim != (3 if ids is None else 2) or tokens.size == 0:
+            return None
+        if lengths is None and ids is None:
+            return None
+        if lengths is None:
+            ends = jnp.asarray(tokens) == self.config.sep_token_id
+            lengths = jnp.argmax(ends, axis=-1, keepdims=True) + 1
+        batch, length = tokens.shape[:2]
+        blocks.check_ids("question_lengths", lengths, (batch, 1), length + 1, "lengths")
+        return jnp.arange(length)[None] < jnp.asarray(lengths)
 
     def _answers(self, x: jax.Array, deterministic: bool) -> jax.Array:
         """Computes logits [B, T, 2] of x [B, T, D]: by an MLP, normed after it, and a product."""
@@ -238,11 +252,6 @@ class BigBirdForQuestionAnswering(BigBirdPretrained, heads.EncoderHead):
         y = blocks.ACTIVATIONS[cfg.hidden_act](modules.at(up)(drop(x)))
         y = modules.at(norm)(drop(modules.at(down)(y)) + x)
         return modules.at(last)(y)
-
-
-def _before(lengths: jax.Array, length: int) -> jax.Array:
-    """Returns bool [B, T], which of T = `length` places are before the lengths [B, 1]."""
-    return jnp.arange(length)[None] < jnp.asarray(lengths)
 
 
 _ANSWERS = ("intermediate/dense", "output/dense", "output/LayerNorm", "qa_outputs")

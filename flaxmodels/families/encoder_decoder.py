@@ -48,7 +48,7 @@ class EncoderDecoderConfig(Config):
                 raise ConfigError(
                     f"{name}: {half} is a {part.model_type}, which is no {auto_class}"
                 )
-        if getattr(self.encoder, "is_encoder_decoder", False):
+        if hasattr(self.encoder, "half"):
             raise ConfigError(
                 f"{name}: encoder is a {self.encoder.model_type}, which has a decoder of its own"
             )

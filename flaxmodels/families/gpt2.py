@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from .. import blocks
 from .. import params as fp
+from ..config.config import Config
 from ..core import outputs
 from ..documents.json_values import ConfigError
 from ..models import config_checks, decoder, task_heads
@@ -83,7 +84,7 @@ class GPT2Config(GPTFields):
 class _Projections(nn.Module):
     """Both kinds of attention: some projections are one, and queries may be scaled by layer."""
 
-    config: GPT2Config
+    config: Config
     options: blocks.ModelOptions
 
     def heads(self, x: jax.Array, name: str, parts: int, width: int) -> list[jax.Array]:

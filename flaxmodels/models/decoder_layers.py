@@ -29,7 +29,7 @@ class DecoderAttention(nn.Module):
 
         q, k = project(num_heads, "heads", "q_proj"), project(num_kv_heads, "kv_heads", "k_proj")
         v = project(num_kv_heads, "kv_heads", "v_proj")
-        q, k = _normed(style, (q, k), cfg.head_dim)
+        q, k = (_normed(style, i, x, cfg.head_dim) for i, x in enumerate((q, k)))
         y, cache, weights = blocks.self_attention(
             self,
             q,
@@ -96,20 +96,13 @@ class DecoderLayer(nn.Module):
         return blocks.MLP(*shape, self.options.rules, out_std=style.out_std, **told)(x)
 
 
-def _normed(
-    style: Style, projections: tuple[jax.Array, jax.Array], head_dim: int
-) -> tuple[jax.Array, jax.Array]:
-    """Splits the projections q and k [B, T, N*H] into heads, normed as `style.qk_norm` says."""
-    if style.qk_norm is None:
-        q, k = (blocks.split_heads(x, head_dim) for x in projections)
-        return q, k
-    over, use_bias = style.qk_norm.over, style.qk_norm.use_bias
-    normed = []
-    named = zip(projections, style.qk_norm.names, ("heads", "kv_heads"), strict=True)
-    for x, name, heads in named:
-        if over != "all":
-            x = blocks.split_heads(x, head_dim)
-        axes = (heads, "norm") if over == "heads" else ("norm",)
-        x = style.norm(name, use_bias=use_bias, axes=axes)(x)
-        normed.append(blocks.split_heads(x, head_dim) if over == "all" else x)
-    return normed[0], normed[1]
+def _normed(style: Style, i: int, x: jax.Array, head_dim: int) -> jax.Array:
+    """Splits x [B, T, N*H], queries (`i` = 0) or keys (1), into heads, normed as `style.qk_norm`
+    says."""
+    if (norm := style.qk_norm) is None:
+        return blocks.split_heads(x, head_dim)
+    axes = (("heads", "kv_heads")[i], "norm") if norm.over == "heads" else ("norm",)
+    module = style.norm(norm.names[i], use_bias=norm.use_bias, axes=axes)
+    if norm.over == "all":
+        return blocks.split_heads(module(x), head_dim)
+    return module(blocks.split_heads(x, head_dim))

@@ -6,6 +6,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ..blocks import extended_attention_mask, get_head_mask, invert_attention_mask
+from ..blocks.inputs import as_array
 from ..config.config import Config
 from ..core.model import Mixin
 from ..params.errors import warn_once
@@ -61,7 +62,9 @@ class MaskHelpers(Mixin):
         pad = self.config.pad_token_id
         if attention_mask is not None or pad is None or isinstance(input_ids, Tracer):
             return
-        ids = np.asarray(input_ids)
+        ids = np.asarray(as_array("input_ids", input_ids))
+        if not ids.ndim:
+            raise ValueError(f"input_ids is {ids}; expected [B, T]")
         if not ids.size or not np.isin(ids[..., [0, -1]], pad).any():
             return
         same = [name for name in ("bos", "eos") if _is(self.config, f"{name}_token_id", pad)]

@@ -41,9 +41,16 @@ class Switches(Mixin):
                 f"{type(self).__name__} has no stack of layers of ours that remat could act on; "
                 "wrap your own layers with nn.remat"
             )
-        options = dict(gradient_checkpointing_kwargs or {})
+        options = {} if gradient_checkpointing_kwargs is None else gradient_checkpointing_kwargs
+        if not isinstance(options, Mapping):
+            raise TypeError(
+                f"gradient_checkpointing_kwargs is {options!r:.80}; expected a mapping of policy "
+                "and prevent_cse"
+            )
         if not isinstance(policy, Mapping):
-            policy = {"policy": policy}
+            policy = {} if "policy" in options and policy == "full" else {"policy": policy}
+        if twice := policy.keys() & options.keys():
+            raise TypeError(f"{', '.join(sorted(twice))}: given twice; leave out one of them")
         return self.clone(remat={**policy, **options})
 
     def gradient_checkpointing_disable(self) -> Self:

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from .. import blocks
+from ..blocks.inputs import as_array
 from ..core import outputs
 from ..core.deferred import DeferredLogits, placed, shaped
 from ..params.tree.weights import Weight
@@ -180,6 +180,8 @@ def last(x: jax.Array, logits_to_keep: int) -> jax.Array:
         keep = operator.index(logits_to_keep)
     except TypeError:
         raise TypeError(f"{expected}, static") from None
+    if isinstance(logits_to_keep, bool):
+        raise TypeError(expected)
     if keep < 0:
         raise ValueError(expected)
     return x[:, -keep:]
@@ -328,9 +330,9 @@ def fold_choices(inputs: Mapping[str, PyTree]) -> tuple[tuple[int, ...], dict[st
     """
     lead, folded = None, dict(inputs)
     for name, kept in _FOLDED.items():
-        if (x := inputs.get(name)) is None:
+        if (x := as_array(name, inputs.get(name))) is None:
             continue
-        shape = jnp.shape(x)
+        shape = x.shape
         if len(shape) != 2 + kept or 0 in shape or lead not in (None, shape[:2]):
             form = ["B", "C"] if lead is None else list(lead)
             form = ", ".join(map(str, [*form, "T", "D"][: 2 + kept]))
@@ -339,6 +341,5 @@ def fold_choices(inputs: Mapping[str, PyTree]) -> tuple[tuple[int, ...], dict[st
                 "of it empty"
             )
         lead = shape[:2]
-        x = x if hasattr(x, "reshape") else np.asarray(x)
         folded[name] = x.reshape(-1, *shape[2:])
     return lead or (), folded

@@ -179,6 +179,23 @@ def test_a_question_is_of_the_first_type_and_holds_no_answer_but_the_first_token
     assert (vectors.start_logits > -1e5).all()
 
 
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"input_ids": [[3, 4], [5, 6]], "question_lengths": [1, 2]}, r"expected \[2, 1\]"),
+        ({"input_ids": [[3, 4]], "question_lengths": [[3]]}, "there are 3 lengths, 0 to 2"),
+        ({"input_ids": [[3, 4]], "question_lengths": [[1.0]]}, "must be integers, got float"),
+        ({"input_ids": [3, 4]}, r"input_ids has shape \(2,\): expected \[B, T\]"),
+        ({"inputs_embeds": "text", "question_lengths": [[1]]}, r"inputs_embeds has shape \(\)"),
+        ({"input_ids": [[3, 4], [5]]}, "input_ids has rows of different lengths"),
+    ],
+)
+def test_lengths_of_questions_that_are_none_are_refused(inputs, message):
+    model = fm.BigBirdForQuestionAnswering(fm.BigBirdConfig.from_dict(TINY))
+    with pytest.raises((TypeError, ValueError), match=message):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), **inputs))
+
+
 @pytest.mark.soak
 def test_a_decoder_that_attends_to_an_encoder_is_berts():
     """The reference's attends to the encoder in the place of itself, and old Flax's does not."""

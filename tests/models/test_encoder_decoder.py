@@ -42,6 +42,7 @@ def test_a_projection_is_there_where_widths_differ():
         ({"decoder": fm.LlamaConfig()}, "decoder is a llama, whose layers cannot attend"),
         ({"decoder": fm.T5Config()}, "decoder is a t5, which is no AutoModelForCausalLM"),
         ({"encoder": fm.BartConfig()}, "encoder is a bart, which has a decoder of its own"),
+        ({"encoder": fm.T5Config()}, "encoder is a t5, which has a decoder of its own"),
         ({"encoder": BERT.replace(is_decoder=True, add_cross_attention=True)}, "no other encoder"),
     ],
 )

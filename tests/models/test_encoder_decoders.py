@@ -385,3 +385,9 @@ def test_labels_of_another_form_make_no_decoder_inputs():
     ]:
         with pytest.raises((TypeError, ValueError), match=said):
             MODEL.prepare_decoder_input_ids_from_labels(labels)
+
+
+@pytest.mark.parametrize("cls", [fm.BartModel, fm.MBartModel])
+def test_no_labels_make_no_decoder_tokens(cls):
+    model = cls(cls.config_class(decoder_start_token_id=2))
+    assert model.prepare_decoder_input_ids_from_labels(np.zeros((2, 0), int)).shape == (2, 0)

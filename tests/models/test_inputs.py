@@ -373,3 +373,43 @@ def test_a_symbolic_length_is_exported():
     np.testing.assert_allclose(
         exported.call(params("gpt2"), IDS), call("gpt2", IDS).logits, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        (
+            lambda: fm.BertModel(fm.BertConfig(), add_pooling_layer="no"),
+            "add_pooling_layer is 'no'",
+        ),
+        (lambda: call("llama", IDS, logits_to_keep=True), "logits_to_keep is True; expected 0"),
+        (
+            lambda: MODELS["bert"].warn_if_padding_and_no_attention_mask([[1], [1, 2]]),
+            "input_ids has rows of different lengths",
+        ),
+        (lambda: MODELS["bert"].warn_if_padding_and_no_attention_mask(3), "expected .B, T."),
+        (
+            lambda: fm.BertForMultipleChoice(MODELS["bert"].config).init(
+                jax.random.key(0), [[[1], [1, 2]]]
+            ),
+            "input_ids has rows of different lengths",
+        ),
+        (lambda: fm.AutoConfig.register("mine", "Mine"), "'Mine' is no class of configurations"),
+        (lambda: fm.AutoConfig.register("llama", fm.LlamaModel), "no class of configurations"),
+        (
+            lambda: MODELS["gpt2"].gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs=["full"]
+            ),
+            "expected a mapping of policy and prevent_cse",
+        ),
+        (
+            lambda: MODELS["gpt2"].gradient_checkpointing_enable(
+                "dots_saveable", gradient_checkpointing_kwargs={"policy": "full"}
+            ),
+            "policy: given twice",
+        ),
+    ],
+)
+def test_what_is_none_of_the_kind_is_refused_by_its_name(refused, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        refused()

@@ -56,14 +56,10 @@ class FairseqPretrained(PretrainedModel):
 
 class FairseqStack(decoder.Backbone, FairseqPretrained):
     """tokens [B, T] -> hidden states [B, T, D]: an encoder or, where its config `is_decoder`, a
-    decoder.
+    decoder."""
 
-    Attributes:
-        table: of tokens; None for one of its own, `embed_tokens`.
-    """
-
-    table: blocks.Embed | None = None
-
+    table: ClassVar[Any] = None
+    """Of tokens; None for one of its own, `embed_tokens`."""
     not_taken = frozenset(("token_type_ids", "head_mask"))
     input_embeddings_path = "embed_tokens"
 
@@ -118,6 +114,12 @@ class FairseqStack(decoder.Backbone, FairseqPretrained):
 
     def finish(self, x: jax.Array) -> jax.Array:
         return self.layer_norm(x) if self.config.bart_style.norm_first else x
+
+
+class FairseqHalf(FairseqStack):
+    """A half of a model, which may be given the `table` of tokens that both halves read."""
+
+    table: Any = None
 
 
 def _tables(model: PretrainedModel) -> tuple[str, str, str]:
@@ -184,7 +186,7 @@ class FairseqModel(FairseqBoth, EncoderDecoderBackbone):
         if self.config.shares_tables:
             self.shared = table = token_table(self.config)
         self.encoder, self.decoder = (
-            FairseqStack(**{**self.shared_fields, "config": config, "table": table})
+            FairseqHalf(**{**self.shared_fields, "config": config, "table": table})
             for config in (self.config.half(is_decoder=False), self.config.half(is_decoder=True))
         )
 

@@ -186,18 +186,7 @@ class QuestionAnswering(EncoderDecoderHead):
     loss_kind = "question_answering"
 
     @nn.compact
-    def __call__(
-        self,
-        input_ids: jax.Array | None = None,
-        attention_mask: jax.Array | None = None,
-        decoder_input_ids: jax.Array | None = None,
-        decoder_attention_mask: jax.Array | None = None,
-        **given: Unpack[inputs.Inputs],
-    ) -> outputs.Seq2SeqQuestionAnsweringOutput:
-        """Computes the logits of places."""
-        inputs.check_names(type(self).__name__, {**given}, inputs.Inputs, self.not_taken)
-        tokens = input_ids, attention_mask, decoder_input_ids, decoder_attention_mask
-        encoded, out = self.run_both(*tokens, {**given})
+    def finish(self, encoded, out) -> outputs.Seq2SeqQuestionAnsweringOutput:
         logits = self.classify(out.last_hidden_state, 2, "qa_outputs")
         places = {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
         return outputs.Seq2SeqQuestionAnsweringOutput.of(encoded, out, **places)

@@ -117,7 +117,8 @@ def wrapped(ids: jax.Array, pad: int | None) -> jax.Array:
     first. Source: `shift_tokens_right` of mBART."""
     ids = _padded(_tokens(ids), pad)
     last = (ids != pad).sum(axis=1, keepdims=True) - 1
-    return jnp.concatenate([jnp.take_along_axis(ids, last, axis=1), ids[:, :-1]], axis=1)
+    first = jnp.take_along_axis(ids, last, axis=1)
+    return jnp.concatenate([first, ids[:, :-1]], axis=1)[:, : ids.shape[1]]
 
 
 def _tokens(ids: object) -> jax.Array:

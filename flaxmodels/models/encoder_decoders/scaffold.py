@@ -35,6 +35,23 @@ class EncoderDecoder(PretrainedModel):
         """The decoder as a model of its own."""
         raise TypeError(f"{type(self).__name__} defines no decoder_alone")
 
+    def __call__(
+        self,
+        input_ids: jax.Array | None = None,
+        attention_mask: jax.Array | None = None,
+        decoder_input_ids: jax.Array | None = None,
+        decoder_attention_mask: jax.Array | None = None,
+        **given: Unpack[inputs.Inputs],
+    ) -> Any:
+        """Runs both halves, and makes the model's output of theirs."""
+        inputs.check_names(type(self).__name__, {**given}, inputs.Inputs, self.not_taken)
+        tokens = input_ids, attention_mask, decoder_input_ids, decoder_attention_mask
+        return self.finish(*self.run_both(*tokens, {**given}))
+
+    def finish(self, encoded: outputs.BaseOutput | None, out: Any) -> outputs.Output:
+        """Makes the model's output of what `run_both` returns."""
+        raise TypeError(f"{type(self).__name__} defines no finish")
+
     def encode(
         self,
         input_ids: jax.Array | None = None,
@@ -117,11 +134,10 @@ class EncoderDecoder(PretrainedModel):
         ours = {"input_ids": input_ids}
         ours |= {k: given.pop(k) for k in ("position_ids", "inputs_embeds") if k in given}
         source = inputs.encoded(name, given.pop("encoder_outputs", None))
+        used = set()
         if decoder_input_ids is None and given.get("decoder_inputs_embeds") is None:
             decoder_input_ids = self._made_of(ours["input_ids"])
             used = {"input_ids"}
-        else:
-            used = set()
         if source is None and getattr(given.get("cache"), "cross", None) is None:
             source = self.encode(attention_mask=attention_mask, **ours, **halves)
         elif idle := [k for k, value in ours.items() if value is not None and k not in used]:
@@ -209,17 +225,6 @@ class EncoderDecoder(PretrainedModel):
 class EncoderDecoderBackbone(EncoderDecoder):
     """tokens [B, S] and decoder tokens [B, T] -> hidden states of the decoder [B, T, D]."""
 
-    def __call__(
-        self,
-        input_ids: jax.Array | None = None,
-        attention_mask: jax.Array | None = None,
-        decoder_input_ids: jax.Array | None = None,
-        decoder_attention_mask: jax.Array | None = None,
-        **given: Unpack[inputs.Inputs],
-    ) -> outputs.Seq2SeqModelOutput:
-        """Computes hidden states."""
-        inputs.check_names(type(self).__name__, {**given}, inputs.Inputs, self.not_taken)
-        tokens = input_ids, attention_mask, decoder_input_ids, decoder_attention_mask
-        encoded, out = self.run_both(*tokens, {**given})
+    def finish(self, encoded, out) -> outputs.Seq2SeqModelOutput:
         states = {"last_hidden_state": out.last_hidden_state}
         return outputs.Seq2SeqModelOutput.of(encoded, out, **states)

@@ -150,6 +150,10 @@ class PooledEncoderModel(EncoderModel):
 
     output_class = outputs.PooledOutput
 
+    def __post_init__(self) -> None:
+        blocks.as_flag("add_pooling_layer", self.add_pooling_layer)
+        super().__post_init__()
+
     def parts(self) -> dict[str, Part]:
         parts = super().parts()
         if self.add_pooling_layer:
