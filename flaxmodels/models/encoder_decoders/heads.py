@@ -52,7 +52,7 @@ class LanguageModel(EncoderDecoder):
     def can_generate(cls) -> bool:
         return True
 
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] (it keeps some logits)
         self,
         input_ids: jax.Array | None = None,
         attention_mask: jax.Array | None = None,

@@ -48,7 +48,7 @@ class EncoderDecoder(PretrainedModel):
         tokens = input_ids, attention_mask, decoder_input_ids, decoder_attention_mask
         return self.finish(*self.run_both(*tokens, {**given}))
 
-    def finish(self, encoded: outputs.BaseOutput | None, out: Any) -> outputs.Output:
+    def finish(self, encoded: outputs.BaseOutput | None, out: Any) -> Any:
         """Makes the model's output of what `run_both` returns."""
         raise TypeError(f"{type(self).__name__} defines no finish")
 
