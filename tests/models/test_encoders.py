@@ -182,7 +182,11 @@ def test_layers_of_albert_are_applied_in_turn_and_stored_once():
         (fm.MPNetConfig, {"pruned_heads": {"0": [1]}}, "share a bias"),
         (fm.RobertaConfig, {"pad_token_id": None}, "positions begin after it"),
         (fm.EsmConfig, {"is_folding_model": True}, "ESMFold"),
-        (fm.EsmConfig, {"position_embedding_type": "relative_key", "pad_token_id": 1}, "implemented: absolute, rotary"),
+        (
+            fm.EsmConfig,
+            {"position_embedding_type": "relative_key", "pad_token_id": 1},
+            "implemented: absolute, rotary",
+        ),
         (fm.EsmConfig, {}, "pad_token_id is None, and positions begin after it"),
         (
             fm.EsmConfig,
