@@ -1,6 +1,7 @@
 """What tests of downloads share: a small sharded repository, loads of it, what none leaves."""
 
 import functools
+import hashlib
 import re
 import threading
 import time
@@ -100,10 +101,19 @@ _KEPT = re.compile(
 )
 
 
+def git_hash(data: bytes):
+    """The hash by which git knows a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data)
+
+
 def assert_clean(home: Path, seconds: float = 1) -> None:
     """The cache in `home` has nothing but whole files under their hashes, and no thread is left."""
     strange = [path for path in below(home) if not _KEPT.fullmatch(path)] if home.exists() else []
     assert strange == []
+    for blob in home.glob("hub/models--*/blobs/*"):
+        data = blob.read_bytes()
+        known = hashlib.sha256(data) if len(blob.name) == 64 else git_hash(data)
+        assert known.hexdigest() == blob.name
     assert threads(seconds) == []
 
 

@@ -156,6 +156,7 @@ def test_a_fault(part, file, what, hub, waits, impatient, tmp_path):
         assert max(waits + hub.waits) >= 3
     assert {path.partition("/")[0] for path in below(tmp_path) - before} <= {"hf"}
     assert_clean(tmp_path / "hf")
-    hub.faults.clear()
-    assert is_whole(load()[1])
-    assert_clean(tmp_path / "hf")
+    if sentence is not None:  # else what is there now was loaded, and has its hashes
+        hub.faults.clear()
+        assert is_whole(load()[1])
+        assert_clean(tmp_path / "hf")

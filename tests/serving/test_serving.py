@@ -116,12 +116,13 @@ def test_T21_versions_lie_beside_each_other_and_none_is_replaced_unasked(llama, 
         serving.export(model, params, folder)
     doubled = fp.scale(params, 2.0)
     signatures = {"serving_default": {"input_ids": "int32[batch, 5]"}}
-    serving.export(model, doubled, folder, 2, signatures=signatures)
+    serving.export(model, doubled, folder, 2, signatures=signatures, platforms="cpu")
     assert serving.load(folder).manifest.bounds == {}
     assert serving.load(folder, 1).signatures.keys() > {"prefill", "step"}
     out = serving.load(folder)(input_ids=IDS)["logits"]
     np.testing.assert_allclose(out, applied(model, doubled, IDS).logits, atol=1e-4)
-    serving.export(model, params, folder, 1, signatures=signatures, overwrite=True)
+    how = {"signatures": signatures, "platforms": "cpu"}
+    serving.export(model, params, folder, 1, **how, overwrite=True)
     assert {file.suffix for file in (folder / "1").iterdir()} == {
         ".json",
         ".safetensors",
