@@ -16,6 +16,7 @@ from ..documents.json_values import Json
 from ..hub import download
 from ..models.base import PretrainedModel
 from ..params.errors import printable
+from ..params.scalars import whole
 from ..params.tree.cast import DtypeLike
 from ..text import TextStream, Tokenizer, load_tokenizer
 
@@ -49,12 +50,25 @@ class Conversation:
         self.model, self.params, self.tokenizer = model, params, tokenizer
         self.max_new_tokens, self.system = max_new_tokens, system
         self.draw = {name: value for name, value in draw.items() if value is not None}
-        self.key = jax.random.key(seed)
+        self.key = jax.random.key(whole("seed", seed, -(1 << 63), (1 << 63) - 1))
+        self.default = model.generation_config or GenerationConfig.of(model.config)
+        if system is not None and not self.has_turns:
+            raise ValueError("system is of chats, and the tokenizer has no chat template")
+        odd = self.draw.keys() - {"temperature"}
+        if odd and not self.draws:
+            raise ValueError(
+                f"{', '.join(sorted(odd))}: nothing is drawn; give a temperature above 0 as well"
+            )
         self.forget()
 
     @property
     def has_turns(self) -> bool:
         return bool(self.tokenizer.chat_templates)
+
+    @property
+    def draws(self) -> bool:
+        """Whether tokens are drawn, or are the most probable."""
+        return bool(self.draw.get("temperature", self.default.do_sample))
 
     def forget(self) -> None:
         """Begins anew, with the system's prompt alone."""
@@ -89,21 +103,21 @@ class Conversation:
     def _tokens(self, ids: np.ndarray) -> Iterator[np.ndarray]:
         if ids.shape[1] == 0:
             raise ValueError("there is no text to continue")
-        limit = self.model.config.text.position_limit
-        room = self.max_new_tokens if limit is None else limit - ids.shape[1]
-        if room < 1:
+        limit, most = self.model.config.text.position_limit, self.max_new_tokens
+        if limit is not None and ids.shape[1] >= limit:
             raise ValueError(
                 f"the conversation has {ids.shape[1]} tokens, and the model {limit} positions: "
                 "/new begins another"
             )
-        default = self.model.generation_config or GenerationConfig.of(self.model.config)
         end = self.tokenizer.eos_token_id
         asked: dict[str, Json] = {
-            "max_new_tokens": min(self.max_new_tokens, room),
-            "eos_token_id": tuple(dict.fromkeys([*default.eos, *([] if end is None else [end])])),
-            "do_sample": bool(self.draw.get("temperature", default.do_sample)),
+            "max_new_tokens": most if limit is None else min(most, limit - ids.shape[1]),
+            "eos_token_id": tuple(
+                dict.fromkeys(x for x in (*self.default.eos, end) if x is not None)
+            ),
+            "do_sample": self.draws,
         }
-        if asked["do_sample"]:
+        if self.draws:
             self.key, asked["key"] = jax.random.split(self.key)
             asked |= self.draw
         yield from self.model.stream(self.params, ids, np.ones_like(ids), **asked)

@@ -176,9 +176,9 @@ def _plan(source: str) -> None:
 def _inspect(source: str, depth: int | None, mesh: str | None, html: str | None) -> None:
     from . import inspect
 
-    leaves = inspect.leaves_of(source, mesh=inspect.parse_mesh(mesh) if mesh else None)
+    leaves = inspect.leaves_of(source, mesh=None if mesh is None else inspect.parse_mesh(mesh))
     print(inspect.table(leaves, depth))
-    if html:
+    if html is not None:
         Path(html).write_text(inspect.page(leaves, source), encoding="utf-8")
 
 

@@ -26,6 +26,7 @@ from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
 from ..params.formats.checksums import write_checksums
 from ..params.save.write import layout_for, write_checkpoint
+from ..params.scalars import flag
 from ..params.tree.cast import DtypeLike, check_patterns, dtype_for
 from ..params.tree.naming import PATHS
 from .lossless import Account, account, accounts, bytes_of, without
@@ -80,10 +81,11 @@ def convert(
         checksums=checksums,
         progress=progress,
     )
+    verify = flag("verify", verify)
     location = fetched(resolve(name_or_path, HubOptions(progress=progress)), weights)
     _refuse_gguf(location)
     source, near = location.open(**(weights or {})), location.folder
-    source = without(source, [drop] if isinstance(drop, str) else drop)
+    source = without(source, drop if isinstance(drop, list | tuple) else [drop])
     travelling, whole = _checked_companions(near), _account(near, source, format)
 
     def copy_replaced(place: Path) -> None:

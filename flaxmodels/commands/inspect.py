@@ -14,6 +14,7 @@ from .. import params as fp
 from ..auto import load_plan
 from ..hub import resolve
 from ..params.checkpoint.leaf_plan import LeafPlan
+from ..params.scalars import whole
 from ..params.sizes import format_size
 from ..params.tree.measure import format_table, nbytes, spec_text
 from ..params.tree.paths import natural
@@ -65,7 +66,7 @@ def parse_mesh(text: str) -> AbstractMesh:
 def table(leaves: Leaves, depth: int | None = None) -> str:
     """Returns a row per leaf, or per module down to `depth` names, and their total."""
     if depth is not None:
-        return fp.summary(leaves, depth)
+        return fp.summary(leaves, whole("depth", depth))
     sharded = any(leaf.sharding is not None for leaf in leaves.values())
     head = ("module", "shape", "dtype", "bytes")
     rows: list[tuple[str, ...]] = [head + ("sharding", "bytes per device") * sharded]

@@ -184,6 +184,8 @@ def without(source: fp.Source, patterns: Sequence[str]) -> fp.Source:
     """
     kept: dict[str, Json] = dict(source.tensors)
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(f"drop is {pattern!r:.80}; expected regular expressions, as text")
         try:
             expression = re.compile(pattern)
         except re.error as error:

@@ -60,7 +60,8 @@ class HubOptions:
         for name, kinds in _KINDS.items():
             if not isinstance(value := getattr(self, name), kinds):
                 said = type(value).__name__ if name == "token" else repr(value)[:80]
-                expected = " or ".join(kind.__name__ for kind in kinds)
+                names = {"None" if kind is NoneType else kind.__name__: kind for kind in kinds}
+                expected = " or ".join(names)
                 raise TypeError(f"{name} is {said}; expected {expected}")
         for item in (self.proxies or {}).items():
             if not all(isinstance(part, str) and part for part in item):

@@ -3,6 +3,7 @@ checkpoint."""
 
 import contextlib
 import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Unpack
@@ -152,7 +153,13 @@ def fetched(location: Location, weights: Mapping[str, object] | None = None) -> 
 
     Args:
         weights: which, as `fp.open_checkpoint`.
+
+    Raises:
+        TypeError: another keyword than those.
     """
+    known = [*inspect.signature(fp.open_checkpoint).parameters][1:]
+    if odd := sorted({*(weights or ())} - {*known}):
+        raise TypeError(f"weights does not take {', '.join(odd)}; it takes {', '.join(known)}")
     if not isinstance(location.store, RepositoryStore):
         return location
     companions(location.folder, location.store)

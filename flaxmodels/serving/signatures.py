@@ -65,6 +65,8 @@ def _input(name: object, given: Spec | str | Described) -> Spec:
     spec = Spec.of(given)
     if 0 in spec.dims:
         raise ServingError(f"{name} is {spec}: a dimension of size 0 holds nothing")
+    if any(isinstance(dim, int) and dim >= 1 << 31 for dim in spec.dims):
+        raise ServingError(f"{name} is {spec}: no dimension has a size of 2**31 or more")
     if (here := jax.dtypes.canonicalize_dtype(spec.dtype)) != jnp.dtype(spec.dtype):
         raise ServingError(
             f"{name} is {spec}, and JAX makes {here} of it unless jax_enable_x64 is set: give that"

@@ -119,4 +119,6 @@ def listed(ids: object) -> list[int]:
         raise ValueError(f"ids have shape {array.shape}; expected [T]: batch_decode takes [B, T]")
     if array.min() < 0:
         raise ValueError(f"ids hold {array.min()}; expected no negative ones")
+    if array.max() > _MOST:
+        raise ValueError(f"ids hold {array.max()}; expected at most {_MOST}, as int32 has")
     return array.tolist()

@@ -143,7 +143,7 @@ def check_call(
     if template is not None and not isinstance(template, str):
         raise TypeError(f"template is {type(template).__name__}; expected a name, or a text")
     for name, values in lists.items():
-        if isinstance(values, str | Mapping):
+        if isinstance(values, str) or not isinstance(values, Sequence | None):
             raise TypeError(f"{name} is {type(values).__name__}; expected a list of mappings")
         for value in values or ():
             if not isinstance(value, Mapping):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..documents.json_values import Json
+from ..params.scalars import flag
 from .chat import chat_text, check_call, choose
 from .vocabulary import Vocabulary
 
@@ -58,8 +59,11 @@ class Chats(Vocabulary):
                 that is no variable, with what to write.
             ImportError: jinja2 is not installed.
         """
+        if not isinstance(continue_final_message, str):
+            continue_final_message = flag("continue_final_message", continue_final_message)
         if add_generation_prompt is None:
             add_generation_prompt = not continue_final_message
+        add_generation_prompt = flag("add_generation_prompt", add_generation_prompt)
         check_call(messages, template, {"tools": tools, "documents": documents}, variables)
         if add_generation_prompt and continue_final_message:
             raise ValueError(
@@ -77,6 +81,6 @@ class Chats(Vocabulary):
         is_batch = not isinstance(messages[0], Mapping)
         chats: Any = messages if is_batch else [messages]
         texts = [chat_text(chosen, chat, values, continue_final_message) for chat in chats]
-        if tokenize:
+        if flag("tokenize", tokenize):
             return self(texts, add_special_tokens=False)
         return texts if is_batch else texts[0]

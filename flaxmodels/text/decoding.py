@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..params.errors import printable
+from ..params.scalars import flag
 from .batches import listed
 from .pipeline import of_library
 from .vocabulary import Vocabulary
@@ -53,11 +54,17 @@ class Decodes(Vocabulary):
             ValueError: a batch, or negative ids.
         """
         numbers = listed([ids] if isinstance(ids, int | np.integer) else ids)
+        skip = flag("skip_special_tokens", skip_special_tokens)
         with self._speaking("decoded"):
-            text = self._pipeline.decode(numbers, skip_special_tokens=skip_special_tokens)
+            text = self._pipeline.decode(numbers, skip_special_tokens=skip)
         clean = clean_up_tokenization_spaces
+        clean = (
+            self._settings.clean_up
+            if clean is None
+            else flag("clean_up_tokenization_spaces", clean)
+        )
         is_bpe = type(self._pipeline.model).__name__ == "BPE"
-        if (self._settings.clean_up if clean is None else clean) and not is_bpe:
+        if clean and not is_bpe:
             for spaced, joined in _CLEANED:
                 text = text.replace(spaced, joined)
         return text

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from ..hub import HubKeywords, HubOptions, Location
+from ..params.scalars import WrongKind
 from .batches import length_of
 from .chat import read_templates
 from .files import Files
@@ -77,6 +78,7 @@ def _checked(name: str, value: object) -> object:
         return length_of(name, value)
     if name.endswith("_side") and value not in ("left", "right"):
         raise ValueError(f"{name} is {value!r:.80}; expected left or right")
-    if name.endswith("_token") and not isinstance(value, str | Mapping):
-        raise TypeError(f"{name} is {value!r:.80}; expected a token's text")
+    text = value.get("content") if isinstance(value, Mapping) else value
+    if name.endswith("_token") and not (isinstance(text, str) and text):
+        raise WrongKind(f"{name} is {value!r:.80}; expected a token's text")
     return value

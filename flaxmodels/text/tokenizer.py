@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from ..params.errors import quoted
+from ..params.scalars import flag
 from .batches import common_length, filled, length_of, text_of, texts_of
 from .chat import Template
 from .chatting import Chats
@@ -171,11 +172,11 @@ class Tokenizer(Speaks, Chats, Decodes):
         to_longest = padding == "max_length" and pad_to is None
         longest = (max_length or self._longest('padding="max_length"')) if to_longest else None
         length = common_length(rows, padding, pad_to, multiple, longest)
-        side = padding_side or self.padding_side
+        side = self.padding_side if padding_side is None else padding_side
         ids, mask = filled(rows, length, side, self._pad(rows, length))
         result = {"input_ids": ids, "attention_mask": mask}
         wanted = return_token_type_ids
-        if self._settings.token_type_ids if wanted is None else wanted:
+        if self.gives_token_types if wanted is None else flag("return_token_type_ids", wanted):
             kinds = [encoding.type_ids for encoding in encodings]
             result["token_type_ids"], _ = filled(kinds, length, side, 0)
         return result
@@ -203,7 +204,7 @@ class Tokenizer(Speaks, Chats, Decodes):
                 f"{for_what} without max_length: the files do not say how many tokens the model "
                 "takes; give max_length"
             )
-        return self.model_max_length
+        return length_of("model_max_length", self.model_max_length) or 0
 
     def _encode(
         self, rows: Rows, special: bool, cut: int | None = None, how: bool | str = True
@@ -211,6 +212,7 @@ class Tokenizer(Speaks, Chats, Decodes):
         if self._settings.languages is not None:
             for row in rows:
                 self._settings.languages.check_mark(row if isinstance(row, str) else row[0])
+        special = flag("add_special_tokens", special)
         strategy = how if isinstance(how, str) else "longest_first"
         with self._lock:
             if cut is None:

@@ -12,6 +12,7 @@ import pytest
 from _files import put, write_safetensors
 from _paths import LLAMA
 
+import flaxmodels as fm
 from flaxmodels.commands import cli
 
 
@@ -22,7 +23,7 @@ def auto_imported():
 
 def bad_inputs(folder):
     """Commands that cannot be carried out."""
-    source = str(LLAMA)
+    source, bundled = str(LLAMA), fm.bundled_checkpoint()
     shutil.copytree(LLAMA, folder / "quantised")
     config = json.loads((LLAMA / "config.json").read_text())
     values = config | {"quantization_config": {"bits": 4}}
@@ -43,6 +44,11 @@ def bad_inputs(folder):
         "drop": ["convert", source, str(folder / "a"), "--drop", "("],
         "quantised": ["plan", str(folder / "quantised")],
         "mesh": ["inspect", source, "--mesh", "fsdp"],
+        "depth": ["inspect", source, "--depth", "-1"],
+        "an empty mesh": ["inspect", source, "--mesh", ""],
+        "chat without turns": ["chat", bundled, "--system", "Be brief."],
+        "a choice of nothing drawn": ["chat", bundled, "--temperature", "0", "--top-k", "5"],
+        "seed": ["chat", bundled, "--seed", str(10**30)],
         "mesh that does not fit": ["inspect", source, "--mesh", "fsdp=7"],
         "page": ["inspect", source, "--html", str(folder / "no" / "page.html")],
         "empty": ["inspect", str(folder / "empty")],
@@ -56,6 +62,7 @@ def bad_inputs(folder):
 
 CASES = [
     "gone", "onto a file", "into a file", "dtype", "size", "negative size", "format", "variant",
+    "depth", "an empty mesh", "chat without turns", "a choice of nothing drawn", "seed",
     "no such variant", "framework", "drop", "quantised", "mesh", "mesh that does not fit", "page",
     "empty", "upload of nothing", "card of nothing", "path", "odd path", "null",
 ]  # fmt: skip

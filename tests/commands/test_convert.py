@@ -176,6 +176,20 @@ def test_a_folder_onto_itself_loses_nothing(config, tmp_path):
     assert before.keys() - after.keys() == {"model.safetensors"}
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"verify": "no"}, "verify is 'no'; expected True or False"),
+        ({"drop": 5}, "drop is 5; expected regular expressions, as text"),
+        ({"weights": {"framwork": "pt"}}, "weights does not take framwork; it takes"),
+    ],
+)
+def test_an_argument_of_another_kind_is_an_error(how, said, tmp_path):
+    with pytest.raises(TypeError, match=said):
+        convert(GOLDENS / "llama-causal-lm" / "checkpoint", tmp_path / "a", progress=False, **how)
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_pattern_of_dtypes_that_nothing_matches_is_an_error(tmp_path):
     source = GOLDENS / "llama-causal-lm" / "checkpoint"
     with pytest.raises(ValueError, match="dtype: pattern 'nrom' matches no path"):

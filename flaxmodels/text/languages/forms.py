@@ -59,7 +59,12 @@ class Languages:
 
         Raises:
             ValueError: there is none, with the nearest that there are.
+            TypeError: no text.
         """
+        if not isinstance(code, str):
+            raise TypeError(
+                f"a language is {code!r:.80}; expected its code, such as {[*self.tokens][0]!r}"
+            )
         if code in self.tokens:
             return self.tokens[code]
         near = difflib.get_close_matches(code, self.tokens, n=3, cutoff=0.4)
@@ -71,7 +76,7 @@ class Languages:
 
     def with_codes(self, source: str | None, target: str | None) -> "Languages":
         """Returns the same with other languages of texts; None leaves one as it is."""
-        for code in filter(None, (source, target)):
+        for code in (x for x in (source, target) if x is not None):
             self.token(code)
         return dataclasses.replace(self, source=source or self.source, target=target or self.target)
 
