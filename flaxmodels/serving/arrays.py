@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..calls.concrete import known
 from ..params.errors import quoted, some
@@ -143,6 +144,10 @@ def checked_inputs(
 def _array(where: str, given: object, spec: Spec) -> jax.Array | np.ndarray:
     """Returns an array of the dtype; integers of another width are taken where their values fit,
     and Python's numbers, which have no width, as any of their kind."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise ServingError(f"{where} is a masked array, whose mask nothing reads: give x.filled()")
+    if isinstance(given, jax.Array) and not isinstance(given, Tracer) and given.is_deleted():
+        raise ServingError(f"{where} was deleted, or donated to a function: keep what it returned")
     try:
         array = given if isinstance(given, jax.Array) else np.asarray(given)
     except (ValueError, TypeError, RuntimeError) as error:  # as of a tensor that has gradients

@@ -73,7 +73,10 @@ def lower(
     run = signature.function or model.serving()
 
     def program(arrays: Arrays, inputs: Arrays) -> Arrays:
-        return model.serving_output(run(flat.tree(arrays), inputs))
+        output = model.serving_output(run(flat.tree(arrays), inputs))
+        if not output:
+            raise ValueError("its function gives no arrays")
+        return output
 
     def exported() -> export.Exported:
         inputs = abstract_inputs(signature.inputs, bounds)

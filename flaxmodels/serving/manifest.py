@@ -149,6 +149,8 @@ def version_folder(folder: str | os.PathLike, version: int | None) -> Path:
     Raises:
         ServingError: there is none.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"folder is {folder!r:.80}; expected a folder of versions")
     if version is not None:
         version = checked(whole, "version", version)
     try:
@@ -160,6 +162,7 @@ def version_folder(folder: str | os.PathLike, version: int | None) -> Path:
         version = versions[-1]
     if version not in versions:
         has = f"versions {', '.join(map(str, versions))}" if versions else "no version folders"
+        has += ", and is a version itself: give the folder that it is in" if NAME in names else ""
         what = "an export" if version is None else f"version {version}"
         raise ServingError(f"{os.fspath(folder)}: {what} is not there; it has {has}")
     return Path(folder, str(version))

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from .. import sharding as fs
 from ..params.atomic.replace import settled
 from ..params.errors import quoted, warn
+from ..params.scalars import flag
 from .arrays import Arrays, Spec, checked_inputs
 from .errors import ServingError
 from .generating import CACHE_MASK, PREFILL, STEP, ServedPasses
@@ -63,6 +64,7 @@ def load(
         raise TypeError(f"device is {device!r:.80}; expected one of jax.devices()")
     if mesh is not None:
         fs.check_mesh(mesh)
+    progress = flag("progress", progress)
     path = version_folder(folder, version)
     manifest, raw = settled(path, lambda: _read(path))
     programs = {name: _deserialised(path, manifest, name, raw[name]) for name in raw}

@@ -56,6 +56,7 @@ def refused(version, message):
             "cannot: 2147",
         ),
         ({"input_ids": None, "attention_mask": IDS}, "input_ids is object; expected int32"),
+        ({"input_ids": np.ma.array(IDS), "attention_mask": IDS}, "a masked array, whose mask"),
         (
             {"input_ids": np.ones((1, 33), int), "attention_mask": np.ones((1, 33), int)},
             "length is 33, and was exported for at most 32",
@@ -203,6 +204,9 @@ def test_T21_weights_that_are_not_those_of_the_export(llama, version):
         serving.load(version.parent)
 
 
+GIVES_NOTHING = serving.Signature({"input_ids": "int32[b]"}, lambda params, inputs: None)
+
+
 @pytest.mark.parametrize(
     "given, message",
     [
@@ -219,6 +223,8 @@ def test_T21_weights_that_are_not_those_of_the_export(llama, version):
         ({"signatures": {"a": {3: "int32[b]"}}}, "an input of a signature is called '3'"),
         ({"signatures": {"a": {"input_ids": "int32[b, 0]"}}}, "a dimension of size 0"),
         ({"signatures": {"a": {"input_ids": "int32[max]"}}}, "max is an operation"),
+        ({"signatures": {"a": {"input_ids": f"int32[{2**31}]"}}}, "no dimension has a size of"),
+        ({"signatures": {"a": GIVES_NOTHING}}, "cannot be exported: its function gives no arrays"),
         ({"signatures": {"a": {"input_ids": "int64[b, t]"}}}, "JAX makes int32 of it unless"),
         ({"signatures": {"a": {"input_ids": "object[b, t]"}}}, "unknown dtype 'object'"),
         ({"max_batch": 0}, "max_batch is 0; expected at least 1"),
@@ -248,6 +254,19 @@ def test_T21_what_is_no_model_and_params_without_a_leaf_are_not_exported(llama, 
         serving.export(model, {"model": params["model"]}, tmp_path)
     with pytest.raises(serving.ServingError, match="the function of a signature is 'argmax'"):
         serving.Signature({"x": "int32[n]"}, "argmax")
+
+
+def test_T21_what_is_no_folder_of_versions_is_refused(exported, served):
+    with pytest.raises(serving.ServingError, match="is a version itself: give the folder that it"):
+        serving.load(exported / "1")
+    with pytest.raises(TypeError, match="folder is None; expected a folder of versions"):
+        serving.load(None)
+    with pytest.raises(TypeError, match="progress is 'no'; expected True or False"):
+        serving.load(exported, progress="no")
+    ids = jnp.asarray(IDS)
+    ids.delete()
+    with pytest.raises(serving.ServingError, match="input_ids was deleted, or donated"):
+        served(input_ids=ids, attention_mask=IDS)
 
 
 def test_T21_loads_that_contradict_themselves(exported):
