@@ -68,7 +68,7 @@ def load_tokenizer(
     pipeline, settings = read_pipeline(files, settings)
     target = read_target(files, settings)
     tok = Tokenizer(pipeline, settings, read_templates(files), files.folder, target)
-    return tok.with_languages(**codes) if any(codes.values()) else tok
+    return tok if set(codes.values()) == {None} else tok.with_languages(**codes)
 
 
 def _checked(name: str, value: object) -> object:

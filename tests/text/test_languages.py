@@ -53,6 +53,10 @@ def test_a_language_that_is_not_there_is_refused_with_near_ones(name, code, near
         load(name, tgt_lang=code)
     with pytest.raises(ValueError, match="no language"):
         load(name).language_id(code)
+    with pytest.raises(ValueError, match="no language ''"):
+        load(name, src_lang="", tgt_lang="")
+    with pytest.raises(TypeError, match="a language is 5; expected its code"):
+        load(name).with_languages(5)
 
 
 def test_a_mark_of_an_unknown_language_is_refused():

@@ -2,6 +2,7 @@
 which versions)."""
 
 import json
+import shutil
 
 import check_tokenizers
 import pytest
@@ -31,3 +32,17 @@ def test_answers_are_the_same(golden):
         if found.get(key) != answer
     ]
     assert "\n".join(wrong) == ""
+
+
+def test_the_type_of_a_model_names_the_class_of_its_tokenizer(tmp_path):
+    """Numbers of transformers 5.23.0, with tokenizers 0.23.3."""
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(GOLDENS / "tokenizers" / "gpt2-files" / name, tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
+    tok = fm.load_tokenizer(tmp_path)
+    ids = tok.encode("Hello e\u0301 x 12")
+    assert (
+        ids == [40, 69, 76, 310, 221, 128, 103, 221, 88, 221, 17, 18]
+        and tok.pad_token_id == len(tok) - 1 == 420
+    )
+    assert (tok.eos_token, tok.pad_token) == ("<|endoftext|>", "<|padding|>")
