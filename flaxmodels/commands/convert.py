@@ -85,7 +85,9 @@ def convert(
     location = fetched(resolve(name_or_path, HubOptions(progress=progress)), weights)
     _refuse_gguf(location)
     source, near = location.open(**(weights or {})), location.folder
-    source = without(source, drop if isinstance(drop, list | tuple) else [drop])
+    source = without(
+        source, drop if isinstance(drop, Sequence) and not isinstance(drop, str) else [drop]
+    )
     travelling, whole = _checked_companions(near), _account(near, source, format)
 
     def copy_replaced(place: Path) -> None:
