@@ -18,7 +18,7 @@ from ..params.atomic.replace import atomic_replace
 from ..params.save.saveable import saveable
 from ..params.tree.paths import flatten_arrays
 from ..params.types import PyTree
-from .arrays import Arrays, Spec
+from .arrays import Arrays
 from .errors import ServingError
 from .lowering import FlatTree, portable
 from .request import Request
@@ -101,13 +101,13 @@ def _traced(
         lambda **inputs: converted(dict(weights), inputs), autograph=False, jit_compile=True
     )
     return traced.get_concrete_function(
-        **{name: _tensor_spec(tf, name, spec) for name, spec in each.inputs.items()}
+        **{
+            name: tf.TensorSpec(
+                [dim if isinstance(dim, int) else None for dim in spec.dims], spec.dtype, name
+            )
+            for name, spec in each.inputs.items()
+        }
     )
-
-
-def _tensor_spec(tf: ModuleType, name: str, spec: Spec) -> object:
-    dims = [dim if isinstance(dim, int) else None for dim in spec.dims]
-    return tf.TensorSpec(dims, tf.dtypes.as_dtype(spec.dtype), name=name)
 
 
 def _libraries() -> tuple[ModuleType, ModuleType]:

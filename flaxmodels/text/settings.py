@@ -13,6 +13,7 @@ from .languages.forms import Languages
 CONFIG = "tokenizer_config.json"
 _MAP = "special_tokens_map.json"
 _ADDED = "added_tokens.json"
+_LISTS = ("extra_special_tokens", "additional_special_tokens")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _ENDLESS = 10**20  # a length that means none
 _MOST_ADDED = 100_000
@@ -96,9 +97,8 @@ def read_settings(files: Files, given: Mapping[str, object]) -> Settings:
     kind = KINDS.get(cls, Kind())
     added, tokens = _tokens(files, values)
     tokens |= {name: value for name, value in given.items() if name.endswith("_token")}
-    lists = (tokens.pop(key, None) for key in ("extra_special_tokens", "additional_special_tokens"))
     extra: list[Token] = []
-    for some in lists:
+    for some in (tokens.pop(key, None) for key in _LISTS):
         if isinstance(some, Mapping):
             tokens |= some
         elif isinstance(some, list | tuple):
@@ -147,11 +147,10 @@ def _tokens(files: Files, values: Mapping[str, Json]) -> tuple[list[Token], dict
     """Reads (added tokens by their ids, {name: special token}, two lists among them). Where
     `tokenizer_config.json` does not list added tokens, the two older files do."""
     path = files.path(CONFIG)
-    lists = ("extra_special_tokens", "additional_special_tokens")
     named = {
         name: value
         for name, value in values.items()
-        if name in lists or (name.endswith("_token") and isinstance(value, str | Mapping))
+        if name in _LISTS or (name.endswith("_token") and isinstance(value, str | Mapping))
     }
     decoder = _checked(path, values, "added_tokens_decoder", dict, None)
     if decoder is not None:
@@ -166,10 +165,10 @@ def _tokens(files: Files, values: Mapping[str, Json]) -> tuple[list[Token], dict
         return sorted(added, key=lambda token: token.id or 0), named
     special = {k: v for k, v in files.json(_MAP).items() if v is not None}
     for key, value in special.items():
-        flags = {"special": True} if isinstance(value, Mapping) and key not in lists else {}
+        flags = {"special": True} if isinstance(value, Mapping) and key not in _LISTS else {}
         named[key] = {**value, **flags} if flags else value
-    texts = {_content(value) for key, value in named.items() if key not in lists}
-    for key in lists:
+    texts = {_content(value) for key, value in named.items() if key not in _LISTS}
+    for key in _LISTS:
         texts |= {_content(value) for value in named.get(key) or ()}
     older = files.vocabulary(_ADDED) if _ADDED in files else {}
     _check_count(files.path(_ADDED), older)

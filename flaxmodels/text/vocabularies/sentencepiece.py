@@ -26,7 +26,7 @@ from .sentencepiece_model import (
     Piece,
     parse_model,
 )
-from .words_and_bytes import add_template
+from .words_and_bytes import add_template, of_class
 
 if TYPE_CHECKING:
     import tokenizers
@@ -83,15 +83,8 @@ def read_sentencepiece(files: Files, settings: Settings, name: str) -> Read:
             it than is known.
     """
     path = files.path(name)
-    if settings.cls not in _LAYOUTS:
-        known = ", ".join(f"{cls}Tokenizer" for cls in _LAYOUTS if cls)
-        raise fp.CheckpointError(
-            f"{path}: {settings.cls}Tokenizer has ids of its own beside those of the model; known "
-            f"are {known}; tokenizer.json has all of them, and save_pretrained of Transformers' "
-            "tokenizer writes it"
-        )
+    layout = of_class(_LAYOUTS, settings.cls, path, "has ids of its own beside those of the model")
     model = parse_model(files.content(name), path)
-    layout = _LAYOUTS[settings.cls]
     if not settings.cls:
         settings = dataclasses.replace(settings, taken_for_granted=model.named)
         layout = layout._replace(always=model.kind == UNIGRAM)

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ... import params as fp
-from ...documents.json_values import Json
 from ..files import Files
 from ..settings import Settings
 
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 VOCAB, BYTES, MERGES = "vocab.txt", "vocab.json", "merges.txt"
 _MOST_TOKENS = 2_000_000
+_SPLITS = "splits texts in a way of its own"
+T = TypeVar("T")
 
 _WORDS = {  # classes that read vocab.txt -> single, pair
     "": "bert",
@@ -74,7 +75,7 @@ def read_words(files: Files, settings: Settings) -> Read:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     path, settings = files.path(VOCAB), settings.with_all_named()
-    template = _of_class(_WORDS, settings.cls, path)
+    template = of_class(_WORDS, settings.cls, path)
     lines = files.text(VOCAB).replace("\r\n", "\n").removesuffix("\n").split("\n")
     if len(lines) > _MOST_TOKENS:
         raise fp.CheckpointError(f"{path}: more than {_MOST_TOKENS} lines")
@@ -126,7 +127,7 @@ def read_bytes(files: Files, settings: Settings) -> Read:
     settings = settings.with_all_named()
     if settings.cls == "CLIP":
         return _read_clip(files, settings)
-    kind = _of_class(_BYTES, settings.cls, files.path(BYTES))
+    kind = of_class(_BYTES, settings.cls, files.path(BYTES))
     pipeline = _bpe(files)
     prefix = bool(settings.values.get("add_prefix_space", False))
     if kind.form is not None:
@@ -260,12 +261,13 @@ def starts_with_bos(settings: Settings) -> bool:
     return settings.cls in ("Llama", "CodeLlama", "Gemma")
 
 
-def _of_class(table: Mapping[str, object], cls: str, path: str) -> Json:
+def of_class(table: Mapping[str, T], cls: str, path: str, does: str = _SPLITS) -> T:
+    """Returns what a table has for a class of tokenizers; raises CheckpointError for a class that
+    `does` what is not known."""
     if cls not in table:
         known = ", ".join(f"{name}Tokenizer" for name in table if name)
         raise fp.CheckpointError(
-            f"{path}: {cls}Tokenizer splits texts in a way of its own; known from such files are "
-            f"{known}; tokenizer.json has the whole of it, and save_pretrained of Transformers' "
-            "tokenizer writes it"
+            f"{path}: {cls}Tokenizer {does}; known from such files are {known}; tokenizer.json has "
+            "the whole of it, and save_pretrained of Transformers' tokenizer writes it"
         )
     return table[cls]
