@@ -9,6 +9,11 @@ from jax.core import Tracer
 class WrongKind(TypeError, ValueError):
     """An argument of another kind than expected, such as a text; `except` of either catches it."""
 
+    def __init__(self, name: str, value: object, expected: str):
+        is_traced = isinstance(value, Tracer)
+        got = "traced; it must be static" if is_traced else f"{value!r:.80}"
+        super().__init__(f"{name} is {got}; expected {expected}")
+
 
 def whole(name: str, value: object, least: int = 1, most: int | None = None) -> int:
     """Returns an argument that is a whole number from `least` to `most`, as Python's.
@@ -22,7 +27,7 @@ def whole(name: str, value: object, least: int = 1, most: int | None = None) -> 
     """
     number = None if isinstance(value, bool | np.bool_) else _index(value)
     if number is None:
-        raise WrongKind(f"{name} is {value!r:.80}; expected a whole number")
+        raise WrongKind(name, value, "a whole number")
     if number < least:
         raise ValueError(f"{name} is {number}; expected at least {least}")
     if most is not None and number > most:
@@ -36,11 +41,9 @@ def flag(name: str, value: object) -> bool:
     Raises:
         WrongKind: it is neither, or it is traced; `name` says which argument.
     """
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, Tracer):
-        raise WrongKind(f"{name} is traced; it must be static: True or False")
-    raise WrongKind(f"{name} is {value!r:.80}; expected True or False")
+    if not isinstance(value, bool | np.bool_):
+        raise WrongKind(name, value, "True or False")
+    return bool(value)
 
 
 def _index(value: object) -> int | None:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from .. import sharding as fs
 from ..params.types import PyTree
-from .attention import AttentionMask, Rule, token_mask
+from .attention.mask import AttentionMask, token_mask
+from .attention.mask_rules import Rule
 from .inputs import Tokens
 from .kv_cache import Cache
-from .rope import Rotation
+from .rope.rotary import Rotation
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 

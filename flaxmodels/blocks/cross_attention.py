@@ -6,7 +6,7 @@ import jax
 from flax import linen as nn
 
 from .. import sharding as fs
-from .attention import AttentionMask
+from .attention.mask import AttentionMask
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache
 from .remat import named

@@ -96,12 +96,19 @@ def as_array(name: str, x: object) -> Any:
     try:
         return np.asarray(x)
     except ValueError:
-        raise ValueError(f"{name} has rows of different lengths: pad them to one") from None
+        raise ValueError(
+            f"{name} has rows of different lengths: pad them to one, and mask what is padding"
+        ) from None
+
+
+def is_of_numbers(x: jax.Array | np.ndarray) -> bool:
+    """Tells whether an array is of integers, floats or bools."""
+    return any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating))
 
 
 def check_numbers(name: str, x: jax.Array | np.ndarray) -> None:
     """Refuses an array that is neither of integers, nor of floats or bools."""
-    if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)):
+    if not is_of_numbers(x):
         raise TypeError(f"{name} must be of numbers, got {x.dtype}")
 
 

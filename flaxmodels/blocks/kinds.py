@@ -1,7 +1,7 @@
 """Kinds of layers, and the split of a stack into segments that a scan can run."""
 
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import NamedTuple
 
 
@@ -35,7 +35,18 @@ class Segment(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _segments(forms: tuple[Hashable, ...]) -> tuple[Segment, ...]:
+def segments(forms: tuple[Hashable, ...] | str) -> tuple[Segment, ...]:
+    """Splits layers, given by their forms, into segments, each to be scanned, so that as few as
+    possible are compiled.
+
+    Every layer is in one segment, in order; a layer that fits into no repetition is a segment
+    (i, 1, 1) of its own.
+
+    >>> [tuple(part) for part in segments("MMMMMA" * 4 + "MM")]
+    [(0, 6, 4), (24, 1, 2)]
+    >>> [tuple(part) for part in segments("D" * 3 + "M" * 58)]  # DeepSeek-V3: dense, then experts
+    [(0, 1, 3), (3, 1, 58)]
+    """
     # Minimised is the number of layers that are traced and compiled, which is the sum of the
     # periods; then the number of scans; then what is left to the scans after the first. `plans[i]`
     # is the best plan of the layers from i on, found from the last layer to the first: exact, and
@@ -54,23 +65,8 @@ def _segments(forms: tuple[Hashable, ...]) -> tuple[Segment, ...]:
                 segment = Segment(first, period, count)
                 options.append((period + bodies, 1 + scans, -period * count, segment))
         plans[first] = min(options)
-    segments, first = [], 0
+    found, first = [], 0
     while first < depth:
-        segments.append(plans[first][3])
-        first += segments[-1].period * segments[-1].count
-    return tuple(segments)
-
-
-def segments(forms: Sequence[Hashable]) -> tuple[Segment, ...]:
-    """Splits layers, given by their forms, into segments, each to be scanned, so that as few as
-    possible are compiled.
-
-    Every layer is in one segment, in order; a layer that fits into no repetition is a segment
-    (i, 1, 1) of its own.
-
-    >>> [tuple(part) for part in segments("MMMMMA" * 4 + "MM")]
-    [(0, 6, 4), (24, 1, 2)]
-    >>> [tuple(part) for part in segments("D" * 3 + "M" * 58)]  # DeepSeek-V3: dense, then experts
-    [(0, 1, 3), (3, 1, 58)]
-    """
-    return _segments(tuple(forms))
+        found.append(plans[first][3])
+        first += found[-1].period * found[-1].count
+    return tuple(found)

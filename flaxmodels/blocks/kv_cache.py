@@ -6,12 +6,12 @@ from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jax.export import is_symbolic_dim
 
+from ..params.scalars import whole
 from ..params.tree.cast import parse_dtype
-from .layer_arrays import LayerArrays, in_place, layer_of, spread, start_at, with_layer
+from .layer_arrays import LayerArrays, in_place, layer_of, spread, start_at, with_layer, zeros
 
 Read = Callable[[], tuple[jax.Array, jax.Array]]
 """Gives all keys [B, S, K, H] and values that new tokens attend to. A scan over layers of several
@@ -207,10 +207,7 @@ class Cache:
         layers = [entry.keys for entry in self.entries.values()]
         depth, dtype = sum(map(len, layers)), layers[0][0].dtype
         shape = (tokens.shape[0], count, tokens.shape[-1], width)
-        if isinstance(layers[0], tuple):
-            empty = (jnp.zeros(shape, dtype),) * depth
-        else:
-            empty = jnp.zeros((depth, *shape), dtype)
+        empty = zeros([shape] * depth, dtype, stacked=not isinstance(layers[0], tuple))
         return dataclasses.replace(self, cross=Cross(empty, empty, tokens))
 
     def write_cross(self, layer: int | jax.Array, k: jax.Array, v: jax.Array) -> Self:
@@ -265,8 +262,9 @@ def init_cache(
         TypeError: a size that is no number, or not known while a program is traced.
         ValueError: a size below 1, or a dtype that holds no keys.
     """
-    _check_size("batch_size", batch_size)
-    _check_size("max_length", max_length)
+    for name, size in (("batch_size", batch_size), ("max_length", max_length)):
+        if not is_symbolic_dim(size):
+            whole(name, size)
     dtype = parse_dtype(dtype)
 
     def entry(spec: CacheSpec) -> KV:
@@ -275,9 +273,7 @@ def init_cache(
 
         def arrays(width: int) -> LayerArrays:
             shapes = [(batch_size, heads, slots, width) for heads in spec.num_heads]
-            if stacked:
-                return jnp.zeros((len(shapes), *shapes[0]), dtype)
-            return tuple(jnp.zeros(shape, dtype) for shape in shapes)
+            return zeros(shapes, dtype, stacked=stacked)
 
         kind = KV if slots == max_length else Ring
         return kind(keys=arrays(spec.key_dim), values=arrays(spec.value_dim))
@@ -285,12 +281,3 @@ def init_cache(
     mask = jnp.zeros((batch_size, max_length), bool)
     entries = {attention: entry(spec) for attention, spec in specs.items()}
     return Cache(entries=entries, mask=mask, index=jnp.zeros((), jnp.int32))
-
-
-def _check_size(name: str, size: int) -> None:
-    if is_symbolic_dim(size):
-        return
-    if not isinstance(size, int | np.integer):
-        raise TypeError(f"{name} is {size!r}; expected a number that is known before a trace")
-    if size < 1:
-        raise ValueError(f"{name} is {size}; expected at least 1")

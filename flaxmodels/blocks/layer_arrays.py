@@ -1,13 +1,23 @@
 """The arrays that layers keep, one of each: read, written and spread where they are."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from .. import sharding as fs
 
 LayerArrays = tuple[jax.Array, ...] | jax.Array
 """[B, K, S, H] of each layer: an array each in a looped model, in a scanned one a stack of all."""
+
+
+def zeros(shapes: Sequence[tuple[int, ...]], dtype: DTypeLike, *, stacked: bool) -> LayerArrays:
+    """Makes the arrays of layers, each of a shape; stacked they are all of the first one's."""
+    if stacked:
+        return jnp.zeros((len(shapes), *shapes[0]), dtype)
+    return tuple(jnp.zeros(shape, dtype) for shape in shapes)
 
 
 def in_place(old: LayerArrays, slot, start, new: jax.Array, only: jax.Array | None) -> LayerArrays:

@@ -101,7 +101,8 @@ def _by_name(text: str) -> Callable | None:
     every = [*named["save"], *named["offload"]]
     for i, name in enumerate(every):
         if name not in NAMES:
-            raise ValueError(f"remat {text!r}: no activation {name!r}; named are {_listed()}")
+            listed = "; ".join(f"{known}, {what}" for known, what in NAMES.items())
+            raise ValueError(f"remat {text!r}: no activation {name!r}; named are {listed}")
         if name in every[:i]:
             raise ValueError(f"remat {text!r}: {name!r} is named twice")
     policies = jax.checkpoint_policies
@@ -113,10 +114,6 @@ def _by_name(text: str) -> Callable | None:
         offload_src="device",
         offload_dst="pinned_host",
     )
-
-
-def _listed() -> str:
-    return "; ".join(f"{name}, {what}" for name, what in NAMES.items())
 
 
 def named(tree: Tree, name: str) -> Tree:

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from .. import sharding as fs
-from .attention import AttentionMask, attend_over_length
+from .attention.mask import AttentionMask
+from .attention.over_length import attend_over_length
 from .context import ModelOptions, PassContext
 from .kv_cache import Cache, Read
 from .remat import named
-from .rope import rotate
+from .rope.rotary import rotate
 from .stack import At
 
 

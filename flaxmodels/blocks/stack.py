@@ -171,7 +171,7 @@ class Layers(nn.Module):
 
     def _scan(self, carry: Carry, context: PassContext, inputs: PyTree) -> tuple[Carry, list]:
         traces = []
-        for segment in segments([kind.form for kind in self.kinds]):
+        for segment in segments(tuple(kind.form for kind in self.kinds)):
             carry, stacked = self._scan_segment(segment, carry, context, inputs)
             traces += [
                 jax.tree.map(lambda leaf, i=repeat: leaf[i], trace)

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .by_name import by_name
+from .generation_settings import CHANGE, KEEP
+
 
 class Keyword(NamedTuple):
     """What becomes of a keyword that is none of ours.
@@ -22,10 +25,6 @@ class Keyword(NamedTuple):
     becomes: str = ""
     convert: Callable[[object], object] = lambda value: value
     old: bool = False
-
-
-def _same(*names: str, use: str, fine: tuple[object, ...] = (None,)) -> dict[str, Keyword]:
-    return dict.fromkeys(names, Keyword(use, fine))
 
 
 _INIT = (
@@ -50,12 +49,10 @@ PLACEMENT = {
 LATER = {
     "experts_implementation": Keyword("no model here has experts; leave it out"),
     "fusion_config": Keyword("XLA fuses by itself; leave it out"),
-    **_same(
-        "use_kernels",
-        "allow_all_kernels",
-        use="kernels of the Hub are code, which is never fetched; attn_implementation= chooses "
-        "among ours",
-        fine=(None, False),
+    "use_kernels allow_all_kernels": Keyword(
+        "kernels of the Hub are code, which is never fetched; attn_implementation= chooses among "
+        "ours",
+        (None, False),
     ),
     "kernel_config": Keyword(
         "kernels of the Hub are code, which is never fetched; attn_implementation= chooses among "
@@ -93,7 +90,7 @@ OLD = {
 }
 
 FLAX = {
-    **_same("_do_init", "input_shape", use=_INIT, fine=()),
+    "_do_init input_shape": Keyword(_INIT, ()),
     "seed": Keyword(
         "a key is given where something is drawn: {cls}.from_pretrained(name, "
         "key=jax.random.key(0)) for leaves that the checkpoint does not have, "
@@ -108,14 +105,9 @@ FLAX = {
     ),
     "abstract_init": Keyword("model.abstract_params() gives shapes without memory"),
     "module": Keyword("the model is the module: model.apply({'params': params}, ...)"),
-    **_same(
-        "train",
-        "training",
-        "dropout_rng",
-        "deterministic",
-        use="it belongs to the call: model.apply({'params': params}, ids, deterministic=False, "
-        "rngs={'dropout': key}) for training",
-        fine=(None,),
+    "train training dropout_rng deterministic": Keyword(
+        "it belongs to the call: model.apply({'params': params}, ids, deterministic=False, "
+        "rngs={'dropout': key}) for training"
     ),
 }
 
@@ -128,7 +120,7 @@ CODE = {
     "code_revision": Keyword("no code of a repository is ever run; leave it out"),
     "custom_pipelines": Keyword("no code of a repository is ever run; leave it out"),
     "auto_map": Keyword("no code of a repository is ever run; leave it out"),
-    **_same("_from_auto", "_from_pipeline", "_configuration_file", use=_PRIVATE),
+    "_from_auto _from_pipeline _configuration_file": Keyword(_PRIVATE),
     "_fast_init": Keyword("nothing is initialised that is loaded; leave it out", (None, True)),
     "_commit_hash": Keyword("give the commit as revision="),
     "_attn_implementation": Keyword("give attn_implementation="),
@@ -138,11 +130,8 @@ CODE = {
         "a keyword that is of no use raises, so that none is left over; leave it out",
         (None, False),
     ),
-    **_same(
-        "architectures",
-        "model_type",
-        "transformers_version",
-        use="the class that is called decides it; leave it out",
+    "architectures model_type transformers_version": Keyword(
+        "the class that is called decides it; leave it out"
     ),
 }
 
@@ -168,38 +157,38 @@ CONFIGURED = {
     "pretraining_tp": Keyword("kernels are not cut; the result would be the same", (None, 1)),
 }
 
-GENERATION = frozenset(
-    "assistant_confidence_threshold assistant_early_exit assistant_ensemble_weight "
-    "assistant_lookbehind assistant_model bad_words_ids begin_suppress_tokens cache_config "
-    "cache_implementation compile_config constraints continuous_batching_config "
-    "decoder_start_token_id disable_compile diversity_penalty do_sample dola_layers early_stopping "
-    "encoder_no_repeat_ngram_size encoder_repetition_penalty epsilon_cutoff eta_cutoff "
-    "exponential_decay_length_penalty force_words_ids forced_bos_token_id forced_decoder_ids "
-    "forced_eos_token_id generation_kwargs guidance_scale is_assistant length_penalty "
-    "logits_processor low_memory "
-    "max_cache_len max_length max_matching_ngram_size max_new_tokens max_time min_length "
-    "min_new_tokens min_p no_repeat_ngram_size num_assistant_tokens num_assistant_tokens_schedule "
-    "num_beam_groups num_beams num_return_sequences output_logits output_scores penalty_alpha "
-    "prefill_chunk_size prompt_lookup_num_tokens remove_invalid_values renormalize_logits "
-    "repetition_penalty return_dict_in_generate sequence_bias speculation_type stop_strings "
-    "stopping_criteria streamer suppress_tokens target_lookbehind temperature token_healing "
-    "tokenizer top_h top_k top_p typical_p use_mtp watermarking_config".split()
+_OURS = (
+    "decoder_start_token_id do_sample forced_bos_token_id forced_eos_token_id max_length "
+    "max_new_tokens temperature top_k top_p "
+    "assistant_model forced_decoder_ids generation_kwargs logits_processor stopping_criteria "
+    "streamer tokenizer"
 )
+"""Settings that `generate` has, and arguments of Transformers' `generate`."""
+
+GENERATION = {*CHANGE, *KEEP, *_OURS.split()} - {
+    "output_attentions",
+    "output_hidden_states",
+    "use_cache",
+}
 """Settings of generation in Transformers 4.53 and 5.23; a load takes none of them."""
 
-KEYWORDS: dict[str, Keyword] = {
-    **PLACEMENT,
-    **LATER,
-    **OLD,
-    **FLAX,
-    **CODE,
-    **CONFIGURED,
-    **_same(
-        *sorted(GENERATION),
-        use="it belongs to generation: model.generate(params, ids, {name}=...), or "
-        "generation_config=fm.GenerationConfig(...) to keep it with the model",
-    ),
-}
+KEYWORDS = by_name(
+    {
+        **PLACEMENT,
+        **LATER,
+        **OLD,
+        **FLAX,
+        **CODE,
+        **CONFIGURED,
+        **dict.fromkeys(
+            sorted(GENERATION),
+            Keyword(
+                "it belongs to generation: model.generate(params, ids, {name}=...), or "
+                "generation_config=fm.GenerationConfig(...) to keep it with the model"
+            ),
+        ),
+    }
+)
 
 NOTES = frozenset(
     "finetuning_task language prefix problem_type sep_token_id task_specific_params "

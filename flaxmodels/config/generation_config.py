@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from flax.core import FrozenDict
 
+from ..calls.signature import names_of
 from ..documents.field_types import checked, hints_of
 from ..documents.json_files import read_json, text_of
 from ..documents.json_values import ConfigError, Json, JsonObject, freeze, is_finite, shown, thaw
@@ -19,14 +20,6 @@ from .config import CONFIG_NAME, Config
 
 GENERATION_CONFIG_NAME = "generation_config.json"
 
-_IDS = (
-    *("eos_token_id", "pad_token_id", "bos_token_id"),
-    *("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
-)
-_FIELDS = (
-    *("max_new_tokens", "max_length", "do_sample", "temperature", "top_k", "top_p"),
-    *_IDS,
-)
 _NEW_TOKENS = 20
 _MANY = 1 << 31
 _T = TypeVar("_T")
@@ -246,6 +239,10 @@ class GenerationConfig:
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, GENERATION_CONFIG_NAME), "w", encoding="utf-8") as file:
             file.write(text_of(thaw(values)))
+
+
+_FIELDS = tuple(name for name in names_of(GenerationConfig) if name != "extra")
+_IDS = tuple(name for name in _FIELDS if name.endswith("_token_id"))
 
 
 def _valid(cls: type, name: str, value: Json) -> Json:

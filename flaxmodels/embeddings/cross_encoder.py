@@ -22,11 +22,11 @@ from ..hub.resolve import resolve
 from ..models.base import PretrainedModel
 from ..params.errors import quoted, some
 from ..params.scalars import flag, whole
-from ..text import Tokenizer, load_tokenizer
+from ..text import Tokenizer
 from .folder import BERT_CONFIG, MODULES, SETTINGS, Files, Module
-from .inference import Inference, listed, longest_of, placed, rows_of
+from .inference import Inference, listed, placed, rows_of
 from .layers import activation_class, activation_name
-from .reading import below, hub_keywords, hub_options, read_text_settings
+from .reading import hub_options, read_model, read_text_settings
 from .saving import save_with, text_values
 
 Pair = Sequence[str] | np.ndarray
@@ -108,26 +108,16 @@ class CrossEncoder:
             ImportError: the library tokenizers is not installed.
         """
         given: dict[str, Any] = dict(options)
-        hub = hub_options(given)
-        location = resolve(name_or_path, hub)
+        location = resolve(name_or_path, hub_options(given))
         files = Files.of(location)
         module = _only_module(files)
         text = read_text_settings(files, module, _TASK)
-        place, inner = below(name_or_path, location, hub, module.path)
         values = read_json(os.path.join(location.folder, module.path, CONFIG_NAME))
         if not _is_classifier(values) and "num_labels" not in given:
             given["num_labels"] = 1
-        model, params = AutoModelForSequenceClassification.from_pretrained(
-            place, **{**given, **inner}
-        )
-        tokenizer = load_tokenizer(place, **{**hub_keywords(given), **inner})
-        return cls(
-            model,
-            params,
-            tokenizer.lowercasing() if text.lower_case else tokenizer,
-            longest_of(model, tokenizer, text.max_length),
-            _activation(files, values, model.config.num_labels),
-        )
+        found = name_or_path, location, module
+        read = read_model(AutoModelForSequenceClassification, found, text, given)
+        return cls(*read, _activation(files, values, read[0].config.num_labels))
 
     def predict(
         self,
@@ -199,10 +189,8 @@ class CrossEncoder:
                 "use predict"
             )
         top_k = None if top_k is None else whole("top_k", top_k, 0)
-        with_texts, documents = (
-            flag("return_documents", return_documents),
-            listed("documents", documents),
-        )
+        with_texts = flag("return_documents", return_documents)
+        documents = listed("documents", documents)
         scores = self.predict([(query, document) for document in documents], **options)
         order = np.argsort(-scores, kind="stable")[:top_k]
         texts = ({"text": documents[i]} if with_texts else {} for i in order)
@@ -224,7 +212,7 @@ class CrossEncoder:
         text = text_values(self.max_length, self.tokenizer)
         files = {
             MODULES: [{"idx": 0, "name": "0", "path": "", "type": f"{_MODULES}.Transformer"}],
-            BERT_CONFIG: {"transformer_task": _TASK, **_ways(), **text},
+            BERT_CONFIG: {"transformer_task": _TASK, **_WAYS, **text},
             SETTINGS: {
                 "model_type": "CrossEncoder",
                 "activation_fn": activation_class(self.activation),
@@ -238,10 +226,11 @@ class CrossEncoder:
 _MODULES = "sentence_transformers.base.modules.transformer"
 
 
-def _ways() -> dict[str, object]:
-    """Returns what sentence-transformers 5.7 writes of a model of texts that gives scores."""
-    way = {"text": {"method": "forward", "method_output_name": "logits"}}
-    return {"modality_config": way, "module_output_name": "scores"}
+_WAYS = {
+    "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+    "module_output_name": "scores",
+}
+"""What sentence-transformers 5.7 writes of a model of texts that gives scores."""
 
 
 def _split(pairs: Pair | Iterable[Pair]) -> tuple[list[str], list[str], bool]:

@@ -185,11 +185,18 @@ def _dense(values: Mapping[str, object], path: str) -> Dense:
     )
 
 
-def _size(values: Mapping[str, object], key: str, path: str) -> int:
+def number_of(values: Mapping[str, object], key: str, path: str) -> int | None:
+    """Returns a whole number from 1 on out of a file; None where it has none, or null."""
     value = values.get(key)
-    if type(value) is not int or value < 1:
-        raise fp.CheckpointError(f"{path}: {key} is {quoted(value)}; expected a number of features")
+    if value is not None and (type(value) is not int or value < 1):
+        raise fp.CheckpointError(f"{path}: {key} is {quoted(value)}; expected a number from 1 on")
     return value
+
+
+def _size(values: Mapping[str, object], key: str, path: str) -> int:
+    if (size := number_of(values, key, path)) is None:
+        raise fp.CheckpointError(f"{path}: {key} is not there; expected a number of features")
+    return size
 
 
 def _leaves(folder: str, layer: Dense | LayerNorm, names: Mapping[str, str]) -> fp.Params:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from .. import params as fp
 from ..auto import AutoModel
@@ -11,11 +11,13 @@ from ..documents.json_values import Json
 from ..hub import HubOptions, Location
 from ..hub.resolve import resolve
 from ..params.errors import quoted, some, warn
-from ..text import load_tokenizer
+from ..text import Tokenizer, load_tokenizer
 from .embedder import MODEL, Embedder
-from .folder import BERT_CONFIG, SETTINGS, Files, Module, read_layer, read_pooling
+from .folder import BERT_CONFIG, SETTINGS, Files, Module, number_of, read_layer, read_pooling
 from .inference import longest_of
 from .similarity import SIMILARITIES
+
+Name: TypeAlias = str | os.PathLike | Location
 
 _BERT_CONFIGS = (BERT_CONFIG,) + tuple(
     f"sentence_{name}_config.json"
@@ -26,18 +28,14 @@ _HUB = {field.name for field in dataclasses.fields(HubOptions)}
 _OLD_SIMILARITIES = {"dot_product": "dot"}
 
 
-def read_encoder(
-    name_or_path: "str | os.PathLike | Location", options: Mapping[str, Any]
-) -> dict[str, Any]:
+def read_encoder(name_or_path: Name, options: Mapping[str, Any]) -> dict[str, Any]:
     """Reads the fields of a `SentenceEncoder`; arguments as its `from_pretrained`."""
-    hub = hub_options(options)
-    location = resolve(name_or_path, hub)
+    location = resolve(name_or_path, hub_options(options))
     files = Files.of(location)
     first, pooling, *rest = checked_order(files.modules(), files.folder)
     text = read_text_settings(files, first)
-    place, inner = below(name_or_path, location, hub, first.path)
-    model, params = AutoModel.from_pretrained(place, **{**options, **inner})
-    tokenizer = load_tokenizer(place, **{**hub_keywords(options), **inner})
+    found = name_or_path, location, first
+    model, params, tokenizer, longest = read_model(AutoModel, found, text, options)
     pool = read_pooling(files, pooling, model.config.hidden_size)
     tree: fp.Params = {MODEL: params}
     layers, width = [], model.config.hidden_size * len(pool.modes)
@@ -54,8 +52,8 @@ def read_encoder(
     return {
         "embedder": Embedder(model, pool, tuple(layers)),
         "params": tree,
-        "tokenizer": tokenizer.lowercasing() if text.lower_case else tokenizer,
-        "max_length": longest_of(model, tokenizer, text.max_length),
+        "tokenizer": tokenizer,
+        "max_length": longest,
         **read_calls(said, files.path(SETTINGS)),
     }
 
@@ -103,9 +101,7 @@ def read_text_settings(files: Files, module: Module, task: str = "feature-extrac
         )
     if kept := [key for key in _UNREAD if values.get(key)]:
         warn(f"{path}: {some(kept)}: not read; give what they say to from_pretrained")
-    length = values.get("max_seq_length")
-    if length is not None and (type(length) is not int or length < 1):
-        raise fp.CheckpointError(f"{path}: max_seq_length is {quoted(length)}; expected a number")
+    length = number_of(values, "max_seq_length", path)
     return TextSettings(length, bool(values.get("do_lower_case", False)))
 
 
@@ -122,9 +118,7 @@ def read_calls(values: Mapping[str, Json], path: str) -> dict[str, Json]:
         raise fp.CheckpointError(
             f"{path}: similarity_fn_name is {quoted(name)}; expected {', '.join(SIMILARITIES)}"
         )
-    width = values.get("truncate_dim")
-    if width is not None and (type(width) is not int or width < 1):
-        raise fp.CheckpointError(f"{path}: truncate_dim is {quoted(width)}; expected a number")
+    width = number_of(values, "truncate_dim", path)
     return {**prompts, "similarity_fn_name": name, "truncate_dim": width}
 
 
@@ -153,14 +147,29 @@ def hub_options(options: Mapping[str, object]) -> HubOptions:
     return HubOptions.take_from(hub_keywords(options))
 
 
-def below(
-    name_or_path: "str | os.PathLike | Location", location: Location, hub: HubOptions, path: str
-) -> "tuple[str | os.PathLike | Location, dict[str, Any]]":
-    """Returns what a load is given for the model's folder: what was resolved already, or, where
-    `modules.json` has the model in a folder of its own, the name and that subfolder."""
-    if not path:
-        return location, {}
-    subfolder = os.path.join(hub.subfolder, path) if hub.subfolder else path
-    if isinstance(name_or_path, Location):
-        return os.path.join(name_or_path.folder, path), {}
-    return name_or_path, {"subfolder": subfolder}
+def read_model(
+    auto: Any,
+    found: tuple[Name, Location, Module],
+    text: TextSettings,
+    options: Mapping[str, Any],
+) -> tuple[Any, fp.Params, Tokenizer, int | None]:
+    """Loads the model of a folder, and its tokenizer; returns (model, params, tokenizer, how many
+    tokens a text is cut to).
+
+    Args:
+        auto: the class that loads the model.
+        found: the name that a caller gave, where it is, and the model's line in `modules.json`,
+            which may have it in a folder of its own.
+    """
+    name, location, module = found
+    place: Name = location
+    inner: dict[str, Any] = {}
+    if module.path and isinstance(name, Location):
+        place = os.path.join(name.folder, module.path)
+    elif module.path:
+        subfolder = hub_options(options).subfolder
+        place, inner = name, {"subfolder": os.path.join(subfolder, module.path)}
+    model, params = auto.from_pretrained(place, **{**options, **inner})
+    tokenizer = load_tokenizer(place, **{**hub_keywords(options), **inner})
+    longest = longest_of(model, tokenizer, text.max_length)
+    return model, params, tokenizer.lowercasing() if text.lower_case else tokenizer, longest

@@ -15,7 +15,6 @@ from ..core.model import Model
 from ..documents.json_values import Json
 from ..hub import copy_companion, tokenizer_files
 from ..hub.companions import is_tokenizer_file
-from ..params.formats import FolderFile
 from ..params.save.write import write_checkpoint
 from ..text import Tokenizer
 from .embedder import MODEL, Embedder
@@ -44,7 +43,10 @@ def save_encoder(
     layers = dict(embedder.layers)
     leaves = {name: params.get(name, {}) for name in layers}
     for name, layer in layers.items():
-        _check_leaves(name, layer, leaves[name])
+        shapes = getattr(layer, "shapes", {})
+        found = {leaf: np.shape(x) for leaf, x in leaves[name].items()}
+        if found != shapes:
+            raise fp.CheckpointError(f"params of {name} are {found}; this encoder has {shapes}")
     paths = ["", "1_Pooling", *layers]
     kinds = ["Transformer", "Pooling", *(type(layer).__name__ for layer in layers.values())]
     modules = [
@@ -97,14 +99,11 @@ def save_with(
         except OSError as error:
             raise fp.CheckpointError(f"{error.filename or place}: {error.strerror}") from error
         if tokenizer.folder and how.tokenizer_from is None:
-            for file in filter(_is_tokenizer, tokenizer_files(tokenizer.folder)):
-                copy_companion(file, place)
+            for file in tokenizer_files(tokenizer.folder):
+                if is_tokenizer_file(file.name) and not file.name[0].isdigit():
+                    copy_companion(file, place)
 
     save(model, params, folder, how, Beside(write, _written_before(folder, has_tokenizer)))
-
-
-def _is_tokenizer(file: FolderFile) -> bool:
-    return is_tokenizer_file(file.name) and not file.name[0].isdigit()
 
 
 def _written_before(folder: str | os.PathLike, has_tokenizer: bool) -> frozenset[str]:
@@ -155,10 +154,3 @@ def _tensors(layer: Layer, leaves: Mapping[str, object]) -> Tree:
     """Returns the tensors as PyTorch has them; `write_checkpoint` transposes kernels."""
     module = "norm" if isinstance(layer, LayerNorm) else "linear"
     return {module: {name: np.asarray(leaf) for name, leaf in leaves.items()}}
-
-
-def _check_leaves(name: str, layer: Layer, leaves: Mapping[str, Json]) -> None:
-    shapes = getattr(layer, "shapes", {})
-    found = {leaf: np.shape(x) for leaf, x in leaves.items()}
-    if found != shapes:
-        raise fp.CheckpointError(f"params of {name} are {found}; this encoder has {shapes}")

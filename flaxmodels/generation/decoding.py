@@ -76,26 +76,18 @@ def decode(
     params, temperature, top_p = jax.lax.stop_gradient((params, draw.temperature, draw.top_p))
     draw = Draw(temperature, top_p, draw.key)
 
-    def add(state, logits, cache):
-        """Adds the token that the logits choose to the state."""
-        last = state.step == options.steps - 1
-        chosen, finite = next_token(logits, options.choice, draw, state.step, last)
-        return with_token(state, chosen, finite & rows.valid, cache, options)
-
-    def more(state):
-        go_on = (state.step < options.steps) & ~state.done.all()
-        return go_on & (state.lengths >= 0).all() if options.stop_on_failure else go_on
-
     def one_more(state):
         before, token = rows.lengths + state.step - 1, state.token[:, None]
-        return add(state, *model.next_pass(params, token, state.cache, before))
+        logits, cache = model.next_pass(params, token, state.cache, before)
+        return with_token(options, state, logits, rows.valid, draw, cache)
 
     given = prompt.continued.ids
     logits, cache, rows = model.first_pass(params, prompt, given.shape[1] + options.steps)
     begun = fs.varying(start(options, cache), over=(params, prompt, draw))
-    state = add(begun, logits, cache)
+    state = with_token(options, begun, logits, rows.valid, draw, cache)
     if options.steps > 1:  # XLA would compile the loop's layers even if none of it ran
-        state = jax.lax.while_loop(more, one_more, state)
+        go_on = functools.partial(goes_on, options)
+        state = jax.lax.while_loop(go_on, one_more, state)
     sequences = jnp.concatenate([given, state.tokens], axis=1)
     return GenerateOutput(sequences, state.lengths), failure(state.lengths)
 
@@ -108,15 +100,25 @@ def start(options: DecodeOptions, cache: blocks.Cache) -> State:
     return State(jnp.int32(0), none, tokens, none, none.astype(bool), cache)
 
 
+def goes_on(options: DecodeOptions, state: State) -> jax.Array:
+    """Tells whether another token is to be added: bool []."""
+    more = (state.step < options.steps) & ~state.done.all()
+    return more & (state.lengths >= 0).all() if options.stop_on_failure else more
+
+
 def with_token(
-    state: State,
-    chosen: jax.Array,
-    good: jax.Array,
-    cache: blocks.Cache | None,
     options: DecodeOptions,
+    state: State,
+    logits: jax.Array,
+    valid: jax.Array,
+    draw: Draw,
+    cache: blocks.Cache | None,
 ) -> State:
-    """Adds a token to each row that is not done; a row that is not `good` ends without one."""
+    """Adds the token that the logits [B, V] choose to each row that is not done. A row that is not
+    `valid` bool [B], or whose logits are not finite, ends without one."""
     step, going = state.step, ~state.done
+    chosen, finite = next_token(logits, options.choice, draw, step, step == options.steps - 1)
+    good = finite & valid
     token = jnp.where(going & good, chosen, options.pad)
     lengths = jnp.where(going, jnp.where(good, step + 1, -1 - step), state.lengths)
     done = state.done | ~good | jnp.isin(token, jnp.array(options.eos, jnp.int32))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..blocks.inputs import as_array, is_of_numbers
 from ..calls.concrete import check_token_ids, known
 from ..params.errors import warn
 
@@ -127,31 +128,14 @@ def align_right(prompt: Prompt) -> Prompt:
 
 
 def _array(name: str, x: object) -> jax.Array | np.ndarray:
-    """Returns an array of what a caller gave for one.
-
-    Raises:
-        TypeError: no numbers, as texts, None, or a tokenizer's whole output.
-        ValueError: rows of different lengths.
-    """
-    if isinstance(x, jax.Array):
-        return x
-    try:
-        array = np.asarray(x)
-        if array.dtype.kind in "biuf" or array.dtype == jnp.bfloat16:
-            return array
-        if isinstance(x, np.ndarray):
-            got = f"an array of {array.dtype}"
-        else:
-            got = f"a {type(x).__name__}"
-        hint = f": give its [{name!r}]" if isinstance(x, Mapping) else ""
-        raise TypeError(
-            f"{name} is {got}; expected numbers [B, T], as a tokenizer makes them{hint}"
-        )
-    except ValueError:
-        raise ValueError(
-            f"{name} has rows of different lengths: pad them, and give an attention_mask that is "
-            "0 there"
-        ) from None
+    """Returns an array of what a caller gave for one; raises as `as_array`, and `TypeError` for no
+    numbers, as texts, None, or a tokenizer's whole output."""
+    array = None if isinstance(x, jax.ShapeDtypeStruct) else as_array(name, x)
+    if array is not None and is_of_numbers(array):
+        return array
+    got = f"an array of {x.dtype}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
+    hint = f": give its [{name!r}]" if isinstance(x, Mapping) else ""
+    raise TypeError(f"{name} is {got}; expected numbers [B, T], as a tokenizer makes them{hint}")
 
 
 def _mask(attention_mask: object, shape: tuple[int, ...], name: str) -> jax.Array:

@@ -1,15 +1,13 @@
 """Generation with params in stages: the loop of `decode` step by step, each pass a staged one."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from .. import params as fp
 from ..core.model import Model
-from .decoding import DecodeOptions, GenerateOutput, State, failure, start, with_token
+from .decoding import DecodeOptions, GenerateOutput, failure, goes_on, start, with_token
 from .prompts import Prompt
-from .sampling import Draw, next_token
+from .sampling import Draw
 
 
 def decode_in_stages(
@@ -19,27 +17,16 @@ def decode_in_stages(
     `device_map` has placed, so that the loop is no program."""
     given = prompt.continued.ids
     logits, cache, rows = model.first_pass(params, prompt, given.shape[1] + options.steps)
-    state = _add(options, start(options, cache)._replace(cache=None), logits, rows.valid, draw)
-    while int(state.step) < options.steps and not _ended(state, options):
+    state = start(options, cache)._replace(cache=None)
+    state = _with_token(options, state, logits, rows.valid, draw, None)
+    while goes_on(options, state):
         before, token = rows.lengths + (int(state.step) - 1), state.token[:, None]
         logits, cache = model.next_pass(params, token, cache, before)
-        state = _add(options, state, logits, rows.valid, draw)
+        state = _with_token(options, state, logits, rows.valid, draw, None)
     tokens, lengths = jax.device_get((state.tokens, state.lengths))
     lengths = jnp.asarray(lengths)
     sequences = jnp.concatenate([given, jnp.asarray(tokens)], axis=1)
     return GenerateOutput(sequences, lengths), failure(lengths)
 
 
-def _ended(state: State, options: DecodeOptions) -> bool:
-    failed = options.stop_on_failure and bool((state.lengths < 0).any())
-    return failed or bool(state.done.all())
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _add(
-    options: DecodeOptions, state: State, logits: jax.Array, valid: jax.Array, draw: Draw
-) -> State:
-    """Adds the token that the logits choose to the state."""
-    last = state.step == options.steps - 1
-    chosen, finite = next_token(logits, options.choice, draw, state.step, last)
-    return with_token(state, chosen, finite & valid, None, options)
+_with_token = jax.jit(with_token, static_argnums=0)

@@ -217,7 +217,7 @@ MODULE = {"idx": 2, "name": "2", "path": "2_X", "type": "custom_st.Reader"}
         (
             "2_Dense/config.json",
             lambda d: d | {"in_features": "x"},
-            "expected a number of features",
+            "in_features is .x.; expected a number",
         ),
         ("config_sentence_transformers.json", lambda c: c | {"prompts": ["a"]}, "prompts is"),
         (

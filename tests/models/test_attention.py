@@ -19,7 +19,7 @@ from flaxmodels.blocks import (
     TwoWayWindow,
     Window,
 )
-from flaxmodels.blocks.attention import alibi_slopes
+from flaxmodels.blocks.attention.alibi import alibi_slopes
 from flaxmodels.blocks.attention.blocked import _visits, blocked, is_long
 from flaxmodels.blocks.attention.formula import Scoring, formula
 

@@ -26,7 +26,7 @@ FULL, SLIDING = Kind(), Kind("sliding_attention")
     ],
 )
 def test_segments(kinds, expected):
-    assert [tuple(segment) for segment in segments(kinds)] == expected
+    assert [tuple(segment) for segment in segments(tuple(kinds))] == expected
 
 
 def layers_of(kinds, found):

@@ -100,7 +100,7 @@ def test_a_path_says_which_layers_a_stacked_leaf_holds():
 
 
 def test_loop_and_scan_agree_in_everything(modes):
-    segments = blocks.segments([kind.form for kind in PERIODS.config.layer_kinds])
+    segments = blocks.segments(tuple(kind.form for kind in PERIODS.config.layer_kinds))
     periods = fp.stack_layers(modes["loop"][1], ["layers"], segments=segments)
     asked = {"output_hidden_states": True, "output_attentions": True}
     outs = [

@@ -14,7 +14,8 @@ from jax.sharding import PartitionSpec as P
 import flaxmodels as fm
 from flaxmodels import blocks
 from flaxmodels import sharding as fs
-from flaxmodels.blocks.attention import attend_over_length, blocked, paths
+from flaxmodels.blocks.attention import blocked, paths
+from flaxmodels.blocks.attention.over_length import attend_over_length
 
 RULES = (("length", "context"), *fs.DEFAULT_RULES)
 T = 32

@@ -51,10 +51,12 @@ def block_sparse(
         )
     blocks, weights = -(-length // size), None
     if need_weights:
-        times = _places(_times(blocks, count, drawn), length, size)
+        block = np.arange(length) // size
+        times = _times(blocks, count, drawn)[:, block[:, None], block[None]][None]
         seen = times > 0 if tokens is None else (times > 0) & tokens
         times = jnp.maximum(times, 1).astype(jnp.float32)
-        out, weights = formula(q, k, v, seen, Scoring(scale, bias=_log(times, q.shape[2])))
+        bias = jnp.broadcast_to(jnp.log(times), (1, q.shape[2], length, length))
+        out, weights = formula(q, k, v, seen, Scoring(scale, bias=bias))
         weights = weights / times.astype(weights.dtype)
     else:
         out = _by_blocks(q, k, v, tokens, size, count, scale, drawn)
@@ -72,16 +74,6 @@ def _times(blocks: int, count: int, drawn: jax.Array | None) -> jax.Array:
         return jnp.asarray(times)[None]
     more = jax.nn.one_hot(drawn, blocks, dtype=jnp.int32).sum(2)
     return jnp.asarray(times)[None] + jnp.pad(more, ((0, 0), (1, 1), (0, 0)))
-
-
-def _places(times: jax.Array, length: int, size: int) -> jax.Array:
-    """Returns of pairs of tokens [1, 1 or N, T, T] what there is of pairs of blocks."""
-    block = np.arange(length) // size
-    return times[:, block[:, None], block[None]][None]
-
-
-def _log(times: jax.Array, heads: int) -> jax.Array:
-    return jnp.broadcast_to(jnp.log(times), (1, heads, *times.shape[2:]))
 
 
 class _Read(NamedTuple):
@@ -118,12 +110,13 @@ def _by_blocks(
     q, k, v = (jnp.pad(x, ((0, 0), (0, more), (0, 0), (0, 0))) for x in (q, k, v))
     known = jnp.ones((1, length), bool) if tokens is None else tokens[:, 0, 0]
     known = jnp.pad(known, ((0, 0), (0, more)))
-    edges, _ = formula(_edges(q, size), k, v, known[:, None, None], Scoring(scale))
+    ends = jnp.concatenate([q[:, :size], q[:, -size:]], axis=1)
+    ends, _ = formula(ends, k, v, known[:, None, None], Scoring(scale))
 
     q, k, v = (x.reshape(batch, blocks, size, heads, -1) for x in (q, k, v))
     known = known.reshape(known.shape[0], blocks, size)
     first, last = (known[:, i, None, None, None] for i in (0, -1))
-    inner = known.at[:, jnp.array((0, -1))].set(False)  # the edges are no neighbours once more
+    inner = known.at[:, jnp.array((0, -1))].set(False)  # the ends are no neighbours once more
     reads = [
         _Read("bknh", k[:, 0], v[:, 0], first, 1 + (count if drawn is None else 0)),
         _Read("bknh", k[:, -1], v[:, -1], last),
@@ -133,7 +126,7 @@ def _by_blocks(
         seen = known[:, drawn].reshape(-1, *drawn.shape[:2], 1, count * size)
         reads.append(_Read("nmbkh", _taken(k, drawn), _taken(v, drawn), seen))
     out = _attended(q[:, 1:-1], reads, scale).reshape(batch, -1, heads, v.shape[-1])
-    return jnp.concatenate([edges[:, :size], out, edges[:, size:]], axis=1)[:, :length]
+    return jnp.concatenate([ends[:, :size], out, ends[:, size:]], axis=1)[:, :length]
 
 
 def _attended(q: jax.Array, reads: list[_Read], scale: float) -> jax.Array:
@@ -152,11 +145,6 @@ def _attended(q: jax.Array, reads: list[_Read], scale: float) -> jax.Array:
         for part, read in zip(jnp.split(weights, ends, axis=-1), reads, strict=True)
     ]
     return functools.reduce(jnp.add, outs)
-
-
-def _edges(x: jax.Array, size: int) -> jax.Array:
-    """Returns the first and the last block of x [B, S, ...]: [B, 2 * size, ...]."""
-    return jnp.concatenate([x[:, :size], x[:, -size:]], axis=1)
 
 
 def _beside(x: jax.Array) -> jax.Array:
