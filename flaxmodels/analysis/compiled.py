@@ -52,6 +52,10 @@ class CompiledCall:
             folder: where programs are kept for the next process; made if absent. JAX unpickles
                 them: files that others may write are refused.
         """
+        if not isinstance(compiler_options, Mapping | None):
+            raise TypeError(
+                f"compiler_options is {compiler_options!r:.80}; expected {{option of XLA: value}}"
+            )
         self.model = model
         self.donate_cache = donate_cache
         self.compiler_options = dict(compiler_options or {})

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from .. import params as fp
 from ..calls.arguments import abstract, split
+from ..params.scalars import whole
 from ..params.sizes import format_size
 from ..params.tree.measure import format_table
 from ..params.types import Leaf, PyTree
@@ -123,6 +124,7 @@ def memory_report(
             of its devices.
         *args, **kwargs: of the model's call, arrays or abstract.
     """
+    depth = whole("depth", depth, 0)
     calls: dict[str, Callable[[], ModuleMemory]] = {}
 
     def note(call: Callable, args: tuple, kwargs: dict, context: InterceptorContext) -> object:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..calls.concrete import check_token_ids, first_outside, known
+from ..calls.concrete import check_token_ids, first_outside, is_deleted, known
 from ..config.config import Config
 from ..params.scalars import flag
 from ..params.types import PyTree
@@ -87,8 +87,10 @@ def as_array(name: str, x: object) -> Any:
 
     Raises:
         TypeError: a masked array.
-        ValueError: rows of different lengths.
+        ValueError: rows of different lengths, or an array that was deleted.
     """
+    if is_deleted(x):
+        raise ValueError(f"{name} was deleted, or donated to a function: give what that returned")
     if x is None or isinstance(x, jax.Array | jax.ShapeDtypeStruct):
         return x
     if isinstance(x, np.ma.MaskedArray):

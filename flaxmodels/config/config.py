@@ -16,7 +16,7 @@ from .. import gguf
 from ..calls import keywords
 from ..documents.field_types import checked, hints_of, out_of_range
 from ..documents.json_files import CONFIG_NAME as CONFIG_NAME
-from ..documents.json_files import config_path, naming, read_json, text_of
+from ..documents.json_files import config_path, naming, read_json, text_of, write_text
 from ..documents.json_values import ConfigError, Json, JsonObject, shown, thaw
 from ..hub import DEFAULT_OPTIONS, HubOptions, Location, checked_name, resolve
 from ..params.errors import some, warn
@@ -221,10 +221,7 @@ class Config(Schema, metaclass=_Type):
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Writes `config.json` into `folder`, which is made if absent."""
-        text = self.to_json()
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, CONFIG_NAME), "w", encoding="utf-8") as file:
-            file.write(text)
+        write_text(folder, CONFIG_NAME, self.to_json())
 
     def to_json(self) -> str:
         """Formats `to_dict` as strict JSON of at most 16 MiB, keys sorted."""

@@ -11,7 +11,7 @@ from flax.core import FrozenDict
 
 from ..calls.signature import names_of
 from ..documents.field_types import checked, hints_of
-from ..documents.json_files import read_json, text_of
+from ..documents.json_files import read_json, text_of, write_text
 from ..documents.json_values import ConfigError, Json, JsonObject, freeze, is_finite, shown, thaw
 from ..documents.remote_code import without_code
 from ..params.errors import quoted, some, warn
@@ -236,9 +236,7 @@ class GenerationConfig:
         for name in _FIELDS:
             if getattr(self, name) is not None:
                 values[name] = getattr(self, name)
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, GENERATION_CONFIG_NAME), "w", encoding="utf-8") as file:
-            file.write(text_of(thaw(values)))
+        write_text(folder, GENERATION_CONFIG_NAME, text_of(thaw(values)))
 
 
 _FIELDS = tuple(name for name in names_of(GenerationConfig) if name != "extra")

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from flax import linen as nn
 
 from .. import params as fp
@@ -78,6 +79,8 @@ def normalise(model: nn.Module) -> None:
             f"{cls.__name__}: generation_config is a {type(model.generation_config).__name__}; "
             "expected a fm.GenerationConfig"
         )
+    if isinstance(model.defer_logits, np.bool_ | np.integer):
+        model.defer_logits = model.defer_logits.item()
     if not isinstance(model.defer_logits, int) or model.defer_logits < 0:
         raise ValueError(
             f"{cls.__name__}: defer_logits is {model.defer_logits!r}; expected True, False, or how "

@@ -158,10 +158,12 @@ class Model(nn.Module):
         """Runs the model, or another `method` of it, as `flax.linen.Module.apply` says; padding
         (`uneven`) is taken off `variables["params"]` first, so that nothing computes with it.
         With `deterministic=False` adapters drop inputs, by the key "dropout" of `rngs`."""
-        if not isinstance(variables, Mapping):
+        given = variables.get("params", {}) if isinstance(variables, Mapping) else None
+        if not isinstance(given, Mapping):
+            kind = type(given if isinstance(variables, Mapping) else variables).__name__
+            got = f"{{'params': {kind}}}" if isinstance(variables, Mapping) else f"a {kind}"
             raise TypeError(
-                f"{type(self).__name__}.apply takes {{'params': params}}, got a "
-                f"{type(variables).__name__}"
+                f"{type(self).__name__}.apply takes {{'params': params}}, a tree; got {got}"
             )
         if fs.may_pad(self.uneven) and "params" in variables:
             variables = {**variables, "params": self.cut(variables["params"])}

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import uuid
 from collections.abc import Iterator
 
 from ..params import CheckpointError, strict_json
@@ -69,6 +70,22 @@ def text_of(values: JsonObject) -> str:
         f"a configuration of {len(text)} characters could not be read again, which takes 16 MiB "
         f"and {MAX_VALUES} values; the longest value is that of {quoted(long)}"
     )
+
+
+def write_text(folder: str | os.PathLike, name: str, text: str) -> None:
+    """Writes a file into a folder, which is made if absent: the old file or the new one is there at
+    any time."""
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, name)
+    part = f"{path}.{uuid.uuid4().hex}.part"
+    try:
+        with open(part, "x", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(part)
+        raise
 
 
 def _can_be_read(text: str) -> bool:

@@ -24,7 +24,7 @@ from ..params.errors import quoted, some
 from ..params.scalars import flag, whole
 from ..text import Tokenizer
 from .folder import BERT_CONFIG, MODULES, SETTINGS, Files, Module
-from .inference import Inference, listed, placed, rows_of
+from .inference import Inference, listed, placed
 from .layers import activation_class, activation_name
 from .reading import hub_options, read_model, read_text_settings
 from .saving import save_with, text_values
@@ -146,8 +146,8 @@ class CrossEncoder:
         if not callable(act):
             raise TypeError(f"activation is {act!r:.80}; expected a function of the logits")
         firsts, seconds, is_one = _split(pairs)
-        where, rows = placed(self.model, self.params, mesh), rows_of(batch_size)
-        infer = Inference(self.model, self.tokenizer, self.max_length, rows, progress)
+        where = placed(self.model, self.params, mesh)
+        infer = Inference(self.model, self.tokenizer, self.max_length, batch_size, progress)
         compute = functools.partial(_score, self.model, where.params)
         found = infer(compute, firsts, seconds, where)
         logits = jnp.asarray(np.stack(found)) if found else jnp.zeros((0, self.num_labels))

@@ -14,7 +14,7 @@ from .. import params as fp
 from .. import sharding as fs
 from ..calls.concrete import is_traced
 from ..core.model import Model
-from ..params.scalars import whole
+from ..params.scalars import flag, whole
 from ..text import Tokenizer
 from .batches import Batch, Row, Shapes, batches, run, windows
 
@@ -85,6 +85,9 @@ class Inference:
         longest: tokens that a text is cut to; None for no limit.
         batch_size: see `Shapes`.
         progress: show a bar if it takes longer than a second.
+
+    Raises:
+        TypeError, ValueError: no `batch_size`, or no bool.
     """
 
     model: Model
@@ -92,6 +95,11 @@ class Inference:
     longest: int | None
     batch_size: int | None
     progress: bool
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            whole("batch_size", self.batch_size)
+        flag("progress", self.progress)
 
     def __call__(
         self,
@@ -180,11 +188,6 @@ def listed(name: str, texts: Iterable[str]) -> list[str]:
     if is_one or not isinstance(texts, Iterable) or isinstance(texts, Mapping | Set):
         raise TypeError(f"{name} is a {type(texts).__name__}; expected a list of str")
     return list(texts)
-
-
-def rows_of(batch_size: int | None) -> int | None:
-    """Returns a caller's `batch_size`; raises `TypeError` or `ValueError` for none."""
-    return None if batch_size is None else whole("batch_size", batch_size)
 
 
 def _text(value: object, index: int) -> str:

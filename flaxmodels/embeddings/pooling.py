@@ -5,6 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from ..params.scalars import flag
+
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 """In the order in which the vectors of several modes are put side by side."""
 
@@ -30,6 +32,9 @@ class Pooling:
     include_prompt: bool = True
 
     def __post_init__(self) -> None:
+        flag("include_prompt", self.include_prompt)
+        if not isinstance(self.modes, str):
+            object.__setattr__(self, "modes", tuple(self.modes))
         odd = [mode for mode in self.modes if mode not in MODES]
         if odd or not self.modes:
             raise ValueError(

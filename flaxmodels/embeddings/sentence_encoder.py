@@ -19,7 +19,7 @@ from ..text import Tokenizer
 from . import similarity
 from .embedder import Embedder
 from .folder import BERT_CONFIG, SETTINGS
-from .inference import Inference, listed, placed, rows_of
+from .inference import Inference, listed, placed
 from .reading import read_encoder
 from .saving import save_encoder, text_values
 
@@ -187,8 +187,7 @@ class SentenceEncoder:
             normalize=flag("normalize", normalize),
             truncate_dim=width,
         )
-        rows = rows_of(batch_size)
-        infer = Inference(model, self.tokenizer, self.max_length, rows, progress)
+        infer = Inference(model, self.tokenizer, self.max_length, batch_size, progress)
         if isinstance(texts, str):
             return infer(compute, [texts], None, where, prompt=prompt)[0]
         found = infer(compute, listed("texts", texts), None, where, prompt=prompt)

@@ -375,13 +375,12 @@ def test_folders(tmp_path):
         Toy.from_pretrained(tmp_path)
 
 
+TEXTS = st.text('a0_. "\\\n\0\x7fé\u2028\u202e\U0001f642', max_size=4)
+"""Of few characters: hypothesis takes seconds to prepare for all."""
+
 json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats(allow_nan=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=8,
 )
 
@@ -537,3 +536,20 @@ def test_C13_a_real_eps():
 def test_C8_C9_C12_C13_llama_values_out_of_range(values, said):
     with pytest.raises(ConfigError, match=said):
         fm.LlamaConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [(Toy(), "config.json"), (fm.GenerationConfig(), "generation_config.json")]
+)
+def test_a_save_that_stops_leaves_the_old_file(value, name, tmp_path, monkeypatch):
+    value.save_pretrained(tmp_path)
+    before = (tmp_path / name).read_text()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        value.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == before

@@ -137,6 +137,7 @@ REFUSED = [
     ({"batch_size": 2.5}, "batch_size is 2.5; expected a whole number"),
     ({"truncate_dim": 0}, "truncate_dim is 0; expected at least 1"),
     ({"truncate_dim": 13}, "truncate_dim is 13; expected at most 12"),
+    ({"progress": "no"}, "progress is 'no'; expected True or False"),
     ({"normalize": "no"}, "normalize is 'no'; expected True or False"),
     ({"texts": ["A text.", None]}, "text 1 is NoneType; expected str"),
     ({"texts": None}, "texts is a NoneType; expected a list of str"),

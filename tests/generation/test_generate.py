@@ -96,11 +96,12 @@ def test_draws_follow_the_warped_distribution():
     draw = Draw(jnp.float32(1.5), jnp.float32(0.95), KEY)
     draws = 20_000
     plain = draw._replace(top_p=None)
-    tokens, _ = choose(jnp.broadcast_to(logits, (draws, 5)), Choice(True), plain)
+    of_each = jax.jit(choose, static_argnums=1)
+    tokens, _ = of_each(jnp.broadcast_to(logits, (draws, 5)), Choice(True), plain)
     expected = np.asarray(jax.nn.softmax(logits / 1.5))[0]
     found = np.bincount(np.asarray(tokens), minlength=5) / draws
     np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(draws))
-    kept = np.asarray(jax.nn.softmax(warp(logits, 4, draw)))[0]
+    kept = np.asarray(jax.jit(lambda x, draw: jax.nn.softmax(warp(x, 4, draw)))(logits, draw))[0]
     assert kept[4] == 0 and kept[0] > expected[0]
 
 
@@ -154,8 +155,8 @@ def test_works_in_bfloat16(tiny):
     half = model.clone(dtype=jnp.bfloat16)
     cache = jax.eval_shape(lambda: half.init_cache(1, 4))
     assert cache.entries["full_attention"].keys[0].dtype == jnp.bfloat16
-    out = np.asarray(half.generate(params, [[3, 4, 5]], max_new_tokens=2).sequences)
-    assert out.shape == (1, 5) and (out < model.config.vocab_size).all()
+    out = np.asarray(half.generate(params, [[3, 4, 5]], max_new_tokens=1).sequences)
+    assert out.shape == (1, 4) and (out < model.config.vocab_size).all()
 
 
 def test_on_a_mesh_the_tokens_are_the_same(tiny):
@@ -365,3 +366,19 @@ def test_C20_a_bad_generation_config_is_said_and_weights_load(tmp_path, text, me
     assert model.generation_config.temperature is None
     assert model.generation_config.eos_token_id == model.config.eos_token_id
     assert model.generation_config.top_k == (5 if "top_k" in text else None)
+
+
+def test_arrays_that_were_given_away_are_named(tiny):
+    model, params = tiny
+    table = jnp.array(params["model"]["embed_tokens"]["embedding"], copy=True)
+    given = {**params, "model": {**params["model"], "embed_tokens": {"embedding": table}}}
+    ids = jnp.array([[3, 4]])
+    table.delete()
+    with pytest.raises(ValueError, match="embed_tokens/embedding was deleted, or donated"):
+        model.apply({"params": given}, ids)
+    ids.delete()
+    for call in (model.generate, lambda params, ids: model.apply({"params": params}, ids)):
+        with pytest.raises(ValueError, match="input_ids was deleted, or donated"):
+            call(params, ids)
+    with pytest.raises(TypeError, match="apply takes .*got {'params': NoneType}"):
+        model.apply({"params": None}, [[3, 4]])

@@ -7,6 +7,7 @@ from flax import linen as nn
 from flax.core import meta
 
 from ... import sharding as fs
+from ...calls.concrete import is_deleted
 from ...params.quantized.qtensor import QTensor, check
 from ...params.tree.weights import Weight
 from ...sharding.axes import described
@@ -77,6 +78,11 @@ def _held(module: nn.Module, name: str, shape: tuple[int, ...]) -> jax.Array | W
     if isinstance(found, QTensor):
         check(found, path)
     for part in jax.tree.leaves(found):
+        if is_deleted(part):
+            raise ValueError(
+                f"{path} was deleted, or donated to a function (donate_argnums): use what that "
+                "returned"
+            )
         _check_mesh(jax.typeof(part).sharding, path)
     return found
 
