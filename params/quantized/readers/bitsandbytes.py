@@ -114,19 +114,26 @@ def _in_4bit(state: Tensor, name: str, kind: str, parts: Mapping[str, Tensor | N
     if run < _FEWEST:
         return _numbers(name, flat, table, scale, said)
     bytes_of_rows = viewed(flat, (said.shape[0], said.shape[1] // 2))
+    is_standard = np.array_equal(table, np.asarray(CODEBOOKS[kind], np.float32))
 
     def swapped(bounds: Bounds) -> np.ndarray:
         """Returns bytes whose lower half is the first number."""
+        if not is_standard:
+            raise misfit(
+                given[".quant_map"],
+                f"does not hold the numbers of {kind}, and a weight of other numbers cannot be "
+                "kept packed; pass dequantize=True",
+            )
         pairs = bytes_of_rows.read(bounds)
         return pairs >> 4 | pairs << 4
 
     form = Form(kind, (1, run), said.dtype)
     codes = Computed.of([data], bytes_of_rows.shape, np.dtype(np.uint8), swapped)
     packed = packed_tensor(name, {"data": codes, "scale": scale}, form)
-    if np.array_equal(table, np.asarray(CODEBOOKS[kind], np.float32)):
+    if is_standard:
         return packed
     dense = _numbers(name, flat, table, _scales(given, said, 1), said)
-    return _OwnTable.of(packed, given[".quant_map"], dense)
+    return _OwnTable(**vars(packed), dense=dense)
 
 
 def _table(tensor: Tensor, size: int) -> np.ndarray:
@@ -232,21 +239,6 @@ class _OwnTable(PackedTensor):
     them, and cannot be kept packed."""
 
     dense: Tensor
-
-    @classmethod
-    def of(cls, packed: PackedTensor, quant_map: Tensor, dense: Tensor) -> "_OwnTable":
-        def refuse(bounds: Bounds) -> np.ndarray:
-            raise misfit(
-                quant_map,
-                f"does not hold the numbers of {packed.form.codes}, and a weight of other numbers "
-                "cannot be kept packed; pass dequantize=True",
-            )
-
-        data = packed.fields["data"]
-        refused = Computed.of([data], data.shape, data.dtype, refuse)
-        given = {field.name: getattr(packed, field.name) for field in dataclasses.fields(packed)}
-        given["fields"] = {**packed.fields, "data": refused}
-        return cls(**given, dense=dense)
 
     def numbers(self, bounds: Bounds) -> np.ndarray:
         return self.dense.read(bounds).astype(np.float32)

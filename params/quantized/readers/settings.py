@@ -70,10 +70,9 @@ class Settings:
         value = self.values.get(key, default)
         if value is None:
             return None
-        if not isinstance(value, list | tuple) or len(value) != 2:
-            self.refuse(key, "two positive whole numbers, or null")
-        if any(type(n) is not int or not 0 < n <= _LARGEST for n in value):
-            self.refuse(key, f"two whole numbers from 1 to {_LARGEST}, or null")
+        is_pair = isinstance(value, list | tuple) and len(value) == 2
+        if not is_pair or any(type(n) is not int or not 0 < n <= _LARGEST for n in value):
+            self.refuse(key, f"two positive whole numbers up to {_LARGEST}, or null")
         return value[0], value[1]
 
     def flag(self, key: str, default: bool) -> bool:

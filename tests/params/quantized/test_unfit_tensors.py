@@ -134,10 +134,16 @@ UNFIT = {
         having(fp8(), "weight_block_size", [1, 2, 3]),
         "weight_block_size is '[1, 2, 3]'; expected two positive whole numbers",
     ),
-    "fp8: block of 0": (having(fp8(), "weight_block_size", [0, 8]), "whole numbers from 1"),
-    "fp8: block of true": (having(fp8(), "weight_block_size", [True, 8]), "whole numbers from 1"),
+    "fp8: block of 0": (having(fp8(), "weight_block_size", [0, 8]), "two positive whole numbers"),
+    "fp8: block of true": (
+        having(fp8(), "weight_block_size", [True, 8]),
+        "two positive whole numbers",
+    ),
     "fp8: block of a text": (having(fp8(), "weight_block_size", "128"), "two positive whole"),
-    "fp8: endless block": (having(fp8(), "weight_block_size", [10**30, 1]), "whole numbers from 1"),
+    "fp8: endless block": (
+        having(fp8(), "weight_block_size", [10**30, 1]),
+        "two positive whole numbers",
+    ),
     "fp8: names of no list": (having(fp8(), "modules_to_not_convert", {"a": 1}), "list of texts"),
     "fp8: experts of another kind": (having(fp8(), "expert_dtype", "int3"), "fp8 or fp4"),
     # compressed-tensors
