@@ -12,7 +12,13 @@ from .. import params as fp
 from ..core.model import Model
 from ..documents.json_files import CONFIG_NAME as BASE_NAME
 from ..hub import HubOptions, Location
-from ..params.adapters.attach import active_adapters, adapter_names, attach, set_adapters
+from ..params.adapters.attach import (
+    active_adapters,
+    adapter_names,
+    attach,
+    check_new_name,
+    set_adapters,
+)
 from ..params.adapters.peft.config import CONFIG_NAME, PeftConfig, read_config
 from ..params.adapters.peft.tensors import (
     PREFIX,
@@ -51,7 +57,7 @@ class OpenAdapter:
                 that were given are what they were.
             ValueError: there is one of this name.
         """
-        check_name(params, name)
+        check_new_name(params, name)
         params, adapters = read_adapters(model, params, self.tensors, self.config)
         kept = {
             path: dataclasses.replace(each, config=self.config) for path, each in adapters.items()
@@ -114,14 +120,6 @@ def named_base(location: Location, options: HubOptions) -> tuple[str, HubOptions
         )
     revision = config.revision or "main"
     return name, dataclasses.replace(options, revision=revision, subfolder="")
-
-
-def check_name(params: fp.Params, name: str) -> None:
-    if name in adapter_names(params):
-        raise ValueError(
-            f"the params have an adapter {name!r} already; give another adapter_name, or "
-            "model.delete_adapter(params, name) first"
-        )
 
 
 # --- writing ---

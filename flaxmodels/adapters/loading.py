@@ -7,10 +7,11 @@ import numpy as np
 
 from .. import hub
 from .. import params as fp
+from ..calls.signature import value_of
 from ..core.model import Mixin
 from ..hub import HubKeywords, HubOptions, Location
-from ..params.adapters.attach import active_adapters, known_names
-from .folders import DEFAULT, check_name, open_adapter, opened_state
+from ..params.adapters.attach import active_adapters, check_new_name, known_names
+from .folders import DEFAULT, open_adapter, opened_state
 from .writing import written_adapter
 
 
@@ -45,7 +46,7 @@ class LoadsAdapters(Mixin):
                 one that is not done here.
             ValueError: there is an adapter of this name.
         """
-        check_name(params, adapter_name)
+        check_new_name(params, adapter_name)
         if adapter_state_dict is not None:
             if peft_config is None or name_or_path is not None:
                 raise TypeError(
@@ -57,8 +58,8 @@ class LoadsAdapters(Mixin):
             raise TypeError(
                 "give the folder or repository of an adapter, or peft_config and adapter_state_dict"
             )
-        given: dict[str, Any] = {name: x for name, x in options.items() if x is not None}
-        location = hub.resolve(name_or_path, HubOptions(**given))
+        given = {name: x for name, x in options.items() if x is not None}
+        location = hub.resolve(name_or_path, value_of(HubOptions, given, "load_adapter"))
         with location.noting():
             return open_adapter(location).onto(self, params, adapter_name)
 

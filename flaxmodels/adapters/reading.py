@@ -16,6 +16,7 @@ from ..params.adapters.weight import AdaptedWeight, base_of
 from ..params.adapters.whole import Replacement
 from ..params.errors import CheckpointError, quoted
 from ..params.formats import Tensor
+from ..params.tree.paths import nearest
 from .checks import aligned, check_places, check_saved, check_targets
 from .meanings import METHODS, TOKENS, token_rows
 from .modules import Modules, Piece, modules_of
@@ -34,6 +35,7 @@ def read_adapters(
     Raises:
         CheckpointError: an adapter of another base or configuration; tensors that are missing, or
             left over; with the file, the tensor, what is expected and what to do.
+        ValueError: params that have no such leaf.
     """
     table = modules_of(model)
     tensors = aligned(tensors, table, model)
@@ -49,6 +51,11 @@ def read_adapters(
         for piece in module.pieces:
             sites.setdefault(piece.path, []).append((piece, fields))
     whole = [piece.path for name in tensors.replaced for piece in table.tensors[name][0]]
+    if gone := [path for path in (*sites, *whole) if path not in leaves]:
+        raise ValueError(
+            f"{tensors.where}: adapts {gone[0]}, which the params do not have"
+            f"{nearest(gone[0], leaves)}: are they those of this model?"
+        )
     check_places({path: leaves[path] for path in (*sites, *whole)}, tensors.where)
     made: dict[str, Adapter] = {}
     for path, each in sites.items():

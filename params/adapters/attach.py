@@ -43,16 +43,11 @@ def attach(params: Params, name: str, adapters: Mapping[str, Adapter]) -> Params
         adapters: {path of a leaf: what changes it}.
 
     Raises:
+        TypeError: what is no adapter.
         ValueError: a name that there is already; a path that the params do not have; arrays of
             other shapes than the weight's, as of an adapter of another base: both are named.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or not name.isprintable():
-        raise ValueError(
-            f"an adapter cannot have the name {name!r}: 1 to 100 characters that are printed, "
-            "without '/', '\\' and '.', since it is that of a folder too"
-        )
-    if name in adapter_names(params):
-        raise ValueError(f"the params have an adapter {name!r} already; fp.delete_adapters first")
+    check_new_name(params, name)
     leaves = flatten(params)
     for path, adapter in adapters.items():
         if path not in leaves:
@@ -60,6 +55,8 @@ def attach(params: Params, name: str, adapters: Mapping[str, Adapter]) -> Params
                 f"the adapter {name!r} is for {path}, which the params do not have"
                 f"{nearest(path, leaves)}"
             )
+        if not isinstance(adapter, Adapter):
+            raise TypeError(f"{path}: {adapter!r:.100} is no adapter; fp.get_adapters gives some")
         leaf = leaves[path]
         if not isinstance(leaf, AdaptedWeight):
             leaf = AdaptedWeight(leaf, {})
@@ -67,6 +64,20 @@ def attach(params: Params, name: str, adapters: Mapping[str, Adapter]) -> Params
         own = {**leaf.adapters, name: adapter}
         leaves[path] = leaf.replace(adapters=own, active=(*leaf.active, name))
     return unflatten(leaves)
+
+
+def check_new_name(params: Params, name: str) -> None:
+    """Raises `ValueError` if a new adapter cannot have a name."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not name.isprintable():
+        raise ValueError(
+            f"an adapter cannot have the name {name!r}: 1 to 100 characters that are printed, "
+            "without '/', '\\' and '.', since it is that of a folder too"
+        )
+    if name in adapter_names(params):
+        raise ValueError(
+            f"the params have an adapter {name!r} already; give another adapter_name, or "
+            "fp.delete_adapters(params, name) first"
+        )
 
 
 def _check(where: str, leaf: AdaptedWeight, adapter: Adapter) -> None:

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ..quantized.qtensor import QTensor, swapped
-from ..tree.weights import Shape, Weight
+from ..tree.weights import Shape
 from .adapter import Base, dense_of
 
 A = TypeVar("A")
@@ -143,11 +143,12 @@ class Drawing:
             return _abstract(place, (place.shape[-1],), (-1,), self.dtype)
         return of(place.base, adapter).astype(self.dtype)
 
-    def copy(self, base: Base) -> jax.Array:
+    def copy(self, place: Place) -> jax.Array:
         """Returns a weight as an array of its own."""
-        if isinstance(base, Weight):
-            return base.dense()
-        return base if isinstance(base, jax.ShapeDtypeStruct) else jnp.array(base)
+        if place.is_abstract:
+            axes = (*range(-len(place.shape), 0),)
+            return _abstract(place, place.shape, axes, place.base.dtype)
+        return jnp.array(dense_of(place.base))
 
     def rows(self, place: Place, rows: Sequence[int]) -> jax.Array:
         """Returns rows of a table, as it holds them now.

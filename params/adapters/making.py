@@ -11,7 +11,7 @@ from ..errors import warn
 from ..tree.cast import parse_dtype
 from ..tree.keys import one_key
 from ..tree.layers import apart
-from ..tree.paths import flatten, nearest
+from ..tree.paths import flatten
 from ..types import Params
 from .adapter import ALL, LOOKUP, Adapter, Base
 from .attach import attach
@@ -70,7 +70,10 @@ def lora_init(
     """
     config = PeftConfig.of(config)
     if config.peft_type not in _NEW:
-        raise ValueError(f"{config.peft_type} is read and not begun here: {', '.join(_NEW)} are")
+        raise ValueError(
+            f"an adapter of {config.peft_type} is not begun here, {', '.join(_NEW)} are; one that "
+            "peft has begun is read, trained and saved: model.load_adapter(params, folder)"
+        )
     names = module_names(params, stacks) if names is None else names
     draw = Drawing(one_key(key), parse_dtype(dtype), _start(config))
     made: dict[str, Adapter] = {}
@@ -80,13 +83,13 @@ def lora_init(
         if adapter := _adapter(place, config, draw):
             made[path] = dataclasses.replace(adapter, config=config)
     known = {x for each in names.values() for x in ([each] if isinstance(each, str) else each)}
+    unused = unused_rules(config, known)
     if not any(not isinstance(adapter, Replacement) for adapter in made.values()):
         target = config.target_modules
-        near = nearest(str(target), known)
         if isinstance(target, str):
-            near += f"; a text is a regular expression on whole names, [{target!r}] ends of names"
-        raise ValueError(f"target_modules {target!r} match no module{near}")
-    if unused := unused_rules(config, known):
+            unused = [f"a text is a regular expression on whole names, [{target!r}] ends of names"]
+        raise ValueError("; ".join([f"target_modules {target!r} match no module", *unused]))
+    if unused:
         warn(f"rules of the adapter {name!r} do nothing: {'; '.join(unused)}")
     return attach(params, name, made)
 
@@ -135,7 +138,7 @@ def _adapter(place: Place, config: PeftConfig, draw: Drawing) -> Adapter | None:
     if not place.layers:
         return None
     if any(is_saved(config, name) for name in place.layers) or _is_trained_bias(place, config):
-        return Replacement(draw.copy(place.base), part=place.part)
+        return Replacement(draw.copy(place), part=place.part)
     if rows := _rows(place, config):
         index = jnp.asarray(rows, jnp.int32)
         return TokenRows(draw.rows(place, rows), index)  # of a head too, as PEFT

@@ -1,8 +1,9 @@
 """Adapters side by side: stacked, replaced one by one, and chosen by the rows of a batch."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -63,8 +64,9 @@ def _bank(
     for name, adapter in own.items():
         if not isinstance(adapter, LoRA | IA3):
             of = "" if name == BANK else f" of the adapter {name!r}"
+            what = getattr(adapter, "method", type(adapter).__name__)
             raise ValueError(
-                f"{path}: {adapter.method}{of} cannot be chosen by row; LoRA, DoRA and IA3 can. "
+                f"{path}: {what}{of} cannot be chosen by row; LoRA, DoRA and IA3 can. "
                 "fp.delete_adapters takes it out, or merge it"
             )
         fit[name] = adapter.replace(config=None)
@@ -142,7 +144,9 @@ def put_adapter(
     Raises:
         ValueError: no such number, or an adapter for which the stack has no place; with its path.
     """
-    leaves, banks = adapted_leaves(params), _banks(params)
+    leaves, banks, number = adapted_leaves(params), _banks(params), _whole(number)
+    if not banks:
+        raise ValueError("the params have no stack; fp.stack_adapters makes one of adapters")
     if odd := sorted(adapters.keys() - banks.keys()):
         raise ValueError(f"{odd[0]}: the stack has no adapters of this weight")
     for path, bank in banks.items():
@@ -231,11 +235,11 @@ def _banks(params: Params) -> dict[str, Bank]:
 
 def _index(choice: Choice, names: tuple[str, ...]) -> jax.Array:
     """Returns the numbers of adapters, int32 [B] or []."""
-    if isinstance(choice, str | int) or choice is None:
+    if isinstance(choice, str) or not isinstance(choice, Iterable):
         return jnp.int32(_number(choice, names))
     if isinstance(choice, Tracer):
         index = choice
-    elif isinstance(choice, jax.Array | np.ndarray | np.generic):
+    elif isinstance(choice, jax.Array | np.ndarray):
         index = np.asarray(choice)
     else:
         index = np.array([_number(each, names) for each in choice], np.int32)
@@ -247,14 +251,20 @@ def _index(choice: Choice, names: tuple[str, ...]) -> jax.Array:
     return jnp.asarray(index, jnp.int32)
 
 
-def _number(choice: int | str | None, names: tuple[str, ...]) -> int:
+def _number(choice: Any, names: tuple[str, ...]) -> int:
     if choice is None:
         return 0
     if isinstance(choice, str):
         if choice not in names:
             raise ValueError(f"there is no adapter {choice!r}; there are {', '.join(names)}")
         return names.index(choice) + 1
-    return _check_number(int(choice), names)
+    return _check_number(_whole(choice), names)
+
+
+def _whole(number: Any) -> int:
+    if isinstance(number, bool | np.bool_) or not hasattr(number, "__index__"):
+        raise TypeError(f"an adapter is chosen by a whole number, got {number!r}")
+    return operator.index(number)
 
 
 def _check_number(number: int, names: tuple[str, ...], where: str = "") -> int:

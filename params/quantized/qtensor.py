@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..tree.cast import parse_dtype
 from ..tree.weights import Shape, Weight
 from ..types import Concrete
 from .codes import codes_of, decode, module_of, unpack
@@ -136,8 +137,8 @@ class QTensor(Weight):
         return self.form.codes
 
     def astype(self, dtype: jax.typing.DTypeLike) -> "QTensor":
-        """Returns the same codes and scales, of another logical dtype."""
-        return self.with_form(dtype=jnp.dtype(dtype))
+        """Returns the same codes and scales, of another logical dtype; of a floating-point one."""
+        return self.with_form(dtype=parse_dtype(dtype))
 
     def with_form(self, **changes: Any) -> "QTensor":
         """Returns the same arrays, with some of the form changed."""

@@ -11,12 +11,14 @@ from jax.tree_util import KeyPath, tree_map_with_path
 
 from ..tree.cast import parse_dtype
 from ..tree.masks import Mask, as_mask
-from ..tree.paths import path_of
+from ..tree.paths import check_alive, path_of
 from ..tree.weights import Weight, is_weight
 from ..types import Concrete, PyTree
 from .codes import module_of
 from .make import form_of, quantize_leaf
 from .qtensor import Form, QTensor
+
+_ARRAYS = (jax.Array, np.ndarray, jax.ShapeDtypeStruct)
 
 
 def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
@@ -35,9 +37,9 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
         mask: as in `cast`; None selects the leaves named kernel that have two axes or more.
 
     Raises:
-        ValueError: an unknown scheme; a selected leaf that is quantised or adapted already, has
-            integers, fewer than two axes, rows that do not fill whole bytes, NaN or infinity; with
-            its path. No leaf is selected.
+        ValueError: an unknown scheme; a selected leaf that is no array, is quantised or adapted
+            already, has integers, fewer than two axes, rows that do not fill whole bytes, NaN or
+            infinity; with its path. No leaf is selected.
     """
     form_of(scheme)
 
@@ -50,6 +52,12 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
                 f"{path} is held as {leaf.held_as}; expected an array. Leave it out by a mask, or "
                 "fp.dequantize first"
             )
+        if not isinstance(leaf, _ARRAYS):
+            raise ValueError(
+                f"{path} is a {type(leaf).__name__}; expected an array of NumPy or JAX, which "
+                "np.asarray makes of what is in a file or of another library"
+            )
+        check_alive({path: leaf})
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise ValueError(
                 f"{path} is {leaf.dtype} {leaf.shape}; expected floating-point numbers"
@@ -109,4 +117,6 @@ _compiled = functools.partial(jax.jit, static_argnums=1)(_made)
 
 
 def _is_kernel(path: str, leaf: Any) -> bool:
-    return path.endswith("kernel") and leaf.ndim >= 2 and not isinstance(leaf, Weight)
+    return (
+        path.endswith("kernel") and getattr(leaf, "ndim", 0) >= 2 and not isinstance(leaf, Weight)
+    )

@@ -411,8 +411,22 @@ def test_a_name_twice_and_names_that_there_are_not(llama, tmp_path):
         model.load_adapter(params, tmp_path / "a")
     with pytest.raises(ValueError, match="'a.b'"):
         model.load_adapter(plain, tmp_path / "a", "a.b")
+    with pytest.raises(ValueError, match="cannot have the name 'a.b'"):
+        model.load_adapter(plain, tmp_path / "a", "a.b")
+    with pytest.raises(TypeError, match="load_adapter does not know 'subfolde'"):
+        model.load_adapter(plain, tmp_path / "a", subfolde="x")
+    with pytest.raises(
+        ValueError, match="layers/0/.*, which the params do not have.*those of this"
+    ):
+        model.load_adapter({"lm_head": plain["lm_head"]}, tmp_path / "a")
     with pytest.raises(ValueError, match="no adapter 'b'"):
         model.get_adapter_state_dict(params, "b")
+    state, config = model.get_adapter_state_dict(params), fp.get_adapters(params, "default")
+    config = next(iter(config.values())).config
+    name = min(state)
+    with pytest.raises(CheckpointError, match=f"'{name}' is int32; expected floating-point"):
+        given = state | {name: state[name].astype(np.int32)}
+        model.load_adapter(plain, adapter_state_dict=given, peft_config=config)
     with pytest.raises(TypeError, match="adapter_state_dict goes with peft_config"):
         model.load_adapter(plain, tmp_path / "a", adapter_state_dict={})
 

@@ -267,6 +267,13 @@ BAD = {
     "flag": ({"load_in_8bit": "no"}, TypeError, "load_in_8bit is 'no'; expected True or False"),
     "double": ({"scheme": "nf4", "double_quant": 1}, TypeError, "double_quant is 1; expected True"),
     "two": ({"scheme": "nf4", "schemes": {}}, TypeError, "give scheme, or schemes"),
+    "misspelt": ({"load_in_8bits": True}, ValueError, "has load_in_8bits; give one of"),
+    "methods": ({"quant_method": ["fp8"]}, ValueError, ".'fp8'.* is not made here"),
+    "names": ({"scheme": "nf4", "modules_to_not_convert": [3]}, TypeError, "is .3.; give a list"),
+    "patterns": ({"scheme": "nf4", "patterns": 3}, TypeError, "patterns is 3; give a list"),
+    "keys": (NF4 | {3: 4, "zip": 1}, TypeError, "3, zip would have no effect"),
+    "block 0": ({"quant_method": "fp8", "weight_block_size": 0}, ValueError, "block is 0; expec"),
+    "block true": ({"scheme": "nf4", "block": True}, ValueError, "block is True; expected"),
 }
 
 

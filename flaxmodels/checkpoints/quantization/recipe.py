@@ -1,10 +1,12 @@
 """What a caller asks to be quantised, in Transformers' spelling or in ours, as one value."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
+import numpy as np
 
 from ... import params as fp
 from ...params.errors import warn
@@ -71,13 +73,13 @@ class Recipe:
         method = getattr(method, "value", method)  # of an enumeration
         if method is None:
             method = "flaxmodels" if given.keys() & {"scheme", "schemes"} else "bitsandbytes"
-        if method not in _METHODS:
+        if not isinstance(method, str) or method not in _METHODS:
             raise ValueError(
                 f"quantization_config: {method!r} is not made here; {', '.join(_METHODS)} are. "
                 "What is calibrated (gptq, awq) is made by its own tools, and read"
             )
         recipe = _METHODS[method](given)
-        if odd := sorted(name for name, value in given.items() if value is not None):
+        if odd := sorted(str(name) for name, value in given.items() if value is not None):
             raise TypeError(
                 f"quantization_config: {', '.join(odd)} would have no effect on {method}; leave it "
                 "out"
@@ -140,13 +142,16 @@ class Recipe:
 
 
 def _bitsandbytes(given: Given) -> Recipe:
+    said = ", ".join(map(str, given)) or "nothing"
     flags = {n: _flag(given, n) for n in ("load_in_8bit", "load_in_4bit")}
     for name in flags:
         flags[name] |= _flag(given, f"_{name}")  # of an object of Transformers'
     eight, four = flags.values()
     if eight == four:
-        raise ValueError("quantization_config: give one of load_in_8bit and load_in_4bit")
-    skipped = _names(given.pop("llm_int8_skip_modules", None))
+        raise ValueError(
+            f"quantization_config has {said}; give one of load_in_8bit and load_in_4bit"
+        )
+    skipped = _names(given, "llm_int8_skip_modules")
     kind = given.pop("bnb_4bit_quant_type", "fp4")
     double = _flag(given, "bnb_4bit_use_double_quant")
     if given.pop("bnb_4bit_compute_dtype", None) not in (None, "float32"):
@@ -164,16 +169,19 @@ def _bitsandbytes(given: Given) -> Recipe:
 
 def _fp8(given: Given) -> Recipe:
     block = given.pop("weight_block_size", (128, 128))
-    skipped = _names(given.pop("modules_to_not_convert", None))
+    skipped = _names(given, "modules_to_not_convert")
     _drop(given, activation_scheme="dynamic", dequantize=False)
-    return Recipe(((None, _with_block(form_of("float8_block"), block or "tensor")),), skipped)
+    block = "tensor" if block is None else block
+    return Recipe(((None, _with_block(form_of("float8_block"), block)),), skipped)
 
 
 def _ours(given: Given) -> Recipe:
     block, double = given.pop("block", None), _flag(given, "double_quant")
-    mask, skipped = given.pop("mask", None), _names(given.pop("modules_to_not_convert", None))
+    mask, skipped = given.pop("mask", None), _names(given, "modules_to_not_convert")
     schemes, scheme = given.pop("schemes", None), given.pop("scheme", None)
-    patterns = given.pop("patterns", None)
+    if isinstance(patterns := given.get("patterns"), str):
+        given["patterns"] = [patterns]
+    patterns = _names(given, "patterns")
     if (schemes is None) == (scheme is None):
         raise TypeError(
             "quantization_config: give scheme, or schemes: an ordered {regular expression on the "
@@ -191,7 +199,6 @@ def _ours(given: Given) -> Recipe:
                 f"quantization_config: schemes is {schemes!r}; expected a dict"
             ) from None
     else:
-        patterns = [patterns] if isinstance(patterns, str) else patterns
         pairs = [(pattern, scheme) for pattern in (patterns or [None])]
 
     def form(name: object) -> Form:
@@ -211,9 +218,12 @@ def _with_block(form: Form, block: object) -> Form:
     words = {"channel": (1, -1), "tensor": (-1, -1)}
     if isinstance(block, str) and block in words:
         return dataclasses.replace(form, block=words[block])
-    sizes = (1, block) if isinstance(block, int) else block
+    sizes = (1, block) if isinstance(block, int | np.integer) else block
     try:
-        made = dataclasses.replace(form, block=tuple(sizes))  # type: ignore[arg-type]
+        if isinstance(block, bool):
+            raise TypeError
+        sizes = tuple(map(operator.index, sizes))  # type: ignore[arg-type]
+        made = dataclasses.replace(form, block=sizes)
     except (TypeError, ValueError):
         raise ValueError(
             f"quantization_config: block is {block!r}; expected a number, (rows, columns), "
@@ -239,14 +249,21 @@ def _flag(given: Given, name: str) -> bool:
     return value is not None and flag(f"quantization_config: {name}", value)
 
 
-def _names(skipped: Any) -> tuple[str, ...] | None:
-    """Returns the names of modules that are left out; None where a caller names none. An empty list
-    is one: Transformers then leaves out nothing."""
-    if isinstance(skipped, str):
+def _names(given: Given, name: str) -> tuple[str, ...] | None:
+    """Takes regular expressions out of what is given; None where there are none. An empty list is
+    one: where it says what is left out, Transformers leaves out nothing."""
+    texts = given.pop(name, None)
+    if texts is None:
+        return None
+    is_list = isinstance(texts, Collection) and not isinstance(texts, str)
+    if not is_list or any(not isinstance(text, str) for text in texts):
         raise TypeError(
-            f"quantization_config: give a list of names of modules, such as [{skipped!r}]"
+            f"quantization_config: {name} is {texts!r}; give a list of names of modules, such as "
+            "['lm_head']"
         )
-    return None if skipped is None else tuple(skipped)
+    for text in texts:
+        compiled(text)
+    return tuple(texts)
 
 
 _METHODS: dict[str, Callable[[Given], Recipe]] = {

@@ -78,6 +78,8 @@ class PeftConfig:
     extra: Mapping[str, Json] = dataclasses.field(default_factory=dict, hash=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.extra, Mapping):
+            raise TypeError(f"PeftConfig: extra is {self.extra!r}; expected a dict of other keys")
         try:
             for field in dataclasses.fields(self):
                 if field.name in CHECKS:
@@ -87,6 +89,8 @@ class PeftConfig:
             _refuse({**self.extra, "peft_type": self.peft_type}, "extra")
         except CheckpointError as error:
             raise ValueError(f"PeftConfig: {error}") from None
+        if odd := NAMES[self.peft_type].keys() & self.extra.keys():
+            raise ValueError(f"PeftConfig: extra has {min(odd)}; give it as a field")
         if reason := self._contradiction():
             raise ValueError(f"PeftConfig: {reason}")
 

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+import jax.numpy as jnp
 import numpy as np
 
 from ...errors import CheckpointError, quoted, some
@@ -106,7 +107,7 @@ def parse(tensors: Mapping[str, Tensor], config: PeftConfig, where: str) -> Adap
             target, key = replaced, short.replace(f".{OLD}", ".")
         else:
             target, key = fields.setdefault(short[: found.start()], {}), _field(found)
-            _check_method(key, config, name, where)
+            _check_field(key, tensor, config, where)
         if key in target:
             raise CheckpointError(
                 f"{where}: {quoted(target[key].name)} and {quoted(name)} both stand for "
@@ -133,12 +134,17 @@ def _field(found: re.Match[str]) -> str:
     return kind + end if kind in ("lora_A", "lora_B") else kind
 
 
-def _check_method(field: str, config: PeftConfig, name: str, where: str) -> None:
+def _check_field(field: str, tensor: Tensor, config: PeftConfig, where: str) -> None:
+    """Refuses a tensor of another method than the configuration's, and one of integers."""
     if field not in FIELDS[config.peft_type]:
         of = next((method for method, known in FIELDS.items() if field in known), "no method")
         raise CheckpointError(
-            f"{where}: {quoted(name)} is of {of}, and {CONFIG_NAME} says {config.peft_type}, whose "
-            f"tensors are {METHODS[config.peft_type]}"
+            f"{where}: {quoted(tensor.name)} is of {of}, and {CONFIG_NAME} says "
+            f"{config.peft_type}, whose tensors are {METHODS[config.peft_type]}"
+        )
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
+        raise CheckpointError(
+            f"{where}: {quoted(tensor.name)} is {tensor.dtype}; expected floating-point numbers"
         )
 
 

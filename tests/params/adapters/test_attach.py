@@ -174,6 +174,29 @@ def test_what_is_refused(change, message):
         change(fp.lora_init(KEY, base(), LORA))
 
 
+def test_what_callers_mistake_is_named():
+    params = base()
+    with pytest.raises(TypeError, match="layers/0/up/kernel: 3 is no adapter"):
+        fp.attach(params, "two", {"layers/0/up/kernel": 3})
+    with pytest.raises(ValueError, match="no module; target_modules has 'dwon'.*nearest: down"):
+        fp.lora_init(KEY, params, {"target_modules": ["dwon"]})
+    with pytest.raises(ValueError, match="LOKR is not begun here, .*load_adapter"):
+        fp.lora_init(KEY, params, {"peft_type": "LOKR", "target_modules": ["up"]})
+    with pytest.raises(TypeError, match="extra is .1.; expected a dict"):
+        fp.PeftConfig(extra=[1])
+    with pytest.raises(ValueError, match="extra has r; give it as a field"):
+        fp.PeftConfig(extra={"r": 9})
+
+
+def test_a_quantised_template_is_saved_whole_too():
+    template = fp.quantize(fs.declared_axes(lambda: Model().init(KEY, IDS)["params"]), "int8")
+    made = fp.lora_init(KEY, template, {**LORA, "modules_to_save": ["down"]})
+    value = fp.get_adapters(made, "default")["layers/0/down/kernel"].value
+    plain = template["layers"]["0"]["down"]["kernel"]
+    assert (value.shape, value.dtype) == (plain.shape, plain.dtype)
+    assert isinstance(value, jax.ShapeDtypeStruct)
+
+
 def test_programs_keep_configurations_apart_by_all_their_keys():
     one = fp.lora_init(KEY, base(), {**LORA, "init_lora_weights": False})
     two = fp.lora_init(KEY, base(), LORA)

@@ -103,6 +103,14 @@ def test_what_is_refused(every):
         fp.choose_adapters(base(), 0)
     with pytest.raises(ValueError, match="no one array is a weight whose adapter is chosen by row"):
         fp.merge_adapters(bank)
+    for odd in (0.5, True, [0.7], [True, 1]):
+        with pytest.raises(TypeError, match="chosen by a whole number, got"):
+            fp.choose_adapters(bank, odd)
+    for odd in ("lora", True, 1.5):
+        with pytest.raises(TypeError, match="chosen by a whole number, got"):
+            fp.put_adapter(bank, odd, {})
+    with pytest.raises(ValueError, match="have no stack; fp.stack_adapters makes one"):
+        fp.put_adapter(every, 1, {})
     loha = {"peft_type": "LOHA", "r": 2, "target_modules": ["up"]}
     other = fp.get_adapters(fp.lora_init(jax.random.key(0), base(), loha), "default")
     with pytest.raises(ValueError, match="up/kernel: LoHa cannot be chosen by row"):

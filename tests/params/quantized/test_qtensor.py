@@ -127,6 +127,12 @@ def test_rows_of_a_table(scheme):
     assert np.allclose(contract(ones, table, 1), table.dense().sum(1), atol=1e-4)
 
 
+class OnDisk:
+    """What is no array, such as a leaf that stays in its file."""
+
+    shape, ndim, dtype = (8, 8), 2, np.dtype(np.float32)
+
+
 def test_arrays_that_do_not_fit_are_refused():
     made = quantize(ARRAY, form_of("nf4"))
     with pytest.raises(ValueError, match=r"k: scale has shape \(6, 1\).*expected \(6, 2\)"):
@@ -153,6 +159,15 @@ def test_arrays_that_do_not_fit_are_refused():
         fp.dequantize(packed, "int32")
     with pytest.raises(TypeError, match="held as int8; its dense"):
         np.asarray(packed["kernel"])
+    with pytest.raises(ValueError, match="unknown dtype 'int8'"):
+        packed["kernel"].astype("int8")
+    with pytest.raises(ValueError, match="block is .0, 4.; expected two numbers"):
+        Form("int8", (0, 4), np.dtype(np.float32))
+    deleted = jnp.ones((8, 8))
+    deleted.delete()
+    for leaf, said in ((1.5, "is a float"), (OnDisk(), "is a OnDisk"), (deleted, "was deleted")):
+        with pytest.raises(ValueError, match=f"kernel {said}"):
+            fp.quantize({"kernel": leaf}, "int8", True)
     for shape in ((8, 0), (0, 8), (8,), ()):
         with pytest.raises(ValueError, match="kernel: .*; leave it out by a mask"):
             fp.quantize({"kernel": np.zeros(shape, np.float32)}, "int8", True)
