@@ -14,8 +14,7 @@ from ..params.adapters.lycoris import LoHa, LoKr
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.whole import Replacement, TokenRows
 from ..params.errors import CheckpointError
-from .layers import host, of_layer
-from .modules import HEAD, Modules
+from .modules import HEAD, Modules, host, of_layer
 
 _METHODS: dict[type[Adapter], str] = {LoRA: "LORA", LoHa: "LOHA", LoKr: "LOKR", IA3: "IA3"}
 

@@ -3,16 +3,19 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from .. import params as fp
 from ..core.model import Model
 from ..core.template import template_of
-from ..params.adapters.adapter import ALL, LOOKUP, PRODUCT
+from ..params.adapters.adapter import ALL, LOOKUP, PRODUCT, Adapter
+from ..params.multihost import gather, is_spread
 from ..params.tree.naming import TORCH
 from ..params.tree.places import Place, places
+from ..params.types import Leaf
 
 LINEAR, TABLE, HEAD, CONVOLUTION, OTHER = "linear", "table", "head", "convolution", "other"
 
@@ -157,3 +160,16 @@ def _copies(model: Model, leaves: Mapping[str, fp.PyTree]) -> dict[str, str]:
             (own,), (other,) = places(both, model.naming, TORCH).values()
             found[other.name.removesuffix(".weight")] = own.name.removesuffix(".weight")
     return found
+
+
+def of_layer(adapter: Adapter | None, piece: Piece, module: Module) -> Any:
+    """Returns one layer of an adapter that acts on a module, with arrays on the host."""
+    if adapter is None or ALL not in (adapter.part, module.part) and adapter.part != module.part:
+        return None
+    take = (lambda x: x) if piece.layer is None or not adapter.lead else lambda x: x[piece.layer]
+    return jax.tree.map(lambda x: take(host(x)), adapter)
+
+
+def host(array: Leaf) -> np.ndarray:
+    """Returns an array as one of NumPy, put together of those of several processes."""
+    return np.asarray(gather(array) if is_spread(array) else array)

@@ -73,10 +73,17 @@ def _leaf_adapter(
 ) -> Adapter:
     """Makes the adapter of one leaf; of one that serves a table and a tied head, for both if they
     have the same."""
-    by_part: dict[str, list[tuple[Piece, Fields]]] = {}
+    by_part: dict[str, dict[int | None, tuple[Piece, Fields]]] = {}
     for piece, fields in sites:
-        by_part.setdefault(fields.module.part, []).append((piece, fields))
-    found = {part: _of_part(leaf, each, config, part) for part, each in by_part.items()}
+        by_part.setdefault(fields.module.part, {})[piece.layer] = piece, fields
+    found: dict[str, Adapter] = {}
+    for part, each in by_part.items():
+        first = next(iter(each.values()))
+        if any(name in first[1].tensors for name in TOKENS):
+            found[part] = token_rows(leaf, first, config)
+        else:
+            adapter = METHODS[config.peft_type](Stack(leaf, each), config)
+            found[part] = dataclasses.replace(adapter, part=part)
     return _one_of_both(path, found, sites[0][1].where)
 
 
@@ -93,15 +100,6 @@ def _one_of_both(path: str, by_part: dict[str, Adapter], where: str) -> Adapter:
                 "merge_and_unload(), which unties them, and save that"
             )
     return dataclasses.replace(first, part=ALL) if others else first
-
-
-def _of_part(
-    leaf: Base, sites: list[tuple[Piece, Fields]], config: PeftConfig, part: str
-) -> Adapter:
-    if any(name in sites[0][1].tensors for name in TOKENS):
-        return token_rows(leaf, sites[0], config)
-    stack = Stack(leaf, {piece.layer: (piece, fields) for piece, fields in sites})
-    return dataclasses.replace(METHODS[config.peft_type](stack, config), part=part)
 
 
 # --- what is replaced ---

@@ -15,8 +15,7 @@ from ..params.adapters.peft.targets import is_saved, is_targeted, rank_of
 from ..params.adapters.whole import Replacement, TokenRows
 from ..params.errors import CheckpointError
 from .derived import derived_config, with_ranks
-from .layers import host, of_layer
-from .modules import HEAD, TABLE, Module, Modules, Piece, modules_of
+from .modules import HEAD, TABLE, Module, Modules, Piece, host, modules_of, of_layer
 from .spelled import FIELDS, Parts
 
 _SAVED_ALONG = ("embed_tokens", "lm_head")

@@ -147,13 +147,10 @@ def _float(numbers: Concrete, largest: Concrete, form: Form) -> tuple[Concrete, 
 def _through_float16(numbers: Concrete) -> Concrete:
     """Rounds to float16, as bitsandbytes does before it quantises to int8; numbers that float16 has
     not stay as they are."""
-    half = numbers.astype(np.float16) if isinstance(numbers, np.ndarray) else _float16(numbers)
+    half = numbers.astype(np.float16)
+    if isinstance(half, jax.Array):  # XLA would leave out a cast that another undoes
+        half = jax.lax.optimization_barrier(half)
     return module_of(numbers).where(abs(numbers) < 65504, half.astype(np.float32), numbers)
-
-
-def _float16(numbers: jax.Array) -> jax.Array:
-    # A barrier: XLA would leave out a cast that another undoes.
-    return jax.lax.optimization_barrier(numbers.astype(jnp.float16))
 
 
 def _over(x: Concrete, divisor: Concrete | np.floating) -> Concrete:

@@ -53,7 +53,7 @@ def logits(model, params, inputs):
     return out[:, ::EACH] if out.ndim == 3 else out
 
 
-BY_DEFAULT = {f"{method}_llama" for method in ("lora", "dora", "table", "loha", "lokr")}
+BY_DEFAULT = {f"{method}_llama" for method in ("dora", "table", "loha", "lokr")}
 BY_DEFAULT |= {
     "dora_deberta-v2",
     "rslora_bert",

@@ -15,7 +15,7 @@ from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
 from .companions import FP8, arranged, as_scales
 from .schemes import MXFP4, MXFP8, NVFP4, PACKED, Scheme
-from .words import bytes_of, unpacked
+from .words import bytes_of, check_groups, unpacked
 
 PARTS = (
     *("weight", "weight_packed", "weight_scale", "weight_zero_point", "weight_shape"),
@@ -166,13 +166,7 @@ def _order(parts: Parts, columns: int, scheme: Scheme) -> np.ndarray | None:
     found = groups.read().astype(np.int64)
     if not columns or (found == -1).any():  # as it is made, and nothing was put in
         return None
-    count = -(-columns // size)
-    if found.min() < 0 or found.max() >= count or np.bincount(found).max() > size:
-        raise misfit(
-            groups,
-            f"has groups {found.min()} to {found.max()}, of at most {np.bincount(abs(found)).max()}"
-            f" columns; expected 0 to {count - 1}, of {size} columns each: check group_size",
-        )
+    check_groups(groups, found, size)
     return np.argsort(found, kind="stable").astype(np.int32)
 
 

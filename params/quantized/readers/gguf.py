@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...formats.bounds import chunks
-from ...formats.gguf.types import Block, BlockTensor
+from ...formats.gguf.types import BlockTensor
 from ...formats.source import Bounds, Source, Tensor
 from ..codes import codes_of, pack
 from ..packed import PackedTensor, packed_tensor
@@ -190,36 +190,33 @@ def _field(blocks: BlockTensor, part: Numbers | Quantized) -> Tensor:
     if isinstance(part, Quantized):
         return _quantized(blocks, part)
     shape = (*blocks.shape[:-1], blocks.shape[-1] // blocks.block.nbytes * part.count)
-    return Field(blocks.name, shape, part.dtype, blocks.spans, whole=blocks, part=part)
+    return Field(
+        blocks.name, shape, part.dtype, blocks.spans, whole=blocks, blocks=blocks, part=part
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Field(Tensor):
-    """One array of what the blocks of `whole` hold."""
+    """One array of what `blocks` hold."""
 
+    blocks: BlockTensor
     part: Numbers = dataclasses.field(compare=False)
 
     def fill(self, out: np.ndarray, bounds: Bounds) -> None:
-        most = max(_READ_AT_ONCE // self._block.nbytes, 1) * self.part.count
+        most = max(_READ_AT_ONCE // self.blocks.block.nbytes, 1) * self.part.count
         for box in chunks(out.shape, most):
             there = tuple((a + low, b + low) for (a, b), (low, _) in zip(box, bounds, strict=True))
             out[tuple(slice(*bound) for bound in box)] = self._made(there)
 
-    @property
-    def _block(self) -> Block:
-        assert isinstance(self.whole, BlockTensor)
-        return self.whole.block
-
     def _made(self, bounds: Bounds) -> np.ndarray:
         """Returns what all blocks between `bounds` hold: they are read at once, and taken apart a
         few at a time."""
-        assert self.whole is not None
-        (first, last), nbytes, count = bounds[-1], self._block.nbytes, self.part.count
+        (first, last), nbytes, count = bounds[-1], self.blocks.block.nbytes, self.part.count
         begin, end = first // count, -(-last // count)
-        data = self.whole.read((*bounds[:-1], (begin * nbytes, end * nbytes)))
+        data = self.blocks.read((*bounds[:-1], (begin * nbytes, end * nbytes)))
         blocks = data.reshape(-1, nbytes)
         found = np.empty((len(blocks), count), self.dtype)
-        step = max(_AT_ONCE // self._block.size, 1)
+        step = max(_AT_ONCE // self.blocks.block.size, 1)
         for at in range(0, len(blocks), step):
             found[at : at + step] = self.part.read(blocks[at : at + step])
         found = found.reshape(*data.shape[:-1], -1)

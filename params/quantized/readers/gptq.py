@@ -30,7 +30,7 @@ from ..moved import transposed
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
 from .settings import Settings
-from .words import bytes_of, check, needed, unpacked, with_weights
+from .words import bytes_of, check, check_groups, needed, unpacked, with_weights
 
 _BITS = (2, 3, 4, 8)
 # What makes a stored zero of version 1 one more. It is added to words, as gptqmodel subtracts it:
@@ -141,10 +141,8 @@ def _packed(
     bits, size = fitting[0]
     columns = _columns(bits, qweight, g_idx)
     size = columns if size == -1 else size
-    sizes = np.full(scales.shape[0], size)
-    sizes[-1] = columns - size * (len(sizes) - 1)
     # Read when a part of the weight is, and once.
-    perm = functools.cache(lambda: None if g_idx is None else _order(g_idx, sizes, ordered))
+    perm = functools.cache(lambda: None if g_idx is None else _order(g_idx, size, ordered))
 
     def order(bounds: Bounds) -> np.ndarray:
         whole = perm()
@@ -182,25 +180,14 @@ def _fits(
     )
 
 
-def _order(g_idx: Tensor, sizes: np.ndarray, ordered: bool) -> np.ndarray | None:
+def _order(g_idx: Tensor, size: int, ordered: bool) -> np.ndarray | None:
     """Reads which number of a row is the i-th of the data; None where that is the i-th.
 
     Args:
-        sizes: how many numbers each group has.
         ordered: whether the groups may lie in any order.
     """
     found = g_idx.read()
-    if found.min() < 0 or found.max() >= len(sizes):
-        raise misfit(
-            g_idx,
-            f"has groups {found.min()} to {found.max()}; there are scales of {len(sizes)}",
-        )
-    if (np.bincount(found, minlength=len(sizes)) != sizes).any():
-        raise misfit(
-            g_idx,
-            f"has groups of {np.bincount(found, minlength=len(sizes))} numbers; expected "
-            f"{sizes}: check group_size of quantization_config",
-        )
+    check_groups(g_idx, found, size)
     if ordered:
         return np.argsort(found, kind="stable").astype(np.int32)
     if (np.diff(found) < 0).any():

@@ -58,6 +58,26 @@ def check(tensor: Tensor, kind: type[np.generic], rank: int) -> None:
         )
 
 
+def check_groups(tensor: Tensor, groups: np.ndarray, size: int) -> None:
+    """Refuses groups of the numbers of a row that are not of `size` numbers each, the last of what
+    is left."""
+    if not len(groups):
+        return
+    sizes = np.full(-(-len(groups) // size), size)
+    sizes[-1] = len(groups) - size * (len(sizes) - 1)
+    if groups.min() < 0 or groups.max() >= len(sizes):
+        raise misfit(
+            tensor,
+            f"has groups {groups.min()} to {groups.max()}; there are scales of {len(sizes)}",
+        )
+    if ((found := np.bincount(groups, minlength=len(sizes))) != sizes).any():
+        raise misfit(
+            tensor,
+            f"has groups of {found} numbers; expected {sizes}: check group_size of "
+            "quantization_config",
+        )
+
+
 def bytes_of(words: np.ndarray) -> np.ndarray:
     """Returns the bytes of 32-bit words along the last axis, lowest first.
 

