@@ -6,6 +6,7 @@ the msgpack array [shape, dtype name, bytes]; arrays above 2**30 bytes are split
 """
 
 import math
+from collections.abc import Iterator
 from typing import TypeAlias, TypeVar
 
 import jax.numpy as jnp
@@ -63,7 +64,13 @@ def read_index(file: File, walker: type["Walker"] | None = None) -> dict[str, Te
         raise CheckpointError(f"{file.path}: expected a map of names at the top")
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Node] = {}
-    _collect(file, "", tree, tensors, plain)
+    for path, leaf in _leaves(file, "", tree):
+        if not isinstance(leaf, Tensor):
+            plain[path] = leaf
+        elif path in tensors:
+            raise CheckpointError(f"{file.path}: two arrays are called {quoted(path)}")
+        else:
+            tensors[path] = leaf
     if plain and not tensors:
         path, value = next(iter(plain.items()))
         if isinstance(value, CheckpointError):
@@ -221,24 +228,15 @@ def _kind(code: int) -> str:
     return next(kinds, f"a value of code 0x{code:02x}")
 
 
-def _collect(
-    file: File,
-    path: str,
-    node: object,
-    tensors: dict[str, Tensor],
-    plain: dict[str, Node],
-) -> None:
+def _leaves(file: File, path: str, node: Node) -> Iterator[tuple[str, Node]]:
+    """Lists what is in a tree by its path, chunks of an array joined."""
     if isinstance(node, dict) and CHUNKED in node:
         node = _joined(file, path, node)
-    if isinstance(node, dict):
-        for name, child in node.items():
-            _collect(file, f"{path}/{name}" if path else name, child, tensors, plain)
-    elif not isinstance(node, Tensor):
-        plain[path] = node
-    elif path in tensors:
-        raise CheckpointError(f"{file.path}: two arrays are called {quoted(path)}")
-    else:
-        tensors[path] = node
+    if not isinstance(node, dict):
+        yield path, node
+        return
+    for name, child in node.items():
+        yield from _leaves(file, f"{path}/{name}" if path else name, child)
 
 
 def _joined(file: File, path: str, node: dict[str, Node]) -> Tensor:

@@ -35,33 +35,26 @@ class Rebuilt:
             case Call("torch._utils._rebuild_parameter_with_state", (Call() as data, _, _, _)):
                 call = call if self.weights_only else data
         match call:
-            case Call("torch._utils._rebuild_tensor", (storage, offset, size, strides), False):
-                return self._view(name, storage, offset, size, strides)
+            case Call("torch._utils._rebuild_tensor", (_, _, _, _) as view, False):
+                return self._view(name, view)
             case Call(
-                "torch._utils._rebuild_tensor_v2",
-                (storage, offset, size, strides, _, _, *metadata),
-                False,
+                "torch._utils._rebuild_tensor_v2", (_, _, _, _, _, _, *metadata) as args, False
             ) if metadata in _PLAIN:
-                return self._view(name, storage, offset, size, strides)
+                return self._view(name, args[:4])
             case Call(
                 "torch._utils._rebuild_tensor_v3",
-                (storage, offset, size, strides, _, _, Global(dtype), *metadata),
+                (_, _, _, _, _, _, Global(dtype), *metadata) as args,
                 False,
             ) if metadata in _PLAIN:
-                return self._view(name, storage, offset, size, strides, dtype)
+                return self._view(name, args[:4], dtype)
         raise CheckpointError(
             f"{self.location}: what {call.name} makes of such arguments is not read"
         )
 
-    def _view(
-        self,
-        name: str,
-        term: Term,
-        offset: Term,
-        size: Term,
-        strides: Term,
-        dtype: str | None = None,
-    ) -> Tensor:
+    def _view(self, name: str, view: tuple[Term, ...], dtype: str | None = None) -> Tensor:
+        """Makes a tensor of (storage, offset, size, strides); the storage says the dtype if the
+        call does not."""
+        term, offset, size, strides = view
         storage, part = decoded(self.location, term)
         kind = dtype or STORAGES.get(storage.kind, storage.kind)
         if kind not in DTYPES:
