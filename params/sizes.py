@@ -1,5 +1,6 @@
 """Numbers of bytes, as people read and write them."""
 
+import math
 import re
 
 import numpy as np
@@ -41,7 +42,7 @@ def parse_size(size: int | str, name: str = "max_shard_size") -> int:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?i?B)", str(size).strip(), re.IGNORECASE)
     if match:
         unit = match[2].upper().replace("I", "i")
-        count = int(float(match[1]) * _UNITS.get(unit, 0))
-        if count > 0:
-            return count
+        count = float(match[1]) * _UNITS.get(unit, 0)
+        if 1 <= count < math.inf:
+            return int(count)
     raise ValueError(f'{name} is {size!r:.80}; give bytes, or a string such as "5GB", "500MiB"')

@@ -86,11 +86,13 @@ def _names(folder: str | os.PathLike, paths: Iterable[str]) -> list[str]:
 
 def _digests(folder: str | os.PathLike, names: list[str]) -> list[str]:
     def digest(name: str) -> str:
+        path = os.path.join(folder, name)
+        LocalFile(path)  # a pipe, which would be waited for, is refused
         try:
-            with open(os.path.join(folder, name), "rb") as file:
+            with open(path, "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise CheckpointError(f"{os.path.join(folder, name)}: {error.strerror}") from error
+            raise CheckpointError(f"{path}: {error.strerror}") from error
 
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
         return list(pool.map(digest, names))

@@ -5,6 +5,7 @@ times the time, and a signal instead of an error when the file shrinks.
 """
 
 import abc
+import contextlib
 import dataclasses
 import os
 import resource
@@ -124,7 +125,9 @@ class LocalFile(File):
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = os.fspath(path)
+        self.path = self._place = os.fspath(path)
+        with contextlib.suppress(OSError):  # the working folder may change, or be gone already
+            self._place = os.path.join(os.getcwd(), self.path)
         descriptor, info = self._open()
         super().__init__(self.path, info.st_size)
         self._identity = _identity(info)
@@ -173,7 +176,7 @@ class LocalFile(File):
     def _open(self) -> tuple[int, os.stat_result]:
         try:
             # O_NONBLOCK: opening a FIFO must not wait for a writer.
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise CheckpointError(

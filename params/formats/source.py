@@ -71,7 +71,7 @@ class Tensor:
         elif not _are_bytes(scratch) or len(scratch) < count:
             raise ValueError(
                 f"tensor {quoted(self.name)}: scratch must be a NumPy array of at least {count} "
-                "uint8 in one dimension"
+                "uint8 in one dimension, side by side and writable"
             )
         out = scratch[:count].view(self.dtype).reshape(shape)
         if out.size:
@@ -159,7 +159,9 @@ class Tensor:
 
 
 def _are_bytes(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 1
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.ndim != 1:
+        return False
+    return value.flags.c_contiguous and value.flags.writeable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.checkpoint.match import check_backbone
 from flaxmodels.params.checkpoint.reconcile import reconcile
-from flaxmodels.params.formats import shard_index
+from flaxmodels.params.formats import files, shard_index
+from flaxmodels.params.formats.checksums import write_checksums
 from flaxmodels.params.save.write import WriteOptions, write_checkpoint
 
 ONE = np.ones(2, np.float32)
@@ -497,10 +498,34 @@ def test_a_part_that_is_none_of_a_tensor_is_refused(bounds, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "scratch", [bytearray(99), np.empty(3, np.uint8), np.empty(99), np.empty((9, 9), np.uint8)]
+    "scratch",
+    [
+        bytearray(99),
+        np.empty(3, np.uint8),
+        np.empty(99),
+        np.empty((9, 9), np.uint8),
+        np.empty(198, np.uint8)[::2],
+        np.frombuffer(bytes(99), np.uint8),  # read-only
+    ],
 )
 def test_scratch_that_does_not_hold_a_tensor_is_refused(scratch, tmp_path):
     arrays = {"a": np.ones((3, 5), np.float32)}
     tensor = open_checkpoint(write_safetensors(tmp_path / "x.safetensors", arrays))["a"]
     with pytest.raises(ValueError, match="tensor 'a': scratch must be .* of at least 60 uint8"):
         tensor.read(scratch=scratch)
+
+
+def test_a_source_is_read_from_another_working_folder(tmp_path, monkeypatch):
+    """Where many files are open, one is opened again for each read."""
+    monkeypatch.setattr(files, "_MOST_KEPT", 0)
+    write_safetensors(tmp_path / "x.safetensors", {"a": ONE})
+    monkeypatch.chdir(tmp_path)
+    tensor = open_checkpoint("x.safetensors")["a"]
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(tensor.read(), ONE)
+
+
+def test_checksums_wait_for_no_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="pipe: not a regular file"):
+        write_checksums(tmp_path)

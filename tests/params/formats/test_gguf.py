@@ -11,6 +11,7 @@ from _gguf import ARRAY, BOOL, F32, I32, STRING, U8, U32, U64, array, gguf, info
 from _paths import GOLDENS
 
 from flaxmodels import params as fp
+from flaxmodels.gguf import config_of
 from flaxmodels.params.formats import gguf as reader
 from flaxmodels.params.formats.files import LocalFile
 from flaxmodels.params.formats.gguf import header, metadata
@@ -318,3 +319,13 @@ def test_a_file_at_an_address_is_read_in_few_requests(tmp_path):
     file.reads = 0
     tensor.fields["data"].read()
     assert file.reads == 1
+
+
+def test_what_is_refused_may_be_that_a_key_is_not_there():
+    opened = reader.open_gguf(str(FILES / "falcon.gguf"))
+    key = "falcon.attention.head_count_kv"
+    keys = {name: value for name, value in opened.metadata.items() if name != key}
+    tensors = opened.tensors | {"blk.0.attn_norm_2.weight": opened.tensors["output_norm.weight"]}
+    changed = reader.Gguf(opened.path, reader.Metadata(opened.path, keys), tensors)
+    with pytest.raises(fp.CheckpointError, match=f"{key}' is not there; read is a Falcon with one"):
+        config_of(changed)

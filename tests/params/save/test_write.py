@@ -108,7 +108,21 @@ def test_D30_sizes(size, count):
 @pytest.mark.parametrize(
     "size",
     [0, -1, True, None, 1.5]
-    + ["", "5", "GB", "5 G", "5XB", "-5GB", "5GB/s", "5iB", "0GB", "0.1B", "1e3KB", "\u0663GB"],
+    + [
+        "",
+        "5",
+        "GB",
+        "5 G",
+        "5XB",
+        "-5GB",
+        "5GB/s",
+        "5iB",
+        "0GB",
+        "0.1B",
+        "1e3KB",
+        "\u0663GB",
+        "9" * 400 + "GB",
+    ],
 )
 def test_D30_what_is_no_size(size):
     with pytest.raises(ValueError, match="max_shard_size is .*give bytes, or a string"):
