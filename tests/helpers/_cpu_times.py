@@ -1,9 +1,11 @@
 """`--cpu N`: the N tests and files that take the most CPU time, which other work beside them
 changes less than wall time. It is that of a process's threads, and of processes that it waited for
-or that forked from its server (`_children.py`).
+or that forked from its server (`_children.py`). What a test's teardown takes is that of its file: a
+process that the file's tests share is waited for after the last of them.
 """
 
 import collections
+import itertools
 import os
 import resource
 from multiprocessing import forkserver
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-_started = 0.0
+_started = _done = 0.0
 
 
 def _now() -> float:
@@ -37,23 +39,26 @@ def pytest_runtest_logstart() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    if call.when == "teardown":  # the properties of an item travel with its report
-        item.user_properties.append(("cpu", _now() - _started))
+    global _done
+    if call.when != "teardown":
+        _done = _now()
+        return
+    file = item.nodeid.partition("::")[0]
+    for name, seconds in ((item.nodeid, _done - _started), (f"{file}::(ends)", _now() - _done)):
+        item.user_properties.append(("cpu", (name, seconds)))  # they travel with its report
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     count = config.getoption("--cpu")
-    tests = {
-        report.nodeid: seconds
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        for name, seconds in getattr(report, "user_properties", ())
-        if name == "cpu"
-    }
-    files = collections.Counter()
+    tests, files = collections.Counter(), collections.Counter()
+    for report in itertools.chain(*terminalreporter.stats.values()):
+        for kind, given in getattr(report, "user_properties", ()):
+            if kind == "cpu":
+                name, seconds = given
+                tests[name] += seconds
     for name, seconds in tests.items():
         files[name.partition("::")[0]] += seconds
-    for title, times in (("files", files), ("tests", collections.Counter(tests))):
+    for title, times in (("files", files), ("tests", tests)):
         if count:
             terminalreporter.section(f"{title}: CPU seconds, {sum(times.values()):.0f} in all")
         for name, seconds in times.most_common(count):
