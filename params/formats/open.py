@@ -51,11 +51,7 @@ def open_checkpoint(
     if not store.exists(path) and store.exists(f"{path}.index"):
         path = f"{path}.index"
     if not store.is_folder(path):
-        if variant is not None and f".{variant}." not in os.path.basename(path):
-            raise CheckpointError(
-                f"{path}: variant={variant!r} was asked for, and by its name this file is another"
-            )
-        return _open_file(path, weights_only, store, use_safetensors, framework)
+        return _open_file(path, variant, weights_only, store, use_safetensors, framework)
     candidates = main_files(use_safetensors=use_safetensors, framework=framework, variant=variant)
     for name, format in candidates.items():
         head = os.path.join(path, name)
@@ -97,12 +93,17 @@ def _check_arguments(
 
 def _open_file(
     path: str,
+    variant: str | None,
     weights_only: bool,
     store: Store,
     use_safetensors: bool | None,
     framework: str | None,
 ) -> Source:
     name = os.path.basename(path)
+    if variant is not None and f".{variant}." not in name:
+        raise CheckpointError(
+            f"{path}: variant={variant!r} was asked for, and by its name this file is another"
+        )
     format = format_of(name.partition(".index.")[0] if _is_index(name) else name)
     if format is None or format.is_folder:
         files = (format for format in (*FORMATS, GGUF) if not format.is_folder)
