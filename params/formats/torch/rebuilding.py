@@ -1,7 +1,7 @@
 """Rebuilding: the lazy tensors that PyTorch's calls in a pickle would have made of storages."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 import numpy as np
@@ -51,7 +51,7 @@ class Rebuilt:
             f"{self.location}: what {call.name} makes of such arguments is not read"
         )
 
-    def _view(self, name: str, view: tuple[Term, ...], dtype: str | None = None) -> Tensor:
+    def _view(self, name: str, view: Sequence[Term], dtype: str | None = None) -> Tensor:
         """Makes a tensor of (storage, offset, size, strides); the storage says the dtype if the
         call does not."""
         term, offset, size, strides = view
