@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import jax
 
 from . import peers
-from .errors import CheckpointError, printable, some
-from .multihost import exchange
+from .errors import CheckpointError, printable
+from .multihost import exchange, named
 
 _LONGEST = 200  # characters of a value
 _MOST_SAID = 5  # differences
@@ -54,12 +54,10 @@ def _differences(records: list[str]) -> str:
         for process, record in enumerate(values):
             holders.setdefault(record.get(key, "nothing"), []).append(process)
         if len(holders) > 1:
-            said.append(f"{key}: {', '.join(f'{_named(v[1])} {v[0]}' for v in holders.items())}")
+            said.append(
+                f"{key}: {', '.join(f'{named(v[1], 4)} has {v[0]}' for v in holders.items())}"
+            )
     return "; ".join(said[:_MOST_SAID])
-
-
-def _named(processes: list[int]) -> str:
-    return f"process{'es' if len(processes) > 1 else ''} {some(processes, 4)} has"
 
 
 def digest(value: object) -> str:

@@ -1,6 +1,6 @@
 """Runs of several processes: leaves that each holds a part of, and errors that all must see."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeGuard, TypeVar
 
 import jax
@@ -24,6 +24,11 @@ def is_spread(leaf: object) -> TypeGuard[jax.Array]:
     return not leaf.is_fully_addressable
 
 
+def any_spread(tree: object) -> bool:
+    """Tells whether other processes hold a part of any leaf of a tree."""
+    return any(map(is_spread, jax.tree.leaves(tree)))
+
+
 def gather(leaf: T) -> T | np.ndarray:
     """Returns the whole leaf where it is spread over processes, in host memory of each of them."""
     return _all(leaf, tiled=True) if is_spread(leaf) else leaf
@@ -35,6 +40,11 @@ def join(part: np.ndarray) -> np.ndarray:
     bits = part.reshape(-1).view(np.uint8)
     joined = np.bitwise_or.reduce(_all(bits, tiled=False))
     return joined.view(part.dtype).reshape(part.shape)
+
+
+def named(processes: Sequence[int], most: int = 10) -> str:
+    """Returns what processes are called in a text: "process 3", "processes 0, 2"."""
+    return f"process{'es' if len(processes) > 1 else ''} {some(processes, most)}"
 
 
 def run_on_all_processes(action: Callable[[], T], what: str, *, alone: bool) -> T:

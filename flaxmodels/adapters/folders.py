@@ -32,7 +32,8 @@ from ..params.atomic.replace import atomic_replace
 from ..params.checkpoint.sources import source_of
 from ..params.errors import CheckpointError, quoted, warn
 from ..params.formats import FolderFile
-from ..params.save.write import WriteOptions, write_checkpoint
+from ..params.save.options import WriteOptions
+from ..params.save.write import write_checkpoint
 from ..params.tree.naming import PATHS
 from .reading import read_adapters
 from .writing import Written, written_adapter

@@ -206,15 +206,6 @@ def initialized(
 ) -> fp.Params:
     """Draws the leaves at `paths` of `model.init_params(key)`; where `param_dtype` is "auto", in
     that of `loaded` leaves, their dtypes, if they all have the same, else in float32."""
-    draw = functools.partial(_initialized, model, paths, request, loaded)
-    # Within a trace a load still gives arrays, but for leaves drawn by a key of that trace.
-    return draw() if isinstance(request.key, Tracer) else run_untraced(draw)
-
-
-def _initialized(
-    model: Model, paths: Iterable[str], request: Request, loaded: Iterable[np.dtype]
-) -> fp.Params:
-    key = jax.random.key(0) if request.key is None else request.key
     dtype, mesh, shardings = request.plan.param_dtype, request.plan.mesh, request.plan.shardings
     if isinstance(dtype, str) and dtype == "auto":
         dtypes = {dtype for dtype in loaded if jnp.issubdtype(dtype, jnp.floating)}
@@ -228,8 +219,11 @@ def _initialized(
     if shardings is not None and not isinstance(shardings, jax.sharding.Sharding):
         given = fp.flatten(shardings)
         shardings = fp.unflatten({path: given[path] for path in paths})
-    init = functools.partial(drawn, model, wanted)
-    return jax.jit(init, out_shardings=shardings)(key)
+    draw = jax.jit(functools.partial(drawn, model, wanted), out_shardings=shardings)
+    # Within a trace a load still gives arrays, but for leaves drawn by a key of that trace.
+    if isinstance(request.key, Tracer):
+        return draw(request.key)
+    return run_untraced(lambda: draw(jax.random.key(0) if request.key is None else request.key))
 
 
 def warn_of_new(cls: type[Model], where: str, paths: Collection[str]) -> None:

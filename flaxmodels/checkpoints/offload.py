@@ -7,8 +7,7 @@ from jax.sharding import SingleDeviceSharding
 
 from .. import params as fp
 from ..core.model import Model
-from ..params.checkpoint.disk_leaf import DiskLeaf, in_place, stays_readable, written
-from ..params.checkpoint.leaf_plan import LeafPlan
+from ..params.checkpoint.disk_leaf import in_place, stays_readable, written
 from ..params.checkpoint.load_plan import LoadPlan
 from ..params.checkpoint.stream import stream
 from ..params.errors import some
@@ -76,16 +75,10 @@ def streamed(plan: LoadPlan, options: DeviceMapOptions, *, progress: bool) -> fp
     stay = {leaf.path: in_place(leaf, device) for leaf in plan.on_disk if stays_readable(leaf)}
     moved = [leaf for leaf in plan.on_disk if leaf.path not in stay]
     params = stream(plan, progress=progress)
-    return fp.merge(params, fp.unflatten(stay | _moved(moved, options, device)))
-
-
-def _moved(
-    leaves: list[LeafPlan], options: DeviceMapOptions, device: jax.Device
-) -> dict[str, DiskLeaf]:
-    if not leaves:
-        return {}
-    assert options.offload_folder is not None  # the plan has seen to it
-    return written(options.offload_folder, ((leaf.path, leaf) for leaf in leaves), device)
+    if moved:
+        assert options.offload_folder is not None  # the plan has seen to it
+        stay |= written(options.offload_folder, ((leaf.path, leaf) for leaf in moved), device)
+    return fp.merge(params, fp.unflatten(stay))
 
 
 def placed_leaves(

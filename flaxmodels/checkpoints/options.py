@@ -13,7 +13,7 @@ import jax
 from .. import params as fp
 from .. import sharding as fs
 from ..hub import HubKeywords, Words
-from ..params.save.write import SaveFunction
+from ..params.save.files import SaveFunction
 from .config_fields import ConfigFields
 
 if TYPE_CHECKING:
@@ -110,22 +110,27 @@ class ConfigKeywords(HubKeywords, ConfigFields, total=False):
     gguf_file: str | None
 
 
-class SaveKeywords(TypedDict, total=False):
-    """What `save_pretrained` takes."""
+class WrittenKeywords(TypedDict, total=False):
+    """What `save_pretrained` and `push_to_hub` take of what is written."""
 
     safe_serialization: bool
     format: str | None
     max_shard_size: int | str
     variant: str | None
-    select: fp.Mask | None
     checksums: bool
-    is_main_process: bool | None
-    save_function: SaveFunction | None
     quant_method: str
     tokenizer_from: PathLike | None
-    token: str | bool | None
     progress: bool
     save_peft_format: bool
+
+
+class SaveKeywords(WrittenKeywords, total=False):
+    """What `save_pretrained` takes."""
+
+    select: fp.Mask | None
+    is_main_process: bool | None
+    save_function: SaveFunction | None
+    token: str | bool | None
 
 
 class CardKeywords(TypedDict, total=False):
@@ -162,19 +167,10 @@ class PushFolderKeywords(CardKeywords, total=False):
     use_auth_token: str | bool | None
 
 
-class PushKeywords(PushFolderKeywords, total=False):
+class PushKeywords(WrittenKeywords, PushFolderKeywords, total=False):
     """What `push_to_hub` takes."""
 
     use_temp_dir: bool | None
-    safe_serialization: bool
-    format: str | None
-    max_shard_size: int | str
-    variant: str | None
-    checksums: bool
-    quant_method: str
-    tokenizer_from: PathLike | None
-    progress: bool
-    save_peft_format: bool
 
 
 class SaveAndPushKeywords(SaveKeywords, PushFolderKeywords, total=False):

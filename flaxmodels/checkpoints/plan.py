@@ -11,8 +11,8 @@ from .. import params as fp
 from .. import sharding as fs
 from ..core.model import Model
 from ..params.checkpoint.load_plan import LoadPlan
+from ..params.checkpoint.make_plan import check_shardings, make_plan
 from ..params.checkpoint.match import check_backbone, check_numbers, check_shapes
-from ..params.checkpoint.plan import check_shardings, make_plan
 from ..params.checkpoint.reconcile import reconcile
 from ..params.sizes import parse_size
 from ..params.tree.cast import DtypeLike

@@ -23,13 +23,14 @@ from ..params.atomic.replace import atomic_replace
 from ..params.checkpoint.disk_leaf import check_target
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST, write_checksums
-from ..params.multihost import is_spread, run_on_all_processes
+from ..params.multihost import any_spread, run_on_all_processes
 from ..params.quantized.readers.ours import config_of
-from ..params.save.file_writer import OnFile, SaveFunction
+from ..params.save.files import OnFile, SaveFunction
+from ..params.save.options import WriteOptions
 from ..params.save.packed_layouts import OURS, layout_config
 from ..params.save.packed_pieces import forms_in_file
 from ..params.save.saveable import check_variant, saveable
-from ..params.save.write import WriteOptions, retag, write_checkpoint
+from ..params.save.write import retag, write_checkpoint
 from ..params.scalars import flag
 from ..params.tree.select import select as select_leaves
 from ..registration import auto_names
@@ -137,7 +138,7 @@ def save(
         return
     params = saveable(params, model.abstract_params())
     check_target(params, folder)
-    is_local = not any(map(is_spread, jax.tree.leaves(params)))
+    is_local = not any_spread(params)
     together = functools.partial(run_on_all_processes, alone=is_local)
     if not is_local:
         chosen = params if options.select is None else select_leaves(params, options.select)
@@ -192,16 +193,17 @@ def save_adapters_alone(
     model: Model, params: fp.PyTree, folder: Path, options: SaveOptions
 ) -> None:
     """Writes the adapters of params and not their base, as Transformers does; errors as `save`."""
-    is_local = not any(map(is_spread, jax.tree.leaves(params)))
-    together = functools.partial(run_on_all_processes, alone=is_local)
+    together = functools.partial(run_on_all_processes, alone=not any_spread(params))
     companions = together(lambda: options.companions() if options.writes else [], "fetching")
-    target = folder if options.writes else None
-    together(
-        lambda: save_adapters(
-            model, params, target, prefix=options.save_peft_format, companions=companions
-        ),
-        "writing adapters",
+    write = functools.partial(
+        save_adapters,
+        model,
+        params,
+        folder if options.writes else None,
+        prefix=options.save_peft_format,
+        companions=companions,
     )
+    together(write, "writing adapters")
 
 
 def write_weights(

@@ -20,12 +20,13 @@ from ..documents.json_values import ConfigError, is_finite
 from ..documents.remote_code import without_code
 from ..hub import HubOptions, Location, companions, copy_companion, fetched, resolve
 from ..params.checkpoint.leaf_plan import LeafPlan
+from ..params.checkpoint.make_plan import make_plan
 from ..params.checkpoint.match import identity_match
-from ..params.checkpoint.plan import make_plan
 from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
 from ..params.formats.checksums import write_checksums
-from ..params.save.write import layout_for, write_checkpoint
+from ..params.save.options import WriteOptions
+from ..params.save.write import write_checkpoint
 from ..params.scalars import flag
 from ..params.tree.cast import DtypeLike, check_patterns, dtype_for
 from ..params.tree.naming import PATHS
@@ -129,7 +130,7 @@ def _cast(leaves: Sequence[LeafPlan], dtype: Dtypes) -> dict[str, LeafPlan]:
 def _account(near: str, source: fp.Source, format: str) -> Account | None:
     """Finds out what becomes of each tensor in the model that a folder describes; None where the
     tensors keep their names, because nothing is known of them."""
-    keeps_names = layout_for(format) == source.layout
+    keeps_names = WriteOptions(format=format).names == source.layout
     if not os.path.lexists(os.path.join(near, CONFIG_NAME)):
         if not keeps_names:
             raise fp.CheckpointError(

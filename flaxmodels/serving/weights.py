@@ -24,13 +24,14 @@ from ..documents.json_files import CONFIG_NAME, read_json
 from ..documents.json_values import Json
 from ..params.adapters.attach import adapted_leaves
 from ..params.checkpoint.load_plan import LoadPlan
+from ..params.checkpoint.make_plan import make_plan
 from ..params.checkpoint.match import Match, Piece, identity_match
-from ..params.checkpoint.plan import make_plan
 from ..params.checkpoint.stream import stream
 from ..params.errors import quoted, some
 from ..params.quantized.packed import share_of
 from ..params.quantized.readers import read_quantized
-from ..params.save.write import WriteOptions, write_checkpoint
+from ..params.save.options import WriteOptions
+from ..params.save.write import write_checkpoint
 from ..params.tree.naming import PATHS, TORCH
 from ..params.tree.paths import flatten_arrays
 from ..params.tree.places import Part, Place, places

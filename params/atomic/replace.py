@@ -142,7 +142,7 @@ def _stage(
     """Returns (a new folder on the disk of `folder`, whether the two can change places)."""
     if not folder.exists():
         return stack.enter_context(staging.held(folder.parent, folder)), True
-    if all(map(is_ours, os.listdir(folder))) and not _is_inside(_here(), folder):
+    if all(map(is_ours, os.listdir(folder))) and not _are_in(folder):
         with contextlib.suppress(OSError), contextlib.ExitStack() as beside:
             path = beside.enter_context(staging.held(folder.parent, folder))
             if _are_alike(path, folder) and _can_exchange(path) and _may_be_renamed(folder, path):
@@ -232,12 +232,9 @@ def _exchange(a: Path, b: Path) -> None:
         raise OSError(number, os.strerror(number), str(b))
 
 
-def _is_inside(path: str, folder: Path) -> bool:
-    return os.path.commonpath([path, folder]) == str(folder)
-
-
-def _here() -> str:
+def _are_in(folder: Path) -> bool:
+    """Tells whether the working directory is the folder or in it."""
     try:
-        return os.getcwd()
-    except OSError:  # the folder is gone
-        return "/"
+        return os.path.commonpath([os.getcwd(), folder]) == str(folder)
+    except OSError:  # it is gone
+        return False

@@ -174,7 +174,8 @@ class LeafLoader:
             self.bar.update(block.size * tensor.nbytes // max(1, math.prod(tensor.shape)))
             here = tuple(part[axis] for axis in piece.permutation)
             bounds = (*((i, i + 1) for i in piece.index), *here)
-            yield bounds, _canonical(block).reshape((1,) * lead + block.shape)
+            held = jax.dtypes.canonicalize_dtype(block.dtype)  # 64-bit numbers need x64
+            yield bounds, block.astype(held, copy=False).reshape((1,) * lead + block.shape)
 
     def _put(
         self,
@@ -226,11 +227,6 @@ def _stays_on_host(piece: Piece, shards: list[Shard]) -> bool:
         and piece.permutation == tuple(range(len(box)))
         and all(shard.bounds[1:] == box[1:] for shard in shards)
     )
-
-
-def _canonical(block: np.ndarray) -> np.ndarray:
-    """Casts to a dtype that JAX holds: without x64, 64-bit numbers become 32-bit ones."""
-    return block.astype(jax.dtypes.canonicalize_dtype(block.dtype), copy=False)
 
 
 def _on_host(device: jax.Device) -> bool:

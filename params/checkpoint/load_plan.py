@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from ..types import PyTree
 from .device.routes import SLABS, Limits, Way, route_of
 from .device.steps import ring_bytes, transient_bytes
 from .leaf_plan import LeafPlan
-from .match import Match, stored_bytes
+from .match import Match
 from .packed_leaf import owner_of, put_together
 
 _NOTES = 4  # of a kind
@@ -81,7 +81,7 @@ class LoadPlan:
     @property
     def stored_bytes(self) -> int:
         """Bytes that the wanted tensors take in the checkpoint."""
-        return sum(stored_bytes(leaf.pieces) for leaf in self.leaves)
+        return sum(piece.tensor.nbytes for leaf in self.leaves for piece in leaf.pieces)
 
     def elsewhere(self, leaf: LeafPlan, sharding: jax.sharding.Sharding) -> LeafPlan:
         """Returns a leaf of this plan in another place, by the way that it takes there."""
@@ -152,51 +152,46 @@ class LoadPlan:
             notes.append(f"{len(self.on_disk)} leaves, {size}, stay on the disk")
         return notes
 
+    def _dtypes(self) -> Iterator[tuple[str, int, int]]:
+        for leaf in self.leaves:
+            if (owner := self.owner(leaf)) is None:
+                yield f"{leaf.stored} -> {leaf.dtype}", 1, leaf.nbytes
+            else:
+                is_first = leaf.path == f"{owner}/data"
+                yield f"{self.packed[owner].codes}, packed", int(is_first), leaf.nbytes
+
     def _routes(self) -> list[str]:
         """Says which way leaves take, where it is not all the host's."""
         if all(leaf.route.kind == "host" and not leaf.route.why for leaf in self.leaves):
             return []
-        found: dict[str, list[int]] = {}
-        for leaf in self.leaves:
-            row = found.setdefault(str(leaf.route), [0, 0])
-            row[0] += 1
-            row[1] += leaf.nbytes
-        rows = [("route", "leaves", "bytes")]
-        rows += [(kind, str(count), format_size(size)) for kind, (count, size) in found.items()]
         ring, chunk = format_size(self.ring_bytes), format_size(self.transient_bytes // SLABS)
         return [
-            *format_table(rows, numeric=(1, 2)).splitlines(),
+            *_table("route", ((str(leaf.route), 1, leaf.nbytes) for leaf in self.leaves)),
             f"ring of {ring} in host memory, {SLABS} chunks of {chunk} on each device beside the "
             "params",
         ]
 
     def __repr__(self) -> str:
-        held = self.bytes_per_device
-        per_device = f"{format_size(min(held.values()))}" if held else "0 B"
-        if held and max(held.values()) != min(held.values()):
-            per_device += f" - {format_size(max(held.values()))}"
-        dtypes: dict[str, list[int]] = {}
-        for leaf in self.leaves:
-            owner = self.owner(leaf)
-            form = None if owner is None else self.packed[owner]
-            kind = f"{form.codes}, packed" if form else f"{leaf.stored} -> {leaf.dtype}"
-            row = dtypes.setdefault(kind, [0, 0])
-            row[0] += leaf.path == f"{owner}/data" or form is None
-            row[1] += leaf.nbytes
-        rows = [("dtype: stored -> loaded", "leaves", "bytes")]
-        rows += [(kind, str(count), format_size(size)) for kind, (count, size) in dtypes.items()]
-        match = self.match
-        routes = self._routes()
-        return "\n".join(
-            [
-                f"load plan of {match.source.where}",
-                f"  {len(self.dtypes)} leaves from {len(match.source.files)} files, "
-                f"{format_size(self.stored_bytes)} to read, missing {len(match.missing)}, "
-                f"unexpected {len(match.unexpected)}, mismatched {len(match.mismatched)}",
-                f"  {len(held)} devices, {per_device} each; host peak below "
-                f"{format_size(self.predicted_host_peak)}",
-                *("  " + line for line in format_table(rows, numeric=(1, 2)).splitlines()),
-                *(f"  {line}" for line in routes),
-                *(f"  {note}" for note in self._notes()),
-            ]
-        )
+        match, held = self.match, self.bytes_per_device.values()
+        least_and_most = dict.fromkeys((min(held, default=0), max(held, default=0)))
+        lines = [
+            f"{len(self.dtypes)} leaves from {len(match.source.files)} files, "
+            f"{format_size(self.stored_bytes)} to read, missing {len(match.missing)}, "
+            f"unexpected {len(match.unexpected)}, mismatched {len(match.mismatched)}",
+            f"{len(held)} devices, {' - '.join(map(format_size, least_and_most))} each; host peak "
+            f"below {format_size(self.predicted_host_peak)}",
+            *_table("dtype: stored -> loaded", self._dtypes()),
+            *self._routes(),
+            *self._notes(),
+        ]
+        return "\n  ".join([f"load plan of {match.source.where}", *lines])
+
+
+def _table(title: str, rows: Iterable[tuple[str, int, int]]) -> list[str]:
+    """Returns the lines of a table of (kind, leaves, bytes), those of one kind added up."""
+    found: dict[str, tuple[int, int]] = {}
+    for kind, count, size in rows:
+        counts, sizes = found.get(kind, (0, 0))
+        found[kind] = counts + count, sizes + size
+    cells = [(kind, str(count), format_size(size)) for kind, (count, size) in found.items()]
+    return format_table([(title, "leaves", "bytes"), *cells], numeric=(1, 2)).splitlines()

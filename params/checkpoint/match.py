@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Self
 
 import jax.numpy as jnp
 
@@ -20,6 +21,11 @@ class Piece:
     tensor: Tensor
     permutation: tuple[int, ...]
     index: tuple[int, ...]
+
+    @classmethod
+    def whole(cls, tensor: Tensor, index: tuple[int, ...] = ()) -> Self:
+        """Returns the piece that is a tensor as it is stored."""
+        return cls(tensor, tuple(range(len(tensor.shape))), index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +86,7 @@ class Match:
 
 def identity_match(source: Source) -> Match:
     """Returns every tensor of a source as a leaf of its own, under the name that it has."""
-    found = {
-        name: (Piece(tensor, tuple(range(len(tensor.shape))), ()),)
-        for name, tensor in source.tensors.items()
-    }
+    found = {name: (Piece.whole(tensor),) for name, tensor in source.tensors.items()}
     return Match(source, found, (), (), ())
 
 
@@ -167,8 +170,3 @@ def backbone_names(
     others = (*naming.optional, *naming.head_paths)
     names = [name for name in names if not matches(others, name.replace(".", "/"))]
     return [name for name in names if prefixed(name) or not headed]
-
-
-def stored_bytes(pieces: tuple[Piece, ...]) -> int:
-    """Counts the bytes that a leaf takes in the source."""
-    return sum(piece.tensor.nbytes for piece in pieces)

@@ -1,12 +1,12 @@
 """Leaves that stay packed: their arrays as leaves of a plan, and put together again."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from ..errors import CheckpointError, quoted
 from ..formats.source import ArrayTensor, Tensor
@@ -14,9 +14,14 @@ from ..quantized.codes import codes_of
 from ..quantized.packed import FIELDS, PackedTensor, decoded_as
 from ..quantized.qtensor import Form, QTensor
 from ..tree.paths import unflatten
-from ..types import Params, PyTree
+from ..types import PyTree
+from .device.grid import Names, axes_of
+from .device.programs import spec_of
 from .leaf_plan import LeafPlan
 from .match import Piece
+
+Axes = tuple[Names, ...]
+"""Mesh axes along which each dimension is divided."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,23 +50,18 @@ def is_kept_packed(path: str, pieces: tuple[Piece, ...], where: str) -> bool:
     kinds = {isinstance(piece.tensor, PackedTensor): piece.tensor for piece in pieces}
     if len(kinds) > 1:
         raise mixed(path, kinds[False], kinds[True], where)
-    return True in kinds and all(map(_has_rows_last, pieces))
-
-
-def _has_rows_last(piece: Piece) -> bool:
-    return piece.permutation[:-2] == (*range(len(piece.permutation) - 2),)
+    fronts = (piece.permutation[:-2] for piece in pieces)
+    return True in kinds and all(front == (*range(len(front)),) for front in fronts)
 
 
 def decoded(plan: LeafPlan) -> LeafPlan:
     """Returns the plan of a leaf whose quantised numbers are read in its own dtype."""
-    tensors = [decoded_as(piece.tensor, plan.dtype) for piece in plan.pieces]
-    if all(new is piece.tensor for new, piece in zip(tensors, plan.pieces, strict=True)):
-        return plan
     pieces = tuple(
-        dataclasses.replace(piece, tensor=new)
-        for new, piece in zip(tensors, plan.pieces, strict=True)
+        dataclasses.replace(piece, tensor=decoded_as(piece.tensor, plan.dtype))
+        for piece in plan.pieces
     )
-    return dataclasses.replace(plan, pieces=pieces, stored=plan.dtype)
+    is_plain = all(new.tensor is old.tensor for new, old in zip(pieces, plan.pieces, strict=True))
+    return plan if is_plain else dataclasses.replace(plan, pieces=pieces, stored=plan.dtype)
 
 
 def packed_leaf(plan: LeafPlan, where: str) -> PackedLeaf:
@@ -72,36 +72,28 @@ def packed_leaf(plan: LeafPlan, where: str) -> PackedLeaf:
     """
     tensors = _alike([_packed(piece) for piece in plan.pieces], plan, where)
     first, piece = tensors[0], plan.pieces[0]
-    rank = len(piece.permutation)
+    rank, lead = len(piece.permutation), len(piece.index)
     turned = first.form.turned ^ (piece.permutation[-2:] == (rank - 1, rank - 2))
     form = dataclasses.replace(first.form, dtype=plan.dtype, turned=turned)
-    placer = _Placer(plan)
-    entries = placer.entries
+    axes = axes_of(plan.sharding, len(plan.shape))
     if turned:
-        entries = (*entries[:-2], entries[-1], entries[-2])
-    lead = len(piece.index)
-    arrays = []
-    for name, fields, spec in placer.fields("", tensors, entries):
-        shape = (*plan.shape[:lead], *fields[0].shape)
-        identity = tuple(range(len(fields[0].shape)))
-        pieces = tuple(
-            Piece(field, identity, piece.index)
-            for field, piece in zip(fields, plan.pieces, strict=True)
+        axes = (*axes[:-2], axes[-1], axes[-2])
+    arrays, notes = [], list[str]()
+    for name, fields, spec in _fields(plan, "", tensors, axes, notes):
+        array = dataclasses.replace(
+            plan,
+            path=f"{plan.path}/{name}",
+            shape=(*plan.shape[:lead], *fields[0].shape),
+            stored=fields[0].dtype,
+            dtype=jax.dtypes.canonicalize_dtype(fields[0].dtype),
+            sharding=_placed(plan.sharding, spec),
+            pieces=tuple(
+                Piece.whole(field, piece.index)
+                for field, piece in zip(fields, plan.pieces, strict=True)
+            ),
         )
-        dtype = jax.dtypes.canonicalize_dtype(fields[0].dtype)
-        sharding = placer.sharding(spec)
-        arrays.append(
-            LeafPlan(
-                f"{plan.path}/{name}",
-                shape,
-                fields[0].dtype,
-                dtype,
-                sharding,
-                pieces,
-                plan.committed,
-            )
-        )
-    return PackedLeaf(plan.path, form, tuple(arrays), tuple(placer.notes))
+        arrays.append(array)
+    return PackedLeaf(plan.path, form, tuple(arrays), tuple(notes))
 
 
 def put_together(flat: Mapping[str, object], packed: Mapping[str, Form]) -> PyTree:
@@ -114,7 +106,7 @@ def put_together(flat: Mapping[str, object], packed: Mapping[str, Form]) -> PyTr
             leaves[path] = leaf
         else:
             arrays[owner][path[len(owner) + 1 :]] = leaf
-    leaves |= {path: _value(unflatten(arrays[path]), form) for path, form in packed.items()}
+    leaves |= {path: QTensor.of(unflatten(arrays[path]), form) for path, form in packed.items()}
     return unflatten({path: leaves[path] for path in sorted(leaves)})
 
 
@@ -125,15 +117,6 @@ def owner_of(path: str, packed: Mapping[str, Form]) -> str | None:
         if path in packed:
             return path
     return None
-
-
-def _value(arrays: Params, form: Form) -> QTensor:
-    inner = {"scale": form.scale, "offset": form.offset}
-    fields: Params = {
-        name: array if (of := inner.get(name)) is None else _value(array, of)
-        for name, array in arrays.items()
-    }
-    return QTensor(**fields, form=form)
 
 
 def _packed(piece: Piece) -> PackedTensor:
@@ -148,10 +131,8 @@ def _alike(tensors: list[PackedTensor], plan: LeafPlan, where: str) -> list[Pack
         tensors = [tensor if "perm" in tensor.fields else _in_order(tensor) for tensor in tensors]
     kinds = [_kind(tensor) for tensor in tensors]
     usual = max(kinds, key=kinds.count)
-    odd = [tensor for tensor, kind in zip(tensors, kinds, strict=True) if kind != usual]
-    if odd:
-        (other,) = [t for t, kind in zip(tensors, kinds, strict=True) if kind == usual][:1]
-        raise mixed(plan.path, odd[0], other, where)
+    if odd := [tensor for tensor, kind in zip(tensors, kinds, strict=True) if kind != usual]:
+        raise mixed(plan.path, odd[0], tensors[kinds.index(usual)], where)
     return tensors
 
 
@@ -186,80 +167,68 @@ def _in_order(tensor: PackedTensor) -> PackedTensor:
     return dataclasses.replace(tensor, fields={**tensor.fields, "perm": perm})
 
 
-Entry: TypeAlias = str | tuple[str, ...] | None
-Entries: TypeAlias = tuple[Entry, ...]
-"""Mesh axes of each dimension, as in a PartitionSpec."""
+def _fields(
+    plan: LeafPlan,
+    name: str,
+    tensors: Sequence[PackedTensor],
+    axes: Axes,
+    notes: list[str],
+) -> Iterator[tuple[str, list[Tensor], Axes]]:
+    """Yields (name, tensor of each piece, mesh axes) of each array: it is where its numbers are, as
+    far as that cuts no block.
 
-
-class _Placer:
-    """Decides where the arrays of one leaf are: as its numbers, where no block is cut.
-
-    Attributes:
-        entries: mesh axes of each dimension of the leaf.
-        notes: what could not be split.
+    Args:
+        name: of the array that the tensors are: "scale/", and "" for the leaf itself.
+        axes: mesh axes of the numbers, as they are stored.
+        notes: get what could not be split.
     """
+    form, stored = tensors[0].form, tensors[0].stored
+    for key in [key for key in FIELDS if key in tensors[0].fields]:
+        fields = [tensor.fields[key] for tensor in tensors]
+        units = (1, codes_of(form.codes).group) if key == "data" else form.block
+        spec = (*axes[:-2], ())
+        if key != "perm":
+            spec = _split(plan, f"{name}{key}", axes, stored, units, notes)
+        if inner := [field for field in fields if isinstance(field, PackedTensor)]:
+            yield from _fields(plan, f"{name}{key}/", inner, spec, notes)
+        else:
+            yield f"{name}{key}", fields, spec
 
-    def __init__(self, plan: LeafPlan):
-        self.plan = plan
-        self.lead = len(plan.pieces[0].index)
-        self.notes: list[str] = []
-        sharding = plan.sharding
-        spec = tuple(sharding.spec) if isinstance(sharding, NamedSharding) else ()
-        self.entries = (*spec, *(None,) * (len(plan.shape) - len(spec)))
 
-    def fields(
-        self, name: str, tensors: Sequence[PackedTensor], entries: Entries
-    ) -> Iterator[tuple[str, list[Tensor], Entries]]:
-        """Yields (name, tensor of each piece, mesh axes) of each array.
+def _split(
+    plan: LeafPlan,
+    name: str,
+    axes: Axes,
+    stored: tuple[int, ...],
+    units: tuple[int, int],
+    notes: list[str],
+) -> Axes:
+    """Returns the mesh axes of an array that has one element for `units` numbers."""
+    spec = [*axes]
+    for axis in (-2, -1):
+        size, unit, parts = stored[axis], units[axis], _parts(plan.sharding, axes[axis])
+        if unit < 0 or parts == 1:
+            spec[axis] = ()
+        elif size % parts or size // parts % unit:
+            spec[axis] = ()
+            notes.append(
+                f"{plan.path}/{name} is whole on each device: {size} numbers in blocks of "
+                f"{unit} over {' x '.join(axes[axis])} of size {parts}"
+            )
+    return tuple(spec)
 
-        Args:
-            name: of the array that the tensors are: "scale/", and "" for the leaf itself.
-            entries: mesh axes of the numbers, as they are stored.
-        """
-        form, stored = tensors[0].form, tensors[0].stored
-        group = codes_of(form.codes).group
-        for key in [key for key in FIELDS if key in tensors[0].fields]:
-            fields = [tensor.fields[key] for tensor in tensors]
-            if key == "perm":
-                spec = (*entries[:-2], None)
-            else:
-                units = (1, group) if key == "data" else form.block
-                spec = self._split(f"{name}{key}", entries, stored, units)
-            inner = [field for field in fields if isinstance(field, PackedTensor)]
-            if inner:
-                yield from self.fields(f"{name}{key}/", inner, spec)
-            else:
-                yield f"{name}{key}", fields, spec
 
-    def _split(
-        self, name: str, entries: Entries, stored: tuple[int, ...], units: tuple[int, int]
-    ) -> Entries:
-        """Returns the mesh axes of an array that has one element for `units` numbers."""
-        spec = [*entries]
-        for axis in (-2, -1):
-            size, unit, parts = stored[axis], units[axis], self._parts(entries[axis])
-            if unit < 0 or parts == 1:
-                spec[axis] = None
-            elif size % parts or size // parts % unit:
-                spec[axis] = None
-                self.notes.append(
-                    f"{self.plan.path}/{name} is whole on each device: {size} numbers in blocks of "
-                    f"{unit} over {entries[axis]} of size {parts}"
-                )
-        return tuple(spec)
+def _parts(sharding: jax.sharding.Sharding, names: Names) -> int:
+    """Counts the parts that mesh axes cut a dimension into."""
+    if not isinstance(sharding, NamedSharding):
+        return 1
+    return math.prod(sharding.mesh.shape[name] for name in names)
 
-    def _parts(self, entry: Entry) -> int:
-        sharding = self.plan.sharding
-        if not isinstance(sharding, NamedSharding):
-            return 1
-        names = () if entry is None else (entry,) if isinstance(entry, str) else entry
-        return int(np.prod([sharding.mesh.shape[name] for name in names], dtype=int))
 
-    def sharding(self, spec: Entries) -> jax.sharding.Sharding:
-        """Returns the sharding of an array of these mesh axes."""
-        sharding = self.plan.sharding
-        if not isinstance(sharding, NamedSharding):
-            return sharding
-        while spec and spec[-1] is None:
-            spec = spec[:-1]
-        return NamedSharding(sharding.mesh, PartitionSpec(*spec), memory_kind=sharding.memory_kind)
+def _placed(sharding: jax.sharding.Sharding, spec: Axes) -> jax.sharding.Sharding:
+    """Returns the sharding of an array of these mesh axes."""
+    if not isinstance(sharding, NamedSharding):
+        return sharding
+    while spec and not spec[-1]:
+        spec = spec[:-1]
+    return NamedSharding(sharding.mesh, spec_of(spec), memory_kind=sharding.memory_kind)

@@ -165,8 +165,7 @@ def _rules(expected: Expected, names: Iterable[str]) -> list[tuple[str, str]]:
             if (wanted := endings.get(ending)) is not None:
                 votes[_before(name, ending), _before(wanted, ending)] += 1
                 break
-    rules = [rule for rule, _ in votes.most_common(_MOST_RULES) if rule != ("", "")]
-    return [rule for rule in rules if rule[0] or rule[1]]
+    return [rule for rule, _ in votes.most_common(_MOST_RULES) if any(rule)]
 
 
 def _endings(name: str, separator: str) -> Iterable[str]:

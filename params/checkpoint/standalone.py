@@ -11,8 +11,8 @@ from ..tree.naming import FLAX, PLAIN, Naming
 from ..tree.paths import unflatten
 from ..types import Params, PyTree
 from . import host_memory
+from .make_plan import make_plan
 from .match import check_numbers, check_shapes, identity_match
-from .plan import make_plan
 from .reconcile import reconcile
 from .stream import stream
 from .ties import copies, untied
@@ -110,14 +110,16 @@ def load_sharded_checkpoint(
         naming = template.naming if naming is PLAIN else naming
         prefix, tied = template.base_model_prefix, template.tied
         template = template.abstract_params()
-    source = _preferred(folder, prefer_safe)
+    others = (os.path.join(folder, name) for name in main_files(use_safetensors=False))
+    prefer_safe = prefer_safe or not any(map(os.path.lexists, others))
+    source = open_checkpoint(folder, use_safetensors=None if prefer_safe else False)
     match = reconcile(template, source, naming, prefix=prefix, tied=tied)
     check_shapes(match)
     check_numbers(match, template)
     # The same table again, under the other name of a tie, is in nobody's way.
     again = set() if match.missing else copies(match.source, match.unexpected, match.found)
     unexpected = [name for name in match.unexpected if name not in again]
-    unexpected += [piece.tensor.name for x in untied(match) for piece in (x.other,)]
+    unexpected += [x.other.tensor.name for x in untied(match)]
     result = LoadResult(list(match.missing), unexpected)
     if strict and any(result):
         raise CheckpointError(
@@ -129,11 +131,3 @@ def load_sharded_checkpoint(
         match, template, dtype=dtype, shardings=shardings, max_host_memory=max_host_memory
     )
     return stream(plan, progress=False), result
-
-
-def _preferred(folder: str | os.PathLike, prefer_safe: bool) -> Source:
-    if not prefer_safe and any(
-        os.path.lexists(os.path.join(folder, name)) for name in main_files(use_safetensors=False)
-    ):
-        return open_checkpoint(folder, use_safetensors=False)
-    return open_checkpoint(folder)

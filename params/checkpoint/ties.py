@@ -61,17 +61,14 @@ def copies(
     used: dict[tuple[tuple[int, ...], np.dtype], list[Piece]] = {}
     for pieces in found.values():
         for piece in (piece for piece in pieces if len(piece.tensor.shape) > 1):
-            used.setdefault((piece.tensor.shape, piece.tensor.dtype), []).append(_as_stored(piece))
+            own = Piece.whole(piece.tensor)
+            used.setdefault((own.tensor.shape, own.tensor.dtype), []).append(own)
     return {
         name
         for name in names
         for piece in used.get((source[name].shape, source[name].dtype), ())
         if same(dataclasses.replace(piece, tensor=source[name]), piece)
     }
-
-
-def _as_stored(piece: Piece) -> Piece:
-    return Piece(piece.tensor, tuple(range(len(piece.tensor.shape))), ())
 
 
 def _shape(piece: Piece) -> tuple[int, ...]:

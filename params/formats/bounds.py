@@ -37,6 +37,13 @@ def shape_of(bounds: Bounds) -> tuple[int, ...]:
     return tuple(stop - start for start, stop in bounds)
 
 
+def moved(bounds: Bounds, origin: Bounds) -> Bounds:
+    """Returns the box `bounds` of what is the box `origin` of an array, in that array."""
+    return tuple(
+        (base + start, base + stop) for (start, stop), (base, _) in zip(bounds, origin, strict=True)
+    )
+
+
 def around(boxes: Iterable[Bounds]) -> Bounds:
     """Returns the smallest box that holds all of them."""
     return tuple(

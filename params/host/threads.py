@@ -24,13 +24,8 @@ _TASK = 4 << 20  # bytes, below which other threads cost more than they save
 def run_untraced(work: Callable[[], T]) -> T:
     """Returns `work()`, done in a thread that knows nothing of the caller but its `Modes`."""
     modes = Modes.of_caller()
-
-    def inside() -> T:
-        with modes.entered():
-            return work()
-
     with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-untraced") as pool:
-        return pool.submit(inside).result()
+        return pool.submit(modes.run, work).result()
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T], nbytes: int) -> list[R]:
@@ -76,6 +71,11 @@ class Modes:
         """Puts this thread into these modes, and out of those that `unwatched` names."""
         with jax.enable_x64(self.x64), jax.default_device(self.device), unwatched():
             yield
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Returns `work()`, done in these modes."""
+        with self.entered():
+            return work()
 
 
 def default_device() -> jax.Device:

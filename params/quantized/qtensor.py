@@ -119,6 +119,14 @@ class QTensor(Weight):
     perm: Concrete | None = None
     form: Form = dataclasses.field(kw_only=True)
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any], form: Form) -> "QTensor":
+        """Returns the weight of its arrays by their names, those of quantised scales or offsets a
+        mapping inside of it."""
+        inner = {x: of for x in ("scale", "offset") if (of := getattr(form, x)) is not None}
+        made = {name: cls.of(arrays[name], of) for name, of in inner.items()}
+        return cls(**{**arrays, **made}, form=form)
+
     @property
     def shape(self) -> Shape:
         return self.form.logical(self.data.shape)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from ..formats.bounds import chunks, of_index, relative
+from ..formats.bounds import chunks, moved, of_index, relative, shape_of
 from ..formats.source import Bounds
 from ..host.copies import contiguous
 from ..host.threads import unwatched
 from ..multihost import is_spread
 from ..types import Concrete
-from .leaf_pieces import CHUNK, LeafPiece, Saved, Unread, cut_out, is_in_host_memory, turned
+from .leaf_pieces import CHUNK, LeafPiece, Saved, array_of, cut_out, is_in_host_memory, turned
 from .tensor_specs import TensorSpec
 
 
@@ -37,12 +37,9 @@ class Block:
     def chunks(self) -> Iterator[Bounds]:
         """Yields the boxes, in the tensor, that are read one after the other; each is of at most
         `CHUNK` bytes."""
-        shape = tuple(stop - start for start, stop in self.bounds)
-        for box in chunks(shape, max(1, CHUNK // self.piece.leaf.dtype.itemsize)):
-            yield tuple(
-                (first + at, first + end)
-                for (at, end), (first, _) in zip(box, self.bounds, strict=True)
-            )
+        most = max(1, CHUNK // self.piece.leaf.dtype.itemsize)
+        for box in chunks(shape_of(self.bounds), most):
+            yield moved(box, self.bounds)
 
     def read(self) -> Iterator[tuple[Bounds, np.ndarray]]:
         """Yields (box in the tensor, its numbers in C order), as `chunks`; on the owner."""
@@ -56,7 +53,7 @@ class Block:
             here = relative((*lead, *inner), self.shard)
             inverse = turned(place)
             if isinstance(data, np.ndarray):
-                part = data[here].reshape([end - at for at, end in inner]).transpose(inverse)
+                part = data[here].reshape(shape_of(inner)).transpose(inverse)
             else:
                 starts = [cut.start for cut in here]
                 sizes = tuple(cut.stop - cut.start for cut in here)
@@ -91,7 +88,7 @@ def _holders(leaf: Saved, main: int) -> list[tuple[Bounds, list[int]]]:
     return [(bounds, sorted(found[bounds])) for bounds in sorted(found)]
 
 
-def _process_of(device: jax.Device) -> int:
+def _process_of(device: jax.Device) -> int:  # a test has eight devices stand for four processes
     return device.process_index
 
 
@@ -158,10 +155,8 @@ def runs(shape: tuple[int, ...], box: Bounds) -> tuple[np.ndarray, int]:
 
 def _held(leaf: Saved, shard: Bounds) -> Concrete:
     """Returns this process's own data of a shard: NumPy's where that is in host memory."""
-    if isinstance(leaf, Unread):
-        return np.asarray(leaf.read())
     if not is_spread(leaf):
-        return np.asarray(jax.device_get(leaf))
+        return np.asarray(jax.device_get(array_of(leaf)))
     shape = tuple(leaf.shape)
     data = next(x.data for x in leaf.addressable_shards if of_index(x.index, shape) == shard)
     return np.asarray(data) if is_in_host_memory(data) else data

@@ -91,19 +91,12 @@ def _msgpack_head(spec: TensorSpec, shape: tuple[int, ...], packer: msgpack.Pack
     bytes]."""
     head = b"\x93" + packer.pack(list(shape)) + packer.pack(spec.dtype.name)
     size = math.prod(shape) * spec.dtype.itemsize
-    head += (
-        struct.pack(">BB", 0xC4, size)
-        if size < 1 << 8
-        else struct.pack(">BH", 0xC5, size)
-        if size < 1 << 16
-        else struct.pack(">BI", 0xC6, size)
-    )
-    return _extension_header(len(head) + size) + head
+    head += _sized(0xC4, size)  # bin 8
+    return _sized(0xC7, len(head) + size) + b"\x01" + head  # ext 8
 
 
-def _extension_header(length: int) -> bytes:
-    if length < 1 << 8:
-        return struct.pack(">BBb", 0xC7, length, 1)
-    if length < 1 << 16:
-        return struct.pack(">BHb", 0xC8, length, 1)
-    return struct.pack(">BIb", 0xC9, length, 1)
+def _sized(code: int, size: int) -> bytes:
+    """Returns a code and a size in as few bytes as it needs: the codes for 8, 16 and 32 bits follow
+    each other."""
+    width = 0 if size < 1 << 8 else 1 if size < 1 << 16 else 2
+    return struct.pack(f">B{'BHI'[width]}", code + width, size)

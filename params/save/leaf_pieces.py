@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import jax
 import numpy as np
 
-from ..formats.bounds import chunks, holds, of_index, shape_of
+from ..formats.bounds import chunks, holds, moved, of_index, shape_of
 from ..host.copies import copy, empty
 from ..host.threads import unwatched
 from ..multihost import gather, is_spread, join
@@ -55,7 +55,7 @@ class LeafPiece:
         leaf, inverse = _on_host(self.leaf), turned(self.place)
         if isinstance(leaf, jax.Array) and not is_spread(leaf):
             return _off_devices(leaf, self.place)
-        piece = _indexed(leaf, self.place.index) if self.place.index else _whole(leaf)
+        piece = _indexed(leaf, self.place.index) if self.place.index else gather(leaf)
         return np.asarray(jax.device_get(piece)).transpose(inverse)
 
     def read_into(self, tensor: np.ndarray) -> None:
@@ -96,8 +96,7 @@ def _off_devices(leaf: jax.Array, place: Place) -> np.ndarray:
             sizes = (*(1,) * lead, *(part[axis][1] - part[axis][0] for axis in place.permutation))
             made = cut_out(shard.data, starts, sizes, lead, inverse)
             made.copy_to_host_async()
-            target = [(at + a, at + b) for (a, b), (at, _) in zip(part, box, strict=True)]
-            coming.append((tuple(slice(*cut) for cut in target), made))
+            coming.append((tuple(slice(*cut) for cut in moved(part, box)), made))
             if len(coming) == 2:
                 _put(tensor, *coming.popleft())
     for each in coming:
@@ -124,23 +123,23 @@ def is_in_host_memory(data: jax.Array) -> bool:
     return is_kept or all(device.platform == "cpu" for device in data.devices())
 
 
-def _on_host(leaf: Saved) -> Saved:
+def array_of(leaf: Saved) -> Concrete:
+    """Returns a leaf where it is; read, if it is still in a file."""
+    return leaf.read() if isinstance(leaf, Unread) else leaf
+
+
+def _on_host(leaf: Saved) -> Concrete:
     """Returns the leaf's own memory as a NumPy array, if the host can see it."""
-    if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable or len(leaf.devices()) > 1:
-        return leaf
-    return np.asarray(leaf) if is_in_host_memory(leaf) else leaf
+    array = array_of(leaf)
+    if isinstance(array, np.ndarray) or is_spread(array) or len(array.devices()) > 1:
+        return array
+    return np.asarray(array) if is_in_host_memory(array) else array
 
 
-def _whole(leaf: Saved) -> Concrete:
-    return leaf.read() if isinstance(leaf, Unread) else gather(leaf)
-
-
-def _indexed(leaf: Saved, index: tuple[int, ...]) -> Concrete:
+def _indexed(leaf: Concrete, index: tuple[int, ...]) -> Concrete:
     """Returns `leaf[index]`. Layers spread over processes are put together on the host: what the
     partitioner makes of the lookup is a sum, and loses the sign of a zero."""
     lead = len(index)
-    if isinstance(leaf, Unread):
-        return leaf.read()[index]
     if isinstance(leaf, np.ndarray):
         return leaf[index]
     if leaf.sharding.shard_shape(leaf.shape)[:lead] == leaf.shape[:lead]:

@@ -2,14 +2,13 @@
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-import jax
 import numpy as np
 
 from ..errors import CheckpointError, some
 from ..host.copies import empty
-from ..multihost import is_spread
+from ..multihost import any_spread
 from ..quantized.qtensor import Form, QTensor
 from ..quantized.writers import bitsandbytes, fp8
 from ..strict_json import Json
@@ -63,13 +62,13 @@ def layout_pieces(pieces: Sequence[LeafPiece], method: str) -> Iterator[LeafPiec
         made = _tensors(parts, method, with_data=False)
         for name, array in made.items():
             leaf = _Made(tuple(parts), method, name, array.shape, array.dtype)
-            yield LeafPiece(parts[0].path, leaf, Place(name, array.shape, (*range(array.ndim),)))
+            yield LeafPiece(parts[0].path, leaf, Place.as_held(name, array.shape))
 
 
 def _check_parts(pieces: Sequence[LeafPiece], method: str) -> None:
     """Raises `CheckpointError` unless the leaves of one tensor can be one weight."""
     first, leaves = pieces[0], [piece.leaf for piece in pieces]
-    if any(is_spread(array) for array in jax.tree.leaves(leaves)):
+    if any_spread(leaves):
         raise CheckpointError(
             f"{first.path} is spread over processes, and {method}'s layout is written by one; "
             f"{_ADVICE}"
@@ -146,7 +145,7 @@ def _tensors(
     assert isinstance(first.leaf, QTensor)
     try:
         module = first.place.name.removesuffix(".weight")
-        return _WRITERS[method].tensors_of(module, _value(unflatten(arrays), first.leaf.form))
+        return _WRITERS[method].tensors_of(module, QTensor.of(unflatten(arrays), first.leaf.form))
     except ValueError as error:
         raise CheckpointError(f"{first.path}: {error}; {_ADVICE}") from None
 
@@ -159,12 +158,3 @@ def _joined(parts: Sequence[LeafPiece]) -> np.ndarray:
     for part in parts:
         part.read_into(whole)
     return whole
-
-
-def _value(arrays: Mapping[str, PyTree], form: Form) -> QTensor:
-    inner = {"scale": form.scale, "offset": form.offset}
-    fields: dict[str, Any] = {
-        key: array if (of := inner.get(key)) is None else _value(array, of)
-        for key, array in arrays.items()
-    }
-    return QTensor(**fields, form=form)

@@ -103,4 +103,4 @@ def _place_of(leaf: QTensor, key: str, place: Place, name: str) -> Place:
             )
         elif key != "data":
             part = Part(part.axis, part.groups, part.start // unit, part.stop // unit)
-    return Place(name, shape, tuple(range(len(shape))), place.index, part)
+    return Place.as_held(name, shape, place.index, part)

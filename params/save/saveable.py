@@ -24,7 +24,7 @@ def saveable(params: PyTree, template: PyTree) -> PyTree:
     """
     if _is_variables(params, template):
         params = params["params"]
-    params = jax.tree.map(_unboxed, params, is_leaf=_is_box)
+    params = jax.tree.map(_unboxed, params, is_leaf=lambda node: isinstance(node, _Box))
     for key_path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if problem := _problem(leaf):
             raise CheckpointError(f"{path_of(key_path)} {problem}; nothing was written")
@@ -61,10 +61,6 @@ class _Box(Protocol):
     value: object
 
     def unbox(self) -> object: ...
-
-
-def _is_box(node: object) -> bool:
-    return isinstance(node, _Box)
 
 
 def _unboxed(leaf: object) -> object:

@@ -16,7 +16,7 @@ from ..tree.naming import FLAX, TF, TORCH, Naming
 from ..tree.paths import flatten, natural
 from ..tree.places import Place, constants, flax_name, places
 from ..types import Concrete, Leaf, PyTree
-from .leaf_pieces import LeafPiece, Saved, Unread
+from .leaf_pieces import LeafPiece, Saved, array_of
 from .packed_layouts import OURS, layout_pieces
 from .packed_pieces import array_pieces
 
@@ -64,7 +64,7 @@ class TensorSpec:
 
     def whole(self) -> Concrete:
         """Returns the leaf where it is, on its devices; read, if it is still in a file."""
-        return _read(self.pieces[0].leaf)
+        return array_of(self.pieces[0].leaf)
 
 
 def tensor_specs(
@@ -106,7 +106,7 @@ def tensor_specs(
     if layout == FLAX:
         pieces = _shared(pieces, leaves, naming)
     pieces += [
-        LeafPiece(name, value, Place(name, value.shape, tuple(range(value.ndim))))
+        LeafPiece(name, value, Place.as_held(name, value.shape))
         for name, constant in constants(wanted, naming, layout).items()
         for value in (np.asarray(constant.value()),)
     ]
@@ -160,10 +160,6 @@ def _shared(
     return pieces
 
 
-def _read(leaf: Saved) -> Concrete:
-    return leaf.read() if isinstance(leaf, Unread) else leaf
-
-
 def _same(one: Saved, other: Saved) -> bool:
     """Tells whether two leaves hold the same numbers; all processes that hold parts call it."""
     if one is other:
@@ -174,7 +170,7 @@ def _same(one: Saved, other: Saved) -> bool:
         arrays = zip(*map(jax.tree.leaves, (one, other)), strict=True)
         alike = jax.tree.structure(one) == jax.tree.structure(other)
         return alike and all(_same(a, b) for a, b in arrays)
-    a, b = map(_read, (one, other))
+    a, b = map(array_of, (one, other))
     if isinstance(a, jax.Array) and isinstance(b, jax.Array):
         return bool(jnp.array_equal(a, jax.device_put(b, a.sharding)))
     return np.array_equal(np.asarray(a), np.asarray(b))

@@ -5,13 +5,11 @@ do not (no shared disk, or one that does not take parts of a file from several w
 sent to the process that has the folder, one chunk at a time.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
 import secrets
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -19,15 +17,15 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from .. import peers
-from ..errors import CheckpointError, some, warn
+from ..errors import warn
+from ..formats.bounds import shape_of
 from ..formats.source import Bounds
 from ..host.durable import sync_file
-from ..multihost import broadcast, exchange, run_on_all_processes
-from ..sizes import format_size
+from ..multihost import broadcast, exchange, named, run_on_all_processes
 from .blocks import Block
 from .encode import Parts
 from .file_layout import FileLayout
-from .file_writer import OnFile
+from .files import Attempts, OnFile, check_room, disk_errors
 
 _MARK = 32  # bytes of a probe that each process writes, less than any disk's block
 _LEAST = 1 << 12  # bytes that are sent at once, in powers of two: few programs
@@ -40,36 +38,34 @@ class Target:
     Attributes:
         folder: where to write.
         main: which process has it.
-        names: of the files, the index not among them.
+        names: of the files, that of an index last.
         metadata: for the headers of the files.
         asks: whether each process may write into the folder, if it sees it.
     """
 
     folder: str
     main: int
-    names: tuple[str, ...]
+    names: Sequence[str]
     metadata: Mapping[str, str]
     asks: bool
 
-    @classmethod
-    def of(cls, folder: str | os.PathLike) -> "Target":
-        """Returns this process's target, of a format that names its files itself."""
-        return cls(os.fspath(folder), jax.process_index(), (), {}, asks=True)
 
-
-def told(find: Callable[[], Target] | None) -> Target | None:
-    """Returns the target that one process finds and the others, with None, get to know; None where
-    no process writes."""
+def told(
+    folder: str | os.PathLike | None,
+    names: Sequence[str] = (),
+    metadata: Mapping[str, str] | None = None,
+    *,
+    asks: bool = True,
+) -> Target | None:
+    """Returns the target of the process that has a folder, which the others, with None, get to
+    know; None where no process writes."""
 
     def text() -> str:
-        assert find is not None
-        return json.dumps(dataclasses.asdict(find()))
+        assert folder is not None
+        return json.dumps((os.fspath(folder), jax.process_index(), names, metadata or {}, asks))
 
-    said = broadcast("what is written", None if find is None else text)
-    if not said:
-        return None
-    values = json.loads(said)
-    return Target(**values | {"names": tuple(values["names"])})
+    said = broadcast("what is written", None if folder is None else text)
+    return Target(*json.loads(said)) if said else None
 
 
 def strangers(target: Target) -> list[int]:
@@ -104,11 +100,6 @@ def strangers(target: Target) -> list[int]:
         return json.dumps(lost)
 
     return json.loads(broadcast("what the probe found", look if is_main else None))
-
-
-def named(processes: list[int]) -> str:
-    """Returns what processes are called in a text."""
-    return f"process{'es' if len(processes) > 1 else ''} {some(processes)}"
 
 
 def write_together(
@@ -146,7 +137,7 @@ def _write_shared(target: Target, files: Mapping[str, FileLayout], bar: tqdm) ->
     own = jax.process_index()
 
     def make() -> str:
-        _check_room(target.folder, sum(layout.size for layout in files.values()))
+        check_room(target.folder, sum(layout.size for layout in files.values()))
         for name, layout in files.items():
             path = os.path.join(target.folder, name)
             with disk_errors(path):
@@ -175,35 +166,20 @@ def _write_gathered(
 ) -> None:
     """Writes everything on the main process, which goes on to receive after an error: the others
     do not know of it."""
-    attempt = _Attempts(jax.process_index() == target.main)
+    sizes = [layout.size for layout in files.values()]
+    room = sum(sizes) if on_file is None else max(sizes)
+    attempt = Attempts(jax.process_index() == target.main, room)
+    attempt(target.folder, check_room, target.folder, room)
     for name, layout in files.items():
         path = os.path.join(target.folder, name)
-        attempt(path, _check_room, target.folder, layout.size)
         attempt(path, _make, path, layout)
         for block, place in layout.blocks(target.main):
             for box, data in _received(block, target.main):
                 attempt(path, _write_at, path, place.pieces(box, data))
                 bar.update(data.nbytes)
-        if on_file is not None:
-            attempt(path, on_file, path)
+        attempt(path, on_file, path)
     if attempt.error is not None:
         raise attempt.error
-
-
-class _Attempts:
-    """Does what it is told on the main process, until something fails."""
-
-    def __init__(self, is_main: bool):
-        self.is_main = is_main
-        self.error: CheckpointError | None = None
-
-    def __call__(self, path: str, action: Callable[..., object], *arguments: object) -> None:
-        if self.is_main and self.error is None:
-            try:
-                with disk_errors(path):
-                    action(*arguments)
-            except CheckpointError as error:
-                self.error = error
 
 
 def _received(block: Block, main: int) -> Iterator[tuple[Bounds, np.ndarray]]:
@@ -216,8 +192,7 @@ def _received(block: Block, main: int) -> Iterator[tuple[Bounds, np.ndarray]]:
     own = block.read() if is_owner else None
     dtype = block.piece.leaf.dtype
     for box in block.chunks():
-        shape = tuple(stop - start for start, stop in box)
-        empty = np.empty(shape, dtype)
+        empty = np.empty(shape_of(box), dtype)
         yield box, send(next(own)[1] if own is not None else empty, is_owner)
 
 
@@ -232,23 +207,6 @@ def send(data: np.ndarray, is_source: bool) -> np.ndarray:
     except (ValueError, jax.errors.JaxRuntimeError) as error:
         raise peers.explained(error) from error
     return told[: data.nbytes].view(data.dtype).reshape(data.shape)
-
-
-def _check_room(folder: str, room: int) -> None:
-    """Refuses a disk that has too little left."""
-    if (free := shutil.disk_usage(folder).free) < room:
-        raise CheckpointError(
-            f"{folder}: the disk has {format_size(free)} left; the weights take {format_size(room)}"
-        )
-
-
-@contextlib.contextmanager
-def disk_errors(path: str) -> Iterator[None]:
-    """Makes the disk's errors name a file."""
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}") from error
 
 
 def _mark(token: str, process: int) -> bytes:

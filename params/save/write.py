@@ -1,81 +1,30 @@
 """Writing: params -> the files of a checkpoint, one tensor after the other."""
 
-import dataclasses
-import functools
 import json
 import os
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from ..errors import CheckpointError
-from ..formats import MSGPACK, ORBAX, SAFETENSORS, Format
-from ..formats import msgpack as msgpack_format
-from ..formats import safetensors as safetensors_format
+from ..formats import ORBAX, SAFETENSORS
 from ..formats.checksums import MANIFEST, write_checksums
-from ..formats.orbax import write_folder, zarr
+from ..formats.orbax import write_folder
+from ..multihost import named
 from ..sizes import parse_size
-from ..strict_json import Json
-from ..tree.masks import Mask
-from ..tree.naming import FLAX, PATHS, PLAIN, TORCH, Naming
+from ..tree.naming import PATHS, PLAIN, Naming
 from ..tree.paths import flatten, unflatten
 from ..tree.select import select as select_leaves
 from ..types import PyTree
-from .encode import Parts, msgpack_parts, safetensors_parts
-from .file_writer import FileWriter, OnFile, SaveFunction
-from .packed_layouts import OURS, check_method
-from .saveable import check_variant, saveable
+from .files import Attempts, OnFile, check_room, disk_errors, write_file
+from .options import WRITTEN, WriteOptions, written
+from .saveable import saveable
 from .tensor_specs import TensorSpec, plan_shards, tensor_specs
-from .together import Target, disk_errors, named, strangers, told, write_together
-
-
-@dataclasses.dataclass(frozen=True)
-class WriteOptions:
-    """What the files of a checkpoint are.
-
-    Attributes:
-        format: "safetensors" under PyTorch names, "msgpack" in the names and layouts of old Flax
-            checkpoints, or "orbax": the tree itself, written by orbax from where it lies.
-        layout: of names and kernels, instead of the format's own.
-        max_shard_size: bytes, or a string such as "5GB"; a larger tensor is a file of its own.
-        variant: part of the files' names: `model.<variant>.safetensors`.
-        tag: part of the shards' names, to tell them from those of another save.
-        select: which leaves to write; all if None.
-        save_function: called with {name: array} and a path for each file, instead of the format.
-        save_id: whether the shards of safetensors say which save they are of, so that those of two
-            are told apart; without it, the same params make the same files.
-        quant_method: the layout of quantised weights, one of `packed_layouts.METHODS`.
-    """
-
-    format: str = "safetensors"
-    layout: str | None = None
-    max_shard_size: int | str = "5GB"
-    variant: str | None = None
-    tag: str = ""
-    select: Mask | None = None
-    save_function: SaveFunction | None = None
-    save_id: bool = True
-    quant_method: str = OURS
-
-    @property
-    def names(self) -> str:
-        """The layout of names and kernels."""
-        return self.layout or _written(self.format).layout
-
-    def __post_init__(self) -> None:
-        if self.save_function is not None and not callable(self.save_function):
-            raise TypeError(
-                f"save_function is {self.save_function!r:.80}; expected a function of "
-                "({name: array}, the path of a file)"
-            )
-        parse_size(self.max_shard_size)
-        check_variant(self.variant)
-        _written(self.format)
-        check_method(self.quant_method, self.names)
+from .together import strangers, told, write_together
 
 
 def write_checkpoint(
@@ -100,7 +49,7 @@ def write_checkpoint(
             disk then needs room for the largest only. Not called for orbax, which is a folder.
 
     Returns:
-        The names of the files, the index last.
+        The names of the files, the index last; none where another process alone writes.
 
     Raises:
         CheckpointError: params that are not the model's, a dtype the format does not have, or a
@@ -125,14 +74,14 @@ def write_checkpoint(
     )
     _check_dtypes(specs, options.format)
     shards = plan_shards(specs, parse_size(options.max_shard_size))
-    sizes = [sum(spec.nbytes for spec in shard) for shard in shards]
-    is_quiet = not progress or folder is None
-    if options.save_function is None and any(spec.is_spread for spec in specs):
-        return _write_together(folder, shards, options, on_file, is_quiet)
-    with tqdm(total=sum(sizes), unit="B", unit_scale=True, delay=1, disable=is_quiet) as bar:
-        room = sum(sizes) if on_file is None else max(sizes)
-        with FileWriter(folder, room, bar, on_file) as writer:
-            return _write_shards(writer, shards, options)
+    is_spread = any(spec.is_spread for spec in specs)
+    if folder is None and not is_spread:
+        return []
+    is_quiet, total = not progress or folder is None, sum(spec.nbytes for spec in specs)
+    with tqdm(total=total, unit="B", unit_scale=True, delay=1, disable=is_quiet) as bar:
+        if is_spread and options.save_function is None:
+            return _write_together(folder, shards, options, on_file, bar)
+        return _write_alone(folder, shards, options, on_file, bar, others_wait=is_spread)
 
 
 def _write_together(
@@ -140,77 +89,86 @@ def _write_together(
     shards: list[list[TensorSpec]],
     options: WriteOptions,
     on_file: OnFile | None,
-    is_quiet: bool,
+    bar: tqdm,
 ) -> list[str]:
     """Writes leaves that are spread over processes; the index last, by the main process."""
-    written = _written(options.format)
-
-    def find() -> Target:
-        assert folder is not None
-        names, metadata = _names(shards, options)
-        main = jax.process_index()
-        return Target(os.fspath(folder), main, tuple(names), metadata, asks=on_file is None)
-
-    target = told(None if folder is None else find)
+    target = told(folder, *_names(shards, options), asks=on_file is None)
     if target is None:
         return []
-    encoded = {
-        name: written.encode(shard, dict(target.metadata))
-        for name, shard in zip(target.names, shards, strict=True)
-    }
-    size = sum(spec.nbytes for shard in shards for spec in shard)
-    with tqdm(total=size, unit="B", unit_scale=True, delay=1, disable=is_quiet) as bar:
-        write_together(target, encoded, bar, on_file)
-    names = list(target.names)
-    if len(shards) > 1:
-        names.append(written.format.main_files(options.variant)[1])
-        if jax.process_index() == target.main:
-            path = os.path.join(target.folder, names[-1])
-            with disk_errors(path), open(path, "xb") as file:
-                file.writelines(_index(names, shards, dict(target.metadata)))
-            if on_file is not None:
-                on_file(path)
+    encode, names, metadata = written(options.format).encode, target.names, target.metadata
+    weights, index = names[: len(shards)], names[len(shards) :]
+    encoded = {name: encode(x, metadata) for name, x in zip(weights, shards, strict=True)}
+    write_together(target, encoded, bar, on_file)
+    if index and jax.process_index() == target.main:
+        path = os.path.join(target.folder, *index)
+        with disk_errors(path):
+            _write_index(path, weights, shards, metadata)
+        if on_file is not None:
+            on_file(path)
+    return [*names]
+
+
+def _write_alone(
+    folder: str | os.PathLike | None,
+    shards: list[list[TensorSpec]],
+    options: WriteOptions,
+    on_file: OnFile | None,
+    bar: tqdm,
+    *,
+    others_wait: bool,
+) -> list[str]:
+    """Writes everything on the process that has the folder; others take part in reading leaves that
+    are spread over processes (`others_wait`)."""
+    names, metadata = _names(shards, options)
+    weights, index = names[: len(shards)], names[len(shards) :]
+    sizes = [sum(spec.nbytes for spec in shard) for shard in shards]
+    room = sum(sizes) if on_file is None else max(sizes)
+    where = folder or ""
+    attempt = Attempts(folder is not None, room)
+    attempt(where, check_room, where, room)
+    # With a thread for each file, malloc kept two tensors' worth of memory for every one whose end
+    # came late.
+    with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-save") as pool:
+        for name, shard in zip(weights, shards, strict=True):
+            if attempt.error is not None and not others_wait:
+                break
+            path = os.path.join(where, name)
+            if options.save_function is None:
+                parts = written(options.format).encode(shard, metadata)
+                attempt(path, write_file, path, parts, bar, pool)
+            else:
+                arrays = {spec.name: spec.read() for spec in shard}
+                attempt(path, options.save_function, arrays, path)
+                attempt(path, os.stat, path)  # it may have put the file elsewhere
+            attempt(path, on_file, path)
+    for name in index:
+        path = os.path.join(where, name)
+        attempt(path, _write_index, path, weights, shards, metadata)
+        attempt(path, on_file, path)
+    if attempt.error is not None:
+        raise attempt.error
     return names
 
 
 def _names(
     shards: list[list[TensorSpec]], options: WriteOptions
 ) -> tuple[list[str], dict[str, str]]:
-    """Returns the names of the files, without the index, and what their headers say."""
-    written = _written(options.format)
-    names = written.format.files(len(shards), variant=options.variant, tag=options.tag)
+    """Returns (the names of the files, that of an index last; what their headers say)."""
+    format = written(options.format).format
+    names = [*format.files(len(shards), variant=options.variant, tag=options.tag)]
     metadata = {"format": "pt"}
-    if options.save_id and len(shards) > 1 and written.format is SAFETENSORS:
-        metadata["save_id"] = secrets.token_hex(8)
-    return list(names), metadata
-
-
-def _write_shards(
-    writer: FileWriter, shards: list[list[TensorSpec]], options: WriteOptions
-) -> list[str]:
-    written = _written(options.format)
-    names, metadata = _names(shards, options)
-    others_wait = any(spec.is_spread for shard in shards for spec in shard)
-    for name, shard in zip(names, shards, strict=True):
-        if writer.error is not None and not others_wait:
-            break
-        if options.save_function is None:
-            writer.write(name, written.encode(shard, metadata))
-        else:
-            writer.call(options.save_function, name, shard)
     if len(shards) > 1:
-        names.append(written.format.main_files(options.variant)[1])
-        writer.write(names[-1], _index(names, shards, metadata))
-    if writer.error is not None:
-        raise writer.error
-    return names
+        names.append(format.main_files(options.variant)[1])
+        if options.save_id and format is SAFETENSORS:
+            metadata["save_id"] = secrets.token_hex(8)
+    return names, metadata
 
 
 def retag(folder: Path, tag: str, variant: str | None = None) -> None:
     """Gives the shards in a folder, which have no tag yet, this one, in their names and wherever
     the index and `checksums.json` have these."""
     names = os.listdir(folder)
-    for format in _WRITTEN.values():
+    for format in WRITTEN.values():
         index = format.format.main_files(variant)[-1]
         if format.format.is_folder or index not in names:
             continue
@@ -229,7 +187,7 @@ def retag(folder: Path, tag: str, variant: str | None = None) -> None:
 
 def _check_dtypes(specs: list[TensorSpec], format: str) -> None:
     for spec in specs:
-        if spec.dtype not in _WRITTEN[format].dtypes:
+        if spec.dtype not in WRITTEN[format].dtypes:
             raise CheckpointError(f"{spec.name}: {format} cannot hold dtype {spec.dtype}")
 
 
@@ -244,7 +202,7 @@ def _write_orbax(
     _check_dtypes(specs, "orbax")
     (name,) = ORBAX.main_files(variant)
     if any(spec.is_spread for spec in specs):
-        target = told(None if folder is None else functools.partial(Target.of, folder))
+        target = told(folder)
         if target is not None and (alone := strangers(target)):
             raise CheckpointError(
                 f"{target.folder}: {named(alone)} cannot write there, as process "
@@ -258,45 +216,19 @@ def _write_orbax(
     return name
 
 
-def layout_for(format: str) -> str:
-    """Returns the names and layouts in which a format is written."""
-    return _written(format).layout
-
-
-@dataclasses.dataclass(frozen=True)
-class _Written:
-    """How a format is written."""
-
-    format: Format
-    layout: str
-    dtypes: Collection[np.dtype] = ()
-    encode: Callable[[list[TensorSpec], dict[str, str]], Parts] = safetensors_parts
-
-
-_WRITTEN = {
-    "safetensors": _Written(SAFETENSORS, TORCH, safetensors_format.NAMES, safetensors_parts),
-    "msgpack": _Written(MSGPACK, FLAX, set(msgpack_format.DTYPES.values()), msgpack_parts),
-    "orbax": _Written(ORBAX, PATHS, set(zarr.DTYPES)),
-}
-
-
-def _written(format: str) -> _Written:
-    if not isinstance(format, str) or format not in _WRITTEN:
-        raise ValueError(f"format is {format!r}; what can be written is {', '.join(_WRITTEN)}")
-    return _WRITTEN[format]
-
-
-def _index(
-    names: list[str], shards: list[list[TensorSpec]], metadata: dict[str, str]
-) -> Iterator[bytes]:
+def _write_index(
+    path: str,
+    names: Sequence[str],
+    shards: list[list[TensorSpec]],
+    metadata: Mapping[str, str],
+) -> None:
     total = sum(spec.nbytes for shard in shards for spec in shard)
-    about: dict[str, Json] = {"total_size": total} | {
-        k: v for k, v in metadata.items() if k == "save_id"
-    }
+    about = {"total_size": total} | {k: v for k, v in metadata.items() if k == "save_id"}
     weight_map = {
-        spec.name: name for name, shard in zip(names, shards, strict=False) for spec in shard
+        spec.name: name for name, shard in zip(names, shards, strict=True) for spec in shard
     }
-    yield _json({"metadata": about, "weight_map": weight_map}).encode()
+    with open(path, "x", encoding="utf-8") as file:
+        file.write(_json({"metadata": about, "weight_map": weight_map}))
 
 
 def _json(values: object) -> str:

@@ -120,7 +120,8 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
     check_patterns("dtype", dtype, [path_of(key_path) for key_path, _ in leaves])
 
     def one(key_path: KeyPath, leaf: Leaf | Weight | InFile, selected: bool) -> object:
-        if not selected or not hasattr(leaf, "dtype") or not _is_floating(leaf):
+        dtype_of = getattr(leaf, "dtype", None)
+        if not selected or dtype_of is None or not jnp.issubdtype(dtype_of, jnp.floating):
             return leaf
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)
         if leaf.dtype == wanted:
@@ -146,7 +147,3 @@ def to_fp16(params: PyTree, mask: Mask = None) -> PyTree:
 def to_fp32(params: PyTree, mask: Mask = None) -> PyTree:
     """Casts to float32: full precision."""
     return cast(params, jnp.float32, mask)
-
-
-def _is_floating(leaf: Leaf | Weight | InFile) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)

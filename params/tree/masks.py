@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 import jax
 import numpy as np
 from jax.core import Tracer
-from jax.tree_util import KeyPath, tree_flatten_with_path, tree_map_with_path
+from jax.tree_util import tree_map_with_path
 
 from ..types import Leaf, PyTree
-from .paths import flatten, matches, nearest, path_of
+from .paths import flatten, flatten_arrays, matches, nearest, path_of
 from .weights import is_weight
 
 Mask = bool | None | Mapping[str, object] | Callable[[str, Leaf], bool]
@@ -41,7 +41,8 @@ def as_mask(mask: Mask, params: PyTree) -> PyTree:
             params,
             is_leaf=is_weight,
         )
-    chosen = {path_of(path): _bool(path_of(path), value) for path, value in _mask_leaves(mask)}
+    given = flatten_arrays(mask, is_leaf=lambda x: x is None)
+    chosen = {path: _bool(path, value) for path, value in given.items()}
     used: set[str] = set()
 
     def select(key_path, _):
@@ -99,10 +100,6 @@ def _decided(path: str, value: object) -> bool:
             "leaf's shape and dtype"
         )
     return bool(value)
-
-
-def _mask_leaves(mask: object) -> list[tuple[KeyPath, object]]:
-    return tree_flatten_with_path(mask, is_leaf=lambda x: x is None)[0]
 
 
 def _bool(path: str, value: object) -> bool:

@@ -1,6 +1,7 @@
 """Measuring: how many parameters, how many bytes, and a table of both."""
 
 import math
+import operator
 from collections.abc import Collection
 from typing import Literal, overload
 
@@ -77,11 +78,8 @@ def _held(leaf: Leaf) -> list[tuple[jax.Device | str, int]]:
     part = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     if leaf.sharding.memory_kind in HOST_KINDS:
         return [("host", part)] * len(leaf.sharding.addressable_devices)
-    return [(device, part) for device in sorted(leaf.sharding.addressable_devices, key=_id)]
-
-
-def _id(device: jax.Device) -> int:
-    return device.id
+    devices = sorted(leaf.sharding.addressable_devices, key=operator.attrgetter("id"))
+    return [(device, part) for device in devices]
 
 
 def summary(params: PyTree, depth: int = 3) -> str:

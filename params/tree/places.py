@@ -43,6 +43,17 @@ class Place:
     index: tuple[int, ...] = ()
     part: Part | None = None
 
+    @classmethod
+    def as_held(
+        cls,
+        name: str,
+        shape: tuple[int, ...],
+        index: tuple[int, ...] = (),
+        part: Part | None = None,
+    ) -> "Place":
+        """Returns the place of a piece whose axes stand as the leaf has them."""
+        return cls(name, shape, tuple(range(len(shape))), index, part)
+
     def turned(self) -> "Place":
         """Returns the place in a tensor whose axes are in the opposite order."""
         part = self.part
@@ -98,8 +109,7 @@ def constants(leaves: Mapping[str, Leaf], naming: Naming, layout: str) -> dict[s
 def _own_places(path: str, leaf: Leaf, naming: Naming, apart: bool) -> tuple[Place, ...]:
     """Returns the places in a tree of ours, which has the experts of a layer in one leaf."""
     names = layer_paths(path, leaf, {LAYERS: naming.stacks}) if apart else {(): path}
-    shapes = {index: leaf.shape[len(index) :] for index in names}
-    return tuple(Place(x, shapes[i], tuple(range(len(shapes[i]))), i) for i, x in names.items())
+    return tuple(Place.as_held(x, leaf.shape[len(index) :], index) for index, x in names.items())
 
 
 class _Share(NamedTuple):

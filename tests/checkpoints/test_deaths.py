@@ -48,7 +48,7 @@ STAGES = {
     "agreement": lambda: at(multihost.peers, "decide", when=label("the agreement of a save")),
     "write": lambda: at(together, "_write_at", call=9),
     "after writing": lambda: at(multihost, "exchange", when=label("the end of writing shards")),
-    "before the index": lambda: at(write, "_index"),
+    "before the index": lambda: at(write, "_write_index"),
     "after the index": lambda: at(saving, "write_side_files"),
     "after the rename": lambda: at(multihost, "exchange", when=label("the end of replacing")),
 }

@@ -9,7 +9,7 @@ from _runs import Run, values
 PROGRAM = """
 import functools
 from flaxmodels.checkpoints import offload, plan as planning
-from flaxmodels.params.checkpoint import plan as plans
+from flaxmodels.params.checkpoint import make_plan as plans
 from flaxmodels.params.checkpoint.device.routes import Limits
 from flaxmodels.params.formats.source import Tensor
 

@@ -15,9 +15,10 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 
 CONFIG = tiny_llama(
-    vocab_size=512,
-    hidden_size=256,
-    intermediate_size=512,
+    vocab_size=128,
+    hidden_size=128,
+    intermediate_size=128,
+    num_hidden_layers=1,
     num_attention_heads=8,
     max_position_embeddings=32,
 )
@@ -30,8 +31,9 @@ PLACES = {
     "expert": {"fsdp": 2, "expert": 4},
     "sequence": {"fsdp": 4, "tensor": 2},
 }
-BY_DEFAULT = ("replicated", "fsdp", "fsdp+tensor", "sequence")
-"""The parts of "tensor" are among those of "fsdp+tensor"; "expert" is for axes of other models."""
+BY_DEFAULT = ("replicated", "fsdp", "fsdp+tensor")
+"""The parts of "tensor" are among those of "fsdp+tensor", as are those of "sequence", whose
+activations differ; "expert" is for axes of other models."""
 each_place = some_of("place", [*PLACES], *BY_DEFAULT)
 WHOLE_ROWS = {"fsdp": "down_proj", "tensor": "up_proj", "sequence": "down_proj"}
 """A kernel whose shards are whole rows of its file, so that each process reads what it holds."""
@@ -40,7 +42,7 @@ WHOLE_ROWS = {"fsdp": "down_proj", "tensor": "up_proj", "sequence": "down_proj"}
 PROGRAM = """
 import hashlib, warnings
 import flaxmodels.checkpoints.plan as planning
-import flaxmodels.params.checkpoint.plan as plans
+import flaxmodels.params.checkpoint.make_plan as plans
 import flaxmodels.params.save.blocks as blocks
 import flaxmodels.params.save.together as together
 from flaxmodels.params.formats.files import File
@@ -93,10 +95,15 @@ for name, place in places.items():
     read.clear()
     said["as alone"] = hashes(params) == hashes(load(source, place, name, "host")[1])
     said["read alone"] = sum(read)
-    said["logits"] = whole(jax.jit(model.apply)({"params": params}, ids).logits)
     if name == "fsdp":
         said["tokens"] = whole(model.generate(params, ids, max_new_tokens=4).sequences)
-    said |= save(model, params, name, max_shard_size="1MB")
+    elif name in json.loads(given[4]):
+        def forward(params):
+            return model.apply({"params": params}, ids).logits
+
+        forward = jax.jit(forward, out_shardings=jax.NamedSharding(fs.make_mesh(**place), jax.P()))
+        said["logits"] = np.asarray(forward(params).addressable_data(0)).tolist()
+    said |= save(model, params, name, max_shard_size="150KB")
     said["equal"] = hashes(params) == hashes(load(f"{folder}/{name}", place, name)[1])
     say(name, said)
 
@@ -106,7 +113,7 @@ def lost(path, *args, before=together._write_at):
     return before(path, *args)
 
 plain, together._write_at = together._write_at, lost
-blocks.CHUNK = 100_000
+blocks.CHUNK = 4096
 say("own disks", save(model, params, "own disks"))
 say("own disks, orbax", said_of(lambda: save(model, params, "orbax", format="orbax")))
 together._write_at = plain
@@ -117,7 +124,14 @@ def full(file, data, at):
         raise OSError(28, "No space left on device")
     return pwrite(file, data, at)
 
-halves = jax.tree.map(lambda leaf: leaf / 2, params)
+halves = jax.tree.map(
+    lambda leaf: jax.make_array_from_single_device_arrays(
+        leaf.shape,
+        leaf.sharding,
+        [jax.device_put(np.asarray(x.data) / 2, x.device) for x in leaf.addressable_shards],
+    ),
+    params,
+)
 for process in (0, count - 1):
     begun, os.pwrite = os.pwrite, full if number == process else os.pwrite
     name = "full last" if process else "full first"
@@ -143,7 +157,8 @@ def said(request, source, thorough):
     """What each process says."""
     folder = source / str(request.param)
     places = {name: PLACES[name] for name in (PLACES if thorough else BY_DEFAULT)}
-    arguments = (source / "ck", folder, json.dumps(places), json.dumps(IDS))
+    computing = [name for name in places if thorough or name == "fsdp+tensor"]
+    arguments = (source / "ck", folder, *map(json.dumps, (places, IDS, computing)))
     return folder, Run(PROGRAM, *arguments, count=request.param, devices=8).said()
 
 
@@ -157,11 +172,13 @@ def alone(source):
 
 
 @each_place
-def test_they_compute_what_one_computes(place, said, alone):
+def test_they_compute_what_one_computes(place, said, alone, thorough):
     logits, tokens, _ = alone
     for of in said[1]:
-        np.testing.assert_allclose(of[place]["logits"], logits, atol=1e-4, rtol=1e-4)
-        assert of[place].get("tokens", tokens.tolist()) == tokens.tolist()
+        if place == "fsdp":
+            assert of[place]["tokens"] == tokens.tolist()
+        elif thorough or place == "fsdp+tensor":  # of all others the params are compared
+            np.testing.assert_allclose(of[place]["logits"], logits, atol=1e-4, rtol=1e-4)
 
 
 @each_place
@@ -175,7 +192,7 @@ def test_each_reads_its_share_of_one_reading_of_the_checkpoint(place, said):
         exchanged = {route for route in kernels.values() if route != "host"}
         assert exchanged and all(r.startswith("device, exchanged over ") for r in exchanged)
         if len(said[1]) == 4 and place in WHOLE_ROWS:
-            assert kernels[f"model/layers/1/mlp/{WHOLE_ROWS[place]}/kernel"] == "host"
+            assert kernels[f"model/layers/0/mlp/{WHOLE_ROWS[place]}/kernel"] == "host"
 
 
 @each_place
@@ -201,7 +218,7 @@ def test_without_a_shared_disk_one_writes_and_chunks_are_sent(said, alone):
     assert "process 0 writes everything" in warned
     assert [one["own disks"]["warned"] for one in of[1:]] == [[]] * (len(of) - 1)
     for one in of:
-        assert 0 < max(one["own disks"]["sent"]) <= 100_000
+        assert 0 < max(one["own disks"]["sent"]) <= 4096
     errors = {one["own disks, orbax"]["error"].partition("CheckpointError: ")[2] for one in of}
     assert any("a disk that all see" in error for error in errors)
 

@@ -13,7 +13,7 @@ import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels.checkpoints import plan as planning
 from flaxmodels.commands.lossless import account
-from flaxmodels.params.checkpoint import plan as plans
+from flaxmodels.params.checkpoint import make_plan as plans
 from flaxmodels.params.checkpoint.device.routes import Limits
 
 CONFIG = tiny_llama(

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.make_plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.sources import source_of
 from flaxmodels.params.checkpoint.stream import stream

@@ -18,7 +18,7 @@ import flaxmodels as fm
 from flaxmodels import hub
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.checkpoints.publishing import push as pushing
+from flaxmodels.checkpoints.publishing import release as releasing
 from flaxmodels.checkpoints.publishing.push import upload
 from flaxmodels.commands.cli import main
 from flaxmodels.hub import upload as push_module
@@ -526,7 +526,7 @@ def test_a_link_that_comes_between_the_check_and_the_upload(logged_in, pair, tmp
         (folder / "model.safetensors").symlink_to(secret)
         return hub.pushing(*args, **how)
 
-    monkeypatch.setattr(pushing, "hub", SimpleNamespace(**{**vars(hub), "pushing": swapped}))
+    monkeypatch.setattr(releasing, "hub", SimpleNamespace(**{**vars(hub), "pushing": swapped}))
     with pytest.raises(fm.HubError, match="leads out of the folder.*nothing was pushed"):
         upload(folder, REPO, model=pair[0], params=pair[1])
     assert not commits(logged_in) and not puts(logged_in)

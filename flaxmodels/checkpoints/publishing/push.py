@@ -1,7 +1,6 @@
 """Pushing: config and weights become one commit; one shard at a time is on the disk."""
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -23,14 +22,13 @@ from ...documents.front_matter import listed
 from ...params.errors import some
 from ...params.formats import FolderFile, is_main_file, is_weights
 from ...params.formats.checksums import MANIFEST
-from ...params.multihost import broadcast, is_spread, run_on_all_processes
+from ...params.multihost import any_spread, broadcast, run_on_all_processes
 from ...params.save.tensor_specs import tensor_specs
-from ...params.save.write import layout_for
 from ...params.sizes import parse_size
 from ..options import PushFolderKeywords, PushKeywords, SaveAndPushKeywords
 from ..save import SaveOptions, is_of_adapters, save, write_side_files, write_weights
 from .model_card import CardInfo
-from .release import release
+from .release import PushOptions, release
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -42,47 +40,6 @@ _OLD_NAMES = {
     "repo_path_or_name": "repo_id, and save_pretrained(push_to_hub=True) to push from a folder",
     "working_dir": "save_pretrained(push_to_hub=True)",
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PushOptions:
-    """The keywords of `push_to_hub` as one value, but for those of saving;
-    `PretrainedModel.push_to_hub` says what they mean."""
-
-    private: bool | None = None
-    token: str | bool | None = dataclasses.field(default=None, repr=False)
-    create_pr: bool = False
-    revision: str | None = None
-    commit_message: str | None = None
-    commit_description: str | None = None
-    card: CardInfo = CardInfo()
-
-    def opened(self, repo_id: str, progress: bool) -> contextlib.AbstractContextManager[hub.Push]:
-        """Makes the context of a push to the branch."""
-        return hub.pushing(
-            repo_id,
-            progress=progress,
-            private=self.private,
-            token=self.token,
-            create_pr=self.create_pr,
-            revision=self.revision,
-        )
-
-    def release(
-        self, pushed: hub.Push, model: Model, params: fp.PyTree, variant: str | None, **more: bool
-    ) -> "CommitInfo":
-        """Commits what was pushed; `more` as `release`."""
-        return release(
-            pushed,
-            model,
-            params,
-            self.card,
-            commit_message=self.commit_message,
-            commit_description=self.commit_description,
-            variant=variant,
-            token=self.token,
-            **more,
-        )
 
 
 PUSH_DEFAULTS: dict[str, object] = {
@@ -113,9 +70,9 @@ def push(
         )
     # What can be wrong without a request is found before one is made.
     parse_size(saved.max_shard_size)
-    tensor_specs(params, model.abstract_params(), model.naming, layout_for(saved.weights_format))
+    tensor_specs(params, model.abstract_params(), model.naming, saved.of_weights().names)
     with contextlib.ExitStack() as stack:
-        together = functools.partial(run_on_all_processes, alone=not _are_spread(params))
+        together = functools.partial(run_on_all_processes, alone=not any_spread(params))
 
         def start() -> tuple[hub.Push, list[FolderFile]] | None:
             if jax.process_index():
@@ -129,9 +86,7 @@ def push(
             params,
             lambda: (
                 started
-                and options.release(
-                    started[0], model, params, saved.variant, checksums=saved.checksums
-                )
+                and release(started[0], model, params, options, saved.variant, saved.checksums)
             ),
         )
 
@@ -203,7 +158,7 @@ def _push_folder(
     files = _files(folder, saved.variant)
     with options.opened(repo_id, saved.progress) as pushed:
         pushed.add_copies(files)
-        return options.release(pushed, model, params, saved.variant)
+        return release(pushed, model, params, options, saved.variant)
 
 
 def _push_adapters(
@@ -222,10 +177,7 @@ def _push_adapters(
         what="adapter",
         commit_message=options.commit_message,
         commit_description=options.commit_description,
-        private=options.private,
-        token=options.token,
-        create_pr=options.create_pr,
-        revision=options.revision,
+        **options.branch,
         tags=("peft", *model.model_tags, *listed(options.card.tags)),
     )
 
@@ -279,7 +231,7 @@ def _by_process_0(
     """Returns `action()` of process 0; all get it, where params are spread over them."""
     from huggingface_hub import CommitInfo
 
-    is_local = not _are_spread(params)
+    is_local = not any_spread(params)
     info = run_on_all_processes(
         lambda: None if jax.process_index() else action(), "committing", alone=is_local
     )
@@ -289,7 +241,3 @@ def _by_process_0(
     known = json.dumps({name: getattr(info, name) for name in names}) if info else ""
     told = broadcast("the commit", (lambda: known) if known else None)
     return info or CommitInfo(**json.loads(told))
-
-
-def _are_spread(params: fp.PyTree) -> bool:
-    return any(map(is_spread, jax.tree.leaves(params)))

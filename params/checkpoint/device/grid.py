@@ -115,13 +115,17 @@ class Holder:
 
 def grid_of(leaf: LeafPlan) -> Grid:
     """Returns the grid of a leaf whose sharding is a `NamedSharding`, or of one device."""
-    first, mesh, names = leaf.pieces[0], None, ((),) * len(leaf.shape)
-    if isinstance(leaf.sharding, NamedSharding):
-        mesh = auto_mesh(leaf.sharding.mesh)
-        entries = [*leaf.sharding.spec, *(None,) * (len(leaf.shape) - len(leaf.sharding.spec))]
-        names = tuple(() if e is None else (e,) if isinstance(e, str) else e for e in entries)
-    local = leaf.sharding.shard_shape(leaf.shape)
+    first, sharding = leaf.pieces[0], leaf.sharding
+    mesh = auto_mesh(sharding.mesh) if isinstance(sharding, NamedSharding) else None
+    names, local = axes_of(sharding, len(leaf.shape)), sharding.shard_shape(leaf.shape)
     return Grid(mesh, names, leaf.shape, local, len(first.index), first.permutation)
+
+
+def axes_of(sharding: jax.sharding.Sharding, rank: int) -> tuple[Names, ...]:
+    """Returns the mesh axes along which each axis of an array is divided; none without a mesh."""
+    spec = sharding.spec if isinstance(sharding, NamedSharding) else ()
+    found = [() if e is None else (e,) if isinstance(e, str) else tuple(e) for e in spec]
+    return (*found, *((),) * (rank - len(found)))
 
 
 def holders_of(leaf: LeafPlan, grid: Grid, cut: Cut) -> list[Holder]:

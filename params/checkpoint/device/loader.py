@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,8 +26,6 @@ from .programs import Place, Unpack, Update, allocation, place_of
 from .ring import Slot
 from .routes import RING, Limits
 from .steps import Step, programs_of, slot_bytes, steps_of
-
-T = TypeVar("T")
 
 _AHEAD = RING // 2  # steps that are being read while the others are on their way
 _RUN = 8 << 20  # bytes that one thread reads at a time
@@ -92,7 +90,7 @@ class DeviceLoader:
     def _run(self, pool: ThreadPoolExecutor) -> None:
         modes = Modes.of_caller()
         compiling = {
-            program: pool.submit(_in_modes, modes, program.compiled)
+            program: pool.submit(modes.run, program.compiled)
             for program in programs_of(self.leaves, self.limits)
         }
         size = slot_bytes(self.leaves, self.limits)
@@ -185,11 +183,6 @@ class DeviceLoader:
         while not done():
             if self.stop.wait(_LOOK):
                 raise CancelledError
-
-
-def _in_modes(modes: Modes, call: Callable[[], T]) -> T:
-    with modes.entered():
-        return call()
 
 
 def _runs(tensor: Tensor, bounds: Bounds) -> list[tuple[Bounds, int]]:

@@ -4,10 +4,12 @@ A program sees what one device has and writes what one device holds: exchanges b
 named here, none is left to the partitioner.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from jax.stages import Compiled
 
 from ...types import PyTree
 from ..leaf_plan import LeafPlan
-from .grid import Grid, Names, auto_mesh, grid_of
+from .grid import Grid, Names, auto_mesh
 
 Shape = tuple[int, ...]
 
@@ -60,7 +62,16 @@ class Place:
     def blocks(self) -> NamedSharding:
         """The sharding of an array [*mesh, ...] of which each device has a block."""
         assert self.mesh is not None
-        return NamedSharding(self.mesh, P(*self.mesh.axis_names))
+        return NamedSharding(self.mesh, self.every)
+
+    @property
+    def every(self) -> P:
+        """The spec of such an array; () where there is no mesh."""
+        return P(*(self.mesh.axis_names if self.mesh else ()))
+
+    def block_shape(self, shape: Shape) -> Shape:
+        """Returns the shape that a device's block has in such an array."""
+        return shape if self.mesh is None else (1,) * self.mesh.devices.ndim + shape
 
     def block(self, shape: Shape, dtype: np.dtype) -> jax.ShapeDtypeStruct:
         """Returns what an array is of which each device has a block of this shape."""
@@ -96,9 +107,11 @@ class Place:
             jitted = jax.jit(function, donate_argnums=donated, out_shardings=shardings)
         else:
             jitted = jax.jit(function, donate_argnums=donated)
-        if self.device is None:
-            return jitted.lower(*inputs).compile()
-        with jax.default_device(self.device):
+        return self.lowered(jitted, *inputs)
+
+    def lowered(self, jitted: jax.stages.Wrapped, *inputs: Any) -> Compiled:
+        """Compiles what was jitted, where arrays without a sharding go to the one device."""
+        with contextlib.nullcontext() if self.device is None else jax.default_device(self.device):
             return jitted.lower(*inputs).compile()
 
 
@@ -145,13 +158,13 @@ class Update:
         leaf = jax.ShapeDtypeStruct(grid.shape, self.dtype, sharding=sharding)
         start = np.zeros(len(grid.shape), np.int32)
         inputs = (leaf, self.block, start)
-        spec, every = spec_of(grid.names), P(*(place.mesh.axis_names if place.mesh else ()))
+        spec, every = spec_of(grid.names), place.every
         return place.compiled(self._update, inputs, (spec, every, P()), (spec, every), 0)
 
     def _update(
         self, leaf: jax.Array, chunk: jax.Array, start: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        token = (chunk.reshape(-1)[:1] != 0).reshape((1,) * _rank(self.place))
+        token = _token(self.place, chunk)
         x = _numbers(chunk, self.chunk, bits_of(self.stored)) if self.capacity else chunk
         x = self._whole(x.reshape(self.chunk))
         x = lax.slice_in_dim(x, 0, self.step, axis=self.axis)
@@ -208,15 +221,20 @@ class Unpack:
 
     @functools.lru_cache(256)  # noqa: B019
     def compiled(self) -> Compiled:
-        every = P(*(self.place.mesh.axis_names if self.place.mesh else ()))
+        every = self.place.every
         specs = [spec_of(leaf.grid.names) for leaf in self.leaves]
         inputs = (self.place.block((self.size,), bits_of(self.dtype)),)
         return self.place.compiled(self._unpack, inputs, (every,), (specs, every), None)
 
     def _unpack(self, slab: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-        token = (slab.reshape(-1)[:1] != 0).reshape((1,) * _rank(self.place))
+        token = _token(self.place, slab)
         slab = slab.reshape(-1)
         return [_cut_out(slab, self.dtype, leaf) for leaf in self.leaves], token
+
+
+def _token(place: Place, sent: jax.Array) -> jax.Array:
+    """Returns what is ready once a device has read what was sent to it."""
+    return (sent.reshape(-1)[:1] != 0).reshape(place.block_shape(()) or (1,))
 
 
 def _cut_out(slab: jax.Array, stored: np.dtype, leaf: Packed) -> jax.Array:
@@ -270,22 +288,9 @@ def allocation(
     def zeros() -> list[jax.Array]:
         return [jnp.zeros(shape, dtype) for shape, dtype, _ in leaves]
 
-    jitted = jax.jit(zeros, out_shardings=grids if place.committed else None)
-    if place.device is None:
-        return jitted.lower().compile()
-    with jax.default_device(place.device):
-        return jitted.lower().compile()
+    return place.lowered(jax.jit(zeros, out_shardings=grids if place.committed else None))
 
 
 def spec_of(names: tuple[Names, ...]) -> P:
     """Returns the spec of an array whose axes are divided along mesh axes."""
     return P(*(of or None for of in names))
-
-
-def _rank(place: Place) -> int:
-    return 1 if place.mesh is None else place.mesh.devices.ndim
-
-
-def packed_of(leaf: LeafPlan, first: int) -> Packed:
-    """Returns a leaf as part of a pack."""
-    return Packed(grid_of(leaf), leaf.dtype, first, leaf.pieces[0].tensor.shape)

@@ -6,7 +6,7 @@ import numpy as np
 from ...host.copies import empty_bytes
 from ...host.pinned import Pinned
 from .programs import Place, bits_of
-from .steps import Part
+from .steps import Part, padded
 
 
 class Slot:
@@ -32,13 +32,13 @@ class Slot:
         """Returns memory for a part, one number after the other."""
         if part.capacity:
             (device,) = part.devices
-            key = device, _block(place, (part.capacity,))
+            key = device, place.block_shape((part.capacity,))
             if key not in self._pinned:
                 self._pinned[key] = Pinned(*key)
             array = self._pinned[key].bytes[: part.nbytes].view(part.dtype)
         else:
             start = self._used
-            self._used += part.padded
+            self._used += padded(part.nbytes)
             array = self._memory[start : start + part.nbytes].view(part.dtype)
         self._taken.append((part, array))
         return array
@@ -49,17 +49,12 @@ class Slot:
         for part, array in self._taken:
             if part.capacity:
                 (device,) = part.devices
-                arrays.append(self._pinned[device, _block(place, (part.capacity,))].send())
+                arrays.append(self._pinned[device, place.block_shape((part.capacity,))].send())
                 continue
-            block = array.view(bits_of(part.dtype)).reshape(_block(place, part.shape))
+            block = array.view(bits_of(part.dtype)).reshape(place.block_shape(part.shape))
             for device in part.devices:
                 arrays.append(jax.device_put(block, device if place.committed else None))
         if place.mesh is None:
             return arrays[0]
         shape = (*place.mesh.devices.shape, *arrays[0].shape[place.mesh.devices.ndim :])
         return jax.make_array_from_single_device_arrays(shape, place.blocks, arrays)
-
-
-def _block(place: Place, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the shape of a device's block of the array [*mesh, ...]."""
-    return shape if place.mesh is None else (1,) * place.mesh.devices.ndim + shape

@@ -12,7 +12,7 @@ from ...formats.source import Bounds, Tensor
 from ...host.copies import CACHE_LINE
 from ..leaf_plan import LeafPlan
 from .grid import grid_of, holders_of, part_of_chunk
-from .programs import Packed, Place, Unpack, Update, packed_of, place_of, update_of
+from .programs import Packed, Place, Unpack, Update, place_of, update_of
 from .routes import RING, SLABS, Limits
 
 Read = tuple[Tensor, Bounds, int]
@@ -37,14 +37,10 @@ class Part:
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
-    @property
-    def padded(self) -> int:
-        """Bytes that it takes of a slot, so that the next begins where a CPU device wants it."""
-        return padded(self.nbytes)
-
 
 def padded(nbytes: int) -> int:
-    """Rounds bytes up to whole lines of the cache."""
+    """Rounds bytes up to whole lines of the cache: what is next in a slot then begins where a CPU
+    device wants it."""
     return -(-nbytes // CACHE_LINE) * CACHE_LINE
 
 
@@ -67,36 +63,25 @@ class Step:
         return self.program.place
 
 
-@dataclasses.dataclass(frozen=True)
-class Pack:
-    """Small leaves of one dtype on the same devices."""
-
-    leaves: tuple[LeafPlan, ...]
-
-    @property
-    def stored(self) -> np.dtype:
-        return self.leaves[0].stored
-
-    @property
-    def size(self) -> int:
-        return sum(math.prod(leaf.shape) for leaf in self.leaves)
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.stored.itemsize
+Pack = list[LeafPlan]
+"""Small leaves of one dtype on the same devices."""
 
 
 def packs_of(leaves: Iterable[LeafPlan], most: int) -> list[Pack]:
     """Packs those that are to be packed, in their order, at most so many bytes in each."""
-    groups: dict[tuple[Place, np.dtype], list[list[LeafPlan]]] = {}
+    groups: dict[tuple[Place, np.dtype], list[Pack]] = {}
     for leaf in leaves:
         if leaf.route.kind != "packed":
             continue
         packs = groups.setdefault((place_of(leaf), leaf.stored), [[]])
-        if Pack((*packs[-1], leaf)).nbytes > most and packs[-1]:
+        if _nbytes([*packs[-1], leaf]) > most and packs[-1]:
             packs.append([])
         packs[-1].append(leaf)
-    return [Pack(tuple(pack)) for packs in groups.values() for pack in packs]
+    return [pack for packs in groups.values() for pack in packs]
+
+
+def _nbytes(pack: Pack) -> int:
+    return sum(math.prod(leaf.shape) * leaf.stored.itemsize for leaf in pack)
 
 
 def steps_of(leaves: Sequence[LeafPlan], limits: Limits) -> Iterator[Step]:
@@ -129,7 +114,7 @@ def ring_bytes(leaves: Sequence[LeafPlan], limits: Limits) -> int:
 
 def slot_bytes(leaves: Sequence[LeafPlan], limits: Limits) -> int:
     """Counts the bytes of a slot: of the largest step of this process that is not pinned."""
-    sizes = [padded(pack.nbytes) for pack in packs_of(leaves, limits.slab)]
+    sizes = [padded(_nbytes(pack)) for pack in packs_of(leaves, limits.slab)]
     for leaf in leaves:
         if (cut := leaf.route.cut) is not None and not cut.capacity:
             part = math.prod(grid_of(leaf).chunk(cut)) * leaf.stored.itemsize
@@ -139,23 +124,23 @@ def slot_bytes(leaves: Sequence[LeafPlan], limits: Limits) -> int:
 
 def transient_bytes(leaves: Sequence[LeafPlan], limits: Limits) -> int:
     """Counts the memory that a load needs on each device beside the params."""
-    sizes = [pack.nbytes for pack in packs_of(leaves, limits.slab)]
+    sizes = [_nbytes(pack) for pack in packs_of(leaves, limits.slab)]
     sizes += [leaf.route.cut.slab for leaf in leaves if leaf.route.cut is not None]
     return SLABS * max(sizes, default=0)
 
 
 def _unpacking(pack: Pack) -> Step:
     first, leaves, reads = 0, list[Packed](), list[Read]()
-    for leaf in pack.leaves:
-        leaves.append(packed_of(leaf, first))
+    for leaf in pack:
+        leaves.append(Packed(grid_of(leaf), leaf.dtype, first, leaf.pieces[0].tensor.shape))
         for piece in leaf.pieces:
             shape = piece.tensor.shape
             reads.append((piece.tensor, tuple((0, size) for size in shape), first))
             first += math.prod(shape)
-    place = place_of(pack.leaves[0])
-    part = Part((first,), pack.stored, tuple(reads), place.devices)
-    program = Unpack(place, pack.stored, first, tuple(leaves))
-    return Step(program, tuple(leaf.path for leaf in pack.leaves), (part,))
+    place, stored = place_of(pack[0]), pack[0].stored
+    part = Part((first,), stored, tuple(reads), place.devices)
+    program = Unpack(place, stored, first, tuple(leaves))
+    return Step(program, tuple(leaf.path for leaf in pack), (part,))
 
 
 def _chunks(leaf: LeafPlan) -> Iterator[Step]:

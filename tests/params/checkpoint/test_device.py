@@ -28,7 +28,7 @@ from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.checkpoints import offload
 from flaxmodels.checkpoints import plan as planning
-from flaxmodels.params.checkpoint import plan as plans
+from flaxmodels.params.checkpoint import make_plan as plans
 from flaxmodels.params.checkpoint.device import programs, ring, routes
 from flaxmodels.params.checkpoint.device.routes import RING, SLABS, Limits
 from flaxmodels.params.checkpoint.device.steps import programs_of
@@ -186,7 +186,7 @@ PEAK = """
 import gc, json, sys
 import jax, jax.numpy as jnp, numpy as np
 from flaxmodels import params as fp
-from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.make_plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
 

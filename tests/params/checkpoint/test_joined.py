@@ -13,12 +13,13 @@ from safetensors.numpy import load_file
 
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.params.checkpoint.make_plan import make_plan
 from flaxmodels.params.checkpoint.match import check_backbone, check_shapes
-from flaxmodels.params.checkpoint.plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.sources import rename_tensors, source_of
 from flaxmodels.params.checkpoint.stream import stream
-from flaxmodels.params.save.write import WriteOptions, write_checkpoint
+from flaxmodels.params.save.options import WriteOptions
+from flaxmodels.params.save.write import write_checkpoint
 from flaxmodels.params.tree.naming import FLAX, TORCH
 
 QKV = ("q_proj", "k_proj", "v_proj")

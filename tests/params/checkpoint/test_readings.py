@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 import flaxmodels as fm
 from flaxmodels import auto
 from flaxmodels import params as fp
-from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.make_plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
 from flaxmodels.params.tree.naming import PATHS

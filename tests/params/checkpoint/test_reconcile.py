@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec as P
 
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.params.checkpoint.make_plan import make_plan
 from flaxmodels.params.checkpoint.match import check_backbone, check_shapes
-from flaxmodels.params.checkpoint.plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.tree.naming import FLAX, TORCH
 

@@ -23,8 +23,8 @@ from jax.sharding import PartitionSpec as P
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.params.checkpoint import leaf_loader
+from flaxmodels.params.checkpoint.make_plan import make_plan
 from flaxmodels.params.checkpoint.match import Match
-from flaxmodels.params.checkpoint.plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
 from flaxmodels.params.formats import files, source
@@ -489,7 +489,7 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from flaxmodels import params as fp, sharding as fs
 from flaxmodels.params.checkpoint import leaf_loader
-from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.make_plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
 

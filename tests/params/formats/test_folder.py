@@ -27,7 +27,8 @@ from flaxmodels.params.checkpoint.match import check_backbone
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.formats import files, shard_index
 from flaxmodels.params.formats.checksums import write_checksums
-from flaxmodels.params.save.write import WriteOptions, write_checkpoint
+from flaxmodels.params.save.options import WriteOptions
+from flaxmodels.params.save.write import write_checkpoint
 
 ONE = np.ones(2, np.float32)
 TWO = np.full(2, 2, np.float32)

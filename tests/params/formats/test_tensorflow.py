@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 
 import flaxmodels as fm
 from flaxmodels.params import CheckpointError, open_checkpoint
-from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.make_plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
 from flaxmodels.params.formats.files import LocalFile

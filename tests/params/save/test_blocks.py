@@ -87,8 +87,8 @@ def test_all_blocks_are_the_file_and_each_byte_is_written_once(
     (file,) = (path for path in tmp_path.iterdir() if path.suffix in (".safetensors", ".msgpack"))
     expected = np.frombuffer(file.read_bytes(), np.uint8)
 
-    specs = tensor_specs(params, template, model.naming, write.layout_for(format))
-    layout = FileLayout(write._written(format).encode(specs, {"format": "pt"}))
+    specs = tensor_specs(params, template, model.naming, write.WriteOptions(format=format).names)
+    layout = FileLayout(write.written(format).encode(specs, {"format": "pt"}))
     assert layout.size == len(expected)
     data, times, owners = np.zeros_like(expected), np.zeros_like(expected), Counter()
 

@@ -18,13 +18,14 @@ from jax.sharding import PartitionSpec as P
 
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.params.checkpoint.plan import make_plan
+from flaxmodels.params.checkpoint.make_plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
 from flaxmodels.params.formats.safetensors import DTYPES
 from flaxmodels.params.save import encode
+from flaxmodels.params.save.options import WriteOptions
 from flaxmodels.params.save.tensor_specs import plan_shards, tensor_specs
-from flaxmodels.params.save.write import WriteOptions, write_checkpoint
+from flaxmodels.params.save.write import write_checkpoint
 from flaxmodels.params.sizes import parse_size
 from flaxmodels.params.tree.naming import FLAX, TORCH
 

@@ -63,9 +63,9 @@ def make_plan(
         plan = LeafPlan(path, leaf.shape, stored, final, where[path], pieces, shardings is not None)
         if is_kept:
             packed.append(packed_leaf(plan, match.source.where))
+            leaves += packed[-1].arrays
         else:
-            plan = decoded(plan)
-        leaves += packed[-1].arrays if is_kept else [plan]
+            leaves.append(decoded(plan))
     leaves = [dataclasses.replace(leaf, route=route_of(leaf, route, limits)) for leaf in leaves]
     leaves.sort(key=lambda leaf: leaf.pieces[0].tensor.position)
     return LoadPlan(
