@@ -44,6 +44,8 @@ class WeightChoice:
     def __post_init__(self) -> None:
         check_variant(self.variant)
         _ = self.framework
+        if not isinstance(self.gguf_file, str | None):
+            raise TypeError(f"gguf_file is {self.gguf_file!r:.80}; expected a file's name")
         others = ("use_safetensors", "from_tf", "from_flax", "variant")
         if self.gguf_file is not None and (odd := [name for name in others if getattr(self, name)]):
             raise TypeError(f"give gguf_file or {odd[0]}, not both")

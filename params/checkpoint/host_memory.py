@@ -5,7 +5,7 @@ import resource
 from collections.abc import Iterator
 
 from ..errors import CheckpointError
-from ..sizes import format_size
+from ..sizes import format_size, parse_size
 
 DEFAULT = 1 << 30  # bytes beyond the finished params
 _LEAST = 1 << 20
@@ -13,10 +13,12 @@ _PLACES = 4  # that a chunk may be in at once: read, transposed, cast, and on it
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def check_limit(max_host_memory: int) -> None:
-    """Raises `ValueError` for a limit that is too small to load with."""
-    if max_host_memory < _LEAST:
-        raise ValueError(f"max_host_memory is {max_host_memory} bytes; it must be at least 1 MiB")
+def checked_limit(max_host_memory: int | str) -> int:
+    """Returns a limit in bytes; raises `ValueError` for what is none, or too small to load with."""
+    limit = parse_size(max_host_memory, "max_host_memory")
+    if limit < _LEAST:
+        raise ValueError(f"max_host_memory is {limit} bytes; it must be at least 1 MiB")
+    return limit
 
 
 def chunk_bytes(max_host_memory: int, workers: int) -> int:

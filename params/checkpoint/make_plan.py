@@ -26,7 +26,7 @@ def make_plan(
     *,
     dtype: DtypeLike | Mapping[str, DtypeLike] = "auto",
     shardings: PyTree = None,
-    max_host_memory: int = host_memory.DEFAULT,
+    max_host_memory: int | str = host_memory.DEFAULT,
     route: Way = "auto",
     keep_packed: bool = False,
 ) -> LoadPlan:
@@ -37,7 +37,7 @@ def make_plan(
         dtype: "auto" (as stored), a dtype or its name, or an ordered `{pattern: dtype}`.
         shardings: tree of `jax.sharding.Sharding` like `template`, one sharding for all, or None:
             the default device.
-        max_host_memory: bytes, at least 1 MiB.
+        max_host_memory: bytes, or a string such as "1GiB"; at least 1 MiB.
         route: who transposes and casts: "host", "device", or "auto": devices; of CPU devices the
             host, but where several processes would read the same bytes.
         keep_packed: quantised weights stay so; else their numbers are read.
@@ -47,7 +47,7 @@ def make_plan(
         TypeError: shardings that are none.
         ValueError: an unknown dtype, shardings that do not fit, or a budget that is too small.
     """
-    host_memory.check_limit(max_host_memory)
+    max_host_memory = host_memory.checked_limit(max_host_memory)
     limits = limits_of(max_host_memory)
     where = _shardings(shardings, template)
     check_patterns("param_dtype", dtype, flatten(template))

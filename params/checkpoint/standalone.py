@@ -1,14 +1,15 @@
 """Checkpoints without a model: trees as they are in their files, or as a template wants them."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import CheckpointError, quoted, some
 from ..formats import Source, Tensor, main_files, open_checkpoint
+from ..scalars import flag
 from ..tree.cast import DtypeLike
 from ..tree.naming import FLAX, PLAIN, Naming
-from ..tree.paths import unflatten
+from ..tree.paths import arrays_of, flatten, unflatten
 from ..types import Params, PyTree
 from . import host_memory
 from .make_plan import make_plan
@@ -30,7 +31,7 @@ def load_flax_sharded_weights(
     *,
     dtype: DtypeLike | Mapping[str, DtypeLike] = "auto",
     shardings: PyTree = None,
-    max_host_memory: int = host_memory.DEFAULT,
+    max_host_memory: int | str = host_memory.DEFAULT,
 ) -> Params:
     """Reads the shards of a flax msgpack checkpoint into one dict, nested as the files are.
 
@@ -40,13 +41,15 @@ def load_flax_sharded_weights(
         shard_files: the shards themselves, in any order, or the one file that there is.
         dtype: "auto" as stored, a dtype, or an ordered {pattern: dtype}.
         shardings: a `jax.sharding.Sharding` for all leaves, or a tree of them.
-        max_host_memory: bytes of host memory to use beyond the finished arrays.
+        max_host_memory: bytes of host memory to use beyond the finished arrays, or "1GiB".
 
     Raises:
         CheckpointError: a file that is not flax msgpack, or a leaf that two of them hold.
     """
     tensors: dict[str, Tensor] = {}
-    alone = isinstance(shard_files, str | os.PathLike)
+    if not isinstance(shard_files, str | bytes | os.PathLike | Iterable):
+        raise TypeError(f"shard_files is {shard_files!r:.80}; expected a path, or several")
+    alone = isinstance(shard_files, str | bytes | os.PathLike)
     files = [shard_files] if alone else list(shard_files)
     for file in files:
         source = open_checkpoint(file)
@@ -82,7 +85,7 @@ def load_sharded_checkpoint(
     naming: Naming = PLAIN,
     dtype: DtypeLike | Mapping[str, DtypeLike] = "auto",
     shardings: PyTree = None,
-    max_host_memory: int = host_memory.DEFAULT,
+    max_host_memory: int | str = host_memory.DEFAULT,
 ) -> tuple[Params, LoadResult]:
     """Reads a folder's checkpoint, sharded or not, and returns `(params, LoadResult)`; names are
     compared before any weight is read, and each process reads what its own devices hold.
@@ -97,19 +100,14 @@ def load_sharded_checkpoint(
         dtype, shardings, max_host_memory: as `load_flax_sharded_weights`.
 
     Raises:
-        TypeError: a class in the place of a model.
+        TypeError: a class in the place of a model, or another argument of the wrong kind.
+        ValueError: a leaf of the template that is no array, abstract or not.
         CheckpointError: no checkpoint; names (if strict) or shapes that do not fit; numbers that
             are no floats where the template's are.
     """
-    prefix, tied = "", ()
-    if isinstance(template, type):
-        raise TypeError(
-            f"template is the class {template.__name__}; give a model, or its abstract_params()"
-        )
-    if hasattr(template, "abstract_params"):
-        naming = template.naming if naming is PLAIN else naming
-        prefix, tied = template.base_model_prefix, template.tied
-        template = template.abstract_params()
+    flag("strict", strict)
+    flag("prefer_safe", prefer_safe)
+    template, naming, prefix, tied = _described(template, naming)
     others = (os.path.join(folder, name) for name in main_files(use_safetensors=False))
     prefer_safe = prefer_safe or not any(map(os.path.lexists, others))
     source = open_checkpoint(folder, use_safetensors=None if prefer_safe else False)
@@ -131,3 +129,22 @@ def load_sharded_checkpoint(
         match, template, dtype=dtype, shardings=shardings, max_host_memory=max_host_memory
     )
     return stream(plan, progress=False), result
+
+
+def _described(
+    template: PyTree, naming: Naming
+) -> tuple[PyTree, Naming, str, Sequence[tuple[str, str]]]:
+    """Returns a template, or that of a model, and what is known of its names and ties."""
+    prefix, tied = "", ()
+    if not isinstance(naming, Naming):
+        raise TypeError(f"naming is {naming!r:.80}; expected a Naming, such as model.naming")
+    if isinstance(template, type):
+        raise TypeError(
+            f"template is the class {template.__name__}; give a model, or its abstract_params()"
+        )
+    if hasattr(template, "abstract_params"):
+        naming = template.naming if naming is PLAIN else naming
+        prefix, tied = template.base_model_prefix, template.tied
+        template = template.abstract_params()
+    arrays_of(flatten(template))
+    return template, naming, prefix, tied

@@ -139,7 +139,7 @@ def _write_alone(
             else:
                 arrays = {spec.name: spec.read() for spec in shard}
                 attempt(path, options.save_function, arrays, path)
-                attempt(path, os.stat, path)  # it may have put the file elsewhere
+                attempt(path, _check_file, path)
             attempt(path, on_file, path)
     for name in index:
         path = os.path.join(where, name)
@@ -148,6 +148,12 @@ def _write_alone(
     if attempt.error is not None:
         raise attempt.error
     return names
+
+
+def _check_file(path: str) -> None:
+    if not os.path.isfile(path):
+        found = "a folder" if os.path.isdir(path) else "nothing"
+        raise CheckpointError(f"{path}: save_function made {found} there; expected a file")
 
 
 def _names(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..host.kernels import elementwise
+from ..scalars import flag
 from ..types import Concrete, Leaf, PyTree, Scalar
 from .masks import Mask, as_mask
 from .paths import arrays_of, check_alive, flatten, flatten_arrays, nearest
@@ -112,6 +113,7 @@ def _mapped(
     donate: bool,
     any_float: bool = False,
 ) -> PyTree:
+    flag("donate", donate)
     first, *others = map(_arrays, trees)
     for other in others:
         _check(first, other, any_float)

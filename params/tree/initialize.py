@@ -38,7 +38,7 @@ def initialize(template: PyTree, key: jax.Array, *, naming: Naming = PLAIN) -> P
 def _leaf(path: str, leaf: Leaf, key: jax.Array, naming: Naming) -> jax.Array:
     draw = getattr(leaf, "draw", None)
     if draw is None:
-        raise ValueError(f"{path}: the template's leaf {leaf} does not say how it is drawn")
+        raise ValueError(f"{path}: the template's leaf {leaf!r:.80} does not say how it is drawn")
     parts = numbered(path, leaf, naming.lists, strict=False)
     names = [part for part in parts if isinstance(part, str) and not part.isdecimal()]
     numbers = [int(x) if isinstance(x, str) else x for x in parts if x not in names]

@@ -7,6 +7,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.tree_util import tree_map_with_path
 
+from ..scalars import WrongKind
 from ..types import Leaf, PyTree
 from .paths import flatten, flatten_arrays, matches, nearest, path_of
 from .weights import is_weight
@@ -74,12 +75,14 @@ def mask_except(params: PyTree, patterns: str | Iterable[str]) -> PyTree:
     both, as they are.
 
     Raises:
-        ValueError: a pattern matches no path at all.
+        ValueError: a pattern matches no path at all, or is none.
 
     >>> mask_except({"norm": {"scale": 1, "bias": 2}, "kernel": 3}, "norm")
     {'kernel': True, 'norm': {'bias': False, 'scale': False}}
     """
-    given = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    if not isinstance(patterns, Iterable):
+        raise WrongKind(f"patterns is {patterns!r:.80}; expected a regular expression, or several")
+    given = (patterns,) if isinstance(patterns, str | bytes) else tuple(patterns)
     paths = flatten(params)
     for pattern in given:
         if not any(matches((pattern,), path) for path in paths):

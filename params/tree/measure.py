@@ -8,6 +8,7 @@ from typing import Literal, overload
 import jax
 
 from ..errors import quoted
+from ..scalars import flag
 from ..sizes import format_size
 from ..types import Leaf, PyTree
 from .masks import Mask, as_mask
@@ -58,6 +59,7 @@ def memory_footprint(
     >>> memory_footprint({"a": jax.ShapeDtypeStruct((2, 3), "bfloat16")})
     12
     """
+    flag("per_device", per_device)
     arrays_of(flatten_arrays(params))
     leaves = jax.tree.leaves(params)
     if not per_device:

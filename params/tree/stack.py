@@ -15,6 +15,7 @@ from ..errors import some
 from ..host.copies import copy, empty
 from ..host.kernels import is_on_one_cpu, put_back
 from ..host.threads import in_threads
+from ..scalars import WrongKind
 from ..types import Leaf, Params, PyTree
 from .layers import below_list, segment
 from .measure import dtype_text
@@ -51,6 +52,11 @@ def stack_layers(
     array([1, 3])
     """
     stacks = (stacks,) if isinstance(stacks, str) else stacks
+    for name, given in (("stacks", stacks), ("segments", segments)):
+        if given is not None and (isinstance(given, bytes) or not isinstance(given, Sequence)):
+            raise WrongKind(f"{name} is {given!r:.80}; expected a list")
+    if odd := [name for name in stacks or () if not isinstance(name, str)]:
+        raise WrongKind(f"stacks: {odd[0]!r:.80} is no name of a list of layers")
     paths = flatten(params)
     if stacks and paths and not any(f"/{x}/" in f"/{path}" for x in stacks for path in paths):
         modules = {name for path in paths for name in path.split("/")[:-1]}
@@ -90,7 +96,10 @@ def _periods(segments: Segments, depth: int, where: str) -> list[range]:
     """Returns the numbers of the layers that are stacked into each one."""
     found, at = [], 0
     for each in segments:
-        first, period, count = each if isinstance(each, Sequence) and len(each) == 3 else (-1, 0, 0)
+        is_segment = isinstance(each, Sequence) and len(each) == 3
+        if not is_segment or not all(isinstance(x, int | np.integer) for x in each):
+            break
+        first, period, count = each
         if first != at or period < 1 or count < 1:
             break
         at += period * count

@@ -110,3 +110,35 @@ def test_P13_31_a_key_mapping_that_finds_nothing_is_said(folder):
 def test_S1_a_class_is_no_template(folder):
     with pytest.raises(TypeError, match="template is the class LlamaForCausalLM; give a model"):
         fp.load_sharded_checkpoint(fm.LlamaForCausalLM, folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"strict": "no"}, TypeError, "strict is 'no'; expected True or False"),
+        ({"prefer_safe": 0}, TypeError, "prefer_safe is 0; expected True or False"),
+        ({"naming": None}, TypeError, "naming is None; expected a Naming"),
+        ({"max_host_memory": None}, ValueError, "max_host_memory is None; give bytes, or"),
+        ({"max_host_memory": "1 kB"}, ValueError, "max_host_memory is 1000 bytes; it must be at"),
+        ({"template": {"a": "x"}}, ValueError, "a is 'x', a str; expected an array"),
+    ],
+)
+def test_loads_without_a_model_name_what_is_wrong(given, error, said, folder):
+    with pytest.raises(error, match=said):
+        fp.load_sharded_checkpoint(**{"template": MODEL, "folder": folder} | given)
+
+
+@pytest.mark.parametrize("files", [None, 5, b"model.msgpack", [b"model.msgpack"]])
+def test_shards_that_are_no_paths(files):
+    with pytest.raises(TypeError, match="shard_files is (None|5); expected|path .* is b'model.msg"):
+        fp.load_flax_sharded_weights(files)
+
+
+def test_a_limit_of_memory_may_be_a_text(folder):
+    params, _ = fp.load_sharded_checkpoint(MODEL, folder, max_host_memory="2MiB")
+    jax.tree.map(np.testing.assert_array_equal, params, PARAMS)
+
+
+def test_a_file_s_name_that_is_none(folder):
+    with pytest.raises(TypeError, match="gguf_file is 5; expected a file's name"):
+        fm.LlamaForCausalLM.from_pretrained(folder, gguf_file=5)

@@ -93,6 +93,46 @@ MISTAKES = {
         ValueError,
         r"segments \(\(0, 1\),\) are not the 2 layers of layers/",
     ),
+    "lists that are none": (
+        lambda: fp.stack_layers(LISTS, 5),
+        TypeError,
+        "stacks is 5; expected a list",
+    ),
+    "a number for a list": (
+        lambda: fp.stack_layers(LISTS, [5]),
+        TypeError,
+        "stacks: 5 is no name of a list",
+    ),
+    "segments that are none": (
+        lambda: fp.stack_layers(LISTS, segments=5),
+        TypeError,
+        "segments is 5; expected a list",
+    ),
+    "half a layer": (
+        lambda: fp.stack_layers(LISTS, segments=[(0, 2.0, 1)]),
+        ValueError,
+        r"segments \(\(0, 2.0, 1\),\) are not the 2 layers",
+    ),
+    "patterns that are none": (
+        lambda: fp.mask_except(TREE, None),
+        TypeError,
+        "patterns is None; expected a regular expression, or several",
+    ),
+    "text for a flag": (
+        lambda: fp.scale(TREE, 2.0, donate="no"),
+        TypeError,
+        "donate is 'no'; expected True or False",
+    ),
+    "text for a question": (
+        lambda: fp.memory_footprint(TREE, per_device="no"),
+        TypeError,
+        "per_device is 'no'; expected True or False",
+    ),
+    "arrays for a template": (
+        lambda: fp.initialize(TREE, jax.random.key(0)),
+        ValueError,
+        "a/bias: the template's leaf array.* does not say how it is drawn",
+    ),
     "numbers in layers": (
         lambda: fp.stack_layers({"h": {"0": {"a": 1.0}, "1": {"a": 2.0}}}),
         ValueError,
