@@ -9,10 +9,11 @@ from jax.core import Tracer
 class WrongKind(TypeError, ValueError):
     """An argument of another kind than expected, such as a text; `except` of either catches it."""
 
-    def __init__(self, name: str, value: object, expected: str):
-        is_traced = isinstance(value, Tracer)
-        got = "traced; it must be static" if is_traced else f"{value!r:.80}"
-        super().__init__(f"{name} is {got}; expected {expected}")
+
+def wrong_kind(name: str, value: object, expected: str) -> WrongKind:
+    """Returns the error of an argument that is not what is `expected`."""
+    got = "traced; it must be static" if isinstance(value, Tracer) else f"{value!r:.80}"
+    return WrongKind(f"{name} is {got}; expected {expected}")
 
 
 def whole(name: str, value: object, least: int = 1, most: int | None = None) -> int:
@@ -27,7 +28,7 @@ def whole(name: str, value: object, least: int = 1, most: int | None = None) -> 
     """
     number = None if isinstance(value, bool | np.bool_) else _index(value)
     if number is None:
-        raise WrongKind(name, value, "a whole number")
+        raise wrong_kind(name, value, "a whole number")
     if number < least:
         raise ValueError(f"{name} is {number}; expected at least {least}")
     if most is not None and number > most:
@@ -42,7 +43,7 @@ def flag(name: str, value: object) -> bool:
         WrongKind: it is neither, or it is traced; `name` says which argument.
     """
     if not isinstance(value, bool | np.bool_):
-        raise WrongKind(name, value, "True or False")
+        raise wrong_kind(name, value, "True or False")
     return bool(value)
 
 

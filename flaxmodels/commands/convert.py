@@ -18,7 +18,7 @@ from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, read_json, text_of
 from ..documents.json_values import ConfigError, is_finite
 from ..documents.remote_code import without_code
-from ..hub import HubOptions, Location, companions, copy_companion, fetched, resolve
+from ..hub import HubOptions, companions, copy_companion, fetched, resolve
 from ..params.checkpoint.leaf_plan import LeafPlan
 from ..params.checkpoint.make_plan import make_plan
 from ..params.checkpoint.match import identity_match
@@ -83,21 +83,10 @@ def convert(
         progress=progress,
     )
     verify = flag("verify", verify)
-    location = fetched(resolve(name_or_path, HubOptions(progress=progress)), weights)
-    _refuse_gguf(location)
-    source, near = location.open(**(weights or {})), location.folder
-    source = without(
-        source, drop if isinstance(drop, Sequence) and not isinstance(drop, str) else [drop]
-    )
+    source, near = _opened(name_or_path, weights, drop, progress)
     travelling, whole = _checked_companions(near), _account(near, source, format)
 
-    def copy_replaced(place: Path) -> None:
-        """Copies what a save replaces, as part of it: the source may be what is replaced."""
-        for file in travelling:
-            if file.name == GENERATION_CONFIG_NAME:
-                copy_companion(file, place)
-
-    leaves = _write(whole, source, near, folder, options, dtype, Beside(copy_replaced))
+    leaves = _write(whole, source, near, folder, options, dtype, _replaced(travelling))
     for file in travelling:
         if not os.path.lexists(Path(folder, file.name)):
             copy_companion(file, folder)
@@ -107,13 +96,32 @@ def convert(
     return sum(leaf.nbytes for leaf in leaves.values())
 
 
-def _refuse_gguf(location: Location) -> None:
+def _replaced(travelling: Sequence[FolderFile]) -> Beside:
+    """Returns what a save replaces, to be copied as part of it: the source may be replaced."""
+
+    def copy(place: Path) -> None:
+        for file in travelling:
+            if file.name == GENERATION_CONFIG_NAME:
+                copy_companion(file, place)
+
+    return Beside(copy)
+
+
+def _opened(
+    name_or_path: str | os.PathLike,
+    weights: Mapping[str, object] | None,
+    drop: str | Sequence[str],
+    progress: bool,
+) -> tuple[fp.Source, str]:
+    """Returns what is converted, and the folder that it lies in."""
+    location = fetched(resolve(name_or_path, HubOptions(progress=progress)), weights)
     if location.path.endswith(gguf.ENDING):
         raise fp.CheckpointError(
             f"{location.path}: a file of GGUF is not converted tensor by tensor; write model, "
             f"params = AutoModelForCausalLM.from_pretrained({quoted(location.path)}, "
             "dequantize=True), and save that"
         )
+    return without(location.open(**(weights or {})), drop), location.folder
 
 
 _FRAMEWORK = {"safetensors": None, "msgpack": "flax", "orbax": "flax"}

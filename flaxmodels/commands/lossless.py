@@ -176,14 +176,16 @@ def bytes_of(array: np.ndarray) -> np.ndarray:
     return contiguous(array).reshape(-1).view(np.uint8)
 
 
-def without(source: fp.Source, patterns: Sequence[str]) -> fp.Source:
-    """Returns `source` without the tensors in whose names one of the regular expressions is found.
+def without(source: fp.Source, patterns: str | Sequence[str]) -> fp.Source:
+    """Returns `source` without the tensors in whose names one of the regular expressions, or the
+    one that is given, is found.
 
     Raises:
         CheckpointError: one that is found in no name, or is no regular expression.
     """
     kept: dict[str, Json] = dict(source.tensors)
-    for pattern in patterns:
+    several = isinstance(patterns, Sequence) and not isinstance(patterns, str)
+    for pattern in patterns if several else [patterns]:
         if not isinstance(pattern, str):
             raise TypeError(f"drop is {pattern!r:.80}; expected regular expressions, as text")
         try:

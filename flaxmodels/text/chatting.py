@@ -60,24 +60,20 @@ class Chats(Vocabulary):
             ImportError: jinja2 is not installed.
         """
         if not isinstance(continue_final_message, str):
-            continue_final_message = flag("continue_final_message", continue_final_message)
-        if add_generation_prompt is None:
-            add_generation_prompt = not continue_final_message
-        add_generation_prompt = flag("add_generation_prompt", add_generation_prompt)
+            flag("continue_final_message", continue_final_message)
+        begins = add_generation_prompt
+        begins = (
+            not continue_final_message if begins is None else flag("add_generation_prompt", begins)
+        )
         check_call(messages, template, {"tools": tools, "documents": documents}, variables)
-        if add_generation_prompt and continue_final_message:
+        if begins and continue_final_message:
             raise ValueError(
                 "add_generation_prompt begins another message than the one that "
                 "continue_final_message goes on with: give one of them"
             )
         chosen = choose(self.chat_templates, template, tools, self.folder)
-        values = {
-            **self.special_tokens,
-            "tools": tools,
-            "documents": documents,
-            "add_generation_prompt": add_generation_prompt,
-            **variables,
-        }
+        values = {**self.special_tokens, "tools": tools, "documents": documents}
+        values |= {"add_generation_prompt": begins, **variables}
         is_batch = not isinstance(messages[0], Mapping)
         chats: Any = messages if is_batch else [messages]
         texts = [chat_text(chosen, chat, values, continue_final_message) for chat in chats]

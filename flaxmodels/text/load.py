@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from ..hub import HubKeywords, HubOptions, Location
-from ..params.scalars import WrongKind
+from ..params.scalars import wrong_kind
 from .batches import length_of
 from .chat import read_templates
 from .files import Files
@@ -80,5 +80,5 @@ def _checked(name: str, value: object) -> object:
         raise ValueError(f"{name} is {value!r:.80}; expected left or right")
     text = value.get("content") if isinstance(value, Mapping) else value
     if name.endswith("_token") and not (isinstance(text, str) and text):
-        raise WrongKind(f"{name} is {value!r:.80}; expected a token's text")
+        raise wrong_kind(name, text, "a token's text")
     return value

@@ -18,8 +18,6 @@ from .codes import module_of
 from .make import form_of, quantize_leaf
 from .qtensor import Form, QTensor
 
-_ARRAYS = (jax.Array, np.ndarray, jax.ShapeDtypeStruct)
-
 
 def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
     """Quantises the leaves that `mask` selects, each into a `QTensor` of the same logical shape and
@@ -47,21 +45,7 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
         path = path_of(key_path)
         if not selected:
             return leaf
-        if isinstance(leaf, Weight):
-            raise ValueError(
-                f"{path} is held as {leaf.held_as}; expected an array. Leave it out by a mask, or "
-                "fp.dequantize first"
-            )
-        if not isinstance(leaf, _ARRAYS):
-            raise ValueError(
-                f"{path} is a {type(leaf).__name__}; expected an array of NumPy or JAX, which "
-                "np.asarray makes of what is in a file or of another library"
-            )
-        check_alive({path: leaf})
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise ValueError(
-                f"{path} is {leaf.dtype} {leaf.shape}; expected floating-point numbers"
-            )
+        _check_array(path, leaf)
         turned = path.endswith("kernel") and leaf.ndim >= 2
         form = form_of(scheme, leaf.dtype, turned=turned)
         try:
@@ -82,6 +66,22 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
         if not isinstance(is_finite, Tracer) and not is_finite:
             raise ValueError(f"{path} holds NaN or infinity, which no code stands for")
     return tree
+
+
+def _check_array(path: str, leaf: object) -> None:
+    if isinstance(leaf, Weight):
+        raise ValueError(
+            f"{path} is held as {leaf.held_as}; expected an array. Leave it out by a mask, or "
+            "fp.dequantize first"
+        )
+    if not isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+        raise ValueError(
+            f"{path} is a {type(leaf).__name__}; expected an array of NumPy or JAX, which "
+            "np.asarray makes of what is in a file or of another library"
+        )
+    check_alive({path: leaf})
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        raise ValueError(f"{path} is {leaf.dtype} {leaf.shape}; expected floating-point numbers")
 
 
 def dequantize(params: PyTree, dtype: jax.typing.DTypeLike | None = None) -> PyTree:

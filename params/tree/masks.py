@@ -7,7 +7,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.tree_util import tree_map_with_path
 
-from ..scalars import WrongKind
+from ..scalars import wrong_kind
 from ..types import Leaf, PyTree
 from .paths import flatten, flatten_arrays, matches, nearest, path_of
 from .weights import is_weight
@@ -81,7 +81,7 @@ def mask_except(params: PyTree, patterns: str | Iterable[str]) -> PyTree:
     {'kernel': True, 'norm': {'bias': False, 'scale': False}}
     """
     if not isinstance(patterns, Iterable):
-        raise WrongKind(f"patterns is {patterns!r:.80}; expected a regular expression, or several")
+        raise wrong_kind("patterns", patterns, "a regular expression, or several")
     given = (patterns,) if isinstance(patterns, str | bytes) else tuple(patterns)
     paths = flatten(params)
     for pattern in given:

@@ -15,7 +15,7 @@ from ..errors import some
 from ..host.copies import copy, empty
 from ..host.kernels import is_on_one_cpu, put_back
 from ..host.threads import in_threads
-from ..scalars import WrongKind
+from ..scalars import wrong_kind
 from ..types import Leaf, Params, PyTree
 from .layers import below_list, segment
 from .measure import dtype_text
@@ -54,9 +54,9 @@ def stack_layers(
     stacks = (stacks,) if isinstance(stacks, str) else stacks
     for name, given in (("stacks", stacks), ("segments", segments)):
         if given is not None and (isinstance(given, bytes) or not isinstance(given, Sequence)):
-            raise WrongKind(f"{name} is {given!r:.80}; expected a list")
+            raise wrong_kind(name, given, "a list")
     if odd := [name for name in stacks or () if not isinstance(name, str)]:
-        raise WrongKind(f"stacks: {odd[0]!r:.80} is no name of a list of layers")
+        raise wrong_kind("stacks", odd[0], "names of lists of layers")
     paths = flatten(params)
     if stacks and paths and not any(f"/{x}/" in f"/{path}" for x in stacks for path in paths):
         modules = {name for path in paths for name in path.split("/")[:-1]}

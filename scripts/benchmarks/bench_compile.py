@@ -64,7 +64,9 @@ def main() -> None:
         for layers in (depth // 8, depth):
             config = config_class(**TINY, **HEADS, **fields | {"num_hidden_layers": layers})
             model = cls(config, scan_layers=True)
-            bodies = sum(part.period for part in segments([k.form for k in config.layer_kinds]))
+            bodies = sum(
+                part.period for part in segments(tuple(k.form for k in config.layer_kinds))
+            )
             best = [
                 min(times(model, backward=backward) for _ in range(3)) for backward in (False, True)
             ]

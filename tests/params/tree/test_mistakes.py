@@ -101,7 +101,7 @@ MISTAKES = {
     "a number for a list": (
         lambda: fp.stack_layers(LISTS, [5]),
         TypeError,
-        "stacks: 5 is no name of a list",
+        "stacks is 5; expected names of lists",
     ),
     "segments that are none": (
         lambda: fp.stack_layers(LISTS, segments=5),
