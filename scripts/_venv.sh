@@ -48,7 +48,8 @@ _make_venv() {
 }
 
 if ! _is_current || { [ -n "${FLAXMODELS_PYTHON:-}" ] && ! _is_from "$FLAXMODELS_PYTHON"; }; then
-  exec 9<"$root"
+  mkdir -p "$venv"
+  exec 9<"$venv"
   if command -v flock >/dev/null; then flock 9; fi # one installer at a time
   if ! _is_current || { [ -n "${FLAXMODELS_PYTHON:-}" ] && ! _is_from "$FLAXMODELS_PYTHON"; }; then
     _make_venv 9<&-

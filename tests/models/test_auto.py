@@ -119,7 +119,7 @@ def test_names_of_a_module_with_several_model_types(monkeypatch):
     monkeypatch.setattr(registry, "FAMILIES", {"blenderbot-small": SMALL, "gemma3_text": GEMMA})
     names = registry.names_of_families.__wrapped__()
     assert names["FlaxBlenderbotSmallModel"] == ("blenderbot_small", "BlenderbotSmallModel")
-    assert names["Gemma3TextConfig"] == ("gemma3", "Gemma3TextConfig")
+    assert names["Gemma3TextConfig"] == ("gemma3_text", "Gemma3TextConfig")
     assert names["Gemma3ForCausalLM"] == names["FlaxGemma3ForCausalLM"]
     assert "FlaxGemma3TextConfig" not in names
     assert registry.model_type_of("small_blenderbot") == "blenderbot-small"
@@ -130,7 +130,6 @@ GEMMA = Family(
     "Gemma3Text",
     ("Model", "ForSequenceClassification"),
     "",
-    module="gemma3",
     classes=("Gemma3ForCausalLM",),
 )
 SMALL = Family("BlenderbotSmall", ("Model",), "", model_types=("small_blenderbot",))

@@ -194,7 +194,11 @@ def test_flags_are_static():
 WRONG_PARAMS = {
     "no params": ({}, ValueError, "params have no model/embed_tokens/embedding: a model takes its"),
     "params alone": (None, ValueError, "params have no model/embed_tokens/embedding"),
-    "a list": ([], TypeError, r"LlamaForCausalLM.apply takes {'params': params}, got a list"),
+    "a list": (
+        [],
+        TypeError,
+        r"LlamaForCausalLM.apply takes {'params': params}, a tree; got a list",
+    ),
     "no head": ({"lm_head": {}}, ValueError, "params have no lm_head/kernel"),
     "a word": ({"lm_head": {"kernel": "x"}}, TypeError, "lm_head/kernel is a str; expected an arr"),
     "numbers": ({"lm_head": {"kernel": [[1.0]]}}, TypeError, "lm_head/kernel is a list"),

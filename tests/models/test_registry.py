@@ -127,7 +127,9 @@ def test_D19_what_cannot_be_registered():
     for given in (3, MineConfig, fm.LlamaForCausalLM(fm.LlamaConfig())):
         with pytest.raises(TypeError, match="is no model class: one has a config_class"):
             fm.register_for_auto_class("AutoModel")(given)
-    with pytest.raises(TypeError, match="'mine' is no class of configurations; it comes first"):
+    with pytest.raises(
+        TypeError, match="'mine' is no class of configurations, as fm.LlamaConfig is"
+    ):
         fm.AutoModelForCausalLM.register("mine", OwnLlama)
 
 
