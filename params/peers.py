@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import jax
 
-from .deaths import POLL, WATCH, PeerLost, asked, client
-from .deaths import explained as explained
-from .deaths import have_coordinator as have_coordinator
-from .deaths import watched as watched
+from .process_deaths import POLL, WATCH, PeerLost, asked, client
+from .process_deaths import explained as explained
+from .process_deaths import have_coordinator as have_coordinator
+from .process_deaths import watched as watched
 
 LIMITS = {"agreement": 300.0, "work": 3600.0}
 """Seconds that processes wait for one that does not come: before a load or a save begins, and at

@@ -262,7 +262,7 @@ def _close() -> None:
     atexit.unregister(api.clean_up)
     api.clean_up()
     for thread in threading.enumerate():
-        if thread.name in ("flaxmodels-ask", "flaxmodels-peers"):  # of `params/deaths.py`
+        if thread.name in ("flaxmodels-ask", "flaxmodels-peers"):  # of `params/process_deaths.py`
             thread.join(1)
 
 

@@ -35,8 +35,8 @@ from ..params.formats import FolderFile
 from ..params.save.options import WriteOptions
 from ..params.save.write import write_checkpoint
 from ..params.tree.naming import PATHS
-from .reading import read_adapters
-from .writing import Written, written_adapter
+from .from_peft import read_adapters
+from .to_peft import Written, written_adapter
 
 DEFAULT = "default"
 """The name of an adapter that was given none."""

@@ -9,10 +9,11 @@ from .. import hub
 from .. import params as fp
 from ..calls.signature import value_of
 from ..core.model import Mixin
+from ..documents.json_values import Json
 from ..hub import HubKeywords, HubOptions, Location
 from ..params.adapters.attach import active_adapters, check_new_name, known_names
 from .folders import DEFAULT, open_adapter, opened_state
-from .writing import written_adapter
+from .to_peft import written_adapter
 
 
 class LoadsAdapters(Mixin):
@@ -24,7 +25,7 @@ class LoadsAdapters(Mixin):
         name_or_path: "Any | Location" = None,
         adapter_name: str = DEFAULT,
         *,
-        peft_config: "fp.PeftConfig | Mapping[str, Any] | None" = None,
+        peft_config: "fp.PeftConfig | Mapping[str, Json] | None" = None,
         adapter_state_dict: Mapping[str, object] | None = None,
         **options: Unpack[HubKeywords],
     ) -> fp.Params:

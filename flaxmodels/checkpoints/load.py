@@ -16,12 +16,11 @@ from jax.core import Tracer
 from .. import gguf
 from .. import params as fp
 from .. import sharding as fs
-from ..adapters.found import Adapted, find_adapter, replaced_by_adapters
+from ..adapters.discovery import Adapted, find_adapter, replaced_by_adapters
 from ..config.config import CONFIG_NAME, Config
 from ..core.model import Model, warn_of_replicated
 from ..core.template import drawn
 from ..hub import Location, proxied
-from ..params.agreement import agree
 from ..params.atomic.replace import settled
 from ..params.checkpoint.load_plan import LoadPlan
 from ..params.checkpoint.match import Match
@@ -33,11 +32,12 @@ from ..params.formats.checksums import verify
 from ..params.formats.gguf import Gguf, open_gguf
 from ..params.host.threads import run_untraced
 from ..params.multihost import run_on_all_processes
-from .agreement import record_of_load, record_of_name
+from ..params.process_agreement import agree
 from .build import Choose, M, build, described
 from .loading_info import LoadingInfo
 from .offload import placed_leaves, streamed
 from .plan import PlanOptions, plan_load
+from .process_agreement import record_of_load, record_of_name
 from .quantization.leaves import config_after
 from .request import Request
 

@@ -18,12 +18,12 @@ from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, text_of
 from ..hub import HubOptions, copy_companion, tokenizer_files
 from ..params.adapters.attach import adapter_names
-from ..params.agreement import agree
 from ..params.atomic.replace import atomic_replace
 from ..params.checkpoint.disk_leaf import check_target
 from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST, write_checksums
 from ..params.multihost import any_spread, run_on_all_processes
+from ..params.process_agreement import agree
 from ..params.quantized.readers.ours import config_of
 from ..params.save.files import OnFile, SaveFunction
 from ..params.save.options import WriteOptions
@@ -34,7 +34,7 @@ from ..params.save.write import retag, write_checkpoint
 from ..params.scalars import flag
 from ..params.tree.select import select as select_leaves
 from ..registration import auto_names
-from .agreement import record_of_save
+from .process_agreement import record_of_save
 from .target import checked_folder
 
 

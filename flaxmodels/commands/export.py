@@ -8,6 +8,7 @@ from .. import serving
 from ..checkpoints.classes import named_class
 from ..checkpoints.load import load
 from ..checkpoints.request import Request
+from ..documents.json_values import Json
 from ..params.errors import some
 from ..serving.generating import PREFILL, STEP
 from ..serving.manifest import NAME, Manifest, read_manifest
@@ -37,7 +38,7 @@ def run(source: str, version: int, *, to: str | None = None, **options: Any) -> 
     return serving.export(model, params, folder, version, **given)
 
 
-def _again(there: Path, given: dict[str, Any]) -> Path:
+def _again(there: Path, given: dict[str, Json]) -> Path:
     manifest = read_manifest(there)
     if odd := [name for name, each in manifest.programs.items() if each.is_custom]:
         raise serving.ServingError(

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from ..params.agreement import digest
 from ..params.checkpoint.leaf_plan import LeafPlan
+from ..params.process_agreement import digest
 from ..params.types import Leaf
 from .model import Model
 

@@ -8,9 +8,9 @@ from typing import Self, SupportsIndex
 
 from ..params.errors import warn
 from ..params.scalars import whole
-from .ahead import Ahead
 from .collate import Placed
-from .making import Place, Rows, Streamed
+from .epoch_batches import Place, Rows, Streamed
+from .prefetch import Ahead
 
 _MANY_SHAPES = 16
 

@@ -13,11 +13,11 @@ from ..core.head_kinds import kind_of
 from ..core.model import Model
 from ..params.scalars import flag, whole
 from . import defaults
+from .batch_pipeline import Form
 from .batches import Batches
 from .checks import Ranges
 from .collate import Batch, DataCollatorWithPadding, DefaultDataCollator, Padding
-from .forming import Form
-from .making import Rows, Streamed
+from .epoch_batches import Rows, Streamed
 from .options import DataKeywords, DataOptions
 from .placing import Placement
 from .rows.columns import Columns, columns_of

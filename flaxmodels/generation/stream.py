@@ -19,9 +19,9 @@ from ..calls.signature import shows
 from ..core.model import Model
 from ..params.types import Params
 from ..placement.leaves import is_placed
-from .agreement import check_agreement
 from .arguments import check_finite, check_memory, memory_named
 from .passes import Passes
+from .process_agreement import check_agreement
 from .prompts import Prompt
 from .sampling import Choice, Draw, next_token
 from .task import DEFAULTS, Keywords, Task, task_of

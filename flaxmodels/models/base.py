@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, overloa
 
 from .. import params as fp
 from ..adapters.loading import LoadsAdapters
-from ..adapters.methods import HasAdapters
+from ..adapters.model_methods import HasAdapters
 from ..analysis.measures import Measures
 from ..calls.signature import defaults_of, shows, value_of
 from ..checkpoints.load import load, load_tf
@@ -29,7 +29,7 @@ from ..checkpoints.save import SaveOptions, save
 from ..config.config import Config
 from ..core.fields import as_tags
 from ..core.model import Model
-from ..data.method import PreparesDatasets
+from ..data.prepare_method import PreparesDatasets
 from ..editing.prune import prune_heads
 from ..editing.vocabulary import HasVocabulary
 from ..generation.generate import Generates

@@ -119,18 +119,18 @@ class Rotary(Config):
     spellings: ClassVar[tuple[str, ...]] = ("rope_scaling", *_BESIDE)
     derived: ClassVar = {"rope_parameters": None}
 
-    rope_parameters: FrozenDict[str, Any] = FROM_OTHERS
+    rope_parameters: FrozenDict[str, Json] = FROM_OTHERS
 
     def rope_for(self, name: str) -> FrozenDict[str, Json]:
         """Returns the parameters of a rotation: "default" where `rope_parameters` are flat, else
         the name of the layer type."""
-        ropes: Any = self.rope_parameters  # whose type in flax allows for less than JSON has
+        ropes: Json = self.rope_parameters  # whose type in flax allows for less than JSON has
         return ropes if "default" in self.rope_rules.defaults else ropes[name]
 
     @property
     def rope_theta(self) -> float:
         """The base of the frequencies, of the first rotation where there are several."""
-        theta: Any = self.rope_for(self.rope_rules.first)["rope_theta"]
+        theta: Json = self.rope_for(self.rope_rules.first)["rope_theta"]
         return theta
 
     @property

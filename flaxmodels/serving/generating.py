@@ -116,7 +116,7 @@ class Facts:
         return cls(slots, settings, model.prompt_vocab_size, size)
 
     @classmethod
-    def of_json(cls, slots: object, values: Mapping[str, Any]) -> Self:
+    def of_json(cls, slots: object, values: Mapping[str, Json]) -> Self:
         """Reads them; raises `TypeError`, `KeyError` or `ValueError` for what they cannot be."""
         sizes = (values[name] for name in ("vocab_size", "decoder_vocab_size"))
         sizes = (None if size is None else whole("a size of vocabulary", size) for size in sizes)

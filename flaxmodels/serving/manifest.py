@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..documents.json_files import read_json, text_of
 from ..documents.json_values import ConfigError, Json
@@ -168,7 +167,7 @@ def version_folder(folder: str | os.PathLike, version: int | None) -> Path:
     return Path(folder, str(version))
 
 
-def _manifest_of(values: Mapping[str, Any]) -> Manifest:
+def _manifest_of(values: Mapping[str, Json]) -> Manifest:
     slots, platforms = values["slots"], values["platforms"]
     if not isinstance(platforms, list):
         raise ValueError(f"platforms is {quoted(platforms)}; expected a list")
@@ -222,7 +221,7 @@ def _json_of(program: Program) -> dict[str, Json]:
     }
 
 
-def _program_of(name: str, value: Mapping[str, Any]) -> Program:
+def _program_of(name: str, value: Mapping[str, Json]) -> Program:
     file = str(value["file"])
     if file != f"{name}{PROGRAM}" or os.path.basename(file) != file:
         raise ValueError(f"signature {quoted(name)} is in the file {quoted(file)}")

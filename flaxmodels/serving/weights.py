@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -242,7 +241,7 @@ def _piece_shape(place: Place) -> tuple[int, ...] | None:
     return tuple(sizes[axis] for axis in place.permutation)
 
 
-def place_of_json(value: Mapping[str, Any]) -> Place:
+def place_of_json(value: Mapping[str, Json]) -> Place:
     """Reads a place; raises `TypeError`, `KeyError` or `ValueError` where it is none."""
     part = value.get("part")
     return Place(

@@ -2,6 +2,6 @@
 
 from .load import TokenizerKeywords as TokenizerKeywords
 from .load import load_tokenizer as load_tokenizer
-from .rendering import TemplateError as TemplateError
 from .streaming import TextStream as TextStream
+from .template_process import TemplateError as TemplateError
 from .tokenizer import Tokenizer as Tokenizer

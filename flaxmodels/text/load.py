@@ -7,7 +7,7 @@ from typing import Any, Unpack
 from ..hub import HubKeywords, HubOptions, Location
 from ..params.scalars import wrong_kind
 from .batches import length_of
-from .chat import read_templates
+from .chat_templates import read_templates
 from .files import Files
 from .pipeline import check_library, read_pipeline, read_target
 from .settings import read_settings

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from .. import params as fp
 from ..params.errors import quoted, some, warn
 from .files import Files
+from .language_mixin import find_languages, set_template
 from .settings import Settings, Token
-from .speaking import find_languages, set_template
 from .vocabularies.sentencepiece import NAMES, read_sentencepiece
 from .vocabularies.translation import M2M_MODEL, SOURCE, TARGET, read_m2m, read_marian
 from .vocabularies.translation import VOCAB as VOCABULARY

@@ -12,11 +12,11 @@ import numpy as np
 from ..params.errors import quoted
 from ..params.scalars import flag
 from .batches import common_length, filled, length_of, text_of, texts_of
-from .chat import Template
-from .chatting import Chats
+from .chat_mixin import Chats
+from .chat_templates import Template
 from .decoding import Decodes
+from .language_mixin import Speaks, copied
 from .settings import Settings
-from .speaking import Speaks, copied
 
 if TYPE_CHECKING:
     import tokenizers

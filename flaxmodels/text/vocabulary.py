@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import jax
     import tokenizers
 
-    from .chat import Template
+    from .chat_templates import Template
 
     Ids = Sequence[int] | np.ndarray | jax.Array
 

@@ -14,7 +14,7 @@ from ..core.model import Model
 from ..params.scalars import flag, whole
 from ..params.tree.cast import DtypeLike, parse_dtype
 from ..params.tree.masks import Mask
-from .checked import check_model, number, numbers
+from .argument_checks import check_model, number, numbers
 from .metrics import Metrics, metrics_of
 from .objective import Loss, objective_of
 from .optimizers.leaf_tests import LeafTest, decay_rule, leaf_test, settled

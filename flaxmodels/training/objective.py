@@ -13,7 +13,7 @@ from ..core.model import Model
 from ..core.outputs import ModelOutput
 from ..params.errors import warn
 from ..params.tree.paths import nearest
-from .checked import numbers, one_of
+from .argument_checks import numbers, one_of
 from .losses import Part, counts, loss_parts
 from .losses.token_loss import check_terms
 

@@ -9,7 +9,7 @@ from jax.tree_util import KeyPath, tree_map_with_path
 from ..params.tree.cast import DtypeLike, parse_dtype
 from ..params.tree.paths import path_of
 from ..params.types import PyTree
-from .checked import number
+from .argument_checks import number
 from .optimizers.leaf_tests import LeafTest
 
 FIRST_SCALE, GROWTH_STEPS, FACTOR = 65536.0, 2000, 2.0

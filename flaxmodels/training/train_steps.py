@@ -15,7 +15,7 @@ from ..params.scalars import flag
 from ..params.tree.keys import one_key
 from ..params.tree.paths import flatten_arrays
 from ..params.types import PyTree
-from . import given, steps
+from . import step_inputs, steps
 from .accumulate import rows_of
 from .placement import Placement, put_batch
 from .precision import LossScale
@@ -86,12 +86,14 @@ class TrainSteps:
         is_tree = isinstance(key_or_params, Mapping)
         params = key_or_params if is_tree else self._new_params(key_or_params)
         self._check_params(params)
-        given.check_real(params)
-        params = given.unplaced(params) if self._placement is None else self._placement.put(params)
+        step_inputs.check_real(params)
+        params = (
+            step_inputs.unplaced(params) if self._placement is None else self._placement.put(params)
+        )
         trained, frozen = divide(params, self._trainable)
         trained = self._masters(trained, copy=is_tree and not donate)
         rest = jax.jit(self._fresh, **self._shardings_of_fresh(trained))
-        state: TrainState = rest(trained, given.collections(variables))
+        state: TrainState = rest(trained, step_inputs.collections(variables))
         state = state.replace(trained=trained)
         if self._placement is None:  # committed to its device, as what a step returns is
             state = jax.device_put(state, jax.tree.leaves(trained)[0].sharding)
@@ -110,7 +112,7 @@ class TrainSteps:
             ValueError: a batch without the model's input, with labels that it does not take, or
                 with rows that do not divide; labels of which none counts.
         """
-        given.check_state(state, self.mesh)
+        step_inputs.check_state(state, self.mesh)
         batch = self._placed(batch, trains=True)
         program = self._program("train", state)
         new, values = self._run(program, state.replace(frozen={}), state.frozen, batch)
@@ -119,14 +121,14 @@ class TrainSteps:
     def test_step(self, state: TrainState, batch: steps.Given) -> steps.Values:
         """Computes "loss", "count" and the metrics of a batch without dropout. A mean over several
         batches weighs each by its "count"."""
-        given.check_state(state, self.mesh)
+        step_inputs.check_state(state, self.mesh)
         batch = self._placed(batch)
         return self._run(self._program("test", state), state, batch)
 
     def predict_step(self, state: TrainState, batch: steps.Given) -> PyTree:
         """Computes the outputs of the model, without dropout; labels in the batch are passed
         over."""
-        given.check_state(state, self.mesh)
+        step_inputs.check_state(state, self.mesh)
         batch = self._placed(batch)
         return self._run(self._program("predict", state), state, batch)
 
@@ -160,7 +162,7 @@ class TrainSteps:
 
     def _check_params(self, params: fp.Params) -> None:
         stored = {} if self._placement is None else self._placement.stored
-        given.check_params(self.model, params, stored)
+        step_inputs.check_params(self.model, params, stored)
 
     def _new_params(self, key: jax.Array) -> fp.Params:
         dtype = jnp.float32 if self._param_dtype is None else self._param_dtype
@@ -264,9 +266,9 @@ class TrainSteps:
 
     def _placed(self, batch: steps.Given, *, trains: bool = False) -> steps.Given:
         """Returns a batch after its checks, on the mesh."""
-        batch = given.named(self.model, batch)
+        batch = step_inputs.named(self.model, batch)
         arrays = flatten_arrays(batch)
-        given.check_columns(arrays)
+        step_inputs.check_columns(arrays)
         many, parts = trains and self._executions > 1, self.recipe.accumulate if trains else 1
         parts *= 1 if self._placement is None else self._placement.batch_parts
         rows_of(arrays, parts, lead=int(many))

@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -261,8 +261,8 @@ def _number(choice: Any, names: tuple[str, ...]) -> int:
     return _check_number(_whole(choice), names)
 
 
-def _whole(number: Any) -> int:
-    if isinstance(number, bool | np.bool_) or not hasattr(number, "__index__"):
+def _whole(number: object) -> int:
+    if isinstance(number, bool | np.bool_) or not isinstance(number, SupportsIndex):
         raise TypeError(f"an adapter is chosen by a whole number, got {number!r}")
     return operator.index(number)
 

@@ -178,9 +178,9 @@ def test_kills_at_other_stages_and_of_four(stage, victim, count, old, tmp_path):
 
 STUCK = """
 import signal
-from flaxmodels.params import deaths
+from flaxmodels.params import process_deaths
 from flaxmodels.params.formats.source import Tensor
-deaths._GRACE = 1.0
+process_deaths._GRACE = 1.0
 
 def fill(*args):
     if number == 1:
@@ -203,7 +203,7 @@ def test_one_that_cannot_be_interrupted_says_who_died_and_ends(deaths):
 
 STARTING = """
 import threading
-from flaxmodels.params import deaths
+from flaxmodels.params import process_deaths
 
 for turn in range(200):
     teller = threading.Timer(turn % 20 / 4000, deaths.raise_in, [threading.get_ident()])

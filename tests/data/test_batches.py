@@ -14,7 +14,7 @@ from _datasets import bert, llama, rows_of, same
 import flaxmodels as fm
 from flaxmodels import sharding as fs
 from flaxmodels.data import prepare
-from flaxmodels.data.ahead import Ahead
+from flaxmodels.data.prefetch import Ahead
 from flaxmodels.data.rows.draws import mixed, permutation, uniform
 
 WAYS = {

@@ -42,8 +42,8 @@ def test_what_the_page_quotes_is_what_is_said():
         for name in (
             "sharding/joining.py",
             "params/peers.py",
-            "params/deaths.py",
-            "params/agreement.py",
+            "params/process_deaths.py",
+            "params/process_agreement.py",
             "params/multihost.py",
         )
     )

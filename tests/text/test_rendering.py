@@ -7,8 +7,8 @@ import time
 import pytest
 from _turns import some_of
 
-from flaxmodels.text import rendering
-from flaxmodels.text.rendering import TemplateError, render
+from flaxmodels.text import template_process
+from flaxmodels.text.template_process import TemplateError, render
 
 SEES = {"a": 1, "name": "Zoë", "list": [1, {"b": "<&>"}]}
 
@@ -72,11 +72,11 @@ def test_a_hostile_template_is_an_error_with_its_line(what):
 
 def test_one_process_serves_all_and_knows_no_secret(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    rendering._stop()
+    template_process._stop()
     render("a", {}, "f")
-    first = rendering._process
+    first = template_process._process
     render("b", {}, "f")
-    assert rendering._process is first
+    assert template_process._process is first
     with open(f"/proc/{first.pid}/environ", "rb") as file:
         assert b"hf_secret" not in file.read()
     with open(f"/proc/{first.pid}/limits") as file:
@@ -86,22 +86,22 @@ def test_one_process_serves_all_and_knows_no_secret(monkeypatch):
 
 def test_a_process_that_was_killed_is_started_again():
     render("a", {}, "f")
-    rendering._process.kill()
-    rendering._process.wait()
+    template_process._process.kill()
+    template_process._process.wait()
     assert render("b", {}, "f") == "b"
 
 
 def test_a_forked_child_has_its_own():
     render("a", {}, "f")
-    parents = rendering._process
+    parents = template_process._process
     child = {}
 
     def in_child():
-        rendering._owner = -1  # what os.getpid() tells in a fork
+        template_process._owner = -1  # what os.getpid() tells in a fork
         child["text"] = render("c", {}, "f")
 
     in_child()
-    assert child["text"] == "c" and rendering._process is not parents
+    assert child["text"] == "c" and template_process._process is not parents
     assert parents.returncode == 0
     os.kill(parents.pid, 9)
     os.waitpid(parents.pid, 0)

@@ -9,7 +9,7 @@ from ... import params as fp
 from ...config.config import Config
 from ...core.model import Model
 from ...documents.config_keys import QUANTISED
-from ...documents.json_values import thaw
+from ...documents.json_values import Json, thaw
 from ...params.checkpoint.load_plan import LoadPlan
 from ...params.checkpoint.match import Match, Piece, backbone_names
 from ...params.formats.joined_tensors import part_of
@@ -35,7 +35,7 @@ def quantised_source(model: Model, source: fp.Source) -> fp.Source:
     """
     if _is_packed(source):
         return source
-    config: Any = thaw(model.config.extra.get(QUANTISED))
+    config: Json = thaw(model.config.extra.get(QUANTISED))
     if not config:
         check_read(source)
         return source
@@ -46,7 +46,7 @@ _LINEAR = ("awq", "bitsandbytes", "gptq")
 """Methods whose layers hold (out, in) where PyTorch's hold (in, out), as GPT-2's Conv1D does."""
 
 
-def _as_stored(source: fp.Source, config: Mapping[str, Any], naming: fp.Naming) -> fp.Source:
+def _as_stored(source: fp.Source, config: Mapping[str, Json], naming: fp.Naming) -> fp.Source:
     """Returns the source with quantised weights in the order of axes that the naming expects."""
     if config.get("quant_method", "bitsandbytes") not in _LINEAR or not naming.kernels_in_out:
         return source

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ... import params as fp
-from ...params.agreement import agree
 from ...params.errors import CheckpointError, some, warn
 from ...params.multihost import run_on_all_processes
 from ...params.peers import PeerLost
+from ...params.process_agreement import agree
 from ...params.scalars import whole
 from ...params.types import PyTree
 from .leaves import LeafRecord, check_same, from_stored, leaves_of, rebuilt

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 from jax.typing import ArrayLike
 
 from ... import params as fp
-from ...params.agreement import agree, digest
 from ...params.errors import CheckpointError, some
 from ...params.peers import PeerLost
+from ...params.process_agreement import agree, digest
 from ...params.scalars import flag, whole
 from ...params.strict_json import Json
 from ...params.types import PyTree

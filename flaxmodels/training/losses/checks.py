@@ -9,7 +9,7 @@ import numpy as np
 from ...calls.concrete import known
 from ...core.head_kinds import KINDS, Kind
 from ...core.model import Model
-from ..checked import one_of
+from ..argument_checks import one_of
 from .measures import Logits, Measure, Terms
 
 REDUCTIONS = ("mean", "sum", "none")

@@ -25,7 +25,7 @@ from ... import sharding as fs
 from ...core.deferred import DeferredLogits
 from ...params.scalars import whole
 from ...params.tree.weights import Weight
-from ..checked import number
+from ..argument_checks import number
 from .layout import Layout, layout_of
 from .products import multiplied, pulled
 from .token_loss import LogSum, TokenLoss, classes_of

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from ...calls.concrete import known
 from ...params.scalars import whole
-from ..checked import one_of
+from ..argument_checks import one_of
 from .checks import REDUCTIONS
 
 _IMPOSSIBLE = -1e30

@@ -12,8 +12,8 @@ from ...calls.concrete import known
 from ...core.head_kinds import Target
 from ...core.model import Model
 from ...core.outputs import ModelOutput
-from .. import checked
-from ..checked import check_model, one_of
+from .. import argument_checks
+from ..argument_checks import check_model, one_of
 from .checks import REDUCTIONS, check_labels, check_names, loss_kind, numeric
 from .measures import MEASURES, Logits, Measure, Terms, measured
 from .parts import Part, loss_value
@@ -219,7 +219,7 @@ def _positive(name: str, count: ArrayLike) -> ArrayLike:
     """Returns what a sum is divided by: one number, above 0 where it is known."""
     if isinstance(count, Tracer) and count.ndim == 0:
         return count
-    return checked.number(name, count, exclusive=True)
+    return argument_checks.number(name, count, exclusive=True)
 
 
 def _unreduced(model: Model, values: Values, terms: Terms) -> jax.Array:

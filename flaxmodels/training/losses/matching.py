@@ -10,7 +10,7 @@ import numpy as np
 from ...core.head_kinds import LABELS, Kind
 from ...core.model import Model
 from ...params.types import PyTree
-from ..checked import check_model
+from ..argument_checks import check_model
 from .checks import check_names, loss_kind, numeric
 from .measures import BEYOND, MEASURES, Terms, measured, shifted
 

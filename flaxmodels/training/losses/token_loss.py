@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ...params.scalars import whole
-from ..checked import number
+from ..argument_checks import number
 
 
 class LogSum(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ...params.scalars import whole
-from ..checked import number, one_of
+from ..argument_checks import number, one_of
 
 Schedule: TypeAlias = Callable[[ArrayLike], ArrayLike]
 """step, from 0 -> learning rate."""

@@ -10,7 +10,7 @@ from jax.tree_util import KeyPath, tree_map_with_path
 from ...params.scalars import flag, whole
 from ...params.tree.paths import matches, nearest, path_of
 from ...params.types import PyTree
-from ..checked import number
+from ..argument_checks import number
 from .leaf_tests import LeafTest
 from .schedules import Schedule
 

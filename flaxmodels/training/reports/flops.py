@@ -9,7 +9,7 @@ from ... import params as fp
 from ...core.model import Model
 from ...editing.token_leaves import token_leaves
 from ...params.scalars import whole
-from ..checked import check_model
+from ..argument_checks import check_model
 
 _PEAKS = (
     ("TPU v2", 22.5e12),  # JAX shows each core of a chip of v2 and v3 as a device

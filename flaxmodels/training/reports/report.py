@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from ... import params as fp
 from ...params.scalars import flag, whole
-from ..checked import number
+from ..argument_checks import number
 from .curve import Curve
 from .flops import peak_flops
 from .lines import JsonLines, Values

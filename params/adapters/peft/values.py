@@ -25,10 +25,10 @@ def _wrong(what: str, expected: str, value: Json) -> CheckpointError:
     return CheckpointError(f"{what} is {shown}; expected {expected}")
 
 
-def _fits(is_one: Callable[[Any], bool], expected: str) -> Callable[[str, Json], Any]:
+def _fits(is_one: Callable[[Any], bool], expected: str) -> Callable[[str, Json], Json]:
     """Makes the check of a value that is null, or for which `is_one` holds."""
 
-    def check(what: str, value: Json) -> Any:
+    def check(what: str, value: Json) -> Json:
         if value is None or is_one(value):
             return value
         raise _wrong(what, expected, value)
@@ -110,7 +110,7 @@ def _rows(what: str, value: Json) -> tuple[tuple[str, tuple[int, ...]], ...] | N
 
 
 _RANK = _whole(1, _LARGEST_RANK)
-CHECKS: dict[str, Callable[[str, Json], Any]] = {
+CHECKS: dict[str, Callable[[str, Json], Json]] = {
     "peft_type": _one_of(*METHODS),
     "task_type": _one_of(*TASKS),
     "base_model_name_or_path": _text,
@@ -141,7 +141,7 @@ CHECKS: dict[str, Callable[[str, Json], Any]] = {
 _PAIRS = ("rank_pattern", "alpha_pattern", "trainable_token_indices")
 
 
-def of_caller(name: str, value: Any) -> Any:
+def of_caller(name: str, value: Json) -> Json:
     """Returns the value of a field that a caller gave, with Python's and NumPy's types; None where
     the default stands.
 
@@ -158,7 +158,7 @@ def of_caller(name: str, value: Any) -> Any:
     return CHECKS[name](name, value)
 
 
-def plain(value: Any) -> Any:
+def plain(value: Json) -> Json:
     """Returns a value as JSON has it."""
     if isinstance(value, np.generic):
         return value.item()
@@ -171,7 +171,7 @@ def plain(value: Any) -> Any:
     return getattr(value, "value", value)  # of an enumeration
 
 
-def written(name: str, value: Any) -> Json:
+def written(name: str, value: Json) -> Json:
     """Returns a field's value as the file has it."""
     if name in ("rank_pattern", "alpha_pattern"):
         return dict(value)

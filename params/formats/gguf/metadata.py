@@ -5,11 +5,12 @@ import dataclasses
 import math
 import struct
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from ...errors import CheckpointError, quoted
+from ...strict_json import Json
 from ..files import Cursor, File
 
 BOOL, STRING, _ARRAY = 7, 8, 9
@@ -39,7 +40,7 @@ class Array:
     offset: int
     length: int
 
-    def read(self) -> list[Any]:
+    def read(self) -> list[Json]:
         """Reads the elements.
 
         Raises:
@@ -88,7 +89,7 @@ class Metadata(dict[str, Value]):
     def array(self, key: str) -> Array:
         return self._typed(key, None, (Array,), "an array")
 
-    def _typed(self, key: str, default: Any, types: tuple[type, ...], what: str) -> Any:
+    def _typed(self, key: str, default: Json, types: tuple[type, ...], what: str) -> Json:
         value = self.get(key, default)
         if value is None:
             raise CheckpointError(

@@ -7,7 +7,6 @@ Where names are paths, "/" stands for ".".
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from ...errors import CheckpointError, quoted
 from ...formats import Source, Tensor
@@ -85,7 +84,7 @@ def json_of_form(form: Form) -> dict[str, Json]:
     return found
 
 
-def form_of_json(value: Any, where: str, depth: int = 0) -> Form:
+def form_of_json(value: Json, where: str, depth: int = 0) -> Form:
     """Returns the form that JSON says; raises `CheckpointError` where it says none."""
     known = {field.name for field in dataclasses.fields(Form)}
     is_form = (

@@ -5,7 +5,7 @@ import math
 import re
 import warnings
 from collections.abc import Collection, Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ...errors import CheckpointError, quoted, some
 from ...strict_json import Json
@@ -92,7 +92,7 @@ class Settings:
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Returns a list of texts; () for null."""
-        value: Any = self.values.get(key)
+        value: Json = self.values.get(key)
         value = [] if value is None else value
         if not isinstance(value, list | tuple) or any(not isinstance(x, str) for x in value):
             self.refuse(key, "a list of texts")

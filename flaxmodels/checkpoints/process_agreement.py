@@ -9,8 +9,8 @@ from .. import params as fp
 from ..core.model import Model
 from ..core.records import record_of_model, text_of, text_of_leaves, text_of_places
 from ..hub import Location
-from ..params.agreement import digest
 from ..params.checkpoint.load_plan import LoadPlan
+from ..params.process_agreement import digest
 from ..params.sizes import format_size
 from .plan import PlanOptions
 from .request import NameOrPath

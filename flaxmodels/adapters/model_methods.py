@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from .. import params as fp
 from ..core.model import Mixin
 from ..params.adapters.peft.targets import ALL_LINEAR
-from .names import linear_names, module_names, tied_tables
+from .module_names import linear_names, module_names, tied_tables
 
 
 class HasAdapters(Mixin):

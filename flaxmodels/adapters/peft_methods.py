@@ -14,8 +14,8 @@ from ..params.adapters.lycoris import LoHa, LoKr
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.whole import TokenRows
 from ..params.errors import CheckpointError
+from .module_tensors import Fields, Stack
 from .modules import CONVOLUTION, HEAD, LINEAR, TABLE, Piece
-from .sites import Fields, Stack
 
 TOKENS = ("token_adapter.trainable_tokens_delta", "trainable_tokens_delta")
 

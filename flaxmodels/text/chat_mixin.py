@@ -7,7 +7,7 @@ import numpy as np
 
 from ..documents.json_values import Json
 from ..params.scalars import flag
-from .chat import chat_text, check_call, choose
+from .chat_templates import chat_text, check_call, choose
 from .vocabulary import Vocabulary
 
 Messages = Sequence[Mapping[str, Json]]
@@ -37,7 +37,7 @@ class Chats(Vocabulary):
         """Renders a chat, or each of a list of chats, by the folder's template.
 
         A template is code of a stranger: it runs in Jinja's sandbox, in a process of its own that
-        reaches no file, for 2 s of CPU time at most (`flaxmodels/text/rendering.py`).
+        reaches no file, for 2 s of CPU time at most (`flaxmodels/text/template_process.py`).
 
         Args:
             messages: [{"role": "user", "content": "Hello"}, ...].

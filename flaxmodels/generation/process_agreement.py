@@ -12,8 +12,8 @@ import numpy as np
 from .. import params as fp
 from ..core.records import record_of_model, text_of, text_of_leaves, text_of_places
 from ..params import peers
-from ..params.agreement import agree, digest
 from ..params.multihost import is_spread
+from ..params.process_agreement import agree, digest
 from .task import Task
 
 _LOOK = 1e-3  # seconds

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .batch_pipeline import Form
 from .collate import Placed
-from .forming import Form
 from .grouping import Group
 from .rows.draws import mixed, permutation
 from .rows.reading import Reader, piece_of

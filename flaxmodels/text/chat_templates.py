@@ -9,8 +9,8 @@ from .. import params as fp
 from ..documents.json_values import Json
 from ..params.errors import quoted, some
 from .files import Files
-from .rendering import TemplateError, render
 from .settings import CONFIG
+from .template_process import TemplateError, render
 
 _FILE = "chat_template.jinja"
 _OLD_FILE = "chat_template.json"  # of processors

@@ -18,9 +18,9 @@ from ..params.errors import CheckpointError, quoted
 from ..params.formats import Tensor
 from ..params.tree.paths import nearest
 from .checks import aligned, check_places, check_saved, check_targets
-from .meanings import METHODS, TOKENS, token_rows
+from .module_tensors import Fields, Stack
 from .modules import Modules, Piece, modules_of
-from .sites import Fields, Stack
+from .peft_methods import METHODS, TOKENS, token_rows
 
 
 def read_adapters(

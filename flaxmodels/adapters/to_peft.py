@@ -14,9 +14,9 @@ from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import is_saved, is_targeted, rank_of
 from ..params.adapters.whole import Replacement, TokenRows
 from ..params.errors import CheckpointError
-from .derived import derived_config, with_ranks
+from .default_configs import derived_config, with_ranks
 from .modules import HEAD, TABLE, Module, Modules, Piece, host, modules_of, of_layer
-from .spelled import FIELDS, Parts
+from .peft_tensors import FIELDS, Parts
 
 _SAVED_ALONG = ("embed_tokens", "lm_head")
 """Tables that PEFT saves along with an adapter of theirs, by how `target_modules` call them."""
