@@ -206,12 +206,12 @@ import threading
 from flaxmodels.params import process_deaths
 
 for turn in range(200):
-    teller = threading.Timer(turn % 20 / 4000, deaths.raise_in, [threading.get_ident()])
+    teller = threading.Timer(turn % 20 / 4000, process_deaths.raise_in, [threading.get_ident()])
     try:
         teller.start()
         while True:
             threading.Thread(target=int).start()
-    except deaths.PeerLost:
+    except process_deaths.PeerLost:
         teller.join()
 print("told")
 """
