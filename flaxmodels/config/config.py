@@ -68,7 +68,15 @@ class Config(Schema, metaclass=_Type):
     pruned_heads: FrozenDict[str, tuple[int, ...]] = FrozenDict()
     extra: FrozenDict[str, Json] = FrozenDict()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        with naming(type(self).__name__):
+            self._check_fields()
+            self.derive()
+            check_extra(self)
+            self.validate()
+
+    def _check_fields(self) -> None:
+        """Checks each field alone, and brings it into the type that it is declared with."""
         hints = hints_of(type(self))
         for field in dataclasses.fields(self):
             value, hint = getattr(self, field.name), hints[field.name]
@@ -82,9 +90,7 @@ class Config(Schema, metaclass=_Type):
             if value is None or (value == 0 and field.name in self.may_be_zero):
                 pass
             elif problem := out_of_range(field.name, value):
-                raise ConfigError(
-                    f"{type(self).__name__}: {field.name} is {shown(value)}; {problem}"
-                )
+                raise ConfigError(f"{field.name} is {shown(value)}; {problem}")
             object.__setattr__(self, field.name, value)
         pruned = {
             layer: tuple(sorted({*heads})) for layer, heads in self.pruned_heads.items() if heads
@@ -92,9 +98,6 @@ class Config(Schema, metaclass=_Type):
         object.__setattr__(self, "pruned_heads", FrozenDict(pruned))
         if self.id2label is not None:
             object.__setattr__(self, "id2label", Labels(self.id2label))
-        self.derive()
-        check_extra(self)
-        self.validate()
 
     def derive(self) -> None:
         """Fills in the fields of `derived` that are None, from others that have been checked."""

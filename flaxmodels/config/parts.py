@@ -4,6 +4,7 @@ and a decoder. `sub_configs` of a class says which of its fields are such parts.
 from collections.abc import Callable, Mapping
 
 from .. import registration
+from ..documents.json_files import naming
 from ..documents.json_values import ConfigError, Json, JsonObject, shown
 from ..registry import ConfigClass
 from .schema import Schema
@@ -65,8 +66,8 @@ def checked_part(cls: type[Schema], name: str, value: object, optional: bool) ->
         value = _made(cls, name, {}, lambda kind, _: kind())
     if value is not None and not isinstance(value, cls.sub_configs[name]):
         raise ConfigError(
-            f"{cls.__name__}: {name} must be a {cls.sub_configs[name].__name__}, or a mapping of "
-            f"its fields, got {shown(value)}"
+            f"{name} must be a {cls.sub_configs[name].__name__}, or a mapping of its fields, got "
+            f"{shown(value)}"
         )
     return value
 
@@ -79,10 +80,8 @@ def _made(
     kind: ConfigClass = None,
 ) -> Json:
     """Makes a part; what is wrong with it is said with its name."""
-    try:
+    with naming(f"{cls.__name__}: {name}"):
         return make(kind or _kind_of(cls.sub_configs[name], value), value)
-    except ConfigError as error:
-        raise ConfigError(f"{cls.__name__}: {name}: {error}") from None
 
 
 def _kind_of(kind: ConfigClass, value: JsonObject) -> ConfigClass:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from ..documents.config_keys import HARMLESS, QUANTISED, refusal
 from ..documents.field_types import hints_of
+from ..documents.json_files import naming
 from ..documents.json_values import ConfigError, Json, JsonObject, freeze, is_finite, shown, thaw
 from ..documents.remote_code import is_of_ours, names_code, without_code
 from ..params.errors import quoted, some, warn
@@ -38,13 +39,11 @@ def fields_of_file(cls: type[Schema], values: JsonObject, who: str) -> dict[str,
             f"{name} reads model_type {cls.model_type!r}, config.json says "
             f"{shown(values['model_type'])}; use AutoConfig, or the class of that family"
         )
-    fields, extra = _split(cls, cls.from_json_keys({**values, "model_type": cls.model_type}))
-    del extra["model_type"]
-    labels = {key: fields.pop(key) for key in LABEL_KEYS if key in fields}
-    try:
+    with naming(name):
+        fields, extra = _split(cls, cls.from_json_keys({**values, "model_type": cls.model_type}))
+        labels = {key: fields.pop(key) for key in LABEL_KEYS if key in fields}
         fields |= labels_of_file(labels, who)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
+    del extra["model_type"]
     return _without_nulls(cls, fields) | {"extra": _extra_of_file(cls, extra, who)}
 
 
@@ -83,13 +82,10 @@ def fields_of_caller(
     """
     values = dict(given)
     extra = values.pop("extra", {} if current is None else current.extra)
-    try:
+    with naming(cls.__name__):
         fields, rest = _split(cls, cls.from_spellings(values, current))
         labels = {key: fields.pop(key) for key in LABEL_KEYS if key in fields}
         fields |= labels_of_caller(labels, 2 if current is None else current.num_labels)
-    except ConfigError as error:
-        message = str(error).removeprefix(f"{cls.__name__}: ")
-        raise ConfigError(f"{cls.__name__}: {message}") from None
     for key, value in rest.items():
         if key in cls.unsupported or key == QUANTISED:
             continue  # `check_extra` knows which of their values are fine
@@ -100,26 +96,26 @@ def fields_of_caller(
 
 def check_extra(config: Schema) -> None:
     """Raises `ConfigError` for keys that no field claims and that still change the model."""
-    name, names = type(config).__name__, config.names()
+    names = config.names()
     for key, value in config.extra.items():
         if key in config.unsupported and value not in config.unsupported[key]:
             raise ConfigError(
-                f"{name}: {key} = {shown(thaw(value))} changes the model in a way that is not "
-                f"implemented (implemented: {', '.join(map(repr, config.unsupported[key]))})"
+                f"{key} = {shown(thaw(value))} changes the model in a way that is not implemented "
+                f"(implemented: {', '.join(map(repr, config.unsupported[key]))})"
             )
         if key in names:
-            raise ConfigError(f"{name}: extra holds {key}, which is a field of its own")
+            raise ConfigError(f"extra holds {key}, which is a field of its own")
         if names_code(key, value):
-            raise ConfigError(f"{name}: {key} names code, which is never followed")
+            raise ConfigError(f"{key} names code, which is never followed")
         if not is_finite(value):
-            raise ConfigError(f"{name}: {quoted(key)} is {shown(value)}, which is no JSON")
+            raise ConfigError(f"{quoted(key)} is {shown(value)}, which is no JSON")
     if quantised := config.extra.get(QUANTISED):
         method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
         is_old = isinstance(quantised, Mapping) and any(map(quantised.get, _OF_BITSANDBYTES))
         if not isinstance(method, str) and not is_old:
             raise ConfigError(
-                f"{name}: quantization_config is {shown(thaw(quantised))}; expected an object "
-                "with quant_method, such as 'gptq'"
+                f"quantization_config is {shown(thaw(quantised))}; expected an object with "
+                "quant_method, such as 'gptq'"
             )
     kinds = config.extra.get("layer_types")
     layers = getattr(config, "num_hidden_layers", 0)  # maybe 2**31: no tuple is made of them
@@ -129,8 +125,8 @@ def check_extra(config: Schema) -> None:
     odd = [i for i, kind in enumerate(kinds) if kind != config.layer_type(i)] if fits else [0]
     if odd:
         raise ConfigError(
-            f"{name}: layer_types is {shown(kinds)}; implemented is "
-            f"{config.layer_type(odd[0])!r} in layer {odd[0]}, and a type for each layer"
+            f"layer_types is {shown(kinds)}; implemented is {config.layer_type(odd[0])!r} in layer "
+            f"{odd[0]}, and a type for each layer"
         )
 
 
@@ -147,8 +143,7 @@ def _split(cls: type[Schema], values: JsonObject) -> tuple[dict[str, Json], dict
         key = cls.aliases.get(given, given)
         if key in fields and freeze(fields[key]) != freeze(value):
             raise ConfigError(
-                f"{cls.__name__}: {key} is given under two names, as {shown(fields[key])} and "
-                f"as {shown(value)}"
+                f"{key} is given under two names, as {shown(fields[key])} and as {shown(value)}"
             )
         (fields if key in own else extra)[key] = value
     return fields, extra

@@ -99,11 +99,12 @@ def config_path(place: str | os.PathLike) -> str:
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Adds the file's path to every `ConfigError` that is raised inside the context."""
+def naming(what: str | os.PathLike) -> Iterator[None]:
+    """Begins every `ConfigError` that is raised inside the context with what it is about, the path
+    of a file or a class, where it does not begin so."""
     try:
         yield
     except ConfigError as error:
-        if str(error).startswith(f"{path}: "):
+        if str(error).startswith(f"{what}: "):
             raise
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{what}: {error}") from None

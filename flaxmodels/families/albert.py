@@ -74,9 +74,9 @@ class AlbertConfig(SizeFields):
         super().validate()
         if not 1 <= self.num_hidden_groups <= self.num_hidden_layers or self.inner_group_num < 1:
             raise ConfigError(
-                f"AlbertConfig: {self.num_hidden_groups} groups of {self.inner_group_num} layers, "
-                f"applied {self.num_hidden_layers} times; there is at least a layer in a group, "
-                "and each is applied"
+                f"{self.num_hidden_groups} groups of {self.inner_group_num} layers, applied "
+                f"{self.num_hidden_layers} times; there is at least a layer in a group, and each "
+                "is applied"
             )
         config_checks.no_pruned_heads(self, "layers are shared")
 

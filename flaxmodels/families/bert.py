@@ -6,7 +6,8 @@ Devlin et al. 2018, arXiv:1810.04805; reference: `models/bert` of Transformers 5
 
 import dataclasses
 
-from ..core import outputs
+import jax
+
 from ..models import task_heads
 from ..models.encoders import heads
 from ..models.encoders.branch import grown
@@ -29,9 +30,9 @@ class NextSentencePrediction(heads.EncoderHead, task_heads.SimpleHead):
     loss_kind = "next_sentence"
     pooling = True
 
-    def head(self, base, out, given) -> outputs.LogitsOutput:
+    def logits(self, base, out, given) -> jax.Array:
         modules = grown(self, {NEXT_SENTENCE: self.linear(2, ("embed", "labels"))})
-        return outputs.LogitsOutput.of(out, logits=modules.at(NEXT_SENTENCE)(out.pooler_output))
+        return modules.at(NEXT_SENTENCE)(out.pooler_output)
 
 
 __getattr__ = classes_of(

@@ -76,8 +76,8 @@ class DebertaV2Config(DisentangledFields):
         config_checks.one_of(self, "norm_rel_ebd", ("none", "layer_norm"))
         if self.conv_kernel_size < 0 or (self.conv_kernel_size and not self.conv_kernel_size % 2):
             raise ConfigError(
-                f"DebertaV2Config: conv_kernel_size is {self.conv_kernel_size}; expected an odd "
-                "number, or 0 for no convolution"
+                f"conv_kernel_size is {self.conv_kernel_size}; expected an odd number, or 0 for no "
+                "convolution"
             )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from flax import linen as nn
 
 from .. import blocks
-from ..core import outputs
 from ..models import config_checks, task_heads
 from ..models.encoders import heads
 from ..models.encoders.branch import Part
@@ -106,7 +105,7 @@ class DistilBertBackbone(EncoderModel):
         return parts
 
 
-class DistilBertHead(heads.EncoderHead):
+class DistilBertHead(heads.FirstTokenHead):
     """Two layers on the first token, with their own rate of dropout."""
 
     classifier = ClassifierNames("pre_classifier", "classifier", act="relu", drop_first=False)
@@ -115,26 +114,22 @@ class DistilBertHead(heads.EncoderHead):
         return nn.Dropout(self.config.seq_classif_dropout)(x, deterministic=deterministic)
 
 
-class SequenceClassification(DistilBertHead, heads.FirstTokenClassification):
+class SequenceClassification(DistilBertHead, task_heads.SequenceClassification):
     """tokens [B, T] -> logits [B, labels], read off the first token."""
 
 
 class MultipleChoice(DistilBertHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off the first token."""
 
-    def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
-        first = out.last_hidden_state[:, 0]
-        return heads.classified(self, self.classifier, first, 1, given.deterministic)
-
 
 class QuestionAnswering(heads.QuestionAnswering):
     """tokens [B, T] -> logits [B, T] of the first and of the last token of the answer, of hidden
     states dropped by a rate of their own."""
 
-    def head(self, base, out, given) -> outputs.QuestionAnsweringOutput:
+    def logits(self, base, out, given) -> jax.Array:
         dropped = nn.Dropout(self.config.qa_dropout)
         x = dropped(out.last_hidden_state, deterministic=given.deterministic)
-        return super().head(base, out.replace(last_hidden_state=x), given)
+        return super().logits(base, out.replace(last_hidden_state=x), given)
 
 
 __getattr__ = classes_of(

@@ -9,7 +9,6 @@ import jax
 from flax import linen as nn
 
 from .. import blocks
-from ..core import outputs
 from ..models import config_checks, task_heads
 from ..models.encoders import heads
 from ..models.encoders.branch import grown
@@ -58,7 +57,7 @@ class ReplacedTokens(heads.EncoderHead, task_heads.SimpleHead):
 
     loss_kind = "replaced_tokens"
 
-    def head(self, base, out, given) -> outputs.LogitsOutput:
+    def logits(self, base, out, given) -> jax.Array:
         cfg = self.config
         parts = {
             _DENSE: self.linear(cfg.hidden_size),
@@ -66,7 +65,7 @@ class ReplacedTokens(heads.EncoderHead, task_heads.SimpleHead):
         }
         modules = grown(self, parts)
         x = blocks.ACTIVATIONS[cfg.hidden_act](modules.at(_DENSE)(out.last_hidden_state))
-        return outputs.LogitsOutput.of(out, logits=modules.at(_REPLACED)(x)[..., 0])
+        return modules.at(_REPLACED)(x)[..., 0]
 
 
 class FirstTokenClassification(heads.FirstTokenClassification):
@@ -76,7 +75,7 @@ class FirstTokenClassification(heads.FirstTokenClassification):
 class SummaryMultipleChoice(heads.EncoderHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off a summary of hidden states."""
 
-    def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
+    def label(self, out, given, labels: int) -> jax.Array:
         cfg, path = self.config, "sequence_summary/summary"
         x = heads.SUMMARIES[cfg.summary_type](out.last_hidden_state)
         if cfg.summary_use_proj:
@@ -84,7 +83,7 @@ class SummaryMultipleChoice(heads.EncoderHead, task_heads.MultipleChoice):
         if cfg.summary_activation:
             x = blocks.ACTIVATIONS[cfg.summary_activation](x)
         x = nn.Dropout(cfg.summary_last_dropout)(x, deterministic=given.deterministic)
-        return self.classify(x, 1)
+        return self.classify(x, labels)
 
 
 __getattr__ = classes_of(

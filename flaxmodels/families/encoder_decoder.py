@@ -41,32 +41,28 @@ class EncoderDecoderConfig(Config):
         object.__setattr__(self, "tie_word_embeddings", self.decoder.tie_word_embeddings)
 
     def validate(self) -> None:
-        name = type(self).__name__
         for half, auto_class in joined.HALVES.items():
             part = getattr(self, half)
             if FAMILIES[part.model_type].serving(auto_class) is None:
-                raise ConfigError(
-                    f"{name}: {half} is a {part.model_type}, which is no {auto_class}"
-                )
+                raise ConfigError(f"{half} is a {part.model_type}, which is no {auto_class}")
         if hasattr(self.encoder, "half"):
             raise ConfigError(
-                f"{name}: encoder is a {self.encoder.model_type}, which has a decoder of its own"
+                f"encoder is a {self.encoder.model_type}, which has a decoder of its own"
             )
         if getattr(self.encoder, "add_cross_attention", False):
             raise ConfigError(
-                f"{name}: encoder has add_cross_attention, and there is no other encoder that it "
-                "could attend to; leave it out"
+                "encoder has add_cross_attention, and there is no other encoder that it could "
+                "attend to; leave it out"
             )
         if not hasattr(self.decoder, "add_cross_attention"):
             raise ConfigError(
-                f"{name}: decoder is a {self.decoder.model_type}, whose layers cannot attend to an "
-                "encoder"
+                f"decoder is a {self.decoder.model_type}, whose layers cannot attend to an encoder"
             )
         for flag in ("is_decoder", "add_cross_attention"):
             if not getattr(self.decoder, flag, True):
                 raise ConfigError(
-                    f"{name}: decoder.{flag} is False; EncoderDecoderConfig."
-                    "from_encoder_decoder_configs(encoder, decoder) sets it"
+                    f"decoder.{flag} is False; "
+                    "EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder) sets it"
                 )
 
     @classmethod

@@ -83,8 +83,8 @@ class EsmConfig(SizeFields):
         """Refuses the keys of a model that folds."""
         if values.get("is_folding_model"):
             raise ConfigError(
-                "EsmConfig: is_folding_model: this is an ESMFold (EsmForProteinFolding), which is "
-                "not implemented; its language model alone is an EsmModel, without this key"
+                "is_folding_model: this is an ESMFold (EsmForProteinFolding), which is not "
+                "implemented; its language model alone is an EsmModel, without this key"
             )
         return super().from_json_keys(values)
 
@@ -96,7 +96,7 @@ class EsmConfig(SizeFields):
         else:
             config_checks.rotating_heads(self)
         if self.token_dropout and self.mask_token_id is None:
-            raise ConfigError("EsmConfig: token_dropout needs mask_token_id, the token it drops")
+            raise ConfigError("token_dropout needs mask_token_id, the token it drops")
 
 
 _MASKED_IN_TRAINING = 0.15 * 0.8

@@ -8,7 +8,6 @@ import dataclasses
 import jax
 
 from .. import blocks
-from ..core import outputs
 from ..models import config_checks, task_heads
 from ..models.decoder_model import BiasedDecoderConfig, DecoderModel, DecoderPretrained
 from ..models.decoder_style import LogitStyle, Style
@@ -50,16 +49,15 @@ class SequenceClassification(task_heads.SimpleHead):
 
     loss_kind = "sequence_classification"
 
-    def head(self, base, out, given) -> outputs.LogitsOutput:
+    def logits(self, base, out, given) -> jax.Array:
         cfg, x, pooling = self.config, out.last_hidden_state, self.config.classifier_pooling
         if pooling != "late":
             x = x[:, 0] if pooling == "bos" else task_heads.mean_of_tokens(x, given.attention_mask)
         axes = ("embed", "hidden")
         x = blocks.Linear(cfg.hidden_size, axes, cfg.initializer_range, name="dense")(x)
         logits = self.classify(blocks.ACTIVATIONS["gelu"](x), cfg.num_labels)
-        if pooling == "late":
-            logits = task_heads.mean_of_tokens(logits, given.attention_mask)
-        return outputs.LogitsOutput.of(out, logits=logits)
+        late = pooling == "late"
+        return task_heads.mean_of_tokens(logits, given.attention_mask) if late else logits
 
 
 class TokenClassification(task_heads.TokenClassification):

@@ -115,17 +115,17 @@ class FalconConfig(PlainHeads, rope_config.Rotary):
         new, norms = self.new_decoder_architecture, self.num_ln_in_parallel_attn
         if new and not self.parallel_attn:
             raise ConfigError(
-                "FalconConfig: new_decoder_architecture has attention and MLP side by side; "
-                "parallel_attn must be true"
+                "new_decoder_architecture has attention and MLP side by side; parallel_attn must "
+                "be true"
             )
         if norms not in ((1, 2) if new else (None, 1)):
             raise ConfigError(
-                f"FalconConfig: num_ln_in_parallel_attn is {norms}; expected 1 or null, or with "
+                f"num_ln_in_parallel_attn is {norms}; expected 1 or null, or with "
                 "new_decoder_architecture 2"
             )
         if not (new or self.multi_query) and self.num_kv_heads != self.num_attention_heads:
             raise ConfigError(
-                f"FalconConfig: num_kv_heads is {self.num_kv_heads}, and without multi_query and "
+                f"num_kv_heads is {self.num_kv_heads}, and without multi_query and "
                 f"new_decoder_architecture each of {self.num_attention_heads} heads has its own"
             )
 

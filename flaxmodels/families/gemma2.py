@@ -56,7 +56,7 @@ class Gemma2Fields(GemmaFields, LayerTypes):
         caps = ("attn_logit_softcapping", "final_logit_softcapping")
         for name in ("query_pre_attn_scalar", *caps):
             if (value := getattr(self, name, None)) is not None and value <= 0:
-                raise ConfigError(f"{type(self).__name__}: {name} is {value}; it must be positive")
+                raise ConfigError(f"{name} is {value}; it must be positive")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

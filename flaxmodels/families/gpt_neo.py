@@ -90,9 +90,7 @@ class GPTNeoConfig(PlainHeads):
         config_checks.activation(self, "activation_function")
         for name in dict.fromkeys(expanded(self, "attention_types")):
             if name not in _TYPES:
-                raise ConfigError(
-                    f"GPTNeoConfig: attention_types has {quoted(name)}; implemented: global, local"
-                )
+                raise ConfigError(f"attention_types has {quoted(name)}; implemented: global, local")
 
     @classmethod
     def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:

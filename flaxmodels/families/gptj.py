@@ -66,8 +66,8 @@ class GPTJConfig(GPTFields):
         super().validate()
         if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
             raise ConfigError(
-                f"GPTJConfig: rotary_dim is {self.rotary_dim}; expected an even number from 2 to "
-                f"the width of a head, {self.head_dim}"
+                f"rotary_dim is {self.rotary_dim}; expected an even number from 2 to the width of "
+                f"a head, {self.head_dim}"
             )
 
 

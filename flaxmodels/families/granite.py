@@ -38,9 +38,7 @@ class GraniteConfig(BiasedDecoderConfig):
     def validate(self) -> None:
         super().validate()
         if not self.logits_scaling:
-            raise ConfigError(
-                f"{type(self).__name__}: logits_scaling is 0; logits are divided by it"
-            )
+            raise ConfigError("logits_scaling is 0; logits are divided by it")
 
 
 __getattr__ = classes_of(GraniteConfig, parts=DECODER_CLASSES)

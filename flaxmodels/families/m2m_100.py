@@ -32,7 +32,7 @@ class M2M100Config(FairseqConfig):
     def validate(self) -> None:
         super().validate()
         if self.d_model < 4:
-            raise ConfigError(f"M2M100Config: d_model is {self.d_model}; sinusoids need at least 4")
+            raise ConfigError(f"d_model is {self.d_model}; sinusoids need at least 4")
         config_checks.padding_token(self)
 
 

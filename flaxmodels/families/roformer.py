@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from .. import blocks
 from .. import params as fp
 from ..config.config import FROM_OTHERS
-from ..core import outputs
 from ..core.model import by_config
 from ..models import config_checks, task_heads
 from ..models.encoder_decoders.positions import sinusoid_table
@@ -80,8 +79,8 @@ class LastMultipleChoice(heads.EncoderHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off what stands last, be it
     padding."""
 
-    def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
-        return self.classify(out.last_hidden_state[:, -1], 1)
+    def label(self, out, given, labels: int) -> jax.Array:
+        return self.classify(out.last_hidden_state[:, -1], labels)
 
 
 __getattr__ = classes_of(

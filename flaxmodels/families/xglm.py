@@ -58,7 +58,7 @@ class XGLMConfig(BartFields):
     def validate(self) -> None:
         super().validate()
         if self.d_model < 4:
-            raise ConfigError(f"XGLMConfig: d_model is {self.d_model}; sinusoids need at least 4")
+            raise ConfigError(f"d_model is {self.d_model}; sinusoids need at least 4")
 
 
 class XGLMBackbone(FairseqStack):

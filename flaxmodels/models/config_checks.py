@@ -25,9 +25,7 @@ def multiple(config: Config, name: str, of: str) -> None:
     """Refuses a field `name` that is not a multiple of field `of`."""
     value, unit = getattr(config, name), getattr(config, of)
     if unit < 1 or value % unit:
-        raise ConfigError(
-            f"{type(config).__name__}: {name} = {value} is not a multiple of {of} = {unit}"
-        )
+        raise ConfigError(f"{name} = {value} is not a multiple of {of} = {unit}")
 
 
 def even_share(config: Config) -> int:
@@ -44,7 +42,7 @@ def pruned_heads(config: Config) -> None:
     group = heads // config.num_key_value_heads
 
     def refuse(problem: str) -> None:
-        raise ConfigError(f"{type(config).__name__}: pruned_heads {problem}")
+        raise ConfigError(f"pruned_heads {problem}")
 
     for layer in config.pruned_heads:
         pruned: Any = config.pruned_heads[layer]  # whose type in flax allows for nested dicts
@@ -65,7 +63,7 @@ def pruned_heads(config: Config) -> None:
 def no_pruned_heads(config: Config, why: str) -> None:
     """Refuses `pruned_heads` of a family that cannot do without some, for a reason."""
     if config.pruned_heads:
-        raise ConfigError(f"{type(config).__name__}: pruned_heads is not implemented: {why}")
+        raise ConfigError(f"pruned_heads is not implemented: {why}")
 
 
 def joined_heads(config: Config) -> None:
@@ -79,8 +77,7 @@ def one_of(config: Config, name: str, known: Collection[str]) -> None:
     """Refuses a field `name` whose value is none of those that are known."""
     if (value := getattr(config, name)) not in known:
         raise ConfigError(
-            f"{type(config).__name__}: {name} = {shown(value)} is not implemented (implemented: "
-            f"{', '.join(known)})"
+            f"{name} = {shown(value)} is not implemented (implemented: {', '.join(known)})"
         )
 
 
@@ -93,8 +90,8 @@ def rotating_heads(config: Config) -> None:
     """Refuses heads of an odd width, of which no rotation turns all."""
     if config.head_dim % 2:
         raise ConfigError(
-            f"{type(config).__name__}: heads of {config.head_dim} numbers; rotary embedding turns "
-            "pairs of them, and needs an even head_dim"
+            f"heads of {config.head_dim} numbers; rotary embedding turns pairs of them, and needs "
+            "an even head_dim"
         )
 
 
@@ -102,6 +99,5 @@ def padding_token(config: Config) -> None:
     """Refuses a `pad_token_id` of None, where positions are counted from it on."""
     if config.pad_token_id is None:
         raise ConfigError(
-            f"{type(config).__name__}: pad_token_id is None, and positions begin after it; give "
-            "the id of the padding token"
+            "pad_token_id is None, and positions begin after it; give the id of the padding token"
         )

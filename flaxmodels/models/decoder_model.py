@@ -72,8 +72,8 @@ class DecoderFields(LayerKinds, rope_config.Rotary):
         qk_norm = self.style.qk_norm if self.pruned_heads else None
         if qk_norm is not None and qk_norm.over == "all":
             raise ConfigError(
-                f"{type(self).__name__}: pruned_heads: all heads are normed together, and what is "
-                "left of them would be other numbers"
+                "pruned_heads: all heads are normed together, and what is left of them would be "
+                "other numbers"
             )
         config_checks.activation(self, "hidden_act")
 

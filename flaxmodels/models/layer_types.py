@@ -35,7 +35,7 @@ def every(period: int | str, one: Json = FULL, others: Json = SLIDING, *, place:
     def rule(config: Config, layer: int) -> Json:
         size = getattr(config, period) if isinstance(period, str) else period
         if size is not None and size < 1:
-            raise ConfigError(f"{type(config).__name__}: {period} is {size}; expected at least 1")
+            raise ConfigError(f"{period} is {size}; expected at least 1")
         return one if size is not None and (layer - place) % size == 0 else others
 
     return rule
@@ -66,14 +66,9 @@ def expanded(config: Config, field: str) -> tuple[str, ...]:
                 # no more than the layers: a number out of a file may be any
                 names += period * min(max(repeats, 0), depth + 1)
             case _:
-                raise ConfigError(
-                    f"{type(config).__name__}: {field} has {shown(run)}; expected [names, repeats]"
-                )
+                raise ConfigError(f"{field} has {shown(run)}; expected [names, repeats]")
     if len(names) != depth:
-        raise ConfigError(
-            f"{type(config).__name__}: {field} = {shown(runs)} is not of num_hidden_layers = "
-            f"{depth} layers"
-        )
+        raise ConfigError(f"{field} = {shown(runs)} is not of num_hidden_layers = {depth} layers")
     return tuple(names)
 
 
@@ -119,8 +114,8 @@ class LayerKinds(Config):
             window = getattr(self, field, None)
             if window is not None and not 0 < window < 1 << 31:
                 raise ConfigError(
-                    f"{type(self).__name__}: {field} is {window}; a window holds the token itself "
-                    "and is below 2**31; null is for none"
+                    f"{field} is {window}; a window holds the token itself and is below 2**31; "
+                    "null is for none"
                 )
 
 
@@ -156,23 +151,23 @@ class LayerTypes(LayerKinds):
 
     def validate(self) -> None:
         super().validate()
-        name, depth = type(self).__name__, self.num_hidden_layers
+        depth = self.num_hidden_layers
         for field in self.per_layer:
             if len(values := getattr(self, field)) != depth:
                 raise ConfigError(
-                    f"{name}: {field} has {len(values)} values for num_hidden_layers = {depth}; "
-                    "give one for each layer, or null for the family's own pattern"
+                    f"{field} has {len(values)} values for num_hidden_layers = {depth}; give one "
+                    "for each layer, or null for the family's own pattern"
                 )
         known = (FULL, *self.windows)
         for kind, count in Counter(self.layer_types).items():
             if kind not in known:
                 raise ConfigError(
-                    f"{name}: layer_types has {quoted(kind)} in layer "
-                    f"{self.layer_types.index(kind)}; implemented: {some(known)}"
+                    f"layer_types has {quoted(kind)} in layer {self.layer_types.index(kind)}; "
+                    f"implemented: {some(known)}"
                 )
             if kind != FULL and getattr(self, self.windows[kind]) is None:
                 raise ConfigError(
-                    f"{name}: {count} of layer_types are {kind!r}, and {self.windows[kind]} is "
+                    f"{count} of layer_types are {kind!r}, and {self.windows[kind]} is "
                     f"{shown(None)}; give the window, or {FULL!r} for these layers"
                 )
 
@@ -214,7 +209,6 @@ def _depth(config: Config) -> int:
     depth = config.num_hidden_layers
     if depth > _MOST_LAYERS:
         raise ConfigError(
-            f"{type(config).__name__}: num_hidden_layers is {depth}; a model whose layers differ "
-            f"has at most {_MOST_LAYERS}"
+            f"num_hidden_layers is {depth}; a model whose layers differ has at most {_MOST_LAYERS}"
         )
     return depth

@@ -45,7 +45,7 @@ def check(
     """
 
     def refuse(problem: str) -> None:
-        raise ConfigError(f"{who}: rope_parameters {problem}")
+        raise ConfigError(f"{who} {problem}")
 
     kind = rope["rope_type"]
     if not isinstance(kind, str) or kind not in ROPE_TYPES:

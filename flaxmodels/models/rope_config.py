@@ -14,7 +14,6 @@ from ..params.errors import quoted, some, warn
 from . import rope_checks
 from .rope_checks import ORIGINAL
 
-_WHOLE = ("rope_parameters", "rope_scaling")
 _BESIDE = ("rope_theta", "partial_rotary_factor", ORIGINAL)  # where older files have them
 _TRAINED_SHORTER = ("llama3", "yarn", "longrope")
 _LONGEST_NAME = 200  # of a key that may be left out
@@ -169,7 +168,7 @@ class Rotary(Config):
                 max_positions=self.max_position_embeddings,
                 further=self.rope_rules.further,
                 parts="partial_rotary_factor" in default,
-                who=type(self).__name__ + (f" ({name})" if name != "default" else ""),
+                who="rope_parameters" + (f" of {name}" if name != "default" else ""),
             )
 
     @classmethod
@@ -181,11 +180,8 @@ class Rotary(Config):
         the reference, `rope_scaling` wins. What the type does not read is left out, with a warning.
         """
         values, rules = super().from_json_keys(values), cls.rope_rules
-        scaling, ropes = (
-            values.pop("rope_scaling", None),
-            rules.split(values.get("rope_parameters")),
-        )
-        if scaling:
+        ropes = rules.split(values.get("rope_parameters"))
+        if scaling := values.pop("rope_scaling", None):
             kept = {} if "default" in ropes else ropes.get(rules.first, {})
             ropes[rules.first] = kept | _mapping(scaling)
         if not any(ropes.values()):

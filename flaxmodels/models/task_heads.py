@@ -20,6 +20,15 @@ from .decoder import Inputs
 from .decoder_style import LogitStyle
 
 
+class HeadInputs(NamedTuple):
+    """What a head may read beside the output of its backbone: arguments of the model, as `Inputs`
+    describes them."""
+
+    input_ids: jax.Array | None
+    attention_mask: jax.Array | None
+    deterministic: bool
+
+
 class TaskHead(PretrainedModel):
     """A model made of a backbone, under the name `base_model_prefix`, and what follows it."""
 
@@ -49,14 +58,9 @@ class TaskHead(PretrainedModel):
             rate = cfg.hidden_dropout if "hidden_dropout" in cfg.names() else 0.1
         return nn.Dropout(rate)(x, deterministic=deterministic)
 
-
-class HeadInputs(NamedTuple):
-    """What a head may read beside the output of its backbone: arguments of the model, as `Inputs`
-    describes them."""
-
-    input_ids: jax.Array | None
-    attention_mask: jax.Array | None
-    deterministic: bool
+    def label(self, out: Any, given: HeadInputs, labels: int) -> jax.Array:
+        """Makes logits [B, labels] of sequences, of the backbone's `PooledOutput`."""
+        return self.classify(self.drop(out.pooler_output, given.deterministic), labels)
 
 
 class SimpleHead(TaskHead):
@@ -76,7 +80,11 @@ class SimpleHead(TaskHead):
 
     def head(self, base: nn.Module, out: Any, given: HeadInputs) -> outputs.Output:
         """Makes the model's output of the backbone's `BaseOutput`; makes its own submodules."""
-        raise TypeError(f"{type(self).__name__} defines no head")
+        return outputs.LogitsOutput.of(out, logits=self.logits(base, out, given))
+
+    def logits(self, base: nn.Module, out: Any, given: HeadInputs) -> jax.Array:
+        """Makes the logits of such an output."""
+        raise TypeError(f"{type(self).__name__} defines no logits")
 
 
 class Projection(NamedTuple):
@@ -212,9 +220,8 @@ class MaskedLM(VocabularyHead, SimpleHead):
 
     loss_kind = "masked_lm"
 
-    def head(self, base, out, given) -> outputs.LogitsOutput:
-        logits = self.vocabulary(base, out.last_hidden_state)
-        return outputs.LogitsOutput.of(out, logits=logits)
+    def logits(self, base, out, given) -> jax.Array:
+        return self.vocabulary(base, out.last_hidden_state)
 
 
 class LastTokenClassification(SimpleHead):
@@ -222,10 +229,9 @@ class LastTokenClassification(SimpleHead):
 
     loss_kind = "sequence_classification"
 
-    def head(self, base, out, given) -> outputs.LogitsOutput:
+    def logits(self, base, out, given) -> jax.Array:
         x = self._last_token(out.last_hidden_state, given.input_ids)
-        logits = self.classify(x, self.config.num_labels, "score", use_bias=False)
-        return outputs.LogitsOutput.of(out, logits=logits)
+        return self.classify(x, self.config.num_labels, "score", use_bias=False)
 
     def _last_token(self, x: jax.Array, input_ids: jax.Array | None) -> jax.Array:
         pad = self.config.pad_token_id
@@ -241,14 +247,13 @@ class LastTokenClassification(SimpleHead):
         return jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
 
 
-class PooledClassification(SimpleHead):
+class SequenceClassification(SimpleHead):
     """tokens [B, T] -> logits [B, labels], read off the pooled output of the backbone."""
 
     loss_kind = "sequence_classification"
 
-    def head(self, base, out, given) -> outputs.LogitsOutput:
-        x = self.drop(out.pooler_output, given.deterministic)
-        return outputs.LogitsOutput.of(out, logits=self.classify(x, self.config.num_labels))
+    def logits(self, base, out, given) -> jax.Array:
+        return self.label(out, given, self.config.num_labels)
 
 
 class OverChoices(PretrainedModel):
@@ -275,12 +280,8 @@ class MultipleChoice(TaskHead, OverChoices):
         lead, folded = fold_choices(tokens | inputs)
         out = self.base()(**folded)
         ids, mask = folded["input_ids"], folded["attention_mask"]
-        logits = self.choose(out, HeadInputs(ids, mask, inputs.get("deterministic", True)))
+        logits = self.label(out, HeadInputs(ids, mask, inputs.get("deterministic", True)), 1)
         return outputs.LogitsOutput.of(out, logits=logits.reshape(lead))
-
-    def choose(self, out: Any, given: HeadInputs) -> jax.Array:
-        """Makes a logit [B * C, 1] of each choice of the backbone's output."""
-        return self.classify(self.drop(out.pooler_output, given.deterministic), 1)
 
 
 class TokenClassification(SimpleHead):
@@ -289,10 +290,9 @@ class TokenClassification(SimpleHead):
     loss_kind = "token_classification"
     classifier_name: ClassVar[str] = "classifier"
 
-    def head(self, base, out, given) -> outputs.LogitsOutput:
+    def logits(self, base, out, given) -> jax.Array:
         x = self.drop(out.last_hidden_state, given.deterministic)
-        logits = self.classify(x, self.config.num_labels, self.classifier_name)
-        return outputs.LogitsOutput.of(out, logits=logits)
+        return self.classify(x, self.config.num_labels, self.classifier_name)
 
 
 class QuestionAnswering(SimpleHead):
@@ -301,9 +301,12 @@ class QuestionAnswering(SimpleHead):
     loss_kind = "question_answering"
 
     def head(self, base, out, given) -> outputs.QuestionAnsweringOutput:
-        logits = self.classify(out.last_hidden_state, 2, "qa_outputs")
+        logits = self.logits(base, out, given)
         start, end = logits[..., 0], logits[..., 1]
         return outputs.QuestionAnsweringOutput.of(out, start_logits=start, end_logits=end)
+
+    def logits(self, base, out, given) -> jax.Array:
+        return self.classify(out.last_hidden_state, 2, "qa_outputs")
 
 
 DECODER_HEADS: dict[str, type[TaskHead]] = {

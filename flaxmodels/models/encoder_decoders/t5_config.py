@@ -90,22 +90,21 @@ class T5Fields(LayerKinds):
 
     def validate(self) -> None:
         super().validate()
-        name, buckets = type(self).__name__, self.relative_attention_num_buckets
+        buckets = self.relative_attention_num_buckets
         if buckets < 4:
             raise ConfigError(
-                f"{name}: relative_attention_num_buckets is {buckets}; there are at least 4, for "
-                "near and far on either side"
+                f"relative_attention_num_buckets is {buckets}; there are at least 4, for near and "
+                "far on either side"
             )
         if not buckets // 2 < self.relative_attention_max_distance <= _FARTHEST:
             raise ConfigError(
-                f"{name}: relative_attention_max_distance is "
-                f"{self.relative_attention_max_distance}; expected more than half of the {buckets} "
-                f"buckets, and at most {_FARTHEST}"
+                f"relative_attention_max_distance is {self.relative_attention_max_distance}; "
+                f"expected more than half of the {buckets} buckets, and at most {_FARTHEST}"
             )
         if self.act not in config_checks.ACTIVATIONS:
             raise ConfigError(
-                f"{name}: feed_forward_proj is {shown(self.feed_forward_proj)}; expected the name "
-                f"of an activation, with 'gated-' before it or not: "
+                f"feed_forward_proj is {shown(self.feed_forward_proj)}; expected the name of an "
+                "activation, with 'gated-' before it or not: "
                 f"{', '.join(config_checks.ACTIVATIONS)}"
             )
         why = (
@@ -122,8 +121,8 @@ class T5Fields(LayerKinds):
         for key, value in given.items():
             if isinstance(said, str) and value != _parts(said)[key]:
                 raise ConfigError(
-                    f"{cls.__name__}: {key} is {shown(value)}, and feed_forward_proj is "
-                    f"{shown(said)}, which is another MLP"
+                    f"{key} is {shown(value)}, and feed_forward_proj is {shown(said)}, which is "
+                    "another MLP"
                 )
         return values
 

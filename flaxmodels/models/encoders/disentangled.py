@@ -20,6 +20,7 @@ from ...documents.json_values import ConfigError, Json
 from .. import config_checks, task_heads
 from ..base import PretrainedModel
 from ..layer_types import FULL
+from ..task_heads import HeadInputs
 from .branch import Branch, Part, at, grown
 from .fields import SizeFields
 from .heads import ENCODER_CLASSES, EncoderHead, MaskedLM
@@ -114,14 +115,13 @@ class DisentangledFields(SizeFields):
 
     def validate(self) -> None:
         super().validate()
-        name = type(self).__name__
         config_checks.activation(self, "pooler_hidden_act")
         if odd := [kind for kind in self.pos_att_type or () if kind not in SCORES]:
-            raise ConfigError(f"{name}: pos_att_type has {odd[0]!r}; expected {', '.join(SCORES)}")
+            raise ConfigError(f"pos_att_type has {odd[0]!r}; expected {', '.join(SCORES)}")
         widths = {"embedding_size": self.hidden_size, "pooler_hidden_size": self.hidden_size}
         for key, width in (widths | {"attention_head_size": self.head_dim}).items():
             if self.extra.get(key, width) != width:
-                raise ConfigError(f"{name}: {key} is {self.extra[key]}; implemented is {width}")
+                raise ConfigError(f"{key} is {self.extra[key]}; implemented is {width}")
 
     @classmethod
     def from_json_keys(cls, values: dict[str, Json]) -> dict[str, Json]:
@@ -237,30 +237,23 @@ class LegacyMaskedLM(MaskedLM):
 class ContextHead(EncoderHead):
     """A classifier of the first token, which goes through a layer of the head's."""
 
-    def logits(self, x: jax.Array, labels: int, deterministic: bool) -> jax.Array:
-        """Projects the first of x [B, T, D] to logits [B, labels]."""
+    def label(self, out: outputs.BaseOutput, given: HeadInputs, labels: int) -> jax.Array:
         cfg = self.config
         pooler = grown(self, {"pooler/dense": self.linear(cfg.hidden_size)})
-        x = nn.Dropout(cfg.pooler_dropout)(x[:, 0], deterministic=deterministic)
-        x = blocks.ACTIVATIONS[cfg.pooler_hidden_act](pooler.at("pooler/dense")(x))
-        return self.classify(self.drop(x, deterministic), labels)
+        drop = nn.Dropout(cfg.pooler_dropout, deterministic=given.deterministic)
+        x = pooler.at("pooler/dense")(drop(out.last_hidden_state[:, 0]))
+        x = blocks.ACTIVATIONS[cfg.pooler_hidden_act](x)
+        return self.classify(self.drop(x, given.deterministic), labels)
 
 
-class SequenceClassification(ContextHead, task_heads.SimpleHead):
+class SequenceClassification(ContextHead, task_heads.SequenceClassification):
     """tokens [B, T] -> logits [B, labels]."""
 
     loss_kind = "distribution_classification"
 
-    def head(self, base, out, given) -> outputs.LogitsOutput:
-        logits = self.logits(out.last_hidden_state, self.config.num_labels, given.deterministic)
-        return outputs.LogitsOutput.of(out, logits=logits)
-
 
 class MultipleChoice(ContextHead, task_heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C]."""
-
-    def choose(self, out: outputs.BaseOutput, given: task_heads.HeadInputs) -> jax.Array:
-        return self.logits(out.last_hidden_state, 1, given.deterministic)
 
 
 class TokenClassification(EncoderHead, task_heads.TokenClassification):

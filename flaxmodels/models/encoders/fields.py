@@ -105,9 +105,7 @@ class DecodingFields(SizeFields):
     def validate(self) -> None:
         super().validate()
         if self.add_cross_attention and not self.is_decoder:
-            raise ConfigError(
-                f"{type(self).__name__}: add_cross_attention is for a decoder; set is_decoder"
-            )
+            raise ConfigError("add_cross_attention is for a decoder; set is_decoder")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from ...core.model import by_config
 from ...documents.json_values import ConfigError
 from .. import task_heads
 from ..base import PretrainedModel
+from ..task_heads import HeadInputs
 from .branch import Branch, Part, Vector, grown
 from .model import EncoderPretrained, PooledEncoderModel
 from .style import ClassifierNames
@@ -100,14 +101,8 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
         return self.predict(grown(self, self.prediction_parts()), base, x)
 
 
-class MaskedLM(PredictionHead, task_heads.SimpleHead):
+class MaskedLM(PredictionHead, task_heads.MaskedLM):
     """tokens [B, T] -> logits [B, T, V] of the token in each place."""
-
-    loss_kind = "masked_lm"
-
-    def head(self, base, out, given) -> outputs.LogitsOutput:
-        logits = self.vocabulary(base, out.last_hidden_state)
-        return outputs.LogitsOutput.of(out, logits=logits)
 
 
 class PreTraining(PredictionHead, task_heads.SimpleHead):
@@ -142,32 +137,26 @@ class CausalLM(PredictionHead, task_heads.CausalLM):
             )
 
 
-def classified(
-    head: EncoderHead, names: ClassifierNames, x: jax.Array, labels: int, deterministic: bool
-) -> jax.Array:
-    """Projects x [B, D] to logits [B, labels] by two layers; the head's compact method calls it."""
-    cfg = head.config
-    parts = {
-        names.dense: head.linear(cfg.hidden_size),
-        names.out: head.linear(labels, ("embed", "labels")),
-    }
-    modules = grown(head, parts)
-    x = head.drop(x, deterministic) if names.drop_first else x
-    x = blocks.ACTIVATIONS[names.act or cfg.style.act](modules.at(names.dense)(x))
-    return modules.at(names.out)(head.drop(x, deterministic))
+class FirstTokenHead(EncoderHead):
+    """A head that labels sequences by two layers on their first tokens, `classifier`."""
 
-
-class FirstTokenClassification(EncoderHead, task_heads.SimpleHead):
-    """tokens [B, T] -> logits [B, labels], read off the first token by two layers,
-    `classifier`."""
-
-    loss_kind = "sequence_classification"
     classifier: ClassVar[ClassifierNames] = ClassifierNames()
 
-    def head(self, base, out, given) -> outputs.LogitsOutput:
-        x = out.last_hidden_state[:, 0]
-        x = classified(self, self.classifier, x, self.config.num_labels, given.deterministic)
-        return outputs.LogitsOutput.of(out, logits=x)
+    def label(self, out: outputs.BaseOutput, given: HeadInputs, labels: int) -> jax.Array:
+        cfg, names, x = self.config, self.classifier, out.last_hidden_state[:, 0]
+        parts = {
+            names.dense: self.linear(cfg.hidden_size),
+            names.out: self.linear(labels, ("embed", "labels")),
+        }
+        modules = grown(self, parts)
+        x = self.drop(x, given.deterministic) if names.drop_first else x
+        x = blocks.ACTIVATIONS[names.act or cfg.style.act](modules.at(names.dense)(x))
+        return modules.at(names.out)(self.drop(x, given.deterministic))
+
+
+class FirstTokenClassification(FirstTokenHead, task_heads.SequenceClassification):
+    """tokens [B, T] -> logits [B, labels], read off the first token by two layers,
+    `classifier`."""
 
 
 class TokenClassification(EncoderHead, task_heads.TokenClassification):
@@ -178,7 +167,7 @@ class QuestionAnswering(EncoderHead, task_heads.QuestionAnswering):
     """tokens [B, T] -> logits [B, T] of the first and of the last token of the answer."""
 
 
-class PooledClassification(EncoderHead, task_heads.PooledClassification):
+class PooledClassification(EncoderHead, task_heads.SequenceClassification):
     """tokens [B, T] -> logits [B, labels], read off the pooled output of the backbone."""
 
     pooling = True
