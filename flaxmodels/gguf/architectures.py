@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from ..documents.json_values import Json
 from ..params.formats import Tensor
+from ..registry import FAMILIES
 from . import names, undo
 from .keys import Keys
 from .rope import partial_rope_of, rope_of
@@ -24,7 +25,7 @@ class Architecture:
 
     Attributes:
         model_type: of `config.json`.
-        model_class: the class that `architectures` of `config.json` names.
+        serves: the auto class whose class of the family `architectures` of `config.json` names.
         integers, numbers: {key of the metadata: key of `config.json`}, all of which must be there.
         names: {module of the file: module of PyTorch}, "*" for the number of a layer.
         changes: {end of the name of a module of the file: what is undone}.
@@ -33,13 +34,18 @@ class Architecture:
     """
 
     model_type: str
-    model_class: str
+    serves: str = "AutoModelForCausalLM"
     integers: Mapping[str, str]
     numbers: Mapping[str, str]
     names: Mapping[str, str]
     changes: Mapping[str, Change] = dataclasses.field(default_factory=dict)
     more: tuple[Callable[[Keys], Mapping[str, Json]], ...] = ()
     backbone: str = "model."
+
+    @property
+    def model_class(self) -> str | None:
+        """The class that `architectures` of `config.json` names."""
+        return FAMILIES[self.model_type].serving(self.serves)
 
 
 _SIZES = {
@@ -135,7 +141,9 @@ def _t5(keys: Keys) -> dict[str, Json]:
     tensors = keys.gguf.tensors
     if "enc.blk.0.ffn_gate.weight" not in tensors:
         keys.refuse("feed_forward_length", "that of an MLP with a gate, as of T5 1.1 and Flan")
+    head = "ForConditionalGeneration" if "dec.output_norm.weight" in tensors else "EncoderModel"
     values: dict[str, Json] = {
+        "architectures": [f"T5{head}"],
         "num_heads": keys.heads,
         "feed_forward_proj": "gated-gelu",
         "num_decoder_layers": keys.whole("decoder_block_count", keys.whole("block_count")),
@@ -143,14 +151,12 @@ def _t5(keys: Keys) -> dict[str, Json]:
     if "decoder_start_token_id" in keys:
         values["decoder_start_token_id"] = keys.whole("decoder_start_token_id")
     if "enc.blk.1.attn_rel_b.weight" in tensors:
-        head = "ForConditionalGeneration" if "dec.output_norm.weight" in tensors else "EncoderModel"
         values |= {"model_type": "umt5", "architectures": [f"UMT5{head}"]}
     return values
 
 
 LLAMA = Architecture(
     model_type="llama",
-    model_class="LlamaForCausalLM",
     integers=_SIZES,
     numbers=_RMS,
     names=names.LLAMA,
@@ -159,13 +165,10 @@ LLAMA = Architecture(
 )
 _QWEN = dataclasses.replace(LLAMA, changes={}, more=(_heads, rope_of))
 _GEMMA = dataclasses.replace(
-    LLAMA,
-    names=names.GEMMA2,
-    changes=dict.fromkeys(names.NORMS, undo.plus_one),
+    LLAMA, names=names.GEMMA2, changes=dict.fromkeys(names.NORMS, undo.plus_one)
 )
 _BLOOM = Architecture(
     model_type="bloom",
-    model_class="BloomForCausalLM",
     integers={"block_count": "n_layer", "embedding_length": "hidden_size"},
     numbers={"attention.layer_norm_epsilon": "layer_norm_epsilon"},
     names=names.BLOOM,
@@ -176,7 +179,7 @@ _BLOOM = Architecture(
 
 _T5 = Architecture(
     model_type="t5",
-    model_class="T5ForConditionalGeneration",
+    serves="AutoModelForSeq2SeqLM",
     integers={
         "context_length": "n_positions",
         "block_count": "num_layers",
@@ -193,30 +196,18 @@ _T5 = Architecture(
 
 ARCHITECTURES = {
     "llama": LLAMA,
-    "qwen2": dataclasses.replace(_QWEN, model_type="qwen2", model_class="Qwen2ForCausalLM"),
-    "qwen3": dataclasses.replace(
-        _QWEN,
-        model_type="qwen3",
-        model_class="Qwen3ForCausalLM",
-        names=names.QWEN3,
-    ),
-    "gemma2": dataclasses.replace(
-        _GEMMA,
-        model_type="gemma2",
-        model_class="Gemma2ForCausalLM",
-        more=(_heads, rope_of, _gemma2),
-    ),
+    "qwen2": dataclasses.replace(_QWEN, model_type="qwen2"),
+    "qwen3": dataclasses.replace(_QWEN, model_type="qwen3", names=names.QWEN3),
+    "gemma2": dataclasses.replace(_GEMMA, model_type="gemma2", more=(_heads, rope_of, _gemma2)),
     "gemma3": dataclasses.replace(
         _GEMMA,
         model_type="gemma3_text",
-        model_class="Gemma3ForCausalLM",
         names=names.GEMMA3,
         more=(_heads, rope_of, _gemma3),
     ),
     "phi3": dataclasses.replace(
         LLAMA,
         model_type="phi3",
-        model_class="Phi3ForCausalLM",
         names=names.PHI3,
         changes={},
         more=(_heads, partial_rope_of, _window),
@@ -224,20 +215,17 @@ ARCHITECTURES = {
     "starcoder2": dataclasses.replace(
         _QWEN,
         model_type="starcoder2",
-        model_class="Starcoder2ForCausalLM",
         numbers={"attention.layer_norm_epsilon": "norm_epsilon"},
         names=names.STARCODER2,
     ),
     "stablelm": dataclasses.replace(
         _QWEN,
         model_type="stablelm",
-        model_class="StableLmForCausalLM",
         numbers={"attention.layer_norm_epsilon": "layer_norm_eps"},
         more=(_heads, partial_rope_of, _stablelm),
     ),
     "gpt2": Architecture(
         model_type="gpt2",
-        model_class="GPT2LMHeadModel",
         integers={
             "context_length": "n_positions",
             "block_count": "n_layer",
@@ -256,11 +244,10 @@ ARCHITECTURES = {
     "falcon": dataclasses.replace(
         _BLOOM,
         model_type="falcon",
-        model_class="FalconForCausalLM",
         integers=_SIZES | {"feed_forward_length": "ffn_hidden_size"},
         more=(_falcon, rope_of),
     ),
     "t5": _T5,
-    "t5encoder": dataclasses.replace(_T5, model_class="T5EncoderModel"),
+    "t5encoder": _T5,
 }
 """{general.architecture of the metadata: how it is read}."""
