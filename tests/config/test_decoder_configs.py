@@ -371,7 +371,7 @@ def test_a_part_of_a_head():
         (
             Gemma3,
             {"rope_parameters": {FULL: {"rope_type": "spiral"}}},
-            "full_attention.: rope_para",
+            "rope_parameters of full_attention has",
         ),
         (Parts, {"rope_parameters": {FULL: {"rope_theta": 3.0}}}, "full_attention"),
     ],
