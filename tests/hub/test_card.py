@@ -38,14 +38,17 @@ def code_of(text: str) -> str:
     return block
 
 
-@some_of(
-    "golden",
-    [*CLASSES],
-    "llama-causal-lm",
-    "gpt2-double-heads",
-    "bert-masked-lm",
-    "bert-sequence-classification",
-)
+@pytest.mark.parametrize("golden", CLASSES)
+def test_T8_the_task_is_that_of_the_class(golden, tmp_path):
+    folder = str(GOLDENS / golden / "checkpoint")
+    cls = auto.architecture(folder)
+    config = fm.AutoConfig.from_pretrained(folder)
+    data = parsed(fm.create_model_card(cls(config), tmp_path, "name").read_text())
+    assert data.get("pipeline_tag") == CLASSES[golden]
+
+
+# One that generates, and one that does not.
+@some_of("golden", [*CLASSES], "llama-causal-lm", "bert-masked-lm")
 def test_T8_the_snippet_of_a_pushed_card_runs(logged_in, golden):
     folder = str(GOLDENS / golden / "checkpoint")
     model, params = auto.architecture(folder).from_pretrained(folder, progress=False)

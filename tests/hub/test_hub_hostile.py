@@ -21,6 +21,7 @@ from _downloads import (
     refused,
     three_shards,
 )
+from _turns import in_turn
 from loopback import Fault
 
 import flaxmodels as fm
@@ -334,8 +335,7 @@ def test_a_redirect_to_this_machine_s_files(file, hub, nothing_else):
     refused(NAME, match="file://|not a Hub")
 
 
-@pytest.mark.parametrize("after", [0, 1])
-@pytest.mark.parametrize("file", [CONFIG, SECOND])
+@in_turn("file", [CONFIG, SECOND], "after", [0, 1])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_body_without_end(packed, file, after, hub, nothing_else, tmp_path):
     """What is more than the listing says is not written, packed or not."""

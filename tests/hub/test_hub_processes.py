@@ -9,6 +9,7 @@ import _children
 import pytest
 from _downloads import NAME, SHARDS, files_of
 from _paths import SHARDED
+from _turns import some_of
 from loopback import Fault
 from loopback.client import hub_environment
 
@@ -95,7 +96,8 @@ def test_P13_15_all_take_the_commit_of_the_first(hub, commit, tmp_path):
     assert [sorted({*SHARDS} & {*names}) for names in kept] == [[*SHARDS[:2], SHARDS[3]], SHARDS]
 
 
-@pytest.mark.parametrize("what", ["listing", "shard"])
+# An error of process 0 is raised by both in the push of tests/hub/test_push.py, too.
+@some_of("what", ["listing", "shard"], "shard")
 def test_R6_the_error_of_one_is_raised_by_all(what, hub, commit, tmp_path):
     """Process 0 alone asks for the branch; process 1 alone needs the third shard."""
     if what == "listing":

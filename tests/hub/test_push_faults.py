@@ -85,7 +85,9 @@ PASSING = {
 
 # The same answers, at another step of a push.
 _AS_OTHERS = {"create reset", "preupload 500", "PUT 500 once", "commit 429", "commit 412"}
+_AS_OTHERS |= {"info 503", "preupload reset", "batch 502", "verify 500", "commit is made, 409"}
 _FAIL_AS_OTHERS = {"preupload 500", "commit reset", "commit 401"}
+_FAIL_AS_OTHERS |= {"preupload page", "PUT 500", "verify 404", "commit 400"}
 
 
 @some_of("name", [*PASSING], *(PASSING.keys() - _AS_OTHERS))
@@ -345,7 +347,7 @@ model.push_to_hub(params, "org/name", max_shard_size="20KB", progress=False)
 """
 
 
-@pytest.mark.parametrize("at", ["PUT", "COMMIT"])
+@some_of("at", ["PUT", "COMMIT"], "COMMIT")
 def test_kill_9_in_the_middle(pushed, tmp_path, at):
     hub, before = pushed[0], pushed[0].head(REPO)
     child: list[_children.Child] = []

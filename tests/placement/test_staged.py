@@ -60,8 +60,9 @@ def test_P13_18_staged_is_the_same(family):
     model, params = table.load(table.table.main)
     inputs = table.inputs(table.table.main)
     placed = staged(model, params)
-    want = applied(model, params, **inputs)
-    same(want, model.apply({"params": placed}, **inputs))
+    of_layers = tuple(name for name in table.expected(table.table.main) if "." in name)
+    have = model.apply({"params": placed}, **inputs)
+    table.check(table.table.main, have, leave=(" ", *of_layers))
     if model.can_generate():
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         told = {"max_new_tokens": 4}

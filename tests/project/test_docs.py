@@ -5,6 +5,7 @@ import functools
 import importlib
 import inspect
 import re
+from collections.abc import Iterator
 
 import pytest
 from _paths import ROOT
@@ -27,9 +28,15 @@ def documentation(path) -> str:
     """The text of a page, or the docstrings of a module."""
     if path.suffix != ".py":
         return path.read_text()
-    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
-    nodes = [node for node in ast.walk(tree(path)) if isinstance(node, kinds)]
-    return "\n".join(ast.get_docstring(node) or "" for node in nodes)
+    return "\n".join(docstrings(tree(path)))
+
+
+def docstrings(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> Iterator[str]:
+    """Those of a module or what stands in it, without a look at what is no definition."""
+    yield ast.get_docstring(node) or ""
+    for inside in node.body:
+        if isinstance(inside, ast.ClassDef | ast.FunctionDef):
+            yield from docstrings(inside)
 
 
 @functools.cache

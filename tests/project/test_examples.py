@@ -100,7 +100,7 @@ def test_pretrain_goes_on_where_it_was_cut_off(tmp_path, monkeypatch, capsys):
         pytest.param(summarize, "overlap", [*SMALL, "--devices", "1"], marks=pytest.mark.soak),
         pytest.param(distil, "loss", ["--devices", "2"], marks=pytest.mark.soak),
         pytest.param(distil, "loss", ["--alone", "--devices", "2"], marks=pytest.mark.soak),
-        (dpo, "preferred", ["--devices", "1"]),
+        pytest.param(dpo, "preferred", ["--devices", "1"], marks=pytest.mark.soak),
     ],
 )
 def test_each_program_prints_a_measure_and_its_baseline(program, metric, how, bundled, capsys):

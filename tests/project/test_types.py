@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from _paths import ROOT
+from _turns import some_of
 
 USER = ROOT / "tests" / "helpers" / "_user_script.py"
 SNIPPETS = ("README.md", "docs/migration.md", "docs/hub.md")
@@ -38,14 +39,21 @@ def typed_snippets(page: str) -> str:
     return "\n".join(lines)
 
 
-def test_D10_pyright_knows_a_users_script_and_the_snippets(tmp_path):
+def scripts(what: str) -> dict[str, str]:
+    if what == "a script":
+        return {"user": USER.read_text()}
+    return {f"{Path(page).stem.lower()}_snippets": typed_snippets(page) for page in SNIPPETS}
+
+
+# The script has loads of each kind; the snippets run in other tests.
+@some_of("what", ["a script", "snippets"], "a script")
+def test_D10_pyright_knows_a_users_script_and_the_snippets(what, tmp_path):
     installed, project = tmp_path / "installed", tmp_path / "project"
     install(installed)
     assert (installed / "flaxmodels" / "py.typed").exists()
     project.mkdir()
-    (project / "user.py").write_text(USER.read_text())
-    for page in SNIPPETS:
-        (project / f"{Path(page).stem.lower()}_snippets.py").write_text(typed_snippets(page))
+    for name, code in scripts(what).items():
+        (project / f"{name}.py").write_text(code)
     run = subprocess.run(
         [Path(sys.executable).with_name("pyright"), "--pythonpath", sys.executable],
         cwd=project,

@@ -51,7 +51,6 @@ MESHES = {
 }
 # Others of Llama are compared where their collectives are counted.
 BY_DEFAULT = {
-    ("llama", "replicated", "loop"),
     ("llama", "tensor", "loop"),
     ("gemma3_text", "fsdp", "scan"),
     ("falcon", "sequence", "scan"),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _drawn import applied, params_of, tiny_llama
+from _drawn import params_of, tiny_llama
 from jax.sharding import PartitionSpec as P
 
 import flaxmodels as fm
@@ -35,9 +35,12 @@ def model_of(tied=False, **fields):
 
 
 def loss(model):
+    """A function of params -> (loss, logits)."""
+
     def of(params):
-        scores = jax.nn.log_softmax(model.apply({"params": params}, IDS).logits)[:, :-1]
-        return -jnp.take_along_axis(scores, IDS[:, 1:, None], axis=-1).mean()
+        logits = model.apply({"params": params}, IDS).logits
+        scores = jax.nn.log_softmax(logits)[:, :-1]
+        return -jnp.take_along_axis(scores, IDS[:, 1:, None], axis=-1).mean(), logits
 
     return of
 
@@ -55,8 +58,9 @@ def test_padding_changes_no_number(tmp_path, tied):
     assert table.shape == (64, 32) and table.sharding.spec == P("tensor", None)
     assert not np.asarray(table)[V:].any()
 
-    (value, gradient), (want, wanted) = (
-        jax.jit(jax.value_and_grad(loss(m)))(p) for m, p in ((model, placed), (plain, params))
+    ((value, logits), gradient), ((want, expected), wanted) = (
+        jax.jit(jax.value_and_grad(loss(m), has_aux=True))(p)
+        for m, p in ((model, placed), (plain, params))
     )
     np.testing.assert_allclose(value, want, rtol=1e-5)
     assert not np.asarray(gradient["model"]["embed_tokens"]["embedding"])[V:].any()
@@ -64,24 +68,34 @@ def test_padding_changes_no_number(tmp_path, tied):
     for have, one in zip(jax.tree.leaves(cut), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(have, one, atol=1e-6)
 
-    expected = applied(plain, params, IDS).logits
-    for apply in (jax.jit(model.apply), model.apply):
-        logits = apply({"params": placed}, IDS).logits
-        assert logits.shape == (4, 8, V)
-        np.testing.assert_allclose(logits, expected, atol=1e-6)
+    by_operations = [model.apply({"params": placed}, IDS).logits] if tied else []
+    for found in (logits, *by_operations):
+        assert found.shape == (4, 8, V)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
     model.save_pretrained(placed, tmp_path / "two")
     again = fm.LlamaForCausalLM.from_pretrained(tmp_path / "two")[1]
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), again, params))
 
 
-def test_padding_is_generated_past():
-    plain = model_of()
+@pytest.fixture(scope="module")
+def drawn():
+    """(model, params) that are padded, and the params without the padding."""
     with pytest.warns(UserWarning, match="replicated: 2 kv_heads"):
         model = model_of(uneven=UNEVEN)
         placed = model.init_params(jax.random.key(0), MESH)
+    return model, placed, jax.tree.map(np.asarray, model.cut(placed))
+
+
+def test_padding_is_drawn_and_cut(drawn):
+    _, placed, params = drawn
     assert placed["lm_head"]["kernel"].shape == (32, 64)
-    params = jax.tree.map(np.asarray, model.cut(placed))
     assert params["lm_head"]["kernel"].shape == (32, V)
+
+
+@pytest.mark.soak  # the logits of `test_padding_changes_no_number` end before the padding
+def test_padding_is_generated_past(drawn):
+    model, placed, params = drawn
+    plain = model_of()
     told = {"max_new_tokens": 3, "do_sample": True, "key": jax.random.key(1)}
     have, want = (m.generate(p, IDS[:2, :4], **told) for m, p in ((model, placed), (plain, params)))
     assert (have.sequences == want.sequences).all()
@@ -96,7 +110,8 @@ def test_padding_moves_nothing():
     params = placed.structure.unflatten(
         jax.ShapeDtypeStruct(row.stored, row.dtype, sharding=row.sharding) for row in placed.rows
     )
-    found = fs.collectives(jax.jit(loss(model)).lower(params).compile(), MESH)
+    program = jax.jit(lambda params: loss(model)(params)[0])
+    found = fs.collectives(program.lower(params).compile(), MESH)
     assert {one.kind for one in found} == {"all-reduce"}
     assert max(one.nbytes for one in found) == 4 * 8 * 32 * 4
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _adapted import DORA, IA3, IDS, LORA, TABLE, Model, adapted, base, drawn, run, stacked
+from _turns import some_of
 
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
@@ -18,8 +19,11 @@ KEY = jax.random.key(0)
 LOHA = {"peft_type": "LOHA", "r": 2, "alpha": 3, "target_modules": ["up", "down"]}
 
 
-@pytest.mark.parametrize(
-    "config", [LORA, DORA, IA3, TABLE, LOHA], ids="lora dora ia3 table loha".split()
+# DoRA is LoRA and more; LoHa's products are compared in tests/params/adapters/test_layers.py.
+@some_of(
+    "config",
+    {"lora": LORA, "dora": DORA, "ia3": IA3, "table": TABLE, "loha": LOHA},
+    *("dora", "ia3", "table"),
 )
 def test_it_begins_as_nothing_and_layers_are_the_same_stacked(config):
     params = fp.lora_init(KEY, base(), config)

@@ -29,7 +29,7 @@ def every(alone):
     return params
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_each_row_runs_with_its_own_in_one_program(alone, every, scan):
     outs = {name: run(params) for name, params in alone.items()} | {None: run(base())}
     expected = np.stack([outs[name][i] for i, name in enumerate(CHOICE)])
