@@ -18,7 +18,6 @@ join()
 plans.limits_of = lambda _: Limits(8 << 10, 8 << 10, 256)
 rules = (("vocab", None), *fs.DEFAULT_RULES)
 meshes = {
-    "fsdp": (fs.make_mesh(fsdp=4), rules),
     "tensor": (fs.make_mesh(fsdp=2, tensor=2), rules),
     "stage": (fs.make_mesh(stage=2, fsdp=2), (("layers", "stage"), *rules)),
 }
@@ -45,7 +44,7 @@ def same(one, two):
         np.array_equal(np.asarray(a.data), np.asarray(b.data)) for a, b in pairs
     )
 
-for name, scan in (("fsdp", False), ("tensor", False), ("tensor", True), ("stage", True)):
+for name, scan in (("tensor", False), ("tensor", True), ("stage", True)):
     device, host = loaded(name, "device", scan), loaded(name, "host", scan)
     (plan, read), _ = made[-2:]
     chunked = sum(leaf.route.kind == "device" for leaf in plan.leaves)
@@ -67,7 +66,7 @@ for fault, harm in (("error", broken), ("kill", lambda: os.kill(os.getpid(), 9))
     say(fault, said_of(lambda: bool(loaded("tensor", "device", False))))
     Tensor.fill = fill
 """
-CASES = ("fsdp False", "tensor False", "tensor True", "stage True")
+CASES = ("tensor False", "tensor True", "stage True")  # one axis: test_four_processes.py
 
 
 @pytest.fixture(scope="module")

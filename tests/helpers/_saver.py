@@ -18,6 +18,7 @@ import functools
 import itertools
 import json
 import os
+import pickle
 import random
 import signal
 import sys
@@ -53,9 +54,10 @@ PARENT = os.getpid()
 
 @functools.cache
 def model_of(golden: str) -> fm.LlamaForCausalLM:
-    """The model, which never traces again: children must not, and each run need not."""
+    """The model, which traces in a child: tracing starts XLA's threads, and a fork while one of
+    them holds a lock leaves a child that waits for it without end."""
     model = fm.LlamaForCausalLM(fm.LlamaConfig.from_pretrained(golden))
-    template = model.abstract_params()
+    template = pickle.loads(said_by_child(lambda: pickle.dumps(model.abstract_params())))
     fm.LlamaForCausalLM.abstract_params = lambda self, param_dtype=None: template
     return model
 
@@ -109,14 +111,7 @@ class Saver:
         return int(values.pop())
 
     def _found_by_child(self) -> int:
-        read, write = os.pipe()
-        process = child(lambda: os.write(write, str(self.found()).encode()))
-        os.close(write)
-        with open(read) as said:
-            text = said.read()
-        os.waitpid(process, 0)
-        assert text, "no whole checkpoint, see the traceback"
-        return int(text)
+        return int(said_by_child(lambda: str(self.found()).encode()))
 
     def fresh(self) -> None:
         """An old checkpoint of zeros."""
@@ -140,7 +135,10 @@ class Saver:
 
 
 def child(action: Callable[[], object]) -> int:
-    """Runs `action` in a child -> its process id."""
+    """Runs `action` in a child -> its process id. Threads that were joined may still be ending,
+    with locks that nobody would let go of in the child: they are waited for."""
+    while len(os.listdir("/proc/self/task")) > 1:
+        time.sleep(0.001)
     process = os.fork()
     if process:
         return process
@@ -154,6 +152,18 @@ def child(action: Callable[[], object]) -> int:
     except BaseException:
         traceback.print_exc()
         os._exit(2)
+
+
+def said_by_child(action: Callable[[], bytes]) -> bytes:
+    """Returns what `action` returns in a child."""
+    read, write = os.pipe()
+    process = child(lambda: os.write(write, action()))
+    os.close(write)
+    with open(read, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(process, 0)
+    assert said, "the child failed, see the traceback"
+    return said
 
 
 def at_call(index: int, action) -> None:
@@ -325,6 +335,7 @@ def run(
 
 if __name__ == "__main__":
     tqdm.set_lock(threading.RLock())  # its own is shared with forked children, which are killed
+    tqdm.monitor_interval = 0  # no thread
     if sys.argv[1] == "serve":
         serve(sys.argv[2])
     else:
