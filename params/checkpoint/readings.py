@@ -10,11 +10,10 @@ ending is a rule. The work is linear in the characters of the names.
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
 from ..errors import CheckpointError, quoted, some
-from ..formats import Tensor
-from ..tree.naming import FLAX, PATHS
+from .expected import Expected
 
 _MOST_RULES = 16
 # Where optimizers keep trees of the params' own names and shapes.
@@ -23,27 +22,6 @@ _STATES = frozenset(
     "optim_state mu nu trace momentum exp_avg exp_avg_sq max_exp_avg_sq".split()
 )
 _PLAIN_WRAPPERS = ("params", "model/params")  # of linen's variables, and of our own README's
-
-
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """What a template asks of a source in one layout.
-
-    Attributes:
-        shapes: name -> the tensor's shape, as it lies in the checkpoint.
-        needed: for each name of the backbone, the names of which one must be there.
-        known: takes names with or without the prefix of a backbone as the template has them; may
-            raise if two become one.
-    """
-
-    layout: str
-    shapes: Mapping[str, tuple[int, ...]]
-    needed: tuple[tuple[str, ...], ...]
-    known: Callable[[dict[str, str]], dict[str, str]]
-
-    @property
-    def separator(self) -> str:
-        return "/" if self.layout in (FLAX, PATHS) else "."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,25 +46,19 @@ class Reading:
     hint: str = ""
 
 
-def best_reading(
-    tensors: Mapping[str, Mapping[str, Tensor]], choices: Iterable[Expected], where: str
-) -> Reading:
+def best_reading(choices: Sequence[Expected], where: str) -> Reading:
     """Finds the reading that fits best. Of equally good ones the first layout wins, and names as
     they are win over names by a rule.
-
-    Args:
-        tensors: layout -> the tensors of the source, by its names.
 
     Raises:
         CheckpointError: two parts of the source fit alike, or two names stand for one leaf.
     """
-    choices = list(choices)
-    choices[0].known(_as_they_are(tensors[choices[0].layout]))  # two names of one leaf: an error
-    plain = [_reading(choice, _as_they_are(tensors[choice.layout]), tensors) for choice in choices]
+    choices[0].known(choices[0].names)  # two names of one leaf: an error
+    plain = [_reading(choice, choice.names) for choice in choices]
     best = max(plain, key=lambda reading: reading.fits)
     if best.fits[0] and best.fits[2] == len(best.expected.shapes):
         return best
-    found = [reading for choice in choices for reading in _by_rules(choice, tensors)]
+    found = [reading for choice in choices for reading in _by_rules(choice)]
     better = [r for r in found if r.fits[0] and r.fits > best.fits]
     if not better:
         return dataclasses.replace(best, hint=_hint(best, found))
@@ -117,38 +89,28 @@ def _two_fit(where: str, alike: list[Reading]) -> CheckpointError:
     )
 
 
-def _as_they_are(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    return {name: name for name in tensors}
-
-
-def _reading(
-    expected: Expected,
-    names: dict[str, str],
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    under: str = "",
-    said: str = "",
-) -> Reading:
+def _reading(expected: Expected, names: dict[str, str], under: str = "", said: str = "") -> Reading:
     try:
         known = expected.known(names)
     except CheckpointError:  # two of them stand for one
         return Reading(expected, names, under, said, (False, 0, 0))
     here = known.keys() & expected.shapes.keys()
-    stored = tensors[expected.layout]
+    stored = expected.tensors
     right = sum(stored[known[name]].shape == expected.shapes[name] for name in here)
     whole = all(any(name in known for name in group) for group in expected.needed)
     return Reading(expected, names, under, said, (whole and bool(here), len(here), right))
 
 
-def _by_rules(expected: Expected, tensors: Mapping[str, Mapping[str, Tensor]]) -> list[Reading]:
-    names = _as_they_are(tensors[expected.layout])
-    made = [_renamed(expected, names, tensors, *rule) for rule in _rules(expected, names)]
+def _by_rules(expected: Expected) -> list[Reading]:
+    names = expected.names
+    made = [_renamed(expected, names, *rule) for rule in _rules(expected, names)]
     if any(reading.fits[0] for reading in made):
         return made
     fewer, said = _without_foreign_segments(expected, names)
     if not said:
         return made
-    made.append(dataclasses.replace(_reading(expected, fewer, tensors, "", said), rule=said))
-    return made + [_renamed(expected, fewer, tensors, *r, said) for r in _rules(expected, fewer)]
+    made.append(dataclasses.replace(_reading(expected, fewer, "", said), rule=said))
+    return made + [_renamed(expected, fewer, *r, said) for r in _rules(expected, fewer)]
 
 
 def _rules(expected: Expected, names: Iterable[str]) -> list[tuple[str, str]]:
@@ -182,12 +144,7 @@ def _before(name: str, ending: str) -> str:
 
 
 def _renamed(
-    expected: Expected,
-    names: dict[str, str],
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    old: str,
-    new: str,
-    said: str = "",
+    expected: Expected, names: dict[str, str], old: str, new: str, said: str = ""
 ) -> Reading:
     """Reads names under `old` as names under `new`. If `new` is "", `old` is a level around the
     params, and names outside of it are left out."""
@@ -211,9 +168,9 @@ def _renamed(
         beside = f"; not read: {some(map(quoted, tops), 5)}" if outside else ""
         rule = f"the params are taken from under {quoted(old)} ({mapping})"
         if not outside and not said and old in _PLAIN_WRAPPERS:
-            return dataclasses.replace(_reading(expected, made, tensors, old, " "), said="")
+            return dataclasses.replace(_reading(expected, made, old, " "), said="")
     rule = f"{said}; {rule}" if said else rule
-    reading = _reading(expected, made, tensors, "" if new else old, rule + beside)
+    reading = _reading(expected, made, "" if new else old, rule + beside)
     return dataclasses.replace(reading, rule=rule)
 
 
