@@ -31,7 +31,6 @@ class Cut:
         shares: mesh axes along which devices need the same bytes, or other columns of the same
             rows: each reads a share of the rows, and they exchange them. None if empty: each
             reads what it holds.
-        read: bytes that the busiest process reads for a chunk of all its shards.
         slab: bytes that one device holds of a chunk at most.
         capacity: bytes of the pinned memory that a device gets its part of a chunk from; 0 where
             memory is not pinned.
@@ -40,7 +39,6 @@ class Cut:
     axis: int
     step: int
     shares: tuple[str, ...]
-    read: int
     slab: int
     capacity: int = 0
 

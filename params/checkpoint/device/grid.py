@@ -172,8 +172,10 @@ def auto_mesh(mesh: Mesh) -> Mesh:
 
 
 @functools.lru_cache(64)
-def busiest(mesh: Mesh) -> int:
-    """Counts the devices of the process that has most of them."""
+def busiest(mesh: Mesh | None) -> int:
+    """Counts the devices of the process that has most of them; one without a mesh."""
+    if mesh is None:
+        return 1
     return max(Counter(device.process_index for device in mesh.devices.flat).values())
 
 

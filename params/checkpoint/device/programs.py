@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jax.stages import Compiled
 
 from ...types import PyTree
-from ..leaf_plan import LeafPlan
+from ..leaf_plan import Cut, LeafPlan
 from .grid import Grid, Names, auto_mesh
 
 Shape = tuple[int, ...]
@@ -129,26 +129,24 @@ class Update:
     chunks of all leaves in it. It writes a chunk of every shard into the leaf, whose memory it
     keeps; the token is ready when the chunk has been read.
 
-    Attributes:
-        chunk: shape of what a device gets, by the axes of a stored tensor.
-        axis, step, shares, capacity: of the `Cut`.
     """
 
     place: Place
     grid: Grid
     stored: np.dtype
     dtype: np.dtype
-    chunk: Shape
-    axis: int
-    step: int
-    shares: Names
-    capacity: int
+    cut: Cut
+
+    @property
+    def chunk(self) -> Shape:
+        """The shape of what a device gets, by the axes of a stored tensor."""
+        return self.grid.chunk(self.cut)
 
     @property
     def block(self) -> jax.ShapeDtypeStruct:
         """The chunk as it is sent: numbers as their bits, or pinned bytes."""
-        if self.capacity:
-            return self.place.block((self.capacity,), np.dtype(np.uint8))
+        if self.cut.capacity:
+            return self.place.block((self.cut.capacity,), np.dtype(np.uint8))
         return self.place.block(self.chunk, bits_of(self.stored))
 
     @functools.lru_cache(256)  # noqa: B019  programs outlive loads on purpose
@@ -165,9 +163,9 @@ class Update:
         self, leaf: jax.Array, chunk: jax.Array, start: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         token = _token(self.place, chunk)
-        x = _numbers(chunk, self.chunk, bits_of(self.stored)) if self.capacity else chunk
+        x = _numbers(chunk, self.chunk, bits_of(self.stored)) if self.cut.capacity else chunk
         x = self._whole(x.reshape(self.chunk))
-        x = lax.slice_in_dim(x, 0, self.step, axis=self.axis)
+        x = lax.slice_in_dim(x, 0, self.cut.step, axis=self.cut.axis)
         x = _cast(x.transpose(self.grid.permutation), self.stored, self.dtype)
         x = x.reshape((1,) * self.grid.lead + x.shape)
         bits = lax.dynamic_update_slice(_as(leaf, bits_of(self.dtype)), x, [*start])
@@ -179,19 +177,18 @@ class Update:
         Rows are shared in the order of `shares`: those that hold the same first, then those of each
         divided axis. Taken back from the last, what is concatenated is in order.
         """
-        for axis, names in reversed(self.grid.across(self.axis) if self.shares else ()):
-            x = lax.all_to_all(x, names, split_axis=axis, concat_axis=self.axis, tiled=True)
-        if same := tuple(name for name in self.grid.unused if name in self.shares):
-            x = lax.all_gather(x, same, axis=self.axis, tiled=True)
+        rows, shares = self.cut.axis, self.cut.shares
+        for axis, names in reversed(self.grid.across(rows) if shares else ()):
+            x = lax.all_to_all(x, names, split_axis=axis, concat_axis=rows, tiled=True)
+        if same := tuple(name for name in self.grid.unused if name in shares):
+            x = lax.all_gather(x, same, axis=rows, tiled=True)
         return x
 
 
 def update_of(leaf: LeafPlan, grid: Grid) -> Update:
     """Returns the class of a leaf that has a cut."""
-    cut = leaf.route.cut
-    assert cut is not None
-    how = (grid.chunk(cut), cut.axis, cut.step, cut.shares, cut.capacity)
-    return Update(place_of(leaf), grid, leaf.stored, leaf.dtype, *how)
+    assert leaf.route.cut is not None
+    return Update(place_of(leaf), grid, leaf.stored, leaf.dtype, leaf.route.cut)
 
 
 @dataclasses.dataclass(frozen=True)

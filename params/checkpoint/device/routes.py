@@ -129,7 +129,7 @@ def cut_of(leaf: LeafPlan, limits: Limits) -> Cut:
         return _largest(leaf, grid, limits)
     # Pinned memory is sent whole. Its sizes are powers of two, so that there are few of them: the
     # one that wastes least.
-    devices = 1 if grid.mesh is None else busiest(grid.mesh)
+    devices = busiest(grid.mesh)
     most = 1 << min(limits.slab, limits.slot // (2 * devices)).bit_length() - 1
     sizes = [max(most >> i, 64) for i in range(4)]
     cuts = [_pinned(leaf, grid, Limits(n * devices, n, limits.small)) for n in sizes]
@@ -155,7 +155,7 @@ def _cut(leaf: LeafPlan, grid: Grid, axis: int, limits: Limits) -> Cut | None:
     row = math.prod(held[axis + 1 :])
     sent = math.prod((stored if shares else held)[axis + 1 :]) * leaf.stored.itemsize
     width = row * max(leaf.stored.itemsize, leaf.dtype.itemsize)
-    devices = 1 if grid.mesh is None else busiest(grid.mesh)
+    devices = busiest(grid.mesh)
     most = min(limits.slab // width, limits.slot // (sent * devices) * count)
     if most < 1:
         if axis + 1 < len(held):
@@ -163,7 +163,7 @@ def _cut(leaf: LeafPlan, grid: Grid, axis: int, limits: Limits) -> Cut | None:
         most = 1
     step = _step(held[axis], most, count)
     read = -(-step // count) * sent
-    return Cut(axis, step, shares, read * devices, max(read, step * width))
+    return Cut(axis, step, shares, max(read, step * width))
 
 
 def _step(rows: int, most: int, count: int) -> int:
