@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..formats.bounds import around, holds, intersection, relative, shape_of
 from ..formats.files import File
 from ..formats.source import Bounds
-from ..host.copies import TILE_ROWS, RowsApart, contiguous, copy, empty, empty_bytes
+from ..host.copies import TILE_ROWS, RowsApart, Scratch, contiguous, copy, empty
 from ..host.threads import Modes
 from ..types import Concrete
 from .leaf_plan import LeafPlan, Shard, groups, local_shards
@@ -44,12 +44,12 @@ def files_of(plan: LeafPlan) -> Iterator[File]:
             yield from (span.file for span in piece.tensor.spans)
 
 
-class Scratch(threading.local):
+class ReadScratch(Scratch):
     """Memory that a thread reads into again and again."""
 
     def __init__(self):
+        super().__init__()
         self._rows: RowsApart | None = None
-        self._bytes: np.ndarray | None = None
 
     def rows(self, count: int, nbytes: int) -> RowsApart:
         """Returns `count` rows of `nbytes`, or more rows."""
@@ -58,16 +58,10 @@ class Scratch(threading.local):
             self._rows = RowsApart(count, nbytes)
         return self._rows
 
-    def bytes(self, count: int) -> np.ndarray:
-        """Returns at least `count` bytes."""
-        if self._bytes is None or self._bytes.nbytes < count:
-            self._bytes = empty_bytes(count)
-        return self._bytes
-
     def has(self, part: np.ndarray) -> bool:
         """Tells whether an array is a view of it."""
-        used = (self._rows and self._rows.array, self._bytes)
-        return any(memory is not None and np.may_share_memory(part, memory) for memory in used)
+        used = [*self.held.values(), *([self._rows.array] if self._rows else [])]
+        return any(np.may_share_memory(part, memory) for memory in used)
 
 
 class LeafLoader:
@@ -81,7 +75,7 @@ class LeafLoader:
     def __init__(self, chunk_bytes: int, bar: tqdm):
         self.chunk_bytes = chunk_bytes
         self.bar = bar
-        self.scratch = Scratch()
+        self.scratch = ReadScratch()
         self.stop = threading.Event()
         self.error: BaseException | None = None
 

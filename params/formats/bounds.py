@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 
-from .source import Bounds
+Bounds = tuple[tuple[int, int], ...]
 
 
 def chunks(shape: tuple[int, ...], most: int) -> Iterator[Bounds]:

@@ -11,9 +11,10 @@ import numpy as np
 from ..errors import CheckpointError, quoted
 from ..host.copies import RowsApart, empty_bytes
 from ..types import Concrete
+from .bounds import Bounds as Bounds
+from .bounds import chunks, shape_of
 from .files import File, Span
 
-Bounds = tuple[tuple[int, int], ...]
 # Runs shorter than a page, from rows no longer than a call costs time to read, are read with all
 # that lies between them.
 _SHORT_RUN = 4096
@@ -64,7 +65,7 @@ class Tensor:
             CheckpointError: the disk's own error, or a file that is not what it was.
         """
         bounds = self._checked(bounds)
-        shape = tuple(stop - start for start, stop in bounds)
+        shape = shape_of(bounds)
         count = math.prod(shape) * self.dtype.itemsize
         if scratch is None:
             scratch = empty_bytes(count)
@@ -191,11 +192,8 @@ def are_equal(one: Tensor, two: Tensor) -> bool:
         return False
     if one.spans and one.spans == two.spans and type(one) is type(two) is Tensor:
         return True
-    rows = one.shape[0] if one.shape else 0
-    step = max(1, _BLOCK * rows // max(one.nbytes, 1))
-    inner = tuple((0, size) for size in one.shape[1:])
-    parts = [((at, min(at + step, rows)), *inner) for at in range(0, rows, step)] or [None]
-    return all(one.read(part).tobytes() == two.read(part).tobytes() for part in parts)
+    boxes = chunks(one.shape, _BLOCK // one.dtype.itemsize)
+    return all(one.read(box).tobytes() == two.read(box).tobytes() for box in boxes)
 
 
 def tensor_at(

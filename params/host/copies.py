@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import threading
 from typing import Any
 
 import jax
@@ -26,6 +27,25 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Returns such bytes as an array."""
     dtype = np.dtype(dtype)
     return empty_bytes(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+class Scratch(threading.local):
+    """Memory that a thread uses again and again: touching new memory takes as long as what is done
+    with it."""
+
+    def __init__(self):
+        self.held: dict[str, np.ndarray] = {}
+
+    def bytes(self, count: int, use: str = "") -> np.ndarray:
+        """Returns `count` bytes, the same for one use each time."""
+        if use not in self.held or self.held[use].nbytes < count:
+            self.held[use] = empty_bytes(count)
+        return self.held[use][:count]
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype, use: str = "") -> np.ndarray:
+        """Returns such bytes as an array."""
+        count = math.prod(shape) * dtype.itemsize
+        return self.bytes(count, use).view(dtype).reshape(shape)
 
 
 class RowsApart:

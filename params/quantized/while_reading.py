@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..formats.bounds import shape_of
 from ..formats.source import Bounds, Tensor
-from ..host.copies import copy, empty_bytes
+from ..host.copies import Scratch, copy
 from ..host.kernels import compiles, on_cpu
 from .codes import codes_of, pack
 from .lazy import Computed, misfit
@@ -27,29 +28,8 @@ from .qtensor import Form, swapped
 _PIECE = 1 << 19  # numbers that are quantised at once
 _WORTH = 1 << 17  # numbers; for fewer of them nothing is compiled
 
-Rows = tuple[int, int]
 
-
-class _Memory(threading.local):
-    """Memory that a thread uses for one piece after another: touching new memory takes as long as
-    finding the codes."""
-
-    def __init__(self):
-        self._bytes: dict[str, np.ndarray] = {}
-
-    def bytes(self, use: str, count: int) -> np.ndarray:
-        """Returns `count` bytes, the same for every piece."""
-        if use not in self._bytes or self._bytes[use].nbytes < count:
-            self._bytes[use] = empty_bytes(count)
-        return self._bytes[use][:count]
-
-    def array(self, use: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Returns such bytes as an array."""
-        count = math.prod(shape) * dtype.itemsize
-        return self.bytes(use, count).view(dtype).reshape(shape)
-
-
-_MEMORY = _Memory()
+_MEMORY = Scratch()
 
 
 def quantized(tensor: Tensor, form: Form) -> PackedTensor:
@@ -168,12 +148,12 @@ class _Source:
         return (*bounds[:-2], *inner)
 
     def _numbers(self, bounds: Bounds) -> np.ndarray:
-        count = math.prod(stop - start for start, stop in bounds)
-        memory = _MEMORY.bytes("read", count * self.tensor.dtype.itemsize)
+        count = math.prod(shape_of(bounds))
+        memory = _MEMORY.bytes(count * self.tensor.dtype.itemsize, "read")
         if not self.form.turned:
             return self.tensor.read(bounds, memory)
         found = self.tensor.read(swapped(bounds), memory)
-        turned = _MEMORY.array("turned", swapped(found.shape), found.dtype)
+        turned = _MEMORY.array(swapped(found.shape), found.dtype, "turned")
         copy(found.swapaxes(-1, -2), turned)
         return turned
 
@@ -236,7 +216,7 @@ def _quantize(
         numbers, form = numbers.reshape(-1, width), dataclasses.replace(form, block=(1, -1))
         unit = max(1, _WORTH // width)
         rows = -(-len(numbers) // unit) * unit
-    floats = _MEMORY.array("floats", (rows, numbers.shape[1]), np.dtype(np.float32))
+    floats = _MEMORY.array((rows, numbers.shape[1]), np.dtype(np.float32), "floats")
     floats[: len(numbers)] = numbers
     floats[len(numbers) :] = 0
     with on_cpu():

@@ -493,6 +493,7 @@ from flaxmodels.params.checkpoint import leaf_loader
 from flaxmodels.params.checkpoint.make_plan import make_plan
 from flaxmodels.params.checkpoint.reconcile import reconcile
 from flaxmodels.params.checkpoint.stream import stream
+from flaxmodels.params.host.copies import empty_bytes
 
 plain = leaf_loader._on_host, leaf_loader.Scratch.bytes
 
@@ -514,7 +515,7 @@ def status(key):
 
 def figures(path, dtype, budget, spec, device):
     leaf_loader._on_host, leaf_loader.Scratch.bytes = plain if not device else (
-        lambda device: False, lambda self, count: leaf_loader.empty_bytes(count)
+        lambda device: False, lambda self, count: empty_bytes(count)
     )
     mesh = fs.make_mesh(fsdp=4, tensor=2)
     sharding = NamedSharding(mesh, P(*spec)) if spec is not None else None
