@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
@@ -60,10 +60,13 @@ class Attempts:
         error: what failed.
     """
 
-    def __init__(self, writes: bool, room: int):
+    def __init__(self, writes: bool, folder: str, sizes: Sequence[int], on_file: OnFile | None):
+        """Looks for room in a folder: for files of all `sizes`, or where `on_file` may take each
+        away, for the largest."""
         self.writes = writes
-        self.room = room
+        self.room = sum(sizes) if on_file is None else max(sizes)
         self.error: Exception | None = None
+        self(folder, check_room, folder, self.room)
 
     def __call__(
         self, path: str | os.PathLike, action: Callable[..., object] | None, *arguments: object

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -68,6 +69,29 @@ class LeafPiece:
         runs = tensor.reshape(*before, part.groups, run, *after)
         target = runs[(slice(None),) * (part.axis + 1) + (slice(part.start, part.stop),)]
         copy(self.read().reshape(target.shape), target)
+
+
+def read_tensor(pieces: Sequence[LeafPiece]) -> np.ndarray:
+    """Returns the tensor that pieces make, in host memory and the checkpoint's layout: a view of
+    its leaf where it has one, which is in host memory already.
+
+    Every process of a run that holds a part of a leaf must call it, all in one order.
+    """
+    place, leaf = pieces[0].place, pieces[0].leaf
+    if place.part is None:
+        return pieces[0].read()
+    tensor = empty(place.shape, leaf.dtype)
+    for piece in pieces:
+        piece.read_into(tensor)
+    return tensor
+
+
+def by_tensor(pieces: Iterable[LeafPiece]) -> dict[str, list[LeafPiece]]:
+    """Groups pieces by the names of the tensors that they make."""
+    named: dict[str, list[LeafPiece]] = {}
+    for piece in pieces:
+        named.setdefault(piece.place.name, []).append(piece)
+    return named
 
 
 def turned(place: Place) -> tuple[int, ...]:

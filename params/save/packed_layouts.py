@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import CheckpointError, some
-from ..host.copies import empty
 from ..multihost import any_spread
 from ..quantized.qtensor import Form, QTensor
 from ..quantized.writers import bitsandbytes, fp8
@@ -16,7 +15,7 @@ from ..tree.naming import TORCH, Naming
 from ..tree.paths import flatten, unflatten
 from ..tree.places import Place, places
 from ..types import Concrete, PyTree
-from .leaf_pieces import LeafPiece
+from .leaf_pieces import LeafPiece, by_tensor, read_tensor
 from .packed_pieces import array_pieces
 
 
@@ -53,10 +52,7 @@ def layout_pieces(pieces: Sequence[LeafPiece], method: str) -> Iterator[LeafPiec
     Raises:
         CheckpointError: a weight that the layout cannot hold; with its path.
     """
-    named: dict[str, list[LeafPiece]] = {}
-    for piece in pieces:
-        named.setdefault(piece.place.name, []).append(piece)
-    for parts in named.values():
+    for parts in by_tensor(pieces).values():
         _check_parts(parts, method)
         # Only the codes are large: the shapes do not depend on them.
         made = _tensors(parts, method, with_data=False)
@@ -133,12 +129,12 @@ def _tensors(
     pieces: Sequence[LeafPiece], method: str, *, with_data: bool = True
 ) -> Mapping[str, Concrete]:
     """Returns what a layer of another library stores of a weight."""
-    first, fields = pieces[0], {}
-    for piece in pieces:
-        for array in array_pieces(piece, "/"):
-            key = array.place.name[len(first.place.name) + 1 :]
-            fields.setdefault(key, []).append(array)
-    arrays = {key: _joined(parts) for key, parts in fields.items() if with_data or key != "data"}
+    first = pieces[0]
+    named = by_tensor(array for piece in pieces for array in array_pieces(piece, "/"))
+    fields = {name[len(first.place.name) + 1 :]: parts for name, parts in named.items()}
+    arrays = {
+        key: read_tensor(parts) for key, parts in fields.items() if with_data or key != "data"
+    }
     if not with_data:
         codes = fields["data"][0]
         arrays["data"] = np.broadcast_to(np.zeros((), codes.leaf.dtype), codes.place.shape)
@@ -148,13 +144,3 @@ def _tensors(
         return _WRITERS[method].tensors_of(module, QTensor.of(unflatten(arrays), first.leaf.form))
     except ValueError as error:
         raise CheckpointError(f"{first.path}: {error}; {_ADVICE}") from None
-
-
-def _joined(parts: Sequence[LeafPiece]) -> np.ndarray:
-    first = parts[0]
-    if first.place.part is None:
-        return first.read()
-    whole = empty(first.place.shape, first.leaf.dtype)
-    for part in parts:
-        part.read_into(whole)
-    return whole

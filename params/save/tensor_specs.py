@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import CheckpointError, some, warn
-from ..host.copies import empty
 from ..multihost import is_spread
 from ..quantized.qtensor import QTensor
 from ..tree.naming import FLAX, TF, TORCH, Naming
 from ..tree.paths import flatten, natural
 from ..tree.places import Place, constants, flax_name, places
 from ..types import Concrete, Leaf, PyTree
-from .leaf_pieces import LeafPiece, Saved, array_of
+from .leaf_pieces import LeafPiece, Saved, array_of, by_tensor, read_tensor
 from .packed_layouts import OURS, layout_pieces
 from .packed_pieces import array_pieces
 
@@ -50,17 +49,8 @@ class TensorSpec:
         return any(is_spread(piece.leaf) for piece in self.pieces)
 
     def read(self) -> np.ndarray:
-        """Returns the tensor in host memory, in the checkpoint's layout: a view of its leaf where
-        it has one, which is in host memory already.
-
-        Every process of a run that holds a part of a leaf must call it, all in one order.
-        """
-        if self.pieces[0].place.part is None:
-            return self.pieces[0].read()
-        tensor = empty(self.shape, self.dtype)
-        for piece in self.pieces:
-            piece.read_into(tensor)
-        return tensor
+        """Returns the tensor in host memory, as `read_tensor`."""
+        return read_tensor(self.pieces)
 
     def whole(self) -> Concrete:
         """Returns the leaf where it is, on its devices; read, if it is still in a file."""
@@ -117,10 +107,8 @@ def tensor_specs(
         pieces += [array for piece in packed for array in array_pieces(piece, separator)]
     else:
         pieces += layout_pieces(packed, quant_method)
-    named: dict[str, list[LeafPiece]] = {}
-    for piece in pieces:
-        named.setdefault(piece.place.name, []).append(piece)
-    specs = [TensorSpec(_checked(name, group, where)) for name, group in named.items()]
+    named = by_tensor(pieces).items()
+    specs = [TensorSpec(_checked(name, group, where)) for name, group in named]
     return sorted(specs, key=lambda spec: natural(spec.name))
 
 

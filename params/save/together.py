@@ -167,9 +167,7 @@ def _write_gathered(
     """Writes everything on the main process, which goes on to receive after an error: the others
     do not know of it."""
     sizes = [layout.size for layout in files.values()]
-    room = sum(sizes) if on_file is None else max(sizes)
-    attempt = Attempts(jax.process_index() == target.main, room)
-    attempt(target.folder, check_room, target.folder, room)
+    attempt = Attempts(jax.process_index() == target.main, target.folder, sizes, on_file)
     for name, layout in files.items():
         path = os.path.join(target.folder, name)
         attempt(path, _make, path, layout)

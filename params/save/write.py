@@ -20,7 +20,7 @@ from ..tree.naming import PATHS, PLAIN, Naming
 from ..tree.paths import flatten, unflatten
 from ..tree.select import select as select_leaves
 from ..types import PyTree
-from .files import Attempts, OnFile, check_room, disk_errors, write_file
+from .files import Attempts, OnFile, disk_errors, write_file
 from .options import WRITTEN, WriteOptions, written
 from .saveable import saveable
 from .tensor_specs import TensorSpec, plan_shards, tensor_specs
@@ -122,10 +122,8 @@ def _write_alone(
     names, metadata = _names(shards, options)
     weights, index = names[: len(shards)], names[len(shards) :]
     sizes = [sum(spec.nbytes for spec in shard) for shard in shards]
-    room = sum(sizes) if on_file is None else max(sizes)
-    where = folder or ""
-    attempt = Attempts(folder is not None, room)
-    attempt(where, check_room, where, room)
+    where = os.fspath(folder or "")
+    attempt = Attempts(folder is not None, where, sizes, on_file)
     # With a thread for each file, malloc kept two tensors' worth of memory for every one whose end
     # came late.
     with ThreadPoolExecutor(1, thread_name_prefix="flaxmodels-save") as pool:
