@@ -13,7 +13,7 @@ from ..formats.source import ArrayTensor, Tensor
 from ..quantized.codes import codes_of
 from ..quantized.packed import FIELDS, PackedTensor, decoded_as
 from ..quantized.qtensor import Form, QTensor
-from ..tree.paths import unflatten
+from ..tree.paths import nearest_above, unflatten
 from ..types import PyTree
 from .device.grid import Names, axes_of
 from .device.programs import spec_of
@@ -112,11 +112,7 @@ def put_together(flat: Mapping[str, object], packed: Mapping[str, Form]) -> PyTr
 
 def owner_of(path: str, packed: Mapping[str, Form]) -> str | None:
     """Returns the path of the packed weight that the array at `path` is of; None if of none."""
-    while path:
-        path = path.rpartition("/")[0]
-        if path in packed:
-            return path
-    return None
+    return nearest_above(path.rpartition("/")[0], packed)
 
 
 def _packed(piece: Piece) -> PackedTensor:

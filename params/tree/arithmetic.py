@@ -20,7 +20,7 @@ from ..host.kernels import elementwise
 from ..scalars import flag
 from ..types import Concrete, Leaf, PyTree, Scalar
 from .masks import Mask, as_mask
-from .paths import arrays_of, check_alive, flatten, flatten_arrays, nearest
+from .paths import arrays_of, check_alive, flatten, flatten_arrays, nearest, nearest_above
 from .weights import Weight, is_code
 
 
@@ -117,7 +117,8 @@ def _mapped(
     first, *others = map(_arrays, trees)
     for other in others:
         _check(first, other, any_float)
-    chosen = _of_arrays(as_mask(mask, trees[0]), first)
+    of_leaf = flatten(as_mask(mask, trees[0]))  # one leaf may have several arrays
+    chosen = {path: of_leaf[nearest_above(path, of_leaf) or ""] for path in first}
     computed = {
         path: leaf
         for path, leaf in first.items()
@@ -142,18 +143,6 @@ def _mapped(
 
     leaves = [one(path, leaf) for path, leaf in first.items()]
     return jax.tree.unflatten(jax.tree.structure(trees[0], is_leaf=is_code), leaves)
-
-
-def _of_arrays(chosen: PyTree, arrays: Mapping[str, Leaf]) -> dict[str, bool]:
-    """Returns a mask of leaves as one of their arrays."""
-    by_leaf = flatten(chosen)
-
-    def of(path: str) -> bool:
-        while path not in by_leaf:  # an array of a leaf that has several
-            path = path.rpartition("/")[0]
-        return by_leaf[path]
-
-    return {path: of(path) for path in arrays}
 
 
 def _arrays(tree: PyTree) -> Mapping[str, Leaf]:

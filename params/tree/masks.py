@@ -9,7 +9,7 @@ from jax.tree_util import tree_map_with_path
 
 from ..scalars import wrong_kind
 from ..types import Leaf, PyTree
-from .paths import flatten, flatten_arrays, matches, nearest, path_of
+from .paths import flatten, flatten_arrays, matches, nearest, nearest_above, path_of
 from .weights import is_weight
 
 Mask = bool | None | Mapping[str, object] | Callable[[str, Leaf], bool]
@@ -48,14 +48,11 @@ def as_mask(mask: Mask, params: PyTree) -> PyTree:
 
     def select(key_path, _):
         path = path_of(key_path)
-        prefix = path
-        while prefix not in chosen:
-            if not prefix:
-                raise ValueError(
-                    f"the mask has no entry for {path}{nearest(path, chosen)}; give every leaf, or "
-                    "a subtree's name, a bool"
-                )
-            prefix = prefix.rpartition("/")[0]
+        if (prefix := nearest_above(path, chosen)) is None:
+            raise ValueError(
+                f"the mask has no entry for {path}{nearest(path, chosen)}; give every leaf, or "
+                "a subtree's name, a bool"
+            )
         used.add(prefix)
         return chosen[prefix]
 

@@ -3,7 +3,7 @@
 import difflib
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -133,6 +133,20 @@ def compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except (re.error, TypeError) as error:
         raise ValueError(f"pattern {pattern!r} is no regular expression: {error}") from None
+
+
+def nearest_above(path: str, names: Container[str]) -> str | None:
+    """Returns the first of a path, and the paths of what it is in, that is among `names`; the
+    whole tree has the path "". None if none is.
+
+    >>> nearest_above("a/b/c", {"a", "b"})
+    'a'
+    """
+    while path not in names:
+        if not path:
+            return None
+        path = path.rpartition("/")[0]
+    return path
 
 
 def natural(path: str) -> list[str | tuple[int, str]]:
