@@ -58,37 +58,22 @@ def run_on_all_processes(action: Callable[[], T], what: str, *, alone: bool) -> 
     """
     if alone or jax.process_count() == 1:
         return action()
-    results: list[T] = []
-    error = None
     with peers.watched():
-        try:
-            results.append(action())
-        except peers.PeerLost:
-            raise
-        except Exception as raised:
-            error = raised
+        results, error = _attempted(action)
         said = exchange(f"the end of {what}", _text_of(error))
     if error is not None:
         raise error
     for process, text in enumerate(said):
         if text:
             raise CheckpointError(f"process {process} failed: {text}")
-    (result,) = results
-    return result
+    return results[0]
 
 
 def broadcast(what: str, find: Callable[[], str] | None) -> str:
     """Returns the text that one process finds and the others, with None, get to know; "" where all
     have None. An error of `find()` is raised by all."""
-    said, error = "", None
-    if find is not None:
-        try:
-            said = f"{_FOUND}{find()}"
-        except peers.PeerLost:
-            raise
-        except Exception as raised:
-            error = raised
-            said = _text_of(error)
+    found, error = ([], None) if find is None else _attempted(find)
+    said = f"{_FOUND}{found[0]}" if found else _text_of(error)
     texts = exchange(what, said) if jax.process_count() > 1 else [said]
     if error is not None:
         raise error
@@ -107,6 +92,16 @@ def broadcast(what: str, find: Callable[[], str] | None) -> str:
 def broadcast_from_process_0(what: str, find: Callable[[], str]) -> str:
     """Returns what `find()` gives on process 0, told to all; its error there is raised by all."""
     return broadcast(what, find if jax.process_index() == 0 else None)
+
+
+def _attempted(action: Callable[[], T]) -> tuple[list[T], Exception | None]:
+    """Returns ([what an action gives], None), or ([], its error): the others wait for either."""
+    try:
+        return [action()], None
+    except peers.PeerLost:
+        raise
+    except Exception as error:
+        return [], error
 
 
 def _text_of(error: Exception | None) -> str:

@@ -18,7 +18,7 @@ FIELDS = ("a", "b", "bias", "gain", "inputs", "outputs")
 FACTORS = ("gain", "inputs", "outputs")  # 1 where an adapter has none
 
 
-@register("a", "b", "bias", "gain", "inputs", "outputs", "index")
+@register(*FIELDS, "index")
 @dataclasses.dataclass(frozen=True, eq=False)
 class Bank(Adapter):
     """LoRA, DoRA and IA3, n of them: number i + 1 is `names[i]`, number 0 is none.

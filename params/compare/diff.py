@@ -100,8 +100,7 @@ def diff(a: PyTree, b: PyTree) -> Diff:
     (False, ('b',), 2.0, 0.5)
     """
     first, second = _leaves(a), _leaves(b)
-    names = _in_file_order([*first, *(name for name in second if name not in first)], first)
-
+    names = sorted({**first, **second}, key=lambda x: getattr(first.get(x), "position", ("", 0)))
     leaves = [*first.values(), *second.values()]
     # Leaves that are spread over processes are compared by all in one order.
     nbytes = 0 if any(map(is_spread, leaves)) else sum(map(measure.nbytes, leaves))
@@ -121,13 +120,6 @@ def _leaves(tree: PyTree) -> Mapping[str, Any]:
             raise ValueError(f"{path} is no array of numbers: its dtype is {leaf.dtype}")
     check_alive(leaves)
     return leaves
-
-
-def _in_file_order(names: list[str], leaves: Mapping[str, object]) -> list[str]:
-    def position(name: str) -> tuple[str, int]:
-        return getattr(leaves.get(name), "position", ("", 0))
-
-    return sorted(names, key=position)
 
 
 def _row(path: str, a: Leaf | Tensor | None, b: Leaf | Tensor | None) -> DiffRow:

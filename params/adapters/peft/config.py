@@ -144,11 +144,11 @@ class PeftConfig:
             )
         names, kept = NAMES[method], KEPT[method]
         _refuse(values, where)
-        fields: dict[str, Any] = {}
-        for key, name in names.items():
-            if key in values:
-                fields[name] = CHECKS[name](f"{where}: {key}", values[key])
-        fields = {name: value for name, value in fields.items() if value is not None}
+        fields: dict[str, Any] = {
+            name: CHECKS[name](f"{where}: {key}", values[key])
+            for key, name in names.items()
+            if values.get(key) is not None
+        }
         others = {key: value for key, value in values.items() if key not in names}
         # What a save writes anyway is no difference between two configurations.
         extra = {k: v for k, v in others.items() if k not in kept or kept[k] != v}

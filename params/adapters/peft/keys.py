@@ -18,13 +18,7 @@ _LYCORIS: dict[str, Json] = {
     "use_effective_conv2d": False,
 }
 
-FIELDS = {
-    "peft_type": "peft_type",
-    "task_type": "task_type",
-    "base_model_name_or_path": "base_model_name_or_path",
-    "revision": "revision",
-    "target_modules": "target_modules",
-}
+_EACH = ("peft_type", "task_type", "base_model_name_or_path", "revision", "target_modules")
 _CHOSEN = ("exclude_modules", "modules_to_save")
 _LAYERS = ("layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "r")
 _OF_LORA = ("bias", "fan_in_fan_out", "use_rslora", "use_dora", "lora_bias", "lora_dropout")
@@ -36,11 +30,11 @@ def _same(*names: str) -> dict[str, str]:
 
 
 NAMES: dict[str, dict[str, str]] = {
-    "LORA": {**FIELDS, **_same(*_CHOSEN, *_LAYERS, *_OF_LORA), "lora_alpha": "alpha"},
-    "LOHA": {**FIELDS, **_same(*_CHOSEN, *_LAYERS, "alpha")},
-    "LOKR": {**FIELDS, **_same(*_CHOSEN, *_LAYERS, "alpha", "decompose_both", "decompose_factor")},
-    "IA3": {**FIELDS, **_same(*_CHOSEN, "feedforward_modules", "fan_in_fan_out")},
-    "TRAINABLE_TOKENS": {**FIELDS, "token_indices": "trainable_token_indices"},
+    "LORA": {**_same(*_EACH, *_CHOSEN, *_LAYERS, *_OF_LORA), "lora_alpha": "alpha"},
+    "LOHA": _same(*_EACH, *_CHOSEN, *_LAYERS, "alpha"),
+    "LOKR": _same(*_EACH, *_CHOSEN, *_LAYERS, "alpha", "decompose_both", "decompose_factor"),
+    "IA3": _same(*_EACH, *_CHOSEN, "feedforward_modules", "fan_in_fan_out"),
+    "TRAINABLE_TOKENS": {**_same(*_EACH), "token_indices": "trainable_token_indices"},
 }
 """Method -> {key of the file: field of `PeftConfig`}."""
 

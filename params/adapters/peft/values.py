@@ -1,5 +1,4 @@
-"""Values of `adapter_config.json`: each check returns that of a field, or None where the default
-stands."""
+"""Values of `adapter_config.json`: each check returns that of a field, which is not null."""
 
 import json
 import math
@@ -26,10 +25,10 @@ def _wrong(what: str, expected: str, value: Json) -> CheckpointError:
 
 
 def _fits(is_one: Callable[[Any], bool], expected: str) -> Callable[[str, Json], Json]:
-    """Makes the check of a value that is null, or for which `is_one` holds."""
+    """Makes the check of a value for which `is_one` holds."""
 
     def check(what: str, value: Json) -> Json:
-        if value is None or is_one(value):
+        if is_one(value):
             return value
         raise _wrong(what, expected, value)
 
@@ -40,12 +39,12 @@ def _is_number(value: Json) -> bool:
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
-def _whole(least: int, most: int) -> Callable[[str, Json], int | None]:
+def _whole(least: int, most: int) -> Callable[[str, Json], int]:
     expected = f"a whole number from {least} to {most}"
     return _fits(lambda x: type(x) is int and least <= x <= most, expected)
 
 
-def _one_of(*names: str) -> Callable[[str, Json], str | None]:
+def _one_of(*names: str) -> Callable[[str, Json], str]:
     return _fits(lambda x: x in names, f"one of {', '.join(names)}")
 
 
@@ -55,9 +54,7 @@ _number = _fits(_is_number, "a finite number")
 _share = _fits(lambda x: _is_number(x) and 0 <= x <= 1, "a share from 0 to 1")
 
 
-def _texts(what: str, value: Json) -> tuple[str, ...] | None:
-    if value is None:
-        return None
+def _texts(what: str, value: Json) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list) or not all(isinstance(x, str) and x for x in value):
@@ -69,35 +66,23 @@ def _names(what: str, value: Json) -> Names:
     return value if isinstance(value, str) else _texts(what, value)
 
 
-def _numbers(what: str, value: Json) -> tuple[int, ...] | None:
-    if value is None:
-        return None
+def _numbers(what: str, value: Json) -> tuple[int, ...]:
     value = [value] if type(value) is int else value
     if not isinstance(value, list) or not all(type(x) is int and 0 <= x < 1 << 31 for x in value):
         raise _wrong(what, "whole numbers from 0 on", value)
     return tuple(value)
 
 
-def _pattern(check: Callable[[str, Json], float | None]) -> Callable[[str, Json], Pattern | None]:
-    def checked(what: str, value: Json) -> Pattern | None:
-        if value is None:
-            return None
+def _pattern(check: Callable[[str, Json], float]) -> Callable[[str, Json], Pattern]:
+    def checked(what: str, value: Json) -> Pattern:
         if not isinstance(value, dict):
             raise _wrong(what, "an object of patterns and numbers", value)
-        pairs = []
-        for pattern, number in value.items():
-            number = check(f"{what}: {quoted(pattern)}", number)
-            if number is None:
-                raise _wrong(f"{what}: {quoted(pattern)}", "a number", None)
-            pairs.append((pattern, number))
-        return tuple(pairs)
+        return tuple((x, check(f"{what}: {quoted(x)}", number)) for x, number in value.items())
 
     return checked
 
 
-def _rows(what: str, value: Json) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
-    if value is None:
-        return None
+def _rows(what: str, value: Json) -> tuple[tuple[str, tuple[int, ...]], ...]:
     tables = value if isinstance(value, dict) else {"": value}
     found = []
     for table, rows in tables.items():
@@ -154,8 +139,8 @@ def of_caller(name: str, value: Json) -> Json:
             each = [dict([pair]) for pair in value]
         except (TypeError, ValueError):
             raise _wrong(name, "pairs, or an object", value) from None
-        return tuple(pair for one in each for pair in CHECKS[name](name, one) or ())
-    return CHECKS[name](name, value)
+        return tuple(pair for one in each for pair in CHECKS[name](name, one))
+    return None if value is None else CHECKS[name](name, value)
 
 
 def plain(value: Json) -> Json:

@@ -1,27 +1,15 @@
 """The files of a GGUF checkpoint: one, or the parts that a name such as
 `x-00001-of-00003.gguf` counts."""
 
-import dataclasses
 import os
 import re
 
 from ...errors import CheckpointError, quoted
-from ..source import Tensor
 from ..store import LOCAL, Reads, Store
-from .header import Header, read_header
-from .metadata import Metadata
+from .header import Gguf, read_header
 
 _PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 _MOST_PARTS = 10_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Gguf:
-    """An opened checkpoint: its metadata, and its tensors under the names of the file, lazily."""
-
-    path: str
-    metadata: Metadata
-    tensors: dict[str, Tensor]
 
 
 def open_gguf(path: str, store: Store = LOCAL) -> Gguf:
@@ -51,7 +39,7 @@ def open_gguf(path: str, store: Store = LOCAL) -> Gguf:
     return Gguf(path, header.metadata, tensors)
 
 
-def _other_parts(path: str, header: Header, store: Store) -> list[str]:
+def _other_parts(path: str, header: Gguf, store: Store) -> list[str]:
     """Returns the paths of the parts after the first one."""
     count = header.metadata.whole("split.count", 1)
     if count <= 1:
@@ -75,7 +63,7 @@ def _other_parts(path: str, header: Header, store: Store) -> list[str]:
     return parts
 
 
-def _check_part(header: Header, number: int, first: Header) -> None:
+def _check_part(header: Gguf, number: int, first: Gguf) -> None:
     """Refuses a part that says it is another, or one of another number of parts."""
     found = tuple(header.metadata.whole(f"split.{key}", 0) for key in ("no", "count"))
     expected = number, first.metadata.whole("split.count")

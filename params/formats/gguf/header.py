@@ -27,15 +27,16 @@ _ALIGNMENT, _LARGEST_ALIGNMENT = 32, 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Header:
-    """What a file holds: its metadata, and its tensors under the names that they have there."""
+class Gguf:
+    """An opened checkpoint: its metadata, and its tensors under the names of the file, lazily."""
 
+    path: str
     metadata: Metadata
     tensors: dict[str, Tensor]
 
 
-def read_header(file: File) -> Header:
-    """Reads and checks the header of a file.
+def read_header(file: File) -> Gguf:
+    """Reads and checks the header of a file -> what it holds.
 
     Raises:
         CheckpointError: anything in it that is not as the format says, or is not read here.
@@ -60,7 +61,7 @@ def read_header(file: File) -> Header:
             raise CheckpointError(f"{file.path}: tensor {quoted(info.name)} appears twice")
         found[info.name] = _tensor(file, info, start)
     check_cover(found.values(), start, alignment)
-    return Header(metadata, found)
+    return Gguf(file.path, metadata, found)
 
 
 def _check_version(file: File, version: int) -> None:

@@ -40,10 +40,7 @@ def read_index(file: File) -> dict[str, Tensor]:
             "pip install flaxmodels[h5]"
         )
     file.reject_lookalikes()
-    try:
-        answer = _walk(file)
-    except OSError as error:  # no room for temporary files, or too many are open
-        raise CheckpointError(f"{file.path}: the HDF5 reader process: {error}") from None
+    answer = _walk(file)
     if not isinstance(answer, list):
         text = (c if c.isprintable() else repr(c)[1:-1] for c in str(answer)[:1000])
         raise CheckpointError(f"{file.path}: {''.join(text)}")
@@ -55,12 +52,12 @@ def _walk(file: File) -> strict_json.Json:
     """Runs the other process -> its answer."""
     # No filters from shared libraries; no threads, whose stacks count as memory.
     settings = {"HDF5_PLUGIN_PRELOAD": "::", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with (
-        resources.as_file(_WALK) as program,
-        tempfile.TemporaryFile() as output,
-        tempfile.TemporaryFile() as errors,
-    ):
-        try:
+    try:
+        with (
+            resources.as_file(_WALK) as program,
+            tempfile.TemporaryFile() as output,
+            tempfile.TemporaryFile() as errors,
+        ):
             code = subprocess.call(
                 [sys.executable, "-I", "-S", program, file.path, *filter(None, sys.path)],
                 stdin=subprocess.DEVNULL,
@@ -69,17 +66,15 @@ def _walk(file: File) -> strict_json.Json:
                 env=os.environ | settings,
                 timeout=_SECONDS,
             )
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            raise CheckpointError(f"{file.path}: the HDF5 reader process: {error}") from None
-        output.seek(0)
-        errors.seek(0)
-        if code:
+            output.seek(0)
+            errors.seek(0)
+            if code == 0:
+                return strict_json.loads(output.read())
             died = f"died, signal {-code}" if code < 0 else f"failed: {errors.read()[-500:]!r}"
-            raise CheckpointError(f"{file.path}: the HDF5 reader process {died}")
-        try:
-            return strict_json.loads(output.read())
-        except ValueError as error:
-            raise CheckpointError(f"{file.path}: the HDF5 reader process: {error}") from None
+    # Temporary files that have no room, too many open ones, a path with a NUL, no JSON.
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise CheckpointError(f"{file.path}: the HDF5 reader process: {error}") from None
+    raise CheckpointError(f"{file.path}: the HDF5 reader process {died}")
 
 
 def _tensor(file: File, row: object) -> Tensor:
