@@ -39,8 +39,7 @@ def reconcile(
     """
     leaves = flatten(template)
     expects = functools.partial(expected_of, leaves, naming, prefix, tied)
-    source, reading = _read(source, leaves, naming, expects)
-    wanted = expects(source.layout, source.tensors)
+    source, reading, wanted = _read(source, leaves, naming, expects)
     names = wanted.known(wanted.names)
     chosen = {path: wanted.chosen(path, names) for path in wanted.places}
     found: dict[str, tuple[Piece, ...]] = {}
@@ -84,9 +83,9 @@ def _read(
     leaves: Mapping[str, Leaf],
     naming: Naming,
     expects: Callable[[str, Mapping[str, Tensor]], Expected],
-) -> tuple[Source, Reading]:
+) -> tuple[Source, Reading, Expected]:
     """Returns the source under the names, and in the layout, that fit the leaves best; how it was
-    read."""
+    read; and what is asked of it then."""
     layouts = [source.layout]
     if source.layout in (FLAX, PATHS):  # a tree of ours has old Flax's spelling of names
         layouts += [FLAX if source.layout == PATHS else PATHS]
@@ -97,7 +96,8 @@ def _read(
     reading = best_reading(choices, source.where)
     expected = reading.expected
     by_new_name = {new: expected.tensors[name] for new, name in reading.names.items()}
-    return dataclasses.replace(source, tensors=by_new_name, layout=expected.layout), reading
+    read = dataclasses.replace(source, tensors=by_new_name, layout=expected.layout)
+    return read, reading, expects(read.layout, read.tensors)
 
 
 def _stored(source: Source, name: str, place: Place, naming: Naming) -> tuple[Tensor, Place]:
