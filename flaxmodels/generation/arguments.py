@@ -90,11 +90,6 @@ def settle(
     traced: Mapping[str, jax.Array],
 ) -> GenerationConfig:
     """Merges settings: a call's keywords, then its `generation_config`, then the model's."""
-    if asked.get("decoder_start_token_id") is not None and not model.is_encoder_decoder:
-        raise TypeError(
-            f"{type(model).__name__} has no encoder: its decoder begins with the prompt, and "
-            "decoder_start_token_id would have no effect"
-        )
     keywords = GenerationConfig().given(**asked)
     for given in (config, model.generation_config):
         if not isinstance(given, GenerationConfig | None):

@@ -105,6 +105,13 @@ def task_of(
             f"{type(model).__name__} has no head over the vocabulary and cannot generate"
         )
     check_params(params)
+    begins = ("decoder_start_token_id", "decoder_input_ids", "decoder_attention_mask")
+    idle = [name for name in begins if given.get(name) is not None]
+    if idle and not model.is_encoder_decoder:
+        raise TypeError(
+            f"{type(model).__name__} has no encoder: its decoder begins with the prompt, and "
+            f"{idle[0]} would have no effect"
+        )
     given = {**given}
     asked, others = take(_SETTINGS, given), DEFAULTS | take(_OTHERS, given)
     settings.neutral(call, given, DEFAULTS)
@@ -139,9 +146,4 @@ def _with_decoder(
     if start is not None:
         size = getattr(model.config.text, "vocab_size", None)
         return begin_decoder(prompt, start, ids, mask, pad=options.pad_token_id, vocab_size=size)
-    if ids is not None or mask is not None:
-        raise TypeError(
-            f"{type(model).__name__} has no encoder: its decoder begins with the prompt, and "
-            f"decoder_{'attention_mask' if ids is None else 'input_ids'} would have no effect"
-        )
     return prompt
