@@ -38,5 +38,9 @@ VARIANTS = {
     },
 }
 _ROPES = {"full_attention": {"rope_type": "dynamic", "factor": 2.0}}
-WALK = {"max_position_embeddings": ([5], {"rope_parameters": _ROPES})}
+_FULL = {"sliding_window_pattern": 1}  # so that the one layer of a short walk is
+WALK = {
+    "max_position_embeddings": ([5], {"rope_parameters": _ROPES} | _FULL),
+    "sliding_window_pattern": ([1], {}),
+}
 UNREAD = {"classifier_dropout": "of token classification, which the family has not"}

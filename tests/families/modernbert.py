@@ -39,4 +39,6 @@ _ROPES = {"full_attention": {"rope_type": "dynamic", "factor": 2.0}}
 WALK = {
     "classifier_pooling": (["cls"], {}),
     "max_position_embeddings": ([5], {"rope_parameters": _ROPES}),
+    "global_attn_every_n_layers": ([1], {"num_hidden_layers": 2}),
+    "local_attention": (None, {"num_hidden_layers": 2}),
 }

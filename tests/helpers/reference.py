@@ -134,10 +134,16 @@ def stands(pair: tuple[str, ...]) -> bool:
     return bool(families.load(pair[0]).stands_for)
 
 
-def class_or_stands(pair: tuple[str, ...]) -> bool:
-    """Whether a pair (family, class or variant) is of a class, or of a family that stands for a
-    kind of layer."""
-    return stands(pair) or pair[1] in families.load(pair[0]).classes
+def is_class(pair: tuple[str, ...]) -> bool:
+    """Whether a pair (family, class or variant) is of a class."""
+    return pair[1] in families.load(pair[0]).classes
+
+
+def stands_or_first(pair: tuple[str, ...]) -> bool:
+    """Whether a pair (family, class or variant) is of a family that stands for a kind of layer, or
+    of its bare model or language model."""
+    table = families.load(pair[0])
+    return stands(pair) or pair[1] in (table.bare, table.main)
 
 
 def variant_of_layers(pair: tuple[str, ...]) -> bool:

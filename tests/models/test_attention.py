@@ -40,9 +40,22 @@ SOME = rng.random((2, 1, 5, 7)) < 0.6
 SOME[..., 0] = True
 
 
-@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)], ids=["all", "grouped", "one"])
-@pytest.mark.parametrize("mask", [None, SOME, SOME[:1], SOME[:, :, :1]], ids=list("nfbk"))
-@pytest.mark.parametrize("causal", [False, True])
+HEADS = {"all": (4, 4), "grouped": (4, 2), "one": (4, 1)}
+MASKS = {"n": None, "f": SOME, "b": SOME[:1], "k": SOME[:, :, :1]}
+THREE = itertools.product([False, True], enumerate(MASKS), enumerate(HEADS))
+
+
+@pytest.mark.parametrize(
+    ("causal", "mask", "heads"),
+    [  # by default each two of the three values meet
+        pytest.param(
+            *(causal, MASKS[mask], HEADS[heads]),
+            id=f"{causal}-{mask}-{heads}",
+            marks=pytest.mark.soak if (causal + i + j) % 2 else (),
+        )
+        for causal, (i, mask), (j, heads) in THREE
+    ],
+)
 def test_both_formulas_are_softmax_attention(heads, mask, causal):
     n, k_heads = heads
     q, k, v = normal(2, 5, n, 8), normal(2, 7, k_heads, 8), normal(2, 7, k_heads, 8)

@@ -167,7 +167,9 @@ def apart(one, other):
 ROPE = {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}
 WALK = {"max_position_embeddings": ([5], ROPE)}
 """As `walk` of a table, for configurations with `rope_parameters`."""
+DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
 CLASSIFIERS = ("ForTokenClassification", "ForSequenceClassification")
+"""Those of tokens first: a head of sequences has no dropout in many families."""
 LIKELY = {
     "initializer_range": ("", initial),
     "initializer_factor": ("", initial),
@@ -206,8 +208,9 @@ class Walk:
         self.table = families.load(family)
         self.config_class = getattr(fm, self.table.bare).config_class
         layers = "num_hidden_layers"
-        self.layers = self.config_class.aliases.get(layers, layers)
+        layers = (self.config_class.aliases.get(layers, layers), *DECODER_LAYERS)
         self.hints = typing.get_type_hints(self.config_class)
+        self.few = {name: 1 for name in layers if name in self.hints}
         main = [self.table.bare, self.table.main]
         self.classes = main + [name for name in self.table.classes if name not in main]
         self.walk = (WALK if "rope_parameters" in self.hints else {}) | self.table.walk
@@ -238,7 +241,7 @@ class Walk:
         """Whether something of any class is another after the change: with one layer, where what
         is likely is looked at, or with all."""
         changed = False
-        for few in ({self.layers: 1}, {}) if self.layers in self.hints else ({},):
+        for few in (self.few, {}) if self.few else ({},):
             pair = functools.cache(lambda name: self.pair(name, field, few))  # noqa: B023
             for name, make in self.views(field, every=not few):
                 models = pair(name)
@@ -255,7 +258,8 @@ class Walk:
         bare, *others = self.classes
         size = shapes if self.hints[field] is int else forward
         ending, make = LIKELY.get(field, ("", training if "drop" in field else size))
-        likely = [(name, make) for name in others if ending and name.endswith(ending)]
+        endings = (ending,) if isinstance(ending, str) else ending
+        likely = [(name, make) for end in endings if end for name in others if name.endswith(end)]
         first = [*(likely or [(bare, make)]), (bare, forward), (bare, initial)]
         cheap = [(name, shapes) for name in others]
         more = [(name, make) for make in (forward, training, initial) for name in self.classes]
