@@ -21,7 +21,7 @@ from .copies import as_integers, copy, empty, memory_of
 from .threads import in_threads
 
 _WORTH = 1 << 16  # elements; a compilation takes some 30 ms
-_CHUNK = 1 << 20  # elements; what is rounded of them leaves no cache before it is copied
+_CHUNK = 1 << 22  # elements; a quarter of them took 1.2 times as long
 
 
 def elementwise(

@@ -31,7 +31,7 @@ def test_a_child_without_its_parents_threads_works():
 def test_a_child_casts_what_its_parent_loaded():
     """As of a saver that forks: the child has none of XLA's threads, which compile and compute."""
     code = "import os, jax.numpy as jnp; from flaxmodels import params as fp\n"
-    code += "tree = {'kernel': jnp.ones((2, 3)) + 0, 'table': jnp.ones((1 << 20,)) + 0}\n"
+    code += "tree = {'kernel': jnp.ones((2, 3)) + 0, 'table': jnp.ones((1 << 22,)) + 0}\n"
     code += "cast = fp.to_bf16(tree)\n"
     code += "if child := os.fork():\n"
     code += "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
