@@ -75,12 +75,12 @@ def cast_leaf(leaf: Leaf, dtype: jax.typing.DTypeLike) -> Leaf:
 
 
 def _is_for_numpy(leaf: Leaf, dtype: np.dtype) -> bool:
-    """Tells whether NumPy is the one to cast a leaf.
+    """Tells whether a leaf is cast into memory of NumPy's.
 
-    On a CPU device it casts what is small: nothing is compiled, which a child that was forked
-    without XLA's threads would wait for without end. On the host it also casts between float32 and
-    bfloat16, because its large results are of large pages: touching XLA's small ones for the first
-    time takes several times as long as the cast.
+    On a CPU device what is small is: nothing is compiled, which a child that was forked without
+    XLA's threads would wait for without end. So are casts between float32 and bfloat16, because
+    NumPy's large results are of large pages: touching XLA's small ones for the first time takes
+    several times as long as the cast.
     """
     is_quick = {dtype, leaf.dtype} == {np.dtype(np.float32), np.dtype(jnp.bfloat16)}
     if isinstance(leaf, np.ndarray):
