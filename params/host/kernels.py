@@ -17,11 +17,10 @@ import numpy as np
 from jax.core import Tracer
 
 from ..types import Leaf
-from .copies import as_integers, copy, empty, memory_of
-from .threads import in_threads
+from .copies import copy, empty, memory_of
+from .threads import in_threads, unwatched
 
 _WORTH = 1 << 16  # elements; a compilation takes some 30 ms
-_CHUNK = 1 << 22  # elements; a quarter of them took 1.2 times as long
 
 
 def elementwise(
@@ -77,16 +76,16 @@ def cast_leaf(leaf: Leaf, dtype: jax.typing.DTypeLike) -> Leaf:
 def _is_for_numpy(leaf: Leaf, dtype: np.dtype) -> bool:
     """Tells whether a leaf is cast into memory of NumPy's.
 
-    On a CPU device what is small is: nothing is compiled, which a child that was forked without
-    XLA's threads would wait for without end. So are casts between float32 and bfloat16, because
+    On a CPU device what is small is, and in a forked child all: nothing is compiled, which a child
+    without XLA's threads would wait for without end. So are casts from bfloat16 to float32, because
     NumPy's large results are of large pages: touching XLA's small ones for the first time takes
     several times as long as the cast.
     """
-    is_quick = {dtype, leaf.dtype} == {np.dtype(np.float32), np.dtype(jnp.bfloat16)}
+    is_quick = (leaf.dtype, dtype) == (jnp.bfloat16, np.float32)
     if isinstance(leaf, np.ndarray):
         return is_quick
     is_small = leaf.size < _WORTH and compiles(dtype, leaf.dtype)
-    return is_on_one_cpu(leaf) and (is_quick or is_small)
+    return is_on_one_cpu(leaf) and (is_quick or is_small or _forked)
 
 
 def is_on_one_cpu(leaf: Leaf) -> TypeGuard[jax.Array]:
@@ -107,26 +106,12 @@ def _cast_on_host(source: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if source.nbytes < _WORTH:
         target[...] = source
         return target
+    result = target
     if source.flags.c_contiguous:
         source, result = source.reshape(-1), target.reshape(-1)
-    else:
-        result = target
-    if dtype == jnp.bfloat16 and source.ndim == 1 and source.size >= _CHUNK and compiles(dtype):
-        # The last chunk ends with the leaf: all are of one size, which is compiled once.
-        starts = [*range(0, source.size - _CHUNK, _CHUNK), source.size - _CHUNK]
-        parts = [slice(start, start + _CHUNK) for start in starts]
-        in_threads(lambda part: _round_chunk(source[part], result[part]), parts, target.nbytes)
-    else:
-        pairs = [*zip(np.array_split(source, 8), np.array_split(result, 8), strict=True)]
-        in_threads(lambda pair: np.copyto(pair[1], pair[0]), pairs, target.nbytes)
+    pairs = [*zip(np.array_split(source, 8), np.array_split(result, 8), strict=True)]
+    in_threads(lambda pair: np.copyto(pair[1], pair[0]), pairs, target.nbytes)
     return target
-
-
-def _round_chunk(source: np.ndarray, target: np.ndarray) -> None:
-    """Rounds float32 to bfloat16 with a compiled program: NumPy's loop takes four times as long on
-    some processors."""
-    with on_cpu():
-        as_integers(target)[...] = np.asarray(_rounded(source))
 
 
 def _itself(leaf: Leaf) -> Leaf:
@@ -144,8 +129,7 @@ def compiles(*dtypes: np.dtype) -> bool:
 @contextlib.contextmanager
 def on_cpu() -> Iterator[None]:
     """Lets this thread compute on the CPU device now, in a trace or under a guard too."""
-    device = jax.default_device(_cpu())
-    with device, jax.transfer_guard("allow"), jax.ensure_compile_time_eval():
+    with jax.default_device(_cpu()), unwatched(), jax.ensure_compile_time_eval():
         yield
 
 
@@ -160,18 +144,14 @@ def _compiled(donate: bool, traced: bool = False) -> Callable[..., jax.Array]:
     return jax.jit(compute, static_argnums=(0, 1), donate_argnums=(2,) if donate else ())
 
 
-@jax.jit
-def _rounded(x: jax.Array) -> jax.Array:
-    """Returns the bits of float32 rounded to bfloat16, to the nearest, ties to even: XLA's own cast
-    takes three times as long on a CPU, and gives the same bits."""
+def _to_bfloat16(x: jax.Array) -> jax.Array:
+    """Rounds float32 to the nearest, ties to even: XLA's own cast takes three times as long on a
+    CPU, and gives the same bits."""
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
     nan = bits >> 16 & 0x8000 | 0x7FC0
-    return jnp.where(jnp.isnan(x), nan, rounded).astype(jnp.uint16)
-
-
-def _to_bfloat16(x: jax.Array) -> jax.Array:
-    return jax.lax.bitcast_convert_type(_rounded(x), jnp.bfloat16)
+    rounded = jnp.where(jnp.isnan(x), nan, rounded).astype(jnp.uint16)
+    return jax.lax.bitcast_convert_type(rounded, jnp.bfloat16)
 
 
 def _plainly(x: jax.Array) -> jax.Array:

@@ -43,14 +43,12 @@ def test_casts_are_those_of_xla_to_the_bit(stored, dtype):
         assert same(np.asarray(fp.cast({"w": kind}, dtype)["w"]), expected)
 
 
-@pytest.mark.parametrize("size", [1 << 14, (3 << 14) - 5])
-def test_large_leaves_are_rounded_in_chunks_of_one_size(monkeypatch, size):
-    leaf = random_array(0, (2, size // 2), np.float32)
+def test_nan_in_a_leaf_is_no_error():
+    leaf = random_array(0, (2, 1 << 16), np.float32).copy()
+    leaf[0, 0] = np.nan
     expected = fp.to_bf16({"w": leaf})["w"]
-    monkeypatch.setattr(kernels, "_CHUNK", 1 << 14)
     with jax.transfer_guard("disallow"), jax.debug_nans(True):
         assert same(fp.to_bf16({"w": leaf})["w"], expected)
-    assert same(np.asarray(fp.to_bf16({"w": jnp.asarray(leaf)})["w"]), expected)
 
 
 def test_large_leaves_are_computed_whole_and_their_memory_is_numpys():
