@@ -59,8 +59,7 @@ class AlbertConfig(SizeFields):
 
     @property
     def style(self) -> EncoderStyle:
-        return dataclasses.replace(
-            super().style,
+        return super().style.replace(
             attention=AttentionNames(*_ATTENTION),
             mlp=MLPNames("ffn", "ffn_output", "full_layer_layer_norm"),
             embeddings=EmbeddingNames(project="encoder/embedding_hidden_mapping_in"),
@@ -82,11 +81,7 @@ class AlbertConfig(SizeFields):
 
 
 _PREDICTIONS = PredictionNames(
-    dense="predictions/dense",
-    norm="predictions/LayerNorm",
-    decoder="predictions/decoder",
-    bias="predictions/bias",
-    whole="predictions",
+    "predictions/dense", "predictions/LayerNorm", "predictions/decoder", "predictions/bias"
 )
 
 

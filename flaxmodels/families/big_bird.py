@@ -55,8 +55,7 @@ class BigBirdConfig(BertFields):
 
     @property
     def style(self) -> EncoderStyle:
-        return dataclasses.replace(
-            super().style,
+        return super().style.replace(
             pooler="pooler",
             qkv_bias=self.use_bias,
             words_scale=math.sqrt(self.hidden_size) if self.rescale_embeddings else None,
@@ -91,16 +90,7 @@ class BlockSparseLayer(EncoderLayer):
     many tokens attention is by blocks (`attends_by_blocks`), and of which; which are drawn is the
     layer's input, None for the first one every time."""
 
-    def self_attention(
-        self,
-        q: jax.Array,
-        k: jax.Array,
-        v: jax.Array,
-        context: blocks.PassContext,
-        at: blocks.At,
-        bias: jax.Array | None,
-        **told: Unpack[blocks.Scored],
-    ) -> tuple[jax.Array, blocks.Cache | None, jax.Array | None]:
+    def self_attention(self, q, k, v, context, at, bias, **told):
         cfg = self.config
         if not cfg.attends_by_blocks(q.shape[1]):
             return super().self_attention(q, k, v, context, at, bias, **told)

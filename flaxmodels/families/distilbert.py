@@ -143,11 +143,7 @@ __getattr__ = classes_of(
     },
     base_model_prefix="distilbert",
     predictions=PredictionNames(
-        dense="vocab_transform",
-        norm="vocab_layer_norm",
-        decoder="vocab_projector",
-        bias="vocab_projector/bias",
-        whole="vocab_projector",
+        "vocab_transform", "vocab_layer_norm", "vocab_projector", "vocab_projector/bias"
     ),
     not_taken=ENCODER_INPUTS | {"token_type_ids"},
 )

@@ -43,7 +43,7 @@ class ElectraConfig(BertFields):
     @property
     def style(self) -> EncoderStyle:
         project = None if self.embedding_size == self.hidden_size else "embeddings_project"
-        return dataclasses.replace(super().style, embeddings=EmbeddingNames(project=project))
+        return super().style.replace(embeddings=EmbeddingNames(project=project))
 
     def validate(self) -> None:
         super().validate()
@@ -97,11 +97,10 @@ __getattr__ = classes_of(
     },
     base_model_prefix="electra",
     predictions=PredictionNames(
-        dense="generator_predictions/dense",
-        norm="generator_predictions/LayerNorm",
-        decoder="generator_lm_head",
-        bias="generator_lm_head/bias",
-        whole="generator_lm_head",
+        "generator_predictions/dense",
+        "generator_predictions/LayerNorm",
+        "generator_lm_head",
+        "generator_lm_head/bias",
         act="gelu",
     ),
 )

@@ -64,8 +64,7 @@ class EsmConfig(SizeFields):
             positions=EmbeddingNames.positions if absolute else None,
             norm="embeddings/layer_norm" if before else None,
         )
-        return dataclasses.replace(
-            super().style,
+        return super().style.replace(
             norm_first=True,
             attention=AttentionNames(norm="attention/LayerNorm"),
             mlp=MLPNames(norm="LayerNorm"),

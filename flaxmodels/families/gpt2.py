@@ -50,23 +50,7 @@ class GPT2Config(GPTFields):
 
     @property
     def style(self) -> Style:
-        return Style(
-            layer_norm=True,
-            norm_eps=self.layer_norm_epsilon,
-            attention="attn",
-            attention_in="ln_1",
-            mlp_in="ln_2",
-            final_norm="ln_f",
-            out_std=self.out_std,
-            mlp=("c_fc", "c_proj"),
-            mlp_bias=True,
-            act=self.activation_function,
-            positions="wpe",
-            types_are_tokens=True,
-            embedding_dropout=self.embd_pdrop,
-            added_dropouts=(self.resid_pdrop, self.resid_pdrop),
-            padding_row=False,
-        )
+        return super().style.replace(out_std=self.out_std)
 
     @property
     def out_std(self) -> float:

@@ -18,7 +18,7 @@ from ..models.decoder_layers import DecoderAttention, DecoderLayer
 from ..models.decoder_model import DECODER_CLASSES, DecoderModel
 from ..models.decoder_style import Style
 from ..models.layer_types import FULL, SLIDING, expanded
-from ..models.plain_heads import PlainHeads
+from ..models.plain_heads import PlainHeads, gpt_style
 from ..params.errors import quoted
 from . import classes_of
 
@@ -58,25 +58,8 @@ class GPTNeoConfig(PlainHeads):
 
     @property
     def style(self) -> Style:
-        return Style(
-            layer_norm=True,
-            norm_eps=self.layer_norm_epsilon,
-            attention="attn",
-            attention_in="ln_1",
-            mlp_in="ln_2",
-            final_norm="ln_f",
-            out="out_proj",
-            out_bias=True,
-            mlp=("c_fc", "c_proj"),
-            mlp_bias=True,
-            act=self.activation_function,
-            score_scale=1.0,
-            positions="wpe",
-            types_are_tokens=True,
-            embedding_dropout=self.embed_dropout,
-            added_dropouts=(self.resid_dropout, self.resid_dropout),
-            padding_row=False,
-        )
+        style = gpt_style(self, self.embed_dropout, self.resid_dropout)
+        return style.replace(out="out_proj", out_bias=True, score_scale=1.0)
 
     @property
     def position_limit(self) -> int:

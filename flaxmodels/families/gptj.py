@@ -39,23 +39,13 @@ class GPTJConfig(GPTFields):
 
     @property
     def style(self) -> Style:
-        return Style(
-            layer_norm=True,
-            norm_eps=self.layer_norm_epsilon,
-            attention="attn",
-            attention_in="ln_1",
+        return super().style.replace(
             mlp_in=None,
             parallel=True,
-            final_norm="ln_f",
             out="out_proj",
             mlp=("fc_in", "fc_out"),
-            mlp_bias=True,
-            act=self.activation_function,
+            positions=None,
             rotate_pairs=True,
-            types_are_tokens=True,
-            embedding_dropout=self.embd_pdrop,
-            added_dropouts=(self.resid_pdrop, self.resid_pdrop),
-            padding_row=False,
             logits=LogitStyle(use_bias=True),
         )
 

@@ -40,18 +40,13 @@ class GteConfig(ClassifierFields, Rotary):
 
     @property
     def style(self) -> EncoderStyle:
-        names = EmbeddingNames(positions=None)
-        return dataclasses.replace(
-            super().style,
+        types = EmbeddingNames.types if self.type_vocab_size else None
+        return super().style.replace(
             attention=AttentionNames(
-                "attention/q_proj",
-                "attention/k_proj",
-                "attention/v_proj",
-                "attention/o_proj",
-                "attn_ln",
+                *(f"attention/{name}_proj" for name in "qkvo"), norm="attn_ln"
             ),
             mlp=MLPNames("mlp/up_proj", "mlp/down_proj", "mlp_ln", gate="mlp/gate_proj"),
-            embeddings=names if self.type_vocab_size else dataclasses.replace(names, types=None),
+            embeddings=EmbeddingNames(types=types, positions=None),
             mlp_bias=False,
             down_bias=True,
             inner_dropout=self.hidden_dropout_prob,
@@ -59,12 +54,7 @@ class GteConfig(ClassifierFields, Rotary):
 
 
 _PREDICTIONS = PredictionNames(
-    dense="lm_head/dense",
-    norm="lm_head/norm",
-    decoder="lm_head/decoder",
-    bias="lm_head/decoder/bias",
-    whole="lm_head",
-    act="gelu",
+    "lm_head/dense", "lm_head/norm", "lm_head/decoder", "lm_head/decoder/bias", act="gelu"
 )
 
 __getattr__ = classes_of(

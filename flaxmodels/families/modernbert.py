@@ -101,9 +101,8 @@ class ModernBertConfig(EncoderFields, LayerTypes, Rotary):
 
     def style_of(self, form: str) -> EncoderStyle:
         style = self.style
-        if form != _UNNORMED:
-            return style
-        return dataclasses.replace(style, attention=dataclasses.replace(style.attention, norm=None))
+        unnormed = dataclasses.replace(style.attention, norm=None)
+        return style.replace(attention=unnormed) if form == _UNNORMED else style
 
     @property
     def layer_kinds(self) -> tuple[Kind, ...]:
@@ -125,11 +124,10 @@ class ModernBertConfig(EncoderFields, LayerTypes, Rotary):
 def _predictions_of(model: EncoderPretrained) -> PredictionNames:
     cfg = model.config
     return PredictionNames(
-        dense="head/dense",
-        norm="head/norm",
-        decoder="decoder",
-        bias="decoder/bias" if cfg.decoder_bias else None,
-        whole="decoder",
+        "head/dense",
+        "head/norm",
+        "decoder",
+        "decoder/bias" if cfg.decoder_bias else None,
         act=cfg.classifier_activation,
         dense_bias=cfg.classifier_bias,
     )

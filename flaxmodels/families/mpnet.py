@@ -41,8 +41,7 @@ class MPNetConfig(SizeFields):
 
     @property
     def style(self) -> EncoderStyle:
-        return dataclasses.replace(
-            super().style,
+        return super().style.replace(
             attention=AttentionNames(*_ATTENTION, norm="attention/LayerNorm"),
             embeddings=EmbeddingNames(types=None),
             padding_position=_PADDING,

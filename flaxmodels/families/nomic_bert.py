@@ -70,8 +70,7 @@ class NomicBertConfig(ClassifierFields, Rotary):
 
     @property
     def style(self) -> EncoderStyle:
-        return dataclasses.replace(
-            super().style,
+        return super().style.replace(
             attention=AttentionNames(
                 "attn/q_proj", "attn/k_proj", "attn/v_proj", "attn/out_proj", "norm1"
             ),

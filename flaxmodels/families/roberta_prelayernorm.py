@@ -21,8 +21,7 @@ class RobertaPreLayerNormConfig(roberta.RobertaFields):
 
     @property
     def style(self) -> EncoderStyle:
-        return dataclasses.replace(
-            super().style,
+        return super().style.replace(
             norm_first=True,
             attention=AttentionNames(norm="attention/LayerNorm"),
             mlp=MLPNames(norm="intermediate/LayerNorm"),

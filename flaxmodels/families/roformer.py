@@ -39,7 +39,7 @@ class RoFormerConfig(DecodingFields):
     def style(self) -> EncoderStyle:
         project = None if self.embedding_size == self.hidden_size else "embeddings_project"
         names = EmbeddingNames(positions=None, project=project)
-        return dataclasses.replace(super().style, embeddings=names, rotate_values=self.rotary_value)
+        return super().style.replace(embeddings=names, rotate_values=self.rotary_value)
 
     @property
     def position_limit(self) -> int:

@@ -27,8 +27,7 @@ class XLMRobertaXLConfig(roberta.RobertaFields):
 
     @property
     def style(self) -> EncoderStyle:
-        return dataclasses.replace(
-            super().style,
+        return super().style.replace(
             norm_first=True,
             attention=AttentionNames(norm="attention/self_attn_layer_norm"),
             mlp=MLPNames(norm="LayerNorm"),

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+from ..config.config import Config
 from . import config_checks
 from .decoder_style import Style
 from .layer_types import LayerKinds
@@ -40,6 +41,27 @@ class PlainHeads(EvenHeads):
         raise TypeError(f"{type(self).__name__} defines no style")
 
 
+def gpt_style(config: Config, embedding_dropout: float, added_dropout: float) -> Style:
+    """Returns the style of GPT-2's layers; the rates are of the embeddings, and of what attention
+    and MLP add. Token types are tokens of the vocabulary."""
+    return Style(
+        layer_norm=True,
+        norm_eps=config.layer_norm_epsilon,
+        attention="attn",
+        attention_in="ln_1",
+        mlp_in="ln_2",
+        final_norm="ln_f",
+        mlp=("c_fc", "c_proj"),
+        mlp_bias=True,
+        act=config.activation_function,
+        positions="wpe",
+        types_are_tokens=True,
+        embedding_dropout=embedding_dropout,
+        added_dropouts=(added_dropout, added_dropout),
+        padding_row=False,
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPTFields(PlainHeads):
     """The keys of GPT-2's `config.json`, and of families that took them over."""
@@ -65,6 +87,10 @@ class GPTFields(PlainHeads):
     initializer_range: float = 0.02
     bos_token_id: int | None = 50256
     eos_token_id: int | tuple[int, ...] | None = 50256
+
+    @property
+    def style(self) -> Style:
+        return gpt_style(self, self.embd_pdrop, self.resid_pdrop)
 
     @property
     def intermediate_size(self) -> int:

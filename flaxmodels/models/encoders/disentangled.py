@@ -28,16 +28,16 @@ from .layers import EncoderLayer
 from .model import ENCODER_INPUTS, EncoderModel, EncoderPretrained, encoder_naming
 from .style import AttentionNames, EmbeddingNames, EncoderStyle, PredictionNames
 
+_PROJECTIONS = [f"attention/self/{name}_proj" for name in ("query", "key", "value")]
 SCORES = ("c2p", "p2c")
 """Which scores there are of distances: of queries with them, and of keys."""
 
 _LEGACY = PredictionNames()
 _CURRENT = PredictionNames(
-    dense="lm_predictions/lm_head/dense",
-    norm="lm_predictions/lm_head/LayerNorm",
-    decoder="lm_predictions/lm_head/decoder",
-    bias="lm_predictions/lm_head/bias",
-    whole="lm_predictions/lm_head",
+    "lm_predictions/lm_head/dense",
+    "lm_predictions/lm_head/LayerNorm",
+    "lm_predictions/lm_head/decoder",
+    "lm_predictions/lm_head/bias",
 )
 
 
@@ -76,9 +76,7 @@ class DisentangledFields(SizeFields):
         scores = 1 + len(self.pos_att_type or ())
         dropped = self.hidden_dropout_prob if self.cls_dropout is None else self.cls_dropout
         return super().style.replace(
-            attention=AttentionNames(
-                "attention/self/query_proj", "attention/self/key_proj", "attention/self/value_proj"
-            ),
+            attention=AttentionNames(*_PROJECTIONS),
             embeddings=EmbeddingNames(
                 types="embeddings/token_type_embeddings" if self.type_vocab_size else None,
                 positions="embeddings/position_embeddings" if self.position_biased_input else None,

@@ -85,7 +85,7 @@ class ClassifierFields(SizeFields):
     def style(self) -> EncoderStyle:
         rate = self.classifier_dropout
         rate = self.hidden_dropout_prob if rate is None else rate
-        return dataclasses.replace(super().style, classifier_dropout=rate)
+        return super().style.replace(classifier_dropout=rate)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ class RobertaFields(BertFields):
 
     @property
     def style(self) -> EncoderStyle:
-        return dataclasses.replace(super().style, padding_position=self.pad_token_id)
+        return super().style.replace(padding_position=self.pad_token_id)
 
     def validate(self) -> None:
         super().validate()
@@ -39,12 +39,7 @@ class RobertaLike(EncoderPretrained):
 
     base_model_prefix = "roberta"
     predictions = PredictionNames(
-        dense="lm_head/dense",
-        norm="lm_head/layer_norm",
-        decoder="lm_head/decoder",
-        bias="lm_head/bias",
-        whole="lm_head",
-        act="gelu",
+        "lm_head/dense", "lm_head/layer_norm", "lm_head/decoder", "lm_head/bias", act="gelu"
     )
 
 

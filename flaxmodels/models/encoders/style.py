@@ -3,6 +3,7 @@ are paths; None stands for what a family does not have."""
 
 import dataclasses
 import functools
+import posixpath
 from collections.abc import Callable
 from typing import Self
 
@@ -124,7 +125,6 @@ class PredictionNames:
         bias: of a head that is tied to the table of words; an untied decoder has its own, and if
             this is None neither has one.
         bias_apart: an untied decoder has none, and `bias` stands beside it.
-        whole: of all of these, or of the decoder if they have no path in common.
         act: None for that of the layers.
         dense_bias: of `dense`.
     """
@@ -133,10 +133,14 @@ class PredictionNames:
     norm: str = "cls/predictions/transform/LayerNorm"
     decoder: str = "cls/predictions/decoder"
     bias: str | None = "cls/predictions/bias"
-    whole: str = "cls/predictions"
     act: str | None = None
     dense_bias: bool = True
     bias_apart: bool = False
+
+    @property
+    def whole(self) -> str:
+        """Path of all of these, or of the decoder if they have no path in common."""
+        return posixpath.commonpath((self.dense, self.norm, self.decoder)) or self.decoder
 
     @property
     def biases(self) -> tuple[str, str] | None:
