@@ -16,7 +16,7 @@ from .. import sharding as fs
 from ..blocks import ModelOptions
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
-from ..params.adapters.attach import drops
+from ..params.adapters.training import drops
 from ..params.errors import warn
 from ..params.tree.cast import DtypeLike
 from ..params.tree.keys import one_key

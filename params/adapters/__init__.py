@@ -4,15 +4,12 @@ What users call; `fp` has the same names.
 """
 
 from .attach import active_adapters as active_adapters
-from .attach import adapter_dropout as adapter_dropout
 from .attach import adapter_names as adapter_names
 from .attach import attach as attach
 from .attach import delete_adapters as delete_adapters
 from .attach import enable_adapters as enable_adapters
 from .attach import get_adapters as get_adapters
-from .attach import join_adapters as join_adapters
 from .attach import set_adapters as set_adapters
-from .attach import split_adapters as split_adapters
 from .attach import without_adapters as without_adapters
 from .making import lora_init as lora_init
 from .merging import merge_adapters as merge_adapters
@@ -21,3 +18,6 @@ from .peft.config import PeftConfig as PeftConfig
 from .rows import choose_adapters as choose_adapters
 from .rows import put_adapter as put_adapter
 from .rows import stack_adapters as stack_adapters
+from .training import adapter_dropout as adapter_dropout
+from .training import join_adapters as join_adapters
+from .training import split_adapters as split_adapters

@@ -76,9 +76,15 @@ class Adapter(abc.ABC):
         """Returns the product with the adapter; y [..., out] is what those before it made."""
 
     @property
+    def trained_arrays(self) -> dict[str, jax.Array]:
+        """What training changes, by field, without what it has not."""
+        arrays = {field: getattr(self, field) for field in self.trained}
+        return {field: array for field, array in arrays.items() if array is not None}
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The fields that it needs and has not, as the part of `split_adapters` that stays."""
-        return tuple(field for field in self.trained if getattr(self, field) is None)
+        return tuple(field for field in self.trained if field not in self.trained_arrays)
 
     @property
     def is_in_weight(self) -> bool:

@@ -1,15 +1,11 @@
-"""Adapters of a tree of params: put on and taken off, told to act or not, apart and together."""
+"""Adapters of a tree of params: put on and taken off, told to act or not."""
 
 import re
-import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from graphlib import TopologicalSorter
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ..tree.keys import one_key
 from ..tree.paths import flatten, nearest, unflatten
 from ..types import Params
 from .adapter import Adapter, Base
@@ -60,7 +56,7 @@ def attach(params: Params, name: str, adapters: Mapping[str, Adapter]) -> Params
         leaf = leaves[path]
         if not isinstance(leaf, AdaptedWeight):
             leaf = AdaptedWeight(leaf, {})
-        _check(f"{path}, adapter {name!r}", leaf, adapter)
+        check_fits(f"{path}, adapter {name!r}", leaf, adapter)
         own = {**leaf.adapters, name: adapter}
         leaves[path] = leaf.replace(adapters=own, active=(*leaf.active, name))
     return unflatten(leaves)
@@ -80,7 +76,7 @@ def check_new_name(params: Params, name: str) -> None:
         )
 
 
-def _check(where: str, leaf: AdaptedWeight, adapter: Adapter) -> None:
+def check_fits(where: str, leaf: AdaptedWeight, adapter: Adapter) -> None:
     """Raises `ValueError` unless an adapter's arrays fit the weight."""
     if lost := adapter.missing:
         raise ValueError(f"{where}: {adapter.method} has no {lost[0]}")
@@ -206,97 +202,3 @@ def known_names(params: Params, names: str | Iterable[str]) -> tuple[str, ...]:
             there = f"it has {', '.join(known)}" if known else "it has none"
             raise ValueError(f"the params have no adapter {name!r}; {there}")
     return names
-
-
-def split_adapters(
-    params: Params, names: str | Iterable[str] | None = None
-) -> tuple[Params, Params]:
-    """Returns (what is trained of adapters, everything else); `join_adapters` inverts it.
-
-    The first is a plain tree of arrays, `<path of the weight>/<adapter>/<array>`: what to
-    differentiate, and to give to optax. The second has None in their places; bases, quantised or
-    not, scales and indices are in it.
-
-    Args:
-        names: the adapters; those that act if None.
-
-    Raises:
-        ValueError: no adapter acts, or a name that none has.
-    """
-    names = active_adapters(params) if names is None else names
-    names = known_names(params, names)
-    if not names:
-        raise ValueError("no adapter acts on these params; fp.set_adapters says which")
-    trained: dict[str, jax.Array] = {}
-
-    def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
-        own = dict(leaf.adapters)
-        for name in names:
-            if name in own:
-                fields = {
-                    f: v for f in own[name].trained if (v := getattr(own[name], f)) is not None
-                }
-                trained.update({f"{path}/{name}/{field}": v for field, v in fields.items()})
-                own[name] = own[name].replace(**dict.fromkeys(fields))
-        return leaf.replace(adapters=own)
-
-    rest = adapted(params, one)
-    if not trained:
-        raise ValueError(f"the adapters {', '.join(names)} have nothing to train, as a bank")
-    return unflatten(trained), rest
-
-
-def join_adapters(trained: Params, rest: Params) -> Params:
-    """Returns params of the two parts that `split_adapters` made.
-
-    Raises:
-        ValueError: an array for which there is no place, one that is missing, or one of another
-            shape.
-    """
-    arrays = flatten(trained)
-    places = {
-        f"{path}/{name}/{field}"
-        for path, leaf in adapted_leaves(rest).items()
-        for name, adapter in leaf.adapters.items()
-        for field in adapter.trained
-    }
-    if left := [place for place in arrays if place not in places]:
-        raise ValueError(f"there is no place for {left[0]}{nearest(left[0], places)}")
-
-    def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
-        own = {}
-        for name, adapter in leaf.adapters.items():
-            there = {field: f"{path}/{name}/{field}" for field in adapter.trained}
-            there = {field: arrays[place] for field, place in there.items() if place in arrays}
-            own[name] = adapter.replace(**there)
-            _check(f"{path}, adapter {name!r}", leaf, own[name])
-        return leaf.replace(adapters=own)
-
-    return adapted(rest, one)
-
-
-def adapter_dropout(params: Params, key: jax.Array) -> Params:
-    """Returns params whose adapters drop inputs, each as its `dropout` says; for one step of
-    training. `model.apply(..., deterministic=False, rngs={"dropout": key})` does it by itself.
-
-    Args:
-        key: a `jax.random.key`; each weight, and each of stacked layers, draws for itself.
-    """
-    key = one_key(key)
-
-    def one(path: str, leaf: AdaptedWeight) -> AdaptedWeight:
-        own = dict(leaf.adapters)
-        for name, adapter in own.items():
-            if getattr(adapter, "dropout", 0) > 0:
-                each = jax.random.fold_in(key, zlib.crc32(f"{path}/{name}".encode()))
-                layers = leaf.shape[: adapter.lead]
-                own[name] = adapter.replace(key=jax.random.bits(each, (*layers, 2), jnp.uint32))
-        return leaf.replace(adapters=own)
-
-    return adapted(params, one)
-
-
-def drops(params: Params) -> bool:
-    """Tells whether an adapter that acts drops inputs in training, and no key is set yet."""
-    each = (a for leaf in adapted_leaves(params).values() for a in leaf.acting())
-    return any(getattr(a, "dropout", 0) > 0 and getattr(a, "key", None) is None for a in each)

@@ -58,9 +58,8 @@ class AdaptedWeight(Weight):
         """Returns the weight with base and what is trained of adapters in another dtype."""
         base, own = self.base, {}
         for name, each in self.adapters.items():
-            values = {field: getattr(each, field) for field in each.trained}
-            cast = {f: cast_leaf(x, dtype) for f, x in values.items() if x is not None}
-            own[name] = each.replace(**cast)
+            arrays = each.trained_arrays.items()
+            own[name] = each.replace(**{field: cast_leaf(x, dtype) for field, x in arrays})
         base = base.astype(dtype) if isinstance(base, Weight) else cast_leaf(base, dtype)
         return self.replace(base=base, adapters=own)
 
