@@ -6,9 +6,6 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import jax
 
 from .. import params as fp
 from ..adapters.folders import save_adapters
@@ -16,7 +13,7 @@ from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
 from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, text_of
-from ..hub import HubOptions, copy_companion, tokenizer_files
+from ..hub import copy_companion
 from ..params.adapters.attach import adapter_names
 from ..params.atomic.replace import atomic_replace
 from ..params.checkpoint.disk_leaf import check_target
@@ -25,78 +22,16 @@ from ..params.formats.checksums import MANIFEST, write_checksums
 from ..params.multihost import any_spread, run_on_all_processes
 from ..params.process_agreement import agree
 from ..params.quantized.readers.ours import config_of
-from ..params.save.files import OnFile, SaveFunction
-from ..params.save.options import WriteOptions
+from ..params.save.files import OnFile
 from ..params.save.packed_layouts import OURS, layout_config
 from ..params.save.packed_pieces import forms_in_file
 from ..params.save.saveable import check_variant, saveable
 from ..params.save.write import retag, write_checkpoint
-from ..params.scalars import flag
 from ..params.tree.select import select as select_leaves
 from ..registration import auto_names
 from .process_agreement import record_of_save
+from .save_options import SaveOptions
 from .target import checked_folder
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SaveOptions:
-    """The keywords of `save_pretrained` as one value; `PretrainedModel.save_pretrained` says what
-    they mean."""
-
-    safe_serialization: bool = True
-    format: str | None = None
-    max_shard_size: int | str = "5GB"
-    variant: str | None = None
-    select: fp.Mask | None = None
-    checksums: bool = False
-    is_main_process: bool | None = None
-    save_function: SaveFunction | None = None
-    quant_method: str = OURS
-    tokenizer_from: str | os.PathLike | None = None
-    token: str | bool | None = dataclasses.field(default=None, repr=False)
-    progress: bool = True
-    save_peft_format: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("safe_serialization", "checksums", "progress", "save_peft_format"):
-            flag(name, getattr(self, name))
-        if self.is_main_process is not None:
-            flag("is_main_process", self.is_main_process)
-        if self.format not in (None, "msgpack") and not self.safe_serialization:
-            raise ValueError(
-                f"format={self.format!r} and safe_serialization=False, which is msgpack; leave "
-                "one of them out"
-            )
-
-    @property
-    def weights_format(self) -> str:
-        """The format of the weights: "safetensors", "msgpack" or "orbax"."""
-        if self.format is not None:
-            return self.format
-        return "safetensors" if self.safe_serialization else "msgpack"
-
-    def of_weights(self, **more: Any) -> WriteOptions:
-        """Returns what the files of the weights are; `more` are fields of it."""
-        return WriteOptions(
-            format=self.weights_format,
-            max_shard_size=self.max_shard_size,
-            variant=self.variant,
-            select=self.select,
-            save_function=self.save_function,
-            quant_method=self.quant_method,
-            **more,
-        )
-
-    @property
-    def writes(self) -> bool:
-        """Whether this process writes."""
-        return jax.process_index() == 0 if self.is_main_process is None else self.is_main_process
-
-    def companions(self) -> list[FolderFile]:
-        """Downloads the files of the tokenizer that is saved along."""
-        if self.tokenizer_from is None:
-            return []
-        return tokenizer_files(self.tokenizer_from, HubOptions(token=self.token))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,10 +112,8 @@ def is_of_adapters(params: fp.PyTree, options: SaveOptions) -> bool:
             f"{options.weights_format} holds no adapters; save safetensors, which are PEFT's, or "
             'format="orbax", the whole tree; or fp.merge_adapters(params)'
         )
-    no_base = {"select": None, "variant": None, "checksums": False, "save_function": None}
-    no_base |= {"quant_method": OURS}
-    for name, value in no_base.items():
-        if getattr(options, name) != value:
+    for name in ("select", "variant", "checksums", "save_function", "quant_method"):
+        if getattr(options, name) != getattr(SaveOptions, name):
             raise TypeError(
                 f"{name} is for the weights of a base, and params with adapters are saved as their "
                 "adapters alone; fp.without_adapters(params) and fp.merge_adapters(params) are "
@@ -195,14 +128,11 @@ def save_adapters_alone(
     """Writes the adapters of params and not their base, as Transformers does; errors as `save`."""
     together = functools.partial(run_on_all_processes, alone=not any_spread(params))
     companions = together(lambda: options.companions() if options.writes else [], "fetching")
-    write = functools.partial(
-        save_adapters,
-        model,
-        params,
-        folder if options.writes else None,
-        prefix=options.save_peft_format,
-        companions=companions,
-    )
+
+    def write() -> None:
+        place, prefix = folder if options.writes else None, options.save_peft_format
+        save_adapters(model, params, place, prefix=prefix, companions=companions)
+
     together(write, "writing adapters")
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from .. import gguf, registration
 from .. import params as fp
-from ..checkpoints.save import Beside, SaveOptions, save, staging
+from ..checkpoints.save import Beside, save, staging
+from ..checkpoints.save_options import SaveOptions
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, read_json, text_of

@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import params as fp
 from ..calls.signature import value_of
-from ..checkpoints.save import Beside, SaveOptions, save
+from ..checkpoints.save import Beside, save
+from ..checkpoints.save_options import SaveOptions
 from ..core.model import Model
 from ..documents.json_values import Json
 from ..hub import copy_companion, tokenizer_files

@@ -12,7 +12,8 @@ import jax
 from jax import export as jax_export
 
 from .. import params as fp
-from ..checkpoints.save import Beside, SaveOptions, save
+from ..checkpoints.save import Beside, save
+from ..checkpoints.save_options import SaveOptions
 from ..checkpoints.target import checked_folder
 from ..core.model import Model
 from ..generation.passes import Passes

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .. import params as fp
-from ..checkpoints.save import SaveOptions
+from ..checkpoints.save_options import SaveOptions
 from ..core.model import Model
 from ..params.errors import quoted
 from . import tensorflow

@@ -19,7 +19,7 @@ from flaxmodels.checkpoints.plan import PlanOptions
 from flaxmodels.checkpoints.publishing.model_card import CardInfo
 from flaxmodels.checkpoints.publishing.push import PUSH_DEFAULTS, PushOptions
 from flaxmodels.checkpoints.request import DEFAULTS, Request, WeightChoice
-from flaxmodels.checkpoints.save import SaveOptions
+from flaxmodels.checkpoints.save_options import SaveOptions
 from flaxmodels.core.fields import config_names, field_names
 from flaxmodels.hub import HubKeywords, HubOptions
 from flaxmodels.registry import FAMILIES

@@ -26,7 +26,8 @@ from ...params.multihost import any_spread, broadcast, run_on_all_processes
 from ...params.save.tensor_specs import tensor_specs
 from ...params.sizes import parse_size
 from ..options import PushFolderKeywords, PushKeywords, SaveAndPushKeywords
-from ..save import SaveOptions, is_of_adapters, save, write_side_files, write_weights
+from ..save import is_of_adapters, save, write_side_files, write_weights
+from ..save_options import SaveOptions
 from .model_card import CardInfo
 from .release import PushOptions, release
 
