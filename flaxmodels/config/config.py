@@ -4,6 +4,7 @@
 caller says (`reading`). Both end in the checks of `__post_init__`.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import os
@@ -105,6 +106,15 @@ class Config(Schema, metaclass=_Type):
             if rule is not None and getattr(self, field) is None:
                 object.__setattr__(self, field, rule(self))
 
+    def following(self) -> list[str]:
+        """Returns the fields whose values are those that `derive` gives them."""
+        found = []
+        for field, rule in self.derived.items():
+            with contextlib.suppress(ConfigError):  # a rule may refuse: a share that is not even
+                if rule and getattr(type(self), field) is None:
+                    found += [field] if getattr(self, field) == rule(self) else []
+        return found
+
     def validate(self) -> None:
         """Checks what one field alone cannot show; raises `ConfigError`."""
 
@@ -142,13 +152,16 @@ class Config(Schema, metaclass=_Type):
         """Returns a copy with some fields changed, each under any of its names.
 
         `id2label` or `label2id` decides `num_labels`; another `num_labels` takes the labels away.
-        A new `rope_theta` keeps the scaling, a new `rope_scaling` or `rope_parameters` theta.
+        A new `rope_theta` keeps the scaling, a new `rope_scaling` or `rope_parameters` theta. What
+        follows from other fields by default does so again, unless it says something else:
+        `num_decoder_layers` from `num_layers`.
 
         Raises:
             TypeError: a keyword that would have no effect.
             ConfigError: a value that cannot be honoured.
         """
         there = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        there |= dict.fromkeys(self.following())
         fields = fields_of_caller(type(self), changes, self)
         return self._construct(there | parts_of_caller(type(self), fields, self), changes)
 

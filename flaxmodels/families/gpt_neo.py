@@ -4,7 +4,6 @@ Black et al. 2021; reference: `models/gpt_neo` of Transformers 5.23.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 from flax import linen as nn
@@ -81,14 +80,6 @@ class GPTNeoConfig(PlainHeads):
         values = super().from_json_keys(values)
         values.pop("attention_layers", None)
         return values
-
-    @classmethod
-    def from_spellings(cls, values: dict[str, Json], current: Any) -> dict[str, Json]:
-        """Has types that are in turn stay so in a model of another depth."""
-        values = super().from_spellings(values, current)
-        if current is None or current.attention_types != _in_turn(current.num_layers):
-            return values
-        return {"attention_types": None} | values
 
     def to_json_keys(self, values: dict[str, Json]) -> dict[str, Json]:
         names = list(expanded(self, "attention_types"))

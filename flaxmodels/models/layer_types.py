@@ -108,6 +108,15 @@ class LayerKinds(Config):
         if getattr(self, "use_sliding_window", True) is False:
             object.__setattr__(self, "sliding_window", None)  # which it makes void
 
+    @classmethod
+    def from_spellings(cls, values: dict[str, Json], current: Any) -> dict[str, Json]:
+        """Refuses a window that is switched on and has no width."""
+        now = cls if current is None else current
+        if values.get("use_sliding_window") is True:
+            if values.get("sliding_window", getattr(now, "sliding_window", None)) is None:
+                raise ConfigError("use_sliding_window is True: give its sliding_window too")
+        return super().from_spellings(values, current)
+
     def validate(self) -> None:
         super().validate()
         for field in self.windows.values():
@@ -149,6 +158,12 @@ class LayerTypes(LayerKinds):
             if self.layer_types != _by_rule(self, self.per_layer["layer_types"]):
                 object.__setattr__(self, self.pattern, None)  # which would be a wrong one
 
+    def following(self) -> list[str]:
+        per_layer = self.per_layer.items()
+        return super().following() + [
+            field for field, rule in per_layer if getattr(self, field) == _by_rule(self, rule)
+        ]
+
     def validate(self) -> None:
         super().validate()
         depth = self.num_hidden_layers
@@ -186,19 +201,6 @@ class LayerTypes(LayerKinds):
                 [_OLD_NAMES[k] if k in old else k for k in kinds] if old else kinds
             )
         return values
-
-    @classmethod
-    def from_spellings(cls, values: dict[str, Json], current: Any) -> dict[str, Json]:
-        """Has fields follow their rules again that said nothing else before the change."""
-        values = super().from_spellings(values, current)
-        if current is None or not values:
-            return values
-        follow = [
-            field
-            for field, rule in cls.per_layer.items()
-            if getattr(current, field) == _by_rule(current, rule)
-        ]
-        return dict.fromkeys(follow) | values
 
 
 def _by_rule(config: Config, rule: Rule) -> tuple[Json, ...]:

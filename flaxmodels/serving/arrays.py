@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..calls.concrete import known
+from ..calls.concrete import first_outside, known
 from ..params.errors import quoted, some
 from ..params.tree.cast import DtypeLike
 from .errors import ServingError
@@ -112,17 +112,22 @@ def _dtype_name(given: DtypeLike) -> str:
 
 
 def checked_inputs(
-    name: str, specs: Mapping[str, Spec], given: Mapping[str, object], bounds: Mapping[str, int]
+    name: str,
+    specs: Mapping[str, Spec],
+    given: Mapping[str, object],
+    bounds: Mapping[str, int],
+    limits: Mapping[str, int],
 ) -> dict[str, jax.Array | np.ndarray]:
     """Returns a call's inputs as arrays of the signature's dtypes, in its order.
 
     Args:
         name: of the signature, for errors.
         bounds: {name of a dimension: the most that it may be}.
+        limits: {input: how many values there are for it, from 0 on}.
 
     Raises:
         ServingError: inputs missing or too many, of another dtype or rank, of sizes that differ
-            where the signature has one name, or are too large.
+            where the signature has one name, or are too large; values outside of the limits.
     """
     if not isinstance(given, Mapping):
         raise ServingError(f"{name}: inputs are a mapping of arrays by name, got {quoted(given)}")
@@ -137,6 +142,10 @@ def checked_inputs(
     for key, spec in specs.items():
         array = _array(f"{name}: {key}", given[key], spec)
         _check_shape(f"{name}: {key}", array.shape, spec, sizes, bounds)
+        if key in limits and (odd := first_outside(array, limits[key])):
+            raise ServingError(
+                f"{name}: {key}{odd[0]} is {odd[1]}; the model has 0 to {limits[key] - 1}"
+            )
         found[key] = array
     return found
 

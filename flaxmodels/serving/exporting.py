@@ -28,7 +28,7 @@ from .generating import PREFILL, STEP, Facts, Generation
 from .lowering import lower, outputs_of, portable
 from .manifest import DAYS, NAME, PROGRAM, Manifest, Program, library_versions
 from .request import PLATFORMS, Request
-from .signatures import Signature
+from .signatures import Signature, limits_of
 from .weights import ADAPTERS, Weights, write_adapters
 
 
@@ -209,6 +209,7 @@ def _manifest(
 ) -> Manifest:
     today = datetime.datetime.now(datetime.UTC).date()
     first = next(iter(made.values())).exported
+    limits = limits_of(model)
     used = {dim for each in made.values() for dim in named_dims(each.inputs)}
     return Manifest(
         model={
@@ -229,6 +230,7 @@ def _manifest(
                 each.inputs,
                 outputs_of(each.exported),
                 each.is_custom,
+                {} if each.is_custom else {k: n for k, n in limits.items() if k in each.inputs},
             )
             for name, each in made.items()
         },

@@ -37,6 +37,8 @@ class Program:
         sha256: of the file.
         inputs, outputs: {name: dtype and dims}.
         is_custom: its function was a caller's: `flaxmodels export` cannot make it again.
+        limits: {input of ids, or mask: how many values it may have, from 0 on}; in the program an
+            id that is too large would read another row.
     """
 
     file: str
@@ -44,6 +46,7 @@ class Program:
     inputs: Mapping[str, Spec]
     outputs: Mapping[str, Spec]
     is_custom: bool = False
+    limits: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +219,7 @@ def _json_of(program: Program) -> dict[str, Json]:
         "file": program.file,
         "sha256": program.sha256,
         "custom": program.is_custom,
+        "limits": dict(program.limits),
         "inputs": [[name, str(spec)] for name, spec in program.inputs.items()],
         "outputs": [[name, str(spec)] for name, spec in program.outputs.items()],
     }
@@ -229,7 +233,8 @@ def _program_of(name: str, value: Mapping[str, Json]) -> Program:
         {str(key): Spec.of(str(spec)) for key, spec in value[k]} for k in ("inputs", "outputs")
     )
     inputs, outputs = specs
-    return Program(file, str(value["sha256"]), inputs, outputs, bool(value["custom"]))
+    limits = {key: whole(f"the limit of {key}", n) for key, n in value.get("limits", {}).items()}
+    return Program(file, str(value["sha256"]), inputs, outputs, bool(value["custom"]), limits)
 
 
 def library_versions() -> dict[str, str]:

@@ -127,8 +127,8 @@ class Served:
                 f"{self.folder}: no signature {quoted(signature)}; there are "
                 f"{', '.join(self.signatures)}"
             )
-        specs = self.signatures[signature].inputs
-        given = checked_inputs(signature, specs, inputs, self.manifest.bounds)
+        program, bounds = self.signatures[signature], self.manifest.bounds
+        given = checked_inputs(signature, program.inputs, inputs, bounds, program.limits)
         if signature not in self._calls:
             self._calls[signature] = jax.jit(self._programs[signature].call)
         try:

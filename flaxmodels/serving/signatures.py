@@ -125,8 +125,24 @@ def forward_signature(model: Model) -> Signature:
 
 def reads_token_types(model: Model) -> bool:
     """Tells whether a model has a table of token types, all of the first where none are given."""
+    return _token_types(model) is not None
+
+
+def limits_of(model: Model) -> dict[str, int]:
+    """Returns how many values, from 0 on, the model has for each of its inputs: ids, and masks."""
+    decoder: Any = getattr(model, "decoder_alone", model)
+    tokens = getattr(decoder.config.text, "vocab_size", None)
+    read = getattr(model, "prompt_vocab_size", tokens)
+    sizes = {"input_ids": read, "decoder_input_ids": tokens, "token": tokens}
+    sizes |= {"attention_mask": 2, "decoder_attention_mask": 2, "encoder_attention_mask": 2}
+    sizes["token_type_ids"] = _token_types(model)
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def _token_types(model: Model) -> int | None:
     backbone: Any = getattr(model, "backbone", None)
     base = model if backbone is None else backbone(parent=None, **model.shared_fields)
-    if "token_type_ids" in getattr(base, "not_taken", ()) or not hasattr(base, "token_types"):
-        return False
-    return base.token_types is not None and "type_vocab_size" in model.config.names()
+    if "token_type_ids" in getattr(base, "not_taken", ()):
+        return None
+    has_table = "type_vocab_size" in model.config.names()
+    return getattr(base, "token_types", None) if has_table else None

@@ -209,9 +209,44 @@ def test_an_own_list_outlives_other_changes():
     assert windowed.replace(no_rope_layers=None).layer_types == (FULL,) * 3
 
 
+WITH_DEFAULTS = sorted(
+    {name for name in dir(fm) if name.endswith("Config")}
+    - {"Config", "AutoConfig", "GenerationConfig", "EncoderDecoderConfig", "EsmConfig"}
+)
+
+
+# a window that was off is gone (the next test); a head that is untied has the states that it had
+NOT_FOLLOWED = ("use_sliding_window", "tie_word_embeddings")
+
+
+def test_a_field_that_followed_another_follows_its_change():
+    """A change of the default configuration is what a constructor makes of it, in all families."""
+    compared = 0
+    for name in WITH_DEFAULTS:
+        cls = getattr(fm, name)
+        begun = cls()
+        for field in dataclasses.fields(cls):
+            if field.name in NOT_FOLLOWED or field.name.endswith("_token_id"):
+                continue
+            now = getattr(begun, field.name)
+            value = {bool: lambda x: not x, int: lambda x: 2 * x}.get(type(now), lambda x: x)(now)
+            try:
+                made = cls(**{field.name: value})
+            except ConfigError:
+                continue
+            assert begun.replace(**{field.name: value}) == made, (name, field.name)
+            compared += value != now
+    assert compared > 500
+    own = fm.T5Config(num_layers=3, num_decoder_layers=2).replace(num_layers=5)
+    assert own.num_decoder_layers == 2
+    assert fm.T5Config().replace(num_layers=5, num_decoder_layers=6).num_decoder_layers == 6
+
+
 def test_a_window_that_is_void_is_taken_away():
     config = fm.Qwen2Config(num_hidden_layers=4, sliding_window=8, max_window_layers=1)
     assert config.sliding_window is None and config.layer_types == (FULL,) * 4
+    with pytest.raises(ConfigError, match="use_sliding_window is True: give its sliding_window"):
+        config.replace(use_sliding_window=True)
     config = config.replace(use_sliding_window=True, sliding_window=8)
     assert config.layer_types == (FULL, SLIDING, SLIDING, SLIDING)
 

@@ -55,6 +55,12 @@ def refused(version, message):
             {"input_ids": jnp.uint32(2**31) + IDS.astype("u4"), "attention_mask": IDS},
             "cannot: 2147",
         ),
+        (
+            {"input_ids": IDS * 64, "attention_mask": IDS},
+            r"input_ids\[0, 0\] is 64; .* has 0 to 63",
+        ),
+        ({"input_ids": -IDS, "attention_mask": IDS}, r"input_ids\[0, 0\] is -1"),
+        ({"input_ids": IDS, "attention_mask": IDS * 2}, r"attention_mask\[0, 0\] is 2"),
         ({"input_ids": None, "attention_mask": IDS}, "input_ids is object; expected int32"),
         ({"input_ids": np.ma.array(IDS), "attention_mask": IDS}, "a masked array, whose mask"),
         (

@@ -141,6 +141,10 @@ class ScaledHead(T5Fields):
 
     scale_decoder_outputs: bool = FROM_OTHERS
 
+    def following(self) -> list[str]:
+        # a head that is tied or untied later has the states that it had
+        return [field for field in super().following() if field != "scale_decoder_outputs"]
+
     @property
     def scales_states(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.scale_decoder_outputs
