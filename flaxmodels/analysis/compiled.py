@@ -18,7 +18,7 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.sharding import Mesh, NamedSharding
 
 from .. import params as fp
-from ..blocks import Cache
+from ..blocks import Cache, as_flag
 from ..calls.arguments import split
 from ..core.model import Model
 from ..params.errors import warn
@@ -52,18 +52,26 @@ class CompiledCall:
             folder: where programs are kept for the next process; made if absent. JAX unpickles
                 them: files that others may write are refused.
         """
-        if not isinstance(compiler_options, Mapping | None):
+        options = {} if compiler_options is None else compiler_options
+        kinds = str | bool | int | float
+        if not isinstance(options, Mapping) or any(
+            not isinstance(name, str) or not isinstance(value, kinds)
+            for name, value in options.items()
+        ):
             raise TypeError(
-                f"compiler_options is {compiler_options!r:.80}; expected {{option of XLA: value}}"
+                f"compiler_options is {options!r:.200}; expected {{option of XLA: a text, a bool "
+                "or a number}"
             )
+        if not isinstance(folder, str | os.PathLike | None):
+            raise TypeError(f"folder is {folder!r:.80}; expected the path of one, or None")
         self.model = model
-        self.donate_cache = donate_cache
-        self.compiler_options = dict(compiler_options or {})
+        self.donate_cache = as_flag("donate_cache", donate_cache)
+        self.compiler_options = dict(options)
         self.folder = None if folder is None else Path(folder)
         self.programs: dict[str, jax.stages.Compiled] = {}
-        options = (donate_cache, sorted(self.compiler_options.items()))
+        fixed = (self.donate_cache, sorted(self.compiler_options.items()))
         host = (jax.__version__, metadata.version("jaxlib"), str(jax.devices()))
-        self._identity = repr((model, options, host))
+        self._identity = repr((model, fixed, host))
 
     def __call__(
         self, params: fp.Params, *args: object, cache: Cache | None = None, **kwargs: object

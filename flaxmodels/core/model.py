@@ -1,14 +1,16 @@
 """The small base of every model. Features (generating, editing, measuring, switching) are mixins
 typed against it; `flaxmodels.models.base.PretrainedModel` puts them together."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.errors import InvalidRngError
 from jax.sharding import AbstractMesh, Mesh
 
 from .. import params as fp
@@ -157,7 +159,11 @@ class Model(nn.Module):
     def apply(self, variables: fp.PyTree, *args: Any, **kwargs: Any) -> Any:
         """Runs the model, or another `method` of it, as `flax.linen.Module.apply` says; padding
         (`uneven`) is taken off `variables["params"]` first, so that nothing computes with it.
-        With `deterministic=False` adapters drop inputs, by the key "dropout" of `rngs`."""
+        With `deterministic=False` adapters drop inputs, by the key "dropout" of `rngs`.
+
+        Raises:
+            ValueError: something is dropped, and `rngs` has no key for it.
+        """
         given = variables.get("params", {}) if isinstance(variables, Mapping) else None
         if not isinstance(given, Mapping):
             kind = type(given if isinstance(variables, Mapping) else variables).__name__
@@ -169,7 +175,8 @@ class Model(nn.Module):
             variables = {**variables, "params": self.cut(variables["params"])}
         if kwargs.get("deterministic") is False and "params" in variables:
             variables = {**variables, "params": _dropping(variables["params"], kwargs.get("rngs"))}
-        return super().apply(variables, *args, **kwargs)
+        with naming_the_key():
+            return super().apply(variables, *args, **kwargs)
 
     @nn.nowrap
     def cut(self, params: fp.PyTree) -> fp.PyTree:
@@ -272,6 +279,19 @@ def warn_of_replicated(placed: fs.Report) -> None:
     """Warns of dimensions that were to be split and are whole on each device."""
     if found := fs.replicated(placed):
         warn(found)
+
+
+@contextlib.contextmanager
+def naming_the_key() -> Iterator[None]:
+    """Says which argument of `apply` has the key that a dropout asks for in vain."""
+    try:
+        yield
+    except InvalidRngError as error:
+        if '"dropout"' not in str(error):
+            raise
+        raise ValueError(
+            "deterministic=False drops at random: give rngs={'dropout': key} with a jax.random.key"
+        ) from error
 
 
 def _dropping(params: fp.PyTree, rngs: Mapping[str, jax.Array] | jax.Array | None) -> fp.PyTree:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from .. import params as fp
 from ..analysis.compiled import CompiledCall
-from ..blocks import as_flag
 from ..checkpoints.quantization.leaves import without_quantization
 from ..core.model import Mixin
 from ..params.quantized.qtensor import QTensor
@@ -117,7 +116,7 @@ class Switches(Mixin):
             TypeError: an option of PyTorch's compiler.
         """
         options: dict[str, Any] = {
-            "donate_cache": as_flag("donate_cache", donate_cache),
+            "donate_cache": donate_cache,
             "compiler_options": compiler_options,
             "folder": folder,
         }

@@ -11,7 +11,7 @@ import numpy as np
 from .. import blocks
 from ..blocks.stack import Carry, places_of
 from ..calls.concrete import check_token_ids, is_traced, known
-from ..core.model import Mixin, Model
+from ..core.model import Mixin, Model, naming_the_key
 from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.types import PyTree
 from .fetching import fetched, fetched_in_turn
@@ -54,7 +54,8 @@ class Staged(Mixin):
         params = variables.get("params") if isinstance(variables, Mapping) else None
         if params is None or not is_placed(params):
             return super().apply(variables, *args, **kwargs)
-        return run_staged(self, params, args, kwargs)
+        with naming_the_key():
+            return run_staged(self, params, args, kwargs)
 
 
 def run_staged(model: Model, params: PyTree, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -224,7 +225,10 @@ def _run_layers(
         context_here = Mixed.of((told[unit.device].tree, inputs)).at(unit.device)
         call = LayerCall(stack.maker, at.kind, unit.recipes)
         number = Mixed.of(np.int32(at.layer) if even else int(at.layer))
-        after, trace = run_layer(call, unit.arrays, carry, context_here, number)
+        try:
+            after, trace = run_layer(call, unit.arrays, carry, context_here, number)
+        except ValueError as error:  # about a leaf, by its path in the layer
+            raise ValueError(f"{stack.path}/{at.layer}: {error}") from error
         x, own, shared = after.tree
         if own is not None:
             entries.put(own, at)

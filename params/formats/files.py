@@ -45,6 +45,12 @@ class File(abc.ABC):
         self.bytes_read = 0
         self._lock = threading.Lock()
 
+    def __reduce__(self):
+        raise TypeError(
+            f"{self.path}: what is read off an open file is neither pickled nor copied: hand on the "
+            "path, and call fp.open_checkpoint there; or read the tensor, and hand on the array"
+        )
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fills `buffer` (contiguous bytes) from `offset` on."""
         view = memoryview(buffer).cast("B")

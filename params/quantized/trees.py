@@ -32,7 +32,8 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
         scheme: "int8" (a scale for each output), "int4" (blocks of 32), "nf4" or "fp4" (blocks of
             64; Dettmers et al. 2023), "float8" (e4m3, a scale for each output), "float8_block"
             (blocks of 128 x 128) or "float8_tensor".
-        mask: as in `cast`; None selects the leaves named kernel that have two axes or more.
+        mask: as in `cast`; None selects the leaves named kernel that have two axes or more and are
+            not quantised.
 
     Raises:
         ValueError: an unknown scheme; a selected leaf that is no array, is quantised or adapted
@@ -70,9 +71,10 @@ def quantize(params: PyTree, scheme: str, mask: Mask = None) -> PyTree:
 
 def _check_array(path: str, leaf: object) -> None:
     if isinstance(leaf, Weight):
+        first = "fp.dequantize first" if isinstance(leaf, QTensor) else "quantise before adapters"
         raise ValueError(
             f"{path} is held as {leaf.held_as}; expected an array. Leave it out by a mask, or "
-            "fp.dequantize first"
+            f"{first}"
         )
     if not isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
         raise ValueError(
@@ -117,6 +119,6 @@ _compiled = functools.partial(jax.jit, static_argnums=1)(_made)
 
 
 def _is_kernel(path: str, leaf: Any) -> bool:
-    return (
-        path.endswith("kernel") and getattr(leaf, "ndim", 0) >= 2 and not isinstance(leaf, Weight)
-    )
+    # one with adapters is chosen, and refused: to be left out without a word is nobody's wish
+    rank = len(leaf.shape) if isinstance(leaf, Weight) else getattr(leaf, "ndim", 0)
+    return path.endswith("kernel") and rank >= 2 and not isinstance(leaf, QTensor)

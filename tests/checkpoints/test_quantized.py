@@ -270,6 +270,16 @@ BAD = {
     "misspelt": ({"load_in_8bits": True}, ValueError, "has load_in_8bits; give one of"),
     "methods": ({"quant_method": ["fp8"]}, ValueError, ".'fp8'.* is not made here"),
     "names": ({"scheme": "nf4", "modules_to_not_convert": [3]}, TypeError, "is .3.; give a list"),
+    "module": (
+        NF4 | {"llm_int8_skip_modules": ["lm_head", "down_prj"]},
+        ValueError,
+        "no module is 'down_prj', to be left out",
+    ),
+    "modules": (
+        ASKED["fp8"] | {"modules_to_not_convert": ["model.layers.9"]},
+        ValueError,
+        "nearest",
+    ),
     "patterns": ({"scheme": "nf4", "patterns": 3}, TypeError, "patterns is 3; give a list"),
     "keys": (NF4 | {3: 4, "zip": 1}, TypeError, "3, zip would have no effect"),
     "block 0": ({"quant_method": "fp8", "weight_block_size": 0}, ValueError, "block is 0; expec"),
@@ -293,7 +303,7 @@ def test_P13_26_old_keywords_act_with_a_warning(folder):
 
 
 def test_P13_26_modules_are_left_out_by_the_rule_of_transformers(folder):
-    skipped = ["model.layers.1", "self_attn.[qk]_proj", "down_proj"]
+    skipped = ["model.layers.1", "down_proj", "score"]
     asked = {"load_in_8bit": True, "llm_int8_skip_modules": skipped}
     plan = fm.load_plan(folder, quantization_config=asked)
     left = {path.split("/")[-2] for path in plan.packed} - {"lm_head"}

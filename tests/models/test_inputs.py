@@ -168,6 +168,23 @@ def test_masks_to_add_are_made_of_numbers():
             make(None)
         with pytest.raises(TypeError, match="attention_mask must be of numbers, got <U1"):
             make([["1"] * 5] * 2)
+    for make in (blocks.extended_attention_mask, blocks.invert_attention_mask):
+        shape = () if make is blocks.invert_attention_mask else ((2, 5),)
+        for dtype in ("int32", int, bool, "float33", object):
+            with pytest.raises(ValueError, match="unknown dtype .*; known: .*float32"):
+                make(ONES, *shape, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", [None, "other"])
+@each
+def test_what_is_dropped_needs_a_key(family, name):
+    model, rngs = MODELS[family], name and {name: jax.random.key(0)}
+    run = lambda p: model.apply({"params": p}, IDS, deterministic=False, rngs=rngs)  # noqa: E731
+    if family == "llama":  # which drops nothing
+        assert jax.eval_shape(run, model.abstract_params()).logits.shape == (2, 5, V)
+        return
+    with pytest.raises(ValueError, match="deterministic=False .*give rngs={'dropout': key}"):
+        jax.eval_shape(run, model.abstract_params())
 
 
 class Tensor:

@@ -190,6 +190,25 @@ def test_P14_one_program_for_each_kind_of_arguments(name, scan):
     assert np.allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compiler_options": {"xla_cpu_enable_fast_math": [1]}},
+        {"compiler_options": {"xla_cpu_enable_fast_math": None}},
+        {"compiler_options": {1: True, "xla_cpu_enable_fast_math": True}},
+        {"compiler_options": ["xla_cpu_enable_fast_math"]},
+        {"donate_cache": "yes"},
+        {"folder": 3},
+    ],
+    ids=str,
+)
+def test_options_of_a_wrong_kind_are_named(options):
+    model = fm.BertModel(fm.BertConfig())
+    for given in (options, {"compile_config": options}):
+        with pytest.raises(TypeError, match=f"^{next(iter(options))} is .*; expected"):
+            model.get_compiled_call(**given)
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_P14_decoding_gives_the_cache_s_memory_on(name):
     model, params = made(name)

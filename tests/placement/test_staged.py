@@ -142,6 +142,21 @@ def test_P13_18_bad_input_of_staged_runs(llama):
         model.apply({"params": placed | {"model": mixed}}, IDS)
 
 
+def test_a_leaf_that_is_missing_or_misshaped_is_named_by_its_whole_path(llama):
+    model, _, placed = llama
+    leaves, name = fp.flatten(placed), "model/layers/1/mlp/up_proj/kernel"
+    short = {path: leaf for path, leaf in leaves.items() if path != name}
+    for tree, said in (
+        (short, "model/layers/1: the params have no mlp/up_proj/kernel"),
+        (leaves | {name: leaves[name][1:]}, r"model/layers/1: mlp/up_proj/kernel has shape"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.apply({"params": fp.unflatten(tree)}, IDS)
+    drops = fm.LlamaForCausalLM(CONFIG.replace(attention_dropout=0.5))
+    with pytest.raises(ValueError, match="give rngs={'dropout': key}"):
+        drops.apply({"params": placed}, IDS, deterministic=False)
+
+
 def test_P13_18_one_program_serves_all_layers_of_a_kind(llama):
     from flaxmodels.placement.programs import run_layer
 

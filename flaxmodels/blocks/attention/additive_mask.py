@@ -4,6 +4,7 @@ them. The masks of the blocks are bool."""
 import jax
 import jax.numpy as jnp
 
+from ...params.tree.cast import parse_dtype
 from ..inputs import as_numbers
 from .mask_rules import Causal
 
@@ -31,7 +32,7 @@ def extended_attention_mask(
         [B, 1, 1, S], or [B, 1, T, S] if causal or over pairs.
 
     Raises:
-        ValueError: a mask of another shape.
+        ValueError: a mask of another shape; a dtype without floating-point numbers.
     """
     mask = as_numbers("attention_mask", attention_mask)
     batch, length = input_shape
@@ -58,7 +59,7 @@ def invert_attention_mask(
     [B, 1, 1 or T, S].
 
     Raises:
-        ValueError: a mask of another rank.
+        ValueError: a mask of another rank; a dtype without floating-point numbers.
     """
     mask = as_numbers("encoder_attention_mask", encoder_attention_mask)
     if mask.ndim not in (2, 3):
@@ -67,5 +68,5 @@ def invert_attention_mask(
 
 
 def _additive(mask: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
-    one = jnp.ones((), dtype)
-    return (one - mask.astype(dtype)) * jnp.finfo(dtype).min
+    mask = mask.astype(parse_dtype(dtype))
+    return (1 - mask) * jnp.finfo(mask.dtype).min

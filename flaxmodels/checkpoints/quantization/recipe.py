@@ -98,9 +98,16 @@ class Recipe:
 
         Raises:
             ValueError: a pattern that no path matches, or one that chooses what has no rows and
-                columns.
+                columns; a module that is left out and is none.
         """
         leaves = flatten(template)
+        modules = [*_HEADS, *(x.rpartition(".")[0] for each in names.values() for x in each)]
+        for text in self.skipped or ():
+            if not any(_is_of(text, module) for module in modules):
+                raise ValueError(
+                    f"quantization_config: no module is {text!r}, to be left out"
+                    f"{nearest(text, modules)}"
+                )
         chosen = None if self.mask is None else flatten(as_mask(self.mask, template))
         for pattern, _ in self.schemes:
             if pattern is not None and not any(matches(pattern, path) for path in leaves):
@@ -111,7 +118,8 @@ class Recipe:
         found = {}
         for path, leaf in leaves.items():
             form = self._form(path, leaf, by_default if chosen is None else None)
-            if form is None or any(self._skips(name) for name in names.get(path, ())):
+            own = [name.rpartition(".")[0] for name in names.get(path, ())]
+            if form is None or any(_is_of(x, y) for x in self.skipped or () for y in own):
                 continue
             if chosen is None or chosen[path]:
                 found[path] = dataclasses.replace(form, turned=path.endswith("/kernel"))
@@ -130,15 +138,17 @@ class Recipe:
                 return form
         return None
 
-    def _skips(self, name: str) -> bool:
-        """Tells whether a tensor's module is left out, by Transformers' rule: an expression that
-        matches it from its beginning to the end of a name in it, or the end of it."""
-        module = name.rpartition(".")[0]
-        boundary = r"(?:(?<=\.)|(?=\.|$))"
-        return any(
-            compiled(f"(?:{each}){boundary}").match(module) or module.endswith(each)
-            for each in self.skipped or ()
-        )
+
+_HEADS = ("lm_head", "score", "classifier", "qa_outputs")
+"""Modules that a list for all models names, and that one has tied to a table, or has not."""
+
+
+def _is_of(text: str, module: str) -> bool:
+    """Tells whether a module is meant by a text of those that are left out, by Transformers' rule:
+    an expression that matches it from its beginning to the end of a name in it, or the end of
+    it."""
+    boundary = r"(?:(?<=\.)|(?=\.|$))"
+    return bool(compiled(f"(?:{text}){boundary}").match(module)) or module.endswith(text)
 
 
 def _bitsandbytes(given: Given) -> Recipe:

@@ -155,6 +155,10 @@ def test_arrays_that_do_not_fit_are_refused():
     packed = fp.quantize({"kernel": ARRAY}, "int8")
     with pytest.raises(ValueError, match="kernel is held as int8; expected an array"):
         fp.quantize(packed, "int8", True)
+    adapted = fp.lora_init(jax.random.key(0), {"a": {"kernel": ARRAY}}, {"target_modules": ["a"]})
+    for mask in (None, True):
+        with pytest.raises(ValueError, match="a/kernel is held as .*LoRA; .* before adapters"):
+            fp.quantize(adapted | {"b": {"kernel": ARRAY}}, "int8", mask)
     with pytest.raises(ValueError, match="unknown dtype 'int32'"):
         fp.dequantize(packed, "int32")
     with pytest.raises(TypeError, match="held as int8; its dense"):
