@@ -1,8 +1,11 @@
 """Folders and indexes of sharded checkpoints: what is taken, and what is refused."""
 
+import copy
 import gc
 import json
 import os
+import pickle
+from pathlib import Path
 
 import flax.serialization
 import numpy as np
@@ -22,6 +25,7 @@ from _paths import GOLDENS
 from hypothesis import given
 from hypothesis import strategies as st
 
+import flaxmodels
 from flaxmodels.params import CheckpointError, open_checkpoint
 from flaxmodels.params.checkpoint.match import check_backbone
 from flaxmodels.params.checkpoint.reconcile import reconcile
@@ -530,3 +534,12 @@ def test_checksums_wait_for_no_pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="pipe: not a regular file"):
         write_checksums(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tiny-llama", "tiny-llama-msgpack"])
+def test_what_is_read_off_open_files_says_why_it_is_not_pickled(name):
+    source = open_checkpoint(Path(flaxmodels.__file__).parent / "bundled" / name)
+    for given in (source, next(iter(source.tensors.values()))):
+        for make in (pickle.dumps, copy.deepcopy):
+            with pytest.raises(TypeError, match=f"{name}.*hand on the path, and call fp.open_che"):
+                make(given)
