@@ -47,8 +47,8 @@ class File(abc.ABC):
 
     def __reduce__(self):
         raise TypeError(
-            f"{self.path}: what is read off an open file is neither pickled nor copied: hand on the "
-            "path, and call fp.open_checkpoint there; or read the tensor, and hand on the array"
+            f"{self.path}: what is read off an open file is neither pickled nor copied: hand on "
+            "the path, and call fp.open_checkpoint there; or read the tensor, and hand on the array"
         )
 
     def read_into(self, offset: int, buffer: memoryview) -> None:

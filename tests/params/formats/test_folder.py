@@ -539,7 +539,7 @@ def test_checksums_wait_for_no_pipe(tmp_path):
 @pytest.mark.parametrize("name", ["tiny-llama", "tiny-llama-msgpack"])
 def test_what_is_read_off_open_files_says_why_it_is_not_pickled(name):
     source = open_checkpoint(Path(flaxmodels.__file__).parent / "bundled" / name)
-    for given in (source, next(iter(source.tensors.values()))):
+    for opened in (source, next(iter(source.tensors.values()))):
         for make in (pickle.dumps, copy.deepcopy):
             with pytest.raises(TypeError, match=f"{name}.*hand on the path, and call fp.open_che"):
-                make(given)
+                make(opened)
