@@ -3,6 +3,7 @@ the input."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from .weights.parameter import parameter
@@ -59,7 +60,7 @@ class LayerNorm(nn.Module):
 
 
 def _accurate(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(np.promote_types(x.dtype, jnp.float32))
 
 
 def _parameter(norm: RMSNorm | LayerNorm, name: str, init, like: jax.Array) -> jax.Array:

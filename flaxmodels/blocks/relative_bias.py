@@ -39,7 +39,7 @@ def relative_buckets(
     later = jnp.zeros_like(distances)
     if both_ways:
         buckets //= 2
-        later = (distances > 0) * jnp.int32(buckets)
+        later = jnp.where(distances > 0, jnp.int32(buckets), 0)
     behind = jnp.abs(distances) if both_ways else jnp.maximum(-distances, 0)
     table = jnp.asarray(bucket_table(buckets, max_distance))
     return later + jnp.take(table, jnp.minimum(behind, max_distance))
@@ -71,4 +71,4 @@ class RelativeBias(nn.Module):
         # heads are not split over a mesh: there may be fewer than devices, and the table is small
         table = Embed(self.buckets, self.heads, self.std, ("position", None))
         nn.share_scope(self, table)
-        return jnp.moveaxis(table(rows, jnp.promote_types(dtype, jnp.float32)), -1, -3)
+        return jnp.moveaxis(table(rows, np.promote_types(dtype, jnp.float32)), -1, -3)

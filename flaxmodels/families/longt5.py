@@ -7,6 +7,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from .. import blocks
@@ -163,7 +164,7 @@ class TransientGlobalLayer(T5Layer):
 
 
 def _accurate(x: jax.Array) -> jnp.dtype:
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return np.promote_types(x.dtype, jnp.float32)
 
 
 def _masked(scores: jax.Array, seen: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..tree.weights import Shape, Weight
 from .peft.config import PeftConfig
@@ -184,7 +185,7 @@ def dense_of(base: Base, dtype: jax.typing.DTypeLike | None = None) -> jax.Array
 def wide(x: jax.typing.ArrayLike) -> jax.Array:
     """Returns an array in float32, or as it is if that is wider."""
     x = jnp.asarray(x)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(np.promote_types(x.dtype, jnp.float32))
 
 
 def scaled(x: jax.Array, factor: jax.typing.ArrayLike) -> jax.Array:

@@ -171,3 +171,28 @@ def test_D37_a_model_is_run_with_numpy_arguments_of_any_width_under_strict_promo
             given = np.tile(PADDED, (_modes.ROWS, 1)).astype(dtype)
             got = model.apply({"params": params}, ids, given).logits
             np.testing.assert_array_equal(got, expected)
+
+
+T5 = fm.T5ForConditionalGeneration(
+    fm.T5Config(vocab_size=32, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+)
+
+
+@pytest.mark.parametrize("name", ["bert, loop", "llama, scan", "t5"])
+def test_D37_a_model_of_16_bits_is_trained_and_generates_under_strict_promotion(name):
+    """Norms, scores and sums are of float32 there, and T5's distances choose among integers."""
+    model = (MODELS | {"t5": T5})[name].clone(dtype=jnp.bfloat16)
+    decoder = {"decoder_input_ids": IDS} if model.is_encoder_decoder else {}
+    start = {"decoder_start_token_id": 0} if model.is_encoder_decoder else {}
+
+    def total(params):
+        return model.apply({"params": params}, IDS, **decoder).logits.astype(jnp.float32).sum()
+
+    def continued(params):
+        return model.generate(params, IDS, np.ones_like(IDS), max_new_tokens=2, **start)
+
+    params = model.abstract_params()
+    with jax.numpy_dtype_promotion("strict"):
+        jax.eval_shape(jax.grad(total), params)
+        if model.can_generate():
+            jax.eval_shape(continued, params)

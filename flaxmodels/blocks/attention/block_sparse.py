@@ -131,7 +131,7 @@ def _by_blocks(
 
 def _attended(q: jax.Array, reads: list[_Read], scale: float) -> jax.Array:
     """Computes the attention of q [B, M, size, N, H] over what it reads: [B, M, size, N, Hv]."""
-    dtype = jnp.promote_types(q.dtype, jnp.float32)
+    dtype = np.promote_types(q.dtype, jnp.float32)
     logits = []
     for read in reads:
         product = f"bmqnh,{read.form}->bnmqk"

@@ -67,7 +67,7 @@ def disentangled_scores(
         key_table: [R, N, H], distances as queries see them; None to leave them out.
         query_table: [R, N, H], distances as keys see them; None to leave them out.
     """
-    dtype = jnp.promote_types(q.dtype, jnp.float32)
+    dtype = np.promote_types(q.dtype, jnp.float32)
     scores = jnp.zeros((), dtype)
     if key_table is not None:
         each = jnp.einsum("BTNH,RNH->BNTR", q, key_table, preferred_element_type=dtype)

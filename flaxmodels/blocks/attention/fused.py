@@ -43,16 +43,17 @@ def fused(
         seen, bias = (_whole(x, t) for x in (seen, bias))
     if bias is not None:
         bias = bias.astype(q.dtype if flash else jnp.float32)
-    out = jax.nn.dot_product_attention(
-        q,
-        k,
-        v,
-        bias,
-        seen,
-        scale=scoring.scale,
-        implementation="cudnn" if flash else "xla",
-        **options,
-    )
+    with jax.numpy_dtype_promotion("standard"):  # it mixes dtypes of 16 bits with its float32
+        out = jax.nn.dot_product_attention(
+            q,
+            k,
+            v,
+            bias,
+            seen,
+            scale=scoring.scale,
+            implementation="cudnn" if flash else "xla",
+            **options,
+        )
     return out[..., :width]
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.tree_util import PyTreeDef
 from jax.typing import ArrayLike
@@ -232,7 +233,7 @@ def _backward(
 
     shards = hidden.shape[1]
     zeros = [
-        jnp.zeros((shards, *each.shape), jnp.promote_types(each.dtype, jnp.float32))
+        jnp.zeros((shards, *each.shape), np.promote_types(each.dtype, jnp.float32))
         for each, asked in zip(arrays, wanted.arrays, strict=True)
         if asked
     ]
