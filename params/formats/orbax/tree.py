@@ -11,6 +11,7 @@ is always an error.
 
 import dataclasses
 import os
+import threading
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -32,6 +33,8 @@ _CHUNK = 32 << 20  # bytes; as much as is read at once by default
 _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
 _EMPTY = ("None", "Dict", "List", "Tuple", "NamedTuple")
 _POINTER = "PLACEHOLDER://"
+_ONE_SAVE = threading.Lock()
+"""orbax's saves in several threads at once end without their arrays, or not at all."""
 
 
 def read_folder(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -77,7 +80,7 @@ def write_folder(path: str, tree: object) -> None:
             )
     arguments = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_CHUNK), tree)
     try:
-        with unwatched(), ocp.StandardCheckpointer() as checkpointer:
+        with _ONE_SAVE, unwatched(), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(os.path.abspath(path), tree, save_args=arguments)
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{path}: orbax cannot write it: {error}") from error

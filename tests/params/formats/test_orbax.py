@@ -10,6 +10,7 @@ import resource
 import shutil
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import _files
@@ -729,3 +730,15 @@ def test_errors_of_the_system(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", fail)
     with contextlib.suppress(ImportError):
         refused(tmp_path / "ck", "Permission denied")
+
+
+def test_saves_in_several_threads_at_once_are_whole(tmp_path):
+    """orbax alone loses arrays of them, or waits for ever."""
+    trees = {f"{i}": {"a": jnp.full(4, i), "b": {"c": jnp.full((2, 3), i)}} for i in range(8)}
+    with ThreadPoolExecutor(len(trees)) as pool:
+        list(pool.map(lambda name: write_folder(tmp_path / name, trees[name]), trees))
+    for name, tree in trees.items():
+        found = open_checkpoint(tmp_path / name).tensors
+        assert {k: x.read().tolist() for k, x in found.items()} == {
+            k: x.tolist() for k, x in fp.flatten(tree).items()
+        }
