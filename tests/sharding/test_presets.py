@@ -51,10 +51,7 @@ MESHES = {
 }
 # Others of Llama are compared where their collectives are counted.
 # Windows, and few key-value heads: tests/sharding/test_context_parallel.py.
-BY_DEFAULT = {
-    ("llama", "tensor", "loop"),
-    ("falcon", "sequence", "scan"),
-}
+BY_DEFAULT = {("falcon", "sequence", "scan")}
 
 
 def model_of(family, how, rules="replicated"):
@@ -195,7 +192,6 @@ def check_bounds(found, bounds):
         assert count <= most and size <= bytes_, said + "".join(f"\n  {one}" for one in found)
 
 
-@pytest.mark.optimized
 @some_of("case", [*LLAMA], "fsdp+tensor loop", "fsdp scan", "sequence loop")
 def test_collectives_of_a_gradient(case):
     """And, of a loop, its numbers; of a scan, those of Gemma 3 are compared above."""
@@ -208,8 +204,7 @@ def test_collectives_of_a_gradient(case):
         compare(model, mesh, "llama", how, program)
 
 
-@pytest.mark.optimized
-@some_of("case", [*LLAMA], "fsdp+tensor loop", "sequence loop")
+@some_of("case", [*LLAMA], "sequence loop")
 def test_collectives_of_a_forward_pass(case):
     axes, bounds, _ = LLAMA[case]
     preset, how = case.split()

@@ -101,7 +101,6 @@ def test_padding_is_generated_past(drawn):
     assert (have.sequences == want.sequences).all()
 
 
-@pytest.mark.optimized
 def test_padding_moves_nothing():
     """The cut is at the end of the last shard, and a loss reads logits that are split unevenly."""
     with warnings.catch_warnings(action="ignore"):

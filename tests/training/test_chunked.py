@@ -224,7 +224,6 @@ def on_mesh(loss, mesh, hidden, weight, rows):
     return jax.jit(jax.value_and_grad(loss, (0, 1)), out_shardings=out), arguments
 
 
-@pytest.mark.optimized
 def test_a_split_vocabulary_is_never_gathered_nor_its_logits():
     mesh, size, chunk = fs.make_mesh(**MESH), 4 * V, 4
     hidden, weight = jnp.asarray(drawn(4, 8, D)), jnp.asarray(drawn(size, D, seed=1))

@@ -163,7 +163,6 @@ def test_new_params_are_drawn_where_they_belong():
     assert fp.get_leaf(state.opt_state[0].mu, KERNEL).dtype == jnp.float32
 
 
-@pytest.mark.optimized
 def test_clipping_gathers_no_gradients():
     """The norm is of the shards, and what leaves a device is a number."""
     spread = jax.NamedSharding(mesh_of(fsdp=4), jax.P("fsdp"))
@@ -178,7 +177,6 @@ def test_clipping_gathers_no_gradients():
 
 
 @pytest.mark.soak
-@pytest.mark.optimized
 def test_a_step_that_clips_gathers_what_one_without_does():
     gathered = []
     for limit in (None, 0.5):
