@@ -102,7 +102,7 @@ def task_of(
     """
     if not model.can_generate():
         raise TypeError(
-            f"{type(model).__name__} has no head over the vocabulary and cannot generate"
+            f"{type(model).__name__} cannot generate: it has no head that says the next token"
         )
     check_params(params)
     begins = ("decoder_start_token_id", "decoder_input_ids", "decoder_attention_mask")

@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding
 
 from .. import params as fp
+from ..calls.concrete import check_token_ids
 from ..core.model import Model
 from ..params.tree.paths import flatten_arrays, nearest
 from ..params.types import PyTree
@@ -37,9 +38,9 @@ def named(model: Model, batch: Given) -> Given:
     return inputs, *others
 
 
-def check_columns(arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
+def check_columns(arrays: Mapping[str, jax.Array | np.ndarray], vocab_size: int | None) -> None:
     """Raises `ValueError` for columns that are no numbers, and for labels in host memory of which
-    none counts."""
+    none counts, or tokens there that the vocabulary does not have: their step would be left out."""
     for name, x in arrays.items():
         if isinstance(x, np.ndarray) and x.dtype.kind not in "biufcV":  # V: bfloat16
             raise ValueError(
@@ -48,6 +49,8 @@ def check_columns(arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
         is_labels = name.endswith("labels") and isinstance(x, np.ndarray) and x.size
         if is_labels and np.issubdtype(x.dtype, np.integer) and (x == IGNORED).all():
             raise ValueError(f"all {name} of the batch are {IGNORED}, so that no loss counts")
+        if name.rpartition("/")[2] == "input_ids" and isinstance(x, np.ndarray) and vocab_size:
+            check_token_ids(x, vocab_size, f"the batch's {name}")
 
 
 def check_state(state: TrainState, mesh: jax.sharding.Mesh | None) -> None:

@@ -268,7 +268,7 @@ class TrainSteps:
         """Returns a batch after its checks, on the mesh."""
         batch = step_inputs.named(self.model, batch)
         arrays = flatten_arrays(batch)
-        step_inputs.check_columns(arrays)
+        step_inputs.check_columns(arrays, self.model.prompt_vocab_size)
         many, parts = trains and self._executions > 1, self.recipe.accumulate if trains else 1
         parts *= 1 if self._placement is None else self._placement.batch_parts
         rows_of(arrays, parts, lead=int(many))

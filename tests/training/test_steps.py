@@ -565,6 +565,10 @@ def test_T28_a_state_is_that_of_these_steps():
         ({"labels": batch()["labels"]}, "no input_ids in the batch"),
         (batch() | {"start_positions": np.zeros(ROWS, int)}, "takes no labels called 'start_pos"),
         (batch() | {"labels": np.full((ROWS, LENGTH), -100)}, "all labels of the batch are -100"),
+        (
+            batch() | {"input_ids": batch()["input_ids"] + 1000},
+            "the batch's input_ids.* the model has",
+        ),
         ({k: x[:7] for k, x in batch().items()}, "7 rows does not divide into 2 parts"),
         (batch() | {"labels": batch()["labels"][:4]}, "input_ids 8, labels 4"),
         ([1, 2], "a batch is a list"),
