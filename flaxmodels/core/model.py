@@ -25,6 +25,8 @@ from ..params.tree.keys import one_key
 from . import fields, missing_attributes
 from .template import drawn, template_of
 
+_OPTIONS = tuple(field.name for field in dataclasses.fields(ModelOptions))
+
 
 def by_config(of_model: Callable[[Any], object]) -> Any:
     """Makes an attribute of a model class that follows from the configuration of a model, where
@@ -138,13 +140,13 @@ class Model(nn.Module):
     @property
     def shared_fields(self) -> dict[str, Any]:
         """The fields that a model has in common with its backbone."""
-        names = ("config", "embed_tap", "defer_logits", "dtype", *ModelOptions._fields)
+        names = ("config", "embed_tap", "defer_logits", "dtype", *_OPTIONS)
         return {name: getattr(self, name) for name in names}
 
     @property
     def options(self) -> ModelOptions:
         """The fields that layers read."""
-        return ModelOptions(*(getattr(self, name) for name in ModelOptions._fields))
+        return ModelOptions(*(getattr(self, name) for name in _OPTIONS))
 
     def perturb_embeddings(self, x: jax.Array) -> jax.Array:
         """Adds the perturbation of `embedding_taps` to the input embeddings [B, T, D], by which

@@ -139,13 +139,6 @@ def is_class(pair: tuple[str, ...]) -> bool:
     return pair[1] in families.load(pair[0]).classes
 
 
-def stands_or_first(pair: tuple[str, ...]) -> bool:
-    """Whether a pair (family, class or variant) is of a family that stands for a kind of layer, or
-    of its bare model or language model."""
-    table = families.load(pair[0])
-    return stands(pair) or pair[1] in (table.bare, table.main)
-
-
 def variant_of_layers(pair: tuple[str, ...]) -> bool:
     """Whether a pair (family, variant) is of a family that stands for a kind of layer, and about
     its layers: what is tied is a matter of names."""

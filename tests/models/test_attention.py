@@ -1,5 +1,6 @@
 """Attention against its formula in NumPy, by every path, and the rules of masks."""
 
+import functools
 import itertools
 
 import jax
@@ -90,7 +91,7 @@ def test_a_query_that_sees_nothing_gives_finite_values_and_gradients(implementat
         out, _ = blocks.attend(q, k, v, mask, scale=0.3, implementation=implementation)
         return jnp.sum(out.astype(jnp.float32) ** 2), out
 
-    gradients, out = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(q, k, v)
+    gradients, out = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(q, k, v)
     assert out.dtype == dtype
     for array in (out, *gradients):
         assert np.isfinite(np.asarray(array, np.float32)).all()
@@ -359,10 +360,10 @@ def test_blocks_under_transforms():
     spec = jax.NamedSharding(mesh, jax.P("data", None, None, "tensor"))
     auto = jax.jit(jax.vmap(f))(*jax.device_put((q, k, v), spec))
     np.testing.assert_allclose(auto, expected, atol=1e-6)
-    wanted = jax.vmap(jax.grad(lambda *row: f(*row).sum(), argnums=2))(q, k, v)
+    wanted = jax.jit(jax.vmap(jax.grad(lambda *row: f(*row).sum(), argnums=2)))(q, k, v)
     backward = jax.grad(lambda v: split(q, k, v).sum())
     np.testing.assert_allclose(jax.jit(backward)(v), wanted, atol=1e-5)
-    _, tangent = jax.jvp(lambda v: f(q[0], k[0], v), (v[0],), (v[0],))
+    _, tangent = jax.jit(lambda v: jax.jvp(lambda v: f(q[0], k[0], v), (v,), (v,)))(v[0])
     np.testing.assert_allclose(tangent, expected[0], atol=1e-5)  # it is linear in v
 
 
@@ -395,7 +396,7 @@ def test_precision_follows_the_inputs(dtype, atol):
 
 @pytest.mark.optimized
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere 2048 tokens are not long")
-@pytest.mark.parametrize("softcap", [None, 5.0])
+@pytest.mark.parametrize("softcap", [None, pytest.param(5.0, marks=pytest.mark.soak)])
 def test_long_inputs_never_hold_all_pairs(softcap):
     length = 2048
     q = jax.ShapeDtypeStruct((1, length, 2, 8), jnp.float32)
@@ -433,8 +434,9 @@ def test_long_inputs_and_short_ones_agree(monkeypatch):
             patch.setattr("flaxmodels.blocks.attention.paths.is_long", lambda *_: True)
             patch.setattr("flaxmodels.blocks.attention.paths.blocked", in_few_blocks)
             long, _ = blocks.attend(q, k, v, mask, scale=0.3, **asked)
-            blocks.attend(q, k, v, mask, scale=0.3, implementation="eager", **asked)
-            blocks.attend(q, k, v, mask, scale=0.3, need_weights=True, **asked)
+            for how in ({"implementation": "eager"}, {"need_weights": True}):
+                plain = functools.partial(blocks.attend, scale=0.3, **how, **asked)
+                jax.eval_shape(lambda plain=plain: plain(q, k, v, mask))
         np.testing.assert_allclose(long, short, atol=1e-5)
     assert len(called) == len(ASKED)  # "eager" and weights are left to the formula
 

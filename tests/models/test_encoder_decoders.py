@@ -49,11 +49,18 @@ def test_encode_and_decode_are_the_two_halves_of_a_call():
     both = run(IDS, MASK, DECODED)
     encoded = run(IDS, MASK, method="encode")
     np.testing.assert_array_equal(encoded.last_hidden_state, both.encoder_last_hidden_state)
+    programs = []
     for given in (encoded, encoded.to_tuple(), encoded.last_hidden_state):
-        out = run(DECODED, given, MASK, method="decode")
-        np.testing.assert_array_equal(out.logits, both.logits)
-        again = run(None, MASK, DECODED, encoder_outputs=given)
-        np.testing.assert_array_equal(again.logits, both.logits)
+        for args, kwargs, method in (
+            ((DECODED, given, MASK), {}, "decode"),
+            ((None, MASK, DECODED), {"encoder_outputs": given}, None),
+        ):
+            if given is encoded:
+                out = run(*args, **kwargs, method=method)
+                np.testing.assert_array_equal(out.logits, both.logits)
+            traced = functools.partial(MODEL.apply, method=method)
+            programs.append(str(jax.make_jaxpr(traced)({"params": params()}, *args, **kwargs)))
+    assert programs == programs[:2] * 3
     last = run(DECODED, encoded, MASK, method="decode", logits_to_keep=1)
     np.testing.assert_array_equal(last.logits, both.logits[:, -1:])
 

@@ -73,12 +73,14 @@ def test_D30_nn_vmap_over_members_of_an_ensemble(family):
     ensemble = nn.vmap(
         cls, in_axes=None, variable_axes=over, split_rngs={"params": True}, axis_size=3
     )
-    variables = jax.jit(ensemble(config).init)(KEY, IDS)
-    out = jax.jit(ensemble(config).apply)(variables, IDS).logits
     model, _, _ = made(family)
-    for i in range(3):
-        member = jax.tree.map(lambda x, i=i: x[i], variables["params"])
-        np.testing.assert_allclose(out[i], logits(model, member), atol=1e-5)
+    members = [params_of(model, seed) for seed in range(3)]
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
+    described = jax.eval_shape(ensemble(config).init, KEY, IDS)["params"]
+    assert jax.tree.map(np.shape, described) == jax.tree.map(np.shape, params)
+    out = jax.jit(ensemble(config).apply)({"params": params}, IDS).logits
+    for one, member in zip(out, members, strict=True):
+        np.testing.assert_allclose(one, logits(model, member), atol=1e-5)
 
 
 @in_turn("family", [*CLASSES], "lift", [nn.jit, nn.remat], ids=(None, ["jit", "remat"]))
@@ -107,7 +109,7 @@ def test_D30_nn_scan_over_a_sequence_of_batches(family):
             return body(self.member, (), batches)[1]
 
     batches = np.stack([IDS, IDS[::-1]])
-    out = Batches(model).apply({"params": {"member": params}}, batches)
+    out = jax.jit(Batches(model).apply)({"params": {"member": params}}, batches)
     np.testing.assert_allclose(out[0], expected, atol=1e-5)
     np.testing.assert_allclose(out[1], expected[::-1], atol=1e-5)
 
@@ -125,7 +127,7 @@ def test_D30_nnx_bridge(family):
 
 @some_of("family", [*CLASSES], "gpt2")
 def test_D30_a_model_inside_a_module_of_ones_own(family):
-    model, _, _ = made(family)
+    model, params, expected = made(family)
 
     class Scored(nn.Module):
         member: nn.Module
@@ -134,7 +136,9 @@ def test_D30_a_model_inside_a_module_of_ones_own(family):
         def __call__(self, ids):
             return nn.Dense(1)(self.member(ids).logits)
 
-    params = jax.jit(Scored(model).init)(KEY, IDS)["params"]
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params))
-    assert jax.tree.structure(params["member"]) == jax.tree.structure(made(family)[1])
-    assert jnp.shape(Scored(model).apply({"params": params}, IDS)) == (2, 3, 1)
+    described = jax.eval_shape(Scored(model).init, KEY, IDS)["params"]
+    assert jax.tree.map(np.shape, described["member"]) == jax.tree.map(np.shape, params)
+    scores = {"kernel": np.ones((32, 1)), "bias": np.zeros(1)}
+    assert jax.tree.map(np.shape, described["Dense_0"]) == jax.tree.map(np.shape, scores)
+    found = jax.jit(Scored(model).apply)({"params": {"member": params, "Dense_0": scores}}, IDS)
+    np.testing.assert_allclose(found, expected.sum(-1, keepdims=True), atol=1e-5)

@@ -58,8 +58,22 @@ _backbone_by_default = reference.one_of(RUNS, "loop")
 EVERY_CLASS = [(t.model_type, name) for t in TABLES for name in [*t.classes, *t.variants]]
 
 
+HEADS = [(t.model_type, n) for t in TABLES for n in t.classes if n not in (t.bare, t.main)]
+VARIANTS = [(t.model_type, name) for t in TABLES for name in t.variants]
+_first_of_its_head = reference.one_of_each_head(HEADS)
+
+
+def _saved_by_default(pair):
+    """Bare models, and of families that stand for a kind of layer the language model and what else
+    the default run loads for its numbers."""
+    table = families.load(pair[0])
+    main = pair[1] == table.main and reference.stands(pair)
+    variant = pair[1] in table.variants and reference.variant_of_layers(pair)
+    return pair[1] == table.bare or main or variant or _first_of_its_head(pair)
+
+
 @pytest.mark.parametrize(
-    ("family", "name"), reference.params(EVERY_CLASS, by_default=reference.stands_or_first)
+    ("family", "name"), reference.params(EVERY_CLASS, by_default=_saved_by_default)
 )
 def test_a_checkpoint_is_loaded_and_saved_again_tensor_by_tensor(family, name, tmp_path):
     """Names, shapes and numbers: what is read into a leaf is written as it was."""
@@ -82,13 +96,17 @@ def test_a_checkpoint_is_loaded_and_saved_again_tensor_by_tensor(family, name, t
     assert reference.fields(again) == reference.fields(model.config)
 
 
-NAMED = [pair for pair in EVERY_CLASS if not reference.stands_or_first(pair)]
+NAMED = [pair for pair in EVERY_CLASS if not _saved_by_default(pair)]
 
 
-@pytest.mark.parametrize(("family", "name"), reference.params(NAMED, by_default=reference.is_class))
+def _named_by_default(pair):
+    return reference.is_class(pair) or reference.stands(pair)
+
+
+@pytest.mark.parametrize(("family", "name"), reference.params(NAMED, by_default=_named_by_default))
 def test_names_and_shapes_are_those_of_the_reference(family, name):
-    """Of what the default run does not load: the other classes of families that stand for no kind
-    of layer, whose heads other families have too."""
+    """Of what the default run does not load: language models and heads that other families have
+    too, and what is tied or not."""
     it = reference.load(family)
     cls, entry = it.cls(name), it.entry(name)
     model = cls(cls.config_class.from_dict(entry["config"]), **in_turn(len(name)))
@@ -102,9 +120,6 @@ def test_auto_classes_find_the_classes(family):
     for name, auto in reference.load(family).table.classes.items():
         if auto is not None:
             assert getattr(fm, auto).class_for(family) is getattr(fm, name)
-
-
-VARIANTS = [(t.model_type, name) for t in TABLES for name in t.variants]
 
 
 @pytest.mark.parametrize(("family", "name"), reference.params(VARIANTS))
@@ -138,12 +153,9 @@ def test_the_backbone_is_that_of_the_reference(family, how):
     it.check(name, out, which, leave=" " if how == "loop" else leave)
 
 
-HEADS = [(t.model_type, n) for t in TABLES for n in t.classes if n not in (t.bare, t.main)]
-
-
 @pytest.mark.parametrize(
     ("family", "name"),
-    reference.params(HEADS, by_default=reference.one_of_each_head(HEADS))
+    reference.params(HEADS, by_default=_first_of_its_head)
     + reference.params(VARIANTS, by_default=reference.variant_of_layers),
 )
 def test_heads_and_variants_are_those_of_the_reference(family, name):
@@ -154,8 +166,9 @@ def test_heads_and_variants_are_those_of_the_reference(family, name):
 
 
 _as_others = reference.in_turn(EACH_RUN, RUNS, 0)
-DIFFERENTIATED_BY = {"gpt_neo": "gpt2", "roberta": "bert"}
-"""Families whose layers have the gradients of another's; their logits are those of the decoding."""
+DIFFERENTIATED_BY = {"gpt_neo": "gpt2", "roberta": "bert", "llama": "training/test_torch_steps.py"}
+"""Families whose layers have the gradients of another's, or whose steps of training are compared
+with PyTorch's; their logits are those of the decoding."""
 
 
 def _differentiates_by_default(pair):

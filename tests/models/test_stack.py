@@ -154,13 +154,19 @@ def test_padding_before_tokens_changes_nothing(modes, how):
     np.testing.assert_array_equal(padded, alone)
 
 
-def test_gradients_of_loop_scan_and_remat_agree(modes):
+def test_gradients_of_loop_scan_and_remat_agree():
+    """Of a layer of the second kind between two windows and one."""
+    config = CONFIG.replace(num_hidden_layers=4)
+    scanned = SCANNED.clone(config=config)
+    stacked = params_of(scanned)
+
     def gradient(model, params):
         return jax.jit(jax.grad(lambda p: model.apply({"params": p}, IDS).logits.var()))(params)
 
-    expected = fp.stack_layers(gradient(*modes["loop"]), ["layers"])
-    for model in (SCANNED, SCANNED.clone(remat="full")):
-        found = gradient(model, modes["scan"][1])
+    apart = fp.unstack_layers(stacked, "model/layers")
+    expected = fp.stack_layers(gradient(Mixed(config), apart), ["layers"])
+    for model in (scanned, scanned.clone(remat="full")):
+        found = gradient(model, stacked)
         for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-7)
 

@@ -1,6 +1,7 @@
 """T5 and its kin: whose head it is and whether it is scaled, as files say it; and what blocks of
 LongT5's encoder are equal to. Numbers are in `test_reference.py`."""
 
+import functools
 import json
 
 import jax
@@ -24,12 +25,21 @@ TINY = {
 }
 IDS = np.array([[5, 7, 3, 9, 11, 8, 1], [9, 4, 1, 0, 0, 0, 0]])
 MASK = np.array([[1] * 7, [1, 1, 1, 0, 0, 0, 0]])
+GIVEN = {"input_ids": IDS, "attention_mask": MASK, "decoder_input_ids": IDS[:, :3]}
+
+
+@functools.cache
+def bare(cls):
+    """The bare model, its params, and the states that it gives, whoever's head comes after it."""
+    model = cls(cls.config_class.from_dict(TINY | {"model_type": cls.config_class.model_type}))
+    params = params_of(model)
+    return model, params, applied(model, params, **GIVEN).last_hidden_state
 
 
 def saved(folder, config, head=None, cls=fm.T5Model):
     """A folder with the params of the bare model, and a head if one is given; returns the table."""
-    model = cls(cls.config_class.from_dict(TINY | {"model_type": cls.config_class.model_type}))
-    model.save_pretrained(params_of(model), folder, progress=False)
+    model, params, _ = bare(cls)
+    model.save_pretrained(params, folder, progress=False)
     tensors = load_file(folder / "model.safetensors")
     if head is not None:
         tensors["lm_head.weight"] = head
@@ -39,18 +49,12 @@ def saved(folder, config, head=None, cls=fm.T5Model):
     return tensors["shared.weight"]
 
 
-def logits_and_states(model, params):
-    states = fm.T5Model(model.config) if isinstance(model, fm.T5ForConditionalGeneration) else None
-    states = states or fm.MT5Model(model.config)
-    bare = {name: leaf for name, leaf in params.items() if name != "lm_head"}
-    given = {"input_ids": IDS, "attention_mask": MASK, "decoder_input_ids": IDS[:, :3]}
-
-    @jax.jit
-    def run(params, bare):
-        logits = model.apply({"params": params}, **given).logits
-        return logits, states.apply({"params": bare}, **given).last_hidden_state
-
-    return run(params, bare)
+def logits_and_states(model, params, cls=fm.T5Model):
+    """The logits, and the states of the bare model, whose params these are but for the head."""
+    _, own, states = bare(cls)
+    read = {name: leaf for name, leaf in params.items() if name != "lm_head"}
+    jax.tree.map(np.testing.assert_array_equal, read, own)
+    return applied(model, params, **GIVEN).logits, states
 
 
 HEAD = np.random.default_rng(0).standard_normal((31, 8), dtype=np.float32)
@@ -93,7 +97,7 @@ def test_a_head_that_differs_from_the_table_unties_whatever_the_config_says(tmp_
 def test_mt5_is_not_scaled_and_its_head_is_the_files(tmp_path):
     table = saved(tmp_path, {"tie_word_embeddings": False}, cls=fm.MT5Model)
     model, params = fm.MT5ForConditionalGeneration.from_pretrained(tmp_path)
-    logits, states = logits_and_states(model, params)
+    logits, states = logits_and_states(model, params, fm.MT5Model)
     np.testing.assert_allclose(logits, states @ table.T, rtol=1e-4, atol=1e-5)
 
 
