@@ -141,8 +141,9 @@ def is_class(pair: tuple[str, ...]) -> bool:
 
 def variant_of_layers(pair: tuple[str, ...]) -> bool:
     """Whether a pair (family, variant) is of a family that stands for a kind of layer, and about
-    its layers: what is tied is a matter of names."""
-    return stands(pair) and pair[1] != "untied"
+    its layers: what is tied is a matter of names, and RoBERTa, which stands for its positions, has
+    the layers of BERT."""
+    return stands(pair) and pair[1] != "untied" and pair[0] != "roberta"
 
 
 def in_turn(
