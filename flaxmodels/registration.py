@@ -85,7 +85,7 @@ def is_known(model_type: object) -> bool:
 
 def no_family(model_type: object) -> str:
     """Returns the error for a model type without classes: which there are, and the nearest."""
-    hint = nearest(model_type, kinds())
+    hint = nearest(str(model_type).lower(), kinds())
     return f"no family for model_type {quoted(model_type)}{hint}; there are {', '.join(kinds())}"
 
 

@@ -78,7 +78,7 @@ def find_adapter(request: Asks, location: Location) -> tuple[Location, Adapted |
             )
         return location, None
     adapter = Adapted(there, request.adapter_name or DEFAULT)
-    if location.has_config or request.config is not None:
+    if location.has_config or (request.config is not None and location.has_weights):
         return location, adapter
     name, options = named_base(there, request.hub)
     try:

@@ -77,6 +77,14 @@ def is_adapter(location: Location) -> bool:
     return store.is_folder(folder) and store.exists(os.path.join(folder, CONFIG_NAME))
 
 
+def warn_of_adapter(where: object) -> None:
+    """Warns of an adapter beside which weights are saved: a load puts it onto them."""
+    warn(
+        f"{where}: {CONFIG_NAME} stays beside the weights, and from_pretrained puts that adapter "
+        "onto them; if it is merged into these params, remove it"
+    )
+
+
 def open_adapter(location: Location) -> OpenAdapter:
     """Opens an adapter; fetches its files, where they are not on this machine.
 

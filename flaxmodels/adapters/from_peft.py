@@ -136,8 +136,8 @@ def _piece_of(tensor: Tensor, piece: Piece, where: str) -> np.ndarray:
     if tensor.shape != place.shape:
         more = (
             "; of a vocabulary that has grown, model.resize_token_embeddings(params, "
-            f"{tensor.shape[0]}) first"
-            if piece.path.endswith("embedding") and tensor.shape[1:] == place.shape[1:]
+            f"{tensor.shape[0]}) first; of other labels, load with num_labels={tensor.shape[0]}"
+            if tensor.shape[1:] == place.shape[1:]
             else ""
         )
         raise CheckpointError(

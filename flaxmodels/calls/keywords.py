@@ -81,7 +81,7 @@ def unknown(names: Collection[str], call: str, takes: Mapping[str, Collection[st
     Args:
         takes: {what they are of: names that may be given}.
     """
-    pool = [name for group in takes.values() for name in group]
+    pool = sorted({name for group in takes.values() for name in group})
     hints = []
     for name in sorted(names):
         near = difflib.get_close_matches(name, pool, n=3, cutoff=0.6)

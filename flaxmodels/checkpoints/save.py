@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import params as fp
-from ..adapters.folders import save_adapters
+from ..adapters.folders import save_adapters, warn_of_adapter
 from ..config.generation_config import GENERATION_CONFIG_NAME
 from ..core.model import Model
 from ..documents.config_keys import QUANTISED
 from ..documents.json_files import CONFIG_NAME, text_of
 from ..hub import copy_companion
 from ..params.adapters.attach import adapter_names
+from ..params.adapters.peft.config import CONFIG_NAME as ADAPTER_NAME
 from ..params.atomic.replace import atomic_replace
 from ..params.checkpoint.disk_leaf import check_target
 from ..params.formats import FolderFile, is_main_file, is_weights
@@ -26,12 +27,12 @@ from ..params.save.files import OnFile
 from ..params.save.packed_layouts import OURS, layout_config
 from ..params.save.packed_pieces import forms_in_file
 from ..params.save.saveable import check_variant, saveable
+from ..params.save.target import checked_folder
 from ..params.save.write import retag, write_checkpoint
 from ..params.tree.select import select as select_leaves
 from ..registration import auto_names
 from .process_agreement import record_of_save
 from .save_options import SaveOptions
-from .target import checked_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,8 @@ def save(
         return
     params = saveable(params, model.abstract_params())
     check_target(params, folder)
+    if (folder / ADAPTER_NAME).exists():
+        warn_of_adapter(folder)
     is_local = not any_spread(params)
     together = functools.partial(run_on_all_processes, alone=is_local)
     if not is_local:

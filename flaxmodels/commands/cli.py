@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _plain_warnings():
             status = run(**given)
-        sys.stdout.flush()
+        print(end="", flush=True)  # sys.stdout is None after a shell's >&-
         return status or 0
     except BrokenPipeError:  # whoever reads what is printed has seen enough
         with contextlib.suppress(OSError, ValueError):  # nor may the interpreter print the rest

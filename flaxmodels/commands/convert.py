@@ -27,6 +27,7 @@ from ..params.errors import quoted, some, warn
 from ..params.formats import FolderFile
 from ..params.formats.checksums import write_checksums
 from ..params.save.options import WriteOptions
+from ..params.save.target import checked_folder
 from ..params.save.write import write_checkpoint
 from ..params.scalars import flag
 from ..params.tree.cast import DtypeLike, check_patterns, dtype_for
@@ -76,6 +77,7 @@ def convert(
             a companion that is a link out of the folder, or a result that is not the source.
         ValueError: a pattern of `dtype` that no leaf matches.
     """
+    folder = checked_folder(folder)
     options = SaveOptions(
         format=format,
         max_shard_size=max_shard_size,

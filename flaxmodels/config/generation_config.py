@@ -185,7 +185,7 @@ class GenerationConfig:
         if config is None:
             return cls._read(read_json(path), path, None)
         old = os.path.join(folder, CONFIG_NAME)
-        if not os.path.exists(path):
+        if not os.path.lexists(path):
             return cls.of(config, old)
         try:
             values = read_json(path)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from ..params import CheckpointError, strict_json
 from ..params.errors import quoted
 from ..params.formats import LocalFile, without_config
+from ..params.save.target import checked_folder
 from .json_values import MAX_VALUES, ConfigError, Json, JsonObject
 
 CONFIG_NAME = "config.json"
@@ -28,7 +29,12 @@ def read_json(path: str | os.PathLike) -> dict[str, Json]:
     if "\0" not in path and not os.path.lexists(path):
         folder = os.path.dirname(path)
         # A snapshot of the cache holds what was asked for alone: listing it would mislead.
-        hint = "" if _CACHED.search(folder) else f": {without_config(folder or '.')}"
+        if _CACHED.search(folder):
+            hint = ""
+        elif not path.endswith(".json"):  # the folder of one, where there is none
+            hint = " or folder"
+        else:
+            hint = f": {without_config(folder or '.')}"
         raise ConfigError(f"{path}: No such file{hint}")
     try:
         file = LocalFile(path)
@@ -75,7 +81,8 @@ def text_of(values: JsonObject) -> str:
 def write_text(folder: str | os.PathLike, name: str, text: str) -> None:
     """Writes a file into a folder, which is made if absent: the old file or the new one is there at
     any time."""
-    os.makedirs(folder, exist_ok=True)
+    folder = checked_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     path = os.path.join(folder, name)
     part = f"{path}.{uuid.uuid4().hex}.part"
     try:

@@ -12,7 +12,7 @@ from .. import params as fp
 from ..documents.json_files import CONFIG_NAME, MAX_CONFIG_BYTES
 from ..documents.json_values import ConfigError
 from ..params.adapters.peft.config import CONFIG_NAME as ADAPTER_NAME
-from ..params.errors import quoted
+from ..params.errors import quoted, warn
 from ..params.formats import (
     LOCAL,
     FolderFile,
@@ -21,6 +21,7 @@ from ..params.formats import (
     check_size,
     is_plain,
     is_weights_file,
+    main_files,
     without_config,
 )
 from ..params.formats.checksums import MANIFEST
@@ -68,6 +69,11 @@ class Location:
     def has_config(self) -> bool:
         """Whether there is a `config.json`."""
         return self.store.exists(os.path.join(self.folder, CONFIG_NAME))
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is a checkpoint's file under one of the usual names."""
+        return any(self.store.exists(os.path.join(self.folder, name)) for name in main_files())
 
     def open(self, **options: Any) -> fp.Source:
         """Opens the checkpoint's source; arguments as `fp.open_checkpoint`."""
@@ -132,7 +138,13 @@ def resolve(
         )
     path = os.path.join(name, subfolder) if subfolder else name
     if os.path.exists(path) or os.path.exists(f"{path}.index"):  # of a TensorFlow checkpoint
-        return Location(path, revision=commit_of(path))
+        commit = commit_of(path)
+        if options.revision not in ("main", "", commit):
+            warn(
+                f"{path} is on this machine, and has no revisions: {quoted(options.revision)} is "
+                "not looked for"
+            )
+        return Location(path, revision=commit)
     address = parse_address(name)
     if "://" in name and address is None:
         if options.local_files_only:

@@ -14,13 +14,13 @@ from jax import export as jax_export
 from .. import params as fp
 from ..checkpoints.save import Beside, save
 from ..checkpoints.save_options import SaveOptions
-from ..checkpoints.target import checked_folder
 from ..core.model import Model
 from ..generation.passes import Passes
 from ..params.adapters.attach import adapter_names
 from ..params.errors import quoted, some
 from ..params.multihost import is_spread
 from ..params.save.saveable import saveable
+from ..params.save.target import checked_folder
 from ..params.scalars import flag, whole
 from .arrays import Inputs, Spec, named_dims
 from .errors import ServingError, checked

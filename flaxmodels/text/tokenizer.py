@@ -222,7 +222,10 @@ class Tokenizer(Speaks, Chats, Decodes):
                     cut, strategy=strategy, direction=self.truncation_side
                 )
             with self._speaking("encoded"):
-                return self._pipeline.encode_batch(rows, add_special_tokens=special)
+                encodings = self._pipeline.encode_batch(rows, add_special_tokens=special)
+        if cut is not None and any(len(encoding) > cut for encoding in encodings):
+            raise ValueError(f"max_length={cut} has no room for the special tokens alone")
+        return encodings
 
     def _pad(self, rows: list[list[int]], length: int) -> int:
         """Returns the id that pads rows to a length.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ..errors import CheckpointError, quoted, some
 from ..formats import Source, Tensor
+from ..formats.diagnosis import of_shard
 from ..tree.naming import PLAIN, Naming
 from ..tree.paths import flatten, matches
 from ..tree.places import Part
@@ -117,6 +118,8 @@ def check_backbone(match: Match, prefix: str = "", naming: Naming = PLAIN) -> No
         )
     lost = backbone_names(match.missing, [*match.found, *match.missing], prefix, naming)
     if lost:
+        if text := of_shard(where) or _held_as_several(lost, match.source.tensors):
+            hint += f"; {text}"
         lost = [f"{p} (of {quoted(match.joined[p])})" if p in match.joined else p for p in lost]
         raise CheckpointError(
             f"{where}: {len(lost)} leaves of the model are not in the checkpoint: {some(lost)}"
@@ -128,6 +131,17 @@ def check_backbone(match: Match, prefix: str = "", naming: Naming = PLAIN) -> No
             f"{where}: the model has no place for {len(odd)} tensors: {some(map(quoted, odd))}; "
             "check that the config belongs to it, or pass strict=False to leave them out"
         )
+
+
+def _held_as_several(lost: Iterable[str], names: Iterable[str]) -> str:
+    """Makes the sentence about weights that a whole tree holds with their adapters."""
+    bases = {name.removesuffix("/base") for name in names if name.endswith("/base")}
+    if bases.isdisjoint(lost):
+        return ""
+    return (
+        "they are there with adapters: restore the tree with orbax itself, or save adapters and "
+        "base as safetensors"
+    )
 
 
 def check_shapes(match: Match) -> None:

@@ -61,7 +61,12 @@ def verify(source: Source, *others: str) -> None:
     """
     paths = {source.where, *(file.path for file in source.files), *others}
     folder = os.path.dirname(source.where)
-    _, right = _read(LocalFile(os.path.join(folder, MANIFEST)))
+    if not os.path.lexists(path := os.path.join(folder, MANIFEST)):
+        raise CheckpointError(
+            f"{path}: cannot be opened: no such file; verify=True compares with what "
+            "save_pretrained(..., checksums=True) wrote there"
+        )
+    _, right = _read(LocalFile(path))
     names = _names(folder, paths)
     for name in names:
         if _listed(name) not in right:

@@ -69,7 +69,8 @@ _LAYOUTS = {  # a file that gives a layout away: what it is, and what to do
     "as config= ({path}) to the class itself, such as BertForPreTraining",
     "saved_model.pb": f"this is {_OTHERS['.pb']}",
 }
-_STEP = re.compile(r"checkpoint-[0-9]+")
+_STEP = re.compile(r"checkpoint[-_][0-9]+")  # of Transformers, of Flax
+_SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.")
 _PARTS = re.compile(r"(?P<stem>[^.]+)\.(?P<variant>[\w-]+?)(-\d{5}-of-\d{5})?\.(?P<ending>\w+)")
 
 
@@ -117,7 +118,18 @@ def of_file(path: str, store: Store = LOCAL) -> str:
     except CheckpointError:
         return ""
     found = (text for mark, text in _STARTS.items() if start.startswith(mark))
-    return next((f"it is {text}" for text in found), "")
+    if text := next(found, ""):
+        return f"it is {text}"
+    is_map = start[:1] in (b"\xde", b"\xdf") or b"\x81" <= start[:1] <= b"\x8f"
+    return "if Flax wrote it, give it a name that ends in .msgpack" if is_map else ""
+
+
+def of_shard(path: str) -> str:
+    """Makes the sentence about a file that is one of several of a checkpoint, by its name; "" if it
+    is none."""
+    if not _SHARD.search(os.path.basename(path)):
+        return ""
+    return "it is one shard of several: give their folder, or the .index.json of all"
 
 
 def adapter(folder: str, store: Store = LOCAL) -> str:
@@ -150,6 +162,11 @@ def _known(folder: str, names: set[str], store: Store) -> str:
         )
     if _ADAPTER in names:
         return adapter(folder, store)
+    if {"blobs", "snapshots"} <= names:
+        return (
+            "this is what the Hub's cache has of a repository: give the repository's name, or one "
+            f"of the folders in {quoted(os.path.join(folder, 'snapshots'))}"
+        )
     for name, text in _LAYOUTS.items():
         if name in names:
             has = [n for n in sorted(names) if store.exists(os.path.join(folder, n, "config.json"))]
@@ -210,6 +227,11 @@ def _files(names: Sequence[str]) -> str:
     own = [name for name in names if is_weights_file(name)]
     if own and all(format_of(name) is GGUF for name in own):
         return f"there are files of GGUF: give gguf_file={quoted(own[0])}"
+    if own and (shards := [name for name in own if _SHARD.search(name)]):
+        return (
+            f"{quoted(shards[0])} is one shard of several, and the .index.json of all is not here: "
+            "get it too"
+        )
     if own:
         return (
             f"there are weights under other names: give the path of {quoted(own[0])}, and config="

@@ -27,7 +27,8 @@ def saveable(params: PyTree, template: PyTree) -> PyTree:
     params = jax.tree.map(_unboxed, params, is_leaf=lambda node: isinstance(node, _Box))
     for key_path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if problem := _problem(leaf):
-            raise CheckpointError(f"{path_of(key_path)} {problem}; nothing was written")
+            path = path_of(key_path) or "what is to be saved"
+            raise CheckpointError(f"{path} {problem}; nothing was written")
     return params
 
 
@@ -82,6 +83,9 @@ def _problem(leaf: object) -> str | None:
         return None
     if isinstance(leaf, np.ma.MaskedArray):
         return "is a masked array, whose mask no format has; give leaf.filled(...)"
-    if not hasattr(leaf, "read") and not hasattr(leaf, "__array__"):
-        return f"is abstract ({type(leaf).__name__}): it has a shape, and no numbers to save"
-    return None
+    if isinstance(leaf, np.ndarray | np.generic) or hasattr(leaf, "read"):
+        return None
+    kind = type(leaf).__name__
+    if hasattr(leaf, "__array__"):
+        return f"is a {kind}, expected an array of JAX or NumPy; give np.asarray(leaf)"
+    return f"is abstract ({kind}): it has a shape, and no numbers to save"

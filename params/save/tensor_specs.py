@@ -89,6 +89,11 @@ def tensor_specs(
                 f"{path} has shape {tuple(leaf.shape)}, the model's is {wanted[path].shape}; "
                 "nothing was written"
             )
+        if _is_floating(wanted[path]) and not _is_floating(leaf):
+            raise CheckpointError(
+                f"{path}: the model computes with floating-point numbers there, and no load would "
+                f"take dtype {leaf.dtype}; nothing was written"
+            )
     where = places(flatten(template), naming, layout, apart=False)
     pieces = [LeafPiece(p, leaf, place) for p, leaf in leaves.items() for place in where[p]]
     if layout == TORCH:
@@ -110,6 +115,10 @@ def tensor_specs(
     named = by_tensor(pieces).items()
     specs = [TensorSpec(_checked(name, group, where)) for name, group in named]
     return sorted(specs, key=lambda spec: natural(spec.name))
+
+
+def _is_floating(leaf: Saved | Leaf) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def _copies(

@@ -194,6 +194,7 @@ def test_P12_an_adapter_is_found_beside_its_base_and_in_the_place_of_it(folder, 
     assert not equal(expected, plain) and fp.get_adapters(expected, "default")
     _, found = load(alone)
     assert equal(found, expected)
+    assert equal(load(alone, config=model.config)[1], expected)
     put(folder)
     _, beside = load(folder, adapter_name="mine")
     assert fp.active_adapters(beside) == ("mine",)
@@ -276,6 +277,20 @@ def test_P28_10_a_save_beside_a_base_leaves_the_base(folder, llama, tmp_path):
     assert equal(
         load(folder, adapter_name="more")[1], model.load_adapter(llama[1], tmp_path / "b", "more")
     )
+
+
+def test_weights_saved_beside_an_adapter_are_said_to_get_it(folder, llama):
+    put(folder)
+    model, params = load(folder)
+    with pytest.warns(UserWarning, match="adapter_config.json stays beside the weights"):
+        model.save_pretrained(fp.merge_adapters(params), folder)
+
+
+def test_a_whole_tree_with_adapters_is_not_loaded(folder, llama, tmp_path):
+    model, params = load(put(folder))
+    model.save_pretrained(params, tmp_path / "out", format="orbax")
+    with pytest.raises(fm.CheckpointError, match="there with adapters: restore the tree with orb"):
+        load(tmp_path / "out")
 
 
 def test_P28_10_an_adapter_that_no_file_was_of_gets_a_configuration(llama, tmp_path):
@@ -371,6 +386,10 @@ BAD = {
     r"embed_tokens.weight' .* has shape \(20, 8\), and that \(16, 8\): .*resize_token_embeddings": (
         tensors() | {"base_model.model.model.embed_tokens.weight": np.ones((20, 8), np.float32)},
         {},
+    ),
+    r"lm_head.weight' .* has shape \(20, 8\), and that \(16, 8\): .*resize.* with num_labels=20": (
+        tensors() | {"base_model.model.lm_head.weight": np.ones((20, 8), np.float32)},
+        {"modules_to_save": ["lm_head"]},
     ),
     "no tensors in it": ({}, {}),
     "does not begin with 'base_model.model.'": (tensors() | {"lone": np.ones(2, np.float32)}, {}),

@@ -151,6 +151,7 @@ def test_D14_an_unknown_keyword_lists_what_may_be_given_and_nothing_private(fold
             call()
         said = str(error.value)
         assert "'dtpye' (did you mean dtype" in said and "'hiden_size' (did you mean hid" in said
+        assert "dtype or dtype" not in said
         assert (
             "of a load: adapter_kwargs, adapter_name, cache_dir, config" in said
             and "scan_layers" in said

@@ -244,6 +244,16 @@ def test_D30_params_as_jax_and_flax_hand_them_over(form, tmp_path):
     assert_equal(load(tmp_path / "s")[1], params)
 
 
+class Lookalike:
+    """An array of another library."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array)
+
+
 @pytest.mark.parametrize("format", ["safetensors", "orbax"])
 @pytest.mark.parametrize(
     ("said", "spoil"),
@@ -252,12 +262,16 @@ def test_D30_params_as_jax_and_flax_hand_them_over(form, tmp_path):
         ("is a float, expected an array", lambda x: 1.0),
         ("was deleted, or donated", lambda x: x.delete() or x),
         ("is a masked array", lambda x: np.ma.masked_less(np.asarray(x), 0)),
+        ("is a Lookalike, expected an array of JAX or NumPy", Lookalike),
+        (": .*no load would take dtype int64", lambda x: np.asarray(x).astype(np.int64)),
+        (": .*no load would take dtype bool", lambda x: np.asarray(x) > 0),
+        (": .*no load would take dtype complex64", lambda x: x.astype(jnp.complex64)),
     ],
 )
 def test_what_holds_no_numbers_is_refused_by_name(said, spoil, format, tmp_path):
     model, params = llama()
     params = params | {"lm_head": {"kernel": spoil(jnp.copy(params["lm_head"]["kernel"]))}}
-    with pytest.raises(fm.CheckpointError, match=f"lm_head/kernel {said}.*nothing was written"):
+    with pytest.raises(fm.CheckpointError, match=f"lm_head/kernel ?{said}.*nothing was written"):
         model.save_pretrained(params, tmp_path / "s", format=format)
     assert os.listdir(tmp_path) == []
 
@@ -279,13 +293,18 @@ def test_a_save_of_traced_params_says_so(how, tmp_path):
 @pytest.mark.parametrize(
     ("folder", "said"),
     [("", "it is empty"), ("/", "the root of"), ("//", "the root of"), ("~/s", "expanduser"),
-     ("a\0b", "a NUL")],
+     ("a\0b", "a NUL"), ("gs://bucket/s", "an address"), ("file:///s", "an address")],
 )  # fmt: skip
 def test_D38_folders_that_cannot_be_meant(folder, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, params = llama()
     with pytest.raises(ValueError, match=f"cannot save into .*{said}"):
         model.save_pretrained(params, folder)
+    for config in (model.config, fm.GenerationConfig()):
+        with pytest.raises(ValueError, match=f"cannot save into .*{said}"):
+            config.save_pretrained(folder)
+    with pytest.raises(TypeError, match="the folder to save into is a dict"):
+        model.save_pretrained("s", params)
     assert os.listdir(tmp_path) == []
 
 

@@ -105,6 +105,11 @@ def test_a_pipe_that_is_closed():
     assert "Exception ignored" not in run.stderr
 
 
+def test_no_standard_output(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # of a shell's >&-
+    assert cli.main(["inspect", str(LLAMA)]) == 0
+
+
 def test_names_out_of_a_file_do_nothing_to_the_terminal(tmp_path, capsys):
     names = ["\x1b[2J", "a\nb", "\u202e", "n" * 4000]
     tensors = dict.fromkeys(names, np.ones(2, np.float32))

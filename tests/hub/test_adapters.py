@@ -58,3 +58,5 @@ def test_P7_P28_10_adapters_are_pushed(logged_in, pair, adapter, tmp_path):
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "org/base"
     assert equal(pair[0].load_adapter(pair[1], REPO), params)
     assert fp.active_adapters(params) == ("default",)
+    with pytest.warns(UserWarning, match=f"{REPO}: adapter_config.json stays beside the weights"):
+        pair[0].push_to_hub(fp.merge_adapters(params), REPO, progress=False)

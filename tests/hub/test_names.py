@@ -124,6 +124,8 @@ def test_P13_1b_a_folder_is_taken_before_a_repository(hub, tmp_path, monkeypatch
     shutil.copytree(LLAMA, tmp_path / "org" / "name")
     monkeypatch.chdir(tmp_path)
     assert_same(load(NAME)[1], LLAMA)
+    with pytest.warns(UserWarning, match="org/name is on this machine, and has no revisions: 'v2'"):
+        load(NAME, revision="v2")
     assert not hub.requests
     with pytest.raises(fm.CheckpointError, match="no such folder or file"):
         load("./org/other")

@@ -145,6 +145,8 @@ def test_P7_1_what_is_no_name_is_refused_before_any_request(logged_in, pair, nam
 
 def test_P7_6_what_can_be_known_before_is_found_before_any_request(logged_in, pair):
     model, params = pair
+    with pytest.raises(TypeError, match="repo_id is a dict; give .*, after the params"):
+        model.push_to_hub(REPO, params)
     with pytest.raises(ValueError, match="max_shard_size is '5 parsecs'"):
         push(pair, max_shard_size="5 parsecs")
     with pytest.raises(ValueError, match="format is 'h5'; what can be written is safetensors"):

@@ -191,11 +191,12 @@ def test_unknown_family_and_missing_head(tmp_path):
         fm.AutoModel.from_pretrained(tmp_path)
     with pytest.raises(fm.ConfigError, match="'mamba9'"):
         fm.AutoConfig.from_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "lama"}))
-    with pytest.raises(
-        fm.ConfigError, match=r"'lama' \(did you mean llama\?\); there are .*bert, "
-    ):
-        fm.AutoModel.from_pretrained(tmp_path)
+    for odd in ("lama", "LLaMA"):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": odd}))
+        with pytest.raises(
+            fm.ConfigError, match=rf"'{odd}' \(did you mean llama\?\); there are .*bert, "
+        ):
+            fm.AutoModel.from_pretrained(tmp_path)
     with pytest.raises(fm.ConfigError, match="llama has no class for AutoModelForMaskedLM"):
         fm.AutoModelForMaskedLM.from_pretrained(GOLDENS / "llama-causal-lm" / "checkpoint")
 

@@ -99,6 +99,8 @@ def test_the_side_that_is_cut():
         (lambda tok: tok("a", padding="longer"), ValueError, "padding='longer'"),
         (lambda tok: tok("a", padding_side="top"), ValueError, "left or right"),
         (lambda tok: tok("a", max_length=4, truncation="first"), ValueError, "only_first"),
+        (lambda tok: tok("a", max_length=1), ValueError, "max_length=1 has no room for the spec"),
+        (lambda tok: tok.encode_rows(["a"], ["b"], max_length=2), ValueError, "has no room"),
         (lambda tok: tok.decode([[1, 2]]), ValueError, "batch_decode"),
         (lambda tok: tok.decode([1.5]), TypeError, "whole numbers"),
         (lambda tok: tok.decode([-1]), ValueError, "no negative"),

@@ -60,6 +60,10 @@ def push(
             f"push_to_hub has no {', '.join(sorted(odd))}; for the card it takes "
             f"{', '.join(names_of(CardInfo))}"
         )
+    if not isinstance(repo_id, str):
+        raise TypeError(
+            f'repo_id is a {type(repo_id).__name__}; give "organisation/name", after the params'
+        )
     use_temp_dir = others.pop("use_temp_dir", None)
     saved = SaveOptions(**others, token=options.token)
     if is_of_adapters(params, saved):

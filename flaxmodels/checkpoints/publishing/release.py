@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from ... import hub
 from ... import params as fp
+from ...adapters.folders import warn_of_adapter
 from ...core.model import Model
 from ...documents.front_matter import CARD_NAME, merged_card
 from ...hub.options import PushKeywords as BranchKeywords
+from ...params.adapters.peft.config import CONFIG_NAME as ADAPTER_NAME
 from ...params.formats import is_weights
 from ...params.formats.checksums import MANIFEST, manifest
 from .model_card import CardInfo, metadata, model_card
@@ -63,6 +65,8 @@ def release(
         checksums: write `checksums.json`; one that is in the repository is always kept up.
     """
     files, info, message = pushed.digests(), options.card, options.commit_message
+    if ADAPTER_NAME in pushed.branch.head.entries:
+        warn_of_adapter(pushed.branch)
 
     def replaces(name: str) -> bool:
         top, _, inside = name.partition("/")

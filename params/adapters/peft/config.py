@@ -10,6 +10,7 @@ from ...errors import CheckpointError, quoted, some, warn
 from ...formats.store import LOCAL, Store
 from ...strict_json import Json
 from ...tree.paths import nearest
+from . import patterns
 from .keys import CHANGES_BASE, KEPT, METHODS, NAMES, REFUSED
 from .values import CHECKS, Names, Pattern, of_caller, plain, written
 
@@ -87,6 +88,8 @@ class PeftConfig:
                     value = field.default if value is None else value
                     object.__setattr__(self, field.name, value)
             _refuse({**self.extra, "peft_type": self.peft_type}, "extra")
+            for pattern in self._patterns():
+                patterns.ends(pattern, "", 0)  # of one that is not followed the file is named
         except CheckpointError as error:
             raise ValueError(f"PeftConfig: {error}") from None
         if odd := NAMES[self.peft_type].keys() & self.extra.keys():
@@ -173,6 +176,13 @@ class PeftConfig:
     def text(self) -> str:
         """Formats the file as PEFT does."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False)
+
+    def _patterns(self) -> list[str]:
+        """Returns all regular expressions among the fields."""
+        fields = (self.target_modules, self.exclude_modules, self.feedforward_modules)
+        pairs = (*self.rank_pattern, *self.alpha_pattern)
+        whole = [field for field in fields if isinstance(field, str)]
+        return [*whole, *self.layers_pattern, *(pattern for pattern, _ in pairs)]
 
     def _contradiction(self) -> str | None:
         """Returns what is wrong with the fields together; None if nothing is."""

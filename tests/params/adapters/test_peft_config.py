@@ -126,6 +126,8 @@ HOSTILE = {
     "huge": b'{"peft_type": "LORA", "lora_alpha": 1e999}',
     "digits": b'{"peft_type": "LORA", "r": ' + b"9" * 5000 + b"}",
     "twice": b'{"peft_type": "LORA", "peft_type": "IA3"}',
+    "a pattern": b'{"peft_type": "LORA", "target_modules": "("}',
+    "a pattern of ranks": b'{"peft_type": "LORA", "rank_pattern": {"(?<=a)b": 2}}',
     "a list": b"[]",
     "a text": b'"LORA"',
     "no UTF-8": b'{"\xff": 1}',

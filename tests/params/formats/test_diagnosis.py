@@ -47,6 +47,9 @@ FOLDERS = {
     "other name": (["my-weights.safetensors"], "the path of 'my-weights.safetensors', and config="),
     "pt": (["model_state.pt"], "the path of 'model_state.pt', and config="),
     "trainer": (["checkpoint-500/x", "checkpoint-1500/x", "runs/x"], "subfolder='checkpoint-1500'"),
+    "flax": (["checkpoint_90/x", "checkpoint_100/x"], "subfolder='checkpoint_100'"),
+    "cache": (["blobs/1", "refs/main", "snapshots/a/x"], "the Hub's cache has .*/snapshots'"),
+    "shards": ([f"model-0000{i}-of-00002.safetensors" for i in (1, 2)], "json of all is not here"),
     "inside": (["best/model.safetensors"], "give subfolder='best'"),
     "table": (["ckpt.data-00000-of-00001"], "the .index that belongs to it is not here"),
     "empty": ([], "the folder is empty"),
@@ -112,6 +115,7 @@ FILES = {
     "hdf": (b"\x89HDF\r\n\x1a\n", "HDF5: call it tf_model.h5"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "x.nemo": (b"", "NeMo"),
+    "checkpoint_7": (b"\x81\xa6params\x80", "a name that ends in .msgpack"),
     "notes.md": (b"# hello", "not a checkpoint folder"),
 }
 
@@ -158,6 +162,19 @@ def test_a_configuration_that_is_no_file(name, kind, tmp_path):
         with pytest.raises(fm.ConfigError, match="not a regular|be opened|No such") as caught:
             fm.LlamaForCausalLM.from_pretrained(tmp_path / "a")
         assert name in str(caught.value)
+
+
+def test_one_shard_of_several():
+    folder = GOLDENS / "llama-sharded" / "checkpoint"
+    shard = next(folder.glob("model-00002-of-*"))
+    with pytest.raises(fm.CheckpointError, match="one shard of several: give their folder"):
+        fm.LlamaForCausalLM.from_pretrained(shard, config=folder)
+
+
+def test_a_configuration_of_a_folder_that_is_not_there(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(fm.ConfigError, match="gone: No such file or folder$"):
+        fm.GenerationConfig.from_pretrained(tmp_path / "gone")
 
 
 def test_an_adapter_alone(tmp_path):

@@ -1,6 +1,7 @@
-"""Where a checkpoint may be saved: what is no folder for one is refused, with the reason."""
+"""Where files may be saved: what is no folder for them is refused, with the reason."""
 
 import os
+import re
 from pathlib import Path
 
 
@@ -12,11 +13,14 @@ def checked_folder(folder: str | os.PathLike) -> Path:
         ValueError: a path that is no folder to save into; it is named.
         NotADirectoryError: a file.
     """
-    text = os.fspath(folder)
+    text = os.fspath(folder) if isinstance(folder, os.PathLike) else folder
     if not isinstance(text, str):
-        raise TypeError(f"the folder to save into is {text!r}; give a str or a pathlib.Path")
+        raise TypeError(
+            f"the folder to save into is a {type(text).__name__}; give a str or a pathlib.Path, "
+            "after the params"
+        )
     if reason := _refused(text):
-        raise ValueError(f"cannot save into {text!r}: {reason}; name a folder for the checkpoint")
+        raise ValueError(f"cannot save into {text!r}: {reason}; name a folder")
     if os.path.exists(text) and not os.path.isdir(text):
         raise NotADirectoryError(f"{text}: a file, expected a folder to save into")
     return Path(text)
@@ -28,6 +32,8 @@ def _refused(folder: str) -> str | None:
         return "it is empty"
     if "\0" in folder:
         return "it holds a NUL"
+    if re.match(r"[A-Za-z][\w+.-]+:/", folder):
+        return "it is an address; save on this machine, and copy the folder there"
     if folder.startswith("~") and not os.path.exists(folder):
         return "only a shell replaces ~, give os.path.expanduser(...)"
     try:
