@@ -61,7 +61,6 @@ BY_DEFAULT |= {
     "tokens_t5",
     "lora_phi3",
     "ia3_gpt2",
-    "dora_gemma3_text",
 }
 
 

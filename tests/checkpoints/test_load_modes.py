@@ -42,7 +42,8 @@ def test_D4_load(params, folder, mode):
 
 
 # It is compiled in each of these; what they change is in tracing, `traced, ...`.
-DRAWN = ("strict promotion", "rank promotion", "debug_infs", "checking_leaks", "auto mesh")
+DRAWN = ("strict promotion", "rank promotion", "debug_infs", "checking_leaks")
+DRAWN += ("auto mesh", "explicit mesh")
 
 
 @some_of("mode", [*MODES], *(mode for mode in MODES if mode not in (*COMPILED, *DRAWN)))

@@ -115,10 +115,9 @@ def test_heads_over_an_encoder_stay_and_norms_of_heads_go(scan_layers):
         assert shapes[0] == shapes[1]
 
 
-@pytest.mark.parametrize(
-    ("scan_layers", "plan"), [(False, {1: [2, 3]}), (True, EVEN)], ids=["loop", "scan"]
-)
-def test_P24_llama_without_groups_is_llama_with_zeros(scan_layers, plan):
+@some_of("how", {"loop": (False, {1: [2, 3]}), "scan": (True, EVEN)}, "loop")
+def test_P24_llama_without_groups_is_llama_with_zeros(how):
+    scan_layers, plan = how
     model, params = loaded("llama-biases")
     arguments = golden.load("llama-biases").under("in")
     tokens = arguments["attention_mask"].astype(bool)
@@ -219,7 +218,8 @@ def sharded(name, values, scan_layers, rules=fs.DEFAULT_RULES):
 
 UNEVEN = {1: [0, 1, 4, 5]}
 LEVEL = {0: [0, 1, 4, 5], 1: [0, 1, 2, 3]}
-CASES = [(0, False, UNEVEN), (1, True, UNEVEN), (2, False, LEVEL), (2, True, LEVEL)]
+CASES = [(0, False, UNEVEN), (1, True, UNEVEN), (2, True, LEVEL)]
+CASES += [pytest.param(2, False, LEVEL, marks=pytest.mark.soak)]
 
 
 @pytest.mark.parametrize(("case", "scan_layers", "plan"), CASES)
