@@ -63,6 +63,8 @@ class HubOptions:
                 names = {"None" if kind is NoneType else kind.__name__: kind for kind in kinds}
                 expected = " or ".join(names)
                 raise TypeError(f"{name} is {said}; expected {expected}")
+        if self.cache_dir == "":  # would be a cache in the working directory
+            raise ValueError("cache_dir is empty; leave it out for the cache of huggingface_hub")
         for item in (self.proxies or {}).items():
             if not all(isinstance(part, str) and part for part in item):
                 raise TypeError("proxies must map schemes to addresses: {'http': 'host:port'}")

@@ -63,8 +63,7 @@ def verify(source: Source, *others: str) -> None:
     folder = os.path.dirname(source.where)
     if not os.path.lexists(path := os.path.join(folder, MANIFEST)):
         raise CheckpointError(
-            f"{path}: cannot be opened: no such file; verify=True compares with what "
-            "save_pretrained(..., checksums=True) wrote there"
+            f"{path}: cannot be opened: no such file; save_pretrained(checksums=True) writes it"
         )
     _, right = _read(LocalFile(path))
     names = _names(folder, paths)

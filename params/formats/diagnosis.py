@@ -127,9 +127,8 @@ def of_file(path: str, store: Store = LOCAL) -> str:
 def of_shard(path: str) -> str:
     """Makes the sentence about a file that is one of several of a checkpoint, by its name; "" if it
     is none."""
-    if not _SHARD.search(os.path.basename(path)):
-        return ""
-    return "it is one shard of several: give their folder, or the .index.json of all"
+    is_shard = _SHARD.search(os.path.basename(path))
+    return "it is one shard of several: give their folder, or their .index.json" if is_shard else ""
 
 
 def adapter(folder: str, store: Store = LOCAL) -> str:
@@ -227,11 +226,8 @@ def _files(names: Sequence[str]) -> str:
     own = [name for name in names if is_weights_file(name)]
     if own and all(format_of(name) is GGUF for name in own):
         return f"there are files of GGUF: give gguf_file={quoted(own[0])}"
-    if own and (shards := [name for name in own if _SHARD.search(name)]):
-        return (
-            f"{quoted(shards[0])} is one shard of several, and the .index.json of all is not here: "
-            "get it too"
-        )
+    if shards := [name for name in own if of_shard(name)]:
+        return f"{quoted(shards[0])} is a shard, and the .index.json of all is not here: get it too"
     if own:
         return (
             f"there are weights under other names: give the path of {quoted(own[0])}, and config="

@@ -224,6 +224,8 @@ def test_P13_32_an_option_of_another_type_is_named_and_nobody_is_asked(hub):
                     with pytest.raises(TypeError, match=name) as caught:
                         call(where, **{name: value})
                     assert "secret" not in str(caught.value)
+    with pytest.raises(ValueError, match="cache_dir is empty; leave it out"):
+        load(NAME, cache_dir="")
     with pytest.raises(TypeError, match="download does not take revison"):
         fm.download(NAME, revison="main")
     assert not hub.requests
