@@ -56,6 +56,7 @@ from .mlp import MLP as MLP
 from .mlp import GatedMLP as GatedMLP
 from .norm import LayerNorm as LayerNorm
 from .norm import RMSNorm as RMSNorm
+from .over_length import run_over_length as run_over_length
 from .relative_bias import RelativeBias as RelativeBias
 from .relative_bias import relative_buckets as relative_buckets
 from .remat import as_remat as as_remat

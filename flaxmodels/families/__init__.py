@@ -27,7 +27,7 @@ def classes_of(
 
         class Qwen3Model(Qwen3Pretrained, DecoderModel): ...
 
-        class Qwen3ForCausalLM(Qwen3Pretrained, task_heads.CausalLM):
+        class Qwen3ForCausalLM(Qwen3Pretrained, vocabulary_heads.CausalLM):
             backbone = Qwen3Model
 
     Args:

@@ -17,8 +17,8 @@ from .. import sharding as fs
 from ..blocks.inputs import as_array
 from ..calls.concrete import exceeds
 from ..core import outputs
+from ..core.inputs import Inputs
 from ..models import config_checks
-from ..models.decoder import Inputs
 from ..models.encoders import heads, roberta
 from ..models.encoders.branch import Part, at, grown
 from ..models.encoders.fields import BertFields

@@ -71,7 +71,6 @@ class DebertaV2Config(DisentangledFields):
 
     def validate(self) -> None:
         super().validate()
-        config_checks.activation(self, "conv_act")
         config_checks.multiple(self, "hidden_size", of="conv_groups")
         config_checks.one_of(self, "norm_rel_ebd", ("none", "layer_norm"))
         if self.conv_kernel_size < 0 or (self.conv_kernel_size and not self.conv_kernel_size % 2):

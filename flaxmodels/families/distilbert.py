@@ -76,10 +76,6 @@ class DistilBertConfig(EncoderFields):
             classifier_dropout=self.dropout,
         )
 
-    def validate(self) -> None:
-        super().validate()
-        config_checks.activation(self, "activation")
-
 
 class Sinusoids(blocks.Embed):
     """A table that starts as sinusoids: sines in even columns, cosines in odd ones."""

@@ -8,7 +8,7 @@ import dataclasses
 import jax
 
 from .. import blocks
-from ..models import config_checks, task_heads
+from ..models import config_checks, task_heads, vocabulary_heads
 from ..models.decoder_model import BiasedDecoderConfig, DecoderModel, DecoderPretrained
 from ..models.decoder_style import LogitStyle, Style
 from . import classes_of
@@ -72,7 +72,7 @@ __getattr__ = classes_of(
     parts={
         "Pretrained": DecoderPretrained,
         "Model": DecoderModel,
-        "ForMaskedLM": task_heads.MaskedLM,
+        "ForMaskedLM": vocabulary_heads.MaskedLM,
         "ForSequenceClassification": SequenceClassification,
         "ForTokenClassification": TokenClassification,
     },

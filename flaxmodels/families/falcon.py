@@ -111,7 +111,6 @@ class FalconConfig(PlainHeads, rope_config.Rotary):
         super().validate()
         config_checks.multiple(self, "num_attention_heads", of="num_key_value_heads")
         config_checks.joined_heads(self)
-        config_checks.activation(self, "activation")
         new, norms = self.new_decoder_architecture, self.num_ln_in_parallel_attn
         if new and not self.parallel_attn:
             raise ConfigError(

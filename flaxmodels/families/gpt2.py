@@ -15,8 +15,9 @@ from .. import blocks
 from .. import params as fp
 from ..config.config import Config
 from ..core import outputs
+from ..core.inputs import Inputs
 from ..documents.json_values import ConfigError
-from ..models import config_checks, decoder, task_heads
+from ..models import config_checks, task_heads, vocabulary_heads
 from ..models.decoder_layers import DecoderLayer
 from ..models.decoder_model import DECODER_CLASSES, DecoderModel
 from ..models.decoder_style import Style
@@ -146,7 +147,7 @@ class GPT2Backbone(DecoderModel):
     layer = GPT2Block
 
 
-class DoubleHeads(task_heads.VocabularyHead, task_heads.OverChoices):
+class DoubleHeads(vocabulary_heads.VocabularyHead, task_heads.OverChoices):
     """Tokens of several choices [B, C, T] -> a language model's logits [B, C, T, V], and one logit
     [B, C] for each choice, read off one of its tokens."""
 
@@ -159,7 +160,7 @@ class DoubleHeads(task_heads.VocabularyHead, task_heads.OverChoices):
         attention_mask: jax.Array | None = None,
         *,
         mc_token_ids: jax.Array | None = None,
-        **inputs: Unpack[decoder.Inputs],
+        **inputs: Unpack[Inputs],
     ) -> outputs.DoubleHeadsOutput:
         """Computes both kinds of logits. The arguments are those of the backbone with an axis for
         choices, [B, C, T]; hidden states and attentions have it folded into the batch.

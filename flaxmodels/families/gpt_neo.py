@@ -12,7 +12,6 @@ from .. import blocks
 from .. import params as fp
 from ..config.config import FROM_OTHERS
 from ..documents.json_values import ConfigError, Json
-from ..models import config_checks
 from ..models.decoder_layers import DecoderAttention, DecoderLayer
 from ..models.decoder_model import DECODER_CLASSES, DecoderModel
 from ..models.decoder_style import Style
@@ -69,7 +68,6 @@ class GPTNeoConfig(PlainHeads):
 
     def validate(self) -> None:
         super().validate()
-        config_checks.activation(self, "activation_function")
         for name in dict.fromkeys(expanded(self, "attention_types")):
             if name not in _TYPES:
                 raise ConfigError(f"attention_types has {quoted(name)}; implemented: global, local")

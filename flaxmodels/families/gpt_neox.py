@@ -6,7 +6,7 @@ Black et al. 2022, arXiv:2204.06745; reference: `models/gpt_neox` of Transformer
 
 import dataclasses
 
-from ..models import config_checks, rope_config, task_heads
+from ..models import config_checks, rope_config, vocabulary_heads
 from ..models.decoder_model import DECODER_CLASSES, joined_qkv
 from ..models.decoder_style import Style
 from ..models.plain_heads import PlainHeads
@@ -64,10 +64,9 @@ class GPTNeoXConfig(PlainHeads, rope_config.Rotary):
     def validate(self) -> None:
         super().validate()
         config_checks.joined_heads(self)
-        config_checks.activation(self, "hidden_act")
 
 
-class CausalLM(task_heads.CausalLM):
+class CausalLM(vocabulary_heads.CausalLM):
     """tokens [B, T] -> logits [B, T, V] of the token after each, by the head `embed_out`."""
 
     output_embeddings_path = "embed_out"

@@ -116,8 +116,6 @@ class ModernBertConfig(EncoderFields, LayerTypes, Rotary):
 
     def validate(self) -> None:
         super().validate()
-        for name in ("hidden_activation", "classifier_activation"):
-            config_checks.activation(self, name)
         config_checks.one_of(self, "classifier_pooling", ("cls", "mean"))
 
 

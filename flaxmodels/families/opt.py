@@ -12,8 +12,9 @@ from flax import linen as nn
 from .. import blocks
 from .. import params as fp
 from ..config.config import FROM_OTHERS
-from ..models import decoder, task_heads
+from ..models import decoder
 from ..models.bart_layers import BartFields, BartLayer, BartStyle
+from ..models.decoder_model import DECODER_CLASSES
 from . import classes_of
 
 _OFFSET = 2  # of positions in their table
@@ -136,7 +137,7 @@ class OPTBackbone(decoder.Backbone):
 
 __getattr__ = classes_of(
     OPTConfig,
-    parts={"Pretrained": decoder.Decoder, "Model": OPTBackbone, **task_heads.DECODER_HEADS},
+    parts=DECODER_CLASSES | {"Pretrained": decoder.Decoder, "Model": OPTBackbone},
     naming=fp.Naming(stacks=("layers",), ignored=(r"(^|\.)decoder\.version$",)),
     tied=(("lm_head/kernel", "model/decoder/embed_tokens/embedding"),),
     is_parallelizable=True,

@@ -10,8 +10,9 @@ import jax
 from .. import blocks
 from .. import params as fp
 from ..documents.json_values import ConfigError
-from ..models import config_checks, decoder, task_heads
+from ..models import config_checks, decoder
 from ..models.bart_layers import BartFields, BartStyle
+from ..models.decoder_model import DECODER_CLASSES
 from ..models.encoder_decoders.fairseq import FairseqStack
 from ..models.encoder_decoders.positions import sinusoids
 from . import classes_of
@@ -71,7 +72,7 @@ class XGLMBackbone(FairseqStack):
 
 __getattr__ = classes_of(
     XGLMConfig,
-    parts={"Pretrained": decoder.Decoder, "Model": XGLMBackbone, **task_heads.DECODER_HEADS},
+    parts=DECODER_CLASSES | {"Pretrained": decoder.Decoder, "Model": XGLMBackbone},
     naming=fp.Naming(
         stacks=("layers",),
         ignored=(r"\.embed_positions\.weights?$",),

@@ -13,7 +13,6 @@ from flax import linen as nn
 
 from .. import blocks
 from ..config.config import Config
-from . import config_checks
 from .plain_heads import PlainHeads
 
 
@@ -75,10 +74,6 @@ class BartFields(PlainHeads):
     def initializer_range(self) -> float:
         """Deviation of the normals from which kernels and tables are drawn."""
         return self.init_std
-
-    def validate(self) -> None:
-        super().validate()
-        config_checks.activation(self, "activation_function")
 
 
 class BartAttention(nn.Module):

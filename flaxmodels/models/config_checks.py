@@ -81,6 +81,18 @@ def one_of(config: Config, name: str, known: Collection[str]) -> None:
         )
 
 
+_OF_ACTIVATIONS = frozenset(
+    "activation activation_function classifier_activation conv_act hidden_act hidden_activation "
+    "pooler_hidden_act".split()
+)
+
+
+def activations(config: Config) -> None:
+    """Refuses fields that are to name an activation function, and name none."""
+    for name in sorted(_OF_ACTIVATIONS & {*config.names()}):
+        activation(config, name)
+
+
 def activation(config: Config, name: str) -> None:
     """Refuses a field `name` that names no activation function."""
     one_of(config, name, ACTIVATIONS)

@@ -17,6 +17,7 @@ from .base import PretrainedModel
 from .decoder_layers import DecoderLayer
 from .decoder_style import LogitStyle, Style
 from .layer_types import LayerKinds
+from .vocabulary_heads import CausalLM
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,6 @@ class DecoderFields(LayerKinds, rope_config.Rotary):
                 "pruned_heads: all heads are normed together, and what is left of them would be "
                 "other numbers"
             )
-        config_checks.activation(self, "hidden_act")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -224,6 +224,10 @@ class DecoderModel(decoder.Backbone, DecoderPretrained):
 DECODER_CLASSES: dict[str, type[PretrainedModel]] = {
     "Pretrained": DecoderPretrained,
     "Model": DecoderModel,
-    **task_heads.DECODER_HEADS,
+    "ForCausalLM": CausalLM,
+    "LMHeadModel": CausalLM,
+    "ForSequenceClassification": task_heads.LastTokenClassification,
+    "ForTokenClassification": task_heads.TokenClassification,
+    "ForQuestionAnswering": task_heads.QuestionAnswering,
 }
 """How a class's name ends -> what the class is, for `families.classes_of`."""

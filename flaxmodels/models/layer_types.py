@@ -9,7 +9,7 @@ from ..blocks import Kind
 from ..config.config import FROM_OTHERS, Config
 from ..documents.json_values import ConfigError, Json, shown
 from ..params.errors import quoted, some
-from . import rope_config
+from . import config_checks, rope_config
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 _MOST_LAYERS = 1024  # of which each may have a kind of its own
@@ -119,6 +119,7 @@ class LayerKinds(Config):
 
     def validate(self) -> None:
         super().validate()
+        config_checks.activations(self)
         for field in self.windows.values():
             window = getattr(self, field, None)
             if window is not None and not 0 < window < 1 << 31:

@@ -100,7 +100,3 @@ class GPTFields(PlainHeads):
     @property
     def position_limit(self) -> int:
         return self.n_positions
-
-    def validate(self) -> None:
-        super().validate()
-        config_checks.activation(self, "activation_function")

@@ -17,7 +17,7 @@ from ... import params as fp
 from ...core.model import by_config
 from ...core.outputs import BaseOutput
 from ...params.tree.weights import Weight
-from .. import decoder, task_heads
+from .. import decoder, vocabulary_heads
 from ..bart_layers import BartLayer
 from ..base import PretrainedModel
 from . import heads
@@ -205,7 +205,7 @@ class FairseqConditionalGeneration(FairseqUnbiased):
 
     loss_kind = "restoring_lm"
 
-    def projection(self, base: nn.Module) -> task_heads.Projection:
+    def projection(self, base: nn.Module) -> vocabulary_heads.Projection:
         shape, axes = (1, self.logit_count), ("position", "vocab")  # the same in all positions
         bias = blocks.parameter(self, "final_logits_bias", nn.initializers.zeros, shape, axes)
         return super().projection(base)._replace(bias=jax.lax.stop_gradient(bias)[0])
@@ -238,7 +238,7 @@ class FairseqDecoderOnly(decoder.Decoder, FairseqPretrained):
         return self.decoder(*args, **inputs)
 
 
-class FairseqCausalLM(decoder.Decoder, FairseqPretrained, task_heads.CausalLM):
+class FairseqCausalLM(decoder.Decoder, FairseqPretrained, vocabulary_heads.CausalLM):
     """tokens [B, T] -> logits [B, T, V] of the token after each, by the decoder alone, which
     attends to an encoder's states where it is given some. The config `is_decoder`."""
 

@@ -11,7 +11,8 @@ from ... import blocks
 from ...calls.concrete import known
 from ...core import outputs
 from ..decoder import Decoder
-from ..task_heads import TaskHead, VocabularyHead, last
+from ..task_heads import TaskHead
+from ..vocabulary_heads import VocabularyHead, last
 from . import inputs
 from .scaffold import EncoderDecoder
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from ... import blocks
 from ...core import outputs
-from ..decoder import not_taken_error
+from ...core.inputs import not_taken_error
 
 
 class Asked(TypedDict, total=False):
-    """What a call asks of both halves; see `flaxmodels.models.decoder.Inputs`."""
+    """What a call asks of both halves; see `flaxmodels.core.inputs.Inputs`."""
 
     deterministic: bool
     output_hidden_states: bool | None

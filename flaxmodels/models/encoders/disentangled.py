@@ -17,7 +17,7 @@ from ... import params as fp
 from ...core import outputs
 from ...core.model import by_config
 from ...documents.json_values import ConfigError, Json
-from .. import config_checks, task_heads
+from .. import task_heads
 from ..base import PretrainedModel
 from ..layer_types import FULL
 from ..task_heads import HeadInputs
@@ -113,7 +113,6 @@ class DisentangledFields(SizeFields):
 
     def validate(self) -> None:
         super().validate()
-        config_checks.activation(self, "pooler_hidden_act")
         if odd := [kind for kind in self.pos_att_type or () if kind not in SCORES]:
             raise ConfigError(f"pos_att_type has {odd[0]!r}; expected {', '.join(SCORES)}")
         widths = {"embedding_size": self.hidden_size, "pooler_hidden_size": self.hidden_size}

@@ -70,10 +70,6 @@ class SizeFields(EncoderFields):
             classifier_dropout=dropped,
         )
 
-    def validate(self) -> None:
-        super().validate()
-        config_checks.activation(self, "hidden_act")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassifierFields(SizeFields):

@@ -12,7 +12,7 @@ from ... import blocks
 from ...core import outputs
 from ...core.model import by_config
 from ...documents.json_values import ConfigError
-from .. import task_heads
+from .. import task_heads, vocabulary_heads
 from ..base import PretrainedModel
 from ..task_heads import HeadInputs
 from .branch import Branch, Part, Vector, grown
@@ -65,7 +65,7 @@ class EncoderHead(EncoderPretrained, task_heads.TaskHead):
         return modules.at(names.norm)(act(modules.at(names.dense)(x)))
 
 
-class PredictionHead(EncoderHead, task_heads.VocabularyHead):
+class PredictionHead(EncoderHead, vocabulary_heads.VocabularyHead):
     """A head with a logit for every token of the vocabulary, by `predictions`."""
 
     @property
@@ -95,13 +95,13 @@ class PredictionHead(EncoderHead, task_heads.VocabularyHead):
         bias = None
         if names.bias is not None and (self.is_tied or names.bias_apart):
             bias = modules.at(names.bias)
-        return self.logits_by(task_heads.Projection(by, bias), x)
+        return self.logits_by(vocabulary_heads.Projection(by, bias), x)
 
     def vocabulary(self, base: nn.Module, x: jax.Array) -> jax.Array:
         return self.predict(grown(self, self.prediction_parts()), base, x)
 
 
-class MaskedLM(PredictionHead, task_heads.MaskedLM):
+class MaskedLM(PredictionHead, vocabulary_heads.MaskedLM):
     """tokens [B, T] -> logits [B, T, V] of the token in each place."""
 
 
@@ -122,7 +122,7 @@ class PreTraining(PredictionHead, task_heads.SimpleHead):
         )
 
 
-class CausalLM(PredictionHead, task_heads.CausalLM):
+class CausalLM(PredictionHead, vocabulary_heads.CausalLM):
     """tokens [B, T] -> logits [B, T, V] of the token after each, by an encoder that
     `is_decoder`."""
 

@@ -7,18 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import blocks
 from .. import sharding as fs
+from .attention.mask import AttentionMask
+from .context import PassContext
+from .stack import LayersOutput
 
 
 def run_over_length(
-    run: Callable[[jax.Array, blocks.PassContext], blocks.LayersOutput],
+    run: Callable[[jax.Array, PassContext], LayersOutput],
     x: jax.Array,
-    context: blocks.PassContext,
+    context: PassContext,
     rules: object,
     *,
     is_causal: bool,
-) -> blocks.LayersOutput:
+) -> LayersOutput:
     """Runs layers: `run(x [B, T, D], context)`. Where `rules` split the length and the layers are
     causal, tokens go through them in the order of `fs.dual_chunk_order`, and what comes out is in
     the order in which they came; a length that is not so many chunks keeps its order.
@@ -40,16 +42,16 @@ def run_over_length(
     out = run(fs.to_dual_chunks(x, split), reordered(context, order))
     back = lambda x: fs.from_dual_chunks(x, split)  # noqa: E731
     weights = jax.tree.map(lambda x: _taken(x, np.argsort(order), 2, 3), out.attentions)
-    return blocks.LayersOutput(back(out.x), out.cache, tuple(map(back, out.entered)), weights)
+    return LayersOutput(back(out.x), out.cache, tuple(map(back, out.entered)), weights)
 
 
-def reordered(context: blocks.PassContext, order: np.ndarray) -> blocks.PassContext:
+def reordered(context: PassContext, order: np.ndarray) -> PassContext:
     """Returns the context of the same tokens in another order, int [T]."""
 
-    def of_mask(mask: blocks.AttentionMask) -> blocks.AttentionMask:
+    def of_mask(mask: AttentionMask) -> AttentionMask:
         tokens = None if mask.tokens is None else _taken(mask.tokens, order, 2, 3)
         queries, keys = mask.places(len(order), len(order))
-        return blocks.AttentionMask(mask.rule, tokens, queries[order], keys[order])
+        return AttentionMask(mask.rule, tokens, queries[order], keys[order])
 
     return context._replace(
         positions=_taken(context.positions, order, 1),
