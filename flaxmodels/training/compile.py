@@ -22,8 +22,8 @@ from .optimizers.schedules import Schedule, as_schedule
 from .optimizers.transforms import by_path, named
 from .placement import Placement
 from .precision import first_scale
+from .recipe import Recipe
 from .selection import divide, of_adapters
-from .steps import Recipe
 from .train_steps import TrainSteps
 
 if TYPE_CHECKING:

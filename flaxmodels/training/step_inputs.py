@@ -14,8 +14,8 @@ from ..core.model import Model
 from ..params.tree.paths import flatten_arrays, nearest
 from ..params.types import PyTree
 from .metrics import IGNORED
+from .recipe import Given
 from .state import TrainState
-from .steps import Given
 
 
 def named(model: Model, batch: Given) -> Given:

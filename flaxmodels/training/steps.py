@@ -1,83 +1,35 @@
 """The steps themselves: pure functions of a recipe, a state and a batch, to be compiled."""
 
-import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 
 from .. import params as fp
-from ..core.arguments import array_arguments
 from ..core.head_kinds import LABELS
-from ..core.model import Model
 from ..core.outputs import ModelOutput
-from ..params.tree.cast import DtypeLike
 from ..params.types import PyTree
 from .accumulate import microbatches, summed
-from .losses import Part, match_labels, targets
+from .losses import Part, targets
 from .losses.measures import Logits
-from .metrics import Metric
-from .objective import Labels, Objective
-from .optimizers.leaf_tests import LeafTest
-from .optimizers.schedules import Schedule
-from .packing import unpacked
+from .objective import Labels
 from .precision import compute_copy
+from .recipe import Batch, Given, Recipe, split_batch
 from .selection import join
 from .state import TrainState
 
-if TYPE_CHECKING:
-    import optax
-
-Given: TypeAlias = Mapping[str, PyTree] | tuple[PyTree, ...]
-"""A batch: {column: array [B, ...]}, or a pair of inputs and labels, or these and weights."""
 Values: TypeAlias = dict[str, jax.Array]
 """Metrics: float32 [] each."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """All that a step does, as a value.
-
-    Attributes:
-        model: as it computes in a step: of the step's dtype and remat.
-        perplexity: whether it is among the metrics.
-        rate: the learning rate, where it is known.
-        matrices: which params are cast to `compute_dtype`.
-        accumulate: into how many microbatches a batch is cut.
-        spread: how the rows of a batch are sharded; None on one device.
-    """
-
-    model: Model
-    optimizer: "optax.GradientTransformation"
-    objective: Objective
-    metrics: tuple[Metric, ...]
-    perplexity: bool
-    rate: Schedule | None
-    matrices: LeafTest
-    accumulate: int
-    clip_norm: float | None
-    ema: float | None
-    compute_dtype: DtypeLike | None
-    spread: NamedSharding | None
-
-
 class Where(NamedTuple):
     """Shardings of what a step makes on a mesh: of gradients as they are added up, and of those
-    that the optimizer reads."""
+    that the optimizer reads; None without a mesh."""
 
-    grads: PyTree
-    updates: PyTree
-
-
-class Batch(NamedTuple):
-    """A batch as a step takes it: inputs of the model, labels, weights of its rows for metrics."""
-
-    inputs: dict[str, PyTree]
-    labels: dict[str, jax.Array]
-    weight: jax.Array | None
+    grads: PyTree = None
+    updates: PyTree = None
 
 
 class Sums(NamedTuple):
@@ -88,45 +40,8 @@ class Sums(NamedTuple):
     metrics: dict[str, Part]
 
 
-def split_batch(recipe: Recipe, batch: Given, *, labelled: bool = True) -> Batch:
-    """Tells inputs of the model from labels, and unpacks packed rows, of {column: array} or, as
-    Keras has it, of (inputs, labels) or (inputs, labels, weights).
-
-    Labels of a head are matched as `match_labels` does it. A loss that is a function also gets the
-    columns that the model does not take.
-
-    Args:
-        labelled: whether labels are needed.
-    """
-    given, *apart = (batch,) if isinstance(batch, Mapping) else batch
-    rest, weight = dict(given), apart.pop() if len(apart) > 1 else None
-    weight = rest.pop("sample_weight", weight)
-    more: dict[str, jax.Array] = {}
-    if recipe.objective.function is not None or not labelled:
-        known = {*array_arguments(recipe.model), *LABELS, "segment_ids"}
-        more = {name: rest.pop(name) for name in [*rest] if name not in known}
-    if recipe.model.loss_kind is not None and (apart or LABELS & rest.keys()):
-        inputs, labels = match_labels(recipe.model, (rest, *apart))
-    elif labelled and recipe.objective.function is None:
-        raise ValueError(f"no labels in the batch, which has {', '.join(given)}")
-    else:
-        inputs, labels = rest, {name: rest.pop(name) for name in LABELS & rest.keys()}
-    if labelled and weight is not None:
-        if recipe.objective.function is not None:
-            more["sample_weight"] = weight
-        elif not any(metric.weighted for metric in recipe.metrics):
-            raise ValueError(
-                "the batch has weights of its rows, and nothing is weighed by sample_weight: give "
-                "weighted_metrics, or a loss of your own, which finds it among the labels"
-            )
-    segments = inputs.pop("segment_ids", None)
-    if segments is not None:
-        inputs = unpacked(inputs, segments)
-    return Batch(inputs, {**labels, **more}, weight)
-
-
 def train_step(
-    recipe: Recipe, state: TrainState, batch: Given, where: Where | None = None
+    recipe: Recipe, state: TrainState, batch: Given, where: Where
 ) -> tuple[TrainState, Values]:
     """Makes one update -> (state, metrics).
 
@@ -134,17 +49,19 @@ def train_step(
     sums are divided by the counts of all. If the loss or a gradient is not finite, the state stays
     as it was but for `skipped`, and the scale of the loss.
     """
+    import optax
+
     whole = split_batch(recipe, batch)
-    grads, sums, variables = _gradients(recipe, state, whole, where)
+    variables, grads, sums = _gradients(recipe, state, whole, where)
     scale = None if state.loss_scale is None else state.loss_scale.scale
     if scale is not None:
         grads = jax.tree.map(lambda g: g / scale, grads)
-    norm = global_norm(grads)
+    norm = optax.global_norm(grads)
     finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
 
     def updated(old: dict[str, PyTree], grads: PyTree) -> dict[str, PyTree]:
         grads = clipped(grads, norm, recipe.clip_norm)
-        grads = _constrained(grads, where and where.updates)
+        grads = _constrained(grads, where.updates)
         new = _updated(recipe, state.replace(**old), grads)
         new = _changed(new.replace(variables=variables, step=old["step"] + 1))
         return jax.tree.map(lambda a, b: a.astype(b.dtype), new, old)
@@ -181,16 +98,16 @@ def predict_step(recipe: Recipe, state: TrainState, batch: Given) -> ModelOutput
 
 
 def train_steps(
-    recipe: Recipe, state: TrainState, batches: Given, where: Where | None = None
+    recipe: Recipe, state: TrainState, batches: Given, where: Where
 ) -> tuple[TrainState, Values]:
     """Makes an update for each of K batches [K, B, ...] -> (state, metrics [K])."""
     return jax.lax.scan(lambda s, batch: train_step(recipe, s, batch, where), state, batches)
 
 
 def _gradients(
-    recipe: Recipe, state: TrainState, batch: Batch, where: Where | None
-) -> tuple[PyTree, Sums, PyTree]:
-    """Returns float32 gradients of what is trained, sums, and the variables after it."""
+    recipe: Recipe, state: TrainState, batch: Batch, where: Where
+) -> tuple[PyTree, PyTree, Sums]:
+    """Returns the variables after a batch, float32 gradients of what is trained, and sums."""
     many = recipe.accumulate
     counts = recipe.objective.counts(batch.labels)
     key = jax.random.fold_in(state.key, state.step)
@@ -198,7 +115,7 @@ def _gradients(
     def of(
         trained: fp.Params, variables: PyTree, part: Batch, number: jax.Array | int
     ) -> tuple[jax.Array, tuple[Sums, PyTree]]:
-        params = _joined(recipe, state, trained, where and where.grads)
+        params = _joined(recipe, state, trained, where.grads)
         rngs = {"dropout": jax.random.fold_in(key, number)}
         sums, after = _forward(recipe, params, variables, part, counts=counts, rngs=rngs)
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
@@ -208,16 +125,13 @@ def _gradients(
         gradient = jax.grad(of, has_aux=True)
         grads, (sums, after) = gradient(state.trained, variables, *part)
         grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
-        return after, _constrained(grads, where and where.grads), sums
+        return after, _constrained(grads, where.grads), sums
 
     if many == 1:
-        variables, grads, sums = step(state.variables, (batch, 0))
-        return grads, sums, variables
+        return step(state.variables, (batch, 0))
     parts = microbatches(batch, many, recipe.spread), jnp.arange(many)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), state.trained)
-    zeros = _constrained(zeros, where and where.grads)
-    variables, grads, sums = summed(step, parts, state.variables, zeros)
-    return grads, sums, variables
+    return summed(step, parts, state.variables, _constrained(zeros, where.grads))
 
 
 def _forward(
@@ -294,11 +208,6 @@ def _changed(state: TrainState) -> dict[str, PyTree]:
 def _constrained(grads: PyTree, shardings: PyTree) -> PyTree:
     """Returns gradients in these shardings, if there are any."""
     return grads if shardings is None else jax.lax.with_sharding_constraint(grads, shardings)
-
-
-def global_norm(grads: PyTree) -> jax.Array:
-    """Returns the norm of all gradients as one vector: of a sharded one, of its shards."""
-    return jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
 
 
 def clipped(grads: PyTree, norm: jax.Array, limit: float | None) -> PyTree:

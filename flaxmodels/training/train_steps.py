@@ -19,6 +19,7 @@ from . import step_inputs, steps
 from .accumulate import rows_of
 from .placement import Placement, put_batch
 from .precision import LossScale
+from .recipe import Given, Recipe
 from .selection import Trainable, divide, of_adapters
 from .state import TrainState
 
@@ -33,7 +34,7 @@ class TrainSteps:
 
     def __init__(
         self,
-        recipe: steps.Recipe,
+        recipe: Recipe,
         placement: Placement | None,
         *,
         trainable: Trainable,
@@ -99,7 +100,7 @@ class TrainSteps:
             state = jax.device_put(state, jax.tree.leaves(trained)[0].sharding)
         return state.replace(frozen=frozen)
 
-    def train_step(self, state: TrainState, batch: steps.Given) -> tuple[TrainState, steps.Values]:
+    def train_step(self, state: TrainState, batch: Given) -> tuple[TrainState, steps.Values]:
         """Makes one update -> (state, metrics), or K with `steps_per_execution`.
 
         The state is donated: its arrays, but for `frozen`, are gone afterwards. Metrics are float32
@@ -118,21 +119,21 @@ class TrainSteps:
         new, values = self._run(program, state.replace(frozen={}), state.frozen, batch)
         return new.replace(frozen=state.frozen), values
 
-    def test_step(self, state: TrainState, batch: steps.Given) -> steps.Values:
+    def test_step(self, state: TrainState, batch: Given) -> steps.Values:
         """Computes "loss", "count" and the metrics of a batch without dropout. A mean over several
         batches weighs each by its "count"."""
         step_inputs.check_state(state, self.mesh)
         batch = self._placed(batch)
         return self._run(self._program("test", state), state, batch)
 
-    def predict_step(self, state: TrainState, batch: steps.Given) -> PyTree:
+    def predict_step(self, state: TrainState, batch: Given) -> PyTree:
         """Computes the outputs of the model, without dropout; labels in the batch are passed
         over."""
         step_inputs.check_state(state, self.mesh)
         batch = self._placed(batch)
         return self._run(self._program("predict", state), state, batch)
 
-    def lower(self, state: TrainState, batch: steps.Given) -> jax.stages.Lowered:
+    def lower(self, state: TrainState, batch: Given) -> jax.stages.Lowered:
         """Lowers the program of `train_step`, of abstract or of real arguments: to compile it ahead
         of time, or to read it."""
         program = self._program("train", state)
@@ -245,7 +246,7 @@ class TrainSteps:
         recipe, placement = self.recipe, self._placement
         options: dict[str, PyTree] = {}
         function = steps.train_step if self._executions == 1 else steps.train_steps
-        where = None
+        where = steps.Where()
         if placement is not None:
             all_of = placement.of_state(state)
             updates = placement.followed(state.trained, state.trained, all_of.trained)
@@ -253,7 +254,7 @@ class TrainSteps:
             options["out_shardings"] = (all_of.replace(frozen={}), placement.everywhere)
 
         def train_step(
-            changing: TrainState, frozen: fp.Params, batch: steps.Given
+            changing: TrainState, frozen: fp.Params, batch: Given
         ) -> tuple[TrainState, steps.Values]:
             new, values = function(recipe, changing.replace(frozen=frozen), batch, where)
             return new.replace(frozen={}), values
@@ -264,7 +265,7 @@ class TrainSteps:
         with jax.disable_jit() if self._eager else contextlib.nullcontext():
             return program(*arguments)
 
-    def _placed(self, batch: steps.Given, *, trains: bool = False) -> steps.Given:
+    def _placed(self, batch: Given, *, trains: bool = False) -> Given:
         """Returns a batch after its checks, on the mesh."""
         batch = step_inputs.named(self.model, batch)
         arrays = flatten_arrays(batch)
