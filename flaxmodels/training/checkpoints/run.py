@@ -5,41 +5,21 @@ import os
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from jax.typing import ArrayLike
 
 from ... import params as fp
-from ...params.errors import CheckpointError, some
-from ...params.peers import PeerLost
-from ...params.process_agreement import agree, digest
+from ...params.errors import CheckpointError
 from ...params.scalars import flag, whole
 from ...params.strict_json import Json
 from ...params.types import PyTree
-from .arguments import check_best, means_of, path_of, step_of
-from .leaves import (
-    LeafRecord,
-    check_storable,
-    check_untraced,
-    leaves_of,
-    to_store,
-    weights_of,
-)
+from .arguments import check_best, path_of, step_of
+from .leaves import check_untraced, leaves_of
 from .preemption import EXIT_STATUS, Preemption
 from .restoring import FROZEN, filled, newest, params_of
-from .stored_steps import (
-    RUN,
-    STATE,
-    RunRecord,
-    check_folder,
-    manager_of,
-    read_record,
-    set_aside,
-    steps_in,
-)
-
-if TYPE_CHECKING:
-    import orbax.checkpoint as ocp
+from .stored_steps import check_folder, read_record, steps_in
+from .writing import Writer
 
 T = TypeVar("T")
 
@@ -110,13 +90,10 @@ class Checkpoints:
         self.folder = path_of(folder)
         check_folder(self.folder)
         self.should_stop = False
-        self._every, self._keep, self._best, self._async = every, keep, best, flag("async_", async_)
-        self._left_out = None if flag("frozen", frozen) else FROZEN
-        self._exit_status = exit_status
+        self._every, self._best, self._exit_status = every, best, exit_status
+        left_out = None if flag("frozen", frozen) else FROZEN
+        self._writer = Writer(self.folder, keep, best, flag("async_", async_), left_out)
         self._preemption = Preemption()
-        self._manager: ocp.CheckpointManager | None = None
-        self._last: int | None = None  # the step that this run is saved up to, or went on from
-        self._writing: int | None = None
         self._count: int | None = None  # of calls of `save`, beginning with the state's step
 
     def __enter__(self) -> "Checkpoints":
@@ -175,9 +152,9 @@ class Checkpoints:
         if not (force or ending or calls % self._every == 0):
             return False
         number = step_of(state, step)
-        saved = number != self._last
+        saved = number != self._writer.last
         if saved:
-            self._write(number, state, data, metrics)
+            self._writer.write(number, state, data, metrics)
         if ending:
             self.wait()
             self.should_stop = True
@@ -191,96 +168,17 @@ class Checkpoints:
             self._count = step_of(state, step)
         return self._count
 
-    def _write(
-        self, number: int, state: PyTree, data: Json, metrics: Mapping[str, ArrayLike] | None
-    ) -> None:
-        import orbax.checkpoint as ocp
-
-        leaves = leaves_of(state, self._left_out)
-        check_storable(leaves)
-        values = means_of(metrics)
-        if self._best is not None and metrics is not None and self._best[0] not in values:
-            raise ValueError(f"best is {self._best[0]!r}; metrics have {some(values)}")
-        records = {path: LeafRecord.of(leaf) for path, leaf in leaves.items()}
-        record = RunRecord(
-            records, data, values, weights_of(state, self._left_out), self._left_out
-        ).to_json()
-        named = {"step": str(number), "data": digest(record["data"]), "folder": str(self.folder)}
-        agree("Checkpoints.save", named)
-        self.wait()
-        items = {STATE: ocp.args.PyTreeSave(to_store(leaves)), RUN: ocp.args.JsonSave(record)}
-        manager = self._open(number)
-        self._writing = number
-        try:
-            manager.save(
-                number, args=ocp.args.Composite(**items), metrics=values or None, force=True
-            )
-        except Exception as error:
-            self._failed(error)
-        self._last = number
-        if not self._async:
-            self.wait()
-
-    def _open(self, number: int) -> "ocp.CheckpointManager":
-        """Opens the manager for a run that is this folder's.
-
-        Raises:
-            CheckpointError: it holds steps that this run does not go on from; no folder can be
-                made.
-        """
-        if self._manager is None:
-            there = steps_in(self.folder)
-            if there and self._last is None:
-                raise CheckpointError(
-                    f"{self.folder}: there are checkpoints of steps {some(there)}, and this run "
-                    "was not restored from them; call restore() before save(), or give another "
-                    "folder"
-                )
-            if later := [step for step in there if self._last is not None and step > self._last]:
-                set_aside(self.folder, later)
-            try:
-                self._manager = manager_of(self.folder, self._keep, self._best, self._async)
-            except OSError as error:
-                raise CheckpointError(f"{self.folder}: cannot be written: {error}") from error
-        if self._last is not None and number < self._last:
-            raise CheckpointError(
-                f"{self.folder}: the state is of step {number}, and this run has come to step "
-                f"{self._last}; to go on from an earlier one, restore(..., step=)"
-            )
-        return self._manager
-
     def wait(self) -> None:
         """Waits until what was saved is on disk.
 
         Raises:
             CheckpointError: it could not be written.
         """
-        if self._manager is None:
-            return
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            self._failed(error)
-        self._writing = None
+        self._writer.wait()
 
     def close(self) -> None:
         """Waits as `wait` does, and lets go of the folder."""
-        self.wait()
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
-
-    def _failed(self, error: Exception) -> None:
-        """Says that a save failed; the next one opens the folder anew, and cleans it up."""
-        number, self._writing, self._manager = self._writing, None, None
-        there = steps_in(self.folder)
-        self._last = max(there, default=None)
-        if isinstance(error, PeerLost):
-            raise error
-        raise CheckpointError(
-            f"{self.folder}: step {number} was not saved: {type(error).__name__}: {error}; "
-            f"steps that are there: {some(there) or 'none'}"
-        ) from error
+        self._writer.close()
 
     # --- reading ---
 
@@ -326,7 +224,7 @@ class Checkpoints:
         if (found := newest(self.folder, read, step)) is None:
             return None
         self.close()  # what is later goes out of the way when the folder is opened again
-        self._last = self._count = found[0]
+        self._writer.last = self._count = found[0]
         return found[1]
 
     def params(

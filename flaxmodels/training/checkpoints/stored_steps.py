@@ -1,4 +1,4 @@
-"""A folder of training checkpoints: what orbax's manager writes, and how its steps are read.
+"""A folder of training checkpoints: what is in its steps, and how they are read.
 
 `<folder>/<step>/state` is a tree of arrays, `run` is JSON: what the arrays are, the position in the
 data, and metrics. A step has its name once it is whole; before, it is called a temporary one.
@@ -6,26 +6,24 @@ data, and metrics. A step has its name once it is whole; before, it is called a 
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import jax
 
 from ... import params as fp
-from ...params.errors import CheckpointError, quoted, some, warn
+from ...params.errors import CheckpointError, quoted, some
 from ...params.peers import PeerLost
 from ...params.strict_json import Json, loads
 from .leaves import LeafRecord, StateLeaf, template_of
 
 if TYPE_CHECKING:
-    import orbax.checkpoint as ocp
     from etils import epath
 
 STATE, RUN = "state", "run"
 _VERSION = 1
 _TOP_OF_ONE = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
 _UNFINISHED = ".orbax-checkpoint-tmp"
-_ASIDE = "aside"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,61 +188,3 @@ def read_arrays(
         said = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{where}: cannot be read: {said}") from error
     return fp.flatten(tree)
-
-
-def set_aside(folder: "epath.Path", steps: Iterable[int]) -> None:
-    """Renames steps, so that none is taken for a part of a run that goes on from before them."""
-    moved = []
-    for step in steps:
-        names = (f"{step}.{_ASIDE}{'' if n == 1 else f'-{n}'}" for n in range(1, 1 << 30))
-        name = next(name for name in names if not (folder / name).exists())
-        if jax.process_index() == 0:
-            (folder / str(step)).rename(folder / name)
-        moved.append(name)
-    warn(
-        f"{folder}: this run goes on from an earlier step, so that later ones are renamed and not "
-        f"looked at again: {some(moved)}"
-    )
-
-
-def manager_of(
-    folder: "epath.Path", keep: int | None, best: tuple[str, str] | None, async_: bool
-) -> "ocp.CheckpointManager":
-    """Opens orbax's manager, which removes what ended saves have left."""
-    import orbax.checkpoint as ocp
-    from orbax.checkpoint import checkpoint_managers as managers
-
-    best_fn: Callable[[Mapping[str, float]], float] | None = None
-    policies: list[managers.PreservationPolicy] = [managers.LatestN(keep)]
-    if best is not None:
-        name, mode = best
-        worst = float("inf" if mode == "min" else "-inf")
-
-        def quality(metrics: Mapping[str, float]) -> float:
-            value = metrics.get(name, worst)
-            return worst if value != value else value  # NaN would be in no order
-
-        best_fn = quality
-        policies.append(
-            managers.BestN(
-                get_metric_fn=quality,
-                reverse=mode == "min",
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            )
-        )
-    # Uncompressed: bits of trained floats hardly shrink (by 8%), for twice the CPU time.
-    handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    handlers.add(STATE, ocp.args.PyTreeSave, ocp.PyTreeCheckpointHandler(use_compression=False))
-    return ocp.CheckpointManager(
-        folder,
-        handler_registry=handlers,
-        options=ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy(policies),
-            cleanup_tmp_directories=True,
-            enable_async_checkpointing=async_,
-            save_root_metadata=False,
-            best_fn=best_fn,
-            best_mode="max" if best is None else best[1],
-        ),
-    )
