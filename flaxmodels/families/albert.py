@@ -17,17 +17,11 @@ from ..blocks.remat import remat
 from ..core import outputs
 from ..documents.json_values import ConfigError
 from ..models import config_checks, task_heads
-from ..models.encoders import heads
+from ..models.encoders import heads, paths
 from ..models.encoders.branch import Part, grown
 from ..models.encoders.fields import SizeFields
 from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel, encoder_naming
-from ..models.encoders.style import (
-    AttentionNames,
-    EmbeddingNames,
-    EncoderStyle,
-    MLPNames,
-    PredictionNames,
-)
+from ..models.encoders.style import EncoderStyle
 from ..params.types import PyTree
 from . import classes_of
 
@@ -60,9 +54,9 @@ class AlbertConfig(SizeFields):
     @property
     def style(self) -> EncoderStyle:
         return super().style.replace(
-            attention=AttentionNames(*_ATTENTION),
-            mlp=MLPNames("ffn", "ffn_output", "full_layer_layer_norm"),
-            embeddings=EmbeddingNames(project="encoder/embedding_hidden_mapping_in"),
+            attention=paths.Attention(*_ATTENTION),
+            mlp=paths.MLP("ffn", "ffn_output", "full_layer_layer_norm"),
+            embeddings=paths.Embeddings(project="encoder/embedding_hidden_mapping_in"),
             layers="encoder/albert_layer_groups",
             pooler="pooler",
             mlp_dropout=0.0,
@@ -80,7 +74,7 @@ class AlbertConfig(SizeFields):
         config_checks.no_pruned_heads(self, "layers are shared")
 
 
-_PREDICTIONS = PredictionNames(
+_PREDICTIONS = paths.Predictions(
     "predictions/dense", "predictions/LayerNorm", "predictions/decoder", "predictions/bias"
 )
 

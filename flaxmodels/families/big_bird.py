@@ -19,12 +19,12 @@ from ..calls.concrete import exceeds
 from ..core import outputs
 from ..core.inputs import Inputs
 from ..models import config_checks
-from ..models.encoders import heads, roberta
+from ..models.encoders import heads, paths, roberta
 from ..models.encoders.branch import Part, at, grown
 from ..models.encoders.fields import BertFields
 from ..models.encoders.layers import EncoderLayer
 from ..models.encoders.model import EncoderPretrained, PooledEncoderModel
-from ..models.encoders.style import ClassifierNames, EncoderStyle
+from ..models.encoders.style import EncoderStyle
 from ..params.errors import warn_once
 from . import classes_of
 
@@ -172,7 +172,7 @@ class BigBirdModel(PooledEncoderModel, BigBirdPretrained):
 
 class BigBirdForSequenceClassification(BigBirdPretrained, heads.FirstTokenClassification):
     backbone = BigBirdModel
-    classifier = ClassifierNames(act=None)
+    classifier = paths.Classifier(act=None)
 
 
 class BigBirdForQuestionAnswering(BigBirdPretrained, heads.EncoderHead):

@@ -31,9 +31,9 @@ class BlenderbotSmallConfig(FairseqConfig):
     decoder_start_token_id: int | None = 1
 
     @property
-    def bart_style(self) -> BartStyle:
+    def style(self) -> BartStyle:
         normed = "tokens" if self.is_decoder else "sum"
-        return dataclasses.replace(super().bart_style, embedding_norm=normed)
+        return dataclasses.replace(super().style, embedding_norm=normed)
 
 
 __getattr__ = classes_of(BlenderbotSmallConfig, parts=FAIRSEQ_CLASSES)

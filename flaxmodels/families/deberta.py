@@ -12,6 +12,7 @@ from .. import blocks
 from .. import params as fp
 from ..core.model import by_config
 from ..models import config_checks
+from ..models.encoders import paths
 from ..models.encoders.branch import Branch, Part, Vector
 from ..models.encoders.disentangled import (
     DISENTANGLED_CLASSES,
@@ -21,7 +22,7 @@ from ..models.encoders.disentangled import (
     DisentangledPretrained,
     DistanceNames,
 )
-from ..models.encoders.style import AttentionNames, EncoderStyle
+from ..models.encoders.style import EncoderStyle
 from . import classes_of
 
 _BIASES = {f"attention/self/{x}_proj": f"attention/self/{x[0]}_bias" for x in ("query", "value")}
@@ -54,7 +55,7 @@ class DebertaConfig(DisentangledFields):
 class DebertaLayer(DisentangledLayer):
     """As `DisentangledLayer`, with biases of queries and values alone."""
 
-    def _attention_parts(self, names: AttentionNames, heads: int) -> dict[str, Part]:
+    def _attention_parts(self, names: paths.Attention, heads: int) -> dict[str, Part]:
         width = heads * self.config.head_dim
         biases = dict.fromkeys(_BIASES.values(), Vector(width, "heads"))
         return super()._attention_parts(names, heads) | biases

@@ -12,18 +12,11 @@ from flax import linen as nn
 
 from .. import blocks
 from ..models import config_checks, task_heads
-from ..models.encoders import heads
+from ..models.encoders import heads, paths
 from ..models.encoders.branch import Part
 from ..models.encoders.fields import EncoderFields
 from ..models.encoders.model import ENCODER_INPUTS, EncoderModel
-from ..models.encoders.style import (
-    AttentionNames,
-    ClassifierNames,
-    EmbeddingNames,
-    EncoderStyle,
-    MLPNames,
-    PredictionNames,
-)
+from ..models.encoders.style import EncoderStyle
 from . import classes_of
 
 _LIN = [f"attention/{name}_lin" for name in ("q", "k", "v", "out")]
@@ -66,9 +59,9 @@ class DistilBertConfig(EncoderFields):
         return EncoderStyle(
             norm_eps=1e-12,
             act=self.activation,
-            attention=AttentionNames(*_LIN, norm="sa_layer_norm"),
-            mlp=MLPNames("ffn/lin1", "ffn/lin2", norm="output_layer_norm"),
-            embeddings=EmbeddingNames(types=None),
+            attention=paths.Attention(*_LIN, norm="sa_layer_norm"),
+            mlp=paths.MLP("ffn/lin1", "ffn/lin2", norm="output_layer_norm"),
+            embeddings=paths.Embeddings(types=None),
             layers="transformer/layer",
             embedding_dropout=self.dropout,
             score_dropout=self.attention_dropout,
@@ -104,7 +97,7 @@ class DistilBertBackbone(EncoderModel):
 class DistilBertHead(heads.FirstTokenHead):
     """Two layers on the first token, with their own rate of dropout."""
 
-    classifier = ClassifierNames("pre_classifier", "classifier", act="relu", drop_first=False)
+    classifier = paths.Classifier("pre_classifier", "classifier", act="relu", drop_first=False)
 
     def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
         return nn.Dropout(self.config.seq_classif_dropout)(x, deterministic=deterministic)
@@ -138,7 +131,7 @@ __getattr__ = classes_of(
         "ForQuestionAnswering": QuestionAnswering,
     },
     base_model_prefix="distilbert",
-    predictions=PredictionNames(
+    predictions=paths.Predictions(
         "vocab_transform", "vocab_layer_norm", "vocab_projector", "vocab_projector/bias"
     ),
     not_taken=ENCODER_INPUTS | {"token_type_ids"},

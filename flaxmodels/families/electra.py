@@ -10,16 +10,11 @@ from flax import linen as nn
 
 from .. import blocks
 from ..models import config_checks, task_heads
-from ..models.encoders import heads
+from ..models.encoders import heads, paths
 from ..models.encoders.branch import grown
 from ..models.encoders.fields import BertFields
 from ..models.encoders.model import EncoderModel
-from ..models.encoders.style import (
-    ClassifierNames,
-    EmbeddingNames,
-    EncoderStyle,
-    PredictionNames,
-)
+from ..models.encoders.style import EncoderStyle
 from . import classes_of
 
 _DENSE, _REPLACED = (f"discriminator_predictions/{name}" for name in ("dense", "dense_prediction"))
@@ -43,7 +38,7 @@ class ElectraConfig(BertFields):
     @property
     def style(self) -> EncoderStyle:
         project = None if self.embedding_size == self.hidden_size else "embeddings_project"
-        return super().style.replace(embeddings=EmbeddingNames(project=project))
+        return super().style.replace(embeddings=paths.Embeddings(project=project))
 
     def validate(self) -> None:
         super().validate()
@@ -69,7 +64,7 @@ class ReplacedTokens(heads.EncoderHead, task_heads.SimpleHead):
 
 
 class FirstTokenClassification(heads.FirstTokenClassification):
-    classifier = ClassifierNames(act="gelu")
+    classifier = paths.Classifier(act="gelu")
 
 
 class SummaryMultipleChoice(heads.EncoderHead, task_heads.MultipleChoice):
@@ -96,7 +91,7 @@ __getattr__ = classes_of(
         "ForMultipleChoice": SummaryMultipleChoice,
     },
     base_model_prefix="electra",
-    predictions=PredictionNames(
+    predictions=paths.Predictions(
         "generator_predictions/dense",
         "generator_predictions/LayerNorm",
         "generator_lm_head",

@@ -16,7 +16,7 @@ from .. import params as fp
 from ..core.model import by_config
 from ..documents.json_values import ConfigError, Json
 from ..models import config_checks
-from ..models.encoders import heads, roberta
+from ..models.encoders import heads, paths, roberta
 from ..models.encoders.branch import Part, Vector, at
 from ..models.encoders.fields import SizeFields
 from ..models.encoders.model import (
@@ -25,7 +25,7 @@ from ..models.encoders.model import (
     PooledEncoderModel,
     encoder_naming,
 )
-from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle, MLPNames
+from ..models.encoders.style import EncoderStyle
 from . import classes_of
 
 _ABSOLUTE, _ROTARY = "absolute", "rotary"
@@ -59,15 +59,15 @@ class EsmConfig(SizeFields):
     @property
     def style(self) -> EncoderStyle:
         absolute, before = self.position_embedding_type == _ABSOLUTE, self.emb_layer_norm_before
-        names = EmbeddingNames(
+        names = paths.Embeddings(
             types=None,
-            positions=EmbeddingNames.positions if absolute else None,
+            positions=paths.Embeddings.positions if absolute else None,
             norm="embeddings/layer_norm" if before else None,
         )
         return super().style.replace(
             norm_first=True,
-            attention=AttentionNames(norm="attention/LayerNorm"),
-            mlp=MLPNames(norm="LayerNorm"),
+            attention=paths.Attention(norm="attention/LayerNorm"),
+            mlp=paths.MLP(norm="LayerNorm"),
             embeddings=names,
             final_norm="encoder/emb_layer_norm_after",
             padding_position=self.pad_token_id if absolute else None,

@@ -6,16 +6,11 @@ Zhang et al. 2024, arXiv:2407.19669; reference: `models/gte` of Transformers 5.2
 import dataclasses
 
 from .. import params as fp
+from ..models.encoders import paths
 from ..models.encoders.fields import ClassifierFields
 from ..models.encoders.heads import ENCODER_CLASSES
 from ..models.encoders.model import UnpooledEncoderModel, encoder_naming
-from ..models.encoders.style import (
-    AttentionNames,
-    EmbeddingNames,
-    EncoderStyle,
-    MLPNames,
-    PredictionNames,
-)
+from ..models.encoders.style import EncoderStyle
 from ..models.rope_config import Rotary, one_rope
 from . import classes_of
 
@@ -40,20 +35,20 @@ class GteConfig(ClassifierFields, Rotary):
 
     @property
     def style(self) -> EncoderStyle:
-        types = EmbeddingNames.types if self.type_vocab_size else None
+        types = paths.Embeddings.types if self.type_vocab_size else None
         return super().style.replace(
-            attention=AttentionNames(
+            attention=paths.Attention(
                 *(f"attention/{name}_proj" for name in "qkvo"), norm="attn_ln"
             ),
-            mlp=MLPNames("mlp/up_proj", "mlp/down_proj", "mlp_ln", gate="mlp/gate_proj"),
-            embeddings=EmbeddingNames(types=types, positions=None),
+            mlp=paths.MLP("mlp/up_proj", "mlp/down_proj", "mlp_ln", gate="mlp/gate_proj"),
+            embeddings=paths.Embeddings(types=types, positions=None),
             mlp_bias=False,
             down_bias=True,
             inner_dropout=self.hidden_dropout_prob,
         )
 
 
-_PREDICTIONS = PredictionNames(
+_PREDICTIONS = paths.Predictions(
     "lm_head/dense", "lm_head/norm", "lm_head/decoder", "lm_head/decoder/bias", act="gelu"
 )
 

@@ -10,17 +10,11 @@ from .. import params as fp
 from ..blocks import Kind
 from ..core.model import by_config
 from ..models import config_checks
-from ..models.encoders import transformed
+from ..models.encoders import paths, transformed
 from ..models.encoders.fields import EncoderFields
 from ..models.encoders.heads import ENCODER_CLASSES
 from ..models.encoders.model import ENCODER_INPUTS, EncoderModel, EncoderPretrained
-from ..models.encoders.style import (
-    AttentionNames,
-    EmbeddingNames,
-    EncoderStyle,
-    MLPNames,
-    PredictionNames,
-)
+from ..models.encoders.style import EncoderStyle
 from ..models.layer_types import FULL, SLIDING, LayerTypes, every
 from ..models.rope_config import Rotary, rope_by_type
 from . import classes_of
@@ -82,11 +76,11 @@ class ModernBertConfig(EncoderFields, LayerTypes, Rotary):
             norm_bias=self.norm_bias,
             act=self.hidden_activation,
             norm_first=True,
-            attention=AttentionNames(
+            attention=paths.Attention(
                 "attn/q_proj", "attn/k_proj", "attn/v_proj", "attn/Wo", "attn_norm"
             ),
-            mlp=MLPNames("mlp/up_proj", "mlp/Wo", "mlp_norm", gate="mlp/gate_proj"),
-            embeddings=EmbeddingNames("embeddings/tok_embeddings", None, None, "embeddings/norm"),
+            mlp=paths.MLP("mlp/up_proj", "mlp/Wo", "mlp_norm", gate="mlp/gate_proj"),
+            embeddings=paths.Embeddings("embeddings/tok_embeddings", None, None, "embeddings/norm"),
             layers="layers",
             final_norm="final_norm",
             qkv_bias=self.attention_bias,
@@ -119,9 +113,9 @@ class ModernBertConfig(EncoderFields, LayerTypes, Rotary):
         config_checks.one_of(self, "classifier_pooling", ("cls", "mean"))
 
 
-def _predictions_of(model: EncoderPretrained) -> PredictionNames:
+def _predictions_of(model: EncoderPretrained) -> paths.Predictions:
     cfg = model.config
-    return PredictionNames(
+    return paths.Predictions(
         "head/dense",
         "head/norm",
         "decoder",

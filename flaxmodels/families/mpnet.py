@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 from .. import blocks
 from ..models import config_checks
-from ..models.encoders import roberta
+from ..models.encoders import paths, roberta
 from ..models.encoders.branch import Part, at
 from ..models.encoders.fields import SizeFields
 from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel
-from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle
+from ..models.encoders.style import EncoderStyle
 from . import classes_of
 
 _ATTENTION = [f"attention/attn/{name}" for name in "qkvo"]
@@ -42,8 +42,8 @@ class MPNetConfig(SizeFields):
     @property
     def style(self) -> EncoderStyle:
         return super().style.replace(
-            attention=AttentionNames(*_ATTENTION, norm="attention/LayerNorm"),
-            embeddings=EmbeddingNames(types=None),
+            attention=paths.Attention(*_ATTENTION, norm="attention/LayerNorm"),
+            embeddings=paths.Embeddings(types=None),
             padding_position=_PADDING,
         )
 

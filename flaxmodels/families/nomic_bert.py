@@ -9,16 +9,11 @@ from .. import params as fp
 from ..config.config import FROM_OTHERS
 from ..documents.json_values import Json
 from ..models import config_checks
+from ..models.encoders import paths
 from ..models.encoders.fields import ClassifierFields
 from ..models.encoders.heads import ENCODER_CLASSES
 from ..models.encoders.model import UnpooledEncoderModel, encoder_naming
-from ..models.encoders.style import (
-    AttentionNames,
-    EmbeddingNames,
-    EncoderStyle,
-    MLPNames,
-    PredictionNames,
-)
+from ..models.encoders.style import EncoderStyle
 from ..models.rope_config import Rotary, one_rope
 from . import classes_of
 
@@ -71,11 +66,11 @@ class NomicBertConfig(ClassifierFields, Rotary):
     @property
     def style(self) -> EncoderStyle:
         return super().style.replace(
-            attention=AttentionNames(
+            attention=paths.Attention(
                 "attn/q_proj", "attn/k_proj", "attn/v_proj", "attn/out_proj", "norm1"
             ),
-            mlp=MLPNames("mlp/fc11", "mlp/fc2", "norm2", gate="mlp/fc12"),
-            embeddings=EmbeddingNames(positions=None, norm="emb_ln"),
+            mlp=paths.MLP("mlp/fc11", "mlp/fc2", "norm2", gate="mlp/fc12"),
+            embeddings=paths.Embeddings(positions=None, norm="emb_ln"),
             layers="encoder/layers",
             qkv_bias=False,
             out_bias=False,
@@ -93,7 +88,7 @@ class NomicBertConfig(ClassifierFields, Rotary):
         return super().from_json_keys(values)
 
 
-_PREDICTIONS = PredictionNames(norm="cls/predictions/transform/layer_norm")
+_PREDICTIONS = paths.Predictions(norm="cls/predictions/transform/layer_norm")
 
 __getattr__ = classes_of(
     NomicBertConfig,

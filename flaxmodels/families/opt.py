@@ -46,7 +46,7 @@ class OPTConfig(BartFields):
     eos_token_id: int | tuple[int, ...] | None = 2
 
     @property
-    def bart_style(self) -> BartStyle:
+    def style(self) -> BartStyle:
         return BartStyle(
             norm_first=self.do_layer_norm_before,
             norm_affine=self.layer_norm_elementwise_affine,
@@ -82,7 +82,7 @@ class OPTDecoder(nn.Module):
         self.layers = blocks.Layers(BartLayer, cfg, cfg.layer_kinds, self.options)
         self.final_layer_norm = None
         if cfg.do_layer_norm_before and not cfg._remove_final_layer_norm:
-            self.final_layer_norm = cfg.bart_style.norm()
+            self.final_layer_norm = cfg.style.norm()
 
     def embed(self, tokens: blocks.Tokens, context: blocks.PassContext, *, dtype, perturb):
         """Returns the sum of vectors of tokens and of positions: [B, T, D]."""

@@ -6,8 +6,8 @@ Transformers 5.23.
 
 import dataclasses
 
-from ..models.encoders import roberta
-from ..models.encoders.style import AttentionNames, EncoderStyle, MLPNames
+from ..models.encoders import paths, roberta
+from ..models.encoders.style import EncoderStyle
 from . import classes_of
 
 
@@ -23,8 +23,8 @@ class RobertaPreLayerNormConfig(roberta.RobertaFields):
     def style(self) -> EncoderStyle:
         return super().style.replace(
             norm_first=True,
-            attention=AttentionNames(norm="attention/LayerNorm"),
-            mlp=MLPNames(norm="intermediate/LayerNorm"),
+            attention=paths.Attention(norm="attention/LayerNorm"),
+            mlp=paths.MLP(norm="intermediate/LayerNorm"),
             final_norm="LayerNorm",
         )
 

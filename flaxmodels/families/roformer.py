@@ -15,10 +15,10 @@ from ..config.config import FROM_OTHERS
 from ..core.model import by_config
 from ..models import config_checks, task_heads
 from ..models.encoder_decoders.positions import sinusoid_table
-from ..models.encoders import heads
+from ..models.encoders import heads, paths
 from ..models.encoders.fields import DecodingFields
 from ..models.encoders.model import EncoderModel, EncoderPretrained, encoder_naming
-from ..models.encoders.style import ClassifierNames, EmbeddingNames, EncoderStyle
+from ..models.encoders.style import EncoderStyle
 from . import classes_of
 
 
@@ -38,7 +38,7 @@ class RoFormerConfig(DecodingFields):
     @property
     def style(self) -> EncoderStyle:
         project = None if self.embedding_size == self.hidden_size else "embeddings_project"
-        names = EmbeddingNames(positions=None, project=project)
+        names = paths.Embeddings(positions=None, project=project)
         return super().style.replace(embeddings=names, rotate_values=self.rotary_value)
 
     @property
@@ -72,7 +72,7 @@ class RoFormerBackbone(EncoderModel):
 
 
 class FirstTokenClassification(heads.FirstTokenClassification):
-    classifier = ClassifierNames(act=None)
+    classifier = paths.Classifier(act=None)
 
 
 class LastMultipleChoice(heads.EncoderHead, task_heads.MultipleChoice):

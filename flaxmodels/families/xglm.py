@@ -49,7 +49,7 @@ class XGLMConfig(BartFields):
     eos_token_id: int | tuple[int, ...] | None = 2
 
     @property
-    def bart_style(self) -> BartStyle:
+    def style(self) -> BartStyle:
         return BartStyle(
             inner_dropout=self.activation_dropout,
             over_encoder=self.add_cross_attention,

@@ -5,8 +5,8 @@ Goyal et al. 2021, arXiv:2105.00572; reference: `models/xlm_roberta_xl` of Trans
 
 import dataclasses
 
-from ..models.encoders import heads, roberta
-from ..models.encoders.style import AttentionNames, EmbeddingNames, EncoderStyle, MLPNames
+from ..models.encoders import heads, paths, roberta
+from ..models.encoders.style import EncoderStyle
 from . import classes_of
 
 
@@ -29,9 +29,9 @@ class XLMRobertaXLConfig(roberta.RobertaFields):
     def style(self) -> EncoderStyle:
         return super().style.replace(
             norm_first=True,
-            attention=AttentionNames(norm="attention/self_attn_layer_norm"),
-            mlp=MLPNames(norm="LayerNorm"),
-            embeddings=EmbeddingNames(norm=None),
+            attention=paths.Attention(norm="attention/self_attn_layer_norm"),
+            mlp=paths.MLP(norm="LayerNorm"),
+            embeddings=paths.Embeddings(norm=None),
             final_norm="encoder/LayerNorm",
             mlp_dropout=0.0,
         )

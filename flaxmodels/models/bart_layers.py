@@ -66,11 +66,6 @@ class BartFields(PlainHeads):
     init_std: float = 0.02
 
     @property
-    def bart_style(self) -> BartStyle:
-        """The values by which the family differs from others."""
-        raise TypeError(f"{type(self).__name__} defines no bart_style")
-
-    @property
     def initializer_range(self) -> float:
         """Deviation of the normals from which kernels and tables are drawn."""
         return self.init_std
@@ -90,7 +85,7 @@ class BartAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
         cfg = self.config
-        std, use_bias = cfg.init_std, cfg.bart_style.use_bias
+        std, use_bias = cfg.init_std, cfg.style.use_bias
         count = cfg.num_attention_heads if self.over_encoder else blocks.num_heads(cfg, at.layer)[0]
 
         def project(name: str, x: jax.Array) -> jax.Array:
@@ -121,7 +116,7 @@ class BartLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
-        cfg, style = self.config, self.config.bart_style
+        cfg, style = self.config, self.config.style
         first, given = style.norm_first, x
 
         norm = style.norm("self_attn_layer_norm")
@@ -147,7 +142,7 @@ class BartLayer(nn.Module):
 
     def _mlp(self) -> nn.Module:
         """Makes the MLP, whose products checkpoints have beside the norms."""
-        cfg, style = self.config, self.config.bart_style
+        cfg, style = self.config, self.config.style
         mlp = blocks.MLP(
             cfg.hidden_size,
             cfg.ffn_dim,

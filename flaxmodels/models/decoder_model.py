@@ -59,11 +59,6 @@ class DecoderFields(LayerKinds, rope_config.Rotary):
     eos_token_id: int | tuple[int, ...] | None = 2
     tie_word_embeddings: bool = False
 
-    @property
-    def style(self) -> Style:
-        """The values by which the family differs from Llama."""
-        raise TypeError(f"{type(self).__name__} defines no style")
-
     def validate(self) -> None:
         if self.splits_width:
             config_checks.multiple(self, "hidden_size", of="num_attention_heads")

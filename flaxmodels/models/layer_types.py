@@ -81,6 +81,11 @@ class LayerKinds(Config):
     """Layer type -> the field with its window."""
 
     @property
+    def style(self) -> Any:
+        """The values by which layers of the family differ from others of the same class."""
+        raise TypeError(f"{type(self).__name__} defines no style")
+
+    @property
     def layer_kinds(self) -> tuple[Kind, ...]:
         """The kind of each layer."""
         return tuple(

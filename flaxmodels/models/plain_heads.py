@@ -35,11 +35,6 @@ class PlainHeads(EvenHeads):
 
     unsupported: ClassVar = {**config_checks.NOT_IMPLEMENTED, "is_decoder": (False, True, None)}
 
-    @property
-    def style(self) -> Style:
-        """The values by which the family differs from Llama."""
-        raise TypeError(f"{type(self).__name__} defines no style")
-
 
 def gpt_style(config: Config, embedding_dropout: float, added_dropout: float) -> Style:
     """Returns the style of GPT-2's layers; the rates are of the embeddings, and of what attention

@@ -68,7 +68,7 @@ class FairseqStack(decoder.Backbone, FairseqPretrained):
         return self.config.is_decoder
 
     def setup(self) -> None:
-        cfg, style = self.config, self.config.bart_style
+        cfg, style = self.config, self.config.style
         if self.table is None:
             self.embed_tokens = token_table(cfg)
         if style.positions == "learned":
@@ -82,7 +82,7 @@ class FairseqStack(decoder.Backbone, FairseqPretrained):
             self.layer_norm = style.norm()
 
     def embed(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
-        cfg, style = self.config, self.config.bart_style
+        cfg, style = self.config, self.config.style
         table = self.embed_tokens if self.table is None else self.table
         x = blocks.embed_inputs(table, tokens, self.dtype)
         looked_up = style.scaled == "tokens" and tokens.input_ids is not None
@@ -98,7 +98,7 @@ class FairseqStack(decoder.Backbone, FairseqPretrained):
 
     def positions(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
         """Returns what is added to the vectors of tokens for where they stand: [B or 1, T, D]."""
-        cfg, style = self.config, self.config.bart_style
+        cfg, style = self.config, self.config.style
         if style.positions == "learned":
             return self.embed_positions(context.positions + style.position_offset, self.dtype)
         if style.positions == "sinusoids":
@@ -113,7 +113,7 @@ class FairseqStack(decoder.Backbone, FairseqPretrained):
         return self.layers(x, context)
 
     def finish(self, x: jax.Array) -> jax.Array:
-        return self.layer_norm(x) if self.config.bart_style.norm_first else x
+        return self.layer_norm(x) if self.config.style.norm_first else x
 
 
 class FairseqHalf(FairseqStack):

@@ -52,7 +52,7 @@ class FairseqConfig(BartFields):
     """The `scaled` of the decoder's style; the encoder's is "tokens"."""
 
     @property
-    def bart_style(self) -> BartStyle:
+    def style(self) -> BartStyle:
         drop = self.decoder_layerdrop if self.is_decoder else self.encoder_layerdrop
         return dataclasses.replace(
             self.kind,

@@ -3,6 +3,7 @@
 Raffel et al. 2019, arXiv:1910.10683.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from flax import linen as nn
 from ... import blocks
 from ... import sharding as fs
 from ...config.config import Config
+from ..encoders.branch import Part, grown
 
 
 def relative_bias(
@@ -140,28 +142,6 @@ class _MLP(nn.Module):
         return x + y
 
 
-class _Sublayers(nn.Module):
-    """The attentions and the MLP of a layer, which checkpoints number."""
-
-    config: Config
-    options: blocks.ModelOptions
-    attention: Callable[..., nn.Module]
-    inside: str
-
-    @nn.compact
-    def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
-        cfg, options = self.config, self.options
-        own = _Attending(cfg, options, self.attention, self.inside, name="0")
-        x, cache, weights = own(x, context, at)
-        if cfg.is_decoder:
-            cross = _Attending(cfg, options, T5CrossAttention, "EncDecAttention", name="1")
-            x, cache, over_encoder = cross(x, context._replace(cache=cache), at)
-            weights = (weights, over_encoder)
-        mlp = _MLP(cfg, options.rules, name="2" if cfg.is_decoder else "1")
-        x = mlp(x, deterministic=context.deterministic)
-        return options.residual(x), cache, weights
-
-
 class T5Layer(nn.Module):
     """(x [B, T, D], context, at) -> (x, cache, attention weights or None); where the config
     `is_decoder`, it attends to an encoder too, and the weights are a pair."""
@@ -174,5 +154,19 @@ class T5Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, context: blocks.PassContext, at: blocks.At):
-        parts = self.config, self.options, type(self).attention, self.inside
-        return _Sublayers(*parts, name="layer")(x, context, at)
+        cfg, options = self.config, self.options
+        attending = functools.partial(_Attending, cfg, options)
+        # Checkpoints number what a layer is made of.
+        parts: list[Part] = [functools.partial(attending, type(self).attention, self.inside)]
+        if cfg.is_decoder:
+            parts.append(functools.partial(attending, T5CrossAttention, "EncDecAttention"))
+        parts.append(functools.partial(_MLP, cfg, options.rules))
+        modules = grown(self, {f"layer/{i}": part for i, part in enumerate(parts)})
+
+        x, cache, weights = modules.at("layer/0")(x, context, at)
+        if cfg.is_decoder:
+            context = context._replace(cache=cache)
+            x, cache, over_encoder = modules.at("layer/1")(x, context, at)
+            weights = (weights, over_encoder)
+        mlp = modules.at(f"layer/{len(parts) - 1}")
+        return options.residual(mlp(x, deterministic=context.deterministic)), cache, weights

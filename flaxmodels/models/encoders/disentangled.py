@@ -21,19 +21,20 @@ from .. import task_heads
 from ..base import PretrainedModel
 from ..layer_types import FULL
 from ..task_heads import HeadInputs
+from . import paths
 from .branch import Branch, Part, at, grown
 from .fields import SizeFields
 from .heads import ENCODER_CLASSES, EncoderHead, MaskedLM
 from .layers import EncoderLayer
 from .model import ENCODER_INPUTS, EncoderModel, EncoderPretrained, encoder_naming
-from .style import AttentionNames, EmbeddingNames, EncoderStyle, PredictionNames
+from .style import EncoderStyle
 
 _PROJECTIONS = [f"attention/self/{name}_proj" for name in ("query", "key", "value")]
 SCORES = ("c2p", "p2c")
 """Which scores there are of distances: of queries with them, and of keys."""
 
-_LEGACY = PredictionNames()
-_CURRENT = PredictionNames(
+_LEGACY = paths.Predictions()
+_CURRENT = paths.Predictions(
     "lm_predictions/lm_head/dense",
     "lm_predictions/lm_head/LayerNorm",
     "lm_predictions/lm_head/decoder",
@@ -76,8 +77,8 @@ class DisentangledFields(SizeFields):
         scores = 1 + len(self.pos_att_type or ())
         dropped = self.hidden_dropout_prob if self.cls_dropout is None else self.cls_dropout
         return super().style.replace(
-            attention=AttentionNames(*_PROJECTIONS),
-            embeddings=EmbeddingNames(
+            attention=paths.Attention(*_PROJECTIONS),
+            embeddings=paths.Embeddings(
                 types="embeddings/token_type_embeddings" if self.type_vocab_size else None,
                 positions="embeddings/position_embeddings" if self.position_biased_input else None,
             ),
@@ -133,7 +134,7 @@ class DisentangledLayer(EncoderLayer):
     """(x [B, T, D], context, at) -> (x, cache, attention weights or None); `context.shared` is the
     table of distances [R, D], or None."""
 
-    def _attention_parts(self, names: AttentionNames, heads: int) -> dict[str, Part]:
+    def _attention_parts(self, names: paths.Attention, heads: int) -> dict[str, Part]:
         cfg, parts = self.config, super()._attention_parts(names, heads)
         paths, width = cfg.distances, heads * cfg.head_dim
         project = functools.partial(self._linear, width, ("embed", "heads"))

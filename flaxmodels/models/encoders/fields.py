@@ -13,11 +13,6 @@ from .style import EncoderStyle
 class EncoderFields(EvenHeads):
     """What follows of the fields of an encoder."""
 
-    @property
-    def style(self) -> EncoderStyle:
-        """The values by which the family differs from BERT."""
-        raise TypeError(f"{type(self).__name__} defines no style")
-
     def style_of(self, form: str) -> EncoderStyle:
         """Returns the style of layers of a form (`blocks.Kind`)."""
         return self.style

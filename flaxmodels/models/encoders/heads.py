@@ -15,9 +15,9 @@ from ...documents.json_values import ConfigError
 from .. import task_heads, vocabulary_heads
 from ..base import PretrainedModel
 from ..task_heads import HeadInputs
+from . import paths
 from .branch import Branch, Part, Vector, grown
 from .model import EncoderPretrained, PooledEncoderModel
-from .style import ClassifierNames
 
 NEXT_SENTENCE = "cls/seq_relationship"
 """Path of the head that tells whether a sentence follows another."""
@@ -140,7 +140,7 @@ class CausalLM(PredictionHead, vocabulary_heads.CausalLM):
 class FirstTokenHead(EncoderHead):
     """A head that labels sequences by two layers on their first tokens, `classifier`."""
 
-    classifier: ClassVar[ClassifierNames] = ClassifierNames()
+    classifier: ClassVar[paths.Classifier] = paths.Classifier()
 
     def label(self, out: outputs.BaseOutput, given: HeadInputs, labels: int) -> jax.Array:
         cfg, names, x = self.config, self.classifier, out.last_hidden_state[:, 0]

@@ -10,8 +10,9 @@ from flax import linen as nn
 from ... import blocks
 from ... import sharding as fs
 from ...config.config import Config
+from . import paths
 from .branch import Branch, Part, grown
-from .style import AttentionNames, EncoderStyle
+from .style import EncoderStyle
 
 
 class EncoderLayer(nn.Module):
@@ -43,7 +44,7 @@ class EncoderLayer(nn.Module):
         std = self.config.initializer_range
         return functools.partial(blocks.Linear, features, axes, std, use_bias)
 
-    def _attention_parts(self, names: AttentionNames, heads: int) -> dict[str, Part]:
+    def _attention_parts(self, names: paths.Attention, heads: int) -> dict[str, Part]:
         cfg, style = self.config, self.config.style
         project = self._linear(heads * cfg.head_dim, ("embed", "heads"), style.qkv_bias)
         parts: dict[str, Part] = {
@@ -81,7 +82,7 @@ class EncoderLayer(nn.Module):
     def _attend(
         self,
         modules: Branch,
-        names: AttentionNames,
+        names: paths.Attention,
         x: jax.Array,
         context: blocks.PassContext,
         at: blocks.At,

@@ -13,9 +13,9 @@ from ... import params as fp
 from ...core import outputs
 from ...core.model import by_config
 from .. import decoder
+from . import paths
 from .branch import Part, at, grow
 from .layers import EncoderLayer
-from .style import PredictionNames
 
 ENCODER_INPUTS = frozenset(("encoder_hidden_states", "encoder_attention_mask"))
 """Arguments that a family without `is_decoder` does not take."""
@@ -26,7 +26,7 @@ class EncoderPretrained(decoder.Decoder):
 
     is_parallelizable = True
     input_embeddings_path = "embeddings/word_embeddings"
-    predictions: ClassVar[PredictionNames] = PredictionNames()
+    predictions: ClassVar[paths.Predictions] = paths.Predictions()
     """Names of the head over the vocabulary."""
     naming = by_config(lambda self: encoder_naming(self.predictions))
     tied = by_config(
@@ -38,7 +38,7 @@ class EncoderPretrained(decoder.Decoder):
         return "is_decoder" in self.config.names() and self.config.is_decoder
 
 
-def encoder_naming(predictions: PredictionNames, **more: object) -> fp.Naming:
+def encoder_naming(predictions: paths.Predictions, **more: object) -> fp.Naming:
     """Makes the `naming` of a family: buffers of positions are ignored; a pooler may be missing,
     and a decoder's attention to an encoder, where it was trained alone."""
     usual = fp.Naming(

@@ -11,10 +11,10 @@ from flax import linen as nn
 
 from .. import config_checks
 from ..base import PretrainedModel
-from . import heads
+from . import heads, paths
 from .fields import BertFields
 from .model import EncoderPretrained
-from .style import EncoderStyle, PredictionNames
+from .style import EncoderStyle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class RobertaLike(EncoderPretrained):
     """The base of every model of such a family."""
 
     base_model_prefix = "roberta"
-    predictions = PredictionNames(
+    predictions = paths.Predictions(
         "lm_head/dense", "lm_head/layer_norm", "lm_head/decoder", "lm_head/bias", act="gelu"
     )
 
