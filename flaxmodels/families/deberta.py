@@ -12,16 +12,8 @@ from .. import blocks
 from .. import params as fp
 from ..core.model import by_config
 from ..models import config_checks
-from ..models.encoders import paths
+from ..models.encoders import disentangled, paths
 from ..models.encoders.branch import Branch, Part, Vector
-from ..models.encoders.disentangled import (
-    DISENTANGLED_CLASSES,
-    DisentangledFields,
-    DisentangledLayer,
-    DisentangledModel,
-    DisentangledPretrained,
-    DistanceNames,
-)
 from ..models.encoders.style import EncoderStyle
 from . import classes_of
 
@@ -30,11 +22,11 @@ _BIASES = {f"attention/self/{x}_proj": f"attention/self/{x[0]}_bias" for x in ("
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DebertaConfig(DisentangledFields):
+class DebertaConfig(disentangled.DisentangledFields):
     """`config.json` of a DeBERTa."""
 
     model_type = "deberta"
-    unsupported = {**DisentangledFields.unsupported, "talking_head": (False, None)}
+    unsupported = {**disentangled.DisentangledFields.unsupported, "talking_head": (False, None)}
 
     vocab_size: int = 50265
 
@@ -43,16 +35,16 @@ class DebertaConfig(DisentangledFields):
         return super().style.replace(qkv_bias=False)
 
     @property
-    def distances(self) -> DistanceNames:
+    def distances(self) -> paths.Distances:
         own = "attention/self/pos_"
-        return DistanceNames(f"{own}proj", f"{own}q_proj", key_bias=False)
+        return paths.Distances(f"{own}proj", f"{own}q_proj", key_bias=False)
 
     def validate(self) -> None:
         super().validate()
         config_checks.joined_heads(self)
 
 
-class DebertaLayer(DisentangledLayer):
+class DebertaLayer(disentangled.DisentangledLayer):
     """As `DisentangledLayer`, with biases of queries and values alone."""
 
     def _attention_parts(self, names: paths.Attention, heads: int) -> dict[str, Part]:
@@ -67,13 +59,13 @@ class DebertaLayer(DisentangledLayer):
         return blocks.split_heads(y, self.config.head_dim)
 
 
-def _naming_of(model: DisentangledPretrained) -> fp.Naming:
+def _naming_of(model: disentangled.DisentangledPretrained) -> fp.Naming:
     """Makes the naming: checkpoints have q, k and v of each head joined."""
     parts, heads = ("query_proj", "key_proj", "value_proj"), model.config.num_attention_heads
     return model.named(joined=(fp.Joined("attention/self/in_proj", parts, heads),))
 
 
-class DebertaBackbone(DisentangledModel):
+class DebertaBackbone(disentangled.DisentangledModel):
     """tokens [B, T] -> hidden states [B, T, D]."""
 
     layer = DebertaLayer
@@ -81,6 +73,6 @@ class DebertaBackbone(DisentangledModel):
 
 __getattr__ = classes_of(
     DebertaConfig,
-    parts=DISENTANGLED_CLASSES | {"Model": DebertaBackbone},
+    parts=disentangled.DISENTANGLED_CLASSES | {"Model": DebertaBackbone},
     naming=by_config(_naming_of),
 )

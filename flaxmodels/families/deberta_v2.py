@@ -16,15 +16,8 @@ from ..blocks import Kind
 from ..core.model import by_config
 from ..documents.json_values import ConfigError
 from ..models import config_checks
+from ..models.encoders import disentangled, paths
 from ..models.encoders.branch import Part, at, grown
-from ..models.encoders.disentangled import (
-    DISENTANGLED_CLASSES,
-    DisentangledFields,
-    DisentangledLayer,
-    DisentangledModel,
-    DistanceNames,
-    are_tokens,
-)
 from . import classes_of
 
 _CONVOLVED = "convolved"
@@ -33,7 +26,7 @@ _NORM = "encoder/LayerNorm"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DebertaV2Config(DisentangledFields):
+class DebertaV2Config(disentangled.DisentangledFields):
     """`config.json` of a DeBERTa v2 or v3."""
 
     model_type = "deberta-v2"
@@ -52,12 +45,12 @@ class DebertaV2Config(DisentangledFields):
     conv_act: str = "tanh"
 
     @property
-    def distances(self) -> DistanceNames:
+    def distances(self) -> paths.Distances:
         own = "attention/self/pos_"
         return (
-            DistanceNames()
+            paths.Distances()
             if self.share_att_key
-            else DistanceNames(f"{own}key_proj", f"{own}query_proj")
+            else paths.Distances(f"{own}key_proj", f"{own}query_proj")
         )
 
     @property
@@ -111,7 +104,7 @@ class Conv(nn.Module):
         return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
 
 
-class DebertaV2Layer(DisentangledLayer):
+class DebertaV2Layer(disentangled.DisentangledLayer):
     """As `DisentangledLayer`; the first adds a convolution of what it reads, if there is one."""
 
     @nn.compact
@@ -119,7 +112,7 @@ class DebertaV2Layer(DisentangledLayer):
         y, cache, weights = super().__call__(x, context, at)
         if at.form != _CONVOLVED:
             return y, cache, weights
-        cfg, there = self.config, are_tokens(context)
+        cfg, there = self.config, disentangled.are_tokens(context)
         std, width = cfg.initializer_range, cfg.conv_kernel_size
 
         def conv() -> nn.Module:
@@ -133,7 +126,7 @@ class DebertaV2Layer(DisentangledLayer):
         return y if there is None else jnp.where(there[..., None], y, 0), cache, weights
 
 
-class DebertaV2Backbone(DisentangledModel):
+class DebertaV2Backbone(disentangled.DisentangledModel):
     """tokens [B, T] -> hidden states [B, T, D]."""
 
     layer = DebertaV2Layer
@@ -151,6 +144,6 @@ _NAMES = ((r"encoder/layer/0/conv/", "encoder/conv/"),)
 
 __getattr__ = classes_of(
     DebertaV2Config,
-    parts=DISENTANGLED_CLASSES | {"Model": DebertaV2Backbone},
+    parts=disentangled.DISENTANGLED_CLASSES | {"Model": DebertaV2Backbone},
     naming=by_config(lambda self: self.named(names=_NAMES)),
 )

@@ -49,14 +49,12 @@ def train_step(
     sums are divided by the counts of all. If the loss or a gradient is not finite, the state stays
     as it was but for `skipped`, and the scale of the loss.
     """
-    import optax
-
     whole = split_batch(recipe, batch)
     variables, grads, sums = _gradients(recipe, state, whole, where)
     scale = None if state.loss_scale is None else state.loss_scale.scale
     if scale is not None:
         grads = jax.tree.map(lambda g: g / scale, grads)
-    norm = optax.global_norm(grads)
+    norm = global_norm(grads)
     finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
 
     def updated(old: dict[str, PyTree], grads: PyTree) -> dict[str, PyTree]:
@@ -208,6 +206,11 @@ def _changed(state: TrainState) -> dict[str, PyTree]:
 def _constrained(grads: PyTree, shardings: PyTree) -> PyTree:
     """Returns gradients in these shardings, if there are any."""
     return grads if shardings is None else jax.lax.with_sharding_constraint(grads, shardings)
+
+
+def global_norm(grads: PyTree) -> jax.Array:
+    """Returns the norm of all gradients as one vector: of a sharded one, of its shards."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
 
 
 def clipped(grads: PyTree, norm: jax.Array, limit: float | None) -> PyTree:

@@ -19,16 +19,8 @@ from .drawing import Drawing, Place, Start
 from .ia3 import IA3
 from .lora import LoRA, wide_dense
 from .lycoris import LoHa
+from .peft import targets
 from .peft.config import PeftConfig
-from .peft.targets import (
-    ends_with,
-    is_saved,
-    is_scaled_before,
-    is_targeted,
-    rank_of,
-    scale_of,
-    unused_rules,
-)
 from .weight import base_of, over_layers
 from .whole import Replacement, TokenRows
 
@@ -83,7 +75,7 @@ def lora_init(
         if adapter := _adapter(place, config, draw):
             made[path] = dataclasses.replace(adapter, config=config)
     known = {x for each in names.values() for x in ([each] if isinstance(each, str) else each)}
-    unused = unused_rules(config, known)
+    unused = targets.unused_rules(config, known)
     if not any(not isinstance(adapter, Replacement) for adapter in made.values()):
         target = config.target_modules
         if isinstance(target, str):
@@ -137,12 +129,14 @@ def _adapter(place: Place, config: PeftConfig, draw: Drawing) -> Adapter | None:
     """Makes the adapter of one weight, if it has one."""
     if not place.layers:
         return None
-    if any(is_saved(config, name) for name in place.layers) or _is_trained_bias(place, config):
+    if any(targets.is_saved(config, name) for name in place.layers) or _is_trained_bias(
+        place, config
+    ):
         return Replacement(draw.copy(place), part=place.part)
     if rows := _rows(place, config):
         index = jnp.asarray(rows, jnp.int32)
         return TokenRows(draw.rows(place, rows), index)  # of a head too, as PEFT
-    targeted = [is_targeted(config, name) for name in place.layers]
+    targeted = [targets.is_targeted(config, name) for name in place.layers]
     if config.peft_type not in _NEW or not any(targeted) or not place.is_linear:
         return None
     return _NEW[config.peft_type](place, targeted, config, draw)
@@ -151,13 +145,13 @@ def _adapter(place: Place, config: PeftConfig, draw: Drawing) -> Adapter | None:
 def _is_trained_bias(place: Place, config: PeftConfig) -> bool:
     if config.bias == "none" or not place.path.endswith("/bias"):
         return False
-    return config.bias == "all" or any(is_targeted(config, name) for name in place.layers)
+    return config.bias == "all" or any(targets.is_targeted(config, name) for name in place.layers)
 
 
 def _rows(place: Place, config: PeftConfig) -> tuple[int, ...]:
     """Returns which rows of a table are trained."""
     for end, rows in config.trainable_token_indices if place.is_table else ():
-        if not end or ends_with(place.layers[0], (end,)):
+        if not end or targets.ends_with(place.layers[0], (end,)):
             return rows
     return ()
 
@@ -187,8 +181,10 @@ def _thin(
 ) -> tuple[Callable[[str, str], jax.Array], jax.Array]:
     """Returns ((field, kind of numbers) -> a thin matrix beside a weight: [in, r] if the field's
     name begins with "a", else [r, out]; the scales)."""
-    ranks = [rank_of(config, name) for name in place.layers]
-    scales = [scale_of(config, x) * on for x, on in zip(place.layers, targeted, strict=True)]
+    ranks = [targets.rank_of(config, name) for name in place.layers]
+    scales = [
+        targets.scale_of(config, x) * on for x, on in zip(place.layers, targeted, strict=True)
+    ]
     *front, out = place.shape
 
     def thin(field: str, kind: str) -> jax.Array:
@@ -214,7 +210,7 @@ def _loha(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing)
 
 
 def _ia3(place: Place, targeted: list[bool], config: PeftConfig, draw: Drawing) -> IA3:
-    before = [is_scaled_before(config, name) for name in place.layers]
+    before = [targets.is_scaled_before(config, name) for name in place.layers]
     if not all(targeted) or len({*before}) > 1:
         raise ValueError(
             f"{place.path}: IA3 of some of the stacked layers, or of inputs of some and "

@@ -42,16 +42,6 @@ _CURRENT = paths.Predictions(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class DistanceNames:
-    """Paths in a layer of what projects distances to keys and to queries; those of the tokens' own
-    projections if they serve both."""
-
-    key: str = "attention/self/key_proj"
-    query: str = "attention/self/query_proj"
-    key_bias: bool = True
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DisentangledFields(SizeFields):
     """The fields of both generations. `pos_att_type` says which of `SCORES` there are, as a list or
@@ -87,7 +77,7 @@ class DisentangledFields(SizeFields):
         )
 
     @property
-    def distances(self) -> DistanceNames:
+    def distances(self) -> paths.Distances:
         """Returns the names of what projects distances."""
         raise TypeError(f"{type(self).__name__} defines no distances")
 

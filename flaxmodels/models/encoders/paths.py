@@ -101,3 +101,13 @@ class Classifier:
     out: str = "classifier/out_proj"
     act: str | None = "tanh"
     drop_first: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Distances:
+    """Paths in a layer of what projects distances to keys and to queries; those of the tokens' own
+    projections if they serve both."""
+
+    key: str = "attention/self/key_proj"
+    query: str = "attention/self/query_proj"
+    key_bias: bool = True
