@@ -1,6 +1,7 @@
 """Compiled steps: programs of the functions of `steps`, for states on one device or a mesh."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Mapping
 
@@ -24,35 +25,28 @@ from .selection import Trainable, divide, of_adapters
 from .state import TrainState
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class TrainSteps:
     """The compiled steps that `compile` makes; they have no state of their own but programs.
 
     Attributes:
+        recipe: what a step does.
+        placement: where states and batches are, by the rules of the model; None without a mesh.
+        trainable, param_dtype, seed, steps_per_execution, run_eagerly: as of `compile`.
+        first_scale: of the loss; None for no scale.
         model: as it computes in a step.
         mesh: where states and batches are; None for the default device.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        placement: Placement | None,
-        *,
-        trainable: Trainable,
-        param_dtype: np.dtype | None,
-        first_scale: LossScale | None,
-        seed: int | jax.Array,
-        steps_per_execution: int,
-        run_eagerly: bool,
-    ) -> None:
-        self.recipe = recipe
-        self._placement = placement
-        self._trainable = trainable
-        self._param_dtype = param_dtype
-        self._first_scale = first_scale
-        self._seed = seed
-        self._executions = steps_per_execution
-        self._eager = run_eagerly
-        self._programs: dict[tuple[str, jax.tree_util.PyTreeDef], jax.stages.Wrapped] = {}
+    recipe: Recipe
+    placement: Placement | None
+    trainable: Trainable
+    param_dtype: np.dtype | None
+    first_scale: LossScale | None
+    seed: int | jax.Array
+    steps_per_execution: int
+    run_eagerly: bool
+    _programs: dict[tuple, jax.stages.Wrapped] = dataclasses.field(default_factory=dict, init=False)
 
     @property
     def model(self) -> Model:
@@ -60,7 +54,7 @@ class TrainSteps:
 
     @property
     def mesh(self) -> jax.sharding.Mesh | None:
-        return None if self._placement is None else self._placement.mesh
+        return None if self.placement is None else self.placement.mesh
 
     def init(
         self,
@@ -89,14 +83,14 @@ class TrainSteps:
         self._check_params(params)
         step_inputs.check_real(params)
         params = (
-            step_inputs.unplaced(params) if self._placement is None else self._placement.put(params)
+            step_inputs.unplaced(params) if self.placement is None else self.placement.put(params)
         )
-        trained, frozen = divide(params, self._trainable)
+        trained, frozen = divide(params, self.trainable)
         trained = self._masters(trained, copy=is_tree and not donate)
         rest = jax.jit(self._fresh, **self._shardings_of_fresh(trained))
         state: TrainState = rest(trained, step_inputs.collections(variables))
         state = state.replace(trained=trained)
-        if self._placement is None:  # committed to its device, as what a step returns is
+        if self.placement is None:  # committed to its device, as what a step returns is
             state = jax.device_put(state, jax.tree.leaves(trained)[0].sharding)
         return state.replace(frozen=frozen)
 
@@ -148,12 +142,12 @@ class TrainSteps:
                 Needed where they have adapters or are quantised, or where what is not trained is
                 in another dtype.
         """
-        placement = self._placement
+        placement = self.placement
         if params is None:
             params = self.model.abstract_params() if placement is None else placement.abstract()
         self._check_params(params)
-        trained, frozen = divide(jax.tree.map(_abstract, params), self._trainable)
-        dtype = self._param_dtype
+        trained, frozen = divide(jax.tree.map(_abstract, params), self.trainable)
+        dtype = self.param_dtype
         trained = jax.tree.map(lambda x: x if dtype is None else x.update(dtype=dtype), trained)
         state: TrainState = jax.eval_shape(self._fresh, trained, {})
         state = state.replace(trained=trained, frozen=frozen)
@@ -162,17 +156,17 @@ class TrainSteps:
         return jax.tree.map(lambda x, s: x.update(sharding=s), state, placement.of_state(state))
 
     def _check_params(self, params: fp.Params) -> None:
-        stored = {} if self._placement is None else self._placement.stored
+        stored = {} if self.placement is None else self.placement.stored
         step_inputs.check_params(self.model, params, stored)
 
     def _new_params(self, key: jax.Array) -> fp.Params:
-        dtype = jnp.float32 if self._param_dtype is None else self._param_dtype
-        rules = None if self._placement is None else self._placement.rules
+        dtype = jnp.float32 if self.param_dtype is None else self.param_dtype
+        rules = None if self.placement is None else self.placement.rules
         return self.model.init_params(one_key(key), self.mesh, rules, param_dtype=dtype)
 
     def _masters(self, trained: fp.Params, *, copy: bool) -> fp.Params:
         """Returns what is trained in its dtype, as arrays that a step may donate."""
-        dtype = self._param_dtype
+        dtype = self.param_dtype
         leaves = fp.flatten(trained)
         made = {p: x for p, x in leaves.items() if copy or x.dtype != (dtype or x.dtype)}
 
@@ -184,7 +178,7 @@ class TrainSteps:
 
     def _fresh(self, trained: fp.Params, variables: dict[str, PyTree]) -> TrainState:
         """Makes all of a state but its params; to be traced."""
-        seed = self._seed
+        seed = self.seed
         key = jax.random.key(seed) if isinstance(seed, int) else one_key(seed)
         zero = jnp.zeros((), jnp.int32)
         average = None
@@ -199,16 +193,16 @@ class TrainSteps:
             opt_state=self.recipe.optimizer.init(wide),
             ema=average,
             key=jax.random.clone(key),
-            loss_scale=self._first_scale,
+            loss_scale=self.first_scale,
             variables=jax.tree.map(jnp.copy, variables),
-            adapters=of_adapters(self._trainable),
+            adapters=of_adapters(self.trainable),
         )
 
     def _shardings_of_fresh(self, trained: fp.Params) -> dict[str, PyTree]:
-        if self._placement is None:
+        if self.placement is None:
             return {}
         state: TrainState = jax.eval_shape(self._fresh, trained, {})
-        where = self._placement.of_state(state.replace(trained=trained, frozen={}))
+        where = self.placement.of_state(state.replace(trained=trained, frozen={}))
         return {"out_shardings": where.replace(trained={}, frozen={})}
 
     def _program(self, kind: str, state: TrainState) -> jax.stages.Wrapped:
@@ -220,8 +214,8 @@ class TrainSteps:
         key = (kind, jax.tree.structure(state))
         if key not in self._programs:
             whole: dict[str, PyTree] = {}
-            if self._placement is not None:
-                whole["out_shardings"] = self._placement.everywhere
+            if self.placement is not None:
+                whole["out_shardings"] = self.placement.everywhere
             if kind == "train":
                 self._check_own(state)
                 made = self._training(state)
@@ -243,9 +237,9 @@ class TrainSteps:
                 )
 
     def _training(self, state: TrainState) -> jax.stages.Wrapped:
-        recipe, placement = self.recipe, self._placement
+        recipe, placement = self.recipe, self.placement
         options: dict[str, PyTree] = {}
-        function = steps.train_step if self._executions == 1 else steps.train_steps
+        function = steps.train_step if self.steps_per_execution == 1 else steps.train_steps
         where = steps.Where()
         if placement is not None:
             all_of = placement.of_state(state)
@@ -262,7 +256,7 @@ class TrainSteps:
         return jax.jit(train_step, donate_argnums=0, **options)
 
     def _run(self, program: jax.stages.Wrapped, *arguments: PyTree) -> PyTree:
-        with jax.disable_jit() if self._eager else contextlib.nullcontext():
+        with jax.disable_jit() if self.run_eagerly else contextlib.nullcontext():
             return program(*arguments)
 
     def _placed(self, batch: Given, *, trains: bool = False) -> Given:
@@ -270,14 +264,15 @@ class TrainSteps:
         batch = step_inputs.named(self.model, batch)
         arrays = flatten_arrays(batch)
         step_inputs.check_columns(arrays, self.model.prompt_vocab_size)
-        many, parts = trains and self._executions > 1, self.recipe.accumulate if trains else 1
-        parts *= 1 if self._placement is None else self._placement.batch_parts
+        many = trains and self.steps_per_execution > 1
+        parts = self.recipe.accumulate if trains else 1
+        parts *= 1 if self.placement is None else self.placement.batch_parts
         rows_of(arrays, parts, lead=int(many))
         counts = {name: np.shape(x)[0] for name, x in arrays.items()} if many else {}
-        if {*counts.values()} - {self._executions}:
+        if {*counts.values()} - {self.steps_per_execution}:
             raise ValueError(
-                f"steps_per_execution is {self._executions}, and the arrays of the batch "
-                f"begin with {counts}: expected [{self._executions}, B, ...]"
+                f"steps_per_execution is {self.steps_per_execution}, and the arrays of the batch "
+                f"begin with {counts}: expected [{self.steps_per_execution}, B, ...]"
             )
         return put_batch(batch, self.recipe.spread, lead=int(many))
 

@@ -129,9 +129,8 @@ def _adapter(place: Place, config: PeftConfig, draw: Drawing) -> Adapter | None:
     """Makes the adapter of one weight, if it has one."""
     if not place.layers:
         return None
-    if any(targets.is_saved(config, name) for name in place.layers) or _is_trained_bias(
-        place, config
-    ):
+    is_saved = any(targets.is_saved(config, name) for name in place.layers)
+    if is_saved or _is_trained_bias(place, config):
         return Replacement(draw.copy(place), part=place.part)
     if rows := _rows(place, config):
         index = jnp.asarray(rows, jnp.int32)
@@ -182,9 +181,8 @@ def _thin(
     """Returns ((field, kind of numbers) -> a thin matrix beside a weight: [in, r] if the field's
     name begins with "a", else [r, out]; the scales)."""
     ranks = [targets.rank_of(config, name) for name in place.layers]
-    scales = [
-        targets.scale_of(config, x) * on for x, on in zip(place.layers, targeted, strict=True)
-    ]
+    chosen = zip(place.layers, targeted, strict=True)
+    scales = [targets.scale_of(config, name) * on for name, on in chosen]
     *front, out = place.shape
 
     def thin(field: str, kind: str) -> jax.Array:

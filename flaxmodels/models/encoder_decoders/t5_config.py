@@ -71,13 +71,12 @@ class T5Fields(LayerKinds):
     @property
     def is_gated(self) -> bool:
         """Whether the MLP has a gate."""
-        return self.feed_forward_proj.startswith("gated-")
+        return bool(_parts(self.feed_forward_proj)["is_gated_act"])
 
     @property
     def act(self) -> str:
         """The activation of the MLP."""
-        name = self.feed_forward_proj.removeprefix("gated-")
-        return "gelu_new" if self.feed_forward_proj == "gated-gelu" else name
+        return str(_parts(self.feed_forward_proj)["dense_act_fn"])
 
     @property
     def initializer_range(self) -> float:
