@@ -98,9 +98,7 @@ class DistilBertHead(heads.FirstTokenHead):
     """Two layers on the first token, with their own rate of dropout."""
 
     classifier = paths.Classifier("pre_classifier", "classifier", act="relu", drop_first=False)
-
-    def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        return nn.Dropout(self.config.seq_classif_dropout)(x, deterministic=deterministic)
+    dropout = "seq_classif_dropout"
 
 
 class SequenceClassification(DistilBertHead, task_heads.SequenceClassification):

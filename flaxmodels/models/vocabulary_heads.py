@@ -1,6 +1,5 @@
 """Heads with a logit for every token of the vocabulary."""
 
-import operator
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -10,6 +9,7 @@ from .. import blocks
 from ..core import outputs
 from ..core.deferred import DeferredLogits, placed, shaped
 from ..core.inputs import Inputs
+from ..params.scalars import whole
 from ..params.tree.weights import Weight
 from .decoder_style import LogitStyle
 from .task_heads import SimpleHead, TaskHead
@@ -111,16 +111,7 @@ class CausalLM(VocabularyHead):
 
 def last(x: jax.Array, logits_to_keep: int) -> jax.Array:
     """Returns the last `logits_to_keep` places of x [B, T, D]; all if that is 0."""
-    expected = f"logits_to_keep is {logits_to_keep!r}; expected 0 for all, or how many"
-    try:
-        keep = operator.index(logits_to_keep)
-    except TypeError:
-        raise TypeError(f"{expected}, static") from None
-    if isinstance(logits_to_keep, bool):
-        raise TypeError(expected)
-    if keep < 0:
-        raise ValueError(expected)
-    return x[:, -keep:]
+    return x[:, -whole("logits_to_keep (0 for all)", logits_to_keep, 0) :]
 
 
 class MaskedLM(VocabularyHead, SimpleHead):

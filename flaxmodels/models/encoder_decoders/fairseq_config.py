@@ -1,15 +1,15 @@
 """The configuration of encoder-decoders of fairseq's kind, and of either half of one."""
 
 import dataclasses
-import functools
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from .. import config_checks
 from ..bart_layers import BartFields, BartStyle
+from .two_stacks import TwoStacks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FairseqConfig(BartFields):
+class FairseqConfig(BartFields, TwoStacks):
     """The fields of two stacks of BART's layers. One that `is_decoder` is that of the decoder: its
     `num_hidden_layers`, `num_attention_heads` and `ffn_dim` are the decoder's."""
 
@@ -38,7 +38,6 @@ class FairseqConfig(BartFields):
     activation_dropout: float = 0.0
     scale_embedding: bool = False
     is_encoder_decoder: bool = True
-    is_decoder: bool = False
     pad_token_id: int | None = 1
     bos_token_id: int | None = 0
     eos_token_id: int | tuple[int, ...] | None = 2
@@ -78,11 +77,6 @@ class FairseqConfig(BartFields):
         return self.decoder_ffn_dim if self.is_decoder else self.encoder_ffn_dim
 
     @property
-    def add_cross_attention(self) -> bool:
-        """Whether the layers attend to an encoder."""
-        return self.is_decoder
-
-    @property
     def shares_tables(self) -> bool:
         """Whether encoder and decoder have one table of tokens."""
         return self.tie_word_embeddings
@@ -100,22 +94,8 @@ class FairseqConfig(BartFields):
         """Whether PyTorch's model has a table beside those of encoder and decoder."""
         return True
 
-    def half(self, *, is_decoder: bool) -> Self:
-        """Returns the configuration of the encoder, or of the decoder."""
-        return _half(self, is_decoder)
-
-    def changes_of_half(self, *, is_decoder: bool) -> dict[str, object]:
-        """Returns the fields that the configuration of a half has otherwise."""
-        return {"is_decoder": is_decoder}
-
     def validate(self) -> None:
         super().validate()
         for half in ("encoder", "decoder"):
             config_checks.multiple(self, "d_model", of=f"{half}_attention_heads")
         config_checks.no_pruned_heads(self, "encoder and decoder number their layers alike")
-
-
-@functools.lru_cache(maxsize=256)
-def _half(config: Any, is_decoder: bool) -> Any:
-    changes = config.changes_of_half(is_decoder=is_decoder)
-    return config if config.is_decoder == is_decoder else config.replace(**changes)

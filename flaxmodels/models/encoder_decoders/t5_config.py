@@ -1,19 +1,18 @@
 """The fields that configurations of T5's kind share."""
 
 import dataclasses
-import functools
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar
 
-from ...config.config import FROM_OTHERS, Config
+from ...config.config import FROM_OTHERS
 from ...documents.json_values import ConfigError, Json, shown
 from .. import config_checks
-from ..layer_types import LayerKinds
+from .two_stacks import TwoStacks
 
 _FARTHEST = 1 << 20  # of distances, for each of which there is a row of a table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class T5Fields(LayerKinds):
+class T5Fields(TwoStacks):
     """The fields of two stacks of T5's layers. One that `is_decoder` is that of the decoder: its
     `num_hidden_layers` are the decoder's."""
 
@@ -43,7 +42,6 @@ class T5Fields(LayerKinds):
     layer_norm_epsilon: float = 1e-6
     initializer_factor: float = 1.0
     feed_forward_proj: str = "relu"
-    is_decoder: bool = False
     pad_token_id: int | None = 0
     eos_token_id: int | tuple[int, ...] | None = 1
     decoder_start_token_id: int | None = None
@@ -64,11 +62,6 @@ class T5Fields(LayerKinds):
         return self.num_heads
 
     @property
-    def add_cross_attention(self) -> bool:
-        """Whether the layers attend to an encoder."""
-        return self.is_decoder
-
-    @property
     def is_gated(self) -> bool:
         """Whether the MLP has a gate."""
         return bool(_parts(self.feed_forward_proj)["is_gated_act"])
@@ -82,10 +75,6 @@ class T5Fields(LayerKinds):
     def initializer_range(self) -> float:
         """Deviation of the normals from which kernels that read a state are drawn."""
         return self.initializer_factor * self.d_model**-0.5
-
-    def half(self, *, is_decoder: bool) -> Self:
-        """Returns the configuration of the encoder, or of the decoder."""
-        return _half(self, is_decoder)
 
     def validate(self) -> None:
         super().validate()
@@ -154,11 +143,3 @@ def _parts(feed_forward_proj: str) -> dict[str, Json]:
     gated, act = feed_forward_proj.startswith("gated-"), feed_forward_proj.removeprefix("gated-")
     act = "gelu_new" if feed_forward_proj == "gated-gelu" else act
     return {"dense_act_fn": act, "is_gated_act": gated}
-
-
-Of = TypeVar("Of", bound=Config)
-
-
-@functools.lru_cache(maxsize=256)
-def _half(config: Of, is_decoder: bool) -> Of:
-    return config if config.is_decoder == is_decoder else config.replace(is_decoder=is_decoder)

@@ -247,8 +247,7 @@ class MultipleChoice(ContextHead, task_heads.MultipleChoice):
 class TokenClassification(EncoderHead, task_heads.TokenClassification):
     """tokens [B, T] -> logits [B, T, labels], of hidden states dropped as within the layers."""
 
-    def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        return nn.Dropout(self.config.hidden_dropout_prob)(x, deterministic=deterministic)
+    dropout = "hidden_dropout_prob"
 
 
 DISENTANGLED_CLASSES: dict[str, type[PretrainedModel]] = ENCODER_CLASSES | {

@@ -35,6 +35,8 @@ class EncoderHead(EncoderPretrained, task_heads.TaskHead):
     """A head on an encoder's hidden states or, if `pooling`, on its pooled output."""
 
     pooling: ClassVar[bool] = False
+    dropout: ClassVar[str | None] = None
+    """The field with the rate before a classifier; None for what the style says."""
 
     def base(self) -> nn.Module:
         fields = self.shared_fields
@@ -43,7 +45,9 @@ class EncoderHead(EncoderPretrained, task_heads.TaskHead):
         return self.backbone(**fields, name=self.base_model_prefix)
 
     def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        return nn.Dropout(self.config.style.classifier_dropout)(x, deterministic=deterministic)
+        style_rate = self.config.style.classifier_dropout
+        rate = style_rate if self.dropout is None else getattr(self.config, self.dropout)
+        return nn.Dropout(rate)(x, deterministic=deterministic)
 
     def linear(
         self, features: int, axes: tuple[str, str] = ("embed", "hidden"), *, use_bias: bool = True

@@ -6,9 +6,6 @@ Liu et al. 2019, arXiv:1907.11692.
 
 import dataclasses
 
-import jax
-from flax import linen as nn
-
 from .. import config_checks
 from ..base import PretrainedModel
 from . import heads, paths
@@ -47,8 +44,7 @@ class MultipleChoice(heads.MultipleChoice):
     """Tokens of several choices [B, C, T] -> logits [B, C], read off the pooled outputs, which are
     dropped as hidden states are."""
 
-    def drop(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        return nn.Dropout(self.config.hidden_dropout_prob)(x, deterministic=deterministic)
+    dropout = "hidden_dropout_prob"
 
 
 ROBERTA_CLASSES: dict[str, type[PretrainedModel]] = {
