@@ -20,7 +20,7 @@ from ..models import config_checks, task_heads
 from ..models.encoders import heads, paths
 from ..models.encoders.branch import Part, grown
 from ..models.encoders.fields import SizeFields
-from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel, encoder_naming
+from ..models.encoders.model import ENCODER_INPUTS, PooledEncoderModel
 from ..models.encoders.style import EncoderStyle
 from ..params.types import PyTree
 from . import classes_of
@@ -72,11 +72,6 @@ class AlbertConfig(SizeFields):
                 "is applied"
             )
         config_checks.no_pruned_heads(self, "layers are shared")
-
-
-_PREDICTIONS = paths.Predictions(
-    "predictions/dense", "predictions/LayerNorm", "predictions/decoder", "predictions/bias"
-)
 
 
 _Trace = tuple[jax.Array | None, PyTree]
@@ -203,7 +198,9 @@ __getattr__ = classes_of(
     parts=heads.ENCODER_CLASSES
     | {"Model": AlbertBackbone, "ForPreTraining": SentenceOrderPreTraining},
     base_model_prefix="albert",
-    predictions=_PREDICTIONS,
-    naming=encoder_naming(_PREDICTIONS, stacks=()),
+    predictions=paths.Predictions(
+        "predictions/dense", "predictions/LayerNorm", "predictions/decoder", "predictions/bias"
+    ),
+    more_naming={"stacks": ()},
     not_taken=ENCODER_INPUTS,
 )

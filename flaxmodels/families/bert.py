@@ -13,7 +13,6 @@ from ..models.encoders import heads
 from ..models.encoders.branch import grown
 from ..models.encoders.fields import BertFields
 from ..models.encoders.heads import NEXT_SENTENCE
-from ..models.encoders.model import EncoderPretrained, encoder_naming
 from . import classes_of
 
 
@@ -39,9 +38,8 @@ __getattr__ = classes_of(
     BertConfig,
     parts=heads.ENCODER_CLASSES | {"ForNextSentencePrediction": NextSentencePrediction},
     base_model_prefix="bert",
-    naming=encoder_naming(
-        EncoderPretrained.predictions,
-        aliases=(
+    more_naming={
+        "aliases": (
             (r"LayerNorm\.gamma$", "LayerNorm.weight"),
             (r"LayerNorm\.beta$", "LayerNorm.bias"),
             # Google's checkpoints
@@ -52,6 +50,6 @@ __getattr__ = classes_of(
             (r"\.output_weights$", ".weight"),
             (r"\.output_bias$", ".bias"),
         ),
-        tf_kernels_out_in=(r"(^|\.)output_weights$",),
-    ),
+        "tf_kernels_out_in": (r"(^|\.)output_weights$",),
+    },
 )

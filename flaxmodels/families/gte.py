@@ -9,7 +9,7 @@ from .. import params as fp
 from ..models.encoders import paths
 from ..models.encoders.fields import ClassifierFields
 from ..models.encoders.heads import ENCODER_CLASSES
-from ..models.encoders.model import UnpooledEncoderModel, encoder_naming
+from ..models.encoders.model import UnpooledEncoderModel
 from ..models.encoders.style import EncoderStyle
 from ..models.rope_config import Rotary, one_rope
 from . import classes_of
@@ -48,21 +48,18 @@ class GteConfig(ClassifierFields, Rotary):
         )
 
 
-_PREDICTIONS = paths.Predictions(
-    "lm_head/dense", "lm_head/norm", "lm_head/decoder", "lm_head/decoder/bias", act="gelu"
-)
-
 __getattr__ = classes_of(
     GteConfig,
     parts=ENCODER_CLASSES | {"Model": UnpooledEncoderModel},
     base_model_prefix="gte",
-    predictions=_PREDICTIONS,
-    naming=encoder_naming(
-        _PREDICTIONS,
-        joined=(
+    predictions=paths.Predictions(
+        "lm_head/dense", "lm_head/norm", "lm_head/decoder", "lm_head/decoder/bias", act="gelu"
+    ),
+    more_naming={
+        "joined": (
             fp.Joined("attention/qkv_proj", ("q_proj", "k_proj", "v_proj")),
             fp.Joined("mlp/up_gate_proj", ("up_proj", "gate_proj")),
         ),
-        prefixes=("new",),  # of published checkpoints
-    ),
+        "prefixes": ("new",),  # of published checkpoints
+    },
 )

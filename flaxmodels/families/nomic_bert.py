@@ -12,7 +12,7 @@ from ..models import config_checks
 from ..models.encoders import paths
 from ..models.encoders.fields import ClassifierFields
 from ..models.encoders.heads import ENCODER_CLASSES
-from ..models.encoders.model import UnpooledEncoderModel, encoder_naming
+from ..models.encoders.model import UnpooledEncoderModel
 from ..models.encoders.style import EncoderStyle
 from ..models.rope_config import Rotary, one_rope
 from . import classes_of
@@ -88,16 +88,13 @@ class NomicBertConfig(ClassifierFields, Rotary):
         return super().from_json_keys(values)
 
 
-_PREDICTIONS = paths.Predictions(norm="cls/predictions/transform/layer_norm")
-
 __getattr__ = classes_of(
     NomicBertConfig,
     parts=ENCODER_CLASSES | {"Model": UnpooledEncoderModel},
     base_model_prefix="nomic_bert",
-    predictions=_PREDICTIONS,
-    naming=encoder_naming(
-        _PREDICTIONS,
-        stacks=("layers",),
-        joined=(fp.Joined("attn/Wqkv", ("q_proj", "k_proj", "v_proj")),),
-    ),
+    predictions=paths.Predictions(norm="cls/predictions/transform/layer_norm"),
+    more_naming={
+        "stacks": ("layers",),
+        "joined": (fp.Joined("attn/Wqkv", ("q_proj", "k_proj", "v_proj")),),
+    },
 )

@@ -7,7 +7,6 @@ from jax.core import Tracer
 
 from ..blocks import extended_attention_mask, get_head_mask, invert_attention_mask
 from ..blocks.inputs import as_array
-from ..config.config import Config
 from ..core.model import Mixin
 from ..params.errors import warn_once
 
@@ -67,14 +66,10 @@ class MaskHelpers(Mixin):
             raise ValueError(f"input_ids is {ids}; expected [B, T]")
         if not ids.size or not np.isin(ids[..., [0, -1]], pad).any():
             return
-        same = [name for name in ("bos", "eos") if _is(self.config, f"{name}_token_id", pad)]
+        others = {n: getattr(self.config, f"{n}_token_id", None) for n in ("bos", "eos")}
+        same = [n for n, x in others.items() if pad in (x if isinstance(x, tuple) else (x,))]
         also = f", or that is the {' and the '.join(same)} token, which has its id" if same else ""
         warn_once(
             f"input_ids begin or end with the padding token ({pad}){also}, and there is no "
             "attention_mask; give one, or padding takes part in the result"
         )
-
-
-def _is(config: Config, name: str, token: int) -> bool:
-    value = getattr(config, name, None)
-    return token in value if isinstance(value, tuple) else token == value

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -28,7 +29,9 @@ class EncoderPretrained(decoder.Decoder):
     input_embeddings_path = "embeddings/word_embeddings"
     predictions: ClassVar[paths.Predictions] = paths.Predictions()
     """Names of the head over the vocabulary."""
-    naming = by_config(lambda self: encoder_naming(self.predictions))
+    more_naming: ClassVar[Mapping[str, object]] = {}
+    """What of the naming is the family's own, or is not as `encoder_naming` has it."""
+    naming = by_config(lambda self: encoder_naming(self.predictions, **self.more_naming))
     tied = by_config(
         lambda self: self.predictions.tied(self.base_model_prefix, self.input_embeddings_path)
     )

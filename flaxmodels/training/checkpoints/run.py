@@ -4,7 +4,6 @@ import functools
 import os
 import sys
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TypeVar
 
 from jax.typing import ArrayLike
@@ -100,12 +99,7 @@ class Checkpoints:
         self._preemption.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
             self.close()
         finally:
