@@ -85,6 +85,7 @@ _OF_ACTIVATIONS = frozenset(
     "activation activation_function classifier_activation conv_act hidden_act hidden_activation "
     "pooler_hidden_act".split()
 )
+"""The fields, of whichever family, that name an activation function."""
 
 
 def activations(config: Config) -> None:
