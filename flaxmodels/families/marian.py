@@ -40,6 +40,11 @@ class MarianConfig(FairseqConfig):
     def has_shared(self) -> bool:
         return self.share_encoder_decoder_embeddings
 
+    def following(self) -> list[str]:
+        # tokens of the decoder's own do not grow with the encoder's
+        own = set() if self.share_encoder_decoder_embeddings else {"decoder_vocab_size"}
+        return [field for field in super().following() if field not in own]
+
     def changes_of_half(self, *, is_decoder: bool) -> dict[str, object]:
         changes = super().changes_of_half(is_decoder=is_decoder)
         if is_decoder and not self.share_encoder_decoder_embeddings:
