@@ -223,8 +223,8 @@ def _written_config(model: Model, params: fp.PyTree, options: SaveOptions) -> st
     template, layout = model.abstract_params(), options.of_weights().names
     if options.quant_method != OURS:
         head = model.output_embeddings_path
-        config = layout_config(written, template, model.naming, options.quant_method, head)
-        values |= {QUANTISED: config} if config else {}
+        method = options.quant_method
+        values[QUANTISED] = layout_config(written, template, model.naming, method, head)
     elif forms := forms_in_file(written, template, model.naming, layout):
         values[QUANTISED] = config_of(forms)
     for name in ("torch_dtype", "dtype", "auto_map"):

@@ -59,6 +59,9 @@ class WriteOptions:
                 "({name: array}, the path of a file)"
             )
         parse_size(self.max_shard_size)
+        own_size = self.max_shard_size != WriteOptions.max_shard_size
+        if own_size and self.format == "orbax" and self.save_function is None:
+            raise TypeError("max_shard_size: orbax makes no shards; leave it out")
         check_variant(self.variant)
         written(self.format)
         check_method(self.quant_method, self.names)

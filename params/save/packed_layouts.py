@@ -81,21 +81,20 @@ def _check_parts(pieces: Sequence[LeafPiece], method: str) -> None:
 
 def layout_config(
     params: PyTree, template: PyTree, naming: Naming, method: str, head: str | None
-) -> dict[str, Json] | None:
-    """Returns the `quantization_config` of params in the layout of another library; None if nothing
-    is quantised.
+) -> dict[str, Json]:
+    """Returns the `quantization_config` of params in the layout of another library.
 
     Args:
         head: path of the output layer, which Transformers leaves as it is even where
             it is tied.
 
     Raises:
-        CheckpointError: weights that it has no configuration for.
+        CheckpointError: weights that it has no configuration for, or none that is quantised.
     """
     leaves = flatten(params)
     forms: list[Form] = [leaf.form for leaf in leaves.values() if isinstance(leaf, QTensor)]
     if not forms:
-        return None
+        raise CheckpointError(f"quant_method={method!r}: no weight is quantised; {_ADVICE}")
     where = places(flatten(template), naming, TORCH, apart=False)
     dense = {
         place.name.removesuffix(".weight")

@@ -8,7 +8,7 @@ from typing import Literal, overload
 import jax
 
 from ..errors import quoted
-from ..scalars import flag
+from ..scalars import flag, whole
 from ..sizes import format_size
 from ..types import Leaf, PyTree
 from .masks import Mask, as_mask
@@ -90,7 +90,7 @@ def summary(params: PyTree, depth: int = 3) -> str:
     Args:
         params: a tree of arrays or abstract leaves.
     """
-    modules: dict[str, list[Leaf | Weight]] = {}
+    depth, modules = whole("depth", depth, 0), dict[str, list[Leaf | Weight]]()
     leaves = arrays_of(flatten(params))
     for path in sorted(leaves, key=natural):
         module = "/".join(path.split("/")[:-1][:depth])

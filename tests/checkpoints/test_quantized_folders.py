@@ -87,6 +87,11 @@ def test_P10_what_other_layouts_cannot_hold_is_said_before_anything_is_written(t
     mixed = fp.quantize(params, "int8", lambda path, _: path == "lm_head/kernel")
     with pytest.raises(CheckpointError, match="one kind of weights; these are int8, nf4"):
         model.save_pretrained(mixed, tmp_path, quant_method="bitsandbytes")
+    dense, numbers = model.dequantize(params)
+    with pytest.raises(CheckpointError, match="quant_method='fp8': no weight is quantised; leave"):
+        dense.save_pretrained(numbers, tmp_path, quant_method="fp8")
+    with pytest.raises(TypeError, match="max_shard_size: orbax makes no shards"):
+        dense.save_pretrained(numbers, tmp_path, format="orbax", max_shard_size="1KB")
     assert not [*tmp_path.iterdir()]
 
 

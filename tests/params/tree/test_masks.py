@@ -428,6 +428,9 @@ def test_summary():
         ["total", "5", "1,000,100"],
     ]
     assert "bfloat16+float32" in fp.summary(params)
+    for depth in ("x", -1, True, None):
+        with pytest.raises((TypeError, ValueError), match="depth is "):
+            fp.summary(params, depth)
     assert "total" in fp.summary({})
 
 
