@@ -266,8 +266,9 @@ def test_what_has_no_effect_is_said(tiny, options, message):
     assert len(said) == 1 and said[0].filename == __file__
 
 
-def test_what_has_no_effect_on_purpose_is_not_said(tiny):
+def test_what_has_no_effect_on_purpose_is_not_said(tiny, monkeypatch):
     model, params = tiny
+    monkeypatch.setattr(generation, "decode", lambda *_: (0, jnp.zeros(3)))
     sampling = fm.GenerationConfig(do_sample=True, temperature=0.6, top_p=0.9)
     model = model.clone(generation_config=sampling)
     for options in ({}, {"temperature": 0, "top_k": 0}, {"generation_config": sampling}):
@@ -327,8 +328,8 @@ def test_more_tokens_than_memory_holds_are_refused(tiny, monkeypatch):
 def test_ids_that_only_the_program_knows_fail_their_rows(tiny):
     model, params = tiny
     rows = np.array([[3, -1], [3, 4], [61, 3]])
-    lengths = jax.jit(lambda ids: model.generate(params, ids, max_new_tokens=2).lengths)(rows)
-    assert lengths.tolist() == [-1, 2, -1]
+    lengths = jax.jit(lambda ids: model.generate(params, ids, max_new_tokens=1).lengths)(rows)
+    assert lengths.tolist() == [-1, 1, -1]
     with pytest.raises(ValueError, match=r"input_ids\[0, 1\] is -1"):
         model.generate(params, rows)
 
