@@ -130,7 +130,7 @@ def test_what_jax_and_python_do_with_trees():
     assert fp.dequantize(abstract)["kernel"] == jax.ShapeDtypeStruct((64, 6), np.float32)
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_P10_a_model_takes_them_as_it_takes_arrays(scan):
     model, params = fm.LlamaForCausalLM.from_pretrained(LLAMA, scan_layers=scan, progress=False)
     packed = fp.quantize(jax.device_get(params), "nf4")  # NumPy compiles nothing
