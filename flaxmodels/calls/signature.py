@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from . import keywords
@@ -31,15 +31,20 @@ def take(names: Iterable[str], given: dict[str, T]) -> dict[str, T]:
     return {name: given.pop(name) for name in names if name in given}
 
 
-def value_of(cls: type[T], given: Mapping[str, object], call: str) -> T:
+def value_of(
+    cls: type[T], given: Mapping[str, object], call: str, others: Collection[str] = ()
+) -> T:
     """Makes a dataclass of the keywords of a call.
+
+    Args:
+        others: arguments that the call takes beside them, for the error.
 
     Raises:
         TypeError: a keyword that it has no field for.
     """
     names = names_of(cls)
     if odd := given.keys() - names:
-        raise keywords.unknown(odd, call, {"by keyword": names})
+        raise keywords.unknown(odd, call, {"by keyword": {*names, *others}})
     return cls(**given)
 
 

@@ -8,7 +8,7 @@ from typing import Unpack
 
 import numpy as np
 
-from ..calls.signature import defaults_of, shows, value_of
+from ..calls.signature import defaults_of, names_of, shows, value_of
 from ..core.head_kinds import kind_of
 from ..core.model import Model
 from ..params.scalars import flag, whole
@@ -123,7 +123,8 @@ def prepare(
         raise TypeError(f"model is {model!r:.80}; expected a model of this library, an object")
     collation = collate_fn, collate_fn_args
     call = _Call(batch_size, shuffle, tokenizer, *collation, drop_remainder, prefetch)
-    return _prepared(model, as_source(dataset), call, value_of(DataOptions, options, "prepare"))
+    asked = value_of(DataOptions, options, "prepare", names_of(_Call))
+    return _prepared(model, as_source(dataset), call, asked)
 
 
 def _prepared(model: Model, source: Indexed | Stream, call: _Call, options: DataOptions) -> Batches:

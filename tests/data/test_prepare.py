@@ -310,3 +310,5 @@ def test_T17_a_masked_lm_needs_a_mask_token():
 def test_T17_other_names_say_what_to_write():
     with pytest.raises(AttributeError, match=r"model.prepare_dataset\(dataset, ...\)"):
         _ = llama().prepare_tf_dataset
+    with pytest.raises(TypeError, match="'batchsize' .did you mean batch_size"):
+        llama().prepare_dataset(GOOD, batchsize=2)
