@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _turns import in_turn
+from _turns import in_turn, some_of
 
 import flaxmodels as fm
 from flaxmodels import params as fp
@@ -183,10 +183,16 @@ def test_vectors_in_the_place_of_tokens(name):
 # --- how it is computed ---
 
 
-@in_turn(
-    "remat", ["full", "dots_saveable"], "scan_layers", [False, True], ids=(None, ["loop", "scan"])
-)
-def test_remat_changes_the_program_and_nothing_else(scan_layers, remat):
+REMAT = {
+    f"{remat}-{'scan' if scan_layers else 'loop'}": (remat, scan_layers)
+    for remat in ("full", "dots_saveable")
+    for scan_layers in (False, True)
+}
+
+
+@some_of("how", REMAT, "dots_saveable-scan")  # "full" is in test_stack.py, a loop in test_remat.py
+def test_remat_changes_the_program_and_nothing_else(how):
+    remat, scan_layers = how
     it = golden.load("llama-causal-lm")
     model, params = it.load(scan_layers=scan_layers)
 
