@@ -13,8 +13,8 @@ from .checkpoints.build import build, described
 from .checkpoints.classes import architecture as architecture
 from .checkpoints.classes import class_for, config_class, head_class, named_class
 from .checkpoints.load import load, planned
+from .checkpoints.model_plan import PlanOptions, plan_load
 from .checkpoints.options import LOAD, ConfigKeywords, ModelFields, PlannedLoadKeywords
-from .checkpoints.plan import PlanOptions, plan_load
 from .checkpoints.request import DEFAULTS, UNSAID, Request, taken_name
 from .config.config import Config, read_config
 from .documents import config_keys

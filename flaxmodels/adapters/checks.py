@@ -6,15 +6,15 @@ from collections.abc import Collection
 
 from .. import params as fp
 from ..core.model import Model
+from ..params.adapters.adapted_weight import base_of
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import is_saved, is_targeted
 from ..params.adapters.peft.tensors import AdapterTensors
-from ..params.adapters.weight import base_of
 from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.errors import CheckpointError, quoted, some, warn
 from ..params.tree.measure import HOST_KINDS
 from ..params.tree.paths import nearest
-from .modules import OTHER, Modules, today
+from .torch_modules import OTHER, Modules, today
 
 _TOKENS = "trainable_tokens_delta"
 

@@ -12,9 +12,9 @@ from ..params.adapters.ia3 import IA3
 from ..params.adapters.lora import LoRA
 from ..params.adapters.lycoris import LoHa, LoKr
 from ..params.adapters.peft.config import PeftConfig
-from ..params.adapters.whole import Replacement, TokenRows
+from ..params.adapters.replaced_weight import Replacement, TokenRows
 from ..params.errors import CheckpointError
-from .modules import HEAD, Modules, host, of_layer
+from .torch_modules import HEAD, Modules, host, of_layer
 
 _METHODS: dict[type[Adapter], str] = {LoRA: "LORA", LoHa: "LOHA", LoKr: "LOKR", IA3: "IA3"}
 

@@ -10,7 +10,7 @@ from ..core.model import Model
 from ..hub import HubError, HubOptions, Location
 from ..params.adapters.attach import adapted_leaves
 from ..params.adapters.peft.config import CONFIG_NAME as ADAPTER_NAME
-from ..params.adapters.whole import Replacement
+from ..params.adapters.replaced_weight import Replacement
 from ..params.errors import CheckpointError
 from .folders import DEFAULT, is_adapter, named_base, open_adapter
 

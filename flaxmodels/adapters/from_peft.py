@@ -7,20 +7,20 @@ import numpy as np
 
 from .. import params as fp
 from ..core.model import Model
+from ..params.adapters.adapted_weight import AdaptedWeight, base_of
 from ..params.adapters.adapter import ALL, Adapter, Base, dense_of
-from ..params.adapters.drawing import placed
+from ..params.adapters.initial_values import placed
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import is_scaled_before, rank_of, scale_of
 from ..params.adapters.peft.tensors import AdapterTensors
-from ..params.adapters.weight import AdaptedWeight, base_of
-from ..params.adapters.whole import Replacement
+from ..params.adapters.replaced_weight import Replacement
 from ..params.errors import CheckpointError, quoted
 from ..params.formats import Tensor
 from ..params.tree.paths import nearest
 from .checks import aligned, check_places, check_saved, check_targets
 from .module_tensors import Fields, Stack
-from .modules import Modules, Piece, modules_of
 from .peft_methods import METHODS, TOKENS, token_rows
+from .torch_modules import Modules, Piece, modules_of
 
 
 def read_adapters(

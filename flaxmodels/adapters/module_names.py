@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from .. import params as fp
 from ..core.model import Model
 from ..core.template import template_of
+from ..params.tree.leaf_places import places
 from ..params.tree.naming import TORCH
-from ..params.tree.places import places
 
 _CLASSIFIERS = ("score", "classifier")
 

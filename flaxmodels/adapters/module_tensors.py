@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
+from ..params.adapters.adapted_weight import base_of
 from ..params.adapters.adapter import Base
-from ..params.adapters.drawing import Follows, placed
+from ..params.adapters.initial_values import Follows, placed
 from ..params.adapters.lora import wide_dense
-from ..params.adapters.weight import base_of
 from ..params.errors import CheckpointError, quoted
 from ..params.formats import Tensor
-from .modules import Module, Piece
+from .torch_modules import Module, Piece
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,10 @@ from ..params.adapters.ia3 import IA3
 from ..params.adapters.lora import LoRA
 from ..params.adapters.lycoris import LoHa, LoKr
 from ..params.adapters.peft.config import PeftConfig
-from ..params.adapters.whole import TokenRows
+from ..params.adapters.replaced_weight import TokenRows
 from ..params.errors import CheckpointError
 from .module_tensors import Fields, Stack
-from .modules import CONVOLUTION, HEAD, LINEAR, TABLE, Piece
+from .torch_modules import CONVOLUTION, HEAD, LINEAR, TABLE, Piece
 
 TOKENS = ("token_adapter.trainable_tokens_delta", "trainable_tokens_delta")
 

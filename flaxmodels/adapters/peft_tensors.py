@@ -12,7 +12,7 @@ from ..params.adapters.lycoris import LoHa, LoKr
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import rank_of
 from ..params.errors import CheckpointError
-from .modules import CONVOLUTION, HEAD, TABLE, Module
+from .torch_modules import CONVOLUTION, HEAD, TABLE, Module
 
 
 class Parts(NamedTuple):

@@ -12,11 +12,11 @@ from ..params.adapters.attach import get_adapters
 from ..params.adapters.bank import Bank
 from ..params.adapters.peft.config import PeftConfig
 from ..params.adapters.peft.targets import is_saved, is_targeted, rank_of
-from ..params.adapters.whole import Replacement, TokenRows
+from ..params.adapters.replaced_weight import Replacement, TokenRows
 from ..params.errors import CheckpointError
 from .default_configs import derived_config, with_ranks
-from .modules import HEAD, TABLE, Module, Modules, Piece, host, modules_of, of_layer
 from .peft_tensors import FIELDS, Parts
+from .torch_modules import HEAD, TABLE, Module, Modules, Piece, host, modules_of, of_layer
 
 _SAVED_ALONG = ("embed_tokens", "lm_head")
 """Tables that PEFT saves along with an adapter of theirs, by how `target_modules` call them."""

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from .. import sharding as fs
 from ..params.types import PyTree
-from .attention.mask import AttentionMask, token_mask
-from .attention.mask_rules import Rule
+from .attention.mask import AttentionMask, Rule, token_mask
 from .inputs import Tokens
 from .kv_cache import Cache
 from .rope.rotary import Rotation

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..calls.concrete import check_token_ids, first_outside, is_deleted, known
+from ..calls.known_values import check_token_ids, first_outside, is_deleted, known
 from ..config.config import Config
 from ..params.scalars import flag
 from ..params.types import PyTree

@@ -34,10 +34,10 @@ from ..params.host.threads import run_untraced
 from ..params.multihost import run_on_all_processes
 from ..params.process_agreement import agree
 from .build import Choose, M, build, described
+from .checkpoint_agreement import record_of_load, record_of_name
 from .loading_info import LoadingInfo
+from .model_plan import PlanOptions, plan_load
 from .offload import placed_leaves, streamed
-from .plan import PlanOptions, plan_load
-from .process_agreement import record_of_load, record_of_name
 from .quantization.leaves import config_after
 from .request import Request
 

@@ -9,8 +9,8 @@ from ..config.config import Config
 from ..core.model import Mixin
 from .load import load, load_tf
 from .loading_info import LoadingInfo
+from .model_plan import PlanOptions
 from .options import LoadKeywords, PlanKeywords
-from .plan import PlanOptions
 from .request import DEFAULTS, UNSAID, NameOrPath, Request
 
 

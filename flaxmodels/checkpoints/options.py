@@ -13,7 +13,7 @@ import jax
 from .. import params as fp
 from .. import sharding as fs
 from ..hub import HubKeywords, Words
-from ..params.save.files import SaveFunction
+from ..params.save.file_writer import SaveFunction
 from .config_fields import ConfigFields
 
 if TYPE_CHECKING:

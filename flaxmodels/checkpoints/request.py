@@ -21,8 +21,8 @@ from ..params.multihost import broadcast_from_process_0, run_on_all_processes
 from ..params.save.saveable import check_variant
 from ..params.scalars import flag
 from ..params.tree.keys import one_key
+from .model_plan import PlanOptions
 from .options import LOAD
-from .plan import PlanOptions
 
 NameOrPath = str | os.PathLike | Location
 UNSAID: Any = ...

@@ -22,8 +22,8 @@ from ..params.formats import FolderFile, is_main_file, is_weights
 from ..params.formats.checksums import MANIFEST, write_checksums
 from ..params.multihost import any_spread, run_on_all_processes
 from ..params.process_agreement import agree
-from ..params.quantized.readers.ours import config_of
-from ..params.save.files import OnFile
+from ..params.quantized.readers.flaxmodels_layout import config_of
+from ..params.save.file_writer import OnFile
 from ..params.save.packed_layouts import OURS, layout_config
 from ..params.save.packed_pieces import forms_in_file
 from ..params.save.saveable import check_variant, saveable
@@ -31,7 +31,7 @@ from ..params.save.target import checked_folder
 from ..params.save.write import retag, write_checkpoint
 from ..params.tree.select import select as select_leaves
 from ..registration import auto_names
-from .process_agreement import record_of_save
+from .checkpoint_agreement import record_of_save
 from .save_options import SaveOptions
 
 

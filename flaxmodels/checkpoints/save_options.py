@@ -9,7 +9,7 @@ import jax
 from .. import params as fp
 from ..hub import HubOptions, tokenizer_files
 from ..params.formats import FolderFile
-from ..params.save.files import SaveFunction
+from ..params.save.file_writer import SaveFunction
 from ..params.save.options import WriteOptions
 from ..params.save.packed_layouts import OURS
 from ..params.scalars import flag

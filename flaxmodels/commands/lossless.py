@@ -11,7 +11,7 @@ import numpy as np
 from .. import params as fp
 from ..checkpoints.build import build, described
 from ..checkpoints.classes import architecture
-from ..checkpoints.plan import PlanOptions, plan_load
+from ..checkpoints.model_plan import PlanOptions, plan_load
 from ..documents.json_files import CONFIG_NAME
 from ..documents.json_values import ConfigError, Json
 from ..models.base import PretrainedModel

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from .. import params as fp
-from ..calls.concrete import is_deleted
+from ..calls.known_values import is_deleted
 from ..core.model import Model
 from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.tree import resize

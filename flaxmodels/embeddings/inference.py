@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from .. import params as fp
 from .. import sharding as fs
-from ..calls.concrete import is_traced
+from ..calls.known_values import is_traced
 from ..core.model import Model
 from ..params.scalars import flag, whole
 from ..text import Tokenizer

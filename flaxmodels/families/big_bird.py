@@ -15,7 +15,7 @@ from flax import linen as nn
 from .. import blocks
 from .. import sharding as fs
 from ..blocks.inputs import as_array
-from ..calls.concrete import exceeds
+from ..calls.known_values import exceeds
 from ..core import outputs
 from ..core.inputs import Inputs
 from ..models import config_checks

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..calls.concrete import is_deleted
+from ..calls.known_values import is_deleted
 from ..config.config import Config
 from ..config.generation_config import GenerationConfig
 from ..core.model import Model

@@ -6,15 +6,15 @@ from typing import Unpack
 import jax
 import numpy as np
 
-from ..calls.concrete import is_traced
+from ..calls.known_values import is_traced
 from ..calls.signature import shows
 from ..params.types import Params
 from ..placement.leaves import is_placed
 from .arguments import check_finite, check_memory, memory_named
 from .decoding import DecodeOptions, decode
 from .decoding import GenerateOutput as GenerateOutput
+from .generation_agreement import together, wait_for
 from .passes import Passes
-from .process_agreement import together, wait_for
 from .staged import decode_in_stages
 from .task import DEFAULTS, Keywords, Task, task_of
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..blocks.inputs import as_array, is_of_numbers
-from ..calls.concrete import check_token_ids, known
+from ..calls.known_values import check_token_ids, known
 from ..params.errors import warn
 
 

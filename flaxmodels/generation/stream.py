@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import blocks
-from ..calls.concrete import is_traced
+from ..calls.known_values import is_traced
 from ..calls.signature import shows
 from ..core.model import Model
 from ..params.types import Params
 from ..placement.leaves import is_placed
 from .arguments import check_finite, check_memory, memory_named
+from .generation_agreement import check_agreement
 from .passes import Passes
-from .process_agreement import check_agreement
 from .prompts import Prompt
 from .sampling import Choice, Draw, next_token
 from .task import DEFAULTS, Keywords, Task, task_of

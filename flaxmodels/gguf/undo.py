@@ -5,7 +5,7 @@ import numpy as np
 from .. import params as fp
 from ..params.errors import quoted
 from ..params.formats import Tensor
-from ..params.quantized.moved import plus, rows_of, transposed
+from ..params.quantized.permuted import plus, rows_of, transposed
 from .keys import Keys
 
 

@@ -8,8 +8,8 @@ import jax
 from ..params.checkpoint.host_memory import least_limit
 from ..params.errors import quoted
 from ..params.sizes import format_size, parse_size
+from .device_names import DISK, HOST, Place, devices_of, one_place, text_of
 from .fetching import AHEAD
-from .places import DISK, HOST, Place, devices_of, one_place, text_of
 
 _SHARE = 0.9  # of what is free, that params may take if nobody says otherwise
 _UNKNOWN = 1 << 62

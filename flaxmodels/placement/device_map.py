@@ -8,13 +8,13 @@ from jax.sharding import Sharding, SingleDeviceSharding
 
 from ..core.model import Model
 from ..params.errors import some
+from ..params.tree.leaf_places import places
 from ..params.tree.naming import TORCH
 from ..params.tree.paths import flatten, matches, nearest
-from ..params.tree.places import places
 from .budget import Unit, assign, check_fits, limit_of, limits_for, memory_limits
+from .device_names import AUTOMATIC, DISK, HOST, Place, devices_of, one_place, place_of
 from .options import DeviceMapOptions
 from .outline import outline_of
-from .places import AUTOMATIC, DISK, HOST, Place, devices_of, one_place, place_of
 
 
 @dataclasses.dataclass(frozen=True)

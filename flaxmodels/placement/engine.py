@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import blocks
 from ..blocks.stack import Carry, places_of
-from ..calls.concrete import check_token_ids, is_traced, known
+from ..calls.known_values import check_token_ids, is_traced, known
 from ..core.model import Mixin, Model, naming_the_key
 from ..params.checkpoint.disk_leaf import DiskLeaf
 from ..params.types import PyTree
@@ -28,7 +28,7 @@ from .programs import (
     run_layer,
     used_paths,
 )
-from .rows import looked_up, tables_by_rows
+from .table_rows import looked_up, tables_by_rows
 
 Held = TypeVar("Held", blocks.KV, blocks.Cross)
 

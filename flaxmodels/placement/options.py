@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from .budget import memory_limits
-from .places import AUTOMATIC, one_place, place_of
+from .device_names import AUTOMATIC, one_place, place_of
 
 MaxMemory: TypeAlias = Mapping[Any, int | str]
 """{device, its name or number, or "cpu": bytes, or "10GiB"}."""

@@ -16,8 +16,8 @@ from ..params.tree.measure import format_table, nbytes
 from ..params.tree.paths import flatten
 from .budget import brought_of, ring_bytes
 from .device_map import DeviceMap, device_map_of
+from .device_names import DISK, HOST, Place, devices_of, text_of
 from .options import DeviceMapOptions, MaxMemory
-from .places import DISK, HOST, Place, devices_of, text_of
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..calls.concrete import first_outside, known
+from ..calls.known_values import first_outside, known
 from ..params.errors import quoted, some
 from ..params.tree.cast import DtypeLike
 from .errors import ServingError

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from ..calls.concrete import is_traced
+from ..calls.known_values import is_traced
 from ..calls.signature import take
 from ..config import unimplemented_settings
 from ..config.generation_config import GenerationConfig

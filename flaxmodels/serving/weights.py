@@ -31,9 +31,9 @@ from ..params.quantized.packed import share_of
 from ..params.quantized.readers import read_quantized
 from ..params.save.options import WriteOptions
 from ..params.save.write import write_checkpoint
+from ..params.tree.leaf_places import Part, Place, places
 from ..params.tree.naming import PATHS, TORCH
 from ..params.tree.paths import flatten_arrays
-from ..params.tree.places import Part, Place, places
 from ..params.types import PyTree
 from .arrays import Described, Spec
 from .errors import ServingError

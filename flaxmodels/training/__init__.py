@@ -2,6 +2,7 @@
 
 from .checkpoints import Checkpoints as Checkpoints
 from .compile import compile as compile
+from .compiled_steps import TrainSteps as TrainSteps
 from .finite import NonFiniteError as NonFiniteError
 from .finite import check_finite as check_finite
 from .losses import DeferredLogits as DeferredLogits
@@ -21,4 +22,3 @@ from .reports import draw_curve as draw_curve
 from .reports import flops_per_token as flops_per_token
 from .reports import peak_flops as peak_flops
 from .state import TrainState as TrainState
-from .train_steps import TrainSteps as TrainSteps

@@ -15,6 +15,7 @@ from ..params.scalars import flag, whole
 from ..params.tree.cast import DtypeLike, parse_dtype
 from ..params.tree.masks import Mask
 from .argument_checks import check_model, number, numbers
+from .compiled_steps import TrainSteps
 from .metrics import Metrics, metrics_of
 from .objective import Loss, objective_of
 from .optimizers.leaf_tests import LeafTest, decay_rule, leaf_test, settled
@@ -24,7 +25,6 @@ from .placement import Placement
 from .precision import first_scale
 from .recipe import Recipe
 from .selection import divide, of_adapters
-from .train_steps import TrainSteps
 
 if TYPE_CHECKING:
     import optax

@@ -9,7 +9,7 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding
 
 from .. import params as fp
-from ..calls.concrete import check_token_ids
+from ..calls.known_values import check_token_ids
 from ..core.model import Model
 from ..params.tree.paths import flatten_arrays, nearest
 from ..params.types import PyTree

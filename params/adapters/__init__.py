@@ -11,13 +11,13 @@ from .attach import enable_adapters as enable_adapters
 from .attach import get_adapters as get_adapters
 from .attach import set_adapters as set_adapters
 from .attach import without_adapters as without_adapters
-from .making import lora_init as lora_init
 from .merging import merge_adapters as merge_adapters
 from .merging import unmerge_adapters as unmerge_adapters
+from .new_adapters import lora_init as lora_init
 from .peft.config import PeftConfig as PeftConfig
-from .rows import choose_adapters as choose_adapters
-from .rows import put_adapter as put_adapter
-from .rows import stack_adapters as stack_adapters
+from .stacked_adapters import choose_adapters as choose_adapters
+from .stacked_adapters import put_adapter as put_adapter
+from .stacked_adapters import stack_adapters as stack_adapters
 from .training import adapter_dropout as adapter_dropout
 from .training import join_adapters as join_adapters
 from .training import split_adapters as split_adapters

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..tree.paths import flatten, nearest, unflatten
 from ..types import Params
+from .adapted_weight import AdaptedWeight
 from .adapter import Adapter, Base
-from .weight import AdaptedWeight
 
 
 def adapted(params: Params, function: Callable[[str, AdaptedWeight], Base]) -> Params:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from ..tree.weights import Shape
+from .adapted_weight import AdaptedWeight
 from .adapter import Adapter, Base, Contract, Product, along, register, wide
-from .weight import AdaptedWeight
 
 BANK = "bank"
 """The name of a bank among the adapters of a weight."""

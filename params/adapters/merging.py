@@ -12,10 +12,10 @@ from ..quantized.make import quantize_leaf
 from ..quantized.qtensor import QTensor
 from ..tree.paths import flatten, unflatten
 from ..types import Params
+from .adapted_weight import AdaptedWeight, over_layers
 from .adapter import ALL, Adapter, Base, wide
 from .attach import active_adapters, adapted_leaves, adapter_names, known_names, refuse_merged
 from .lora import wide_dense
-from .weight import AdaptedWeight, over_layers
 
 QUANTIZED = ("dequantize", "requantize")
 

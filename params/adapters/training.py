@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from ..tree.keys import one_key
 from ..tree.paths import flatten, nearest, unflatten
 from ..types import Params
+from .adapted_weight import AdaptedWeight
 from .adapter import Adapter
 from .attach import active_adapters, adapted, adapted_leaves, check_fits, known_names
-from .weight import AdaptedWeight
 
 
 def split_adapters(

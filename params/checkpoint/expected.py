@@ -8,8 +8,8 @@ from collections.abc import Container, Mapping, Sequence
 from ..errors import CheckpointError, quoted
 from ..formats import Tensor
 from ..tree.layers import spellings
+from ..tree.leaf_places import Place, constants, places
 from ..tree.naming import FLAX, PATHS, Naming, canonical
-from ..tree.places import Place, constants, places
 from ..types import Leaf
 from .match import backbone_names
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from ..errors import CheckpointError, quoted, some
 from ..formats import Source, Tensor
 from ..formats.diagnosis import of_shard
+from ..tree.leaf_places import Part
 from ..tree.naming import PLAIN, Naming
 from ..tree.paths import flatten, matches
-from ..tree.places import Part
 from ..types import PyTree
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..formats import Source, Tensor
 from ..quantized.packed import share_of
+from ..tree.leaf_places import Place
 from ..tree.naming import FLAX, PATHS, PLAIN, TF, Naming
 from ..tree.paths import flatten, matches
-from ..tree.places import Place
 from ..types import Leaf, PyTree
 from .expected import Expected, expected_of
 from .match import Match, Mismatch, Piece

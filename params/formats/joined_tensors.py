@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..host.copies import as_integers
-from ..tree.places import Part
+from ..tree.leaf_places import Part
 from .source import Bounds, Tensor
 
 _BLOCK = 4 << 20  # bytes read at once with what lies between short runs

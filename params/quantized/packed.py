@@ -13,9 +13,9 @@ from ..formats.files import Span
 from ..formats.joined_tensors import part_of
 from ..formats.source import Bounds, LayerTensor, Tensor
 from ..host.copies import copy
-from ..tree.places import Part
+from ..tree.leaf_places import Part
 from .codes import codes_of
-from .lazy import Checked, Scales, check_order, misfit, taken
+from .lazy_tensors import Checked, Scales, check_order, misfit, taken
 from .qtensor import FIELDS, Form, QTensor, misfits, swapped
 
 _PIECE = 1 << 18  # numbers that are decoded at once: their temporaries stay in the cache

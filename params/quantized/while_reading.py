@@ -19,9 +19,9 @@ from ..formats.source import Bounds, Tensor
 from ..host.copies import Scratch, copy
 from ..host.kernels import compiles, on_cpu
 from .codes import codes_of, pack
-from .lazy import Computed, misfit
+from .lazy_tensors import Computed, misfit
 from .make import encode, quantize
-from .nested import nested, run_of
+from .nested_scales import nested, run_of
 from .packed import PackedTensor, packed_tensor
 from .qtensor import Form, swapped
 

@@ -13,8 +13,8 @@ from ..formats.bounds import chunks, holds, moved, of_index, shape_of
 from ..host.copies import copy, empty
 from ..host.threads import unwatched
 from ..multihost import gather, is_spread, join
+from ..tree.leaf_places import Place
 from ..tree.measure import HOST_KINDS
-from ..tree.places import Place
 from ..types import Concrete
 
 CHUNK = 8 << 20

@@ -13,7 +13,7 @@ from ..sizes import parse_size
 from ..tree.masks import Mask
 from ..tree.naming import FLAX, PATHS, TORCH
 from .encode import Parts, msgpack_parts, safetensors_parts
-from .files import SaveFunction
+from .file_writer import SaveFunction
 from .packed_layouts import OURS, check_method
 from .saveable import check_variant
 from .tensor_specs import TensorSpec

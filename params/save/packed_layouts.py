@@ -11,9 +11,9 @@ from ..multihost import any_spread
 from ..quantized.qtensor import Form, QTensor
 from ..quantized.writers import bitsandbytes, fp8
 from ..strict_json import Json
+from ..tree.leaf_places import Place, places
 from ..tree.naming import TORCH, Naming
 from ..tree.paths import flatten, unflatten
-from ..tree.places import Place, places
 from ..types import Concrete, PyTree
 from .leaf_pieces import LeafPiece, by_tensor, read_tensor
 from .packed_pieces import array_pieces

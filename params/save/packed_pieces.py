@@ -7,9 +7,9 @@ from ..errors import CheckpointError
 from ..quantized.codes import codes_of
 from ..quantized.packed import FIELDS
 from ..quantized.qtensor import Form, QTensor, check
+from ..tree.leaf_places import Part, Place, places
 from ..tree.naming import Naming
 from ..tree.paths import flatten
-from ..tree.places import Part, Place, places
 from ..types import PyTree
 from .leaf_pieces import LeafPiece
 

@@ -11,9 +11,9 @@ import numpy as np
 from ..errors import CheckpointError, some, warn
 from ..multihost import is_spread
 from ..quantized.qtensor import QTensor
+from ..tree.leaf_places import Place, constants, flax_name, places
 from ..tree.naming import FLAX, TF, TORCH, Naming
 from ..tree.paths import flatten, natural
-from ..tree.places import Place, constants, flax_name, places
 from ..types import Concrete, Leaf, PyTree
 from .leaf_pieces import LeafPiece, Saved, array_of, by_tensor, read_tensor
 from .packed_layouts import OURS, layout_pieces

@@ -20,11 +20,11 @@ from ..tree.naming import PATHS, PLAIN, Naming
 from ..tree.paths import flatten, unflatten
 from ..tree.select import select as select_leaves
 from ..types import PyTree
-from .files import Attempts, OnFile, disk_errors, write_file
+from .file_writer import Attempts, OnFile, disk_errors, write_file
 from .options import WRITTEN, WriteOptions, written
 from .saveable import saveable
+from .several_processes import strangers, told, write_together
 from .tensor_specs import TensorSpec, plan_shards, tensor_specs
-from .together import strangers, told, write_together
 
 
 def write_checkpoint(
@@ -40,8 +40,8 @@ def write_checkpoint(
     """Writes weights, and an index if there are several files, into an empty folder.
 
     Where leaves are spread over the devices of several processes, each writes the bytes that its
-    own devices hold, into the one's folder (`params/save/together.py`): every process must call
-    it, and all but one with `folder=None`.
+    own devices hold, into the one's folder (`params/save/several_processes.py`): every process must
+    call it, and all but one with `folder=None`.
 
     Args:
         folder: None takes part; another process gives one.

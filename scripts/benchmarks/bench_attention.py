@@ -18,7 +18,7 @@ import numpy as np
 
 from flaxmodels.blocks import AttentionMask, Causal, Rule, Window
 from flaxmodels.blocks.attention.blocked import blocked
-from flaxmodels.blocks.attention.formula import Scoring
+from flaxmodels.blocks.attention.eager_attention import Scoring
 from flaxmodels.blocks.attention.fused import fused
 
 HEADS, KV_HEADS, WIDTH = 8, 4, 64

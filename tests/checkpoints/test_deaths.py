@@ -20,7 +20,7 @@ PROGRAM = """
 import signal
 import flaxmodels.checkpoints.save as saving
 import flaxmodels.params.multihost as multihost
-import flaxmodels.params.save.together as together
+import flaxmodels.params.save.several_processes as together
 import flaxmodels.params.save.write as write
 from flaxmodels.params.formats.source import Tensor
 stage, victim, folder, source = given

@@ -40,10 +40,10 @@ WHOLE_ROWS = {"fsdp": "down_proj", "tensor": "up_proj", "sequence": "down_proj"}
 
 PROGRAM = """
 import hashlib, warnings
-import flaxmodels.checkpoints.plan as planning
+import flaxmodels.checkpoints.model_plan as planning
 import flaxmodels.params.checkpoint.make_plan as plans
 import flaxmodels.params.save.blocks as blocks
-import flaxmodels.params.save.together as together
+import flaxmodels.params.save.several_processes as together
 from flaxmodels.params.formats.files import File
 source, folder, places = given[0], given[1], json.loads(given[2])
 join()

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.checkpoints import plan as planning
+from flaxmodels.checkpoints import model_plan as planning
 from flaxmodels.commands.lossless import account
 from flaxmodels.params.checkpoint import make_plan as plans
 from flaxmodels.params.checkpoint.device.routes import Limits

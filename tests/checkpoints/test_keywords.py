@@ -15,7 +15,7 @@ from flaxmodels.calls.keyword_table import KEYWORDS, NOTES
 from flaxmodels.calls.signature import names_of
 from flaxmodels.checkpoints import options
 from flaxmodels.checkpoints.config_fields import ConfigFields
-from flaxmodels.checkpoints.plan import PlanOptions
+from flaxmodels.checkpoints.model_plan import PlanOptions
 from flaxmodels.checkpoints.publishing.model_card import CardInfo
 from flaxmodels.checkpoints.publishing.push import PUSH_DEFAULTS, PushOptions
 from flaxmodels.checkpoints.request import DEFAULTS, Request, WeightChoice

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 import flaxmodels as fm
 from flaxmodels import params as fp
+from flaxmodels.params.tree.leaf_places import places
 from flaxmodels.params.tree.naming import TORCH
-from flaxmodels.params.tree.places import places
 
 
 def names(prefix: str = "") -> list[str]:

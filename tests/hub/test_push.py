@@ -18,7 +18,7 @@ import flaxmodels as fm
 from flaxmodels import hub
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.checkpoints.publishing import release as releasing
+from flaxmodels.checkpoints.publishing import push_commit as releasing
 from flaxmodels.checkpoints.publishing.push import upload
 from flaxmodels.commands.cli import main
 from flaxmodels.hub import upload as push_module

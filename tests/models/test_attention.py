@@ -22,7 +22,7 @@ from flaxmodels.blocks import (
 )
 from flaxmodels.blocks.attention.alibi import alibi_slopes
 from flaxmodels.blocks.attention.blocked import _visits, blocked, is_long
-from flaxmodels.blocks.attention.formula import Scoring, formula
+from flaxmodels.blocks.attention.eager_attention import Scoring, formula
 
 rng = np.random.default_rng(0)
 
@@ -431,8 +431,12 @@ def test_long_inputs_and_short_ones_agree(monkeypatch):
     for asked in ASKED.values():
         short, _ = blocks.attend(q, k, v, mask, scale=0.3, **asked)
         with monkeypatch.context() as patch:
-            patch.setattr("flaxmodels.blocks.attention.paths.is_long", lambda *_: True)
-            patch.setattr("flaxmodels.blocks.attention.paths.blocked", in_few_blocks)
+            patch.setattr(
+                "flaxmodels.blocks.attention.dot_product_attention.is_long", lambda *_: True
+            )
+            patch.setattr(
+                "flaxmodels.blocks.attention.dot_product_attention.blocked", in_few_blocks
+            )
             long, _ = blocks.attend(q, k, v, mask, scale=0.3, **asked)
             for how in ({"implementation": "eager"}, {"need_weights": True}):
                 plain = functools.partial(blocks.attend, scale=0.3, **how, **asked)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxmodels.calls.concrete import check_token_ids, is_traced, known
+from flaxmodels.calls.known_values import check_token_ids, is_traced, known
 
 V = 10
 

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 import flaxmodels as fm
 from flaxmodels import blocks
 from flaxmodels import sharding as fs
-from flaxmodels.blocks.attention import blocked, paths
+from flaxmodels.blocks.attention import blocked, dot_product_attention
 from flaxmodels.blocks.attention.over_length import attend_over_length
 
 RULES = (("length", "context"), *fs.DEFAULT_RULES)
@@ -131,8 +131,10 @@ def test_attention_in_any_order_is_that_of_one_device(case, monkeypatch):
     """Computed outside of `jit`, in blocks where there may be; tokens are in dual chunks."""
     (q, k, v), mask, more = attention(case)
     want, want_weights = blocks.attend(q, k, v, mask, scale=0.3, **more)
-    monkeypatch.setattr(paths, "is_long", lambda queries, keys: True)
-    monkeypatch.setattr(paths, "blocked", functools.partial(blocked.blocked, block=(4, 8)))
+    monkeypatch.setattr(dot_product_attention, "is_long", lambda queries, keys: True)
+    monkeypatch.setattr(
+        dot_product_attention, "blocked", functools.partial(blocked.blocked, block=(4, 8))
+    )
     order, places = fs.dual_chunk_order(T, 2), np.arange(k.shape[1])
     mask = mask._replace(queries=jnp.asarray(order))
     if k.shape[1] == T:

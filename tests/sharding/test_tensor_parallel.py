@@ -13,7 +13,7 @@ from flax import linen as nn
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
-from flaxmodels.checkpoints.plan import PlanOptions
+from flaxmodels.checkpoints.model_plan import PlanOptions
 from flaxmodels.core.model import Model
 
 CONFIG = tiny_llama(vocab_size=32, num_attention_heads=8, max_position_embeddings=16)

@@ -19,7 +19,7 @@ from flaxmodels import training
 from flaxmodels.core.outputs import LogitsOutput
 from flaxmodels.training.precision import LossScale
 from flaxmodels.training.recipe import split_batch
-from flaxmodels.training.steps import clipped, global_norm
+from flaxmodels.training.step_functions import clipped, global_norm
 
 ROWS, LENGTH = 8, 12
 CONFIG = tiny_llama(num_hidden_layers=1, intermediate_size=16)  # one shape of kernels

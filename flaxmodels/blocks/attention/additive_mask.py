@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from ...params.tree.cast import parse_dtype
 from ..inputs import as_numbers
-from .mask_rules import Causal
+from .mask import Causal
 
 
 def extended_attention_mask(

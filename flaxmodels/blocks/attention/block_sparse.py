@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .formula import Scoring, formula
+from .eager_attention import Scoring, formula
 
 
 def block_sparse(

@@ -15,9 +15,8 @@ import numpy as np
 
 from ... import sharding as fs
 from ...params.types import Concrete
-from .formula import Scoring, grouped
-from .mask import AttentionMask
-from .mask_rules import Reach
+from .eager_attention import Scoring, grouped
+from .mask import AttentionMask, Reach
 
 BLOCK = (128, 512)
 """Queries and keys of a block."""

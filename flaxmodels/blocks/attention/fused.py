@@ -10,9 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from .formula import Scoring
-from .mask import AttentionMask
-from .mask_rules import Both, Causal, Window
+from .eager_attention import Scoring
+from .mask import AttentionMask, Both, Causal, Window
 
 
 def fused(

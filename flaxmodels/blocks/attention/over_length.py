@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from ... import sharding as fs
+from .dot_product_attention import attend
 from .mask import AttentionMask
-from .paths import attend
 
 Axes = tuple[str, ...]
 Each = TypeVar("Each", jax.Array, PartitionSpec)

@@ -7,7 +7,7 @@ import numpy as np
 from flax import linen as nn
 
 from ... import sharding as fs
-from ...params.adapters.weight import AdaptedWeight
+from ...params.adapters.adapted_weight import AdaptedWeight
 from ...params.quantized.qtensor import QTensor
 from ...params.tree.weights import Weight
 from ..inputs import Tokens

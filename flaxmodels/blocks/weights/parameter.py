@@ -7,7 +7,7 @@ from flax import linen as nn
 from flax.core import meta
 
 from ... import sharding as fs
-from ...calls.concrete import is_deleted
+from ...calls.known_values import is_deleted
 from ...params.quantized.qtensor import QTensor, check
 from ...params.tree.weights import Weight
 from ...sharding.axes import described

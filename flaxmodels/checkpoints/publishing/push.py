@@ -29,7 +29,7 @@ from ..options import PushFolderKeywords, PushKeywords, SaveAndPushKeywords
 from ..save import is_of_adapters, save, write_side_files, write_weights
 from ..save_options import SaveOptions
 from .model_card import CardInfo
-from .release import PushOptions, release
+from .push_commit import PushOptions, release
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo

@@ -13,16 +13,16 @@ from ...documents.json_values import Json, thaw
 from ...params.checkpoint.load_plan import LoadPlan
 from ...params.checkpoint.match import Match, Piece, backbone_names
 from ...params.formats.joined_tensors import part_of
-from ...params.quantized.lazy import Computed
-from ...params.quantized.moved import transposed
+from ...params.quantized.lazy_tensors import Computed
 from ...params.quantized.packed import PackedTensor
+from ...params.quantized.permuted import transposed
 from ...params.quantized.qtensor import Form
 from ...params.quantized.readers import check_read, read_quantized
-from ...params.quantized.readers.ours import config_of
+from ...params.quantized.readers.flaxmodels_layout import config_of
 from ...params.quantized.while_reading import quantized
 from ...params.tree.layers import EXPERTS, LAYERS
+from ...params.tree.leaf_places import Part
 from ...params.tree.paths import matches
-from ...params.tree.places import Part
 from .recipe import Recipe
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ... import params as fp
 from ...params.errors import warn
 from ...params.quantized.make import SCHEMES, form_of
-from ...params.quantized.nested import BLOCK
+from ...params.quantized.nested_scales import BLOCK
 from ...params.quantized.qtensor import Form
 from ...params.scalars import flag
 from ...params.tree.masks import Mask, as_mask

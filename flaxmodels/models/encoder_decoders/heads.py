@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from ... import blocks
-from ...calls.concrete import known
+from ...calls.known_values import known
 from ...core import outputs
 from ..decoder import Decoder
 from ..task_heads import TaskHead

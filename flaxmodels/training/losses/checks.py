@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...calls.concrete import known
+from ...calls.known_values import known
 from ...core.head_kinds import KINDS, Kind
 from ...core.model import Model
 from ..argument_checks import one_of

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ...calls.concrete import known
+from ...calls.known_values import known
 from ...params.scalars import whole
 from ..argument_checks import one_of
 from .checks import REDUCTIONS

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from ...calls.concrete import known
+from ...calls.known_values import known
 from ...core.head_kinds import Target
 from ...core.model import Model
 from ...core.outputs import ModelOutput

@@ -7,7 +7,7 @@ from jax.tree_util import PyTreeDef
 
 from ... import blocks
 from ...core.deferred import DeferredLogits
-from ...params.adapters.weight import AdaptedWeight
+from ...params.adapters.adapted_weight import AdaptedWeight
 from ...params.tree.weights import Weight
 
 

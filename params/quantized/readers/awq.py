@@ -20,12 +20,12 @@ from ...formats import Source, Tensor
 from ...formats.source import Bounds
 from ...strict_json import Json
 from ..codes import pack
-from ..lazy import Computed, Scales, misfit
-from ..moved import transposed
+from ..lazy_tensors import Computed, Scales, misfit
 from ..packed import PackedTensor, packed_tensor
+from ..permuted import transposed
 from ..qtensor import Form
+from .int32_words import check, needed, with_weights
 from .settings import Settings
-from .words import check, needed, with_weights
 
 _PARTS = ("qweight", "qzeros", "scales")
 _SHIFTS = 4 * np.array([0, 4, 1, 5, 2, 6, 3, 7], np.uint32)

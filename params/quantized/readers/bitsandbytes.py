@@ -25,11 +25,11 @@ from ...errors import quoted, warn
 from ...formats import Source, Tensor
 from ...formats.source import Bounds
 from ...strict_json import Json
-from ...tree.places import Part
+from ...tree.leaf_places import Part
 from ..codes import CODEBOOKS, unpack
-from ..lazy import Computed, absent, misfit, viewed
+from ..lazy_tensors import Computed, absent, misfit, viewed
 from ..make import INVERSE_127
-from ..nested import run_of
+from ..nested_scales import run_of
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
 from .quant_state import DTYPES, QuantState, read_state

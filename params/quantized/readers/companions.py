@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import CheckpointError, quoted, some
 from ...formats.source import Source, Tensor
-from ..lazy import misfit, viewed
+from ..lazy_tensors import misfit, viewed
 
 FP8 = {
     jnp.dtype(jnp.float8_e4m3fn): "float8_e4m3fn",

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from ...errors import CheckpointError, quoted, warn
 from ...formats.source import Source, Tensor
 from ...strict_json import Json
-from ..lazy import absent, misfit
+from ..lazy_tensors import absent, misfit
 from .companions import logical_dtype, plain_dtype, rewritten
 from .compressed_weights import PARTS, weight_of
 from .schemes import Schemes

@@ -10,12 +10,12 @@ import numpy as np
 from ...errors import CheckpointError, quoted
 from ...formats.source import ArrayTensor, Bounds, Tensor
 from ..codes import codes_of, pack
-from ..lazy import Checked, Computed, Scales, absent, misfit, viewed
+from ..lazy_tensors import Checked, Computed, Scales, absent, misfit, viewed
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
 from .companions import FP8, arranged, as_scales
+from .int32_words import bytes_of, check_groups, unpacked
 from .schemes import MXFP4, MXFP8, NVFP4, PACKED, Scheme
-from .words import bytes_of, check_groups, unpacked
 
 PARTS = (
     *("weight", "weight_packed", "weight_scale", "weight_zero_point", "weight_shape"),

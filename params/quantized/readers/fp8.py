@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import quoted
 from ...formats.source import Source, Tensor
 from ...strict_json import Json
-from ..lazy import Scales, absent, misfit, viewed
+from ..lazy_tensors import Scales, absent, misfit, viewed
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
 from .companions import E8M0, FP8, arranged, as_scales, logical_dtype, plain_dtype, rewritten

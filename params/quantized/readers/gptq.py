@@ -25,12 +25,12 @@ from ...formats import Source, Tensor
 from ...formats.source import Bounds
 from ...strict_json import Json
 from ..codes import codes_of, pack, unpack
-from ..lazy import Computed, Scales, misfit
-from ..moved import transposed
+from ..lazy_tensors import Computed, Scales, misfit
 from ..packed import PackedTensor, packed_tensor
+from ..permuted import transposed
 from ..qtensor import Form
+from .int32_words import bytes_of, check, check_groups, needed, unpacked, with_weights
 from .settings import Settings
-from .words import bytes_of, check, check_groups, needed, unpacked, with_weights
 
 _BITS = (2, 3, 4, 8)
 # What makes a stored zero of version 1 one more. It is added to words, as gptqmodel subtracts it:

@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import quoted
 from ...formats.source import Source, Tensor
 from ...strict_json import Json
-from ..lazy import absent, misfit
+from ..lazy_tensors import absent, misfit
 from ..packed import packed_tensor
 from ..qtensor import Form
 from .companions import arranged, plain_dtype, rewritten

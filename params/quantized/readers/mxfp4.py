@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import quoted
 from ...formats.source import Source, Tensor
 from ...strict_json import Json
-from ..lazy import absent, misfit, viewed
+from ..lazy_tensors import absent, misfit, viewed
 from ..packed import PackedTensor, packed_tensor
 from ..qtensor import Form
 from .companions import E8M0, plain_dtype, rewritten

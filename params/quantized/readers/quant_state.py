@@ -11,7 +11,7 @@ import numpy as np
 from ... import strict_json
 from ...errors import quoted
 from ...formats import Tensor
-from ..lazy import misfit
+from ..lazy_tensors import misfit
 
 DTYPES = {name: jnp.dtype(name) for name in ("float32", "float16", "bfloat16")}
 """The dtypes that a weight may have been of."""

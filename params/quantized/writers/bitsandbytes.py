@@ -12,7 +12,7 @@ import numpy as np
 from ...strict_json import Json
 from ...types import Concrete
 from ..codes import CODEBOOKS
-from ..nested import BLOCK
+from ..nested_scales import BLOCK
 from ..qtensor import Form, QTensor, in_float32
 
 _BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)

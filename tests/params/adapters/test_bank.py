@@ -9,7 +9,7 @@ import pytest
 from _adapted import DORA, IA3, IDS, LORA, TABLE, Model, adapted, base, run, stacked
 
 from flaxmodels import params as fp
-from flaxmodels.params.adapters import rows
+from flaxmodels.params.adapters import stacked_adapters
 
 NAMES = ("dora", "ia3", "lora", "table")
 CHOICE = ["table", None, "dora", "ia3"]
@@ -64,7 +64,7 @@ def test_another_takes_a_place_and_nothing_is_compiled_again(alone, scan):
     assert program._cache_size() == 1
     again = adapted({**LORA, "r": 1, "lora_alpha": 5}, "other", 8)
     more = fp.get_adapters(stacked(again) if scan else again, "other")
-    made: Any = rows._stacked_arrays
+    made: Any = stacked_adapters._stacked_arrays
     compiled = made._cache_size()
     changed = fp.put_adapter(changed, 2, more)
     assert made._cache_size() == compiled

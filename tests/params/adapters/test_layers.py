@@ -19,7 +19,7 @@ from flaxmodels.params.adapters.adapter import Adapter
 from flaxmodels.params.adapters.ia3 import IA3
 from flaxmodels.params.adapters.lora import LoRA
 from flaxmodels.params.adapters.lycoris import LoHa, LoKr
-from flaxmodels.params.adapters.whole import TokenRows
+from flaxmodels.params.adapters.replaced_weight import TokenRows
 
 GOLDENS = Path(__file__).parents[2] / "goldens" / "adapters.safetensors"
 IN, OUT, ROWS, WINDOW = 12, 8, 10, 3

@@ -25,8 +25,8 @@ from jax.sharding import PartitionSpec as P
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.checkpoints import model_plan as planning
 from flaxmodels.checkpoints import offload
-from flaxmodels.checkpoints import plan as planning
 from flaxmodels.params.checkpoint import make_plan as plans
 from flaxmodels.params.checkpoint.device import programs, ring, routes
 from flaxmodels.params.checkpoint.device.routes import RING, SLABS, Limits

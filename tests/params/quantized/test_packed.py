@@ -10,12 +10,12 @@ import pytest
 from flaxmodels import params as fp
 from flaxmodels.params.formats.source import ArrayTensor, Source
 from flaxmodels.params.quantized.codes import codes_of, pack
-from flaxmodels.params.quantized.lazy import Scales, viewed
+from flaxmodels.params.quantized.lazy_tensors import Scales, viewed
 from flaxmodels.params.quantized.packed import PackedTensor, layer_of, packed_tensor, share_of
 from flaxmodels.params.quantized.qtensor import Form, QTensor
 from flaxmodels.params.quantized.readers import check_read, read_quantized
+from flaxmodels.params.tree.leaf_places import Part
 from flaxmodels.params.tree.naming import TORCH
-from flaxmodels.params.tree.places import Part
 
 RNG = np.random.default_rng(0)
 BLOCKS = [(1, 8), (8, 1), (-1, -1), (16, 16), (1, -1)]

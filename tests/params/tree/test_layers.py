@@ -10,8 +10,8 @@ import pytest
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
 from flaxmodels.params.tree.layers import layer_paths, layers_of, list_paths, spellings
+from flaxmodels.params.tree.leaf_places import places
 from flaxmodels.params.tree.naming import FLAX, PATHS, TORCH
-from flaxmodels.params.tree.places import places
 
 MOE = fp.Naming(stacks=("layers", "block"), experts=("experts",), heads=("norms",))
 

@@ -12,9 +12,9 @@ from flaxmodels import sharding as fs
 from flaxmodels.commands.inspect import leaves_of, table
 from flaxmodels.params.checkpoint.match import check_backbone
 from flaxmodels.params.checkpoint.reconcile import reconcile
+from flaxmodels.params.tree.leaf_places import places
 from flaxmodels.params.tree.naming import FLAX, TORCH, canonical
 from flaxmodels.params.tree.paths import natural
-from flaxmodels.params.tree.places import places
 
 PLAIN = fp.Naming()
 GPT2 = fp.Naming(

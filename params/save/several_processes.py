@@ -25,7 +25,7 @@ from ..multihost import broadcast, exchange, named, run_on_all_processes
 from .blocks import Block
 from .encode import Parts
 from .file_layout import FileLayout
-from .files import Attempts, OnFile, check_room, disk_errors
+from .file_writer import Attempts, OnFile, check_room, disk_errors
 
 _MARK = 32  # bytes of a probe that each process writes, less than any disk's block
 _LEAST = 1 << 12  # bytes that are sent at once, in powers of two: few programs

@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import quoted
 from ...formats import Source, Tensor
 from ..codes import codes_of, unpack
-from ..lazy import absent, misfit
+from ..lazy_tensors import absent, misfit
 from ..packed import PackedTensor
 
 Parts = Mapping[str, Tensor | None]

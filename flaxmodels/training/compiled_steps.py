@@ -1,4 +1,4 @@
-"""Compiled steps: programs of the functions of `steps`, for states on one device or a mesh."""
+"""Compiled steps: programs of `step_functions`, for states on one device or a mesh."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from ..params.scalars import flag
 from ..params.tree.keys import one_key
 from ..params.tree.paths import flatten_arrays
 from ..params.types import PyTree
-from . import step_inputs, steps
+from . import step_functions, step_inputs
 from .accumulate import rows_of
 from .placement import Placement, put_batch
 from .precision import LossScale
@@ -94,7 +94,9 @@ class TrainSteps:
             state = jax.device_put(state, jax.tree.leaves(trained)[0].sharding)
         return state.replace(frozen=frozen)
 
-    def train_step(self, state: TrainState, batch: Given) -> tuple[TrainState, steps.Values]:
+    def train_step(
+        self, state: TrainState, batch: Given
+    ) -> tuple[TrainState, step_functions.Values]:
         """Makes one update -> (state, metrics), or K with `steps_per_execution`.
 
         The state is donated: its arrays, but for `frozen`, are gone afterwards. Metrics are float32
@@ -113,7 +115,7 @@ class TrainSteps:
         new, values = self._run(program, state.replace(frozen={}), state.frozen, batch)
         return new.replace(frozen=state.frozen), values
 
-    def test_step(self, state: TrainState, batch: Given) -> steps.Values:
+    def test_step(self, state: TrainState, batch: Given) -> step_functions.Values:
         """Computes "loss", "count" and the metrics of a batch without dropout. A mean over several
         batches weighs each by its "count"."""
         step_inputs.check_state(state, self.mesh)
@@ -220,9 +222,9 @@ class TrainSteps:
                 self._check_own(state)
                 made = self._training(state)
             elif kind == "test":
-                made = jax.jit(functools.partial(steps.test_step, self.recipe), **whole)
+                made = jax.jit(functools.partial(step_functions.test_step, self.recipe), **whole)
             else:
-                made = jax.jit(functools.partial(steps.predict_step, self.recipe))
+                made = jax.jit(functools.partial(step_functions.predict_step, self.recipe))
             self._programs[key] = made
         return self._programs[key]
 
@@ -239,17 +241,21 @@ class TrainSteps:
     def _training(self, state: TrainState) -> jax.stages.Wrapped:
         recipe, placement = self.recipe, self.placement
         options: dict[str, PyTree] = {}
-        function = steps.train_step if self.steps_per_execution == 1 else steps.train_steps
-        where = steps.Where()
+        function = (
+            step_functions.train_step
+            if self.steps_per_execution == 1
+            else step_functions.train_steps
+        )
+        where = step_functions.Where()
         if placement is not None:
             all_of = placement.of_state(state)
             updates = placement.followed(state.trained, state.trained, all_of.trained)
-            where = steps.Where(all_of.trained, updates)
+            where = step_functions.Where(all_of.trained, updates)
             options["out_shardings"] = (all_of.replace(frozen={}), placement.everywhere)
 
         def train_step(
             changing: TrainState, frozen: fp.Params, batch: Given
-        ) -> tuple[TrainState, steps.Values]:
+        ) -> tuple[TrainState, step_functions.Values]:
             new, values = function(recipe, changing.replace(frozen=frozen), batch, where)
             return new.replace(frozen={}), values
 

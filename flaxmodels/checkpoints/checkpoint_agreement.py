@@ -12,7 +12,7 @@ from ..hub import Location
 from ..params.checkpoint.load_plan import LoadPlan
 from ..params.process_agreement import digest
 from ..params.sizes import format_size
-from .plan import PlanOptions
+from .model_plan import PlanOptions
 from .request import NameOrPath
 
 

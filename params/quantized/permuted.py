@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 
 from ..formats.source import Bounds, Tensor
-from .lazy import Computed
+from .lazy_tensors import Computed
 from .packed import PackedTensor
 
 _APART = 4  # times as many rows as are wanted may be read at once

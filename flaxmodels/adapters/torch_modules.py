@@ -13,8 +13,8 @@ from ..core.model import Model
 from ..core.template import template_of
 from ..params.adapters.adapter import ALL, LOOKUP, PRODUCT, Adapter
 from ..params.multihost import gather, is_spread
+from ..params.tree.leaf_places import Place, places
 from ..params.tree.naming import TORCH
-from ..params.tree.places import Place, places
 from ..params.types import Leaf
 
 LINEAR, TABLE, HEAD, CONVOLUTION, OTHER = "linear", "table", "head", "convolution", "other"

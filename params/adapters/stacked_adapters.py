@@ -12,12 +12,12 @@ from jax.core import Tracer
 
 from ..tree.weights import Shape
 from ..types import Params
+from .adapted_weight import AdaptedWeight, over_layers
 from .adapter import Adapter, Base, along, wide
 from .attach import adapted, adapted_leaves, adapter_names, known_names, refuse_merged
 from .bank import BANK, FACTORS, FIELDS, Bank, bank_of
 from .ia3 import IA3
 from .lora import LoRA, wide_dense
-from .weight import AdaptedWeight, over_layers
 
 Choice: TypeAlias = int | str | None | Sequence[int | str | None] | jax.Array | np.ndarray
 

@@ -13,16 +13,16 @@ from ..tree.keys import one_key
 from ..tree.layers import apart
 from ..tree.paths import flatten
 from ..types import Params
+from .adapted_weight import base_of, over_layers
 from .adapter import ALL, LOOKUP, Adapter, Base
 from .attach import attach
-from .drawing import Drawing, Place, Start
 from .ia3 import IA3
+from .initial_values import Drawing, Place, Start
 from .lora import LoRA, wide_dense
 from .lycoris import LoHa
 from .peft import targets
 from .peft.config import PeftConfig
-from .weight import base_of, over_layers
-from .whole import Replacement, TokenRows
+from .replaced_weight import Replacement, TokenRows
 
 Names: TypeAlias = Mapping[str, str | Sequence[str]]
 """{path of a leaf: the name of its module; those of the layers' if it is of stacked ones}."""

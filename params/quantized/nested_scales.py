@@ -11,7 +11,7 @@ import threading
 import numpy as np
 
 from ..formats.source import Bounds, Tensor
-from .lazy import Computed
+from .lazy_tensors import Computed
 from .make import encode
 from .packed import PackedTensor, packed_tensor
 from .qtensor import Form

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from .blocked import blocked, is_long
-from .formula import Scoring, formula
+from .eager_attention import Scoring, formula
 from .fused import fused
 from .mask import AttentionMask
 
