@@ -93,7 +93,9 @@ class Saver:
         """Params that are `value` everywhere, in several shards, with a config that says it too."""
         config = self.model.config.replace(prefix=value) if self.is_one_step else self.model.config
         model = self.model.clone(config=config)
-        how = {"max_shard_size": "10KB", "is_main_process": True, "progress": False} | self.how
+        how = {"is_main_process": True, "progress": False} | self.how
+        if self.how.get("format") != "orbax":
+            how["max_shard_size"] = "10KB"
         model.save_pretrained(self.params(value), self.folder, **how)
 
     def found(self) -> int:
