@@ -61,10 +61,9 @@ class Chats(Vocabulary):
         """
         if not isinstance(continue_final_message, str):
             flag("continue_final_message", continue_final_message)
-        begins = add_generation_prompt
-        begins = (
-            not continue_final_message if begins is None else flag("add_generation_prompt", begins)
-        )
+        begins = not continue_final_message
+        if add_generation_prompt is not None:
+            begins = flag("add_generation_prompt", add_generation_prompt)
         check_call(messages, template, {"tools": tools, "documents": documents}, variables)
         if begins and continue_final_message:
             raise ValueError(

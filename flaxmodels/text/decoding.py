@@ -57,12 +57,9 @@ class Decodes(Vocabulary):
         skip = flag("skip_special_tokens", skip_special_tokens)
         with self._speaking("decoded"):
             text = self._pipeline.decode(numbers, skip_special_tokens=skip)
-        clean = clean_up_tokenization_spaces
-        clean = (
-            self._settings.clean_up
-            if clean is None
-            else flag("clean_up_tokenization_spaces", clean)
-        )
+        clean = self._settings.clean_up
+        if clean_up_tokenization_spaces is not None:
+            clean = flag("clean_up_tokenization_spaces", clean_up_tokenization_spaces)
         is_bpe = type(self._pipeline.model).__name__ == "BPE"
         if clean and not is_bpe:
             for spaced, joined in _CLEANED:

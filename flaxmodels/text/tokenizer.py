@@ -228,11 +228,8 @@ class Tokenizer(Speaks, Chats, Decodes):
         return encodings
 
     def _pad(self, rows: list[list[int]], length: int) -> int:
-        """Returns the id that pads rows to a length.
-
-        Raises:
-            ValueError: it is needed, and there is none.
-        """
+        """Returns the id that pads rows to a length; raises `ValueError` where one is needed, and
+        there is none."""
         if self.pad_token_id is None and any(len(row) < length for row in rows):
             raise ValueError(
                 "rows are to be padded, and the tokenizer has no padding token: load it with "

@@ -50,8 +50,4 @@ M2M_100 = tuple(
     """.split()
 )
 
-WMT_21 = tuple(
-    """
-    en ha is ja cs ru zh de
-    """.split()
-)
+WMT_21 = tuple("en ha is ja cs ru zh de".split())

@@ -81,10 +81,7 @@ class Languages:
         return dataclasses.replace(self, source=source or self.source, target=target or self.target)
 
     def check_mark(self, text: str) -> None:
-        """Refuses a text that begins with a mark, as Marian's do, of a language that is not there.
-
-        Raises:
-            ValueError: as `token`.
-        """
+        """Raises as `token` for a text that begins with a mark, as Marian's do, of a language that
+        is not there."""
         if self.form.says_target and self.tokens and (found := MARK.match(text)):
             self.token(found[0][2:-2])

@@ -15,17 +15,8 @@ from ...params.errors import quoted
 from ..files import Files
 from ..languages.codes import MBART, MBART_50, NLLB
 from ..settings import Settings, Token
-from .sentencepiece_model import (
-    BPE,
-    CONTROL,
-    DEFINED,
-    NORMAL,
-    UNIGRAM,
-    UNKNOWN,
-    Model,
-    Piece,
-    parse_model,
-)
+from . import sentencepiece_model as spm
+from .sentencepiece_model import Model, Piece, parse_model
 from .words_and_bytes import add_template, of_class
 
 if TYPE_CHECKING:
@@ -60,12 +51,9 @@ class _Layout(NamedTuple):
 
 _FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
 _LAYOUTS = {
-    "": _Layout("flags", always=False),
+    **dict.fromkeys(("", "CodeLlama", "Gemma", "Llama"), _Layout("flags", always=False)),
     "Albert": _Layout("bert"),
-    "CodeLlama": _Layout("flags", always=False),
     "GPTSw3": _Layout("flags"),
-    "Gemma": _Layout("flags", always=False),
-    "Llama": _Layout("flags", always=False),
     "MBart": _Layout("", _FAIRSEQ, 3, (*MBART, "<mask>")),
     "MBart50": _Layout("", _FAIRSEQ, 3, (*MBART_50, "<mask>")),
     "Nllb": _Layout("", _FAIRSEQ, 3, (*NLLB, "<mask>")),
@@ -87,7 +75,7 @@ def read_sentencepiece(files: Files, settings: Settings, name: str) -> Read:
     model = parse_model(files.content(name), path)
     if not settings.cls:
         settings = dataclasses.replace(settings, taken_for_granted=model.named)
-        layout = layout._replace(always=model.kind == UNIGRAM)
+        layout = layout._replace(always=model.kind == spm.UNIGRAM)
     settings = settings.with_all_named()
     if settings.cls == "T5":
         layout = layout._replace(last=_sentinels(settings))
@@ -95,7 +83,7 @@ def read_sentencepiece(files: Files, settings: Settings, name: str) -> Read:
     pipeline = pipeline_of(model, pieces, unknown, settings, always=layout.always)
     if layout.template:
         add_template(pipeline, settings, layout.template)
-    control = tuple(Token(piece.text) for piece in pieces if piece.kind == CONTROL)
+    control = tuple(Token(piece.text) for piece in pieces if piece.kind == spm.CONTROL)
     return pipeline, dataclasses.replace(settings, extra=(*settings.extra, *control))
 
 
@@ -109,7 +97,7 @@ def pipeline_of(
         unknown: the id of the unknown token.
         always: see `_Layout`.
     """
-    make = _bpe if model.kind == BPE else _unigram
+    make = _bpe if model.kind == spm.BPE else _unigram
     pipeline = make(model, pieces, unknown)
     _set_spaces(pipeline, model, always, settings)
     _add_pieces(pipeline, pieces, model.kind)
@@ -125,8 +113,8 @@ def _sentinels(settings: Settings) -> tuple[str, ...]:
 
 def _laid_out(model: Model, layout: _Layout) -> tuple[list[Piece], int]:
     """Returns the pieces in the order of a class's ids, and the id of the unknown token."""
-    first = [Piece(text, 0.0, CONTROL) for text in layout.first]
-    last = [Piece(text, 0.0, CONTROL) for text in layout.last]
+    first = [Piece(text, 0.0, spm.CONTROL) for text in layout.first]
+    last = [Piece(text, 0.0, spm.CONTROL) for text in layout.last]
     pieces = [*first, *model.pieces[layout.replaced :], *last]
     unknown = layout.first.index("<unk>") if layout.first else model.unknown
     return pieces, unknown
@@ -135,13 +123,13 @@ def _laid_out(model: Model, layout: _Layout) -> tuple[list[Piece], int]:
 def _unigram(model: Model, pieces: list[Piece], unknown: int) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer, models
 
-    best = max((p.score for p in pieces if p.kind == NORMAL), default=0.0)
+    best = max((p.score for p in pieces if p.kind == spm.NORMAL), default=0.0)
     scores = {
-        NORMAL: lambda piece: piece.score,
+        spm.NORMAL: lambda piece: piece.score,
         # So high that it is always chosen, as `EncodeOptimized` of unigram_model.cc does.
-        DEFINED: lambda piece: len(piece.text.encode()) * best - 0.1,
-        CONTROL: lambda piece: 0.0,
-        UNKNOWN: lambda piece: 0.0,
+        spm.DEFINED: lambda piece: len(piece.text.encode()) * best - 0.1,
+        spm.CONTROL: lambda piece: 0.0,
+        spm.UNKNOWN: lambda piece: 0.0,
     }
     scored = [(p.text, scores.get(p.kind, lambda piece: _NEVER)(p)) for p in pieces]
     return Tokenizer(models.Unigram(scored, unknown, model.byte_fallback))
@@ -152,7 +140,7 @@ def _bpe(model: Model, pieces: list[Piece], unknown: int) -> tokenizers.Tokenize
     from tokenizers import Tokenizer, models
 
     vocab = {piece.text: number for number, piece in enumerate(pieces)}
-    joined = {piece.text: piece.score for piece in pieces if piece.kind == NORMAL}
+    joined = {piece.text: piece.score for piece in pieces if piece.kind == spm.NORMAL}
     merges = []
     for text, score in joined.items():
         halves = ((text[:i], text[i:]) for i in range(1, len(text)))
@@ -232,10 +220,10 @@ def _add_pieces(pipeline: tokenizers.Tokenizer, pieces: list[Piece], kind: int) 
     those of a user, which it would come upon by no merge."""
     from tokenizers import AddedToken
 
-    kinds = (CONTROL, UNKNOWN, DEFINED) if kind == BPE else (CONTROL, UNKNOWN)
+    kinds = [spm.CONTROL, spm.UNKNOWN] + ([spm.DEFINED] if kind == spm.BPE else [])
     pipeline.add_tokens(
         [
-            AddedToken(piece.text, normalized=False, special=piece.kind != DEFINED)
+            AddedToken(piece.text, normalized=False, special=piece.kind != spm.DEFINED)
             for piece in pieces
             if piece.kind in kinds
         ]

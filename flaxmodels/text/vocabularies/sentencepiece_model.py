@@ -59,11 +59,7 @@ class Model:
 
 
 def parse_model(content: bytes, path: str) -> Model:
-    """Parses the protobuf of a model.
-
-    Raises:
-        CheckpointError: it is none.
-    """
+    """Parses the protobuf of a model; raises `CheckpointError` for none."""
     try:
         return _parsed(memoryview(content))
     except (ValueError, struct.error) as error:

@@ -17,17 +17,9 @@ from ...params.errors import quoted
 from ..files import Files
 from ..languages.codes import M2M_100, WMT_21
 from ..settings import Settings, Token
+from . import sentencepiece_model as spm
 from .sentencepiece import pipeline_of
-from .sentencepiece_model import (
-    CONTROL,
-    DEFINED,
-    NORMAL,
-    UNKNOWN,
-    UNUSED,
-    Model,
-    Piece,
-    parse_model,
-)
+from .sentencepiece_model import Model, Piece, parse_model
 
 if TYPE_CHECKING:
     from .words_and_bytes import Read
@@ -74,9 +66,11 @@ def _read(
     unknown = settings.named["unk_token"].content
     if unknown not in vocab:
         raise fp.CheckpointError(f"{files.path(VOCAB)}: no unknown token {quoted(unknown)}")
-    pieces += [Piece(token, 0.0, UNUSED) for token in last if token not in vocab]
+    pieces += [Piece(token, 0.0, spm.UNUSED) for token in last if token not in vocab]
     known = len(pieces)
-    pieces += [p for p in model.pieces if p.text not in vocab and p.kind in (NORMAL, DEFINED)]
+    pieces += [
+        p for p in model.pieces if p.text not in vocab and p.kind in (spm.NORMAL, spm.DEFINED)
+    ]
     pipeline = pipeline_of(model, pieces, vocab[unknown], settings)
     marks = [text for text in vocab if text.startswith(">>") and text.endswith("<<")]
     added = tuple(Token(text, {"special": False, "normalized": False}) for text in marks)
@@ -92,9 +86,9 @@ def _in_order(vocab: Mapping[str, int], model: Model, named: set[str], path: str
     for text in texts:
         piece = found.get(text)
         if text in named:
-            is_unknown = piece is not None and piece.kind == UNKNOWN
-            yield Piece(text, 0.0, UNKNOWN if is_unknown else CONTROL)
-        elif piece is None or piece.kind not in (NORMAL, DEFINED):
-            yield Piece(text, 0.0, UNUSED)
+            is_unknown = piece is not None and piece.kind == spm.UNKNOWN
+            yield Piece(text, 0.0, spm.UNKNOWN if is_unknown else spm.CONTROL)
+        elif piece is None or piece.kind not in (spm.NORMAL, spm.DEFINED):
+            yield Piece(text, 0.0, spm.UNUSED)
         else:
             yield piece

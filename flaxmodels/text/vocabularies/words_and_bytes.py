@@ -24,13 +24,9 @@ _MOST_TOKENS = 2_000_000
 _SPLITS = "splits texts in a way of its own"
 T = TypeVar("T")
 
-_WORDS = {  # classes that read vocab.txt -> single, pair
-    "": "bert",
-    "Bert": "bert",
-    "DistilBert": "bert",
-    "Electra": "bert",
+_WORDS = {  # classes that read vocab.txt -> a kind of `_TEMPLATES`
+    **dict.fromkeys(("", "Bert", "DistilBert", "Electra", "MobileBert"), "bert"),
     "Esm": "residues",
-    "MobileBert": "bert",
     "MPNet": "roberta",
 }
 
@@ -57,10 +53,7 @@ _BYTES = {  # classes that read vocab.json and merges.txt
     "": _Bytes("flags"),
     "GPT2": _Bytes("flags"),
     "GPTNeoX": _Bytes("flags", form="NFC"),
-    "Roberta": _Bytes("roberta"),
-    "Bart": _Bytes("roberta"),
-    "LED": _Bytes("roberta"),
-    "Longformer": _Bytes("roberta"),
+    **dict.fromkeys(("Roberta", "Bart", "LED", "Longformer"), _Bytes("roberta")),
     "Qwen2": _Bytes("flags", _QWEN_WORDS, "NFC"),
 }
 
@@ -183,11 +176,8 @@ def _bpe(files: Files, end_of_word: str = "", **options: str) -> Pipeline:
 
 
 def read_merges(files: Files) -> list[tuple[str, str]]:
-    """Reads `merges.txt`: a pair of tokens a line, after a line of the version.
-
-    Raises:
-        CheckpointError: a line that is no pair.
-    """
+    """Reads `merges.txt`: a pair of tokens a line, after a line of the version; raises
+    `CheckpointError` for a line that is no pair."""
     merges = []
     for number, line in enumerate(files.text(MERGES).split("\n"), 1):
         line = line.removesuffix("\r")
@@ -232,11 +222,8 @@ def add_template(pipeline: Pipeline, settings: Settings, kind: str) -> None:
 
     *names, pair = _TEMPLATES[kind]
     if kind == "flags":
-        values = settings.values
-        flags = (
-            values.get("add_bos_token", starts_with_bos(settings)),
-            values.get("add_eos_token"),
-        )
+        values, begins = settings.values, settings.cls in ("Llama", "CodeLlama", "Gemma")
+        flags = values.get("add_bos_token", begins), values.get("add_eos_token")
         names = [name if flag else "" for name, flag in zip(names, flags, strict=True)]
     first, last = (token_of(settings, name) for name in names)
     for name, token in zip(names, (first, last), strict=True):
@@ -254,11 +241,6 @@ def add_template(pipeline: Pipeline, settings: Settings, kind: str) -> None:
     pipeline.post_processor = processors.TemplateProcessing(
         single=pieces("first A last"), pair=pieces(pair), special_tokens=[*there.items()]
     )
-
-
-def starts_with_bos(settings: Settings) -> bool:
-    """Tells whether a class begins a text with bos where no file says."""
-    return settings.cls in ("Llama", "CodeLlama", "Gemma")
 
 
 def of_class(table: Mapping[str, T], cls: str, path: str, does: str = _SPLITS) -> T:
