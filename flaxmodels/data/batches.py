@@ -150,12 +150,10 @@ class Pass(Iterator[Placed]):
             raise StopIteration
         try:
             batch = next(self._made)
-        except StopIteration:
+        except BaseException as error:
             self._is_over = True
-            self._batches._ended()
-            raise
-        except BaseException:
-            self._is_over = True
+            if isinstance(error, StopIteration):
+                self._batches._ended()
             raise
         self._batches._gave(batch)
         return batch

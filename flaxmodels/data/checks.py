@@ -33,11 +33,7 @@ class Ranges(NamedTuple):
         return cls(ids, labels)
 
     def check(self, batch: Batch) -> None:
-        """Refuses a batch.
-
-        Raises:
-            ValueError: an id or a label that there is not, with its place.
-        """
+        """Raises `ValueError` for an id or a label that there is not, with its place."""
         for name in ("input_ids", "decoder_input_ids"):
             self._check(batch, name, self.ids, "the model has the tokens", None)
         for name in ("labels", "shift_labels"):

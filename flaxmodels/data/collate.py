@@ -146,7 +146,7 @@ class DataCollatorWithPadding:
 
     def _padded(self, name: str, rows: list[Any], counts: list[int], length: int) -> np.ndarray:
         value = self._values.get(name)
-        is_float = name in _LABELS and np.asarray(rows[0]).dtype.kind == "f"
+        is_float = name in LABEL_COLUMNS and np.asarray(rows[0]).dtype.kind == "f"
         if value is None or _size(rows[0]) is None or is_float:
             x = stacked(name, rows)
             return x.astype(np.int64) if x.dtype.kind in "iu" else x
@@ -170,7 +170,7 @@ class DataCollatorWithPadding:
             "token_type_ids": kinds,
             "special_tokens_mask": 1,
             **dict.fromkeys(zero, 0),
-            **dict.fromkeys(_LABELS, IGNORED),
+            **dict.fromkeys(LABEL_COLUMNS, IGNORED),
         }
 
     def _over_choices(self, features: Features) -> Batch:
@@ -178,15 +178,15 @@ class DataCollatorWithPadding:
         if odd := [len(row["input_ids"]) for row in features if len(row["input_ids"]) != count]:
             raise ValueError(f"rows have {count} and {odd[0]} choices; expected as many in each")
         first = features[0].items()
-        nested = [name for name, x in first if name not in _LABELS and _size(x) == count]
+        nested = [name for name, x in first if name not in LABEL_COLUMNS and _size(x) == count]
         flat = [{name: row[name][c] for name in nested} for row in features for c in range(count)]
         batch = {name: x.reshape(-1, count, *x.shape[1:]) for name, x in self(flat).items()}
         others = [{n: x for n, x in row.items() if n not in nested} for row in features]
         return batch | (DefaultDataCollator()(others) if others[0] else {})
 
 
-_LABELS = ("labels", "label", "label_ids", "shift_labels")
-_OWN_LENGTHS = (*_LABELS, "decoder_input_ids", "decoder_attention_mask")
+LABEL_COLUMNS = ("labels", "label", "label_ids", "shift_labels")
+_OWN_LENGTHS = (*LABEL_COLUMNS, "decoder_input_ids", "decoder_attention_mask")
 
 
 def filled(rows: Sequence[Any], length: int, value: int, side: str = "right") -> np.ndarray:

@@ -103,11 +103,8 @@ class DataOptions:
 
 
 def names_of(argument: str, given: str | Iterable[str]) -> tuple[str, ...]:
-    """Returns names of columns as a tuple; one may stand alone.
-
-    Raises:
-        TypeError: what is no name of a column.
-    """
+    """Returns names of columns, of which one may stand alone, as a tuple; raises `TypeError` for
+    what is no name."""
     names = (given,) if isinstance(given, str) else given
     names = tuple(names) if isinstance(names, Iterable) else (names,)
     if odd := [name for name in names if not isinstance(name, str) or not name]:

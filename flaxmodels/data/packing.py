@@ -8,15 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .collate import IGNORED, Batch
+from .collate import IGNORED, LABEL_COLUMNS, Batch
 from .rows.sources import Row
 
-_PADDING = {
-    "labels": IGNORED,
-    "label_ids": IGNORED,
-    "shift_labels": IGNORED,
-    "token_type_ids": 0,
-}
+_PADDING = dict.fromkeys(LABEL_COLUMNS, IGNORED) | {"token_type_ids": 0}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,11 +45,8 @@ def number(
 
 
 def numbers(name: str, given: object, least: float = 0.0) -> dict[str, float]:
-    """Returns {name: finite number of at least `least`}; of None nothing.
-
-    Raises:
-        ValueError: something else.
-    """
+    """Returns {name: finite number of at least `least`}, of None nothing; raises `ValueError` for
+    something else."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import params as fp
 from .. import sharding as fs
@@ -123,6 +122,9 @@ def compile(
         ema = number("ema", ema, 0, 1, exclusive=True, hint=", such as 0.999")
     if clip_norm is not None:
         clip_norm = number("clip_norm", clip_norm, exclusive=True)
+    # to numbers of 8 bits no update can be added
+    if param_dtype is not None and (param_dtype := parse_dtype(param_dtype)).itemsize < 2:
+        raise ValueError(f"param_dtype is {param_dtype}: expected float32, bfloat16 or float16")
     trainable, decay_mask = settled(trainable), settled(decay_mask)
     objective = objective_of(model, loss, label_smoothing, z_loss, loss_weights)
     model = _computing(model, compute_dtype, remat, chunked_loss)
@@ -155,7 +157,7 @@ def compile(
         recipe,
         placement,
         trainable=trainable,
-        param_dtype=None if param_dtype is None else _kept_dtype(param_dtype),
+        param_dtype=param_dtype,
         first_scale=first_scale(loss_scale, model.dtype),
         seed=seed,
         steps_per_execution=steps_per_execution,
@@ -163,23 +165,9 @@ def compile(
     )
 
 
-def _kept_dtype(dtype: DtypeLike) -> np.dtype:
-    """Returns the dtype that params are kept in.
-
-    Raises:
-        ValueError: one of 8 bits, to which no update can be added.
-    """
-    if (found := parse_dtype(dtype)).itemsize < 2:
-        raise ValueError(f"param_dtype is {found}: expected float32, bfloat16 or float16")
-    return found
-
-
 def _computing(model: Model, dtype: DtypeLike | None, remat: object, chunked: bool | int) -> Model:
-    """Returns the model as it computes in a step.
-
-    Raises:
-        ValueError: a loss in chunks, of a model without a vocabulary.
-    """
+    """Returns the model as it computes in a step; raises `ValueError` for a loss in chunks, of a
+    model without a vocabulary."""
     if dtype is not None:
         model = model.clone(dtype=parse_dtype(dtype))
     if remat is not None:

@@ -82,10 +82,8 @@ class TrainSteps:
         params = key_or_params if is_tree else self._new_params(key_or_params)
         self._check_params(params)
         step_inputs.check_real(params)
-        params = (
-            step_inputs.unplaced(params) if self.placement is None else self.placement.put(params)
-        )
-        trained, frozen = divide(params, self.trainable)
+        put = step_inputs.unplaced if self.placement is None else self.placement.put
+        trained, frozen = divide(put(params), self.trainable)
         trained = self._masters(trained, copy=is_tree and not donate)
         rest = jax.jit(self._fresh, **self._shardings_of_fresh(trained))
         state: TrainState = rest(trained, step_inputs.collections(variables))
@@ -208,11 +206,8 @@ class TrainSteps:
         return {"out_shardings": where.replace(trained={}, frozen={})}
 
     def _program(self, kind: str, state: TrainState) -> jax.stages.Wrapped:
-        """Returns a step as a program; one serves all states of a structure.
-
-        Raises:
-            ValueError: the state to train is that of other steps.
-        """
+        """Returns a step as a program, which serves all states of a structure; raises `ValueError`
+        for a state to train that is of other steps."""
         key = (kind, jax.tree.structure(state))
         if key not in self._programs:
             whole: dict[str, PyTree] = {}
@@ -241,11 +236,8 @@ class TrainSteps:
     def _training(self, state: TrainState) -> jax.stages.Wrapped:
         recipe, placement = self.recipe, self.placement
         options: dict[str, PyTree] = {}
-        function = (
-            step_functions.train_step
-            if self.steps_per_execution == 1
-            else step_functions.train_steps
-        )
+        is_one = self.steps_per_execution == 1
+        function = step_functions.train_step if is_one else step_functions.train_steps
         where = step_functions.Where()
         if placement is not None:
             all_of = placement.of_state(state)

@@ -43,12 +43,8 @@ def check_finite(metrics: Mapping[str, ArrayLike], step: int) -> None:
     if good.all():
         return
     first = int(np.argmin(good))
-    said = {
-        name: float(np.atleast_1d(np.asarray(metrics[name]))[first])
-        for name in _SAID
-        if name in metrics
-    }
-    values = ", ".join(f"{name} {value:g}" for name, value in said.items())
+    said = [(name, float(np.ravel(metrics[name])[first])) for name in _SAID if name in metrics]
+    values = ", ".join(f"{name} {value:g}" for name, value in said)
     raise NonFiniteError(
         f"step {step + first} is not finite: {values}; its state is that of the last good step. "
         "Look at the batch, lower the learning rate, or set clip_norm",

@@ -19,11 +19,7 @@ from .state import TrainState
 
 
 def named(model: Model, batch: Given) -> Given:
-    """Returns a batch whose inputs have names.
-
-    Raises:
-        ValueError: what is no batch.
-    """
+    """Returns a batch whose inputs have names; raises `ValueError` for what is no batch."""
     if isinstance(batch, Mapping):
         if odd := [name for name in batch if not isinstance(name, str)]:
             raise ValueError(f"a batch has a column called {odd[0]!r}; expected texts for names")
@@ -117,11 +113,7 @@ def collections(variables: Mapping[str, PyTree] | None) -> dict[str, PyTree]:
 
 
 def unplaced(params: fp.Params) -> fp.Params:
-    """Returns params as arrays of JAX.
-
-    Raises:
-        ValueError: they are on a mesh.
-    """
+    """Returns params as arrays of JAX; raises `ValueError` for params on a mesh."""
     for path, x in flatten_arrays(params).items():
         where = getattr(x, "sharding", None)
         if isinstance(where, NamedSharding) and where.mesh.size > 1:

@@ -78,11 +78,8 @@ class Reader:
 
 
 def _check(row: Row, has_ids: bool) -> None:
-    """Refuses a row without the tokens that others have, or whose mask is of others.
-
-    Raises:
-        ValueError: with what the row has.
-    """
+    """Raises `ValueError` for a row without the tokens that others have, or whose mask is of
+    others."""
     if "input_ids" not in row:
         if has_ids:
             has = ", ".join(map(str, row)) or "none"

@@ -142,11 +142,7 @@ class Stream:
 
 
 def as_row(item: object, index: int) -> Row:
-    """Returns a row as a dict.
-
-    Raises:
-        TypeError: it is no row.
-    """
+    """Returns a row as a dict; raises `TypeError` for what is no row."""
     if isinstance(item, Mapping):
         return dict(item)
     if isinstance(item, str):

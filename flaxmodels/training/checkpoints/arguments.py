@@ -44,11 +44,8 @@ def step_of(state: PyTree, step: int | None) -> int:
 
 
 def means_of(metrics: Mapping[str, ArrayLike] | None) -> dict[str, float]:
-    """Returns metrics as numbers, those of several steps in one execution as their mean.
-
-    Raises:
-        ValueError: what is no number.
-    """
+    """Returns metrics as numbers, those of several steps in one execution as their mean; raises
+    `ValueError` for what is no number."""
     if not isinstance(metrics, Mapping | None):
         raise ValueError(f"metrics are a {type(metrics).__name__}; expected {{name: number}}")
     values = {}

@@ -55,11 +55,7 @@ class LeafRecord:
 
     @classmethod
     def read(cls, where: str, entry: Json) -> "LeafRecord":
-        """Reads what `to_json` made.
-
-        Raises:
-            CheckpointError: something else.
-        """
+        """Reads what `to_json` made; raises `CheckpointError` for something else."""
         match entry:
             case [list(shape), str(dtype), str(impl)] if _is_dtype(dtype) and all(
                 type(n) is int and n >= 0 for n in shape

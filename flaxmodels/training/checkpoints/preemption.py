@@ -32,7 +32,7 @@ class Preemption:
         self._came.clear()
         if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
             return
-        self._before = signal.signal(signal.SIGTERM, self._remember)
+        self._before = signal.signal(signal.SIGTERM, lambda *_: self._came.set())
         self._is_set = True
 
     def stop(self, *, acted_on: bool) -> None:
@@ -57,6 +57,3 @@ class Preemption:
                 "not notice that it is about to be ended, and saves only as `every` says"
             )
             return False
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self._came.set()

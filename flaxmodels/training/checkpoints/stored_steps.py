@@ -45,11 +45,7 @@ class RunRecord:
     left_out: str | None
 
     def to_json(self) -> dict[str, Json]:
-        """Returns it as JSON, as `read` takes it.
-
-        Raises:
-            TypeError: a position in the data that is none.
-        """
+        """Returns it as JSON, as `read` takes it; raises `TypeError` for data that is no JSON."""
         try:
             data = loads(json.dumps(self.data).encode(), constants=float)
             if _has_other_names(self.data):
@@ -70,11 +66,8 @@ class RunRecord:
 
     @classmethod
     def read(cls, where: str, value: Json) -> "RunRecord":
-        """Checks what a file holds.
-
-        Raises:
-            CheckpointError: another version, or not what `to_json` made.
-        """
+        """Reads what `to_json` made; raises `CheckpointError` for something else, or another
+        version."""
         if not isinstance(value, dict) or value.get("version") != _VERSION:
             found = value.get("version") if isinstance(value, dict) else value
             raise CheckpointError(f"{where}: version {quoted(found)}, expected {_VERSION}")
@@ -99,11 +92,7 @@ def _has_other_names(data: Json) -> bool:
 
 
 def check_folder(folder: "epath.Path") -> None:
-    """Refuses a file, and a folder that is itself one checkpoint.
-
-    Raises:
-        CheckpointError: it is no folder of checkpoints.
-    """
+    """Raises `CheckpointError` for a file, and for a folder that is itself one checkpoint."""
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: a file; expected a folder of checkpoints")
     if found := [name for name in _TOP_OF_ONE if (folder / name).exists()]:
@@ -128,11 +117,8 @@ def unfinished_in(folder: "epath.Path") -> list[str]:
 
 
 def read_record(folder: "epath.Path", step: int) -> RunRecord:
-    """Reads what a step says of its arrays.
-
-    Raises:
-        CheckpointError: it cannot be read, or is not one of ours.
-    """
+    """Reads what a step says of its arrays; raises `CheckpointError` for one that cannot be read,
+    or is not of ours."""
     where = folder / str(step)
     file = where / RUN / "metadata"
     if not file.exists():

@@ -74,12 +74,8 @@ class Writer:
             self.wait()
 
     def _open(self, number: int) -> "ocp.CheckpointManager":
-        """Opens the manager for a run that is this folder's.
-
-        Raises:
-            CheckpointError: it holds steps that this run does not go on from; no folder can be
-                made.
-        """
+        """Opens the manager; raises `CheckpointError` for a folder with steps that this run does
+        not go on from, and where none can be made."""
         if self._manager is None:
             there = steps_in(self.folder)
             if there and self.last is None:

@@ -82,11 +82,7 @@ def as_schedule(rate: float | Schedule | Mapping[str, object]) -> Schedule:
 
 
 def _one_number(rate: Schedule, step: ArrayLike) -> ArrayLike:
-    """Returns the rate of a step.
-
-    Raises:
-        ValueError: a function that returns something else.
-    """
+    """Returns the rate of a step; raises `ValueError` if the function returned something else."""
     value = rate(step)
     if not isinstance(value, jax.Array | np.ndarray | np.generic | float | int) or np.ndim(value):
         raise ValueError(f"learning_rate: the function returned {value!r:.80}; expected a number")

@@ -26,28 +26,22 @@ class JsonLines:
     goes back to an earlier step."""
 
     def __init__(self, path: str | os.PathLike[str]):
-        self._path, self._file, self._last = os.fspath(path), None, 0
+        self._path, self._file, self._last = os.fspath(path), None, math.inf
 
     def write(self, step: int, values: Values) -> None:
         """Appends a line, and hands it to the system; NaN and infinities are null."""
         if self._file is None:
             os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
-            if os.path.exists(self._path):
-                os.truncate(self._path, _end_before(self._path, step))
             self._file = open(self._path, "ab", buffering=0)
-        elif step < self._last:
+        if step < self._last:
             os.truncate(self._path, _end_before(self._path, step))
         self._last = step
-        line = json.dumps({"step": step} | {name: _json(x) for name, x in values.items()})
-        self._file.write(line.encode() + b"\n")
+        finite = {name: x if math.isfinite(x) else None for name, x in values.items()}
+        self._file.write(json.dumps({"step": step} | finite).encode() + b"\n")
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-
-def _json(value: float | int | bool) -> float | int | bool | None:
-    return value if math.isfinite(value) else None
 
 
 def _end_before(path: str, step: int) -> int:
