@@ -97,7 +97,7 @@ class CompiledCall:
 
     def _key(self, arguments: fp.PyTree, others: object) -> str:
         leaves, structure = jax.tree.flatten(arguments)
-        described = [(leaf.shape, str(leaf.dtype), _placement(leaf)) for leaf in leaves]
+        described = [(x.shape, str(x.dtype), str(getattr(x, "sharding", ""))) for x in leaves]
         text = repr((self._identity, str(structure), described, others))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -150,10 +150,6 @@ def _devices(arguments: fp.PyTree) -> list[jax.Device]:
         if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
             return list(sharding.mesh.devices.flat)
     return list(placed[0].device_set) if placed else jax.devices()[:1]
-
-
-def _placement(leaf: object) -> str:
-    return str(leaf.sharding) if isinstance(leaf, jax.Array) else ""
 
 
 def _check_owner(path: Path) -> None:

@@ -10,19 +10,7 @@ from ..params.scalars import flag, whole
 from ..params.tree import resize
 from ..params.tree.keys import one_key
 from ..params.types import Params
-from .embeddings import (
-    get_bias,
-    get_input_embeddings,
-    get_lm_head,
-    get_output_embeddings,
-    get_output_layer_with_bias,
-    get_prefix_bias_name,
-    set_bias,
-    set_input_embeddings,
-    set_output_embeddings,
-    tie_weights,
-    untie_weights,
-)
+from . import embeddings
 from .token_leaves import (
     M,
     TokenLeaves,
@@ -147,15 +135,15 @@ def _biases(key: jax.Array | None, bias: jax.Array, count: int) -> jax.Array:
 class HasVocabulary(Mixin):
     """Adds the functions of `embeddings` and of this file to a model, as methods."""
 
-    get_input_embeddings = get_input_embeddings
-    get_output_embeddings = get_output_embeddings
-    get_lm_head = get_lm_head
-    get_output_layer_with_bias = get_output_layer_with_bias
-    get_prefix_bias_name = get_prefix_bias_name
-    get_bias = get_bias
-    set_input_embeddings = set_input_embeddings
-    set_output_embeddings = set_output_embeddings
-    set_bias = set_bias
-    tie_weights = tie_weights
-    untie_weights = untie_weights
+    get_input_embeddings = embeddings.get_input_embeddings
+    get_output_embeddings = embeddings.get_output_embeddings
+    get_lm_head = embeddings.get_lm_head
+    get_output_layer_with_bias = embeddings.get_output_layer_with_bias
+    get_prefix_bias_name = embeddings.get_prefix_bias_name
+    get_bias = embeddings.get_bias
+    set_input_embeddings = embeddings.set_input_embeddings
+    set_output_embeddings = embeddings.set_output_embeddings
+    set_bias = embeddings.set_bias
+    tie_weights = embeddings.tie_weights
+    untie_weights = embeddings.untie_weights
     resize_token_embeddings = resize_token_embeddings

@@ -120,12 +120,8 @@ class Inference:
             TypeError: a text that is none.
             ValueError: a text without a token; a token that the model does not have.
         """
-        sizes = [len(_text(text, i)) for i, text in enumerate(texts)]
-        if pairs is not None:
-            sizes = [
-                n + len(_text(text, i))
-                for i, (n, text) in enumerate(zip(sizes, pairs, strict=True))
-            ]
+        both = zip(texts, strict=True) if pairs is None else zip(texts, pairs, strict=True)
+        sizes = [sum(len(_text(text, i)) for text in row) for i, row in enumerate(both)]
         order = sorted(range(len(texts)), key=lambda i: -sizes[i])
         texts = [prompt + text for text in texts] if prompt else texts
         shapes = Shapes(self.batch_size, self.longest, where.multiple)

@@ -27,11 +27,8 @@ ACTIVATION_CLASSES = {  # {class of torch.nn: name of ours}
 
 
 def activation_name(said: object, where: str) -> str:
-    """Returns our name of an activation that a file names by its class.
-
-    Raises:
-        CheckpointError: another class than those of `ACTIVATION_CLASSES`.
-    """
+    """Returns our name of an activation that a file names by its class; raises `CheckpointError`
+    for another class than those of `ACTIVATION_CLASSES`."""
     last = str(said).rpartition(".")[2]
     if not str(said).startswith("torch.nn.") or last not in ACTIVATION_CLASSES:
         raise fp.CheckpointError(
@@ -42,11 +39,8 @@ def activation_name(said: object, where: str) -> str:
 
 
 def activation_class(name: str) -> str:
-    """Returns the class under which a file has an activation of ours.
-
-    Raises:
-        CheckpointError: one that has none.
-    """
+    """Returns the class under which a file has an activation of ours; raises `CheckpointError` for
+    one that has none."""
     last = {ours: theirs for theirs, ours in ACTIVATION_CLASSES.items()}.get(name)
     if last is None:
         raise fp.CheckpointError(

@@ -59,11 +59,8 @@ def read_encoder(name_or_path: Name, options: Mapping[str, Any]) -> dict[str, An
 
 
 def checked_order(modules: Sequence[Module], folder: str) -> Sequence[Module]:
-    """Returns the modules: a model, a pooling, and what is applied to an embedding.
-
-    Raises:
-        CheckpointError: another order.
-    """
+    """Returns the modules: a model, a pooling, and what is applied to an embedding; raises
+    `CheckpointError` for another order."""
     kinds = [module.kind for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & {*kinds[2:]}:
         raise fp.CheckpointError(

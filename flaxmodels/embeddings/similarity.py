@@ -44,7 +44,11 @@ def all_pairs(name: str, a: object, b: object) -> jax.Array:
     if name in ("cosine", "dot"):
         a, b = (normalized(a), normalized(b)) if name == "cosine" else (a, b)
         return jnp.einsum("NE,ME->NM", a, b, precision="highest")
-    return _row_by_row(name, a, b)
+
+    def row(one: jax.Array) -> jax.Array:
+        return SIMILARITIES[name](jnp.broadcast_to(one, b.shape), b)
+
+    return jax.lax.map(row, a)  # exact, and never [N, M, E] at once
 
 
 def pairwise(name: str, a: object, b: object) -> jax.Array:
@@ -57,15 +61,6 @@ def pairwise(name: str, a: object, b: object) -> jax.Array:
     if a.shape != b.shape:
         raise ValueError(f"embeddings of shapes {a.shape} and {b.shape} are no pairs")
     return SIMILARITIES[name](a, b)
-
-
-def _row_by_row(name: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    """Computes distances exactly, and never [N, M, E] at once."""
-
-    def row(one: jax.Array) -> jax.Array:
-        return SIMILARITIES[name](jnp.broadcast_to(one, b.shape), b)
-
-    return jax.lax.map(row, a)
 
 
 def _checked(a: object, b: object) -> tuple[jax.Array, jax.Array]:

@@ -71,11 +71,8 @@ def check_params(params: object) -> None:
 
 
 def is_traced_number(name: str, value: object) -> bool:
-    """Tells whether a setting is known to the running program alone.
-
-    Raises:
-        ValueError: it is traced, and no single number.
-    """
+    """Tells whether a setting is known to the running program alone; raises `ValueError` for one
+    that is traced, and no single number."""
     if not isinstance(value, Tracer):
         return False
     if value.shape:
@@ -131,11 +128,8 @@ def _warn_of_two_lengths(*given: GenerationConfig | None) -> None:
 
 
 def count_tokens(config: Config, length: int, options: GenerationConfig) -> int:
-    """Returns how many new tokens there are at most after a prompt of `length`.
-
-    Raises:
-        ValueError: more than the model has positions for.
-    """
+    """Returns how many new tokens there are at most after a prompt of `length`; raises `ValueError`
+    for more than the model has positions for."""
     limit = config.text.position_limit
     count = options.count(length, limit)
     if limit is not None and length + count > limit:

@@ -93,7 +93,8 @@ def _stream(params: Params, task: Task) -> Iterator[np.ndarray]:
             if step:
                 at = jnp.int32(step), jnp.bool_(step == count - 1)
                 running, good = go_on(*how, running, task.draw, *at)
-            check_finite(_failure(np.asarray(good) | done, step))
+            fine = np.asarray(good) | done
+            check_finite(np.array([(~fine).sum(), np.argmin(fine), step]))
             token = np.where(done, settings.pad, np.asarray(running.token)[:, 0])
             yield token.astype(np.int32)
             done |= np.isin(token, settings.eos)
@@ -168,7 +169,3 @@ _COMPILED: tuple[_Pass, _Pass] = (
     jax.jit(_begin, static_argnums=(0, 1, 3)),
     jax.jit(_go_on, static_argnums=(0, 1), donate_argnums=3),
 )
-
-
-def _failure(good: np.ndarray, step: int) -> np.ndarray:
-    return np.array([(~good).sum(), np.argmin(good), step])

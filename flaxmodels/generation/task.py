@@ -11,14 +11,7 @@ from ..config import unimplemented_settings as settings
 from ..config.generation_config import GenerationConfig
 from ..core.model import Model
 from ..params.types import Params
-from .arguments import (
-    check_params,
-    count_tokens,
-    draw_of,
-    is_traced_number,
-    settle,
-    start_token,
-)
+from . import arguments
 from .prompts import Prompt, begin_decoder, read_prompt
 from .sampling import Choice, Draw
 
@@ -75,15 +68,9 @@ class Task(NamedTuple):
     @property
     def choice(self) -> Choice:
         """How each token is chosen."""
-        first = (
-            self.settings.forced_bos_token_id if self.prompt.continued.ids.shape[1] == 1 else None
-        )
-        return Choice(
-            bool(self.settings.do_sample),
-            self.settings.top_k or None,
-            first,
-            self.settings.forced_last,
-        )
+        asked, begins = self.settings, self.prompt.continued.ids.shape[1] == 1
+        first = asked.forced_bos_token_id if begins else None
+        return Choice(bool(asked.do_sample), asked.top_k or None, first, asked.forced_last)
 
 
 def task_of(
@@ -104,7 +91,7 @@ def task_of(
         raise TypeError(
             f"{type(model).__name__} cannot generate: it has no head that says the next token"
         )
-    check_params(params)
+    arguments.check_params(params)
     begins = ("decoder_start_token_id", "decoder_input_ids", "decoder_attention_mask")
     idle = [name for name in begins if given.get(name) is not None]
     if idle and not model.is_encoder_decoder:
@@ -119,9 +106,9 @@ def task_of(
     traced = {
         name: asked.pop(name)
         for name in ("temperature", "top_p")
-        if is_traced_number(name, asked.get(name))
+        if arguments.is_traced_number(name, asked.get(name))
     }
-    options = settle(model, asked, others["generation_config"], traced)
+    options = arguments.settle(model, asked, others["generation_config"], traced)
     prompt = read_prompt(
         input_ids,
         attention_mask,
@@ -129,21 +116,12 @@ def task_of(
         eos=options.eos,
         vocab_size=model.prompt_vocab_size,
     )
-    begun = others["decoder_input_ids"], others["decoder_attention_mask"]
-    prompt = _with_decoder(model, prompt, options, *begun)
-    draw = draw_of(options, traced, others["key"])
-    count = count_tokens(model.config, prompt.continued.ids.shape[1], options)
-    return Task(
-        model.clone(generation_config=None, defer_logits=False), prompt, options, draw, count
-    )
-
-
-def _with_decoder(
-    model: Model, prompt: Prompt, options: GenerationConfig, ids: object, mask: object
-) -> Prompt:
-    """Returns the prompt with what a decoder over an encoder begins with."""
-    start = start_token(model, options)
-    if start is not None:
+    if (start := arguments.start_token(model, options)) is not None:
+        begun = others["decoder_input_ids"], others["decoder_attention_mask"]
         size = getattr(model.config.text, "vocab_size", None)
-        return begin_decoder(prompt, start, ids, mask, pad=options.pad_token_id, vocab_size=size)
-    return prompt
+        pad = options.pad_token_id
+        prompt = begin_decoder(prompt, start, *begun, pad=pad, vocab_size=size)
+    draw = arguments.draw_of(options, traced, others["key"])
+    count = arguments.count_tokens(model.config, prompt.continued.ids.shape[1], options)
+    model = model.clone(generation_config=None, defer_logits=False)
+    return Task(model, prompt, options, draw, count)
