@@ -38,11 +38,7 @@ class FolderFile:
         return os.path.join(self.folder, *self.name.split("/"))
 
     def check(self) -> None:
-        """Sees whether the file could be copied or published.
-
-        Raises:
-            CheckpointError: as `open`.
-        """
+        """Sees whether the file could be copied or published; raises as `open`."""
         self.open().close()
 
     def open(self) -> BinaryIO:

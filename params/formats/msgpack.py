@@ -28,6 +28,7 @@ _MAX_PATHS = 32 << 20  # characters of all paths: every array of a map has its n
 _LONGEST_NAME = 4096
 CHUNKED = "__msgpack_chunked_array__"
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
+TEXTS = frozenset((*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB))  # codes that start strings
 
 DTYPES = {
     name: jnp.dtype(name)
@@ -119,8 +120,8 @@ class Walker(Cursor):
         plain = self._error(path, f"{_kind(code)} where an array belongs")
         if code in _NUMBERS:
             self.take(_NUMBERS[code])
-        elif code & 0xE0 == 0xA0 or code in (0xD9, 0xDA, 0xDB):
-            length = code & 0x1F if code < 0xC0 else self.size(1 << (code - 0xD9))
+        elif code in TEXTS:
+            length = self._length(code)
             if self.position + length > self.file.size:
                 raise plain
             self.skip(length)
@@ -145,18 +146,18 @@ class Walker(Cursor):
 
     def text(self, code: int, path: str) -> str:
         """Reads the string that starts with `code`."""
-        if code & 0xE0 == 0xA0:
-            length = code & 0x1F
-        elif code in (0xD9, 0xDA, 0xDB):
-            length = self.size(1 << (code - 0xD9))
-        else:
+        if code not in TEXTS:
             raise self._error(path, "a key that is not a string")
+        length = self._length(code)
         if length > _LONGEST_NAME:
             raise self._error(path, f"a name of {length} bytes; one has at most {_LONGEST_NAME}")
         try:
             return self.take(length).decode()
         except UnicodeDecodeError:
             raise self._error(path, "a key that is not UTF-8") from None
+
+    def _length(self, code: int) -> int:
+        return code & 0x1F if code < 0xC0 else self.size(1 << (code - 0xD9))
 
     def _extension(self, path: str, length: int) -> Tensor:
         kind = int.from_bytes(self.take(1), "big", signed=True)

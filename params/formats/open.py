@@ -51,7 +51,8 @@ def open_checkpoint(
     if not store.exists(path) and store.exists(f"{path}.index"):
         path = f"{path}.index"
     if not store.is_folder(path):
-        return _open_file(path, variant, weights_only, store, use_safetensors, framework)
+        format = _format_of_file(path, variant, use_safetensors, store)
+        return _of_framework(_source(path, format, weights_only, store), framework)
     candidates = main_files(use_safetensors=use_safetensors, framework=framework, variant=variant)
     for name, format in candidates.items():
         head = os.path.join(path, name)
@@ -91,14 +92,9 @@ def _check_arguments(
         raise ValueError(f'variant={variant!r:.80}; expected a part of file names, such as "fp16"')
 
 
-def _open_file(
-    path: str,
-    variant: str | None,
-    weights_only: bool,
-    store: Store,
-    use_safetensors: bool | None,
-    framework: str | None,
-) -> Source:
+def _format_of_file(
+    path: str, variant: str | None, use_safetensors: bool | None, store: Store
+) -> Format:
     name = os.path.basename(path)
     if variant is not None and f".{variant}." not in name:
         raise CheckpointError(
@@ -119,7 +115,7 @@ def _open_file(
             f"{path}: use_safetensors={use_safetensors} was asked for, and by its name this file "
             f"is {'one' if format is SAFETENSORS else 'none'} of safetensors"
         )
-    return _of_framework(_source(path, format, weights_only, store), framework)
+    return format
 
 
 def _of_framework(source: Source, framework: str | None) -> Source:

@@ -94,11 +94,7 @@ def _check_apart(path: str, paths: Mapping[str, str]) -> None:
 
 def _read_index(path: str, format: Format, store: Store) -> tuple[dict[str, str], str | None]:
     """Reads the index of a sharded checkpoint -> ({tensor name: file name}, the id of its save, if
-    it has one). No file name leads out of the folder.
-
-    Raises:
-        CheckpointError: not an index, or a shard name that is not a plain relative path.
-    """
+    it has one). No file name leads out of the folder."""
     index = store.open(path, most=LARGEST_JSON).json("an index")
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
@@ -106,28 +102,20 @@ def _read_index(path: str, format: Format, store: Store) -> tuple[dict[str, str]
     own = os.path.basename(path)
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or not is_plain(shard) or shard == own:
-            raise CheckpointError(
-                f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is not the name "
-                "of a file in this folder"
-            )
-        if not shard.endswith(format.endings):
-            raise CheckpointError(
-                f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is no file of "
-                "this format"
-            )
+            problem = "not the name of a file in this folder"
+        elif not shard.endswith(format.endings):
+            problem = "no file of this format"
+        else:
+            continue
+        raise CheckpointError(
+            f"{path}: {quoted(name)} is said to be in {quoted(shard)}, which is {problem}"
+        )
     metadata = index.get("metadata")
     return weight_map, metadata.get("save_id") if isinstance(metadata, dict) else None
 
 
 def is_plain(name: str) -> bool:
     """Tells whether `name` is a relative path that cannot leave the folder on any system."""
-    parts = name.split("/")
-    return (
-        all(parts)
-        and ".." not in parts
-        and "." not in parts
-        and name[0] != "~"
-        and name.isprintable()
-        and "\\" not in name
-        and ":" not in name
-    )
+    if {"", ".", ".."} & {*name.split("/")} or {"\\", ":"} & {*name}:
+        return False
+    return name[0] != "~" and name.isprintable()

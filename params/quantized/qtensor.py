@@ -15,12 +15,6 @@ from .codes import codes_of, decode, module_of, unpack
 
 Bounds: TypeAlias = tuple[tuple[int, int], ...]
 FIELDS = ("data", "scale", "zero", "offset", "perm")
-_KINDS = {
-    "scale": jnp.floating,
-    "offset": jnp.floating,
-    "zero": jnp.integer,
-    "perm": jnp.integer,
-}
 
 
 def swapped(axes: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -181,9 +175,7 @@ class QTensor(Weight):
         return numbers
 
 
-jax.tree_util.register_dataclass(
-    QTensor, data_fields=["data", "scale", "zero", "offset", "perm"], meta_fields=["form"]
-)
+jax.tree_util.register_dataclass(QTensor, [*FIELDS], ["form"])
 
 
 def in_float32(scale: Concrete | QTensor) -> Concrete:
@@ -233,16 +225,12 @@ def misfits(form: Form, fields: Mapping[str, Any], of: str) -> Iterator[tuple[st
     for name, expected in (shapes | {"perm": (*stored[:-2], stored[-1])}).items():
         if (field := fields.get(name)) is None:
             continue
+        role = f"{name} of {of}"
+        kind = jnp.integer if name in ("zero", "perm") else jnp.floating
         if field.shape != expected:
-            yield (
-                name,
-                f"has shape {field.shape} as {name} of {of}, expected {expected} for {blocks}",
-            )
-        if not jnp.issubdtype(field.dtype, kind := _KINDS[name]):
-            yield (
-                name,
-                f"has dtype {field.dtype} as {name} of {of}; expected {kind.__name__} numbers",
-            )
+            yield name, f"has shape {field.shape} as {role}, expected {expected} for {blocks}"
+        if not jnp.issubdtype(field.dtype, kind):
+            yield name, f"has dtype {field.dtype} as {role}; expected {kind.__name__} numbers"
     if "scale" not in fields:
         yield "data", f"is codes {form.codes} without a scale"
     if form.activations and fields.keys() & {"zero", "offset"}:

@@ -27,8 +27,6 @@ from .qtensor import Form, swapped
 
 _PIECE = 1 << 19  # numbers that are quantised at once
 _WORTH = 1 << 17  # numbers; for fewer of them nothing is compiled
-
-
 _MEMORY = Scratch()
 
 

@@ -122,9 +122,7 @@ def _tensor(file: File, info: _Info, start: int) -> Tensor:
     block = BLOCKS.get(kind)
     if block is None:
         called = REFUSED.get(kind, "unknown")
-        known = ", ".join(
-            [*(str(t.name) for t in PLAIN.values()), *(b.name for b in BLOCKS.values())]
-        )
+        known = ", ".join(each.name for each in (*PLAIN.values(), *BLOCKS.values()))
         raise CheckpointError(f"{location}: type {kind} ({called}) is not read; read are {known}")
     if len(shape) < 2:
         raise CheckpointError(f"{location}: {block.name} of shape {shape}, expected a matrix")

@@ -86,7 +86,5 @@ def _tensor(file: File, row: object) -> Tensor:
             and dtype in _DTYPES
             and all(type(n) is int and n >= 0 for n in shape)
         ):
-            pass
-        case _:
-            raise CheckpointError(f"{file.path}: no description of a dataset: {quoted(row)}")
-    return tensor_at(file, name, shape, np.dtype(dtype), offset, size)
+            return tensor_at(file, name, shape, np.dtype(dtype), offset, size)
+    raise CheckpointError(f"{file.path}: no description of a dataset: {quoted(row)}")

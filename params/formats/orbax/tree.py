@@ -21,7 +21,7 @@ from ...host.threads import unwatched
 from ...strict_json import Json
 from ...tree.naming import FLAX
 from ..files import LocalFile
-from ..msgpack import MAX_DEPTH, MAX_NODES, Node, Walker, read_index
+from ..msgpack import MAX_DEPTH, MAX_NODES, TEXTS, Node, Walker, read_index
 from ..source import Tensor
 from .layout import AGGREGATE, MANIFEST, TREE, check_files, find, has_aggregate, holds, read_json
 from .pinned import PinnedFolder
@@ -113,9 +113,7 @@ def _leaves(folder: str) -> tuple[dict[str, Tensor], dict[str, str], dict[str, J
             raise CheckpointError(
                 f"{location}: {quoted(lost[0])} has no array, nor a value elsewhere"
             )
-        inline = {
-            path: leaf for path, leaf in inline.items() if path in leaves and not leaves[path]
-        }
+        inline = {path: leaf for path, leaf in inline.items() if leaves.get(path) == ""}
     _check_unique(folder, [*inline, *arrays])
     _check_names(folder, arrays.values())
     return inline, arrays, metadata
@@ -188,7 +186,7 @@ class _Aggregate(Walker):
         if code & 0xF0 == 0x90 or code in (0xDC, 0xDD):
             count = code & 0x0F if code < 0xDC else self.size(2 if code == 0xDC else 4)
             return {str(i): self.value(f"{path}/{i}", depth + 1) for i in self.up_to(count, path)}
-        if code & 0xE0 == 0xA0 or code in (0xD9, 0xDA, 0xDB):
+        if code in TEXTS:
             text = self.text(code, path)
             if text.startswith(_POINTER):
                 return _Pointer(path, (), np.dtype(np.bool_), (), text.removeprefix(_POINTER))

@@ -87,7 +87,6 @@ def open_arrays(
     """Opens a folder's arrays, side by side, as lazy tensors; no chunk is read.
 
     Args:
-        pinned: the folder.
         names: tensor name -> name of the array in the folder.
         version: of zarr: 2 or 3.
         stored: bytes of all files in the folder; arrays that cannot come of them are refused.
@@ -122,10 +121,7 @@ def open_arrays(
                 f"{stored} bytes of the folder"
             )
         tensors[name] = ZarrTensor(
-            *(name, store.shape, dtype),
-            store=store,
-            context=context,
-            pinned=pinned,
+            name, store.shape, dtype, store=store, context=context, pinned=pinned
         )
     if largest > claimed + claimed // 64 + _SLACK:
         raise CheckpointError(

@@ -177,11 +177,8 @@ class _Bundle:
         return called
 
     def tensor(self, key: bytes, name: str) -> Tensor:
-        """Returns the variable of this key.
-
-        Raises:
-            CheckpointError: anything about it that is not as the format says.
-        """
+        """Returns the variable of this key; raises `CheckpointError` for anything about it that is
+        not as the format says."""
         try:
             whole = self._entry(key)
             if whole.dtype not in DTYPES:

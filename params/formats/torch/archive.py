@@ -67,11 +67,7 @@ def _spans(archive: "_Archive", root: bytes, machine: Machine) -> dict[str, Span
 
 
 class _Entry(NamedTuple):
-    """An entry as the directory has it.
-
-    Attributes:
-        stop: where the next entry or the directory begins.
-    """
+    """An entry as the directory has it; at `stop` the next one, or the directory, begins."""
 
     flags: int
     method: int

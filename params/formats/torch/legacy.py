@@ -37,11 +37,9 @@ def _check_head(file: File, machine: Machine) -> None:
         raise CheckpointError(f"{file.path}: pickles, but not written by torch.save")
     if machine.load() != _VERSION:
         raise CheckpointError(f"{file.path}: not version {_VERSION} of the format")
-    match machine.load():
-        case {"little_endian": True}:
-            pass
-        case _:
-            raise CheckpointError(f"{file.path}: not written on a little-endian machine")
+    writer = machine.load()
+    if not isinstance(writer, dict) or writer.get("little_endian") is not True:
+        raise CheckpointError(f"{file.path}: not written on a little-endian machine")
 
 
 def _spans(file: File, cursor: Cursor, machine: Machine, keys: object) -> dict[str, Span]:

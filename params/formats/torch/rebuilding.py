@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
-import numpy as np
-
 from ...errors import CheckpointError, quoted
 from ..files import Span
 from ..source import Tensor, too_large
@@ -51,12 +49,12 @@ class Rebuilt:
             f"{self.location}: what {call.name} makes of such arguments is not read"
         )
 
-    def _view(self, name: str, view: Sequence[Term], dtype: str | None = None) -> Tensor:
+    def _view(self, name: str, view: Sequence[Term], declared: str | None = None) -> Tensor:
         """Makes a tensor of (storage, offset, size, strides); the storage says the dtype if the
         call does not."""
         term, offset, size, strides = view
         storage, part = decoded(self.location, term)
-        kind = dtype or STORAGES.get(storage.kind, storage.kind)
+        kind = declared or STORAGES.get(storage.kind, storage.kind)
         if kind not in DTYPES:
             raise CheckpointError(
                 f"{self.location}: {kind} cannot be held by JAX; known: {', '.join(DTYPES)}"
@@ -67,17 +65,7 @@ class Rebuilt:
             span = Span(span.file, span.offset + start, length)
         if not _sizes(size) or not _sizes(strides) or type(offset) is not int or offset < 0:
             raise CheckpointError(f"{self.location}: offset, size and strides must be sizes")
-        return self._within(span, name, DTYPES[kind], offset, size, strides)
-
-    def _within(
-        self,
-        span: Span,
-        name: str,
-        dtype: np.dtype,
-        offset: int,
-        size: tuple[int, ...],
-        strides: tuple[int, ...],
-    ) -> Tensor:
+        dtype = DTYPES[kind]
         if len(size) != len(strides) or too_large(size, dtype):
             raise CheckpointError(
                 f"{self.location}: size {quoted(size)} is too large, or does not go with strides "

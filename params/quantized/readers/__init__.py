@@ -18,7 +18,7 @@ _READERS = {
     "bitsandbytes": "bitsandbytes",
     "compressed-tensors": "compressed_tensors",
     "fbgemm_fp8": "fp8",
-    "flaxmodels": "ours",
+    "flaxmodels": "flaxmodels_layout",
     "fp8": "fp8",
     "gptq": "gptq",
     "modelopt": "modelopt",
@@ -28,22 +28,13 @@ _READERS = {
 
 _ANOTHER = "take the original checkpoint and quantise it in the load (quantization_config=)"
 _UNREAD = {
-    "aqlm": _ANOTHER,
     "bitnet": "take the checkpoint with bfloat16 weights that its authors publish beside it",
     "eetq": "it is made in Transformers' load, from an original checkpoint: take that one, with "
     'quantization_config={"load_in_8bit": True}',
-    "fp_quant": _ANOTHER,
-    "higgs": _ANOTHER,
-    "hqq": _ANOTHER,
-    "quanto": _ANOTHER,
     "quark": _ANOTHER + ", or one of its exports in FP8 or AWQ",
-    "quip": _ANOTHER,
-    "sinq": _ANOTHER,
-    "spqr": _ANOTHER,
     "torchao": _ANOTHER + ": what its files hold changes from version to version",
-    "vptq": _ANOTHER,
 }
-"""{quant_method that is not read: what to do}."""
+"""{quant_method that is not read: what to do}, where there is more to say than of any other."""
 
 _SIGNS = {
     ".qweight": "gptq or awq",
@@ -94,11 +85,8 @@ def read_quantized(source: Source, config: Mapping[str, Json]) -> Source:
 
 
 def check_read(source: Source, how: str = "without a quantization_config") -> None:
-    """Refuses tensors of quantised weights that no reader has taken.
-
-    Args:
-        how: the source was read, for the error.
-    """
+    """Refuses tensors of quantised weights that no reader has taken; the error says `how` the
+    source was read."""
     if odd := [name for name in source.tensors if name.endswith(tuple(_SIGNS))]:
         raise CheckpointError(
             f"{source.where}: read {how}, and {some(map(quoted, odd), 3)} are of weights quantised "

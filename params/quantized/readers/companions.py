@@ -42,11 +42,8 @@ def as_scales(tensor: Tensor) -> Tensor:
 
 
 def arranged(tensor: Tensor, grid: tuple[int, ...], weight: Tensor | str, why: str) -> Tensor:
-    """Returns scales or zero points in the shape `grid`, one for each block of a weight; axes of
-    size 1 may be missing or at another place.
-
-    Args:
-        why: the blocks, for the error.
+    """Returns scales or zero points in the shape `grid`, one for each block of a weight, which
+    `why` describes for the error; axes of size 1 may be missing or at another place.
 
     Raises:
         CheckpointError: another number of them.

@@ -72,12 +72,9 @@ def json_of_form(form: Form) -> dict[str, Json]:
         "block": [*form.block],
         "dtype": str(form.dtype),
     }
-    if form.turned:
-        found["turned"] = True
-    if form.factor != 1:
-        found["factor"] = form.factor
-    if form.activations:
-        found["activations"] = form.activations
+    for name in ("turned", "factor", "activations"):
+        if (value := getattr(form, name)) != getattr(Form, name):
+            found[name] = value
     for name in ("scale", "offset"):
         if (inner := getattr(form, name)) is not None:
             found[name] = json_of_form(inner)
@@ -126,13 +123,9 @@ def weights_of(names: Iterable[str], separator: str) -> list[str]:
     """Returns the names of the weights that names of tensors speak of: those with codes and scales,
     but for scales themselves."""
     known = {*names}
-    ends = [f"{separator}{key}" for key in ("scale", f"scale{separator}data")]
-    found = [
-        name.removesuffix(f"{separator}data")
-        for name in known
-        if name.endswith(f"{separator}data")
-        and any(name.removesuffix(f"{separator}data") + end in known for end in ends)
-    ]
+    data, scale = f"{separator}data", f"{separator}scale"
+    coded = (name.removesuffix(data) for name in known if name.endswith(data))
+    found = [name for name in coded if known & {name + scale, name + scale + data}]
     inner = {f"{name}{separator}{key}" for name in found for key in ("scale", "offset")}
     return sorted({*found} - inner)
 
@@ -146,8 +139,7 @@ def _taken(tensors: dict[str, Tensor], name: str, form: Form, separator: str) ->
             fields[key] = _taken(tensors, field, inner, separator)
         else:
             fields[key] = tensors.pop(field, None)
-    lost = [key for key in ("data", "scale") if fields[key] is None]
-    if lost:
+    if lost := [key for key in ("data", "scale") if fields[key] is None]:
         raise CheckpointError(
             f"no tensor {quoted(f'{name}{separator}{lost[0]}')}, and {form.codes} has one"
         )

@@ -181,11 +181,8 @@ def _fits(
 
 
 def _order(g_idx: Tensor, size: int, ordered: bool) -> np.ndarray | None:
-    """Reads which number of a row is the i-th of the data; None where that is the i-th.
-
-    Args:
-        ordered: whether the groups may lie in any order.
-    """
+    """Reads which number of a row is the i-th of the data, where groups may lie in any order
+    (`ordered`); None where that is the i-th."""
     found = g_idx.read()
     check_groups(g_idx, found, size)
     if ordered:

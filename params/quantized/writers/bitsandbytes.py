@@ -63,11 +63,7 @@ def tensors_of(module: str, weight: QTensor) -> dict[str, np.ndarray]:
 
 
 def misfit(form: Form, shape: tuple[int, ...]) -> str:
-    """Returns why bitsandbytes has no layer for a weight; "" if it has one.
-
-    Args:
-        shape: the logical one.
-    """
+    """Returns why bitsandbytes has no layer for a weight of a logical shape; "" if it has one."""
     if not form.turned or len(shape) != 2:
         return f"bitsandbytes quantises kernels of linear layers; this is {form.codes} {shape}"
     if form.codes == "int8" and form.block == (1, -1):

@@ -40,11 +40,7 @@ def tensors_of(module: str, weight: QTensor) -> dict[str, Any]:
 
 
 def misfit(form: Form, shape: tuple[int, ...]) -> str:
-    """Returns why FP8 has no layer for a weight; "" if it has one.
-
-    Args:
-        shape: the logical one.
-    """
+    """Returns why FP8 has no layer for a weight of a logical shape; "" if it has one."""
     if not form.turned or len(shape) != 2:
         return f"FP8 is for kernels of linear layers; this is {form.codes} {shape}"
     is_block = min(form.block) > 0 or form.block == (-1, -1)
