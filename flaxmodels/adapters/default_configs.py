@@ -39,8 +39,7 @@ def derived_config(model: Model, parts: Mapping[str, Adapter], table: Modules) -
         if adapter is None or type(adapter) not in _METHODS:
             continue
         layer = of_layer(adapter, module.pieces[0], module)
-        scale = float(getattr(layer, "scale", 1)) if layer is not None else 0
-        if layer is None or scale == 0:
+        if layer is None or (scale := float(getattr(layer, "scale", 1))) == 0:
             continue
         rank = getattr(layer, "rank", 1)
         found[module.name] = rank, scale * rank

@@ -12,13 +12,7 @@ from .. import params as fp
 from ..core.model import Model
 from ..documents.json_files import CONFIG_NAME as BASE_NAME
 from ..hub import HubOptions, Location
-from ..params.adapters.attach import (
-    active_adapters,
-    adapter_names,
-    attach,
-    check_new_name,
-    set_adapters,
-)
+from ..params.adapters.attach import check_new_name
 from ..params.adapters.peft.config import CONFIG_NAME, PeftConfig, read_config
 from ..params.adapters.peft.tensors import (
     PREFIX,
@@ -64,9 +58,7 @@ class OpenAdapter:
             path: dataclasses.replace(each, config=self.config) for path, each in adapters.items()
         }
         try:
-            return set_adapters(attach(params, name, kept), name)
-        except CheckpointError:
-            raise
+            return fp.set_adapters(fp.attach(params, name, kept), name)
         except ValueError as error:
             raise CheckpointError(f"{self.tensors.where}: {error}") from None
 
@@ -161,7 +153,7 @@ def write_adapters(
 
 def places_of(params: fp.Params) -> dict[str, str]:
     """Returns {folder: name of the adapter that is written there}; "" is the folder itself."""
-    names, active = adapter_names(params), active_adapters(params)
+    names, active = fp.adapter_names(params), fp.active_adapters(params)
     main = active[0] if active else DEFAULT if DEFAULT in names else names[0]
     return {"": main} | {name: name for name in names if name != main}
 

@@ -57,9 +57,7 @@ def read_adapters(
             f"{nearest(gone[0], leaves)}: are they those of this model?"
         )
     check_places({path: leaves[path] for path in (*sites, *whole)}, tensors.where)
-    made: dict[str, Adapter] = {}
-    for path, each in sites.items():
-        made[path] = _leaf_adapter(path, leaves[path], each, config)
+    made = {path: _leaf_adapter(path, leaves[path], each, config) for path, each in sites.items()}
     leaves, replaced = _replaced(leaves, tensors, table)
     if both := sorted(made.keys() & replaced.keys()):
         raise CheckpointError(

@@ -74,11 +74,8 @@ def written_adapter(model: Model, params: fp.Params, name: str) -> Written:
 
 
 def _pieces(module: Module, parts: Mapping[str, Adapter]) -> list[Any]:
-    """Returns the adapters of a module's pieces, on the host; [] if it has none.
-
-    Raises:
-        CheckpointError: some of the pieces of one that checkpoints have as one, and not others.
-    """
+    """Returns the adapters of a module's pieces, on the host; [] if it has none. Refuses some of
+    the pieces of a module that checkpoints have as one, without the others."""
     found = [of_layer(parts.get(piece.path), piece, module) for piece in module.pieces]
     there = [each for each in found if each is not None]
     if there and (len(there) < len(found) or len({type(each) for each in there}) > 1):
@@ -96,9 +93,7 @@ def _pieces(module: Module, parts: Mapping[str, Adapter]) -> list[Any]:
 
 def _is_adapted(module: Module, each: list[Any], config: PeftConfig) -> bool:
     """Tells whether a layer of a stack has an adapter at all."""
-    if hasattr(each[0], "scale") and float(each[0].scale) != 0:
-        return True
-    return is_targeted(config, module.name)
+    return float(getattr(each[0], "scale", 0)) != 0 or is_targeted(config, module.name)
 
 
 def _is_saved_along(module: Module, config: PeftConfig) -> bool:

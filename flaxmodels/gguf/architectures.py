@@ -54,7 +54,6 @@ _SIZES = {
     "embedding_length": "hidden_size",
     "feed_forward_length": "intermediate_size",
 }
-_RMS = {"attention.layer_norm_rms_epsilon": "rms_norm_eps"}
 
 
 def _heads(keys: Keys) -> dict[str, Json]:
@@ -158,7 +157,7 @@ def _t5(keys: Keys) -> dict[str, Json]:
 LLAMA = Architecture(
     model_type="llama",
     integers=_SIZES,
-    numbers=_RMS,
+    numbers={"attention.layer_norm_rms_epsilon": "rms_norm_eps"},
     names=names.LLAMA,
     changes={"attn_q": undo.query_rows, "attn_k": undo.key_rows},
     more=(_heads, _llama_rope, _llama_biases),

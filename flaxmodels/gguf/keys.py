@@ -11,11 +11,8 @@ _MOST_LAYERS = 1 << 16
 
 
 class Keys(Metadata):
-    """The metadata of a file, by keys without the name of the architecture, which they begin with.
-
-    Args:
-        name: of the architecture, "llama".
-    """
+    """The metadata of a file, by keys without the name of the architecture, such as "llama", which
+    they begin with."""
 
     def __init__(self, gguf: Gguf, name: str):
         start = f"{name}."

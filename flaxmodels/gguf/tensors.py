@@ -38,10 +38,8 @@ def source_of(gguf: Gguf) -> fp.Source:
 
 
 def _torch_name(name: str, architecture: Architecture) -> tuple[str, str]:
-    """Returns (the module of the file that a tensor is of, its name in PyTorch's checkpoints).
-
-    One that is not known gets a name of the backbone, where a load finds no place for it.
-    """
+    """Returns (the module of the file that a tensor is of, its name in PyTorch's checkpoints): of
+    one that is not known a name of the backbone, where a load finds no place for it."""
     module, _, leaf = name.rpartition(".")
     layer = _NUMBER.search(module)
     number = "" if layer is None else str(int(layer[0]))

@@ -92,7 +92,7 @@ class AdaptedWeight(Weight):
                 "inputs or changes outputs: that is done for products alone"
             )
         dtype = self.dtype if dtype is None else dtype
-        return over_layers(lambda *each: _with_all(*each).astype(dtype), self.base, acting)
+        return over_layers(lambda *each: with_all(*each).astype(dtype), self.base, acting)
 
     def contract(
         self, x: jax.Array, axis: int, contract: Contract, bias: jax.Array | None = None
@@ -151,7 +151,8 @@ def over_layers(function: Callable[[B, A], Made], base: B, adapters: A) -> Made:
     return function(base, adapters)
 
 
-def _with_all(base: Base, adapters: list[Adapter]) -> jax.Array:
+def with_all(base: Base, adapters: list[Adapter]) -> jax.Array:
+    """Returns one layer's weight with adapters in it, float32."""
     dense = w = wide_dense(base)
     for each in adapters:
         w = each.on_weight(w, dense)

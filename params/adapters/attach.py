@@ -14,12 +14,8 @@ from .adapter import Adapter, Base
 
 def adapted(params: Params, function: Callable[[str, AdaptedWeight], Base]) -> Params:
     """Returns a tree with `function(path, weight)` in the place of each weight with adapters."""
-    return unflatten(
-        {
-            path: function(path, leaf) if isinstance(leaf, AdaptedWeight) else leaf
-            for path, leaf in flatten(params).items()
-        }
-    )
+    changed = {path: function(path, leaf) for path, leaf in adapted_leaves(params).items()}
+    return unflatten({**flatten(params), **changed})
 
 
 def adapted_leaves(params: Params) -> dict[str, AdaptedWeight]:

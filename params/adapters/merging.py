@@ -12,7 +12,7 @@ from ..quantized.make import quantize_leaf
 from ..quantized.qtensor import QTensor
 from ..tree.paths import flatten, unflatten
 from ..types import Params
-from .adapted_weight import AdaptedWeight, over_layers
+from .adapted_weight import AdaptedWeight, over_layers, with_all
 from .adapter import ALL, Adapter, Base, wide
 from .attach import active_adapters, adapted_leaves, adapter_names, known_names, refuse_merged
 from .lora import wide_dense
@@ -148,9 +148,7 @@ def _base_with(
     """Returns a weight with adapters in it, the adapters, and whether its numbers are finite."""
 
     def one(base: Base, adapters: list[Adapter]) -> tuple[Base, list[Adapter], jax.Array]:
-        dense = w = wide_dense(base)
-        for each in adapters:
-            w = each.on_weight(w, dense)
+        dense, w = wide_dense(base), with_all(base, adapters)
         finite = jnp.isfinite(w.astype(base.dtype)).all()
         return _like(w, base, quantized), [x.before_merge(dense) for x in adapters], finite
 

@@ -87,11 +87,8 @@ def lora_init(
 
 
 def _start(config: PeftConfig) -> bool | str:
-    """Returns how arrays begin, as PEFT's key of the method says.
-
-    Raises:
-        ValueError: in a way that is not done here, or with what training would not do.
-    """
+    """Returns how arrays begin, as PEFT's key of the method says; refuses a way that is not done
+    here, and what training would not do."""
     key, known = _STARTS[config.peft_type]
     start = config.extra.get(key, True)
     for name in ("rank_dropout", "module_dropout"):

@@ -171,11 +171,8 @@ def put_adapter(
 def _row(
     where: str, field: str, table: jax.Array | None, new: jax.Array | None, lead: int
 ) -> jax.Array | None:
-    """Returns what an array of a bank gets in one place, [*layers, ...]; None if there is none.
-
-    Args:
-        new: the same array of a bank of one adapter, or None.
-    """
+    """Returns what an array of a bank gets in one place, [*layers, ...], of the same array of a
+    bank of one adapter, or None; None if there is none."""
     if table is None:
         if new is not None:
             raise ValueError(f"{where}: no adapter of the stack has such; stack one that has")

@@ -68,12 +68,8 @@ def _step_of(pattern: str) -> Step:
 
 
 def _all(items: Any, *, ahead: bool) -> tuple[Step, int]:
-    """Returns the step over a sequence of items, and how many repeats are in it.
-
-    Args:
-        ahead: whether it may look ahead; what looks ahead may not do so again, which would take a
-            time that grows with each.
-    """
+    """Returns the step over a sequence of items, and how many repeats are in it. It may look
+    `ahead`, but for what does so already: that would take a time that grows with each."""
     each = [_one(item, items.state, ahead=ahead) for item in items]
 
     def step(text: str, at: Places) -> Places:

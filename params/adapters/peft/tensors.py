@@ -23,12 +23,10 @@ PREFIX = "base_model.model."
 OLD = "base_layer."
 _LORA = ("lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_embedding_A", "lora_embedding_B")
 _LORA += ("lora_magnitude_vector",)
-_LOHA = tuple(f"hada_{x}" for x in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"))
-_LOKR = tuple(f"lokr_{x}" for x in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"))
 FIELDS: dict[str, tuple[str, ...]] = {
     "LORA": (*_LORA, "token_adapter.trainable_tokens_delta"),
-    "LOHA": _LOHA,
-    "LOKR": _LOKR,
+    "LOHA": tuple(f"hada_{x}" for x in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")),
+    "LOKR": tuple(f"lokr_{x}" for x in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")),
     "IA3": ("ia3_l",),
     "TRAINABLE_TOKENS": ("trainable_tokens_delta",),
 }
