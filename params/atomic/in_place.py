@@ -41,11 +41,10 @@ def move_in(
     before.mkdir()
     _settle(folder, before, is_ours)
     bridge = write_bridge(path, folder)
-    fresh = [n for n in names if not is_main_file(n) and not os.path.lexists(folder / n)]
-    changed = [
-        n for n in names if not is_main_file(n) and n not in fresh and _differ(path, folder, n)
-    ]
     main = list(filter(is_main_file, names))
+    beside = [name for name in names if name not in main]
+    fresh = [name for name in beside if not os.path.lexists(folder / name)]
+    changed = [name for name in beside if name not in fresh and _differ(path, folder, name)]
     old_main = [name for name in filter(is_main_file, os.listdir(folder)) if name not in main]
     with contextlib.ExitStack() as undo:
         replaced = [*changed, MANIFEST] if bridge and (folder / MANIFEST).exists() else changed

@@ -41,7 +41,7 @@ def hold(path: Path) -> int | None:
     before it was locked, as a dead saver's."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
     _held.add(descriptor)
-    if try_lock(descriptor, fcntl.LOCK_EX) is False or not _is_at(descriptor, path):
+    if try_lock(descriptor, fcntl.LOCK_EX) is False or not is_at(descriptor, path):
         release(descriptor)
         return None
     return descriptor
@@ -127,7 +127,8 @@ def _holder(descriptor: int) -> str:
     return "another process"
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: str | os.PathLike) -> bool:
+    """Tells whether what is open is what has this path now."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except OSError:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from ..formats.bounds import chunks, moved, of_index, relative, shape_of
+from ..formats.bounds import chunks, holds, moved, of_index, relative, shape_of
 from ..formats.source import Bounds
 from ..host.copies import contiguous
 from ..host.threads import unwatched
@@ -96,11 +96,8 @@ def _boxes(piece: LeafPiece, shard: Bounds) -> Iterator[tuple[Bounds, tuple[int,
     """Yields (box in the tensor, where it begins in the leaf) of what a shard holds of a piece:
     several, where the leaf's columns are runs of a joined tensor's."""
     place, lead = piece.place, len(piece.place.index)
-    for (first, last), i in zip(shard, place.index, strict=False):
-        if not first <= i < last:
-            return
     inner = shard[lead:]
-    if any(first == last for first, last in inner):
+    if not holds(shard, place.index) or any(first == last for first, last in inner):
         return
     bounds: list[tuple[int, int]] = [(0, 0)] * len(inner)
     for cut, axis in zip(inner, place.permutation, strict=True):

@@ -122,14 +122,11 @@ def _off_devices(leaf: jax.Array, place: Place) -> np.ndarray:
             made.copy_to_host_async()
             coming.append((tuple(slice(*cut) for cut in moved(part, box)), made))
             if len(coming) == 2:
-                _put(tensor, *coming.popleft())
-    for each in coming:
-        _put(tensor, *each)
+                there, done = coming.popleft()
+                tensor[there] = np.asarray(done)
+    for there, done in coming:
+        tensor[there] = np.asarray(done)
     return tensor
-
-
-def _put(tensor: np.ndarray, where: tuple[slice, ...], part: jax.Array) -> None:
-    tensor[where] = np.asarray(part)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))

@@ -85,11 +85,7 @@ WRITTEN = {
 
 
 def written(format: str) -> Written:
-    """Returns how a format is written.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Returns how a format is written; raises `ValueError` if it is not."""
     if not isinstance(format, str) or format not in WRITTEN:
         raise ValueError(f"format is {format!r}; what can be written is {', '.join(WRITTEN)}")
     return WRITTEN[format]

@@ -33,11 +33,8 @@ def saveable(params: PyTree, template: PyTree) -> PyTree:
 
 
 def check_variant(variant: str | None) -> None:
-    """Refuses a variant that cannot be a part of a file's name, `model.<variant>.safetensors`.
-
-    Raises:
-        ValueError: such a variant.
-    """
+    """Raises `ValueError` for a variant that cannot be a part of a file's name,
+    `model.<variant>.safetensors`."""
     if variant is None:
         return
     is_name = isinstance(variant, str) and _VARIANT.fullmatch(variant) is not None

@@ -34,14 +34,7 @@ class PinnedFolder:
             self.path = own
 
     def check(self) -> None:
-        """Refuses the folder if another one may have had its name while it was read by name.
-
-        Raises:
-            CheckpointError: another folder has it now.
-        """
-        try:
-            is_same = os.path.samestat(os.fstat(self._descriptor), os.stat(self.folder))
-        except OSError:
-            is_same = False
-        if not is_same:
+        """Raises `CheckpointError` if another folder has its name now, and so may have had it while
+        it was read by name."""
+        if not locks.is_at(self._descriptor, self.folder):
             raise CheckpointError(f"{self.folder}: it was replaced while it was being opened")
