@@ -166,7 +166,6 @@ def _axes(groups: Iterable[tuple[int, ...]], sizes: tuple[tuple[str, int], ...])
 
 def summary(found: Iterable[Collective]) -> dict[tuple[str, tuple[str, ...]], tuple[int, int]]:
     """Returns {(kind, axes): (how many, bytes of their results on a device)}."""
-
     sizes: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for each in found:
         sizes.setdefault((each.kind, each.axes), []).append(each.nbytes)

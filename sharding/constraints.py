@@ -1,7 +1,5 @@
 """Constraints of activations: hints for the compiler, by the rules of logical axes."""
 
-import functools
-
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -9,6 +7,7 @@ from .mesh import on_mesh, parts_of
 from .rules import as_rules, target_of
 
 _UNEVEN = "vocab"  # logits stay split: whole, they would be the largest array of a training step
+_constrained = jax.jit(jax.lax.with_sharding_constraint, static_argnums=1)
 
 
 def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: object) -> jax.Array:
@@ -32,7 +31,7 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: object) -> jax.
     uneven = any(size % parts_of(names, mesh) for names, size in zip(split, x.shape, strict=True))
     sharding = NamedSharding(mesh, PartitionSpec(*(names or None for names in split)))
     if uneven:  # outside of jit, as in an eager gradient, only a program may hold such shards
-        return _compiled(sharding)(x)
+        return _constrained(x, sharding)
     return jax.lax.with_sharding_constraint(x, sharding)
 
 
@@ -65,8 +64,3 @@ def length_axes(x: jax.Array, rules: object) -> tuple[str, ...]:
         return ()
     axes = on_mesh(target_of("length", as_rules(rules), "activation"), mesh)
     return tuple(axis for axis in axes if mesh.shape[axis] > 1)
-
-
-@functools.lru_cache(maxsize=64)
-def _compiled(sharding: NamedSharding):
-    return jax.jit(lambda x: jax.lax.with_sharding_constraint(x, sharding))

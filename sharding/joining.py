@@ -282,10 +282,8 @@ def _delay_abort() -> None:
     nothing else is safe to run there.
     """
     library = ctypes.CDLL(None)
-    library.signal.argtypes, library.signal.restype = (
-        (ctypes.c_int, ctypes.c_void_p),
-        ctypes.c_void_p,
-    )
+    library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    library.signal.restype = ctypes.c_void_p
     before = library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
     if before:  # such as faulthandler's
         library.signal(signal.SIGABRT, before)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import functools
 import re
 from collections.abc import Iterable, Mapping, Set
 from typing import TypeAlias
@@ -57,7 +56,7 @@ class PathRule:
 
     def matches(self, path: str) -> bool:
         """Tells whether the rule speaks of the leaf at `path`."""
-        return _compiled(self.pattern).search(path) is not None
+        return re.search(self.pattern, path) is not None
 
     def entries(self, axes: tuple[str | None, ...], path: str) -> tuple[Target, ...]:
         """Returns the spec for a leaf whose dimensions have the logical `axes`.
@@ -224,8 +223,3 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     as `cutoff` of 1."""
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
     return f" (nearest: {close[0]!r})" if close else ""
-
-
-@functools.lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)

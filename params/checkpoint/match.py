@@ -77,6 +77,11 @@ class Match:
     joined: Mapping[str, str] = dataclasses.field(default_factory=dict)
     constants: tuple[str, ...] = ()
 
+    @property
+    def fresh(self) -> tuple[str, ...]:
+        """The paths of leaves that a load draws: missing ones, and those of another shape."""
+        return (*self.missing, *(bad.path for bad in self.mismatched))
+
     def __repr__(self) -> str:
         return (
             f"Match({self.source.where!r}: {len(self.found)} leaves found, "

@@ -70,7 +70,8 @@ def packed_leaf(plan: LeafPlan, where: str) -> PackedLeaf:
     Raises:
         CheckpointError: layers of one leaf that are not quantised alike; `where` names the source.
     """
-    tensors = _alike([_packed(piece) for piece in plan.pieces], plan, where)
+    packed = [x.tensor for x in plan.pieces if isinstance(x.tensor, PackedTensor)]  # all of them
+    tensors = _alike(packed, plan, where)
     first, piece = tensors[0], plan.pieces[0]
     rank, lead = len(piece.permutation), len(piece.index)
     turned = first.form.turned ^ (piece.permutation[-2:] == (rank - 1, rank - 2))
@@ -113,11 +114,6 @@ def put_together(flat: Mapping[str, object], packed: Mapping[str, Form]) -> PyTr
 def owner_of(path: str, packed: Mapping[str, Form]) -> str | None:
     """Returns the path of the packed weight that the array at `path` is of; None if of none."""
     return nearest_above(path.rpartition("/")[0], packed)
-
-
-def _packed(piece: Piece) -> PackedTensor:
-    assert isinstance(piece.tensor, PackedTensor)
-    return piece.tensor
 
 
 def _alike(tensors: list[PackedTensor], plan: LeafPlan, where: str) -> list[PackedTensor]:

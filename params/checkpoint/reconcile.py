@@ -53,12 +53,12 @@ def reconcile(
             tensor, place = wrong[0]
             mismatched.append(Mismatch(path, tensor.name, tensor.shape, place.shape, place.part))
         else:
-            found[path] = tuple(_piece(*one) for one in there)
+            found[path] = tuple(piece_at(*one) for one in there)
     used = {place.name for group in chosen.values() for place in group if place is not None}
     spare = {place.name for group in wanted.tied.values() for place in group}
     computed = names.keys() & wanted.constants
     twice = {
-        path: tuple(_piece(*_stored(source, names[x.name], x, naming)) for x in group)
+        path: tuple(piece_at(*_stored(source, names[x.name], x, naming)) for x in group)
         for path in found
         if (group := wanted.others(path, names.keys() - used))
     }
@@ -107,6 +107,7 @@ def _stored(source: Source, name: str, place: Place, naming: Naming) -> tuple[Te
     return source[name], place
 
 
-def _piece(tensor: Tensor, place: Place) -> Piece:
+def piece_at(tensor: Tensor, place: Place) -> Piece:
+    """Returns the piece of a leaf that a tensor, or a part of it, makes."""
     tensor = tensor if place.part is None else share_of(tensor, place.part)
     return Piece(tensor, place.permutation, place.index)

@@ -213,12 +213,7 @@ def _shared(one: str, other: str) -> ValueError:
 
 
 def _scalar(name: str, value: Scalar) -> Scalar:
-    """Returns one number that trees are computed with.
-
-    Raises:
-        TypeError: what is no number.
-        ValueError: several.
-    """
+    """Returns what trees are computed with, one number; refuses several, and what is none."""
     if np.shape(value) != ():
         raise ValueError(f"{name} has shape {np.shape(value)}; expected one number")
     dtype = getattr(value, "dtype", None)

@@ -77,7 +77,7 @@ def dtype_for(
 
 
 def check_patterns(
-    said: str, dtypes: DtypeLike | Mapping[str, DtypeLike], paths: Collection[str]
+    said: str, dtypes: DtypeLike | Mapping[str, object], paths: Collection[str]
 ) -> None:
     """Refuses a regular expression of `{regular expression: dtype}` that matches no path.
 

@@ -88,11 +88,7 @@ def mask_except(params: PyTree, patterns: str | Iterable[str]) -> PyTree:
 
 
 def _decided(path: str, value: object) -> bool:
-    """Returns whether what a predicate gave counts as true.
-
-    Raises:
-        ValueError: it is several numbers, or one that is traced.
-    """
+    """Returns whether what a predicate gave counts as true; refuses several values, or traced."""
     if isinstance(value, Tracer) or (isinstance(value, jax.Array | np.ndarray) and value.shape):
         kind = "a traced value" if isinstance(value, Tracer) else f"an array of shape {value.shape}"
         raise ValueError(

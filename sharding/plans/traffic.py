@@ -80,11 +80,8 @@ class Work:
         if "experts" in row.axes:
             count = row.shape[row.axes.index("experts")]
             used = min(1.0, self.batch * self.length * self.experts_per_token / count)
-        return (
-            used
-            * row.bytes_per_device
-            * parts_of(leaf.gathered(self.over("batch")), self.placed.mesh)
-        )
+        parts = parts_of(leaf.gathered(self.over("batch")), self.placed.mesh)
+        return used * row.bytes_per_device * parts
 
     def is_tied(self, table: LeafReport) -> bool:
         """Tells whether a table of the vocabulary is the head too: no other leaf has its axis."""

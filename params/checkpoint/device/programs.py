@@ -127,9 +127,7 @@ def place_of(leaf: LeafPlan) -> Place:
 class Update:
     """A class of leaves: `update(leaf, chunk, start) -> (leaf, token)` is one program for all
     chunks of all leaves in it. It writes a chunk of every shard into the leaf, whose memory it
-    keeps; the token is ready when the chunk has been read.
-
-    """
+    keeps; the token is ready when the chunk has been read."""
 
     place: Place
     grid: Grid
