@@ -15,9 +15,10 @@ import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from ..params.checkpoint.device.steps import padded
 from ..params.checkpoint.disk_leaf import DiskLeaf, Recipe
 from ..params.formats.files import File
-from ..params.host.copies import CACHE_LINE, empty_bytes
+from ..params.host.copies import empty_bytes
 from ..params.host.threads import Modes
 from .leaves import PlacedLeaf, device_for, is_offloaded
 
@@ -121,11 +122,7 @@ def fetched(unit: UnitLeaves, main: jax.Device | None = None) -> Fetched:
 
 def _buffer_bytes(unit: UnitLeaves) -> int:
     leaves = [leaf for leaf in unit.values() if isinstance(leaf, DiskLeaf)]
-    return sum(_aligned(leaf.tensor.nbytes) for leaf in leaves)
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // CACHE_LINE) * CACHE_LINE
+    return sum(padded(leaf.tensor.nbytes) for leaf in leaves)
 
 
 def _fetch(unit: UnitLeaves, main: jax.Device | None, buffer: np.ndarray | None) -> Fetched:
@@ -137,7 +134,7 @@ def _fetch(unit: UnitLeaves, main: jax.Device | None, buffer: np.ndarray | None)
             assert buffer is not None
             # On a CPU device the array may be this memory itself.
             array = leaf.tensor.read(scratch=buffer[start:])
-            start += _aligned(leaf.tensor.nbytes)
+            start += padded(leaf.tensor.nbytes)
             recipes.append((path, leaf.recipe))
             is_there = False
         else:

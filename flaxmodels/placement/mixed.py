@@ -13,7 +13,6 @@ Array: TypeAlias = jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct
 Static: TypeAlias = tuple[jax.tree_util.PyTreeDef, tuple[Hashable, ...]]
 """The structure of a pytree, and its leaves, with a mark in the place of each array."""
 
-
 _ARRAY = object()
 """Stands for an array among values that are none."""
 

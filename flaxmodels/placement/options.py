@@ -51,14 +51,9 @@ class DeviceMapOptions:
         elif self.device_map not in AUTOMATIC:
             one_place(self.device_map)
         memory_limits(self.max_memory)
-        if self.offload_folder is not None:
-            _check_folder(self.offload_folder)
-
-
-def _check_folder(folder: str | os.PathLike) -> None:
-    """Refuses what is no folder to write into."""
-    if not isinstance(folder, str | os.PathLike):
-        raise TypeError(f"offload_folder is {folder!r:.80}; expected a path")
-    path = os.fspath(folder)
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise NotADirectoryError(f"offload_folder {path} is a file; name a folder")
+        if (folder := self.offload_folder) is None:
+            return
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"offload_folder is {folder!r:.80}; expected a path")
+        if os.path.exists(folder) and not os.path.isdir(folder):
+            raise NotADirectoryError(f"offload_folder {os.fspath(folder)} is a file; name a folder")

@@ -186,10 +186,8 @@ def used_paths(
         template: of {path: leaf}, all of them.
     """
     leaves = template.mixed.tree
-    given_arrays, done_arrays = given.mixed, tuple(one.mixed for one in done)
-    jaxpr, result = jax.make_jaxpr(functools.partial(run_part, call), return_shape=True)(
-        leaves, given_arrays, done_arrays
-    )
+    trace = jax.make_jaxpr(functools.partial(run_part, call), return_shape=True)
+    jaxpr, result = trace(leaves, given.mixed, tuple(one.mixed for one in done))
     live = {id(var) for var in jaxpr.jaxpr.outvars}
     for equation in reversed(jaxpr.jaxpr.eqns):
         if any(id(var) in live for var in equation.outvars):

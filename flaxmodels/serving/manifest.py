@@ -5,7 +5,7 @@ import datetime
 import importlib.metadata
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..documents.json_files import read_json, text_of
@@ -192,9 +192,7 @@ def _manifest_of(values: Mapping[str, Json]) -> Manifest:
         bounds={str(name): int(most) for name, most in values["bounds"].items()},
         programs={name: _program_of(name, each) for name, each in values["signatures"].items()},
         weights=Weights(
-            _specs_of(values["params"]),
-            leaves,
-            tuple(map(str, values["adapted"])),
+            _specs_of(values["params"].items()), leaves, tuple(map(str, values["adapted"]))
         ),
         generation=None if slots is None else Facts.of_json(slots, values["generation"]),
         command=str(values["command"]),
@@ -209,8 +207,8 @@ def _whole(text: object) -> Spec:
     return spec
 
 
-def _specs_of(values: Mapping[str, object]) -> dict[str, Spec]:
-    return {str(name): Spec.of(str(spec)) for name, spec in values.items()}
+def _specs_of(pairs: Iterable[tuple[object, object]]) -> dict[str, Spec]:
+    return {str(name): Spec.of(str(spec)) for name, spec in pairs}
 
 
 def _json_of(program: Program) -> dict[str, Json]:
@@ -229,10 +227,7 @@ def _program_of(name: str, value: Mapping[str, Json]) -> Program:
     file = str(value["file"])
     if file != f"{name}{PROGRAM}" or os.path.basename(file) != file:
         raise ValueError(f"signature {quoted(name)} is in the file {quoted(file)}")
-    specs = (
-        {str(key): Spec.of(str(spec)) for key, spec in value[k]} for k in ("inputs", "outputs")
-    )
-    inputs, outputs = specs
+    inputs, outputs = _specs_of(value["inputs"]), _specs_of(value["outputs"])
     limits = {key: whole(f"the limit of {key}", n) for key, n in value.get("limits", {}).items()}
     return Program(file, str(value["sha256"]), inputs, outputs, bool(value["custom"]), limits)
 

@@ -97,11 +97,8 @@ def _platforms(given: Iterable[str]) -> tuple[str, ...]:
 
 
 def _longest(model: Model, asked: int | None) -> int:
-    """Returns the most tokens: as asked, or of the model's positions at most `LONGEST`.
-
-    Raises:
-        ServingError: more than the model has positions, or none.
-    """
+    """Returns the most tokens: as asked, if the model has so many positions; else of its positions
+    at most `LONGEST`."""
     limit = _positions(model.config)
     if asked is None:
         known = limit or getattr(model.config.text, "max_position_embeddings", None)

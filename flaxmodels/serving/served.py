@@ -215,11 +215,7 @@ def _read(path: Path) -> tuple[Manifest, dict[str, bytes]]:
 
 
 def _deserialised(path: Path, manifest: Manifest, name: str, raw: bytes) -> jax_export.Exported:
-    """Reads a program.
-
-    Raises:
-        ServingError: this JAX cannot, or its arguments are not what the manifest says.
-    """
+    """Reads a program, whose arguments must be what the manifest says."""
     convention = manifest.calling_convention
     least = jax_export.minimum_supported_calling_convention_version
     most = jax_export.maximum_supported_calling_convention_version
@@ -254,9 +250,8 @@ def _check_program(
     if name == STEP and CACHE_MASK in program.inputs:
         expected[f"inputs/{CACHE_MASK}"] = Spec("bool", ("batch", manifest.slots or 0))
     tree = exported.in_tree
-    leaves = [*range(tree.num_leaves)]
     try:
-        (arrays, inputs), _ = jax.tree.unflatten(tree, leaves)
+        (arrays, inputs), _ = jax.tree.unflatten(tree, [*range(tree.num_leaves)])
         found = {f"params/{key}": i for key, i in arrays.items()}
         found |= {f"inputs/{key}": i for key, i in inputs.items()}
         specs = {key: Spec.of(exported.in_avals[i]) for key, i in found.items()}
@@ -264,12 +259,10 @@ def _check_program(
     except (ValueError, TypeError, AttributeError):
         specs = {}
     if specs != expected:
-        odd = sorted(
-            key for key in specs.keys() | expected.keys() if specs.get(key) != expected.get(key)
-        )
+        odd = min(key for key, _ in specs.items() ^ expected.items())
         raise ServingError(
-            f"{path / program.file}: its program has {specs.get(odd[0])} for {quoted(odd[0])}, "
-            f"and export.json says {expected.get(odd[0])}: they are of two exports; get both again"
+            f"{path / program.file}: its program has {specs.get(odd)} for {quoted(odd)}, "
+            f"and export.json says {expected.get(odd)}: they are of two exports; get both again"
         )
 
 

@@ -118,14 +118,9 @@ def forward_signature(model: Model) -> Signature:
                 name: Spec(str(array.dtype), dims),
                 "encoder_attention_mask": Spec("int32", dims[:2]),
             }
-    if reads_token_types(model):
+    if _token_types(model) is not None:
         inputs["token_type_ids"] = inputs[model.main_input_name]
     return Signature(inputs)
-
-
-def reads_token_types(model: Model) -> bool:
-    """Tells whether a model has a table of token types, all of the first where none are given."""
-    return _token_types(model) is not None
 
 
 def limits_of(model: Model) -> dict[str, int]:
@@ -140,6 +135,7 @@ def limits_of(model: Model) -> dict[str, int]:
 
 
 def _token_types(model: Model) -> int | None:
+    """Returns how many token types a model has a table of; None for one without."""
     backbone: Any = getattr(model, "backbone", None)
     base = model if backbone is None else backbone(parent=None, **model.shared_fields)
     if "token_type_ids" in getattr(base, "not_taken", ()):

@@ -53,8 +53,7 @@ def prepare(
     }
     flat = FlatTree.of(params)
     for name, each in request.signatures.items():
-        run = each.function or model.serving()
-        program = _program(model, flat, run)
+        program = _program(model, flat, each.function or model.serving())
         made[name] = _traced(tf, jax2tf.convert, program, module.weights, each, request.slots)
     module.functions = made
 

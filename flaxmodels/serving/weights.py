@@ -25,9 +25,9 @@ from ..params.adapters.attach import adapted_leaves
 from ..params.checkpoint.load_plan import LoadPlan
 from ..params.checkpoint.make_plan import make_plan
 from ..params.checkpoint.match import Match, Piece, identity_match
+from ..params.checkpoint.reconcile import piece_at
 from ..params.checkpoint.stream import stream
 from ..params.errors import quoted, some
-from ..params.quantized.packed import share_of
 from ..params.quantized.readers import read_quantized
 from ..params.save.options import WriteOptions
 from ..params.save.write import write_checkpoint
@@ -198,8 +198,7 @@ def _pieces(source: fp.Source, leaf: LeafOrigin) -> tuple[Piece, ...]:
                 f"{source.where}: {quoted(place.name)} has shape {tuple(tensor.shape)}, and the "
                 f"export was made with {place.shape}: its weights were replaced; export again"
             )
-        tensor = tensor if place.part is None else share_of(tensor, place.part)
-        pieces.append(Piece(tensor, place.permutation, place.index))
+        pieces.append(piece_at(tensor, place))
     return tuple(pieces)
 
 
