@@ -77,8 +77,8 @@ def load(
         params = together(read, "reading weights")
         seconds = time.perf_counter() - start
     match = plan.match
-    if fresh := (*match.missing, *(bad.path for bad in match.mismatched)):
-        drawn_leaves = initialized(model, fresh, request, plan.dtypes.values())
+    if match.fresh:
+        drawn_leaves = initialized(model, match.fresh, request, plan.dtypes.values())
         if options.device_map is not None:
             drawn_leaves = placed_leaves(model, drawn_leaves, plan, options)
         params = fp.merge(params, drawn_leaves)
@@ -240,15 +240,11 @@ def warn_of_new(cls: type[Model], where: str, paths: Collection[str]) -> None:
 
 
 def _warn(cls: type[Model], match: Match, replaced: Collection[str]) -> None:
-    """Warns of leaves that were not loaded, and of tensors that were not used.
-
-    Args:
-        replaced: leaves that an adapter brought.
-    """
+    """Warns of leaves that were not loaded, but for those that an adapter has `replaced`, and of
+    tensors that were not used."""
     where, name = match.source.where, cls.__name__
     if match.said:
         warn(f"{where}: {match.said}")
-    new = [*match.missing, *(bad.path for bad in match.mismatched)]
-    warn_of_new(cls, where, [path for path in new if path not in replaced])
+    warn_of_new(cls, where, [path for path in match.fresh if path not in replaced])
     if match.unexpected:
         warn(f"Weights from {where} not used in {name}: {some(match.unexpected)}")

@@ -39,7 +39,7 @@ def placed_plan(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> Load
         else:
             leaves.append(plan.elsewhere(leaf, sharding))
     changed = [leaf.path for leaf in on_disk if not stays_readable(leaf)]
-    fresh = [path for path in _fresh(plan) if placement.sharding(path) is None]
+    fresh = [path for path in plan.match.fresh if placement.sharding(path) is None]
     if (changed or fresh) and options.offload_folder is None:
         why = "not in the checkpoint" if fresh else "not in files of this machine as they are"
         raise ValueError(
@@ -57,10 +57,6 @@ def placement_of(model: Model, plan: LoadPlan, options: DeviceMapOptions) -> Dev
         planned[path] = planned.get(path, 0) + leaf.nbytes
     sizes = {path: nbytes(leaf) for path, leaf in fp.flatten(model.abstract_params()).items()}
     return device_map_of(model, sizes | planned, options)
-
-
-def _fresh(plan: LoadPlan) -> list[str]:
-    return [*plan.match.missing, *(bad.path for bad in plan.match.mismatched)]
 
 
 def streamed(plan: LoadPlan, options: DeviceMapOptions, *, progress: bool) -> fp.Params:

@@ -13,6 +13,7 @@ import jax
 from .. import params as fp
 from .. import sharding as fs
 from ..hub import HubKeywords, Words
+from ..hub.options import PushKeywords as BranchKeywords
 from ..params.save.file_writer import SaveFunction
 from .config_fields import ConfigFields
 
@@ -155,13 +156,9 @@ class CardFileKeywords(CardKeywords, total=False):
     token: str | bool | None
 
 
-class PushFolderKeywords(CardKeywords, total=False):
+class PushFolderKeywords(CardKeywords, BranchKeywords, total=False):
     """Where a folder is pushed, and what the commit and the card say."""
 
-    private: bool | None
-    token: str | bool | None
-    create_pr: bool
-    revision: str | None
     commit_message: str | None
     commit_description: str | None
     use_auth_token: str | bool | None

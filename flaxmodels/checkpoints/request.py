@@ -231,7 +231,5 @@ def _checked(name: str, value: Any) -> Any:
     if name not in LOAD:
         return value
     if name in _FLAGS:
-        if value is None:
-            return _FLAGS[name]
-        return flag(name, value)
+        return _FLAGS[name] if value is None else flag(name, value)
     return one_key(value) if name == "key" and value is not None else value

@@ -186,13 +186,11 @@ def _write(
             f"{source.where}: not converted, the state of a training: "
             f"{some(map(quoted, source.passed_over))}"
         )
+    leaves = _cast(_plain_leaves(source) if whole is None else whole.leaves, dtype)
+    check_patterns("dtype", dtype, leaves)
     if whole is None:
-        leaves = _cast(_plain_leaves(source), dtype)
-        check_patterns("dtype", dtype, leaves)
         _write_plain(source, near, folder, leaves, options, beside)
         return leaves
-    leaves = _cast(whole.leaves, dtype)
-    check_patterns("dtype", dtype, leaves)
     # The pooler of a backbone and its like may be missing.
     if len(leaves) < len(fp.flatten(whole.model.abstract_params())):
         options = dataclasses.replace(options, select=True)

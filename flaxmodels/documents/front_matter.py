@@ -50,11 +50,8 @@ def merged_card(
 
 
 def _merged(text: str, data: Mapping[str, Json]) -> str:
-    """Adds the keys of `data` that a card lacks, and all tags; the rest stays byte for byte.
-
-    Raises:
-        ValueError: it has no metadata, or none that can be read or added to.
-    """
+    """Adds the keys of `data` that a card lacks, and all tags; the rest stays byte for byte. Raises
+    `ValueError` where there is no metadata, or none that can be read or added to."""
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     match = REGEX_YAML_BLOCK.search(text)
@@ -100,12 +97,8 @@ def _with_tags(block: str, tags: list[str], line: str) -> str:
 
 
 def _parsed(text: str) -> dict[str, Json]:
-    """Parses the metadata of a card.
-
-    Raises:
-        ValueError: none that can be read, or that is cheap to: no part of it may stand for another,
-            since a few such parts of parts would be gigabytes.
-    """
+    """Parses the metadata of a card; raises `ValueError` where it cannot be read, or not cheaply:
+    no part of it may stand for another, since a few such parts of parts would be gigabytes."""
     import yaml
     from huggingface_hub.repocard import REGEX_YAML_BLOCK, RepoCard
 

@@ -181,11 +181,8 @@ class Branch:
 
 
 def _checked(repo_id: str, token: str | bool | None) -> str | bool:
-    """Returns the token, True for the stored login, which must be there.
-
-    Raises:
-        HubError: nobody is logged in, or the Hub may not be asked.
-    """
+    """Returns the token, True for the stored login; raises `HubError` where nobody is logged in, or
+    the Hub may not be asked."""
     from huggingface_hub import get_token
 
     if is_offline():

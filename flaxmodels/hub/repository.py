@@ -166,15 +166,13 @@ def remember(repository: Repository, revision: str) -> None:
     if revision == repository.commit:
         return
     ref = Path(_home(repository.name, repository.cache_dir), "refs", *revision.split("/"))
-    try:
+    with contextlib.suppress(OSError):
         if ref.exists() and ref.read_bytes() == repository.commit.encode():
             return
         ref.parent.mkdir(parents=True, exist_ok=True)
         new = ref.with_name(f"{ref.name}.{os.getpid()}")
         new.write_text(repository.commit)
         new.replace(ref)
-    except OSError:
-        pass
 
 
 def commit_of(folder: str) -> str | None:

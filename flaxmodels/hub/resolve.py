@@ -270,8 +270,7 @@ def _in_repository(repository: Repository, revision: str, inside: str, progress:
     store.expect([*limits], Reads.PATH)
     remember(repository, revision)
     name = "/".join(filter(None, (str(repository), store.file(folder))))
-    has_config = _has_config(folder, store) or path.endswith(_WITH_CONFIG)
-    note = f"it is of {name}" if has_config else _lacks_config(name, folder, store)
+    note = _lacks_config(name, path, folder, store) or f"it is of {name}"
     return Location(path, store, repository.commit, note)
 
 
@@ -283,16 +282,14 @@ def _at_address(url: str) -> Location:
         path = os.path.join(store.folder, name)
         if store.exists(path):
             store.copy(path, limit)
-    has_config = _has_config(store.folder, store) or last.endswith(_WITH_CONFIG)
-    note = "" if has_config else _lacks_config(scrubbed(store.url), store.folder, store)
+    note = _lacks_config(scrubbed(store.url), last, store.folder, store)
     path = os.path.join(store.folder, last) if is_file else store.folder
     return Location(path, store, note=note)
 
 
-def _has_config(folder: str, store: Store) -> bool:
-    """Tells whether a folder has the configuration of a model, or of an adapter."""
-    return any(store.exists(os.path.join(folder, name)) for name in (CONFIG_NAME, ADAPTER_NAME))
-
-
-def _lacks_config(name: str, folder: str, store: Store) -> str:
+def _lacks_config(name: str, path: str, folder: str, store: Store) -> str:
+    """Returns what to say where there is no configuration of a model, or of an adapter; else ""."""
+    there = (store.exists(os.path.join(folder, file)) for file in (CONFIG_NAME, ADAPTER_NAME))
+    if path.endswith(_WITH_CONFIG) or any(there):
+        return ""
     return f"{name} has no {CONFIG_NAME}: {without_config(folder, store)}"

@@ -62,12 +62,6 @@ def push_files(
             f"write is {write!r:.80}; expected a function that writes files into the folder that "
             "it is given"
         )
-    options: PushKeywords = {
-        "private": private,
-        "token": token,
-        "create_pr": create_pr,
-        "revision": revision,
-    }
     data = {"tags": listed(tags)}
 
     def finish(push: Push) -> dict[str, bytes]:
@@ -76,7 +70,9 @@ def push_files(
         card = merged_card(push.read(CARD_NAME), data, lambda: front_matter(data))
         return {} if card is None else {CARD_NAME: card}
 
-    with pushing(repo_id, **options) as push:
+    with pushing(
+        repo_id, private=private, token=token, create_pr=create_pr, revision=revision
+    ) as push:
         write(push.folder)
         push.add_folder()
         return push.commit(commit_message or f"Upload {what}", commit_description, finish=finish)

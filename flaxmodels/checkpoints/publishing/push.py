@@ -35,13 +35,10 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
 _OLD_NAMES = {
-    "repo_url": 'repo_id="organisation/name"',
-    "repo_name": 'repo_id="organisation/name"',
-    "organization": 'repo_id="organisation/name"',
+    **dict.fromkeys(("repo_url", "repo_name", "organization"), 'repo_id="organisation/name"'),
     "repo_path_or_name": "repo_id, and save_pretrained(push_to_hub=True) to push from a folder",
     "working_dir": "save_pretrained(push_to_hub=True)",
 }
-
 
 PUSH_DEFAULTS: dict[str, object] = {
     name: (defaults_of(SaveOptions) | defaults_of(PushOptions) | defaults_of(CardInfo)).get(name)
@@ -138,11 +135,8 @@ def upload(
 
 
 def _split(given: Mapping[str, object]) -> tuple[PushOptions, dict[str, Any]]:
-    """Returns (the options of a push, the other keywords: those of saving).
-
-    Raises:
-        TypeError: a keyword that push_to_hub had once.
-    """
+    """Returns (the options of a push, the other keywords: those of saving); refuses keywords that
+    push_to_hub had once."""
     for name in given:
         if name in _OLD_NAMES:
             raise TypeError(f"push_to_hub has no {name} any more; give {_OLD_NAMES[name]}")
@@ -188,11 +182,8 @@ def _push_adapters(
 
 
 def _files(folder: Path, variant: str | None) -> list[FolderFile]:
-    """Lists the files of a folder that are pushed, all of which may be.
-
-    Raises:
-        fp.CheckpointError: no weights there that we write.
-    """
+    """Lists the files of a folder that are pushed, all of which may be; refuses a folder without
+    weights that we write."""
     sides = (CONFIG_NAME, GENERATION_CONFIG_NAME, MANIFEST, hub.CARD_NAME)
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     weights = [name for name in names if is_weights(name, variant)]

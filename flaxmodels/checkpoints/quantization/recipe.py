@@ -14,6 +14,7 @@ from ...params.quantized.make import SCHEMES, form_of
 from ...params.quantized.nested_scales import BLOCK
 from ...params.quantized.qtensor import Form
 from ...params.scalars import flag
+from ...params.tree.cast import check_patterns
 from ...params.tree.masks import Mask, as_mask
 from ...params.tree.paths import compiled, flatten, matches, nearest
 
@@ -109,12 +110,8 @@ class Recipe:
                     f"{nearest(text, modules)}"
                 )
         chosen = None if self.mask is None else flatten(as_mask(self.mask, template))
-        for pattern, _ in self.schemes:
-            if pattern is not None and not any(matches(pattern, path) for path in leaves):
-                raise ValueError(
-                    f"quantization_config: pattern {pattern!r} matches no path"
-                    f"{nearest(pattern, leaves)}"
-                )
+        patterns = {pattern: form for pattern, form in self.schemes if pattern is not None}
+        check_patterns("quantization_config", patterns, leaves)
         found = {}
         for path, leaf in leaves.items():
             form = self._form(path, leaf, by_default if chosen is None else None)
@@ -132,10 +129,9 @@ class Recipe:
             if pattern is None:
                 if by_default is None or by_default(path, leaf):
                     return form
-            elif matches(pattern, path):
-                if len(leaf.shape) < 2 or not path.endswith(("/kernel", "/embedding")):
-                    continue
-                return form
+            elif matches(pattern, path) and len(leaf.shape) >= 2:
+                if path.endswith(("/kernel", "/embedding")):
+                    return form
         return None
 
 
