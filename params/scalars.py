@@ -1,6 +1,7 @@
 """Arguments that are one whole number, or yes or no: one check, and one message, for all rooms."""
 
 import operator
+from typing import Any
 
 import numpy as np
 from jax.core import Tracer
@@ -16,7 +17,7 @@ def wrong_kind(name: str, value: object, expected: str) -> WrongKind:
     return WrongKind(f"{name} is {got}; expected {expected}")
 
 
-def whole(name: str, value: object, least: int = 1, most: int | None = None) -> int:
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """Returns an argument that is a whole number from `least` to `most`, as Python's.
 
     >>> whole("batch_size", np.int64(8))
@@ -26,7 +27,10 @@ def whole(name: str, value: object, least: int = 1, most: int | None = None) -> 
         WrongKind: it is none, such as a bool, or it is traced; `name` says which argument.
         ValueError: it is out of range.
     """
-    number = None if isinstance(value, bool | np.bool_) else _index(value)
+    try:
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:  # and of a traced number, which is an error of its own
+        number = None
     if number is None:
         raise wrong_kind(name, value, "a whole number")
     if number < least:
@@ -45,10 +49,3 @@ def flag(name: str, value: object) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise wrong_kind(name, value, "True or False")
     return bool(value)
-
-
-def _index(value: object) -> int | None:
-    try:
-        return operator.index(value)  # pyright: ignore[reportArgumentType]
-    except TypeError:  # and of a traced number, which is an error of its own
-        return None

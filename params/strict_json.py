@@ -39,19 +39,13 @@ def loads(
             raw.decode(), object_pairs_hook=_unique, parse_constant=constants or _refuse
         )
         if _SURROGATE.search(raw):
-            _check_text(value)
+            json.dumps(value, ensure_ascii=False).encode()  # half of a pair has no UTF-8
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    return value
-
-
-def _check_text(value: object) -> None:
-    """Raises `ValueError` for half of a surrogate pair, which has no UTF-8."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = quoted(error.object[error.start : error.end])
         raise ValueError(f"half of a surrogate pair, {half}: {error.reason}") from None
+    return value
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

@@ -77,7 +77,8 @@ class Tokens(NamedTuple):
         if cache is not None:
             _check_cache(cache, shape, specs or {}, stacked)
         if given.position_ids is None:
-            _check_length(config, shape[1], cache)
+            filled = None if cache is None else known(cache.index)
+            check_positions(config, shape[1] if filled is None else int(filled) + shape[1])
         return given
 
 
@@ -277,11 +278,6 @@ def _check_cache(
         raise ValueError(
             f"the cache has {slots} slots, {before}and there are {shape[1]} new tokens"
         )
-
-
-def _check_length(config: Config, length: int, cache: Cache | None) -> None:
-    filled = None if cache is None else known(cache.index)
-    check_positions(config, length if filled is None else int(filled) + length)
 
 
 def check_positions(config: Config, length: int, what: str = "tokens") -> None:

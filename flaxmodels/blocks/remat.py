@@ -69,15 +69,11 @@ def as_remat(value: object) -> Hashable:
         ValueError: no such policy, no such name, or one twice.
         TypeError: an option that would change nothing.
     """
-    if value is None or value is False:
-        return None
-    if value is True:
-        return "full"
-    if isinstance(value, Remat):
-        return value
+    if value is None or isinstance(value, bool):
+        return "full" if value else None
     if isinstance(value, Mapping):
         return _of_options(value)
-    if callable(value):
+    if isinstance(value, Remat) or callable(value):
         return value
     if isinstance(value, str) and (value in POLICIES or _by_name(value) is not None):
         return value

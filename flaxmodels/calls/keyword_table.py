@@ -33,9 +33,11 @@ _INIT = (
     "or, from scratch,\n"
     "    model = {cls}(config); params = model.init_params(jax.random.key(0))"
 )
-_PRIVATE = "is private to Transformers; leave it out"
+_KERNELS = (
+    "kernels of the Hub are code, which is never fetched; attn_implementation= chooses among ours"
+)
 
-PLACEMENT = {
+_OF_CALLS = {
     "device": Keyword('give device_map="cuda:1" to a load, or mesh='),
     "local_rank": Keyword("call fs.initialize() once in each process, and give mesh="),
     "offload_state_dict": Keyword(
@@ -44,23 +46,10 @@ PLACEMENT = {
         (None, True, False),
         warns=True,
     ),
-}
-
-LATER = {
     "experts_implementation": Keyword("no model here has experts; leave it out"),
     "fusion_config": Keyword("XLA fuses by itself; leave it out"),
-    "use_kernels allow_all_kernels": Keyword(
-        "kernels of the Hub are code, which is never fetched; attn_implementation= chooses among "
-        "ours",
-        (None, False),
-    ),
-    "kernel_config": Keyword(
-        "kernels of the Hub are code, which is never fetched; attn_implementation= chooses among "
-        "ours"
-    ),
-}
-
-OLD = {
+    "use_kernels allow_all_kernels": Keyword(_KERNELS, (None, False)),
+    "kernel_config": Keyword(_KERNELS),
     "torch_dtype": Keyword("it is the old name of param_dtype", becomes="param_dtype", old=True),
     "use_auth_token": Keyword("it is the old name of token", becomes="token", old=True),
     "gradient_checkpointing": Keyword(
@@ -87,9 +76,6 @@ OLD = {
         warns=True,
     ),
     "disable_mmap": Keyword("files are read, never mapped; leave it out", (None, True)),
-}
-
-FLAX = {
     "_do_init input_shape": Keyword(_INIT, ()),
     "seed": Keyword(
         "a key is given where something is drawn: {cls}.from_pretrained(name, "
@@ -109,18 +95,17 @@ FLAX = {
         "it belongs to the call: model.apply({'params': params}, ids, deterministic=False, "
         "rngs={'dropout': key}) for training"
     ),
-}
-
-CODE = {
     "trust_remote_code": Keyword(
         "no code of a repository is ever run; a class of your own is found by its config's "
         "model_type after fm.register_for_auto_class",
         (None, False),
     ),
-    "code_revision": Keyword("no code of a repository is ever run; leave it out"),
-    "custom_pipelines": Keyword("no code of a repository is ever run; leave it out"),
-    "auto_map": Keyword("no code of a repository is ever run; leave it out"),
-    "_from_auto _from_pipeline _configuration_file": Keyword(_PRIVATE),
+    "code_revision custom_pipelines auto_map": Keyword(
+        "no code of a repository is ever run; leave it out"
+    ),
+    "_from_auto _from_pipeline _configuration_file": Keyword(
+        "is private to Transformers; leave it out"
+    ),
     "_fast_init": Keyword("nothing is initialised that is loaded; leave it out", (None, True)),
     "_commit_hash": Keyword("give the commit as revision="),
     "_attn_implementation": Keyword("give attn_implementation="),
@@ -174,11 +159,7 @@ GENERATION = {*CHANGE, *KEEP, *_OURS.split()} - {
 
 KEYWORDS = by_name(
     {
-        **PLACEMENT,
-        **LATER,
-        **OLD,
-        **FLAX,
-        **CODE,
+        **_OF_CALLS,
         **CONFIGURED,
         **dict.fromkeys(
             sorted(GENERATION),

@@ -46,9 +46,7 @@ class ModelOutput:
         """Returns the field `name`, or `default` if it is None or absent."""
         return self[name] if name in self else default
 
-    def to_tuple(self) -> tuple[PyTree, ...]:
-        """Returns the fields that are not None."""
-        return self.values()
+    to_tuple = values
 
     def __getitem__(self, key: str | int | slice) -> PyTree:
         if isinstance(key, slice):

@@ -46,12 +46,8 @@ class DebertaV2Config(disentangled.DisentangledFields):
 
     @property
     def distances(self) -> paths.Distances:
-        own = "attention/self/pos_"
-        return (
-            paths.Distances()
-            if self.share_att_key
-            else paths.Distances(f"{own}key_proj", f"{own}query_proj")
-        )
+        own = paths.Distances("attention/self/pos_key_proj", "attention/self/pos_query_proj")
+        return paths.Distances() if self.share_att_key else own
 
     @property
     def buckets(self) -> int:

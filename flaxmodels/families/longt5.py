@@ -110,7 +110,8 @@ class LocalAttention(T5Attention):
         q, k, v = blocks.named((self.heads(self.q, x), *self.keys_and_values(x)), "attention_qkv")
         q, k, v = (in_blocks(y, size) for y in (q, k, v))
         k, v = with_neighbours(k), with_neighbours(v)
-        scores = jnp.einsum("BCQNH,BCKNH->BCNQK", q, k, preferred_element_type=_accurate(x))
+        dtype = np.promote_types(x.dtype, jnp.float32)
+        scores = jnp.einsum("BCQNH,BCKNH->BCNQK", q, k, preferred_element_type=dtype)
         bias = context.biases[at.kind.attention][None, None]
         scores = _masked(scores + jnp.broadcast_to(bias, scores.shape), near(tokens, size))
         side_v = None
@@ -161,10 +162,6 @@ class LocalLayer(T5Layer):
 class TransientGlobalLayer(T5Layer):
     attention = TransientGlobalAttention
     inside = "TransientGlobalSelfAttention"
-
-
-def _accurate(x: jax.Array) -> jnp.dtype:
-    return np.promote_types(x.dtype, jnp.float32)
 
 
 def _masked(scores: jax.Array, seen: jax.Array) -> jax.Array:

@@ -202,10 +202,9 @@ class LayerTypes(LayerKinds):
             values.setdefault("sliding_window_pattern", pattern)
         kinds = values.get("layer_types")
         if isinstance(kinds, list | tuple):
-            old = {kind for kind in kinds if isinstance(kind, str)} & _OLD_NAMES.keys()
-            values["layer_types"] = (
-                [_OLD_NAMES[k] if k in old else k for k in kinds] if old else kinds
-            )
+            values["layer_types"] = [
+                _OLD_NAMES.get(kind, kind) if isinstance(kind, str) else kind for kind in kinds
+            ]
         return values
 
 

@@ -100,10 +100,6 @@ class T5Stack(decoder.Backbone):
         return out._replace(x=x)
 
 
-def _naming_of(model: "T5Pretrained") -> fp.Naming:
-    return t5_naming(model.encoder_attention, ("decoder",) if model.is_encoder else ())
-
-
 def _ties_of(model: "T5Pretrained") -> tuple[tuple[str, str], ...]:
     table = model.in_backbone("shared/embedding")
     halves = (model.in_backbone(f"{half}/embed_tokens/embedding") for half in _HALVES)
@@ -122,7 +118,9 @@ class T5Pretrained(PretrainedModel):
     encoder_attention: ClassVar[str] = "SelfAttention"
     """What checkpoints call the attention in the encoder."""
 
-    naming = by_config(_naming_of)
+    naming = by_config(
+        lambda self: t5_naming(self.encoder_attention, ("decoder",) if self.is_encoder else ())
+    )
     tied = by_config(_ties_of)
 
     @nn.nowrap
