@@ -217,7 +217,7 @@ class Layers(nn.Module):
             length=count,
             check_constancy_invariants=False,  # nothing is broadcast: each body is traced once
         )
-        return body(_Period(self._period(segment)), carry, (numbers, own))
+        return body(Period(self._period(segment)), carry, (numbers, own))
 
     def _period(self, segment: Segment) -> tuple[nn.Module, ...]:
         first, period, count = segment
@@ -240,8 +240,8 @@ def places_of(kinds: Sequence[Kind]) -> list[At]:
     return found
 
 
-class _Period(nn.Module):
-    """Holds the layers of a scan's body: lifted, their params are stacked."""
+class Period(nn.Module):
+    """Holds the layers of a scan's body, which are lifted with it."""
 
     layers: tuple[nn.Module, ...]
 

@@ -14,6 +14,7 @@ from flax import linen as nn
 from .. import blocks
 from .. import sharding as fs
 from ..blocks.remat import remat
+from ..blocks.stack import Period
 from ..core import outputs
 from ..documents.json_values import ConfigError
 from ..models import config_checks, task_heads
@@ -111,7 +112,7 @@ class SharedLayers(nn.Module):
             x = fs.varying(x, over=(x, context, self.variables))
         for group, names in enumerate(paths):
             numbers = [i for i, _ in enumerate(self.config.layer_kinds) if int(i / share) == group]
-            layers = _Group(tuple(modules.at(name) for name in names))
+            layers = Period(tuple(modules.at(name) for name in names))
             if self.options.scan_layers:
                 x, stacked = self._scan(layers, x, context, numbers)
                 traces += [
@@ -156,12 +157,6 @@ class SharedLayers(nn.Module):
             length=len(numbers),
         )
         return scanned(layers, x, jnp.array(numbers, jnp.int32))
-
-
-class _Group(nn.Module):
-    """Holds the layers of a group: lifted, their params are the same at each step."""
-
-    layers: tuple[nn.Module, ...]
 
 
 class AlbertBackbone(PooledEncoderModel):

@@ -65,14 +65,9 @@ def _naming_of(model: disentangled.DisentangledPretrained) -> fp.Naming:
     return model.named(joined=(fp.Joined("attention/self/in_proj", parts, heads),))
 
 
-class DebertaBackbone(disentangled.DisentangledModel):
-    """tokens [B, T] -> hidden states [B, T, D]."""
-
-    layer = DebertaLayer
-
-
 __getattr__ = classes_of(
     DebertaConfig,
-    parts=disentangled.DISENTANGLED_CLASSES | {"Model": DebertaBackbone},
+    parts=disentangled.DISENTANGLED_CLASSES,
+    layer=DebertaLayer,
     naming=by_config(_naming_of),
 )

@@ -19,7 +19,7 @@ from ..core.inputs import Inputs
 from ..documents.json_values import ConfigError
 from ..models import config_checks, task_heads, vocabulary_heads
 from ..models.decoder_layers import DecoderLayer
-from ..models.decoder_model import DECODER_CLASSES, DecoderModel
+from ..models.decoder_model import DECODER_CLASSES
 from ..models.decoder_style import Style
 from ..models.plain_heads import GPTFields
 from . import classes_of
@@ -28,7 +28,8 @@ from . import classes_of
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPT2Config(GPTFields):
     """`config.json` of a GPT-2. `reorder_and_upcast_attn` is always so here: the attention logits
-    and their softmax are float32. The `summary_*` fields are of `GPT2DoubleHeadsModel`."""
+    and their softmax are float32. The `summary_*` fields are of `GPT2DoubleHeadsModel`. Token types
+    are tokens of the vocabulary."""
 
     model_type = "gpt2"
     unsupported = {
@@ -140,13 +141,6 @@ class GPT2Block(DecoderLayer):
         return x + y, cache, (weights, over_encoder)
 
 
-class GPT2Backbone(DecoderModel):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm. Token types are tokens of the
-    vocabulary."""
-
-    layer = GPT2Block
-
-
 class DoubleHeads(vocabulary_heads.VocabularyHead, task_heads.OverChoices):
     """Tokens of several choices [B, C, T] -> a language model's logits [B, C, T, V], and one logit
     [B, C] for each choice, read off one of its tokens."""
@@ -209,7 +203,8 @@ class SequenceSummary(nn.Module):
 
 __getattr__ = classes_of(
     GPT2Config,
-    parts=DECODER_CLASSES | {"Model": GPT2Backbone, "DoubleHeadsModel": DoubleHeads},
+    parts=DECODER_CLASSES | {"DoubleHeadsModel": DoubleHeads},
+    layer=GPT2Block,
     naming=fp.Naming(
         stacks=("h",),
         kernels_in_out=(r"/(c_(attn|proj|fc)|q_attn)/kernel$",),

@@ -13,7 +13,7 @@ from .. import params as fp
 from ..config.config import FROM_OTHERS
 from ..documents.json_values import ConfigError, Json
 from ..models.decoder_layers import DecoderAttention, DecoderLayer
-from ..models.decoder_model import DECODER_CLASSES, DecoderModel
+from ..models.decoder_model import DECODER_CLASSES
 from ..models.decoder_style import Style
 from ..models.layer_types import FULL, SLIDING, expanded
 from ..models.plain_heads import PlainHeads, gpt_style
@@ -107,15 +107,10 @@ class GPTNeoBlock(DecoderLayer):
     attention = GPTNeoAttention
 
 
-class GPTNeoBackbone(DecoderModel):
-    """tokens [B, T] -> hidden states [B, T, D], after the last norm."""
-
-    layer = GPTNeoBlock
-
-
 __getattr__ = classes_of(
     GPTNeoConfig,
-    parts=DECODER_CLASSES | {"Model": GPTNeoBackbone},
+    parts=DECODER_CLASSES,
+    layer=GPTNeoBlock,
     naming=fp.Naming(stacks=("h",), ignored=(r"\.attn\.attention\.(masked_)?bias$",)),
     not_taken=frozenset(("head_mask",)),
     base_model_prefix="transformer",

@@ -6,7 +6,6 @@ Fan et al. 2020, arXiv:2010.11125; reference: `models/m2m_100` of Transformers 5
 
 import dataclasses
 
-from ..documents.json_values import ConfigError
 from ..models import config_checks
 from ..models.bart_layers import BartStyle
 from ..models.encoder_decoders.fairseq import FAIRSEQ_CLASSES, FairseqUnbiased
@@ -31,8 +30,6 @@ class M2M100Config(FairseqConfig):
 
     def validate(self) -> None:
         super().validate()
-        if self.d_model < 4:
-            raise ConfigError(f"d_model is {self.d_model}; sinusoids need at least 4")
         config_checks.padding_token(self)
 
 

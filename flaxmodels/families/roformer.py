@@ -14,10 +14,10 @@ from .. import params as fp
 from ..config.config import FROM_OTHERS
 from ..core.model import by_config
 from ..models import config_checks, task_heads
-from ..models.encoder_decoders.positions import sinusoid_table
 from ..models.encoders import heads, paths
 from ..models.encoders.fields import DecodingFields
 from ..models.encoders.model import EncoderModel, EncoderPretrained, encoder_naming
+from ..models.encoders.positions import sinusoid_table
 from ..models.encoders.style import EncoderStyle
 from . import classes_of
 

@@ -9,12 +9,11 @@ import jax
 
 from .. import blocks
 from .. import params as fp
-from ..documents.json_values import ConfigError
 from ..models import config_checks, decoder
 from ..models.bart_layers import BartFields, BartStyle
 from ..models.decoder_model import DECODER_CLASSES
 from ..models.encoder_decoders.fairseq import FairseqStack
-from ..models.encoder_decoders.positions import sinusoids
+from ..models.encoders.positions import sinusoids
 from . import classes_of
 
 _OFFSET = 2  # of positions among the sinusoids
@@ -55,11 +54,6 @@ class XGLMConfig(BartFields):
             over_encoder=self.add_cross_attention,
             positions="counted",
         )
-
-    def validate(self) -> None:
-        super().validate()
-        if self.d_model < 4:
-            raise ConfigError(f"d_model is {self.d_model}; sinusoids need at least 4")
 
 
 class XGLMBackbone(FairseqStack):

@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from .. import blocks
 from ..config.config import Config
+from ..documents.json_values import ConfigError
 from .plain_heads import PlainHeads
 
 
@@ -69,6 +70,11 @@ class BartFields(PlainHeads):
     def initializer_range(self) -> float:
         """Deviation of the normals from which kernels and tables are drawn."""
         return self.init_std
+
+    def validate(self) -> None:
+        super().validate()
+        if self.style.positions == "counted" and self.hidden_size < 4:
+            raise ConfigError(f"d_model is {self.hidden_size}; sinusoids need at least 4")
 
 
 class BartAttention(nn.Module):

@@ -129,7 +129,9 @@ class Decoder(PretrainedModel):
     def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
         """Returns the rotation `name` of positions int [B or 1, T]; of a family whose layers have
         one."""
-        raise TypeError(f"{type(self).__name__} defines no rotation")
+        cfg = self.config
+        rope, limit = cfg.rope_for(name), cfg.max_position_embeddings
+        return blocks.rotary(rope, positions, head_dim=cfg.head_dim, max_positions=limit)
 
     def cache_specs(self) -> dict[str, blocks.CacheSpec]:
         """Returns {attention kind: what its layers keep of each token}."""

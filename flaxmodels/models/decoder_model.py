@@ -206,14 +206,8 @@ class DecoderModel(decoder.Backbone, DecoderPretrained):
         return blocks.alibi(heads, tokens, keys, rounded=rounded) * style.alibi.scale
 
     def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
-        cfg = self.config
-        return blocks.rotary(
-            cfg.rope_for(name),
-            positions,
-            head_dim=cfg.head_dim,
-            max_positions=cfg.max_position_embeddings,
-            pairs=cfg.style.rotate_pairs,
-        )
+        turned = super().rotation(name, positions)
+        return dataclasses.replace(turned, pairs=self.config.style.rotate_pairs)
 
 
 DECODER_CLASSES: dict[str, type[PretrainedModel]] = {

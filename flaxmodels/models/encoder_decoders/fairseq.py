@@ -20,10 +20,10 @@ from ...params.tree.weights import Weight
 from .. import decoder, vocabulary_heads
 from ..bart_layers import BartLayer
 from ..base import PretrainedModel
+from ..encoders.positions import counted, sinusoid_table, sinusoids
 from . import heads
 from .fairseq_config import FairseqConfig
 from .inputs import wrapped
-from .positions import counted, sinusoid_table, sinusoids
 from .scaffold import EncoderDecoder, EncoderDecoderBackbone
 
 

@@ -17,6 +17,7 @@ from .. import decoder
 from . import paths
 from .branch import Part, at, grow
 from .layers import EncoderLayer
+from .positions import counted
 
 ENCODER_INPUTS = frozenset(("encoder_hidden_states", "encoder_attention_mask"))
 """Arguments that a family without `is_decoder` does not take."""
@@ -111,17 +112,13 @@ class EncoderModel(decoder.Backbone, EncoderPretrained):
 
     def positions(self, tokens: blocks.Tokens, context: blocks.PassContext) -> jax.Array:
         """Returns the row int32 [B or 1, T] of each token in the table of positions."""
-        padding = self.config.style.padding_position
+        padding, start = self.config.style.padding_position, 0
         if padding is None or tokens.position_ids is not None:
             return context.positions
-        return _counted(tokens, context, padding)
-
-    def rotation(self, name: str, positions: jax.Array) -> blocks.Rotation:
-        cfg = self.config
-        limit = cfg.max_position_embeddings
-        return blocks.rotary(
-            cfg.rope_for(name), positions, head_dim=cfg.head_dim, max_positions=limit
-        )
+        if (cache := context.cache) is not None:  # tokens before are counted by its mask
+            before = jnp.arange(cache.mask.shape[1], dtype=jnp.int32) < cache.index
+            start = (cache.mask & before[None]).sum(1, dtype=jnp.int32, keepdims=True)
+        return counted(tokens.input_ids, context.positions, padding, start)
 
     def run_layers(self, x: jax.Array, context: blocks.PassContext) -> blocks.LayersOutput:
         return at(self, self.config.style.layers)(x, context)
@@ -129,20 +126,6 @@ class EncoderModel(decoder.Backbone, EncoderPretrained):
     def finish(self, x: jax.Array) -> jax.Array:
         norm = self.config.style.final_norm
         return x if norm is None else at(self, norm)(x)
-
-
-def _counted(tokens: blocks.Tokens, context: blocks.PassContext, padding: int) -> jax.Array:
-    """Counts the tokens of each sequence, from `padding` + 1 on; padding itself stands at
-    `padding`. Those before that a cache has are counted by its mask. Where vectors are given in the
-    place of ids, nothing is known to be padding."""
-    if tokens.input_ids is None:
-        return context.positions + (padding + 1)
-    there = jnp.asarray(tokens.input_ids) != padding
-    numbers = jnp.cumsum(there, axis=1, dtype=jnp.int32)
-    if (cache := context.cache) is not None:
-        before = jnp.arange(cache.mask.shape[1], dtype=jnp.int32) < cache.index
-        numbers = numbers + (cache.mask & before[None]).sum(1, dtype=jnp.int32, keepdims=True)
-    return jnp.where(there, numbers, 0) + padding
 
 
 class PooledEncoderModel(EncoderModel):
