@@ -208,6 +208,9 @@ for turn in range(200):
             threading.Thread(target=int).start()
     except process_deaths.PeerLost:
         teller.join()
+    except KeyError as error:  # raised when start() was all but done, which threading takes amiss
+        assert isinstance(error.__context__, process_deaths.PeerLost)
+        teller.join()
 print("told")
 """
 

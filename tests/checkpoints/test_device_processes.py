@@ -8,7 +8,7 @@ from _runs import Run, values
 
 PROGRAM = """
 import functools
-from flaxmodels.checkpoints import offload, plan as planning
+from flaxmodels.checkpoints import model_plan as planning, offload
 from flaxmodels.params.checkpoint import make_plan as plans
 from flaxmodels.params.checkpoint.device.routes import Limits
 from flaxmodels.params.formats.source import Tensor
