@@ -130,6 +130,8 @@ class Decoder(PretrainedModel):
         """Returns the rotation `name` of positions int [B or 1, T]; of a family whose layers have
         one."""
         cfg = self.config
+        if not hasattr(cfg, "rope_for"):
+            raise TypeError(f"{type(self).__name__} defines no rotation")
         rope, limit = cfg.rope_for(name), cfg.max_position_embeddings
         return blocks.rotary(rope, positions, head_dim=cfg.head_dim, max_positions=limit)
 
