@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import _children
+import pytest
 from _paths import GOLDENS, ROOT
 from _weights import uniform
 from loopback.client import hub_environment
@@ -99,6 +100,7 @@ warnings.filterwarnings("ignore", halves)  # the decoder attends to an encoder, 
 """
 
 
+@pytest.mark.soak
 def test_D39_snippets_of_the_migration_page_run(tmp_path):
     """Where the page names checkpoints, there are tiny ones of one layer, whose weights no program
     has drawn; its own functions, and generation, are traced and not compiled: they return
