@@ -3,9 +3,9 @@ the input."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
+from ..params.tree.cast import at_least_float32
 from .weights.parameter import parameter
 
 
@@ -26,7 +26,7 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = _accurate(x)
+        y = x.astype(at_least_float32(x.dtype))
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.eps)
         if self.use_scale:
             start = nn.initializers.constant(1 - self.offset, jnp.float32)
@@ -49,7 +49,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = _accurate(x)
+        y = x.astype(at_least_float32(x.dtype))
         y = y - jnp.mean(y, -1, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.eps)
         if self.use_scale:
@@ -57,10 +57,6 @@ class LayerNorm(nn.Module):
         if self.use_bias:
             y = y + _parameter(self, "bias", nn.initializers.zeros, y)
         return y.astype(x.dtype)
-
-
-def _accurate(x: jax.Array) -> jax.Array:
-    return x.astype(np.promote_types(x.dtype, jnp.float32))
 
 
 def _parameter(norm: RMSNorm | LayerNorm, name: str, init, like: jax.Array) -> jax.Array:

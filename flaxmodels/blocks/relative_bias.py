@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from ..params.tree.cast import at_least_float32
 from .weights.linear import Embed
 
 
@@ -71,4 +72,4 @@ class RelativeBias(nn.Module):
         # heads are not split over a mesh: there may be fewer than devices, and the table is small
         table = Embed(self.buckets, self.heads, self.std, ("position", None))
         nn.share_scope(self, table)
-        return jnp.moveaxis(table(rows, np.promote_types(dtype, jnp.float32)), -1, -3)
+        return jnp.moveaxis(table(rows, at_least_float32(dtype)), -1, -3)

@@ -7,7 +7,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from .. import blocks
@@ -16,6 +15,7 @@ from ..models import config_checks
 from ..models.encoder_decoders import t5
 from ..models.encoder_decoders.t5_config import ScaledHead
 from ..models.encoder_decoders.t5_layers import T5Attention, T5Layer, relative_bias
+from ..params.tree.cast import at_least_float32
 from . import classes_of
 
 
@@ -110,7 +110,7 @@ class LocalAttention(T5Attention):
         q, k, v = blocks.named((self.heads(self.q, x), *self.keys_and_values(x)), "attention_qkv")
         q, k, v = (in_blocks(y, size) for y in (q, k, v))
         k, v = with_neighbours(k), with_neighbours(v)
-        dtype = np.promote_types(x.dtype, jnp.float32)
+        dtype = at_least_float32(x.dtype)
         scores = jnp.einsum("BCQNH,BCKNH->BCNQK", q, k, preferred_element_type=dtype)
         bias = context.biases[at.kind.attention][None, None]
         scores = _masked(scores + jnp.broadcast_to(bias, scores.shape), near(tokens, size))

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from ..tree.cast import at_least_float32
 from ..tree.weights import Shape, Weight
 from .peft.config import PeftConfig
 
@@ -78,7 +78,7 @@ class Adapter(abc.ABC):
 
     @property
     def trained_arrays(self) -> dict[str, jax.Array]:
-        """What training changes, by field, without what it has not."""
+        """Returns what training changes, by field, without what it has not."""
         arrays = {field: getattr(self, field) for field in self.trained}
         return {field: array for field, array in arrays.items() if array is not None}
 
@@ -185,7 +185,7 @@ def dense_of(base: Base, dtype: jax.typing.DTypeLike | None = None) -> jax.Array
 def wide(x: jax.typing.ArrayLike) -> jax.Array:
     """Returns an array in float32, or as it is if that is wider."""
     x = jnp.asarray(x)
-    return x.astype(np.promote_types(x.dtype, jnp.float32))
+    return x.astype(at_least_float32(x.dtype))
 
 
 def scaled(x: jax.Array, factor: jax.typing.ArrayLike) -> jax.Array:

@@ -62,6 +62,12 @@ def parse_dtype(dtype: DtypeLike) -> np.dtype:
     raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join([*DTYPES, *_SHORT])}")
 
 
+def at_least_float32(dtype: DtypeLike) -> np.dtype:
+    """Returns the dtype that sums and norms of numbers of `dtype` are computed in. By NumPy's rule:
+    JAX's own refuses 16 bits beside 32 under strict dtype promotion."""
+    return np.promote_types(np.dtype(dtype), np.float32)
+
+
 def dtype_for(
     dtypes: DtypeLike | Mapping[str, DtypeLike], path: str, stored: DtypeLike
 ) -> np.dtype:

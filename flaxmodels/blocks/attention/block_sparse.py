@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...params.tree.cast import at_least_float32
 from .eager_attention import Scoring, formula
 
 
@@ -131,7 +132,7 @@ def _by_blocks(
 
 def _attended(q: jax.Array, reads: list[_Read], scale: float) -> jax.Array:
     """Computes the attention of q [B, M, size, N, H] over what it reads: [B, M, size, N, Hv]."""
-    dtype = np.promote_types(q.dtype, jnp.float32)
+    dtype = at_least_float32(q.dtype)
     logits = []
     for read in reads:
         product = f"bmqnh,{read.form}->bnmqk"

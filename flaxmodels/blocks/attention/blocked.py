@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ... import sharding as fs
+from ...params.tree.cast import at_least_float32
 from ...params.types import Concrete
 from .eager_attention import Scoring, grouped
 from .mask import AttentionMask, Reach
@@ -139,7 +140,7 @@ def _of_queries(queries: _Queries, keys: _Keys, mask: AttentionMask, scoring: Sc
 def _start(q: jax.Array, v: jax.Array, sinks: jax.Array | None) -> _Softmax:
     """Returns the softmax of no key but the sink."""
     b, t, heads, group, _ = q.shape
-    shape, dtype = (b, heads, group, t), np.promote_types(q.dtype, jnp.float32)
+    shape, dtype = (b, heads, group, t), at_least_float32(q.dtype)
     values = jnp.zeros((*shape, v.shape[-1]), dtype)
     if sinks is None:
         return _Softmax(jnp.full(shape, _lowest(dtype)), jnp.zeros(shape, dtype), values)

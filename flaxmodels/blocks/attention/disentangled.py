@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...params.tree.cast import at_least_float32
 from ...params.types import Concrete
 
 
@@ -67,7 +68,7 @@ def disentangled_scores(
         key_table: [R, N, H], distances as queries see them; None to leave them out.
         query_table: [R, N, H], distances as keys see them; None to leave them out.
     """
-    dtype = np.promote_types(q.dtype, jnp.float32)
+    dtype = at_least_float32(q.dtype)
     scores = jnp.zeros((), dtype)
     if key_table is not None:
         each = jnp.einsum("BTNH,RNH->BNTR", q, key_table, preferred_element_type=dtype)

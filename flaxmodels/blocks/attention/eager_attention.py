@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from ...params.tree.cast import at_least_float32
 
 
 class Scoring(NamedTuple):
@@ -26,7 +27,7 @@ class Scoring(NamedTuple):
     def logits(self, q: jax.Array, k: jax.Array) -> jax.Array:
         """Returns logits [B, K, G, T, S] of q [B, T, K, G, H] and k [B, S, K, H], in float32 or, of
         float64, in that."""
-        dtype = np.promote_types(q.dtype, jnp.float32)
+        dtype = at_least_float32(q.dtype)
         logits = jnp.einsum("BTKGH,BSKH->BKGTS", q, k, preferred_element_type=dtype) * self.scale
         if self.softcap is not None:
             logits = self.softcap * jnp.tanh(logits / self.softcap)

@@ -3,12 +3,12 @@ in a table its `rows`. Both take weights that are held otherwise than as an arra
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from ... import sharding as fs
 from ...params.adapters.adapted_weight import AdaptedWeight
 from ...params.quantized.qtensor import QTensor
+from ...params.tree.cast import at_least_float32
 from ...params.tree.weights import Weight
 from ..inputs import Tokens
 from . import quantized
@@ -166,4 +166,4 @@ def embed_inputs(embed: Embed, tokens: Tokens, dtype: jax.typing.DTypeLike) -> j
 def scaled(x: jax.Array, factor: float) -> jax.Array:
     """Multiplies x with a number in float32, and returns the dtype of x. In bfloat16 the number
     itself would be rounded: 0.22 to 0.2197."""
-    return (x.astype(np.promote_types(x.dtype, jnp.float32)) * factor).astype(x.dtype)
+    return (x.astype(at_least_float32(x.dtype)) * factor).astype(x.dtype)

@@ -17,7 +17,6 @@ from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.tree_util import PyTreeDef
 from jax.typing import ArrayLike
@@ -25,6 +24,7 @@ from jax.typing import ArrayLike
 from ... import sharding as fs
 from ...core.deferred import DeferredLogits
 from ...params.scalars import whole
+from ...params.tree.cast import at_least_float32
 from ...params.tree.weights import Weight
 from ..argument_checks import number
 from .layout import Layout, layout_of
@@ -233,7 +233,7 @@ def _backward(
 
     shards = hidden.shape[1]
     zeros = [
-        jnp.zeros((shards, *each.shape), np.promote_types(each.dtype, jnp.float32))
+        jnp.zeros((shards, *each.shape), at_least_float32(each.dtype))
         for each, asked in zip(arrays, wanted.arrays, strict=True)
         if asked
     ]

@@ -2,12 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import PyTreeDef
 
 from ... import blocks
 from ...core.deferred import DeferredLogits
 from ...params.adapters.adapted_weight import AdaptedWeight
+from ...params.tree.cast import at_least_float32
 from ...params.tree.weights import Weight
 
 
@@ -27,7 +27,7 @@ def multiplied(
     weight, bias = tree.unflatten(arrays)
     if isinstance(weight, Weight):
         y = logits.product(x, _dropping(weight, number), bias)
-        return y.astype(np.promote_types(y.dtype, jnp.float32))
+        return y.astype(at_least_float32(y.dtype))
     y = _dot(x, weight, 1, logits.axis)
     return y if bias is None else blocks.with_bias(y, bias)
 
@@ -77,7 +77,7 @@ def _dropping(weight: Weight, number: jax.Array) -> Weight:
 def _dot(a: jax.Array, b: jax.Array, i: int, j: int) -> jax.Array:
     """Multiplies axis i of a with axis j of b, each of two, and sums in float32. On a CPU the
     arrays are converted first, for the reason that `blocks.contract` gives."""
-    wide = np.promote_types(a.dtype, jnp.float32)
+    wide = at_least_float32(a.dtype)
 
     def product(a: jax.Array, b: jax.Array) -> jax.Array:
         return jax.lax.dot_general(a, b, (((i,), (j,)), ((), ())), preferred_element_type=wide)
