@@ -95,9 +95,8 @@ def set_input_embeddings(model: M, params: Params, value: Leaves) -> tuple[M, Pa
     check_shards(own, leaves, size)
     edited = {own.table: _in_place_of(new, table, own.table)}
     if size != table.shape[0]:
-        for path, axis in own.axes.items():
-            if path != own.table:
-                edited[path] = resize.resized(leaves[path], size, axis, resize.zeros)
+        others = {path: leaf for path, leaf in leaves.items() if path != own.table}
+        edited |= resize.resized(others, size, own.axes)
     return with_vocab_size(model, size), replace_leaves(params, edited)
 
 

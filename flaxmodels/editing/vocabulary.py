@@ -81,13 +81,10 @@ def resize_token_embeddings(
         raise ValueError(
             f"{size - old} new tokens are drawn at random: pass key=jax.random.key(seed)"
         )
-    keys = [None] * len(leaves) if key is None else jax.random.split(one_key(key), len(leaves))
     std = None if mean_resizing else model.config.initializer_range
-    resized = {
-        path: resize.resized(leaf, size, own.axes[path], _draw(own, path, std), one)
-        for (path, leaf), one in zip(leaves.items(), keys, strict=True)
-    }
-    return new, replace_leaves(params, resized)
+    draws = {path: _draw(own, path, std) for path in leaves}
+    key = None if key is None else one_key(key)
+    return new, replace_leaves(params, resize.resized(leaves, size, own.axes, draws, key))
 
 
 def _draw(own: TokenLeaves, path: str, std: float | None) -> resize.Draw:
@@ -97,7 +94,7 @@ def _draw(own: TokenLeaves, path: str, std: float | None) -> resize.Draw:
     if path == own.bias:
         tied = own.kernel is None
         return resize.zeros if tied or std is not None else _biases
-    return _rows if std is None else functools.partial(_initial_rows, std=std)
+    return _rows if std is None else _initial_rows(std)
 
 
 def _rows(key: jax.Array | None, table: jax.Array, count: int) -> jax.Array:
@@ -120,9 +117,13 @@ def _rows(key: jax.Array | None, table: jax.Array, count: int) -> jax.Array:
     return jnp.mean(rows, axis=0, keepdims=True) + spread
 
 
-def _initial_rows(key: jax.Array | None, table: jax.Array, count: int, *, std: float) -> jax.Array:
-    assert key is not None
-    return std * jax.random.normal(key, (count, table.shape[1]))
+@functools.lru_cache(maxsize=8)  # the same function again: another would be compiled again
+def _initial_rows(std: float) -> resize.Draw:
+    def draw(key: jax.Array | None, table: jax.Array, count: int) -> jax.Array:
+        assert key is not None
+        return std * jax.random.normal(key, (count, table.shape[1]))
+
+    return draw
 
 
 def _biases(key: jax.Array | None, bias: jax.Array, count: int) -> jax.Array:

@@ -6,7 +6,6 @@ more than a model's own."""
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import flaxmodels as fm
@@ -24,13 +23,14 @@ def params_of(model: Any, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     std = getattr(model.config, "initializer_range", 0.02)
 
-    def leaf(path: str, shape: tuple[int, ...]) -> jax.Array:
+    def leaf(path: str, shape: tuple[int, ...]) -> np.ndarray:
         if path.endswith(("scale", "bias")):
-            return jnp.asarray(np.full(shape, path.endswith("scale"), np.float32))
-        return jnp.asarray(rng.normal(0.0, std, shape).astype(np.float32))
+            return np.full(shape, path.endswith("scale"), np.float32)
+        return rng.normal(0.0, std, shape).astype(np.float32)
 
     leaves = fp.flatten(model.abstract_params())
-    return fp.unflatten({path: leaf(path, x.shape) for path, x in leaves.items()})
+    drawn = {path: leaf(path, x.shape) for path, x in leaves.items()}
+    return jax.device_put(fp.unflatten(drawn))  # jnp.asarray compiles a program for each shape
 
 
 def initial(model: Any, ending: str, seed: int = 0) -> Any:
