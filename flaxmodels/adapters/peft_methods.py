@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..params.adapters.adapter import Adapter, Base
@@ -196,7 +195,7 @@ def token_rows(leaf: Base, site: tuple[Piece, Fields], config: PeftConfig) -> To
         )
     stack = Stack(leaf, {None: site})
     values = stack.array(lambda _, x: x.read(name, len(rows), width), (None, -1))
-    return TokenRows(values, jnp.asarray(rows, jnp.int32))
+    return TokenRows(values, jax.device_put(np.array(rows, np.int32)))
 
 
 METHODS: dict[str, Callable[[Stack, PeftConfig], Adapter]] = {

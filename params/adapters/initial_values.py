@@ -177,9 +177,9 @@ def _abstract(place: Place, shape: Shape, follows: Follows, dtype: np.dtype) -> 
 
 def placed(array: np.ndarray, base: Base, follows: Follows) -> jax.Array:
     """Puts an array beside a weight."""
-    where = sharding_beside(base, follows)
-    # Of NumPy: an array of this process, put onto devices of several, has shards of shards.
-    return jnp.asarray(array) if where is None else jax.device_put(array, where)
+    # Of NumPy: an array of this process, put onto devices of several, has shards of shards. A copy:
+    # JAX may keep the memory, which may be a caller's. `jnp.asarray` compiles a program each shape.
+    return jax.device_put(np.array(array), sharding_beside(base, follows))
 
 
 def sharding_beside(base: Base, follows: Follows) -> NamedSharding | None:

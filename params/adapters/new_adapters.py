@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..errors import warn
 from ..tree.cast import parse_dtype
@@ -130,7 +131,7 @@ def _adapter(place: Place, config: PeftConfig, draw: Drawing) -> Adapter | None:
     if is_saved or _is_trained_bias(place, config):
         return Replacement(draw.copy(place), part=place.part)
     if rows := _rows(place, config):
-        index = jnp.asarray(rows, jnp.int32)
+        index = jax.device_put(np.array(rows, np.int32))
         return TokenRows(draw.rows(place, rows), index)  # of a head too, as PEFT
     targeted = [targets.is_targeted(config, name) for name in place.layers]
     if config.peft_type not in _NEW or not any(targeted) or not place.is_linear:

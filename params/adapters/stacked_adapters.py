@@ -233,7 +233,7 @@ def _banks(params: Params) -> dict[str, Bank]:
 def _index(choice: Choice, names: tuple[str, ...]) -> jax.Array:
     """Returns the numbers of adapters, int32 [B] or []."""
     if isinstance(choice, str) or not isinstance(choice, Iterable):
-        return jnp.int32(_number(choice, names))
+        return jax.device_put(np.int32(_number(choice, names)))
     if isinstance(choice, Tracer):
         index = choice
     elif isinstance(choice, jax.Array | np.ndarray):
@@ -242,10 +242,11 @@ def _index(choice: Choice, names: tuple[str, ...]) -> jax.Array:
         index = np.array([_number(each, names) for each in choice], np.int32)
     if not jnp.issubdtype(index.dtype, jnp.integer) or index.ndim > 1:
         raise ValueError(f"adapters are chosen by integers [B], got {index.dtype}{index.shape}")
-    if not isinstance(index, Tracer):
-        for row, number in enumerate(index.reshape(-1)):
-            _check_number(int(number), names, f" for row {row}")
-    return jnp.asarray(index, jnp.int32)
+    if isinstance(index, Tracer):
+        return index.astype(jnp.int32)
+    for row, number in enumerate(index.reshape(-1)):
+        _check_number(int(number), names, f" for row {row}")
+    return jax.device_put(index.astype(np.int32))  # a copy; `jnp.asarray` compiles a program
 
 
 def _number(choice: Any, names: tuple[str, ...]) -> int:

@@ -122,8 +122,9 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
     for wanted in dtype.values() if isinstance(dtype, Mapping) else [dtype]:
         if not (isinstance(wanted, str) and wanted == "auto"):
             parse_dtype(wanted)
-    leaves, _ = tree_flatten_with_path(params, is_leaf=is_weight)
-    check_patterns("dtype", dtype, [path_of(key_path) for key_path, _ in leaves])
+    if isinstance(dtype, Mapping):
+        leaves, _ = tree_flatten_with_path(params, is_leaf=is_weight)
+        check_patterns("dtype", dtype, [path_of(key_path) for key_path, _ in leaves])
 
     def one(key_path: KeyPath, leaf: Leaf | Weight | InFile, selected: bool) -> object:
         dtype_of = getattr(leaf, "dtype", None)
@@ -132,7 +133,7 @@ def cast(params: PyTree, dtype: DtypeLike | Mapping[str, DtypeLike], mask: Mask 
         wanted = dtype_for(dtype, path_of(key_path), leaf.dtype)
         if leaf.dtype == wanted:
             return leaf
-        if isinstance(leaf, Weight | InFile):
+        if not isinstance(leaf, jax.ShapeDtypeStruct) and isinstance(leaf, Weight | InFile):
             return leaf.astype(wanted)
         check_alive({path_of(key_path): leaf})
         return cast_leaf(leaf, wanted)

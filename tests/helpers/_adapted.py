@@ -65,7 +65,7 @@ def base() -> fp.Params:
 
     def leaf(path: str, x: jax.ShapeDtypeStruct) -> jax.Array:
         std = {"embed/embedding": 1.0}.get(path, 0.3 if path.endswith("kernel") else 0.0)
-        return jnp.asarray((std * random.standard_normal(x.shape)).astype(np.float32))
+        return jax.device_put((std * random.standard_normal(x.shape)).astype(np.float32))
 
     return fp.unflatten({path: leaf(path, x) for path, x in fp.flatten(made).items()})
 

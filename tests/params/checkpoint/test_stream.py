@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from _files import quick, random_array, safetensors, same, write_safetensors
 from _turns import in_turn
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -148,6 +148,10 @@ def as_on_a_gpu(patch):
     patch.setattr(leaf_loader.Scratch, "bytes", lambda self, count: empty_bytes(count))
 
 
+def four_devices():
+    return fs.make_mesh(devices=jax.devices()[:4], fsdp=2, tensor=2)
+
+
 def placed(mesh, where):
     return None if PLACES[where] is None else specs(mesh, *PLACES[where])
 
@@ -166,8 +170,12 @@ def test_equals_numpy(put, budget, mesh, tmp_path, monkeypatch):
     if device:
         as_on_a_gpu(monkeypatch)
     leaves = leaves_of(np.float32)
+    if device:  # each part of another shape is a program of each device
+        mesh = four_devices()
+        leaves = {name: leaf for name, leaf in leaves.items() if name[-6:] == "kernel"}
     shardings = placed(mesh, where)
     path = write(tmp_path / "model.safetensors", leaves)
+    shardings = shardings and {name: shardings[name] for name in leaves}
     loaded = load(path, leaves, shardings=shardings, max_host_memory=budget)
     assert loaded.keys() == leaves.keys()
     for name, leaf in loaded.items():
@@ -222,12 +230,12 @@ def test_cast_on_load(dtypes, where, mesh, tmp_path):
 
 
 @pytest.mark.parametrize("where", [None, ("fsdp", "tensor")])
-def test_cast_on_a_device(where, mesh, tmp_path, monkeypatch):
+def test_cast_on_a_device(where, tmp_path, monkeypatch):
     """As on a GPU: a leaf is put together as it is stored, and cast when it is whole."""
     as_on_a_gpu(monkeypatch)
     leaves = {name: leaf for name, leaf in numbers("bfloat16").items() if name[0] in "adij"}
     path = write(tmp_path / "model.safetensors", leaves)
-    shardings = where and {name: specs(mesh, *where)[name] for name in leaves}
+    shardings = where and {name: specs(four_devices(), *where)[name] for name in leaves}
     for name, leaf in load(path, leaves, shardings=shardings, dtype="float32").items():
         assert same(np.asarray(leaf), leaves[name].astype(np.float32)), name
         assert not shardings or leaf.sharding == shardings[name]
@@ -241,10 +249,10 @@ def test_64_bit_numbers_with_x64(tmp_path):
             assert same(np.asarray(leaf), leaves[name])
 
 
-@quick
+@settings(quick, max_examples=30)
 @given(st.data())
 def test_any_shape_permutation_and_sharding(tmp_path_factory, data):
-    mesh = fs.make_mesh(fsdp=4, tensor=2)
+    mesh = four_devices()
     rank = data.draw(st.integers(0, 4))
     axes = data.draw(st.permutations(["fsdp", "tensor", None, None]))[:rank]
     shape = tuple(data.draw(st.integers(0, 4)) * (mesh.shape[axis] if axis else 1) for axis in axes)
@@ -534,14 +542,14 @@ json.dump([figures(*case) for case in json.loads(sys.argv[1])], sys.stdout)
 
 
 def test_host_memory_stays_below_what_was_promised(tmp_path, thorough):
-    """110 to 200 MB (of holes in files), in a process of its own; 24 MB for what lies outside
+    """75 to 135 MB (of holes in files), in a process of its own; 24 MB for what lies outside
     arrays: any leaf more is 34 MB or above."""
     budget = 16 * MIB
     sizes = {"float32": 3072, "bfloat16": 4096}
     for stored, size in sizes.items():
         for name, length in ((stored, size), (f"{stored}.small", 1024)):
             leaf = np.broadcast_to(np.zeros((), stored), (length, length))
-            paths = ("a/kernel", "e1/embedding", "b/kernel")
+            paths = ("a/kernel", "e1/embedding")
             sparse(tmp_path / f"{name}.safetensors", dict.fromkeys(paths, leaf))
     cases: list[tuple] = [
         ("float32", "auto", None, True),
@@ -557,6 +565,6 @@ def test_host_memory_stays_below_what_was_promised(tmp_path, thorough):
     run = _children.run("-c", PEAK, json.dumps(given))
     assert run.returncode == 0, run.stderr
     for case, found in zip(cases, json.loads(run.stdout), strict=True):
-        assert found["held"] == 3 * sizes[case[0]] ** 2 * 4, case
+        assert found["held"] == 2 * sizes[case[0]] ** 2 * 4, case
         assert found["predicted"] == found["held"] + budget, case
         assert found["peak"] <= found["predicted"] + 24 * MIB, (case, found)
