@@ -1,15 +1,17 @@
 """The program of generation: prefill and decode loop, compiled once per shape."""
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from .. import blocks
 from .. import params as fp
 from .. import sharding as fs
+from ..config.generation_config import GenerationConfig
 from ..core.model import Model
 from ..core.outputs import ModelOutput
 from .prompts import Prompt
@@ -38,17 +40,31 @@ class DecodeOptions(NamedTuple):
     Attributes:
         steps: new tokens, at most.
         choice: how each is chosen.
-        eos: tokens that finish a row.
-        pad: what follows then.
         stop_on_failure: the caller raises an error if logits are not finite, so that the loop may
             end for all rows.
     """
 
     steps: int
     choice: Choice
-    eos: tuple[int, ...]
-    pad: int
     stop_on_failure: bool
+
+
+class Ends(NamedTuple):
+    """What a row ends with: arrays, so that other tokens are no other program.
+
+    Attributes:
+        eos: int32 [E], tokens that finish a row; -1, which no token is, if there is none.
+        pad: int32 [], what follows then.
+    """
+
+    eos: jax.Array
+    pad: jax.Array
+
+    @classmethod
+    def of(cls, settings: GenerationConfig) -> Self:
+        """Reads the settings of a call."""
+        eos, pad = settings.eos or (-1,), settings.pad
+        return cls(*(jnp.asarray(np.array(ids, np.int32)) for ids in (eos, pad)))
 
 
 class State(NamedTuple):
@@ -65,7 +81,7 @@ class State(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def decode(
-    model: Model, options: DecodeOptions, params: fp.Params, prompt: Prompt, draw: Draw
+    model: Model, options: DecodeOptions, params: fp.Params, prompt: Prompt, draw: Draw, ends: Ends
 ) -> tuple[GenerateOutput, jax.Array]:
     """Continues a batch. Tokens have no gradient.
 
@@ -79,12 +95,12 @@ def decode(
     def one_more(state):
         before, token = rows.lengths + state.step - 1, state.token[:, None]
         logits, cache = model.next_pass(params, token, state.cache, before)
-        return with_token(options, state, logits, rows.valid, draw, cache)
+        return with_token(options, state, logits, rows.valid, draw, ends, cache)
 
     given = prompt.continued.ids
     logits, cache, rows = model.first_pass(params, prompt, given.shape[1] + options.steps)
-    begun = fs.varying(start(options, cache), over=(params, prompt, draw))
-    state = with_token(options, begun, logits, rows.valid, draw, cache)
+    begun = fs.varying(start(options, ends, cache), over=(params, prompt, draw))
+    state = with_token(options, begun, logits, rows.valid, draw, ends, cache)
     if options.steps > 1:  # XLA would compile the loop's layers even if none of it ran
         go_on = functools.partial(goes_on, options)
         state = jax.lax.while_loop(go_on, one_more, state)
@@ -92,11 +108,11 @@ def decode(
     return GenerateOutput(sequences, state.lengths), failure(state.lengths)
 
 
-def start(options: DecodeOptions, cache: blocks.Cache) -> State:
+def start(options: DecodeOptions, ends: Ends, cache: blocks.Cache) -> State:
     """Returns the state without a new token."""
     batch = cache.mask.shape[0]
     none = jnp.zeros(batch, jnp.int32)
-    tokens = jnp.full((batch, options.steps), options.pad, jnp.int32)
+    tokens = jnp.full((batch, options.steps), ends.pad, jnp.int32)
     return State(jnp.int32(0), none, tokens, none, none.astype(bool), cache)
 
 
@@ -112,6 +128,7 @@ def with_token(
     logits: jax.Array,
     valid: jax.Array,
     draw: Draw,
+    ends: Ends,
     cache: blocks.Cache | None,
 ) -> State:
     """Adds the token that the logits [B, V] choose to each row that is not done. A row that is not
@@ -119,9 +136,9 @@ def with_token(
     step, going = state.step, ~state.done
     chosen, finite = next_token(logits, options.choice, draw, step, step == options.steps - 1)
     good = finite & valid
-    token = jnp.where(going & good, chosen, options.pad)
+    token = jnp.where(going & good, chosen, ends.pad)
     lengths = jnp.where(going, jnp.where(good, step + 1, -1 - step), state.lengths)
-    done = state.done | ~good | jnp.isin(token, jnp.array(options.eos, jnp.int32))
+    done = state.done | ~good | jnp.isin(token, ends.eos)
     place = [jnp.zeros_like(step), step]
     tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], place)
     return State(step + 1, token, tokens, lengths, done, cache)

@@ -11,7 +11,7 @@ from ..calls.signature import shows
 from ..params.types import Params
 from ..placement.leaves import is_placed
 from .arguments import check_finite, check_memory, memory_named
-from .decoding import DecodeOptions, decode
+from .decoding import DecodeOptions, Ends, decode
 from .decoding import GenerateOutput as GenerateOutput
 from .generation_agreement import together, wait_for
 from .passes import Passes
@@ -34,11 +34,11 @@ class Generates(Passes):
         `generation_config`, then from `self.generation_config`; see `docs/generation.md`.
 
         One program does prefill and decode loop; it is compiled for the shapes and choices of
-        the first call and reused by the next one with the same. Temperature and top-p may change
-        without compiling again. Works under `jit`, `vmap` and `shard_map`, where values that only
-        the running program knows are not checked. Outside of them it waits for its result, to
-        see that all logits were finite. Params that a `device_map` has offloaded or spread are
-        run in stages, a pass for each token.
+        the first call and reused by the next one with the same. Temperature, top-p and the tokens
+        that end a row may change without compiling again. Works under `jit`, `vmap` and
+        `shard_map`, where values that only the running program knows are not checked. Outside of
+        them it waits for its result, to see that all logits were finite. Params that a
+        `device_map` has offloaded or spread are run in stages, a pass for each token.
 
         Args:
             input_ids: int [B, T].
@@ -82,14 +82,15 @@ class Generates(Passes):
 def _run(params: Params, task: Task) -> GenerateOutput:
     """Runs the program; raises `ValueError` if it needs too much memory, or if logits are not
     finite."""
-    (batch, length), settings = task.prompt.continued.ids.shape, task.settings
+    batch, length = task.prompt.continued.ids.shape
     eager = not is_traced(params, task.prompt, task.draw)
-    options = DecodeOptions(task.steps, task.choice, settings.eos, settings.pad, eager)
+    options = DecodeOptions(task.steps, task.choice, eager)
+    ends = Ends.of(task.settings)
     check_memory(task.model, batch, length, task.steps)
     run = decode_in_stages if is_placed(params) else decode
     agreeing = together("generate", params, task) if eager else contextlib.nullcontext()
     with memory_named(batch, length, task.steps), agreeing:
-        output, failure = run(task.model, options, params, task.prompt, task.draw)
+        output, failure = run(task.model, options, params, task.prompt, task.draw, ends)
         if eager:
             wait_for(failure)
             check_finite(failure)

@@ -70,7 +70,8 @@ class Task(NamedTuple):
         """How each token is chosen."""
         asked, begins = self.settings, self.prompt.continued.ids.shape[1] == 1
         first = asked.forced_bos_token_id if begins else None
-        return Choice(bool(asked.do_sample), asked.top_k or None, first, asked.forced_last)
+        most = (asked.top_k or None) if asked.do_sample else None
+        return Choice(bool(asked.do_sample), most, first, asked.forced_last)
 
 
 def task_of(

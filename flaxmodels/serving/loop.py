@@ -11,7 +11,7 @@ from ..calls.signature import take
 from ..config import unimplemented_settings
 from ..config.generation_config import GenerationConfig
 from ..generation.arguments import check_finite, draw_of, is_traced_number
-from ..generation.decoding import DecodeOptions, decode
+from ..generation.decoding import DecodeOptions, Ends, decode
 from ..generation.decoding import GenerateOutput as Continuation
 from ..generation.prompts import Prompt, begin_decoder, read_prompt
 from ..generation.task import DEFAULTS, Settings, Task
@@ -52,8 +52,9 @@ def continued(
     draw = draw_of(options, traced, key)
     eager = not is_traced(dict(params), rows, draw)
     task = Task(passes, rows, options, draw, steps)  # pyright: ignore[reportArgumentType]
-    chosen = DecodeOptions(steps, task.choice, options.eos, options.pad, eager)
-    output, failure = decode(passes, chosen, dict(params), rows, draw)  # pyright: ignore
+    chosen = DecodeOptions(steps, task.choice, eager)
+    ends = Ends.of(options)
+    output, failure = decode(passes, chosen, dict(params), rows, draw, ends)  # pyright: ignore
     if eager:
         check_finite(failure)
     return output

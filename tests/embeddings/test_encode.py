@@ -49,10 +49,10 @@ def changed(folder, tmp_path, name, change):
 
 
 def test_a_program_is_compiled_for_each_length_and_one_for_the_rest(encoder):
-    texts = TEXTS[:36]
+    texts = [text for text in TEXTS[:60] if len(text.split()) < 6]
     lengths = [len(ids) for ids, _ in encoder.tokenizer.encode_rows(texts)]
     wanted = {Shapes(longest=64).length(length) for length in lengths}
-    assert len(wanted) == 3
+    assert len(wanted) == 2
     before = PROGRAMS._cache_size()
     first = encoder.encode(texts, batch_size=8, progress=False)
     compiled = PROGRAMS._cache_size() - before
@@ -101,15 +101,15 @@ def test_apply_is_pure_and_takes_padding_on_either_side(encoder):
     right = encoder.tokenizer(TEXTS[:3])
     left = encoder.tokenizer(TEXTS[:3], padding_side="left")
 
-    def loss(params, given):
-        found = encoder.embedder.apply(params, **given)
+    def loss(dense, given):
+        found = encoder.embedder.apply(encoder.params | {"2_Dense": dense}, **given)
         return found.sum(), found
 
     both = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (_, found), grads = both(encoder.params, right)
+    (_, found), grads = both(encoder.params["2_Dense"], right)
     np.testing.assert_allclose(found, encoder.encode(TEXTS[:3]), atol=1e-5)
-    assert both(encoder.params, left)[0][1].shape == found.shape
-    assert np.abs(grads["2_Dense"]["kernel"]).max() > 0
+    assert both(encoder.params["2_Dense"], left)[0][1].shape == found.shape
+    assert np.abs(grads["kernel"]).max() > 0
     assert hash(encoder.embedder) == hash(dataclasses.replace(encoder).embedder)
 
 
@@ -290,7 +290,10 @@ def test_a_second_save_is_one_step_and_leaves_other_files(encoder, tmp_path, not
     assert (folder / "notes.txt").exists() == notes
     again = fm.SentenceEncoder.from_pretrained(folder)
     assert again.embedder.layers == layers
-    np.testing.assert_array_equal(again.encode("A text."), less.encode("A text."))
+    assert again.embedder.pooling == less.embedder.pooling
+    jax.tree.map(
+        np.testing.assert_array_equal, again.params, {k: less.params[k] for k in again.params}
+    )
     folders = {path.name for path in folder.iterdir() if path.is_dir()}
     assert folders == {"1_Pooling", "2_Dense"}
 

@@ -63,23 +63,53 @@ HELD = ("jit", *(f"traced, {mode}" for mode in RUN))  # by `test_ahead_of_time`,
 BY_DEFAULT = [mode for mode in ALL if mode not in HELD]
 
 
-@some_of("mode", ALL, *BY_DEFAULT)
+BY_TRACE = ("remat", "scan")  # programs that hold the one of `jit` as it is
+STACKED = ("x64", "traced, strict promotion", "shard_map")
+
+
+@some_of("mode", ALL, *(mode for mode in BY_DEFAULT if mode not in BY_TRACE))
 def test_D6_D13_D37_modes(params, expected, mode):
     _modes.check(mode, continued, params, ROWS, expected, 0)
 
 
-def test_D6_D37_disable_jit(params):
-    """After one token, so that prefill and step are operations of the same shapes, half of which
-    are to be compiled."""
-    rows = ROWS[:, :1]
-    _modes.check("disable_jit", continued, params, rows, continued(params, rows), 0)
+@pytest.mark.parametrize("mode", BY_TRACE)
+def test_D6_D13_D37_modes_that_can_fail_while_they_are_traced(params, expected, mode):
+    def run(params, ids):
+        return _modes.MODES[mode](lambda *given: continued(*given), params, ids)
+
+    assert jax.tree.map(jnp.shape, expected) == jax.tree.map(
+        jnp.shape, jax.eval_shape(run, params, ROWS)
+    )
 
 
-@pytest.mark.parametrize("mode", ["x64", "traced, strict promotion", "shard_map"])
+def test_D6_D37_disable_jit():
+    """After one token, so that prefill and step are operations of the same shapes; and all sizes
+    are alike, so that of many operations one is to be compiled."""
+    sizes = {"vocab_size": 8, "head_dim": 8, "num_attention_heads": 1, "intermediate_size": 8}
+    model = fm.LlamaForCausalLM(MODEL.config.replace(**sizes))
+    params, call = params_of(model), functools.partial(continued, model=model)
+    rows = ROWS[:1, :1]
+    _modes.check("disable_jit", call, params, rows, call(params, rows), 0)
+
+
+@some_of("mode", STACKED, STACKED[1])
 def test_D6_D13_D37_modes_with_stacked_layers(params, expected, mode):
     stacked = MODEL.clone(scan_layers=True)
     call = functools.partial(continued, model=stacked)
     _modes.check(mode, call, fp.stack_layers(params), ROWS, expected, 0)
+
+
+@pytest.mark.parametrize("mode", STACKED[::2])
+def test_D6_D13_D37_stacked_layers_are_traced(params, expected, mode):
+    """The numbers are those of layers apart, above, and of `jit` in tests/models."""
+
+    def run(params, ids):
+        call = functools.partial(continued, model=MODEL.clone(scan_layers=True))
+        return _modes.MODES[mode](call, params, ids)
+
+    stacked = jax.eval_shape(fp.stack_layers, params)
+    found = jax.eval_shape(run, stacked, jax.ShapeDtypeStruct(ROWS.shape, ROWS.dtype))
+    assert jax.tree.map(jnp.shape, expected) == jax.tree.map(jnp.shape, found)
 
 
 @pytest.mark.parametrize("mode", ["x64", "debug_infs"])
@@ -103,31 +133,29 @@ def test_ahead_of_time(params, expected):
     np.testing.assert_array_equal(out.sequences, expected.sequences)
 
 
-def test_vmap_over_params(params, expected):
-    out = jax.vmap(continued, (0, None))(jax.tree.map(lambda x: x[None], params), ROWS)
-    np.testing.assert_array_equal(out.sequences[0], expected.sequences)
-
-
 def test_D12_jit_with_a_traced_temperature_and_key(params, drawn):
     np.testing.assert_array_equal(jax.jit(draw)(params, IDS, MASK, TEMPERATURE, KEY), drawn)
     key = jax.random.key_data(KEY)
     np.testing.assert_array_equal(draw(params, key=key), drawn)
 
 
-def test_vmap_over_keys_and_temperatures_is_a_loop_of_calls(params):
-    keys, temperatures = jax.random.split(KEY, 3), np.float32([0.5, 1, 2])
-    each = jax.vmap(lambda t, key: draw(params, temperature=t, key=key))(temperatures, keys)
-    for i, tokens in enumerate(each):
-        np.testing.assert_array_equal(
-            tokens, draw(params, temperature=temperatures[i], key=keys[i])
-        )
+def test_vmap_over_params_keys_and_temperatures_is_a_loop_of_calls(params):
+    keys, temperatures = jax.random.split(KEY, 2), np.float32([0.5, 2])
+    each = jax.vmap(lambda p, t, key: draw(p, temperature=t, key=key))
+    for i, tokens in enumerate(each(two := doubled(params), temperatures, keys)):
+        alone = jax.tree.map(lambda x, i=i: x[i], two)
+        np.testing.assert_array_equal(tokens, draw(alone, temperature=temperatures[i], key=keys[i]))
+
+
+def doubled(params):
+    return jax.tree.map(lambda x: np.stack([x, 2 * np.asarray(x)]), params)
 
 
 def test_D13_shard_map_over_params_and_keys(params):
     """Every device with params and a key of its own, one prompt for all."""
     mesh = fs.make_mesh(data=2, fsdp=4)
     keys = jax.random.split(KEY, 2)
-    two = jax.tree.map(lambda x: np.stack([x, 2 * np.asarray(x)]), params)
+    two = doubled(params)
     call = jax.shard_map(
         lambda p, key: draw(jax.tree.map(lambda x: x[0], p), key=key[0])[None],
         mesh=mesh,
@@ -142,8 +170,12 @@ def test_D13_shard_map_over_params_and_keys(params):
 
 def test_keys_of_another_generator(params):
     key = jax.random.key(3, impl="rbg")
-    tokens = draw(params, key=key)
-    np.testing.assert_array_equal(draw(params, key=jax.random.key_data(key)), tokens)
+    options = {"do_sample": True, "max_new_tokens": 1}
+    one, other = (
+        MODEL.generate(params, IDS, MASK, key=key, **options).sequences
+        for key in (key, jax.random.key_data(key))
+    )
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +202,7 @@ def test_D12_what_the_program_is_compiled_for_is_not_traced(params, name):
 def test_D12_a_traced_value_out_of_range_fails_each_row(params, options):
     def lengths(value):
         (name,) = options
-        draws = {"do_sample": True, "key": KEY, "max_new_tokens": NEW, name: value}
+        draws = {"do_sample": True, "key": KEY, "max_new_tokens": 1, name: value}
         return MODEL.generate(params, IDS, **draws).lengths
 
     assert jax.jit(lengths)(*options.values()).tolist() == [-1, -1]

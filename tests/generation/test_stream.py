@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _drawn import params_of, tiny_llama
+from _paths import GOLDENS
+from safetensors.numpy import load_file
 
 import flaxmodels as fm
 from flaxmodels.generation import stream as streaming
@@ -85,13 +87,12 @@ def test_logits_that_are_not_finite_are_an_error(model):
 
 
 def test_a_table_of_positions_bounds_the_lengths():
-    config = fm.GPT2Config(vocab_size=64, n_positions=40, n_embd=16, n_layer=1, n_head=2)
-    model = fm.GPT2LMHeadModel.from_config(config)
-    params = params_of(model)
-    ids = np.arange(1, 31, dtype=np.int32)[None]
-    tokens = [*model.stream(params, ids, max_new_tokens=10, eos_token_id=())]
-    out = model.generate(params, ids, max_new_tokens=10, eos_token_id=())
-    assert np.concatenate(tokens).tolist() == out.sequences[0, 30:].tolist()
+    """Of 32, with the tokens of the reference."""
+    model, params = fm.GPT2LMHeadModel.from_pretrained(GOLDENS / "gpt2-lm-head" / "checkpoint")
+    expected = load_file(GOLDENS / "gpt2-lm-head" / "expected.safetensors")
+    given = expected["gen.input_ids"], expected["gen.attention_mask"]
+    tokens = [*model.stream(params, *given, max_new_tokens=12)]
+    np.testing.assert_array_equal(np.stack(tokens, 1), expected["gen.greedy"][:, 9:])
 
 
 def test_lengths_are_rounded_up():

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _drawn import tiny_llama
+from _drawn import params_of, tiny_llama
 from _paths import ROOT
 
 import flaxmodels as fm
@@ -333,6 +333,7 @@ def test_the_snippet_of_the_page_runs(tmp_path, monkeypatch, capsys):
     section = page.split("\n## Reports\n")[1].split("\n## ")[0]
     (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fm.LlamaForCausalLM, "init_params", lambda self, *_, **__: params_of(self))
     exec(compile(snippet, "docs/training.md", "exec"), {})
     found = lines.read_lines(tmp_path / "run" / "metrics.jsonl")
     assert [line["step"] for line in found] == [1, 2, 4, 5]
