@@ -9,18 +9,18 @@ FLAXMODELS_TEST_PLATFORM=gpu runs on a GPU instead, and adds the tests marked `g
 
 import gc
 import importlib.metadata
+import inspect
 import os
 import socket
 import sys
 
+import _cpu_times
 import pytest
-from _cpu_times import (  # noqa: F401  hooks
-    pytest_runtest_logstart,
-    pytest_runtest_makereport,
-    pytest_terminal_summary,
-)
 from _lowering import share_contexts
 from loopback.client import hub  # noqa: F401  a fixture for all tests
+
+# Collecting makes a million objects that stay; the collector of garbage took a fifth of its time.
+gc.disable()
 
 if "jax" in sys.modules:
     raise pytest.UsageError("jax was imported before tests/conftest.py could configure it")
@@ -105,6 +105,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cpu", type=int, default=0, help="print the N that take most CPU time")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--cpu"):  # in xdist's workers too, which are given the options
+        config.pluginmanager.register(_cpu_times)
+
+
 @pytest.fixture(scope="session")
 def thorough(request: pytest.FixtureRequest) -> bool:
     """Whether `--all` was given: a test that tries many of a kind tries all of them."""
@@ -125,9 +130,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_collection_finish() -> None:
     """Makes what tests do thousands of times cheaper: of tracing, a fifth of the CPU time was the
     collector of garbage, and of lowering small programs most was making an MLIR context."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
     share_contexts()
 
 
@@ -151,17 +156,41 @@ def _resident() -> int:
         return 0
 
 
+def _left_out(config: pytest.Config) -> set[str]:
+    """Marks of tests that do not run."""
+    return {"gpu"} - {PLATFORM} | (set() if config.getoption("--all") else {"soak"})
+
+
+def _is_named(config: pytest.Config) -> bool:
+    """Whether a test is asked for by its name, and is to be told of where it does not run."""
+    return any("::" in argument for argument in config.args)
+
+
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> list | None:
+    """Makes no item of a function that does not run: there are 6000, of 0.2 ms."""
+    if not name.startswith("test_") or not inspect.isfunction(obj) or _is_named(collector.config):
+        return None
+    marks = {mark.name for mark in getattr(obj, "pytestmark", ())}
+    marks.update(mark.name for mark in collector.iter_markers())
+    return None if marks.isdisjoint(_left_out(collector.config)) else []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Nor of parameters that do not; if none does, of the first, which is then deselected."""
+    if not _is_named(metafunc.config):
+        out = _left_out(metafunc.config)
+        made = metafunc._calls
+        made[:] = [x for x in made if out.isdisjoint(m.name for m in x.marks)] or made[:1]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out = set()
     if PLATFORM == "gpu":
         import jax
 
         if jax.default_backend() != "gpu":
             raise pytest.UsageError("FLAXMODELS_TEST_PLATFORM is gpu, and JAX finds none")
-    else:
-        left_out.add("gpu")
-    if not config.getoption("--all"):
-        left_out.add("soak")
+    left_out = _left_out(config)
     kept: dict[bool, list[pytest.Item]] = {True: [], False: []}
     for item in items:
         kept[not any(map(item.get_closest_marker, left_out))].append(item)

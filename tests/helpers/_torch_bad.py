@@ -241,8 +241,8 @@ BAD = {
     "P29-lzma": (archive(GOOD, method=zipfile.ZIP_LZMA), "is compressed"),
     "P29-bomb": (
         archive(
-            map_of({"w": tensor(storage(size=1 << 24), 0, (1 << 24,))}),
-            {"0": bytes(1 << 26)},
+            map_of({"w": tensor(storage(size=1 << 20), 0, (1 << 20,))}),
+            {"0": bytes(1 << 22)},
             method=zipfile.ZIP_DEFLATED,
         ),
         "is compressed",

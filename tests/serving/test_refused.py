@@ -52,7 +52,7 @@ def refused(version, message):
         ({"input_ids": [[1], [1, 2]], "attention_mask": IDS}, "rows of different lengths"),
         ({"input_ids": IDS.astype(np.int64) << 40, "attention_mask": IDS}, "int32 cannot"),
         (
-            {"input_ids": jnp.uint32(2**31) + IDS.astype("u4"), "attention_mask": IDS},
+            {"input_ids": np.uint32(2**31) + IDS.astype("u4"), "attention_mask": IDS},
             "cannot: 2147",
         ),
         (

@@ -291,13 +291,13 @@ def test_inside_of_shard_map_gradients_are_summed_over_devices():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"labels": jnp.zeros((B, T))}, TypeError, "labels are float32; expected integers"),
-        ({"labels": jnp.zeros((B, T + 1), int)}, ValueError, r"\(2, 8\).*a label for each token"),
+        ({"labels": np.zeros((B, T))}, TypeError, "labels are float32; expected integers"),
+        ({"labels": np.zeros((B, T + 1), int)}, ValueError, r"\(2, 8\).*a label for each token"),
         ({"chunk": 0}, ValueError, "chunk is 0"),
         ({"chunk": 2.5}, ValueError, "chunk is 2.5; expected a whole number"),
         ({"axis": 2}, ValueError, "with axis=2: expected"),
         ({"axis": 1}, ValueError, r"hidden has shape \(2, 7, 12\) and weight \(12, 37\), with ax"),
-        ({"bias": jnp.zeros(3)}, ValueError, r"bias has shape \(3,\): expected \(37,\)"),
+        ({"bias": np.zeros(3)}, ValueError, r"bias has shape \(3,\): expected \(37,\)"),
         ({"softcap": 0.0}, ValueError, "softcap is 0.0; expected a number above 0"),
         ({"scale": "1"}, ValueError, "scale is '1'; expected a number"),
         (
