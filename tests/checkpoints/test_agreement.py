@@ -3,9 +3,12 @@ or written; one that does not come is named after the limit."""
 
 import shutil
 
+import numpy as np
 import pytest
 from _paths import LLAMA
 from _runs import Run
+
+import flaxmodels as fm
 
 PROGRAM = """
 source, other, folder = given
@@ -57,7 +60,9 @@ generations = {
 for name, action in generations.items():
     say(name, said_of(action))
 
-halves = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+tokens = model.generate(params, ids % 7, max_new_tokens=2).sequences
+say("tokens", np.asarray(tokens.addressable_data(0)).tolist())
+_, halves = load(param_dtype="bfloat16")
 saves = {
     "save folder": lambda: save(folder + "/b" if odd else folder),
     "save format": lambda: save(format="msgpack" if odd else None),
@@ -142,6 +147,12 @@ def test_processes_in_different_calls_say_so_and_may_go_on(said):
             in (of["generate call"]["error"])
         )
         assert of["in step again"] == {"result": True}
+
+
+def test_they_generate_what_one_generates(said):
+    model, params = fm.LlamaForCausalLM.from_pretrained(LLAMA)
+    tokens = model.generate(params, np.arange(8)[None] % 7, max_new_tokens=2).sequences
+    assert [of["tokens"] for of in said[0]] == [tokens.tolist()] * 2
 
 
 def test_one_that_does_not_come_is_named_after_the_limit(said):

@@ -1,10 +1,12 @@
 """Two processes load on devices: each reads its share, and they exchange what they read."""
 
+import json
 import time
 
 import pytest
 from _paths import LLAMA
 from _runs import Run, values
+from _turns import some_of
 
 PROGRAM = """
 import functools
@@ -13,7 +15,7 @@ from flaxmodels.params.checkpoint import make_plan as plans
 from flaxmodels.params.checkpoint.device.routes import Limits
 from flaxmodels.params.formats.source import Tensor
 
-(source,) = given
+source, cases = given
 join()
 plans.limits_of = lambda _: Limits(8 << 10, 8 << 10, 256)
 rules = (("vocab", None), *fs.DEFAULT_RULES)
@@ -44,12 +46,13 @@ def same(one, two):
         np.array_equal(np.asarray(a.data), np.asarray(b.data)) for a, b in pairs
     )
 
-for name, scan in (("tensor", False), ("tensor", True), ("stage", True)):
+for case in json.loads(cases):
+    name, scan = case.split()[0], case.endswith("True")
     device, host = loaded(name, "device", scan), loaded(name, "host", scan)
     (plan, read), _ = made[-2:]
     chunked = sum(leaf.route.kind == "device" for leaf in plan.leaves)
     equal = jax.tree.all(jax.tree.map(same, device, host))
-    say(f"{name} {scan}", [equal, chunked, read, plan.stored_bytes])
+    say(case, [equal, chunked, read, plan.stored_bytes])
 
 def broken():
     raise fm.CheckpointError("a disk of process 1 is broken")
@@ -67,13 +70,14 @@ for fault, harm in (("error", broken), ("kill", lambda: os.kill(os.getpid(), 9))
     Tensor.fill = fill
 """
 CASES = ("tensor False", "tensor True", "stage True")  # one axis: test_four_processes.py
+BY_DEFAULT = ("tensor False", "stage True")
 
 
 @pytest.fixture(scope="module")
-def run():
+def run(thorough):
     """What each of two processes says, the second of which dies at last; and how many seconds
     later the first has ended."""
-    run = Run(PROGRAM, LLAMA, count=2)
+    run = Run(PROGRAM, LLAMA, json.dumps(CASES if thorough else BY_DEFAULT), count=2)
     run.processes[1].wait(240)
     start = time.monotonic()
     ended = run.ended()
@@ -82,7 +86,7 @@ def run():
     return [values(out) for out, _ in ended], seconds
 
 
-@pytest.mark.parametrize("case", CASES)
+@some_of("case", CASES, *BY_DEFAULT)
 def test_each_reads_its_share_and_gets_what_the_host_would_give(case, run):
     for equal, chunked, read, stored in (of[case] for of in run[0]):
         assert equal and chunked >= 9 and read <= 0.53 * stored

@@ -18,14 +18,25 @@ import tempfile
 import threading
 import warnings
 import weakref
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
 from _paths import ROOT
 
 _FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["flaxmodels.auto", "flaxmodels.families.llama", "_children"])
+_FORKED.set_forkserver_preload(["_forks"])
+
+
+def _start_server() -> None:
+    """Starts what children fork from, where it runs not yet: it finds modules by its variables."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path, before]))
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        os.environ |= {} if before is None else {"PYTHONPATH": before}
 
 
 class Child:
@@ -55,6 +66,7 @@ class Child:
                 self._files,
             ),
         )
+        _start_server()
         self._process.start()
         self._ended = threading.Lock()
         self.pid = self._process.pid

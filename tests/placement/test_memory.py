@@ -4,9 +4,8 @@ import json
 import math
 import os
 import re
-import subprocess
-import sys
 
+import _children
 from _files import safetensors
 
 import flaxmodels as fm
@@ -24,7 +23,8 @@ MORE = 120 << 20
 read into, the same memory on a CPU device, and the compiler's."""
 
 PROGRAM = """
-import json, resource, sys
+import ctypes, json, resource, sys
+ctypes.CDLL(None).mallopt(-3, 65536)  # M_MMAP_THRESHOLD, or glibc keeps what was freed
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,13 +64,7 @@ def write_zeros(folder):
 
 def test_P13_18_a_model_larger_than_the_limit_of_its_process(tmp_path):
     size = write_zeros(tmp_path)
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", PROGRAM, tmp_path, str(MORE)],
-        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},  # or glibc keeps what was freed
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = _children.run("-c", PROGRAM, tmp_path, str(MORE))
     assert run.returncode == 0, run.stderr[-3000:]
     peak, is_zero = json.loads(run.stdout)
     assert is_zero and peak < MORE < size / 2
