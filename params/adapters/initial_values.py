@@ -121,14 +121,17 @@ class Drawing:
             kind = "uniform"
         elif self.start == "gaussian" and kind == "uniform":
             kind = "gaussian"
+        lead, follows = (len(place.layers),) if place.lead else (), (*place.axes, *start.follows)
+        if kind in _CONSTANTS:
+            whole = np.full((*lead, *start.shape), _CONSTANTS[kind], self.dtype)
+            return placed(whole, place.base, follows)
         numbers = [zlib.crc32(f"{name}.{field}".encode()) for name in place.layers]
-        keys = [jax.random.fold_in(self.key, number) for number in numbers]
-        ranks = [0] * len(keys) if ranks is None else ranks
-        where = sharding_beside(place.base, (*place.axes, *start.follows))
+        ranks = [0] * len(numbers) if ranks is None else ranks
+        where = sharding_beside(place.base, follows)
         make = _drawn(start._replace(kind=kind), jnp.dtype(self.dtype), where)
-        if not place.lead:
-            return make(keys[0], jnp.int32(ranks[0]))
-        return make(jnp.stack(keys), jnp.array(ranks, jnp.int32))
+        if lead:
+            return make(_keys(self.key, np.array(numbers, np.uint32)), np.array(ranks, np.int32))
+        return make(jax.random.fold_in(self.key, numbers[0]), np.int32(ranks[0]))
 
     def scales(self, place: Place, values: Sequence[float]) -> jax.Array:
         """Makes the scales of the layers, float32."""
@@ -200,10 +203,18 @@ def _following(base: Base, axes: tuple, follows: Follows) -> tuple:
     return tuple(None if i is None else axes[i] for i in follows)
 
 
+_CONSTANTS = {"zeros": 0, "ones": 1}
+
+
+@jax.jit
+def _keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+
+
 @functools.lru_cache(maxsize=256)
 def _drawn(
     start: Start, dtype: np.dtype, sharding: NamedSharding | None
-) -> Callable[[jax.Array, jax.Array], jax.Array]:
+) -> Callable[..., jax.Array]:
     """Compiles the draw of one shape: (key, rank) -> array, of both of them or of stacks."""
     shape, kind = start.shape, start.kind
 
@@ -221,8 +232,6 @@ def _drawn(
 
 
 def _numbers(key: jax.Array, shape: Shape, kind: str, rank: int | None) -> jax.Array:
-    if kind in ("zeros", "ones"):
-        return jnp.full(shape, float(kind == "ones"))
     if kind == "uniform":
         bound = np.prod(shape[:-1]) ** -0.5
         return jax.random.uniform(key, shape, minval=-bound, maxval=bound)

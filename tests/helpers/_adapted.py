@@ -20,11 +20,11 @@ TABLE = {**LORA, "target_modules": ["embed", "down"], "r": 1}
 
 
 class Layer(nn.Module):
-    """x [..., D] -> x + down(gelu(up(x)))."""
+    """x [..., D] -> x + down(tanh(up(x)))."""
 
     @nn.compact
     def __call__(self, x: jax.Array, _: Any = None) -> tuple[jax.Array, None]:
-        y = nn.gelu(Linear(WIDE, ("embed", "mlp"), 0.3, name="up")(x))
+        y = jnp.tanh(Linear(WIDE, ("embed", "mlp"), 0.3, name="up")(x))
         return x + Linear(D, ("mlp", "embed"), 0.3, name="down")(y), None
 
 
@@ -75,7 +75,12 @@ def drawn(params: fp.Params, seed: int) -> fp.Params:
     trained, rest = fp.split_adapters(params)
     leaves, tree = jax.tree.flatten(trained)
     random = np.random.default_rng(seed)
-    moved = [x + np.float32(0.3) * random.standard_normal(x.shape, np.float32) for x in leaves]
+    moved = [
+        jax.device_put(
+            np.asarray(x) + np.float32(0.3) * random.standard_normal(x.shape, np.float32)
+        )
+        for x in leaves
+    ]
     return fp.join_adapters(jax.tree.unflatten(tree, moved), rest)
 
 

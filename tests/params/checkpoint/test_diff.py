@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from _files import put, random_array, safetensors, write_safetensors
 from _paths import GOLDENS
-from _turns import some_of
+from _turns import in_turn, some_of
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -93,7 +93,7 @@ LONG = 70_000  # elements: XLA's to compare, not NumPy's
 DRAWN = np.random.default_rng(0).standard_normal((2, LONG)).astype(np.float32)
 
 
-@pytest.mark.parametrize(
+@in_turn(
     "extra",
     [
         (0, 0),
@@ -109,8 +109,6 @@ DRAWN = np.random.default_rng(0).standard_normal((2, LONG)).astype(np.float32)
         (NAN, NAN),
         (NAN, 1),
     ],
-)
-@pytest.mark.parametrize(
     "dtypes",
     [
         ("float32", "float32"),
@@ -194,7 +192,7 @@ def test_abstract_leaves_by_shape_and_dtype():
 @some_of(
     "folder",
     ["torch/llama/sharded", "torch/llama/legacy", "tf/h5", "tf/sharded", "tf/gpt2"],
-    *("torch/llama/legacy", "tf/h5", "tf/sharded"),
+    *("torch/llama/legacy", "tf/h5"),
 )
 def test_folders_of_every_format(folder, tmp_path):
     folder = FORMATS / folder
@@ -235,9 +233,8 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_memory_stays_at_some_slabs(tmp_path):
-    """Two files of 160 MB (of holes), compared in a process that may take 100 MB more than it
-    has."""
-    size = 160 << 20
+    """Two files of 80 MB (of holes), compared in a process that may take 60 MB more than it has."""
+    size = 80 << 20
     header = {"t": {"dtype": "U8", "shape": (size // 10, 10), "data_offsets": (0, size)}}
     large = [put(tmp_path, f"{name}.safetensors", safetensors(header)) for name in "ab"]
     for file in large:
@@ -253,4 +250,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     run = _children.run("-c", program, *large, small)
     assert run.returncode == 0, run.stderr
-    assert int(run.stdout) < 100_000, run.stdout
+    assert int(run.stdout) < 60_000, run.stdout

@@ -1,5 +1,6 @@
 """Names that are not a model's own: wrappers, prefixes, other layouts, and ties that are none."""
 
+import functools
 import json
 import shutil
 import warnings
@@ -11,7 +12,6 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from _drawn import applied
 from _files import write_safetensors
 from _paths import GOLDENS, LLAMA
 from flax.training.train_state import TrainState
@@ -234,12 +234,16 @@ def test_D23_a_folder_with_both_names_of_a_tie(tmp_path):
         assert not any(result)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def bert_logits(model, params):
+    return model.apply({"params": params}, np.arange(6)[None]).logits
+
+
 @pytest.mark.parametrize("there", ["both", "cls.predictions.bias", "cls.predictions.decoder.bias"])
 def test_a_bias_that_stands_twice_is_the_one_that_pytorch_computes_with(there, tmp_path):
     """Transformers 5.23 adds the decoder's to its logits where both are there, and differ."""
-    ids = jnp.arange(6)[None]
     model, params = fm.BertForMaskedLM.from_pretrained(BERT, progress=False)
-    expected = applied(model, params, ids).logits
+    expected = bert_logits(model, params)
     tensors = load_file(BERT / "model.safetensors")
     bias = tensors["cls.predictions.bias"]
     biases = {"cls.predictions.bias": bias + 1, "cls.predictions.decoder.bias": bias + 2}
@@ -249,7 +253,7 @@ def test_a_bias_that_stands_twice_is_the_one_that_pytorch_computes_with(there, t
     shutil.copytree(BERT, tmp_path / "m")
     save_file(tensors, tmp_path / "m" / "model.safetensors", {"format": "pt"})
     (model, params), warned = said(lambda: fm.BertForMaskedLM.from_pretrained(tmp_path / "m"))
-    logits = applied(model, params, ids).logits
+    logits = bert_logits(model, params)
     more = 1 if there == "cls.predictions.bias" else 2
     np.testing.assert_allclose(logits, expected + more, atol=1e-5)
     assert ("is not 'cls.predictions.decoder.bias', and they are one" in warned) == (

@@ -12,7 +12,7 @@ from _fuzz_targets import TARGETS
 from _paths import ROOT
 
 MUTANTS = 4000
-SECONDS = 0.2, 0.7  # of each target's mutants, by default and with `--all`
+SECONDS = 0.1, 0.7  # of each target's mutants, by default and with `--all`
 MOST_MEMORY = 8 << 20  # bytes; files have 4 KiB, and tensors below 1 MiB are read
 
 

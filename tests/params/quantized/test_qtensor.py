@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _turns import in_turn
 
 from flaxmodels import blocks
 from flaxmodels import params as fp
@@ -89,8 +90,7 @@ def test_every_field_takes_part():
     assert np.allclose(contract(x, made, 0), x @ made.dense(), atol=1e-4)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("count", [1, 3, 20])
+@in_turn("scheme", [*SCHEMES], "count", [1, 3, 20])
 def test_products_are_those_of_the_array(scheme, count):
     made = quantize(ARRAY, form_of(scheme, turned=True))
     x = RANDOM.standard_normal((2, count, 128), np.float32)

@@ -52,8 +52,10 @@ MODELS = {
 }
 
 
-def spread(path, leaf, draw):
-    """The leaf on eight devices, along axes of the mesh that are drawn."""
+def spread(path, leaf, seed):
+    """The leaf on eight devices, along axes of the mesh that are drawn, the same for leaves of one
+    shape: a program that cuts one's shards cuts the others'."""
+    draw = np.random.default_rng([seed, *leaf.shape])
     mesh = Mesh(np.array(jax.devices()).reshape(2, 2, 2), ("a", "b", "c"))
     names, spec = list(draw.permutation(["a", "b", "c"])), []
     for size in leaf.shape:
@@ -79,9 +81,9 @@ def test_all_blocks_are_the_file_and_each_byte_is_written_once(
 ):
     monkeypatch.setattr(save_blocks, "CHUNK", 96)
     monkeypatch.setattr("flaxmodels.params.save.encode._MSGPACK_CHUNK", 500)
-    model, draw = MODELS[name](), np.random.default_rng(len(name))
+    model = MODELS[name]()
     template = model.abstract_params()
-    leaves = {path: spread(path, leaf, draw) for path, leaf in fp.flatten(template).items()}
+    leaves = {path: spread(path, leaf, len(name)) for path, leaf in fp.flatten(template).items()}
     params = fp.unflatten(leaves)
     model.save_pretrained(jax.device_get(params), tmp_path, format=format, progress=False)
     (file,) = (path for path in tmp_path.iterdir() if path.suffix in (".safetensors", ".msgpack"))
@@ -113,9 +115,9 @@ def test_a_shard_on_an_accelerator_is_cut_and_turned_there(four_processes, monke
     """By one program for all chunks of a size; here the accelerator is a CPU device."""
     monkeypatch.setattr(save_blocks, "is_in_host_memory", lambda data: False)
     monkeypatch.setattr(save_blocks, "CHUNK", 256)
-    model, draw = MODELS["scan"](), np.random.default_rng(1)
+    model = MODELS["scan"]()
     template = model.abstract_params()
-    leaves = {path: spread(path, leaf, draw) for path, leaf in fp.flatten(template).items()}
+    leaves = {path: spread(path, leaf, 1) for path, leaf in fp.flatten(template).items()}
     for spec in tensor_specs(fp.unflatten(leaves), template, model.naming, "torch"):
         whole, seen = spec.read(), np.zeros(spec.shape, bool)
         for block in save_blocks.blocks(spec, 0):
@@ -152,11 +154,11 @@ def test_what_is_read_off_devices_is_the_leaf_chunk_by_chunk(model, seen, monkey
     monkeypatch.setattr(leaf_pieces, "CHUNK", 256)
     monkeypatch.setattr(leaf_pieces, "cut_out", counted)
     monkeypatch.setattr(leaf_pieces, "is_in_host_memory", lambda data: seen)
-    made, draw = MODELS[model](), np.random.default_rng(1)
+    made = MODELS[model]()
     template = made.abstract_params()
     arrays = {path: uniform(path, x.shape) for path, x in fp.flatten(template).items()}
-    for each in (spread, lambda path, leaf, draw: jax.device_put(leaf)):
-        placed = {path: each(path, leaf, draw) for path, leaf in arrays.items()}
+    for each in (spread, lambda path, leaf, seed: jax.device_put(leaf)):
+        placed = {path: each(path, leaf, 1) for path, leaf in arrays.items()}
         ways = [fp.unflatten(arrays), fp.unflatten(placed)]
         want, have = (tensor_specs(x, template, made.naming, "torch") for x in ways)
         for one, two in zip(want, have, strict=True):
