@@ -39,6 +39,7 @@ from .rules import as_rules as as_rules
 from .rules import check_rules as check_rules
 from .show import picture as picture
 from .tensor_plan import STYLES as STYLES
+from .tensor_plan import mesh_axes as mesh_axes
 from .tensor_plan import renamed as renamed
 from .tensor_plan import tensor_axis as tensor_axis
 from .tensor_plan import tensor_rules as tensor_rules

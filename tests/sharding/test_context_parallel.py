@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _drawn import params_of
+from _drawn import host_params_of
 from _turns import some_of
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -80,7 +80,7 @@ def gradient(model):
 def test_logits_and_gradients_are_those_of_one_device(case):
     name, scan, mesh = case
     mesh, model = fs.make_mesh(**MESHES[mesh]), MODELS[name].clone(scan_layers=scan)
-    params = params_of(model)
+    params = host_params_of(model)
     want_tree, want = gradient(model)(params)
     uneven = name == "gemma3_text" and "tensor" in mesh.axis_names
     model = model.clone(rules=(("kv_heads", None), *RULES) if uneven else RULES)
@@ -106,10 +106,10 @@ def test_logits_and_gradients_are_those_of_one_device(case):
 def attention(case):
     """(arrays, mask, keywords) of 2 rows, 4 heads of 2 key-value heads."""
     draw = functools.partial(np.random.default_rng(1).normal, size=(2, T, 4, 8))
-    q, k, v = (jnp.asarray(draw(), jnp.float32) for _ in range(3))
+    q, k, v = (np.float32(draw()) for _ in range(3))
     k, v = k[:, :, :2], v[:, :, :2]
-    ids = jnp.asarray(np.arange(T)[None] // np.array([[7], [9]]))
-    tokens = jnp.asarray(np.arange(T) >= np.array([[5], [0]]))[:, None, None]
+    ids = np.int32(np.arange(T)[None] // np.array([[7], [9]]))
+    tokens = (np.arange(T) >= np.array([[5], [0]]))[:, None, None]
     rule = blocks.Causal()
     match case:
         case "window":
@@ -117,10 +117,10 @@ def attention(case):
         case "segments":
             return (q, k, v), blocks.AttentionMask(rule & blocks.SameSegment(ids)), {}
         case "bias":
-            bias = jnp.asarray(draw(size=(1, 4, T, T)), jnp.float32)
+            bias = np.float32(draw(size=(1, 4, T, T)))
             return (q, k, v), blocks.AttentionMask(rule), {"bias": bias, "softcap": 5.0}
         case "weights":
-            more = {"sinks": jnp.arange(4.0), "need_weights": True}
+            more = {"sinks": np.arange(4, dtype=np.float32), "need_weights": True}
             return (q, k, v[..., :6]), blocks.AttentionMask(rule, tokens), more
         case _:  # "across": to fewer keys, which do not divide
             return (q, k[:, :9], v[:, :9]), blocks.AttentionMask(None, tokens[..., :9]), {}
@@ -130,16 +130,17 @@ def attention(case):
 def test_attention_in_any_order_is_that_of_one_device(case, monkeypatch):
     """Computed outside of `jit`, in blocks where there may be; tokens are in dual chunks."""
     (q, k, v), mask, more = attention(case)
-    want, want_weights = blocks.attend(q, k, v, mask, scale=0.3, **more)
+    one_device = jax.jit(lambda *qkv: blocks.attend(*qkv, mask, scale=0.3, **more))
+    want, want_weights = one_device(q, k, v)
     monkeypatch.setattr(dot_product_attention, "is_long", lambda queries, keys: True)
     monkeypatch.setattr(
         dot_product_attention, "blocked", functools.partial(blocked.blocked, block=(4, 8))
     )
     order, places = fs.dual_chunk_order(T, 2), np.arange(k.shape[1])
-    mask = mask._replace(queries=jnp.asarray(order))
+    mask = mask._replace(queries=order)
     if k.shape[1] == T:
         k, v, places = k[:, order], v[:, order], order
-        mask = mask._replace(keys=jnp.asarray(order))
+        mask = mask._replace(keys=order)
         if mask.tokens is not None:
             mask = mask._replace(tokens=mask.tokens[..., order])
         if "bias" in more:
@@ -151,12 +152,12 @@ def test_attention_in_any_order_is_that_of_one_device(case, monkeypatch):
     attend = functools.partial(attend_over_length, rules=RULES)
     got, weights = attend(q, k, v, mask, scale=0.3, **more)
     assert got.sharding.is_equivalent_to(NamedSharding(mesh, P("data", "context", "tensor")), 4)
-    got = got[:, np.argsort(order)]
+    got = np.asarray(got)[:, np.argsort(order)]
     if case == "window":  # what padding attends to has no meaning
         got, want = (x[:, 5:] for x in (got, want))
     np.testing.assert_allclose(got, want, atol=1e-5)
     if want_weights is not None:
-        weights = weights[:, :, np.argsort(order)][..., np.argsort(places)]
+        weights = np.asarray(weights)[:, :, np.argsort(order)][..., np.argsort(places)]
         np.testing.assert_allclose(weights, want_weights, atol=1e-5)
 
 
@@ -180,7 +181,8 @@ def test_dual_chunks_there_and_back(axes):
     x = jax.device_put(np.arange(2 * T).reshape(2, T), NamedSharding(mesh, P(None, "context")))
     split = ((), ("context",))
     there = fs.to_dual_chunks(x, split)
-    np.testing.assert_array_equal(there, x[:, fs.dual_chunk_order(T, mesh.shape["context"])])
+    order = fs.dual_chunk_order(T, mesh.shape["context"])
+    np.testing.assert_array_equal(there, np.asarray(x)[:, order])
     np.testing.assert_array_equal(fs.from_dual_chunks(there, split), x)
 
 

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from _drawn import applied, params_of, tiny_llama
+from _drawn import applied, host_params_of, tiny_llama
 from jax.sharding import NamedSharding, PartitionSpec
 
 import flaxmodels as fm
@@ -22,7 +22,7 @@ EXPLICIT = jax.make_mesh((8,), ("fsdp",))
 @functools.cache
 def made():
     model = fm.LlamaForCausalLM(CONFIG)
-    params = params_of(model)
+    params = host_params_of(model)
     return model, params, applied(model, params, IDS).logits
 
 
@@ -62,13 +62,12 @@ def test_D7_refused_wherever_a_mesh_enters(folder, mesh, how, error, said):
 
 def test_D7_a_mesh_of_explicit_axes_is_taken_as_the_one_of_auto_axes(folder):
     """Once refused: a library that leaves shardings to the compiler can take both, since the mesh
-    of Auto axes on the same devices is the same but for its types."""
+    of Auto axes on the same devices is the same but for its types. `init_params`: test_uneven."""
     auto = jax.sharding.Mesh(EXPLICIT.devices, EXPLICIT.axis_names)
     model, params, expected = made()
     _, loaded = fm.AutoModelForCausalLM.from_pretrained(folder, mesh=EXPLICIT)
-    for tree in (loaded, model.init_params(KEY, EXPLICIT)):
-        want = fs.shardings(model.abstract_params(), auto)
-        assert jax.tree.all(jax.tree.map(lambda x, s: x.sharding == s, tree, want))
+    want = fs.shardings(model.abstract_params(), auto)
+    assert jax.tree.all(jax.tree.map(lambda x, s: x.sharding == s, loaded, want))
     logits = jax.jit(model.apply)({"params": loaded}, IDS).logits
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     assert fs.shardings(model.abstract_params(), EXPLICIT) == want

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _drawn import params_of
+from _drawn import host_params_of
 from _turns import some_of
 
 import flaxmodels as fm
@@ -74,7 +74,7 @@ def step(model):
 @functools.cache
 def on_one_device(family, how):
     model = model_of(family, how)
-    params = params_of(model)
+    params = host_params_of(model)
     return params, step(model)(params, IDS)
 
 

@@ -58,6 +58,22 @@ def test_rules_and_choices_of_another_form():
             ),
         ]
     )
+    refuses(
+        [
+            (
+                lambda: fs.renamed("tensor", {"tenser": "tp"}),
+                ValueError,
+                "no rule has the mesh axis 'tenser' (nearest: 'tensor'); there are data, tensor",
+            ),
+            (
+                lambda: fs.renamed("fsdp", {"tensor": "tp"}),
+                ValueError,
+                "has the mesh axis 'tensor'",
+            ),
+            (lambda: fs.renamed("fsdp", "tp"), TypeError, "names is 'tp'; expected {mesh axis"),
+            (lambda: fs.renamed("fsdp", {"fsdp": ("a", "b")}), TypeError, "names is {'fsdp'"),
+        ]
+    )
     assert fs.renamed("tensor", {"tensor": "tp"}) == fs.preset("tensor", tensor="tp")
 
 

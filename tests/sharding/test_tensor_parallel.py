@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from _drawn import applied, params_of, tiny_llama
+from _drawn import applied, host_params_of, tiny_llama
 from flax import linen as nn
 
 import flaxmodels as fm
@@ -32,7 +32,7 @@ PLAN = {
 @functools.cache
 def made():
     model = fm.LlamaForCausalLM(CONFIG)
-    params = params_of(model)
+    params = host_params_of(model)
     return model, params, applied(model, params, IDS).logits
 
 

@@ -26,8 +26,8 @@ def test_what_templates_of_models_use():
 LOOP = "{% for i in range(99999) %}"
 MANY = {
     "a range too long": ("\n{% for i in range(10**9) %}{% endfor %}", "line 2", "Range too big"),
-    "a loop for ever": (f"{LOOP}{LOOP}{{% endfor %}}{{% endfor %}}", "", "2 s of computing"),
-    "a number too large": ("{{ 9 ** (9 ** 9) }}", "", "2 s of computing"),
+    "a loop for ever": (f"{LOOP}{LOOP}{{% endfor %}}{{% endfor %}}", "", "0.2 s of computing"),
+    "a number too large": ("{{ 9 ** (9 ** 9) }}", "", "0.2 s of computing"),
     "a string too long": ("\n\n{{ 'a' * 10**10 }}", "line 3", "512 MiB"),
     "doubling": (
         "{% set n = namespace(x='ab' * 1000) %}\n" + LOOP + "{% set n.x = n.x ~ n.x %}{% endfor %}",
@@ -58,16 +58,22 @@ MANY = {
 
 
 @some_of("what", [*MANY], *(MANY.keys() - {"a loop for ever"}))  # a number is what is hard to stop
-def test_a_hostile_template_is_an_error_with_its_line(what):
+def test_a_hostile_template_is_an_error_with_its_line(what, monkeypatch):
     template, line, reason = MANY[what]
+    short = "computing" in reason  # by a process that may compute less
+    if short:
+        template_process._stop()
+        monkeypatch.setattr(template_process, "_SECONDS", 0.2)
     threads, start = threading.active_count(), time.monotonic()
     with pytest.raises(TemplateError) as caught:
         render(template, SEES, "chat_template.jinja")
     message = str(caught.value)
     assert message.startswith("chat_template.jinja") and line in message and reason in message
-    assert time.monotonic() - start < 40  # 2 s of CPU time, on a busy machine
+    assert time.monotonic() - start < 40  # on a busy machine
     assert threading.active_count() == threads
     assert render("{{ name }}", SEES, "f") == "Zoë"
+    if short:
+        template_process._stop()
 
 
 def test_one_process_serves_all_and_knows_no_secret(monkeypatch):
