@@ -1,6 +1,7 @@
 """Where flaxmodels can be imported from, a checkout, an installation, a zip, and what it finds."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -87,9 +88,15 @@ def clone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def zipped(tmp_path_factory, clone) -> Path:
-    """The root inside of what a hosting site hands out: a zip of one folder."""
+    """The root inside of what a hosting site hands out: a zip of one folder. What is compiled here
+    is in it, too: to compile it again takes two seconds."""
     folder = tmp_path_factory.mktemp("zip")
-    shutil.make_archive(str(folder / "main"), "zip", clone.parent, clone.name)
+    root = shutil.copytree(clone, folder / "root" / clone.name)
+    for path in root.rglob("*.py"):
+        compiled = importlib.util.cache_from_source(str(ROOT / path.relative_to(root)))
+        if path.name != "__init__.py" and os.path.exists(compiled):
+            shutil.copy(compiled, path.with_suffix(".pyc"))
+    shutil.make_archive(str(folder / "main"), "zip", root.parent, clone.name)
     return folder / "main.zip" / clone.name
 
 
@@ -138,15 +145,19 @@ def test_one_checkout_while_another_is_installed(clone):
 
 
 def sources(folder: Path, inside: str) -> dict[str, bytes]:
-    """{path in flaxmodels: content} of the modules below a folder."""
+    """{path in flaxmodels: content} of the modules below a folder, and what type checkers read."""
+    kinds = (".py", ".pyi", "py.typed")
     return {
-        f"{inside}{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*.py")
+        f"{inside}{path.relative_to(folder)}": path.read_bytes()
+        for path in folder.rglob("*")
+        if path.name.endswith(kinds)
     }
 
 
 def test_a_wheel(site_packages, tmp_path, thorough):
     """What is found there works: it is the sources, each of them."""
     ours = sources(ROOT / "flaxmodels", "")
+    assert {"__init__.pyi", "py.typed"} <= ours.keys()
     for name in ("params", "sharding"):
         ours |= sources(ROOT / name, f"{name}/")
     assert sources(site_packages / "flaxmodels", "") == ours
@@ -171,6 +182,16 @@ def test_a_wheel_beside_packages_of_others(site_packages, tmp_path):
     assert got == expected(tmp_path / "site", **inside)
 
 
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory, clone):
+    """A project that has a copy of flaxmodels and `params` of its own."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(clone / "flaxmodels", folder / "flaxmodels")
+    (folder / "params").mkdir()
+    (folder / "params" / "__init__.py").write_text("")
+    return folder
+
+
 @pytest.mark.parametrize(
     "project",
     [
@@ -182,15 +203,13 @@ def test_a_wheel_beside_packages_of_others(site_packages, tmp_path):
         "this is no TOML",
     ],
 )
-def test_copied_into_a_project_that_has_its_own_params(clone, project, tmp_path):
+def test_copied_into_a_project_that_has_its_own_params(copied, project):
     """It is not found, whatever project it is, rather than taken from them."""
-    shutil.copytree(clone / "flaxmodels", tmp_path / "flaxmodels")
-    (tmp_path / "params").mkdir()
-    (tmp_path / "params" / "__init__.py").write_text("")
+    (copied / "pyproject.toml").unlink(missing_ok=True)
     if project is not None:
-        (tmp_path / "pyproject.toml").write_text(project)
+        (copied / "pyproject.toml").write_text(project)
     missing = dict.fromkeys(INSIDE)
-    assert where(*PACKAGE, *OTHERS, cwd=tmp_path) == expected(tmp_path, **missing)
+    assert where(*PACKAGE, *OTHERS, cwd=copied) == expected(copied, **missing)
 
 
 def test_an_installation_after_a_checkout_in_one_process(clone, site_packages, tmp_path):

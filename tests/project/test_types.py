@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from _paths import ROOT
-from _turns import some_of
 
 USER = ROOT / "tests" / "helpers" / "_user_script.py"
 SNIPPETS = ("README.md", "docs/migration.md", "docs/hub.md")
@@ -45,8 +45,10 @@ def scripts(what: str) -> dict[str, str]:
     return {f"{Path(page).stem.lower()}_snippets": typed_snippets(page) for page in SNIPPETS}
 
 
-# The script has loads of each kind; the snippets run in other tests.
-@some_of("what", ["a script", "snippets"], "a script")
+# By default pyright reads the script with all else (scripts/check), a wheel is compared with the
+# sources (test_checkout.py), and the snippets run.
+@pytest.mark.soak
+@pytest.mark.parametrize("what", ["a script", "snippets"])
 def test_D10_pyright_knows_a_users_script_and_the_snippets(what, tmp_path):
     installed, project = tmp_path / "installed", tmp_path / "project"
     install(installed)
