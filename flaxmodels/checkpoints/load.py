@@ -215,15 +215,23 @@ def initialized(
     if mesh is not None:
         shardings = model.place(template, mesh).unpadded
     template = fp.flatten(template)
-    wanted = fp.unflatten({path: template[path] for path in paths})
+    wanted = tuple((path, template[path]) for path in paths)
     if shardings is not None and not isinstance(shardings, jax.sharding.Sharding):
         given = fp.flatten(shardings)
-        shardings = fp.unflatten({path: given[path] for path in paths})
-    draw = jax.jit(functools.partial(drawn, model, wanted), out_shardings=shardings)
+        shardings = fp.unflatten({path: given[path] for path, _ in wanted})
+    jitted = jax.jit(_drawn, static_argnums=(0, 1), out_shardings=shardings)
+    draw = functools.partial(jitted, model, wanted)
     # Within a trace a load still gives arrays, but for leaves drawn by a key of that trace.
     if isinstance(request.key, Tracer):
         return draw(request.key)
     return run_untraced(lambda: draw(jax.random.key(0) if request.key is None else request.key))
+
+
+def _drawn(
+    model: Model, wanted: tuple[tuple[str, fs.AbstractParam], ...], key: jax.Array
+) -> fp.Params:
+    """Draws some leaves; compiled once for them, however often they are drawn."""
+    return drawn(model, fp.unflatten(dict(wanted)), key)
 
 
 def warn_of_new(cls: type[Model], where: str, paths: Collection[str]) -> None:
