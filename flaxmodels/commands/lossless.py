@@ -81,7 +81,7 @@ def accounts(folder: str, source: fp.Source) -> Account:
     first = account(_built(named, folder), source)
     if first.is_whole:
         return first
-    for other in _others(folder, source, named):
+    for other in _others(folder, source, first.model):
         if other.is_whole:
             warn(f"{source.where} {_otherwise(first, other)}")
             return other
@@ -97,9 +97,10 @@ def _built(cls: type[PretrainedModel], folder: str, **changes: object) -> Pretra
     return build(cls, config, changes, folder)
 
 
-def _others(folder: str, source: fp.Source, named: type[PretrainedModel]) -> Iterator[Account]:
+def _others(folder: str, source: fp.Source, first: PretrainedModel) -> Iterator[Account]:
     """Makes the accounts of what else the tensors may be: of the other classes of the family, and
     of each class with a head that is not tied."""
+    named, tried = type(first), {first}
     family = FAMILIES.get(named.config_class.model_type)
     names = family.models if family else ()
     for cls in (named, *(family_class(name) for name in names if name != named.__name__)):
@@ -108,7 +109,11 @@ def _others(folder: str, source: fp.Source, named: type[PretrainedModel]) -> Ite
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they were given for the first class
                 try:
-                    found = account(_built(cls, folder, **changes), source)
+                    model = _built(cls, folder, **changes)
+                    if model in tried:  # nothing is tied
+                        continue
+                    tried.add(model)
+                    found = account(model, source)
                 except (ConfigError, fp.CheckpointError):
                     continue
             yield found

@@ -29,7 +29,7 @@ def folder(params, tmp_path_factory):
 
 
 def rows(params, ids):
-    """What depends on params, cheaply: the table [V, D] for each row [B, V, D], by one operation."""
+    """What depends on params, by one operation: the table [V, D] for each row [B, V, D]."""
     table = params["model"]["embed_tokens"]["embedding"]
     return jax.lax.broadcast_in_dim(table, (ids.shape[0], *table.shape), (1, 2))
 

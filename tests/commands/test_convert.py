@@ -33,8 +33,7 @@ def assert_same(one, two):
         np.testing.assert_array_equal(leaf, two[path], err_msg=path)
 
 
-@pytest.mark.parametrize("golden", SOURCES)
-@pytest.mark.parametrize("first", ["safetensors", "msgpack"])
+@in_turn("golden", SOURCES, "first", ["safetensors", "msgpack"])
 def test_there_and_back(golden, first, tmp_path):
     source = GOLDENS / golden / "checkpoint"
     second = "msgpack" if first == "safetensors" else "safetensors"
