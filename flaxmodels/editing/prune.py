@@ -10,6 +10,7 @@ from jax.core import Tracer
 from .. import blocks
 from .. import params as fp
 from ..config.config import Config
+from ..params.tree import resize
 from ..params.tree.layers import layers_of, list_paths
 from ..params.tree.paths import nearest
 from ..params.types import Leaf, Params
@@ -130,9 +131,11 @@ def _cut(path: str, leaf: Leaf, kept: np.ndarray, axis: int) -> Leaf:
     kept = kept.reshape(index)
     if isinstance(leaf, np.ndarray):
         return np.take_along_axis(leaf, kept, axis)
-    sharding = None if isinstance(leaf, Tracer) else leaf.sharding
-    take = jax.jit(jnp.take_along_axis, static_argnums=2, out_shardings=sharding)
+    take = jax.jit(_take, static_argnums=2, out_shardings=resize.result_sharding(leaf))
     return take(leaf, kept, axis)
+
+
+_take = resize.on_device(jnp.take_along_axis)
 
 
 def _check_divides(path: str, leaf: object, shape: tuple[int, ...], axis: int) -> None:

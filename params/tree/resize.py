@@ -1,9 +1,10 @@
 """Resizing: one leaf with entries joined to the end of an axis or cut from it, or put in the place
 of another, and still the kind of array, of the dtype, and where it was."""
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,20 @@ from ..types import Concrete, Leaf
 
 Draw = Callable[[jax.Array | None, jax.Array, int], jax.Array]
 """(key, the leaf with the axis in front, how many) -> the entries to join to it."""
+
+
+def on_device(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Wraps a function of a leaf that is to be compiled: a leaf that is kept in host memory, of
+    which nothing can be computed there, comes from it, and the result goes back."""
+
+    @functools.wraps(function)
+    def of(leaf: jax.Array, *others: Any) -> jax.Array:
+        if getattr(jax.typeof(leaf), "memory_space", None) != jax.memory.Space.Host:
+            return function(leaf, *others)
+        made = function(jax.device_put(leaf, jax.memory.Space.Device), *others)
+        return jax.device_put(made, jax.memory.Space.Host)
+
+    return of
 
 
 def zeros(key: jax.Array | None, leaf: jax.Array, count: int) -> jax.Array:
@@ -61,7 +76,7 @@ def resized(
             places.setdefault(_place(leaf), {})[path] = leaf, task
     for there in places.values():
         given, tasks = zip(*there.values(), strict=True)
-        ends = tuple(map(_result_sharding, given))
+        ends = tuple(map(result_sharding, given))
         make = jax.jit(_resized, static_argnums=(2, 3), out_shardings=ends)
         made = make(given, key, tasks, len(leaves))
         for (path, (leaf, task)), new in zip(there.items(), made, strict=True):
@@ -75,6 +90,7 @@ def _resized(
 ) -> tuple[jax.Array, ...]:
     keys = [None] * count if key is None else jax.random.split(key, count)
 
+    @on_device
     def one(leaf: jax.Array, task: _Task) -> jax.Array:
         axis, added = task.axis, task.size - leaf.shape[task.axis]
         if added <= 0:
@@ -88,7 +104,7 @@ def _resized(
 
 def _place(leaf: Concrete) -> object:
     """Returns what is equal for leaves that one program can take: where they must stay."""
-    sharding = _result_sharding(leaf)
+    sharding = result_sharding(leaf)
     if sharding is None:
         return None
     devices = sharding.mesh if isinstance(sharding, NamedSharding) else sharding
@@ -103,8 +119,11 @@ def like(value: Concrete | jax.ShapeDtypeStruct, leaf: Leaf) -> Leaf:
     if isinstance(leaf, np.ndarray):
         return np.array(value, leaf.dtype)
     array = jnp.array(value, leaf.dtype)
-    place = _result_sharding(leaf)
+    place = result_sharding(leaf)
     return array if place is None else jax.device_put(array, place)
+
+
+_transpose = on_device(jnp.transpose)
 
 
 def transposed(leaf: Leaf) -> Leaf:
@@ -112,7 +131,7 @@ def transposed(leaf: Leaf) -> Leaf:
     if isinstance(leaf, np.ndarray):
         return leaf.T.copy()
     if not isinstance(leaf, jax.ShapeDtypeStruct):
-        return jax.jit(jnp.transpose, out_shardings=_swapped(_result_sharding(leaf)))(leaf)
+        return jax.jit(_transpose, out_shardings=_swapped(result_sharding(leaf)))(leaf)
     names = getattr(leaf, "axes", None)
     named = {} if names is None else {"axes": names[::-1]}
     return leaf.update(shape=leaf.shape[::-1], sharding=_swapped(leaf.sharding), **named)
@@ -124,7 +143,7 @@ def shards_along(leaf: Leaf, axis: int) -> int:
     return 1 if sharding is None else leaf.shape[axis] // sharding.shard_shape(leaf.shape)[axis]
 
 
-def _result_sharding(leaf: Concrete) -> jax.sharding.Sharding | None:
+def result_sharding(leaf: Concrete) -> jax.sharding.Sharding | None:
     """Returns the sharding that what is made of an array gets; None where JAX chooses: under `jit`,
     of an array of the host, and of one that is on its device by default."""
     if isinstance(leaf, np.ndarray | Tracer) or not leaf.committed:

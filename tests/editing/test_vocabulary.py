@@ -553,6 +553,22 @@ def test_P26_P24_leaves_on_the_disk_are_read(tmp_path):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), got, wanted)
 
 
+def test_P26_P24_leaves_in_host_memory_stay_there():
+    """Where `device_map` puts what is to be on the CPU: nothing is computed of them there."""
+    model = tiny("LlamaForCausalLM", False, num_attention_heads=4, num_key_value_heads=4)
+    params = jax.tree.map(jnp.asarray, numbered(model))
+    kept = jax.sharding.SingleDeviceSharding(jax.devices()[0], memory_kind="pinned_host")
+    for edit in (
+        lambda params: model.resize_token_embeddings(params, 15, KEY)[1],
+        lambda params: model.prune_heads(params, {0: [1]})[1],
+        lambda params: model.untie_weights(params)[1],
+    ):
+        got, wanted = edit(jax.device_put(params, kept)), edit(params)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), got, wanted)
+        assert all(leaf.sharding.memory_kind == "pinned_host" for leaf in jax.tree.leaves(got))
+        assert not any(leaf.committed for leaf in jax.tree.leaves(wanted))
+
+
 @pytest.mark.parametrize(
     ("name", "size"), [("bert-untied", 64), ("gpt2-lm-head", 50), ("llama-causal-lm", 64)]
 )
