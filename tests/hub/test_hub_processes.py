@@ -28,6 +28,7 @@ mesh = fs.make_mesh(stage=2, fsdp=2, tensor=2)  # the stages are the processes
 options = dict(
     mesh=mesh, rules=(("layers", "stage"), ("vocab", None), *fs.DEFAULT_RULES), scan_layers=True
 )
+expected = fp.flatten(fm.AutoModelForCausalLM.from_pretrained(source, scan_layers=True)[1])
 said = {}
 for cls in (fm.LlamaForCausalLM, fm.AutoModelForCausalLM):
     try:
@@ -37,7 +38,6 @@ for cls in (fm.LlamaForCausalLM, fm.AutoModelForCausalLM):
     except Exception as error:
         said[cls.__name__] = f"{type(error).__name__}: {error}"
         continue
-    expected = fp.flatten(cls.from_pretrained(source, progress=False, scan_layers=True)[1])
     same = all(
         np.array_equal(shard.data, expected[path][shard.index])
         for path, leaf in fp.flatten(params).items()
