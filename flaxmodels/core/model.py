@@ -23,7 +23,7 @@ from ..params.errors import warn
 from ..params.tree.cast import DtypeLike
 from ..params.tree.keys import one_key
 from . import fields, missing_attributes
-from .template import drawn, template_of
+from .template import drawn, plain, template_of
 
 _OPTIONS = tuple(field.name for field in dataclasses.fields(ModelOptions))
 
@@ -251,7 +251,7 @@ class Model(nn.Module):
         if mesh is None and self.supports_abstract_init:
             by_path = isinstance(param_dtype, Mapping)
             dtypes = tuple(param_dtype.items()) if by_path else param_dtype
-            return self.post_init(_drawn(self, dtypes, key))
+            return self.post_init(_drawn(plain(self), dtypes, key))
         if mesh is None:
             return self.post_init(init(key))
         placed = self.place(template, fs.check_mesh(mesh), rules)

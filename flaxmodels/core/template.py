@@ -1,9 +1,10 @@
 """Templates: the abstract params of a model, and params drawn for them."""
 
 import functools
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import jax
+import jax.numpy as jnp
 from flax.core import meta
 
 from .. import params as fp
@@ -15,6 +16,19 @@ from ..params.types import PyTree
 
 _KEPT = 512
 """Templates that are kept; a trace takes 0.1 s."""
+
+_PLAIN: dict[str, Any] = {
+    "dtype": jnp.float32,
+    "remat": None,
+    "attn_implementation": "sdpa",
+    "rules": fs.DEFAULT_RULES,
+    "generation_config": None,
+    "embed_tap": False,
+    "uneven": "refuse",
+    "defer_logits": False,
+}
+"""Fields that say how and where params are used, not which there are: models that differ in them
+alone are traced once."""
 
 
 class Described(Protocol):
@@ -31,6 +45,14 @@ class Described(Protocol):
     def dummy_inputs(self) -> dict[str, jax.Array]: ...
 
 
+M = TypeVar("M", bound=Described)
+
+
+def plain(model: M) -> M:
+    """Returns the model that stands for all with the same params, drawn alike."""
+    return model.clone(**_PLAIN)
+
+
 @functools.lru_cache(maxsize=_KEPT)
 def template_of(model: Described) -> fp.Params:
     """Makes the tree of `fs.AbstractParam` of a model's params.
@@ -39,7 +61,7 @@ def template_of(model: Described) -> fp.Params:
     weights, and the stacked tree differs by the index only, unless heads are pruned.
     """
     stacks = () if model.config.pruned_heads else model.naming.stacks
-    template = _traced(model.clone(scan_layers=True) if stacks else model)
+    template = _traced(plain(model).clone(scan_layers=True) if stacks else plain(model))
     if model.scan_layers or not stacks:
         return template
     leaves = {}
@@ -54,7 +76,7 @@ def template_of(model: Described) -> fp.Params:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _traced(model: Described) -> fp.Params:
-    """Traces the params of a model, once for it looped and scanned."""
+    """Traces the params of a model, once for all that it may be run as."""
     # The cache serves other callers too: nothing of this one's trace or mesh may get into it.
     return run_untraced(lambda: _declared(model))
 

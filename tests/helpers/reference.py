@@ -120,7 +120,7 @@ def params(
 
     Args:
         by_default: whether the default run has a pair; the others are marked `soak`. What compiles
-            or differentiates takes `stands` or `one_of`, so that a family costs little.
+            or differentiates takes `stands` or `in_turn`, so that a family costs little.
     """
     found = []
     for pair in pairs:
@@ -167,11 +167,14 @@ def one_of_each_head(pairs: Iterable[tuple[str, ...]]) -> Callable[[tuple[str, .
     return lambda pair: pair in chosen
 
 
-def one_of(choices: Iterable[str], first: str) -> Callable[[tuple[str, ...]], bool]:
-    """Chooses of pairs (family, choice) one of each family: `first` of those that stand for a kind
-    of layer; of another one that is its own from run to run."""
-    names = list(choices)
-    return lambda pair: pair[-1] == (first if stands(pair) else names[len(pair[0]) % len(names)])
+def one_of_each_family(pairs: Iterable[tuple[str, ...]]) -> Callable[[tuple[str, ...]], bool]:
+    """Chooses of pairs (family, class) one of each family, so that families that follow each other
+    have different heads."""
+    of_family: dict[str, list[tuple[str, ...]]] = {}
+    for pair in pairs:
+        of_family.setdefault(pair[0], []).append(pair)
+    chosen = {own[i % len(own)] for i, own in enumerate(of_family.values())}
+    return lambda pair: pair in chosen
 
 
 def fields(config: Any) -> dict[str, Any]:

@@ -38,11 +38,12 @@ IN_TEST_REFERENCE += ("-double-heads", "-new", "-untied", "-tied", "-head-dim", 
 
 
 def reference_runs():
-    """One run of each golden, in turn, whose kind of file, names, dtype or rotation it alone has;
-    all runs of all with `--all`."""
-    for i, name in enumerate(golden.names()):
-        for j, run_name in enumerate(RUNS):
-            runs = i % 2 == j and not name.endswith(IN_TEST_REFERENCE)
+    """Scanned, each golden whose kind of file, names, dtype or rotation it alone has, and one that
+    is looped; all runs of all with `--all`."""
+    for name in golden.names():
+        for run_name in RUNS:
+            looped = run_name == "loop-eager"
+            runs = looped == (name == "bert-lm-head") and not name.endswith(IN_TEST_REFERENCE)
             marks = () if runs else (pytest.mark.soak,)
             yield pytest.param(name, RUNS[run_name], id=f"{name}-{run_name}", marks=marks)
 

@@ -45,12 +45,10 @@ def test_few_families_stand_for_the_others():
     assert len({*kinds}) == len(kinds) <= 16
 
 
-def in_turn(i):
-    """The i-th test of a kind: whether it is looped or scanned."""
-    return list(RUNS.values())[i % 2]
-
-
-_backbone_by_default = reference.one_of(RUNS, "loop")
+def _backbone_by_default(pair):
+    """Scanned, which is half of a loop to compile; of families that stand for a kind of layer
+    looped, since heads and variants are scanned."""
+    return pair[1] == ("loop" if reference.stands(pair) else "scan")
 
 
 # --- names and shapes: nothing is compiled ---
@@ -78,7 +76,7 @@ def _saved_by_default(pair):
 def test_a_checkpoint_is_loaded_and_saved_again_tensor_by_tensor(family, name, tmp_path):
     """Names, shapes and numbers: what is read into a leaf is written as it was."""
     it = reference.load(family)
-    loaded = in_turn(len(name))
+    loaded = SCAN
     if name == it.table.bare:  # as the test of the backbone has it
         loaded = next(RUNS[how] for how in RUNS if _backbone_by_default((family, how)))
     model, params = it.load(name, **loaded)
@@ -99,8 +97,15 @@ def test_a_checkpoint_is_loaded_and_saved_again_tensor_by_tensor(family, name, t
 NAMED = [pair for pair in EVERY_CLASS if not _saved_by_default(pair)]
 
 
+_one_of_its_family = reference.one_of_each_family(
+    pair for pair in NAMED if reference.is_class(pair) and families.load(pair[0]).main != pair[1]
+)
+
+
 def _named_by_default(pair):
-    return reference.is_class(pair) or reference.stands(pair)
+    """Language models, one other head of each family, and all of those that stand for a kind."""
+    main = pair[1] == families.load(pair[0]).main
+    return main or reference.stands(pair) or _one_of_its_family(pair)
 
 
 @pytest.mark.parametrize(("family", "name"), reference.params(NAMED, by_default=_named_by_default))
@@ -109,7 +114,7 @@ def test_names_and_shapes_are_those_of_the_reference(family, name):
     too, and what is tied or not."""
     it = reference.load(family)
     cls, entry = it.cls(name), it.entry(name)
-    model = cls(cls.config_class.from_dict(entry["config"]), **in_turn(len(name)))
+    model = cls(cls.config_class.from_dict(entry["config"]), scan_layers=len(name) % 2 == 1)
     template = model.abstract_params()
     specs = tensor_specs(template, template, model.naming, TORCH)
     assert {spec.name: list(spec.shape) for spec in specs} == entry["tensors"]
@@ -142,10 +147,11 @@ EACH_RUN = [(t.model_type, how) for t in TABLES for how in RUNS]
     ("family", "how"), reference.params(EACH_RUN, by_default=_backbone_by_default)
 )
 def test_the_backbone_is_that_of_the_reference(family, how):
-    """Padded and looped; the tokens of the padded row alone, and scanned. The reference's own
-    outputs of these tokens are equal, padded or not."""
+    """Padded; scanned, of families that stand for a kind, the tokens of the padded row alone. The
+    reference's own outputs of these tokens are equal, padded or not."""
     it = reference.load(family)
-    name, which = it.table.bare, "padded" if how == "loop" else "whole"
+    alone = how == "scan" and it.table.stands_for
+    name, which = it.table.bare, "whole" if alone else "padded"
     model, params = it.load(name, **RUNS[how])
     options = {"output_hidden_states": True, "output_attentions": how == "loop"}
     out = run(model, params, it.inputs(name, which), **options)
@@ -153,26 +159,44 @@ def test_the_backbone_is_that_of_the_reference(family, how):
     it.check(name, out, which, leave=" " if how == "loop" else leave)
 
 
+GIVEN = [pair for pair in EVERY_CLASS if pair[1] != families.load(pair[0]).bare]
+
+
+def _given_by_default(triple):
+    """Scanned: a head that no family before has, a variant, and logits that are not compared with
+    their gradients."""
+    *pair, how = triple
+    table = families.load(pair[0])
+    if pair[1] == table.main:
+        return how == "scan" and pair[0] in ("albert", "gte")
+    variant = pair[1] in table.variants and reference.variant_of_layers(pair)
+    return how == "scan" and (variant or _first_of_its_head(tuple(pair)))
+
+
 @pytest.mark.parametrize(
-    ("family", "name"),
-    reference.params(HEADS, by_default=_first_of_its_head)
-    + reference.params(VARIANTS, by_default=reference.variant_of_layers),
+    ("family", "name", "how"),
+    reference.params(
+        [(*pair, how) for pair in GIVEN for how in RUNS], by_default=_given_by_default
+    ),
 )
-def test_heads_and_variants_are_those_of_the_reference(family, name):
+def test_heads_and_variants_are_those_of_the_reference(family, name, how):
     it = reference.load(family)
-    model, params = it.load(name, **in_turn(len(name)))
+    model, params = it.load(name, **RUNS[how])
     for which in it.given(name):
         it.check(name, run(model, params, it.inputs(name, which)), which)
 
 
-_as_others = reference.in_turn(EACH_RUN, RUNS, 0)
-DIFFERENTIATED_BY = {"gpt_neo": "gpt2", "roberta": "bert", "llama": "training/test_torch_steps.py"}
+DIFFERENTIATED_BY = {
+    **{"gpt_neo": "gpt2", "roberta": "bert", "llama": "training/test_torch_steps.py"},
+    **{"albert": "bert", "gte": "bert", "opt": "gpt2", "falcon": "gpt2", "t5": "longt5"},
+}
 """Families whose layers have the gradients of another's, or whose steps of training are compared
-with PyTorch's; their logits are those of the decoding."""
+with PyTorch's; their logits are those of the decoding, or are compared with the heads."""
 
 
 def _differentiates_by_default(pair):
-    return pair[0] not in DIFFERENTIATED_BY and _as_others(pair)
+    how = "loop" if pair[0] in ("bert", "longt5") else "scan"  # the sooner compiled
+    return reference.stands(pair) and pair[0] not in DIFFERENTIATED_BY and pair[1] == how
 
 
 BESIDE_LOGITS = ("encoder_", "decoder_", "cross_")
