@@ -49,7 +49,7 @@ class Model(nn.Module):
             itself; names of activations, "save:attention_out,mlp_hidden" or "offload:residual", to
             the host's memory (`blocks/remat.py` lists them); or a mapping of `policy` and
             `prevent_cse`.
-        attn_implementation: "eager" (the formula), "sdpa" (`jax.nn.dot_product_attention`), or
+        attn_implementation: "eager" (the formula), "sdpa" (the same, and long inputs in blocks), or
             "flash" (cuDNN, on a GPU in a 16-bit dtype).
         rules: logical axes, or paths -> mesh axes, of params and of activations; or the name of one
             of `fs.PRESETS`.

@@ -1,8 +1,7 @@
-"""Scaled dot-product attention, and which path serves a call: the formula ("eager"), JAX's function
-by XLA ("sdpa") or cuDNN ("flash"), or blocks, for long inputs."""
+"""Scaled dot-product attention, and which path serves a call: the formula ("eager", "sdpa"), cuDNN
+("flash"), or blocks, for long inputs."""
 
 import jax
-import jax.numpy as jnp
 
 from .blocked import blocked, is_long
 from .eager_attention import Scoring, formula
@@ -10,6 +9,13 @@ from .fused import fused
 from .mask import AttentionMask
 
 IMPLEMENTATIONS = ("eager", "sdpa", "flash")
+
+_PRECISION = {
+    "bfloat16": jax.lax.DotAlgorithmPreset.BF16_BF16_F32,
+    "float16": jax.lax.DotAlgorithmPreset.F16_F16_F32,
+}
+"""Of q k^T under "sdpa", as in `jax.nn.dot_product_attention`: without it the products of the
+backward pass are of float32 and 16 bits (jax-ml/jax issue 24047)."""
 
 
 def check_attention(name: str) -> None:
@@ -46,10 +52,10 @@ def attend(
     The softmax is computed in float32, or in float64 of such inputs. A query that may attend to
     nothing gets a mean of some values: finite, and of no meaning.
 
-    "eager" is the formula. It serves a call for weights or with dropout under any `implementation`,
-    as they exist only there, and one with a soft cap or of float64, which JAX's function has not;
-    long inputs (`is_long`) without weights and dropout are computed in blocks instead, by "flash"
-    only if there is a soft cap. All else is JAX's function; "flash" leaves a single query to XLA,
+    "eager" and "sdpa" are the formula; "eager" holds all pairs however long the inputs are. The
+    formula serves a call for weights or with dropout under any `implementation`, as they exist only
+    there. Other long inputs (`is_long`) are computed in blocks, but for those of "flash", which is
+    cuDNN's by `jax.nn.dot_product_attention`: it has no soft cap, and leaves a single query to XLA,
     since cuDNN brings nothing there.
 
     Args:
@@ -70,8 +76,9 @@ def attend(
     by_formula = implementation == "eager" or need_weights or key is not None
     if not (by_formula or flash) and is_long(t, s):
         return blocked(q, k, v, mask, scoring), None
-    if by_formula or softcap is not None or (q.dtype == jnp.float64 and not flash):
-        seen = mask.array(t, s)
-        out, weights = formula(q, k, v, seen, scoring, dropout=dropout, dropout_key=key)
-        return out, weights if need_weights else None
-    return fused(q, k, v, mask, scoring, flash=flash), None
+    if flash and not by_formula:
+        return fused(q, k, v, mask, scoring), None
+    precision = None if by_formula else _PRECISION.get(q.dtype.name)
+    seen, given = mask.array(t, s), {"dropout": dropout, "dropout_key": key}
+    out, weights = formula(q, k, v, seen, scoring, precision=precision, **given)
+    return out, weights if need_weights else None

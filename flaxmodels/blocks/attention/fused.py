@@ -1,4 +1,4 @@
-"""Attention by `jax.nn.dot_product_attention`: XLA's ("sdpa") or cuDNN's ("flash").
+"""Attention by cuDNN ("flash"), through `jax.nn.dot_product_attention`.
 
 It takes a bias, a mask and the rules of causal and sliding attention. What else is asked of it is
 put into that form: a sink is the bias of more keys, of zeros; values of another width than keys
@@ -15,14 +15,14 @@ from .mask import AttentionMask, Both, Causal, Window
 
 
 def fused(
-    q: jax.Array, k: jax.Array, v: jax.Array, mask: AttentionMask, scoring: Scoring, *, flash: bool
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: AttentionMask, scoring: Scoring
 ) -> jax.Array:
     """Computes [B, T, N, Hv]. There must be no soft cap, which JAX's function has not.
 
     Raises:
         ValueError: inputs of a dtype that cuDNN does not compute in.
     """
-    if flash and q.dtype not in (jnp.bfloat16, jnp.float16):
+    if q.dtype not in (jnp.bfloat16, jnp.float16):
         raise ValueError(
             f"attn_implementation 'flash' needs bfloat16 or float16, and this model computes in "
             f"{q.dtype.name}: give dtype=jnp.bfloat16, or use 'sdpa'"
@@ -38,10 +38,9 @@ def fused(
         if seen is not None:
             seen = jnp.pad(seen, ((0, 0), (0, 0), (0, 0), (0, more)), constant_values=True)
     q, k, v = _of_one_width(q, k, v)
-    if flash:
-        seen, bias = (_whole(x, t) for x in (seen, bias))
+    seen, bias = (_whole(x, t) for x in (seen, bias))
     if bias is not None:
-        bias = bias.astype(q.dtype if flash else jnp.float32)
+        bias = bias.astype(q.dtype)
     with jax.numpy_dtype_promotion("standard"):  # it mixes dtypes of 16 bits with its float32
         out = jax.nn.dot_product_attention(
             q,
@@ -50,7 +49,7 @@ def fused(
             bias,
             seen,
             scale=scoring.scale,
-            implementation="cudnn" if flash else "xla",
+            implementation="cudnn",
             **options,
         )
     return out[..., :width]
