@@ -68,14 +68,30 @@ def test_both_formulas_are_softmax_attention(heads, mask, causal):
     weights = np.where(seen, np.exp(logits), 0)
     weights = weights / weights.sum(-1, keepdims=True)
     expected = np.einsum("bnts,bsnh->btnh", weights, values)
-    mask, options = AttentionMask(Causal() if causal else None, mask), {"scale": 0.3}
-    for implementation in ("eager", "sdpa"):
-        out, none = blocks.attend(q, k, v, mask, implementation=implementation, **options)
-        assert none is None
-        np.testing.assert_allclose(out, expected, atol=1e-5)
-    out, got = blocks.attend(q, k, v, mask, need_weights=True, **options)
-    np.testing.assert_allclose(out, expected, atol=1e-5)
-    np.testing.assert_allclose(got, weights, atol=1e-6)
+    by_each_path(q, k, v, AttentionMask(Causal() if causal else None, mask))(expected, weights)
+
+
+def by_each_path(q, k, v, mask, **asked):
+    """Attends by each path, in one program; returns what compares outputs and weights with those
+    expected, in rows that see anything."""
+
+    @jax.jit
+    def run(q, k, v, mask, asked):
+        attend = functools.partial(blocks.attend, q, k, v, mask, scale=0.3, softcap=softcap)
+        outs = [attend(implementation=name, **asked) for name in ("eager", "sdpa")]
+        return [*outs, attend(need_weights=True, **asked)]
+
+    softcap = asked.pop("softcap", None)
+    outs = run(q, k, v, mask, asked)
+    assert outs[0][1] is None is outs[1][1]
+
+    def check(expected, weights, rows=...):
+        for out, _ in outs:
+            np.testing.assert_allclose(np.asarray(out)[rows], expected[rows], atol=1e-5)
+        got, wanted = (np.moveaxis(np.asarray(x), 2, 1)[rows] for x in (outs[2][1], weights))
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+    return check
 
 
 @in_turn(
@@ -87,11 +103,13 @@ def test_a_query_that_sees_nothing_gives_finite_values_and_gradients(implementat
     q, k, v = (normal(1, 3, 2, 8).astype(dtype) for _ in range(3))
     mask = AttentionMask(tokens=np.array([[[[False] * 3, [True] * 3, [False] * 3]]]))
 
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1, 2), has_aux=True)
     def loss(q, k, v):
         out, _ = blocks.attend(q, k, v, mask, scale=0.3, implementation=implementation)
         return jnp.sum(out.astype(jnp.float32) ** 2), out
 
-    gradients, out = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+    gradients, out = loss(q, k, v)
     assert out.dtype == dtype
     for array in (out, *gradients):
         assert np.isfinite(np.asarray(array, np.float32)).all()
@@ -231,26 +249,17 @@ ASKED = {
 
 
 @in_turn("asked", [*ASKED], "width", [8, 3, 12])
-def test_every_path_gives_what_is_asked(asked, width):
+def test_every_path_gives_what_is_asked(asked, width, thorough):
     q, k, v = normal(2, 6, 4, 8), normal(2, 6, 2, 8), normal(2, 6, 2, width)
     tokens = np.ones((2, 1, 1, 6), bool)
     tokens[0, ..., 0] = False
-    for rule, seen in (RULES["window"], RULES["images"], (None, True)):
+    rules = [RULES["window"], RULES["images"], (None, True)]
+    turn = [*ASKED].index(asked) // 2  # no rule stands with one width
+    for rule, seen in rules if thorough else rules[turn : turn + 1]:
         seen = np.broadcast_to(seen, (2, 6, 6))[:, None] & tokens
-        out, weights = expected_attention(q, k, v, seen, scale=0.3, **ASKED[asked])
-        rows = seen.any(-1)[:, 0]
-        mask = AttentionMask(rule, tokens)
-        for implementation in ("eager", "sdpa"):
-            got, none = blocks.attend(
-                q, k, v, mask, scale=0.3, implementation=implementation, **ASKED[asked]
-            )
-            assert none is None
-            np.testing.assert_allclose(got[rows], out[rows], atol=1e-5)
-        got, w = blocks.attend(q, k, v, mask, scale=0.3, need_weights=True, **ASKED[asked])
-        np.testing.assert_allclose(got[rows], out[rows], atol=1e-5)
-        np.testing.assert_allclose(
-            np.moveaxis(w, 2, 1)[rows], np.moveaxis(weights, 2, 1)[rows], atol=1e-6
-        )
+        expected = expected_attention(q, k, v, seen, scale=0.3, **ASKED[asked])
+        check = by_each_path(q, k, v, AttentionMask(rule, tokens), **ASKED[asked])
+        check(*expected, rows=seen.any(-1)[:, 0])
 
 
 # --- in blocks ---
@@ -282,12 +291,12 @@ def check_blocks(rule, placed, tokens):
     seen = np.broadcast_to(True if seen is None else seen, (2, 1, 6, 6))
     expected, _ = expected_attention(q, k, v, seen, scale=0.3)
     rows = seen.any(-1)[:, 0]
-    out = in_blocks(q, k, v, mask, block=(4, 2))
+    out = np.asarray(jax.jit(functools.partial(in_blocks, block=(4, 2)))(q, k, v, mask))
     np.testing.assert_allclose(out[rows], expected[rows], atol=1e-5)
     assert np.isfinite(out).all()
 
 
-@pytest.mark.parametrize(("rule", "placed", "tokens"), PRODUCT[::7])
+@pytest.mark.parametrize(("rule", "placed", "tokens"), PRODUCT[::11])
 def test_blocks_see_what_the_mask_says(rule, placed, tokens):
     check_blocks(rule, placed, tokens)
 
@@ -333,11 +342,13 @@ def test_blocks_have_the_gradients_of_the_formula(asked):
         return in_blocks(q, k, v, mask, softcap=softcap, **asked)
 
     weights[0, 0] = 0
-    outs, gradients = [], []
-    for f in (by_formula, by_blocks):
-        out, back = jax.vjp(jax.jit(lambda arrays, f=f: f(**arrays)), arrays)
-        outs.append(out)
-        gradients.append(back(weights)[0])
+
+    @jax.jit
+    def run(arrays):
+        both = [jax.vjp(lambda x, f=f: f(**x), arrays) for f in (by_formula, by_blocks)]
+        return [(out, back(weights)[0]) for out, back in both]
+
+    outs, gradients = zip(*run(arrays), strict=True)
     np.testing.assert_allclose(*(out * (weights != 0) for out in outs), atol=1e-5)
     for name, wanted in gradients[0].items():
         assert np.abs(wanted).max() > 1e-3
@@ -348,23 +359,33 @@ def test_blocks_under_transforms():
     q, k, v = normal(3, 2, 6, 4, 8), normal(3, 2, 6, 2, 8), normal(3, 2, 6, 2, 8)
     mask = AttentionMask(Causal() & Window(3))
     f = lambda q, k, v: in_blocks(q, k, v, mask)  # noqa: E731
-    expected = np.stack([f(*row) for row in zip(q, k, v, strict=True)])
-    np.testing.assert_allclose(jax.jit(jax.vmap(f))(q, k, v), expected, atol=1e-6)
-    scanned = jax.lax.scan(lambda _, row: (None, f(*row)), None, (q, k, v))[1]
-    np.testing.assert_allclose(scanned, expected, atol=1e-6)
+    one = jax.jit(f)
+    expected = np.stack([one(*row) for row in zip(q, k, v, strict=True)])
     mesh = fs.make_mesh(data=3, devices=jax.devices()[:3])
     spec = jax.sharding.PartitionSpec("data")
     split = jax.shard_map(jax.vmap(f), mesh=mesh, in_specs=spec, out_specs=spec)
-    np.testing.assert_allclose(jax.jit(split)(q, k, v), expected, atol=1e-6)
+
+    @jax.jit
+    def on_one(q, k, v):
+        scanned = jax.lax.scan(lambda _, row: (None, f(*row)), None, (q, k, v))[1]
+        wanted = jax.vmap(jax.grad(lambda *row: f(*row).sum(), argnums=2))(q, k, v)
+        _, tangent = jax.jvp(lambda v: f(q[0], k[0], v), (v[0],), (v[0],))
+        return jax.vmap(f)(q, k, v), scanned, tangent, wanted
+
+    @jax.jit
+    def on_three(q, k, v):
+        return split(q, k, v), jax.grad(lambda v: split(q, k, v).sum())(v)
+
+    mapped, scanned, tangent, wanted = on_one(q, k, v)
+    out, backward = on_three(q, k, v)
+    for got in (mapped, scanned, out):
+        np.testing.assert_allclose(got, expected, atol=1e-6)
+    np.testing.assert_allclose(backward, wanted, atol=1e-5)
+    np.testing.assert_allclose(tangent, expected[0], atol=1e-5)  # it is linear in v
     mesh = fs.make_mesh(data=3, tensor=2, devices=jax.devices()[:6])
     spec = jax.NamedSharding(mesh, jax.P("data", None, None, "tensor"))
     auto = jax.jit(jax.vmap(f))(*jax.device_put((q, k, v), spec))
     np.testing.assert_allclose(auto, expected, atol=1e-6)
-    wanted = jax.jit(jax.vmap(jax.grad(lambda *row: f(*row).sum(), argnums=2)))(q, k, v)
-    backward = jax.grad(lambda v: split(q, k, v).sum())
-    np.testing.assert_allclose(jax.jit(backward)(v), wanted, atol=1e-5)
-    _, tangent = jax.jit(lambda v: jax.jvp(lambda v: f(q[0], k[0], v), (v,), (v,)))(v[0])
-    np.testing.assert_allclose(tangent, expected[0], atol=1e-5)  # it is linear in v
 
 
 @some_of("mode", [*CONTEXTS], "x64", "debug_nans", "disable_jit", "auto mesh", "explicit mesh")
@@ -385,11 +406,13 @@ def test_precision_follows_the_inputs(dtype, atol):
         mask = AttentionMask(Causal())
         seen = np.broadcast_to(RULES["causal"][1], (2, 1, 6, 6))
         expected, _ = expected_attention(q, k, v, seen, scale=0.3)
-        for out in (
-            in_blocks(q, k, v, mask),
-            blocks.attend(q, k, v, mask, scale=0.3)[0],
-            blocks.attend(q, k, v, mask, scale=0.3, implementation="eager")[0],
-        ):
+
+        @jax.jit
+        def outs(q, k, v):
+            attend = functools.partial(blocks.attend, q, k, v, mask, scale=0.3)
+            return in_blocks(q, k, v, mask), attend()[0], attend(implementation="eager")[0]
+
+        for out in outs(q, k, v):
             assert out.dtype == dtype
             np.testing.assert_allclose(np.asarray(out, np.float64), expected, atol=atol)
 
@@ -428,20 +451,18 @@ def test_long_inputs_and_short_ones_agree(monkeypatch):
         called.append(None)
         return blocked(*args, block=(3, 3))
 
-    for asked in ASKED.values():
-        short, _ = blocks.attend(q, k, v, mask, scale=0.3, **asked)
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                "flaxmodels.blocks.attention.dot_product_attention.is_long", lambda *_: True
-            )
-            patch.setattr(
-                "flaxmodels.blocks.attention.dot_product_attention.blocked", in_few_blocks
-            )
-            long, _ = blocks.attend(q, k, v, mask, scale=0.3, **asked)
-            for how in ({"implementation": "eager"}, {"need_weights": True}):
-                plain = functools.partial(blocks.attend, scale=0.3, **how, **asked)
-                jax.eval_shape(lambda plain=plain: plain(q, k, v, mask))
-        np.testing.assert_allclose(long, short, atol=1e-5)
+    attend = functools.partial(blocks.attend, q, k, v, mask, scale=0.3)
+    forms = [*ASKED.values()]
+    folder = "flaxmodels.blocks.attention.dot_product_attention"
+    short = jax.jit(lambda: [attend(**asked)[0] for asked in forms])()
+    monkeypatch.setattr(f"{folder}.is_long", lambda *_: True)
+    monkeypatch.setattr(f"{folder}.blocked", in_few_blocks)
+    long = jax.jit(lambda: [attend(**asked)[0] for asked in forms])()
+    for asked in forms:
+        for how in ({"implementation": "eager"}, {"need_weights": True}):
+            jax.eval_shape(functools.partial(attend, **how, **asked))
+    for asked, got, wanted in zip(ASKED, long, short, strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-5, err_msg=asked)
     assert len(called) == len(ASKED)  # "eager" and weights are left to the formula
 
 

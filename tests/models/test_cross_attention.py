@@ -14,13 +14,13 @@ STATES = RNG.normal(size=(2, 5, 16)).astype(np.float32)
 MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
 MODELS = {
     "gpt2": fm.GPT2LMHeadModel(
-        fm.GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, add_cross_attention=True)
+        fm.GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, add_cross_attention=True)
     ),
     "bert": fm.BertLMHeadModel(
         fm.BertConfig(
             vocab_size=50,
             hidden_size=16,
-            num_hidden_layers=2,
+            num_hidden_layers=1,
             num_attention_heads=2,
             intermediate_size=24,
             is_decoder=True,
@@ -52,7 +52,7 @@ def test_padding_of_the_encoder_is_not_seen(model):
     params = params_of(model)
     encoder = {"encoder_hidden_states": STATES, "encoder_attention_mask": MASK}
     out = applied(model, params, IDS, **encoder, output_attentions=True)
-    assert len(out.cross_attentions) == len(out.attentions) == 2
+    assert len(out.cross_attentions) == len(out.attentions) == 1
     assert out.cross_attentions[0].shape == (2, 2, 6, 5)
     np.testing.assert_array_equal(out.cross_attentions[0][0, ..., 3:], 0)
     short = applied(model, params, IDS[:1], encoder_hidden_states=STATES[:1, :3])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _drawn import params_of, tiny_llama
+from _drawn import applied, params_of, tiny_llama
 
 import flaxmodels as fm
 from flaxmodels import blocks
@@ -38,7 +38,15 @@ def params(family):
 
 
 def call(family, *args, **kwargs):
-    return MODELS[family].apply({"params": params(family)}, *args, **kwargs)
+    """What a pass puts out; values of its arguments are known."""
+    return applied(MODELS[family], params(family), *args, **kwargs)
+
+
+def calls(family, *each):
+    """The logits of several passes, by one program."""
+    model = MODELS[family]
+    run = lambda p: [model.apply({"params": p}, IDS, **given).logits for given in each]  # noqa: E731
+    return jax.jit(run)(params(family))
 
 
 def shaped(family, *args, **kwargs):
@@ -83,7 +91,9 @@ def test_D29_token_types(family):
     with pytest.raises(ValueError, match=r"token_type_ids has shape \(2, 4\): expected \[2, 5\]"):
         shaped(family, IDS, token_type_ids=IDS[:, :4])
     limit = TYPES if family == "bert" else V
-    call(family, IDS, token_type_ids=np.full((1, 5), limit - 1))
+    last = np.full((1, 5), limit - 1)
+    known = lambda p: MODELS[family].apply({"params": p}, IDS, token_type_ids=last)  # noqa: E731
+    jax.eval_shape(known, MODELS[family].abstract_params())
     with pytest.raises(
         ValueError, match=rf"token_type_ids\[0, 2\] is {limit};.*{limit} token types"
     ):
@@ -134,7 +144,7 @@ def test_D9_more_tokens_than_slots_are_refused(family):
     with pytest.raises(ValueError, match="7 slots, and there are 8 new tokens"):
         shaped(family, np.ones((2, 8), "int32"), cache=cache)
     cache = call(family, IDS, cache=cache).cache
-    call(family, IDS[:, :2], cache=cache)
+    assert shaped(family, IDS[:, :2], cache=cache) == (2, 2, V)
     with pytest.raises(ValueError, match="7 slots, 5 of them filled, and there are 3 new tokens"):
         call(family, IDS[:, :3], cache=cache)
 
@@ -328,19 +338,21 @@ def test_D32_masks_of_other_numbers_are_refused(family, mask):
 @each
 def test_D32_a_mask_of_any_dtype_says_the_same(family):
     mask = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
-    expected = call(family, IDS, mask).logits
-    for given in (mask.astype(bool), mask.astype("float32"), mask.tolist(), jnp.asarray(mask)):
-        np.testing.assert_array_equal(call(family, IDS, given).logits, expected)
-    one = call(family, IDS, mask[:1]).logits
-    np.testing.assert_array_equal(one, call(family, IDS, mask[[0, 0]]).logits)
+    forms = [mask, mask.astype(bool), mask.astype("float32"), mask.tolist(), jnp.asarray(mask)]
+    forms += [mask[:1], mask[[0, 0]]]
+    *same, one, twice = calls(family, *({"attention_mask": form} for form in forms))
+    for logits in same:
+        np.testing.assert_array_equal(logits, same[0])
+    np.testing.assert_array_equal(one, twice)
+    assert not np.array_equal(one, same[0])
 
 
 @pytest.mark.parametrize("family", DECODERS)
 def test_D29_logits_to_keep(family):
-    every = call(family, IDS).logits
-    for kept, first in ((0, 0), (2, 3), (np.int64(1), 4), (9, 0)):
-        got = call(family, IDS, logits_to_keep=kept).logits
-        np.testing.assert_allclose(got, every[:, first:], atol=1e-6)
+    first = {0: 0, 2: 3, np.int64(1): 4, 9: 0}
+    every, *parts = calls(family, {}, *({"logits_to_keep": kept} for kept in first))
+    for got, start in zip(parts, first.values(), strict=True):
+        np.testing.assert_allclose(got, every[:, start:], atol=1e-6)
     with pytest.raises(ValueError, match="logits_to_keep .0 for all. is -1; expected at least 0"):
         call(family, IDS, logits_to_keep=-1)
     with pytest.raises(TypeError, match="logits_to_keep .0 for all. is 1.0; expected a whole"):

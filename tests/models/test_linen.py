@@ -14,7 +14,7 @@ from flax import nnx
 import flaxmodels as fm
 from flaxmodels import params as fp
 
-TINY = {"vocab_size": 32, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+TINY = {"vocab_size": 32, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
 CLASSES = {
     "bert": (fm.BertForMaskedLM, fm.BertConfig(**TINY, intermediate_size=16)),
     "gpt2": (fm.GPT2LMHeadModel, fm.GPT2Config.from_dict({"model_type": "gpt2", **TINY})),

@@ -25,7 +25,7 @@ PAIRS = np.array([[[1, 0], [1, 1]], [[0, 1], [1, 0]]])
 SMALL = {
     "vocab_size": 64,
     "hidden_size": 32,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 4,
     "max_position_embeddings": 16,
 }

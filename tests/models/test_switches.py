@@ -19,7 +19,7 @@ from flaxmodels.analysis.compiled import CompiledCall
 SMALL = {
     "vocab_size": 64,
     "hidden_size": 32,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 4,
     "max_position_embeddings": 16,
 }
@@ -180,7 +180,7 @@ def test_P14_one_program_for_each_kind_of_arguments(name, scan):
     call(params, IDS[:1])
     call(params, IDS, np.ones_like(IDS))
     states = call(params, IDS, output_hidden_states=True).hidden_states
-    assert len(states) == 3
+    assert len(states) == 2
     call(fp.to_bf16(params), IDS)
     assert len(call.programs) == 5
     mesh = fs.make_mesh(fsdp=4, tensor=2)
