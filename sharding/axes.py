@@ -58,8 +58,11 @@ def checked_axes(axes: object, shape: tuple[int, ...], of: str = "") -> tuple[st
     """Returns names of dimensions as a tuple.
 
     Raises:
-        ValueError: not one for each, or one text for all; it begins with `of`.
+        ValueError: not one for each, one text for all, or no shape; it begins with `of`.
     """
+    is_shape = isinstance(shape, tuple | list) and not any(isinstance(n, str) for n in shape)
+    if not is_shape:
+        raise ValueError(f"{of}shape is {shape!r:.100}; expected the sizes of the dimensions")
     if not isinstance(axes, tuple | list) or len(axes) != len(shape):
         raise ValueError(f"{of}axes {axes!r:.100} do not name the dimensions of shape {shape}")
     return tuple(axes)

@@ -177,7 +177,7 @@ def partition_spec(
 ) -> PartitionSpec:
     """Returns the spec of one array, one entry per dimension; raises as `shardings` does."""
     axes, mesh = checked_axes(axes, shape, f"{name or 'spec'}: "), check_mesh(mesh, abstract=True)
-    placer = _Placer(name, mesh, as_rules(rules), "refuse", {})
+    placer = _Placer(name or "spec", mesh, as_rules(rules), "refuse", {})
     return placer.leaf(axes, shape, np.dtype(np.float32)).spec
 
 

@@ -39,7 +39,7 @@ def as_rules(rules: object) -> Rules:
     pairs = rules.items() if isinstance(rules, Mapping) else rules
     if isinstance(rules, Set):
         raise TypeError("rules is a set, which has no order, and the first rule of an axis wins")
-    if isinstance(pairs, PathRule) or not isinstance(pairs, Iterable):
+    if isinstance(pairs, PathRule | bytes) or not isinstance(pairs, Iterable):
         raise TypeError(
             f"rules is {rules!r:.100}: expected pairs (logical axis, mesh axis), or the name of a "
             "preset"

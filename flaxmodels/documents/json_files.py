@@ -56,12 +56,14 @@ def read_json(path: str | os.PathLike) -> dict[str, Json]:
 
 def _other_encoding(raw: bytes) -> str:
     """Returns what is to be said of bytes that are not plain UTF-8; "" if they are."""
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    wide = raw.startswith(marks) or (b"\0" in raw[:4] and any(raw[:4]))
     try:
         raw.decode()
         found = "UTF-8 with a BOM in front" if raw.startswith(codecs.BOM_UTF8) else ""
     except UnicodeDecodeError as error:
-        marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        found = "UTF-16" if raw.startswith(marks) else f"no UTF-8 ({error})"
+        found = f"no UTF-8 ({error})"
+    found = "in UTF-16 or UTF-32" if wide else found
     return found and f"it is {found}, which Transformers too refuses; write it again in plain UTF-8"
 
 

@@ -22,6 +22,7 @@ from ..params.multihost import is_spread
 from ..params.save.saveable import saveable
 from ..params.save.target import checked_folder
 from ..params.scalars import flag, whole
+from ..params.tree.paths import flatten_arrays
 from .arrays import Inputs, Spec, named_dims
 from .errors import ServingError, checked
 from .generating import PREFILL, STEP, Facts, Generation
@@ -140,6 +141,12 @@ def prepare(model: Model, params: fp.PyTree, target: Path, request: Request) -> 
     params = model.cut(saveable(params, template))
     if lost := sorted(fp.flatten(template).keys() - fp.flatten(params).keys()):
         raise ServingError(f"params have no {some(map(quoted, lost), 3)}, which the model reads")
+    for path, array in flatten_arrays(params).items():
+        if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+            raise ServingError(
+                f"{path} is {array.dtype}, which JAX computes with under jax_enable_x64 alone: "
+                "cast the params first"
+            )
     if adapter_names(params) and any(map(is_spread, jax.tree.leaves(params))):
         raise ServingError(
             "params with adapters that are spread over processes are not exported: give them whole "

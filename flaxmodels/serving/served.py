@@ -139,6 +139,11 @@ class Served:
                     f"{signature} is an exported program, which has no gradient and is not mapped "
                     f"by vmap: give it a larger batch, or use the model ({error})"
                 ) from error
+            if "incompatible devices" in str(error):
+                raise ServingError(
+                    f"{signature}: the inputs and the weights must be on the same devices; leave "
+                    f"inputs to NumPy, or jax.device_put them ({error})"
+                ) from error
             raise
 
     def generate(

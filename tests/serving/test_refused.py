@@ -288,6 +288,18 @@ def test_T21_loads_that_contradict_themselves(exported):
     assert serving.load(exported, np.int64(1)).folder.name == "1"
 
 
+def test_T21_inputs_on_several_devices_and_weights_wider_than_a_program_takes(
+    served, llama, tmp_path
+):
+    ids, mask = (jax.device_put(IDS, device) for device in jax.devices()[2:4])
+    with pytest.raises(serving.ServingError, match="serving_default: the inputs and the weights m"):
+        served(input_ids=ids, attention_mask=mask)
+    model, params = llama
+    wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    with pytest.raises(serving.ServingError, match="lm_head/kernel is float64.*cast the params"):
+        serving.export(model, wide, tmp_path)
+
+
 def test_T21_a_program_has_no_gradient_and_is_not_mapped(served):
     ids = jnp.ones((2, 2, 3), jnp.int32)
     with pytest.raises(serving.ServingError, match="not mapped by vmap: give it a larger batch"):

@@ -97,6 +97,22 @@ def test_axes_that_are_not_as_many_as_dimensions():
                 ValueError,
                 "x: axes 'v' do not name the dimensions of shape (4,)",
             ),
+            (
+                lambda: fs.partition_spec(("batch",), 4, MESH, None),
+                ValueError,
+                "spec: shape is 4; expected the sizes of the dimensions",
+            ),
+            (
+                lambda: fs.partition_spec(("batch",), ("4",), MESH, None),
+                ValueError,
+                "shape is ('4'",
+            ),
+            (
+                lambda: fs.partition_spec(("vocab", "vocab"), (4, 4), MESH, None),
+                ValueError,
+                "spec: logical axes 'vocab' and 'vocab' are both on mesh axis 'tensor'",
+            ),
+            (lambda: fs.as_rules(b"fsdp"), TypeError, "rules is b'fsdp': expected pairs"),
             (lambda: fs.dual_chunk_order(16, 0), ValueError, "16 tokens are not 0 chunks"),
             (lambda: fs.dual_chunk_order(16, -4), ValueError, "16 tokens are not -8 chunks"),
         ]
